@@ -1,0 +1,38 @@
+"""What LLMs and agents cost for what they achieve: public names, resolved when first used."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench import analysis, charts
+    from workbench.slice import Slice
+    from workbench.store import Store
+    from workbench.store import open_store as open
+
+__all__ = ["Slice", "Store", "__version__", "analysis", "charts", "open"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Slice": ("workbench.slice", "Slice"),
+    "Store": ("workbench.store", "Store"),
+    "open": ("workbench.store", "open_store"),
+    "analysis": ("workbench.analysis", None),
+    "charts": ("workbench.charts", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's home on first use, so that `import workbench` costs nothing."""
+    try:
+        home, attribute = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}") from None
+    module = importlib.import_module(home)
+    value = module if attribute is None else getattr(module, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

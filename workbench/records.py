@@ -1,0 +1,317 @@
+"""What sources and the runner yield and the store keeps: frozen records with content-hash ids.
+
+A record's fields are the columns of its table in `schema.py`, where units and the meaning of null are
+written. Records are `msgspec` structs: they are built and written to the spool an order of magnitude
+faster than dataclasses. An id left empty is filled from the content that identifies the record, so
+that importing twice, or merging a colleague's store, changes nothing.
+"""
+
+import datetime as dt
+import hashlib
+from typing import Any
+
+import msgspec
+
+_canonical = msgspec.json.Encoder(order="sorted")
+
+
+def content_id(*parts: object) -> str:
+    """Hash JSON-able values to 24 hex digits (96 bits: 10⁹ rows collide with p < 10⁻¹⁰)."""
+    return hashlib.blake2b(_canonical.encode(parts), digest_size=12).hexdigest()
+
+
+def json_text(value: object) -> str:
+    """Write a value as canonical JSON text: sorted keys, so that equal values are equal texts."""
+    return _canonical.encode(value).decode()
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """Base of all records; `tag` makes a spool line say which one it holds."""
+
+    def _fill(self, field: str, *parts: object) -> None:
+        if not getattr(self, field):
+            msgspec.structs.force_setattr(self, field, content_id(type(self).__name__, *parts))
+
+
+class Run(Record, frozen=True, kw_only=True):
+    """One launch of the runner, or one imported file."""
+
+    run_id: str
+    kind: str  # "collect" | "import"
+    source: str
+    origin: str | None = None
+    plan: str | None = None
+    status: str | None = None
+    started_at: dt.datetime | None = None
+    ended_at: dt.datetime | None = None
+    host: str | None = None
+    platform: str | None = None
+    accelerator: str | None = None
+    versions: str | None = None
+    commit_sha: str | None = None
+    n_planned: int | None = None
+    error_message: str | None = None
+    metadata: str | None = None
+
+
+class Task(Record, frozen=True, kw_only=True):
+    """A named set of items with a prompt and a scorer; identified by name and version."""
+
+    task: str
+    version: str | None = None
+    task_id: str = ""
+    description: str | None = None
+    scorer: str | None = None
+    metadata: str | None = None
+
+    def __post_init__(self) -> None:
+        """Fill the id."""
+        self._fill("task_id", self.task, self.version)
+
+
+class Item(Record, frozen=True, kw_only=True):
+    """One question of a task; identified by task, key and input."""
+
+    task_id: str
+    item: str
+    item_id: str = ""
+    input: str | None = None
+    target: str | None = None
+    tags: str | None = None
+    cluster: str | None = None
+    difficulty: float | None = None
+    value_usd: float | None = None
+    human_cost_usd: float | None = None
+    metadata: str | None = None
+
+    def __post_init__(self) -> None:
+        """Fill the id."""
+        self._fill("item_id", self.task_id, self.item, self.input)
+
+
+class Configuration(Record, frozen=True, kw_only=True):
+    """What is compared: a model at a provider with a strategy and its settings; the id is all of it."""
+
+    model: str
+    provider: str | None = None
+    strategy: str | None = None
+    strategy_params: str | None = None
+    effort: str | None = None
+    thinking_budget_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    precision: str | None = None
+    machine: str | None = None
+    settings: str | None = None
+    configuration_id: str = ""
+    configuration: str = ""
+
+    def __post_init__(self) -> None:
+        """Fill the id, and a display name where none was given."""
+        fields = [f for f in self.__struct_fields__ if not f.startswith("configuration")]
+        self._fill("configuration_id", *[getattr(self, f) for f in fields])
+        if not self.configuration:
+            budget = self.thinking_budget_tokens
+            parts = [self.model, self.strategy, self.effort, f"{budget}tok" if budget else None]
+            name = " ".join(p for p in parts if p)
+            msgspec.structs.force_setattr(self, "configuration", name)
+
+
+class Score(Record, frozen=True, kw_only=True):
+    """What one scorer gave one trace."""
+
+    scorer: str
+    score: float | None = None
+    passed: bool | None = None
+    value: str | None = None
+    answer: str | None = None
+    explanation: str | None = None
+
+
+class Call(Record, frozen=True, kw_only=True):
+    """One request to a model and its response.
+
+    Tokens are inclusive totals: input holds the cached ones, output holds the thinking.
+    """
+
+    ordinal: int = 0
+    role: str = "subject"
+    call_id: str = ""
+    provider: str | None = None
+    model: str | None = None
+    response_model: str | None = None
+    started_at: dt.datetime | None = None
+    queue_s: float | None = None
+    ttft_s: float | None = None
+    answer_start_s: float | None = None
+    e2e_s: float | None = None
+    gap_p50_s: float | None = None
+    gap_p90_s: float | None = None
+    gap_p99_s: float | None = None
+    gap_max_s: float | None = None
+    n_chunks: int | None = None
+    n_requests: int | None = 1
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    total_tokens: int | None = None
+    tokens_source: str | None = None
+    logprob_sum: float | None = None
+    stop_reason: str | None = None
+    billed_cost_usd: float | None = None
+    machine: str | None = None
+    machine_s: float | None = None
+    n_retries: int | None = None
+    retry_wait_s: float | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    request_id: str | None = None
+    service_tier: str | None = None
+    usage: str | None = None
+
+
+class ToolCall(Record, frozen=True, kw_only=True):
+    """A tool that the model asked for, and how the tool answered."""
+
+    ordinal: int
+    tool: str
+    tool_call_id: str = ""
+    call_ordinal: int | None = None
+    arguments: str | None = None
+    started_at: dt.datetime | None = None
+    e2e_s: float | None = None
+    result_tokens: int | None = None
+    result_bytes: int | None = None
+    cost_usd: float | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+class Message(Record, frozen=True, kw_only=True):
+    """One part of the conversation, in order; the text is stored once per content."""
+
+    ordinal: int
+    role: str  # system | user | assistant | tool
+    kind: str  # text | thinking | tool_call | tool_result
+    text: str
+    call_ordinal: int | None = None
+    tool_call_ordinal: int | None = None
+    n_tokens: int | None = None
+
+
+class EnergyReading(Record, frozen=True, kw_only=True):
+    """Joules of one call on one device in one phase, and how they were found."""
+
+    call_ordinal: int
+    device: str
+    phase: str | None = None
+    method: str
+    energy_j: float | None = None
+    low_j: float | None = None
+    high_j: float | None = None
+    note: str | None = None
+
+
+class Trace(Record, frozen=True, kw_only=True):
+    """Everything recorded for one attempt (configuration × item × trial) of one run."""
+
+    run_id: str
+    configuration_id: str
+    task_id: str
+    item_id: str
+    trial: int = 0
+    trace_id: str = ""
+    started_at: dt.datetime | None = None
+    e2e_s: float | None = None
+    working_s: float | None = None
+    answer: str | None = None
+    score: float | None = None
+    passed: bool | None = None
+    verifier_score: float | None = None
+    confidence: float | None = None
+    stop_reason: str | None = None
+    limit_type: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    n_turns: int | None = None
+    metadata: str | None = None
+    calls: tuple[Call, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    messages: tuple[Message, ...] = ()
+    scores: tuple[Score, ...] = ()
+    energy: tuple[EnergyReading, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill the id."""
+        parts = (self.run_id, self.configuration_id, self.item_id, self.trial)
+        self._fill("trace_id", *parts)
+
+
+class Result(Record, frozen=True, kw_only=True):
+    """A figure that exists only as an aggregate: a leaderboard's cell, a table of a paper."""
+
+    run_id: str
+    configuration_id: str
+    task_id: str
+    metric: str
+    result_id: str = ""
+    value: float | None = None
+    unit: str | None = None
+    n: int | None = None
+    standard_error: float | None = None
+    date: dt.datetime | None = None
+    metadata: str | None = None
+
+    def __post_init__(self) -> None:
+        """Fill the id."""
+        parts = (self.run_id, self.configuration_id, self.task_id, self.metric, self.date)
+        self._fill("result_id", *parts, self.metadata)
+
+
+class Price(Record, frozen=True, kw_only=True):
+    """What a model, or a machine, costs from a date on, above a prompt size; one tier is one row."""
+
+    model: str
+    sheet: str
+    provider: str | None = None
+    price_id: str = ""
+    starts_at: dt.datetime | None = None
+    ends_at: dt.datetime | None = None
+    daily_from: str | None = None
+    daily_to: str | None = None
+    min_input_tokens: int = 0
+    input_usd_per_mtok: float | None = None
+    cache_read_usd_per_mtok: float | None = None
+    cache_write_5m_usd_per_mtok: float | None = None
+    cache_write_1h_usd_per_mtok: float | None = None
+    output_usd_per_mtok: float | None = None
+    request_usd: float | None = None
+    machine_usd_per_hour: float | None = None
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        """Fill the id."""
+        fields = [f for f in self.__struct_fields__ if f not in {"price_id", "note"}]
+        self._fill("price_id", *[getattr(self, f) for f in fields])
+
+
+class Attempt(Record, frozen=True, kw_only=True):
+    """A planned trace that was begun; a line of its own in the spool, never a row in the store."""
+
+    run_id: str
+    configuration_id: str
+    item_id: str
+    trial: int
+    started_at: dt.datetime
+
+
+AnyRecord = Run | Task | Item | Configuration | Trace | Result | Price | Attempt
+
+
+def as_dict(record: msgspec.Struct) -> dict[str, Any]:
+    """Return a record's fields by name (shallow)."""
+    return {f: getattr(record, f) for f in record.__struct_fields__}
