@@ -7,7 +7,8 @@ WorkbenchError
 │   ├── StoreMissing       there is no store at the path
 │   ├── StoreLocked        another process kept the file for longer than we waited
 │   ├── StoreVersionError  written by a newer version, or not one of ours
-│   └── QueryError         a statement that the engine refuses
+│   ├── QueryError         a statement that the engine refuses
+│   └── QueryCancelled     a query that its asker stopped
 ├── ImportFormatError      a foreign file is broken or of no known format
 ├── TaskError              a task set or its scorer
 ├── AnalysisError          an analysis cannot answer: unknown name, option, missing column
@@ -62,6 +63,10 @@ class StoreVersionError(StoreError):
 
 class QueryError(StoreError):
     """The engine refused a statement."""
+
+
+class QueryCancelled(StoreError):
+    """The one who asked stopped the query."""
 
 
 class ImportFormatError(WorkbenchError):

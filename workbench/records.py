@@ -289,6 +289,7 @@ class Price(Record, frozen=True, kw_only=True):
     cache_write_5m_usd_per_mtok: float | None = None
     cache_write_1h_usd_per_mtok: float | None = None
     output_usd_per_mtok: float | None = None
+    reasoning_usd_per_mtok: float | None = None
     request_usd: float | None = None
     machine_usd_per_hour: float | None = None
     note: str | None = None

@@ -243,6 +243,7 @@ CALLS = Table("calls", "one row per request to a model", (
     C("request_id", "text", doc="The provider's name for the request."),
     C("service_tier", "text", doc="Service tier: batch, flex, priority …"),
     C("usage", "json", doc="The provider's usage object as received."),
+    C("energy_j", "float", "J", "Joules over all devices and phases; the rows are in energy.", "not measured", "energy"),
     _PRICE,
 ), key=("call_id",), compressed=("usage",))  # fmt: skip
 
@@ -309,12 +310,13 @@ PRICES = Table("prices", "one row per model (or machine), period and tier", (
     C("ends_at", "time", doc="In force until then.", null="still is"),
     C("daily_from", "text", doc="In force from that time of day (UTC, HH:MM:SS).", null="all day"),
     C("daily_to", "text", doc="In force until that time of day (UTC, HH:MM:SS).", null="all day"),
-    C("min_input_tokens", "int", "tokens", "In force above that prompt size.", KEY_NULL),
+    C("min_input_tokens", "int", "tokens", "In force for prompts longer than that; 0 for all.", KEY_NULL),
     C("input_usd_per_mtok", "float", "USD/Mtok", "Fresh input.", "not priced"),
     C("cache_read_usd_per_mtok", "float", "USD/Mtok", "Input read from a cache.", "as fresh input"),
     C("cache_write_5m_usd_per_mtok", "float", "USD/Mtok", "Input written to a 5-minute cache.", "as fresh input"),
-    C("cache_write_1h_usd_per_mtok", "float", "USD/Mtok", "Input written to a 1-hour cache.", "as the 5-minute cache"),
+    C("cache_write_1h_usd_per_mtok", "float", "USD/Mtok", "Input written to a 1-hour cache.", "as fresh input"),
     C("output_usd_per_mtok", "float", "USD/Mtok", "Output, thinking included.", "not priced"),
+    C("reasoning_usd_per_mtok", "float", "USD/Mtok", "Thinking, where it is priced apart.", "as output"),
     C("request_usd", "float", "USD", "Per request.", "none"),
     C("machine_usd_per_hour", "float", "USD/h", "Per hour of a machine.", "priced by token"),
     C("note", "text", doc="Anything to know.", null="nothing"),
@@ -393,15 +395,12 @@ CALL_FACTS = Table("call_facts", "one row per call, with the names of what it is
     *(c for c in CALLS.columns if c.name not in {"provider", "model"}), *_NAMES, *_LISTED,
     C("call_model", "text", doc="The model this call asked for: a judge's differs from the subject's.", null="not known"),
     C("call_provider", "text", doc="The provider this call asked.", null="not known"),
-    C("trial", "int", "count", "Repeat of the item, from 0.", KEY_NULL),
-    C("passed", "bool", doc="Whether the trace counts as right.", null="not scored"),
     C("fresh_input_tokens", "int", "tokens", "Input neither read from nor written to a cache."),
     _VISIBLE,
     C("cost_usd", "float", "USD", "At the price in force.", "price or tokens unknown", "cost"),
     C("reasoning_cost_usd", "float", "USD", "Part of the cost that paid for thinking.", "thinking or price is unknown", "thinking cost"),
     C("tpot_s", "float", "s", "(e2e − ttft) / (output tokens − 1).", "one token or fewer, or not streamed", "time per output token"),
     C("output_tokens_per_s", "float", "tokens/s", "Output tokens over end-to-end time of the call.", title="output tokens per second"),
-    C("energy_j", "float", "J", "Joules over all devices.", "not measured", "energy"),
 ), key=("call_id",))  # fmt: skip
 
 RUN_SUMMARY = Table("run_summary", "one row per run", (
@@ -429,7 +428,13 @@ USAGE_FAULTS = Table("usage_faults", "one row per call and rule that its token c
     C("detail", "text", doc="The numbers that contradict each other.", null=KEY_NULL),
 ), key=("call_id", "fault"))  # fmt: skip
 
-VIEWS: dict[str, Table] = {t.name: t for t in (TRACE_FACTS, CALL_FACTS, RUN_SUMMARY, USAGE_FAULTS)}
+RESULT_FACTS = Table("result_facts", "one row per figure that exists only as an aggregate, with the names of what it is about", (
+    *RESULTS.columns, *_NAMES[:6], TASKS["task"], RUNS["origin"],
+), key=("result_id",))  # fmt: skip
+
+VIEWS: dict[str, Table] = {
+    t.name: t for t in (TRACE_FACTS, CALL_FACTS, RUN_SUMMARY, USAGE_FAULTS, RESULT_FACTS)
+}
 RELATIONS: dict[str, Table] = TABLES | VIEWS
 
 

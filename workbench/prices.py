@@ -1,0 +1,247 @@
+"""Dated prices: rows from genai-prices for the models that are used, and from sheets of the user's own.
+
+Tokens are facts and cost is derived: the store keeps these rows and points each call at the one in
+force. A row holds for a model (or a machine), a period, a time of day and prompts above a size.
+"""
+
+import csv
+import datetime as dt
+import difflib
+import functools
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import ConfigError
+from workbench.records import Call, Price
+
+BUNDLED = "genai-prices"  # sheets of this name give way to any other
+_RATES = {
+    "input_usd_per_mtok": ("input_mtok",),
+    "cache_read_usd_per_mtok": ("cache_read_mtok",),
+    "cache_write_5m_usd_per_mtok": ("cache_write_5m_mtok", "cache_write_mtok"),
+    "cache_write_1h_usd_per_mtok": ("cache_write_1h_mtok", "cache_write_mtok"),
+    "output_usd_per_mtok": ("output_mtok",),
+    "reasoning_usd_per_mtok": ("output_reasoning_mtok",),
+}
+
+
+@functools.lru_cache(maxsize=4096)
+def rows_for(provider: str | None, model: str) -> tuple[Price, ...]:
+    """List the bundled price rows of a model under the names it was asked by.
+
+    Args:
+        provider: the provider as recorded; None lets the model's name tell it.
+        model: the model as recorded, with or without a "provider/" prefix.
+
+    Returns:
+        One row per period, time of day and tier; none where genai-prices does not know the model,
+        which leaves its calls unpriced rather than free.
+    """
+    import genai_prices
+    from genai_prices.data_snapshot import get_snapshot
+
+    bare = model.removeprefix(f"{provider}/") if provider else model
+    try:
+        _, info = get_snapshot().find_provider_model(bare, None, provider, None)
+    except LookupError:
+        return ()
+    sheet = f"{BUNDLED} {genai_prices.__version__}"
+    dated = info.prices if isinstance(info.prices, list) else None
+    periods = [(p.constraint, p.prices) for p in dated] if dated else [(None, info.prices)]
+    rows: list[Price] = []
+    for place, (constraint, prices) in enumerate(periods):
+        # genai-prices falls back to the first entry where no constraint holds
+        when = _period(constraint) if place else {}
+        rows += [
+            Price(model=model, provider=provider, sheet=sheet, **when, **tier)
+            for tier in _tiers(prices)
+        ]
+    return tuple(rows)
+
+
+def _period(constraint: Any) -> dict[str, Any]:
+    if constraint is None:
+        return {}
+    if hasattr(constraint, "start_date"):
+        start = dt.datetime.combine(constraint.start_date, dt.time(), dt.UTC)
+        return {"starts_at": start}
+    return {
+        "daily_from": _utc_time(constraint.start_time),
+        "daily_to": _utc_time(constraint.end_time),
+    }
+
+
+def _utc_time(value: dt.time) -> str:
+    if value.tzinfo is not None:
+        value = dt.datetime.combine(dt.date(1970, 1, 1), value).astimezone(dt.UTC).time()
+    return value.strftime("%H:%M:%S")
+
+
+def _tiers(prices: Any) -> Iterable[dict[str, Any]]:
+    """Flatten per-unit tiers to rows: one for each prompt size at which any price changes."""
+    found: dict[str, Any] = {}
+    for column, keys in _RATES.items():
+        found[column] = next((p for k in keys if (p := getattr(prices, k, None)) is not None), None)
+    per_thousand = getattr(prices, "requests_kcount", None)
+    sizes = {0} | {t.start for p in found.values() if hasattr(p, "tiers") for t in p.tiers}
+    for size in sorted(sizes):
+        row = {column: _at(price, size) for column, price in found.items()}
+        if per_thousand is not None:
+            row["request_usd"] = float(per_thousand) / 1000
+        yield {"min_input_tokens": size, **row}
+
+
+def _at(price: Any, size: int) -> float | None:
+    if price is None:
+        return None
+    if not hasattr(price, "tiers"):
+        return float(price)
+    value = price.base
+    for tier in price.tiers:
+        if size >= tier.start > 0:
+            value = tier.price
+    return float(value)
+
+
+_FIELDS = {f for f in Price.__struct_fields__ if f not in {"price_id", "sheet"}}
+_TIMES = {"starts_at", "ends_at"}
+_TEXTS = {"model", "provider", "daily_from", "daily_to", "note"}
+
+
+def read_sheet(path: Path) -> list[Price]:
+    """Read a price sheet: TOML with `[[price]]` tables, or CSV with one row per price.
+
+    Fields are those of the `prices` table; only `model` and one price are required.
+
+    Raises:
+        ConfigError: naming the file, the entry and the field.
+    """
+    try:
+        rows = _read_rows(path)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
+        raise ConfigError(f"cannot read the price sheet {path}: {error}") from error
+    if not rows:
+        raise ConfigError(f"the price sheet {path} holds no [[price]] entry; give at least one")
+    return [_price(path, n, row) for n, row in enumerate(rows, 1)]
+
+
+def _read_rows(path: Path) -> list[Mapping[str, Any]]:
+    if path.suffix.lower() == ".csv":
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+    rows = tomllib.loads(path.read_text(encoding="utf-8")).get("price", [])
+    return rows if isinstance(rows, list) else [rows]
+
+
+def _price(path: Path, number: int, row: Mapping[str, Any]) -> Price:
+    where = f"price {number} of {path}"
+    for key in row:
+        if key not in _FIELDS:
+            near = difflib.get_close_matches(str(key), _FIELDS, 1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(_FIELDS))}"
+            raise ConfigError(f"{where} has an unknown field {key!r}{hint}")
+    if not row.get("model"):
+        raise ConfigError(f"{where} names no model (for a machine, the machine's name)")
+    values = {key: _value(where, key, value) for key, value in row.items()}
+    if not any(key.endswith(("_mtok", "_usd", "_hour")) for key in values):
+        raise ConfigError(f"{where} holds no price; give input_usd_per_mtok or machine_usd_per_hour")
+    return Price(sheet=path.name, **values)
+
+
+def _value(where: str, key: str, value: Any) -> Any:
+    try:
+        if key in _TIMES:
+            return _moment(value)
+        if key in _TEXTS:
+            return str(value)
+        number = int(value) if key == "min_input_tokens" else float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {key} = {value!r} is not understood: {error}") from error
+    if not math.isfinite(number) or number < 0:
+        raise ConfigError(f"{where}: {key} = {value!r} must be a finite number of at least 0")
+    return number
+
+
+def _moment(value: Any) -> dt.datetime:
+    if isinstance(value, str):
+        value = dt.datetime.fromisoformat(value)
+    elif not isinstance(value, dt.datetime):
+        value = dt.datetime.combine(value, dt.time())
+    return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+
+
+class PriceBook:
+    """Prices of calls before they reach the store, for budgets; the store's view is the reference."""
+
+    def __init__(self, rows: Iterable[Price] = ()) -> None:
+        """Take rows that win over the bundled ones."""
+        self._own: dict[str, list[Price]] = {}
+        for row in rows:
+            if not row.sheet.startswith(BUNDLED):
+                self._own.setdefault(row.model, []).append(row)
+
+    def row(self, call: Call, at: dt.datetime | None = None) -> Price | None:
+        """Find the row in force for a call (at its own start, else at `at`); None if there is none."""
+        when = call.started_at or at
+        candidates = [
+            *(self._own.get(call.machine, ()) if call.machine else ()),
+            *(self._own.get(call.model, ()) if call.model else ()),
+        ] or rows_for(call.provider, call.model or "")
+        fitting = [p for p in candidates if _applies(p, call, when)]
+        return max(fitting, key=_rank, default=None)
+
+    def cost(self, call: Call, at: dt.datetime | None = None) -> float | None:
+        """Cost in USD; None where the price, the tokens or the machine time is unknown."""
+        row = self.row(call, at)
+        return None if row is None else cost(call, row)
+
+
+def _applies(price: Price, call: Call, when: dt.datetime | None) -> bool:
+    if price.provider and price.provider != call.provider:
+        return False
+    if price.min_input_tokens and (call.input_tokens or 0) <= price.min_input_tokens:
+        return False
+    if price.starts_at and (when is None or when < price.starts_at):
+        return False
+    if price.ends_at and (when is None or when >= price.ends_at):
+        return False
+    if price.daily_from and price.daily_to:
+        if when is None:
+            return False
+        clock, start, end = when.astimezone(dt.UTC).strftime("%H:%M:%S"), price.daily_from, price.daily_to
+        return start <= clock < end if start <= end else clock >= start or clock < end
+    return True
+
+
+def _rank(price: Price) -> tuple[bool, bool, bool, float, int]:
+    """Order rows that all apply: machine, specific provider, time of day, latest, highest tier."""
+    start = price.starts_at.timestamp() if price.starts_at else -math.inf
+    machine = price.machine_usd_per_hour is not None
+    return machine, price.provider is not None, bool(price.daily_from), start, price.min_input_tokens
+
+
+def cost(call: Call, price: Price) -> float | None:
+    """Price one call: disjoint token buckets at their rates, or its share of a machine's hours."""
+    if price.machine_usd_per_hour is not None:
+        return None if call.machine_s is None else call.machine_s * price.machine_usd_per_hour / 3600
+    fresh_rate, out_rate = price.input_usd_per_mtok, price.output_usd_per_mtok
+    if call.input_tokens is None or call.output_tokens is None or fresh_rate is None or out_rate is None:
+        return None
+    read, thinking = call.cache_read_tokens or 0, call.reasoning_tokens or 0
+    short, long = call.cache_write_5m_tokens or 0, call.cache_write_1h_tokens or 0
+
+    def rate(value: float | None, fallback: float) -> float:
+        return fallback if value is None else value
+
+    total = (
+        (call.input_tokens - read - short - long) * fresh_rate
+        + read * rate(price.cache_read_usd_per_mtok, fresh_rate)
+        + short * rate(price.cache_write_5m_usd_per_mtok, fresh_rate)
+        + long * rate(price.cache_write_1h_usd_per_mtok, fresh_rate)
+        + (call.output_tokens - thinking) * out_rate
+        + thinking * rate(price.reasoning_usd_per_mtok, out_rate)
+    )
+    return total / 1e6 + (price.request_usd or 0) * (call.n_requests or 1)

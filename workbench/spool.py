@@ -1,0 +1,280 @@
+"""The append-only JSONL format that the runner writes and the store reads.
+
+One line is `{"crc":"<crc32 of the record's bytes, 8 hex digits>","record":<record as tagged JSON>}`. A
+segment is one file, `<run_id>-<seq>.jsonl`, that one writer holds under an advisory lock while it
+lives: the operating system lets go of the lock however the writer ends. Nothing here ever changes or
+deletes what was written; `remove` is for the store, after it has committed a segment's rows.
+
+Where there is no `fcntl` (Windows) a segment counts as live while it changed in the last ten minutes.
+"""
+
+import contextlib
+import os
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import msgspec
+
+from workbench.errors import StoreError
+from workbench.records import AnyRecord, Attempt, Run, Trace
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: see the module's docstring
+    fcntl = None  # type: ignore[assignment]  # the one platform switch; guarded by `_LOCKS`
+
+_LOCKS = fcntl is not None
+_STALE_S = 600.0
+_HEAD = b'{"crc":"'
+_MIDDLE = b'","record":'
+_RECORD_AT = len(_HEAD) + 8 + len(_MIDDLE)
+SEGMENT_BYTES = 8_000_000
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyRecord)
+
+
+class Segment(NamedTuple):
+    """One file of the spool."""
+
+    path: Path
+    size: int
+    live: bool
+
+
+class BadLine(NamedTuple):
+    """Bytes that are no record, where they begin, and why."""
+
+    offset: int
+    reason: str
+    data: bytes
+
+
+class SegmentBatch(NamedTuple):
+    """What a reading of a segment found; the next reading begins at `end_offset`."""
+
+    records: list[AnyRecord]
+    bad: list[BadLine]
+    end_offset: int
+
+
+def encode_line(record: AnyRecord) -> bytes:
+    """Write a record as one checksummed line."""
+    body = _encoder.encode(record)
+    return b"".join((_HEAD, b"%08x" % zlib.crc32(body), _MIDDLE, body, b"}\n"))
+
+
+def decode_line(line: bytes) -> AnyRecord:
+    """Read one line without its line end; ValueError says what is wrong with it."""
+    framed = line.startswith(_HEAD) and line[16:_RECORD_AT] == _MIDDLE and line.endswith(b"}")
+    if not framed:
+        raise ValueError("no line of a spool")
+    body = line[_RECORD_AT:-1]
+    if line[8:16] != b"%08x" % zlib.crc32(body):
+        raise ValueError("checksum does not match")
+    try:
+        record: AnyRecord = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"no record of this version: {error}") from error
+    return record
+
+
+class SpoolWriter:
+    """Appends records to segments of its own.
+
+    `append` hands the line to the operating system at once, so it survives the death of this process;
+    `sync` makes all lines so far survive the death of the machine. A full segment is closed and the next
+    one begun with the run's record and the attempts that are still open, so that the newest segment
+    always tells what was in flight.
+    """
+
+    def __init__(self, folder: Path, run_id: str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Create the folder; the first segment appears with the first record."""
+        if not run_id or not run_id.replace("-", "").replace("_", "").isalnum():
+            raise StoreError(f"a run id becomes a file name, and {run_id!r} cannot")
+        self.folder, self.run_id = Path(folder), run_id
+        self._segment_bytes = segment_bytes
+        self._fd, self._size, self._seq, self._dirty = -1, 0, -1, False
+        self._path = self.folder
+        self._guard = threading.Lock()  # a sync in a thread must not meet a closed file
+        self._run: Run | None = None
+        self._open: dict[tuple[str, str, int], Attempt] = {}
+        with _explain(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def append(self, record: AnyRecord) -> None:
+        """Write one record; StoreError, and nothing half-written, if the disk refuses."""
+        if self._fd < 0 or self._size >= self._segment_bytes:
+            self._rotate()
+        if isinstance(record, Attempt):
+            self._open[record.configuration_id, record.item_id, record.trial] = record
+        elif isinstance(record, Trace):
+            self._open.pop((record.configuration_id, record.item_id, record.trial), None)
+        elif isinstance(record, Run) and record.run_id == self.run_id:
+            self._run = record
+        self._write(encode_line(record))
+
+    def sync(self) -> None:
+        """Force everything appended so far to the disk; may be called from a thread."""
+        with self._guard, _explain(self._path):
+            if self._dirty and self._fd >= 0:
+                self._dirty = False
+                try:
+                    os.fsync(self._fd)
+                except OSError:
+                    self._dirty = True
+                    raise
+
+    def close(self) -> None:
+        """Sync, and let go of the segment."""
+        self.sync()
+        with self._guard:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _write(self, line: bytes) -> None:
+        self._dirty = True
+        with _explain(self._path):
+            try:
+                written = os.write(self._fd, line)
+                while written < len(line):
+                    written += os.write(self._fd, line[written:])
+            except OSError:
+                os.ftruncate(self._fd, self._size)
+                raise
+        self._size += len(line)
+
+    def _rotate(self) -> None:
+        """Begin the next segment: locked before it gets its name, so that none looks abandoned."""
+        self.close()
+        with _explain(self.folder):
+            while True:
+                self._seq += 1
+                self._path = self.folder / f"{self.run_id}-{self._seq:06d}.jsonl"
+                hidden = self._path.with_suffix(f".new{os.getpid()}")
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+                self._fd = os.open(hidden, flags, 0o600)
+                if _LOCKS:
+                    fcntl.flock(self._fd, fcntl.LOCK_EX)
+                if not self._path.exists():
+                    hidden.rename(self._path)
+                    break
+                os.close(self._fd)
+                hidden.unlink()
+            _sync_folder(self.folder)
+        self._size = 0
+        if self._run is not None:
+            self._write(encode_line(self._run))
+        for attempt in self._open.values():
+            self._write(encode_line(attempt))
+
+
+@contextlib.contextmanager
+def _explain(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the spool cannot be written at {path}: {error.strerror or error}; what was written before"
+            " is safe; make room or give another --store, then run the same command again"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def is_live(path: Path) -> bool:
+    """Say whether a writer still holds the segment."""
+    if not _LOCKS:
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - path.stat().st_mtime < _STALE_S
+        return False
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
+def segments(folder: Path) -> list[Segment]:
+    """List the segments, in order of name: run by run, oldest segment of a run first."""
+    found = []
+    for path in sorted(Path(folder).glob("*-*.jsonl")):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(Segment(path, path.stat().st_size, is_live(path)))
+    return found
+
+
+def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
+    """Read the records from an offset on; changes nothing.
+
+    A last line without its line end is left for a later reading while the writer lives; it is a bad line
+    once the writer is gone. Bad lines are returned beside the good ones: see `quarantine`.
+    """
+    live = is_live(path)  # before the reading: a line that a dead writer left torn stays torn
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except OSError as error:
+        raise StoreError(f"the spool segment {path} cannot be read: {error.strerror}") from error
+    lines = data.split(b"\n")
+    torn = lines.pop()
+    records: list[AnyRecord] = []
+    bad: list[BadLine] = []
+    for line in lines:
+        try:
+            records.append(decode_line(line))
+        except ValueError as error:
+            bad.append(BadLine(offset, str(error), line))
+        offset += len(line) + 1
+    if torn and not live:
+        bad.append(BadLine(offset, "torn: the writer ended in the middle of the line", torn))
+        offset += len(torn)
+    return SegmentBatch(records, bad, offset)
+
+
+def quarantine(path: Path, bad: Iterable[BadLine]) -> list[Path]:
+    """Keep bad lines of a segment in `quarantine/`, a file each; doing it twice changes nothing."""
+    kept = []
+    for line in bad:
+        target = path.parent / "quarantine" / f"{path.stem}-{line.offset}.bad"
+        with _explain(target):
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(line.data)
+        kept.append(target)
+    return kept
+
+
+def remove(path: Path) -> None:
+    """Delete a segment whose rows are committed; StoreError while its writer lives."""
+    if is_live(path):
+        raise StoreError(f"the spool segment {path} is still being written; it is kept")
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()

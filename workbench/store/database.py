@@ -1,0 +1,215 @@
+"""Who has the file: readers open it read-only per query, the writer takes a short lease.
+
+DuckDB lets one process write, and then no other may read. So nobody keeps the file: every use opens
+it, and waits politely where another process has it. Within a process, many read or one writes.
+"""
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from workbench.errors import (
+    QueryCancelled,
+    QueryError,
+    StoreError,
+    StoreLocked,
+    StoreMissing,
+    StoreVersionError,
+)
+
+WAIT_S = 30.0
+_PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
+_OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+
+
+class Cancel:
+    """A handle with which another thread stops a query."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Stop the query that runs, or the next one to start."""
+        with self._lock:
+            self.cancelled = True
+            if self._connection is not None:
+                self._connection.interrupt()
+
+    @contextlib.contextmanager
+    def watching(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Let `cancel` reach the connection for the length of the block."""
+        with self._lock:
+            if self.cancelled:
+                raise QueryCancelled("the query was cancelled before it began")
+            self._connection = connection
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connection = None
+
+
+class _Gate:
+    """Many readers or one writer among the threads of this process; a waiting writer goes first."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._readers = 0
+        self._writing = False
+        self._waiting = 0
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[None]:
+        with self._condition:
+            self._condition.wait_for(lambda: not self._writing and not self._waiting, WAIT_S)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._readers -= 1
+                self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[None]:
+        with self._condition:
+            self._waiting += 1
+            try:
+                free = self._condition.wait_for(lambda: not self._writing and not self._readers, WAIT_S)
+            finally:
+                self._waiting -= 1
+                self._condition.notify_all()
+            if not free:
+                raise StoreLocked("this process still reads the store; close the long query first")
+            self._writing = True
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._writing = False
+                self._condition.notify_all()
+
+
+_gates: dict[Path, _Gate] = {}
+_gates_lock = threading.Lock()
+
+
+def _gate(path: Path) -> _Gate:
+    with _gates_lock:
+        return _gates.setdefault(path, _Gate())
+
+
+@contextlib.contextmanager
+def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the file read-only for the length of the block, waiting for a writer to finish.
+
+    Raises:
+        StoreMissing, StoreLocked, StoreVersionError: when opening.
+        QueryError, QueryCancelled: from what is run inside the block.
+    """
+    with _gate(path).read():
+        connection = _connect(path, read_only=True, cancel=cancel)
+        try:
+            with (cancel or Cancel()).watching(connection), translated():
+                yield connection
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def lease(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the file for writing, in one transaction that commits at the end of the block."""
+    with _gate(path).write():
+        connection = _connect(path, read_only=False)
+        try:
+            with translated():
+                connection.execute("BEGIN")
+                try:
+                    yield connection
+                except BaseException:
+                    with contextlib.suppress(duckdb.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+        finally:
+            connection.close()
+
+
+def _connect(
+    path: Path, *, read_only: bool, cancel: Cancel | None = None
+) -> duckdb.DuckDBPyConnection:
+    if read_only and not path.exists():
+        raise StoreMissing(
+            f"there is no store at {path}; make one with: workbench import PATH --store {path}"
+        )
+    deadline = time.monotonic() + WAIT_S
+    for pause in _pauses():
+        try:
+            return duckdb.connect(str(path), read_only=read_only, config=dict(_OFFLINE))
+        except (duckdb.IOException, duckdb.ConnectionException) as error:
+            if not _is_lock(error):
+                raise _unreadable(path, error) from error
+            if time.monotonic() > deadline:
+                raise StoreLocked(_who(path, error)) from error
+            if cancel is not None and cancel.cancelled:
+                raise QueryCancelled("the query was cancelled while it waited for the store") from error
+        except duckdb.Error as error:
+            raise _unreadable(path, error) from error
+        time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _pauses() -> Iterator[float]:
+    yield from _PAUSES_S
+    while True:
+        yield _PAUSES_S[-1]
+
+
+def _is_lock(error: duckdb.Error) -> bool:
+    text = str(error)
+    return "lock" in text.lower() or "different configuration" in text
+
+
+def _who(path: Path, error: duckdb.Error) -> str:
+    held = re.search(r"PID (\d+)", str(error))
+    who = f"process {held[1]}" if held else "another connection"
+    return (
+        f"{path} is held by {who} for more than {WAIT_S:.0f} s; "
+        "close the program that keeps it open for writing and try again"
+    )
+
+
+def _unreadable(path: Path, error: duckdb.Error) -> StoreError:
+    text = str(error).splitlines()[0]
+    if "not a valid DuckDB" in text:
+        return StoreVersionError(f"{path} is no DuckDB database; name another file with --store")
+    if "version" in text.lower() and "storage" in text.lower():
+        return StoreVersionError(f"{path} was written by a newer DuckDB ({text}); upgrade duckdb")
+    return StoreError(f"cannot open {path}: {text}")
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn the engine's errors into ours at the rim."""
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise QueryCancelled("the query was cancelled") from error
+    except duckdb.OutOfMemoryException as error:
+        raise QueryError(f"the query needs more memory than there is: {_first(error)}") from error
+    except duckdb.IOException as error:
+        raise StoreError(f"cannot read or write the store: {_first(error)}; is the disk full?") from error
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+
+
+def _first(error: Any) -> str:
+    return str(error).splitlines()[0]

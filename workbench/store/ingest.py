@@ -1,0 +1,245 @@
+"""Bulk writing: new rows only, whole traces only, with prices resolved and totals summed."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import duckdb
+
+from workbench import prices, schema
+from workbench.records import AnyRecord, Price
+from workbench.store import frames as fr
+from workbench.store import views
+
+# rows that describe; then what hangs on a trace and comes and goes with it
+_NAMED = ("tasks", "items", "configurations", "prices", "results", "models", "accelerators", "grids")
+_PARTS = ("tool_calls", "scores", "energy", "messages")
+
+
+@dataclasses.dataclass
+class IngestReport:
+    """What an ingest did, by table.
+
+    Attributes:
+        rows_in: rows offered.
+        rows_new: rows that the store did not have.
+        quarantined: spool lines set aside because they were damaged.
+        in_flight: calls that were begun, and not answered, when their collector died.
+        notes: remarks for the user, in words.
+    """
+
+    rows_in: dict[str, int] = dataclasses.field(default_factory=dict)
+    rows_new: dict[str, int] = dataclasses.field(default_factory=dict)
+    quarantined: int = 0
+    in_flight: int = 0
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def duplicates(self) -> dict[str, int]:
+        """Rows offered that the store had already."""
+        return {t: n - self.rows_new.get(t, 0) for t, n in self.rows_in.items()}
+
+    def count(self, table: str, offered: int, new: int) -> None:
+        """Add to a table's counts."""
+        self.rows_in[table] = self.rows_in.get(table, 0) + offered
+        self.rows_new[table] = self.rows_new.get(table, 0) + new
+
+
+Relations = Mapping[str, str]
+
+
+def write(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport) -> None:
+    """Insert what the store lacks.
+
+    Args:
+        connection: inside a lease, so that all of it lands or nothing.
+        new: by table, the name of a relation with exactly the table's columns.
+        report: counts are added to it.
+    """
+    for table in _NAMED:
+        if table in new:
+            _insert_named(connection, table, new[table], report)
+    if "runs" in new:
+        _insert_runs(connection, new["runs"], report)
+    if "traces" in new:
+        _insert_traces(connection, new, report)
+
+
+def write_frames(connection: duckdb.DuckDBPyConnection, frames: fr.Frames, report: IngestReport) -> None:
+    """Insert frames, with the bundled price rows of the models that are new to the store."""
+    _offer_prices(connection, frames)
+    filled = {name: frame for name, frame in frames.items() if frame.height}
+    names = {name: f"new_{name}" for name in filled}
+    for name, frame in filled.items():
+        connection.register(names[name], frame)
+    try:
+        write(connection, names, report)
+    finally:
+        for name in names.values():
+            connection.unregister(name)
+
+
+def _insert_named(
+    connection: duckdb.DuckDBPyConnection, table: str, relation: str, report: IngestReport
+) -> None:
+    on = " AND ".join(f"old.{k} IS NOT DISTINCT FROM n.{k}" for k in schema.TABLES[table].key)
+    new = _run(
+        connection,
+        f"INSERT INTO {table} BY NAME SELECT * FROM {relation} n WHERE NOT EXISTS (FROM {table} old WHERE {on})",
+    )
+    report.count(table, _count(connection, relation), new)
+
+
+def _insert_runs(connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport) -> None:
+    """Insert runs; a run that has ended since replaces what was known of it."""
+    offered = _count(connection, relation)
+    known = _count(connection, f"runs WHERE run_id IN (SELECT run_id FROM {relation})")
+    connection.execute(
+        f"DELETE FROM runs WHERE ended_at IS NULL AND run_id IN (SELECT run_id FROM {relation})"
+    )
+    connection.execute(
+        f"INSERT INTO runs BY NAME FROM {relation} n WHERE n.run_id NOT IN (SELECT run_id FROM runs)"
+    )
+    report.count("runs", offered, offered - known)
+
+
+def _insert_traces(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE fresh AS FROM {new['traces']} n ANTI JOIN traces USING (trace_id)"
+    )
+    fresh = _count(connection, "fresh")
+    report.count("traces", _count(connection, new["traces"]), fresh)
+    if fresh:
+        _insert_calls(connection, new.get("calls"), report)
+        for table in _PARTS:
+            if table in new:
+                added = _run(
+                    connection,
+                    f"INSERT INTO {table} BY NAME FROM {new[table]} SEMI JOIN fresh USING (trace_id)",
+                )
+                report.count(table, _count(connection, new[table]), added)
+        if "contents" in new:
+            _insert_contents(connection, new, report)
+    else:
+        for table in ("calls", *_PARTS, "contents"):
+            if table in new:
+                report.count(table, _count(connection, new[table]), 0)
+    connection.execute("DROP TABLE fresh")
+
+
+def _insert_calls(
+    connection: duckdb.DuckDBPyConnection, calls: str | None, report: IngestReport
+) -> None:
+    source = calls or "(FROM calls LIMIT 0)"
+    _price(connection, f"(FROM {source} SEMI JOIN fresh USING (trace_id))", "fresh", "fresh_calls")
+    added = _run(connection, "INSERT INTO calls BY NAME FROM fresh_calls")
+    if calls:
+        report.count("calls", _count(connection, calls), added)
+    connection.execute(
+        f"""INSERT INTO traces BY NAME
+        SELECT t.* REPLACE ({_replaced("s")}) FROM fresh t
+        LEFT JOIN ({views.totals("fresh_calls")}) s USING (trace_id)"""
+    )
+    connection.execute("DROP TABLE fresh_calls")
+
+
+_TOTALS = (
+    "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
+    "judge_input_tokens", "judge_output_tokens", "cost_usd", "reasoning_cost_usd", "judge_cost_usd",
+    "billed_cost_usd", "energy_j", "machine_s", "ttft_s", "answer_start_s", "price_id",
+)  # fmt: skip
+PRICED_TOTALS = ("cost_usd", "reasoning_cost_usd", "judge_cost_usd", "price_id")
+
+
+def _replaced(source: str) -> str:
+    sums = [f"{source}.{name} AS {name}" for name in _TOTALS]
+    return ", ".join([*sums, f"coalesce({source}.n_calls, 0) AS n_calls"])
+
+
+def _price(connection: duckdb.DuckDBPyConnection, calls: str, traces: str, into: str) -> None:
+    """Copy calls to a temporary table, each with the price row in force when it was made.
+
+    A call without a time of its own takes its trace's, else its run's.
+    """
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE staged AS SELECT row_number() OVER () AS row_number, * FROM {calls}"
+    )
+    moments = f"""(SELECT c.row_number, c.provider, c.model, c.machine, c.input_tokens,
+      coalesce(c.started_at, t.started_at, r.started_at) AS at
+      FROM staged c JOIN {traces} t USING (trace_id) LEFT JOIN runs r ON r.run_id = c.run_id)"""
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE {into} AS
+        SELECT s.* EXCLUDE (row_number) REPLACE (m.price_id AS price_id)
+        FROM staged s LEFT JOIN ({views.resolve_prices(moments)}) m USING (row_number)"""
+    )
+    connection.execute("DROP TABLE staged")
+
+
+def _insert_contents(
+    connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport
+) -> None:
+    added = _run(
+        connection,
+        f"""INSERT INTO contents BY NAME
+        SELECT DISTINCT ON (content_id) n.* FROM {new["contents"]} n
+        ANTI JOIN contents USING (content_id)""",
+    )
+    report.count("contents", _count(connection, new["contents"]), added)
+
+
+def reprice(connection: duckdb.DuckDBPyConnection) -> int:
+    """Resolve every call's price again after the sheet changed; returns the traces whose cost moved."""
+    offer_known_models(connection)
+    _price(connection, "calls", "traces", "repriced")
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE moved AS SELECT a.call_id, a.trace_id, a.price_id
+        FROM repriced a JOIN calls c USING (call_id) WHERE a.price_id IS DISTINCT FROM c.price_id"""
+    )
+    connection.execute(
+        "UPDATE calls SET price_id = moved.price_id FROM moved WHERE moved.call_id = calls.call_id"
+    )
+    sets = ", ".join(f"{name} = s.{name}" for name in PRICED_TOTALS)
+    touched = "(FROM calls SEMI JOIN moved USING (trace_id))"
+    connection.execute(
+        f"UPDATE traces SET {sets} FROM ({views.totals(touched)}) s WHERE s.trace_id = traces.trace_id"
+    )
+    moved = _count(connection, "(SELECT DISTINCT trace_id FROM moved)")
+    connection.execute("DROP TABLE moved; DROP TABLE repriced")
+    return moved
+
+
+def offer_known_models(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the bundled price rows for every model that the store's calls asked for."""
+    pairs = connection.execute("SELECT DISTINCT provider, model FROM calls").fetchall()
+    _add_prices(connection, pairs)
+
+
+def _offer_prices(connection: duckdb.DuckDBPyConnection, frames: fr.Frames) -> None:
+    if "calls" in frames and frames["calls"].height:
+        _add_prices(connection, frames["calls"].select("provider", "model").unique().rows())
+
+
+def _add_prices(
+    connection: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[str | None, str | None]]
+) -> None:
+    rows: list[AnyRecord] = [p for provider, model in pairs if model for p in prices.rows_for(provider, model)]
+    add_prices(connection, rows)
+
+
+def add_prices(connection: duckdb.DuckDBPyConnection, rows: Iterable[Price | AnyRecord]) -> int:
+    """Add price rows that the store lacks; returns how many were new."""
+    frame = next(fr.batches(rows))["prices"]
+    report = IngestReport()
+    if frame.height:
+        connection.register("new_prices", frame)
+        _insert_named(connection, "prices", "new_prices", report)
+        connection.unregister("new_prices")
+    return report.rows_new.get("prices", 0)
+
+
+def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0])
+
+
+def _run(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
+    """Run a statement that changes rows; returns how many."""
+    return int(connection.execute(statement).fetchall()[0][0])

@@ -1,0 +1,190 @@
+"""Whole tables in and out: the spool, other stores, and folders of Parquet files."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import duckdb
+import polars as pl
+
+from workbench import schema, spool
+from workbench.errors import ImportFormatError
+from workbench.records import Attempt, Run, Trace
+from workbench.store import database, ingest
+from workbench.store import frames as fr
+from workbench.store.ingest import IngestReport
+
+SPILL_BYTES = 512 << 20
+# what each merge needs to know of a table's rows to leave out those of other slices
+_BY_TRACE = ("traces", "calls", "tool_calls", "scores", "energy", "messages")
+
+
+class Staging:
+    """Frames that wait for the lease: in memory, or in a folder beside the store when they grow."""
+
+    def __init__(self, folder: Path, spill_bytes: int = SPILL_BYTES) -> None:
+        self._folder, self._spill_bytes = folder, spill_bytes
+        self._held: list[fr.Frames | list[Path]] = []
+        self._bytes = 0
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def add(self, batch: fr.Frames) -> None:
+        """Take one batch."""
+        self._bytes += sum(int(frame.estimated_size()) for frame in batch.values())
+        self._held.append(batch if self._bytes < self._spill_bytes else self._spill(batch))
+
+    def _spill(self, batch: fr.Frames) -> list[Path]:
+        if self._temporary is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._temporary = tempfile.TemporaryDirectory(prefix=".staging-", dir=self._folder)
+        folder = Path(self._temporary.name) / str(len(self._held))
+        folder.mkdir()
+        paths = []
+        for name, frame in batch.items():
+            if frame.height:
+                frame.write_parquet(folder / f"{name}.parquet", compression_level=1)
+                paths.append(folder / f"{name}.parquet")
+        return paths
+
+    def __iter__(self) -> Iterator[fr.Frames]:
+        for held in self._held:
+            yield held if isinstance(held, dict) else {p.stem: pl.read_parquet(p) for p in held}
+
+
+def ingest_spool(path: Path, folder: Path) -> IngestReport:
+    """Write what waits in the spool, segment by segment; see `Store.ingest_spool`."""
+    report = IngestReport()
+    waiting = spool.segments(folder)
+    if not waiting:
+        return report
+    with database.reading(path) as connection:
+        offsets = dict(connection.execute("FROM segments").fetchall())
+    newest = {_run_of(s.path): s for s in waiting}
+    for segment in waiting:
+        offset = offsets.get(segment.path.name, 0)
+        if segment.size > offset or not segment.live:
+            last = newest[_run_of(segment.path)] is segment
+            _ingest_segment(path, segment, offset, report, last=last)
+    return report
+
+
+def _run_of(segment: Path) -> str:
+    return segment.stem.rsplit("-", 1)[0]
+
+
+def _ingest_segment(
+    path: Path, segment: spool.Segment, offset: int, report: IngestReport, *, last: bool
+) -> None:
+    batch = spool.read_segment(segment.path, offset)
+    finished = not segment.live
+    with database.lease(path) as connection:
+        for frames in fr.batches(batch.records):
+            ingest.write_frames(connection, frames, report)
+        connection.execute("DELETE FROM segments WHERE segment = ?", [segment.path.name])
+        if finished and last:
+            _note_interrupted(connection, segment.path, report)
+        if not finished:
+            connection.execute("INSERT INTO segments VALUES (?, ?)", [segment.path.name, batch.end_offset])
+    if batch.bad:
+        kept = spool.quarantine(segment.path, batch.bad)
+        report.quarantined += len(kept)
+        report.notes.append(f"{len(kept)} damaged lines of {segment.path.name} are kept in {kept[0].parent}")
+    if finished:
+        spool.remove(segment.path)
+
+
+def _note_interrupted(connection: duckdb.DuckDBPyConnection, path: Path, report: IngestReport) -> None:
+    """Mark the runs of a dead writer that never said how they ended, and count what was in flight."""
+    records = spool.read_segment(path, 0).records
+    runs = {r.run_id for r in records if isinstance(r, Run)}
+    ended = {r.run_id for r in records if isinstance(r, Run) and r.ended_at is not None}
+    for run_id in runs - ended:
+        connection.execute(
+            "UPDATE runs SET status = 'interrupted' WHERE run_id = ? AND ended_at IS NULL", [run_id]
+        )
+    done = {(r.configuration_id, r.item_id, r.trial) for r in records if isinstance(r, Trace)}
+    report.in_flight += sum(
+        (r.configuration_id, r.item_id, r.trial) not in done
+        for r in records
+        if isinstance(r, Attempt) and r.run_id not in ended
+    )
+
+
+def is_export(path: Path) -> bool:
+    """Say whether a folder was written by `export`."""
+    return (path / "traces.parquet").is_file() and (path / "configurations.parquet").is_file()
+
+
+def merge(path: Path, other: Path) -> IngestReport:
+    """Write what the store lacks of another store or of an exported folder."""
+    report = IngestReport()
+    with database.lease(path) as connection:
+        if other.is_dir():
+            new = {
+                t: f"read_parquet('{_quoted(other / f'{t}.parquet')}')"
+                for t in schema.TABLES
+                if (other / f"{t}.parquet").is_file()
+            }
+            _check_columns(connection, new, other)
+        else:
+            connection.execute("COMMIT")  # a database cannot be attached inside a transaction
+            connection.execute(f"ATTACH '{_quoted(other)}' AS other (READ_ONLY)")
+            connection.execute("BEGIN")
+            new = {t: f"other.{t}" for t in schema.TABLES}
+        ingest.write(connection, new, report)
+        if report.rows_new.get("prices"):
+            ingest.reprice(connection)
+    return report
+
+
+def _check_columns(connection: duckdb.DuckDBPyConnection, new: dict[str, str], folder: Path) -> None:
+    for table, relation in new.items():
+        found = {row[0] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
+        missing = [c for c in schema.TABLES[table].names if c not in found]
+        if missing:
+            raise ImportFormatError(
+                f"{folder / table}.parquet lacks the columns {', '.join(missing)}; export it again"
+            )
+
+
+def export(path: Path, folder: Path, predicate: str) -> dict[str, int]:
+    """Write the rows of a slice, and all that they refer to, as one Parquet file a table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, int] = {}
+    with database.reading(path) as connection:
+        connection.execute(
+            f"CREATE TEMP TABLE chosen AS SELECT trace_id FROM trace_facts WHERE {predicate}"
+        )
+        for table in schema.TABLES.values():
+            query = f"FROM {table.name} {_belongs(table.name, predicate)} ORDER BY {', '.join(table.key)}"
+            target = _quoted(folder / f"{table.name}.parquet")
+            written = connection.execute(
+                f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15)"
+            ).fetchall()
+            rows[table.name] = int(written[0][0])
+            if not rows[table.name]:
+                (folder / f"{table.name}.parquet").unlink()
+    return rows
+
+
+def _belongs(table: str, predicate: str) -> str:
+    if table in _BY_TRACE:
+        return "SEMI JOIN chosen USING (trace_id)"
+    if table in {"runs", "tasks", "items", "configurations"} and predicate != "TRUE":
+        key = schema.TABLES[table].key[0]
+        return f"WHERE {key} IN (SELECT {key} FROM traces SEMI JOIN chosen USING (trace_id))"
+    if table == "contents":
+        return "WHERE content_id IN (SELECT content_id FROM messages SEMI JOIN chosen USING (trace_id))"
+    return ""
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

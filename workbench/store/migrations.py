@@ -1,0 +1,87 @@
+"""Layouts of the store: made new, or brought up step by step, each step recorded and atomic."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+
+from workbench import schema
+from workbench.errors import StoreVersionError
+from workbench.records import content_id
+from workbench.store import database
+from workbench.store.views import VIEWS
+
+_META = """CREATE TABLE IF NOT EXISTS migrations (
+  version INTEGER, name VARCHAR, applied_at TIMESTAMP DEFAULT (now() AT TIME ZONE 'UTC'))"""
+# segments of the spool that are partly ingested: where to go on
+_SEGMENTS = "CREATE TABLE IF NOT EXISTS segments (segment VARCHAR, next_offset BIGINT)"
+
+Step = Callable[[duckdb.DuckDBPyConnection], None]
+
+
+def _first_layout(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(_SEGMENTS)
+    for table in schema.TABLES.values():
+        connection.execute(schema.ddl(table))
+
+
+STEPS: dict[int, tuple[str, Step]] = {1: ("first layout", _first_layout)}
+
+
+def version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """Read the layout's version; 0 for an empty database.
+
+    Raises:
+        StoreVersionError: for a database that is not a store.
+    """
+    tables, ours = connection.execute(
+        "SELECT count(*), count(*) FILTER (table_name = 'migrations') FROM duckdb_tables()"
+    ).fetchall()[0]
+    if tables == 0:
+        return 0
+    if ours == 0:
+        raise StoreVersionError(
+            f"{path} is a DuckDB database but no store of workbench; name another file with --store"
+        )
+    return int(connection.execute("SELECT max(version) FROM migrations").fetchall()[0][0] or 0)
+
+
+def prepare(path: Path) -> None:
+    """Make the store if there is none, or bring an older one up, after a backup beside it."""
+    found = 0
+    if path.exists():
+        with database.reading(path) as connection:
+            found = version(connection, path)
+            views = _view_digest(connection) if found else None
+        if found > schema.VERSION:
+            raise StoreVersionError(
+                f"{path} has layout {found}, newer than the {schema.VERSION} known here; upgrade workbench"
+            )
+        if found == schema.VERSION and views == _digest():
+            return
+        if 0 < found < schema.VERSION:
+            shutil.copy2(path, path.with_suffix(f".v{found}.backup"))
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with database.lease(path) as connection:
+        connection.execute(_META)
+        for number in range(version(connection, path) + 1, schema.VERSION + 1):
+            name, step = STEPS[number]
+            step(connection)
+            connection.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
+        for name, query in VIEWS.items():
+            columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
+            connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM ({query})")
+        connection.execute(f"COMMENT ON VIEW trace_facts IS '{_digest()}'")
+
+
+def _digest() -> str:
+    return content_id(VIEWS, {name: table.names for name, table in schema.VIEWS.items()})
+
+
+def _view_digest(connection: duckdb.DuckDBPyConnection) -> str | None:
+    rows = connection.execute(
+        "SELECT comment FROM duckdb_views() WHERE view_name = 'trace_facts'"
+    ).fetchall()
+    return rows[0][0] if rows else None

@@ -1,0 +1,45 @@
+"""Finding, making and opening a store."""
+
+import contextlib
+from pathlib import Path
+
+from workbench import config, datasets, prices
+from workbench.errors import StoreLocked, StoreMissing
+from workbench.store.store import Store
+
+
+def open_store(path: str | Path | None = None, *, create: bool = False) -> Store:
+    """Open a store, bring its layout up to date, and take in what waits in its spool.
+
+    Args:
+        path: the DuckDB file; None takes `WORKBENCH_STORE`, the configuration, or the user's data folder.
+        create: make the file, with its folder, where there is none.
+
+    Raises:
+        StoreMissing: there is no store and `create` is false.
+        StoreVersionError: the file is no store, or of a newer version.
+    """
+    chosen = Path(path).expanduser() if path is not None else config.store_path()
+    store = Store(chosen)
+    if not store.path.exists() and not create:
+        raise StoreMissing(
+            f"there is no store at {store.path}; make one with: workbench import PATH --store {store.path}"
+        )
+    store.prepare()
+    with contextlib.suppress(StoreLocked):  # whoever has it will take the spool in
+        store.ingest_spool()
+    return store
+
+
+def demo_store(path: Path) -> Store:
+    """Open the store of sample traces, making it from the shipped files where it is missing or older."""
+    source = datasets.sample_traces_dir()
+    newest = max(p.stat().st_mtime for p in source.glob("*.parquet"))
+    if path.exists() and path.stat().st_mtime < newest:
+        path.unlink()
+    store = open_store(path, create=True)
+    if not store.count():
+        store.merge(source)
+        for sheet in sorted((datasets.data_dir() / "prices").glob("*.toml")):
+            store.add_prices(prices.read_sheet(sheet))
+    return store

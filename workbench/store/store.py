@@ -1,0 +1,316 @@
+"""`Store`: what every face asks, each question one read that lets go of the file."""
+
+import contextlib
+import dataclasses
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from workbench import schema, spool
+from workbench.errors import QueryError
+from workbench.records import AnyRecord, Price, Run, Trace
+from workbench.slice import Slice
+from workbench.store import database, frames, ingest, lake, lazy, migrations
+from workbench.store.database import Cancel
+from workbench.store.ingest import IngestReport
+
+Where = Slice | str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Overview:
+    """The store at a glance; sums are over what is known, None where nothing is."""
+
+    n_traces: int
+    n_runs: int
+    n_configurations: int
+    n_tasks: int
+    n_results: int
+    n_faults: int
+    cost_usd: float | None
+    energy_j: float | None
+    newest_at: dt.datetime | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TraceDetail:
+    """One trace with all that hangs on it but the texts.
+
+    Attributes:
+        facts: its row of `trace_facts`.
+        calls: its rows of `call_facts`, in order; likewise the others, of their tables.
+    """
+
+    facts: Mapping[str, Any]
+    calls: pl.DataFrame
+    tool_calls: pl.DataFrame
+    scores: pl.DataFrame
+    energy: pl.DataFrame
+    n_messages: int
+
+
+def predicate(where: Where) -> str:
+    """The SQL of a filter, over the columns of `trace_facts`."""
+    return (Slice.parse(where) if isinstance(where, str) else where).sql()
+
+
+class Store:
+    """A store on disk; safe to use from any thread, holds no file open between calls."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.spool_dir = self.path.with_suffix(".spool")
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def relation(
+        self, query: str, params: Mapping[str, Any] | None = None, *, cancel: Cancel | None = None
+    ) -> Iterator[duckdb.DuckDBPyRelation]:
+        """Open a query as a relation that is valid inside the block."""
+        with database.reading(self.path, cancel) as connection:
+            yield connection.sql(query, params=dict(params) if params else None)
+
+    def sql(
+        self, query: str, params: Mapping[str, Any] | None = None, *, cancel: Cancel | None = None
+    ) -> pl.DataFrame:
+        """Run a query, with `$name` parameters, and fetch all of it.
+
+        Raises:
+            QueryError: in the engine's words; nothing can be changed through it.
+        """
+        with database.reading(self.path, cancel) as connection:
+            relation = connection.sql(query, params=dict(params) if params else None)
+            if relation is None:
+                raise QueryError("the statement returns no rows; ask with SELECT, FROM, DESCRIBE or SHOW")
+            frame: pl.DataFrame = relation.pl()
+            return frame
+
+    @contextlib.contextmanager
+    def facts(
+        self, where: Where = "", view: str = "trace_facts", *, cancel: Cancel | None = None
+    ) -> Iterator[Any]:
+        """Open the rows of a slice as a narwhals frame over DuckDB, valid inside the block."""
+        import narwhals as nw
+
+        with self.relation(_select(view, where), cancel=cancel) as relation:
+            yield nw.from_native(relation)
+
+    def traces(self, where: Where = "") -> pl.LazyFrame:
+        """Scan `trace_facts`; filters, columns and `head` run inside DuckDB at collect."""
+        return lazy.scan(self.path, _select("trace_facts", where), schema.TRACE_FACTS)
+
+    def calls(self, where: Where = "") -> pl.LazyFrame:
+        """Scan `call_facts` of the traces in a slice, as `traces` does."""
+        return lazy.scan(self.path, _select("call_facts", where), schema.CALL_FACTS)
+
+    def results(self) -> pl.LazyFrame:
+        """Scan the figures that exist only as aggregates, with the names of what they are about."""
+        return lazy.scan(self.path, "FROM result_facts", schema.RESULT_FACTS)
+
+    def count(self, where: Where = "", *, cancel: Cancel | None = None) -> int:
+        """Count the traces of a slice."""
+        test = predicate(where)
+        source = "traces" if test == "TRUE" else f"trace_facts WHERE {test}"
+        return int(self.sql(f"SELECT count(*) AS n FROM {source}", cancel=cancel)["n"][0])
+
+    def page(
+        self,
+        where: Where = "",
+        *,
+        columns: Sequence[str] = ("trace_id",),
+        order_by: str = "started_at",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 256,
+        cancel: Cancel | None = None,
+    ) -> pl.DataFrame:
+        """Fetch a window of a slice's traces; ties are ordered by trace_id, unknown comes last."""
+        chosen = ", ".join(_column(c) for c in columns)
+        direction = "DESC" if descending else "ASC"
+        return self.sql(
+            f"SELECT {chosen} FROM trace_facts WHERE {predicate(where)} "
+            f"ORDER BY {_column(order_by)} {direction} NULLS LAST, trace_id LIMIT {int(limit)} OFFSET {int(offset)}",
+            cancel=cancel,
+        )
+
+    def values(self, column: str, prefix: str = "", where: Where = "", limit: int = 50) -> list[str]:
+        """List distinct values of a text column, the commonest first, for completion and facets."""
+        name = _column(column)
+        frame = self.sql(
+            f"SELECT {name}::VARCHAR AS value FROM trace_facts WHERE {predicate(where)} "
+            f"AND {name} IS NOT NULL AND starts_with(lower({name}::VARCHAR), lower($prefix)) "
+            f"GROUP BY ALL ORDER BY count(*) DESC, value LIMIT {int(limit)}",
+            {"prefix": prefix},
+        )
+        return frame["value"].to_list()
+
+    def detail(self, trace_id: str) -> TraceDetail:
+        """Fetch one trace.
+
+        Raises:
+            QueryError: there is no such trace.
+        """
+        chosen = {"id": trace_id}
+        with database.reading(self.path) as connection:
+
+            def fetch(query: str) -> pl.DataFrame:
+                frame: pl.DataFrame = connection.sql(query, params=chosen).pl()
+                return frame
+
+            facts = fetch("FROM trace_facts WHERE trace_id = $id")
+            if not facts.height:
+                raise QueryError(f"there is no trace {trace_id!r} in {self.path}")
+            return TraceDetail(
+                facts=facts.row(0, named=True),
+                calls=fetch("FROM call_facts WHERE trace_id = $id ORDER BY ordinal"),
+                tool_calls=fetch("FROM tool_calls WHERE trace_id = $id ORDER BY ordinal"),
+                scores=fetch("FROM scores WHERE trace_id = $id"),
+                energy=fetch("FROM energy WHERE trace_id = $id"),
+                n_messages=fetch("SELECT count(*) AS n FROM messages WHERE trace_id = $id")["n"][0],
+            )
+
+    def messages(
+        self, trace_id: str, start: int = 0, limit: int = 200, max_chars: int = 4000
+    ) -> pl.DataFrame:
+        """Fetch a window of a conversation, long texts cut to their first `max_chars` characters."""
+        return self.sql(
+            f"""SELECT m.ordinal, m.role, m.kind, m.call_id, m.tool_call_id, m.n_tokens,
+            c.n_bytes, m.content_id, left(c.text, {int(max_chars)}) AS text
+            FROM (FROM messages WHERE trace_id = $id ORDER BY ordinal LIMIT {int(limit)} OFFSET {int(start)}) m
+            LEFT JOIN contents c USING (content_id) ORDER BY m.ordinal""",
+            {"id": trace_id},
+        )
+
+    def text(self, content_id: str) -> str:
+        """Fetch one whole text."""
+        frame = self.sql("SELECT text FROM contents WHERE content_id = $id", {"id": content_id})
+        if not frame.height:
+            raise QueryError(f"there is no text {content_id!r} in {self.path}")
+        return str(frame["text"][0])
+
+    def overview(self) -> Overview:
+        """Count and sum the whole store."""
+        frame = self.sql(
+            """SELECT (SELECT count(*) FROM traces) AS n_traces, (SELECT count(*) FROM runs) AS n_runs,
+            (SELECT count(*) FROM configurations) AS n_configurations,
+            (SELECT count(*) FROM tasks) AS n_tasks, (SELECT count(*) FROM results) AS n_results,
+            (SELECT count(*) FROM usage_faults) AS n_faults,
+            (SELECT sum(cost_usd) FROM traces) AS cost_usd, (SELECT sum(energy_j) FROM traces) AS energy_j,
+            (SELECT max(started_at) FROM traces) AS newest_at"""
+        )
+        return Overview(**frame.row(0, named=True))
+
+    def done(self, configuration_ids: Iterable[str]) -> set[tuple[str, str, int]]:
+        """List finished attempts (configuration, item, trial), those waiting in the spool included.
+
+        An attempt that ended in an error is not finished.
+        """
+        wanted = list(configuration_ids)
+        frame = self.sql(
+            """SELECT configuration_id, item_id, trial FROM traces
+            WHERE error_type IS NULL AND configuration_id IN (SELECT unnest($wanted))""",
+            {"wanted": wanted},
+        )
+        found: set[tuple[str, str, int]] = set(frame.iter_rows())
+        chosen = set(wanted)
+        for segment in spool.segments(self.spool_dir):
+            for record in spool.read_segment(segment.path, 0).records:
+                if (
+                    isinstance(record, Trace)
+                    and record.error_type is None
+                    and record.configuration_id in chosen
+                ):
+                    found.add((record.configuration_id, record.item_id, record.trial))
+        return found
+
+    def stamp(self) -> str:
+        """A text that changes whenever the database or the spool does; costs two directory looks."""
+        marks = []
+        for path in (self.path, self.path.with_name(self.path.name + ".wal")):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                marks.append(f"{stat.st_mtime_ns}:{stat.st_size}")
+        marks += [f"{s.path.name}:{s.size}" for s in spool.segments(self.spool_dir)]
+        return "|".join(marks)
+
+    def saved_slices(self) -> dict[str, str]:
+        """Saved filters by name."""
+        frame = self.sql("SELECT name, filter FROM saved_slices ORDER BY name")
+        return dict(frame.iter_rows())
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def ingest(self, records: Iterable[AnyRecord], *, source: str = "") -> IngestReport:
+        """Write what the store lacks of a stream of records: all of it, or nothing if it fails.
+
+        The stream is read before the file is taken, so that the lease stays short.
+        """
+        report = IngestReport()
+        with lake.Staging(self.path.parent) as staging:
+            for batch in frames.batches(records):
+                staging.add(batch)
+            with database.lease(self.path) as connection:
+                for batch in staging:
+                    ingest.write_frames(connection, batch, report)
+        if source:
+            report.notes.append(source)
+        return report
+
+    def ingest_spool(self) -> IngestReport:
+        """Write what waits in the spool; a segment is deleted once its rows are committed."""
+        return lake.ingest_spool(self.path, self.spool_dir)
+
+    def merge(self, other: Path) -> IngestReport:
+        """Write what the store lacks of another store, or of a folder that `export` wrote."""
+        return lake.merge(self.path, other)
+
+    def export(self, folder: Path, where: Where = "") -> dict[str, int]:
+        """Write the rows of a slice as one Parquet file a table; returns rows by table."""
+        return lake.export(self.path, folder, predicate(where))
+
+    def add_prices(self, rows: Iterable[Price]) -> tuple[int, int]:
+        """Add price rows and resolve every call again; returns (new rows, traces whose cost moved)."""
+        with database.lease(self.path) as connection:
+            new = ingest.add_prices(connection, rows)
+            return new, ingest.reprice(connection)
+
+    def end_run(self, run: Run) -> None:
+        """Record how a run ended."""
+        self.ingest([run])
+
+    def save_slice(self, name: str, text: str, *, now: dt.datetime | None = None) -> None:
+        """Keep a filter under a name, in place of what had that name."""
+        Slice.parse(text)
+        at = (now or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).replace(tzinfo=None)
+        with database.lease(self.path) as connection:
+            connection.execute("DELETE FROM saved_slices WHERE name = ?", [name])
+            connection.execute("INSERT INTO saved_slices VALUES (?, ?, ?)", [name, text, at])
+
+    def prepare(self) -> None:
+        """Make the file, or bring an older layout up to date."""
+        migrations.prepare(self.path)
+
+
+def _select(view: str, where: Where) -> str:
+    if view not in schema.RELATIONS:
+        raise QueryError(f"there is no view {view!r}; known are {', '.join(schema.RELATIONS)}")
+    test = predicate(where)
+    if test == "TRUE":
+        return f"FROM {view}"
+    if view == "trace_facts":
+        return f"FROM trace_facts WHERE {test}"
+    return f"FROM {view} WHERE trace_id IN (SELECT trace_id FROM trace_facts WHERE {test})"
+
+
+def _column(name: str) -> str:
+    if name not in schema.TRACE_FACTS.names:
+        raise QueryError(f"trace_facts has no column {name!r}; see: workbench schema trace_facts")
+    return f'"{name}"'
