@@ -108,6 +108,4 @@ class MissingExtra(WorkbenchError):
 
     def __init__(self, library: str, extra: str) -> None:
         """Name the library and the command that installs it."""
-        super().__init__(
-            f"{library} is not installed; run: pip install 'trace-workbench[{extra}]'"
-        )
+        super().__init__(f"{library} is not installed; run: pip install 'trace-workbench[{extra}]'")

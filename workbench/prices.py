@@ -141,13 +141,19 @@ def _price(path: Path, number: int, row: Mapping[str, Any]) -> Price:
     for key in row:
         if key not in _FIELDS:
             near = difflib.get_close_matches(str(key), _FIELDS, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(_FIELDS))}"
+            hint = (
+                f"; did you mean {near[0]}?"
+                if near
+                else f"; known are {', '.join(sorted(_FIELDS))}"
+            )
             raise ConfigError(f"{where} has an unknown field {key!r}{hint}")
     if not row.get("model"):
         raise ConfigError(f"{where} names no model (for a machine, the machine's name)")
     values = {key: _value(where, key, value) for key, value in row.items()}
     if not any(key.endswith(("_mtok", "_usd", "_hour")) for key in values):
-        raise ConfigError(f"{where} holds no price; give input_usd_per_mtok or machine_usd_per_hour")
+        raise ConfigError(
+            f"{where} holds no price; give input_usd_per_mtok or machine_usd_per_hour"
+        )
     return Price(sheet=path.name, **values)
 
 
@@ -165,12 +171,9 @@ def _value(where: str, key: str, value: Any) -> Any:
     return number
 
 
-def _moment(value: Any) -> dt.datetime:
-    if isinstance(value, str):
-        value = dt.datetime.fromisoformat(value)
-    elif not isinstance(value, dt.datetime):
-        value = dt.datetime.combine(value, dt.time())
-    return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+def _moment(value: str | dt.date) -> dt.datetime:
+    moment = dt.datetime.fromisoformat(str(value))
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 class PriceBook:
@@ -186,12 +189,12 @@ class PriceBook:
     def row(self, call: Call, at: dt.datetime | None = None) -> Price | None:
         """Find the row in force for a call (at its own start, else at `at`); None if there is none."""
         when = call.started_at or at
-        candidates = [
+        offered = [
             *(self._own.get(call.machine, ()) if call.machine else ()),
             *(self._own.get(call.model, ()) if call.model else ()),
-        ] or rows_for(call.provider, call.model or "")
-        fitting = [p for p in candidates if _applies(p, call, when)]
-        return max(fitting, key=_rank, default=None)
+            *(rows_for(call.provider, call.model) if call.model else ()),
+        ]
+        return max((p for p in offered if _applies(p, call, when)), key=_rank, default=None)
 
     def cost(self, call: Call, at: dt.datetime | None = None) -> float | None:
         """Cost in USD; None where the price, the tokens or the machine time is unknown."""
@@ -200,35 +203,47 @@ class PriceBook:
 
 
 def _applies(price: Price, call: Call, when: dt.datetime | None) -> bool:
-    if price.provider and price.provider != call.provider:
-        return False
-    if price.min_input_tokens and (call.input_tokens or 0) <= price.min_input_tokens:
-        return False
-    if price.starts_at and (when is None or when < price.starts_at):
-        return False
-    if price.ends_at and (when is None or when >= price.ends_at):
-        return False
-    if price.daily_from and price.daily_to:
-        if when is None:
-            return False
-        clock, start, end = when.astimezone(dt.UTC).strftime("%H:%M:%S"), price.daily_from, price.daily_to
-        return start <= clock < end if start <= end else clock >= start or clock < end
-    return True
+    long_enough = not price.min_input_tokens or (call.input_tokens or 0) > price.min_input_tokens
+    return (
+        price.provider in {None, call.provider}
+        and long_enough
+        and (price.starts_at is None or (when is not None and when >= price.starts_at))
+        and (price.ends_at is None or (when is not None and when < price.ends_at))
+        and (price.daily_from is None or (when is not None and _in_hours(price, when)))
+    )
 
 
-def _rank(price: Price) -> tuple[bool, bool, bool, float, int]:
-    """Order rows that all apply: machine, specific provider, time of day, latest, highest tier."""
-    start = price.starts_at.timestamp() if price.starts_at else -math.inf
-    machine = price.machine_usd_per_hour is not None
-    return machine, price.provider is not None, bool(price.daily_from), start, price.min_input_tokens
+def _in_hours(price: Price, when: dt.datetime) -> bool:
+    clock = when.astimezone(dt.UTC).strftime("%H:%M:%S")
+    start, end = price.daily_from or "", price.daily_to or "24"
+    return start <= clock < end if start <= end else clock >= start or clock < end
+
+
+def _rank(price: Price) -> tuple[bool, bool, bool, bool, float, int]:
+    """Order rows that all apply; the store's `resolve_prices` orders them alike."""
+    return (
+        not price.sheet.startswith(BUNDLED),
+        price.machine_usd_per_hour is not None,
+        price.provider is not None,
+        price.daily_from is not None,
+        price.starts_at.timestamp() if price.starts_at else -math.inf,
+        price.min_input_tokens,
+    )
 
 
 def cost(call: Call, price: Price) -> float | None:
     """Price one call: disjoint token buckets at their rates, or its share of a machine's hours."""
     if price.machine_usd_per_hour is not None:
-        return None if call.machine_s is None else call.machine_s * price.machine_usd_per_hour / 3600
+        return (
+            None if call.machine_s is None else call.machine_s * price.machine_usd_per_hour / 3600
+        )
     fresh_rate, out_rate = price.input_usd_per_mtok, price.output_usd_per_mtok
-    if call.input_tokens is None or call.output_tokens is None or fresh_rate is None or out_rate is None:
+    if (
+        call.input_tokens is None
+        or call.output_tokens is None
+        or fresh_rate is None
+        or out_rate is None
+    ):
         return None
     read, thinking = call.cache_read_tokens or 0, call.reasoning_tokens or 0
     short, long = call.cache_write_5m_tokens or 0, call.cache_write_1h_tokens or 0

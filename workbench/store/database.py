@@ -83,7 +83,9 @@ class _Gate:
         with self._condition:
             self._waiting += 1
             try:
-                free = self._condition.wait_for(lambda: not self._writing and not self._readers, WAIT_S)
+                free = self._condition.wait_for(
+                    lambda: not self._writing and not self._readers, WAIT_S
+                )
             finally:
                 self._waiting -= 1
                 self._condition.notify_all()
@@ -160,7 +162,9 @@ def _connect(
             if time.monotonic() > deadline:
                 raise StoreLocked(_who(path, error)) from error
             if cancel is not None and cancel.cancelled:
-                raise QueryCancelled("the query was cancelled while it waited for the store") from error
+                raise QueryCancelled(
+                    "the query was cancelled while it waited for the store"
+                ) from error
         except duckdb.Error as error:
             raise _unreadable(path, error) from error
         time.sleep(pause)
@@ -206,7 +210,9 @@ def translated() -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         raise QueryError(f"the query needs more memory than there is: {_first(error)}") from error
     except duckdb.IOException as error:
-        raise StoreError(f"cannot read or write the store: {_first(error)}; is the disk full?") from error
+        raise StoreError(
+            f"cannot read or write the store: {_first(error)}; is the disk full?"
+        ) from error
     except duckdb.Error as error:
         raise QueryError(str(error)) from error
 

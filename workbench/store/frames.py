@@ -64,7 +64,8 @@ class _Batch:
     def frames(self) -> Frames:
         traces = list(self.traces.values())
         frames = {
-            table: _frame(table, list(self.named.get(kind, {}).values())) for kind, table in _NAMED.items()
+            table: _frame(table, list(self.named.get(kind, {}).values()))
+            for kind, table in _NAMED.items()
         }
         frames["traces"] = _traces(traces)
         frames["calls"] = _calls(traces)
@@ -104,7 +105,9 @@ def _series(table: str, column: schema.Column, values: Sequence[Any]) -> pl.Seri
     try:
         return pl.Series(column.name, values, dtype=dtype)
     except UnicodeEncodeError:
-        return pl.Series(column.name, [None if v is None else clean(v) for v in values], dtype=dtype)
+        return pl.Series(
+            column.name, [None if v is None else clean(v) for v in values], dtype=dtype
+        )
     except (OverflowError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         bad = next((v for v in values if not _fits(v, dtype)), None)
         shown = repr(bad)[:80]
@@ -132,12 +135,17 @@ def _utc(value: dt.datetime | None) -> dt.datetime | None:
     return value.astimezone(dt.UTC).replace(tzinfo=None)
 
 
-def _parent(traces: Sequence[r.Trace], parts: Callable[[r.Trace], Sequence[Any]], field: str) -> list[Any]:
+def _parent(
+    traces: Sequence[r.Trace], parts: Callable[[r.Trace], Sequence[Any]], field: str
+) -> list[Any]:
     return [getattr(trace, field) for trace in traces for _ in parts(trace)]
 
 
 def _parts(
-    table: str, traces: Sequence[r.Trace], parts: Callable[[r.Trace], Sequence[Any]], **given: Sequence[Any]
+    table: str,
+    traces: Sequence[r.Trace],
+    parts: Callable[[r.Trace], Sequence[Any]],
+    **given: Sequence[Any],
 ) -> pl.DataFrame:
     rows = [part for trace in traces for part in parts(trace)]
     return _frame(table, rows, trace_id=_parent(traces, parts, "trace_id"), **given)
@@ -156,7 +164,9 @@ def _traces(traces: Sequence[r.Trace]) -> pl.DataFrame:
     return _frame(
         "traces",
         traces,
-        stop_reason=[t.stop_reason or (t.calls[-1].stop_reason if t.calls else None) for t in traces],
+        stop_reason=[
+            t.stop_reason or (t.calls[-1].stop_reason if t.calls else None) for t in traces
+        ],
         n_tool_calls=[len(t.tool_calls) for t in traces],
         n_tool_errors=[sum(c.error_type is not None for c in t.tool_calls) for t in traces],
         n_messages=[len(t.messages) for t in traces],

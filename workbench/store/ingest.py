@@ -11,7 +11,16 @@ from workbench.store import frames as fr
 from workbench.store import views
 
 # rows that describe; then what hangs on a trace and comes and goes with it
-_NAMED = ("tasks", "items", "configurations", "prices", "results", "models", "accelerators", "grids")
+_NAMED = (
+    "tasks",
+    "items",
+    "configurations",
+    "prices",
+    "results",
+    "models",
+    "accelerators",
+    "grids",
+)
 _PARTS = ("tool_calls", "scores", "energy", "messages")
 
 
@@ -64,7 +73,9 @@ def write(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestR
         _insert_traces(connection, new, report)
 
 
-def write_frames(connection: duckdb.DuckDBPyConnection, frames: fr.Frames, report: IngestReport) -> None:
+def write_frames(
+    connection: duckdb.DuckDBPyConnection, frames: fr.Frames, report: IngestReport
+) -> None:
     """Insert frames, with the bundled price rows of the models that are new to the store."""
     _offer_prices(connection, frames)
     filled = {name: frame for name, frame in frames.items() if frame.height}
@@ -89,7 +100,9 @@ def _insert_named(
     report.count(table, _count(connection, relation), new)
 
 
-def _insert_runs(connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport) -> None:
+def _insert_runs(
+    connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport
+) -> None:
     """Insert runs; a run that has ended since replaces what was known of it."""
     offered = _count(connection, relation)
     known = _count(connection, f"runs WHERE run_id IN (SELECT run_id FROM {relation})")
@@ -102,57 +115,55 @@ def _insert_runs(connection: duckdb.DuckDBPyConnection, relation: str, report: I
     report.count("runs", offered, offered - known)
 
 
-def _insert_traces(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport) -> None:
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE fresh AS FROM {new['traces']} n ANTI JOIN traces USING (trace_id)"
-    )
-    fresh = _count(connection, "fresh")
-    report.count("traces", _count(connection, new["traces"]), fresh)
-    if fresh:
-        _insert_calls(connection, new.get("calls"), report)
-        for table in _PARTS:
-            if table in new:
-                added = _run(
-                    connection,
-                    f"INSERT INTO {table} BY NAME FROM {new[table]} SEMI JOIN fresh USING (trace_id)",
-                )
-                report.count(table, _count(connection, new[table]), added)
-        if "contents" in new:
-            _insert_contents(connection, new, report)
-    else:
+def _insert_traces(
+    connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport
+) -> None:
+    offered = _count(connection, new["traces"])
+    known = _count(connection, f"{new['traces']} SEMI JOIN traces USING (trace_id)")
+    report.count("traces", offered, offered - known)
+    if known == offered:
         for table in ("calls", *_PARTS, "contents"):
             if table in new:
                 report.count(table, _count(connection, new[table]), 0)
-    connection.execute("DROP TABLE fresh")
+        return
+    fresh = new["traces"]
+    among = ""
+    if known:
+        fresh, among = "fresh", "SEMI JOIN fresh USING (trace_id)"
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE fresh AS FROM {new['traces']} ANTI JOIN traces USING (trace_id)"
+        )
+    _insert_calls(connection, fresh, among, new.get("calls"), report)
+    for table in _PARTS:
+        if table in new:
+            added = _run(connection, f"INSERT INTO {table} BY NAME FROM {new[table]} {among}")
+            report.count(table, _count(connection, new[table]), added)
+    if "contents" in new:
+        _insert_contents(connection, new["contents"], among, new.get("messages"), report)
 
 
 def _insert_calls(
-    connection: duckdb.DuckDBPyConnection, calls: str | None, report: IngestReport
+    connection: duckdb.DuckDBPyConnection,
+    fresh: str,
+    among: str,
+    calls: str | None,
+    report: IngestReport,
 ) -> None:
-    source = calls or "(FROM calls LIMIT 0)"
-    _price(connection, f"(FROM {source} SEMI JOIN fresh USING (trace_id))", "fresh", "fresh_calls")
-    added = _run(connection, "INSERT INTO calls BY NAME FROM fresh_calls")
+    source = f"(FROM {calls} {among})" if calls else "(FROM calls LIMIT 0)"
+    _price(connection, source, fresh, "fresh_calls")
     if calls:
+        added = _run(connection, "INSERT INTO calls BY NAME FROM fresh_calls")
         report.count("calls", _count(connection, calls), added)
+    rows, traces = connection.execute(
+        "SELECT count(*), count(DISTINCT trace_id) FROM fresh_calls"
+    ).fetchall()[0]
+    sums = ", ".join(f"s.{name} AS {name}" for name in views.TOTALS if name != "n_calls")
     connection.execute(
         f"""INSERT INTO traces BY NAME
-        SELECT t.* REPLACE ({_replaced("s")}) FROM fresh t
-        LEFT JOIN ({views.totals("fresh_calls")}) s USING (trace_id)"""
+        SELECT t.* REPLACE ({sums}, coalesce(s.n_calls, 0) AS n_calls) FROM {fresh} t
+        LEFT JOIN ({views.totals("fresh_calls", single=rows == traces)}) s USING (trace_id)"""
     )
     connection.execute("DROP TABLE fresh_calls")
-
-
-_TOTALS = (
-    "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "judge_input_tokens", "judge_output_tokens", "cost_usd", "reasoning_cost_usd", "judge_cost_usd",
-    "billed_cost_usd", "energy_j", "machine_s", "ttft_s", "answer_start_s", "price_id",
-)  # fmt: skip
-PRICED_TOTALS = ("cost_usd", "reasoning_cost_usd", "judge_cost_usd", "price_id")
-
-
-def _replaced(source: str) -> str:
-    sums = [f"{source}.{name} AS {name}" for name in _TOTALS]
-    return ", ".join([*sums, f"coalesce({source}.n_calls, 0) AS n_calls"])
 
 
 def _price(connection: duckdb.DuckDBPyConnection, calls: str, traces: str, into: str) -> None:
@@ -160,30 +171,39 @@ def _price(connection: duckdb.DuckDBPyConnection, calls: str, traces: str, into:
 
     A call without a time of its own takes its trace's, else its run's.
     """
+    undated = _count(connection, f"{calls} WHERE started_at IS NULL")
+    if undated:
+        at = "coalesce(c.started_at, c.begun_at)"
+        calls = f"""(SELECT c.*, coalesce(t.started_at, r.started_at) AS begun_at FROM {calls} c
+        LEFT JOIN (SELECT trace_id, started_at FROM {traces}) t USING (trace_id)
+        LEFT JOIN (SELECT run_id, started_at FROM runs) r USING (run_id))"""
+    else:
+        at = "c.started_at"
+    drop = "EXCLUDE (begun_at)" if undated else ""
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE staged AS SELECT row_number() OVER () AS row_number, * FROM {calls}"
+        f"CREATE OR REPLACE TEMP TABLE {into} AS SELECT * {drop} FROM ({views.priced(calls, at)})"
     )
-    moments = f"""(SELECT c.row_number, c.provider, c.model, c.machine, c.input_tokens,
-      coalesce(c.started_at, t.started_at, r.started_at) AS at
-      FROM staged c JOIN {traces} t USING (trace_id) LEFT JOIN runs r ON r.run_id = c.run_id)"""
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE {into} AS
-        SELECT s.* EXCLUDE (row_number) REPLACE (m.price_id AS price_id)
-        FROM staged s LEFT JOIN ({views.resolve_prices(moments)}) m USING (row_number)"""
-    )
-    connection.execute("DROP TABLE staged")
 
 
 def _insert_contents(
-    connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport
+    connection: duckdb.DuckDBPyConnection,
+    contents: str,
+    among: str,
+    messages: str | None,
+    report: IngestReport,
 ) -> None:
+    """Insert the texts that the new messages show and the store lacks."""
+    shown = (
+        f"WHERE n.content_id IN (SELECT content_id FROM {messages} {among})"
+        if among and messages
+        else ""
+    )
     added = _run(
         connection,
-        f"""INSERT INTO contents BY NAME
-        SELECT DISTINCT ON (content_id) n.* FROM {new["contents"]} n
-        ANTI JOIN contents USING (content_id)""",
+        f"""INSERT INTO contents BY NAME SELECT n.* FROM {contents} n
+        ANTI JOIN contents USING (content_id) {shown}""",
     )
-    report.count("contents", _count(connection, new["contents"]), added)
+    report.count("contents", _count(connection, contents), added)
 
 
 def reprice(connection: duckdb.DuckDBPyConnection) -> int:
@@ -197,7 +217,7 @@ def reprice(connection: duckdb.DuckDBPyConnection) -> int:
     connection.execute(
         "UPDATE calls SET price_id = moved.price_id FROM moved WHERE moved.call_id = calls.call_id"
     )
-    sets = ", ".join(f"{name} = s.{name}" for name in PRICED_TOTALS)
+    sets = ", ".join(f"{name} = s.{name}" for name in views.PRICED)
     touched = "(FROM calls SEMI JOIN moved USING (trace_id))"
     connection.execute(
         f"UPDATE traces SET {sets} FROM ({views.totals(touched)}) s WHERE s.trace_id = traces.trace_id"
@@ -221,7 +241,9 @@ def _offer_prices(connection: duckdb.DuckDBPyConnection, frames: fr.Frames) -> N
 def _add_prices(
     connection: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[str | None, str | None]]
 ) -> None:
-    rows: list[AnyRecord] = [p for provider, model in pairs if model for p in prices.rows_for(provider, model)]
+    rows: list[AnyRecord] = [
+        p for provider, model in pairs if model for p in prices.rows_for(provider, model)
+    ]
     add_prices(connection, rows)
 
 

@@ -9,13 +9,14 @@ import duckdb
 import polars as pl
 
 from workbench import schema, spool
-from workbench.errors import ImportFormatError
+from workbench.errors import ImportFormatError, StoreVersionError
 from workbench.records import Attempt, Run, Trace
-from workbench.store import database, ingest
+from workbench.store import database, ingest, migrations
 from workbench.store import frames as fr
 from workbench.store.ingest import IngestReport
 
 SPILL_BYTES = 512 << 20
+_MERGED = "workbench_merged"  # the name under which another store is attached
 # what each merge needs to know of a table's rows to leave out those of other slices
 _BY_TRACE = ("traces", "calls", "tool_calls", "scores", "energy", "messages")
 
@@ -92,16 +93,22 @@ def _ingest_segment(
         if finished and last:
             _note_interrupted(connection, segment.path, report)
         if not finished:
-            connection.execute("INSERT INTO segments VALUES (?, ?)", [segment.path.name, batch.end_offset])
+            connection.execute(
+                "INSERT INTO segments VALUES (?, ?)", [segment.path.name, batch.end_offset]
+            )
     if batch.bad:
         kept = spool.quarantine(segment.path, batch.bad)
         report.quarantined += len(kept)
-        report.notes.append(f"{len(kept)} damaged lines of {segment.path.name} are kept in {kept[0].parent}")
+        report.notes.append(
+            f"{len(kept)} damaged lines of {segment.path.name} are kept in {kept[0].parent}"
+        )
     if finished:
         spool.remove(segment.path)
 
 
-def _note_interrupted(connection: duckdb.DuckDBPyConnection, path: Path, report: IngestReport) -> None:
+def _note_interrupted(
+    connection: duckdb.DuckDBPyConnection, path: Path, report: IngestReport
+) -> None:
     """Mark the runs of a dead writer that never said how they ended, and count what was in flight."""
     records = spool.read_segment(path, 0).records
     runs = {r.run_id for r in records if isinstance(r, Run)}
@@ -126,6 +133,8 @@ def is_export(path: Path) -> bool:
 def merge(path: Path, other: Path) -> IngestReport:
     """Write what the store lacks of another store or of an exported folder."""
     report = IngestReport()
+    if not other.is_dir():
+        _check_layout(other)
     with database.lease(path) as connection:
         if other.is_dir():
             new = {
@@ -136,16 +145,28 @@ def merge(path: Path, other: Path) -> IngestReport:
             _check_columns(connection, new, other)
         else:
             connection.execute("COMMIT")  # a database cannot be attached inside a transaction
-            connection.execute(f"ATTACH '{_quoted(other)}' AS other (READ_ONLY)")
+            connection.execute(f"ATTACH '{_quoted(other)}' AS {_MERGED} (READ_ONLY)")
             connection.execute("BEGIN")
-            new = {t: f"other.{t}" for t in schema.TABLES}
+            new = {t: f"{_MERGED}.main.{t}" for t in schema.TABLES}
         ingest.write(connection, new, report)
         if report.rows_new.get("prices"):
             ingest.reprice(connection)
     return report
 
 
-def _check_columns(connection: duckdb.DuckDBPyConnection, new: dict[str, str], folder: Path) -> None:
+def _check_layout(other: Path) -> None:
+    with database.reading(other) as connection:
+        found = migrations.version(connection, other)
+    if found != schema.VERSION:
+        raise StoreVersionError(
+            f"{other} has layout {found}, this store has {schema.VERSION}; "
+            f"bring it up to date first with: workbench doctor --store {other}"
+        )
+
+
+def _check_columns(
+    connection: duckdb.DuckDBPyConnection, new: dict[str, str], folder: Path
+) -> None:
     for table, relation in new.items():
         found = {row[0] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
         missing = [c for c in schema.TABLES[table].names if c not in found]

@@ -69,7 +69,9 @@ def prepare(path: Path) -> None:
         for number in range(version(connection, path) + 1, schema.VERSION + 1):
             name, step = STEPS[number]
             step(connection)
-            connection.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name])
+            connection.execute(
+                "INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name]
+            )
         for name, query in VIEWS.items():
             columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
             connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM ({query})")

