@@ -131,6 +131,14 @@ def test_a_price_that_rises_later_leaves_earlier_calls_alone(tmp_path: Path) -> 
     assert store.add_prices(prices) == (0, 0)
 
 
+def test_an_imported_price_sheet_prices_what_was_there_before(tmp_path: Path) -> None:
+    """The order in which calls and prices arrive does not matter."""
+    call = Call(model="m", input_tokens=10**6, output_tokens=0)
+    store = _store(tmp_path, [call])
+    store.ingest([Price(model="m", sheet="imported", input_usd_per_mtok=3.0, output_usd_per_mtok=1.0)])
+    assert _costs(store) == [3.0]
+
+
 def test_a_call_without_a_time_takes_its_traces_or_its_runs(tmp_path: Path) -> None:
     """An undated call is priced as of the run; without any time a dated price is unknown."""
     later = making.START - dt.timedelta(days=1)

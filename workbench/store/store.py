@@ -264,6 +264,8 @@ class Store:
             with database.lease(self.path) as connection:
                 for batch in staging:
                     ingest.write_frames(connection, batch, report)
+                if report.rows_new.get("prices"):
+                    ingest.reprice(connection)
         if source:
             report.notes.append(source)
         return report

@@ -1,0 +1,249 @@
+"""What a filter's terms come down to, and how that is written as SQL and as Polars.
+
+Both spellings select the same rows. A comparison with an unknown value is unknown, and a filter keeps
+only what is true; `Not` is the exact complement, so every row is in a term or in its negation.
+Text compared by pattern uses one regular expression that RE2 (DuckDB) and Rust's regex (Polars) read
+alike, because the two engines lower-case some letters differently.
+"""
+
+import datetime as dt
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.slice.fields import number_text
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Value = float | str
+Texts = Callable[[str], Collection[str]]
+
+
+def quote(text: str) -> str:
+    """Write a text as an SQL literal; a doubled quote is the only escape that SQL has."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _literal(value: Value) -> str:
+    return quote(value) if isinstance(value, str) else number_text(value)
+
+
+class Condition(ABC):
+    """A yes-no-unknown question about one trace."""
+
+    @abstractmethod
+    def sql(self) -> str:
+        """Write an SQL predicate."""
+
+    @abstractmethod
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build the expression; `texts` finds the traces whose transcript holds a text."""
+
+    @abstractmethod
+    def code(self) -> str:
+        """Write the expression as source; a question about text asks a `store` in scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known(Condition):
+    """The column has a value, or (known=False) has none."""
+
+    column: str
+    known: bool
+
+    def sql(self) -> str:
+        """Write IS NULL or IS NOT NULL."""
+        return f"{self.column} IS {'NOT ' if self.known else ''}NULL"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build is_null or is_not_null."""
+        import polars as pl
+
+        column = pl.col(self.column)
+        return column.is_not_null() if self.known else column.is_null()
+
+    def code(self) -> str:
+        """Write is_null or is_not_null."""
+        return f'pl.col("{self.column}").is_{"not_" if self.known else ""}null()'
+
+
+@dataclass(frozen=True, slots=True)
+class Is(Condition):
+    """A yes-or-no column is exactly that; unknown is neither."""
+
+    column: str
+    value: bool
+
+    def sql(self) -> str:
+        """Write IS TRUE or IS FALSE."""
+        return f"{self.column} IS {'TRUE' if self.value else 'FALSE'}"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build an equality in which null equals only null."""
+        import polars as pl
+
+        return pl.col(self.column).eq_missing(pl.lit(self.value))
+
+    def code(self) -> str:
+        """Write an equality in which null equals only null."""
+        return f'pl.col("{self.column}").eq_missing(pl.lit({self.value}))'
+
+
+@dataclass(frozen=True, slots=True)
+class Matches(Condition):
+    """A text column matches a regular expression somewhere."""
+
+    column: str
+    regex: str
+
+    def sql(self) -> str:
+        """Write regexp_matches."""
+        return f"regexp_matches({self.column}, {quote(self.regex)})"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build str.contains."""
+        import polars as pl
+
+        return pl.col(self.column).str.contains(self.regex)
+
+    def code(self) -> str:
+        """Write str.contains."""
+        return f'pl.col("{self.column}").str.contains({self.regex!r})'
+
+
+@dataclass(frozen=True, slots=True)
+class Among(Condition):
+    """A column equals one of the values (all numbers or all texts), or, not among, equals none."""
+
+    column: str
+    values: tuple[Value, ...]
+    among: bool = True
+
+    @property
+    def _numeric(self) -> bool:
+        return isinstance(self.values[0], float)
+
+    def sql(self) -> str:
+        """Write IN, or = for one value."""
+        if len(self.values) == 1:
+            return f"{self.column} {'=' if self.among else '<>'} {_literal(self.values[0])}"
+        listed = ", ".join(map(_literal, self.values))
+        return f"{self.column} {'' if self.among else 'NOT '}IN ({listed})"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build is_in; numbers are compared as floats, whatever the column is."""
+        import polars as pl
+
+        column = pl.col(self.column)
+        found = (column.cast(pl.Float64) if self._numeric else column).is_in(list(self.values))
+        return found if self.among else ~found
+
+    def code(self) -> str:
+        """Write is_in."""
+        cast = ".cast(pl.Float64)" if self._numeric else ""
+        found = f'pl.col("{self.column}"){cast}.is_in({list(self.values)!r})'
+        return found if self.among else f"~{found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Compares(Condition):
+    """A column is on one side of a number or of a time (naive UTC)."""
+
+    column: str
+    op: str  # > >= < <=
+    value: float | dt.datetime
+
+    def sql(self) -> str:
+        """Write the comparison."""
+        if isinstance(self.value, dt.datetime):
+            return f"{self.column} {self.op} TIMESTAMP '{self.value.isoformat(sep=' ')}'"
+        return f"{self.column} {self.op} {number_text(self.value)}"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build the comparison."""
+        import polars as pl
+
+        method = {">": "gt", ">=": "ge", "<": "lt", "<=": "le"}[self.op]
+        compared: pl.Expr = getattr(pl.col(self.column), method)(pl.lit(self.value))
+        return compared
+
+    def code(self) -> str:
+        """Write the comparison."""
+        value = self.value
+        if isinstance(value, dt.datetime):
+            parts = (value.year, value.month, value.day, value.hour, value.minute, value.second)
+            listed = ", ".join(map(str, parts))
+            micro = f", {value.microsecond}" if value.microsecond else ""
+            return f'(pl.col("{self.column}") {self.op} pl.datetime({listed}{micro}))'
+        return f'(pl.col("{self.column}") {self.op} {number_text(value)})'
+
+
+@dataclass(frozen=True, slots=True)
+class Says(Condition):
+    """The text appears in the transcript, in any case."""
+
+    text: str
+
+    def _query(self) -> str:
+        return (
+            "SELECT m.trace_id FROM messages AS m JOIN contents AS c USING (content_id) "
+            f"WHERE contains(lower(c.text), lower({quote(self.text)}))"
+        )
+
+    def sql(self) -> str:
+        """Write IN over the transcripts."""
+        return f"trace_id IN ({self._query()})"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build is_in over the traces that `texts` finds."""
+        import polars as pl
+
+        return pl.col("trace_id").is_in(list(texts(self.text)))
+
+    def code(self) -> str:
+        """Write is_in over what the store finds."""
+        return f'pl.col("trace_id").is_in(store.sql({self._query()!r})["trace_id"].to_list())'
+
+
+@dataclass(frozen=True, slots=True)
+class OneHolds(Condition):
+    """At least one of the parts holds."""
+
+    parts: tuple[Condition, ...]
+
+    def sql(self) -> str:
+        """Write the parts with OR between them."""
+        return "(" + " OR ".join(part.sql() for part in self.parts) + ")"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build the disjunction."""
+        import polars as pl
+
+        return pl.any_horizontal(*(part.polars(texts) for part in self.parts))
+
+    def code(self) -> str:
+        """Write the parts with | between them."""
+        return "(" + " | ".join(part.code() for part in self.parts) + ")"
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Condition):
+    """The part does not hold: it is false or unknown."""
+
+    part: Condition
+
+    def sql(self) -> str:
+        """Write NOT; what may be unknown counts as false first."""
+        if isinstance(self.part, Known | Is | Says):
+            return f"NOT ({self.part.sql()})"
+        return f"NOT coalesce({self.part.sql()}, FALSE)"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build the complement."""
+        return ~self.part.polars(texts).fill_null(value=False)
+
+    def code(self) -> str:
+        """Write the complement."""
+        return f"~({self.part.code()}).fill_null(False)"

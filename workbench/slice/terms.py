@@ -1,0 +1,205 @@
+"""The terms of a filter: canonical text on one side, conditions on the other."""
+
+import dataclasses
+import datetime as dt
+import enum
+import re
+from abc import ABC, abstractmethod
+
+from workbench.slice import conditions as c
+from workbench.slice.fields import Field, number_text
+
+
+class Whether(enum.Enum):
+    """The two words that ask whether a value is there at all."""
+
+    NONE = "none"
+    ANY = "any"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Glob:
+    r"""A text pattern; `*`, `?` and `\` that stand for themselves are written `\*`, `\?`, `\\`."""
+
+    escaped: str
+
+    @classmethod
+    def literal(cls, text: str) -> "Glob":
+        """Make the pattern that matches this text alone."""
+        return cls(re.sub(r"([*?\\])", r"\\\1", text))
+
+    def regex(self) -> str:
+        """Write the regular expression, for RE2 and for Rust's regex alike."""
+        parts = re.findall(r"\\.|.", self.escaped, re.DOTALL)
+        body = "".join({"*": ".*", "?": "."}.get(p) or _escape(p[-1]) for p in parts)
+        start = "" if parts[:1] == ["*"] else "^"
+        end = "" if parts[-1:] == ["*"] else "$"
+        body = body.removeprefix(".*") if not start else body
+        body = body.removesuffix(".*") if not end else body
+        return f"(?is){start}{body}{end}"
+
+    def __str__(self) -> str:
+        """Write the pattern as a filter does: literal runs that need it in quotes."""
+        parts = re.findall(r"\\.|[^\\]", self.escaped, re.DOTALL)
+        runs: list[tuple[bool, str]] = []
+        for part in parts:
+            wild = part in {"*", "?"}
+            if runs and runs[-1][0] == wild:
+                runs[-1] = (wild, runs[-1][1] + part[-1])
+            else:
+                runs.append((wild, part[-1]))
+        if len(runs) == 1 and not runs[0][0] and runs[0][1] in {"none", "any"}:
+            return in_quotes(runs[0][1])
+        return "".join(text if wild else bare(text) for wild, text in runs) or '""'
+
+
+def _escape(char: str) -> str:
+    return "\\" + char if char in r"\.+*?()|[]{}^$" else char
+
+
+def in_quotes(text: str) -> str:
+    r"""Write a text in double quotes, with `\"` and `\\` for what they hold."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def bare(text: str, special: str = '",*?\\') -> str:
+    """Write a text without quotes where it can stand so."""
+    plain = text and not any(char.isspace() or char in special for char in text)
+    return text if plain else in_quotes(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Term(ABC):
+    """One condition of a filter; `negated` turns it into its exact complement."""
+
+    negated: bool = dataclasses.field(default=False, kw_only=True)
+
+    @abstractmethod
+    def body(self) -> str:
+        """Write the term without its sign."""
+
+    @abstractmethod
+    def positive(self) -> c.Condition:
+        """Say what the term without its sign asks."""
+
+    def condition(self) -> c.Condition:
+        """Say what the term asks."""
+        return c.Not(self.positive()) if self.negated else self.positive()
+
+    def __str__(self) -> str:
+        """Write the canonical text."""
+        return ("-" if self.negated else "") + self.body()
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf(Term):
+    """`field:a,b*,none`: any of the patterns, numbers or words."""
+
+    field: Field
+    choices: tuple[Glob | float | Whether, ...]
+
+    def body(self) -> str:
+        """Write `field:choice,choice`."""
+        return f"{self.field.name}:" + ",".join(
+            choice.value if isinstance(choice, Whether)
+            else number_text(choice) if isinstance(choice, float)
+            else str(choice)
+            for choice in self.choices
+        )  # fmt: skip
+
+    def positive(self) -> c.Condition:
+        """Ask for any of the choices; the numbers among them together."""
+        column = self.field.column
+        numbers = tuple(v for v in self.choices if isinstance(v, float))
+        parts: list[c.Condition] = [c.Among(column, numbers)] if numbers else []
+        for choice in self.choices:
+            if isinstance(choice, Whether):
+                parts.append(c.Known(column, choice is Whether.ANY))
+            elif isinstance(choice, Glob):
+                parts.append(c.Matches(column, choice.regex()))
+        return parts[0] if len(parts) == 1 else c.OneHolds(tuple(parts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare(Term):
+    """`field>n`, or `field=a,b` for exactly those values (`!=`: known, and none of them)."""
+
+    field: Field
+    op: str
+    values: tuple[c.Value, ...]
+
+    def body(self) -> str:
+        """Write `field op value`, without spaces."""
+        return f"{self.field.name}{self.op}" + ",".join(
+            bare(v, special='",\\') if isinstance(v, str) else number_text(v) for v in self.values
+        )
+
+    def positive(self) -> c.Condition:
+        """Ask for the comparison."""
+        if self.op in {"=", "!="}:
+            return c.Among(self.field.column, self.values, among=self.op == "=")
+        (value,) = self.values
+        assert isinstance(value, float)
+        return c.Compares(self.field.column, self.op, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment(Term):
+    """`since:` or `until:`; `at` is naive UTC, the start of the next day for a bare `until` date."""
+
+    op: str  # ">=" or "<"
+    at: dt.datetime
+
+    def body(self) -> str:
+        """Write a bare date where the time is a day's start (since) or end (until)."""
+        word = "since" if self.op == ">=" else "until"
+        day = self.at
+        if self.op == "<" and day.date() > dt.date.min:
+            day -= dt.timedelta(days=1)
+        whole = self.at.time() == dt.time.min and (word == "since" or day != self.at)
+        return f"{word}:{day.date().isoformat() if whole else self.at.isoformat()}"
+
+    def positive(self) -> c.Condition:
+        """Ask for the side of the moment."""
+        return c.Compares("started_at", self.op, self.at)
+
+
+_ASKS: dict[str, c.Condition] = {
+    "right": c.Is("passed", value=True),
+    "wrong": c.Is("passed", value=False),
+    "scored": c.Known("passed", known=True),
+    "unscored": c.Known("passed", known=False),
+    "failed": c.Known("error_type", known=True),
+    "priced": c.Known("cost_usd", known=True),
+    "unpriced": c.Known("cost_usd", known=False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag(Term):
+    """A bare word, such as `wrong`."""
+
+    name: str
+
+    def body(self) -> str:
+        """Write the word."""
+        return self.name
+
+    def positive(self) -> c.Condition:
+        """Ask what the word means."""
+        return _ASKS[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Said(Term):
+    """`"text"`: appears in the transcript, in any case."""
+
+    text: str
+
+    def body(self) -> str:
+        """Write the text in quotes."""
+        return in_quotes(self.text)
+
+    def positive(self) -> c.Condition:
+        """Ask the transcript."""
+        return c.Says(self.text)

@@ -1,0 +1,128 @@
+"""Foreign files → records: one module per format, found by content.
+
+A format is a module here with a `SOURCE`; adding the file adds the format. Reading streams: records
+are drawn from an iterator, and the report fills while they are.
+"""
+
+import functools
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from workbench.errors import ImportFormatError
+from workbench.records import AnyRecord
+from workbench.sources.report import FileReport, Total
+
+__all__ = ["FileReport", "Found", "Source", "Total", "detect", "find", "read", "sources", "why_not"]
+
+_SKIPPED = ("readme", "license", "licence", "notice", "copying", "changelog")
+
+
+class Source(Protocol):
+    """One foreign format.
+
+    Attributes:
+        name: short and stable; stored as the run's source.
+        title: one line for people.
+    """
+
+    name: str
+    title: str
+
+    def detect(self, path: Path) -> bool:
+        """Whether the file is of this format, by its content and cheaply."""
+        ...
+
+    def read(
+        self, path: Path, *, report: FileReport, mapping: str | Path | None = None
+    ) -> Iterator[AnyRecord]:
+        """Yield a file's records: run, task, item and configuration before what refers to them."""
+        ...
+
+
+class Found(NamedTuple):
+    """A file, and the format that reads it; None where none does."""
+
+    path: Path
+    source: Source | None
+
+
+@functools.cache
+def sources() -> dict[str, Source]:
+    """All formats by name; those that need a mapping come last."""
+    found: dict[str, Source] = {}
+    for module in pkgutil.iter_modules(__path__):
+        loaded = importlib.import_module(f"{__name__}.{module.name}")
+        source: Source | None = getattr(loaded, "SOURCE", None)
+        if source is not None:
+            found[source.name] = source
+    return dict(sorted(found.items(), key=lambda pair: (pair[0] == "table", pair[0])))
+
+
+def detect(path: str | Path, *, mapping: str | Path | None = None) -> Source | None:
+    """Find the format of one file; with a mapping it is a table."""
+    if mapping is not None:
+        return sources()["table"]
+    path = Path(path)
+    return next((source for source in sources().values() if source.detect(path)), None)
+
+
+def find(path: str | Path, *, mapping: str | Path | None = None) -> list[Found]:
+    """Walk a file or folder in sorted order and tell each file's format.
+
+    Hidden files, README, LICENSE and the like are passed over, and so are links that lead out of
+    the folder. With a mapping, the files that its [match] names are tables of it.
+
+    Raises:
+        ImportFormatError: there is nothing at the path.
+    """
+    root = Path(path)
+    if root.is_file():
+        return [Found(root, detect(root, mapping=mapping))]
+    if not root.is_dir():
+        raise ImportFormatError(f"{root} is neither a file nor a folder")
+    return [Found(file, detect(file, mapping=mapping)) for file in sorted(_walk(root))]
+
+
+def read(
+    path: str | Path, *, report: FileReport | None = None, mapping: str | Path | None = None
+) -> Iterator[AnyRecord]:
+    """Yield the records of one file of any known format.
+
+    Args:
+        path: the file.
+        report: filled while the records are drawn.
+        mapping: a mapping file, or the name of a shipped one; for tables.
+
+    Raises:
+        ImportFormatError: the file is of no known format, or broken.
+    """
+    path = Path(path)
+    report = report or FileReport(path)
+    source = detect(path, mapping=mapping)
+    if source is None:
+        raise ImportFormatError(why_not(path))
+    report.format = source.name
+    yield from source.read(path, report=report, mapping=mapping)
+
+
+def why_not(path: str | Path) -> str:
+    """Say what was tried on a file of no known format, and what to do."""
+    from workbench.sources.tables import why_not as reason
+
+    return reason(Path(path))
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    inside = root.resolve()
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            file = Path(folder, name)
+            stem = name.lower().split(".")[0]
+            plain = file.resolve().is_relative_to(inside) and file.is_file()
+            if plain and not name.startswith(".") and stem not in _SKIPPED:
+                yield file

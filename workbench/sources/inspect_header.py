@@ -1,0 +1,114 @@
+"""The head of an Inspect log → run, task and configuration."""
+
+import datetime as dt
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from workbench.records import Configuration, Run, Task, content_id, json_text
+from workbench.sources.inspect_calls import split, utc
+from workbench.sources.inspect_schema import Header
+
+_STATUS = {
+    "success": "done", "error": "failed", "cancelled": "cancelled", "started": "interrupted",
+}  # fmt: skip
+_OWN_COLUMNS = {
+    "reasoning_effort", "reasoning_tokens", "temperature", "top_p", "max_tokens",
+}  # fmt: skip
+_HOW_NOT_WHAT = {  # settings of the transport, which leave the answer as it is
+    "max_connections", "adaptive_connections", "max_retries", "timeout", "attempt_timeout",
+    "batch", "cache", "cache_prompt", "stream",
+}  # fmt: skip
+_LIMITS = ("message_limit", "token_limit", "time_limit", "working_limit", "cost_limit")
+_SECRET = re.compile(
+    r"(?i)api.?key|secret|password|authori[sz]ation|credential|(access|auth).?token"
+)
+
+
+def run_of(header: Header, path: Path) -> Run:
+    """Give the run: one evaluation, whatever file it was written to."""
+    spec = header.eval
+    if spec.eval_id or spec.run_id:
+        run_id = content_id("inspect", spec.eval_id, spec.run_id, spec.task_id)
+    else:
+        with path.open("rb") as file:
+            run_id = content_id("inspect", hashlib.file_digest(file, "sha256").hexdigest())
+    n_items = len(spec.dataset.sample_ids or ()) or spec.dataset.samples
+    plan = {
+        "task": spec.task, "model": spec.model, "solvers": _strategy(header),
+        "dataset": spec.dataset.name, "config": without_secrets(spec.config),
+    }  # fmt: skip
+    metadata = {"tags": spec.tags, "metadata": without_secrets(spec.metadata)}
+    metadata["invalidated"] = header.invalidated
+    metadata = {name: value for name, value in metadata.items() if value}
+    return Run(
+        run_id=run_id, kind="import", source="inspect", origin=path.name, plan=json_text(plan),
+        status=_STATUS.get(header.status, header.status),
+        started_at=_time(header.stats.started_at) or utc(spec.created),
+        ended_at=_time(header.stats.completed_at),
+        versions=json_text(spec.packages) if spec.packages else None,
+        commit_sha=spec.revision.commit if spec.revision else None,
+        n_planned=n_items * int(spec.config.get("epochs") or 1) if n_items else None,
+        error_message=header.error.message if header.error else None,
+        metadata=json_text(metadata) if metadata else None,
+    )  # fmt: skip
+
+
+def task_of(header: Header) -> Task:
+    """Give the task with its scorers by name."""
+    spec = header.eval
+    scorers = [s.name for s in spec.scorers or () if s.name]
+    return Task(
+        task=spec.task, version=None if spec.task_version is None else str(spec.task_version),
+        scorer=", ".join(scorers) or None,
+    )  # fmt: skip
+
+
+def configuration_of(header: Header) -> Configuration:
+    """Give what is compared: model, solvers with their parameters, generation settings, limits."""
+    spec = header.eval
+    provider, model = split(spec.model)
+    given = (spec.model_generate_config or {}) | header.plan.config
+    generate = {k: v for k, v in given.items() if v is not None}
+    rest = {k: v for k, v in generate.items() if k not in _OWN_COLUMNS | _HOW_NOT_WHAT}
+    settings = {
+        "generate": rest, "model_args": spec.model_args, "task_args": spec.task_args,
+        "model_roles": spec.model_roles,
+        "limits": {k: spec.config[k] for k in _LIMITS if spec.config.get(k) is not None},
+    }  # fmt: skip
+    settings = {k: without_secrets(v) for k, v in settings.items() if v}
+    return Configuration(
+        model=model, provider=provider, strategy=_strategy(header),
+        XX        settings=json_text(settings) if settings else None,
+    )  # fmt: skip
+
+
+def without_secrets(value: Any) -> Any:
+    """Leave out what is named like a key or a password, at any depth."""
+    if isinstance(value, dict):
+        return {k: without_secrets(v) for k, v in value.items() if not _SECRET.search(str(k))}
+    if isinstance(value, list):
+        return [without_secrets(v) for v in value]
+    return value
+
+
+def _strategy(header: Header) -> str | None:
+    names = [step.solver for step in header.plan.steps if step.solver]
+    return "+".join(names) or header.eval.solver
+
+
+def _strategy_params(header: Header) -> str | None:
+    found = []
+    for step in header.plan.steps:
+        params = step.params if step.params_passed is None else step.params_passed
+        if params:
+            found.append({"solver": step.solver, "params": without_secrets(params)})
+    return json_text(found) if found else None
+
+
+def _time(text: str | None) -> dt.datetime | None:
+    try:
+        return utc(dt.datetime.fromisoformat(text)) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,242 @@
+"""One sample of an Inspect log → its item, and a trace with calls, tool calls, messages and scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from workbench.records import Call, Item, Score, ToolCall, Trace, json_text
+from workbench.sources.inspect_calls import (
+    Log,
+    call_of,
+    is_judge,
+    split,
+    tokens_of,
+    tool_call_of,
+    utc,
+    walk,
+)
+from workbench.sources.inspect_messages import Attachments, Conversation
+from workbench.sources.inspect_schema import (
+    MESSAGES,
+    NOTHING,
+    OUTPUT,
+    USAGE,
+    ChatMessage,
+    Event,
+    ModelUsage,
+    Output,
+    Sample,
+)
+from workbench.sources.inspect_scores import scores_of
+from workbench.sources.report import FileReport
+
+_LIMITS = {"token": "tokens", "message": "messages", "turn": "turns", "working": "working time"}
+
+
+def item_of(sample: Sample, task_id: str) -> Item:
+    """Give the question of a sample; its choices and metadata are kept beside it."""
+    attachments = Attachments(sample.attachments)
+    extra = {}
+    if sample.choices:
+        extra["choices"] = msgspec.Raw(json_text(sample.choices).encode())
+    if (text := attachments.json(sample.metadata)) and text != "{}":
+        extra["sample"] = msgspec.Raw(text.encode())
+    target = sample.target if isinstance(sample.target, str) else _one_or_json(sample.target)
+    return Item(
+        task_id=task_id, item=str(sample.id), input=_input_text(sample.input, attachments),
+        target=attachments.text(target) if target else None,
+        metadata=msgspec.json.encode(extra).decode() if extra else None,
+    )  # fmt: skip
+
+
+def _one_or_json(targets: list[str]) -> str | None:
+    return targets[0] if len(targets) == 1 else json_text(targets) if targets else None
+
+
+def _input_text(given: str | list[ChatMessage], attachments: Attachments) -> str:
+    if isinstance(given, str):
+        return attachments.text(given)
+    texts = Conversation(attachments, {})
+    for place, message in enumerate(given):
+        texts.add(message, place)
+    named = len({m.role for m in texts.messages}) > 1  # a lone user's words need no name
+    return "\n\n".join(f"{m.role}: {m.text}" if named else m.text for m in texts.messages)
+
+
+class SampleReader:
+    """Builds one trace; made anew for each sample."""
+
+    def __init__(self, sample: Sample, log: Log, where: str, report: FileReport) -> None:
+        """Find the events, and which of them only grade."""
+        self.sample, self.log, self.where, self.report = sample, log, where, report
+        old = sample.transcript
+        self.attachments = Attachments(sample.attachments or (old.content if old else {}))
+        self.events = list(walk(sample.events or (old.events if old else [])))
+        self.calls: list[Call] = []
+        self.tool_calls: list[ToolCall] = []
+        self.results: list[tuple[str, str]] = []  # id and result of each tool call
+        self.asked: dict[str, int] = {}  # id of a tool call → ordinal of the call that asked
+        self.usages: list[ModelUsage] = []
+        tools: dict[str, int] = {}
+        ids = [str(e.id) for e, judge in self.events if e.event == "tool" and not judge]
+        for ordinal, id in enumerate(ids):
+            tools.setdefault(id, ordinal)
+        self.conversation = Conversation(self.attachments, tools)
+
+    def trace(self, item: Item) -> Trace:
+        """Build the trace."""
+        sample = self.sample
+        for event, judge in self.events:
+            if event.event == "model":
+                self._model_event(event, judge=judge)
+            elif judge:
+                self.report.notes["tool calls of graders, left out"] += 1
+            else:
+                self._tool_event(event)
+        if self.calls:
+            self._check_sums()
+        else:
+            self._calls_from_totals()
+        self._end_of_conversation()
+        scores = self._scores()
+        first = scores[0] if scores else None
+        answer = first.answer if first else sample.output.completion
+        started = sample.started_at or next((c.started_at for c in self.calls), None)
+        return Trace(
+            run_id=self.log.run_id, configuration_id=self.log.configuration_id,
+            task_id=self.log.task_id, item_id=item.item_id, trial=sample.epoch - 1,
+            started_at=utc(started), e2e_s=sample.total_time, working_s=sample.working_time,
+            answer=self.attachments.text(answer) if answer else None,
+            score=first.score if first else None, passed=first.passed if first else None,
+            stop_reason=self._stop_reason(), **self._ending(), n_turns=self._n_turns(),
+            metadata=self._metadata(), calls=tuple(self.calls),
+            tool_calls=tuple(self.tool_calls), messages=tuple(self.conversation.messages),
+            scores=scores,
+        )  # fmt: skip
+
+    # -- events --------------------------------------------------------------------------------
+
+    def _model_event(self, event: Event, *, judge: bool) -> None:
+        ordinal = len(self.calls)
+        output = OUTPUT.decode(event.output) if event.output is not NOTHING else Output()
+        judge = judge or is_judge(event)
+        if event.role and not judge:
+            self.report.notes[f"calls in the role {event.role!r}, counted as the subject's"] += 1
+        call, usage = call_of(
+            event, output, ordinal=ordinal, judge=judge, log=self.log, where=self.where,
+            report=self.report,
+        )  # fmt: skip
+        self.calls.append(call)
+        if usage is not None:
+            self.usages.append(usage)
+        if judge:
+            return
+        place = -1
+        for place, message in enumerate(self._input(event)):
+            self.conversation.add(message, place)
+        for choice in output.choices[:1]:
+            for request in choice.message.tool_calls or ():
+                self.asked[request.id] = ordinal
+            self.conversation.add(choice.message, place + 1, ordinal)
+
+    def _input(self, event: Event) -> Sequence[ChatMessage]:
+        if event.input_refs and self.sample.events_data:
+            pool = self.sample.events_data.messages
+            return [m for start, end in event.input_refs for m in pool[start:end]]
+        return MESSAGES.decode(event.input) if len(event.input) > len("[]") else ()
+
+    def _tool_event(self, event: Event) -> None:
+        id = str(event.id)
+        tool_call, result = tool_call_of(
+            event, ordinal=len(self.tool_calls), call=self.asked.get(id),
+            attachments=self.attachments,
+        )  # fmt: skip
+        self.tool_calls.append(tool_call)
+        self.results.append((id, result))
+
+    def _calls_from_totals(self) -> None:
+        """Make one call per model of the sample's totals, where the log keeps no model events."""
+        for name, raw in self.sample.model_usage.items():
+            provider, model = split(name)
+            usage = USAGE.decode(raw)
+            self.usages.append(usage)
+            tokens = tokens_of(usage, name, self.log, self.where, self.report)
+            call = Call(
+                ordinal=len(self.calls), provider=provider, model=model, n_requests=None,
+                usage=bytes(raw).decode(), **tokens,
+            )  # fmt: skip
+            self.calls.append(call)
+            note = "samples without model events: their totals are one call, graders within"
+            self.report.notes[note] += 1
+
+    def _check_sums(self) -> None:
+        """Hold the calls' tokens against the totals that the sample states, in its own counts."""
+        if not self.sample.model_usage:
+            return
+        totals = [USAGE.decode(raw) for raw in self.sample.model_usage.values()]
+        for field in ("input_tokens", "output_tokens"):
+            stated = sum(getattr(u, field) or 0 for u in totals)
+            found = sum(getattr(u, field) or 0 for u in self.usages)
+            if stated != found:
+                self.report.mismatches.add(
+                    f"{self.where}: {field} of its calls add up to {found}, it says {stated}"
+                )
+
+    # -- the rest ------------------------------------------------------------------------------
+
+    def _end_of_conversation(self) -> None:
+        last = len(self.calls) - 1 if self.calls and not self.events else None
+        for place, message in enumerate(self.sample.messages):
+            self.conversation.add(message, place, last if message.role == "assistant" else None)
+        for ordinal, (id, result) in enumerate(self.results):
+            self.conversation.result(id, ordinal, result)
+        for kind, n in self.conversation.left_out.items():
+            self.report.notes[f"message parts of type {kind!r}, named but not kept"] += n
+
+    def _scores(self) -> tuple[Score, ...]:
+        sample, text = self.sample, self.attachments.text
+        given = sample.scores or ({"score": sample.score} if sample.score else {})
+        for score in given.values():
+            score.answer = text(score.answer) if score.answer else score.answer
+            score.explanation = text(score.explanation) if score.explanation else None
+        return tuple(scores_of(given, self.report.notes))
+
+    def _stop_reason(self) -> str | None:
+        if self.sample.error:
+            return "error"
+        subject = [c.stop_reason for c in self.calls if c.role == "subject"]
+        if self.events and subject:
+            return subject[-1]
+        return self.sample.output.choices[0].stop_reason if self.sample.output.choices else None
+
+    def _ending(self) -> dict[str, Any]:
+        error, limit = self.sample.error, self.sample.limit
+        return {
+            "limit_type": _LIMITS.get(limit.type, limit.type) if limit else None,
+            "error_type": _exception(error.traceback) if error else None,
+            "error_message": error.message if error else None,
+        }
+
+    def _n_turns(self) -> int | None:
+        if self.sample.turn_count is not None:
+            return self.sample.turn_count
+        if self.events:
+            return sum(c.role == "subject" for c in self.calls)
+        return sum(m.role == "assistant" for m in self.sample.messages) or None
+
+    def _metadata(self) -> str | None:
+        sample = self.sample
+        found: dict[str, Any] = {"uuid": sample.uuid} if sample.uuid else {}
+        if sample.limit:
+            found["limit"] = {"value": sample.limit.limit, "reason": sample.limit.reason}
+        if sample.error_retries:
+            found["error_retries"] = len(sample.error_retries)
+        return json_text(found) if found else None
+
+
+def _exception(traceback: str | None) -> str:
+    """Name the exception from the last line of a traceback: `ValueError: …` → ValueError."""
+    lines = [line for line in (traceback or "").splitlines() if line and not line[0].isspace()]
+    name = lines[-1].split(":")[0].strip().split(".")[-1] if lines else ""
+    return name if name.isidentifier() else "sample_error"

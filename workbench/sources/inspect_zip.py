@@ -1,0 +1,124 @@
+"""Members of an Inspect `.eval` file: deflate and Zstandard, with limits against bombs.
+
+The standard library reads zip method 93 (Zstandard) only from Python 3.14 on, so members are inflated
+here, from the place that the central directory names.
+"""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from workbench.errors import ImportFormatError
+
+MEMBER_LIMIT = 2**31  # bytes of one member, inflated
+RATIO_LIMIT = 2000  # inflated ÷ stored; text hardly reaches 200
+RATIO_FREE = 2**26  # below this size any ratio is harmless
+ZSTANDARD = 93
+_LOCAL = struct.Struct("<4s22xHH")  # signature, then the lengths of name and extra field
+_ENCRYPTED = 1
+
+
+class Archive:
+    """An open `.eval` file; a later member of the same name replaces an earlier one."""
+
+    def __init__(self, path: Path, file: BinaryIO, zipped: zipfile.ZipFile) -> None:
+        """Keep the directory."""
+        self.path, self._file = path, file
+        self.members = {info.filename: info for info in zipped.infolist()}
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the JSON members directly in a folder, in the order they were written."""
+        depth = folder.count("/")
+        return [
+            name
+            for name in self.members
+            if name.startswith(folder) and name.endswith(".json") and name.count("/") == depth
+        ]
+
+    def read(self, name: str) -> bytes:
+        """Inflate one member.
+
+        Raises:
+            ImportFormatError: truncated, damaged, too large, or packed in a way we do not know.
+        """
+        info, where = self.members[name], f"{self.path}, member {name}"
+        if info.flag_bits & _ENCRYPTED:
+            raise ImportFormatError(f"{where} is encrypted; decrypt the log first")
+        _guard(info.file_size, info.compress_size, where)
+        packed = self._packed(info, where)
+        try:
+            data = _inflate(info, packed)
+        except (zlib.error, ValueError, EOFError, MemoryError) as error:
+            raise ImportFormatError(f"{where} is damaged: {error}; copy the log again") from error
+        if len(data) > info.file_size:
+            raise ImportFormatError(
+                f"{where} inflates to more than the {info.file_size} bytes it declares; not read"
+            )
+        if len(data) < info.file_size or zlib.crc32(data) != info.CRC:
+            raise ImportFormatError(f"{where} is damaged or truncated; copy the log again")
+        return data
+
+    def _packed(self, info: zipfile.ZipInfo, where: str) -> bytes:
+        self._file.seek(info.header_offset)
+        local = self._file.read(_LOCAL.size)
+        if len(local) < _LOCAL.size or local[:4] != b"PK\x03\x04":
+            raise ImportFormatError(f"{where} is not where the directory says; copy the log again")
+        _, n_name, n_extra = _LOCAL.unpack(local)
+        self._file.seek(n_name + n_extra, 1)
+        packed = self._file.read(info.compress_size)
+        if len(packed) < info.compress_size:
+            raise ImportFormatError(f"{where} is truncated; copy the log again")
+        return packed
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open an `.eval` file.
+
+    Raises:
+        ImportFormatError: it cannot be read, or is truncated or no zip file.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as zipped:
+            yield Archive(path, file, zipped)
+    except zipfile.BadZipFile as error:
+        raise ImportFormatError(
+            f"{path} is truncated or no zip file ({error}); copy the log again"
+        ) from error
+    except OSError as error:
+        raise ImportFormatError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _guard(size: int, packed: int, where: str) -> None:
+    if size > MEMBER_LIMIT:
+        raise ImportFormatError(
+            f"{where} would inflate to {size} bytes, over the limit of {MEMBER_LIMIT}; not read"
+        )
+    if size > RATIO_FREE and size > RATIO_LIMIT * max(packed, 1):
+        raise ImportFormatError(
+            f"{where} would inflate {size // max(packed, 1)}-fold to {size} bytes, which no log "
+            f"does; not read"
+        )
+
+
+def _inflate(info: zipfile.ZipInfo, packed: bytes) -> bytes:
+    most = info.file_size + 1  # one more than declared is enough to notice a lie
+    if info.compress_type == zipfile.ZIP_STORED:
+        return packed
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most)
+    if info.compress_type == ZSTANDARD:
+        import zstandard
+
+        unpacker = zstandard.ZstdDecompressor(max_window_size=2**27)
+        try:
+            with unpacker.stream_reader(packed, read_across_frames=True) as stream:
+                return stream.read(most)
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from error
+    msg = f"zip method {info.compress_type} is not one that Inspect writes"
+    raise ValueError(msg)

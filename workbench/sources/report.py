@@ -1,0 +1,82 @@
+"""What happened to one file on its way to records: counts, conventions, duplicates, sums that differ."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+_KEPT = 100  # of each kind of remark; the rest is only counted, so that a report stays small
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Total:
+    """A total that the file states, beside the one found by adding its rows up.
+
+    Attributes:
+        name: what is added up.
+        stated: what the file says.
+        found: what its rows give.
+        tolerance: largest difference that counts as equal, in the total's own unit.
+    """
+
+    name: str
+    stated: float
+    found: float
+    tolerance: float = 0.0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two are the same."""
+        return abs(self.stated - self.found) <= self.tolerance
+
+
+@dataclasses.dataclass(slots=True)
+class Remarks:
+    """Sentences of one kind: all counted, the first hundred kept."""
+
+    n: int = 0
+    kept: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        """Count one, and keep it while there is room."""
+        self.n += 1
+        if len(self.kept) < _KEPT:
+            self.kept.append(text)
+
+
+@dataclasses.dataclass(slots=True)
+class FileReport:
+    """What reading one file found; filled while the records are drawn from the iterator.
+
+    Attributes:
+        path: the file.
+        format: name of the source, and of the mapping where one was used; "" until it is known.
+        rows_in: rows, samples or price lines in the file.
+        rows_out: traces, results or prices made of them.
+        skipped: reason → number of rows not taken.
+        duplicates: rows left out because one before them says the same thing about the same trial.
+        conventions: token convention → number of usage objects that follow it.
+        mismatches: rows whose parts do not add up to what the row itself says.
+        totals: totals that the file states, beside ours.
+        notes: anything else that a reader should know.
+    """
+
+    path: Path
+    format: str = ""
+    rows_in: int = 0
+    rows_out: int = 0
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
+    duplicates: Remarks = dataclasses.field(default_factory=Remarks)
+    conventions: Counter[str] = dataclasses.field(default_factory=Counter)
+    mismatches: Remarks = dataclasses.field(default_factory=Remarks)
+    totals: list[Total] = dataclasses.field(default_factory=list)
+    notes: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every row and every stated total agrees."""
+        return not self.mismatches.n and all(t.agrees for t in self.totals)
+
+    @property
+    def accounted(self) -> bool:
+        """Whether each row in is a row out, a duplicate or skipped with a reason."""
+        return self.rows_in == self.rows_out + self.duplicates.n + self.skipped.total()

@@ -1,0 +1,214 @@
+"""Rows of CSV, JSON, JSONL, YAML and Parquet files as dictionaries, drawn one by one."""
+
+import csv
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from workbench.errors import ImportFormatError
+from workbench.sources import json_bytes
+from workbench.sources.report import FileReport
+
+YAML_LIMIT = 64 * 2**20  # YAML is loaded whole, at about fifty times its size
+CELL_LIMIT = 2**26
+_SUFFIXES = {
+    ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".yml": "yaml", ".yaml": "yaml", ".parquet": "parquet",
+}  # fmt: skip
+_ANY = msgspec.json.Decoder()
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(slots=True)
+class Table:
+    """The rows of one file, and what stands beside them.
+
+    Attributes:
+        header: fields beside the rows.
+        columns: names known before the first row (CSV, Parquet), else None.
+        rows: (place in the file, row); the place is for messages.
+    """
+
+    header: Row
+    columns: tuple[str, ...] | None
+    rows: Iterator[tuple[str, Row]]
+
+
+def kind_of(path: Path) -> str | None:
+    """Tell the kind of file by its first bytes, and by its name where the bytes do not say."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    by_name = _SUFFIXES.get(path.suffix.lower())
+    if head[:4] == b"PAR1":
+        return "parquet"
+    if by_name == "parquet" or b"\0" in head:
+        return by_name if by_name and head[:2] in {b"\xff\xfe", b"\xfe\xff"} else None
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if start == b"{" and by_name not in {"json", "yaml", "csv"}:
+        return "jsonl" if b"\n{" in head or by_name == "jsonl" else "json"
+    return by_name or ("json" if start == b"[" else None)
+
+
+def open_table(path: Path, rows_path: str, report: FileReport) -> Table:
+    """Open a file of rows.
+
+    Raises:
+        ImportFormatError: of no known kind, or broken; the message names file and place.
+    """
+    kind = kind_of(path)
+    if kind is None:
+        known = ", ".join(sorted(_SUFFIXES))
+        raise ImportFormatError(f"{path} is no table: the files read are {known}")
+    readers: dict[str, Callable[[Path, str, FileReport], Table]] = {
+        "csv": _csv, "json": _json, "jsonl": _jsonl, "yaml": _yaml, "parquet": _parquet,
+    }  # fmt: skip
+    return readers[kind](path, rows_path, report)
+
+
+def _csv(path: Path, rows_path: str, report: FileReport) -> Table:
+    del rows_path, report
+    csv.field_size_limit(CELL_LIMIT)  # the default of 128 KiB is less than one long answer
+    lines = _text_lines(path)
+    first = next(lines, "")
+    delimiter = max(",\t;", key=first.count)  # a tie goes to the comma
+    names = next(csv.reader(iter([first]), delimiter=delimiter), [])
+    if not any(names) or len(set(names)) != len(names):
+        raise ImportFormatError(f"{path}, line 1: column names are missing or repeated: {names}")
+    return Table({}, tuple(names), _csv_rows(path, lines, names, delimiter))
+
+
+def _csv_rows(
+    path: Path, lines: Iterator[str], names: list[str], delimiter: str
+) -> Iterator[tuple[str, Row]]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    start = 2
+    try:
+        for cells in reader:
+            place = f"line {start}"
+            start = reader.line_num + 2  # the head is one line more
+            if not cells:
+                continue
+            if len(cells) != len(names):
+                raise ImportFormatError(
+                    f"{path}, {place}: {len(cells)} cells, but the head names {len(names)}"
+                )
+            yield place, dict(zip(names, cells, strict=True))
+    except csv.Error as error:
+        raise ImportFormatError(f"{path}, line {start}: {error}") from error
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    """Lines of a UTF-8 file with their ends; a wrong byte is named by its place in the file."""
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not offset and line[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+                raise ImportFormatError(f"{path} is UTF-16, from byte 0 on; save it as UTF-8")
+            text = line.removeprefix(b"\xef\xbb\xbf") if not offset else line
+            try:
+                yield text.decode()
+            except UnicodeDecodeError as error:
+                at = offset + len(line) - len(text) + error.start
+                raise ImportFormatError(
+                    f"{path} is not UTF-8 at byte {at}; save it as UTF-8"
+                ) from error
+            offset += len(line)
+
+
+def _jsonl(path: Path, rows_path: str, report: FileReport) -> Table:
+    del rows_path
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        for number, line in enumerate(_text_lines(path), 1):
+            if line.strip():
+                where = f"{path}, line {number}"
+                row = json_bytes.decode(_ANY, line.encode(), where, report)
+                yield f"line {number}", _as_row(row, where)
+
+    return Table({}, None, rows())
+
+
+def _json(path: Path, rows_path: str, report: FileReport) -> Table:
+    found: memoryview | msgspec.Raw = json_bytes.document(path)
+    header: Row = {}
+    for step in [*filter(None, rows_path.split("."))]:
+        members = json_bytes.decode(_OBJECT, _view(found), str(path), report)
+        if step not in members:
+            raise ImportFormatError(f"{path} has no {step!r}; it has {', '.join(members)}")
+        found = members.pop(step)
+        header |= {k: _small(v, path, report) for k, v in members.items()}
+    parts = json_bytes.decode(_LIST, _view(found), f"{path}, {rows_path or 'root'}", report)
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        for number, part in enumerate(parts):
+            place = f"{rows_path}[{number}]"
+            row = json_bytes.decode(_ANY, _view(part), f"{path}, {place}", report)
+            yield place, _as_row(row, f"{path}, {place}")
+
+    return Table(header, None, rows())
+
+
+def _small(raw: msgspec.Raw, path: Path, report: FileReport) -> object:
+    return json_bytes.decode(_ANY, _view(raw), str(path), report)
+
+
+def _view(part: memoryview | msgspec.Raw) -> memoryview:
+    return part if isinstance(part, memoryview) else memoryview(part)
+
+
+def _yaml(path: Path, rows_path: str, report: FileReport) -> Table:
+    del report
+    import yaml
+
+    if path.stat().st_size > YAML_LIMIT:
+        raise ImportFormatError(f"{path} is over 64 MB of YAML; convert it to JSON lines")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        found = yaml.load("".join(_text_lines(path)), Loader=loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ImportFormatError(f"{path} is no YAML: {error}") from error
+    header: Row = {}
+    for step in [*filter(None, rows_path.split("."))]:
+        if not isinstance(found, dict) or step not in found:
+            raise ImportFormatError(f"{path} has no {step!r}")
+        header |= {k: v for k, v in found.items() if k != step}
+        found = found[step]
+    if not isinstance(found, list):
+        raise ImportFormatError(f"{path}: {rows_path or 'the root'} is no list of rows")
+    rows = ((f"{rows_path}[{i}]", _as_row(row, str(path))) for i, row in enumerate(found))
+    return Table(header, None, rows)
+
+
+def _parquet(path: Path, rows_path: str, report: FileReport) -> Table:
+    del rows_path, report
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ImportFormatError(f"{path} is no Parquet file: {error}") from error
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        number = 0
+        try:
+            for batch in file.iter_batches(batch_size=4096):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+        except (pa.ArrowException, OSError) as error:
+            raise ImportFormatError(f"{path}, after row {number}: {error}") from error
+
+    return Table({}, tuple(file.schema_arrow.names), rows())
+
+
+def _as_row(value: object, where: str) -> Row:
+    if not isinstance(value, dict):
+        raise ImportFormatError(f"{where}: a row must be an object, not {type(value).__name__}")
+    return value

@@ -1,0 +1,120 @@
+"""Any CSV, JSON, JSONL, YAML or Parquet file of rows, with a mapping; shipped ones are recognised."""
+
+import fnmatch
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from workbench.errors import ImportFormatError
+from workbench.records import AnyRecord, Run, content_id, json_text
+from workbench.sources.mapping import Mapping, load, load_shipped
+from workbench.sources.report import FileReport
+from workbench.sources.table_records import RowReader
+from workbench.sources.table_rows import Table, kind_of, open_table
+
+
+class Tables:
+    """Files of rows. Without a mapping, the shipped ones are tried."""
+
+    name = "table"
+    title = "CSV, JSON, JSONL, YAML or Parquet rows, with a mapping"
+
+    def detect(self, path: Path) -> bool:
+        """Whether a shipped mapping fits the file."""
+        return match(path) is not None
+
+    def read(
+        self, path: Path, *, report: FileReport, mapping: str | Path | None = None
+    ) -> Iterator[AnyRecord]:
+        """Yield the run, then tasks, items and configurations before what refers to them.
+
+        Raises:
+            ImportFormatError: no mapping fits, or a cell, row or the mapping is wrong.
+        """
+        chosen = load(mapping) if mapping else match(path)
+        if chosen is None:
+            raise ImportFormatError(why_not(path))
+        report.format = f"{self.name}:{chosen.name}"
+        yield from _records(path, chosen, report)
+
+
+SOURCE = Tables()
+
+
+def match(path: Path) -> Mapping | None:
+    """Find the shipped mapping that fits a file."""
+    for mapping in load_shipped():
+        named = not mapping.files or any(fnmatch.fnmatch(path.name, f) for f in mapping.files)
+        if named and _fits(path, mapping):
+            return mapping
+    return None
+
+
+def why_not(path: Path) -> str:
+    """Say what was tried on a file that no mapping fits, and what to do."""
+    tried = ", ".join(m.name for m in load_shipped())
+    columns = ""
+    try:
+        table = open_table(path, "", FileReport(path))
+        first = next(table.rows, None)
+        if first:
+            columns = f" (its columns: {', '.join(list(first[1])[:20])})"
+    except (ImportFormatError, OSError):
+        columns = ""
+    return (
+        f"{path} is of no known format{columns}; tried: Inspect logs and the mappings {tried}. "
+        "To import any table of rows, write a mapping and pass it with --mapping FILE.toml: "
+        "[columns] item = …, model = …, score = … name its columns, [constants] what is the same "
+        "for all rows"
+    )
+
+
+def _fits(path: Path, mapping: Mapping) -> bool:
+    if not (mapping.keys or mapping.match_columns):
+        return False
+    try:
+        if kind_of(path) is None:
+            return False
+        table = open_table(path, mapping.rows, FileReport(path))
+        if not set(mapping.keys) <= set(table.header) | {mapping.rows}:
+            return False
+        first = next(table.rows, None)
+    except (ImportFormatError, OSError):
+        return False
+    return first is not None and set(mapping.match_columns) <= set(first[1])
+
+
+def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRecord]:
+    table = open_table(path, mapping.rows, report)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    run_id = content_id("table", mapping.name, digest)
+    reader = RowReader(path, table, mapping, run_id)
+    if table.columns is not None:
+        reader.check_columns(set(table.columns), final=False)
+    if mapping.kind != "prices":
+        yield Run(
+            run_id=run_id, kind="import", source=f"table:{mapping.name}", origin=path.name,
+            status="done", metadata=json_text({"sha256": digest}),
+        )  # fmt: skip
+    yield from _rows(table, reader, mapping, report)
+    if report.rows_in:
+        reader.check_columns(reader.columns_seen, final=True)
+    report.totals += reader.totals()
+
+
+def _rows(
+    table: Table, reader: RowReader, mapping: Mapping, report: FileReport
+) -> Iterator[AnyRecord]:
+    for place, row in table.rows:
+        report.rows_in += 1
+        if table.columns is None:
+            reader.columns_seen.update(row)
+        if mapping.kind == "prices":
+            report.rows_out += 1
+            yield reader.price(row, place)
+        elif mapping.kind == "results":
+            report.rows_out += 1
+            yield from reader.results(row, place, report)
+        else:
+            yield from reader.trace(row, place, report)
