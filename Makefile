@@ -21,7 +21,7 @@ DEMO := .demo/traces.duckdb
 	@touch $@ .venv/base.stamp
 
 demo: .venv/base.stamp
-	@$(BIN)/workbench demo --store $(DEMO)
+	@$(BIN)/workbench demo $(DEMO)
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest

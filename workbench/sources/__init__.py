@@ -84,7 +84,7 @@ def find(path: str | Path, *, mapping: str | Path | None = None) -> list[Found]:
         return [Found(root, detect(root, mapping=mapping))]
     if not root.is_dir():
         raise ImportFormatError(f"{root} is neither a file nor a folder")
-    return [Found(file, detect(file, mapping=mapping)) for file in sorted(_walk(root))]
+    return [Found(file, detect(file, mapping=_if_named(mapping, file))) for file in _walk(root)]
 
 
 def read(
@@ -106,7 +106,10 @@ def read(
     if source is None:
         raise ImportFormatError(why_not(path))
     report.format = source.name
-    yield from source.read(path, report=report, mapping=mapping)
+    try:
+        yield from source.read(path, report=report, mapping=mapping)
+    except OSError as error:
+        raise ImportFormatError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def why_not(path: str | Path) -> str:
@@ -116,11 +119,20 @@ def why_not(path: str | Path) -> str:
     return reason(Path(path))
 
 
+def _if_named(mapping: str | Path | None, file: Path) -> str | Path | None:
+    if mapping is None:
+        return None
+    from workbench.sources.mapping import load
+    from workbench.sources.tables import named_by
+
+    return mapping if named_by(load(mapping), file) else None
+
+
 def _walk(root: Path) -> Iterator[Path]:
     inside = root.resolve()
     for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
             file = Path(folder, name)
             stem = name.lower().split(".")[0]
             plain = file.resolve().is_relative_to(inside) and file.is_file()

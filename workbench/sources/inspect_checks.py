@@ -14,11 +14,12 @@ class Checks:
     def __init__(self, header: Header) -> None:
         """Take the log's own results."""
         self._header = header
-        self._input = self._output = 0
+        self._input = self._output = self._completed = 0
         self._scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def add(self, item: Item, trace: Trace, usages: list[ModelUsage]) -> None:
         """Take one trace's scores, and its token counts as logged."""
+        self._completed += trace.error_type is None
         self._input += sum(u.input_tokens or 0 for u in usages)
         self._output += sum(u.output_tokens or 0 for u in usages)
         for score in trace.scores:
@@ -36,6 +37,8 @@ class Checks:
             yield Total("output tokens of all models, as logged", stated, self._output)
         if results is None:
             return
+        if results.completed_samples is not None:
+            yield Total("samples without error", results.completed_samples, self._completed)
         for result in results.scores:
             accuracy = result.metrics.get("accuracy")
             items = self._scores.get(result.name)

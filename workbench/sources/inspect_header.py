@@ -6,15 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from workbench.records import Configuration, Run, Task, content_id, json_text
 from workbench.sources.inspect_calls import split, utc
-from workbench.sources.inspect_schema import Header
+from workbench.sources.inspect_schema import EvalConfig, Generate, Header
 
 _STATUS = {
     "success": "done", "error": "failed", "cancelled": "cancelled", "started": "interrupted",
-}  # fmt: skip
-_OWN_COLUMNS = {
-    "reasoning_effort", "reasoning_tokens", "temperature", "top_p", "max_tokens",
 }  # fmt: skip
 _HOW_NOT_WHAT = {  # settings of the transport, which leave the answer as it is
     "max_connections", "adaptive_connections", "max_retries", "timeout", "attempt_timeout",
@@ -34,6 +33,7 @@ def run_of(header: Header, path: Path) -> Run:
     else:
         with path.open("rb") as file:
             run_id = content_id("inspect", hashlib.file_digest(file, "sha256").hexdigest())
+    config = msgspec.convert(spec.config, EvalConfig)
     n_items = len(spec.dataset.sample_ids or ()) or spec.dataset.samples
     plan = {
         "task": spec.task, "model": spec.model, "solvers": _strategy(header),
@@ -49,7 +49,7 @@ def run_of(header: Header, path: Path) -> Run:
         ended_at=_time(header.stats.completed_at),
         versions=json_text(spec.packages) if spec.packages else None,
         commit_sha=spec.revision.commit if spec.revision else None,
-        n_planned=n_items * int(spec.config.get("epochs") or 1) if n_items else None,
+        n_planned=n_items * (config.epochs or 1) if n_items else None,
         error_message=header.error.message if header.error else None,
         metadata=json_text(metadata) if metadata else None,
     )  # fmt: skip
@@ -71,16 +71,21 @@ def configuration_of(header: Header) -> Configuration:
     provider, model = split(spec.model)
     given = (spec.model_generate_config or {}) | header.plan.config
     generate = {k: v for k, v in given.items() if v is not None}
-    rest = {k: v for k, v in generate.items() if k not in _OWN_COLUMNS | _HOW_NOT_WHAT}
+    own = msgspec.convert(generate, Generate)
+    others = set(generate) - set(Generate.__struct_fields__) - _HOW_NOT_WHAT
+    limits = {k: v for k, v in spec.config.items() if k in _LIMITS and v is not None}
     settings = {
-        "generate": rest, "model_args": spec.model_args, "task_args": spec.task_args,
+        "generate": {k: generate[k] for k in others}, "model_args": spec.model_args, "task_args": spec.task_args,
         "model_roles": spec.model_roles,
-        "limits": {k: spec.config[k] for k in _LIMITS if spec.config.get(k) is not None},
+        "limits": limits,
     }  # fmt: skip
     settings = {k: without_secrets(v) for k, v in settings.items() if v}
     return Configuration(
         model=model, provider=provider, strategy=_strategy(header),
-        XX        settings=json_text(settings) if settings else None,
+        strategy_params=_strategy_params(header), effort=own.reasoning_effort,
+        thinking_budget_tokens=own.reasoning_tokens, temperature=own.temperature,
+        top_p=own.top_p, max_tokens=own.max_tokens,
+        settings=json_text(settings) if settings else None,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class InspectLog:
         with _opened(path, report) as (header, samples, stated):
             yield from _records(path, header, samples, report)
             if stated is not None:
-                report.totals.append(Total("completed samples", stated, report.rows_in))
+                report.totals.append(Total("samples in the journal", stated, report.rows_in))
 
 
 SOURCE = InspectLog()
@@ -72,30 +72,26 @@ def _is_archive(path: Path, head: bytes) -> bool:
 
 @contextmanager
 def _opened(path: Path, report: FileReport) -> Iterator[tuple[Header, Samples, int | None]]:
-    """Give header, samples, and how many samples the log says it holds."""
+    """Give header, samples, and how many of them the journal of an unfinished log lists."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     if not zipped:
         whole = json_bytes.decode(WHOLE, json_bytes.document(path), str(path), report)
         parts = whole.samples or []
         samples = ((f"samples[{i}]", memoryview(raw)) for i, raw in enumerate(parts))
-        yield whole, samples, _completed(whole)
+        yield whole, samples, None
         return
     with open_archive(path) as archive:
         name = "header.json" if "header.json" in archive.members else _START
         if name not in archive.members:
             raise ImportFormatError(f"{path} is a zip file, but no Inspect log: it has no {name}")
         header = json_bytes.decode(HEADER, archive.read(name), f"{path}, member {name}", report)
-        stated = _completed(header)
+        stated = None
         if name == _START:
             report.notes["unfinished log, without a header: the samples written so far"] += 1
             journal = archive.names("_journal/summaries/")
             stated = sum(_length(archive, member, path, report) for member in journal)
         yield header, ((n, archive.read(n)) for n in archive.names("samples/")), stated
-
-
-def _completed(header: Header) -> int | None:
-    return header.results.completed_samples if header.results else None
 
 
 def _length(archive: Archive, member: str, path: Path, report: FileReport) -> int:

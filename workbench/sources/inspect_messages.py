@@ -27,13 +27,13 @@ class Attachments:
         return text
 
     def json(self, raw: msgspec.Raw) -> str | None:
-        """Write raw JSON as text, references inside it resolved; None where there is none."""
+        """Write raw JSON as compact text, references resolved; None where there is none."""
         data = bytes(raw)
         if data in {b"", b"null"}:
             return None
         if b"attachment://" in data:
             data = _QUOTED.sub(self._quoted, data)
-        return data.decode()
+        return msgspec.json.format(data, indent=-1).decode()
 
     def plain(self, raw: msgspec.Raw) -> str:
         """Read a tool's result: text as it is, text parts joined, anything else as JSON."""

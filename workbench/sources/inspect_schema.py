@@ -216,14 +216,9 @@ class Generate(Struct):
 
 
 class EvalConfig(Struct):
-    """How often and how far samples were run."""
+    """How often each item was asked."""
 
     epochs: Count | None = None
-    message_limit: Count | None = None
-    token_limit: Count | None = None
-    time_limit: float | None = None
-    working_limit: float | None = None
-    cost_limit: float | None = None
 
 
 class Spec(Struct):

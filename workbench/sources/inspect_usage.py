@@ -92,4 +92,3 @@ def _beside(usage: ModelUsage, cached: int, model: str) -> int:
 
 def _is_google(model: str) -> bool:
     return any(word in model for word in _BESIDE)
-

@@ -4,6 +4,7 @@
 title = "…"                      # one line for `workbench import`
 kind = "traces"                  # traces (a row is one attempt) | results (aggregates) | prices
 rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root
+tokens = ["input excludes cached", "output excludes thinking"]   # where it is so; added back
 
 [match]                          # how to recognise a file; all that is given must hold
 files = ["*.json"]               # globs over the file's name
@@ -16,9 +17,10 @@ strategy = "direct"
 [columns]                        # field of ours = "their column", or a table
 item = "index"
 model = "^model_name"            # ^ : a field beside the rows;  a.b : inside a nested object
-task = "@stem"                   # @stem, @name, @folder : of the file
+task = "@stem"                   # @stem, @name, @folder : of the file; @row : number of the row
+trial = "@repeat"                # how often the same item stood there before
 e2e_s = { column = "latency_ms", unit = "ms" }
-trial = { column = "^run", offset = 1 }
+difficulty = { column = "^level", offset = 1 }
 billed_cost_usd = { column = "cost", null_if = [0], optional = true }
 passed = { column = "verdict", map = { ok = true, bad = false } }
 
@@ -45,6 +47,7 @@ from workbench.errors import ImportFormatError
 from workbench.sources.units import UNITS
 
 SHIPPED = Path(__file__).parent / "mappings"
+CONVENTIONS = ("input excludes cached", "output excludes thinking")
 KINDS = ("traces", "results", "prices")
 _RECORDS: tuple[tuple[type[records.Record], str], ...] = (
     (records.Task, "tasks"), (records.Item, "items"), (records.Configuration, "configurations"),
@@ -54,7 +57,7 @@ _MADE = {"metadata", "strategy_params", "settings", "usage", "configuration", "v
 _TEXTS = ("task_version", "prompt", "system_prompt", "output", "thinking", "explanation", "scorer")
 _SECTIONS = {
     "title", "kind", "rows", "match", "constants", "columns", "strategy_params", "settings",
-    "metadata", "totals", "results", "prices",
+    "metadata", "totals", "results", "prices", "tokens",
 }  # fmt: skip
 
 
@@ -97,6 +100,7 @@ class Mapping:
     title: str = ""
     kind: str = "traces"
     rows: str = ""
+    tokens: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     match_columns: tuple[str, ...] = ()
@@ -176,6 +180,7 @@ def _parse(path: Path, text: str) -> Mapping:
     kind = raw.get("kind", "traces")
     if kind not in KINDS:
         raise ImportFormatError(f"mapping {path.name}: kind {kind!r}; use one of {KINDS}")
+    check.names("tokens", dict.fromkeys(raw.get("tokens", ())), set(CONVENTIONS))
     constants = check.table(raw, "constants")
     columns = check.columns(raw, "columns")
     check.names("field", constants, set(fields()))
@@ -184,6 +189,7 @@ def _parse(path: Path, text: str) -> Mapping:
     check.names("field of [prices]", prices, set(schema.PRICES.names))
     return Mapping(
         name=path.stem, title=str(raw.get("title", "")), kind=kind, rows=str(raw.get("rows", "")),
+        tokens=tuple(raw.get("tokens", ())),
         files=tuple(match.get("files", ())), keys=tuple(match.get("keys", ())),
         match_columns=tuple(match.get("columns", ())), constants=constants, columns=columns,
         strategy_params=check.columns(raw, "strategy_params"),

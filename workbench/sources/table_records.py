@@ -27,9 +27,10 @@ from workbench.records import (
 from workbench.sources.mapping import Column, Mapping, fields
 from workbench.sources.report import FileReport, Total
 from workbench.sources.table_rows import Row, Table
-from workbench.sources.units import UNITS, convert, is_null
+from workbench.sources.units import UNITS, convert, equals, is_null
 
 _MISSING = object()
+_CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 _MESSAGES = (
     ("system_prompt", "system", "text"), ("prompt", "user", "text"),
     ("thinking", "assistant", "thinking"), ("output", "assistant", "text"),
@@ -53,7 +54,8 @@ class RowReader:
         """Bind the mapping to one file; constants are converted once."""
         self.path, self.mapping, self.run_id = path, mapping, run_id
         self.header = table.header
-        self.file = {"@stem": path.stem, "@name": path.name, "@folder": path.parent.name}
+        self.file: Row = {"@stem": path.stem, "@name": path.name, "@folder": path.parent.name}
+        self.file |= {"@row": 0, "@repeat": 0}
         self.found: set[str] = set()
         self.columns_seen: set[str] = set(table.columns or ())
         self.constants = {
@@ -62,6 +64,8 @@ class RowReader:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self._told: set[str] = set()
+        trial = mapping.columns.get("trial")
+        self._counts_repeats = trial is not None and trial.path == "@repeat"
         self._trials: set[tuple[str, str, int]] = set()
         self._repeats: dict[tuple[str, str, str | None], int] = {}
 
@@ -73,10 +77,11 @@ class RowReader:
         if raw is _MISSING:
             return None
         self.found.add(column.path)
-        if is_null(raw) or any(raw == null or str(raw) == str(null) for null in column.null_if):
+        if is_null(raw, kind) or any(equals(raw, null) for null in column.null_if):
             return None
         if column.values is not None:
-            raw = column.values.get(str(raw), raw)
+            name = str(raw).lower() if isinstance(raw, bool) else str(raw)
+            raw = column.values.get(name, raw)
         factor = UNITS[column.unit].factor if column.unit else 1
         try:
             return convert(raw, kind, factor, column.offset)
@@ -99,6 +104,7 @@ class RowReader:
 
     def values(self, row: Row, place: str) -> dict[str, Any]:
         """Read all of our fields that the mapping names."""
+        self.file["@row"] += 1
         values = dict(self.constants)
         for name, column in self.mapping.columns.items():
             values[name] = self.cell(row, column, fields()[name].type, place)
@@ -115,9 +121,10 @@ class RowReader:
             raw = self._raw(row, column.path)
             if raw is not _MISSING:
                 self.found.add(column.path)
-            if raw is _MISSING or is_null(raw) or raw in column.null_if:
+            if raw is _MISSING or is_null(raw, "text"):
                 continue
-            found[name] = self.cell(row, column, "float", place) if column.unit else raw
+            plain = not (column.unit or column.null_if or column.values)
+            found[name] = raw if plain else self.cell(row, column, "float", place)
         return json_text(found) if found else None
 
     # -- records -------------------------------------------------------------------------------
@@ -159,22 +166,21 @@ class RowReader:
         task, configuration = self._task(values), self._configuration(row, values, place)
         item = Item(task_id=task.task_id, **_pick(values, _ITEM))
         trial = values.get("trial") or 0
-        key = (configuration.configuration_id, item.item_id, trial)
-        if key in self._trials:
-            what = (
-                f"{place}: item {item.item!r}, trial {trial} stands there before; the first is kept"
-            )
-            report.duplicates.add(what)
-            return
+        while (key := (configuration.configuration_id, item.item_id, trial)) in self._trials:
+            if not self._counts_repeats:
+                what = f"{place}: item {item.item!r}, trial {trial} stands there before"
+                report.duplicates.add(f"{what}; the first is kept")
+                return
+            trial += 1
         self._trials.add(key)
         yield from self._new(task, item, configuration)
         score = _score(values)
-        calls = (self._call(values),)
+        calls = (self._call(values, place, report),)
         report.rows_out += 1
         yield Trace(
             run_id=self.run_id, configuration_id=configuration.configuration_id,
             task_id=task.task_id, item_id=item.item_id,
-            **_pick(values, _TRACE),
+            **(_pick(values, _TRACE) | {"trial": trial}),
             score=score.score if score else None, passed=score.passed if score else None,
             metadata=self.group(row, self.mapping.metadata, place), calls=calls,
             messages=_messages(values), scores=(score,) if score else (), energy=_energy(values),
@@ -191,7 +197,11 @@ class RowReader:
             settings=self.group(row, self.mapping.settings, place),
         )
 
-    def _call(self, values: Row) -> Call:
+    def _call(self, values: Row, place: str, report: FileReport) -> Call:
+        _add_back(values, self.mapping.tokens, report)
+        thinking, output = values.get("reasoning_tokens"), values.get("output_tokens")
+        if thinking is not None and output is not None and thinking > output:
+            report.mismatches.add(f"{place}: thinking {thinking} is more than the output {output}")
         call: Row = {"tokens_source": "reported", "n_requests": None}  # totals of an attempt
         return Call(**(call | _pick(values, _CALL)))
 
@@ -245,6 +255,16 @@ class RowReader:
             found = {"sum": added, "mean": added / n if n else 0.0, "count": float(n)}[total.how]
             if stated is not None:
                 yield Total(name, stated, found, total.tolerance)
+
+
+def _add_back(values: Row, conventions: tuple[str, ...], report: FileReport) -> None:
+    """Make the totals inclusive where the mapping says that they are not."""
+    if "input excludes cached" in conventions and values.get("input_tokens") is not None:
+        values["input_tokens"] += sum(values.get(name) or 0 for name in _CACHED)
+        report.conventions["input excludes cached: added back"] += 1
+    if "output excludes thinking" in conventions and values.get("output_tokens") is not None:
+        values["output_tokens"] += values.get("reasoning_tokens") or 0
+        report.conventions["thinking beside output: added"] += 1
 
 
 def _pick(values: Row, names: tuple[str, ...]) -> Row:

@@ -10,7 +10,7 @@ from workbench.records import AnyRecord, Run, content_id, json_text
 from workbench.sources.mapping import Mapping, load, load_shipped
 from workbench.sources.report import FileReport
 from workbench.sources.table_records import RowReader
-from workbench.sources.table_rows import Table, kind_of, open_table
+from workbench.sources.table_rows import Table, open_table
 
 
 class Tables:
@@ -43,11 +43,31 @@ SOURCE = Tables()
 
 def match(path: Path) -> Mapping | None:
     """Find the shipped mapping that fits a file."""
+    opened: dict[str, tuple[set[str], set[str]]] = {}
     for mapping in load_shipped():
-        named = not mapping.files or any(fnmatch.fnmatch(path.name, f) for f in mapping.files)
-        if named and _fits(path, mapping):
+        if not named_by(mapping, path):
+            continue
+        if mapping.rows not in opened:
+            opened[mapping.rows] = _names(path, mapping.rows)
+        keys, columns = opened[mapping.rows]
+        if columns and set(mapping.keys) <= keys and set(mapping.match_columns) <= columns:
             return mapping
     return None
+
+
+def named_by(mapping: Mapping, path: Path) -> bool:
+    """Whether a file's name is one that the mapping is for."""
+    return not mapping.files or any(fnmatch.fnmatch(path.name, f) for f in mapping.files)
+
+
+def _names(path: Path, rows: str) -> tuple[set[str], set[str]]:
+    """Names beside the rows and in the first row; none where there are no such rows."""
+    try:
+        table = open_table(path, rows, FileReport(path))
+        first = next(table.rows, None)
+    except (ImportFormatError, OSError):
+        return set(), set()
+    return set(table.header) | {rows}, set(first[1]) if first else set()
 
 
 def why_not(path: Path) -> str:
@@ -67,21 +87,6 @@ def why_not(path: Path) -> str:
         "[columns] item = …, model = …, score = … name its columns, [constants] what is the same "
         "for all rows"
     )
-
-
-def _fits(path: Path, mapping: Mapping) -> bool:
-    if not (mapping.keys or mapping.match_columns):
-        return False
-    try:
-        if kind_of(path) is None:
-            return False
-        table = open_table(path, mapping.rows, FileReport(path))
-        if not set(mapping.keys) <= set(table.header) | {mapping.rows}:
-            return False
-        first = next(table.rows, None)
-    except (ImportFormatError, OSError):
-        return False
-    return first is not None and set(mapping.match_columns) <= set(first[1])
 
 
 def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRecord]:

@@ -30,13 +30,25 @@ _FALSE = {"false", "no", "0", "0.0", "fail", "failed", "incorrect", "wrong", "f"
 _NULL = {"", "null", "none", "nan", "na", "n/a", "nil", "-", "—"}
 
 
-def is_null(value: object) -> bool:
-    """Whether a cell says nothing: null, NaN, or one of the words that tables use for it."""
-    if value is None:
+def is_null(value: object, kind: str) -> bool:
+    """Whether a cell says nothing: null, NaN, empty, or for numbers a word that tables use for it."""
+    if value is None or value == "":
         return True
     if isinstance(value, float):
         return math.isnan(value)
-    return isinstance(value, str) and value.strip().lower() in _NULL
+    if kind in {"text", "json"} or not isinstance(value, str):
+        return False
+    return value.strip().lower() in _NULL
+
+
+def equals(value: object, other: object) -> bool:
+    """Whether a cell is a value that a mapping names: as a number, or as the same text."""
+    if isinstance(value, bool) or isinstance(other, bool):
+        return str(value).lower() == str(other).lower()
+    try:
+        return to_number(value) == to_number(other)
+    except ValueError:
+        return str(value) == str(other)
 
 
 def to_number(value: object) -> float | int:

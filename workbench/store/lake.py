@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench import schema, spool
 from workbench.errors import ImportFormatError, StoreVersionError
-from workbench.records import Attempt, Run, Trace
+from workbench.records import Attempt, Run, Trace, json_text
 from workbench.store import database, ingest, migrations
 from workbench.store import frames as fr
 from workbench.store.ingest import IngestReport
@@ -113,16 +113,19 @@ def _note_interrupted(
     records = spool.read_segment(path, 0).records
     runs = {r.run_id for r in records if isinstance(r, Run)}
     ended = {r.run_id for r in records if isinstance(r, Run) and r.ended_at is not None}
-    for run_id in runs - ended:
-        connection.execute(
-            "UPDATE runs SET status = 'interrupted' WHERE run_id = ? AND ended_at IS NULL", [run_id]
-        )
     done = {(r.configuration_id, r.item_id, r.trial) for r in records if isinstance(r, Trace)}
-    report.in_flight += sum(
-        (r.configuration_id, r.item_id, r.trial) not in done
-        for r in records
-        if isinstance(r, Attempt) and r.run_id not in ended
-    )
+    for run_id in runs - ended:
+        begun = {
+            (r.configuration_id, r.item_id, r.trial)
+            for r in records
+            if isinstance(r, Attempt) and r.run_id == run_id
+        }
+        in_flight = len(begun - done)
+        report.in_flight += in_flight
+        connection.execute(
+            "UPDATE runs SET status = 'interrupted', metadata = ? WHERE run_id = ? AND ended_at IS NULL",
+            [json_text({"n_in_flight_at_end": in_flight}), run_id],
+        )
 
 
 def is_export(path: Path) -> bool:

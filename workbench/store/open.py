@@ -8,12 +8,15 @@ from workbench.errors import StoreLocked, StoreMissing
 from workbench.store.store import Store
 
 
-def open_store(path: str | Path | None = None, *, create: bool = False) -> Store:
+def open_store(
+    path: str | Path | None = None, *, create: bool = False, take_in: bool = True
+) -> Store:
     """Open a store, bring its layout up to date, and take in what waits in its spool.
 
     Args:
         path: the DuckDB file; None takes `WORKBENCH_STORE`, the configuration, or the user's data folder.
         create: make the file, with its folder, where there is none.
+        take_in: ingest the spool; a collector looks at it first, for what was in flight.
 
     Raises:
         StoreMissing: there is no store and `create` is false.
@@ -26,8 +29,9 @@ def open_store(path: str | Path | None = None, *, create: bool = False) -> Store
             f"there is no store at {store.path}; make one with: workbench import PATH --store {store.path}"
         )
     store.prepare()
-    with contextlib.suppress(StoreLocked):  # whoever has it will take the spool in
-        store.ingest_spool()
+    if take_in:
+        with contextlib.suppress(StoreLocked):  # whoever has it will take the spool in
+            store.ingest_spool()
     return store
 
 

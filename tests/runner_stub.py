@@ -1,0 +1,237 @@
+"""A small HTTP server that answers as a test tells it, byte by byte; a real socket, no mock.
+
+In a test: `with Stub(respond) as stub: …`. As a script it is a server in a process of its own, which streams
+replies and logs every one that it answered:
+
+    python tests/runner_stub.py --chunks 20 --gap-s 0.1 --log answered.jsonl
+
+It prints its port on the first line.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+CLOSE = None  # a step that drops the connection
+Step = bytes | float | None  # bytes to write, seconds to wait, or CLOSE
+
+
+class Seen(NamedTuple):
+    """A request as it came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    number: int  # of the server, from 0
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.body)
+
+
+def head(status: int = 200, kind: str = "text/event-stream", **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} X", f"content-type: {kind}"]
+    lines += [f"{k.replace('_', '-')}: {v}" for k, v in headers.items()]
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def stream(
+    *pieces: bytes | float, status: int = 200, end: bool = True, **headers: str
+) -> list[Step]:
+    """A chunked body, a piece a write; without `end` the connection drops instead."""
+    steps: list[Step] = [head(status, **headers) + b"transfer-encoding: chunked\r\n\r\n"]
+    steps += [p if isinstance(p, float) else b"%x\r\n%s\r\n" % (len(p), p) for p in pieces]
+    return [*steps, b"0\r\n\r\n" if end else CLOSE]
+
+
+def fixed(status: int, body: bytes, kind: str = "application/json", **headers: str) -> list[Step]:
+    """A body of known length."""
+    return [head(status, kind, content_length=str(len(body)), **headers) + b"\r\n" + body]
+
+
+def data(value: object) -> bytes:
+    """One event."""
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def delta(text: str | None = None, *, finish: str | None = None, **fields: object) -> bytes:
+    """One chat chunk."""
+    body = dict(fields) if text is None else {"content": text, **fields}
+    return data(
+        {"model": "stub-1", "choices": [{"index": 0, "delta": body, "finish_reason": finish}]}
+    )
+
+
+def usage(**fields: object) -> bytes:
+    return data({"model": "stub-1", "choices": [], "usage": fields})
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, server: "Stub") -> None:
+        self.server, self.buffer, self.task = server, b"", None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.server.n_connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while b"\r\n\r\n" in self.buffer:
+            top, _, rest = self.buffer.partition(b"\r\n\r\n")
+            lines = top.decode("latin-1").split("\r\n")
+            method, path, _ = lines[0].split(" ", 2)
+            headers = {
+                k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])
+            }
+            length = int(headers.get("content-length", 0))
+            if len(rest) < length:
+                return
+            self.buffer = rest[length:]
+            seen = Seen(method, path, headers, rest[:length], self.server.count())
+            steps = self.server.respond(seen)
+            if isinstance(steps, bytes):
+                self.transport.write(steps)
+            else:
+                self.task = asyncio.get_running_loop().create_task(self._play(seen, steps))
+
+    async def _play(self, seen: Seen, steps: Iterable[Step]) -> None:
+        due = begun = time.perf_counter()  # waits keep to a timetable, so that a slow moment is caught up
+        for step in steps:
+            if step is CLOSE:
+                self.transport.close()
+                return
+            if isinstance(step, float):
+                due += step
+                await asyncio.sleep(due - time.perf_counter())
+            elif not self.transport.is_closing():
+                self.transport.write(step)
+            else:
+                return
+        self.server.answered(seen, time.perf_counter() - begun)
+
+
+class Stub:
+    """Serves on 127.0.0.1 from a thread; `respond` gives the steps of a reply, or all its bytes."""
+
+    def __init__(self, respond: Callable[[Seen], Iterable[Step] | bytes]) -> None:
+        self._respond, self.requests, self.n_connections, self.n = respond, [], 0, 0
+        self.answered: Callable[[Seen, float], object] = lambda seen, took_s: None
+        self.keep = True
+
+    def respond(self, seen: Seen) -> Iterable[Step] | bytes:
+        if self.keep:
+            self.requests.append(seen)
+        return self._respond(seen)
+
+    def count(self) -> int:
+        self.n += 1
+        return self.n - 1
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def serve(self, port: int = 0) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: _Connection(self), "127.0.0.1", port, backlog=4096
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    def __enter__(self) -> "Stub":
+        self._loop, ready = asyncio.new_event_loop(), threading.Event()
+
+        async def begin() -> None:
+            self._server = await self.serve()
+            ready.set()
+
+        def run() -> None:
+            self._loop.run_until_complete(begin())
+            self._loop.run_forever()
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._server.close()
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+        ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+
+def reply_pieces(n_chunks: int) -> list[bytes]:
+    """The pieces of a plain streamed reply of n chunks with text, as a server sends them."""
+    words = [delta(f"word{i} ") for i in range(n_chunks - 1)]
+    counts = usage(prompt_tokens=12, completion_tokens=n_chunks, total_tokens=12 + n_chunks)
+    return [
+        delta(role="assistant", text=""),
+        *words,
+        delta("Answer: 4", finish="stop"),
+        counts,
+        DONE,
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--chunks", type=int, default=20)
+    parser.add_argument("--gap-s", type=float, default=0.0)
+    parser.add_argument("--log", type=Path)
+    options = parser.parse_args()
+    pieces = reply_pieces(options.chunks)
+    whole = b"".join(s for s in stream(*pieces) if s)
+    paced = []
+    for piece in pieces[1:]:
+        paced += [options.gap_s, piece]
+    log = options.log.open("a") if options.log else None
+
+    def respond(seen: Seen) -> Iterable[Step] | bytes:
+        if not seen.json.get("stream"):
+            text = "".join(f"word{i} " for i in range(options.chunks - 1)) + "Answer: 4"
+            message = {"role": "assistant", "content": text}
+            body = {
+                "id": "x", "object": "chat.completion", "created": 1, "model": "stub-1",
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 12, "completion_tokens": 20, "total_tokens": 32},
+            }  # fmt: skip
+            return b"".join(fixed(200, json.dumps(body).encode()))
+        return whole if not options.gap_s else stream(pieces[0], *paced)
+
+    def answered(seen: Seen, took_s: float) -> None:
+        if log is not None:
+            digest = hashlib.sha256(seen.body).hexdigest()
+            entry = {"request": digest, "at": time.time(), "took_s": took_s}
+            log.write(json.dumps(entry) + "\n")
+            log.flush()
+
+    async def run() -> None:
+        stub = Stub(respond)
+        stub.keep, stub.answered = False, answered
+        await stub.serve()
+        print(stub.port, flush=True)
+        await asyncio.get_running_loop().run_in_executor(
+            None, sys.stdin.read
+        )  # until the parent goes
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

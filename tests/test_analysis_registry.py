@@ -1,0 +1,232 @@
+"""The registry: what it finds, what it checks, what a result looks like from outside."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import polars.testing
+import pytest
+
+from workbench import analysis
+from workbench.analysis import registry
+from workbench.analysis.registry import Option
+from workbench.analysis.result import plain
+from workbench.errors import AnalysisError
+from workbench.schema import TRACE_FACTS
+
+DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
+DTYPES |= {"bool": pl.Boolean, "time": pl.Datetime("us")}
+SCHEMA = {c.name: DTYPES[c.type] for c in TRACE_FACTS.columns}
+
+
+def facts(*rows: dict) -> pl.DataFrame:
+    """Rows of trace_facts; what a row leaves out is unknown."""
+    return pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
+
+
+def two_models(n_items: int = 12, trials: int = 2) -> pl.DataFrame:
+    """Two models on the same items; b is dearer and better."""
+    rng = np.random.default_rng(5)
+    return facts(*[
+        {
+            "configuration": model, "model": model, "task": "t", "task_id": "t", "item": str(i),
+            "item_id": f"t{i}", "trial": k, "passed": bool(rng.random() < p), "cost_usd": c * rng.uniform(0.5, 1.5),
+            "reasoning_cost_usd": 0.4 * c, "input_usd_per_mtok": c, "output_usd_per_mtok": 3 * c, "e2e_s": 2.0,
+        }
+        for model, p, c in (("a", 0.4, 0.01), ("b", 0.8, 0.03))
+        for i in range(n_items) for k in range(trials)
+    ])  # fmt: skip
+
+
+def test_the_five_analyses_are_found_by_their_files():
+    """A name is a file name with hyphens; the declaration agrees."""
+    assert set(analysis.names()) >= {
+        "summary", "frontier", "compare", "cost-of-pass", "price-reversal",
+    }  # fmt: skip
+    for name, declared in analysis.catalogue().items():
+        assert declared.name == name
+        assert declared.question.endswith("?")
+        assert declared.source
+        assert len(declared.doc) > 200
+
+
+def test_a_new_file_in_a_family_is_all_it_takes(tmp_path, monkeypatch):
+    """A folder with a module that declares an analysis appears under its name, runs and draws JSON."""
+    family = tmp_path / "novelty"
+    family.mkdir()
+    (family / "__init__.py").write_text('"""A family."""\n')
+    (family / "trace_count.py").write_text(
+        "import polars as pl\n"
+        "from workbench.analysis.registry import ChartSpec, analysis\n"
+        "from workbench.analysis.result import Answer\n"
+        "@analysis(name='trace-count', title='Count', question='How many?', source='none',\n"
+        "          chart=ChartSpec('summary'), columns=())\n"
+        "def trace_count(frame, *, by, rng):\n"
+        "    return Answer(frame.group_by(*by).agg().collect('polars').to_native())\n"
+    )
+    monkeypatch.setattr(analysis, "__path__", [*analysis.__path__, str(tmp_path)])
+    registry._homes.cache_clear()
+    try:
+        assert "trace-count" in analysis.names()
+        assert analysis.trace_count(two_models()).frame.height == 2
+        assert analysis.get("trace-count").family == "novelty"
+    finally:
+        registry._homes.cache_clear()
+
+
+def test_names_are_listed_without_heavy_imports():
+    """Listing and even loading declarations imports neither SciPy nor Altair nor DuckDB."""
+    code = (
+        "import sys; from workbench import analysis; analysis.names();"
+        "assert 'polars' not in sys.modules; analysis.catalogue();"
+        "bad = {'scipy', 'altair', 'duckdb', 'textual', 'httpx'} & set(sys.modules); assert not bad, bad"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "expected"),
+    [
+        (Option("n", "int", 3, "", low=1), "7", 7),
+        (Option("n", "int", 3, ""), None, 3),
+        (Option("n", "int", 3, ""), 4.0, 4),
+        (Option("x", "float", 0.5, ""), "0.25", 0.25),
+        (Option("f", "flag", default=False, help=""), "yes", True),
+        (Option("f", "flag", default=True, help=""), "off", False),
+        (Option("c", "choice", "a", "", choices=("a", "b")), "b", "b"),
+        (Option("t", "text", None, ""), "", None),
+    ],
+)
+def test_options_take_text_and_values(option, given, expected):
+    """What the CLI types and what Python passes give the same."""
+    assert option.parse(given) == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "says"),
+    [
+        (Option("n", "int", 3, ""), "7.5", "not a int"),
+        (Option("n", "int", 3, "", low=1), 0, "below 1"),
+        (Option("x", "float", 0.5, "", high=1), 2, "above 1"),
+        (Option("x", "float", 0.5, ""), "nan", "not a float"),
+        (Option("x", "float", 0.5, ""), math.inf, "not a float"),
+        (Option("f", "flag", default=False, help=""), "perhaps", "not a flag"),
+        (Option("c", "choice", "apple", "", choices=("apple", "pear")), "appel", "try apple"),
+    ],
+)
+def test_a_bad_value_is_refused_in_words(option, given, says):
+    """The message names the option and what is wrong."""
+    with pytest.raises(AnalysisError, match=says):
+        option.parse(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("sumary", {}, "summary"),
+        ("summary", {"levle": 0.9}, "level"),
+        ("summary", {"by": "modle"}, "model"),
+        ("summary", {"by": ()}, "at least one"),
+        ("summary", {"by": ("model", "model")}, "twice"),
+        ("summary", {"level": 2}, "above"),
+        ("frontier", {"x": "cost_eur"}, "cost_usd"),
+        ("frontier", {"x": "configuration"}, "unknown axis"),
+        ("frontier", {"x": "cost_usd", "y": "cost_usd"}, "choose two"),
+        ("compare", {"a": "c"}, "unknown group"),
+        ("compare", {"a": "a", "b": "a"}, "same group"),
+    ],
+)
+def test_misuse_is_told_with_the_nearest_names(name, arguments, says):
+    """Every misuse is an AnalysisError that offers what would work."""
+    with pytest.raises(AnalysisError, match=says):
+        analysis.run(name, two_models(), **arguments)
+
+
+def test_a_missing_column_is_named():
+    """A frame that is not of trace_facts says which column it lacks."""
+    with pytest.raises(AnalysisError, match="cost_usd"):
+        analysis.cost_of_pass(two_models().drop("cost_usd"))
+
+
+@pytest.mark.parametrize("by", ["configuration", ("model", "task")])
+@pytest.mark.parametrize("name", analysis.names())
+def test_every_result_column_is_declared(name, by):
+    """Each column of each table has a meaning, a unit where it has one, and a title."""
+    result = analysis.run(name, two_models(), by=by)
+
+    tables = [result.frame, *result.more.values()]
+    declared = {c.name: c for c in (*analysis.get(name).columns, *result.columns)}
+    assert all(declared[c].doc or c in SCHEMA for t in tables for c in t.columns)
+    assert {c.name for c in result.columns} == {c for t in tables for c in t.columns}
+    for column in (c for t in tables for c in t.columns):
+        for suffix, unit in (("_usd", "USD"), ("_s", "s"), ("_j", "J")):
+            if column.removesuffix("_low").removesuffix("_high").endswith(suffix):
+                assert declared[column].unit == unit, column
+
+
+@pytest.mark.parametrize("name", analysis.names())
+def test_the_json_is_strict_and_complete(name):
+    """The object follows the contract and survives a strict encoder."""
+    frame = two_models().with_columns(passed=pl.col("passed") & (pl.col("model") == "b"))
+
+    document = analysis.run(name, frame).as_json(where="task:t")
+
+    text = json.dumps(document, allow_nan=False)
+    assert {"name", "rows", "columns", "dropped", "provenance"} <= set(document)
+    assert document["provenance"]["where"] == "task:t"
+    assert document["provenance"]["by"] == ["configuration"]
+    assert all(set(row) <= set(document["columns"]) for row in document["rows"])
+    if name == "cost-of-pass":
+        assert '"inf"' in text
+
+
+def test_plain_values_spell_infinity_and_unknown():
+    """NaN is null, infinity a word."""
+    assert plain([math.inf, -math.inf, math.nan, 1.5, None]) == ["inf", "-inf", None, 1.5, None]
+
+
+@pytest.mark.parametrize("name", analysis.names())
+def test_an_empty_frame_gives_no_rows(name):
+    """No traces: no rows, no error, the same columns."""
+    result = analysis.run(name, two_models().head(0))
+
+    assert result.frame.height == 0
+    assert result.dropped == {}
+
+
+@pytest.mark.parametrize("name", analysis.names())
+def test_the_seed_decides_and_nothing_else(name):
+    """Equal generators give equal answers."""
+    frame = two_models()
+
+    first = analysis.run(name, frame, rng=np.random.default_rng(3))
+    again = analysis.run(name, frame, rng=np.random.default_rng(3))
+
+    assert first.frame.equals(again.frame)
+
+
+@pytest.mark.parametrize("name", analysis.names())
+def test_row_order_and_engine_do_not_matter(name):
+    """A shuffled frame, a lazy one and a DuckDB relation give the same answer."""
+    import duckdb
+
+    frame = two_models()
+    expected = analysis.run(name, frame)
+    connection = duckdb.connect()
+    connection.register("facts", frame.to_arrow())
+
+    others = [
+        analysis.run(name, frame.sample(fraction=1, shuffle=True, seed=1)),
+        analysis.run(name, frame.lazy()),
+        analysis.run(name, connection.table("facts")),
+    ]
+
+    for other in others:
+        pl.testing.assert_frame_equal(other.frame, expected.frame, rel_tol=1e-9)
+        assert other.dropped == expected.dropped

@@ -1,0 +1,315 @@
+"""Estimators against published numbers, a second derivation, SciPy, and their nominal coverage."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench.analysis import intervals, paired, pareto, resampling
+
+TAU_PASSED = (0,) * 14 + (1,) * 12 + (2,) * 10 + (3,) * 4 + (4,) * 10  # of 4 trials, 50 items
+
+
+def test_wilson_and_clopper_pearson_of_84_in_200():
+    """The two intervals of a plain proportion, as computed with statsmodels."""
+    assert intervals.wilson(84 / 200, 200) == pytest.approx((0.353736, 0.489279), abs=1e-6)
+    assert intervals.clopper_pearson(84, 200) == pytest.approx((0.350744, 0.491664), abs=1e-6)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 17), (84, 200)])
+def test_proportion_intervals_agree_with_scipy(k, n):
+    """SciPy's own intervals, at two levels."""
+    from scipy import stats
+
+    for level in (0.9, 0.95):
+        other = stats.binomtest(k, n)
+        ours = [intervals.wilson(k / n, n, level), intervals.clopper_pearson(k, n, level)]
+        theirs = [other.proportion_ci(level, method) for method in ("wilson", "exact")]
+        for (low, high), expected in zip(ours, theirs, strict=True):
+            assert (float(low), float(high)) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_clustered_error_of_tau_bench(shared_data):
+    """50 tasks of 4 trials: .051691 clustered, .034987 as if the trials were independent."""
+    traces = json.loads((shared_data / "tau_bench" / "gpt-4o-airline.json").read_text())
+    reward = np.array([t["reward"] for t in traces])
+    task = np.array([t["task_id"] for t in traces])
+    assert sorted(reward[task == t].sum() for t in set(task)) == list(TAU_PASSED)
+
+    residuals = np.array([(reward[task == t] - reward.mean()).sum() for t in sorted(set(task))])
+    clustered = intervals.clustered_se(residuals[:, None], [200])
+    naive = intervals.clustered_se((reward - reward.mean())[:, None], [200])
+
+    # The published naive figure has n − 1 below the root.
+    assert clustered[0] == pytest.approx(0.051691, abs=5e-7)
+    assert naive[0] * math.sqrt(200 / 199) == pytest.approx(0.034987, abs=1e-6)
+
+
+def test_clustered_error_equals_the_double_sum():
+    """Miller's form with the sum over pairs inside a cluster, written out."""
+    rng = np.random.default_rng(2)
+    score, cluster = rng.random(30), rng.integers(0, 8, 30)
+    centred = score - score.mean()
+    pairs = sum(
+        centred[i] * centred[j]
+        for i in range(30) for j in range(30)
+        if i != j and cluster[i] == cluster[j]
+    )  # fmt: skip
+    expected = math.sqrt((centred**2).sum() / 900 + pairs / 900)
+
+    sums = np.array([centred[cluster == c].sum() for c in range(8)])
+
+    assert intervals.clustered_se(sums[:, None], [30])[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_student_interval_agrees_with_scipy_and_needs_two_clusters():
+    """The quantile is that of t with one degree of freedom fewer than clusters."""
+    from scipy import stats
+
+    low, high = intervals.student([0.3, 0.3], [0.1, 0.1], [8, 1])
+
+    assert high[0] - 0.3 == pytest.approx(0.1 * stats.t.ppf(0.975, 7))
+    assert np.isnan([low[1], high[1]]).all()
+
+
+@pytest.mark.parametrize("trials", [1, 4])
+def test_pass_rate_intervals_cover_at_the_nominal_rate(trials):
+    """Both intervals of a clustered pass rate hold 95 % of the time, to 2 points."""
+    rng = np.random.default_rng(7)
+    n_items, n = 50, 6000
+    rate = rng.beta(0.8, 1.2, (n_items, n))
+    item = rng.binomial(trials, rate) / trials
+    mean, clusters = item.mean(axis=0), np.full(n, n_items)
+    se = intervals.clustered_se(item - mean, clusters)
+
+    found = [
+        intervals.wilson(mean, intervals.effective_n(mean, se, clusters)),
+        intervals.student(mean, se, clusters),
+    ]
+
+    for low, high in found:
+        assert ((low <= 0.4) & (high >= 0.4)).mean() == pytest.approx(0.95, abs=0.02)
+
+
+def test_bootstrap_intervals_cover_at_the_nominal_rate():
+    """Percentile and BCa of a ratio of means over 60 items, to 2 points."""
+    rng = np.random.default_rng(11)
+    n, n_items, truth = 1200, 60, 0.2 / 0.6
+    hits = np.zeros(2)
+    for _ in range(n):
+        sums = np.column_stack(
+            [rng.gamma(4, 0.05, n_items), (rng.random(n_items) < 0.6).astype(float)]
+        )
+        draws = resampling.resampled_sums(sums, 500, rng)
+        draws = draws[:, :1] / draws[:, 1:]
+        left = resampling.left_out_sums(sums)
+        estimate = sums[:, 0].sum(keepdims=True) / sums[:, 1].sum()
+        for i, (low, high) in enumerate(
+            (
+                resampling.percentile(draws),
+                resampling.bca(estimate, draws, left[:, :1] / left[:, 1:]),
+            )
+        ):
+            hits[i] += low[0] <= truth <= high[0]
+
+    assert hits / n == pytest.approx([0.95, 0.95], abs=0.02)
+
+
+def test_resampled_sums_agree_with_gathering_rows():
+    """Counts times matrix equals drawing the rows one by one, chunk by chunk."""
+    sums = np.random.default_rng(1).random((1000, 3))
+
+    fast = resampling.resampled_sums(sums, 2100, np.random.default_rng(9))
+
+    rng = np.random.default_rng(9)
+    drawn = np.concatenate([rng.integers(0, 1000, (k, 1000)) for k in (1000, 1000, 100)])
+    assert fast == pytest.approx(sums[drawn].sum(axis=1), rel=1e-12)
+
+
+def test_bca_agrees_with_scipy():
+    """SciPy's BCa of a skewed mean, up to Monte Carlo error."""
+    from scipy import stats
+
+    data = np.random.default_rng(4).lognormal(size=40)
+    other = stats.bootstrap(
+        (data,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+
+    draws = resampling.resampled_sums(data[:, None], 20_000, np.random.default_rng(1)) / 40
+    left = resampling.left_out_sums(data[:, None]) / 39
+    low, high = resampling.bca(np.array([data.mean()]), draws, left)
+
+    assert (low[0], high[0]) == pytest.approx((other.low, other.high), rel=0.02)
+    plain = resampling.percentile(draws)
+    assert high[0] > plain[1][0]  # the correction reaches further into the long tail
+
+
+def test_percentile_keeps_infinite_ends_and_skips_undefined_draws():
+    """An infinite draw may be an end; NaN draws are as if they had not been made."""
+    draws = np.array([[1.0, 1.0], [2.0, 2.0], [np.inf, 3.0], [np.inf, np.nan]])
+
+    low, high = resampling.percentile(draws)
+
+    assert (low.tolist(), high.tolist()) == ([1.0, 1.0], [np.inf, 3.0])
+
+
+def test_bca_of_equal_draws_is_the_percentile_interval():
+    """Without any spread there is nothing to correct."""
+    draws = np.full((100, 1), 0.5)
+
+    assert resampling.bca(np.array([0.5]), draws, np.full((9, 1), 0.5)) == ([0.5], [0.5])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "p"),
+    [(6, 0, 0.03125), (5, 0, 0.0625), (8, 2, 0.109375), (10, 3, 0.092285), (0, 0, 1), (3, 3, 1)],
+)
+def test_mcnemar_exact_of_small_counts(a, b, p):
+    """Published small cases, and the binomial sum written out."""
+    n, k = a + b, min(a, b)
+    direct = min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+
+    assert paired.mcnemar(a, b) == pytest.approx(p, abs=1e-6)
+    assert paired.mcnemar(a, b) == paired.mcnemar(b, a) == pytest.approx(direct)
+
+
+def test_mcnemar_of_the_router_pair():
+    """GPT-4 against Mixtral on 1,307 items of GSM8K: 382 against 94."""
+    assert paired.mcnemar(382, 94) == pytest.approx(3.257e-42, rel=1e-3)
+
+
+def test_sign_flips_of_eight_differences():
+    """The worked case, and SciPy's exact permutation test."""
+    from scipy import stats
+
+    d = np.array([1, 1, 1, 0, -1, 1, 1, 0.0])
+    other = stats.permutation_test(
+        (d,), lambda x, axis: x.sum(axis=axis), permutation_type="samples", n_resamples=np.inf,
+        vectorized=True,
+    )  # fmt: skip
+
+    p, exact = paired.sign_flip(d, 1000, np.random.default_rng(0))
+
+    assert exact
+    assert p == pytest.approx(0.21875) == other.pvalue
+
+
+def test_drawn_sign_flips_are_near_the_exact_ones():
+    """Above sixteen differing clusters patterns are drawn, and p is never 0."""
+    rng = np.random.default_rng(3)
+    d = np.concatenate([np.full(12, 0.25), np.full(6, -0.25)])
+    expected = 2 * sum(math.comb(18, k) for k in range(12, 19)) / 2**18
+
+    p, exact = paired.sign_flip(d, 40_000, rng)
+
+    assert not exact
+    assert p == pytest.approx(expected, abs=0.01)
+    assert paired.sign_flip(np.ones(40), 1000, rng)[0] == pytest.approx(1 / 1001)
+
+
+def test_rounding_does_not_break_ties_between_sign_patterns():
+    """Thirds sum to the same in every order as far as the test is concerned."""
+    d = np.array([1 / 3, 2 / 3, -1 / 3, 1 / 3, 1 / 3, -2 / 3])
+    whole = np.array([1, 2, -1, 1, 1, -2.0])
+    rng = np.random.default_rng(0)
+
+    assert paired.sign_flip(d, 10, rng) == paired.sign_flip(whole, 10, rng)
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]), ([0.5, 0.9], [1, 1]), ([0.2], [0.2]), ([], [])],
+)
+def test_holm(p, expected):
+    """Step down, monotone, capped at 1."""
+    assert paired.holm(p) == pytest.approx(expected)
+
+
+POINTS = st.lists(
+    st.tuples(st.integers(0, 6).map(float), st.integers(0, 6).map(float)), min_size=1, max_size=9
+)
+
+
+@given(POINTS)
+@settings(deadline=None, max_examples=150)
+def test_non_dominated_equals_the_definition(points):
+    """Pair by pair: no other is at least as good on both and better on one."""
+    cost, gain = (np.array(c) for c in zip(*points, strict=True))
+    expected = [
+        not any(
+            cost[j] <= cost[i] and gain[j] >= gain[i] and (cost[j] < cost[i] or gain[j] > gain[i])
+            for j in range(len(cost))
+        )
+        for i in range(len(cost))
+    ]
+
+    found = pareto.non_dominated(cost, gain)
+
+    assert found.tolist() == expected
+    assert [d is None for d in pareto.dominators(cost, gain)] == expected
+    batch = pareto.non_dominated(np.stack([cost, cost]), np.stack([gain, gain]))
+    assert batch.tolist() == [expected, expected]
+
+
+@given(POINTS)
+@settings(deadline=None, max_examples=100)
+def test_hypervolume_equals_counting_cells(points):
+    """On whole numbers the area is the number of unit cells below the staircase."""
+    cost, gain = (np.array(c) for c in zip(*points, strict=True))
+    cells = sum(
+        any(c <= x and g >= y + 1 for c, g in points)
+        for x, y in itertools.product(range(7), range(6))
+    )
+
+    assert pareto.hypervolume(cost, gain, (7, 0)) == pytest.approx(cells)
+    assert pareto.hypervolume(cost, gain, (7, 0)) <= pareto.box(cost, gain, (7, 0)) + 1e-9
+
+
+@given(POINTS)
+@settings(deadline=None, max_examples=100)
+def test_the_hull_is_what_no_mixture_beats(points):
+    """A frontier point is on the hull unless a mixture of two others lies above it."""
+    cost, gain = (np.array(c) for c in zip(*points, strict=True))
+    on = pareto.non_dominated(cost, gain)
+    frontier = sorted({(c, g) for c, g in zip(cost[on], gain[on], strict=True)})
+
+    def beaten(c: float, g: float) -> bool:
+        return any(
+            a[0] < c < b[0] and a[1] + (b[1] - a[1]) * (c - a[0]) / (b[0] - a[0]) > g + 1e-9
+            for a, b in itertools.combinations(frontier, 2)
+        )
+
+    expected = {p for p in frontier if not beaten(*p)}
+
+    hull = pareto.hull(cost, gain)
+
+    assert {(c, g) for c, g in zip(cost[hull], gain[hull], strict=True)} == expected
+
+
+def test_hypervolume_of_three_points():
+    """The worked case: 6.8, of a box of 8.1."""
+    cost, gain = np.array([1.0, 3, 8]), np.array([0.5, 0.8, 0.9])
+
+    assert pareto.hypervolume(cost, gain, (10, 0)) == pytest.approx(6.8)
+    assert pareto.box(cost, gain, (10, 0)) == pytest.approx(8.1)
+
+
+def test_unknown_points_are_never_on_the_frontier():
+    """NaN on either axis excludes a point and leaves the others as they are."""
+    cost, gain = np.array([1.0, np.nan, 2]), np.array([0.5, 0.9, np.nan])
+
+    assert pareto.non_dominated(cost, gain).tolist() == [True, False, False]
+
+
+def test_the_knee_depends_on_the_axis():
+    """Four points whose knee is another one on the logarithm of cost."""
+    cost, gain = np.array([1.0, 2, 10, 100]), np.array([0.0, 0.45, 0.7, 1.0])
+
+    assert pareto.knee(cost, gain) == 2
+    assert pareto.knee(np.log10(cost), gain) == 1
+    assert pareto.knee(cost[:2], gain[:2]) is None
+    assert pareto.knee(np.array([1.0, 2, 3]), np.array([0.1, 0.2, 0.3])) is None

@@ -1,0 +1,185 @@
+"""`workbench collect` against a real socket: what is asked, kept, shown and not asked again."""
+
+import json
+import re
+
+import pytest
+
+from tests import runner_stub as stub
+from workbench.cli import main
+from workbench.cli.progress import clock, line
+from workbench.runner import Progress
+from workbench.store import open_store
+
+KEY = "sk-very-secret-123"
+
+
+def answer(_seen):
+    """Answer anything with a streamed number."""
+    text = [stub.delta("Answer: "), stub.delta("4"), stub.delta(finish="stop")]
+    return stub.stream(*text, stub.usage(prompt_tokens=20, completion_tokens=3), stub.DONE)
+
+
+@pytest.fixture
+def collect(tmp_path, capsys):
+    """Collect into a fresh store from a server; returns status and stderr."""
+
+    def run(url, *args):
+        status = main([
+            "collect", "--store", str(tmp_path / "s.duckdb"), "--base-url", url, "--model", "m",
+            "--task", "arithmetic", "--limit", "3", *map(str, args),
+        ])  # fmt: skip
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return status, captured.err
+
+    return run
+
+
+def test_the_same_command_again_asks_nothing(tmp_path, collect):
+    """Traces land in the store; a second run finds them done; more trials add only the new ones."""
+    with stub.Stub(answer) as server:
+        status, err = collect(server.url, "--trials", 2)
+        assert status == 0, err
+        assert "6 planned, 0 done before, 6 collected" in err
+        status, err = collect(server.url, "--trials", 2)
+        assert "6 done before, 0 collected" in err
+        status, err = collect(server.url, "--trials", 3, "--dry-run")
+        assert "9 planned, 3 missing" in err
+        collect(server.url, "--trials", 3)
+        assert len(server.requests) == 9
+
+    store = open_store(tmp_path / "s.duckdb")
+    assert store.count() == 9
+    assert store.sql("SELECT sum(output_tokens) AS n FROM traces")["n"][0] == 27
+    assert not list(store.spool_dir.glob("*.jsonl"))
+
+
+def test_a_plan_file_is_overruled_by_flags(tmp_path, capsys):
+    """Settings < plan < flags."""
+    with stub.Stub(answer) as server:
+        plan = tmp_path / "plan.toml"
+        plan.write_text(
+            f'models = ["a"]\ntasks = ["arithmetic", "strings"]\nlimit = 2\nbase_url = "{server.url}"\n'
+            'strategies = ["direct", "cot"]\ntemperature = 0.5\n'
+        )
+        status = main([
+            "collect", str(plan), "--store", str(tmp_path / "s.duckdb"), "--task", "strings",
+            "--limit", "1",
+        ])  # fmt: skip
+        assert status == 0, capsys.readouterr().err
+        assert len(server.requests) == 2
+        assert {s.json["temperature"] for s in server.requests} == {0.5}
+
+
+def test_a_price_sheet_prices_what_is_collected_and_bounds_it(tmp_path, collect):
+    """The budget stops the run with a sentence and status 1; spend is shown."""
+    sheet = tmp_path / "p.toml"
+    sheet.write_text(
+        '[[price]]\nmodel = "m"\ninput_usd_per_mtok = 1000\noutput_usd_per_mtok = 1000\n'
+    )
+
+    with stub.Stub(answer) as server:
+        status, err = collect(
+            server.url, "--prices", sheet, "--budget-usd", 1.6, "--max-tokens", 10, "--trials", 40,
+            "--concurrency", 1,
+        )  # fmt: skip
+
+    assert status == 1
+    assert "the budget is used up" in err
+    cost = open_store(tmp_path / "s.duckdb").overview().cost_usd
+    assert 0 < cost <= 1.6
+
+
+def test_a_budget_without_a_price_is_refused(collect):
+    """Nothing is asked that could not be counted."""
+    with stub.Stub(answer) as server:
+        status, err = collect(server.url, "--budget-usd", 1)
+        assert not server.requests
+
+    assert status == 1
+    assert "no price is known" in err
+
+
+def test_a_server_that_refuses_everything_is_a_failure(collect):
+    """Failed traces are data, but a run of nothing else is exit 1."""
+    with stub.Stub(
+        lambda _seen: stub.fixed(400, b'{"error": {"message": "no such model"}}')
+    ) as server:
+        status, err = collect(server.url, "--retries", 0)
+
+    assert status == 1
+    assert "3 failed" in err
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path, collect, monkeypatch):
+    """Not into the store, not into what is printed."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    with stub.Stub(answer) as server:
+        status, err = collect(server.url, "--api-key-env", "MY_KEY")
+        assert status == 0, err
+        assert KEY in server.requests[0].headers["authorization"]
+
+    assert KEY not in err
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (["--task", "nosuch"], 1, "nosuch"),
+        (["--strategy", "nosuch"], 1, "nosuch"),
+        (["--api-key-env", "NOT_SET_ANYWHERE"], 1, "NOT_SET_ANYWHERE"),
+        (["--concurrency", "0"], 1, "concurrency"),
+        (["--trials", "many"], 2, "many"),
+        (["--endpoint", "telepathy"], 2, "telepathy"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_told(collect, args, status, said):
+    """Before anything is asked."""
+    with stub.Stub(answer) as server:
+        found, err = collect(server.url, *args)
+        assert not server.requests
+
+    assert found == status
+    assert said in err
+
+
+def test_a_broken_plan_file_is_named(tmp_path, capsys):
+    """File and reason."""
+    plan = tmp_path / "plan.toml"
+    plan.write_text("models = [")
+    assert main(["collect", str(plan)]) == 1
+    assert "plan.toml is not TOML" in capsys.readouterr().err
+
+    plan.write_text('models = ["a"]\ntasks = ["arithmetic"]\nmodle = 1\n')
+    assert main(["collect", str(plan), "--store", str(tmp_path / "s.duckdb")]) == 1
+    assert "modle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(None, "—"), (0, "0:00"), (59.6, "1:00"), (3723, "1:02:03")]
+)
+def test_durations_are_clocks(seconds, shown):
+    """Unknown is a dash."""
+    assert clock(seconds) == shown
+
+
+def test_progress_says_how_far_how_fast_how_long_and_what_it_costs():
+    """One line; unknown spend is a dash."""
+    p = Progress(planned=100, before=10, done=30, failed=2, in_flight=4, elapsed_s=15.0)
+
+    assert line(p) == "40 of 100 (4 in flight, 2 failed) · 2.00/s · 0:30 left · —"
+    assert re.search(r"· \$0\.50", line(Progress(planned=1, spent_usd=0.5)))
+
+
+def test_the_plan_is_kept_with_the_run(tmp_path, collect):
+    """Everything that decides what was asked, and nothing that is secret."""
+    with stub.Stub(answer) as server:
+        collect(server.url, "--seed", 7, "--temperature", 0.2)
+
+    store = open_store(tmp_path / "s.duckdb")
+    (row,) = store.sql("SELECT plan, status FROM runs").rows(named=True)
+    plan = json.loads(row["plan"])
+    assert (plan["seed"], plan["temperature"], row["status"]) == (7, 0.2, "done")

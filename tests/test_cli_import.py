@@ -1,0 +1,179 @@
+"""`workbench import`: what lands, what is said, and what a bad file leaves behind (nothing)."""
+
+import json
+
+import pytest
+
+from tests import making
+from workbench.cli import main
+from workbench.store import open_store
+
+MAPPING = """
+title = "test rows"
+kind = "traces"
+[columns]
+item = "q"
+model = "who"
+task = "what"
+passed = "ok"
+output_tokens = { column = "out", optional = true }
+"""
+ROWS = "q,who,what,ok,out\n1,m,t,true,5\n2,m,t,false,\n"
+
+
+@pytest.fixture
+def mapping(tmp_path):
+    """A mapping of our own."""
+    path = tmp_path / "map.toml"
+    path.write_text(MAPPING)
+    return path
+
+
+@pytest.fixture
+def bring(tmp_path, capsys):
+    """Import into a fresh store; returns status, the JSON document, stderr."""
+
+    def run(*args):
+        store = tmp_path / "s.duckdb"
+        status = main(["import", *map(str, args), "--store", str(store), "--format", "json"])
+        captured = capsys.readouterr()
+        return status, json.loads(captured.out) if captured.out else {}, captured.err
+
+    return run
+
+
+def test_the_report_accounts_for_every_row_and_twice_changes_nothing(tmp_path, mapping, bring):
+    """Rows in, rows out, new, already there."""
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+
+    status, first, err = bring(path, "--mapping", mapping)
+    assert status == 0, err
+    (row,) = first["rows"]
+    assert (row["rows_in"], row["rows_out"], row["new"], row["already_there"]) == (2, 2, 2, 0)
+
+    _, second, _ = bring(path, "--mapping", mapping)
+    (row,) = second["rows"]
+    assert (row["rows_in"], row["new"], row["already_there"]) == (2, 0, 2)
+    assert open_store(tmp_path / "s.duckdb").count() == 2
+
+
+def test_a_bad_file_leaves_nothing_and_the_others_land(tmp_path, mapping, bring):
+    """Exit 1, the file and the place named, one transaction a file."""
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text(ROWS)
+    bad.write_text("q,who,what,ok,out\n1,m,t,true,5\n2,m,t,true,lots\n")
+
+    status, found, err = bring(good, bad, "--mapping", mapping)
+
+    assert status == 1
+    assert [r["status"] for r in found["rows"]] == ["ok", "failed"]
+    assert "bad.csv" in err
+    assert open_store(tmp_path / "s.duckdb").count() == 2
+
+
+def test_a_dry_run_writes_nothing(tmp_path, mapping, bring):
+    """It reads, reports, and makes no store."""
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+
+    status, found, _ = bring(path, "--mapping", mapping, "--dry-run")
+
+    assert status == 0
+    assert found["rows"][0]["rows_out"] == 2
+    assert found["rows"][0]["new"] is None
+    assert not (tmp_path / "s.duckdb").exists()
+
+
+def test_a_file_of_no_known_format_fails_if_named_and_is_passed_over_in_a_folder(
+    tmp_path, bring, shared_data
+):
+    """A folder holds other things too."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("hello")
+    source = next((shared_data / "pricing_reversal" / "aime").glob("*.json"))
+    (folder / source.name).write_bytes(source.read_bytes())
+
+    status, found, err = bring(folder)
+    assert status == 0, err
+    assert sorted(r["status"] for r in found["rows"]) == ["ok", "skipped"]
+    assert "notes.txt: skipped: " in err
+
+    status, _, err = bring(folder / "notes.txt")
+    assert status == 1
+    assert "no known format" in err
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04trunc", b"\xff\xfe\x00", b"{", b"q,who\n1,m\n"]
+)
+def test_broken_files_fail_with_their_name(tmp_path, mapping, bring, content):
+    """Another kind, another encoding, half a file, a missing column."""
+    path = tmp_path / "broken.csv"
+    path.write_bytes(content)
+
+    status, found, err = bring(path, "--mapping", mapping)
+
+    assert status == 1, found
+    assert "broken.csv" in err
+    assert open_store(tmp_path / "s.duckdb").count() == 0
+
+
+def test_a_mapping_that_is_not_there_is_named(tmp_path, bring):
+    """What, and where."""
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS)
+
+    status, _, err = bring(path, "--mapping", "nosuch.toml")
+
+    assert status == 1
+    assert "nosuch" in err
+
+
+def test_another_store_is_merged_once(tmp_path, bring):
+    """Two stores into one, twice."""
+    (tmp_path / "other").mkdir()
+    other = making.small_store(tmp_path / "other")
+
+    status, found, err = bring(other.path)
+    assert status == 0, err
+    assert found["rows"][0]["new"] >= 31
+    _, again, _ = bring(other.path)
+    assert again["rows"][0]["new"] == 0
+    assert open_store(tmp_path / "s.duckdb").count() == 31
+
+
+def test_a_file_that_is_no_store_is_not_merged(tmp_path, bring):
+    """Its ending promises one."""
+    path = tmp_path / "fake.duckdb"
+    path.write_bytes(b"nothing" * 1000)
+
+    status, found, err = bring(path)
+
+    assert status == 1
+    assert found["rows"][0]["status"] == "failed"
+    assert "fake.duckdb" in err
+
+
+def test_an_empty_folder_has_nothing_to_import(tmp_path, bring):
+    """Silence would look like success."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+
+    status, _, err = bring(folder)
+
+    assert status == 1
+    assert "no file to import" in err
+
+
+def test_real_files_add_up_to_their_own_totals(bring, shared_data):
+    """Every total that the files state agrees, in one command."""
+    status, found, _ = bring(shared_data / "pricing_reversal" / "aime")
+
+    assert status == 0
+    assert (
+        sum(r["rows_in"] for r in found["rows"]) == sum(r["rows_out"] for r in found["rows"]) == 480
+    )
+    assert all(t["agrees"] for t in found["more"]["totals"])
+    assert all(r["not_adding_up"] == 0 for r in found["rows"])

@@ -1,0 +1,96 @@
+"""Which file is of which format, and what is passed over."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench import sources
+from workbench.errors import ImportFormatError
+
+
+def log(path: Path) -> Path:
+    """Write a small Inspect log under any name."""
+    spec = {"eval_id": "e", "run_id": "r", "task": "t", "model": "mockllm/model"}
+    path.write_text(json.dumps({"version": 2, "status": "success", "eval": spec, "samples": []}))
+    return path
+
+
+def test_formats_are_found_by_their_files() -> None:
+    """One module per format; tables come last, since they fit most."""
+    assert list(sources.sources()) == ["inspect", "table"]
+    for name, source in sources.sources().items():
+        assert source.name == name
+        assert source.title
+
+
+def test_content_decides_not_the_name(tmp_path: Path) -> None:
+    """A log stays a log under another suffix."""
+    found = sources.detect(log(tmp_path / "what.txt"))
+
+    assert found is not None
+    assert found.name == "inspect"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\0\0", b'{"a": 1}', b"PK\x03\x04nothing"])
+def test_a_file_of_another_kind_is_of_no_format(tmp_path: Path, content: bytes) -> None:
+    """Reading it says what was tried, and how to write a mapping."""
+    path = tmp_path / "thing.dat"
+    path.write_bytes(content)
+
+    assert sources.detect(path) is None
+    with pytest.raises(ImportFormatError, match=r"no known format.*pricing_reversal.*--mapping"):
+        list(sources.read(path))
+
+
+def test_a_folder_is_walked_in_order_without_hidden_files_and_licences(tmp_path: Path) -> None:
+    """Links that lead out are not followed."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    log(outside / "secret.json")
+    root = tmp_path / "root"
+    (root / "b").mkdir(parents=True)
+    (root / ".git").mkdir()
+    for name in ("b/2.json", "a.json", ".hidden.json", "LICENSE", "README.md", ".git/x.json"):
+        log(root / name)
+    (root / "link.json").symlink_to(outside / "secret.json")
+    (root / "folder").symlink_to(outside)
+    (root / "notes.txt").write_text("hello")
+
+    found = [(os.fspath(f.path.relative_to(root)), f.source) for f in sources.find(root)]
+
+    assert [name for name, _ in found] == ["a.json", "notes.txt", "b/2.json"]
+    assert [source and source.name for _, source in found] == ["inspect", None, "inspect"]
+
+
+def test_a_mapping_takes_the_files_that_it_names(tmp_path: Path) -> None:
+    """The others keep their own format."""
+    log(tmp_path / "a.json")
+    (tmp_path / "b.csv").write_text("q\n1\n")
+    (tmp_path / "mine.toml").write_text('[match]\nfiles=["*.csv"]\n[columns]\nitem="q"')
+
+    found = sources.find(tmp_path, mapping=tmp_path / "mine.toml")
+
+    kinds = {path.name: source.name if source else None for path, source in found}
+    assert kinds == {"a.json": "inspect", "b.csv": "table", "mine.toml": None}
+
+
+def test_nothing_at_a_path_is_an_error(tmp_path: Path) -> None:
+    """Rather than an import of nothing."""
+    with pytest.raises(ImportFormatError, match="neither a file nor a folder"):
+        sources.find(tmp_path / "none")
+
+
+def test_the_registry_stays_light() -> None:
+    """No format loads Arrow, YAML or inspect-ai before a file asks for it."""
+    code = (
+        "import sys, workbench.sources as s; s.sources();"
+        "print([m for m in ('pyarrow','yaml','inspect_ai','polars','pandas') if m in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

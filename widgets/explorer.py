@@ -1,0 +1,256 @@
+"""`Explorer`: facets, frontier chart and the traces behind what is brushed, over one store."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import polars as pl
+import traitlets
+
+from widgets import frontier_chart, still
+from widgets.facets import Facet, counts, under
+from widgets.grid import Grid, Row
+from workbench import analysis, schema
+from workbench.analysis.result import Result
+from workbench.errors import WorkbenchError
+from workbench.slice import Slice
+from workbench.store import Store, open_store
+
+FACETS = ("task", "model", "strategy")
+AXES = ("cost_usd", "output_tokens", "reasoning_tokens", "e2e_s", "energy_j")
+_SUMMARY = (
+    "configuration", "n", "pass_rate", "cost_usd", "total_cost_usd", "output_tokens",
+    "reasoning_tokens", "e2e_p50_s", "energy_j", "n_errors", "n_unscored",
+)  # fmt: skip
+_TRACES = (
+    "configuration", "task", "item", "trial", "passed", "answer", "output_tokens",
+    "reasoning_tokens", "cost_usd", "e2e_s", "stop_reason", "error_type", "started_at",
+)  # fmt: skip
+
+
+class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no types
+    """Look at a store: choose by facet and slice, brush configurations, read their traces.
+
+    Everything is state that Python can set and read; the page only shows it.
+
+    Attributes:
+        where: the slice as text; what does not parse leaves the view as it was and fills `error`.
+        task, model, strategy: values chosen in the facets, None among them for unknown; () is all.
+        axis: the cost axis of the frontier: any measure of a trace, for example "energy_j".
+        selected: configurations brushed in the chart or picked in the summary; () is all.
+        slice: the view with facets and selection, for `store.traces`, the CLI and the terminal app.
+        sql, polars_code: the same view as a query and as source code; `store` is in scope there.
+        trace: id of the trace picked in the table, "" where none is.
+        error: what is wrong with the slice or the store, "" where nothing is.
+    """
+
+    where = traitlets.Unicode("").tag(sync=True)
+    task = traitlets.Tuple().tag(sync=True)
+    model = traitlets.Tuple().tag(sync=True)
+    strategy = traitlets.Tuple().tag(sync=True)
+    axis = traitlets.Unicode(AXES[0]).tag(sync=True)
+    selected = traitlets.Tuple().tag(sync=True)
+    trace = traitlets.Unicode("").tag(sync=True)
+    error = traitlets.Unicode("").tag(sync=True)
+    sql = traitlets.Unicode("").tag(sync=True)
+    polars_code = traitlets.Unicode("").tag(sync=True)
+    slice = traitlets.Instance(Slice, args=())
+
+    def __init__(self, store: Store | str | Path, where: Slice | str = "") -> None:
+        """Open the panel.
+
+        Args:
+            store: a store, or the path of one.
+            where: the slice to begin with.
+
+        Raises:
+            StoreMissing: there is no store at the path.
+        """
+        self.store = store if isinstance(store, Store) else open_store(store)
+        self._base = Slice()
+        self._view = Slice()
+        self._counted: tuple[Slice, str] | None = None
+        self.summary: Result | None = None
+        self.frontier: Result | None = None
+        self._make_parts()
+        super().__init__(layout={"width": "100%"})
+        self.add_class("wb-explorer")
+        self.children = self._arranged()
+        self.where = str(where)
+        self._link()
+        self.refresh()
+
+    # -- what is asked -----------------------------------------------------------------------------
+
+    @property
+    def selection(self) -> pl.DataFrame:
+        """The traces of the view, with facets and selection: one row per trace of `trace_facts`."""
+        return self.store.traces(self.slice).collect()
+
+    def refresh(self) -> None:
+        """Read the store again and show what is there now."""
+        try:
+            self._base = Slice.parse(self.where)
+            self._view = self._base.where(**{f: self._chosen[f] for f in FACETS if self._chosen[f]})
+            self._ask()
+        except WorkbenchError as error:
+            self.error = str(error)
+        else:
+            self.error = ""
+            self._show()
+
+    @property
+    def _chosen(self) -> dict[str, Sequence[str | None]]:
+        return {field: getattr(self, field) for field in FACETS}
+
+    def _ask(self) -> None:
+        stamp = (self._base, self.store.stamp())
+        if stamp != self._counted:
+            self._cube = counts(self.store, self._base, FACETS)
+            self._counted = stamp
+        with self.store.facts(self._view) as traces:
+            self.summary = analysis.run("summary", traces)
+            self.frontier = analysis.run("frontier", traces, x=self.axis)
+
+    # -- what is shown -----------------------------------------------------------------------------
+
+    def _make_parts(self) -> None:
+        columns = schema.columns_by_name()
+        self.facets = {field: Facet(field) for field in FACETS}
+        self._slice_box = ipywidgets.Text(
+            description="slice", placeholder='wrong thinking>2000 cost>0.1 "text in transcript"',
+            continuous_update=False, layout={"flex": "1 1 auto"},
+        )  # fmt: skip
+        self._axis_box = ipywidgets.Dropdown(
+            description="cost axis", options=[(columns[a].heading, a) for a in AXES],
+            layout={"width": "320px"},
+        )  # fmt: skip
+        self._again = ipywidgets.Button(icon="refresh", tooltip="read the store again",
+                                        layout={"width": "40px"})  # fmt: skip
+        self._clear = ipywidgets.Button(description="all configurations", tooltip="select none")
+        self._fault = ipywidgets.HTML()
+        self._chart = frontier_chart.FrontierChart()
+        described = {c.name: c for c in analysis.get("summary").columns} | {
+            "configuration": columns["configuration"]
+        }
+        self._summary_grid = Grid(
+            [described[c] for c in _SUMMARY], key="configuration", intervals=("pass_rate",), lines=8
+        )
+        self._trace_grid = Grid(
+            [schema.TRACE_FACTS[c] for c in _TRACES], self._traces, key="trace_id", lines=11,
+            several=False,
+        )  # fmt: skip
+        self._code = {n: ipywidgets.Textarea(disabled=True, rows=4, layout={"width": "auto"})
+                      for n in ("sql", "polars_code")}  # fmt: skip
+
+    def _arranged(self) -> list[ipywidgets.Widget]:
+        code = ipywidgets.Accordion(list(self._code.values()))
+        code.titles = ("the same view as SQL", "the same view as Polars code")
+        hide = ipywidgets.HTML(f"<style>.{self._still_class} {{ display: none }}</style>")
+        bar = ipywidgets.HBox([self._slice_box, self._again])
+        facets = ipywidgets.HBox([f.panel for f in self.facets.values()])
+        return [
+            bar, self._fault, facets, ipywidgets.HBox([self._axis_box, self._clear]),
+            self._chart.panel, self._summary_grid, self._trace_grid, code, hide,
+        ]  # fmt: skip
+
+    def _link(self) -> None:
+        traitlets.link((self, "where"), (self._slice_box, "value"))
+        for field, facet in self.facets.items():
+            traitlets.link((self, field), (facet, "chosen"))
+        traitlets.link((self, "selected"), (self._chart, "selected"))
+        traitlets.dlink((self, "sql"), (self._code["sql"], "value"))
+        traitlets.dlink((self, "polars_code"), (self._code["polars_code"], "value"))
+        self._axis_box.observe(lambda c: self.set_trait("axis", c["new"]), "value")
+        self._again.on_click(lambda _: self.refresh())
+        self._clear.on_click(lambda _: self.set_trait("selected", ()))
+        self._summary_grid.observe(lambda c: self.set_trait("selected", tuple(c["new"])), "picked")
+        self._trace_grid.observe(lambda c: self.set_trait("trace", "".join(c["new"])), "picked")
+        self.observe(lambda _: self.refresh(), ["where", "axis", *FACETS])
+        self.observe(lambda _: self._show_selection(), "selected")
+        self.observe(lambda _: self._show_error(), "error")
+
+    def _show(self) -> None:
+        assert self.summary is not None
+        assert self.frontier is not None
+        for field, facet in self.facets.items():
+            facet.show(under(self._cube, field, self._chosen))
+        if self.axis in AXES:
+            self._axis_box.value = self.axis
+        self._chart.show(self.frontier)
+        present = self.summary.frame["configuration"].to_list()
+        self._summary_grid.show(len(present), fetch=self._summaries)
+        kept = tuple(c for c in self.selected if c in present)
+        if kept != self.selected:
+            self.selected = kept  # its observer shows the traces
+        else:
+            self._show_selection()
+
+    def _show_selection(self) -> None:
+        chosen = {"configuration": self.selected} if self.selected else {}
+        self.slice = self._view.where(**chosen)
+        self.sql = f"SELECT * FROM trace_facts\nWHERE {self.slice.sql()}"
+        self.polars_code = f"store.traces().filter(\n    {self.slice.polars_code()}\n).collect()"
+        self._summary_grid.picked = list(self.selected)
+        self._trace_grid.picked = []
+        try:
+            n, of = self.store.count(self.slice), self.store.count()
+            which = f"{len(self.selected)} selected" if self.selected else "all"
+            self._trace_grid.show(
+                n, f"traces of {which} configurations: {n:,} of {of:,} in the store"
+            )
+        except WorkbenchError as error:
+            self.error = str(error)
+
+    def _show_error(self) -> None:
+        text = html.escape(self.error)
+        self._fault.value = f'<pre style="color:#b3261e;margin:0">{text}</pre>' if text else ""
+
+    def _summaries(self, start: int, limit: int, sort: str, descending: bool) -> Sequence[Row]:
+        assert self.summary is not None
+        frame = self.summary.frame
+        if sort:
+            frame = frame.sort(sort, descending=descending, nulls_last=True, maintain_order=True)
+        return frame[start : start + limit].to_dicts()
+
+    def _traces(self, start: int, limit: int, sort: str, descending: bool) -> Sequence[Row]:
+        try:
+            page = self.store.page(
+                self.slice, columns=("trace_id", *_TRACES), order_by=sort or "started_at",
+                descending=descending, offset=start, limit=limit,
+            )  # fmt: skip
+        except WorkbenchError as error:
+            self.error = str(error)
+            return []
+        return page.to_dicts()
+
+    def _title(self) -> str:
+        chosen = str(self.slice) or "all traces"
+        return f"Explorer of {self.store.path.name}: {chosen}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """Give the live panel, and a still of it for readers without a kernel."""
+        live = dict(super()._repr_mimebundle_(**kwargs))
+        return live | still.bundle(self._title(), self.summary, self._chart.drawn)
+
+    def _ipython_display_(self) -> None:
+        """Display the panel, and its still as an output of its own.
+
+        A notebook that is reopened or converted takes the live panel of an output, or an error in
+        its place, and never looks at what else the output offers. The live panel hides the still.
+        """
+        import IPython.display
+
+        display: Any = IPython.display.display  # untyped there
+        bundle = self._repr_mimebundle_()
+        page = bundle.pop("text/html")
+        display(bundle, raw=True)
+        again = "<p><em>A still: run the cell again for the panel itself.</em></p>"
+        page = f'<div class="{self._still_class}">{page}{again}</div>'
+        display({"text/html": page, "text/plain": ""}, raw=True)
+
+    @property
+    def _still_class(self) -> str:
+        return f"wb-still-{self.model_id}"

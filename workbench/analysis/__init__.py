@@ -1,0 +1,52 @@
+"""Questions about traces and their answers: pure, frame in, frame out, one registry.
+
+Every analysis is a function of this module by its name with underscores: `analysis.cost_of_pass`.
+"""
+
+import functools
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from workbench.analysis.registry import (
+    Analysis,
+    ChartSpec,
+    Option,
+    analysis,
+    catalogue,
+    get,
+    names,
+    run,
+)
+
+if TYPE_CHECKING:
+    from workbench.analysis.result import Answer, Result
+
+__all__ = [
+    "Analysis",
+    "Answer",
+    "ChartSpec",
+    "Option",
+    "Result",
+    "analysis",
+    "catalogue",
+    "get",
+    "names",
+    "run",
+]
+
+_LAZY = {"Answer": "result", "Result": "result", "snippets": "snippets"}
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve an analysis by name, or a public name that is dear to import."""
+    if name in _LAZY:
+        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+        return module if name == "snippets" else getattr(module, name)
+    if name.replace("_", "-") in names():
+        return functools.partial(run, name.replace("_", "-"))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, the analyses among them."""
+    return sorted([*__all__, "snippets", *(name.replace("-", "_") for name in names())])

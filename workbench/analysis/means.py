@@ -1,0 +1,48 @@
+"""Means per group with the standard errors that clustered items call for, without any matrix."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from workbench.analysis.reduce import Items
+
+
+def item_means(items: Items) -> pl.DataFrame:
+    """Average trials within their item: a column per measure, and `outcome_mean`; null = unknown."""
+    return items.frame.with_columns(
+        *[
+            pl.when(pl.col(f"{m}_known") > 0)
+            .then(pl.col(f"{m}_sum") / pl.col(f"{m}_known"))
+            .alias(m)
+            for m in items.measures
+            if m not in items.by
+        ],
+        outcome_mean=pl.when(pl.col("n_scored") > 0).then(pl.col("outcome") / pl.col("n_scored")),
+    )
+
+
+def clustered(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFrame:
+    """Average a column over the items of a group.
+
+    Args:
+        frame: one row per group and item, with its `_cluster`.
+        by: the columns that name a group.
+        value: the column; null = unknown.
+
+    Returns:
+        One row per group that has a known value: `by`, mean, se (clustered, Miller 2024,
+        arXiv 2411.00640), n_items, n_clusters.
+    """
+    known = frame.filter(pl.col(value).is_not_null()).with_columns(
+        _residual=pl.col(value) - pl.col(value).mean().over(by)
+    )
+    sums = known.group_by(*by, "_cluster", maintain_order=True).agg(
+        pl.col(value).sum().alias("_sum"), pl.col("_residual").sum(), pl.len().alias("_n")
+    )
+    n = pl.col("_n").sum()
+    return sums.group_by(by, maintain_order=True).agg(
+        mean=pl.col("_sum").sum() / n,
+        se=(pl.col("_residual") ** 2).sum().sqrt() / n,
+        n_items=n.cast(pl.Int64),
+        n_clusters=pl.len().cast(pl.Int64),
+    )

@@ -1,0 +1,283 @@
+"""What a right answer is expected to cost: per group, and with the best group for every item."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from workbench.analysis import intervals, resampling
+from workbench.analysis.options import BOOTSTRAP, ERRORS, LEVEL, RESAMPLES, SHARED
+from workbench.analysis.panel import Panel, build, divide
+from workbench.analysis.reduce import reduce_items
+from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.result import Answer
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+Floats = intervals.Floats
+_FEW = "fewer than two items"
+_ROWS = (
+    C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
+    C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
+    C("n_solved", "int", "count", "Items that it passed at least once.", KEY_NULL, "items solved"),
+    C("pass_rate", "float", "0..1", "Mean over items of the share of trials that passed.", KEY_NULL),
+    C("cost_usd", "float", "USD", "Mean cost of an attempt.", KEY_NULL, "cost per attempt"),
+    C("cost_of_pass_usd", "float", "USD", "Mean cost of an attempt over the pass rate; infinite where nothing passed.", KEY_NULL, "cost of pass"),
+    C("cost_of_pass_usd_low", "float", "USD", "Lower end of its interval; where nothing passed a one-sided bound.", _FEW, "cost of pass, low"),
+    C("cost_of_pass_usd_high", "float", "USD", "Upper end of its interval.", _FEW, "cost of pass, high"),
+    C("frontier_cost_of_pass_usd", "float", "USD", "Mean over items of its cost of pass there, or of the expert's if that is lower.", KEY_NULL, "cost of pass, or the expert's"),
+    C("frontier_cost_of_pass_usd_low", "float", "USD", "Lower end of its interval.", _FEW, "with the expert, low"),
+    C("frontier_cost_of_pass_usd_high", "float", "USD", "Upper end of its interval.", _FEW, "with the expert, high"),
+    C("essentialness", "float", "0..1", "Share by which the frontier would be lower with it than without it.", "no group solves what is left", "essentialness"),
+    C("n_best", "int", "count", "Items on which it has the lowest cost of pass.", KEY_NULL, "items cheapest"),
+)  # fmt: skip
+_TOTALS = (
+    C("n_groups", "int", "count", "Groups.", KEY_NULL, "groups"),
+    C("n_unsolved", "int", "count", "Items that no group passed.", KEY_NULL, "items unsolved"),
+    C("human_cost_usd", "float", "USD", "Mean over items of what an expert charges.", "no expert", "expert"),
+    C("gain", "float", "0..1", "Share by which all groups together undercut the expert.", "no expert"),
+    C("n_expert", "int", "count", "Items where the expert is the cheapest.", KEY_NULL, "items for the expert"),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Costs:
+    """What attempts on one task cost and achieve.
+
+    Attributes:
+        rate, cost: (n_items, n_groups) pass rate and mean cost of an attempt; NaN where not tried.
+        expert: (n_items,) what an expert charges; infinite where there is none.
+    """
+
+    panel: Panel
+    rate: Floats
+    cost: Floats
+    expert: Floats
+
+    @property
+    def per_item(self) -> Floats:
+        """Cost of pass v = C / R of every item, (n_items, n_groups); infinite where R is 0."""
+        v = divide(self.cost, self.rate)
+        v[np.isnan(v)] = np.inf  # never passed, or not tried
+        return v
+
+    def frontier(self, groups: Any) -> Floats:
+        """The least cost of pass over some groups and the expert, (n_items,)."""
+        best: Floats = self.per_item[:, groups].min(axis=1, initial=np.inf)
+        return np.asarray(np.minimum(best, self.expert))
+
+
+@analysis(
+    name="cost-of-pass",
+    title="Cost of pass",
+    question="How many dollars does a right answer cost, and who makes it cheap?",
+    source="Erol et al. 2025, arXiv 2504.13359 (eq. 3 and essentialness)",
+    needs=("item_id", "passed", "cost_usd"),
+    measures=("cost_usd",),
+    require=("cost_usd",),
+    options=(
+        Option(
+            "human_cost_usd", "float", None,
+            "what an expert charges per item; the items' own figures if open", low=0,
+        ),
+        Option("expert", "flag", default=True, help="let an expert answer where that is cheaper"),
+        SHARED, ERRORS, BOOTSTRAP, LEVEL, RESAMPLES,
+    ),
+    columns=(*_ROWS, *_TOTALS, C("best", "text", doc="The cheapest group, or the expert.", null="nobody solves it")),
+    chart=ChartSpec("cost_of_pass", x="cost_of_pass_usd", y="group"),
+)  # fmt: skip
+def cost_of_pass(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Give the expected dollars per right answer, cheapest group first, per task if `by` names it.
+
+    Grain: one row per group; `more["totals"]`: one row per task, all groups together;
+    `more["items"]`: one row per item with its cheapest group. Only scored traces of known cost
+    count, for costs and passes alike.
+
+    Two estimators that differ widely. `cost_of_pass_usd` = mean cost of an attempt / pass rate, over
+    the items at large: what retrying until right costs with a perfect verifier. The frontier form
+    takes v = C / R for every item, the least of it over the groups and the expert (who is always
+    right), and then the mean over items; it is infinite where nobody solves an item. With few trials
+    the least of noisy values is too low. Essentialness of g: (V(M∖g) − V(M)) / V(M∖g).
+
+    Intervals: bootstrap over clusters of items, paired over groups. Where nothing passed the figure
+    is infinite, and the low end is the mean cost over the upper Clopper–Pearson bound of the pass
+    rate, each cluster counted once.
+    """
+    items = reduce_items(
+        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"], require=("cost_usd",)
+    )
+    panels = build(items, shared=options["shared"])
+    notes = panels.notes
+    rows, totals, details = [], [], []
+    for task, panel in panels.parts:
+        costs = _Costs(panel, panel.outcome(), panel.measure("cost_usd"), _expert(panel, options))
+        row, total = _rows(costs, rng, options)
+        where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
+        rows.append(row.with_columns(where))
+        totals.append(total.select(*where, pl.all()))
+        details.append(_details(costs))
+        notes += _notes(task, costs)
+    head = [c.name for c in _ROWS]
+    empty = pl.DataFrame(schema=dict.fromkeys((*by, *head), pl.String))
+    table = pl.concat(rows).select(*by, *head) if rows else empty
+    more = {"totals": pl.concat(totals), "items": pl.concat(details)} if rows else {}
+    return Answer(table, more=more, dropped=panels.dropped, notes=notes)
+
+
+def _expert(panel: Panel, options: dict[str, Any]) -> Floats:
+    charged = panel.items["human_cost_usd"].fill_null(np.inf).to_numpy().astype(float)
+    if not options["expert"]:
+        return np.full(len(charged), np.inf)
+    if options["human_cost_usd"] is not None:
+        return np.full(len(charged), options["human_cost_usd"])
+    return charged
+
+
+def _notes(task: str | None, costs: _Costs) -> tuple[str, ...]:
+    where = f" on {task}" if task else ""
+    notes = []
+    if not np.isfinite(costs.expert).all():
+        notes.append(f"no expert's cost for some items{where}: what nobody solves costs infinity")
+    if costs.panel.n_clusters < 2:
+        notes.append(f"no intervals{where}: they need at least two items")
+    return tuple(notes)
+
+
+def _rows(
+    costs: _Costs, rng: np.random.Generator, options: dict[str, Any]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    panel, k = costs.panel, costs.panel.groups.height
+    everyone = list(range(k))
+    rate, cost = np.nanmean(costs.rate, axis=0), np.nanmean(costs.cost, axis=0)
+    own = [np.where(panel.tried[:, g], costs.frontier([g]), np.nan) for g in everyone]
+    best = costs.frontier(everyone)
+    values = np.column_stack([*own, best])
+    low, high = _ratio_interval(costs, rng, options)
+    f_low, f_high = _frontier_interval(panel, values, rng, options)
+    without = np.array([_mean(costs.frontier([h for h in everyone if h != g])) for g in everyone])
+    v, total = costs.per_item, _mean(best)
+    cheapest = np.isfinite(v) & (v == v.min(axis=1, keepdims=True)) & (v <= best[:, None])
+    rows = panel.groups.with_columns(
+        pl.Series("n_items", panel.tried.sum(axis=0)).cast(pl.Int64),
+        pl.Series("n", np.nansum(panel.matrix("n"), axis=0)).cast(pl.Int64),
+        pl.Series("n_solved", (np.nan_to_num(costs.rate) > 0).sum(axis=0)).cast(pl.Int64),
+        pl.Series("pass_rate", rate),
+        pl.Series("cost_usd", cost),
+        pl.Series("cost_of_pass_usd", _over(cost, rate)),
+        *_ends("cost_of_pass_usd", low, high),
+        pl.Series("frontier_cost_of_pass_usd", [_mean(o[~np.isnan(o)]) for o in own]),
+        *_ends("frontier_cost_of_pass_usd", f_low[:-1], f_high[:-1]),
+        pl.Series("essentialness", _share(without, total)).fill_nan(None),
+        pl.Series("n_best", cheapest.sum(axis=0)).cast(pl.Int64),
+    ).sort("cost_of_pass_usd", "frontier_cost_of_pass_usd", maintain_order=True)
+    expert = np.where(np.isfinite(costs.expert).all(), _mean(costs.expert), np.nan)
+    totals = pl.DataFrame({
+        "n_items": [len(best)], "n_groups": [k],
+        "n_unsolved": [int(np.isinf(v).all(axis=1).sum())],
+        "frontier_cost_of_pass_usd": [total],
+    }).with_columns(
+        *_ends("frontier_cost_of_pass_usd", f_low[-1:], f_high[-1:]),
+        pl.Series("human_cost_usd", [float(expert)]).fill_nan(None),
+        pl.Series("gain", _share(expert[None], total)).fill_nan(None),
+        pl.Series("n_expert", [int((costs.expert < v.min(axis=1)).sum())]),
+    )  # fmt: skip
+    return rows, totals
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _over(cost: Floats, rate: Floats) -> Floats:
+    """Cost over pass rate; infinite where nothing passed, NaN where nothing was tried."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio: Floats = np.where(rate > 0, cost / rate, np.where(rate == 0, np.inf, np.nan))
+    return ratio
+
+
+def _share(before: Floats, after: float) -> Floats:
+    """(before − after) / before; 1 where something infinite became finite, NaN where neither is."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share: Floats = np.where(
+            np.isinf(before) & np.isfinite(after), 1.0, (before - after) / before
+        )
+    return share
+
+
+def _ends(name: str, low: Floats, high: Floats) -> list[pl.Series]:
+    return [
+        pl.Series(f"{name}_low", low).fill_nan(None),
+        pl.Series(f"{name}_high", high).fill_nan(None),
+    ]
+
+
+def _interval(
+    sums: Floats, statistic: Any, rng: np.random.Generator, options: dict[str, Any]
+) -> tuple[Floats, Floats]:
+    """Bootstrap interval of a function of sums over clusters; NaN below two clusters."""
+    if len(sums) < 2:
+        nothing = np.full_like(statistic(sums.sum(axis=0)[None])[0], np.nan)
+        return nothing, nothing
+    draws = statistic(resampling.resampled_sums(sums, options["resamples"], rng))
+    if options["interval"] == "percentile":
+        return resampling.percentile(draws, options["level"])
+    left = statistic(resampling.left_out_sums(sums))
+    return resampling.bca(statistic(sums.sum(axis=0)[None])[0], draws, left, options["level"])
+
+
+def _ratio_interval(
+    costs: _Costs, rng: np.random.Generator, options: dict[str, Any]
+) -> tuple[Floats, Floats]:
+    panel = costs.panel
+    parts = (costs.cost, costs.rate, panel.tried.astype(float))
+    sums = np.hstack([panel.cluster_sums(part) for part in parts])
+
+    def statistic(totals: Floats) -> Floats:
+        cost, rate, n = np.split(totals, 3, axis=1)
+        return np.where(n > 0, _over(cost, rate), np.nan)
+
+    low, high = _interval(sums, statistic, rng, options)
+    clusters = panel.n_own_clusters
+    rate, cost = np.nanmean(costs.rate, axis=0), np.nanmean(costs.cost, axis=0)
+    _, ceiling = intervals.clopper_pearson(np.zeros(len(rate)), clusters, 2 * options["level"] - 1)
+    low, high = np.where(rate > 0, low, cost / ceiling), np.where(rate > 0, high, np.inf)
+    enough = clusters > 1
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+
+
+def _frontier_interval(
+    panel: Panel, values: Floats, rng: np.random.Generator, options: dict[str, Any]
+) -> tuple[Floats, Floats]:
+    """Interval of means over items that may be infinite; (n_items, k), NaN where not tried."""
+    infinite, finite = np.isinf(values).astype(float), np.where(np.isfinite(values), values, 0.0)
+    here = (~np.isnan(values)).astype(float)
+    sums = np.hstack([panel.cluster_sums(part) for part in (finite, infinite, here)])
+
+    def statistic(totals: Floats) -> Floats:
+        total, endless, n = np.split(totals, 3, axis=1)
+        return np.where(endless > 0, np.inf, divide(total, n))
+
+    low, high = _interval(sums, statistic, rng, options)
+    enough = np.append(panel.n_own_clusters, panel.n_clusters) > 1
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+
+
+def _details(costs: _Costs) -> pl.DataFrame:
+    """Name the cheapest for every item."""
+    v, names = costs.per_item, costs.panel.labels
+    least = v.min(axis=1)
+    whom = [names[g] for g in v.argmin(axis=1)]
+    best = [
+        "expert" if e < low else (who if np.isfinite(low) else None)
+        for e, low, who in zip(costs.expert, least, whom, strict=True)
+    ]
+    items = costs.panel.items
+    return items.select("task", "item", "item_id").with_columns(
+        pl.Series("best", best, pl.String),
+        pl.Series("frontier_cost_of_pass_usd", np.minimum(least, costs.expert)),
+    )

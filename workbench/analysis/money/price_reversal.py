@@ -1,0 +1,247 @@
+"""Does the listed price predict the bill."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from workbench.analysis import resampling
+from workbench.analysis.options import LEVEL, RESAMPLES
+from workbench.analysis.panel import Panel, build
+from workbench.analysis.reduce import Items, reduce_items
+from workbench.analysis.registry import ChartSpec, analysis
+from workbench.analysis.result import Answer, label
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+Floats = resampling.Floats
+_MEASURES = ("cost_usd", "reasoning_cost_usd", "input_usd_per_mtok", "output_usd_per_mtok")
+_EVERY = "(all tasks)"
+_FEW = "fewer than two items"
+_NO_THINKING = "the cost of thinking is unknown"
+_PAIRS = (
+    C("cheaper", "text", doc="The group with the lower listed price.", null=KEY_NULL, title="listed cheaper"),
+    C("dearer", "text", doc="The group with the higher listed price.", null=KEY_NULL, title="listed dearer"),
+    C("reversed", "bool", doc="Whether the cheaper by list costs more.", null=KEY_NULL),
+    C("p_reversed", "float", "0..1", "Share of resamples of the items in which it costs more.", _FEW, "probability of reversal"),
+    C("reversed_without_thinking", "bool", doc="Whether it would, if thinking were free.", null=_NO_THINKING),
+    C("list_ratio", "float", doc="Listed price of the dearer over that of the cheaper.", null="the cheaper is free", title="listed ratio"),
+    C("cost_ratio", "float", doc="Bill of the cheaper by list over that of the dearer; above 1 reversed.", null="the dearer was free", title="bill ratio"),
+)  # fmt: skip
+_GROUPS = (
+    C("list_usd_per_mtok", "float", "USD/Mtok", "Listed input price plus listed output price.", KEY_NULL, "listed price"),
+    C("cost_usd", "float", "USD", "Bill for the shared items, once each.", KEY_NULL, "bill"),
+    C("cost_without_thinking_usd", "float", "USD", "That bill, had thinking been free.", _NO_THINKING, "bill without thinking"),
+    C("list_rank", "float", doc="Place by listed price, 1 the cheapest; ties share the mean.", null=KEY_NULL, title="place by listed price"),
+    C("cost_rank", "float", doc="Place by bill, 1 the cheapest; ties share the mean.", null=KEY_NULL, title="place by bill"),
+)  # fmt: skip
+_TOTALS = (
+    C("n_items", "int", "count", "Items that every group was tried on.", KEY_NULL, "items"),
+    C("n_groups", "int", "count", "Groups with a listed price and a cost.", KEY_NULL, "groups"),
+    C("n_pairs", "int", "count", "Pairs whose listed prices differ.", KEY_NULL, "pairs"),
+    C("n_reversed", "int", "count", "Pairs in which the cheaper by list costs more.", KEY_NULL, "reversed"),
+    C("n_reversed_low", "float", "count", "Lower end of its interval.", _FEW, "reversed, low"),
+    C("n_reversed_high", "float", "count", "Upper end of its interval.", _FEW, "reversed, high"),
+    C("reversal_rate", "float", "0..1", "Reversed pairs over pairs.", "no pairs"),
+    C("n_reversed_surely", "int", "count", "Reversed in at least the level's share of resamples.", _FEW, "surely reversed"),
+    C("kendall_tau", "float", doc="Kendall's τ-b of listed price and bill; over tasks the mean.", null="fewer than two groups, or all tied"),
+    C("kendall_tau_low", "float", doc="Lower end of its interval.", null=_FEW),
+    C("kendall_tau_high", "float", doc="Upper end of its interval.", null=_FEW),
+    C("n_reversed_without_thinking", "int", "count", "Reversed pairs, were thinking free.", _NO_THINKING, "reversed without thinking"),
+    C("kendall_tau_without_thinking", "float", doc="τ-b, were thinking free.", null=_NO_THINKING),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Bills:
+    """Listed prices and bills of a task's groups on their shared items, (n_groups,) each."""
+
+    panel: Panel
+    listed: Floats
+    cost: Floats
+    bare: Floats  # without thinking; NaN where unknown
+    draws: Floats | None  # bills of resamples, (resamples, n_groups)
+
+
+@analysis(
+    name="price-reversal",
+    title="Price reversal",
+    question="Does the listed price predict the bill, and what does thinking do to it?",
+    source="arXiv 2603.23971 (listed price, reversal, ablation of thinking); Kendall 1945 (τ-b)",
+    needs=("item_id", "task", "cost_usd", "input_usd_per_mtok", "output_usd_per_mtok"),
+    measures=_MEASURES,
+    require=("cost_usd", "input_usd_per_mtok", "output_usd_per_mtok"),
+    scored=False,
+    options=(LEVEL, RESAMPLES),
+    columns=(*_PAIRS, *_GROUPS, *_TOTALS),
+    chart=ChartSpec("price_reversal", x="list_rank", y="cost_rank"),
+)
+def price_reversal(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Compare the order of listed prices with the order of bills, on every task apart.
+
+    Grain: one row per task and pair of groups whose listed prices differ, the widest reversal
+    first; `more["groups"]`: one row per task and group; `more["totals"]`: one row per task, and one
+    over all tasks where there are several (counts summed, τ averaged).
+
+    Listed price: input plus output per million tokens, unweighted. Bill: the cost of the items that
+    every group was tried on, trials averaged. A pair is reversed if the cheaper by list has the
+    strictly higher bill; pairs of equal list price are left out. Failed traces and those without a
+    cost or a listed price are left out, unscored ones are not. Intervals and `p_reversed` resample
+    clusters of items, the same for all groups: they are the noise floor of the finding. The bill
+    without thinking is known only if it is for every trace of the shared items.
+    """
+    by = tuple(c for c in by if c != "task") or ("model",)
+    require = ("cost_usd", "input_usd_per_mtok", "output_usd_per_mtok")
+    items = reduce_items(frame, (*by, "task"), _MEASURES, require=require, scored=False)
+    panels = build(items, shared=True)
+    pairs, groups, totals, ties = [], [], [], 0
+    for task, panel in panels.parts:
+        bills = _bills(panel, rng, options)
+        table, tied = _pairs(bills)
+        where = pl.lit(task, pl.String).alias("task")
+        pairs.append(table.select(where, pl.all()))
+        groups.append(_groups(bills).select(where, pl.all()))
+        totals.append({"task": task} | _totals(bills, table, options))
+        ties += tied
+    dropped = panels.dropped | {"pairs of equal listed price": ties}
+    if not totals:
+        names = ["task", *(c.name for c in _PAIRS)]
+        return Answer(
+            pl.DataFrame(schema=dict.fromkeys(names, pl.String)), (), {}, dropped, panels.notes
+        )
+    summary = pl.DataFrame(totals, infer_schema_length=None)
+    notes = panels.notes + _changed(items, by)
+    if len(totals) > 1:
+        summary = pl.concat([summary, _overall(summary)], how="vertical_relaxed")
+    more = {"totals": summary, "groups": pl.concat(groups)}
+    rows = pl.concat(pairs).sort(
+        "reversed", "cost_ratio", descending=True, nulls_last=True, maintain_order=True
+    )
+    return Answer(rows, more=more, dropped=dropped, notes=notes)
+
+
+def _bills(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _Bills:
+    listed = panel.measure("input_usd_per_mtok") + panel.measure("output_usd_per_mtok")
+    cost, thinking = panel.measure("cost_usd"), panel.measure("reasoning_cost_usd")
+    partly = panel.matrix("reasoning_cost_usd_known") < panel.matrix("n")
+    bare = np.where(partly, np.nan, cost - thinking).sum(axis=0)
+    draws = None
+    if panel.n_clusters > 1:
+        draws = resampling.resampled_sums(panel.cluster_sums(cost), options["resamples"], rng)
+    # Items weigh alike, so that a price that changed midway counts by the share of its items.
+    return _Bills(panel, listed.mean(axis=0).round(9), cost.sum(axis=0), bare, draws)
+
+
+def _changed(items: Items, by: Sequence[str]) -> tuple[str, ...]:
+    """Note the groups whose listed price is not one figure."""
+    price = pl.col("input_usd_per_mtok_sum", "output_usd_per_mtok_sum") / pl.col(
+        "input_usd_per_mtok_known"
+    )
+    spread = items.frame.filter(pl.col("n") > 0).group_by(by).agg(price.max() - price.min())
+    moved = spread.filter(pl.max_horizontal(pl.selectors.ends_with("_sum")) > 1e-9).select(by)
+    return tuple(
+        f"the listed price of {label(row)} is not one figure; its mean was used"
+        for row in moved.sort(by).iter_rows()
+    )
+
+
+def tau_b(a: Floats, b: Floats) -> Floats:
+    """Kendall's τ-b between a (k,) and each row of b (…, k); NaN where one of them is all tied."""
+    i, j = np.triu_indices(a.shape[-1], 1)
+    left, right = np.sign(a[i] - a[j]), np.sign(b[..., i] - b[..., j])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tau: Floats = (left * right).sum(-1) / np.sqrt((left**2).sum() * (right**2).sum(-1))
+    return tau
+
+
+def _pairs(bills: _Bills) -> tuple[pl.DataFrame, int]:
+    """Set every two groups side by side; also count the pairs of equal listed price."""
+    i, j = np.triu_indices(len(bills.listed), 1)
+    tied = bills.listed[i] == bills.listed[j]
+    swap = bills.listed[i] > bills.listed[j]
+    low, high = np.where(swap, j, i)[~tied], np.where(swap, i, j)[~tied]
+    names = pl.Series(bills.panel.labels, dtype=pl.String)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        listed = bills.listed[high] / bills.listed[low]
+        ratio = bills.cost[low] / bills.cost[high]
+    unknown = np.isnan(bills.bare[low]) | np.isnan(bills.bare[high])
+    bare = pl.Series(bills.bare[low] > bills.bare[high]).set(pl.Series(unknown), None)
+    p = None if bills.draws is None else (bills.draws[:, low] > bills.draws[:, high]).mean(axis=0)
+    table = pl.DataFrame({
+        "cheaper": names.gather(low),
+        "dearer": names.gather(high),
+        "reversed": bills.cost[low] > bills.cost[high],
+        "p_reversed": pl.Series([None] * len(low) if p is None else p, dtype=pl.Float64),
+        "reversed_without_thinking": bare,
+        "list_ratio": pl.Series(np.where(np.isfinite(listed), listed, np.nan)).fill_nan(None),
+        "cost_ratio": pl.Series(np.where(np.isfinite(ratio), ratio, np.nan)).fill_nan(None),
+    })  # fmt: skip
+    return table, int(tied.sum())
+
+
+def _groups(bills: _Bills) -> pl.DataFrame:
+    return bills.panel.groups.with_columns(
+        pl.Series("list_usd_per_mtok", bills.listed),
+        pl.Series("cost_usd", bills.cost),
+        pl.Series("cost_without_thinking_usd", bills.bare).fill_nan(None),
+        pl.Series("list_rank", bills.listed).rank("average"),
+        pl.Series("cost_rank", bills.cost).rank("average"),
+    ).sort("list_rank", maintain_order=True)
+
+
+def _totals(bills: _Bills, pairs: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
+    """Sum a task up."""
+    n, k = pairs.height, len(bills.listed)
+    known = not np.isnan(bills.bare).any()
+    total: dict[str, Any] = {
+        "n_items": bills.panel.items.height, "n_groups": k, "n_pairs": n,
+        "n_reversed": int(pairs["reversed"].sum()), "n_reversed_low": None, "n_reversed_high": None,
+        "reversal_rate": pairs["reversed"].mean(), "n_reversed_surely": None,
+        "kendall_tau": _float(tau_b(bills.listed, bills.cost)),
+        "kendall_tau_low": None, "kendall_tau_high": None,
+        "n_reversed_without_thinking": int(pairs["reversed_without_thinking"].sum()) if known else None,
+        "kendall_tau_without_thinking": _float(tau_b(bills.listed, bills.bare)) if known else None,
+    }  # fmt: skip
+    if bills.draws is None or n == 0:
+        return total
+    i, j = np.triu_indices(k, 1)
+    gap = (bills.listed[i] - bills.listed[j]) * (bills.draws[:, i] - bills.draws[:, j])
+    counts = (gap < 0).sum(axis=1).astype(float)
+    taus = tau_b(bills.listed, bills.draws)
+    (low, tau_low), (high, tau_high) = resampling.percentile(
+        np.column_stack([counts, taus]), options["level"]
+    )
+    surely = pairs["reversed"] & (pairs["p_reversed"] >= options["level"])
+    return total | {
+        "n_reversed_low": float(low), "n_reversed_high": float(high),
+        "n_reversed_surely": int(surely.sum()),
+        "kendall_tau_low": _float(tau_low), "kendall_tau_high": _float(tau_high),
+    }  # fmt: skip
+
+
+def _float(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _overall(totals: pl.DataFrame) -> pl.DataFrame:
+    """Add tasks up: counts are summed, τ averaged; what one task lacks is unknown."""
+    counts = (
+        "n_items",
+        "n_groups",
+        "n_pairs",
+        "n_reversed",
+        "n_reversed_surely",
+        "n_reversed_without_thinking",
+    )
+    taus = ("kendall_tau", "kendall_tau_without_thinking")
+    row: dict[str, Any] = dict.fromkeys(totals.columns) | {"task": _EVERY}
+    for names, fold in ((counts, pl.Series.sum), (taus, pl.Series.mean)):
+        row |= {c: None if totals[c].null_count() else fold(totals[c]) for c in names}
+    row["n_groups"] = totals["n_groups"].max()
+    row["reversal_rate"] = row["n_reversed"] / row["n_pairs"] if row["n_pairs"] else None
+    return pl.DataFrame([row], schema=totals.schema)

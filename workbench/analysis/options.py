@@ -1,0 +1,27 @@
+"""Options that several analyses share, so that they mean the same everywhere."""
+
+from workbench.analysis.reduce import MEASURES
+from workbench.analysis.registry import Option
+
+LEVEL = Option("level", "float", 0.95, "nominal coverage of the intervals", low=0.5, high=0.999)
+RESAMPLES = Option(
+    "resamples", "int", 2000, "bootstrap resamples of the items", low=100, high=100_000
+)
+ERRORS = Option(
+    "errors_as_wrong", "flag", default=False, help="count failed traces as wrong, not as missing"
+)
+OUTCOME = Option(
+    "outcome", "choice", "passed", "what is averaged: right or wrong, or the score",
+    choices=("passed", "score"),
+)  # fmt: skip
+SHARED = Option(
+    "shared", "flag", default=False, help="only the items that every group was tried on"
+)
+BOOTSTRAP = Option(
+    "interval", "choice", "percentile", "kind of bootstrap interval", choices=("percentile", "bca")
+)
+
+
+def cost_axis(name: str, default: str, help: str) -> Option:
+    """Make an option whose value is a measure of `trace_facts`."""
+    return Option(name, "measure", default, help, choices=MEASURES)

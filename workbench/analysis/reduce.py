@@ -1,0 +1,216 @@
+"""The first stage of every analysis: traces → one row per group and item.
+
+Written once in narwhals over `trace_facts`, so that it runs inside DuckDB for a relation and in
+Polars for a frame; only its small result is fetched.
+
+Which traces count. A failed trace (`error_type` set) and an unscored one say nothing about the
+answer and are left out and counted; `errors_as_wrong` scores failed ones 0 instead. Where an
+analysis sets a cost against a score, traces without that cost are left out of both, so that the two
+speak of the same traces. Trials weigh within their item: means are taken per item first and then
+over items, whatever the number of trials.
+"""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import narwhals as nw
+import polars as pl
+
+from workbench.schema import TRACE_FACTS
+
+Outcome = Literal["passed", "score"]
+
+MEASURES: tuple[str, ...] = tuple(
+    c.name
+    for c in TRACE_FACTS.columns
+    if c.unit in {"USD", "s", "J", "tokens"} or c.name in {"n_turns", "n_calls", "n_tool_calls"}
+    if c.name not in {"value_usd", "human_cost_usd", "thinking_budget_tokens"}
+)
+_ATTRIBUTES = ("task", "item", "human_cost_usd")
+_COUNTS = ("n_traces", "n_failed", "n_unscored", "n_missing", "n", "n_scored")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Items:
+    """Traces reduced to items.
+
+    Attributes:
+        frame: one row per group and item, sorted: the `by` columns; `item_id`; what is known of
+            the item (task, item, human_cost_usd, and `_cluster`, unique over tasks); `n_traces`, `n_failed`,
+            `n_unscored`, `n_missing` (a required measure is unknown), `n` (those that count),
+            `n_scored`; `outcome`, the sum over the scored ones; and per measure `{m}_sum` and
+            `{m}_known`, its sum and the number of traces that it is known of.
+        by: the columns that name a group.
+        measures: the measures reduced.
+        require: the measures that a trace must have to count.
+        errors_as_wrong: whether failed traces count, as wrong.
+        scored: whether a trace must have an outcome to count.
+    """
+
+    frame: pl.DataFrame
+    by: tuple[str, ...]
+    measures: tuple[str, ...]
+    require: tuple[str, ...]
+    errors_as_wrong: bool
+    scored: bool
+
+    def dropped(self) -> dict[str, int]:
+        """Count the traces that were left out, by reason in words."""
+        totals = self.frame.select(pl.col("n_failed", "n_unscored", "n_missing").sum()).row(0)
+        missing = " or ".join(self.require) or "a measure"
+        return {
+            "failed traces": 0 if self.errors_as_wrong else int(totals[0] or 0),
+            "unscored traces": int(totals[1] or 0) if self.scored else 0,
+            f"traces without {missing}": int(totals[2] or 0),
+        }
+
+    def where(self, predicate: pl.Expr) -> "Items":
+        """Keep the rows that satisfy a predicate."""
+        return dataclasses.replace(self, frame=self.frame.filter(predicate))
+
+
+def reduce_items(
+    traces: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    measures: Sequence[str] = (),
+    *,
+    outcome: Outcome = "passed",
+    errors_as_wrong: bool = False,
+    require: Sequence[str] = (),
+    scored: bool = True,
+) -> Items:
+    """Group traces by `by` and item.
+
+    Args:
+        traces: rows of `trace_facts`; columns that are absent count as unknown throughout.
+        by: the columns that name a group.
+        measures: numeric columns to sum.
+        outcome: `passed` as 0 or 1, or `score`.
+        errors_as_wrong: count failed traces, with an outcome of 0.
+        require: columns that a trace must have a value in to count.
+        scored: whether a trace must have an outcome to count.
+    """
+    present = set(traces.collect_schema().names())
+    counted = _counted(
+        traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=require, scored=scored
+    )
+    have = [m for m in measures if m in present]
+    uses = nw.col("_n") == 1
+    counted = counted.with_columns(
+        nw.col("item_id").alias("_item"),
+        *[nw.when(uses).then(nw.col(m).cast(nw.Float64)).alias(f"_m_{m}") for m in have],
+    )
+    named = {a: a for a in _ATTRIBUTES if a in present and a not in by}
+    named |= {f"_{a}": a for a in ("cluster", "task_id") if a in present}
+    grouped = counted.group_by(*by, "_item").agg(
+        nw.len().alias("n_traces"),
+        *[nw.col(f"_{c}").sum().alias(c) for c in _COUNTS[1:]],
+        nw.col("_outcome").sum().alias("outcome"),
+        *[nw.col(a).max().alias(name) for name, a in named.items()],
+        *[nw.col(f"_m_{m}").sum().alias(f"{m}_sum") for m in have],
+        *[nw.col(f"_m_{m}").count().alias(f"{m}_known") for m in have],
+    )
+    frame: pl.DataFrame = grouped.collect("polars").to_native()
+    return Items(
+        _tidy(frame, by, measures), tuple(by), tuple(measures), tuple(require),
+        errors_as_wrong, scored,
+    )  # fmt: skip
+
+
+def _counted(
+    traces: "nw.LazyFrame[Any]",
+    *,
+    outcome: Outcome,
+    errors_as_wrong: bool,
+    require: Sequence[str],
+    scored: bool,
+) -> "nw.LazyFrame[Any]":
+    """Mark with 0 or 1 which traces count and why others do not."""
+    present = set(traces.collect_schema().names())
+    no = nw.lit(value=False)
+    failed = ~nw.col("error_type").is_null() if "error_type" in present else no
+    missing = functools.reduce(
+        operator.or_, [nw.col(r).is_null() for r in require if r in present], no
+    )
+    if not set(require) <= present:
+        missing = nw.lit(value=True)
+    if outcome in present:
+        value, known = nw.col(outcome).cast(nw.Float64), ~nw.col(outcome).is_null()
+    else:
+        value, known = nw.lit(0.0), no
+    if errors_as_wrong:
+        value, known = nw.when(failed).then(nw.lit(0.0)).otherwise(value), known | failed
+    done = ~no if errors_as_wrong else ~failed
+    fits = done & known if scored else done
+    used = fits & ~missing
+    flags = {
+        "_n_failed": failed, "_n_unscored": done & ~known, "_n_missing": fits & missing,
+        "_n": used, "_n_scored": used & known,
+    }  # fmt: skip
+    return traces.with_columns(
+        _outcome=nw.when(used & known).then(value),
+        **{
+            name: nw.when(flag).then(nw.lit(1)).otherwise(nw.lit(0)) for name, flag in flags.items()
+        },
+    )
+
+
+def _tidy(frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pl.DataFrame:
+    """Give engines one dress: plain types, one order, a null sum where nothing is known."""
+    dtypes: dict[str, pl.DataType | type[pl.DataType]] = {f"{m}_known": pl.Int64 for m in measures}
+    dtypes |= {f"{m}_sum": pl.Float64 for m in measures}
+    dtypes |= {"_cluster": pl.String, "_task_id": pl.String, "task": pl.String, "item": pl.String}
+    dtypes |= {"human_cost_usd": pl.Float64} | dict.fromkeys(_COUNTS, pl.Int64)
+    dtypes |= {"outcome": pl.Float64}
+    frame = frame.with_columns(
+        (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in dtypes.items()
+        if name not in by
+    ).with_columns(pl.col([f"{m}_known" for m in measures]).fill_null(0))
+    # A cluster's name is only unique within its task; an item without one stands alone.
+    alone = pl.concat_str(pl.lit("item "), pl.col("_item").cast(pl.String))
+    named = pl.concat_str(
+        pl.lit("cluster "), pl.col("_task_id").fill_null(""), pl.lit(" "), "_cluster"
+    )
+    frame = frame.with_columns(
+        *[pl.when(pl.col(f"{m}_known") > 0).then(f"{m}_sum").alias(f"{m}_sum") for m in measures],
+        outcome=pl.when(pl.col("n_scored") > 0).then("outcome"),
+        _cluster=pl.when(pl.col("_cluster").is_null()).then(alone).otherwise(named),
+    ).drop("_task_id")
+    if "item_id" not in by:
+        frame = frame.rename({"_item": "item_id"})
+    return frame.sort(*by, "item_id", nulls_last=True)
+
+
+def quantiles(
+    traces: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    wanted: Sequence[tuple[str, float, str]],
+    *,
+    errors_as_wrong: bool = False,
+) -> pl.DataFrame:
+    """Give quantiles over a group's traces, all trials weighing alike; one row per group.
+
+    Args:
+        traces: rows of `trace_facts`.
+        by: the columns that name a group.
+        wanted: (column, probability, name of the result); linear between order statistics.
+        errors_as_wrong: whether failed traces count.
+    """
+    present = set(traces.collect_schema().names())
+    if "error_type" in present and not errors_as_wrong:
+        traces = traces.filter(nw.col("error_type").is_null())
+    have = [w for w in wanted if w[0] in present]
+    grouped = traces.group_by(*by).agg(
+        nw.len().alias("_n"),
+        *[
+            nw.col(column).cast(nw.Float64).quantile(q, interpolation="linear").alias(name)
+            for column, q, name in have
+        ],
+    )
+    frame: pl.DataFrame = grouped.collect("polars").to_native().drop("_n")
+    absent = [name for column, _, name in wanted if column not in present]
+    return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in absent)

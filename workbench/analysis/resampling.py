@@ -1,0 +1,99 @@
+"""The bootstrap, resampling clusters of items; every group sees the same resample (paired).
+
+A resample is a vector of counts, how often each cluster was drawn, so that all sums of a resample
+are one matrix product. Statistics are functions of sums; nothing is ever gathered row by row.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+_CHUNK_CELLS = 1_000_000  # counts held at once: 8 MB
+
+
+def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    """Draw clusters with replacement and add up their columns.
+
+    Args:
+        sums: (n_clusters, k) what each cluster adds to each of k sums; finite.
+        resamples: how many resamples.
+        rng: the source of randomness.
+
+    Returns:
+        (resamples, k) sums.
+    """
+    n, k = sums.shape
+    out = np.empty((resamples, k))
+    if n == 0:
+        out[:] = 0.0
+        return out
+    chunk = max(1, _CHUNK_CELLS // n)
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        drawn = rng.integers(0, n, (size, n), dtype=np.int64)
+        drawn += np.arange(size, dtype=np.int64)[:, None] * n
+        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        np.matmul(weights.astype(np.float64), sums, out=out[start : start + size])
+    return out
+
+
+def left_out_sums(sums: Floats) -> Floats:
+    """The jackknife: the sums without each cluster in turn, (n_clusters, k)."""
+    left: Floats = sums.sum(axis=0) - sums
+    return left
+
+
+def percentile(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Percentile interval (Efron 1979) down the first axis; undefined draws (NaN) are left out.
+
+    With infinite draws the ends are order statistics, the lower one below and the upper above.
+    """
+    tail = (1 - level) / 2
+    if np.isinf(draws).any():
+        low = _quantile(draws, tail, "lower")
+        return low, _quantile(draws, 1 - tail, "higher")
+    return _quantile(draws, tail, "linear"), _quantile(draws, 1 - tail, "linear")
+
+
+def _quantile(draws: Floats, q: float, method: str) -> Floats:
+    missing = np.isnan(draws)
+    if not missing.any():
+        whole: Floats = np.quantile(draws, q, axis=0, method=method)  # type: ignore[call-overload]  # a str
+        return whole
+    columns = [draws[~missing[:, j], j] for j in range(draws.shape[1])]
+    return np.array(
+        [np.quantile(c, q, method=method) if len(c) else np.nan for c in columns]  # type: ignore[call-overload]  # a str
+    )
+
+
+def bca(
+    estimate: Floats, draws: Floats, jackknife: Floats, level: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Bias-corrected and accelerated interval (Efron 1987, JASA 82:171, eq. 2.3 and 6.6).
+
+    Args:
+        estimate: (k,) the statistic on the data.
+        draws: (resamples, k) the statistic on resamples; undefined draws (NaN) are left out.
+        jackknife: (n_clusters, k) the statistic without each cluster.
+        level: nominal coverage.
+
+    Where every draw or every jackknife value is the same, or something is infinite, the percentile
+    interval is given.
+    """
+    from scipy import special
+
+    low, high = percentile(draws, level)
+    for j in range(len(estimate)):
+        column, left = draws[:, j], jackknife[:, j]
+        column = column[~np.isnan(column)]
+        if not (np.isfinite(column).all() and np.isfinite(left).all()) or np.ptp(left) == 0:
+            continue
+        below = ((column < estimate[j]).mean() + (column <= estimate[j]).mean()) / 2
+        if not 0 < below < 1:
+            continue
+        bias = special.ndtri(below)
+        away = left.mean() - left
+        acceleration = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
+        z = bias + special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+        low[j], high[j] = np.quantile(column, special.ndtr(bias + z / (1 - acceleration * z)))
+    return low, high

@@ -1,0 +1,113 @@
+"""What an analysis answers: a frame, what its columns mean, what was left out and why."""
+
+import dataclasses
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from workbench.schema import Column
+
+
+def label(values: Sequence[object]) -> str:
+    """Name a group by its values: "gpt · cot"; an unknown value reads "—"."""
+    return " · ".join("—" if v is None else str(v) for v in values)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What the function of an analysis returns; the registry makes a `Result` of it.
+
+    Attributes:
+        frame: the rows; grain and columns as declared.
+        columns: what the columns mean where options change them; () takes the declared ones.
+        more: further tables by name, for example "totals", at their own grain.
+        dropped: how many traces, items or groups were left out, by reason in words.
+        notes: what a reader should know, in sentences.
+    """
+
+    frame: pl.DataFrame
+    columns: tuple[Column, ...] = ()
+    more: Mapping[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """The answer of an analysis with everything that is needed to print, draw or repeat it.
+
+    Attributes:
+        name: the analysis.
+        frame: the rows.
+        columns: every column of `frame` and of the tables in `more`: title, unit, meaning, null.
+        dropped: how many traces, items or groups were left out, by reason in words.
+        notes: sentences for the reader.
+        options: the options in force, defaults included.
+        by: the columns that name a group.
+        more: further tables by name, for example "totals".
+        source: the paper and the equation.
+    """
+
+    name: str
+    frame: pl.DataFrame
+    columns: tuple[Column, ...]
+    dropped: dict[str, int]
+    notes: tuple[str, ...]
+    options: dict[str, Any]
+    by: tuple[str, ...]
+    more: dict[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
+    source: str = ""
+
+    def __getitem__(self, name: str) -> Column:
+        """Find what a column means; KeyError if the result has no such column."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def labels(self, frame: pl.DataFrame | None = None) -> list[str]:
+        """Name the group of every row of a table, the main one by default."""
+        frame = self.frame if frame is None else frame
+        keys = [c for c in self.by if c in frame.columns]
+        return [label(row) for row in frame.select(keys).iter_rows()] if keys else []
+
+    def as_json(self, **provenance: Any) -> dict[str, Any]:
+        """Give one JSON-ready object: numbers unrounded, unknown null, infinity "inf".
+
+        `provenance` is added to what the result knows itself: options, groups and source.
+        """
+        known = {"by": list(self.by), "options": self.options, "source": self.source}
+        document = {
+            "name": self.name,
+            "rows": _rows(self.frame),
+            "columns": {c.name: {"title": c.title or c.name, "unit": c.unit} for c in self.columns},
+            "dropped": self.dropped,
+            "notes": list(self.notes),
+            "provenance": plain(known | provenance),
+        }
+        if self.more:
+            document["more"] = {name: _rows(frame) for name, frame in self.more.items()}
+        return document
+
+
+def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return [{k: plain(v) for k, v in row.items()} for row in frame.iter_rows(named=True)]
+
+
+def plain(value: Any) -> Any:
+    """Make a value JSON-ready: NaN is null, infinity "inf" or "-inf", times are ISO 8601."""
+    match value:
+        case float() if math.isnan(value):
+            return None
+        case float() if math.isinf(value):
+            return "inf" if value > 0 else "-inf"
+        case dt.datetime() | dt.date():
+            return value.isoformat()
+        case dict():
+            return {str(k): plain(v) for k, v in value.items()}
+        case list() | tuple():
+            return [plain(v) for v in value]
+    return value

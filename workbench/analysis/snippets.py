@@ -1,0 +1,134 @@
+"""The same view elsewhere: SQL, Polars code or a notebook cell that gives an analysis' group means.
+
+SQL and Polars code repeat the reduce stage (which traces count, trials averaged within their item,
+items within their group); intervals and judgements stay with the analysis, which the cell calls.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.analysis.registry import get, unknown
+from workbench.errors import AnalysisError
+from workbench.schema import TRACE_FACTS
+from workbench.slice import Slice
+
+if TYPE_CHECKING:
+    from workbench.analysis.registry import Analysis, Reduction
+
+_DEFAULT = "summary"
+
+
+def as_sql(
+    name: str | None = None,
+    where: Slice | str = "",
+    by: Sequence[str] = ("configuration",),
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a query over `trace_facts` with one row per group: its counts and means."""
+    declared, chosen = _plan(name, by, options)
+    plan = declared.reduction(chosen)
+    measures = plan.measures
+    outcome, kept = _kept(plan, errors_as_wrong=bool(chosen.get("errors_as_wrong")))
+    keys = ", ".join(f'"{column}"' for column in by)
+    per_item = [f"avg({outcome}) AS outcome", *(f'avg("{m}") AS "{m}"' for m in measures)]
+    per_group = ["avg(outcome) AS outcome", *(f'avg("{m}") AS "{m}"' for m in measures)]
+    conditions = "\n    AND ".join([f"({_slice(where).sql()})", *kept])
+    return (
+        "WITH items AS (\n"
+        f"  SELECT {keys}, item_id, count(*) AS n, {', '.join(per_item)}\n"
+        "  FROM trace_facts\n"
+        f"  WHERE {conditions}\n"
+        f"  GROUP BY {keys}, item_id\n"
+        ")\n"
+        f"SELECT {keys}, count(*) AS n_items, CAST(sum(n) AS BIGINT) AS n,\n"
+        f"  {', '.join(per_group)}\n"
+        f"FROM items\nGROUP BY {keys}\nORDER BY {keys}"
+    )
+
+
+def _kept(plan: "Reduction", *, errors_as_wrong: bool) -> tuple[str, list[str]]:
+    """Say in SQL what the outcome is and which traces count."""
+    outcome = f"CAST({plan.outcome} AS DOUBLE)"
+    conditions = [f'"{column}" IS NOT NULL' for column in plan.require]
+    if errors_as_wrong:
+        outcome = f"CASE WHEN error_type IS NOT NULL THEN 0.0 ELSE {outcome} END"
+    else:
+        conditions.insert(0, "error_type IS NULL")
+    return outcome, [*conditions, *([f"{outcome} IS NOT NULL"] if plan.scored else [])]
+
+
+def as_polars(
+    name: str | None = None,
+    where: Slice | str = "",
+    by: Sequence[str] = ("configuration",),
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Write Polars code that makes `means` from a frame `traces` of `trace_facts`."""
+    declared, chosen = _plan(name, by, options)
+    plan = declared.reduction(chosen)
+    outcome = f'pl.col("{plan.outcome}").cast(pl.Float64)'
+    kept = [f'pl.col("{column}").is_not_null()' for column in plan.require]
+    if chosen.get("errors_as_wrong"):
+        outcome = f'pl.when(pl.col("error_type").is_null()).then({outcome}).otherwise(0.0)'
+    else:
+        kept.insert(0, 'pl.col("error_type").is_null()')
+    filters = [
+        _slice(where).polars_code(),
+        *kept,
+        *(['pl.col("outcome").is_not_null()'] * plan.scored),
+    ]
+    lines = "".join(f"        {f},\n" for f in filters)
+    keys = ", ".join(f'"{column}"' for column in by)
+    columns = ", ".join(f'"{c}"' for c in ("outcome", *plan.measures))
+    return (
+        "import polars as pl\n\n"
+        "means = (\n"
+        "    traces.lazy()\n"
+        f"    .with_columns(outcome={outcome})\n"
+        f"    .filter(\n{lines}    )\n"
+        f'    .group_by({keys}, "item_id")\n'
+        f"    .agg(pl.col({columns}).mean(), n=pl.len())\n"
+        f"    .group_by({keys})\n"
+        f'    .agg(pl.col({columns}).mean(), pl.col("n").sum(), n_items=pl.len())\n'
+        f"    .sort({keys})\n"
+        "    .collect()\n"
+        ")"
+    )
+
+
+def as_cell(
+    name: str | None = None,
+    where: Slice | str = "",
+    by: Sequence[str] = ("configuration",),
+    options: Mapping[str, Any] | None = None,
+    store_path: str = "",
+) -> str:
+    """Write a notebook cell that runs the analysis on a store; options at their default are left out."""
+    declared, chosen = _plan(name, by, options)
+    defaults = {o.name: o.default for o in declared.options}
+    given = {k: v for k, v in chosen.items() if v != defaults[k]}
+    arguments = "".join(f", {k}={v!r}" for k, v in given.items())
+    function = declared.name.replace("-", "_")
+    return (
+        "import workbench as wb\n\n"
+        f"store = wb.open({str(store_path)!r})\n"
+        f"with store.facts({str(_slice(where))!r}) as traces:\n"
+        f"    result = wb.analysis.{function}(traces, by={tuple(by)!r}{arguments})\n"
+        "wb.charts.chart(result)"
+    )
+
+
+def _slice(where: Slice | str) -> Slice:
+    return where if isinstance(where, Slice) else Slice.parse(where)
+
+
+def _plan(
+    name: str | None, by: Sequence[str], options: Mapping[str, Any] | None
+) -> tuple["Analysis", dict[str, Any]]:
+    """Check everything that will be written into code."""
+    declared = get(name or _DEFAULT)
+    chosen = declared.parse(options or {})
+    for column in (*by, *declared.reduction(chosen).measures):
+        if column not in TRACE_FACTS.names:
+            raise AnalysisError(unknown("column of trace_facts", column, TRACE_FACTS.names))
+    return declared, chosen

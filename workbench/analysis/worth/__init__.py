@@ -1,0 +1,1 @@
+"""Who is worth it: score against cost."""

@@ -1,0 +1,181 @@
+"""How good, how dear, how slow is each group of traces."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from workbench.analysis import intervals
+from workbench.analysis.means import clustered, item_means
+from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
+from workbench.analysis.reduce import Items, Outcome, quantiles, reduce_items
+from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.result import Answer, label
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+_MEANS = (
+    "cost_usd", "billed_cost_usd", "input_tokens", "output_tokens", "reasoning_tokens",
+    "visible_tokens", "energy_j",
+)  # fmt: skip
+_FEW = "fewer than two items, or none scored"
+_COLUMNS = (
+    C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
+    C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
+    C("n_errors", "int", "count", "Failed traces.", KEY_NULL, "errors"),
+    C("n_unscored", "int", "count", "Traces without a score.", KEY_NULL, "unscored"),
+    C("n_unpriced", "int", "count", "Traces whose cost is unknown.", KEY_NULL, "unpriced"),
+    C("pass_rate", "float", "0..1", "Mean over items of the share of trials that passed.", "none scored"),
+    C("pass_rate_low", "float", "0..1", "Lower end of its interval.", _FEW, "pass rate, low"),
+    C("pass_rate_high", "float", "0..1", "Upper end of its interval.", _FEW, "pass rate, high"),
+    C("score", "float", "0..1", "Mean over items of the mean score of their trials.", "none scored"),
+    C("score_low", "float", "0..1", "Lower end of its interval.", _FEW, "score, low"),
+    C("score_high", "float", "0..1", "Upper end of its interval.", _FEW, "score, high"),
+    C("cost_usd", "float", "USD", "Mean cost of a trace, over the known ones.", "none known", "cost per trace"),
+    C("cost_usd_low", "float", "USD", "Lower end of its interval.", "fewer than two priced items", "cost, low"),
+    C("cost_usd_high", "float", "USD", "Upper end of its interval.", "fewer than two priced items", "cost, high"),
+    C("total_cost_usd", "float", "USD", "Cost of all traces that count.", "the cost of a trace is unknown", "total cost"),
+    C("billed_cost_usd", "float", "USD", "Mean billed cost of a trace.", "none known", "billed cost per trace"),
+    C("input_tokens", "float", "tokens", "Mean input tokens of a trace.", "none known"),
+    C("output_tokens", "float", "tokens", "Mean output tokens of a trace, thinking included.", "none known"),
+    C("reasoning_tokens", "float", "tokens", "Mean thinking tokens of a trace.", "none known", "thinking tokens"),
+    C("visible_tokens", "float", "tokens", "Mean visible output tokens of a trace.", "none known"),
+    C("energy_j", "float", "J", "Mean energy of a trace.", "none known", "energy per trace"),
+    C("e2e_p50_s", "float", "s", "Median time of a trace, begin to end.", "none known", "time, median"),
+    C("e2e_p90_s", "float", "s", "90th percentile of the time of a trace.", "none known", "time, p90"),
+    C("ttft_p50_s", "float", "s", "Median time to the first token.", "none known", "first token, median"),
+)  # fmt: skip
+_QUANTILES = (
+    ("e2e_s", 0.5, "e2e_p50_s"),
+    ("e2e_s", 0.9, "e2e_p90_s"),
+    ("ttft_s", 0.5, "ttft_p50_s"),
+)
+
+
+@analysis(
+    name="summary",
+    title="Summary",
+    question="How good, how dear and how slow is each configuration?",
+    source="Wilson 1927; Miller 2024, arXiv 2411.00640 (clustered standard errors)",
+    needs=("item_id",),
+    measures=_MEANS,
+    scored=False,
+    options=(
+        OUTCOME,
+        Option(
+            "interval", "choice", "wilson", "interval of the pass rate", choices=("wilson", "t")
+        ),
+        LEVEL,
+        ERRORS,
+        Option(
+            "partial_totals", "flag", default=False,
+            help="total the known costs although some are unknown",
+        ),
+    ),
+    columns=_COLUMNS,
+    chart=ChartSpec("summary", x="pass_rate", y="group"),
+)  # fmt: skip
+def summary(
+    frame: "nw.LazyFrame[Any]",
+    *,
+    by: Sequence[str],
+    rng: np.random.Generator,
+    outcome: Outcome,
+    interval: str,
+    level: float,
+    errors_as_wrong: bool,
+    partial_totals: bool,
+) -> Answer:
+    """Give one row per group, best pass rate first (within its task).
+
+    Grain: one row per combination of the `by` columns. Means weigh items alike: trials are averaged
+    within their item first. Unscored traces count in everything but the score; unknown costs and
+    tokens are left out of their means, and null a total unless `partial_totals`. Quantiles are over
+    all traces that count.
+
+    Intervals: of the pass rate Wilson's with the effective number of observations that the
+    clustered standard error implies, or mean ± t · SE with one degree of freedom fewer than there
+    are clusters; of the cost the latter, not below 0. Null where there are fewer than two items.
+    """
+    items = reduce_items(
+        frame, by, _MEANS, outcome=outcome, errors_as_wrong=errors_as_wrong, scored=False
+    )
+    means = item_means(items)
+    head = "pass_rate" if outcome == "passed" else "score"
+    table = _counts(items, partial_totals)
+    table = _join(table, _interval(means, by, head, interval, level), by)
+    table = _join(table, _cost_interval(means, by, level), by)
+    rest = [pl.col(m).mean() for m in _MEANS if m != "cost_usd"]
+    table = _join(table, means.group_by(by, maintain_order=True).agg(rest), by)
+    table = _join(table, quantiles(frame, by, _QUANTILES, errors_as_wrong=errors_as_wrong), by)
+    first = ["task"] if "task" in by else []
+    table = table.sort(
+        *first,
+        head,
+        *by,
+        descending=[False] * len(first) + [True] + [False] * len(by),
+        nulls_last=True,
+    )
+    order = [c.name for c in _COLUMNS if c.name in table.columns]
+    dropped = items.dropped() | {
+        "traces without a score, left out of the pass rate": int(table["n_unscored"].sum()),
+        "traces without a cost, left out of the cost": int(table["n_unpriced"].sum()),
+    }
+    single = table.filter((pl.col("n_items") < 2) & pl.col(head).is_not_null())
+    names = "; ".join(label(row) for row in single.select(by).head(5).iter_rows())
+    notes = (f"no interval where there is a single item: {names}",) if names else ()
+    return Answer(table.select(*by, *order), dropped=dropped, notes=notes)
+
+
+def _join(left: pl.DataFrame, right: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    return left.join(right, on=list(by), how="left", nulls_equal=True)
+
+
+def _counts(items: Items, partial: bool) -> pl.DataFrame:
+    counts = items.frame.group_by(items.by, maintain_order=True).agg(
+        (pl.col("n") > 0).sum().cast(pl.Int64).alias("n_items"),
+        pl.col("n").sum(),
+        pl.col("n_failed").sum().alias("n_errors"),
+        pl.col("n_unscored").sum(),
+        (pl.col("n") - pl.col("cost_usd_known")).sum().alias("n_unpriced"),
+        pl.col("cost_usd_sum").sum().alias("total_cost_usd"),
+        pl.col("cost_usd_known").sum().alias("_priced"),
+    )
+    known = pl.col("_priced") > 0 if partial else (pl.col("n_unpriced") == 0) & (pl.col("n") > 0)
+    return counts.with_columns(pl.when(known).then("total_cost_usd").alias("total_cost_usd"))
+
+
+def _interval(
+    means: pl.DataFrame, by: Sequence[str], head: str, interval: str, level: float
+) -> pl.DataFrame:
+    found = clustered(means, by, "outcome_mean")
+    mean, se, clusters = (found[c].to_numpy() for c in ("mean", "se", "n_clusters"))
+    if interval == "wilson":
+        low, high = intervals.wilson(mean, intervals.effective_n(mean, se, clusters), level)
+    else:
+        low, high = intervals.student(mean, se, clusters, level)
+    return found.select(
+        *by,
+        pl.col("mean").alias(head),
+        _ends(low, clusters).alias(f"{head}_low"),
+        _ends(high, clusters).alias(f"{head}_high"),
+    )
+
+
+def _cost_interval(means: pl.DataFrame, by: Sequence[str], level: float) -> pl.DataFrame:
+    found = clustered(means, by, "cost_usd")
+    mean, se, clusters = (found[c].to_numpy() for c in ("mean", "se", "n_clusters"))
+    low, high = intervals.student(mean, se, clusters, level)
+    return found.select(
+        *by,
+        pl.col("mean").alias("cost_usd"),
+        _ends(np.maximum(low, 0.0), clusters).alias("cost_usd_low"),
+        _ends(high, clusters).alias("cost_usd_high"),
+    )
+
+
+def _ends(values: intervals.Floats, clusters: Any) -> pl.Series:
+    """One observation has no spread: null below two clusters."""
+    return pl.Series(np.where(clusters > 1, values, np.nan)).fill_nan(None)

@@ -1,0 +1,166 @@
+"""What every chart has in common: labels, titles, panels by task, and what to do with no rows."""
+
+import dataclasses
+import importlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from workbench import analysis
+from workbench.analysis.registry import unknown
+from workbench.analysis.result import Result
+from workbench.charts import theme
+from workbench.errors import AnalysisError
+
+MOST = 40  # rows of one panel; beyond that nothing can be read
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_LONGEST = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """The part of a result that is drawn in one frame.
+
+    Attributes:
+        result: the whole result: columns, options.
+        rows: its rows, with the group's name as `group`.
+        more: the further tables' rows of the same task.
+        axes: x, y, log_x, width as asked or by default.
+    """
+
+    result: Result
+    rows: pl.DataFrame
+    more: Mapping[str, pl.DataFrame]
+    axes: Mapping[str, Any]
+
+    @property
+    def width(self) -> int:
+        """Width of the plotting area in pixels."""
+        return int(self.axes["width"])
+
+    def heading(self, column: str) -> str:
+        """Title and unit of a column, with a capital."""
+        text = self.result[column].heading
+        return text[:1].upper() + text[1:]
+
+    def percent(self, column: str) -> bool:
+        """Whether a column is a share, shown in per cent."""
+        return self.result[column].unit == "0..1"
+
+    def axis(self, column: str, **settings: Any) -> alt.Axis:
+        """An axis with the column's title; shares in per cent."""
+        if self.percent(column):
+            settings.setdefault("format", "%")
+        return alt.Axis(title=self.heading(column), **settings)
+
+    def log(self, column: str) -> bool:
+        """Whether a column's axis is logarithmic: as asked, else where it spans a factor of 20."""
+        values = finite(self.rows, column)
+        if not values or min(values) <= 0:
+            return False
+        asked = self.axes.get("log_x")
+        return bool(asked) if asked is not None else max(values) > 20 * min(values)
+
+
+def clean(value: object) -> str:
+    """Make a label of untrusted text: one line, no control characters, not too long."""
+    text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def finite(frame: pl.DataFrame, *columns: str) -> list[float]:
+    """All known finite values of some columns."""
+    values = [v for c in columns if c in frame.columns for v in frame[c].to_list()]
+    return [float(v) for v in values if v is not None and math.isfinite(v)]
+
+
+def draw(result: Result, axes: Mapping[str, Any]) -> Any:
+    """Draw a result: a panel per task where tasks are told apart."""
+    spec = analysis.get(result.name).chart
+    known = ("x", "y", "log_x", "width")
+    for name in axes:
+        if name not in known:
+            raise AnalysisError(unknown("setting of a chart", name, known))
+    module = importlib.import_module(f"workbench.charts.{spec.kind}")
+    chosen = {"x": spec.x, "y": spec.y, "width": theme.WIDTH} | module.defaults(result) | axes
+    for axis in ("x", "y"):
+        if axis in axes and axes[axis] not in {c.name for c in result.columns}:
+            names = [c.name for c in result.columns]
+            raise AnalysisError(unknown(f"column for {axis}", str(axes[axis]), names))
+    title = analysis.get(result.name).title
+    if result.frame.is_empty():
+        return theme.configured(_nothing(title))
+    parts = _split(result, chosen)
+    panels = [_titled(module.draw(panel), task, len(parts) > 1) for task, panel in parts]
+    whole = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2)
+    return theme.configured(whole.properties(title=_title(title, result, parts)))
+
+
+def _split(result: Result, axes: dict[str, Any]) -> list[tuple[str, Panel]]:
+    frame, more = (
+        _named(result, result.frame),
+        {k: _named(result, v) for k, v in result.more.items()},
+    )
+    if "task" not in frame.columns or result.by == ("task",):
+        return [("", Panel(result, frame.head(MOST), more, axes))]
+    tasks = frame["task"].unique().sort().to_list()
+    if len(tasks) > 1:
+        axes = axes | {"width": min(axes["width"], 300)}
+    parts = []
+    for task in tasks:
+        here = pl.col("task").eq_missing(task)
+        also = {k: v.filter(here) if "task" in v.columns else v for k, v in more.items()}
+        parts.append((clean(task), Panel(result, frame.filter(here).head(MOST), also, axes)))
+    return parts
+
+
+def _named(result: Result, frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the groups' names as `group`, where a table tells groups apart."""
+    names = [c for c in result.by if c in frame.columns and (c != "task" or len(result.by) == 1)]
+    return frame.with_columns(group=_labels(frame, names)) if names else frame
+
+
+def _labels(frame: pl.DataFrame, names: Sequence[str]) -> pl.Series:
+    """Name the rows' groups, each once: a clash after cutting gets a number."""
+    raw = [
+        " · ".join("—" if v is None else str(v) for v in row)
+        for row in frame.select(names).iter_rows()
+    ]
+    seen: dict[str, str] = {}
+    used: set[str] = set()
+    for text in raw:
+        if text not in seen:
+            name, n = clean(text), 2
+            while name in used:
+                name, n = f"{clean(text)} ({n})", n + 1
+            seen[text] = name
+            used.add(name)
+    return pl.Series([seen[text] for text in raw], dtype=pl.String)
+
+
+def _titled(chart: Any, task: str, several: bool) -> Any:
+    return chart.properties(title=alt.TitleParams(task, fontSize=13)) if several else chart
+
+
+def _title(title: str, result: Result, parts: Sequence[tuple[str, Panel]]) -> alt.TitleParams:
+    lines = []
+    if len(parts) == 1 and parts[0][0]:
+        lines.append(parts[0][0])
+    shown = sum(panel.rows.height for _, panel in parts)
+    if shown < result.frame.height:
+        lines.append(f"{shown} of {result.frame.height} rows shown")
+    if "level" in result.options:
+        lines.append(f"lines are {100 * result.options['level']:g} % intervals")
+    if result.dropped:
+        lines.append("left out: " + ", ".join(f"{n:,} {why}" for why, n in result.dropped.items()))
+    return alt.TitleParams(title, subtitle=[line[:100] for line in lines])
+
+
+def _nothing(title: str) -> Any:
+    text = alt.Chart(pl.DataFrame({"text": ["no rows"]}))
+    mark = text.mark_text(fontSize=16, color=theme.MUTED).encode(text="text:N")
+    return mark.properties(width=theme.WIDTH, height=120, title=title)

@@ -1,0 +1,24 @@
+"""The summary: how good each group is, with its interval; any other column by `x`."""
+
+from typing import Any
+
+import altair as alt
+
+from workbench.analysis.result import Result
+from workbench.charts import dots
+from workbench.charts.drawing import Panel
+
+
+def defaults(result: Result) -> dict[str, Any]:
+    """The pass rate, or the score where that was averaged."""
+    return {"x": "score" if "score" in result.frame.columns else "pass_rate"}
+
+
+def draw(panel: Panel) -> Any:
+    """Draw a dot and an interval per group, in the order of the table."""
+    column = panel.axes["x"]
+    data = dots.frame(panel, column)
+    at = dots.across(dots.scale(panel, column), panel.axis(column, tickCount=6))
+    y = dots.rows(data["group"].to_list())
+    height = dots.ROW * data.height
+    return alt.layer(*dots.layers(data, at, y)).properties(width=panel.width, height=height)

@@ -1,0 +1,228 @@
+"""`workbench analyze`: one command per analysis, its options made from the declaration."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from workbench import analysis
+from workbench.cli.options import (
+    by_option,
+    open_store,
+    output_options,
+    store_option,
+    talk,
+    where_option,
+)
+from workbench.errors import AnalysisError
+from workbench.slice import Slice
+
+if TYPE_CHECKING:
+    from workbench.analysis import Analysis, Option, Result
+    from workbench.cli.output import Document
+    from workbench.store import Store
+
+CHARTS = (".svg", ".png", ".html")
+
+
+class Analyses(click.Group):
+    """The catalogue as commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the analyses without importing them."""
+        return list(analysis.names())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Make the command of one analysis from its declaration."""
+        try:
+            return _command(analysis.get(cmd_name))
+        except AnalysisError as error:
+            ctx.fail(str(error))
+
+
+def _list(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+
+    rows = [
+        {"name": a.name, "title": a.title, "question": a.question, "source": a.source}
+        for a in analysis.catalogue().values()
+    ]
+    emit(Document("analyses", frame_of(rows, ["name", "title", "question", "source"])))
+    ctx.exit()
+
+
+@click.group(cls=Analyses, no_args_is_help=True, subcommand_metavar="NAME [OPTIONS]")
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list,
+              help="List the analyses with the questions they answer.")  # fmt: skip
+def analyze() -> None:
+    """Answer a question about the traces.
+
+    Every analysis takes --where, --by and its own options; see workbench analyze NAME --help.
+    """
+
+
+def _command(declared: "Analysis") -> click.Command:
+    """Make a command whose flags are the analysis' options."""
+
+    def callback(
+        *,
+        store_path: str | None,
+        where: Slice,
+        by: tuple[str, ...] | None,
+        aggregates: bool,
+        seed: int,
+        as_: str | None,
+        format_: str | None,
+        output: Path | None,
+        **options: Any,
+    ) -> None:
+        from workbench.cli.output import SUFFIXES, check_output, emit
+
+        check_output(output, (*SUFFIXES, *CHARTS))
+        chosen = _checked(declared, options)
+        store = open_store(store_path)
+        if as_ is not None:
+            click.echo(_snippet(as_, store, declared.name, where=where, by=by, options=chosen))
+            return
+        result = ask(
+            store,
+            declared.name,
+            where=where,
+            by=by,
+            aggregates=aggregates,
+            seed=seed,
+            options=chosen,
+        )
+        if result.frame.is_empty():
+            talk(
+                f"nothing to answer from: see what there is with: workbench runs --store {store.path}"
+            )
+        if output is not None and output.suffix.lower() in CHARTS:
+            _draw(result, output)
+        else:
+            emit(_document(store, result, where, seed), format_, output)
+
+    text = (
+        f"{declared.question}\n\nSource: {declared.source}"
+        if declared.source
+        else declared.question
+    )
+    command = click.Command(
+        declared.name, callback=callback, help=text, short_help=declared.title,
+        params=[_option(option) for option in declared.options],
+    )  # fmt: skip
+    snippets = click.Choice(["sql", "polars", "cell"])
+    shared = (
+        click.option("--as", "as_", type=snippets, help="Print the code that gives this, instead."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+                     help="Seed of what is random."),
+        click.option("--aggregates", is_flag=True,
+                     help="Answer from published figures (the results table) in place of traces."),
+        output_options, by_option, where_option, store_option,
+    )  # fmt: skip
+    for option in shared:
+        command = option(command)
+    return command
+
+
+def _option(option: "Option") -> click.Option:
+    flag = option.name.replace("_", "-")
+    if option.type == "flag":
+        names, kind = [f"--{flag}/--no-{flag}", option.name], None
+    else:
+        names, kind = [f"--{flag}", option.name], click.STRING
+    bounds = [f"{w} {b:g}" for w, b in (("from", option.low), ("to", option.high)) if b is not None]
+    choices = f"one of {', '.join(option.choices)}" if option.choices else ""
+    extra = "; ".join(t for t in (choices, " ".join(bounds)) if t)
+    default = "" if option.default is None else f"  [default: {option.default}]"
+    text = option.help + (f" ({extra})" if extra else "") + default
+    return click.Option(
+        names,
+        type=kind,
+        default=None,
+        help=text,
+        metavar=None if kind is None else option.type.upper(),
+    )
+
+
+def _checked(declared: "Analysis", options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the typed options; a wrong value is misuse."""
+    try:
+        return declared.parse({k: v for k, v in options.items() if v is not None})
+    except AnalysisError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def ask(
+    store: "Store",
+    name: str,
+    *,
+    where: Slice = Slice(),  # noqa: B008 (frozen)
+    by: Sequence[str] | None = None,
+    aggregates: bool = False,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> "Result":
+    """Run an analysis on a slice of a store, or on its published figures."""
+    import numpy as np
+
+    given: dict[str, Any] = dict(options or {})
+    if by:
+        given["by"] = tuple(by)
+    rng = np.random.default_rng(seed)
+    if aggregates:
+        if where:
+            raise click.UsageError("--where slices traces; published figures have none")
+        return analysis.run(name, store.results(), rng=rng, **given)
+    with store.facts(where) as frame:
+        return analysis.run(name, frame, rng=rng, **given)
+
+
+def _document(store: "Store", result: "Result", where: Slice, seed: int) -> "Document":
+    from workbench.cli.output import Document
+
+    return Document.of_result(
+        result, store=str(store.path), where=str(where), predicate=where.sql(), seed=seed
+    )
+
+
+def answer(
+    store: "Store",
+    name: str,
+    *,
+    where: Slice = Slice(),  # noqa: B008 (frozen)
+    by: Sequence[str] | None = None,
+) -> "Document":
+    """Run an analysis with its defaults, ready to print."""
+    return _document(store, ask(store, name, where=where, by=by), where, 0)
+
+
+def _draw(result: "Result", output: Path) -> None:
+    from workbench import charts
+    from workbench.cli.output import replacing
+
+    with replacing(output) as path:
+        charts.save(charts.chart(result), path)
+    talk(f"wrote {output}")
+
+
+def _snippet(
+    kind: str,
+    store: "Store",
+    name: str,
+    *,
+    where: Slice,
+    by: Sequence[str] | None,
+    options: Mapping[str, Any],
+) -> str:
+    from workbench.analysis import snippets
+
+    groups = tuple(by or ("configuration",))
+    if kind == "cell":
+        return snippets.as_cell(name, where, groups, options, str(store.path))
+    write = snippets.as_sql if kind == "sql" else snippets.as_polars
+    return write(name, where, groups, options)

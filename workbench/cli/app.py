@@ -1,0 +1,135 @@
+"""The `workbench` command: finds commands without importing them, and turns errors into statuses.
+
+Exit status: 0 done, 1 failed, 2 misuse. Data goes to stdout, talk to stderr.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from workbench import __version__
+from workbench.errors import WorkbenchError
+
+FAILED, INTERRUPTED = 1, 130
+
+# name → where the command lives and its one line; a test holds the lines to the commands' own
+COMMANDS: dict[str, tuple[str, str]] = {
+    "tui": ("tui:tui", "Open the terminal app on a store."),
+    "demo": ("demo:demo", "Open the sample traces in the terminal app."),
+    "import": ("importing:import_", "Import logs, tables, or another store."),
+    "collect": ("collect:collect", "Ask models the items of tasks; only what is missing."),
+    "analyze": ("analyze:analyze", "Answer a question about the traces."),
+    "sql": ("sql:sql", "Run a query on the store; nothing can be changed."),
+    "export": ("export:export", "Write a view, or the whole store, to files."),
+    "runs": ("listings:runs", "List what was collected or imported."),
+    "tasks": ("listings:tasks", "List the tasks in the store, or those that ship."),
+    "models": ("listings:models", "List the models in the store."),
+    "prices": ("prices:prices", "List prices, or add a sheet of your own."),
+    "faults": ("faults:faults", "List calls whose token counts contradict themselves."),
+    "schema": ("schema:schema", "Describe tables and views, with example queries."),
+    "doctor": ("doctor:doctor", "Check the installation and the store."),
+    "version": ("version:version", "Print the version."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are run or asked for help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, in the order of a session."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(
+            importlib.import_module(f"workbench.cli.{module}"), attribute
+        )
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or offer the nearest."""
+        if args[0] not in COMMANDS:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"workbench {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    epilog="Begin with: workbench demo · workbench import PATH · workbench COMMAND --help",
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False,
+              callback=_print_version, help="Print the version and exit.")  # fmt: skip
+@click.option("--store", metavar="PATH", help="The store that every command is to use.")
+@click.pass_context
+def cli(ctx: click.Context, store: str | None) -> None:
+    """What LLMs and agents cost for what they achieve: one store of traces, many ways to look."""
+    ctx.obj = {"store": store}
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status: Any = cli.main(args, prog_name="workbench", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        _hush()
+        return FAILED
+    except WorkbenchError as error:
+        return _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str) -> int:
+    from workbench.tui.safe import safe
+
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(f"error: {safe(message, lines=True)}", err=True)
+    return FAILED
+
+
+def _hush() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

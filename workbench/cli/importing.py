@@ -1,0 +1,146 @@
+"""`workbench import`: files of others into the store, one transaction each, and a report that adds up."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from workbench.cli.options import open_store, output_options, settings, store_option, talk
+
+if TYPE_CHECKING:
+    from workbench.cli.reconciliation import Imported
+    from workbench.sources import Found
+    from workbench.store import Store
+
+STORES = (".duckdb", ".db")
+
+
+@click.command("import")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…",
+                type=click.Path(exists=True, path_type=Path))  # fmt: skip
+@click.option(
+    "--mapping", metavar="FILE", help="Mapping of a table's columns, or a shipped one's name."
+)
+@click.option("--dry-run", is_flag=True, help="Read and report, write nothing.")
+@store_option
+@output_options
+@click.pass_context
+def import_(
+    ctx: click.Context,
+    *,
+    paths: tuple[Path, ...],
+    mapping: str | None,
+    dry_run: bool,
+    store_path: str | None,
+    format_: str | None,
+    output: Path | None,
+) -> None:
+    """Import logs, tables, or another store.
+
+    Files and folders of: Inspect logs (.eval, .json), tables (CSV, JSON, JSONL, YAML, Parquet) with
+    a mapping, stores (.duckdb) and folders that export wrote. The same file twice changes nothing.
+    A file that fails leaves nothing behind, the others land, and the exit status is 1.
+    """
+    from workbench.cli.output import check_output, emit
+    from workbench.cli.reconciliation import document, remarks
+
+    check_output(output)
+    store = None if dry_run else open_store(store_path, create=True)
+    done = [imported for path in paths for imported in _import(store, path, mapping)]
+    full = output is not None or (format_ or settings().format) == "json"
+    emit(document(done, store.path if store else None, full=full), format_, output)
+    for line in remarks(done):
+        talk(line)
+    if any(imported.failed for imported in done) or not any(i.status for i in done):
+        ctx.exit(1)
+
+
+def _import(store: "Store | None", path: Path, mapping: str | None) -> Iterator["Imported"]:
+    from workbench import sources
+    from workbench.cli.reconciliation import Imported
+    from workbench.errors import WorkbenchError
+    from workbench.store.lake import is_export
+
+    if path.suffix.lower() in STORES or is_export(path):
+        yield _merge(store, path)
+        return
+    try:
+        found = sources.find(path, mapping=mapping)
+    except WorkbenchError as error:
+        yield Imported(path, failed=str(error))
+        return
+    if not found:
+        yield Imported(path, failed=f"{path} holds no file to import")
+    with _progress(found) as steps:
+        for file in steps:
+            named = file.path == path
+            yield _read(store, file, mapping, named=named)
+
+
+def _read(store: "Store | None", file: "Found", mapping: str | None, *, named: bool) -> "Imported":
+    """Import one file; one of no known format fails only if it was named itself."""
+    from workbench import sources
+    from workbench.cli.reconciliation import Imported
+    from workbench.errors import WorkbenchError
+
+    if file.source is None:
+        reason = sources.why_not(file.path)
+        return Imported(file.path, failed=reason) if named else Imported(file.path, skipped=reason)
+    report = sources.FileReport(file.path)
+    records = sources.read(file.path, report=report, mapping=mapping)
+    try:
+        if store is None:
+            for _ in records:
+                pass
+            return Imported(file.path, report=report)
+        return Imported(file.path, report=report, ingest=store.ingest(records))
+    except WorkbenchError as error:
+        return Imported(file.path, report=report, failed=str(error))
+    except OSError as error:
+        return Imported(file.path, report=report, failed=f"{file.path}: {error.strerror or error}")
+
+
+def _merge(store: "Store | None", path: Path) -> "Imported":
+    from workbench.cli.reconciliation import Imported
+    from workbench.errors import WorkbenchError
+
+    if store is None:
+        return Imported(path, skipped="a store is not read in a dry run")
+    try:
+        return Imported(path, ingest=store.merge(path))
+    except WorkbenchError as error:
+        return Imported(path, failed=str(error))
+
+
+class _progress:  # noqa: N801 (used as a function)
+    """Walk files with a bar on stderr, where a person sees it."""
+
+    def __init__(self, found: list["Found"]) -> None:
+        self.found = found
+
+    def __enter__(self) -> Iterator["Found"]:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("importing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        self.bar = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
+        self.bar.start()
+        return iter(self.bar.track(self.found))
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()

@@ -1,0 +1,97 @@
+"""Options that commands share, and what they stand for: settings, a store, a slice."""
+
+import datetime as dt
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from workbench import config
+from workbench.errors import SliceError
+from workbench.slice import FIELDS, Slice
+
+if TYPE_CHECKING:
+    from workbench.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _parse_where(ctx: click.Context, parameter: click.Parameter, text: str) -> Slice:
+    """Parse a filter, ages such as `since:7d` counted back from now; a fault is misuse."""
+    try:
+        return Slice.parse(text, now=dt.datetime.now(dt.UTC))
+    except SliceError as error:
+        raise click.BadParameter(str(error), ctx, parameter) from None
+
+
+def _parse_by(
+    ctx: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[str, ...] | None:
+    """Split columns and resolve the short names of filters; the analysis checks the rest."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise click.BadParameter("a column name is missing", ctx, parameter)
+    known = {n: f.column for n, f in FIELDS.items() if f.kind != "flag"}
+    return tuple(known.get(name.lower(), name) for name in names)
+
+
+def store_option(command: F) -> F:
+    """Add `--store`."""
+    text = "The store; by default $WORKBENCH_STORE, else in your data folder."
+    return click.option("--store", "store_path", metavar="PATH", help=text)(command)
+
+
+def where_option(command: F) -> F:
+    """Add `--where`."""
+    text = "Which traces, for example 'model:gpt* wrong thinking>2k'."
+    return click.option("--where", default="", metavar="FILTER", callback=_parse_where, help=text)(
+        command
+    )
+
+
+def by_option(command: F) -> F:
+    """Add `--by`."""
+    text = "What to group by, for example model,task.  [default: configuration]"
+    return click.option("--by", metavar="COLUMNS", callback=_parse_by, help=text)(command)
+
+
+def output_options(command: F) -> F:
+    """Add `--format` and `--output`."""
+    formats = click.Choice(config.SETTINGS["format"].choices)
+    command = click.option(
+        "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+        help="Write a file instead: .parquet .csv .json .md",
+    )(command)  # fmt: skip
+    return click.option("--format", "format_", type=formats, help="How to print.")(command)
+
+
+def settings(**flags: Any) -> config.Config:
+    """Merge the settings with what was typed; `--store` before the command counts too."""
+    context = click.get_current_context(silent=True)
+    typed = (context.find_object(dict) if context else None) or {}
+    if flags.get("store") is None:
+        flags["store"] = typed.get("store")
+    return config.load(flags)
+
+
+def open_store(path: str | None, *, create: bool = False) -> "Store":
+    """Open the store that was typed, or set."""
+    from workbench import store
+
+    return store.open_store(settings(store=path).store, create=create)
+
+
+def talk(text: str) -> None:
+    """Say something on stderr, made fit for a terminal."""
+    from workbench.tui.safe import safe
+
+    click.echo(safe(text, lines=True), err=True)
+
+
+def is_terminal() -> bool:
+    """Whether a person is looking at stdout."""
+    return sys.stdout.isatty()

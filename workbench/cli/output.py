@@ -1,0 +1,219 @@
+"""Documents on their way out: a table, JSON, CSV or Markdown on stdout, or a file.
+
+What a terminal or a Markdown reader would act on is shown by name; JSON and files hold it as it is.
+"""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import decimal
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import polars as pl
+
+from workbench import __version__
+from workbench.analysis.result import plain
+from workbench.cli.options import is_terminal, settings, talk
+from workbench.cli.tables import lines, markdown
+from workbench.schema import Column, columns_by_name
+
+if TYPE_CHECKING:
+    from workbench.analysis import Result
+
+SUFFIXES = (".parquet", ".csv", ".json", ".md")
+# JSON leaves these raw; a terminal acts on the first range, and reorders text at the others
+_ACTIVE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Document:
+    """A table with what is needed to read it.
+
+    Attributes:
+        name: of the command, the view or the analysis.
+        frame: the rows.
+        columns: what the columns mean, by name; those that are ours.
+        dropped: how many rows were left out, by reason.
+        notes: sentences for the reader.
+        more: further tables by name.
+        provenance: where it comes from.
+    """
+
+    name: str
+    frame: pl.DataFrame
+    columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
+    more: Mapping[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of_frame(cls, name: str, frame: pl.DataFrame, **provenance: Any) -> "Document":
+        """Describe a frame by the columns that the schema knows."""
+        known = columns_by_name()
+        columns = {c: known[c] for c in frame.columns if c in known}
+        return cls(name, frame, columns, provenance=provenance)
+
+    @classmethod
+    def of_result(cls, result: "Result", **provenance: Any) -> "Document":
+        """Take over what an analysis answered."""
+        known = {"by": list(result.by), "options": result.options, "source": result.source}
+        columns = {c.name: c for c in result.columns}
+        return cls(
+            result.name, result.frame, columns, result.dropped, result.notes, result.more,
+            known | provenance,
+        )  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the one JSON object that every command prints."""
+        names = dict.fromkeys(c for f in (self.frame, *self.more.values()) for c in f.columns)
+        found = {n: self.columns.get(n) or Column(n, "text") for n in names}
+        document = {
+            "name": self.name,
+            "rows": _rows(self.frame),
+            "columns": {n: {"title": c.title or n, "unit": c.unit} for n, c in found.items()},
+            "dropped": dict(self.dropped),
+            "notes": list(self.notes),
+            "provenance": plain({"workbench": __version__, **self.provenance}),
+        }
+        more = {name: _rows(frame) for name, frame in self.more.items()}
+        return document | ({"more": more} if more else {})
+
+
+def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return [{k: plain(v) for k, v in row.items()} for row in frame.iter_rows(named=True)]
+
+
+def _other(value: object) -> Any:
+    """Make JSON of what the engine returns beside plain values."""
+    if isinstance(value, decimal.Decimal):
+        return float(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    return str(value)
+
+
+def json_text(document: Document) -> str:
+    """Write the JSON object; nothing in it moves a cursor or turns text around."""
+    text = json.dumps(
+        document.as_json(), ensure_ascii=False, allow_nan=False, indent=1, default=_other
+    )
+    escaped = _ACTIVE.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+    return escaped.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _csv(frame: pl.DataFrame) -> str:
+    nested = [
+        name for name, dtype in frame.schema.items() if dtype.is_nested() or dtype == pl.Binary
+    ]
+    for name in nested:
+        values = [
+            None if v is None else json.dumps(plain(v), default=_other)
+            for v in frame[name].to_list()
+        ]
+        frame = frame.with_columns(pl.Series(name, values, pl.String))
+    return frame.write_csv()
+
+
+def _tables(document: Document) -> Iterator[tuple[str, pl.DataFrame]]:
+    yield "", document.frame
+    yield from document.more.items()
+
+
+def _print_tables(document: Document, *, as_markdown: bool) -> None:
+    width = shutil.get_terminal_size().columns if is_terminal() else None
+    bold = is_terminal() and not os.environ.get("NO_COLOR")
+    for name, frame in _tables(document):
+        if name:
+            sys.stdout.write(f"\n## {name}\n\n" if as_markdown else f"\n{name}\n")
+        written = (
+            markdown(frame, document.columns)
+            if as_markdown
+            else lines(frame, document.columns, width=width, bold=bold)
+        )
+        for line in written:
+            sys.stdout.write(line + "\n")
+
+
+def emit(document: Document, format_: str | None = None, output: Path | None = None) -> None:
+    """Print a document, or write it to a file; what was left out is said on stderr."""
+    if output is not None:
+        write_file(document, output)
+        talk(f"wrote {output}")
+    else:
+        _print(document, format_ or settings().format)
+    for reason, n in document.dropped.items():
+        talk(f"left out: {n:,} {reason}")
+    for note in document.notes:
+        talk(f"note: {note}")
+
+
+def _print(document: Document, format_: str) -> None:
+    if format_ == "json":
+        sys.stdout.write(json_text(document))
+    elif format_ == "csv":
+        text = _csv(document.frame)
+        sys.stdout.write(_shown(text) if is_terminal() else text)
+        for name in document.more:
+            talk(f"note: CSV holds one table; --format json has {name} too")
+    else:
+        _print_tables(document, as_markdown=format_ == "md")
+    sys.stdout.flush()
+
+
+def _shown(text: str) -> str:
+    from workbench.tui.safe import safe
+
+    return safe(text, lines=True)
+
+
+def check_output(output: Path | None, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Refuse a file that could not be written, before the work is done."""
+    if output is None:
+        return
+    if output.suffix.lower() not in suffixes:
+        raise click.BadParameter(
+            f"{output.name} has no known ending; write one of {' '.join(suffixes)}",
+            param_hint="'--output'",
+        )
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {output.parent}", param_hint="'--output'")
+
+
+def write_file(document: Document, output: Path) -> None:
+    """Write a file by its ending: whole, or not at all."""
+    check_output(output)
+    suffix = output.suffix.lower()
+    with replacing(output) as path:
+        if suffix == ".parquet":
+            document.frame.write_parquet(path)
+        elif suffix == ".csv":
+            path.write_text(_csv(document.frame), encoding="utf-8", newline="")
+        elif suffix == ".json":
+            path.write_text(json_text(document), encoding="utf-8")
+        else:
+            text = [f"# {document.name}", ""]
+            for name, frame in _tables(document):
+                text += ["", f"## {name}", ""] if name else []
+                text += markdown(frame, document.columns)
+            path.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(output: Path) -> Iterator[Path]:
+    """Give a file beside the wanted one that takes its place when the block ends well."""
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=output.parent) as folder:
+        path = Path(folder) / output.name
+        yield path
+        path.replace(output)

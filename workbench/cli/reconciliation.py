@@ -1,0 +1,134 @@
+"""What an import did, file by file: every row in is a row out, a duplicate, or skipped with a reason."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from workbench.cli.output import Document
+from workbench.cli.tables import frame_of
+
+if TYPE_CHECKING:
+    from workbench.sources import FileReport
+    from workbench.store import IngestReport
+
+COLUMNS = [
+    "file", "format", "rows_in", "rows_out", "new", "already_there", "duplicates", "skipped",
+    "not_adding_up", "status",
+]  # fmt: skip
+MADE = ("traces", "results", "prices")  # what a row of a file becomes
+SHOWN = 5  # remarks of one kind on one file
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Imported:
+    """One file or store: what reading found, what the store took, or why neither happened."""
+
+    path: Path
+    report: "FileReport | None" = None
+    ingest: "IngestReport | None" = None
+    failed: str = ""
+    skipped: str = ""
+
+    @property
+    def status(self) -> str:
+        """Say in a word how it went; "" if it was passed over."""
+        if self.failed:
+            return "failed"
+        return "" if self.skipped else "ok"
+
+    def row(self) -> dict[str, object]:
+        """Make the file's row of the report."""
+        row: dict[str, object] = {"file": str(self.path), "status": self.status or "skipped"}
+        if self.report is not None:
+            r = self.report
+            row |= {
+                "format": r.format, "rows_in": r.rows_in, "rows_out": r.rows_out,
+                "duplicates": r.duplicates.n, "skipped": r.skipped.total(),
+                "not_adding_up": r.mismatches.n + sum(not t.agrees for t in r.totals),
+            }  # fmt: skip
+        if self.ingest is not None:
+            new = sum(self.ingest.rows_new.get(t, 0) for t in MADE)
+            row |= {
+                "new": new,
+                "already_there": sum(self.ingest.duplicates.get(t, 0) for t in MADE),
+            }
+        return row
+
+
+def document(done: Sequence[Imported], store: Path | None, *, full: bool) -> Document:
+    """Make the report: one row a file, and further tables.
+
+    Args:
+        done: what was imported.
+        store: where to; None in a dry run.
+        full: add every stated total and every remark; else only the totals that disagree.
+    """
+    frame = frame_of([i.row() for i in done], COLUMNS)
+    frame = frame.with_columns(pl.col(COLUMNS[2:-1]).cast(pl.Int64))
+    conventions: Counter[str] = Counter()
+    for imported in done:
+        if imported.report is not None:
+            conventions.update(imported.report.conventions)
+    tables: dict[str, list[dict[str, object]]] = {
+        "conventions": [{"convention": k, "usage objects": n} for k, n in conventions.items()],
+        "totals": [t for t in _totals(done) if full or not t["agrees"]],
+    }
+    if full:
+        tables["remarks"] = [
+            {"file": str(i.path), "kind": k, "remark": text}
+            for i in done
+            for k, text in _remarks(i)
+        ]
+    more = {name: pl.DataFrame(rows) for name, rows in tables.items() if rows}
+    provenance = {"store": str(store) if store else None}
+    return Document("import", frame, more=more, provenance=provenance)
+
+
+def _totals(done: Iterable[Imported]) -> Iterator[dict[str, object]]:
+    for imported in done:
+        for total in imported.report.totals if imported.report else ():
+            yield {
+                "file": imported.path.name, "total": total.name, "stated": float(total.stated),
+                "found": float(total.found), "agrees": total.agrees,
+            }  # fmt: skip
+
+
+def _remarks(imported: Imported) -> Iterator[tuple[str, str]]:
+    if imported.failed:
+        yield "failed", imported.failed
+    if imported.skipped:
+        yield "skipped", imported.skipped
+    report = imported.report
+    if report is not None:
+        for reason, n in report.skipped.items():
+            yield "skipped", f"{n:,} rows: {reason}"
+        for text in report.mismatches.kept:
+            yield "does not add up", text
+        for text in report.duplicates.kept:
+            yield "duplicate", text
+        for note, n in report.notes.items():
+            yield "note", note if n == 1 else f"{note} ({n:,} ×)"
+    for note in imported.ingest.notes if imported.ingest else ():
+        yield "note", note
+
+
+def remarks(done: Sequence[Imported]) -> Iterator[str]:
+    """Say what a person must know: a few remarks of each kind, and what it comes to."""
+    for imported in done:
+        kinds: Counter[str] = Counter()
+        for kind, text in _remarks(imported):
+            kinds[kind] += 1
+            if kinds[kind] <= SHOWN:
+                yield f"{imported.path.name}: {kind}: {text}"
+        for kind, n in kinds.items():
+            if n > SHOWN:
+                yield f"{imported.path.name}: … {n - SHOWN} more ({kind}); --format json has them"
+    totals = Counter(bool(total["agrees"]) for total in _totals(done))
+    if totals:
+        yield f"stated totals: {totals[True]:,} agree with their rows, {totals[False]:,} do not"
+    statuses = Counter(i.status or "skipped" for i in done)
+    yield ", ".join(f"{n:,} {status}" for status, n in statuses.items())

@@ -1,0 +1,62 @@
+"""`workbench schema`: tables and views that keep their names."""
+
+from pathlib import Path
+
+import click
+
+from workbench import schema as stored
+from workbench.cli.options import output_options
+
+
+@click.command()
+@click.argument("table", required=False)
+@click.option("--examples", is_flag=True, help="Print example queries for workbench sql.")
+@output_options
+def schema(table: str | None, examples: bool, format_: str | None, output: Path | None) -> None:
+    """Describe tables and views, with example queries."""
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+
+    if examples:
+        _examples(format_, output)
+        return
+    if table is None:
+        rows = [
+            {"table": t.name, "kind": "view" if t.name in stored.VIEWS else "table",
+             "grain": t.grain, "key": ", ".join(t.key), "n_columns": len(t.columns)}
+            for t in stored.RELATIONS.values()
+        ]  # fmt: skip
+        frame = frame_of(rows, ["table", "kind", "grain", "key", "n_columns"])
+        notes = ["workbench schema TABLE lists columns; workbench schema --examples has queries"]
+        emit(Document("schema", frame, notes=notes), format_, output)
+        return
+    found = stored.RELATIONS.get(table)
+    if found is None:
+        raise click.BadParameter(_unknown(table), param_hint="'TABLE'")
+    described = [
+        {"column": c.name, "type": c.sql_type, "unit": c.unit, "about": c.doc, "null means": c.null}
+        for c in found.columns
+    ]
+    frame = frame_of(described, ["column", "type", "unit", "about", "null means"])
+    emit(Document(found.name, frame, notes=[f"{found.name}: {found.grain}"]), format_, output)
+
+
+def _unknown(table: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(table, stored.RELATIONS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(stored.RELATIONS)}"
+    return f"no table or view {table!r}; {hint}"
+
+
+def _examples(format_: str | None, output: Path | None) -> None:
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+    from workbench.store.examples import EXAMPLES
+
+    if format_ in {None, "table"} and output is None:
+        for title, query in EXAMPLES:
+            click.echo(f"-- {title}\n{query.strip()};\n")
+        return
+    rows = [{"title": title, "sql": query} for title, query in EXAMPLES]
+    emit(Document("examples", frame_of(rows, ["title", "sql"])), format_, output)

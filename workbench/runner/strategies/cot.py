@@ -1,0 +1,37 @@
+"""Strategy `cot`: think step by step in the open, then answer (Wei et al. 2022, arXiv 2201.11903)."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+from workbench.datasets import Example, TaskItem
+from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.shots import opening
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChainOfThought:
+    """Ask for steps and then "Answer:", after `shots` worked examples.
+
+    The steps are visible text: they cost output tokens and count as no thinking tokens.
+    """
+
+    name: ClassVar[str] = "cot"
+    shots: int = 5
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, as the configuration keeps them."""
+        return dataclasses.asdict(self)
+
+    async def run(self, session: Session, item: TaskItem) -> Outcome:
+        """Answer one item with one call."""
+        chat = opening(
+            session.task, item, shots=self.shots, answer=_answer,
+            instruction="Think step by step, then write 'Answer:' and the answer.",
+        )  # fmt: skip
+        reply = await session.generate(chat)
+        return Outcome(reply.text)
+
+
+def _answer(example: Example) -> str:
+    return f"{example.thought}\nAnswer: {example.target}".lstrip()

@@ -1,0 +1,62 @@
+"""Strategy `think`: think between tags, so that thinking tokens are counted, then answer."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+from workbench.datasets import Example, TaskItem
+from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.shots import opening
+
+OPEN, CLOSE = "<think>", "</think>"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Think:
+    """Ask for thinking inside tags, after `shots` worked examples; the opening tag is written for the model.
+
+    Where the model has not stopped thinking within its cap, a second call closes the tag for it and
+    asks for the answer (budget forcing: Muennighoff et al. 2025, arXiv 2501.19393).
+
+    Attributes:
+        max_thinking_tokens: cap on the tokens of the first call.
+        max_answer_tokens: cap on the tokens of the forced answer.
+    """
+
+    name: ClassVar[str] = "think"
+    shots: int = 5
+    max_thinking_tokens: int = 1024
+    max_answer_tokens: int = 64
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, as the configuration keeps them."""
+        return dataclasses.asdict(self)
+
+    async def run(self, session: Session, item: TaskItem) -> Outcome:
+        """Answer one item with one call, or with two where the thinking had to be cut."""
+        chat = opening(
+            session.task, item, shots=self.shots, answer=_answer,
+            instruction=f"Think between {OPEN} and {CLOSE}, then write 'Answer:' and the answer.",
+        )  # fmt: skip
+        begun = {"role": "assistant", "content": OPEN}
+        reply = await session.generate(
+            [*chat, begun], thinking_tags=(OPEN, CLOSE), max_tokens=self.max_thinking_tokens
+        )
+        if reply.text.strip():
+            return Outcome(_visible(reply.text))
+        closed = f"{OPEN}{reply.thinking or ''}{CLOSE}\nAnswer:"
+        forced = await session.generate(
+            [*chat, {"role": "assistant", "content": closed}],
+            thinking_tags=(OPEN, CLOSE),
+            max_tokens=self.max_answer_tokens,
+        )
+        return Outcome(_visible(forced.text))
+
+
+def _answer(example: Example) -> str:
+    return f"{OPEN}{example.thought}{CLOSE}\nAnswer: {example.target}"
+
+
+def _visible(text: str) -> str:
+    """Drop closing tags that a model writes once more."""
+    return text.replace(CLOSE, "").strip()

@@ -1,0 +1,91 @@
+"""The application: its themes, the keys that hold everywhere, and the way between screens."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from workbench.tui.explore import ExploreScreen
+from workbench.tui.themes import THEMES
+
+if TYPE_CHECKING:
+    from workbench.store import Store
+
+
+class WorkbenchApp(App[None]):
+    """One store, opened in the first screen's worker; every screen asks it through `AskingScreen`."""
+
+    CSS_PATH = "workbench.tcss"
+    TITLE = "workbench"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit", show=False),
+        Binding("question_mark", "help", "keys"),
+        Binding("colon", "sql", "SQL"),
+        Binding("ctrl+c", "quit", "quit", show=False, system=True),
+    ]
+
+    def __init__(self, store_path: str | Path | None = None) -> None:
+        super().__init__()
+        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
+        self.store_path = store_path
+        self.opened: Store | None = None
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = THEMES[0].name
+
+    @property
+    def store(self) -> "Store":
+        """The store; screens that ask for it are shown only once it is open."""
+        assert self.opened is not None
+        return self.opened
+
+    @property
+    def store_name(self) -> str:
+        """The store's file, for headings."""
+        path = self.opened.path if self.opened else self.store_path
+        return Path(path).name if path else "traces.duckdb"
+
+    def get_default_screen(self) -> Screen[None]:
+        """Begin with the overview."""
+        return ExploreScreen()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer every key of the current screen, and themes by name, in the palette."""
+        seen = set()
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.description and binding.action not in seen and not binding.system:
+                seen.add(binding.action)
+                key = self.get_key_display(binding)
+                run = self._runner(binding.action, active.node)
+                yield SystemCommand(binding.description.capitalize(), f"key {key}", run)
+        yield from super().get_system_commands(screen)
+
+    def _runner(self, action: str, node: object) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            await self.run_action(action, default_namespace=node)  # type: ignore[arg-type]
+
+        return run
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer SQL where there is a store and another screen."""
+        if action == "sql":
+            return self.opened is not None and type(self.screen).__name__ != "SqlScreen"
+        return super().check_action(action, parameters)
+
+    def action_help(self) -> None:
+        """Show the keys of the current screen."""
+        from workbench.tui.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def action_sql(self) -> None:
+        """Open the SQL screen."""
+        from workbench.tui.sql import SqlScreen
+
+        self.push_screen(SqlScreen())

@@ -1,0 +1,146 @@
+"""Questions to the store, asked in threads: a newer one replaces an older, Esc cancels all.
+
+A thread never touches a widget. It posts its answer, and the answer is dropped unless its question
+is still the newest of its group.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from textual.message import Message
+from textual.screen import Screen
+
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.store import Cancel
+
+PATIENCE = 0.15  # seconds before a question is said to be running
+
+
+class Ticket:
+    """One question: where its answer goes, and how to stop it."""
+
+    def __init__(self, group: str, done: Callable[[Any], None], *, quiet: bool) -> None:
+        self.group, self.done, self.quiet = group, done, quiet
+        self.stopped = False
+        self._lock = threading.Lock()
+        self._cancel: Cancel | None = None
+
+    def begin(self) -> "Cancel":
+        """Return the handle that the query hangs on; called in the thread."""
+        from workbench.store import Cancel
+
+        with self._lock:
+            self._cancel = Cancel()
+            if self.stopped:
+                self._cancel.cancel()
+            return self._cancel
+
+    def stop(self) -> None:
+        """Interrupt the query, wherever it is."""
+        with self._lock:
+            self.stopped = True
+            if self._cancel is not None:
+                self._cancel.cancel()
+
+
+class Answer(Message):
+    """A thread is done: with a value, or with an error."""
+
+    bubble = False
+
+    def __init__(self, ticket: Ticket, value: Any, error: Exception | None) -> None:
+        self.ticket, self.value, self.error = ticket, value, error
+        super().__init__()
+
+
+class AskingScreen(Screen[None]):
+    """A screen that asks questions in threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tickets: dict[str, Ticket] = {}
+
+    def ask(
+        self,
+        group: str,
+        work: Callable[["Cancel"], Any],
+        done: Callable[[Any], None],
+        *,
+        quiet: bool = False,
+    ) -> None:
+        """Run `work` in a thread and give its value to `done`, here, if nothing newer was asked.
+
+        Args:
+            group: a newer question of the same group stops the older.
+            work: asks, in the thread; may raise `WorkbenchError`.
+            done: takes what `work` returned, in the app.
+            quiet: never say that it is running (for what nobody waits for).
+        """
+        if older := self._tickets.get(group):
+            older.stop()
+        ticket = self._tickets[group] = Ticket(group, done, quiet=quiet)
+        self.run_worker(
+            partial(self._run, ticket, work), thread=True, group=group, exit_on_error=False
+        )
+        if not quiet:
+            self.set_timer(PATIENCE, partial(self._say_running, ticket))
+
+    def _run(self, ticket: Ticket, work: Callable[["Cancel"], Any]) -> None:
+        try:
+            value, error = work(ticket.begin()), None
+        except WorkbenchError as fault:
+            value, error = None, fault
+        if self.is_attached:
+            self.post_message(Answer(ticket, value, error))
+
+    def on_answer(self, message: Answer) -> None:
+        """Hand the newest answer on; forget those that were overtaken."""
+        ticket = message.ticket
+        if self._tickets.get(ticket.group) is not ticket:
+            return
+        del self._tickets[ticket.group]
+        if not self.is_asking:
+            self.running_changed(running=False)
+        if message.error is None:
+            ticket.done(message.value)
+        elif ticket.stopped:
+            self.was_cancelled(ticket.group)
+        else:
+            self.has_failed(ticket.group, message.error)
+
+    def _say_running(self, ticket: Ticket) -> None:
+        if self._tickets.get(ticket.group) is ticket:
+            self.running_changed(running=True)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a question that somebody waits for is open."""
+        return any(not ticket.quiet for ticket in self._tickets.values())
+
+    def stop_asking(self) -> bool:
+        """Stop every open question that somebody waits for; say whether there was one."""
+        waiting = [ticket for ticket in self._tickets.values() if not ticket.quiet]
+        for ticket in waiting:
+            ticket.stop()
+        return bool(waiting)
+
+    def on_unmount(self) -> None:
+        """Leave no query behind."""
+        for ticket in self._tickets.values():
+            ticket.stop()
+
+    # -- what a screen may want to do otherwise ----------------------------------------------------
+
+    def running_changed(self, *, running: bool) -> None:
+        """Show that a question takes longer than one would notice, or that it no longer does."""
+
+    def was_cancelled(self, group: str) -> None:
+        """A question was stopped by the user."""
+
+    def has_failed(self, group: str, error: Exception) -> None:
+        """Say what went wrong."""
+        self.app.notify(str(error), title=group, severity="error", markup=False, timeout=8)

@@ -1,0 +1,161 @@
+"""Two configurations on the items that both were tried on: words, numbers, and where they differ."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer, Static
+
+from workbench.tui import formats, results
+from workbench.tui.asking import AskingScreen
+from workbench.tui.safe import safe
+from workbench.tui.widgets.grid import Grid
+from workbench.tui.widgets.top_bar import TopBar
+
+if TYPE_CHECKING:
+    from workbench.analysis import Result
+    from workbench.store import Cancel, Store
+    from workbench.tui.app import WorkbenchApp
+
+HIDDEN = ("a", "b", "item_id")
+
+
+class CompareScreen(AskingScreen):
+    """The verdict on top, the items on which the two differ below."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "traces of the item", show=True),
+        Binding("y", "copy", "copy as…"),
+        Binding("escape", "back", "back"),
+    ]
+    app: "WorkbenchApp"
+
+    def __init__(self, text: str, a: str, b: str) -> None:
+        super().__init__()
+        self._text, self.a, self.b = text, a, b
+        self.result: Result | None = None
+
+    def compose(self) -> ComposeResult:
+        """Build the frame."""
+        yield TopBar(
+            [
+                ("compare  ", "primary"),
+                ("A ", "accent"),
+                (f"{self.a}  ", ""),
+                ("B ", "accent"),
+                (self.b, ""),
+            ]
+        )
+        yield Static(id="verdict")
+        yield Static("items on which they differ", classes="title", markup=False)
+        yield Grid(id="flips")
+        yield Static(id="result-notes", markup=False)
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Ask for the comparison."""
+        self.query_one(Grid).focus()
+        store, text, a, b = self.app.store, self._text, self.a, self.b
+        self.ask("compare", lambda cancel: _compare(store, text, a, b, cancel), self._show)
+
+    def _show(self, result: "Result") -> None:
+        self.result = result
+        self.query_one("#verdict", Static).update(self._words(result))
+        self.query_one("#result-notes", Static).update(
+            safe(results.said(result.dropped, result.notes), lines=True)
+        )
+        grid = self.query_one(Grid)
+        grid.empty_text = "they did the same on every shared item"
+        flips = result.more.get("flips")
+        if flips is not None:
+            columns = results.grid_columns(flips.drop(HIDDEN), result.columns)
+            grid.show(results.ordered(flips, "", descending=False), columns)
+
+    def _words(self, result: "Result") -> Table:
+        row = result.frame.row(0, named=True)
+        colours = self.app.theme_variables
+        table = Table.grid(padding=(0, 3))
+        verdict = Text(str(row["verdict"]), f"bold {colours['accent']}")
+        table.add_row(verdict)
+        table.add_row("")
+        numbers = Table.grid(padding=(0, 3))
+        for _ in range(4):
+            numbers.add_column(justify="right")
+        numbers.add_row("", *(Text(t, "dim") for t in ("pass %", "$ per trace", "items better")))
+        for side in ("a", "b"):
+            rate, cost = row[f"rate_{side}"], row[f"cost_{side}_usd"]
+            better = formats.count(row[f"n_{side}_better"])
+            numbers.add_row(side.upper(), formats.percent(rate), formats.usd(cost), better)
+        numbers.add_row(
+            "A − B", self._interval(row), self._ratio(row), f"{formats.count(row['n_same'])} same"
+        )
+        table.add_row(numbers)
+        table.add_row("")
+        table.add_row(
+            f"{formats.count(row['n_items'])} shared items, {formats.count(row['n'])} traces · "
+            f"p = {formats.decimal(row['p_value'])}{' by ' + row['test'] if row['test'] else ''}"
+        )
+        return table
+
+    @staticmethod
+    def _interval(row: dict[str, Any]) -> str:
+        low, high = row["difference_low"], row["difference_high"]
+        ends = f" [{formats.percent(low)}, {formats.percent(high)}]" if low is not None else ""
+        return formats.percent(row["difference"]) + ends
+
+    @staticmethod
+    def _ratio(row: dict[str, Any]) -> str:
+        ratio = row["cost_ratio"]
+        return formats.UNKNOWN if ratio is None else f"× {formats.decimal(ratio, 2)}"
+
+    def on_grid_sorted(self, message: Grid.Sorted) -> None:
+        """Bring the items in order."""
+        flips = self.result.more.get("flips") if self.result else None
+        if flips is not None:
+            grid = message.grid
+            grid.show(results.ordered(flips, message.key, descending=message.descending))
+
+    def on_grid_opened(self, message: Grid.Opened) -> None:
+        """Show what both made of the item."""
+        from workbench.slice import Slice
+        from workbench.tui.traces import TracesScreen
+
+        where = Slice.parse(self._text).where(
+            configuration=[self.a, self.b], task=message.row["task"], item=message.row["item"]
+        )
+        self.app.push_screen(TracesScreen(str(where)))
+
+    def action_open(self) -> None:
+        """Open the row under the cursor."""
+        self.query_one(Grid).action_open()
+
+    def action_copy(self) -> None:
+        """Copy the comparison."""
+        from workbench.tui.copying import CopyScreen, view_texts
+
+        row = (
+            self.result.frame.row(0, named=True)
+            if self.result and self.result.frame.height
+            else None
+        )
+        self.app.push_screen(
+            CopyScreen(
+                view_texts(
+                    self.app.store.path, self._text, "compare", row, {"a": self.a, "b": self.b}
+                )
+            )
+        )
+
+    def action_back(self) -> None:
+        """Cancel what runs; else go back."""
+        if not self.stop_asking():
+            self.app.pop_screen()
+
+
+def _compare(store: "Store", text: str, a: str, b: str, cancel: "Cancel") -> "Result":
+    from workbench import analysis
+
+    with store.facts(text, cancel=cancel) as facts:
+        return analysis.run("compare", facts, a=a, b=b)

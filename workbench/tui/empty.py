@@ -1,0 +1,78 @@
+"""What to do next where there is nothing to look at yet."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from workbench.tui.safe import safe
+
+if TYPE_CHECKING:
+    from workbench.tui.app import WorkbenchApp
+
+
+class EmptyScreen(ModalScreen[None]):
+    """A missing, empty or unreadable store, and the commands that help."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "again", "look again"),
+        Binding("q,escape", "app.quit", "quit"),
+    ]
+    app: "WorkbenchApp"
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self._error = error
+
+    def compose(self) -> ComposeResult:
+        """Write the page."""
+        with Vertical(classes="window", id="welcome") as window:
+            window.border_title = "workbench"
+            window.border_subtitle = "r looks again · q quits"
+            yield Static(self._page(), markup=False)
+
+    def _page(self) -> Text:
+        colours = self.app.theme_variables
+        path = safe(self._path())
+        page = Text()
+        if self._error is not None:
+            page.append("The store cannot be opened.\n\n", f"bold {colours['error']}")
+            return page.append(safe(self._error, lines=True))
+        exists = self.app.opened is not None
+        page.append("There are no traces yet" if exists else "There is no store yet", "bold")
+        page.append(f" at\n{path}\n\nNext, in a shell, one of:\n\n")
+        for command, what in self._commands(path):
+            page.append(f"  {command}\n", colours["primary"])
+            page.append(f"      {what}\n", "dim")
+        return page
+
+    def _path(self) -> str:
+        if self.app.opened is not None:
+            return str(self.app.opened.path)
+        if self.app.store_path is not None:
+            return str(self.app.store_path)
+        from workbench import config
+
+        return str(config.store_path())
+
+    @staticmethod
+    def _commands(path: str) -> tuple[tuple[str, str], ...]:
+        import shlex
+
+        at = f"--store {shlex.quote(path)}"
+        return (
+            (
+                f"workbench import LOGS… {at}",
+                "Inspect logs, tables, leaderboards: the format is detected",
+            ),
+            (f"workbench collect PLAN.toml {at}", "ask models yourself and record every call"),
+            ("workbench demo", "look at the sample traces that ship with it"),
+        )
+
+    def action_again(self) -> None:
+        """Look again whether there is something now."""
+        self.dismiss()

@@ -1,0 +1,412 @@
+"""The first screen: slice, facets, configurations and their frontier, all about the same traces."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
+from textual.widgets import Footer, Static
+
+from workbench.errors import SliceError, StoreMissing
+from workbench.tui import formats
+from workbench.tui.asking import AskingScreen
+from workbench.tui.configurations import AXES, COLUMNS, Row, axis, note, ordered, points
+from workbench.tui.widgets.facets import Facets
+from workbench.tui.widgets.grid import Grid
+from workbench.tui.widgets.rows import ListRows
+from workbench.tui.widgets.scatter import Scatter
+from workbench.tui.widgets.slice_bar import SliceBar
+from workbench.tui.widgets.top_bar import Parts, TopBar
+
+if TYPE_CHECKING:
+    from workbench.store import Overview, Store
+    from workbench.tui.app import WorkbenchApp
+
+LOOK_EVERY = 2.0  # seconds between looks whether the store changed
+NOWHERE: Row = dict.fromkeys(("x", "y", "on_frontier", "p_on_frontier", "dominated_by"))
+PAUSE = 0.12  # seconds of typing pause before counting
+
+
+class ExploreScreen(AskingScreen):
+    """Everything follows the slice bar."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "traces", show=True),
+        Binding("slash", "filter", "filter"),
+        Binding("c", "compare", "compare"),
+        Binding("a", "analyses", "analyse"),
+        Binding("x", "axis('x', 1)", "x axis"),
+        Binding("X", "axis('y', 1)", "y axis", show=False),
+        Binding("y", "copy", "copy as…"),
+        Binding("s", "save", "save slice"),
+        Binding("S", "saved", "saved slices", show=False),
+        Binding("m,space", "mark", "mark for comparing", show=False),
+        Binding("u", "undo", "slice before", show=False),
+        Binding("U", "redo", "slice after", show=False),
+        Binding("f", "part('facets')", "show or hide facets", show=False),
+        Binding("v", "part('chart')", "show or hide the chart", show=False),
+        Binding("escape", "stop", "cancel the query, back to the table", show=False),
+    ]
+    app: "WorkbenchApp"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.overview: Overview | None = None
+        self.n: int | None = None
+        self.rows: list[Row] = []
+        self.x, self.y = AXES["cost_usd"], AXES["pass_rate"]
+        self._stamp = ""
+        self._pause: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """Draw the whole frame before anything is known."""
+        yield TopBar([("workbench", "bold"), ("  ", ""), (self.app.store_name, "foreground")])
+        yield SliceBar(id="slice")
+        with Horizontal(id="body"):
+            yield Facets(id="facets")
+            with Vertical(id="main"):
+                yield Grid(COLUMNS, id="configurations")
+                yield Static(id="notes", markup=False)
+                yield Scatter(id="chart")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Show the frame first; then look at the store."""
+        grid = self.grid
+        grid.identity = lambda row: str(row["configuration"])
+        grid.is_dim = lambda row: bool(row.get("dominated_by"))
+        grid.sort_key, grid.descending = "pass_rate", True
+        grid.empty_text = "opening the store…"
+        grid.focus()
+        self.call_after_refresh(self.set_timer, 0.02, self.load)
+
+    @property
+    def grid(self) -> Grid:
+        """The table of configurations."""
+        return self.query_one(Grid)
+
+    @property
+    def bar(self) -> SliceBar:
+        """The slice bar."""
+        return self.query_one(SliceBar)
+
+    # -- the store ---------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Open the store in a thread."""
+        self.ask("open", lambda _: _open(self.app.store_path), self._opened)
+
+    def _opened(self, found: "tuple[Store, Overview, str]") -> None:
+        self.app.opened, self.overview, self._stamp = found
+        if not self.overview.n_traces:
+            self._tell_what_next()
+            return
+        self._show_overview()
+        self.refresh_view()
+        self.set_interval(LOOK_EVERY, self._look)
+
+    def has_failed(self, group: str, error: Exception) -> None:
+        """Say what went wrong where it matters."""
+        if group == "open":
+            self._tell_what_next(error)
+        elif isinstance(error, SliceError):
+            self.bar.show_fault(error)
+        elif group != "look":
+            super().has_failed(group, error)
+
+    def _tell_what_next(self, error: Exception | None = None) -> None:
+        from workbench.tui.empty import EmptyScreen
+
+        missing = isinstance(error, StoreMissing)
+        self.grid.empty_text = ""
+        self.app.push_screen(EmptyScreen(None if missing else error), lambda _: self.load())
+
+    def _look(self) -> None:
+        if not self.is_asking and self.is_current:
+            stamp = self._stamp
+            self.ask("look", lambda _: _changed(self.app.store, stamp), self._looked, quiet=True)
+
+    def _looked(self, found: "tuple[Overview, str] | None") -> None:
+        if found is not None:
+            self.overview, self._stamp = found
+            self._show_overview()
+            self.refresh_view()
+
+    def _show_overview(self) -> None:
+        known = self.overview
+        assert known is not None
+        name: Parts = [("workbench", "primary"), ("  ", ""), (self.app.store_name, "foreground")]
+        facts = [
+            f"{formats.count(known.n_traces)} traces",
+            f"{formats.count(known.n_runs)} run{'' if known.n_runs == 1 else 's'}",
+        ]
+        facts += [formats.usd(known.cost_usd)] if known.cost_usd is not None else []
+        facts += [formats.si(known.energy_j, "J")] if known.energy_j is not None else []
+        right: Parts = [(" · ".join(facts), "")]
+        if known.n_faults:
+            plural = "" if known.n_faults == 1 else "s"
+            right.append((f"   ⚠ {formats.count(known.n_faults)} fault{plural}", "warning"))
+        self.query_one(TopBar).show(name, right)
+
+    # -- what the slice selects ----------------------------------------------------------------------
+
+    def refresh_view(self) -> None:
+        """Ask everything again for the slice in force."""
+        from workbench.tui import overview
+
+        store, text = self.app.store, self.bar.text
+        self.ask(
+            "configurations", lambda c: overview.configurations(store, text, c), self._show_rows
+        )
+
+    def _show_rows(self, found: tuple[int, list[Row]]) -> None:
+        self.n, self.rows = found
+        self.bar.show_fault(None)
+        self._say_count()
+        self.grid.empty_text = "no trace matches; esc and u bring the slice before back"
+        self._show_table()
+        self._ask_frontier()
+
+    def _say_count(self) -> None:
+        self.bar.show_count(self.n, self.overview.n_traces if self.overview else None)
+
+    def _ask_frontier(self) -> None:
+        from workbench.tui import overview
+
+        store, text, x, y = self.app.store, self.bar.text, self.x, self.y
+        self.ask("frontier", lambda c: overview.frontier(store, text, x, y, c), self._show_frontier)
+
+    def _show_frontier(self, found: dict[str, Row]) -> None:
+        from workbench.tui import overview
+
+        for row in self.rows:
+            row.update(found.get(str(row["configuration"]), NOWHERE))
+        self._show_table()
+        self._show_chart()
+        store, text = self.app.store, self.bar.text
+        self.ask("cost of pass", lambda c: overview.costs_of_pass(store, text, c), self._show_costs)
+
+    def _show_costs(self, found: dict[str, Row]) -> None:
+        from workbench.tui import overview
+
+        for row in self.rows:
+            cost = found.get(str(row["configuration"]), {})
+            row["cost_of_pass_usd"] = cost.get("cost_of_pass_usd")
+        self._show_table()
+        store, text = self.app.store, self.bar.text
+        self.ask("facets", lambda c: overview.facets(store, text, c), self._show_facets, quiet=True)
+
+    def _show_facets(self, found: Any) -> None:
+        self.query_one(Facets).show(*found)
+
+    def _show_table(self) -> None:
+        grid = self.grid
+        rows = ordered(self.rows, grid.sort_key, descending=grid.descending)
+        grid.show(ListRows(rows), keep=True)
+        self.query_one("#notes", Static).update(note(self.rows, self.x, len(grid.marked)))
+
+    def _show_chart(self) -> None:
+        chart = self.query_one(Scatter)
+        chart.empty_text = f"no configuration has both {self.x.title} and {self.y.title}"
+        chart.show(points(self.rows), axis(self.x), axis(self.y))
+
+    def running_changed(self, *, running: bool) -> None:
+        """Say so in the slice bar."""
+        if running:
+            self.bar.show_running()
+        else:
+            self._say_count()
+
+    def was_cancelled(self, group: str) -> None:
+        """Leave what was there, and say that it is not the newest."""
+        self.app.notify(f"cancelled: {group}", timeout=2, markup=False)
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def on_slice_bar_typed(self, message: SliceBar.Typed) -> None:
+        """Count and suggest once the typing pauses."""
+        if self._pause is not None:
+            self._pause.stop()
+        self._pause = self.set_timer(PAUSE, lambda: self._typed(message.text, message.cursor))
+
+    def _typed(self, text: str, cursor: int) -> None:
+        from workbench.tui import slices
+
+        if self.app.opened is None:
+            return
+        fault = slices.fault(text)
+        self.bar.show_fault(fault)
+        store = self.app.store
+        if fault is None:
+            self.ask("count", lambda c: store.count(text, cancel=c), self._counted, quiet=True)
+        self.ask(
+            "complete",
+            lambda _: slices.suggestions(store, text, cursor),
+            self.bar.suggest,
+            quiet=True,
+        )
+
+    def _counted(self, n: int) -> None:
+        self.bar.show_count(n, self.overview.n_traces if self.overview else None)
+
+    def on_slice_bar_applied(self, message: SliceBar.Applied) -> None:
+        """Ask for the new slice, unless it is none."""
+        from workbench.tui import slices
+
+        fault = slices.fault(message.text)
+        self.bar.show_fault(fault)
+        if fault is None and self.app.opened is not None:
+            self.refresh_view()
+            self.grid.focus()
+
+    def on_slice_bar_left(self) -> None:
+        """Go back to the table."""
+        self.grid.focus()
+
+    def on_facets_toggled(self, message: Facets.Toggled) -> None:
+        """Edit the slice."""
+        from workbench.tui import slices
+
+        self.bar.apply(slices.toggled(self.bar.text, message.field, message.value))
+        self.query_one(Facets).focus()
+
+    def on_grid_highlighted(self, message: Grid.Highlighted) -> None:
+        """Make the configuration stand out on the chart."""
+        if message.row is not None:
+            self.query_one(Scatter).choose(str(message.row["configuration"]))
+
+    def on_grid_sorted(self) -> None:
+        """Bring the rows in order."""
+        self._show_table()
+
+    def on_grid_opened(self, message: Grid.Opened) -> None:
+        """Show the configuration's traces."""
+        from workbench.tui import slices
+        from workbench.tui.traces import TracesScreen
+
+        name = str(message.row["configuration"])
+        self.app.push_screen(TracesScreen(slices.narrowed(self.bar.text, configuration=name)))
+
+    def on_scatter_chosen(self, message: Scatter.Chosen) -> None:
+        """Go to the configuration that was clicked."""
+        for index in range(self.grid.rows.n):
+            row = self.grid.rows.get(index)
+            if row is not None and row["configuration"] == message.key:
+                self.grid.cursor = index
+
+    # -- keys --------------------------------------------------------------------------------------
+
+    def action_open(self) -> None:
+        """Open the row under the cursor."""
+        self.grid.action_open()
+
+    def action_filter(self) -> None:
+        """Go to the slice bar."""
+        self.bar.input.focus()
+
+    def action_stop(self) -> None:
+        """Cancel what runs; else go back to the table."""
+        if not self.stop_asking():
+            self.grid.focus()
+
+    def action_mark(self) -> None:
+        """Mark the configuration for comparing; the oldest of three marks goes."""
+        self.grid.toggle_mark()
+        self.query_one("#notes", Static).update(note(self.rows, self.x, len(self.grid.marked)))
+
+    def action_undo(self) -> None:
+        """Go back to the slice before."""
+        self.bar.undo()
+
+    def action_redo(self) -> None:
+        """Go forward again."""
+        self.bar.redo()
+
+    def action_part(self, id: str) -> None:
+        """Show or hide a part of the screen."""
+        part = self.query_one(f"#{id}")
+        part.toggle_class("-hidden" if part.display else "-shown")
+        part.remove_class("-shown" if not part.display else "-hidden")
+
+    def action_axis(self, which: str, by: int) -> None:
+        """Take the next measure for an axis."""
+        names = [name for name, a in AXES.items() if a.is_outcome == (which == "y")]
+        held = self.x if which == "x" else self.y
+        chosen = AXES[names[(names.index(held.name) + by) % len(names)]]
+        if which == "x":
+            self.x = chosen
+        else:
+            self.y = chosen
+        if self.app.opened is not None:
+            self._ask_frontier()
+
+    def action_compare(self) -> None:
+        """Compare the two marked configurations, or the marked one with the one under the cursor."""
+        from workbench.tui.compare import CompareScreen
+
+        names = sorted(self.grid.marked)
+        here = self.grid.current
+        if len(names) == 1 and here is not None and here["configuration"] not in names:
+            names.append(str(here["configuration"]))
+        if len(names) != 2:
+            self.app.notify("mark two configurations with m, then press c", markup=False)
+            return
+        self.app.push_screen(CompareScreen(self.bar.text, names[0], names[1]))
+
+    def action_analyses(self) -> None:
+        """Open the catalogue."""
+        from workbench.tui.catalogue import CatalogueScreen
+
+        if self.app.opened is not None:
+            self.app.push_screen(CatalogueScreen(self.bar.text))
+
+    def action_copy(self) -> None:
+        """Copy the view as SQL, Polars, a notebook cell, or a row."""
+        from workbench.tui.copying import CopyScreen, view_texts
+
+        if self.app.opened is not None:
+            texts = view_texts(self.app.store.path, self.bar.text, "summary", self.grid.current)
+            self.app.push_screen(CopyScreen(texts))
+
+    def action_save(self) -> None:
+        """Keep the slice under a name."""
+        from workbench.tui.saved import NameScreen
+
+        if self.app.opened is not None:
+            self.app.push_screen(NameScreen(self.bar.text), self._save)
+
+    def _save(self, name: str | None) -> None:
+        if name:
+            store, text = self.app.store, self.bar.text
+            self.ask("save", lambda _: store.save_slice(name, text), lambda _: self._saved(name))
+
+    def _saved(self, name: str) -> None:
+        self.app.notify(f"saved as {name}; S lists saved slices", markup=False, timeout=3)
+
+    def action_saved(self) -> None:
+        """Choose among the saved slices."""
+        if self.app.opened is not None:
+            store = self.app.store
+            self.ask("saved slices", lambda _: store.saved_slices(), self._choose_saved)
+
+    def _choose_saved(self, slices: dict[str, str]) -> None:
+        from workbench.tui.saved import SavedScreen
+
+        self.app.push_screen(
+            SavedScreen(slices), lambda text: self.bar.apply(text) if text is not None else None
+        )
+
+
+def _open(path: Any) -> "tuple[Store, Overview, str]":
+    from workbench.store import open_store
+
+    store = open_store(path)
+    return store, store.overview(), store.stamp()
+
+
+def _changed(store: "Store", stamp: str) -> "tuple[Overview, str] | None":
+    if store.stamp() == stamp:
+        return None
+    store.ingest_spool()
+    return store.overview(), store.stamp()

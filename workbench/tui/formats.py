@@ -1,0 +1,101 @@
+"""How numbers, times and unknowns look in a cell; no module below knows about terminals."""
+
+import datetime as dt
+import math
+from typing import Any
+
+from workbench.schema import Column
+
+UNKNOWN = "—"
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+def is_unknown(value: Any) -> bool:
+    """Whether a cell has nothing to show: null, or not a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def count(value: float | None) -> str:
+    """Write a whole number with thousands separators."""
+    return UNKNOWN if value is None or is_unknown(value) else f"{value:,.0f}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """Write a number with `digits` significant digits and no exponent between 1e-7 and 1e7."""
+    if value is None or is_unknown(value):
+        return UNKNOWN
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if not -7 <= size < 7:
+        return f"{value:.{digits - 1}e}"
+    text = f"{value:,.{max(0, digits - 1 - size)}f}"
+    return text.replace("-", "−")
+
+
+def usd(value: float | None) -> str:
+    """Write dollars: cents from ten dollars on, three significant digits below."""
+    if value is None or is_unknown(value) or math.isinf(value):
+        return decimal(value)
+    return f"${value:,.2f}" if abs(value) >= 10 or value == 0 else f"${decimal(value)}"
+
+
+def si(value: float | None, unit: str) -> str:
+    """Write a quantity with an SI prefix, as in "41.2 kJ"."""
+    if value is None or is_unknown(value):
+        return UNKNOWN
+    for scale, prefix in _PREFIXES:
+        if abs(value) >= scale:
+            return f"{decimal(value / scale)} {prefix}{unit}"
+    return f"{decimal(value)} {unit}"
+
+
+def seconds(value: float | None) -> str:
+    """Write seconds with three significant digits, at least milliseconds."""
+    if value is None or is_unknown(value):
+        return UNKNOWN
+    return f"{value:.3f}" if abs(value) < 1 else decimal(value)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a share (0..1) in percent, without the sign."""
+    return UNKNOWN if value is None or is_unknown(value) else f"{value * 100:.{digits}f}"
+
+
+def when(value: dt.datetime | None) -> str:
+    """Write a time (UTC) to the second."""
+    return UNKNOWN if value is None else f"{value:%Y-%m-%d %H:%M:%S}"
+
+
+def bar(share: float | None, width: int) -> str:
+    """Draw a share (0..1) as a bar of eighths of a cell, exactly `width` cells long."""
+    if share is None or is_unknown(share):
+        return " " * width
+    eighths = round(min(1.0, max(0.0, share)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_BLOCKS[rest] if rest else "")).ljust(width)
+
+
+def value_text(value: Any, column: Column | None = None) -> str:
+    """Write any cell: by its column's unit where that is known, else by its Python type."""
+    if is_unknown(value):
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dt.datetime):
+        return when(value)
+    return _number_text(value, column) if isinstance(value, int | float) else str(value)
+
+
+def _number_text(value: float, column: Column | None) -> str:
+    unit = column.unit if column else ""
+    whole = isinstance(value, int) or value.is_integer()
+    if unit in {"USD", "s"} and math.isfinite(value):
+        return usd(value) if unit == "USD" else seconds(value)
+    if unit in {"tokens", "count", "bytes"} or (isinstance(value, int) and unit != "0..1"):
+        is_year = column is not None and column.name == "year"
+        return str(value) if is_year else count(value) if whole else decimal(value)
+    return decimal(value, 4)

@@ -1,0 +1,210 @@
+"""SQL: an editor, the documented tables beside it, and the result in the same kind of table."""
+
+import importlib.util
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Footer, OptionList, Static, TextArea
+from textual.widgets.option_list import Option
+
+from workbench.schema import RELATIONS, VIEWS, Column
+from workbench.tui import formats, results
+from workbench.tui.asking import AskingScreen
+from workbench.tui.safe import safe
+from workbench.tui.widgets.grid import Grid
+from workbench.tui.widgets.top_bar import TopBar
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from workbench.store import Cancel, Store
+    from workbench.tui.app import WorkbenchApp
+
+FIRST = "SELECT configuration, count(*) AS n, avg(passed::INT) AS passed\nFROM trace_facts\nGROUP BY ALL\nORDER BY n DESC"
+
+
+class SqlScreen(AskingScreen):
+    """Read-only SQL over the store."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f5,ctrl+enter,ctrl+j,ctrl+r", "run", "run", key_display="F5", priority=True),
+        Binding(
+            "ctrl+up,alt+up,f7", "recall(-1)", "statement before", key_display="F7", priority=True
+        ),
+        Binding("ctrl+down,alt+down,f8", "recall(1)", "statement after", show=False, priority=True),
+        Binding("y", "copy", "copy"),
+        Binding("escape", "back", "back", priority=True),
+    ]
+    app: "WorkbenchApp"
+    history: ClassVar[list[str]] = []  # of this session, over all SQL screens
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frame: pl.DataFrame | None = None
+        self._place = len(self.history)
+        self._opened: set[str] = {"trace_facts"}
+        self._listed: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        """Build the frame."""
+        yield TopBar([("SQL  ", "primary"), (self.app.store_name, "")])
+        with Horizontal(id="sql-body"):
+            yield OptionList(id="sql-side", markup=False, compact=True)
+            with Vertical():
+                yield _editor()
+                yield Static(id="sql-status", markup=False)
+                yield Grid(id="sql-result")
+        yield Footer(compact=True, show_command_palette=False)
+
+    @property
+    def editor(self) -> TextArea:
+        """The editor."""
+        return self.query_one(TextArea)
+
+    def on_mount(self) -> None:
+        """List the tables and begin with the newest statement."""
+        self.editor.text = self.history[-1] if self.history else FIRST
+        self.editor.focus()
+        self._list_schema()
+        self._status(
+            "F5 runs · F7 and F8 go through the statements of this session · nothing can be changed here"
+        )
+
+    # -- the tables ----------------------------------------------------------------------------------
+
+    def _list_schema(self) -> None:
+        listing = self.query_one("#sql-side", OptionList)
+        held = listing.highlighted
+        listing.clear_options()
+        self._listed = []
+        for name in [*VIEWS, *(n for n in RELATIONS if n not in VIEWS)]:
+            is_open = name in self._opened
+            line = Text(f"{'▾' if is_open else '▸'} {name}")
+            line.stylize("bold" if name in VIEWS else "")
+            self._add(listing, name, line)
+            for column in RELATIONS[name].columns if is_open else ():
+                entry = Text(f"  {column.name}")
+                entry.append(f"  {kind(column)}", "dim")
+                self._add(listing, column.name, entry)
+        listing.highlighted = held
+
+    def _add(self, listing: OptionList, name: str, line: Text) -> None:
+        line.no_wrap = True
+        self._listed.append(name)
+        listing.add_option(Option(line))
+
+    def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
+        """Say what a table or column means."""
+        from workbench.schema import columns_by_name
+
+        name = self._listed[message.option_index]
+        if name in RELATIONS:
+            self._status(f"{name}: {RELATIONS[name].grain}")
+        elif self.query_one("#sql-side").has_focus:
+            column = columns_by_name()[name]
+            self._status(f"{name}: {column.doc} Null: {column.null}.")
+
+    def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
+        """Open a table, or write a column's name where the cursor is."""
+        name = self._listed[message.option_index]
+        if name in RELATIONS:
+            self._opened ^= {name}
+            self._list_schema()
+        else:
+            self.editor.insert(name)
+            self.editor.focus()
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    def action_run(self) -> None:
+        """Run the statement."""
+        query = self.editor.text.strip().rstrip(";")
+        if not query:
+            return
+        if not self.history or self.history[-1] != query:
+            self.history.append(query)
+        self._place = len(self.history)
+        store = self.app.store
+        self.ask("SQL", lambda cancel: _run(store, query, cancel), self._show)
+
+    def _show(self, found: "tuple[pl.DataFrame, float]") -> None:
+        self.frame, took = found
+        rows = formats.count(self.frame.height)
+        self._status(f"{rows} rows × {self.frame.width} columns in {formats.seconds(took)} s")
+        grid = self.query_one(Grid)
+        grid.empty_text = "no rows"
+        grid.sort_key = ""
+        grid.show(
+            results.ordered(self.frame, "", descending=False), results.grid_columns(self.frame)
+        )
+        grid.focus()
+
+    def _status(self, text: str, *, is_fault: bool = False) -> None:
+        shown = self.query_one("#sql-status", Static)
+        shown.set_class(is_fault, "-fault")
+        shown.update(safe(text, lines=True))
+
+    def running_changed(self, *, running: bool) -> None:
+        """Say so above the table."""
+        if running:
+            self._status("running…  esc cancels")
+
+    def was_cancelled(self, group: str) -> None:
+        """Say so above the table."""
+        self._status(f"cancelled: {group}")
+
+    def has_failed(self, group: str, error: Exception) -> None:
+        """Show the engine's words."""
+        self._status(str(error), is_fault=True)
+
+    def on_grid_sorted(self, message: Grid.Sorted) -> None:
+        """Bring the rows in order."""
+        if self.frame is not None:
+            rows = results.ordered(self.frame, message.key, descending=message.descending)
+            message.grid.show(rows)
+
+    # -- keys ------------------------------------------------------------------------------------------
+
+    def action_recall(self, by: int) -> None:
+        """Go through the statements of this session."""
+        if self.history:
+            self._place = max(0, min(self._place + by, len(self.history) - 1))
+            self.editor.text = self.history[self._place]
+
+    def action_copy(self) -> None:
+        """Copy the statement, the row, or the code that runs it."""
+        from workbench.tui.copying import CopyScreen, Texts, row_csv
+
+        query = self.editor.text.strip()
+        cell = f"import workbench as wb\n\nstore = wb.open({str(self.app.store.path)!r})\nstore.sql({query!r})"
+        texts: Texts = {"SQL": (query, "sql"), "notebook cell": (cell, "py")}
+        if (row := self.query_one(Grid).current) is not None:
+            texts["this row as CSV"] = (row_csv(row), "csv")
+        self.app.push_screen(CopyScreen(texts))
+
+    def action_back(self) -> None:
+        """Cancel what runs; else go back."""
+        if not self.stop_asking():
+            self.app.pop_screen()
+
+
+def kind(column: Column) -> str:
+    """Return a column's unit, or its type where it has none."""
+    return column.unit if column.unit not in {"", "count"} else column.type
+
+
+def _editor() -> TextArea:
+    """Build the editor; colours need Textual's syntax extra and are left out without it."""
+    coloured = importlib.util.find_spec("tree_sitter_sql") is not None
+    language = "sql" if coloured else None
+    return TextArea(id="sql-editor", language=language, tab_behavior="focus")
+
+
+def _run(store: "Store", query: str, cancel: "Cancel") -> "tuple[pl.DataFrame, float]":
+    began = time.perf_counter()
+    frame = store.sql(query, cancel=cancel)
+    return frame, time.perf_counter() - began

@@ -1,0 +1,90 @@
+"""Messages of a trace → entries of the conversation, with what each took in the margin."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.tui import formats
+from workbench.tui.timeline import Share, shares
+from workbench.tui.widgets.conversation import Entry, is_long
+
+Facts = Mapping[str, Any]
+
+
+class Talk:
+    """Knows the calls and the tool calls that messages refer to; sees the messages in order."""
+
+    def __init__(self, calls: Sequence[Facts], tool_calls: Sequence[Facts]) -> None:
+        self._calls = {call["call_id"]: call for call in calls}
+        self._tools = {tool["tool_call_id"]: tool for tool in tool_calls}
+        self._told: set[tuple[str, str]] = (
+            set()
+        )  # a call's figures go to its first message of a kind
+
+    def entry(self, message: Facts) -> Entry:
+        """Make the entry of one message (a row of `Store.messages`)."""
+        kind = _kind(message)
+        tool = self._tools.get(message["tool_call_id"])
+        failed = kind == "result" and tool is not None and tool["error_type"] is not None
+        entry = Entry(
+            ordinal=message["ordinal"],
+            kind=kind,
+            text=message["text"] or "",
+            content_id=message["content_id"] or "",
+            title=str(tool["tool"]) if tool is not None and kind in {"tool", "result"} else "",
+            is_error=failed,
+            margin=self._margin(message, kind, tool),
+        )
+        missing = (message["n_bytes"] or 0) - len(entry.text.encode("utf-8", "replace"))
+        entry.more = f"{formats.si(missing, 'B')} more" if missing > 0 else ""
+        entry.folded = is_long(entry)
+        return entry
+
+    @staticmethod
+    def fill(entry: Entry, whole: str, length: int) -> None:
+        """Give an entry more of its text."""
+        entry.text = whole[:length]
+        rest = len(whole[length:].encode("utf-8", "replace"))
+        entry.more = f"{formats.si(rest, 'B')} more" if rest else ""
+
+    def ending(self, facts: Facts, n: int) -> list[Entry]:
+        """Make entries of the failures that no message tells of: of calls and of the whole trace."""
+        faults = [(c["error_type"], c["error_message"]) for c in self._calls.values()]
+        faults.append((facts["error_type"], facts["error_message"]))
+        told = dict.fromkeys(fault for fault in faults if fault[0] is not None)
+        return [
+            Entry(n + i, "error", f"{kind}: {said or ''}".strip(": "), is_error=True)
+            for i, (kind, said) in enumerate(told)
+        ]
+
+    def _margin(self, message: Facts, kind: str, tool: Facts | None) -> tuple[str, str, str, str]:
+        tokens, share = message["n_tokens"], None
+        call = self._calls.get(message["call_id"])
+        phase = {"thinking": "thinking", "answer": "answer", "tool": "answer"}.get(kind, "")
+        if call is not None and phase and (call["call_id"], phase) not in self._told:
+            self._told.add((call["call_id"], phase))
+            share = shares(call).get(phase)
+            tokens = tokens if tokens is not None or share is None else share.tokens
+        is_result = tool is not None and kind == "result"
+        took = share.s if share is not None else tool["e2e_s"] if tool and is_result else None
+        return (
+            f"{formats.count(tokens)} tok" if tokens is not None else "",
+            _part(share, call) if kind == "thinking" and share and call is not None else "",
+            f"{formats.seconds(took)} s" if took is not None else "",
+            formats.usd(share.usd) if share and share.usd is not None else "",
+        )
+
+
+def _kind(message: Facts) -> str:
+    if message["kind"] == "thinking":
+        return "thinking"
+    if message["kind"] == "tool_call":
+        return "tool"
+    if message["kind"] == "tool_result" or message["role"] == "tool":
+        return "result"
+    return {"system": "system", "user": "user"}.get(str(message["role"]), "answer")
+
+
+def _part(share: Share, call: Facts) -> str:
+    if not share.tokens or not call["output_tokens"]:
+        return ""
+    return f"{formats.percent(share.tokens / call['output_tokens'], 0)} %"

@@ -1,0 +1,173 @@
+"""One trace: what came out, where the time went, and the whole conversation."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer, Static
+
+from workbench.tui import formats
+from workbench.tui.asking import AskingScreen
+from workbench.tui.safe import one_line
+from workbench.tui.talk import Talk
+from workbench.tui.timeline import phases
+from workbench.tui.traces import outcome
+from workbench.tui.widgets.conversation import Conversation, Entry
+from workbench.tui.widgets.phase_bar import PhaseBar
+from workbench.tui.widgets.top_bar import Parts, TopBar
+
+if TYPE_CHECKING:
+    from workbench.store import TraceDetail
+    from workbench.tui.app import WorkbenchApp
+
+FIRST = 60  # messages fetched before anything is shown
+CHUNK = 400  # messages fetched at a time after that
+CHARS = 4000  # characters of a message fetched at first
+MORE = 40_000  # characters added by every wish for more
+
+
+class TraceScreen(AskingScreen):
+    """Header, phases, conversation; messages keep coming while one reads."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "copy", "copy"),
+        Binding("escape", "back", "back"),
+    ]
+    app: "WorkbenchApp"
+
+    def __init__(self, trace_id: str) -> None:
+        super().__init__()
+        self.trace_id = trace_id
+        self.detail: TraceDetail | None = None
+        self._talk: Talk | None = None
+        self._whole: dict[str, str] = {}  # texts of which more was asked for
+
+    def compose(self) -> ComposeResult:
+        """Build the frame."""
+        yield TopBar([("trace ", "primary"), (self.trace_id[:8], "")])
+        yield Static(id="facts")
+        yield PhaseBar(id="phases")
+        yield Conversation(id="talk")
+        yield Footer(compact=True, show_command_palette=False)
+
+    @property
+    def talk(self) -> Conversation:
+        """The conversation."""
+        return self.query_one(Conversation)
+
+    def on_mount(self) -> None:
+        """Fetch the trace and its first messages."""
+        self.talk.focus()
+        store, trace_id = self.app.store, self.trace_id
+        self.ask(
+            "trace",
+            lambda _: (store.detail(trace_id), _messages(store, trace_id, 0, FIRST)),
+            self._show,
+        )
+
+    def _show(self, found: "tuple[TraceDetail, Sequence[Mapping[str, Any]]]") -> None:
+        self.detail, first = found
+        facts, calls = self.detail.facts, self.detail.calls.rows(named=True)
+        tools = self.detail.tool_calls.rows(named=True)
+        self._talk = Talk(calls, tools)
+        self._show_head(facts)
+        self.query_one("#facts", Static).update(self._facts(facts))
+        self.query_one(PhaseBar).show(phases(facts, calls, tools))
+        self._arrived(first)
+
+    def _arrived(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        assert self._talk is not None
+        assert self.detail is not None
+        self.talk.extend([self._talk.entry(message) for message in messages])
+        have = len(self.talk.entries)
+        if messages and have < self.detail.n_messages:
+            work = partial(_messages, self.app.store, self.trace_id, have, CHUNK)
+            self.ask("messages", lambda _: work(), self._arrived, quiet=True)
+        else:
+            self.talk.extend(self._talk.ending(self.detail.facts, have))
+
+    def _show_head(self, facts: Mapping[str, Any]) -> None:
+        sign, tone = outcome(facts)
+        colour = {"good": "success", "bad": "error", "warn": "warning", "dim": ""}[tone]
+        word = {"✓": "right", "✗": "wrong", "⚠": "failed", "·": "not scored"}[sign]
+        left: Parts = [
+            ("trace ", "primary"), (f"{self.trace_id[:8]}  ", ""), (one_line(facts["configuration"], 60), "accent"),
+            (f" · {one_line(facts['task'], 40)}/{one_line(facts['item'], 40)} · trial {facts['trial']}", ""),
+        ]  # fmt: skip
+        figures = [
+            formats.usd(facts["cost_usd"]),
+            f"{formats.seconds(facts['e2e_s'])} s",
+            f"{formats.count(facts['output_tokens'])} tok",
+        ]
+        right: Parts = [(f"{sign} {word}", colour), ("   " + "  ".join(figures), "")]
+        self.query_one(TopBar).show(left, right)
+
+    def _facts(self, facts: Mapping[str, Any]) -> Text:
+        assert self.detail is not None
+        parts = []
+        if facts["error_type"] is not None:
+            parts.append(f"{facts['error_type']}: {facts['error_message'] or ''}")
+        elif facts["answer"] is not None:
+            parts.append(f"answer {facts['answer']}")
+        scores = self.detail.scores.iter_rows(named=True)
+        parts += [f"{s['scorer']}: {s['explanation']}" for s in scores if s["explanation"]]
+        known = {name: facts[name] for name in LABELS if facts[name]}
+        parts += [f"{LABELS[name]} {formats.value_text(v)}" for name, v in known.items()]
+        if facts["started_at"] is not None:
+            parts.append(formats.when(facts["started_at"]))
+        return Text(one_line("  ·  ".join(parts), max(60, self.size.width * 2 - 4)))
+
+    # -- more of a long message ----------------------------------------------------------------------
+
+    def on_conversation_more_wanted(self, message: Conversation.MoreWanted) -> None:
+        """Show the next stretch of a message's text."""
+        entry, store = message.entry, self.app.store
+        if entry.content_id in self._whole:
+            self._lengthen(entry, self._whole[entry.content_id])
+        else:
+            self.ask("text", lambda _: store.text(entry.content_id), partial(self._lengthen, entry))
+
+    def _lengthen(self, entry: Entry, whole: str) -> None:
+        assert self._talk is not None
+        self._whole = {entry.content_id: whole}
+        self._talk.fill(entry, whole, len(entry.text) + MORE)
+        self.talk.changed(entry)
+
+    def on_conversation_nothing_there(self, message: Conversation.NothingThere) -> None:
+        """Say that there is no further one."""
+        self.app.notify(f"no further {message.what}", timeout=2, markup=False)
+
+    # -- keys --------------------------------------------------------------------------------------
+
+    def action_copy(self) -> None:
+        """Copy the message, or what finds the trace elsewhere."""
+        from workbench.tui.copying import CopyScreen, trace_texts
+
+        if self.detail is None:
+            return
+        entry = self.talk.current
+        texts = trace_texts(self.app.store.path, self.detail.facts, entry.text if entry else None)
+        store, content = self.app.store, entry.content_id if entry else ""
+        fetch = (
+            partial(store.text, content) if content and entry is not None and entry.more else None
+        )
+        self.app.push_screen(CopyScreen(texts, {"this message": fetch} if fetch else {}))
+
+    def action_back(self) -> None:
+        """Cancel what runs; else go back."""
+        if not self.stop_asking():
+            self.app.pop_screen()
+
+
+LABELS = {
+    "input_tokens": "input", "reasoning_tokens": "thinking", "energy_j": "J", "n_turns": "turns",
+    "n_tool_calls": "tool calls", "stop_reason": "stop:",
+}  # fmt: skip
+
+
+def _messages(store: Any, trace_id: str, start: int, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = store.messages(trace_id, start, limit, CHARS).rows(named=True)
+    return found

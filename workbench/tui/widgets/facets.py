@@ -1,0 +1,94 @@
+"""Facets: the tasks, models and strategies in the store; choosing some edits the slice."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from workbench.tui.formats import UNKNOWN, bar, count
+from workbench.tui.safe import one_line
+
+BAR = 5  # cells
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facet:
+    """One value of one field: how many traces of the slice have it and how many of them pass."""
+
+    field: str
+    value: str | None
+    n: int
+    pass_rate: float | None
+
+
+class Facets(OptionList):
+    """A list with a section per field; several values may be chosen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "cursor_down", "down", show=False),
+        Binding("k", "cursor_up", "up", show=False),
+        Binding("g", "first", "first", show=False),
+        Binding("G", "last", "last", show=False),
+        Binding("space", "select", "choose or drop the value", show=False),
+    ]
+
+    class Toggled(Message):
+        """A value was chosen, or dropped."""
+
+        def __init__(self, field: str, value: str | None) -> None:
+            self.field, self.value = field, value
+            super().__init__()
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False, compact=True)
+        self._shown: list[Facet | None] = []
+
+    def show(self, facets: Sequence[Facet], chosen: Mapping[str, set[str | None]]) -> None:
+        """List the values; those chosen carry a dot."""
+        held = self.highlighted
+        width = max(20, self.scrollable_content_region.width or 30)
+        self.clear_options()
+        self._shown = []
+        section = ""
+        for facet in facets:
+            if facet.field != section:
+                section = facet.field
+                if self._shown:
+                    self._add(None, Text(""))
+                self._add(None, self._title(section, width))
+            self._add(facet, self._line(facet, facet.value in chosen.get(section, set()), width))
+        if held is not None and held < len(self._shown):
+            self.highlighted = held
+
+    def _add(self, facet: Facet | None, line: Text) -> None:
+        self._shown.append(facet)
+        self.add_option(Option(line, disabled=facet is None))
+
+    def _title(self, field: str, width: int) -> Text:
+        plural = "strategies" if field == "strategy" else f"{field}s"
+        return Text(plural.ljust(width - BAR - 9) + "n".rjust(7) + "  pass"[: BAR + 1], "bold")
+
+    def _line(self, facet: Facet, is_chosen: bool, width: int) -> Text:
+        colours = self.app.theme_variables
+        room = width - BAR - 9 - 2
+        line = Text(no_wrap=True)
+        line.append("● " if is_chosen else "  ", colours["accent"])
+        line.append(
+            one_line(UNKNOWN if facet.value is None else facet.value, room).ljust(room),
+            "bold" if is_chosen else "",
+        )
+        line.append(count(facet.n).rjust(7) + " ", "dim")
+        line.append(bar(facet.pass_rate, BAR), colours["success"])
+        return line
+
+    def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
+        """Choose or drop a value."""
+        message.stop()
+        facet = self._shown[message.option_index]
+        if facet is not None:
+            self.post_message(self.Toggled(facet.field, facet.value))
