@@ -10,7 +10,6 @@ It prints its port on the first line.
 
 import argparse
 import asyncio
-import hashlib
 import json
 import sys
 import threading
@@ -106,7 +105,9 @@ class _Connection(asyncio.Protocol):
                 self.task = asyncio.get_running_loop().create_task(self._play(seen, steps))
 
     async def _play(self, seen: Seen, steps: Iterable[Step]) -> None:
-        due = begun = time.perf_counter()  # waits keep to a timetable, so that a slow moment is caught up
+        due = begun = (
+            time.perf_counter()
+        )  # waits keep to a timetable, so that a slow moment is caught up
         for step in steps:
             if step is CLOSE:
                 self.transport.close()
@@ -151,28 +152,22 @@ class Stub:
         return server
 
     def __enter__(self) -> "Stub":
-        self._loop, ready = asyncio.new_event_loop(), threading.Event()
+        ready = threading.Event()
 
-        async def begin() -> None:
-            self._server = await self.serve()
+        async def run() -> None:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            server = await self.serve()
             ready.set()
+            await self._stop.wait()
+            server.close()
 
-        def run() -> None:
-            self._loop.run_until_complete(begin())
-            self._loop.run_forever()
-            for task in asyncio.all_tasks(self._loop):
-                task.cancel()
-            self._server.close()
-            self._loop.run_until_complete(asyncio.sleep(0))
-            self._loop.close()
-
-        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
         self._thread.start()
         ready.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
 
@@ -216,8 +211,7 @@ def main() -> None:
 
     def answered(seen: Seen, took_s: float) -> None:
         if log is not None:
-            digest = hashlib.sha256(seen.body).hexdigest()
-            entry = {"request": digest, "at": time.time(), "took_s": took_s}
+            entry = {"request": seen.json, "at": time.time(), "took_s": took_s}
             log.write(json.dumps(entry) + "\n")
             log.flush()
 

@@ -77,6 +77,30 @@ def test_a_new_file_in_a_family_is_all_it_takes(tmp_path, monkeypatch):
         registry._homes.cache_clear()
 
 
+def test_a_file_must_declare_the_analysis_of_its_name(tmp_path, monkeypatch):
+    """A file whose declaration has another name is refused when it is asked for."""
+    family = tmp_path / "misnamed"
+    family.mkdir()
+    (family / "__init__.py").touch()
+    (family / "other_name.py").write_text("VALUE = 1\n")
+    monkeypatch.setattr(analysis, "__path__", [*analysis.__path__, str(tmp_path)])
+    registry._homes.cache_clear()
+    try:
+        with pytest.raises(AnalysisError, match="must declare the analysis 'other-name'"):
+            analysis.get("other-name")
+    finally:
+        registry._homes.cache_clear()
+
+
+def test_unknown_names_of_the_module_and_of_a_result():
+    """The module and a result say no to what they do not have; dir lists the analyses."""
+    with pytest.raises(AttributeError, match="sumary"):
+        _ = analysis.sumary
+    with pytest.raises(KeyError):
+        _ = analysis.summary(two_models())["nothing"]
+    assert {"cost_of_pass", "price_reversal", "snippets", "run"} <= set(dir(analysis))
+
+
 def test_names_are_listed_without_heavy_imports():
     """Listing and even loading declarations imports neither SciPy nor Altair nor DuckDB."""
     code = (
@@ -134,10 +158,12 @@ def test_a_bad_value_is_refused_in_words(option, given, says):
         ("summary", {"by": "modle"}, "model"),
         ("summary", {"by": ()}, "at least one"),
         ("summary", {"by": ("model", "model")}, "twice"),
+        ("summary", {"by": "cost_usd"}, "measured"),
         ("summary", {"level": 2}, "above"),
         ("frontier", {"x": "cost_eur"}, "cost_usd"),
         ("frontier", {"x": "configuration"}, "unknown axis"),
         ("frontier", {"x": "cost_usd", "y": "cost_usd"}, "choose two"),
+        ("price-reversal", {"by": "task"}, "another column"),
         ("compare", {"a": "c"}, "unknown group"),
         ("compare", {"a": "a", "b": "a"}, "same group"),
     ],

@@ -126,8 +126,27 @@ def test_resampled_sums_agree_with_gathering_rows():
     fast = resampling.resampled_sums(sums, 2100, np.random.default_rng(9))
 
     rng = np.random.default_rng(9)
-    drawn = np.concatenate([rng.integers(0, 1000, (k, 1000)) for k in (1000, 1000, 100)])
+    drawn = np.concatenate([rng.integers(0, 1000, (k, 1000)) for k in [100] * 21])
     assert fast == pytest.approx(sums[drawn].sum(axis=1), rel=1e-12)
+
+
+def test_many_columns_take_the_other_way_to_the_same_sums():
+    """Columns do not depend on how many others are resampled beside them."""
+    sums = np.random.default_rng(1).random((300, 400))
+
+    wide = resampling.resampled_sums(sums, 500, np.random.default_rng(2))
+    narrow = resampling.resampled_sums(sums[:, :2], 500, np.random.default_rng(2))
+
+    assert wide[:, :2] == pytest.approx(narrow, rel=1e-12)
+
+
+def test_bca_of_an_infinite_statistic_is_the_percentile_interval():
+    """What may be infinite cannot be corrected."""
+    draws = np.array([[1.0], [2.0], [np.inf], [3.0]])
+
+    found = resampling.bca(np.array([2.0]), draws, np.array([[1.0], [np.inf]]))
+
+    assert [end[0] for end in found] == [1.0, np.inf]
 
 
 def test_bca_agrees_with_scipy():

@@ -1,6 +1,7 @@
 """Commands on a real small store: what they print, where, and with which exit status."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -148,10 +149,9 @@ def test_analyze_prints_the_code_of_the_view(ask, kind):
     assert "passed" in out or "wrong" in out
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".html"])
-def test_analyze_draws_a_chart_to_a_file(ask, tmp_path, suffix):
+def test_analyze_draws_a_chart_to_a_file(ask, tmp_path):
     """The ending chooses."""
-    path = tmp_path / f"chart{suffix}"
+    path = tmp_path / "chart.svg"
     status, _, err = ask("analyze", "frontier", "--output", path)
 
     assert status == 0, err
@@ -288,6 +288,16 @@ def test_every_example_query_runs(store, title, query):
     assert title.endswith(("?", ".", ")"))
 
 
+def test_schema_lists_the_names_that_filters_know(ask):
+    """Every name with its column, so that nobody needs to guess."""
+    from workbench.slice import FIELDS
+
+    found = rows(ask("schema", "--filters", "--format", "json")[1])
+
+    assert {r["name"] for r in found} == {f.name for f in FIELDS.values()}
+    assert next(r for r in found if r["name"] == "out")["also"] == "tokens, output_tokens"
+
+
 def test_examples_are_printed_as_sql(ask):
     """Ready to paste."""
     status, out, _ = ask("schema", "--examples")
@@ -322,11 +332,12 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("statement", "check"), DAMAGE, ids=[c for _, c in DAMAGE])
-def test_doctor_finds_damage(tmp_path, capsys, statement, check):
+def test_doctor_finds_damage(store, tmp_path, capsys, statement, check):
     """Each invariant can fail, and says so."""
     import duckdb
 
-    store = making.small_store(tmp_path)
+    path = Path(shutil.copy(store.path, tmp_path / "damaged.duckdb"))
+    store = open_store(path)
     with duckdb.connect(str(store.path)) as connection:
         connection.execute(statement)
 

@@ -98,7 +98,8 @@ def test_a_file_of_no_known_format_fails_if_named_and_is_passed_over_in_a_folder
     status, found, err = bring(folder)
     assert status == 0, err
     assert sorted(r["status"] for r in found["rows"]) == ["ok", "skipped"]
-    assert "notes.txt: skipped: " in err
+    assert "of no known format: notes.txt;" in err
+    assert any("tried: " in r["remark"] for r in found["more"]["remarks"])
 
     status, _, err = bring(folder / "notes.txt")
     assert status == 1

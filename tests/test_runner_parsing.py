@@ -3,8 +3,9 @@
 import datetime as dt
 import json
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import ProviderRejected, ProviderUnavailable
@@ -43,6 +44,7 @@ def test_events_are_read(_name, raw, expected):
     assert [e.data for e in read([raw])] == expected
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -77,6 +79,7 @@ def _standard(raw: bytes) -> list[Event]:
     return events
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -204,11 +207,10 @@ def test_a_refusal_is_text_and_a_content_filter():
     assert ("".join(got.text), got.stop_reason()) == ("I can't.", "content_filter")
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
 def test_quantiles_agree_with_numpy(values, q):
     """The same definition as everybody's default."""
-    np = pytest.importorskip("numpy")
-
     assert quantile(sorted(values), q) == pytest.approx(
         float(np.quantile(values, q)), rel=1e-9, abs=1e-9
     )

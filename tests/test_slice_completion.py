@@ -1,6 +1,8 @@
 """Completion: names, then values; the best fit first."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from workbench.slice import Slice, complete
 from workbench.slice.complete import rank
@@ -75,6 +77,16 @@ def test_every_chosen_proposal_can_be_finished(column):
     """Each proposed value parses where it is put."""
     for proposal in proposals("model:"):
         Slice.parse("model:" + proposal.text)
+
+
+@given(st.text('model:="a ,-\\\\>é', max_size=20), st.integers(-2, 30))
+@settings(max_examples=200, deadline=None)
+def test_any_text_and_cursor_can_be_completed(typed, cursor):
+    """A proposal always replaces a stretch of the text that touches the cursor."""
+    place = min(max(cursor, 0), len(typed))
+
+    for proposal in complete(typed, cursor, ask):
+        assert 0 <= proposal.start <= place <= proposal.end <= len(typed)
 
 
 def test_ranking_prefers_prefix_then_word_start_then_subsequence():

@@ -147,6 +147,21 @@ def test_the_header_becomes_run_task_and_configuration(tmp_path: Path) -> None:
     assert report.notes["planned samples that the log does not hold"] == 3
 
 
+def test_a_log_without_ids_is_told_by_its_bytes(tmp_path: Path) -> None:
+    """As the earliest ones are; a time that is none is unknown."""
+    spec = {"task": "t", "model": "local", "dataset": {}}
+    header = {"eval": spec, "status": "error", "error": {"message": "out of memory"},
+              "stats": {"started_at": "", "completed_at": "later"}}  # fmt: skip
+    records, _ = load(archive(tmp_path / "a.eval", {"header.json": header}))
+    again, _ = load(archive(tmp_path / "b.eval", {"header.json": header}))
+    other, _ = load(archive(tmp_path / "c.eval", {"header.json": header | {"status": "x"}}))
+
+    run = records[0]
+    assert (run.status, run.error_message, run.ended_at) == ("failed", "out of memory", None)
+    assert records[2].provider is None
+    assert run.run_id == again[0].run_id != other[0].run_id
+
+
 def test_a_sample_becomes_a_trace(tmp_path: Path) -> None:
     """Every field, once."""
     trace, _ = one(tmp_path, epoch=2, turn_count=1, uuid="u1")

@@ -14,6 +14,7 @@ from workbench import sources
 from workbench.errors import ImportFormatError
 from workbench.records import Configuration, Item, Price, Result, Run, Task, Trace
 from workbench.sources import FileReport
+from workbench.sources.units import convert
 
 ROWS = [
     {"q": "a", "model": "m1", "verdict": "ok", "in": 10, "out": 20, "think": 5, "ms": 1500},
@@ -150,6 +151,36 @@ def test_units_are_converted(tmp_path: Path, field: str, unit: str, cell: object
     value = trace.energy[0].energy_j if field == "energy_j" else None
     value = getattr(trace.calls[0], field, value)
     assert (trace.score if field == "score" else value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "expected"),
+    [
+        ("bool", "Yes", True), ("bool", 0, False), ("bool", False, False), ("float", True, 1.0),
+        ("int", "1,000", 1000), ("int", 3.0, 3), ("int", "-4", -4), ("text", 3.0, "3"),
+        ("text", 2.5, "2.5"), ("text", [1, {"a": None}], '[1,{"a":null}]'), ("text", True, "True"),
+        ("time", "2026-01-02T03:00:00+01:00", dt.datetime(2026, 1, 2, 2, tzinfo=dt.UTC)),
+        ("time", "2026-01-02 03:00", dt.datetime(2026, 1, 2, 3, tzinfo=dt.UTC)),
+        ("time", 1767323045, dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)),
+        ("time", 1767323045000, dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)),
+    ],
+)  # fmt: skip
+def test_cells_become_the_columns_type(kind: str, cell: object, expected: object) -> None:
+    """Flags, thousands, dates and seconds since 1970."""
+    assert convert(cell, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"),
+    [("bool", "maybe"), ("int", [1]), ("float", "inf"), ("float", None), ("time", "soon"),
+     ("time", 1e30), ("int", 2**70), ("float", "x" * 500)],
+)  # fmt: skip
+def test_a_cell_of_another_type_is_an_error(kind: str, cell: object) -> None:
+    """Short, whatever the cell holds."""
+    with pytest.raises(ImportFormatError, match=f"is no {kind}") as caught:
+        convert(cell, kind)
+
+    assert len(str(caught.value)) < 300
 
 
 def test_unknown_cells_are_null_never_zero(tmp_path: Path) -> None:

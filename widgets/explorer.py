@@ -1,7 +1,8 @@
 """`Explorer`: facets, frontier chart and the traces behind what is brushed, over one store."""
 
+import datetime as dt
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,28 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     polars_code = traitlets.Unicode("").tag(sync=True)
     slice = traitlets.Instance(Slice, args=())
 
-    def __init__(self, store: Store | str | Path, where: Slice | str = "") -> None:
+    def __init__(
+        self,
+        store: Store | str | Path,
+        where: Slice | str = "",
+        *,
+        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
         """Open the panel.
 
         Args:
             store: a store, or the path of one.
             where: the slice to begin with.
+            clock: tells what ages such as `since:7d` count back from.
 
         Raises:
             StoreMissing: there is no store at the path.
         """
         self.store = store if isinstance(store, Store) else open_store(store)
-        self._base = Slice()
+        self._clock = clock
         self._view = Slice()
         self._counted: tuple[Slice, str] | None = None
+        self._cube: pl.DataFrame | None = None
         self.summary: Result | None = None
         self.frontier: Result | None = None
         self._make_parts()
@@ -92,9 +101,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     def refresh(self) -> None:
         """Read the store again and show what is there now."""
         try:
-            self._base = Slice.parse(self.where)
-            self._view = self._base.where(**{f: self._chosen[f] for f in FACETS if self._chosen[f]})
-            self._ask()
+            base = Slice.parse(self.where, self._clock())
+            view = base.where(**{name: chosen for name, chosen in self._chosen.items() if chosen})
+            self._ask(base, view)
         except WorkbenchError as error:
             self.error = str(error)
         else:
@@ -105,14 +114,16 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     def _chosen(self) -> dict[str, Sequence[str | None]]:
         return {field: getattr(self, field) for field in FACETS}
 
-    def _ask(self) -> None:
-        stamp = (self._base, self.store.stamp())
-        if stamp != self._counted:
-            self._cube = counts(self.store, self._base, FACETS)
-            self._counted = stamp
-        with self.store.facts(self._view) as traces:
-            self.summary = analysis.run("summary", traces)
-            self.frontier = analysis.run("frontier", traces, x=self.axis)
+    def _ask(self, base: Slice, view: Slice) -> None:
+        """Ask all questions about a view, and keep the answers if there is one to each."""
+        counted, cube = (base, self.store.stamp()), self._cube
+        if cube is None or counted != self._counted:
+            cube = counts(self.store, base, FACETS)
+        with self.store.facts(view) as traces:
+            summary = analysis.run("summary", traces)
+            frontier = analysis.run("frontier", traces, x=self.axis)
+        self._counted, self._cube, self._view = counted, cube, view
+        self.summary, self.frontier = summary, frontier
 
     # -- what is shown -----------------------------------------------------------------------------
 
@@ -175,6 +186,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     def _show(self) -> None:
         assert self.summary is not None
         assert self.frontier is not None
+        assert self._cube is not None
         for field, facet in self.facets.items():
             facet.show(under(self._cube, field, self._chosen))
         if self.axis in AXES:
@@ -198,9 +210,11 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         try:
             n, of = self.store.count(self.slice), self.store.count()
             which = f"{len(self.selected)} selected" if self.selected else "all"
-            self._trace_grid.show(
-                n, f"traces of {which} configurations: {n:,} of {of:,} in the store"
-            )
+            caption = f"traces of {which} configurations: {n:,} of {of:,} in the store"
+            if not of:
+                command = f"workbench import PATH --store {self.store.path}"
+                caption = f"this store holds no traces yet; fill it with: {command}"
+            self._trace_grid.show(n, caption)
         except WorkbenchError as error:
             self.error = str(error)
 

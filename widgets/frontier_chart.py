@@ -15,6 +15,7 @@ from workbench.analysis.result import Result
 BRUSH, PICKED = "brush", "picked"
 _WAIT_MS = 60  # the page waits until the mouse rests that long before it says what is brushed
 _WIDTH = 680
+_PALE = 0.25  # of the opacity of what is not selected
 
 
 class FrontierChart(traitlets.HasTraits):
@@ -23,7 +24,7 @@ class FrontierChart(traitlets.HasTraits):
     Attributes:
         selected: the configurations brushed, or set from outside; () where none are.
         panel: what is shown.
-        drawn: the chart itself, without brush; None where there is nothing to draw.
+        drawn: the chart itself; None where there is nothing to draw.
     """
 
     selected = traitlets.Tuple()
@@ -31,7 +32,7 @@ class FrontierChart(traitlets.HasTraits):
     def __init__(self) -> None:
         super().__init__()
         self._result: Result | None = None
-        self._names: dict[str, str] = {}  # configuration → its label in the chart
+        self._places = pl.DataFrame(schema=["configuration", "group"])
         self._note = ipywidgets.HTML()
         self._chart: Any = None
         self.drawn: Any = None
@@ -48,11 +49,11 @@ class FrontierChart(traitlets.HasTraits):
         if result.frame.is_empty():
             self.drawn, self.panel.children = None, (self._note,)
             return
-        self.drawn = charts.chart(result, width=_WIDTH)
-        labels = _points(self.drawn).data["group"].to_list()
-        # a crowded chart leaves out the last rows, and so has fewer labels than there are rows
-        self._names = dict(zip(result.frame["configuration"].to_list(), labels, strict=False))
-        self._draw(brushable(self.drawn))
+        with _unchecked():
+            chart = charts.chart(result, width=_WIDTH)
+            self._places = _places(result, chart)
+            self.drawn = brushable(chart)
+            self._draw(self.drawn)
         self.panel.children = (self._chart, self._note)
 
     def _draw(self, chart: Any) -> None:
@@ -73,8 +74,8 @@ class FrontierChart(traitlets.HasTraits):
     def _mark(self, _: object = None) -> None:
         """Pale what is not selected."""
         if self._chart is not None:
-            labels = [self._names[c] for c in self.selected if c in self._names]
-            setattr(self._chart.params, PICKED, labels)
+            here = self._places.filter(pl.col("configuration").is_in(self.selected))
+            setattr(self._chart.params, PICKED, here["group"].unique().to_list())
 
 
 def inside(result: Result, interval: Mapping[str, Any]) -> tuple[str, ...]:
@@ -94,23 +95,40 @@ def inside(result: Result, interval: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def brushable(chart: Any) -> Any:
-    """Give a frontier chart an interval to drag, and a list of points that stand out."""
+    """Give a frontier chart of our own an interval to drag and a list of points that stand out.
+
+    Its layers are changed in place.
+    """
     import altair as alt
 
-    chart = chart.copy(deep=True)
     among = f"length({PICKED}) == 0 || indexof({PICKED}, datum.group) >= 0"
     for layer in chart.layer:
         if layer.mark.type != "line":
-            shown = alt.condition(among, alt.value(1.0), alt.value(0.25))
-            layer.encoding.opacity = shown
+            full = 1.0 if layer.mark.opacity is alt.Undefined else float(layer.mark.opacity)
+            pale = alt.value(full * _PALE)
+            layer.encoding.opacity = alt.condition(among, alt.value(full), pale)
     mark = alt.BrushConfig(fill="#0072B2", fillOpacity=0.08, stroke="#0072B2", cursor="move")
     interval = alt.selection_interval(name=BRUSH, encodings=["x", "y"], mark=mark)
     return chart.add_params(interval, alt.param(name=PICKED, value=[]))
 
 
-def _points(chart: Any) -> Any:
-    """The layer of the points themselves."""
-    return next(layer for layer in chart.layer if layer.mark.type == "point")
+def _places(result: Result, chart: Any) -> pl.DataFrame:
+    """Find every configuration's label in its chart by where it stands; those on one spot share theirs.
+
+    Returns:
+        One row per configuration drawn and label on its spot: configuration, group.
+    """
+    points = next(layer for layer in chart.layer if layer.mark.type == "point").data
+    axes = {axis: pl.col(result.options[axis]) for axis in ("x", "y")}
+    configurations = result.frame.select("configuration", **axes)
+    return configurations.join(points.select("group", "x", "y"), on=["x", "y"])
+
+
+def _unchecked() -> Any:
+    """Spare Altair's validation of every part, which takes longer than the query behind the chart."""
+    from altair.utils import schemapi
+
+    return schemapi.debug_mode(False)
 
 
 @functools.cache

@@ -37,7 +37,8 @@ function width(column, rows) {
   if (column.low) return 168;
   const words = column.title.split(" ").map((word) => word.length + 2);
   const needed = Math.max(column.title.length / 2 + 3, ...words, ...rows.map((row) => text(row[column.name], column).length));
-  return Math.round(Math.max(58, Math.min(250, needed * 7.1 + 18)));
+  const letter = isNumeric(column) ? 7.7 : 6.9;
+  return Math.round(Math.max(58, Math.min(250, needed * letter + 18)));
 }
 
 function element(tag, name, ...children) {

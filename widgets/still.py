@@ -28,7 +28,11 @@ def bundle(title: str, summary: "Result | None", chart: Any = None) -> dict[str,
         return {"text/plain": title, "text/html": f"<p>{html.escape(title)}</p>{picture}"}
     frame = summary.frame.select(_COLUMNS).head(_MOST)
     shown = frame.with_columns(pl.col(pl.Float64).round_sig_figs(3)).select(
-        pl.col(name).cast(pl.String).fill_null("—").alias(summary[name].heading)
+        pl.col(name)
+        .cast(pl.String)
+        .str.strip_suffix(".0")
+        .fill_null("—")
+        .alias(summary[name].heading)
         for name in _COLUMNS
     )
     rest = summary.frame.height - frame.height

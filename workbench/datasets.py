@@ -21,6 +21,10 @@ from workbench.errors import TaskError
 from workbench.records import Item, Score, Task, json_text
 from workbench.scoring import LETTERS, Scorer, TaskItem
 
+__all__ = [
+    "Example", "Header", "TaskItem", "TaskSet", "data_dir", "load_task", "sample_prices", "sample_traces_dir",
+    "task_names",
+]  # fmt: skip
 _T = TypeVar("_T")
 _SUFFIXES = (".jsonl", ".csv")
 

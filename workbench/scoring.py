@@ -158,7 +158,7 @@ def _same_exact(item: TaskItem, answer: str) -> bool:
 # ---- numeric --------------------------------------------------------------------------------------
 
 _NUMBER = re.compile(
-    r"(?<![\w.])(?:(?<=\d)|[-+]\s?)?"
+    r"(?<![\w.])(?:^[-+]\s?|[-+])?"
     r"(?:\d{1,3}(?:,\d{3}){1,8}(?![\d,])|\d{1,40}(?!\d))(?:\.\d{1,40})?(?:[eE][-+]?\d{1,2}\b)?(?:\s?/\s?\d{1,40}(?!\d))?"
 )
 
@@ -214,7 +214,7 @@ def _read_choice(item: TaskItem, text: str) -> str | None:
         return valid[said.index(whole)]
     if marked and _HEDGE.match(line):
         return None
-    letters = [a or b for a, b in _LETTER.findall(span) if (a or b) in valid]
+    letters: list[str] = [a or b for a, b in _LETTER.findall(span) if (a or b) in valid]
     if letters:
         return letters[-1]
     named = [i for i, choice in enumerate(said) if choice and f" {choice} " in f" {_plain(line)} "]

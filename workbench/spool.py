@@ -32,6 +32,8 @@ _STALE_S = 600.0
 _HEAD = b'{"crc":"'
 _MIDDLE = b'","record":'
 _RECORD_AT = len(_HEAD) + 8 + len(_MIDDLE)
+# Asking again, with the same configuration, gives the same refusal; every other failure may pass.
+FINAL_ERRORS = frozenset({"http_400", "http_413", "http_422"})
 SEGMENT_BYTES = 8_000_000
 
 _encoder = msgspec.json.Encoder()
@@ -202,6 +204,11 @@ def _sync_folder(folder: Path) -> None:
             os.close(fd)
 
 
+def is_settled(error_type: str | None) -> bool:
+    """Say whether an attempt that ended so need not be made again."""
+    return error_type is None or error_type in FINAL_ERRORS
+
+
 def is_live(path: Path) -> bool:
     """Say whether a writer still holds the segment."""
     if not _LOCKS:
@@ -223,12 +230,13 @@ def is_live(path: Path) -> bool:
 
 
 def segments(folder: Path) -> list[Segment]:
-    """List the segments, in order of name: run by run, oldest segment of a run first."""
+    """List the segments, oldest last line first: what a later run says of an earlier one comes later."""
     found = []
-    for path in sorted(Path(folder).glob("*-*.jsonl")):
+    for path in Path(folder).glob("*-*.jsonl"):
         with contextlib.suppress(FileNotFoundError):
-            found.append(Segment(path, path.stat().st_size, is_live(path)))
-    return found
+            about = path.stat()
+            found.append((about.st_mtime_ns, Segment(path, about.st_size, is_live(path))))
+    return [segment for _, segment in sorted(found)]
 
 
 def read_segment(path: Path, offset: int = 0) -> SegmentBatch:

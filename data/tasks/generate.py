@@ -73,7 +73,7 @@ def arithmetic(dice: Dice, level: int) -> Fields:
     if level == 3:
         text = f"{name} has {a} {thing} and buys {b} more."
         return item("story-1", f"{text} How many {thing} does {name} have?", a + b)
-    one, many = dice.pick(WORDS["boxes"])
+    many = dice.pick(WORDS["boxes"])
     if level == 4:
         text = f"{name} has {a + c} {thing}, buys {b} more and gives away {c}."
         return item("story-2", f"{text} How many {thing} are left?", a + b)
@@ -96,7 +96,9 @@ def strings(dice: Dice, level: int) -> Fields:
     if level == 2:
         words = dice.some(WORDS["short"], 3)
         rank = dice.between(0, 2)
-        ask = f"Which word is {('first', 'second', 'third')[rank]} in this list: {', '.join(words)}?"
+        ask = (
+            f"Which word is {('first', 'second', 'third')[rank]} in this list: {', '.join(words)}?"
+        )
         return item("n-th-word", ask, words[rank])
     if level == 3:
         word = dice.pick(WORDS["short"] + WORDS["medium"])
@@ -227,18 +229,18 @@ def facts(dice: Dice, level: int) -> Fields:
 
 
 def lists(dice: Dice, level: int) -> Fields:
-    """From counting on to four words in order."""
+    """From a list copied to four words in order."""
     numbers = dice.some(range(1, 30), 4)
     words = dice.some(WORDS["short"], 4)
-    if level in {1, 3}:
-        start = dice.between(1, 20)
-        step = 1 if level == 1 else dice.pick([2, 5, 10])
-        row = [start + step * i for i in range(6)]
-        ask = f"Write the next two numbers: {_row(row[:4])}"
-        return item("count-on" if level == 1 else "steps", ask, _row(row[4:]))
+    if level == 1:
+        return item("copy", f"Write as a list: {' and '.join(words[:3])}", _row(words[:3]))
     if level == 2:
-        ask = f"Sort from small to large: {_row(numbers[:2])}"
-        return item("sort-2", ask, _row(sorted(numbers[:2])))
+        start = dice.between(1, 60)
+        row = _row(range(start, start + 4))
+        return item("count-on", f"Write the next two numbers: {row}", _row([start + 4, start + 5]))
+    if level == 3:
+        pair = numbers[:2]
+        return item("sort-2", f"Sort from small to large: {_row(pair)}", _row(sorted(pair)))
     if level == 4:
         ask = f"Write this list in reverse: {_row(words[:3])}"
         return item("reverse-list", ask, _row(words[2::-1]))

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_import.py [--items 667] [--epochs 3] [--rounds 3]
 
 The log is made here by inspect-ai itself: a tool-using agent on a mock model, with reasoning and
-cached tokens, one extra model call by the scorer, and all events. The goal is that reading it and
+cached tokens, and all events. The goal is that reading it and
 storing it takes at most a tenth of samples_df + messages_df + events_df together.
 """
 

@@ -48,7 +48,9 @@ def stub(*options: str) -> Iterator[str]:
 def task_set(n: int) -> TaskSet:
     """Sums, as many as asked."""
     items = [
-        TaskItem(task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric")
+        TaskItem(
+            task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric"
+        )
         for i in range(n)
     ]
     return TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer the question.")
@@ -56,15 +58,22 @@ def task_set(n: int) -> TaskSet:
 
 def ours(url: str, n: int, in_flight: int) -> tuple[float, float, list[Trace]]:
     """Collect n attempts; returns CPU seconds, wall seconds and the traces."""
-    plan = Plan(models=("stub",), tasks=("sums",), base_url=url, concurrency=in_flight, max_tokens=64)
+    plan = Plan(
+        models=("stub",), tasks=("sums",), base_url=url, concurrency=in_flight, max_tokens=64
+    )
     work = Work(plan, [task_set(n)], [strategy("direct")])
-    with tempfile.TemporaryDirectory() as folder, spool.SpoolWriter(Path(folder), "bench") as writer:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        spool.SpoolWriter(Path(folder), "bench") as writer,
+    ):
         cpu, wall = time.process_time(), time.perf_counter()
         report = asyncio.run(collect(plan, spool=writer, work=work))
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         assert (report.status, report.failed) == ("done", 0), report
         writer.close()
-        records = [r for s in spool.segments(Path(folder)) for r in spool.read_segment(s.path).records]
+        records = [
+            r for s in spool.segments(Path(folder)) for r in spool.read_segment(s.path).records
+        ]
     return cpu, wall, [r for r in records if isinstance(r, Trace)]
 
 
@@ -78,7 +87,9 @@ def bare(url: str, n: int, in_flight: int) -> tuple[float, float]:
 
         async def worker() -> None:
             for _ in left:
-                async with client.stream("POST", f"{url}/chat/completions", content=body) as response:
+                async with client.stream(
+                    "POST", f"{url}/chat/completions", content=body
+                ) as response:
                     async for _data in response.aiter_raw():
                         pass
 
@@ -110,9 +121,15 @@ print(time.process_time() - cpu, time.perf_counter() - wall)
 def inspect_ai(url: str, n: int, in_flight: int) -> tuple[float, float]:
     """Run the same questions with inspect-ai in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        environ = os.environ | {"STUB_BASE_URL": url, "STUB_API_KEY": "none", "INSPECT_TRACE_FILE": f"{folder}/t.log"}
+        environ = os.environ | {
+            "STUB_BASE_URL": url,
+            "STUB_API_KEY": "none",
+            "INSPECT_TRACE_FILE": f"{folder}/t.log",
+        }
         command = [sys.executable, "-c", _INSPECT, str(n), str(in_flight), folder]
-        out = subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
+        out = subprocess.run(
+            command, env=environ, check=True, capture_output=True, text=True
+        ).stdout
     cpu, wall = map(float, out.split()[-2:])
     return cpu, wall
 
@@ -150,13 +167,19 @@ def main() -> None:
             cpu, wall = bare(url, n, 100)
             base.append((cpu / n * 1e3, n / wall))
         (m, m_rate), (b, b_rate) = statistics.median(mine), statistics.median(base)
-        print(f"workbench, 20 chunks, 100 in flight : {m:6.3f} ms CPU per request, {m_rate:7.0f}/s  (goal ≤ 1 ms)")
-        print(f"bare transport, the same stream     : {b:6.3f} ms CPU per request, {b_rate:7.0f}/s  → ours is {m / b:.2f} ×")
+        print(
+            f"workbench, 20 chunks, 100 in flight : {m:6.3f} ms CPU per request, {m_rate:7.0f}/s  (goal ≤ 1 ms)"
+        )
+        print(
+            f"bare transport, the same stream     : {b:6.3f} ms CPU per request, {b_rate:7.0f}/s  → ours is {m / b:.2f} ×"
+        )
         if not options.no_inspect:
             k = min(n, 600)
             cpu, wall = inspect_ai(url, k, 100)
             i = cpu / k * 1e3
-            print(f"inspect-ai, the same stub           : {i:6.3f} ms CPU per request, {k / wall:7.0f}/s  → {i / m:.1f} × ours")
+            print(
+                f"inspect-ai, the same stub           : {i:6.3f} ms CPU per request, {k / wall:7.0f}/s  → {i / m:.1f} × ours"
+            )
     if not options.no_pace:
         paced()
 

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from workbench import records as r
 from workbench.store import open_store
@@ -71,7 +70,9 @@ def bench_first_frame(store: Path) -> None:
     frame = statistics.median(first_frame_ms(ours, "configuration") for _ in range(RUNS))
     data = statistics.median(first_frame_ms(ours, "◆") for _ in range(3))
     print(f"first frame, minimal Textual app   {least:7.0f} ms")
-    print(f"first frame, workbench tui         {frame:7.0f} ms   {frame / least:.2f} × minimal, goal 350")
+    print(
+        f"first frame, workbench tui         {frame:7.0f} ms   {frame / least:.2f} × minimal, goal 350"
+    )
     print(f"frontier of {store.parent.name:<22} {data:7.0f} ms")
 
 
@@ -98,7 +99,9 @@ def agent(turns: int) -> Iterator[r.AnyRecord]:
     item = r.Item(task_id=task.task_id, item="0")
     calls, tools, messages = [], [], []
     for turn in range(turns):
-        calls.append(r.Call(ordinal=turn, ttft_s=0.2, answer_start_s=1.0, e2e_s=1.5, output_tokens=80))
+        calls.append(
+            r.Call(ordinal=turn, ttft_s=0.2, answer_start_s=1.0, e2e_s=1.5, output_tokens=80)
+        )
         tools.append(r.ToolCall(ordinal=turn, tool="shell", call_ordinal=turn, e2e_s=0.1))
         size = 2_500_000 if turn == turns - 1 else 1000
         texts = (("assistant", "thinking", f"turn {turn} "), ("assistant", "tool_call", "ls "), ("tool", "tool_result", f"{turn:03} "))  # fmt: skip
@@ -118,7 +121,9 @@ def million(n: int) -> Iterator[r.AnyRecord]:
     """Yield many plain traces: 10 configurations × 2,000 items × trials."""
     rng = np.random.default_rng(0)
     task = r.Task(task="big")
-    configs = [r.Configuration(model=f"m{i // 2}", strategy=("direct", "cot")[i % 2]) for i in range(10)]
+    configs = [
+        r.Configuration(model=f"m{i // 2}", strategy=("direct", "cot")[i % 2]) for i in range(10)
+    ]
     items = [r.Item(task_id=task.task_id, item=f"{i:04}") for i in range(2000)]
     yield from (r.Run(run_id="big", kind="collect", source="bench"), task, *configs, *items)
     passes, tokens = rng.random(n) < 0.4, rng.integers(10, 900, n)
@@ -165,7 +170,9 @@ async def bench_screens(store: Path, trace_id: str) -> None:
             print(f"open {what:<30} {(time.perf_counter() - began) * 1000:7.0f} ms")
             if what == "traces":
                 await pilot.press("G")
-                print(f"go to the last of {screen.n:,}       {await settled(pilot, 'rows', app) * 1000:7.0f} ms")
+                print(
+                    f"go to the last of {screen.n:,}       {await settled(pilot, 'rows', app) * 1000:7.0f} ms"
+                )
         began = time.perf_counter()
         while screen._tickets:
             await asyncio.sleep(0.002)
@@ -185,7 +192,9 @@ def main() -> None:
         store.ingest(million(n))
         store.ingest(agent(300))
         trace_id = store.page("task:agent", columns=["trace_id"])["trace_id"][0]
-        print(f"-- {store.count():,} traces, and one agent of 300 turns whose last result has 10 MB")
+        print(
+            f"-- {store.count():,} traces, and one agent of 300 turns whose last result has 10 MB"
+        )
         asyncio.run(bench_screens(big, trace_id))
 
 

@@ -24,11 +24,9 @@ def chance(*parts: object) -> float:
     return int.from_bytes(digest) / 2**64
 
 
-def trace(
-    run: str, config: r.Configuration, task: r.Task, item: r.Item, trial: int, n: int
-) -> r.Trace:
+def trace(config: r.Configuration, task: r.Task, item: r.Item, trial: int, n: int) -> r.Trace:
     """One attempt with a prompt, perhaps thinking, and an answer."""
-    skill, price = MODELS[config.model]
+    skill, _ = MODELS[config.model]
     bonus, tokens, thinking = STRATEGIES[config.strategy or ""]
     draw = chance(config.configuration, task.task, item.item, trial)
     passed = draw < skill + bonus + TASKS[task.task]
@@ -58,7 +56,7 @@ def trace(
         for i, (role, kind, text) in enumerate(said)
     )
     return r.Trace(
-        run_id=run, configuration_id=config.configuration_id, task_id=task.task_id, item_id=item.item_id,
+        run_id="run-1", configuration_id=config.configuration_id, task_id=task.task_id, item_id=item.item_id,
         trial=trial, started_at=at, e2e_s=e2e, answer="14" if passed else "12", score=float(passed), passed=passed,
         stop_reason="stop", n_turns=1, calls=(call,), messages=messages,
         scores=(r.Score(scorer="exact", score=float(passed), passed=passed, explanation="14 is expected"),),
@@ -122,7 +120,7 @@ def everything(turns: int = 30) -> Iterator[r.AnyRecord]:
             yield item
             for config in configs:
                 for trial in range(TRIALS):
-                    yield trace("run-1", config, task, item, trial, n := n + 1)
+                    yield trace(config, task, item, trial, n := n + 1)
             if index == 0 and task.task == "logic":
                 yield agent("run-1", configs[2], task, item, turns)
 

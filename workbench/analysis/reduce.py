@@ -67,10 +67,6 @@ class Items:
             f"traces without {missing}": int(totals[2] or 0),
         }
 
-    def where(self, predicate: pl.Expr) -> "Items":
-        """Keep the rows that satisfy a predicate."""
-        return dataclasses.replace(self, frame=self.frame.filter(predicate))
-
 
 def reduce_items(
     traces: "nw.LazyFrame[Any]",
@@ -93,30 +89,35 @@ def reduce_items(
         require: columns that a trace must have a value in to count.
         scored: whether a trace must have an outcome to count.
     """
-    present = set(traces.collect_schema().names())
     counted = _counted(
         traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=require, scored=scored
     )
+    frame: pl.DataFrame = _grouped(counted, by, measures).collect("polars").to_native()
+    return Items(
+        _tidy(frame, by, measures), tuple(by), tuple(measures), tuple(require),
+        errors_as_wrong, scored,
+    )  # fmt: skip
+
+
+def _grouped(
+    counted: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str]
+) -> "nw.LazyFrame[Any]":
+    """Add up what counts per group and item."""
+    present = set(counted.collect_schema().names())
     have = [m for m in measures if m in present]
-    uses = nw.col("_n") == 1
-    counted = counted.with_columns(
-        nw.col("item_id").alias("_item"),
-        *[nw.when(uses).then(nw.col(m).cast(nw.Float64)).alias(f"_m_{m}") for m in have],
-    )
     named = {a: a for a in _ATTRIBUTES if a in present and a not in by}
     named |= {f"_{a}": a for a in ("cluster", "task_id") if a in present}
-    grouped = counted.group_by(*by, "_item").agg(
+    uses = nw.col("_n") == 1
+    return counted.with_columns(
+        nw.col("item_id").alias("_item"),
+        *[nw.when(uses).then(nw.col(m).cast(nw.Float64)).alias(f"_m_{m}") for m in have],
+    ).group_by(*by, "_item").agg(
         nw.len().alias("n_traces"),
         *[nw.col(f"_{c}").sum().alias(c) for c in _COUNTS[1:]],
         nw.col("_outcome").sum().alias("outcome"),
         *[nw.col(a).max().alias(name) for name, a in named.items()],
         *[nw.col(f"_m_{m}").sum().alias(f"{m}_sum") for m in have],
         *[nw.col(f"_m_{m}").count().alias(f"{m}_known") for m in have],
-    )
-    frame: pl.DataFrame = grouped.collect("polars").to_native()
-    return Items(
-        _tidy(frame, by, measures), tuple(by), tuple(measures), tuple(require),
-        errors_as_wrong, scored,
     )  # fmt: skip
 
 

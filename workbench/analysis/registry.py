@@ -252,8 +252,6 @@ def run(
     import narwhals as nw
     import numpy as np
 
-    from workbench.analysis.result import Result
-
     declared = get(name)
     chosen = declared.parse(options)
     lazy: nw.LazyFrame[Any] = nw.from_native(frame).lazy()
@@ -261,9 +259,17 @@ def run(
     _check_columns(declared, lazy, keys)
     rng = np.random.default_rng(0) if rng is None else rng
     answer = declared.function(lazy, by=keys, rng=rng, **chosen)
+    return _result(declared, answer, chosen, keys)
+
+
+def _result(
+    declared: Analysis, answer: "Answer", options: dict[str, Any], by: tuple[str, ...]
+) -> "Result":
+    """Say what every column of the answer means."""
+    from workbench.analysis.result import Result
+
     schema = columns_by_name()
-    meaning = {c.name: c for c in (*(schema[k] for k in keys if k in schema), *declared.columns)}
-    meaning |= {c.name: c for c in answer.columns}
+    meaning = {c.name: c for c in (*declared.columns, *answer.columns)}
     tables = (answer.frame, *answer.more.values())
     shown = dict.fromkeys(c for table in tables for c in table.columns)
     return Result(
@@ -272,8 +278,8 @@ def run(
         columns=tuple(meaning.get(c) or schema.get(c) or Column(c, "text") for c in shown),
         dropped={reason: n for reason, n in answer.dropped.items() if n},
         notes=answer.notes,
-        options=chosen,
-        by=keys,
+        options=options,
+        by=by,
         more=dict(answer.more),
         source=declared.source,
     )
@@ -285,9 +291,13 @@ def _check_columns(declared: Analysis, lazy: "nw.LazyFrame[Any]", by: Sequence[s
         raise AnalysisError("by: name at least one column to group by, for example configuration")
     if len(set(by)) < len(by):
         raise AnalysisError(f"by: a column is named twice in {', '.join(by)}")
+    from workbench.analysis.reduce import MEASURES
+
     for column in by:
         if column not in present:
             raise AnalysisError(unknown("column to group by", column, present))
+        if column in {"score", *MEASURES}:
+            raise AnalysisError(f"by: {column} is measured, not a name; filter by it in the slice")
     if {"metric", "value"} <= set(present):
         return  # aggregates: the analysis looks its metrics up itself
     for column in declared.needs:

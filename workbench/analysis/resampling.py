@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-_CHUNK_CELLS = 1_000_000  # counts held at once: 8 MB
+_CHUNK_CELLS = 100_000  # counts held at once: they stay in the cache
+_ONE_THREAD = 200_000  # multiplications below which OpenBLAS does not share the work out
 
 
 def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     """Draw clusters with replacement and add up their columns.
 
     Args:
-        sums: (n_clusters, k) what each cluster adds to each of k sums; finite.
+        sums: (n_clusters, k) what each cluster adds to each of k sums; finite, at least one row.
         resamples: how many resamples.
         rng: the source of randomness.
 
@@ -24,17 +25,27 @@ def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Fl
     """
     n, k = sums.shape
     out = np.empty((resamples, k))
-    if n == 0:
-        out[:] = 0.0
-        return out
     chunk = max(1, _CHUNK_CELLS // n)
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
         drawn = rng.integers(0, n, (size, n), dtype=np.int64)
         drawn += np.arange(size, dtype=np.int64)[:, None] * n
         weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        np.matmul(weights.astype(np.float64), sums, out=out[start : start + size])
+        _multiply(weights.astype(np.float64), sums, out[start : start + size])
     return out
+
+
+def _multiply(weights: Floats, sums: Floats, out: Floats) -> None:
+    """Multiply in blocks small enough for the linear algebra library to stay on one thread.
+
+    Waking its threads costs more than a small product, and very much more on a busy machine.
+    """
+    rows = _ONE_THREAD // sums.size if sums.size else 0
+    if rows < 4:
+        np.matmul(weights, sums, out=out)
+        return
+    for start in range(0, len(weights), rows):
+        np.matmul(weights[start : start + rows], sums, out=out[start : start + rows])
 
 
 def left_out_sums(sums: Floats) -> Floats:

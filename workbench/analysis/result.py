@@ -3,7 +3,7 @@
 import dataclasses
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -14,6 +14,18 @@ from workbench.schema import Column
 def label(values: Sequence[object]) -> str:
     """Name a group by its values: "gpt · cot"; an unknown value reads "—"."""
     return " · ".join("—" if v is None else str(v) for v in values)
+
+
+DTYPES: dict[str, type[pl.DataType]] = {
+    "text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64,
+    "bool": pl.Boolean, "time": pl.Datetime,
+}  # fmt: skip
+
+
+def empty(by: Sequence[str], columns: Iterable[Column]) -> pl.DataFrame:
+    """A table without rows."""
+    declared = {c.name: DTYPES[c.type] for c in columns}
+    return pl.DataFrame(schema=dict.fromkeys(by, DTYPES["text"]) | declared)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

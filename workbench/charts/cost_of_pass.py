@@ -72,14 +72,16 @@ def _form(data: pl.DataFrame, at: dots.At, y: alt.Y, *, several: bool, width: in
     marks = dots.layers(bounded, at, y, colour=colour, shape=shape)
     # What is infinite reaches from its lower bound, where there is one, to the edge.
     endless = data.filter(pl.col("value").is_infinite())
-    floor = alt.Chart(endless.filter(pl.col("low").is_finite()))
+    floor = alt.Chart(endless.filter(pl.col("low").is_finite()).select("group", "form", "low"))
     edge = alt.value(width)
     marks.append(
         floor.mark_rule(strokeWidth=2.5, opacity=0.45).encode(
             x=at("low:Q"), x2=edge, y=y, color=colour
         )
     )
-    text = alt.Chart(endless).mark_text(align="left", dx=5, fontSize=16, fontWeight="bold")
+    text = alt.Chart(endless.select("group", "form")).mark_text(
+        align="left", dx=5, fontSize=16, fontWeight="bold"
+    )
     marks.append(text.encode(x=alt.value(width), y=y, text=alt.value("∞"), color=colour))
     return [m.encode(yOffset=offset) for m in marks] if offset is not None else marks
 

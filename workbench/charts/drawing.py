@@ -16,7 +16,7 @@ from workbench.analysis.result import Result
 from workbench.charts import theme
 from workbench.errors import AnalysisError
 
-MOST = 40  # rows of one panel; beyond that nothing can be read
+MOST = 40  # rows of one panel, unless its module says otherwise
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _LONGEST = 48
 
@@ -94,19 +94,19 @@ def draw(result: Result, axes: Mapping[str, Any]) -> Any:
     title = analysis.get(result.name).title
     if result.frame.is_empty():
         return theme.configured(_nothing(title))
-    parts = _split(result, chosen)
+    parts = _split(result, chosen, getattr(module, "MOST", MOST))
     panels = [_titled(module.draw(panel), task, len(parts) > 1) for task, panel in parts]
     whole = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2)
     return theme.configured(whole.properties(title=_title(title, result, parts)))
 
 
-def _split(result: Result, axes: dict[str, Any]) -> list[tuple[str, Panel]]:
+def _split(result: Result, axes: dict[str, Any], most: int) -> list[tuple[str, Panel]]:
     frame, more = (
         _named(result, result.frame),
         {k: _named(result, v) for k, v in result.more.items()},
     )
     if "task" not in frame.columns or result.by == ("task",):
-        return [("", Panel(result, frame.head(MOST), more, axes))]
+        return [("", Panel(result, frame.head(most), more, axes))]
     tasks = frame["task"].unique().sort().to_list()
     if len(tasks) > 1:
         axes = axes | {"width": min(axes["width"], 300)}
@@ -114,7 +114,7 @@ def _split(result: Result, axes: dict[str, Any]) -> list[tuple[str, Panel]]:
     for task in tasks:
         here = pl.col("task").eq_missing(task)
         also = {k: v.filter(here) if "task" in v.columns else v for k, v in more.items()}
-        parts.append((clean(task), Panel(result, frame.filter(here).head(MOST), also, axes)))
+        parts.append((clean(task), Panel(result, frame.filter(here).head(most), also, axes)))
     return parts
 
 
@@ -153,7 +153,8 @@ def _title(title: str, result: Result, parts: Sequence[tuple[str, Panel]]) -> al
     shown = sum(panel.rows.height for _, panel in parts)
     if shown < result.frame.height:
         lines.append(f"{shown} of {result.frame.height} rows shown")
-    if "level" in result.options:
+    lows = [c for c in result.frame.columns if c.endswith("_low")]
+    if lows and result.frame.select(pl.any_horizontal(pl.col(lows).is_not_null()).any()).item():
         lines.append(f"lines are {100 * result.options['level']:g} % intervals")
     if result.dropped:
         lines.append("left out: " + ", ".join(f"{n:,} {why}" for why, n in result.dropped.items()))

@@ -15,6 +15,7 @@ from workbench.charts.drawing import Panel, finite
 from workbench.charts.labels import place
 
 HEIGHT = 300
+MOST = 1000  # points of one panel
 _ON, _OFF = "on the frontier", "beaten"
 Span = tuple[float, float]
 
@@ -69,6 +70,8 @@ def draw(panel: Panel) -> Any:
     axes = _axes(panel, data, **names)
     if axes.log:
         data = data.filter(pl.col("x") > 0)
+    # What is beaten is drawn first, so that it covers nothing that matters.
+    data = data.sort("on_frontier", maintain_order=True)
     parts = [*_lines(panel, data, axes), *_points(data, axes), *_names(data, axes)]
     return alt.layer(*parts).properties(width=panel.width, height=HEIGHT)
 
@@ -137,7 +140,7 @@ def _points(data: pl.DataFrame, axes: _Axes) -> list[Any]:
         tall.mark_rule(strokeWidth=1.2, opacity=0.4).encode(
             y=axes.y("y_low:Q"), y2="y_high:Q", x=x, color=colour
         ),
-        base.mark_point(filled=True, size=90, opacity=1).encode(
+        base.mark_point(filled=True, size=90 if data.height < 25 else 45, opacity=1).encode(
             x=x, y=y, color=colour, shape=shape, tooltip=tooltip
         ),
     ]

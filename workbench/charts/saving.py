@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 SUFFIXES = (".svg", ".png", ".html", ".json")
+_LESS = "\ue0fe\ue0ff\ue0fe"  # private use: in no text that means anything
 
 
 def save(chart: "alt.TopLevelMixin", path: str | Path) -> Path:
@@ -40,6 +41,7 @@ def _render(specification: dict[str, Any], suffix: str) -> bytes:
             return vl_convert.vegalite_to_svg(specification).encode()
         case ".png":
             return bytes(vl_convert.vegalite_to_png(specification, scale=2))
-    # Text of a trace may hold "</script>": no "<" is left in what the page's script embeds.
-    text = json.dumps(specification).replace("<", "\\u003c")
-    return vl_convert.vegalite_to_html(text, bundle=True).encode()
+    # Text of a trace may hold "</script>", and vl-convert writes it as it is: a stand-in takes the
+    # place of every "<" on the way through, and its escape the stand-in's place in the page.
+    text = json.dumps(specification, ensure_ascii=False).replace("<", _LESS)
+    return vl_convert.vegalite_to_html(text, bundle=True).replace(_LESS, "\\u003c").encode()

@@ -86,7 +86,8 @@ def collect(
     from workbench.runner import Plan
 
     plan = Plan.from_mapping(_plan(plan_file, flags))
-    store = open_store(store_path, create=True)
+    # the runner looks at the spool before it is taken in, for what was in flight at a kill
+    store = open_store(store_path, create=True, take_in=False)
     if sheet is not None:
         from workbench.prices import read_sheet
 
@@ -137,7 +138,8 @@ async def _collect(store: "Store", plan: "Plan") -> "CollectReport":
     book = prices.PriceBook(_price_rows(store))
     run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
     with _shown() as show:
-        ingesting = asyncio.create_task(_keep_ingesting(store))
+        ended = asyncio.Event()
+        ingesting = asyncio.create_task(_keep_ingesting(store, ended))
         try:
             with SpoolWriter(store.spool_dir, run_id) as spool:
                 report = await runner.collect(
@@ -145,9 +147,8 @@ async def _collect(store: "Store", plan: "Plan") -> "CollectReport":
                     price=lambda call: book.cost(call, now), environ=os.environ,
                 )  # fmt: skip
         finally:
-            ingesting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await ingesting
+            ended.set()
+            await ingesting
             await asyncio.to_thread(_ingest_last, store)
     return report
 
@@ -165,9 +166,12 @@ def _price_rows(store: "Store") -> list["Price"]:
     return [msgspec.convert(row, Price) for row in rows.iter_rows(named=True)]
 
 
-async def _keep_ingesting(store: "Store") -> None:
-    while True:
-        await asyncio.sleep(INGEST_EVERY_S)
+async def _keep_ingesting(store: "Store", ended: asyncio.Event) -> None:
+    """Take the spool in every few seconds, never twice at once."""
+    while not ended.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), INGEST_EVERY_S)
+            return
         with contextlib.suppress(StoreLocked):  # whoever has it lets go; the spool waits
             await asyncio.to_thread(store.ingest_spool)
 

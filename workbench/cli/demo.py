@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from workbench import config
-from workbench.cli.options import is_terminal, talk
+from workbench.cli.options import can_draw, talk
 
 
 @click.command()
@@ -24,7 +24,7 @@ def demo(path: Path | None, print_: bool) -> None:
     if not path.exists():
         talk(f"making the sample store at {path} …")
     store = demo_store(path)
-    if is_terminal() and not print_:
+    if can_draw() and not print_:
         from workbench.tui import run
 
         run(store.path)

@@ -106,7 +106,7 @@ def _merge(store: "Store | None", path: Path) -> "Imported":
     from workbench.errors import WorkbenchError
 
     if store is None:
-        return Imported(path, skipped="a store is not read in a dry run")
+        return Imported(path, failed=f"{path}: a store cannot be read in a dry run")
     try:
         return Imported(path, ingest=store.merge(path))
     except WorkbenchError as error:

@@ -78,11 +78,11 @@ def settings(**flags: Any) -> config.Config:
     return config.load(flags)
 
 
-def open_store(path: str | None, *, create: bool = False) -> "Store":
-    """Open the store that was typed, or set."""
+def open_store(path: str | None, *, create: bool = False, take_in: bool = True) -> "Store":
+    """Open the store that was typed, or set; with `take_in`, ingest what waits in its spool."""
     from workbench import store
 
-    return store.open_store(settings(store=path).store, create=create)
+    return store.open_store(settings(store=path).store, create=create, take_in=take_in)
 
 
 def talk(text: str) -> None:
@@ -95,3 +95,8 @@ def talk(text: str) -> None:
 def is_terminal() -> bool:
     """Whether a person is looking at stdout."""
     return sys.stdout.isatty()
+
+
+def can_draw() -> bool:
+    """Whether the terminal app can be seen and typed to; it reads stdin and draws on stderr."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()

@@ -120,13 +120,18 @@ def remarks(done: Sequence[Imported]) -> Iterator[str]:
     """Say what a person must know: a few remarks of each kind, and what it comes to."""
     for imported in done:
         kinds: Counter[str] = Counter()
-        for kind, text in _remarks(imported):
+        for kind, text in () if imported.skipped else _remarks(imported):
             kinds[kind] += 1
             if kinds[kind] <= SHOWN:
                 yield f"{imported.path.name}: {kind}: {text}"
         for kind, n in kinds.items():
             if n > SHOWN:
                 yield f"{imported.path.name}: … {n - SHOWN} more ({kind}); --format json has them"
+    passed_over = [i.path.name for i in done if i.skipped]
+    if passed_over:
+        names = ", ".join(passed_over[:SHOWN])
+        more = f" and {len(passed_over) - SHOWN} more" if len(passed_over) > SHOWN else ""
+        yield f"passed over, of no known format: {names}{more}; import one by its name to see why"
     totals = Counter(bool(total["agrees"]) for total in _totals(done))
     if totals:
         yield f"stated totals: {totals[True]:,} agree with their rows, {totals[False]:,} do not"

@@ -11,14 +11,20 @@ from workbench.cli.options import output_options
 @click.command()
 @click.argument("table", required=False)
 @click.option("--examples", is_flag=True, help="Print example queries for workbench sql.")
+@click.option("--filters", is_flag=True, help="List the names that --where knows.")
 @output_options
-def schema(table: str | None, examples: bool, format_: str | None, output: Path | None) -> None:
+def schema(
+    *, table: str | None, examples: bool, filters: bool, format_: str | None, output: Path | None
+) -> None:
     """Describe tables and views, with example queries."""
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
 
     if examples:
         _examples(format_, output)
+        return
+    if filters:
+        _filters(format_, output)
         return
     if table is None:
         rows = [
@@ -47,6 +53,24 @@ def _unknown(table: str) -> str:
     close = difflib.get_close_matches(table, stored.RELATIONS, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(stored.RELATIONS)}"
     return f"no table or view {table!r}; {hint}"
+
+
+def _filters(format_: str | None, output: Path | None) -> None:
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+    from workbench.slice import FIELDS
+
+    others: dict[str, list[str]] = {}
+    for name, field in FIELDS.items():
+        others.setdefault(field.name, []).extend([name] if name != field.name else [])
+    rows = [
+        {"name": f.name, "kind": f.kind, "unit": f.unit, "also": ", ".join(others[f.name]),
+         "about": f.doc}
+        for name, f in FIELDS.items() if name == f.name
+    ]  # fmt: skip
+    notes = ['for example: model:gpt* task:gsm8k wrong thinking>2k since:7d "text in transcript"']
+    frame = frame_of(rows, ["name", "kind", "unit", "also", "about"])
+    emit(Document("filters", frame, notes=notes), format_, output)
 
 
 def _examples(format_: str | None, output: Path | None) -> None:

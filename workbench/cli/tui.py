@@ -2,7 +2,7 @@
 
 import click
 
-from workbench.cli.options import is_terminal, settings, store_option
+from workbench.cli.options import can_draw, settings, store_option
 
 
 @click.command()
@@ -21,7 +21,7 @@ def tui(store: str | None, store_path: str | None) -> None:
 
 def require_terminal() -> None:
     """Refuse to draw where nobody can see it."""
-    if not is_terminal():
+    if not can_draw():
         raise click.UsageError(
             "the terminal app needs a terminal; without one try: workbench analyze summary"
         )

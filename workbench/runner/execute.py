@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -74,7 +75,7 @@ async def collect(
         spool: where lines go; its run id is the run's.
         done: gives the keys that the store holds for some configuration ids (`Store.done`); what lies in
             the spool is looked up here.
-        on_progress: called whenever an attempt begins or ends.
+        on_progress: called whenever an attempt has ended.
         price: gives the cost of a call in USD, None where unknown; needed with a budget.
         work: the plan expanded; made from the names in the plan where None.
         provider: made from the plan where None.
@@ -198,9 +199,8 @@ class _Collection:
 
     def _write_head(self, left: Leftovers) -> None:
         """Write what the traces will refer to, and how killed runs ended."""
-        for run, in_flight in left.killed:
-            note = json_text({"n_in_flight_at_end": in_flight})
-            self.spool.append(msgspec.structs.replace(run, status="interrupted", metadata=note))
+        for run in left.killed:
+            self.spool.append(run)
         self.spool.append(self.record)
         for task in self.work.tasks:
             self.spool.append(task)
@@ -233,7 +233,12 @@ class _Collection:
         committer = asyncio.create_task(self._commit())
         workers = [asyncio.create_task(self._worker(place)) for place in range(count)]
         try:
-            await asyncio.gather(*workers)
+            working = asyncio.gather(*workers)
+            either: tuple[asyncio.Future[Any], ...] = (working, committer)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if committer.done():
+                committer.result()  # raises: the disk refused
+            await working
         finally:
             for task in (*workers, committer):
                 task.cancel()

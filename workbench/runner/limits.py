@@ -10,7 +10,7 @@ import msgspec
 from workbench.errors import ConfigError, ProviderError, ProviderUnavailable
 from workbench.records import Call
 from workbench.runner.machine import MachineClock
-from workbench.runner.session import Provider, Reply, Request, StreamBroken
+from workbench.runner.session import CallRefused, Provider, Reply, Request, StreamBroken
 
 PriceOf = Callable[[Call], float | None]
 
@@ -98,7 +98,7 @@ class Caller:
     def _finish(
         self, request: Request, reply: Reply, error: ProviderError | None, extra: dict[str, object]
     ) -> Reply:
-        if isinstance(error, StreamBroken):
+        if isinstance(error, StreamBroken | CallRefused):
             reply = error.reply
         if error is not None:
             extra |= {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from workbench.errors import ProviderError, ProviderUnavailable
+from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call, Message, ToolCall
 
 if TYPE_CHECKING:
@@ -75,14 +75,23 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class StreamBroken(ProviderUnavailable):
-    """A reply began and did not end well; `reply` holds what arrived."""
+    """A call did not end well and may be made again; `reply` holds what arrived."""
 
     def __init__(
         self, message: str, *, kind: str, reply: Reply, retry_after_s: float | None = None
     ) -> None:
-        """Keep the broken-off reply beside the cause."""
+        """Keep what arrived beside the cause."""
         self.reply = reply
         super().__init__(message, kind=kind, retry_after_s=retry_after_s)
+
+
+class CallRefused(ProviderRejected):
+    """A call was refused; `reply` holds its times and what arrived."""
+
+    def __init__(self, message: str, *, kind: str, reply: Reply) -> None:
+        """Keep what arrived beside the cause."""
+        self.reply = reply
+        super().__init__(message, kind=kind)
 
 
 OnChunk = Callable[[str], None]  # called with each visible piece of text as it arrives
@@ -92,8 +101,8 @@ class Provider(Protocol):
     """A way to reach models: one file each under `providers/`.
 
     `generate` raises ProviderRejected where asking again will not help, ProviderUnavailable where it
-    may; every other failure is a fault of the program. What arrived before a stream broke is in
-    the `reply` attribute of `StreamBroken`.
+    may; every other failure is a fault of the program. What arrived before is in the `reply` of
+    `CallRefused` and `StreamBroken`.
     """
 
     name: str

@@ -51,8 +51,9 @@ def complete(text: str, cursor: int, values: Callable[[str, str], list[str]]) ->
         cursor: 0-based place of the cursor in `text`.
         values: `(column, prefix)` → values of a text column, commonest first.
     """
+    cursor = min(max(cursor, 0), len(text))
     start = _word_start(text, cursor)
-    if text[start : start + 1] == "-":
+    if start < cursor and text[start] == "-":
         start += 1
     typed = text[start:cursor]
     if typed.startswith('"'):

@@ -1,7 +1,6 @@
 """Inspect AI logs: `.eval` archives, whole or unfinished, and `.json` files, read without inspect-ai."""
 
 import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from workbench.sources.inspect_header import configuration_of, run_of, task_of
 from workbench.sources.inspect_sample import SampleReader, item_of
 from workbench.sources.inspect_schema import HEADER, PARTS, SAMPLE, WHOLE, Header
 from workbench.sources.inspect_usage import version_of
-from workbench.sources.inspect_zip import Archive, open_archive
+from workbench.sources.inspect_zip import Archive, open_archive, read_directory
 from workbench.sources.report import FileReport, Total
 
 _START = "_journal/start.json"
@@ -63,11 +62,11 @@ SOURCE = InspectLog()
 
 
 def _is_archive(path: Path, head: bytes) -> bool:
-    try:
-        with zipfile.ZipFile(path) as zipped:
-            return bool({"header.json", _START} & set(zipped.namelist()))
-    except (zipfile.BadZipFile, OSError):
-        return _START.encode() in head or path.suffix == ".eval"  # reading will say what is wrong
+    with path.open("rb") as file:
+        directory = read_directory(file)
+    if isinstance(directory, str):  # reading will say what is wrong with it
+        return _START.encode() in head or path.suffix == ".eval"
+    return bool({"header.json", _START} & {info.filename for info in directory})
 
 
 @contextmanager

@@ -25,10 +25,11 @@ _ENCRYPTED = 1
 class Archive:
     """An open `.eval` file; a later member of the same name replaces an earlier one."""
 
-    def __init__(self, path: Path, file: BinaryIO, zipped: zipfile.ZipFile) -> None:
+    def __init__(self, path: Path, file: BinaryIO, directory: list[zipfile.ZipInfo]) -> None:
         """Keep the directory."""
         self.path, self._file = path, file
-        self.members = {info.filename: info for info in zipped.infolist()}
+        self._size = path.stat().st_size
+        self.members = {info.filename: info for info in directory}
 
     def names(self, folder: str) -> list[str]:
         """Names of the JSON members directly in a folder, in the order they were written."""
@@ -63,6 +64,8 @@ class Archive:
         return data
 
     def _packed(self, info: zipfile.ZipInfo, where: str) -> bytes:
+        if not 0 <= info.header_offset <= self._size - info.compress_size:
+            raise ImportFormatError(f"{where} is truncated; copy the log again")
         self._file.seek(info.header_offset)
         local = self._file.read(_LOCAL.size)
         if len(local) < _LOCAL.size or local[:4] != b"PK\x03\x04":
@@ -80,17 +83,26 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Open an `.eval` file.
 
     Raises:
-        ImportFormatError: it cannot be read, or is truncated or no zip file.
+        ImportFormatError: it is truncated or no zip file.
     """
+    with path.open("rb") as file:
+        directory = read_directory(file)
+        if isinstance(directory, str):
+            raise ImportFormatError(
+                f"{path} is truncated or no zip file ({directory}); copy the log again"
+            )
+        yield Archive(path, file, directory)
+
+
+def read_directory(file: BinaryIO) -> list[zipfile.ZipInfo] | str:
+    """List a zip file's members, or say why it cannot be done."""
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as zipped:
-            yield Archive(path, file, zipped)
-    except zipfile.BadZipFile as error:
-        raise ImportFormatError(
-            f"{path} is truncated or no zip file ({error}); copy the log again"
-        ) from error
-    except OSError as error:
-        raise ImportFormatError(f"{path} cannot be read: {error.strerror or error}") from error
+        with zipfile.ZipFile(file) as zipped:
+            return zipped.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
+        return str(error)  # the standard library raises all of these on damaged directories
+    except (struct.error, IndexError, OSError) as error:
+        return f"its directory is damaged: {error}"
 
 
 def _guard(size: int, packed: int, where: str) -> None:

@@ -57,13 +57,16 @@ def to_number(value: object) -> float | int:
     Raises:
         ValueError: it is none, or it is infinite.
     """
-    if isinstance(value, str):
-        text = value.strip().replace(",", "").removeprefix("$").removesuffix("%")
-        number: float | int = int(text) if text.lstrip("+-").isdigit() else float(text)
-    elif isinstance(value, (int, float)):
+    number: float | int
+    if isinstance(value, (int, float)):
         number = value
     else:
-        number = float(str(value))  # raises, and says what it was
+        text = str(value).strip().replace(",", "").removeprefix("$").removesuffix("%")
+        try:
+            number = int(text) if text.lstrip("+-").isdecimal() else float(text)
+        except ValueError:
+            msg = "not a number"
+            raise ValueError(msg) from None
     if isinstance(number, float) and not math.isfinite(number):
         msg = "not a finite number"
         raise ValueError(msg)

@@ -1,10 +1,13 @@
 """Who has the file: readers open it read-only per query, the writer takes a short lease.
 
 DuckDB lets one process write, and then no other may read. So nobody keeps the file: every use opens
-it, and waits politely where another process has it. Within a process, many read or one writes.
+it, and waits politely where another process has it. Within a process, many read or one writes. Across
+processes a writer closes a turnstile, an advisory lock beside the store: readers that are inside finish,
+new ones wait, so that many short readers cannot starve a writer.
 """
 
 import contextlib
+import os
 import re
 import threading
 import time
@@ -22,6 +25,11 @@ from workbench.errors import (
     StoreMissing,
     StoreVersionError,
 )
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: writers do without the turnstile
+    fcntl = None  # type: ignore[assignment]  # the one platform switch of this module
 
 WAIT_S = 30.0
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
@@ -110,6 +118,38 @@ def _gate(path: Path) -> _Gate:
 
 
 @contextlib.contextmanager
+def _turnstile(path: Path, *, closing: bool) -> Iterator[None]:
+    """Pass the turnstile of a store, or close it for the length of the block.
+
+    It only orders who goes first; DuckDB's own lock decides who may. Where there is no spool folder
+    to keep it in, or no right to write there, or it stays closed for too long, it is passed by.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            if fcntl is not None:
+                flags = os.O_RDWR | os.O_CREAT if closing else os.O_RDONLY
+                if closing:
+                    path.with_suffix(".spool").mkdir(exist_ok=True)
+                file = os.open(path.with_suffix(".spool") / ".turnstile", flags, 0o600)
+                stack.callback(os.close, file)
+                _flock(file, fcntl.LOCK_EX if closing else fcntl.LOCK_SH)
+        yield
+
+
+def _flock(file: int, kind: int) -> None:
+    deadline = time.monotonic() + WAIT_S
+    for pause in _pauses():
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(pause)
+        else:
+            return
+
+
+@contextlib.contextmanager
 def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file read-only for the length of the block, waiting for a writer to finish.
 
@@ -118,7 +158,8 @@ def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBP
         QueryError, QueryCancelled: from what is run inside the block.
     """
     with _gate(path).read():
-        connection = _connect(path, read_only=True, cancel=cancel)
+        with _turnstile(path, closing=False):
+            connection = _connect(path, read_only=True, cancel=cancel)
         try:
             with (cancel or Cancel()).watching(connection), translated():
                 yield connection
@@ -129,7 +170,7 @@ def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBP
 @contextlib.contextmanager
 def lease(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file for writing, in one transaction that commits at the end of the block."""
-    with _gate(path).write():
+    with _gate(path).write(), _turnstile(path, closing=True):
         connection = _connect(path, read_only=False)
         try:
             with translated():

@@ -38,7 +38,10 @@ def open_store(
 def demo_store(path: Path) -> Store:
     """Open the store of sample traces, making it from the shipped files where it is missing or older."""
     source = datasets.sample_traces_dir()
-    newest = max(p.stat().st_mtime for p in source.glob("*.parquet"))
+    files = list(source.glob("*.parquet"))
+    if not files:
+        raise StoreMissing(f"the sample traces are missing from {source}; install workbench again")
+    newest = max(p.stat().st_mtime for p in files)
     if path.exists() and path.stat().st_mtime < newest:
         path.unlink()
     store = open_store(path, create=True)

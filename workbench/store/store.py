@@ -54,8 +54,8 @@ class TraceDetail:
 
 
 def predicate(where: Where) -> str:
-    """The SQL of a filter, over the columns of `trace_facts`."""
-    return (Slice.parse(where) if isinstance(where, str) else where).sql()
+    """The SQL of a filter, over the columns of `trace_facts`; "since:7d" counts from now."""
+    return Slice.of(where, now=dt.datetime.now(dt.UTC)).sql()
 
 
 class Store:
@@ -213,23 +213,24 @@ class Store:
         return Overview(**frame.row(0, named=True))
 
     def done(self, configuration_ids: Iterable[str]) -> set[tuple[str, str, int]]:
-        """List finished attempts (configuration, item, trial), those waiting in the spool included.
+        """List settled attempts (configuration, item, trial), those waiting in the spool included.
 
-        An attempt that ended in an error is not finished.
+        An attempt that failed is settled only where asking again would fail again.
         """
         wanted = list(configuration_ids)
         frame = self.sql(
             """SELECT configuration_id, item_id, trial FROM traces
-            WHERE error_type IS NULL AND configuration_id IN (SELECT unnest($wanted))""",
-            {"wanted": wanted},
+            WHERE (error_type IS NULL OR error_type IN (SELECT unnest($final)))
+            AND configuration_id IN (SELECT unnest($wanted))""",
+            {"wanted": wanted, "final": sorted(spool.FINAL_ERRORS)},
         )
         found: set[tuple[str, str, int]] = set(frame.iter_rows())
         chosen = set(wanted)
         for segment in spool.segments(self.spool_dir):
-            for record in spool.read_segment(segment.path, 0).records:
+            for record in spool.read_segment(segment.path).records:
                 if (
                     isinstance(record, Trace)
-                    and record.error_type is None
+                    and spool.is_settled(record.error_type)
                     and record.configuration_id in chosen
                 ):
                     found.add((record.configuration_id, record.item_id, record.trial))

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 from textual.screen import Screen
+from textual.worker import Worker, WorkerState
 
 from workbench.errors import WorkbenchError
+from workbench.tui.safe import safe
 
 if TYPE_CHECKING:
     from workbench.store import Cancel
@@ -28,6 +30,7 @@ class Ticket:
         self.stopped = False
         self._lock = threading.Lock()
         self._cancel: Cancel | None = None
+        self.worker: Worker[None] | None = None
 
     def begin(self) -> "Cancel":
         """Return the handle that the query hangs on; called in the thread."""
@@ -63,6 +66,7 @@ class AskingScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._tickets: dict[str, Ticket] = {}
+        self._is_said = False  # that something is running
 
     def ask(
         self,
@@ -83,9 +87,8 @@ class AskingScreen(Screen[None]):
         if older := self._tickets.get(group):
             older.stop()
         ticket = self._tickets[group] = Ticket(group, done, quiet=quiet)
-        self.run_worker(
-            partial(self._run, ticket, work), thread=True, group=group, exit_on_error=False
-        )
+        run = partial(self._run, ticket, work)
+        ticket.worker = self.run_worker(run, thread=True, group=group, exit_on_error=False)
         if not quiet:
             self.set_timer(PATIENCE, partial(self._say_running, ticket))
 
@@ -97,13 +100,22 @@ class AskingScreen(Screen[None]):
         if self.is_attached:
             self.post_message(Answer(ticket, value, error))
 
+    def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
+        """A fault of ours in a thread is an answer too: it is shown, and the app goes on."""
+        error = message.worker.error
+        if message.state is WorkerState.ERROR and isinstance(error, Exception):
+            for ticket in [t for t in self._tickets.values() if t.worker is message.worker]:
+                self.log.error(error)
+                self.post_message(Answer(ticket, None, error))
+
     def on_answer(self, message: Answer) -> None:
         """Hand the newest answer on; forget those that were overtaken."""
         ticket = message.ticket
         if self._tickets.get(ticket.group) is not ticket:
             return
         del self._tickets[ticket.group]
-        if not self.is_asking:
+        if self._is_said and not self.is_asking:
+            self._is_said = False
             self.running_changed(running=False)
         if message.error is None:
             ticket.done(message.value)
@@ -114,12 +126,18 @@ class AskingScreen(Screen[None]):
 
     def _say_running(self, ticket: Ticket) -> None:
         if self._tickets.get(ticket.group) is ticket:
+            self._is_said = True
             self.running_changed(running=True)
 
     @property
     def is_asking(self) -> bool:
         """Whether a question that somebody waits for is open."""
         return any(not ticket.quiet for ticket in self._tickets.values())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any question is open."""
+        return bool(self._tickets)
 
     def stop_asking(self) -> bool:
         """Stop every open question that somebody waits for; say whether there was one."""
@@ -143,4 +161,5 @@ class AskingScreen(Screen[None]):
 
     def has_failed(self, group: str, error: Exception) -> None:
         """Say what went wrong."""
-        self.app.notify(str(error), title=group, severity="error", markup=False, timeout=8)
+        said = safe(str(error) or type(error).__name__, lines=True)
+        self.app.notify(said, title=group, severity="error", markup=False, timeout=8)

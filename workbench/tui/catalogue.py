@@ -6,13 +6,14 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Footer, Input, Label, OptionList, Static
+from textual.widgets import Input, Label, OptionList, Static
 from textual.widgets.option_list import Option
 
 from workbench.tui import formats, results
 from workbench.tui.asking import AskingScreen
 from workbench.tui.safe import one_line, safe
 from workbench.tui.widgets.grid import Grid
+from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.rows import ListRows
 from workbench.tui.widgets.top_bar import TopBar
 
@@ -63,7 +64,7 @@ class CatalogueScreen(AskingScreen):
                 yield Static(id="sql-status", markup=False)
                 yield Grid(id="answer")
                 yield Static(id="result-notes", markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Read the declarations."""

@@ -6,12 +6,13 @@ from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from workbench.tui import formats, results
 from workbench.tui.asking import AskingScreen
 from workbench.tui.safe import safe
 from workbench.tui.widgets.grid import Grid
+from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class CompareScreen(AskingScreen):
         yield Static("items on which they differ", classes="title", markup=False)
         yield Grid(id="flips")
         yield Static(id="result-notes", markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Ask for the comparison."""

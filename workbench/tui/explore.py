@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.timer import Timer
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
-from workbench.errors import SliceError, StoreMissing
+from workbench.errors import StoreMissing
 from workbench.tui import formats
-from workbench.tui.asking import AskingScreen
 from workbench.tui.configurations import AXES, COLUMNS, Row, axis, note, ordered, points
+from workbench.tui.sliced import SlicedScreen
 from workbench.tui.widgets.facets import Facets
 from workbench.tui.widgets.grid import Grid
+from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.rows import ListRows
 from workbench.tui.widgets.scatter import Scatter
 from workbench.tui.widgets.slice_bar import SliceBar
@@ -21,19 +21,16 @@ from workbench.tui.widgets.top_bar import Parts, TopBar
 
 if TYPE_CHECKING:
     from workbench.store import Overview, Store
-    from workbench.tui.app import WorkbenchApp
 
 LOOK_EVERY = 2.0  # seconds between looks whether the store changed
 NOWHERE: Row = dict.fromkeys(("x", "y", "on_frontier", "p_on_frontier", "dominated_by"))
-PAUSE = 0.12  # seconds of typing pause before counting
 
 
-class ExploreScreen(AskingScreen):
+class ExploreScreen(SlicedScreen):
     """Everything follows the slice bar."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "traces", show=True),
-        Binding("slash", "filter", "filter"),
         Binding("c", "compare", "compare"),
         Binding("a", "analyses", "analyse"),
         Binding("x", "axis('x', 1)", "x axis"),
@@ -42,22 +39,18 @@ class ExploreScreen(AskingScreen):
         Binding("s", "save", "save slice"),
         Binding("S", "saved", "saved slices", show=False),
         Binding("m,space", "mark", "mark for comparing", show=False),
-        Binding("u", "undo", "slice before", show=False),
-        Binding("U", "redo", "slice after", show=False),
         Binding("f", "part('facets')", "show or hide facets", show=False),
         Binding("v", "part('chart')", "show or hide the chart", show=False),
         Binding("escape", "stop", "cancel the query, back to the table", show=False),
     ]
-    app: "WorkbenchApp"
 
     def __init__(self) -> None:
         super().__init__()
         self.overview: Overview | None = None
-        self.n: int | None = None
         self.rows: list[Row] = []
         self.x, self.y = AXES["cost_usd"], AXES["pass_rate"]
         self._stamp = ""
-        self._pause: Timer | None = None
+        self._facets_of = ("", "")  # slice and stamp
 
     def compose(self) -> ComposeResult:
         """Draw the whole frame before anything is known."""
@@ -69,7 +62,7 @@ class ExploreScreen(AskingScreen):
                 yield Grid(COLUMNS, id="configurations")
                 yield Static(id="notes", markup=False)
                 yield Scatter(id="chart")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Show the frame first; then look at the store."""
@@ -81,16 +74,6 @@ class ExploreScreen(AskingScreen):
         grid.focus()
         self.call_after_refresh(self.set_timer, 0.02, self.load)
 
-    @property
-    def grid(self) -> Grid:
-        """The table of configurations."""
-        return self.query_one(Grid)
-
-    @property
-    def bar(self) -> SliceBar:
-        """The slice bar."""
-        return self.query_one(SliceBar)
-
     # -- the store ---------------------------------------------------------------------------------
 
     def load(self) -> None:
@@ -99,9 +82,11 @@ class ExploreScreen(AskingScreen):
 
     def _opened(self, found: "tuple[Store, Overview, str]") -> None:
         self.app.opened, self.overview, self._stamp = found
+        self.total = self.overview.n_traces
         if not self.overview.n_traces:
             self._tell_what_next()
             return
+        self.refresh_bindings()
         self._show_overview()
         self.refresh_view()
         self.set_interval(LOOK_EVERY, self._look)
@@ -110,8 +95,6 @@ class ExploreScreen(AskingScreen):
         """Say what went wrong where it matters."""
         if group == "open":
             self._tell_what_next(error)
-        elif isinstance(error, SliceError):
-            self.bar.show_fault(error)
         elif group != "look":
             super().has_failed(group, error)
 
@@ -130,6 +113,7 @@ class ExploreScreen(AskingScreen):
     def _looked(self, found: "tuple[Overview, str] | None") -> None:
         if found is not None:
             self.overview, self._stamp = found
+            self.total = self.overview.n_traces
             self._show_overview()
             self.refresh_view()
 
@@ -163,13 +147,10 @@ class ExploreScreen(AskingScreen):
     def _show_rows(self, found: tuple[int, list[Row]]) -> None:
         self.n, self.rows = found
         self.bar.show_fault(None)
-        self._say_count()
-        self.grid.empty_text = "no trace matches; esc and u bring the slice before back"
+        self.say_count()
+        self.grid.empty_text = "no trace matches; u brings the slice before back"
         self._show_table()
         self._ask_frontier()
-
-    def _say_count(self) -> None:
-        self.bar.show_count(self.n, self.overview.n_traces if self.overview else None)
 
     def _ask_frontier(self) -> None:
         from workbench.tui import overview
@@ -188,14 +169,31 @@ class ExploreScreen(AskingScreen):
         self.ask("cost of pass", lambda c: overview.costs_of_pass(store, text, c), self._show_costs)
 
     def _show_costs(self, found: dict[str, Row]) -> None:
-        from workbench.tui import overview
-
         for row in self.rows:
             cost = found.get(str(row["configuration"]), {})
             row["cost_of_pass_usd"] = cost.get("cost_of_pass_usd")
         self._show_table()
+        self._ask_facets()
+
+    def _ask_facets(self) -> None:
+        """Ask for the facets where they are in view and not those of this slice already."""
+        from workbench.tui import overview
+
+        wanted = (self.bar.text, self._stamp)
+        if (
+            self.app.opened is None
+            or wanted == self._facets_of
+            or not self.query_one(Facets).display
+        ):
+            return
+        self._facets_of = wanted
         store, text = self.app.store, self.bar.text
         self.ask("facets", lambda c: overview.facets(store, text, c), self._show_facets, quiet=True)
+
+    def on_resize(self) -> None:
+        """Fill the facets when there is room for them again."""
+        if self.rows:
+            self.call_after_refresh(self._ask_facets)
 
     def _show_facets(self, found: Any) -> None:
         self.query_one(Facets).show(*found)
@@ -211,65 +209,17 @@ class ExploreScreen(AskingScreen):
         chart.empty_text = f"no configuration has both {self.x.title} and {self.y.title}"
         chart.show(points(self.rows), axis(self.x), axis(self.y))
 
-    def running_changed(self, *, running: bool) -> None:
-        """Say so in the slice bar."""
-        if running:
-            self.bar.show_running()
-        else:
-            self._say_count()
-
     def was_cancelled(self, group: str) -> None:
         """Leave what was there, and say that it is not the newest."""
         self.app.notify(f"cancelled: {group}", timeout=2, markup=False)
 
     # -- messages --------------------------------------------------------------------------------
 
-    def on_slice_bar_typed(self, message: SliceBar.Typed) -> None:
-        """Count and suggest once the typing pauses."""
-        if self._pause is not None:
-            self._pause.stop()
-        self._pause = self.set_timer(PAUSE, lambda: self._typed(message.text, message.cursor))
-
-    def _typed(self, text: str, cursor: int) -> None:
-        from workbench.tui import slices
-
-        if self.app.opened is None:
-            return
-        fault = slices.fault(text)
-        self.bar.show_fault(fault)
-        store = self.app.store
-        if fault is None:
-            self.ask("count", lambda c: store.count(text, cancel=c), self._counted, quiet=True)
-        self.ask(
-            "complete",
-            lambda _: slices.suggestions(store, text, cursor),
-            self.bar.suggest,
-            quiet=True,
-        )
-
-    def _counted(self, n: int) -> None:
-        self.bar.show_count(n, self.overview.n_traces if self.overview else None)
-
-    def on_slice_bar_applied(self, message: SliceBar.Applied) -> None:
-        """Ask for the new slice, unless it is none."""
-        from workbench.tui import slices
-
-        fault = slices.fault(message.text)
-        self.bar.show_fault(fault)
-        if fault is None and self.app.opened is not None:
-            self.refresh_view()
-            self.grid.focus()
-
-    def on_slice_bar_left(self) -> None:
-        """Go back to the table."""
-        self.grid.focus()
-
     def on_facets_toggled(self, message: Facets.Toggled) -> None:
         """Edit the slice."""
         from workbench.tui import slices
 
         self.bar.apply(slices.toggled(self.bar.text, message.field, message.value))
-        self.query_one(Facets).focus()
 
     def on_grid_highlighted(self, message: Grid.Highlighted) -> None:
         """Make the configuration stand out on the chart."""
@@ -297,14 +247,6 @@ class ExploreScreen(AskingScreen):
 
     # -- keys --------------------------------------------------------------------------------------
 
-    def action_open(self) -> None:
-        """Open the row under the cursor."""
-        self.grid.action_open()
-
-    def action_filter(self) -> None:
-        """Go to the slice bar."""
-        self.bar.input.focus()
-
     def action_stop(self) -> None:
         """Cancel what runs; else go back to the table."""
         if not self.stop_asking():
@@ -315,19 +257,12 @@ class ExploreScreen(AskingScreen):
         self.grid.toggle_mark()
         self.query_one("#notes", Static).update(note(self.rows, self.x, len(self.grid.marked)))
 
-    def action_undo(self) -> None:
-        """Go back to the slice before."""
-        self.bar.undo()
-
-    def action_redo(self) -> None:
-        """Go forward again."""
-        self.bar.redo()
-
     def action_part(self, id: str) -> None:
         """Show or hide a part of the screen."""
         part = self.query_one(f"#{id}")
-        part.toggle_class("-hidden" if part.display else "-shown")
-        part.remove_class("-shown" if not part.display else "-hidden")
+        hide = part.display
+        part.set_class(hide, "-hidden").set_class(not hide, "-shown")
+        self.call_after_refresh(self._ask_facets)
 
     def action_axis(self, which: str, by: int) -> None:
         """Take the next measure for an axis."""

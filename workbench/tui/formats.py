@@ -2,9 +2,10 @@
 
 import datetime as dt
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workbench.schema import Column
+if TYPE_CHECKING:
+    from workbench.schema import Column
 
 UNKNOWN = "—"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -79,7 +80,7 @@ def bar(share: float | None, width: int) -> str:
     return ("█" * full + (_BLOCKS[rest] if rest else "")).ljust(width)
 
 
-def value_text(value: Any, column: Column | None = None) -> str:
+def value_text(value: Any, column: "Column | None" = None) -> str:
     """Write any cell: by its column's unit where that is known, else by its Python type."""
     if is_unknown(value):
         return UNKNOWN
@@ -90,7 +91,7 @@ def value_text(value: Any, column: Column | None = None) -> str:
     return _number_text(value, column) if isinstance(value, int | float) else str(value)
 
 
-def _number_text(value: float, column: Column | None) -> str:
+def _number_text(value: float, column: "Column | None") -> str:
     unit = column.unit if column else ""
     whole = isinstance(value, int) or value.is_integer()
     if unit in {"USD", "s"} and math.isfinite(value):

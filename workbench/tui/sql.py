@@ -8,14 +8,15 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, OptionList, Static, TextArea
+from textual.widgets import OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
 from workbench.schema import RELATIONS, VIEWS, Column
 from workbench.tui import formats, results
 from workbench.tui.asking import AskingScreen
-from workbench.tui.safe import safe
+from workbench.tui.safe import masked, safe
 from workbench.tui.widgets.grid import Grid
+from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from workbench.tui.app import WorkbenchApp
 
 FIRST = "SELECT configuration, count(*) AS n, avg(passed::INT) AS passed\nFROM trace_facts\nGROUP BY ALL\nORDER BY n DESC"
+
+
+class Editor(TextArea):
+    """A text area that never shows a pasted control character as itself."""
+
+    def get_line(self, line_index: int) -> Text:
+        """Return a line as it may be drawn."""
+        line = super().get_line(line_index)
+        line.plain = masked(line.plain)
+        return line
 
 
 class SqlScreen(AskingScreen):
@@ -58,7 +69,7 @@ class SqlScreen(AskingScreen):
                 yield _editor()
                 yield Static(id="sql-status", markup=False)
                 yield Grid(id="sql-result")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
 
     @property
     def editor(self) -> TextArea:
@@ -201,7 +212,7 @@ def _editor() -> TextArea:
     """Build the editor; colours need Textual's syntax extra and are left out without it."""
     coloured = importlib.util.find_spec("tree_sitter_sql") is not None
     language = "sql" if coloured else None
-    return TextArea(id="sql-editor", language=language, tab_behavior="focus")
+    return Editor(id="sql-editor", language=language, tab_behavior="focus")
 
 
 def _run(store: "Store", query: str, cancel: "Cancel") -> "tuple[pl.DataFrame, float]":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from workbench.tui import formats
 from workbench.tui.asking import AskingScreen
@@ -16,6 +16,7 @@ from workbench.tui.talk import Talk
 from workbench.tui.timeline import phases
 from workbench.tui.traces import outcome
 from workbench.tui.widgets.conversation import Conversation, Entry
+from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.phase_bar import PhaseBar
 from workbench.tui.widgets.top_bar import Parts, TopBar
 
@@ -51,7 +52,7 @@ class TraceScreen(AskingScreen):
         yield Static(id="facts")
         yield PhaseBar(id="phases")
         yield Conversation(id="talk")
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
 
     @property
     def talk(self) -> Conversation:

@@ -7,25 +7,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.timer import Timer
-from textual.widgets import Footer
 
-from workbench.errors import SliceError
 from workbench.schema import TRACE_FACTS
 from workbench.tui import formats
-from workbench.tui.asking import AskingScreen
 from workbench.tui.safe import one_line
+from workbench.tui.sliced import SlicedScreen
 from workbench.tui.widgets.grid import Cell, Grid, GridColumn
+from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.rows import PAGE, PagedRows, Row, Rows
 from workbench.tui.widgets.slice_bar import SliceBar
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
     from workbench.store import Cancel, Store
-    from workbench.tui.app import WorkbenchApp
 
 OUTCOMES = ("right", "wrong", "failed")
-PAUSE = 0.12  # seconds of typing pause before counting
 
 
 def outcome(row: Row) -> tuple[str, str]:
@@ -77,29 +73,22 @@ COLUMNS = (
 FETCHED = ("trace_id", "error_type", "score", *(c.key for c in COLUMNS))
 
 
-class TracesScreen(AskingScreen):
+class TracesScreen(SlicedScreen):
     """All traces of a slice, one a row."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "trace", show=True),
-        Binding("slash", "filter", "filter"),
         Binding("r", "only('right')", "right"),
         Binding("w", "only('wrong')", "wrong"),
         Binding("e", "only('failed')", "failed"),
         Binding("less_than_sign,greater_than_sign", "none", "sort", key_display="< >"),
         Binding("y", "copy", "copy as…"),
-        Binding("u", "undo", "slice before", show=False),
-        Binding("U", "redo", "slice after", show=False),
         Binding("escape", "back", "back"),
     ]
-    app: "WorkbenchApp"
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self._text = text
-        self.n = 0
-        self._total: int | None = None
-        self._pause: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """Build the bar and the table."""
@@ -108,28 +97,19 @@ class TracesScreen(AskingScreen):
         )
         yield SliceBar(self._text, id="slice")
         yield Grid(COLUMNS, id="traces")
-        yield Footer(compact=True, show_command_palette=False)
-
-    @property
-    def grid(self) -> Grid:
-        """The table."""
-        return self.query_one(Grid)
-
-    @property
-    def bar(self) -> SliceBar:
-        """The slice bar."""
-        return self.query_one(SliceBar)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Ask for the first rows."""
         self.grid.identity = lambda row: str(row["trace_id"])
         self.grid.sort_key = "started_at"
         self.grid.focus()
-        self._ask()
+        self.refresh_view()
 
     # -- rows --------------------------------------------------------------------------------------
 
-    def _ask(self) -> None:
+    def refresh_view(self) -> None:
+        """Count, and fetch the first page."""
         self.ask("traces", self._listing().first, self._show)
 
     def _listing(self) -> "Listing":
@@ -137,16 +117,17 @@ class TracesScreen(AskingScreen):
         return Listing(self.app.store, self.bar.text, grid.sort_key, grid.descending)
 
     def _show(self, found: tuple[int, int, list[Row]]) -> None:
-        self.n, self._total, first = found
+        self.n, self.total, first = found
         rows = PagedRows(self.n)
         rows.put(0, first)
         self.grid.empty_text = "no trace matches this slice"
         self.grid.show(rows)
         self.bar.show_fault(None)
-        self._say_count()
+        self.say_count()
 
-    def _say_count(self) -> None:
-        self.bar.show_count(self.n, self._total)
+    def say_count(self) -> None:
+        """Show how many there are, and where one is."""
+        super().say_count()
         place = f"{formats.count(self.grid.cursor + 1)} / {formats.count(self.n)}" if self.n else ""
         self.query_one(TopBar).show(right=[(place, "")])
 
@@ -163,12 +144,12 @@ class TracesScreen(AskingScreen):
 
     def on_grid_sorted(self) -> None:
         """Ask in the new order."""
-        self._ask()
+        self.refresh_view()
 
     def on_grid_highlighted(self) -> None:
         """Say where one is."""
-        if self._total is not None:
-            self._say_count()
+        if self.total is not None:
+            self.say_count()
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Show one trace."""
@@ -176,65 +157,7 @@ class TracesScreen(AskingScreen):
 
         self.app.push_screen(TraceScreen(str(message.row["trace_id"])))
 
-    # -- the slice ---------------------------------------------------------------------------------
-
-    def on_slice_bar_typed(self, message: SliceBar.Typed) -> None:
-        """Count and suggest once the typing pauses."""
-        if self._pause is not None:
-            self._pause.stop()
-        self._pause = self.set_timer(PAUSE, partial(self._typed, message.text, message.cursor))
-
-    def _typed(self, text: str, cursor: int) -> None:
-        from workbench.tui import slices
-
-        store = self.app.store
-        fault = slices.fault(text)
-        self.bar.show_fault(fault)
-        if fault is None:
-            self.ask("count", lambda c: store.count(text, cancel=c), self._counted, quiet=True)
-        work = partial(slices.suggestions, store, text, cursor)
-        self.ask("complete", lambda _: work(), self.bar.suggest, quiet=True)
-
-    def _counted(self, n: int) -> None:
-        self.bar.show_count(n, self._total)
-
-    def on_slice_bar_applied(self, message: SliceBar.Applied) -> None:
-        """Show the traces of another slice."""
-        from workbench.tui import slices
-
-        fault = slices.fault(message.text)
-        self.bar.show_fault(fault)
-        if fault is None:
-            self._ask()
-            self.grid.focus()
-
-    def on_slice_bar_left(self) -> None:
-        """Go back to the table."""
-        self.grid.focus()
-
     # -- keys --------------------------------------------------------------------------------------
-
-    def running_changed(self, *, running: bool) -> None:
-        """Say so in the slice bar."""
-        if running:
-            self.bar.show_running()
-        elif self._total is not None:
-            self._say_count()
-
-    def has_failed(self, group: str, error: Exception) -> None:
-        """Say what went wrong where it matters."""
-        if isinstance(error, SliceError):
-            self.bar.show_fault(error)
-        else:
-            super().has_failed(group, error)
-
-    def action_open(self) -> None:
-        """Open the row under the cursor."""
-        self.grid.action_open()
-
-    def action_filter(self) -> None:
-        """Go to the slice bar."""
-        self.bar.input.focus()
 
     def action_only(self, flag: str) -> None:
         """Switch to the right, the wrong or the failed ones, or back to all."""
@@ -242,14 +165,6 @@ class TracesScreen(AskingScreen):
 
         others = tuple(o for o in OUTCOMES if o != flag)
         self.bar.apply(slices.flagged(self.bar.text, flag, others))
-
-    def action_undo(self) -> None:
-        """Go back to the slice before."""
-        self.bar.undo()
-
-    def action_redo(self) -> None:
-        """Go forward again."""
-        self.bar.redo()
 
     def action_copy(self) -> None:
         """Copy the slice as SQL, Polars, a notebook cell, or the row."""

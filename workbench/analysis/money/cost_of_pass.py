@@ -1,6 +1,7 @@
 """What a right answer is expected to cost: per group, and with the best group for every item."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from workbench.analysis.options import BOOTSTRAP, ERRORS, LEVEL, RESAMPLES, SHAR
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis
-from workbench.analysis.result import Answer
+from workbench.analysis.result import Answer, empty
 from workbench.schema import KEY_NULL, Column
 
 C = Column
@@ -57,17 +58,31 @@ class _Costs:
     cost: Floats
     expert: Floats
 
-    @property
+    @functools.cached_property
     def per_item(self) -> Floats:
         """Cost of pass v = C / R of every item, (n_items, n_groups); infinite where R is 0."""
         v = divide(self.cost, self.rate)
         v[np.isnan(v)] = np.inf  # never passed, or not tried
         return v
 
-    def frontier(self, groups: Any) -> Floats:
-        """The least cost of pass over some groups and the expert, (n_items,)."""
-        best: Floats = self.per_item[:, groups].min(axis=1, initial=np.inf)
-        return np.asarray(np.minimum(best, self.expert))
+    @functools.cached_property
+    def alone(self) -> Floats:
+        """The least of each group's and the expert's, (n_items, n_groups); NaN where not tried."""
+        cheaper = np.minimum(self.per_item, self.expert[:, None])
+        return np.where(self.panel.tried, cheaper, np.nan)
+
+    @functools.cached_property
+    def frontier(self) -> Floats:
+        """The least cost of pass over all groups and the expert, (n_items,)."""
+        return np.asarray(np.minimum(self.per_item.min(axis=1), self.expert))
+
+    @functools.cached_property
+    def without(self) -> Floats:
+        """The frontier without each group in turn, (n_items, n_groups)."""
+        v = self.per_item
+        rivals = np.sort(np.column_stack([v, np.full(len(v), np.inf)]), axis=1)
+        first, second = rivals[:, :1], rivals[:, 1:2]
+        return np.minimum(np.where(v == first, second, first), self.expert[:, None])
 
 
 @analysis(
@@ -123,8 +138,7 @@ def cost_of_pass(
         details.append(_details(costs))
         notes += _notes(task, costs)
     head = [c.name for c in _ROWS]
-    empty = pl.DataFrame(schema=dict.fromkeys((*by, *head), pl.String))
-    table = pl.concat(rows).select(*by, *head) if rows else empty
+    table = pl.concat(rows).select(*by, *head) if rows else empty(by, _ROWS)
     more = {"totals": pl.concat(totals), "items": pl.concat(details)} if rows else {}
     return Answer(table, more=more, dropped=panels.dropped, notes=notes)
 
@@ -151,16 +165,12 @@ def _notes(task: str | None, costs: _Costs) -> tuple[str, ...]:
 def _rows(
     costs: _Costs, rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    panel, k = costs.panel, costs.panel.groups.height
-    everyone = list(range(k))
+    """Give the rows and the totals of a task."""
+    panel, v, best = costs.panel, costs.per_item, costs.frontier
     rate, cost = np.nanmean(costs.rate, axis=0), np.nanmean(costs.cost, axis=0)
-    own = [np.where(panel.tried[:, g], costs.frontier([g]), np.nan) for g in everyone]
-    best = costs.frontier(everyone)
-    values = np.column_stack([*own, best])
     low, high = _ratio_interval(costs, rng, options)
-    f_low, f_high = _frontier_interval(panel, values, rng, options)
-    without = np.array([_mean(costs.frontier([h for h in everyone if h != g])) for g in everyone])
-    v, total = costs.per_item, _mean(best)
+    f_low, f_high = _frontier_interval(panel, np.column_stack([costs.alone, best]), rng, options)
+    essential = _share(costs.without.mean(axis=0), float(best.mean()))
     cheapest = np.isfinite(v) & (v == v.min(axis=1, keepdims=True)) & (v <= best[:, None])
     rows = panel.groups.with_columns(
         pl.Series("n_items", panel.tried.sum(axis=0)).cast(pl.Int64),
@@ -170,27 +180,30 @@ def _rows(
         pl.Series("cost_usd", cost),
         pl.Series("cost_of_pass_usd", _over(cost, rate)),
         *_ends("cost_of_pass_usd", low, high),
-        pl.Series("frontier_cost_of_pass_usd", [_mean(o[~np.isnan(o)]) for o in own]),
+        pl.Series("frontier_cost_of_pass_usd", np.nanmean(costs.alone, axis=0)),
         *_ends("frontier_cost_of_pass_usd", f_low[:-1], f_high[:-1]),
-        pl.Series("essentialness", _share(without, total)).fill_nan(None),
+        pl.Series("essentialness", essential).fill_nan(None),
         pl.Series("n_best", cheapest.sum(axis=0)).cast(pl.Int64),
     ).sort("cost_of_pass_usd", "frontier_cost_of_pass_usd", maintain_order=True)
-    expert = np.where(np.isfinite(costs.expert).all(), _mean(costs.expert), np.nan)
-    totals = pl.DataFrame({
-        "n_items": [len(best)], "n_groups": [k],
+    return rows, _totals(costs, f_low[-1:], f_high[-1:])
+
+
+def _totals(costs: _Costs, low: Floats, high: Floats) -> pl.DataFrame:
+    """Sum a task up: all groups together against the expert."""
+    v, total = costs.per_item, float(costs.frontier.mean())
+    expert = (
+        costs.expert.mean(keepdims=True) if np.isfinite(costs.expert).all() else np.array([np.nan])
+    )
+    return pl.DataFrame({
+        "n_items": [len(v)], "n_groups": [v.shape[1]],
         "n_unsolved": [int(np.isinf(v).all(axis=1).sum())],
         "frontier_cost_of_pass_usd": [total],
     }).with_columns(
-        *_ends("frontier_cost_of_pass_usd", f_low[-1:], f_high[-1:]),
-        pl.Series("human_cost_usd", [float(expert)]).fill_nan(None),
-        pl.Series("gain", _share(expert[None], total)).fill_nan(None),
+        *_ends("frontier_cost_of_pass_usd", low, high),
+        pl.Series("human_cost_usd", expert).fill_nan(None),
+        pl.Series("gain", _share(expert, total)).fill_nan(None),
         pl.Series("n_expert", [int((costs.expert < v.min(axis=1)).sum())]),
     )  # fmt: skip
-    return rows, totals
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else float("nan")
 
 
 def _over(cost: Floats, rate: Floats) -> Floats:
@@ -268,7 +281,7 @@ def _frontier_interval(
 
 
 def _details(costs: _Costs) -> pl.DataFrame:
-    """Name the cheapest for every item."""
+    """Name the cheapest for every item, the dearest item first."""
     v, names = costs.per_item, costs.panel.labels
     least = v.min(axis=1)
     whom = [names[g] for g in v.argmin(axis=1)]
@@ -277,7 +290,11 @@ def _details(costs: _Costs) -> pl.DataFrame:
         for e, low, who in zip(costs.expert, least, whom, strict=True)
     ]
     items = costs.panel.items
-    return items.select("task", "item", "item_id").with_columns(
-        pl.Series("best", best, pl.String),
-        pl.Series("frontier_cost_of_pass_usd", np.minimum(least, costs.expert)),
+    return (
+        items.select("task", "item", "item_id")
+        .with_columns(
+            pl.Series("best", best, pl.String),
+            pl.Series("frontier_cost_of_pass_usd", costs.frontier),
+        )
+        .sort("frontier_cost_of_pass_usd", descending=True, maintain_order=True)
     )

@@ -13,12 +13,14 @@ from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import Items, reduce_items
 from workbench.analysis.registry import ChartSpec, analysis
-from workbench.analysis.result import Answer, label
+from workbench.analysis.result import DTYPES, Answer, empty, label
+from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
 
 C = Column
 Floats = resampling.Floats
 _MEASURES = ("cost_usd", "reasoning_cost_usd", "input_usd_per_mtok", "output_usd_per_mtok")
+_REQUIRE = ("cost_usd", "input_usd_per_mtok", "output_usd_per_mtok")
 _EVERY = "(all tasks)"
 _FEW = "fewer than two items"
 _NO_THINKING = "the cost of thinking is unknown"
@@ -47,11 +49,11 @@ _TOTALS = (
     C("n_reversed_high", "float", "count", "Upper end of its interval.", _FEW, "reversed, high"),
     C("reversal_rate", "float", "0..1", "Reversed pairs over pairs.", "no pairs"),
     C("n_reversed_surely", "int", "count", "Reversed in at least the level's share of resamples.", _FEW, "surely reversed"),
-    C("kendall_tau", "float", doc="Kendall's τ-b of listed price and bill; over tasks the mean.", null="fewer than two groups, or all tied"),
-    C("kendall_tau_low", "float", doc="Lower end of its interval.", null=_FEW),
-    C("kendall_tau_high", "float", doc="Upper end of its interval.", null=_FEW),
+    C("kendall_tau", "float", doc="Kendall's τ-b of listed price and bill; over tasks the mean.", null="fewer than two groups, or all tied", title="Kendall's τ"),
+    C("kendall_tau_low", "float", doc="Lower end of its interval.", null=_FEW, title="τ, low"),
+    C("kendall_tau_high", "float", doc="Upper end of its interval.", null=_FEW, title="τ, high"),
     C("n_reversed_without_thinking", "int", "count", "Reversed pairs, were thinking free.", _NO_THINKING, "reversed without thinking"),
-    C("kendall_tau_without_thinking", "float", doc="τ-b, were thinking free.", null=_NO_THINKING),
+    C("kendall_tau_without_thinking", "float", doc="τ-b, were thinking free.", null=_NO_THINKING, title="τ without thinking"),
 )  # fmt: skip
 
 
@@ -73,7 +75,7 @@ class _Bills:
     source="arXiv 2603.23971 (listed price, reversal, ablation of thinking); Kendall 1945 (τ-b)",
     needs=("item_id", "task", "cost_usd", "input_usd_per_mtok", "output_usd_per_mtok"),
     measures=_MEASURES,
-    require=("cost_usd", "input_usd_per_mtok", "output_usd_per_mtok"),
+    require=_REQUIRE,
     scored=False,
     options=(LEVEL, RESAMPLES),
     columns=(*_PAIRS, *_GROUPS, *_TOTALS),
@@ -95,34 +97,45 @@ def price_reversal(
     clusters of items, the same for all groups: they are the noise floor of the finding. The bill
     without thinking is known only if it is for every trace of the shared items.
     """
-    by = tuple(c for c in by if c != "task") or ("model",)
-    require = ("cost_usd", "input_usd_per_mtok", "output_usd_per_mtok")
-    items = reduce_items(frame, (*by, "task"), _MEASURES, require=require, scored=False)
-    panels = build(items, shared=True)
-    pairs, groups, totals, ties = [], [], [], 0
-    for task, panel in panels.parts:
-        bills = _bills(panel, rng, options)
-        table, tied = _pairs(bills)
-        where = pl.lit(task, pl.String).alias("task")
-        pairs.append(table.select(where, pl.all()))
-        groups.append(_groups(bills).select(where, pl.all()))
-        totals.append({"task": task} | _totals(bills, table, options))
-        ties += tied
-    dropped = panels.dropped | {"pairs of equal listed price": ties}
-    if not totals:
-        names = ["task", *(c.name for c in _PAIRS)]
-        return Answer(
-            pl.DataFrame(schema=dict.fromkeys(names, pl.String)), (), {}, dropped, panels.notes
+    by = tuple(c for c in by if c != "task")
+    if not by:
+        raise AnalysisError(
+            "price-reversal compares within a task; name another column to group by"
         )
-    summary = pl.DataFrame(totals, infer_schema_length=None)
-    notes = panels.notes + _changed(items, by)
-    if len(totals) > 1:
-        summary = pl.concat([summary, _overall(summary)], how="vertical_relaxed")
-    more = {"totals": summary, "groups": pl.concat(groups)}
-    rows = pl.concat(pairs).sort(
-        "reversed", "cost_ratio", descending=True, nulls_last=True, maintain_order=True
+    items = reduce_items(frame, (*by, "task"), _MEASURES, require=_REQUIRE, scored=False)
+    panels = build(items, shared=True)
+    parts = [(str(task), _bills(panel, rng, options)) for task, panel in panels.parts]
+    tables = [_pairs(bills) for _, bills in parts]
+    dropped = panels.dropped | {"pairs of equal listed price": sum(tied for _, tied in tables)}
+    if not parts:
+        return Answer(empty(("task",), _PAIRS), dropped=dropped, notes=panels.notes)
+    totals = _summed(
+        [(t, b, table) for (t, b), (table, _) in zip(parts, tables, strict=True)], options
     )
-    return Answer(rows, more=more, dropped=dropped, notes=notes)
+    groups = pl.concat([_groups(bills).select(_named(task), pl.all()) for task, bills in parts])
+    rows = pl.concat(
+        [
+            table.select(_named(task), pl.all())
+            for (task, _), (table, _) in zip(parts, tables, strict=True)
+        ]
+    ).sort("reversed", "cost_ratio", descending=True, nulls_last=True, maintain_order=True)
+    more = {"totals": totals, "groups": groups}
+    return Answer(rows, more=more, dropped=dropped, notes=panels.notes + _changed(items, by))
+
+
+def _summed(
+    parts: Sequence[tuple[str, _Bills, pl.DataFrame]], options: dict[str, Any]
+) -> pl.DataFrame:
+    """Sum every task up, and all together where there are several."""
+    totals = pl.DataFrame(
+        [{"task": task} | _totals(bills, pairs, options) for task, bills, pairs in parts],
+        schema={"task": pl.String} | {c.name: DTYPES[c.type] for c in _TOTALS},
+    )
+    return pl.concat([totals, _overall(totals)]) if len(parts) > 1 else totals
+
+
+def _named(task: str) -> pl.Expr:
+    return pl.lit(task, pl.String).alias("task")
 
 
 def _bills(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _Bills:

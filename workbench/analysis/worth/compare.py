@@ -13,7 +13,7 @@ from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import Items, reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
-from workbench.analysis.result import Answer, label
+from workbench.analysis.result import DTYPES, Answer, label
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
 
@@ -48,9 +48,6 @@ _FLIPS = (
     C("outcome_a", "float", "0..1", "Mean outcome of A on the item.", KEY_NULL, "A"),
     C("outcome_b", "float", "0..1", "Mean outcome of B on the item.", KEY_NULL, "B"),
 )
-_DTYPES: dict[str, type[pl.DataType]] = {
-    "text": pl.String, "int": pl.Int64, "float": pl.Float64, "bool": pl.Boolean
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -266,7 +263,7 @@ def _verdicts(rows: list[dict[str, Any]], level: float) -> pl.DataFrame:
         row["p_holm"] = float(p)
     for row in rows:
         row["verdict"] = _verdict(row, level)
-    schema = {c.name: _DTYPES[c.type] for c in _ROWS}
+    schema: dict[str, type[pl.DataType]] = {c.name: DTYPES[c.type] for c in _ROWS}
     if any("task" in row for row in rows):
         schema = {"task": pl.String} | schema
     return pl.DataFrame(rows, schema=schema)

@@ -13,7 +13,7 @@ from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_ax
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import MEASURES, reduce_items
 from workbench.analysis.registry import SCORES, ChartSpec, Option, analysis, unknown
-from workbench.analysis.result import Answer, label
+from workbench.analysis.result import Answer, empty, label
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column, columns_by_name
 
@@ -90,7 +90,9 @@ def frontier(
     knee and hypervolume follow `log_x`.
     """
     present = set(frame.collect_schema().names())
+    units: dict[str, str] = {}
     if {"metric", "value"} <= present:
+        units = _units(frame, options)
         parts, dropped, notes = _from_results(frame, by, options)
     else:
         parts, dropped, notes = _from_traces(frame, by, rng, options)
@@ -101,10 +103,12 @@ def frontier(
         tables.append(rows.with_columns(pl.lit(v).alias(k) for k, v in where.items()))
         totals.append(where | total)
         notes += more
-    columns = _axis_columns(options)
+    columns = _axis_columns(options, units)
     order = [*by, *columns, *(c.name for c in _ROWS)]
     rows = (
-        pl.concat(tables, how="vertical_relaxed").select(order) if tables else _empty(by, columns)
+        pl.concat(tables, how="vertical_relaxed").select(order)
+        if tables
+        else empty(by, (*columns.values(), *_ROWS))
     )
     summary = (
         pl.DataFrame(totals, schema_overrides={"knee": pl.String}) if totals else pl.DataFrame()
@@ -112,13 +116,16 @@ def frontier(
     return Answer(rows, (*columns.values(), *_ROWS, *_TOTALS), {"totals": summary}, dropped, notes)
 
 
-def _axis_columns(options: dict[str, Any]) -> dict[str, Column]:
+def _axis_columns(options: dict[str, Any], units: dict[str, str]) -> dict[str, Column]:
+    """Say what the axes and their intervals mean; a metric brings its own unit."""
     schema = columns_by_name()
     rate = C("pass_rate", "float", "0..1", "Mean over items of the share of trials that passed.")
     found: dict[str, Column] = {}
     for axis in ("y", "x"):
         name = options[axis]
-        base = rate if name == "pass_rate" else schema.get(name, C(name, "float"))
+        base = (
+            rate if name == "pass_rate" else schema.get(name, C(name, "float", units.get(name, "")))
+        )
         base = dataclasses.replace(base, type="float", null=KEY_NULL)
         found[name] = base
         for end, word in (("low", "Lower"), ("high", "Upper")):
@@ -127,17 +134,6 @@ def _axis_columns(options: dict[str, Any]) -> dict[str, Column]:
                 f"{base.title or name.replace('_', ' ')}, {end}",
             )  # fmt: skip
     return found
-
-
-def _empty(by: Sequence[str], columns: dict[str, Column]) -> pl.DataFrame:
-    types: dict[str, type[pl.DataType]] = {
-        "text": pl.String,
-        "float": pl.Float64,
-        "int": pl.Int64,
-        "bool": pl.Boolean,
-    }
-    declared = {c.name: types[c.type] for c in (*columns.values(), *_ROWS)}
-    return pl.DataFrame(schema=dict.fromkeys(by, types["text"]) | declared)
 
 
 def _from_traces(
@@ -180,7 +176,7 @@ def _resampled(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) 
     enough = panel.n_own_clusters > 1
     if panel.n_clusters > 1:
         drawn = np.split(resampling.resampled_sums(sums, options["resamples"], rng), 3, axis=1)
-        draws = (divide(drawn[0], drawn[2]), divide(drawn[1], drawn[2]))
+        draws = (_level(divide(drawn[0], drawn[2])), _level(divide(drawn[1], drawn[2])))
     for axis, v in values.items():
         low, high = np.full(len(n_items), np.nan), np.full(len(n_items), np.nan)
         if options[axis] in SCORES:
@@ -193,6 +189,13 @@ def _resampled(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) 
         extra[f"{options[axis]}_low"] = np.where(enough, low, np.nan)
         extra[f"{options[axis]}_high"] = np.where(enough, high, np.nan)
     return _Points(panel.groups, mean["x"], mean["y"], extra, draws)
+
+
+def _level(draws: Floats) -> Floats:
+    """Cut the last digits off, so that rounding in the sums does not tell equal groups apart."""
+    scale = np.nanmax(np.abs(draws), initial=0.0) or 1.0
+    levelled: Floats = np.round(draws / scale, 12) * scale
+    return levelled
 
 
 def _from_results(
@@ -218,14 +221,23 @@ def _from_results(
     split = "task" in by and bool(keys)
     parts = whole.partition_by("task", as_dict=True) if split else {(None,): whole}
     points = [
-        (None if key[0] is None else str(key[0]), _Points(
+        (None if task is None else str(task), _Points(
             part.select(keys if split else by), part["x"].to_numpy().astype(float),
             part["y"].to_numpy().astype(float), {},
         ))
-        for key, part in parts.items() if part.height
+        for (task,), part in sorted(parts.items(), key=lambda part: str(part[0])) if part.height
     ]  # fmt: skip
     missing = wide.height - whole.height
     return points, {f"groups without {options['x']} or {options['y']}": missing}, notes
+
+
+def _units(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> dict[str, str]:
+    """Look up the units of the two metrics, where the frame tells them."""
+    if "unit" not in frame.collect_schema().names():
+        return {}
+    wanted = frame.filter(nw.col("metric").is_in([options["x"], options["y"]]))
+    told = wanted.group_by("metric").agg(nw.col("unit").max()).collect("polars").to_native()
+    return {metric: unit for metric, unit in told.iter_rows() if unit}
 
 
 def _rows(
@@ -242,7 +254,9 @@ def _rows(
     if points.draws is not None:
         x, y = points.draws
         p = pareto.non_dominated(signs[0] * x, signs[1] * y).mean(axis=0)
-    extra = {name: points.extra.get(name, [None] * len(names)) for name in _axis_columns(options)}
+    extra = {
+        name: points.extra.get(name, [None] * len(names)) for name in _axis_columns(options, {})
+    }
     rows = points.groups.with_columns(
         pl.Series(options["y"], points.y),
         pl.Series(options["x"], points.x),

@@ -102,23 +102,11 @@ def summary(
     items = reduce_items(
         frame, by, _MEANS, outcome=outcome, errors_as_wrong=errors_as_wrong, scored=False
     )
-    means = item_means(items)
     head = "pass_rate" if outcome == "passed" else "score"
-    table = _counts(items, partial_totals)
-    table = _join(table, _interval(means, by, head, interval, level), by)
-    table = _join(table, _cost_interval(means, by, level), by)
-    rest = [pl.col(m).mean() for m in _MEANS if m != "cost_usd"]
-    table = _join(table, means.group_by(by, maintain_order=True).agg(rest), by)
-    table = _join(table, quantiles(frame, by, _QUANTILES, errors_as_wrong=errors_as_wrong), by)
-    first = ["task"] if "task" in by else []
-    table = table.sort(
-        *first,
-        head,
-        *by,
-        descending=[False] * len(first) + [True] + [False] * len(by),
-        nulls_last=True,
-    )
-    order = [c.name for c in _COLUMNS if c.name in table.columns]
+    table = _table(frame, items, head, interval, level)
+    if not partial_totals:
+        whole = (pl.col("n_unpriced") == 0) & (pl.col("n") > 0)
+        table = table.with_columns(pl.when(whole).then("total_cost_usd").alias("total_cost_usd"))
     dropped = items.dropped() | {
         "traces without a score, left out of the pass rate": int(table["n_unscored"].sum()),
         "traces without a cost, left out of the cost": int(table["n_unpriced"].sum()),
@@ -126,25 +114,42 @@ def summary(
     single = table.filter((pl.col("n_items") < 2) & pl.col(head).is_not_null())
     names = "; ".join(label(row) for row in single.select(by).head(5).iter_rows())
     notes = (f"no interval where there is a single item: {names}",) if names else ()
-    return Answer(table.select(*by, *order), dropped=dropped, notes=notes)
+    return Answer(table, dropped=dropped, notes=notes)
 
 
-def _join(left: pl.DataFrame, right: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    return left.join(right, on=list(by), how="left", nulls_equal=True)
+def _table(
+    frame: "nw.LazyFrame[Any]", items: Items, head: str, interval: str, level: float
+) -> pl.DataFrame:
+    """Put counts, means, intervals and quantiles side by side."""
+    by, means = items.by, item_means(items)
+    rest = means.group_by(by, maintain_order=True).agg(
+        pl.col(m).mean() for m in _MEANS if m != "cost_usd"
+    )
+    table = _counts(items)
+    for part in (
+        _interval(means, by, head, interval, level),
+        _cost_interval(means, by, level),
+        rest,
+        quantiles(frame, by, _QUANTILES, errors_as_wrong=items.errors_as_wrong),
+    ):
+        table = table.join(part, on=list(by), how="left", nulls_equal=True)
+    first = ["task"] if "task" in by else []
+    down = [False] * len(first) + [True] + [False] * len(by)
+    table = table.sort(*first, head, *by, descending=down, nulls_last=True)
+    return table.select(*by, *(c.name for c in _COLUMNS if c.name in table.columns))
 
 
-def _counts(items: Items, partial: bool) -> pl.DataFrame:
-    counts = items.frame.group_by(items.by, maintain_order=True).agg(
+def _counts(items: Items) -> pl.DataFrame:
+    return items.frame.group_by(items.by, maintain_order=True).agg(
         (pl.col("n") > 0).sum().cast(pl.Int64).alias("n_items"),
         pl.col("n").sum(),
         pl.col("n_failed").sum().alias("n_errors"),
         pl.col("n_unscored").sum(),
         (pl.col("n") - pl.col("cost_usd_known")).sum().alias("n_unpriced"),
-        pl.col("cost_usd_sum").sum().alias("total_cost_usd"),
-        pl.col("cost_usd_known").sum().alias("_priced"),
+        pl.when(pl.col("cost_usd_known").sum() > 0)
+        .then(pl.col("cost_usd_sum").sum())
+        .alias("total_cost_usd"),
     )
-    known = pl.col("_priced") > 0 if partial else (pl.col("n_unpriced") == 0) & (pl.col("n") > 0)
-    return counts.with_columns(pl.when(known).then("total_cost_usd").alias("total_cost_usd"))
 
 
 def _interval(

@@ -10,16 +10,17 @@ from typing import Any
 import httpx
 import msgspec
 
-from workbench.errors import ConfigError, ProviderError, ProviderUnavailable
+from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call
 from workbench.runner.providers import transport
 from workbench.runner.providers import usage as usages
 from workbench.runner.providers.chunks import Assembly, decode_chunk
 from workbench.runner.providers.sse import Event, EventStream
-from workbench.runner.session import OnChunk, Reply, Request, StreamBroken
+from workbench.runner.session import CallRefused, OnChunk, Reply, Request, StreamBroken
 
 _encode = msgspec.json.Encoder().encode
 _AFTER_DONE_S = 2.0  # how long to wait for the end of a body after its last event
+_STALE_TRIES = 8  # connections of the pool that may turn out closed, one after the other
 _ERROR_BYTES = 65_536
 _BODY_BYTES = 64_000_000
 
@@ -55,7 +56,7 @@ class OpenAIChat:
         self.name = name
         self._base = base_url.rstrip("/")
         self._key, self._now = api_key, now
-        self._timeout_s, self._concurrency = timeout_s, concurrency
+        self._timeout_s = timeout_s
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream, application/json",
@@ -118,7 +119,7 @@ class OpenAIChat:
         """
         url = self._urls["chat" if request.prompt is None else "completions"]
         body = self.body(request)
-        for left in range(self._concurrency, -1, -1):
+        for left in range(_STALE_TRIES, -1, -1):
             attempt = _Attempt(self, request, on_chunk)
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -164,7 +165,7 @@ class _Attempt:
             request_id = headers.get(b"x-request-id") or headers.get(b"request-id")
             self.request_id = request_id.decode("latin-1") if request_id else None
             if self.status != 200:
-                raise await self._refusal(response)
+                raise self.failure(await self._refusal(response))
             if b"json" in headers.get(b"content-type", b""):
                 await self._whole(response)
             else:
@@ -243,11 +244,13 @@ class _Attempt:
     def failure(self, error: ProviderError) -> ProviderError:
         """Put what arrived beside the cause; no key in the words."""
         message = self.provider.redact(str(error))
-        if isinstance(error, ProviderUnavailable) and not isinstance(error, StreamBroken):
-            return StreamBroken(
-                message, kind=error.kind, reply=self.reply(), retry_after_s=error.retry_after_s
-            )
-        return error
+        if isinstance(error, StreamBroken | CallRefused):
+            return error
+        if isinstance(error, ProviderRejected):
+            return CallRefused(message, kind=error.kind, reply=self.reply())
+        return StreamBroken(
+            message, kind=error.kind, reply=self.reply(), retry_after_s=error.retry_after_s
+        )
 
     def reply(self) -> Reply:
         """Return the reply as far as it came."""

@@ -6,6 +6,7 @@ measure; `kind="httpx"` is there to compare. One pool per provider, as large as 
 
 import datetime as dt
 import email.utils
+import logging
 import math
 import ssl
 import urllib.request
@@ -41,6 +42,8 @@ def make_client(
     timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 30.0), pool=None)
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     if kind == "httpx":
+        # its debug log would hold the server's headers, and a server may echo the key there
+        logging.getLogger("httpcore").setLevel(logging.INFO)
         return httpx.AsyncClient(headers=dict(headers), timeout=timeout, limits=limits)
     if kind != "aiohttp":
         raise ConfigError(f"there is no transport {kind!r}; there are aiohttp and httpx")

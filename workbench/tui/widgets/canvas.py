@@ -18,6 +18,7 @@ class Canvas:
         self._dots: dict[tuple[int, int], int] = {}
         self._dot_tone: dict[tuple[int, int], str] = {}
         self._text: dict[tuple[int, int], tuple[str, str]] = {}
+        self._used: set[int] = set()  # rows that are not empty
 
     def line(self, x0: float, y0: float, x1: float, y1: float, tone: str) -> None:
         """Draw a straight line between two places given in cells (0.5 is the middle of a cell)."""
@@ -32,6 +33,7 @@ class Canvas:
             bit = _DOTS[min(3, int((y - row) * 4))][min(1, int((x - column) * 2))]
             self._dots[place] = self._dots.get(place, 0) | bit
             self._dot_tone[place] = tone
+            self._used.add(row)
 
     def is_free(self, x: int, y: int, width: int) -> bool:
         """Whether `width` cells from (x, y) lie inside and hold no text yet."""
@@ -48,12 +50,15 @@ class Canvas:
             size = cell_len(character)
             if x >= 0 and x + size <= self.width and 0 <= y < self.height:
                 self._text[x, y] = (character, tone)
+                self._used.add(y)
                 for i in range(1, size):
                     self._text[x + i, y] = ("", tone)
             x += size
 
     def strip(self, y: int, ground: Style, tones: dict[str, Style]) -> Strip:
         """Return one row of cells."""
+        if y not in self._used:
+            return Strip.blank(self.width, ground)
         cells = [self._at(x, y) for x in range(self.width)]
         segments = [
             Segment("".join(text for text, _ in run), ground + tones[tone] if tone else ground)

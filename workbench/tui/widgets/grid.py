@@ -194,6 +194,10 @@ class Grid(Toned, ScrollView, can_focus=True):
         spare = room - self._total(widths)
         return [(c, max(min(w, NARROW), w + spare) if c is wide else w) for c, w in widths]
 
+    def on_mount(self) -> None:
+        """Have a head for the first frame."""
+        self._measure()
+
     def on_resize(self) -> None:
         """Choose the columns that fit."""
         self._measure()

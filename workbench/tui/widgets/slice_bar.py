@@ -58,40 +58,48 @@ class SliceInput(Input):
         Binding("tab", "complete", "complete"),
         Binding("down,ctrl+n", "suggestion(1)", "next suggestion", show=False),
         Binding("up,ctrl+p", "suggestion(-1)", "suggestion before", show=False),
-        Binding("ctrl+z", "bar('undo')", "undo"),
-        Binding("ctrl+y", "bar('redo')", "redo", show=False),
+        Binding("ctrl+z", "undo", "undo"),
+        Binding("ctrl+y", "redo", "redo", show=False),
         Binding("escape", "leave", "leave"),
     ]
 
-    class Pressed(Message):
-        """A key that the bar answers."""
-
-        def __init__(self, what: str, by: int = 0) -> None:
-            self.what, self.by = what, by
-            super().__init__()
+    def __init__(self, bar: "SliceBar", text: str) -> None:
+        super().__init__(
+            text,
+            id="slice-input",
+            compact=True,
+            select_on_focus=False,
+            highlighter=SliceHighlighter(bar),
+            placeholder='all traces   / to filter:  task:gsm8k wrong thinking>2k "text"',
+        )
+        self._bar = bar
 
     def action_complete(self) -> None:
         """Take the suggestion."""
-        self.post_message(self.Pressed("complete"))
+        self._bar.complete()
 
     def action_suggestion(self, by: int) -> None:
         """Go through the suggestions."""
-        self.post_message(self.Pressed("suggestion", by))
+        self._bar.step(by)
 
     def action_leave(self) -> None:
         """Leave the line."""
-        self.post_message(self.Pressed("leave"))
+        self._bar.leave()
 
-    def action_bar(self, what: str) -> None:
-        """Undo or redo a slice."""
-        self.post_message(self.Pressed(what))
+    def action_undo(self) -> None:
+        """Go back to the slice before."""
+        self._bar.undo()
+
+    def action_redo(self) -> None:
+        """Go forward again."""
+        self._bar.redo()
 
 
 class SliceBar(Widget):
     """Input, live count and suggestions; keeps the history of slices."""
 
     class Typed(Message):
-        """The line changed: count it, and suggest what could follow."""
+        """The line changed: count it, and suggest what could follow at the cursor (−1: nothing)."""
 
         def __init__(self, text: str, cursor: int) -> None:
             self.text, self.cursor = text, cursor
@@ -123,11 +131,7 @@ class SliceBar(Widget):
     def compose(self) -> ComposeResult:
         """Build the line, the count and the list of suggestions."""
         with Horizontal():
-            yield SliceInput(
-                self.text, id="slice-input", compact=True, select_on_focus=False,
-                highlighter=SliceHighlighter(self),
-                placeholder='all traces   / to filter:  task:gsm8k wrong thinking>2k "text"',
-            )  # fmt: skip
+            yield SliceInput(self, self.text)
             yield Static(id="slice-count")
         suggestions = OptionList(id="suggestions", markup=False, compact=True)
         suggestions.can_focus = False
@@ -195,9 +199,13 @@ class SliceBar(Widget):
     def _take(self, index: int) -> None:
         completion = self._completions[index]
         value = self.input.value
-        self.input.value = value[: completion.start] + completion.text + value[completion.end :]
-        self.input.cursor_position = completion.start + len(completion.text)
+        value = value[: completion.start] + completion.text + value[completion.end :]
+        cursor = completion.start + len(completion.text)
+        self._expected = self.input.value = value
+        self.input.cursor_position = cursor
         self.close_suggestions()
+        wants_more = completion.text.endswith((":", ">"))
+        self.post_message(self.Typed(value, cursor if wants_more else -1))
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
         """Take the suggestion that was clicked."""
@@ -219,28 +227,27 @@ class SliceBar(Widget):
         self.close_suggestions()
         self.apply(message.value)
 
-    def on_slice_input_pressed(self, message: SliceInput.Pressed) -> None:
-        """Answer the line's keys."""
-        message.stop()
-        listing = self.suggestions
-        match message.what:
-            case "complete" if self._completions:
-                self._take(listing.highlighted or 0)
-            case "suggestion" if self._completions:
-                place = ((listing.highlighted or 0) + message.by) % len(self._completions)
-                listing.highlighted = place
-            case "suggestion" if message.by > 0:
-                self.post_message(self.Left())
-            case "leave" if self._completions:
-                self.close_suggestions()
-            case "leave":
-                self.set_line(self.text)
-                self.show_fault(None)
-                self.post_message(self.Left())
-            case "undo":
-                self.undo()
-            case "redo":
-                self.redo()
+    def complete(self) -> None:
+        """Take the suggestion that is highlighted."""
+        if self._completions:
+            self._take(self.suggestions.highlighted or 0)
+
+    def step(self, by: int) -> None:
+        """Highlight another suggestion; go down to the table where there is none."""
+        if self._completions:
+            place = ((self.suggestions.highlighted or 0) + by) % len(self._completions)
+            self.suggestions.highlighted = place
+        elif by > 0:
+            self.post_message(self.Left())
+
+    def leave(self) -> None:
+        """Put the suggestions away; without any, give the line up for the slice in force."""
+        if self._completions:
+            self.close_suggestions()
+            return
+        self.set_line(self.text)
+        self.show_fault(None)
+        self.post_message(self.Left())
 
     def set_line(self, text: str) -> None:
         """Write into the line without asking for suggestions."""

@@ -1,0 +1,157 @@
+"""What a strategy asks, and which text it hands to the scorer: no server, the runner's own session."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from workbench import datasets
+from workbench.errors import ConfigError
+from workbench.records import Call
+from workbench.runner import strategies, templates
+from workbench.runner.session import Outcome, Reply, Request, Session
+
+ITEM = datasets.TaskItem(task="t", item="1", input="What is 1 + 1?", target="2", scorer="numeric")
+EXAMPLES = (
+    datasets.Example(input="What is 1 + 2?", target="3", thought="1 + 2 = 3."),
+    datasets.Example(input="Pick.", target="B", choices=("x", "y")),
+)
+
+
+def task_set() -> datasets.TaskSet:
+    """Make a set of one item and two examples."""
+    from workbench import scoring
+    from workbench.records import Task
+
+    return datasets.TaskSet(Task(task="t"), [ITEM], scoring.get("numeric"), "Solve it.", EXAMPLES)
+
+
+class Script:
+    """Answers with texts in turn and keeps what was asked; words count as tokens."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts, self.asked = list(texts), []
+
+    async def ask(self, request: Request, role: str) -> tuple[Reply, None]:
+        """Give the next text."""
+        self.asked.append(request)
+        text = self.texts.pop(0)
+        call = Call(role=role, output_tokens=len(text.split()) + 1, stop_reason="stop")
+        return Reply(text=text, stop_reason="stop", call=call), None
+
+    async def count(self, text: str) -> int:
+        """Count words."""
+        return len(text.split())
+
+    def session(self, endpoint: str = "chat") -> Session:
+        """Bind a session to the script."""
+        render = templates.get("question_answer") if endpoint == "completions" else None
+        return Session(
+            task=task_set(), model="m", ask=self.ask, count=self.count, endpoint=endpoint,
+            sampling={"max_tokens": 500}, render=render,
+        )  # fmt: skip
+
+
+async def run(name: str, *texts: str, endpoint: str = "chat", **params: Any):
+    """Run a strategy on the item; returns outcome, session and script."""
+    script = Script(*texts)
+    session = script.session(endpoint)
+    outcome: Outcome = await strategies.get(name, **params).run(session, ITEM)
+    return outcome, session, script
+
+
+async def test_direct_begins_the_answer_for_the_model() -> None:
+    """One call; the examples show answers alone; the text that is scored holds the mark."""
+    outcome, session, script = await run("direct", " 2")
+
+    chat = script.asked[0].messages
+    assert [m["role"] for m in chat] == ["system", "user", "assistant"] + ["user", "assistant"] * 2
+    assert chat[2]["content"] == "Answer: 3"
+    assert chat[-1] == {"role": "assistant", "content": "Answer:"}
+    assert outcome.answer_text == "Answer: 2"
+    assert len(session.calls) == 1
+    assert session.calls[0].reasoning_tokens is None
+
+
+async def test_cot_leaves_the_steps_visible() -> None:
+    """The examples think in the open; nothing counts as thinking."""
+    outcome, session, script = await run("cot", "1 + 1 = 2.\nAnswer: 2")
+
+    assert script.asked[0].messages[2]["content"] == "1 + 2 = 3.\nAnswer: 3"
+    assert script.asked[0].messages[4]["content"] == "Answer: B"
+    assert outcome.answer_text == "1 + 1 = 2.\nAnswer: 2"
+    assert session.calls[0].reasoning_tokens is None
+    assert {m.kind for m in session.messages} == {"text"}
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+async def test_think_parts_thinking_from_the_answer(endpoint: str) -> None:
+    """Closed tags: one call, thinking tokens counted, the answer without tags."""
+    outcome, session, _ = await run(
+        "think", "1 + 1 = 2.</think>\nAnswer: 2</think>", endpoint=endpoint
+    )
+
+    assert outcome.answer_text == "Answer: 2"
+    assert [(c.reasoning_tokens, c.tokens_source) for c in session.calls] == [(5, "counted")]
+    assert [m.text for m in session.messages if m.kind == "thinking"] == ["1 + 1 = 2."]
+
+
+async def test_think_closes_the_tag_where_the_cap_was_hit() -> None:
+    """A second, short call is given the thinking so far and asked for the answer; nothing is thought twice."""
+    outcome, session, script = await run(
+        "think", "1 + 1 is", " 2", max_thinking_tokens=4, max_answer_tokens=7
+    )
+
+    first, second = script.asked
+    assert (first.sampling["max_tokens"], second.sampling["max_tokens"]) == (4, 7)
+    assert second.messages[-1]["content"] == "<think>1 + 1 is</think>\nAnswer:"
+    assert outcome.answer_text == "Answer: 2"
+    assert [c.reasoning_tokens for c in session.calls] == [4, 0]
+
+
+async def test_base_model_gets_one_text() -> None:
+    """A completion's prompt holds the examples and ends where the model goes on."""
+    _, _, script = await run("direct", " 2", endpoint="completions")
+
+    prompt = script.asked[0].prompt
+    assert prompt is not None
+    assert prompt.endswith("What is 1 + 1?\nAnswer:")
+    assert "B) y" in prompt
+
+
+@pytest.mark.parametrize("name", strategies.names())
+@pytest.mark.parametrize("shots", [0, 1])
+async def test_shots_bound_the_examples(name: str, shots: int) -> None:
+    """So many worked examples, and the question."""
+    _, _, script = await run(name, "Answer: 2</think>Answer: 2", shots=shots)
+
+    asked = [m["content"] for m in script.asked[0].messages if m["role"] == "user"]
+    assert len(asked) == shots + 1
+    assert asked[-1] == ITEM.input
+
+
+@pytest.mark.parametrize("name", strategies.names())
+def test_params_are_what_makes_a_strategy(name: str) -> None:
+    """A strategy made from its parameters is the same strategy."""
+    strategy = strategies.get(name)
+
+    assert strategy.name == name
+    assert isinstance(strategy.params, Mapping)
+    assert strategies.get(name, **strategy.params) == strategy
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("cott", {}, "did you mean 'cot'"),
+        ("zzz", {}, "there are direct, cot, think"),
+        ("direct", {"shot": 3}, "has no parameter 'shot'"),
+        ("direct", {"shots": "3"}, "not a whole number"),
+        ("direct", {"shots": True}, "not a whole number"),
+        ("think", {"max_thinking_tokens": -1}, "not a whole number"),
+    ],
+)
+def test_wrong_name_or_parameter_is_explained(name: str, params: dict, words: str) -> None:
+    """The error says what there is."""
+    with pytest.raises(ConfigError, match=words):
+        strategies.get(name, **params)
