@@ -179,6 +179,17 @@ def test_brushing_the_chart_selects_configurations(explorer: Explorer) -> None:
     assert explorer._trace_grid.n_rows == explorer.store.count()
 
 
+def test_a_refresh_without_news_keeps_the_brush(explorer: Explorer) -> None:
+    """The chart is drawn anew, and the interval lost, only where there is something new to draw."""
+    brush(explorer, x=[0.0, 1e9], y=[0.0, 1.0])
+    drawn, selected = explorer._chart.drawn, explorer.selected
+
+    explorer.refresh()
+
+    assert explorer._chart.drawn is drawn
+    assert explorer.selected == selected != ()
+
+
 def test_a_brush_over_all_points_selects_all_of_them(explorer: Explorer) -> None:
     """Only configurations with both figures are in the chart."""
     brush(explorer, x=[0.0, 1e9], y=[0.0, 1.0])
@@ -344,6 +355,15 @@ def test_the_page_writes_values_as_text_only() -> None:
         "http",
     ):
         assert way not in script
+
+
+def test_the_brush_is_on_the_axes_that_it_is_read_on(explorer: Explorer) -> None:
+    """The page names an interval's ends after the fields of the layer that carries the brush."""
+    drawn = explorer._chart.drawn.to_dict()
+    brush = next(param for param in drawn["params"] if param["name"] == "brush")
+    (layer,) = [part for part in drawn["layer"] if part.get("name") in brush["views"]]
+
+    assert [layer["encoding"][axis]["field"] for axis in ("x", "y")] == ["x", "y"]
 
 
 def test_the_chart_needs_no_network(explorer: Explorer) -> None:

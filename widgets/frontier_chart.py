@@ -39,7 +39,9 @@ class FrontierChart(traitlets.HasTraits):
         self.panel = ipywidgets.VBox([self._note])
 
     def show(self, result: Result) -> None:
-        """Draw a result of the frontier analysis, grouped by configuration."""
+        """Draw a result of the frontier analysis, by configuration; the same one again is left alone."""
+        if self._result is not None and _same(self._result, result):
+            return
         self._result = result
         notes = list(result.notes)
         if result.frame.is_empty():
@@ -110,6 +112,13 @@ def brushable(chart: Any) -> Any:
     mark = alt.BrushConfig(fill="#0072B2", fillOpacity=0.08, stroke="#0072B2", cursor="move")
     interval = alt.selection_interval(name=BRUSH, encodings=["x", "y"], mark=mark)
     return chart.add_params(interval, alt.param(name=PICKED, value=[]))
+
+
+def _same(one: Result, other: Result) -> bool:
+    return (
+        one.frame.equals(other.frame)
+        and (one.options, one.notes, one.dropped) == (other.options, other.notes, other.dropped)
+    )  # fmt: skip
 
 
 def _places(result: Result, chart: Any) -> pl.DataFrame:

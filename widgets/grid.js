@@ -37,7 +37,7 @@ function width(column, rows) {
   if (column.low) return 168;
   const words = column.title.split(" ").map((word) => word.length + 2);
   const needed = Math.max(column.title.length / 2 + 3, ...words, ...rows.map((row) => text(row[column.name], column).length));
-  const letter = isNumeric(column) ? 7.7 : 6.9;
+  const letter = isNumeric(column) ? 8.4 : 6.9;
   return Math.round(Math.max(58, Math.min(250, needed * letter + 18)));
 }
 

@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from workbench import records as r
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
+from workbench.tui.asking import Answer, AskingScreen
 from workbench.tui.trace import TraceScreen
 from workbench.tui.traces import TracesScreen
 
@@ -139,45 +141,51 @@ def million(n: int) -> Iterator[r.AnyRecord]:
         )  # fmt: skip
 
 
-async def settled(pilot: object, group: str, app: WorkbenchApp) -> float:
-    """Wait until a screen's question is answered; return how long that took."""
-    began = time.perf_counter()
-    while group in app.screen._tickets:
-        await asyncio.sleep(0.002)
-    return time.perf_counter() - began
+class Stopwatch:
+    """Notes how long every question of every screen took, from asking to the drawn answer."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+        begun: dict[str, float] = {}
+        ask, answer = AskingScreen.ask, AskingScreen.on_answer
+
+        def timed_ask(screen: AskingScreen, group: str, *args: Any, **options: Any) -> None:
+            begun[group] = time.perf_counter()
+            ask(screen, group, *args, **options)
+
+        def timed_answer(screen: AskingScreen, message: Answer) -> None:
+            answer(screen, message)
+            group = message.ticket.group
+            self.ms[group] = (time.perf_counter() - begun[group]) * 1000
+
+        AskingScreen.ask, AskingScreen.on_answer = timed_ask, timed_answer
 
 
 async def bench_screens(store: Path, trace_id: str) -> None:
     """Print how long the screens take on a large store."""
-    app = WorkbenchApp(store)
+    watch, app = Stopwatch(), WorkbenchApp(store)
     async with app.run_test(size=(160, 50)) as pilot:
-        while app.opened is None or app.screen._tickets:
-            await asyncio.sleep(0.01)
+
+        async def answered(group: str, what: str) -> None:
+            while group not in watch.ms or app.screen.is_busy:
+                await pilot.pause(0.005)
+            print(f"{what:<44} {watch.ms.pop(group):7.0f} ms")
+
+        await answered("facets", "explore: facets")
+        watch.ms.clear()
         app.screen.refresh_view()
-        rows = await settled(pilot, "configurations", app)
-        await pilot.pause()
-        frontier = await settled(pilot, "frontier", app)
-        print(f"explore: configurations             {rows * 1000:7.0f} ms")
-        print(f"explore: frontier after that        {frontier * 1000:7.0f} ms")
-        while app.screen._tickets:
-            await asyncio.sleep(0.01)
-        for what, screen in (("traces", TracesScreen("")), ("trace", TraceScreen(trace_id))):
-            began = time.perf_counter()
-            app.push_screen(screen)
-            while app.screen is not screen or what not in screen._tickets:
-                await asyncio.sleep(0.001)
-            await settled(pilot, what, app)
-            print(f"open {what:<30} {(time.perf_counter() - began) * 1000:7.0f} ms")
-            if what == "traces":
-                await pilot.press("G")
-                print(
-                    f"go to the last of {screen.n:,}       {await settled(pilot, 'rows', app) * 1000:7.0f} ms"
-                )
-        began = time.perf_counter()
-        while screen._tickets:
-            await asyncio.sleep(0.002)
-        n = len(screen.talk.entries)
-        print(f"the other messages, in all {n:<8} {(time.perf_counter() - began) * 1000:7.0f} ms")
+        await answered("cost of pass", "explore: cost of pass, after the frontier")
+        print(f"{'explore: configurations':<44} {watch.ms['configurations']:7.0f} ms")
+        print(f"{'explore: frontier, after that':<44} {watch.ms['frontier']:7.0f} ms")
+        app.push_screen(TracesScreen(""))
+        await answered("traces", "open the table of all traces")
+        await pilot.press("G")
+        await answered("rows", "go to its last row")
+        app.screen.grid.sort_by("cost_usd", descending=True)
+        await answered("traces", "sort it by cost")
+        app.push_screen(TraceScreen(trace_id))
+        await answered("trace", "open the 300-turn trace")
+        print(f"{'its last messages':<44} {watch.ms['messages']:7.0f} ms")
 
 
 def main() -> None:

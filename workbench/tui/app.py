@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from workbench.tui.explore import ExploreScreen
@@ -65,9 +66,9 @@ class WorkbenchApp(App[None]):
                 yield SystemCommand(binding.description.capitalize(), f"key {key}", run)
         yield from super().get_system_commands(screen)
 
-    def _runner(self, action: str, node: object) -> Callable[[], Awaitable[None]]:
+    def _runner(self, action: str, node: DOMNode) -> Callable[[], Awaitable[None]]:
         async def run() -> None:
-            await self.run_action(action, default_namespace=node)  # type: ignore[arg-type]
+            await self.run_action(action, default_namespace=node)
 
         return run
 

@@ -31,6 +31,7 @@ BY = "configuration"
 class CatalogueScreen(AskingScreen):
     """Choose a question, set its options, read the answer."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5,ctrl+r", "run", "run"),
         Binding("y", "copy", "copy as…"),

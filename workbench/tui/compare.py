@@ -26,6 +26,7 @@ HIDDEN = ("a", "b", "item_id")
 class CompareScreen(AskingScreen):
     """The verdict on top, the items on which the two differ below."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "traces of the item", show=True),
         Binding("y", "copy", "copy as…"),

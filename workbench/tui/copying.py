@@ -114,6 +114,7 @@ def copies_folder() -> Path:
 class CopyScreen(ModalScreen[None]):
     """Choose what to copy."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,y", "dismiss", "close", show=False),
         Binding("j", "move(1)", "down", show=False),

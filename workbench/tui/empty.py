@@ -9,6 +9,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from workbench.tui.formats import count
 from workbench.tui.safe import safe
 
 if TYPE_CHECKING:
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 class EmptyScreen(ModalScreen[None]):
     """A missing, empty or unreadable store, and the commands that help."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "again", "look again"),
         Binding("q,escape", "app.quit", "quit"),
     ]
     app: "WorkbenchApp"
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, n_results: int = 0) -> None:
         super().__init__()
+        self._n_results = n_results
         self._error = error
 
     def compose(self) -> ComposeResult:
@@ -43,6 +46,11 @@ class EmptyScreen(ModalScreen[None]):
             page.append("The store cannot be opened.\n\n", f"bold {colours['error']}")
             return page.append(safe(self._error, lines=True))
         exists = self.app.opened is not None
+        if exists and self._n_results:
+            page.append(f"{count(self._n_results)} figures of aggregates", "bold")
+            page.append(
+                " are here, as of leaderboards; press : to ask them in SQL (FROM results).\n"
+            )
         page.append("There are no traces yet" if exists else "There is no store yet", "bold")
         page.append(f" at\n{path}\n\nNext, in a shell, one of:\n\n")
         for command, what in self._commands(path):

@@ -102,8 +102,11 @@ class ExploreScreen(SlicedScreen):
         from workbench.tui.empty import EmptyScreen
 
         missing = isinstance(error, StoreMissing)
+        n_results = self.overview.n_results if self.overview else 0
         self.grid.empty_text = ""
-        self.app.push_screen(EmptyScreen(None if missing else error), lambda _: self.load())
+        self.app.push_screen(
+            EmptyScreen(None if missing else error, n_results), lambda _: self.load()
+        )
 
     def _look(self) -> None:
         if not self.is_asking and self.is_current:
@@ -253,7 +256,7 @@ class ExploreScreen(SlicedScreen):
             self.grid.focus()
 
     def action_mark(self) -> None:
-        """Mark the configuration for comparing; the oldest of three marks goes."""
+        """Mark the configuration for comparing, or take the mark away."""
         self.grid.toggle_mark()
         self.query_one("#notes", Static).update(note(self.rows, self.x, len(self.grid.marked)))
 

@@ -7,6 +7,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
@@ -28,6 +29,7 @@ thinking>2k   cost>0.1   s<=500ms   since:7d   -model:*mini   "text in the trans
 class HelpScreen(ModalScreen[None]):
     """Keys and the filter language on one page."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,enter", "dismiss", "close", show=False),
         Binding("j,down", "scroll(1)", "down", show=False),
@@ -50,7 +52,10 @@ class HelpScreen(ModalScreen[None]):
         page = Table.grid(padding=(0, 2))
         page.add_column(justify="right", style=colours["primary"], no_wrap=True)
         page.add_column()
-        sections = [("everywhere", self.app), ("this screen", self._below)]
+        sections: list[tuple[str, DOMNode]] = [
+            ("everywhere", self.app),
+            ("this screen", self._below),
+        ]
         sections += [(name, w) for kind, name in PARTS for w in list(self._below.query(kind))[:1]]
         for title, node in sections:
             page.add_row("", Text(title, "bold"))
@@ -61,9 +66,9 @@ class HelpScreen(ModalScreen[None]):
         page.add_row("", Text(SYNTAX))
         return page
 
-    def _rows(self, node: object) -> list[tuple[str, str]]:
+    def _rows(self, node: DOMNode) -> list[tuple[str, str]]:
         found: dict[str, list[str]] = {}
-        for binding in Binding.make_bindings(type(node).BINDINGS):  # type: ignore[attr-defined]
+        for binding in Binding.make_bindings(type(node).BINDINGS):
             if binding.description and not binding.system:
                 found.setdefault(binding.description, []).append(self.app.get_key_display(binding))
         rows = [(" ".join(keys), what) for what, keys in found.items()]

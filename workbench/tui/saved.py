@@ -19,6 +19,7 @@ NONE_YET = "no slice is saved yet; s saves the one in force"
 class NameScreen(ModalScreen[str | None]):
     """Ask for a name."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "close", show=False)]
 
     def __init__(self, text: str) -> None:
@@ -44,6 +45,7 @@ class NameScreen(ModalScreen[str | None]):
 class SavedScreen(ModalScreen[str | None]):
     """Choose a saved slice."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "leave", "close", show=False),
         Binding("j", "move(1)", "down", show=False),

@@ -41,6 +41,7 @@ class Editor(TextArea):
 class SqlScreen(AskingScreen):
     """Read-only SQL over the store."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5,ctrl+enter,ctrl+j,ctrl+r", "run", "run", key_display="F5", priority=True),
         Binding(

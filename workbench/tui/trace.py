@@ -33,6 +33,7 @@ MORE = 40_000  # characters added by every wish for more
 class TraceScreen(AskingScreen):
     """Header, phases, conversation; messages keep coming while one reads."""
 
+    CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "copy", "copy"),
         Binding("escape", "back", "back"),

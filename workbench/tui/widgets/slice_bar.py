@@ -129,14 +129,10 @@ class SliceBar(Widget):
         self._expected = text  # what the line was set to, not typed
 
     def compose(self) -> ComposeResult:
-        """Build the line, the count and the list of suggestions."""
+        """Build the line and the count; the list of suggestions comes when there are some."""
         with Horizontal():
             yield SliceInput(self, self.text)
             yield Static(id="slice-count")
-        suggestions = OptionList(id="suggestions", markup=False, compact=True)
-        suggestions.can_focus = False
-        suggestions.display = False
-        yield suggestions
 
     @property
     def input(self) -> SliceInput:
@@ -146,7 +142,13 @@ class SliceBar(Widget):
     @property
     def suggestions(self) -> OptionList:
         """The list of suggestions."""
-        return self.query_one(OptionList)
+        for listing in self.query(OptionList):
+            return listing
+        listing = OptionList(id="suggestions", markup=False, compact=True)
+        listing.can_focus = False
+        listing.display = False
+        self.mount(listing)
+        return listing
 
     # -- the count, or what is wrong ---------------------------------------------------------------
 
@@ -176,12 +178,13 @@ class SliceBar(Widget):
 
     def suggest(self, completions: Sequence["Completion"]) -> None:
         """Offer what could follow."""
-        self._completions = completions if self.input.has_focus else ()
+        self.close_suggestions()
+        if not completions or not self.input.has_focus:
+            return
+        self._completions = completions
         listing = self.suggestions
         listing.clear_options()
-        listing.display = bool(self._completions)
-        if not self._completions:
-            return
+        listing.display = True
         room = max(len(c.text) for c in self._completions) + 2
         for completion in self._completions:
             line = Text(one_line(completion.text, 40).ljust(min(room, 42)))
@@ -194,7 +197,8 @@ class SliceBar(Widget):
     def close_suggestions(self) -> None:
         """Put the suggestions away."""
         self._completions = ()
-        self.suggestions.display = False
+        for listing in self.query(OptionList):
+            listing.display = False
 
     def _take(self, index: int) -> None:
         completion = self._completions[index]

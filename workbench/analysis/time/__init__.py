@@ -1,0 +1,1 @@
+"""How fast: waits, gaps and ends."""
