@@ -11,7 +11,7 @@ import pytest
 
 from tests import making
 from workbench import schema, spool
-from workbench.errors import ImportFormatError, StoreError
+from workbench.errors import ImportFormatError
 from workbench.records import Attempt, Call, Message, Price, Result, Run, as_dict
 from workbench.store import Store, frames, open_store
 from workbench.store.ingest import IngestReport

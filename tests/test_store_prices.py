@@ -135,7 +135,9 @@ def test_an_imported_price_sheet_prices_what_was_there_before(tmp_path: Path) ->
     """The order in which calls and prices arrive does not matter."""
     call = Call(model="m", input_tokens=10**6, output_tokens=0)
     store = _store(tmp_path, [call])
-    store.ingest([Price(model="m", sheet="imported", input_usd_per_mtok=3.0, output_usd_per_mtok=1.0)])
+    store.ingest(
+        [Price(model="m", sheet="imported", input_usd_per_mtok=3.0, output_usd_per_mtok=1.0)]
+    )
     assert _costs(store) == [3.0]
 
 

@@ -206,7 +206,7 @@ async def test_new_traces_appear_by_themselves(
     async with opened(app) as pilot:
         before = app.screen.n
         store.ingest(records)
-        for _ in range(100):
+        for _ in range(400):
             await pilot.pause(0.05)
             if app.screen.n == 289:
                 break

@@ -16,14 +16,13 @@ KEYS: dict[str, tuple[str, ...]] = {
     "traces": ("enter",),
     "trace": ("enter", "w", "enter", "f"),
     "compare": ("m", "G", "c"),
-    "catalogue": ("a",),
     "sql": ("colon",),
     "copy": ("y",),
     "help": ("question_mark",),
 }
 BOTH = ("explore", "traces", "trace")
-CASES = [(name, SMALL) for name in KEYS if name not in {"slice", "catalogue"}]
-CASES += [(name, LARGE) for name in (*BOTH, "slice", "catalogue")]
+CASES = [(name, SMALL) for name in KEYS if name != "slice"]
+CASES += [(name, LARGE) for name in (*BOTH, "slice")]
 
 
 @pytest.mark.parametrize(("name", "size"), CASES, ids=[f"{n}-{w}x{h}" for n, (w, h) in CASES])

@@ -91,9 +91,7 @@ def draw(
 
 def _means(sums: Floats, names: Sequence[str]) -> dict[str, Floats]:
     parts = np.split(sums, 2 * len(names), axis=1)
-    return {
-        name: divide(parts[j], np.round(parts[len(names) + j])) for j, name in enumerate(names)
-    }
+    return {name: divide(parts[j], np.round(parts[len(names) + j])) for j, name in enumerate(names)}
 
 
 def over(cost: Floats, gain: Floats) -> Floats:

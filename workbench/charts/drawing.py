@@ -97,7 +97,9 @@ def draw(result: Result, axes: Mapping[str, Any]) -> Any:
     parts = _split(result, chosen, getattr(module, "MOST", MOST))
     panels = [_titled(module.draw(panel), task, len(parts) > 1) for task, panel in parts]
     whole = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2)
-    return theme.configured(whole.properties(title=_title(title, result, parts)))
+    return theme.configured(
+        whole.properties(title=_title(title, result, parts, getattr(module, "SPREAD", "lines")))
+    )
 
 
 def _split(result: Result, axes: dict[str, Any], most: int) -> list[tuple[str, Panel]]:
@@ -146,7 +148,9 @@ def _titled(chart: Any, task: str, several: bool) -> Any:
     return chart.properties(title=alt.TitleParams(task, fontSize=13)) if several else chart
 
 
-def _title(title: str, result: Result, parts: Sequence[tuple[str, Panel]]) -> alt.TitleParams:
+def _title(
+    title: str, result: Result, parts: Sequence[tuple[str, Panel]], spread: str
+) -> alt.TitleParams:
     lines = []
     if len(parts) == 1 and parts[0][0]:
         lines.append(parts[0][0])
@@ -155,7 +159,7 @@ def _title(title: str, result: Result, parts: Sequence[tuple[str, Panel]]) -> al
         lines.append(f"{shown} of {result.frame.height} rows shown")
     lows = [c for c in result.frame.columns if c.endswith("_low")]
     if lows and result.frame.select(pl.any_horizontal(pl.col(lows).is_not_null()).any()).item():
-        lines.append(f"lines are {100 * result.options['level']:g} % intervals")
+        lines.append(f"{spread} are {100 * result.options['level']:g} % intervals")
     if result.dropped:
         lines.append("left out: " + ", ".join(f"{n:,} {why}" for why, n in result.dropped.items()))
     return alt.TitleParams(title, subtitle=[line[:100] for line in lines])

@@ -34,6 +34,7 @@ class WorkbenchApp(App[None]):
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
         self.store_path = store_path
         self.opened: Store | None = None
+        self.sql_history: list[str] = []
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = THEMES[0].name

@@ -139,6 +139,10 @@ class AskingScreen(Screen[None]):
         """Whether any question is open."""
         return bool(self._tickets)
 
+    def is_open(self, group: str) -> bool:
+        """Whether a question of a group is open."""
+        return group in self._tickets
+
     def stop_asking(self) -> bool:
         """Stop every open question that somebody waits for; say whether there was one."""
         waiting = [ticket for ticket in self._tickets.values() if not ticket.quiet]

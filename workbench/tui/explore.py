@@ -109,7 +109,7 @@ class ExploreScreen(SlicedScreen):
         )
 
     def _look(self) -> None:
-        if not self.is_asking and self.is_current:
+        if self.is_current and not self.is_asking and not self.is_open("look"):
             stamp = self._stamp
             self.ask("look", lambda _: _changed(self.app.store, stamp), self._looked, quiet=True)
 

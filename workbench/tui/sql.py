@@ -52,12 +52,11 @@ class SqlScreen(AskingScreen):
         Binding("escape", "back", "back", priority=True),
     ]
     app: "WorkbenchApp"
-    history: ClassVar[list[str]] = []  # of this session, over all SQL screens
 
     def __init__(self) -> None:
         super().__init__()
         self.frame: pl.DataFrame | None = None
-        self._place = len(self.history)
+        self._place = 0
         self._opened: set[str] = {"trace_facts"}
         self._listed: list[str] = []
 
@@ -73,12 +72,18 @@ class SqlScreen(AskingScreen):
         yield KeyBar()
 
     @property
+    def history(self) -> list[str]:
+        """The statements run since the app began."""
+        return self.app.sql_history
+
+    @property
     def editor(self) -> TextArea:
         """The editor."""
         return self.query_one(TextArea)
 
     def on_mount(self) -> None:
         """List the tables and begin with the newest statement."""
+        self._place = len(self.history)
         self.editor.text = self.history[-1] if self.history else FIRST
         self.editor.focus()
         self._list_schema()

@@ -1,0 +1,153 @@
+"""What a random subset of the recorded trials would have done, drawn without replacement."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis.panel import Panel, divide
+
+Floats = npt.NDArray[np.float64]
+SHORT = "items with fewer trials than attempts asked for, per group"
+UNPRICED = "traces without a cost, left out of the cost"
+_SHOWN = 25  # sizes up to which a curve has them all
+
+
+def all_marked(marked: npt.ArrayLike, n: npt.ArrayLike, k: int) -> Floats:
+    """Chance that k draws from n trials are all among the marked ones: C(m, k) / C(n, k).
+
+    With the passed ones marked it is pass^k (Yao et al. 2024, arXiv 2406.12045); with the others
+    marked, 1 − it is the unbiased pass@k (Chen et al. 2021, arXiv 2107.03374, eq. 1).
+
+    Args:
+        marked: (...) counts of marked trials, 0 ≤ m ≤ n.
+        n: (...) counts of trials; NaN where nothing was tried.
+        k: how many are drawn.
+
+    Returns:
+        (...) chances; NaN where there are fewer than k trials.
+    """
+    m, size = np.broadcast_arrays(np.asarray(marked, float), np.asarray(n, float))
+    enough = np.nan_to_num(size) >= k
+    # The same few pairs of counts occur over and over: the product is taken once for each.
+    pairs = np.stack([m[enough], size[enough]], axis=-1)
+    distinct, place = _distinct(pairs)
+    drawn = np.arange(k)
+    left, total = distinct[:, :1] - drawn, distinct[:, 1:] - drawn
+    chance = np.prod(np.maximum(left, 0.0) / total, axis=1)
+    out = np.full(m.shape, np.nan)
+    out[enough] = chance[place]
+    return out
+
+
+def _distinct(pairs: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """List distinct pairs of whole numbers, and for every row the place of its pair."""
+    if not len(pairs):
+        return np.empty((0, 2)), np.empty(0, np.intp)
+    width = pairs.max() + 1
+    codes, place = np.unique(pairs[:, 0] * width + pairs[:, 1], return_inverse=True)
+    return np.column_stack([codes // width, codes % width]), place
+
+
+def sizes(most: int) -> list[int]:
+    """The subset sizes of a curve: all up to 25, else 25 that are even in the logarithm."""
+    if most <= _SHOWN:
+        return list(range(1, most + 1))
+    return sorted({round(k) for k in np.geomspace(1, most, _SHOWN).tolist()})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Attempts:
+    """How often each item of a panel was tried and passed, where it has enough trials.
+
+    Attributes:
+        n, passed: (n_items, n_groups) counts; NaN where a group is not judged on the item.
+        most: (n_groups,) the largest k of each group's curve; 0 where it has none.
+        n_short: items that had fewer trials than asked for, added up over the groups.
+    """
+
+    panel: Panel
+    n: Floats
+    passed: Floats
+    most: list[int]
+    n_short: int
+
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """Every k that is on the curve of some group."""
+        return sorted({k for most in set(self.most) for k in sizes(most)})
+
+    def at_least_one(self, k: int) -> Floats:
+        """pass@k of every item, (n_items, n_groups)."""
+        return self.within(1.0 - all_marked(self.n - self.passed, self.n, k), k)
+
+    def all(self, k: int) -> Floats:
+        """pass^k of every item, (n_items, n_groups)."""
+        return self.within(all_marked(self.passed, self.n, k), k)
+
+    def within(self, values: Floats, k: int) -> Floats:
+        """Blank what lies beyond the end of a group's curve."""
+        return np.where(np.array(self.most) >= k, values, np.nan)
+
+    @functools.cached_property
+    def cost(self) -> Floats:
+        """Mean cost of an attempt per group over the items of known cost, (n_groups,)."""
+        cost = np.where(np.isnan(self.n), np.nan, self.panel.measure("cost_usd"))
+        return divide(np.nansum(cost, axis=0), (~np.isnan(cost)).sum(axis=0))
+
+    def rows(self, k: int) -> pl.DataFrame:
+        """Begin a row per group: its names, k, n_items, n, cost_usd; `_own`, whether k is on its curve."""
+        return self.panel.groups.with_columns(
+            pl.lit(k, pl.Int64).alias("k"),
+            pl.Series("n_items", (~np.isnan(self.n)).sum(axis=0)).cast(pl.Int64),
+            pl.Series("n", np.nansum(self.n, axis=0)).cast(pl.Int64),
+            pl.Series("cost_usd", k * self.cost).fill_nan(None),
+            pl.Series("_own", [k in sizes(most) for most in self.most]),
+            _place=pl.int_range(pl.len()),
+        )
+
+    def notes(self, task: str | None) -> tuple[str, ...]:
+        """Name the groups whose curve is missing, or shorter than most of their items allow."""
+        on = f" on {task}" if task else ""
+        usual = np.nanmedian(self.panel.matrix("n_scored"), axis=0)
+        notes = []
+        for name, most, median in zip(self.panel.labels, self.most, usual, strict=True):
+            if most == 0:
+                notes.append(f"no item of {name}{on} has that many trials")
+            elif most < median and not self.n_short:
+                notes.append(
+                    f"{name}{on} ends at k = {most}, the fewest trials of an item; the median is "
+                    f"{median:g}: give k to leave out the items with fewer"
+                )
+        return tuple(notes)
+
+
+def attempts(panel: Panel, k: int | None) -> Attempts:
+    """Choose each group's largest k, and the items that have as many trials.
+
+    A curve is of one set of items throughout, or it could fall where it must rise. Where `k` is
+    open it is what every item of the group has.
+    """
+    n, passed = panel.matrix("n_scored"), panel.matrix("outcome")
+    fewest = np.nanmin(np.where(n > 0, n, np.nan), axis=0)
+    wanted = fewest if k is None else np.full(len(fewest), float(k))
+    keep = np.nan_to_num(n) >= wanted
+    most = np.where(keep.any(axis=0), wanted, 0).astype(int).tolist()
+    short = int((panel.tried & ~keep).sum())
+    return Attempts(panel, np.where(keep, n, np.nan), np.where(keep, passed, np.nan), most, short)
+
+
+def ordered(parts: Sequence[pl.DataFrame], first: str) -> pl.DataFrame:
+    """Join the rows of all k, the group with the best first attempt first."""
+    at_one = pl.when(pl.col("k") == 1).then(first).max().over("_place")
+    table = pl.concat(parts).filter("_own").with_columns(_first=at_one)
+    table = table.sort("_first", "_place", "k", descending=[True, False, False], nulls_last=True)
+    return table.drop("_first", "_place", "_own")
+
+
+def unpriced(parts: Iterable[tuple[str | None, Panel]]) -> int:
+    """Count the traces that count and have no cost."""
+    return sum(int((p.rows["n"] - p.rows["cost_usd_known"]).sum()) for _, p in parts)

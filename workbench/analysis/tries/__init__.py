@@ -1,0 +1,1 @@
+"""What many tries are worth: coverage, voting, verifying."""

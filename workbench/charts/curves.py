@@ -1,0 +1,100 @@
+"""One line per group over an ordered axis, with a band for the interval, told apart by colour."""
+
+import dataclasses
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from workbench.charts import theme
+from workbench.charts.drawing import Panel, finite
+
+HEIGHT = 280
+# The rest of Okabe & Ito's palette follows the theme's; groups beyond it are drawn in grey.
+_COLOURS = (theme.BLUE, theme.ORANGE, theme.GREEN, theme.PURPLE, "#E69F00", "#56B4E9", theme.INK)
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes:
+    """What all lines of a panel share."""
+
+    x: alt.X
+    y_scale: alt.Scale
+    y_axis: alt.Axis
+    colour: alt.Color
+
+    def y(self, field: str) -> alt.Y:
+        """A field on the y axis."""
+        return alt.Y(field, scale=self.y_scale, axis=self.y_axis)
+
+
+def axes(panel: Panel, x: str, y: str, *more: str) -> Axes:
+    """Make the axes for y over x, wide enough for further columns on the same y axis."""
+    xs = finite(panel.rows, x) or [1.0]
+    span = [min(xs), max(xs)] if min(xs) < max(xs) else [0.0, 2 * max(xs) or 1.0]
+    log = panel.log(x) and span[0] > 0
+    across = alt.Scale(type="log" if log else "linear", domain=span, nice=False, clamp=True)
+    form = {} if panel.percent(x) else {"format": "~g"}
+    step = {"tickMinStep": 1} if panel.result[x].type == "int" and not log else {}
+    columns = [f"{c}{end}" for c in (y, *more) for end in ("", "_low", "_high")]
+    ys = finite(panel.rows, *columns) or [0.0, 1.0]
+    top = max(ys) + 0.05 * (max(ys) - min(0.0, *ys)) or 1.0
+    domain = [min(0.0, *ys), min(top, 1.0) if panel.percent(y) else top]
+    return Axes(
+        alt.X("x:Q", scale=across, axis=panel.axis(x, tickCount=7, **form, **step)),
+        alt.Scale(domain=domain, nice=False, clamp=True),
+        panel.axis(y, tickCount=6),
+        _colour(panel),
+    )
+
+
+def _colour(panel: Panel) -> alt.Color:
+    """A colour for each of the first groups; a legend names them, drawn or not."""
+    names = panel.rows["group"].unique(maintain_order=True).to_list()
+    shown = names[: len(_COLOURS)]
+    grey = [theme.FAINT] * (len(names) - len(shown))
+    legend = theme.legend()
+    legend["values"] = shown
+    return alt.Color(
+        "group:N",
+        scale=alt.Scale(domain=names, range=[*_COLOURS[: len(shown)], *grey]),
+        legend=legend,
+    )
+
+
+def layers(
+    panel: Panel, x: str, y: str, shared: Axes, *, dashed: bool = False, band: bool = True
+) -> list[Any]:
+    """The lines of one column, with a band where it has an interval; unknown values are gaps."""
+    ends = [
+        (pl.col(f"{y}_{e}") if f"{y}_{e}" in panel.rows.columns else pl.lit(None, pl.Float64)).alias(e)
+        for e in ("low", "high")
+    ]  # fmt: skip
+    data = panel.rows.select(
+        "group", pl.col(x).alias("x"), pl.col(y).alias("value"), *ends
+    ).drop_nulls(["x", "value"])
+    dash = [5, 3] if dashed else [1, 0]
+    base = alt.Chart(data).encode(x=shared.x, color=shared.colour)
+    tooltip = [
+        alt.Tooltip("group:N"), alt.Tooltip("x:Q", title=panel.heading(x), format=".4g"),
+        *[
+            alt.Tooltip(f"{c}:Q", title=t, format=".4g")
+            for c, t in (("value", panel.heading(y)), ("low", "low"), ("high", "high"))
+        ],
+    ]  # fmt: skip
+    marks = [
+        base.mark_line(strokeWidth=2, strokeDash=dash).encode(y=shared.y("value:Q")),
+        base.mark_point(filled=True, size=40, opacity=1).encode(
+            y=shared.y("value:Q"), tooltip=tooltip
+        ),
+    ]
+    if band:
+        area = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        # A single point has no area: its interval is a line.
+        form = (
+            area.mark_rule(strokeWidth=2.5, opacity=0.45)
+            if data["x"].n_unique() < 2
+            else area.mark_area(opacity=0.13)
+        )
+        marks.insert(0, form.encode(y=shared.y("low:Q"), y2="high:Q"))
+    return marks
