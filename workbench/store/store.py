@@ -42,10 +42,12 @@ class TraceDetail:
 
     Attributes:
         facts: its row of `trace_facts`.
+        item: its row of `items`: the question and the accepted truth.
         calls: its rows of `call_facts`, in order; likewise the others, of their tables.
     """
 
     facts: Mapping[str, Any]
+    item: Mapping[str, Any]
     calls: pl.DataFrame
     tool_calls: pl.DataFrame
     scores: pl.DataFrame
@@ -156,6 +158,23 @@ class Store:
         )
         return frame["value"].to_list()
 
+    def facet(
+        self, column: str, where: Where = "", limit: int = 1000, *, cancel: Cancel | None = None
+    ) -> pl.DataFrame:
+        """Count a slice by a column: value, n, and the share of the scored traces that passed.
+
+        One row per value, null among them, the commonest first. All traces weigh alike: it is a look
+        at the store, not an estimate; `analysis.summary` is that.
+        """
+        name = _column(column)
+        return self.sql(
+            f"SELECT {name} AS value, count(*) AS n, "
+            "avg(passed::INT) FILTER (error_type IS NULL) AS pass_share "
+            f"FROM trace_facts WHERE {predicate(where)} "
+            f"GROUP BY ALL ORDER BY n DESC, value NULLS LAST LIMIT {int(limit)}",
+            cancel=cancel,
+        )
+
     def detail(self, trace_id: str) -> TraceDetail:
         """Fetch one trace.
 
@@ -172,8 +191,10 @@ class Store:
             facts = fetch("FROM trace_facts WHERE trace_id = $id")
             if not facts.height:
                 raise QueryError(f"there is no trace {trace_id!r} in {self.path}")
+            item = fetch("SELECT i.* FROM traces JOIN items i USING (item_id) WHERE trace_id = $id")
             return TraceDetail(
                 facts=facts.row(0, named=True),
+                item=item.row(0, named=True) if item.height else {},
                 calls=fetch("FROM call_facts WHERE trace_id = $id ORDER BY ordinal"),
                 tool_calls=fetch("FROM tool_calls WHERE trace_id = $id ORDER BY ordinal"),
                 scores=fetch("FROM scores WHERE trace_id = $id"),

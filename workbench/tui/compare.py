@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
-from workbench.tui import formats, results
+from workbench.tui import formats, results, slices
 from workbench.tui.asking import AskingScreen
 from workbench.tui.safe import safe
 from workbench.tui.widgets.grid import Grid
@@ -121,10 +121,9 @@ class CompareScreen(AskingScreen):
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Show what both made of the item."""
-        from workbench.slice import Slice
         from workbench.tui.traces import TracesScreen
 
-        where = Slice.parse(self._text).where(
+        where = slices.read(self._text).where(
             configuration=[self.a, self.b], task=message.row["task"], item=message.row["item"]
         )
         self.app.push_screen(TracesScreen(str(where)))

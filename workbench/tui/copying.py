@@ -19,6 +19,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from workbench.tui import slices
 from workbench.tui.safe import clipboard_text, one_line
 
 Texts = dict[str, tuple[str, str]]  # what it is → (text, file ending)
@@ -59,9 +60,8 @@ def _analysis_codes(path: Path, text: str, name: str, options: Mapping[str, Any]
 
 
 def _traces_codes(path: Path, text: str) -> Texts:
-    from workbench.slice import Slice
 
-    where = Slice.parse(text)
+    where = slices.read(text)
     opened = f"import workbench as wb\n\nstore = wb.open({str(path)!r})\n"
     polars = f"import polars as pl\n{opened}traces = store.traces().filter({where.polars_code()})\n"
     return {

@@ -6,7 +6,6 @@ Runs in threads; nothing here touches a widget, and nothing here computes what a
 from typing import Any
 
 from workbench import analysis
-from workbench.slice import Slice
 from workbench.store import Cancel, Store
 from workbench.tui import slices
 from workbench.tui.configurations import Measure, Row
@@ -18,23 +17,22 @@ MOST_FACETS = 40
 
 def configurations(store: Store, text: str, cancel: Cancel) -> tuple[int, list[Row]]:
     """Return how many traces a slice selects, and a row per configuration."""
-    where = Slice.parse(text)
-    n = store.count(where, cancel=cancel)
-    with store.facts(where, cancel=cancel) as facts:
+    n = store.count(text, cancel=cancel)
+    with store.facts(text, cancel=cancel) as facts:
         result = analysis.run("summary", facts)
     return n, result.frame.rows(named=True)
 
 
 def costs_of_pass(store: Store, text: str, cancel: Cancel) -> dict[str, Row]:
     """Return the cost of a right answer by configuration."""
-    with store.facts(Slice.parse(text), cancel=cancel) as facts:
+    with store.facts(text, cancel=cancel) as facts:
         result = analysis.run("cost-of-pass", facts)
     return _by_name(result.frame.rows(named=True))
 
 
 def frontier(store: Store, text: str, x: Measure, y: Measure, cancel: Cancel) -> dict[str, Row]:
     """Return the frontier analysis by configuration, its axes under the names x and y."""
-    with store.facts(Slice.parse(text), cancel=cancel) as facts:
+    with store.facts(text, cancel=cancel) as facts:
         result = analysis.run("frontier", facts, x=x.name, y=y.name)
     rows = result.frame.rows(named=True)
     for row in rows:
@@ -56,8 +54,7 @@ def facets(
     chosen: dict[str, set[str | None]] = {}
     for field in FIELDS:
         chosen[field] = slices.chosen(text, field)
-        with store.facts(slices.without(text, field), cancel=cancel) as facts:
-            rows = analysis.run("summary", facts, by=field).frame.rows(named=True)
-        rows.sort(key=lambda row: (row[field] not in chosen[field], -row["n"], str(row[field])))
-        found += [Facet(field, r[field], r["n"], r["pass_rate"]) for r in rows[:MOST_FACETS]]
+        rows = store.facet(field, slices.without(text, field), cancel=cancel).rows()
+        rows.sort(key=lambda row: row[0] not in chosen[field])
+        found += [Facet(field, *row) for row in rows[:MOST_FACETS]]
     return found, chosen

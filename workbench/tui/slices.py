@@ -1,5 +1,6 @@
 """Editing a filter's text from the screens: choosing values, narrowing, completing."""
 
+import datetime as dt
 import re
 
 from workbench.errors import SliceError
@@ -10,10 +11,15 @@ from workbench.store import Store
 Value = str | None
 
 
+def read(text: str) -> Slice:
+    """Parse a filter; "since:7d" counts from now."""
+    return Slice.parse(text, dt.datetime.now(dt.UTC))
+
+
 def fault(text: str) -> SliceError | None:
     """Return what is wrong with a filter, or None."""
     try:
-        Slice.parse(text)
+        read(text)
     except SliceError as error:
         return error
     return None
@@ -40,13 +46,13 @@ def _exact(choice: Glob | float | Whether) -> tuple[bool, Value]:
 
 def chosen(text: str, column: str) -> set[Value]:
     """Return the values of a column that a filter names exactly."""
-    terms = [_values(term, column) for term in Slice.parse(text).terms if not term.negated]
+    terms = [_values(term, column) for term in read(text).terms if not term.negated]
     return {value for values in terms if values is not None for value in values}
 
 
 def without(text: str, column: str) -> Slice:
     """Return a filter without the terms that name exact values of a column."""
-    kept = [t for t in Slice.parse(text).terms if t.negated or _values(t, column) is None]
+    kept = [t for t in read(text).terms if t.negated or _values(t, column) is None]
     return Slice(tuple(kept))
 
 
@@ -62,12 +68,12 @@ def toggled(text: str, column: str, value: Value) -> str:
 
 def narrowed(text: str, **fields: Value) -> str:
     """Return a filter that also asks for exact values."""
-    return str(Slice.parse(text).where(**fields))
+    return str(read(text).where(**fields))
 
 
 def flagged(text: str, flag: str, others: tuple[str, ...]) -> str:
     """Switch a bare word on or off; `others` are words that exclude it."""
-    terms = Slice.parse(text).terms
+    terms = read(text).terms
     has = any(isinstance(t, Flag) and t.name == flag and not t.negated for t in terms)
     kept = [t for t in terms if not (isinstance(t, Flag) and t.name in {flag, *others})]
     return str(Slice(tuple(kept)) if has else Slice(tuple(kept)).where(**{flag: True}))

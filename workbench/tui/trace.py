@@ -114,6 +114,8 @@ class TraceScreen(AskingScreen):
             parts.append(f"{facts['error_type']}: {facts['error_message'] or ''}")
         elif facts["answer"] is not None:
             parts.append(f"answer {facts['answer']}")
+            if self.detail.item.get("target") is not None:
+                parts.append(f"target {self.detail.item['target']}")
         scores = self.detail.scores.iter_rows(named=True)
         parts += [f"{s['scorer']}: {s['explanation']}" for s in scores if s["explanation"]]
         known = {name: facts[name] for name in LABELS if facts[name]}

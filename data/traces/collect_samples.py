@@ -1,0 +1,228 @@
+"""Collect the sample traces with the project's own runner, from small models served on loopback.
+
+    python data/traces/collect_samples.py collect --work FOLDER --gguf SmolLM2-135M-Instruct=FILE …
+    python data/traces/collect_samples.py export --work FOLDER [--output FOLDER]
+
+`collect` serves each model with one thread (llama.cpp inside `xllamacpp`) and asks both at once; the same
+command again asks only for what is missing. `export` turns the spool into this folder's Parquet files,
+and prints the rows of README.md that list them.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
+import hashlib
+import importlib.metadata
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from workbench import datasets, runner, spool
+from workbench.records import AnyRecord, Attempt, Run, json_text
+from workbench.runner import strategies
+from workbench.runner.plan import Planned, Work
+from workbench.runner.providers.openai_chat import OpenAIChat
+
+TASKS = ("arithmetic", "facts", "lists", "logic", "strings")
+TRIALS = 4
+ITEMS = 30  # the first of each set: balanced over difficulty
+BLOCK = 10  # items of a task asked before the next task's turn
+SLOTS = 4
+CONTEXT = 1024  # tokens a slot
+MACHINE = "one-vcpu"
+HOST, PLATFORM = "samples", "Linux x86_64, one core of a virtual machine for each model"
+SETTINGS: dict[str, Any] = {
+    "provider": "llama.cpp",
+    "tasks": TASKS,
+    "strategies": ("direct", "cot", "think"),
+    "strategy_params": {"think": {"max_thinking_tokens": 96, "max_answer_tokens": 24}},
+    "temperature": 0.4,
+    "max_tokens": 96,
+    "seed": 2026,
+    "concurrency": SLOTS,
+    "machine": MACHINE,
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "SmolLM2-135M-Instruct": {"precision": "Q4_1", "endpoint": "chat"},
+    "Gemma-3-270M": {"precision": "Q4_K_M", "endpoint": "completions"},
+}
+
+
+class InTurn(Work):
+    """The attempts task by task and strategy by strategy, so that prompts share their cached beginning."""
+
+    sets: tuple[datasets.TaskSet, ...] = ()
+
+    def __iter__(self) -> Iterator[Planned]:
+        """Walk a block of items of every task and strategy, with all trials, then the next block."""
+        place = {
+            (task.name, item.item): i for task in self.sets for i, item in enumerate(task.items)
+        }
+
+        def turn(planned: Planned) -> tuple[int, str, str]:
+            block = place[planned.task.name, planned.item.item] // BLOCK
+            return block, planned.task.name, planned.strategy.name
+
+        return iter(sorted(super().__iter__(), key=turn))
+
+
+class Counting(OpenAIChat):
+    """The provider, insisting on token counts: llama.cpp closes idle connections without a word."""
+
+    async def count_tokens(self, text: str) -> int | None:
+        """Ask again where a connection turned out closed."""
+        for _ in range(2 * SLOTS):
+            if (count := await super().count_tokens(text)) is not None:
+                return count
+        return None
+
+
+def serve(gguf: str, alias: str, port: int) -> None:
+    """Serve a model until the process is ended."""
+    from xllamacpp import CommonParams, Server
+
+    params = CommonParams()
+    params.model.path, params.model_alias = gguf, {alias}
+    params.hostnames, params.port = ["127.0.0.1"], port
+    params.n_parallel, params.n_ctx = SLOTS, CONTEXT * SLOTS
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.swa_full = True  # else Gemma's sliding window leaves no prompt to reuse
+    params.cache_ram_mib = (
+        0  # slots keep their own prompts; copies to memory cost more than they save
+    )
+    server = Server(params)
+    while server:
+        time.sleep(3600)
+
+
+async def _started(gguf: str, alias: str, port: int) -> asyncio.subprocess.Process:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, "serve", gguf, alias, str(port),
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C ends the collection in order, and then the server
+    )  # fmt: skip
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        for _ in range(300):
+            await asyncio.sleep(0.2)
+            with contextlib.suppress(httpx.TransportError):
+                if (await client.get("/health")).is_success:
+                    return process
+    process.kill()
+    raise SystemExit(f"{alias}: the server did not start")
+
+
+async def _one_model(model: str, gguf: str, port: int, args: argparse.Namespace) -> None:
+    plan = runner.Plan.from_mapping(
+        SETTINGS | MODELS[model] | {"models": (model,), "trials": args.trials}
+        | {"base_url": f"http://127.0.0.1:{port}/v1"}
+    )  # fmt: skip
+    whole = [datasets.load_task(name) for name in plan.tasks]
+    sets = tuple(dataclasses.replace(t, items=t.items[: args.items]) for t in whole)
+    chosen = [strategies.get(s, **plan.strategy_params.get(s, {})) for s in plan.strategies]
+    work = InTurn(plan, sets, chosen)
+    work.sets = sets
+    provider = Counting(plan.base_url, name=plan.provider_name, concurrency=SLOTS)
+    process = await _started(gguf, model, port)
+    run_id = f"{model}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}".replace(".", "-")
+
+    def show(progress: runner.Progress) -> None:
+        if progress.done % 60 == 0:
+            sys.stdout.write(f"{model}: {progress.done} of {progress.left + progress.done}\n")
+            sys.stdout.flush()
+
+    try:
+        with spool.SpoolWriter(args.work / model, run_id) as writer:
+            report = await runner.collect(
+                plan, spool=writer, work=work, provider=provider, on_progress=show
+            )
+        sys.stdout.write(f"{model}: {report}\n")
+    finally:
+        await provider.aclose()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def collect(args: argparse.Namespace) -> None:
+    """Ask all models at once, each on a core of its own."""
+    files = dict(pair.split("=", 1) for pair in args.gguf)
+    ports = itertools.count(args.port)
+    async with asyncio.TaskGroup() as group:
+        for model in MODELS:
+            group.create_task(_one_model(model, files[model], next(ports), args))
+
+
+def records(folder: Path) -> Iterator[AnyRecord]:
+    """Read the spool; what would tell the collecting machine is made general."""
+    for segment in sorted(folder.glob("*/*.jsonl")):
+        for record in spool.read_segment(segment).records:
+            if isinstance(record, Run):
+                yield msgspec.structs.replace(
+                    record, host=HOST, platform=PLATFORM, versions=_with_server(record.versions)
+                )
+            elif not isinstance(record, Attempt):
+                yield record
+
+
+def _with_server(versions: str | None) -> str:
+    found = msgspec.json.decode(versions or "{}", type=dict[str, str])
+    return json_text(found | {"xllamacpp": importlib.metadata.version("xllamacpp")})
+
+
+def export(args: argparse.Namespace) -> None:
+    """Price the traces with the example sheet and write one Parquet file a table."""
+    from workbench.prices import read_sheet
+    from workbench.store import open_store
+
+    path = args.work / "samples.duckdb"
+    path.unlink(missing_ok=True)
+    store = open_store(path, create=True)
+    store.add_prices(read_sheet(datasets.sample_prices()))
+    store.ingest(records(args.work), source="runner")
+    for name, rows in store.export(args.output).items():
+        file = args.output / f"{name}.parquet"
+        if rows:
+            content = file.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            sys.stdout.write(
+                f"| `traces/{file.name}` | {rows:,} | {len(content):,} | `{digest}` |\n"
+            )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    collecting = commands.add_parser("collect")
+    collecting.add_argument("--work", type=Path, required=True)
+    collecting.add_argument("--gguf", action="append", required=True, help="MODEL=FILE")
+    collecting.add_argument("--items", type=int, default=ITEMS)
+    collecting.add_argument("--trials", type=int, default=TRIALS)
+    collecting.add_argument("--port", type=int, default=18111)
+    exporting = commands.add_parser("export")
+    exporting.add_argument("--work", type=Path, required=True)
+    exporting.add_argument("--output", type=Path, default=datasets.sample_traces_dir())
+    serving = commands.add_parser("serve")
+    for name, kind in (("gguf", str), ("alias", str), ("port", int)):
+        serving.add_argument(name, type=kind)
+    args = parser.parse_args()
+    if args.command == "serve":
+        serve(args.gguf, args.alias, args.port)
+    elif args.command == "export":
+        export(args)
+    else:
+        asyncio.run(collect(args))
+
+
+if __name__ == "__main__":
+    main()
