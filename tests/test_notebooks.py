@@ -101,7 +101,7 @@ def test_traces_are_a_lazy_polars_frame(store: Store) -> None:
 @pytest.mark.parametrize(
     ("ask", "seen", "rows"),
     [
-        pytest.param(lambda s: s.traces("strategy:cot wrong"), "regexp_matches", 8, id="slice"),
+        pytest.param(lambda s: s.traces("strategy:cot wrong"), "regexp_extract", 8, id="slice"),
         pytest.param(
             lambda s: s.traces().filter(pl.col("model") == "gpt-4o"), "= 'gpt-4o'", 10, id="equality"
         ),

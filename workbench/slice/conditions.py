@@ -7,6 +7,7 @@ alike, because the two engines lower-case some letters differently.
 """
 
 import datetime as dt
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -99,8 +100,14 @@ class Matches(Condition):
     regex: str
 
     def sql(self) -> str:
-        """Write regexp_matches."""
-        return f"regexp_matches({self.column}, {quote(self.regex)})"
+        """Write regexp_extract: unlike regexp_matches, DuckDB pushes it below the joins of a view.
+
+        Only a pattern that matches the empty text has to be asked by regexp_matches.
+        """
+        pattern = quote(self.regex)
+        if re.search(self.regex, ""):
+            return f"regexp_matches({self.column}, {pattern})"
+        return f"regexp_extract({self.column}, {pattern}) <> ''"
 
     def polars(self, texts: Texts) -> "pl.Expr":
         """Build str.contains."""
