@@ -160,21 +160,32 @@ def test_a_k_beyond_the_trials_is_unknown():
 
 
 def test_unequal_trials_use_one_set_of_items_throughout():
-    """By default the fewest trials end the curve; with k given short items are left out and told."""
+    """By default one item in three ends the curve; with k given short items are left out and told."""
     frame = facts(*trials("a", "1", 4, 2), *trials("a", "2", 4, 0), *trials("a", "3", 1, 1))
 
     short, long = analysis.coverage(frame), analysis.coverage(frame, k=3)
 
     assert short.frame["k"].to_list() == [1]
     assert row(short, k=1)["n_items"] == 3
-    assert any("ends at k = 1" in note for note in short.notes)
+    assert any("a at k = 1" in note for note in short.notes)
     assert long.frame["k"].to_list() == [1, 2, 3]
     assert set(long.frame["n_items"]) == {2}
-    assert long.dropped == {"items with fewer trials than attempts asked for, per group": 1}
+    assert long.dropped == {"items with fewer trials than the curve has attempts, per group": 1}
     assert row(long, k=1)["pass_at_k"] == pytest.approx(0.25)
     none = analysis.coverage(frame, k=9)
     assert none.frame.height == 0
-    assert any("no item of a" in note for note in none.notes)
+    assert any("no item has that many trials: a" in note for note in none.notes)
+
+
+def test_a_few_short_items_do_not_cost_the_curve():
+    """One item in twenty lost a trial: the curve keeps its length, the item is left out and told."""
+    frame = facts(*[t for i in range(20) for t in trials("a", str(i), 3 if i else 2, 1)])
+
+    result = analysis.coverage(frame)
+
+    assert result.frame["k"].to_list() == [1, 2, 3]
+    assert set(result.frame["n_items"]) == {19}
+    assert result.dropped == {"items with fewer trials than the curve has attempts, per group": 1}
 
 
 def test_zero_successes_keep_an_upper_bound():
@@ -298,3 +309,335 @@ def test_intervals_of_pass_at_2_cover_the_truth():
     inside = (found["pass_at_k_low"] <= truth) & (truth <= found["pass_at_k_high"])
     assert found.height == 1000
     assert 0.93 <= inside.mean() <= 0.97
+
+
+# --- voting ---
+
+
+def answers(group: str, item: str, *given: tuple[str | None, bool], **more) -> list[dict]:
+    """Trials with their answers."""
+    return [
+        trace(group, item, right, k, answer=answer, **more)
+        for k, (answer, right) in enumerate(given)
+    ]
+
+
+FIVE_THREE_TWO = [("A", True)] * 5 + [("B", False)] * 3 + [("C", False)] * 2
+
+
+def listed(given: list[tuple[str | None, bool]], k: int) -> tuple[float, float]:
+    """Vote and ties over every subset of k, by hand."""
+    right = tied = 0.0
+    chosen = list(itertools.combinations(given, k))
+    for subset in chosen:
+        named = [a for a, _ in subset if a]
+        tally = {a: named.count(a) for a in named}
+        best = [a for a in tally if tally[a] == max(tally.values())]
+        share = {a: np.mean([r for b, r in given if b == a]) for a in best}
+        right += float(np.mean([share[a] for a in best])) if best else 0.0
+        tied += len(best) > 1
+    return right / len(chosen), tied / len(chosen)
+
+
+def test_majority_of_five_three_and_two():
+    """maj@1, 2, 3, 5, 7, 10 = .5 .5 .583333 .678571 .833333 1, with ties by lot; pass@k beside it."""
+    result = analysis.voting(facts(*answers("a", "1", *FIVE_THREE_TWO)))
+
+    expected = {1: 0.5, 2: 0.5, 3: 0.583333, 5: 0.678571, 7: 0.833333, 10: 1.0}
+    oracle = {1: 0.5, 2: 0.777778, 3: 0.916667, 5: 0.996032}
+    for k, rate in expected.items():
+        assert row(result, k=k)["vote_rate"] == pytest.approx(rate, abs=5e-7)
+    for k, rate in oracle.items():
+        assert row(result, k=k)["oracle_rate"] == pytest.approx(rate, abs=5e-7)
+    assert row(result, k=3)["gain"] == pytest.approx(0.083333, abs=5e-7)
+    assert row(result, k=3)["cost_usd"] == pytest.approx(1.5)
+    assert row(result, k=10)["tie_rate"] == 0
+
+
+BALLOTS = [
+    FIVE_THREE_TWO,
+    [("A", True), ("B", False), ("C", False), ("D", False)],
+    [("A", True)] * 3 + [("B", False)] * 3 + [(None, False)] * 2,
+    [("A", False)] * 4 + [("B", True)] * 2 + [("C", True)] * 2 + [(" ", False)],
+    [("A", True), ("A", False), ("B", False), ("B", False), ("C", True)],
+    [(None, False)] * 3 + [("A", False)],
+    [("A", True)],
+]
+
+
+@pytest.mark.parametrize("given", BALLOTS, ids=str)
+def test_votes_equal_listing_all_subsets(given):
+    """Every subset of every size by hand: votes, ties and empty answers."""
+    result = analysis.voting(facts(*answers("a", "1", *given)))
+
+    plain = [(a if a and a.strip() else None, r) for a, r in given]
+    for k in range(1, len(given) + 1):
+        found = row(result, k=k)
+        expected = listed(plain, k)
+        assert (found["vote_rate"], found["tie_rate"]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_votes_among_many_answers_agree_with_drawing_them():
+    """Two hundred trials: a simulation of votes of 60 comes out within its noise."""
+    from workbench.analysis.tries.voting import vote
+
+    rng = np.random.default_rng(0)
+    counts, rights, none = [1] * 30 + [5, 20, 31, 34, 50], [0.0] * 34 + [1.0], 30
+    given = np.repeat(np.arange(len(counts) + 1), [*counts, none])
+    wins = 0.0
+    for _ in range(4000):
+        tally = np.bincount(rng.choice(given, 60, replace=False), minlength=len(counts) + 1)[:-1]
+        best = np.flatnonzero(tally == tally.max())
+        wins += (len(counts) - 1 in best) / len(best)
+
+    right, tied = vote(counts, rights, none, [60])
+
+    assert right[0] == pytest.approx(wins / 4000, abs=0.02)
+    assert 0 < tied[0] < 0.2
+
+
+def test_ten_thousand_trials_stay_within_range():
+    """No overflow with large counts: the clear favourite wins, an even race is even."""
+    from workbench.analysis.tries.voting import vote
+
+    clear, _ = vote([4000, 6000], [0.0, 1.0], 0, [11, 101])
+    even, tied = vote([5000, 5000], [0.0, 1.0], 0, [2, 100])
+
+    assert clear[1] > 0.97 > clear[0] > 0.7
+    assert even.tolist() == pytest.approx([0.5, 0.5])
+    assert tied[0] == pytest.approx(2 * 5000**2 / (10_000 * 9999))
+
+
+def test_voting_hurts_where_the_commonest_answer_is_wrong():
+    """A right answer that is rare loses by voting: the gain is below 0 and never hidden."""
+    frame = facts(*[
+        t for i in "123456"
+        for t in answers("a", i, ("A", True), ("B", False), ("B", False), (f"C{i}", False))
+    ])  # fmt: skip
+
+    found = row(analysis.voting(frame), k=4)
+
+    assert (found["vote_rate"], found["single_rate"], found["gain"]) == (0, 0.25, -0.25)
+    assert found["oracle_rate"] == 1
+    assert found["gain_low"] is None  # no spread
+
+
+def test_an_unrecorded_answer_is_not_a_wrong_one():
+    """Without any answer the vote is null; a right trace without one spoils its item, and is told."""
+    frame = facts(
+        *trials("silent", "1", 3, 2),
+        *answers("a", "1", ("A", True), ("A", True), ("B", False)),
+        *answers("a", "2", (None, True), ("A", False), ("A", False)),
+    )
+
+    result = analysis.voting(frame)
+
+    silent, a = row(result, configuration="silent", k=3), row(result, configuration="a", k=3)
+    assert (silent["vote_rate"], silent["oracle_rate"]) == (None, 1)
+    assert (a["n_items"], a["vote_rate"]) == (1, 1)
+    assert any("no answers of silent" in note for note in result.notes)
+    assert result.dropped == {"items with a right trace whose answer is not recorded": 1}
+    absent = analysis.voting(frame.drop("answer"))
+    assert absent.frame["vote_rate"].null_count() == absent.frame.height > 0
+
+
+def test_space_around_an_answer_does_not_matter():
+    """' 42' and '42 ' vote together."""
+    frame = facts(*answers("a", "1", (" 42", True), ("42 ", True), ("7", False)))
+
+    assert row(analysis.voting(frame), k=3)["vote_rate"] == 1
+
+
+@pytest.mark.parametrize("by", [("answer",), ("item_id",), ("configuration", "task")], ids=str)
+def test_voting_by_any_column(by):
+    """Even what the vote itself uses names a group."""
+    frame = facts(*answers("a", "1", *FIVE_THREE_TWO), *answers("b", "2", *FIVE_THREE_TWO))
+
+    result = analysis.voting(frame, by=by)
+
+    assert result.frame.height > 0
+    assert set(result.frame[by[0]]) == set(frame[by[0]])
+
+
+def test_voting_on_the_game_of_24_agrees_with_drawing(game_of_24):
+    """The first 25 puzzles, votes of 15: as many votes drawn by lot give the same share."""
+    frame = game_of_24.filter(pl.col("item").cast(pl.Int64) < 925)
+    found = row(analysis.voting(frame, k=15), k=15)
+    rng = np.random.default_rng(0)
+    wins = []
+    for _, puzzle in sorted(frame.group_by("item_id")):
+        texts, right = puzzle["answer"].str.strip_chars().to_list(), puzzle["passed"].to_list()
+        for _ in range(200):
+            chosen = rng.choice(100, 15, replace=False)
+            named = [texts[i] for i in chosen]
+            best = max(named.count(t) for t in named)
+            top = [i for i, t in zip(chosen, named, strict=True) if named.count(t) == best]
+            wins.append(np.mean([right[i] for i in top]))
+
+    assert found["vote_rate"] == pytest.approx(np.mean(wins), abs=0.015)
+    assert found["single_rate"] < found["vote_rate"] < found["oracle_rate"]
+
+
+# --- verifier-ceiling ---
+
+
+def judged(group: str, item: str, *given: tuple[bool, float | None], **more) -> list[dict]:
+    """Trials with what a verifier gave them."""
+    return [
+        trace(group, item, right, k, verifier_score=score, **more)
+        for k, (right, score) in enumerate(given)
+    ]
+
+
+TEN = [(True, 1.0)] * 2 + [(False, 1.0)] + [(False, 0.0)] * 7
+
+
+def test_first_accepted_of_ten():
+    """n = 10, two right and one wrong accepted: .2, .472222, .666667 at k = 1, 3, 10."""
+    result = analysis.verifier_ceiling(facts(*judged("a", "1", *TEN)))
+
+    for k, expected in ((1, 0.2), (3, 0.472222), (10, 0.666667)):
+        assert row(result, k=k)["accepted_rate"] == pytest.approx(expected, abs=5e-7)
+    total = result.more["totals"].row(0, named=True)
+    assert (total["ceiling_rate"], total["precision"]) == pytest.approx((2 / 3, 2 / 3))
+    assert (total["completeness"], total["soundness"]) == pytest.approx((1, 7 / 8))
+    assert row(result, k=10)["abstain_rate"] == pytest.approx(0)
+
+
+def test_first_accepted_equals_listing_all_orders():
+    """Every order of six trials by hand: right, wrong, value, attempts and cost."""
+    given = [(True, 0.9), (False, 0.8), (False, 0.6), (True, 0.1), (False, 0.2), (False, 0.0)]
+    result = analysis.verifier_ceiling(facts(*judged("a", "1", *given)), penalty=2.0)
+    orders = list(itertools.permutations(given))
+
+    for k in range(1, 7):
+        firsts = [next((t for t in order[:k] if t[1] >= 0.5), None) for order in orders]
+        made = [next((i for i, t in enumerate(order[:k], 1) if t[1] >= 0.5), k) for order in orders]
+        right = np.mean([t is not None and t[0] for t in firsts])
+        wrong = np.mean([t is not None and not t[0] for t in firsts])
+        best = np.mean([max(order[:k], key=lambda t: t[1])[0] for order in orders])
+        found = row(result, k=k)
+        assert found["accepted_rate"] == pytest.approx(right)
+        assert found["wrong_rate"] == pytest.approx(wrong)
+        assert found["value"] == pytest.approx(right - 2 * wrong)
+        assert found["mean_attempts"] == pytest.approx(np.mean(made))
+        assert found["cost_usd"] == pytest.approx(0.5 * np.mean(made))
+        assert found["best_rate"] == pytest.approx(best)
+
+
+def test_best_of_k_of_five():
+    """Right and wrong by falling score 0 1 1 0 1: .6 .5 .4 .2 0."""
+    given = [(bool(r), 5.0 - i) for i, r in enumerate((0, 1, 1, 0, 1))]
+
+    result = analysis.verifier_ceiling(facts(*judged("a", "1", *given)))
+
+    assert result.frame["best_rate"].to_list() == pytest.approx([0.6, 0.5, 0.4, 0.2, 0])
+
+
+def test_equal_scores_are_chosen_from_by_lot():
+    """If the verifier cannot tell answers apart its choice is as good as any."""
+    result = analysis.verifier_ceiling(
+        facts(*judged("a", "1", *[(r, 1.0) for r in (True, False, True, False)]))
+    )
+
+    assert result.frame["best_rate"].to_list() == pytest.approx([0.5] * 4)
+    assert result.frame["accepted_rate"].to_list() == pytest.approx([0.5] * 4)
+
+
+def test_easy_and_hard_items_with_an_unsound_verifier():
+    """r = .87 and .13 in shares .58 and .42, soundness .75, V = −.7: E(1..3), ceilings, precision."""
+    from workbench.analysis.tries.verifier_ceiling import first_accepted
+
+    n, share = 4e8, np.array([0.58, 0.42])
+    right, wrong = n * np.array([0.87, 0.13]), n * np.array([0.0325, 0.2175])
+    values = []
+    for k in (1, 2, 3, 4):
+        a, b = first_accepted(right, wrong, n, k)
+        values.append(float(share @ (a - 0.7 * b)))
+
+    assert values[:3] == pytest.approx([0.48206, 0.52387, 0.524567], abs=6e-6)
+    assert values[3] < values[2]  # three are best
+    assert (right / (right + wrong)).tolist() == pytest.approx([0.963989, 0.374101], abs=5e-7)
+    ceiling = share @ np.array(first_accepted(right, wrong, n, 400))[0]
+    assert ceiling == pytest.approx(0.716236, abs=5e-7)
+    assert share @ right / (share @ (right + wrong)) == pytest.approx(0.835375, abs=5e-7)
+
+
+def test_the_same_items_as_traces_have_the_same_ceiling_and_best_number():
+    """Fifty such items of 400 trials: ceilings, precision, best k of 3, 0 if errors are dear."""
+    easy, hard = (348, 13, 39), (52, 87, 261)
+    rows = [
+        t for i in range(50) for right, wrong, rejected in [easy if i < 29 else hard]
+        for t in judged("a", str(i), *[(True, 1.0)] * right, *[(False, 1.0)] * wrong, *[(False, 0.0)] * rejected)
+    ]  # fmt: skip
+    frame = facts(*rows)
+
+    result = analysis.verifier_ceiling(frame, penalty=0.7, k=10)
+    dear = analysis.verifier_ceiling(frame, penalty=50.0, k=10)
+
+    total = result.more["totals"].row(0, named=True)
+    assert total["ceiling_rate"] == pytest.approx(0.716236, abs=5e-7)
+    assert total["precision"] == pytest.approx(0.835375, abs=5e-7)
+    assert (total["best_k"], total["n_never"]) == (3, 0)
+    assert total["best_value"] == pytest.approx(0.5246, abs=1e-3)
+    assert dear.more["totals"].select("best_k", "best_value").row(0) == (0, 0)
+
+
+def test_nothing_accepted_and_no_verifier():
+    """A verifier that rejects all leaves 0 and a ceiling of 0; none at all leaves null."""
+    frame = facts(
+        *judged("strict", "1", (True, 0.1), (False, 0.2)),
+        *judged("blind", "1", (True, None), (False, None)),
+    )
+
+    result = analysis.verifier_ceiling(frame)
+
+    strict, blind = row(result, configuration="strict", k=2), row(result, configuration="blind")
+    assert (strict["accepted_rate"], strict["abstain_rate"], strict["value"]) == (0, 1, 0)
+    assert (blind["n_items"], blind["accepted_rate"], blind["cost_usd"]) == (0, None, None)
+    total = result.more["totals"].row(0, named=True)
+    assert (total["ceiling_rate"], total["conditional_rate"], total["precision"]) == (0, None, None)
+    assert total["n_never"] == 1
+    assert result.dropped["traces without verifier_score"] == 2
+    assert analysis.verifier_ceiling(frame.drop("verifier_score")).frame.height == 2
+
+
+def test_a_score_that_is_no_number_is_unknown():
+    """NaN sorts above everything: it must not be the best score."""
+    frame = facts(*judged("a", "1", (True, 0.9), (False, math.nan), (False, 0.1)))
+
+    result = analysis.verifier_ceiling(frame)
+
+    assert row(result, k=2)["best_rate"] == 1
+    assert result.dropped == {"traces without verifier_score": 1}
+
+
+@pytest.mark.parametrize("name", ["coverage", "voting", "verifier-ceiling"])
+def test_a_task_too_short_for_the_curve_leaves_the_others(name):
+    """Groups named by a number, one task with too few trials: its rows are missing, not an error."""
+    short = {"task": "u", "task_id": "u"}
+    rows = [
+        *answers("a", "1", *FIVE_THREE_TWO, verifier_score=1.0), *answers("a", "9", ("A", True), verifier_score=1.0, **short),
+    ]  # fmt: skip
+    frame = facts(*[r | {"trial": 0} for r in rows])
+
+    result = analysis.run(name, frame, by=("trial", "task"), k=4)
+
+    assert result.frame["task"].unique().to_list() == ["t"]
+    assert result.frame.height == 4
+    assert any("on u has that many trials" in note for note in result.notes)
+
+
+def test_a_perfect_verifier_reaches_the_oracle():
+    """Whatever the items, first accepted, best scored and pass@k are then one."""
+    rng = np.random.default_rng(0)
+    frame = facts(*[
+        t for i in range(12)
+        for t in judged("a", str(i), *[(bool(r), float(r)) for r in rng.random(5) < 0.3])
+    ])  # fmt: skip
+
+    found = analysis.verifier_ceiling(frame).frame
+
+    assert found["accepted_rate"].to_list() == pytest.approx(found["oracle_rate"].to_list())
+    assert found["best_rate"].to_list() == pytest.approx(found["oracle_rate"].to_list())
+    assert found["wrong_rate"].to_list() == pytest.approx([0] * 5)

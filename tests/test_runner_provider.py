@@ -260,7 +260,7 @@ def test_connections_are_used_again():
 
 def test_a_body_that_never_ends_after_done_is_let_go(monkeypatch):
     """[DONE] is the end of the reply, and the time of it."""
-    monkeypatch.setattr("workbench.runner.providers.openai_chat._AFTER_DONE_S", 0.1)
+    monkeypatch.setattr("workbench.runner.providers.exchange._AFTER_DONE_S", 0.1)
     with Stub(lambda seen: stream(*reply_pieces(2), 3.0)) as stub:
         start = time.perf_counter()
         reply = ask(stub)

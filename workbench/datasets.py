@@ -27,6 +27,7 @@ __all__ = [
 ]  # fmt: skip
 _T = TypeVar("_T")
 _SUFFIXES = (".jsonl", ".csv")
+_CELL_LIMIT = 10_000_000  # the default of 128 KiB is less than one long document to be asked about
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,6 +212,7 @@ def _json_rows(content: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]
 
 def _csv_rows(content: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the filled cells of each row; lists are written with `|` between their parts."""
+    csv.field_size_limit(max(csv.field_size_limit(), _CELL_LIMIT))
     reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     try:
         for row in reader:

@@ -74,17 +74,6 @@ class InTurn(Work):
         return iter(sorted(super().__iter__(), key=turn))
 
 
-class Counting(OpenAIChat):
-    """The provider, insisting on token counts: llama.cpp closes idle connections without a word."""
-
-    async def count_tokens(self, text: str) -> int | None:
-        """Ask again where a connection turned out closed."""
-        for _ in range(2 * SLOTS):
-            if (count := await super().count_tokens(text)) is not None:
-                return count
-        return None
-
-
 def serve(gguf: str, alias: str, port: int) -> None:
     """Serve a model until the process is ended."""
     from xllamacpp import CommonParams, Server
@@ -129,7 +118,7 @@ async def _one_model(model: str, gguf: str, port: int, args: argparse.Namespace)
     chosen = [strategies.get(s, **plan.strategy_params.get(s, {})) for s in plan.strategies]
     work = InTurn(plan, sets, chosen)
     work.sets = sets
-    provider = Counting(plan.base_url, name=plan.provider_name, concurrency=SLOTS)
+    provider = OpenAIChat(plan.base_url, name=plan.provider_name, concurrency=SLOTS)
     process = await _started(gguf, model, port)
     run_id = f"{model}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}".replace(".", "-")
 

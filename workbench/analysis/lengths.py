@@ -32,17 +32,17 @@ def product_limit(lengths: Floats, cut: Bools) -> Steps:
     53:457). Without cuts it is the share of lengths up to t.
     """
     at, ended, risk = _counts(lengths, cut)
-    share = 1 - np.cumprod(1 - ended / risk)
+    share = (1 - np.cumprod(1 - ended / risk)).astype(float)
     return Steps(at[ended > 0], share[ended > 0])
 
 
 def _counts(lengths: Floats, cut: Bools) -> tuple[Floats, Floats, Floats]:
     """Distinct lengths, how many ended there, and how many were still going just before."""
     at, codes = np.unique(lengths, return_inverse=True)
-    ended = np.bincount(codes, weights=~cut, minlength=len(at))
+    ended = np.bincount(codes, weights=~cut, minlength=len(at)).astype(float)
     everyone = np.bincount(codes, minlength=len(at))
     risk = everyone[::-1].cumsum()[::-1].astype(float)
-    return at, ended, risk
+    return at.astype(float), ended, risk
 
 
 def quantiles(
@@ -120,17 +120,19 @@ def gamma(lengths: Floats, cut: Bools) -> Gamma | None:
     if len(np.unique(x[gone])) < 3:
         return None
     unit = float(x.mean())
-    at, codes = np.unique(np.column_stack([x / unit, gone]), axis=0, return_inverse=True)
-    weight = np.bincount(codes.ravel())
-    y, done = at[:, 0], at[:, 1] > 0
+    y, n = x / unit, len(x)
+    ended, later = y[gone], y[~gone]
+    # Of what ended only three sums matter; of what was cut, each length.
+    logs, total = float(np.log(ended).sum()), float(ended.sum())
 
     def loss(point: Floats) -> float:
         shape, scale = np.exp(point)
-        density = (shape - 1) * np.log(y) - y / scale - special.gammaln(shape) - shape * point[1]
-        tail = np.log(np.maximum(special.gammaincc(shape, y / scale), 1e-300))
-        return float(-(weight * np.where(done, density, tail)).sum() / weight.sum())
+        constant = special.gammaln(shape) + shape * point[1]
+        density = (shape - 1) * logs - total / scale - len(ended) * constant
+        tail = np.log(np.maximum(special.gammaincc(shape, later / scale), 1e-300)).sum()
+        return float(-(density + tail) / n)
 
-    variance = float(np.average((y - np.average(y, weights=weight)) ** 2, weights=weight))
+    variance = float(y.var())
     start = np.log([1 / variance, variance])
     found = optimize.minimize(
         loss, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 4000}

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import intervals, resampling
-from workbench.analysis.panel import Bools, Built, Panel, divide
+from workbench.analysis.panel import Built, Panel, build, divide
+from workbench.analysis.reduce import reduce_items
 from workbench.analysis.result import empty
 from workbench.schema import Column
 
@@ -77,21 +78,88 @@ def draw(
         rng: the source of randomness.
         options: `resamples` and `level` of the analysis.
     """
-    known = [(~np.isnan(v)).astype(float) for v in values.values()]
-    sums = np.hstack([panel.cluster_sums(v) for v in (*values.values(), *known)])
-    means = _means(sums.sum(axis=0, keepdims=True), list(values))
+    marks: list[Floats] = []
+    where = []  # which mark each value's known items are; equal ones are added up once
+    for value in values.values():
+        mark = (~np.isnan(value)).astype(float)
+        place = next(
+            (j for j, other in enumerate(marks) if np.array_equal(mark, other)), len(marks)
+        )
+        where.append(place)
+        if place == len(marks):
+            marks.append(mark)
+    sums = np.hstack([panel.cluster_sums(v) for v in (*values.values(), *marks)])
+
+    def means(totals: Floats) -> dict[str, Floats]:
+        parts = np.split(totals, len(values) + len(marks), axis=1)
+        return {
+            name: divide(parts[j], np.round(parts[len(values) + where[j]]))
+            for j, name in enumerate(values)
+        }
+
     draws = None
     if panel.n_clusters > 1:
-        draws = _means(resampling.resampled_sums(sums, options["resamples"], rng), list(values))
+        draws = means(resampling.resampled_sums(sums, options["resamples"], rng))
+    whole = means(sums.sum(axis=0, keepdims=True))
     return Sample(
-        {name: mean[0] for name, mean in means.items()}, draws,
+        {name: mean[0] for name, mean in whole.items()}, draws,
         panel.n_own_clusters.astype(float), options["level"],
     )  # fmt: skip
 
 
-def _means(sums: Floats, names: Sequence[str]) -> dict[str, Floats]:
-    parts = np.split(sums, 2 * len(names), axis=1)
-    return {name: divide(parts[j], np.round(parts[len(names) + j])) for j, name in enumerate(names)}
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Traces that several figures are made of, each on the traces that have what it needs.
+
+    Where all have it no second pass is made, and figures of the same traces share their resamples.
+
+    Attributes:
+        frame: rows of `trace_facts`.
+        by: the columns that name a group.
+        measures: the measures that figures may need.
+        rng: the source of randomness.
+        options: of the analysis: outcome, shared, errors_as_wrong, resamples, level.
+    """
+
+    frame: Any
+    by: tuple[str, ...]
+    measures: tuple[str, ...]
+    rng: np.random.Generator
+    options: Mapping[str, Any]
+    _built: dict[tuple[bool, tuple[str, ...]], Built] = dataclasses.field(default_factory=dict)
+    _known: dict[bool, frozenset[str]] = dataclasses.field(default_factory=dict)
+    _drawn: dict[int, Sample] = dataclasses.field(default_factory=dict)
+
+    def built(self, require: Sequence[str], *, scored: bool) -> Built:
+        """Give the panels of the traces that have a value in every required measure."""
+        if scored not in self._known:
+            self._built[scored, ()] = self._reduced((), scored=scored)
+        key = scored, tuple(r for r in require if r not in self._known[scored])
+        if key not in self._built:
+            self._built[key] = self._reduced(key[1], scored=scored)
+        return self._built[key]
+
+    def _reduced(self, require: tuple[str, ...], *, scored: bool) -> Built:
+        items = reduce_items(
+            self.frame, self.by, self.measures, outcome=self.options["outcome"], require=require,
+            scored=scored, errors_as_wrong=self.options["errors_as_wrong"],
+        )  # fmt: skip
+        if not require:
+            n = items.frame["n"]
+            whole = (m for m in self.measures if (items.frame[f"{m}_known"] == n).all())
+            self._known[scored] = frozenset(whole)
+        return build(items, shared=self.options["shared"])
+
+    def drawn(self, panel: Panel) -> Sample:
+        """Resample a panel of `built`, once: "rate" and the measures that all its traces have."""
+        if id(panel) not in self._drawn:
+            n = np.nan_to_num(panel.matrix("n"))
+            whole = (
+                m for m in self.measures if (np.nan_to_num(panel.matrix(f"{m}_known")) == n).all()
+            )
+            values = {"rate": panel.outcome()} | {m: panel.measure(m) for m in whole}
+            self._drawn[id(panel)] = draw(panel, values, self.rng, self.options)
+        return self._drawn[id(panel)]
 
 
 def over(cost: Floats, gain: Floats) -> Floats:
@@ -112,11 +180,6 @@ def counts(panel: Panel) -> list[pl.Series]:
         pl.Series("n_items", panel.tried.sum(axis=0)).cast(pl.Int64),
         pl.Series("n", np.nan_to_num(panel.matrix("n")).sum(axis=0)).cast(pl.Int64),
     ]
-
-
-def known(panel: Panel, measure: str) -> Bools:
-    """Which groups have a known value of a measure, (n_groups,)."""
-    return np.asarray(np.nansum(panel.matrix(f"{measure}_known"), axis=0) > 0)
 
 
 def tabulate(

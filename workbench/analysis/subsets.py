@@ -9,9 +9,11 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis.panel import Panel, divide
+from workbench.analysis.result import empty
+from workbench.schema import Column
 
 Floats = npt.NDArray[np.float64]
-SHORT = "items with fewer trials than attempts asked for, per group"
+SHORT = "items with fewer trials than the curve has attempts, per group"
 UNPRICED = "traces without a cost, left out of the cost"
 _SHOWN = 25  # sizes up to which a curve has them all
 
@@ -67,6 +69,8 @@ class Attempts:
         n, passed: (n_items, n_groups) counts; NaN where a group is not judged on the item.
         most: (n_groups,) the largest k of each group's curve; 0 where it has none.
         n_short: items that had fewer trials than asked for, added up over the groups.
+        asked: whether the largest k was asked for.
+        cap: what no curve goes beyond; None where there is no such bound.
     """
 
     panel: Panel
@@ -74,6 +78,8 @@ class Attempts:
     passed: Floats
     most: list[int]
     n_short: int
+    asked: bool
+    cap: int | None = None
 
     @functools.cached_property
     def sizes(self) -> list[int]:
@@ -113,35 +119,56 @@ class Attempts:
         """Name the groups whose curve is missing, or shorter than most of their items allow."""
         on = f" on {task}" if task else ""
         usual = np.nanmedian(self.panel.matrix("n_scored"), axis=0)
+        named = list(zip(self.panel.labels, self.most, usual, strict=True))
+        none = [name for name, most, _ in named if most == 0]
+        early = [f"{name} at k = {k}" for name, k, n in named if 0 < k < n and k != self.cap]
         notes = []
-        for name, most, median in zip(self.panel.labels, self.most, usual, strict=True):
-            if most == 0:
-                notes.append(f"no item of {name}{on} has that many trials")
-            elif most < median and not self.n_short:
-                notes.append(
-                    f"{name}{on} ends at k = {most}, the fewest trials of an item; the median is "
-                    f"{median:g}: give k to leave out the items with fewer"
-                )
+        if none:
+            notes.append(f"no item{on} has that many trials: {_few(none)}")
+        if early and not self.asked:
+            notes.append(
+                f"most items{on} have more trials than the curve's end: {_few(early)}; "
+                "give k to leave out the items with fewer"
+            )
         return tuple(notes)
 
 
-def attempts(panel: Panel, k: int | None) -> Attempts:
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return "; ".join(names[:5]) + more
+
+
+def attempts(panel: Panel, k: int | None, *, cap: int | None = None) -> Attempts:
     """Choose each group's largest k, and the items that have as many trials.
 
     A curve is of one set of items throughout, or it could fall where it must rise. Where `k` is
-    open it is what every item of the group has.
+    open it is what nine in ten items of the group have, and `cap` at most: a few failed traces
+    should not cost the whole curve.
     """
     n, passed = panel.matrix("n_scored"), panel.matrix("outcome")
-    fewest = np.nanmin(np.where(n > 0, n, np.nan), axis=0)
-    wanted = fewest if k is None else np.full(len(fewest), float(k))
+    common = np.nanquantile(np.where(n > 0, n, np.nan), 0.1, axis=0, method="lower")
+    wanted = np.full(len(common), float(k)) if k is not None else np.fmin(common, cap or np.inf)
     keep = np.nan_to_num(n) >= wanted
     most = np.where(keep.any(axis=0), wanted, 0).astype(int).tolist()
     short = int((panel.tried & ~keep).sum())
-    return Attempts(panel, np.where(keep, n, np.nan), np.where(keep, passed, np.nan), most, short)
+    counts = (np.where(keep, x, np.nan) for x in (n, passed))
+    return Attempts(panel, *counts, most, short, k is not None, cap)
 
 
-def ordered(parts: Sequence[pl.DataFrame], first: str) -> pl.DataFrame:
-    """Join the rows of all k, the group with the best first attempt first."""
+def ordered(
+    parts: Sequence[pl.DataFrame], first: str, panel: Panel, columns: Iterable[Column]
+) -> pl.DataFrame:
+    """Join the rows of all k, the group with the best first attempt first.
+
+    Args:
+        parts: the rows of each k.
+        first: the column of which the value at k = 1 decides.
+        panel: whose groups they are.
+        columns: what a table without rows has.
+    """
+    if not parts:
+        shape = empty((), columns).schema
+        return panel.groups.clear().with_columns(pl.lit(None, d).alias(c) for c, d in shape.items())
     at_one = pl.when(pl.col("k") == 1).then(first).max().over("_place")
     table = pl.concat(parts).filter("_own").with_columns(_first=at_one)
     table = table.sort("_first", "_place", "k", descending=[True, False, False], nulls_last=True)

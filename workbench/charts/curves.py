@@ -98,3 +98,19 @@ def layers(
         )
         marks.insert(0, form.encode(y=shared.y("low:Q"), y2="high:Q"))
     return marks
+
+
+def against(panel: Panel, first: str, bound: str, title: str) -> Any:
+    """Draw a column as lines with bands and a second, dashed, that it is held against.
+
+    Where another column than the first is asked for, that one alone.
+    """
+    x, y = panel.axes["x"], panel.axes["y"]
+    both = y == first
+    shared = axes(panel, x, y, *([bound] if both else []))
+    if both:
+        shared.y_axis.title = title
+    parts = layers(panel, x, y, shared)
+    if both:
+        parts += layers(panel, x, bound, shared, dashed=True, band=False)
+    return alt.layer(*parts).properties(width=panel.width, height=HEIGHT)

@@ -158,7 +158,11 @@ def _title(
     if shown < result.frame.height:
         lines.append(f"{shown} of {result.frame.height} rows shown")
     lows = [c for c in result.frame.columns if c.endswith("_low")]
-    if lows and result.frame.select(pl.any_horizontal(pl.col(lows).is_not_null()).any()).item():
+    if (
+        spread
+        and lows
+        and result.frame.select(pl.any_horizontal(pl.col(lows).is_not_null()).any()).item()
+    ):
         lines.append(f"{spread} are {100 * result.options['level']:g} % intervals")
     if result.dropped:
         lines.append("left out: " + ", ".join(f"{n:,} {why}" for why, n in result.dropped.items()))

@@ -43,7 +43,7 @@ def _band(panel: Panel, measure: str, shown: list[str]) -> Any:
         else alt.Scale(domain=[0, max(values, default=1.0) * 1.05 or 1.0], clamp=True)
     )
     title = _title(measure) if len(shown) > 1 else f"{panel.heading(shown[0])}: {_title(measure)}"
-    at = dots.across(scale, alt.Axis(title=title, tickCount=5, format="~g"))
+    at = dots.across(scale, alt.Axis(title=title, tickCount=5))
     order = rows["group"].to_list()
     colour = alt.Color(
         "percentile:N",

@@ -1,4 +1,4 @@
-"""Thinking length: from the 10th to the 90th percentile, the median, and right against wrong."""
+"""Thinking length: a bar from the 10th to the 90th percentile, the median, right against wrong."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.analysis.result import Result
-from workbench.charts import dots, theme
+from workbench.charts import blanks, dots, theme
 from workbench.charts.drawing import Panel, finite
 
 _RANGE = ("p10_tokens", "p90_tokens")
@@ -23,19 +23,22 @@ def defaults(result: Result) -> dict[str, Any]:
 
 
 def draw(panel: Panel) -> Any:
-    """Draw a line per group with its median and both means on it."""
+    """Draw a bar per group with its median, that one's interval, and both means on it."""
     column = panel.axes["x"]
     order = panel.rows["group"].to_list()
     size = {"width": panel.width, "height": dots.ROW * max(len(order), 1)}
     if column != "reasoning_tokens":
         data = dots.frame(panel, column)
         at = dots.across(dots.scale(panel, column), panel.axis(column, tickCount=6))
-        return alt.layer(*dots.layers(data, at, dots.rows(order))).properties(**size)
-    values = finite(panel.rows, *_RANGE, *_DOTS)
+        marks = dots.layers(data, at, dots.rows(order))
+        return alt.layer(*marks, *blanks.layers(data, "value", dots.rows(order))).properties(**size)
+    values = finite(panel.rows, *_RANGE, *_DOTS, "p50_tokens_high")
     domain = [0, max(values, default=1.0) * 1.05 or 1.0]
-    axis = alt.Axis(title="Thinking tokens, line from p10 to p90", tickCount=6, format="~s")
+    axis = alt.Axis(title="Thinking tokens, bar from p10 to p90", tickCount=6, format="~s")
     at = dots.across(alt.Scale(domain=domain, clamp=True), axis)
-    return alt.layer(*_marks(panel.rows, at, dots.rows(order))).properties(**size)
+    y = dots.rows(order)
+    marks = _marks(panel.rows, at, y) + blanks.layers(panel.rows, "reasoning_tokens", y)
+    return alt.layer(*marks).properties(**size)
 
 
 def _marks(rows: pl.DataFrame, at: dots.At, y: alt.Y) -> list[Any]:
@@ -45,9 +48,14 @@ def _marks(rows: pl.DataFrame, at: dots.At, y: alt.Y) -> list[Any]:
         "what:N", scale=alt.Scale(domain=names, range=colours), legend=theme.legend()
     )
     span = rows.select("group", low="p10_tokens", high="p90_tokens")
-    line = alt.Chart(span).transform_filter("isValid(datum.low) && isValid(datum.high)")
+    ends = rows.select("group", low="p50_tokens_low", high="p50_tokens_high")
+    bar, line = (
+        alt.Chart(data).transform_filter("isValid(datum.low) && isValid(datum.high)")
+        for data in (span, ends)
+    )
     marks = [
-        line.mark_rule(strokeWidth=5, color=theme.FAINT).encode(y=y, x=at("low:Q"), x2="high:Q")
+        bar.mark_bar(height=9, color=theme.FAINT).encode(y=y, x=at("low:Q"), x2="high:Q"),
+        line.mark_rule(strokeWidth=2.5, color=theme.INK).encode(y=y, x=at("low:Q"), x2="high:Q"),
     ]
     for column, (name, _, shape) in _DOTS.items():
         data = rows.select("group", value=column, what=pl.lit(name))

@@ -29,7 +29,7 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add a flag for each setting of a plan."""
     number, whole = click.FLOAT, click.INT
     flags: tuple[tuple[str, Any, str], ...] = (
-        ("--base-url", str, "Address of an OpenAI-compatible API, with its /v1."),
+        ("--base-url", str, "Address of the API, with its /v1; by default the provider's own."),
         ("--provider", str, "Its name in the price sheet; by default told by the address."),
         ("--api-key-env", str, "Name of the environment variable that holds the key."),
         ("--trials", whole, "Repeats of every item."),
@@ -40,10 +40,15 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--top-p", number, "Nucleus sampling mass."),
         ("--max-tokens", whole, "Cap on output tokens."),
         ("--effort", str, "Reasoning effort, in the server's words."),
+        ("--thinking-budget-tokens", whole, "Cap on thinking tokens, where the API takes one."),
         ("--seed", whole, "Base of the seeds, one per item and trial."),
         ("--machine", str, "Name, in the price sheet, of the machine that serves the model."),
         ("--precision", str, "Number format of the weights, for the record."),
-        ("--endpoint", click.Choice(["chat", "completions"]), "completions is for base models."),
+        (
+            "--endpoint",
+            click.Choice(["chat", "completions", "responses", "messages", "gemini"]),
+            "The API that is spoken; by default the provider's own. completions is for base models.",
+        ),
         ("--template", str, "How a chat becomes text for completions."),
         ("--timeout-s", number, "Cap of one request in seconds."),
         ("--retries", whole, "Tries after the first."),

@@ -112,11 +112,11 @@ async def collect(
 
 
 def _provider(plan: Plan, key: str | None) -> Provider:
-    from workbench.runner.providers.openai_chat import OpenAIChat
+    from workbench.runner.providers import registry
 
-    return OpenAIChat(
-        plan.base_url, name=plan.provider_name, api_key=key, concurrency=plan.concurrency,
-        timeout_s=plan.timeout_s, extra_body=plan.extra_body,
+    return registry.make(
+        plan.endpoint, plan.base_url, name=plan.provider_name, api_key=key,
+        concurrency=plan.concurrency, timeout_s=plan.timeout_s, extra_body=plan.extra_body,
     )  # fmt: skip
 
 

@@ -13,19 +13,13 @@ from workbench.errors import ConfigError
 from workbench.records import Configuration, Item, Task, content_id, json_text
 from workbench.runner import templates
 from workbench.runner.limits import Backoff
+from workbench.runner.providers import services
 from workbench.runner.session import Strategy
 from workbench.scoring import TaskItem
 
 Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Key = tuple[str, str, int]  # configuration_id, item_id, trial
-
-_PROVIDERS = {
-    "api.openai.com": "openai", "openrouter.ai": "openrouter", "api.deepseek.com": "deepseek",
-    "api.groq.com": "groq", "api.mistral.ai": "mistral", "api.together.xyz": "together",
-    "api.x.ai": "x-ai", "api.fireworks.ai": "fireworks",
-    "generativelanguage.googleapis.com": "google", "127.0.0.1": "local", "localhost": "local",
-}  # fmt: skip
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,13 +30,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         strategy_params: parameters by strategy name.
         trials: repeats of every item.
         limit: at most so many items of each task; which ones depends on their content alone.
-        base_url: the server, with its `/v1`.
+        base_url: the server, with its `/v1`; "" is the provider's own, or llama.cpp's on this machine.
         provider: its name in the price sheet; taken from the host where None.
-        api_key_env: the NAME of the environment variable that holds the key; never the key.
-        endpoint: chat, or completions for a base model; `template` then turns a chat into text.
+        api_key_env: the NAME of the environment variable that holds the key; never the key. Where None, the
+            usual one of the provider, at the provider's own address only.
+        endpoint: chat, responses (OpenAI), messages (Anthropic), gemini, or completions for a base model,
+            where `template` turns a chat into text; auto is the provider's own, else chat.
         extra_body: further fields of the request.
         seed: base of the seeds, one per item and trial; None leaves the seed to the server.
-        effort: reasoning effort, in the server's words.
+        effort: reasoning effort, in the server's words; recorded so, sent as the endpoint wants it.
+        thinking_budget_tokens: most tokens of thinking, where the endpoint takes a cap.
         machine: name, in the price sheet, of the machine that the model runs on.
         precision: number format of the weights, for the record.
         timeout_s: cap of one request; `retries` more follow if it failed for a passing reason.
@@ -54,10 +51,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     strategy_params: dict[str, dict[str, Any]] = {}
     trials: Positive = 1
     limit: Positive | None = None
-    base_url: str = "http://127.0.0.1:8080/v1"
+    base_url: str = ""
     provider: str | None = None
     api_key_env: str | None = None
-    endpoint: Literal["chat", "completions"] = "chat"
+    endpoint: Literal["auto", "chat", "completions", "responses", "messages", "gemini"] = "auto"
     template: str = "question_answer"
     extra_body: dict[str, Any] = {}
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
@@ -65,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_tokens: Positive | None = None
     seed: int | None = None
     effort: str | None = None
+    thinking_budget_tokens: Positive | None = None
     machine: str | None = None
     precision: str | None = None
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 8
@@ -73,7 +71,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 5
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, or would put a secret into the record."""
+        """Fill in what the provider's name tells; refuse what cannot work, or would record a secret."""
+        self._fill()
         url = urlsplit(self.base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise ConfigError(f"base_url {self.base_url!r} is no http(s) address")
@@ -88,6 +87,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             )
         if self.endpoint == "completions":
             templates.get(self.template)
+        if self.endpoint == "messages" and self.max_tokens is None:
+            raise ConfigError("the endpoint messages needs a cap on the answers; give max_tokens")
+
+    def _fill(self) -> None:
+        """Take address, endpoint and name of the key's variable from what is known of the provider."""
+        service = services.SERVICES.get(self.provider or services.name_of(self.base_url))
+        if self.endpoint == "auto":
+            endpoint = service.endpoint if service is not None else "chat"
+            msgspec.structs.force_setattr(self, "endpoint", endpoint)
+        if not self.base_url:
+            known = service.base_url(self.endpoint) if service is not None else services.LOCAL_URL
+            if known is None:
+                raise ConfigError(f"no address of {self.provider} is known for {self.endpoint}; give base_url")  # fmt: skip
+            msgspec.structs.force_setattr(self, "base_url", known)
+        at_home = services.is_at_home(self.provider_name, self.base_url)
+        if self.api_key_env is None and service is not None and at_home:
+            msgspec.structs.force_setattr(self, "api_key_env", service.api_key_env)
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
@@ -100,8 +116,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def provider_name(self) -> str:
         """The provider's name in records and price sheets."""
-        host = urlsplit(self.base_url).hostname or ""
-        return self.provider or _PROVIDERS.get(host, host)
+        return self.provider or services.name_of(self.base_url)
 
     @property
     def backoff(self) -> Backoff:
@@ -134,7 +149,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return Configuration(
             model=model, provider=self.provider_name, strategy=strategy.name,
             strategy_params=json_text(dict(strategy.params)) if strategy.params else None,
-            effort=self.effort, temperature=self.temperature, top_p=self.top_p,
+            effort=self.effort, thinking_budget_tokens=self.thinking_budget_tokens, temperature=self.temperature, top_p=self.top_p,
             max_tokens=self.max_tokens, precision=self.precision, machine=self.machine,
             settings=json_text(settings) if settings else None,
         )  # fmt: skip
@@ -143,7 +158,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Return the settings of one attempt's requests, in OpenAI's names; its seed is its own."""
         found = {
             "temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens,
-            "reasoning_effort": self.effort, "seed": seed_of(self.seed, item_id, trial),
+            "reasoning_effort": self.effort, "thinking_budget_tokens": self.thinking_budget_tokens, "seed": seed_of(self.seed, item_id, trial),
         }  # fmt: skip
         return {name: value for name, value in found.items() if value is not None}
 

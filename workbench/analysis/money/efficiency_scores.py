@@ -10,8 +10,7 @@ import polars as pl
 
 from workbench.analysis import sample
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
-from workbench.analysis.panel import Built, Panel, build
-from workbench.analysis.reduce import reduce_items
+from workbench.analysis.panel import Built, Panel
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
@@ -105,20 +104,16 @@ def efficiency_scores(
     A = 0 gives 0; T = 0 or unknown gives null. Intervals: percentile bootstrap of item clusters.
     """
     tables, dropped, notes = [], dict[str, int](), tuple[str, ...]()
+    source = sample.Source(frame, tuple(by), _MEASURES, rng, options)
     for part in _PARTS:
-        items = reduce_items(
-            frame, by, _MEASURES, outcome=options["outcome"], require=part.require,
-            errors_as_wrong=options["errors_as_wrong"],
-        )  # fmt: skip
-        built = build(items, shared=options["shared"])
-        tables.append(_table(built, by, part, rng, options))
+        built = source.built(part.require, scored=True)
+        tables.append(_table(source, built, part))
         if not part.require:
             dropped, notes = dict(built.dropped), built.notes
         elif len(part.require) == 1:
             name = part.require[0]
-            dropped[f"traces without {name}, left out of its scores"] = built.dropped[
-                f"traces without {name}"
-            ]
+            lost = built.dropped.get(f"traces without {name}", 0)
+            dropped[f"traces without {name}, left out of its scores"] = lost
     table = tables[0]
     for more in tables[1:]:
         table = table.join(more, on=list(by), how="left", nulls_equal=True, maintain_order="left")
@@ -130,22 +125,23 @@ def efficiency_scores(
     return Answer(table, _scaled(options["scale"]), dropped=dropped, notes=notes)
 
 
-def _table(
-    built: Built, by: Sequence[str], part: _Part, rng: np.random.Generator, options: dict[str, Any]
-) -> pl.DataFrame:
+def _table(source: sample.Source, built: Built, part: _Part) -> pl.DataFrame:
     """Work out the scores of one denominator."""
     # The accuracy itself stays a share; only what is made of it is scaled.
-    factor = 100.0 if part.require and options["scale"] == "percent" else 1.0
+    factor = 100.0 if part.require and source.options["scale"] == "percent" else 1.0
+
+    def scaled(figure: sample.Statistic) -> sample.Statistic:
+        return lambda means: figure({**means, "rate": means["rate"] * factor})
 
     def rows(panel: Panel) -> list[pl.Series]:
-        rate = panel.outcome() * factor
-        values = {"rate": rate} | {m: panel.measure(m) for m in part.require}
-        drawn = sample.draw(panel, values, rng, options)
-        counts = sample.counts(panel)
+        drawn, counts = source.drawn(panel), sample.counts(panel)
         made = counts if not part.require else [counts[1].alias(part.count)] if part.count else []
-        return [*made, *(s for name, f in part.figures.items() for s in drawn.series(name, f))]
+        return [
+            *made,
+            *(s for name, f in part.figures.items() for s in drawn.series(name, scaled(f))),
+        ]
 
-    return sample.tabulate(built, by, part.columns, rows)
+    return sample.tabulate(built, source.by, part.columns, rows)
 
 
 def _scaled(scale: str) -> tuple[Column, ...]:

@@ -53,7 +53,7 @@ _FIT = (
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
-        Option("k", "int", None, "most attempts; items with fewer trials are left out. If open, what every item has", low=1),
+        Option("k", "int", None, "most attempts; items with fewer trials are left out. If open, what nine in ten items have", low=1),
         Option("far_k", "int", None, "extrapolate to this many attempts", low=1),
         SHARED, ERRORS, LEVEL, RESAMPLES,
     ),
@@ -67,7 +67,7 @@ def coverage(
 
     Grain: one row per group and k (per task if `by` names it); `more["fit"]`: one row per group.
     Only scored traces count. A curve is of one set of items throughout: those with at least as many
-    trials as its largest k, which is what every item of the group has unless `k` is given.
+    trials as its largest k, which is what nine in ten items of the group have unless `k` is given.
 
     Per item, of n trials of which c passed, pass@k = 1 − C(n−c, k) / C(n, k) and pass^k =
     C(c, k) / C(n, k): unbiased, where 1 − (1 − c/n)^k is too low. Means weigh items alike. pass@k is
@@ -114,7 +114,7 @@ def _rows(tries: Attempts, level: float) -> pl.DataFrame:
             *curves.difference(panel, one - every, level, low=0.0).series("envelope_gap"),
         )
         parts.append(part)
-    return subsets.ordered(parts, "pass_at_k") if parts else empty(panel.groups.columns, _ROWS)
+    return subsets.ordered(parts, "pass_at_k", panel, _ROWS)
 
 
 def power_law(sizes: Sequence[int], values: Floats) -> tuple[Floats, Floats]:

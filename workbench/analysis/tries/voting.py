@@ -6,6 +6,7 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import curves, subsets
@@ -18,6 +19,7 @@ from workbench.analysis.subsets import SHORT, Attempts, attempts
 from workbench.schema import KEY_NULL, Column
 
 C = Column
+_MOST = 100  # votes: the work grows with their third power
 _NONE = "no answers recorded"
 _FEW = "no answers recorded, or fewer than two items"
 _ROWS = (
@@ -46,7 +48,7 @@ class _Ballots:
         patterns: one row per pattern: counts and rights of the answers, and how many gave none.
     """
 
-    place: np.typing.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
     patterns: pl.DataFrame
 
     def votes(self, sizes: Sequence[int]) -> tuple[Floats, Floats]:
@@ -66,7 +68,7 @@ class _Ballots:
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
-        Option("k", "int", None, "most votes; items with fewer trials are left out. If open, what every item has", low=1, high=1000),
+        Option("k", "int", None, "most votes; items with fewer trials are left out. If open, what nine in ten items have, up to 100", low=1, high=_MOST),
         SHARED, ERRORS, LEVEL,
     ),
     columns=_ROWS,
@@ -75,7 +77,7 @@ class _Ballots:
 def voting(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give the rate at which the commonest of k recorded answers is right, for k = 1, 2, …
+    """Give the rate at which the commonest of k recorded answers is right, and what they cost.
 
     Grain: one row per group and k (per task if `by` names it), the group with the best single
     answer first. Only scored traces count. Two answers are the same if their text is, but for space
@@ -98,7 +100,7 @@ def voting(
     panels = build(items, shared=options["shared"])
     rows, notes, short = [], panels.notes, 0
     for task, panel in panels.parts:
-        tries = attempts(panel, options["k"])
+        tries = attempts(panel, options["k"], cap=_MOST)
         short += tries.n_short
         table, silent = _rows(tries, _ballots(panel, patterns), options["level"])
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
@@ -114,9 +116,7 @@ def voting(
     return Answer(table, dropped=dropped, notes=notes)
 
 
-def _with_answers(
-    frame: "nw.LazyFrame[Any]", items: Items
-) -> tuple[Items, pl.DataFrame, int]:
+def _with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.DataFrame, int]:
     """Add each item's pattern of answers as `_pattern`; also list the patterns, count lost items."""
     present = "answer" in frame.collect_schema().names()
     answer = nw.col("answer").cast(nw.String).str.strip_chars() if present else nw.lit(None)
@@ -137,16 +137,135 @@ def _with_answers(
             _lost=pl.col("outcome").filter(~valid).sum(),
         )
     )
-    silent = pl.col("counts").list.len().sum().over(items.by) == 0
-    spoilt = (pl.col("_lost") > 0) & ~silent
-    lost = int(per_item.select(spoilt.sum()).item())
-    per_item = per_item.with_columns(counts=pl.when(~silent).then("counts")).filter(~spoilt)
-    shape = ["counts", "rights", "none"]
-    patterns = per_item.drop_nulls("counts").select(shape).unique(maintain_order=True)
-    patterns = patterns.with_row_index("_pattern")
-    placed = per_item.join(patterns, on=shape, how="left").select(*keys, "_pattern")
-    # An inner join: a spoilt item leaves the single answer and the oracle, too.
-    told_items = items.frame.join(
-        placed, on=keys, how="left" if placed.is_empty() else "left", nulls_equal=True
+    spoilt = (pl.col("_lost") > 0) & (pl.col("counts").list.len().sum().over(items.by) > 0)
+    lost = per_item.filter(spoilt)
+    patterns, placed = _patterns(per_item.filter(~spoilt), items.by)
+    own = items.frame.join(lost, on=keys, how="anti", nulls_equal=True)
+    own = own.join(placed.select(*keys, "_pattern"), on=keys, how="left", nulls_equal=True)
+    return dataclasses.replace(items, frame=own.sort(*keys, nulls_last=True)), patterns, lost.height
+
+
+def _patterns(per_item: pl.DataFrame, by: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Number the distinct patterns; null in a group where nobody gave an answer."""
+    lists = [pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c in ("counts", "rights")]
+    heard = pl.col("counts").list.len().sum().over(by) > 0
+    keyed = per_item.with_columns(
+        _key=pl.when(heard).then(pl.concat_str(*lists, "none", separator="|"))
     )
-    return dataclasses.replace(items, frame=told_items), patterns, lost
+    patterns = (
+        keyed.drop_nulls("_key")
+        .unique("_key", keep="first", maintain_order=True)
+        .select("_key", "counts", "rights", "none")
+        .with_row_index("_pattern")
+    )
+    placed = keyed.join(patterns.select("_key", "_pattern"), on="_key", how="left")
+    return patterns.drop("_key"), placed
+
+
+def _ballots(panel: Panel, patterns: pl.DataFrame) -> _Ballots:
+    place = np.nan_to_num(panel.matrix("_pattern"), nan=-1.0).astype(np.int64)
+    used = np.unique(place[place >= 0])
+    kept = patterns[used]
+    renumber = np.full(patterns.height + 1, -1)  # the last one is for −1
+    renumber[used] = np.arange(len(used))
+    return _Ballots(renumber[place], kept)
+
+
+def _rows(tries: Attempts, ballots: _Ballots, level: float) -> tuple[pl.DataFrame, list[str]]:
+    """Average the items' curves; also name the groups without answers."""
+    panel, place = tries.panel, ballots.place
+    right, tied = ballots.votes(tries.sizes)
+    single = tries.at_least_one(1)
+    parts = []
+    for at, k in enumerate(tries.sizes):
+        voted, split = (
+            tries.within(np.where(place >= 0, np.append(x[:, at], np.nan)[place], np.nan), k)
+            for x in (right, tied)
+        )
+        voted, split = (np.where(np.isnan(tries.n), np.nan, x) for x in (voted, split))
+        part = tries.rows(k).with_columns(
+            *curves.share(panel, voted, level).series("vote_rate"),
+            *curves.share(panel, single, level).series("single_rate")[:1],
+            *curves.difference(panel, voted - single, level).series("gain"),
+            *curves.share(panel, tries.at_least_one(k), level).series("oracle_rate")[:1],
+            *curves.share(panel, split, level).series("tie_rate")[:1],
+        )
+        parts.append(part)
+    silent = [name for g, name in enumerate(panel.labels) if (place[:, g] < 0).all()]
+    table = subsets.ordered(parts, "single_rate", panel, _ROWS)
+    return table, silent
+
+
+def vote(
+    counts: Sequence[int], rights: Sequence[float], none: int, sizes: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """Give the chances that a plurality of k drawn answers is right, and that it is tied.
+
+    A winner with t votes beats answers with fewer; with j others that also have t it wins with
+    chance 1 / (j + 1) = ∫₀¹ u^j du. So answers are multiplied as polynomials in x, the number
+    drawn, with u on the term x^t, for a few u at once (Gauss–Legendre, exact for polynomials).
+
+    Args:
+        counts: (a,) how many trials gave each distinct answer.
+        rights: (a,) how right each answer is, 0..1.
+        none: how many trials gave no answer.
+        sizes: (s,) the k.
+
+    Returns:
+        (s,) and (s,) chances; NaN where k is more than the number of trials.
+    """
+    n = sum(counts) + none
+    asked = np.asarray(sizes)
+    at = asked[asked <= n]
+    most = int(at.max(initial=1))
+    tilt = most / n  # binomials times tilt^s stay within range for any n
+    # The last u is 0: what no other answer ties with.
+    right, alone = np.zeros(most + 1), np.zeros(most + 1)
+    for t in range(1, min(max(counts, default=0), most) + 1):
+        rivals = [(m, r) for m, r in zip(counts, rights, strict=True) if m >= t]
+        u, weight = _nodes(min(len(rivals), most // t))
+        others = _binomials(n - sum(m for m, _ in rivals), most, tilt)
+        product = np.tile(others, (len(u), 1))
+        won, single = np.zeros_like(product), np.zeros_like(product)
+        for m, r in rivals:
+            terms = _binomials(m, t, tilt)
+            best = _shifted(product, t) * terms[t]
+            terms = np.tile(terms, (len(u), 1))
+            terms[:, t] *= u
+            won = _times(won, terms) + r * best
+            single = _times(single, terms) + best
+            product = _times(product, terms)
+        right += weight @ won
+        alone += single[-1]
+    total = _binomials(n, most, tilt)[at]
+    nobody = _binomials(none, most, tilt)[at] / total
+    found = np.full((2, len(asked)), np.nan)
+    found[:, asked <= n] = right[at] / total, 1.0 - nobody - alone[at] / total
+    chances = np.clip(found, 0.0, 1.0)
+    return chances[0], chances[1]
+
+
+def _nodes(degree: int) -> tuple[Floats, Floats]:
+    """Points and weights on 0..1 that integrate polynomials of a degree; 0 is added, of weight 0."""
+    x, w = np.polynomial.legendre.leggauss(degree // 2 + 1)
+    return np.append((x + 1) / 2, 0.0), np.append(w / 2, 0.0)
+
+
+def _binomials(n: int, most: int, tilt: float) -> Floats:
+    """C(n, s) tilt^s for s = 0 … most, (most + 1,)."""
+    s = np.arange(most)
+    return np.append(1.0, np.cumprod(np.maximum(n - s, 0) / (s + 1) * tilt))
+
+
+def _shifted(rows: Floats, by: int) -> Floats:
+    out = np.zeros_like(rows)
+    out[:, by:] = rows[:, : rows.shape[1] - by]
+    return out
+
+
+def _times(rows: Floats, terms: Floats) -> Floats:
+    """Multiply polynomials row by row; (u, most + 1) and (u, few), cut to (u, most + 1)."""
+    out = rows * terms[:, :1]
+    for s in range(1, terms.shape[1]):
+        out[:, s:] += rows[:, : rows.shape[1] - s] * terms[:, s : s + 1]
+    return out

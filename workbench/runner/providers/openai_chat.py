@@ -1,310 +1,49 @@
-"""OpenAI-compatible servers: chat completions and completions, streamed and timed at the network read."""
+"""OpenAI's chat completions and completions, and every server that speaks them."""
 
-import asyncio
-import contextlib
-import datetime as dt
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
-import msgspec
 
-from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
-from workbench.records import Call
-from workbench.runner.providers import transport
-from workbench.runner.providers import usage as usages
-from workbench.runner.providers.chunks import Assembly, decode_chunk
-from workbench.runner.providers.sse import Event, EventStream
-from workbench.runner.session import CallRefused, OnChunk, Reply, Request, StreamBroken
-
-_encode = msgspec.json.Encoder().encode
-_AFTER_DONE_S = 2.0  # how long to wait for the end of a body after its last event
-_STALE_TRIES = 8  # connections of the pool that may turn out closed, one after the other
-_ERROR_BYTES = 65_536
-_BODY_BYTES = 64_000_000
+from workbench.errors import ProviderRejected
+from workbench.runner.providers.arrived import Arrived
+from workbench.runner.providers.chunks import Assembly
+from workbench.runner.providers.exchange import HttpProvider, merged
+from workbench.runner.session import Request
 
 
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
+class OpenAIChat(HttpProvider):
+    """One server that speaks OpenAI's chat completions or completions; what differs is in its quirks."""
 
+    arrived: ClassVar[type[Arrived]] = Assembly
+    default_name = "openai-compatible"
 
-class _Tokens(msgspec.Struct):
-    tokens: list[Any]
+    def url(self, request: Request) -> httpx.URL:
+        """Chats and prompts have a path each."""
+        path = "/chat/completions" if request.prompt is None else "/completions"
+        return httpx.URL(self.base + path)
 
-
-class OpenAIChat:
-    """One server that speaks OpenAI's chat completions or completions.
-
-    The key is read by the caller, goes out in the Authorization header only, and is taken out of
-    whatever the server says.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        name: str = "openai-compatible",
-        api_key: str | None = None,
-        concurrency: int = 8,
-        timeout_s: float = 600.0,
-        extra_body: Mapping[str, Any] | None = None,
-        http: str = "aiohttp",
-        now: Callable[[], dt.datetime] = _now,
-    ) -> None:
-        """Bind to a server; no request is made yet."""
-        self.name = name
-        self._base = base_url.rstrip("/")
-        self._key, self._now = api_key, now
-        self._timeout_s = timeout_s
-        headers = {
-            "content-type": "application/json",
-            "accept": "text/event-stream, application/json",
-            "accept-encoding": "identity",
-            "user-agent": "workbench",
-        }
-        if api_key:
-            if not api_key.isascii() or not api_key.isprintable():
-                raise ConfigError("the key holds characters that no header may hold; set it anew")
-            headers["authorization"] = f"Bearer {api_key}"
-        self._client = transport.make_client(
-            base_url, headers, concurrency=concurrency, timeout_s=timeout_s, kind=http
-        )
-        self._urls = {
-            "chat": httpx.URL(self._base + "/chat/completions"),
-            "completions": httpx.URL(self._base + "/completions"),
-            "tokenize": httpx.URL(self._base.removesuffix("/v1") + "/tokenize"),
-        }
-        self._extra = dict(extra_body or {})
-        self._tokenizer: bool | None = None  # not probed yet
-
-    async def aclose(self) -> None:
-        """Let go of the connections."""
-        await self._client.aclose()
-
-    async def count_tokens(self, text: str) -> int | None:
-        """Count with llama.cpp's `/tokenize`; None, from the first refusal on, where there is none."""
-        if self._tokenizer is False:
-            return None
-        body = _encode({"content": text, "add_special": False, "parse_special": True})
-        try:
-            response = await self._client.post(self._urls["tokenize"], content=body)
-        except transport.FAILURES:
-            return None
-        if response.status_code != 200:
-            self._tokenizer = False
-            return None
-        self._tokenizer = True
-        try:
-            return len(msgspec.json.decode(response.content, type=_Tokens).tokens)
-        except msgspec.DecodeError:
-            return None
-
-    def body(self, request: Request) -> bytes:
-        """Write the request as JSON; a setting that is None is left to the server."""
+    def fields(self, request: Request) -> dict[str, Any]:
+        """Settings go out as asked, except for the names that the service has changed."""
         body: dict[str, Any] = {"model": request.model}
         if request.prompt is None:
             body["messages"] = request.messages
         else:
             body["prompt"] = request.prompt
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        body |= {**self._extra, **request.sampling}
-        return _encode({name: value for name, value in body.items() if value is not None})
-
-    async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Reply:
-        """Ask once; pooled connections that turn out closed are replaced at once.
-
-        llama.cpp's server closes a connection after a stream without saying so. Where that happens
-        without TLS, connections are no longer kept: a new one costs next to nothing there.
-        """
-        url = self._urls["chat" if request.prompt is None else "completions"]
-        body = self.body(request)
-        for left in range(_STALE_TRIES, -1, -1):
-            attempt = _Attempt(self, request, on_chunk)
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await attempt.run(self._client, url, body)
-            except transport.FAILURES as error:
-                if left and attempt.status is None and transport.is_stale(error):
-                    if url.scheme == "http":
-                        self._client.headers["connection"] = "close"
-                    continue
-                raise attempt.failure(transport.transport_error(error, self._base)) from error
-        raise AssertionError("the last attempt returns or raises")
-
-    def redact(self, text: str) -> str:
-        """Take the key out of a text that the server sent."""
-        return transport.redact(text, self._key)
-
-    def now(self) -> dt.datetime:
-        """Return the wall clock's time."""
-        return self._now()
-
-
-class _Attempt:
-    """One request on the wire."""
-
-    def __init__(self, provider: OpenAIChat, request: Request, on_chunk: OnChunk | None) -> None:
-        self.provider, self.request, self.on_chunk = provider, request, on_chunk
-        self.status: int | None = None
-        self.got = Assembly()
-        self.streamed = True
-        self.done = False
-        self.last_s = 0.0
-        self.request_id: str | None = None
-        self.started_at = provider.now()
-        self._start = time.perf_counter()
-
-    async def run(self, client: httpx.AsyncClient, url: httpx.URL, body: bytes) -> Reply:
-        request = client.build_request("POST", url, content=body)
-        self._start = time.perf_counter()
-        response = await client.send(request, stream=True)
-        try:
-            self.status = response.status_code
-            headers = {name.lower(): value for name, value in response.headers.raw}
-            request_id = headers.get(b"x-request-id") or headers.get(b"request-id")
-            self.request_id = request_id.decode("latin-1") if request_id else None
-            if self.status != 200:
-                raise self.failure(await self._refusal(response))
-            if b"json" in headers.get(b"content-type", b""):
-                await self._whole(response)
-            else:
-                await self._stream(response)
-        finally:
-            await response.aclose()
-        if not self.done and self.got.finish is None:
-            cut = ProviderUnavailable("the stream ended before the reply did", kind="truncated")
-            raise self.failure(cut)
-        return self.reply()
-
-    async def _stream(self, response: httpx.Response) -> None:
-        events, read = EventStream(), response.aiter_raw()
-        try:
-            async for data in read:
-                self.last_s = time.perf_counter() - self._start
-                self._take(events.feed(data))
-                if self.done:
-                    return await _drain(read)
-            self._take(events.close())
-        except ValueError as error:
-            raise self.failure(ProviderUnavailable(str(error), kind="bad_response")) from error
-
-    def _take(self, events: list[Event]) -> None:
-        for kind, data in events:
-            if data == b"[DONE]":
-                self.done = True
-                continue
-            try:
-                chunk = decode_chunk(data)
-            except ValueError as error:
-                said = self.provider.redact(data[:200].decode("utf-8", "replace"))
-                what = f"a chunk that is none of OpenAI's: {said!r} ({error})"
-                raise self.failure(ProviderUnavailable(what, kind="bad_response")) from error
-            if chunk.error is not None or kind == b"error":
-                raise self.failure(self._said_error(chunk.error or data.decode("utf-8", "replace")))
-            shown = self.got.add(chunk, self.last_s)
-            if shown and self.on_chunk is not None:
-                self.on_chunk(shown)
-
-    async def _whole(self, response: httpx.Response) -> None:
-        """Read a reply of a server that does not stream."""
-        self.streamed = False
-        parts, size = [], 0
-        async for data in response.aiter_raw():
-            parts.append(data)
-            size += len(data)
-            if size > _BODY_BYTES:
-                raise self.failure(ProviderUnavailable("the body is too long", kind="bad_response"))
-        self.last_s = time.perf_counter() - self._start
-        self.done = True
-        self._take([Event(b"message", b"".join(parts))])
-
-    async def _refusal(self, response: httpx.Response) -> ProviderError:
-        data = b""
-        async for piece in response.aiter_raw():
-            data += piece
-            if len(data) > _ERROR_BYTES:
-                break
-        self.last_s = time.perf_counter() - self._start
-        wait = transport.retry_after_s(response.headers, self.provider.now())
-        text = self.provider.redact(_error_text(data))
-        return transport.status_error(response.status_code, text, wait)
-
-    def _said_error(self, said: object) -> ProviderError:
-        """Read an error that came within the stream; without a code it is worth asking again."""
-        code = said.get("code") if isinstance(said, dict) else None
-        status = code if isinstance(code, int) and 400 <= code < 600 else None
-        text = said.get("message") if isinstance(said, dict) else said
-        text = self.provider.redact(text if isinstance(text, str) else repr(said))
-        if status is not None:
-            return transport.status_error(status, text, None)
-        message = f"the server broke off: {text[: transport.TEXT_LIMIT]}"
-        return ProviderUnavailable(message, kind="stream_error")
-
-    def failure(self, error: ProviderError) -> ProviderError:
-        """Put what arrived beside the cause; no key in the words."""
-        message = self.provider.redact(str(error))
-        if isinstance(error, StreamBroken | CallRefused):
-            return error
-        if isinstance(error, ProviderRejected):
-            return CallRefused(message, kind=error.kind, reply=self.reply())
-        return StreamBroken(
-            message, kind=error.kind, reply=self.reply(), retry_after_s=error.retry_after_s
-        )
-
-    def reply(self) -> Reply:
-        """Return the reply as far as it came."""
-        got, clean = self.got, self.provider.redact
-        text, thinking, usage = "".join(got.text), "".join(got.thinking), got.usage_text()
-        tools = tuple(
-            msgspec.structs.replace(
-                t, tool=clean(t.tool), arguments=t.arguments and clean(t.arguments)
+        body |= self.quirks.body
+        settings = dict(request.sampling)
+        budget = settings.pop("thinking_budget_tokens", None)
+        for name, theirs in self.quirks.rename.items():
+            if name in settings and request.prompt is None:
+                settings[theirs] = settings.pop(name)
+        if self.quirks.nested_reasoning:
+            asked = {"effort": settings.pop("reasoning_effort", None), "max_tokens": budget}
+            if asked := {name: value for name, value in asked.items() if value is not None}:
+                settings["reasoning"] = asked
+        elif budget is not None:
+            raise ProviderRejected(
+                f"{self.name} takes no thinking budget with chat completions; leave out"
+                " thinking_budget_tokens, or ask for an effort",
+                kind="unsupported",
             )
-            for t in got.tool_calls()
-        )
-        times = got.times_of_chunks() if self.streamed else {}
-        call = Call(
-            provider=self.provider.name,
-            model=self.request.model,
-            response_model=got.model and clean(_model_name(got.model)),
-            started_at=self.started_at,
-            e2e_s=self.last_s or None,
-            stop_reason=got.stop_reason(),
-            request_id=self.request_id and clean(self.request_id)[:200],
-            service_tier=got.tier and clean(got.tier),
-            usage=usage and clean(usage),
-            billed_cost_usd=usages.billed_usd(got.usage),
-            **times,
-            **usages.token_fields(got.usage, got.timings, got.model or self.request.model),
-        )
-        return Reply(
-            text=clean(text), thinking=clean(thinking) or None, tool_calls=tools,
-            stop_reason=call.stop_reason, call=call,
-            text_ends=tuple(got.text_ends), text_times=tuple(got.text_times),
-        )  # fmt: skip
-
-
-def _model_name(model: str) -> str:
-    """Cut a path on the server's disk, as llama.cpp gives it, to the file's name."""
-    return model.rpartition("/")[2] if model.startswith("/") else model
-
-
-async def _drain(read: AsyncIterator[bytes]) -> None:
-    """Read the end of a body, so that the connection can be used again; some servers never end it."""
-    with contextlib.suppress(*transport.FAILURES):
-        async with asyncio.timeout(_AFTER_DONE_S):
-            async for _ in read:
-                pass
-
-
-def _error_text(data: bytes) -> str:
-    """Find the sentence in an error body; the body itself where there is none."""
-    text = data.decode("utf-8", "replace")
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return text
-    inner = value.get("error", value) if isinstance(value, dict) else value
-    if isinstance(inner, dict):
-        inner = inner.get("message") or inner.get("detail") or inner
-    return inner if isinstance(inner, str) else text
+        return merged(body, settings)

@@ -1,0 +1,37 @@
+"""Figures of single calls, added up to traces where a frame holds calls."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+
+_KEPT = ("item_id", "task", "item", "task_id", "cluster", "human_cost_usd", "passed", "score")
+
+
+def is_calls(frame: "nw.LazyFrame[Any]") -> bool:
+    """Whether the rows are calls (`call_facts`) rather than traces."""
+    return "call_id" in frame.collect_schema().names()
+
+
+def to_traces(
+    frame: "nw.LazyFrame[Any]", by: Sequence[str], sums: Sequence[str]
+) -> "nw.LazyFrame[Any]":
+    """Add up columns over a trace's calls; unknown where one call's is. Judges' calls are no part.
+
+    A trace failed if one of its calls did; outcomes are kept where the frame has them.
+    """
+    present = set(frame.collect_schema().names())
+    if "role" in present:
+        frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
+    have = [s for s in sums if s in present]
+    kept = [c for c in _KEPT if c in present and c not in by]
+    error = ["error_type"] if "error_type" in present else []
+    grouped = frame.group_by(*by, "trace_id").agg(
+        *[nw.col(c).max() for c in (*kept, *error)],
+        nw.len().alias("n_calls"),
+        *[nw.col(s).cast(nw.Float64).sum().alias(s) for s in have],
+        *[nw.col(s).count().alias(f"_n_{s}") for s in have],
+    )
+    return grouped.with_columns(
+        nw.when(nw.col(f"_n_{s}") == nw.col("n_calls")).then(nw.col(s)).alias(s) for s in have
+    )

@@ -1,0 +1,1 @@
+"""Work done, whatever the hardware."""

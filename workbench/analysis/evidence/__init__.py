@@ -1,0 +1,1 @@
+"""Whether a finding is real: its spread, and what it takes to see it."""

@@ -1,0 +1,244 @@
+"""Whether a confidence, or a verifier's score, can be believed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis import intervals
+from workbench.analysis.options import ERRORS, LEVEL
+from workbench.analysis.reduce import reduce_items
+from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.result import Answer, empty, label
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+Floats = intervals.Floats
+_NONE = "not known of any trace"
+_SCALE = "not known, or not between 0 and 1"
+_SIDES = "nothing right, or nothing wrong"
+_FEW = "fewer than two items, or no spread"
+_ROWS = (
+    C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
+    C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
+    C("mean_signal", "float", "", "Mean of what is judged.", _NONE, "mean confidence or score"),
+    C("pass_rate", "float", "0..1", "Share of these traces that passed.", _NONE),
+    C("auc", "float", "0..1", "Chance that a right trace has more of it than a wrong one, ties half.", _SIDES, "AUC"),
+    C("auc_low", "float", "0..1", "Lower end of its interval.", f"{_SIDES}, or {_FEW}", "AUC, low"),
+    C("auc_high", "float", "0..1", "Upper end of its interval.", f"{_SIDES}, or {_FEW}", "AUC, high"),
+    C("bias", "float", "", "Mean confidence minus pass rate: above 0 is overconfident.", _SCALE, "overconfidence"),
+    C("bias_low", "float", "", "Lower end of its interval.", f"{_SCALE}, or {_FEW}", "overconfidence, low"),
+    C("bias_high", "float", "", "Upper end of its interval.", f"{_SCALE}, or {_FEW}", "overconfidence, high"),
+    C("calibration_error", "float", "0..1", "Mean distance of confidence and pass rate over the bins.", _SCALE, "calibration error"),
+    C("brier_score", "float", "0..1", "Mean squared distance of confidence and outcome.", _SCALE, "Brier score"),
+)  # fmt: skip
+_BINS = (
+    C("bin", "int", "", "Number of the bin, from 1.", KEY_NULL),
+    C("signal_from", "float", "", "Where the bin begins.", KEY_NULL, "from"),
+    C("signal_to", "float", "", "Where it ends; the last one includes its end.", KEY_NULL, "to"),
+    C("pass_rate_low", "float", "0..1", "Lower end of its interval.", "fewer than two items", "pass rate, low"),
+    C("pass_rate_high", "float", "0..1", "Upper end of its interval.", "fewer than two items", "pass rate, high"),
+)  # fmt: skip
+_BIN_ORDER = (
+    "bin", "signal_from", "signal_to", "n_items", "n", "mean_signal",
+    "pass_rate", "pass_rate_low", "pass_rate_high",
+)  # fmt: skip
+
+
+class _Blocks(NamedTuple):
+    """Traces of a group gathered by item and signal, each (m,).
+
+    Attributes:
+        signal: what they have in common.
+        n, passed: how many, and how many passed.
+        cluster: the number of the item's cluster, from 0.
+        item: the number of the item, from 0.
+    """
+
+    signal: Floats
+    n: Floats
+    passed: Floats
+    cluster: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> "_Blocks":
+        """Keep some blocks."""
+        return _Blocks(
+            self.signal[keep], self.n[keep], self.passed[keep], self.cluster[keep], self.item[keep]
+        )
+
+
+@analysis(
+    name="calibration",
+    title="Calibration",
+    question="Can a confidence or a verifier's score be believed: does it tell right from wrong, and how often?",
+    source="Murphy & Winkler 1977 (reliability); Hanley & McNeil 1982 (AUC); Obuchowski 1997 (clustered); Naeini et al. 2015 (calibration error); Brier 1950",
+    needs=("item_id", "passed"),
+    options=(
+        Option("signal", "choice", "confidence", "what is judged", choices=("confidence", "verifier_score")),
+        Option("bins", "int", 10, "bins of equal width for the reliability", low=2, high=100),
+        ERRORS, LEVEL,
+    ),
+    columns=(*_ROWS, *_BINS),
+    chart=ChartSpec("calibration", x="mean_signal", y="pass_rate"),
+)  # fmt: skip
+def calibration(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Hold a signal against what came true.
+
+    Grain: one row per group, in order of their names; `more["bins"]`: one row per group and bin that
+    is not empty. Only scored traces with a known, finite signal count, all traces alike.
+
+    Estimators: AUC, the chance that a right trace's signal exceeds a wrong one's, ties half (Mann &
+    Whitney); 1 where it tells them apart, ½ where it says nothing. Bias is mean signal minus pass
+    rate; calibration error the mean over bins, weighed by their traces, of |mean signal − pass
+    rate|, which chance alone keeps above 0; Brier score the mean of (signal − outcome)². The last
+    three need a signal between 0 and 1 and are null where it leaves that range; the bins then span
+    its own range.
+
+    Intervals respect that trials of an item, and items of a cluster, go together: AUC ± t · SE from
+    the clusters' sums of placement values (Obuchowski 1997, eq. 3), bias ± t · SE, pass rates of bins
+    Wilson's with the effective number of traces.
+    """
+    signal = options["signal"]
+    present = signal in frame.collect_schema().names()
+    column = nw.col(signal).cast(nw.Float64) if present else nw.lit(None).cast(nw.Float64)
+    told = frame.with_columns(_signal=column)
+    items = reduce_items(told, (*by, "_signal"), errors_as_wrong=options["errors_as_wrong"])
+    scored = items.frame.filter(pl.col("n_scored") > 0)
+    finite = pl.col("_signal").is_finite().fill_null(value=False)
+    known = scored.filter(finite)
+    groups = items.frame.select(by).unique().sort(by, nulls_last=True)
+    parts = known.partition_by(by, as_dict=True, maintain_order=True)
+    rows, bins, silent = [], [], []
+    for key in groups.iter_rows():
+        if key not in parts:
+            silent.append(label(key))
+            rows.append({"n_items": 0, "n": 0})
+            continue
+        blocks = _blocks(parts[key])
+        rows.append(_row(blocks, options))
+        bins += [dict(zip(by, key, strict=True)) | b for b in _bins(blocks, options)]
+    declared = dict.fromkeys(c.name for c in _ROWS)
+    table = pl.DataFrame([declared | row for row in rows], schema=empty((), _ROWS).schema)
+    shapes = empty((), (*_ROWS, *_BINS)).schema
+    shape = dict(groups.schema) | {name: shapes[name] for name in _BIN_ORDER}
+    missing = int(scored.filter(~finite)["n_scored"].sum())
+    names = "; ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
+    return Answer(
+        pl.concat([groups, table], how="horizontal"),
+        more={"bins": pl.DataFrame(bins, schema=shape)},
+        dropped=items.dropped() | {f"traces without {signal}": missing},
+        notes=(f"no {signal} of {names}",) if silent else (),
+    )
+
+
+def _blocks(frame: pl.DataFrame) -> _Blocks:
+    signal, n, passed = (
+        frame[c].cast(pl.Float64).to_numpy() for c in ("_signal", "n_scored", "outcome")
+    )
+    item = "item_id" if "item_id" in frame.columns else "_item"
+    cluster, item_ = (
+        frame[c].rank("dense").cast(pl.Int64).to_numpy() - 1 for c in ("_cluster", item)
+    )
+    return _Blocks(signal, n, passed, cluster, item_)
+
+
+def _row(blocks: _Blocks, options: dict[str, Any]) -> dict[str, Any]:
+    n, level = float(blocks.n.sum()), options["level"]
+    mean, rate = float((blocks.n @ blocks.signal) / n), float(blocks.passed.sum() / n)
+    row: dict[str, Any] = {
+        "n_items": len(np.unique(blocks.item)), "n": int(n), "mean_signal": mean, "pass_rate": rate,
+    }  # fmt: skip
+    found, se = auc(blocks.signal, blocks.passed, blocks.n - blocks.passed, blocks.cluster)
+    clusters = len(np.unique(blocks.cluster))
+    if found is not None:
+        row["auc"] = found
+        row |= _ends("auc", found, se, clusters, level)
+    if blocks.signal.min() < 0 or blocks.signal.max() > 1:
+        return row
+    gap = blocks.n * (blocks.signal - (mean - rate)) - blocks.passed
+    bias_se = float(intervals.clustered_se(np.bincount(blocks.cluster, gap)[:, None], [n])[0])
+    row["bias"] = mean - rate
+    row |= _ends("bias", mean - rate, bias_se, clusters, level, least=-1.0)
+    squares = blocks.passed * (1 - blocks.signal) ** 2
+    squares += (blocks.n - blocks.passed) * blocks.signal**2
+    row["brier_score"] = float(squares.sum() / n)
+    off = [b["n"] * abs(b["mean_signal"] - b["pass_rate"]) for b in _bins(blocks, options)]
+    row["calibration_error"] = sum(off) / n
+    return row
+
+
+def _ends(
+    name: str, value: float, se: float, clusters: int, level: float, *, least: float = 0.0
+) -> dict[str, float]:
+    if clusters < 2 or not se > 1e-12:
+        return {}
+    low, high = (float(x) for x in intervals.student(value, se, clusters, level))
+    return {f"{name}_low": max(low, least), f"{name}_high": min(high, 1.0)}
+
+
+def auc(
+    signal: Floats, right: Floats, wrong: Floats, cluster: npt.NDArray[np.int64]
+) -> tuple[float | None, float]:
+    """Area under the ROC curve, and its standard error for clustered observations.
+
+    SE² = C / (C − 1) Σ_c [Σ (V₁₀ − A) / m + Σ (V₀₁ − A) / n]², with placement values V over the m
+    right and n wrong traces of each cluster (Obuchowski 1997, Biometrics 53:567; DeLong et al. 1988
+    where every trace is its own cluster).
+
+    Args:
+        signal: (m,) what a block of traces has in common.
+        right: (m,) how many of the block are right.
+        wrong: (m,) how many are wrong.
+        cluster: (m,) whole numbers from 0.
+
+    Returns:
+        The area and its standard error; None and NaN where nothing is right or nothing wrong.
+    """
+    n_right, n_wrong = right.sum(), wrong.sum()
+    if n_right == 0 or n_wrong == 0:
+        return None, float("nan")
+    _, place = np.unique(signal, return_inverse=True)
+    at_right, at_wrong = np.bincount(place, right), np.bincount(place, wrong)
+    # The share of the other side that a signal exceeds, or is exceeded by; ties half.
+    exceeds = (np.cumsum(at_wrong) - at_wrong / 2) / n_wrong
+    exceeded = 1 - (np.cumsum(at_right) - at_right / 2) / n_right
+    area = float(at_right @ exceeds / n_right)
+    parts = right * (exceeds[place] - area) / n_right + wrong * (exceeded[place] - area) / n_wrong
+    sums = np.bincount(cluster, parts)
+    count = len(np.unique(cluster))
+    variance = count / (count - 1) * (sums**2).sum() if count > 1 else np.nan
+    return area, float(np.sqrt(variance))
+
+
+def _bins(blocks: _Blocks, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Sum up the blocks in bins of equal width; empty bins are left out."""
+    low, high = min(0.0, blocks.signal.min()), max(1.0, blocks.signal.max())
+    if low < 0 or high > 1:
+        low, high = blocks.signal.min(), blocks.signal.max()
+    edges = np.linspace(low, high, options["bins"] + 1)
+    which = np.clip(np.searchsorted(edges, blocks.signal, side="right") - 1, 0, options["bins"] - 1)
+    found = []
+    for b in np.unique(which):
+        own = blocks.where(which == b)
+        n, rate = own.n.sum(), own.passed.sum() / own.n.sum()
+        row = {
+            "bin": int(b) + 1, "signal_from": float(edges[b]), "signal_to": float(edges[b + 1]),
+            "n_items": len(np.unique(own.item)), "n": int(n), "pass_rate": float(rate),
+            "mean_signal": float(own.n @ own.signal / n),
+            "pass_rate_low": None, "pass_rate_high": None,
+        }  # fmt: skip
+        clusters = len(np.unique(own.cluster))
+        if clusters > 1:
+            sums = np.bincount(own.cluster, own.passed - rate * own.n)
+            se = intervals.clustered_se(sums[:, None], [n])
+            size = intervals.effective_n([rate], se, [clusters])
+            ends = intervals.wilson([rate], size, options["level"])
+            row |= {"pass_rate_low": float(ends[0][0]), "pass_rate_high": float(ends[1][0])}
+        found.append(row)
+    return found

@@ -1,0 +1,285 @@
+"""How far trying until a verifier accepts can go when the verifier errs."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis import curves, subsets
+from workbench.analysis.options import ERRORS, LEVEL, SHARED
+from workbench.analysis.panel import Floats, Panel, build, divide
+from workbench.analysis.reduce import Items, reduce_items
+from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.result import Answer, empty
+from workbench.analysis.subsets import SHORT, Attempts, attempts
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+_MOST = 1000  # attempts of one curve
+_NONE = "no verifier scores"
+_FEW = "no verifier scores, or fewer than two items"
+_ROWS = (
+    C("k", "int", "count", "Most attempts at an item.", KEY_NULL, "attempts"),
+    C("n_items", "int", "count", "Items with enough verified trials for the whole curve.", KEY_NULL, "items"),
+    C("n", "int", "count", "Verified traces on them.", KEY_NULL, "traces"),
+    C("accepted_rate", "float", "0..1", "Chance that the first accepted of k attempts is right.", _NONE, "accepted and right"),
+    C("accepted_rate_low", "float", "0..1", "Lower end of its interval.", _FEW, "accepted and right, low"),
+    C("accepted_rate_high", "float", "0..1", "Upper end of its interval.", _FEW, "accepted and right, high"),
+    C("wrong_rate", "float", "0..1", "Chance that the first accepted of k attempts is wrong.", _NONE, "accepted but wrong"),
+    C("abstain_rate", "float", "0..1", "Chance that none of k attempts is accepted.", _NONE, "none accepted"),
+    C("best_rate", "float", "0..1", "Chance that the best scored of k attempts is right, ties by lot.", _NONE, "best scored right"),
+    C("oracle_rate", "float", "0..1", "Chance that at least one of k attempts is right.", _NONE, "pass@k (oracle)"),
+    C("value", "float", "", "Right answers minus the penalty for wrong ones, per item.", _NONE, "value per item"),
+    C("value_low", "float", "", "Lower end of its interval.", "no spread, or too few items", "value per item, low"),
+    C("value_high", "float", "", "Upper end of its interval.", "no spread, or too few items", "value per item, high"),
+    C("mean_attempts", "float", "count", "Mean attempts until one is accepted, k at most.", _NONE, "attempts made"),
+    C("cost_usd", "float", "USD", "What they cost.", "no cost known", "cost per item"),
+)  # fmt: skip
+_TOTALS = (
+    C("completeness", "float", "0..1", "Share of the right traces that the verifier accepts.", "nothing right"),
+    C("soundness", "float", "0..1", "Share of the wrong traces that it rejects.", "nothing wrong"),
+    C("precision", "float", "0..1", "Share of the accepted traces that are right.", "nothing accepted"),
+    C("ceiling_rate", "float", "0..1", "What endless attempts reach: mean over items of the precision, 0 where nothing is accepted.", KEY_NULL, "ceiling"),
+    C("ceiling_rate_low", "float", "0..1", "Lower end of its interval.", "fewer than two items", "ceiling, low"),
+    C("ceiling_rate_high", "float", "0..1", "Upper end of its interval.", "fewer than two items", "ceiling, high"),
+    C("conditional_rate", "float", "0..1", "The same over the items of which something was accepted.", "nothing accepted", "ceiling where accepted"),
+    C("n_never", "int", "count", "Items of which nothing was accepted.", KEY_NULL, "items never accepted"),
+    C("best_k", "int", "count", "Attempts of the highest value; 0 where it is best not to answer.", "no curve", "best number of attempts"),
+    C("best_value", "float", "", "The value there.", "no curve", "best value per item"),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Marks:
+    """What the verifier said.
+
+    Attributes:
+        right, wrong: (n_items, n_groups) accepted traces that are right, and wrong.
+        row, group: (m,) where each block of equally scored traces of an item belongs.
+        above, size, share: (m,) traces of the item with a higher score, in the block, and how many
+            of the block are right.
+    """
+
+    right: Floats
+    wrong: Floats
+    row: npt.NDArray[np.int64]
+    group: npt.NDArray[np.int64]
+    above: Floats
+    size: Floats
+    share: Floats
+
+    def best(self, tries: Attempts, k: int) -> Floats:
+        """Chance that the best scored of k is right, (n_items, n_groups).
+
+        Σ over blocks of share · [C(n − above, k) − C(n − above − size, k)] / C(n, k).
+        """
+        n = tries.n[self.row, self.group]
+        first = subsets.all_marked(n - self.above, n, k)
+        after = subsets.all_marked(n - self.above - self.size, n, k)
+        out = np.zeros_like(tries.n)
+        np.add.at(out, (self.row, self.group), self.share * (first - after))
+        return out
+
+
+def first_accepted(
+    right: npt.ArrayLike, wrong: npt.ArrayLike, n: npt.ArrayLike, k: int
+) -> tuple[Floats, Floats]:
+    """Chances that the first accepted of k draws is right, and that it is wrong.
+
+    a / (a + b) · [1 − C(n − a − b, k) / C(n, k)] with a right and b wrong ones accepted of n; 0
+    where nothing is accepted.
+    """
+    a, b, size = (np.asarray(x, float) for x in (right, wrong, n))
+    some = 1.0 - subsets.all_marked(size - a - b, size, k)
+    first = [np.nan_to_num(divide(x, a + b)) * some for x in (a, b)]
+    return first[0], first[1]
+
+
+@analysis(
+    name="verifier-ceiling",
+    title="Verifier ceiling",
+    question="How far does trying until a verifier accepts go, and when do further attempts do harm?",
+    source="Stroebl, Kapoor & Narayanan 2024, arXiv 2411.17501 (value of k attempts); best of k: Singhi et al. 2025, arXiv 2504.01005",
+    needs=("item_id", "passed"),
+    measures=("cost_usd",),
+    require=("verifier_score",),
+    options=(
+        Option("threshold", "float", 0.5, "a verifier's score from which on it accepts"),
+        Option("penalty", "float", 1.0, "what accepting a wrong answer costs, in right answers", low=0),
+        Option("k", "int", None, "most attempts; items with fewer trials are left out. If open, what nine in ten items have", low=1, high=_MOST),
+        SHARED, ERRORS, LEVEL,
+    ),
+    columns=(*_ROWS, *_TOTALS),
+    chart=ChartSpec("verifier_ceiling", x="k", y="accepted_rate"),
+)  # fmt: skip
+def verifier_ceiling(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Give what k attempts are worth when the first that a verifier accepts is taken.
+
+    Grain: one row per group and k (per task if `by` names it); `more["totals"]`: one row per group.
+    Only scored traces with a `verifier_score` count; the verifier accepts from `threshold` on. A
+    group without any has one row of nulls.
+
+    Estimators: expectations over subsets of an item's n trials without replacement, exact. With a
+    right and b wrong ones accepted, the first accepted of k is right with chance a / (a + b) ·
+    [1 − C(n − a − b, k) / C(n, k)]; value: a − penalty · b in place of a; none accepted: 0. The
+    published figures draw permutations, which come to the same. `best_rate` takes the highest score
+    of k instead, ties by lot. `mean_attempts` stops at the first accepted.
+
+    The ceiling is the mean over items of a / (a + b): an item whose wrong answers pass the verifier
+    stays wrong however often it is tried. `best_k` is the k of the curve with the highest value, 0
+    if all are below 0. Per item the best is always none or all; a number between comes from items
+    that differ.
+
+    Intervals: Wilson's with the effective number of items that the clustered standard error
+    implies; of the value mean ± t · SE. Null with fewer than two items (clusters).
+    """
+    frame = _with_numbers(frame)
+    items = reduce_items(
+        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"],
+        require=("verifier_score",),
+    )  # fmt: skip
+    blocks = _blocks(frame, items)
+    panels = build(items, shared=options["shared"])
+    rows, totals, notes, short = [], [], panels.notes, 0
+    for task, panel in panels.parts:
+        tries = attempts(panel, options["k"], cap=_MOST)
+        short += tries.n_short
+        marks = _marks(blocks, panel, task, options["threshold"])
+        where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
+        table = _rows(tries, marks, options)
+        rows.append(table.with_columns(where))
+        totals.append(_totals(panel, marks, table, options).with_columns(where))
+        notes += tries.notes(task)
+    dropped = panels.dropped | {
+        SHORT: short,
+        subsets.UNPRICED: subsets.unpriced(panels.parts),
+    }
+    silent = _silent(items)
+    parts = [table.select(*by, *(c.name for c in _ROWS)) for table in (*rows, *silent)]
+    more = {"totals": pl.concat(totals).select(*by, *(c.name for c in _TOTALS))} if totals else {}
+    table = pl.concat(parts) if parts else empty(by, _ROWS)
+    return Answer(table, more=more, dropped=dropped, notes=notes)
+
+
+def _with_numbers(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
+    """Make a verifier's score that is not a number unknown, or it would sort above all."""
+    if "verifier_score" not in frame.collect_schema().names():
+        return frame
+    score = nw.col("verifier_score").cast(nw.Float64)
+    return frame.with_columns(verifier_score=nw.when(~score.is_nan()).then(score))
+
+
+def _silent(items: Items) -> list[pl.DataFrame]:
+    """One row of nulls for each group that no verifier looked at."""
+    seen = pl.col("n").sum()
+    groups = items.frame.group_by(items.by, maintain_order=True).agg(seen).filter(pl.col("n") == 0)
+    if groups.is_empty():
+        return []
+    nothing = empty((), _ROWS).schema
+    row = groups.select(items.by).with_columns(
+        pl.lit(None, dtype).alias(name) for name, dtype in nothing.items()
+    )
+    return [
+        row.with_columns(k=pl.lit(1, pl.Int64), n_items=pl.lit(0, pl.Int64), n=pl.lit(0, pl.Int64))
+    ]
+
+
+def _blocks(frame: "nw.LazyFrame[Any]", items: Items) -> pl.DataFrame:
+    """Count traces and right ones per group, item and verifier's score, the highest first."""
+    present = "verifier_score" in frame.collect_schema().names()
+    score = nw.col("verifier_score") if present else nw.lit(None)
+    told = frame.with_columns(_verdict=score.cast(nw.Float64))
+    counted = reduce_items(told, (*items.by, "_verdict"), errors_as_wrong=items.errors_as_wrong)
+    keys = list(dict.fromkeys((*items.by, "item_id")))
+    known = counted.frame.filter((pl.col("n_scored") > 0) & pl.col("_verdict").is_not_null())
+    sorted_ = known.sort(
+        *keys, "_verdict", descending=[False] * len(keys) + [True], nulls_last=True
+    )
+    size = pl.col("n_scored")
+    return sorted_.select(
+        *keys, "_verdict", size.alias("_size"), pl.col("outcome").alias("_passed"),
+        (size.cum_sum() - size).over(keys).alias("_above"),
+    )  # fmt: skip
+
+
+def _marks(blocks: pl.DataFrame, panel: Panel, task: str | None, threshold: float) -> _Marks:
+    """Place the blocks in a panel."""
+    own = blocks if task is None else blocks.filter(pl.col("task") == task)
+    keys = list(dict.fromkeys((*panel.groups.columns, "item_id")))
+    placed = panel.rows.select(*keys, "_row", "_group")
+    own = own.join(placed, on=keys, how="inner", nulls_equal=True, maintain_order="left")
+    row, group = (own[c].cast(pl.Int64).to_numpy() for c in ("_row", "_group"))
+    size, passed, above = (
+        own[c].cast(pl.Float64).to_numpy() for c in ("_size", "_passed", "_above")
+    )
+    accepted = own["_verdict"].to_numpy() >= threshold
+    counts = []
+    for values in (passed, size - passed):
+        total = np.zeros((panel.items.height, panel.groups.height))
+        np.add.at(total, (row, group), np.where(accepted, values, 0.0))
+        counts.append(np.where(panel.tried, total, np.nan))
+    return _Marks(counts[0], counts[1], row, group, above, size, passed / size)
+
+
+def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFrame:
+    panel, level, penalty = tries.panel, options["level"], options["penalty"]
+    accepted = marks.right + marks.wrong
+    waiting, parts, done = np.zeros_like(tries.n), [], 0
+    for k in tries.sizes:
+        for j in range(done, k):
+            waiting = waiting + subsets.all_marked(tries.n - accepted, tries.n, j)
+        done = k
+        right, wrong = (
+            tries.within(x, k) for x in first_accepted(marks.right, marks.wrong, tries.n, k)
+        )
+        best = tries.within(marks.best(tries, k), k)
+        made = curves.difference(
+            panel, tries.within(waiting, k), level, low=0.0, high=float(k)
+        ).value
+        cost = pl.Series("cost_usd", made * tries.cost).fill_nan(None)
+        parts.append(tries.rows(k).with_columns(
+            *curves.share(panel, right, level).series("accepted_rate"),
+            *curves.share(panel, wrong, level).series("wrong_rate")[:1],
+            *curves.share(panel, 1.0 - right - wrong, level).series("abstain_rate")[:1],
+            *curves.share(panel, np.where(np.isnan(right), np.nan, best), level).series("best_rate")[:1],
+            *curves.share(panel, tries.at_least_one(k), level).series("oracle_rate")[:1],
+            *curves.difference(panel, right - penalty * wrong, level, low=-penalty).series("value"),
+            pl.Series("mean_attempts", made).fill_nan(None), cost,
+        ))  # fmt: skip
+    return subsets.ordered(parts, "accepted_rate", panel, _ROWS)
+
+
+def _totals(
+    panel: Panel, marks: _Marks, curve: pl.DataFrame, options: dict[str, Any]
+) -> pl.DataFrame:
+    """Sum up the verifier and the ceiling over all verified items."""
+    n, passed = panel.matrix("n_scored"), panel.matrix("outcome")
+    right, wrong = marks.right, marks.wrong
+    precise = divide(right, right + wrong)
+    ceiling = np.where(panel.tried, np.nan_to_num(precise), np.nan)
+    a, b, all_right, all_n = (np.nansum(x, axis=0) for x in (right, wrong, passed, n))
+    figures = {
+        "completeness": divide(a, all_right), "soundness": 1 - divide(b, all_n - all_right),
+        "precision": divide(a, a + b),
+        "conditional_rate": curves.share(panel, precise, options["level"]).value,
+    }  # fmt: skip
+    keys = panel.groups.columns
+    best = curve.sort("value", "k", descending=[True, False], nulls_last=True)
+    best = best.group_by(keys, maintain_order=True).agg(pl.col("k", "value").first())
+    harmful = pl.col("value") < 0
+    best = best.select(
+        *keys,
+        best_k=pl.when(harmful).then(0).otherwise("k").cast(pl.Int64),
+        best_value=pl.when(harmful).then(0.0).otherwise("value"),
+    )
+    return panel.groups.with_columns(
+        *curves.share(panel, ceiling, options["level"]).series("ceiling_rate"),
+        *(pl.Series(name, values).fill_nan(None) for name, values in figures.items()),
+        pl.Series("n_never", (panel.tried & np.isnan(precise)).sum(axis=0)).cast(pl.Int64),
+    ).join(best, on=keys, how="left", nulls_equal=True, maintain_order="left")

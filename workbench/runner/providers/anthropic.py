@@ -1,0 +1,197 @@
+"""Anthropic's Messages: blocks of text, thinking and tool use, streamed as typed events.
+
+The API has no seed: a seed is left out. An effort turns adaptive thinking on, "none" turns thinking off, and a thinking
+budget asks for that many tokens at most (models up to Claude 4.6).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import httpx
+import msgspec
+
+from workbench.errors import ProviderRejected
+from workbench.records import json_text
+from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
+from workbench.runner.providers.exchange import HttpProvider
+from workbench.runner.providers.sse import Event
+from workbench.runner.session import ChatMessage, Request
+
+VERSION = "2023-06-01"  # of the API; there has been no other since
+
+
+class Block(msgspec.Struct):
+    """A block of content, or what is added to one."""
+
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    name: str | None = None
+    input: dict[str, Any] | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+
+
+class Body(msgspec.Struct):
+    """The message as a whole; in its first event it is still empty."""
+
+    id: str | None = None
+    model: str | None = None
+    content: list[Block] | None = None
+    stop_reason: str | None = None
+    usage: dict[str, Any] | None = None
+
+
+class Piece(Body):
+    """One event, or the whole reply of a server that does not stream."""
+
+    type: str | None = None
+    index: int = 0
+    message: Body | None = None
+    content_block: Block | None = None
+    delta: Block | None = None
+    error: Any = None
+
+
+_decoder = msgspec.json.Decoder(Piece)
+
+
+class MessageArrived(Arrived):
+    """What has arrived of one message."""
+
+    convention = "messages"
+
+    def take(self, event: Event, at_s: float) -> str:
+        """Take an event; pings and ends of blocks bring nothing."""
+        piece = decode(_decoder, event.data)
+        kind = piece.type
+        if kind == "error" or event.type == b"error" or piece.error is not None:
+            raise StreamFailed(piece.error or event.data.decode("utf-8", "replace"))
+        if kind == "content_block_delta" and piece.delta is not None:
+            return self._block(piece.index, piece.delta, at_s)
+        if kind == "content_block_start" and piece.content_block is not None:
+            return self._block(piece.index, piece.content_block, at_s)
+        if kind == "message_start" and piece.message is not None:
+            # its output count is that of the first token only; the last event has the real one
+            start = {k: v for k, v in (piece.message.usage or {}).items() if k != "output_tokens"}
+            return self._message(piece.message, start, at_s)
+        if kind == "message_delta":
+            self.finish = (piece.delta.stop_reason if piece.delta else None) or self.finish
+            self._count(piece.usage)
+        elif kind == "message_stop":
+            self.done = True
+        elif kind == "message":
+            self.done = True
+            return self._message(piece, piece.usage, at_s)
+        elif kind is None:
+            raise ValueError("an event without a type")
+        return ""
+
+    def _message(self, body: Body, usage: dict[str, Any] | None, at_s: float) -> str:
+        self.reply_id, self.model = body.id or self.reply_id, body.model or self.model
+        self.finish = body.stop_reason or self.finish
+        self._count(usage)
+        blocks = enumerate(body.content or ())
+        return "".join(self._block(place, block, at_s) for place, block in blocks)
+
+    def _block(self, place: int, block: Block, at_s: float) -> str:
+        tool = block.type in {"tool_use", "server_tool_use", "input_json_delta"}
+        if tool:
+            name_and_arguments = self.tool(place)
+            name_and_arguments[0] += block.name or ""
+            name_and_arguments[1] += block.partial_json or ""
+            if block.input:  # comes whole where nothing is streamed, else empty
+                name_and_arguments[1] = json_text(block.input)
+        # an empty piece of arguments brings nothing
+        self.saw(at_s, block.text or "", block.thinking or "",
+                 tool=tool and bool(block.name or block.partial_json))  # fmt: skip
+        return block.text or ""
+
+    def _count(self, usage: dict[str, Any] | None) -> None:
+        """Lay the counts over the earlier ones: they are cumulative."""
+        known = {name: value for name, value in (usage or {}).items() if value is not None}
+        if known:
+            self.usage = {**(self.usage or {}), **known}
+            tier = known.get("service_tier")
+            self.tier = tier if isinstance(tier, str) else self.tier
+
+
+class AnthropicMessages(HttpProvider):
+    """A server that speaks Anthropic's Messages."""
+
+    arrived: ClassVar[type[Arrived]] = MessageArrived
+    default_name = "anthropic"
+
+    def headers(self, key: str | None) -> dict[str, str]:
+        """The key has a header of its own."""
+        return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
+
+    def url(self, request: Request) -> httpx.URL:
+        """There is one address."""
+        return httpx.URL(self.base + "/messages")
+
+    def fields(self, request: Request) -> dict[str, Any]:
+        """Write a chat as messages; the system's words stand beside them."""
+        if request.prompt is not None:
+            raise ProviderRejected("Messages continue no prompt; use a chat", kind="unsupported")
+        settings = {name: v for name, v in request.sampling.items() if name != "seed"}
+        if settings.get("max_tokens") is None:
+            raise ProviderRejected("Messages need a cap: give max_tokens", kind="unsupported")
+        if stop := settings.pop("stop", None):
+            settings["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+        if tools := settings.pop("tools", None):
+            settings["tools"] = [_tool(t) for t in tools]
+        effort, budget = settings.pop("reasoning_effort", None), settings.pop("thinking_budget_tokens", None)  # fmt: skip
+        if effort == "none":
+            settings["thinking"] = {"type": "disabled"}
+        elif effort is not None:
+            settings |= {"output_config": {"effort": effort}, "thinking": {"type": "adaptive"}}
+        if budget is not None:
+            settings["thinking"] = {"type": "enabled", "budget_tokens": budget}
+        body: dict[str, Any] = {"model": request.model, "messages": _messages(request.messages)}
+        if system := [m["content"] for m in request.messages if m["role"] == "system"]:
+            body["system"] = (
+                system[0] if len(system) == 1 else [b for s in system for b in _blocks(s)]
+            )
+        return body | {"stream": True} | settings
+
+
+def _tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rename the parts of a chat's description of a function."""
+    inner = tool.get("function")
+    if not isinstance(inner, Mapping):
+        return tool
+    schema = inner.get("parameters") or {"type": "object", "properties": {}}
+    return {
+        "name": inner["name"], "description": inner.get("description", ""), "input_schema": schema,
+    }  # fmt: skip
+
+
+def _blocks(content: Any) -> list[Any]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """Turn a chat into messages; answers of tools in a row are one message by the user."""
+    found: list[dict[str, Any]] = []
+    for message in messages:
+        role, content = message["role"], message.get("content")
+        if role == "system":
+            continue
+        if role == "tool":
+            block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": content}  # fmt: skip
+            if found and found[-1]["role"] == "user" and isinstance(found[-1]["content"], list):
+                found[-1]["content"].append(block)
+                continue
+            content, role = [block], "user"
+        elif calls := message.get("tool_calls"):
+            text = [{"type": "text", "text": content}] if content else []
+            content = [*text, *(_use(c) for c in calls)]
+        found.append({"role": role, "content": content})
+    return found
+
+
+def _use(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    arguments = msgspec.json.decode(function.get("arguments") or "{}")
+    return {"type": "tool_use", "id": call.get("id"), "name": function["name"], "input": arguments}

@@ -1,0 +1,214 @@
+"""OpenAI's Responses: items in, items out, typed events between.
+
+Summaries of the thinking are streamed where they are asked for: `extra_body.reasoning.summary = "auto"`. There is no
+seed and there are no stop words in this API: a seed is left out, stop words are refused.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import httpx
+import msgspec
+
+from workbench.errors import ProviderRejected
+from workbench.records import json_text
+from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
+from workbench.runner.providers.exchange import HttpProvider
+from workbench.runner.providers.sse import Event
+from workbench.runner.session import ChatMessage, Request
+
+
+class Part(msgspec.Struct):
+    """A part of an item: visible text, a refusal, or a text of thinking."""
+
+    type: str | None = None
+    text: str | None = None
+    refusal: str | None = None
+
+
+class Item(msgspec.Struct):
+    """An item of the output: a message, thinking, or a call of a function."""
+
+    type: str | None = None
+    id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    content: list[Part] | None = None
+    summary: list[Part] | None = None
+
+
+class Body(msgspec.Struct):
+    """The reply as a whole; in the first events it is still empty."""
+
+    id: str | None = None
+    model: str | None = None
+    status: str | None = None
+    service_tier: str | None = None
+    usage: dict[str, Any] | None = None
+    incomplete_details: dict[str, Any] | None = None
+    error: Any = None
+    output: list[Item] | None = None
+
+
+class Piece(Body):
+    """One event, or the whole reply of a server that does not stream."""
+
+    type: str | None = None
+    object: str | None = None
+    response: Body | None = None
+    item: Item | None = None
+    item_id: str | None = None
+    delta: str | None = None
+    logprobs: list[Any] | None = None
+    timings: dict[str, Any] | None = None
+    code: Any = None
+    message: str | None = None
+
+
+_decoder = msgspec.json.Decoder(Piece)
+_THOUGHTS = frozenset({"response.reasoning_text.delta", "response.reasoning_summary_text.delta"})
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class ResponsesArrived(Arrived):
+    """What has arrived of one reply."""
+
+    convention = "responses"
+    tools_end_it = True
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self._places: dict[str, int] = {}  # of tool calls, by the id of their item
+
+    def take(self, event: Event, at_s: float) -> str:
+        """Take an event; kinds that bring nothing of interest are let pass."""
+        if event.data == b"[DONE]":
+            return ""
+        piece = decode(_decoder, event.data)
+        kind = piece.type or event.type.decode("ascii", "replace")
+        if kind == "error" or (piece.error is not None and piece.response is None):
+            raise StreamFailed(piece.error or {"code": piece.code, "message": piece.message})
+        if piece.delta is not None:
+            return self._delta(kind, piece, at_s)
+        if kind == "response.reasoning_summary_part.added" and self.thinking:
+            self.thinking.append("\n\n")
+        elif piece.item is not None and piece.item.type == "function_call":
+            self._call(piece.item, at_s, whole=kind == "response.output_item.done")
+        elif piece.response is not None:
+            return self._status(piece.response, piece.timings, at_s, ended=kind in _ENDS)
+        elif piece.object == "response":
+            return self._status(piece, piece.timings, at_s, ended=True)
+        return ""
+
+    def _delta(self, kind: str, piece: Piece, at_s: float) -> str:
+        text = piece.delta or ""
+        if kind == "response.output_text.delta":
+            self.add_logprobs(piece.logprobs or ())
+            return self._show(text, at_s)
+        if kind == "response.refusal.delta":
+            self.refused = True
+            return self._show(text, at_s)
+        if kind in _THOUGHTS:
+            self.saw(at_s, thought=text)
+        elif kind == "response.function_call_arguments.delta":
+            self._function(piece.item_id)[1] += text
+            self.saw(at_s, tool=True)
+        return ""
+
+    def _show(self, text: str, at_s: float) -> str:
+        self.saw(at_s, shown=text)
+        return text
+
+    def _function(self, item_id: str | None) -> list[str]:
+        return self.tool(self._places.setdefault(item_id or "", len(self._places)))
+
+    def _call(self, item: Item, at_s: float, *, whole: bool) -> None:
+        fresh = (item.id or "") not in self._places
+        tool = self._function(item.id)
+        tool[0] = item.name or tool[0]
+        if whole and item.arguments:
+            fresh = fresh or not tool[1]
+            tool[1] = item.arguments
+        if fresh or not whole:
+            self.saw(at_s, tool=True)
+
+    def _status(
+        self, body: Body, timings: dict[str, Any] | None, at_s: float, *, ended: bool
+    ) -> str:
+        self.reply_id, self.model = body.id or self.reply_id, body.model or self.model
+        self.tier = body.service_tier or self.tier
+        if not ended:
+            return ""
+        if body.error is not None or body.status == "failed":
+            raise StreamFailed(body.error or "the reply failed")
+        self.usage, self.timings, self.done = body.usage, timings, True
+        self.finish = str((body.incomplete_details or {}).get("reason") or body.status or "")
+        return "" if self.times else self._whole(body.output or (), at_s)
+
+    def _whole(self, output: Iterable[Item], at_s: float) -> str:
+        """Take what came at once instead of piece by piece."""
+        shown = ""
+        for item in output:
+            if item.type == "function_call":
+                self._call(item, at_s, whole=True)
+            for part in (*(item.summary or ()), *(item.content or ())):
+                text = part.text or part.refusal or ""
+                self.refused = self.refused or part.refusal is not None
+                if item.type == "reasoning":
+                    self.saw(at_s, thought=text)
+                else:
+                    shown += self._show(text, at_s)
+        return shown
+
+
+class OpenAIResponses(HttpProvider):
+    """A server that speaks OpenAI's Responses."""
+
+    arrived: ClassVar[type[Arrived]] = ResponsesArrived
+    default_name = "openai"
+
+    def url(self, request: Request) -> httpx.URL:
+        """There is one address."""
+        return httpx.URL(self.base + "/responses")
+
+    def fields(self, request: Request) -> dict[str, Any]:
+        """Write a chat as items; replies are not kept by the service unless that is asked for."""
+        if request.prompt is not None:
+            raise ProviderRejected("Responses continue no prompt; use a chat", kind="unsupported")
+        settings = {name: v for name, v in request.sampling.items() if name != "seed"}
+        for name in ("stop", "thinking_budget_tokens"):
+            if settings.pop(name, None) is not None:
+                raise ProviderRejected(
+                    f"Responses take no {name}; leave it out", kind="unsupported"
+                )
+        if "max_tokens" in settings:
+            settings["max_output_tokens"] = settings.pop("max_tokens")
+        if effort := settings.pop("reasoning_effort", None):
+            settings["reasoning"] = {"effort": effort}
+        if tools := settings.pop("tools", None):
+            settings["tools"] = [_tool(t) for t in tools]
+        items = [item for m in request.messages for item in _items(m)]
+        body: dict[str, Any] = {"model": request.model, "input": items, "stream": True}
+        return body | ({} if "store" in self._extra else {"store": False}) | settings
+
+
+def _tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Flatten a chat's description of a function."""
+    inner = tool.get("function")
+    return {"type": "function", **inner} if isinstance(inner, Mapping) else tool
+
+
+def _items(message: ChatMessage) -> list[dict[str, Any]]:
+    """Turn a message of a chat into items."""
+    if message["role"] == "tool":
+        output = message["content"] if isinstance(message["content"], str) else json_text(message["content"])  # fmt: skip
+        return [{"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output}]  # fmt: skip
+    found = []
+    if message.get("content"):
+        found.append({"role": message["role"], "content": message["content"]})
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        found.append({"type": "function_call", "call_id": call.get("id"), "name": function["name"],
+                      "arguments": function.get("arguments") or "{}"})  # fmt: skip
+    return found

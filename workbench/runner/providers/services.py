@@ -1,0 +1,98 @@
+"""The services and servers that are known by name: where they are, what they speak, how they differ."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+ENDPOINTS = ("chat", "completions", "responses", "messages", "gemini")
+LOCAL_URL = "http://127.0.0.1:8080/v1"
+
+
+class Quirks(msgspec.Struct, frozen=True):
+    """How a server differs from the API that it speaks.
+
+    Attributes:
+        rename: settings of a chat that have another name there.
+        body: fields that every chat holds.
+        nested_reasoning: effort and thinking budget go into one `reasoning` object.
+        tokenize_field: the field of its `/tokenize` that takes the text; None where there is none.
+    """
+
+    rename: Mapping[str, str] = {}
+    body: Mapping[str, Any] = {}
+    nested_reasoning: bool = False
+    tokenize_field: str | None = "content"
+
+
+class Service(msgspec.Struct, frozen=True):
+    """A service or server by its name in the price sheet.
+
+    Attributes:
+        base_urls: its address by endpoint; the first endpoint is the one it is asked by.
+        api_key_env: the variable that holds its key; None for a server of one's own.
+    """
+
+    base_urls: Mapping[str, str]
+    api_key_env: str | None = None
+    quirks: Quirks = Quirks()
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint that it is asked by unless another is named."""
+        return next(iter(self.base_urls))
+
+    def base_url(self, endpoint: str) -> str | None:
+        """Return its address for an endpoint; completions share that of chat."""
+        return self.base_urls.get("chat" if endpoint == "completions" else endpoint)
+
+
+def _server(port: int, tokenize_field: str | None = None) -> Service:
+    url = f"http://127.0.0.1:{port}/v1"
+    spoken = ("chat", "responses", "messages")
+    return Service(dict.fromkeys(spoken, url), None, Quirks(tokenize_field=tokenize_field))
+
+
+_OPENAI, _GOOGLE = "https://api.openai.com/v1", "https://generativelanguage.googleapis.com/v1beta"
+_OPENROUTER, _REMOTE = "https://openrouter.ai/api/v1", Quirks(tokenize_field=None)
+SERVICES: Mapping[str, Service] = {
+    "openai": Service(
+        {"chat": _OPENAI, "responses": _OPENAI}, "OPENAI_API_KEY",
+        Quirks(rename={"max_tokens": "max_completion_tokens"}, tokenize_field=None),
+    ),
+    "anthropic": Service({"messages": "https://api.anthropic.com/v1", "chat": "https://api.anthropic.com/v1"},
+                         "ANTHROPIC_API_KEY", _REMOTE),
+    "google": Service({"gemini": _GOOGLE, "chat": f"{_GOOGLE}/openai"}, "GEMINI_API_KEY", _REMOTE),
+    "openrouter": Service(
+        dict.fromkeys(("chat", "responses", "messages"), _OPENROUTER), "OPENROUTER_API_KEY",
+        Quirks(body={"usage": {"include": True}}, nested_reasoning=True, tokenize_field=None),
+    ),
+    "deepseek": Service({"chat": "https://api.deepseek.com/v1", "messages": "https://api.deepseek.com/anthropic/v1"},
+                        "DEEPSEEK_API_KEY", _REMOTE),
+    "llama.cpp": _server(8080, "content"),
+    "vllm": _server(8000, "prompt"),
+    "sglang": _server(30000),
+    "ollama": _server(11434),
+}  # fmt: skip
+_HOSTS = {
+    "api.groq.com": "groq", "api.mistral.ai": "mistral", "api.together.xyz": "together",
+    "api.x.ai": "x-ai", "api.fireworks.ai": "fireworks", "127.0.0.1": "local", "localhost": "local",
+} | {
+    str(urlsplit(url).hostname): name
+    for name, service in SERVICES.items() if service.api_key_env
+    for url in service.base_urls.values()
+}  # fmt: skip
+
+
+def name_of(base_url: str) -> str:
+    """Tell a service by its address; the host itself where it is not known."""
+    host = urlsplit(base_url).hostname or ""
+    return _HOSTS.get(host, host)
+
+
+def is_at_home(name: str, base_url: str) -> bool:
+    """Say whether an address is the service's own, so that its key may go there."""
+    service = SERVICES.get(name)
+    hosts = {urlsplit(u).hostname for u in service.base_urls.values()} if service else set()
+    return urlsplit(base_url).hostname in hosts and urlsplit(base_url).scheme == "https"
