@@ -151,12 +151,12 @@ def attempts(panel: Panel, k: int | None, *, cap: int | None = None) -> Attempts
     keep = np.nan_to_num(n) >= wanted
     most = np.where(keep.any(axis=0), wanted, 0).astype(int).tolist()
     short = int((panel.tried & ~keep).sum())
-    counts = (np.where(keep, x, np.nan) for x in (n, passed))
-    return Attempts(panel, *counts, most, short, k is not None, cap)
+    tried, right = (np.where(keep, x, np.nan) for x in (n, passed))
+    return Attempts(panel, tried, right, most, short, k is not None, cap)
 
 
 def ordered(
-    parts: Sequence[pl.DataFrame], first: str, panel: Panel, columns: Iterable[Column]
+    parts: Sequence[pl.DataFrame], first: str, panel: Panel, columns: Sequence[Column]
 ) -> pl.DataFrame:
     """Join the rows of all k, the group with the best first attempt first.
 
@@ -164,7 +164,7 @@ def ordered(
         parts: the rows of each k.
         first: the column of which the value at k = 1 decides.
         panel: whose groups they are.
-        columns: what a table without rows has.
+        columns: what the table has beside the groups' names, in order.
     """
     if not parts:
         shape = empty((), columns).schema
@@ -172,7 +172,7 @@ def ordered(
     at_one = pl.when(pl.col("k") == 1).then(first).max().over("_place")
     table = pl.concat(parts).filter("_own").with_columns(_first=at_one)
     table = table.sort("_first", "_place", "k", descending=[True, False, False], nulls_last=True)
-    return table.drop("_first", "_place", "_own")
+    return table.select(*panel.groups.columns, *(c.name for c in columns))
 
 
 def unpriced(parts: Iterable[tuple[str | None, Panel]]) -> int:

@@ -10,16 +10,18 @@ import click
 
 from workbench import config
 from workbench.errors import SliceError
-from workbench.slice import FIELDS, Slice
 
 if TYPE_CHECKING:
+    from workbench.slice import Slice
     from workbench.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _parse_where(ctx: click.Context, parameter: click.Parameter, text: str) -> Slice:
+def _parse_where(ctx: click.Context, parameter: click.Parameter, text: str) -> "Slice":
     """Parse a filter, ages such as `since:7d` counted back from now; a fault is misuse."""
+    from workbench.slice import Slice
+
     try:
         return Slice.parse(text, now=dt.datetime.now(dt.UTC))
     except SliceError as error:
@@ -35,6 +37,8 @@ def _parse_by(
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise click.BadParameter("a column name is missing", ctx, parameter)
+    from workbench.slice import FIELDS
+
     known = {n: f.column for n, f in FIELDS.items() if f.kind != "flag"}
     return tuple(known.get(name.lower(), name) for name in names)
 

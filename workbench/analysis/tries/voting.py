@@ -215,7 +215,7 @@ def vote(
         (s,) and (s,) chances; NaN where k is more than the number of trials.
     """
     n = sum(counts) + none
-    asked = np.asarray(sizes)
+    asked = np.asarray(sizes, dtype=np.int64)
     at = asked[asked <= n]
     most = int(at.max(initial=1))
     tilt = most / n  # binomials times tilt^s stay within range for any n
