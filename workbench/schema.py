@@ -66,14 +66,11 @@ class Table:
         return tuple(c.name for c in self.columns)
 
 
-# fmt: off — one column a line, however long, so that the tables read as tables
+# One column a line, however long, so that the tables read as tables.
+# fmt: off
 _SQL = {
-    "text": "VARCHAR",
-    "json": "VARCHAR",
-    "int": "BIGINT",
-    "float": "DOUBLE",
-    "bool": "BOOLEAN",
-    "time": "TIMESTAMP",
+    "text": "VARCHAR", "json": "VARCHAR", "int": "BIGINT", "float": "DOUBLE",
+    "bool": "BOOLEAN", "time": "TIMESTAMP",
 }
 _SUFFIXES = ("_s", "_usd", "_j", "_w", "_id", "_at")
 
@@ -94,840 +91,348 @@ _CONF = C("configuration_id", "text", doc="Hash of what is compared.", null=KEY_
 _METADATA = C("metadata", "json", doc="What the source said and no column holds.", null="nothing")
 _ERROR = (
     C("error_type", "text", doc="A short, stable word for the failure.", null="did not fail"),
-    C(
-        "error_message",
-        "text",
-        doc="The failure in the words of whoever reported it.",
-        null="did not fail",
-    ),
+    C("error_message", "text", doc="The failure in the words of whoever reported it.", null="did not fail"),
 )
 
 _TIMES = (
-    C(
-        "ttft_s",
-        "float",
-        "s",
-        "Request sent to the first non-empty chunk of any kind.",
-        "not streamed, or not measured",
-        "time to first token",
-    ),
-    C(
-        "answer_start_s",
-        "float",
-        "s",
-        "Request sent to the first visible (non-thinking) chunk.",
-        "not streamed, or no visible text",
-        "time to answer",
-    ),
+    C("ttft_s", "float", "s", "Request sent to the first non-empty chunk of any kind.", "not streamed, or not measured", "time to first token"),
+    C("answer_start_s", "float", "s", "Request sent to the first visible (non-thinking) chunk.", "not streamed, or no visible text", "time to answer"),
 )
 _TOKENS = (
-    C(
-        "input_tokens",
-        "int",
-        "tokens",
-        "All prompt tokens, cached ones included.",
-        title="input tokens",
-    ),
+    C("input_tokens", "int", "tokens", "All prompt tokens, cached ones included.", title="input tokens"),
     C("cache_read_tokens", "int", "tokens", "Part of the input that was read from a cache."),
     C("cache_write_tokens", "int", "tokens", "Part of the input that was written to a cache."),
     C("output_tokens", "int", "tokens", "All generated tokens, thinking included."),
-    C(
-        "reasoning_tokens",
-        "int",
-        "tokens",
-        "Part of the output that was spent thinking.",
-        title="thinking tokens",
-    ),
+    C("reasoning_tokens", "int", "tokens", "Part of the output that was spent thinking.", title="thinking tokens"),
 )
 _WRITES = (
-    C(
-        "cache_write_5m_tokens",
-        "int",
-        "tokens",
-        "Part of the input written to a cache that lives 5 minutes.",
-    ),
-    C(
-        "cache_write_1h_tokens",
-        "int",
-        "tokens",
-        "Part of the input written to a cache that lives 1 hour.",
-    ),
+    C("cache_write_5m_tokens", "int", "tokens", "Part of the input written to a cache that lives 5 minutes."),
+    C("cache_write_1h_tokens", "int", "tokens", "Part of the input written to a cache that lives 1 hour."),
 )
-_STOP = C(
-    "stop_reason", "text", doc="stop, max_tokens, tool_calls, content_filter, error or unknown."
-)
-_BILLED = C(
-    "billed_cost_usd", "float", "USD", "What the provider said it charged.", title="billed cost"
-)
-_MACHINE = C(
-    "machine_s",
-    "float",
-    "s",
-    "Share of the machine's time: active time divided among the calls active at once.",
-    "not run on a machine of ours",
-    "machine time",
-)
+_STOP = C("stop_reason", "text", doc="stop, max_tokens, tool_calls, content_filter, error or unknown.")
+_BILLED = C("billed_cost_usd", "float", "USD", "What the provider said it charged.", title="billed cost")
+_MACHINE = C("machine_s", "float", "s", "Share of the machine's time: active time divided among the calls active at once.", "not run on a machine of ours", "machine time")
 _PRICE = C("price_id", "text", doc="The price row in force.", null="no price known")
 
-RUNS = Table(
-    "runs",
-    "one row per launch of the runner or imported file",
-    (
-        _RUN,
-        C("kind", "text", doc="collect or import.", null=KEY_NULL),
-        C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
-        C(
-            "origin",
-            "text",
-            doc="Name of the file it came from, without its folder.",
-            null="made here",
-        ),
-        C("plan", "json", doc="What was asked for.", null="not known"),
-        C(
-            "status",
-            "text",
-            doc="running, done, failed, cancelled or interrupted.",
-            null="not known",
-        ),
-        C("started_at", "time", doc="When it began.", null="not known"),
-        C("ended_at", "time", doc="When it ended.", null="not ended, or not known"),
-        C("host", "text", doc="Name of the machine.", null="not known"),
-        C("platform", "text", doc="Operating system and processor.", null="not known"),
-        C("accelerator", "text", doc="The accelerator used.", null="none, or not known"),
-        C("versions", "json", doc="Versions of the software that took part.", null="not known"),
-        C(
-            "commit_sha",
-            "text",
-            doc="Commit of the evaluated or the evaluating code.",
-            null="not known",
-        ),
-        C("n_planned", "int", "count", "Traces that were planned.", "not known"),
-        C("error_message", "text", doc="Why the run failed.", null="did not fail"),
-        _METADATA,
-    ),
-    key=("run_id",),
-    compressed=("plan", "metadata"),
-)
+RUNS = Table("runs", "one row per launch of the runner or imported file", (
+    _RUN,
+    C("kind", "text", doc="collect or import.", null=KEY_NULL),
+    C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
+    C("origin", "text", doc="Name of the file it came from, without its folder.", null="made here"),
+    C("plan", "json", doc="What was asked for.", null="not known"),
+    C("status", "text", doc="running, done, failed, cancelled or interrupted.", null="not known"),
+    C("started_at", "time", doc="When it began.", null="not known"),
+    C("ended_at", "time", doc="When it ended.", null="not ended, or not known"),
+    C("host", "text", doc="Name of the machine.", null="not known"),
+    C("platform", "text", doc="Operating system and processor.", null="not known"),
+    C("accelerator", "text", doc="The accelerator used.", null="none, or not known"),
+    C("versions", "json", doc="Versions of the software that took part.", null="not known"),
+    C("commit_sha", "text", doc="Commit of the evaluated or the evaluating code.", null="not known"),
+    C("n_planned", "int", "count", "Traces that were planned.", "not known"),
+    C("error_message", "text", doc="Why the run failed.", null="did not fail"),
+    _METADATA,
+), key=("run_id",), compressed=("plan", "metadata"))
 
-TASKS = Table(
-    "tasks",
-    "one row per named set of items",
-    (
-        _TASK,
-        C("task", "text", doc="Name of the set of items.", null=KEY_NULL),
-        C("version", "text", doc="Version of the set.", null="not versioned"),
-        C("description", "text", doc="What it asks.", null="not described"),
-        C("scorer", "text", doc="Name of the scorer.", null="not known"),
-        _METADATA,
-    ),
-    key=("task_id",),
-)
+TASKS = Table("tasks", "one row per named set of items", (
+    _TASK,
+    C("task", "text", doc="Name of the set of items.", null=KEY_NULL),
+    C("version", "text", doc="Version of the set.", null="not versioned"),
+    C("description", "text", doc="What it asks.", null="not described"),
+    C("scorer", "text", doc="Name of the scorer.", null="not known"),
+    _METADATA,
+), key=("task_id",))
 
-ITEMS = Table(
-    "items",
-    "one row per question of a task",
-    (
-        _ITEM,
-        _TASK,
-        C("item", "text", doc="Key of the item within its task.", null=KEY_NULL),
-        C("input", "text", doc="The question.", null="not recorded"),
-        C("target", "text", doc="The accepted truth.", null="none, or not recorded"),
-        C("tags", "json", doc="List of labels.", null="none"),
-        C(
-            "cluster",
-            "text",
-            doc="Items of one cluster are not independent: a passage, a repository.",
-            null="a cluster of its own",
-        ),
-        C(
-            "difficulty",
-            "float",
-            doc="The higher the harder, on the task's own scale.",
-            null="not graded",
-        ),
-        C("value_usd", "float", "USD", "What a right answer is worth.", "not priced"),
-        C(
-            "human_cost_usd",
-            "float",
-            "USD",
-            "What an expert charges for a right answer.",
-            "not known",
-        ),
-        _METADATA,
-    ),
-    key=("item_id",),
-    compressed=("input", "metadata"),
-)
+ITEMS = Table("items", "one row per question of a task", (
+    _ITEM, _TASK,
+    C("item", "text", doc="Key of the item within its task.", null=KEY_NULL),
+    C("input", "text", doc="The question.", null="not recorded"),
+    C("target", "text", doc="The accepted truth.", null="none, or not recorded"),
+    C("tags", "json", doc="List of labels.", null="none"),
+    C("cluster", "text", doc="Items of one cluster are not independent: a passage, a repository.", null="a cluster of its own"),
+    C("difficulty", "float", doc="The higher the harder, on the task's own scale.", null="not graded"),
+    C("value_usd", "float", "USD", "What a right answer is worth.", "not priced"),
+    C("human_cost_usd", "float", "USD", "What an expert charges for a right answer.", "not known"),
+    _METADATA,
+), key=("item_id",), compressed=("input", "metadata"))
 
-CONFIGURATIONS = Table(
-    "configurations",
-    "one row per thing compared",
-    (
-        _CONF,
-        C("configuration", "text", doc="Its display name.", null=KEY_NULL),
-        C("model", "text", doc="The model that was asked for.", null=KEY_NULL),
-        C("provider", "text", doc="The service or engine that answers.", null="not known"),
-        C("strategy", "text", doc="How the model is used: direct, cot, react …", null="not known"),
-        C("strategy_params", "json", doc="Parameters of the strategy.", null="none"),
-        C("effort", "text", doc="Reasoning effort as asked.", null="not set"),
-        C("thinking_budget_tokens", "int", "tokens", "Cap on thinking tokens.", "not set"),
-        C("temperature", "float", doc="Sampling temperature.", null="the provider's default"),
-        C("top_p", "float", doc="Nucleus sampling mass.", null="the provider's default"),
-        C("max_tokens", "int", "tokens", "Cap on output tokens.", "not set"),
-        C("precision", "text", doc="Number format of the weights.", null="not known"),
-        C(
-            "machine",
-            "text",
-            doc="Name of the machine in the price sheet.",
-            null="not run on a machine of ours",
-        ),
-        C("settings", "json", doc="Every other setting that may change the answer.", null="none"),
-    ),
-    key=("configuration_id",),
-)
+CONFIGURATIONS = Table("configurations", "one row per thing compared", (
+    _CONF,
+    C("configuration", "text", doc="Its display name.", null=KEY_NULL),
+    C("model", "text", doc="The model that was asked for.", null=KEY_NULL),
+    C("provider", "text", doc="The service or engine that answers.", null="not known"),
+    C("strategy", "text", doc="How the model is used: direct, cot, react …", null="not known"),
+    C("strategy_params", "json", doc="Parameters of the strategy.", null="none"),
+    C("effort", "text", doc="Reasoning effort as asked.", null="not set"),
+    C("thinking_budget_tokens", "int", "tokens", "Cap on thinking tokens.", "not set"),
+    C("temperature", "float", doc="Sampling temperature.", null="the provider's default"),
+    C("top_p", "float", doc="Nucleus sampling mass.", null="the provider's default"),
+    C("max_tokens", "int", "tokens", "Cap on output tokens.", "not set"),
+    C("precision", "text", doc="Number format of the weights.", null="not known"),
+    C("machine", "text", doc="Name of the machine in the price sheet.", null="not run on a machine of ours"),
+    C("settings", "json", doc="Every other setting that may change the answer.", null="none"),
+), key=("configuration_id",))
 
-TRACES = Table(
-    "traces",
-    "one row per attempt: configuration × item × trial of a run",
-    (
-        C("trace_id", "text", doc="Hash of run, configuration, item and trial.", null=KEY_NULL),
-        _RUN,
-        _CONF,
-        _TASK,
-        _ITEM,
-        C("trial", "int", "count", "Repeat of the item, from 0.", KEY_NULL),
-        C("started_at", "time", doc="When the attempt began.", null="not known"),
-        C(
-            "e2e_s",
-            "float",
-            "s",
-            "Begin to end of the attempt, waits and tools included.",
-            title="end to end",
-        ),
-        C(
-            "working_s",
-            "float",
-            "s",
-            "As e2e_s, without retries and waits for a slot.",
-            title="working time",
-        ),
-        *_TIMES,
-        C(
-            "answer",
-            "text",
-            doc="The part of the output that the scorer read.",
-            null="no answer found",
-        ),
-        C("score", "float", "0..1", "What the first scorer gave.", "not scored"),
-        C(
-            "passed",
-            "bool",
-            doc="Whether the score counts as right.",
-            null="not scored",
-            title="passed",
-        ),
-        C("verifier_score", "float", doc="What a verifier gave the answer.", null="no verifier"),
-        C("confidence", "float", "0..1", "The model's confidence in its answer.", "not asked"),
-        _STOP,
-        C(
-            "limit_type",
-            "text",
-            doc="The limit that ended the attempt: tokens, turns, time, cost.",
-            null="no limit was hit",
-        ),
-        *_ERROR,
-        C("n_turns", "int", "count", "Assistant turns."),
-        C(
-            "n_calls",
-            "int",
-            "count",
-            "Calls to the subject model, drafts and verifiers included.",
-            KEY_NULL,
-        ),
-        C("n_tool_calls", "int", "count", "Tool calls.", KEY_NULL),
-        C("n_tool_errors", "int", "count", "Tool calls that failed.", KEY_NULL),
-        C("n_messages", "int", "count", "Recorded parts of the conversation.", KEY_NULL),
-        *_TOKENS,
-        C(
-            "judge_input_tokens",
-            "int",
-            "tokens",
-            "Input tokens of the calls that only grade.",
-            "nothing graded, or not reported",
-        ),
-        C(
-            "judge_output_tokens",
-            "int",
-            "tokens",
-            "Output tokens of the calls that only grade.",
-            "nothing graded, or not reported",
-        ),
-        C(
-            "cost_usd",
-            "float",
-            "USD",
-            "Sum over the calls at the prices in force; judges apart.",
-            "a price or a token count is unknown",
-            "cost",
-        ),
-        C(
-            "reasoning_cost_usd",
-            "float",
-            "USD",
-            "Part of the cost that paid for thinking.",
-            "thinking or price is unknown",
-            "thinking cost",
-        ),
-        C(
-            "judge_cost_usd",
-            "float",
-            "USD",
-            "Cost of the calls that only grade.",
-            "nothing graded, or unknown",
-            "judge cost",
-        ),
-        _BILLED,
-        C(
-            "energy_j",
-            "float",
-            "J",
-            "Joules of the calls over all devices.",
-            "not measured",
-            "energy",
-        ),
-        _MACHINE,
-        _PRICE,
-        _METADATA,
-    ),
-    key=("trace_id",),
-    compressed=("metadata",),
-)
+TRACES = Table("traces", "one row per attempt: configuration × item × trial of a run", (
+    C("trace_id", "text", doc="Hash of run, configuration, item and trial.", null=KEY_NULL),
+    _RUN, _CONF, _TASK, _ITEM,
+    C("trial", "int", "count", "Repeat of the item, from 0.", KEY_NULL),
+    C("started_at", "time", doc="When the attempt began.", null="not known"),
+    C("e2e_s", "float", "s", "Begin to end of the attempt, waits and tools included.", title="end to end"),
+    C("working_s", "float", "s", "As e2e_s, without retries and waits for a slot.", title="working time"),
+    *_TIMES,
+    C("answer", "text", doc="The part of the output that the scorer read.", null="no answer found"),
+    C("score", "float", "0..1", "What the first scorer gave.", "not scored"),
+    C("passed", "bool", doc="Whether the score counts as right.", null="not scored", title="passed"),
+    C("verifier_score", "float", doc="What a verifier gave the answer.", null="no verifier"),
+    C("confidence", "float", "0..1", "The model's confidence in its answer.", "not asked"),
+    _STOP,
+    C("limit_type", "text", doc="The limit that ended the attempt: tokens, turns, time, cost.", null="no limit was hit"),
+    *_ERROR,
+    C("n_turns", "int", "count", "Assistant turns."),
+    C("n_calls", "int", "count", "Calls to the subject model, drafts and verifiers included.", KEY_NULL),
+    C("n_tool_calls", "int", "count", "Tool calls.", KEY_NULL),
+    C("n_tool_errors", "int", "count", "Tool calls that failed.", KEY_NULL),
+    C("n_messages", "int", "count", "Recorded parts of the conversation.", KEY_NULL),
+    *_TOKENS,
+    C("judge_input_tokens", "int", "tokens", "Input tokens of the calls that only grade.", "nothing graded, or not reported"),
+    C("judge_output_tokens", "int", "tokens", "Output tokens of the calls that only grade.", "nothing graded, or not reported"),
+    C("cost_usd", "float", "USD", "Sum over the calls at the prices in force; judges apart.", "a price or a token count is unknown", "cost"),
+    C("reasoning_cost_usd", "float", "USD", "Part of the cost that paid for thinking.", "thinking or price is unknown", "thinking cost"),
+    C("judge_cost_usd", "float", "USD", "Cost of the calls that only grade.", "nothing graded, or unknown", "judge cost"),
+    _BILLED,
+    C("energy_j", "float", "J", "Joules of the calls over all devices.", "not measured", "energy"),
+    _MACHINE, _PRICE, _METADATA,
+), key=("trace_id",), compressed=("metadata",))
 
-SCORES = Table(
-    "scores",
-    "one row per trace and scorer",
-    (
-        _TRACE,
-        C("scorer", "text", doc="Name of the scorer.", null=KEY_NULL),
-        C("score", "float", "0..1", "The value as a number.", "not a number, or not scored"),
-        C("passed", "bool", doc="Whether it counts as right.", null="the scorer does not say"),
-        C("value", "text", doc="The value as the scorer wrote it.", null="not scored"),
-        C("answer", "text", doc="What the scorer read.", null="not recorded"),
-        C("explanation", "text", doc="Why.", null="not given"),
-    ),
-    key=("trace_id", "scorer"),
-    compressed=("explanation",),
-)
+SCORES = Table("scores", "one row per trace and scorer", (
+    _TRACE,
+    C("scorer", "text", doc="Name of the scorer.", null=KEY_NULL),
+    C("score", "float", "0..1", "The value as a number.", "not a number, or not scored"),
+    C("passed", "bool", doc="Whether it counts as right.", null="the scorer does not say"),
+    C("value", "text", doc="The value as the scorer wrote it.", null="not scored"),
+    C("answer", "text", doc="What the scorer read.", null="not recorded"),
+    C("explanation", "text", doc="Why.", null="not given"),
+), key=("trace_id", "scorer"), compressed=("explanation",))
 
-CALLS = Table(
-    "calls",
-    "one row per request to a model",
-    (
-        C("call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
-        _TRACE,
-        _RUN,
-        _CONF,
-        _TASK,
-        _ITEM,
-        C("ordinal", "int", "count", "Place among the trace's calls, from 0.", KEY_NULL),
-        C("role", "text", doc="subject, judge, verifier or draft.", null=KEY_NULL),
-        C("provider", "text", doc="The service or engine asked.", null="not known"),
-        C("model", "text", doc="The model asked for.", null="not known"),
-        C("response_model", "text", doc="The model that said it answered."),
-        C("started_at", "time", doc="When the request was sent.", null="not known"),
-        C("queue_s", "float", "s", "Wait for a slot before the request was sent.", title="queue"),
-        *_TIMES,
-        C("e2e_s", "float", "s", "Request sent to the last byte.", title="latency"),
-        C("gap_p50_s", "float", "s", "Median gap between chunks.", "fewer than two chunks"),
-        C(
-            "gap_p90_s",
-            "float",
-            "s",
-            "90th percentile of the gaps between chunks.",
-            "fewer than two chunks",
-        ),
-        C(
-            "gap_p99_s",
-            "float",
-            "s",
-            "99th percentile of the gaps between chunks.",
-            "fewer than two chunks",
-        ),
-        C("gap_max_s", "float", "s", "Longest gap between chunks.", "fewer than two chunks"),
-        C("n_chunks", "int", "count", "Non-empty chunks.", "not streamed"),
-        C(
-            "n_requests",
-            "int",
-            "count",
-            "Requests that the row sums up; 1 unless a source only gives totals.",
-            "not known",
-        ),
-        *_TOKENS[:2],
-        *_WRITES,
-        *_TOKENS[3:],
-        C(
-            "total_tokens",
-            "int",
-            "tokens",
-            "The total as the provider reported it; only checked, never used.",
-        ),
-        C(
-            "tokens_source",
-            "text",
-            doc="reported, counted (by a tokenizer of ours) or derived.",
-            null="not known",
-        ),
-        C(
-            "logprob_sum",
-            "float",
-            doc="Sum of the log probabilities of the output tokens.",
-            null="not asked",
-        ),
-        _STOP,
-        _BILLED,
-        C(
-            "machine",
-            "text",
-            doc="Name of the machine in the price sheet.",
-            null="not run on a machine of ours",
-        ),
-        _MACHINE,
-        C("n_retries", "int", "count", "Requests that failed before this one answered."),
-        C("retry_wait_s", "float", "s", "Time spent waiting between retries."),
-        *_ERROR,
-        C("request_id", "text", doc="The provider's name for the request."),
-        C("service_tier", "text", doc="Service tier: batch, flex, priority …"),
-        C("usage", "json", doc="The provider's usage object as received."),
-        C(
-            "energy_j",
-            "float",
-            "J",
-            "Joules over all devices and phases; the rows are in energy.",
-            "not measured",
-            "energy",
-        ),
-        _PRICE,
-    ),
-    key=("call_id",),
-    compressed=("usage",),
-)
+CALLS = Table("calls", "one row per request to a model", (
+    C("call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
+    _TRACE, _RUN, _CONF, _TASK, _ITEM,
+    C("ordinal", "int", "count", "Place among the trace's calls, from 0.", KEY_NULL),
+    C("role", "text", doc="subject, judge, verifier or draft.", null=KEY_NULL),
+    C("provider", "text", doc="The service or engine asked.", null="not known"),
+    C("model", "text", doc="The model asked for.", null="not known"),
+    C("response_model", "text", doc="The model that said it answered."),
+    C("started_at", "time", doc="When the request was sent.", null="not known"),
+    C("queue_s", "float", "s", "Wait for a slot before the request was sent.", title="queue"),
+    *_TIMES,
+    C("e2e_s", "float", "s", "Request sent to the last byte.", title="latency"),
+    C("gap_p50_s", "float", "s", "Median gap between chunks.", "fewer than two chunks"),
+    C("gap_p90_s", "float", "s", "90th percentile of the gaps between chunks.", "fewer than two chunks"),
+    C("gap_p99_s", "float", "s", "99th percentile of the gaps between chunks.", "fewer than two chunks"),
+    C("gap_max_s", "float", "s", "Longest gap between chunks.", "fewer than two chunks"),
+    C("n_chunks", "int", "count", "Non-empty chunks.", "not streamed"),
+    C("n_requests", "int", "count", "Requests that the row sums up; 1 unless a source only gives totals.", "not known"),
+    *_TOKENS[:2], *_WRITES, *_TOKENS[3:],
+    C("total_tokens", "int", "tokens", "The total as the provider reported it; only checked, never used."),
+    C("tokens_source", "text", doc="reported, counted (by a tokenizer of ours) or derived.", null="not known"),
+    C("logprob_sum", "float", doc="Sum of the log probabilities of the output tokens.", null="not asked"),
+    _STOP, _BILLED,
+    C("machine", "text", doc="Name of the machine in the price sheet.", null="not run on a machine of ours"),
+    _MACHINE,
+    C("n_retries", "int", "count", "Requests that failed before this one answered."),
+    C("retry_wait_s", "float", "s", "Time spent waiting between retries."),
+    *_ERROR,
+    C("request_id", "text", doc="The provider's name for the request."),
+    C("service_tier", "text", doc="Service tier: batch, flex, priority …"),
+    C("usage", "json", doc="The provider's usage object as received."),
+    C("energy_j", "float", "J", "Joules over all devices and phases; the rows are in energy.", "not measured", "energy"),
+    _PRICE,
+), key=("call_id",), compressed=("usage",))
 
-TOOL_CALLS = Table(
-    "tool_calls",
-    "one row per tool that a model asked for",
-    (
-        C("tool_call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
-        _TRACE,
-        _CALL,
-        C("ordinal", "int", "count", "Place among the trace's tool calls, from 0.", KEY_NULL),
-        C("tool", "text", doc="Name of the tool.", null=KEY_NULL),
-        C("arguments", "json", doc="Arguments as the model wrote them.", null="not recorded"),
-        C("started_at", "time", doc="When the tool began.", null="not known"),
-        C("e2e_s", "float", "s", "How long the tool took.", title="tool time"),
-        C("result_tokens", "int", "tokens", "Tokens of the result."),
-        C("result_bytes", "int", "bytes", "Bytes of the result."),
-        C("cost_usd", "float", "USD", "What the tool charged.", "not priced", "tool cost"),
-        *_ERROR,
-    ),
-    key=("tool_call_id",),
-    compressed=("arguments",),
-)
+TOOL_CALLS = Table("tool_calls", "one row per tool that a model asked for", (
+    C("tool_call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
+    _TRACE, _CALL,
+    C("ordinal", "int", "count", "Place among the trace's tool calls, from 0.", KEY_NULL),
+    C("tool", "text", doc="Name of the tool.", null=KEY_NULL),
+    C("arguments", "json", doc="Arguments as the model wrote them.", null="not recorded"),
+    C("started_at", "time", doc="When the tool began.", null="not known"),
+    C("e2e_s", "float", "s", "How long the tool took.", title="tool time"),
+    C("result_tokens", "int", "tokens", "Tokens of the result."),
+    C("result_bytes", "int", "bytes", "Bytes of the result."),
+    C("cost_usd", "float", "USD", "What the tool charged.", "not priced", "tool cost"),
+    *_ERROR,
+), key=("tool_call_id",), compressed=("arguments",))
 
-MESSAGES = Table(
-    "messages",
-    "one row per part of a conversation",
-    (
-        _TRACE,
-        C("ordinal", "int", "count", "Place in the trace, from 0.", KEY_NULL),
-        C("role", "text", doc="system, user, assistant or tool.", null=KEY_NULL),
-        C("kind", "text", doc="text, thinking, tool_call or tool_result.", null=KEY_NULL),
-        C("content_id", "text", doc="Hash of the text.", null=KEY_NULL),
-        _CALL,
-        C(
-            "tool_call_id",
-            "text",
-            doc="The tool call it asks for or answers.",
-            null="about no tool call",
-        ),
-        C("n_tokens", "int", "tokens", "Tokens of the text.", "not counted"),
-    ),
-    key=("trace_id", "ordinal"),
-)
+MESSAGES = Table("messages", "one row per part of a conversation", (
+    _TRACE,
+    C("ordinal", "int", "count", "Place in the trace, from 0.", KEY_NULL),
+    C("role", "text", doc="system, user, assistant or tool.", null=KEY_NULL),
+    C("kind", "text", doc="text, thinking, tool_call or tool_result.", null=KEY_NULL),
+    C("content_id", "text", doc="Hash of the text.", null=KEY_NULL),
+    _CALL,
+    C("tool_call_id", "text", doc="The tool call it asks for or answers.", null="about no tool call"),
+    C("n_tokens", "int", "tokens", "Tokens of the text.", "not counted"),
+), key=("trace_id", "ordinal"))
 
-CONTENTS = Table(
-    "contents",
-    "one row per distinct text",
-    (
-        C("content_id", "text", doc="Hash of the text.", null=KEY_NULL),
-        C("n_bytes", "int", "bytes", "Length in UTF-8.", KEY_NULL),
-        C("text", "text", doc="The text.", null=KEY_NULL),
-    ),
-    key=("content_id",),
-    compressed=("text",),
-)
+CONTENTS = Table("contents", "one row per distinct text", (
+    C("content_id", "text", doc="Hash of the text.", null=KEY_NULL),
+    C("n_bytes", "int", "bytes", "Length in UTF-8.", KEY_NULL),
+    C("text", "text", doc="The text.", null=KEY_NULL),
+), key=("content_id",), compressed=("text",))
 
-ENERGY = Table(
-    "energy",
-    "one row per call, device and phase",
-    (
-        _TRACE,
-        C("call_id", "text", doc="The call it belongs to.", null=KEY_NULL),
-        C("device", "text", doc="Which device.", null=KEY_NULL),
-        C("phase", "text", doc="prefill, thinking, answer or tool_wait.", null="the whole call"),
-        C("method", "text", doc="measured, apportioned, reported or estimated.", null=KEY_NULL),
-        C(
-            "energy_j",
-            "float",
-            "J",
-            "Joules; the central value of an estimate.",
-            "not known",
-            "energy",
-        ),
-        C("low_j", "float", "J", "Lower end."),
-        C("high_j", "float", "J", "Upper end."),
-        C("note", "text", doc="Why the range is what it is.", null="nothing to say"),
-    ),
-    key=("call_id", "device", "phase"),
-)
+ENERGY = Table("energy", "one row per call, device and phase", (
+    _TRACE, C("call_id", "text", doc="The call it belongs to.", null=KEY_NULL),
+    C("device", "text", doc="Which device.", null=KEY_NULL),
+    C("phase", "text", doc="prefill, thinking, answer or tool_wait.", null="the whole call"),
+    C("method", "text", doc="measured, apportioned, reported or estimated.", null=KEY_NULL),
+    C("energy_j", "float", "J", "Joules; the central value of an estimate.", "not known", "energy"),
+    C("low_j", "float", "J", "Lower end."),
+    C("high_j", "float", "J", "Upper end."),
+    C("note", "text", doc="Why the range is what it is.", null="nothing to say"),
+), key=("call_id", "device", "phase"))
 
-RESULTS = Table(
-    "results",
-    "one row per figure that exists only as an aggregate",
-    (
-        C("result_id", "text", doc="Hash of what it says about what.", null=KEY_NULL),
-        _RUN,
-        _CONF,
-        _TASK,
-        C("metric", "text", doc="Name of the figure.", null=KEY_NULL),
-        C("value", "float", doc="The figure.", null="unknown"),
-        C("unit", "text", doc="Its unit.", null="none"),
-        C("n", "int", "count", "Items or traces behind it."),
-        C("standard_error", "float", doc="Its standard error, in its unit."),
-        C("date", "time", doc="When it was measured."),
-        _METADATA,
-    ),
-    key=("result_id",),
-)
+RESULTS = Table("results", "one row per figure that exists only as an aggregate", (
+    C("result_id", "text", doc="Hash of what it says about what.", null=KEY_NULL),
+    _RUN, _CONF, _TASK,
+    C("metric", "text", doc="Name of the figure.", null=KEY_NULL),
+    C("value", "float", doc="The figure.", null="unknown"),
+    C("unit", "text", doc="Its unit.", null="none"),
+    C("n", "int", "count", "Items or traces behind it."),
+    C("standard_error", "float", doc="Its standard error, in its unit."),
+    C("date", "time", doc="When it was measured."),
+    _METADATA,
+), key=("result_id",))
 
-PRICES = Table(
-    "prices",
-    "one row per model (or machine), period and tier",
-    (
-        C("price_id", "text", doc="Hash of the row.", null=KEY_NULL),
-        C("model", "text", doc="The model as asked for, or the machine's name.", null=KEY_NULL),
-        C("sheet", "text", doc="Where the price comes from.", null=KEY_NULL),
-        C("provider", "text", doc="The provider as asked.", null="any"),
-        C("starts_at", "time", doc="In force from then on.", null="always was"),
-        C("ends_at", "time", doc="In force until then.", null="still is"),
-        C(
-            "daily_from",
-            "text",
-            doc="In force from that time of day (UTC, HH:MM:SS).",
-            null="all day",
-        ),
-        C(
-            "daily_to",
-            "text",
-            doc="In force until that time of day (UTC, HH:MM:SS).",
-            null="all day",
-        ),
-        C(
-            "min_input_tokens",
-            "int",
-            "tokens",
-            "In force for prompts longer than that; 0 for all.",
-            KEY_NULL,
-        ),
-        C("input_usd_per_mtok", "float", "USD/Mtok", "Fresh input.", "not priced"),
-        C(
-            "cache_read_usd_per_mtok",
-            "float",
-            "USD/Mtok",
-            "Input read from a cache.",
-            "as fresh input",
-        ),
-        C(
-            "cache_write_5m_usd_per_mtok",
-            "float",
-            "USD/Mtok",
-            "Input written to a 5-minute cache.",
-            "as fresh input",
-        ),
-        C(
-            "cache_write_1h_usd_per_mtok",
-            "float",
-            "USD/Mtok",
-            "Input written to a 1-hour cache.",
-            "as fresh input",
-        ),
-        C("output_usd_per_mtok", "float", "USD/Mtok", "Output, thinking included.", "not priced"),
-        C(
-            "reasoning_usd_per_mtok",
-            "float",
-            "USD/Mtok",
-            "Thinking, where it is priced apart.",
-            "as output",
-        ),
-        C("request_usd", "float", "USD", "Per request.", "none"),
-        C("machine_usd_per_hour", "float", "USD/h", "Per hour of a machine.", "priced by token"),
-        C("note", "text", doc="Anything to know.", null="nothing"),
-    ),
-    key=("price_id",),
-)
+PRICES = Table("prices", "one row per model (or machine), period and tier", (
+    C("price_id", "text", doc="Hash of the row.", null=KEY_NULL),
+    C("model", "text", doc="The model as asked for, or the machine's name.", null=KEY_NULL),
+    C("sheet", "text", doc="Where the price comes from.", null=KEY_NULL),
+    C("provider", "text", doc="The provider as asked.", null="any"),
+    C("starts_at", "time", doc="In force from then on.", null="always was"),
+    C("ends_at", "time", doc="In force until then.", null="still is"),
+    C("daily_from", "text", doc="In force from that time of day (UTC, HH:MM:SS).", null="all day"),
+    C("daily_to", "text", doc="In force until that time of day (UTC, HH:MM:SS).", null="all day"),
+    C("min_input_tokens", "int", "tokens", "In force for prompts longer than that; 0 for all.", KEY_NULL),
+    C("input_usd_per_mtok", "float", "USD/Mtok", "Fresh input.", "not priced"),
+    C("cache_read_usd_per_mtok", "float", "USD/Mtok", "Input read from a cache.", "as fresh input"),
+    C("cache_write_5m_usd_per_mtok", "float", "USD/Mtok", "Input written to a 5-minute cache.", "as fresh input"),
+    C("cache_write_1h_usd_per_mtok", "float", "USD/Mtok", "Input written to a 1-hour cache.", "as fresh input"),
+    C("output_usd_per_mtok", "float", "USD/Mtok", "Output, thinking included.", "not priced"),
+    C("reasoning_usd_per_mtok", "float", "USD/Mtok", "Thinking, where it is priced apart.", "as output"),
+    C("request_usd", "float", "USD", "Per request.", "none"),
+    C("machine_usd_per_hour", "float", "USD/h", "Per hour of a machine.", "priced by token"),
+    C("note", "text", doc="Anything to know.", null="nothing"),
+), key=("price_id",))
 
-MODELS = Table(
-    "models",
-    "one row per model whose shape or dates are known",
-    (
-        C("model", "text", doc="Name of the model.", null=KEY_NULL),
-        C("family", "text", doc="Family it belongs to."),
-        C("released_at", "time", doc="Release date."),
-        C("n_params", "int", "count", "Parameters."),
-        C("n_active_params", "int", "count", "Parameters active per token."),
-        C("n_layers", "int", "count", "Layers."),
-        C("d_model", "int", "count", "Width of the hidden state."),
-        C("n_heads", "int", "count", "Attention heads."),
-        C("n_kv_heads", "int", "count", "Key-value heads."),
-        C("source", "text", doc="Where the row comes from."),
-    ),
-    key=("model",),
-)
+MODELS = Table("models", "one row per model whose shape or dates are known", (
+    C("model", "text", doc="Name of the model.", null=KEY_NULL),
+    C("family", "text", doc="Family it belongs to."),
+    C("released_at", "time", doc="Release date."),
+    C("n_params", "int", "count", "Parameters."),
+    C("n_active_params", "int", "count", "Parameters active per token."),
+    C("n_layers", "int", "count", "Layers."),
+    C("d_model", "int", "count", "Width of the hidden state."),
+    C("n_heads", "int", "count", "Attention heads."),
+    C("n_kv_heads", "int", "count", "Key-value heads."),
+    C("source", "text", doc="Where the row comes from."),
+), key=("model",))
 
-ACCELERATORS = Table(
-    "accelerators",
-    "one row per accelerator",
-    (
-        C("accelerator", "text", doc="Its name.", null=KEY_NULL),
-        C("peak_flops", "float", "FLOP/s", "Dense 16-bit peak."),
-        C("bandwidth_bytes_per_s", "float", "bytes/s", "Memory bandwidth."),
-        C("memory_bytes", "int", "bytes", "Memory."),
-        C("tdp_w", "float", "W", "Thermal design power."),
-        C("source", "text", doc="Where the row comes from."),
-    ),
-    key=("accelerator",),
-)
+ACCELERATORS = Table("accelerators", "one row per accelerator", (
+    C("accelerator", "text", doc="Its name.", null=KEY_NULL),
+    C("peak_flops", "float", "FLOP/s", "Dense 16-bit peak."),
+    C("bandwidth_bytes_per_s", "float", "bytes/s", "Memory bandwidth."),
+    C("memory_bytes", "int", "bytes", "Memory."),
+    C("tdp_w", "float", "W", "Thermal design power."),
+    C("source", "text", doc="Where the row comes from."),
+), key=("accelerator",))
 
-GRIDS = Table(
-    "grids",
-    "one row per electricity grid and year",
-    (
-        C("grid", "text", doc="Country or region.", null=KEY_NULL),
-        C("year", "int", "", "Year of the figure."),
-        C("carbon_g_per_kwh", "float", "g/kWh", "Carbon intensity."),
-        C("source", "text", doc="Where the row comes from."),
-    ),
-    key=("grid", "year"),
-)
+GRIDS = Table("grids", "one row per electricity grid and year", (
+    C("grid", "text", doc="Country or region.", null=KEY_NULL),
+    C("year", "int", "", "Year of the figure."),
+    C("carbon_g_per_kwh", "float", "g/kWh", "Carbon intensity."),
+    C("source", "text", doc="Where the row comes from."),
+), key=("grid", "year"))
 
-ANNOTATIONS = Table(
-    "annotations",
-    "one row per mark that a person set on a trace",
-    (
-        _TRACE,
-        C("author", "text", doc="Who.", null="not said"),
-        C("created_at", "time", doc="When.", null=KEY_NULL),
-        C("mark", "text", doc="A short label.", null=KEY_NULL),
-        C("note", "text", doc="A remark.", null="none"),
-    ),
-    key=("trace_id", "author", "mark"),
-)
+ANNOTATIONS = Table("annotations", "one row per mark that a person set on a trace", (
+    _TRACE,
+    C("author", "text", doc="Who.", null="not said"),
+    C("created_at", "time", doc="When.", null=KEY_NULL),
+    C("mark", "text", doc="A short label.", null=KEY_NULL),
+    C("note", "text", doc="A remark.", null="none"),
+), key=("trace_id", "author", "mark"))
 
-SAVED_SLICES = Table(
-    "saved_slices",
-    "one row per filter kept under a name",
-    (
-        C("name", "text", doc="Its name.", null=KEY_NULL),
-        C("filter", "text", doc="The filter.", null=KEY_NULL),
-        C("created_at", "time", doc="When it was saved.", null=KEY_NULL),
-    ),
-    key=("name",),
-)
+SAVED_SLICES = Table("saved_slices", "one row per filter kept under a name", (
+    C("name", "text", doc="Its name.", null=KEY_NULL),
+    C("filter", "text", doc="The filter.", null=KEY_NULL),
+    C("created_at", "time", doc="When it was saved.", null=KEY_NULL),
+), key=("name",))
 
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        RUNS,
-        TASKS,
-        ITEMS,
-        CONFIGURATIONS,
-        TRACES,
-        SCORES,
-        CALLS,
-        TOOL_CALLS,
-        MESSAGES,
-        CONTENTS,
-        ENERGY,
-        RESULTS,
-        PRICES,
-        MODELS,
-        ACCELERATORS,
-        GRIDS,
-        ANNOTATIONS,
-        SAVED_SLICES,
+        RUNS, TASKS, ITEMS, CONFIGURATIONS, TRACES, SCORES, CALLS, TOOL_CALLS, MESSAGES, CONTENTS,
+        ENERGY, RESULTS, PRICES, MODELS, ACCELERATORS, GRIDS, ANNOTATIONS, SAVED_SLICES,
     )
 }
 
 _NAMES = (
-    CONFIGURATIONS["configuration"],
-    CONFIGURATIONS["model"],
-    CONFIGURATIONS["provider"],
-    CONFIGURATIONS["strategy"],
-    CONFIGURATIONS["effort"],
-    CONFIGURATIONS["thinking_budget_tokens"],
-    CONFIGURATIONS["temperature"],
-    CONFIGURATIONS["precision"],
-    TASKS["task"],
-    ITEMS["item"],
-    ITEMS["cluster"],
-    ITEMS["difficulty"],
-    ITEMS["value_usd"],
-    ITEMS["human_cost_usd"],
+    CONFIGURATIONS["configuration"], CONFIGURATIONS["model"], CONFIGURATIONS["provider"],
+    CONFIGURATIONS["strategy"], CONFIGURATIONS["effort"], CONFIGURATIONS["thinking_budget_tokens"],
+    CONFIGURATIONS["temperature"], CONFIGURATIONS["precision"], TASKS["task"], ITEMS["item"],
+    ITEMS["cluster"], ITEMS["difficulty"], ITEMS["value_usd"], ITEMS["human_cost_usd"],
 )
 _LISTED = (
-    C(
-        "input_usd_per_mtok",
-        "float",
-        "USD/Mtok",
-        "Listed price of fresh input in force.",
-        "no price known",
-        "input price",
-    ),
-    C(
-        "output_usd_per_mtok",
-        "float",
-        "USD/Mtok",
-        "Listed price of output in force.",
-        "no price known",
-        "output price",
-    ),
+    C("input_usd_per_mtok", "float", "USD/Mtok", "Listed price of fresh input in force.", "no price known", "input price"),
+    C("output_usd_per_mtok", "float", "USD/Mtok", "Listed price of output in force.", "no price known", "output price"),
 )
-_VISIBLE = C(
-    "visible_tokens",
-    "int",
-    "tokens",
-    "Output that is not thinking.",
-    "thinking is not reported",
-    "visible tokens",
-)
+_VISIBLE = C("visible_tokens", "int", "tokens", "Output that is not thinking.", "thinking is not reported", "visible tokens")
 
-TRACE_FACTS = Table(
-    "trace_facts",
-    "one row per trace, with the names of what it is about and its cost",
-    (
-        *TRACES.columns,
-        *_NAMES,
-        *_LISTED,
-        _VISIBLE,
-        C("origin", "text", doc="Name of the file it came from.", null="made here"),
-        C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
-    ),
-    key=("trace_id",),
-)
+TRACE_FACTS = Table("trace_facts", "one row per trace, with the names of what it is about and its cost", (
+    *TRACES.columns, *_NAMES, *_LISTED, _VISIBLE,
+    C("origin", "text", doc="Name of the file it came from.", null="made here"),
+    C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
+), key=("trace_id",))
 
-CALL_FACTS = Table(
-    "call_facts",
-    "one row per call, with the names of what it is about, its cost and its disjoint token buckets",
-    (
-        *(c for c in CALLS.columns if c.name not in {"provider", "model"}),
-        *_NAMES,
-        *_LISTED,
-        C(
-            "call_model",
-            "text",
-            doc="The model this call asked for: a judge's differs from the subject's.",
-            null="not known",
-        ),
-        C("call_provider", "text", doc="The provider this call asked.", null="not known"),
-        C("fresh_input_tokens", "int", "tokens", "Input neither read from nor written to a cache."),
-        _VISIBLE,
-        C("cost_usd", "float", "USD", "At the price in force.", "price or tokens unknown", "cost"),
-        C(
-            "reasoning_cost_usd",
-            "float",
-            "USD",
-            "Part of the cost that paid for thinking.",
-            "thinking or price is unknown",
-            "thinking cost",
-        ),
-        C(
-            "tpot_s",
-            "float",
-            "s",
-            "(e2e − ttft) / (output tokens − 1).",
-            "one token or fewer, or not streamed",
-            "time per output token",
-        ),
-        C(
-            "output_tokens_per_s",
-            "float",
-            "tokens/s",
-            "Output tokens over end-to-end time of the call.",
-            title="output tokens per second",
-        ),
-    ),
-    key=("call_id",),
-)
+CALL_FACTS = Table("call_facts", "one row per call, with the names of what it is about, its cost and its disjoint token buckets", (
+    *(c for c in CALLS.columns if c.name not in {"provider", "model"}), *_NAMES, *_LISTED,
+    C("call_model", "text", doc="The model this call asked for: a judge's differs from the subject's.", null="not known"),
+    C("call_provider", "text", doc="The provider this call asked.", null="not known"),
+    C("fresh_input_tokens", "int", "tokens", "Input neither read from nor written to a cache."),
+    _VISIBLE,
+    C("cost_usd", "float", "USD", "At the price in force.", "price or tokens unknown", "cost"),
+    C("reasoning_cost_usd", "float", "USD", "Part of the cost that paid for thinking.", "thinking or price is unknown", "thinking cost"),
+    C("tpot_s", "float", "s", "(e2e − ttft) / (output tokens − 1).", "one token or fewer, or not streamed", "time per output token"),
+    C("output_tokens_per_s", "float", "tokens/s", "Output tokens over end-to-end time of the call.", title="output tokens per second"),
+), key=("call_id",))
 
-RUN_SUMMARY = Table(
-    "run_summary",
-    "one row per run",
-    (
-        *RUNS.columns[:3],
-        RUNS["origin"],
-        RUNS["status"],
-        RUNS["started_at"],
-        RUNS["ended_at"],
-        RUNS["n_planned"],
-        C("n_traces", "int", "count", "Traces recorded.", KEY_NULL),
-        C("n_errors", "int", "count", "Traces that failed.", KEY_NULL),
-        C("n_scored", "int", "count", "Traces with a score.", KEY_NULL),
-        C("n_passed", "int", "count", "Traces that passed.", KEY_NULL),
-        C("n_configurations", "int", "count", "Configurations.", KEY_NULL),
-        C("n_items", "int", "count", "Distinct items.", KEY_NULL),
-        C("n_calls", "int", "count", "Calls.", KEY_NULL),
-        C("input_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
-        C("output_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
-        C(
-            "reasoning_tokens",
-            "int",
-            "tokens",
-            "Sum of the known ones.",
-            "none known",
-            "thinking tokens",
-        ),
-        C("cost_usd", "float", "USD", "Sum of the known ones.", "none known", "cost"),
-        C("n_unpriced", "int", "count", "Traces without a cost.", KEY_NULL),
-        C("billed_cost_usd", "float", "USD", "Sum of the known ones.", "none known", "billed cost"),
-        C("energy_j", "float", "J", "Sum of the known ones.", "none known", "energy"),
-    ),
-    key=("run_id",),
-)
+RUN_SUMMARY = Table("run_summary", "one row per run", (
+    *RUNS.columns[:3], RUNS["origin"], RUNS["status"], RUNS["started_at"], RUNS["ended_at"], RUNS["n_planned"],
+    C("n_traces", "int", "count", "Traces recorded.", KEY_NULL),
+    C("n_errors", "int", "count", "Traces that failed.", KEY_NULL),
+    C("n_scored", "int", "count", "Traces with a score.", KEY_NULL),
+    C("n_passed", "int", "count", "Traces that passed.", KEY_NULL),
+    C("n_configurations", "int", "count", "Configurations.", KEY_NULL),
+    C("n_items", "int", "count", "Distinct items.", KEY_NULL),
+    C("n_calls", "int", "count", "Calls.", KEY_NULL),
+    C("input_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
+    C("output_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
+    C("reasoning_tokens", "int", "tokens", "Sum of the known ones.", "none known", "thinking tokens"),
+    C("cost_usd", "float", "USD", "Sum of the known ones.", "none known", "cost"),
+    C("n_unpriced", "int", "count", "Traces without a cost.", KEY_NULL),
+    C("billed_cost_usd", "float", "USD", "Sum of the known ones.", "none known", "billed cost"),
+    C("energy_j", "float", "J", "Sum of the known ones.", "none known", "energy"),
+), key=("run_id",))
 
-USAGE_FAULTS = Table(
-    "usage_faults",
-    "one row per call and rule that its token counts break",
-    (
-        C("call_id", "text", doc="The call.", null=KEY_NULL),
-        _TRACE,
-        _RUN,
-        C("configuration", "text", doc="Its configuration.", null=KEY_NULL),
-        C("fault", "text", doc="Short name of the rule.", null=KEY_NULL),
-        C("detail", "text", doc="The numbers that contradict each other.", null=KEY_NULL),
-    ),
-    key=("call_id", "fault"),
-)
+USAGE_FAULTS = Table("usage_faults", "one row per call and rule that its token counts break", (
+    C("call_id", "text", doc="The call.", null=KEY_NULL), _TRACE, _RUN,
+    C("configuration", "text", doc="Its configuration.", null=KEY_NULL),
+    C("fault", "text", doc="Short name of the rule.", null=KEY_NULL),
+    C("detail", "text", doc="The numbers that contradict each other.", null=KEY_NULL),
+), key=("call_id", "fault"))
 
-RESULT_FACTS = Table(
-    "result_facts",
-    "one row per figure that exists only as an aggregate, with the names of what it is about",
-    (
-        *RESULTS.columns,
-        *_NAMES[:6],
-        TASKS["task"],
-        RUNS["origin"],
-    ),
-    key=("result_id",),
-)
+RESULT_FACTS = Table("result_facts", "one row per figure that exists only as an aggregate, with the names of what it is about", (
+    *RESULTS.columns, *_NAMES[:6], TASKS["task"], RUNS["origin"],
+), key=("result_id",))
 
 # fmt: on
 VIEWS: dict[str, Table] = {
