@@ -1,0 +1,52 @@
+"""Every stored column once: name, type, unit, what null means, one sentence.
+
+DDL, Polars schemas, chart titles, the `workbench schema` command and the documentation come from here.
+"""
+
+import functools
+from collections.abc import Iterator
+
+from workbench.schema.column import KEY_NULL, Column, Table, ddl
+from workbench.schema.tables import CALLS, CONTENTS, ENERGY, PRICES, RESULTS, TABLES
+from workbench.schema.views import CALL_FACTS, RESULT_FACTS, TRACE_FACTS, VIEWS
+
+__all__ = [
+    "CALLS",
+    "CALL_FACTS",
+    "CONTENTS",
+    "ENERGY",
+    "KEY_NULL",
+    "PRICES",
+    "RELATIONS",
+    "RESULTS",
+    "RESULT_FACTS",
+    "TABLES",
+    "TRACE_FACTS",
+    "VERSION",
+    "VIEWS",
+    "Column",
+    "Table",
+    "columns_by_name",
+    "ddl",
+    "describe",
+]
+
+VERSION = 1  # of the layout; migrations bring an older store up to it
+RELATIONS: dict[str, Table] = TABLES | VIEWS
+
+
+@functools.cache
+def columns_by_name() -> dict[str, Column]:
+    """Index every column by name; what a view says of a column wins over a table."""
+    found: dict[str, Column] = {}
+    for table in (*VIEWS.values(), *TABLES.values()):
+        for column in table.columns:
+            found.setdefault(column.name, column)
+    return found
+
+
+def describe() -> Iterator[tuple[Table, Column]]:
+    """Walk all documented tables and views with their columns, in order."""
+    for table in RELATIONS.values():
+        for column in table.columns:
+            yield table, column

@@ -1,0 +1,70 @@
+"""The stable views: their columns are those of the tables, joined, and what is derived."""
+
+from workbench.schema.column import KEY_NULL, Column, Table
+from workbench.schema.tables import CALLS, CONFIGURATIONS, ITEMS, RESULTS, RUNS, TASKS, TRACES
+
+# fmt: off
+C = Column
+_NAMES = (
+    CONFIGURATIONS["configuration"], CONFIGURATIONS["model"], CONFIGURATIONS["provider"],
+    CONFIGURATIONS["strategy"], CONFIGURATIONS["effort"], CONFIGURATIONS["thinking_budget_tokens"],
+    CONFIGURATIONS["temperature"], CONFIGURATIONS["precision"], TASKS["task"], ITEMS["item"],
+    ITEMS["cluster"], ITEMS["difficulty"], ITEMS["value_usd"], ITEMS["human_cost_usd"],
+)
+_LISTED = (
+    C("input_usd_per_mtok", "float", "USD/Mtok", "Listed price of fresh input in force.", "no price known", "input price"),
+    C("output_usd_per_mtok", "float", "USD/Mtok", "Listed price of output in force.", "no price known", "output price"),
+)
+_VISIBLE = C("visible_tokens", "int", "tokens", "Output that is not thinking.", "thinking is not reported", "visible tokens")
+
+TRACE_FACTS = Table("trace_facts", "one row per trace, with the names of what it is about and its cost", (
+    *TRACES.columns, *_NAMES, *_LISTED, _VISIBLE,
+    C("origin", "text", doc="Name of the file it came from.", null="made here"),
+    C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
+), key=("trace_id",))
+
+CALL_FACTS = Table("call_facts", "one row per call, with the names of what it is about, its cost and its disjoint token buckets", (
+    *(c for c in CALLS.columns if c.name not in {"provider", "model"}), *_NAMES, *_LISTED,
+    C("call_model", "text", doc="The model this call asked for: a judge's differs from the subject's.", null="not known"),
+    C("call_provider", "text", doc="The provider this call asked.", null="not known"),
+    C("fresh_input_tokens", "int", "tokens", "Input neither read from nor written to a cache."),
+    _VISIBLE,
+    C("cost_usd", "float", "USD", "At the price in force.", "price or tokens unknown", "cost"),
+    C("reasoning_cost_usd", "float", "USD", "Part of the cost that paid for thinking.", "thinking or price is unknown", "thinking cost"),
+    C("tpot_s", "float", "s", "(e2e − ttft) / (output tokens − 1).", "one token or fewer, or not streamed", "time per output token"),
+    C("output_tokens_per_s", "float", "tokens/s", "Output tokens over end-to-end time of the call.", title="output tokens per second"),
+), key=("call_id",))
+
+RUN_SUMMARY = Table("run_summary", "one row per run", (
+    *RUNS.columns[:3], RUNS["origin"], RUNS["status"], RUNS["started_at"], RUNS["ended_at"], RUNS["n_planned"],
+    C("n_traces", "int", "count", "Traces recorded.", KEY_NULL),
+    C("n_errors", "int", "count", "Traces that failed.", KEY_NULL),
+    C("n_scored", "int", "count", "Traces with a score.", KEY_NULL),
+    C("n_passed", "int", "count", "Traces that passed.", KEY_NULL),
+    C("n_configurations", "int", "count", "Configurations.", KEY_NULL),
+    C("n_items", "int", "count", "Distinct items.", KEY_NULL),
+    C("n_calls", "int", "count", "Calls.", KEY_NULL),
+    C("input_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
+    C("output_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
+    C("reasoning_tokens", "int", "tokens", "Sum of the known ones.", "none known", "thinking tokens"),
+    C("cost_usd", "float", "USD", "Sum of the known ones.", "none known", "cost"),
+    C("n_unpriced", "int", "count", "Traces without a cost.", KEY_NULL),
+    C("billed_cost_usd", "float", "USD", "Sum of the known ones.", "none known", "billed cost"),
+    C("energy_j", "float", "J", "Sum of the known ones.", "none known", "energy"),
+), key=("run_id",))
+
+USAGE_FAULTS = Table("usage_faults", "one row per call and rule that its token counts break", (
+    C("call_id", "text", doc="The call.", null=KEY_NULL), CALLS["trace_id"], CALLS["run_id"],
+    C("configuration", "text", doc="Its configuration.", null=KEY_NULL),
+    C("fault", "text", doc="Short name of the rule.", null=KEY_NULL),
+    C("detail", "text", doc="The numbers that contradict each other.", null=KEY_NULL),
+), key=("call_id", "fault"))
+
+RESULT_FACTS = Table("result_facts", "one row per figure that exists only as an aggregate, with the names of what it is about", (
+    *RESULTS.columns, *_NAMES[:6], TASKS["task"], RUNS["origin"],
+), key=("result_id",))
+# fmt: on
+
+VIEWS: dict[str, Table] = {
+    t.name: t for t in (TRACE_FACTS, CALL_FACTS, RUN_SUMMARY, USAGE_FAULTS, RESULT_FACTS)
+}
