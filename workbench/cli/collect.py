@@ -55,8 +55,8 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     for name, kind, text in reversed(flags):
         command = click.option(name, type=kind, default=None, help=text)(command)
-    for name, text in (("strategy", "direct, cot or think"), ("task", "a shipped task, or a file"),
-                       ("model", "the model to ask")):  # fmt: skip
+    for name, text in (("strategy", "direct, cot, think, self_consistency, self_refine, best_of_n"),
+                       ("task", "a shipped task, or a file"), ("model", "the model to ask")):  # fmt: skip
         help_text = f"Add {text}; may be repeated."
         command = click.option(f"--{name}", multiple=True, help=help_text)(command)
     return command

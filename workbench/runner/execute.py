@@ -90,8 +90,10 @@ async def collect(
     if key and key in plan.as_json():
         raise ConfigError("the plan holds the key itself; only its variable's name belongs there")
     budget = Budget(plan.budget_usd, price)
-    for configuration, _ in work.configurations:
-        budget.expect(configuration.configuration_id, _typical(plan, configuration.model))
+    for configuration, strategy in work.configurations:
+        n_calls = getattr(strategy, "most_calls", 1)
+        typical = _typical(plan, configuration.model, n_calls)
+        budget.expect(configuration.configuration_id, typical)
     left = look(spool.folder)
     known = left.settled | set(done(work.configuration_ids) if done else ())
     stop = stop or Stop()
@@ -120,12 +122,12 @@ def _provider(plan: Plan, key: str | None) -> Provider:
     )  # fmt: skip
 
 
-def _typical(plan: Plan, model: str) -> Call:
-    """Make up a call of an ordinary size, to see whether it can be priced; never recorded."""
+def _typical(plan: Plan, model: str, n_calls: int) -> Call:
+    """Make up calls of an ordinary size, added up, to see whether they can be priced; never recorded."""
     return Call(
-        provider=plan.provider_name, model=model, input_tokens=500, cache_read_tokens=0,
-        output_tokens=plan.max_tokens or 1000, machine=plan.machine,
-        machine_s=1.0 if plan.machine else None,
+        provider=plan.provider_name, model=model, input_tokens=500 * n_calls, cache_read_tokens=0,
+        output_tokens=(plan.max_tokens or 1000) * n_calls, machine=plan.machine,
+        machine_s=float(n_calls) if plan.machine else None,
     )  # fmt: skip
 
 
@@ -330,6 +332,7 @@ class _Collection:
             answer=score.answer if score else None, score=score.score if score else None,
             passed=score.passed if score else None, scores=(score,) if score else (),
             confidence=outcome.confidence if outcome else None,
+            verifier_score=outcome.verifier_score if outcome else None,
             stop_reason="error" if error else (outcome.stop_reason if outcome else None) or last,
             error_type=error.kind if error else None, error_message=str(error) if error else None,
             n_turns=sum(c.error_type is None for c in subject),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
-from workbench.records import Call, Message, ToolCall
+from workbench.records import Call, Message, ToolCall, content_id
 
 if TYPE_CHECKING:
     from workbench.datasets import TaskSet
@@ -26,11 +26,13 @@ class Outcome(msgspec.Struct, frozen=True):
     Attributes:
         answer_text: the text that the scorer reads; "" where the model said nothing.
         confidence: the model's own confidence, 0..1; null where it was not asked.
+        verifier_score: what a verifier gave the answer, the higher the better; null without one.
         stop_reason: why it ended; null takes the stop reason of the last subject call.
     """
 
     answer_text: str
     confidence: float | None = None
+    verifier_score: float | None = None
     stop_reason: str | None = None
 
 
@@ -123,6 +125,9 @@ class Provider(Protocol):
 class Strategy(Protocol):
     """A way of using a model to answer an item.
 
+    One that makes more than one call may say how many at most in `most_calls`; a budget counts on it before
+    the first item has ended.
+
     Attributes:
         name: what `--strategy` and `configurations.strategy` say.
         params: JSON-able parameters that may change the answer; {} where there are none.
@@ -150,6 +155,9 @@ Count = Callable[[str], Awaitable[int | None]]
 
 class Session:
     """One attempt's conversation: sends requests and keeps what was said.
+
+    Where the configuration has a seed, the first call gets it as it is, and every later call one derived
+    from it and from the call's ordinal: samples of one question differ, and can be had again.
 
     Attributes:
         task: the task set of the item: its prompt, its name.
@@ -197,7 +205,7 @@ class Session:
                 tokens are counted by the server's tokenizer where there is one.
             sampling: settings of this request, over those of the configuration.
         """
-        settings = {**self._sampling, **sampling}
+        settings = self._settings(sampling)
         last = messages[-1] if messages else {"role": "user"}
         prefill = last["content"] if last["role"] == "assistant" else ""
         if self.endpoint == "completions":
@@ -222,10 +230,18 @@ class Session:
         **sampling: Any,
     ) -> Reply:
         """Ask a base model to continue a text; the session's endpoint must be completions."""
-        settings = {**self._sampling, **sampling}
+        settings = self._settings(sampling)
         self._hear([{"role": "user", "content": prompt}])
         request = Request(model=self._model, prompt=prompt, sampling=settings)
         return await self._send(request, role, "", thinking_tags)
+
+    def _settings(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of the next call, with a seed (31 bits) of its own."""
+        settings = {**self._sampling, **sampling}
+        ordinal, seed = len(self.calls), settings.get("seed")
+        if ordinal and seed is not None and "seed" not in sampling:
+            settings["seed"] = int(content_id(seed, ordinal)[:8], 16) & 0x7FFFFFFF
+        return settings
 
     async def _send(
         self, request: Request, role: str, prefill: str, tags: tuple[str, str] | None

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from workbench.datasets import Example, TaskItem
 from workbench.runner.session import Outcome, Session
-from workbench.runner.strategies.shots import opening
+from workbench.runner.strategies.shots import Turn, opening
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,12 +25,16 @@ class ChainOfThought:
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with one call."""
-        chat = opening(
-            session.task, item, shots=self.shots, answer=_answer,
-            instruction="Think step by step, then write 'Answer:' and the answer.",
-        )  # fmt: skip
-        reply = await session.generate(chat)
+        reply = await session.generate(ask_for_steps(session, item, self.shots))
         return Outcome(reply.text)
+
+
+def ask_for_steps(session: Session, item: TaskItem, shots: int) -> list[Turn]:
+    """Write the chat that asks for steps and then the answer."""
+    return opening(
+        session.task, item, shots=shots, answer=_answer,
+        instruction="Think step by step, then write 'Answer:' and the answer.",
+    )  # fmt: skip
 
 
 def _answer(example: Example) -> str:

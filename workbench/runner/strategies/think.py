@@ -23,6 +23,7 @@ class Think:
     """
 
     name: ClassVar[str] = "think"
+    most_calls: ClassVar[int] = 2
     shots: int = 5
     max_thinking_tokens: int = 1024
     max_answer_tokens: int = 64

@@ -1,0 +1,66 @@
+"""Strategy `self_refine`: answer, criticise, answer again (Madaan et al. 2023, arXiv 2303.17651)."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+from workbench.datasets import TaskItem
+from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.cot import ask_for_steps
+
+_NONE = "No mistakes."
+_CRITICISE = f"Check this answer step by step and list its mistakes. Where it has none, write '{_NONE}' alone."
+_REVISE = "Now answer the question again without these mistakes: think step by step, then write 'Answer:' and the answer."
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SelfRefine:
+    """Ask for a chain of thought, then `rounds` times for its mistakes and for a better one, in one chat.
+
+    It ends early where the model finds no mistake. The last answer is scored; where nothing came (an empty
+    critique or revision), the answer before it stands. Critiques have the role "verifier".
+
+    Attributes:
+        rounds: critiques, and revisions after them, at most.
+    """
+
+    name: ClassVar[str] = "self_refine"
+    shots: int = 5
+    rounds: int = dataclasses.field(default=1, metadata={"least": 1})
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, as the configuration keeps them."""
+        return dataclasses.asdict(self)
+
+    @property
+    def most_calls(self) -> int:
+        """The answer, and two calls a round."""
+        return 1 + 2 * self.rounds
+
+    async def run(self, session: Session, item: TaskItem) -> Outcome:
+        """Answer one item; every call sees all that was said before."""
+        chat = ask_for_steps(session, item, self.shots)
+        answer = await session.generate(chat)
+        for _ in range(self.rounds):
+            if not answer.text.strip():
+                break
+            chat += [_turn("assistant", answer.text), _turn("user", _CRITICISE)]
+            critique = await session.generate(chat, role="verifier")
+            if _is_content(critique.text):
+                break
+            chat += [_turn("assistant", critique.text), _turn("user", _REVISE)]
+            revised = await session.generate(chat)
+            if not revised.text.strip():
+                break
+            answer = revised
+        return Outcome(answer.text, stop_reason=answer.stop_reason)
+
+
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _is_content(critique: str) -> bool:
+    """Say whether a critique is empty or nothing but the words for no mistake."""
+    said = critique.strip(" \t\r\n.*_'\"").casefold()
+    return not said or said == _NONE.strip(".").casefold()
