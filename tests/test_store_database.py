@@ -21,7 +21,7 @@ from workbench.errors import (
     StoreMissing,
     StoreVersionError,
 )
-from workbench.store import Cancel, Store, database, lazy, migrations, open_store
+from workbench.store import Cancel, Store, database, demo_store, lazy, migrations, open_store
 
 _HOLD = """
 import duckdb, sys, time
@@ -276,6 +276,14 @@ def test_reading_needs_no_right_to_write(tmp_path: Path) -> None:
     finally:
         tmp_path.chmod(0o755)
     assert os.access(store.path, os.R_OK)
+
+
+def test_the_demo_replaces_no_store_that_holds_traces(tmp_path: Path) -> None:
+    """A user's own store, older than the shipped samples, is opened and left as it is."""
+    store = making.small_store(tmp_path)
+    os.utime(store.path, (1e9, 1e9))
+    assert demo_store(store.path).count() == 31
+    assert demo_store(tmp_path / "new.duckdb").count() == 3600
 
 
 def test_saved_slices_are_checked_and_replaced(tmp_path: Path) -> None:

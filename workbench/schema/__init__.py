@@ -4,7 +4,6 @@ DDL, Polars schemas, chart titles, the `workbench schema` command and the docume
 """
 
 import functools
-from collections.abc import Iterator
 
 from workbench.schema.column import KEY_NULL, Column, Table, ddl
 from workbench.schema.tables import CALLS, CONTENTS, ENERGY, PRICES, RESULTS, TABLES
@@ -28,7 +27,6 @@ __all__ = [
     "Table",
     "columns_by_name",
     "ddl",
-    "describe",
 ]
 
 VERSION = 1  # of the layout; migrations bring an older store up to it
@@ -43,10 +41,3 @@ def columns_by_name() -> dict[str, Column]:
         for column in table.columns:
             found.setdefault(column.name, column)
     return found
-
-
-def describe() -> Iterator[tuple[Table, Column]]:
-    """Walk all documented tables and views with their columns, in order."""
-    for table in RELATIONS.values():
-        for column in table.columns:
-            yield table, column

@@ -27,11 +27,6 @@ def polars_schema(table: schema.Table) -> dict[str, Any]:
     return {c.name: _POLARS[c.type] for c in table.columns}
 
 
-def empty() -> Frames:
-    """A frame without rows for every table."""
-    return {t.name: pl.DataFrame(schema=polars_schema(t)) for t in schema.TABLES.values()}
-
-
 def batches(records: Iterable[r.AnyRecord]) -> Iterator[Frames]:
     """Cut a stream of records into frames, holding one batch at a time."""
     batch = _Batch()
@@ -48,13 +43,11 @@ class _Batch:
         self.named: dict[type, dict[str, r.AnyRecord]] = {}
         self.traces: dict[str, r.Trace] = {}
         self.text_bytes = 0
-        self.repeats = 0
 
     def add(self, record: r.AnyRecord) -> None:
         if isinstance(record, r.Trace):
             if record.trace_id in self.traces:
-                self.repeats += 1
-                return
+                return  # the same trace again, as when a spool segment is read twice
             self.traces[record.trace_id] = record
             self.text_bytes += sum(len(m.text) for m in record.messages)
         elif not isinstance(record, r.Attempt):

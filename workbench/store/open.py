@@ -36,14 +36,13 @@ def open_store(
 
 
 def demo_store(path: Path) -> Store:
-    """Open the store of sample traces, making it from the shipped files where it is missing or older."""
+    """Open a store with the sample traces, filled from the shipped files where it is missing or empty.
+
+    A store that holds traces is opened as it is: nothing is replaced, whosever it is.
+    """
     source = datasets.sample_traces_dir()
-    files = list(source.glob("*.parquet"))
-    if not files:
+    if not any(source.glob("*.parquet")):
         raise StoreMissing(f"the sample traces are missing from {source}; install workbench again")
-    newest = max(p.stat().st_mtime for p in files)
-    if path.exists() and path.stat().st_mtime < newest:
-        path.unlink()
     store = open_store(path, create=True)
     if not store.count():
         store.merge(source)

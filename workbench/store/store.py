@@ -12,7 +12,7 @@ import polars as pl
 
 from workbench import schema, spool
 from workbench.errors import QueryError
-from workbench.records import AnyRecord, Price, Run, Trace
+from workbench.records import AnyRecord, Price, Trace
 from workbench.slice import Slice
 from workbench.store import database, frames, ingest, lake, lazy, migrations
 from workbench.store.database import Cancel
@@ -309,10 +309,6 @@ class Store:
         with database.lease(self.path) as connection:
             new = ingest.add_prices(connection, rows)
             return new, ingest.reprice(connection)
-
-    def end_run(self, run: Run) -> None:
-        """Record how a run ended."""
-        self.ingest([run])
 
     def save_slice(self, name: str, text: str, *, now: dt.datetime | None = None) -> None:
         """Keep a filter under a name, in place of what had that name."""
