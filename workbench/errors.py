@@ -15,6 +15,7 @@ WorkbenchError
 ├── ProviderError          a model could not be asked
 │   ├── ProviderRejected   the request itself is wrong; asking again will not help
 │   └── ProviderUnavailable  worth asking again
+├── LimitReached           an attempt may not go on: a budget, a cap on turns
 └── MissingExtra           an optional dependency is not installed
 
 A message says what failed, the value, where, and what to do; it never holds a secret.
@@ -101,6 +102,19 @@ class ProviderRejected(ProviderError):
 
 class ProviderUnavailable(ProviderError):
     """The server could not answer now; asking again may help."""
+
+
+class LimitReached(WorkbenchError):
+    """An attempt may not ask again; what it has so far is its result.
+
+    Attributes:
+        limit_type: which limit, stored as such (for example "budget", "turns", "tool_calls", "tokens").
+    """
+
+    def __init__(self, message: str, *, limit_type: str) -> None:
+        """Keep the limit beside the message."""
+        self.limit_type = limit_type
+        super().__init__(message)
 
 
 class MissingExtra(WorkbenchError):

@@ -1,6 +1,7 @@
 """Collect traces: a plan is expanded into attempts, a provider answers, a spool keeps what came back."""
 
-from workbench.runner.execute import Stop, collect
+from workbench.runner.collection import Stop
+from workbench.runner.execute import collect
 from workbench.runner.plan import Plan, Work, expand
 from workbench.runner.progress import CollectReport, Progress
 

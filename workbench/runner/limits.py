@@ -64,6 +64,15 @@ class Caller:
         self._machine, self._shares = machine, MachineClock()
         self._clock, self._sleep = clock, sleep
 
+    @property
+    def provider_name(self) -> str:
+        """The provider's name in records and price sheets."""
+        return self._provider.name
+
+    async def count_tokens(self, text: str) -> int | None:
+        """Count with the provider's own tokenizer; None where it offers none."""
+        return await self._provider.count_tokens(text)
+
     async def ask(self, request: Request, _role: str) -> tuple[Reply, ProviderError | None]:
         """Ask until the provider answers or it is no use; the call tells what it took."""
         failures, waited, queued, share = 0, 0.0, 0.0, 0.0

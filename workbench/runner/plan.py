@@ -1,109 +1,62 @@
 """What is to be collected: a plan, and the attempts (configuration × item × trial) that it means."""
 
+import dataclasses
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 import msgspec
 
 from workbench.datasets import TaskSet
 from workbench.errors import ConfigError
 from workbench.records import Configuration, Item, Task, content_id, json_text
-from workbench.runner import templates
 from workbench.runner.limits import Backoff
-from workbench.runner.providers import services
 from workbench.runner.session import Strategy
+from workbench.runner.target import Positive, Settings, Target
 from workbench.scoring import TaskItem
 
-Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
 Key = tuple[str, str, int]  # configuration_id, item_id, trial
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that decides what a collection asks, and how fast.
+class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that decides what a collection asks, and how fast; `Settings` has what a model may override.
 
     Attributes:
-        models, tasks, strategies: names; every combination is a configuration and its items.
+        models: names, or tables of settings with a `model`.
+        tasks: names of shipped sets, files, or tables (see `datasets.load_task`).
+        strategies: names, or tables of parameters with a `name`; every combination of model and strategy is a
+            configuration, asked all items.
         strategy_params: parameters by strategy name.
+        helpers: other models that strategies and scorers ask, by the name they use: `judge`, `large` …
         trials: repeats of every item.
         limit: at most so many items of each task; which ones depends on their content alone.
-        base_url: the server, with its `/v1`; "" is the provider's own, or llama.cpp's on this machine.
-        provider: its name in the price sheet; taken from the host where None.
-        api_key_env: the NAME of the environment variable that holds the key; never the key. Where None, the
-            usual one of the provider, at the provider's own address only.
-        endpoint: chat, responses (OpenAI), messages (Anthropic), gemini, or completions for a base model,
-            where `template` turns a chat into text; auto is the provider's own, else chat.
-        extra_body: further fields of the request.
         seed: base of the seeds, one per item and trial; None leaves the seed to the server.
-        effort: reasoning effort, in the server's words; recorded so, sent as the endpoint wants it.
-        thinking_budget_tokens: most tokens of thinking, where the endpoint takes a cap.
-        machine: name, in the price sheet, of the machine that the model runs on.
-        precision: number format of the weights, for the record.
-        timeout_s: cap of one request; `retries` more follow if it failed for a passing reason.
+        budget_usd, budget_tokens, budget_j, budget_time_s: what the run may spend: dollars, tokens (input and output), joules, seconds.
+        energy: auto measures what runs on this machine, where there is a meter; off does not.
+        batch: whether requests go out in batches, at batch prices, where the provider has them.
+        retries: tries after the first, if it failed for a passing reason.
+        allow_code: whether scorers named `module:function` by a task file may be imported.
     """
 
-    models: Names
-    tasks: Names
-    strategies: Names = ("direct",)
-    strategy_params: dict[str, dict[str, Any]] = {}
+    models: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)]
+    tasks: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)]
+    strategies: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)] = (
+        "direct",
+    )
+    strategy_params: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    helpers: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     trials: Positive = 1
     limit: Positive | None = None
-    base_url: str = ""
-    provider: str | None = None
-    api_key_env: str | None = None
-    endpoint: Literal["auto", "chat", "completions", "responses", "messages", "gemini"] = "auto"
-    template: str = "question_answer"
-    extra_body: dict[str, Any] = {}
-    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    max_tokens: Positive | None = None
     seed: int | None = None
-    effort: str | None = None
-    thinking_budget_tokens: Positive | None = None
-    machine: str | None = None
-    precision: str | None = None
-    concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 8
-    budget_usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    budget_usd: Amount | None = None
+    budget_tokens: Amount | None = None
+    budget_j: Amount | None = None
+    budget_time_s: Amount | None = None
+    energy: Literal["auto", "off"] = "auto"
+    batch: bool = False
     retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 5
-
-    def __post_init__(self) -> None:
-        """Fill in what the provider's name tells; refuse what cannot work, or would record a secret."""
-        self._fill()
-        url = urlsplit(self.base_url)
-        if url.scheme not in {"http", "https"} or not url.hostname:
-            raise ConfigError(f"base_url {self.base_url!r} is no http(s) address")
-        if url.username or url.password or url.query or url.fragment:
-            raise ConfigError(
-                "base_url holds a user, a password or a query; put the key into an environment variable"
-                " and its name into api_key_env"
-            )
-        if self.api_key_env is not None and not self.api_key_env.isidentifier():
-            raise ConfigError(
-                "api_key_env is not the name of an environment variable; give the name, never the key"
-            )
-        if self.endpoint == "completions":
-            templates.get(self.template)
-        if self.endpoint == "messages" and self.max_tokens is None:
-            raise ConfigError("the endpoint messages needs a cap on the answers; give max_tokens")
-
-    def _fill(self) -> None:
-        """Take address, endpoint and name of the key's variable from what is known of the provider."""
-        service = services.SERVICES.get(self.provider or services.name_of(self.base_url))
-        if self.endpoint == "auto":
-            endpoint = service.endpoint if service is not None else "chat"
-            msgspec.structs.force_setattr(self, "endpoint", endpoint)
-        if not self.base_url:
-            known = service.base_url(self.endpoint) if service is not None else services.LOCAL_URL
-            if known is None:
-                raise ConfigError(f"no address of {self.provider} is known for {self.endpoint}; give base_url")  # fmt: skip
-            msgspec.structs.force_setattr(self, "base_url", known)
-        at_home = services.is_at_home(self.provider_name, self.base_url)
-        if self.api_key_env is None and service is not None and at_home:
-            msgspec.structs.force_setattr(self, "api_key_env", service.api_key_env)
+    allow_code: bool = False
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
@@ -114,53 +67,61 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ConfigError(f"the plan is not usable: {error}") from error
 
     @property
-    def provider_name(self) -> str:
-        """The provider's name in records and price sheets."""
-        return self.provider or services.name_of(self.base_url)
+    def targets(self) -> list[Target]:
+        """The models, each with its settings."""
+        return [Target.of(self, model) for model in self.models]
+
+    def helper(self, name: str) -> Target:
+        """Resolve a helper model; ConfigError says how to add one."""
+        if name not in self.helpers:
+            known = ", ".join(sorted(self.helpers)) or "none"
+            raise ConfigError(
+                f"the helper model {name!r} is needed, and the plan has {known}; add a table"
+                f" [helpers.{name}] with its model"
+            )
+        return Target.of(self, self.helpers[name])
 
     @property
     def backoff(self) -> Backoff:
         """The waits between tries."""
         return Backoff(retries=self.retries)
 
-    def api_key(self, environ: Mapping[str, str] = os.environ) -> str | None:
-        """Read the key; ConfigError names the variable if it is not set."""
-        if self.api_key_env is None:
-            return None
-        key = environ.get(self.api_key_env, "").strip()
-        if not key:
-            raise ConfigError(
-                f"the environment variable {self.api_key_env} is not set; it should hold the key for"
-                f" {self.provider_name}"
-            )
-        return key
-
     def as_json(self) -> str:
         """Write the plan for the run's record."""
         return msgspec.json.encode(self, order="deterministic").decode()
 
-    def configuration(self, model: str, strategy: Strategy) -> Configuration:
+    def configuration(self, target: Target, strategy: Strategy) -> Configuration:
         """Make the record of a model used with a strategy."""
-        settings: dict[str, Any] = {"endpoint": self.endpoint} if self.endpoint != "chat" else {}
-        if self.endpoint == "completions":
-            settings["template"] = self.template
-        settings |= {"extra_body": self.extra_body} if self.extra_body else {}
+        settings = target.differences
         settings |= {"seed": self.seed} if self.seed is not None else {}
+        settings |= {"batch": True} if self.batch else {}
+        named = getattr(strategy, "helpers", ())
+        settings |= {"helpers": {n: self.helper(n).identity for n in named}} if named else {}
         return Configuration(
-            model=model, provider=self.provider_name, strategy=strategy.name,
+            model=target.model, provider=target.provider_name, strategy=strategy.name,
             strategy_params=json_text(dict(strategy.params)) if strategy.params else None,
-            effort=self.effort, thinking_budget_tokens=self.thinking_budget_tokens, temperature=self.temperature, top_p=self.top_p,
-            max_tokens=self.max_tokens, precision=self.precision, machine=self.machine,
+            effort=target.effort, thinking_budget_tokens=target.thinking_budget_tokens,
+            temperature=target.temperature, top_p=target.top_p, max_tokens=target.max_tokens,
+            precision=target.precision, machine=target.machine,
             settings=json_text(settings) if settings else None,
+            configuration=_label(target, strategy),
         )  # fmt: skip
 
-    def sampling(self, item_id: str, trial: int) -> dict[str, Any]:
-        """Return the settings of one attempt's requests, in OpenAI's names; its seed is its own."""
-        found = {
-            "temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens,
-            "reasoning_effort": self.effort, "thinking_budget_tokens": self.thinking_budget_tokens, "seed": seed_of(self.seed, item_id, trial),
-        }  # fmt: skip
-        return {name: value for name, value in found.items() if value is not None}
+
+def _label(target: Target, strategy: Strategy) -> str:
+    """Name a configuration for people: the model, the strategy, and what is not as usual."""
+    fields: Mapping[str, dataclasses.Field[Any]] = getattr(strategy, "__dataclass_fields__", {})
+    usual = {name: field.default for name, field in fields.items()}
+    special = [f"{n}={v}" for n, v in strategy.params.items() if usual.get(n, v) != v]
+    budget = target.thinking_budget_tokens
+    parts = [
+        target.model,
+        strategy.name,
+        *special,
+        target.effort,
+        f"{budget}tok" if budget else None,
+    ]
+    return " ".join(p for p in parts if p)
 
 
 def seed_of(base: int | None, item_id: str, trial: int) -> int | None:
@@ -172,6 +133,7 @@ class Planned(NamedTuple):
     """One attempt to be made."""
 
     configuration: Configuration
+    target: Target
     strategy: Strategy
     task: TaskSet
     item: TaskItem
@@ -199,11 +161,11 @@ class Work:
         self.plan = plan
         self.tasks: tuple[Task, ...] = tuple(t.task for t in tasks)
         self.configurations = [
-            (plan.configuration(model, strategy), strategy)
-            for model in plan.models
+            (plan.configuration(target, strategy), target, strategy)
+            for target in plan.targets
             for strategy in strategies
         ]
-        ids = [c.configuration_id for c, _ in self.configurations]
+        ids = self.configuration_ids
         if len(set(ids)) < len(ids):
             raise ConfigError("the plan names a model or a strategy twice")
         chosen = [
@@ -221,7 +183,7 @@ class Work:
     @property
     def configuration_ids(self) -> list[str]:
         """The ids of what is compared."""
-        return [c.configuration_id for c, _ in self.configurations]
+        return [c.configuration_id for c, _, _ in self.configurations]
 
     def __len__(self) -> int:
         """Count the attempts."""
@@ -231,8 +193,10 @@ class Work:
         """Walk the attempts in order."""
         for trial in range(self.plan.trials):
             for record, task, item in self._items:
-                for configuration, strategy in self.configurations:
-                    yield Planned(configuration, strategy, task, item, record.item_id, trial)
+                for configuration, target, strategy in self.configurations:
+                    yield Planned(
+                        configuration, target, strategy, task, item, record.item_id, trial
+                    )
 
 
 def expand(plan: Plan) -> Work:
@@ -240,5 +204,11 @@ def expand(plan: Plan) -> Work:
     from workbench.datasets import load_task
     from workbench.runner import strategies
 
-    chosen = [strategies.get(s, **plan.strategy_params.get(s, {})) for s in plan.strategies]
+    chosen = []
+    for asked in plan.strategies:
+        table = {"name": asked} if isinstance(asked, str) else dict(asked)
+        name = table.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"a table of `strategies` needs a name: {table}")
+        chosen.append(strategies.get(name, **(plan.strategy_params.get(name, {}) | table)))
     return Work(plan, [load_task(t) for t in plan.tasks], chosen)

@@ -1,11 +1,9 @@
 """Chats as plain text, for base models that know no chat: a template gives the prompt and where to stop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from workbench.errors import ConfigError
-from workbench.runner.session import ChatMessage
-
-Render = Callable[[Sequence[ChatMessage]], tuple[str, tuple[str, ...]]]
+from workbench.runner.session import ChatMessage, Render
 
 
 def question_answer(messages: Sequence[ChatMessage]) -> tuple[str, tuple[str, ...]]:

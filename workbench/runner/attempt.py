@@ -1,0 +1,95 @@
+"""One attempt: a strategy answers an item, and what came of it becomes a trace."""
+
+import datetime as dt
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from workbench.errors import LimitReached, ProviderError
+from workbench.records import Score, Trace, json_text
+from workbench.runner.fleet import Fleet
+from workbench.runner.grading import grade
+from workbench.runner.journal import AttemptJournal
+from workbench.runner.plan import Plan, Planned, seed_of
+from workbench.runner.session import Outcome, Session
+
+
+class Ended(msgspec.Struct):
+    """How an attempt ended.
+
+    Attributes:
+        outcome: null where an error or a limit ended it before an answer.
+        error: what the provider said last.
+        limit: the limit that a strategy did not handle itself.
+        scores: the first one is the trace's.
+    """
+
+    outcome: Outcome | None = None
+    error: ProviderError | None = None
+    limit: LimitReached | None = None
+    scores: tuple[Score, ...] = ()
+
+
+def open_session(plan: Plan, planned: Planned, fleet: Fleet, journal: AttemptJournal | None) -> Session:  # fmt: skip
+    """Begin the conversation of an attempt."""
+    seed = seed_of(plan.seed, planned.item_id, planned.trial)
+    sampling = {"seed": seed} if seed is not None else {}
+    line = fleet.line(planned.target, sampling)
+    return Session(
+        task=planned.task, model=line.model, ask=line.ask, count=line.count_tokens,
+        endpoint=line.endpoint, sampling=line.sampling, render=line.render,
+        helpers=fleet.helpers(sampling), journal=journal,
+        rng=random.Random(repr((plan.seed, *planned.key))),  # noqa: S311  # not for secrets
+    )  # fmt: skip
+
+
+async def make(session: Session, planned: Planned) -> Ended:
+    """Let the strategy answer the item, and grade the answer; failures of the provider are data."""
+    ended = Ended()
+    try:
+        ended.outcome = await planned.strategy.run(session, planned.item)
+        ended.scores = await grade(session, planned.task, planned.item, ended.outcome.answer_text)
+    except ProviderError as caught:
+        ended.error = caught
+    except LimitReached as caught:
+        ended.limit = caught
+    return ended
+
+
+def trace_of(
+    run_id: str, planned: Planned, session: Session, ended: Ended, *,
+    started_at: dt.datetime, e2e_s: float,
+) -> Trace:  # fmt: skip
+    """Write what an attempt did as a record."""
+    configuration_id, item_id, trial = planned.key
+    outcome, error, limit = ended.outcome, ended.error, ended.limit
+    score = ended.scores[0] if ended.scores else None
+    subject = [c for c in session.calls if c.role == "subject"]
+    waited_s = sum((c.retry_wait_s or 0.0) + (c.queue_s or 0.0) for c in session.calls)
+    return Trace(
+        run_id=run_id, configuration_id=configuration_id, task_id=planned.task.task.task_id,
+        item_id=item_id, trial=trial, started_at=started_at, e2e_s=e2e_s,
+        working_s=max(e2e_s - waited_s, 0.0),
+        answer=score.answer if score else None, score=score.score if score else None,
+        passed=score.passed if score else None, scores=ended.scores,
+        confidence=outcome.confidence if outcome else None,
+        verifier_score=outcome.verifier_score if outcome else None,
+        stop_reason=_stop_reason(ended, [c.stop_reason for c in subject]),
+        limit_type=limit.limit_type if limit else outcome.limit_type if outcome else None,
+        error_type=error.kind if error else None,
+        error_message=str(error) if error else str(limit) if limit else None,
+        n_turns=sum(c.error_type is None for c in subject),
+        metadata=json_text(dict(outcome.metadata)) if outcome and outcome.metadata else None,
+        calls=tuple(session.calls), tool_calls=tuple(session.tool_calls),
+        messages=tuple(session.messages),
+    )  # fmt: skip
+
+
+def _stop_reason(ended: Ended, said: Sequence[str | None]) -> str | None:
+    if ended.error:
+        return "error"
+    if ended.limit:
+        return "limit"
+    own = ended.outcome.stop_reason if ended.outcome else None
+    return own or (said[-1] if said else None)
