@@ -12,7 +12,7 @@ import pytest
 from tests import making
 from workbench import schema, spool
 from workbench.errors import ImportFormatError
-from workbench.records import Attempt, Call, Message, Price, Result, Run, as_dict
+from workbench.records import Attempt, Call, EnergyBalance, Message, Price, Result, Run, as_dict
 from workbench.store import Store, frames, open_store
 from workbench.store.ingest import IngestReport
 from workbench.store.lake import Staging
@@ -47,6 +47,8 @@ def test_every_record_field_is_a_column() -> None:
     assert set(as_dict(Price(model="m", sheet="s"))) == set(schema.PRICES.names)
     result = Result(run_id="r", configuration_id="c", task_id="t", metric="m")
     assert set(as_dict(result)) == set(schema.RESULTS.names)
+    balance = EnergyBalance(run_id="r", device="gpu:0")
+    assert set(as_dict(balance)) == set(schema.ENERGY_BALANCES.names)
 
 
 def test_every_column_arrives_where_it_belongs(tmp_path: Path) -> None:

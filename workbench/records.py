@@ -172,6 +172,7 @@ class Call(Record, frozen=True, kw_only=True):
     request_id: str | None = None
     service_tier: str | None = None
     usage: str | None = None
+    effort_sent: str | None = None
 
 
 class ToolCall(Record, frozen=True, kw_only=True):
@@ -214,6 +215,7 @@ class EnergyReading(Record, frozen=True, kw_only=True):
     low_j: float | None = None
     high_j: float | None = None
     note: str | None = None
+    full_j: float | None = None
 
 
 class Trace(Record, frozen=True, kw_only=True):
@@ -249,6 +251,29 @@ class Trace(Record, frozen=True, kw_only=True):
         """Fill the id."""
         parts = (self.run_id, self.configuration_id, self.item_id, self.trial)
         self._fill("trace_id", *parts)
+
+
+class EnergyBalance(Record, frozen=True, kw_only=True):
+    """What one device's meter read in a run, and where it went; the sums agree within 2 % or it says so."""
+
+    run_id: str
+    device: str
+    meter: str | None = None
+    meter_j: float | None = None
+    calls_j: float | None = None
+    idle_j: float | None = None
+    unattributed_j: float | None = None
+    mismatch: float | None = None
+    is_conserved: bool | None = None
+    integral_j: float | None = None
+    duration_s: float | None = None
+    idle_w: float | None = None
+    idle_sd_w: float | None = None
+    idle_after_w: float | None = None
+    period_s: float | None = None
+    n_samples: int = 0
+    n_calls: int = 0
+    note: str | None = None
 
 
 class Result(Record, frozen=True, kw_only=True):
@@ -310,7 +335,7 @@ class Attempt(Record, frozen=True, kw_only=True):
     started_at: dt.datetime
 
 
-AnyRecord = Run | Task | Item | Configuration | Trace | Result | Price | Attempt
+AnyRecord = Run | Task | Item | Configuration | Trace | EnergyBalance | Result | Price | Attempt
 
 
 def as_dict(record: msgspec.Struct) -> dict[str, Any]:

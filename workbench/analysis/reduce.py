@@ -186,6 +186,46 @@ def _tidy(frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pl
     return frame.sort(*by, "item_id", nulls_last=True)
 
 
+def reduce_repeats(
+    traces: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    repeat: str = "trial",
+    *,
+    unit: str = "task",
+    outcome: Outcome = "passed",
+    errors_as_wrong: bool = False,
+) -> pl.DataFrame:
+    """Average the outcome over all traces of a repeat: one row per group, unit and repeat.
+
+    Args:
+        traces: rows of `trace_facts`.
+        by: the columns that name a group.
+        repeat: the column that tells repeats apart.
+        unit: what a repeat is scored on: task, or item_id.
+        outcome: `passed` as 0 or 1, or `score`.
+        errors_as_wrong: count failed traces, with an outcome of 0.
+
+    Returns:
+        The `by` columns, `_unit`, `_repeat`, `n` traces, `score` their mean; sorted.
+    """
+    counted = _counted(
+        traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=(), scored=True
+    )
+    present = set(traces.collect_schema().names())
+    keys = {"_unit": unit, "_repeat": repeat}
+    marked = counted.filter(nw.col("_n") == 1).with_columns(
+        **{
+            name: (nw.col(column) if column in present else nw.lit(None)).cast(nw.String)
+            for name, column in keys.items()
+        }
+    )
+    grouped = marked.group_by(*by, *keys).agg(
+        nw.len().alias("n"), nw.col("_outcome").mean().alias("score")
+    )
+    frame: pl.DataFrame = grouped.collect("polars").to_native()
+    return frame.sort(*by, *keys, nulls_last=True)
+
+
 def quantiles(
     traces: "nw.LazyFrame[Any]",
     by: Sequence[str],

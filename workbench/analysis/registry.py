@@ -93,11 +93,12 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChartSpec:
-    """The default drawing: which function of `charts`, and the columns on its axes."""
+    """The default drawing: which module of `charts`, the columns on its axes, and what is drawn beside them."""
 
     kind: str
     x: str = ""
     y: str = ""
+    also: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,6 +118,8 @@ class Analysis:
         scored: whether only scored traces count.
         chart: the default drawing.
         source: the paper and the equation.
+        rows: the view whose rows it takes; a slice names traces, and gives what belongs to them.
+        example: options, `by` and `where` of the worked example on its page.
         doc: the function's docstring.
     """
 
@@ -132,6 +135,8 @@ class Analysis:
     scored: bool
     chart: ChartSpec
     source: str
+    rows: str
+    example: Mapping[str, Any]
     doc: str
     function: Callable[..., "Answer"]
 
@@ -177,6 +182,8 @@ def analysis(
     measures: Iterable[str] = (),
     require: Iterable[str] = (),
     scored: bool = True,
+    rows: str = "trace_facts",
+    example: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., "Answer"]], Analysis]:
     """Declare a function `(frame, *, by, rng, **options) -> Answer` as an analysis."""
 
@@ -185,7 +192,8 @@ def analysis(
         doc = (function.__doc__ or "").strip()
         return Analysis(
             name, family, title, question, tuple(needs), tuple(options), tuple(columns),
-            tuple(measures), tuple(require), scored, chart, source, doc, function,
+            tuple(measures), tuple(require), scored, chart, source,
+            rows, dict(example or {}), doc, function,
         )  # fmt: skip
 
     return declare
@@ -303,7 +311,7 @@ def _check_columns(declared: Analysis, lazy: "nw.LazyFrame[Any]", by: Sequence[s
     for column in declared.needs:
         if column not in present:
             reason = f"{declared.name} needs the column {column!r}, which the frame does not have"
-            raise AnalysisError(f"{reason}; give it rows of trace_facts")
+            raise AnalysisError(f"{reason}; give it rows of {declared.rows}")
 
 
 def unknown(what: str, value: str, valid: Iterable[str]) -> str:

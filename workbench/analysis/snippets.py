@@ -109,11 +109,12 @@ def as_cell(
     given = {k: v for k, v in chosen.items() if v != defaults[k]}
     arguments = "".join(f", {k}={v!r}" for k, v in given.items())
     function = declared.name.replace("-", "_")
+    view = f", {declared.rows!r}" if declared.rows != "trace_facts" else ""
     return (
         "import workbench as wb\n\n"
         f"store = wb.open({str(store_path)!r})\n"
-        f"with store.facts({str(_slice(where))!r}) as traces:\n"
-        f"    result = wb.analysis.{function}(traces, by={tuple(by)!r}{arguments})\n"
+        f"with store.facts({str(_slice(where))!r}{view}) as facts:\n"
+        f"    result = wb.analysis.{function}(facts, by={tuple(by)!r}{arguments})\n"
         "wb.charts.chart(result)"
     )
 

@@ -178,7 +178,7 @@ def ask(
         if where:
             raise click.UsageError("--where slices traces; published figures have none")
         return analysis.run(name, store.results(), rng=rng, **given)
-    with store.facts(where) as frame:
+    with store.facts(where, analysis.get(name).rows) as frame:
         return analysis.run(name, frame, rng=rng, **given)
 
 

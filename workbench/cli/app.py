@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("importing:import_", "Import logs, tables, or another store."),
     "collect": ("collect:collect", "Ask models the items of tasks; only what is missing."),
     "analyze": ("analyze:analyze", "Answer a question about the traces."),
+    "docs": (
+        "docs:docs",
+        "Write the pages of analyses: question, definition, options, columns, an example.",
+    ),
     "sql": ("sql:sql", "Run a query on the store; nothing can be changed."),
     "export": ("export:export", "Write a view, or the whole store, to files."),
     "runs": ("listings:runs", "List what was collected or imported."),

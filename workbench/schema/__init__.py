@@ -6,7 +6,15 @@ DDL, Polars schemas, chart titles, the `workbench schema` command and the docume
 import functools
 
 from workbench.schema.column import KEY_NULL, Column, Table, ddl
-from workbench.schema.tables import CALLS, CONTENTS, ENERGY, PRICES, RESULTS, TABLES
+from workbench.schema.tables import (
+    CALLS,
+    CONTENTS,
+    ENERGY,
+    ENERGY_BALANCES,
+    PRICES,
+    RESULTS,
+    TABLES,
+)
 from workbench.schema.views import CALL_FACTS, RESULT_FACTS, TRACE_FACTS, VIEWS
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "CALL_FACTS",
     "CONTENTS",
     "ENERGY",
+    "ENERGY_BALANCES",
     "KEY_NULL",
     "PRICES",
     "RELATIONS",
@@ -29,7 +38,7 @@ __all__ = [
     "ddl",
 ]
 
-VERSION = 1  # of the layout; migrations bring an older store up to it
+VERSION = 2  # of the layout; migrations bring an older store up to it
 RELATIONS: dict[str, Table] = TABLES | VIEWS
 
 

@@ -15,6 +15,7 @@ class Column:
         doc: one sentence.
         null: what a missing value means; `KEY_NULL` where there is always one.
         title: what a table head or an axis says; made from the name where empty.
+        since: the layout that brought the column; folders exported before it are read without it.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Column:
     doc: str = ""
     null: str = "not reported"
     title: str = ""
+    since: int = 1
 
     @property
     def sql_type(self) -> str:

@@ -169,6 +169,7 @@ CALLS = Table("calls", "one row per request to a model", (
     C("usage", "json", doc="The provider's usage object as received."),
     C("energy_j", "float", "J", "Joules over all devices and phases; the rows are in energy.", "not measured", "energy"),
     _PRICE,
+    C("effort_sent", "text", doc="What was sent to the provider for the effort asked.", null="no effort asked", since=2),
 ), key=("call_id",), compressed=("usage",))
 
 TOOL_CALLS = Table("tool_calls", "one row per tool that a model asked for", (
@@ -207,11 +208,33 @@ ENERGY = Table("energy", "one row per call, device and phase", (
     C("device", "text", doc="Which device.", null=KEY_NULL),
     C("phase", "text", doc="prefill, thinking, answer or tool_wait.", null="the whole call"),
     C("method", "text", doc="measured, apportioned, reported or estimated.", null=KEY_NULL),
-    C("energy_j", "float", "J", "Joules; the central value of an estimate.", "not known", "energy"),
+    C("energy_j", "float", "J", "Joules, above idle where we measured; the central value of an estimate.", "not known", "energy"),
     C("low_j", "float", "J", "Lower end."),
     C("high_j", "float", "J", "Upper end."),
     C("note", "text", doc="Why the range is what it is.", null="nothing to say"),
+    C("full_j", "float", "J", "As energy_j, with the call's share of the idle power while it was active.", "idle not known, or estimated", "energy with idle", since=2),
 ), key=("call_id", "device", "phase"))
+
+ENERGY_BALANCES = Table("energy_balances", "one row per run and device: what its meter read, and where it went", (
+    _RUN,
+    C("device", "text", doc="Which device.", null=KEY_NULL),
+    C("meter", "text", doc="What was read: nvml, rapl, apple …, and counter or power.", null="nothing was measured"),
+    C("meter_j", "float", "J", "What the meter counted.", "not measured", "metered"),
+    C("calls_j", "float", "J", "Given to calls, above idle.", "not measured", "calls"),
+    C("idle_j", "float", "J", "Idle power times the length of the run.", "not measured", "idle"),
+    C("unattributed_j", "float", "J", "Above idle while no call was active.", "not measured", "unattributed"),
+    C("mismatch", "float", "0..1", "|calls + idle + unattributed − metered| over metered.", "not measured"),
+    C("is_conserved", "bool", doc="Whether the mismatch is within 2 %.", null="not measured", title="conserved"),
+    C("integral_j", "float", "J", "Power samples integrated over the same time.", "no power samples", "integral of power"),
+    C("duration_s", "float", "s", "Length of the run as metered.", "not measured"),
+    C("idle_w", "float", "W", "Mean power in the quiet window before the run.", "not measured"),
+    C("idle_sd_w", "float", "W", "Its standard deviation.", "fewer than two samples"),
+    C("idle_after_w", "float", "W", "Mean power in the quiet window after the run.", "ended without one"),
+    C("period_s", "float", "s", "Update period of the counter as seen.", "not measured"),
+    C("n_samples", "int", "count", "Readings taken.", KEY_NULL),
+    C("n_calls", "int", "count", "Calls that were given energy.", KEY_NULL),
+    C("note", "text", doc="Why there is no reading, or what to know of it.", null="nothing to say"),
+), key=("run_id", "device"))
 
 RESULTS = Table("results", "one row per figure that exists only as an aggregate", (
     C("result_id", "text", doc="Hash of what it says about what.", null=KEY_NULL),
@@ -293,6 +316,6 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         RUNS, TASKS, ITEMS, CONFIGURATIONS, TRACES, SCORES, CALLS, TOOL_CALLS, MESSAGES, CONTENTS,
-        ENERGY, RESULTS, PRICES, MODELS, ACCELERATORS, GRIDS, ANNOTATIONS, SAVED_SLICES,
+        ENERGY, ENERGY_BALANCES, RESULTS, PRICES, MODELS, ACCELERATORS, GRIDS, ANNOTATIONS, SAVED_SLICES,
     )
 }

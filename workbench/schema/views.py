@@ -1,7 +1,19 @@
 """The stable views: their columns are those of the tables, joined, and what is derived."""
 
 from workbench.schema.column import KEY_NULL, Column, Table
-from workbench.schema.tables import CALLS, CONFIGURATIONS, ITEMS, RESULTS, RUNS, TASKS, TRACES
+from workbench.schema.tables import (
+    CALLS,
+    CONFIGURATIONS,
+    CONTENTS,
+    ENERGY,
+    ITEMS,
+    MESSAGES,
+    RESULTS,
+    RUNS,
+    TASKS,
+    TOOL_CALLS,
+    TRACES,
+)
 
 # fmt: off
 C = Column
@@ -35,6 +47,28 @@ CALL_FACTS = Table("call_facts", "one row per call, with the names of what it is
     C("output_tokens_per_s", "float", "tokens/s", "Output tokens over end-to-end time of the call.", title="output tokens per second"),
 ), key=("call_id",))
 
+_OF_TRACE = tuple(
+    TRACES[c] for c in ("run_id", "configuration_id", "task_id", "item_id", "trial", "score", "passed", "n_turns")
+)
+_TRACE_ERROR = C("trace_error_type", "text", doc="Why the trace failed.", null="it did not")
+
+CALL_OUTCOMES = Table("call_outcomes", "one row per call as in call_facts, with how its trace ended", (
+    *CALL_FACTS.columns, *(TRACES[c] for c in ("trial", "score", "passed", "n_turns")), _TRACE_ERROR,
+), key=("call_id",))
+
+TOOL_FACTS = Table("tool_facts", "one row per tool call, with the names of what it is about and how its trace ended", (
+    *TOOL_CALLS.columns, *_OF_TRACE, _TRACE_ERROR, *_NAMES,
+), key=("tool_call_id",))
+
+MESSAGE_FACTS = Table("message_facts", "one row per part of a conversation, with its text, the names of what it is about and how its trace ended", (
+    *MESSAGES.columns, CONTENTS["text"], CONTENTS["n_bytes"], *_OF_TRACE, _TRACE_ERROR, *_NAMES,
+), key=("trace_id", "ordinal"))
+
+ENERGY_FACTS = Table("energy_facts", "one row per call, device and phase, with the call's tokens and the names of what it is about", (
+    *ENERGY.columns, CALLS["role"], CALLS["input_tokens"], CALLS["output_tokens"], CALLS["reasoning_tokens"], CALLS["e2e_s"],
+    *_OF_TRACE, _TRACE_ERROR, *_NAMES,
+), key=("call_id", "device", "phase"))
+
 RUN_SUMMARY = Table("run_summary", "one row per run", (
     *RUNS.columns[:3], RUNS["origin"], RUNS["status"], RUNS["started_at"], RUNS["ended_at"], RUNS["n_planned"],
     C("n_traces", "int", "count", "Traces recorded.", KEY_NULL),
@@ -66,5 +100,16 @@ RESULT_FACTS = Table("result_facts", "one row per figure that exists only as an 
 # fmt: on
 
 VIEWS: dict[str, Table] = {
-    t.name: t for t in (TRACE_FACTS, CALL_FACTS, RUN_SUMMARY, USAGE_FAULTS, RESULT_FACTS)
+    t.name: t
+    for t in (
+        TRACE_FACTS,
+        CALL_FACTS,
+        CALL_OUTCOMES,
+        TOOL_FACTS,
+        MESSAGE_FACTS,
+        ENERGY_FACTS,
+        RUN_SUMMARY,
+        USAGE_FAULTS,
+        RESULT_FACTS,
+    )
 }

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def batches(records: Iterable[r.AnyRecord]) -> Iterator[Frames]:
 
 class _Batch:
     def __init__(self) -> None:
-        self.named: dict[type, dict[str, r.AnyRecord]] = {}
+        self.named: dict[type, dict[Any, r.AnyRecord]] = {}
         self.traces: dict[str, r.Trace] = {}
         self.text_bytes = 0
 
@@ -51,7 +52,7 @@ class _Batch:
             self.traces[record.trace_id] = record
             self.text_bytes += sum(len(m.text) for m in record.messages)
         elif not isinstance(record, r.Attempt):
-            key = getattr(record, _KEYS[type(record)])
+            key = _KEYS[type(record)](record)
             self.named.setdefault(type(record), {})[key] = record
 
     def frames(self) -> Frames:
@@ -71,9 +72,9 @@ class _Batch:
 
 _NAMED: dict[type, str] = {
     r.Run: "runs", r.Task: "tasks", r.Item: "items", r.Configuration: "configurations",
-    r.Result: "results", r.Price: "prices",
+    r.EnergyBalance: "energy_balances", r.Result: "results", r.Price: "prices",
 }  # fmt: skip
-_KEYS = {kind: schema.TABLES[table].key[0] for kind, table in _NAMED.items()}
+_KEYS = {kind: operator.attrgetter(*schema.TABLES[table].key) for kind, table in _NAMED.items()}
 
 
 def _frame(table: str, rows: Sequence[Any], **given: Sequence[Any]) -> pl.DataFrame:

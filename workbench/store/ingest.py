@@ -16,6 +16,7 @@ _NAMED = (
     "items",
     "configurations",
     "prices",
+    "energy_balances",
     "results",
     "models",
     "accelerators",

@@ -19,6 +19,7 @@ SPILL_BYTES = 512 << 20
 _MERGED = "workbench_merged"  # the name under which another store is attached
 # what each merge needs to know of a table's rows to leave out those of other slices
 _BY_TRACE = ("traces", "calls", "tool_calls", "scores", "energy", "messages")
+_DESCRIBING = ("runs", "tasks", "items", "configurations", "energy_balances")
 
 
 class Staging:
@@ -145,7 +146,7 @@ def merge(path: Path, other: Path) -> IngestReport:
                 for t in schema.TABLES
                 if (other / f"{t}.parquet").is_file()
             }
-            _check_columns(connection, new, other)
+            new = {t: _whole(connection, t, relation, other) for t, relation in new.items()}
         else:
             connection.execute("COMMIT")  # a database cannot be attached inside a transaction
             connection.execute(f"ATTACH '{_quoted(other)}' AS {_MERGED} (READ_ONLY)")
@@ -167,16 +168,19 @@ def _check_layout(other: Path) -> None:
         )
 
 
-def _check_columns(
-    connection: duckdb.DuckDBPyConnection, new: dict[str, str], folder: Path
-) -> None:
-    for table, relation in new.items():
-        found = {row[0] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
-        missing = [c for c in schema.TABLES[table].names if c not in found]
-        if missing:
-            raise ImportFormatError(
-                f"{folder / table}.parquet lacks the columns {', '.join(missing)}; export it again"
-            )
+def _whole(connection: duckdb.DuckDBPyConnection, table: str, relation: str, folder: Path) -> str:
+    """Check a file's columns; those that came with a later layout than the file's are null."""
+    found = {row[0] for row in connection.execute(f"DESCRIBE FROM {relation}").fetchall()}
+    missing = [c for c in schema.TABLES[table].columns if c.name not in found]
+    lost = [c.name for c in missing if c.since == 1]
+    if lost:
+        raise ImportFormatError(
+            f"{folder / table}.parquet lacks the columns {', '.join(lost)}; export it again"
+        )
+    if not missing:
+        return relation
+    nulls = ", ".join(f'NULL::{c.sql_type} AS "{c.name}"' for c in missing)
+    return f"(SELECT *, {nulls} FROM {relation})"
 
 
 def export(path: Path, folder: Path, predicate: str) -> dict[str, int]:
@@ -202,7 +206,7 @@ def export(path: Path, folder: Path, predicate: str) -> dict[str, int]:
 def _belongs(table: str, predicate: str) -> str:
     if table in _BY_TRACE:
         return "SEMI JOIN chosen USING (trace_id)"
-    if table in {"runs", "tasks", "items", "configurations"} and predicate != "TRUE":
+    if table in _DESCRIBING and predicate != "TRUE":
         key = schema.TABLES[table].key[0]
         return f"WHERE {key} IN (SELECT {key} FROM traces SEMI JOIN chosen USING (trace_id))"
     if table == "contents":

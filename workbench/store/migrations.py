@@ -26,7 +26,25 @@ def _first_layout(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(schema.ddl(table))
 
 
-STEPS: dict[int, tuple[str, Step]] = {1: ("first layout", _first_layout)}
+def _added(layout: int) -> Step:
+    """Make the step that adds what `schema` says came with a layout; a new store has it already."""
+
+    def step(connection: duckdb.DuckDBPyConnection) -> None:
+        for table in schema.TABLES.values():
+            connection.execute(schema.ddl(table))
+            for column in table.columns:
+                if column.since == layout:
+                    connection.execute(
+                        f'ALTER TABLE {table.name} ADD COLUMN IF NOT EXISTS "{column.name}" {column.sql_type}'
+                    )
+
+    return step
+
+
+STEPS: dict[int, tuple[str, Step]] = {
+    1: ("first layout", _first_layout),
+    2: ("energy balances, energy with idle, effort as sent", _added(2)),
+}
 
 
 def version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:

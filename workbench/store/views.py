@@ -116,6 +116,30 @@ CALL_FACTS = f"""SELECT c.* EXCLUDE (provider, model), {_NAMES},
 FROM calls c
 {_JOINS}"""
 
+_OF_TRACE = """x.run_id, x.configuration_id, x.task_id, x.item_id, x.trial, x.score, x.passed, x.n_turns,
+  x.error_type AS trace_error_type"""
+# everything but prices: a tool, a message and a joule have none
+_UNPRICED = _NAMES.replace(",\n  p.input_usd_per_mtok, p.output_usd_per_mtok", "")
+_UNPRICED_JOINS = _JOINS.replace("\nLEFT JOIN prices p USING (price_id)", "")
+
+CALL_OUTCOMES = """SELECT c.*, x.trial, x.score, x.passed, x.n_turns, x.error_type AS trace_error_type
+FROM call_facts c JOIN traces x USING (trace_id)"""
+
+TOOL_FACTS = f"""SELECT k.*, {_OF_TRACE}, {_UNPRICED}
+FROM tool_calls k JOIN traces x USING (trace_id)
+{_UNPRICED_JOINS}"""
+
+MESSAGE_FACTS = f"""SELECT m.*, b.text, b.n_bytes, {_OF_TRACE}, {_UNPRICED}
+FROM messages m JOIN traces x USING (trace_id)
+LEFT JOIN contents b USING (content_id)
+{_UNPRICED_JOINS}"""
+
+ENERGY_FACTS = f"""SELECT e.*, c.role, c.input_tokens, c.output_tokens, c.reasoning_tokens, c.e2e_s,
+  {_OF_TRACE}, {_UNPRICED}
+FROM energy e JOIN calls c USING (call_id) JOIN traces x ON x.trace_id = e.trace_id
+{_UNPRICED_JOINS.replace("USING (configuration_id)", "ON f.configuration_id = x.configuration_id")
+ .replace("USING (task_id)", "ON t.task_id = x.task_id").replace("USING (item_id)", "ON i.item_id = x.item_id")}"""
+
 RUN_SUMMARY = """SELECT r.run_id, r.kind, r.source, r.origin, r.status, r.started_at, r.ended_at, r.n_planned,
   count(x.trace_id) AS n_traces,
   count(x.error_type) AS n_errors,
@@ -192,6 +216,10 @@ LEFT JOIN runs x USING (run_id)"""
 VIEWS = {
     "trace_facts": TRACE_FACTS,
     "call_facts": CALL_FACTS,
+    "call_outcomes": CALL_OUTCOMES,
+    "tool_facts": TOOL_FACTS,
+    "message_facts": MESSAGE_FACTS,
+    "energy_facts": ENERGY_FACTS,
     "run_summary": RUN_SUMMARY,
     "usage_faults": USAGE_FAULTS,
     "result_facts": RESULT_FACTS,

@@ -218,5 +218,5 @@ def _run(store: "Store", text: str, name: str, form: dict[str, str], cancel: "Ca
 
     by = tuple(part.strip() for part in form.get("by", BY).split(",") if part.strip())
     options: dict[str, Any] = {k: value for k, value in form.items() if k != "by" and value}
-    with store.facts(text, cancel=cancel) as facts:
+    with store.facts(text, analysis.get(name).rows, cancel=cancel) as facts:
         return analysis.run(name, facts, by=by, **options)

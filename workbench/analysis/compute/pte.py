@@ -76,6 +76,7 @@ def gamma(
         OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
     ),
     columns=(*_WORK, *_PASSES),
+    rows="call_outcomes",
     chart=ChartSpec("pte", x="pte", y="group"),
 )  # fmt: skip
 def pte(

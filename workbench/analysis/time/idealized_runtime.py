@@ -60,6 +60,7 @@ _OWN = ("per_output_token_s", "prompt_s", "prompt_tokens")
         SHARED, ERRORS, LEVEL, RESAMPLES,
     ),
     columns=(*_ALL, *_BOTH),
+    rows="call_outcomes",
     chart=ChartSpec("idealized_runtime", x="runtime_s", y="group"),
 )  # fmt: skip
 def idealized_runtime(

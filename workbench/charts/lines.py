@@ -1,0 +1,30 @@
+"""A figure over an ordered axis, one line with its band per group; a second one, dashed, where there is one."""
+
+from typing import Any
+
+from workbench import analysis
+from workbench.analysis.result import Result
+from workbench.charts import curves
+from workbench.charts.drawing import Panel
+
+MOST = 4000  # points of one panel
+SPREAD = "bands"
+
+
+def defaults(result: Result) -> dict[str, Any]:
+    """The analysis' own axes."""
+    return {}
+
+
+def draw(panel: Panel) -> Any:
+    """Draw the line, and the dashed one that it is held against."""
+    spec = analysis.get(panel.result.name).chart
+    y = panel.result[spec.y]
+    bound = next(iter(spec.also), None)
+    if bound is None or panel.axes["y"] != spec.y:
+        shared = curves.axes(panel, panel.axes["x"], panel.axes["y"])
+        parts = curves.layers(panel, panel.axes["x"], panel.axes["y"], shared)
+        return curves.alt.layer(*parts).properties(width=panel.width, height=curves.HEIGHT)
+    against = panel.result[bound]
+    title = f"{panel.heading(spec.y)} (line), {against.title or y.name} (dashed)"
+    return curves.against(panel, spec.y, bound, title)
