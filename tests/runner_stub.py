@@ -10,10 +10,12 @@ It prints its port on the first line.
 
 import argparse
 import asyncio
+import hashlib
 import json
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -184,11 +186,47 @@ def reply_pieces(n_chunks: int) -> list[bytes]:
     ]
 
 
+class Storm:
+    """Answers as a server has its bad days: what befalls a request follows from a seed, its body and its try.
+
+    In each period there is a time of 429s, one in two with Retry-After. Outside of it, of a hundred requests five
+    fail with a 5xx, one hangs for `hang_s`, one breaks off after its first chunk.
+    """
+
+    def __init__(
+        self, seed: int, pieces: list[bytes], *, period_s: float = 1.5, storm_s: float = 0.15,
+        hang_s: float = 30.0,
+    ) -> None:  # fmt: skip
+        self.seed, self.period_s, self.storm_s, self.hang_s = seed, period_s, storm_s, hang_s
+        self.tries: Counter[bytes] = Counter()
+        self.answers: set[int] = set()  # numbers of the requests that get a whole answer
+        self.begun = time.monotonic()
+        self.good, self.broken = stream(*pieces), stream(pieces[0], end=False)
+        self.whole = [b"".join(s for s in self.good if isinstance(s, bytes))]
+
+    def __call__(self, seen: Seen) -> Iterable[Step]:
+        self.tries[seen.body] += 1
+        told = b"%d %d %s" % (self.seed, self.tries[seen.body], seen.body)
+        chance = int.from_bytes(hashlib.blake2b(told, digest_size=4).digest()) / 2**32
+        if (time.monotonic() - self.begun) % self.period_s < self.storm_s:
+            after = {"retry_after_ms": "120"} if chance < 0.5 else {}
+            return fixed(429, b'{"error":{"message":"slow down"}}', **after)
+        if chance < 0.05:
+            return fixed(500 if chance < 0.025 else 502, b'{"error":{"message":"oh"}}')
+        if chance < 0.06:
+            return [self.hang_s, CLOSE]
+        if chance < 0.07:
+            return self.broken
+        self.answers.add(seen.number)
+        return self.whole
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--chunks", type=int, default=20)
     parser.add_argument("--gap-s", type=float, default=0.0)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--storm", type=int, help="seed of bad days; --gap-s is left aside")
     options = parser.parse_args()
     pieces = reply_pieces(options.chunks)
     whole = b"".join(s for s in stream(*pieces) if s)
@@ -196,6 +234,7 @@ def main() -> None:
     for piece in pieces[1:]:
         paced += [options.gap_s, piece]
     log = options.log.open("a") if options.log else None
+    storm = None if options.storm is None else Storm(options.storm, pieces)
 
     def respond(seen: Seen) -> Iterable[Step] | bytes:
         if not seen.json.get("stream"):
@@ -210,13 +249,13 @@ def main() -> None:
         return whole if not options.gap_s else stream(pieces[0], *paced)
 
     def answered(seen: Seen, took_s: float) -> None:
-        if log is not None:
+        if log is not None and (storm is None or seen.number in storm.answers):
             entry = {"request": seen.json, "at": time.time(), "took_s": took_s}
             log.write(json.dumps(entry) + "\n")
             log.flush()
 
     async def run() -> None:
-        stub = Stub(respond)
+        stub = Stub(storm or respond)
         stub.keep, stub.answered = False, answered
         await stub.serve()
         print(stub.port, flush=True)

@@ -379,7 +379,7 @@ def test_votes_equal_listing_all_subsets(given):
 
 def test_votes_among_many_answers_agree_with_drawing_them():
     """Two hundred trials: a simulation of votes of 60 comes out within its noise."""
-    from workbench.analysis.tries.voting import vote
+    from workbench.analysis.ballots import vote
 
     rng = np.random.default_rng(0)
     counts, rights, none = [1] * 30 + [5, 20, 31, 34, 50], [0.0] * 34 + [1.0], 30
@@ -398,7 +398,7 @@ def test_votes_among_many_answers_agree_with_drawing_them():
 
 def test_ten_thousand_trials_stay_within_range():
     """No overflow with large counts: the clear favourite wins, an even race is even."""
-    from workbench.analysis.tries.voting import vote
+    from workbench.analysis.ballots import vote
 
     clear, _ = vote([4000, 6000], [0.0, 1.0], 0, [11, 101])
     even, tied = vote([5000, 5000], [0.0, 1.0], 0, [2, 100])

@@ -1,6 +1,7 @@
 """`workbench collect` against a real socket: what is asked, kept, shown and not asked again."""
 
 import json
+import os
 import re
 
 import pytest
@@ -31,7 +32,7 @@ def collect(tmp_path, capsys):
             "--task", "arithmetic", "--limit", "3", *map(str, args),
         ])  # fmt: skip
         captured = capsys.readouterr()
-        assert captured.out == ""
+        assert bool(captured.out) == ("--dry-run" in args)
         return status, captured.err
 
     return run
@@ -182,3 +183,113 @@ def test_the_plan_is_kept_with_the_run(tmp_path, collect, monkeypatch):
     plan = json.loads(row["plan"])
     assert (plan["seed"], plan["temperature"], row["status"]) == (7, 0.2, "done")
     assert plan["provider"] == "mine"
+
+
+PRICES = '[[price]]\nmodel = "m"\ninput_usd_per_mtok = 1000\noutput_usd_per_mtok = 1000\n'
+
+
+@pytest.fixture
+def priced(tmp_path, capsys):
+    """Collect with prices; returns status, stdout, stderr."""
+    sheet = tmp_path / "p.toml"
+    sheet.write_text(PRICES)
+
+    def run(url, *args):
+        status = main([
+            "collect", "--store", str(tmp_path / "s.duckdb"), "--base-url", url, "--model", "m",
+            "--task", "arithmetic", "--limit", "10", "--prices", str(sheet), *map(str, args),
+        ])  # fmt: skip
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def test_a_dry_run_says_what_is_there_what_is_missing_and_what_it_will_take(priced):
+    """As a table with intervals for people, as numbers for programs; nothing is asked."""
+    with stub.Stub(answer) as server:
+        priced(server.url, "--trials", 1)
+        status, out, err = priced(server.url, "--trials", 3, "--dry-run")
+        assert status == 0
+        assert "30 planned, 20 missing" in err
+        assert "elapsed about" in err
+        assert "10 items, this configuration" in out
+        assert "$0.460" in out  # 20 × 23 tokens × $0.001
+        assert "total energy is not known: not measured for 1 of 1 rows" in err
+
+        _, out, _ = priced(server.url, "--trials", 3, "--dry-run", "--format", "json")
+        assert len(server.requests) == 10
+
+    (row,) = json.loads(out)["rows"]
+    assert (row["planned"], row["there"], row["missing"]) == (30, 10, 20)
+    assert row["cost_usd"] == pytest.approx(0.46)
+    assert (row["energy_j"], row["energy_j_unknown_because"]) == (None, "not measured")
+    assert json.loads(out)["more"]["total"][0]["output_tokens"] == 60
+
+
+def test_without_history_a_dry_run_says_so(priced):
+    """A dash and the way to get one."""
+    _, out, err = priced(NOBODY, "--dry-run")
+
+    assert "nothing like it" in out
+    assert "total cost is not known: no history" in err
+    assert "--pilot N" in err
+
+
+def test_a_budget_that_will_not_do_is_told_before_it_is_spent(priced):
+    """From history; the run then stops where it was foretold."""
+    with stub.Stub(answer) as server:
+        priced(server.url, "--trials", 1)
+        status, _, err = priced(
+            server.url, "--trials", 3, "--budget-usd", 0.23, "--concurrency", 1, "--max-tokens", 3
+        )
+        # another cap is another configuration: like it is only the model with the strategy
+        assert "will not do: $0.69 expected; it ends after about 10 of 30 attempts" in err
+        assert status == 1
+
+
+def test_a_pilot_is_made_and_yes_goes_on(priced, tmp_path):
+    """One run: the pilot's traces are its first."""
+    with stub.Stub(answer) as server:
+        status, out, err = priced(server.url, "--trials", 2, "--pilot", 3, "--yes")
+        assert (status, out) == (0, "")
+        assert "the pilot is made; 17 attempts are left" in err
+        assert "3 items, this configuration" in err
+        assert len(server.requests) == 20
+
+    store = open_store(tmp_path / "s.duckdb")
+    assert store.sql("SELECT count(*) AS n, count(DISTINCT run_id) AS r FROM traces").row(0) == (20, 1)  # fmt: skip
+
+
+def test_where_nobody_can_answer_it_ends_after_the_pilot(priced):
+    """The same command with --yes makes the rest."""
+    with stub.Stub(answer) as server:
+        status, _, err = priced(server.url, "--pilot", 3)
+        assert status == 1
+        assert "--yes goes on" in err
+        assert len(server.requests) == 3
+
+        status, _, err = priced(server.url, "--pilot", 3, "--yes")
+        assert (status, len(server.requests)) == (0, 10)
+
+
+@pytest.mark.parametrize(("typed", "asked"), [(b"y\n", 10), (b"\n", 3), (b"no\n", 3)])
+def test_a_person_is_asked_after_the_pilot(priced, monkeypatch, typed, asked):
+    """Only a yes goes on; nothing typed is a no."""
+    master, slave = os.openpty()
+    os.write(master, typed)
+    with stub.Stub(answer) as server, os.fdopen(slave) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        status, _, err = priced(server.url, "--pilot", 3)
+    os.close(master)
+
+    assert "go on? [y/N]" in err
+    assert (status, len(server.requests)) == (0 if asked == 10 else 1, asked)
+
+
+def test_formats_are_for_dry_runs(priced):
+    """A collection prints no data."""
+    status, _, err = priced(NOBODY, "--format", "json")
+
+    assert status == 2
+    assert "--dry-run" in err

@@ -17,7 +17,7 @@ from tests.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.runner.plan import Plan
 from workbench.runner.providers import registry
-from workbench.runner.session import CallRefused, Request, StreamBroken
+from workbench.runner.session import CallRefused, Request, StreamBroken, ToolSpec
 
 KEY = "sk-test-0123456789abcdef"
 CHAT = (
@@ -497,32 +497,33 @@ def test_the_key_goes_into_one_header_and_nowhere_else(form, caplog):
     assert "".join(seen).count("[key]") >= 6
 
 
-TOOL = {
-    "type": "function",
-    "function": {"name": "add", "description": "adds", "parameters": {"type": "object"}},
-}
+TOOL = ToolSpec("add", "adds", {"type": "object"})
+FUNCTION = {"name": "add", "description": "adds", "parameters": {"type": "object"}}
 TALK = (
     *CHAT,
-    {"role": "assistant", "content": "", "tool_calls": [
-        {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":2}'}}]},
-    {"role": "tool", "tool_call_id": "c1", "content": "4"},
+    {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "name": "add", "arguments": '{"a":2}'}]},
+    {"role": "tool", "tool_call_id": "c1", "name": "add", "content": "4"},
 )  # fmt: skip
 SETTINGS = {
     "max_tokens": 9,
     "temperature": 0.5,
     "top_p": 0.9,
-    "tools": [TOOL],
     "reasoning_effort": "high",
     "seed": 7,
 }
 SENT = {
     "chat": {
-        "model": "m", "messages": [dict(m) for m in TALK], "stream": True, "stream_options": {"include_usage": True},
-        **SETTINGS,
+        "model": "m", "stream": True, "stream_options": {"include_usage": True}, **SETTINGS,
+        "tools": [{"type": "function", "function": FUNCTION}],
+        "messages": [*map(dict, CHAT),
+                     {"role": "assistant", "content": "", "tool_calls": [
+                         {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":2}'}}]},
+                     {"role": "tool", "tool_call_id": "c1", "content": "4"}],
     },
     "responses": {
         "model": "m", "stream": True, "store": False, "max_output_tokens": 9, "temperature": 0.5, "top_p": 0.9,
-        "reasoning": {"effort": "high"}, "tools": [{"type": "function", **TOOL["function"]}],
+        "reasoning": {"effort": "high"}, "tools": [{"type": "function", **FUNCTION, "strict": False}],
+        "include": ["reasoning.encrypted_content"],
         "input": [*map(dict, CHAT), {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a":2}'},
                   {"type": "function_call_output", "call_id": "c1", "output": "4"}],
     },
@@ -536,7 +537,7 @@ SENT = {
     },
     "gemini": {
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
-        "tools": [{"functionDeclarations": [TOOL["function"]]}],
+        "tools": [{"functionDeclarations": [{"name": "add", "description": "adds", "parametersJsonSchema": {"type": "object"}}]}],
         "generationConfig": {"maxOutputTokens": 9, "temperature": 0.5, "topP": 0.9, "seed": 7,
                              "thinkingConfig": {"thinkingLevel": "high", "includeThoughts": True}},
         "contents": [{"role": "user", "parts": [{"text": "2+2?"}]},
@@ -555,7 +556,7 @@ def sent(form, **options):
 
 def test_a_chat_with_tools_goes_out_in_the_format_s_own_words(form):
     """Settings, effort, tools and their answers, as each API wants them."""
-    got = sent(form, request=Request(model="m", messages=TALK, sampling=SETTINGS))
+    got = sent(form, request=Request(model="m", messages=TALK, sampling=SETTINGS, tools=(TOOL,)))
 
     assert (got.method, got.path) == ("POST", form.path)
     assert got.json == SENT[form.endpoint]

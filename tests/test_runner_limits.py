@@ -1,16 +1,16 @@
-"""Retries, slots, machine time and the budget: bounded, conserved, honest."""
+"""Retries, slots and machine time: bounded, conserved, honest."""
 
 import asyncio
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runner_stub import Stub, fixed, reply_pieces, stream
-from workbench.errors import ConfigError, ProviderRejected, ProviderUnavailable
-from workbench.records import Call
-from workbench.runner.limits import Backoff, Budget, Caller
+from workbench.errors import ProviderRejected, ProviderUnavailable
+from workbench.runner.limits import Backoff, Caller
 from workbench.runner.machine import MachineClock
 from workbench.runner.providers.openai_chat import OpenAIChat
 from workbench.runner.session import Request
@@ -60,7 +60,7 @@ def test_waits_are_bounded_and_never_shorter_than_asked(failures, waited, asked,
 
     wait = backoff.wait_s(failures, waited, asked, random.Random(seed))
 
-    if failures > 6:
+    if failures > 6 or (asked or 0.0) > 200.0:
         assert wait is None
     elif wait is not None:
         assert min(asked or 0.0, 30.0) <= wait <= 30.0
@@ -77,7 +77,7 @@ def test_jitter_comes_from_the_rng():
 
 
 def ask(stub, *, retries=3, **options):
-    """Ask once through a caller that only notes its waits."""
+    """Ask once through a caller whose waits only move its own clock."""
     waits = []
 
     async def sleep(seconds):
@@ -91,6 +91,7 @@ def ask(stub, *, retries=3, **options):
             backoff=Backoff(retries=retries),
             rng=random.Random(1),
             sleep=sleep,
+            clock=lambda: time.perf_counter() + sum(waits),
             **options,
         )
         result = await caller.ask(ASK, "subject")
@@ -152,78 +153,179 @@ def test_no_more_requests_than_slots_are_under_way():
     assert waits[1] < 0.09 < waits[2]
 
 
-def price(call):
-    return None if call.output_tokens is None else call.output_tokens * 0.01
+def together(stub, n, **options):
+    """Ask n times at once through one caller; returns the calls and how its model stands at the end."""
+
+    async def run():
+        provider = OpenAIChat(stub.url, timeout_s=5.0, concurrency=64)
+        caller = Caller(provider, rng=random.Random(1), **options)
+        found = await asyncio.gather(*(caller.ask(ASK, "subject") for _ in range(n)))
+        await provider.aclose()
+        return found, caller.states[0]
+
+    return asyncio.run(run())
 
 
-def call(tokens, **fields):
-    return Call(model="m", provider="p", output_tokens=tokens, **fields)
+def test_a_wish_to_wait_holds_back_every_call_to_the_model():
+    """One 429 with Retry-After: 19 others wait in the queue, none of them is refused as well."""
+    begun = []
+
+    def respond(seen):
+        begun.append(time.perf_counter())
+        return fixed(429, b"{}", retry_after="0.3") if not seen.number else stream(*reply_pieces(2))
+
+    with Stub(respond) as stub:
+        found, state = together(stub, 20, slots=20, start=1, backoff=Backoff(base_s=0.01))
+
+    calls = [reply.call for reply, _ in found]
+    assert begun[1] - begun[0] >= 0.29
+    assert [c.n_retries for c in calls].count(1) == 1
+    assert sum(c.retry_wait_s > 0 for c in calls) == 1
+    assert sum(c.queue_s >= 0.29 for c in calls) == 19
+    assert (state.n_overloads, state.n_retries, state.last_error) == (1, 1, "http_429")
+    assert (state.in_flight, state.waiting, state.retrying, state.retrying_since) == (0, 0, 0, None)
 
 
-def test_a_budget_counts_what_is_in_flight():
-    """Spent 0.40 of 1.00, mean 0.20: three more fit, and no fourth."""
-    budget = Budget(1.0, price)
-    budget.expect("c", call(20))
-    for _ in range(2):
-        budget.begin("c")
-        budget.settle("c", [call(20)])
+def test_a_window_that_begins_small_reaches_the_cap():
+    """Answers come, so it grows; never more than the cap are under way."""
+    flying = most = 0
 
-    started = 0
-    while budget.may_start("c"):
-        budget.begin("c")
-        started += 1
+    def respond(seen):
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        yield from stream(*reply_pieces(2)[:2], 0.01, *reply_pieces(2)[2:])[:-1]
+        flying -= 1
+        yield b"0\r\n\r\n"
 
-    assert (started, budget.spent_usd) == (3, pytest.approx(0.4))
+    with Stub(respond) as stub:
+        _, state = together(stub, 200, slots=20, start=2, backoff=Backoff())
 
-
-def test_a_budget_starts_from_a_guess():
-    """Before anything has ended, a call is taken to use all it may."""
-    budget = Budget(1.0, price)
-    budget.expect("c", call(40))
-    budget.begin("c")
-    budget.begin("c")
-
-    assert not budget.may_start("c")
+    assert 8 < most <= 20  # the stub counts one out a moment before we read its end
+    assert (state.limit, state.cap, state.why) == (20, 20, "at the plan's cap")
 
 
-def test_a_call_that_broke_off_may_have_been_billed():
-    """Its cost is unknown: nothing is added to what is spent, and the budget keeps room for it."""
-    budget = Budget(1.0, price)
-    budget.expect("c", call(60))
-    budget.begin("c")
+def test_all_slots_of_a_server_of_ones_own_are_used_at_once():
+    """Without a start the window begins at the cap."""
+    first = []
 
-    budget.settle("c", [call(None, ttft_s=0.1, error_type="truncated")])
+    def respond(seen):
+        first.append(time.perf_counter())
+        return stream(*reply_pieces(2)[:2], 0.2, *reply_pieces(2)[2:])
 
-    assert budget.spent_usd == 0.0
-    assert not budget.may_start("c")
+    with Stub(respond) as stub:
+        together(stub, 16, slots=16, backoff=Backoff())
 
-
-def test_a_billed_cost_wins_over_the_sheet():
-    """What the provider says it charged is what was spent."""
-    budget = Budget(None, price)
-    budget.expect("c", call(60))
-    budget.begin("c")
-
-    budget.settle("c", [call(60, billed_cost_usd=0.02)])
-
-    assert budget.spent_usd == 0.02
+    assert max(first) - min(first) < 0.15
 
 
-def test_a_budget_without_a_price_is_refused():
-    """It could not be kept; the message says what to do."""
-    with pytest.raises(
-        ConfigError, match=r"no price is known for the model 'm' at provider 'p'.*price sheet"
-    ):
-        Budget(1.0, lambda call: None).expect("c", call(5))
-    with pytest.raises(ConfigError, match="needs prices"):
-        Budget(1.0, None)
+def test_requests_wait_for_the_servers_bucket_instead_of_being_refused():
+    """The headers allow 10 requests and then 50 a second: nothing is refused by a server that means it."""
+    level, last = 10.0, None
+
+    def respond(seen):
+        nonlocal level, last
+        now = time.perf_counter()
+        level = 10.0 if last is None else min(level + (now - last) * 50, 10.0)
+        last = now
+        if level < 1:
+            return fixed(429, b"{}")
+        level -= 1
+        told = {
+            "x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": str(int(level)),
+            "x-ratelimit-reset-requests": f"{(10 - int(level)) / 50 * 1000:.0f}ms",
+        }  # fmt: skip
+        return stream(*reply_pieces(2), **told)
+
+    with Stub(respond) as stub:
+        begun = time.perf_counter()
+        found, state = together(stub, 60, slots=8, start=2, backoff=Backoff(base_s=0.01))
+
+    took = time.perf_counter() - begun
+    assert [error for _, error in found if error] == []
+    assert stub.n == 60 + state.n_overloads
+    assert state.n_overloads <= 3  # the header's whole numbers are not the server's own
+    assert 0.8 <= took <= 2.5  # 50 beyond the first ten, at 50 a second
 
 
-def test_without_a_budget_an_unknown_price_is_only_counted():
-    """Spend is what is known; the rest is counted."""
-    budget = Budget(None, lambda call: None)
-    budget.expect("c", call(5))
-    budget.begin("c")
-    budget.settle("c", [call(5)])
+def test_one_cap_holds_for_all_models_of_a_server():
+    """Two models with a window of four each share four slots."""
+    flying = most = 0
 
-    assert (budget.spent_usd, budget.n_unpriced, budget.may_start("c")) == (0.0, 1, True)
+    def respond(seen):
+        nonlocal flying, most
+        flying += 1
+        most = max(most, flying)
+        yield from stream(*reply_pieces(2)[:2], 0.01, *reply_pieces(2)[2:])[:-1]
+        flying -= 1
+        yield b"0\r\n\r\n"
+
+    async def run(stub):
+        provider = OpenAIChat(stub.url, timeout_s=5.0, concurrency=64)
+        caller = Caller(provider, slots=4, backoff=Backoff(), rng=random.Random(1))
+        asks = [Request(model=m, messages=ASK.messages) for m in ("a", "b")] * 20
+        await asyncio.gather(*(caller.ask(a, "subject") for a in asks))
+        await provider.aclose()
+        return caller.states
+
+    with Stub(respond) as stub:
+        states = asyncio.run(run(stub))
+
+    assert 1 < most <= 4
+    assert {s.model for s in states} == {"a", "b"}
+
+
+def test_a_cancelled_call_leaves_its_place_to_the_next():
+    """Cancelled while waiting or while asking: the slot is free again, the count is right."""
+
+    async def run(stub):
+        provider = OpenAIChat(stub.url, timeout_s=5.0)
+        caller = Caller(provider, slots=1, backoff=Backoff(), rng=random.Random(1))
+        tasks = [asyncio.create_task(caller.ask(ASK, "subject")) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        for task in tasks[:3]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await provider.aclose()
+        return tasks, caller.states[0]
+
+    with Stub(lambda seen: stream(0.1, *reply_pieces(2))) as stub:
+        tasks, state = asyncio.run(run(stub))
+
+    assert [t.cancelled() for t in tasks] == [True, True, True, False]
+    assert (state.in_flight, state.waiting) == (0, 0)
+
+
+def test_a_request_that_always_breaks_the_server_is_given_up_sooner():
+    """The same 500 three times while the others are answered: no fourth try, and the others are not held up."""
+
+    def respond(seen):
+        if seen.json["model"] == "m" and b"poison" in seen.body:
+            return fixed(500, b'{"error":{"message":"assertion failed"}}')
+        return stream(*reply_pieces(2))
+
+    async def run(stub):
+        provider = OpenAIChat(stub.url, timeout_s=5.0, concurrency=8)
+        caller = Caller(
+            provider, slots=8, backoff=Backoff(base_s=0.02, retries=9), rng=random.Random(1)
+        )
+        bad = Request(model="m", messages=({"role": "user", "content": "poison"},))
+        poisoned = asyncio.create_task(caller.ask(bad, "subject"))
+        while not poisoned.done():
+            await caller.ask(ASK, "subject")
+        await provider.aclose()
+        return await poisoned
+
+    with Stub(respond) as stub:
+        reply, error = asyncio.run(run(stub))
+        poisons = sum(b"poison" in seen.body for seen in stub.requests)
+
+    assert (error.kind, poisons, reply.call.n_retries) == ("http_500", 3, 2)
+
+
+def test_a_server_that_fails_for_everybody_is_asked_to_the_end():
+    """The same 500 again and again, and nobody is answered: that may pass."""
+    with Stub(lambda seen: fixed(500, b"{}")) as stub:
+        _, error, _ = ask(stub, retries=5)
+
+    assert (error.kind, stub.n) == ("http_500", 6)

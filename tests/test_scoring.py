@@ -85,7 +85,7 @@ def test_missing_answer_is_null_and_wrong(scorer: str, text: str, more: dict) ->
     assert found.explanation
 
 
-@pytest.mark.parametrize("name", scoring.names())
+@pytest.mark.parametrize("name", scoring.inline_names())
 def test_failed_call_is_not_scored(name: str) -> None:
     """No text at all leaves score and passed null."""
     found = score(name, "x", None)
@@ -198,7 +198,7 @@ def test_regex_matches_the_whole_answer() -> None:
     assert not score("regex", "x", "Answer: AB12c", metadata={"pattern": r"[a-z]{2}\d+"}).passed
 
 
-@pytest.mark.parametrize("pattern", ["(", "(a+)+b", r"(\w*)*"])
+@pytest.mark.parametrize("pattern", ["(", r"(\w)\1", "(?=a)a", "(a{1000}){1000}"])
 def test_unusable_pattern_is_named(pattern: str) -> None:
     """The error names task, item and pattern."""
     with pytest.raises(TaskError, match="t, item 1: pattern"):
@@ -226,7 +226,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("name", scoring.names())
+@pytest.mark.parametrize("name", scoring.inline_names())
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_text_is_scored_in_linear_time(name: str, kind: str) -> None:
     """Two hundred thousand characters take a fraction of a second, and never raise."""
@@ -239,7 +239,7 @@ def test_hostile_text_is_scored_in_linear_time(name: str, kind: str) -> None:
     assert time.perf_counter() - start < 1.0
 
 
-@given(text=st.text(max_size=300), name=st.sampled_from(scoring.names()))
+@given(text=st.text(max_size=300), name=st.sampled_from(scoring.inline_names()))
 def test_any_text_has_a_score(text: str, name: str) -> None:
     """Score is 1 exactly where it passed; a right answer is never null."""
     target = {"choice": "A", "date": "Monday", "numeric": "7"}.get(name, "x")

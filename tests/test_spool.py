@@ -9,10 +9,12 @@ import textwrap
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import making
 from workbench import spool
 from workbench.errors import StoreError
 from workbench.records import Attempt, Call, Configuration, Item, Message, Run, Task, Trace
@@ -260,3 +262,27 @@ def test_a_file_where_the_folder_should_be_is_a_clear_error(tmp_path):
 
     with pytest.raises(StoreError, match="taken"):
         SpoolWriter(tmp_path / "taken", "r1")
+
+
+def test_a_glance_sees_what_a_whole_reading_sees(tmp_path):
+    """Runs, attempts and traces with their keys; a damaged line was never done, a torn one neither."""
+    trace = making.trace(making.COT, making.ITEMS[0], 1, run_id="r1")
+    key = {f: getattr(trace, f) for f in ("run_id", "configuration_id", "item_id", "trial")}
+    failed = msgspec.structs.replace(trace, trial=0, trace_id="", error_type="http_429")
+    attempt = Attempt(**key, started_at=making.run().started_at)
+    run = making.run(run_id="r1")
+    path = tmp_path / "r1-000000.jsonl"
+    records = [run, making.TASK, *making.ITEMS, attempt, trace, failed]
+    good = b"".join(spool.encode_line(r) for r in records)
+    damaged = spool.encode_line(trace).replace(b'"trial":1', b'"trial":7')
+    path.write_bytes(good + damaged + b"no line\n\n" + spool.encode_line(trace)[:-5])
+
+    found = list(spool.glance(path))
+
+    assert found == [
+        run,
+        spool.Begun(**key, started_at=attempt.started_at),
+        spool.Ended(**key),
+        spool.Ended(**key | {"trial": 0}, error_type="http_429"),
+    ]
+    assert list(spool.glance(tmp_path / "gone-000000.jsonl")) == []

@@ -9,7 +9,7 @@ from workbench import datasets
 from workbench.errors import ConfigError
 from workbench.records import Call
 from workbench.runner import strategies, templates
-from workbench.runner.session import Outcome, Reply, Request, Session
+from workbench.runner.session import Line, Outcome, Reply, Request, Session
 
 ITEM = datasets.TaskItem(task="t", item="1", input="What is 1 + 1?", target="2", scorer="numeric")
 EXAMPLES = (
@@ -46,9 +46,14 @@ class Script:
     def session(self, endpoint: str = "chat", **sampling: Any) -> Session:
         """Bind a session to the script."""
         render = templates.get("question_answer") if endpoint == "completions" else None
+        settings = {"max_tokens": 500, **sampling}
+        helpers = {
+            name: Line(f"{name}-model", self.ask, self.count, "chat", settings)
+            for name in ("small", "large", "judge")
+        }
         return Session(
             task=task_set(), model="m", ask=self.ask, count=self.count, endpoint=endpoint,
-            sampling={"max_tokens": 500, **sampling}, render=render,
+            sampling=settings, render=render, helpers=helpers,
         )  # fmt: skip
 
 
@@ -122,10 +127,11 @@ async def test_base_model_gets_one_text() -> None:
 @pytest.mark.parametrize("name", strategies.names())
 @pytest.mark.parametrize("shots", [0, 1])
 async def test_shots_bound_the_examples(name: str, shots: int) -> None:
-    """So many worked examples, and the question."""
+    """So many worked examples, and the question; a plan is asked for before them, without."""
     _, _, script = await run(name, *["Answer: 2</think>Answer: 2"] * 12, shots=shots)
 
-    asked = [m["content"] for m in script.asked[0].messages if m["role"] == "user"]
+    first = script.asked[1 if name == "plan_and_budget" else 0]
+    asked = [m["content"] for m in first.messages if m["role"] == "user"]
     assert len(asked) == shots + 1
     assert asked[-1] == ITEM.input
 

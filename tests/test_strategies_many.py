@@ -107,7 +107,7 @@ def test_every_sample_is_in_the_trace_and_paid_for(tmp_path):
 
 
 def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path):
-    """No vote of fewer samples than were asked for; the next launch asks all of them again."""
+    """No vote of fewer samples than were asked for; those in flight are waited for, as they are paid for."""
 
     def flaky(seen):
         return fixed(503, b"{}") if seen.number == 1 else say("Answer: 1")
@@ -120,7 +120,7 @@ def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path)
     assert (report.failed, failed.error_type, failed.passed, failed.confidence) == (
         1, "http_503", None, None,
     )  # fmt: skip
-    assert [c.output_tokens for c in failed.calls] == [4, None]
+    assert [c.output_tokens for c in failed.calls] == [4, None, 4]
     assert (again.collected, trace.confidence, len(trace.calls)) == (1, 1.0, 3)
 
 
@@ -140,6 +140,7 @@ def test_a_budget_expects_every_call_of_the_first_attempt(tmp_path):
 def test_a_plan_names_a_strategy_and_its_parameters(name):
     """Every strategy is found by its name; a whole number for a float is the same configuration."""
     settings = {"models": ["m"], "tasks": ["arithmetic"], "strategies": [name], "limit": 1}
+    settings["helpers"] = {helper: {"model": helper} for helper in ("small", "large", "judge")}
     work = expand(Plan.from_mapping(settings | {"strategy_params": {name: {"shots": 1}}}))
 
     assert json.loads(work.configurations[0][0].strategy_params)["shots"] == 1

@@ -10,6 +10,7 @@ import difflib
 import functools
 import math
 import tomllib
+import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from workbench.errors import ConfigError
 from workbench.records import Call, Price
 
 BUNDLED = "genai-prices"  # sheets of this name give way to any other
+BATCH = "batch"  # the service tier of calls that have a price of their own, or none that is known
 _RATES = {
     "input_usd_per_mtok": ("input_mtok",),
     "cache_read_usd_per_mtok": ("cache_read_mtok",),
@@ -59,7 +61,28 @@ def rows_for(provider: str | None, model: str) -> tuple[Price, ...]:
             Price(model=model, provider=provider, sheet=sheet, **when, **tier)
             for tier in _tiers(prices)
         ]
+        for variant in info.price_variants or ():
+            if variant.when == {"processing": "batch"}:
+                since = _later(when, _period(variant.constraint))
+                rows += [
+                    Price(
+                        model=model, provider=provider, sheet=sheet, service_tier=BATCH, **since, **tier
+                    )
+                    for tier in _tiers(_over(prices, variant.prices))
+                ]  # fmt: skip
     return tuple(rows)
+
+
+def _later(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return the period in which both are in force."""
+    starts = [p["starts_at"] for p in (one, other) if p.get("starts_at") is not None]
+    return one | other | ({"starts_at": max(starts)} if starts else {})
+
+
+def _over(prices: Any, variant: Any) -> Any:
+    """Lay the prices of a variant over the ordinary ones, as genai-prices does."""
+    given = {name: value for name, value in vars(variant).items() if value is not None}
+    return types.SimpleNamespace(**vars(prices) | given)
 
 
 def _period(constraint: Any) -> dict[str, Any]:
@@ -108,7 +131,7 @@ def _at(price: Any, size: int) -> float | None:
 
 _FIELDS = {f for f in Price.__struct_fields__ if f not in {"price_id", "sheet"}}
 _TIMES = {"starts_at", "ends_at"}
-_TEXTS = {"model", "provider", "daily_from", "daily_to", "note"}
+_TEXTS = {"model", "provider", "daily_from", "daily_to", "note", "service_tier"}
 
 
 def read_sheet(path: Path) -> list[Price]:
@@ -207,10 +230,20 @@ def _applies(price: Price, call: Call, when: dt.datetime | None) -> bool:
     return (
         price.provider in {None, call.provider}
         and long_enough
+        and _is_of_tier(price, call)
         and (price.starts_at is None or (when is not None and when >= price.starts_at))
         and (price.ends_at is None or (when is not None and when < price.ends_at))
         and (price.daily_from is None or (when is not None and _in_hours(price, when)))
     )
+
+
+def _is_of_tier(price: Price, call: Call) -> bool:
+    """Batches cost less than other calls: without a price of their own theirs is unknown."""
+    if price.machine_usd_per_hour is not None:
+        return True
+    if call.service_tier == BATCH:
+        return price.service_tier == BATCH
+    return price.service_tier in {None, call.service_tier}
 
 
 def _in_hours(price: Price, when: dt.datetime) -> bool:
@@ -219,12 +252,13 @@ def _in_hours(price: Price, when: dt.datetime) -> bool:
     return start <= clock < end if start <= end else clock >= start or clock < end
 
 
-def _rank(price: Price) -> tuple[bool, bool, bool, bool, float, int]:
+def _rank(price: Price) -> tuple[bool, bool, bool, bool, bool, float, int]:
     """Order rows that all apply; the store's `resolve_prices` orders them alike."""
     return (
         not price.sheet.startswith(BUNDLED),
         price.machine_usd_per_hour is not None,
         price.provider is not None,
+        price.service_tier is not None,
         price.daily_from is not None,
         price.starts_at.timestamp() if price.starts_at else -math.inf,
         price.min_input_tokens,

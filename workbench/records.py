@@ -318,11 +318,14 @@ class Price(Record, frozen=True, kw_only=True):
     request_usd: float | None = None
     machine_usd_per_hour: float | None = None
     note: str | None = None
+    service_tier: str | None = None
 
     def __post_init__(self) -> None:
-        """Fill the id."""
-        fields = [f for f in self.__struct_fields__ if f not in {"price_id", "note"}]
-        self._fill("price_id", *[getattr(self, f) for f in fields])
+        """Fill the id; prices of no tier keep the ids that they had before there were tiers."""
+        later = {"price_id", "note", "service_tier"}
+        fields = [f for f in self.__struct_fields__ if f not in later]
+        tier = [self.service_tier] if self.service_tier is not None else []
+        self._fill("price_id", *[getattr(self, f) for f in fields], *tier)
 
 
 class Attempt(Record, frozen=True, kw_only=True):

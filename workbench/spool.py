@@ -9,6 +9,7 @@ Where there is no `fcntl` (Windows) a segment counts as live while it changed in
 """
 
 import contextlib
+import datetime as dt
 import os
 import threading
 import time
@@ -54,6 +55,30 @@ class BadLine(NamedTuple):
     offset: int
     reason: str
     data: bytes
+
+
+class Begun(msgspec.Struct, frozen=True, gc=False, tag="Attempt"):
+    """Of an `Attempt`, what a resuming run needs."""
+
+    run_id: str
+    configuration_id: str
+    item_id: str
+    trial: int
+    started_at: dt.datetime
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False, tag="Trace"):
+    """Of a `Trace`, what a resuming run needs."""
+
+    run_id: str
+    configuration_id: str
+    item_id: str
+    trial: int = 0
+    error_type: str | None = None
+
+
+_glancer = msgspec.json.Decoder(Run | Begun | Ended)
+_GLANCED = tuple(_MIDDLE + b'{"type":"%s",' % name for name in (b"Trace", b"Run", b"Attempt"))
 
 
 class SegmentBatch(NamedTuple):
@@ -266,6 +291,30 @@ def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
         bad.append(BadLine(offset, "torn: the writer ended in the middle of the line", torn))
         offset += len(torn)
     return SegmentBatch(records, bad, offset)
+
+
+def glance(path: Path) -> Iterator[Run | Begun | Ended]:
+    """Read of a segment what a resuming run needs, ten times as fast as all of it; bad lines are passed over.
+
+    The checksums are looked at all the same: what is damaged was never done. A segment that was taken into
+    the store meanwhile has nothing.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"the spool segment {path} cannot be read: {error.strerror}") from error
+    crc32, decode = zlib.crc32, _glancer.decode
+    for line in data.split(b"\n")[:-1]:  # what follows the last line end is torn, or being written
+        if line.startswith(_GLANCED, 16):
+            body = line[_RECORD_AT:-1]
+            if line[8:16] == b"%08x" % crc32(body):
+                try:
+                    record = decode(body)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue
+                yield record
 
 
 def quarantine(path: Path, bad: Iterable[BadLine]) -> list[Path]:

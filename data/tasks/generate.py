@@ -262,9 +262,11 @@ MAKERS: dict[str, Maker] = {
 }
 
 
-def rounds(make: Maker, dice: Dice, taken: set[str]) -> Iterator[Fields]:
+def rounds(
+    make: Maker, dice: Dice, taken: set[str], per_level: int = PER_LEVEL
+) -> Iterator[Fields]:
     """Yield items in rounds of the difficulties 1 to 5, each question once."""
-    for _ in range(PER_LEVEL):
+    for _ in range(per_level):
         for level in range(1, 6):
             for _ in range(1000):  # a template with few words repeats itself: draw again
                 found = make(dice, level)

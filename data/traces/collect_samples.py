@@ -15,7 +15,6 @@ import dataclasses
 import datetime as dt
 import hashlib
 import importlib.metadata
-import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -29,37 +28,74 @@ from workbench import datasets, runner, spool
 from workbench.records import AnyRecord, Attempt, Run, json_text
 from workbench.runner import strategies
 from workbench.runner.plan import Planned, Work
-from workbench.runner.providers.openai_chat import OpenAIChat
 
 TASKS = ("arithmetic", "facts", "lists", "logic", "strings")
-TRIALS = 4
+TOOL_TASKS = ("lookup", "ledger", "arithmetic")
 ITEMS = 30  # the first of each set: balanced over difficulty
-BLOCK = 10  # items of a task asked before the next task's turn
 SLOTS = 4
-CONTEXT = 1024  # tokens a slot
+CONTEXT = 2048  # tokens a slot
 MACHINE = "one-vcpu"
 HOST, PLATFORM = "samples", "Linux x86_64, one core of a virtual machine for each model"
 SETTINGS: dict[str, Any] = {
-    "provider": "llama.cpp",
-    "tasks": TASKS,
-    "strategies": ("direct", "cot", "think"),
-    "strategy_params": {"think": {"max_thinking_tokens": 96, "max_answer_tokens": 24}},
     "temperature": 0.4,
     "max_tokens": 96,
     "seed": 2026,
     "concurrency": SLOTS,
-    "machine": MACHINE,
 }
 MODELS: dict[str, dict[str, Any]] = {
     "SmolLM2-135M-Instruct": {"precision": "Q4_1", "endpoint": "chat"},
     "Gemma-3-270M": {"precision": "Q4_K_M", "endpoint": "completions"},
 }
+SMALL, LARGE = MODELS
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some strategies with the tasks, items and trials that they are asked.
+
+    Attributes:
+        block: items of a task asked before the next task's turn.
+        models: whom it is about.
+    """
+
+    strategies: tuple[dict[str, Any], ...]
+    tasks: tuple[str, ...] = TASKS
+    items: int = ITEMS
+    trials: int = 1
+    block: int = 10
+    models: tuple[str, ...] = tuple(MODELS)
+
+
+_BUDGETED = {"name": "budgeted", "answer_tokens": 24, "by": "tags"}
+PARTS = (
+    Part(
+        (
+            {"name": "direct"},
+            {"name": "cot"},
+            {"name": "think", "max_thinking_tokens": 96, "max_answer_tokens": 24},
+        ),
+        trials=4,
+    ),
+    Part(tuple(_BUDGETED | {"thinking_tokens": n} for n in (12, 36, 108)), items=15, trials=2, block=5),
+    Part(
+        (
+            {"name": "self_consistency"},
+            {"name": "best_of_n", "samples": 4, "verifier": "self"},
+            {"name": "self_refine", "rounds": 2},
+            {"name": "sequential_refinement", "rounds": 2},
+        ),
+        items=15, block=5,
+    ),
+    Part(({"name": "cascade", "by": "vote"},), items=15, block=5, models=(SMALL,)),
+    Part(({"name": "react"},), tasks=TOOL_TASKS, items=15, block=5),
+)  # fmt: skip
 
 
 class InTurn(Work):
     """The attempts task by task and strategy by strategy, so that prompts share their cached beginning."""
 
     sets: tuple[datasets.TaskSet, ...] = ()
+    block = 10
 
     def __iter__(self) -> Iterator[Planned]:
         """Walk a block of items of every task and strategy, with all trials, then the next block."""
@@ -68,8 +104,8 @@ class InTurn(Work):
         }
 
         def turn(planned: Planned) -> tuple[int, str, str]:
-            block = place[planned.task.name, planned.item.item] // BLOCK
-            return block, planned.task.name, planned.strategy.name
+            block = place[planned.task.name, planned.item.item] // self.block
+            return block, planned.task.name, planned.configuration.configuration
 
         return iter(sorted(super().__iter__(), key=turn))
 
@@ -108,45 +144,56 @@ async def _started(gguf: str, alias: str, port: int) -> asyncio.subprocess.Proce
     raise SystemExit(f"{alias}: the server did not start")
 
 
-async def _one_model(model: str, gguf: str, port: int, args: argparse.Namespace) -> None:
+def _work(model: str, part: Part, ports: dict[str, int]) -> InTurn:
+    """Expand a part for a model; the larger one may be asked to help the smaller."""
+
+    def settings(name: str) -> dict[str, Any]:
+        place = {"provider": "llama.cpp", "base_url": f"http://127.0.0.1:{ports[name]}/v1"}
+        return {"model": name, "machine": MACHINE} | place | MODELS[name]
+
     plan = runner.Plan.from_mapping(
-        SETTINGS | MODELS[model] | {"models": (model,), "trials": args.trials}
-        | {"base_url": f"http://127.0.0.1:{port}/v1"}
+        SETTINGS | {"models": (settings(model),), "tasks": part.tasks, "trials": part.trials}
+        | {"strategies": part.strategies, "helpers": {"large": settings(LARGE)}}
     )  # fmt: skip
     whole = [datasets.load_task(name) for name in plan.tasks]
-    sets = tuple(dataclasses.replace(t, items=t.items[: args.items]) for t in whole)
-    chosen = [strategies.get(s, **plan.strategy_params.get(s, {})) for s in plan.strategies]
-    work = InTurn(plan, sets, chosen)
-    work.sets = sets
-    provider = OpenAIChat(plan.base_url, name=plan.provider_name, concurrency=SLOTS)
-    process = await _started(gguf, model, port)
-    run_id = f"{model}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}".replace(".", "-")
+    sets = tuple(dataclasses.replace(t, items=t.items[: part.items]) for t in whole)
+    work = InTurn(plan, sets, [strategies.get(**table) for table in part.strategies])
+    work.sets, work.block = sets, part.block
+    return work
+
+
+async def _one_model(model: str, ports: dict[str, int], folder: Path) -> None:
+    """Collect all parts of a model, one after the other."""
 
     def show(progress: runner.Progress) -> None:
         if progress.done % 60 == 0:
             sys.stdout.write(f"{model}: {progress.done} of {progress.left + progress.done}\n")
             sys.stdout.flush()
 
-    try:
-        with spool.SpoolWriter(args.work / model, run_id) as writer:
-            report = await runner.collect(
-                plan, spool=writer, work=work, provider=provider, on_progress=show
-            )
+    for part in PARTS:
+        if model not in part.models:
+            continue
+        run_id = f"{model}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}".replace(".", "-")
+        work = _work(model, part, ports)
+        with spool.SpoolWriter(folder / model, run_id) as writer:
+            report = await runner.collect(work.plan, spool=writer, work=work, on_progress=show)
         sys.stdout.write(f"{model}: {report}\n")
-    finally:
-        await provider.aclose()
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
 
 
 async def collect(args: argparse.Namespace) -> None:
-    """Ask all models at once, each on a core of its own."""
+    """Serve all models and ask them at once, each on a core of its own."""
     files = dict(pair.split("=", 1) for pair in args.gguf)
-    ports = itertools.count(args.port)
-    async with asyncio.TaskGroup() as group:
-        for model in MODELS:
-            group.create_task(_one_model(model, files[model], next(ports), args))
+    ports = {model: args.port + n for n, model in enumerate(MODELS)}
+    servers = [await _started(files[model], model, port) for model, port in ports.items()]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for model in MODELS:
+                group.create_task(_one_model(model, ports, args.work))
+    finally:
+        for server in servers:
+            with contextlib.suppress(ProcessLookupError):
+                server.terminate()
+            await server.wait()
 
 
 def records(folder: Path) -> Iterator[AnyRecord]:
@@ -195,8 +242,6 @@ def main() -> None:
     collecting = commands.add_parser("collect")
     collecting.add_argument("--work", type=Path, required=True)
     collecting.add_argument("--gguf", action="append", required=True, help="MODEL=FILE")
-    collecting.add_argument("--items", type=int, default=ITEMS)
-    collecting.add_argument("--trials", type=int, default=TRIALS)
     collecting.add_argument("--port", type=int, default=18111)
     exporting = commands.add_parser("export")
     exporting.add_argument("--work", type=Path, required=True)

@@ -9,6 +9,12 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 _CHUNK_CELLS = 100_000  # counts held at once: they stay in the cache
+# Of many clusters a cache holds the counts of few resamples, and a product of few rows mostly waits
+# for memory and threads: then more rows, but no more than this many cells (32 MB).
+_CHUNK_ROWS, _MOST_CELLS = 128, 4_000_000
+_ROW_BY_ROW = (
+    1000  # clusters from which counting each resample alone costs less than one long count
+)
 _ONE_THREAD = 200_000  # multiplications below which OpenBLAS does not share the work out
 
 
@@ -25,14 +31,23 @@ def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Fl
     """
     n, k = sums.shape
     out = np.empty((resamples, k))
-    chunk = max(1, _CHUNK_CELLS // n)
+    chunk = max(_CHUNK_CELLS // n, min(_CHUNK_ROWS, _MOST_CELLS // n), 1)
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
-        drawn = rng.integers(0, n, (size, n), dtype=np.int64)
-        drawn += np.arange(size, dtype=np.int64)[:, None] * n
-        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        _multiply(weights.astype(np.float64), sums, out[start : start + size])
+        _multiply(_weights(size, n, rng), sums, out[start : start + size])
     return out
+
+
+def _weights(size: int, n: int, rng: np.random.Generator) -> Floats:
+    """Draw n of n clusters with replacement, size times: how often each was drawn, (size, n)."""
+    drawn = rng.integers(0, n, (size, n), dtype=np.uint32)
+    if n >= _ROW_BY_ROW:
+        counts = np.empty((size, n))
+        for count, row in zip(counts, drawn, strict=True):
+            count[:] = np.bincount(row, minlength=n)
+        return counts
+    placed = drawn + np.arange(size, dtype=np.int64)[:, None] * n
+    return np.bincount(placed.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
 
 
 def _multiply(weights: Floats, sums: Floats, out: Floats) -> None:

@@ -31,8 +31,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "sql": ("sql:sql", "Run a query on the store; nothing can be changed."),
     "export": ("export:export", "Write a view, or the whole store, to files."),
-    "runs": ("listings:runs", "List what was collected or imported."),
-    "tasks": ("listings:tasks", "List the tasks in the store, or those that ship."),
+    "runs": ("runs:runs", "List what was collected or imported."),
+    "tasks": (
+        "listings:tasks",
+        "List tasks: those in the store, those that ship, or a file of your own as it is understood.",
+    ),
     "models": ("listings:models", "List the models in the store."),
     "prices": ("prices:prices", "List prices, or add a sheet of your own."),
     "faults": ("faults:faults", "List calls whose token counts contradict themselves."),

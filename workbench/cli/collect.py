@@ -3,21 +3,23 @@
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import click
 
-from workbench.cli.options import open_store, settings, store_option, talk
+from workbench.cli.options import open_store, output_options, settings, store_option, talk
 from workbench.errors import ConfigError, StoreLocked
 
 if TYPE_CHECKING:
-    from workbench.records import Price
-    from workbench.runner import CollectReport, Plan
+    from workbench.cli.piloting import Asking
+    from workbench.cli.progress import Bar
+    from workbench.runner import CollectReport, Work
     from workbench.store import Store
 
 INGEST_EVERY_S = 3.0
@@ -25,35 +27,47 @@ _SETTINGS = ("provider", "base_url", "api_key_env", "machine", "concurrency", "b
 _LISTS = {"model": "models", "task": "tasks", "strategy": "strategies"}
 
 
+_FLAGS: tuple[tuple[str, Any, str], ...] = (
+    ("--base-url", str, "Address of the API, with its /v1; by default the provider's own."),
+    ("--provider", str, "Its name in the price sheet; by default told by the address."),
+    ("--api-key-env", str, "Name of the environment variable that holds the key."),
+    ("--trials", click.INT, "Repeats of every item."),
+    ("--limit", click.INT, "At most so many items of each task."),
+    ("--budget-usd", click.FLOAT, "Stop before spending more dollars than that."),
+    ("--budget-tokens", click.FLOAT, "Stop before using more tokens than that, in and out."),
+    ("--budget-j", click.FLOAT, "Stop before drawing more joules than that; needs a meter."),
+    ("--budget-time-s", click.FLOAT, "Begin nothing after so many seconds."),
+    ("--concurrency", click.INT, "Calls in flight."),
+    ("--temperature", click.FLOAT, "Sampling temperature."),
+    ("--top-p", click.FLOAT, "Nucleus sampling mass."),
+    ("--max-tokens", click.INT, "Cap on output tokens."),
+    ("--effort", str, "Reasoning effort, in the server's words."),
+    ("--thinking-budget-tokens", click.INT, "Cap on thinking tokens, where the API takes one."),
+    ("--seed", click.INT, "Base of the seeds, one per item and trial."),
+    ("--machine", str, "Name, in the price sheet, of the machine that serves the model."),
+    ("--precision", str, "Number format of the weights, for the record."),
+    (
+        "--endpoint",
+        click.Choice(["chat", "completions", "responses", "messages", "gemini", "local", "replay"]),
+        "The API that is spoken; by default the provider's own. completions is for base models,"
+        " local runs the model in this process, replay answers from recorded traces.",
+    ),
+    ("--device", str, "Where a local model runs: auto, cpu, cuda, mps."),
+    ("--recording", str, "The store, or folder of traces, that replay answers from."),
+    (
+        "--energy",
+        click.Choice(["auto", "off"]),
+        "Whether the energy of this machine is measured.",
+    ),
+    ("--template", str, "How a chat becomes text for completions."),
+    ("--timeout-s", click.FLOAT, "Cap of one request in seconds."),
+    ("--retries", click.INT, "Tries after the first."),
+)
+
+
 def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add a flag for each setting of a plan."""
-    number, whole = click.FLOAT, click.INT
-    flags: tuple[tuple[str, Any, str], ...] = (
-        ("--base-url", str, "Address of the API, with its /v1; by default the provider's own."),
-        ("--provider", str, "Its name in the price sheet; by default told by the address."),
-        ("--api-key-env", str, "Name of the environment variable that holds the key."),
-        ("--trials", whole, "Repeats of every item."),
-        ("--limit", whole, "At most so many items of each task."),
-        ("--budget-usd", number, "Stop before spending more than that."),
-        ("--concurrency", whole, "Calls in flight."),
-        ("--temperature", number, "Sampling temperature."),
-        ("--top-p", number, "Nucleus sampling mass."),
-        ("--max-tokens", whole, "Cap on output tokens."),
-        ("--effort", str, "Reasoning effort, in the server's words."),
-        ("--thinking-budget-tokens", whole, "Cap on thinking tokens, where the API takes one."),
-        ("--seed", whole, "Base of the seeds, one per item and trial."),
-        ("--machine", str, "Name, in the price sheet, of the machine that serves the model."),
-        ("--precision", str, "Number format of the weights, for the record."),
-        (
-            "--endpoint",
-            click.Choice(["chat", "completions", "responses", "messages", "gemini"]),
-            "The API that is spoken; by default the provider's own. completions is for base models.",
-        ),
-        ("--template", str, "How a chat becomes text for completions."),
-        ("--timeout-s", number, "Cap of one request in seconds."),
-        ("--retries", whole, "Tries after the first."),
-    )
-    for name, kind, text in reversed(flags):
+    for name, kind, text in reversed(_FLAGS):
         command = click.option(name, type=kind, default=None, help=text)(command)
     for name, text in (("strategy", "direct, cot, think, self_consistency, self_refine, best_of_n"),
                        ("task", "a shipped task, or a file"), ("model", "the model to ask")):  # fmt: skip
@@ -68,43 +82,73 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_plan_options
 @click.option("--prices", "sheet", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="A price sheet to add first.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what is missing, and ask nothing.")
+@click.option("--batch", is_flag=True, default=None,
+              help="Send requests in batches, at batch prices, where the provider has them.")  # fmt: skip
+@click.option("--allow-code", is_flag=True, default=None,
+              help="Import scorers (module:function) that a task file names.")  # fmt: skip
+@click.option("--dry-run", is_flag=True,
+              help="Say what is missing and what it will take, and ask nothing.")  # fmt: skip
+@click.option("--pilot", type=click.IntRange(min=1), metavar="N",
+              help="Make the first N items, say what the rest will take, and ask.")  # fmt: skip
+@click.option("--yes", is_flag=True, help="Go on after the pilot without a question.")
 @store_option
+@output_options
 @click.pass_context
 def collect(
     ctx: click.Context,
     /,
+    *,
     plan_file: Path | None,
     sheet: Path | None,
     dry_run: bool,
+    pilot: int | None,
+    yes: bool,
     store_path: str | None,
+    format_: str | None,
+    output: Path | None,
     **flags: Any,
 ) -> None:
     """Ask models the items of tasks; only what is missing.
 
     Every model × strategy is a configuration, tried on every item so many times. The same command
-    again does only what is missing; Ctrl-C once waits for what is in flight. For example:
+    again does only what is missing; Ctrl-C once waits for what is in flight. From another terminal a
+    running collection is watched, paused and retuned: see workbench runs --help. For example:
 
     workbench collect --base-url http://127.0.0.1:8080/v1 --model smollm2 --task arithmetic
     --strategy direct --strategy cot --trials 4
     """
-    from workbench.runner import Plan
+    from workbench.cli.output import check_output
+    from workbench.cli.piloting import Asking
+    from workbench.runner import Plan, expand
 
+    check_output(output)
+    if not dry_run and (output or format_):
+        raise click.UsageError("--format and --output are for --dry-run")
     plan = Plan.from_mapping(_plan(plan_file, flags))
+    work = expand(plan, plan_file.parent if plan_file is not None else None)
+    for task in work.task_sets:
+        for note in task.notes:
+            talk(f"{task.name}: {note}")
+    store = _store(store_path, sheet)
+    if dry_run:
+        _estimate(store, work, format_, output)
+        return
+    report = asyncio.run(_collect(store, work, Asking(store, work, yes=yes, n_items=pilot)))
+    talk(str(report))
+    talk(f"see them with: workbench tui {store.path}")
+    nothing_worked = report.collected > 0 and report.failed == report.collected
+    ctx.exit(1 if report.status != "done" or nothing_worked else 0)
+
+
+def _store(store_path: str | None, sheet: Path | None) -> "Store":
+    """Open or make the store, with the prices of a sheet."""
     # the runner looks at the spool before it is taken in, for what was in flight at a kill
     store = open_store(store_path, create=True, take_in=False)
     if sheet is not None:
         from workbench.prices import read_sheet
 
         store.add_prices(read_sheet(sheet))
-    if dry_run:
-        _say_missing(store, plan)
-        return
-    report = asyncio.run(_collect(store, plan))
-    talk(str(report))
-    talk(f"see them with: workbench tui {store.path}")
-    nothing_worked = report.collected > 0 and report.failed == report.collected
-    ctx.exit(1 if report.status != "done" or nothing_worked else 0)
+    return store
 
 
 def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
@@ -125,31 +169,39 @@ def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     return plan
 
 
-def _say_missing(store: "Store", plan: "Plan") -> None:
-    from workbench.runner import expand
+def _estimate(store: "Store", work: "Work", format_: str | None, output: Path | None) -> None:
+    """Print what is missing and what it will take."""
+    from workbench.cli import estimates
+    from workbench.cli.output import emit
 
-    work = expand(plan)
-    done = store.done(work.configuration_ids)
-    missing = [p for p in work if p.key not in done]
-    talk(f"{len(work):,} planned, {len(missing):,} missing")
+    found = estimates.estimate_of(store, work)
+    talk(f"{found.planned:,} planned, {found.missing:,} missing")
+    if output is not None or (format_ or settings().format) != "table":
+        emit(estimates.document(found, store=str(store.path)), format_, output)
+        return
+    estimates.show(found)
 
 
-async def _collect(store: "Store", plan: "Plan") -> "CollectReport":
+async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectReport":
     """Run the plan and take the spool in every few seconds, and at the end."""
-    from workbench import prices, runner
+    from workbench import runner
+    from workbench.cli.estimates import pricer
     from workbench.spool import SpoolWriter
 
-    now = dt.datetime.now(dt.UTC)
-    book = prices.PriceBook(_price_rows(store))
+    plan, now = work.plan, dt.datetime.now(dt.UTC)
     run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
-    with _shown() as show:
+    await asyncio.to_thread(asking.warn)
+    with _shown() as bar:
         ended = asyncio.Event()
-        ingesting = asyncio.create_task(_keep_ingesting(store, ended))
+        one_at_a_time = asyncio.Lock()
+        ingest = functools.partial(_ingest, store, one_at_a_time)
+        ingesting = asyncio.create_task(_keep_ingesting(ingest, ended))
         try:
             with SpoolWriter(store.spool_dir, run_id) as spool:
                 report = await runner.collect(
-                    plan, spool=spool, done=store.done, on_progress=show,
-                    price=lambda call: book.cost(call, now), environ=os.environ,
+                    plan, work=work, spool=spool, on_progress=bar.show,
+                    done=functools.partial(store.done, in_spool=False),
+                    price=pricer(store, now), environ=os.environ, pilot=asking.pilot(bar, ingest),
                 )  # fmt: skip
         finally:
             ended.set()
@@ -158,27 +210,20 @@ async def _collect(store: "Store", plan: "Plan") -> "CollectReport":
     return report
 
 
-def _price_rows(store: "Store") -> list["Price"]:
-    """Read the store's price rows as records; times in the store are UTC."""
-    import msgspec
-
-    from workbench.records import Price
-
-    with store.facts("", "prices") as frame:
-        rows = frame.collect("polars").to_native()
-    for column in ("starts_at", "ends_at"):
-        rows = rows.with_columns(rows[column].dt.replace_time_zone("UTC"))
-    return [msgspec.convert(row, Price) for row in rows.iter_rows(named=True)]
+async def _ingest(store: "Store", one_at_a_time: asyncio.Lock) -> None:
+    """Take the spool in, never twice at once."""
+    with contextlib.suppress(StoreLocked):  # whoever has it lets go; the spool waits
+        async with one_at_a_time:
+            await asyncio.to_thread(store.ingest_spool)
 
 
-async def _keep_ingesting(store: "Store", ended: asyncio.Event) -> None:
-    """Take the spool in every few seconds, never twice at once."""
+async def _keep_ingesting(ingest: Callable[[], Awaitable[None]], ended: asyncio.Event) -> None:
+    """Take the spool in every few seconds."""
     while not ended.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), INGEST_EVERY_S)
             return
-        with contextlib.suppress(StoreLocked):  # whoever has it lets go; the spool waits
-            await asyncio.to_thread(store.ingest_spool)
+        await ingest()
 
 
 def _ingest_last(store: "Store") -> None:
@@ -192,12 +237,12 @@ def _ingest_last(store: "Store") -> None:
 
 
 @contextlib.contextmanager
-def _shown() -> Any:
+def _shown() -> "Iterator[Bar]":
     """Show progress on stderr: a bar for a person, a line every ten seconds for a log."""
     from workbench.cli.progress import Bar
 
     bar = Bar()
     try:
-        yield bar.show
+        yield bar
     finally:
         bar.close()

@@ -1,4 +1,4 @@
-"""`workbench runs | tasks | models`: what is in the store."""
+"""`workbench tasks | models`: what is in the store."""
 
 from pathlib import Path
 
@@ -9,27 +9,46 @@ from workbench.slice import Slice
 
 
 @click.command()
-@store_option
-@output_options
-def runs(store_path: str | None, format_: str | None, output: Path | None) -> None:
-    """List what was collected or imported."""
-    from workbench.cli.output import Document, emit
-
-    store = open_store(store_path)
-    with store.facts("", "run_summary") as frame:
-        rows = frame.collect("polars").to_native().sort("started_at", "run_id", nulls_last=True)
-    emit(Document.of_frame("runs", rows, store=str(store.path)), format_, output)
-
-
-@click.command()
+@click.argument(
+    "file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option("--shipped", is_flag=True, help="Those that ship, to collect.")
+@click.option(
+    "--set", "told", multiple=True, metavar="NAME=VALUE",
+    help="What FILE does not say of itself, for example input=question; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--allow-code", is_flag=True, help="Import scorers (module:function) that FILE names."
+)
 @store_option
 @where_option
 @output_options
+@click.pass_context
 def tasks(
-    shipped: bool, store_path: str | None, where: Slice, format_: str | None, output: Path | None
+    ctx: click.Context,
+    /,
+    *,
+    file: Path | None,
+    shipped: bool,
+    told: tuple[str, ...],
+    allow_code: bool,
+    store_path: str | None,
+    where: Slice,
+    format_: str | None,
+    output: Path | None,
 ) -> None:
-    """List the tasks in the store, or those that ship."""
+    """List tasks: those in the store, those that ship, or a file of your own as it is understood.
+
+    FILE is a .csv, .tsv, .jsonl, .json or .parquet file, or a plan. Shown are its first items, which columns
+    became what, and what is wrong. For example: workbench tasks my.csv --set input=question
+    """
+    if file is not None:
+        from workbench.cli.task_preview import preview
+
+        sound = preview(file, told, allow_code=allow_code, format_=format_, output=output)
+        ctx.exit(0 if sound else 1)
+    if told or allow_code:
+        raise click.UsageError("--set and --allow-code are about a FILE; name one")
     if shipped:
         _shipped(format_, output)
     else:

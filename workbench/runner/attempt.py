@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import msgspec
 
 from workbench.errors import LimitReached, ProviderError
-from workbench.records import Score, Trace, json_text
+from workbench.records import EnergyReading, Score, Trace, content_id, json_text
 from workbench.runner.fleet import Fleet
 from workbench.runner.grading import grade
 from workbench.runner.journal import AttemptJournal
+from workbench.runner.limits import Tab
 from workbench.runner.plan import Plan, Planned, seed_of
 from workbench.runner.session import Outcome, Session
+
+CANCELLED = "cancelled"  # an attempt that somebody ended is made again by the next launch
+BUDGET = "budget"  # an attempt that the run's budget cut short is no result: it is made again
 
 
 class Ended(msgspec.Struct):
@@ -31,15 +35,18 @@ class Ended(msgspec.Struct):
     scores: tuple[Score, ...] = ()
 
 
-def open_session(plan: Plan, planned: Planned, fleet: Fleet, journal: AttemptJournal | None) -> Session:  # fmt: skip
-    """Begin the conversation of an attempt."""
+def open_session(
+    plan: Plan, planned: Planned, fleet: Fleet, journal: AttemptJournal | None, tab: Tab
+) -> Session:
+    """Begin the conversation of an attempt; every call is counted on its tab."""
     seed = seed_of(plan.seed, planned.item_id, planned.trial)
     sampling = {"seed": seed} if seed is not None else {}
-    line = fleet.line(planned.target, sampling)
+    line = tab.over(fleet.line(planned.target, sampling))
+    helpers = {name: tab.over(helper) for name, helper in fleet.helpers(sampling).items()}
     return Session(
         task=planned.task, model=line.model, ask=line.ask, count=line.count_tokens,
         endpoint=line.endpoint, sampling=line.sampling, render=line.render,
-        helpers=fleet.helpers(sampling), journal=journal,
+        helpers=helpers, journal=journal,
         rng=random.Random(repr((plan.seed, *planned.key))),  # noqa: S311  # not for secrets
     )  # fmt: skip
 
@@ -57,18 +64,32 @@ async def make(session: Session, planned: Planned) -> Ended:
     return ended
 
 
+def cancelled(session: Session) -> Ended:
+    """End an attempt that somebody cancelled: calls without an answer are marked so."""
+    error = ProviderError("cancelled while it was in flight", kind=CANCELLED)
+    for place, call in enumerate(session.calls):
+        if call.e2e_s is None and call.error_type is None:
+            ended = {"error_type": error.kind, "error_message": str(error), "stop_reason": "error"}
+            session.calls[place] = msgspec.structs.replace(call, **ended)
+    return Ended(error=error)
+
+
 def trace_of(
     run_id: str, planned: Planned, session: Session, ended: Ended, *,
-    started_at: dt.datetime, e2e_s: float,
+    started_at: dt.datetime, e2e_s: float, again: int = 0,
+    energy: tuple[EnergyReading, ...] = (),
 ) -> Trace:  # fmt: skip
-    """Write what an attempt did as a record."""
+    """Write what an attempt did as a record; one made `again` in its run has an id of its own."""
     configuration_id, item_id, trial = planned.key
     outcome, error, limit = ended.outcome, ended.error, ended.limit
     score = ended.scores[0] if ended.scores else None
-    subject = [c for c in session.calls if c.role == "subject"]
-    waited_s = sum((c.retry_wait_s or 0.0) + (c.queue_s or 0.0) for c in session.calls)
+    limit_type = limit.limit_type if limit else outcome.limit_type if outcome else None
+    calls = session.calls if limit is None else [c for c in session.calls if c.provider is not None]
+    subject = [c for c in calls if c.role == "subject"]
+    waited_s = sum((c.retry_wait_s or 0.0) + (c.queue_s or 0.0) for c in calls)
+    trace_id = content_id("Trace", run_id, *planned.key, again) if again else ""
     return Trace(
-        run_id=run_id, configuration_id=configuration_id, task_id=planned.task.task.task_id,
+        run_id=run_id, trace_id=trace_id, configuration_id=configuration_id, task_id=planned.task.task.task_id,
         item_id=item_id, trial=trial, started_at=started_at, e2e_s=e2e_s,
         working_s=max(e2e_s - waited_s, 0.0),
         answer=score.answer if score else None, score=score.score if score else None,
@@ -76,13 +97,13 @@ def trace_of(
         confidence=outcome.confidence if outcome else None,
         verifier_score=outcome.verifier_score if outcome else None,
         stop_reason=_stop_reason(ended, [c.stop_reason for c in subject]),
-        limit_type=limit.limit_type if limit else outcome.limit_type if outcome else None,
-        error_type=error.kind if error else None,
+        limit_type=limit_type,
+        error_type=error.kind if error else BUDGET if limit_type == BUDGET else None,
         error_message=str(error) if error else str(limit) if limit else None,
         n_turns=sum(c.error_type is None for c in subject),
         metadata=json_text(dict(outcome.metadata)) if outcome and outcome.metadata else None,
-        calls=tuple(session.calls), tool_calls=tuple(session.tool_calls),
-        messages=tuple(session.messages),
+        calls=tuple(calls), tool_calls=tuple(session.tool_calls),
+        messages=tuple(session.messages), energy=energy,
     )  # fmt: skip
 
 

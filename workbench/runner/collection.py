@@ -6,26 +6,30 @@ import datetime as dt
 import importlib.metadata
 import platform
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
-from workbench.errors import ProviderError, ProviderRejected
+from workbench.errors import ProviderError
 from workbench.records import Attempt, Run, json_text
-from workbench.runner import attempt
+from workbench.runner import attempt, grading
+from workbench.runner.crew import Crew
 from workbench.runner.fleet import Fleet
-from workbench.runner.journal import Journal
-from workbench.runner.limits import Budget
+from workbench.runner.journal import AttemptJournal, Journal
+from workbench.runner.limits import Breaker, Budget
+from workbench.runner.metering import Metering
 from workbench.runner.plan import Key, Planned, Work
 from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.resume import Leftovers
 from workbench.runner.session import Session
+from workbench.runner.steering import Control, Flight, Pilot
 from workbench.spool import SpoolWriter
 
 _COMMIT_S = 0.05
 _RAMP_S = 0.001
-_REFUSALS = 5  # the same refusal so many times in a row stops a configuration
+_TELL_S = 1.0
 
 
 class Stop:
@@ -56,13 +60,34 @@ def _versions() -> str:
     return json_text(found)
 
 
+class _Made(NamedTuple):
+    """An attempt that has ended.
+
+    Attributes:
+        kept: its replies, where they are kept until the trace is written.
+    """
+
+    flight: Flight
+    ended: attempt.Ended
+    started_at: dt.datetime
+    e2e_s: float
+    kept: AttemptJournal | None
+
+
 class Collection:
-    """One launch under way."""
+    """One launch under way.
+
+    Attributes:
+        before: attempts that earlier launches had done, by configuration.
+        position: how many of the plan's attempts were taken from the queue.
+        held: those of them that a worker has taken and not begun.
+        control: what it is told while it goes on.
+    """
 
     def __init__(
         self, *, work: Work, spool: SpoolWriter, fleet: Fleet, budget: Budget, known: set[Key],
         stop: Stop, on_progress: Callable[[Progress], None] | None,
-        clock: Callable[[], float], now: Callable[[], dt.datetime],
+        clock: Callable[[], float], now: Callable[[], dt.datetime], metering: Metering, pilot: Pilot | None = None,
     ) -> None:  # fmt: skip
         """Prepare; nothing is asked or written yet."""
         self.work, self.plan, self.spool, self.fleet = work, work.plan, spool, fleet
@@ -70,12 +95,17 @@ class Collection:
         self.on_progress, self.clock, self.now = on_progress, clock, now
         self.begun_s = clock()
         self.progress = Progress(planned=len(work), spent_usd=budget.spent_usd)
-        self.progress.before = sum(p.key in known for p in work)
+        self.before = Counter(p.configuration.configuration_id for p in work if p.key in known)
+        self.progress.before = self.before.total()
         self.notes: list[str] = []
         self.stopped: set[str] = set()
-        self.refusals: dict[str, tuple[str, int]] = {}
-        self.queue = self._missing()
+        self.breakers: dict[str, Breaker] = {}
+        self.queue, self.position = self._missing(), 0
+        self.held: dict[int, Planned] = {}
+        self.crew = Crew(self._step, ramp_s=_RAMP_S)
+        self.control = Control(self, pilot=pilot)
         self.settled = asyncio.Event()
+        self.metering, self.writing = metering, set[asyncio.Task[None]]()
         self.journal = Journal(spool.folder, spool.run_id)
         self.record = Run(
             run_id=spool.run_id, kind="collect", source="runner", plan=self.plan.as_json(),
@@ -86,7 +116,8 @@ class Collection:
 
     async def run(self, left: Leftovers) -> CollectReport:
         """Make the missing attempts; `left` is what earlier launches left in the spool."""
-        repeated = len(left.in_flight & {p.key for p in self.work} - self.known)
+        missing = left.in_flight - self.known
+        repeated = len(missing & {p.key for p in self.work}) if missing else 0
         self._write_head(left)
         status = "failed"
         why: str | None = "the program failed"
@@ -104,10 +135,12 @@ class Collection:
             why = f"{type(error).__name__}: {error}"
             raise
         finally:
+            await self._close_books(quiet=status == "done")
             message = None if why is None else "; ".join((why, *self.notes))
             ended = {"status": status, "ended_at": self.now(), "error_message": message}
             self.spool.append(msgspec.structs.replace(self.record, **ended))
             self._sync()
+            self.control.close(status)
         p = self.progress
         return CollectReport(
             run_id=self.spool.run_id, status=status, planned=p.planned, before=p.before,
@@ -116,6 +149,11 @@ class Collection:
             output_tokens=p.output_tokens, spent_usd=p.spent_usd, n_unpriced=p.n_unpriced,
             notes=tuple(self.notes),
         )  # fmt: skip
+
+    async def _close_books(self, *, quiet: bool) -> None:
+        """Write the energy balance of the run."""
+        for balance in await self.metering.finish(self.spool.run_id, quiet=quiet):
+            self.spool.append(balance)
 
     def _write_head(self, left: Leftovers) -> None:
         """Write what the traces will refer to, and how killed runs ended."""
@@ -149,20 +187,11 @@ class Collection:
 
     async def _work(self) -> None:
         """Run the workers; the first fault of the program ends them all."""
-        count = min(self.plan.concurrency, self.progress.left)
-        committer = asyncio.create_task(self._commit())
-        workers = [asyncio.create_task(self._worker(place)) for place in range(count)]
-        try:
-            working = asyncio.gather(*workers)
-            either: tuple[asyncio.Future[Any], ...] = (working, committer)
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if committer.done():
-                committer.result()  # raises: the disk refused
-            await working
-        finally:
-            for task in (*workers, committer):
-                task.cancel()
-            await asyncio.gather(*workers, committer, return_exceptions=True)
+        self.crew.resize(self.plan.concurrency, self.progress.left)
+        self.control.open()
+        beside = (self._commit(), self._keep_telling(), self.control.serve())
+        await self.crew.run(*[asyncio.create_task(task) for task in beside])
+        await asyncio.gather(*self.writing)
 
     async def _commit(self) -> None:
         """Force the lines of the last moments to the disk together."""
@@ -177,33 +206,48 @@ class Collection:
         self.journal.sweep(settled)
 
     def _missing(self) -> Iterator[Planned]:
-        for planned in self.work:
+        for place, planned in enumerate(self.work, 1):
+            self.position = place
             if planned.key not in self.known:
                 yield planned
 
-    async def _worker(self, place: int) -> None:
-        # all at once would delay one another, and so be timed wrongly, or trip a rate limit
-        await asyncio.sleep(place * _RAMP_S)
-        for planned in self.queue:
-            configuration_id = planned.configuration.configuration_id
-            if self.stop.asked or not await self._fits(configuration_id):
-                return
-            if configuration_id not in self.stopped:
-                await self._attempt(planned)
+    async def _step(self) -> bool:
+        """Make the next attempt; False where there is none, or none may begin."""
+        again = self.control.again
+        planned = again.popleft() if again else next(self.queue, None)
+        if planned is None or self.stop.asked:
+            return False
+        self.held[id(planned)] = planned
+        configuration_id = planned.configuration.configuration_id
+        try:
+            if not await self._fits(configuration_id) or not await self.control.may_begin():
+                return False
+        finally:
+            del self.held[id(planned)]
+        if self.crew.present > self.crew.wanted:  # retuned meanwhile: somebody else makes it
+            again.appendleft(planned)
+        elif configuration_id not in self.stopped and not self.control.passes_over(planned):
+            await self._attempt(planned)
+        return True
 
     async def _fits(self, configuration_id: str) -> bool:
         """Wait until the budget has room; no room and nothing in flight is the end of it."""
         while not self.budget.may_start(configuration_id):
             if not self.progress.in_flight:
-                spent = f"${self.budget.spent_usd or 0.0:.4f} of ${self.plan.budget_usd:g}"
-                self._note(f"the budget is used up: {spent} spent; raise --budget-usd to go on")
+                self.note(self.budget.verdict(configuration_id))
                 self.stop.asked = max(self.stop.asked, 1)
             if self.stop.asked:
                 return False
             await self.settled.wait()
         return True
 
-    def _note(self, sentence: str) -> None:
+    def wake(self) -> None:
+        """Let those look again who wait for room in the budget."""
+        self.settled.set()
+        self.settled = asyncio.Event()
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence for the user, once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
 
@@ -216,59 +260,95 @@ class Collection:
                 trial=trial, started_at=started_at,
             )
         )  # fmt: skip
-        self.budget.begin(configuration_id)
+        tab = self.budget.begin(configuration_id)
         self.progress.in_flight += 1
-        kept = self.journal.open(planned.key) if _is_long(planned) else None
-        session = attempt.open_session(self.plan, planned, self.fleet, kept)
+        is_long = self.metering.measures or _is_long(planned)
+        kept = self.journal.open(planned.key) if is_long else None
+        session = attempt.open_session(self.plan, planned, self.fleet, kept, tab)
+        flight = self.control.begin(planned, session)
         try:
-            ended = await attempt.make(session, planned)
+            ended = await self._make(flight)
         finally:
+            self.control.end(flight)
             self.progress.in_flight -= 1
-            self.budget.settle(configuration_id, session.calls)
-            self.settled.set()
-            self.settled = asyncio.Event()
+            tab.close()
+            self.wake()
             if kept is not None:
                 kept.close()
-        e2e_s = self.clock() - start
+        if tab.was_stopped and kept is not None:
+            return  # its replies are kept: another launch goes on from them
+        made = _Made(flight, ended, started_at, self.clock() - start, kept)
+        if not self.metering.measures:
+            await self._write(made)
+            return
+        # the counters lag by an update: the worker goes on, and the trace follows
+        writing = asyncio.create_task(self._write(made))
+        self.writing.add(writing)
+        writing.add_done_callback(self.writing.discard)
+
+    async def _write(self, made: "_Made") -> None:
+        """Write the trace of an attempt with the energy that it took, and count it."""
+        flight, ended = made.flight, made.ended
+        planned, session = flight.planned, flight.session
+        energy = await self.metering.settle(session)
         self.spool.append(
             attempt.trace_of(
-                self.spool.run_id, planned, session, ended, started_at=started_at, e2e_s=e2e_s
+                self.spool.run_id, planned, session, ended, started_at=made.started_at,
+                e2e_s=made.e2e_s, again=self.control.tries.get(planned.key, 0), energy=energy,
             )
-        )
-        if kept is not None:
-            self.journal.settle(kept)
-        self._account(planned, session, ended.error)
+        )  # fmt: skip
+        if made.kept is not None:
+            self.journal.settle(made.kept)
+        self.control.note(planned, failed=ended.error is not None)
+        self._account(planned, session, None if flight.cancelled else ended.error)
+
+    async def _make(self, flight: Flight) -> attempt.Ended:
+        """Make an attempt; one that somebody cancelled ends as data, with what it got so far."""
+        try:
+            return await attempt.make(flight.session, flight.planned)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not flight.cancelled or self.stop.asked > 1 or task is None:
+                raise
+            task.uncancel()
+            return attempt.cancelled(flight.session)
 
     def _account(self, planned: Planned, session: Session, error: ProviderError | None) -> None:
-        progress = self.progress
-        progress.done += 1
-        progress.failed += error is not None
-        progress.add(session.calls)
-        progress.spent_usd, progress.n_unpriced = self.budget.spent_usd, self.budget.n_unpriced
-        progress.elapsed_s = self.clock() - self.begun_s
+        self.progress.done += 1
+        self.progress.add(session.calls)
         self._watch(planned, error)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Show how far it is, and how the models stand."""
+        progress = self.progress
+        progress.spent_usd, progress.n_unpriced = self.budget.spent_usd, self.budget.n_unpriced
+        progress.spent_j, progress.models = self.budget.spent_j, self.fleet.states
+        progress.elapsed_s, progress.status = self.control.active_s(), self.control.status_now
         if self.on_progress is not None:
             self.on_progress(progress)
 
+    async def _keep_telling(self) -> None:
+        """Show it while nothing ends too: a collection that only retries says so."""
+        while True:
+            await asyncio.sleep(_TELL_S)
+            self._tell()
+
     def _watch(self, planned: Planned, error: ProviderError | None) -> None:
-        """Stop a configuration that fails for the same reason again and again."""
+        """Stop a configuration whose failures say that the next item would fail too."""
         configuration = planned.configuration
         configuration_id = configuration.configuration_id
-        if error is None:
-            self.refusals.pop(configuration_id, None)
-            return
-        said = str(error) if isinstance(error, ProviderRejected) else error.kind
-        before, times = self.refusals.get(configuration_id, (said, 0))
-        times = times + 1 if before == said else 1
-        self.refusals[configuration_id] = (said, times)
-        most = _REFUSALS if isinstance(error, ProviderRejected) else 2 * self.plan.concurrency + 5
-        if times >= most and configuration_id not in self.stopped:
+        breaker = self.breakers.setdefault(configuration_id, Breaker(2 * self.plan.concurrency + 5))
+        times = breaker.note(error)
+        if times is not None and configuration_id not in self.stopped:
             self.stopped.add(configuration_id)
-            self._note(
+            self.note(
                 f"stopped {configuration.configuration!r} after {times} failures in a row: {error}"
             )
 
 
 def _is_long(planned: Planned) -> bool:
     """Say whether a kill in the middle of an attempt could lose a reply: it makes calls after the first."""
-    return getattr(planned.strategy, "most_calls", 1) != 1
+    if getattr(planned.strategy, "most_calls", 1) != 1:
+        return True
+    return not grading.at_once(planned.task, planned.item)

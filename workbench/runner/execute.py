@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from workbench.records import Call
+from workbench.runner import grading
 from workbench.runner.collection import Collection as Launch
 from workbench.runner.collection import Stop
 from workbench.runner.fleet import Fleet
 from workbench.runner.limits import Budget, PriceOf
+from workbench.runner.metering import Metering
 from workbench.runner.plan import Key, Plan, Work, expand
 from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.resume import look
 from workbench.runner.session import Provider
+from workbench.runner.steering import Pilot
 from workbench.runner.target import Target
 from workbench.spool import SpoolWriter
 
@@ -33,6 +36,7 @@ async def collect(
     environ: Mapping[str, str] = os.environ,
     rng: random.Random | None = None,
     stop: Stop | None = None,
+    pilot: Pilot | None = None,
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
 ) -> CollectReport:
@@ -52,28 +56,43 @@ async def collect(
         work: the plan expanded; made from the names in the plan where None.
         provider: made from the plan where None.
         stop: ends the collection from outside; SIGINT and SIGTERM call it too.
+        pilot: a first part, after which somebody decides whether the rest is made.
         environ: where the key is looked up.
         rng: for the jitter of waits.
         clock: monotonic seconds.
         now: the time of day in UTC.
     """
     work = work or expand(plan)
+    grading.check(work.task_sets, plan.helpers)
     fleet = Fleet(
         plan, provider=provider, environ=environ, rng=rng or random.SystemRandom(), clock=clock
     )
+    metering = Metering()
     try:
-        budget = Budget(plan.budget_usd, price)
+        metering = await Metering.begin(plan, fleet, clock)
+        begun_s = clock()
+        budget = Budget(
+            plan.budget_usd, price, limit_tokens=plan.budget_tokens, limit_j=plan.budget_j,
+            limit_time_s=plan.budget_time_s, elapsed_s=lambda: clock() - begun_s,
+            joules=(lambda: metering.spent_j) if metering.measures else None,
+        )  # fmt: skip
+        for caller in fleet.callers.values():
+            caller.on_lost = budget.lost
+        n_judged = max(sum(grading.most_calls(task).values()) for task in work.task_sets)
         for configuration, target, strategy in work.configurations:
-            typical = _typical(target, getattr(strategy, "most_calls", 1) or 1)
-            budget.expect(configuration.configuration_id, typical)
+            n_calls = (getattr(strategy, "most_calls", 1) or 1) + n_judged
+            typical = _typical(target, n_calls)
+            budget.expect(configuration.configuration_id, typical, n_calls)
         left = look(spool.folder)
         known = left.settled | set(done(work.configuration_ids) if done else ())
         launch = Launch(
             work=work, spool=spool, fleet=fleet, budget=budget, known=known, stop=stop or Stop(),
-            on_progress=on_progress, clock=clock, now=now,
+            on_progress=on_progress, clock=clock, now=now, pilot=pilot,
+            metering=metering,
         )  # fmt: skip
         return await launch.run(left)
     finally:
+        metering.stop()
         await fleet.aclose()
 
 

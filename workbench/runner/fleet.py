@@ -4,14 +4,23 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from workbench.errors import ConfigError
 from workbench.runner import templates
 from workbench.runner.limits import Caller
 from workbench.runner.plan import Plan
+from workbench.runner.progress import ModelState
 from workbench.runner.session import Line, Provider
-from workbench.runner.target import Target
+from workbench.runner.target import IN_PROCESS, Target
+
+_START = 16  # requests at once that a model far away begins with
+_POOL = 10_000  # connections: the caller's slots are the limit, and may be raised while it runs
+
+if TYPE_CHECKING:
+    from workbench.runner.energy.watch import Watch
 
 
 class Fleet:
@@ -36,6 +45,7 @@ class Fleet:
         self.callers: dict[str, Caller] = {}
         self._providers: dict[str, Provider] = {}
         self._helpers = {name: plan.helper(name) for name in plan.helpers}
+        self.retries, self.timeout_s = plan.retries, plan.timeout_s
         for target in (*plan.targets, *self._helpers.values()):
             self._connect(target)
 
@@ -54,6 +64,7 @@ class Fleet:
         self.callers[place] = Caller(
             provider, slots=target.concurrency, backoff=self._plan.backoff, rng=self._rng,
             machine=target.machine, clock=self._clock,
+            start=None if target.is_on_this_host or target.endpoint in IN_PROCESS else _START,
         )  # fmt: skip
 
     def line(self, target: Target, sampling: Mapping[str, Any]) -> Line:
@@ -65,9 +76,41 @@ class Fleet:
             {**target.sampling, **sampling}, render,
         )  # fmt: skip
 
+    def watch(self, target: Target, watch: "Watch") -> None:
+        """Tell the meters of this machine when a model that runs on it is asked, and what it works on."""
+        caller = self.callers[target.place_id]
+        caller.watch = watch
+        if hasattr(caller.provider, "on_step"):  # an engine of ours
+            caller.provider.on_step = watch.step
+
+    @property
+    def states(self) -> list[ModelState]:
+        """How the models stand that were asked so far."""
+        return [state for caller in self.callers.values() for state in caller.states]
+
     def helpers(self, sampling: Mapping[str, Any]) -> dict[str, Line]:
         """Return the ways to the helper models."""
         return {name: self.line(target, sampling) for name, target in self._helpers.items()}
+
+    def retune(
+        self,
+        concurrency: int | None = None,
+        retries: int | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Change limits while calls are under way; None leaves one as it is. Those under way go on."""
+        for caller in self.callers.values():
+            if concurrency is not None:
+                caller.resize(concurrency)
+            if retries is not None:
+                caller.backoff = msgspec.structs.replace(caller.backoff, retries=retries)
+        if timeout_s is not None:
+            for provider in (self._given, *self._providers.values()):
+                retime = getattr(provider, "retime", None)  # one in this process has no requests
+                if retime is not None:
+                    retime(timeout_s)
+        self.retries = self.retries if retries is None else retries
+        self.timeout_s = self.timeout_s if timeout_s is None else timeout_s
 
     async def aclose(self) -> None:
         """Let go of the connections that were made here."""
@@ -79,7 +122,8 @@ def make_provider(target: Target, key: str | None) -> Provider:
     """Make the provider that a target names; heavy libraries are imported only then."""
     from workbench.runner.providers import registry
 
+    pool = target.concurrency if target.endpoint in IN_PROCESS else _POOL
     return registry.make(
         target.endpoint, target.base_url, name=target.provider_name, api_key=key,
-        concurrency=target.concurrency, timeout_s=target.timeout_s, extra_body=target.extra_body,
+        concurrency=pool, timeout_s=target.timeout_s, extra_body=target.extra_body,
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """What is to be collected: a plan, and the attempts (configuration × item × trial) that it means."""
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
@@ -90,8 +90,10 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Write the plan for the run's record."""
         return msgspec.json.encode(self, order="deterministic").decode()
 
-    def configuration(self, target: Target, strategy: Strategy) -> Configuration:
-        """Make the record of a model used with a strategy."""
+    def configuration(
+        self, target: Target, strategy: Strategy, among: Sequence[Strategy] = ()
+    ) -> Configuration:
+        """Make the record of a model used with a strategy; `among` are all strategies of the plan."""
         settings = target.differences
         settings |= {"seed": self.seed} if self.seed is not None else {}
         settings |= {"batch": True} if self.batch else {}
@@ -100,20 +102,29 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return Configuration(
             model=target.model, provider=target.provider_name, strategy=strategy.name,
             strategy_params=json_text(dict(strategy.params)) if strategy.params else None,
-            effort=target.effort, thinking_budget_tokens=target.thinking_budget_tokens,
+            effort=getattr(strategy, "effort", None) or target.effort,
+            thinking_budget_tokens=_thinking_budget(target, strategy),
             temperature=target.temperature, top_p=target.top_p, max_tokens=target.max_tokens,
             precision=target.precision, machine=target.machine,
             settings=json_text(settings) if settings else None,
-            configuration=_label(target, strategy),
+            configuration=_label(target, strategy, among),
         )  # fmt: skip
 
 
-def _label(target: Target, strategy: Strategy) -> str:
-    """Name a configuration for people: the model, the strategy, and what is not as usual."""
-    fields: Mapping[str, dataclasses.Field[Any]] = getattr(strategy, "__dataclass_fields__", {})
-    usual = {name: field.default for name, field in fields.items()}
-    special = [f"{n}={v}" for n, v in strategy.params.items() if usual.get(n, v) != v]
-    budget = target.thinking_budget_tokens
+def _thinking_budget(target: Target, strategy: Strategy) -> int | None:
+    """The cap on thinking that a strategy sets, else that of the plan."""
+    return getattr(strategy, "thinking_tokens", None) or target.thinking_budget_tokens
+
+
+def _label(target: Target, strategy: Strategy, among: Sequence[Strategy]) -> str:
+    """Name a configuration for people: the model, the strategy, and what tells it from its like."""
+    like = [other.params for other in among if other.name == strategy.name]
+    special = [
+        f"{name}={value}"
+        for name, value in strategy.params.items()
+        if any(other.get(name) != value for other in like)
+    ]
+    budget = target.thinking_budget_tokens  # a strategy's own is among its parameters
     parts = [
         target.model,
         strategy.name,
@@ -152,16 +163,21 @@ class Work:
     The order is the same on every launch, and any beginning of it is balanced: trial by trial, the tasks'
     items in turn, every configuration on an item before the next item. Items follow their content
     hash, so that a beginning holds easy and hard ones.
+
+    Attributes:
+        task_sets: the tasks with their scorers.
+        tasks: their records.
+        configurations: each with its target and strategy.
     """
 
     def __init__(
         self, plan: Plan, tasks: Sequence[TaskSet], strategies: Sequence[Strategy]
     ) -> None:
         """Expand a plan."""
-        self.plan = plan
+        self.plan, self.task_sets = plan, tuple(tasks)
         self.tasks: tuple[Task, ...] = tuple(t.task for t in tasks)
         self.configurations = [
-            (plan.configuration(target, strategy), target, strategy)
+            (plan.configuration(target, strategy, strategies), target, strategy)
             for target in plan.targets
             for strategy in strategies
         ]
@@ -199,8 +215,8 @@ class Work:
                     )
 
 
-def expand(plan: Plan) -> Work:
-    """Load a plan's tasks and strategies by name."""
+def expand(plan: Plan, folder: Path | None = None) -> Work:
+    """Load a plan's tasks and strategies by name; files are looked for in the plan's folder first."""
     from workbench.datasets import load_task
     from workbench.runner import strategies
 
@@ -211,4 +227,9 @@ def expand(plan: Plan) -> Work:
         if not isinstance(name, str):
             raise ConfigError(f"a table of `strategies` needs a name: {table}")
         chosen.append(strategies.get(name, **(plan.strategy_params.get(name, {}) | table)))
-    return Work(plan, [load_task(t) for t in plan.tasks], chosen)
+    helpers = {name: plan.helper(name).identity for name in plan.helpers}
+    tasks = [
+        load_task(task, folder=folder, allow_code=plan.allow_code, helpers=helpers)
+        for task in plan.tasks
+    ]
+    return Work(plan, tasks, chosen)

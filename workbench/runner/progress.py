@@ -1,8 +1,55 @@
 """How far a collection is, and how it ended."""
 
+import datetime as dt
+
 import msgspec
 
 from workbench.records import Call
+
+
+class ModelState(msgspec.Struct):
+    """How a model with a key stands; kept up to date in place while the collection goes on.
+
+    Attributes:
+        provider, model: which one; the model as asked.
+        in_flight: requests under way.
+        limit: how many may be under way now; `cap` is the plan's own, never passed.
+        why: what holds the limit where it is, in words.
+        waiting: calls that wait for their turn.
+        retrying: calls that failed for a passing reason and will be asked again.
+        retrying_since: when the oldest of those failed first; null where there is none.
+        paused_until: when the next request goes out, at the server's wish; null while requests go out.
+        last_error, last_error_at: kind and time of the last failure; null before the first.
+        n_overloads: refusals for overload or a rate limit so far (429, 503, 529).
+        n_retries: tries that were made again so far.
+    """
+
+    provider: str
+    model: str
+    cap: int
+    in_flight: int = 0
+    limit: int = 0
+    why: str = ""
+    waiting: int = 0
+    retrying: int = 0
+    retrying_since: dt.datetime | None = None
+    paused_until: dt.datetime | None = None
+    last_error: str | None = None
+    last_error_at: dt.datetime | None = None
+    n_overloads: int = 0
+    n_retries: int = 0
+
+    def trouble(self, now: dt.datetime) -> str:
+        """Say in a few words what holds this model back; "" where nothing does."""
+        said = []
+        if self.retrying and self.retrying_since is not None:
+            since = f"{(now - self.retrying_since).total_seconds():.0f} s"
+            said.append(f"{self.retrying} retrying since {since} ({self.last_error})")
+        if self.paused_until is not None and self.paused_until > now:
+            said.append(f"paused {(self.paused_until - now).total_seconds():.0f} s")
+        if self.limit < self.cap and (said or self.waiting):
+            said.append(f"{self.in_flight} of {self.limit} at once (cap {self.cap}: {self.why})")
+        return f"{self.model}: {', '.join(said)}" if said else ""
 
 
 class Progress(msgspec.Struct):
@@ -13,10 +60,13 @@ class Progress(msgspec.Struct):
         before: attempts that earlier launches had done.
         done, failed: attempts of this launch; failed ones are among the done.
         in_flight: attempts under way.
-        elapsed_s: since this launch began.
+        elapsed_s: since this launch began, pauses left out.
+        status: running, paused, asking (a pilot is over) or stopping.
         spent_usd: known cost; null without prices.
         n_unpriced: calls without a known price.
         input_tokens, output_tokens: of this launch, as far as reported.
+        spent_j: joules as metered; null without a meter.
+        models: how each model stands: requests at once, waits, retries.
     """
 
     planned: int = 0
@@ -25,16 +75,23 @@ class Progress(msgspec.Struct):
     failed: int = 0
     in_flight: int = 0
     elapsed_s: float = 0.0
+    status: str = "running"
     spent_usd: float | None = None
     n_unpriced: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    spent_j: float | None = None
+    models: list[ModelState] = []
 
     def add(self, calls: list[Call]) -> None:
         """Count the tokens of finished calls."""
         for call in calls:
             self.input_tokens += call.input_tokens or 0
             self.output_tokens += call.output_tokens or 0
+
+    def trouble(self, now: dt.datetime) -> str:
+        """Say what holds the models back that are asked; "" where nothing does."""
+        return "; ".join(said for state in self.models if (said := state.trouble(now)))
 
     @property
     def left(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from workbench import spool
-from workbench.records import Attempt, Run, Trace, json_text
+from workbench.records import Run, json_text
 from workbench.runner.plan import Key
 
 
@@ -32,22 +32,22 @@ def look(folder: Path) -> Leftovers:
     last: dict[str, dt.datetime] = {}
     settled: set[Key] = set()
     for segment in spool.segments(folder):
-        for record in spool.read_segment(segment.path).records:
+        for record in spool.glance(segment.path):
             if isinstance(record, Run):
                 if record.status != "running" or record.run_id not in runs:
                     runs[record.run_id] = record
                 if segment.live:
                     live.add(record.run_id)
-            elif isinstance(record, Attempt | Trace):
-                key = (record.configuration_id, record.item_id, record.trial)
-                mine = begun.setdefault(record.run_id, set())
-                if isinstance(record, Attempt):
-                    mine.add(key)
-                    last[record.run_id] = record.started_at
-                    continue
-                mine.discard(key)
-                if spool.is_settled(record.error_type):
-                    settled.add(key)
+                continue
+            key = (record.configuration_id, record.item_id, record.trial)
+            mine = begun.setdefault(record.run_id, set())
+            if isinstance(record, spool.Begun):
+                mine.add(key)
+                last[record.run_id] = record.started_at
+                continue
+            mine.discard(key)
+            if spool.is_settled(record.error_type):
+                settled.add(key)
     dead = {run_id: keys for run_id, keys in begun.items() if run_id not in live}
     killed = [
         msgspec.structs.replace(

@@ -23,6 +23,7 @@ from workbench.runner.asking import (
     StreamBroken,
     ToolSpec,
 )
+from workbench.runner.energy import windows
 from workbench.runner.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class Session:
         endpoint: "chat", or "completions" for a base model.
         calls: the records so far; a call in flight is there without its result.
         recalled: ordinals of the calls that an earlier, killed run had paid for.
+        windows: when each call was under way, as the meters of this machine saw it; by ordinal.
         rng: the strategy's own randomness, seeded by the attempt.
     """
 
@@ -143,6 +145,7 @@ class Session:
         self.rng = rng or random.Random(0)  # noqa: S311  # not for secrets
         self.calls: list[Call] = []
         self.recalled: set[int] = set()
+        self.windows: dict[int, list[windows.Window]] = {}
 
     @property
     def messages(self) -> list[Message]:
@@ -168,6 +171,10 @@ class Session:
             place: which of the reply's `tool_calls` it is; None where the model asked for it in its text.
         """
         self._transcript.tool(call, tool, place)
+
+    async def count_tokens(self, text: str) -> int | None:
+        """Count a text with the tokenizer of the configuration's server; None where it offers none."""
+        return await self._line.count_tokens(text)
 
     async def generate(
         self,
@@ -208,7 +215,7 @@ class Session:
                 raise TypeError("a session of completions needs a template")
             prompt, stop = line.render(messages)
             if stop:
-                settings.setdefault("stop", list(stop))
+                settings["stop"] = list(dict.fromkeys((*settings.get("stop", ()), *stop)))
             request = Request(model=line.model, prompt=prompt, sampling=settings)
             heard: Sequence[ChatMessage] = [{"role": "user", "content": prompt}]
         else:
@@ -261,7 +268,9 @@ class Session:
     ) -> Reply:  # fmt: skip
         ordinal = self._transcript.hear(heard)
         self.calls.append(Call(ordinal=ordinal, role=role, model=line.model))
-        reply, error = await self._ask(line, request, role, ordinal)
+        with windows.collecting() as made:
+            reply, error = await self._ask(line, request, role, ordinal)
+        self.windows[ordinal] = made
         if tags is not None:
             reply = await tagged.split(reply, prefill, tags, line.count_tokens)
         elif prefill:

@@ -167,7 +167,7 @@ CALLS = Table("calls", "one row per request to a model", (
     C("request_id", "text", doc="The provider's name for the request."),
     C("service_tier", "text", doc="Service tier: batch, flex, priority …"),
     C("usage", "json", doc="The provider's usage object as received."),
-    C("energy_j", "float", "J", "Joules over all devices and phases; the rows are in energy.", "not measured", "energy"),
+    C("energy_j", "float", "J", "Joules over all devices and phases, without estimates; the rows are in energy.", "not measured", "energy"),
     _PRICE,
     C("effort_sent", "text", doc="What was sent to the provider for the effort asked.", null="no effort asked", since=2),
 ), key=("call_id",), compressed=("usage",))
@@ -267,6 +267,7 @@ PRICES = Table("prices", "one row per model (or machine), period and tier", (
     C("request_usd", "float", "USD", "Per request.", "none"),
     C("machine_usd_per_hour", "float", "USD/h", "Per hour of a machine.", "priced by token"),
     C("note", "text", doc="Anything to know.", null="nothing"),
+    C("service_tier", "text", doc="In force for calls of that service tier alone; calls of batches are priced by no other row.", null="for all but batches", since=2),
 ), key=("price_id",))
 
 MODELS = Table("models", "one row per model whose shape or dates are known", (

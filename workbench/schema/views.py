@@ -35,6 +35,10 @@ TRACE_FACTS = Table("trace_facts", "one row per trace, with the names of what it
     C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
 ), key=("trace_id",))
 
+TRACE_DETAILS = Table("trace_details", "one row per trace as in trace_facts, with the question and the parameters of the strategy", (
+    *TRACE_FACTS.columns, ITEMS["input"], CONFIGURATIONS["strategy_params"],
+), key=("trace_id",))
+
 CALL_FACTS = Table("call_facts", "one row per call, with the names of what it is about, its cost and its disjoint token buckets", (
     *(c for c in CALLS.columns if c.name not in {"provider", "model"}), *_NAMES, *_LISTED,
     C("call_model", "text", doc="The model this call asked for: a judge's differs from the subject's.", null="not known"),
@@ -103,6 +107,7 @@ VIEWS: dict[str, Table] = {
     t.name: t
     for t in (
         TRACE_FACTS,
+        TRACE_DETAILS,
         CALL_FACTS,
         CALL_OUTCOMES,
         TOOL_FACTS,

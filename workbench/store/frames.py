@@ -173,7 +173,13 @@ def _calls(traces: Sequence[r.Trace]) -> pl.DataFrame:
 
     inherited = ("run_id", "configuration_id", "task_id", "item_id")
     energy = [
-        _known_sum([e.energy_j for e in t.energy if e.call_ordinal == c.ordinal])
+        _known_sum(
+            [
+                e.energy_j
+                for e in t.energy
+                if e.call_ordinal == c.ordinal and e.method != "estimated"
+            ]
+        )
         for t in traces
         for c in t.calls
     ]

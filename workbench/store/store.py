@@ -12,7 +12,7 @@ import polars as pl
 
 from workbench import schema, spool
 from workbench.errors import QueryError
-from workbench.records import AnyRecord, Price, Trace
+from workbench.records import AnyRecord, Price
 from workbench.slice import Slice
 from workbench.store import database, frames, ingest, lake, lazy, migrations
 from workbench.store.database import Cancel
@@ -233,10 +233,16 @@ class Store:
         )
         return Overview(**frame.row(0, named=True))
 
-    def done(self, configuration_ids: Iterable[str]) -> set[tuple[str, str, int]]:
-        """List settled attempts (configuration, item, trial), those waiting in the spool included.
+    def done(
+        self, configuration_ids: Iterable[str], *, in_spool: bool = True
+    ) -> set[tuple[str, str, int]]:
+        """List settled attempts (configuration, item, trial).
 
         An attempt that failed is settled only where asking again would fail again.
+
+        Args:
+            configuration_ids: whose attempts.
+            in_spool: list those that wait in the spool as well; a collector has looked there itself.
         """
         wanted = list(configuration_ids)
         frame = self.sql(
@@ -247,10 +253,10 @@ class Store:
         )
         found: set[tuple[str, str, int]] = set(frame.iter_rows())
         chosen = set(wanted)
-        for segment in spool.segments(self.spool_dir):
-            for record in spool.read_segment(segment.path).records:
+        for segment in spool.segments(self.spool_dir) if in_spool else ():
+            for record in spool.glance(segment.path):
                 if (
-                    isinstance(record, Trace)
+                    isinstance(record, spool.Ended)
                     and spool.is_settled(record.error_type)
                     and record.configuration_id in chosen
                 ):

@@ -1,6 +1,6 @@
 """The SQL of the stable views, and the one formula for cost."""
 
-from workbench.prices import BUNDLED
+from workbench.prices import BATCH, BUNDLED
 
 _BUCKETS = (
     "coalesce(c.cache_read_tokens, 0)",
@@ -106,6 +106,11 @@ FROM traces x
 {_JOINS}
 LEFT JOIN runs r USING (run_id)"""
 
+TRACE_DETAILS = """SELECT x.*, i.input, f.strategy_params
+FROM trace_facts x
+LEFT JOIN items i USING (item_id)
+LEFT JOIN configurations f USING (configuration_id)"""
+
 CALL_FACTS = f"""SELECT c.* EXCLUDE (provider, model), {_NAMES},
   c.model AS call_model, c.provider AS call_provider,
   {FRESH_INPUT} AS fresh_input_tokens,
@@ -137,8 +142,13 @@ LEFT JOIN contents b USING (content_id)
 ENERGY_FACTS = f"""SELECT e.*, c.role, c.input_tokens, c.output_tokens, c.reasoning_tokens, c.e2e_s,
   {_OF_TRACE}, {_UNPRICED}
 FROM energy e JOIN calls c USING (call_id) JOIN traces x ON x.trace_id = e.trace_id
-{_UNPRICED_JOINS.replace("USING (configuration_id)", "ON f.configuration_id = x.configuration_id")
- .replace("USING (task_id)", "ON t.task_id = x.task_id").replace("USING (item_id)", "ON i.item_id = x.item_id")}"""
+{
+    _UNPRICED_JOINS.replace(
+        "USING (configuration_id)", "ON f.configuration_id = x.configuration_id"
+    )
+    .replace("USING (task_id)", "ON t.task_id = x.task_id")
+    .replace("USING (item_id)", "ON i.item_id = x.item_id")
+}"""
 
 RUN_SUMMARY = """SELECT r.run_id, r.kind, r.source, r.origin, r.status, r.started_at, r.ended_at, r.n_planned,
   count(x.trace_id) AS n_traces,
@@ -215,6 +225,7 @@ LEFT JOIN runs x USING (run_id)"""
 
 VIEWS = {
     "trace_facts": TRACE_FACTS,
+    "trace_details": TRACE_DETAILS,
     "call_facts": CALL_FACTS,
     "call_outcomes": CALL_OUTCOMES,
     "tool_facts": TOOL_FACTS,
@@ -238,23 +249,28 @@ def priced(calls: str, at: str) -> str:
         at: the moment of a call, as SQL over its alias `c`.
     """
     clock = f"strftime({at}, '%H:%M:%S')"
-    applies = f"""(r.min_input_tokens = 0 OR c.input_tokens > r.min_input_tokens)
+    applies = f"""CASE WHEN r.machine_usd_per_hour IS NOT NULL THEN true
+    WHEN c.service_tier = '{BATCH}' THEN coalesce(r.service_tier = '{BATCH}', false)
+    ELSE coalesce(r.service_tier = c.service_tier, r.service_tier IS NULL) END
+  AND (r.min_input_tokens = 0 OR c.input_tokens > r.min_input_tokens)
   AND (r.starts_at IS NULL OR {at} >= r.starts_at) AND (r.ends_at IS NULL OR {at} < r.ends_at)
   AND (r.daily_from IS NULL OR CASE WHEN r.daily_from <= r.daily_to
     THEN {clock} >= r.daily_from AND {clock} < r.daily_to
     ELSE {clock} >= r.daily_from OR {clock} < r.daily_to END)"""
     order = f"""starts_with(p.sheet, '{BUNDLED}'), p.machine_usd_per_hour IS NULL, p.provider IS NULL,
-    p.daily_from IS NULL, p.starts_at DESC NULLS LAST, p.min_input_tokens DESC, p.price_id"""
+    p.service_tier IS NULL, p.daily_from IS NULL, p.starts_at DESC NULLS LAST, p.min_input_tokens DESC, p.price_id"""
     return f"""WITH wanted AS (SELECT DISTINCT provider, model, machine FROM {calls}),
 offers AS (
   SELECT w.provider AS w_provider, w.model AS w_model, w.machine AS w_machine,
     list({{'price_id': p.price_id, 'min_input_tokens': p.min_input_tokens, 'starts_at': p.starts_at,
-      'ends_at': p.ends_at, 'daily_from': p.daily_from, 'daily_to': p.daily_to}} ORDER BY {order}) AS rows,
+      'ends_at': p.ends_at, 'daily_from': p.daily_from, 'daily_to': p.daily_to,
+      'service_tier': p.service_tier, 'machine_usd_per_hour': p.machine_usd_per_hour}} ORDER BY {order}) AS rows,
     CASE WHEN count(*) = 1 AND bool_and(p.min_input_tokens = 0 AND p.starts_at IS NULL
-      AND p.ends_at IS NULL AND p.daily_from IS NULL) THEN any_value(p.price_id) END AS only
+      AND p.ends_at IS NULL AND p.daily_from IS NULL AND p.service_tier IS NULL) THEN any_value(p.price_id) END AS only
   FROM wanted w JOIN prices p ON p.model = w.model OR p.model = w.machine
   WHERE p.provider IS NULL OR p.provider = w.provider GROUP BY ALL)
-SELECT c.* REPLACE (CASE WHEN o.rows IS NULL THEN NULL WHEN o.only IS NOT NULL THEN o.only
+SELECT c.* REPLACE (CASE WHEN o.rows IS NULL THEN NULL
+    WHEN o.only IS NOT NULL AND c.service_tier IS DISTINCT FROM '{BATCH}' THEN o.only
   ELSE list_filter(o.rows, lambda r: {applies})[1].price_id END AS price_id)
 FROM {calls} c LEFT JOIN offers o
   ON coalesce(c.provider, '') = coalesce(o.w_provider, '')

@@ -26,9 +26,11 @@ class Block(msgspec.Struct):
     type: str | None = None
     text: str | None = None
     thinking: str | None = None
+    id: str | None = None
     name: str | None = None
     input: dict[str, Any] | None = None
     partial_json: str | None = None
+    signature: str | None = None
     stop_reason: str | None = None
 
 
@@ -54,12 +56,19 @@ class Piece(Body):
 
 
 _decoder = msgspec.json.Decoder(Piece)
+_raw = msgspec.json.Decoder(dict[str, Any])
+_SEALED = ("thinking", "redacted_thinking")
 
 
 class MessageArrived(Arrived):
     """What has arrived of one message."""
 
     convention = "messages"
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self._blocks: dict[int, dict[str, Any]] = {}  # as they came, by place
 
     def take(self, event: Event, at_s: float) -> str:
         """Take an event; pings and ends of blocks bring nothing."""
@@ -68,8 +77,10 @@ class MessageArrived(Arrived):
         if kind == "error" or event.type == b"error" or piece.error is not None:
             raise StreamFailed(piece.error or event.data.decode("utf-8", "replace"))
         if kind == "content_block_delta" and piece.delta is not None:
+            self._grow(piece.index, piece.delta)
             return self._block(piece.index, piece.delta, at_s)
         if kind == "content_block_start" and piece.content_block is not None:
+            self._blocks[piece.index] = decode(_raw, event.data)["content_block"]
             return self._block(piece.index, piece.content_block, at_s)
         if kind == "message_start" and piece.message is not None:
             # its output count is that of the first token only; the last event has the real one
@@ -82,6 +93,7 @@ class MessageArrived(Arrived):
             self.done = True
         elif kind == "message":
             self.done = True
+            self._blocks = dict(enumerate(decode(_raw, event.data).get("content") or ()))
             return self._message(piece, piece.usage, at_s)
         elif kind is None:
             raise ValueError("an event without a type")
@@ -97,15 +109,36 @@ class MessageArrived(Arrived):
     def _block(self, place: int, block: Block, at_s: float) -> str:
         tool = block.type in {"tool_use", "server_tool_use", "input_json_delta"}
         if tool:
-            name_and_arguments = self.tool(place)
-            name_and_arguments[0] += block.name or ""
-            name_and_arguments[1] += block.partial_json or ""
+            asked = self.tool(place)
+            asked[0] += block.name or ""
+            asked[1] += block.partial_json or ""
+            asked[2] = asked[2] or block.id or ""
             if block.input:  # comes whole where nothing is streamed, else empty
-                name_and_arguments[1] = json_text(block.input)
+                asked[1] = json_text(block.input)
         # an empty piece of arguments brings nothing
         self.saw(at_s, block.text or "", block.thinking or "",
                  tool=tool and bool(block.name or block.partial_json))  # fmt: skip
         return block.text or ""
+
+    def _grow(self, place: int, delta: Block) -> None:
+        """Add a piece to the block that may have to go back unchanged."""
+        block = self._blocks.setdefault(place, {})
+        for name in ("text", "thinking", "signature"):
+            if (more := getattr(delta, name)) is not None:
+                block[name] = (block.get(name) or "") + more
+
+    def state(self) -> list[dict[str, Any]] | None:
+        """Return the blocks in order where there is signed thinking among them: it goes back as it came."""
+        ordered = sorted(self._blocks.items())
+        if not self.tools or not any(block.get("type") in _SEALED for _, block in ordered):
+            return None
+        whole = []
+        for place, begun in ordered:
+            asked = place in self.tools
+            block = {**begun, "input": _arguments(self.tools[place][1])} if asked else begun
+            if block.get("type") != "text" or block.get("text"):  # an empty text is refused
+                whole.append(block)
+        return whole
 
     def _count(self, usage: dict[str, Any] | None) -> None:
         """Lay the counts over the earlier ones: they are cumulative."""
@@ -139,8 +172,7 @@ class AnthropicMessages(HttpProvider):
             raise ProviderRejected("Messages need a cap: give max_tokens", kind="unsupported")
         if stop := settings.pop("stop", None):
             settings["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-        if tools := settings.pop("tools", None):
-            settings["tools"] = [_tool(t) for t in tools]
+        settings |= _tools(request, settings.pop("tool_choice", None))
         effort, budget = settings.pop("reasoning_effort", None), settings.pop("thinking_budget_tokens", None)  # fmt: skip
         if effort == "none":
             settings["thinking"] = {"type": "disabled"}
@@ -156,42 +188,67 @@ class AnthropicMessages(HttpProvider):
         return body | {"stream": True} | settings
 
 
-def _tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Rename the parts of a chat's description of a function."""
-    inner = tool.get("function")
-    if not isinstance(inner, Mapping):
-        return tool
-    schema = inner.get("parameters") or {"type": "object", "properties": {}}
-    return {
-        "name": inner["name"], "description": inner.get("description", ""), "input_schema": schema,
-    }  # fmt: skip
+_CHOICES = {"required": "any"}  # OpenAI's words; "auto" and "none" are the same
+
+
+def _tools(request: Request, choice: Any) -> dict[str, Any]:
+    """Describe the tools, and say whether they may be used."""
+    found: dict[str, Any] = {}
+    if request.tools:
+        found["tools"] = [
+            {"name": t.name, "description": t.description, "input_schema": dict(t.parameters)}
+            for t in request.tools
+        ]
+    if choice is not None:
+        is_word = isinstance(choice, str)
+        found["tool_choice"] = {"type": _CHOICES.get(choice, choice)} if is_word else choice
+    return found
 
 
 def _blocks(content: Any) -> list[Any]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return list(content or ())
 
 
 def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """Turn a chat into messages; answers of tools in a row are one message by the user."""
+    """Turn a chat into messages; answers of tools in a row, and what is said after them, are one by the user."""
     found: list[dict[str, Any]] = []
+    answering = False
     for message in messages:
         role, content = message["role"], message.get("content")
         if role == "system":
             continue
         if role == "tool":
-            block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id"), "content": content}  # fmt: skip
-            if found and found[-1]["role"] == "user" and isinstance(found[-1]["content"], list):
-                found[-1]["content"].append(block)
-                continue
-            content, role = [block], "user"
+            content, role = [_result(message)], "user"
+        elif role == "assistant" and message.get("state"):
+            content = list(message["state"])
         elif calls := message.get("tool_calls"):
-            text = [{"type": "text", "text": content}] if content else []
-            content = [*text, *(_use(c) for c in calls)]
-        found.append({"role": role, "content": content})
+            content = [*_blocks(content), *(_use(c) for c in calls)]
+        if answering and role == "user":
+            found[-1]["content"] += _blocks(content)
+        else:
+            found.append({"role": role, "content": content})
+        answering = role == "user" and (answering or message["role"] == "tool")
     return found
 
 
+def _result(message: ChatMessage) -> dict[str, Any]:
+    failed = {"is_error": True} if message.get("error") else {}
+    return {
+        "type": "tool_result", "tool_use_id": message["tool_call_id"],
+        "content": message["content"], **failed,
+    }  # fmt: skip
+
+
 def _use(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call["function"]
-    arguments = msgspec.json.decode(function.get("arguments") or "{}")
-    return {"type": "tool_use", "id": call.get("id"), "name": function["name"], "input": arguments}
+    arguments = _arguments(call.get("arguments"))
+    return {"type": "tool_use", "id": call["id"], "name": call["name"], "input": arguments}
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    """Read what a model wrote as arguments; the API takes objects alone, so that what is none becomes empty."""
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return {}

@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -54,7 +54,7 @@ class Arrived:
         self.usage: dict[str, Any] | None = None
         self.timings: dict[str, Any] | None = None
         self.logprob_sum: float | None = None
-        self.tools: dict[int, list[str]] = {}  # [name, arguments so far] by place
+        self.tools: dict[int, list[str]] = {}  # [name, arguments so far, id] by place
         self._length = 0
 
     @property
@@ -86,8 +86,8 @@ class Arrived:
             self.text_times.append(at_s)
 
     def tool(self, place: int) -> list[str]:
-        """Return the [name, arguments] of a tool call, to be added to."""
-        return self.tools.setdefault(place, ["", ""])
+        """Return the [name, arguments, id] of a tool call, to be added to."""
+        return self.tools.setdefault(place, ["", "", ""])
 
     def add_logprobs(self, tokens: Sequence[Any]) -> None:
         """Add the log probabilities of some output tokens."""
@@ -100,8 +100,17 @@ class Arrived:
         """Return the tool calls, in order."""
         return tuple(
             ToolCall(ordinal=place, tool=name, arguments=arguments or None)
-            for place, (_, (name, arguments)) in enumerate(sorted(self.tools.items()))
+            for place, (_, (name, arguments, _id)) in enumerate(sorted(self.tools.items()))
         )
+
+    def tool_ids(self) -> tuple[str, ...]:
+        """Return the server's names of the tool calls; what it left without one is numbered."""
+        ordered = [self.tools[place] for place in sorted(self.tools)]
+        return tuple(tool[2] or f"call_{n}" for n, tool in enumerate(ordered))
+
+    def state(self) -> Any:
+        """Return what the server wants back unchanged where the chat goes on; None where nothing."""
+        return None
 
     def stop_reason(self) -> str:
         """Return why the model stopped; a refusal is a content filter of its own."""
@@ -152,6 +161,15 @@ def _mend(value: Any) -> Any:
     if isinstance(value, dict):
         return {_mend(k): _mend(v) for k, v in value.items()}
     return value
+
+
+def cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    """Clean every text within a JSON-able value."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {name: cleaned(inner, clean) for name, inner in value.items()}
+    return [cleaned(inner, clean) for inner in value] if isinstance(value, list) else value
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:

@@ -25,6 +25,7 @@ class ToolDelta(msgspec.Struct):
     index: int | None = None
     id: str | None = None
     function: Function | None = None
+    extra_content: dict[str, Any] | None = None
 
 
 class Delta(msgspec.Struct):
@@ -33,6 +34,7 @@ class Delta(msgspec.Struct):
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
     refusal: str | None = None
     tool_calls: list[ToolDelta] | None = None
 
@@ -68,7 +70,19 @@ def decode_chunk(data: bytes) -> Chunk:
 
 
 class Assembly(Arrived):
-    """What has arrived of one reply."""
+    """What has arrived of one reply.
+
+    A turn that asks for tools goes back with the thinking before it where the server needs that: as the text of
+    `reasoning_content` (DeepSeek), as `reasoning_details` (OpenRouter), as a signature in the tool
+    call's `extra_content` (Google).
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self._reasoning: list[str] = []
+        self._details: list[dict[str, Any]] = []
+        self._extra: dict[int, dict[str, Any]] = {}  # of tool calls, by place
 
     def take(self, event: Event, at_s: float) -> str:
         """Take an event; `[DONE]` is the last one."""
@@ -105,6 +119,8 @@ class Assembly(Arrived):
             elif delta.content:
                 shown = delta.content
             thought = thought or delta.reasoning_content or delta.reasoning or ""
+            self._reasoning.append(delta.reasoning_content or "")
+            self._details += delta.reasoning_details or ()
             if delta.refusal:
                 self.refused = True
                 shown += delta.refusal
@@ -120,10 +136,24 @@ class Assembly(Arrived):
             fresh = piece.id or not self.tools
             index = len(self.tools) if fresh else max(self.tools)
         tool = self.tool(index)
+        tool[2] = tool[2] or piece.id or ""
+        if piece.extra_content:
+            self._extra[index] = piece.extra_content
         if piece.function is not None:
-            arguments = piece.function.arguments or ""
-            tool[0] += piece.function.name or ""
+            arguments, name = piece.function.arguments or "", piece.function.name or ""
+            tool[0] += name if name != tool[0] else ""  # some servers say it with every piece
             tool[1] += arguments if isinstance(arguments, str) else json_text(arguments)
+
+    def state(self) -> dict[str, Any] | None:
+        """Return the thinking that must go back with a turn that asks for tools."""
+        if not self.tools:
+            return None
+        extra = [self._extra.get(place) for place in sorted(self.tools)]
+        found = {
+            "reasoning_content": "".join(self._reasoning), "reasoning_details": self._details,
+            "extra_content": extra if any(extra) else None,
+        }  # fmt: skip
+        return {name: value for name, value in found.items() if value} or None
 
 
 def _parts(content: list[Any]) -> tuple[str, str]:

@@ -17,9 +17,9 @@ import msgspec
 
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call
-from workbench.runner.providers import transport
+from workbench.runner.providers import effort, ratelimits, transport
 from workbench.runner.providers import usage as usages
-from workbench.runner.providers.arrived import Arrived, StreamFailed
+from workbench.runner.providers.arrived import Arrived, StreamFailed, cleaned
 from workbench.runner.providers.services import Quirks
 from workbench.runner.providers.sse import Event, EventStream
 from workbench.runner.session import CallRefused, OnChunk, Reply, Request, StreamBroken
@@ -30,7 +30,7 @@ _STALE_TRIES = 8  # connections of the pool that may turn out closed, one after 
 _ERROR_BYTES = 65_536
 _BODY_BYTES = 64_000_000
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"([0-9.]+)s"')  # Google says it in the body
-_STATUS_OF_WORDS = {  # how errors within a stream name what would have been a status
+STATUS_OF_WORDS = {  # how errors within a stream name what would have been a status
     "invalid_request_error": 400, "invalid_prompt": 400, "authentication_error": 401,
     "permission_error": 403, "not_found_error": 404, "request_too_large": 413,
     "rate_limit_error": 429, "rate_limit_exceeded": 429, "api_error": 500, "server_error": 500,
@@ -82,7 +82,7 @@ class HttpProvider:
         }
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise ConfigError("the key holds characters that no header may hold; set it anew")
-        self._client = transport.make_client(
+        self.client = transport.make_client(
             base_url, headers | self.headers(api_key), concurrency=concurrency,
             timeout_s=timeout_s, kind=http,
         )  # fmt: skip
@@ -102,14 +102,23 @@ class HttpProvider:
         """Write the request in this service's words; ProviderRejected if it cannot."""
         raise NotImplementedError
 
+    def outgoing(self, request: Request) -> dict[str, Any]:
+        """Write the body of a request; what is None is left to the server, further fields are added."""
+        request, further = effort.translate(self.name, self.arrived.convention, request)
+        body = merged(merged(self._extra, further), self.fields(request))
+        return {name: value for name, value in body.items() if value is not None}
+
     def body(self, request: Request) -> bytes:
-        """Write the request as JSON; what is None is left to the server, further fields are added."""
-        body = merged(self._extra, self.fields(request))
-        return _encode({name: value for name, value in body.items() if value is not None})
+        """Write the request as JSON."""
+        return _encode(self.outgoing(request))
+
+    def effort_sent(self, body: Mapping[str, Any]) -> str | None:
+        """Read out of an outgoing body what it says of effort and thinking; None where nothing."""
+        return effort.sent(body)
 
     async def aclose(self) -> None:
         """Let go of the connections."""
-        await self._client.aclose()
+        await self.client.aclose()
 
     async def count_tokens(self, text: str) -> int | None:
         """Count with the server's `/tokenize`; None, from the first refusal on, where there is none."""
@@ -134,7 +143,7 @@ class HttpProvider:
         """Post once more for each pooled connection that turns out closed; None if that does not help."""
         for _ in range(_STALE_TRIES + 1):
             try:
-                return await self._client.post(url, content=body)
+                return await self.client.post(url, content=body)
             except transport.FAILURES as error:
                 if not transport.is_stale(error):
                     break
@@ -146,21 +155,33 @@ class HttpProvider:
         llama.cpp's server closes a connection after a stream without saying so. Where that happens
         without TLS, connections are no longer kept: a new one costs next to nothing there.
         """
-        url, body = self.url(request), self.body(request)
+        url, outgoing = self.url(request), self.outgoing(request)
+        body, effort_sent = _encode(outgoing), self.effort_sent(outgoing)
         for left in range(_STALE_TRIES, -1, -1):
-            attempt = _Attempt(self, request, on_chunk)
+            attempt = _Attempt(self, request, on_chunk, effort_sent)
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await attempt.run(self._client, url, body)
+                    return await attempt.run(self.client, url, body)
             except transport.FAILURES as error:
                 if attempt.got.is_whole:
                     return attempt.reply()  # only the end of the body is missing
                 if left and attempt.status is None and transport.is_stale(error):
                     if url.scheme == "http":
-                        self._client.headers["connection"] = "close"
+                        self.client.headers["connection"] = "close"
                     continue
                 raise attempt.failure(transport.transport_error(error, self.base)) from error
         raise AssertionError("the last attempt returns or raises")
+
+    def read(self, request: Request, body: bytes) -> Reply:
+        """Read a reply that came whole and in its own time, as from a batch: it has no times."""
+        attempt = _Attempt(self, request, None, self.effort_sent(self.outgoing(request)))
+        attempt.take_whole(body)
+        return attempt.reply()
+
+    def retime(self, timeout_s: float) -> None:
+        """Set the cap of the requests to come."""
+        self._timeout_s = timeout_s
+        self.client.timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 30.0), pool=None)
 
     def redact(self, text: str) -> str:
         """Take the key out of a text that the server sent."""
@@ -174,8 +195,12 @@ class HttpProvider:
 class _Attempt:
     """One request on the wire."""
 
-    def __init__(self, provider: HttpProvider, request: Request, on_chunk: OnChunk | None) -> None:
+    def __init__(
+        self, provider: HttpProvider, request: Request, on_chunk: OnChunk | None,
+        effort_sent: str | None,
+    ) -> None:  # fmt: skip
         self.provider, self.request, self.on_chunk = provider, request, on_chunk
+        self.effort_sent = effort_sent
         self.status: int | None = None
         self.got = provider.arrived()
         self.streamed = True
@@ -191,6 +216,7 @@ class _Attempt:
         try:
             self.status = response.status_code
             headers = {name.lower(): value for name, value in response.headers.raw}
+            ratelimits.tell(headers, self.provider.now())
             request_id = headers.get(b"x-request-id") or headers.get(b"request-id")
             self.request_id = request_id.decode("latin-1") if request_id else None
             if self.status != 200:
@@ -223,7 +249,7 @@ class _Attempt:
             try:
                 shown = self.got.take(event, self.last_s)
             except ValueError as error:
-                said = self.provider.redact(event.data[:200].decode("utf-8", "replace"))
+                said = self.provider.redact(event.data[:1000].decode("utf-8", "replace"))[:200]
                 what = f"an event that is none of this API's: {said!r} ({error})"
                 raise self.failure(ProviderUnavailable(what, kind="bad_response")) from error
             except StreamFailed as failed:
@@ -241,8 +267,12 @@ class _Attempt:
             if size > _BODY_BYTES:
                 raise self.failure(ProviderUnavailable("the body is too long", kind="bad_response"))
         self.last_s = time.perf_counter() - self._start
-        self.got.done = True
-        self._take([Event(b"message", b"".join(parts))])
+        self.take_whole(b"".join(parts))
+
+    def take_whole(self, body: bytes) -> None:
+        """Take the body of a reply that was not streamed."""
+        self.streamed, self.got.done = False, True
+        self._take([Event(b"message", body)])
 
     async def _refusal(self, response: httpx.Response) -> ProviderError:
         data = b""
@@ -254,7 +284,7 @@ class _Attempt:
         wait = transport.retry_after_s(response.headers, self.provider.now())
         if wait is None and (asked := _RETRY_DELAY.search(data)):
             wait = float(asked[1])
-        text = self.provider.redact(_error_text(data))
+        text = self.provider.redact(error_text(data))
         return transport.status_error(response.status_code, text, wait)
 
     def _said_error(self, said: object) -> ProviderError:
@@ -293,7 +323,7 @@ class _Attempt:
         call = Call(
             provider=self.provider.name,
             model=self.request.model,
-            response_model=got.model and clean(_model_name(got.model)),
+            response_model=got.model and _model_name(clean(got.model)),
             started_at=self.started_at,
             e2e_s=self.last_s or None,
             stop_reason=got.stop_reason(),
@@ -302,6 +332,7 @@ class _Attempt:
             usage=usage and clean(usage),
             logprob_sum=got.logprob_sum,
             billed_cost_usd=usages.billed_usd(got.usage),
+            effort_sent=self.effort_sent,
             **times,
             **usages.token_fields(
                 got.usage, got.timings, got.model or self.request.model, got.convention
@@ -309,6 +340,7 @@ class _Attempt:
         )
         return Reply(
             text=clean(text), thinking=clean(thinking) or None, tool_calls=tools,
+            tool_ids=tuple(map(clean, got.tool_ids())), state=cleaned(got.state(), clean),
             stop_reason=call.stop_reason, call=call,
             text_ends=tuple(got.text_ends), text_times=tuple(got.text_times),
         )  # fmt: skip
@@ -321,8 +353,8 @@ def _status_of(said: object) -> int | None:
     for word in (said.get("code"), said.get("type")):
         if isinstance(word, int) and 400 <= word < 600:
             return word
-        if isinstance(word, str) and word in _STATUS_OF_WORDS:
-            return _STATUS_OF_WORDS[word]
+        if isinstance(word, str) and word in STATUS_OF_WORDS:
+            return STATUS_OF_WORDS[word]
     return None
 
 
@@ -349,7 +381,7 @@ async def _drain(read: AsyncIterator[bytes]) -> None:
                 pass
 
 
-def _error_text(data: bytes) -> str:
+def error_text(data: bytes) -> str:
     """Find the sentence in an error body; the body itself where there is none."""
     text = data.decode("utf-8", "replace")
     try:

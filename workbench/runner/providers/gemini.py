@@ -16,7 +16,7 @@ from workbench.records import json_text
 from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.sse import Event
-from workbench.runner.session import ChatMessage, Request
+from workbench.runner.session import ChatMessage, Request, ToolSpec
 
 
 class Part(msgspec.Struct, rename="camel"):
@@ -25,6 +25,7 @@ class Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool | None = None
     function_call: dict[str, Any] | None = None
+    thought_signature: str | None = None
 
 
 class Content(msgspec.Struct):
@@ -61,6 +62,11 @@ class ContentArrived(Arrived):
     convention = "gemini"
     tools_end_it = True
 
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self._parts: list[dict[str, Any]] = []  # as they must go back
+
     def take(self, event: Event, at_s: float) -> str:
         """Take an event. Counts before the end are of an unfinished reply, and not taken."""
         piece = decode(_decoder, event.data)
@@ -82,10 +88,12 @@ class ContentArrived(Arrived):
         return shown
 
     def _part(self, part: Part, at_s: float) -> str:
+        self._keep(part)
         if part.function_call is not None:
             tool = self.tool(len(self.tools))
             tool[0] = str(part.function_call.get("name") or "")
             tool[1] = json_text(part.function_call.get("args") or {})
+            tool[2] = str(part.function_call.get("id") or "")
             self.saw(at_s, tool=True)
         text = part.text or ""
         if part.thought:
@@ -93,6 +101,24 @@ class ContentArrived(Arrived):
             return ""
         self.saw(at_s, shown=text)
         return text
+
+    def _keep(self, part: Part) -> None:
+        """Keep a part as it came; thoughts stay out, texts in a row without a signature become one."""
+        sealed = {"thoughtSignature": part.thought_signature} if part.thought_signature else {}
+        last = self._parts[-1] if self._parts else {}
+        if part.function_call is not None:
+            self._parts.append({"functionCall": part.function_call, **sealed})
+        elif part.thought or (not part.text and not sealed):
+            return
+        elif not sealed and set(last) == {"text"}:
+            last["text"] += part.text
+        else:
+            self._parts.append({"text": part.text or "", **sealed})
+
+    def state(self) -> list[dict[str, Any]] | None:
+        """Return the parts where the service gave signatures, or ids, that it wants back."""
+        marked = any("thoughtSignature" in p or (p.get("functionCall") or {}).get("id") for p in self._parts)  # fmt: skip
+        return self._parts if marked and self.tools else None
 
 
 class Gemini(HttpProvider):
@@ -121,9 +147,11 @@ class Gemini(HttpProvider):
         ]
         if system:
             body["systemInstruction"] = {"parts": system}
-        if tools := settings.pop("tools", None):
-            functions = [t["function"] for t in tools if "function" in t]
-            body["tools"] = [{"functionDeclarations": functions}]
+        if request.tools:
+            body["tools"] = [{"functionDeclarations": [_function(t) for t in request.tools]}]
+        if isinstance(choice := settings.pop("tool_choice", None), str):
+            mode = {"required": "ANY"}.get(choice, choice.upper())
+            body["toolConfig"] = {"functionCallingConfig": {"mode": mode}}
         effort, budget = settings.pop("reasoning_effort", None), settings.pop("thinking_budget_tokens", None)  # fmt: skip
         thinking: dict[str, Any] = {}
         if effort == "none":
@@ -155,22 +183,28 @@ def _parts(content: Any) -> list[dict[str, Any]]:
     return [{"text": p["text"]} if "text" in p else dict(p) for p in content or ()]
 
 
+def _function(tool: ToolSpec) -> dict[str, Any]:
+    return {
+        "name": tool.name, "description": tool.description, "parametersJsonSchema": dict(tool.parameters)
+    }  # fmt: skip
+
+
 def _contents(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     """Turn a chat into contents: the assistant is the model, answers of tools are the user's."""
     found: list[dict[str, Any]] = []
-    names: dict[Any, str] = {}  # of the functions, by the id of their call
+    given: set[str] = set()  # ids that are the service's own; it knows no others
     for message in messages:
         if message["role"] == "system":
             continue
         role = "model" if message["role"] == "assistant" else "user"
         if message["role"] == "tool":
-            name = message.get("name") or names.get(message.get("tool_call_id"), "tool")
-            parts = [{"functionResponse": {"name": name, "response": {"result": message["content"]}}}]  # fmt: skip
+            parts = [_response(message, given)]
+        elif state := message.get("state"):
+            parts = list(state)
+            given |= {call["id"] for p in state if (call := p.get("functionCall") or {}).get("id")}
         else:
             parts = _parts(message.get("content"))
-        for call in message.get("tool_calls") or ():
-            names[call.get("id")] = call["function"]["name"]
-            parts.append({"functionCall": _function_call(call["function"])})
+            parts += [_function_call(call) for call in message.get("tool_calls") or ()]
         if found and found[-1]["role"] == role:  # turns must alternate
             found[-1]["parts"] += parts
         else:
@@ -178,8 +212,17 @@ def _contents(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     return found
 
 
-def _function_call(function: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": function["name"],
-        "args": msgspec.json.decode(function.get("arguments") or "{}"),
-    }
+def _response(message: ChatMessage, given: set[str]) -> dict[str, Any]:
+    tool_id = message["tool_call_id"]
+    said = {"error" if message.get("error") else "result": message["content"]}
+    named = {"id": tool_id} if tool_id in given else {}
+    return {"functionResponse": {**named, "name": message["name"], "response": said}}
+
+
+def _function_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a call; arguments must be an object, so that what is none becomes empty."""
+    try:
+        arguments = msgspec.json.decode(call.get("arguments") or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        arguments = {}
+    return {"functionCall": {"name": call["name"], "args": arguments}}

@@ -1,5 +1,6 @@
 """OpenAI's chat completions and completions, and every server that speaks them."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import httpx
@@ -8,7 +9,7 @@ from workbench.errors import ProviderRejected
 from workbench.runner.providers.arrived import Arrived
 from workbench.runner.providers.chunks import Assembly
 from workbench.runner.providers.exchange import HttpProvider, merged
-from workbench.runner.session import Request
+from workbench.runner.session import ChatMessage, Request, ToolSpec
 
 
 class OpenAIChat(HttpProvider):
@@ -26,7 +27,8 @@ class OpenAIChat(HttpProvider):
         """Settings go out as asked, except for the names that the service has changed."""
         body: dict[str, Any] = {"model": request.model}
         if request.prompt is None:
-            body["messages"] = request.messages
+            body["messages"] = [_message(m) for m in request.messages]
+            body |= {"tools": [described(t) for t in request.tools]} if request.tools else {}
         else:
             body["prompt"] = request.prompt
         body |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -47,3 +49,34 @@ class OpenAIChat(HttpProvider):
                 kind="unsupported",
             )
         return merged(body, settings)
+
+
+def described(tool: ToolSpec) -> dict[str, Any]:
+    """Describe a tool as chat completions do."""
+    function = {
+        "name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)
+    }  # fmt: skip
+    return {"type": "function", "function": function}
+
+
+def _message(message: ChatMessage) -> Mapping[str, Any]:
+    """Write a message: turns with tools, and answers to them, have a form of their own."""
+    if message["role"] == "tool":
+        return {
+            "role": "tool", "tool_call_id": message["tool_call_id"], "content": message["content"]
+        }  # fmt: skip
+    calls = message.get("tool_calls")
+    if not calls:
+        return {"role": message["role"], "content": message["content"]}
+    state = dict(message.get("state") or {})
+    extra = state.pop("extra_content", None) or [None] * len(calls)
+    written = [
+        {
+            "id": call["id"], "type": "function",
+            "function": {"name": call["name"], "arguments": call.get("arguments") or "{}"},
+            **({"extra_content": more} if more else {}),
+        }
+        for call, more in zip(calls, extra, strict=True)
+    ]  # fmt: skip
+    content = message.get("content") or ""
+    return {"role": "assistant", "content": content, "tool_calls": written, **state}

@@ -4,18 +4,17 @@ Summaries of the thinking are streamed where they are asked for: `extra_body.rea
 seed and there are no stop words in this API: a seed is left out, stop words are refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import httpx
 import msgspec
 
 from workbench.errors import ProviderRejected
-from workbench.records import json_text
 from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.sse import Event
-from workbench.runner.session import ChatMessage, Request
+from workbench.runner.session import ChatMessage, Request, ToolSpec
 
 
 class Part(msgspec.Struct):
@@ -31,6 +30,7 @@ class Item(msgspec.Struct):
 
     type: str | None = None
     id: str | None = None
+    call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
     content: list[Part] | None = None
@@ -66,6 +66,7 @@ class Piece(Body):
 
 
 _decoder = msgspec.json.Decoder(Piece)
+_raw = msgspec.json.Decoder(dict[str, Any])
 _THOUGHTS = frozenset({"response.reasoning_text.delta", "response.reasoning_summary_text.delta"})
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -80,6 +81,7 @@ class ResponsesArrived(Arrived):
         """Begin empty."""
         super().__init__()
         self._places: dict[str, int] = {}  # of tool calls, by the id of their item
+        self._items: list[dict[str, Any]] = []  # of the output, as they came
 
     def take(self, event: Event, at_s: float) -> str:
         """Take an event; kinds that bring nothing of interest are let pass."""
@@ -95,11 +97,20 @@ class ResponsesArrived(Arrived):
             self.thinking.append("\n\n")
         elif piece.item is not None and piece.item.type == "function_call":
             self._call(piece.item, at_s, whole=kind == "response.output_item.done")
-        elif piece.response is not None:
+        if kind == "response.output_item.done" and piece.item is not None:
+            self._items.append(decode(_raw, event.data)["item"])
+            return ""
+        if piece.response is not None:
             return self._status(piece.response, piece.timings, at_s, ended=kind in _ENDS)
-        elif piece.object == "response":
+        if piece.object == "response":
+            self._items = list(decode(_raw, event.data).get("output") or ())
             return self._status(piece, piece.timings, at_s, ended=True)
         return ""
+
+    def state(self) -> list[dict[str, Any]] | None:
+        """Return the items in order, where some hold thinking that the service can read again."""
+        sealed = any(item.get("encrypted_content") for item in self._items)
+        return self._items if sealed and self.tools else None
 
     def _delta(self, kind: str, piece: Piece, at_s: float) -> str:
         text = piece.delta or ""
@@ -124,9 +135,10 @@ class ResponsesArrived(Arrived):
         return self.tool(self._places.setdefault(item_id or "", len(self._places)))
 
     def _call(self, item: Item, at_s: float, *, whole: bool) -> None:
-        fresh = (item.id or "") not in self._places
-        tool = self._function(item.id)
-        tool[0] = item.name or tool[0]
+        name = item.id or item.call_id or ""
+        fresh = name not in self._places
+        tool = self._function(name)
+        tool[0], tool[2] = item.name or tool[0], item.call_id or item.id or tool[2]
         if whole and item.arguments:
             fresh = fresh or not tool[1]
             tool[1] = item.arguments
@@ -186,29 +198,40 @@ class OpenAIResponses(HttpProvider):
             settings["max_output_tokens"] = settings.pop("max_tokens")
         if effort := settings.pop("reasoning_effort", None):
             settings["reasoning"] = {"effort": effort}
-        if tools := settings.pop("tools", None):
-            settings["tools"] = [_tool(t) for t in tools]
+        if request.tools:
+            settings["tools"] = [_tool(t) for t in request.tools]
+            if effort not in {None, "none"} and "include" not in self._extra:  # thinking can go back only if it is sealed
+                settings["include"] = ["reasoning.encrypted_content"]
         items = [item for m in request.messages for item in _items(m)]
         body: dict[str, Any] = {"model": request.model, "input": items, "stream": True}
         return body | ({} if "store" in self._extra else {"store": False}) | settings
 
 
-def _tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Flatten a chat's description of a function."""
-    inner = tool.get("function")
-    return {"type": "function", **inner} if isinstance(inner, Mapping) else tool
+def _tool(tool: ToolSpec) -> dict[str, Any]:
+    """Describe a function; its arguments may be left out, which the service's strict reading forbids."""
+    return {
+        "type": "function", "name": tool.name, "description": tool.description,
+        "parameters": dict(tool.parameters), "strict": False,
+    }  # fmt: skip
 
 
 def _items(message: ChatMessage) -> list[dict[str, Any]]:
-    """Turn a message of a chat into items."""
+    """Turn a message of a chat into items; what the service gave sealed goes back as it came."""
     if message["role"] == "tool":
-        output = message["content"] if isinstance(message["content"], str) else json_text(message["content"])  # fmt: skip
-        return [{"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": output}]  # fmt: skip
+        return [{
+            "type": "function_call_output", "call_id": message["tool_call_id"],
+            "output": message["content"],
+        }]  # fmt: skip
+    if message.get("state"):
+        return list(message["state"])
     found = []
     if message.get("content"):
         found.append({"role": message["role"], "content": message["content"]})
-    for call in message.get("tool_calls") or ():
-        function = call["function"]
-        found.append({"type": "function_call", "call_id": call.get("id"), "name": function["name"],
-                      "arguments": function.get("arguments") or "{}"})  # fmt: skip
+    found += [
+        {
+            "type": "function_call", "call_id": call["id"], "name": call["name"],
+            "arguments": call.get("arguments") or "{}",
+        }
+        for call in message.get("tool_calls") or ()
+    ]  # fmt: skip
     return found

@@ -4,13 +4,18 @@ Plain httpx delays what it reads above some 50 fast streams, so it would corrupt
 measure; `kind="httpx"` is there to compare. One pool per provider, as large as the calls in flight.
 """
 
+import base64
 import datetime as dt
 import email.utils
+import functools
+import json
 import logging
 import math
+import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
+from urllib.parse import quote, quote_plus
 
 import aiohttp
 import httpx
@@ -67,8 +72,32 @@ def _proxy(base_url: str) -> httpx.Proxy | None:
 
 
 def redact(text: str, secret: str | None) -> str:
-    """Take the key out of a text that a server sent."""
-    return text.replace(secret, "[key]") if secret and len(secret) >= SECRET_CHARS else text
+    """Take the key out of a text that a server sent, however it is written there."""
+    if secret and len(secret) >= SECRET_CHARS:
+        for shape in _shapes(secret):
+            if shape in text:
+                text = text.replace(shape, "[key]")
+    return text
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(secret: str) -> tuple[str, ...]:
+    """List the ways to write a key: as it is, in JSON, in an address, in base64 within anything, in hex."""
+    data = secret.encode()
+    shapes = {
+        secret,
+        json.dumps(secret)[1:-1],
+        secret.replace("/", "\\/"),
+        data.hex(),
+        data.hex().upper(),
+    }
+    for quoted in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        shapes |= {quoted, re.sub("%..", lambda found: found[0].lower(), quoted)}
+    for before in range(3):  # whole characters of base64, whatever stands before and after
+        first, last = -(-before * 8 // 6), (before + len(data)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            shapes.add(encode(b"\0" * before + data).decode()[first:last])
+    return tuple(sorted(shapes, key=len, reverse=True))
 
 
 def retry_after_s(headers: Mapping[str, str], now: dt.datetime) -> float | None:

@@ -3,11 +3,11 @@
 import dataclasses
 import difflib
 import importlib
-import math
 from typing import Any
 
 from workbench.errors import ConfigError
 from workbench.runner.session import Strategy
+from workbench.runner.strategies.parameters import checked
 
 _HOMES = {
     "direct": ("workbench.runner.strategies.direct", "Direct"),
@@ -16,6 +16,29 @@ _HOMES = {
     "self_consistency": ("workbench.runner.strategies.self_consistency", "SelfConsistency"),
     "self_refine": ("workbench.runner.strategies.self_refine", "SelfRefine"),
     "best_of_n": ("workbench.runner.strategies.best_of_n", "BestOfN"),
+    "react": ("workbench.runner.strategies.react", "ReAct"),
+    "reflexion": ("workbench.runner.strategies.reflexion", "Reflexion"),
+    "reflexion_oracle": ("workbench.runner.strategies.reflexion", "ReflexionOracle"),
+    "effort": ("workbench.runner.strategies.effort", "Effort"),
+    "relative_effort": ("workbench.runner.strategies.relative_effort", "RelativeEffort"),
+    "budgeted": ("workbench.runner.strategies.budgeted", "Budgeted"),
+    "diverse_prompts": ("workbench.runner.strategies.diverse_prompts", "DiversePrompts"),
+    "sequential_refinement": (
+        "workbench.runner.strategies.sequential_refinement",
+        "SequentialRefinement",
+    ),
+    "parallel_distill_refine": (
+        "workbench.runner.strategies.parallel_distill_refine",
+        "ParallelDistillRefine",
+    ),
+    "plan_and_budget": ("workbench.runner.strategies.plan_and_budget", "PlanAndBudget"),
+    "iterative_agent_decoding": (
+        "workbench.runner.strategies.iterative_agent_decoding",
+        "IterativeAgentDecoding",
+    ),
+    "speculative_steps": ("workbench.runner.strategies.speculative_steps", "SpeculativeSteps"),
+    "cascade": ("workbench.runner.strategies.cascade", "Cascade"),
+    "tree_search": ("workbench.runner.strategies.tree_search", "TreeSearch"),
 }
 
 
@@ -42,19 +65,6 @@ def get(name: str, **params: Any) -> Strategy:
             raise ConfigError(
                 f"strategy {name!r} has no parameter {key!r}; it has {', '.join(fields)}"
             )
-    given = {key: _number(name, fields[key], value) for key, value in params.items()}
+    given = {key: checked(name, fields[key], value) for key, value in params.items()}
     strategy: Strategy = kind(**given)
     return strategy
-
-
-def _number(strategy: str, field: "dataclasses.Field[Any]", value: Any) -> int | float:
-    """Check a parameter: whole, or any number for a float field, not below the field's `least`."""
-    least = field.metadata.get("least", 0)
-    kinds = (int, float) if field.type is float else (int,)
-    right = isinstance(value, kinds) and not isinstance(value, bool)
-    if not right or not least <= value < math.inf:
-        wanted = "number" if field.type is float else "whole number"
-        raise ConfigError(
-            f"strategy {strategy!r}: {field.name} = {value!r} is not a {wanted} from {least} up"
-        )
-    return float(value) if field.type is float else int(value)

@@ -7,6 +7,8 @@ from workbench.datasets import Example, TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.shots import Turn, opening
 
+STEPS = "Think step by step, then write 'Answer:' and the answer."
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChainOfThought:
@@ -29,12 +31,11 @@ class ChainOfThought:
         return Outcome(reply.text)
 
 
-def ask_for_steps(session: Session, item: TaskItem, shots: int) -> list[Turn]:
+def ask_for_steps(
+    session: Session, item: TaskItem, shots: int, *, instruction: str = STEPS
+) -> list[Turn]:
     """Write the chat that asks for steps and then the answer."""
-    return opening(
-        session.task, item, shots=shots, answer=_answer,
-        instruction="Think step by step, then write 'Answer:' and the answer.",
-    )  # fmt: skip
+    return opening(session.task, item, shots=shots, instruction=instruction, answer=_answer)
 
 
 def _answer(example: Example) -> str:

@@ -1,22 +1,24 @@
 """Strategy `self_consistency`: several chains of thought, and a vote (Wang et al. 2022, arXiv 2203.11171)."""
 
 import dataclasses
-from collections import Counter
 from typing import Any, ClassVar
 
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.together import together
+from workbench.runner.strategies.votes import majority
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SelfConsistency:
-    """Ask for `samples` chains of thought, one after the other, and take the commonest answer.
+    """Ask for `samples` chains of thought, at once, and take the commonest answer.
 
     The answers are those that the item's scorer reads, so that two ways to write one answer count together
     as far as the scorer sees them as one; ties go to the answer that came first. What is scored is
     the first reply with that answer. The confidence is its share of all samples; a sample without an
-    answer votes for none and still counts. Without any answer the first reply stands, its confidence unknown.
+    answer votes for none and still counts. Without any answer the first reply with text stands, its
+    confidence unknown.
 
     Attributes:
         samples: calls per item.
@@ -41,13 +43,9 @@ class SelfConsistency:
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with a call per sample."""
         chat = ask_for_steps(session, item, self.shots)
-        replies = [
-            await session.generate(chat, temperature=self.temperature) for _ in range(self.samples)
-        ]
-        answers = [session.task.score(item, reply.text).answer for reply in replies]
-        votes = Counter(answer for answer in answers if answer is not None)
-        if not votes:
-            return Outcome(replies[0].text, stop_reason=replies[0].stop_reason)
-        winner, n = max(votes.items(), key=lambda vote: vote[1])  # the first of equals
-        chosen = replies[answers.index(winner)]
-        return Outcome(chosen.text, confidence=n / self.samples, stop_reason=chosen.stop_reason)
+        replies = await together(
+            session.generate(chat, temperature=self.temperature) for _ in range(self.samples)
+        )
+        vote = majority(session, item, [reply.text for reply in replies])
+        chosen = replies[vote.place]
+        return Outcome(chosen.text, confidence=vote.share, stop_reason=chosen.stop_reason)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.rounds import Rounds
 
 _NONE = "No mistakes."
 _CRITICISE = f"Check this answer step by step and list its mistakes. Where it has none, write '{_NONE}' alone."
@@ -17,7 +18,8 @@ class SelfRefine:
     """Ask for a chain of thought, then `rounds` times for its mistakes and for a better one, in one chat.
 
     It ends early where the model finds no mistake. The last answer is scored; where nothing came (an empty
-    critique or revision), the answer before it stands. Critiques have the role "verifier".
+    critique or revision), the answer before it stands. Critiques have the role "verifier". What each round
+    came to is in the trace's metadata: rounds (see `rounds.py`).
 
     Attributes:
         rounds: critiques, and revisions after them, at most.
@@ -41,6 +43,8 @@ class SelfRefine:
         """Answer one item; every call sees all that was said before."""
         chat = ask_for_steps(session, item, self.shots)
         answer = await session.generate(chat)
+        rounds = Rounds(session, item)
+        rounds.add(answer.text)
         for _ in range(self.rounds):
             if not answer.text.strip():
                 break
@@ -53,7 +57,9 @@ class SelfRefine:
             if not revised.text.strip():
                 break
             answer = revised
-        return Outcome(answer.text, stop_reason=answer.stop_reason)
+            rounds.add(answer.text)
+        rounds.close()
+        return Outcome(answer.text, stop_reason=answer.stop_reason, metadata=rounds.metadata)
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

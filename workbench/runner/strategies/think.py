@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from workbench.datasets import Example, TaskItem
 from workbench.runner.session import Outcome, Session
-from workbench.runner.strategies.shots import opening
+from workbench.runner.strategies.shots import Turn, opening
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -35,10 +35,7 @@ class Think:
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with one call, or with two where the thinking had to be cut."""
-        chat = opening(
-            session.task, item, shots=self.shots, answer=_answer,
-            instruction=f"Think between {OPEN} and {CLOSE}, then write 'Answer:' and the answer.",
-        )  # fmt: skip
+        chat = ask_for_thinking(session, item, self.shots)
         begun = {"role": "assistant", "content": OPEN}
         reply = await session.generate(
             [*chat, begun], thinking_tags=(OPEN, CLOSE), max_tokens=self.max_thinking_tokens
@@ -52,6 +49,14 @@ class Think:
             max_tokens=self.max_answer_tokens,
         )
         return Outcome(_visible(forced.text))
+
+
+def ask_for_thinking(session: Session, item: TaskItem, shots: int) -> list[Turn]:
+    """Write the chat that asks for thinking inside tags and then the answer."""
+    return opening(
+        session.task, item, shots=shots, answer=_answer,
+        instruction=f"Think between {OPEN} and {CLOSE}, then write 'Answer:' and the answer.",
+    )  # fmt: skip
 
 
 def _answer(example: Example) -> str:

@@ -1,0 +1,107 @@
+"""One option for each group under a common budget: the multiple-choice knapsack, solved exactly.
+
+All totals that no other choice beats are built up group by group (Nemhauser & Ullmann 1969,
+Management Science 15:494): what is beaten part way is beaten at the end.
+"""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.errors import AnalysisError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_MOST = 2_000_000  # totals held at once
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Totals:
+    """The unbeaten choices, cheapest first.
+
+    Attributes:
+        cost: (k,) total cost, strictly rising.
+        value: (k,) total value, strictly rising.
+    """
+
+    cost: Floats
+    value: Floats
+    _steps: tuple[tuple[Ints, Ints], ...]  # per group: the option, and the total before it
+
+    def best(self, budget: float) -> int | None:
+        """Place of the most valuable choice within a budget; None where none is."""
+        # A budget that is a sum of these costs must not fail on the rounding of the sum.
+        place = int(np.searchsorted(self.cost, budget * (1 + 1e-12) + 1e-15, side="right")) - 1
+        return place if place >= 0 else None
+
+    def options(self, place: int) -> Ints:
+        """Which option each group takes, (n_groups,)."""
+        chosen = np.empty(len(self._steps), np.int64)
+        for group in range(len(self._steps) - 1, -1, -1):
+            option, before = self._steps[group]
+            chosen[group], place = option[place], before[place]
+        return chosen
+
+
+def solve(value: Floats, cost: Floats) -> Totals:
+    """List the unbeaten ways to take exactly one option per group.
+
+    Args:
+        value: (n_groups, n_options); NaN where a group does not have the option.
+        cost: (n_groups, n_options), not negative; NaN likewise.
+
+    Raises:
+        AnalysisError: a group without an option, or too many unbeaten totals to list.
+    """
+    known = ~(np.isnan(value) | np.isnan(cost))
+    if not known.any(axis=1).all():
+        raise AnalysisError("a group has no option whose value and cost are known")
+    costs, values = np.zeros(1), np.zeros(1)
+    steps = []
+    for group in range(len(value)):
+        options = np.flatnonzero(known[group])
+        if len(options) * len(costs) > _MOST:
+            reason = (
+                f"{len(value):,} groups × {value.shape[1]:,} options have too many unbeaten totals"
+            )
+            raise AnalysisError(f"{reason}; take fewer groups, or fewer options")
+        new_cost = (cost[group, options][:, None] + costs).ravel()
+        new_value = (value[group, options][:, None] + values).ravel()
+        kept = _unbeaten(new_cost, new_value)
+        option, before = np.divmod(kept, len(costs))
+        steps.append((options[option], before))
+        costs, values = new_cost[kept], new_value[kept]
+    return Totals(costs, values, tuple(steps))
+
+
+def _unbeaten(cost: Floats, value: Floats) -> Ints:
+    """Places of the totals with no cheaper one of the same value, cheapest first; ties once."""
+    order = np.lexsort((-value, cost))
+    best = np.maximum.accumulate(value[order])
+    # A gain that is rounding is none: it would keep the dearer of two equal choices.
+    rises = np.concatenate([[True], value[order][1:] > best[:-1] + 1e-12])
+    return order[rises]
+
+
+def by_price(value: Floats, cost: Floats, price: float) -> Ints:
+    """Take for every item the option of the largest value − price · cost; the cheapest of equals.
+
+    The relaxation of the budget by a multiplier: for each price the choice is the best one at the
+    total cost that it has, so over all prices it walks the concave hull of the totals.
+
+    Args:
+        value: (n_items, n_options).
+        cost: (n_items, n_options), or (n_options,) where it is the same for all items.
+        price: value per unit of cost, 0 or more; infinite takes the cheapest.
+    """
+    cost = np.broadcast_to(cost, value.shape)
+    order = np.argsort(cost, axis=1, kind="stable")
+    sorted_cost = np.take_along_axis(cost, order, 1)
+    if np.isinf(price):
+        merit = -sorted_cost
+    else:
+        merit = np.take_along_axis(value, order, 1) - price * sorted_cost
+    slack = 1e-12 * (1 + np.abs(merit).max(axis=1, keepdims=True))
+    first = np.argmax(merit >= merit.max(axis=1, keepdims=True) - slack, axis=1)
+    return np.asarray(np.take_along_axis(order, first[:, None], 1)[:, 0], np.int64)

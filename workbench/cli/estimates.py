@@ -1,0 +1,175 @@
+"""A preflight: made from a store's history, shown as a table for people and as rows for programs."""
+
+import datetime as dt
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+import polars as pl
+
+from workbench.cli.options import is_terminal, talk
+from workbench.cli.output import Document
+from workbench.cli.progress import clock
+from workbench.cli.tables import frame_of, lines
+from workbench.schema import Column
+from workbench.tui.formats import UNKNOWN, decimal, si, usd
+
+if TYPE_CHECKING:
+    from workbench.records import Call, Price
+    from workbench.runner import Work
+    from workbench.runner.preflight import Cell, Estimate, Preflight
+    from workbench.store import Store
+
+SEED = 0  # of the resamples: the same store and plan give the same interval
+
+_UNITS = {"cost_usd": "USD", "input_tokens": "tokens", "output_tokens": "tokens", "time_s": "s",
+          "energy_j": "J"}  # fmt: skip
+_HEADS = {"cost_usd": "cost", "input_tokens": "tokens in", "output_tokens": "tokens out",
+          "time_s": "latencies", "energy_j": "energy"}  # fmt: skip
+_ENDS = ("low", "high", "unknown_because")
+
+
+def estimate_of(store: "Store", work: "Work") -> "Preflight":
+    """Estimate what a plan still takes, from what the store and its spool hold."""
+    import numpy as np
+
+    from workbench.runner import history, preflight
+    from workbench.runner.resume import look
+
+    with store.facts() as facts:
+        past, settled = history.history_of(facts, work), history.settled_of(facts, work)
+    return preflight.estimate(
+        work, history=past, settled=settled, waiting=look(store.spool_dir).settled,
+        price=pricer(store, dt.datetime.now(dt.UTC)), rng=np.random.default_rng(SEED),
+    )  # fmt: skip
+
+
+def pricer(store: "Store", at: dt.datetime) -> "Callable[[Call], float | None]":
+    """Give the cost of calls at the prices of a moment."""
+    from workbench import prices
+
+    book = prices.PriceBook(_price_rows(store))
+    return lambda call: book.cost(call, at)
+
+
+def _price_rows(store: "Store") -> "list[Price]":
+    """Read the store's price rows as records; times in the store are UTC."""
+    import msgspec
+
+    from workbench.records import Price
+
+    with store.facts("", "prices") as frame:
+        rows = frame.collect("polars").to_native()
+    for column in ("starts_at", "ends_at"):
+        rows = rows.with_columns(rows[column].dt.replace_time_zone("UTC"))
+    return [msgspec.convert(row, Price) for row in rows.iter_rows(named=True)]
+
+
+def show(preflight: "Preflight", *, on_stderr: bool = False) -> None:
+    """Print the table on stdout, or all of it on stderr, and the sentences on stderr."""
+    width = shutil.get_terminal_size().columns if is_terminal() else None
+    for line in table(preflight, width):
+        click.echo(line, err=on_stderr)
+    for sentence in said(preflight):
+        talk(f"note: {sentence}")
+
+
+def _columns(measure: str) -> tuple[str, ...]:
+    return (measure, *(f"{measure}_{end}" for end in _ENDS))
+
+
+def _values(measure: str, found: "Estimate") -> dict[str, object]:
+    values = (found.mean, found.low, found.high, found.why)
+    return dict(zip(_columns(measure), values, strict=True))
+
+
+def document(preflight: "Preflight", **provenance: object) -> Document:
+    """Give every number of a preflight: a row per configuration and task, and the totals as a table of one."""
+    about = ["configuration", "task", "planned", "there", "missing", "basis", "n_items", "n_traces"]
+    rows = []
+    for cell in preflight.cells:
+        row: dict[str, object] = {name: getattr(cell, name) for name in about}
+        for measure, found in cell.estimates.items():
+            row |= _values(measure, found)
+        rows.append(row)
+    names = [c for m in _UNITS for c in _columns(m)]
+    total: dict[str, object] = {"planned": preflight.planned, "missing": preflight.missing}
+    for measure, found in (*preflight.total.items(), ("elapsed_s", preflight.elapsed_s)):
+        total |= _values(measure, found)
+    columns = {
+        c: Column(c, "float", unit)
+        for m, unit in (*_UNITS.items(), ("elapsed_s", "s"))
+        for c in _columns(m)[:3]
+    }
+    columns |= {c: Column(c, "int", "count") for c in ("planned", "there", "missing", "n_items", "n_traces")}  # fmt: skip
+    return Document(
+        "preflight", frame_of(rows, [*about, *names]), columns, notes=said(preflight),
+        more={"total": frame_of([total], list(total))}, provenance=provenance,
+    )  # fmt: skip
+
+
+def said(preflight: "Preflight") -> list[str]:
+    """Say the sentences of a preflight: how long it takes, what the budgets do, what to know."""
+    elapsed = [f"elapsed about {_span(preflight.elapsed_s, 'elapsed_s')}"] if preflight.missing else []  # fmt: skip
+    unknown = [
+        f"the total {_HEADS[m]} is not known: {found.why}"
+        for m, found in preflight.total.items()
+        if found.mean is None
+    ]
+    return [*preflight.warnings, *elapsed, *unknown, *preflight.notes]
+
+
+def table(preflight: "Preflight", width: int | None = None) -> list[str]:
+    """Write a preflight for people: mean (low–high), a dash and the reason where it is unknown.
+
+    What is unknown of every row has no column; the sentences say why.
+    """
+    rows = [_row(cell) for cell in preflight.cells]
+    rows.append({
+        "configuration": "total", "planned": preflight.planned, "missing": preflight.missing,
+        "there": preflight.planned - preflight.missing,
+        **{
+            _HEADS[m]: UNKNOWN if found.mean is None else _span(found, m)  # the notes say why
+            for m, found in preflight.total.items()
+        },
+    })  # fmt: skip
+    known = [
+        head
+        for measure, head in _HEADS.items()
+        if any(c.missing and c.estimates[measure].mean is not None for c in preflight.cells)
+    ]
+    names = ["configuration", "task", "planned", "there", "missing", *known, "estimated from"]
+    whole = {c: Column(c, "int", "count") for c in ("planned", "there", "missing")}
+    frame = frame_of(rows, names).with_columns(pl.col(pl.String).fill_null(""))
+    return list(lines(frame, whole, width=width))
+
+
+def _row(cell: "Cell") -> dict[str, object]:
+    basis = "nothing like it" if cell.missing else ""
+    if cell.basis is not None:
+        items = "1 item" if cell.n_items == 1 else f"{cell.n_items:,} items"
+        basis = f"{items}, {cell.basis}"
+    about = ("configuration", "task", "planned", "there", "missing")
+    return {
+        **{name: getattr(cell, name) for name in about},
+        **{_HEADS[m]: _span(found, m) for m, found in cell.estimates.items()},
+        "estimated from": basis,
+    }
+
+
+def _span(found: "Estimate", measure: str) -> str:
+    if found.mean is None:
+        return f"{UNKNOWN} {found.why or ''}".rstrip()
+    ends = (_text(found.mean, measure), _text(found.low, measure), _text(found.high, measure))
+    if found.low is None or ends[1] == ends[2]:
+        return ends[0]
+    return f"{ends[0]} ({ends[1]}–{ends[2]})"
+
+
+def _text(value: float | None, measure: str) -> str:
+    if measure == "cost_usd":
+        return usd(value)
+    if measure.endswith("_s"):
+        return f"{decimal(value)}s" if value is not None and value < 100 else clock(value)
+    return si(value, "J" if measure == "energy_j" else "").rstrip().replace(" ", "")

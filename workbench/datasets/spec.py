@@ -1,0 +1,112 @@
+"""What is said of a task set: in its own file, in a `.toml` beside it, or in a table of the plan."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from workbench.errors import TaskError
+from workbench.scoring import TaskItem
+
+Answers = Literal["letter", "index0", "index1", "text"]
+Names = str | tuple[str, ...]
+
+
+class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A worked example that strategies show to a model; never one of the items.
+
+    Attributes:
+        thought: what may be thought before the answer.
+    """
+
+    input: str
+    target: str
+    thought: str = ""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def question(self) -> str:
+        """The input with its lettered options, as the model sees it."""
+        return TaskItem("", "", self.input, self.target, choices=self.choices).question
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a task set says of itself, and which of its columns are what; all of it may be left out.
+
+    A column is named as it is in the file; "a.b" is the field b of an object in column a. Where a text is
+    wanted, it may be a template over columns: "{context}, {question}".
+
+    Attributes:
+        task: name of the set; by default the file's.
+        scorer: one name, or several; the first gives a trace its score. `module:function` is one of your own.
+        options: settings of the scorers, for all items: tolerance, rubric, votes …
+        prompt: the instruction that comes before every question.
+        input, target, item: column or template of the question, the truth and the key.
+        choices: a column that holds the list of options, or the columns that hold one option each; where none
+            of the names is a column, they are the options themselves.
+        answers: what the target says of a choice: letter, index0 (from 0), index1, or the option's text.
+        tags: columns whose values become tags.
+        metadata: columns that are kept with an item, or a table of names and columns.
+        tests, entry_point: columns for the scorer unit_tests.
+        rows: which field of a JSON file holds the list of rows.
+        skip_incomplete: leave rows without a question or a target out, in place of refusing the file.
+    """
+
+    task: str | None = None
+    version: str | None = None
+    description: str | None = None
+    licence: str | None = None
+    scorer: Names | None = None
+    options: dict[str, Any] | None = None
+    prompt: str | None = None
+    examples: tuple[Example, ...] | None = None
+    input: str | None = None
+    target: str | None = None
+    item: str | None = None
+    choices: Names | None = None
+    answers: Answers | None = None
+    tags: Names | None = None
+    cluster: str | None = None
+    difficulty: str | None = None
+    value_usd: str | None = None
+    human_cost_usd: str | None = None
+    metadata: dict[str, str] | tuple[str, ...] | None = None
+    tests: str | None = None
+    entry_point: str | None = None
+    rows: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    skip_incomplete: bool | None = None
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """The scorers by name; () where none is given."""
+        if self.scorer is None:
+            return ()
+        return (self.scorer,) if isinstance(self.scorer, str) else tuple(self.scorer)
+
+
+class TaskSpec(Header, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A task set as a plan names it: a file (or a set that ships, by `task`), and what goes before its own header.
+
+    Attributes:
+        path: the file; relative to the plan's folder, else to where the command runs.
+        allow_code: whether scorers named `module:function` by the file itself may be imported.
+    """
+
+    path: str | None = None
+    allow_code: bool = False
+
+    def over(self, header: Header) -> Header:
+        """Lay what is said here over what the file says of itself."""
+        own = {f: getattr(self, f) for f in Header.__struct_fields__}
+        return msgspec.structs.replace(header, **{f: v for f, v in own.items() if v is not None})
+
+
+def convert(raw: Any, kind: type[Any], place: str) -> Any:
+    """Turn a table into a header or a spec; TaskError says where and which field."""
+    try:
+        return msgspec.convert(raw, kind, strict=False)
+    except msgspec.ValidationError as error:
+        known = ", ".join(kind.__struct_fields__)
+        hint = f"; there are {known}" if "unknown field" in str(error) else ""
+        raise TaskError(f"{place}: {error}{hint}") from error

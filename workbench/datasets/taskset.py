@@ -1,0 +1,71 @@
+"""A task with its items and its scorers, as strategies and the runner see it."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from workbench import scoring
+from workbench.datasets.spec import Example
+from workbench.errors import TaskError
+from workbench.records import Item, Score, Task, json_text
+from workbench.scoring import InlineScorer, Scorer, TaskItem
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TaskSet:
+    """A task with its items, in the order of the file.
+
+    Attributes:
+        scorer: of the set; an item may have one of its own.
+        prompt: the instruction that comes before every question.
+        examples: worked examples for strategies.
+        scorers: what its items' scorers are, by name; those that ship need not be here.
+        mapping: which columns of the file became what.
+        notes: what was guessed or left out, in sentences.
+    """
+
+    task: Task
+    items: list[TaskItem]
+    scorer: Scorer
+    prompt: str
+    examples: tuple[Example, ...] = ()
+    scorers: Mapping[str, Scorer] = dataclasses.field(default_factory=dict)
+    mapping: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.task
+
+    def scorers_of(self, item: TaskItem) -> tuple[Scorer, ...]:
+        """Return an item's scorers; the first gives the trace its score."""
+        return tuple(self.scorers.get(name) or scoring.get(name) for name in item.scorers)
+
+    def score(self, item: TaskItem, text: str | None) -> Score:
+        """Score a text with the item's first scorer; null text gives nulls.
+
+        Raises:
+            TaskError: the scorer needs more than the text; `workbench.runner.grading` has it.
+        """
+        scorer = self.scorers_of(item)[0]
+        if not isinstance(scorer, InlineScorer):
+            raise TaskError(
+                f"{item.place}: scorer {scorer.name!r} needs something to run with; use"
+                " workbench.runner.grading.grade"
+            )
+        return scorer(item, text)
+
+    def record(self, item: TaskItem) -> Item:
+        """Make the record of an item, as the store keeps it."""
+        return Item(
+            task_id=self.task.task_id,
+            item=item.item,
+            input=item.question,
+            target=item.target or None,
+            tags=json_text(list(item.tags)) if item.tags else None,
+            cluster=item.cluster,
+            difficulty=item.difficulty,
+            value_usd=item.value_usd,
+            human_cost_usd=item.human_cost_usd,
+            metadata=json_text(dict(item.metadata)) if item.metadata else None,
+        )

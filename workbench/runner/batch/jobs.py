@@ -1,0 +1,189 @@
+"""`Batches`: a provider whose requests wait for one another and go out together, at batch prices.
+
+Requests are gathered until nobody can go on without an answer, or a batch is full. Strategies of many calls go
+on round by round. What is sent is noted before (`notes.py`): a kill at any moment loses no answer and pays for none
+twice. A request is known by its attempt, its ordinal there and what it says, so whoever makes the attempt again
+finds the batch that holds it, or its result. Requests that a batch did not answer are asked again by the caller's
+retries, in a batch to come.
+
+A call of a batch has no times, and the service tier "batch", which price sheets know.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from workbench.errors import ConfigError, ProviderRejected
+from workbench.records import Call, content_id
+from workbench.runner.asking import CallRefused, OnChunk, Reply, Request, StreamBroken
+from workbench.runner.batch.anthropic import AnthropicBatches
+from workbench.runner.batch.api import BatchApi, Result, missing
+from workbench.runner.batch.courier import Courier, Limits, Pending
+from workbench.runner.batch.notes import Note, Notes
+from workbench.runner.batch.openai import OpenAIBatches
+from workbench.runner.batch.wire import Wire
+from workbench.runner.providers.anthropic import AnthropicMessages
+from workbench.runner.providers.exchange import HttpProvider
+from workbench.runner.providers.openai_chat import OpenAIChat
+from workbench.runner.providers.openai_responses import OpenAIResponses
+from workbench.runner.whose import ASKER, ORDINAL
+
+
+class Batches:
+    """A provider that sends requests in batches.
+
+    Attributes:
+        timed: whether the times of its calls say anything about a model.
+        courier: carries the requests; its `states` say how far the batches are.
+    """
+
+    timed: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        provider: HttpProvider,
+        api: BatchApi,
+        spool_folder: Path,
+        *,
+        limits: Limits | None = None,
+        settled: Iterable[tuple[str, str, int]] = (),
+        active: Callable[[], int] | None = None,
+        on_change: Callable[[], object] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Look at what earlier runs left; nothing is sent yet.
+
+        Args:
+            provider: writes requests, reads replies, holds the key.
+            api: the service's batches.
+            spool_folder: where notes and results are kept.
+            limits: when batches go out.
+            settled: attempts that need not be made again; batches of nobody else are forgotten.
+            active: how many attempts are under way; the first sign of quiet is taken where None.
+            on_change: called whenever a batch has moved.
+            sleep: waits.
+            clock: monotonic seconds.
+        """
+        self.name, self._provider, self._api = provider.name, provider, api
+        self._notes, self._slots = Notes(spool_folder), set[str]()
+        self.forget(settled)
+        self.courier = Courier(
+            provider, api, self._notes, limits=limits or Limits(), active=active,
+            on_change=on_change, sleep=sleep, clock=clock,
+        )  # fmt: skip
+
+    # -- a provider ------------------------------------------------------------------------------
+
+    async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Reply:
+        """Ask, and wait for the batch; it may be one that an earlier run has sent.
+
+        Raises:
+            CallRefused, StreamBroken: as for a request that goes out alone.
+        """
+        outgoing = self._provider.outgoing(request)
+        path = str(self._provider.url(request)).removeprefix(self._provider.base)
+        asker = ASKER.get()
+        attempt = content_id(*asker.key) if asker is not None else ""
+        custom_id = self._name(attempt, ORDINAL.get(), path, outgoing)
+        line = self._api.line(custom_id, path, outgoing)
+        try:
+            note, result = await self.courier.result(
+                Pending(custom_id, attempt, (request.model, path), line)
+            )
+            reply = self._read(
+                request, note, self._api.parse(result) if result is not None else None
+            )
+        except BaseException:
+            self._slots.discard(custom_id)  # asked again, it is the same request
+            raise
+        if on_chunk is not None and reply.text:
+            on_chunk(reply.text)
+        return reply
+
+    async def count_tokens(self, text: str) -> int | None:
+        """Count with the server's own tokenizer; None where it offers none."""
+        return await self._provider.count_tokens(text)
+
+    async def aclose(self) -> None:
+        """Stop waiting; batches that were sent go on at the service."""
+        await self.courier.aclose()
+        await self._provider.aclose()
+
+    # -- what to tell a person -------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """Say in one line how far the batches are; "" where there are none."""
+        parts = [str(state) for state in self.courier.states.values()]
+        if self.courier.n_waiting:
+            parts.append(f"{self.courier.n_waiting:,} requests wait for the next batch")
+        return "; ".join(parts)
+
+    def left_running(self) -> str:
+        """Say which batches go on without us, and how to come back; "" where there are none."""
+        sent = {s.batch_id: s.n for s in self.courier.states.values() if s.batch_id}
+        if not sent:
+            return ""
+        n, requests = len(sent), sum(sent.values())
+        return (
+            f"{n:,} {'batch' if n == 1 else 'batches'} with {requests:,} requests {'goes' if n == 1 else 'go'} on at"
+            f" {self.name}: {', '.join(sent)}; run the same command again to take in the answers"
+        )
+
+    def forget(self, settled: Iterable[tuple[str, str, int]]) -> None:
+        """Delete the results of batches that no open attempt needs any more."""
+        self._notes.forget_settled({content_id(*key) for key in settled})
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _name(self, attempt: str, ordinal: int | None, path: str, body: dict[str, Any]) -> str:
+        """Name a request so that it has the same name when its attempt is made again."""
+        if ordinal is not None:
+            return content_id(attempt, ordinal, path, body)
+        place = 0  # nobody says which call it is: equal ones are told apart by their order
+        while (custom_id := content_id(attempt, None, path, body, place)) in self._slots:
+            place += 1
+        self._slots.add(custom_id)
+        return custom_id
+
+    def _read(self, request: Request, note: Note, result: Result | None) -> Reply:
+        """Make a reply of a result, or raise its error."""
+        about: dict[str, Any] = {
+            "provider": self.name, "model": request.model, "started_at": note.created_at,
+            "service_tier": "batch",
+        }  # fmt: skip
+        error = missing(note.status) if result is None else result.error
+        if error is not None or result is None or result.body is None:
+            reply = Reply(call=Call(**about))
+            message = self._provider.redact(str(error))
+            if isinstance(error, ProviderRejected):
+                raise CallRefused(message, kind=error.kind, reply=reply)
+            kind = error.kind if error is not None else "bad_response"
+            raise StreamBroken(message, kind=kind, reply=reply)
+        reply = self._provider.read(request, result.body)
+        request_id = result.request_id or reply.call.request_id
+        call = msgspec.structs.replace(reply.call, **about, request_id=request_id)
+        return msgspec.structs.replace(reply, call=call, text_ends=(), text_times=())
+
+
+def make(provider: HttpProvider, spool_folder: Path, **options: Any) -> Batches:
+    """Send the requests of a provider in batches; ConfigError where its service has none that are known here.
+
+    Args:
+        provider: as `registry.make` makes it.
+        spool_folder: where notes and results are kept.
+        options: `limits`, `settled`, `active` … of `Batches`.
+    """
+    wire = Wire(provider)
+    if isinstance(provider, OpenAIChat | OpenAIResponses):
+        return Batches(provider, OpenAIBatches(wire), spool_folder, **options)
+    if isinstance(provider, AnthropicMessages):
+        return Batches(provider, AnthropicBatches(wire), spool_folder, **options)
+    raise ConfigError(
+        f"requests to {provider.name} cannot go out in batches; OpenAI's chat and responses and Anthropic's"
+        " messages can; leave out batch"
+    )

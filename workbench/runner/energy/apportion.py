@@ -1,0 +1,333 @@
+"""The energy of a device shared among the calls that were active, and conserved.
+
+Between two updates of the counter, the energy above idle, D = max(0, ΔE − P₀·Δt), goes to the active
+calls by overlap × work rate. As each call's share is D / Σ(overlap × rate) times its own overlap × rate,
+it is the growth, between its begin and its end, of one curve that all calls have in common. So a call
+costs two look-ups, however many intervals it spans, and the shares add up to D by construction.
+"""
+
+import bisect
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.runner.energy.baseline import Baseline, Floats, Updates
+
+MOST_MISMATCH = 0.02  # of what the meter read; beyond it a run is marked
+MOST_DISAGREEMENT = (
+    0.05  # of counter and integral of power; beyond it the difference is uncertainty
+)
+Ints = npt.NDArray[np.int64]
+
+
+class Spans(NamedTuple):
+    """Active times of calls, one row a span; a call may have several (its phases, its tries).
+
+    Attributes:
+        call: (n,) which call.
+        begin_s, end_s: (n,) seconds on the meter's clock.
+        rate: (n,) work rate: 1 for a sequence that decodes; for a prefill its tokens per second times
+            the cost of one of them relative to a decode step, where they are known, else 1.
+    """
+
+    call: Ints
+    begin_s: Floats
+    end_s: Floats
+    rate: Floats
+
+
+class Shares(NamedTuple):
+    """What spans took of a device: (n,) arrays in the order of the spans.
+
+    Attributes:
+        energy_j: dynamic energy, above idle.
+        low_j, high_j: its bounds; low is never negative.
+        machine_s: seconds of the device: its time divided among the calls active at once.
+        alone: no other call was active in any counter interval of the span's call.
+    """
+
+    energy_j: Floats
+    low_j: Floats
+    high_j: Floats
+    machine_s: Floats
+    alone: npt.NDArray[np.bool_]
+
+
+class Occupancy:
+    """The integral of 1/n(t) over time, while n calls are active; a span's share is its growth over it.
+
+    `machine.MachineClock` gives the same for whole calls; this one can be asked about any moment.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nobody active."""
+        self._at: list[float] = [0.0]
+        self._integral: list[float] = [0.0]
+        self._active = 0
+
+    def add(self, at_s: float, change: int) -> None:
+        """Count calls in (+1) or out (−1); times come in order, a late one counts from the last."""
+        last, integral = self._at[-1], self._integral[-1]
+        at = max(at_s, last)
+        if self._active:
+            integral += (at - last) / self._active
+        self._at.append(at)
+        self._integral.append(integral)
+        self._active += change
+
+    def at(self, time_s: float) -> float:
+        """Return the integral at a time up to now."""
+        n = bisect.bisect_right(self._at, time_s) - 1
+        if n < 0:
+            return 0.0
+        if n + 1 == len(self._at):
+            since = (time_s - self._at[n]) / self._active if self._active else 0.0
+            return self._integral[n] + since
+        width = self._at[n + 1] - self._at[n]
+        part = (time_s - self._at[n]) / width if width else 0.0
+        return self._integral[n] + part * (self._integral[n + 1] - self._integral[n])
+
+    def share(self, begin_s: float, end_s: float) -> float:
+        """Return a span's share in seconds."""
+        return self.at(end_s) - self.at(begin_s)
+
+    def forget(self, before_s: float) -> None:
+        """Drop what lies before a time that nobody will ask about again."""
+        n = bisect.bisect_right(self._at, before_s) - 1
+        if n > 0:
+            del self._at[:n], self._integral[:n]
+
+
+_AT, _SHARED, _TIME, _CROWD, _RATE, _POWER = range(6)
+
+
+class Ledger:
+    """Where the energy of one device went, interval by interval of its counter.
+
+    Attributes:
+        metered_j: what the counter counted in the closed intervals.
+        duration_s: their length.
+        unattributed_j: energy above idle in intervals without an active call. A stretch of them counts
+            as one interval, so that noise about the idle power cancels instead of being rectified.
+    """
+
+    def __init__(self, idle: Baseline, start_s: float) -> None:
+        """Begin at an update of the counter."""
+        self.idle = idle
+        self.metered_j = self.duration_s = 0.0
+        self._quiet_j = self._loose_j = 0.0
+        # rows: time; ∫D per unit of work; ∫dt per unit of work; crowded intervals so far; then, of the interval
+        # that begins there: D per unit of work (infinite where nobody worked), D per second
+        self._rows: Floats = np.zeros((6, 256))
+        self._rows[_AT, 0] = start_s
+        self._n = 1
+
+    @property
+    def closed_s(self) -> float:
+        """The end of the last closed interval."""
+        return float(self._rows[_AT, self._n - 1])
+
+    @property
+    def unattributed_j(self) -> float:
+        """Energy above idle while no call was active."""
+        return self._loose_j + max(0.0, self._quiet_j)
+
+    @property
+    def idle_j(self) -> float:
+        """Idle power times the time so far."""
+        return self.idle.idle_w * self.duration_s
+
+    def close(self, moved: Updates, work: Spans, calls: Spans) -> None:
+        """Settle the intervals between the updates of a counter, for good.
+
+        Args:
+            moved: the updates; the first is where the last closing ended.
+            work: who is paid in them: spans with their rates; an end may lie beyond.
+            calls: who is active in them, which decides whether a call was alone.
+        """
+        at, counted = moved
+        if at.size < 2:
+            return
+        dt, gained = np.diff(at), np.diff(counted)
+        weight, _ = _overlaps(at, work)
+        _, crowd = _overlaps(at, calls)
+        above = gained - self.idle.idle_w * dt
+        paid = weight > 0
+        dynamic = np.where(paid, np.maximum(above, 0.0), 0.0)
+        per_work = np.divide(dynamic, weight, out=np.zeros_like(dt), where=paid)
+        time_per_work = np.divide(dt, weight, out=np.zeros_like(dt), where=paid)
+        self._settle_quiet(above, paid)
+        self.metered_j += float(gained.sum())
+        self.duration_s += float(dt.sum())
+        self._append(
+            at,
+            per_work * dt,
+            time_per_work * dt,
+            (crowd > 1).astype(np.float64),
+            np.where(paid, per_work, np.inf),
+            np.maximum(above, 0.0) / dt,
+        )
+
+    def _settle_quiet(self, above: Floats, paid: npt.NDArray[np.bool_]) -> None:
+        starts = np.flatnonzero(np.diff(paid)) + 1
+        for part, is_paid in zip(
+            np.split(above, starts), paid[np.concatenate(([0], starts))], strict=True
+        ):
+            if is_paid:
+                self._loose_j += max(0.0, self._quiet_j)
+                self._quiet_j = 0.0
+            else:
+                self._quiet_j += float(part.sum())
+
+    def _append(self, at: Floats, *gains: Floats) -> None:
+        n, m = self._n, at.size - 1
+        if n + m > self._rows.shape[1]:
+            grown = np.zeros((6, max(2 * self._rows.shape[1], n + m)))
+            grown[:, :n] = self._rows[:, :n]
+            self._rows = grown
+        rows = self._rows
+        rows[_AT, n : n + m] = at[1:]
+        for row, gain in zip((_SHARED, _TIME, _CROWD), gains[:3], strict=True):
+            rows[row, n : n + m] = rows[row, n - 1] + np.cumsum(gain)
+        rows[_RATE, n - 1 : n + m - 1] = gains[3]
+        rows[_POWER, n - 1 : n + m - 1] = gains[4]
+        self._n += m
+
+    def forget(self, before_s: float) -> None:
+        """Drop the intervals that ended before a time that nobody will ask about again."""
+        n = int(np.searchsorted(self._rows[_AT, : self._n], before_s, "right")) - 1
+        if n > 0:
+            self._rows[:, : self._n - n] = self._rows[:, n : self._n].copy()
+            self._n -= n
+
+    def energy_j(self, begin_s: Floats, end_s: Floats, rate: Floats) -> Floats:
+        """Return the dynamic joules of work at a rate between two times, (n,)."""
+        return rate * self._growth(_SHARED, begin_s, end_s)
+
+    def noise_j(self, begin_s: Floats, end_s: Floats, rate: Floats) -> Floats:
+        """Return idle's standard deviation × the work's part of the device's time, (n,)."""
+        return (self.idle.idle_sd_w or 0.0) * rate * self._growth(_TIME, begin_s, end_s)
+
+    def begin_w(self, at_s: Floats, rate: Floats) -> Floats:
+        """Return the watts of work in the counter interval that it begins in, (n,).
+
+        Never more than the device's, which is what short work in a long interval would seem to draw.
+        """
+        return self._power(self._first(at_s), rate)
+
+    def end_w(self, at_s: Floats, rate: Floats) -> Floats:
+        """Return the watts of work in the counter interval that it ends in, or in the next if higher, (n,).
+
+        A counter lags: what was drawn at the end may have been counted just after it.
+        """
+        last = self._last(at_s)
+        after = np.minimum(last + 1, max(self._n - 2, 0))
+        return np.maximum(self._power(last, rate), self._power(after, rate))
+
+    def alone(self, begin_s: Floats, end_s: Floats) -> npt.NDArray[np.bool_]:
+        """Say whether a call that was active from here to there met no other in any interval, (n,)."""
+        crowd, last = self._rows[_CROWD], self._last(end_s)
+        lonely: npt.NDArray[np.bool_] = crowd[last + 1] == crowd[self._first(begin_s)]
+        return lonely
+
+    def _growth(self, row: int, begin_s: Floats, end_s: Floats) -> Floats:
+        at, curve = self._rows[_AT, : self._n], self._rows[row, : self._n]
+        grown: Floats = np.interp(end_s, at, curve) - np.interp(begin_s, at, curve)
+        return grown
+
+    def _first(self, at_s: Floats) -> Ints:
+        found = np.searchsorted(self._rows[_AT, : self._n], at_s, "right") - 1
+        return np.clip(found, 0, max(self._n - 2, 0))
+
+    def _last(self, at_s: Floats) -> Ints:
+        found = np.searchsorted(self._rows[_AT, : self._n], at_s, "left") - 1
+        return np.clip(found, 0, max(self._n - 2, 0))
+
+    def _power(self, interval: Ints, rate: Floats) -> Floats:
+        power: Floats = np.minimum(rate * self._rows[_RATE, interval], self._rows[_POWER, interval])
+        return power
+
+
+def half_width(
+    energy_j: Floats, edges_w: Floats, noise_j: Floats, *, period_s: float, disagreement: float
+) -> Floats:
+    """Return the uncertainty of shares in joules, (n,): the sum of three bounds.
+
+    One update period of the counter at each end, at the share's own power there; the noise of the idle
+    power; and what counter and integral of power disagree about, as a fraction, where it is over 5 %.
+    """
+    doubt = disagreement if disagreement > MOST_DISAGREEMENT else 0.0
+    return period_s * edges_w + noise_j + doubt * energy_j
+
+
+def apportion(
+    moved: Updates, idle: Baseline, spans: Spans, *, disagreement: float = 0.0
+) -> tuple[Shares, Ledger]:
+    """Share the energy of a device among calls, once all of them are known.
+
+    Args:
+        moved: the updates of its counter, from the run's first to its last.
+        idle: what it draws when nothing is asked.
+        spans: when calls were active; those of one call do not overlap.
+        disagreement: |counter − integral of power| over the counter's energy.
+    """
+    begin, end, rate = spans.begin_s, spans.end_s, spans.rate
+    ledger = Ledger(idle, float(moved.at_s[0]))
+    calls = _extents(spans)
+    ledger.close(moved, spans, calls)
+    energy = ledger.energy_j(begin, end, rate)
+    half = half_width(
+        energy, ledger.begin_w(begin, rate) + ledger.end_w(end, rate),
+        ledger.noise_j(begin, end, rate), period_s=idle.period_s, disagreement=disagreement,
+    )  # fmt: skip
+    alone = ledger.alone(calls.begin_s, calls.end_s)[np.searchsorted(calls.call, spans.call)]
+    low = np.maximum(energy - half, 0.0)
+    return Shares(energy, low, energy + half, _machine_s(spans), alone), ledger
+
+
+def _extents(spans: Spans) -> Spans:
+    """Return one row a call, from its first begin to its last end, in the order of the calls' numbers."""
+    call, place = np.unique(spans.call, return_inverse=True)
+    begin, end = np.full(call.size, np.inf), np.full(call.size, -np.inf)
+    np.minimum.at(begin, place, spans.begin_s)
+    np.maximum.at(end, place, spans.end_s)
+    return Spans(call, begin, end, np.ones(call.size))
+
+
+def _machine_s(spans: Spans) -> Floats:
+    """Return each span's share of the time, as `Occupancy` does, (n,)."""
+    if not spans.begin_s.size:
+        return np.zeros(0)
+    at = np.concatenate((spans.begin_s, spans.end_s))
+    order = np.argsort(at, kind="stable")
+    n = spans.begin_s.size
+    active = np.cumsum(np.where(order < n, 1, -1))[:-1]
+    at = at[order]
+    gains = np.divide(np.diff(at), active, out=np.zeros(at.size - 1), where=active > 0)
+    curve = np.concatenate(([0.0], np.cumsum(gains)))
+    share: Floats = np.interp(spans.end_s, at, curve) - np.interp(spans.begin_s, at, curve)
+    return share
+
+
+def _overlaps(at: Floats, spans: Spans) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Sum overlap × rate, and count the calls that touch, per interval: (m,) and (m,)."""
+    m = at.size - 1
+    begin, end = np.maximum(spans.begin_s, at[0]), np.minimum(spans.end_s, at[-1])
+    inside = end > begin
+    begin, end, rate = begin[inside], end[inside], spans.rate[inside]
+    first = np.searchsorted(at, begin, "right") - 1
+    last = np.searchsorted(at, end, "left") - 1
+    weight: Floats = np.bincount(first, rate * (np.minimum(end, at[first + 1]) - begin), m).astype(
+        np.float64
+    )
+    longer = last > first
+    weight += np.bincount(last[longer], (rate * (end - at[last]))[longer], m)
+    through: Floats = np.bincount(first[longer] + 1, rate[longer], m + 1)[:m].astype(np.float64)
+    through -= np.bincount(last[longer], rate[longer], m)
+    # a sum of rates that cancel leaves rounding where none is active: the count decides
+    touching = np.cumsum(
+        np.bincount(first, minlength=m + 1) - np.bincount(last + 1, minlength=m + 1)
+    )
+    weight += np.cumsum(through) * np.diff(at)
+    return np.where(touching[:m] > 0, weight, 0.0), touching[:m]

@@ -1,0 +1,35 @@
+"""How long to wait between tries of one call."""
+
+import random
+
+import msgspec
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """How long to wait between tries.
+
+    The wait is exponential with full jitter (uniform below the ceiling), but never shorter than what the
+    server asked for, and that is capped too. A server that asks for more than all waits may take gets no
+    further try: the call fails now, with the server's words, instead of after the same refusals.
+
+    Attributes:
+        retries: tries after the first one.
+        base_s: ceiling of the first wait; it doubles from try to try.
+        most_s: cap of one wait.
+        total_s: cap of all waits of one call; a wait that would pass it ends the tries.
+    """
+
+    retries: int = 5
+    base_s: float = 1.0
+    most_s: float = 60.0
+    total_s: float = 300.0
+
+    def wait_s(
+        self, failures: int, waited_s: float, asked_s: float | None, rng: random.Random
+    ) -> float | None:
+        """Return the wait after the n-th failure in a row; None to give up."""
+        if failures > self.retries or (asked_s or 0.0) > self.total_s:
+            return None
+        ceiling = min(self.base_s * 2.0 ** (failures - 1), self.most_s)
+        wait = max(rng.uniform(0.0, ceiling), min(asked_s or 0.0, self.most_s))
+        return None if waited_s + wait > self.total_s else wait

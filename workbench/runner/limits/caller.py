@@ -1,0 +1,218 @@
+"""Asks a provider: as many at once as it bears, again where that may help; failures come back as data."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from workbench.errors import ProviderError, ProviderUnavailable
+from workbench.records import Call
+from workbench.runner.limits.backoff import Backoff
+from workbench.runner.limits.lane import OVERLOAD, Lane
+from workbench.runner.machine import MachineClock
+from workbench.runner.progress import ModelState
+from workbench.runner.providers import ratelimits
+from workbench.runner.session import CallRefused, Provider, Reply, Request, StreamBroken
+
+if TYPE_CHECKING:
+    from workbench.runner.energy.watch import Watch
+
+OnLost = Callable[[Call], None]
+_DETERMINISTIC = frozenset({"http_500", "stream_error", "bad_response"})
+_SAME = 3
+
+
+class _Took:
+    """What the tries of one call took so far, and whether they all fail in one way."""
+
+    def __init__(self) -> None:
+        self.failures, self.waited_s, self.queued_s, self.share_s = 0, 0.0, 0.0, 0.0
+        self._said, self._same, self._answered = "", 0, 0
+
+    def fail(self, error: ProviderError, n_answered: int) -> None:
+        """Note a failure, and how many calls of the model were answered by then."""
+        self.failures += 1
+        if str(error) != self._said:
+            self._said, self._same, self._answered = str(error), 0, n_answered
+        self._same += 1
+
+    def is_hopeless(self, error: ProviderError, n_answered: int) -> bool:
+        """Say whether this request alone brings the server down: the same fault, while others are answered."""
+        deterministic = error.kind in _DETERMINISTIC and self._same >= _SAME
+        return deterministic and n_answered >= self._answered + self._same
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+class Caller:
+    """Asks one provider with one key; each of its models has a lane of its own.
+
+    Attributes:
+        backoff: the waits between tries; may be replaced while calls are under way.
+        provider: who answers.
+        states: how each model that was asked stands, kept up to date in place.
+        watch: the meters of this machine, where the model runs on it.
+        on_lost: called with a try that ended without an answer, may have been billed, and is made again.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        slots: int,
+        backoff: Backoff,
+        rng: random.Random,
+        machine: str | None = None,
+        start: int | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        now: Callable[[], dt.datetime] = _now,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Share `slots` requests at a time over all models.
+
+        Args:
+            provider: who answers.
+            slots: the most requests under way at once.
+            backoff: the waits between tries.
+            rng: for the jitter of waits.
+            machine: the one whose time is apportioned.
+            start: how many at once a model's window begins with; None begins with all slots, which is right for
+                a server of one's own.
+            clock: monotonic seconds.
+            now: the time of day in UTC.
+            sleep: waits.
+        """
+        self.provider, self.backoff, self._rng = provider, backoff, rng
+        self._slots, self._start = slots, start
+        self._machine, self._shares = machine, MachineClock()
+        self._clock, self._now, self._sleep = clock, now, sleep
+        self._lanes: dict[str, Lane] = {}
+        self.on_lost: OnLost | None = None
+        self.watch: Watch | None = None
+
+    @property
+    def provider_name(self) -> str:
+        """The provider's name in records and price sheets."""
+        return self.provider.name
+
+    @property
+    def states(self) -> list[ModelState]:
+        """How the models stand that were asked so far."""
+        return [lane.state for lane in self._lanes.values()]
+
+    async def count_tokens(self, text: str) -> int | None:
+        """Count with the provider's own tokenizer; None where it offers none."""
+        return await self.provider.count_tokens(text)
+
+    def resize(self, slots: int) -> None:
+        """Set another number of requests at a time; those under way go on."""
+        self._slots = slots
+        for lane in self._lanes.values():
+            lane.resize(slots)
+        self._pump()
+
+    async def ask(self, request: Request, _role: str) -> tuple[Reply, ProviderError | None]:
+        """Ask until the provider answers or it is no use; the call tells what it took."""
+        lane, took = self._lane(request.model), _Took()
+        try:
+            while True:
+                reply, error = await self._once(lane, request, took)
+                wait = self._wait_s(lane, error, took)
+                self._pump()
+                if wait is None:
+                    break
+                self._lose(error)
+                lane.retrying(took)
+                await self._sleep(wait)
+                took.waited_s += wait
+        finally:
+            lane.ended(took)
+        retries = took.failures if error is None else max(took.failures - 1, 0)
+        extra: dict[str, object] = {
+            "queue_s": took.queued_s, "n_retries": retries, "retry_wait_s": took.waited_s,
+        }  # fmt: skip
+        if self._machine is not None:
+            extra |= {"machine": self._machine, "machine_s": took.share_s}
+        return self._finish(request, reply, error, extra), error
+
+    async def _once(
+        self, lane: Lane, request: Request, took: "_Took"
+    ) -> tuple[Reply, ProviderError | None]:
+        """Wait for a seat and ask once."""
+        asked = self._clock()
+        seat = await lane.enter(request)
+        sent = self._clock()
+        took.queued_s += sent - asked
+        begun = self._shares.begin(sent)
+        reply: Reply | None = None
+        error: ProviderError | None = None
+        try:
+            with ratelimits.listening(lambda told: lane.heard(seat, told)), self._watched():
+                reply = await self.provider.generate(request)
+        except ProviderError as caught:
+            error = caught
+        finally:
+            took.share_s += self._shares.end(begun, self._clock())
+            lane.leave(seat, reply, error)
+            if reply is None and error is None:  # cancelled
+                self._pump()
+        return reply or Reply(), error
+
+    def _watched(self) -> contextlib.AbstractContextManager[object]:
+        """Let the meters know when this request is under way."""
+        if self.watch is None:
+            return contextlib.nullcontext()
+        return self.watch.request(stepped=hasattr(self.provider, "on_step"))
+
+    def _wait_s(self, lane: Lane, error: ProviderError | None, took: "_Took") -> float | None:
+        """Say how long a failed call waits, and keep the others from sending while the server asks for it."""
+        if not isinstance(error, ProviderUnavailable):
+            return None
+        took.fail(error, lane.n_answered)
+        if took.is_hopeless(error, lane.n_answered):
+            return None
+        asked_s = error.retry_after_s
+        if asked_s and error.kind in OVERLOAD:
+            lane.pause(min(asked_s, self.backoff.most_s))
+        return self.backoff.wait_s(took.failures, took.waited_s, asked_s, self._rng)
+
+    def _lose(self, error: ProviderError | None) -> None:
+        if self.on_lost is not None and isinstance(error, StreamBroken):
+            call = msgspec.structs.replace(error.reply.call, error_type=error.kind)
+            self.on_lost(call)
+
+    def _lane(self, model: str) -> Lane:
+        lane = self._lanes.get(model)
+        if lane is None:
+            state = ModelState(provider=self.provider.name, model=model, cap=self._slots)
+            lane = self._lanes[model] = Lane(
+                state, start=self._start, has_room=self._has_room,
+                clock=self._clock, now=self._now, sleep=self._sleep,
+            )  # fmt: skip
+        return lane
+
+    def _has_room(self) -> bool:
+        return sum(lane.state.in_flight for lane in self._lanes.values()) < self._slots
+
+    def _pump(self) -> None:
+        for lane in self._lanes.values():
+            lane.pump()
+
+    def _finish(
+        self, request: Request, reply: Reply, error: ProviderError | None, extra: dict[str, object]
+    ) -> Reply:
+        if isinstance(error, StreamBroken | CallRefused):
+            reply = error.reply
+        if error is not None:
+            extra |= {
+                "provider": self.provider.name, "model": request.model, "stop_reason": "error",
+                "error_type": error.kind, "error_message": str(error),
+            }  # fmt: skip
+        return msgspec.structs.replace(reply, call=msgspec.structs.replace(reply.call, **extra))

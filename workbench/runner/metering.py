@@ -1,0 +1,83 @@
+"""The energy of a launch: measured for what runs on this machine, estimated for what runs elsewhere."""
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Self
+
+from workbench.records import EnergyBalance, EnergyReading
+from workbench.runner.fleet import Fleet
+from workbench.runner.plan import Plan
+from workbench.runner.session import Session
+from workbench.runner.target import IN_PROCESS
+
+if TYPE_CHECKING:
+    from workbench.runner.energy.watch import Watch
+
+
+class Metering:
+    """Tells what finished calls took, and closes the books at the end.
+
+    Attributes:
+        measures: whether there is a meter; its counters lag, so that a trace waits for them a moment.
+    """
+
+    def __init__(self, watch: "Watch | None" = None, remote: Collection[str] = ()) -> None:
+        """Take a watch that has begun, and the names of the providers that run elsewhere."""
+        self._watch, self._remote = watch, frozenset(remote)
+        self.measures = watch is not None
+
+    @classmethod
+    async def begin(cls, plan: Plan, fleet: Fleet, clock: Callable[[], float]) -> Self:
+        """Open the meters of this machine where a model runs on it, and wait through the idle window.
+
+        Without a meter nothing waits; the reason is in `workbench doctor`.
+        """
+        if plan.energy == "off":
+            return cls()
+        targets = (*plan.targets, *map(plan.helper, plan.helpers))
+        here = [t for t in targets if t.is_on_this_host]
+        away = {
+            t.provider_name
+            for t in targets
+            if not t.is_on_this_host and t.endpoint not in IN_PROCESS
+        }
+        if not here:
+            return cls(remote=away)
+        from workbench.runner.energy.meters import open_meter
+
+        meter = open_meter(clock=clock)
+        if not meter.devices:
+            return cls(remote=away)
+        from workbench.runner.energy.watch import Watch
+
+        watch = await Watch(meter, clock=clock).start()
+        for target in here:
+            fleet.watch(target, watch)
+        return cls(watch, away)
+
+    @property
+    def spent_j(self) -> float | None:
+        """Joules that the meters counted since the run began; null without one."""
+        return self._watch.spent_j if self._watch is not None else None
+
+    async def settle(self, session: Session) -> tuple[EnergyReading, ...]:
+        """Tell the energy of a finished attempt's calls; none where nothing is known."""
+        calls = [c for c in session.calls if c.provider is not None]
+        found: tuple[EnergyReading, ...] = ()
+        if self._watch is not None:
+            ended = [(c, session.windows.get(c.ordinal, ())) for c in calls]
+            found = await self._watch.settle(ended)
+        if not self._remote:
+            return found
+        from workbench.runner.energy.estimate import estimate
+
+        away = [estimate(c) for c in calls if c.provider in self._remote]
+        return (*found, *(reading for reading in away if reading is not None))
+
+    async def finish(self, run_id: str, *, quiet: bool) -> list[EnergyBalance]:
+        """Close the books; `quiet` waits through the idle window after the run."""
+        return [] if self._watch is None else await self._watch.finish(run_id, quiet=quiet)
+
+    def stop(self) -> None:
+        """End the reading."""
+        if self._watch is not None:
+            self._watch.stop()

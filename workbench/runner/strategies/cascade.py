@@ -1,0 +1,121 @@
+"""Strategy `cascade`: where the model is not sure, a larger one answers (after FrugalGPT, arXiv 2305.05176)."""
+
+import dataclasses
+import re
+from typing import Any, ClassVar, NamedTuple
+
+from workbench.datasets import TaskItem
+from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.marks import likelihood, without_logprobs
+from workbench.runner.strategies.shots import Turn
+from workbench.runner.strategies.together import together
+from workbench.runner.strategies.votes import majority
+
+_ASK = (
+    "How sure are you that this answer is right? Write only 'Confidence:' and a number from 0 (surely wrong)"
+    " to 100 (surely right)."
+)
+_CONFIDENCE = re.compile(
+    r"(?i)\bconfidence[*_\s]{0,4}[:=][*_\s]{0,8}(\d{1,3}(?:\.\d{1,4})?)(?!\d|\.\d)"
+)
+_TOKENS = 16
+_WAYS = ("vote", "logprob", "stated")
+
+
+class _First(NamedTuple):
+    """What the configuration's own model answers, and how sure it is."""
+
+    reply: Reply
+    confidence: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cascade:
+    """Ask the configuration's own, cheap model; below `threshold` of confidence the helper `large` answers.
+
+    After FrugalGPT's cascade of two; the scorer there is trained, the confidence here is the model's own. An
+    unknown confidence counts as none. Where the large model says nothing, the answer before it stands. A
+    confidence is the trace's where the own model's answer stands; in every case it is in the trace's metadata:
+    confidence, deferred.
+
+    Attributes:
+        large: the helper model that the item is deferred to.
+        threshold: the confidence, 0..1, from which on the own answer stands.
+        by: "vote", the share of `samples` chains of thought that agree; "logprob", the geometric mean
+            probability of the reply's tokens, asked for by the plan's `extra_body`; "stated", a number that
+            the model writes in a second call, in the role "verifier".
+        samples: chains of thought where the confidence is a vote; else it is one.
+        temperature: of these samples, in place of the plan's.
+    """
+
+    name: ClassVar[str] = "cascade"
+    shots: int = 5
+    large: str = "large"
+    threshold: float = dataclasses.field(default=0.7, metadata={"most": 1})
+    by: str = dataclasses.field(default="vote", metadata={"choices": _WAYS})
+    samples: int = dataclasses.field(default=3, metadata={"least": 1})
+    temperature: float = 0.7
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, as the configuration keeps them."""
+        return dataclasses.asdict(self)
+
+    @property
+    def most_calls(self) -> int:
+        """The own model's, and the large one's."""
+        return {"vote": self.samples, "logprob": 1, "stated": 2}[self.by] + 1
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """The helper models that it asks."""
+        return (self.large,)
+
+    async def run(self, session: Session, item: TaskItem) -> Outcome:
+        """Answer one item."""
+        chat = ask_for_steps(session, item, self.shots)
+        if self.by == "vote":
+            first = await self._vote(session, item, chat)
+        else:
+            first = await self._single(session, chat)
+        sure = first.confidence
+        if sure is not None and sure >= self.threshold:
+            return Outcome(
+                first.reply.text, confidence=sure, stop_reason=first.reply.stop_reason,
+                metadata={"confidence": sure, "deferred": False},
+            )  # fmt: skip
+        larger = await session.generate(chat, model=self.large)
+        stands = larger if larger.text.strip() else first.reply
+        return Outcome(
+            stands.text, confidence=sure if stands is first.reply else None,
+            stop_reason=stands.stop_reason, metadata={"confidence": sure, "deferred": True},
+        )  # fmt: skip
+
+    async def _vote(self, session: Session, item: TaskItem, chat: list[Turn]) -> _First:
+        replies = await together(
+            session.generate(chat, temperature=self.temperature) for _ in range(self.samples)
+        )
+        vote = majority(session, item, [reply.text for reply in replies])
+        return _First(replies[vote.place], vote.share)
+
+    async def _single(self, session: Session, chat: list[Turn]) -> _First:
+        reply = await session.generate(chat)
+        if not reply.text.strip():
+            return _First(reply, None)
+        if self.by == "logprob":
+            sure = likelihood(reply.call)
+            if sure is None:
+                raise without_logprobs(self.name)
+            return _First(reply, sure)
+        said = await session.generate(
+            [*chat, {"role": "assistant", "content": reply.text}, {"role": "user", "content": _ASK}],
+            role="verifier", temperature=0.0, max_tokens=_TOKENS,
+        )  # fmt: skip
+        return _First(reply, read_confidence(said.text))
+
+
+def read_confidence(text: str) -> float | None:
+    """Read the last confidence of 0 to 100 as 0..1; None where there is none."""
+    found = _CONFIDENCE.findall(text)
+    return float(found[-1]) / 100 if found and float(found[-1]) <= 100 else None

@@ -1,0 +1,28 @@
+"""Strategy `react`: think, use a tool, look, think again (Yao et al. 2022, arXiv 2210.03629)."""
+
+import dataclasses
+from typing import ClassVar
+
+from workbench.datasets import TaskItem
+from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.acting import Acting
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReAct(Acting):
+    """Let the model ask for tools, turn by turn, until it answers or a limit is reached; see `Acting`.
+
+    When a limit is reached the model is asked once more, for its answer alone, and the trace's `limit_type` says
+    which limit: turns, tool_calls or tokens.
+    """
+
+    name: ClassVar[str] = "react"
+
+    @property
+    def most_calls(self) -> int:
+        """The turns, and the answer."""
+        return self.calls_of_attempt
+
+    async def run(self, session: Session, item: TaskItem) -> Outcome:
+        """Answer one item with a call per turn."""
+        return await self.act(session, item)

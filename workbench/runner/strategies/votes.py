@@ -1,0 +1,31 @@
+"""The commonest answer among several replies, as the item's scorer reads them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from workbench.datasets import TaskItem
+from workbench.runner.session import Session
+
+
+class Vote(NamedTuple):
+    """Which text won, and its answer's share of all texts, 0..1; None where no text held an answer."""
+
+    place: int
+    share: float | None
+
+
+def majority(session: Session, item: TaskItem, texts: Sequence[str]) -> Vote:
+    """Find the first text with the commonest answer.
+
+    Two ways to write one answer count together as far as the scorer sees them as one. Ties go to the
+    answer that came first in `texts`. A text without an answer votes for none and still counts in
+    the share; where no text has one, the first that says anything stands.
+    """
+    answers = [session.task.score(item, text).answer for text in texts]
+    votes = Counter(answer for answer in answers if answer is not None)
+    if not votes:
+        said = (place for place, text in enumerate(texts) if text.strip())
+        return Vote(next(said, 0), None)
+    winner, n = max(votes.items(), key=lambda vote: vote[1])  # the first of equals
+    return Vote(answers.index(winner), n / len(texts))

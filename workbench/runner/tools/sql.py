@@ -1,0 +1,95 @@
+"""Tool `sql`: asks the small database that ships, read-only, in memory and without any way out."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from workbench import datasets
+from workbench.runner.session import ToolSpec
+from workbench.runner.tools import sql_worker
+from workbench.runner.tools.base import Example, ToolResult
+
+_MOST_ROWS = 50
+_CELL = 200  # characters
+_QUERY_S = 5
+_MEMORY_BYTES = 1 << 30
+_TABLES = (
+    "products(product_id, name, category, price_cents), customers(customer_id, name, town), orders(order_id,"
+    " customer_id, ordered_on, status: delivered, returned or open), order_lines(order_id, product_id, quantity)"
+)
+
+
+class _Answer(msgspec.Struct):
+    columns: list[str] = []
+    rows: list[list[str]] = []
+    error: str | None = None
+
+
+class Sql:
+    """Runs one SELECT."""
+
+    timeout_s: ClassVar[float] = 4.0 * _QUERY_S
+    spec: ClassVar[ToolSpec] = ToolSpec(
+        "sql",
+        f"Ask the database of the shop with one SELECT statement (DuckDB). Its tables: {_TABLES}. Shows {_MOST_ROWS}"
+        " rows at most.",
+        {
+            "type": "object", "required": ["query"], "additionalProperties": False,
+            "properties": {
+                "query": {"type": "string", "maxLength": 2000, "description": "one SELECT statement"},
+            },
+        },
+    )  # fmt: skip
+    example: ClassVar[Example] = Example(
+        "How many products belong to the category desk?", "I should count them in the table of products.",
+        {"query": "SELECT count(*) AS n FROM products WHERE category = 'desk'"}, "5",
+    )  # fmt: skip
+
+    async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
+        """Return the rows as text; error "sql" where the statement is refused, "limit" or "timeout" where it goes too far."""
+        asked = {
+            "database": str(datasets.data_dir() / "tools" / "database.sql"), "query": arguments["query"],
+            "rows": _MOST_ROWS, "cell": _CELL, "memory_bytes": _MEMORY_BYTES, "cpu_s": _QUERY_S,
+        }  # fmt: skip
+        try:
+            said = await _ask(msgspec.json.encode(asked))
+        except TimeoutError:
+            return ToolResult(f"Error: the query was ended after {_QUERY_S} seconds.", "timeout")
+        try:
+            answer = msgspec.json.decode(said, type=_Answer)
+        except msgspec.DecodeError:
+            return ToolResult("Error: the query took more memory or time than it may.", "limit")
+        if answer.error is not None:
+            return ToolResult(f"Error: {answer.error}", "sql")
+        return ToolResult(_table(answer.columns, answer.rows))
+
+
+async def _ask(asked: bytes) -> bytes:
+    """Have a query answered in a process of its own, without our environment."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", str(Path(sql_worker.__file__)), env={},
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(_QUERY_S + 2):  # its start included
+            return (await process.communicate(asked))[0]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    """Write rows with bars between the cells, and say how many there are."""
+    lines = [" | ".join(columns)]
+    lines += [" | ".join(" ".join(cell.split()) for cell in row) for row in rows[:_MOST_ROWS]]
+    if len(rows) > _MOST_ROWS:
+        lines.append(f"(the first {_MOST_ROWS} rows; there are more)")
+    elif len(rows) != 1:
+        lines.append(f"({len(rows)} rows)")
+    return "\n".join(lines)

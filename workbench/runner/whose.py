@@ -1,0 +1,28 @@
+"""Which attempt asks: for providers to whom equal requests of two attempts are not the same.
+
+A replay gives every trial its own recorded reply, and a batch that outlives the program gives every
+answer back to whoever paid for it. Both would be wrong if they went by the order of asking alone.
+"""
+
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from workbench.records import Configuration
+
+
+class Asker(NamedTuple):
+    """An attempt, as the providers know it."""
+
+    configuration: Configuration
+    item_id: str
+    trial: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What identifies it from run to run."""
+        return self.configuration.configuration_id, self.item_id, self.trial
+
+
+# set by whoever makes an attempt, and by its session before each call; None where nobody said
+ASKER: ContextVar[Asker | None] = ContextVar("ASKER", default=None)
+ORDINAL: ContextVar[int | None] = ContextVar("ORDINAL", default=None)

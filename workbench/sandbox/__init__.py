@@ -1,0 +1,144 @@
+"""Runs Python code that nobody vouches for: in a process without network, files, keys or children.
+
+The walls are Linux's own, put up by bubblewrap (`bwrap`): every namespace of its own, a read-only system, an
+emptied environment, and a small folder in memory to work in. A filter of system calls (`seccomp`) and limits
+of the kernel do the rest. Where they cannot be had, nothing is run: there is no way around them.
+"""
+
+import functools
+import math
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+import msgspec
+
+from workbench.errors import ConfigError
+from workbench.sandbox import bubblewrap, watch
+
+__all__ = ["SandboxResult", "run_python", "why_not"]
+_MAIN = "main.py"
+_MOST_FILES = 64
+
+
+class SandboxResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a piece of code ran.
+
+    Attributes:
+        stdout, stderr: the beginning of what it wrote, as UTF-8 with broken characters replaced.
+        exit_status: as a shell says it: 128 + the signal where one ended it.
+        timed_out: whether wall time or CPU time ran out.
+        elapsed_s: wall time in seconds, start of the process included.
+        truncated: whether some of the output was dropped.
+        limit: "time", "output" or "files" where that limit ended it; else None. Memory that is refused is a
+            MemoryError of the code's own.
+    """
+
+    stdout: str
+    stderr: str
+    exit_status: int
+    timed_out: bool
+    elapsed_s: float
+    truncated: bool
+    limit: str | None = None
+
+
+def run_python(
+    code: str,
+    *,
+    stdin: str = "",
+    timeout_s: float = 10.0,
+    memory_mb: int = 512,
+    files: Mapping[str, str] = {},
+    output_bytes: int = 65_536,
+    disk_mb: int = 32,
+) -> SandboxResult:
+    """Run a script with the standard library of this interpreter, in a sandbox; blocks until it has ended.
+
+    It is one process: it may start threads, and no other process. It sees no network, no `/proc`, no
+    installed package and no file but the system's and its own folder, which is gone afterwards.
+    Hashes are not randomised, the clock is UTC.
+
+    Args:
+        code: the script; it is `main.py` in its working folder.
+        stdin: what it reads.
+        timeout_s: cap on wall time and on CPU time.
+        memory_mb: cap on its address space in MiB; the bare interpreter takes about 20.
+        files: text by name, relative to its working folder, to be imported or read.
+        output_bytes: most bytes kept of each of stdout and stderr.
+        disk_mb: size in MiB of its working folder, which lies in memory.
+
+    Raises:
+        ConfigError: there is no sandbox here (see `why_not`), or an argument is of no use.
+    """
+    if (reason := why_not()) is not None:
+        raise ConfigError(f"code is run in a sandbox only, and there is none: {reason}")
+    return _run(
+        code, stdin=stdin, timeout_s=timeout_s, memory_mb=memory_mb, files=files,
+        output_bytes=output_bytes, disk_mb=disk_mb,
+    )  # fmt: skip
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Say why there is no sandbox here and what to do; None where it works, seen by running one."""
+    if (reason := bubblewrap.missing()) is not None:
+        return reason
+    try:
+        result = _run(
+            "import ssl, sys; print(sys.version)", stdin="", timeout_s=20.0, memory_mb=512, files={}, output_bytes=1000,
+            disk_mb=1,
+        )  # fmt: skip
+    except ConfigError as error:
+        return str(error)
+    if result.stdout != f"{sys.version}\n":
+        said = (result.stderr.strip().splitlines() or [f"exit status {result.exit_status}"])[-1]
+        return f"Python does not run in bubblewrap here: {said[:300]}"
+    return None
+
+
+def _run(
+    code: str, *, stdin: str, timeout_s: float, memory_mb: int, files: Mapping[str, str],
+    output_bytes: int, disk_mb: int,
+) -> SandboxResult:  # fmt: skip
+    _check(timeout_s, memory_mb, files, output_bytes, disk_mb)
+    limits = bubblewrap.Limits(
+        cpu_s=math.ceil(timeout_s), memory_bytes=memory_mb << 20, disk_bytes=disk_mb << 20
+    )
+    sources = {**files, _MAIN: code}
+    with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+        handed = bubblewrap.hand_over(sources, folder)
+        try:
+            ended = watch.run(
+                bubblewrap.command(handed, limits, _MAIN), stdin=stdin.encode("utf-8", "replace"),
+                timeout_s=timeout_s, output_bytes=output_bytes, handed=handed,
+            )  # fmt: skip
+        finally:
+            handed.close()
+    timed_out = ended.limit == "time" or ended.exit_status == watch.CPU_SPENT
+    return SandboxResult(
+        stdout=ended.stdout.decode("utf-8", "replace"), stderr=ended.stderr.decode("utf-8", "replace"),
+        exit_status=ended.exit_status, timed_out=timed_out, elapsed_s=ended.elapsed_s,
+        truncated=ended.truncated, limit="time" if timed_out else ended.limit,
+    )  # fmt: skip
+
+
+def _check(
+    timeout_s: float, memory_mb: int, files: Mapping[str, str], output_bytes: int, disk_mb: int
+) -> None:
+    numbers = {
+        "timeout_s": timeout_s, "memory_mb": memory_mb, "output_bytes": output_bytes, "disk_mb": disk_mb,
+    }  # fmt: skip
+    for name, value in numbers.items():
+        if not 0 < value < math.inf:
+            raise ConfigError(f"the sandbox's {name} = {value!r} is not a number above 0")
+    if len(files) > _MOST_FILES:
+        raise ConfigError(f"the sandbox takes {_MOST_FILES} files at most, not {len(files)}")
+    for name in files:
+        path = PurePosixPath(name)
+        plain = name.isprintable() and name == str(path) and ".." not in path.parts
+        if not plain or path.is_absolute() or name in {".", _MAIN}:
+            raise ConfigError(
+                f"the sandbox takes no file called {name!r}; give a relative path other than {_MAIN}"
+            )

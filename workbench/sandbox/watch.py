@@ -1,0 +1,170 @@
+"""Starts a sandboxed process, carries its input and output, and ends it when a limit is reached."""
+
+import contextlib
+import dataclasses
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import IO, Any
+
+import msgspec
+
+from workbench.errors import ConfigError
+from workbench.sandbox.bubblewrap import Handed
+
+CPU_SPENT = 128 + signal.SIGXCPU
+_LOOK_S = 0.05  # between looks at how many files it has made
+_MOST_FILES = 5_000  # a folder in memory is limited in bytes, and an empty file has none
+_MOST_OUTPUT = 16 << 20  # who writes more than that is not waited for
+_PIECE = 65_536
+
+
+@dataclasses.dataclass(slots=True)
+class Ended:
+    """How a process ended, and the beginnings of what it wrote."""
+
+    stdout: bytes
+    stderr: bytes
+    exit_status: int
+    limit: str | None
+    elapsed_s: float
+    truncated: bool
+
+
+def run(
+    command: Sequence[str], *, stdin: bytes, timeout_s: float, output_bytes: int, handed: Handed
+) -> Ended:
+    """Run bubblewrap to its end, or to that of its time; nothing of it is left afterwards.
+
+    Raises:
+        ConfigError: bubblewrap itself failed, so that the code never ran.
+    """
+    start = time.monotonic()
+    process = subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={},
+        pass_fds=handed.inherited, start_new_session=True, bufsize=0,
+    )  # fmt: skip
+    handed.close_ours()
+    watched = _Watched(process, handed.status_to_read, stdin, output_bytes)
+    try:
+        limit = watched.until(start + timeout_s)
+    finally:
+        # the first process of the sandbox is in this group; when it goes, all in there go
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        watched.close()
+    elapsed_s = time.monotonic() - start
+    status = watched.exit_status()
+    if status is None and limit is None:
+        said = bytes(watched.kept["stderr"]).decode("utf-8", "replace").strip()
+        raise ConfigError(
+            f"bubblewrap could not put up a sandbox: {said[:300] or 'it said nothing'}; unprivileged user"
+            " namespaces may be switched off here (sysctl kernel.unprivileged_userns_clone,"
+            " kernel.apparmor_restrict_unprivileged_userns)"
+        )
+    return Ended(
+        bytes(watched.kept["stdout"]), bytes(watched.kept["stderr"]),
+        128 + signal.SIGKILL if status is None else status, limit, elapsed_s, watched.truncated,
+    )  # fmt: skip
+
+
+class _Watched:
+    """The pipes of one process."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", status: int, stdin: bytes, output_bytes: int
+    ) -> None:
+        self.process, self.left, self.most = process, memoryview(stdin), output_bytes
+        self.kept = {"stdout": bytearray(), "stderr": bytearray(), "status": bytearray()}
+        self.n_read, self.truncated = 0, False
+        self.pid: int | None = None
+        self.selector = selectors.DefaultSelector()
+        outputs: dict[str, Any] = {
+            "stdout": process.stdout,
+            "stderr": process.stderr,
+            "status": status,
+        }
+        for name, file in outputs.items():
+            self._register(file, selectors.EVENT_READ, name)
+        self._register(process.stdin, selectors.EVENT_WRITE, "stdin")
+
+    def _register(self, file: IO[bytes] | int | None, event: int, name: str) -> None:
+        assert file is not None
+        os.set_blocking(file if isinstance(file, int) else file.fileno(), False)
+        self.selector.register(file, event, name)
+
+    def until(self, deadline: float) -> str | None:
+        """Carry bytes until the process closes its pipes; returns the limit that came first."""
+        look = time.monotonic() + _LOOK_S
+        while {key.data for key in self.selector.get_map().values()} - {"stdin"}:
+            now = time.monotonic()
+            if now >= deadline:
+                return "time"
+            if now >= look:
+                look = now + _LOOK_S
+                if self._n_files() > _MOST_FILES:
+                    return "files"
+            for key, _ in self.selector.select(min(deadline, look) - now):
+                self._carry(key)
+            if self.n_read > _MOST_OUTPUT:
+                return "output"
+        return None
+
+    def _carry(self, key: selectors.SelectorKey) -> None:
+        if key.data == "stdin":
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    self.left = self.left[os.write(key.fd, self.left[:_PIECE]) :]
+                except BrokenPipeError:
+                    self.left = self.left[:0]
+            if not self.left:
+                self.selector.unregister(key.fileobj)
+                key.fileobj.close()  # type: ignore[union-attr]
+            return
+        try:
+            data = os.read(key.fd, _PIECE)
+        except BlockingIOError:
+            return
+        if not data:
+            self.selector.unregister(key.fileobj)
+            return
+        kept = self.kept[key.data]
+        self.n_read += len(data)
+        room = self.most - len(kept) if key.data != "status" else len(data)
+        kept += data[:room]
+        self.truncated = self.truncated or room < len(data)
+
+    def _n_files(self) -> int:
+        """Count the files in the sandbox's folder, seen from outside; 0 where that cannot be seen."""
+        if self.pid is None:
+            self.pid = self._said("child-pid")
+        if self.pid is None:
+            return 0
+        try:
+            seen = os.statvfs(f"/proc/{self.pid}/root/work")
+        except OSError:
+            return 0
+        return seen.f_files - seen.f_ffree
+
+    def _said(self, name: str) -> int | None:
+        """Find a number in what bubblewrap told of the process, one object a line."""
+        for line in bytes(self.kept["status"]).splitlines():
+            with contextlib.suppress(msgspec.DecodeError):
+                if name in (said := msgspec.json.decode(line, type=dict[str, Any])):
+                    return int(said[name])
+        return None
+
+    def exit_status(self) -> int | None:
+        """Return how the code ended; None where it did not, or never began."""
+        return self._said("exit-code")
+
+    def close(self) -> None:
+        """Close the pipes."""
+        self.selector.close()
+        for file in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if file is not None:
+                file.close()

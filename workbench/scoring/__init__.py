@@ -1,0 +1,37 @@
+r"""Scorers: what a model wrote and what was asked → a `Score`; those that ship by name, or the user's own.
+
+A scorer looks for the answer where the model says that it is: after the last "Answer:" (or "the answer
+is"), in the last \boxed{…}, else at the end of the text. Only the last of several answers counts. Text is
+hostile: every search is linear in its length, and what is parsed is cut to a window first.
+"""
+
+from workbench.scoring.answers import candidate
+from workbench.scoring.base import Deterministic, InlineScorer, Scorer
+from workbench.scoring.items import LETTERS, TaskItem
+from workbench.scoring.judge import Judge, Verdict, judge_temperature, judges, votes
+from workbench.scoring.numeric import is_number
+from workbench.scoring.registry import find, get, inline_names, names
+from workbench.scoring.unit_tests import UnitTests
+from workbench.scoring.user_code import UserScorer, is_user_code
+
+__all__ = [
+    "LETTERS",
+    "Deterministic",
+    "InlineScorer",
+    "Judge",
+    "Scorer",
+    "TaskItem",
+    "UnitTests",
+    "UserScorer",
+    "Verdict",
+    "candidate",
+    "find",
+    "get",
+    "inline_names",
+    "is_number",
+    "is_user_code",
+    "judge_temperature",
+    "judges",
+    "names",
+    "votes",
+]

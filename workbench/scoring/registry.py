@@ -1,0 +1,57 @@
+"""Scorers by name: those that ship, and the user's own as `module:function`."""
+
+import difflib
+from pathlib import Path
+
+from workbench.errors import TaskError
+from workbench.scoring import user_code
+from workbench.scoring.base import InlineScorer, Scorer
+from workbench.scoring.choice import CHOICE
+from workbench.scoring.dates import DATE
+from workbench.scoring.json_values import JSON
+from workbench.scoring.judge import Judge
+from workbench.scoring.numeric import NUMERIC
+from workbench.scoring.unit_tests import UnitTests
+from workbench.scoring.words import EXACT, LIST, REGEX
+
+_SHIPPED: dict[str, Scorer] = {
+    s.name: s
+    for s in (EXACT, NUMERIC, CHOICE, REGEX, LIST, DATE, JSON, UnitTests(), Judge())
+}  # fmt: skip
+
+
+def names() -> tuple[str, ...]:
+    """List the scorers that ship."""
+    return tuple(_SHIPPED)
+
+
+def inline_names() -> tuple[str, ...]:
+    """List those that need nothing but the text."""
+    return tuple(n for n, s in _SHIPPED.items() if isinstance(s, InlineScorer))
+
+
+def get(name: str) -> Scorer:
+    """Find a scorer that ships; TaskError with the nearest name if there is none."""
+    try:
+        return _SHIPPED[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, _SHIPPED, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_SHIPPED)}"
+        own = "" if near else ", and module:function for one of your own"
+        raise TaskError(f"no scorer is called {name!r}; {hint}{own}") from None
+
+
+def find(name: str, *, allow_code: bool, folder: Path | None = None) -> Scorer:
+    """Find a scorer that ships, or import the user's own where that is allowed.
+
+    Raises:
+        TaskError: there is none, or it is code that a file names and the user did not allow.
+    """
+    if not user_code.is_user_code(name):
+        return get(name)
+    if not allow_code:
+        raise TaskError(
+            f"the scorer {name!r} is code that a task file names, and importing it would run it; if you trust"
+            " it, say `allow_code = true` in the plan, or give --allow-code, or name the scorer in the plan"
+        )
+    return user_code.load(name, folder)
