@@ -8,27 +8,8 @@ from collections import Counter
 from contextlib import contextmanager
 
 from tests.runner_stub import CLOSE, Stub, fixed
-from workbench.runner import attempt
-from workbench.runner.session import Session
-from workbench.runner.whose import ASKER, ORDINAL, Asker
 
 CUSTOM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-def say_who_asks(monkeypatch):
-    """Say which attempt asks, and which of its calls."""
-    opened, asked = attempt.open_session, Session._ask
-
-    def open_session(plan, planned, *rest, **more):
-        ASKER.set(Asker(planned.configuration, planned.item_id, planned.trial))
-        return opened(plan, planned, *rest, **more)
-
-    async def ask_one(self, line, request, role, ordinal):
-        ORDINAL.set(ordinal)
-        return await asked(self, line, request, role, ordinal)
-
-    monkeypatch.setattr(attempt, "open_session", open_session)
-    monkeypatch.setattr(Session, "_ask", ask_one)
 
 
 def reply_body(endpoint, text, number):

@@ -2,25 +2,29 @@
 
 import asyncio
 import datetime as dt
+import functools
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.batch_stub import Service, drop, instead, say_who_asks
+from tests.batch_stub import Service, drop, instead
 from tests.runner_stub import fixed
 from workbench import scoring, spool
 from workbench.datasets import TaskSet
 from workbench.errors import ConfigError, StoreError
 from workbench.prices import PriceBook
 from workbench.records import Call, Price, Task, Trace
-from workbench.runner import Plan, Work, batch, collect
+from workbench.runner import Plan, Stop, Work, batch, collect
 from workbench.runner.asking import Request
 from workbench.runner.batch import Limits
 from workbench.runner.batch.notes import Note, Notes
@@ -38,11 +42,6 @@ CREATE = {
     "responses": ("POST", "/batches"),
     "messages": ("POST", "/messages/batches"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _asker(monkeypatch):
-    say_who_asks(monkeypatch)
 
 
 @pytest.fixture(params=ENDPOINTS)
@@ -382,12 +381,10 @@ from pathlib import Path
 sys.path.insert(0, os.getcwd())
 import pytest
 from tests import test_batch
-from tests.batch_stub import say_who_asks
 from workbench import spool
 from workbench.runner.batch import courier, notes
 from workbench.runner.batch.openai import OpenAIBatches
 from workbench.runner.batch.anthropic import AnthropicBatches
-say_who_asks(pytest.MonkeyPatch())
 
 class There:
     def __init__(self, url): self.url = url
@@ -517,3 +514,46 @@ def test_a_call_of_a_batch_costs_the_batch_price_or_is_unpriced(tmp_path):
     for (name, call, expected), cost in zip(COSTS, stored, strict=True):
         assert book.cost(call) == pytest.approx(expected), name
         assert cost == pytest.approx(expected), name
+
+
+# -- by the plan alone -----------------------------------------------------------------------------
+
+
+def by_plan(folder, stub, endpoint, run_id, *, stop=None, n=40):
+    """Collect as the command does: the plan says that requests go out in batches."""
+    plan = Plan(
+        models=("m",), tasks=("sums",), endpoint=endpoint, base_url=stub.url, provider="acme",
+        api_key_env="ACME_KEY", max_tokens=50, concurrency=2, batch=True,
+    )  # fmt: skip
+    work = Work(plan, [task_set(n)], [strategy("direct")])
+    with SpoolWriter(folder, run_id) as writer:
+        return asyncio.run(
+            collect(plan, spool=writer, work=work, environ={"ACME_KEY": KEY}, stop=stop)
+        )
+
+
+def test_a_plan_with_batch_stops_at_once_and_comes_back(tmp_path, endpoint, monkeypatch):
+    """More requests than may be in flight share a batch; stopped, it goes on and its answers are taken in."""
+    monkeypatch.setattr(batch, "make", functools.partial(batch.make, limits=QUICK))
+    service, stop = Service(sums, polls=2), Stop()
+    service.hold = True
+    with service.serve() as stub:
+
+        def stop_when_sent():
+            while not service.sizes:
+                time.sleep(0.01)
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C, once
+
+        threading.Thread(target=stop_when_sent, daemon=True).start()
+        first = by_plan(tmp_path, stub, endpoint, "r1", stop=stop)
+        service.hold = False
+        again = by_plan(tmp_path, stub, endpoint, "r2")
+
+    assert (first.status, first.collected, stop.asked) == ("cancelled", 0, 1)
+    assert any("run the same command again" in note for note in first.notes)
+    assert (again.status, again.collected, again.failed) == ("done", 40, 0)
+    assert service.sizes == [40]
+    assert set(service.billed.values()) == {1}
+    found = traces(tmp_path, "r2")
+    assert all(t.passed and t.e2e_s is None and t.working_s is None for t in found)

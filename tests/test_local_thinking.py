@@ -56,7 +56,7 @@ def test_a_budget_closes_the_thinking_and_the_answer_goes_on(thinker):
     """Six tokens of thinking, then the closing tag is written and the model answers; all is counted."""
     steps = []
     thinker.on_step = steps.append
-    reply = ask(thinker, thinking_budget_tokens=6, max_tokens=40)
+    reply = ask(thinker, thinking_budget_tokens=6, max_tokens=16)
     thinker.on_step = None
     free = ask(thinker, max_tokens=6)
 
@@ -86,7 +86,7 @@ def test_thinking_that_never_ends_is_thinking_whole(thinker):
 
 def test_a_budget_of_nothing_answers_at_once(thinker):
     """Zero tokens of thinking: the tag is the first that is written."""
-    reply = ask(thinker, thinking_budget_tokens=0, max_tokens=30)
+    reply = ask(thinker, thinking_budget_tokens=0, max_tokens=14)
 
     assert reply.thinking is None
     assert reply.text
@@ -96,7 +96,7 @@ def test_a_budget_of_nothing_answers_at_once(thinker):
 def test_a_caller_that_opened_the_thinking_takes_it_apart_itself(thinker):
     """The tags stay in the text, so that the session's own splitting finds what the engine counted."""
     begun = (*MESSAGES, {"role": "assistant", "content": "<think>\nThe user asks"})
-    reply = ask(thinker, begun, thinking_budget_tokens=5, max_tokens=30)
+    reply = ask(thinker, begun, thinking_budget_tokens=5, max_tokens=14)
 
     split = asyncio.run(tagged.split(reply, "<think>\nThe user asks", ("<think>", "</think>"), thinker.count_tokens))  # fmt: skip
 

@@ -15,9 +15,12 @@ import pytest
 
 from tests.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
+from workbench.records import Trace
 from workbench.runner.plan import Plan
 from workbench.runner.providers import registry
+from workbench.runner.providers.replay import Replay
 from workbench.runner.session import CallRefused, Request, StreamBroken, ToolSpec
+from workbench.runner.transcript import Transcript
 
 KEY = "sk-test-0123456789abcdef"
 CHAT = (
@@ -460,6 +463,26 @@ def test_requests_and_tiers_have_names(form):
     assert named.call.request_id == "req-9"
     assert unnamed.call.request_id == in_body.get(form.endpoint)
     assert named.call.service_tier == (None if form.endpoint == "chat" else "flex")
+
+
+def test_a_recorded_reply_is_replayed_as_it_came(form):
+    """Text, thinking, tools, counts and the reason of its end; without times, and for nothing."""
+    tools = [Tool("add", ('{"a":', "1}")), Tool("mul", ('{"b":2}',))]
+    middle = [form.thought("hm"), form.text("four"), *[form.tool(n, t) for n, t in enumerate(tools)]]
+    came = answered(form, *reply_of(form, *middle, reason="tools"))
+    transcript = Transcript()
+    transcript.answer(transcript.hear(CHAT), came)
+    trace = Trace(
+        run_id="r", configuration_id="c", task_id="t", item_id="i", calls=(came.call,),
+        tool_calls=tuple(transcript.tool_calls), messages=tuple(transcript.messages),
+    )  # fmt: skip
+
+    again = asyncio.run(Replay([trace]).generate(ASK))
+
+    assert (again.text, again.thinking, again.stop_reason) == (came.text, came.thinking, came.stop_reason)  # fmt: skip
+    assert [(t.tool, t.arguments) for t in again.tool_calls] == [("add", '{"a":1}'), ("mul", '{"b":2}')]  # fmt: skip
+    assert {name: getattr(again.call, name) for name in OURS} == OURS
+    assert (again.call.provider, again.call.ttft_s, again.call.billed_cost_usd) == ("replay", None, 0.0)  # fmt: skip
 
 
 def test_the_key_goes_into_one_header_and_nowhere_else(form, caplog):

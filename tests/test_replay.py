@@ -15,34 +15,17 @@ from workbench import scoring, spool
 from workbench.datasets import TaskSet
 from workbench.errors import ProviderRejected, ProviderUnavailable, StoreMissing
 from workbench.records import Call, Configuration, Message, Task, ToolCall, Trace
-from workbench.runner import Plan, Work, attempt, collect, tagged
+from workbench.runner import Plan, Work, collect, tagged
 from workbench.runner.asking import Reply, Request, ToolSpec
+from workbench.runner.plan import seed_of
 from workbench.runner.providers.recording import Part, Recorded, raw_text
 from workbench.runner.providers.replay import Replay
-from workbench.runner.plan import seed_of
-from workbench.runner.session import Outcome, Session
+from workbench.runner.session import Outcome
 from workbench.runner.strategies import get as strategy
-from workbench.runner.whose import ASKER, ORDINAL, Asker
+from workbench.runner.whose import ASKER, Asker
 from workbench.spool import SpoolWriter
 from workbench.store import open_store
 from workbench.store.recorded import read
-
-@pytest.fixture(autouse=True)
-def _asker(monkeypatch):
-    """Say which attempt asks, and which of its calls."""
-    opened, asked = attempt.open_session, Session._ask
-
-    def open_session(plan, planned, *rest, **more):
-        ASKER.set(Asker(planned.configuration, planned.item_id, planned.trial))
-        return opened(plan, planned, *rest, **more)
-
-    async def ask_one(self, line, request, role, ordinal):
-        ORDINAL.set(ordinal)
-        return await asked(self, line, request, role, ordinal)
-
-    monkeypatch.setattr(attempt, "open_session", open_session)
-    monkeypatch.setattr(Session, "_ask", ask_one)
-
 
 COUNTS = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
 

@@ -105,3 +105,42 @@ def by_price(value: Floats, cost: Floats, price: float) -> Ints:
     slack = 1e-12 * (1 + np.abs(merit).max(axis=1, keepdims=True))
     first = np.argmax(merit >= merit.max(axis=1, keepdims=True) - slack, axis=1)
     return np.asarray(np.take_along_axis(order, first[:, None], 1)[:, 0], np.int64)
+
+
+def within(rate: Floats, cost: Floats, budget: float) -> Ints | None:
+    """Assign a model to each item so that the mean cost keeps to a budget, by one price for all items.
+
+    It is the best assignment at the cost that it has; the exact best one within the budget may use what is
+    left over, at most one item's worth of it (relaxation of the integer program of FORC).
+
+    Args:
+        rate: (n_items, m) accuracy as expected.
+        cost: (n_items, m) cost as expected.
+        budget: most mean cost.
+
+    Returns:
+        (n_items,) places; None where even the cheapest models are too dear.
+    """
+    at = np.arange(len(rate))
+
+    def mean(chosen: Ints) -> float:
+        return float(cost[at, chosen].mean())
+
+    slack = budget * (1 + 1e-12)
+    chosen = by_price(rate, cost, 0.0)
+    if mean(chosen) <= slack:
+        return chosen
+    chosen = by_price(rate, cost, float("inf"))
+    if mean(chosen) > slack:
+        return None
+    low, high = 0.0, 1.0 / max(float(np.ptp(cost, axis=1).max()), 1e-300)
+    while mean(by_price(rate, cost, high)) > slack:
+        low, high = high, high * 4
+    for _ in range(60):
+        middle = (low + high) / 2
+        trial = by_price(rate, cost, middle)
+        if mean(trial) > slack:
+            low = middle
+        else:
+            high, chosen = middle, trial
+    return chosen

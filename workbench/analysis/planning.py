@@ -60,3 +60,13 @@ def repeats(variance: float, difference: float, alpha: float, power: float) -> f
         power: chance to see δ.
     """
     return (reach(alpha, power) / difference) ** 2 * variance
+
+
+def to_settle(value: float, low: float, high: float, n: float) -> float:
+    """How many items it takes until an interval around `value` no longer holds 0, all else alike.
+
+    A percentile or t interval shrinks as 1 / √n: n · (the end beyond 0, away from the value, over the
+    value)². A rough figure: the value itself may move.
+    """
+    far = value - low if value > 0 else high - value
+    return n * (far / value) ** 2 if value else float("inf")

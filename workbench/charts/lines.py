@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import altair as alt
+
 from workbench import analysis
 from workbench.analysis.result import Result
 from workbench.charts import curves
@@ -24,7 +26,7 @@ def draw(panel: Panel) -> Any:
     if bound is None or panel.axes["y"] != spec.y:
         shared = curves.axes(panel, panel.axes["x"], panel.axes["y"])
         parts = curves.layers(panel, panel.axes["x"], panel.axes["y"], shared)
-        return curves.alt.layer(*parts).properties(width=panel.width, height=curves.HEIGHT)
+        return alt.layer(*parts).properties(width=panel.width, height=curves.HEIGHT)
     against = panel.result[bound]
     title = f"{panel.heading(spec.y)} (line), {against.title or y.name} (dashed)"
     return curves.against(panel, spec.y, bound, title)

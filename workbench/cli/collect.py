@@ -19,6 +19,7 @@ from workbench.errors import ConfigError, StoreLocked
 if TYPE_CHECKING:
     from workbench.cli.piloting import Asking
     from workbench.cli.progress import Bar
+    from workbench.records import AnyRecord
     from workbench.runner import CollectReport, Work
     from workbench.store import Store
 
@@ -182,6 +183,13 @@ def _estimate(store: "Store", work: "Work", format_: str | None, output: Path | 
     estimates.show(found)
 
 
+def _recordings(path: str) -> "Iterator[AnyRecord]":
+    """Read the traces that a replay answers from."""
+    from workbench.store import recorded
+
+    return recorded.read(Path(path))
+
+
 async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectReport":
     """Run the plan and take the spool in every few seconds, and at the end."""
     from workbench import runner
@@ -202,6 +210,7 @@ async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectRe
                     plan, work=work, spool=spool, on_progress=bar.show,
                     done=functools.partial(store.done, in_spool=False),
                     price=pricer(store, now), environ=os.environ, pilot=asking.pilot(bar, ingest),
+                    recordings=_recordings,
                 )  # fmt: skip
         finally:
             ended.set()

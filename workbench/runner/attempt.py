@@ -76,7 +76,7 @@ def cancelled(session: Session) -> Ended:
 
 def trace_of(
     run_id: str, planned: Planned, session: Session, ended: Ended, *,
-    started_at: dt.datetime, e2e_s: float, again: int = 0,
+    started_at: dt.datetime, e2e_s: float | None, again: int = 0,
     energy: tuple[EnergyReading, ...] = (),
 ) -> Trace:  # fmt: skip
     """Write what an attempt did as a record; one made `again` in its run has an id of its own."""
@@ -91,7 +91,7 @@ def trace_of(
     return Trace(
         run_id=run_id, trace_id=trace_id, configuration_id=configuration_id, task_id=planned.task.task.task_id,
         item_id=item_id, trial=trial, started_at=started_at, e2e_s=e2e_s,
-        working_s=max(e2e_s - waited_s, 0.0),
+        working_s=None if e2e_s is None else max(e2e_s - waited_s, 0.0),
         answer=score.answer if score else None, score=score.score if score else None,
         passed=score.passed if score else None, scores=ended.scores,
         confidence=outcome.confidence if outcome else None,

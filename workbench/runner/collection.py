@@ -15,6 +15,7 @@ import msgspec
 from workbench.errors import ProviderError
 from workbench.records import Attempt, Run, json_text
 from workbench.runner import attempt, grading
+from workbench.runner.connect import POOL
 from workbench.runner.crew import Crew
 from workbench.runner.fleet import Fleet
 from workbench.runner.journal import AttemptJournal, Journal
@@ -25,6 +26,7 @@ from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.resume import Leftovers
 from workbench.runner.session import Session
 from workbench.runner.steering import Control, Flight, Pilot
+from workbench.runner.whose import ASKER, Asker
 from workbench.spool import SpoolWriter
 
 _COMMIT_S = 0.05
@@ -33,11 +35,15 @@ _TELL_S = 1.0
 
 
 class Stop:
-    """A way to end a collection from outside: once is after what is in flight, twice is now."""
+    """A way to end a collection from outside: once is after what is in flight, twice is now.
+
+    Attributes:
+        at_once: the first time is now: what is in flight, in a batch, goes on without us.
+    """
 
     def __init__(self) -> None:
         """Begin without a wish to stop."""
-        self.asked = 0
+        self.asked, self.at_once = 0, False
         self._now: Callable[[], object] | None = None
 
     def bind(self, now: Callable[[], object]) -> None:
@@ -47,8 +53,13 @@ class Stop:
     def __call__(self) -> None:
         """Ask to stop; ask twice to cancel what is in flight."""
         self.asked += 1
-        if self.asked > 1 and self._now is not None:
+        if self.is_now and self._now is not None:
             self._now()
+
+    @property
+    def is_now(self) -> bool:
+        """Whether what is in flight is not waited for."""
+        return self.asked > (0 if self.at_once else 1)
 
 
 def _versions() -> str:
@@ -64,13 +75,14 @@ class _Made(NamedTuple):
     """An attempt that has ended.
 
     Attributes:
+        e2e_s: null where its time says nothing, as in a batch.
         kept: its replies, where they are kept until the trace is written.
     """
 
     flight: Flight
     ended: attempt.Ended
     started_at: dt.datetime
-    e2e_s: float
+    e2e_s: float | None
     kept: AttemptJournal | None
 
 
@@ -106,6 +118,9 @@ class Collection:
         self.control = Control(self, pilot=pilot)
         self.settled = asyncio.Event()
         self.metering, self.writing = metering, set[asyncio.Task[None]]()
+        stop.at_once = bool(fleet.batches)
+        for batches in fleet.batches:
+            batches.courier.active = lambda: self.progress.in_flight
         self.journal = Journal(spool.folder, spool.run_id)
         self.record = Run(
             run_id=spool.run_id, kind="collect", source="runner", plan=self.plan.as_json(),
@@ -129,8 +144,11 @@ class Collection:
             )
         except asyncio.CancelledError:
             status, why = "cancelled", "cancelled with attempts in flight"
-            if self.stop.asked < 2:
+            if not self.stop.is_now:
                 raise
+            for batches in self.fleet.batches:
+                if running := batches.left_running():
+                    self.note(running)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             raise
@@ -187,7 +205,9 @@ class Collection:
 
     async def _work(self) -> None:
         """Run the workers; the first fault of the program ends them all."""
-        self.crew.resize(self.plan.concurrency, self.progress.left)
+        # whoever waits for a batch is in nobody's way: the more wait, the fuller it is
+        at_once = POOL if self.fleet.batches else self.plan.concurrency
+        self.crew.resize(min(at_once, max(self.progress.left, 1)), self.progress.left)
         self.control.open()
         beside = (self._commit(), self._keep_telling(), self.control.serve())
         await self.crew.run(*[asyncio.create_task(task) for task in beside])
@@ -264,6 +284,7 @@ class Collection:
         self.progress.in_flight += 1
         is_long = self.metering.measures or _is_long(planned)
         kept = self.journal.open(planned.key) if is_long else None
+        ASKER.set(Asker(planned.configuration, item_id, trial))
         session = attempt.open_session(self.plan, planned, self.fleet, kept, tab)
         flight = self.control.begin(planned, session)
         try:
@@ -277,7 +298,8 @@ class Collection:
                 kept.close()
         if tab.was_stopped and kept is not None:
             return  # its replies are kept: another launch goes on from them
-        made = _Made(flight, ended, started_at, self.clock() - start, kept)
+        e2e_s = self.clock() - start if self.fleet.is_timed(planned.target) else None
+        made = _Made(flight, ended, started_at, e2e_s, kept)
         if not self.metering.measures:
             await self._write(made)
             return
@@ -308,7 +330,7 @@ class Collection:
             return await attempt.make(flight.session, flight.planned)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not flight.cancelled or self.stop.asked > 1 or task is None:
+            if not flight.cancelled or self.stop.is_now or task is None:
                 raise
             task.uncancel()
             return attempt.cancelled(flight.session)
@@ -323,6 +345,7 @@ class Collection:
         """Show how far it is, and how the models stand."""
         progress = self.progress
         progress.spent_usd, progress.n_unpriced = self.budget.spent_usd, self.budget.n_unpriced
+        progress.batches = "; ".join(b.describe() for b in self.fleet.batches)
         progress.spent_j, progress.models = self.budget.spent_j, self.fleet.states
         progress.elapsed_s, progress.status = self.control.active_s(), self.control.status_now
         if self.on_progress is not None:

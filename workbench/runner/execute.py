@@ -5,16 +5,19 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from workbench.records import Call
 from workbench.runner import grading
 from workbench.runner.collection import Collection as Launch
 from workbench.runner.collection import Stop
-from workbench.runner.fleet import Fleet
+from workbench.runner.connect import Recordings
+from workbench.runner.fleet import Batching, Fleet
 from workbench.runner.limits import Budget, PriceOf
 from workbench.runner.metering import Metering
 from workbench.runner.plan import Key, Plan, Work, expand
 from workbench.runner.progress import CollectReport, Progress
+from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.resume import look
 from workbench.runner.session import Provider
 from workbench.runner.steering import Pilot
@@ -37,6 +40,7 @@ async def collect(
     rng: random.Random | None = None,
     stop: Stop | None = None,
     pilot: Pilot | None = None,
+    recordings: Recordings | None = None,
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
 ) -> CollectReport:
@@ -57,6 +61,7 @@ async def collect(
         provider: made from the plan where None.
         stop: ends the collection from outside; SIGINT and SIGTERM call it too.
         pilot: a first part, after which somebody decides whether the rest is made.
+        recordings: reads the traces at a path, for a replay.
         environ: where the key is looked up.
         rng: for the jitter of waits.
         clock: monotonic seconds.
@@ -64,9 +69,12 @@ async def collect(
     """
     work = work or expand(plan)
     grading.check(work.task_sets, plan.helpers)
+    left = look(spool.folder)
+    known = left.settled | set(done(work.configuration_ids) if done else ())
     fleet = Fleet(
-        plan, provider=provider, environ=environ, rng=rng or random.SystemRandom(), clock=clock
-    )
+        plan, provider=provider, environ=environ, rng=rng or random.SystemRandom(), clock=clock,
+        recordings=recordings, batching=_batching(plan, spool.folder, known),
+    )  # fmt: skip
     metering = Metering()
     try:
         metering = await Metering.begin(plan, fleet, clock)
@@ -83,8 +91,6 @@ async def collect(
             n_calls = (getattr(strategy, "most_calls", 1) or 1) + n_judged
             typical = _typical(target, n_calls)
             budget.expect(configuration.configuration_id, typical, n_calls)
-        left = look(spool.folder)
-        known = left.settled | set(done(work.configuration_ids) if done else ())
         launch = Launch(
             work=work, spool=spool, fleet=fleet, budget=budget, known=known, stop=stop or Stop(),
             on_progress=on_progress, clock=clock, now=now, pilot=pilot,
@@ -94,6 +100,19 @@ async def collect(
     finally:
         metering.stop()
         await fleet.aclose()
+
+
+def _batching(plan: Plan, folder: Path, known: set[Key]) -> Batching | None:
+    """Say how requests go out in batches, if they do."""
+    if not plan.batch:
+        return None
+
+    def wrap(provider: HttpProvider) -> Provider:
+        from workbench.runner import batch
+
+        return batch.make(provider, folder, settled=known)
+
+    return wrap
 
 
 def _typical(target: Target, n_calls: int) -> Call:

@@ -10,16 +10,19 @@ import msgspec
 
 from workbench.errors import ConfigError
 from workbench.runner import templates
+from workbench.runner.connect import POOL, Recordings, connect
 from workbench.runner.limits import Caller
 from workbench.runner.plan import Plan
 from workbench.runner.progress import ModelState
+from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.session import Line, Provider
 from workbench.runner.target import IN_PROCESS, Target
 
 _START = 16  # requests at once that a model far away begins with
-_POOL = 10_000  # connections: the caller's slots are the limit, and may be raised while it runs
+Batching = Callable[[HttpProvider], Provider]
 
 if TYPE_CHECKING:
+    from workbench.runner.batch import Batches
     from workbench.runner.energy.watch import Watch
 
 
@@ -38,10 +41,23 @@ class Fleet:
         environ: Mapping[str, str] = os.environ,
         rng: random.Random,
         clock: Callable[[], float] = time.perf_counter,
+        recordings: Recordings | None = None,
+        batching: Batching | None = None,
     ) -> None:
-        """Connect the models and helpers of a plan; `provider`, if given, serves all of them."""
+        """Connect the models and helpers of a plan.
+
+        Args:
+            plan: says which.
+            provider: serves all of them, if given.
+            environ: where keys are looked up.
+            rng: for the jitter of waits.
+            clock: monotonic seconds.
+            recordings: reads what a replay answers from.
+            batching: sends requests in batches, where the plan wants that.
+        """
         self._plan, self._given, self._environ = plan, provider, environ
         self._rng, self._clock = rng, clock
+        self._recordings, self._batching = recordings, batching
         self.callers: dict[str, Caller] = {}
         self._providers: dict[str, Provider] = {}
         self._helpers = {name: plan.helper(name) for name in plan.helpers}
@@ -58,13 +74,17 @@ class Fleet:
             raise ConfigError(
                 "the plan holds the key itself; only its variable's name belongs there"
             )
-        provider = self._given or make_provider(target, key)
+        provider = self._given or connect(target, key, self._recordings)
+        waits = False  # for a batch: then as many as can go into it are under way
+        if self._batching is not None and isinstance(provider, HttpProvider):
+            provider, waits = self._batching(provider), True
         if self._given is None:
             self._providers[place] = provider
+        at_once = waits or target.is_on_this_host or target.endpoint in IN_PROCESS
         self.callers[place] = Caller(
-            provider, slots=target.concurrency, backoff=self._plan.backoff, rng=self._rng,
-            machine=target.machine, clock=self._clock,
-            start=None if target.is_on_this_host or target.endpoint in IN_PROCESS else _START,
+            provider, slots=POOL if waits else target.concurrency, backoff=self._plan.backoff,
+            rng=self._rng, machine=target.machine, clock=self._clock,
+            start=None if at_once else _START,
         )  # fmt: skip
 
     def line(self, target: Target, sampling: Mapping[str, Any]) -> Line:
@@ -82,6 +102,15 @@ class Fleet:
         caller.watch = watch
         if hasattr(caller.provider, "on_step"):  # an engine of ours
             caller.provider.on_step = watch.step
+
+    def is_timed(self, target: Target) -> bool:
+        """Say whether the times of a model's calls say anything about it: a replay's and a batch's do not."""
+        return bool(getattr(self.callers[target.place_id].provider, "timed", True))
+
+    @property
+    def batches(self) -> "list[Batches]":
+        """Those of the providers that send batches."""
+        return [p for p in self._providers.values() if hasattr(p, "left_running")]  # type: ignore[misc]  # only they have it
 
     @property
     def states(self) -> list[ModelState]:
@@ -116,14 +145,3 @@ class Fleet:
         """Let go of the connections that were made here."""
         for provider in self._providers.values():
             await provider.aclose()
-
-
-def make_provider(target: Target, key: str | None) -> Provider:
-    """Make the provider that a target names; heavy libraries are imported only then."""
-    from workbench.runner.providers import registry
-
-    pool = target.concurrency if target.endpoint in IN_PROCESS else _POOL
-    return registry.make(
-        target.endpoint, target.base_url, name=target.provider_name, api_key=key,
-        concurrency=pool, timeout_s=target.timeout_s, extra_body=target.extra_body,
-    )  # fmt: skip

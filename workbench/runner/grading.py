@@ -7,7 +7,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from workbench.datasets import TaskSet
 from workbench.errors import ConfigError, LimitReached, ProviderError, TaskError
@@ -60,6 +60,8 @@ async def _one(session: Session | None, scorer: Scorer, item: TaskItem, text: st
 
 
 async def _run(session: Session | None, scorer: Scorer, item: TaskItem, text: str) -> Score:
+    if _inline(scorer):
+        return scorer(item, text)
     if isinstance(scorer, UnitTests):
         return await _in_thread(lambda: scorer.score(item, text, _run_python), None)
     if isinstance(scorer, UserScorer):
@@ -67,9 +69,12 @@ async def _run(session: Session | None, scorer: Scorer, item: TaskItem, text: st
         return await _in_thread(lambda: scorer.score(item, text), limit_s)
     if isinstance(scorer, Judge):
         return await _judged(session, scorer, item, text)
-    if isinstance(scorer, InlineScorer):
-        return scorer(item, text)
     raise TypeError(f"nobody knows how to run the scorer {scorer.name!r}")
+
+
+def _inline(scorer: Scorer) -> TypeGuard[InlineScorer]:
+    """Say whether a scorer needs nothing but the text; asking the Protocol itself would cost more than scoring."""
+    return callable(scorer)
 
 
 def _run_python(code: str, **settings: object) -> "SandboxResult":
@@ -158,7 +163,7 @@ def calls_of(task: TaskSet, item: TaskItem) -> dict[str, int]:
 
 def at_once(task: TaskSet, item: TaskItem) -> bool:
     """Say whether an answer is graded in the moment it arrives: no judge, no sandbox, no code of the user's."""
-    return all(isinstance(scorer, InlineScorer) for scorer in task.scorers_of(item))
+    return all(_inline(scorer) for scorer in task.scorers_of(item))
 
 
 def most_calls(task: TaskSet) -> dict[str, int]:

@@ -67,6 +67,7 @@ class Progress(msgspec.Struct):
         input_tokens, output_tokens: of this launch, as far as reported.
         spent_j: joules as metered; null without a meter.
         models: how each model stands: requests at once, waits, retries.
+        batches: how far the batches are, in words.
     """
 
     planned: int = 0
@@ -82,6 +83,7 @@ class Progress(msgspec.Struct):
     output_tokens: int = 0
     spent_j: float | None = None
     models: list[ModelState] = []
+    batches: str = ""
 
     def add(self, calls: list[Call]) -> None:
         """Count the tokens of finished calls."""
@@ -91,7 +93,8 @@ class Progress(msgspec.Struct):
 
     def trouble(self, now: dt.datetime) -> str:
         """Say what holds the models back that are asked; "" where nothing does."""
-        return "; ".join(said for state in self.models if (said := state.trouble(now)))
+        said = [state.trouble(now) for state in self.models]
+        return "; ".join(part for part in (*said, self.batches) if part)
 
     @property
     def left(self) -> int:

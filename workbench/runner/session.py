@@ -25,6 +25,7 @@ from workbench.runner.asking import (
 )
 from workbench.runner.energy import windows
 from workbench.runner.transcript import Transcript
+from workbench.runner.whose import ORDINAL
 
 if TYPE_CHECKING:
     from workbench.datasets import TaskSet
@@ -287,6 +288,7 @@ class Session:
         self, line: Line, request: Request, role: str, ordinal: int
     ) -> tuple[Reply, ProviderError | None]:
         """Ask, unless an earlier run has got the answer; what arrives is kept at once."""
+        ORDINAL.set(ordinal)
         if self._journal is None:
             return await line.ask(request, role)
         kept = self._journal.recall(request, role)

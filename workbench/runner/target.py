@@ -82,7 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def _check_address(self) -> None:
         url = urlsplit(self.base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
-            raise ConfigError(f"base_url {self.base_url!r} is no http(s) address")
+            shown = url._replace(netloc=url.hostname or "", query="", fragment="").geturl()
+            raise ConfigError(f"base_url {shown!r} is no http(s) address")
         if url.username or url.password or url.query or url.fragment:
             raise ConfigError(
                 "base_url holds a user, a password or a query; put the key into an environment variable"

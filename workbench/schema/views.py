@@ -1,5 +1,7 @@
 """The stable views: their columns are those of the tables, joined, and what is derived."""
 
+import dataclasses
+
 from workbench.schema.column import KEY_NULL, Column, Table
 from workbench.schema.tables import (
     CALLS,
@@ -35,8 +37,16 @@ TRACE_FACTS = Table("trace_facts", "one row per trace, with the names of what it
     C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
 ), key=("trace_id",))
 
-TRACE_DETAILS = Table("trace_details", "one row per trace as in trace_facts, with the question and the parameters of the strategy", (
-    *TRACE_FACTS.columns, ITEMS["input"], CONFIGURATIONS["strategy_params"],
+TRACE_DETAILS = Table("trace_details", "one row per trace as in trace_facts, with the question, its answer and the parameters of the strategy", (
+    *TRACE_FACTS.columns, ITEMS["input"], CONFIGURATIONS["strategy_params"], ITEMS["target"],
+    C("item_metadata", "json", doc="What the source said of the item and no column holds.", null="nothing"),
+), key=("trace_id",))
+
+TRACE_TEXTS = Table("trace_texts", "one row per trace as in trace_details, with what the model wrote and was told", (
+    *TRACE_DETAILS.columns,
+    C("thinking_text", "text", doc="Its thinking, call by call.", null="none, or not recorded"),
+    C("output_text", "text", doc="What it wrote beside the thinking, call by call; tool calls are no part.", null="none, or not recorded"),
+    C("read_text", "text", doc="What it was told after its first words: results of tools, remarks of the user.", null="nothing, or not recorded"),
 ), key=("trace_id",))
 
 CALL_FACTS = Table("call_facts", "one row per call, with the names of what it is about, its cost and its disjoint token buckets", (
@@ -63,6 +73,14 @@ CALL_OUTCOMES = Table("call_outcomes", "one row per call as in call_facts, with 
 TOOL_FACTS = Table("tool_facts", "one row per tool call, with the names of what it is about and how its trace ended", (
     *TOOL_CALLS.columns, *_OF_TRACE, _TRACE_ERROR, *_NAMES,
 ), key=("tool_call_id",))
+
+TOOL_USES = Table("tool_uses", "one row per tool call, and one, without a tool, for each trace that called none", (
+    *(dataclasses.replace(c, null="the trace called no tool") if c.null == KEY_NULL and c.name != "trace_id" else c for c in TOOL_CALLS.columns),
+    *_OF_TRACE, _TRACE_ERROR, *_NAMES, ITEMS["input"], *(TRACES[c] for c in ("answer", "n_tool_calls", "output_tokens")),
+    C("trace_cost_usd", "float", "USD", "Cost of the whole trace.", "a price or a token count is unknown", "cost of the trace"),
+    C("opening_text", "text", doc="What the model wrote up to its first tool call, thinking first; of a trace without one, everything.", null="not recorded"),
+    C("opening_tokens", "int", "tokens", "Output tokens of the calls up to the one that asked for the first tool; of a trace without one, of all.", "not known, or the tool was asked for by no recorded call"),
+), key=("trace_id", "ordinal"))
 
 MESSAGE_FACTS = Table("message_facts", "one row per part of a conversation, with its text, the names of what it is about and how its trace ended", (
     *MESSAGES.columns, CONTENTS["text"], CONTENTS["n_bytes"], *_OF_TRACE, _TRACE_ERROR, *_NAMES,
@@ -108,9 +126,11 @@ VIEWS: dict[str, Table] = {
     for t in (
         TRACE_FACTS,
         TRACE_DETAILS,
+        TRACE_TEXTS,
         CALL_FACTS,
         CALL_OUTCOMES,
         TOOL_FACTS,
+        TOOL_USES,
         MESSAGE_FACTS,
         ENERGY_FACTS,
         RUN_SUMMARY,

@@ -106,10 +106,28 @@ FROM traces x
 {_JOINS}
 LEFT JOIN runs r USING (run_id)"""
 
-TRACE_DETAILS = """SELECT x.*, i.input, f.strategy_params
+TRACE_DETAILS = """SELECT x.*, i.input, f.strategy_params, i.target, i.metadata AS item_metadata
 FROM trace_facts x
 LEFT JOIN items i USING (item_id)
 LEFT JOIN configurations f USING (configuration_id)"""
+
+# Worked examples are told to the model in its own role: of a call's messages it wrote the last of each
+# kind, after all that others said. Sources that know no calls record no examples.
+_SAID = """SELECT m.*, m.role = 'assistant' AND m.kind IN ('text', 'thinking') AND (m.call_id IS NULL OR (
+    m.ordinal > coalesce(max(m.ordinal) FILTER (m.role <> 'assistant') OVER call, -1)
+    AND m.ordinal = max(m.ordinal) OVER (PARTITION BY m.trace_id, m.call_id, m.role, m.kind))) AS said
+FROM messages m WINDOW call AS (PARTITION BY m.trace_id, m.call_id)"""
+
+TRACE_TEXTS = f"""SELECT x.*, w.thinking_text, w.output_text, w.read_text
+FROM trace_details x LEFT JOIN (
+  SELECT s.trace_id,
+    string_agg(b.text, chr(10) ORDER BY s.ordinal) FILTER (s.said AND s.kind = 'thinking') AS thinking_text,
+    string_agg(b.text, chr(10) ORDER BY s.ordinal) FILTER (s.said AND s.kind = 'text') AS output_text,
+    string_agg(b.text, chr(10) ORDER BY s.ordinal)
+      FILTER (s.role IN ('tool', 'user') AND s.ordinal > s.first_said) AS read_text
+  FROM (SELECT *, min(ordinal) FILTER (said OR kind = 'tool_call') OVER (PARTITION BY trace_id) AS first_said
+    FROM ({_SAID})) s
+  LEFT JOIN contents b USING (content_id) GROUP BY s.trace_id) w USING (trace_id)"""
 
 CALL_FACTS = f"""SELECT c.* EXCLUDE (provider, model), {_NAMES},
   c.model AS call_model, c.provider AS call_provider,
@@ -132,6 +150,29 @@ FROM call_facts c JOIN traces x USING (trace_id)"""
 
 TOOL_FACTS = f"""SELECT k.*, {_OF_TRACE}, {_UNPRICED}
 FROM tool_calls k JOIN traces x USING (trace_id)
+{_UNPRICED_JOINS}"""
+
+TOOL_USES = f"""WITH asked AS (
+  SELECT k.trace_id, arg_min(c.ordinal, k.ordinal) AS call, count(*) AS n,
+    count(k.call_id) > 0 AS by_call
+  FROM tool_calls k LEFT JOIN calls c USING (call_id) GROUP BY k.trace_id),
+said AS (SELECT s.*, c.ordinal AS call, min(s.ordinal) FILTER (s.kind = 'tool_call') OVER (PARTITION BY s.trace_id) AS first_tool
+  FROM ({_SAID}) s LEFT JOIN calls c USING (call_id)),
+opening AS (SELECT s.trace_id, string_agg(b.text, chr(10) ORDER BY s.kind DESC, s.ordinal) AS opening_text
+  FROM said s LEFT JOIN asked a USING (trace_id) LEFT JOIN contents b USING (content_id)
+  WHERE s.said AND CASE WHEN a.n IS NULL THEN true WHEN a.call IS NOT NULL AND s.call IS NOT NULL THEN s.call <= a.call
+    ELSE s.ordinal < s.first_tool END GROUP BY s.trace_id),
+spent AS (SELECT c.trace_id, CASE WHEN count(*) = count(c.output_tokens) THEN sum(c.output_tokens)::BIGINT END AS opening_tokens
+  FROM calls c LEFT JOIN asked a USING (trace_id)
+  WHERE c.role <> 'judge' AND (a.n IS NULL OR c.ordinal <= a.call) GROUP BY c.trace_id),
+told AS (SELECT m.tool_call_id, sum(b.n_bytes)::BIGINT AS n_bytes FROM messages m JOIN contents b USING (content_id)
+  WHERE m.kind = 'tool_result' AND m.tool_call_id IS NOT NULL GROUP BY m.tool_call_id)
+SELECT k.* EXCLUDE (trace_id) REPLACE (coalesce(k.result_bytes, v.n_bytes) AS result_bytes), x.trace_id,
+  {_OF_TRACE}, {_UNPRICED}, i.input, x.answer, x.n_tool_calls, x.output_tokens,
+  x.cost_usd AS trace_cost_usd, o.opening_text, d.opening_tokens
+FROM traces x LEFT JOIN tool_calls k ON k.trace_id = x.trace_id
+LEFT JOIN opening o ON o.trace_id = x.trace_id LEFT JOIN spent d ON d.trace_id = x.trace_id
+LEFT JOIN told v ON v.tool_call_id = k.tool_call_id
 {_UNPRICED_JOINS}"""
 
 MESSAGE_FACTS = f"""SELECT m.*, b.text, b.n_bytes, {_OF_TRACE}, {_UNPRICED}
@@ -226,9 +267,11 @@ LEFT JOIN runs x USING (run_id)"""
 VIEWS = {
     "trace_facts": TRACE_FACTS,
     "trace_details": TRACE_DETAILS,
+    "trace_texts": TRACE_TEXTS,
     "call_facts": CALL_FACTS,
     "call_outcomes": CALL_OUTCOMES,
     "tool_facts": TOOL_FACTS,
+    "tool_uses": TOOL_USES,
     "message_facts": MESSAGE_FACTS,
     "energy_facts": ENERGY_FACTS,
     "run_summary": RUN_SUMMARY,

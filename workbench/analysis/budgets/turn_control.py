@@ -93,6 +93,7 @@ class _Runs:
     columns=(*_ROWS, *_CURVE, *_TURNS),
     rows="call_outcomes",
     chart=ChartSpec("curve", x="limit", y="kept", also=("saved",)),
+    example={"where": "strategy:think", "limits": "1"},
 )  # fmt: skip
 def turn_control(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -125,6 +126,9 @@ def turn_control(
     parts = [*rows, *silent]
     names = [c.name for c in _ROWS]
     table = pl.concat(parts).select(*by, *names) if parts else empty(by, _ROWS)
+    short = [label(r.names.row(0)) for r in runs if r.turns.max() == 1]
+    if short:
+        notes.append(f"every run has one turn, nothing to cap: {'; '.join(short[:5])}")
     if silent and not runs:
         notes.append("no turns recorded: give call_facts, or traces with n_turns")
     blank = silent[0].select(by).with_columns(_nothing(_CURVE)) if silent else None
@@ -279,8 +283,9 @@ def _rules(
             sides = sides if options["held_out"] else [sides[0], sides[0]]
             per_half = [max(np.floor(runs.percentile(value, side)), 1.0) if side.any() else np.nan for side in sides]  # fmt: skip
         limits.append(np.array(per_half)[half])
-    limits = sorted((x for x in limits if not np.isnan(x).any()), key=lambda x: float(x.mean()))
     never = np.full(n_items, float(runs.turns.max()))
+    known = {tuple(x): x for x in limits if not np.isnan(x).any() and (x < never).any()}
+    limits = sorted(known.values(), key=lambda x: float(x.mean()))
     rules = [("none", never, None), *(("limit", x, None) for x in limits)]
     rules += [("extend", a, b) for a, b in zip(limits, [*limits[1:], never], strict=True) if b.mean() > a.mean()]  # fmt: skip
     drawn = _draw(runs, [*limits, never], rng, options)

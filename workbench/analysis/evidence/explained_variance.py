@@ -110,11 +110,11 @@ def _factors(
     full = additive(list(levels.values()), n, right)
     found = []
     for name, codes in levels.items():
-        cells = [np.bincount(codes, weights=w) for w in (n, right)]
-        alone = deviance(*cells)
+        tried, passed = (np.bincount(codes, weights=w).astype(float) for w in (n, right))
+        alone = deviance(tried, passed)
         beside = additive([c for other, c in levels.items() if other != name], n, right)
         low, high = _interval(codes, n, right, clusters, rng=rng, options=options)
-        k = len(cells[0])
+        k = len(tried)
         found.append((
             name, k, _share(null - alone, null), low, high,
             1 - (alone + k - 1) / null if null > 0 else None,
@@ -155,10 +155,11 @@ def _interval(
     if n_clusters < 2:
         return None, None
     place = clusters * k + codes
-    sums = np.hstack([
+    counted = [
         np.bincount(place, weights=w, minlength=n_clusters * k).reshape(n_clusters, k)
         for w in (n, right)
-    ])  # fmt: skip
+    ]
+    sums = np.hstack(counted).astype(float)
     drawn = resampling.resampled_sums(sums, options["resamples"], rng)
     tried, passed = drawn[:, :k], drawn[:, k:]
     null = _deviances(tried.sum(axis=1, keepdims=True), passed.sum(axis=1, keepdims=True))
@@ -183,7 +184,7 @@ def additive(factors: list[npt.NDArray[np.int64]], n: Floats, right: Floats) -> 
     design = np.hstack(columns)
     effects = np.zeros(design.shape[1])
     ridge = 1e-9 * np.eye(len(effects))
-    before = np.inf
+    before = now = np.inf
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-np.clip(design @ effects, -30, 30)))
         with np.errstate(divide="ignore", invalid="ignore"):

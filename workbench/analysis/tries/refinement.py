@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import ladders, resampling, rounds
+from workbench.analysis import ladders, rounds, stacked
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.panel import divide
 from workbench.analysis.registry import ChartSpec, Option, analysis
@@ -56,7 +56,7 @@ class _Group:
     rounds: list[int]
     n: int
     values: dict[str, Floats]
-    clusters: rounds.Ints
+    clusters: pl.Series
     source: str
 
 
@@ -109,8 +109,7 @@ def refinement(
         dropped |= left_out
         notes += said
     rows, totals = [], []
-    for group in groups:
-        drawn = _draw(group, rng, options)
+    for group, drawn in zip(groups, _draw(groups, rng, options), strict=True):
         rows.append(_rows(group, drawn))
         totals.append(_totals(group, drawn))
         notes += _verdict(group, totals[-1])
@@ -156,8 +155,8 @@ def _noted(noted: rounds.Recorded, names: pl.DataFrame, at: rounds.Ints) -> _Gro
     values = {name: _grouped(value, place, n) for name, value in facts.items()}
     last = int(noted.made[at].sum(axis=1).max())
     values = {name: value[:, :last] for name, value in values.items()}
-    codes = np.zeros(len(n), np.int64)
-    codes[place] = items["_code"].to_numpy()
+    first = items.group_by("_item").agg(pl.col("_code").first()).sort("_item")
+    codes = first["_code"].cast(pl.String)
     return _Group(names, list(range(last)), len(at), values, codes, "noted in traces")
 
 
@@ -182,31 +181,31 @@ def _levels(ladder: ladders.Ladder) -> _Group:
     }  # fmt: skip
     n = int(np.nansum(ladder.panel.matrix("n")))
     levels = [round(level) for level in ladder.levels]
-    return _Group(ladder.names, levels, n, values, ladder.panel.clusters, "levels of a parameter")
+    return _Group(
+        ladder.names, levels, n, values, ladder.panel.items["_cluster"], "levels of a parameter"
+    )
 
 
-def _draw(group: _Group, rng: np.random.Generator, options: dict[str, Any]) -> Sample:
+def _draw(
+    groups: Sequence[_Group], rng: np.random.Generator, options: dict[str, Any]
+) -> list[Sample]:
     """Average over items, and over resamples of their clusters; a round is what a group is elsewhere."""
     names = (*_COUNTED, "cost")
-    _, codes = np.unique(group.clusters, return_inverse=True)
-    n_clusters = int(codes.max()) + 1
-    stacked = np.hstack([group.values[name] for name in names])
-    sums = np.zeros((n_clusters, stacked.shape[1] + 1))
-    np.add.at(sums, codes, np.column_stack([stacked, np.ones(len(stacked))]))
-    unknown = np.isnan(sums)  # one unknown cost of a round makes the round's unknown
-
-    def means(totals: Floats) -> dict[str, Floats]:
-        known = np.where(unknown.any(axis=0), np.nan, totals)
-        parts = np.split(known[:, :-1] / known[:, -1:], len(names), axis=1)
-        return dict(zip(names, parts, strict=True))
-
-    filled = np.nan_to_num(sums)
-    draws = None
-    if n_clusters > 1:
-        draws = means(resampling.resampled_sums(filled, options["resamples"], rng))
-    whole = {name: value[0] for name, value in means(filled.sum(axis=0, keepdims=True)).items()}
-    counts = np.full(len(group.rounds), float(n_clusters))
-    return Sample(whole, draws, counts, options["level"])
+    parts = [
+        stacked.Part(stacked.batch(g.names), g.clusters, np.hstack([g.values[n] for n in names]))
+        for g in groups
+    ]
+    out = []
+    for group, drawn in zip(
+        groups, stacked.together(parts, options["resamples"], rng), strict=True
+    ):
+        whole = dict(zip(names, np.split(drawn.mean, len(names)), strict=True))
+        draws = None
+        if drawn.draws is not None:
+            draws = dict(zip(names, np.split(drawn.draws, len(names), axis=1), strict=True))
+        counts = np.full(len(group.rounds), float(drawn.n_clusters))
+        out.append(Sample(whole, draws, counts, options["level"]))
+    return out
 
 
 def _rows(group: _Group, drawn: Sample) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import ladders, resampling, rounds, subsets
+from workbench.analysis import ladders, resampling, rounds, stacked, subsets
 from workbench.analysis.ballots import ballots, with_answers
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build
@@ -51,13 +51,13 @@ _CURVE = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Curve:
-    """One group: levels (k,), accuracy per item (n_items, k) all known, cost (k,), clusters (n_items,)."""
+    """One group: levels (k,), accuracy per item (n_items, k) all known, cost (k,), clusters (n_items,) by name."""
 
     names: pl.DataFrame
     levels: Floats
     rate: Floats
     cost: Floats
-    clusters: rounds.Ints
+    clusters: pl.Series
     n: int
     what: str
 
@@ -181,8 +181,10 @@ def saturation(
         raise AnalysisError("option unit: give how much of the axis is one unit, above 0")
     found, dropped, notes = _found(frame, by, options)
     rows, curves = [], []
-    for curve in found:
-        row, table = _judge(curve, rng, options)
+    parts = [stacked.Part(stacked.batch(c.names), c.clusters, c.rate) for c in found]
+    resampled = stacked.together(parts, options["resamples"], rng)
+    for curve, drawn in zip(found, resampled, strict=True):
+        row, table = _judge(curve, drawn.draws, options)
         rows.append(row)
         curves.append(table)
         notes += _said(curve, row)
@@ -256,7 +258,7 @@ def _of_group(tries: subsets.Attempts, voted: Floats | None, g: int) -> Iterator
     levels = np.array(sizes, float)
     yield _Curve(
         tries.panel.groups[g], levels, rate[enough], levels * tries.cost[g],
-        tries.panel.clusters[enough], int(tries.n[enough, g].sum()),
+        tries.panel.items["_cluster"].filter(pl.Series(enough)), int(tries.n[enough, g].sum()),
         "one of N right" if voted is None else "majority of N",
     )  # fmt: skip
 
@@ -269,8 +271,8 @@ def _of_rounds(noted: rounds.Recorded, names: pl.DataFrame, at: rounds.Ints) -> 
     rate, cost = np.zeros((len(n), last)), np.zeros((len(n), last))
     np.add.at(rate, place, noted.right[at][:, :last])
     np.add.at(cost, place, noted.cost[at][:, :last])
-    codes = np.zeros(len(n), np.int64)
-    codes[place] = items["_code"].to_numpy()
+    first = items.group_by("_item").agg(pl.col("_code").first()).sort("_item")
+    codes = first["_code"].cast(pl.String)
     levels = np.arange(1.0, last + 1)
     return _Curve(names, levels, rate / n, (cost / n).mean(axis=0), codes, len(at), "after N answers")  # fmt: skip
 
@@ -281,29 +283,24 @@ def _of_levels(ladder: ladders.Ladder, unit: float) -> _Curve:
     levels = np.array(ladder.levels)[positive] / unit
     n = int(np.nansum(panel.matrix("n")))
     rate, cost = panel.outcome()[:, positive], panel.measure("cost_usd")[:, positive]
-    return _Curve(ladder.names, levels, rate, cost.mean(axis=0), panel.clusters, n, "trace")
+    return _Curve(
+        ladder.names, levels, rate, cost.mean(axis=0), panel.items["_cluster"], n, "trace"
+    )
 
 
 def _judge(
-    curve: _Curve, rng: np.random.Generator, options: dict[str, Any]
+    curve: _Curve, drawn: Floats | None, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Fit one group's curve; `drawn` is its resamples, (resamples, k)."""
     levels, mean, level = curve.levels, curve.rate.mean(axis=0), options["level"]
-    _, codes = np.unique(curve.clusters, return_inverse=True)
-    sums = np.zeros((int(codes.max()) + 1, len(levels) + 1))
-    np.add.at(sums, codes, np.column_stack([curve.rate, np.ones(len(codes))]))
-    several, fits = len(sums) > 1, len(levels) > 2
     gain = _must_gain(curve, options)
     row: dict[str, Any] = {
-        "n_items": len(codes), "n": curve.n, "n_levels": len(levels), "most": float(levels[-1]),
+        "n_items": len(curve.rate), "n": curve.n, "n_levels": len(levels), "most": float(levels[-1]),
         "must_gain": gain, "what": curve.what,
         "last_gain": float((mean[-1] - mean[-2]) / (levels[-1] - levels[-2])) if len(levels) > 1 else None,
     }  # fmt: skip
-    drawn = None
-    if several:
-        drawn = resampling.resampled_sums(sums, options["resamples"], rng)
-        drawn = drawn[:, :-1] / drawn[:, -1:]
     fitted = np.full(len(levels), np.nan)
-    if fits and mean.max() > 0:
+    if len(levels) > 2 and mean.max() > 0:
         fitted, more = _fitted(levels, mean, drawn, gain, level)
         row |= more
     names = [c.name for c in _ROWS]

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import intervals, pareto, resampling
+from workbench.analysis import aggregates, intervals, pareto, resampling
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import MEASURES, reduce_items
@@ -89,11 +89,9 @@ def frontier(
     observations for scores, percentile bootstrap for the rest. The hull is on the linear axis;
     knee and hypervolume follow `log_x`.
     """
-    present = set(frame.collect_schema().names())
     units: dict[str, str] = {}
-    if {"metric", "value"} <= present:
-        units = _units(frame, options)
-        parts, dropped, notes = _from_results(frame, by, options)
+    if aggregates.is_aggregates(frame):
+        parts, dropped, notes, units = _from_results(frame, by, options)
     else:
         parts, dropped, notes = _from_traces(frame, by, rng, options)
     tables, totals = [], []
@@ -200,44 +198,23 @@ def _level(draws: Floats) -> Floats:
 
 def _from_results(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
-) -> tuple[list[tuple[str | None, _Points]], dict[str, int], tuple[str, ...]]:
+) -> tuple[list[tuple[str | None, _Points]], dict[str, int], tuple[str, ...], dict[str, str]]:
     """Take two metrics of aggregates as the axes."""
-    wanted = [options["x"], options["y"]]
-    long: pl.DataFrame = frame.group_by(*by, "metric").agg(
-        nw.col("value").mean(), nw.col("value").count().alias("count")
-    ).collect("polars").to_native()  # fmt: skip
-    for metric in wanted:
-        if metric not in long["metric"].to_list():
-            raise AnalysisError(unknown("metric", metric, set(long["metric"].drop_nulls())))
-    wide = long.filter(pl.col("metric").is_in(wanted)).group_by(by).agg(
-        pl.col("value").filter(pl.col("metric") == options[axis]).first().alias(axis)
-        for axis in ("x", "y")
-    ).sort(by, nulls_last=True).with_columns(pl.col("x", "y").fill_nan(None))  # fmt: skip
-    whole = wide.drop_nulls(["x", "y"])
-    several = long.filter((pl.col("count") > 1) & pl.col("metric").is_in(wanted))
-    names = dict.fromkeys(label(row) for row in several.select(by).iter_rows())
-    notes = tuple(f"several values were averaged: {name}" for name in names)
+    wide = aggregates.wide(frame, by, (options["x"], options["y"]))
+    whole = wide.frame.drop_nulls([options["x"], options["y"]])
     keys = [c for c in by if c != "task"]
     split = "task" in by and bool(keys)
     parts = whole.partition_by("task", as_dict=True) if split else {(None,): whole}
     points = [
         (None if task is None else str(task), _Points(
-            part.select(keys if split else by), part["x"].to_numpy().astype(float),
-            part["y"].to_numpy().astype(float), {},
+            part.select(keys if split else by), part[options["x"]].to_numpy().astype(float),
+            part[options["y"]].to_numpy().astype(float), {},
         ))
         for (task,), part in sorted(parts.items(), key=lambda part: str(part[0])) if part.height
     ]  # fmt: skip
-    missing = wide.height - whole.height
-    return points, {f"groups without {options['x']} or {options['y']}": missing}, notes
-
-
-def _units(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> dict[str, str]:
-    """Look up the units of the two metrics, where the frame tells them."""
-    if "unit" not in frame.collect_schema().names():
-        return {}
-    wanted = frame.filter(nw.col("metric").is_in([options["x"], options["y"]]))
-    told = wanted.group_by("metric").agg(nw.col("unit").max()).collect("polars").to_native()
-    return {metric: unit for metric, unit in told.iter_rows() if unit}
+    missing = wide.frame.height - whole.height
+    dropped = {f"groups without {options['x']} or {options['y']}": missing}
+    return points, dropped, wide.notes, wide.units
 
 
 def _rows(

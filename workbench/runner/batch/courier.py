@@ -74,6 +74,7 @@ class Courier:
 
     Attributes:
         states: how far the batches under way are, by label.
+        active: how many attempts are under way; the first sign of quiet is taken where None.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Courier:
         """Take up the notes of earlier runs that are of this service; nothing is sent yet."""
         self.states: dict[str, State] = {}
         self._provider, self._api, self._notes, self._limits = provider, api, notes, limits
-        self._active, self._on_change, self._sleep, self._clock = active, on_change, sleep, clock
+        self.active, self._on_change, self._sleep, self._clock = active, on_change, sleep, clock
         self._known: dict[str, Note] = {}
         self._labels: dict[str, str] = {}  # custom id → the batch that it is or will be in
         self._stored: dict[str, tuple[Note, Stored]] = {}
@@ -188,7 +189,7 @@ class Courier:
             if len(self._waiting) != before:
                 continue
             attempts = {p.attempt or p.custom_id for p in self._pending.values()}
-            idle = self._active is None or len(attempts) >= self._active()
+            idle = self.active is None or len(attempts) >= self.active()
             if idle or self._clock() - begun >= self._limits.most_wait_s:
                 return
 

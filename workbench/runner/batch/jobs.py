@@ -119,8 +119,9 @@ class Batches:
     def describe(self) -> str:
         """Say in one line how far the batches are; "" where there are none."""
         parts = [str(state) for state in self.courier.states.values()]
-        if self.courier.n_waiting:
-            parts.append(f"{self.courier.n_waiting:,} requests wait for the next batch")
+        if waiting := self.courier.n_waiting:
+            verb = "request waits" if waiting == 1 else "requests wait"
+            parts.append(f"{waiting:,} {verb} for the next batch")
         return "; ".join(parts)
 
     def left_running(self) -> str:

@@ -91,7 +91,8 @@ class Notes:
         target = self._results(note)
         draft = target.with_suffix(f".part{os.getpid()}")
         with _explain(self.folder):
-            with draft.open("wb") as file:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(fd, "wb") as file:
                 async for line in lines:
                     file.write(line + b"\n")
                 file.flush()

@@ -5,7 +5,8 @@ from typing import Any
 from workbench.errors import ProviderRejected
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+# no int8: torch's own takes one scale for the whole batch, so that a text would depend on its neighbours
+PRECISIONS = ("fp32", "bf16", "fp16")
 _WORDS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -33,16 +34,14 @@ def resolve(device: str, dtype: str) -> tuple[str, str]:
     precision = _WORDS.get(dtype, dtype)
     if precision not in PRECISIONS:
         raise _bad(f"there is no precision {dtype!r}; there are auto, {', '.join(PRECISIONS)}")
-    if precision == "int8" and device != "cpu":
-        raise _bad(f"int8 runs on a CPU only, not on {device}; take bf16 or fp16")
     return device, precision
 
 
 def torch_dtype(precision: str) -> Any:
-    """Return torch's type of a precision; int8 weights are made of fp32."""
+    """Return torch's type of a precision."""
     import torch
 
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def synchronize(device: str) -> None:

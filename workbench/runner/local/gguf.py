@@ -21,10 +21,9 @@ def unpacked(path: Path, precision: str, folder: Path | None = None) -> Path:
 
     Args:
         path: the file.
-        precision: how the weights are kept; int8 is made of fp32.
+        precision: how the weights are kept.
         folder: where the folders are; the user's cache folder where None.
     """
-    precision = "fp32" if precision == "int8" else precision
     place = (folder or config.cache_dir() / "models") / f"{path.stem}-{_key(path, precision)}"
     if place.is_dir():
         return place

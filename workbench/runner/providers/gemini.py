@@ -13,6 +13,7 @@ import msgspec
 
 from workbench.errors import ProviderRejected
 from workbench.records import json_text
+from workbench.runner.providers import transport
 from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.sse import Event
@@ -134,7 +135,7 @@ class Gemini(HttpProvider):
     def url(self, request: Request) -> httpx.URL:
         """The model is part of the address."""
         model = quote(request.model.removeprefix("models/"), safe="")
-        return httpx.URL(f"{self.base}/models/{model}:streamGenerateContent?alt=sse")
+        return transport.address(f"{self.base}/models/{model}:streamGenerateContent?alt=sse")
 
     def fields(self, request: Request) -> dict[str, Any]:
         """Write a chat as contents; settings are the generation's configuration."""

@@ -65,7 +65,7 @@ class LocalProvider:
             name: as in the price sheet.
             slots: most sequences at once.
             device: auto, cpu, cuda, mps.
-            dtype: auto, fp32, bf16, fp16, int8 (CPU only).
+            dtype: auto, fp32, bf16, fp16.
             thinking_tags: where the model's own are not known by its vocabulary.
             prefill_tokens: most prompt tokens that are read in one step.
             cache_bytes: most memory for keys and values; none where None.

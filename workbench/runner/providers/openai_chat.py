@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import httpx
 
 from workbench.errors import ProviderRejected
+from workbench.runner.providers import transport
 from workbench.runner.providers.arrived import Arrived
 from workbench.runner.providers.chunks import Assembly
 from workbench.runner.providers.exchange import HttpProvider, merged
@@ -21,7 +22,7 @@ class OpenAIChat(HttpProvider):
     def url(self, request: Request) -> httpx.URL:
         """Chats and prompts have a path each."""
         path = "/chat/completions" if request.prompt is None else "/completions"
-        return httpx.URL(self.base + path)
+        return transport.address(self.base + path)
 
     def fields(self, request: Request) -> dict[str, Any]:
         """Settings go out as asked, except for the names that the service has changed."""

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from workbench.errors import ProviderRejected
+from workbench.runner.providers import transport
 from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.sse import Event
@@ -182,7 +183,7 @@ class OpenAIResponses(HttpProvider):
 
     def url(self, request: Request) -> httpx.URL:
         """There is one address."""
-        return httpx.URL(self.base + "/responses")
+        return transport.address(self.base + "/responses")
 
     def fields(self, request: Request) -> dict[str, Any]:
         """Write a chat as items; replies are not kept by the service unless that is asked for."""
@@ -200,7 +201,9 @@ class OpenAIResponses(HttpProvider):
             settings["reasoning"] = {"effort": effort}
         if request.tools:
             settings["tools"] = [_tool(t) for t in request.tools]
-            if effort not in {None, "none"} and "include" not in self._extra:  # thinking can go back only if it is sealed
+            if (
+                effort not in {None, "none"} and "include" not in self._extra
+            ):  # thinking can go back only if it is sealed
                 settings["include"] = ["reasoning.encrypted_content"]
         items = [item for m in request.messages for item in _items(m)]
         body: dict[str, Any] = {"model": request.model, "input": items, "stream": True}

@@ -35,6 +35,12 @@ TEXT_LIMIT = 500
 SECRET_CHARS = 8  # shorter "keys" are the placeholders that local servers take
 
 
+@functools.lru_cache(maxsize=256)
+def address(url: str) -> httpx.URL:
+    """Parse an address, once: it costs as much as a chunk."""
+    return httpx.URL(url)
+
+
 def make_client(
     base_url: str,
     headers: Mapping[str, str],

@@ -1,0 +1,148 @@
+"""How much of what an answer needs was found, and with how many steps."""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from workbench.analysis import fetched, ratios
+from workbench.analysis.options import LEVEL
+from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.result import DTYPES, Answer
+from workbench.analysis.sample import ends
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+_FEW = "fewer than two items"
+_NONE = "no trace called a tool"
+_ROWS = (
+    C("n_items", "int", "count", "Items of these traces.", KEY_NULL, "items"),
+    C("n", "int", "count", "Traces that called a tool and whose needed entities are known.", KEY_NULL, "traces"),
+    *ends(C("seeking_rate", "float", "0..1", "Mean share of the needed entities that stood in what tools answered (ISR).", _NONE, "information-seeking rate"), _FEW),
+    *ends(C("seeking_efficiency", "float", "", "Mean of needed entities found per tool call (ISE).", _NONE, "entities found per call"), f"{_FEW}, or no spread"),
+    *ends(C("all_found_rate", "float", "0..1", "Share of traces that found every needed entity.", _NONE, "found everything"), _FEW),
+    *ends(C("kept_rate", "float", "0..1", "Share of traces above both thresholds, those worth learning from.", _NONE, "worth keeping"), _FEW),
+    *ends(C("right_when_found", "float", "0..1", "Pass rate of the traces that found everything.", "none found everything, or none scored", "pass rate, all found"), _FEW),
+    *ends(C("right_when_missing", "float", "0..1", "Pass rate of those that did not.", "all found everything, or none scored", "pass rate, something missing"), _FEW),
+    C("calls_per_entity", "float", "count", "Tool calls of all traces over the needed entities that they found.", "nothing was found", "calls per entity found"),
+)  # fmt: skip
+_TEXTS = ("read_text", "target", "item_metadata")
+
+
+@analysis(
+    name="search-efficiency",
+    title="Search efficiency",
+    question="How much of what the answer needs do the tools bring, and in how many calls?",
+    source="WebLeaper: ISR = |R ∩ O| / |R|, ISE = n / T, kept above ISR .3 and ISE .1; n is read as |R ∩ O|, which its documentation leaves open",
+    needs=("item_id",),
+    scored=False,
+    options=(
+        Option("entities", "text", "target", "the item's needed entities: its target, or the key of a list in its metadata"),
+        Option("least_rate", "float", 0.3, "seeking rate above which a trace is kept", low=0.0, high=1.0),
+        Option("least_efficiency", "float", 0.1, "entities per call above which it is kept", low=0.0),
+        LEVEL,
+    ),
+    columns=_ROWS,
+    rows="trace_texts",
+    chart=ChartSpec("figures", x="seeking_rate", y="group", also=("seeking_efficiency", "right_when_found", "right_when_missing")),
+    example={"by": ("model", "strategy")},
+)  # fmt: skip
+def search_efficiency(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Hold what tools answered against what the item needs.
+
+    Grain: one row per group; failed traces, those without a tool call and those whose entities are not
+    known are left out; trials are averaged within their item.
+
+    R, the needed entities of an item, is the list under the key `entities` of its metadata, or its
+    target, cut at line ends, semicolons and commas that a space follows. O is what the model was told
+    after its first words: results of tools, and by the text protocol the user's observations. An
+    entity counts once, letter case aside and as whole words; whether a search or a visit brought it is
+    not told apart. T is the number of tool calls. Means are of the traces' own rates.
+
+    Finding is not answering: the pass rates with everything found and with something missing tell
+    search from reasoning. Intervals: rates Wilson's with the effective number of items, else t · SE,
+    clustered by item.
+    """
+    rows = fetched.fetch(frame, by, ("n_tool_calls",), texts=_TEXTS, flags=("passed",))
+    done = rows.filter(~pl.col("_failed"))
+    asked = done.filter(pl.col("_n_tool_calls") > 0)
+    known = asked.with_columns(_found(asked, options)).filter(pl.col("rate").is_not_null())
+    found = [
+        dict(zip(by, key, strict=True)) | _row(part, options["level"])
+        for key, part in known.sort(by, nulls_last=True).group_by(by, maintain_order=True)
+    ]
+    silent = done.select(by).unique().join(known.select(by).unique(), on=list(by), how="anti", nulls_equal=True)  # fmt: skip
+    found += [row | {"n_items": 0, "n": 0} for row in silent.sort(by, nulls_last=True).iter_rows(named=True)]  # fmt: skip
+    schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+    dropped = {
+        "failed traces": rows.height - done.height,
+        "traces without a tool call": done.height - asked.height,
+        f"traces whose item has no {options['entities']}, or nothing read": asked.height - known.height,
+    }  # fmt: skip
+    return Answer(pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema), dropped=dropped)  # fmt: skip
+
+
+def _found(asked: pl.DataFrame, options: dict[str, Any]) -> list[pl.Series]:
+    """Count what each trace found: `rate`, `per_call`, `n_found`, `kept`; null where unknown."""
+    rates: list[float | None] = []
+    counts: list[int | None] = []
+    for read, target, metadata in asked.select(f"_{c}" for c in _TEXTS).iter_rows():
+        needed = entities(target if options["entities"] == "target" else None, metadata, options["entities"])  # fmt: skip
+        if not needed or read is None:
+            rates.append(None)
+            counts.append(None)
+            continue
+        text = " ".join(read.split()).casefold()
+        n = sum(re.search(rf"(?<!\w){re.escape(e)}(?!\w)", text) is not None for e in needed)
+        counts.append(n)
+        rates.append(n / len(needed))
+    rate, found = pl.Series("rate", rates, pl.Float64), pl.Series("n_found", counts, pl.Float64)
+    per_call = (found / asked["_n_tool_calls"]).alias("per_call")
+    kept = (rate > options["least_rate"]) & (per_call > options["least_efficiency"])
+    return [rate, found, per_call, kept.cast(pl.Float64).alias("kept")]
+
+
+def entities(target: str | None, metadata: str | None, key: str) -> set[str]:
+    """List what an item needs, each in lower case and with single spaces."""
+    listed: list[Any] = []
+    if target is not None:
+        listed = re.split(r"[;\n]|,\s", target)
+    elif metadata:
+        try:
+            value = json.loads(metadata).get(key)
+        except (ValueError, AttributeError):
+            value = None
+        listed = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+    named = {" ".join(str(e).split()).casefold().strip(" .") for e in listed}
+    return named - {""}
+
+
+def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
+    right = pl.col("_passed").cast(pl.Float64)
+    whole = pl.col("rate") > 1 - 1e-12
+    items = ratios.by_item(
+        part.with_columns(
+            whole=whole.cast(pl.Float64),
+            with_all=pl.when(whole).then(right), without=pl.when(~whole).then(right),
+        ),
+        ("rate", "per_call", "whole", "kept", "with_all", "without"),
+    )  # fmt: skip
+    codes = items["_code"].to_numpy()
+    values = {c: items[c].fill_null(np.nan).to_numpy() for c in items.columns[2:]}
+    row: dict[str, Any] = {"n_items": items.height, "n": part.height}
+    shares = {
+        "seeking_rate": "rate", "all_found_rate": "whole", "kept_rate": "kept",
+        "right_when_found": "with_all", "right_when_missing": "without",
+    }  # fmt: skip
+    for name, column in shares.items():
+        row |= ratios.figures(name, ratios.share(values[column], codes, level))
+    row |= ratios.figures("seeking_efficiency", ratios.mean(values["per_call"], codes, level, (0.0, np.inf)))  # fmt: skip
+    total = float(part["n_found"].sum())
+    row["calls_per_entity"] = float(part["_n_tool_calls"].sum()) / total if total else None
+    return row

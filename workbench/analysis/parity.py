@@ -1,0 +1,78 @@
+"""Where a curve of points is as good, or as dear, as a given point: many resamples of it at once.
+
+A curve is what its unbeaten points offer: at a cost, the best of what costs no more; for a gain, the cheapest of
+what gains no less. Between two unbeaten points it may be a straight line (a mixture of the two) or the step itself.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+_SLACK = 1e-9
+
+
+class Curve:
+    """Unbeaten points of curves, one curve a row.
+
+    Args:
+        cost: (r, k) in any order; NaN = no point.
+        gain: (r, k).
+        straight: whether the curve runs straight between its points.
+    """
+
+    def __init__(self, cost: Floats, gain: Floats, *, straight: bool) -> None:
+        """Sort the points by cost and let the best gain so far stand for each."""
+        bad = np.isnan(cost) | np.isnan(gain)
+        x, y = np.where(bad, np.inf, cost), np.where(bad, -np.inf, gain)
+        order = np.lexsort((-y, x), axis=-1)
+        self.cost = np.take_along_axis(x, order, -1)
+        self.best = np.maximum.accumulate(np.take_along_axis(y, order, -1), axis=-1)
+        self.straight = straight
+
+    def cost_of(self, gain: Floats) -> Floats:
+        """Least cost at which a gain (r,) is reached, (r,); NaN where it never is."""
+        reached = self.best >= _below(gain)[:, None]
+        at = reached.argmax(axis=1)
+        x, y = _take(self.cost, at), _take(self.best, at)
+        if self.straight:
+            left = np.where(at > 0, _take(self.best, np.maximum(at - 1, 0)), np.nan)
+            start = _take(self.cost, (self.best >= left[:, None]).argmax(axis=1))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                between = start + (x - start) * np.clip((gain - left) / (y - left), 0.0, 1.0)
+            x = np.where(np.isnan(between), x, between)
+        return np.where(reached.any(axis=1) & ~np.isnan(gain), x, np.nan)
+
+    def gain_at(self, cost: Floats) -> Floats:
+        """Most gain at no more than a cost (r,), (r,); NaN where even the cheapest costs more."""
+        inside = (self.cost <= -_below(-cost)[:, None]) & np.isfinite(self.best)
+        at = np.maximum(inside.sum(axis=1) - 1, 0)
+        y = _take(self.best, at)
+        if self.straight:
+            above = self.best > y[:, None]
+            right = above.argmax(axis=1)
+            start = _take(self.cost, (self.best >= y[:, None]).argmax(axis=1))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                part = (cost - start) / (_take(self.cost, right) - start)
+                more = y + np.clip(part, 0.0, 1.0) * (_take(self.best, right) - y)
+            y = np.where(above.any(axis=1) & ~np.isnan(more), more, y)
+        return np.where(inside.any(axis=1), y, np.nan)
+
+    def spans(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """Least and most cost, least and most gain of the unbeaten points, (r,) each; NaN without any."""
+        known = np.isfinite(self.best) & np.isfinite(self.cost)
+        rows = known.any(axis=1)
+        top = np.where(rows, np.where(known, self.best, -np.inf).max(axis=1), np.nan)
+        dearest = _take(self.cost, (self.best >= top[:, None]).argmax(axis=1))
+        return (
+            np.where(rows, self.cost[:, 0], np.nan), np.where(rows, dearest, np.nan),
+            np.where(rows, self.best[:, 0], np.nan), top,
+        )  # fmt: skip
+
+
+def _take(values: Floats, place: npt.NDArray[np.intp]) -> Floats:
+    return np.take_along_axis(values, place[:, None], -1)[:, 0]
+
+
+def _below(value: Floats) -> Floats:
+    """A little less: equal figures must not fail on their rounding."""
+    return np.asarray(value - _SLACK * np.abs(value))

@@ -1,0 +1,88 @@
+"""Ratios of sums over clustered rows, for tables whose rows are no items × groups."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis import intervals
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def ratio(
+    top: Floats, bottom: Floats, codes: Ints, level: float,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> tuple[float, float, float]:  # fmt: skip
+    """Give Σ top / Σ bottom with the interval of its linearisation, t · SE clustered.
+
+    With `bottom` of ones it is a mean. SE = √(Σ_c (Σ_{i∈c} (top − R · bottom))²) / Σ bottom
+    (Cochran 1977, Sampling Techniques, §6.3), one degree of freedom fewer than clusters.
+
+    Args:
+        top: (n,) finite.
+        bottom: (n,) finite.
+        codes: (n,) the number of each row's cluster.
+        level: nominal coverage.
+        bounds: what the ends are cut to.
+
+    Returns:
+        Ratio, low and high; NaN where the bottom adds up to 0, ends also below two clusters or
+        where all rows have the same ratio: no spread was seen, which does not say there is none.
+    """
+    nan = float("nan")
+    whole = float(bottom.sum())
+    if not whole > 0:
+        return nan, nan, nan
+    value = float(top.sum()) / whole
+    _, places = np.unique(codes, return_inverse=True)
+    sums = np.bincount(places, weights=top - value * bottom)
+    se = float(np.sqrt((sums**2).sum())) / whole
+    if len(sums) < 2 or se <= 1e-12 * max(abs(value), 1e-300):
+        return value, nan, nan
+    low, high = (float(x) for x in intervals.student(value, se, len(sums), level))
+    return value, max(low, bounds[0]), min(high, bounds[1])
+
+
+def mean(
+    values: Floats, codes: Ints, level: float, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float, float]:
+    """Average the known values, (n,), NaN where unknown; the interval as in `ratio`."""
+    known = ~np.isnan(values)
+    return ratio(values[known], np.ones(int(known.sum())), codes[known], level, bounds)
+
+
+def share(values: Floats, codes: Ints, level: float) -> tuple[float, float, float]:
+    """Average known values between 0 and 1, (n,); Wilson's interval with the effective number of clusters.
+
+    Unlike that of `mean` it has ends at rates of 0 and 1; NaN below two clusters.
+    """
+    known = ~np.isnan(values)
+    nan = float("nan")
+    if not known.any():
+        return nan, nan, nan
+    x = values[known]
+    rate = float(x.mean())
+    _, places = np.unique(codes[known], return_inverse=True)
+    sums = np.bincount(places, weights=x - rate)
+    if len(sums) < 2:
+        return rate, nan, nan
+    se = intervals.clustered_se(sums[:, None], [len(x)])
+    low, high = intervals.wilson([rate], intervals.effective_n([rate], se, [len(sums)]), level)
+    return rate, float(low[0]), float(high[0])
+
+
+def by_item(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Average columns over the trials of each item: `_item`, `_code`, the columns; null = unknown."""
+    return rows.group_by("_item", maintain_order=True).agg(
+        pl.col("_code").first(), *[pl.col(c).cast(pl.Float64).mean() for c in columns]
+    )
+
+
+def figures(name: str, found: tuple[float, float, float]) -> dict[str, Any]:
+    """Make the three cells of a figure: `name`, `name_low`, `name_high`; null where unknown."""
+    given = zip(("", "_low", "_high"), found, strict=True)
+    return {f"{name}{end}": None if np.isnan(v) else float(v) for end, v in given}

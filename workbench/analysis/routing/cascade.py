@@ -1,0 +1,348 @@
+"""A small model first, and a larger one where the small one is not sure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis import deferral, routes
+from workbench.analysis.ballots import Ballots, ballots, vote, with_answers
+from workbench.analysis.deferral import GRID, Pair
+from workbench.analysis.fetched import fetch
+from workbench.analysis.options import LEVEL, RESAMPLES
+from workbench.analysis.panel import Floats, Panel, build
+from workbench.analysis.reduce import reduce_items
+from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.result import Answer, empty
+from workbench.analysis.sample import ends
+from workbench.errors import AnalysisError
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+_FEW = "fewer than two items"
+_NO_COST = "a cost is unknown"
+_MOST_PAIRS = 40
+_ROWS = (
+    C("pair", "text", doc="The small model and the larger one.", null=KEY_NULL),
+    C("n_items", "int", "count", "Items that both were tried on, with a confidence.", KEY_NULL, "items"),
+    C("n", "int", "count", "Answers of the small model on them.", KEY_NULL, "answers"),
+    C("by_what", "text", doc="recorded: the confidence of the trace; agreement: the share of the item's trials that gave the commonest answer.", null=KEY_NULL, title="confidence"),
+    C("small_rate", "float", "0..1", "Accuracy of the small model alone.", KEY_NULL, "small alone"),
+    C("large_rate", "float", "0..1", "Accuracy of the larger model alone.", KEY_NULL, "large alone"),
+    *ends(C("area", "float", "0..1", "Mean accuracy over all shares that could be deferred, the least confident first (AUC-DF).", KEY_NULL, "area under deferral"), _FEW),
+    C("random_area", "float", "0..1", "The same when items are deferred at random.", KEY_NULL, "area at random"),
+    *ends(C("gain_area", "float", "0..1", "The first minus the second.", KEY_NULL, "gain over random"), _FEW),
+    C("relative_gain", "float", "0..1", "That over the area at random.", "nothing is ever right"),
+    C("oracle_area", "float", "0..1", "The area if exactly those were deferred first that the larger model gets better.", KEY_NULL, "area of an oracle"),
+    C("of_oracle", "float", "0..1", "Part of the oracle's gain over random that the confidence has.", "the oracle gains nothing", "part of the oracle's gain"),
+    C("best_share", "float", "0..1", "Share to defer for the highest accuracy.", KEY_NULL, "best share to defer"),
+    C("best_rate", "float", "0..1", "The accuracy there, on the same items: a little too good.", KEY_NULL, "accuracy there"),
+    *ends(C("parity_share", "float", "0..1", "The least share to defer to be as good as the larger model alone.", KEY_NULL, "deferred at parity"), _FEW),
+    C("parity_cost_usd", "float", "USD", "Mean cost of an item there: the small model always, the larger one where deferred.", _NO_COST, "cost at parity"),
+    C("large_cost_usd", "float", "USD", "Mean cost of an item by the larger model alone.", _NO_COST, "cost of large alone"),
+    *ends(C("saving", "float", "0..1", "Share of the larger model's cost that is saved at equal accuracy; below 0 where the cascade is dearer.", _NO_COST, "saved at parity"), "fewer than two items, or a cost is unknown"),
+)  # fmt: skip
+_CURVE = (
+    C("share", "float", "0..1", "Share of items deferred to the larger model, the least confident first.", KEY_NULL, "deferred"),
+    *ends(C("rate", "float", "0..1", "Accuracy of the cascade.", KEY_NULL, "accuracy"), _FEW),
+    C("random_rate", "float", "0..1", "Accuracy when as many are deferred at random.", KEY_NULL, "at random"),
+    C("cost_usd", "float", "USD", "Mean cost of an item.", _NO_COST, "cost"),
+    C("threshold", "float", "0..1", "The highest confidence that is deferred.", "nothing is deferred"),
+)  # fmt: skip
+_RECORDED = (
+    C("n_run", "int", "count", "Traces of a cascade that was really run.", KEY_NULL, "traces of a cascade"),
+    C("deferred_rate", "float", "0..1", "Share of them that were deferred.", KEY_NULL, "deferred as run"),
+    C("kept_right", "float", "0..1", "Accuracy of those that were kept.", "none kept", "accuracy where kept"),
+    C("deferred_right", "float", "0..1", "Accuracy of those that were deferred.", "none deferred", "accuracy where deferred"),
+    C("run_cost_usd", "float", "USD", "Mean cost of a trace.", _NO_COST, "cost as run"),
+)  # fmt: skip
+
+
+class _Facts(msgspec.Struct):
+    """What the strategy `cascade` notes."""
+
+    confidence: float | None = None
+    deferred: bool | None = None
+
+
+@analysis(
+    name="cascade",
+    title="Cascade",
+    question="If a small model answers first and a larger one where it is not sure, what is right, and at what cost?",
+    source="deferral curves as in the literature on cascades (unverified beyond abstracts; FrugalGPT, arXiv 2305.05176, for the idea); areas are derived here",
+    needs=("item_id", "passed"),
+    measures=("cost_usd",),
+    options=(
+        Option("small", "group", None, "the model that answers first; every one with a confidence if open"),
+        Option("large", "group", None, "the model that is deferred to; every dearer one if open"),
+        Option("confidence", "choice", "auto", "recorded with the trace, or agreement among an item's trials, which are all paid for; auto takes what was recorded where there is any", choices=("auto", "recorded", "agreement")),
+        LEVEL, RESAMPLES,
+    ),
+    columns=(*_ROWS, *_CURVE, *_RECORDED),
+    chart=ChartSpec("curve", x="share", y="rate", also=("random_rate",)),
+    example={"where": "strategy:direct"},
+)  # fmt: skip
+def cascade(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Replay deferring the least confident answers of a small model to a larger one.
+
+    Grain: one row per pair of groups, the widest gain over random first (per task if `by` names it);
+    `more["curve"]`: one row per pair and share deferred; `more["recorded"]`: one row per group that a
+    cascade was really run in (the strategy `cascade` notes it). Only scored traces of known confidence
+    count, on the items that both models were tried on; an item's answers share its weight.
+
+    Deferring a share d hands over the answers of lowest confidence; equal ones by lot, so the curve is
+    straight between steps. A handed-over answer is as right as the larger model's trials of the item are on
+    average, and costs both: cost(d) = small + large where deferred. Area: by trapezia over d from 0 to 1;
+    at random it is the mean of the two models. Relative gain: (area − random) / random. Parity: the least d
+    at which the cascade is as good as the larger model alone; savings are against that model alone.
+
+    Agreement: the commonest of an item's recorded answers stands (ties by lot), its share of the trials is
+    the confidence, and all trials are paid for. Intervals: percentile bootstrap of item clusters, with the
+    curve in 50 steps. The threshold is chosen on the items that it is judged on; the area has no such choice.
+    """
+    items = reduce_items(frame, by, ("cost_usd",))
+    built = build(items)
+    sure = _recorded(frame, by)
+    choice = options["confidence"]
+    agreeing = choice == "agreement" or (choice == "auto" and sure.filter("_own").is_empty())
+    cast = None
+    if agreeing:
+        items, patterns, _ = with_answers(frame, items)
+        built = build(items)
+        cast = patterns
+    _check(built.parts, options)
+    rows, curves, notes = [], [], []
+    for task, panel in built.parts:
+        where = {"task": task} if task is not None else {}
+        pairs, more = _pairs(
+            panel, task, sure, None if cast is None else ballots(panel, cast), options
+        )
+        notes += more
+        for name, pair in pairs:
+            row, curve = _judge(pair, rng, options)
+            what = "agreement" if agreeing else "recorded"
+            rows.append(where | {"pair": name, "by_what": what} | row)
+            curves += [where | {"pair": name} | point for point in curve]
+    if not rows:
+        notes.append(
+            "no pair: a confidence (or several answers of an item) and a dearer model on the same items"
+            " are needed"
+        )
+    told = built.dropped, tuple(dict.fromkeys(notes))
+    return _answer(rows, curves, _run(sure, by), by, told)
+
+
+def _answer(
+    rows: list[dict[str, Any]], curves: list[dict[str, Any]], run: pl.DataFrame | None,
+    by: Sequence[str], told: tuple[dict[str, int], tuple[str, ...]],
+) -> Answer:  # fmt: skip
+    first = ["task"] if "task" in by else []
+    if not rows:
+        return Answer(
+            empty((), _ROWS),
+            more={} if run is None else {"recorded": run},
+            dropped=told[0],
+            notes=told[1],
+        )
+    table = pl.DataFrame(rows, schema=empty(first, _ROWS).schema).fill_nan(None)
+    table = table.sort(*first, "gain_area", "pair", descending=[False] * len(first) + [True, False], nulls_last=True)  # fmt: skip
+    pair = C("pair", "text")
+    more = {}
+    if curves:
+        points = pl.DataFrame(curves, schema=empty([*first, "pair"], _CURVE).schema).fill_nan(None)
+        order = {name: i for i, name in enumerate(table["pair"].unique(maintain_order=True))}
+        place = pl.col(pair.name).replace_strict(order, return_dtype=pl.Int64)
+        more["curve"] = points.sort(*first, place, "share")
+    if run is not None:
+        more["recorded"] = run
+    return Answer(table, more=more, dropped=told[0], notes=told[1])
+
+
+def _check(parts: Sequence[tuple[str | None, Panel]], options: dict[str, Any]) -> None:
+    names = {name for _, panel in parts for name in panel.labels}
+    for option in ("small", "large"):
+        if options[option] is not None and options[option] not in names and names:
+            raise AnalysisError(unknown(f"group for {option}", options[option], names))
+
+
+def _recorded(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> pl.DataFrame:
+    """Fetch the traces with a confidence of their own (`_own`), or with what a cascade noted."""
+    present = frame.collect_schema().names()
+    for column, dtype in (("confidence", nw.Float64), ("metadata", nw.String)):
+        if column not in present:
+            frame = frame.with_columns(nw.lit(None, dtype).alias(column))
+    noted = nw.col("metadata").cast(nw.String).str.contains('"deferred"', literal=True)
+    told = frame.filter(~nw.col("confidence").is_null() | noted.fill_null(value=False))
+    rows = fetch(told, by, ("confidence", "cost_usd"), texts=("metadata",), flags=("passed",))
+    rows = rows.filter(~pl.col("_failed") & pl.col("_passed").is_not_null())
+    facts = [_read(text) for text in rows["_metadata"].to_list()]
+    sure = pl.col("_confidence")
+    rows = rows.with_columns(pl.Series("_deferred", [f.deferred for f in facts], pl.Boolean))
+    # A deferred answer is the larger model's: the confidence is not about it.
+    own = sure.is_not_null() & ~sure.is_nan() & ~pl.col("_deferred").fill_null(value=False)
+    return rows.with_columns(_own=own)
+
+
+def _read(text: str | None) -> _Facts:
+    try:
+        return msgspec.json.decode(text, type=_Facts) if text else _Facts()
+    except msgspec.DecodeError:
+        return _Facts()
+
+
+def _run(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame | None:
+    """Describe the cascades that were really run."""
+    ran = rows.filter(pl.col("_deferred").is_not_null())
+    if ran.is_empty():
+        return None
+    handed, right = pl.col("_deferred"), pl.col("_passed").cast(pl.Float64)
+    cost = pl.col("_cost_usd")
+    table = ran.group_by(by).agg(
+        n_run=pl.len().cast(pl.Int64), deferred_rate=handed.mean(),
+        kept_right=right.filter(~handed).mean(), deferred_right=right.filter(handed).mean(),
+        run_cost_usd=pl.when(cost.is_not_null().all()).then(cost.mean()),
+    )  # fmt: skip
+    return table.sort(by, nulls_last=True)
+
+
+def _pairs(
+    panel: Panel,
+    task: str | None,
+    sure: pl.DataFrame,
+    cast: Ballots | None,
+    options: dict[str, Any],
+) -> tuple[list[tuple[str, Pair]], list[str]]:
+    """Make the pairs of a task: each group with confidences, and each that is dearer."""
+    rate, cost = panel.outcome(), panel.measure("cost_usd")
+    found, skipped = [], 0
+    for small, name in enumerate(panel.labels):
+        if options["small"] not in {None, name}:
+            continue
+        answers = (
+            _agreeing(panel, cast, small) if cast is not None else _own(panel, task, sure, small)
+        )
+        if answers is None:
+            continue
+        for large, other in enumerate(panel.labels):
+            if large == small or options["large"] not in {None, other}:
+                continue
+            if options["large"] is None and not _is_above(rate, cost, small, large):
+                continue
+            pair = _paired(panel, answers, rate[:, large], cost[:, large])
+            if pair is None:
+                continue
+            if len(found) == _MOST_PAIRS:
+                skipped += 1
+                continue
+            found.append((f"{name} → {other}", pair))
+    said = [f"{skipped} further pairs are left out; name small or large"] if skipped else []
+    return found, said
+
+
+def _is_above(rate: Floats, cost: Floats, small: int, large: int) -> bool:
+    """Whether a group is dearer than another on common items; or better, where a cost is unknown."""
+    both = ~np.isnan(rate[:, large]) & ~np.isnan(rate[:, small])
+    dearer, better = ((x[both, large] - x[both, small]).sum() for x in (cost, rate))
+    return bool(better > 0 if np.isnan(dearer) else dearer > 0)
+
+
+_Answers = tuple[npt.NDArray[np.int64], Floats, Floats, Floats]  # item, right, cost, confidence
+
+
+def _own(panel: Panel, task: str | None, sure: pl.DataFrame, g: int) -> _Answers | None:
+    """Take a group's traces with the confidences recorded with them."""
+    own = sure.filter("_own").join(panel.groups[g], on=panel.groups.columns, how="semi", nulls_equal=True)  # fmt: skip
+    if task is not None and "task" in own.columns:
+        own = own.filter(pl.col("task") == task)
+    places = panel.items.select(_item="item_id").with_row_index("_row")
+    own = own.join(places, on="_item", how="inner").sort(
+        "_row", "_confidence", "_passed", "_cost_usd"
+    )
+    if own.is_empty():
+        return None
+    return (
+        own["_row"].cast(pl.Int64).to_numpy(), own["_passed"].cast(pl.Float64).to_numpy(),
+        own["_cost_usd"].fill_null(np.nan).to_numpy(), own["_confidence"].to_numpy(),
+    )  # fmt: skip
+
+
+def _agreeing(panel: Panel, cast: Ballots, g: int) -> _Answers | None:
+    """Let an item's trials vote; their agreement is the confidence, and all are paid for."""
+    patterns = cast.patterns.to_dicts()
+    sizes = [int(sum(p["counts"]) + p["none"]) for p in patterns]
+    right = np.array([
+        vote(p["counts"], p["rights"], int(p["none"]), [n])[0][0] for p, n in zip(patterns, sizes, strict=True)
+    ])  # fmt: skip
+    agreed = np.array(
+        [max(p["counts"], default=0) / n for p, n in zip(patterns, sizes, strict=True)]
+    )
+    place = cast.place[:, g]
+    items = np.flatnonzero(place >= 0)
+    if not len(items) or max(np.array(sizes)[place[items]]) < 2:
+        return None
+    n = panel.matrix("n")[items, g]
+    return items, right[place[items]], n * panel.measure("cost_usd")[items, g], agreed[place[items]]
+
+
+def _paired(panel: Panel, answers: _Answers, rate: Floats, cost: Floats) -> Pair | None:
+    item, right, own_cost, sure = answers
+    known = ~np.isnan(rate[item])
+    if not known.any():
+        return None
+    item, right, own_cost, sure = (x[known] for x in (item, right, own_cost, sure))
+    large = np.column_stack([rate[item], cost[item]])
+    kept = np.column_stack([right, own_cost])
+    handed = np.column_stack([large[:, 0], own_cost + large[:, 1]])
+    weight = 1.0 / np.bincount(item)[item]
+    return Pair(kept, handed, large, sure, weight, panel.clusters[item])
+
+
+def _judge(
+    pair: Pair, rng: np.random.Generator, options: dict[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Measure the exact curve, and its resamples in blocks."""
+    share, means = routes.deferred(pair.kept, pair.handed, pair.sure, pair.weight)
+    rate, cost = means.T
+    alone = pair.weight @ pair.large / pair.weight.sum()
+    area, at_random = routes.area(share, rate), float(rate[0] + rate[-1]) / 2
+    ideal_share, ideal = routes.deferred(
+        pair.kept, pair.handed, pair.kept[:, 0] - pair.handed[:, 0], pair.weight
+    )
+    oracle = routes.area(ideal_share, ideal[:, 0])
+    best = int(np.argmax(rate > rate.max() - 1e-12))
+    parity, parity_cost = (
+        float(x[0]) for x in deferral.parity(share[None], rate[None], cost[None])
+    )
+    row: dict[str, Any] = {
+        "n_items": round(float(pair.weight.sum())), "n": len(pair.sure),
+        "small_rate": float(rate[0]), "large_rate": float(alone[0]), "area": area,
+        "random_area": at_random, "gain_area": area - at_random,
+        "relative_gain": (area - at_random) / at_random if at_random > 0 else None,
+        "oracle_area": oracle,
+        "of_oracle": (area - at_random) / (oracle - at_random) if oracle - at_random > 1e-12 else None,
+        "best_share": float(share[best]), "best_rate": float(rate[best]),
+        "parity_share": parity, "parity_cost_usd": parity_cost, "large_cost_usd": float(alone[1]),
+        "saving": 1 - parity_cost / alone[1] if alone[1] > 0 else None,
+    }  # fmt: skip
+    low = high = np.full(len(GRID), np.nan)
+    drawn = deferral.resampled(pair, rng, options["resamples"])
+    if drawn is not None:
+        more, (low, high) = deferral.intervals(*drawn, options["level"])
+        row |= more
+    threshold = np.sort(pair.sure)
+    weight = np.cumsum(pair.weight[np.argsort(pair.sure, kind="stable")]) / pair.weight.sum()
+    last = np.minimum(np.searchsorted(weight, GRID - 1e-12), len(threshold) - 1)
+    curve = [
+        {"share": float(s), "rate": float(np.interp(s, share, rate)), "rate_low": float(low[j]),
+         "rate_high": float(high[j]), "random_rate": float(rate[0] + s * (rate[-1] - rate[0])),
+         "cost_usd": float(np.interp(s, share, cost)),
+         "threshold": None if s == 0 else float(threshold[last[j]])}
+        for j, s in enumerate(GRID)
+    ]  # fmt: skip
+    return {c.name: row.get(c.name) for c in _ROWS if c.name not in {"pair", "by_what"}}, curve

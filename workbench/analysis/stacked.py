@@ -1,0 +1,99 @@
+"""Groups that are no columns of one panel, resampled together: one draw of clusters serves them all."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis import resampling
+
+Floats = npt.NDArray[np.float64]
+
+
+class Part(NamedTuple):
+    """What one group adds.
+
+    Attributes:
+        batch: parts of one batch share their draws; those of other batches have none of their items.
+        clusters: (n_items,) the name of each item's cluster, the same in every part.
+        values: (n_items, k); NaN where unknown.
+    """
+
+    batch: str
+    clusters: pl.Series
+    values: Floats
+
+
+class Drawn(NamedTuple):
+    """Means over a group's items.
+
+    Attributes:
+        mean: (k,); NaN where a value of an item is unknown.
+        draws: (resamples, k), or None below two clusters.
+        n_clusters: of the group.
+    """
+
+    mean: Floats
+    draws: Floats | None
+    n_clusters: int
+
+
+def together(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> list[Drawn]:
+    """Average each part's values over items, and over resamples of clusters that the parts share."""
+    found: list[Drawn | None] = [None] * len(parts)
+    for batch in dict.fromkeys(part.batch for part in parts):
+        at = [i for i, part in enumerate(parts) if part.batch == batch]
+        for i, drawn in zip(at, _batch([parts[i] for i in at], resamples, rng), strict=True):
+            found[i] = drawn
+    return [drawn for drawn in found if drawn is not None]
+
+
+def _batch(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> list[Drawn]:
+    names = pl.concat([part.clusters.cast(pl.String) for part in parts])
+    codes = names.rank("dense").cast(pl.Int64).to_numpy() - 1
+    n_clusters = int(codes.max()) + 1
+    ends = np.cumsum([part.values.shape[1] + 1 for part in parts])
+    sums = np.zeros((n_clusters, int(ends[-1])))
+    own, start, done = [], 0, 0
+    for part, end in zip(parts, ends.tolist(), strict=True):
+        place = codes[done : done + len(part.values)]
+        counted = np.column_stack([part.values, np.ones(len(part.values))])
+        np.add.at(sums[:, start:end], place, counted)
+        own.append(len(np.unique(place)))
+        start, done = end, done + len(part.values)
+    unknown = np.isnan(sums).any(axis=0)
+    sums = np.nan_to_num(sums)
+    drawn = None
+    if n_clusters > 1:
+        distinct, place = _distinct(sums)
+        drawn = resampling.resampled_sums(distinct, resamples, rng)[:, place]
+    out, start = [], 0
+    for end, n in zip(ends.tolist(), own, strict=True):
+        gone = unknown[start : end - 1]
+        whole = _means(sums[:, start:end].sum(axis=0, keepdims=True), gone)[0]
+        several = drawn is not None and n > 1
+        out.append(Drawn(whole, _means(drawn[:, start:end], gone) if several else None, n))  # type: ignore[index]  # several says so
+        start = end
+    return out
+
+
+def _distinct(sums: Floats) -> tuple[Floats, list[int]]:
+    """Keep equal columns once: (n_clusters, j), and for every column the place of its equal."""
+    seen: dict[bytes, int] = {}
+    place = [seen.setdefault(column.tobytes(), len(seen)) for column in sums.T]
+    first = [place.index(j) for j in range(len(seen))]
+    return np.ascontiguousarray(sums[:, first]), place
+
+
+def _means(totals: Floats, unknown: npt.NDArray[np.bool_]) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means: Floats = totals[:, :-1] / totals[:, -1:]
+    means[:, unknown] = np.nan
+    return means
+
+
+def batch(names: pl.DataFrame) -> str:
+    """Name the batch of a group: its task, where tasks are told apart."""
+    return str(names["task"][0]) if "task" in names.columns else ""
