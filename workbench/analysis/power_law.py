@@ -126,7 +126,9 @@ def fit_two(x: Floats, z: Floats, y: Floats, ceiling: float = np.inf) -> Surface
     non-negative least squares.
 
     Args:
-        x, z, y: (n,), x and z above 0; five points or more.
+        x: (n,) above 0; five points or more.
+        z: (n,) above 0, the second resource.
+        y: (n,).
         ceiling: the largest asymptote allowed, finite where the search must be bounded.
 
     Raises:
@@ -136,12 +138,16 @@ def fit_two(x: Floats, z: Floats, y: Floats, ceiling: float = np.inf) -> Surface
         raise ValueError("a law in two resources needs five points with both above 0")
     units = float(np.exp(np.log(x).mean())), float(np.exp(np.log(z).mean()))
     logs = np.log(x / units[0]), np.log(z / units[1])
-    c, e = min(((c, e) for c in _COARSE for e in _COARSE), key=lambda p: _plane(logs, y, p, ceiling)[1])
+    c, e = min(
+        ((c, e) for c in _COARSE for e in _COARSE), key=lambda p: _plane(logs, y, p, ceiling)[1]
+    )
     step = float(np.log(_COARSE[1] / _COARSE[0]))
     best = _plane(logs, y, (c, e), ceiling)[1]
     for _ in range(30):
         step /= 1.5
-        around = [(c * np.exp(i * step), e * np.exp(j * step)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        around = [
+            (c * np.exp(i * step), e * np.exp(j * step)) for i in (-1, 0, 1) for j in (-1, 0, 1)
+        ]
         found = min(around, key=lambda p: _plane(logs, y, p, ceiling)[1])
         rss = _plane(logs, y, found, ceiling)[1]
         if rss < best:

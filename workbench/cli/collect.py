@@ -49,7 +49,18 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--precision", str, "Number format of the weights, for the record."),
     (
         "--endpoint",
-        click.Choice(["chat", "completions", "responses", "messages", "gemini", "local", "replay"]),
+        click.Choice(
+            [
+                "chat",
+                "completions",
+                "responses",
+                "messages",
+                "gemini",
+                "local",
+                "local_completions",
+                "replay",
+            ]
+        ),
         "The API that is spoken; by default the provider's own. completions is for base models,"
         " local runs the model in this process, replay answers from recorded traces.",
     ),

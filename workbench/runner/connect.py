@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from workbench.errors import ConfigError
 from workbench.records import AnyRecord
 from workbench.runner.asking import Provider
-from workbench.runner.target import Target
+from workbench.runner.target import LOCAL, Target
 
 Recordings = Callable[[str], Iterable[AnyRecord]]  # reads the records at a path
 POOL = 10_000  # connections: the caller's slots are the limit, and may be raised while it runs
@@ -18,7 +18,7 @@ def connect(target: Target, key: str | None, recordings: Recordings | None = Non
         ConfigError: a replay without anybody who reads recordings.
         MissingExtra: a model in this process without torch.
     """
-    if target.endpoint == "local":
+    if target.endpoint in LOCAL:
         from workbench.runner.providers.local import LocalProvider
 
         return LocalProvider(

@@ -77,6 +77,7 @@ async def collect(
     )  # fmt: skip
     metering = Metering()
     try:
+        await fleet.start()
         metering = await Metering.begin(plan, fleet, clock)
         begun_s = clock()
         budget = Budget(

@@ -1,5 +1,6 @@
 """The models of a plan, connected: a provider for each place, a caller for each provider."""
 
+import asyncio
 import os
 import random
 import time
@@ -90,11 +91,19 @@ class Fleet:
     def line(self, target: Target, sampling: Mapping[str, Any]) -> Line:
         """Return the way to a model, with the settings of one attempt."""
         caller = self.callers[target.place_id]
-        render = templates.get(target.template) if target.endpoint == "completions" else None
+        render = templates.get(target.template) if target.is_base_model else None
+        endpoint = "completions" if target.is_base_model else target.endpoint
         return Line(
-            target.model, caller.ask, caller.count_tokens, target.endpoint,
+            target.model, caller.ask, caller.count_tokens, endpoint,
             {**target.sampling, **sampling}, render,
         )  # fmt: skip
+
+    async def start(self) -> None:
+        """Load the models that run in this process, so that no call waits for it."""
+        for provider in self._providers.values():
+            load = getattr(provider, "load", None)
+            if load is not None:
+                await asyncio.to_thread(load)
 
     def watch(self, target: Target, watch: "Watch") -> None:
         """Tell the meters of this machine when a model that runs on it is asked, and what it works on."""

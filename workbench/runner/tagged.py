@@ -29,8 +29,12 @@ async def split(reply: Reply, prefill: str, tags: tuple[str, str], count: Count)
     end = len(whole) if closed < 0 else closed + len(tags[1])
     visible = whole[end:].lstrip()
     begun = max(opened, len(prefill))
-    counted = await count(whole[begun:end]) if end > begun else 0
     call = reply.call
+    counted: int | None = 0
+    if call.tokens_source == "counted" and call.reasoning_tokens is not None:
+        counted = call.reasoning_tokens  # by the engine, token for token
+    elif end > begun:
+        counted = await count(whole[begun:end])
     if counted is not None and not call.error_type:
         most = counted if call.output_tokens is None else min(counted, call.output_tokens)
         call = msgspec.structs.replace(call, reasoning_tokens=most, tokens_source="counted")

@@ -14,9 +14,19 @@ from workbench.runner.providers import services
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Endpoint = Literal[
-    "auto", "chat", "completions", "responses", "messages", "gemini", "local", "replay"
+    "auto",
+    "chat",
+    "completions",
+    "responses",
+    "messages",
+    "gemini",
+    "local",
+    "local_completions",
+    "replay",
 ]
-IN_PROCESS = frozenset({"local", "replay"})  # endpoints that no request leaves the process for
+LOCAL = frozenset({"local", "local_completions"})
+IN_PROCESS = LOCAL | {"replay"}  # endpoints that no request leaves the process for
+_COMPLETIONS = frozenset({"completions", "local_completions"})
 # what says where a model is: a table that gives one of them takes none of them from its plan
 _PLACE = ("provider", "base_url", "endpoint", "api_key_env", "extra_body", "template", "machine", "recording")  # fmt: skip
 
@@ -30,8 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         api_key_env: the NAME of the environment variable that holds the key; never the key. Where None, the
             usual one of the provider, at the provider's own address only.
         endpoint: chat, responses (OpenAI), messages (Anthropic), gemini, completions for a base model
-            (`template` turns a chat into text), local (torch in this process), replay (recorded
-            traces); auto is the provider's own, else chat.
+            (`template` turns a chat into text), local (torch in this process; local_completions for a
+            base model), replay (recorded traces); auto is the provider's own, else chat.
         extra_body: further fields of the request.
         effort: reasoning effort, in the server's words; recorded so, sent as the endpoint wants it.
         thinking_budget_tokens: most tokens of thinking, where the endpoint takes a cap.
@@ -64,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         """Fill in what the provider's name tells; refuse what cannot work, or would record a secret."""
         self._fill()
-        if self.endpoint == "completions":
+        if self.is_base_model:
             templates.get(self.template)
         if self.endpoint == "messages" and self.max_tokens is None:
             raise ConfigError("the endpoint messages needs a cap on the answers; give max_tokens")
@@ -111,14 +121,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def provider_name(self) -> str:
         """The provider's name in records and price sheets."""
         if self.provider is None and self.endpoint in IN_PROCESS:
-            return self.endpoint
+            return "local" if self.endpoint in LOCAL else self.endpoint
         return self.provider or services.name_of(self.base_url)
+
+    @property
+    def is_base_model(self) -> bool:
+        """Whether it continues a text and knows no chat."""
+        return self.endpoint in _COMPLETIONS
 
     @property
     def is_on_this_host(self) -> bool:
         """Whether the model runs on this machine, so that its energy can be measured here."""
         host = urlsplit(self.base_url).hostname or ""
-        return self.endpoint == "local" or (
+        return self.endpoint in LOCAL or (
             self.endpoint != "replay" and (host in {"localhost", "::1"} or host.startswith("127."))
         )
 
@@ -176,7 +191,7 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def differences(self) -> dict[str, Any]:
         """What a configuration keeps of it beside the columns of its own."""
         found: dict[str, Any] = {"endpoint": self.endpoint} if self.endpoint != "chat" else {}
-        if self.endpoint == "completions":
+        if self.is_base_model:
             found["template"] = self.template
         return found | ({"extra_body": self.extra_body} if self.extra_body else {})
 

@@ -98,10 +98,10 @@ def _rows(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> "nw.LazyFrame[
     """Add the sums that figures are made of as columns, each on the readings that have both parts."""
     present = set(frame.collect_schema().names())
     numbers = (*_ENERGIES, "input_tokens", "output_tokens", "reasoning_tokens")
-    frame = frame.with_columns(
-        *[nw.lit(None, nw.Float64).alias(c) for c in numbers if c not in present],
-        *[nw.lit(None, nw.String).alias(c.name) for c in _KEYS if c.name not in present],
-    )
+    absent: dict[str, Any] = dict.fromkeys(numbers, nw.Float64)
+    absent |= dict.fromkeys((c.name for c in _KEYS), nw.String)
+    missing = {c: nw.lit(None, t) for c, t in absent.items() if c not in present}
+    frame = frame.with_columns(**missing) if missing else frame
     if "role" in present and not options["judges"]:
         frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
     if "trace_error_type" in present and "error_type" not in present:
