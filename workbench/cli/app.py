@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "listings:tasks",
         "List tasks: those in the store, those that ship, or a file of your own as it is understood.",
     ),
+    "strategies": (
+        "strategies:strategies",
+        "List strategies with their parameters; with names, say what these do.",
+    ),
     "models": ("listings:models", "List the models in the store."),
     "prices": ("prices:prices", "List prices, or add a sheet of your own."),
     "faults": ("faults:faults", "List calls whose token counts contradict themselves."),

@@ -14,6 +14,7 @@ from uuid import uuid4
 import click
 
 from workbench.cli.options import open_store, output_options, settings, store_option, talk
+from workbench.cli.strategies import typed
 from workbench.errors import ConfigError, StoreLocked
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add a flag for each setting of a plan."""
     for name, kind, text in reversed(_FLAGS):
         command = click.option(name, type=kind, default=None, help=text)(command)
-    for name, text in (("strategy", "direct, cot, think, self_consistency, self_refine, best_of_n"),
+    for name, text in (("strategy", "a way of asking, NAME or NAME:PARAMETER=VALUE,… (see: workbench strategies)"),
                        ("task", "a shipped task, or a file"), ("model", "the model to ask")):  # fmt: skip
         help_text = f"Add {text}; may be repeated."
         command = click.option(f"--{name}", multiple=True, help=help_text)(command)
@@ -175,6 +176,8 @@ def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     for name, value in flags.items():
         if value is not None and value != ():
             plan[_LISTS.get(name, name)] = list(value) if name in _LISTS else value
+    if flags.get("strategy"):
+        plan["strategies"] = [typed(text) for text in flags["strategy"]]
     for flag, name in _LISTS.items():
         if not plan.get(name) and name != "strategies":
             raise click.UsageError(f"no {flag}; name one with --{flag}, or give a PLAN.toml")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ROWS = 4  # of an example's table, on their side: a column of the page each
 _FAMILIES = {
     "worth": "Who is worth it", "money": "Money", "time": "Time", "joules": "Energy",
-    "compute": "Compute", "tries": "Many tries", "budgets": "Budgets", "routing": "Routing",
+    "compute": "Compute", "tries": "Many tries", "budgets": "Budgets", "routers": "Routing",
     "evidence": "Is it real", "agents": "Agents", "laws": "Laws",
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What a cap on the number of turns would have saved, and lost, replayed from recorded traces."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -287,7 +288,7 @@ def _rules(
     known = {tuple(x): x for x in limits if not np.isnan(x).any() and (x < never).any()}
     limits = sorted(known.values(), key=lambda x: float(x.mean()))
     rules = [("none", never, None), *(("limit", x, None) for x in limits)]
-    rules += [("extend", a, b) for a, b in zip(limits, [*limits[1:], never], strict=True) if b.mean() > a.mean()]  # fmt: skip
+    rules += [("extend", a, b) for a, b in itertools.pairwise([*limits, never]) if b.mean() > a.mean()]  # fmt: skip
     drawn = _draw(runs, [*limits, never], rng, options)
     at = {id(x): j for j, x in enumerate([*limits, never])}
     return pl.concat([_rule(runs, rule, (a, b), at, drawn) for rule, a, b in rules])

@@ -54,7 +54,7 @@ _MEASURES = ("e2e_s", "output_tokens", "energy_j", "cost_usd")
     ),
     columns=_ROWS,
     chart=ChartSpec("lines", x="bits", y="rate"),
-    example={"by": ("strategy",)},
+    example={"by": ("model",)},
 )  # fmt: skip
 def quantization(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -91,12 +91,24 @@ def quantization(
     notes = []
     if lone:
         notes.append(f"{lone} of {lone + several} groups have one number format: group by what stays the same, as model")  # fmt: skip
+    if mixed := _mixed(frame, by):
+        notes.append(
+            f"{mixed} groups hold several models: what differs between formats may be the model's doing"
+        )
     dropped = items.dropped() | {"items that not every format was tried on": lost}
     if not tables:
         shape = {c: kept.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
         return Answer(pl.DataFrame(schema=shape), dropped=dropped, notes=tuple(notes))
     columns = list(dict.fromkeys((*by, *(c.name for c in _ROWS))))
     return Answer(pl.concat(tables).select(columns), dropped=dropped, notes=tuple(notes))
+
+
+def _mixed(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> int:
+    """Count the groups with more than one model."""
+    if "model" in by or "model" not in frame.collect_schema().names():
+        return 0
+    pairs = frame.group_by(*by, "model").agg(nw.len().alias("_n")).collect("polars").to_native()
+    return pairs.group_by(by).len().filter(pl.col("len") > 1).height
 
 
 def bits(precision: str | None) -> float | None:

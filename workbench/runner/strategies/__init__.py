@@ -47,24 +47,30 @@ def names() -> tuple[str, ...]:
     return tuple(_HOMES)
 
 
+def kind(name: str) -> type[Any]:
+    """Import the class of a strategy; ConfigError offers the nearest name."""
+    if name not in _HOMES:
+        near = difflib.get_close_matches(name, _HOMES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_HOMES)}"
+        raise ConfigError(f"no strategy is called {name!r}; {hint}")
+    module, attribute = _HOMES[name]
+    found: type[Any] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
 def get(name: str, **params: Any) -> Strategy:
     """Make a strategy by name; its parameters are the fields of its class.
 
     Raises:
         ConfigError: there is no such strategy, or it has no such parameter.
     """
-    if name not in _HOMES:
-        near = difflib.get_close_matches(name, _HOMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_HOMES)}"
-        raise ConfigError(f"no strategy is called {name!r}; {hint}")
-    module, attribute = _HOMES[name]
-    kind = getattr(importlib.import_module(module), attribute)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    made = kind(name)
+    fields = {f.name: f for f in dataclasses.fields(made)}
     for key in params:
         if key not in fields:
             raise ConfigError(
                 f"strategy {name!r} has no parameter {key!r}; it has {', '.join(fields)}"
             )
     given = {key: checked(name, fields[key], value) for key, value in params.items()}
-    strategy: Strategy = kind(**given)
+    strategy: Strategy = made(**given)
     return strategy

@@ -1,0 +1,149 @@
+"""Who scores in Swiss rounds over benchmarks, and who falls with failure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import polars as pl
+
+from workbench.analysis import resampling, swiss_rounds
+from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
+from workbench.analysis.panel import build
+from workbench.analysis.reduce import reduce_items
+from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.result import DTYPES, Answer
+from workbench.analysis.sample import ends
+from workbench.errors import AnalysisError
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+Floats = swiss_rounds.Floats
+_FEW = "fewer than two items"
+_ROWS = (
+    C("rank", "int", "", "Place by expected points, 1 the most.", KEY_NULL),
+    *ends(C("points", "float", "", "Expected points over all rounds.", KEY_NULL, "expected points"), _FEW),
+    C("p_first", "float", "0..1", "Share of the tournaments with the most points, shared ones shared out.", KEY_NULL, "comes first"),
+    C("mean_outcome", "float", "0..1", "Mean over benchmarks of the score.", KEY_NULL, "mean score"),
+    C("mean_rank", "int", "", "Place by that mean.", KEY_NULL, "place by mean score"),
+    C("failure_slope", "float", "", "Points per elimination: expected points with `eliminate` minus without, over it; the lower the more is lost by being weak early.", "nobody is eliminated", "points per elimination"),
+    C("n_benchmarks", "int", "count", "Rounds.", KEY_NULL, "benchmarks"),
+)  # fmt: skip
+_SENSITIVITY = (
+    C("eliminated", "int", "count", "How many leave after a round.", KEY_NULL),
+    C("expected", "float", "", "Expected points with so many leaving.", KEY_NULL, "expected points"),
+)  # fmt: skip
+
+
+@analysis(
+    name="swiss",
+    title="Swiss rounds",
+    question="Who wins when groups meet benchmark by benchmark against those of equal standing, and whom do early failures cost most?",
+    source="competitive Swiss-system dynamics, arXiv 2512.21010 (from summaries); ties, late eliminations and the slope are ours",
+    needs=("item_id", "task"),
+    options=(
+        Option("order", "text", "", "benchmarks in the order of the rounds, comma-separated; empty is by name"),
+        Option("eliminate", "int", 1, "how many of the last leave after each round but the last", low=0),
+        Option("times", "int", 2000, "tournaments", low=100, high=100_000),
+        OUTCOME, ERRORS, LEVEL,
+        Option("resamples", "int", 200, "bootstrap resamples of the items, a tenth of `times` tournaments each", low=50, high=5000),
+    ),
+    columns=(*_ROWS, *_SENSITIVITY),
+    chart=ChartSpec("figures", x="points", y="group", also=("mean_outcome", "p_first")),
+    example={"by": ("model", "strategy")},
+)  # fmt: skip
+def swiss(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Let groups meet in Swiss rounds, a task a round, the most points first.
+
+    Grain: one row per group that has a score on every task; `more["sensitivity"]`: one row per group
+    and number of eliminations. Trials are averaged within items and items within tasks.
+
+    In each round those of equal points are paired at random; the higher score on the round's task gets
+    a point, equal scores half each; who is left over in its class gets none. Then `eliminate` of those
+    with the fewest points leave, drawn at random. Expected points are means over simulated tournaments,
+    so they carry the simulation's own error, about √(rounds / times) at most. The order of the tasks
+    matters: what comes first decides who stays in.
+
+    Intervals: percentile bootstrap of item clusters, tournaments played anew on each resample; a wider
+    one than the data's alone by the simulation's error.
+    """
+    if "task" in by:
+        raise AnalysisError("by: tasks are the rounds; group by what meets, as model")
+    items = reduce_items(
+        frame, by, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"]
+    )
+    built = build(items)
+    shape = {c: items.frame.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+    if not built.parts:
+        return Answer(pl.DataFrame(schema=shape), dropped=built.dropped)
+    panel = built.parts[0][1]
+    tasks = _order(panel.items["task"].fill_null("").unique().sort().to_list(), options["order"])
+    rounds = panel.items["task"].fill_null("").replace_strict({t: k for k, t in enumerate(tasks)}, return_dtype=pl.Int64)  # fmt: skip
+    outcome = panel.outcome()
+    # (n_clusters, n_groups × n_tasks) sums and counts, so that a resample is a product.
+    parts = [np.where((rounds.to_numpy() == k)[:, None], outcome, np.nan) for k in range(len(tasks))]  # fmt: skip
+    stacked = np.hstack(parts)
+    known = (~np.isnan(stacked)).astype(float)
+    sums = np.hstack([panel.cluster_sums(stacked), panel.cluster_sums(known)])
+    scores = _scores(sums.sum(axis=0, keepdims=True), len(tasks))[0]
+    whole = ~np.isnan(scores).any(axis=1)
+    groups = panel.groups.filter(pl.Series(whole))
+    dropped = built.dropped | {"groups without a score on every task": int((~whole).sum())}
+    if not whole.any():
+        return Answer(pl.DataFrame(schema=shape), dropped=dropped, notes=built.notes)
+    found, firsts = swiss_rounds.play(scores[whole][None], options["eliminate"], options["times"], rng)  # fmt: skip
+    levels = sorted({0, 1, 2, options["eliminate"]} & set(range(len(groups)))) if len(groups) > 1 else [0]  # fmt: skip
+    each = {t: swiss_rounds.play(scores[whole][None], t, options["times"], rng)[0][0] for t in levels}  # fmt: skip
+    each[options["eliminate"]] = found[0]
+    low, high = _interval(sums, panel.n_clusters, whole, len(tasks), rng=rng, options=options)
+    slope = (found[0] - each[0]) / options["eliminate"] if options["eliminate"] else np.full(len(groups), np.nan)  # fmt: skip
+    mean = scores[whole].mean(axis=1)
+    table = groups.with_columns(
+        pl.Series("points", found[0]), pl.Series("points_low", low).fill_nan(None),
+        pl.Series("points_high", high).fill_nan(None), pl.Series("p_first", firsts[0]),
+        pl.Series("mean_outcome", mean), pl.Series("failure_slope", slope).fill_nan(None),
+        n_benchmarks=pl.lit(len(tasks), pl.Int64),
+    ).with_columns(
+        rank=pl.col("points").rank("min", descending=True).cast(pl.Int64),
+        mean_rank=pl.col("mean_outcome").round(9).rank("min", descending=True).cast(pl.Int64),
+    )  # fmt: skip
+    table = table.select(*by, *(c.name for c in _ROWS)).sort("points", *by, descending=[True, *[False] * len(by)])  # fmt: skip
+    more = pl.concat(
+        groups.with_columns(pl.lit(t, pl.Int64).alias("eliminated"), pl.Series("expected", v))
+        for t, v in sorted(each.items())
+    )
+    notes = (f"rounds: {', '.join(tasks)}",)
+    return Answer(table, more={"sensitivity": more}, dropped=dropped, notes=(*built.notes, *notes))
+
+
+def _order(tasks: list[str], asked: str) -> list[str]:
+    named = [t.strip() for t in asked.split(",") if t.strip()]
+    for task in named:
+        if task not in tasks:
+            raise AnalysisError(unknown("task of option order", task, tasks))
+    return [*named, *(t for t in tasks if t not in named)]
+
+
+def _scores(totals: Floats, n_tasks: int) -> Floats:
+    """Turn sums and counts into scores, (m, n_groups, n_tasks); NaN where a group has none."""
+    top, bottom = np.split(totals, 2, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.where(bottom > 0, top / bottom, np.nan)
+    return np.asarray(means.reshape(len(totals), n_tasks, -1).transpose(0, 2, 1))
+
+
+def _interval(
+    sums: Floats, n_clusters: int, whole: Any, n_tasks: int, *,
+    rng: np.random.Generator, options: dict[str, Any],
+) -> tuple[Floats, Floats]:  # fmt: skip
+    nothing = np.full(int(whole.sum()), np.nan)
+    if n_clusters < 2:
+        return nothing, nothing
+    drawn = _scores(resampling.resampled_sums(sums, options["resamples"], rng), n_tasks)[:, whole]
+    kept = drawn[~np.isnan(drawn).any(axis=(1, 2))]
+    if len(kept) < options["resamples"] / 2:
+        return nothing, nothing  # too few items per task: most resamples miss one
+    points, _ = swiss_rounds.play(kept, options["eliminate"], max(options["times"] // 10, 20), rng)
+    return resampling.percentile(points, options["level"])

@@ -1,0 +1,22 @@
+"""Time to result: the profile of every group, a line with its band."""
+
+from typing import Any
+
+from workbench.analysis.result import Result
+from workbench.charts import curves
+from workbench.charts.drawing import Panel
+
+SPREAD = "bands"
+
+
+def defaults(result: Result) -> dict[str, Any]:
+    """The share of workloads over the ratio of times."""
+    return {"x": "ratio", "y": "share"}
+
+
+def draw(panel: Panel) -> Any:
+    """Draw the profiles, which are a further table of the result."""
+    told = Panel(panel.result, panel.more["profile"], panel.more, panel.axes)
+    x, y = told.axes["x"], told.axes["y"]
+    parts = curves.layers(told, x, y, curves.axes(told, x, y))
+    return curves.alt.layer(*parts).properties(width=told.width, height=curves.HEIGHT)

@@ -1,0 +1,73 @@
+"""`workbench strategies`: the ways of using a model, with their parameters; and how they are typed."""
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+from workbench.cli.options import output_options
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@output_options
+def strategies(names: tuple[str, ...], format_: str | None, output: Any) -> None:
+    """List strategies with their parameters; with names, say what these do.
+
+    On the command line parameters follow the name: --strategy budgeted:thinking_tokens=64,by=tags
+    """
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+    from workbench.runner import strategies as known
+
+    if names:
+        for name in names:
+            click.echo(_describe(name))
+        return
+    rows = []
+    for name in known.names():
+        kind = known.kind(name)
+        summary = (kind.__doc__ or "").strip().partition("\n")[0]
+        given = ", ".join(f"{n}={v}" for n, v in _parameters(kind).items())
+        rows.append({"strategy": name, "what it does": summary, "parameters": given})
+    columns = ["strategy", "what it does", "parameters"]
+    emit(Document("strategies", frame_of(rows, columns)), format_, output)
+
+
+def _describe(name: str) -> str:
+    """Write what a strategy does, as its class says it."""
+    import inspect
+
+    from workbench.runner import strategies as known
+
+    kind = known.kind(name)
+    given = "\n".join(f"    {n} = {json.dumps(v)}" for n, v in _parameters(kind).items())
+    return f"{name}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\nDefaults:\n{given}\n"
+
+
+def _parameters(kind: type[Any]) -> dict[str, Any]:
+    found = {}
+    for field in dataclasses.fields(kind):
+        made = field.default_factory is not dataclasses.MISSING
+        found[field.name] = field.default_factory() if made else field.default  # type: ignore[misc]  # checked above
+    return found
+
+
+def typed(text: str) -> str | dict[str, Any]:
+    """Read NAME or NAME:PARAMETER=VALUE,… as a plan has it; values are JSON where they can be, else text."""
+    name, colon, rest = text.partition(":")
+    if not colon:
+        return text
+    table: dict[str, Any] = {"name": name}
+    for part in rest.split(","):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise click.UsageError(
+                f"--strategy {text}: {part!r} is not PARAMETER=VALUE; see: workbench strategies {name}"
+            )
+        try:
+            table[key.strip()] = json.loads(value)
+        except ValueError:
+            table[key.strip()] = value.strip()
+    return table
