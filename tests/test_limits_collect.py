@@ -79,8 +79,8 @@ def test_a_budget_too_small_for_one_call_asks_nothing(tmp_path):
     assert "no room for one call: it may take 504 tokens" in report.notes[0]
 
 
-def test_a_long_attempt_is_cut_by_the_budget_and_made_again(tmp_path):
-    """Thirty calls with room for 25: limit_type says budget; with room the next run makes it whole."""
+def test_a_long_attempt_is_cut_by_the_budget_and_gone_on_with(tmp_path):
+    """Thirty calls with room for 25: no trace, and the replies are kept; with room the next run asks five more."""
 
     class Long:
         name, params, most_calls = "long", {}, 30
@@ -108,15 +108,19 @@ def test_a_long_attempt_is_cut_by_the_budget_and_made_again(tmp_path):
         return report, [r for r in records if isinstance(r, Trace) and r.run_id == run_id]
 
     with Stub(answer) as stub:
-        report, (cut,) = long_run(stub.url, "r1", budget_tokens=22 * 25, max_tokens=2)
+        report, cut = long_run(stub.url, "r1", budget_tokens=22 * 25, max_tokens=2)
+        n_first = stub.n
         again, (whole,) = long_run(stub.url, "r2", max_tokens=2)
 
-    assert (cut.limit_type, cut.error_type, cut.stop_reason) == ("budget", "budget", "limit")
-    assert len(cut.calls) == cut.n_turns == 25
-    assert "raise the budget" in cut.error_message
-    assert (report.failed, report.input_tokens) == (1, 500)
-    assert (again.status, again.collected, again.failed) == ("done", 1, 0)
+    assert (cut, n_first) == ([], 25)
+    assert (report.status, report.collected, report.failed, report.left) == ("cancelled", 0, 0, 1)
+    assert report.notes == ("the budget is used up: 550 of 550 tokens spent; raise it to go on",)
+    assert (report.input_tokens, report.output_tokens) == (500, 50)
+    assert (again.status, again.collected, again.failed, again.repeated) == ("done", 1, 0, 1)
+    assert "1 attempt was under way when an earlier run ended, and is made again" in str(again)
+    assert (again.input_tokens, stub.n) == (5 * 20, 30)  # of this launch; nothing is paid twice
     assert (len(whole.calls), whole.limit_type, whole.passed) == (30, None, True)
+    assert sum(call.input_tokens for call in whole.calls) == 30 * 20
 
 
 def test_a_budget_of_joules_needs_a_meter(tmp_path):

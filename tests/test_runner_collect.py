@@ -279,7 +279,7 @@ def test_the_second_stop_cancels_what_is_in_flight(tmp_path):
         again = run(tmp_path, stub.url, "r2")
     assert (report.status, report.collected) == ("cancelled", 0)
     assert (again.collected, again.repeated) == (3, 3)
-    assert "3 calls were in flight when an earlier run was killed, and are made again" in str(again)
+    assert "3 attempts were under way when an earlier run ended, and are made again" in str(again)
 
 
 def test_a_fault_of_the_program_stops_the_run_and_says_so(tmp_path):

@@ -1,7 +1,7 @@
 """What is known of models, accelerators, electricity grids and measured latencies: `data/reference`, and the user's own.
 
 A file of the user's is TOML of the same form, with any of the tables `[[model]]`, `[[accelerator]]`, `[[grid]]`
-and `[[latency]]`; its rows win over those that ship, row by row. A store's tables `models`, `accelerators` and
+and `[[latency]]`; its rows win over those that ship, field by field. A store's tables `models`, `accelerators` and
 `grids` hold the same rows.
 """
 
@@ -108,7 +108,7 @@ _KINDS: dict[str, type[msgspec.Struct]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Rows of each kind; where two say something of the same, the later one holds."""
+    """Rows of each kind; where two say something of the same, each field of the later that is known holds."""
 
     models: tuple[Model, ...] = ()
     accelerators: tuple[Accelerator, ...] = ()
@@ -128,7 +128,7 @@ class Reference:
 
     def accelerator(self, name: str) -> Accelerator:
         """Find an accelerator; ConfigError offers the nearest names."""
-        return _named({row.accelerator.lower(): row for row in self.accelerators}, "accelerator", name)  # fmt: skip
+        return _named(_merged((row.accelerator, row) for row in self.accelerators), "accelerator", name)  # fmt: skip
 
     def model(self, name: str) -> Model:
         """Find a model; ConfigError offers the nearest names."""
@@ -136,8 +136,9 @@ class Reference:
 
     def grid(self, name: str) -> Grid:
         """Find the latest year of a grid; ConfigError offers the nearest names."""
-        rows = sorted(self.grids, key=lambda row: row.year or 0)
-        return _named({row.grid.lower(): row for row in rows}, "grid", name)
+        rows = {(row.grid.lower(), row.year): row for row in self.grids}
+        latest = sorted(rows.values(), key=lambda row: row.year or 0)
+        return _named({row.grid.lower(): row for row in latest}, "grid", name)
 
     def latency(self, name: str) -> Latency:
         """Find a law of latency; ConfigError offers the nearest names."""
@@ -145,14 +146,24 @@ class Reference:
 
     @functools.cached_property
     def _models(self) -> dict[str, Model]:
-        found: dict[str, Model] = {}
-        for row in self.models:
-            found[_bare(row.model)] = found[row.model.lower()] = row
-        return found
+        whole = _merged((row.model, row) for row in self.models)
+        return _merged((_bare(row.model), row) for row in self.models) | whole
 
 
 def _bare(name: str) -> str:
     return name.rsplit("/", 1)[-1].lower()
+
+
+def _merged(rows: Iterable[tuple[str, Row]]) -> dict[str, Row]:
+    """Index rows by name in lower case; what a later row does not know is taken from the earlier."""
+    found: dict[str, Row] = {}
+    for name, row in rows:
+        old = found.get(name.lower())
+        if old is not None:
+            kept = {f: getattr(old, f) for f in row.__struct_fields__ if getattr(row, f) is None}
+            row = msgspec.structs.replace(row, **kept)  # noqa: PLW2901
+        found[name.lower()] = row
+    return found
 
 
 def _named(rows: Mapping[str, Row], kind: str, name: str) -> Row:
@@ -218,11 +229,15 @@ def of_rows(
     grids: Iterable[Mapping[str, Any]] = (),
 ) -> Reference:
     """Take rows of a store's tables; columns that are not needed here are passed over."""
-    kept = [
-        tuple(kind(**{k: v for k, v in row.items() if k in kind.__struct_fields__}) for row in rows)
-        for kind, rows in ((Model, models), (Accelerator, accelerators), (Grid, grids))
-    ]
-    return Reference(*kept)
+    return Reference(
+        tuple(Model(**_known(Model, row)) for row in models),
+        tuple(Accelerator(**_known(Accelerator, row)) for row in accelerators),
+        tuple(Grid(**_known(Grid, row)) for row in grids),
+    )
+
+
+def _known(kind: type[msgspec.Struct], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: row[field] for field in kind.__struct_fields__ if field in row}
 
 
 def _rows(path: Path, kind: str, rows: Any) -> tuple[Any, ...]:

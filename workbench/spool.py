@@ -36,6 +36,8 @@ _RECORD_AT = len(_HEAD) + 8 + len(_MIDDLE)
 # Asking again, with the same configuration, gives the same refusal; every other failure may pass.
 FINAL_ERRORS = frozenset({"http_400", "http_413", "http_422"})
 SEGMENT_BYTES = 8_000_000
+# folders beside the segments: replies of unfinished attempts, and what is known of batches
+ARRIVED, BATCHES = "arrived", "batches"
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyRecord)

@@ -18,7 +18,7 @@ _NAMES = """
     g // 5 AS m, g % 5 AS b, item_no % 10 AS t,
     hash(item_no * 7 + 1) % 1000003 / 1000003.0 AS ease,
     200 * (1 + g) * {thinking} AS thinking, thinking + 100 * {visible} AS made,
-    0.2 * (1 + g % 7) AS fresh_price, 1.0 * (1 + g % 7) AS made_price
+    2e-1 * (1 + g % 7) AS fresh_price, 1e0 * (1 + g % 7) AS made_price
 """.format(thinking=_GAMMA.format(n=0), visible=_GAMMA.format(n=1))
 _COMMON = """
     printf('%016x', hash(i)) AS trace_id, 'run 1' AS run_id,
@@ -29,7 +29,7 @@ _COMMON = """
     ['bf16', 'int8'][1 + g % 2] AS precision,
     'task ' || t AS task, 'task ' || t AS task_id, item_no::VARCHAR AS item,
     printf('%016x', hash(item_no * 3 + 1)) AS item_id,
-    NULL::VARCHAR AS cluster, ease AS difficulty, 0.5 AS value_usd, 2.0 AS human_cost_usd,
+    NULL::VARCHAR AS cluster, ease AS difficulty, 5e-1 AS value_usd, 2e0 AS human_cost_usd,
     {passed} < (0.2 + 0.04 * g) * ease AS passed, passed::DOUBLE AS score,
     fresh_price AS input_usd_per_mtok, made_price AS output_usd_per_mtok
 """.format(passed=_UNIFORM.format(n=2))
@@ -40,7 +40,7 @@ _SPENT = f"""
     output_tokens - reasoning_tokens AS visible_tokens,
     1e-6 * (input_tokens * fresh_price + output_tokens * made_price) AS cost_usd,
     0.1 * {_GAMMA.format(n=5)} AS ttft_s, ttft_s + thinking / 80 AS answer_start_s, ttft_s + made / 80 AS e2e_s,
-    0.3 * output_tokens AS energy_j,
+    3e-1 * output_tokens AS energy_j,
     TIMESTAMP '2026-01-01' + to_milliseconds(20 * i) AS started_at
 """
 _TRACES = f"""
@@ -63,7 +63,7 @@ _CALLS = f"""
     SELECT * EXCLUDE (i, j, g, item_no, m, b, t, ease, thinking, made, fresh_price, made_price) FROM (
     SELECT j // 2 AS i, {_NAMES}, {_COMMON}, {_SPENT}, {_FAILED} AS trace_error_type,
     trace_error_type AS error_type, j % 2 AS ordinal, printf('%016x', hash(-j)) AS call_id, 'subject' AS role,
-    2 AS n_turns, 1 AS n_calls, -0.4 * output_tokens AS logprob_sum,
+    2 AS n_turns, 1 AS n_calls, -4e-1 * output_tokens AS logprob_sum,
     output_tokens / e2e_s AS output_tokens_per_s, j
     FROM (SELECT range AS j FROM range(ROWS)))
 """
@@ -72,7 +72,7 @@ _TOOLS = f"""
     SELECT j // 2 AS i, {_NAMES}, {_COMMON}, {_FAILED} AS trace_error_type,
     j % 2 AS ordinal, printf('%016x', hash(-j)) AS tool_call_id, ['search', 'python', 'open'][1 + j % 3] AS tool,
     printf('{{"q": "%d"}}', j % 7) AS arguments, CASE WHEN j % 29 = 0 THEN 'timeout' END AS error_type,
-    0.5 + j % 10 / 10 AS e2e_s, 100 + j % 50 AS result_tokens, 400 + j % 90 AS result_bytes, 0.001 AS cost_usd,
+    5e-1 + j % 10 / 10 AS e2e_s, 100 + j % 50 AS result_tokens, 400 + j % 90 AS result_bytes, 1e-3 AS cost_usd,
     made::BIGINT AS output_tokens, (0.3 * made)::BIGINT AS opening_tokens,
     CASE WHEN passed THEN 'right' ELSE 'wrong ' || i % 3 END AS answer,
     'How many of the ' || item_no || ' boxes are left over?' AS input,
@@ -84,7 +84,7 @@ _ENERGY = f"""
     SELECT j // 2 AS i, {_NAMES}, {_COMMON}, {_SPENT}, {_FAILED} AS trace_error_type,
     printf('%016x', hash(-i)) AS call_id, 'gpu0' AS device, 'subject' AS role,
     ['prefill', 'answer'][1 + j % 2] AS phase, 'measured' AS method,
-    0.9 * energy_j AS low_j, 1.1 * energy_j AS high_j, 1.3 * energy_j AS full_j, j
+    9e-1 * energy_j AS low_j, 11e-1 * energy_j AS high_j, 13e-1 * energy_j AS full_j, j
     FROM (SELECT range AS j FROM range(ROWS)))
 """
 _SQL = {"traces": _TRACES, "calls": _CALLS, "tools": _TOOLS, "energy": _ENERGY}

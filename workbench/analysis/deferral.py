@@ -10,7 +10,7 @@ from workbench.analysis import resampling
 
 Floats = npt.NDArray[np.float64]
 GRID = np.linspace(0, 1, 21)  # shares at which curves are shown
-_BLOCKS = 50  # steps of a resampled curve
+_BLOCKS = 25  # steps of a resampled curve
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def resampled(
     for j, value in enumerate((w, change[:, 0], change[:, 1])):
         np.add.at(sums, (codes, j * k + place), value)
     for j, value in enumerate((start[:, 0], start[:, 1], w * pair.large[:, 1])):
-        np.add.at(sums, (codes, 3 * k + j), value)
+        np.add.at(sums[:, 3 * k + j], codes, value)
     drawn = resampling.resampled_sums(np.nan_to_num(sums), resamples, rng)
     drawn[:, np.isnan(sums).any(axis=0)] = np.nan
     share, rate, cost = (np.cumsum(drawn[:, j * k : (j + 1) * k], axis=1) for j in range(3))

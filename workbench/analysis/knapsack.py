@@ -81,7 +81,7 @@ def _unbeaten(cost: Floats, value: Floats) -> Ints:
     best = np.maximum.accumulate(value[order])
     # A gain that is rounding is none: it would keep the dearer of two equal choices.
     rises = np.concatenate([[True], value[order][1:] > best[:-1] + 1e-12])
-    return order[rises]
+    return np.asarray(order[rises], np.int64)
 
 
 def by_price(value: Floats, cost: Floats, price: float) -> Ints:

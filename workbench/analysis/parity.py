@@ -4,11 +4,14 @@ A curve is what its unbeaten points offer: at a cost, the best of what costs no 
 what gains no less. Between two unbeaten points it may be a straight line (a mixture of the two) or the step itself.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 _SLACK = 1e-9
+_STEPS = 32  # of the means over a span
 
 
 class Curve:
@@ -58,7 +61,7 @@ class Curve:
         return np.where(inside.any(axis=1), y, np.nan)
 
     def spans(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Least and most cost, least and most gain of the unbeaten points, (r,) each; NaN without any."""
+        """Least and most cost, then least and most gain of the unbeaten points, (r,) each; NaN without any."""
         known = np.isfinite(self.best) & np.isfinite(self.cost)
         rows = known.any(axis=1)
         top = np.where(rows, np.where(known, self.best, -np.inf).max(axis=1), np.nan)
@@ -67,6 +70,48 @@ class Curve:
             np.where(rows, self.cost[:, 0], np.nan), np.where(rows, dearest, np.nan),
             np.where(rows, self.best[:, 0], np.nan), top,
         )  # fmt: skip
+
+
+def mean_cost_ratio(one: Curve, two: Curve, plain: Callable[[Floats], Floats]) -> float:
+    """Geometric mean of the ratio of costs over the gains that the first rows of both curves span.
+
+    Args:
+        one: the curve judged.
+        two: the curve it is held against.
+        plain: turns costs as the curves have them to positive amounts.
+
+    Returns:
+        NaN where they have no span in common, or a cost is not above 0.
+    """
+    gains = _steps([curve.spans()[2:] for curve in (one, two)])
+    costs = [plain(_first(curve, len(gains)).cost_of(gains)) for curve in (one, two)]
+    if not len(gains) or not all((cost > 0).all() for cost in costs):
+        return float("nan")
+    return float(np.exp(np.mean(np.log(costs[0]) - np.log(costs[1]))))
+
+
+def mean_gain(one: Curve, two: Curve) -> float:
+    """Mean difference of gains over the costs that the first rows of both curves span; NaN without any."""
+    costs = _steps([curve.spans()[:2] for curve in (one, two)])
+    if not len(costs):
+        return float("nan")
+    gains = [_first(curve, len(costs)).gain_at(costs) for curve in (one, two)]
+    return float(np.mean(gains[0] - gains[1]))
+
+
+def _steps(spans: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """Middles of equal steps over what all spans have in common; none where that is empty."""
+    low, high = max(float(s[0][0]) for s in spans), min(float(s[1][0]) for s in spans)
+    if not high > low:
+        return np.empty(0)
+    return np.asarray(low + (high - low) * (np.arange(_STEPS) + 0.5) / _STEPS)
+
+
+def _first(curve: Curve, times: int) -> Curve:
+    """The first row of a curve, so many times."""
+    whole = (np.broadcast_to(part[0], (times, part.shape[1])) for part in (curve.cost, curve.best))
+    cost, best = (np.where(np.isinf(part), np.nan, part) for part in whole)
+    return Curve(cost, best, straight=curve.straight)
 
 
 def _take(values: Floats, place: npt.NDArray[np.intp]) -> Floats:

@@ -48,6 +48,12 @@ def fit(n: Floats, right: Floats, author: Ints, sds: tuple[float, float, float])
     marks = np.zeros((n_items, n_authors))
     marks[np.arange(n_items), author] = 1.0
     held = np.concatenate([np.full(n_groups, sds[0] ** -2), np.full(n_authors, sds[1] ** -2)])
+
+    def log_posterior(theta: Floats, delta: Floats) -> float:
+        eta = theta[None, :n_groups] - theta[n_groups + author, None] - delta[:, None]
+        likelihood = (right * eta - n * np.logaddexp(0, eta)).sum()
+        return float(likelihood - (held * theta**2).sum() / 2 - ((delta / sds[2]) ** 2).sum() / 2)
+
     theta, delta = np.zeros(n_groups + n_authors), np.zeros(n_items)
     value = -np.inf
     step, drop = np.zeros_like(theta), np.zeros_like(delta)
@@ -69,9 +75,9 @@ def fit(n: Floats, right: Floats, author: Ints, sds: tuple[float, float, float])
         step = np.linalg.solve(schur, gradient - mixed.T @ (gradient_item / diagonal))
         drop = (gradient_item - mixed @ step) / diagonal
         scale = 1.0
-        before = _posterior(n, right, author, theta, delta, held, sds[2])
+        before = log_posterior(theta, delta)
         while scale > 1e-6:
-            value = _posterior(n, right, author, theta + scale * step, delta + scale * drop, held, sds[2])  # fmt: skip
+            value = log_posterior(theta + scale * step, delta + scale * drop)
             if value >= before - 1e-12:
                 break
             scale /= 2
@@ -88,15 +94,6 @@ def fit(n: Floats, right: Floats, author: Ints, sds: tuple[float, float, float])
         theta[:n_groups] - shift, theta[n_groups:] - shift, delta, inverse,
         np.sqrt(1 / diagonal), float(evidence),
     )  # fmt: skip
-
-
-def _posterior(
-    n: Floats, right: Floats, author: Ints, theta: Floats, delta: Floats, held: Floats, sd: float
-) -> float:
-    groups = n.shape[1]
-    eta = theta[None, :groups] - theta[groups + author, None] - delta[:, None]
-    likelihood = (right * eta - n * np.logaddexp(0, eta)).sum()
-    return float(likelihood - (held * theta**2).sum() / 2 - ((delta / sd) ** 2).sum() / 2)
 
 
 def learn(n: Floats, right: Floats, author: Ints) -> tuple[Fit, tuple[float, float, float]]:

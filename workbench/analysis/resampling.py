@@ -16,6 +16,7 @@ _ROW_BY_ROW = (
     1000  # clusters from which counting each resample alone costs less than one long count
 )
 _ONE_THREAD = 200_000  # multiplications below which OpenBLAS does not share the work out
+_ROWS, _COLUMNS = 64, 64  # of such a product
 
 
 def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Floats:
@@ -55,12 +56,14 @@ def _multiply(weights: Floats, sums: Floats, out: Floats) -> None:
 
     Waking its threads costs more than a small product, and very much more on a busy machine.
     """
-    rows = _ONE_THREAD // sums.size if sums.size else 0
-    if rows < 4:
-        np.matmul(weights, sums, out=out)
-        return
-    for start in range(0, len(weights), rows):
-        np.matmul(weights[start : start + rows], sums, out=out[start : start + rows])
+    out[:] = 0.0
+    for left in range(0, sums.shape[1], _COLUMNS):
+        part, goal = sums[:, left : left + _COLUMNS], out[:, left : left + _COLUMNS]
+        depth = _ONE_THREAD // (min(_ROWS, len(weights)) * part.shape[1])
+        for start in range(0, len(sums), depth):
+            few, drawn = part[start : start + depth], weights[:, start : start + depth]
+            for top in range(0, len(weights), _ROWS):
+                goal[top : top + _ROWS] += drawn[top : top + _ROWS] @ few
 
 
 def left_out_sums(sums: Floats) -> Floats:

@@ -63,12 +63,12 @@ def _batch(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> l
         np.add.at(sums[:, start:end], place, counted)
         own.append(len(np.unique(place)))
         start, done = end, done + len(part.values)
-    unknown = np.isnan(sums).any(axis=0)
+    unknown = np.asarray(np.isnan(sums).any(axis=0))
     sums = np.nan_to_num(sums)
     drawn = None
     if n_clusters > 1:
-        distinct, place = _distinct(sums)
-        drawn = resampling.resampled_sums(distinct, resamples, rng)[:, place]
+        distinct, again = _distinct(sums)
+        drawn = resampling.resampled_sums(distinct, resamples, rng)[:, again]
     out, start = [], 0
     for end, n in zip(ends.tolist(), own, strict=True):
         gone = unknown[start : end - 1]

@@ -178,7 +178,9 @@ def ask(
         if where:
             raise click.UsageError("--where slices traces; published figures have none")
         return analysis.run(name, store.results(), rng=rng, **given)
-    with store.facts(where, analysis.get(name).rows) as frame:
+    from workbench.store import reference
+
+    with store.facts(where, analysis.get(name).rows) as frame, reference.in_force(store):
         return analysis.run(name, frame, rng=rng, **given)
 
 

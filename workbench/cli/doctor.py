@@ -63,7 +63,26 @@ def _installation() -> list[Row]:
         _row("workbench", __version__),
         _row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         _row("libraries", ", ".join(versions)),
+        _meters(),
+        _sandbox(),
     ]
+
+
+def _meters() -> Row:
+    """Say whose joules can be measured here, or why none."""
+    from workbench.runner.energy.meters import open_meter
+
+    meter = open_meter()
+    names = ", ".join(device.name for device in meter.devices)
+    return _row("energy meters", names or "none", "" if names else meter.reason)
+
+
+def _sandbox() -> Row:
+    """Say whether code that models write can be run here."""
+    from workbench import sandbox
+
+    why = sandbox.why_not()
+    return _row("sandbox for code", "none" if why else "ready", why or "")
 
 
 def _settings(found: config.Config) -> list[Row]:

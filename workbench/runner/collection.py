@@ -24,8 +24,8 @@ from workbench.runner.metering import Metering
 from workbench.runner.plan import Key, Planned, Work
 from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.resume import Leftovers
-from workbench.runner.session import Session
 from workbench.runner.steering import Control, Flight, Pilot
+from workbench.runner.trailing import Trailing
 from workbench.runner.whose import ASKER, Asker
 from workbench.spool import SpoolWriter
 
@@ -117,11 +117,11 @@ class Collection:
         self.crew = Crew(self._step, ramp_s=_RAMP_S)
         self.control = Control(self, pilot=pilot)
         self.settled = asyncio.Event()
-        self.metering, self.writing = metering, set[asyncio.Task[None]]()
+        self.metering, self.writing = metering, Trailing()
         stop.at_once = bool(fleet.batches)
         for batches in fleet.batches:
             batches.courier.active = lambda: self.progress.in_flight
-        self.journal = Journal(spool.folder, spool.run_id)
+        self.journal = Journal(spool.folder, spool.run_id, known)
         self.record = Run(
             run_id=spool.run_id, kind="collect", source="runner", plan=self.plan.as_json(),
             status="running", started_at=now(), host=platform.node() or None,
@@ -134,14 +134,23 @@ class Collection:
         missing = left.in_flight - self.known
         repeated = len(missing & {p.key for p in self.work}) if missing else 0
         self._write_head(left)
-        status = "failed"
-        why: str | None = "the program failed"
+        with self._signals():
+            status = await self._through()
+        p = self.progress
+        return CollectReport(
+            run_id=self.spool.run_id, status=status, planned=p.planned, before=p.before,
+            collected=p.done, failed=p.failed, left=p.left, repeated=repeated,
+            elapsed_s=self.clock() - self.begun_s, input_tokens=p.input_tokens,
+            output_tokens=p.output_tokens, spent_usd=p.spent_usd, n_unpriced=p.n_unpriced,
+            notes=tuple(self.notes),
+        )  # fmt: skip
+
+    async def _through(self) -> str:
+        """Do the work and write how it ended; returns the status."""
+        status, why = "failed", "the program failed"
         try:
-            with self._signals():
-                await self._work()
-            status, why = (
-                ("done", None) if not self.progress.left else ("cancelled", "stopped early")
-            )
+            await self._work()
+            status, why = ("cancelled", "stopped early") if self.progress.left else ("done", "")
         except asyncio.CancelledError:
             status, why = "cancelled", "cancelled with attempts in flight"
             if not self.stop.is_now:
@@ -153,25 +162,32 @@ class Collection:
             why = f"{type(error).__name__}: {error}"
             raise
         finally:
-            await self._close_books(quiet=status == "done")
-            message = None if why is None else "; ".join((why, *self.notes))
-            ended = {"status": status, "ended_at": self.now(), "error_message": message}
-            self.spool.append(msgspec.structs.replace(self.record, **ended))
-            self._sync()
-            self.control.close(status)
-        p = self.progress
-        return CollectReport(
-            run_id=self.spool.run_id, status=status, planned=p.planned, before=p.before,
-            collected=p.done, failed=p.failed, left=p.left, repeated=repeated,
-            elapsed_s=self.clock() - self.begun_s, input_tokens=p.input_tokens,
-            output_tokens=p.output_tokens, spent_usd=p.spent_usd, n_unpriced=p.n_unpriced,
-            notes=tuple(self.notes),
-        )  # fmt: skip
+            status = await self._end(status, why)
+        return status
 
-    async def _close_books(self, *, quiet: bool) -> None:
-        """Write the energy balance of the run."""
-        for balance in await self.metering.finish(self.spool.run_id, quiet=quiet):
-            self.spool.append(balance)
+    async def _end(self, status: str, why: str) -> str:
+        """Write the traces that wait, the energy balances and, whatever comes between, how the run ended."""
+        self.stop.at_once = True  # nothing is in flight any more
+        try:
+            await self.writing.drain()
+            for balance in await self.metering.finish(self.spool.run_id, quiet=status == "done"):
+                self.spool.append(balance)
+        except asyncio.CancelledError:
+            status, why = "cancelled", why or "cancelled while traces were written"
+            if not self.stop.is_now:
+                raise
+        except Exception as error:
+            status, why = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            said = "; ".join((why, *self.notes)) if why else None
+            ended = {"status": status, "ended_at": self.now(), "error_message": said}
+            try:
+                self.spool.append(msgspec.structs.replace(self.record, **ended))
+                self._sync()
+            finally:
+                self.control.close(status)
+        return status
 
     def _write_head(self, left: Leftovers) -> None:
         """Write what the traces will refer to, and how killed runs ended."""
@@ -206,12 +222,13 @@ class Collection:
     async def _work(self) -> None:
         """Run the workers; the first fault of the program ends them all."""
         # whoever waits for a batch is in nobody's way: the more wait, the fuller it is
-        at_once = POOL if self.fleet.batches else self.plan.concurrency
+        most = max(t.concurrency for t in (self.plan, *self.plan.targets))
+        at_once = POOL if self.fleet.batches else most
         self.crew.resize(min(at_once, max(self.progress.left, 1)), self.progress.left)
         self.control.open()
-        beside = (self._commit(), self._keep_telling(), self.control.serve())
+        beside = (self._commit(), self._keep_telling(), self.control.serve(), self.writing.watch())
         await self.crew.run(*[asyncio.create_task(task) for task in beside])
-        await asyncio.gather(*self.writing)
+        await self.writing.drain()
 
     async def _commit(self) -> None:
         """Force the lines of the last moments to the disk together."""
@@ -292,21 +309,23 @@ class Collection:
         finally:
             self.control.end(flight)
             self.progress.in_flight -= 1
+            self.progress.add(c for c in session.calls if c.ordinal not in session.recalled)
             tab.close()
             self.wake()
             if kept is not None:
                 kept.close()
         if tab.was_stopped and kept is not None:
-            return  # its replies are kept: another launch goes on from them
+            self.control.again.append(
+                planned
+            )  # its replies are kept: with room it goes on from them
+            return
         e2e_s = self.clock() - start if self.fleet.is_timed(planned.target) else None
         made = _Made(flight, ended, started_at, e2e_s, kept)
         if not self.metering.measures:
             await self._write(made)
             return
         # the counters lag by an update: the worker goes on, and the trace follows
-        writing = asyncio.create_task(self._write(made))
-        self.writing.add(writing)
-        writing.add_done_callback(self.writing.discard)
+        self.writing.begin(self._write(made))
 
     async def _write(self, made: "_Made") -> None:
         """Write the trace of an attempt with the energy that it took, and count it."""
@@ -320,9 +339,12 @@ class Collection:
             )
         )  # fmt: skip
         if made.kept is not None:
-            self.journal.settle(made.kept)
+            self.journal.settle(planned.key, made.kept)
         self.control.note(planned, failed=ended.error is not None)
-        self._account(planned, session, None if flight.cancelled else ended.error)
+        self.progress.done += 1
+        if not flight.cancelled:
+            self._watch(planned, ended.error)
+        self._tell()
 
     async def _make(self, flight: Flight) -> attempt.Ended:
         """Make an attempt; one that somebody cancelled ends as data, with what it got so far."""
@@ -334,12 +356,6 @@ class Collection:
                 raise
             task.uncancel()
             return attempt.cancelled(flight.session)
-
-    def _account(self, planned: Planned, session: Session, error: ProviderError | None) -> None:
-        self.progress.done += 1
-        self.progress.add(session.calls)
-        self._watch(planned, error)
-        self._tell()
 
     def _tell(self) -> None:
         """Show how far it is, and how the models stand."""

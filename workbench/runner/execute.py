@@ -83,7 +83,8 @@ async def collect(
         budget = Budget(
             plan.budget_usd, price, limit_tokens=plan.budget_tokens, limit_j=plan.budget_j,
             limit_time_s=plan.budget_time_s, elapsed_s=lambda: clock() - begun_s,
-            joules=(lambda: metering.spent_j) if metering.measures else None,
+            # a meter whose counters stand still keeps no budget
+            joules=None if metering.spent_j is None else lambda: metering.spent_j,
         )  # fmt: skip
         for caller in fleet.callers.values():
             caller.on_lost = budget.lost

@@ -17,7 +17,7 @@ from workbench.runner.plan import Plan
 from workbench.runner.progress import ModelState
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.session import Line, Provider
-from workbench.runner.target import IN_PROCESS, Target
+from workbench.runner.target import IN_PROCESS, LOCAL, Target
 
 _START = 16  # requests at once that a model far away begins with
 Batching = Callable[[HttpProvider], Provider]
@@ -60,6 +60,9 @@ class Fleet:
         self._rng, self._clock = rng, clock
         self._recordings, self._batching = recordings, batching
         self.callers: dict[str, Caller] = {}
+        self._most: dict[
+            str, int
+        ] = {}  # requests at once that a place can serve, however many are wanted
         self._providers: dict[str, Provider] = {}
         self._helpers = {name: plan.helper(name) for name in plan.helpers}
         self.retries, self.timeout_s = plan.retries, plan.timeout_s
@@ -81,6 +84,8 @@ class Fleet:
             provider, waits = self._batching(provider), True
         if self._given is None:
             self._providers[place] = provider
+            if target.endpoint in LOCAL:  # the memory of its slots is laid out once
+                self._most[place] = target.concurrency
         at_once = waits or target.is_on_this_host or target.endpoint in IN_PROCESS
         self.callers[place] = Caller(
             provider, slots=POOL if waits else target.concurrency, backoff=self._plan.backoff,
@@ -136,10 +141,13 @@ class Fleet:
         retries: int | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        """Change limits while calls are under way; None leaves one as it is. Those under way go on."""
-        for caller in self.callers.values():
+        """Change limits while calls are under way; None leaves one as it is. Those under way go on.
+
+        A model in this process never takes more at once than it began with.
+        """
+        for place, caller in self.callers.items():
             if concurrency is not None:
-                caller.resize(concurrency)
+                caller.resize(min(concurrency, self._most.get(place, concurrency)))
             if retries is not None:
                 caller.backoff = msgspec.structs.replace(caller.backoff, retries=retries)
         if timeout_s is not None:

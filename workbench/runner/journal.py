@@ -11,17 +11,18 @@ import os
 import re
 import zlib
 from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from workbench import spool
 from workbench.errors import StoreError
 from workbench.records import content_id
 from workbench.runner.asking import Reply, Request
 from workbench.runner.plan import Key
 
-_FOLDER = "arrived"
 _NAME = re.compile(r"([0-9a-f]+)-.+\.jsonl")
 
 
@@ -46,24 +47,32 @@ _decode = msgspec.json.Decoder(Kept).decode
 class Journal:
     """The replies of unfinished attempts of one store."""
 
-    def __init__(self, spool_folder: Path, run_id: str) -> None:
-        """Look at what earlier runs left; makes no folder yet."""
-        self.folder, self.run_id = Path(spool_folder) / _FOLDER, run_id
+    def __init__(self, spool_folder: Path, run_id: str, settled: Collection[Key] = ()) -> None:
+        """Look at what earlier runs left, and delete that of settled attempts; makes no folder yet."""
+        self.folder, self.run_id = Path(spool_folder) / spool.ARRIVED, run_id
         self._left: dict[str, list[Path]] = {}
         for path in sorted(self.folder.glob("*.jsonl")):
             if found := _NAME.fullmatch(path.name):
                 self._left.setdefault(found[1], []).append(path)
         self._settled: list[Path] = []
+        self._n_opened = 0
+        if self._left:  # of a run that was killed between its last trace and the sweep
+            self.sweep([path for key in settled for path in self._left.pop(content_id(*key), ())])
 
     def open(self, key: Key) -> "AttemptJournal":
-        """Begin, or take up, an attempt."""
+        """Begin, or take up, an attempt; each time in a file of its own."""
         name = content_id(*key)
-        return AttemptJournal(self.folder / f"{name}-{self.run_id}.jsonl", self._left.get(name, ()))
+        left = self._left.setdefault(name, [])
+        self._n_opened += 1
+        path = self.folder / f"{name}-{self.run_id}-{self._n_opened}.jsonl"
+        attempt = AttemptJournal(path, left)
+        left.append(path)
+        return attempt
 
-    def settle(self, attempt: "AttemptJournal") -> None:
-        """Note that an attempt's trace is written; its files go with the next `sweep`."""
+    def settle(self, key: Key, attempt: "AttemptJournal") -> None:
+        """Note that an attempt's trace is written: its files go with the next `sweep`, and nobody reads them again."""
         attempt.close()
-        self._settled += attempt.paths
+        self._settled += self._left.pop(content_id(*key), ())
 
     def sweep(self, settled: list[Path]) -> None:
         """Delete files whose traces are safe on the disk."""
@@ -79,9 +88,8 @@ class Journal:
 class AttemptJournal:
     """The replies of one attempt. Equal requests are told apart by their order."""
 
-    def __init__(self, path: Path, left: "tuple[Path, ...] | list[Path]") -> None:
-        """Read what earlier runs left; the file of this run appears with the first reply."""
-        self.paths = [*left, path]
+    def __init__(self, path: Path, left: Iterable[Path]) -> None:
+        """Read what was left; a file of its own appears with the first reply."""
         self._path, self._fd = path, -1
         self._known = {kept.request_id: kept.reply for p in left for kept in _read(p)}
         self._asked: Counter[str] = Counter()

@@ -70,7 +70,12 @@ class Metering:
             return found
         from workbench.runner.energy.estimate import estimate
 
-        away = [estimate(c) for c in calls if c.provider in self._remote]
+        # a provider's name may serve models here and elsewhere: what was metered is not estimated too
+        away = [
+            estimate(c)
+            for c in calls
+            if c.provider in self._remote and not session.windows.get(c.ordinal)
+        ]
         return (*found, *(reading for reading in away if reading is not None))
 
     async def finish(self, run_id: str, *, quiet: bool) -> list[EnergyBalance]:

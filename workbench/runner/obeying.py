@@ -61,6 +61,8 @@ def _retune(launch: "Collection", command: Retune) -> str:
     tuned = {name: value for name, value in tuned.items() if value is not None}
     if not budgets and not tuned:
         raise ValueError("nothing to change was given")
+    if command.concurrency is not None and launch.fleet.batches:
+        raise ValueError("requests go out in batches: as many wait for one as there are attempts")
     _check(launch, budgets)
     for name, limit in budgets.items():
         setattr(launch.budget, name.replace("budget_", "limit_"), limit)

@@ -1,6 +1,7 @@
 """What is to be collected: a plan, and the attempts (configuration × item × trial) that it means."""
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -79,7 +80,10 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 f"the helper model {name!r} is needed, and the plan has {known}; add a table"
                 f" [helpers.{name}] with its model"
             )
-        return Target.of(self, self.helpers[name])
+        try:
+            return Target.of(self, self.helpers[name])
+        except ConfigError as error:
+            raise ConfigError(f"[helpers.{name}]: {error}") from error
 
     @property
     def backoff(self) -> Backoff:
@@ -190,6 +194,12 @@ class Work:
         ]
         turns = itertools.zip_longest(*[rows[: plan.limit] for rows in chosen])
         self._items = [row for turn in turns for row in turn if row is not None]
+        asked = Counter(record.item_id for record in self.items)
+        for record in self.items:
+            if asked[record.item_id] > 1:
+                raise ConfigError(
+                    f"the item {record.item!r} stands twice in the plan's tasks; name each task once"
+                )
 
     @property
     def items(self) -> list[Item]:
@@ -220,6 +230,8 @@ def expand(plan: Plan, folder: Path | None = None) -> Work:
     from workbench.datasets import load_task
     from workbench.runner import strategies
 
+    for name in plan.strategy_params:
+        strategies.kind(name)  # a name that nobody has would be passed over in silence
     chosen = []
     for asked in plan.strategies:
         table = {"name": asked} if isinstance(asked, str) else dict(asked)

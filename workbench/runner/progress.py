@@ -1,6 +1,7 @@
 """How far a collection is, and how it ended."""
 
 import datetime as dt
+from collections.abc import Iterable
 
 import msgspec
 
@@ -85,8 +86,8 @@ class Progress(msgspec.Struct):
     models: list[ModelState] = []
     batches: str = ""
 
-    def add(self, calls: list[Call]) -> None:
-        """Count the tokens of finished calls."""
+    def add(self, calls: Iterable[Call]) -> None:
+        """Count the tokens of calls that this launch has made."""
         for call in calls:
             self.input_tokens += call.input_tokens or 0
             self.output_tokens += call.output_tokens or 0
@@ -121,7 +122,7 @@ class CollectReport(msgspec.Struct, frozen=True):
         before: attempts that earlier launches had done.
         collected: traces written by this launch; `failed` of them hold an error.
         left: attempts not made.
-        repeated: attempts that were in flight when an earlier run was killed, and are made again.
+        repeated: attempts that were under way when an earlier run ended, and are made again.
         spent_usd: known cost; null without prices.
         notes: sentences for the user.
     """
@@ -148,9 +149,9 @@ class CollectReport(msgspec.Struct, frozen=True):
             f" {self.collected:,} collected ({self.failed:,} failed), {self.left:,} left"
         ]
         if self.repeated:
-            calls = "call was" if self.repeated == 1 else "calls were"
+            were = "attempt was" if self.repeated == 1 else "attempts were"
             lines.append(
-                f"{self.repeated:,} {calls} in flight when an earlier run was killed,"
+                f"{self.repeated:,} {were} under way when an earlier run ended,"
                 f" and {'is' if self.repeated == 1 else 'are'} made again"
             )
         spent = "—" if self.spent_usd is None else f"${self.spent_usd:,.4f}"

@@ -91,6 +91,7 @@ class Control:
         self._begun = 0
         self._asking: asyncio.Task[bool] | None = None
         self._box: Mailbox | None = None
+        self._owed: list[Taken] = []
         self.status = "running"
 
     def _pilot_size(self) -> int | None:
@@ -176,12 +177,12 @@ class Control:
             if (box := self._box) is not None:
                 letters = await asyncio.to_thread(box.collect)
                 taken = [self._take(command_id, data) for command_id, data in letters]
+                self._owed += [answer for answer, _ in taken]
                 if taken or launch.clock() >= due_s:
                     due_s = launch.clock() + PUBLISH_S
                     await asyncio.to_thread(box.publish, self.state())
                 # whoever has an answer finds the state changed; a stop leaves no time for an answer after it
-                for answer, _ in taken:
-                    box.answer(answer)
+                self._answer(box)
                 for _, act in taken:
                     if act is not None:
                         act()
@@ -204,6 +205,12 @@ class Control:
         self.taken.append(taken)
         return taken, act
 
+    def _answer(self, box: Mailbox) -> None:
+        """Say how commands were taken that nobody was told of yet."""
+        owed, self._owed = self._owed, []
+        for answer in owed:
+            box.answer(answer)
+
     def close(self, status: str) -> None:
         """Say how the run ended, refuse what still waits, and let go of the folder."""
         self.status = status
@@ -212,6 +219,7 @@ class Control:
         if self._box is None:
             return
         box, self._box = self._box, None
+        self._answer(box)  # the run may have ended while its state was being written
         for command_id, _ in box.collect():
             box.answer(Taken(command_id, "", "refused", f"the run has ended: {status}", self._launch.now()))  # fmt: skip
         box.close(self.state())
@@ -221,7 +229,8 @@ class Control:
         if self._pilot is None or self._gate is None:
             return
         if self._asking is None:
-            if self._begun >= self._gate and not self.flights and self._launch.crew.present:
+            under_way = len(self.flights) + len(self._launch.writing)
+            if self._begun >= self._gate and not under_way and self._launch.crew.present:
                 self._asking = asyncio.create_task(_decide(self._pilot))
                 self._hold("pilot")
             return

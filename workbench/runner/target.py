@@ -143,8 +143,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return None
         key = environ.get(self.api_key_env, "").strip()
         if not key:
+            # keys look like names too (gsk_…, hf_…): only what is written as variables are is repeated
+            is_name = self.api_key_env.isupper()
+            named = self.api_key_env if is_name else "that api_key_env names (shown if upper case)"
             raise ConfigError(
-                f"the environment variable {self.api_key_env} is not set; it should hold the key for"
+                f"the environment variable {named} is not set; it should hold the key for"
                 f" {self.provider_name}"
             )
         return key
@@ -153,7 +156,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model with its settings."""
 
-    model: str
+    model: Annotated[str, msgspec.Meta(min_length=1)]
 
     @classmethod
     def of(cls, settings: Settings, model: str | Mapping[str, Any]) -> Self:
@@ -164,7 +167,7 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
             given = {name: value for name, value in given.items() if name not in _PLACE}
         try:
             return msgspec.convert(given | own, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, ConfigError) as error:
             raise ConfigError(
                 f"the model {own.get('model', own)!r} of the plan: {error}"
             ) from error

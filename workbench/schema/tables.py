@@ -108,7 +108,7 @@ TRACES = Table("traces", "one row per attempt: configuration × item × trial of
     C("verifier_score", "float", doc="What a verifier gave the answer.", null="no verifier"),
     C("confidence", "float", "0..1", "The model's confidence in its answer.", "not asked"),
     _STOP,
-    C("limit_type", "text", doc="The limit that ended the attempt: tokens, turns, time, cost.", null="no limit was hit"),
+    C("limit_type", "text", doc="The limit that ended the attempt: tokens, turns, tool_calls, time, cost, budget.", null="no limit was hit"),
     *_ERROR,
     C("n_turns", "int", "count", "Assistant turns."),
     C("n_calls", "int", "count", "Calls to the subject model, drafts and verifiers included.", KEY_NULL),

@@ -1,6 +1,7 @@
 """What must hold in a store: sums equal their parts, prices are in force, nothing hangs in the air."""
 
 import dataclasses
+from pathlib import Path
 
 from workbench import spool
 from workbench.store import views
@@ -93,6 +94,8 @@ def checks(store: Store) -> list[Check]:
     ]
     waiting = [s for s in spool.segments(store.spool_dir) if not s.live and s.size]
     advice = "opening the store takes them in; if they stay, another process keeps the store"
+    replies = _files(store.spool_dir / spool.ARRIVED, "*.jsonl")
+    notes = _files(store.spool_dir / spool.BATCHES, "*.json")
     kept = sorted((store.spool_dir / "quarantine").glob("*")) if store.spool_dir.is_dir() else []
     return [
         *found,
@@ -101,7 +104,22 @@ def checks(store: Store) -> list[Check]:
             "damaged spool lines set aside", len(kept), False,
             f"look at them in {store.spool_dir / 'quarantine'}, then delete them",
         ),
+        Check(
+            "unfinished attempts whose replies are kept", len({p.name.split("-")[0] for p in replies}),
+            False,
+            "the same collect command goes on from them; of a plan that is given up, delete them in"
+            f" {store.spool_dir / spool.ARRIVED}",
+        ),
+        Check(
+            "batches that are kept until their answers are taken in", len(notes), False,
+            "the same collect command takes them in; of a plan that is given up, delete them in"
+            f" {store.spool_dir / spool.BATCHES}",
+        ),
     ]  # fmt: skip
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return list(folder.glob(pattern)) if folder.is_dir() else []
 
 
 def unpriced_models(store: Store) -> list[str]:

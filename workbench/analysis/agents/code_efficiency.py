@@ -89,7 +89,7 @@ def code_efficiency(
     """
     rows, dropped = _solutions(frame, by, options)
     ladders, made = _ladders(rows, options)
-    placed = [ladders[i].place(c) if i in ladders else (None, None) for i, c in rows.select("_item", "_spent").iter_rows()]  # fmt: skip
+    placed = [ladders[i].place(c) if i in ladders and not np.isnan(c) else (None, None) for i, c in rows.select("_item", "_spent").iter_rows()]  # fmt: skip
     right = (pl.col("_passed") == 1) & pl.col("_score").is_not_null()
     rows = rows.with_columns(
         pl.Series("_score", [p[0] for p in placed], pl.Float64),

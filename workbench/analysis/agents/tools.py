@@ -71,8 +71,8 @@ def tools(
     repeated calls: over all calls. A call repeats if the same trace had called the same tool with the
     same arguments, letter by letter; calls whose arguments were not recorded never do. Calls beyond the
     fewest: those of a right trace minus the fewest with which a trace of its group got the item right;
-    0 where an item has one right trace. A
-    figure of waits or tokens is unknown for a trace in which one call's is.
+    0 where an item has one right trace. Waits and tokens are unknown for a group in which a call's
+    are; a failed call without a time took none.
 
     Intervals: percentile bootstrap of item clusters; of `by_tool` t · SE of the ratio, clustered.
     """
@@ -104,7 +104,7 @@ def _traces(whole: "nw.LazyFrame[Any]", by: Sequence[str]) -> "nw.LazyFrame[Any]
         _failed=nw.when(called & ~nw.col("error_type").is_null()).then(nw.lit(1.0)).otherwise(nw.lit(0.0)),
         _words=nw.when(alone).then(nw.lit(None).cast(nw.String)).otherwise(words),
         _worded=nw.when(called & ~alone).then(nw.lit(1.0)).otherwise(nw.lit(0.0)),
-        _no_wait=nw.when(called & nw.col("e2e_s").is_null()).then(nw.lit(1)).otherwise(nw.lit(0)),
+        _no_wait=nw.when(called & nw.col("e2e_s").is_null() & nw.col("error_type").is_null()).then(nw.lit(1)).otherwise(nw.lit(0)),
         _no_size=nw.when(called & nw.col("result_tokens").is_null()).then(nw.lit(1)).otherwise(nw.lit(0)),
         _passed=nw.when(nw.col("passed")).then(nw.lit(1.0)).when(~nw.col("passed")).then(nw.lit(0.0)).otherwise(nw.lit(None).cast(nw.Float64)),
     )  # fmt: skip
@@ -144,6 +144,11 @@ def _traces(whole: "nw.LazyFrame[Any]", by: Sequence[str]) -> "nw.LazyFrame[Any]
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
     values = {m: panel.measure(m) for m in _MEASURES}
+    n = np.nan_to_num(panel.matrix("n"))
+    for name in ("_wait", "_read"):
+        # The traces without tools, which waited for none, are no sample of all.
+        unknown = (np.nan_to_num(panel.matrix(f"{name}_known")) < n).any(axis=0)
+        values[name] = np.where(unknown, np.nan, values[name])
     drawn = sample.draw(panel, values, rng, options)
 
     def per_call(top: str, calls: str = "_calls") -> sample.Statistic:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import curves, knapsack
+from workbench.analysis import curves, knapsack, settling
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, cost_axis
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import MEASURES, Items, reduce_items
@@ -125,6 +125,8 @@ def allocation(
         for budget in _budgets(found, options["budget"]):
             row, plan = _row(found, budget, options["level"])
             rows.append(where | row)
+            if options["budget"] is not None:
+                notes += _open(found, row, measure)
             plans += [where | {"budget": budget} | p for p in plan]
         bins += [where | b for b in _bins(found, options["level"])]
     columns = _declared(measure)
@@ -140,6 +142,13 @@ def allocation(
     return Answer(
         table, tuple(columns.values()), tables, built.dropped, (*built.notes, *said, *notes)
     )
+
+
+def _open(task: _Task, row: dict[str, Any], measure: str) -> list[str]:
+    """Say what would settle whether bins are worth it, where that is open."""
+    usd = float(task.cost.mean(axis=0).sum()) if measure == "cost_usd" else None
+    gain = (row["gain"], row["gain_low"], row["gain_high"])
+    return settling.said("one option per bin against one for all", row["n_items"], gain, usd)
 
 
 def _declared(measure: str) -> dict[str, Column]:

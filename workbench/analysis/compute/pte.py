@@ -8,13 +8,15 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import calls, sample
+from workbench import hardware
+from workbench.analysis import calls, sample, shapes
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
+from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
 
 C = Column
@@ -64,6 +66,9 @@ def gamma(
     scored=False,
     options=(
         Option("shape", "choice", "8b", "layers, width and parameters where not given: 36 × 4096, 8.19e9 or 80 × 8192, 70e9", choices=tuple(SHAPES)),
+        Option("model", "text", None, "take shape and share of key-value heads of this model of the reference rows instead: Qwen3-8B"),
+        Option("accelerator", "text", None, "take hoi of this accelerator of the reference rows instead"),
+        shapes.REFERENCE,
         Option("n_layers", "float", None, "layers of the model", low=1),
         Option("d_model", "float", None, "width of the model", low=1),
         Option("n_params", "float", None, "parameters of the model, of a mixture the active ones", low=1),
@@ -125,10 +130,31 @@ def pte(
 def _gamma(options: dict[str, Any]) -> float:
     if options["gamma"] is not None:
         return float(options["gamma"])
+    rows = hardware.in_force(options["reference"])
+    shape: tuple[float, float, float] = SHAPES[options["shape"]]
+    share = options["kv_share"]
+    if options["model"] is not None:
+        shape, share = _shape(rows.model(options["model"]))
+    hoi = options["hoi"]
+    if options["accelerator"] is not None:
+        hoi = rows.accelerator(options["accelerator"]).intensity
+        if hoi is None:
+            raise AnalysisError(
+                f"peak or bandwidth of {options['accelerator']} is not known; give hoi"
+            )
     given = (options["n_layers"], options["d_model"], options["n_params"])
-    layers, width, params = (g or s for g, s in zip(given, SHAPES[options["shape"]], strict=True))
-    share, size = options["kv_share"], options["kv_bytes"]
-    return gamma(layers, width, params, options["hoi"], kv_share=share, kv_bytes=size)
+    layers, width, params = (g or s for g, s in zip(given, shape, strict=True))
+    return gamma(layers, width, params, hoi, kv_share=share, kv_bytes=options["kv_bytes"])
+
+
+def _shape(row: hardware.Model) -> tuple[tuple[float, float, float], float]:
+    """Layers, width of all heads and active parameters of a model, and its share of key-value heads."""
+    if not (row.n_layers and row.n_heads and row.head_width and row.active):
+        raise AnalysisError(
+            f"the shape of {row.model} is not known; give n_layers, d_model, n_params"
+        )
+    share = (row.n_kv_heads or row.n_heads) / row.n_heads
+    return (row.n_layers, row.n_heads * row.head_width, row.active), share
 
 
 def _counted(

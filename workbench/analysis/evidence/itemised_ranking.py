@@ -68,7 +68,7 @@ def itemised_ranking(
     as some items are shared; a group that is always right has a finite strength, held by the prior.
     The authors' part is one common difficulty where there is one author.
 
-    Intervals: ± z · SE of the posterior (Laplace); clusters of items are not told apart, the items
+    Intervals: ± z · SE of the posterior (Laplace), the authors' difficulties taken as known; clusters of items are not told apart, the items
     being in the model.
     """
     author = options["author"]

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.options import ERRORS, OUTCOME
-from workbench.analysis.panel import Floats, Panel, build
+from workbench.analysis.panel import Floats, Panel, build, divide
 from workbench.analysis.reduce import reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
@@ -67,7 +67,8 @@ def portfolio(
     SharpeRatio@k = (best@k − J(incumbent)) / std@k over the true scores of the k best by the look:
     what the best of a tried portfolio brings, over the risk of trying all of it. The numerator is at
     least 0; std has k − 1 in its denominator (the paper's text has k), so that one candidate has none.
-    Ties in the look go to the truly better one. The look is the mean score over `items` items drawn at
+    Ties among a few items are broken at random (the paper's code
+    prefers the truly better, which a look cannot). The look is the mean score over `items` items drawn at
     random, or the groups' mean confidence or verifier score, the same for every look. There is no
     interval: the ranges say how the figure differs from look to look.
     """
@@ -104,9 +105,11 @@ def _portfolios(
     reference = float(true.mean()) if name is None else float(true[labels.index(name)])
     if options["look"] == "items":
         order = np.argsort(rng.random((options["looks"], n_items)), axis=1)[:, :size]
-        looks = outcome[order].mean(axis=1)
+        # Few items tie often; who is truly better cannot be known from them.
+        looks = outcome[order].mean(axis=1) + 1e-9 * rng.random((options["looks"], n))
     else:
-        looks = np.nanmean(panel.measure(options["look"]), axis=0, keepdims=True)
+        values = panel.measure(options["look"])
+        looks = divide(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))[None]
         size = n_items
     if np.isnan(looks).any():
         raise AnalysisError(f"{options['look']} is not known of every group; look at items instead")

@@ -15,7 +15,7 @@ from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
-from workbench.schema import KEY_NULL, Column
+from workbench.schema import KEY_NULL, TRACE_FACTS, Column
 
 C = Column
 Floats = npt.NDArray[np.float64]
@@ -80,9 +80,10 @@ def reproducibility(
     """
     setting = options["setting"]
     present = frame.collect_schema().names()
-    if setting not in present:
+    if setting not in present and setting not in TRACE_FACTS.names:
         raise AnalysisError(unknown("column of option setting", setting, present))
-    frame = frame.with_columns(nw.col(setting).cast(nw.String).alias("_setting"))
+    told = nw.col(setting) if setting in present else nw.lit(None)
+    frame = frame.with_columns(told.cast(nw.String).alias("_setting"))
     rows = fetched.fetch(frame, by, ("output_tokens", "trial"), texts=("_setting", "thinking_text", "output_text"), flags=("passed",))  # fmt: skip
     done = rows.filter(~pl.col("_failed"))
     scored = done.filter(pl.col("_passed").is_not_null())

@@ -57,7 +57,7 @@ def swiss(
 ) -> Answer:
     """Let groups meet in Swiss rounds, a task a round, the most points first.
 
-    Grain: one row per group that has a score on every task; `more["sensitivity"]`: one row per group
+    Grain: one row per group that has a score on every task, which `by` need not name; `more["sensitivity"]`: one row per group
     and number of eliminations. Trials are averaged within items and items within tasks.
 
     In each round those of equal points are paired at random; the higher score on the round's task gets
@@ -69,7 +69,8 @@ def swiss(
     Intervals: percentile bootstrap of item clusters, tournaments played anew on each resample; a wider
     one than the data's alone by the simulation's error.
     """
-    if "task" in by:
+    by = tuple(c for c in by if c != "task")
+    if not by:
         raise AnalysisError("by: tasks are the rounds; group by what meets, as model")
     items = reduce_items(
         frame, by, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"]

@@ -10,12 +10,14 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import sample
+from workbench import hardware
+from workbench.analysis import sample, shapes
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
+from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
 
 C = Column
@@ -77,8 +79,9 @@ _PARTS = (
             "g_per_kwh", "float", 475.0,
             "carbon intensity of the grid; 475 is CodeCarbon's world average", low=0,
         ),
+        Option("grid", "text", None, "take the carbon intensity of this grid instead: USA, FRA, world"),
         Option("pue", "float", 1.0, "power usage effectiveness: facility over device", low=1),
-        OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
+        shapes.REFERENCE, OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
     ),
     columns=tuple(c for part in _PARTS for c in part.columns),
     chart=ChartSpec("energy", x="energy_j", y="group"),
@@ -89,9 +92,9 @@ def energy(
     """Give energy and carbon per trace, token and right answer, least per trace first.
 
     Grain: one row per group, per task if `by` names it; groups without a meter have a row of unknowns.
-    Energy is that of the calls' devices as recorded, whatever the method: the table `energy` tells
-    measured, apportioned, reported and estimated apart, and by phase, which the joules per thinking
-    token need; mixing methods is for the reader's slice to avoid.
+    Energy is that of the calls' devices as recorded, whatever the method: `energy-by-phase` tells
+    measured, apportioned, reported and estimated apart, and has the joules of a thinking token;
+    mixing methods is for the reader's slice to avoid.
 
     Joules per token: mean energy over mean output tokens of the same traces (prefill is absorbed, as
     in ML.ENERGY), so that J/token × tokens = J/trace where both are known of all. Per right answer:
@@ -102,6 +105,8 @@ def energy(
     """
     table = None
     dropped, notes = dict[str, int](), tuple[str, ...]()
+    if options["grid"] is not None:
+        options["g_per_kwh"] = _intensity(options)
     source = sample.Source(frame, tuple(by), _MEASURES, rng, options)
     for part in _PARTS:
         built = source.built(part.require, scored=part.scored)
@@ -117,6 +122,14 @@ def energy(
     table = table.with_columns(pl.col("n_metered", "n_scored").fill_null(0))
     table = table.sort(*first, "energy_j", *by, nulls_last=True)
     return Answer(table, dropped={k: v for k, v in dropped.items() if v}, notes=notes)
+
+
+def _intensity(options: Mapping[str, Any]) -> float:
+    """Grams per kWh of the grid that was asked for."""
+    grid = hardware.in_force(options["reference"]).grid(options["grid"])
+    if grid.carbon_g_per_kwh is None:
+        raise AnalysisError(f"the carbon intensity of {grid.grid} is not known; give g_per_kwh")
+    return grid.carbon_g_per_kwh
 
 
 def _lost(part: _Part, dropped: Mapping[str, int]) -> dict[str, int]:

@@ -23,7 +23,7 @@ _ROWS = (
     C("n_windows", "int", "count", "Windows found: one per run, or published figure.", KEY_NULL, "windows"),
     C("n_stable", "int", "count", "Those that pass the filter; the figures are of these.", KEY_NULL, "steady windows"),
     *ends(C("energy_per_token", "float", "J/token", "Energy in the windows over the output tokens generated in them.", _NOT, "energy per token"), "fewer than two steady windows"),
-    C("tokens_per_s", "float", "tokens/s", "Output tokens generated per second of window.", "no window", "tokens per second"),
+    C("token_rate", "float", "tokens/s", "Output tokens generated per second of window.", "no window", "tokens per second"),
     C("power_w", "float", "W", "Energy per token × tokens per second.", _NOT, "power"),
     C("energy_per_request_j", "float", "J", "Energy per token × mean output tokens of a request.", _NOT, "energy per request"),
     C("mean_output_tokens", "float", "tokens", "Mean output tokens of a request.", "not known", "output tokens per request"),
@@ -38,9 +38,9 @@ _WINDOWS = (
     C("is_stable", "bool", doc="Whether it passes the filter.", null=KEY_NULL, title="steady"),
     C("why", "text", doc="Why it does not.", null="it does"),
 )  # fmt: skip
-_KEPT = ("energy_per_token", "tokens_per_s", "power_w", "energy_per_request_j", "mean_output_tokens", "batch_size")  # fmt: skip
+_KEPT = ("energy_per_token", "token_rate", "power_w", "energy_per_request_j", "mean_output_tokens", "batch_size")  # fmt: skip
 _METRICS = {  # of published figures → ours
-    "energy_per_token_j": "energy_per_token", "output_tokens_per_s": "tokens_per_s",
+    "energy_per_token_j": "energy_per_token", "output_tokens_per_s": "token_rate",
     "power_w": "power_w", "energy_per_request_j": "energy_per_request_j",
     "mean_output_tokens": "mean_output_tokens", "batch_size": "batch_size",
     "max_batch_size": "max_batch_size", "window_s": "window_s",
@@ -90,7 +90,7 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
     ),
     columns=(*_ROWS, *_WINDOWS),
     rows="call_outcomes",
-    chart=ChartSpec("figures", x="energy_per_token", y="group", also=("tokens_per_s", "power_w")),
+    chart=ChartSpec("figures", x="energy_per_token", y="group", also=("token_rate", "power_w")),
 )  # fmt: skip
 def steady_state(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -176,7 +176,7 @@ def _published(
 
 def _identities(row: Mapping[str, Any]) -> dict[str, float]:
     """What energy per token implies: power and energy per request, where the other factor is known."""
-    pairs = {"power_w": "tokens_per_s", "energy_per_request_j": "mean_output_tokens"}
+    pairs = {"power_w": "token_rate", "energy_per_request_j": "mean_output_tokens"}
     joules = row["energy_per_token"]
     return {
         name: joules * row[other]
@@ -233,12 +233,12 @@ def _measured(part: pl.DataFrame, most: int | None) -> Row:
     made = float(tokens.sum())
     row |= {
         "window_s": length, "batch_size": float(flying.sum() / length),
-        "tokens_per_s": _known(made / length),
+        "token_rate": _known(made / length),
         "energy_per_token": _known(float(joules.sum()) / max(made, 1.0)),
     }  # fmt: skip
     row["batch_share"] = row["batch_size"] / seen
     row |= {"_joules": float(joules.sum()), "_made": made, "_length": length}
-    return row | {k: v for k, v in _identities(row).items() if v is not None}
+    return row | _identities(row)
 
 
 def _requests(part: pl.DataFrame) -> Requests:
@@ -325,7 +325,7 @@ def _summed(part: Sequence[Row], level: float) -> Row:
         return row
     if "_joules" in steady[0]:
         joules, made, length = (sum(r[k] for r in steady) for k in ("_joules", "_made", "_length"))
-        row |= {"energy_per_token": joules / max(made, 1.0), "tokens_per_s": made / length}
+        row |= {"energy_per_token": joules / max(made, 1.0), "token_rate": made / length}
         for name in ("mean_output_tokens", "batch_size"):
             row[name] = _mean([r[name] for r in steady])
         row |= _identities(row)

@@ -29,14 +29,14 @@ _ROWS = (
     C("flops_per_token", "float", "FLOP/token", "Arithmetic of an output token: twice the parameters that it meets.", "no parameters known of the model, and none given", "arithmetic per token"),
     C("compute_ceiling", "float", "tokens/s", "Tokens that the accelerators' arithmetic allows.", "arithmetic per token, or the accelerator's peak, is not known", "ceiling of arithmetic"),
     *ends(C("power_ceiling", "float", "tokens/s", "Tokens that the electricity allows.", _NOT, "ceiling of power"), _FEW),
-    *ends(C("tokens_per_s", "float", "tokens/s", "The lower of the ceilings that are known.", "neither is known", "tokens per second"), _FEW),
+    *ends(C("token_rate", "float", "tokens/s", "The lower of the ceilings that are known.", "neither is known", "tokens per second"), _FEW),
     C("binding", "text", doc="What it runs out of first: compute, power or cooling.", null="only one ceiling is known"),
     C("crossover_j", "float", "J", "Energy per token at which the two ceilings meet: below it arithmetic is what binds.", "no ceiling of arithmetic", "crossover"),
     C("facility_joules_per_token", "float", "J/token", "Energy per token × PUE.", _NOT, "facility energy per token"),
     C("usd_per_mtok", "float", "USD/Mtok", "Electricity of a million tokens.", "energy per token, or the price, is not known", "electricity per million tokens"),
     C("rate", "float", "0..1", "Accuracy of the scored traces.", "none scored", "accuracy"),
     C("latency_s", "float", "s", "Mean time of a trace.", "not measured", "time"),
-    C("right_per_s", "float", "1/s", "Right answers a second: tokens per second over mean output tokens × accuracy.", "tokens or accuracy unknown", "right answers per second"),
+    C("right_rate", "float", "1/s", "Right answers a second: tokens per second over mean output tokens × accuracy.", "tokens or accuracy unknown", "right answers per second"),
 )  # fmt: skip
 _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
 
@@ -64,7 +64,7 @@ _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
     ),
     columns=_ROWS,
     example={"by": ("model",), "joules_per_token": 0.5, "usd_per_kwh": 0.1},
-    chart=ChartSpec("figures", x="tokens_per_s", y="group", also=("compute_ceiling", "power_ceiling")),
+    chart=ChartSpec("figures", x="token_rate", y="group", also=("compute_ceiling", "power_ceiling")),
 )  # fmt: skip
 def token_production(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -102,7 +102,7 @@ def token_production(
     table = sample.tabulate(built, by, _ROWS, lambda p: _rows(p, site, groups, rng, options))
     first = ["task"] if "task" in by else []
     down = [False] * len(first) + [True] + [False] * len(by)
-    table = table.sort(*first, "tokens_per_s", *by, descending=down, nulls_last=True)
+    table = table.sort(*first, "token_rate", *by, descending=down, nulls_last=True)
     notes = _notes(table, found, site, options)
     silent = int(table["n"].sum()) - int(table["n_metered"].sum())
     lost = {} if options["joules_per_token"] is not None else {"traces without energy_j or output_tokens": silent}  # fmt: skip
@@ -152,13 +152,13 @@ def _rows(
     series = [
         *drawn.series("joules_per_token", joules), pl.Series("flops_per_token", flops),
         pl.Series("compute_ceiling", compute), *drawn.series("power_ceiling", power),
-        *drawn.series("tokens_per_s", lambda m: np.fmin(power(m), compute)),
+        *drawn.series("token_rate", lambda m: np.fmin(power(m), compute)),
         pl.Series("binding", _binding(power(drawn.means), compute, site.bound), pl.String),
         pl.Series("crossover_j", sample.per(np.asarray(options["power_share"] * site.it_w), compute)),
         pl.Series("facility_joules_per_token", at_facility),
         pl.Series("usd_per_mtok", at_facility / 3.6e6 * price * 1e6),
         pl.Series("rate", drawn.means["rate"]), pl.Series("latency_s", drawn.means["e2e_s"]),
-        pl.Series("right_per_s", sample.per(made * drawn.means["rate"], tokens)),
+        pl.Series("right_rate", sample.per(made * drawn.means["rate"], tokens)),
     ]  # fmt: skip
     metered = np.nansum(panel.matrix("metered_tokens_known"), axis=0)
     head = [*sample.counts(panel), pl.Series("n_metered", metered).cast(pl.Int64)]

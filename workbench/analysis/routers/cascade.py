@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import deferral, routes
+from workbench.analysis import deferral, routes, settling
 from workbench.analysis.ballots import Ballots, ballots, vote, with_answers
 from workbench.analysis.deferral import GRID, Pair
 from workbench.analysis.fetched import fetch
@@ -78,7 +78,7 @@ class _Facts(msgspec.Struct):
     measures=("cost_usd",),
     options=(
         Option("small", "group", None, "the model that answers first; every one with a confidence if open"),
-        Option("large", "group", None, "the model that is deferred to; every dearer one if open"),
+        Option("large", "group", None, "the model that is deferred to; the most accurate dearer one if open"),
         Option("confidence", "choice", "auto", "recorded with the trace, or agreement among an item's trials, which are all paid for; auto takes what was recorded where there is any", choices=("auto", "recorded", "agreement")),
         LEVEL, RESAMPLES,
     ),
@@ -104,7 +104,7 @@ def cascade(
 
     Agreement: the commonest of an item's recorded answers stands (ties by lot), its share of the trials is
     the confidence, and all trials are paid for. Intervals: percentile bootstrap of item clusters, with the
-    curve in 50 steps. The threshold is chosen on the items that it is judged on; the area has no such choice.
+    curve in 25 steps. The threshold is chosen on the items that it is judged on; the area has no such choice.
     """
     items = reduce_items(frame, by, ("cost_usd",))
     built = build(items)
@@ -126,6 +126,10 @@ def cascade(
         notes += more
         for name, pair in pairs:
             row, curve = _judge(pair, rng, options)
+            notes += settling.said(
+                f"{name} against deferring at random", row["n_items"],
+                (row["gain_area"], row["gain_area_low"], row["gain_area_high"]), _both(pair),
+            )  # fmt: skip
             what = "agreement" if agreeing else "recorded"
             rows.append(where | {"pair": name, "by_what": what} | row)
             curves += [where | {"pair": name} | point for point in curve]
@@ -136,6 +140,11 @@ def cascade(
         )
     told = built.dropped, tuple(dict.fromkeys(notes))
     return _answer(rows, curves, _run(sure, by), by, told)
+
+
+def _both(pair: Pair) -> float:
+    """What another item costs with both models, in dollars."""
+    return float(pair.weight @ pair.handed[:, 1] / pair.weight.sum())
 
 
 def _answer(
@@ -220,7 +229,8 @@ def _pairs(
 ) -> tuple[list[tuple[str, Pair]], list[str]]:
     """Make the pairs of a task: each group with confidences, and each that is dearer."""
     rate, cost = panel.outcome(), panel.measure("cost_usd")
-    found, skipped = [], 0
+    found: list[tuple[str, Pair]] = []
+    skipped = 0
     for small, name in enumerate(panel.labels):
         if options["small"] not in {None, name}:
             continue
@@ -229,27 +239,30 @@ def _pairs(
         )
         if answers is None:
             continue
-        for large, other in enumerate(panel.labels):
-            if large == small or options["large"] not in {None, other}:
-                continue
-            if options["large"] is None and not _is_above(rate, cost, small, large):
-                continue
+        others = [j for j, n in enumerate(panel.labels) if j != small and n == options["large"]]
+        if options["large"] is None:
+            others = _above(rate, cost, small)
+        for large in others:
             pair = _paired(panel, answers, rate[:, large], cost[:, large])
             if pair is None:
                 continue
             if len(found) == _MOST_PAIRS:
                 skipped += 1
                 continue
-            found.append((f"{name} → {other}", pair))
+            found.append((f"{name} → {panel.labels[large]}", pair))
     said = [f"{skipped} further pairs are left out; name small or large"] if skipped else []
     return found, said
 
 
-def _is_above(rate: Floats, cost: Floats, small: int, large: int) -> bool:
-    """Whether a group is dearer than another on common items; or better, where a cost is unknown."""
-    both = ~np.isnan(rate[:, large]) & ~np.isnan(rate[:, small])
-    dearer, better = ((x[both, large] - x[both, small]).sum() for x in (cost, rate))
-    return bool(better > 0 if np.isnan(dearer) else dearer > 0)
+def _above(rate: Floats, cost: Floats, small: int) -> list[int]:
+    """Choose the most accurate of the dearer groups on common items; of the better, where costs are unknown."""
+    found = []
+    for large in range(rate.shape[1]):
+        both = ~np.isnan(rate[:, large]) & ~np.isnan(rate[:, small])
+        dearer, better = ((x[both, large] - x[both, small]).sum() for x in (cost, rate))
+        if large != small and (better > 0 if np.isnan(dearer) else dearer > 0):
+            found.append((-float(better) / both.sum(), large))
+    return [min(found)[1]] if found else []
 
 
 _Answers = tuple[npt.NDArray[np.int64], Floats, Floats, Floats]  # item, right, cost, confidence
@@ -295,7 +308,8 @@ def _paired(panel: Panel, answers: _Answers, rate: Floats, cost: Floats) -> Pair
     known = ~np.isnan(rate[item])
     if not known.any():
         return None
-    item, right, own_cost, sure = (x[known] for x in (item, right, own_cost, sure))
+    item = item[known]
+    right, own_cost, sure = (x[known] for x in (right, own_cost, sure))
     large = np.column_stack([rate[item], cost[item]])
     kept = np.column_stack([right, own_cost])
     handed = np.column_stack([large[:, 0], own_cost + large[:, 1]])

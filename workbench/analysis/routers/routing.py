@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import features, knapsack, resampling, routes
+from workbench.analysis import features, knapsack, resampling, routes, settling
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, cost_axis
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import MEASURES, reduce_items
@@ -98,7 +98,7 @@ class _Curve:
     ),
     columns=(*_ROWS, *_CURVE, *_ASSIGNED),
     rows="trace_details",
-    chart=ChartSpec("curve", x="cost", y="rate"),
+    chart=ChartSpec("routing", x="cost", y="rate"),
 )  # fmt: skip
 def routing(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -139,7 +139,9 @@ def routing(
         found, said = _task(panel, known, rng, options)
         notes += said
         curves = _curves(found)
-        rows += [where | row for row in _rows(found, curves, rng, options)]
+        own = _rows(found, curves, rng, options)
+        rows += [where | row for row in own]
+        notes += _open(found, own, measure)
         points += [where | p for name, c in curves.items() for p in _points(name, c)]
         if options["budget"] is not None:
             given += [where | g for g in _assigned(found, options["budget"])]
@@ -283,6 +285,18 @@ def _rows(
             }  # fmt: skip
         rows.append(row)
     return rows
+
+
+def _open(task: _Task, rows: list[dict[str, Any]], measure: str) -> list[str]:
+    """Say which learned router is neither better nor worse than mixing, and what would settle it."""
+    usd = float(task.cost.mean(axis=0).sum()) if measure == "cost_usd" else None
+    return [
+        note for row in rows if row["kind"] == "learned"
+        for note in settling.said(
+            f"{row['router']} against mixing", len(task.rate),
+            (row["gain"], row["gain_low"], row["gain_high"]), usd,
+        )
+    ]  # fmt: skip
 
 
 def _gap(task: _Task, name: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def nonnegative(gram: Floats, moment: Floats) -> Floats:
         for chosen in itertools.combinations(range(p), size):
             at = list(chosen)
             part = g[..., at, :][..., :, at]
-            solvable = np.linalg.det(part) > 1e-10
+            solvable = np.asarray(np.linalg.det(part) > 1e-10)
             safe = np.where(solvable[..., None, None], part, np.eye(size))
             found = np.linalg.solve(safe, v[..., at][..., None])[..., 0]
             gain = (found * v[..., at]).sum(axis=-1)

@@ -76,13 +76,11 @@ def time_to_result(
             raise AnalysisError("unit task: do not group by task too; its tasks are the workloads")
         hidden = [c for c in ("cluster",) if c in present]
         frame = frame.with_columns(item_id=nw.col("task")).drop(hidden)
-    outcome = "passed"
     if options["target"] is not None and "score" in present:
         reached = nw.col("score") >= options["target"]
         frame = frame.with_columns(passed=nw.when(~nw.col("score").is_null()).then(reached))
     items = reduce_items(
         frame, by, (measure,), require=(measure,), errors_as_wrong=options["errors_as_wrong"],
-        outcome=outcome,
     )  # fmt: skip
     built = build(items, shared=options["shared"])
     rows, profiles, nobody = [], [], 0
@@ -146,6 +144,8 @@ def _rows(
     height = np.clip((most - ratio) / (most - 1), 0.0, 1.0)
     drawn = sample.draw(panel, {"area": height}, rng, options)
     known = ~np.isnan(ratio)
+    # workloads of which nobody has a result were tried, and say nothing
+    few = pl.Series((panel.cluster_sums(known.astype(float)) > 0).sum(axis=0) < 2)
     medians = [
         float(np.median(ratio[known[:, g], g])) if known[:, g].any() else None
         for g in range(ratio.shape[1])
@@ -154,7 +154,10 @@ def _rows(
         pl.Series("n_workloads", known.sum(axis=0)).cast(pl.Int64),
         *curves.share(panel, _within(ratio, 1.0), level).series("first"),
         *curves.share(panel, np.where(known, np.isfinite(ratio), np.nan), level).series("reached"),
-        *drawn.series("area", lambda means: means["area"]),
+        *[
+            part if part.name == "area" else part.set(few, None)
+            for part in drawn.series("area", lambda means: means["area"])
+        ],
         pl.Series("median_ratio", medians, pl.Float64),
     )
 

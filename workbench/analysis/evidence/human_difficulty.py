@@ -1,0 +1,137 @@
+"""Whether what is hard for people is hard for models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis import fetched, ratios
+from workbench.analysis.options import LEVEL
+from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.result import DTYPES, Answer
+from workbench.analysis.sample import ends
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+Floats = npt.NDArray[np.float64]
+_NONE = "fewer than three items, or difficulty or misses all alike"
+_FEW = "fewer than four clusters, or perfect agreement"
+_ROWS = (
+    C("n_items", "int", "count", "Items with a known difficulty and a scored trace.", KEY_NULL, "items"),
+    C("n", "int", "count", "Scored traces on them.", KEY_NULL, "traces"),
+    *ends(C("pearson_r", "float", "", "Correlation over items of difficulty and the share of trials that missed.", _NONE, "r with difficulty"), _FEW),
+    *ends(C("spearman_r", "float", "", "The same of places: for difficulties that are only an order.", _NONE, "ρ with difficulty"), _FEW),
+    *ends(C("easy_rate", "float", "0..1", "Pass rate on the easiest part.", "no items", "pass rate, easiest"), "fewer than two items"),
+    *ends(C("hard_rate", "float", "0..1", "Pass rate on the hardest part.", "no items", "pass rate, hardest"), "fewer than two items"),
+)  # fmt: skip
+_PARTS = (
+    C("part", "int", "", "Part of the items by difficulty, from 1, the easiest.", KEY_NULL),
+    C("difficulty_from", "float", "", "Least difficulty of the part.", KEY_NULL, "from"),
+    C("difficulty_to", "float", "", "Greatest difficulty of the part.", KEY_NULL, "to"),
+    C("part_items", "int", "count", "Items of the part.", KEY_NULL, "items"),
+    *ends(C("part_rate", "float", "0..1", "Pass rate on them.", KEY_NULL, "pass rate"), "fewer than two items"),
+)  # fmt: skip
+
+
+@analysis(
+    name="human-difficulty",
+    title="Agreement with difficulty",
+    question="Does a model miss what people find hard?",
+    source="orthographic calibration (from a review: r of human difficulty and miss rate, recall by quartile); interval: Fisher 1921",
+    needs=("item_id", "passed", "difficulty"),
+    options=(
+        Option("parts", "int", 4, "parts that the items are cut into by difficulty", low=2, high=20),
+        LEVEL,
+    ),
+    columns=(*_ROWS, *_PARTS),
+    chart=ChartSpec("figures", x="pearson_r", y="group", also=("easy_rate", "hard_rate")),
+    example={"by": ("model", "strategy")},
+)  # fmt: skip
+def human_difficulty(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Correlate the items' difficulty with how often a group misses them.
+
+    Grain: one row per group; `more["parts"]`: one row per group and part of the difficulties. Items
+    weigh alike, trials averaged within them. Difficulty is what the task set says, higher is harder: a
+    share of people who failed, or grades; where it is only an order, look at ρ. Tasks may grade on
+    scales of their own: group by task, or slice one, before believing a correlation over several.
+
+    With few trials the miss rate of an item is noise around its own, which pulls r towards 0. Parts: by
+    quantiles of the items' difficulty; equal difficulties stay together, so that parts may be unequal
+    or missing. Intervals: r and ρ by Fisher's z, tanh(artanh r ± z / √(n − 3)) with n the clusters of
+    items; pass rates Wilson's with the effective number of items.
+    """
+    rows = fetched.fetch(frame, by, ("difficulty",), flags=("passed",))
+    done = rows.filter(~pl.col("_failed"))
+    scored = done.filter(pl.col("_passed").is_not_null())
+    known = scored.filter(pl.col("_difficulty").is_finite().fill_null(value=False))
+    found, parts = [], []
+    groups = scored.select(by).unique().sort(by, nulls_last=True)
+    split = known.partition_by(by, as_dict=True) if known.height else {}
+    for key in groups.iter_rows():
+        names = dict(zip(by, key, strict=True))
+        own = split.get(key, known.clear())
+        items = own.group_by("_item", maintain_order=True).agg(
+            pl.col("_difficulty", "_code").first(), pl.col("_passed").cast(pl.Float64).mean()
+        )
+        cut = _cut(items, options["parts"])
+        row = {"n_items": items.height, "n": own.height} | _agreement(items, options["level"])
+        of = [names | _part(k, items.filter(pl.Series(cut == k)), options["level"]) for k in np.unique(cut)]  # fmt: skip
+        for name, part in (("easy_rate", of[0]), ("hard_rate", of[-1])) if of else ():
+            row |= {f"{name}{e}": part[f"part_rate{e}"] for e in ("", "_low", "_high")}
+        found.append(names | row)
+        parts += of
+    of_by = {c: rows.schema[c] for c in by}
+    shapes = [of_by | {c.name: DTYPES[c.type] for c in cs} for cs in (_ROWS, _PARTS)]
+    dropped = {
+        "failed traces": rows.height - done.height, "unscored traces": done.height - scored.height,
+        "traces whose item has no difficulty": scored.height - known.height,
+    }  # fmt: skip
+    return Answer(
+        pl.DataFrame([dict.fromkeys(shapes[0]) | r for r in found], schema=shapes[0]),
+        more={"parts": pl.DataFrame(parts, schema=shapes[1])}, dropped=dropped,
+    )  # fmt: skip
+
+
+def _cut(items: pl.DataFrame, parts: int) -> npt.NDArray[np.int64]:
+    """Number each item's part by difficulty, from 1; equal difficulties share one."""
+    if not items.height:
+        return np.zeros(0, np.int64)
+    share = items["_difficulty"].rank("average").to_numpy() / (items.height + 1)
+    return np.floor(share * parts).astype(np.int64) + 1
+
+
+def _agreement(items: pl.DataFrame, level: float) -> dict[str, Any]:
+    x, y = items["_difficulty"], 1 - items["_passed"]
+    row: dict[str, Any] = {}
+    if items.height < 3 or x.n_unique() < 2 or y.n_unique() < 2:
+        return row
+    clusters = items["_code"].n_unique()
+    for name, a, b in (("pearson_r", x, y), ("spearman_r", x.rank(), y.rank())):
+        r = float(np.corrcoef(a.to_numpy(), b.to_numpy())[0, 1])
+        row |= ratios.figures(name, (r, *fisher(r, clusters, level)))
+    return row
+
+
+def fisher(r: float, n: int, level: float) -> tuple[float, float]:
+    """Give the interval of a correlation by Fisher's z; NaN below four or where it is perfect."""
+    from statistics import NormalDist
+
+    if n < 4 or abs(r) >= 1 - 1e-12:
+        return float("nan"), float("nan")
+    half = NormalDist().inv_cdf((1 + level) / 2) / (n - 3) ** 0.5
+    return float(np.tanh(np.arctanh(r) - half)), float(np.tanh(np.arctanh(r) + half))
+
+
+def _part(number: int, items: pl.DataFrame, level: float) -> dict[str, Any]:
+    x = items["_difficulty"].to_numpy()
+    row: dict[str, Any] = {
+        "part": int(number), "difficulty_from": float(x.min()), "difficulty_to": float(x.max()),
+        "part_items": items.height,
+    }  # fmt: skip
+    rate = ratios.share(items["_passed"].to_numpy(), items["_code"].to_numpy(), level)
+    return row | ratios.figures("part_rate", rate)

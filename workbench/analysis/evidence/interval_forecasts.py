@@ -1,0 +1,175 @@
+"""Whether answers that are intervals hold the truth, and how narrow they dare to be."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis import fetched, ratios
+from workbench.analysis.options import LEVEL
+from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.result import DTYPES, Answer
+from workbench.analysis.sample import ends
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+Floats = npt.NDArray[np.float64]
+_FEW = "fewer than two items"
+_NONE = "no answer is an interval"
+_ROWS = (
+    C("n_items", "int", "count", "Items with a number as target.", KEY_NULL, "items"),
+    C("n", "int", "count", "Traces on them.", KEY_NULL, "traces"),
+    C("n_intervals", "int", "count", "Those whose answer is an interval.", KEY_NULL, "intervals"),
+    *ends(C("coverage", "float", "0..1", "Share of the traces whose interval holds the truth; an answer that is no interval misses.", "no traces"), _FEW),
+    *ends(C("undercover", "float", "0..1", "Nominal level minus coverage: above 0 is overconfident.", "no traces", "missing coverage"), _FEW),
+    *ends(C("interval_score", "float", "", "Mean interval score (Winkler) of the intervals, on the scale asked for; the lower the better.", _NONE, "interval score"), f"{_FEW}, or no spread"),
+    *ends(C("width", "float", "", "Mean width of the intervals on that scale (sharpness); the lower the sharper, coverage permitting.", _NONE, "width of the interval"), f"{_FEW}, or no spread"),
+    C("below", "float", "0..1", "Share of the intervals that lie wholly above the truth.", _NONE, "truth below"),
+    C("above", "float", "0..1", "Share of the intervals that lie wholly below the truth.", _NONE, "truth above"),
+    C("n_swapped", "int", "count", "Intervals given with the larger end first.", KEY_NULL, "ends swapped"),
+    C("n_off_scale", "int", "count", "Intervals or truths that the scale cannot take, left out of score and width.", KEY_NULL, "off the scale"),
+)  # fmt: skip
+_NUMBER = r"[-+−]?(?:\d[\d,_ ]*\d|\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?\s*%?"  # fmt: skip
+_BETWEEN = r"\s*(?:,|;|\.\.+|…|\bto\b|\band\b|–|—|−|-)\s*"
+_PAIR = re.compile(
+    rf"[\[(]?\s*({_NUMBER})(?:\s*(?!to\b|and\b)[A-Za-z]+)?{_BETWEEN}({_NUMBER})\s*[\])]?"
+)
+_SCALES: dict[str, Callable[[Floats], Floats]] = {
+    "ln": np.log, "log10": np.log10, "plain": np.asarray,
+    "signed-log": lambda x: np.sign(x) * np.log1p(np.abs(x)),
+}  # fmt: skip
+
+
+@analysis(
+    name="interval-forecasts",
+    title="Interval forecasts",
+    question="Do answers that are intervals hold the truth as often as asked, and how sharp are they?",
+    source="interval score: Winkler 1972; Gneiting & Raftery 2007, eq. 43; on logarithms after QuantSightBench (base and treatment of numbers below 0 unverified)",
+    needs=("item_id", "answer", "target"),
+    scored=False,
+    options=(
+        Option("nominal", "float", 0.9, "the coverage that the model was asked for", low=0.01, high=0.999),
+        Option("scale", "choice", "ln", "what score and width are taken of; ln and log10 need numbers above 0", choices=tuple(_SCALES)),
+        LEVEL,
+    ),
+    columns=_ROWS,
+    rows="trace_details",
+    chart=ChartSpec("figures", x="coverage", y="group", also=("interval_score", "width")),
+)  # fmt: skip
+def interval_forecasts(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Hold intervals that models answered against the number that came true.
+
+    Grain: one row per group. Traces count whose item's target is a number and which did not fail; trials
+    are averaged within their item. An answer is an interval if two numbers stand in it with a comma,
+    "to", "and" or a dash between them: [10, 20], 10–20, from 10 to 20. Swapped ends are put right and
+    counted. An answer that is none misses in the coverage; width and score, which need one, leave it out.
+
+    Interval score at level 1 − α: (u − l) + 2/α · (l − y)₊ + 2/α · (y − u)₊, on the logarithms of ends
+    and truth unless `scale` says otherwise; width is u − l there. A wide interval holds everything, so
+    widths are compared at equal coverage, or by the score, which pays for both.
+
+    Intervals of the figures: coverage Wilson's with the effective number of items, else t · SE,
+    clustered by item.
+    """
+    rows = fetched.fetch(frame, by, (), texts=("answer", "target"))
+    done = rows.filter(~pl.col("_failed"))
+    truth = pl.Series([number(t) for t in done["_target"].to_list()], dtype=pl.Float64)
+    asked = done.with_columns(_truth=truth).filter(pl.col("_truth").is_not_null())
+    pairs = [read(a) for a in asked["_answer"].to_list()]
+    read_ = asked.with_columns(
+        pl.Series("_low", [p[0] if p else None for p in pairs], pl.Float64),
+        pl.Series("_high", [p[1] if p else None for p in pairs], pl.Float64),
+    )
+    found = [
+        dict(zip(by, key, strict=True)) | _row(part, options)
+        for key, part in read_.sort(by, nulls_last=True).group_by(by, maintain_order=True)
+    ]
+    silent = done.select(by).unique().join(asked.select(by).unique(), on=list(by), how="anti", nulls_equal=True)  # fmt: skip
+    counts = [c.name for c in _ROWS if c.type == "int"]
+    found += [r | dict.fromkeys(counts, 0) for r in silent.sort(by, nulls_last=True).iter_rows(named=True)]  # fmt: skip
+    shape = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+    dropped = {
+        "failed traces": rows.height - done.height,
+        "traces whose item has no number as target": done.height - asked.height,
+    }
+    table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape)
+    none = table.filter((pl.col("n") > 0) & (pl.col("n_intervals") == 0)).height
+    said = f"no answer of {none} groups is an interval: were they asked for one?"
+    return Answer(table, dropped=dropped, notes=(said,) if none else ())
+
+
+def number(text: str | None) -> float | None:
+    """Read a number with separators, a currency or per cent sign beside it; None where there is none.
+
+    >>> number("$1,250"), number("12 %"), number("about 3")
+    (1250.0, 12.0, None)
+    """
+    bare = (text or "").strip().strip("$€ %").replace("−", "-")
+    bare = re.sub(r"(?<=\d)[,_ ](?=\d{3}(?!\d))", "", bare)
+    try:
+        value = float(bare)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def read(answer: str | None) -> tuple[float, float] | None:
+    """Read an interval, the ends as they stand; None where the answer is none.
+
+    >>> read("[10, 20]"), read("between 1.5 and 3"), read("5–9"), read("42")
+    ((10.0, 20.0), (1.5, 3.0), (5.0, 9.0), None)
+    """
+    text = (answer or "").replace("$", "").replace("€", "")
+    for found in _PAIR.finditer(text):
+        low, high = number(found[1]), number(found[2])
+        if low is not None and high is not None:
+            return low, high
+    return None
+
+
+def interval_score(low: Floats, high: Floats, truth: Floats, alpha: float) -> Floats:
+    """Score intervals of level 1 − α (Winkler 1972); the lower the better."""
+    under, over = np.maximum(low - truth, 0.0), np.maximum(truth - high, 0.0)
+    return np.asarray((high - low) + 2 / alpha * (under + over))
+
+
+def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
+    truth = part["_truth"].to_numpy()
+    ends_ = part.select("_low", "_high").fill_null(np.nan).to_numpy()
+    given = ~np.isnan(ends_).any(axis=1)
+    low, high = ends_.min(axis=1), ends_.max(axis=1)
+    level, alpha = options["level"], 1 - options["nominal"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        held = given & (low <= truth) & (truth <= high)
+        scaled = [_SCALES[options["scale"]](x) for x in (low, high, truth)]
+    usable = given & np.isfinite(scaled).all(axis=0)
+    score, width = np.full((2, len(truth)), np.nan)
+    score[usable] = interval_score(*(x[usable] for x in scaled), alpha)
+    width[usable] = (scaled[1] - scaled[0])[usable]
+    named = part.with_columns(
+        held=pl.Series(held.astype(float)), score=pl.Series(score).fill_nan(None),
+        width=pl.Series(width).fill_nan(None),
+    )  # fmt: skip
+    items = ratios.by_item(named, ("held", "score", "width"))
+    codes = items["_code"].to_numpy()
+    values = {c: items[c].fill_null(np.nan).to_numpy() for c in ("held", "score", "width")}
+    covered = ratios.share(values["held"], codes, level)
+    row: dict[str, Any] = {
+        "n_items": items.height, "n": part.height, "n_intervals": int(given.sum()),
+        "n_swapped": int((ends_[:, 0] > ends_[:, 1]).sum()), "n_off_scale": int((given & ~usable).sum()),
+    }  # fmt: skip
+    row |= ratios.figures("coverage", covered)
+    gap = options["nominal"]
+    row |= ratios.figures("undercover", (gap - covered[0], gap - covered[2], gap - covered[1]))
+    row |= ratios.figures("interval_score", ratios.mean(values["score"], codes, level, (0.0, np.inf)))  # fmt: skip
+    row |= ratios.figures("width", ratios.mean(values["width"], codes, level, (0.0, np.inf)))
+    if given.any():
+        row["below"] = float((truth < low)[given].mean())
+        row["above"] = float((truth > high)[given].mean())
+    return row

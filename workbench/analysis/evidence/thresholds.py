@@ -1,0 +1,153 @@
+"""Whether one threshold on a confidence means the same for every group."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis import fetched, ratios
+from workbench.analysis.options import LEVEL
+from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.result import DTYPES, Answer
+from workbench.analysis.sample import ends
+from workbench.schema import KEY_NULL, Column
+
+C = Column
+Floats = npt.NDArray[np.float64]
+_FEW = "fewer than two items"
+_NONE = "no confidence known"
+_ROWS = (
+    C("n_items", "int", "count", "Items.", KEY_NULL, "items"),
+    C("n", "int", "count", "Scored traces with a known confidence.", KEY_NULL, "traces"),
+    C("own_threshold", "float", "", "The lowest threshold from which at least `wanted` of the group's accepted traces are right.", "no threshold reaches it, or no confidence known", "its own threshold"),
+    C("own_accepted", "float", "0..1", "Share of its traces that this threshold accepts.", "no threshold reaches it", "accepted at its own"),
+    C("common_threshold", "float", "", "The same threshold for all groups' traces together.", "no threshold reaches it", "common threshold"),
+    *ends(C("precision_common", "float", "0..1", "Share of its traces accepted at the common threshold that are right.", "none accepted", "right among the accepted"), _FEW),
+    *ends(C("accepted_common", "float", "0..1", "Share of its traces that the common threshold accepts.", _NONE, "accepted"), _FEW),
+    *ends(C("utility_common", "float", "0..1", "Share handled right at the common threshold: accepted and right, or refused and wrong.", _NONE, "handled right"), _FEW),
+)  # fmt: skip
+_TOTALS = (
+    C("inconsistency", "float", "", "Variance over groups of the share handled right, averaged over the thresholds.", "fewer than two groups", "threshold inconsistency"),
+    C("precision_spread", "float", "0..1", "Highest minus lowest share of right ones among the accepted, at the common threshold.", "fewer than two groups", "spread of precision"),
+    C("threshold_spread", "float", "", "Highest minus lowest of the groups' own thresholds.", "fewer than two groups reach it", "spread of thresholds"),
+    C("n_groups", "int", "count", "Groups with a known confidence.", KEY_NULL, "groups"),
+)  # fmt: skip
+
+
+@analysis(
+    name="thresholds",
+    title="Threshold consistency",
+    question="Does one threshold on the confidence mean the same for every group, or does each need its own?",
+    source="the figures are ours: precision, share accepted and share handled right at one threshold, and their spread over groups",
+    needs=("item_id", "passed"),
+    options=(
+        Option("signal", "choice", "confidence", "what the threshold is on", choices=("confidence", "verifier_score")),
+        Option("wanted", "float", 0.9, "share of the accepted that should be right", low=0.01, high=1.0),
+        Option("grid", "int", 101, "thresholds tried for the inconsistency, from the lowest signal to the highest", low=3, high=10_001),
+        LEVEL,
+    ),
+    columns=(*_ROWS, *_TOTALS),
+    chart=ChartSpec("figures", x="own_threshold", y="group", also=("precision_common", "accepted_common")),
+)  # fmt: skip
+def thresholds(
+    frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
+) -> Answer:
+    """Find each group's threshold, and try one threshold on all.
+
+    Grain: one row per group; `more["totals"]`: one row. Groups may be models, tasks, or anything a
+    threshold is shared over. Only scored traces with a known signal count, all traces alike. A trace
+    is accepted if its signal is at or above the threshold.
+
+    Own threshold: the lowest of the group's signals from which at least the share `wanted` of what is
+    accepted is right; the common one the same over the traces of all groups. Picked on the data it is
+    judged on, its precision is optimistic, the more so the fewer traces there are. Inconsistency: the
+    variance over groups (as a population) of the share handled right, averaged over `grid` thresholds;
+    0 where every threshold does every group the same.
+
+    Intervals: Wilson's with the effective number of items, the threshold taken as given.
+    """
+    signal = options["signal"]
+    rows = fetched.fetch(frame, by, (signal,), flags=("passed",)).filter(~pl.col("_failed"))
+    scored = rows.filter(pl.col("_passed").is_not_null())
+    known = scored.filter(pl.col(f"_{signal}").is_finite().fill_null(value=False))
+    known = known.with_columns(_signal=pl.col(f"_{signal}"), _right=pl.col("_passed").cast(pl.Float64))  # fmt: skip
+    common = lowest(known["_signal"].to_numpy(), known["_right"].to_numpy(), options["wanted"])
+    found, parts = [], []
+    for key, part in scored.select(by).unique().sort(by, nulls_last=True).group_by(by, maintain_order=True):  # fmt: skip
+        del part
+        same = pl.all_horizontal(pl.col(c).eq_missing(pl.lit(v)) for c, v in zip(by, key, strict=True))  # fmt: skip
+        own = known.filter(same)
+        found.append(dict(zip(by, key, strict=True)) | _row(own, common, options))
+        if own.height:
+            parts.append(own)
+    shape = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+    table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape)
+    totals = pl.DataFrame([_totals(table, parts, options["grid"])], schema={c.name: DTYPES[c.type] for c in _TOTALS})  # fmt: skip
+    dropped = {f"traces without {signal}": scored.height - known.height, "unscored traces": rows.height - scored.height}  # fmt: skip
+    notes = (f"no threshold makes {100 * options['wanted']:g} % of the accepted right over all groups",) if known.height and common is None else ()  # fmt: skip
+    return Answer(table, more={"totals": totals} if found else {}, dropped=dropped, notes=notes)
+
+
+def lowest(signal: Floats, right: Floats, wanted: float) -> float | None:
+    """Give the lowest signal from which at least a share `wanted` of the traces is right; None if none."""
+    if not len(signal):
+        return None
+    values, places = np.unique(signal, return_inverse=True)
+    n = np.bincount(places)[::-1].cumsum()[::-1]
+    good = np.bincount(places, weights=right)[::-1].cumsum()[::-1]
+    enough = np.flatnonzero(good / n >= wanted - 1e-12)
+    return float(values[enough[0]]) if len(enough) else None
+
+
+def _row(own: pl.DataFrame, common: float | None, options: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "n_items": own["_item"].n_unique(), "n": own.height, "common_threshold": common,
+    }  # fmt: skip
+    signal, right, codes = (own[c].to_numpy() for c in ("_signal", "_right", "_code"))
+    at = lowest(signal, right, options["wanted"])
+    if at is not None:
+        row |= {"own_threshold": at, "own_accepted": float((signal >= at).mean())}
+    if common is None or not own.height:
+        return row
+    accepted = signal >= common
+    figures = {
+        "precision_common": np.where(accepted, right, np.nan), "accepted_common": accepted.astype(float),
+        "utility_common": (accepted == (right == 1)).astype(float),
+    }  # fmt: skip
+    for name, values in figures.items():
+        row |= ratios.figures(name, ratios.share(values, codes, options["level"]))
+    return row
+
+
+def _totals(table: pl.DataFrame, parts: list[pl.DataFrame], grid: int) -> dict[str, Any]:
+    total: dict[str, Any] = dict.fromkeys(c.name for c in _TOTALS) | {"n_groups": len(parts)}
+    if len(parts) < 2:
+        return total
+    signals = [p["_signal"].to_numpy() for p in parts]
+    rights = [p["_right"].to_numpy() for p in parts]
+    total["inconsistency"] = inconsistency(signals, rights, grid)
+    for name, column in (("precision_spread", "precision_common"), ("threshold_spread", "own_threshold")):  # fmt: skip
+        values = table[column].drop_nulls()
+        if len(values) > 1:
+            total[name] = float(values.max() - values.min())  # type: ignore[operator]  # floats
+    return total
+
+
+def inconsistency(signals: Sequence[Floats], rights: Sequence[Floats], grid: int) -> float:
+    """Average over thresholds the variance over groups of the share handled right.
+
+    Args:
+        signals: per group, (n,).
+        rights: per group, (n,) 1 or 0.
+        grid: how many thresholds, evenly from the lowest signal of all to the highest.
+    """
+    ends_ = min(s.min() for s in signals), max(s.max() for s in signals)
+    places = np.linspace(*ends_, grid)
+    utility = np.array([
+        [float(((s >= t) == (r == 1)).mean()) for t in places]
+        for s, r in zip(signals, rights, strict=True)
+    ])  # fmt: skip
+    return float(utility.var(axis=0).mean())

@@ -1,0 +1,61 @@
+"""The store's own rows of models, accelerators and grids, which win over those that ship."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from workbench import hardware, schema
+from workbench.store import database, ingest
+
+if TYPE_CHECKING:
+    from workbench.store.store import Store
+
+_TABLES = ("models", "accelerators", "grids")
+
+
+def rows(store: "Store") -> hardware.Reference:
+    """Read the rows of a store."""
+    found = {name: store.sql(f"FROM {name} ORDER BY ALL").to_dicts() for name in _TABLES}
+    return hardware.of_rows(found["models"], found["accelerators"], found["grids"])
+
+
+@contextlib.contextmanager
+def in_force(store: "Store") -> Iterator[None]:
+    """Let the rows of a store win over those that ship inside the block."""
+    with hardware.using(rows(store)):
+        yield
+
+
+def add(store: "Store", reference: hardware.Reference) -> dict[str, int]:
+    """Write rows to the store in place of those of the same name; returns rows by table.
+
+    Laws of latency have no table; keep them in a file.
+    """
+    frames = {
+        name: _frame(name, found)
+        for name, found in (
+            ("models", reference.models), ("accelerators", reference.accelerators), ("grids", reference.grids),
+        ) if found
+    }  # fmt: skip
+    report = ingest.IngestReport()
+    with database.lease(store.path) as connection:
+        for name, frame in frames.items():
+            on = " AND ".join(
+                f"old.{key} IS NOT DISTINCT FROM new_rows.{key}" for key in schema.TABLES[name].key
+            )
+            connection.register("new_rows", frame)
+            connection.execute(f"DELETE FROM {name} old USING new_rows WHERE {on}")
+            connection.unregister("new_rows")
+        ingest.write_frames(connection, frames, report)
+    return report.rows_new
+
+
+def _frame(name: str, found: tuple[Any, ...]) -> pl.DataFrame:
+    """Rows as the table has them: the last of a name counts, fields that it lacks are left out."""
+    table = schema.TABLES[name]
+    types = {"text": pl.String, "int": pl.Int64, "float": pl.Float64, "time": pl.Datetime("us")}
+    values = [{c.name: getattr(row, c.name, None) for c in table.columns} for row in found]
+    frame = pl.DataFrame(values, schema={c.name: types[c.type] for c in table.columns})
+    return frame.unique(table.key, keep="last", maintain_order=True)
