@@ -419,8 +419,8 @@ def test_levels_made_of_solutions():
 
     assert ladder.cost.tolist() == [9.0, 2.2, 1.1]
     assert ladder.score.tolist() == [0.2, 0.6, 1.0]
-    assert ladder.place(1.0) == (1.0, 1.0)
-    assert ladder.place(2.1) == (0.6, pytest.approx(2 / 3))
+    assert ladder.place([1.0, 2.1, 9.5]).T.ravel() == pytest.approx([1, 1, 0.6, 2 / 3, 0, 0])
+    assert np.isnan(ladder.place(np.nan)).all()
     assert read_references([1, "x"]) is None
 
 

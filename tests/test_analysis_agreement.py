@@ -13,7 +13,7 @@ from tests.test_analysis_agents import named, rows_of
 from tests.test_analysis_evidence import facts, trace
 from workbench import analysis
 from workbench.analysis import rasch, swiss_rounds
-from workbench.analysis.budgets.markers import pattern
+from workbench.analysis.budgets.markers import echoes, pattern
 from workbench.analysis.evidence.human_difficulty import fisher
 from workbench.analysis.evidence.interval_forecasts import interval_score, number, read
 from workbench.analysis.evidence.portfolio import sharpe_ratios
@@ -476,8 +476,12 @@ def test_markers_per_hundred_words():
 
 def test_lists_of_markers_can_be_replaced():
     """Phrases over line breaks, the longest first, no pattern of the user's own making."""
-    assert len(pattern("could be, could").findall("It could\nbe. COULD it?")) == 2
-    assert pattern("a.c").search("abc") is None
+    texts = pl.Series(["It could\nbe. COULD it?", "abc a.c", "let me reconsider"])
+    assert texts.str.count_matches(pattern("could be, could, a.c, let me re")).to_list() == [
+        2,
+        1,
+        1,
+    ]
     row = rows_of("trace_texts", wrote("1", "ja ja vielleicht nein"))
     assert one(analysis.markers(row, hedges="vielleicht"))["hedges"] == pytest.approx(25)
     with pytest.raises(AnalysisError, match="empty"):
@@ -495,6 +499,21 @@ def test_echo_and_relative_effort():
     assert (a["echo"], b["echo"]) == (1.0, 0.0)
     assert (a["relative_effort"], b["relative_effort"]) == (1.5, 0.5)
     assert (a["relative_effort_right"], b["relative_effort_right"]) == (1.5, None)
+
+
+def test_echoes_by_a_plain_count_of_runs():
+    """Runs of three words of random sentences, found again in others, by sets of tuples."""
+    rng = np.random.default_rng(0)
+    said, asked = (["".join(f"{w}, " for w in rng.choice(["a", "b", "C"], n)) for _ in range(30)] for n in (12, 6))  # fmt: skip
+
+    found = echoes(pl.DataFrame({"_text": said, "_input": asked}), 3)
+
+    for text, question, share in zip(said, asked, found, strict=True):
+        words, runs = (
+            {tuple(t.lower().split(", ")[:-1][k : k + 3]) for k in range(len(t.split(", ")) - 3)}
+            for t in (text, question)
+        )
+        assert share == pytest.approx(len(runs & words) / len(runs))
 
 
 def test_the_extra_of_wrong_traces_and_its_interval():

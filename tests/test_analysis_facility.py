@@ -10,7 +10,7 @@ import pytest
 
 from tests.making import DIRECT, ITEMS, rich_trace, run, trace
 from tests.making import TASK as SUMS
-from workbench import analysis
+from workbench import analysis, sources
 from workbench.analysis.joules.steady_state import Requests, in_flight, window
 from workbench.errors import AnalysisError, ConfigError
 from workbench.records import EnergyReading
@@ -60,6 +60,21 @@ def test_identities_of_the_leaderboard(released):
     assert result.frame["n_stable"].sum() == 187  # the leaderboard shows only what passed
     best = result.frame.row(0, named=True)
     assert best["energy_per_token"] == min(r["energy_per_token_joules"] for r in released)
+
+
+def test_the_leaderboard_through_its_mapping_and_the_store(shared_data, tmp_path):
+    """File → mapping → store → published figures: the identities hold, but for a row measured twice."""
+    store = open_store(tmp_path / "traces.duckdb", create=True)
+    store.ingest(sources.read(shared_data / "ml_energy" / "gpqa.json"))
+
+    result = analysis.steady_state(store.results(), by=("model", "configuration_id"))
+
+    windows = result.more["windows"]
+    gaps = windows["identity_gap"].sort(descending=True)
+    assert windows.height == 186
+    assert gaps[1] < 1e-9 < gaps[0]
+    assert sum("several values" in note for note in result.notes) == 1
+    assert any("max_batch_size is not published" in note for note in result.notes)
 
 
 def test_what_is_not_published_is_worked_out(released):

@@ -1,6 +1,7 @@
 """Trade-offs against a baseline: hand-made frontiers, both directions, any metric, truth covered, what is never reached."""
 
 import itertools
+import math
 
 import numpy as np
 import polars as pl
@@ -230,3 +231,15 @@ def test_misuse_is_told(options, says):
     """A wrong baseline, column or axis."""
     with pytest.raises(AnalysisError, match=says):
         analysis.tradeoff(two(), **options)
+
+
+def test_what_is_rarely_as_good_may_be_infinitely_dear():
+    """A cheap group about as good as the baseline: the low end is its cost ratio, the high end infinite."""
+    rows = [(g, str(i), right(i), c) for g, right, c in (("cheap", lambda i: i < 31, 1), ("dear", lambda i: i >= 30, 2)) for i in range(60)]  # fmt: skip
+    close = facts(*[trace(g, i, ok, cost_usd=c) for g, i, ok, c in rows])
+    found = row(analysis.tradeoff(close), "cheap", "configuration")
+    assert (found["cost_ratio"], found["cost_ratio_low"]) == (0.5, 0.5)
+    assert found["cost_ratio_high"] == math.inf
+    assert 0.4 < found["p_cheaper"] < 0.7
+    sure = row(analysis.tradeoff(two(60, 4, 0.9, 0.2)), "cheap", "configuration")
+    assert (sure["cost_ratio_high"], sure["p_cheaper"]) == (0.5, 1)

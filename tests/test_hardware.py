@@ -1,6 +1,7 @@
 """Reference rows: what ships agrees with itself, a user's own win, what is wrong is told."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import polars as pl
 import pytest
 
 from workbench import analysis, hardware
+from workbench.cli import main
 from workbench.datasets import data_dir
 from workbench.errors import ConfigError
 from workbench.store import open_store, reference
@@ -149,3 +151,27 @@ def test_files_are_as_the_readme_says():
     assert said == [
         (p.name, f"{p.stat().st_size:,}", hashlib.sha256(p.read_bytes()).hexdigest()) for p in files
     ]
+
+
+def test_the_command_lists_and_adds(tmp_path, capsys):
+    """Rows that ship, then those of the store; what has no table is said; an analysis finds the new ones."""
+    store = tmp_path / "traces.duckdb"
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        '[[model]]\nmodel = "mine"\nn_params = 12\nd_ff = 3\n[[grid]]\ngrid = "here"\ncarbon_g_per_kwh = 5\n'
+        '[[latency]]\nlaw = "x"\na = 0\nb = 0\nc = 1\nm = 0\nn = 1\n'
+    )
+
+    assert main(["hardware", "add", str(mine), "--store", str(store)]) == 0
+    said = capsys.readouterr().err
+    assert main(["hardware", "--kind", "grids", "--store", str(store), "--format", "json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    question = ["analyze", "energy", "--grid", "here", "--store", str(store)]
+    assert main(question) == 0
+    assert main([*question[:3], "nowhere", "--store", str(store)]) == 1
+
+    assert "1 models, 1 grids written" in said
+    assert "no table" in said
+    assert "no head_dim" in said
+    assert [row["grid"] for row in listed["rows"]][-1] == "here"
+    assert "unknown grid: 'nowhere'" in capsys.readouterr().err

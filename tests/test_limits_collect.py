@@ -121,6 +121,7 @@ def test_a_long_attempt_is_cut_by_the_budget_and_gone_on_with(tmp_path):
     assert (again.input_tokens, stub.n) == (5 * 20, 30)  # of this launch; nothing is paid twice
     assert (len(whole.calls), whole.limit_type, whole.passed) == (30, None, True)
     assert sum(call.input_tokens for call in whole.calls) == 30 * 20
+    assert (whole.e2e_s, whole.working_s) == (None, None)  # most of it was in another run
 
 
 def test_a_budget_of_joules_needs_a_meter(tmp_path):

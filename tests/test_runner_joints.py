@@ -1,26 +1,31 @@
 """Where the parts of the runner meet: traces that wait for meters, cut attempts, commands, kept replies."""
 
 import asyncio
+import datetime as dt
 import importlib.util
 import random
 import threading
 import time
+import typing
 
 import pytest
 
-from tests.runner_stub import Stub
+from tests.runner_stub import DONE, Stub, delta, fixed, stream, usage
 from tests.test_runner_collect import answer, make, records, run, task_set
 from tests.test_runner_control import Launch, Server, until
+from workbench.cli import collect as cli_collect
+from workbench.cli.estimates import pricer
 from workbench.errors import ConfigError, StoreError
-from workbench.records import EnergyBalance, EnergyReading, Run
-from workbench.runner import Work, collect, execute, expand, obeying, steering
-from workbench.runner.control import Requeue, Retune, Stop
+from workbench.records import Call, EnergyBalance, EnergyReading, Price, Run
+from workbench.runner import Work, attempt, collect, execute, expand, obeying, steering
+from workbench.runner.control import Pause, Requeue, Resume, Retune, Stop
 from workbench.runner.journal import Journal
 from workbench.runner.mailbox import Mailbox
 from workbench.runner.metering import Metering
 from workbench.runner.plan import Plan
-from workbench.runner.session import CallRefused, Outcome, Reply, Request
+from workbench.runner.session import CallRefused, Outcome, Reply, Request, Session
 from workbench.runner.steering import Pilot
+from workbench.runner.target import Endpoint
 from workbench.spool import SpoolWriter
 from workbench.store import checks, open_store
 
@@ -346,3 +351,160 @@ def test_a_plan_that_is_wrong_says_where(wrong, said):
     """The model, helper, strategy or setting is named; nothing is passed over."""
     with pytest.raises(ConfigError, match=said):
         expand(Plan.from_mapping({"models": ["m"], "tasks": ["logic"]} | wrong))
+
+
+class Judged(Stub):
+    """Models that answer, and one that judges: told apart by name."""
+
+    def __init__(self, judge="Right.\nVERDICT: CORRECT"):
+        super().__init__(self.answer)
+        self.judge = judge
+
+    def answer(self, seen):
+        model = seen.json["model"]
+        text, n = {"m": ("Answer: 1", 2), "large": ("Answer: 2", 3), "j": (self.judge, 4)}[model]
+        if text is None:
+            return fixed(400, b'{"error": {"message": "no"}}')
+        counts = usage(prompt_tokens=10, completion_tokens=n, total_tokens=10 + n)
+        return stream(delta(text, finish="stop"), counts, DONE)
+
+
+def judged_plan(tmp_path, url, *strategies, **settings):
+    """Two questions graded by a judge; each model at a provider of its own."""
+    (tmp_path / "x.jsonl").write_text(
+        '{"item": "a", "input": "what?", "target": "1"}\n{"item": "b", "input": "now?", "target": "2"}\n'
+    )
+    return Plan.from_mapping({
+        "models": [{"model": "m", "provider": "pa", "base_url": url}],
+        "helpers": {
+            "large": {"model": "large", "provider": "pb", "base_url": url},
+            "judge": {"model": "j", "provider": "pc", "base_url": url},
+        },
+        "tasks": [{"task": "x", "scorer": "judge", "path": str(tmp_path / "x.jsonl")}],
+        "strategies": list(strategies), "retries": 0, "seed": 5, "concurrency": 2, "energy": "off",
+    } | settings)  # fmt: skip
+
+
+NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def price(provider, model, usd):
+    """So many dollars an output token; input is free."""
+    return Price(
+        model=model, provider=provider, sheet="s", starts_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+        input_usd_per_mtok=0.0, cache_read_usd_per_mtok=0.0, output_usd_per_mtok=1e6 * usd,
+    )  # fmt: skip
+
+
+CASCADE = {"name": "cascade", "by": "vote", "samples": 3, "threshold": 1.0, "shots": 0}
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        CASCADE,
+        {"name": "self_consistency", "samples": 3},
+        {"name": "best_of_n", "samples": 2, "verifier": "oracle"},
+        {"name": "iterative_agent_decoding", "rounds": 1, "verifier": "oracle"},
+        {"name": "diverse_prompts"},
+    ],
+    ids=lambda s: s["name"],
+)
+def test_strategies_that_compare_answers_work_where_a_judge_grades(tmp_path, strategy):
+    """What was paid is never lost because the scorer needs a model of its own."""
+    with Judged() as stub:
+        plan = judged_plan(tmp_path, stub.url, strategy)
+        with SpoolWriter(tmp_path, "r1") as writer:
+            report = asyncio.run(collect(plan, work=expand(plan), spool=writer))
+
+    assert (report.status, report.collected, report.failed) == ("done", 2, 0)
+    assert all(t.passed for t in records(tmp_path))
+
+
+def test_the_calls_of_an_attempt_of_many_models_are_told_apart(tmp_path):
+    """Each with its own model, provider and price; the judge's cost is not the configuration's."""
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    store.add_prices([price("pa", "m", 1.0), price("pb", "large", 10.0), price("pc", "j", 100.0)])
+    strategy = CASCADE | {"by": "stated", "samples": 1}
+    with Judged() as stub:
+        plan = judged_plan(tmp_path, stub.url, strategy)
+        with SpoolWriter(store.spool_dir, "r1") as writer:
+            report = asyncio.run(
+                collect(plan, work=expand(plan), spool=writer, price=pricer(store, NOW))
+            )
+    store.ingest_spool()
+
+    calls = store.sql(
+        "SELECT role, call_provider, call_model, cost_usd FROM call_facts ORDER BY trace_id, ordinal"
+    )
+    each = [
+        ("subject", "pa", "m", 2.0), ("verifier", "pa", "m", 2.0), ("subject", "pb", "large", 30.0),
+        ("judge", "pc", "j", 400.0),
+    ]  # fmt: skip
+    assert calls.rows() == each * 2
+    traces = store.sql(
+        "SELECT n_turns, cost_usd, judge_cost_usd, output_tokens, ttft_s FROM traces"
+    )
+    assert [row[:4] for row in traces.iter_rows()] == [(2, 34.0, 400.0, 7)] * 2
+    firsts = store.sql("SELECT ttft_s FROM calls WHERE ordinal = 0")
+    assert sorted(traces["ttft_s"]) == sorted(firsts["ttft_s"])
+    assert report.spent_usd == 2 * 434.0
+
+
+def test_a_judge_that_fails_leaves_the_answer_without_a_score(tmp_path):
+    """The answer is there and says why it is not graded."""
+    with Judged(judge=None) as stub:
+        plan = judged_plan(tmp_path, stub.url, "direct")
+        with SpoolWriter(tmp_path, "r1") as writer:
+            report = asyncio.run(collect(plan, work=expand(plan), spool=writer))
+
+    assert (report.status, report.failed) == ("done", 0)
+    for trace in records(tmp_path):
+        assert (trace.error_type, trace.score, trace.stop_reason) == (None, None, "stop")
+        assert "could not be asked" in trace.scores[0].explanation
+        assert [c.error_type for c in trace.calls] == [None, "http_400"]
+        assert trace.n_turns == 1
+
+
+def test_endpoints_on_the_command_line_are_those_of_plans():
+    """The list is written twice, as the command must not import the runner."""
+    choices = next(kind.choices for name, kind, _ in cli_collect._FLAGS if name == "--endpoint")
+    assert set(choices) == set(typing.get_args(Endpoint)) - {"auto"}
+
+
+def test_resumed_a_run_keeps_its_budget(tmp_path):
+    """Those who waited through a pause begin no more than there is room for then."""
+    with Server() as server, Launch(tmp_path, server.url, trials=10, concurrency=6, price=lambda call: 1.0) as launch:  # fmt: skip
+        until(lambda: server.n == 6)
+        launch.tell(Pause())
+        server.allowed = 6
+        until(lambda: launch.state.done == 6)
+        launch.tell(Retune(budget_usd=8.0))
+        server.gate.set()
+        launch.tell(Resume())
+        report = launch.end()
+
+    assert (report.collected, report.spent_usd, server.n) == (8, 8.0, 8)
+
+
+def test_of_a_cancelled_attempt_only_calls_without_an_answer_are_marked():
+    """What a batch answered has no times, and is an answer all the same."""
+
+    async def ask(request, role):
+        if request.prompt == "second":
+            await asyncio.Event().wait()
+        return Reply(text="y", call=Call(provider="p", model="m", output_tokens=3)), None
+
+    async def count(text):
+        return None
+
+    async def cancel():
+        session = Session(task=task_set(1), model="m", ask=ask, count=count)
+        calls = asyncio.gather(session.complete("first"), session.complete("second"))
+        await asyncio.sleep(0.01)
+        calls.cancel()
+        return session, attempt.cancelled(session)
+
+    session, ended = asyncio.run(cancel())
+    assert ended.error.kind == "cancelled"
+    assert [(c.output_tokens, c.error_type) for c in session.calls] == [(3, None), (None, "cancelled")]  # fmt: skip

@@ -25,7 +25,7 @@ import httpx
 import msgspec
 
 from workbench import datasets, runner, spool
-from workbench.records import AnyRecord, Attempt, Run, json_text
+from workbench.records import AnyRecord, Attempt, Configuration, Run, Trace, json_text
 from workbench.runner import strategies
 from workbench.runner.plan import Planned, Work
 
@@ -47,6 +47,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "Gemma-3-270M": {"precision": "Q4_K_M", "endpoint": "completions"},
 }
 SMALL, LARGE = MODELS
+_REFINING = ("self_refine", "sequential_refinement")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,9 @@ PARTS = (
         items=15, block=5,
     ),
     Part(({"name": "cascade", "by": "vote"},), items=15, block=5, models=(SMALL,)),
-    Part(({"name": "react"},), tasks=TOOL_TASKS, items=15, block=5),
+    # the small model's chat template drops tools: it is told of them in words, as a base model is
+    Part(({"name": "react", "protocol": "text"},), TOOL_TASKS, items=15, block=5, models=(SMALL,)),
+    Part(({"name": "react"},), TOOL_TASKS, items=15, block=5, models=(LARGE,)),
 )  # fmt: skip
 
 
@@ -198,14 +201,46 @@ async def collect(args: argparse.Namespace) -> None:
 
 def records(folder: Path) -> Iterator[AnyRecord]:
     """Read the spool; what would tell the collecting machine is made general."""
+    tasks = {t.task.task_id: t for t in map(datasets.load_task, TASKS)}
+    refining: set[str] = set()
     for segment in sorted(folder.glob("*/*.jsonl")):
         for record in spool.read_segment(segment).records:
+            if isinstance(record, Configuration) and record.strategy in _REFINING:
+                refining.add(record.configuration_id)
             if isinstance(record, Run):
                 yield msgspec.structs.replace(
                     record, host=HOST, platform=PLATFORM, versions=_with_server(record.versions)
                 )
+            elif isinstance(record, Trace) and record.configuration_id in refining:
+                yield _with_rounds(record, tasks)
             elif not isinstance(record, Attempt):
                 yield record
+
+
+def _with_rounds(trace: Trace, tasks: dict[str, datasets.TaskSet]) -> Trace:
+    """Note the rounds of a refinement that was collected before strategies noted them themselves."""
+    if "rounds" in (trace.metadata or ""):
+        return trace
+    task = tasks[trace.task_id]
+    item = next(i for i in task.items if task.record(i).item_id == trace.item_id)
+    texts = {
+        m.call_ordinal: m.text
+        for m in trace.messages
+        if m.role == "assistant" and m.kind == "text" and m.ordinal > 0
+    }
+    rounds: list[dict[str, Any]] = []
+    tokens = dict.fromkeys(("input_tokens", "output_tokens"), 0)
+    for call in trace.calls:
+        for name in tokens:
+            tokens[name] += getattr(call, name)
+        text = texts.get(call.ordinal, "")
+        if call.role == "subject" and (text.strip() or not rounds):
+            score = task.score(item, text)
+            rounds.append({"answer": score.answer, "passed": score.passed, **tokens})
+            tokens = dict.fromkeys(tokens, 0)
+    for name, n in tokens.items():  # a last critique
+        rounds[-1][name] += n
+    return msgspec.structs.replace(trace, metadata=json_text({"rounds": rounds}))
 
 
 def _with_server(versions: str | None) -> str:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 _STEPS, _CLOSE = 60, 1e-9
+_ENOUGH = 2000  # items from which the spreads are learnt
 _WIDE = 10.0  # sd of what is hardly held back: a difficulty common to all
 
 
@@ -31,7 +32,13 @@ class Fit(NamedTuple):
     evidence: float
 
 
-def fit(n: Floats, right: Floats, author: Ints, sds: tuple[float, float, float]) -> Fit:
+def fit(
+    n: Floats,
+    right: Floats,
+    author: Ints,
+    sds: tuple[float, float, float],
+    begin: Fit | None = None,
+) -> Fit:
     """Find the maximum a posteriori under Gaussian priors, by Newton's method.
 
     Items are many and meet only groups and their own author: their part of the Hessian is diagonal and
@@ -42,6 +49,7 @@ def fit(n: Floats, right: Floats, author: Ints, sds: tuple[float, float, float])
         right: (n_items, n_groups) right ones.
         author: (n_items,) the number of each item's author, from 0.
         sds: prior standard deviations of strengths, authors and items.
+        begin: a fit to begin from.
     """
     n_items, n_groups = n.shape
     n_authors = int(author.max()) + 1
@@ -55,6 +63,8 @@ def fit(n: Floats, right: Floats, author: Ints, sds: tuple[float, float, float])
         return float(likelihood - (held * theta**2).sum() / 2 - ((delta / sds[2]) ** 2).sum() / 2)
 
     theta, delta = np.zeros(n_groups + n_authors), np.zeros(n_items)
+    if begin is not None:
+        theta, delta = np.concatenate([begin.strength, begin.author]), begin.item
     value = -np.inf
     step, drop = np.zeros_like(theta), np.zeros_like(delta)
     schur, diagonal = np.eye(len(theta)), np.ones(n_items)
@@ -110,9 +120,17 @@ def learn(n: Floats, right: Floats, author: Ints) -> tuple[Fit, tuple[float, flo
         sds = np.exp(np.clip(point, np.log(0.05), np.log(_WIDE)))
         return float(sds[0]), float(sds[2]) if several else _WIDE, float(sds[1])
 
-    start = np.zeros(3 if several else 2)
+    # Of very many items an even sample tells the spreads as well.
+    some = np.unique(np.linspace(0, len(n) - 1, min(len(n), _ENOUGH)).astype(int))
+    kept = n[some], right[some], np.unique(author[some], return_inverse=True)[1]
+    last: list[Fit] = []
+
+    def loss(point: Floats) -> float:
+        last[:] = [fit(*kept, unpack(point), last[0] if last else None)]
+        return -last[0].evidence
+
     found = optimize.minimize(
-        lambda point: -fit(n, right, author, unpack(point)).evidence, start, method="Nelder-Mead",
+        loss, np.zeros(3 if several else 2), method="Nelder-Mead",
         options={"xatol": 0.02, "fatol": 1e-3, "maxiter": 80},
     )  # fmt: skip
     sds = unpack(found.x)

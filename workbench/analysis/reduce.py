@@ -13,7 +13,7 @@ over items, whatever the number of trials.
 import dataclasses
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import narwhals as nw
@@ -92,10 +92,10 @@ def reduce_items(
     counted = _counted(
         traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=require, scored=scored
     )
-    frame: pl.DataFrame = _grouped(counted, by, measures).collect("polars").to_native()
+    # No name holds on to the frame as it came: two of a large one need not fit at once.
+    frame = _tidy(_grouped(counted, by, measures).collect("polars").to_native(), by, measures)
     return Items(
-        _tidy(frame, by, measures), tuple(by), tuple(measures), tuple(require),
-        errors_as_wrong, scored,
+        frame, tuple(by), tuple(measures), tuple(require), errors_as_wrong, scored
     )  # fmt: skip
 
 
@@ -106,10 +106,11 @@ def _grouped(
     present = set(counted.collect_schema().names())
     have = [m for m in measures if m in present]
     named = {a: a for a in _ATTRIBUTES if a in present and a not in by}
-    named |= {f"_{a}": a for a in ("cluster", "task_id") if a in present}
+    named |= {"_cluster": "_cluster"} if "cluster" in present else {}
     uses = nw.col("_n") == 1
     return counted.with_columns(
         nw.col("item_id").alias("_item"),
+        *([cluster(present)] if "cluster" in present else []),
         *[nw.when(uses).then(nw.col(m).cast(nw.Float64)).alias(f"_m_{m}") for m in have],
     ).group_by(*by, "_item").agg(
         nw.len().alias("n_traces"),
@@ -119,6 +120,14 @@ def _grouped(
         *[nw.col(f"_m_{m}").sum().alias(f"{m}_sum") for m in have],
         *[nw.col(f"_m_{m}").count().alias(f"{m}_known") for m in have],
     )  # fmt: skip
+
+
+def cluster(present: Collection[str]) -> "nw.Expr":
+    """Name the cluster, which is only unique within its task; null where the item stands alone."""
+    task = nw.col("task_id").cast(nw.String).fill_null("") if "task_id" in present else nw.lit("")
+    name = nw.col("cluster").cast(nw.String)
+    whole = nw.concat_str(nw.lit("cluster "), task, nw.lit(" "), name)
+    return nw.when(~nw.col("cluster").is_null()).then(whole).alias("_cluster")
 
 
 def _counted(
@@ -154,7 +163,9 @@ def _counted(
     return traces.with_columns(
         _outcome=nw.when(used & known).then(value),
         **{
-            name: nw.when(flag).then(nw.lit(1)).otherwise(nw.lit(0)) for name, flag in flags.items()
+            # Sums of whole numbers are 128 bits wide in DuckDB.
+            name: nw.when(flag).then(nw.lit(1.0)).otherwise(nw.lit(0.0))
+            for name, flag in flags.items()
         },
     )
 
@@ -163,7 +174,7 @@ def _tidy(frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pl
     """Give engines one dress: plain types, one order, a null sum where nothing is known."""
     dtypes: dict[str, pl.DataType | type[pl.DataType]] = {f"{m}_known": pl.Int64 for m in measures}
     dtypes |= {f"{m}_sum": pl.Float64 for m in measures}
-    dtypes |= {"_cluster": pl.String, "_task_id": pl.String, "task": pl.String, "item": pl.String}
+    dtypes |= {"_cluster": pl.String, "task": pl.String, "item": pl.String}
     dtypes |= {"human_cost_usd": pl.Float64} | dict.fromkeys(_COUNTS, pl.Int64)
     dtypes |= {"outcome": pl.Float64}
     frame = frame.with_columns(
@@ -171,16 +182,12 @@ def _tidy(frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pl
         for name, dtype in dtypes.items()
         if name not in by
     ).with_columns(pl.col([f"{m}_known" for m in measures]).fill_null(0))
-    # A cluster's name is only unique within its task; an item without one stands alone.
     alone = pl.concat_str(pl.lit("item "), pl.col("_item").cast(pl.String))
-    named = pl.concat_str(
-        pl.lit("cluster "), pl.col("_task_id").fill_null(""), pl.lit(" "), "_cluster"
-    )
     frame = frame.with_columns(
         *[pl.when(pl.col(f"{m}_known") > 0).then(f"{m}_sum").alias(f"{m}_sum") for m in measures],
         outcome=pl.when(pl.col("n_scored") > 0).then("outcome"),
-        _cluster=pl.when(pl.col("_cluster").is_null()).then(alone).otherwise(named),
-    ).drop("_task_id")
+        _cluster=pl.coalesce("_cluster", alone),
+    )
     if "item_id" not in by:
         frame = frame.rename({"_item": "item_id"})
     return frame.sort(*by, "item_id", nulls_last=True)

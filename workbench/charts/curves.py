@@ -55,6 +55,8 @@ def _colour(panel: Panel) -> alt.Color:
     grey = [theme.FAINT] * (len(names) - len(shown))
     legend = theme.legend()
     legend["values"] = shown
+    widest = max((len(name) for name in shown), default=0)
+    legend["columns"] = max(1, panel.width // (7 * min(widest, 38) + 24))
     return alt.Color(
         "group:N",
         scale=alt.Scale(domain=names, range=[*_COLOURS[: len(shown)], *grey]),

@@ -36,8 +36,7 @@ def draw(panel: Panel) -> Any:
     log = ends[0] > 0 and (bool(asked) if asked is not None else ends[1] > 10 * ends[0])
     heights = finite(points, "value", f"{y}_low", f"{y}_high") + finite(curve, "curve")
     tall = [min(0.0, *heights), max(heights) * 1.08 or 1.0] if heights else [0.0, 1.0]
-    kind = "log" if log else "linear"
-    across = alt.X("x:Q", scale=alt.Scale(type=kind, domain=ends, nice=False, clamp=True), axis=_axis(panel, x))  # fmt: skip
+    across = alt.X("x:Q", scale=alt.Scale(type="log" if log else "linear", domain=ends, nice=False, clamp=True), axis=_axis(panel, x))  # fmt: skip
     up = alt.Scale(domain=tall, nice=False, clamp=True)
     names = points["family"].unique(maintain_order=True).to_list()
     legend = theme.legend() if len(names) > 1 else None

@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "models": ("listings:models", "List the models in the store."),
     "prices": ("prices:prices", "List prices, or add a sheet of your own."),
+    "hardware": (
+        "hardware:hardware",
+        "List models' shapes, accelerators and grids, or add rows of your own.",
+    ),
     "faults": ("faults:faults", "List calls whose token counts contradict themselves."),
     "schema": ("schema:schema", "Describe tables and views, with example queries."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),

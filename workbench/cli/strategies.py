@@ -49,8 +49,8 @@ def _describe(name: str) -> str:
 def _parameters(kind: type[Any]) -> dict[str, Any]:
     found = {}
     for field in dataclasses.fields(kind):
-        made = field.default_factory is not dataclasses.MISSING
-        found[field.name] = field.default_factory() if made else field.default  # type: ignore[misc]  # checked above
+        factory = field.default_factory
+        found[field.name] = field.default if factory is dataclasses.MISSING else factory()
     return found
 
 

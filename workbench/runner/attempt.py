@@ -68,7 +68,9 @@ def cancelled(session: Session) -> Ended:
     """End an attempt that somebody cancelled: calls without an answer are marked so."""
     error = ProviderError("cancelled while it was in flight", kind=CANCELLED)
     for place, call in enumerate(session.calls):
-        if call.e2e_s is None and call.error_type is None:
+        if (
+            call.ordinal not in session.windows
+        ):  # still under way; what a batch answered has no times
             ended = {"error_type": error.kind, "error_message": str(error), "stop_reason": "error"}
             session.calls[place] = msgspec.structs.replace(call, **ended)
     return Ended(error=error)

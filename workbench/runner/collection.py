@@ -222,8 +222,7 @@ class Collection:
     async def _work(self) -> None:
         """Run the workers; the first fault of the program ends them all."""
         # whoever waits for a batch is in nobody's way: the more wait, the fuller it is
-        most = max(t.concurrency for t in (self.plan, *self.plan.targets))
-        at_once = POOL if self.fleet.batches else most
+        at_once = POOL if self.fleet.batches else self.plan.at_once
         self.crew.resize(min(at_once, max(self.progress.left, 1)), self.progress.left)
         self.control.open()
         beside = (self._commit(), self._keep_telling(), self.control.serve(), self.writing.watch())
@@ -257,7 +256,7 @@ class Collection:
         self.held[id(planned)] = planned
         configuration_id = planned.configuration.configuration_id
         try:
-            if not await self._fits(configuration_id) or not await self.control.may_begin():
+            if not await self._is_admitted(configuration_id):
                 return False
         finally:
             del self.held[id(planned)]
@@ -266,6 +265,13 @@ class Collection:
         elif configuration_id not in self.stopped and not self.control.passes_over(planned):
             await self._attempt(planned)
         return True
+
+    async def _is_admitted(self, configuration_id: str) -> bool:
+        """Wait until the budget has room and nothing holds attempts back, both at one moment."""
+        while await self._fits(configuration_id) and await self.control.may_begin():
+            if self.budget.may_start(configuration_id):  # others who waited may have begun
+                return True
+        return False
 
     async def _fits(self, configuration_id: str) -> bool:
         """Wait until the budget has room; no room and nothing in flight is the end of it."""
@@ -319,7 +325,9 @@ class Collection:
                 planned
             )  # its replies are kept: with room it goes on from them
             return
-        e2e_s = self.clock() - start if self.fleet.is_timed(planned.target) else None
+        # the time of an attempt that goes on from replies of an earlier run says nothing
+        is_timed = self.fleet.is_timed(planned.target) and not session.recalled
+        e2e_s = self.clock() - start if is_timed else None
         made = _Made(flight, ended, started_at, e2e_s, kept)
         if not self.metering.measures:
             await self._write(made)
@@ -377,7 +385,7 @@ class Collection:
         """Stop a configuration whose failures say that the next item would fail too."""
         configuration = planned.configuration
         configuration_id = configuration.configuration_id
-        breaker = self.breakers.setdefault(configuration_id, Breaker(2 * self.plan.concurrency + 5))
+        breaker = self.breakers.setdefault(configuration_id, Breaker(2 * self.plan.at_once + 5))
         times = breaker.note(error)
         if times is not None and configuration_id not in self.stopped:
             self.stopped.add(configuration_id)

@@ -72,6 +72,11 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The models, each with its settings."""
         return [Target.of(self, model) for model in self.models]
 
+    @property
+    def at_once(self) -> int:
+        """Attempts under way at once: as many as the most of calls that a model may get."""
+        return max(target.concurrency for target in self.targets)
+
     def helper(self, name: str) -> Target:
         """Resolve a helper model; ConfigError says how to add one."""
         if name not in self.helpers:
@@ -230,8 +235,8 @@ def expand(plan: Plan, folder: Path | None = None) -> Work:
     from workbench.datasets import load_task
     from workbench.runner import strategies
 
-    for name in plan.strategy_params:
-        strategies.kind(name)  # a name that nobody has would be passed over in silence
+    for given in plan.strategy_params:
+        strategies.kind(given)  # a name that nobody has would be passed over in silence
     chosen = []
     for asked in plan.strategies:
         table = {"name": asked} if isinstance(asked, str) else dict(asked)

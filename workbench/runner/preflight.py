@@ -121,7 +121,7 @@ def estimate(
     )
     total = _totals(cells, draws)
     missing = sum(c.missing for c in cells)
-    at_once = max(1, min(work.plan.concurrency, missing))
+    at_once = max(1, min(work.plan.at_once, missing))
     elapsed = _divided(total["time_s"], at_once)
     return Preflight(
         cells=cells, total=total, elapsed_s=elapsed,

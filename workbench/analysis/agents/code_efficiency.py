@@ -43,10 +43,12 @@ class Ladder(NamedTuple):
     cost: Floats
     score: Floats
 
-    def place(self, cost: float) -> tuple[float, float]:
-        """Give (score, rank over references) of a solution; 0 where it is slower than all."""
-        level = int((cost <= self.cost).sum())
-        return (float(self.score[level - 1]), level / len(self.cost)) if level else (0.0, 0.0)
+    def place(self, costs: npt.ArrayLike) -> Floats:
+        """Give (score, rank over references) of solutions, (2, n): 0 where slower than all, NaN where unknown."""
+        cost = np.asarray(costs, float)
+        level = len(self.cost) - np.searchsorted(self.cost[::-1], cost, side="left")
+        found = np.stack([np.concatenate([[0.0], self.score])[level], level / len(self.cost)])
+        return np.where(np.isnan(cost), np.nan, found)
 
 
 @analysis(
@@ -89,11 +91,16 @@ def code_efficiency(
     """
     rows, dropped = _solutions(frame, by, options)
     ladders, made = _ladders(rows, options)
-    placed = [ladders[i].place(c) if i in ladders and not np.isnan(c) else (None, None) for i, c in rows.select("_item", "_spent").iter_rows()]  # fmt: skip
+    scores = np.full((2, rows.height), np.nan)
+    spent = rows["_spent"].to_numpy()
+    places = rows.with_row_index("_at").group_by("_item").agg("_at")
+    for item, at in zip(places["_item"].to_list(), places["_at"], strict=True):
+        if item in ladders:
+            scores[:, at.to_numpy()] = ladders[item].place(spent[at.to_numpy()])
     right = (pl.col("_passed") == 1) & pl.col("_score").is_not_null()
     rows = rows.with_columns(
-        pl.Series("_score", [p[0] for p in placed], pl.Float64),
-        pl.Series("_norm", [p[1] for p in placed], pl.Float64),
+        pl.Series("_score", scores[0]).fill_nan(None),
+        pl.Series("_norm", scores[1]).fill_nan(None),
         pl.col("_item").is_in(list(ladders)).alias("_laddered"),
     ).with_columns(_right=right)
     found, values = [], {}

@@ -163,8 +163,10 @@ def _knew(answer: str | None, opening: str | None, question: str | None, calls: 
     wanted = " ".join((answer or "").split()).casefold().strip(" .")
     if not wanted or opening is None:
         return None
-    whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
     written, asked = (" ".join((t or "").split()).casefold() for t in (opening, question))
+    if wanted not in written:
+        return False
+    whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
     return bool(whole.search(written)) and not whole.search(asked)
 
 

@@ -106,15 +106,17 @@ def _series(
     scored = done.filter(pl.col("_passed").is_not_null())
     keys = [*by, "_item", "_run_id"]
     ordered = scored.sort(*keys, "_trial", nulls_last=True).with_columns(
-        _series=pl.struct(keys).rank("dense").cast(pl.Int64),
-        _right=pl.col("_passed").cast(pl.Float64), _spent=pl.col(f"_{options['spent']}"),
-    )  # fmt: skip
-    answer = pl.col("_answer").str.strip_chars()
-    told = pl.col("_spent") if options["revised_by"] == "spent" else answer
-    before = told.shift().over("_series")
+        _series=pl.struct(keys).rle_id().cast(pl.Int64),
+        _right=pl.col("_passed").cast(pl.Float64),
+        _spent=pl.col(f"_{options['spent']}"),
+    )
+    told = pl.col("_spent") if options["revised_by"] == "spent" else pl.col("_answer").str.strip_chars()  # fmt: skip
+    place = pl.int_range(pl.len())
+    begins = pl.col("_series") != pl.col("_series").shift(fill_value=-1)
     ordered = ordered.with_columns(
-        _round=pl.int_range(pl.len()).over("_series"),
-        _revised=(told != before).cast(pl.Float64),  # unknown where one of the two is
+        _round=place - pl.when(begins).then(place).forward_fill(),
+        # unknown where one of the two is
+        _revised=pl.when(~begins).then((told != told.shift()).cast(pl.Float64)),
     )
     dropped = {
         "failed traces": rows.height - done.height,
@@ -143,7 +145,8 @@ def _sums(series: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> p
     """Add the rounds of each series up."""
     kept = series.filter(pl.col("_round") >= options["skip"]).sort("_series", "_round")
     one, right = pl.lit(1.0), pl.col("_right")
-    before = right.shift().over("_series")
+    same = pl.col("_series") == pl.col("_series").shift()
+    before = pl.when(same).then(right.shift())
     stepped = pl.col("_revised").is_not_null() & before.is_not_null()
     revised = pl.when(stepped).then(pl.col("_revised")).otherwise(0.0)
     budget = options["budget"]
@@ -155,12 +158,14 @@ def _sums(series: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> p
         mended=revised * (1 - before.fill_null(0.0)) * right,
         of_right=revised * before.fill_null(0.0), spoilt=revised * before.fill_null(0.0) * (1 - right),
     )  # fmt: skip
-    x, y = pl.col("_round").cast(pl.Float64), right
-    away = x - x.mean()
-    slope = ((away * y).sum() / (away**2).sum()).fill_nan(None)
-    return marked.group_by(*by, "_item", "_code", "_series", maintain_order=True).agg(
+    x, n = pl.col("_round").cast(pl.Float64), pl.len()
+    # Counted from 0 in each series, so that the plain sums lose no digits.
+    product = (x * right).sum() - x.sum() * right.sum() / n
+    slope = pl.when(n > 1).then(product / ((x * x).sum() - x.sum() ** 2 / n)).otherwise(0.0)
+    return marked.group_by("_series", maintain_order=True).agg(
+        *[pl.col(c).first() for c in (*by, "_item", "_code")],
         *[pl.col(c).sum() for c in _SUMS if c not in {"slope", "sloped"}],
-        slope=slope.fill_null(0.0), sloped=(pl.len() > 1).cast(pl.Float64),
+        slope=slope, sloped=(n > 1).cast(pl.Float64),
     )  # fmt: skip
 
 

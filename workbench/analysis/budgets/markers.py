@@ -100,38 +100,52 @@ def markers(
     return Answer(table, dropped=dropped)
 
 
-def pattern(listed: str) -> re.Pattern[str]:
+def pattern(listed: str) -> str:
     """Make the pattern that finds any marker of a comma-separated list, the longest first."""
     words = sorted({" ".join(w.split()).casefold() for w in listed.split(",")} - {""}, key=lambda w: (-len(w), w))  # fmt: skip
     if not words:
         raise AnalysisError("a list of markers is empty; name at least one word")
-    ends_ = [re.escape(w).replace(r"\ ", r"\s+") + ("" if w.endswith(" re") else r"(?!\w)") for w in words]  # fmt: skip
-    return re.compile(rf"(?<!\w)(?:{'|'.join(ends_)})", re.IGNORECASE)
+    return rf"(?i){'|'.join(_whole(w) for w in words)}"
 
 
-def echo(question: str, text: str, run: int) -> float | None:
-    """Give the share of the question's runs of words that stand in the text; None where it has none.
+def _whole(marker: str) -> str:
+    """Find a marker as whole words; one that ends in "re" is a beginning."""
+    begin = r"\b" if re.match(r"\w", marker) else ""
+    end = r"\b" if re.search(r"\w$", marker) and not marker.endswith(" re") else ""
+    return begin + re.escape(marker).replace(r"\ ", r"\s+") + end
 
-    >>> echo("How many legs has a cat", "We ask how many legs has a dog.", 4)
-    0.6666666666666666
+
+def echoes(texts: pl.DataFrame, run: int) -> pl.Series:
+    """Give the share of each question's runs of words that stand in the text; null where it has none.
+
+    Args:
+        texts: `_text` and `_input`, the question.
+        run: words in a row.
     """
-    asked, said = (re.findall(r"\w+", t.casefold()) for t in (question, text))
-    runs = [tuple(asked[k : k + run]) for k in range(len(asked) - run + 1)]
-    if not runs:
-        return None
-    seen = {tuple(said[k : k + run]) for k in range(len(said) - run + 1)}
-    return sum(r in seen for r in runs) / len(runs)
+    asked = texts["_input"].unique().drop_nulls()
+    told = [re.findall(r"\w+", q.casefold()) for q in asked.to_list()]
+    runs = [list({f" {' '.join(w[k : k + run])} " for k in range(len(w) - run + 1)}) for w in told]
+    listed = pl.DataFrame({"_input": asked, "_run": pl.Series(runs, dtype=pl.List(pl.String))})
+    listed = listed.explode("_run").drop_nulls("_run")
+    said = pl.concat_str(
+        pl.lit(" "), pl.col("_text").str.to_lowercase().str.replace_all(r"\W+", " "), pl.lit(" ")
+    )
+    numbered = texts.select("_input", _said=said).with_row_index("_at")
+    each = numbered.join(listed, on="_input", how="inner").select(
+        "_at", _seen=pl.col("_said").str.contains(pl.col("_run"), literal=True)
+    )
+    shares = each.group_by("_at").agg(pl.col("_seen").mean())
+    return numbered.join(shares, on="_at", how="left", maintain_order="left")["_seen"]
 
 
 def _counted(known: pl.DataFrame, options: dict[str, Any]) -> list[pl.Series]:
-    found = {name: pattern(options[name]) for name in ("hedges", "turns")}
-    cells: dict[str, list[float | None]] = {name: [] for name in ("_words", "_hedges", "_turns", "_echo")}  # fmt: skip
-    for text, question in known.select("_text", "_input").iter_rows():
-        cells["_words"].append(float(len(re.findall(r"\S+", text))))
-        for name, marks in found.items():
-            cells[f"_{name}"].append(float(sum(1 for _ in marks.finditer(text))))
-        cells["_echo"].append(None if question is None else echo(question, text, options["run"]))
-    return [pl.Series(name, values, pl.Float64) for name, values in cells.items()]
+    text = pl.col("_text")
+    counts = known.select(
+        text.str.count_matches(r"\S+").alias("_words"),
+        *[text.str.count_matches(pattern(options[n])).alias(f"_{n}") for n in ("hedges", "turns")],
+    )
+    found = [counts[c].cast(pl.Float64) for c in counts.columns]
+    return [*found, echoes(known, options["run"]).alias("_echo")]
 
 
 def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _ROWS = (
     C("n_items", "int", "count", "Items with enough trials for the whole curve.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces on them.", KEY_NULL, "traces"),
     *ends(C("pass_at_k", "float", "0..1", "Chance that at least one of k samples passes.", KEY_NULL, "pass@k"), "fewer than two items"),
-    *ends(C("eflops", "float", "TFLOP", "Mean arithmetic of k samples at an item, and the arithmetic that their memory traffic displaces.", _NOT, "eFLOPs"), _FEW),
+    *ends(C("eflops", "float", "TFLOP", "Mean arithmetic of k samples at an item, and the arithmetic that their memory traffic displaces.", _NOT, "equivalent FLOPs"), _FEW),
     C("compute", "float", "TFLOP", "Part of it that is arithmetic.", _NOT, "arithmetic"),
     C("memory", "float", "TFLOP", "Part of it that is reading keys and values.", _NOT, "memory traffic"),
     C("memory_share", "float", "0..1", "Memory traffic over eFLOPs.", _NOT, "share of memory"),

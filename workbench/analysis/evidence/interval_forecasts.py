@@ -79,9 +79,11 @@ def interval_forecasts(
     """
     rows = fetched.fetch(frame, by, (), texts=("answer", "target"))
     done = rows.filter(~pl.col("_failed"))
-    truth = pl.Series([number(t) for t in done["_target"].to_list()], dtype=pl.Float64)
+    targets = {t: number(t) for t in done["_target"].unique().to_list()}
+    truth = pl.Series([targets[t] for t in done["_target"].to_list()], dtype=pl.Float64)
     asked = done.with_columns(_truth=truth).filter(pl.col("_truth").is_not_null())
-    pairs = [read(a) for a in asked["_answer"].to_list()]
+    answers = {a: read(a) for a in asked["_answer"].unique().to_list()}
+    pairs = [answers[a] for a in asked["_answer"].to_list()]
     read_ = asked.with_columns(
         pl.Series("_low", [p[0] if p else None for p in pairs], pl.Float64),
         pl.Series("_high", [p[1] if p else None for p in pairs], pl.Float64),
@@ -150,7 +152,7 @@ def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
         scaled = [_SCALES[options["scale"]](x) for x in (low, high, truth)]
     usable = given & np.isfinite(scaled).all(axis=0)
     score, width = np.full((2, len(truth)), np.nan)
-    score[usable] = interval_score(*(x[usable] for x in scaled), alpha)
+    score[usable] = interval_score(scaled[0][usable], scaled[1][usable], scaled[2][usable], alpha)
     width[usable] = (scaled[1] - scaled[0])[usable]
     named = part.with_columns(
         held=pl.Series(held.astype(float)), score=pl.Series(score).fill_nan(None),

@@ -130,9 +130,9 @@ def _totals(table: pl.DataFrame, parts: list[pl.DataFrame], grid: int) -> dict[s
     rights = [p["_right"].to_numpy() for p in parts]
     total["inconsistency"] = inconsistency(signals, rights, grid)
     for name, column in (("precision_spread", "precision_common"), ("threshold_spread", "own_threshold")):  # fmt: skip
-        values = table[column].drop_nulls()
+        values = table[column].drop_nulls().to_numpy()
         if len(values) > 1:
-            total[name] = float(values.max() - values.min())  # type: ignore[operator]  # floats
+            total[name] = float(np.ptp(values))
     return total
 
 

@@ -107,7 +107,9 @@ def _mixed(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> int:
     """Count the groups with more than one model."""
     if "model" in by or "model" not in frame.collect_schema().names():
         return 0
-    pairs = frame.group_by(*by, "model").agg(nw.len().alias("_n")).collect("polars").to_native()
+    pairs: pl.DataFrame = (
+        frame.group_by(*by, "model").agg(nw.len().alias("_n")).collect("polars").to_native()
+    )
     return pairs.group_by(by).len().filter(pl.col("len") > 1).height
 
 

@@ -103,7 +103,9 @@ def scaling_law(
     Intervals: percentile bootstrap of item clusters, the law fitted to each resample. They are of these
     groups' law on more such items; that the law holds beyond the points, no interval says.
     """
-    families, points, dropped, notes = [], [], {}, []
+    families: list[_Family] = []
+    points: list[pl.DataFrame] = []
+    notes: list[str] = []
     measures = tuple(x for x in (options["x"], options["x2"]) if x in MEASURES)
     _check(frame, by, options)
     items = reduce_items(
@@ -111,7 +113,7 @@ def scaling_law(
         require=measures,
     )  # fmt: skip
     built = build(items)
-    dropped |= built.dropped
+    dropped = dict(built.dropped)
     for task, panel in built.parts:
         values = {"rate": panel.outcome()} | {m: panel.measure(m) for m in measures}
         drawn = sample.draw(panel, values, rng, options)

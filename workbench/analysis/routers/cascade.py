@@ -349,14 +349,23 @@ def _judge(
     if drawn is not None:
         more, (low, high) = deferral.intervals(*drawn, options["level"])
         row |= more
+    points = _points(pair, (share, rate, cost), (low, high))
+    return {c.name: row.get(c.name) for c in _ROWS if c.name not in {"pair", "by_what"}}, points
+
+
+def _points(
+    pair: Pair, curve: tuple[Floats, Floats, Floats], band: tuple[Floats, Floats]
+) -> list[dict[str, Any]]:
+    """Read the exact curve at the shares that are shown, with the resampled band."""
+    share, rate, cost = curve
+    low, high = band
     threshold = np.sort(pair.sure)
     weight = np.cumsum(pair.weight[np.argsort(pair.sure, kind="stable")]) / pair.weight.sum()
     last = np.minimum(np.searchsorted(weight, GRID - 1e-12), len(threshold) - 1)
-    curve = [
+    return [
         {"share": float(s), "rate": float(np.interp(s, share, rate)), "rate_low": float(low[j]),
          "rate_high": float(high[j]), "random_rate": float(rate[0] + s * (rate[-1] - rate[0])),
          "cost_usd": float(np.interp(s, share, cost)),
          "threshold": None if s == 0 else float(threshold[last[j]])}
         for j, s in enumerate(GRID)
     ]  # fmt: skip
-    return {c.name: row.get(c.name) for c in _ROWS if c.name not in {"pair", "by_what"}}, curve

@@ -279,12 +279,12 @@ def nonnegative(gram: Floats, moment: Floats) -> Floats:
             safe = np.where(solvable[..., None, None], part, np.eye(size))
             found = np.linalg.solve(safe, v[..., at][..., None])[..., 0]
             gain = (found * v[..., at]).sum(axis=-1)
-            better = solvable & (found >= 0).all(axis=-1) & (gain > merit * (1 + 1e-12))
+            better = solvable & np.asarray((found >= 0).all(axis=-1)) & (gain > merit * (1 + 1e-12))
             candidate = np.zeros(moment.shape)
             candidate[..., at] = found
             best = np.where(better[..., None], candidate, best)
             merit = np.where(better, gain, merit)
-    known = (scale > 0).any(axis=-1)
+    known = np.asarray((scale > 0).any(axis=-1))
     return np.where(known[..., None], best / unit, np.nan)
 
 

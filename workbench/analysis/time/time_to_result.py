@@ -31,7 +31,7 @@ _ROWS = (
     *ends(C("area", "float", "0..1", "Mean height of the profile from 1 to the largest ratio.", KEY_NULL, "area under the profile"), _FEW),
     C("median_ratio", "float", "", "Median of the ratios; infinite where half of the workloads have no result.", KEY_NULL, "median ratio"),
 )  # fmt: skip
-_STEPS = 33
+_STEPS = 17
 
 
 @analysis(

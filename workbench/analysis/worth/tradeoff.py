@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import aggregates, pareto, parity, planning, sample
+from workbench.analysis import aggregates, pareto, parity, planning, resampling, sample
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.parity import Curve
@@ -30,7 +30,7 @@ _ROWS = (
     C("n_points", "int", "count", "Points of the curve; 1 unless `points` names what tells them apart.", KEY_NULL, "points"),
     C("n_items", "int", "count", "Items behind its best point.", "an aggregate", "items"),
     C("n", "int", "count", "Traces behind its best point.", "an aggregate", "traces"),
-    *ends(C("cost_ratio", "float", "", "Cost at which it is as good as the baseline, over the baseline's: 0.8 is a fifth cheaper.", _NEVER, "cost at equal quality / baseline"), f"{_AGGREGATE}, or too rarely as good"),
+    *ends(C("cost_ratio", "float", "", "Cost at which it is as good as the baseline, over the baseline's: 0.8 is a fifth cheaper.", _NEVER, "cost at equal quality / baseline"), f"{_AGGREGATE}, or never as good"),
     *ends(C("gain", "float", "", "Its quality at the baseline's cost, minus the baseline's; in the unit of y.", _DEAR, "quality at equal cost − baseline"), f"{_AGGREGATE}, or too rarely as cheap"),
     C("p_cheaper", "float", "0..1", "Share of resamples in which it is as good for less.", _AGGREGATE, "probability of being cheaper"),
     C("p_better", "float", "0..1", "Share of resamples in which it is better for no more.", _AGGREGATE, "probability of being better"),
@@ -97,8 +97,9 @@ def tradeoff(
     Given traces, a figure is the mean over items of the mean over trials, both over the scored traces whose x is
     known. Given aggregates (columns `metric`, `value`) it is the mean of the metric's values, without
     intervals: any metric in either direction. Intervals: percentile bootstrap of item clusters, the same for
-    all groups, over the resamples in which the curve reaches the baseline; null where it does in less than
-    nine of ten. The probabilities count the others as no.
+    all groups. A resample in which a curve never gets as good counts as infinitely dear; one in which it is dearer
+    throughout is left out of the gain, whose interval is null where that is more than one in ten. The
+    probabilities count both as no.
     """
     if options["x"] == options["y"]:
         raise AnalysisError(f"x and y are both {options['x']}; choose two")
@@ -304,8 +305,9 @@ def _row(points: _Points, at: list[int], base: list[int], options: dict[str, Any
     more = curve.gain_at(cost) - gain
     shown = -more if options["minimise_y"] else more
     row = {name: series[best] for name, series in points.shown.items()}
-    row |= {"n_points": len(at), **_figure("cost_ratio", needed, points, options)}
-    row |= _figure("gain", shown, points, options)
+    never = 0.0 if options["maximise_x"] else np.inf
+    row |= {"n_points": len(at), **_figure("cost_ratio", needed, points, options["level"], never)}
+    row |= _figure("gain", shown, points, options["level"])
     if at == base:  # its chance of beating its own best point says nothing
         row |= dict.fromkeys(
             f"{name}_{end}" for name in ("cost_ratio", "gain") for end in ("low", "high")
@@ -328,15 +330,18 @@ def _ratio(needed: Floats, cost: Floats, options: dict[str, Any]) -> Floats:
 
 
 def _figure(
-    name: str, values: Floats, points: _Points, options: dict[str, Any]
+    name: str, values: Floats, points: _Points, level: float, never: float = float("nan")
 ) -> dict[str, float | None]:
-    """A figure of the data (first) with its percentile interval over the resamples that have it."""
+    """A figure of the data (first) with its percentile interval over the resamples.
+
+    `never` stands for a resample without the figure; NaN leaves it out, a tenth of them at most.
+    """
     low = high = None
-    draws = values[1:]
-    known = draws[~np.isnan(draws)]
-    if points.n_clusters > 1 and len(known) >= 0.9 * len(draws) and not np.isnan(values[0]):
-        tail = (1 - options["level"]) / 2
-        low, high = (float(np.quantile(known, q)) for q in (tail, 1 - tail))
+    draws = np.where(np.isnan(values[1:]), never, values[1:])
+    known = ~np.isnan(draws)
+    if points.n_clusters > 1 and known.sum() >= 0.9 * len(draws) and not np.isnan(values[0]):
+        found = resampling.percentile(draws[known][:, None], level)
+        low, high = (float(end[0]) for end in found)
     return {name: _known(values[0]), f"{name}_low": low, f"{name}_high": high}
 
 

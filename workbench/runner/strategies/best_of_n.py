@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from workbench.datasets import TaskItem
+from workbench.runner.grading import grade
 from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
 from workbench.runner.strategies.marks import (
@@ -80,7 +81,8 @@ class BestOfN:
         self, session: Session, item: TaskItem, replies: Sequence[Reply]
     ) -> list[float | None]:
         if self.verifier == "oracle":
-            return [session.task.score(item, reply.text).score for reply in replies]
+            graded = [await grade(session, session.task, item, r.text) for r in replies]
+            return [scores[0].score for scores in graded]
         if self.verifier in {"auto", "logprob"}:
             scores = [likelihood(reply.call) for reply in replies]
             if None not in scores:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
+from workbench.runner.grading import grade
 from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
 from workbench.runner.strategies.marks import Mark, mark
@@ -97,7 +98,8 @@ class IterativeAgentDecoding:
     ) -> list[Mark]:
         texts = [reply.text for reply in replies]
         if self.verifier == "oracle":
-            return [Mark(session.task.score(item, text).score) for text in texts]
+            graded = [await grade(session, session.task, item, text) for text in texts]
+            return [Mark(scores[0].score) for scores in graded]
         model = self.judge if self.verifier == "judge" else None
         return await mark(session, item, texts, model=model)
 

@@ -1,0 +1,61 @@
+"""`workbench hardware`: the reference rows that analyses look up."""
+
+from pathlib import Path
+
+import click
+
+from workbench.cli.options import open_store, output_options, store_option, talk
+
+_KINDS = ("models", "accelerators", "grids", "latencies")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--kind", type=click.Choice(_KINDS), default="models", show_default=True,
+              help="Which rows.")  # fmt: skip
+@store_option
+@output_options
+@click.pass_context
+def hardware(
+    ctx: click.Context, kind: str, store_path: str | None, format_: str | None, output: Path | None
+) -> None:
+    """List models' shapes, accelerators and grids, or add rows of your own.
+
+    Analyses look these up: parameters and heads of a model, FLOP/s and watts of an accelerator, grams
+    of carbon of a grid. Rows of the store come after those that ship and win over them, field by field.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from workbench.cli.output import Document, check_output, emit
+    from workbench.cli.tables import frame_of
+    from workbench.hardware import bundled
+    from workbench.store import reference
+
+    check_output(output)
+    store = open_store(store_path)
+    found = getattr(bundled() + reference.rows(store), kind)
+    fields = list(found[0].__struct_fields__)
+    rows = [{field: getattr(row, field) for field in fields} for row in found]
+    emit(Document.of_frame(kind, frame_of(rows, fields), store=str(store.path)), format_, output)
+
+
+@hardware.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@store_option
+def add(file: Path, store_path: str | None) -> None:
+    """Add the rows of a file to the store, in place of those of the same name.
+
+    FILE is TOML with [[model]], [[accelerator]] or [[grid]] tables; their fields are the columns of the
+    tables models, accelerators and grids (workbench schema models).
+    """
+    from workbench.hardware import read
+    from workbench.store import reference
+
+    rows = read(file)
+    added = reference.add(open_store(store_path, create=True), rows)
+    talk(", ".join(f"{n:,} {name}" for name, n in added.items()) + " written")
+    if rows.latencies:
+        talk("laws of latency have no table: give the file to the analysis (option reference)")
+    if any(row.head_dim or row.d_ff or row.vocab_size for row in rows.models):
+        talk(
+            "the table models has no head_dim, d_ff, vocab_size: where they matter give the file too"
+        )
