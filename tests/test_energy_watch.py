@@ -430,3 +430,27 @@ def test_power_is_integrated_where_there_is_no_counter() -> None:
     found = [meter.read()[0].energy_j for _ in range(3)]
 
     assert found == [0.0, 100.0, 300.0]
+
+
+def test_who_cannot_wait_loses_the_quiet_window_and_not_the_balance() -> None:
+    """Cancelled while the idle power is looked at once more, the books are closed all the same."""
+    never = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        await (never.wait() if seconds == 30.0 else asyncio.sleep(seconds))
+
+    async def run() -> list[EnergyBalance]:
+        begun = time.perf_counter()
+        meter = Known(lambda: START + time.perf_counter() - begun, lambda _: 100.0, period_s=0.02)
+        watch = Watch(meter, hz=100.0, quiet_s=0.5, clock=meter._clock, sleep=sleep)
+        await watch.start()
+        watch._quiet_s = 30.0
+        await asyncio.sleep(0.2)
+        closing = asyncio.create_task(watch.finish("r"))
+        await asyncio.sleep(0.3)
+        closing.cancel()
+        return await closing
+
+    (balance,) = asyncio.run(run())
+    assert balance.meter_j is not None
+    assert balance.meter_j > 0

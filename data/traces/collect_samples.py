@@ -203,11 +203,19 @@ def records(folder: Path) -> Iterator[AnyRecord]:
     """Read the spool; what would tell the collecting machine is made general."""
     tasks = {t.task.task_id: t for t in map(datasets.load_task, TASKS)}
     refining: set[str] = set()
+    asked = {
+        record.run_id
+        for segment in folder.glob("*/*.jsonl")
+        for record in spool.read_segment(segment).records
+        if isinstance(record, Trace)
+    }
     for segment in sorted(folder.glob("*/*.jsonl")):
         for record in spool.read_segment(segment).records:
             if isinstance(record, Configuration) and record.strategy in _REFINING:
                 refining.add(record.configuration_id)
             if isinstance(record, Run):
+                if record.run_id not in asked:
+                    continue  # a launch that found nothing left to ask
                 yield msgspec.structs.replace(
                     record, host=HOST, platform=PLATFORM, versions=_with_server(record.versions)
                 )

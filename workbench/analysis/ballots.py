@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis.panel import Floats, Panel
-from workbench.analysis.reduce import Items, reduce_items
+from workbench.analysis.reduce import Items, reduce_counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,13 +39,12 @@ def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.Da
     present = "answer" in frame.collect_schema().names()
     answer = nw.col("answer").cast(nw.String).str.strip_chars() if present else nw.lit(None)
     told = frame.with_columns(_answer=answer.cast(nw.String))
-    votes = reduce_items(told, (*items.by, "_answer"), errors_as_wrong=items.errors_as_wrong).frame
+    votes = reduce_counts(told, (*items.by, "_answer"), errors_as_wrong=items.errors_as_wrong)
     keys = list(dict.fromkeys((*items.by, "item_id")))
     valid = pl.col("_answer").fill_null("") != ""
     share = pl.col("outcome") / pl.col("n_scored")
     per_item = (
-        votes.filter(pl.col("n_scored") > 0)
-        .with_columns(_share=share)
+        votes.with_columns(_share=share)
         .sort("n_scored", "_share")
         .group_by(keys, maintain_order=True)
         .agg(

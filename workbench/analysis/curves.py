@@ -9,6 +9,7 @@ from workbench.analysis import intervals
 from workbench.analysis.panel import Panel
 
 Floats = intervals.Floats
+_ROUNDING = 1e-12  # below it two ways to the same number may differ
 
 
 class Mean(NamedTuple):
@@ -51,6 +52,7 @@ def difference(
 
     Where all are alike there is no interval: no spread was seen, which does not say there is none.
     """
+    values = np.where(np.abs(values) < _ROUNDING, 0.0, values)
     mean, se, clusters = _clustered(panel, values)
     below, above = intervals.student(mean, np.where(se > 0, se, np.nan), clusters, level)
     return _mean(mean, np.maximum(below, low), np.minimum(above, high), se, clusters)

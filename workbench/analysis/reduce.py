@@ -99,6 +99,32 @@ def reduce_items(
     )  # fmt: skip
 
 
+def reduce_counts(
+    traces: "nw.LazyFrame[Any]", by: Sequence[str], *, errors_as_wrong: bool = False
+) -> pl.DataFrame:
+    """Count scored traces per group and item, for groups so fine that there are many: by answer, by score.
+
+    Args:
+        traces: rows of `trace_facts`.
+        by: the columns that name a group.
+        errors_as_wrong: count failed traces, as wrong.
+
+    Returns:
+        The `by` columns, `item_id`, `n_scored`, `outcome` (passed traces); in no order, and without
+        what else `Items` tells.
+    """
+    counted = _counted(
+        traces, outcome="passed", errors_as_wrong=errors_as_wrong, require=(), scored=True
+    )
+    used = counted.filter(nw.col("_n_scored") > 0).with_columns(_item=nw.col("item_id"))
+    grouped = used.group_by(*by, "_item").agg(
+        nw.len().alias("n_scored"), nw.col("_outcome").sum().alias("outcome")
+    )
+    frame: pl.DataFrame = grouped.collect("polars").to_native()
+    frame = frame.drop("_item") if "item_id" in by else frame.rename({"_item": "item_id"})
+    return frame.with_columns(pl.col("n_scored").cast(pl.Int64), pl.col("outcome").cast(pl.Float64))
+
+
 def _grouped(
     counted: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str]
 ) -> "nw.LazyFrame[Any]":
@@ -231,6 +257,37 @@ def reduce_repeats(
     )
     frame: pl.DataFrame = grouped.collect("polars").to_native()
     return frame.sort(*by, *keys, nulls_last=True)
+
+
+def mean_repeats(
+    traces: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    repeat: str = "trial",
+    *,
+    errors_as_wrong: bool = False,
+) -> pl.DataFrame:
+    """Average the items of every repeat, each the mean of its traces there: one row per group and repeat.
+
+    Args:
+        traces: rows of `trace_facts`.
+        by: the columns that name a group.
+        repeat: the column that tells repeats apart; where it is null a trace is of none.
+        errors_as_wrong: count failed traces, as wrong.
+
+    Returns:
+        The `by` columns, `_repeat`, `n_items`, `score` 0..1; sorted.
+    """
+    counted = _counted(
+        traces, outcome="passed", errors_as_wrong=errors_as_wrong, require=(), scored=True
+    )
+    if repeat not in traces.collect_schema().names():
+        counted = counted.with_columns(nw.lit(None, nw.String).alias(repeat))
+    told = counted.filter((nw.col("_n") == 1) & ~nw.col(repeat).is_null())
+    marked = told.with_columns(_repeat=nw.col(repeat).cast(nw.String), _item=nw.col("item_id"))
+    items = marked.group_by(*by, "_repeat", "_item").agg(nw.col("_outcome").mean().alias("score"))
+    grouped = items.group_by(*by, "_repeat").agg(nw.len().alias("n_items"), nw.col("score").mean())
+    frame: pl.DataFrame = grouped.collect("polars").to_native()
+    return frame.sort(*by, "_repeat", nulls_last=True)
 
 
 def quantiles(

@@ -205,6 +205,12 @@ def _series(name: str, value: Floats, low: Floats, high: Floats) -> list[pl.Seri
     ]
 
 
+def without_ends(series: Sequence[pl.Series]) -> list[pl.Series]:
+    """Blank the intervals of figures that were given, not measured: they have no spread."""
+    ends_of = ("_low", "_high")
+    return [s.clear(s.len()) if s.name.endswith(ends_of) else s for s in series]
+
+
 def ends(base: Column, few: str = "fewer than two items") -> tuple[Column, Column, Column]:
     """Declare a column and the two ends of its interval."""
     title = base.title or base.name.replace("_", " ")

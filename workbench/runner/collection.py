@@ -25,6 +25,7 @@ from workbench.runner.plan import Key, Planned, Work
 from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.resume import Leftovers
 from workbench.runner.steering import Control, Flight, Pilot
+from workbench.runner.stop import Stop
 from workbench.runner.trailing import Trailing
 from workbench.runner.whose import ASKER, Asker
 from workbench.spool import SpoolWriter
@@ -32,34 +33,6 @@ from workbench.spool import SpoolWriter
 _COMMIT_S = 0.05
 _RAMP_S = 0.001
 _TELL_S = 1.0
-
-
-class Stop:
-    """A way to end a collection from outside: once is after what is in flight, twice is now.
-
-    Attributes:
-        at_once: the first time is now: what is in flight, in a batch, goes on without us.
-    """
-
-    def __init__(self) -> None:
-        """Begin without a wish to stop."""
-        self.asked, self.at_once = 0, False
-        self._now: Callable[[], object] | None = None
-
-    def bind(self, now: Callable[[], object]) -> None:
-        """Say what ends the collection at once."""
-        self._now = now
-
-    def __call__(self) -> None:
-        """Ask to stop; ask twice to cancel what is in flight."""
-        self.asked += 1
-        if self.is_now and self._now is not None:
-            self._now()
-
-    @property
-    def is_now(self) -> bool:
-        """Whether what is in flight is not waited for."""
-        return self.asked > (0 if self.at_once else 1)
 
 
 def _versions() -> str:
@@ -316,7 +289,7 @@ class Collection:
             self.control.end(flight)
             self.progress.in_flight -= 1
             self.progress.add(c for c in session.calls if c.ordinal not in session.recalled)
-            tab.close()
+            tab.close(is_whole=not session.recalled)
             self.wake()
             if kept is not None:
                 kept.close()

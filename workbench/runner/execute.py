@@ -10,7 +10,6 @@ from pathlib import Path
 from workbench.records import Call
 from workbench.runner import grading
 from workbench.runner.collection import Collection as Launch
-from workbench.runner.collection import Stop
 from workbench.runner.connect import Recordings
 from workbench.runner.fleet import Batching, Fleet
 from workbench.runner.limits import Budget, PriceOf
@@ -21,6 +20,7 @@ from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.resume import look
 from workbench.runner.session import Provider
 from workbench.runner.steering import Pilot
+from workbench.runner.stop import Stop
 from workbench.runner.target import Target
 from workbench.spool import SpoolWriter
 

@@ -152,7 +152,7 @@ class Fleet:
                 caller.backoff = msgspec.structs.replace(caller.backoff, retries=retries)
         if timeout_s is not None:
             for provider in (self._given, *self._providers.values()):
-                retime = getattr(provider, "retime", None)  # one in this process has no requests
+                retime = getattr(provider, "retime", None)  # a replay and a batch have no such cap
                 if retime is not None:
                     retime(timeout_s)
         self.retries = self.retries if retries is None else retries

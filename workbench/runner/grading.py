@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from workbench.datasets import TaskSet
-from workbench.errors import ConfigError, LimitReached, ProviderError, TaskError
+from workbench.errors import ConfigError, LimitReached, ProviderError, StoreError, TaskError
 from workbench.records import Score
 from workbench.runner.session import Session
 from workbench.scoring import (
@@ -54,9 +54,13 @@ async def _one(session: Session | None, scorer: Scorer, item: TaskItem, text: st
         return Score(scorer=scorer.name)
     try:
         return await _run(session, scorer, item, text)
-    # TaskError and ConfigError say what is wrong with the task; the others come of settings of the wrong kind
-    except (TaskError, ConfigError, TimeoutError, ValueError, TypeError, ArithmeticError) as error:
+    except StoreError:  # a judge's reply could not be kept: the run ends
+        raise
+    except (TaskError, ConfigError, TimeoutError) as error:  # these say it all
         return Score(scorer=scorer.name, explanation=f"the scorer failed: {error}"[:1_000])
+    except Exception as error:  # noqa: BLE001  # whatever it is, the answer was paid for
+        said = f"the scorer failed: {type(error).__name__}: {error}"
+        return Score(scorer=scorer.name, explanation=said[:1_000])
 
 
 async def _run(session: Session | None, scorer: Scorer, item: TaskItem, text: str) -> Score:

@@ -1,9 +1,10 @@
 """What attempts of many calls have received so far, so that a kill in their middle loses nothing paid.
 
-A trace is one line of the spool, written when its attempt ends. Until then every reply of an attempt
-that makes more than one call lies in a file of its own, `<spool>/arrived/<attempt>-<run>.jsonl`, a
-checksummed line each. Whoever makes the attempt again gets these replies for the same requests and asks
-only for the rest. The file goes once the trace is safe on the disk.
+A trace is one line of the spool, written when its attempt ends, or when the meters know what it took.
+Until then every reply of an attempt that has something to wait for after its first lies in a file of its
+own, `<spool>/arrived/<attempt>-<run>-<n>.jsonl`, a checksummed line each. Whoever makes the attempt again
+gets these replies for the same requests and asks only for the rest. The file goes once the trace is safe
+on the disk; what is left of settled attempts goes with the next launch.
 """
 
 import asyncio

@@ -154,7 +154,8 @@ class CollectReport(msgspec.Struct, frozen=True):
                 f"{self.repeated:,} {were} under way when an earlier run ended,"
                 f" and {'is' if self.repeated == 1 else 'are'} made again"
             )
-        spent = "—" if self.spent_usd is None else f"${self.spent_usd:,.4f}"
+        is_known = self.spent_usd is not None and (self.spent_usd > 0 or not self.n_unpriced)
+        spent = f"${self.spent_usd:,.4f}" if is_known else "—"
         unpriced = f" ({self.n_unpriced:,} calls without a price)" if self.n_unpriced else ""
         lines.append(
             f"{self.input_tokens:,} tokens in, {self.output_tokens:,} out, {spent}{unpriced},"

@@ -215,8 +215,10 @@ def _catalogue() -> "dict[str, Analysis]":
 def _run(store: "Store", text: str, name: str, form: dict[str, str], cancel: "Cancel") -> "Result":
     """Run an analysis with what a form holds; an empty field leaves the option's default."""
     from workbench import analysis
+    from workbench.store import reference
 
     by = tuple(part.strip() for part in form.get("by", BY).split(",") if part.strip())
     options: dict[str, Any] = {k: value for k, value in form.items() if k != "by" and value}
-    with store.facts(text, analysis.get(name).rows, cancel=cancel) as facts:
+    rows = analysis.get(name).rows
+    with store.facts(text, rows, cancel=cancel) as facts, reference.in_force(store):
         return analysis.run(name, facts, by=by, **options)

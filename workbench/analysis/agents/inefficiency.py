@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import fetched, ratios
+from workbench.analysis.agents.tools import NO_TOOLS
 from workbench.analysis.options import LEVEL
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import DTYPES, Answer
@@ -57,7 +58,7 @@ _TRACES = (
     title="Tool inefficiency",
     question="Which traces ask tools for what they know, switch to and fro, waste calls, or fail to write them?",
     source="names of the four patterns: arXiv 2604.05404 (tool-integrated reasoning); the detectors are ours",
-    needs=("item_id", "tool"),
+    needs=("item_id",),
     scored=False,
     options=(
         Option("switches", "int", 2, "changes of tool from which a trace counts as mixing", low=1),
@@ -67,7 +68,7 @@ _TRACES = (
     columns=(*_ROWS, *_COMPARED, *_TRACES),
     rows="tool_uses",
     chart=ChartSpec("figures", x="confirmatory_rate", y="group", also=("mixing_rate", "no_priors_rate", "collapse_rate")),
-    example={"by": ("model", "strategy")},
+    example={"by": ("model", "task"), "where": "strategy:react"},
 )  # fmt: skip
 def inefficiency(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -111,7 +112,9 @@ def inefficiency(
         "traces": shown.select(*by, "pattern", "trace_id").sort(*by, "pattern", "trace_id", nulls_last=True),
     }  # fmt: skip
     silent = int(done.filter((pl.col("calls") > 0) & pl.col("confirmatory").is_null()).height)
-    notes = (f"{silent} traces with tools have no answer or no recorded text: they count as not confirmatory",) if silent else ()  # fmt: skip
+    notes: tuple[str, ...] = (f"{silent} traces with tools have no answer or no recorded text: they count as not confirmatory",) if silent else ()  # fmt: skip
+    if "tool" not in frame.collect_schema().names():
+        notes += (NO_TOOLS,)
     return Answer(table, more=more, dropped={"failed traces": traces.height - done.height}, notes=notes)  # fmt: skip
 
 

@@ -54,7 +54,7 @@ _SUMS = ("win", "over", "known", "round", "step", "revised", "landed", "of_wrong
     columns=_ROWS,
     rows="trace_details",
     chart=ChartSpec("figures", x="win_rate", y="group", also=("correction_success", "overcorrection_rate", "improvement_slope")),
-    example={"by": ("model", "strategy"), "series": "trials"},
+    example={"by": ("model", "strategy"), "where": "strategy:self_refine"},
 )  # fmt: skip
 def process(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any

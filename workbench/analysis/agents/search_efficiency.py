@@ -49,7 +49,7 @@ _TEXTS = ("read_text", "target", "item_metadata")
     columns=_ROWS,
     rows="trace_texts",
     chart=ChartSpec("figures", x="seeking_rate", y="group", also=("seeking_efficiency", "right_when_found", "right_when_missing")),
-    example={"by": ("model", "strategy")},
+    example={"by": ("model", "task"), "where": "strategy:react"},
 )  # fmt: skip
 def search_efficiency(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any

@@ -42,6 +42,7 @@ _BY_TOOL = (
     C("bytes_per_call", "float", "bytes", "Mean bytes of a result.", "not recorded", "bytes per result"),
     C("tool_cost_usd", "float", "USD", "What the tool charged for all calls whose charge is known.", "never priced", "tool cost"),
 )  # fmt: skip
+NO_TOOLS = "the rows have no column tool: give it rows of tool_uses"
 _MEASURES = ("_calls", "_used", "_errors", "_repeats", "_right", "_right_of", "_extra", "_wait", "_read")  # fmt: skip
 
 
@@ -50,13 +51,13 @@ _MEASURES = ("_calls", "_used", "_errors", "_repeats", "_right", "_right_of", "_
     title="Tools",
     question="Which tools are called, how often do they fail, wait or repeat, and how many right answers does a call bring?",
     source="tool productivity: OTC-PO (unverified); redundancy and fewer calls for right answers after LightSearcher (abstract only): the exact forms are ours",
-    needs=("item_id", "tool"),
+    needs=("item_id",),
     scored=False,
     options=(LEVEL, RESAMPLES),
     columns=(*_ROWS, *_BY_TOOL),
     rows="tool_uses",
     chart=ChartSpec("figures", x="calls_per_trace", y="group", also=("correct_per_call", "tool_error_rate", "repeat_rate")),
-    example={"by": ("model", "strategy")},
+    example={"by": ("model", "task"), "where": "strategy:react"},
 )  # fmt: skip
 def tools(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -81,13 +82,16 @@ def tools(
     table = sample.tabulate(built, by, _ROWS, lambda panel: _rows(panel, rng, options))
     done = whole.filter(nw.col("trace_error_type").is_null())
     more = {"by_tool": _by_tool(done, by, options["level"])}
-    return Answer(table, more=more, dropped=built.dropped, notes=built.notes)
+    notes = built.notes
+    if "tool" not in frame.collect_schema().names():
+        notes += (NO_TOOLS,)
+    return Answer(table, more=more, dropped=built.dropped, notes=notes)
 
 
 def _whole(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
     """Add the columns that are absent, as unknown throughout."""
     present = frame.collect_schema().names()
-    texts = dict.fromkeys(("arguments", "error_type", "trace_error_type", "task_id", "task", "item", "cluster", "tool_call_id", "trace_id"), nw.String)  # fmt: skip
+    texts = dict.fromkeys(("tool", "arguments", "error_type", "trace_error_type", "task_id", "task", "item", "cluster", "tool_call_id", "trace_id"), nw.String)  # fmt: skip
     numbers = dict.fromkeys(("e2e_s", "result_tokens", "result_bytes", "cost_usd"), nw.Float64)
     absent = {c: t for c, t in (texts | numbers | {"passed": nw.Boolean}).items() if c not in present}  # fmt: skip
     return frame.with_columns(nw.lit(None).cast(t).alias(c) for c, t in absent.items())

@@ -153,11 +153,8 @@ def _rows(
         pl.Series("text_bits", drawn.means["size"]), pl.Series("flops_per_token", flops),
         *drawn.series("capacity", capacity),
     ]  # fmt: skip
-    if given:  # given figures have no spread
-        spread = [
-            s.set(pl.Series([True] * s.len()), None) if s.name.endswith(("_low", "_high")) else s
-            for s in spread
-        ]
+    if given:
+        spread = sample.without_ends(spread)
     head = [*sample.counts(panel), pl.Series("n_logged", logged).cast(pl.Int64)]
     return [*head, *(s.fill_nan(None) for s in spread)]
 

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import intervals
+from workbench.analysis import fetched, intervals
 from workbench.analysis.options import ERRORS, LEVEL
-from workbench.analysis.reduce import reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.schema import KEY_NULL, Column
@@ -105,47 +104,61 @@ def calibration(
     Wilson's with the effective number of traces.
     """
     signal = options["signal"]
-    present = signal in frame.collect_schema().names()
-    column = nw.col(signal).cast(nw.Float64) if present else nw.lit(None).cast(nw.Float64)
-    told = frame.with_columns(_signal=column)
-    items = reduce_items(told, (*by, "_signal"), errors_as_wrong=options["errors_as_wrong"])
-    scored = items.frame.filter(pl.col("n_scored") > 0)
-    finite = pl.col("_signal").is_finite().fill_null(value=False)
-    known = scored.filter(finite)
-    groups = items.frame.select(by).unique().sort(by, nulls_last=True)
+    rows = fetched.fetch(frame, by, (signal,), flags=("passed",))
+    done, gone = _scored(rows, wrong=options["errors_as_wrong"])
+    finite = pl.col(f"_{signal}").is_finite().fill_null(value=False)
+    known = done.filter(finite)
+    groups = rows.select(by).unique().sort(by, nulls_last=True)
     parts = known.partition_by(by, as_dict=True, maintain_order=True)
-    rows, bins, silent = [], [], []
+    found, bins, silent = [], [], []
     for key in groups.iter_rows():
         if key not in parts:
             silent.append(label(key))
-            rows.append({"n_items": 0, "n": 0})
+            found.append({"n_items": 0, "n": 0})
             continue
-        blocks = _blocks(parts[key])
-        rows.append(_row(blocks, options))
+        blocks = _blocks(parts[key], signal)
+        found.append(_row(blocks, options))
         bins += [dict(zip(by, key, strict=True)) | b for b in _bins(blocks, options)]
     declared = dict.fromkeys(c.name for c in _ROWS)
-    table = pl.DataFrame([declared | row for row in rows], schema=empty((), _ROWS).schema)
+    table = pl.DataFrame([declared | row for row in found], schema=empty((), _ROWS).schema)
     shapes = empty((), (*_ROWS, *_BINS)).schema
     shape = dict(groups.schema) | {name: shapes[name] for name in _BIN_ORDER}
-    missing = int(scored.filter(~finite)["n_scored"].sum())
     names = "; ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
     return Answer(
         pl.concat([groups, table], how="horizontal"),
         more={"bins": pl.DataFrame(bins, schema=shape)},
-        dropped=items.dropped() | {f"traces without {signal}": missing},
+        dropped=gone | {f"traces without {signal}": done.height - known.height},
         notes=(f"no {signal} of {names}",) if silent else (),
     )
 
 
-def _blocks(frame: pl.DataFrame) -> _Blocks:
-    signal, n, passed = (
-        frame[c].cast(pl.Float64).to_numpy() for c in ("_signal", "n_scored", "outcome")
+def _scored(rows: pl.DataFrame, *, wrong: bool) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Keep the scored traces, failed ones as wrong if asked for; also count what is left out."""
+    if wrong:
+        passed = pl.when("_failed").then(pl.lit(value=False)).otherwise("_passed")
+        rows = rows.with_columns(_passed=passed)
+    done = rows if wrong else rows.filter(~pl.col("_failed"))
+    scored = done.filter(pl.col("_passed").is_not_null())
+    gone = {
+        "failed traces": rows.height - done.height,
+        "unscored traces": done.height - scored.height,
+    }
+    return scored, gone
+
+
+def _blocks(frame: pl.DataFrame, signal: str) -> _Blocks:
+    """Gather a group's traces of one item and signal."""
+    numbers = frame.select(
+        pl.col(f"_{signal}").alias("signal"), passed=pl.col("_passed").cast(pl.Float64),
+        cluster="_code", item=pl.col("_item").cast(pl.String).cast(pl.Categorical).to_physical(),
+    )  # fmt: skip
+    counted = numbers.group_by("cluster", "item", "signal").agg(
+        pl.len().cast(pl.Float64).alias("n"), pl.col("passed").sum()
     )
-    item = "item_id" if "item_id" in frame.columns else "_item"
-    cluster, item_ = (
-        frame[c].rank("dense").cast(pl.Int64).to_numpy() - 1 for c in ("_cluster", item)
-    )
-    return _Blocks(signal, n, passed, cluster, item_)
+    counted = counted.sort("cluster", "item", "signal")
+    signals, n, passed = (counted[c].to_numpy() for c in ("signal", "n", "passed"))
+    cluster, item = (np.unique(counted[c], return_inverse=True)[1] for c in ("cluster", "item"))
+    return _Blocks(signals, n, passed, cluster, item)
 
 
 def _row(blocks: _Blocks, options: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ _SCALES: dict[str, Callable[[Floats], Floats]] = {
     title="Interval forecasts",
     question="Do answers that are intervals hold the truth as often as asked, and how sharp are they?",
     source="interval score: Winkler 1972; Gneiting & Raftery 2007, eq. 43; on logarithms after QuantSightBench (base and treatment of numbers below 0 unverified)",
-    needs=("item_id", "answer", "target"),
+    needs=("item_id",),
     scored=False,
     options=(
         Option("nominal", "float", 0.9, "the coverage that the model was asked for", low=0.01, high=0.999),

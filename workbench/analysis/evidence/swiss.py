@@ -50,7 +50,7 @@ _SENSITIVITY = (
     ),
     columns=(*_ROWS, *_SENSITIVITY),
     chart=ChartSpec("figures", x="points", y="group", also=("mean_outcome", "p_first")),
-    example={"by": ("model", "strategy")},
+    example={"where": "strategy:direct,cot,think"},
 )  # fmt: skip
 def swiss(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any

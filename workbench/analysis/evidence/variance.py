@@ -10,7 +10,7 @@ import polars as pl
 from workbench.analysis import components, curves
 from workbench.analysis.options import ERRORS, LEVEL, SHARED
 from workbench.analysis.panel import Floats, Panel, build, divide
-from workbench.analysis.reduce import reduce_items
+from workbench.analysis.reduce import Items, mean_repeats, reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.schema import KEY_NULL, Column
@@ -85,10 +85,8 @@ def variance(
     errors_as_wrong = options["errors_as_wrong"]
     items = reduce_items(frame, by, errors_as_wrong=errors_as_wrong)
     panels = build(items, shared=options["shared"])
-    present = options["repeat"] in frame.collect_schema().names()
-    marked = nw.col(options["repeat"]).cast(nw.String) if present else nw.lit(None).cast(nw.String)
-    told = frame.with_columns(_repeat=marked)
-    runs = reduce_items(told, (*by, "_repeat"), errors_as_wrong=errors_as_wrong).frame
+    kept = _kept(frame, items, [panel for _, panel in panels.parts])
+    runs = mean_repeats(kept, by, options["repeat"], errors_as_wrong=errors_as_wrong)
     rows, notes, partial = [], panels.notes, 0
     for task, panel in panels.parts:
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
@@ -105,6 +103,13 @@ def variance(
     table = pl.concat(rows).select(*by, *(c.name for c in columns)) if rows else empty(by, columns)
     dropped = panels.dropped | {"repeats that do not cover every item of their group": partial}
     return Answer(table, dropped=dropped, notes=notes)
+
+
+def _kept(frame: "nw.LazyFrame[Any]", items: Items, panels: Sequence[Panel]) -> "nw.LazyFrame[Any]":
+    """Leave out the traces of items that are in no panel."""
+    lost = set(items.frame.filter(pl.col("n") > 0)["item_id"])
+    lost = lost.difference(*(panel.items["item_id"] for panel in panels))
+    return frame.filter(~nw.col("item_id").is_in(sorted(lost))) if lost else frame
 
 
 def _notes(table: pl.DataFrame, panel: Panel, task: str | None) -> tuple[str, ...]:
@@ -158,16 +163,8 @@ def _repeats(runs: pl.DataFrame, panel: Panel) -> tuple[pl.DataFrame, int]:
     """Score every repeat that covers a group's items; also count those that do not."""
     by = panel.groups.columns
     whole = panel.rows.group_by(by).agg(pl.len().alias("_all"))
-    kept = panel.rows.select(*dict.fromkeys((*by, "item_id")))
-    each = (
-        runs.filter((pl.col("n_scored") > 0) & pl.col("_repeat").is_not_null())
-        .join(kept, on=kept.columns, how="semi", nulls_equal=True)
-        .group_by(*by, "_repeat")
-        .agg(score=(pl.col("outcome") / pl.col("n_scored")).mean(), _items=pl.len())
-        .sort("score")
-        .join(whole, on=by, how="left", nulls_equal=True, maintain_order="left")
-    )
-    complete = each.filter(pl.col("_items") == pl.col("_all"))
+    each = runs.join(whole, on=by, how="inner", nulls_equal=True).sort("score")
+    complete = each.filter(pl.col("n_items") == pl.col("_all"))
     spread = pl.col("score").std(ddof=1)
     found = complete.group_by(by).agg(
         n_repeats=pl.len().cast(pl.Int64),

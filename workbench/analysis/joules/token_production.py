@@ -163,9 +163,7 @@ def _rows(
     metered = np.nansum(panel.matrix("metered_tokens_known"), axis=0)
     head = [*sample.counts(panel), pl.Series("n_metered", metered).cast(pl.Int64)]
     plain = [s.fill_nan(None) if s.dtype == pl.Float64 else s for s in series]
-    if given is not None:  # a given figure has no spread
-        plain = [s.set(pl.Series([True] * s.len()), None) if s.name.endswith(("_low", "_high")) else s for s in plain]  # fmt: skip
-    return [*head, *plain]
+    return [*head, *(plain if given is None else sample.without_ends(plain))]
 
 
 def _flops(shape: hardware.Model | None, options: dict[str, Any]) -> float:

@@ -12,7 +12,7 @@ import polars as pl
 from workbench.analysis import curves, subsets
 from workbench.analysis.options import ERRORS, LEVEL, SHARED
 from workbench.analysis.panel import Floats, Panel, build, divide
-from workbench.analysis.reduce import Items, reduce_items
+from workbench.analysis.reduce import Items, reduce_counts, reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.subsets import SHORT, Attempts, attempts
@@ -195,9 +195,9 @@ def _blocks(frame: "nw.LazyFrame[Any]", items: Items) -> pl.DataFrame:
     present = "verifier_score" in frame.collect_schema().names()
     score = nw.col("verifier_score") if present else nw.lit(None)
     told = frame.with_columns(_verdict=score.cast(nw.Float64))
-    counted = reduce_items(told, (*items.by, "_verdict"), errors_as_wrong=items.errors_as_wrong)
+    counted = reduce_counts(told, (*items.by, "_verdict"), errors_as_wrong=items.errors_as_wrong)
     keys = list(dict.fromkeys((*items.by, "item_id")))
-    known = counted.frame.filter((pl.col("n_scored") > 0) & pl.col("_verdict").is_not_null())
+    known = counted.filter(pl.col("_verdict").is_not_null())
     sorted_ = known.sort(
         *keys, "_verdict", descending=[False] * len(keys) + [True], nulls_last=True
     )

@@ -117,8 +117,9 @@ class Notes:
 
     def forget_settled(self, settled: Collection[str]) -> None:
         """Delete what belongs to ended batches all of whose attempts are settled."""
+        known = set(settled)
         for note in list(self):
-            if note.is_ended and settled and set(note.attempts) <= set(settled):
+            if note.is_ended and known and set(note.attempts) <= known:
                 self.forget(note)
 
     def _results(self, note: Note) -> Path:

@@ -338,8 +338,12 @@ class Tab:
                 limit_type="budget",
             )
 
-    def close(self) -> None:
-        """Count the attempt as ended; its calls that are still under way are counted when they end."""
+    def close(self, *, is_whole: bool = True) -> None:
+        """Count the attempt as ended; its calls that are still under way are counted when they end.
+
+        Args:
+            is_whole: all of its calls were made here; one that went on from kept replies says nothing of others.
+        """
         if not self._is_open:
             return
         self._is_open = False
@@ -350,7 +354,7 @@ class Tab:
             means.n_open -= 1
             means.open_spent -= spent
             is_known = self._n_known[place] and not self._n_doubtful[place]
-            if is_known and not self.was_stopped:
+            if is_known and is_whole and not self.was_stopped:
                 means.add_attempt(spent)
 
     async def _counted(

@@ -181,6 +181,10 @@ class LocalProvider:
             loaded = await asyncio.to_thread(self.load)
         return len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def retime(self, timeout_s: float) -> None:
+        """Set another cap for the requests to come."""
+        self._timeout_s = timeout_s
+
     async def aclose(self) -> None:
         """End the engine and let the model go."""
         engine, self._engine, self._loaded = self._engine, None, None
