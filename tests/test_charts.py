@@ -57,7 +57,8 @@ def test_every_analysis_has_a_chart_that_renders(name, by, tmp_path):
     if "configuration" in result.frame.columns:  # explained-variance has rows of factors
         assert "third" in text or "second" in text
     if "task" in result.frame.columns:  # aggregate is over tasks
-        assert "task 1" in text
+        # price-reversal draws the task of the widest one
+        assert "task 1" in text or (name == "price-reversal" and "task 0" in text)
 
 
 @pytest.mark.parametrize("name", analysis.names())

@@ -1,94 +1,157 @@
-"""How fast the bootstrap and the five analyses are; prints figures and ratios.
+"""How fast the bootstrap and every analysis are, and how much memory they take; prints tables.
 
-Run as `python tests/benchmarks/bench_analysis.py [traces]`; a million traces by default.
+Run as `python tests/benchmarks/bench_analysis.py`: a million rows for every analysis, one pass, each
+in a process of its own. `--large` takes ten million; `--rows N` any number; names of analyses take
+only those. `--rliable PYTHON` gives a python that has rliable 1.2.0 (which needs pandas < 3), to be
+timed on the same bootstrap; it is not needed. CPU seconds are those to compare on a busy machine.
+
+Goals: a million in 3 s, ten million in 15 s and 2 GiB, the bootstrap in 1 s and 20 × faster.
 """
 
+import argparse
+import json
+import os
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import duckdb
+import facts
 import numpy as np
-import polars as pl
 
 from workbench import analysis
 from workbench.analysis import resampling
 
+# What an analysis is asked where its defaults ask nothing of these rows.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "budget-curve": {"by": "model"},
+    "code-efficiency": {"cost": "output_tokens"},
+    "explained-variance": {"by": ("model", "precision")},
+    "information-capacity": {"by": "model", "nll_bits": 3.0, "text_bits": 32.0},
+    "process": {"series": "trials"},
+    "quantization": {"by": "strategy"},
+    "reproducibility": {"setting": "trial"},
+    "token-production": {"by": "model", "joules_per_token": 0.5},
+    "tradeoff": {"by": "precision", "points": "model", "baseline": "bf16"},
+}
+RESAMPLES, N_ITEMS, N_MODELS, N_TRIALS = 10_000, 1000, 20, 4
+# rliable resamples runs within tasks: items are handed over as runs, models as tasks. It draws for every
+# model anew, where the draws here are shared, so that models stay paired.
+RLIABLE = f"""
+import sys, time
+import numpy as np
+from rliable import library
+item = np.load(sys.argv[1])
+wall, cpu = time.perf_counter(), time.process_time()
+library.get_interval_estimates({{"all": item}}, lambda scores: scores.mean(axis=0), reps={RESAMPLES})
+print(time.process_time() - cpu, time.perf_counter() - wall)
+"""
 
-def best(action: Callable[[], Any], times: int = 3) -> float:
-    """Seconds of the fastest of a few runs."""
+
+def timed(action: Callable[[], Any], times: int = 1) -> tuple[float, float]:
+    """CPU and wall seconds of the fastest of a few runs."""
     found = []
     for _ in range(times):
-        start = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         action()
-        found.append(time.perf_counter() - start)
+        found.append((time.process_time() - cpu, time.perf_counter() - wall))
     return min(found)
 
 
-def bench_bootstrap(n_items: int = 1000, n_models: int = 20, trials: int = 4) -> None:
-    """10,000 resamples of items, all models paired, trials averaged within their item."""
+def bench_bootstrap(rliable: str | None) -> None:
+    """Intervals of all models' means from resampled items, all models paired, trials within their item."""
     rng = np.random.default_rng(0)
-    rate = rng.beta(1, 1, (n_items, 1)) * rng.uniform(0.5, 1, n_models)
-    item = rng.binomial(trials, rate) / trials
+    rate = rng.beta(1, 1, (N_ITEMS, 1)) * rng.uniform(0.5, 1, N_MODELS)
+    item = rng.binomial(N_TRIALS, rate) / N_TRIALS
 
-    def gathered(resamples: int) -> np.ndarray:
+    def ours() -> None:
+        drawn = resampling.resampled_sums(item, RESAMPLES, np.random.default_rng(1))
+        resampling.percentile(drawn / N_ITEMS)
+
+    def gathered() -> None:
         generator = np.random.default_rng(1)
-        return np.stack(
-            [item[generator.integers(0, n_items, n_items)].mean(axis=0) for _ in range(resamples)]
+        drawn = [item[generator.integers(0, N_ITEMS, N_ITEMS)].mean(axis=0) for _ in range(1000)]
+        resampling.percentile(np.stack(drawn))
+
+    print(f"{RESAMPLES:,} resamples, {N_ITEMS:,} items × {N_MODELS} models × {N_TRIALS} trials")
+    first = timed(ours, 3)
+    show("counts @ matrix", first)
+    loop = timed(gathered)
+    show("gathering rows, from 1,000", (10 * loop[0], 10 * loop[1]), first)
+    if rliable is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "item.npy"
+        np.save(path, item)
+        command = [rliable, "-c", RLIABLE, str(path)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    cpu, wall = (float(x) for x in told.split())
+    show("rliable", (cpu, wall), first)
+
+
+def show(what: str, seconds: tuple[float, float], first: tuple[float, float] | None = None) -> None:
+    """Print a line of the bootstrap's table."""
+    cpu, wall = seconds
+    ratio = f"   × {cpu / first[0]:.0f} CPU, × {wall / first[1]:.0f} wall" if first else ""
+    print(f"  {what:28} {cpu:7.2f} s CPU {wall:7.2f} s wall{ratio}", flush=True)
+
+
+def one(name: str, rows: int, folder: Path) -> None:
+    """Run an analysis in this process, the rows scanned by DuckDB; print its figures as JSON."""
+    import duckdb
+
+    path = facts.path(folder, analysis.get(name).rows, rows)
+    with duckdb.connect() as connection:
+        relation = connection.sql(f"FROM '{path}'")
+        cpu, wall = timed(lambda: analysis.run(name, relation, **OPTIONS.get(name, {})))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"cpu": cpu, "wall": wall, "peak": peak}))
+
+
+def bench_analyses(names: list[str], rows: int, folder: Path) -> None:
+    """Every analysis in a fresh process; the peak is of its resident memory, imports included."""
+    print(f"{rows:,} rows (about {rows // 100:,} items × 20 configurations × 5 trials)")
+    print("  analysis               CPU s   wall s   peak MiB   load")
+    for name in names:
+        facts.path(folder, analysis.get(name).rows, rows)
+        command = [sys.executable, __file__, "--one", name, "--rows", str(rows), "--facts", str(folder)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        load = f"{os.getloadavg()[0]:6.1f}"
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
+            print(f"  {name:20} {lines[-1]} {load}", flush=True)
+            continue
+        found = json.loads(done.stdout)
+        print(
+            f"  {name:20} {found['cpu']:7.2f} {found['wall']:8.2f} {found['peak']:10.0f} {load}",
+            flush=True,
         )
 
-    ours = best(lambda: resampling.resampled_sums(item, 10_000, np.random.default_rng(1)))
-    loop = best(lambda: gathered(1000), 1) * 10
-    print(f"10,000 resamples, {n_items} items × {n_models} models × {trials} trials")
-    print(f"  counts @ matrix      {1e3 * ours:8.0f} ms")
-    print(f"  gathering rows       {1e3 * loop:8.0f} ms   (× {loop / ours:.1f}; from 1,000)")
 
-
-def traces(n: int) -> pl.DataFrame:
-    """Traces of 20 configurations on 10 tasks, shaped like collected ones."""
-    rng = np.random.default_rng(0)
-    trials = 5
-    n_items = n // (20 * trials)
-    model = np.tile(np.repeat(np.arange(20), trials), n_items)
-    item = np.repeat(np.arange(n_items), 20 * trials)
-    difficulty = rng.beta(1, 1, n_items)[item]
-    thinking = rng.gamma(2, 200 * (1 + model))
-    output = thinking + rng.gamma(2, 100, len(item))
-    failed = rng.random(len(item)) < 0.01
-    return pl.DataFrame({
-        "configuration": pl.Series([f"configuration {i:02}" for i in range(20)]).gather(model),
-        "task": pl.Series([f"task {i}" for i in range(10)]).gather(item % 10),
-        "item": item.astype(str), "item_id": pl.Series([f"{i * 2654435761 % 2**40:010x}" for i in range(n_items)]).gather(item),
-        "trial": np.tile(np.arange(trials), 20 * n_items),
-        "passed": rng.random(len(item)) < (0.2 + 0.04 * model) * difficulty,
-        "cost_usd": 1e-6 * output * (1 + model % 7),
-        "reasoning_cost_usd": 1e-6 * thinking * (1 + model % 7),
-        "input_usd_per_mtok": 0.2 * (1 + model % 7), "output_usd_per_mtok": 1.0 * (1 + model % 7),
-        "input_tokens": rng.integers(50, 500, len(item)), "output_tokens": output.astype(int),
-        "reasoning_tokens": thinking.astype(int), "e2e_s": output / 80, "ttft_s": rng.gamma(2, 0.1, len(item)),
-    }).with_columns(
-        error_type=pl.when(pl.Series(failed)).then(pl.lit("timeout")),
-        task_id=pl.col("task"), cluster=pl.lit(None, pl.String), human_cost_usd=pl.lit(2.0),
-        score=pl.col("passed").cast(pl.Float64),
-    )  # fmt: skip
-
-
-def bench_analyses(n: int) -> None:
-    """Each analysis over the same traces in Polars and inside DuckDB."""
-    frame = traces(n)
-    connection = duckdb.connect()
-    connection.register("arrow", frame.to_arrow())
-    connection.sql("CREATE TABLE facts AS SELECT * FROM arrow")
-    print(f"{frame.height:,} traces, 20 configurations × {frame['item_id'].n_unique():,} items")
-    print("  analysis          Polars       DuckDB      resamples")
-    for name in analysis.names():
-        polars = best(lambda name=name: analysis.run(name, frame.lazy()), 2)
-        inside = best(lambda name=name: analysis.run(name, connection.table("facts")), 2)
-        resamples = analysis.run(name, frame.head(1000)).options.get("resamples", "–")
-        print(f"  {name:15} {1e3 * polars:7.0f} ms   {1e3 * inside:7.0f} ms   {resamples:>10}")
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="analyses; all if none is named")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--large", action="store_true", help="ten million rows")
+    parser.add_argument("--rliable", metavar="PYTHON", help="a python that has rliable")
+    parser.add_argument(
+        "--facts", type=Path, default=Path(tempfile.gettempdir()) / "workbench-facts"
+    )
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    rows = 10_000_000 if asked.large else asked.rows
+    if asked.one:
+        one(asked.one, rows, asked.facts)
+        return
+    if not asked.names:
+        bench_bootstrap(asked.rliable)
+    bench_analyses(asked.names or list(analysis.names()), rows, asked.facts)
 
 
 if __name__ == "__main__":
-    bench_bootstrap()
-    bench_analyses(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    main()

@@ -13,14 +13,14 @@ TRIALS, GROUPS = 5, 20
 # u(n) are uniform in 0..1 and independent of each other; i is the number of the trace.
 _UNIFORM = "(hash(i * 64 + {n}) % 1000003 / 1000003.0)"
 _GAMMA = "(-ln((1 + hash(i * 64 + {n}) % 1000003) / 1000004.0) - ln((1 + hash(i * 64 + {n} + 32) % 1000003) / 1000004.0))"
-_NAMES = """
+_NAMES = f"""
     i % 5 AS trial, i // 5 % 20 AS g, i // 100 AS item_no,
     g // 5 AS m, g % 5 AS b, item_no % 10 AS t,
     hash(item_no * 7 + 1) % 1000003 / 1000003.0 AS ease,
-    200 * (1 + g) * {thinking} AS thinking, thinking + 100 * {visible} AS made,
+    200 * (1 + g) * {_GAMMA.format(n=0)} AS thinking, thinking + 100 * {_GAMMA.format(n=1)} AS made,
     2e-1 * (1 + g % 7) AS fresh_price, 1e0 * (1 + g % 7) AS made_price
-""".format(thinking=_GAMMA.format(n=0), visible=_GAMMA.format(n=1))
-_COMMON = """
+"""
+_COMMON = f"""
     printf('%016x', hash(i)) AS trace_id, 'run 1' AS run_id,
     printf('configuration %02d', g) AS configuration, printf('conf%02d', g) AS configuration_id,
     'model ' || m AS model, 'bench' AS provider, 'think' AS strategy,
@@ -30,9 +30,9 @@ _COMMON = """
     'task ' || t AS task, 'task ' || t AS task_id, item_no::VARCHAR AS item,
     printf('%016x', hash(item_no * 3 + 1)) AS item_id,
     NULL::VARCHAR AS cluster, ease AS difficulty, 5e-1 AS value_usd, 2e0 AS human_cost_usd,
-    {passed} < (0.2 + 0.04 * g) * ease AS passed, passed::DOUBLE AS score,
+    {_UNIFORM.format(n=2)} < (0.2 + 0.04 * g) * ease AS passed, passed::DOUBLE AS score,
     fresh_price AS input_usd_per_mtok, made_price AS output_usd_per_mtok
-""".format(passed=_UNIFORM.format(n=2))
+"""
 _FAILED = f"CASE WHEN {_UNIFORM.format(n=3)} < 0.01 THEN 'timeout' END"
 _SPENT = f"""
     (50 + 450 * {_UNIFORM.format(n=4)})::BIGINT AS input_tokens, 0 AS cache_read_tokens,

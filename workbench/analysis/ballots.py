@@ -134,7 +134,7 @@ def vote(
     nobody = _binomials(none, most, tilt)[at] / total
     found = np.full((2, len(asked)), np.nan)
     found[:, asked <= n] = right[at] / total, 1.0 - nobody - alone[at] / total
-    chances = np.clip(found, 0.0, 1.0)
+    chances = np.clip(np.where(found < 1e-12, 0.0, found), 0.0, 1.0)  # less is rounding
     return chances[0], chances[1]
 
 

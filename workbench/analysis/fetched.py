@@ -3,16 +3,16 @@
 Only the columns asked for are fetched, with an underscore before their names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import narwhals as nw
 import polars as pl
 
+from workbench.analysis import engine
 from workbench.analysis.reduce import cluster
 
-_PIECE = 500_000  # rows
-_FEW = 100  # different words among the first rows: surely few in all
+_GROUPS = 200  # more are quicker sorted
 
 
 def fetch(
@@ -44,46 +44,34 @@ def fetch(
         *([cluster(present)] if "cluster" in present else []),
         _failed=failed,
     )
-    rows = _collected(selected)
+    rows = engine.collect(selected)
     absent = {f"_{c}": t for c, t in dtypes.items() if f"_{c}" not in names}
     absent |= {} if "_cluster" in rows.columns else {"_cluster": pl.String}
     rows = rows.with_columns(pl.lit(None, t).alias(c) for c, t in absent.items())
-    rows = rows.with_columns(_code=_codes(rows)).drop("_cluster")
-    for name, dtype in rows.schema.items():
-        if dtype == pl.Categorical:
-            rows = rows.with_columns(pl.col(name).cast(pl.String))
-    return rows
-
-
-def _collected(selected: "nw.LazyFrame[Any]") -> pl.DataFrame:
-    """Fetch rows; of an engine piece by piece, words that occur again and again held once each."""
-    if selected.implementation is not nw.Implementation.DUCKDB:
-        frame: pl.DataFrame = selected.collect("polars").to_native()
-        return frame
-    reader = selected.to_native().to_arrow_reader(_PIECE)
-    pieces = [pl.DataFrame(pl.from_arrow(reader.schema.empty_table()))]
-    few: list[str] = []
-    for table in reader:
-        piece = pl.DataFrame(pl.from_arrow(table))
-        if len(pieces) == 1:
-            texts = [c for c, t in piece.schema.items() if t == pl.String]
-            few = [c for c in texts if c == "_item" or piece[c].n_unique() < _FEW]
-            pieces[0] = pieces[0].with_columns(pl.col(few).cast(pl.Categorical))
-        pieces.append(piece.with_columns(pl.col(few).cast(pl.Categorical)))
-    return pl.concat(pieces)
+    return engine.spelled(rows.with_columns(_code=_codes(rows)).drop("_cluster"))
 
 
 def _codes(rows: pl.DataFrame) -> pl.Series:
     """Number the clusters, in the order of their names; items that stand alone below 0."""
-    alone = -_ranks(rows["_item"])
+    alone = -engine.ranks(rows["_item"])
     if not rows["_cluster"].count():
         return alone
-    named = _ranks(rows["_cluster"])
+    named = engine.ranks(rows["_cluster"])
     return pl.select(pl.when(named.is_null()).then(alone).otherwise(named)).to_series()
 
 
-def _ranks(words: pl.Series) -> pl.Series:
-    """Rank words from 1, equal ones alike; of many rows with few words no rows are sorted."""
-    words = words if words.dtype == pl.Categorical else words.cast(pl.String)
-    known = pl.Enum(words.unique().drop_nulls().cast(pl.String).sort())
-    return words.cast(known).to_physical().cast(pl.Int64) + 1
+def parts(rows: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
+    """Give the names and the rows of each group, in order of the names; null last.
+
+    One group is taken out at a time: sorting would double what many rows hold.
+    """
+    names = rows.select(by).unique().sort(by, nulls_last=True)
+    if names.height > _GROUPS:
+        yield from rows.sort(by, nulls_last=True).group_by(by, maintain_order=True)
+        return
+    numbered = names.with_row_index("_group")
+    place = rows.select(by).join(
+        numbered, on=list(by), how="left", nulls_equal=True, maintain_order="left"
+    )["_group"]  # fmt: skip
+    for number, key in enumerate(names.iter_rows()):
+        yield key, rows.filter(place == number)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import narwhals as nw
 import polars as pl
 
+from workbench.analysis import engine
 from workbench.schema import TRACE_FACTS
 
 Outcome = Literal["passed", "score"]
@@ -93,7 +94,7 @@ def reduce_items(
         traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=require, scored=scored
     )
     # No name holds on to the frame as it came: two of a large one need not fit at once.
-    frame = _tidy(_grouped(counted, by, measures).collect("polars").to_native(), by, measures)
+    frame = _tidy(engine.collect(_grouped(counted, by, measures)), by, measures)
     return Items(
         frame, tuple(by), tuple(measures), tuple(require), errors_as_wrong, scored
     )  # fmt: skip
@@ -120,7 +121,7 @@ def reduce_counts(
     grouped = used.group_by(*by, "_item").agg(
         nw.len().alias("n_scored"), nw.col("_outcome").sum().alias("outcome")
     )
-    frame: pl.DataFrame = grouped.collect("polars").to_native()
+    frame = engine.spelled(engine.collect(grouped))
     frame = frame.drop("_item") if "item_id" in by else frame.rename({"_item": "item_id"})
     return frame.with_columns(pl.col("n_scored").cast(pl.Int64), pl.col("outcome").cast(pl.Float64))
 
@@ -206,17 +207,16 @@ def _tidy(frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pl
     frame = frame.with_columns(
         (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
         for name, dtype in dtypes.items()
-        if name not in by
+        if name not in by and frame.schema.get(name) != pl.Categorical
     ).with_columns(pl.col([f"{m}_known" for m in measures]).fill_null(0))
-    alone = pl.concat_str(pl.lit("item "), pl.col("_item").cast(pl.String))
     frame = frame.with_columns(
         *[pl.when(pl.col(f"{m}_known") > 0).then(f"{m}_sum").alias(f"{m}_sum") for m in measures],
         outcome=pl.when(pl.col("n_scored") > 0).then("outcome"),
-        _cluster=pl.coalesce("_cluster", alone),
     )
-    if "item_id" not in by:
-        frame = frame.rename({"_item": "item_id"})
-    return frame.sort(*by, "item_id", nulls_last=True)
+    frame = engine.spelled(engine.sort(frame, (*by, "_item")))
+    alone = pl.concat_str(pl.lit("item "), pl.col("_item").cast(pl.String))
+    frame = frame.with_columns(_cluster=pl.coalesce("_cluster", alone))
+    return frame if "item_id" in by else frame.rename({"_item": "item_id"})
 
 
 def reduce_repeats(

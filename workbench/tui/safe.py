@@ -73,6 +73,15 @@ def one_line(text: object, width: int) -> str:
     return set_cell_size(value, max(0, width - 1)).rstrip() + "…" if width > 0 else ""
 
 
+def both_ends(text: str, width: int) -> str:
+    """Return safe text of at most `width` cells, cut in its middle: names of one family differ at their ends."""
+    value = safe(text)
+    if cell_len(value) <= width:
+        return value
+    tail = value[-(width // 2) :] if width > 8 else ""
+    return one_line(value, width - cell_len(tail)) + tail
+
+
 def clipboard_text(text: str) -> str:
     """Return `text` as it may be copied: unchanged, but for halves of surrogate pairs."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -88,7 +88,7 @@ def thinking_length(
     known = known.with_columns(_cut=_cut(budget=options["budget_cuts"]))
     found = [
         dict(zip(by, key, strict=True)) | _row(part, options["level"])
-        for key, part in known.sort(by, nulls_last=True).group_by(by, maintain_order=True)
+        for key, part in fetched.parts(known, by)
     ]
     silent = (
         done.select(by)

@@ -117,8 +117,9 @@ def calibration(
             found.append({"n_items": 0, "n": 0})
             continue
         blocks = _blocks(parts[key], signal)
-        found.append(_row(blocks, options))
-        bins += [dict(zip(by, key, strict=True)) | b for b in _bins(blocks, options)]
+        own = _bins(blocks, options)
+        found.append(_row(blocks, own, options))
+        bins += [dict(zip(by, key, strict=True)) | b for b in own]
     declared = dict.fromkeys(c.name for c in _ROWS)
     table = pl.DataFrame([declared | row for row in found], schema=empty((), _ROWS).schema)
     shapes = empty((), (*_ROWS, *_BINS)).schema
@@ -147,28 +148,23 @@ def _scored(rows: pl.DataFrame, *, wrong: bool) -> tuple[pl.DataFrame, dict[str,
 
 
 def _blocks(frame: pl.DataFrame, signal: str) -> _Blocks:
-    """Gather a group's traces of one item and signal."""
-    numbers = frame.select(
-        pl.col(f"_{signal}").alias("signal"), passed=pl.col("_passed").cast(pl.Float64),
-        cluster="_code", item=pl.col("_item").cast(pl.String).cast(pl.Categorical).to_physical(),
-    )  # fmt: skip
-    counted = numbers.group_by("cluster", "item", "signal").agg(
-        pl.len().cast(pl.Float64).alias("n"), pl.col("passed").sum()
+    """Take a group's traces as blocks of one."""
+    item = frame["_item"].cast(pl.String).cast(pl.Categorical).to_physical()
+    cluster, items = (
+        np.unique(x.to_numpy(), return_inverse=True)[1] for x in (frame["_code"], item)
     )
-    counted = counted.sort("cluster", "item", "signal")
-    signals, n, passed = (counted[c].to_numpy() for c in ("signal", "n", "passed"))
-    cluster, item = (np.unique(counted[c], return_inverse=True)[1] for c in ("cluster", "item"))
-    return _Blocks(signals, n, passed, cluster, item)
+    passed = frame["_passed"].cast(pl.Float64).to_numpy()
+    return _Blocks(frame[f"_{signal}"].to_numpy(), np.ones(len(passed)), passed, cluster, items)
 
 
-def _row(blocks: _Blocks, options: dict[str, Any]) -> dict[str, Any]:
+def _row(blocks: _Blocks, bins: list[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
     n, level = float(blocks.n.sum()), options["level"]
     mean, rate = float((blocks.n @ blocks.signal) / n), float(blocks.passed.sum() / n)
     row: dict[str, Any] = {
-        "n_items": len(np.unique(blocks.item)), "n": int(n), "mean_signal": mean, "pass_rate": rate,
+        "n_items": int(blocks.item.max()) + 1, "n": int(n), "mean_signal": mean, "pass_rate": rate,
     }  # fmt: skip
     found, se = auc(blocks.signal, blocks.passed, blocks.n - blocks.passed, blocks.cluster)
-    clusters = len(np.unique(blocks.cluster))
+    clusters = int(blocks.cluster.max()) + 1
     if found is not None:
         row["auc"] = found
         row |= _ends("auc", found, se, clusters, level)
@@ -181,7 +177,7 @@ def _row(blocks: _Blocks, options: dict[str, Any]) -> dict[str, Any]:
     squares = blocks.passed * (1 - blocks.signal) ** 2
     squares += (blocks.n - blocks.passed) * blocks.signal**2
     row["brier_score"] = float(squares.sum() / n)
-    off = [b["n"] * abs(b["mean_signal"] - b["pass_rate"]) for b in _bins(blocks, options)]
+    off = [b["n"] * abs(b["mean_signal"] - b["pass_rate"]) for b in bins]
     row["calibration_error"] = sum(off) / n
     return row
 

@@ -65,7 +65,7 @@ def reproducibility(
 
     Grain: one row per group; `more["settings"]`: one row per group and setting. Failed and unscored
     traces are left out, and what was not tried under every setting of its group. If the setting is
-    `trial` itself, an attempt is an item. Where a setting holds an attempt twice, the first stands.
+    `trial` itself, an attempt is an item. Where a setting holds an attempt twice, the one with the first id stands.
 
     Estimators: sample standard deviations (one less in the denominator) of pass rates over settings,
     and of output tokens over settings, averaged over attempts; below 1e-12 they are 0. Sd by chance:
@@ -84,11 +84,11 @@ def reproducibility(
         raise AnalysisError(unknown("column of option setting", setting, present))
     told = nw.col(setting) if setting in present else nw.lit(None)
     frame = frame.with_columns(told.cast(nw.String).alias("_setting"))
-    rows = fetched.fetch(frame, by, ("output_tokens", "trial"), texts=("_setting", "thinking_text", "output_text"), flags=("passed",))  # fmt: skip
+    rows = fetched.fetch(frame, by, ("output_tokens", "trial"), texts=("_setting", "trace_id", "thinking_text", "output_text"), flags=("passed",))  # fmt: skip
     done = rows.filter(~pl.col("_failed"))
     scored = done.filter(pl.col("_passed").is_not_null())
     keys = ["_item"] if setting == "trial" else ["_item", "_trial"]
-    scored = scored.sort(*by, *keys, "__setting", nulls_last=True).unique([*by, *keys, "__setting"], keep="first", maintain_order=True)  # fmt: skip
+    scored = scored.sort(*by, *keys, "__setting", "_trace_id", nulls_last=True).unique([*by, *keys, "__setting"], keep="first", maintain_order=True)  # fmt: skip
     found, settings, lost = [], [], 0
     for key, part in scored.group_by(by, maintain_order=True):
         n = part["__setting"].n_unique()

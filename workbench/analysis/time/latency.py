@@ -122,7 +122,7 @@ def _table(
     rows: pl.DataFrame, by: Sequence[str], measures: Sequence[str], level: float
 ) -> pl.DataFrame:
     found = []
-    for key, part in rows.sort(by, nulls_last=True).group_by(by, maintain_order=True):
+    for key, part in fetched.parts(rows, by):
         for measure in measures:
             row = _row(part, f"_{measure}", level)
             if row is not None:
@@ -161,7 +161,7 @@ def _goodput(
     judged = rows.filter(known | pl.col("_failed")).with_columns(_met=fast & ~pl.col("_failed"))
     judged = judged.with_columns(pl.col("_met").fill_null(value=False).cast(pl.Float64))
     found = []
-    for key, part in judged.sort(by, nulls_last=True).group_by(by, maintain_order=True):
+    for key, part in fetched.parts(judged, by):
         found.append(dict(zip(by, key, strict=True)) | _met(part, level))
     schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _GOODPUT}
     table = pl.DataFrame(found, schema=schema)

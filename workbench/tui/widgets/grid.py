@@ -19,7 +19,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from workbench.tui.safe import one_line
+from workbench.tui.safe import both_ends, one_line
 from workbench.tui.widgets.rows import ListRows, Row, Rows
 from workbench.tui.widgets.tones import Toned
 
@@ -252,16 +252,18 @@ class Grid(Toned, ScrollView, can_focus=True):
         marked = self.identity is not None and self.identity(row) in self.marked
         segments = [Segment("▌" if marked else " ", ground + self._tone("mark"))]
         for column, width in self._widths:
-            segments.extend(self._cell(column.cell(row), width, column.right, ground))
+            segments.extend(self._cell(column, column.cell(row), width, ground))
             segments.append(Segment(" " * GAP, ground))
         return Strip(segments)
 
-    def _cell(self, cell: Cell, width: int, right: bool, ground: Style) -> list[Segment]:
+    def _cell(self, column: GridColumn, cell: Cell, width: int, ground: Style) -> list[Segment]:
+        right = column.right
         if isinstance(cell, str):
             return [Segment(self._fit(cell, width, right=right), ground)]
         spare = width - cell_width(cell)
         if spare < 0:
             whole = "".join(text for text, _ in cell)
+            whole = both_ends(whole, width) if column.wide else whole
             return [Segment(self._fit(whole, width, right=right), ground)]
         parts = [Segment(text, ground + self._tone(tone)) for text, tone in cell]
         pad = Segment(" " * spare, ground)
