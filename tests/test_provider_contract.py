@@ -468,7 +468,11 @@ def test_requests_and_tiers_have_names(form):
 def test_a_recorded_reply_is_replayed_as_it_came(form):
     """Text, thinking, tools, counts and the reason of its end; without times, and for nothing."""
     tools = [Tool("add", ('{"a":', "1}")), Tool("mul", ('{"b":2}',))]
-    middle = [form.thought("hm"), form.text("four"), *[form.tool(n, t) for n, t in enumerate(tools)]]
+    middle = [
+        form.thought("hm"),
+        form.text("four"),
+        *[form.tool(n, t) for n, t in enumerate(tools)],
+    ]
     came = answered(form, *reply_of(form, *middle, reason="tools"))
     transcript = Transcript()
     transcript.answer(transcript.hear(CHAT), came)

@@ -19,15 +19,16 @@ def collect(lazy: "nw.LazyFrame[Any]") -> pl.DataFrame:
         frame: pl.DataFrame = lazy.collect("polars").to_native()
         return frame
     reader = lazy.to_native().to_arrow_reader(_PIECE)
-    pieces = [pl.DataFrame(pl.from_arrow(reader.schema.empty_table()))]
+    pieces: list[pl.DataFrame] = []
     repeated: list[str] = []
     for table in reader:
         piece = pl.DataFrame(pl.from_arrow(table))
-        if len(pieces) == 1 and piece.height >= _MANY:
+        if not pieces and piece.height >= _MANY:
             texts = [c for c, dtype in piece.schema.items() if dtype == pl.String]
             repeated = [c for c in texts if piece[c].n_unique() < piece.height / 4]
-            pieces[0] = pieces[0].with_columns(pl.col(repeated).cast(pl.Categorical))
         pieces.append(piece.with_columns(pl.col(repeated).cast(pl.Categorical)))
+    if not pieces:
+        return pl.DataFrame(pl.from_arrow(reader.read_all()))  # no rows, but the columns
     whole = pl.concat(pieces)
     pieces.clear()
     # Joined column by column, or Polars would join all at once, beside the pieces.

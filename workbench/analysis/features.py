@@ -120,20 +120,22 @@ def _logistic(x: Any, y: Floats, new: Any, penalty: float = 1.0) -> Floats:
 
     used = np.flatnonzero(np.asarray((x != 0).sum(axis=0)).ravel())
     x, new = x[:, used], new[:, used]
-    shape = len(used) + 1, y.shape[1]
+    back = x.T.tocsr()
 
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        w = flat.reshape(shape)
+    def loss(w: Floats, own: Floats) -> tuple[float, Floats]:
         z = x @ w[1:] + w[0]
-        off = special.expit(z) - y
-        total = (np.logaddexp(0, z) - y * z).sum() + penalty / 2 * (w[1:] ** 2).sum()
-        slope = np.vstack([off.sum(axis=0), x.T @ off + penalty * w[1:]])
-        return float(total), slope.ravel()
+        off = special.expit(z) - own
+        total = (np.logaddexp(0, z) - own * z).sum() + penalty / 2 * (w[1:] ** 2).sum()
+        return float(total), np.concatenate([[off.sum()], back @ off + penalty * w[1:]])
 
-    start = np.zeros(shape)
-    start[0] = special.logit(np.clip(y.mean(axis=0), 0.01, 0.99))
-    found = optimize.minimize(
-        loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 100}
-    )
-    w = found.x.reshape(shape)
-    return np.asarray(special.expit(new @ w[1:] + w[0]))
+    # One outcome after the other: of all at once the vectors are so long that the linear algebra
+    # library shares each sum out over threads, and waits for them.
+    out = np.empty((new.shape[0], y.shape[1]))
+    for j, own in enumerate(y.T):
+        start = np.zeros(len(used) + 1)
+        start[0] = special.logit(np.clip(own.mean(), 0.01, 0.99))
+        w = optimize.minimize(
+            loss, start, args=(own,), jac=True, method="L-BFGS-B", options={"maxiter": 100}
+        ).x
+        out[:, j] = special.expit(new @ w[1:] + w[0])
+    return out

@@ -4,6 +4,8 @@ A resample is a vector of counts, how often each cluster was drawn, so that all 
 are one matrix product. Statistics are functions of sums; nothing is ever gathered row by row.
 """
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
@@ -81,18 +83,20 @@ def percentile(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     if np.isinf(draws).any():
         low = _quantile(draws, tail, "lower")
         return low, _quantile(draws, 1 - tail, "higher")
-    return _quantile(draws, tail, "linear"), _quantile(draws, 1 - tail, "linear")
+    low, high = _quantile(draws, (tail, 1 - tail), "linear")
+    return low, high
 
 
-def _quantile(draws: Floats, q: float, method: str) -> Floats:
+def _quantile(
+    draws: Floats, q: float | tuple[float, float], method: Literal["linear", "lower", "higher"]
+) -> Floats:
     missing = np.isnan(draws)
     if not missing.any():
-        whole: Floats = np.quantile(draws, q, axis=0, method=method)  # type: ignore[call-overload]  # a str
-        return whole
+        return np.asarray(np.quantile(draws, q, axis=0, method=method))
     columns = [draws[~missing[:, j], j] for j in range(draws.shape[1])]
-    return np.array(
-        [np.quantile(c, q, method=method) if len(c) else np.nan for c in columns]  # type: ignore[call-overload]  # a str
-    )
+    nothing = np.full(np.shape(q), np.nan)
+    found = [np.quantile(c, q, method=method) if len(c) else nothing for c in columns]
+    return np.stack(found, axis=-1)
 
 
 def bca(

@@ -55,7 +55,12 @@ def add(store: "Store", reference: hardware.Reference) -> dict[str, int]:
 def _frame(name: str, found: tuple[Any, ...]) -> pl.DataFrame:
     """Rows as the table has them: the last of a name counts, fields that it lacks are left out."""
     table = schema.TABLES[name]
-    types: dict[str, Any] = {"text": pl.String, "int": pl.Int64, "float": pl.Float64, "time": pl.Datetime("us")}
+    types: dict[str, Any] = {
+        "text": pl.String,
+        "int": pl.Int64,
+        "float": pl.Float64,
+        "time": pl.Datetime("us"),
+    }
     values = [{c.name: getattr(row, c.name, None) for c in table.columns} for row in found]
     frame = pl.DataFrame(values, schema={c.name: types[c.type] for c in table.columns})
     return frame.unique(table.key, keep="last", maintain_order=True)

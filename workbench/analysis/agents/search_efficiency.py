@@ -92,14 +92,24 @@ def _found(asked: pl.DataFrame, options: dict[str, Any]) -> list[pl.Series]:
     """Count what each trace found: `rate`, `per_call`, `n_found`, `kept`; null where unknown."""
     rates: list[float | None] = []
     counts: list[int | None] = []
+    known: dict[
+        tuple[str | None, str | None], list[re.Pattern[str]]
+    ] = {}  # by what tells an item's entities
+    key = options["entities"]
     for read, target, metadata in asked.select(f"_{c}" for c in _TEXTS).iter_rows():
-        needed = entities(target if options["entities"] == "target" else None, metadata, options["entities"])  # fmt: skip
+        told: tuple[str | None, str | None] = (
+            (target, None) if key == "target" and target is not None else (None, metadata)
+        )
+        if told not in known:
+            listed = entities(*told, key)
+            known[told] = [re.compile(rf"(?<!\w){re.escape(e)}(?!\w)") for e in listed]
+        needed = known[told]
         if not needed or read is None:
             rates.append(None)
             counts.append(None)
             continue
         text = " ".join(read.split()).casefold()
-        n = sum(re.search(rf"(?<!\w){re.escape(e)}(?!\w)", text) is not None for e in needed)
+        n = sum(pattern.search(text) is not None for pattern in needed)
         counts.append(n)
         rates.append(n / len(needed))
     rate, found = pl.Series("rate", rates, pl.Float64), pl.Series("n_found", counts, pl.Float64)

@@ -1,6 +1,5 @@
 """Whether the same configuration answers the same under other runtime settings."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -166,11 +165,13 @@ def _texts(
         )
     ).to_series()
     known, places = np.zeros(len(codes), bool), []
+    written = texts.to_list()
     for at in range(len(codes)):
-        given = [t for t in texts[at * n : (at + 1) * n] if t is not None]
+        given = [t for t in written[at * n : (at + 1) * n] if t is not None]
         known[at] = len(given) > 1
         if known[at]:
-            places.append(divergence([re.findall(r"\S+", t) for t in given]))
+            alike = given.count(given[0]) == len(given)
+            places.append(None if alike else divergence([t.split() for t in given]))
     parted = np.array([p is not None for p in places], float)
     row: dict[str, Any] = {"n_texts": len(places)}
     row |= ratios.figures("diverging_rate", ratios.share(parted, codes[known], level))
