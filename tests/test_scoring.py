@@ -85,6 +85,10 @@ def test_missing_answer_is_null_and_wrong(scorer: str, text: str, more: dict) ->
     assert found.explanation
 
 
+# a target that each scorer takes, where "x" is none
+RIGHT = {"choice": "A", "date": "Monday", "json": '{"x": [1]}', "numeric": "7"}
+
+
 @pytest.mark.parametrize("name", scoring.inline_names())
 def test_failed_call_is_not_scored(name: str) -> None:
     """No text at all leaves score and passed null."""
@@ -230,19 +234,19 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_text_is_scored_in_linear_time(name: str, kind: str) -> None:
     """Two hundred thousand characters take a fraction of a second, and never raise."""
-    target = {"choice": "A", "date": "Monday", "numeric": "7"}.get(name, "x")
-    start = time.perf_counter()
+    target = RIGHT.get(name, "x")
+    start = time.process_time()
 
     found = score(name, target, HOSTILE[kind], choices=("x", "y") if name == "choice" else ())
 
     assert found.passed is not None
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 @given(text=st.text(max_size=300), name=st.sampled_from(scoring.inline_names()))
 def test_any_text_has_a_score(text: str, name: str) -> None:
     """Score is 1 exactly where it passed; a right answer is never null."""
-    target = {"choice": "A", "date": "Monday", "numeric": "7"}.get(name, "x")
+    target = RIGHT.get(name, "x")
 
     found = score(name, target, text, choices=("x", "y") if name == "choice" else ())
 

@@ -59,10 +59,10 @@ def test_what_is_no_json_is_no_answer(text: str) -> None:
 
 def test_hidden_braces_do_not_hide_an_answer_in_long_prose() -> None:
     """Twenty thousand LaTeX braces before the answer are searched in well under a second."""
-    start = time.perf_counter()
+    start = time.process_time()
 
     assert find_value(r"\frac{x}{y} [see] " * 10_000 + '{"a": 1}') == (True, {"a": 1})
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_footnote_is_no_answer() -> None:
@@ -115,10 +115,10 @@ def test_accepted_targets_count_too() -> None:
 
 def test_long_lists_in_any_order_take_no_longer_than_they_should() -> None:
     """Two thousand elements would be four million pairs: given up, and wrong, in time."""
-    start = time.perf_counter()
+    start = time.process_time()
     assert not passes(json.dumps(list(range(2000))), list(range(1999, -1, -1)), any_order=True)
     assert passes(json.dumps(list(range(200))), list(range(199, -1, -1)), any_order=True)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 JSON = st.recursive(

@@ -70,12 +70,12 @@ def test_the_calculator_agrees_with_fractions(expression):
 ], ids=lambda v: v[:20])  # fmt: skip
 def test_the_calculator_refuses_with_a_reason(expression, words):
     """No code is evaluated, nothing takes long, no fault escapes."""
-    start = time.perf_counter()
+    start = time.process_time()
     called = call("calculator", {"expression": expression})
 
     assert re.search(words, called.text)
     assert called.record.error_type == "no_value"
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @given(st.text(alphabet="0123456789.+-*/%^(), esqrtminax", max_size=60))
