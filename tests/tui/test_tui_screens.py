@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, Static
 
 from workbench.errors import QueryCancelled
 from workbench.store import open_store
@@ -447,8 +447,7 @@ async def test_the_catalogue_runs_an_analysis_with_typed_options(app: WorkbenchA
         await press(pilot, "a")
         screen = app.screen
         assert isinstance(screen, CatalogueScreen)
-        names = list(screen._catalogue)
-        screen.query_one("#analyses", OptionList).highlighted = names.index("summary")
+        screen.analyses.choose("summary")
         await settle(pilot)
         fields = {field.name: field for field in screen.query_one("#form").query(Input)}
         fields["by"].value = "model"
@@ -457,6 +456,24 @@ async def test_the_catalogue_runs_an_analysis_with_typed_options(app: WorkbenchA
         fields["level"].value = "7"
         await press(pilot, "f5")
         assert "level" in shown(screen.query_one("#sql-status", Static))
+
+
+async def test_an_analysis_is_found_by_its_words(app: WorkbenchApp) -> None:
+    """The slash leads to the line; the list keeps what has all words, under its family; enter runs."""
+    async with opened(app) as pilot:
+        await press(pilot, "a")
+        screen = app.screen
+        assert isinstance(screen, CatalogueScreen)
+        assert screen.analysis.name == "compare"  # the first of the first family, below its heading
+        listing = screen.analyses.listing
+        await press(pilot, "slash", *"dollars")
+        assert listing.get_option_at_index(0).disabled  # the family's heading
+        assert "cost-of-pass" in [o.id for o in listing.options]
+        assert listing.option_count < 20
+        await press(pilot, "space", *"zebra")
+        assert [o.id for o in listing.options] == [None]
+        await press(pilot, "ctrl+u", *"really", "enter", "enter")
+        assert screen.result.name == screen.analysis.name == "compare"
 
 
 async def test_two_marked_configurations_are_compared_in_words(app: WorkbenchApp) -> None:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from workbench.analysis.result import Answer, Result
 
 _PACKAGE = "workbench.analysis"
+# families in the order in which they are read, and what a menu calls them
+FAMILIES = {
+    "worth": "Who is worth it", "money": "Money", "time": "Time", "joules": "Energy",
+    "compute": "Compute", "tries": "Many tries", "budgets": "Budgets", "routers": "Routing",
+    "evidence": "Is it real", "agents": "Agents", "laws": "Laws",
+}  # fmt: skip
 SCORES = ("pass_rate", "score")  # axes that are means of an outcome, not of a measure
 
 
@@ -234,6 +240,14 @@ def get(name: str) -> Analysis:
 def catalogue() -> dict[str, Analysis]:
     """Import every analysis; declarations by name."""
     return {name: get(name) for name in names()}
+
+
+def by_family() -> dict[str, list[Analysis]]:
+    """Import every analysis; declarations by the title of their family, in the order of `FAMILIES`."""
+    found: dict[str, list[Analysis]] = {title: [] for title in FAMILIES.values()}
+    for declared in catalogue().values():
+        found[FAMILIES[declared.family]].append(declared)
+    return found
 
 
 def run(

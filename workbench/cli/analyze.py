@@ -40,6 +40,12 @@ class Analyses(click.Group):
         except AnalysisError as error:
             ctx.fail(str(error))
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the analyses by family."""
+        for title, found in analysis.by_family().items():
+            with formatter.section(title):
+                formatter.write_dl([(a.name, a.question) for a in found])
+
 
 def _list(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
     if not asked or ctx.resilient_parsing:
@@ -48,10 +54,11 @@ def _list(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
     from workbench.cli.tables import frame_of
 
     rows = [
-        {"name": a.name, "title": a.title, "question": a.question, "source": a.source}
-        for a in analysis.catalogue().values()
+        {"family": family, "name": a.name, "question": a.question, "source": a.source}
+        for family, found in analysis.by_family().items()
+        for a in found
     ]
-    emit(Document("analyses", frame_of(rows, ["name", "title", "question", "source"])))
+    emit(Document("analyses", frame_of(rows, ["family", "name", "question", "source"])))
     ctx.exit()
 
 

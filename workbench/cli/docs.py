@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from workbench.store import Store
 
 _ROWS = 4  # of an example's table, on their side: a column of the page each
-_FAMILIES = {
-    "worth": "Who is worth it", "money": "Money", "time": "Time", "joules": "Energy",
-    "compute": "Compute", "tries": "Many tries", "budgets": "Budgets", "routers": "Routing",
-    "evidence": "Is it real", "agents": "Agents", "laws": "Laws",
-}  # fmt: skip
 
 
 @click.command()
@@ -74,15 +69,10 @@ def _examples(store_path: str | None) -> "Iterator[Store]":
 
 def index() -> str:
     """Write the list of all pages, by family."""
-    found = analysis.catalogue().values()
-    families = sorted({a.family for a in found}, key=[*_FAMILIES].index)
     lines = ["# The analyses", ""]
-    for family in families:
-        lines += [f"## {_FAMILIES[family]}", ""]
-        lines += [
-            f"- [{a.title}]({a.name}.md): {_plain(a.question)}" for a in found if a.family == family
-        ]
-        lines.append("")
+    for title, found in analysis.by_family().items():
+        pages = (f"- [{a.title}]({a.name}.md): {_plain(a.question)}" for a in found)
+        lines += [f"## {title}", "", *pages, ""]
     return "\n".join(lines)
 
 

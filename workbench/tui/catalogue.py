@@ -2,18 +2,18 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Input, Label, OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Input, Label, Static
 
-from workbench.tui import formats, results
+from workbench.tui import results
 from workbench.tui.asking import AskingScreen
-from workbench.tui.safe import one_line, safe
+from workbench.tui.safe import safe
+from workbench.tui.widgets.analyses import Analyses
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
+from workbench.tui.widgets.notes import Notes
 from workbench.tui.widgets.rows import ListRows
 from workbench.tui.widgets.top_bar import TopBar
 
@@ -34,6 +34,7 @@ class CatalogueScreen(AskingScreen):
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5,ctrl+r", "run", "run"),
+        Binding("slash", "find", "find"),
         Binding("y", "copy", "copy as…"),
         Binding("tab", "app.focus_next", "options, table", show=True),
         Binding("n", "table", "next table"),
@@ -44,7 +45,6 @@ class CatalogueScreen(AskingScreen):
     def __init__(self, text: str) -> None:
         super().__init__()
         self._text = text
-        self._catalogue: dict[str, Analysis] = {}
         self.analysis: Analysis | None = None
         self.result: Result | None = None
         self._shown = ""  # which of the result's tables, "" for the main one
@@ -58,36 +58,28 @@ class CatalogueScreen(AskingScreen):
         ]
         yield TopBar(left)
         with Horizontal():
-            yield OptionList(id="analyses", markup=False, compact=True)
+            yield Analyses(id="analyses")
             with Vertical():
                 yield Static(id="question", markup=False)
                 yield VerticalScroll(id="form")
                 yield Static(id="sql-status", markup=False)
                 yield Grid(id="answer")
-                yield Static(id="result-notes", markup=False)
+                yield Notes()
         yield KeyBar()
 
     def on_mount(self) -> None:
         """Read the declarations."""
-        self.query_one("#analyses").focus()
-        self.ask("catalogue", lambda _: _catalogue(), self._list)
+        self.analyses.listing.focus()
+        self.ask("catalogue", lambda _: _families(), self.analyses.show)
 
-    def _list(self, found: "dict[str, Analysis]") -> None:
-        self._catalogue = found
-        listing = self.query_one("#analyses", OptionList)
-        width = max(16, listing.size.width - 4)
-        for analysis in found.values():
-            line = Text()
-            line.append(one_line(analysis.title, width) + "\n", "bold")
-            line.append(safe(analysis.question) + "\n", "dim")
-            listing.add_option(Option(line))
-        listing.highlighted = 0
+    @property
+    def analyses(self) -> Analyses:
+        """The list on the left."""
+        return self.query_one(Analyses)
 
-    async def on_option_list_option_highlighted(
-        self, message: OptionList.OptionHighlighted
-    ) -> None:
+    async def on_analyses_highlighted(self, message: Analyses.Highlighted) -> None:
         """Show the question and its form."""
-        chosen = list(self._catalogue.values())[message.option_index]
+        chosen = message.analysis
         if chosen is self.analysis:
             return
         self.analysis, self.result, self._shown = chosen, None, ""
@@ -96,13 +88,18 @@ class CatalogueScreen(AskingScreen):
         await form.remove_children()
         group = _field("by", BY, "columns that name a group, with commas")
         await form.mount(group, *[_option(option) for option in chosen.options])
+        self.remove_class("-answered")
         self.query_one(Grid).show(ListRows(), [])
-        self.query_one("#result-notes", Static).update(f"source: {safe(chosen.source)}")
+        self.query_one(Notes).show(f"source: {chosen.source}")
         self._status("enter or F5 runs it")
 
-    def on_option_list_option_selected(self) -> None:
+    def on_analyses_chosen(self) -> None:
         """Run the chosen analysis."""
         self.action_run()
+
+    def action_find(self) -> None:
+        """Look for an analysis by its words."""
+        self.analyses.find()
 
     def on_input_submitted(self) -> None:
         """Run with what was typed."""
@@ -118,9 +115,10 @@ class CatalogueScreen(AskingScreen):
 
     def _show(self, result: "Result") -> None:
         self.result, self._shown = result, ""
-        self._status(f"{formats.count(result.frame.height)} rows{self._others()}")
-        notes = results.said(result.dropped, [*result.notes, f"source: {result.source}"])
-        self.query_one("#result-notes", Static).update(safe(notes, lines=True))
+        self.add_class("-answered")
+        self._status(f"{results.height(result.frame)}{self._others()}")
+        notes = [*result.notes, f"source: {result.source}"]
+        self.query_one(Notes).show(results.said(result.dropped, notes))
         self._show_table()
         self.query_one(Grid).focus()
 
@@ -134,12 +132,13 @@ class CatalogueScreen(AskingScreen):
 
     def _show_table(self) -> None:
         assert self.result is not None
-        grid, frame = self.query_one(Grid), self._frame()
+        grid, frame, known = self.query_one(Grid), self._frame(), self.result.columns
         grid.empty_text = "no rows"
-        grid.show(
-            results.ordered(frame, "", descending=False),
-            results.grid_columns(frame, self.result.columns),
-        )
+        if frame.height == 1:
+            grid.show(*results.record(frame, known, grid.size.width // 2 - 1))
+            return
+        rows = results.ordered(frame, "", descending=False)
+        grid.show(rows, results.grid_columns(frame, known))
 
     def _status(self, text: str, *, is_fault: bool = False) -> None:
         shown = self.query_one("#sql-status", Static)
@@ -171,8 +170,8 @@ class CatalogueScreen(AskingScreen):
         if self.result is not None and self.result.more:
             names = ["", *self.result.more]
             self._shown = names[(names.index(self._shown) + 1) % len(names)]
-            rows = formats.count(self._frame().height)
-            self._status(f"{self._shown or self.result.name}: {rows} rows · n shows the next table")
+            shown = f"{self._shown or self.result.name}: {results.height(self._frame())}"
+            self._status(f"{shown} · n shows the next table")
             self._show_table()
 
     def action_copy(self) -> None:
@@ -206,10 +205,10 @@ def _option(option: "Setting") -> Horizontal:
     return _field(option.name, "" if value is None else str(value), option.help + choices)
 
 
-def _catalogue() -> "dict[str, Analysis]":
+def _families() -> "dict[str, list[Analysis]]":
     from workbench import analysis
 
-    return analysis.catalogue()
+    return analysis.by_family()
 
 
 def _run(store: "Store", text: str, name: str, form: dict[str, str], cancel: "Cancel") -> "Result":

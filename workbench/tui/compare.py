@@ -10,9 +10,9 @@ from textual.widgets import Static
 
 from workbench.tui import formats, results, slices
 from workbench.tui.asking import AskingScreen
-from workbench.tui.safe import safe
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
+from workbench.tui.widgets.notes import Notes
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class CompareScreen(AskingScreen):
         yield Static(id="verdict")
         yield Static("items on which they differ", classes="title", markup=False)
         yield Grid(id="flips")
-        yield Static(id="result-notes", markup=False)
+        yield Notes()
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -65,9 +65,7 @@ class CompareScreen(AskingScreen):
     def _show(self, result: "Result") -> None:
         self.result = result
         self.query_one("#verdict", Static).update(self._words(result))
-        self.query_one("#result-notes", Static).update(
-            safe(results.said(result.dropped, result.notes), lines=True)
-        )
+        self.query_one(Notes).show(results.said(result.dropped, result.notes))
         grid = self.query_one(Grid)
         grid.empty_text = "they did the same on every shared item"
         flips = result.more.get("flips")

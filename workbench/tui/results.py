@@ -1,5 +1,7 @@
 """Any frame as a grid: the table of an analysis, or what an SQL statement returned."""
 
+import operator
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,25 +9,28 @@ from workbench.schema import Column
 from workbench.tui import formats
 from workbench.tui.safe import one_line
 from workbench.tui.widgets.grid import GridColumn
-from workbench.tui.widgets.rows import FrameRows
+from workbench.tui.widgets.rows import FrameRows, ListRows
 
 if TYPE_CHECKING:
     import polars as pl
 
 WIDEST = 60  # cells of one column
+LONGEST = 2000  # cells of one value that has lines of its own
 
 
-def _writer(name: str, column: Column | None) -> Any:
+def _writer(name: str, column: Column | None, most: int) -> Any:
     def write(row: Mapping[str, Any]) -> str:
         value = row[name]
         if isinstance(value, bytes):
-            return one_line(value.hex(" "), WIDEST)
-        return one_line(formats.value_text(value, column), WIDEST)
+            return one_line(value.hex(" "), most)
+        return one_line(formats.value_text(value, column), most)
 
     return write
 
 
-def grid_columns(frame: "pl.DataFrame", known: Sequence[Column] = ()) -> list[GridColumn]:
+def grid_columns(
+    frame: "pl.DataFrame", known: Sequence[Column] = (), most: int = WIDEST
+) -> list[GridColumn]:
     """Return a grid column per column of a frame, headed and written by what is known of it."""
     by_name = {column.name: column for column in known}
     found = []
@@ -35,12 +40,32 @@ def grid_columns(frame: "pl.DataFrame", known: Sequence[Column] = ()) -> list[Gr
             GridColumn(
                 key=name,
                 title=one_line(column.heading if column else name, WIDEST),
-                cell=_writer(name, column),
+                cell=_writer(name, column, most),
                 right=dtype.is_numeric(),
-                most=WIDEST,
+                most=most,
             )
         )
     return found
+
+
+def height(frame: "pl.DataFrame") -> str:
+    """Count rows in words."""
+    return "1 row" if frame.height == 1 else f"{formats.count(frame.height)} rows"
+
+
+def record(
+    frame: "pl.DataFrame", known: Sequence[Column], width: int
+) -> tuple[ListRows, list[GridColumn]]:
+    """Turn a frame of one row on its side: a line per column, more where a text is longer than a width."""
+    row = frame.row(0, named=True)
+    lines = []
+    for column in grid_columns(frame, known, LONGEST):
+        parts = textwrap.wrap(str(column.cell(row)), max(20, width)) or [""]
+        lines += [{"what": column.title, "value": parts[0]}]
+        lines += [{"what": "", "value": part} for part in parts[1:]]
+    what = GridColumn("what", "", operator.itemgetter("what"), sortable=False)
+    value = GridColumn("value", "", operator.itemgetter("value"), most=LONGEST, sortable=False)
+    return ListRows(lines), [what, value]
 
 
 def ordered(frame: "pl.DataFrame", key: str, *, descending: bool) -> FrameRows:

@@ -183,7 +183,10 @@ class Grid(Toned, ScrollView, can_focus=True):
         return sum(width + GAP for _, width in widths) + 1
 
     def _fitted(self, widths: list[tuple[GridColumn, int]]) -> list[tuple[GridColumn, int]]:
-        """Leave out what ranks last until the rest fits; the wide column gives or takes the rest."""
+        """Leave out what ranks last until the rest fits; the wide column gives or takes the rest.
+
+        Without a wide one, no text takes more than half of the room, so that a figure is beside the name.
+        """
         room = self._view.width
         wide = next((column for column, _ in widths if column.wide), None)
         slack = sum(width - min(width, NARROW) for column, width in widths if column is wide)
@@ -192,6 +195,9 @@ class Grid(Toned, ScrollView, can_focus=True):
         ):
             widths = [(column, width) for column, width in widths if column.rank != last]
         spare = room - self._total(widths)
+        if spare < 0 and wide is None:
+            half = max(NARROW, room // 2)
+            return [(c, w if c.right else min(w, half)) for c, w in widths]
         return [(c, max(min(w, NARROW), w + spare) if c is wide else w) for c, w in widths]
 
     def on_mount(self) -> None:
@@ -258,12 +264,14 @@ class Grid(Toned, ScrollView, can_focus=True):
 
     def _cell(self, column: GridColumn, cell: Cell, width: int, ground: Style) -> list[Segment]:
         right = column.right
+        names = column.wide or column is self._columns[0]
         if isinstance(cell, str):
+            cell = both_ends(cell, width) if names else cell
             return [Segment(self._fit(cell, width, right=right), ground)]
         spare = width - cell_width(cell)
         if spare < 0:
             whole = "".join(text for text, _ in cell)
-            whole = both_ends(whole, width) if column.wide else whole
+            whole = both_ends(whole, width) if names else whole
             return [Segment(self._fit(whole, width, right=right), ground)]
         parts = [Segment(text, ground + self._tone(tone)) for text, tone in cell]
         pad = Segment(" " * spare, ground)

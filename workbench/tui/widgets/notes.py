@@ -1,0 +1,20 @@
+"""Sentences under a table; more of them than there is room for are scrolled to."""
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from workbench.tui.safe import safe
+
+
+class Notes(VerticalScroll):
+    """What was left out of an answer, and what its reader should know."""
+
+    def compose(self) -> ComposeResult:
+        """Build the text."""
+        yield Static(markup=False)
+
+    def show(self, text: str) -> None:
+        """Show lines of any text, from the first."""
+        self.query_one(Static).update(safe(text, lines=True))
+        self.scroll_home(animate=False)
