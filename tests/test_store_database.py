@@ -287,6 +287,19 @@ def test_the_demo_replaces_no_store_that_holds_traces(tmp_path: Path) -> None:
     assert demo_store(tmp_path / "new.duckdb").count() == 5265
 
 
+def test_samples_of_an_older_version_are_completed(tmp_path: Path) -> None:
+    """Where all runs of a store are among the shipped ones, those that came later join; nothing is there twice."""
+    older = demo_store(tmp_path / "demo.duckdb")
+    with duckdb.connect(older.path) as connection:
+        newest = connection.execute("SELECT max(run_id) FROM traces").fetchall()[0][0]
+        for table in ("traces", "runs"):
+            connection.execute(f"DELETE FROM {table} WHERE run_id = ?", [newest])
+    assert older.count() < 5265
+
+    assert demo_store(older.path).count() == 5265
+    assert demo_store(older.path).count() == 5265
+
+
 def test_saved_slices_are_checked_and_replaced(tmp_path: Path) -> None:
     """A name holds one filter; what does not parse is refused."""
     from workbench.errors import SliceError

@@ -36,15 +36,18 @@ def open_store(
 
 
 def demo_store(path: Path) -> Store:
-    """Open a store with the sample traces, filled from the shipped files where it is missing or empty.
+    """Open a store with the sample traces, filled from the shipped files where it lacks some of them.
 
-    A store that holds traces is opened as it is: nothing is replaced, whosever it is.
+    A store that holds anything else is opened as it is: nothing is added, whosever it is.
     """
+    import polars as pl
+
     source = datasets.sample_traces_dir()
     if not any(source.glob("*.parquet")):
         raise StoreMissing(f"the sample traces are missing from {source}; install workbench again")
     store = open_store(path, create=True)
-    if not store.count():
+    shipped = set(pl.read_parquet(source / "runs.parquet", columns=["run_id"])["run_id"])
+    if set(store.sql("SELECT run_id FROM runs")["run_id"]) < shipped:
         store.merge(source)
         for sheet in sorted((datasets.data_dir() / "prices").glob("*.toml")):
             store.add_prices(prices.read_sheet(sheet))
