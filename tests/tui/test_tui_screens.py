@@ -431,13 +431,13 @@ async def test_sql_shows_rows_and_errors_and_changes_nothing(app: WorkbenchApp) 
         assert screen.frame.rows() == [(1, None, "a\x1b[31m")]
         screen.editor.text = "SELECT no_such_column FROM trace_facts"
         await press(pilot, "f5")
-        assert "no_such_column" in shown(screen.query_one("#sql-status", Static))
-        assert screen.query_one("#sql-status").has_class("-fault")
+        assert "no_such_column" in shown(screen.query_one("#status", Static))
+        assert screen.query_one("#status").has_class("-fault")
         await press(pilot, "f7", "f7")
         assert screen.editor.text.startswith("SELECT 1")
         screen.editor.text = "DELETE FROM traces"
         await press(pilot, "f5")
-        assert screen.query_one("#sql-status").has_class("-fault")
+        assert screen.query_one("#status").has_class("-fault")
     assert app.store.count() == 289
 
 
@@ -455,7 +455,7 @@ async def test_the_catalogue_runs_an_analysis_with_typed_options(app: WorkbenchA
         assert screen.result.frame["model"].to_list() == ["smol-135m", "gemma-270m"]
         fields["level"].value = "7"
         await press(pilot, "f5")
-        assert "level" in shown(screen.query_one("#sql-status", Static))
+        assert "level" in shown(screen.query_one("#status", Static))
 
 
 async def test_an_analysis_is_found_by_its_words(app: WorkbenchApp) -> None:

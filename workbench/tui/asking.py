@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 from textual.screen import Screen
+from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
 from workbench.errors import WorkbenchError
@@ -167,3 +168,26 @@ class AskingScreen(Screen[None]):
         """Say what went wrong."""
         said = safe(str(error) or type(error).__name__, lines=True)
         self.app.notify(said, title=group, severity="error", markup=False, timeout=8)
+
+
+class StatusScreen(AskingScreen):
+    """A screen that says on a line, `#status`, how its question stands."""
+
+    def say(self, text: str, *, is_fault: bool = False) -> None:
+        """Show a text on the line."""
+        shown = self.query_one("#status", Static)
+        shown.set_class(is_fault, "-fault")
+        shown.update(safe(text, lines=True))
+
+    def running_changed(self, *, running: bool) -> None:
+        """Say that it runs; the answer says the rest."""
+        if running:
+            self.say("running…  esc cancels")
+
+    def was_cancelled(self, group: str) -> None:
+        """Say that it was cancelled."""
+        self.say(f"cancelled: {group}")
+
+    def has_failed(self, group: str, error: Exception) -> None:
+        """Show the error's own words."""
+        self.say(str(error) or type(error).__name__, is_fault=True)

@@ -8,7 +8,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Label, Static
 
 from workbench.tui import results
-from workbench.tui.asking import AskingScreen
+from workbench.tui.asking import StatusScreen
 from workbench.tui.safe import safe
 from workbench.tui.widgets.analyses import Analyses
 from workbench.tui.widgets.grid import Grid
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BY = "configuration"
 
 
-class CatalogueScreen(AskingScreen):
+class CatalogueScreen(StatusScreen):
     """Choose a question, set its options, read the answer."""
 
     CSS_PATH = "screens.tcss"
@@ -62,7 +62,7 @@ class CatalogueScreen(AskingScreen):
             with Vertical():
                 yield Static(id="question", markup=False)
                 yield VerticalScroll(id="form")
-                yield Static(id="sql-status", markup=False)
+                yield Static(id="status", markup=False)
                 yield Grid(id="answer")
                 yield Notes()
         yield KeyBar()
@@ -91,7 +91,7 @@ class CatalogueScreen(AskingScreen):
         self.remove_class("-answered")
         self.query_one(Grid).show(ListRows(), [])
         self.query_one(Notes).show(f"source: {chosen.source}")
-        self._status("enter or F5 runs it")
+        self.say("enter or F5 runs it")
 
     def on_analyses_chosen(self) -> None:
         """Run the chosen analysis."""
@@ -116,7 +116,7 @@ class CatalogueScreen(AskingScreen):
     def _show(self, result: "Result") -> None:
         self.result, self._shown = result, ""
         self.add_class("-answered")
-        self._status(f"{results.height(result.frame)}{self._others()}")
+        self.say(f"{results.height(result.frame)}{self._others()}")
         notes = [*result.notes, f"source: {result.source}"]
         self.query_one(Notes).show(results.said(result.dropped, notes))
         self._show_table()
@@ -140,24 +140,6 @@ class CatalogueScreen(AskingScreen):
         rows = results.ordered(frame, "", descending=False)
         grid.show(rows, results.grid_columns(frame, known))
 
-    def _status(self, text: str, *, is_fault: bool = False) -> None:
-        shown = self.query_one("#sql-status", Static)
-        shown.set_class(is_fault, "-fault")
-        shown.update(safe(text, lines=True))
-
-    def running_changed(self, *, running: bool) -> None:
-        """Say so above the table."""
-        if running:
-            self._status("running…  esc cancels")
-
-    def was_cancelled(self, group: str) -> None:
-        """Say so above the table."""
-        self._status(f"cancelled: {group}")
-
-    def has_failed(self, group: str, error: Exception) -> None:
-        """Say what went wrong above the table."""
-        self._status(str(error), is_fault=True)
-
     def on_grid_sorted(self, message: Grid.Sorted) -> None:
         """Bring the rows in order."""
         if self.result is not None:
@@ -171,7 +153,7 @@ class CatalogueScreen(AskingScreen):
             names = ["", *self.result.more]
             self._shown = names[(names.index(self._shown) + 1) % len(names)]
             shown = f"{self._shown or self.result.name}: {results.height(self._frame())}"
-            self._status(f"{shown} · n shows the next table")
+            self.say(f"{shown} · n shows the next table")
             self._show_table()
 
     def action_copy(self) -> None:

@@ -13,8 +13,8 @@ from textual.widgets.option_list import Option
 
 from workbench.schema import RELATIONS, VIEWS, Column
 from workbench.tui import formats, results
-from workbench.tui.asking import AskingScreen
-from workbench.tui.safe import masked, safe
+from workbench.tui.asking import StatusScreen
+from workbench.tui.safe import masked
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.top_bar import TopBar
@@ -38,7 +38,7 @@ class Editor(TextArea):
         return line
 
 
-class SqlScreen(AskingScreen):
+class SqlScreen(StatusScreen):
     """Read-only SQL over the store."""
 
     CSS_PATH = "screens.tcss"
@@ -67,7 +67,7 @@ class SqlScreen(AskingScreen):
             yield OptionList(id="sql-side", markup=False, compact=True)
             with Vertical():
                 yield _editor()
-                yield Static(id="sql-status", markup=False)
+                yield Static(id="status", markup=False)
                 yield Grid(id="sql-result")
         yield KeyBar()
 
@@ -87,7 +87,7 @@ class SqlScreen(AskingScreen):
         self.editor.text = self.history[-1] if self.history else FIRST
         self.editor.focus()
         self._list_schema()
-        self._status(
+        self.say(
             "F5 runs · F7 and F8 go through the statements of this session · nothing can be changed here"
         )
 
@@ -120,10 +120,10 @@ class SqlScreen(AskingScreen):
 
         name = self._listed[message.option_index]
         if name in RELATIONS:
-            self._status(f"{name}: {RELATIONS[name].grain}")
+            self.say(f"{name}: {RELATIONS[name].grain}")
         elif self.query_one("#sql-side").has_focus:
             column = columns_by_name()[name]
-            self._status(f"{name}: {column.doc} Null: {column.null}.")
+            self.say(f"{name}: {column.doc} Null: {column.null}.")
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
         """Open a table, or write a column's name where the cursor is."""
@@ -151,7 +151,7 @@ class SqlScreen(AskingScreen):
     def _show(self, found: "tuple[pl.DataFrame, float]") -> None:
         self.frame, took = found
         rows = formats.count(self.frame.height)
-        self._status(f"{rows} rows × {self.frame.width} columns in {formats.seconds(took)} s")
+        self.say(f"{rows} rows × {self.frame.width} columns in {formats.seconds(took)} s")
         grid = self.query_one(Grid)
         grid.empty_text = "no rows"
         grid.sort_key = ""
@@ -159,24 +159,6 @@ class SqlScreen(AskingScreen):
             results.ordered(self.frame, "", descending=False), results.grid_columns(self.frame)
         )
         grid.focus()
-
-    def _status(self, text: str, *, is_fault: bool = False) -> None:
-        shown = self.query_one("#sql-status", Static)
-        shown.set_class(is_fault, "-fault")
-        shown.update(safe(text, lines=True))
-
-    def running_changed(self, *, running: bool) -> None:
-        """Say so above the table."""
-        if running:
-            self._status("running…  esc cancels")
-
-    def was_cancelled(self, group: str) -> None:
-        """Say so above the table."""
-        self._status(f"cancelled: {group}")
-
-    def has_failed(self, group: str, error: Exception) -> None:
-        """Show the engine's words."""
-        self._status(str(error), is_fault=True)
 
     def on_grid_sorted(self, message: Grid.Sorted) -> None:
         """Bring the rows in order."""
