@@ -6,14 +6,11 @@ import altair as alt
 import polars as pl
 
 from workbench.analysis.result import Result
-from workbench.charts import theme
+from workbench.charts import curves, theme
 from workbench.charts.drawing import Panel, finite
 
 HEIGHT = 300
 MOST = 200  # rows are group × level
-_COLOURS = (
-    theme.BLUE, theme.ORANGE, theme.GREEN, theme.PURPLE, "#E69F00", "#56B4E9", theme.INK, theme.MUTED,
-)  # fmt: skip
 
 
 def defaults(result: Result) -> dict[str, Any]:
@@ -25,20 +22,14 @@ def defaults(result: Result) -> dict[str, Any]:
 def draw(panel: Panel) -> Any:
     """Draw lines with intervals; what is known of one level alone is a point."""
     x, y = panel.axes["x"], panel.axes["y"]
-    names = panel.rows["group"].unique(maintain_order=True).to_list()
     data = panel.rows.select(
-        "group", "place", pl.col("level").fill_null("not set"), x=pl.col(x), y=pl.col(y),
+        "group", "place", "level", x=pl.col(x), y=pl.col(y),
         **{end: _end(panel, y, end) for end in ("low", "high")},
     ).drop_nulls(["x", "y"]).filter(pl.col("y").is_finite())  # fmt: skip
-    colour = alt.Color(
-        "group:N",
-        scale=alt.Scale(
-            domain=names, range=[_COLOURS[j % len(_COLOURS)] for j in range(len(names))]
-        ),
-        legend=alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1, labelLimit=220),
-    )
     across, up = _scales(panel, data, x, y)
-    return alt.layer(*_marks(data, across, up, colour)).properties(width=panel.width, height=HEIGHT)
+    return alt.layer(*_marks(data, across, up, curves.colour(panel, x, y))).properties(
+        width=panel.width, height=HEIGHT
+    )
 
 
 def _end(panel: Panel, column: str, end: str) -> pl.Expr:
@@ -91,7 +82,7 @@ def _marks(data: pl.DataFrame, x: Any, up: Any, colour: Any) -> list[Any]:
         base.mark_point(filled=True, size=70, opacity=1).encode(
             x=x, y=y("y:Q"), color=colour, tooltip=tooltip
         ),
-        base.mark_text(dy=-11, dx=4, align="left", fontSize=10, color=theme.MUTED).encode(
-            x=x, y=y("y:Q"), text="level:N"
-        ),
+        base.transform_filter("isValid(datum.level)")
+        .mark_text(dy=-11, dx=4, align="left", fontSize=10, color=theme.MUTED)
+        .encode(x=x, y=y("y:Q"), text="level:N"),
     ]

@@ -44,22 +44,25 @@ def axes(panel: Panel, x: str, y: str, *more: str) -> Axes:
         alt.X("x:Q", scale=across, axis=panel.axis(x, tickCount=7, **form, **step)),
         alt.Scale(domain=domain, nice=False, clamp=True),
         panel.axis(y, tickCount=6),
-        _colour(panel),
+        colour(panel, x, y),
     )
 
 
-def _colour(panel: Panel) -> alt.Color:
-    """A colour for each of the first groups; a legend names them, drawn or not."""
-    names = panel.rows["group"].unique(maintain_order=True).to_list()
-    shown = names[: len(_COLOURS)]
-    grey = [theme.FAINT] * (len(names) - len(shown))
+def colour(panel: Panel, x: str, y: str) -> alt.Color:
+    """A colour for each of the first groups, those with a curve before those with a point; a legend names them."""
+    is_drawn = pl.col(x).is_not_null() & pl.col(y).is_not_null()
+    points = panel.rows.group_by("group", maintain_order=True).agg(n=is_drawn.sum().clip(0, 2))
+    points = points.sort("n", descending=True, maintain_order=True)  # curves before single points
+    order = points["group"].to_list()
+    shown = (points.filter(pl.col("n") > 0)["group"].to_list() or order)[: len(_COLOURS)]
+    grey = [theme.FAINT] * (len(order) - len(shown))
     legend = theme.legend()
     legend["values"] = shown
     widest = max((len(name) for name in shown), default=0)
-    legend["columns"] = max(1, panel.width // (7 * min(widest, 38) + 24))
+    legend["columns"] = max(1, panel.width // (7 * widest + 24))
     return alt.Color(
         "group:N",
-        scale=alt.Scale(domain=names, range=[*_COLOURS[: len(shown)], *grey]),
+        scale=alt.Scale(domain=order, range=[*_COLOURS[: len(shown)], *grey]),
         legend=legend,
     )
 

@@ -18,7 +18,8 @@ from workbench.errors import AnalysisError
 
 MOST = 40  # rows of one panel, unless its module says otherwise
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
-_LONGEST = 48
+_HEAD, _TAIL = 21, 17  # characters of a long name: those of one family differ at their ends
+_LARGE = 1e6  # from here on an axis says 2M, not 2,000,000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +53,11 @@ class Panel:
         return self.result[column].unit == "0..1"
 
     def axis(self, column: str, **settings: Any) -> alt.Axis:
-        """An axis with the column's title; shares in per cent."""
+        """An axis with the column's title; shares in per cent, millions as 2M."""
         if self.percent(column):
             settings.setdefault("format", "%")
+        elif self.result[column].type in {"int", "float"} and max(finite(self.rows, column), default=0) >= _LARGE:  # fmt: skip
+            settings.setdefault("format", "~s")
         return alt.Axis(title=self.heading(column), **settings)
 
     def log(self, column: str) -> bool:
@@ -67,9 +70,9 @@ class Panel:
 
 
 def clean(value: object) -> str:
-    """Make a label of untrusted text: one line, no control characters, not too long."""
+    """Make a label of untrusted text: one line, no control characters, cut in its middle where too long."""
     text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _HEAD + _TAIL + 1 else f"{text[:_HEAD]}…{text[-_TAIL:]}"
 
 
 def finite(frame: pl.DataFrame, *columns: str) -> list[float]:

@@ -102,7 +102,12 @@ def _span(data: pl.DataFrame, axis: str, *, log: bool = False, share: bool = Fal
 
 
 def _lines(panel: Panel, data: pl.DataFrame, axes: _Axes) -> list[Any]:
-    """Steps along the frontier; the hull, which is straight only on a linear axis."""
+    """Steps along the frontier; the hull, which is straight only on a linear axis.
+
+    A frontier of three axes is no line in two of them.
+    """
+    if panel.result.options["z"]:
+        return []
     step: Any = "step-before" if panel.result.options["maximise_x"] else "step-after"
     base = alt.Chart(data.filter("on_frontier"))
     order = alt.Order("x:Q")

@@ -17,13 +17,14 @@ def configured(chart: Any) -> Any:
         .configure_axis(
             gridColor="#EEEEEE", domainColor="#999999", tickColor="#999999",
             labelColor=INK, titleColor=INK, labelFontSize=12, titleFontSize=12,
-            titleFontWeight="normal", labelLimit=260, labelPadding=5, titlePadding=8,
+            titleFontWeight="normal", labelLimit=300, labelPadding=5, titlePadding=8,
+            labelSeparation=8,
         )
         .configure_title(
             anchor="start", fontSize=15, fontWeight="bold", color=INK, subtitleColor=MUTED,
             subtitleFontSize=12, offset=10, frame="group",
         )
-        .configure_legend(labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2, labelLimit=260)
+        .configure_legend(labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2, labelLimit=300)
     )  # fmt: skip
 
 
