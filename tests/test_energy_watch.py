@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import pytest
 
 from tests.fake_nvml.virtual import VirtualTime
@@ -253,7 +254,7 @@ def test_a_step_under_way_is_waited_for() -> None:
 
 
 def test_a_device_that_is_lost_stops_counting_and_fails_nobody() -> None:
-    """Readings that fail are counted; a call after that waits two periods at most, and takes nothing."""
+    """Readings that fail are counted; a call after that waits three periods at most, and is unknown."""
     stage = Stage(busy((6.0, 8.0), (10.0, 12.0)))
 
     async def calls() -> None:
@@ -264,8 +265,73 @@ def test_a_device_that_is_lost_stops_counting_and_fails_nobody() -> None:
     [balance] = stage.play(calls(), quiet=False)
 
     assert stage.joules(0) == pytest.approx({None: 400.0}, rel=0.05)
-    assert stage.joules(1) == pytest.approx({None: 0.0}, abs=1e-9)
+    [unknown] = [r for r in stage.readings if r.call_ordinal == 1]
+    assert (unknown.energy_j, unknown.high_j) == (None, None)
+    assert "not moved since" in (unknown.note or "")
     assert "readings failed" in (balance.note or "")
+
+
+def short_calls(watts: float, noise_w: float) -> tuple[Stage, EnergyBalance]:
+    """Two hundred calls of 20 ms at so much above an idle power with noise."""
+    rng = np.random.default_rng(5)
+    rows = [(5.5 + 0.46 * n, 5.52 + 0.46 * n) for n in range(200)]
+    noise = rng.normal(0.0, noise_w, 4000)
+    noise[:50] -= noise[:50].mean()  # the quiet window finds the idle power
+
+    def power(t: float) -> float:
+        drawn = sum(
+            min(e, t + 0.05) - max(b, t - 0.05) for b, e in rows if b < t + 0.05 and e > t - 0.05
+        )
+        return 100.0 + watts * drawn / 0.1 + float(noise[round(t / 0.1 - 0.5)])
+
+    stage = Stage(power)
+
+    async def calls() -> None:
+        for n, row in enumerate(rows):
+            await stage.call(n, row, ttft_s=0.005, answer_start_s=0.005)
+
+    [balance] = stage.play(calls())
+    return stage, balance
+
+
+def test_calls_below_the_noise_are_told_what_it_may_hide() -> None:
+    """Of calls of 2 J under noise of 1 J an update none reads 0; a guess says so, and its range is from nothing to the mean."""
+    stage, balance = short_calls(100.0, 10.0)
+
+    energy = np.array([sum(stage.joules(n).values()) for n in range(200)])
+    guesses = [r for r in stage.readings if "less than the noise" in (r.note or "")]
+    assert energy.min() > 0.0
+    assert 3 <= len(guesses) / 2 <= 40
+    assert f"{len(guesses) // 2} calls are guesses" in (balance.note or "")
+    assert {r.low_j for r in guesses} == {0.0}
+    assert sum(r.high_j or 0.0 for r in guesses) / (len(guesses) / 2) > 2.0
+    assert energy.mean() == pytest.approx(2.0, rel=0.2)
+    assert balance.is_conserved
+
+
+def test_calls_that_draw_nothing_read_next_to_nothing() -> None:
+    """Where the device stays idle, as for calls answered elsewhere, there is no energy to tell."""
+    stage, balance = short_calls(0.0, 0.0)
+
+    assert balance.calls_j == pytest.approx(0.0, abs=1e-6)
+    assert sum(r.high_j or 0.0 for r in stage.readings) == pytest.approx(0.0, abs=1e-6)
+    assert balance.mismatch == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_device_that_works_for_others_too_costs_a_call_two_updates_at_most() -> None:
+    """What is drawn just before and after a call may be its own: that much is doubtful, and no more."""
+    stage = Stage(busy((5.5, 100.0)))
+
+    async def calls() -> None:
+        for n in range(20):
+            await stage.call(n, (6.0 + 4 * n, 9.0 + 4 * n))
+
+    [balance] = stage.play(calls(), quiet=False)
+
+    for reading in stage.readings:
+        assert (reading.low_j or 0.0) <= 600.01 <= (reading.high_j or 0.0)
+        assert 599.99 <= (reading.energy_j or 0.0) <= 600.0 + 0.25 * 200.0
+    assert balance.is_conserved
 
 
 def test_a_device_that_stands_still_is_unknown_while_another_counts() -> None:
@@ -298,8 +364,8 @@ def test_without_devices_a_watch_costs_nothing_and_says_why() -> None:
 
 
 def test_a_long_run_is_settled_without_anybody_asking_and_forgets() -> None:
-    """Ten minutes without a call, then a thousand calls: what is kept stays small, and it still adds up."""
-    stage = Stage(busy((600.0, 1000.0)))
+    """Ten minutes without a call, then a hundred calls: what is kept stays small, and it still adds up."""
+    stage = Stage(busy(*((600.0 + 4 * n, 603.0 + 4 * n) for n in range(100))))
 
     async def calls() -> None:
         for n in range(100):
@@ -308,7 +374,7 @@ def test_a_long_run_is_settled_without_anybody_asking_and_forgets() -> None:
     [balance] = stage.play(calls(), quiet=False)
 
     assert balance.is_conserved
-    assert balance.calls_j == pytest.approx(100 * 600.0, rel=0.05)
+    assert balance.calls_j == pytest.approx(100 * 600.0, rel=0.01)
     assert all(len(account) < 5000 for account in stage.watch._accounts)
     assert all(account._ledger._n < 200 for account in stage.watch._accounts if account._ledger)
 

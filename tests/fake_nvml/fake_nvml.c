@@ -2,12 +2,13 @@
 
    FAKE_NVML_CURVE    file of "seconds,watts" lines, played from the first nvmlInit, linear between, the last held
    FAKE_NVML_PERIOD_S how often the counter and the power move (NVML: 20 to 100 ms)
+   FAKE_NVML_LAG_S    how long after it was drawn the counter counts energy, at an update
    FAKE_NVML_COUNT    devices; each plays the same curve
    FAKE_NVML_POWER    a factor on the power, to make it disagree with the counter
    FAKE_NVML_CLOCK    a file of 8 bytes, a double: seconds to use in place of the clock; for tests without waiting
    FAKE_NVML_RESET_S  when the counter starts again from 0
 
-   The counter is the integral of the curve up to the last update, in whole millijoules; the instant power is that
+   The counter is the integral of the curve up to the last update, less the lag, in whole millijoules; the instant power is that
    of the update, the average power the mean of the last second, in milliwatts, as NVML's are. */
 #include <math.h>
 #include <stdio.h>
@@ -29,7 +30,7 @@ typedef struct {
 
 static double at[MOST], watts[MOST], joules[MOST];
 static int points = 0;
-static double begun = -1.0, period = 0.1, factor = 1.0, reset = INFINITY;
+static double begun = -1.0, period = 0.1, lag = 0.0, factor = 1.0, reset = INFINITY;
 static unsigned int count = 1;
 static const char *clock_file = NULL;
 static Device devices[16];
@@ -66,6 +67,7 @@ int nvmlInitWithFlags(unsigned int flags) {
   }
   fclose(file);
   period = number("FAKE_NVML_PERIOD_S", 0.1);
+  lag = number("FAKE_NVML_LAG_S", 0.0);
   factor = number("FAKE_NVML_POWER", 1.0);
   reset = number("FAKE_NVML_RESET_S", INFINITY);
   count = (unsigned int)number("FAKE_NVML_COUNT", 1);
@@ -107,7 +109,7 @@ int nvmlDeviceGetArchitecture(void *device, unsigned int *arch) { (void)device; 
 int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *mj) {
   (void)device;
   double energy, power, t = updated(), before = 0.0;
-  curve_at(t, &energy, &power);
+  curve_at(t - lag, &energy, &power);
   if (t >= reset) { curve_at(reset, &before, &power); energy -= before; }
   else energy += 5e6; /* since the driver was loaded */
   *mj = (unsigned long long)(energy * 1e3);

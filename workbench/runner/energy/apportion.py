@@ -1,9 +1,13 @@
 """The energy of a device shared among the calls that were active, and conserved.
 
-Between two updates of the counter, the energy above idle, D = max(0, ΔE − P₀·Δt), goes to the active
-calls by overlap × work rate. As each call's share is D / Σ(overlap × rate) times its own overlap × rate,
-it is the growth, between its begin and its end, of one curve that all calls have in common. So a call
-costs two look-ups, however many intervals it spans, and the shares add up to D by construction.
+Between two updates of the counter, the energy above idle, D = ΔE − P₀·Δt, goes to the active calls by
+overlap × work rate. As each call's share is D / Σ(overlap × rate) times its own overlap × rate, it is the
+growth, between its begin and its end, of one curve that all calls have in common. So a call costs two
+look-ups, however many intervals it spans, and the shares add up to D by construction.
+
+What was drawn is seen later (see `lag`): a call's work counts as done after each of several delays, each with
+its probability, and there is a curve for each. D keeps its sign, so that the noise of idle power and of
+the times of updates cancels within a call; no call is told less than nothing in the end.
 """
 
 import bisect
@@ -12,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from workbench.runner.energy.baseline import Baseline, Floats, Updates
+from workbench.runner.energy.baseline import Baseline, Floats, Ints, Updates
+from workbench.runner.energy.lag import Lag
 
 MOST_MISMATCH = 0.02  # of what the meter read; beyond it a run is marked
 MOST_DISAGREEMENT = (
     0.05  # of counter and integral of power; beyond it the difference is uncertainty
 )
-Ints = npt.NDArray[np.int64]
 
 
 class Spans(NamedTuple):
@@ -44,7 +48,7 @@ class Shares(NamedTuple):
         energy_j: dynamic energy, above idle.
         low_j, high_j: its bounds; low is never negative.
         machine_s: seconds of the device: its time divided among the calls active at once.
-        alone: no other call was active in any counter interval of the span's call.
+        alone: no other call was active in any counter interval that may hold energy of the span's call.
     """
 
     energy_j: Floats
@@ -99,7 +103,7 @@ class Occupancy:
             del self._at[:n], self._integral[:n]
 
 
-_AT, _SHARED, _TIME, _CROWD, _RATE, _POWER = range(6)
+_AT, _CROWD, _RATE, _POWER, _SHARED = range(5)
 
 
 class Ledger:
@@ -108,18 +112,20 @@ class Ledger:
     Attributes:
         metered_j: what the counter counted in the closed intervals.
         duration_s: their length.
-        unattributed_j: energy above idle in intervals without an active call. A stretch of them counts
+        unattributed_j: energy above idle in intervals that hold no call's. A stretch of them counts
             as one interval, so that noise about the idle power cancels instead of being rectified.
+        mean_w: energy above idle of all calls so far, per second of work at a rate of 1; never negative.
     """
 
     def __init__(self, idle: Baseline, start_s: float) -> None:
         """Begin at an update of the counter."""
         self.idle = idle
         self.metered_j = self.duration_s = 0.0
-        self._quiet_j = self._loose_j = 0.0
-        # rows: time; ∫D per unit of work; ∫dt per unit of work; crowded intervals so far; then, of the interval
-        # that begins there: D per unit of work (infinite where nobody worked), D per second
-        self._rows: Floats = np.zeros((6, 256))
+        self._quiet_j = self._loose_j = self._paid_j = self._paid_s = 0.0
+        self._lag = Lag(idle.late_s)
+        # rows: time; crowded intervals so far; of the interval that begins there, D per unit of work (infinite
+        # where nobody worked) and D per second; then, for each delay, ∫D per unit of work
+        self._rows: Floats = np.zeros((_SHARED + self._lag.delays_s.size, 256))
         self._rows[_AT, 0] = start_s
         self._n = 1
 
@@ -138,6 +144,11 @@ class Ledger:
         """Idle power times the time so far."""
         return self.idle.idle_w * self.duration_s
 
+    @property
+    def mean_w(self) -> float:
+        """Mean power above idle of the work so far."""
+        return max(self._paid_j, 0.0) / self._paid_s if self._paid_s else 0.0
+
     def close(self, moved: Updates, work: Spans, calls: Spans) -> None:
         """Settle the intervals between the updates of a counter, for good.
 
@@ -150,23 +161,28 @@ class Ledger:
         if at.size < 2:
             return
         dt, gained = np.diff(at), np.diff(counted)
-        weight, _ = _overlaps(at, work)
-        _, crowd = _overlaps(at, calls)
         above = gained - self.idle.idle_w * dt
+        delays = self._lag.delays_s
+        worked, busy = (
+            np.stack([_overlaps(at, _later(spans, delay))[0] for delay in delays])
+            for spans in (work, _merged(work))
+        )
+        self._lag.learn(above, busy, worked)
+        weight = self._lag.weights @ worked
+        _, crowd = _overlaps(at, calls._replace(end_s=calls.end_s + delays[-1]))
         paid = weight > 0
-        dynamic = np.where(paid, np.maximum(above, 0.0), 0.0)
-        per_work = np.divide(dynamic, weight, out=np.zeros_like(dt), where=paid)
-        time_per_work = np.divide(dt, weight, out=np.zeros_like(dt), where=paid)
+        per_work = np.divide(above, weight, out=np.zeros_like(dt), where=paid)
         self._settle_quiet(above, paid)
         self.metered_j += float(gained.sum())
         self.duration_s += float(dt.sum())
+        self._paid_j += float(above[paid].sum())
+        self._paid_s += float(weight.sum())
         self._append(
             at,
-            per_work * dt,
-            time_per_work * dt,
             (crowd > 1).astype(np.float64),
-            np.where(paid, per_work, np.inf),
+            np.where(paid, np.maximum(per_work, 0.0), np.inf),
             np.maximum(above, 0.0) / dt,
+            np.outer(self._lag.weights, per_work * dt),
         )
 
     def _settle_quiet(self, above: Floats, paid: npt.NDArray[np.bool_]) -> None:
@@ -180,18 +196,20 @@ class Ledger:
             else:
                 self._quiet_j += float(part.sum())
 
-    def _append(self, at: Floats, *gains: Floats) -> None:
+    def _append(
+        self, at: Floats, crowded: Floats, rate: Floats, power: Floats, shared: Floats
+    ) -> None:
         n, m = self._n, at.size - 1
         if n + m > self._rows.shape[1]:
-            grown = np.zeros((6, max(2 * self._rows.shape[1], n + m)))
+            grown = np.zeros((len(self._rows), max(2 * self._rows.shape[1], n + m)))
             grown[:, :n] = self._rows[:, :n]
             self._rows = grown
-        rows = self._rows
-        rows[_AT, n : n + m] = at[1:]
-        for row, gain in zip((_SHARED, _TIME, _CROWD), gains[:3], strict=True):
-            rows[row, n : n + m] = rows[row, n - 1] + np.cumsum(gain)
-        rows[_RATE, n - 1 : n + m - 1] = gains[3]
-        rows[_POWER, n - 1 : n + m - 1] = gains[4]
+        rows, new = self._rows, slice(n, n + m)
+        rows[_AT, new] = at[1:]
+        rows[_CROWD, new] = rows[_CROWD, n - 1] + np.cumsum(crowded)
+        rows[_SHARED:, new] = rows[_SHARED:, n - 1 : n] + np.cumsum(shared, axis=1)
+        rows[_RATE, n - 1 : n + m - 1] = rate
+        rows[_POWER, n - 1 : n + m - 1] = power
         self._n += m
 
     def forget(self, before_s: float) -> None:
@@ -202,39 +220,28 @@ class Ledger:
             self._n -= n
 
     def energy_j(self, begin_s: Floats, end_s: Floats, rate: Floats) -> Floats:
-        """Return the dynamic joules of work at a rate between two times, (n,)."""
-        return rate * self._growth(_SHARED, begin_s, end_s)
-
-    def noise_j(self, begin_s: Floats, end_s: Floats, rate: Floats) -> Floats:
-        """Return idle's standard deviation × the work's part of the device's time, (n,)."""
-        return (self.idle.idle_sd_w or 0.0) * rate * self._growth(_TIME, begin_s, end_s)
+        """Return the dynamic joules of work at a rate between two times, (n,); noise may make it negative."""
+        at, found = self._rows[_AT, : self._n], np.zeros(len(rate))
+        for delay, shared in zip(self._lag.delays_s, self._rows[_SHARED:, : self._n], strict=True):
+            found += np.interp(end_s + delay, at, shared) - np.interp(begin_s + delay, at, shared)
+        return rate * found
 
     def begin_w(self, at_s: Floats, rate: Floats) -> Floats:
-        """Return the watts of work in the counter interval that it begins in, (n,).
+        """Return the watts of work when it begins, (n,): the most in a counter interval that may hold that.
 
         Never more than the device's, which is what short work in a long interval would seem to draw.
         """
-        return self._power(self._first(at_s), rate)
+        return self._power(self._first(at_s[:, None] + self._lag.delays_s), rate)
 
     def end_w(self, at_s: Floats, rate: Floats) -> Floats:
-        """Return the watts of work in the counter interval that it ends in, or in the next if higher, (n,).
-
-        A counter lags: what was drawn at the end may have been counted just after it.
-        """
-        last = self._last(at_s)
-        after = np.minimum(last + 1, max(self._n - 2, 0))
-        return np.maximum(self._power(last, rate), self._power(after, rate))
+        """Return the watts of work when it ends, (n,): the most in a counter interval that may hold that."""
+        return self._power(self._last(at_s[:, None] + self._lag.delays_s), rate)
 
     def alone(self, begin_s: Floats, end_s: Floats) -> npt.NDArray[np.bool_]:
         """Say whether a call that was active from here to there met no other in any interval, (n,)."""
-        crowd, last = self._rows[_CROWD], self._last(end_s)
+        crowd, last = self._rows[_CROWD], self._last(end_s + self._lag.delays_s[-1])
         lonely: npt.NDArray[np.bool_] = crowd[last + 1] == crowd[self._first(begin_s)]
         return lonely
-
-    def _growth(self, row: int, begin_s: Floats, end_s: Floats) -> Floats:
-        at, curve = self._rows[_AT, : self._n], self._rows[row, : self._n]
-        grown: Floats = np.interp(end_s, at, curve) - np.interp(begin_s, at, curve)
-        return grown
 
     def _first(self, at_s: Floats) -> Ints:
         found = np.searchsorted(self._rows[_AT, : self._n], at_s, "right") - 1
@@ -245,8 +252,19 @@ class Ledger:
         return np.clip(found, 0, max(self._n - 2, 0))
 
     def _power(self, interval: Ints, rate: Floats) -> Floats:
-        power: Floats = np.minimum(rate * self._rows[_RATE, interval], self._rows[_POWER, interval])
-        return power
+        own = rate[:, None] * self._rows[_RATE, interval]
+        most: Floats = np.minimum(own, self._rows[_POWER, interval]).max(axis=1)
+        return most
+
+
+def noise_j(idle: Baseline, machine_s: Floats, length_s: Floats) -> Floats:
+    """Return what noise may put into shares or hide of them, in joules, (n,).
+
+    Idle's standard deviation × the share of the device's time, and that of the counter at both ends.
+    """
+    part = np.divide(machine_s, length_s, out=np.zeros_like(machine_s), where=length_s > 0)
+    found: Floats = (idle.idle_sd_w or 0.0) * machine_s + np.sqrt(2.0) * idle.jump_sd_j * part
+    return found
 
 
 def half_width(
@@ -254,8 +272,8 @@ def half_width(
 ) -> Floats:
     """Return the uncertainty of shares in joules, (n,): the sum of three bounds.
 
-    One update period of the counter at each end, at the share's own power there; the noise of the idle
-    power; and what counter and integral of power disagree about, as a fraction, where it is over 5 %.
+    One update period of the counter at each end, at the share's own power there; the noise; and what counter
+    and integral of power disagree about, as a fraction, where it is over 5 %.
     """
     doubt = disagreement if disagreement > MOST_DISAGREEMENT else 0.0
     return period_s * edges_w + noise_j + doubt * energy_j
@@ -276,14 +294,15 @@ def apportion(
     ledger = Ledger(idle, float(moved.at_s[0]))
     calls = _extents(spans)
     ledger.close(moved, spans, calls)
-    energy = ledger.energy_j(begin, end, rate)
+    energy = np.maximum(ledger.energy_j(begin, end, rate), 0.0)
+    machine_s = _machine_s(spans)
     half = half_width(
         energy, ledger.begin_w(begin, rate) + ledger.end_w(end, rate),
-        ledger.noise_j(begin, end, rate), period_s=idle.period_s, disagreement=disagreement,
+        noise_j(idle, machine_s, end - begin), period_s=idle.period_s, disagreement=disagreement,
     )  # fmt: skip
     alone = ledger.alone(calls.begin_s, calls.end_s)[np.searchsorted(calls.call, spans.call)]
     low = np.maximum(energy - half, 0.0)
-    return Shares(energy, low, energy + half, _machine_s(spans), alone), ledger
+    return Shares(energy, low, energy + half, machine_s, alone), ledger
 
 
 def _extents(spans: Spans) -> Spans:
@@ -308,6 +327,19 @@ def _machine_s(spans: Spans) -> Floats:
     curve = np.concatenate(([0.0], np.cumsum(gains)))
     share: Floats = np.interp(spans.end_s, at, curve) - np.interp(spans.begin_s, at, curve)
     return share
+
+
+def _later(spans: Spans, delay_s: float) -> Spans:
+    return spans._replace(begin_s=spans.begin_s + delay_s, end_s=spans.end_s + delay_s)
+
+
+def _merged(spans: Spans) -> Spans:
+    """Return the times in which any span is active, one row each, at a rate of 1."""
+    order = np.argsort(spans.begin_s)
+    begin, end = spans.begin_s[order], np.maximum.accumulate(spans.end_s[order])
+    first = np.flatnonzero(np.append(True, begin[1:] > end[:-1])[: begin.size])
+    last = np.append(first[1:] - 1, begin.size - 1)[: first.size]
+    return Spans(np.arange(first.size), begin[first], end[last], np.ones(first.size))
 
 
 def _overlaps(at: Floats, spans: Spans) -> tuple[Floats, npt.NDArray[np.int64]]:

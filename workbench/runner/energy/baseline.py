@@ -1,4 +1,4 @@
-"""What a device draws when nothing is asked of it: measured in every run, never assumed."""
+"""What a device draws when nothing is asked of it, and how its counter moves: measured in every run."""
 
 from typing import NamedTuple
 
@@ -6,24 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 MIN_QUIET_S = 5.0
-
-
-class Baseline(NamedTuple):
-    """Idle power of one device.
-
-    Attributes:
-        idle_w: mean power; from the counter, so that it and the run's energy are read by one instrument.
-        idle_sd_w: standard deviation of the power samples, or of the counter's power from update to update
-            where the device gives none; null with fewer than two.
-        period_s: median time between two updates of the counter, as seen.
-        duration_s: length of the window, from the first update in it to the last.
-    """
-
-    idle_w: float
-    idle_sd_w: float | None
-    period_s: float
-    duration_s: float
+_SLOWER = 1.2  # looks that a counter's period must last for it to be seen standing still
 
 
 class Updates(NamedTuple):
@@ -33,18 +18,63 @@ class Updates(NamedTuple):
     energy_j: Floats
 
 
-def updates(at_s: Floats, energy_j: Floats) -> Updates:
-    """Keep the readings at which a counter had moved; the first reading is not known to be one.
+class Baseline(NamedTuple):
+    """Idle power of one device, and the rhythm of its counter.
 
-    Between two updates a counter says nothing: a window shorter than its period would read 0 J. A counter that
-    stood still at the reading before moved somewhere since then: half-way is the best guess. One that moves
-    between any two readings did so just before the later.
+    Attributes:
+        idle_w: mean power; from the counter, so that it and the run's energy are read by one instrument.
+        idle_sd_w: standard deviation of the power samples, or of the counter's power from update to update
+            where the device gives none; null with fewer than two.
+        period_s: mean time between two updates of the counter, as seen.
+        duration_s: length of the window, from the first update in it to the last.
+        look_s: median time between two readings; 0 where it is known when the counter moved.
+        jump_sd_j: standard deviation of what the counter counts above the mean from update to update.
     """
-    moves = np.diff(energy_j) > 0
-    moved = np.flatnonzero(moves) + 1
-    stood = np.concatenate(([False], ~moves))[moved - 1] & (moved > 1)
-    at = np.where(stood, (at_s[moved - 1] + at_s[moved]) / 2, at_s[moved])
-    return Updates(at, energy_j[moved])
+
+    idle_w: float
+    idle_sd_w: float | None
+    period_s: float
+    duration_s: float
+    look_s: float = 0.0
+    jump_sd_j: float = 0.0
+
+    @property
+    def late_s(self) -> float:
+        """How long after it was drawn energy is seen in the counter, at most.
+
+        A counter may be an update late, as driver and sensor buffer; and an update is seen at the next look.
+        """
+        return self.period_s + self.look_s if self.look_s else 0.0
+
+    @property
+    def _stands(self) -> bool:
+        return self.period_s > _SLOWER * self.look_s
+
+    def moved_s(self, looked_s: float, seen_s: float, last_s: float | None) -> float:
+        """Say when a counter moved that stood at one look and had moved at the next.
+
+        It is due a period after its last update. Reckoned from a look that saw it moved, and with a period
+        that is rather too long, an error leaves it late, not before the energy was drawn.
+        """
+        is_one = (
+            self._stands and seen_s - looked_s < self.period_s
+        )  # not several since a look that was late
+        if last_s is None or not is_one:
+            return seen_s
+        due = last_s + self.period_s * (1.0 + self.look_s / self.duration_s)
+        return min(max(due, looked_s), seen_s)
+
+    def updates(self, at_s: Floats, energy_j: Floats, last_s: float | None = None) -> Updates:
+        """Keep the readings at which a counter had moved; the first reading is not known to be one.
+
+        Between two updates a counter says nothing: a window shorter than its period would read 0 J.
+        """
+        moved = _moved(energy_j)
+        found = np.empty(moved.size)
+        for n, k in enumerate(moved):
+            last_s = self.moved_s(float(at_s[k - 1]), float(at_s[k]), last_s)
+            found[n] = last_s
+        return Updates(found, energy_j[moved])
 
 
 def baseline(at_s: Floats, energy_j: Floats, power_w: Floats) -> Baseline | None:
@@ -58,16 +88,27 @@ def baseline(at_s: Floats, energy_j: Floats, power_w: Floats) -> Baseline | None
     Returns:
         None where the counter moved less than three times: the window was too short for it.
     """
-    moved = updates(at_s, energy_j)
-    moved = Updates(
-        moved.at_s[1:], moved.energy_j[1:]
-    )  # the first may lie anywhere before its reading
-    if moved.at_s.size < 2:
+    # the first update may lie anywhere before its reading
+    moved = _moved(energy_j)[1:]
+    if moved.size < 2:
         return None
-    duration = float(moved.at_s[-1] - moved.at_s[0])
-    mean = float(moved.energy_j[-1] - moved.energy_j[0]) / duration
+    duration = float(at_s[moved[-1]] - at_s[moved[0]])
+    look = float(np.median(np.diff(at_s)))
+    rhythm = Baseline(np.nan, None, duration / (moved.size - 1), duration, look)
+    since = moved[0] - 1
+    at, energy = rhythm.updates(at_s[since:], energy_j[since:])
+    dt, gained = np.diff(at), np.diff(energy)
+    # the slope through all updates: the times of two ends alone would be off by a look
+    mean = float(np.polyfit(at - at[0], energy - energy[0], 1)[0])
     samples = power_w[np.isfinite(power_w)]
     if samples.size < 2:
-        samples = np.diff(moved.energy_j) / np.diff(moved.at_s)
-    sd = float(np.std(samples, ddof=1)) if samples.size > 1 else None
-    return Baseline(mean, sd, float(np.median(np.diff(moved.at_s))), duration)
+        samples = gained / dt
+    return rhythm._replace(
+        idle_w=mean,
+        idle_sd_w=float(np.std(samples, ddof=1)) if samples.size > 1 else None,
+        jump_sd_j=float(np.std(gained - mean * dt, ddof=1)) if dt.size > 1 else 0.0,
+    )
+
+
+def _moved(energy_j: Floats) -> Ints:
+    return np.flatnonzero(np.diff(energy_j) > 0) + 1

@@ -23,7 +23,7 @@ from workbench.runner.energy.meters import Meter
 from workbench.runner.energy.windows import Span, Step, Window, collect, spans
 
 HZ = 20.0
-_PERIODS = 2.0  # how long a call waits for the counters to pass its end
+_PATIENCE = 2.0  # × how late a counter may be: how long a call waits for it to pass its end
 _STEP_S = 2.0  # how long it waits for the step of an engine of ours that is under way
 _MANY = 4096  # readings that are settled without anybody asking
 _RETRIED = "with {n} tries that failed"
@@ -214,7 +214,7 @@ class Watch:
                 self._worked.setdefault(key, []).append(worked)
 
     async def settle(self, ended: Sequence[Ended]) -> tuple[EnergyReading, ...]:
-        """Tell what calls took, once the counters have passed their ends; at most two updates later.
+        """Tell what calls took, once the counters have counted it; at most two updates and two looks later.
 
         Args:
             ended: finished calls, each with its requests: the last is the one that answered.
@@ -228,7 +228,8 @@ class Watch:
         last = max(w.end_s or 0.0 for _, windows in ended for w in windows)
         await self._passed(last)
         with self._lock:
-            self._close(np.inf if self._horizon_s() < last else self._horizon_s())
+            known = self._horizon_s()
+            self._close(np.inf if known < last + self._late_s() else known)
             found = [reading for call, windows in ended for reading in self._tell(call, windows)]
             told = {id(w) for _, windows in ended for w in windows}
             self._windows = [w for w in self._windows if id(w) not in told]
@@ -242,18 +243,20 @@ class Watch:
 
     async def _passed(self, time_s: float) -> None:
         """Wait until the counters have counted what was drawn until then, which they do an update late."""
-        period = max(account.period_s for account in self._accounts)
-        counted = time_s + period
-        deadline = self._clock() + _PERIODS * period + 1.0 / (self._hz or HZ)
+        late = self._late_s()
+        deadline = self._clock() + _PATIENCE * late
         patience = self._clock() + _STEP_S
         while self._clock() < patience:
             with self._lock:
-                stepped = self._horizon_s() >= time_s
-                if stepped and all(account.passed(counted) for account in self._accounts):
+                stepped = self._horizon_s() >= time_s + late
+                if stepped and all(account.passed(time_s) for account in self._accounts):
                     return
             if stepped and self._clock() >= deadline:
                 return
-            await self._sleep(period / 2)
+            await self._sleep(late / 3)
+
+    def _late_s(self) -> float:
+        return max(account.late_s for account in self._accounts)
 
     def _horizon_s(self) -> float:
         """Until when it is known who worked: an engine of ours tells of a step when it has ended."""
@@ -268,9 +271,9 @@ class Watch:
         work = Spans(*(np.concatenate(pair) for pair in zip(plain, steps, strict=True)))
         for account in self._accounts:
             account.close(work, calls, until_s)
-        closed = min(self._closed_s(), default=np.inf)
-        self._recent = [w for w in self._recent if w.end_s is None or w.end_s > closed]
-        self._steps = [step for step in self._steps if step[1] > closed]
+        paid = min((a.paid_s for a in self._accounts if a.paid_s is not None), default=np.inf)
+        self._recent = [w for w in self._recent if w.end_s is None or w.end_s > paid]
+        self._steps = [step for step in self._steps if step[1] > paid]
 
     def _closed_s(self) -> list[float]:
         return [a.closed_s for a in self._accounts if a.closed_s is not None]
