@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests import runner_stub as stub
+from workbench import sandbox
 from workbench.cli import main
 from workbench.cli.progress import clock, line
 from workbench.runner import Progress
@@ -293,3 +294,51 @@ def test_formats_are_for_dry_runs(priced):
 
     assert status == 2
     assert "--dry-run" in err
+
+
+def test_a_task_of_code_is_collected_from_a_folder_and_analysed_in_another(
+    tmp_path, capsys, monkeypatch
+):
+    """What tests took is what code-efficiency reads; the plan that is shown names its file so that it is found."""
+    if (why := sandbox.why_not()) is not None:
+        pytest.skip(why)
+    items = [
+        {"input": f"Write f that adds {n}.", "metadata": {"tests": [f"assert f(1) == {n + 1}"]}}
+        for n in (1, 2)
+    ]
+    header = {"task": "code", "scorer": "unit_tests"}
+    folder, elsewhere = tmp_path / "here", tmp_path / "there"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "code.jsonl").write_text("\n".join(map(json.dumps, [header, *items])))
+    store = ["--store", str(tmp_path / "s.duckdb")]
+
+    def write(seen):
+        asked = json.loads(seen.body)
+        n = re.findall(r"adds (\d)", seen.body.decode())[-1]
+        wait = "import time; time.sleep(0.4)\n" if asked["model"] == "slow" else ""
+        code = f"```python\n{wait}def f(x): return x + {n}\n```"
+        told = stub.usage(prompt_tokens=20, completion_tokens=3)
+        return stub.stream(stub.delta(code), stub.delta(finish="stop"), told, stub.DONE)
+
+    with stub.Stub(write) as server:
+        plan = folder / "plan.toml"
+        plan.write_text(
+            f'models = ["quick", "slow"]\ntasks = ["code.jsonl"]\nbase_url = "{server.url}"\nretries = 0\n'
+        )
+        assert main(["collect", str(plan), *store]) == 0, capsys.readouterr().err
+        monkeypatch.chdir(elsewhere)
+        main(["runs", "show", "latest", *store])
+        shown = elsewhere / "again.toml"
+        shown.write_text(capsys.readouterr().out)
+        assert main(["collect", str(shown), *store]) == 0
+        assert "4 planned, 4 done before" in capsys.readouterr().err
+    main(["analyze", "code-efficiency", "--by", "model", "--format", "json", *store])
+    found = json.loads(capsys.readouterr().out)
+
+    assert str(folder / "code.jsonl") in shown.read_text()
+    rows = {row["model"]: row for row in found["rows"]}
+    assert {name: (row["n_items"], row["n"]) for name, row in rows.items()} == {
+        "quick": (2, 2), "slow": (2, 2),
+    }  # fmt: skip
+    assert rows["quick"]["dps"] > rows["slow"]["dps"]

@@ -45,7 +45,7 @@ class Slow(Metering):
         super().__init__()
         self.measures, self.lag_s, self.fault, self.n_asked = True, lag_s, fault, 0
 
-    async def settle(self, session):
+    async def settle(self, session, unused=()):
         self.n_asked += 1
         await asyncio.sleep(self.lag_s)
         if self.fault is not None:
@@ -226,7 +226,7 @@ def _reply():
 
 
 def test_an_attempt_that_is_made_again_begins_anew(tmp_path, meter):
-    """The replies of its failed first try are in that trace, and are not given again."""
+    """Its failed first try had got no reply: there is nothing to go on from, and its trace stands apart."""
     meter()
     with Server() as server, Launch(tmp_path, server.url, concurrency=1, trials=3) as launch:
         first = until(lambda: launch.state.attempts)[0]

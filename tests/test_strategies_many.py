@@ -107,7 +107,7 @@ def test_every_sample_is_in_the_trace_and_paid_for(tmp_path):
 
 
 def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path):
-    """No vote of fewer samples than were asked for; those in flight are waited for, as they are paid for."""
+    """No vote of fewer samples than were asked for; those in flight are waited for, and none is asked again."""
 
     def flaky(seen):
         return fixed(503, b"{}") if seen.number == 1 else say("Answer: 1")
@@ -121,7 +121,9 @@ def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path)
         1, "http_503", None, None,
     )  # fmt: skip
     assert [c.output_tokens for c in failed.calls] == [4, None, 4]
-    assert (again.collected, trace.confidence, len(trace.calls)) == (1, 1.0, 3)
+    assert (again.collected, trace.confidence, stub.n) == (1, 1.0, 4)
+    assert [c.error_type for c in trace.calls] == [None, None, None, "http_503"]
+    assert trace.trace_id == failed.trace_id
 
 
 def test_a_budget_holds_within_the_first_attempt(tmp_path):

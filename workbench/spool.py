@@ -50,6 +50,11 @@ class Segment(NamedTuple):
     size: int
     live: bool
 
+    @property
+    def run_id(self) -> str:
+        """The run of its writer."""
+        return self.path.stem.rpartition("-")[0]
+
 
 class BadLine(NamedTuple):
     """Bytes that are no record, where they begin, and why."""
@@ -81,6 +86,10 @@ class Ended(msgspec.Struct, frozen=True, gc=False, tag="Trace"):
 
 _glancer = msgspec.json.Decoder(Run | Begun | Ended)
 _GLANCED = tuple(_MIDDLE + b'{"type":"%s",' % name for name in (b"Trace", b"Run", b"Attempt"))
+# Most of a `Trace` is its lists, and what `Ended` has comes before them. No text looks like their beginning:
+# within one every quote is written \".
+_LISTS = b',"calls":['
+_READ_BYTES = 1 << 18  # at a time, so that a line is looked at while the processor's cache holds it
 
 
 class SegmentBatch(NamedTuple):
@@ -187,7 +196,10 @@ class SpoolWriter:
         self._size += len(line)
 
     def _rotate(self) -> None:
-        """Begin the next segment: locked before it gets its name, so that none looks abandoned."""
+        """Begin the next segment: locked and with its head before it gets its name.
+
+        So none looks abandoned, and the newest tells what is open even if the writer is killed right here.
+        """
         self.close()
         with _explain(self.folder):
             while True:
@@ -196,19 +208,31 @@ class SpoolWriter:
                 hidden = self._path.with_suffix(f".new{os.getpid()}")
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC
                 self._fd = os.open(hidden, flags, 0o600)
-                if _LOCKS:
-                    fcntl.flock(self._fd, fcntl.LOCK_EX)
-                if not self._path.exists():
-                    hidden.rename(self._path)
-                    break
-                os.close(self._fd)
-                hidden.unlink()
+                try:
+                    self._write_head()
+                    if not self._path.exists():
+                        hidden.rename(self._path)
+                        break
+                except BaseException:
+                    self._drop(hidden)
+                    raise
+                self._drop(hidden)
             _sync_folder(self.folder)
+
+    def _write_head(self) -> None:
+        if _LOCKS:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._size = 0
         if self._run is not None:
             self._write(encode_line(self._run))
         for attempt in self._open.values():
             self._write(encode_line(attempt))
+
+    def _drop(self, hidden: Path) -> None:
+        with self._guard:
+            os.close(self._fd)
+            self._fd = -1
+        hidden.unlink()
 
 
 @contextlib.contextmanager
@@ -234,6 +258,16 @@ def _sync_folder(folder: Path) -> None:
 def is_settled(error_type: str | None) -> bool:
     """Say whether an attempt that ended so need not be made again."""
     return error_type is None or error_type in FINAL_ERRORS
+
+
+def supersedes(new: Trace, old: Trace) -> bool:
+    """Say whether a trace takes the place of one of the same id: it is of a later try of an attempt that failed."""
+    if is_settled(old.error_type):
+        return False
+    if is_settled(new.error_type):
+        return True
+    both = new.started_at is not None and old.started_at is not None
+    return both and new.started_at > old.started_at  # type: ignore[operator]  # both says so
 
 
 def is_live(path: Path) -> bool:
@@ -295,28 +329,35 @@ def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
     return SegmentBatch(records, bad, offset)
 
 
-def glance(path: Path) -> Iterator[Run | Begun | Ended]:
+def glance(path: Path, *, attempts: bool = True) -> Iterator[Run | Begun | Ended]:
     """Read of a segment what a resuming run needs, ten times as fast as all of it; bad lines are passed over.
 
     The checksums are looked at all the same: what is damaged was never done. A segment that was taken into
     the store meanwhile has nothing.
+
+    Args:
+        path: the segment.
+        attempts: whether to read those that were begun, too; the newest segment of a run tells all that is open.
     """
+    crc32, decode = zlib.crc32, _glancer.decode
+    wanted = _GLANCED if attempts else _GLANCED[:-1]
     try:
-        data = path.read_bytes()
+        with path.open("rb", buffering=_READ_BYTES) as file:
+            for line in file:
+                if not line.startswith(wanted, 16):
+                    continue
+                body = line[_RECORD_AT:-2]  # of a line without its end too short: no checksum fits
+                if line[8:16] == b"%08x" % crc32(body):
+                    lists = body.find(_LISTS)
+                    try:
+                        record = decode(body if lists < 0 else body[:lists] + b"}")
+                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        continue
+                    yield record
     except FileNotFoundError:
         return
     except OSError as error:
         raise StoreError(f"the spool segment {path} cannot be read: {error.strerror}") from error
-    crc32, decode = zlib.crc32, _glancer.decode
-    for line in data.split(b"\n")[:-1]:  # what follows the last line end is torn, or being written
-        if line.startswith(_GLANCED, 16):
-            body = line[_RECORD_AT:-1]
-            if line[8:16] == b"%08x" % crc32(body):
-                try:
-                    record = decode(body)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    continue
-                yield record
 
 
 def quarantine(path: Path, bad: Iterable[BadLine]) -> list[Path]:

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from workbench.store import Store
 
 INGEST_EVERY_S = 3.0
-_SETTINGS = ("provider", "base_url", "api_key_env", "machine", "concurrency", "budget_usd")
+_SETTINGS = ("provider", "base_url", "api_key_env", "machine", "concurrency")
+_BUDGETS = ("budget_usd", "budget_tokens", "budget_j", "budget_time_s")
 _LISTS = {"model": "models", "task": "tasks", "strategy": "strategies"}
+_AMOUNT = click.FloatRange(min=0)
 
 
 _FLAGS: tuple[tuple[str, Any, str], ...] = (
@@ -35,10 +37,10 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--api-key-env", str, "Name of the environment variable that holds the key."),
     ("--trials", click.INT, "Repeats of every item."),
     ("--limit", click.INT, "At most so many items of each task."),
-    ("--budget-usd", click.FLOAT, "Stop before spending more dollars than that."),
-    ("--budget-tokens", click.FLOAT, "Stop before using more tokens than that, in and out."),
-    ("--budget-j", click.FLOAT, "Stop before drawing more joules than that; needs a meter."),
-    ("--budget-time-s", click.FLOAT, "Begin nothing after so many seconds."),
+    ("--budget-usd", _AMOUNT, "Stop this launch before it spends more dollars than that."),
+    ("--budget-tokens", _AMOUNT, "Stop it before it uses more tokens than that, in and out."),
+    ("--budget-j", _AMOUNT, "Stop it before it draws more joules than that; needs a meter."),
+    ("--budget-time-s", _AMOUNT, "Begin nothing after so many seconds of this launch."),
     ("--concurrency", click.INT, "Calls in flight."),
     ("--temperature", click.FLOAT, "Sampling temperature."),
     ("--top-p", click.FLOAT, "Nucleus sampling mass."),
@@ -125,28 +127,39 @@ def collect(
 
     Every model × strategy is a configuration, tried on every item so many times. The same command
     again does only what is missing; Ctrl-C once waits for what is in flight. From another terminal a
-    running collection is watched, paused and retuned: see workbench runs --help. For example:
+    running collection is watched, paused and retuned: see workbench runs --help.
+
+    A budget in the plan file is for the plan, over all its launches: what its attempts took before counts.
+    A budget given here is for this launch alone; where there are both, both hold. For example:
 
     workbench collect --base-url http://127.0.0.1:8080/v1 --model smollm2 --task arithmetic
     --strategy direct --strategy cot --trials 4
     """
     from workbench.cli.output import check_output
     from workbench.cli.piloting import Asking
+    from workbench.datasets.loading import located
     from workbench.runner import Plan, expand
 
     check_output(output)
     if not dry_run and (output or format_):
         raise click.UsageError("--format and --output are for --dry-run")
-    plan = Plan.from_mapping(_plan(plan_file, flags))
-    work = expand(plan, plan_file.parent if plan_file is not None else None)
+    folder = plan_file.parent if plan_file is not None else None
+    given = _plan(plan_file, flags)
+    # what the run's record says of its tasks is read in other folders too
+    if isinstance(given["tasks"], list):
+        given["tasks"] = [located(task, folder) for task in given["tasks"]]
+    plan = Plan.from_mapping(given)
+    work = expand(plan, folder)
     for task in work.task_sets:
         for note in task.notes:
             talk(f"{task.name}: {note}")
     store = _store(store_path, sheet)
+    limits = _limits(flags)
     if dry_run:
-        _estimate(store, work, format_, output)
+        _estimate(store, work, limits, format_, output)
         return
-    report = asyncio.run(_collect(store, work, Asking(store, work, yes=yes, n_items=pilot)))
+    asking = Asking(store, work, yes=yes, n_items=pilot, limits=limits)
+    report = asyncio.run(_collect(store, work, asking))
     talk(str(report))
     talk(f"see them with: workbench tui {store.path}")
     nothing_worked = report.collected > 0 and report.failed == report.collected
@@ -164,8 +177,16 @@ def _store(store_path: str | None, sheet: Path | None) -> "Store":
     return store
 
 
+def _limits(flags: dict[str, Any]) -> dict[str, float]:
+    """Find the budgets of this launch: those typed, and that of the settings."""
+    found = settings()
+    usual = found.budget_usd if found.origins["budget_usd"] != "default" else None
+    given = {"budget_usd": usual} | {n: flags[n] for n in _BUDGETS if flags[n] is not None}
+    return {name: limit for name, limit in given.items() if limit is not None}
+
+
 def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """Combine settings < plan file < flags."""
+    """Combine settings < plan file < flags; budgets that are not the plan's are left aside."""
     found = settings()
     plan = {n: getattr(found, n) for n in _SETTINGS if found.origins[n] != "default"}
     if plan_file is not None:
@@ -174,7 +195,7 @@ def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{plan_file} is not TOML: {error}") from None
     for name, value in flags.items():
-        if value is not None and value != ():
+        if value is not None and value != () and name not in _BUDGETS:
             plan[_LISTS.get(name, name)] = list(value) if name in _LISTS else value
     if flags.get("strategy"):
         plan["strategies"] = [typed(text) for text in flags["strategy"]]
@@ -184,12 +205,14 @@ def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     return plan
 
 
-def _estimate(store: "Store", work: "Work", format_: str | None, output: Path | None) -> None:
+def _estimate(
+    store: "Store", work: "Work", limits: dict[str, float], format_: str | None, output: Path | None
+) -> None:
     """Print what is missing and what it will take."""
     from workbench.cli import estimates
     from workbench.cli.output import emit
 
-    found = estimates.estimate_of(store, work)
+    found = estimates.estimate_of(store, work, limits)
     talk(f"{found.planned:,} planned, {found.missing:,} missing")
     if output is not None or (format_ or settings().format) != "table":
         emit(estimates.document(found, store=str(store.path)), format_, output)
@@ -207,7 +230,7 @@ def _recordings(path: str) -> "Iterator[AnyRecord]":
 async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectReport":
     """Run the plan and take the spool in every few seconds, and at the end."""
     from workbench import runner
-    from workbench.cli.estimates import pricer
+    from workbench.cli.estimates import pricer, spent_of
     from workbench.spool import SpoolWriter
 
     plan, now = work.plan, dt.datetime.now(dt.UTC)
@@ -223,6 +246,7 @@ async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectRe
                 report = await runner.collect(
                     plan, work=work, spool=spool, on_progress=bar.show,
                     done=functools.partial(store.done, in_spool=False),
+                    spent=functools.partial(spent_of, store), limits=asking.limits,
                     price=pricer(store, now), environ=os.environ, pilot=asking.pilot(bar, ingest),
                     recordings=_recordings,
                 )  # fmt: skip

@@ -78,8 +78,12 @@ def index() -> str:
 
 def page(declared: "Analysis", store: "Store") -> str:
     """Write the page of one analysis as Markdown."""
+    from workbench.analysis import outlook
+
     lines = [f"# {declared.title}", "", f"**{_plain(declared.question)}**", ""]
     lines += [_plain(paragraph) + "\n" for paragraph in _paragraphs(declared.doc)]
+    settled = outlook.described(declared)
+    lines += [_plain(settled), ""] if settled else []
     lines += [f"Source: {_plain(declared.source)}.", ""] if declared.source else []
     if declared.options:
         lines += ["## Options", "", *_options(declared), ""]

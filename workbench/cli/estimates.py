@@ -2,7 +2,7 @@
 
 import datetime as dt
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.records import Call, Price
     from workbench.runner import Work
     from workbench.runner.preflight import Cell, Estimate, Preflight
+    from workbench.runner.spending import Spent
     from workbench.store import Store
 
 SEED = 0  # of the resamples: the same store and plan give the same interval
@@ -30,18 +31,36 @@ _HEADS = {"cost_usd": "cost", "input_tokens": "tokens in", "output_tokens": "tok
 _ENDS = ("low", "high", "unknown_because")
 
 
-def estimate_of(store: "Store", work: "Work") -> "Preflight":
-    """Estimate what a plan still takes, from what the store and its spool hold."""
+def spent_of(store: "Store", work: "Work") -> "Spent":
+    """Add up what the plan's attempts took so far: in the spool, and in the store."""
+    from workbench.runner.spending import Spending
+
+    # the spool first: what is taken in meanwhile is then found in the store
+    spending = Spending(work, store.spool_dir, pricer(store, dt.datetime.now(dt.UTC)))
+    with (
+        store.facts("", "call_facts") as calls,
+        store.facts("", "runs") as runs,
+        store.facts("", "energy_balances") as balances,
+    ):
+        return spending.with_store(calls, runs, balances)
+
+
+def estimate_of(
+    store: "Store", work: "Work", limits: "Mapping[str, float] | None" = None
+) -> "Preflight":
+    """Estimate what a plan still takes, from what the store and its spool hold; `limits` are of the launch alone."""
     import numpy as np
 
     from workbench.runner import history, preflight
     from workbench.runner.resume import look
+    from workbench.runner.spending import budgets_of
 
     with store.facts() as facts:
         past, settled = history.history_of(facts, work), history.settled_of(facts, work)
     return preflight.estimate(
         work, history=past, settled=settled, waiting=look(store.spool_dir).settled,
         price=pricer(store, dt.datetime.now(dt.UTC)), rng=np.random.default_rng(SEED),
+        spent=spent_of(store, work) if budgets_of(work.plan) else None, limits=limits,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from workbench.cli.options import talk
@@ -17,19 +17,22 @@ if TYPE_CHECKING:
 class Asking:
     """Knows whether to go on, or whom to ask."""
 
-    def __init__(self, store: "Store", work: "Work", *, yes: bool, n_items: int | None) -> None:
-        """Take what was typed: `n_items` of a pilot, None for none; `yes` answers the question."""
+    def __init__(
+        self, store: "Store", work: "Work", *, yes: bool, n_items: int | None,
+        limits: Mapping[str, float],
+    ) -> None:  # fmt: skip
+        """Take what was typed: `n_items` of a pilot, None for none; `yes` answers the question; budgets."""
         self._store, self._work, self._yes, self._n_items = store, work, yes, n_items
+        self.limits = limits
 
     def warn(self) -> None:
         """Say beforehand which budgets will not do."""
-        plan = self._work.plan
-        budgets = (plan.budget_usd, plan.budget_tokens, plan.budget_j, plan.budget_time_s)
-        if all(limit is None for limit in budgets):
-            return
         from workbench.cli.estimates import estimate_of
+        from workbench.runner.spending import budgets_of
 
-        for warning in estimate_of(self._store, self._work).warnings:
+        if not budgets_of(self._work.plan) and not self.limits:
+            return
+        for warning in estimate_of(self._store, self._work, self.limits).warnings:
             talk(f"note: {warning}")
 
     def pilot(self, bar: "Bar", ingest: Callable[[], Awaitable[None]]) -> "Pilot | None":
@@ -45,7 +48,7 @@ class Asking:
         from workbench.cli import estimates
 
         await ingest()
-        found = await asyncio.to_thread(estimates.estimate_of, self._store, self._work)
+        found = await asyncio.to_thread(estimates.estimate_of, self._store, self._work, self.limits)
         with bar.aside():
             talk(f"the pilot is made; {found.missing:,} attempts are left:")
             estimates.show(found, on_stderr=True)

@@ -224,10 +224,18 @@ def _limit(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @runs.command("set")
 @_steering
 @click.option("--concurrency", type=int, help="Attempts and calls at once.")
-@click.option("--budget-usd", callback=_limit, metavar="N|none", help="Dollars in all, or none.")
-@click.option("--budget-tokens", callback=_limit, metavar="N|none", help="Tokens in all, or none.")
-@click.option("--budget-j", callback=_limit, metavar="N|none", help="Joules in all, or none.")
-@click.option("--budget-time-s", callback=_limit, metavar="N|none", help="Seconds in all, or none.")
+@click.option(
+    "--budget-usd", callback=_limit, metavar="N|none", help="Dollars of this launch, or none."
+)
+@click.option(
+    "--budget-tokens", callback=_limit, metavar="N|none", help="Tokens of this launch, or none."
+)
+@click.option(
+    "--budget-j", callback=_limit, metavar="N|none", help="Joules of this launch, or none."
+)
+@click.option(
+    "--budget-time-s", callback=_limit, metavar="N|none", help="Seconds of this launch, or none."
+)
 @click.option("--retries", type=int, help="Tries after the first.")
 @click.option("--timeout-s", type=float, help="Cap of one request in seconds.")
 def set_(run: str, store_path: str | None, **changes: Any) -> None:

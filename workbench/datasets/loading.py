@@ -114,6 +114,15 @@ def _find(spec: TaskSpec, folder: Path | None) -> Path:
     return beside if beside is not None and beside.exists() else path
 
 
+def located(source: Any, folder: Path | None = None) -> Any:
+    """Write a task of a plan so that it is found from any folder: a file that exists by its absolute path."""
+    spec = _spec(source) if isinstance(source, str | Mapping) else TaskSpec(task="")
+    if spec.path is None or not (path := _find(spec, folder)).exists():
+        return source
+    absolute = str(path.resolve())
+    return {**source, "path": absolute} if isinstance(source, Mapping) else absolute
+
+
 def _beside(path: Path, spec: TaskSpec) -> Header:
     """Read the .toml of the same name, if there is one, with the plan's table over it."""
     beside = path.with_suffix(".toml")
@@ -310,7 +319,7 @@ class _Loading:
 
     def _note_twins(self, items: list[TaskItem]) -> None:
         asked: set[str] = set()
-        twins = [i.item for i in items if i.question in asked or asked.add(i.question)]  # type: ignore[func-returns-value]
+        twins = [i.item for i in items if i.question in asked or asked.add(i.question)]  # type: ignore[func-returns-value]  # None is what is wanted
         if twins:
             self.notes.append(
                 f"{len(twins):,} items ask what an earlier one asks (first: {twins[0]})"

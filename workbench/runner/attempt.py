@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import msgspec
 
 from workbench.errors import LimitReached, ProviderError
-from workbench.records import EnergyReading, Score, Trace, content_id, json_text
+from workbench.records import Call, EnergyReading, Score, Trace, content_id, json_text
 from workbench.runner.fleet import Fleet
 from workbench.runner.grading import grade
-from workbench.runner.journal import AttemptJournal
+from workbench.runner.journal import AttemptJournal, Kept
 from workbench.runner.limits import Tab
 from workbench.runner.plan import Plan, Planned, seed_of
-from workbench.runner.session import Outcome, Session
+from workbench.runner.session import Meter, Outcome, Session
 
 CANCELLED = "cancelled"  # an attempt that somebody ended is made again by the next launch
+UNUSED = "unused"  # a call of an earlier try whose answer the last one has not asked for
 BUDGET = "budget"  # an attempt that the run's budget cut short is no result: it is made again
 
 
@@ -36,8 +37,9 @@ class Ended(msgspec.Struct):
 
 
 def open_session(
-    plan: Plan, planned: Planned, fleet: Fleet, journal: AttemptJournal | None, tab: Tab
-) -> Session:
+    plan: Plan, planned: Planned, fleet: Fleet, journal: AttemptJournal | None, tab: Tab, *,
+    meter: Meter | None = None,
+) -> Session:  # fmt: skip
     """Begin the conversation of an attempt; every call is counted on its tab."""
     seed = seed_of(plan.seed, planned.item_id, planned.trial)
     sampling = {"seed": seed} if seed is not None else {}
@@ -46,7 +48,7 @@ def open_session(
     return Session(
         task=planned.task, model=line.model, ask=line.ask, count=line.count_tokens,
         endpoint=line.endpoint, sampling=line.sampling, render=line.render,
-        helpers=helpers, journal=journal,
+        helpers=helpers, journal=journal, meter=meter,
         rng=random.Random(repr((plan.seed, *planned.key))),  # noqa: S311  # not for secrets
     )  # fmt: skip
 
@@ -76,20 +78,40 @@ def cancelled(session: Session) -> Ended:
     return Ended(error=error)
 
 
+def trace_id(run_id: str, planned: Planned, again: int = 0) -> str:
+    """Name the trace of an attempt; one made `again` in its run has an id of its own."""
+    parts = (run_id, *planned.key)
+    return content_id("Trace", *parts, again) if again else content_id("Trace", *parts)
+
+
+def unused(session: Session, journal: AttemptJournal | None) -> list[tuple[Call, Kept]]:
+    """List the calls that earlier tries of an attempt made in vain, numbered after its own: they were paid."""
+    found = []
+    for ordinal, kept in enumerate(journal.unused if journal else (), len(session.calls)):
+        if kept.reply is None:
+            continue
+        call = msgspec.structs.replace(kept.reply.call, ordinal=ordinal)
+        if call.error_type is None:
+            said = "answered an earlier try of this attempt; the last one asked something else"
+            call = msgspec.structs.replace(call, error_type=UNUSED, error_message=said)
+        found.append((call, kept))
+    return found
+
+
 def trace_of(
     run_id: str, planned: Planned, session: Session, ended: Ended, *,
-    started_at: dt.datetime, e2e_s: float | None, again: int = 0,
-    energy: tuple[EnergyReading, ...] = (),
+    started_at: dt.datetime, e2e_s: float | None, trace_id: str = "",
+    unused: Sequence[Call] = (), energy: tuple[EnergyReading, ...] = (),
 ) -> Trace:  # fmt: skip
-    """Write what an attempt did as a record; one made `again` in its run has an id of its own."""
+    """Write what an attempt did as a record, with the calls that earlier tries of it made in vain."""
     configuration_id, item_id, trial = planned.key
     outcome, error, limit = ended.outcome, ended.error, ended.limit
     score = ended.scores[0] if ended.scores else None
     limit_type = limit.limit_type if limit else outcome.limit_type if outcome else None
+    facts = {**(outcome.metadata or {} if outcome else {}), **session.facts}
     calls = session.calls if limit is None else [c for c in session.calls if c.provider is not None]
     subject = [c for c in calls if c.role == "subject"]
     waited_s = sum((c.retry_wait_s or 0.0) + (c.queue_s or 0.0) for c in calls)
-    trace_id = content_id("Trace", run_id, *planned.key, again) if again else ""
     return Trace(
         run_id=run_id, trace_id=trace_id, configuration_id=configuration_id, task_id=planned.task.task.task_id,
         item_id=item_id, trial=trial, started_at=started_at, e2e_s=e2e_s,
@@ -103,8 +125,8 @@ def trace_of(
         error_type=error.kind if error else BUDGET if limit_type == BUDGET else None,
         error_message=str(error) if error else str(limit) if limit else None,
         n_turns=sum(c.error_type is None for c in subject),
-        metadata=json_text(dict(outcome.metadata)) if outcome and outcome.metadata else None,
-        calls=tuple(calls), tool_calls=tuple(session.tool_calls),
+        metadata=json_text(facts) if facts else None,
+        calls=(*calls, *unused), tool_calls=tuple(session.tool_calls),
         messages=tuple(session.messages), energy=energy,
     )  # fmt: skip
 

@@ -6,7 +6,6 @@ import datetime as dt
 import importlib.metadata
 import platform
 import signal
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -26,9 +25,10 @@ from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.resume import Leftovers
 from workbench.runner.steering import Control, Flight, Pilot
 from workbench.runner.stop import Stop
+from workbench.runner.target import IN_PROCESS
 from workbench.runner.trailing import Trailing
 from workbench.runner.whose import ASKER, Asker
-from workbench.spool import SpoolWriter
+from workbench.spool import SpoolWriter, is_settled
 
 _COMMIT_S = 0.05
 _RAMP_S = 0.001
@@ -57,6 +57,7 @@ class _Made(NamedTuple):
     started_at: dt.datetime
     e2e_s: float | None
     kept: AttemptJournal | None
+    trace_id: str
 
 
 class Collection:
@@ -80,14 +81,15 @@ class Collection:
         self.on_progress, self.clock, self.now = on_progress, clock, now
         self.begun_s = clock()
         self.progress = Progress(planned=len(work), spent_usd=budget.spent_usd)
-        self.before = Counter(p.configuration.configuration_id for p in work if p.key in known)
+        self.before = work.count(known)
         self.progress.before = self.before.total()
         self.notes: list[str] = []
         self.stopped: set[str] = set()
         self.breakers: dict[str, Breaker] = {}
         self.queue, self.position = self._missing(), 0
         self.held: dict[int, Planned] = {}
-        self.crew = Crew(self._step, ramp_s=_RAMP_S)
+        in_process = all(target.endpoint in IN_PROCESS for target in self.plan.targets)
+        self.crew = Crew(self._step, ramp_s=0.0 if in_process else _RAMP_S)
         self.control = Control(self, pilot=pilot)
         self.settled = asyncio.Event()
         self.metering, self.writing = metering, Trailing()
@@ -215,10 +217,10 @@ class Collection:
         self.journal.sweep(settled)
 
     def _missing(self) -> Iterator[Planned]:
-        for place, planned in enumerate(self.work, 1):
+        for place, planned in self.work.without(self.known):
             self.position = place
-            if planned.key not in self.known:
-                yield planned
+            yield planned
+        self.position = len(self.work)
 
     async def _step(self) -> bool:
         """Make the next attempt; False where there is none, or none may begin."""
@@ -278,49 +280,63 @@ class Collection:
         )  # fmt: skip
         tab = self.budget.begin(configuration_id)
         self.progress.in_flight += 1
-        is_long = self.metering.measures or _is_long(planned)
-        kept = self.journal.open(planned.key) if is_long else None
         ASKER.set(Asker(planned.configuration, item_id, trial))
-        session = attempt.open_session(self.plan, planned, self.fleet, kept, tab)
+        kept, trace_id = self._kept(planned)
+        session = attempt.open_session(
+            self.plan, planned, self.fleet, kept, tab, meter=self.metering.meter
+        )
         flight = self.control.begin(planned, session)
         try:
             ended = await self._make(flight)
+        except BaseException:
+            if kept is not None:
+                kept.close()
+            raise
         finally:
             self.control.end(flight)
             self.progress.in_flight -= 1
             self.progress.add(c for c in session.calls if c.ordinal not in session.recalled)
             tab.close(is_whole=not session.recalled)
             self.wake()
-            if kept is not None:
-                kept.close()
-        if tab.was_stopped and kept is not None:
-            self.control.again.append(
-                planned
-            )  # its replies are kept: with room it goes on from them
+        if tab.was_stopped and kept is not None:  # with room it goes on from what is kept
+            await session.energy()
+            kept.close()
+            self.control.again.append(planned)
             return
         # the time of an attempt that goes on from replies of an earlier run says nothing
         is_timed = self.fleet.is_timed(planned.target) and not session.recalled
         e2e_s = self.clock() - start if is_timed else None
-        made = _Made(flight, ended, started_at, e2e_s, kept)
+        made = _Made(flight, ended, started_at, e2e_s, kept, trace_id)
         if not self.metering.measures:
             await self._write(made)
             return
         # the counters lag by an update: the worker goes on, and the trace follows
         self.writing.begin(self._write(made))
 
+    def _kept(self, planned: Planned) -> tuple[AttemptJournal | None, str]:
+        """Open the replies of an attempt, where a kill or a failure could lose any, and name its trace."""
+        named = attempt.trace_id(self.spool.run_id, planned, self.control.tries.get(planned.key, 0))
+        if not self.metering.measures and not _is_long(planned):
+            return None, named
+        kept = self.journal.open(planned.key, named)
+        return kept, kept.trace_id
+
     async def _write(self, made: "_Made") -> None:
         """Write the trace of an attempt with the energy that it took, and count it."""
         flight, ended = made.flight, made.ended
         planned, session = flight.planned, flight.session
-        energy = await self.metering.settle(session)
-        self.spool.append(
-            attempt.trace_of(
-                self.spool.run_id, planned, session, ended, started_at=made.started_at,
-                e2e_s=made.e2e_s, again=self.control.tries.get(planned.key, 0), energy=energy,
-            )
+        unused = attempt.unused(session, made.kept)
+        trace = attempt.trace_of(
+            self.spool.run_id, planned, session, ended, started_at=made.started_at,
+            e2e_s=made.e2e_s, trace_id=made.trace_id, unused=[call for call, _ in unused],
+            energy=await self.metering.settle(session, unused),
         )  # fmt: skip
+        self.spool.append(trace)
         if made.kept is not None:
-            self.journal.settle(planned.key, made.kept)
+            made.kept.close()
+            # what a passing failure has cut short is made again, and goes on from its replies
+            if is_settled(trace.error_type) or not made.kept.has_replies:
+                self.journal.settle(planned.key, made.kept)
         self.control.note(planned, failed=ended.error is not None)
         self.progress.done += 1
         if not flight.cancelled:

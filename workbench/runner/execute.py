@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from workbench.records import Call
-from workbench.runner import grading
+from workbench.runner import grading, spending
 from workbench.runner.collection import Collection as Launch
 from workbench.runner.connect import Recordings
 from workbench.runner.fleet import Batching, Fleet
@@ -19,6 +19,7 @@ from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.resume import look
 from workbench.runner.session import Provider
+from workbench.runner.spending import Spent
 from workbench.runner.steering import Pilot
 from workbench.runner.stop import Stop
 from workbench.runner.target import Target
@@ -32,6 +33,8 @@ async def collect(
     *,
     spool: SpoolWriter,
     done: Done | None = None,
+    spent: Callable[[Work], Spent] | None = None,
+    limits: Mapping[str, float] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     price: PriceOf | None = None,
     work: Work | None = None,
@@ -55,6 +58,9 @@ async def collect(
         spool: where lines go; its run id is the run's.
         done: gives the keys that the store holds for some configuration ids (`Store.done`); what lies in
             the spool is looked up here.
+        spent: tells what earlier launches took of the plan's budgets, which hold over all of them; nothing, where
+            None.
+        limits: budgets of this launch alone, by the names of the plan's; both hold.
         on_progress: called whenever an attempt has ended.
         price: gives the cost of a call in USD, None where unknown; needed with a budget.
         work: the plan expanded; made from the names in the plan where None.
@@ -70,6 +76,8 @@ async def collect(
     work = work or expand(plan)
     grading.check(work.task_sets, plan.helpers)
     left = look(spool.folder)
+    before = spent(work) if spent is not None and spending.budgets_of(plan) else Spent()
+    may_spend = spending.left_of(plan, before, limits or {})
     known = left.settled | set(done(work.configuration_ids) if done else ())
     fleet = Fleet(
         plan, provider=provider, environ=environ, rng=rng or random.SystemRandom(), clock=clock,
@@ -81,8 +89,9 @@ async def collect(
         metering = await Metering.begin(plan, fleet, clock)
         begun_s = clock()
         budget = Budget(
-            plan.budget_usd, price, limit_tokens=plan.budget_tokens, limit_j=plan.budget_j,
-            limit_time_s=plan.budget_time_s, elapsed_s=lambda: clock() - begun_s,
+            may_spend.get("budget_usd"), price, limit_tokens=may_spend.get("budget_tokens"),
+            limit_j=may_spend.get("budget_j"), limit_time_s=may_spend.get("budget_time_s"),
+            elapsed_s=lambda: clock() - begun_s,
             # a meter whose counters stand still keeps no budget
             joules=None if metering.spent_j is None else lambda: metering.spent_j,
         )  # fmt: skip
@@ -98,6 +107,7 @@ async def collect(
             on_progress=on_progress, clock=clock, now=now, pilot=pilot,
             metering=metering,
         )  # fmt: skip
+        launch.notes += spending.said(plan, before)
         return await launch.run(left)
     finally:
         metering.stop()

@@ -67,13 +67,28 @@ async def _run(session: Session | None, scorer: Scorer, item: TaskItem, text: st
     if _inline(scorer):
         return scorer(item, text)
     if isinstance(scorer, UnitTests):
-        return await _in_thread(lambda: scorer.score(item, text, _run_python), None)
+        return await _tested(session, scorer, item, text)
     if isinstance(scorer, UserScorer):
         limit_s = float(item.option("scorer_timeout_s", LIMIT_S))
         return await _in_thread(lambda: scorer.score(item, text), limit_s)
     if isinstance(scorer, Judge):
         return await _judged(session, scorer, item, text)
     raise TypeError(f"nobody knows how to run the scorer {scorer.name!r}")
+
+
+async def _tested(session: Session | None, scorer: UnitTests, item: TaskItem, text: str) -> Score:
+    """Run an answer's tests; what they took is a fact of the trace, as `code-efficiency` reads it."""
+    took_s: list[float] = []
+
+    def timed(code: str, **settings: object) -> "SandboxResult":
+        ran = _run_python(code, **settings)
+        took_s.append(ran.elapsed_s)
+        return ran
+
+    score = await _in_thread(lambda: scorer.score(item, text, timed), None)
+    if session is not None and took_s:
+        session.facts["solution_s"] = sum(took_s)
+    return score
 
 
 def _inline(scorer: Scorer) -> TypeGuard[InlineScorer]:
@@ -84,7 +99,7 @@ def _inline(scorer: Scorer) -> TypeGuard[InlineScorer]:
 def _run_python(code: str, **settings: object) -> "SandboxResult":
     from workbench import sandbox
 
-    return sandbox.run_python(code, **settings)  # type: ignore[arg-type]
+    return sandbox.run_python(code, **settings)  # type: ignore[arg-type]  # the scorer's own names
 
 
 async def _in_thread(work: Callable[[], _T], limit_s: float | None) -> _T:

@@ -1,18 +1,26 @@
-"""What attempts of many calls have received so far, so that a kill in their middle loses nothing paid.
+"""What attempts of many calls have received so far, so that neither a kill nor a failure loses what was paid.
 
 A trace is one line of the spool, written when its attempt ends, or when the meters know what it took.
 Until then every reply of an attempt that has something to wait for after its first lies in a file of its
 own, `<spool>/arrived/<attempt>-<run>-<n>.jsonl`, a checksummed line each. Whoever makes the attempt again
-gets these replies for the same requests and asks only for the rest. The file goes once the trace is safe
-on the disk; what is left of settled attempts goes with the next launch.
+gets these replies for the same requests and asks only for the rest. The files go once a trace that settles
+the attempt is safe on the disk; what is left of settled attempts goes with the next launch.
+
+So that nothing counts twice, all tries of an attempt that has replies write one trace: each line names it,
+whoever goes on takes that id, and the store keeps the last of the same id. What earlier tries paid and the
+last has no use for, calls that failed among it, stands in the trace as `unused` calls. A request that brings
+the server down in the same way again and again does not keep its attempt from ever ending: after
+`_HOPELESS` tries the attempt is begun anew, without the replies that led there.
 """
 
 import asyncio
+import contextlib
+import itertools
 import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,25 +28,48 @@ import msgspec
 
 from workbench import spool
 from workbench.errors import StoreError
-from workbench.records import content_id
+from workbench.records import EnergyReading, content_id
 from workbench.runner.asking import Reply, Request
+from workbench.runner.limits.caller import DETERMINISTIC
 from workbench.runner.plan import Key
 
-_NAME = re.compile(r"([0-9a-f]+)-.+\.jsonl")
+_HOPELESS = 3
+_NAME = re.compile(r"[0-9a-f]+-.+\.jsonl")
 
 
-class Kept(msgspec.Struct):
-    """One line: a reply, and which request it answers."""
+class Kept(msgspec.Struct, omit_defaults=True):
+    """One line: how a request ended, or what it took once that is known.
+
+    Attributes:
+        request_id: which one of the attempt's; that of a failure has "!" and its file's name after it.
+        reply: null on a line that tells the energy alone.
+        trace_id: of the trace that holds the call, or will.
+        is_metered: whether it was under the meters of this machine.
+        energy: null until the counters have told.
+    """
 
     request_id: str
-    reply: Reply
+    reply: Reply | None = None
+    trace_id: str = ""
+    is_metered: bool = False
+    energy: tuple[EnergyReading, ...] | None = None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether it is an answer."""
+        return self.reply is not None and self.reply.call.error_type is None
 
 
 class Recalled(NamedTuple):
-    """What is known of a request: its id among the attempt's, and the reply if it came before."""
+    """What is known of a request: its id among the attempt's, and what came of it before."""
 
     request_id: str
-    reply: Reply | None
+    kept: Kept | None
+
+    @property
+    def reply(self) -> Reply | None:
+        """The reply, if it came before."""
+        return None if self.kept is None else self.kept.reply
 
 
 _encode = msgspec.json.Encoder().encode
@@ -52,21 +83,25 @@ class Journal:
         """Look at what earlier runs left, and delete that of settled attempts; makes no folder yet."""
         self.folder, self.run_id = Path(spool_folder) / spool.ARRIVED, run_id
         self._left: dict[str, list[Path]] = {}
-        for path in sorted(self.folder.glob("*.jsonl")):
-            if found := _NAME.fullmatch(path.name):
-                self._left.setdefault(found[1], []).append(path)
+        for path in files(spool_folder):
+            self._left.setdefault(path.name.partition("-")[0], []).append(path)
         self._settled: list[Path] = []
         self._n_opened = 0
         if self._left:  # of a run that was killed between its last trace and the sweep
             self.sweep([path for key in settled for path in self._left.pop(content_id(*key), ())])
 
-    def open(self, key: Key) -> "AttemptJournal":
-        """Begin, or take up, an attempt; each time in a file of its own."""
+    def open(self, key: Key, trace_id: str = "") -> "AttemptJournal":
+        """Begin, or take up, an attempt; each time in a file of its own.
+
+        Args:
+            key: the attempt.
+            trace_id: of its trace, where nothing is left of earlier tries.
+        """
         name = content_id(*key)
         left = self._left.setdefault(name, [])
         self._n_opened += 1
         path = self.folder / f"{name}-{self.run_id}-{self._n_opened}.jsonl"
-        attempt = AttemptJournal(path, left)
+        attempt = AttemptJournal(path, left, trace_id)
         left.append(path)
         return attempt
 
@@ -87,37 +122,79 @@ class Journal:
 
 
 class AttemptJournal:
-    """The replies of one attempt. Equal requests are told apart by their order."""
+    """The replies of one attempt. Equal requests are told apart by their order.
 
-    def __init__(self, path: Path, left: Iterable[Path]) -> None:
+    Attributes:
+        trace_id: of the trace that all tries of the attempt write.
+        has_replies: whether any has arrived, in this try or before.
+    """
+
+    def __init__(self, path: Path, left: Iterable[Path], trace_id: str = "") -> None:
         """Read what was left; a file of its own appears with the first reply."""
         self._path, self._fd = path, -1
-        self._known = {kept.request_id: kept.reply for p in left for kept in _read(p)}
+        lines = [kept for p in left for kept in read(p)]
+        self.has_replies = any(kept.arrived for kept in lines)
+        if not self.has_replies:  # failures alone are told by the traces that they ended
+            lines = []
+        self.trace_id = next((k.trace_id for k in lines if k.trace_id), trace_id)
+        mine = [k for k in lines if k.trace_id in {"", self.trace_id}]
+        self._left = {k.request_id: k for k in mine if k.reply is not None}
+        for kept in mine:
+            if kept.reply is None and kept.request_id in self._left:
+                self._left[kept.request_id].energy = kept.energy
+        self._begun = _begun_anew(self._left.values())
         self._asked: Counter[str] = Counter()
 
     def recall(self, request: Request, role: str) -> Recalled:
-        """Name the request, and give the reply that it got before."""
+        """Name the request, and give what came of it before; once."""
         same = content_id(
             role, request.model, request.messages, request.prompt, dict(request.sampling),
             [tool.name for tool in request.tools],
         )  # fmt: skip
         request_id = f"{same}-{self._asked[same]}"
         self._asked[same] += 1
-        return Recalled(request_id, self._known.get(request_id))
+        if self._begun:
+            request_id = f"{self._begun}:{request_id}"
+        return Recalled(request_id, self._left.pop(request_id, None))
 
-    async def keep(self, request_id: str, reply: Reply) -> None:
-        """Write a reply down and force it to the disk, beside the event loop."""
-        body = _encode(Kept(request_id, reply))
-        line = b"%08x %s\n" % (zlib.crc32(body), body)
-        try:
-            if self._fd < 0:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-                self._fd = os.open(self._path, flags, 0o600)
-            written = os.write(self._fd, line)
-            while written < len(line):
-                written += os.write(self._fd, line[written:])
+    @property
+    def unused(self) -> list[Kept]:
+        """What earlier tries got, or failed at, and this one has not asked for."""
+        return list(self._left.values())
+
+    async def keep(self, request_id: str, reply: Reply, *, is_metered: bool = False) -> str:
+        """Write down how a request ended and force it to the disk, beside the event loop; returns the line's id."""
+        if reply.call.error_type is None:
+            self.has_replies = True
+        else:
+            request_id = f"{request_id}!{self._path.stem}"
+        with self._explain():
+            self._write(Kept(request_id, reply, self.trace_id, is_metered))
             await asyncio.to_thread(os.fsync, self._fd)
+        return request_id
+
+    def keep_energy(self, line_id: str, energy: tuple[EnergyReading, ...]) -> None:
+        """Write down what a request took; a power cut may lose it, which makes it unknown."""
+        if self._fd < 0:  # closed: the attempt was given up
+            return
+        with self._explain():
+            self._write(Kept(line_id, trace_id=self.trace_id, energy=energy))
+
+    def _write(self, kept: Kept) -> None:
+        body = _encode(kept)
+        line = b"%08x %s\n" % (zlib.crc32(body), body)
+        if self._fd < 0:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._fd = os.open(self._path, flags, 0o600)
+        written = os.write(self._fd, line)
+        while written < len(line):
+            written += os.write(self._fd, line[written:])
+
+    @contextlib.contextmanager
+    def _explain(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StoreError(
                 f"a reply cannot be written at {self._path}: {error.strerror or error}; make room or give"
@@ -131,7 +208,30 @@ class AttemptJournal:
             self._fd = -1
 
 
-def _read(path: Path) -> list[Kept]:
+def _begun_anew(kept: Iterable[Kept]) -> int:
+    """Count how often the attempt was begun anew, as one request had failed in the same way too often.
+
+    Only ways that say something of the request count: a server that is away for a week costs no reply.
+    """
+    answered, failed = set(), Counter[str]()
+    for line in kept:
+        request_id = line.request_id.partition("!")[0]
+        if line.arrived:
+            answered.add(request_id)
+        elif line.reply is not None and line.reply.call.error_type in DETERMINISTIC:
+            failed[request_id] += 1
+    hopeless = {i for i, n in failed.items() if n >= _HOPELESS and i not in answered}
+    rounds = {int(i.partition(":")[0]) if ":" in i else 0 for i in hopeless}
+    return next(n for n in itertools.count() if n not in rounds)
+
+
+def files(spool_folder: Path) -> list[Path]:
+    """List the files of unfinished attempts; what comes before the first "-" of a name is `content_id(*key)`."""
+    folder = Path(spool_folder) / spool.ARRIVED
+    return sorted(path for path in folder.glob("*.jsonl") if _NAME.fullmatch(path.name))
+
+
+def read(path: Path) -> list[Kept]:
     """Read the whole lines of a file; a torn or damaged one was never known to have arrived."""
     try:
         lines = path.read_bytes().split(b"\n")

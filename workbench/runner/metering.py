@@ -1,12 +1,16 @@
 """The energy of a launch: measured for what runs on this machine, estimated for what runs elsewhere."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Self
 
-from workbench.records import EnergyBalance, EnergyReading
+import msgspec
+
+from workbench.records import Call, EnergyBalance, EnergyReading
+from workbench.runner.energy.windows import Window
 from workbench.runner.fleet import Fleet
+from workbench.runner.journal import Kept
 from workbench.runner.plan import Plan
-from workbench.runner.session import Session
+from workbench.runner.session import Meter, Session
 from workbench.runner.target import IN_PROCESS
 
 if TYPE_CHECKING:
@@ -59,22 +63,43 @@ class Metering:
         """Joules that the meters counted since the run began; null without one."""
         return self._watch.spent_j if self._watch is not None else None
 
-    async def settle(self, session: Session) -> tuple[EnergyReading, ...]:
-        """Tell the energy of a finished attempt's calls; none where nothing is known."""
+    @property
+    def meter(self) -> Meter | None:
+        """What tells the energy of one call; null without a meter."""
+        watch = self._watch
+        if watch is None:
+            return None
+
+        async def told(call: Call, made: Sequence[Window]) -> tuple[EnergyReading, ...]:
+            return await watch.settle([(call, made)])
+
+        return told
+
+    async def settle(
+        self, session: Session, unused: Sequence[tuple[Call, Kept]] = ()
+    ) -> tuple[EnergyReading, ...]:
+        """Tell the energy of a finished attempt's calls; none where nothing is known.
+
+        Args:
+            session: the attempt.
+            unused: the calls that earlier tries of it made in vain, as its trace has them.
+        """
         calls = [c for c in session.calls if c.provider is not None]
-        found: tuple[EnergyReading, ...] = ()
-        if self._watch is not None:
-            ended = [(c, session.windows.get(c.ordinal, ())) for c in calls]
-            found = await self._watch.settle(ended)
+        earlier = {call.ordinal: kept for call, kept in unused} | session.recalled
+        found = list(await session.energy())
+        for ordinal, kept in earlier.items():
+            found += _told_before(ordinal, kept)
         if not self._remote:
-            return found
+            return tuple(found)
         from workbench.runner.energy.estimate import estimate
 
         # a provider's name may serve models here and elsewhere: what was metered is not estimated too
+        here = {o for o, kept in earlier.items() if kept.is_metered}
+        here |= {ordinal for ordinal, made in session.windows.items() if made}
         away = [
             estimate(c)
-            for c in calls
-            if c.provider in self._remote and not session.windows.get(c.ordinal)
+            for c in (*calls, *(call for call, _ in unused))
+            if c.provider in self._remote and c.ordinal not in here
         ]
         return (*found, *(reading for reading in away if reading is not None))
 
@@ -86,3 +111,13 @@ class Metering:
         """End the reading."""
         if self._watch is not None:
             self._watch.stop()
+
+
+def _told_before(ordinal: int, kept: Kept) -> list[EnergyReading]:
+    """Give the readings of a call that an earlier run made; one without a figure where it was not told in time."""
+    if kept.energy is not None:
+        return [msgspec.structs.replace(reading, call_ordinal=ordinal) for reading in kept.energy]
+    if not kept.is_metered:
+        return []
+    note = "metered by a run that was killed before the counters had told"
+    return [EnergyReading(call_ordinal=ordinal, device="unknown", method="unknown", note=note)]

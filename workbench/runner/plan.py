@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -13,7 +13,7 @@ from workbench.errors import ConfigError
 from workbench.records import Configuration, Item, Task, content_id, json_text
 from workbench.runner.limits import Backoff
 from workbench.runner.session import Strategy
-from workbench.runner.target import Positive, Settings, Target
+from workbench.runner.target import IN_PROCESS, Positive, Settings, Target
 from workbench.scoring import TaskItem
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -33,7 +33,8 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         trials: repeats of every item.
         limit: at most so many items of each task; which ones depends on their content alone.
         seed: base of the seeds, one per item and trial; None leaves the seed to the server.
-        budget_usd, budget_tokens, budget_j, budget_time_s: what the run may spend: dollars, tokens (input and output), joules, seconds.
+        budget_usd, budget_tokens, budget_j, budget_time_s: what the plan may spend over all its launches (see `spending`):
+            dollars, tokens (input and output), joules, seconds.
         energy: auto measures what runs on this machine, where there is a meter; off does not.
         batch: whether requests go out in batches, at batch prices, where the provider has them.
         retries: tries after the first, if it failed for a passing reason.
@@ -105,7 +106,7 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Make the record of a model used with a strategy; `among` are all strategies of the plan."""
         settings = target.differences
         settings |= {"seed": self.seed} if self.seed is not None else {}
-        settings |= {"batch": True} if self.batch else {}
+        settings |= {"batch": True} if self.batch and target.endpoint not in IN_PROCESS else {}
         named = getattr(strategy, "helpers", ())
         settings |= {"helpers": {n: self.helper(n).identity for n in named}} if named else {}
         return Configuration(
@@ -114,7 +115,7 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
             effort=getattr(strategy, "effort", None) or target.effort,
             thinking_budget_tokens=_thinking_budget(target, strategy),
             temperature=target.temperature, top_p=target.top_p, max_tokens=target.max_tokens,
-            precision=target.precision, machine=target.machine,
+            precision=target.weights, machine=target.machine,
             settings=json_text(settings) if settings else None,
             configuration=_label(target, strategy, among),
         )  # fmt: skip
@@ -222,12 +223,28 @@ class Work:
 
     def __iter__(self) -> Iterator[Planned]:
         """Walk the attempts in order."""
+        return (planned for _, planned in self.without(frozenset()))
+
+    def without(self, known: Collection[Key]) -> Iterator[tuple[int, Planned]]:
+        """Walk the attempts that are not known yet, each with its place in the order, from 1 on."""
+        place, ids = 0, self.configuration_ids
         for trial in range(self.plan.trials):
             for record, task, item in self._items:
-                for configuration, target, strategy in self.configurations:
-                    yield Planned(
-                        configuration, target, strategy, task, item, record.item_id, trial
-                    )
+                item_id = record.item_id
+                for configuration_id, how in zip(ids, self.configurations, strict=True):
+                    place += 1
+                    if (configuration_id, item_id, trial) not in known:
+                        yield place, Planned(*how, task, item, item_id, trial)
+
+    def count(self, known: Collection[Key]) -> Counter[str]:
+        """Count the attempts that are known, by configuration."""
+        item_ids, trials = [record.item_id for record, _, _ in self._items], range(self.plan.trials)
+        return Counter(
+            {
+                c: sum((c, i, t) in known for i in item_ids for t in trials)
+                for c in self.configuration_ids
+            }
+        )
 
 
 def expand(plan: Plan, folder: Path | None = None) -> Work:

@@ -13,8 +13,10 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.records import Call
+from workbench.runner import spending
 from workbench.runner.history import MEASURES, Counted, Source, count, nearest_source, priced
 from workbench.runner.plan import Key, Work
+from workbench.runner.spending import Spent
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.95
@@ -96,6 +98,8 @@ def estimate(
     waiting: Iterable[Key] = (),
     price: Callable[[Call], float | None] | None = None,
     rng: np.random.Generator,
+    spent: Spent | None = None,
+    limits: Mapping[str, float] | None = None,
 ) -> Preflight:
     """Estimate what a plan still takes; counts attempts, never lists them.
 
@@ -110,6 +114,8 @@ def estimate(
         waiting: settled attempts that are not in the store yet.
         price: the cost of a call now, for history without a cost.
         rng: for the resamples.
+        spent: what earlier launches took of the plan's budgets.
+        limits: budgets of this launch alone.
     """
     counted = count(work, settled, waiting)
     history = priced(history, price)
@@ -122,10 +128,12 @@ def estimate(
     total = _totals(cells, draws)
     missing = sum(c.missing for c in cells)
     at_once = max(1, min(work.plan.at_once, missing))
+    before = spent or Spent()
+    may_spend = spending.left_of(work.plan, before, limits or {})
     elapsed = _divided(total["time_s"], at_once)
     return Preflight(
         cells=cells, total=total, elapsed_s=elapsed,
-        warnings=tuple(_warnings(work, total, elapsed, missing)),
+        warnings=(*spending.said(work.plan, before), *_warnings(may_spend, total, elapsed, missing)),
         notes=tuple(_notes(cells, at_once)),
     )  # fmt: skip
 
@@ -239,19 +247,15 @@ def _total(measure: str, cells: Sequence[Cell], draws: Floats) -> Estimate:
     return _interval(mean, draws.sum(axis=1))
 
 
-_BUDGETS = {"budget_usd": "${:,.4g}", "budget_tokens": "{:,.0f} tokens", "budget_j": "{:,.4g} J",
-            "budget_time_s": "{:,.0f} s"}  # fmt: skip
-
-
 def _warnings(
-    work: Work, total: Mapping[str, Estimate], elapsed: Estimate, missing: int
+    may_spend: Mapping[str, float], total: Mapping[str, Estimate], elapsed: Estimate, missing: int
 ) -> Iterable[str]:
     """Say which budgets will not do, and which may not."""
     tokens = _add(total["input_tokens"], total["output_tokens"])
     spent = {"budget_usd": total["cost_usd"], "budget_tokens": tokens, "budget_j": total["energy_j"],
              "budget_time_s": elapsed}  # fmt: skip
-    for name, text in _BUDGETS.items():
-        limit, expected = getattr(work.plan, name), spent[name]
+    for name, text in spending.TEXTS.items():
+        limit, expected = may_spend.get(name), spent[name]
         if limit is None or not missing:
             continue
         if expected.mean is None:

@@ -1,6 +1,7 @@
 """What earlier launches left in the spool: what is done, and what was in flight when one was killed."""
 
 import datetime as dt
+from collections import defaultdict
 from pathlib import Path
 
 import msgspec
@@ -28,26 +29,27 @@ def look(folder: Path) -> Leftovers:
     """Read all segments; changes nothing. A killed run ended, as far as known, with its last line."""
     runs: dict[str, Run] = {}
     live: set[str] = set()
-    begun: dict[str, set[Key]] = {}
+    begun: defaultdict[str, set[Key]] = defaultdict(set)
     last: dict[str, dt.datetime] = {}
     settled: set[Key] = set()
-    for segment in spool.segments(folder):
-        for record in spool.glance(segment.path):
-            if isinstance(record, Run):
+    segments = spool.segments(folder)
+    newest = {s.run_id: s.path for s in sorted(segments, key=lambda s: s.path)}
+    for segment in segments:
+        is_newest = newest[segment.run_id] == segment.path  # it begins with what was open
+        for record in spool.glance(segment.path, attempts=is_newest):
+            if isinstance(record, spool.Ended):
+                key = (record.configuration_id, record.item_id, record.trial)
+                begun[record.run_id].discard(key)
+                if spool.is_settled(record.error_type):
+                    settled.add(key)
+            elif isinstance(record, spool.Begun):
+                begun[record.run_id].add((record.configuration_id, record.item_id, record.trial))
+                last[record.run_id] = record.started_at
+            else:
                 if record.status != "running" or record.run_id not in runs:
                     runs[record.run_id] = record
                 if segment.live:
                     live.add(record.run_id)
-                continue
-            key = (record.configuration_id, record.item_id, record.trial)
-            mine = begun.setdefault(record.run_id, set())
-            if isinstance(record, spool.Begun):
-                mine.add(key)
-                last[record.run_id] = record.started_at
-                continue
-            mine.discard(key)
-            if spool.is_settled(record.error_type):
-                settled.add(key)
     dead = {run_id: keys for run_id, keys in begun.items() if run_id not in live}
     killed = [
         msgspec.structs.replace(

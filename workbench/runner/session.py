@@ -4,6 +4,7 @@ A strategy is one file under `strategies/` with one class. It holds no HTTP, no 
 keeping: the session sends, times and records; the executor scores and writes the trace.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from workbench.errors import ConfigError, ProviderError
-from workbench.records import Call, Message, ToolCall, content_id
+from workbench.records import Call, EnergyReading, Message, ToolCall, content_id
 from workbench.runner import tagged
 from workbench.runner.asking import (
     CallRefused,
@@ -29,7 +30,7 @@ from workbench.runner.whose import ORDINAL
 
 if TYPE_CHECKING:
     from workbench.datasets import TaskSet
-    from workbench.runner.journal import AttemptJournal
+    from workbench.runner.journal import AttemptJournal, Kept
     from workbench.scoring import TaskItem
 
 __all__ = [
@@ -89,6 +90,8 @@ class Strategy(Protocol):
 Ask = Callable[[Request, str], Awaitable[tuple[Reply, ProviderError | None]]]
 Count = Callable[[str], Awaitable[int | None]]
 Render = Callable[[Sequence[ChatMessage]], tuple[str, tuple[str, ...]]]
+# (call, when it was under way) → what it took, once the counters have told
+Meter = Callable[[Call, Sequence[windows.Window]], Awaitable[tuple[EnergyReading, ...]]]
 
 
 class Line(NamedTuple):
@@ -119,8 +122,9 @@ class Session:
         task: the task set of the item: its prompt, its name.
         endpoint: "chat", or "completions" for a base model.
         calls: the records so far; a call in flight is there without its result.
-        recalled: ordinals of the calls that an earlier, killed run had paid for.
+        recalled: the calls that an earlier run had paid for, as the journal had them, by ordinal.
         windows: when each call was under way, as the meters of this machine saw it; by ordinal.
+        facts: JSON-able facts about the attempt that have no column: they become part of the trace's metadata.
         rng: the strategy's own randomness, seeded by the attempt.
     """
 
@@ -136,17 +140,21 @@ class Session:
         render: Render | None = None,
         helpers: Mapping[str, Line] | None = None,
         journal: "AttemptJournal | None" = None,
+        meter: Meter | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """Bind a session to a model, and to helper models by name."""
         self.task, self.endpoint = task, endpoint
         self._line = Line(model, ask, count, endpoint, dict(sampling or {}), render)
-        self._helpers, self._journal = dict(helpers or {}), journal
+        self._helpers, self._journal, self._meter = dict(helpers or {}), journal, meter
         self._transcript = Transcript()
         self.rng = rng or random.Random(0)  # noqa: S311  # not for secrets
         self.calls: list[Call] = []
-        self.recalled: set[int] = set()
+        self.facts: dict[str, Any] = {}
+        self.recalled: dict[int, Kept] = {}
         self.windows: dict[int, list[windows.Window]] = {}
+        self._line_ids: dict[int, str] = {}  # of the journal's, by ordinal
+        self._metered: list[asyncio.Task[tuple[EnergyReading, ...]]] = []
 
     @property
     def messages(self) -> list[Message]:
@@ -172,6 +180,11 @@ class Session:
             place: which of the reply's `tool_calls` it is; None where the model asked for it in its text.
         """
         self._transcript.tool(call, tool, place)
+
+    async def energy(self) -> tuple[EnergyReading, ...]:
+        """Wait until the counters have told what the calls took that were made here under the meters."""
+        told = await asyncio.gather(*self._metered)
+        return tuple(reading for readings in told for reading in readings)
 
     async def count_tokens(self, text: str) -> int | None:
         """Count a text with the tokenizer of the configuration's server; None where it offers none."""
@@ -270,7 +283,7 @@ class Session:
         ordinal = self._transcript.hear(heard)
         self.calls.append(Call(ordinal=ordinal, role=role, model=line.model))
         with windows.collecting() as made:
-            reply, error = await self._ask(line, request, role, ordinal)
+            reply, error = await self._ask(line, request, role, ordinal, made)
         self.windows[ordinal] = made
         if tags is not None:
             reply = await tagged.split(reply, prefill, tags, line.count_tokens)
@@ -279,23 +292,36 @@ class Session:
         call = msgspec.structs.replace(reply.call, ordinal=ordinal, role=role)
         reply = msgspec.structs.replace(reply, call=call)
         self.calls[ordinal] = reply.call
+        if made and self._meter is not None:
+            told = self._settle(self._meter, reply.call, made)
+            self._metered.append(asyncio.create_task(told))
         self._transcript.answer(ordinal, reply)
         if error is not None:
             raise error
         return reply
 
     async def _ask(
-        self, line: Line, request: Request, role: str, ordinal: int
+        self, line: Line, request: Request, role: str, ordinal: int, made: list[windows.Window]
     ) -> tuple[Reply, ProviderError | None]:
         """Ask, unless an earlier run has got the answer; what arrives is kept at once."""
         ORDINAL.set(ordinal)
-        if self._journal is None:
-            return await line.ask(request, role)
-        kept = self._journal.recall(request, role)
-        if kept.reply is not None:
-            self.recalled.add(ordinal)
-            return kept.reply, None
+        known = self._journal.recall(request, role) if self._journal is not None else None
+        if known is not None and known.kept is not None and known.reply is not None:
+            self.recalled[ordinal] = known.kept
+            return known.reply, None
         reply, error = await line.ask(request, role)
-        if error is None:
-            await self._journal.keep(kept.request_id, reply)
+        if self._journal is not None and known is not None:
+            call = msgspec.structs.replace(reply.call, role=role)
+            self._line_ids[ordinal] = await self._journal.keep(
+                known.request_id, msgspec.structs.replace(reply, call=call), is_metered=bool(made)
+            )
         return reply, error
+
+    async def _settle(
+        self, meter: Meter, call: Call, made: Sequence[windows.Window]
+    ) -> tuple[EnergyReading, ...]:
+        """Wait for what a call took, and keep it beside its reply."""
+        readings = await meter(call, made)
+        if self._journal is not None and call.ordinal in self._line_ids:
+            self._journal.keep_energy(self._line_ids[call.ordinal], readings)
+        return readings

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, WorkbenchError
 from workbench.records import content_id
 from workbench.runner import templates
 from workbench.runner.providers import services
@@ -182,6 +182,19 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return content_id(*[getattr(self, f) for f in fields])
 
     @property
+    def weights(self) -> str | None:
+        """The number format of the weights: as said, or as a model in this process will be loaded."""
+        if self.endpoint not in LOCAL:
+            return self.precision
+        from workbench.runner.local import loading
+
+        try:
+            loading.require()
+            return loading.precision_of(self.model, self.device, self.precision or "auto")
+        except WorkbenchError:  # who connects to it says why it cannot be had here
+            return self.precision
+
+    @property
     def sampling(self) -> dict[str, Any]:
         """The settings of its requests, in OpenAI's names."""
         found = {
@@ -201,7 +214,7 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def identity(self) -> dict[str, Any]:
         """What makes it another helper of a configuration."""
-        named = {"model": self.model, "provider": self.provider_name, "precision": self.precision}
+        named = {"model": self.model, "provider": self.provider_name, "precision": self.weights}
         return {
             n: v for n, v in (named | self.sampling | self.differences).items() if v is not None
         }

@@ -1,7 +1,7 @@
 """Runs Python code that nobody vouches for: in a process without network, files, keys or children.
 
-The walls are Linux's own, put up by bubblewrap (`bwrap`): every namespace of its own, a read-only system, an
-emptied environment, and a small folder in memory to work in. A filter of system calls (`seccomp`) and limits
+The walls are Linux's own, put up by bubblewrap (`bwrap`) or, where that does not work, by nsjail: every
+namespace of its own, a read-only system, an emptied environment, and a small folder in memory to work in. A filter of system calls (`seccomp`) and limits
 of the kernel do the rest. Where they cannot be had, nothing is run: there is no way around them.
 """
 
@@ -11,14 +11,16 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from types import ModuleType
 
 import msgspec
 
 from workbench.errors import ConfigError
-from workbench.sandbox import bubblewrap, watch
+from workbench.sandbox import bubblewrap, nsjail, walls, watch
 
 __all__ = ["SandboxResult", "run_python", "why_not"]
 _MAIN = "main.py"
+JAILS: tuple[ModuleType, ...] = (bubblewrap, nsjail)  # the first that works is taken
 _MOST_FILES = 64
 
 
@@ -74,44 +76,63 @@ def run_python(
     """
     if (reason := why_not()) is not None:
         raise ConfigError(f"code is run in a sandbox only, and there is none: {reason}")
+    jail, _ = _found()
+    assert jail is not None
     return _run(
-        code, stdin=stdin, timeout_s=timeout_s, memory_mb=memory_mb, files=files,
+        jail, code, stdin=stdin, timeout_s=timeout_s, memory_mb=memory_mb, files=files,
         output_bytes=output_bytes, disk_mb=disk_mb,
     )  # fmt: skip
 
 
-@functools.cache
 def why_not() -> str | None:
-    """Say why there is no sandbox here and what to do; None where it works, seen by running one."""
-    if (reason := bubblewrap.missing()) is not None:
-        return reason
+    """Say why there is no sandbox here and what to do; None where one works, seen by running it."""
+    jail, reason = _found()
+    return reason if jail is None else None
+
+
+@functools.cache
+def _found() -> tuple[ModuleType | None, str]:
+    """Find the first that works, or why none does."""
+    if (reason := walls.missing()) is not None:
+        return None, reason
+    reasons = []
+    for jail in JAILS:
+        reason = jail.missing() or _why_not(jail)
+        if reason is None:
+            return jail, ""
+        reasons.append(reason)
+    return None, "; and ".join(reasons)
+
+
+def _why_not(jail: ModuleType) -> str | None:
+    """Say why one does not work; None where it does."""
     try:
         result = _run(
-            "import ssl, sys; print(sys.version)", stdin="", timeout_s=20.0, memory_mb=512, files={}, output_bytes=1000,
+            jail, "import ssl, sys; print(sys.version)", stdin="", timeout_s=20.0, memory_mb=512, files={}, output_bytes=1000,
             disk_mb=1,
         )  # fmt: skip
     except ConfigError as error:
         return str(error)
     if result.stdout != f"{sys.version}\n":
         said = (result.stderr.strip().splitlines() or [f"exit status {result.exit_status}"])[-1]
-        return f"Python does not run in bubblewrap here: {said[:300]}"
+        return f"Python does not run in {jail.NAME} here: {said[:300]}"
     return None
 
 
 def _run(
-    code: str, *, stdin: str, timeout_s: float, memory_mb: int, files: Mapping[str, str],
+    jail: ModuleType, code: str, *, stdin: str, timeout_s: float, memory_mb: int, files: Mapping[str, str],
     output_bytes: int, disk_mb: int,
 ) -> SandboxResult:  # fmt: skip
     _check(timeout_s, memory_mb, files, output_bytes, disk_mb)
-    limits = bubblewrap.Limits(
+    limits = walls.Limits(
         cpu_s=math.ceil(timeout_s), memory_bytes=memory_mb << 20, disk_bytes=disk_mb << 20
     )
     sources = {**files, _MAIN: code}
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
-        handed = bubblewrap.hand_over(sources, folder)
+        handed = walls.hand_over(sources, folder)
         try:
             ended = watch.run(
-                bubblewrap.command(handed, limits, _MAIN), stdin=stdin.encode("utf-8", "replace"),
+                jail.NAME, jail.command(handed, limits, _MAIN), stdin=stdin.encode("utf-8", "replace"),
                 timeout_s=timeout_s, output_bytes=output_bytes, handed=handed,
             )  # fmt: skip
         finally:

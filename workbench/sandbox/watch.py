@@ -8,12 +8,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from workbench.errors import ConfigError
-from workbench.sandbox.bubblewrap import Handed
+from workbench.sandbox.walls import Handed
 
 CPU_SPENT = 128 + signal.SIGXCPU
 _LOOK_S = 0.05  # between looks at how many files it has made
@@ -35,15 +36,16 @@ class Ended:
 
 
 def run(
-    command: Sequence[str], *, stdin: bytes, timeout_s: float, output_bytes: int, handed: Handed
-) -> Ended:
-    """Run bubblewrap to its end, or to that of its time; nothing of it is left afterwards.
+    name: str, command: Sequence[str], *, stdin: bytes, timeout_s: float, output_bytes: int,
+    handed: Handed,
+) -> Ended:  # fmt: skip
+    """Run a sandbox to its end, or to that of its time; nothing of it is left afterwards.
 
     Raises:
-        ConfigError: bubblewrap itself failed, so that the code never ran.
+        ConfigError: the program called `name`, which puts it up, failed itself, so that the code never ran.
     """
     start = time.monotonic()
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603  # the program that was found; the code is in a file
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={},
         pass_fds=handed.inherited, start_new_session=True, bufsize=0,
     )  # fmt: skip
@@ -60,9 +62,10 @@ def run(
     elapsed_s = time.monotonic() - start
     status = watched.exit_status()
     if status is None and limit is None:
-        said = bytes(watched.kept["stderr"]).decode("utf-8", "replace").strip()
+        told = bytes(watched.kept["stderr"] or watched.kept["status"])
+        said = told.decode("utf-8", "replace").strip()
         raise ConfigError(
-            f"bubblewrap could not put up a sandbox: {said[:300] or 'it said nothing'}; unprivileged user"
+            f"{name} could not put up a sandbox: {said[:300] or 'it said nothing'}; unprivileged user"
             " namespaces may be switched off here (sysctl kernel.unprivileged_userns_clone,"
             " kernel.apparmor_restrict_unprivileged_userns)"
         )
@@ -123,7 +126,7 @@ class _Watched:
                     self.left = self.left[:0]
             if not self.left:
                 self.selector.unregister(key.fileobj)
-                key.fileobj.close()  # type: ignore[union-attr]
+                key.fileobj.close()  # type: ignore[union-attr]  # stdin is a file
             return
         try:
             data = os.read(key.fd, _PIECE)
@@ -141,17 +144,28 @@ class _Watched:
     def _n_files(self) -> int:
         """Count the files in the sandbox's folder, seen from outside; 0 where that cannot be seen."""
         if self.pid is None:
-            self.pid = self._said("child-pid")
+            self.pid = self._said("child-pid") or self._first_child()
         if self.pid is None:
             return 0
         try:
+            if Path(f"/proc/{self.pid}/root").samefile("/"):
+                return 0  # not within its walls yet: its /work would be the host's
             seen = os.statvfs(f"/proc/{self.pid}/root/work")
         except OSError:
             return 0
         return seen.f_files - seen.f_ffree
 
+    def _first_child(self) -> int | None:
+        """Find the process that the program began, where it does not say itself."""
+        mine = self.process.pid
+        try:
+            found = Path(f"/proc/{mine}/task/{mine}/children").read_text(encoding="ascii").split()
+        except OSError:
+            return None
+        return int(found[0]) if found else None
+
     def _said(self, name: str) -> int | None:
-        """Find a number in what bubblewrap told of the process, one object a line."""
+        """Find a number in what was told of the process, one object a line."""
         for line in bytes(self.kept["status"]).splitlines():
             with contextlib.suppress(msgspec.DecodeError):
                 if name in (said := msgspec.json.decode(line, type=dict[str, Any])):

@@ -11,6 +11,9 @@ that passes), `timeout_s` and `memory_mb` of one process (all the processes of o
 the tests that are left then have failed), `prefix` (text before code that does not define the
 `entry_point`: the beginning that a model was to go on with).
 
+A collection keeps the wall seconds of all these processes, their starts included, as `solution_s` in the trace's
+metadata, where the analysis `code-efficiency` looks for what a right solution costs.
+
 The code shares a process with its tests, as it does in HumanEval: a sandbox protects the machine, but code that sets
 out to cheat its tests can. The mark that a test has passed is not known to the code beforehand.
 """
@@ -44,17 +47,17 @@ class Ran(Protocol):
     """How a piece of code ran; `workbench.sandbox.SandboxResult`."""
 
     @property
-    def stdout(self) -> str: ...  # noqa: D102
+    def stdout(self) -> str: ...  # noqa: D102  # see SandboxResult
     @property
-    def stderr(self) -> str: ...  # noqa: D102
+    def stderr(self) -> str: ...  # noqa: D102  # see SandboxResult
     @property
-    def exit_status(self) -> int: ...  # noqa: D102
+    def exit_status(self) -> int: ...  # noqa: D102  # see SandboxResult
     @property
-    def timed_out(self) -> bool: ...  # noqa: D102
+    def timed_out(self) -> bool: ...  # noqa: D102  # see SandboxResult
     @property
-    def truncated(self) -> bool: ...  # noqa: D102
+    def truncated(self) -> bool: ...  # noqa: D102  # see SandboxResult
     @property
-    def elapsed_s(self) -> float: ...  # noqa: D102
+    def elapsed_s(self) -> float: ...  # noqa: D102  # see SandboxResult
 
 
 # (code, stdin=, timeout_s=, memory_mb=, files=) → how it ran; `workbench.sandbox.run_python`

@@ -90,7 +90,7 @@ class _Currency:
             self.spent += amount
             means.add_call(amount)
             return amount, True
-        if not _may_be_billed(call):
+        if not may_be_billed(call):
             return 0.0, None
         self.doubt += means.call
         return means.call, False
@@ -101,12 +101,13 @@ class _Currency:
         return self.spent + self.doubt + more <= self.limit * (1 + _ROUNDING)
 
 
-def _may_be_billed(call: Call) -> bool:
+def may_be_billed(call: Call) -> bool:
     """Say whether a call without usage may cost: it answered, began to answer, or was left to itself."""
     return call.error_type is None or call.ttft_s is not None or call.error_type == "timeout"
 
 
-def _tokens(call: Call) -> float | None:
+def tokens_of(call: Call) -> float | None:
+    """Input and output tokens, else the total; null where neither was reported."""
     if call.input_tokens is None or call.output_tokens is None:
         return call.total_tokens
     return call.input_tokens + call.output_tokens
@@ -155,7 +156,7 @@ class Budget:
         """
         self._price, self._joules, self._elapsed_s = price, joules, elapsed_s
         self._usd = _Currency(limit_usd, self._cost)
-        self._tokens = _Currency(limit_tokens, _tokens)
+        self._tokens = _Currency(limit_tokens, tokens_of)
         self.limit_j, self.limit_time_s = limit_j, limit_time_s
         self.n_unpriced, self.n_open, self.n_ended = 0, 0, 0
         self._of_model: dict[str | None, list[str]] = {}
@@ -220,7 +221,7 @@ class Budget:
                 + (f" or the machine {call.machine!r}" if call.machine else "")
                 + "; add a row to your price sheet (see: workbench prices --help) or leave out the budget"
             )
-        tokens = _tokens(call) or 0.0
+        tokens = tokens_of(call) or 0.0
         self._usd.expect(configuration_id, (cost or 0.0) / n_calls, cost or 0.0)
         self._tokens.expect(configuration_id, tokens / n_calls, tokens)
         self._of_model.setdefault(call.model, []).append(configuration_id)
@@ -239,7 +240,7 @@ class Budget:
         """Count a try that ended without an answer and is made again: it may have been billed."""
         everybody = [c for ids in self._of_model.values() for c in ids]
         ids = self._of_model.get(call.model) or everybody  # a helper model is among all of them
-        if ids and _may_be_billed(call):
+        if ids and may_be_billed(call):
             for currency in self.currencies:
                 currency.doubt += max(currency.of(c).call for c in ids)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workbench.runner.energy.watch import Watch
 
 OnLost = Callable[[Call], None]
-_DETERMINISTIC = frozenset({"http_500", "stream_error", "bad_response"})
+DETERMINISTIC = frozenset({"http_500", "stream_error", "bad_response"})
 _SAME = 3
 
 
@@ -43,7 +43,7 @@ class _Took:
 
     def is_hopeless(self, error: ProviderError, n_answered: int) -> bool:
         """Say whether this request alone brings the server down: the same fault, while others are answered."""
-        deterministic = error.kind in _DETERMINISTIC and self._same >= _SAME
+        deterministic = error.kind in DETERMINISTIC and self._same >= _SAME
         return deterministic and n_answered >= self._answered + self._same
 
 

@@ -18,7 +18,7 @@ from workbench.errors import ProviderRejected, ProviderUnavailable
 from workbench.runner.local import device as devices
 from workbench.runner.local import sampling
 from workbench.runner.local.loading import Loaded
-from workbench.runner.local.sequence import Sequence
+from workbench.runner.local.sequence import Deliver, Sequence
 from workbench.runner.local.slots import SlotCache
 
 _PREFILL_TOKENS = {"cpu": 512, "cuda": 2048, "mps": 1024}  # read at once
@@ -102,12 +102,15 @@ class Engine:
         """Sequences that wait for a slot."""
         return len(self._waiting)
 
-    def submit(self, sequence: Sequence) -> None:
-        """Queue a sequence; it is delivered step by step, and last with a stop reason."""
+    def submit(self, *sequences: Sequence) -> None:
+        """Queue sequences; they are delivered step by step, and last with a stop reason.
+
+        Those that are submitted together to an idle engine are read together.
+        """
         with self._wake:
             if self._closed:
                 raise ProviderUnavailable("the local engine was closed", kind="closed")
-            self._waiting.append(sequence)
+            self._waiting.extend(sequences)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="local-engine", daemon=True)
                 self._thread.start()
@@ -144,7 +147,8 @@ class Engine:
             self._waiting.clear()
         self._cache.clear()
         for sequence in left:
-            self._fail(sequence, error)
+            sequence.end("error", self._clock(), error)
+        self._deliver(left)
 
     def _has_work(self) -> bool:
         """Wait for work; returns False once closed."""
@@ -342,11 +346,15 @@ class Engine:
     @staticmethod
     def _deliver(sequences: list[Sequence]) -> None:
         """Hand on what a step brought, after the step was told: a call that has ended has all its steps."""
+        groups: dict[Deliver, list[Sequence]] = {}
         for sequence in sequences:
+            groups.setdefault(sequence.deliver, []).append(sequence)
+        for deliver, group in groups.items():
             try:
-                sequence.deliver(sequence)
-            except RuntimeError:  # the event loop of its caller is gone
-                sequence.cancelled = True
+                deliver(group)
+            except RuntimeError:  # the event loop of their callers is gone
+                for sequence in group:
+                    sequence.cancelled = True
 
     def _tell(self, begin_s: float, end_s: float, work: list[tuple[str, str, int]]) -> None:
         if self.on_step is not None:

@@ -1,16 +1,70 @@
-"""GGUF files unpacked once into safetensors, in the user's cache folder."""
+"""GGUF files: what format they hold, and unpacked once into safetensors, in the user's cache folder."""
 
 import hashlib
 import os
 import shutil
+import struct
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from workbench import config
 from workbench.runner.local.device import torch_dtype
 
 _FORMAT = 1  # of the unpacked folder; another one is another key
+# the head of a GGUF file: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes, by type
+_UINT32, _TEXT, _ARRAY = 4, 8, 9
+_LONGEST_KEY = 2**16
+
+
+def quantisation(path: Path) -> str | None:
+    """Name the number format of a GGUF file, as `Q4_1`; None where its head does not say.
+
+    Only the head is read, by hand: the package's reader looks at all of it, for seconds.
+    """
+    from gguf import LlamaFileType
+
+    try:
+        with path.open("rb") as file:
+            found = _file_type(file)
+        named = None if found is None else LlamaFileType(found).name
+    except (OSError, ValueError, OverflowError, RecursionError, struct.error):
+        return None  # whoever loads it says what is broken
+    return named and named.removeprefix("MOSTLY_").removeprefix("ALL_")
+
+
+def _file_type(file: BinaryIO) -> int | None:
+    magic, _, _, n_fields = struct.unpack("<4sIQQ", file.read(24))
+    for _ in range(n_fields if magic == b"GGUF" else 0):
+        (size,) = _number(file, "<Q")
+        if size > _LONGEST_KEY:
+            return None
+        key = file.read(size)
+        (kind,) = _number(file, "<I")
+        if (key, kind) == (b"general.file_type", _UINT32):
+            value: int = _number(file, "<I")[0]
+            return value
+        _skip(file, kind)
+    return None
+
+
+def _number(file: BinaryIO, form: str) -> tuple[Any, ...]:
+    return struct.unpack(form, file.read(struct.calcsize(form)))
+
+
+def _skip(file: BinaryIO, kind: int, count: int = 1) -> None:
+    """Pass over so many values of a type; ValueError where there is no such type."""
+    if kind in _SIZES:
+        file.seek(count * _SIZES[kind], os.SEEK_CUR)
+    elif kind == _TEXT:
+        for _ in range(count):
+            file.seek(_number(file, "<Q")[0], os.SEEK_CUR)
+    elif kind == _ARRAY:
+        for _ in range(count):
+            _skip(file, *_number(file, "<IQ"))
+    else:
+        raise ValueError(kind)
 
 
 def unpacked(path: Path, precision: str, folder: Path | None = None) -> Path:

@@ -1,6 +1,7 @@
 """From a model's name to the model, ready on its device."""
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import inspect
@@ -104,6 +105,21 @@ def _in_package(name: str) -> Path | None:
         return None
     found = [Path(os.fspath(f.locate())) for f in files if f.suffix == ".gguf"]
     return found[0] if len(found) == 1 else None
+
+
+@functools.lru_cache(maxsize=64)
+def precision_of(name: str, device: str, dtype: str) -> str:
+    """Name the number format of a model's weights, as `load` would have them; nothing is loaded.
+
+    What is unpacked from a GGUF file keeps the name of what it lost its digits to: `Q4_1 as bf16`.
+
+    Raises:
+        ProviderRejected: there is no such model, device or format here.
+    """
+    place = locate(name)
+    packed = gguf.quantisation(place) if place is not None and place.is_file() else None
+    _, precision = resolve(device, dtype)
+    return f"{packed} as {precision}" if packed else precision
 
 
 def load(

@@ -73,8 +73,8 @@ def _cut(weights: Any, settings: Sequence[Sampling]) -> Any:
             best = weights.topk(widest, dim=-1).values
             rank = _tensor([min(m, widest) - 1 for m in most], weights, torch.long)
             least = best.gather(1, rank[:, None])
-            least[_tensor([m == size for m in most], weights, torch.bool)] = 0
-            weights = weights.masked_fill(weights < least, 0)
+            whole = _tensor([m == size for m in most], weights, torch.bool)[:, None]
+            weights = weights.masked_fill((weights < least) & ~whole, 0)
     if any(s.top_p < 1 for s in settings):
         weights = weights.masked_fill(weights < _least_of_top_p(weights, settings), 0)
     if any(s.min_p for s in settings):
@@ -96,8 +96,7 @@ def _least_of_top_p(weights: Any, settings: Sequence[Sampling]) -> Any:
     kept = (before < share).sum(-1, keepdim=True).clamp(min=1)
     least = best.gather(1, kept - 1)
     whole = _tensor([s.top_p >= 1 for s in settings], weights, torch.bool)
-    least[whole] = 0
-    return least
+    return least.masked_fill(whole[:, None], 0)  # an index by booleans would wait for the device
 
 
 def _wide(tensor: Any) -> torch.dtype:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from workbench.runner.local.output import Detokenizer, Output, Piece
 from workbench.runner.local.settings import Sampling
 
-Deliver = Callable[
-    ["Sequence"], None
-]  # called by the engine's thread after each step that brought something
+# called by the engine's thread after each step, with those of its sequences that share it
+Deliver = Callable[[list["Sequence"]], None]
 
 
 class Sequence:

@@ -364,7 +364,7 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in over.items():
         below = found.get(name)
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        found[name] = merged(below, value) if both else value  # type: ignore[arg-type]
+        found[name] = merged(below, value) if both else value  # type: ignore[arg-type]  # both says so
     return found
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.runner.local import loading, prompts, settings
 from workbench.runner.local.answer import Asked, reply
+from workbench.runner.local.desk import Desk
 from workbench.runner.local.output import Detokenizer, Output, Tags
-from workbench.runner.local.sequence import Deliver, Sequence
+from workbench.runner.local.sequence import Sequence
 from workbench.runner.session import CallRefused, OnChunk, Reply, Request, StreamBroken
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class LocalProvider:
         self._lock = threading.Lock()
         self._loaded: loading.Loaded | None = None
         self._engine: Engine | None = None
+        self._desk: Desk | None = None
         self._on_step = on_step
 
     @property
@@ -161,10 +163,10 @@ class LocalProvider:
             if loaded is None:
                 loaded = await asyncio.to_thread(self.load)
                 asked = asked._replace(at=self._now(), at_s=time.perf_counter())
-            wait = asyncio.get_running_loop().create_future()
-            sequence = self._sequence(asked, loaded, _delivery(wait, on_chunk))
+            desk = self._desk_here()
+            sequence = self._sequence(asked, loaded, desk)
             async with asyncio.timeout(self._timeout_s):
-                await self._run(sequence, wait)
+                await desk.run(sequence, on_chunk)
             return reply(asked, sequence, loaded)
         except TimeoutError as error:
             cause: ProviderError = ProviderUnavailable(
@@ -187,24 +189,20 @@ class LocalProvider:
 
     async def aclose(self) -> None:
         """End the engine and let the model go."""
-        engine, self._engine, self._loaded = self._engine, None, None
+        engine, self._engine, self._loaded, self._desk = self._engine, None, None, None
         if engine is not None:
             await asyncio.to_thread(engine.close)
 
-    async def _run(self, sequence: Sequence, wait: "asyncio.Future[None]") -> None:
-        engine = self._engine
+    def _desk_here(self) -> Desk:
+        """Return the way to the engine from the loop that is running."""
+        engine, loop = self._engine, asyncio.get_running_loop()
         if engine is None:
             raise ProviderUnavailable("the local provider was closed", kind="closed")
-        engine.submit(sequence)
-        try:
-            await wait
-        finally:
-            if not sequence.has_ended:
-                engine.cancel(sequence)
-        if sequence.error is not None:
-            raise sequence.error
+        if self._desk is None or self._desk.loop is not loop or self._desk.engine is not engine:
+            self._desk = Desk(loop, engine)
+        return self._desk
 
-    def _sequence(self, asked: Asked, loaded: loading.Loaded, deliver: Deliver) -> Sequence:
+    def _sequence(self, asked: Asked, loaded: loading.Loaded, desk: Desk) -> Sequence:
         """Make what the engine works on; ProviderRejected where the model cannot."""
         request = asked.request
         sampling = settings.read(
@@ -229,28 +227,8 @@ class LocalProvider:
             end_ids=loaded.end_ids,
             closing=loaded.tokenizer(closing, add_special_tokens=False)["input_ids"],
             most_tokens=min(sampling.max_tokens or room, room), submitted_s=asked.at_s,
-            deliver=deliver,
+            deliver=desk.deliver,
         )  # fmt: skip
-
-
-def _delivery(wait: "asyncio.Future[None]", on_chunk: OnChunk | None) -> Deliver:
-    """Return what the engine's thread calls: pieces and the end go over to the event loop."""
-    loop, shown = wait.get_loop(), 0
-
-    def on_loop(sequence: Sequence) -> None:
-        nonlocal shown
-        pieces, shown = sequence.pieces[shown:], len(sequence.pieces)
-        for _, piece in pieces:
-            if on_chunk is not None and piece.kind == "text" and not wait.done():
-                on_chunk(piece.text)
-        if sequence.has_ended and not wait.done():
-            wait.set_result(None)
-
-    def deliver(sequence: Sequence) -> None:
-        if sequence.has_ended or (on_chunk is not None and len(sequence.pieces) > shown):
-            loop.call_soon_threadsafe(on_loop, sequence)
-
-    return deliver
 
 
 def _failure(error: ProviderError, so_far: Reply) -> ProviderError:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from workbench.datasets import TaskItem
 from workbench.errors import ConfigError
@@ -10,6 +9,7 @@ from workbench.runner import tools as toolkit
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies import acting_native, acting_text
 from workbench.runner.strategies.acting_hands import Hands
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.tools.budget import AgentBudget
 
 PROTOCOLS = ("auto", "native", "text")
@@ -17,7 +17,7 @@ _TEXT_ONLY = {"completions", "local"}  # endpoints by which no tools can be told
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Acting:
+class Acting(Parameters):
     """What agents have in common.
 
     Attributes:
@@ -58,11 +58,6 @@ class Acting:
                 f"most_turns = {self.most_turns} leaves no room for extensions above max_turns ="
                 f" {self.max_turns}; raise it, or leave out extension_turns"
             )
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def calls_of_attempt(self) -> int:

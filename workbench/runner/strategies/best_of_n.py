@@ -2,26 +2,26 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.grading import grade
 from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
 from workbench.runner.strategies.marks import (
     likelihood,
-    mark,
     read_mark,
+    verified,
     without_logprobs,
 )
-from workbench.runner.strategies.together import together
+from workbench.runner.strategies.parameters import Parameters
+from workbench.runner.strategies.together import sampled
 
 __all__ = ["BestOfN", "likelihood", "read_mark"]
 _VERIFIERS = ("auto", "logprob", "self", "judge", "oracle")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BestOfN:
+class BestOfN(Parameters):
     """Ask for `samples` chains of thought, at once, and keep the one with the highest verifier score, 0..1.
 
     Ties go to the first reply; a reply without a score ranks last. The verifiers:
@@ -51,11 +51,6 @@ class BestOfN:
     judge: str = "judge"
 
     @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
-
-    @property
     def most_calls(self) -> int:
         """A reply per sample, and a mark where a model marks."""
         return self.samples * (2 if self.verifier in {"auto", "self", "judge"} else 1)
@@ -68,9 +63,7 @@ class BestOfN:
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with a call per sample, and one per different reply where it must be marked."""
         chat = ask_for_steps(session, item, self.shots)
-        replies = await together(
-            session.generate(chat, temperature=self.temperature) for _ in range(self.samples)
-        )
+        replies = await sampled(session, chat, self.samples, self.temperature)
         scores = await self._scores(session, item, replies)
         ranks = [-1.0 if score is None else score for score in scores]
         best = ranks.index(max(ranks))
@@ -80,9 +73,6 @@ class BestOfN:
     async def _scores(
         self, session: Session, item: TaskItem, replies: Sequence[Reply]
     ) -> list[float | None]:
-        if self.verifier == "oracle":
-            graded = [await grade(session, session.task, item, r.text) for r in replies]
-            return [scores[0].score for scores in graded]
         if self.verifier in {"auto", "logprob"}:
             scores = [likelihood(reply.call) for reply in replies]
             if None not in scores:
@@ -91,6 +81,6 @@ class BestOfN:
                 if all(score is None for score in scores):
                     raise without_logprobs(self.name)
                 return scores
-        model = self.judge if self.verifier == "judge" else None
-        marks = await mark(session, item, [reply.text for reply in replies], model=model)
+        texts = [reply.text for reply in replies]
+        marks = await verified(session, item, texts, by=self.verifier, judge=self.judge)
         return [m.score for m in marks]

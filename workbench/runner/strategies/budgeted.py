@@ -7,6 +7,7 @@ from workbench.datasets import TaskItem
 from workbench.errors import ConfigError
 from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.effort import ask_for_answer
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn
 from workbench.runner.strategies.think import CLOSE, OPEN, ask_for_thinking
 
@@ -14,7 +15,7 @@ _CAPPING = {"messages", "gemini", "local"}  # endpoints that cap the thinking th
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Budgeted:
+class Budgeted(Parameters):
     """Let the model think for `thinking_tokens` at most, then answer in `answer_tokens` at most.
 
     With tags, the thinking is a text between tags that a first call writes and a further one ends: where it
@@ -53,11 +54,6 @@ class Budgeted:
                 "strategy 'budgeted': no provider keeps a minimum of thinking; use by = \"tags\", or"
                 " leave out min_thinking_tokens"
             )
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def most_calls(self) -> int:

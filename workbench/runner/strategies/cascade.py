@@ -2,14 +2,15 @@
 
 import dataclasses
 import re
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
 from workbench.runner.strategies.marks import likelihood, without_logprobs
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn
-from workbench.runner.strategies.together import together
+from workbench.runner.strategies.together import sampled
 from workbench.runner.strategies.votes import majority
 
 _ASK = (
@@ -31,7 +32,7 @@ class _First(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Cascade:
+class Cascade(Parameters):
     """Ask the configuration's own, cheap model; below `threshold` of confidence the helper `large` answers.
 
     After FrugalGPT's cascade of two; the scorer there is trained, the confidence here is the model's own. An
@@ -56,11 +57,6 @@ class Cascade:
     by: str = dataclasses.field(default="vote", metadata={"choices": _WAYS})
     samples: int = dataclasses.field(default=3, metadata={"least": 1})
     temperature: float = 0.7
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def most_calls(self) -> int:
@@ -93,9 +89,7 @@ class Cascade:
         )  # fmt: skip
 
     async def _vote(self, session: Session, item: TaskItem, chat: list[Turn]) -> _First:
-        replies = await together(
-            session.generate(chat, temperature=self.temperature) for _ in range(self.samples)
-        )
+        replies = await sampled(session, chat, self.samples, self.temperature)
         vote = majority(session, item, [reply.text for reply in replies])
         return _First(replies[vote.place], vote.share)
 

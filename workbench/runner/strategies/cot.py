@@ -1,17 +1,18 @@
 """Strategy `cot`: think step by step in the open, then answer (Wei et al. 2022, arXiv 2201.11903)."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import Example, TaskItem
 from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn, opening
 
 STEPS = "Think step by step, then write 'Answer:' and the answer."
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ChainOfThought:
+class ChainOfThought(Parameters):
     """Ask for steps and then "Answer:", after `shots` worked examples.
 
     The steps are visible text: they cost output tokens and count as no thinking tokens.
@@ -19,11 +20,6 @@ class ChainOfThought:
 
     name: ClassVar[str] = "cot"
     shots: int = 5
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with one call."""

@@ -1,15 +1,16 @@
 """Strategy `direct`: the answer and nothing else."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import Example, TaskItem
 from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import opening
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Direct:
+class Direct(Parameters):
     """Ask for the answer alone, after `shots` worked examples.
 
     The model's turn is begun for it with "Answer:", so that it cannot think aloud first.
@@ -17,11 +18,6 @@ class Direct:
 
     name: ClassVar[str] = "direct"
     shots: int = 5
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with one call."""

@@ -1,11 +1,12 @@
 """Strategy `diverse_prompts`: several wordings, and a vote (after Li et al. 2022, arXiv 2206.02336)."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.cot import STEPS, ask_for_steps
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.together import together
 from workbench.runner.strategies.votes import majority
 
@@ -19,7 +20,7 @@ _PROMPTS = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DiversePrompts:
+class DiversePrompts(Parameters):
     """Ask once for every prompt, at once, and take the commonest answer.
 
     After DiVeRSe, which varies the prompts to vary the reasoning; there, prompts differ by their worked
@@ -37,11 +38,6 @@ class DiversePrompts:
     prompts: tuple[str, ...] = dataclasses.field(default=_PROMPTS, metadata={"least": 1})
     samples: int = dataclasses.field(default=1, metadata={"least": 1})
     temperature: float = 0.7
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def most_calls(self) -> int:

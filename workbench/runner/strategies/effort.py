@@ -1,16 +1,17 @@
 """Strategy `effort`: the answer, with an effort of thinking that the strategy itself asks for."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import Example, TaskItem
 from workbench.runner.providers.effort import LEVELS
 from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn, opening
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(Parameters):
     """Ask for the answer with an effort level; for models that think by themselves.
 
     The level goes out in each provider's words (see `providers/effort.py`): `reasoning_effort` for OpenAI's
@@ -25,11 +26,6 @@ class Effort:
     name: ClassVar[str] = "effort"
     shots: int = 5
     level: str = dataclasses.field(default="medium", metadata={"choices": LEVELS})
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def effort(self) -> str:

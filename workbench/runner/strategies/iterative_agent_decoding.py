@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
-from workbench.runner.grading import grade
 from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
-from workbench.runner.strategies.marks import Mark, mark
+from workbench.runner.strategies.marks import Mark, verified
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.sequential_refinement import ask_again
-from workbench.runner.strategies.together import together
+from workbench.runner.strategies.together import sampled
 
 _AGAIN = (
     "{question}\n\nThe best answer so far:\n{answer}\n\nWhat a verifier says of it:\n{verdict}\n\nWrite a better"
@@ -27,7 +27,7 @@ class _Best(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class IterativeAgentDecoding:
+class IterativeAgentDecoding(Parameters):
     """For `rounds`, ask for `samples` at once, given the best so far and the verifier's words about it.
 
     Best-of-n whose samples know of the rounds before, after "Review, Refine, Repeat: Understanding
@@ -56,11 +56,6 @@ class IterativeAgentDecoding:
     judge: str = "judge"
 
     @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
-
-    @property
     def most_calls(self) -> int:
         """A reply per round and sample, and a mark where a model marks."""
         return self.rounds * self.samples * (1 if self.verifier == "oracle" else 2)
@@ -75,10 +70,10 @@ class IterativeAgentDecoding:
         chat = asked = ask_for_steps(session, item, self.shots)
         best, turn = _Best(Reply(), Mark(), 0), 0
         for turn in range(1, self.rounds + 1):
-            replies = await together(
-                session.generate(asked, temperature=self.temperature) for _ in range(self.samples)
+            replies = await sampled(session, asked, self.samples, self.temperature)
+            marks = await verified(
+                session, item, [r.text for r in replies], by=self.verifier, judge=self.judge
             )
-            marks = await self._marks(session, item, replies)
             best = _better(best, replies, marks, turn)
             if best.mark.rank >= self.enough:
                 break
@@ -92,16 +87,6 @@ class IterativeAgentDecoding:
             best.reply.text, verifier_score=best.mark.score, stop_reason=best.reply.stop_reason,
             metadata={"rounds": turn, "best_round": best.round or None},
         )  # fmt: skip
-
-    async def _marks(
-        self, session: Session, item: TaskItem, replies: Sequence[Reply]
-    ) -> list[Mark]:
-        texts = [reply.text for reply in replies]
-        if self.verifier == "oracle":
-            graded = [await grade(session, session.task, item, text) for text in texts]
-            return [Mark(scores[0].score) for scores in graded]
-        model = self.judge if self.verifier == "judge" else None
-        return await mark(session, item, texts, model=model)
 
 
 def _better(best: _Best, replies: Sequence[Reply], marks: Sequence[Mark], turn: int) -> _Best:

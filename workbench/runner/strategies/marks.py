@@ -8,6 +8,7 @@ from typing import NamedTuple
 from workbench.datasets import TaskItem
 from workbench.errors import ProviderRejected
 from workbench.records import Call
+from workbench.runner.grading import grade
 from workbench.runner.session import Session
 from workbench.runner.strategies.together import together
 
@@ -63,6 +64,16 @@ async def mark(
         for text, reply in zip(different, said, strict=True)
     }
     return [marks.get(text, Mark()) for text in texts]
+
+
+async def verified(
+    session: Session, item: TaskItem, texts: Sequence[str], *, by: str, judge: str
+) -> list[Mark]:
+    """Have texts marked by the helper model `judge` ("judge"), by the item's own scorer ("oracle"), else as in `mark`."""
+    if by == "oracle":
+        graded = [await grade(session, session.task, item, text) for text in texts]
+        return [Mark(scores[0].score) for scores in graded]
+    return await mark(session, item, texts, model=judge if by == "judge" else None)
 
 
 def read_mark(text: str) -> float | None:

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.rounds import Rounds
 from workbench.runner.strategies.sequential_refinement import ask_again
 from workbench.runner.strategies.shots import Turn
@@ -24,7 +25,7 @@ _REFINE = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ParallelDistillRefine:
+class ParallelDistillRefine(Parameters):
     """In every round, write `drafts` at once and distil them into notes; then answer with the last notes.
 
     The notes are a workspace of bounded length that the next round's drafts start from, so that the
@@ -46,11 +47,6 @@ class ParallelDistillRefine:
     drafts: int = dataclasses.field(default=4, metadata={"least": 1})
     workspace_tokens: int = dataclasses.field(default=512, metadata={"least": 1})
     temperature: float = 0.7
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def most_calls(self) -> int:

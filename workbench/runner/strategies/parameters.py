@@ -1,4 +1,4 @@
-"""Checks what a plan gives a strategy as parameters, by the types of the fields of its class.
+"""The parameters of strategies: the fields of their classes, and checks of what a plan gives for them.
 
 A field is a whole number, a number, a text, yes or no, or a list of texts, or one of these or None; its
 metadata may say more:
@@ -16,6 +16,16 @@ from typing import Any, get_args
 from workbench.errors import ConfigError
 
 Field = dataclasses.Field[Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parameters:
+    """Base of strategies: the fields of the class are its parameters."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, as the configuration keeps them."""
+        return dataclasses.asdict(self)
 
 
 def checked(strategy: str, field: Field, value: Any) -> Any:

@@ -4,11 +4,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.sequential_refinement import ask_again
 from workbench.runner.strategies.shots import Turn, opening
 from workbench.runner.strategies.steps import has_answer
@@ -33,7 +34,7 @@ class Part(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PlanAndBudget:
+class PlanAndBudget(Parameters):
     """Have the question split, allot `total_tokens` to the parts, answer each under its cap, combine.
 
     The model itself splits the question and says how difficult, that is how uncertain, each part is. A part's
@@ -59,11 +60,6 @@ class PlanAndBudget:
     answer_tokens: int = dataclasses.field(default=256, metadata={"least": 1})
     schedule: str = dataclasses.field(default="polynomial", metadata={"choices": _SCHEDULES})
     power: float = 2.0
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def most_calls(self) -> int:

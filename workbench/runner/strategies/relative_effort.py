@@ -1,11 +1,12 @@
 """Strategy `relative_effort`: a length asked for relative to the model's own mean length."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import STEPS, ask_for_steps
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.together import together
 
 
@@ -18,7 +19,7 @@ class _Lengths(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RelativeEffort:
+class RelativeEffort(Parameters):
     """Ask for a chain of thought of about `fraction` of the length that the model usually writes.
 
     The relative effort of a reply is its length over the model's mean length; the idea of asking for effort
@@ -41,11 +42,6 @@ class RelativeEffort:
     mean_tokens: float = 0.0
     pilot: int = dataclasses.field(default=3, metadata={"least": 1})
     pilot_on: str = dataclasses.field(default="task", metadata={"choices": ("task", "item")})
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def most_calls(self) -> int:

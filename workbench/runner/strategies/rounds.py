@@ -1,12 +1,34 @@
 """What each round of a refinement came to, for the trace's metadata; the model never sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from workbench.datasets import TaskItem
 from workbench.errors import TaskError
 from workbench.records import Call
-from workbench.runner.session import Session
+from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.strategies.shots import Turn
+
+Revise = Callable[[Reply], Awaitable[Reply | None]]
+
+
+async def refined(
+    session: Session, item: TaskItem, chat: list[Turn], *, rounds: int, revise: Revise
+) -> Outcome:
+    """Answer, then better the answer so many times; a round that gives nothing ends it, and the answer before stands."""
+    answer = await session.generate(chat)
+    noted = Rounds(session, item)
+    noted.add(answer.text)
+    for _ in range(rounds):
+        if not answer.text.strip():
+            break
+        revised = await revise(answer)
+        if revised is None or not revised.text.strip():
+            break
+        answer = revised
+        noted.add(answer.text)
+    noted.close()
+    return Outcome(answer.text, stop_reason=answer.stop_reason, metadata=noted.metadata)
 
 
 class Rounds:

@@ -1,17 +1,18 @@
 """Strategy `self_consistency`: several chains of thought, and a vote (Wang et al. 2022, arXiv 2203.11171)."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.cot import ask_for_steps
-from workbench.runner.strategies.together import together
+from workbench.runner.strategies.parameters import Parameters
+from workbench.runner.strategies.together import sampled
 from workbench.runner.strategies.votes import majority
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SelfConsistency:
+class SelfConsistency(Parameters):
     """Ask for `samples` chains of thought, at once, and take the commonest answer.
 
     The answers are those that the item's scorer reads, so that two ways to write one answer count together
@@ -31,11 +32,6 @@ class SelfConsistency:
     temperature: float = 0.7
 
     @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
-
-    @property
     def most_calls(self) -> int:
         """The calls of one item."""
         return self.samples
@@ -43,9 +39,7 @@ class SelfConsistency:
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with a call per sample."""
         chat = ask_for_steps(session, item, self.shots)
-        replies = await together(
-            session.generate(chat, temperature=self.temperature) for _ in range(self.samples)
-        )
+        replies = await sampled(session, chat, self.samples, self.temperature)
         vote = majority(session, item, [reply.text for reply in replies])
         chosen = replies[vote.place]
         return Outcome(chosen.text, confidence=vote.share, stop_reason=chosen.stop_reason)

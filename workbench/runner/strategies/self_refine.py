@@ -1,12 +1,13 @@
 """Strategy `self_refine`: answer, criticise, answer again (Madaan et al. 2023, arXiv 2303.17651)."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
+from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
-from workbench.runner.strategies.rounds import Rounds
+from workbench.runner.strategies.parameters import Parameters
+from workbench.runner.strategies.rounds import refined
 
 _NONE = "No mistakes."
 _CRITICISE = f"Check this answer step by step and list its mistakes. Where it has none, write '{_NONE}' alone."
@@ -14,7 +15,7 @@ _REVISE = "Now answer the question again without these mistakes: think step by s
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SelfRefine:
+class SelfRefine(Parameters):
     """Ask for a chain of thought, then `rounds` times for its mistakes and for a better one, in one chat.
 
     It ends early where the model finds no mistake. The last answer is scored; where nothing came (an empty
@@ -30,11 +31,6 @@ class SelfRefine:
     rounds: int = dataclasses.field(default=1, metadata={"least": 1})
 
     @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
-
-    @property
     def most_calls(self) -> int:
         """The answer, and two calls a round."""
         return 1 + 2 * self.rounds
@@ -42,24 +38,16 @@ class SelfRefine:
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item; every call sees all that was said before."""
         chat = ask_for_steps(session, item, self.shots)
-        answer = await session.generate(chat)
-        rounds = Rounds(session, item)
-        rounds.add(answer.text)
-        for _ in range(self.rounds):
-            if not answer.text.strip():
-                break
-            chat += [_turn("assistant", answer.text), _turn("user", _CRITICISE)]
+
+        async def revise(answer: Reply) -> Reply | None:
+            chat.extend([_turn("assistant", answer.text), _turn("user", _CRITICISE)])
             critique = await session.generate(chat, role="verifier")
             if _is_content(critique.text):
-                break
-            chat += [_turn("assistant", critique.text), _turn("user", _REVISE)]
-            revised = await session.generate(chat)
-            if not revised.text.strip():
-                break
-            answer = revised
-            rounds.add(answer.text)
-        rounds.close()
-        return Outcome(answer.text, stop_reason=answer.stop_reason, metadata=rounds.metadata)
+                return None
+            chat.extend([_turn("assistant", critique.text), _turn("user", _REVISE)])
+            return await session.generate(chat)
+
+        return await refined(session, item, chat, rounds=self.rounds, revise=revise)
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

@@ -1,12 +1,13 @@
 """Strategy `sequential_refinement`: answer, then better the answer, several times over."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
+from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
-from workbench.runner.strategies.rounds import Rounds
+from workbench.runner.strategies.parameters import Parameters
+from workbench.runner.strategies.rounds import refined
 from workbench.runner.strategies.shots import Turn
 
 _AGAIN = (
@@ -16,7 +17,7 @@ _AGAIN = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SequentialRefinement:
+class SequentialRefinement(Parameters):
     """Ask for a chain of thought, then `rounds` times for a better one, given the last one alone.
 
     After the sequential baseline of Madaan et al. 2025 (arXiv 2510.01123): one candidate is improved
@@ -33,11 +34,6 @@ class SequentialRefinement:
     rounds: int = dataclasses.field(default=2, metadata={"least": 1})
 
     @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
-
-    @property
     def most_calls(self) -> int:
         """The answer, and a call a round."""
         return 1 + self.rounds
@@ -45,20 +41,12 @@ class SequentialRefinement:
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item, a call after the other."""
         chat = ask_for_steps(session, item, self.shots)
-        answer = await session.generate(chat)
-        rounds = Rounds(session, item)
-        rounds.add(answer.text)
-        for _ in range(self.rounds):
-            if not answer.text.strip():
-                break
+
+        async def revise(answer: Reply) -> Reply:
             words = _AGAIN.format(question=item.question, answer=answer.text)
-            revised = await session.generate(ask_again(chat, words))
-            if not revised.text.strip():
-                break
-            answer = revised
-            rounds.add(answer.text)
-        rounds.close()
-        return Outcome(answer.text, stop_reason=answer.stop_reason, metadata=rounds.metadata)
+            return await session.generate(ask_again(chat, words))
+
+        return await refined(session, item, chat, rounds=self.rounds, revise=revise)
 
 
 def ask_again(chat: list[Turn], words: str) -> list[Turn]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.marks import read_mark
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn
 from workbench.runner.strategies.steps import cut, finish, first_step, has_answer, next_step
 
@@ -17,7 +18,7 @@ _MARK_TOKENS = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SpeculativeSteps:
+class SpeculativeSteps(Parameters):
     """Have the helper `small` draft each step; the own model marks it, and rewrites it below `threshold`.
 
     After SpecReason: a step of a chain of thought need not be the same, only as useful, so that most can be
@@ -43,11 +44,6 @@ class SpeculativeSteps:
     delimiter: str = dataclasses.field(default="\n\n", metadata={"empty": True})
     max_steps: int = dataclasses.field(default=10, metadata={"least": 1})
     step_tokens: int = dataclasses.field(default=256, metadata={"least": 1})
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def most_calls(self) -> int:

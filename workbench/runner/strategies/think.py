@@ -1,17 +1,18 @@
 """Strategy `think`: think between tags, so that thinking tokens are counted, then answer."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from workbench.datasets import Example, TaskItem
 from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn, opening
 
 OPEN, CLOSE = "<think>", "</think>"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Think:
+class Think(Parameters):
     """Ask for thinking inside tags, after `shots` worked examples; the opening tag is written for the model.
 
     Where the model has not stopped thinking within its cap, a second call closes the tag for it and
@@ -27,11 +28,6 @@ class Think:
     shots: int = 5
     max_thinking_tokens: int = 1024
     max_answer_tokens: int = 64
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with one call, or with two where the thinking had to be cut."""

@@ -1,10 +1,10 @@
 """Calls that do not depend on each other, sent at once."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
-from workbench.runner.session import Reply
+from workbench.runner.session import ChatMessage, Reply, Session
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
@@ -21,3 +21,10 @@ async def together(calls: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
             raise reply
         replies.append(reply)
     return replies
+
+
+async def sampled(
+    session: Session, chat: Sequence[ChatMessage], samples: int, temperature: float
+) -> list[Reply]:
+    """Ask the same so many times, at once."""
+    return await together(session.generate(chat, temperature=temperature) for _ in range(samples))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from workbench.datasets import TaskItem
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.marks import Mark, mark
+from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn
 from workbench.runner.strategies.steps import cut, finish, first_step, has_answer, next_step
 from workbench.runner.strategies.together import together
@@ -36,7 +37,7 @@ class Thought:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TreeSearch:
+class TreeSearch(Parameters):
     """Grow a tree of steps: propose next steps, value them, go on from the best, answer from the best of all.
 
     After Tree of Thoughts. Proposals (role "draft") are sampled at once, `branches` for every thought
@@ -69,11 +70,6 @@ class TreeSearch:
     delimiter: str = dataclasses.field(default="\n\n", metadata={"empty": True})
     step_tokens: int = dataclasses.field(default=256, metadata={"least": 1})
     temperature: float = 0.7
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as the configuration keeps them."""
-        return dataclasses.asdict(self)
 
     @property
     def most_calls(self) -> int:
