@@ -2,15 +2,18 @@
 
 import asyncio
 import importlib.metadata
+import struct
 import subprocess
 import sys
 
 import pytest
 
 from workbench.errors import MissingExtra, ProviderRejected
+from workbench.runner import Plan
 from workbench.runner.local import device, gguf, loading
 from workbench.runner.providers.local import LocalProvider
 from workbench.runner.session import CallRefused, Request
+from workbench.runner.strategies import get as strategy
 
 
 @pytest.fixture
@@ -150,6 +153,89 @@ def test_an_unpacked_file_is_known_by_its_content_and_precision(tmp_path, monkey
     assert len({first, half, other}) == 3
     assert (first / "weights").read_bytes() == b"one"
     assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == sorted(p.name for p in (first, half, other))  # fmt: skip
+
+
+def head(*fields, magic=b"GGUF"):
+    """Write the head of a GGUF file: fields of (key, type, bytes of the value)."""
+    text = b"".join(
+        struct.pack("<Q", len(k)) + k + struct.pack("<I", kind) + value for k, kind, value in fields
+    )
+    return struct.pack("<4sIQQ", magic, 3, 0, len(fields)) + text
+
+
+def text(value):
+    return struct.pack("<Q", len(value)) + value
+
+
+WORDS = (
+    b"tokenizer.ggml.tokens",
+    9,
+    struct.pack("<IQ", 8, 2) + text(b"general.file_type") + text(b"b"),
+)
+NUMBERS = (b"tokenizer.ggml.scores", 9, struct.pack("<IQ", 6, 3) + bytes(12))
+NESTED = (b"nested", 9, struct.pack("<IQIQ", 9, 1, 0, 5) + bytes(5))
+NAME, FLAG, WIDE = (b"general.name", 8, text(b"m")), (b"flag", 7, b"\1"), (b"wide", 10, bytes(8))
+
+
+def file_type(value):
+    return b"general.file_type", 4, struct.pack("<I", value)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (head(file_type(3)), "Q4_1"),
+        (head(NAME, FLAG, WIDE, WORDS, NUMBERS, NESTED, file_type(15)), "Q4_K_M"),
+        (head(file_type(0), NAME), "F32"),
+        (head(NAME, WORDS), None),
+        (head(file_type(9999)), None),
+        (head(file_type(3), magic=b"GGML"), None),
+        (head((b"odd", 77, b""), file_type(3)), None),
+        (head(NAME, file_type(3))[:-2], None),
+        (head((b"long", 8, struct.pack("<Q", 2**63)), file_type(3)), None),
+        (head((b"many", 9, struct.pack("<IQ", 12, 2**64 - 1)), file_type(3)), None),
+        (head((b"deep", 9, struct.pack("<IQ", 9, 1) * 5000), file_type(3)), None),
+        (struct.pack("<4sIQQQ", b"GGUF", 3, 0, 2**64 - 1, 2**64 - 1), None),
+        (b"", None),
+    ],
+)  # fmt: skip
+def test_the_format_of_a_gguf_file_is_read_from_its_head(tmp_path, content, expected):
+    """Whatever stands before it, and unknown where the head is broken or hostile."""
+    pytest.importorskip("gguf", reason="local models need gguf")
+    (tmp_path / "m.gguf").write_bytes(content)
+
+    assert gguf.quantisation(tmp_path / "m.gguf") == expected
+
+
+def test_the_precision_of_a_local_model_is_recorded_as_it_will_be_loaded(tiny):
+    """Where nothing is said, what `auto` comes to here; what was asked elsewhere; the file's for a GGUF file."""
+    (tiny.parent / "m.gguf").write_bytes(head(file_type(3)))
+
+    def recorded(**settings):
+        plan = Plan(
+            models=(str(settings.pop("model", tiny)),), tasks=("t",), device="cpu", **settings
+        )
+        return plan.configuration(plan.targets[0], strategy("direct")).precision
+
+    assert recorded(endpoint="local") == "fp32"
+    assert recorded(endpoint="local_completions", precision="bfloat16") == "bf16"
+    assert recorded(endpoint="local", model=tiny.parent / "m.gguf") == "Q4_1 as fp32"
+    assert recorded(endpoint="local", model="/nowhere/else") is None
+    assert recorded(base_url="http://127.0.0.1:9/v1") is None
+    assert recorded(base_url="http://127.0.0.1:9/v1", precision="int4") == "int4"
+
+
+def test_a_local_model_in_a_plan_of_batches_is_not_labelled_as_one(tiny):
+    """Only what can go into a batch is another configuration there."""
+    plan = Plan(
+        models=({"model": str(tiny), "endpoint": "local"}, {"model": "m", "provider": "openai"}),
+        tasks=("t",), batch=True,
+    )  # fmt: skip
+
+    local, remote = [plan.configuration(t, strategy("direct")).settings or "" for t in plan.targets]
+
+    assert "batch" not in local
+    assert '"batch":true' in remote
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", "fp32"), ("float32", "fp32"), ("bf16", "bf16")])  # fmt: skip

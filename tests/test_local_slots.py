@@ -1,5 +1,6 @@
 """Continuous batching over models of several kinds, tiny and random, beside transformers' `generate`."""
 
+import asyncio
 import collections
 import threading
 
@@ -10,6 +11,7 @@ transformers = pytest.importorskip("transformers", reason="local models need tra
 
 from workbench.errors import ProviderRejected, ProviderUnavailable  # noqa: E402  # needs torch
 from workbench.runner.local import loading  # noqa: E402
+from workbench.runner.local.desk import Desk  # noqa: E402
 from workbench.runner.local.engine import Engine  # noqa: E402
 from workbench.runner.local.output import Detokenizer, Output  # noqa: E402
 from workbench.runner.local.sequence import Sequence  # noqa: E402
@@ -68,20 +70,21 @@ class Crowd:
         self.ended = collections.defaultdict(threading.Event)
         self.later = {}  # key → (tokens after which, what to submit)
 
-    def sequence(self, key, prompt, n, **sampling):
+    def sequence(self, key, prompt, n, deliver=None, **sampling):
         return Sequence(
             key, prompt, sampling=Sampling(**{"temperature": 0.0, **sampling}),
             output=Output(None, (), thinking=False, keep_tags=False),
             detokenizer=Detokenizer(Words(), {}, prompt), end_ids=frozenset(), closing=[],
-            most_tokens=n, submitted_s=0.0, deliver=self.deliver,
+            most_tokens=n, submitted_s=0.0, deliver=deliver or self.deliver,
         )  # fmt: skip
 
-    def deliver(self, sequence):
-        after, other = self.later.get(sequence.key, (None, None))
-        if len(sequence.tokens) == after:
-            self.engine.submit(other)
-        if sequence.has_ended:
-            self.ended[sequence.key].set()
+    def deliver(self, sequences):
+        for sequence in sequences:
+            after, other = self.later.get(sequence.key, (None, None))
+            if len(sequence.tokens) == after:
+                self.engine.submit(other)
+            if sequence.has_ended:
+                self.ended[sequence.key].set()
 
     def run(self, sequences, wait_for):
         for sequence in sequences:
@@ -216,3 +219,73 @@ def test_a_fault_of_the_program_reaches_every_caller(monkeypatch):
     assert all(isinstance(s.error, IndexError) for s in many)
     with pytest.raises(ProviderUnavailable):
         crowd.engine.submit(crowd.sequence("3", [1], 4))
+
+
+def at_desk(crowd, prompts, n, watchers):
+    """Have prompts written side by side; returns what came of each, and how often the loop was woken."""
+    woken = []
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        desk, wake = Desk(loop, crowd.engine), loop.call_soon_threadsafe
+
+        def counted(*call):
+            woken.append(1)
+            return wake(*call)
+
+        loop.call_soon_threadsafe = counted
+        sequences = [
+            crowd.sequence(str(i), prompt, n, deliver=desk.deliver)
+            for i, prompt in enumerate(prompts)
+        ]
+        runs = [desk.run(s, w) for s, w in zip(sequences, watchers, strict=True)]
+        found = await asyncio.gather(*runs, return_exceptions=True)
+        loop.call_soon_threadsafe = wake
+        return [f or s.tokens for f, s in zip(found, sequences, strict=True)]
+
+    return asyncio.run(run()), len(woken)
+
+
+def test_what_is_asked_at_one_moment_is_read_in_one_step_and_wakes_the_loop_once():
+    """Three prompts: one prefill, as many steps as tokens, and no round trip to the loop in between."""
+    model, steps = loaded("llama"), []
+    crowd = Crowd(model, slots=4, on_step=steps.append)
+    prompts = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]
+
+    found, n_woken = at_desk(crowd, prompts, 6, [None] * 3)
+    crowd.engine.close()
+
+    assert found == [greedy(model, prompt, 6) for prompt in prompts]
+    assert [sorted({phase for _, phase, _ in s.work}) for s in steps] == [
+        ["prefill"],
+        *[["answer"]] * 5,
+    ]
+    assert [len(s.work) for s in steps] == [3] * 6
+    assert n_woken == 1
+
+
+def test_who_looks_on_and_fails_fails_alone():
+    """Pieces come as they are written; a fault of one caller neither ends nor delays another."""
+    model, seen = loaded("llama"), []
+    crowd = Crowd(model, slots=2)
+
+    def broken(text):
+        raise ZeroDivisionError(text)
+
+    found, _ = at_desk(crowd, [[5, 6, 7], [8, 9]], 6, [broken, seen.append])
+    crowd.engine.close()
+
+    assert isinstance(found[0], ZeroDivisionError)
+    assert found[1] == greedy(model, [8, 9], 6)
+    assert "".join(seen) == "".join(f" {t}" for t in found[1])
+    assert len(seen) > 1
+
+
+def test_a_closed_engine_refuses_at_the_desk():
+    """Whoever asks too late is told so, each of them."""
+    crowd = Crowd(loaded("llama"), slots=2)
+    crowd.engine.close()
+
+    found, _ = at_desk(crowd, [[5, 6], [8, 9]], 6, [None, None])
+
+    assert all(isinstance(f, ProviderUnavailable) for f in found)

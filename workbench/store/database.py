@@ -6,9 +6,13 @@ processes a writer closes a turnstile, an advisory lock beside the store: reader
 new ones wait, so that many short readers cannot starve a writer.
 """
 
+import atexit
 import contextlib
+import functools
 import os
 import re
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +38,11 @@ except ImportError:  # not a POSIX system: writers do without the turnstile
 WAIT_S = 30.0
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 _OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+# DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file; what a
+# query gives is held by Polars beside that. At half, blocks are let go earlier; what a query makes on
+# its way is spilled from 1 GB on where it can be, which is no hard limit: nothing fails for it.
+# Before 2.0 processes that spill at once overwrite each other's files: there the limit stays as it was.
+_MEMORY = {"memory_limit": "50%"} if int(duckdb.__version__.partition(".")[0]) >= 2 else {}
 
 
 class Cancel:
@@ -196,7 +205,7 @@ def _connect(
     deadline = time.monotonic() + WAIT_S
     for pause in _pauses():
         try:
-            return duckdb.connect(str(path), read_only=read_only, config=dict(_OFFLINE))
+            return _opened(path, read_only=read_only)
         except (duckdb.IOException, duckdb.ConnectionException) as error:
             if not _is_lock(error):
                 raise _unreadable(path, error) from error
@@ -210,6 +219,24 @@ def _connect(
             raise _unreadable(path, error) from error
         time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _opened(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """Open the file once; queries that outgrow their memory spill, beside it if that can be written."""
+    spill = {} if os.access(path.parent, os.W_OK) else {"temp_directory": _scratch()}
+    settings = {**_OFFLINE, **_MEMORY, **spill}
+    connection = duckdb.connect(str(path), read_only=read_only, config=dict(settings))
+    if _MEMORY:
+        connection.execute("SET operator_memory_limit = '1GB'")
+    return connection
+
+
+@functools.cache
+def _scratch() -> str:
+    """A folder of this process alone, for queries of a store in a folder that cannot be written."""
+    folder = tempfile.mkdtemp(prefix="workbench-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _pauses() -> Iterator[float]:
@@ -249,7 +276,10 @@ def translated() -> Iterator[None]:
     except duckdb.InterruptException as error:
         raise QueryCancelled("the query was cancelled") from error
     except duckdb.OutOfMemoryException as error:
-        raise QueryError(f"the query needs more memory than there is: {_first(error)}") from error
+        raise QueryError(
+            f"the query needs more memory than it may have: {_first(error)}; "
+            "narrow the slice, or group by fewer columns"
+        ) from error
     except duckdb.IOException as error:
         raise StoreError(
             f"cannot read or write the store: {_first(error)}; is the disk full?"

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from workbench import records as r
-from workbench import schema
+from workbench import schema, spool
 from workbench.errors import ImportFormatError
 
 _POLARS: dict[str, Any] = {
@@ -47,7 +47,8 @@ class _Batch:
 
     def add(self, record: r.AnyRecord) -> None:
         if isinstance(record, r.Trace):
-            if record.trace_id in self.traces:
+            known = self.traces.get(record.trace_id)
+            if known is not None and not spool.supersedes(record, known):
                 return  # the same trace again, as when a spool segment is read twice
             self.traces[record.trace_id] = record
             self.text_bytes += sum(len(m.text) for m in record.messages)

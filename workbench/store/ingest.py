@@ -7,6 +7,7 @@ import duckdb
 
 from workbench import prices, schema
 from workbench.records import AnyRecord, Price
+from workbench.spool import FINAL_ERRORS
 from workbench.store import frames as fr
 from workbench.store import views
 
@@ -121,6 +122,7 @@ def _insert_traces(
 ) -> None:
     offered = _count(connection, new["traces"])
     known = _count(connection, f"{new['traces']} SEMI JOIN traces USING (trace_id)")
+    known -= _remove_superseded(connection, new["traces"]) if known else 0
     report.count("traces", offered, offered - known)
     if known == offered:
         for table in ("calls", *_PARTS, "contents"):
@@ -141,6 +143,24 @@ def _insert_traces(
             report.count(table, _count(connection, new[table]), added)
     if "contents" in new:
         _insert_contents(connection, new["contents"], among, new.get("messages"), report)
+
+
+def _remove_superseded(connection: duckdb.DuckDBPyConnection, traces: str) -> int:
+    """Delete failed traces in whose place come those of later tries; `spool.supersedes` in SQL."""
+    final = "(" + ", ".join(f"'{kind}'" for kind in sorted(FINAL_ERRORS)) + ")"
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE superseded AS SELECT old.trace_id
+        FROM traces old JOIN {traces} n USING (trace_id)
+        WHERE old.error_type NOT IN {final}
+        AND (n.error_type IS NULL OR n.error_type IN {final} OR n.started_at > old.started_at)"""
+    )
+    gone = _count(connection, "superseded")
+    for table in ("traces", "calls", *_PARTS) if gone else ():
+        connection.execute(
+            f"DELETE FROM {table} WHERE trace_id IN (SELECT trace_id FROM superseded)"
+        )
+    connection.execute("DROP TABLE superseded")
+    return gone
 
 
 def _insert_calls(

@@ -245,16 +245,15 @@ class Store:
             in_spool: list those that wait in the spool as well; a collector has looked there itself.
         """
         wanted = list(configuration_ids)
-        frame = self.sql(
-            """SELECT configuration_id, item_id, trial FROM traces
+        query = """SELECT configuration_id, item_id, trial FROM traces
             WHERE (error_type IS NULL OR error_type IN (SELECT unnest($final)))
-            AND configuration_id IN (SELECT unnest($wanted))""",
-            {"wanted": wanted, "final": sorted(spool.FINAL_ERRORS)},
-        )
-        found: set[tuple[str, str, int]] = set(frame.iter_rows())
+            AND configuration_id IN (SELECT unnest($wanted))"""
+        params = {"wanted": wanted, "final": sorted(spool.FINAL_ERRORS)}
+        with self.relation(query, params) as relation:
+            found: set[tuple[str, str, int]] = set(relation.fetchall())
         chosen = set(wanted)
         for segment in spool.segments(self.spool_dir) if in_spool else ():
-            for record in spool.glance(segment.path):
+            for record in spool.glance(segment.path, attempts=False):
                 if (
                     isinstance(record, spool.Ended)
                     and spool.is_settled(record.error_type)
