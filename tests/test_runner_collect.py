@@ -266,12 +266,20 @@ def test_the_second_stop_cancels_what_is_in_flight(tmp_path):
     stop = Stop()
     with Stub(lambda seen: [*stream(delta(" 1"))[:2], 30.0]) as stub:
 
+        async def twice():
+            while stub.n < 3:
+                await asyncio.sleep(0.01)
+            stop()
+            await asyncio.sleep(0.1)
+            stop()
+
         async def launch():
             plan, work = make(stub.url)
-            asyncio.get_running_loop().call_later(0.3, stop)
-            asyncio.get_running_loop().call_later(0.4, stop)
             with SpoolWriter(tmp_path, "r1") as writer:
-                return await collect(plan, spool=writer, work=work, stop=stop)
+                stopping = asyncio.create_task(twice())
+                report = await collect(plan, spool=writer, work=work, stop=stop)
+                await stopping
+                return report
 
         report = asyncio.run(asyncio.wait_for(launch(), 10))
 
