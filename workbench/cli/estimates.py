@@ -130,11 +130,16 @@ def document(preflight: "Preflight", **provenance: object) -> Document:
 
 def said(preflight: "Preflight") -> list[str]:
     """Say the sentences of a preflight: how long it takes, what the budgets do, what to know."""
-    elapsed = [f"elapsed about {_span(preflight.elapsed_s, 'elapsed_s')}"] if preflight.missing else []  # fmt: skip
+    elapsed: list[str] = []
+    if preflight.missing and preflight.elapsed_s.mean is not None:
+        elapsed = [f"elapsed about {_span(preflight.elapsed_s, 'elapsed_s')}"]
+    reasons: dict[str, list[str]] = {}
+    for measure, found in preflight.total.items():
+        if found.mean is None:
+            reasons.setdefault(found.why or "", []).append(_HEADS[measure])
     unknown = [
-        f"the total {_HEADS[m]} is not known: {found.why}"
-        for m, found in preflight.total.items()
-        if found.mean is None
+        f"the total {', '.join(heads)} {'are' if heads[1:] else 'is'} not known: {why}"
+        for why, heads in reasons.items()
     ]
     return [*preflight.warnings, *elapsed, *unknown, *preflight.notes]
 
