@@ -1,6 +1,7 @@
 """Agents: tools, their waste, search, processes, efficient code; real traces, worked examples, second derivations, traps."""
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -14,6 +15,7 @@ from workbench import analysis, sources
 from workbench.analysis import ratios
 from workbench.analysis.agents.code_efficiency import levels, read_references
 from workbench.analysis.agents.search_efficiency import entities
+from workbench.analysis.wording import stands
 from workbench.errors import AnalysisError
 from workbench.records import Call, Message, ToolCall
 from workbench.schema import VIEWS
@@ -193,6 +195,18 @@ def test_thresholds_of_patterns_can_be_moved():
     assert patterns(*three) == {}
 
 
+def test_patterns_of_each_tool():
+    """By tool a trace is read once for every tool that it called, with that tool's calls alone."""
+    rows = used(
+        "a", "1", [("s", "x"), ("c", "y"), ("c", "y")], opening_text="It is 42.", answer="42"
+    )
+    result = analysis.inefficiency(rows_of("tool_uses", *rows), by=("tool",))
+
+    found = {r["tool"]: r for r in result.frame.rows(named=True)}
+    assert [found[t]["confirmatory_rate"] for t in "sc"] == [1.0, 1.0]
+    assert [found[t]["wasted_calls"] for t in "sc"] == [0.0, 0.5]
+
+
 def test_patterns_are_compared_within_items():
     """On the item with both: pass rate 0 against 1, twice the tokens; another item moves nothing."""
     repeated = [("s", "x"), ("s", "x")]
@@ -309,6 +323,17 @@ def test_seeking_rate_and_efficiency_by_hand():
     assert (found["right_when_found"], found["right_when_missing"]) == (1.0, 0.0)
     assert found["calls_per_entity"] == pytest.approx(6 / 3)
     assert result.dropped["traces without a tool call"] == 1
+
+
+def test_words_stand_whole():
+    """As the pattern (?<!\\w)words(?!\\w) finds them, in random texts of letters, marks and accents."""
+    rng = np.random.default_rng(7)
+    letters = list("ab_ .é٣ß")
+    for _ in range(2000):
+        text = "".join(rng.choice(letters, rng.integers(0, 12)))
+        words = "".join(rng.choice(letters, rng.integers(1, 3)))
+        expected = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
+        assert stands(words, text) == expected
 
 
 def test_entities_of_the_metadata():

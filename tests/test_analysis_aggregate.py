@@ -79,14 +79,15 @@ def test_the_profile_is_strictly_above():
     assert profile["above"].is_sorted(descending=True)
 
 
-def test_the_bootstrap_is_that_of_repeats_within_tasks():
-    """The standard deviation of resampled means is √(Σ var(ddof 0) / n) / tasks; one seed, one answer."""
+def test_the_interval_of_a_mean_is_that_of_a_t_distribution():
+    """Mean ± t · √(Σ s² / n) / tasks with tasks × (n − 1) degrees of freedom; one seed, one answer."""
     rng = np.random.default_rng(5)
     tasks = {f"t{k}": rng.random(6) for k in range(4)}
     rows = [r for t, s in tasks.items() for r in scored("a", t, s)]
-    found = ask(*rows, resamples=20_000, level=0.6826894921).frame.row(0, named=True)
-    sd = np.sqrt(sum(s.var() / 6 for s in tasks.values())) / 4
-    assert (found["mean_high"] - found["mean_low"]) / 2 == pytest.approx(sd, rel=0.03)
+    found = ask(*rows, resamples=20_000).frame.row(0, named=True)
+    se = np.sqrt(sum(s.var(ddof=1) / 6 for s in tasks.values())) / 4
+    reach = stats.t.ppf(0.975, 4 * 5) * se
+    assert (found["mean_high"] - found["mean_low"]) / 2 == pytest.approx(reach, rel=0.03)
     assert ask(*rows).frame.equals(ask(*rows).frame)
 
 

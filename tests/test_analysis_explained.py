@@ -82,6 +82,7 @@ def test_noise_explains_nothing_once_adjusted():
     task = pl.concat(found).filter(pl.col("factor") == "task")
     assert abs(task["explained_adjusted"].mean()) < 0.003
     assert task["explained"].mean() > 0.005
+    assert (task["explained_low"] == 0).mean() >= 0.93  # 0 is in 95 % of the intervals
 
 
 def test_the_analysis_of_variance_by_hand():

@@ -10,6 +10,7 @@ import polars.testing
 import pytest
 
 from workbench import analysis
+from workbench.analysis.attribution import shapley
 from workbench.analysis.money.price_reversal import tau_b
 from workbench.schema import TRACE_FACTS
 
@@ -362,3 +363,110 @@ def test_a_price_that_changed_is_noted():
 
     assert result.more["groups"]["list_usd_per_mtok"].to_list() == [3.0, 9.0]
     assert any("listed price of a" in note for note in result.notes)
+
+
+def test_shapley_values_of_a_product():
+    """C = T x, A = (2, 3), B = (1, 1): of a difference of 5 T makes 2 and x 3."""
+    found = shapley(
+        lambda f: f["T"] * f["x"],
+        {"T": np.array([2.0]), "x": np.array([3.0])}, {"T": np.array([1.0]), "x": np.array([1.0])},
+    )  # fmt: skip
+
+    assert {k: v.item() for k, v in found.items()} == {"T": 2, "x": 3}
+
+
+def test_shapley_values_equal_the_mean_over_all_orders():
+    """Four factors join one after the other, in each of the 24 orders."""
+    rng = np.random.default_rng(2)
+    one, other = ({f: rng.uniform(1, 5, 3) for f in "abcd"} for _ in range(2))
+
+    def cost(f):
+        return f["a"] * (f["b"] * f["c"] + f["d"]) + np.sqrt(f["c"])
+
+    total = dict.fromkeys("abcd", 0.0)
+    for order in itertools.permutations("abcd"):
+        now = dict(other)
+        for factor in order:
+            before = cost(now)
+            now[factor] = one[factor]
+            total[factor] = total[factor] + (cost(now) - before) / 24
+
+    found = shapley(cost, one, other)
+
+    assert {f: found[f] == pytest.approx(total[f]) for f in "abcd"} == dict.fromkeys("abcd", True)
+    assert sum(found.values()) == pytest.approx(cost(one) - cost(other))
+
+
+@pytest.fixture(scope="module")
+def repeated(shared_data) -> pl.DataFrame:
+    """The scored runs of AIME as trial 0, and five repeats for three models."""
+    folder = shared_data / "pricing_reversal"
+    rows = {}
+    for path in sorted(folder.rglob("aime*/*.json")) + sorted(folder.rglob("run*.json")):
+        run = json.loads(path.read_text())
+        trial = run["run_index"] + 1 if "run_index" in run else 0
+        for r in run["records"]:  # two indices stand twice in a repeat; the first counts
+            key = run["model_name"], r["index"], trial
+            rows.setdefault(key, trace(
+                run["model_name"], str(r["index"]), None, r["cost"] or None, trial=trial, n_calls=1,
+                input_tokens=r["prompt_tokens"], output_tokens=r["completion_tokens"],
+                reasoning_tokens=r["thinking_tokens"], input_usd_per_mtok=1.0, output_usd_per_mtok=1.0,
+            ))  # fmt: skip
+    return facts(*rows.values())
+
+
+@pytest.mark.parametrize(
+    ("pooled", "expected"),
+    [
+        (False, {"gpt-5.2-high": 7.9538, "gpt-5-mini": 5.4324, "gemini-3-flash-preview": 3.2286}),
+        (True, {"gpt-5.2-high": 16.9113, "gpt-5-mini": 5.4324, "gemini-3-flash-preview": 4.6980}),
+    ],
+    ids=["five repeats", "with the scored run"],
+)
+def test_repeats_of_aime_differ_in_thinking(repeated, pooled, expected):
+    """Most over least thinking on one item: 7.95, 5.43 and 3.23 times; GPT-5.2's item 26, or 18 if pooled."""
+    frame = repeated if pooled else repeated.filter(pl.col("trial") > 0)
+
+    found = analysis.price_reversal(frame, resamples=100).more["repeats"]
+
+    ratios = dict(found.select("configuration", "widest_ratio").iter_rows())
+    assert ratios == pytest.approx(expected, abs=5e-5)
+    item = found.filter(configuration="gpt-5.2-high")["widest_item"].item()
+    assert item == ("18" if pooled else "26")
+    assert found["n_repeated"].to_list() == [60, 60, 60]
+
+
+def test_the_spread_of_repeats_by_hand():
+    """1200, 300 and 0 of 600: a ratio of 4, of 600 with 0 as 1; sd over mean of the thoughtful item .8485."""
+    rows = [
+        trace("a", item, None, 1.0, trial=k, reasoning_tokens=n, input_usd_per_mtok=1.0, output_usd_per_mtok=1.0)
+        for item, counts in (("x", (1200, 300)), ("y", (0, 600)), ("z", (5,))) for k, n in enumerate(counts)
+    ]  # fmt: skip
+
+    [found] = analysis.price_reversal(facts(*rows)).more["repeats"].rows(named=True)
+
+    assert (found["n_repeated"], found["widest_ratio"], found["widest_item"]) == (2, 600, "y")
+    assert found["median_ratio"] == 302
+    assert found["variation"] == pytest.approx((0.848528 + math.sqrt(2)) / 2, abs=1e-6)
+
+
+def test_differences_of_bills_are_shared_out(aime):
+    """Six factors and a rest add up to the difference; tokens alone explain bills at list prices."""
+    tokens = aime.with_columns(
+        n_calls=pl.lit(1), reasoning_tokens=(pl.col("reasoning_cost_usd") / pl.col("output_usd_per_mtok") * 1e6).round().cast(pl.Int64),
+        input_tokens=pl.lit(200), output_tokens=((pl.col("cost_usd") * 1e6 - 200 * pl.col("input_usd_per_mtok")) / pl.col("output_usd_per_mtok")).round().cast(pl.Int64),
+    )  # fmt: skip
+
+    result = analysis.price_reversal(tokens, resamples=100)
+
+    parts = result.more["attribution"]
+    bills = dict(result.more["groups"].select("configuration", "cost_usd").iter_rows())
+    for (cheap, dear), part in parts.group_by("cheaper", "dearer"):
+        assert part["effect_usd"].sum() == pytest.approx(bills[cheap] - bills[dear])
+        assert part.filter(factor="rest")["effect_usd"].item() == pytest.approx(0, abs=2e-3)
+    worst = result.frame.row(0, named=True)
+    mine = parts.filter(cheaper=worst["cheaper"], dearer=worst["dearer"])
+    assert mine.sort("effect_usd")["factor"][-1] == "thinking per call"
+    lost = tokens.with_columns(reasoning_tokens=pl.lit(None, pl.Int64))
+    unknown = analysis.price_reversal(lost, resamples=100).more["attribution"]
+    assert unknown["effect_usd"].null_count() == unknown.height

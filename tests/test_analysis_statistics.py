@@ -309,6 +309,46 @@ def test_the_hull_is_what_no_mixture_beats(points):
     assert {(c, g) for c, g in zip(cost[hull], gain[hull], strict=True)} == expected
 
 
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=8))
+def test_three_axes_equal_the_definition_and_counting_cubes(points):
+    """Pair by pair; and the volume is the number of unit cubes that some point reaches."""
+    cost, gain, second = (np.array(v, float) for v in zip(*points, strict=True))
+
+    on = pareto.non_dominated(cost, gain, second)
+    volume = pareto.volume(cost, gain, second, (5, 0, 5))
+
+    for j, (c, g, s) in enumerate(points):
+        as_good = [p for p in points if p[0] <= c and p[1] >= g and p[2] <= s]
+        assert on[j] == all(p == (c, g, s) for p in as_good)
+    cubes = [
+        any(p[0] <= x and p[1] >= y + 1 and p[2] <= z for p in points)
+        for x in range(5) for y in range(5) for z in range(5)
+    ]  # fmt: skip
+    assert volume == pytest.approx(sum(cubes))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=9),
+    st.sampled_from([0.0, 0.1, 0.5, 2.0]),
+    st.sampled_from([0.0, 0.1, 0.5]),
+)
+def test_a_thinned_frontier_is_the_smallest_that_stands_for_all(points, x, y):
+    """Every point of the frontier has one that is nearly as good, and no smaller set does it."""
+    cost, gain = (np.array(v, float) for v in zip(*points, strict=True))
+    on = pareto.non_dominated(cost, gain)
+    covers = (cost[:, None] <= (1 + x) * cost) & (gain[:, None] * (1 + y) >= gain)
+
+    stand = pareto.stands_for(covers, cost, on)
+
+    kept = set(stand[on].tolist())
+    assert (stand[~on] == -1).all()
+    assert all(covers[stand[j], j] for j in np.flatnonzero(on))
+    assert all(stand[j] == j for j in kept)
+    frontier = np.flatnonzero(on)
+    smaller = itertools.combinations(frontier, len(kept) - 1)
+    assert not any(covers[list(some)][:, frontier].any(axis=0).all() for some in smaller if some)
+
+
 def test_hypervolume_of_three_points():
     """The worked case: 6.8, of a box of 8.1."""
     cost, gain = np.array([1.0, 3, 8]), np.array([0.5, 0.8, 0.9])

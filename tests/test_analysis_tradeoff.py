@@ -169,7 +169,7 @@ def two(n_items: int = 40, seed: int = 0, cheap: float = 0.5, dear: float = 0.7)
 
 
 def test_traces_have_intervals_and_the_dearest_is_the_baseline():
-    """Points agree with a plain mean; the note says how many items would settle it."""
+    """Points agree with a plain mean."""
     frame = two()
     result = analysis.tradeoff(frame)
 

@@ -459,6 +459,94 @@ def test_voting_by_any_column(by):
     assert set(result.frame[by[0]]) == set(frame[by[0]])
 
 
+def weighed_by_hand(given: list[tuple[str | None, bool, float | None]], k: int) -> float:
+    """The heaviest answer over every subset of k, ties by lot."""
+    won = []
+    for subset in itertools.combinations(given, k):
+        sums = {}
+        for a, _, w in subset:
+            if a:
+                sums[a] = sums.get(a, 0.0) + (w or 0.0)
+        best = [a for a in sums if sums[a] >= max(sums.values()) - 1e-9]
+        share = [np.mean([r for b, r, _ in given if b == a]) for a in best]
+        won.append(float(np.mean(share)) if best else 0.0)
+    return float(np.mean(won))
+
+
+WEIGHED = {
+    "a sure minority outweighs": [("A", True, 0.9), ("B", False, 0.2), ("B", False, 0.3), ("C", False, 0.1)],
+    "all alike is a plain vote": [(a, r, 0.5) for a, r in FIVE_THREE_TWO],
+    "unscored add nothing": [("A", True, None), ("A", True, None), ("B", False, 0.1), (None, False, 0.9)],
+    "scores of zero tie": [("A", True, 0.0), ("B", False, 0.0), ("B", False, None), ("C", True, 0.7)],
+    "scores below zero": [("A", True, -1.0), ("A", True, -2.0), ("B", False, -2.5), ("C", False, -0.5)],
+    "a scorer at odds": [("A", True, 0.3), ("A", False, 0.3), ("B", False, 0.6), ("B", False, 0.1)],
+    "nobody votes": [(None, False, 0.4), (" ", False, 0.5)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", WEIGHED.values(), ids=WEIGHED)
+def test_weighted_votes_equal_listing_all_subsets(given):
+    """argmax over answers of the sum of scores, every subset by hand; beside it the plain vote."""
+    frame = facts(*[
+        trace("a", "1", r, i, answer=a, verifier_score=w) for i, (a, r, w) in enumerate(given)
+    ], *answers("other", "1", ("A", True)))  # fmt: skip
+
+    result = analysis.voting(frame)
+
+    plain = [(a if a and a.strip() else None, r, w) for a, r, w in given]
+    voters = any(a for a, _, _ in plain)
+    for k in range(1, len(given) + 1):
+        found = row(result, configuration="a", k=k)
+        expected = weighed_by_hand(plain, k) if voters else None
+        assert found["weighted_rate"] == (expected if expected is None else pytest.approx(expected))
+        if voters:
+            assert found["weighted_gain"] == pytest.approx(expected - found["vote_rate"])
+    assert row(result, configuration="other")["weighted_rate"] is None  # nobody weighed its answer
+    assert not any("drawn" in note for note in result.notes)
+
+
+def test_weighted_votes_by_confidence_leave_the_unscored_items_out():
+    """The other column weighs where asked; an item without any score has no weighted vote."""
+    frame = facts(
+        *answers("a", "1", ("A", True), ("B", False), ("B", False)),
+        *[trace("a", "2", r, i, answer=a, confidence=w)
+          for i, (a, r, w) in enumerate([("A", True, 0.9), ("B", False, 0.2), ("B", False, 0.3)])],
+    )  # fmt: skip
+
+    assert row(analysis.voting(frame), k=3)["weighted_rate"] is None
+    found = row(analysis.voting(frame, weight="confidence"), k=3)
+    assert (found["vote_rate"], found["weighted_rate"], found["weighted_gain"]) == (0, 1, 1)
+    assert found["weighted_rate_low"] is None
+
+
+def test_drawn_weighted_votes_agree_with_listing_them():
+    """Sixteen trials are too many to list: drawn ones agree with 4,368 subsets of 5, and say so."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for item in range(3):
+        given = rng.integers(0, 4, 16)
+        rows += [
+            trace("a", str(item), bool(g == 0), i, answer=f"{g}", verifier_score=float(w))
+            for i, (g, w) in enumerate(zip(given, rng.random(16).round(2), strict=True))
+        ]  # fmt: skip
+    frame = facts(*rows)
+
+    result = analysis.voting(frame)
+
+    by_hand = [
+        weighed_by_hand(list(zip(i["answer"], i["passed"], i["verifier_score"], strict=True)), 5)
+        for _, i in frame.group_by("item_id")
+    ]
+    assert row(result, k=5)["weighted_rate"] == pytest.approx(np.mean(by_hand), abs=0.03)
+    assert row(result, k=16)["weighted_rate"] == pytest.approx(
+        np.mean([weighed_by_hand(list(zip(i["answer"], i["passed"], i["verifier_score"], strict=True)), 16)
+                 for _, i in frame.group_by("item_id")])
+    )  # fmt: skip
+    assert any("drawn" in note for note in result.notes)
+    again = analysis.voting(frame.sample(fraction=1, shuffle=True, seed=1))
+    assert again.frame.equals(result.frame)
+
+
 def test_voting_on_the_game_of_24_agrees_with_drawing(game_of_24):
     """The first 25 puzzles, votes of 15: as many votes drawn by lot give the same share."""
     frame = game_of_24.filter(pl.col("item").cast(pl.Int64) < 925)

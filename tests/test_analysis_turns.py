@@ -129,6 +129,36 @@ def test_what_counts_as_a_turn():
     assert rule(result, "none", 2)["cost_usd"] == 31
 
 
+def test_odd_traces_among_regular_ones():
+    """Turns by number, and turns to be counted, add up alike: every limit as a plain loop has it."""
+    rng = np.random.default_rng(7)
+    roles = ["subject", "subject", "subject", "verifier", "judge"]
+    rows, told = [], []
+    for item, trial in itertools.product(range(12), range(3)):
+        spent = rng.integers(1, 9, rng.integers(1, 7)).astype(float).tolist()
+        one = calls(str(item), spent, passed=bool(rng.random() < 0.5), trial=trial)
+        if trial:  # of these some calls are no turns
+            one = [r | {"role": str(rng.choice(roles)), "error_type": rng.choice([None, "down"], p=[0.8, 0.2])} for r in one]  # fmt: skip
+        turn, of_turn = 0, []
+        for r in one:
+            if r["role"] == "judge":
+                continue
+            turn += r["role"] == "subject" and r["error_type"] is None
+            of_turn.append((max(turn, 1), r["cost_usd"]))
+        if turn:
+            told.append((str(item), turn, one[0]["passed"], of_turn))
+        rows += one
+
+    for given in (frame(rows), duckdb.from_arrow(frame(rows).to_arrow())):
+        result = analysis.run("turn-control", given, limits="1,2,3")
+        for limit in (1, 2, 3):
+            row = rule(result, "limit", limit)
+            of_item = {i: [p and n <= limit for j, n, p, _ in told if j == i] for i, *_ in told}
+            spent = sum(c for *_, each in told for t, c in each if t <= limit) / len(told)
+            assert row["rate"] == pytest.approx(np.mean([np.mean(r) for r in of_item.values()]))
+            assert row["cost_usd"] == pytest.approx(spent)
+
+
 def test_failed_unscored_and_unpriced_traces():
     """Two are left out and told; a call of unknown cost leaves the saving null and the accuracy as it is."""
     rows = calls("1", [1.0, None], passed=True) + calls("2", [1.0], passed=None)

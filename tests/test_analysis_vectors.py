@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from tests.test_analysis_budget import levels
 from tests.test_analysis_facility import FAMILY, published
 from tests.test_analysis_worth import counted, facts, row, trace
 from workbench import analysis, hardware, sources
-from workbench.analysis import intervals, lengths, routes, runtimes
+from workbench.analysis import intervals, lengths, planning, routes, runtimes
 from workbench.analysis.money.price_reversal import tau_b
-from workbench.store import open_store
+from workbench.store import Store, open_store
 
 # --- many tries ---
 
@@ -69,6 +70,72 @@ def test_routellm_gsm8k_unpaired_error_and_correlation():
     assert unpaired == pytest.approx(0.0164451, abs=5e-8)
     assert found["se"] * math.sqrt(n / (n - 1)) == pytest.approx(paired, rel=1e-5)
     assert found["difference"] / paired == pytest.approx(14.174, abs=5e-4)
+
+
+def test_routellm_gsm8k_mcnemar_by_chi_square():
+    """382 against 94 discordant items: χ² 174.2521, with continuity correction 173.0441, exact p 3.257e-42."""
+    found = row(analysis.compare(counted(739, 382, 94, 92), a="a", b="b"))
+    b, c = found["n_a_better"], found["n_b_better"]
+
+    assert (b - c) ** 2 / (b + c) == pytest.approx(174.2521, abs=5e-5)
+    corrected = (abs(b - c) - 1) ** 2 / (b + c)
+    assert corrected == pytest.approx(173.0441, abs=5e-5)
+    assert found["p_value"] == pytest.approx(3.257e-42, rel=5e-4)
+    assert found["p_value"] < stats.chi2.sf(corrected, 1) < 1e-38  # so far out χ² is too cautious
+
+
+def test_kendall_tau_p_of_a_trajectory():
+    """.25 .27 .26 .31 .33 .32 .36: our τ .809524 has p .010714, exact over all 7! orders."""
+    scores = np.array([0.25, 0.27, 0.26, 0.31, 0.33, 0.32, 0.36])
+    found = float(tau_b(np.arange(7.0), scores))
+
+    # Orders by how many of their pairs are swapped: the product of 1 + q + … + q^j, j < 7.
+    orders = np.array([1.0])
+    for j in range(7):
+        orders = np.convolve(orders, np.ones(j + 1))
+    swapped = round(21 * (1 - found) / 2)
+    assert 2 * orders[: swapped + 1].sum() / math.factorial(7) == pytest.approx(0.010714, abs=5e-7)
+    assert stats.kendalltau(np.arange(7), scores).statistic == pytest.approx(found)
+
+
+@pytest.mark.parametrize(("difference", "published"), [(2, 9.889), (1, 36.306)])
+def test_repeats_by_t_of_the_paper_on_randomness(difference, published):
+    """σ = 1.5 points, 80 % power: 9.889 and 36.306 runs a side by t, where z gives 8.83 and 35.32."""
+    found = planning.repeats(2 * 1.5**2, difference, 0.05, 0.8, t=True)
+
+    assert found == pytest.approx(published, abs=5e-4)
+    df, shift = 2 * found - 2, difference / 1.5 * math.sqrt(found / 2)
+    end = stats.t.ppf(0.975, df)
+    assert stats.nct.sf(end, df, shift) + stats.nct.cdf(-end, df, shift) == pytest.approx(0.8, abs=1e-4)  # fmt: skip
+
+
+def test_items_by_t_keep_the_power_that_they_plan():
+    """Eleven items, not nine: of 20,000 paired t tests of eleven 83 % see it, of nine by z 73 %."""
+    rng = np.random.default_rng(4)
+    n = planning.items(0.1, 0.3, 0.05, 0.8, t=True)
+
+    assert math.ceil(n) == 11
+    assert math.ceil(planning.items(0.1, 0.3, 0.05, 0.8)) == 9
+    assert planning.detectable(0.1, n, 0.05, 0.8, t=True) == pytest.approx(0.3)
+    for size in (9, 11):
+        d = rng.normal(0.3, math.sqrt(0.1), (20_000, size))
+        seen = (stats.ttest_1samp(d, 0, axis=1).pvalue < 0.05).mean()
+        shift, end = 0.3 * math.sqrt(size / 0.1), stats.t.ppf(0.975, size - 1)
+        assert seen == pytest.approx(stats.nct.sf(end, size - 1, shift), abs=0.01)
+        assert (seen >= 0.8) == (size == 11)
+    assert planning.items(1e-9, 0.3, 0.05, 0.8, t=True) == 2  # a t test needs two
+    far = planning.items(1 / 9, 0.0003, 0.05, 0.8)
+    assert planning.items(1 / 9, 0.0003, 0.05, 0.8, t=True) == pytest.approx(far, rel=1e-6)
+
+
+def test_power_plans_by_t_where_that_is_asked():
+    """About two items more, a wider smallest difference and no fewer trials; the rest is as it was."""
+    frame = counted(30, 12, 6, 12)
+    z, t = (row(analysis.power(frame, baseline="b", test=test)) for test in ("normal", "t"))
+
+    assert t["items_needed"] - z["items_needed"] in (1, 2, 3)
+    assert t["detectable"] > z["detectable"]
+    assert (t["difference_low"], t["n_items"]) == (z["difference_low"], z["n_items"])
 
 
 def test_routellm_gsm8k_oracle_by_tenths():
@@ -496,3 +563,74 @@ def test_large_language_monkeys_flops(tmp_path):
         2 * 5 * 2 * 32 * 4096
     )  # a sum over steps has half a step more of context than the integral
     assert found["compute"] * 1e12 == pytest.approx(decoding - halves)
+
+
+# --- files of other projects, by a mapping of one's own ---
+
+
+def imported(path: Path, mapping: str, folder: Path) -> Store:
+    """Import a file by a mapping, as `workbench import --mapping` does."""
+    own = folder / "mine.toml"
+    own.write_text(mapping)
+    store = open_store(folder / "traces.duckdb", create=True)
+    store.ingest(sources.read(path, mapping=own))
+    return store
+
+
+def test_azure_conversations(shared_data, tmp_path):
+    """19,366 requests of the Azure trace: medians of 1020 tokens in and 129 out."""
+    path = shared_data / "azure" / "AzureLLMInferenceTrace_conv.csv"
+    names = 'item = "@row"\ninput_tokens = "ContextTokens"\noutput_tokens = "GeneratedTokens"'
+
+    store = imported(path, f'[constants]\ntask = "conversations"\nmodel = "m"\n[columns]\n{names}\n', tmp_path)  # fmt: skip
+    facts_ = store.traces().select("input_tokens", "output_tokens").collect()
+
+    assert facts_.height == 19_366
+    assert facts_.median().row(0) == (1020, 129)
+
+
+def test_exgentic_agent_cost(shared_data, tmp_path):
+    """One session is one file: $2.297865 in 494 s; the steps' running cost stops before the last call."""
+    folder = shared_data / "exgentic"
+    mapping = """
+        [constants]
+        task = "swe-bench"
+        [columns]
+        item = "task_key"
+        model = "cost_reports.agent.model_name"
+        passed = "success"
+        e2e_s = "execution_time"
+        n_turns = "steps"
+        billed_cost_usd = "agent_cost"
+    """
+    store = imported(folder / "results.json", mapping, tmp_path)
+    steps = [json.loads(line) for line in (folder / "trajectory.jsonl").read_text().splitlines()]
+
+    (found,) = (
+        store.traces().select("passed", "billed_cost_usd", "e2e_s", "n_turns").collect().rows()
+    )
+    assert found == pytest.approx((True, 2.297865, 494.2505888938904, 32))
+    running = [step["agent_cost"] for step in steps if "agent_cost" in step]
+    assert running == sorted(running)
+    assert running[-1] == pytest.approx(2.190265)
+
+
+def test_swe_agent_model_stats(shared_data, tmp_path):
+    """A demonstration: 13 calls, and a cost and tokens of 0 that are unknown, not free."""
+    (path,) = (shared_data / "swe_agent").glob("*.traj")
+    stats_ = "info.model_stats"
+    mapping = f"""
+        [constants]
+        task = "swe-bench"
+        model = "m"
+        [columns]
+        item = "@stem"
+        n_turns = "{stats_}.api_calls"
+        input_tokens = {{ column = "{stats_}.tokens_sent", null_if = [0] }}
+        billed_cost_usd = {{ column = "{stats_}.instance_cost", null_if = [0] }}
+    """
+    store = imported(path, mapping, tmp_path)
+
+    (found,) = store.traces().select("n_turns", "input_tokens", "billed_cost_usd").collect().rows()
+    assert found == (13, None, None)
+    assert len(json.loads(path.read_text())["trajectory"]) == 13

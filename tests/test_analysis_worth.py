@@ -254,7 +254,7 @@ def test_equal_points_share_the_frontier():
 
     assert result.frame["on_frontier"].to_list() == [True, True]
     assert result.frame["p_on_frontier"].to_list() == [1.0, 1.0]
-    assert result.notes == ("tied on both axes: a, b",)
+    assert "tied on both axes: a, b" in result.notes
 
 
 def test_frontier_over_any_measure_and_without_a_score():
@@ -322,6 +322,83 @@ def test_frontier_of_aggregates():
     assert analysis.frontier(told, y="pass_rate_2", x="total_cost")["total_cost"].unit == "USD"
     with pytest.raises(AnalysisError, match="total_cost"):
         analysis.frontier(frame, y="pass_rate_2", x="total_costs")
+
+
+def published(**points: tuple[float, ...]) -> pl.DataFrame:
+    """Published figures: cost, accuracy and maybe joules of each group."""
+    rows = [
+        {"configuration": name, "metric": metric, "value": value}
+        for name, figures in points.items()
+        for metric, value in zip(("cost", "accuracy", "joules"), figures, strict=False)
+    ]
+    return pl.DataFrame(rows)
+
+
+def test_points_within_epsilon_stand_for_one_another():
+    """ε = 5 % and 2 % on (1, .50), (3, .80), (3.1, .805), (8, .90): the third is stood for by the cheaper second."""
+    frame = published(a=(1, 0.5), b=(3, 0.8), c=(3.1, 0.805), d=(8, 0.9), e=(9, 0.7))
+
+    result = analysis.frontier(frame, x="cost", y="accuracy", epsilon_x=0.05, epsilon_y=0.02)
+
+    assert result.frame["stood_for_by"].to_list() == ["a", "b", "b", "d", None]
+    assert result.more["totals"].select("n_on_frontier", "n_kept").row(0) == (4, 3)
+    plain = analysis.frontier(frame, x="cost", y="accuracy")
+    assert plain.frame["stood_for_by"].to_list() == [None] * 5
+    assert plain.more["totals"]["n_kept"].item() is None
+
+
+def test_epsilon_follows_the_direction_of_the_axes():
+    """Error rates and tokens per second: a little more of the one, a little less of the other."""
+    frame = published(a=(100, 0.20), b=(99, 0.19), c=(50, 0.10))
+
+    result = analysis.frontier(
+        frame, x="cost", y="accuracy", maximise_x=True, minimise_y=True, epsilon_x=0.02
+    )
+
+    named = dict(result.frame.select("configuration", "stood_for_by").iter_rows())
+    assert named == {"a": "b", "b": "b", "c": "c"}
+    with pytest.raises(AnalysisError, match="below 0"):
+        analysis.frontier(published(a=(-1, 0.5)), x="cost", y="accuracy", epsilon_x=0.1)
+
+
+def test_three_axes_with_energy():
+    """(1, .5, 2), (3, .8, 4), (8, .9, 1) against (10, 0, 5): a volume of 19.2."""
+    frame = published(a=(1, 0.5, 2), b=(3, 0.8, 4), c=(8, 0.9, 1), d=(3, 0.8, 5))
+    asked = {"x": "cost", "y": "accuracy", "z": "joules"}
+
+    result = analysis.frontier(frame, **asked, reference_x=10, reference_y=0, reference_z=5)
+
+    total = result.more["totals"].row(0, named=True)
+    assert total["hypervolume"] == pytest.approx(19.2)
+    assert total["hypervolume_share"] == pytest.approx(19.2 / (9 * 0.9 * 4))
+    assert (total["knee"], total["reference_z"], total["n_on_frontier"]) == (None, 5, 3)
+    by_name = {row["configuration"]: row for row in result.frame.iter_rows(named=True)}
+    assert by_name["d"]["dominated_by"] == "b"
+    assert by_name["a"]["on_hull"] is None
+    # c costs more than b and is better; a fourth that is worse than b on two axes lives by its joules.
+    least = published(b=(3, 0.8, 4), e=(4, 0.7, 1))
+    assert analysis.frontier(least, **asked).frame["on_frontier"].all()
+    assert analysis.frontier(least, x="cost", y="accuracy").frame["on_frontier"].sum() == 1
+
+
+def test_three_axes_of_traces():
+    """Every axis has intervals; what lacks the third counts nowhere; the chance is that of resamples."""
+    rows = [
+        trace(g, str(i), i < n, c + 0.01 * i, energy_j=e)
+        for g, n, c, e in (("a", 5, 1.0, 9.0), ("b", 8, 3.0, 4.0), ("c", 4, 2.0, 1.0))
+        for i in range(10)
+    ]
+    rows.append(trace("a", "10", True, 1.0, energy_j=None))
+
+    result = analysis.frontier(facts(*rows), z="energy_j")
+
+    assert result.frame["on_frontier"].all()
+    assert list(result.dropped.values()) == [1]
+    assert row(result, configuration="b")["energy_j_low"] == pytest.approx(4.0)
+    assert row(result, configuration="c")["p_on_frontier"] == 1.0
+    assert row(analysis.frontier(facts(*rows)), configuration="c")["p_on_frontier"] < 0.7
+    with pytest.raises(AnalysisError, match="both energy_j"):
+        analysis.frontier(facts(*rows), x="energy_j", z="energy_j")
 
 
 def test_log_axis_of_a_free_model_has_no_knee():

@@ -279,6 +279,26 @@ def test_reading_needs_no_right_to_write(tmp_path: Path) -> None:
     assert os.access(store.path, os.R_OK)
 
 
+@pytest.mark.skipif(not database._MEMORY, reason="before DuckDB 2.0 there is no limit of ours")
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_query_that_outgrows_its_memory_spills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, writable: bool
+) -> None:
+    """It is answered from a file on disk: beside the store, or elsewhere if that cannot be written."""
+    monkeypatch.setattr(database, "_MEMORY", {"memory_limit": "64MB"})
+    store = making.small_store(tmp_path)
+    many = "SELECT count(*) AS n FROM (SELECT range % 600000 AS k, max(range::VARCHAR || 'long enough') FROM range(1200000) GROUP BY k)"
+    if not writable:  # root may write everywhere, so that it must be told
+        monkeypatch.setattr(database.os, "access", lambda *_: False)
+    with database.reading(store.path) as connection:
+        told = connection.sql("SELECT current_setting('temp_directory')").fetchall()
+
+        assert connection.sql(many).fetchall() == [(600_000,)]
+
+    assert (Path(told[0][0]).parent == tmp_path) is writable
+    assert not list(tmp_path.glob("*.tmp/*"))
+
+
 def test_the_demo_replaces_no_store_that_holds_traces(tmp_path: Path) -> None:
     """A user's own store, older than the shipped samples, is opened and left as it is."""
     store = making.small_store(tmp_path)

@@ -161,7 +161,7 @@ def _merged(rows: Iterable[tuple[str, Row]]) -> dict[str, Row]:
         old = found.get(name.lower())
         if old is not None:
             kept = {f: getattr(old, f) for f in row.__struct_fields__ if getattr(row, f) is None}
-            row = msgspec.structs.replace(row, **kept)  # noqa: PLW2901
+            row = msgspec.structs.replace(row, **kept)  # noqa: PLW2901  # what is kept of the row
         found[name.lower()] = row
     return found
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench import analysis
+from workbench.analysis import swiss_rounds
 from workbench.analysis.tries.coverage import power_law
 from workbench.analysis.tries.saturation import fit as saturating
 
@@ -304,6 +305,175 @@ def budgets(rng: np.random.Generator, _: int, n: int) -> pl.DataFrame:
     return pl.concat(parts).with_columns(error_type=pl.lit(None, pl.String), cluster=pl.lit(None, pl.String))  # fmt: skip
 
 
+def _named(study: Any, item: Any, **more: Any) -> pl.DataFrame:
+    """Rows of single attempts, of a study's configuration on an item."""
+    name = pl.Series(item).cast(pl.String)
+    rows = pl.DataFrame({
+        "configuration": pl.Series(study).cast(pl.String), "model": "m", "task": "t", "task_id": "t",
+        "item": name, "item_id": name, "trial": 0, **more,
+    })  # fmt: skip
+    blank = {
+        c: pl.lit(None, pl.String) for c in ("error_type", "cluster", "metadata") if c not in more
+    }
+    number = pl.int_range(pl.len()).cast(pl.String)
+    return rows.with_columns(trace_id=number, **blank)
+
+
+def texts(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
+    """Texts of 10 words and more, of which those of wrong answers hedge more."""
+    study, item = (x.ravel() for x in np.indices((studies, n)))
+    passed, hedges, words = _texts(rng, len(study))
+    text = [("maybe " * h + "so " * (w - h)).strip() for h, w in zip(hedges.tolist(), words.tolist(), strict=True)]  # fmt: skip
+    return _named(study, item, passed=passed, output_text=text, thinking_text=pl.Series([None] * len(text), dtype=pl.String), input="how many", output_tokens=words)  # fmt: skip
+
+
+def _texts(rng: np.random.Generator, n: int) -> tuple[Any, Any, Any]:
+    passed = rng.random(n) < 0.6
+    words = 10 + rng.negative_binomial(2, 0.05, n)
+    return passed, rng.binomial(words, np.where(passed, 0.03, 0.06) * rng.uniform(0, 2, n)), words
+
+
+@functools.cache
+def _hedges() -> tuple[float, float, float]:
+    """Words, hedges per 100 words, and those of wrong texts minus those of right ones."""
+    passed, hedges, words = _texts(np.random.default_rng(4), 4 * _TRUTH_ITEMS)
+    wrong, right = (100 * hedges[of].sum() / words[of].sum() for of in (~passed, passed))
+    return float(words.mean()), float(100 * hedges.sum() / words.sum()), float(wrong - right)
+
+
+def formats(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
+    """Two number formats of a model on the same items, the coarser one a little worse, and cheaper."""
+    study, item = (x.ravel() for x in np.indices((studies, n)))
+    ease = rng.normal(0.3, 1.3, len(study))
+    (b, cost_b, _), (a, cost_a, _) = _two(ease, rng)
+    fine = _named(study, item, precision="bf16", passed=a, cost_usd=cost_a)
+    coarse = _named(study, item, precision="int4", passed=b, cost_usd=cost_b)
+    return pl.concat([fine, coarse]).with_columns(score=pl.col("passed").cast(float))
+
+
+def levels(rng: np.random.Generator, _: int, n: int) -> pl.DataFrame:
+    """One study: a curve of three efforts, and a baseline above none and below one of them."""
+    ease, parts = rng.normal(0, 1.3, n), []
+    for name, effort, skill, price in _LEVELS:
+        right = rng.random(n) < 1 / (1 + np.exp(-ease - skill))
+        cost = price * np.exp(-0.2 * ease + rng.normal(0, 0.4, n))
+        parts.append(_named([name] * n, np.arange(n), effort=effort, passed=right, cost_usd=cost))
+    return pl.concat(parts).with_columns(score=pl.col("passed").cast(float))
+
+
+_LEVELS = (
+    ("a", "low", -0.8, 1.0),
+    ("a", "medium", 0.3, 2.0),
+    ("a", "high", 1.3, 4.0),
+    ("b", "low", 0.6, 3.0),
+)
+
+
+@functools.cache
+def _levels() -> tuple[float, float]:
+    """Ratio of costs at the baseline's quality, and gain at its cost, along straight lines."""
+    ease = np.random.default_rng(6).normal(0, 1.3, _TRUTH_ITEMS)
+    rates = [_mean(1 / (1 + np.exp(-ease - skill))) for _, _, skill, _ in _LEVELS]
+    prices = [price for *_, price in _LEVELS]  # all times one factor, which cancels
+    ratio = np.interp(rates[3], rates[:3], prices[:3]) / prices[3]
+    return float(ratio), float(np.interp(prices[3], prices[:3], rates[:3]) - rates[3])
+
+
+def runs(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
+    """Runs of 1 to 30 turns, of which the long ones rarely pass; a turn reads all that went before."""
+    study, item = (x.ravel() for x in np.indices((studies, n)))
+    passed, turns = _runs(rng, len(study))
+    cost = 1e-3 * turns * (turns + 1) / 2
+    return _named(
+        study, item, passed=passed, n_turns=turns, cost_usd=cost, score=passed.astype(float)
+    )
+
+
+def _runs(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
+    turns = np.minimum(1 + rng.poisson(rng.gamma(2, 2, n)), 30)
+    return rng.random(n) < 0.9 * 0.88**turns, turns
+
+
+@functools.cache
+def _capped() -> tuple[float, float]:
+    """Accuracy kept and cost saved by a cap of four turns."""
+    passed, turns = _runs(np.random.default_rng(7), 4 * _TRUTH_ITEMS)
+    most = np.minimum(turns, 4)
+    return _mean(passed & (turns <= 4)), 1 - (most * (most + 1)).sum() / (turns * (turns + 1)).sum()
+
+
+def revisions(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
+    """Answers of none, one and two rounds of revision on the same items, attempts of their own."""
+    study, item = (x.ravel() for x in np.indices((studies, n)))
+    ease = rng.normal(0.3, 1.3, len(study))
+    parts = [
+        _named(study, item, passed=rng.random(len(study)) < 1 / (1 + np.exp(-ease - skill)),
+               strategy="self_refine", strategy_params=f'{{"rounds": {k}}}', cost_usd=0.01 * (k + 1))
+        for k, skill in enumerate(_SKILLS)
+    ]  # fmt: skip
+    return pl.concat(parts).with_columns(score=pl.col("passed").cast(float))
+
+
+_SKILLS = (0.0, 0.4, 0.6)
+
+
+@functools.cache
+def _revised() -> tuple[float, float]:
+    """Accuracy after two rounds minus that of the first answer, and the slope."""
+    ease = np.random.default_rng(9).normal(0.3, 1.3, _TRUTH_ITEMS)
+    rates = [_mean(1 / (1 + np.exp(-ease - skill))) for skill in _SKILLS]
+    return rates[2] - rates[0], float(np.polyfit(range(3), rates, 1)[0])
+
+
+@functools.cache
+def _pair_of_formats() -> tuple[float, float, float]:
+    """Loss of the coarser format, score recovered, and factor of cost."""
+    rng = np.random.default_rng(10)
+    (b, cost_b, _), (a, cost_a, _) = _two(rng.normal(0.3, 1.3, 4 * _TRUTH_ITEMS), rng)
+    return _mean(a) - _mean(b), _mean(b) / _mean(a), _mean(cost_b) / _mean(cost_a)
+
+
+@functools.cache
+def _heaviest(k: int) -> float:
+    """The answer of the greatest sum of confidences, of k attempts: right, or one of three wrong ones."""
+    made, rng = world(np.random.default_rng(11), (_TRUTH_ITEMS,), k), np.random.default_rng(12)
+    answer = np.where(made.passed, 0, 1 + rng.integers(0, 3, made.passed.shape))
+    sums = np.stack([np.where(answer == a, made.sure, 0.0).sum(axis=1) for a in range(4)])
+    return _mean(sums.argmax(axis=0) == 0)
+
+
+@functools.cache
+def _threshold() -> tuple[float, float, float]:
+    """Right among the accepted, accepted, and handled right, at the threshold that makes 80 % right."""
+    w = everything()
+    order = np.argsort(w.sure.ravel())[::-1]
+    right = w.passed.ravel()[order]
+    share = np.cumsum(right) / np.arange(1, len(right) + 1)
+    n = int(np.flatnonzero(share >= 0.8)[-1]) + 1
+    handled = (right[:n].sum() + (~right[n:]).sum()) / len(right)
+    return float(share[n - 1]), n / len(right), float(handled)
+
+
+def rounds(rng: np.random.Generator, _: int, n: int) -> pl.DataFrame:
+    """One study of four models on three tasks of n items each."""
+    parts = []
+    for task, rates in enumerate(_RATES):
+        for model, rate in enumerate(rates):
+            rows = _named(np.full(n, model), task * n + np.arange(n), passed=rng.random(n) < rate)
+            parts.append(rows.with_columns(task=pl.lit(f"t{task}"), task_id=pl.lit(f"t{task}")))
+    return pl.concat(parts).with_columns(score=pl.col("passed").cast(float))
+
+
+_RATES = ((0.45, 0.5, 0.55, 0.7), (0.5, 0.6, 0.45, 0.65), (0.6, 0.5, 0.55, 0.75))
+
+
+@functools.cache
+def _points() -> float:
+    """Expected points of the second model, from the true rates."""
+    scores = np.array(_RATES).T[None]
+    return float(swiss_rounds.play(scores, 1, 100_000, np.random.default_rng(1))[0][0, 1])
+
+
 @functools.cache
 def _iqm() -> float:
     rng = np.random.default_rng(5)
@@ -352,6 +522,23 @@ CASES: dict[str, Case] = {
     "ratio of costs, paired": Case("compare", "cost_ratio", lambda: _pair()[1], rows=pair, options={"a": "a"}, heavy=2, at_once=1),
     "area of a cascade": Case("cascade", "area", lambda: _pair()[2], rows=pair, options={"small": "a", "large": "b"}, heavy=4, at_once=1),
     "law of budgets, twice as far": Case("scaling-law", "predicted", lambda: 0.85 - 3 * 6400**-0.45, rows=budgets, options={"x": "output_tokens", "at": 2.0}, table="laws", heavy=4, at_once=1),
+    "words": Case("markers", "words", lambda: _hedges()[0], rows=texts, heavy=2),
+    "hedges per 100 words": Case("markers", "hedges", lambda: _hedges()[1], rows=texts, heavy=2),
+    "hedges, wrong minus right": Case("markers", "hedged_wrong_extra", lambda: _hedges()[2], rows=texts, heavy=2),
+    "loss of a number format": Case("quantization", "change", lambda: -_pair_of_formats()[0], rows=formats, pick={"precision": "int4"}, heavy=2),
+    "score recovered": Case("quantization", "recovered", lambda: _pair_of_formats()[1], rows=formats, pick={"precision": "int4"}, heavy=2),
+    "factor of cost": Case("quantization", "cost_factor", lambda: _pair_of_formats()[2], rows=formats, pick={"precision": "int4"}, heavy=2),
+    "cost at equal quality": Case("tradeoff", "cost_ratio", lambda: _levels()[0], rows=levels, options={"baseline": "b", "points": "effort"}, pick={"configuration": "a"}, heavy=2, at_once=1),
+    "quality at equal cost": Case("tradeoff", "gain", lambda: _levels()[1], rows=levels, options={"baseline": "b", "points": "effort"}, pick={"configuration": "a"}, heavy=2, at_once=1),
+    "accuracy under a cap": Case("turn-control", "rate", lambda: _capped()[0], rows=runs, options={"limits": "4"}, pick={"rule": "limit"}, heavy=2),
+    "cost saved by a cap": Case("turn-control", "saving", lambda: _capped()[1], rows=runs, options={"limits": "4"}, pick={"rule": "limit"}, heavy=2),
+    "gain by revisions": Case("refinement", "whole_gain", lambda: _revised()[0], rows=revisions, table="totals", heavy=2),
+    "slope of revisions": Case("refinement", "slope", lambda: _revised()[1], rows=revisions, table="totals", heavy=2),
+    "right above a threshold": Case("thresholds", "precision_common", lambda: _threshold()[0], options={"wanted": 0.8}, heavy=2),
+    "accepted above it": Case("thresholds", "accepted_common", lambda: _threshold()[1], options={"wanted": 0.8}, heavy=2),
+    "handled right by it": Case("thresholds", "utility_common", lambda: _threshold()[2], options={"wanted": 0.8}, heavy=2),
+    "points in Swiss rounds": Case("swiss", "points", _points, rows=rounds, options={"times": 400}, pick={"configuration": "1"}, heavy=2, at_once=1),
+    "weighted vote of 3": Case("voting", "weighted_rate", lambda: _heaviest(3), options={"weight": "confidence"}, pick={"k": 3}, heavy=2),
     "IQM of repeats": Case("aggregate", "iqm", _iqm, rows=repeats, options={"outcome": "score"}, heavy=2, at_once=8),
     "mean of repeats": Case("aggregate", "mean", lambda: float(np.mean(_TASKS)), rows=repeats, options={"outcome": "score"}, heavy=2, at_once=8),
 }  # fmt: skip

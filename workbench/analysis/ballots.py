@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from workbench.analysis import patterns
 from workbench.analysis.panel import Floats, Panel
 from workbench.analysis.reduce import Items, reduce_counts
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,56 +38,66 @@ class Ballots:
 
 
 def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.DataFrame, int]:
-    """Add each item's pattern of answers as `_pattern`; also list the patterns, count lost items."""
+    """Add each item's pattern of answers as `_pattern`; also list the patterns, count lost items.
+
+    The pattern is null where no scored trace is, and in a group where nobody gave an answer.
+    """
     present = "answer" in frame.collect_schema().names()
     answer = nw.col("answer").cast(nw.String).str.strip_chars() if present else nw.lit(None)
-    told = frame.with_columns(_answer=answer.cast(nw.String))
-    votes = reduce_counts(told, (*items.by, "_answer"), errors_as_wrong=items.errors_as_wrong)
-    keys = list(dict.fromkeys((*items.by, "item_id")))
-    valid = pl.col("_answer").fill_null("") != ""
-    share = pl.col("outcome") / pl.col("n_scored")
-    per_item = (
-        votes.with_columns(_share=share)
-        .sort("n_scored", "_share")
-        .group_by(keys, maintain_order=True)
-        .agg(
-            counts=pl.col("n_scored").filter(valid),
-            rights=pl.col("_share").filter(valid),
-            none=pl.col("n_scored").filter(~valid).sum(),
-            _lost=pl.col("outcome").filter(~valid).sum(),
-        )
+    answer = answer.cast(nw.String).fill_null("")
+    told = frame.with_columns(_answer=answer, _given=answer != "")
+    votes = reduce_counts(told, items, ("_answer", "_given"), kept=("_given",))
+    at, n, right = (votes[c].to_numpy() for c in ("_at", "n_scored", "outcome"))
+    given, rows = votes["_given"].to_numpy(), items.frame.height
+    first = items.frame.select(pl.struct(items.by).rle_id())
+    group = first.to_series().cast(pl.Int64).to_numpy()
+    heard = (np.bincount(group[at], given, int(group.max(initial=0)) + 1) > 0)[group]
+    lost = (np.bincount(at, right * ~given, rows) > 0) & heard
+    told_of = (np.bincount(at, minlength=rows) > 0) & heard & ~lost
+    # Kinds of answers by how many gave it and how many of these are right; those not given are one.
+    kind, made = patterns.kinds(
+        n, np.where(given, right, 0).astype(np.int64), given.astype(np.int64)
     )
-    spoilt = (pl.col("_lost") > 0) & (pl.col("counts").list.len().sum().over(items.by) > 0)
-    lost = per_item.filter(spoilt)
-    patterns, placed = _patterns(per_item.filter(~spoilt), items.by)
-    own = items.frame.join(lost, on=keys, how="anti", nulls_equal=True)
-    own = own.join(placed.select(*keys, "_pattern"), on=keys, how="left", nulls_equal=True)
-    return dataclasses.replace(items, frame=own.sort(*keys, nulls_last=True)), patterns, lost.height
+    place, example = patterns.alike(at, kind, rows)
+    used, number = np.unique(place[told_of], return_inverse=True)
+    shown = np.full(rows, -1)
+    shown[example[used]] = np.arange(len(used))
+    listed = _listed(shown[at], kind, made, len(used))
+    pattern = np.full(rows, -1)
+    pattern[told_of] = number
+    column = pl.Series("_pattern", pattern, pl.Int64).replace(-1, None)
+    own = items.frame.with_columns(column).filter(pl.Series(~lost))
+    return dataclasses.replace(items, frame=own), listed, int(lost.sum())
 
 
-def _patterns(per_item: pl.DataFrame, by: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Number the distinct patterns; null in a group where nobody gave an answer."""
-    lists = [pl.col(c).cast(pl.List(pl.String)).list.join(" ") for c in ("counts", "rights")]
-    heard = pl.col("counts").list.len().sum().over(by) > 0
-    keyed = per_item.with_columns(
-        _key=pl.when(heard).then(pl.concat_str(*lists, "none", separator="|"))
-    )
-    patterns = (
-        keyed.drop_nulls("_key")
-        .unique("_key", keep="first", maintain_order=True)
-        .select("_key", "counts", "rights", "none")
-        .with_row_index("_pattern")
-    )
-    placed = keyed.join(patterns.select("_key", "_pattern"), on="_key", how="left")
-    return patterns.drop("_key"), placed
+def _listed(pattern: Ints, kind: Ints, made: Ints, n_patterns: int) -> pl.DataFrame:
+    """Write patterns out from the votes of an item of each; −1 marks votes of other items."""
+    at = np.flatnonzero(pattern >= 0)
+    order = at[np.lexsort((kind[at], pattern[at]))]
+    found: dict[str, list[Any]] = {
+        name: [[] for _ in range(n_patterns)] for name in ("counts", "rights")
+    }
+    none = [0] * n_patterns
+    for p, k in zip(pattern[order].tolist(), kind[order].tolist(), strict=True):
+        n, right, given = made[k].tolist()
+        if given:
+            found["counts"][p].append(n)
+            found["rights"][p].append(right / n)
+        else:
+            none[p] += n
+    return pl.DataFrame([
+        pl.Series("counts", found["counts"], pl.List(pl.Int64)),
+        pl.Series("rights", found["rights"], pl.List(pl.Float64)),
+        pl.Series("none", none, pl.Int64),
+    ])  # fmt: skip
 
 
-def ballots(panel: Panel, patterns: pl.DataFrame) -> Ballots:
+def ballots(panel: Panel, listed: pl.DataFrame) -> Ballots:
     """Place the patterns of a reduced frame, as `with_answers` numbers them, in a panel."""
     place = np.nan_to_num(panel.matrix("_pattern"), nan=-1.0).astype(np.int64)
     used = np.unique(place[place >= 0])
-    kept = patterns[used]
-    renumber = np.full(patterns.height + 1, -1)  # the last one is for −1
+    kept = listed[used]
+    renumber = np.full(listed.height + 1, -1)  # the last one is for −1
     renumber[used] = np.arange(len(used))
     return Ballots(renumber[place], kept)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import narwhals as nw
 
-_KEPT = ("item_id", "task", "item", "task_id", "cluster", "human_cost_usd", "passed", "score")
+_KEPT = ("item_id", "task_id", "cluster", "passed", "score")
 
 
 def is_calls(frame: "nw.LazyFrame[Any]") -> bool:
@@ -18,7 +18,8 @@ def to_traces(
 ) -> "nw.LazyFrame[Any]":
     """Add up columns over a trace's calls; unknown where one call's is. Judges' calls are no part.
 
-    A trace failed if one of its calls did; outcomes are kept where the frame has them.
+    A trace failed if one of its calls did; outcomes, the item and its cluster are kept where the frame
+    has them, and nothing else but `by`: there are many traces to keep it for.
     """
     present = set(frame.collect_schema().names())
     if "role" in present:
@@ -29,9 +30,7 @@ def to_traces(
     grouped = frame.group_by(*by, "trace_id").agg(
         *[nw.col(c).max() for c in (*kept, *error)],
         nw.len().alias("n_calls"),
-        *[nw.col(s).cast(nw.Float64).sum().alias(s) for s in have],
-        *[nw.col(s).count().alias(f"_n_{s}") for s in have],
+        # The sum is NaN where one is unknown: it takes half the room of a sum and a count.
+        *[nw.col(s).cast(nw.Float64).fill_null(float("nan")).sum().alias(s) for s in have],
     )
-    return grouped.with_columns(
-        nw.when(nw.col(f"_n_{s}") == nw.col("n_calls")).then(nw.col(s)).alias(s) for s in have
-    )
+    return grouped.with_columns(nw.when(~nw.col(s).is_nan()).then(nw.col(s)).alias(s) for s in have)

@@ -72,8 +72,10 @@ def _clustered(panel: Panel, values: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean, clustered standard error and number of clusters of each column."""
     known = ~np.isnan(values)
     n = known.sum(axis=0).astype(float)
-    total = np.nansum(values, axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
     mean = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
-    residuals = panel.cluster_sums(values - mean)
-    clusters = (panel.cluster_sums(known.astype(float)) > 0).sum(axis=0).astype(float)
+    residuals, clusters = np.where(known, values - mean, 0.0), n
+    if panel.n_clusters < len(panel.clusters):
+        residuals = panel.cluster_sums(residuals)
+        clusters = (panel.cluster_sums(known.astype(float)) > 0).sum(axis=0).astype(float)
     return mean, intervals.clustered_se(residuals, n), clusters

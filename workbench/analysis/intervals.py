@@ -6,6 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+ENOUGH = (
+    60  # items from which intervals of skewed or fitted figures hold about as often as they say
+)
 
 
 def clustered_se(residual_sums: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
@@ -73,6 +76,22 @@ def effective_n(mean: npt.ArrayLike, se: npt.ArrayLike, n_clusters: npt.ArrayLik
     variance = p * (1 - p)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((error > 0) & (variance > 0), variance / error**2, clusters)
+
+
+def too_few(n_clusters: int, figure: str, held: int) -> tuple[str, ...]:
+    """Say of a figure whose interval is known to be too short for few items how short it is.
+
+    Args:
+        n_clusters: items, or clusters of them; nothing is said of a single one, or of enough.
+        figure: as it reads in a sentence.
+        held: in how many of 100 simulated studies of 30 items a 95 % interval held the truth.
+    """
+    if not 1 < n_clusters < ENOUGH:
+        return ()
+    return (
+        f"the interval of {figure} is too short from {n_clusters} items: at 95 %, 30 items held the"
+        f" truth in {held} of 100 simulated studies",
+    )
 
 
 def _normal_quantile(level: float) -> float:

@@ -96,15 +96,10 @@ def by_price(value: Floats, cost: Floats, price: float) -> Ints:
         price: value per unit of cost, 0 or more; infinite takes the cheapest.
     """
     cost = np.broadcast_to(cost, value.shape)
-    order = np.argsort(cost, axis=1, kind="stable")
-    sorted_cost = np.take_along_axis(cost, order, 1)
-    if np.isinf(price):
-        merit = -sorted_cost
-    else:
-        merit = np.take_along_axis(value, order, 1) - price * sorted_cost
+    merit = -cost if np.isinf(price) else value - price * cost
     slack = 1e-12 * (1 + np.abs(merit).max(axis=1, keepdims=True))
-    first = np.argmax(merit >= merit.max(axis=1, keepdims=True) - slack, axis=1)
-    return np.asarray(np.take_along_axis(order, first[:, None], 1)[:, 0], np.int64)
+    best = merit >= merit.max(axis=1, keepdims=True) - slack
+    return np.asarray(np.argmin(np.where(best, cost, np.inf), axis=1), np.int64)
 
 
 def within(rate: Floats, cost: Floats, budget: float) -> Ints | None:

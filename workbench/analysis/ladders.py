@@ -51,12 +51,7 @@ def climb(
         measures: what is averaged beside the outcome.
         options: errors_as_wrong of the analysis.
     """
-    present = frame.collect_schema().names()
-    column = axis if axis in present else _PARAMS
-    if column in by:
-        raise AnalysisError(
-            f"by: {column} is what varies along the levels; group by what stays the same, as model"
-        )
+    present, column = frame.collect_schema().names(), _column(frame, by, axis)
     if column not in present:
         frame = frame.with_columns(nw.lit(None, nw.String).alias(column))
     items = reduce_items(frame, (*by, column), measures, errors_as_wrong=options["errors_as_wrong"])
@@ -76,6 +71,42 @@ def climb(
         if ladder.panel.items.height:
             several.append(ladder)
     return Ladders(several, single, dropped)
+
+
+def rungs(
+    frame: "nw.LazyFrame[Any]", by: Sequence[str], axis: str, *, errors_as_wrong: bool
+) -> pl.DataFrame:
+    """Count each group's levels, without a look at items: `by` and `n_levels`, groups with any."""
+    present, column = frame.collect_schema().names(), _column(frame, by, axis)
+    if column not in present:
+        frame = frame.with_columns(nw.lit(None, nw.String).alias(column))
+    scored = ~nw.col("passed").is_null() if "passed" in present else nw.lit(value=False)
+    failed = ~nw.col("error_type").is_null() if "error_type" in present else nw.lit(value=False)
+    fine = scored | failed if errors_as_wrong else scored & ~failed
+    told: pl.DataFrame = (
+        frame.filter(fine).select(*by, column).unique().collect("polars").to_native()
+    )
+    level = _level(told[column], axis if column == _PARAMS else None)
+    known = told.select(*by, level.alias("_level")).drop_nulls("_level")
+    return known.group_by(by).agg(n_levels=pl.col("_level").n_unique()).sort(by, nulls_last=True)
+
+
+def _column(frame: "nw.LazyFrame[Any]", by: Sequence[str], axis: str) -> str:
+    """Say which column the levels are read off."""
+    column = axis if axis in frame.collect_schema().names() else _PARAMS
+    if column in by:
+        raise AnalysisError(
+            f"by: {column} is what varies along the levels; group by what stays the same, as model"
+        )
+    return column
+
+
+def _level(values: pl.Series, parameter: str | None) -> pl.Series:
+    """Read levels off a column of numbers, or off the parameters of strategies."""
+    if parameter is None:
+        return values.cast(pl.Float64, strict=False)
+    levels = {text: _read(text, parameter) for text in values.unique().drop_nulls().to_list()}
+    return values.replace_strict(levels, default=None, return_dtype=pl.Float64)
 
 
 def flat(
@@ -103,12 +134,7 @@ def _levelled(
     rows: pl.DataFrame, by: Sequence[str], column: str, axis: str, measures: Sequence[str]
 ) -> pl.DataFrame:
     """Add `_level`, and join the rows that have the same one; rows without it are left out."""
-    if column == _PARAMS:
-        texts = rows[_PARAMS].unique().drop_nulls().to_list()
-        levels = {text: _read(text, axis) for text in texts}
-        level = rows[_PARAMS].replace_strict(levels, default=None, return_dtype=pl.Float64)
-    else:
-        level = rows[column].cast(pl.Float64, strict=False)
+    level = _level(rows[column], axis if column == _PARAMS else None)
     keyed = rows.with_columns(level.alias("_level")).filter(pl.col("_level").is_not_null())
     keys = list(dict.fromkeys((*by, "_level", "item_id")))
     sums = [c for c in rows.columns if c.startswith("n_") or c in {"n", "outcome"}]

@@ -12,7 +12,8 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 _Loss = Callable[[Floats], float]
-_CLASSES = 500  # of lengths that were cut
+_ROUGHLY, _FINELY = 40, 200  # classes of lengths that were cut
+_WHOLE = 10_000_000  # lengths up to which whole numbers are counted, not sorted
 
 
 class Steps(NamedTuple):
@@ -27,28 +28,62 @@ class Steps(NamedTuple):
         return float(self.at[place]) if place < len(self.at) else float("nan")
 
 
+class Seen(NamedTuple):
+    """A sample of lengths.
+
+    Attributes:
+        at: (m,) the distinct lengths, rising.
+        place: (n,) of each observation among them.
+        ended, cut: (m,) how many ended there, and how many were cut.
+    """
+
+    at: Floats
+    place: Ints
+    ended: Floats
+    cut: Floats
+
+    @property
+    def risk(self) -> Floats:
+        """How many were still going just before each length, (m,)."""
+        left: Floats = (self.ended + self.cut)[::-1].cumsum()[::-1]
+        return left
+
+    def steps(self) -> Steps:
+        """Estimate the distribution; see `product_limit`."""
+        share = (1 - np.cumprod(1 - self.ended / self.risk)).astype(float)
+        return Steps(self.at[self.ended > 0], share[self.ended > 0])
+
+
+def seen(lengths: Floats, cut: Bools) -> Seen:
+    """Count a sample of lengths."""
+    at, place = _distinct(lengths)
+    everyone = np.bincount(place, minlength=len(at)).astype(float)
+    ended = np.bincount(place, weights=~cut, minlength=len(at)).astype(float)
+    return Seen(at, place, ended, everyone - ended)
+
+
+def _distinct(lengths: Floats) -> tuple[Floats, Ints]:
+    """List distinct lengths, and the place of each; whole numbers need no sorting."""
+    if len(lengths) and lengths.min() >= 0 and lengths.max() < _WHOLE:
+        whole = lengths.astype(np.int64)
+        if (whole == lengths).all():
+            here = np.bincount(whole) > 0
+            return np.flatnonzero(here).astype(float), (np.cumsum(here) - 1)[whole]
+    at, place = np.unique(lengths, return_inverse=True)
+    return at.astype(float), place
+
+
 def product_limit(lengths: Floats, cut: Bools) -> Steps:
     """Estimate the distribution of lengths of which some are only known to be longer.
 
     F(t) = 1 − Π (1 − d/r) over the lengths up to t that ended, d of r (Kaplan & Meier 1958, JASA
     53:457). Without cuts it is the share of lengths up to t.
     """
-    at, ended, risk = _counts(lengths, cut)
-    share = (1 - np.cumprod(1 - ended / risk)).astype(float)
-    return Steps(at[ended > 0], share[ended > 0])
-
-
-def _counts(lengths: Floats, cut: Bools) -> tuple[Floats, Floats, Floats]:
-    """Distinct lengths, how many ended there, and how many were still going just before."""
-    at, codes = np.unique(lengths, return_inverse=True)
-    ended = np.bincount(codes, weights=~cut, minlength=len(at)).astype(float)
-    everyone = np.bincount(codes, minlength=len(at))
-    risk = everyone[::-1].cumsum()[::-1].astype(float)
-    return at.astype(float), ended, risk
+    return seen(lengths, cut).steps()
 
 
 def quantiles(
-    lengths: Floats, cut: Bools, clusters: Ints, wanted: Sequence[float], level: float = 0.95
+    sample: Seen, cut: Bools, clusters: Ints, wanted: Sequence[float], level: float = 0.95
 ) -> Floats:
     """Give quantiles of lengths of which some were cut, with intervals after Woodruff (1952).
 
@@ -56,42 +91,46 @@ def quantiles(
     clusters (as Greenwood's where each stands alone; Williams 1995, Stat. Med. 14:1439); the
     quantiles at p ± t · SE are the ends.
 
+    Args:
+        sample: the lengths.
+        cut: (n,) which were cut.
+        clusters: (n,) the cluster of each, 0 or more.
+        wanted: probabilities.
+        level: nominal coverage.
+
     Returns:
         (len(wanted), 3): quantile, low, high; NaN where the cut came before, and ends below two
         clusters.
     """
     out = np.full((len(wanted), 3), np.nan)
-    if len(lengths) == 0:
+    if len(cut) == 0:
         return out
-    steps = product_limit(lengths, cut)
-    _, codes = np.unique(clusters, return_inverse=True)
-    n_clusters = int(codes.max()) + 1
+    steps, n_clusters = sample.steps(), int((np.bincount(clusters) > 0).sum())
     for row, p in zip(out, wanted, strict=True):
         row[0] = steps.quantile(p)
         if n_clusters < 2 or np.isnan(row[0]):
             continue
-        influence = _influence(lengths, cut, row[0])
-        sums = np.bincount(codes, weights=influence, minlength=n_clusters)
-        se = intervals.clustered_se(sums[:, None], [len(lengths)])
+        sums = np.bincount(clusters, weights=_influence(sample, cut, row[0]))
+        se = intervals.clustered_se(sums[:, None], [len(cut)])
         low, high = intervals.student([p], se, [n_clusters], level)
         row[1] = steps.quantile(low[0]) if low[0] > 0 else np.nan
         row[2] = steps.quantile(high[0]) if high[0] <= 1 else np.nan
     return out
 
 
-def _influence(lengths: Floats, cut: Bools, t: float) -> Floats:
+def _influence(sample: Seen, cut: Bools, t: float) -> Floats:
     """How much each observation moves the share of lengths up to t, times n."""
-    at, ended, risk = _counts(lengths, cut)
-    n = len(lengths)
-    upto = at <= t
+    ended, risk, n = sample.ended, sample.risk, len(cut)
+    upto = sample.at <= t
     survive = float(np.prod(1 - ended[upto] / risk[upto]))
     if survive <= 0:
         return np.zeros(n)
     # The compensator up to min(own length, t); d / (r (r − d)) makes the sum exact for ties.
     steps = np.where(upto, ended / np.maximum(risk * (risk - ended), 1), 0.0).cumsum()
-    codes = np.searchsorted(at, lengths)
-    gone = (~cut & (lengths <= t)) * n / np.maximum(risk - ended, 1)[codes]
-    result: Floats = survive * (gone - n * steps[codes])
+    gone = np.where(upto, n / np.maximum(risk - ended, 1), 0.0)
+    # Per length, of those that were cut there and of those that ended.
+    moved = survive * np.stack([-n * steps, gone - n * steps])
+    result: Floats = moved[(~cut).astype(np.int64), sample.place]
     return result
 
 
@@ -108,53 +147,51 @@ class Gamma(NamedTuple):
         return self.shape * self.scale
 
 
-def gamma(lengths: Floats, cut: Bools) -> Gamma | None:
+def gamma(sample: Seen) -> Gamma | None:
     """Fit a Gamma distribution by maximum likelihood; lengths of 0 are no part of it.
 
-    An ended length adds its log density, a cut one the log of the upper tail. `distance` is the
-    largest gap between the fitted and the product-limit distribution. None below three distinct
-    lengths that ended, or where no finite shape fits.
+    An ended length adds its log density, a cut one the log of the upper tail. Of many cut lengths
+    neighbours are joined in classes, each as two lengths with the first three moments of the class
+    (Gauss). `distance` is the largest gap between the fitted and the product-limit distribution.
+    None below three distinct lengths that ended, or where no finite shape fits.
     """
     from scipy import special
 
-    positive = lengths > 0
-    x, gone = lengths[positive], ~cut[positive]
-    if len(np.unique(x[gone])) < 3:
+    x, ended, cut = (v[sample.at > 0] for v in (sample.at, sample.ended, sample.cut))
+    if (ended > 0).sum() < 3:
         return None
-    unit = float(x.mean())
-    y, n = x / unit, len(x)
-    ended, (later, times) = y[gone], np.unique(y[~gone], return_counts=True)
+    n = (ended + cut).sum()
+    unit = float(x @ (ended + cut) / n)
+    y = x / unit
     # Of what ended only three sums matter; of what was cut, each length.
-    sums = len(ended), float(np.log(ended).sum()), float(ended.sum())
-    variance = float(y.var())
+    sums = float(ended.sum()), float(ended @ np.log(y)), float(ended @ y)
+    later, times = y[cut > 0], cut[cut > 0]
+    variance = float((ended + cut) @ (y - 1) ** 2 / n)
     start = np.log([1 / variance, variance])
     exact = {"xatol": 1e-9, "fatol": 1e-13, "maxiter": 4000}
-    if len(later) > 2 * _CLASSES:
-        # The tail of many lengths takes long: near the optimum by classes of them, then exactly.
+    if len(later) > 2 * _ROUGHLY:
         found = _least(
-            _loss(sums, *_classes(later, times), n), start, {**exact, "xatol": 1e-6, "fatol": 1e-12}
-        )
-        start, exact["initial_simplex"] = (
-            found.x,
-            found.x + 1e-5 * np.array([[0, 0], [1, 0], [0, 1]]),
-        )
-    found = _least(_loss(sums, later, times, n), start, exact)
+            _loss(sums, *_classes(later, times, _ROUGHLY), n), start, {**exact, "xatol": 1e-6, "fatol": 1e-12}
+        )  # fmt: skip
+        start, nearby = found.x, 1e-5 * np.array([[0, 0], [1, 0], [0, 1]])
+        exact["initial_simplex"] = found.x + nearby
+    found = _least(_loss(sums, *_classes(later, times, _FINELY), n), start, exact)
     shape, scale = np.exp(found.x)
     if not found.success or not shape < 1e5:
         return None
-    steps = product_limit(x, ~gone)
+    steps = Seen(x, sample.place, ended, cut).steps()
     fitted = special.gammainc(shape, steps.at / unit / scale)
     before = np.concatenate([[0.0], steps.share[:-1]])
     distance = np.maximum(np.abs(fitted - steps.share), np.abs(fitted - before)).max()
     return Gamma(float(shape), float(scale) * unit, float(distance))
 
 
-def _loss(sums: tuple[int, float, float], later: Floats, times: Ints, n: int) -> _Loss:
+def _loss(sums: tuple[float, float, float], later: Floats, times: Floats, n: float) -> _Loss:
     """Make the mean negative log-likelihood, a function of the logs of shape and scale.
 
     Args:
         sums: of the lengths that ended: how many, the sum of their logs, their sum.
-        later: (m,) distinct lengths that were cut, or means of classes of them.
+        later: (m,) lengths that were cut.
         times: (m,) how often each occurs.
         n: all lengths.
     """
@@ -172,11 +209,28 @@ def _loss(sums: tuple[int, float, float], later: Floats, times: Ints, n: int) ->
     return loss
 
 
-def _classes(later: Floats, times: Ints) -> tuple[Floats, Ints]:
-    """Join neighbours of rising lengths in classes: their means, and how many they are."""
-    begins = np.linspace(0, len(later), _CLASSES, endpoint=False).astype(np.int64)
+def _classes(later: Floats, times: Floats, n_classes: int) -> tuple[Floats, Floats]:
+    """Join neighbours of rising lengths; of each class two lengths, and how often each occurs.
+
+    They have the number, mean, variance and skewness of the class, so that the sum over a smooth
+    function errs by its fourth derivative alone.
+    """
+    if len(later) <= 2 * n_classes:
+        return later, times
+    begins = np.linspace(0, len(later), n_classes, endpoint=False).astype(np.int64)
+
+    def total(values: Floats) -> Floats:
+        return np.add.reduceat(values * times, begins)
+
     count = np.add.reduceat(times, begins)
-    return np.add.reduceat(later * times, begins) / count, count
+    mean = total(later) / count
+    away = later - np.repeat(mean, np.diff(np.append(begins, len(later))))
+    variance = total(away**2) / count
+    half = total(away**3) / count / variance / 2
+    root = np.sqrt(half**2 + variance)
+    below, above = half - root, half + root
+    share = count * above / (2 * root)
+    return np.concatenate([mean + below, mean + above]), np.concatenate([share, count - share])
 
 
 def _least(loss: _Loss, start: Floats, options: dict[str, Any]) -> Any:

@@ -63,17 +63,20 @@ class Panel:
 
     def cluster_sums(self, values: Floats) -> Floats:
         """Add up the known rows of each cluster: (n_items, k) → (n_clusters, k)."""
-        filled = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        filled = np.where(np.isnan(values), 0.0, values)
         if self.n_clusters == len(self.clusters):
             out = np.empty_like(filled)
             out[self.clusters] = filled
             return out
-        out = np.zeros((self.n_clusters, values.shape[1]))
-        np.add.at(out, self.clusters, filled)
+        out = np.empty((self.n_clusters, values.shape[1]))
+        for j, column in enumerate(filled.T):
+            out[:, j] = np.bincount(self.clusters, column, len(out))
         return out
 
     def restrict(self, keep: Bools) -> "Panel":
         """Keep some items."""
+        if keep.all():
+            return self
         return _panel(
             self.rows.filter(pl.Series(keep)[self.rows["_row"]]).drop("_row", "_group"),
             tuple(self.groups.columns),
@@ -123,7 +126,8 @@ def build(items: Items, *, shared: bool = False) -> Built:
         items: the reduced traces; rows without a trace that counts are left out.
         shared: keep only the items that every group of the panel has.
     """
-    frame = items.frame.filter(pl.col("n") > 0)
+    counts = items.frame["n"] > 0
+    frame = items.frame if counts.all() else items.frame.filter(counts)
     by = tuple(c for c in items.by if c != "task")
     if "task" in items.by and by:
         keyed = frame.partition_by("task", as_dict=True, maintain_order=True)

@@ -1,8 +1,10 @@
-"""Who is not beaten in two dimensions: a cost to keep low, a gain to keep high.
+"""Who is not beaten: a cost to keep low, a gain to keep high, and a second cost where there is one.
 
 Definitions: a point dominates another if it costs no more and gains no less, and differs in one of
-the two. Equal points do not dominate each other: both stay.
+these. Equal points do not dominate each other: both stay.
 """
+
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +13,14 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
-def non_dominated(cost: Floats, gain: Floats) -> Bools:
+def non_dominated(cost: Floats, gain: Floats, second: Floats | None = None) -> Bools:
     """Mark the points that no other dominates, along the last axis; NaN points never are.
 
-    Sorted by cost up and gain down, a point stays if its gain strictly exceeds the running maximum,
+    With a second cost point by point. Else, sorted by cost up and gain down, a point stays if its gain strictly exceeds the running maximum,
     or equals the point that set it.
     """
+    if second is not None:
+        return _unbeaten(cost, gain, second)
     bad = np.isnan(cost) | np.isnan(gain)
     x, y = np.where(bad, np.inf, cost), np.where(bad, -np.inf, gain)
     order = np.lexsort((-y, x), axis=-1)
@@ -32,11 +36,27 @@ def non_dominated(cost: Floats, gain: Floats) -> Bools:
     return out & ~bad
 
 
-def dominators(cost: Floats, gain: Floats) -> list[int | None]:
+def _unbeaten(cost: Floats, gain: Floats, second: Floats) -> Bools:
+    known = ~(np.isnan(cost) | np.isnan(gain) | np.isnan(second))
+    stays = known.copy()
+    for j in range(cost.shape[-1]):
+        stays[..., j] &= ~_beat(cost, gain, second, j).any(axis=-1)
+    return stays
+
+
+def _beat(cost: Floats, gain: Floats, second: Floats, j: int) -> Bools:
+    """Mark the points that dominate the j-th."""
+    at = [v[..., j : j + 1] for v in (cost, gain, second)]
+    as_good = (cost <= at[0]) & (gain >= at[1]) & (second <= at[2])
+    return np.asarray(as_good & ((cost < at[0]) | (gain > at[1]) | (second < at[2])))
+
+
+def dominators(cost: Floats, gain: Floats, second: Floats | None = None) -> list[int | None]:
     """Name for each point the one that beats it with the highest gain, then the lowest cost."""
     found: list[int | None] = []
+    level = np.zeros_like(cost) if second is None else second
     for i in range(len(cost)):
-        beats = (cost <= cost[i]) & (gain >= gain[i]) & ((cost < cost[i]) | (gain > gain[i]))
+        beats = _beat(cost, gain, level, i)
         best = sorted(np.flatnonzero(beats), key=lambda j: (-gain[j], cost[j], j))
         found.append(int(best[0]) if best else None)
     return found
@@ -77,6 +97,53 @@ def hypervolume(cost: Floats, gain: Floats, reference: tuple[float, float]) -> f
             area += (worst_cost - cost[j]) * (gain[j] - best)
             best = gain[j]
     return area
+
+
+def volume(
+    cost: Floats, gain: Floats, second: Floats, reference: tuple[float, float, float]
+) -> float:
+    """Hypervolume of points with a second cost: the area of those within each level of it, stacked.
+
+    Args:
+        cost: (n,) to keep low.
+        gain: (n,) to keep high.
+        second: (n,) to keep low.
+        reference: cost, gain and second cost that are worse than all points.
+    """
+    levels = np.append(np.unique(second[second < reference[2]]), reference[2])
+    found = 0.0
+    for low, high in itertools.pairwise(levels.tolist()):
+        within = second <= low
+        found += (high - low) * hypervolume(cost[within], gain[within], reference[:2])
+    return found
+
+
+def stands_for(covers: Bools, cost: Floats, among: Bools) -> npt.NDArray[np.int64]:
+    """Thin points out until each is stood for by one that is kept and nearly as good.
+
+    Along the first uncovered point by cost, the one that covers it and most others is kept, the
+    cheaper of equals. Along a frontier of two axes what a point covers is a stretch, and the kept
+    are as few as can be; with three they may be more.
+
+    Args:
+        covers: (n, n): whether the first is nearly as good as the second or better.
+        cost: (n,) sets the order.
+        among: (n,) which points are to be stood for, and may be kept.
+
+    Returns:
+        (n,): which point stands for each, itself if it is kept; −1 where it is not among them.
+    """
+    out = np.full(len(cost), -1)
+    order = [int(j) for j in np.argsort(cost, kind="stable") if among[j]]
+    left = among.copy()
+    for i in order:
+        if not left[i]:
+            continue
+        best = max((j for j in order if covers[j, i]), key=lambda j: int((covers[j] & left).sum()))
+        mine = covers[best] & left
+        out[mine], left = best, left & ~mine
+        out[best] = best
+    return out
 
 
 def box(cost: Floats, gain: Floats, reference: tuple[float, float]) -> float:

@@ -53,45 +53,34 @@ def fit(
     """
     n_items, n_groups = n.shape
     n_authors = int(author.max()) + 1
-    marks = np.zeros((n_items, n_authors))
-    marks[np.arange(n_items), author] = 1.0
     held = np.concatenate([np.full(n_groups, sds[0] ** -2), np.full(n_authors, sds[1] ** -2)])
-
-    def log_posterior(theta: Floats, delta: Floats) -> float:
-        eta = theta[None, :n_groups] - theta[n_groups + author, None] - delta[:, None]
-        likelihood = (right * eta - n * np.logaddexp(0, eta)).sum()
-        return float(likelihood - (held * theta**2).sum() / 2 - ((delta / sds[2]) ** 2).sum() / 2)
-
     theta, delta = np.zeros(n_groups + n_authors), np.zeros(n_items)
     if begin is not None:
         theta, delta = np.concatenate([begin.strength, begin.author]), begin.item
-    value = -np.inf
-    step, drop = np.zeros_like(theta), np.zeros_like(delta)
+
+    def look(theta: Floats, delta: Floats) -> tuple[float, Floats, Floats]:
+        """Log posterior, residuals and weights at a point."""
+        value, residual, weight = _likelihood(
+            n, right, theta[None, :n_groups] - (theta[n_groups + author] + delta)[:, None]
+        )
+        prior = (held * theta**2).sum() + ((delta / sds[2]) ** 2).sum()
+        return value - float(prior) / 2, residual, weight
+
+    value, residual, weight = look(theta, delta)
     schur, diagonal = np.eye(len(theta)), np.ones(n_items)
     for _ in range(_STEPS):
-        eta = theta[None, :n_groups] - theta[n_groups + author, None] - delta[:, None]
-        p = 1 / (1 + np.exp(-eta))
-        weight, residual = n * p * (1 - p), right - n * p
-        of_item = weight.sum(axis=1)
-        top = np.diag(weight.sum(axis=0))
-        cross = -weight.T @ marks
-        authors = marks.T @ (marks * of_item[:, None])
-        globally = np.block([[top, cross], [cross.T, authors]]) + np.diag(held)
-        diagonal = of_item + sds[2] ** -2
-        mixed = np.hstack([-weight, marks * of_item[:, None]])  # (n_items, n_groups + n_authors)
-        gradient = np.concatenate([residual.sum(axis=0), -(marks.T @ residual.sum(axis=1))]) - held * theta  # fmt: skip
-        gradient_item = -residual.sum(axis=1) - delta / sds[2] ** 2
-        schur = globally - mixed.T @ (mixed / diagonal[:, None])
-        step = np.linalg.solve(schur, gradient - mixed.T @ (gradient_item / diagonal))
-        drop = (gradient_item - mixed @ step) / diagonal
-        scale = 1.0
-        before = log_posterior(theta, delta)
-        while scale > 1e-6:
-            value = log_posterior(theta + scale * step, delta + scale * drop)
-            if value >= before - 1e-12:
+        schur, diagonal, step, drop = _newton(
+            residual, weight, (theta, delta), author, (held, sds[2] ** -2)
+        )
+        scale, before = 1.0, value
+        while True:
+            at = theta + scale * step, delta + scale * drop
+            value, residual, weight = look(*at)
+            # Near the top a step changes less than rounding does.
+            if value >= before - 1e-12 * (1 + abs(before)) or scale < 1e-6:
                 break
             scale /= 2
-        theta, delta = theta + scale * step, delta + scale * drop
+        theta, delta = at
         if max(np.abs(step).max(), np.abs(drop).max()) < _CLOSE:
             break
     inverse = np.linalg.inv(schur)[:n_groups, :n_groups]
@@ -104,6 +93,59 @@ def fit(
         theta[:n_groups] - shift, theta[n_groups:] - shift, delta, inverse,
         np.sqrt(1 / diagonal), float(evidence),
     )  # fmt: skip
+
+
+def _newton(
+    residual: Floats,
+    weight: Floats,
+    at: tuple[Floats, Floats],
+    author: Ints,
+    held: tuple[Floats, float],
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Give the Schur complement, the items' diagonal, and the steps of groups and authors and of items.
+
+    Args:
+        residual: right minus expected, (n_items, n_groups).
+        weight: n p (1 − p), as many.
+        at: strengths and authors, and items, as they are.
+        author: (n_items,) the number of each item's author.
+        held: what the priors add to the diagonal, for those two.
+    """
+    (theta, delta), (of_others, of_items) = at, held
+    n_groups = weight.shape[1]
+    n_authors = len(theta) - n_groups
+    of_item = weight.sum(axis=1)
+    diagonal = of_item + of_items
+    # What is left of an item's rows of the Hessian once the item itself is eliminated.
+    left = weight / diagonal[:, None]
+    schur = np.diag(np.concatenate([weight.sum(axis=0), np.zeros(n_authors)]) + of_others)
+    schur[:n_groups, :n_groups] -= weight.T @ left
+    cross = _by_author(left * of_items, author, n_authors)
+    schur[n_groups:, :n_groups], schur[:n_groups, n_groups:] = -cross, -cross.T
+    schur[n_groups:, n_groups:] += np.diag(cross.sum(axis=1))
+    of_residual = residual.sum(axis=1)
+    drop = (-of_residual - delta * of_items) / diagonal
+    gradient = np.concatenate([
+        residual.sum(axis=0) + drop @ weight,
+        -np.bincount(author, of_residual + drop * of_item, n_authors),
+    ]) - of_others * theta  # fmt: skip
+    step: Floats = np.linalg.solve(schur, gradient).astype(np.float64)
+    drop += left @ step[:n_groups] - of_item / diagonal * step[n_groups + author]
+    return schur, diagonal, step, drop
+
+
+def _likelihood(n: Floats, right: Floats, eta: Floats) -> tuple[float, Floats, Floats]:
+    """Log likelihood at log odds, right minus expected, and the weights n p (1 − p)."""
+    small = np.exp(-np.abs(eta))
+    chance = np.where(eta >= 0, 1.0, small) / (1 + small)
+    value = float((right * eta - n * (np.maximum(eta, 0) + np.log(1 + small))).sum())
+    expected = n * chance
+    return value, right - expected, expected * (1 - chance)
+
+
+def _by_author(values: Floats, author: Ints, n_authors: int) -> Floats:
+    """Add up the items of each author: (n_items, k) → (n_authors, k)."""
+    return np.stack([np.bincount(author, column, n_authors) for column in values.T], axis=1)
 
 
 def learn(n: Floats, right: Floats, author: Ints) -> tuple[Fit, tuple[float, float, float]]:

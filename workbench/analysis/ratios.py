@@ -38,8 +38,7 @@ def ratio(
     if not whole > 0:
         return nan, nan, nan
     value = float(top.sum()) / whole
-    _, places = np.unique(codes, return_inverse=True)
-    sums = np.bincount(places, weights=top - value * bottom)
+    sums = np.bincount(numbered(codes), weights=top - value * bottom)
     se = float(np.sqrt((sums**2).sum())) / whole
     if len(sums) < 2 or se <= 1e-12 * max(abs(value), 1e-300):
         return value, nan, nan
@@ -66,8 +65,7 @@ def share(values: Floats, codes: Ints, level: float) -> tuple[float, float, floa
         return nan, nan, nan
     x = values[known]
     rate = float(x.mean())
-    _, places = np.unique(codes[known], return_inverse=True)
-    sums = np.bincount(places, weights=x - rate)
+    sums = np.bincount(numbered(codes[known]), weights=x - rate)
     if len(sums) < 2:
         return rate, nan, nan
     se = intervals.clustered_se(sums[:, None], [len(x)])
@@ -75,11 +73,20 @@ def share(values: Floats, codes: Ints, level: float) -> tuple[float, float, floa
     return rate, float(low[0]), float(high[0])
 
 
+def numbered(codes: npt.NDArray[np.integer[Any]]) -> Ints:
+    """Number codes from 0 without a gap, (n,), in their order; they lie close enough to be counted."""
+    if not len(codes):
+        return codes.astype(np.int64)
+    places = codes - codes.min()
+    seen = np.zeros(int(places.max()) + 1, bool)
+    seen[places] = True
+    return np.asarray((np.cumsum(seen) - 1)[places])
+
+
 def by_item(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Average columns over the trials of each item: `_item`, `_code`, the columns; null = unknown."""
-    return rows.group_by("_item", maintain_order=True).agg(
-        pl.col("_code").first(), *[pl.col(c).cast(pl.Float64).mean() for c in columns]
-    )
+    means = [pl.col(c).cast(pl.Float64).mean() for c in columns]
+    return rows.group_by("_item").agg(pl.col("_code").first(), *means).sort("_item")
 
 
 def figures(name: str, found: tuple[float, float, float]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ MEASURES: tuple[str, ...] = tuple(
     if c.unit in {"USD", "s", "J", "tokens"} or c.name in {"n_turns", "n_calls", "n_tool_calls"}
     if c.name not in {"value_usd", "human_cost_usd", "thinking_budget_tokens"}
 )
-_ATTRIBUTES = ("task", "item", "human_cost_usd")
+ABOUT = ("task", "item", "human_cost_usd")
 _COUNTS = ("n_traces", "n_failed", "n_unscored", "n_missing", "n", "n_scored")
 
 
@@ -78,6 +78,7 @@ def reduce_items(
     errors_as_wrong: bool = False,
     require: Sequence[str] = (),
     scored: bool = True,
+    about: Sequence[str] = ABOUT,
 ) -> Items:
     """Group traces by `by` and item.
 
@@ -89,50 +90,95 @@ def reduce_items(
         errors_as_wrong: count failed traces, with an outcome of 0.
         require: columns that a trace must have a value in to count.
         scored: whether a trace must have an outcome to count.
+        about: what to keep of the item besides its cluster; null else. Of many items it is much.
     """
     counted = _counted(
         traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=require, scored=scored
     )
     # No name holds on to the frame as it came: two of a large one need not fit at once.
-    frame = _tidy(engine.collect(_grouped(counted, by, measures)), by, measures)
+    frame = _tidy(engine.collect(_grouped(counted, by, measures, about)), by, measures)
     return Items(
         frame, tuple(by), tuple(measures), tuple(require), errors_as_wrong, scored
     )  # fmt: skip
 
 
+def mean_measure(
+    traces: "nw.LazyFrame[Any]", by: Sequence[str], measure: str, *, outcome: Outcome = "passed",
+    errors_as_wrong: bool = False,
+) -> pl.DataFrame:  # fmt: skip
+    """Average a measure over the scored traces that have it: one row per group, `by` and `mean`; in no order."""
+    counted = _counted(
+        traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=(measure,), scored=True
+    )
+    if measure not in traces.collect_schema().names():
+        counted = counted.with_columns(nw.lit(None, nw.Float64).alias(measure))
+    used = counted.filter(nw.col("_n") == 1)
+    means = used.group_by(*by).agg(nw.col(measure).cast(nw.Float64).mean().alias("mean"))
+    frame: pl.DataFrame = means.collect("polars").to_native()
+    return frame
+
+
 def reduce_counts(
-    traces: "nw.LazyFrame[Any]", by: Sequence[str], *, errors_as_wrong: bool = False
+    traces: "nw.LazyFrame[Any]", items: Items, by: Sequence[str], *, kept: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Count scored traces per group and item, for groups so fine that there are many: by answer, by score.
+    """Count the scored traces of every reduced item by something finer, as its answers.
 
     Args:
         traces: rows of `trace_facts`.
-        by: the columns that name a group.
-        errors_as_wrong: count failed traces, as wrong.
+        items: the same traces, reduced.
+        by: what tells traces of an item apart.
+        kept: which of these columns are fetched, the others only tell apart.
 
     Returns:
-        The `by` columns, `item_id`, `n_scored`, `outcome` (passed traces); in no order, and without
-        what else `Items` tells.
+        `_at`, the row of the item in `items.frame`; the kept columns; `n_scored`; `outcome` (passed
+        traces); in no order.
     """
+    grouped = _scored(traces, items).group_by(*items.by, "_item", *by)
+    counts = grouped.agg(nw.len().alias("n_scored"), nw.col("_outcome").sum().alias("outcome"))
+    rows = engine.collect(counts.select(*items.by, "_item", *kept, "n_scored", "outcome"))
+    return _placed(rows, items).with_columns(
+        pl.col("n_scored").cast(pl.Int64), pl.col("outcome").cast(pl.Float64)
+    )
+
+
+def scored_rows(traces: "nw.LazyFrame[Any]", items: Items, columns: Sequence[str]) -> pl.DataFrame:
+    """Fetch the scored traces of reduced items one by one: `_at` as above, the columns, `outcome`."""
+    told = _scored(traces, items).with_columns(outcome=nw.col("_outcome"))
+    return _placed(engine.collect(told.select(*items.by, "_item", *columns, "outcome")), items)
+
+
+def _scored(traces: "nw.LazyFrame[Any]", items: Items) -> "nw.LazyFrame[Any]":
     counted = _counted(
-        traces, outcome="passed", errors_as_wrong=errors_as_wrong, require=(), scored=True
+        traces, outcome="passed", errors_as_wrong=items.errors_as_wrong, require=(), scored=True
     )
-    used = counted.filter(nw.col("_n_scored") > 0).with_columns(_item=nw.col("item_id"))
-    grouped = used.group_by(*by, "_item").agg(
-        nw.len().alias("n_scored"), nw.col("_outcome").sum().alias("outcome")
-    )
-    frame = engine.spelled(engine.collect(grouped))
-    frame = frame.drop("_item") if "item_id" in by else frame.rename({"_item": "item_id"})
-    return frame.with_columns(pl.col("n_scored").cast(pl.Int64), pl.col("outcome").cast(pl.Float64))
+    return counted.filter(nw.col("_n_scored") > 0).with_columns(_item=nw.col("item_id"))
+
+
+def _placed(rows: pl.DataFrame, items: Items) -> pl.DataFrame:
+    """Replace the names of group and item by the row in `items.frame`, which is in their order."""
+    frame, by = items.frame, list(items.by)
+    listed = frame["item_id"].unique().drop_nulls().sort()
+    words = pl.Enum(listed)
+    # Groups in the order of the frame, and the columns as the rows have them.
+    groups = frame.select(by).unique(maintain_order=True).with_row_index("_group")
+    typed = groups.cast({c: rows.schema[c] for c in by if rows.schema[c] == pl.Categorical})
+
+    def cell(of: pl.DataFrame, item: str, names: pl.DataFrame) -> pl.Series:
+        group = of.select(by).join(names, on=by, how="left", nulls_equal=True, maintain_order="left")["_group"]  # fmt: skip
+        place = of[item].cast(pl.Categorical).cast(words).to_physical().cast(pl.Int64)
+        return group.cast(pl.Int64) * (len(listed) + 1) + place.fill_null(len(listed))
+
+    at = cell(frame, "item_id", groups).search_sorted(cell(rows, "_item", typed))
+    return rows.drop(*by, "_item", strict=False).with_columns(_at=at.cast(pl.Int64))
 
 
 def _grouped(
-    counted: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str]
+    counted: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str], about: Sequence[str]
 ) -> "nw.LazyFrame[Any]":
     """Add up what counts per group and item."""
     present = set(counted.collect_schema().names())
     have = [m for m in measures if m in present]
-    named = {a: a for a in _ATTRIBUTES if a in present and a not in by}
+    named = {a: a for a in about if a in present and a not in by}
     named |= {"_cluster": "_cluster"} if "cluster" in present else {}
     uses = nw.col("_n") == 1
     return counted.with_columns(

@@ -108,6 +108,35 @@ class ChartSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Settles:
+    """Which figure with an interval decides the question, and what leaves it open; see `outlook`.
+
+    Attributes:
+        column: the figure; if open, one called gain, difference or change, else the first of the chart's axes.
+        neutral: what the figure is held against: a number, an option, or a column of the row. If None,
+            0 for a gain, a difference or a change, and groups are held against each other for other figures.
+        better: which group is held against the others, that with more of the figure or with less; if open,
+            less of money, time, energy, tokens and arithmetic, more of anything else.
+        table: the table of the result that has it; "" is the main one.
+        where: (column, value) of the rows that count.
+        groups: columns that name the groups a row compares, where it is not of one group.
+        unit: what shrinks the interval if there is more of it.
+        n: the column that counts them.
+        unless: an option under which nothing is said.
+    """
+
+    column: str = ""
+    neutral: float | str | None = None
+    better: Literal["more", "less"] | None = None
+    table: str = ""
+    where: tuple[str, Any] | None = None
+    groups: tuple[str, ...] = ("a", "b")
+    unit: str = "items"
+    n: str = "n_items"
+    unless: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Analysis:
     """The declaration of an analysis.
 
@@ -126,6 +155,7 @@ class Analysis:
         source: the paper and the equation.
         rows: the view whose rows it takes; a slice names traces, and gives what belongs to them.
         example: options, `by` and `where` of the worked example on its page.
+        settles: what decides its question; None where no further items would, or it says so itself.
         doc: the function's docstring.
     """
 
@@ -143,6 +173,7 @@ class Analysis:
     source: str
     rows: str
     example: Mapping[str, Any]
+    settles: Settles | None
     doc: str
     function: Callable[..., "Answer"]
 
@@ -156,7 +187,8 @@ class Analysis:
 
     def reduction(self, options: Mapping[str, Any]) -> "Reduction":
         """Say what it reduces under options: measures, what a trace must have, which outcome."""
-        axes = [options[o.name] for o in self.options if o.type == "measure"]
+        asked = (options[o.name] for o in self.options if o.type == "measure")
+        axes = [axis for axis in asked if axis is not None]
         chosen = tuple(axis for axis in axes if axis not in SCORES)
         by_score = "score" in (*axes, options.get("outcome"))
         scored = len(chosen) < len(axes) if axes else self.scored
@@ -190,6 +222,7 @@ def analysis(
     scored: bool = True,
     rows: str = "trace_facts",
     example: Mapping[str, Any] | None = None,
+    settles: Settles | None = Settles(),
 ) -> Callable[[Callable[..., "Answer"]], Analysis]:
     """Declare a function `(frame, *, by, rng, **options) -> Answer` as an analysis."""
 
@@ -199,7 +232,7 @@ def analysis(
         return Analysis(
             name, family, title, question, tuple(needs), tuple(options), tuple(columns),
             tuple(measures), tuple(require), scored, chart, source,
-            rows, dict(example or {}), doc, function,
+            rows, dict(example or {}), settles, doc, function,
         )  # fmt: skip
 
     return declare
@@ -274,6 +307,8 @@ def run(
     import narwhals as nw
     import numpy as np
 
+    from workbench.analysis import outlook
+
     declared = get(name)
     chosen = declared.parse(options)
     lazy: nw.LazyFrame[Any] = nw.from_native(frame).lazy()
@@ -281,7 +316,9 @@ def run(
     _check_columns(declared, lazy, keys)
     rng = np.random.default_rng(0) if rng is None else rng
     answer = declared.function(lazy, by=keys, rng=rng, **chosen)
-    return _result(declared, answer, chosen, keys)
+    result = _result(declared, answer, chosen, keys)
+    told = outlook.said(declared, result, lazy)
+    return dataclasses.replace(result, notes=(*result.notes, *told))
 
 
 def _result(

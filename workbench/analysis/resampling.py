@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_BAGS = 4000  # clusters beyond which bags of them are resampled
 _CHUNK_CELLS = 100_000  # counts held at once: they stay in the cache
 # Of many clusters a cache holds the counts of few resamples, and a product of few rows mostly waits
 # for memory and threads: then more rows, but no more than this many cells (32 MB).
@@ -21,8 +23,30 @@ _ONE_THREAD = 200_000  # multiplications below which OpenBLAS does not share the
 _ROWS, _COLUMNS = 64, 64  # of such a product
 
 
+def bags(n_clusters: int, rng: np.random.Generator) -> Ints:
+    """Put clusters into at most 4,000 bags at random, all of one size but for a smaller last one.
+
+    Bags made at random are independent and alike, as clusters are, so that resampled bags have the
+    sums of resampled clusters: the same mean and, on average over ways to fill the bags, the same
+    variance and skewness (random groups; Wolter 2007, Introduction to Variance Estimation, ch. 2).
+    There are at least 2,000 of them, so that their luck moves a standard error by 1.6 % at most, as
+    does that of 2,000 resamples: 1 / √(2 · 2,000).
+
+    Args:
+        n_clusters: how many clusters.
+        rng: the source of randomness; not used where each is a bag of its own.
+
+    Returns:
+        (n_clusters,) the bag of each cluster, from 0.
+    """
+    size = -(-n_clusters // _BAGS)
+    if size == 1:
+        return np.arange(n_clusters)
+    return np.asarray(rng.permutation(n_clusters) // size, np.int64)
+
+
 def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    """Draw clusters with replacement and add up their columns.
+    """Draw clusters with replacement, many in `bags`, and add up their columns.
 
     Args:
         sums: (n_clusters, k) what each cluster adds to each of k sums; finite, at least one row.
@@ -32,6 +56,9 @@ def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Fl
     Returns:
         (resamples, k) sums.
     """
+    if len(sums) > _BAGS:
+        bag = bags(len(sums), rng)
+        sums = np.column_stack([np.bincount(bag, column) for column in sums.T])
     n, k = sums.shape
     out = np.empty((resamples, k))
     chunk = max(_CHUNK_CELLS // n, min(_CHUNK_ROWS, _MOST_CELLS // n), 1)
@@ -74,15 +101,56 @@ def left_out_sums(sums: Floats) -> Floats:
     return left
 
 
-def percentile(draws: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+def percentile(
+    draws: Floats,
+    level: float = 0.95,
+    clusters: npt.ArrayLike | None = None,
+    freedom: npt.ArrayLike | None = None,
+) -> tuple[Floats, Floats]:
     """Percentile interval (Efron 1979) down the first axis; undefined draws (NaN) are left out.
 
     With infinite draws the ends are order statistics, the lower one below and the upper above.
+
+    Args:
+        draws: (resamples, k) the statistic on resamples.
+        level: nominal coverage.
+        clusters: of how many the resamples were made, for all or (k,): the interval is then
+            widened for their being few, see `tails`.
+        freedom: degrees of freedom, where they are not clusters − 1.
     """
-    tail = (1 - level) / 2
+    tail = np.broadcast_to(tails(level, clusters, freedom), draws.shape[1:])
+    low, high = np.empty((2, *draws.shape[1:]))
+    for each in np.unique(tail):
+        same = tail == each
+        low[same], high[same] = _ends(draws if same.all() else draws[:, same], float(each))
+    return low, high
+
+
+def tails(
+    level: float, clusters: npt.ArrayLike | None = None, freedom: npt.ArrayLike | None = None
+) -> Floats:
+    """What an interval leaves out on either side, of the distribution over resamples.
+
+    Resampling n of n draws from a variance divided by n where n − 1 is due, and from no t
+    distribution. Φ(−√(n / (n − 1)) t), t the quantile with n − 1 degrees of freedom, makes up for
+    both: the expanded percentile interval (Hesterberg 2015, The American Statistician 69:371). Where
+    strata of n each are resampled, `freedom` is their number times n − 1.
+
+    Exactly (1 − level) / 2 where `clusters` is None or below two.
+    """
+    plain = (1 - level) / 2
+    if clusters is None:
+        return np.asarray(plain)
+    from scipy import special
+
+    n = np.maximum(np.asarray(clusters, float), 2.0)
+    wide = np.sqrt(n / (n - 1)) * special.stdtrit(n - 1 if freedom is None else freedom, 1 - plain)
+    return np.where(np.asarray(clusters) > 1, special.ndtr(-wide), plain)
+
+
+def _ends(draws: Floats, tail: float) -> tuple[Floats, Floats]:
     if np.isinf(draws).any():
-        low = _quantile(draws, tail, "lower")
-        return low, _quantile(draws, 1 - tail, "higher")
+        return _quantile(draws, tail, "lower"), _quantile(draws, 1 - tail, "higher")
     low, high = _quantile(draws, (tail, 1 - tail), "linear")
     return low, high
 
@@ -100,7 +168,11 @@ def _quantile(
 
 
 def bca(
-    estimate: Floats, draws: Floats, jackknife: Floats, level: float = 0.95
+    estimate: Floats,
+    draws: Floats,
+    jackknife: Floats,
+    level: float = 0.95,
+    clusters: npt.ArrayLike | None = None,
 ) -> tuple[Floats, Floats]:
     """Bias-corrected and accelerated interval (Efron 1987, JASA 82:171, eq. 2.3 and 6.6).
 
@@ -109,13 +181,15 @@ def bca(
         draws: (resamples, k) the statistic on resamples; undefined draws (NaN) are left out.
         jackknife: (n_clusters, k) the statistic without each cluster.
         level: nominal coverage.
+        clusters: as in `percentile`.
 
     Where every draw or every jackknife value is the same, or something is infinite, the percentile
     interval is given.
     """
     from scipy import special
 
-    low, high = percentile(draws, level)
+    low, high = percentile(draws, level, clusters)
+    reach = special.ndtri(np.broadcast_to(tails(level, clusters), np.shape(estimate)))
     for j in range(len(estimate)):
         column, left = draws[:, j], jackknife[:, j]
         column = column[~np.isnan(column)]
@@ -127,6 +201,6 @@ def bca(
         bias = special.ndtri(below)
         away = left.mean() - left
         acceleration = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
-        z = bias + special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+        z = bias + np.array([reach[j], -reach[j]])
         low[j], high[j] = np.quantile(column, special.ndtr(bias + z / (1 - acceleration * z)))
     return low, high

@@ -22,17 +22,20 @@ UNSCORED = "traces with a round without a score"
 _PRICES = ("input_usd_per_mtok", "output_usd_per_mtok")
 
 
-class _Round(msgspec.Struct):
+class _Round(msgspec.Struct, gc=False):
     answer: str | None = None
     passed: bool | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
 
 
-class _Facts(msgspec.Struct):
+class _Facts(msgspec.Struct, gc=False):
     """A list is rounds as `self_refine` notes them; a number only says how many there were."""
 
     rounds: list[_Round] | int | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Facts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ class Recorded:
 
     Attributes:
         traces: one row per attempt: the `by` columns, `_item`, `_code` (its cluster).
-        right: (n, r) whether the answer that stands after a round is right; the last one stands on.
+        right: (n, r) 0 or 1, whether the answer that stands after a round is right; the last one stands on.
         made: (n, r) whether the round was made.
         changed: (n, r) whether it was made and gave another answer than the round before.
         cost: (n, r) cost up to a round; NaN where the attempt's is unknown.
@@ -62,6 +65,19 @@ class Recorded:
             yield row.select(by), row["_at"][0].cast(pl.Int64).to_numpy()
 
 
+def items(noted: Recorded, at: Ints) -> tuple[Ints, pl.Series]:
+    """Number the items of some attempts from 0: (len(at),) places; and give each item's cluster."""
+    own = noted.traces[at].select("_item", "_code")
+    place = own["_item"].rank("dense").cast(pl.Int64).to_numpy() - 1
+    _, first = np.unique(place, return_index=True)
+    return place, own["_code"][first]
+
+
+def added(values: npt.NDArray[Any], place: Ints) -> Floats:
+    """Add up rows of one place: (n, k) → (n_places, k)."""
+    return np.column_stack([np.bincount(place, column) for column in values.T])
+
+
 def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
     """Read the rounds of the traces that have any; failed traces are left out.
 
@@ -72,52 +88,81 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
     if "metadata" not in present:
         frame = frame.with_columns(nw.lit(None, nw.String).alias("metadata"))
     noted = frame.filter(nw.col("metadata").cast(nw.String).str.contains('"rounds"', literal=True))
-    rows = fetch(noted, by, ("cost_usd", *_PRICES), texts=("metadata",)).filter(~pl.col("_failed"))
-    kept, found, dropped = [], [], {UNREADABLE: 0, UNSCORED: 0}
-    for at, text in enumerate(rows["_metadata"].to_list()):
+    reader = _Reader()
+    rows = fetch(noted, by, ("cost_usd", *_PRICES), texts=("metadata",), each=reader)
+    return _recorded(rows, by, reader)
+
+
+class _Reader:
+    """Reads pieces of rows: metadata is replaced by `_n`, the number of rounds; what they hold is kept apart.
+
+    Attributes:
+        flat: per piece, of all rounds of its rows: right, changed, share of the attempt's cost.
+    """
+
+    def __init__(self) -> None:
+        self.flat: list[tuple[Bools, Bools, Floats]] = []
+        self.dropped = {UNREADABLE: 0, UNSCORED: 0}
+
+    def __call__(self, piece: pl.DataFrame) -> pl.DataFrame:
+        """Read one piece; a row without rounds that count has 0 of them."""
+        texts, failed = piece["_metadata"].to_list(), piece["_failed"].to_list()
+        found = [[] if no else self._read(text) for text, no in zip(texts, failed, strict=True)]
+        n = np.fromiter(map(len, found), np.int64, len(found))
+        rounds = list(itertools.chain.from_iterable(found))
+        passed = np.array([r.passed for r in rounds], float)  # None becomes NaN
+        unscored = np.bincount(np.repeat(np.arange(len(n)), n), np.isnan(passed), len(n)) > 0
+        self.dropped[UNSCORED] += int(unscored.sum())
+        answers = np.array([r.answer.strip() if r.answer else "" for r in rounds], dtype=object)
+        changed = np.append(False, answers[1:] != answers[:-1])[: len(rounds)]
+        changed[(np.cumsum(n) - n)[n > 0]] = False
+        prices = piece.select(f"_{p}" for p in _PRICES).cast(pl.Float64).fill_null(np.nan)
+        share = _shares(rounds, n, *prices.to_numpy().T)
+        kept = np.repeat(~unscored, n)
+        self.flat.append((passed[kept] > 0, changed[kept], share[kept]))
+        left = pl.Series(np.where(unscored, 0, n))
+        return piece.drop("_metadata", *(f"_{p}" for p in _PRICES)).with_columns(_n=left)
+
+    def _read(self, text: str) -> list[_Round]:
         try:
-            rounds = msgspec.json.decode(text, type=_Facts).rounds
+            rounds = _DECODER.decode(text).rounds
         except msgspec.DecodeError:
-            dropped[UNREADABLE] += 1
-            continue
-        if not isinstance(rounds, list) or not rounds:
-            continue
-        if any(r.passed is None for r in rounds):
-            dropped[UNSCORED] += 1
-            continue
-        kept.append(at)
-        found.append(rounds[:_MOST])
-    return _recorded(rows[kept], by, found, dropped)
+            self.dropped[UNREADABLE] += 1
+            return []
+        return rounds[:_MOST] if isinstance(rounds, list) else []
 
 
-def _recorded(
-    traces: pl.DataFrame, by: Sequence[str], found: list[list[_Round]], dropped: dict[str, int]
-) -> Recorded:
-    shape = len(found), max(map(len, found), default=0)
-    right, spent = np.zeros(shape), np.zeros(shape)
-    made, changed = np.zeros(shape, bool), np.zeros(shape, bool)
-    prices = traces.select(f"_{p}" for p in _PRICES).rows()
-    for at, rounds in enumerate(found):
-        n = len(rounds)
-        answers = [(r.answer or "").strip() for r in rounds]
-        right[at, :n] = [bool(r.passed) for r in rounds]
-        right[at, n:] = right[at, n - 1]
-        made[at, :n] = True
-        changed[at, 1:n] = [a != b for a, b in itertools.pairwise(answers)]
-        spent[at, :n] = _shares(rounds, prices[at])
-    cost = traces["_cost_usd"].fill_null(np.nan).to_numpy()[:, None] * np.cumsum(spent, axis=1)
-    return Recorded(traces.select(*by, "_item", "_code"), right, made, changed, cost, dropped)
+def _recorded(rows: pl.DataFrame, by: Sequence[str], reader: _Reader) -> Recorded:
+    rows = rows.filter(pl.col("_n") > 0)
+    n = rows["_n"].to_numpy()
+    made = np.arange(n.max(initial=0)) < n[:, None]
+    flat = [np.concatenate(part) for part in zip(*reader.flat, strict=True)]
+    last = flat[0][np.cumsum(n) - 1].astype(float)
+    right, spent = np.repeat(last[:, None], made.shape[1], axis=1), np.zeros(made.shape)
+    changed = np.zeros(made.shape, bool)
+    right[made], changed[made], spent[made] = flat
+    spent = np.cumsum(spent, axis=1, out=spent)
+    spent *= rows["_cost_usd"].fill_null(np.nan).to_numpy()[:, None]
+    return Recorded(rows.select(*by, "_item", "_code"), right, made, changed, spent, reader.dropped)
 
 
-def _shares(rounds: list[_Round], prices: tuple[float | None, float | None]) -> Floats:
-    """Share an attempt's cost out; NaN where the tokens are unknown, or none were used."""
-    paid, made = prices
-    if paid is None or made is None:
-        paid, made = 0.0, 1.0
-    work = np.array([
-        np.nan if r.output_tokens is None or (paid and r.input_tokens is None)
-        else paid * (r.input_tokens or 0) + made * r.output_tokens
-        for r in rounds
-    ])  # fmt: skip
-    total = work.sum()
-    return work / total if total > 0 else np.full(len(rounds), np.nan)
+def _shares(rounds: list[_Round], n: Ints, paid: Floats, made: Floats) -> Floats:
+    """Share each attempt's cost out; NaN where the tokens are unknown, or none were used.
+
+    Args:
+        rounds: of all attempts, one after the other.
+        n: (m,) how many each attempt has.
+        paid: (m,) price of input; NaN where unknown.
+        made: (m,) price of output.
+    """
+    unknown = np.isnan(paid) | np.isnan(made)
+    paid, made = (
+        np.repeat(np.where(unknown, 0.0, paid), n),
+        np.repeat(np.where(unknown, 1.0, made), n),
+    )
+    read = np.array([r.input_tokens for r in rounds], float)  # None becomes NaN
+    work = made * np.array([r.output_tokens for r in rounds], float)
+    work += np.where(paid > 0, paid * read, 0.0)
+    total = np.repeat(np.bincount(np.repeat(np.arange(len(n)), n), work, len(n)), n)
+    share: Floats = np.divide(work, total, out=np.full(len(work), np.nan), where=total > 0)
+    return share

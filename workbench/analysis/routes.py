@@ -82,6 +82,38 @@ def common_areas(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Fl
     return mean
 
 
+def hull_areas(cost: Floats, quality: Floats) -> Floats:
+    """Mean quality over the points' range of cost on their concave hull, for many resamples at once.
+
+    Along each hull the next corner is the point of the steepest rise; behind the last one it is flat.
+
+    Args:
+        cost: (r, k).
+        quality: (r, k).
+
+    Returns:
+        (r,); NaN where all cost the same.
+    """
+    at, high = cost.min(axis=1), cost.max(axis=1)
+    wide = high - at
+    level = np.where(cost == at[:, None], quality, -np.inf).max(axis=1)
+    area, rows = np.zeros(len(cost)), np.arange(len(cost))
+    for _ in range(cost.shape[1]):
+        run, rise = cost - at[:, None], quality - level[:, None]
+        rises = (run > 0) & (rise > 0)
+        if not rises.any():
+            break
+        slope = np.divide(rise, run, out=np.full(cost.shape, -np.inf), where=rises)
+        corner = np.argmax(slope, axis=1)
+        step = np.where(rises.any(axis=1), run[rows, corner], 0.0)
+        gain = np.where(rises.any(axis=1), rise[rows, corner], 0.0)
+        area += step * (level + gain / 2)
+        at, level = at + step, level + gain
+    area += (high - at) * level
+    mean: Floats = np.divide(area, wide, out=np.full(len(cost), np.nan), where=wide > 0)
+    return mean
+
+
 def parity_cost(cost: Floats, quality: Floats, best: float, best_cost: float) -> float:
     """QNC: the least cost at which the curve is as good as the best single model, over its cost.
 

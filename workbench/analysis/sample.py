@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import intervals, resampling
-from workbench.analysis.panel import Built, Panel, build, divide
+from workbench.analysis.panel import Bools, Built, Panel, build, divide
 from workbench.analysis.reduce import reduce_items
 from workbench.analysis.result import empty
 from workbench.schema import Column
@@ -16,6 +17,7 @@ from workbench.schema import Column
 Floats = intervals.Floats
 Means = Mapping[str, Floats]
 Statistic = Callable[[Means], Floats]
+_OUTCOME = "outcome"  # beside the names of measures
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,12 +37,15 @@ class Sample:
     level: float
 
     def figure(self, statistic: Statistic) -> tuple[Floats, Floats, Floats]:
-        """Give a function of the means and its percentile interval; ends are NaN below two clusters."""
+        """Give a function of the means and its interval; ends are NaN below two clusters.
+
+        Percentiles over resamples, widened for few clusters (`resampling.tails`).
+        """
         value = statistic(self.means)
         if self.draws is None:
             nothing = np.full_like(value, np.nan)
             return value, nothing, nothing
-        low, high = resampling.percentile(statistic(self.draws), self.level)
+        low, high = resampling.percentile(statistic(self.draws), self.level, self.clusters)
         enough = self.clusters > 1
         return value, np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
@@ -78,17 +83,20 @@ def draw(
         rng: the source of randomness.
         options: `resamples` and `level` of the analysis.
     """
-    marks: list[Floats] = []
+    marks: list[Bools] = []
     where = []  # which mark each value's known items are; equal ones are added up once
     for value in values.values():
-        mark = (~np.isnan(value)).astype(float)
+        mark = ~np.isnan(value)
         place = next(
             (j for j, other in enumerate(marks) if np.array_equal(mark, other)), len(marks)
         )
         where.append(place)
         if place == len(marks):
             marks.append(mark)
-    sums = np.hstack([panel.cluster_sums(v) for v in (*values.values(), *marks)])
+    # Bags at once: sums of many clusters would take as much room as all the values.
+    bag = resampling.bags(panel.n_clusters, rng)[panel.clusters]
+    columns = (column for matrix in (*values.values(), *marks) for column in matrix.T)
+    sums = np.column_stack([_added(column, bag) for column in columns])
 
     def means(totals: Floats) -> dict[str, Floats]:
         parts = np.split(totals, len(values) + len(marks), axis=1)
@@ -107,6 +115,12 @@ def draw(
     )  # fmt: skip
 
 
+def _added(column: npt.NDArray[Any], bag: npt.NDArray[np.int64]) -> Floats:
+    """Add up the known items of each bag."""
+    known = np.nan_to_num(column.astype(float), posinf=np.inf, neginf=-np.inf)
+    return np.asarray(np.bincount(bag, known), float)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
     """Traces that several figures are made of, each on the traces that have what it needs.
@@ -119,6 +133,7 @@ class Source:
         measures: the measures that figures may need.
         rng: the source of randomness.
         options: of the analysis: outcome, shared, errors_as_wrong, resamples, level.
+        about: what to keep of the items, see `reduce_items`.
     """
 
     frame: Any
@@ -126,12 +141,14 @@ class Source:
     measures: tuple[str, ...]
     rng: np.random.Generator
     options: Mapping[str, Any]
+    about: tuple[str, ...] = ()
     _built: dict[tuple[bool, tuple[str, ...]], Built] = dataclasses.field(default_factory=dict)
     _known: dict[bool, frozenset[str]] = dataclasses.field(default_factory=dict)
     _drawn: dict[int, Sample] = dataclasses.field(default_factory=dict)
 
     def built(self, require: Sequence[str], *, scored: bool) -> Built:
         """Give the panels of the traces that have a value in every required measure."""
+        scored = scored and _OUTCOME not in self._known.get(False, ())
         if scored not in self._known:
             self._built[scored, ()] = self._reduced((), scored=scored)
         key = scored, tuple(r for r in require if r not in self._known[scored])
@@ -142,11 +159,12 @@ class Source:
     def _reduced(self, require: tuple[str, ...], *, scored: bool) -> Built:
         items = reduce_items(
             self.frame, self.by, self.measures, outcome=self.options["outcome"], require=require,
-            scored=scored, errors_as_wrong=self.options["errors_as_wrong"],
+            scored=scored, errors_as_wrong=self.options["errors_as_wrong"], about=self.about,
         )  # fmt: skip
         if not require:
+            names = {m: f"{m}_known" for m in self.measures} | {_OUTCOME: "n_scored"}
             n = items.frame["n"]
-            whole = (m for m in self.measures if (items.frame[f"{m}_known"] == n).all())
+            whole = (m for m, known in names.items() if (items.frame[known] == n).all())
             self._known[scored] = frozenset(whole)
         return build(items, shared=self.options["shared"])
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import resampling
+from workbench.analysis import engine, resampling
 
 Floats = npt.NDArray[np.float64]
 
@@ -17,7 +17,7 @@ class Part(NamedTuple):
 
     Attributes:
         batch: parts of one batch share their draws; those of other batches have none of their items.
-        clusters: (n_items,) the name of each item's cluster, the same in every part.
+        clusters: (n_items,) the name or number of each item's cluster, the same in every part.
         values: (n_items, k); NaN where unknown.
     """
 
@@ -51,17 +51,17 @@ def together(parts: Sequence[Part], resamples: int, rng: np.random.Generator) ->
 
 
 def _batch(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> list[Drawn]:
-    names = pl.concat([part.clusters.cast(pl.String) for part in parts])
-    codes = names.rank("dense").cast(pl.Int64).to_numpy() - 1
+    codes = _codes(pl.concat([part.clusters for part in parts]))
     n_clusters = int(codes.max()) + 1
+    bag = resampling.bags(n_clusters, rng)
     ends = np.cumsum([part.values.shape[1] + 1 for part in parts])
-    sums = np.zeros((n_clusters, int(ends[-1])))
+    sums = np.zeros((int(bag.max()) + 1, int(ends[-1])))
     own, start, done = [], 0, 0
     for part, end in zip(parts, ends.tolist(), strict=True):
         place = codes[done : done + len(part.values)]
-        counted = np.column_stack([part.values, np.ones(len(part.values))])
-        np.add.at(sums[:, start:end], place, counted)
-        own.append(len(np.unique(place)))
+        own.append(int((np.bincount(place) > 0).sum()))
+        for j, column in enumerate([*part.values.T, np.ones(len(place))]):
+            sums[:, start + j] = np.bincount(bag[place], column, len(sums))
         start, done = end, done + len(part.values)
     unknown = np.asarray(np.isnan(sums).any(axis=0))
     sums = np.nan_to_num(sums)
@@ -77,6 +77,12 @@ def _batch(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> l
         out.append(Drawn(whole, _means(drawn[:, start:end], gone) if several else None, n))  # type: ignore[index]  # several says so
         start = end
     return out
+
+
+def _codes(clusters: pl.Series) -> npt.NDArray[np.int64]:
+    """Number the clusters from 0, in order."""
+    ranks = clusters.rank("dense") if clusters.dtype.is_numeric() else engine.ranks(clusters)
+    return np.asarray(ranks.cast(pl.Int64).to_numpy() - 1)
 
 
 def _distinct(sums: Floats) -> tuple[Floats, list[int]]:

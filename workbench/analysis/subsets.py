@@ -15,6 +15,7 @@ from workbench.schema import Column
 Floats = npt.NDArray[np.float64]
 SHORT = "items with fewer trials than the curve has attempts, per group"
 UNPRICED = "traces without a cost, left out of the cost"
+_COUNTED = 2000  # counts up to which pairs of them are not sorted
 _SHOWN = 25  # sizes up to which a curve has them all
 
 
@@ -33,7 +34,7 @@ def all_marked(marked: npt.ArrayLike, n: npt.ArrayLike, k: int) -> Floats:
         (...) chances; NaN where there are fewer than k trials.
     """
     m, size = np.broadcast_arrays(np.asarray(marked, float), np.asarray(n, float))
-    enough = np.nan_to_num(size) >= k
+    enough = size >= k
     # The same few pairs of counts occur over and over: the product is taken once for each.
     pairs = np.stack([m[enough], size[enough]], axis=-1)
     distinct, place = _distinct(pairs)
@@ -49,9 +50,15 @@ def _distinct(pairs: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
     """List distinct pairs of whole numbers, and for every row the place of its pair."""
     if not len(pairs):
         return np.empty((0, 2)), np.empty(0, np.intp)
-    width = pairs.max() + 1
-    codes, place = np.unique(pairs[:, 0] * width + pairs[:, 1], return_inverse=True)
-    return np.column_stack([codes // width, codes % width]), place
+    width = int(pairs.max()) + 1
+    codes = (pairs[:, 0] * width + pairs[:, 1]).astype(np.int64)
+    if width > _COUNTED:
+        codes, place = np.unique(codes, return_inverse=True)
+    else:
+        here = np.zeros(width * width, bool)
+        here[codes] = True
+        codes, place = np.flatnonzero(here), (np.cumsum(here) - 1)[codes]
+    return np.column_stack([codes // width, codes % width]).astype(float), place
 
 
 def sizes(most: int) -> list[int]:
@@ -89,6 +96,11 @@ class Attempts:
     def at_least_one(self, k: int) -> Floats:
         """pass@k of every item, (n_items, n_groups)."""
         return self.within(1.0 - all_marked(self.n - self.passed, self.n, k), k)
+
+    def curve(self, group: int) -> Floats:
+        """pass@k of one group's items for every k of its own curve, (n_items, n_sizes)."""
+        n, wrong = self.n[:, group], (self.n - self.passed)[:, group]
+        return np.column_stack([1.0 - all_marked(wrong, n, k) for k in sizes(self.most[group])])
 
     def all(self, k: int) -> Floats:
         """pass^k of every item, (n_items, n_groups)."""

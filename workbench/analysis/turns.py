@@ -2,27 +2,30 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from workbench.analysis import engine, fetched
 from workbench.analysis.calls import is_calls
+from workbench.analysis.reduce import cluster
 from workbench.analysis.result import label
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_LOST = "failed or unscored traces"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runs:
-    """One group's runs.
+    """One group's runs; those alike in item, turns and outcome are one row.
 
     Attributes:
-        turns: (n,) of each run; passed: (n,); item: (n,) its item's place.
-        clusters: (n_items,) numbers of the items' clusters; cluster_names: their names.
+        turns: (m,) of a run; passed: (m,); item: (m,) its item's place; n: (m,) how many there are.
+        clusters: (n_items,) numbers of the items' clusters; cluster_names: the same in all groups.
         spent: (n_items, t) cost of turn 1, 2, … added up over the item's runs; None where unknown.
     """
 
@@ -30,105 +33,173 @@ class Runs:
     turns: Ints
     passed: Floats
     item: Ints
+    n: Ints
     clusters: Ints
     cluster_names: pl.Series
     spent: Floats | None
 
+    @property
+    def n_of_items(self) -> Floats:
+        """How many runs each item has, (n_items,)."""
+        return np.bincount(self.item, self.n).astype(float)
+
     def percentile(self, q: float, keep: npt.NDArray[np.bool_]) -> float:
         """A percentile of the turns of some runs, linear between them."""
-        return float(np.quantile(self.turns[keep], q / 100)) if keep.any() else float("nan")
+        each = np.repeat(self.turns[keep], self.n[keep])
+        return float(np.quantile(each, q / 100)) if len(each) else float("nan")
 
 
-def read(
-    frame: "nw.LazyFrame[Any]", by: Sequence[str]
-) -> tuple[list[Runs], dict[str, int], list[str]]:
+class Read(NamedTuple):
+    """What was read.
+
+    Attributes:
+        runs: per group that has any with turns, in order of the names.
+        silent: the names of the other groups.
+        dropped: what was left out, by reason in words.
+        notes: sentences for the reader.
+    """
+
+    runs: list[Runs]
+    silent: pl.DataFrame
+    dropped: dict[str, int]
+    notes: list[str]
+
+
+def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Read:
     """Reduce to runs, and to the cost of each turn per item; both in the engine."""
-    present = set(frame.collect_schema().names())
+    calls = _prepared(frame)
     of_calls = is_calls(frame)
-    error = "trace_error_type" if of_calls else "error_type"
-    for column, dtype in ((error, nw.String), ("cluster", nw.String), ("task_id", nw.String), ("cost_usd", nw.Float64), ("n_turns", nw.Int64)):  # fmt: skip
-        if column not in present:
-            frame = frame.with_columns(nw.lit(None, dtype).alias(column))
-    frame = frame.with_columns(_item=nw.col("item_id"), _ok=nw.col("passed").cast(nw.Float64))
-    fine = nw.col(error).is_null() & ~nw.col("_ok").is_null()
-    lost = {"failed or unscored traces": _count(frame.filter(~fine), of_calls=of_calls)}
-    spent = None
+    traces = _traces(calls, by) if of_calls else calls.with_columns(_turns=nw.col("n_turns"))
+    told = traces.group_by(*by, "_item", "_turns", "_ok", "_regular").agg(
+        nw.len().alias("_n"), nw.col("_cluster").max(), nw.col("_dear").sum(), nw.col("_cost").sum(),
+    )  # fmt: skip
+    rows = _words(engine.collect(told))
+    groups = engine.spelled(rows.select(by).unique())
+    lost = int(rows.filter(pl.col("_ok").is_null())["_n"].sum())
+    rows = rows.filter((pl.col("_turns") > 0) & pl.col("_ok").is_not_null())
+    costs = rows.clear()
     if of_calls:
-        numbered = _numbered(frame.filter(fine))
-        keys = [*by, "_item", "trace_id"]
-        told = numbered.group_by(*keys).agg(
-            nw.col("_turn").max().alias("_turns"), nw.col("_ok").max(), nw.col("cluster").max(),
-            nw.col("task_id").max(), nw.col("_dear").sum().alias("_unknown"),
-        )  # fmt: skip
-        spent = numbered.group_by(*by, "_item", "_turn").agg(nw.col("_cost").sum())
-    else:
-        told = frame.filter(fine & ~nw.col("n_turns").is_null()).with_columns(
-            _turns=nw.col("n_turns"), _cost=nw.col("cost_usd").cast(nw.Float64),
-            _unknown=nw.when(nw.col("cost_usd").is_null()).then(nw.lit(1)).otherwise(nw.lit(0)),
-        )  # fmt: skip
-    kept = ["_turns", "_ok", "cluster", "task_id", "_unknown"] + ([] if of_calls else ["_cost"])
-    rows: pl.DataFrame = told.select(*by, "_item", *kept).collect("polars").to_native()
-    costs = spent.collect("polars").to_native() if spent is not None else None
-    rows = rows.filter(pl.col("_turns") > 0).sort(*by, "_item", "_turns", "_ok", nulls_last=True)
-    notes = [] if of_calls or rows.is_empty() else ["cost is shared out over turns as 1 : 2 : 3 …: give call_facts"]  # fmt: skip
-    found = [_group(part, by, costs) for _, part in rows.group_by(by, maintain_order=True)]
+        costs = _per_turn(calls, by, regular=bool((rows["_regular"] == 1).all()))
+    # Numbered together, so that an item has one number.
+    both = pl.concat([rows, costs], how="diagonal")
+    both = engine.spelled(fetched.numbered(both.rechunk()))
+    rows, costs = both[: rows.height], both[rows.height :]
+    spent = dict(fetched.parts(costs, by))
+    found = [_group(part, by, spent.get(key)) for key, part in fetched.parts(rows, by)]
+    notes = [] if of_calls or not found else ["cost is shared out over turns as 1 : 2 : 3 …: give call_facts"]  # fmt: skip
     unpriced = [label(r.names.row(0)) for r in found if r.spent is None]
     if unpriced:
         notes.append(f"a call without a cost, so no saving: {'; '.join(unpriced[:5])}")
-    return found, lost, notes
+    known = pl.concat([groups.clear(), *(r.names for r in found)])
+    silent = groups.join(known, on=list(by), how="anti", nulls_equal=True)
+    return Read(found, silent.sort(by, nulls_last=True), {_LOST: lost}, notes)
 
 
-def _count(frame: "nw.LazyFrame[Any]", *, of_calls: bool) -> int:
-    one = nw.col("trace_id").n_unique() if of_calls else nw.len()
-    counted: pl.DataFrame = frame.select(one.alias("n")).collect("polars").to_native()
-    return int(counted["n"][0] or 0)
+def _words(rows: pl.DataFrame) -> pl.DataFrame:
+    """Hold every text as a category, so that frames can be joined whatever their length."""
+    return rows.with_columns(pl.col(pl.String).cast(pl.Categorical))
+
+
+def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
+    """Mark what of a call (or trace) counts; `_ok` is null where its trace failed or is unscored.
+
+    Of a call: whether it counts at all (judges do not), is a turn, has an unknown cost; its place.
+    """
+    of_calls, error = is_calls(frame), "trace_error_type" if is_calls(frame) else "error_type"
+    present = set(frame.collect_schema().names())
+    for column, dtype in ((error, nw.String), ("error_type", nw.String), ("cost_usd", nw.Float64), ("role", nw.String), ("n_turns", nw.Int64)):  # fmt: skip
+        if column not in present:
+            frame = frame.with_columns(nw.lit(None, dtype).alias(column))
+    fine = nw.col(error).is_null() & ~nw.col("passed").is_null()
+    anyone = nw.col("role").is_null()
+    counts = (anyone | (nw.col("role") != "judge")) if of_calls else ~nw.lit(value=False)
+    done = nw.col("error_type").is_null()
+    own = (anyone | (nw.col("role") == "subject")) & done
+    cost, place = nw.col("cost_usd").cast(nw.Float64), nw.lit(None, nw.Float64)
+    if "ordinal" in present:
+        place = nw.when(counts).then(nw.col("ordinal").cast(nw.Float64))
+
+    def flag(test: "nw.Expr") -> "nw.Expr":
+        # Sums of whole numbers are 128 bits wide in DuckDB.
+        return nw.when(test).then(nw.lit(1.0)).otherwise(nw.lit(0.0))
+
+    return frame.with_columns(
+        cluster(present) if "cluster" in present else nw.lit(None, nw.String).alias("_cluster"),
+        _item=nw.col("item_id"), _ok=nw.when(fine).then(nw.col("passed").cast(nw.Float64)),
+        _cost=nw.when(counts).then(cost.fill_null(0.0)).otherwise(nw.lit(0.0)),
+        _dear=flag(counts & done & cost.is_null()), _counts=flag(counts), _is_turn=flag(own),
+        _place=place, _regular=nw.lit(1.0),
+    )  # fmt: skip
+
+
+def _traces(calls: "nw.LazyFrame[Any]", by: Sequence[str]) -> "nw.LazyFrame[Any]":
+    """One row per trace; a regular one has turns alone, numbered 0, 1, 2 …."""
+    total = ("_is_turn", "_counts", "_dear", "_cost")
+    grouped = calls.group_by(*by, "_item", "trace_id").agg(
+        *[nw.col(c).sum() for c in total], nw.col("_ok").max(), nw.col("_cluster").max(),
+        nw.col("_place").min().alias("_first"), nw.col("_place").max().alias("_last"),
+    )  # fmt: skip
+    turns = nw.col("_is_turn")
+    alone = (turns == nw.col("_counts")) & (nw.col("_first") == 0) & (nw.col("_last") == turns - 1)
+    regular = nw.when(alone).then(nw.lit(1.0)).otherwise(nw.lit(0.0))
+    return grouped.with_columns(_turns=turns, _regular=regular)
+
+
+def _per_turn(calls: "nw.LazyFrame[Any]", by: Sequence[str], *, regular: bool) -> pl.DataFrame:
+    """Add up what each turn cost, per group, item and turn (several rows where calls differ in kind)."""
+    fine = calls.filter(~nw.col("_ok").is_null() & (nw.col("_counts") == 1))
+    numbered = []
+    if regular:
+        numbered.append(fine.with_columns(_turn=nw.col("_place") + 1))
+    else:  # only these need a window, which many calls make slow
+        odd = _traces(fine, by).filter(nw.col("_regular") == 0).select("trace_id")
+        numbered.append(
+            fine.join(odd, on="trace_id", how="anti").with_columns(_turn=nw.col("_place") + 1)
+        )
+        numbered.append(_numbered(fine.join(odd, on="trace_id", how="semi")))
+    parts = [
+        _words(engine.collect(n.group_by(*by, "_item", "_turn").agg(nw.col("_cost").sum())))
+        for n in numbered
+    ]
+    return pl.concat(parts).filter(pl.col("_turn") > 0)
 
 
 def _numbered(calls: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
-    """Give every call the number of its turn, its cost, and whether that is unknown."""
-    present = set(calls.collect_schema().names())
-    if "role" in present:
-        calls = calls.filter((nw.col("role") != "judge") | nw.col("role").is_null())
-    own = nw.col("role").is_null() | (nw.col("role") == "subject") if "role" in present else nw.lit(value=True)  # fmt: skip
-    failed = ~nw.col("error_type").is_null() if "error_type" in present else nw.lit(value=False)
-    place = "ordinal" if "ordinal" in present else "call_id"
-    zero, one = nw.lit(0), nw.lit(1)
-    calls = calls.with_columns(_is_turn=nw.when(own & ~failed).then(one).otherwise(zero))
-    calls = calls.with_columns(
-        _turn=nw.col("_is_turn").cum_sum().over("trace_id", order_by=place),
-        _dear=nw.when(nw.col("cost_usd").is_null() & ~failed).then(one).otherwise(zero),
-        _cost=nw.col("cost_usd").cast(nw.Float64).fill_null(0.0),
-    )
+    """Give every call the number of its turn."""
+    place = "ordinal" if "ordinal" in calls.collect_schema().names() else "call_id"
+    calls = calls.with_columns(_turn=nw.col("_is_turn").cum_sum().over("trace_id", order_by=place))
     # What is said before the first turn belongs to it; a run of failed calls alone has no turn.
-    first = nw.when(nw.col("_turn") < 1).then(one).otherwise(nw.col("_turn"))
+    first = nw.when(nw.col("_turn") < 1).then(nw.lit(1.0)).otherwise(nw.col("_turn"))
     ever = nw.col("_is_turn").sum().over("trace_id")
-    return calls.with_columns(_turn=nw.when(ever > 0).then(first).otherwise(zero))
+    return calls.with_columns(_turn=nw.when(ever > 0).then(first).otherwise(nw.lit(0.0)))
 
 
 def _group(rows: pl.DataFrame, by: Sequence[str], costs: pl.DataFrame | None) -> Runs:
-    """Make one group's runs of its rows."""
-    names = rows.head(1).select(by)
-    items = rows["_item"].unique().sort()
-    item = rows["_item"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    cluster = pl.when(pl.col("cluster").is_null()).then(pl.concat_str(pl.lit("i "), pl.col("_item").cast(pl.String))).otherwise(pl.concat_str(pl.lit("c "), pl.col("task_id").fill_null(""), pl.lit(" "), "cluster"))  # fmt: skip
-    first = rows.group_by("_item").agg(cluster.max().alias("c")).sort("_item")
-    clusters = first["c"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    turns = rows["_turns"].cast(pl.Int64).to_numpy()
+    """Make one group's runs of its rows, and of what each turn cost where that is known."""
+    rows = rows.sort("_item", "_turns", "_ok")
+    number, turns, n = (rows[c].cast(pl.Int64).to_numpy() for c in ("_item", "_turns", "_n"))
+    first = np.append(True, number[1:] != number[:-1])
+    item = np.cumsum(first) - 1
+    names = rows["_code"].filter(pl.Series(first))
+    clusters = names.rank("dense").cast(pl.Int64).to_numpy() - 1
     spent = None
-    if not rows["_unknown"].sum():
-        spent = np.zeros((len(items), int(turns.max())))
+    if not rows["_dear"].sum():
+        longest = int(turns.max())
         if costs is not None:
-            own = costs.join(names, on=list(by), how="semi", nulls_equal=True).filter(
-                pl.col("_turn") > 0
-            )
-            place = own.join(
-                items.to_frame("_item").with_row_index("_row"), on="_item", how="inner"
-            )
-            spent[place["_row"].to_numpy(), place["_turn"].cast(pl.Int64).to_numpy() - 1] = place[
-                "_cost"
-            ]
-        else:
+            at = np.searchsorted(number[first], costs["_item"].to_numpy())
+            turn, cost = costs["_turn"].cast(pl.Int64).to_numpy(), costs["_cost"].to_numpy()
+        else:  # of a run of t turns the j-th costs j parts of t (t + 1) / 2
             each = 2.0 * rows["_cost"].to_numpy() / (turns * (turns + 1.0))
-            for t in range(1, spent.shape[1] + 1):
-                np.add.at(spent[:, t - 1], item, np.where(turns >= t, t * each, 0.0))
-    return Runs(names, turns, rows["_ok"].to_numpy(), item, clusters, first["c"], spent)
+            at, turn = np.repeat(item, turns), _upto(turns)
+            cost = np.repeat(each, turns) * turn
+        size = int(item[-1]) + 1, longest
+        added = np.bincount(at * longest + turn - 1, cost, size[0] * size[1])
+        spent = added.reshape(size).astype(float)
+    passed = rows["_ok"].to_numpy()
+    return Runs(rows.head(1).select(by), turns, passed, item, n, clusters, names, spent)
+
+
+def _upto(counts: Ints) -> Ints:
+    """1 … n for each count, one after the other."""
+    ends = np.cumsum(counts)
+    return np.arange(1, int(ends[-1]) + 1) - np.repeat(ends - counts, counts)

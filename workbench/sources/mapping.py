@@ -3,7 +3,7 @@
 ```toml
 title = "…"                      # one line for `workbench import`
 kind = "traces"                  # traces (a row is one attempt) | results (aggregates) | prices
-rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root
+rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root; a JSON object there is one row
 tokens = ["input excludes cached", "output excludes thinking"]   # where it is so; added back
 
 [match]                          # how to recognise a file; all that is given must hold

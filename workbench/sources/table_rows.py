@@ -143,7 +143,10 @@ def _json(path: Path, rows_path: str, report: FileReport) -> Table:
             raise ImportFormatError(f"{path} has no {step!r}; it has {', '.join(members)}")
         found = members.pop(step)
         header |= {k: _small(v, path, report) for k, v in members.items()}
-    parts = json_bytes.decode(_LIST, _view(found), f"{path}, {rows_path or 'root'}", report)
+    if not rows_path and bytes(_view(found)[:64]).lstrip()[:1] == b"{":
+        parts = [msgspec.Raw(_view(found))]  # the file is the record of one attempt
+    else:
+        parts = json_bytes.decode(_LIST, _view(found), f"{path}, {rows_path or 'root'}", report)
 
     def rows() -> Iterator[tuple[str, Row]]:
         for number, part in enumerate(parts):

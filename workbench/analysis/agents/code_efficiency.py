@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import narwhals as nw
@@ -90,23 +90,13 @@ def code_efficiency(
     `least` of them. Pairs: on items both solved. Intervals: t · SE over items, clustered.
     """
     rows, dropped = _solutions(frame, by, options)
-    ladders, made = _ladders(rows, options)
-    scores = np.full((2, rows.height), np.nan)
-    spent = rows["_spent"].to_numpy()
-    places = rows.with_row_index("_at").group_by("_item").agg("_at")
-    for item, at in zip(places["_item"].to_list(), places["_at"], strict=True):
-        if item in ladders:
-            scores[:, at.to_numpy()] = ladders[item].place(spent[at.to_numpy()])
-    right = (pl.col("_passed") == 1) & pl.col("_score").is_not_null()
-    rows = rows.with_columns(
-        pl.Series("_score", scores[0]).fill_nan(None),
-        pl.Series("_norm", scores[1]).fill_nan(None),
-        pl.col("_item").is_in(list(ladders)).alias("_laddered"),
-    ).with_columns(_right=right)
+    given = _references(frame, options["references"])
+    scores, made = _scores(rows, given, options["gap"])
+    rows = rows.with_columns(*scores)
     found, values = [], {}
-    for key, part in rows.sort(by, nulls_last=True).group_by(by, maintain_order=True):
+    for key, part in fetched.parts(rows, by):
         items = _items(part, options["least"])
-        values[label(key)] = items
+        values[label(key)] = items.select("_item", "_code", "dps")
         found.append(dict(zip(by, key, strict=True)) | _row(items, options["level"]))
     schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     first = ["task"] if "task" in by else []
@@ -116,9 +106,9 @@ def code_efficiency(
     notes = []
     if made:
         notes.append(f"{made} items have no references: their levels are made of the slice's own right solutions")  # fmt: skip
-    if rows.height and not ladders:
+    if rows.height and not made and not given:
         notes.append(f"no right solution has a {options['cost']}; name a column or a key of the traces' metadata by --cost")  # fmt: skip
-    pairs = [_pair(a, b, values, options["level"]) for a, b in itertools.combinations(values, 2)]
+    pairs = _pairs(values, options["level"])
     shape = {c.name: DTYPES[c.type] for c in _PAIRS}
     return Answer(table, more={"pairs": pl.DataFrame(pairs, schema=shape)}, dropped=dropped, notes=tuple(notes))  # fmt: skip
 
@@ -126,26 +116,23 @@ def code_efficiency(
 def _solutions(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Fetch the scored solutions with what each costs, `_spent`; NaN where unknown."""
+    """Fetch the scored solutions with what each costs, `_spent`; null where unknown."""
     cost = options["cost"]
-    is_column = cost in frame.collect_schema().names()
-    rows = fetched.fetch(
-        frame, by, (cost,) if is_column else (), texts=("metadata", "item_metadata"), flags=("passed",)
-    )  # fmt: skip
-    done = rows.filter(~pl.col("_failed"))
-    scored = done.filter(pl.col("_passed").is_not_null())
-    if is_column:
-        spent = scored[f"_{cost}"].cast(pl.Float64).fill_null(np.nan)
+
+    def read(rows: pl.DataFrame) -> pl.DataFrame:
+        noted = [_number(_key(text, cost)) for text in rows["_metadata"].to_list()]
+        return rows.drop("_metadata").with_columns(_spent=pl.Series(noted, dtype=pl.Float64))
+
+    if cost in frame.collect_schema().names():
+        rows = fetched.fetch(frame, by, (cost,), flags=("passed",)).rename({f"_{cost}": "_spent"})
     else:
-        found = [_number(_key(text, cost)) for text in scored["_metadata"].to_list()]
-        spent = pl.Series(found, dtype=pl.Float64).fill_null(np.nan)
-    known = scored.with_columns(spent.alias("_spent"), pl.col("_passed").cast(pl.Float64))
-    dropped = {
-        "failed traces": rows.height - done.height,
-        "unscored traces": done.height - scored.height,
-        f"right solutions without {cost}": known.filter((pl.col("_passed") == 1) & pl.col("_spent").is_nan()).height,
-    }  # fmt: skip
-    return known, dropped
+        rows = fetched.fetch(frame, by, (), texts=("metadata",), flags=("passed",), each=read)
+    rows, dropped = fetched.sieve(
+        rows, {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()}
+    )  # fmt: skip
+    unknown = pl.col("_passed") & (pl.col("_spent").is_null() | pl.col("_spent").is_nan())
+    dropped[f"right solutions without {cost}"] = int(rows.select(unknown.sum()).item())
+    return rows.drop("_failed").with_columns(pl.col("_spent").fill_nan(None)), dropped
 
 
 def _key(text: str | None, key: str) -> Any:
@@ -160,22 +147,49 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number and np.isfinite(value) else None
 
 
-def _ladders(rows: pl.DataFrame, options: dict[str, Any]) -> tuple[dict[Any, Ladder], int]:
-    """Read or make each item's references; also count the items whose references were made."""
-    ladders, made = {}, 0
-    right = pl.when((pl.col("_passed") == 1) & ~pl.col("_spent").is_nan()).then(pl.col("_spent"))
-    for item, metadata, costs in (
-        rows.group_by("_item", maintain_order=True)
-        .agg(pl.col("_item_metadata").drop_nulls().first(), right.drop_nulls().alias("costs"))
-        .iter_rows()
-    ):
-        given = read_references(_key(metadata, options["references"]))
-        if given is not None:
-            ladders[item] = given
-        elif costs:
-            ladders[item] = levels(costs, options["gap"])
-            made += 1
-    return ladders, made
+def _references(frame: "nw.LazyFrame[Any]", key: str) -> dict[int, Ladder]:
+    """Read the references of items, by the number of the item; what cannot be read is not there."""
+    if "item_metadata" not in frame.collect_schema().names():
+        return {}
+    noted = frame.group_by("item_id").agg(nw.col("item_metadata").max())
+    rows = fetched.fetch(noted, (), (), texts=("item_metadata",))
+    read = {
+        item: read_references(_key(text, key))
+        for item, text in rows.select("_item", "_item_metadata").drop_nulls().iter_rows()
+    }
+    return {item: ladder for item, ladder in read.items() if ladder is not None}
+
+
+def _scores(
+    rows: pl.DataFrame, given: dict[int, Ladder], gap: float
+) -> tuple[list[pl.Series], int]:
+    """Score the right solutions of known cost: `_score`, `_norm`, and `_laddered`, whether the item has references.
+
+    Also count the items whose references were made of these solutions.
+    """
+    solved = rows["_passed"] & rows["_spent"].is_not_null()
+    at = np.flatnonzero(solved.to_numpy())
+    items, costs = rows["_item"].to_numpy()[at], rows["_spent"].to_numpy()[at]
+    order = np.lexsort((costs, items))
+    at, items, costs = at[order], items[order], costs[order]
+    ends_ = np.flatnonzero(
+        np.diff(items, append=0)
+    )  # the last solution of each item; numbers begin at 1
+    scores = np.full((2, rows.height), np.nan)
+    made, begin = set(), 0
+    for end, item in zip((ends_ + 1).tolist(), items[ends_].tolist(), strict=True):
+        own = slice(begin, end)
+        if item not in given:
+            made.add(item)
+        ladder = given[item] if item in given else levels(costs[own], gap)
+        scores[:, at[own]] = ladder.place(costs[own])
+        begin = end
+    laddered = np.zeros((rows.select(pl.col("_item").max()).item() or 0) + 1, np.bool_)
+    laddered[[i for i in (*given, *made) if i < len(laddered)]] = True
+    return [
+        *(pl.Series(n, s).fill_nan(None) for n, s in zip(("_score", "_norm"), scores, strict=True)),
+        pl.Series("_laddered", laddered[rows["_item"].to_numpy()]),
+    ], len(made)  # fmt: skip
 
 
 def read_references(value: Any) -> Ladder | None:
@@ -194,9 +208,9 @@ def read_references(value: Any) -> Ladder | None:
     return Ladder(cost, np.array(scores, float)[order] / 100)
 
 
-def levels(costs: Iterable[float], gap: float) -> Ladder:
+def levels(costs: npt.ArrayLike, gap: float) -> Ladder:
     """Make references of solutions: a level ends where the next dearer cost is more than `gap` above."""
-    ordered = np.sort(np.array(list(costs), float))
+    ordered = np.sort(np.asarray(costs, float))
     jumps = ordered[1:] > ordered[:-1] * (1 + gap)
     last = np.flatnonzero(np.append(jumps, True))  # the slowest of each level, the fastest first
     begins = np.concatenate([[0], last[:-1] + 1])
@@ -205,16 +219,16 @@ def levels(costs: Iterable[float], gap: float) -> Ladder:
 
 
 def _items(part: pl.DataFrame, least: int) -> pl.DataFrame:
-    right = pl.col("_right")
-    enough = right.sum() >= least
-    return part.group_by("_item", maintain_order=True).agg(
-        pl.col("_code").first(), right.sum().alias("n"), pl.col("_passed").mean().alias("passed"),
-        pl.when(enough).then(pl.col("_score").filter(right).mean()).alias("dps"),
-        pl.when(enough).then(pl.col("_norm").filter(right).mean()).alias("norm"),
+    right = pl.col("_score").is_not_null()
+    enough, passed = right.sum() >= least, pl.col("_passed").cast(pl.Float64)
+    return part.group_by("_item").agg(
+        pl.col("_code").first(), right.sum().alias("n"), passed.mean().alias("passed"),
+        pl.when(enough).then(pl.col("_score").mean()).alias("dps"),
+        pl.when(enough).then(pl.col("_norm").mean()).alias("norm"),
         pl.when(pl.col("_laddered").first()).then(
-            pl.when(right).then(pl.col("_score")).when(pl.col("_passed") == 0).then(0.0).mean()
+            pl.when(right).then("_score").when(~pl.col("_passed")).then(0.0).mean()
         ).alias("all"),
-    )  # fmt: skip
+    ).sort("_item")  # fmt: skip
 
 
 def _row(items: pl.DataFrame, level: float) -> dict[str, Any]:
@@ -228,10 +242,20 @@ def _row(items: pl.DataFrame, level: float) -> dict[str, Any]:
     return row
 
 
-def _pair(a: str, b: str, values: dict[str, pl.DataFrame], level: float) -> dict[str, Any]:
-    left, right = (values[g].filter(pl.col("dps").is_not_null()) for g in (a, b))
-    both = left.join(right, on="_item", suffix="_b", maintain_order="left")
-    gap = (both["dps"] - both["dps_b"]).to_numpy()
-    won = np.where(np.abs(gap) < 1e-12, 0.5, gap > 0)
-    found = ratios.mean(won.astype(float), both["_code"].to_numpy(), level, (0.0, 1.0))
-    return {"a": a, "b": b, "n_common": both.height} | ratios.figures("win_rate", found)
+def _pairs(values: dict[str, pl.DataFrame], level: float) -> list[dict[str, Any]]:
+    """Compare every two groups on the items that both solved."""
+    most = max((v.select(pl.col("_item").max()).item() for v in values.values()), default=0) + 1
+    scores, codes = {}, np.zeros(most, np.int64)
+    for name, own in values.items():
+        at = own["_item"].to_numpy()
+        codes[at] = own["_code"].to_numpy()
+        scores[name] = np.full(most, np.nan)
+        scores[name][at] = own["dps"].fill_null(np.nan).to_numpy()
+    found = []
+    for a, b in itertools.combinations(scores, 2):
+        gap = scores[a] - scores[b]
+        both = ~np.isnan(gap)
+        won = np.where(np.abs(gap[both]) < 1e-12, 0.5, gap[both] > 0)
+        rate = ratios.mean(won, codes[both], level, (0.0, 1.0))
+        found.append({"a": a, "b": b, "n_common": len(won)} | ratios.figures("win_rate", rate))
+    return found

@@ -1,6 +1,5 @@
 """Tools in use without use: four patterns, with the traces that show them."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +7,13 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import fetched, ratios
+from workbench.analysis import ratios, tool_rows
 from workbench.analysis.agents.tools import NO_TOOLS
 from workbench.analysis.options import LEVEL
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
+from workbench.analysis.wording import plain, stands
 from workbench.schema import KEY_NULL, Column
 
 C = Column
@@ -28,6 +28,8 @@ PATTERNS = {
 }  # fmt: skip
 _MALFORMED = ("unknown_tool", "bad_arguments", "parsing")  # the last is Inspect's word
 _SYNTAX = r"(?im)^\s*Action( Input)?\s*:|<tool_call>|<function[=_ ]|\[TOOL_CALLS\]|<\|python_tag\|>|\"(tool|function)(_call|_name)?\"\s*:\s*[\"{]"  # fmt: skip
+_NUMBERS = ("result_bytes", "output_tokens", "opening_tokens")
+_TEXTS = ("answer", "opening_text", "input")
 _ROWS = (
     C("n_items", "int", "count", "Items with a trace that did not fail.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that did not fail.", KEY_NULL, "traces"),
@@ -91,86 +93,85 @@ def inefficiency(
     A pattern is no harm in itself: `patterns` compares traces with and without it on the same items.
     Intervals, clustered by item: rates Wilson's with the effective number of items, else t · SE.
     """
-    rows = _fetch(frame, by)
-    traces = _patterns(rows, by, options)
-    done = traces.filter(~pl.col("_failed"))
-    found = [
-        dict(zip(by, key, strict=True)) | _row(part, options["level"])
-        for key, part in done.group_by(by, maintain_order=True)
-    ]
+    rows = tool_rows.fetch(frame, by, _NUMBERS, texts=_TEXTS, each=lambda piece: _read(piece, by))
     names = {c: rows.schema[c] for c in by}
-    table = pl.DataFrame(found, schema=names | {c.name: DTYPES[c.type] for c in _ROWS})
-    compared = [
-        dict(zip(by, key, strict=True)) | _compare(part, pattern, options["level"])
-        for key, part in done.group_by(by, maintain_order=True)
-        for pattern in PATTERNS
-    ]
-    shown = done.unpivot(list(PATTERNS), index=["_trace_id", *by], variable_name="pattern")
-    shown = shown.filter(pl.col("value").fill_null(value=False)).rename({"_trace_id": "trace_id"})
+    found, compared, shown, failed, silent = [], [], [], 0, 0
+    for key, part in tool_rows.parts(rows, by):
+        traces = _patterns(part, by, options)
+        done = traces.filter(~pl.col("_failed"))
+        failed += traces.height - done.height
+        silent += int(done.select(((pl.col("calls") > 0) & pl.col("confirmatory").is_null()).sum()).item())  # fmt: skip
+        shown += [done.filter(p).select(*by, pl.lit(p).alias("pattern"), trace_id="_trace_id") for p in PATTERNS]  # fmt: skip
+        if done.height:
+            own = dict(zip(by, key, strict=True))
+            found.append(own | _row(done, options["level"]))
+            compared += [own | _compare(done, pattern, options["level"]) for pattern in PATTERNS]
+    shape = names | {c.name: DTYPES[c.type] for c in _TRACES}
+    marked = pl.concat(shown) if shown else pl.DataFrame(schema=shape)
     more = {
         "patterns": pl.DataFrame(compared, schema=names | {c.name: DTYPES[c.type] for c in _COMPARED}),
-        "traces": shown.select(*by, "pattern", "trace_id").sort(*by, "pattern", "trace_id", nulls_last=True),
+        "traces": marked.select(*by, "pattern", "trace_id").sort(*by, "pattern", "trace_id", nulls_last=True),
     }  # fmt: skip
-    silent = int(done.filter((pl.col("calls") > 0) & pl.col("confirmatory").is_null()).height)
     notes: tuple[str, ...] = (f"{silent} traces with tools have no answer or no recorded text: they count as not confirmatory",) if silent else ()  # fmt: skip
     if "tool" not in frame.collect_schema().names():
         notes += (NO_TOOLS,)
-    return Answer(table, more=more, dropped={"failed traces": traces.height - done.height}, notes=notes)  # fmt: skip
+    table = pl.DataFrame(found, schema=names | {c.name: DTYPES[c.type] for c in _ROWS})
+    return Answer(table, more=more, dropped={"failed traces": failed}, notes=notes)
 
 
-def _fetch(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> pl.DataFrame:
-    texts = ("trace_id", "tool", "arguments", "error_type", "trace_error_type", "answer", "input", "opening_text")  # fmt: skip
-    numbers = ("ordinal", "result_bytes", "output_tokens", "opening_tokens")
-    rows = fetched.fetch(frame, by, numbers, texts=texts, flags=("passed",))
-    return rows.with_columns(_failed=pl.col("_trace_error_type").is_not_null()).sort(
-        *by, "_trace_id", "_ordinal", nulls_last=True
-    )
+def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Read the texts, which every row of a trace repeats, once: `_knew`, `_syntax`, null on other rows."""
+    first = pl.struct(*by, "_trace_id").is_first_distinct()
+    marked = rows.with_columns(_first=first)
+    at = (marked["_first"] & marked["_tool"].is_not_null()).arg_true()
+    texts = [rows[f"_{c}"].gather(at).to_list() for c in _TEXTS]
+    wanted = {answer: plain(answer).strip(" .") for answer in {*texts[0]} if answer is not None}
+    knew = [_knew(wanted.get(a), o, q) for a, o, q in zip(*texts, strict=True)]
+    known = pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows.height)
+    malformed = pl.col("_wrong") & pl.col("_error_type").is_in(_MALFORMED)
+    return marked.with_columns(
+        pl.col("_output_tokens", "_opening_tokens").cast(pl.Int32),
+        # A number does to tell tools apart.
+        _tool=pl.when(pl.col("_tool").is_not_null()).then(pl.col("_tool").hash()),
+        _empty=(pl.col("_result_bytes") == 0).fill_null(value=False),
+        _malformed=malformed, _knew=known.scatter(at, pl.Series(knew, dtype=pl.Boolean)),
+        _syntax=pl.when("_first").then("_opening_text").str.contains(_SYNTAX),
+    ).drop("_first", "_result_bytes", *(f"_{c}" for c in _TEXTS))  # fmt: skip
 
 
 def _patterns(rows: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.DataFrame:
     """Make one row per trace: what its calls came to, and which patterns it shows."""
-    called = pl.col("_tool").is_not_null()
-    words = pl.concat_str("_tool", pl.lit("\n"), "_arguments")
-    failed = pl.col("_error_type").is_not_null()
-    repeats = words.is_not_null() & ~pl.struct(words, "_trace_id").is_first_distinct()
-    wasted = called & (failed | (pl.col("_result_bytes") == 0).fill_null(value=False) | repeats)
-    malformed = failed & pl.col("_error_type").is_in(_MALFORMED)
-    first = ("_item", "_code", "_failed", "_passed", "_answer", "_input", "_opening_text", "_output_tokens", "_opening_tokens")  # fmt: skip
-    traces = rows.with_columns(wasted=wasted, malformed=malformed, ran=called & ~malformed).group_by(
-        *by, "_trace_id", maintain_order=True
-    ).agg(
-        *[pl.col(c).first() for c in first],
-        pl.col("_tool").count().alias("calls"),
-        *[pl.col(c).cast(pl.Int64).sum() for c in ("wasted", "malformed", "ran")],
-        (pl.col("_tool") != pl.col("_tool").shift()).sum().alias("switches"),
+    called, malformed = pl.col("_tool").is_not_null(), pl.col("_malformed")
+    first = ("_trace_id", "_item", "_code", "_failed", "_passed", "_output_tokens", "_opening_tokens")  # fmt: skip
+    same = pl.col("_trace") == pl.col("_trace").shift()
+    rows = rows.with_columns(_switch=same & (pl.col("_tool") != pl.col("_tool").shift()))
+    traces = rows.group_by("_trace").agg(
+        *[pl.col(c).first() for c in (*by, *first)],
+        pl.col("_knew", "_syntax").max(),
+        calls=called.sum(), malformed=malformed.sum(), ran=(called & ~malformed).sum(),
+        wasted=(called & (pl.col("_wrong") | pl.col("_empty") | pl.col("_again"))).sum(),
+        switches=pl.col("_switch").sum(),
     )  # fmt: skip
-    known = [
-        _knew(*texts)
-        for texts in traces.select("_answer", "_opening_text", "_input", "calls").iter_rows()
-    ]
-    syntax = pl.col("_opening_text").str.contains(_SYNTAX).fill_null(value=False)
     uses = pl.col("calls") > 0
     share = options["wasted"] * pl.col("calls")
-    return traces.with_columns(
-        confirmatory=pl.Series(known, dtype=pl.Boolean),
+    return traces.select(
+        *by, *first, "calls", "wasted",
+        confirmatory=pl.when(uses).then("_knew"),
         mixing=uses & (pl.col("switches") >= options["switches"]),
         no_priors=uses & (pl.col("wasted") >= share),
-        collapse=(uses & (pl.col("malformed") >= share)) | ((pl.col("ran") == 0) & syntax),
-    )
+        collapse=(uses & (pl.col("malformed") >= share))
+        | ((pl.col("ran") == 0) & pl.col("_syntax").fill_null(value=False)),
+    )  # fmt: skip
 
 
-def _knew(answer: str | None, opening: str | None, question: str | None, calls: int) -> bool | None:
-    """Whether the answer stood in the text before the first call; None where that cannot be told."""
-    if not calls:
-        return None
-    wanted = " ".join((answer or "").split()).casefold().strip(" .")
+def _knew(wanted: str | None, opening: str | None, question: str | None) -> bool | None:
+    """Whether the answer stood in the text before the first call; None where one of the two is not there."""
     if not wanted or opening is None:
         return None
-    written, asked = (" ".join((t or "").split()).casefold() for t in (opening, question))
-    if wanted not in written:
-        return False
-    whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-    return bool(whole.search(written)) and not whole.search(asked)
+    write = (
+        plain if " " in wanted else str.casefold
+    )  # white space matters only if the answer has any
+    return stands(wanted, write(opening)) and not stands(wanted, write(question or ""))
 
 
 def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
@@ -205,14 +206,11 @@ def _compare(part: pl.DataFrame, pattern: str, level: float) -> dict[str, Any]:
         "pattern": pattern, "n_showing": int(part["_shows"].sum()),
         "pass_rate_with": sides[True], "pass_rate_without": sides[False],
     }  # fmt: skip
-    side = pl.col("_shows")
-    both = part.group_by("_item", maintain_order=True).agg(
-        pl.col("_code").first(),
-        *[
-            pl.col(c).cast(pl.Float64).filter(side if name == "with" else ~side).mean().alias(f"{c}_{name}")
-            for c in ("_passed", "_output_tokens") for name in ("with", "without")
-        ],
-    )  # fmt: skip
+    sides_ = {"with": pl.col("_shows"), "without": ~pl.col("_shows")}
+    columns = {f"{c}_{name}": pl.when(side).then(pl.col(c).cast(pl.Float64)) for c in ("_passed", "_output_tokens") for name, side in sides_.items()}  # fmt: skip
+    both = part.select("_item", "_code", **columns).group_by("_item").agg(
+        pl.col("_code").first(), *[pl.col(c).mean() for c in columns]
+    ).sort("_item")  # fmt: skip
     passed = both.drop_nulls(["_passed_with", "_passed_without"])
     change = (passed["_passed_with"] - passed["_passed_without"]).to_numpy()
     row |= ratios.figures("pass_rate_change", ratios.mean(change, passed["_code"].to_numpy(), level, (-1.0, 1.0)))  # fmt: skip

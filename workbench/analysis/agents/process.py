@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench.analysis import fetched, ratios, rounds
 from workbench.analysis.options import LEVEL, cost_axis
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -54,6 +54,7 @@ _SUMS = ("win", "over", "known", "round", "step", "revised", "landed", "of_wrong
     columns=_ROWS,
     rows="trace_details",
     chart=ChartSpec("figures", x="win_rate", y="group", also=("correction_success", "overcorrection_rate", "improvement_slope")),
+    settles=Settles("improvement_slope", 0.0),
     example={"by": ("model", "strategy"), "where": "strategy:self_refine"},
 )  # fmt: skip
 def process(
@@ -76,11 +77,11 @@ def process(
     Intervals: t · SE of ratios, clustered by item.
     """
     series, dropped, source = _series(frame, by, options)
-    table = _sums(series, by, options)
     found = []
-    for key, part in table.sort(by, nulls_last=True).group_by(by, maintain_order=True):
-        row = dict(zip(by, key, strict=True)) | _row(part, options) | {"source": source}
-        found.append(row)
+    for key, part in fetched.parts(series, by):
+        table = _sums(_ordered(part) if source == "trials" else part, options)
+        if table.height:
+            found.append(dict(zip(by, key, strict=True)) | _row(table, options) | {"source": source})  # fmt: skip
     schema = {c: series.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     notes = []
     if source == "trials" and found:
@@ -94,35 +95,48 @@ def process(
 def _series(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[pl.DataFrame, dict[str, int], str]:
-    """Make one row per round: `by`, _item, _code, _series, _round, _right, _revised, _spent."""
+    """Make one row per round: `by`, _item, _code, _series, _round, _right, _revised, _spent.
+
+    Of trials there are _run, _trial and _told, what tells a revision, in place of the series, the round
+    and whether it revised: see `_ordered`.
+    """
     if options["series"] != "trials":
         noted = rounds.read(frame, by)
         if noted.traces.height or options["series"] == "rounds":
             if options["spent"] != "cost_usd":
                 raise AnalysisError(f"option spent: of rounds noted in traces only cost_usd is known, not {options['spent']}; use series trials")  # fmt: skip
             return _noted(noted, options), noted.dropped, "rounds"
-    rows = fetched.fetch(frame, by, ("trial", options["spent"]), texts=("answer", "run_id"), flags=("passed",))  # fmt: skip
-    done = rows.filter(~pl.col("_failed"))
-    scored = done.filter(pl.col("_passed").is_not_null())
-    keys = [*by, "_item", "_run_id"]
-    ordered = scored.sort(*keys, "_trial", nulls_last=True).with_columns(
-        _series=pl.struct(keys).rle_id().cast(pl.Int64),
+    spent = f"_{options['spent']}"
+    answer = pl.col("_answer").str.strip_chars()
+    by_spent = options["revised_by"] == "spent"
+
+    def read(rows: pl.DataFrame) -> pl.DataFrame:
+        # Numbers do to tell answers and runs apart.
+        told = pl.col(spent) if by_spent else pl.when(answer.is_not_null()).then(answer.hash())
+        return rows.with_columns(
+            pl.col("_trial").cast(pl.Int32), _run=pl.col("_run_id").hash(), _told=told
+        ).drop("_answer", "_run_id")
+
+    rows = fetched.fetch(frame, by, ("trial", options["spent"]), texts=("answer", "run_id"), flags=("passed",), each=read)  # fmt: skip
+    rows, dropped = fetched.sieve(
+        rows, {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()}
+    )  # fmt: skip
+    return rows.rename({spent: "_spent"}).drop("_failed"), dropped, "trials"
+
+
+def _ordered(trials: pl.DataFrame) -> pl.DataFrame:
+    """Put the trials of a group in order; an item's of one run are a series."""
+    ordered = trials.sort("_item", "_run", "_trial", nulls_last=True).with_columns(
+        _series=pl.struct("_item", "_run").rle_id().cast(pl.Int64),
         _right=pl.col("_passed").cast(pl.Float64),
-        _spent=pl.col(f"_{options['spent']}"),
     )
-    told = pl.col("_spent") if options["revised_by"] == "spent" else pl.col("_answer").str.strip_chars()  # fmt: skip
-    place = pl.int_range(pl.len())
+    place, told = pl.int_range(pl.len()), pl.col("_told")
     begins = pl.col("_series") != pl.col("_series").shift(fill_value=-1)
-    ordered = ordered.with_columns(
+    return ordered.with_columns(
         _round=place - pl.when(begins).then(place).forward_fill(),
         # unknown where one of the two is
         _revised=pl.when(~begins).then((told != told.shift()).cast(pl.Float64)),
     )
-    dropped = {
-        "failed traces": rows.height - done.height,
-        "unscored traces": done.height - scored.height,
-    }
-    return ordered, dropped, "trials"
 
 
 def _noted(noted: rounds.Recorded, options: dict[str, Any]) -> pl.DataFrame:
@@ -141,8 +155,8 @@ def _noted(noted: rounds.Recorded, options: dict[str, Any]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _sums(series: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.DataFrame:
-    """Add the rounds of each series up."""
+def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+    """Add the rounds of each series of a group up."""
     kept = series.filter(pl.col("_round") >= options["skip"]).sort("_series", "_round")
     one, right = pl.lit(1.0), pl.col("_right")
     same = pl.col("_series") == pl.col("_series").shift()
@@ -163,7 +177,7 @@ def _sums(series: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> p
     product = (x * right).sum() - x.sum() * right.sum() / n
     slope = pl.when(n > 1).then(product / ((x * x).sum() - x.sum() ** 2 / n)).otherwise(0.0)
     return marked.group_by("_series", maintain_order=True).agg(
-        *[pl.col(c).first() for c in (*by, "_item", "_code")],
+        *[pl.col(c).first() for c in ("_item", "_code")],
         *[pl.col(c).sum() for c in _SUMS if c not in {"slope", "sloped"}],
         slope=slope, sloped=(n > 1).cast(pl.Float64),
     )  # fmt: skip

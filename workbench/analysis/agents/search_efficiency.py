@@ -9,11 +9,12 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import fetched, ratios
+from workbench.analysis import engine, fetched, ratios
 from workbench.analysis.options import LEVEL
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
+from workbench.analysis.wording import plain, stands
 from workbench.schema import KEY_NULL, Column
 
 C = Column
@@ -69,53 +70,54 @@ def search_efficiency(
     search from reasoning. Intervals: rates Wilson's with the effective number of items, else t · SE,
     clustered by item.
     """
-    rows = fetched.fetch(frame, by, ("n_tool_calls",), texts=_TEXTS, flags=("passed",))
-    done = rows.filter(~pl.col("_failed"))
-    asked = done.filter(pl.col("_n_tool_calls") > 0)
-    known = asked.with_columns(_found(asked, options)).filter(pl.col("rate").is_not_null())
-    found = [
-        dict(zip(by, key, strict=True)) | _row(part, options["level"])
-        for key, part in known.sort(by, nulls_last=True).group_by(by, maintain_order=True)
-    ]
-    silent = done.select(by).unique().join(known.select(by).unique(), on=list(by), how="anti", nulls_equal=True)  # fmt: skip
+    rows = fetched.fetch(frame, by, ("n_tool_calls",), texts=_TEXTS, flags=("passed",), each=_reader(options["entities"]))  # fmt: skip
+    done, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
+    schema = {c: done.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+    groups = done.select(by).unique()
+    known, gone = fetched.sieve(done, {
+        "traces without a tool call": pl.col("_n_tool_calls") > 0,
+        f"traces whose item has no {options['entities']}, or nothing read": pl.col("n_found").is_not_null(),
+    })  # fmt: skip
+    found = [dict(zip(by, key, strict=True)) | _row(part, options) for key, part in fetched.parts(known, by)]  # fmt: skip
+    silent = groups.join(known.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
     found += [row | {"n_items": 0, "n": 0} for row in silent.sort(by, nulls_last=True).iter_rows(named=True)]  # fmt: skip
-    schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
-    dropped = {
-        "failed traces": rows.height - done.height,
-        "traces without a tool call": done.height - asked.height,
-        f"traces whose item has no {options['entities']}, or nothing read": asked.height - known.height,
-    }  # fmt: skip
-    return Answer(pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema), dropped=dropped)  # fmt: skip
+    return Answer(pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema), dropped=dropped | gone)  # fmt: skip
 
 
-def _found(asked: pl.DataFrame, options: dict[str, Any]) -> list[pl.Series]:
-    """Count what each trace found: `rate`, `per_call`, `n_found`, `kept`; null where unknown."""
-    rates: list[float | None] = []
-    counts: list[int | None] = []
-    known: dict[
-        tuple[str | None, str | None], list[re.Pattern[str]]
-    ] = {}  # by what tells an item's entities
-    key = options["entities"]
-    for read, target, metadata in asked.select(f"_{c}" for c in _TEXTS).iter_rows():
-        told: tuple[str | None, str | None] = (
-            (target, None) if key == "target" and target is not None else (None, metadata)
+def _reader(key: str) -> engine.Each:
+    """Make what reads texts: `n_found` entities of `n_needed` stood there; null where that is unknown."""
+    told = ["_target", "_item_metadata"]
+
+    def read(rows: pl.DataFrame) -> pl.DataFrame:
+        kinds = rows.select(told).unique().with_row_index("kind")
+        needed = [
+            sorted(entities(target, None, key) if key == "target" and target is not None else entities(None, metadata, key))
+            for target, metadata in kinds.select(told).iter_rows()
+        ]  # fmt: skip
+        asked = pl.when(~pl.col("_failed") & (pl.col("_n_tool_calls") > 0)).then("_read_text")
+        rows = rows.with_columns(_read_text=asked).join(
+            kinds, on=told, how="left", nulls_equal=True, maintain_order="left"
         )
-        if told not in known:
-            listed = entities(*told, key)
-            known[told] = [re.compile(rf"(?<!\w){re.escape(e)}(?!\w)") for e in listed]
-        needed = known[told]
-        if not needed or read is None:
-            rates.append(None)
-            counts.append(None)
-            continue
-        text = " ".join(read.split()).casefold()
-        n = sum(pattern.search(text) is not None for pattern in needed)
-        counts.append(n)
-        rates.append(n / len(needed))
-    rate, found = pl.Series("rate", rates, pl.Float64), pl.Series("n_found", counts, pl.Float64)
-    per_call = (found / asked["_n_tool_calls"]).alias("per_call")
-    kept = (rate > options["least_rate"]) & (per_call > options["least_efficiency"])
-    return [rate, found, per_call, kept.cast(pl.Float64).alias("kept")]
+        pairs = zip(rows["_read_text"].to_list(), rows["kind"].to_list(), strict=True)
+        spaced = [any(" " in entity for entity in entities_) for entities_ in needed]
+        counts = [
+            None if text is None or not needed[k] else _count(plain(text) if spaced[k] else text.casefold(), needed[k])
+            for text, k in pairs
+        ]  # fmt: skip
+        sizes = pl.Series("n_needed", [len(e) for e in needed], pl.Int32).gather(rows["kind"])
+        found = pl.Series("n_found", counts, pl.Int32)
+        return rows.drop("kind", *(f"_{c}" for c in _TEXTS)).with_columns(found, sizes)
+
+    return read
+
+
+def _count(text: str, needed: Sequence[str]) -> int:
+    """Count the entities that stand in a text; white space matters where one of them has any."""
+    found = 0
+    for entity in needed:
+        if stands(entity, text):
+            found += 1
+    return found
 
 
 def entities(target: str | None, metadata: str | None, key: str) -> set[str]:
@@ -129,16 +131,18 @@ def entities(target: str | None, metadata: str | None, key: str) -> set[str]:
         except (ValueError, AttributeError):
             value = None
         listed = value if isinstance(value, list) else [value] if isinstance(value, str) else []
-    named = {" ".join(str(e).split()).casefold().strip(" .") for e in listed}
+    named = {plain(str(e)).strip(" .") for e in listed}
     return named - {""}
 
 
-def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
-    right = pl.col("_passed").cast(pl.Float64)
-    whole = pl.col("rate") > 1 - 1e-12
+def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
+    level, right = options["level"], pl.col("_passed").cast(pl.Float64)
+    rate, per_call = pl.col("n_found") / pl.col("n_needed"), pl.col("n_found") / pl.col("_n_tool_calls")  # fmt: skip
+    whole = pl.col("n_found") == pl.col("n_needed")
     items = ratios.by_item(
         part.with_columns(
-            whole=whole.cast(pl.Float64),
+            rate=rate, per_call=per_call, whole=whole,
+            kept=(rate > options["least_rate"]) & (per_call > options["least_efficiency"]),
             with_all=pl.when(whole).then(right), without=pl.when(~whole).then(right),
         ),
         ("rate", "per_call", "whole", "kept", "with_all", "without"),

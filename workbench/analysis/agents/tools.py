@@ -1,5 +1,6 @@
 """What tools are called, what they bring, and what they cost in waits and tokens."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +8,11 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import ratios, sample
+from workbench.analysis import fetched, ratios, sample, tool_rows
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build, divide
-from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, analysis
+from workbench.analysis.reduce import Items, reduce_items
+from workbench.analysis.registry import ChartSpec, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer, empty
 from workbench.analysis.sample import Means, ends
 from workbench.schema import KEY_NULL, Column
@@ -43,6 +44,7 @@ _BY_TOOL = (
     C("tool_cost_usd", "float", "USD", "What the tool charged for all calls whose charge is known.", "never priced", "tool cost"),
 )  # fmt: skip
 NO_TOOLS = "the rows have no column tool: give it rows of tool_uses"
+_NUMBERS = ("e2e_s", "result_tokens", "result_bytes", "cost_usd")
 _MEASURES = ("_calls", "_used", "_errors", "_repeats", "_right", "_right_of", "_extra", "_wait", "_read")  # fmt: skip
 
 
@@ -57,6 +59,7 @@ _MEASURES = ("_calls", "_used", "_errors", "_repeats", "_right", "_right_of", "_
     columns=(*_ROWS, *_BY_TOOL),
     rows="tool_uses",
     chart=ChartSpec("figures", x="calls_per_trace", y="group", also=("correct_per_call", "tool_error_rate", "repeat_rate")),
+    settles=Settles("correct_per_call"),
     example={"by": ("model", "task"), "where": "strategy:react"},
 )  # fmt: skip
 def tools(
@@ -75,75 +78,48 @@ def tools(
     0 where an item has one right trace. Waits and tokens are unknown for a group in which a call's
     are; a failed call without a time took none.
 
-    Intervals: percentile bootstrap of item clusters; of `by_tool` t · SE of the ratio, clustered.
+    Intervals: expanded percentile bootstrap of item clusters; of `by_tool` t · SE of the ratio, clustered.
     """
-    whole = _whole(frame)
-    built = build(reduce_items(_traces(whole, by), by, _MEASURES, scored=False))
+    rows = tool_rows.fetch(frame, by, _NUMBERS, each=lambda piece: piece.drop("_trace_id"))
+    reduced, by_tool = [], []
+    for key, part in tool_rows.parts(rows, by):
+        reduced.append(_reduced(part, by))
+        by_tool += _by_tool(part, dict(zip(by, key, strict=True)), options["level"])
+    reduced = reduced or [_reduced(rows.with_columns(_again=False), by)]
+    items = dataclasses.replace(reduced[0], frame=pl.concat(r.frame for r in reduced))
+    built = build(items)
     table = sample.tabulate(built, by, _ROWS, lambda panel: _rows(panel, rng, options))
-    done = whole.filter(nw.col("trace_error_type").is_null())
-    more = {"by_tool": _by_tool(done, by, options["level"])}
+    more = {"by_tool": _tabulated(by_tool, by, rows)}
     notes = built.notes
     if "tool" not in frame.collect_schema().names():
         notes += (NO_TOOLS,)
     return Answer(table, more=more, dropped=built.dropped, notes=notes)
 
 
-def _whole(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
-    """Add the columns that are absent, as unknown throughout."""
-    present = frame.collect_schema().names()
-    texts = dict.fromkeys(("tool", "arguments", "error_type", "trace_error_type", "task_id", "task", "item", "cluster", "tool_call_id", "trace_id"), nw.String)  # fmt: skip
-    numbers = dict.fromkeys(("e2e_s", "result_tokens", "result_bytes", "cost_usd"), nw.Float64)
-    absent = {c: t for c, t in (texts | numbers | {"passed": nw.Boolean}).items() if c not in present}  # fmt: skip
-    return frame.with_columns(nw.lit(None).cast(t).alias(c) for c, t in absent.items())
+def _reduced(rows: pl.DataFrame, by: Sequence[str]) -> Items:
+    """Reduce the traces of a group to items."""
+    return reduce_items(nw.from_native(_traces(rows, by).lazy()), by, _MEASURES, scored=False)
 
 
-def _traces(whole: "nw.LazyFrame[Any]", by: Sequence[str]) -> "nw.LazyFrame[Any]":
-    """Add calls up to traces, in the engine."""
-    called = ~nw.col("tool").is_null()
-    words = nw.concat_str(nw.col("tool"), nw.lit("\n"), nw.col("arguments"))
-    # What was not recorded cannot be seen to repeat.
-    alone = nw.col("arguments").is_null()
-    marked = whole.with_columns(
-        _called=nw.when(called).then(nw.lit(1.0)).otherwise(nw.lit(0.0)),
-        _failed=nw.when(called & ~nw.col("error_type").is_null()).then(nw.lit(1.0)).otherwise(nw.lit(0.0)),
-        _words=nw.when(alone).then(nw.lit(None).cast(nw.String)).otherwise(words),
-        _worded=nw.when(called & ~alone).then(nw.lit(1.0)).otherwise(nw.lit(0.0)),
-        _no_wait=nw.when(called & nw.col("e2e_s").is_null() & nw.col("error_type").is_null()).then(nw.lit(1)).otherwise(nw.lit(0)),
-        _no_size=nw.when(called & nw.col("result_tokens").is_null()).then(nw.lit(1)).otherwise(nw.lit(0)),
-        _passed=nw.when(nw.col("passed")).then(nw.lit(1.0)).when(~nw.col("passed")).then(nw.lit(0.0)).otherwise(nw.lit(None).cast(nw.Float64)),
+def _traces(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Add the calls of a group up to traces, as `reduce_items` takes them."""
+    called, wrong = pl.col("_tool").is_not_null(), pl.col("_wrong")
+    first = ("_item", "_code", "_failed", "_passed")
+    # Numbers as texts, in the same order.
+    item, code = (pl.col(c).cast(pl.String).str.zfill(9) for c in ("_item", "_code"))
+    traces = rows.group_by("_trace").agg(
+        *[pl.col(c).first() for c in dict.fromkeys((*by, *first))],
+        _calls=called.sum().cast(pl.Float64), _errors=wrong.sum(), _repeats=pl.col("_again").sum(),
+        _wait=pl.when((called & ~wrong & pl.col("_e2e_s").is_null()).sum() == 0).then(pl.col("_e2e_s").sum()),
+        _read=pl.when((called & pl.col("_result_tokens").is_null()).sum() == 0).then(pl.col("_result_tokens").sum()),
+    ).with_columns(
+        item_id=item, cluster=pl.when(pl.col("_code") > 0).then(code),
+        error_type=pl.when("_failed").then(pl.lit("failed")),
+        passed=pl.col("_passed"), _right=pl.col("_passed").cast(pl.Float64), _used=(pl.col("_calls") > 0).cast(pl.Float64),
+        _right_of=pl.when(pl.col("_passed").is_not_null()).then("_calls"),
+        _when_right=pl.when(pl.col("_passed") & ~pl.col("_failed")).then("_calls"),
     )  # fmt: skip
-    facts = ("task_id", "task", "item", "cluster", "trace_error_type")
-    # Every word once: the group-by of (trace, words) is what makes repeats countable in any engine.
-    worded = marked.group_by(*by, "item_id", "trace_id", "_words").agg(
-        *[nw.col(c).max().alias(c) for c in facts if c not in by],
-        *[nw.col(c).sum().alias(c) for c in ("_called", "_failed", "_worded", "_no_wait", "_no_size")],
-        nw.col("e2e_s").cast(nw.Float64).sum().alias("_wait"),
-        nw.col("result_tokens").cast(nw.Float64).sum().alias("_read"),
-        nw.col("_passed").max().alias("_right"),
-    )  # fmt: skip
-    worded = worded.with_columns(
-        _repeats=nw.when(nw.col("_worded") > 1).then(nw.col("_worded") - 1).otherwise(nw.lit(0.0))
-    )
-    traces = worded.group_by(*by, "item_id", "trace_id").agg(
-        *[nw.col(c).max().alias(c) for c in facts if c not in by],
-        *[nw.col(c).sum().alias(a) for c, a in (("_called", "_calls"), ("_failed", "_errors"), ("_repeats", "_repeats"))],
-        *[nw.col(c).sum().alias(c) for c in ("_no_wait", "_no_size", "_wait", "_read")],
-        nw.col("_right").max().alias("_right"),
-    )  # fmt: skip
-    nothing = nw.lit(None).cast(nw.Float64)
-    traces = traces.with_columns(
-        passed=nw.col("_right"),
-        error_type=nw.col("trace_error_type"),
-        _used=nw.when(nw.col("_calls") > 0).then(nw.lit(1.0)).otherwise(nw.lit(0.0)),
-        _right_of=nw.when(~nw.col("_right").is_null()).then(nw.col("_calls")).otherwise(nothing),
-        _wait=nw.when(nw.col("_no_wait") == 0).then(nw.col("_wait")).otherwise(nothing),
-        _read=nw.when(nw.col("_no_size") == 0).then(nw.col("_read")).otherwise(nothing),
-        _when_right=nw.when((nw.col("_right") > 0) & nw.col("trace_error_type").is_null())
-        .then(nw.col("_calls"))
-        .otherwise(nothing),
-    )
-    fewest = nw.col("_when_right").min().over(*dict.fromkeys((*by, "item_id")))
-    return traces.with_columns(_extra=nw.col("_when_right") - fewest)
+    return traces.with_columns(_extra=pl.col("_when_right") - pl.col("_when_right").min().over("_item"))  # fmt: skip
 
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
@@ -176,36 +152,28 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
     return series
 
 
-def _by_tool(done: "nw.LazyFrame[Any]", by: Sequence[str], level: float) -> pl.DataFrame:
-    """Sum up the calls of each tool; the groups' items are what its interval resamples."""
-    keys = [*by, *(["tool"] if "tool" not in by else [])]
-    numbers = ("e2e_s", "result_tokens", "result_bytes", "cost_usd")
-    cells = done.filter(~nw.col("tool").is_null()).group_by(*dict.fromkeys((*keys, "item_id"))).agg(
-        nw.len().alias("_n"), nw.col("error_type").count().alias("_e"),
-        *[nw.col(c).max().alias(f"_{c}") for c in ("task_id", "cluster")],
-        *[nw.col(c).cast(nw.Float64).sum().alias(f"{c}_sum") for c in numbers],
-        *[nw.col(c).count().alias(f"{c}_known") for c in numbers],
-    ).collect("polars").to_native()  # fmt: skip
-    code = (
-        pl.when(pl.col("_cluster").is_null())
-        .then(-pl.col("item_id").cast(pl.String).rank("dense").cast(pl.Int64))
-        .otherwise(pl.struct("_task_id", "_cluster").rank("dense").cast(pl.Int64))
-    )
+def _by_tool(rows: pl.DataFrame, group: dict[str, Any], level: float) -> list[dict[str, Any]]:
+    """Sum up a group's calls of each tool, those of failed traces left out."""
+    calls = rows.filter(~pl.col("_failed") & pl.col("_tool").is_not_null())
     found = []
-    for key, part in cells.with_columns(_code=code).sort(keys, nulls_last=True).group_by(keys, maintain_order=True):  # fmt: skip
-        n, errors = (part[c].cast(pl.Float64).to_numpy() for c in ("_n", "_e"))
-        rate = ratios.ratio(errors, n, part["_code"].to_numpy(), level, (0.0, 1.0))
-        row = dict(zip(keys, key, strict=True)) | {"n_calls": int(n.sum()), "n_errors": int(errors.sum())}  # fmt: skip
+    for (tool,), part in fetched.parts(calls, ("_tool",)):
+        wrong = part["_wrong"].cast(pl.Float64).to_numpy()
+        rate = ratios.ratio(wrong, np.ones(len(wrong)), part["_code"].to_numpy(), level, (0.0, 1.0))
+        row = {"tool": tool} | group | {"n_calls": part.height, "n_errors": int(wrong.sum())}
         row |= ratios.figures("error_rate", rate)
-        sums = {c: (float(part[f"{c}_sum"].sum()), int(part[f"{c}_known"].sum())) for c in numbers}
         for name, c in (("mean_s", "e2e_s"), ("tokens_per_call", "result_tokens"), ("bytes_per_call", "result_bytes")):  # fmt: skip
-            row[name] = sums[c][0] / sums[c][1] if sums[c][1] else None
-        row["tool_cost_usd"] = sums["cost_usd"][0] if sums["cost_usd"][1] else None
-        found.append(row)
+            row[name] = part[f"_{c}"].mean()
+        cost = part["_cost_usd"].drop_nulls()
+        found.append(row | {"tool_cost_usd": cost.sum() if len(cost) else None})
+    return found
+
+
+def _tabulated(found: list[dict[str, Any]], by: Sequence[str], rows: pl.DataFrame) -> pl.DataFrame:
+    """Put tools in a table, each group's most called first."""
     names = tuple(c.name for c in _BY_TOOL)
     if not found:
         return empty(by, _BY_TOOL)
-    schema = {c: cells.schema[c] for c in by} | {
+    schema = {c: rows.schema[c] for c in by} | {
         c.name: DTYPES[c.type] for c in _BY_TOOL if c.name not in by
     }
     table = pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema)

@@ -1,18 +1,19 @@
 """Which option for which kind of item: by difficulty or another group of items, under a common budget."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import curves, knapsack, settling
+from workbench.analysis import curves, knapsack
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, cost_axis
 from workbench.analysis.panel import Floats, Panel, build
-from workbench.analysis.reduce import MEASURES, Items, reduce_items
+from workbench.analysis.reduce import MEASURES, Items, mean_measure, reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
@@ -47,6 +48,28 @@ _PLAN = (
 )  # fmt: skip
 
 
+class _Choices(NamedTuple):
+    """What some items say of the options.
+
+    Attributes:
+        totals: of one option per bin, the unbeaten ways.
+        rate, cost: (n_options,) of one option for all.
+    """
+
+    totals: knapsack.Totals
+    rate: Floats
+    cost: Floats
+
+    def plan(self, budget: float) -> tuple[Ints | None, int | None, float | None]:
+        """Give the best option per bin, the best single one, and what the plan promises."""
+        place = self.totals.best(budget)
+        fits = self.cost <= budget * (1 + 1e-12)
+        single = int(np.argmax(np.where(fits, self.rate, -1.0))) if fits.any() else None
+        if place is None:
+            return None, single, None
+        return self.totals.options(place), single, float(self.totals.value[place])
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Task:
     """Items × options, all known, with each item's bin from 0 and the half that it is in."""
@@ -63,7 +86,21 @@ class _Task:
         """The options' names."""
         return self.panel.labels
 
-    def means(self, values: Floats, keep: npt.NDArray[np.bool_]) -> Floats:
+    @functools.cached_property
+    def choices(self) -> list[_Choices | None]:
+        """What the items outside each half say (None where there are none), and what all say."""
+        keeps = (self.half != 0, self.half != 1, np.ones(len(self.half), bool))
+        share = np.bincount(self.bins, minlength=len(self.names))[:, None] / len(self.bins)
+        found: list[_Choices | None] = []
+        for keep in keeps:
+            if not keep.any():
+                found.append(None)
+                continue
+            rate, cost = (share * self._means(x, keep) for x in (self.rate, self.cost))
+            found.append(_Choices(knapsack.solve(rate, cost), rate.sum(axis=0), cost.sum(axis=0)))
+        return found
+
+    def _means(self, values: Floats, keep: npt.NDArray[np.bool_]) -> Floats:
         """Average per bin and option over some items; over all of them where a bin has none."""
         out = np.empty((len(self.names), values.shape[1]))
         for b in range(len(self.names)):
@@ -114,21 +151,21 @@ def allocation(
     measure = options["cost"]
     if measure not in MEASURES:
         raise AnalysisError(unknown("measure", measure, MEASURES))
-    items, hardness, base, notes = _reduced(frame, by, options)
+    items, hardness, base, notes, graded = _reduced(frame, by, options)
     built = build(items, shared=True)
+    dropped = {reason: n + graded.get(reason, 0) for reason, n in built.dropped.items()}
     rows, plans, bins = [], [], []
     for task, panel in built.parts:
         where = {"task": task} if task is not None else {}
         found = _task(panel, hardness, rng, options)
         if found is None:
             continue
+        listed = _bins(found, options["level"])
         for budget in _budgets(found, options["budget"]):
-            row, plan = _row(found, budget, options["level"])
+            row, plan = _row(found, listed, budget, options["level"])
             rows.append(where | row)
-            if options["budget"] is not None:
-                notes += _open(found, row, measure)
             plans += [where | {"budget": budget} | p for p in plan]
-        bins += [where | b for b in _bins(found, options["level"])]
+        bins += [where | b for b in listed]
     columns = _declared(measure)
     first = ["task"] if "task" in by else []
     schema = empty(first, columns.values()).schema
@@ -139,16 +176,7 @@ def allocation(
     order = [*first, *(c.name for c in _ROWS)]
     table = pl.DataFrame(rows, schema={k: schema[k] for k in order})
     said = (f"difficulty by the pass rate of {base}",) if base else ()
-    return Answer(
-        table, tuple(columns.values()), tables, built.dropped, (*built.notes, *said, *notes)
-    )
-
-
-def _open(task: _Task, row: dict[str, Any], measure: str) -> list[str]:
-    """Say what would settle whether bins are worth it, where that is open."""
-    usd = float(task.cost.mean(axis=0).sum()) if measure == "cost_usd" else None
-    gain = (row["gain"], row["gain_low"], row["gain_high"])
-    return settling.said("one option per bin against one for all", row["n_items"], gain, usd)
+    return Answer(table, tuple(columns.values()), tables, dropped, (*built.notes, *said, *notes))
 
 
 def _declared(measure: str) -> dict[str, Column]:
@@ -164,8 +192,11 @@ def _declared(measure: str) -> dict[str, Column]:
 
 def _reduced(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
-) -> tuple[Items, pl.DataFrame, str, list[str]]:
-    """Reduce to options × items, and say what each item's bin is made from: `_value`, per item."""
+) -> tuple[Items, pl.DataFrame, str, list[str], dict[str, int]]:
+    """Reduce to options × items, and say what each item's bin is made from: `_value`, per item.
+
+    Also the base, notes, and what was left out of the traces that grade the items.
+    """
     measure, over = options["cost"], options["over"]
     given: dict[str, Any] = {
         "outcome": options["outcome"], "errors_as_wrong": options["errors_as_wrong"],
@@ -177,47 +208,45 @@ def _reduced(
             raise AnalysisError(unknown("column of the items", over, present))
         value = frame.group_by("item_id").agg(nw.col(over).cast(nw.String).max().alias("_value"))
         fetched: pl.DataFrame = value.collect("polars").to_native()
-        return reduce_items(frame, by, (measure,), **given), fetched, "", []
-    half = nw.col("trial").cast(nw.Int64) % 2 if "trial" in present else nw.lit(0)
-    items = reduce_items(frame.with_columns(_half=half), (*by, "_half"), (measure,), **given)
-    rows = items.frame.filter(pl.col("n") > 0)
-    base = _base(rows, by, measure, options["base"])
-    named = [c for c in by if c != "task"] or ["task"]
-    own = pl.Series(
-        [label(row) == base for row in rows.select(named).iter_rows()], dtype=pl.Boolean
-    )
-    known = pl.Series(own) & (rows["_half"] == 0)
-    hardness = rows.filter(known).select("item_id", _value=pl.col("outcome") / pl.col("n"))
+        return reduce_items(frame, by, (measure,), **given), fetched, "", [], {}
+    base, mine = _base(frame, by, options)
+    even = ~nw.lit(value=False)
+    if "trial" in present:
+        even = (nw.col("trial").cast(nw.Int64) % 2 == 0).fill_null(value=False)
+    graded = reduce_items(frame.filter(mine & even), by, **given)
+    items = reduce_items(frame.filter(~(mine & even)), by, (measure,), **given)
+    rows = graded.frame.filter(pl.col("n") > 0)
+    hardness = rows.select("item_id", _value=pl.col("outcome") / pl.col("n"))
     notes = []
-    rest = items.frame.filter(pl.col("n") == 0)
-    kept = rows.filter(~known)
-    if rows.height and not (own & ~known).any():
+    own = items.frame.filter(pl.col("n") > 0).select(_named(by)).unique()
+    if rows.height and base not in [label(row) for row in own.iter_rows()]:
         notes.append(
             f"{base} has single trials, which say how hard items are: it is no option itself"
         )
-    merged = _merged(pl.concat([kept, rest]), by, measure)
-    return dataclasses.replace(items, frame=merged, by=tuple(by)), hardness, base, notes
+    return items, hardness, base, notes, graded.dropped()
 
 
-def _base(rows: pl.DataFrame, by: Sequence[str], measure: str, asked: str | None) -> str:
-    """Name the group that grades the items: as asked, or the cheapest."""
-    named = [c for c in by if c != "task"] or ["task"]
-    mean = pl.col(f"{measure}_sum").sum() / pl.col(f"{measure}_known").sum()
-    groups = rows.group_by(named).agg(_mean=mean).sort("_mean", *named, nulls_last=True)
-    names = [label(row) for row in groups.select(named).iter_rows()]
-    if asked is not None and asked not in names:
-        raise AnalysisError(unknown("group for base", asked, names))
-    return asked or (names[0] if names else "")
+def _named(by: Sequence[str]) -> list[str]:
+    return [c for c in by if c != "task"] or ["task"]
 
 
-def _merged(rows: pl.DataFrame, by: Sequence[str], measure: str) -> pl.DataFrame:
-    """Add the halves of each item's trials up again."""
-    keys = list(dict.fromkeys((*by, "item_id")))
-    counts = [c for c in rows.columns if c.startswith("n_") or c in {"n", "outcome"}]
-    sums = [*counts, f"{measure}_sum", f"{measure}_known"]
-    rest = [c for c in rows.columns if c not in {*keys, *sums, "_half"}]
-    grouped = rows.group_by(keys, maintain_order=True).agg(pl.col(sums).sum(), pl.col(rest).max())
-    return grouped.sort(keys, nulls_last=True)
+def _base(
+    frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
+) -> tuple[str, "nw.Expr"]:
+    """Name the group that grades the items, as asked or the cheapest; and tell its traces."""
+    named, asked = _named(by), options["base"]
+    groups = mean_measure(
+        frame, named, options["cost"], outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"]
+    ).sort("mean", *named, nulls_last=True)  # fmt: skip
+    keys = {label(row): row for row in groups.select(named).iter_rows()}
+    if asked is not None and asked not in keys:
+        raise AnalysisError(unknown("group for base", asked, keys))
+    base = asked or next(iter(keys), "")
+    mine = ~nw.lit(value=not keys)
+    for name, value in zip(named, keys.get(base, ()), strict=False):
+        here = nw.col(name)
+        mine &= here.is_null() if value is None else (here == value).fill_null(value=False)
+    return base, mine
 
 
 def _task(
@@ -277,30 +306,17 @@ def _budgets(task: _Task, asked: float | None) -> list[float]:
     return sorted({*means.tolist(), *grid.tolist()})[:40]
 
 
-def _plan(
-    task: _Task, keep: npt.NDArray[np.bool_], budget: float
-) -> tuple[Ints | None, int | None, float | None]:
-    """Give the best option per bin, the best single one, and what the plan promises, from some items."""
-    rate, cost = task.means(task.rate, keep), task.means(task.cost, keep)
-    share = np.bincount(task.bins, minlength=len(task.names))[:, None] / len(task.bins)
-    totals = knapsack.solve(share * rate, share * cost)
-    place = totals.best(budget)
-    alone = (share * cost).sum(axis=0) <= budget * (1 + 1e-12)
-    single = int(np.argmax(np.where(alone, (share * rate).sum(axis=0), -1.0))) if alone.any() else None  # fmt: skip
-    if place is None:
-        return None, single, None
-    return totals.options(place), single, float(totals.value[place])
-
-
-def _row(task: _Task, budget: float, level: float) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _row(
+    task: _Task, listed: list[dict[str, Any]], budget: float, level: float
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Plan on either half and measure on the other; and plan once on all."""
     n = len(task.bins)
     got = {name: np.full((n, 1), np.nan) for name in ("rate", "cost", "single_rate", "single_cost")}
     for half in (0, 1):
-        seen, new = task.half != half, np.flatnonzero(task.half == half)
-        if not seen.any():
+        seen, new = task.choices[half], np.flatnonzero(task.half == half)
+        if seen is None:
             continue
-        plan, single, _ = _plan(task, seen, budget)
+        plan, single, _ = seen.plan(budget)
         if plan is not None:
             chosen = plan[task.bins[new]]
             got["rate"][new, 0], got["cost"][new, 0] = (
@@ -313,7 +329,8 @@ def _row(task: _Task, budget: float, level: float) -> tuple[dict[str, Any], list
     for name, value in got.items():  # a figure of one half alone is none
         if np.isnan(value).any():
             got[name] = np.full_like(value, np.nan)
-    whole, single, promised = _plan(task, np.ones(n, bool), budget)
+    every = task.choices[2]
+    whole, single, promised = every.plan(budget) if every else (None, None, None)
     figures = [
         *curves.share(task.panel, got["rate"], level).series("rate"),
         *curves.share(task.panel, got["single_rate"], level).series("single_rate"),
@@ -328,25 +345,24 @@ def _row(task: _Task, budget: float, level: float) -> tuple[dict[str, Any], list
     row = {c.name: row[c.name] for c in _ROWS}
     if whole is None:
         return row, []
-    rates = {b["bin"]: b for b in _bins(task, level, whole)}
+    planned = [listed[b * len(task.options) + int(o)] for b, o in enumerate(whole)]
     return row, [
-        {"bin": b, "of": r["of"], "choice": r["option"], **{k: r[k] for k in (c.name for c in _PLAN[3:])}}
-        for b, r in rates.items()
+        {"bin": r["bin"], "of": r["of"], "choice": r["option"], **{c.name: r[c.name] for c in _PLAN[3:]}}
+        for r in planned
     ]  # fmt: skip
 
 
-def _bins(task: _Task, level: float, only: Ints | None = None) -> list[dict[str, Any]]:
-    """List accuracy and cost per bin and option, or of one option per bin."""
+def _bins(task: _Task, level: float) -> list[dict[str, Any]]:
+    """List accuracy and cost per bin and option."""
     rows = []
     for b, name in enumerate(task.names):
         own = task.bins == b
         rate = np.where(own[:, None], task.rate, np.nan)
         figures = curves.share(task.panel, rate, level).series("bin_rate")
         cost = task.cost[own].mean(axis=0)
-        options = range(len(task.options)) if only is None else [int(only[b])]
         rows += [
             {"bin": b + 1, "of": name, "option": task.options[o],
              **{s.name: s[o] for s in figures}, "bin_cost": float(cost[o])}
-            for o in options
+            for o in range(len(task.options))
         ]  # fmt: skip
     return rows

@@ -1,5 +1,6 @@
 """Words that give thinking away: hedges, second thoughts, the question said again; and effort relative to peers."""
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -72,32 +73,48 @@ def markers(
     Hedging goes with hard items: `hedged_wrong_extra` is a plain difference, not cause. Intervals:
     t · SE of ratios and means, clustered by item.
     """
-    rows = fetched.fetch(frame, by, ("output_tokens",), texts=("thinking_text", "output_text", "input"), flags=("passed",))  # fmt: skip
-    done = rows.filter(~pl.col("_failed")).with_columns(
-        _effort=pl.col("_output_tokens") / pl.col("_output_tokens").mean().over("_item")
+    texts = ("thinking_text", "output_text", "input")
+    rows = fetched.fetch(
+        frame, by, ("output_tokens",), texts=texts, flags=("passed",),
+        each=functools.partial(_read, options=options),
+    )  # fmt: skip
+    rows, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
+    groups = rows.select(by).unique()
+    rows = rows.drop("_failed").with_columns(_relative(rows).alias("_effort"))
+    rows, unknown = fetched.sieve(
+        rows, {"traces without a recorded text": pl.col("_words").is_not_null()}
     )
-    chosen = {"all": ("_thinking_text", "_output_text"), "thinking": ("_thinking_text",), "output": ("_output_text",)}[options["text"]]  # fmt: skip
-    some = pl.any_horizontal(pl.col(c).is_not_null() for c in chosen)
-    known = done.filter(some).with_columns(
-        _text=pl.concat_str(chosen, separator="\n", ignore_nulls=True)
-    )
-    known = known.with_columns(_counted(known, options))
     found = [
         dict(zip(by, key, strict=True)) | _row(part, options["level"])
-        for key, part in known.sort(by, nulls_last=True).group_by(by, maintain_order=True)
+        for key, part in fetched.parts(rows, by)
     ]
-    silent = done.select(by).unique().join(known.select(by).unique(), on=list(by), how="anti", nulls_equal=True)  # fmt: skip
+    silent = groups.join(rows.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
     found += [r | {"n_items": 0, "n": 0} for r in silent.sort(by, nulls_last=True).iter_rows(named=True)]  # fmt: skip
     shape = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     first = ["task"] if "task" in by else []
     table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape).sort(
         *first, "hedges", *by, descending=[*[False] * len(first), True, *[False] * len(by)], nulls_last=True
     )  # fmt: skip
-    dropped = {
-        "failed traces": rows.height - done.height,
-        "traces without a recorded text": done.height - known.height,
-    }
-    return Answer(table, dropped=dropped)
+    return Answer(table, dropped=dropped | unknown)
+
+
+def _read(rows: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+    """Count what is wanted of the texts, and let go of them; null where none is recorded."""
+    chosen = {"all": ("_thinking_text", "_output_text"), "thinking": ("_thinking_text",), "output": ("_output_text",)}[options["text"]]  # fmt: skip
+    some = pl.any_horizontal(pl.col(c).is_not_null() for c in chosen)
+    text = pl.concat_str(chosen, separator="\n", ignore_nulls=True)
+    told = rows.with_columns(_text=pl.when(some).then(text))
+    told = told.with_columns(_counted(told, options))
+    return told.drop("_text", "_input", "_thinking_text", "_output_text")
+
+
+def _relative(rows: pl.DataFrame) -> pl.Series:
+    """Output tokens of a trace over their mean on its item; null where unknown, or nobody spent any."""
+    item, spent = rows["_item"].to_numpy(), rows["_output_tokens"].fill_null(np.nan).to_numpy()
+    known = ~np.isnan(spent)
+    total, n = np.bincount(item, np.where(known, spent, 0.0)), np.bincount(item, known)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return pl.Series(spent * (n / total)[item]).fill_nan(None)
 
 
 def pattern(listed: str) -> str:
@@ -144,13 +161,12 @@ def _counted(known: pl.DataFrame, options: dict[str, Any]) -> list[pl.Series]:
         text.str.count_matches(r"\S+").alias("_words"),
         *[text.str.count_matches(pattern(options[n])).alias(f"_{n}") for n in ("hedges", "turns")],
     )
-    found = [counts[c].cast(pl.Float64) for c in counts.columns]
-    return [*found, echoes(known, options["run"]).alias("_echo")]
+    return [*counts.get_columns(), echoes(known, options["run"]).alias("_echo")]
 
 
 def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
     codes = part["_code"].to_numpy()
-    x = {c: part[c].fill_null(np.nan).to_numpy() for c in ("_words", "_hedges", "_turns", "_echo", "_effort")}  # fmt: skip
+    x = {c: part[c].cast(pl.Float64).fill_null(np.nan).to_numpy() for c in ("_words", "_hedges", "_turns", "_echo", "_effort")}  # fmt: skip
     none = (0.0, np.inf)
     row: dict[str, Any] = {"n_items": part["_item"].n_unique(), "n": part.height}
     row |= ratios.figures("words", ratios.mean(x["_words"], codes, level, none))

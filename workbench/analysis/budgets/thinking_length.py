@@ -1,5 +1,7 @@
 """How long models think, and whether longer is better."""
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import polars as pl
 
 from workbench.analysis import fetched, intervals, lengths
 from workbench.analysis.options import LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column
@@ -58,6 +60,7 @@ _ROWS = (
     ),
     columns=_ROWS,
     chart=ChartSpec("thinking_length", x="reasoning_tokens", y="group"),
+    settles=Settles("wrong_extra_tokens", 0.0),
 )  # fmt: skip
 def thinking_length(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -76,53 +79,59 @@ def thinking_length(
 
     Longer thinking goes with hard items: `wrong_extra_within_tokens` compares within items that have
     right and wrong traces. Intervals: t · SE of the linearised statistic, clustered by item, with
-    one degree of freedom fewer than clusters; percentiles after Woodruff. Hedging and echo markers
-    need the transcripts and are not counted here.
+    one degree of freedom fewer than clusters; percentiles after Woodruff. Lengths are skewed: where 95
+    are promised, the interval of `wrong_extra_tokens` holds the truth in 90 of 100 simulated studies of
+    30 items, 93 of 100 items and 94 of 500; that of the median in 96. What the thinking says
+    (hedges, second thoughts, the question repeated) is counted by the analysis `markers`.
     """
-    rows = fetched.fetch(
-        frame, by, ("reasoning_tokens", "output_tokens", "thinking_budget_tokens"),
-        texts=("stop_reason", "limit_type"), flags=("passed",),
-    )  # fmt: skip
-    done = rows.filter(~pl.col("_failed"))
-    known = done.filter(pl.col("_reasoning_tokens").is_not_null())
-    known = known.with_columns(_cut=_cut(budget=options["budget_cuts"]))
+    told = frame.with_columns(is_cut=_cut(frame, budget=options["budget_cuts"]))
+    rows = fetched.fetch(told, by, ("reasoning_tokens", "output_tokens"), flags=("passed", "is_cut"))  # fmt: skip
+    rows, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
+    groups = rows.select(by).unique()
+    rows, unknown = fetched.sieve(
+        rows, {"traces without reasoning_tokens": pl.col("_reasoning_tokens").is_not_null()}
+    )
     found = [
         dict(zip(by, key, strict=True)) | _row(part, options["level"])
-        for key, part in fetched.parts(known, by)
+        for key, part in fetched.parts(rows, by)
     ]
-    silent = (
-        done.select(by)
-        .unique()
-        .join(known.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
-    )
+    silent = groups.join(rows.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
     found += [row | _nothing() for row in silent.sort(by, nulls_last=True).iter_rows(named=True)]
     schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     first = ["task"] if "task" in by else []
     table = pl.DataFrame(found, schema=schema).sort(*first, "p50_tokens", *by, nulls_last=True)
-    dropped = {
-        "failed traces": rows.height - done.height,
-        "traces without reasoning_tokens": done.height - known.height,
-    }
-    return Answer(table, dropped=dropped, notes=_notes(known))
+    notes = _notes(rows)
+    if table["wrong_extra_tokens_low"].count():
+        fewest = table.filter(pl.col("wrong_extra_tokens_low").is_not_null())["n_items"].min()
+        notes += intervals.too_few(int(fewest), "what wrong traces think more", 90)  # type: ignore[arg-type]  # of integers
+    return Answer(table, dropped=dropped | unknown, notes=notes)
 
 
 def _notes(known: pl.DataFrame) -> tuple[str, ...]:
-    cut = int(known["_cut"].sum()) if known.height else 0
+    cut = int(known["_is_cut"].sum()) if known.height else 0
     if not cut:
         return ()
     return (f"{cut} of {known.height} were cut while thinking: means as seen are too low",)
 
 
-def _cut(*, budget: bool) -> pl.Expr:
+def _cut(frame: "nw.LazyFrame[Any]", *, budget: bool) -> "nw.Expr":
     """Whether thinking was still going on when a limit ended it."""
-    limited = pl.col("_stop_reason").eq("max_tokens").fill_null(value=False)
-    limited |= pl.col("_limit_type").eq("tokens").fill_null(value=False)
-    silent = (pl.col("_output_tokens") <= pl.col("_reasoning_tokens")).fill_null(value=True)
-    cut = limited & silent
-    if budget:
-        full = pl.col("_reasoning_tokens") >= pl.col("_thinking_budget_tokens")
-        cut |= full.fill_null(value=False)
-    return cut
+    present = frame.collect_schema().names()
+
+    def known(test: "nw.Expr", *columns: str, otherwise: bool = False) -> "nw.Expr":
+        if not set(columns) <= set(present):
+            return nw.lit(value=otherwise)
+        unknown = functools.reduce(operator.or_, [nw.col(c).is_null() for c in columns])
+        return nw.when(unknown).then(nw.lit(value=otherwise)).otherwise(test)
+
+    limited = known(nw.col("stop_reason") == "max_tokens", "stop_reason")
+    limited |= known(nw.col("limit_type") == "tokens", "limit_type")
+    spent = "output_tokens", "reasoning_tokens"
+    cut = limited & known(nw.col(spent[0]) <= nw.col(spent[1]), *spent, otherwise=True)
+    if not budget:
+        return cut
+    full = "reasoning_tokens", "thinking_budget_tokens"
+    return cut | known(nw.col(full[0]) >= nw.col(full[1]), *full)
 
 
 def _nothing() -> dict[str, Any]:
@@ -132,32 +141,37 @@ def _nothing() -> dict[str, Any]:
 
 
 def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
-    x, cut, codes = (part[c].to_numpy() for c in ("_reasoning_tokens", "_cut", "_code"))
-    row: dict[str, Any] = {
-        "n_items": part["_item"].n_unique(), "n": len(x), "n_censored": int(cut.sum()),
-    }  # fmt: skip
+    x, cut = part["_reasoning_tokens"].to_numpy(), part["_is_cut"].to_numpy()
+    # Clusters from 0, so that they are counted, not sorted.
+    codes = part.select(pl.col("_code") - pl.col("_code").min()).to_series().to_numpy()
+    n_items = part["_item"].n_unique()
+    row: dict[str, Any] = {"n_items": n_items, "n": len(x), "n_censored": int(cut.sum())}
     row |= _linear("reasoning_tokens", float(x.mean()), x - x.mean(), codes, level)
     wanted = (10, 50, 90)
-    found = lengths.quantiles(x, cut, codes, [p / 100 for p in wanted], level)
+    sample = lengths.seen(x, cut)
+    found = lengths.quantiles(sample, cut, codes, [p / 100 for p in wanted], level)
     for p, figures in zip(wanted, found, strict=True):
         row |= _figures(f"p{p}_tokens", *figures)
-    fit = lengths.gamma(x, cut)
+    fit = lengths.gamma(sample)
     if fit is not None:
         row |= {
             "gamma_shape": fit.shape, "gamma_scale_tokens": fit.scale,
             "gamma_mean_tokens": fit.mean, "gamma_distance": fit.distance,
         }  # fmt: skip
-    return row | _share(part, level) | _right_and_wrong(part, level)
+    right = part["_passed"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    scored = ~np.isnan(right)
+    sides = x[scored], right[scored] > 0, codes[scored]
+    row |= _share(x, part["_output_tokens"].fill_null(np.nan).to_numpy(), codes, level)
+    return row | _right_and_wrong(*sides, part["_item"].to_numpy()[scored], level)
 
 
-def _share(part: pl.DataFrame, level: float) -> dict[str, Any]:
-    known = part.filter(pl.col("_output_tokens").is_not_null())
-    x, y = known["_reasoning_tokens"].to_numpy(), known["_output_tokens"].to_numpy()
+def _share(x: Floats, y: Floats, codes: lengths.Ints, level: float) -> dict[str, Any]:
+    known = ~np.isnan(y)
+    x, y, codes = x[known], y[known], codes[known]
     if not y.sum() > 0:
         return {}
     share = float(x.sum() / y.sum())
-    influence = (x - share * y) / y.mean()
-    row = _linear("share_of_output", share, influence, known["_code"].to_numpy(), level)
+    row = _linear("share_of_output", share, (x - share * y) / y.mean(), codes, level)
     for end, bound in (("low", max), ("high", min)):
         value = row[f"share_of_output_{end}"]
         limit = 0.0 if end == "low" else 1.0
@@ -165,9 +179,9 @@ def _share(part: pl.DataFrame, level: float) -> dict[str, Any]:
     return row
 
 
-def _right_and_wrong(part: pl.DataFrame, level: float) -> dict[str, Any]:
-    scored = part.filter(pl.col("_passed").is_not_null())
-    x, right = scored["_reasoning_tokens"].to_numpy(), scored["_passed"].to_numpy().astype(bool)
+def _right_and_wrong(
+    x: Floats, right: lengths.Bools, codes: lengths.Ints, items: lengths.Ints, level: float
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         "n_right": int(right.sum()),
         "n_wrong": int((~right).sum()),
@@ -184,39 +198,37 @@ def _right_and_wrong(part: pl.DataFrame, level: float) -> dict[str, Any]:
         right, -(x - means["right"]) * n / right.sum(), (x - means["wrong"]) * n / (~right).sum()
     )
     extra = means["wrong"] - means["right"]
-    row |= _linear("wrong_extra_tokens", extra, influence, scored["_code"].to_numpy(), level)
-    return row | _within(scored, level)
+    row |= _linear("wrong_extra_tokens", extra, influence, codes, level)
+    return row | _within(x, right, codes, items, level)
 
 
-def _within(scored: pl.DataFrame, level: float) -> dict[str, Any]:
+def _within(
+    x: Floats, right: lengths.Bools, codes: lengths.Ints, items: lengths.Ints, level: float
+) -> dict[str, Any]:
     """Compare right and wrong traces of the same item, items weighing alike."""
-    mean = pl.col("_reasoning_tokens").filter
-    both = (
-        scored.group_by("_item", maintain_order=True)
-        .agg(
-            (mean(~pl.col("_passed")).mean() - mean(pl.col("_passed")).mean()).alias("_extra"),
-            pl.col("_code").first(),
-        )
-        .drop_nulls("_extra")
-    )
-    if both.is_empty():
+    of = 2 * items + right
+    size = int(items.max()) + 1
+    n, total = (np.bincount(of, v, 2 * size).reshape(size, 2) for v in (np.ones(len(x)), x))
+    both: lengths.Bools = np.asarray((n > 0).all(axis=1))
+    if not both.any():
         return {"n_mixed": 0}
-    d = both["_extra"].to_numpy()
-    row = _linear(
-        "wrong_extra_within_tokens", float(d.mean()), d - d.mean(), both["_code"].to_numpy(), level
-    )
-    return row | {"n_mixed": both.height}
+    wrong, passed = (total[both] / n[both]).T
+    d: Floats = np.asarray(wrong - passed)
+    code = np.zeros(size, np.int64)
+    code[items] = codes
+    name = "wrong_extra_within_tokens"
+    row = _linear(name, float(d.mean()), d - d.mean(), code[both], level)
+    return row | {"n_mixed": len(d)}
 
 
 def _linear(
     name: str, value: float, influence: Floats, codes: lengths.Ints, level: float
 ) -> dict[str, Any]:
     """Give a statistic with the interval that its influence function implies, clustered."""
-    _, places = np.unique(codes, return_inverse=True)
-    sums = np.bincount(places, weights=influence)
+    sums, n_clusters = np.bincount(codes, influence), int((np.bincount(codes) > 0).sum())
     se = intervals.clustered_se(sums[:, None], [len(influence)])
-    low, high = intervals.student([value], se, [len(sums)], level)
-    spread = len(sums) > 1 and se[0] > 0
+    low, high = intervals.student([value], se, [n_clusters], level)
+    spread = n_clusters > 1 and se[0] > 0
     nan = float("nan")
     return _figures(name, value, low[0] if spread else nan, high[0] if spread else nan)
 

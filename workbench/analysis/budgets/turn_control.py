@@ -12,7 +12,7 @@ import polars as pl
 from workbench.analysis import intervals, stacked, turns
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import divide
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import Means, Sample, ends
 from workbench.analysis.turns import Runs
@@ -70,6 +70,7 @@ _TURNS = (
     columns=(*_ROWS, *_CURVE, *_TURNS),
     rows="call_outcomes",
     chart=ChartSpec("curve", x="limit", y="kept", also=("saved",)),
+    settles=Settles("saving", 0.0, where=("rule", "limit")),
     example={"where": "strategy:think", "limits": "1"},
 )  # fmt: skip
 def turn_control(
@@ -89,51 +90,44 @@ def turn_control(
     and extending to L1 on demand lies between the two limits in both, wherever the decision falls; the
     rule `extend` gives those bounds. A percentile is rounded down to whole turns, 1 at least.
 
-    Intervals: percentile bootstrap of item clusters, items weighing alike for accuracy, runs for cost.
+    Intervals: expanded percentile bootstrap of item clusters, items weighing alike for accuracy, runs for cost.
     They hold for the given limits and leave their choice out; `held_out` shows what that is worth. The curve
     has Wilson's interval with the effective number of clusters.
     """
     wanted = _wanted(options["limits"])
-    runs, dropped, notes = turns.read(frame, by)
+    found = turns.read(frame, by)
+    runs, notes = found.runs, found.notes
     rows, curves, taken = [], [], []
     limits = [_limits(each, wanted, rng, held_out=options["held_out"]) for each in runs]
     for each, own, drawn in zip(runs, limits, _draw(runs, limits, rng, options), strict=True):
         rows.append(_rules(each, own, drawn))
         curves.append(_curve(each, options["level"]))
         taken.append(_turns(each))
-    silent = _silent(frame, by, [r.names for r in runs])
-    parts = [*rows, *silent]
     names = [c.name for c in _ROWS]
-    table = pl.concat(parts).select(*by, *names) if parts else empty(by, _ROWS)
+    parts = [*rows, *_silent(found.silent)]
+    table = pl.concat([part.select(*by, *names) for part in parts]) if parts else empty(by, _ROWS)
     short = [label(r.names.row(0)) for r in runs if r.turns.max() == 1]
     if short:
         notes.append(f"every run has one turn, nothing to cap: {'; '.join(short[:5])}")
-    if silent and not runs:
+    if not runs and found.silent.height:
         notes.append("no turns recorded: give call_facts, or traces with n_turns")
-    blank = silent[0].select(by).with_columns(_nothing(_CURVE)) if silent else None
-    if not curves and blank is not None:
-        curves = [blank]
+        curves = [found.silent.with_columns(_nothing(_CURVE))]
     more = {"curve": pl.concat(curves)} if curves else {}
     more |= {"turns": pl.concat(taken)} if taken else {}
-    return Answer(table, more=more, dropped=dropped, notes=tuple(notes))
+    return Answer(table, more=more, dropped=found.dropped, notes=tuple(notes))
 
 
 def _nothing(columns: Sequence[Column]) -> list[pl.Expr]:
     return [pl.lit(None, d).alias(c) for c, d in empty((), columns).schema.items()]
 
 
-def _silent(
-    frame: "nw.LazyFrame[Any]", by: Sequence[str], known: Sequence[pl.DataFrame]
-) -> list[pl.DataFrame]:
+def _silent(groups: pl.DataFrame) -> list[pl.DataFrame]:
     """One row of nulls for each group whose turns nobody recorded."""
-    groups: pl.DataFrame = frame.select(*by).unique().collect("polars").to_native()
-    if known:
-        groups = groups.join(pl.concat(known), on=list(by), how="anti", nulls_equal=True)
     if groups.is_empty():
         return []
-    blank = groups.sort(by, nulls_last=True).with_columns(_nothing(_ROWS))
     zero = pl.lit(0, pl.Int64)
-    return [blank.with_columns(rule=pl.lit("none"), n_items=zero, n=zero).select(*by, *(c.name for c in _ROWS))]  # fmt: skip
+    blank = groups.with_columns(_nothing(_ROWS))
+    return [blank.with_columns(rule=pl.lit("none"), n_items=zero, n=zero)]
 
 
 def _wanted(text: str) -> list[tuple[bool, float]]:
@@ -188,7 +182,7 @@ def _replayed(runs: Runs, limits: Sequence[Floats]) -> tuple[Floats, Floats, Flo
     Returns:
         (n_items, k) each; the last NaN where costs are unknown.
     """
-    n = np.bincount(runs.item).astype(float)
+    n = runs.n_of_items
     shape = len(n), len(limits)
     kept, stopped, cost = np.empty(shape), np.empty(shape), np.full(shape, np.nan)
     upto = None
@@ -196,8 +190,8 @@ def _replayed(runs: Runs, limits: Sequence[Floats]) -> tuple[Floats, Floats, Flo
         upto = np.column_stack([np.zeros(len(n)), np.cumsum(runs.spent, axis=1)])
     for j, limit in enumerate(limits):
         within = runs.turns <= limit[runs.item]
-        kept[:, j] = np.bincount(runs.item, runs.passed * within) / n
-        stopped[:, j] = np.bincount(runs.item, ~within) / n
+        kept[:, j] = np.bincount(runs.item, runs.passed * runs.n * within) / n
+        stopped[:, j] = np.bincount(runs.item, runs.n * ~within) / n
         if upto is not None:
             cost[:, j] = upto[np.arange(len(n)), np.minimum(limit, upto.shape[1] - 1).astype(int)]
     return kept, stopped, cost
@@ -210,8 +204,7 @@ def _draw(
     """Average what limits keep, stop and cost over items, and over resamples of their clusters."""
     parts = []
     for each, own in zip(runs, limits, strict=True):
-        n = np.bincount(each.item).astype(float)
-        values = np.column_stack([*_replayed(each, own), n])
+        values = np.column_stack([*_replayed(each, own), each.n_of_items])
         parts.append(stacked.Part(stacked.batch(each.names), each.cluster_names, values))
 
     def means(averages: Floats) -> Means:
@@ -250,7 +243,7 @@ def _rule(
     return runs.names.with_columns(
         rule=pl.lit(rule), turns=pl.lit(float(limits[low].mean())),
         extended=pl.lit(None if longer is None else float(limits[longer].mean()), pl.Float64),
-        n_items=pl.lit(len(runs.clusters), pl.Int64), n=pl.lit(len(runs.turns), pl.Int64),
+        n_items=pl.lit(len(runs.clusters), pl.Int64), n=pl.lit(int(runs.n.sum()), pl.Int64),
     ).with_columns(
         *drawn.series("stopped_rate", of("stopped", high)),
         *drawn.series("rate", of("kept", low)), *drawn.series("rate_most", last),
@@ -273,8 +266,8 @@ def _curve(runs: Runs, level: float) -> pl.DataFrame:
     at = np.unique(np.linspace(1, longest, min(longest, 60)).round().astype(np.int64))
     kept, _, cost = _replayed(runs, [np.full(len(runs.clusters), float(t)) for t in at])
     mean, n_clusters = kept.mean(axis=0), int(runs.clusters.max()) + 1
-    residuals = np.zeros((n_clusters, len(at)))
-    np.add.at(residuals, runs.clusters, kept - mean)
+    away = kept - mean
+    residuals = np.column_stack([np.bincount(runs.clusters, x, n_clusters) for x in away.T])
     se = intervals.clustered_se(residuals, np.full(len(at), len(kept)))
     several = n_clusters > 1
     ends_ = intervals.wilson(
@@ -291,7 +284,10 @@ def _curve(runs: Runs, level: float) -> pl.DataFrame:
 def _turns(runs: Runs) -> pl.DataFrame:
     """Describe the runs as they were."""
     right, everyone = runs.passed > 0, np.ones(len(runs.turns), bool)
-    means = [runs.turns[keep].mean() if keep.any() else None for keep in (everyone, right, ~right)]
+    means = [
+        np.average(runs.turns[keep], weights=runs.n[keep]) if keep.any() else None
+        for keep in (everyone, right, ~right)
+    ]
     values = [
         *means,
         *(runs.percentile(p, everyone) for p in (25, 50, 75)),

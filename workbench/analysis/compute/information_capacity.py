@@ -87,7 +87,7 @@ def information_capacity(
     tokens: import such a run with the log probabilities as `logprob_sum` (natural), the tokens scored as
     `output_tokens` and, in Python, the text's size as a column `text_bytes`. From ordinary traces NLL is of what
     the model itself wrote: that is its own surprise, not comparable with published capacities, and the notes say so.
-    Traces usually have no log probabilities; then NLL, S or F can be given. Intervals: percentile bootstrap of
+    Traces usually have no log probabilities; then NLL, S or F can be given. Intervals: expanded percentile bootstrap of
     item clusters, of NLL (and S) alone.
     """
     shape = _no_shapes if options["flops_per_token"] is not None else shapes.of_traces
@@ -96,7 +96,7 @@ def information_capacity(
     groups = shapes.of_groups(frame, names, found)
     counted = _counted(frame, by)
     items = reduce_items(
-        counted, by, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"]
+        counted, by, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"], about=()
     )
     built = build(items, shared=options["shared"])
     table = sample.tabulate(built, by, _ROWS, lambda p: _rows(p, groups, rng, options))

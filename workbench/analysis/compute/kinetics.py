@@ -13,7 +13,7 @@ from workbench.analysis import calls, curves, pareto, sample, shapes, subsets
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.analysis.subsets import SHORT, Attempts, attempts
@@ -70,6 +70,7 @@ def decode_positions(prompt: float, output: float, budget: float | None = None) 
     columns=_ROWS,
     rows="call_outcomes",
     chart=ChartSpec("lines", x="eflops", y="pass_at_k"),
+    settles=Settles("pass_at_k"),
 )  # fmt: skip
 def kinetics(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -87,11 +88,11 @@ def kinetics(
     groups whose shape or tokens are not known have nulls. The law is of a call: given calls (rows of
     `call_outcomes`) they are added up, judges apart; given traces those of several calls are null. pass@k is
     unbiased, over items with enough trials. The frontiers are over all rows of a task. Intervals: Wilson's with
-    the effective number of items; of the eFLOPs percentile bootstrap of item clusters.
+    the effective number of items; of the eFLOPs expanded percentile bootstrap of item clusters.
     """
     found = shapes.of_traces(frame, options, _NEEDS)
     counted = _counted(frame, by, found, options)
-    items = reduce_items(counted, by, _SUMS, errors_as_wrong=options["errors_as_wrong"])
+    items = reduce_items(counted, by, _SUMS, errors_as_wrong=options["errors_as_wrong"], about=())
     panels = build(items, shared=options["shared"])
     notes, short, parts = panels.notes, 0, []
     for task, panel in panels.parts:

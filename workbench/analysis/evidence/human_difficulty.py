@@ -10,13 +10,14 @@ import polars as pl
 
 from workbench.analysis import fetched, ratios
 from workbench.analysis.options import LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column
 
 C = Column
 Floats = npt.NDArray[np.float64]
+_ROUNDING = 1e-12  # closer to 0 a correlation is what is left of sums that cancel
 _NONE = "fewer than three items, or difficulty or misses all alike"
 _FEW = "fewer than four clusters, or perfect agreement"
 _ROWS = (
@@ -48,6 +49,7 @@ _PARTS = (
     ),
     columns=(*_ROWS, *_PARTS),
     chart=ChartSpec("figures", x="pearson_r", y="group", also=("easy_rate", "hard_rate")),
+    settles=Settles("pearson_r", 0.0),
     example={"by": ("model", "strategy")},
 )  # fmt: skip
 def human_difficulty(
@@ -66,41 +68,39 @@ def human_difficulty(
     items; pass rates Wilson's with the effective number of items.
     """
     rows = fetched.fetch(frame, by, ("difficulty",), flags=("passed",))
-    done = rows.filter(~pl.col("_failed"))
-    scored = done.filter(pl.col("_passed").is_not_null())
-    known = scored.filter(pl.col("_difficulty").is_finite().fill_null(value=False))
-    found, parts = [], []
+    scored, dropped = fetched.sieve(
+        rows, {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()}
+    )  # fmt: skip
+    of_by = {c: scored.schema[c] for c in by}
     groups = scored.select(by).unique().sort(by, nulls_last=True)
-    split = known.partition_by(by, as_dict=True) if known.height else {}
-    for key in groups.iter_rows():
+    known, gone = fetched.sieve(scored, {"traces whose item has no difficulty": pl.col("_difficulty").is_finite()})  # fmt: skip
+    of_groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    parts = []
+    for key, own in fetched.parts(known, by):
         names = dict(zip(by, key, strict=True))
-        own = split.get(key, known.clear())
-        items = own.group_by("_item", maintain_order=True).agg(
-            pl.col("_difficulty", "_code").first(), pl.col("_passed").cast(pl.Float64).mean()
-        )
+        items = own.group_by("_item").agg(
+            pl.col("_difficulty").first(), pl.col("_code").first(), pl.col("_passed").cast(pl.Float64).mean()
+        ).sort("_item")  # fmt: skip
         cut = _cut(items, options["parts"])
         row = {"n_items": items.height, "n": own.height} | _agreement(items, options["level"])
         of = [names | _part(k, items.filter(pl.Series(cut == k)), options["level"]) for k in np.unique(cut)]  # fmt: skip
-        for name, part in (("easy_rate", of[0]), ("hard_rate", of[-1])) if of else ():
+        for name, part in (("easy_rate", of[0]), ("hard_rate", of[-1])):
             row |= {f"{name}{e}": part[f"part_rate{e}"] for e in ("", "_low", "_high")}
-        found.append(names | row)
+        of_groups[key] = row
         parts += of
-    of_by = {c: rows.schema[c] for c in by}
+    found = [
+        dict(zip(by, key, strict=True)) | of_groups.get(key, {"n_items": 0, "n": 0})
+        for key in groups.iter_rows()
+    ]
     shapes = [of_by | {c.name: DTYPES[c.type] for c in cs} for cs in (_ROWS, _PARTS)]
-    dropped = {
-        "failed traces": rows.height - done.height, "unscored traces": done.height - scored.height,
-        "traces whose item has no difficulty": scored.height - known.height,
-    }  # fmt: skip
     return Answer(
         pl.DataFrame([dict.fromkeys(shapes[0]) | r for r in found], schema=shapes[0]),
-        more={"parts": pl.DataFrame(parts, schema=shapes[1])}, dropped=dropped,
+        more={"parts": pl.DataFrame(parts, schema=shapes[1])}, dropped=dropped | gone,
     )  # fmt: skip
 
 
 def _cut(items: pl.DataFrame, parts: int) -> npt.NDArray[np.int64]:
     """Number each item's part by difficulty, from 1; equal difficulties share one."""
-    if not items.height:
-        return np.zeros(0, np.int64)
     share = items["_difficulty"].rank("average").to_numpy() / (items.height + 1)
     return np.floor(share * parts).astype(np.int64) + 1
 
@@ -113,6 +113,7 @@ def _agreement(items: pl.DataFrame, level: float) -> dict[str, Any]:
     clusters = items["_code"].n_unique()
     for name, a, b in (("pearson_r", x, y), ("spearman_r", x.rank(), y.rank())):
         r = float(np.corrcoef(a.to_numpy(), b.to_numpy())[0, 1])
+        r = r if abs(r) > _ROUNDING else 0.0
         row |= ratios.figures(name, (r, *fisher(r, clusters, level)))
     return row
 

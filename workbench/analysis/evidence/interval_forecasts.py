@@ -11,7 +11,7 @@ import polars as pl
 
 from workbench.analysis import fetched, ratios
 from workbench.analysis.options import LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column
@@ -59,6 +59,7 @@ _SCALES: dict[str, Callable[[Floats], Floats]] = {
     columns=_ROWS,
     rows="trace_details",
     chart=ChartSpec("figures", x="coverage", y="group", also=("interval_score", "width")),
+    settles=Settles("coverage", "nominal"),
 )  # fmt: skip
 def interval_forecasts(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -77,33 +78,30 @@ def interval_forecasts(
     Intervals of the figures: coverage Wilson's with the effective number of items, else t · SE,
     clustered by item.
     """
-    rows = fetched.fetch(frame, by, (), texts=("answer", "target"))
-    done = rows.filter(~pl.col("_failed"))
-    targets = {t: number(t) for t in done["_target"].unique().to_list()}
-    truth = pl.Series([targets[t] for t in done["_target"].to_list()], dtype=pl.Float64)
-    asked = done.with_columns(_truth=truth).filter(pl.col("_truth").is_not_null())
-    answers = {a: read(a) for a in asked["_answer"].unique().to_list()}
-    pairs = [answers[a] for a in asked["_answer"].to_list()]
-    read_ = asked.with_columns(
-        pl.Series("_low", [p[0] if p else None for p in pairs], pl.Float64),
-        pl.Series("_high", [p[1] if p else None for p in pairs], pl.Float64),
-    )
-    found = [
-        dict(zip(by, key, strict=True)) | _row(part, options)
-        for key, part in read_.sort(by, nulls_last=True).group_by(by, maintain_order=True)
-    ]
-    silent = done.select(by).unique().join(asked.select(by).unique(), on=list(by), how="anti", nulls_equal=True)  # fmt: skip
+    rows = fetched.fetch(frame, by, (), texts=("answer", "target"), each=_read)
+    done, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
+    shape = {c: done.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+    groups = done.select(by).unique()
+    asked, gone = fetched.sieve(done, {"traces whose item has no number as target": pl.col("_truth").is_not_null()})  # fmt: skip
+    found = [dict(zip(by, key, strict=True)) | _row(part, options) for key, part in fetched.parts(asked, by)]  # fmt: skip
+    silent = groups.join(asked.select(by).unique(), on=list(by), how="anti", nulls_equal=True)  # fmt: skip
     counts = [c.name for c in _ROWS if c.type == "int"]
     found += [r | dict.fromkeys(counts, 0) for r in silent.sort(by, nulls_last=True).iter_rows(named=True)]  # fmt: skip
-    shape = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
-    dropped = {
-        "failed traces": rows.height - done.height,
-        "traces whose item has no number as target": done.height - asked.height,
-    }
     table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape)
     none = table.filter((pl.col("n") > 0) & (pl.col("n_intervals") == 0)).height
     said = f"no answer of {none} groups is an interval: were they asked for one?"
-    return Answer(table, dropped=dropped, notes=(said,) if none else ())
+    return Answer(table, dropped=dropped | gone, notes=(said,) if none else ())
+
+
+def _read(rows: pl.DataFrame) -> pl.DataFrame:
+    """Read answers and targets as numbers: `_truth`, `_low`, `_high`; each wording once."""
+    targets, answers = (rows[c].unique() for c in ("_target", "_answer"))
+    truth = pl.DataFrame({"_target": targets, "_truth": [number(t) for t in targets]}, schema_overrides={"_truth": pl.Float64})  # fmt: skip
+    pairs = [read(a) or (None, None) for a in answers]
+    ends_ = {name: pl.Series([p[k] for p in pairs], dtype=pl.Float64) for k, name in enumerate(("_low", "_high"))}  # fmt: skip
+    told = rows.join(truth, on="_target", how="left", nulls_equal=True, maintain_order="left")
+    told = told.join(pl.DataFrame({"_answer": answers} | ends_), on="_answer", how="left", nulls_equal=True, maintain_order="left")  # fmt: skip
+    return told.drop("_target", "_answer")
 
 
 def number(text: str | None) -> float | None:

@@ -71,13 +71,10 @@ def itemised_ranking(
     Intervals: ± z · SE of the posterior (Laplace), the authors' difficulties taken as known; clusters of items are not told apart, the items
     being in the model.
     """
-    author = options["author"]
-    keys = (*by, author) if author not in by and author in frame.collect_schema().names() else tuple(by)  # fmt: skip
-    items = reduce_items(frame, keys, errors_as_wrong=options["errors_as_wrong"])
-    set_by = _authors(items.frame, author)
-    # Traces of one item have one author: the key only carries its name along.
-    plain = reduce_items(frame, by, errors_as_wrong=options["errors_as_wrong"])
-    built = build(plain)
+    set_by = _authors(frame, options["author"])
+    built = build(
+        reduce_items(frame, by, errors_as_wrong=options["errors_as_wrong"], about=("item",))
+    )
     rows, found_items, found_authors, notes = [], [], [], list(built.notes)
     for task, panel in built.parts:
         on = [pl.lit(task, pl.String).alias("task")] if task is not None else []
@@ -91,13 +88,13 @@ def itemised_ranking(
     return Answer(pl.concat(rows), more=more, dropped=built.dropped, notes=tuple(notes))
 
 
-def _authors(frame: pl.DataFrame, author: str) -> dict[str, str | None]:
-    """Map items to whoever set them."""
-    if author not in frame.columns:
+def _authors(frame: "nw.LazyFrame[Any]", author: str) -> dict[str, str | None]:
+    """Map items to whoever set them; traces of one item have one author."""
+    if author not in frame.collect_schema().names():
         return {}
-    item = "item_id" if "item_id" in frame.columns else "_item"
-    pairs = frame.select(pl.col(item).cast(pl.String), pl.col(author).cast(pl.String))
-    return dict(pairs.unique(maintain_order=True).iter_rows())
+    of_items = frame.group_by("item_id").agg(nw.col(author).max().alias("_author"))
+    pairs: pl.DataFrame = of_items.collect("polars").to_native()
+    return dict(pairs.select(pl.all().cast(pl.String)).iter_rows())
 
 
 def _fitted(
@@ -109,7 +106,8 @@ def _fitted(
     ids = panel.items["item_id"].cast(pl.String).to_list()
     names = [set_by.get(i) for i in ids]
     authors = sorted(set(names), key=lambda a: (a is None, a or ""))
-    codes = np.array([authors.index(a) for a in names], np.int64)
+    places = {a: k for k, a in enumerate(authors)}
+    codes = np.array([places[a] for a in names], np.int64)
     mean = np.divide(right, n, out=np.full(n.shape, np.nan), where=n > 0)
     table = panel.groups.with_columns(
         pl.Series("mean_outcome", np.nanmean(mean, axis=0)), pl.Series("n_items", (n > 0).sum(axis=0)).cast(pl.Int64),

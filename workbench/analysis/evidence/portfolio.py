@@ -16,6 +16,7 @@ from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
 
 C = Column
+_CELLS = 400_000  # random numbers held at once
 _ONE = "one candidate, or all candidates alike"
 _LEVEL = Option("level", "float", 0.95, "share of the looks that the ranges span", low=0.5, high=0.999)  # fmt: skip
 _ROWS = (
@@ -53,6 +54,7 @@ _TOTALS = (
     ),
     columns=(*_ROWS, *_TOTALS),
     chart=ChartSpec("figures", x="sharpe_ratio", y="k", also=("best", "regret", "holds_best")),
+    settles=None,  # its ranges are over looks, not over what other items would show
     example={"by": ("model", "strategy")},
 )  # fmt: skip
 def portfolio(
@@ -74,7 +76,12 @@ def portfolio(
     """
     measures = () if options["look"] == "items" else (options["look"],)
     items = reduce_items(
-        frame, by, measures, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"]
+        frame,
+        by,
+        measures,
+        outcome=options["outcome"],
+        errors_as_wrong=options["errors_as_wrong"],
+        about=(),
     )
     built = build(items, shared=True)
     rows, totals = [], []
@@ -104,16 +111,16 @@ def _portfolios(
         raise AnalysisError(unknown("group of option incumbent", name, labels))
     reference = float(true.mean()) if name is None else float(true[labels.index(name)])
     if options["look"] == "items":
-        order = np.argsort(rng.random((options["looks"], n_items)), axis=1)[:, :size]
+        looks = _looks(outcome, size, options["looks"], rng)
         # Few items tie often; who is truly better cannot be known from them.
-        looks = outcome[order].mean(axis=1) + 1e-9 * rng.random((options["looks"], n))
+        told = looks + 1e-9 * rng.random(looks.shape)
     else:
         values = panel.measure(options["look"])
         looks = divide(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))[None]
-        size = n_items
+        told, size = looks, n_items
     if np.isnan(looks).any():
         raise AnalysisError(f"{options['look']} is not known of every group; look at items instead")
-    found = sharpe_ratios(looks, true, reference)
+    found = sharpe_ratios(told, true, reference)
     rows = []
     tails = [(1 - options["level"]) / 2, 0.5, (1 + options["level"]) / 2]
     for k in range(1, n + 1):
@@ -123,15 +130,27 @@ def _portfolios(
         rows.append({
             "k": k, "sharpe_ratio": middle, "sharpe_ratio_low": low, "sharpe_ratio_high": high,
             "best": float(found.best[:, k - 1].mean()), "worst": float(found.worst[:, k - 1].mean()),
-            "regret": float(true.max() - found.best[:, k - 1].mean()),
+            "regret": float((true.max() - found.best[:, k - 1]).mean()),
             "holds_best": float((found.best[:, k - 1] >= true.max() - 1e-12).mean()),
         })  # fmt: skip
     total = {
         "incumbent": name, "incumbent_score": reference, "n_candidates": n, "n_looked": size,
-        "rank_correlation": _spearman(looks, true),
+        "rank_correlation": _spearman(told, true),
         "mse": float(((looks - true) ** 2).mean()) if options["look"] == "items" else None,
     }  # fmt: skip
     return rows, total
+
+
+def _looks(outcome: Floats, size: int, looks: int, rng: np.random.Generator) -> Floats:
+    """Average the scores of items drawn without replacement, (looks, n_groups)."""
+    n_items = len(outcome)
+    if size == n_items:
+        return np.tile(outcome.mean(axis=0), (looks, 1))
+    found, chunk = [], max(_CELLS // n_items, 1)
+    for begin in range(0, looks, chunk):
+        keys = rng.random((min(chunk, looks - begin), n_items))
+        found.append(outcome[np.argpartition(keys, size - 1, axis=1)[:, :size]].mean(axis=1))
+    return np.concatenate(found)
 
 
 class Portfolios(NamedTuple):
@@ -150,14 +169,14 @@ def sharpe_ratios(looks: Floats, true: Floats, incumbent: float) -> Portfolios:
         true: (n,) what they are worth.
         incumbent: what is held against.
     """
-    ratio, best, worst = (np.full(looks.shape, np.nan) for _ in range(3))
-    for row, look in enumerate(looks):
-        picked = true[np.lexsort((-true, -look))]
-        best[row], worst[row] = np.maximum.accumulate(picked), np.minimum.accumulate(picked)
-        for k in range(2, len(true) + 1):
-            sd = picked[:k].std(ddof=1)
-            if sd > 1e-12:
-                ratio[row, k - 1] = max(best[row, k - 1] - incumbent, 0.0) / sd
+    order = np.lexsort((np.broadcast_to(-true, looks.shape), -looks), axis=1)
+    picked = true[order]
+    best, worst = (f.accumulate(picked, axis=1) for f in (np.maximum, np.minimum))
+    ratio = np.full(looks.shape, np.nan)
+    for k in range(2, len(true) + 1):
+        sd = picked[:, :k].std(axis=1, ddof=1)
+        some = sd > 1e-12
+        ratio[some, k - 1] = np.maximum(best[some, k - 1] - incumbent, 0.0) / sd[some]
     return Portfolios(ratio, best, worst)
 
 

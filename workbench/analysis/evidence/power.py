@@ -59,11 +59,13 @@ _ROWS = (
     options=(
         Option("difference", "float", 0.05, "the difference of pass rates to see", low=0.0001, high=1),
         Option("power", "float", 0.8, "chance to see it", low=0.5, high=0.9999),
+        Option("test", "choice", "normal", "t takes the variance as estimated: a little more is needed, which counts where items are a handful", choices=("normal", "t")),
         Option("baseline", "group", None, "what the others are held against; the commonest if open"),
         ERRORS, LEVEL,
     ),
     columns=_ROWS,
     chart=ChartSpec("power", x="items_needed", y="pair"),
+    settles=None,  # it is the plan
 )  # fmt: skip
 def power(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -76,15 +78,17 @@ def power(
 
     With δ the difference asked for, n = z² V / δ² items are needed, where V = ω² + σ_A² / K_A +
     σ_B² / K_B is the variance of one item's observed difference (Miller 2024), clusters of items
-    included, and z = z for 1 − level, two-sided, plus z for the power: a normal approximation, so
-    that with a handful of items a few more are needed. ω² is the variance of the observed
+    included, and z = z for 1 − level, two-sided, plus z for the power: a normal approximation. With
+    `test=t` noncentral t takes the place of z (n − 1 degrees of freedom): about two items more. ω² is the variance of the observed
     differences minus what trials explain, not below 0; K trials suffice on the items as they are if
     ω² alone leaves room. `repeats_needed` asks about these very items only: ω² does not enter.
 
     Costs are further attempts times their mean cost, energy and time so far, of A and of B. The
     variance is an estimate: with few items what is needed is a rough figure.
     """
-    items = reduce_items(frame, by, tuple(_MEASURES), errors_as_wrong=options["errors_as_wrong"])
+    items = reduce_items(
+        frame, by, tuple(_MEASURES), errors_as_wrong=options["errors_as_wrong"], about=()
+    )
     panels = build(items)
     baseline = _baseline(items, by, options["baseline"])
     rows, alone = [], 0
@@ -176,18 +180,18 @@ def _needs(
     found: dict[str, Any], variance: float, n: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Count the items, trials and repeats that show the difference."""
-    test = (1 - options["level"], options["power"])
+    test, t = (1 - options["level"], options["power"]), options["test"] == "t"
     wanted = options["difference"]
-    needed = _up(planning.items(variance, wanted, *test))
+    needed = _up(planning.items(variance, wanted, *test, t=t))
     needs: dict[str, Any] = {
-        "detectable": min(planning.detectable(variance, n, *test), 1.0),
+        "detectable": min(planning.detectable(variance, n, *test, t=t), 1.0),
         "items_needed": needed, "items_more": max(needed - n, 0),
     }  # fmt: skip
     if "within" in found:
         within = found["within"]
-        trials = planning.trials(found["between"], within, n, wanted, test)
+        trials = planning.trials(found["between"], within, n, wanted, test, t=t)
         needs["trials_needed"] = None if math.isnan(trials) else _up(trials)
-        needs["repeats_needed"] = _up(planning.repeats(within / n, wanted, *test))
+        needs["repeats_needed"] = _up(planning.repeats(within / n, wanted, *test, t=t))
     return needs
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import fetched, ratios
+from workbench.analysis import engine, fetched, ratios
 from workbench.analysis.options import LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -21,6 +21,9 @@ Floats = npt.NDArray[np.float64]
 _ONE = "one setting, or no attempt made under all of them"
 _FEW = "fewer than two items, or one setting"
 _NO_TEXT = "no text under two settings"
+# White space that is not one plain space, of all that Python splits words at.
+_ALL = r"\x09-\x0d\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
+_SPACES = f"[{_ALL}][ {_ALL}]*| [ {_ALL}]+"
 _ROWS = (
     C("n_settings", "int", "count", "Settings: values of `setting`.", KEY_NULL, "settings"),
     C("n_items", "int", "count", "Items tried, and scored, under all of them.", KEY_NULL, "items"),
@@ -55,6 +58,7 @@ _SETTINGS = (
     columns=(*_ROWS, *_SETTINGS),
     rows="trace_texts",
     chart=ChartSpec("figures", x="accuracy_sd", y="group", also=("changed_rate", "diverging_rate", "length_sd_tokens")),
+    settles=Settles("accuracy_sd", better="less", unit="settings", n="n_settings"),
     example={"by": ("model", "strategy"), "setting": "trial"},
 )  # fmt: skip
 def reproducibility(
@@ -83,38 +87,81 @@ def reproducibility(
         raise AnalysisError(unknown("column of option setting", setting, present))
     told = nw.col(setting) if setting in present else nw.lit(None)
     frame = frame.with_columns(told.cast(nw.String).alias("_setting"))
-    rows = fetched.fetch(frame, by, ("output_tokens", "trial"), texts=("_setting", "trace_id", "thinking_text", "output_text"), flags=("passed",))  # fmt: skip
-    done = rows.filter(~pl.col("_failed"))
-    scored = done.filter(pl.col("_passed").is_not_null())
-    keys = ["_item"] if setting == "trial" else ["_item", "_trial"]
-    scored = scored.sort(*by, *keys, "__setting", "_trace_id", nulls_last=True).unique([*by, *keys, "__setting"], keep="first", maintain_order=True)  # fmt: skip
+    keys = () if setting == "trial" else ("trial",)
+    # The texts first: grouping them takes room that the rows would hold.
+    texts = _texts(frame, by, keys)
+    rows, dropped = _attempts(frame, by, keys)
+    if _held_twice(rows, by):
+        frame = _firsts(frame, (*by, "item_id", *keys, "_setting"))
+        texts, (rows, _) = _texts(frame, by, keys), _attempts(frame, by, keys)
+    of_texts = dict(fetched.parts(texts, by))
     found, settings, lost = [], [], 0
-    for key, part in scored.group_by(by, maintain_order=True):
-        n = part["__setting"].n_unique()
-        shared = part.filter(pl.len().over(keys) == n)
-        lost += part.height - shared.height
+    for key, part in fetched.parts(rows, by):
         names = dict(zip(by, key, strict=True))
-        found.append(names | _row(shared, n, options["level"]))
-        each = shared.group_by("__setting", maintain_order=True).agg(
-            pl.col("_passed").mean().alias("rate"), pl.col("_output_tokens").mean()
-        )
-        settings += [
-            names | {"setting": s, "rate": r, "mean_tokens": t} for s, r, t in each.sort("__setting").iter_rows()
-        ]  # fmt: skip
+        n = part["_place"].n_unique()
+        shared = part.sort("_attempt", "_place").filter(pl.len().over("_attempt") == n)
+        lost += part.height - shared.height
+        row = _row(shared, n, options["level"])
+        if n > 1 and shared.height:
+            row |= _divergences(of_texts[key].filter(pl.col("_n") == n), options["level"])
+        found.append(names | row)
+        settings += [names | own for own in _settings(shared)]
     of = {c: rows.schema[c] for c in by}
     shape = of | {c.name: DTYPES[c.type] for c in _ROWS}
     lone = sum(row["n_settings"] < 2 for row in found)
     notes = (f"{lone} of {len(found)} groups have one value of {setting}: group by what stays the same, as model",) if lone else ()  # fmt: skip
-    dropped = {
-        "failed traces": rows.height - done.height,
-        "unscored traces": done.filter(pl.col("_passed").is_null()).height,
-        "traces not made under every setting": lost,
-    }
     return Answer(
         pl.DataFrame([dict.fromkeys(shape) | row for row in found], schema=shape),
         more={"settings": pl.DataFrame(settings, schema=of | {c.name: DTYPES[c.type] for c in _SETTINGS})},
-        dropped=dropped, notes=notes,
+        dropped=dropped | {"traces not made under every setting": lost}, notes=notes,
     )  # fmt: skip
+
+
+def _settings(shared: pl.DataFrame) -> list[dict[str, Any]]:
+    """Average each setting over the shared attempts."""
+    each = shared.group_by("_place").agg(
+        pl.col("__setting").first().alias("setting"), pl.col("_passed").mean().alias("rate"),
+        pl.col("_output_tokens").mean().alias("mean_tokens"),
+    )  # fmt: skip
+    return each.drop("_place").sort("setting").to_dicts()
+
+
+def _attempts(
+    frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str]
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Fetch scored traces with the numbers of attempt and setting, `_attempt` and `_place`."""
+    rows = fetched.fetch(frame, by, ("output_tokens", *keys), texts=("_setting",), flags=("passed",))  # fmt: skip
+    rows, dropped = fetched.sieve(
+        rows, {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()}
+    )  # fmt: skip
+    place = engine.ranks(rows["__setting"]).fill_null(0).cast(pl.Int32)
+    attempt = pl.col("_item").cast(pl.Int64)
+    for key in keys:
+        number = pl.col(f"_{key}").cast(pl.Int64)
+        number = (number - number.min() + 1).fill_null(0)
+        attempt = attempt * (number.max() + 1) + number
+    rows = rows.with_columns(_attempt=attempt, _place=place)
+    return rows.drop("_failed", *(f"_{key}" for key in keys)), dropped
+
+
+def _held_twice(rows: pl.DataFrame, by: Sequence[str]) -> bool:
+    """Whether a setting holds an attempt twice."""
+    cell = pl.col("_attempt") * (pl.lit(rows["_place"].max()) + 1) + pl.col("_place")
+    return any(
+        part.select(cell.n_unique()).item() < part.height for _, part in fetched.parts(rows, by)
+    )
+
+
+def _firsts(frame: "nw.LazyFrame[Any]", keys: Sequence[str]) -> "nw.LazyFrame[Any]":
+    """Keep the scored trace with the first id of those made alike."""
+    own = _scored(frame)
+    return own.filter(nw.col("trace_id") == nw.col("trace_id").min().over(*dict.fromkeys(keys)))
+
+
+def _scored(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
+    if "error_type" in frame.collect_schema().names():
+        frame = frame.filter(nw.col("error_type").is_null())
+    return frame.filter(~nw.col("passed").is_null())
 
 
 def _row(shared: pl.DataFrame, n: int, level: float) -> dict[str, Any]:
@@ -138,8 +185,7 @@ def _row(shared: pl.DataFrame, n: int, level: float) -> dict[str, Any]:
     row |= ratios.figures("changed_rate", ratios.share(flips, codes, level))
     tokens = shared["_output_tokens"].fill_null(np.nan).to_numpy().reshape(-1, n)
     spread = tokens.std(axis=1, ddof=1)
-    row |= ratios.figures("length_sd_tokens", ratios.mean(spread, codes, level, (0.0, np.inf)))
-    return row | _texts(shared, n, codes, level)
+    return row | ratios.figures("length_sd_tokens", ratios.mean(spread, codes, level, (0.0, np.inf)))  # fmt: skip
 
 
 def _tidy(sd: Any) -> float:
@@ -155,41 +201,66 @@ def sd_ends(sd: float, n: int, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _texts(
-    shared: pl.DataFrame, n: int, codes: npt.NDArray[np.int64], level: float
-) -> dict[str, Any]:
-    """Find where the texts of each attempt part."""
-    texts = shared.select(
-        pl.when(pl.col("_thinking_text").is_not_null() | pl.col("_output_text").is_not_null()).then(
-            pl.concat_str("_thinking_text", "_output_text", separator="\n", ignore_nulls=True)
-        )
-    ).to_series()
-    known, places = np.zeros(len(codes), bool), []
-    written = texts.to_list()
-    for at in range(len(codes)):
-        given = [t for t in written[at * n : (at + 1) * n] if t is not None]
-        known[at] = len(given) > 1
-        if known[at]:
-            alike = given.count(given[0]) == len(given)
-            places.append(None if alike else divergence([t.split() for t in given]))
-    parted = np.array([p is not None for p in places], float)
-    row: dict[str, Any] = {"n_texts": len(places)}
-    row |= ratios.figures("diverging_rate", ratios.share(parted, codes[known], level))
-    some = [p for p in places if p is not None]
-    row["divergence_words"] = float(np.median(some)) if some else None
+def _texts(frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str]) -> pl.DataFrame:
+    """Compare the texts of each attempt where the data are: `_n` traces, `_known` texts, `_parted`.
+
+    Of texts in order the first and the last differ where any two do: what all begin with, those begin
+    with.
+    """
+    present = frame.collect_schema().names()
+    for column in ("thinking_text", "output_text"):
+        if column not in present:
+            frame = frame.with_columns(nw.lit(None, nw.String).alias(column))
+    parts = nw.col("thinking_text"), nw.col("output_text")
+    text = nw.concat_str(*parts, separator=" ", ignore_nulls=True)
+    text = text.str.replace_all(_SPACES, " ").str.strip_chars(" ")
+    told = _scored(frame).with_columns(
+        _text=nw.when(~parts[0].is_null() | ~parts[1].is_null()).then(text), _item=nw.col("item_id")
+    )
+    kept = [c for c in ("task_id", "cluster") if c in present and c not in by]
+    grouped = told.group_by(*dict.fromkeys((*by, "_item", *keys))).agg(
+        nw.len().alias("n"), nw.col("_text").count().alias("known"),
+        nw.col("_text").min().alias("low"), nw.col("_text").max().alias("high"),
+        *[nw.col(c).max() for c in kept],
+    )  # fmt: skip
+    alike = nw.col("low") == nw.col("high")
+    told = grouped.with_columns(
+        item_id=nw.col("_item"), **{c: nw.when(~alike).then(nw.col(c)) for c in ("low", "high")}
+    )
+    return fetched.fetch(told, by, ("n", "known"), texts=("low", "high"), each=_read)
+
+
+def _read(attempts: pl.DataFrame) -> pl.DataFrame:
+    """Find where texts part; `_parted` is null where they are alike."""
+    pairs = zip(*(attempts[c].cast(pl.Binary).to_list() for c in ("_low", "_high")), strict=True)
+    places = [None if low is None else parting(low, high) for low, high in pairs]
+    return attempts.drop("_low", "_high").with_columns(_parted=pl.Series(places, dtype=pl.Int32))
+
+
+def _divergences(attempts: pl.DataFrame, level: float) -> dict[str, Any]:
+    """Sum up where the texts of attempts part."""
+    known = attempts.filter(pl.col("_known") > 1)
+    parted = known["_parted"]
+    row: dict[str, Any] = {"n_texts": known.height}
+    row |= ratios.figures(
+        "diverging_rate", ratios.share(parted.is_not_null().cast(pl.Float64).to_numpy(), known["_code"].to_numpy(), level)
+    )  # fmt: skip
+    row["divergence_words"] = parted.median()
     return row
 
 
-def divergence(responses: Sequence[Sequence[Any]]) -> int | None:
-    """Give the first place, from 0, at which not all responses agree; None where they are alike.
+def parting(low: bytes, high: bytes) -> int:
+    """Give the first word, from 0, at which two texts part; where one ends there, its end.
 
-    Where one is the beginning of another they part at its end (Div_Index of arXiv 2506.09501 §3.1).
+    Args:
+        low: the text that comes first in order, in UTF-8, single spaces between its words.
+        high: another one.
 
-    >>> divergence([(1, 2, 3, 4), (1, 2, 9, 4), (1, 2, 3, 7)])
+    >>> parting(b"one two four", b"one two three")
     2
     """
-    for place, parts in enumerate(zip(*responses, strict=False)):
-        if any(part != parts[0] for part in parts):
-            return place
-    lengths = {len(r) for r in responses}
-    return min(lengths) if len(lengths) > 1 else None
+    n = min(len(low), len(high))
+    differ = int.from_bytes(low[:n], "big") ^ int.from_bytes(high[:n], "big")
+    same = n - (differ.bit_length() + 7) // 8
+    ended = same == len(low) and high[same : same + 1] == b" "
+    return low.count(b" ", 0, same) + ended

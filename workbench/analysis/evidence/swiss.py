@@ -5,11 +5,12 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import resampling, swiss_rounds
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
-from workbench.analysis.panel import build
+from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
@@ -19,6 +20,7 @@ from workbench.schema import KEY_NULL, Column
 
 C = Column
 Floats = swiss_rounds.Floats
+Ints = npt.NDArray[np.int64]
 _FEW = "fewer than two items"
 _ROWS = (
     C("rank", "int", "", "Place by expected points, 1 the most.", KEY_NULL),
@@ -66,14 +68,18 @@ def swiss(
     so they carry the simulation's own error, about √(rounds / times) at most. The order of the tasks
     matters: what comes first decides who stays in.
 
-    Intervals: percentile bootstrap of item clusters, tournaments played anew on each resample; a wider
+    Intervals: expanded percentile bootstrap of item clusters, tournaments played anew on each resample; a wider
     one than the data's alone by the simulation's error.
     """
     by = tuple(c for c in by if c != "task")
     if not by:
         raise AnalysisError("by: tasks are the rounds; group by what meets, as model")
     items = reduce_items(
-        frame, by, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"]
+        frame,
+        by,
+        outcome=options["outcome"],
+        errors_as_wrong=options["errors_as_wrong"],
+        about=("task",),
     )
     built = build(items)
     shape = {c: items.frame.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
@@ -83,12 +89,8 @@ def swiss(
     tasks = _order(panel.items["task"].fill_null("").unique().sort().to_list(), options["order"])
     rounds = panel.items["task"].fill_null("").replace_strict({t: k for k, t in enumerate(tasks)}, return_dtype=pl.Int64)  # fmt: skip
     outcome = panel.outcome()
-    # (n_clusters, n_groups × n_tasks) sums and counts, so that a resample is a product.
-    parts = [np.where((rounds.to_numpy() == k)[:, None], outcome, np.nan) for k in range(len(tasks))]  # fmt: skip
-    stacked = np.hstack(parts)
-    known = (~np.isnan(stacked)).astype(float)
-    sums = np.hstack([panel.cluster_sums(stacked), panel.cluster_sums(known)])
-    scores = _scores(sums.sum(axis=0, keepdims=True), len(tasks))[0]
+    sums = _sums(panel, outcome, rounds.to_numpy(), len(tasks))
+    scores = _scores(sums.sum(axis=0, keepdims=True), outcome.shape[1], len(tasks))[0]
     whole = ~np.isnan(scores).any(axis=1)
     groups = panel.groups.filter(pl.Series(whole))
     dropped = built.dropped | {"groups without a score on every task": int((~whole).sum())}
@@ -127,12 +129,26 @@ def _order(tasks: list[str], asked: str) -> list[str]:
     return [*named, *(t for t in tasks if t not in named)]
 
 
-def _scores(totals: Floats, n_tasks: int) -> Floats:
+def _sums(panel: Panel, outcome: Floats, rounds: Ints, n_tasks: int) -> Floats:
+    """Add up scores and how many, (n_clusters, columns × n_tasks), so that a resample is a product.
+
+    The columns are the groups' scores, and how many there are of each, or of all where they share items.
+    """
+    known = ~np.isnan(outcome)
+    if (known == known[:, :1]).all():
+        known = known[:, :1]
+    columns = [*np.where(np.isnan(outcome), 0.0, outcome).T, *known.T]
+    place = panel.clusters * n_tasks + rounds
+    out = np.empty((panel.n_clusters, len(columns), n_tasks))
+    for j, column in enumerate(columns):
+        out[:, j] = np.bincount(place, column, out.shape[0] * n_tasks).reshape(-1, n_tasks)
+    return out.reshape(panel.n_clusters, -1)
+
+
+def _scores(totals: Floats, n_groups: int, n_tasks: int) -> Floats:
     """Turn sums and counts into scores, (m, n_groups, n_tasks); NaN where a group has none."""
-    top, bottom = np.split(totals, 2, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = np.where(bottom > 0, top / bottom, np.nan)
-    return np.asarray(means.reshape(len(totals), n_tasks, -1).transpose(0, 2, 1))
+    columns = totals.reshape(len(totals), -1, n_tasks)
+    return divide(columns[:, :n_groups], columns[:, n_groups:])
 
 
 def _interval(
@@ -142,9 +158,11 @@ def _interval(
     nothing = np.full(int(whole.sum()), np.nan)
     if n_clusters < 2:
         return nothing, nothing
-    drawn = _scores(resampling.resampled_sums(sums, options["resamples"], rng), n_tasks)[:, whole]
+    drawn = _scores(
+        resampling.resampled_sums(sums, options["resamples"], rng), len(whole), n_tasks
+    )[:, whole]
     kept = drawn[~np.isnan(drawn).any(axis=(1, 2))]
     if len(kept) < options["resamples"] / 2:
         return nothing, nothing  # too few items per task: most resamples miss one
     points, _ = swiss_rounds.play(kept, options["eliminate"], max(options["times"] // 10, 20), rng)
-    return resampling.percentile(points, options["level"])
+    return resampling.percentile(points, options["level"], n_clusters)

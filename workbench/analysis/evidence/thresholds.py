@@ -70,25 +70,30 @@ def thresholds(
     Intervals: Wilson's with the effective number of items, the threshold taken as given.
     """
     signal = options["signal"]
-    rows = fetched.fetch(frame, by, (signal,), flags=("passed",)).filter(~pl.col("_failed"))
-    scored = rows.filter(pl.col("_passed").is_not_null())
-    known = scored.filter(pl.col(f"_{signal}").is_finite().fill_null(value=False))
-    known = known.with_columns(_signal=pl.col(f"_{signal}"), _right=pl.col("_passed").cast(pl.Float64))  # fmt: skip
+    rows = fetched.fetch(frame, by, (signal,), flags=("passed",))
+    scored, gone = fetched.sieve(
+        rows,
+        {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
+    )
+    shape = {c: scored.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+    groups = scored.select(by).unique().sort(by, nulls_last=True)
+    without = f"traces without {signal}"
+    known, silent = fetched.sieve(scored, {without: pl.col(f"_{signal}").is_finite()})
+    known = known.with_columns(pl.col("_passed").cast(pl.Float64).alias("_right"))
+    known = known.rename({f"_{signal}": "_signal"})
     common = lowest(known["_signal"].to_numpy(), known["_right"].to_numpy(), options["wanted"])
-    found, parts = [], []
-    for key, part in scored.select(by).unique().sort(by, nulls_last=True).group_by(by, maintain_order=True):  # fmt: skip
-        del part
-        same = pl.all_horizontal(pl.col(c).eq_missing(pl.lit(v)) for c, v in zip(by, key, strict=True))  # fmt: skip
-        own = known.filter(same)
-        found.append(dict(zip(by, key, strict=True)) | _row(own, common, options))
-        if own.height:
-            parts.append(own)
-    shape = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+    of_groups, parts = {}, []
+    for key, own in fetched.parts(known, by):
+        of_groups[key] = _row(own, common, options)
+        parts.append(own.select("_signal", "_right"))
+    nothing = {"n_items": 0, "n": 0, "common_threshold": common}
+    found = [dict(zip(by, key, strict=True)) | of_groups.get(key, nothing) for key in groups.iter_rows()]  # fmt: skip
     table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape)
     totals = pl.DataFrame([_totals(table, parts, options["grid"])], schema={c.name: DTYPES[c.type] for c in _TOTALS})  # fmt: skip
-    dropped = {f"traces without {signal}": scored.height - known.height, "unscored traces": rows.height - scored.height}  # fmt: skip
     notes = (f"no threshold makes {100 * options['wanted']:g} % of the accepted right over all groups",) if known.height and common is None else ()  # fmt: skip
-    return Answer(table, more={"totals": totals} if found else {}, dropped=dropped, notes=notes)
+    return Answer(
+        table, more={"totals": totals} if found else {}, dropped=gone | silent, notes=notes
+    )
 
 
 def lowest(signal: Floats, right: Floats, wanted: float) -> float | None:
@@ -110,7 +115,7 @@ def _row(own: pl.DataFrame, common: float | None, options: dict[str, Any]) -> di
     at = lowest(signal, right, options["wanted"])
     if at is not None:
         row |= {"own_threshold": at, "own_accepted": float((signal >= at).mean())}
-    if common is None or not own.height:
+    if common is None:
         return row
     accepted = signal >= common
     figures = {
@@ -146,8 +151,12 @@ def inconsistency(signals: Sequence[Floats], rights: Sequence[Floats], grid: int
     """
     ends_ = min(s.min() for s in signals), max(s.max() for s in signals)
     places = np.linspace(*ends_, grid)
-    utility = np.array([
-        [float(((s >= t) == (r == 1)).mean()) for t in places]
-        for s, r in zip(signals, rights, strict=True)
-    ])  # fmt: skip
-    return float(utility.var(axis=0).mean())
+    return float(np.array([_handled(s, r, places) for s, r in zip(signals, rights, strict=True)]).var(axis=0).mean())  # fmt: skip
+
+
+def _handled(signal: Floats, right: Floats, places: Floats) -> Floats:
+    """Share of traces handled right at each threshold: right and accepted, or wrong and below it."""
+    order = np.argsort(signal)
+    below = np.searchsorted(signal[order], places)
+    right_below = np.concatenate([[0.0], np.cumsum(right[order])])[below]
+    return np.asarray((right.sum() - right_below + below - right_below) / len(signal))

@@ -11,7 +11,7 @@ from workbench.analysis import components, curves
 from workbench.analysis.options import ERRORS, LEVEL, SHARED
 from workbench.analysis.panel import Floats, Panel, build, divide
 from workbench.analysis.reduce import Items, mean_repeats, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.schema import KEY_NULL, Column
 
@@ -62,6 +62,7 @@ _REPEATS = (
     ),
     columns=(*_ROWS, *_REPEATS),
     chart=ChartSpec("variance", x="within", y="group"),
+    settles=Settles("icc", 0.5),
 )  # fmt: skip
 def variance(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -83,7 +84,7 @@ def variance(
     items. `expected_repeat_sd` is √(σ² / items): what independent trials explain of it.
     """
     errors_as_wrong = options["errors_as_wrong"]
-    items = reduce_items(frame, by, errors_as_wrong=errors_as_wrong)
+    items = reduce_items(frame, by, errors_as_wrong=errors_as_wrong, about=())
     panels = build(items, shared=options["shared"])
     kept = _kept(frame, items, [panel for _, panel in panels.parts])
     runs = mean_repeats(kept, by, options["repeat"], errors_as_wrong=errors_as_wrong)

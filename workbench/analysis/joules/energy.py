@@ -101,7 +101,9 @@ def energy(
     mean energy / accuracy, over scored traces of known energy; infinite where nothing passed, its
     low end then the energy over the upper Clopper–Pearson bound of the accuracy. Carbon: J / 3.6e6 ×
     PUE × g/kWh, the PUE applied once; joules and watts are at the device, without it. Trials are
-    averaged within their item. Intervals: percentile bootstrap of item clusters.
+    averaged within their item. Intervals: bootstrap of item clusters, percentiles widened for few of
+    them (Hesterberg 2015); means of few skewed joules may lie above theirs: of 30 items it holds the
+    truth in 92 of 100 simulated studies where 95 are promised, of 100 in 93, of 500 in 94.
     """
     table = None
     dropped, notes = dict[str, int](), tuple[str, ...]()

@@ -76,12 +76,12 @@ def energy_by_phase(
     Energy per token is the sum over the calls of which both are known over the sum of their tokens: calls weigh
     by their tokens. It is above idle where it was measured; `full_per_token` adds the share of idle. The range is the
     sum of the lower (upper) ends that the method gives itself, as estimates do; the interval is the spread
-    over items: a percentile bootstrap of their clusters. Both are to be read. Failed traces are left out.
+    over items: a expanded percentile bootstrap of their clusters. Both are to be read. Failed traces are left out.
     """
     keys = [*by, *(c.name for c in _KEYS if c.name not in by)]
     rows = _rows(frame, options)
     items = reduce_items(
-        rows, keys, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"]
+        rows, keys, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"], about=()
     )
     built = build(items, shared=options["shared"])
     table = sample.tabulate(built, keys, _ROWS, lambda p: _figures(p, rng, options))
@@ -130,7 +130,7 @@ def _tokens() -> nw.Expr:
     phase = nw.col("phase")
     found = nw.when(phase == "answer").then(output - thinking.fill_null(0.0))
     for name, tokens in (("thinking", thinking), ("prefill", prompt)):
-        found = nw.when(phase == name).then(tokens).otherwise(found)  # type: ignore[assignment]
+        found = nw.when(phase == name).then(tokens).otherwise(found)  # type: ignore[assignment]  # a literal, then expressions
     return nw.when(phase.is_null()).then(output).otherwise(found)
 
 

@@ -60,11 +60,11 @@ def fleet_power(
     what the meter sees (there the GPUs alone) and leaves cooling, network and storage out. Nothing is
     gained or lost by scale: batching, idle machines and peaks over the mean are not modelled. Mean of
     the items' means; failed traces are left out, or count with their energy with `errors_as_wrong`.
-    Intervals: percentile bootstrap of item clusters. The default of 71.4 million a day is the paper's
+    Intervals: expanded percentile bootstrap of item clusters. The default of 71.4 million a day is the paper's
     figure for a service of today; it also looks at 13.7 billion, the searches of a day.
     """
     items = reduce_items(
-        frame, by, ("energy_j",), scored=False, errors_as_wrong=options["errors_as_wrong"]
+        frame, by, ("energy_j",), scored=False, errors_as_wrong=options["errors_as_wrong"], about=()
     )
     built = build(items, shared=options["shared"])
     table = sample.tabulate(built, by, _ROWS, lambda panel: _rows(panel, rng, options))

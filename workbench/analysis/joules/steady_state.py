@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench.analysis import aggregates, fetched, intervals
 from workbench.analysis.options import ERRORS, LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -91,6 +91,7 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
     columns=(*_ROWS, *_WINDOWS),
     rows="call_outcomes",
     chart=ChartSpec("figures", x="energy_per_token", y="group", also=("token_rate", "power_w")),
+    settles=Settles(unit="windows", n="n_stable"),
 )  # fmt: skip
 def steady_state(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -194,8 +195,8 @@ def _own(
         frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
     numbers = ("ttft_s", "e2e_s", "output_tokens", "energy_j", "n_calls")
     rows = fetched.fetch(frame, by, numbers, texts=("run_id", *family), times=("started_at",))
-    failed = 0 if options["errors_as_wrong"] else int(rows["_failed"].sum())
-    rows = rows if options["errors_as_wrong"] else rows.filter(~pl.col("_failed"))
+    tests = {} if options["errors_as_wrong"] else {"failed requests": ~pl.col("_failed")}
+    rows, failed = fetched.sieve(rows.drop("_item", "_code"), tests)
     several = rows.filter(pl.col("_n_calls") > 1).height
     timed = pl.col("_started_at").is_not_null() & pl.col("_e2e_s").is_not_null()
     usable = timed & (pl.col("_n_calls").fill_null(1) <= 1)
@@ -208,7 +209,7 @@ def _own(
         found.append(row | _measured(part.filter(usable), options["max_batch_size"]))
     found.sort(key=lambda r: [str(r[c]) for c in (*by, "run_id")])
     dropped = {
-        "failed requests": failed,
+        **failed,
         "traces of several calls": several,
         "requests without start or end": rows.filter(~timed).height,
     }

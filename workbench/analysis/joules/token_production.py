@@ -80,7 +80,7 @@ def token_production(
     ε is mean energy over mean output tokens of the traces that have both (prefill is absorbed), whatever the
     method of the energy; or `joules_per_token`. φ is twice the parameters that a token meets, from the reference rows:
     attention over long contexts comes on top and is left out; or `flops_per_token`. Where only one
-    ceiling is known it is given, and nothing is said to bind. Intervals: percentile bootstrap of item clusters,
+    ceiling is known it is given, and nothing is said to bind. Intervals: expanded percentile bootstrap of item clusters,
     of ε alone; the rest is taken as given.
     """
     found = shapes.of_traces(frame, options, (lambda s: s.active,))
@@ -95,7 +95,7 @@ def token_production(
         frame = frame.with_columns(energy_j=whole.cast(nw.Float64))
     items = reduce_items(
         frame.with_columns(metered_tokens=tokens), by, _MEASURES, scored=False,
-        outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"],
+        outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"], about=(),
     )  # fmt: skip
     built = build(items, shared=options["shared"])
     site = _Site(options)

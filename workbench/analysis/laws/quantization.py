@@ -69,7 +69,7 @@ def quantization(
 
     Bits are read from the format's name: FP16, BF16, F32, int8, Q4_K_M, W4A16 (of the weights), 4-bit,
     MXFP4. Memory is the weights' alone, without blocks' scales, caches or activations. Ratios are of
-    means. Intervals: percentile bootstrap of item clusters, the same resample for all formats.
+    means. Intervals: expanded percentile bootstrap of item clusters, the same resample for all formats.
     """
     if "precision" in by:
         raise AnalysisError("by: precision is what varies; group by what stays the same, as model")
@@ -77,7 +77,7 @@ def quantization(
         frame = frame.with_columns(nw.lit(None).cast(nw.String).alias("precision"))
     items = reduce_items(
         frame, (*by, "precision"), _MEASURES, outcome=options["outcome"],
-        errors_as_wrong=options["errors_as_wrong"],
+        errors_as_wrong=options["errors_as_wrong"], about=(),
     )  # fmt: skip
     kept = items.frame.filter(pl.col("n") > 0)
     tables, lost, lone, several = [], 0, 0, 0

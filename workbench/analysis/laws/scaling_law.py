@@ -12,7 +12,7 @@ from workbench.analysis import power_law, resampling, sample
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import MEASURES, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -79,6 +79,7 @@ _DRAWN = 40  # places of a curve
     ),
     columns=(*_ROWS, *_LAWS, *_LEVELS, *_CURVE),
     chart=ChartSpec("law", x="x", y="rate"),
+    settles=Settles("asymptote", 1.0, table="laws"),
     example={"by": ("model", "strategy"), "x": "output_tokens"},
 )  # fmt: skip
 def scaling_law(
@@ -100,7 +101,7 @@ def scaling_law(
     from the first admissible one on (asymptote at most 1: the prediction level) it may stop once the
     asymptote moves by at most `tolerance`; the levels before are not to be trusted.
 
-    Intervals: percentile bootstrap of item clusters, the law fitted to each resample. They are of these
+    Intervals: expanded percentile bootstrap of item clusters, the law fitted to each resample. They are of these
     groups' law on more such items; that the law holds beyond the points, no interval says.
     """
     families: list[_Family] = []
@@ -109,7 +110,7 @@ def scaling_law(
     measures = tuple(x for x in (options["x"], options["x2"]) if x in MEASURES)
     _check(frame, by, options)
     items = reduce_items(
-        frame, by, measures, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"],
+        frame, by, measures, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"], about=(),
         require=measures,
     )  # fmt: skip
     built = build(items)
@@ -215,6 +216,7 @@ class _Family:
         self, table: pl.DataFrame, name: str, drawn: sample.Sample, options: dict[str, Any]
     ) -> None:
         self.table, self.options = table, options
+        self.clusters = float(drawn.clusters.min())
         self.names = {"family": name, "task": table["task"][0] if "task" in table.columns else None}
         needed = ["x", "x2"] if options["x2"] else ["x"]
         used = table.drop_nulls(needed).sort("x", "_place")
@@ -244,7 +246,7 @@ class _Family:
     def _ends(self, values: Floats | None) -> tuple[float, float]:
         if values is None:
             return float("nan"), float("nan")
-        low, high = resampling.percentile(values[:, None], self.options["level"])
+        low, high = resampling.percentile(values[:, None], self.options["level"], self.clusters)
         return float(low[0]), float(high[0])
 
     def points(self) -> pl.DataFrame:
@@ -317,7 +319,7 @@ class _Family:
         low, high = np.full((2, _DRAWN), np.nan)
         if self.draws is not None:
             each = np.column_stack([self.draws.at(p) for p in places])
-            low, high = resampling.percentile(each, self.options["level"])
+            low, high = resampling.percentile(each, self.options["level"], self.clusters)
         rows = zip(places, self.law.at(places), low, high, strict=True)
         return [
             self.names | {"x": float(p), "curve": float(y)}

@@ -238,9 +238,10 @@ def _interval(
         return nothing, nothing
     draws = statistic(resampling.resampled_sums(sums, options["resamples"], rng))
     if options["interval"] == "percentile":
-        return resampling.percentile(draws, options["level"])
+        return resampling.percentile(draws, options["level"], len(sums))
     left = statistic(resampling.left_out_sums(sums))
-    return resampling.bca(statistic(sums.sum(axis=0)[None])[0], draws, left, options["level"])
+    whole = statistic(sums.sum(axis=0)[None])[0]
+    return resampling.bca(whole, draws, left, options["level"], len(sums))
 
 
 def _ratio_interval(

@@ -13,7 +13,7 @@ import polars as pl
 from workbench.analysis import sample
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -79,6 +79,7 @@ _PARTS = (
     columns=tuple(c for part in _PARTS for c in part.columns),
     example={"by": ("strategy",), "value_usd": 0.0001, "fixed_usd": 10.0, "against": "direct"},
     chart=ChartSpec("figures", x="margin_usd", y="group", also=("earnings_share", "cost_aware_success")),
+    settles=Settles("margin_usd", 0.0),
 )  # fmt: skip
 def economics(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -96,9 +97,11 @@ def economics(
     `against` on that item, or what an expert charges; 0 where it failed or nothing was paid (SimulCost: there with
     analytic costs of simulations). Above 1 a group does the work for less than the reference would. The mean is
     over items: group by task and average its rows to weigh tasks alike, as SimulCost does. Judges' calls
-    are no part of any cost. Intervals: percentile bootstrap of item clusters.
+    are no part of any cost. Intervals: expanded percentile bootstrap of item clusters.
     """
-    source = sample.Source(_valued(frame, options), tuple(by), _MEASURES, rng, options)
+    source = sample.Source(
+        _valued(frame, options), tuple(by), _MEASURES, rng, options, ("human_cost_usd",)
+    )
     _check(source, options)
     table, dropped, notes = None, dict[str, int](), tuple[str, ...]()
     for part in _PARTS:
@@ -224,10 +227,5 @@ def _notes(table: pl.DataFrame, options: dict[str, Any]) -> tuple[str, ...]:
             "no reference: name a group (against), or give items a human_cost_usd"
             if options["against"] is None
             else "the reference has no priced trace of any item that others have"
-        )
-    open_ = table.filter((pl.col("margin_usd_low") <= 0) & (pl.col("margin_usd_high") >= 0))
-    if open_.height:
-        notes.append(
-            f"of {open_.height} groups the interval does not say whether a run leaves anything"
         )
     return tuple(notes)

@@ -101,7 +101,7 @@ def efficiency_scores(
     is not settled there). With `scale` percent A runs to 100, and E³ is 10⁴ times, the ratios 100
     times what they are with `fraction`. Accuracy per 1k tokens = 1000 A / T is linear in A, so that
     short wrong answers can win; E³ weighs accuracy twice. Per watt: A over mean energy / mean time.
-    A = 0 gives 0; T = 0 or unknown gives null. Intervals: percentile bootstrap of item clusters.
+    A = 0 gives 0; T = 0 or unknown gives null. Intervals: expanded percentile bootstrap of item clusters.
     """
     tables, dropped, notes = [], dict[str, int](), tuple[str, ...]()
     source = sample.Source(frame, tuple(by), _MEASURES, rng, options)

@@ -8,11 +8,11 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import resampling
+from workbench.analysis import attribution, engine, resampling
 from workbench.analysis.options import LEVEL, RESAMPLES
-from workbench.analysis.panel import Panel, build
+from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import Items, reduce_items
-from workbench.analysis.registry import ChartSpec, analysis
+from workbench.analysis.registry import ChartSpec, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer, empty, label
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
@@ -21,6 +21,8 @@ C = Column
 Floats = resampling.Floats
 _MEASURES = ("cost_usd", "reasoning_cost_usd", "input_usd_per_mtok", "output_usd_per_mtok")
 _REQUIRE = ("cost_usd", "input_usd_per_mtok", "output_usd_per_mtok")
+_AMOUNTS = ("n_calls", "input_tokens", "output_tokens", "reasoning_tokens")
+_MOST_PAIRS = 200  # whose difference is taken apart
 _EVERY = "(all tasks)"
 _FEW = "fewer than two items"
 _NO_THINKING = "the cost of thinking is unknown"
@@ -55,6 +57,21 @@ _TOTALS = (
     C("n_reversed_without_thinking", "int", "count", "Reversed pairs, were thinking free.", _NO_THINKING, "reversed without thinking"),
     C("kendall_tau_without_thinking", "float", doc="τ-b, were thinking free.", null=_NO_THINKING, title="τ without thinking"),
 )  # fmt: skip
+_FACTORS = (
+    C("cheaper", "text", doc="The group with the lower listed price.", null=KEY_NULL, title="listed cheaper"),
+    C("dearer", "text", doc="The group with the higher listed price.", null=KEY_NULL, title="listed dearer"),
+    C("factor", "text", doc="What the bill is made of; the rest is caches, discounts and prices that changed.", null=KEY_NULL),
+    C("cheaper_value", "float", doc="Its value for the cheaper by list: calls per item, tokens per call, or USD per million tokens.", null="unknown, or the rest"),
+    C("dearer_value", "float", doc="Its value for the dearer.", null="unknown, or the rest"),
+    C("effect_usd", "float", "USD", "How much of the bills' difference, cheaper by list minus dearer, is due to it.", "unknown", "effect"),
+)  # fmt: skip
+_REPEATS = (
+    C("n_repeated", "int", "count", "Items with several traces whose thinking is known.", KEY_NULL, "repeated items"),
+    C("widest_ratio", "float", doc="Most over least thinking tokens of one item, the widest of all; the least counts as 1 at least.", null=KEY_NULL, title="widest spread"),
+    C("widest_item", "text", doc="That item.", null=KEY_NULL),
+    C("median_ratio", "float", doc="That ratio in the middle of the items.", null=KEY_NULL, title="usual spread"),
+    C("variation", "float", doc="Sample standard deviation over mean of an item's thinking tokens, averaged over items.", null="none thought", title="coefficient of variation"),
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,20 +83,22 @@ class _Bills:
     cost: Floats
     bare: Floats  # without thinking; NaN where unknown
     draws: Floats | None  # bills of resamples, (resamples, n_groups)
+    factors: dict[str, Floats]  # what the bills are made of; NaN where unknown
 
 
 @analysis(
     name="price-reversal",
     title="Price reversal",
     question="Does the listed price predict the bill, and what does thinking do to it?",
-    source="arXiv 2603.23971 (listed price, reversal, ablation of thinking); Kendall 1945 (τ-b)",
+    source="arXiv 2603.23971 (listed price, reversal, ablation of thinking, attribution); Kendall 1945 (τ-b); Shapley 1953",
     needs=("item_id", "task", "cost_usd", "input_usd_per_mtok", "output_usd_per_mtok"),
     measures=_MEASURES,
     require=_REQUIRE,
     scored=False,
     options=(LEVEL, RESAMPLES),
-    columns=(*_PAIRS, *_GROUPS, *_TOTALS),
+    columns=(*_PAIRS, *_GROUPS, *_TOTALS, *_FACTORS[2:], *_REPEATS),
     chart=ChartSpec("price_reversal", x="list_rank", y="cost_rank"),
+    settles=Settles("kendall_tau", 0.0, table="totals"),
 )
 def price_reversal(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -88,7 +107,9 @@ def price_reversal(
 
     Grain: one row per task and pair of groups whose listed prices differ, the widest reversal
     first; `more["groups"]`: one row per task and group; `more["totals"]`: one row per task, and one
-    over all tasks where there are several (counts summed, τ averaged).
+    over all tasks where there are several (counts summed, τ averaged); `more["attribution"]`: one row
+    per task, pair (the first 200) and factor; `more["repeats"]`: one row per task and group with
+    repeated items.
 
     Listed price: input plus output per million tokens, unweighted. Bill: the cost of the items that
     every group was tried on, trials averaged. A pair is reversed if the cheaper by list has the
@@ -96,13 +117,21 @@ def price_reversal(
     cost or a listed price are left out, unscored ones are not. Intervals and `p_reversed` resample
     clusters of items, the same for all groups: they are the noise floor of the finding. The bill
     without thinking is known only if it is for every trace of the shared items.
+
+    Attribution: a bill is calls × (input per call × input price + (answer + thinking per call) ×
+    output price). The difference of two bills is shared out among these six factors by their Shapley
+    values (the idea of the paper's second version, known from notes on it, whose game has the prices
+    and amounts of cached input as two factors more); what they do not explain, as reads from caches, is the rest. Repeats: how much the thinking on one
+    item differs from trace to trace, whether priced or not: the most over the least.
     """
     by = tuple(c for c in by if c != "task")
     if not by:
         raise AnalysisError(
             "price-reversal compares within a task; name another column to group by"
         )
-    items = reduce_items(frame, (*by, "task"), _MEASURES, require=_REQUIRE, scored=False)
+    measures = (*_MEASURES, *_AMOUNTS)
+    repeats = _repeats(frame, by)  # first, while nothing else is held
+    items = reduce_items(frame, (*by, "task"), measures, require=_REQUIRE, scored=False, about=())
     panels = build(items, shared=True)
     parts = [(str(task), _bills(panel, rng, options)) for task, panel in panels.parts]
     tables = [_pairs(bills) for _, bills in parts]
@@ -119,7 +148,11 @@ def price_reversal(
             for (task, _), (table, _) in zip(parts, tables, strict=True)
         ]
     ).sort("reversed", "cost_ratio", descending=True, nulls_last=True, maintain_order=True)
-    more = {"totals": totals, "groups": groups}
+    parts_of = pl.concat([
+        _attributed(bills, table).select(_named(task), pl.all())
+        for (task, bills), (table, _) in zip(parts, tables, strict=True)
+    ])  # fmt: skip
+    more = {"totals": totals, "groups": groups, "attribution": parts_of, "repeats": repeats}
     return Answer(rows, more=more, dropped=dropped, notes=panels.notes + _changed(items, by))
 
 
@@ -147,7 +180,80 @@ def _bills(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _
     if panel.n_clusters > 1:
         draws = resampling.resampled_sums(panel.cluster_sums(cost), options["resamples"], rng)
     # Items weigh alike, so that a price that changed midway counts by the share of its items.
-    return _Bills(panel, listed.mean(axis=0).round(9), cost.sum(axis=0), bare, draws)
+    return _Bills(
+        panel, listed.mean(axis=0).round(9), cost.sum(axis=0), bare, draws, _factors(panel)
+    )
+
+
+def _factors(panel: Panel) -> dict[str, Floats]:
+    """What the bills are made of: calls per item, tokens per call, USD per million tokens."""
+    calls, given, out, thinking = (panel.measure(m).sum(axis=0) for m in _AMOUNTS)
+    return {
+        "calls": calls / panel.items.height,
+        "input per call": divide(given, calls),
+        "answer per call": divide(out - thinking, calls),
+        "thinking per call": divide(thinking, calls),
+        "input price": panel.measure("input_usd_per_mtok").mean(axis=0),
+        "output price": panel.measure("output_usd_per_mtok").mean(axis=0),
+    }
+
+
+def _bill(factors: attribution.Factors) -> Floats:
+    out = factors["answer per call"] + factors["thinking per call"]
+    per_call = factors["input per call"] * factors["input price"] + out * factors["output price"]
+    return np.asarray(factors["calls"] * per_call / 1e6)
+
+
+def _attributed(bills: _Bills, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Share out the differences of the widest pairs' bills."""
+    widest = pairs.sort("reversed", "cost_ratio", descending=True, nulls_last=True, maintain_order=True).head(_MOST_PAIRS)  # fmt: skip
+    place = {name: j for j, name in enumerate(bills.panel.labels)}
+    low, high = ([place[name] for name in widest[c]] for c in ("cheaper", "dearer"))
+    one, other = ({f: v[at] for f, v in bills.factors.items()} for at in (low, high))
+    n = bills.panel.items.height
+    effects = {f: n * v for f, v in attribution.shapley(_bill, one, other).items()}
+    rest = bills.cost[low] - bills.cost[high] - sum(effects.values())
+    effects["rest"] = np.where(np.abs(rest) < 1e-9 * bills.cost[high], 0.0, rest)  # rounding
+    tables = [
+        widest.select("cheaper", "dearer").with_columns(
+            pl.lit(factor).alias("factor"),
+            *[
+                pl.Series(c, values.get(factor, np.full(len(low), np.nan)), pl.Float64).fill_nan(None)
+                for c, values in (("cheaper_value", one), ("dearer_value", other), ("effect_usd", effects))
+            ],
+            _pair=pl.int_range(len(low)),
+        )
+        for factor in effects
+    ]  # fmt: skip
+    return pl.concat(tables).sort("_pair", maintain_order=True).drop("_pair")
+
+
+def _repeats(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> pl.DataFrame:
+    """Compare the thinking of traces on the same item."""
+    columns = [c.name for c in _REPEATS]
+    present = frame.collect_schema().names()
+    if "reasoning_tokens" not in present:
+        return empty((*by, "task"), _REPEATS)
+    thinking = nw.col("reasoning_tokens").cast(nw.Float64)
+    done = frame.filter(~nw.col("reasoning_tokens").is_null())
+    if "error_type" in present:
+        done = done.filter(nw.col("error_type").is_null())
+    name = "item" if "item" in present else "item_id"
+    keys = [*by, *(c for c in ("task", "item_id") if c not in by)]
+    told = engine.collect(done.group_by(keys).agg(
+        thinking.count().alias("n"), thinking.min().alias("least"), thinking.max().alias("most"),
+        thinking.mean().alias("mean"), thinking.std().alias("sd"),
+        nw.col(name).max().alias("_item"),
+    ))  # fmt: skip
+    ratio = pl.col("most") / pl.max_horizontal("least", 1.0)
+    several = engine.spelled(told).filter(pl.col("n") > 1).with_columns(ratio=ratio).sort(*keys)
+    thought = pl.col("mean") > 0
+    return several.group_by([*by, "task"], maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("n_repeated"), pl.col("ratio").max().alias("widest_ratio"),
+        pl.col("_item").get(pl.col("ratio").arg_max()).cast(pl.String).alias("widest_item"),
+        pl.col("ratio").median().alias("median_ratio"),
+        (pl.col("sd") / pl.col("mean")).filter(thought).mean().alias("variation"),
+    ).select(*by, "task", *columns)  # fmt: skip
 
 
 def _changed(items: Items, by: Sequence[str]) -> tuple[str, ...]:
@@ -227,7 +333,7 @@ def _totals(bills: _Bills, pairs: pl.DataFrame, options: dict[str, Any]) -> dict
     counts = (gap < 0).sum(axis=1).astype(float)
     taus = tau_b(bills.listed, bills.draws)
     (low, tau_low), (high, tau_high) = resampling.percentile(
-        np.column_stack([counts, taus]), options["level"]
+        np.column_stack([counts, taus]), options["level"], bills.panel.n_clusters
     )
     surely = pairs["reversed"] & (pairs["p_reversed"] >= options["level"])
     return total | {

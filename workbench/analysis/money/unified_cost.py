@@ -10,8 +10,7 @@ import polars as pl
 
 from workbench.analysis import sample
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
-from workbench.analysis.panel import Panel, build
-from workbench.analysis.reduce import reduce_items
+from workbench.analysis.panel import Panel
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
@@ -80,23 +79,18 @@ def unified_cost(
     are configurations, and have rows of their own.
 
     Given rows of `tool_uses` the tools are told apart; given traces there is only their number, and `tool_usd`.
-    Cost per right answer is over the traces that are scored and priced. Intervals: percentile bootstrap of item
+    Cost per right answer is over the traces that are scored and priced. Intervals: expanded percentile bootstrap of item
     clusters.
     """
     prices = _prices(options["prices"])
     traces = _traces(frame, by, prices, options)
-    settings: dict[str, Any] = {
-        "outcome": options["outcome"], "errors_as_wrong": options["errors_as_wrong"]
-    }  # fmt: skip
-    every = build(reduce_items(traces, by, _MEASURES, scored=False, **settings), shared=options["shared"])  # fmt: skip
     priced = traces.filter(~nw.col("unified").is_null())
     budgets = _budgets(priced)
     capped = _capped(traces, budgets, options)
     names = [f"{what}_{n}" for n in range(len(budgets)) for what in ("within", "right", "spent")]
-    scored = build(
-        reduce_items(capped, by, (*_MEASURES, *names), require=("unified",), **settings),
-        shared=options["shared"],
-    )
+    source = sample.Source(capped, tuple(by), (*_MEASURES, *names), rng, options)
+    every = source.built((), scored=False)
+    scored = source.built(("unified",), scored=True)
     table = sample.tabulate(every, by, _ALL, lambda p: _rows(p, rng, options))
     passes = sample.tabulate(scored, by, _PASSES, lambda p: _passes(p, rng, options))
     table = table.join(passes, on=list(by), how="left", nulls_equal=True)
@@ -153,7 +147,7 @@ def _traces(
     for name, value in prices.items():
         price = nw.when(nw.col("tool") == name).then(nw.lit(value)).otherwise(price)
     called = ~nw.col("tool").is_null()
-    kept = ("task_id", "task", "item", "cluster", "passed", "score", "trace_error_type")
+    kept = ("task_id", "cluster", "passed", "score", "trace_error_type")
     grouped = frame.with_columns(
         _price=nw.when(called).then(price), _called=nw.when(called).then(nw.lit(1.0))
     ).group_by(*dict.fromkeys((*by, "item_id", "trace_id"))).agg(

@@ -1,28 +1,28 @@
 """A small model first, and a larger one where the small one is not sure."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import msgspec
 import narwhals as nw
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import deferral, routes, settling
-from workbench.analysis.ballots import Ballots, ballots, vote, with_answers
+from workbench.analysis import confidences, deferral, routes
+from workbench.analysis.ballots import ballots, with_answers
+from workbench.analysis.confidences import Answers
 from workbench.analysis.deferral import GRID, Pair
-from workbench.analysis.fetched import fetch
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
 
 C = Column
+_Row = dict[str, Any]
 _FEW = "fewer than two items"
 _NO_COST = "a cost is unknown"
 _MOST_PAIRS = 40
@@ -62,13 +62,6 @@ _RECORDED = (
 )  # fmt: skip
 
 
-class _Facts(msgspec.Struct):
-    """What the strategy `cascade` notes."""
-
-    confidence: float | None = None
-    deferred: bool | None = None
-
-
 @analysis(
     name="cascade",
     title="Cascade",
@@ -84,6 +77,7 @@ class _Facts(msgspec.Struct):
     ),
     columns=(*_ROWS, *_CURVE, *_RECORDED),
     chart=ChartSpec("curve", x="share", y="rate", also=("random_rate",)),
+    settles=Settles("gain_area", 0.0, groups=("pair",)),
     example={"where": "strategy:direct"},
 )  # fmt: skip
 def cascade(
@@ -103,33 +97,28 @@ def cascade(
     at which the cascade is as good as the larger model alone; savings are against that model alone.
 
     Agreement: the commonest of an item's recorded answers stands (ties by lot), its share of the trials is
-    the confidence, and all trials are paid for. Intervals: percentile bootstrap of item clusters, with the
+    the confidence, and all trials are paid for. Intervals: expanded percentile bootstrap of item clusters, with the
     curve in 25 steps. The threshold is chosen on the items that it is judged on; the area has no such choice.
     """
+    sure = confidences.read(frame, by)
     items = reduce_items(frame, by, ("cost_usd",))
-    built = build(items)
-    sure = _recorded(frame, by)
     choice = options["confidence"]
-    agreeing = choice == "agreement" or (choice == "auto" and sure.filter("_own").is_empty())
+    agreeing = choice == "agreement" or (choice == "auto" and sure.own.is_empty())
     cast = None
     if agreeing:
-        items, patterns, _ = with_answers(frame, items)
-        built = build(items)
-        cast = patterns
+        items, cast, _ = with_answers(frame, items)
+    built = build(items)
     _check(built.parts, options)
     rows, curves, notes = [], [], []
     for task, panel in built.parts:
         where = {"task": task} if task is not None else {}
-        pairs, more = _pairs(
-            panel, task, sure, None if cast is None else ballots(panel, cast), options
-        )
+        if cast is None:
+            answers = functools.partial(sure.of, panel, task)
+        else:
+            answers = functools.partial(confidences.agreeing, panel, ballots(panel, cast))
+        found, more = _judged(panel, answers, rng, options)
         notes += more
-        for name, pair in pairs:
-            row, curve = _judge(pair, rng, options)
-            notes += settling.said(
-                f"{name} against deferring at random", row["n_items"],
-                (row["gain_area"], row["gain_area_low"], row["gain_area_high"]), _both(pair),
-            )  # fmt: skip
+        for name, row, curve in found:
             what = "agreement" if agreeing else "recorded"
             rows.append(where | {"pair": name, "by_what": what} | row)
             curves += [where | {"pair": name} | point for point in curve]
@@ -139,12 +128,7 @@ def cascade(
             " are needed"
         )
     told = built.dropped, tuple(dict.fromkeys(notes))
-    return _answer(rows, curves, _run(sure, by), by, told)
-
-
-def _both(pair: Pair) -> float:
-    """What another item costs with both models, in dollars."""
-    return float(pair.weight @ pair.handed[:, 1] / pair.weight.sum())
+    return _answer(rows, curves, sure.described(by), by, told)
 
 
 def _answer(
@@ -180,130 +164,72 @@ def _check(parts: Sequence[tuple[str | None, Panel]], options: dict[str, Any]) -
             raise AnalysisError(unknown(f"group for {option}", options[option], names))
 
 
-def _recorded(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> pl.DataFrame:
-    """Fetch the traces with a confidence of their own (`_own`), or with what a cascade noted."""
-    present = frame.collect_schema().names()
-    for column, dtype in (("confidence", nw.Float64), ("metadata", nw.String)):
-        if column not in present:
-            frame = frame.with_columns(nw.lit(None, dtype).alias(column))
-    noted = nw.col("metadata").cast(nw.String).str.contains('"deferred"', literal=True)
-    told = frame.filter(~nw.col("confidence").is_null() | noted.fill_null(value=False))
-    rows = fetch(told, by, ("confidence", "cost_usd"), texts=("metadata",), flags=("passed",))
-    rows = rows.filter(~pl.col("_failed") & pl.col("_passed").is_not_null())
-    facts = [_read(text) for text in rows["_metadata"].to_list()]
-    sure = pl.col("_confidence")
-    rows = rows.with_columns(pl.Series("_deferred", [f.deferred for f in facts], pl.Boolean))
-    # A deferred answer is the larger model's: the confidence is not about it.
-    own = sure.is_not_null() & ~sure.is_nan() & ~pl.col("_deferred").fill_null(value=False)
-    return rows.with_columns(_own=own)
-
-
-def _read(text: str | None) -> _Facts:
-    try:
-        return msgspec.json.decode(text, type=_Facts) if text else _Facts()
-    except msgspec.DecodeError:
-        return _Facts()
-
-
-def _run(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame | None:
-    """Describe the cascades that were really run."""
-    ran = rows.filter(pl.col("_deferred").is_not_null())
-    if ran.is_empty():
-        return None
-    handed, right = pl.col("_deferred"), pl.col("_passed").cast(pl.Float64)
-    cost = pl.col("_cost_usd")
-    table = ran.group_by(by).agg(
-        n_run=pl.len().cast(pl.Int64), deferred_rate=handed.mean(),
-        kept_right=right.filter(~handed).mean(), deferred_right=right.filter(handed).mean(),
-        run_cost_usd=pl.when(cost.is_not_null().all()).then(cost.mean()),
-    )  # fmt: skip
-    return table.sort(by, nulls_last=True)
-
-
-def _pairs(
-    panel: Panel,
-    task: str | None,
-    sure: pl.DataFrame,
-    cast: Ballots | None,
+def _judged(
+    panel: Panel, answers: Callable[[int], Answers | None], rng: np.random.Generator,
     options: dict[str, Any],
-) -> tuple[list[tuple[str, Pair]], list[str]]:
-    """Make the pairs of a task: each group with confidences, and each that is dearer."""
-    rate, cost = panel.outcome(), panel.measure("cost_usd")
-    found: list[tuple[str, Pair]] = []
+) -> tuple[list[tuple[str, _Row, list[_Row]]], list[str]]:  # fmt: skip
+    """Measure the pairs of a task: name, figures and curve of each; and what there is to say."""
+    found: list[tuple[str, _Row, list[_Row], int]] = []
     skipped = 0
-    for small, name in enumerate(panel.labels):
-        if options["small"] not in {None, name}:
-            continue
-        answers = (
-            _agreeing(panel, cast, small) if cast is not None else _own(panel, task, sure, small)
-        )
-        if answers is None:
-            continue
-        others = [j for j, n in enumerate(panel.labels) if j != small and n == options["large"]]
-        if options["large"] is None:
-            others = _above(rate, cost, small)
-        for large in others:
-            pair = _paired(panel, answers, rate[:, large], cost[:, large])
-            if pair is None:
-                continue
+
+    def each() -> Iterator[Pair]:
+        nonlocal skipped
+        for name, pair in _pairs(panel, answers, options):
             if len(found) == _MOST_PAIRS:
                 skipped += 1
                 continue
-            found.append((f"{name} → {panel.labels[large]}", pair))
+            found.append((name, *_exact(pair), len(np.unique(pair.cluster))))
+            yield pair
+
+    drawn = deferral.resampled(each(), rng, options["resamples"])
+    for (_, row, points, n_clusters), draws in zip(found, drawn, strict=True):
+        if draws is None:
+            continue
+        more, (low, high) = deferral.intervals(draws, options["level"], n_clusters)
+        row.update(more)
+        for point, below, above in zip(points, low.tolist(), high.tolist(), strict=True):
+            point.update(rate_low=below, rate_high=above)
     said = [f"{skipped} further pairs are left out; name small or large"] if skipped else []
-    return found, said
+    return [(name, row, points) for name, row, points, _ in found], said
+
+
+def _pairs(
+    panel: Panel, answers: Callable[[int], Answers | None], options: dict[str, Any]
+) -> Iterator[tuple[str, Pair]]:
+    """Make the pairs of a task: each group with confidences, and each that is dearer."""
+    rate, cost = panel.outcome(), panel.measure("cost_usd")
+    for small, name in enumerate(panel.labels):
+        others = [j for j, n in enumerate(panel.labels) if j != small and n == options["large"]]
+        if options["large"] is None:
+            others = _above(rate, cost, small)
+        if options["small"] not in {None, name} or not others:
+            continue
+        own = answers(small)
+        if own is None:
+            continue
+        for large in others:
+            pair = _paired(panel, own, rate[:, large], cost[:, large])
+            if pair is not None:
+                yield f"{name} → {panel.labels[large]}", pair
 
 
 def _above(rate: Floats, cost: Floats, small: int) -> list[int]:
     """Choose the most accurate of the dearer groups on common items; of the better, where costs are unknown."""
-    found = []
-    for large in range(rate.shape[1]):
-        both = ~np.isnan(rate[:, large]) & ~np.isnan(rate[:, small])
-        dearer, better = ((x[both, large] - x[both, small]).sum() for x in (cost, rate))
-        if large != small and (better > 0 if np.isnan(dearer) else dearer > 0):
-            found.append((-float(better) / both.sum(), large))
+    known = ~np.isnan(rate)
+    both = known & known[:, [small]]
+    dearer, better = (
+        np.where(both, x - x[:, [small]], 0.0).sum(axis=0).tolist() for x in (cost, rate)
+    )
+    n = both.sum(axis=0).tolist()
+    found = [
+        (-better[large] / n[large], large)
+        for large, more in enumerate(dearer)
+        if large != small and (better[large] > 0 if np.isnan(more) else more > 0)
+    ]
     return [min(found)[1]] if found else []
 
 
-_Answers = tuple[npt.NDArray[np.int64], Floats, Floats, Floats]  # item, right, cost, confidence
-
-
-def _own(panel: Panel, task: str | None, sure: pl.DataFrame, g: int) -> _Answers | None:
-    """Take a group's traces with the confidences recorded with them."""
-    own = sure.filter("_own").join(panel.groups[g], on=panel.groups.columns, how="semi", nulls_equal=True)  # fmt: skip
-    if task is not None and "task" in own.columns:
-        own = own.filter(pl.col("task") == task)
-    places = panel.items.select(_item="item_id").with_row_index("_row")
-    own = own.join(places, on="_item", how="inner").sort(
-        "_row", "_confidence", "_passed", "_cost_usd"
-    )
-    if own.is_empty():
-        return None
-    return (
-        own["_row"].cast(pl.Int64).to_numpy(), own["_passed"].cast(pl.Float64).to_numpy(),
-        own["_cost_usd"].fill_null(np.nan).to_numpy(), own["_confidence"].to_numpy(),
-    )  # fmt: skip
-
-
-def _agreeing(panel: Panel, cast: Ballots, g: int) -> _Answers | None:
-    """Let an item's trials vote; their agreement is the confidence, and all are paid for."""
-    patterns = cast.patterns.to_dicts()
-    sizes = [int(sum(p["counts"]) + p["none"]) for p in patterns]
-    right = np.array([
-        vote(p["counts"], p["rights"], int(p["none"]), [n])[0][0] for p, n in zip(patterns, sizes, strict=True)
-    ])  # fmt: skip
-    agreed = np.array(
-        [max(p["counts"], default=0) / n for p, n in zip(patterns, sizes, strict=True)]
-    )
-    place = cast.place[:, g]
-    items = np.flatnonzero(place >= 0)
-    if not len(items) or max(np.array(sizes)[place[items]]) < 2:
-        return None
-    n = panel.matrix("n")[items, g]
-    return items, right[place[items]], n * panel.measure("cost_usd")[items, g], agreed[place[items]]
-
-
-def _paired(panel: Panel, answers: _Answers, rate: Floats, cost: Floats) -> Pair | None:
+def _paired(panel: Panel, answers: Answers, rate: Floats, cost: Floats) -> Pair | None:
     item, right, own_cost, sure = answers
     known = ~np.isnan(rate[item])
     if not known.any():
@@ -317,10 +243,8 @@ def _paired(panel: Panel, answers: _Answers, rate: Floats, cost: Floats) -> Pair
     return Pair(kept, handed, large, sure, weight, panel.clusters[item])
 
 
-def _judge(
-    pair: Pair, rng: np.random.Generator, options: dict[str, Any]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Measure the exact curve, and its resamples in blocks."""
+def _exact(pair: Pair) -> tuple[_Row, list[_Row]]:
+    """Measure the exact curve; ends of intervals are left open."""
     share, means = routes.deferred(pair.kept, pair.handed, pair.sure, pair.weight)
     rate, cost = means.T
     alone = pair.weight @ pair.large / pair.weight.sum()
@@ -333,7 +257,8 @@ def _judge(
     parity, parity_cost = (
         float(x[0]) for x in deferral.parity(share[None], rate[None], cost[None])
     )
-    row: dict[str, Any] = {
+    row: _Row = dict.fromkeys(c.name for c in _ROWS if c.name not in {"pair", "by_what"})
+    row |= {
         "n_items": round(float(pair.weight.sum())), "n": len(pair.sure),
         "small_rate": float(rate[0]), "large_rate": float(alone[0]), "area": area,
         "random_area": at_random, "gain_area": area - at_random,
@@ -344,28 +269,18 @@ def _judge(
         "parity_share": parity, "parity_cost_usd": parity_cost, "large_cost_usd": float(alone[1]),
         "saving": 1 - parity_cost / alone[1] if alone[1] > 0 else None,
     }  # fmt: skip
-    low = high = np.full(len(GRID), np.nan)
-    drawn = deferral.resampled(pair, rng, options["resamples"])
-    if drawn is not None:
-        more, (low, high) = deferral.intervals(*drawn, options["level"])
-        row |= more
-    points = _points(pair, (share, rate, cost), (low, high))
-    return {c.name: row.get(c.name) for c in _ROWS if c.name not in {"pair", "by_what"}}, points
+    return row, _points(pair, share, rate, cost)
 
 
-def _points(
-    pair: Pair, curve: tuple[Floats, Floats, Floats], band: tuple[Floats, Floats]
-) -> list[dict[str, Any]]:
-    """Read the exact curve at the shares that are shown, with the resampled band."""
-    share, rate, cost = curve
-    low, high = band
-    threshold = np.sort(pair.sure)
-    weight = np.cumsum(pair.weight[np.argsort(pair.sure, kind="stable")]) / pair.weight.sum()
-    last = np.minimum(np.searchsorted(weight, GRID - 1e-12), len(threshold) - 1)
+def _points(pair: Pair, share: Floats, rate: Floats, cost: Floats) -> list[_Row]:
+    """Read the exact curve at the shares that are shown."""
+    order = np.argsort(pair.sure, kind="stable")
+    weight = np.cumsum(pair.weight[order]) / pair.weight.sum()
+    last = np.minimum(np.searchsorted(weight, GRID - 1e-12), len(order) - 1)
+    rates, costs = (np.interp(GRID, share, x) for x in (rate, cost))
     return [
-        {"share": float(s), "rate": float(np.interp(s, share, rate)), "rate_low": float(low[j]),
-         "rate_high": float(high[j]), "random_rate": float(rate[0] + s * (rate[-1] - rate[0])),
-         "cost_usd": float(np.interp(s, share, cost)),
-         "threshold": None if s == 0 else float(threshold[last[j]])}
+        {"share": float(s), "rate": float(rates[j]), "rate_low": None, "rate_high": None,
+         "random_rate": float(rate[0] + s * (rate[-1] - rate[0])), "cost_usd": float(costs[j]),
+         "threshold": None if s == 0 else float(pair.sure[order[last[j]]])}
         for j, s in enumerate(GRID)
     ]  # fmt: skip

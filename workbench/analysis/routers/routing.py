@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import features, knapsack, resampling, routes, settling
+from workbench.analysis import features, knapsack, resampling, routes
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, cost_axis
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import MEASURES, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -99,6 +99,7 @@ class _Curve:
     columns=(*_ROWS, *_CURVE, *_ASSIGNED),
     rows="trace_details",
     chart=ChartSpec("routing", x="cost", y="rate"),
+    settles=Settles("gain", 0.0, where=("kind", "learned")),
 )  # fmt: skip
 def routing(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -121,7 +122,7 @@ def routing(
     Mean accuracy: the area between the cheapest and the dearest single model's cost, straight between
     unbeaten points, flat beyond, over the span. APGR and CPT: of the items by the predicted gain of the
     strong model over the weak one, in tenths of calls as RouteLLM has it; the oracle calls the strong model only
-    where it gains. Intervals: percentile bootstrap of item clusters with the routers as they are; they
+    where it gains. Intervals: expanded percentile bootstrap of item clusters with the routers as they are; they
     leave out what other training items would have taught.
     """
     measure = options["cost"]
@@ -141,7 +142,6 @@ def routing(
         curves = _curves(found)
         own = _rows(found, curves, rng, options)
         rows += [where | row for row in own]
-        notes += _open(found, own, measure)
         points += [where | p for name, c in curves.items() for p in _points(name, c)]
         if options["budget"] is not None:
             given += [where | g for g in _assigned(found, options["budget"])]
@@ -287,18 +287,6 @@ def _rows(
     return rows
 
 
-def _open(task: _Task, rows: list[dict[str, Any]], measure: str) -> list[str]:
-    """Say which learned router is neither better nor worse than mixing, and what would settle it."""
-    usd = float(task.cost.mean(axis=0).sum()) if measure == "cost_usd" else None
-    return [
-        note for row in rows if row["kind"] == "learned"
-        for note in settling.said(
-            f"{row['router']} against mixing", len(task.rate),
-            (row["gain"], row["gain_low"], row["gain_high"]), usd,
-        )
-    ]  # fmt: skip
-
-
 def _gap(task: _Task, name: str, options: dict[str, Any]) -> dict[str, Any]:
     """APGR and CPT of a router between the weak and the strong model."""
     means = task.rate.mean(axis=0)
@@ -338,7 +326,7 @@ def _resampled(
     drawn = drawn[:, :-1] / drawn[:, -1:]
     costs, rates = drawn[:, :m], drawn[:, m : 2 * m]
     low, high = costs.min(axis=1), costs.max(axis=1)
-    areas = {MIX: np.array([_mixed(*each) for each in zip(costs, rates, low, high, strict=True)])}
+    areas = {MIX: routes.hull_areas(costs, rates)}
     at = 2 * m
     for name, (cost, _) in routed.items():
         k = cost.shape[1]
@@ -350,13 +338,9 @@ def _resampled(
         for figure, draws in (("mean_rate", area), ("gain", area - areas[MIX])):
             if figure == "gain" and name == MIX:
                 continue
-            a, b = resampling.percentile(draws[:, None], options["level"])
+            a, b = resampling.percentile(draws[:, None], options["level"], task.panel.n_clusters)
             found[name] |= {f"{figure}_low": float(a[0]), f"{figure}_high": float(b[0])}
     return found
-
-
-def _mixed(cost: Floats, rate: Floats, low: float, high: float) -> float:
-    return routes.common_area(*routes.concave(cost, rate), low, high)
 
 
 def _assigned(task: _Task, budget: float) -> list[dict[str, Any]]:

@@ -10,8 +10,7 @@ import polars as pl
 
 from workbench.analysis import calls, runtimes, sample
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
-from workbench.analysis.panel import Panel, build
-from workbench.analysis.reduce import reduce_items
+from workbench.analysis.panel import Panel
 from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
@@ -77,18 +76,12 @@ def idealized_runtime(
     The law is of a call: given calls (rows of `call_facts`) a trace's runtimes are added up, as if in
     sequence, judges apart; given traces those of several calls are null. Cost = T · accelerators ·
     price / 3600, energy = T · accelerators · power. Excess and slowdown are of the traces that have
-    both times. Means are over items of the mean over trials; intervals: percentile bootstrap of item
+    both times. Means are over items of the mean over trials; intervals: expanded percentile bootstrap of item
     clusters.
     """
     frame, missing = _modelled(frame, by, options)
-    items = {
-        require: reduce_items(
-            frame, by, _MEASURES, require=require, scored=False,
-            errors_as_wrong=options["errors_as_wrong"],
-        )
-        for require in ((), ("runtime", "e2e_s"))
-    }  # fmt: skip
-    every, both = (build(found, shared=options["shared"]) for found in items.values())
+    source = sample.Source(frame, tuple(by), _MEASURES, rng, options | {"outcome": "passed"})
+    every, both = (source.built(r, scored=False) for r in ((), ("runtime", "e2e_s")))
     table = sample.tabulate(every, by, _ALL, lambda panel: _rows(panel, rng, options))
     timed = sample.tabulate(both, by, _BOTH, lambda panel: _timed(panel, rng, options))
     table = table.join(timed, on=list(by), how="left", nulls_equal=True)

@@ -3,7 +3,7 @@
 import datetime as dt
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import narwhals as nw
@@ -84,46 +84,50 @@ def latency(
     effective number of observations). Failed ones are left out, or miss with `errors_as_wrong`.
     """
     calls = "call_id" in frame.collect_schema().names()
-    rows = _fetched(frame, by, calls=calls)
-    failed = rows.filter("_failed")
-    kept = rows.filter(~pl.col("_failed"))
-    measures = CALL_MEASURES if calls else TRACE_MEASURES
-    table = _table(kept, by, measures, options["level"])
     wanted = {m: options[o] for o, m in _OBJECTIVES.items() if options[o] is not None}
+    measures = CALL_MEASURES if calls else TRACE_MEASURES
+    rows = _fetched(frame if calls else _with_tpot(frame), by, measures, wanted)
     more = {}
     if wanted:
-        judged = rows if options["errors_as_wrong"] else kept
+        judged = rows if options["errors_as_wrong"] else rows.filter(~pl.col("_failed"))
         more["goodput"] = _goodput(judged, by, wanted, options["level"])
-    what = "calls" if calls else "traces"
+    what = f"failed {'calls' if calls else 'traces'}"
+    if wanted and options["errors_as_wrong"]:
+        what += ", left out of the percentiles"
+    kept, dropped = fetched.sieve(rows, {what: ~pl.col("_failed")})
+    table = _table(kept, by, measures, options["level"])
     lost = kept.select(by).n_unique() - table.select(by).n_unique() if kept.height else 0
-    wrong = bool(wanted) and options["errors_as_wrong"]
-    dropped = {
-        f"failed {what}" + (", left out of the percentiles" if wrong else ""): failed.height,
-        "groups without a known time": lost,
-    }
+    dropped |= {"groups without a known time": lost}
     return Answer(table, more=more, dropped=dropped, notes=_notes(table, measures, calls=calls))
 
 
-def _fetched(frame: "nw.LazyFrame[Any]", by: Sequence[str], *, calls: bool) -> pl.DataFrame:
-    """Fetch the times, one row per trace (or call), and nothing else."""
-    numbers = (*CALL_MEASURES, "n_calls", "output_tokens")
-    rows = fetched.fetch(frame, by, numbers, times=("started_at",))
-    return rows if calls else rows.with_columns(_tpot_s=_tpot())
+def _fetched(
+    frame: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str], wanted: Collection[str]
+) -> pl.DataFrame:
+    """Fetch the times that there are or that are asked for, one row per trace (or call), no more."""
+    present = set(frame.collect_schema().names())
+    numbers = [m for m in measures if m in present or m in wanted]
+    return fetched.fetch(frame, by, numbers, times=("started_at",) if wanted else ())
 
 
-def _tpot() -> pl.Expr:
-    alone = (pl.col("_n_calls") == 1) & (pl.col("_output_tokens") > 1)
-    return pl.when(alone).then(
-        (pl.col("_e2e_s") - pl.col("_ttft_s")) / (pl.col("_output_tokens") - 1)
+def _with_tpot(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
+    """Add the time per output token of traces that are one call."""
+    if not {"n_calls", "output_tokens", "ttft_s"} <= set(frame.collect_schema().names()):
+        return frame
+    whole, first, output = (
+        nw.col(c).cast(nw.Float64) for c in ("e2e_s", "ttft_s", "output_tokens")
     )
+    alone = (nw.col("n_calls") == 1) & (output > 1)
+    return frame.with_columns(tpot_s=nw.when(alone).then((whole - first) / (output - 1)))
 
 
 def _table(
     rows: pl.DataFrame, by: Sequence[str], measures: Sequence[str], level: float
 ) -> pl.DataFrame:
     found = []
+    known = [m for m in measures if f"_{m}" in rows.columns]
     for key, part in fetched.parts(rows, by):
-        for measure in measures:
+        for measure in known:
             row = _row(part, f"_{measure}", level)
             if row is not None:
                 found.append(dict(zip(by, key, strict=True)) | {"measure": measure} | row)

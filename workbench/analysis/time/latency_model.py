@@ -13,7 +13,7 @@ from workbench.analysis import calls, resampling, sample, shapes
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column
@@ -107,6 +107,7 @@ def steps_within(law: Sequence[Floats], prompt: Floats, seconds: Floats) -> Floa
     rows="call_outcomes",
     example={"by": ("model",), "deadline_s": 5.0, "fresh": True},
     chart=ChartSpec("figures", x="budget_tokens", y="group", also=("predicted_ttft_s", "step_s")),
+    settles=Settles("budget_tokens", better="more"),
 )  # fmt: skip
 def latency_model(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -124,14 +125,14 @@ def latency_model(
     much of the time the lengths explain.
 
     A law is of a call: given calls judges are left out; given traces those of several calls are. Calls that were not
-    streamed have no time to first token and are left out. Intervals: percentile bootstrap of item clusters.
+    streamed have no time to first token and are left out. Intervals: expanded percentile bootstrap of item clusters.
     """
     law = None
     if options["law"] is not None:
         law = hardware.in_force(options["reference"]).latency(options["law"])
     counted = _counted(frame, law, options)
     items = reduce_items(
-        counted, by, _SUMS, scored=False, errors_as_wrong=options["errors_as_wrong"]
+        counted, by, _SUMS, scored=False, errors_as_wrong=options["errors_as_wrong"], about=()
     )
     built = build(items, shared=options["shared"])
     table = sample.tabulate(built, by, _ROWS, lambda p: _rows(p, law, rng, options))
@@ -199,14 +200,15 @@ def _rows(
         )
         parts = np.split(stacked, len(_SUMS), axis=1)
         drawn = _figures(dict(zip(_SUMS, parts, strict=True)), law, options)
-    enough = (sums["one"] > 0).sum(axis=0) > 1
+    clusters = (sums["one"] > 0).sum(axis=0)
+    enough = clusters > 1
     series = []
     for column in _ROWS[3:]:
         base, _, end = column.name.rpartition("_")
         if end in {"low", "high"} and base in figures:
             values = np.full(len(enough), np.nan)
             if drawn is not None:
-                low, high = resampling.percentile(drawn[base], options["level"])
+                low, high = resampling.percentile(drawn[base], options["level"], clusters)
                 values = np.where(enough, low if end == "low" else high, np.nan)
         else:
             values = figures[column.name]

@@ -11,7 +11,7 @@ from workbench.analysis import curves, sample
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import MEASURES, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -50,6 +50,7 @@ _STEPS = 17
     ),
     columns=(*_ROWS, *_PROFILE),
     chart=ChartSpec("time_to_result", x="ratio", y="share"),
+    settles=Settles("area", unit="workloads", n="n_workloads"),
 )  # fmt: skip
 def time_to_result(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -81,6 +82,7 @@ def time_to_result(
         frame = frame.with_columns(passed=nw.when(~nw.col("score").is_null()).then(reached))
     items = reduce_items(
         frame, by, (measure,), require=(measure,), errors_as_wrong=options["errors_as_wrong"],
+        about=(),
     )  # fmt: skip
     built = build(items, shared=options["shared"])
     rows, profiles, nobody = [], [], 0
@@ -98,8 +100,7 @@ def time_to_result(
     down = [False] * len(first) + [True] + [False] * len(by)
     table = table.sort(*first, "area", *by, descending=down, nulls_last=True)
     profile = pl.concat(profiles).select(*by, *(c.name for c in _PROFILE))
-    notes = (*built.notes, *_notes(table))
-    return Answer(table, more={"profile": profile}, dropped=dropped, notes=notes)
+    return Answer(table, more={"profile": profile}, dropped=dropped, notes=built.notes)
 
 
 def ratios(time: Floats, rate: Floats) -> Floats:
@@ -159,22 +160,4 @@ def _rows(
             for part in drawn.series("area", lambda means: means["area"])
         ],
         pl.Series("median_ratio", medians, pl.Float64),
-    )
-
-
-def _notes(totals: pl.DataFrame) -> tuple[str, ...]:
-    """Say where the first two cannot be told apart, and what would tell them."""
-    if totals.height < 2 or "task" in totals.columns:
-        return ()
-    one, two = totals.row(0, named=True), totals.row(1, named=True)
-    if one["area_low"] is None or two["area_high"] is None or one["area_low"] > two["area_high"]:
-        return ()
-    gap = one["area"] - two["area"]
-    if gap <= 0:
-        return ("the first two have the same area",)
-    width = (one["area"] - one["area_low"]) + (two["area_high"] - two["area"])
-    needed = one["n_workloads"] * (width / gap) ** 2
-    return (
-        f"the intervals of the first two areas overlap on {one['n_workloads']:,} workloads; "
-        f"about {needed:,.0f} would part them",
     )

@@ -7,7 +7,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import curves, resampling, subsets
+from workbench.analysis import curves, intervals, resampling, subsets
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import reduce_items
@@ -79,8 +79,9 @@ def coverage(
     implies; of the gap mean ± t · SE. Null with fewer than two items (clusters).
 
     The fit is of pass@k = exp(a k^b), by least squares of ln(−ln pass@k) on ln k; the interval of
-    `far_pass_at_k` is a percentile bootstrap over clusters of items, for the errors of neighbouring
-    k are not independent. It says how far the items' spread carries, not whether the law goes on.
+    `far_pass_at_k` is a bootstrap over clusters of items, for the errors of neighbouring k are not
+    independent. It says how far the items' spread carries, not whether the law goes on: where it does,
+    95 % intervals from four trials of 30 items hold in 91 of 100 simulated studies, of 100 in 94.
     """
     items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
     panels = build(items, shared=options["shared"])
@@ -93,6 +94,9 @@ def coverage(
         rows.append(_rows(tries, options["level"]).with_columns(where))
         fits.append(_fits(tries, rng, options).with_columns(where))
         notes += tries.notes(task)
+        if options["far_k"] is not None and len(panel.n_own_clusters):
+            fewest = int(panel.n_own_clusters.min())
+            notes += intervals.too_few(fewest, "the extrapolation", 91)
     dropped = panels.dropped | {
         SHORT: short,
         subsets.UNPRICED: subsets.unpriced(panels.parts),
@@ -146,8 +150,7 @@ def _fits(tries: Attempts, rng: np.random.Generator, options: dict[str, Any]) ->
         row: dict[str, Any] = dict.fromkeys(names) | {"far_k": options["far_k"]}
         ks = subsets.sizes(most)
         if len(ks) >= 3:
-            per_item = np.column_stack([tries.at_least_one(k)[:, g] for k in ks])
-            row |= _fit(tries.panel, per_item, ks, rng, options)
+            row |= _fit(tries.panel, tries.curve(g), ks, rng, options)
         rows.append(row)
     declared = empty((), _FIT).schema
     return pl.concat([tries.panel.groups, pl.DataFrame(rows, schema=declared)], how="horizontal")
@@ -174,7 +177,7 @@ def _fit(
     draws = resampling.resampled_sums(sums, options["resamples"], rng)
     a_drawn, b_drawn = power_law(ks, draws[:, :-1] / draws[:, -1:])
     low, high = resampling.percentile(
-        np.exp(a_drawn * float(far) ** b_drawn)[:, None], options["level"]
+        np.exp(a_drawn * float(far) ** b_drawn)[:, None], options["level"], len(sums)
     )
     ends = {"far_pass_at_k_low": float(low[0]), "far_pass_at_k_high": float(high[0])}
     return found | {name: end for name, end in ends.items() if not np.isnan(end)}

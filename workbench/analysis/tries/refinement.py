@@ -8,10 +8,10 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import ladders, rounds, settling, stacked
+from workbench.analysis import ladders, rounds, stacked
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.panel import divide
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import Means, Sample, ends
 from workbench.schema import KEY_NULL, Column
@@ -74,6 +74,7 @@ class _Group:
     columns=(*_ROWS, *_TOTALS),
     rows="trace_details",
     chart=ChartSpec("lines", x="round", y="rate"),
+    settles=Settles("whole_gain", 0.0, table="totals"),
 )  # fmt: skip
 def refinement(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -96,7 +97,7 @@ def refinement(
     Changes: rounds that gave another answer; of them those that are right (success), and those that
     made a right answer wrong (harmful). Slope: least squares of accuracy on the round. An attempt's cost
     is shared out over its rounds by their tokens at listed prices, without regard to caches. Intervals:
-    percentile bootstrap of item clusters, the same resample for all rounds of a group.
+    expanded percentile bootstrap of item clusters, the same resample for all rounds of a group.
     """
     noted = rounds.read(frame, by)
     groups = [_noted(noted, names, at) for names, at in noted.groups(by)]
@@ -122,16 +123,21 @@ def _unnoted(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[list[_Group], dict[str, int], list[str]]:
     """Take the levels of a parameter for rounds; without any, every group has its one answer."""
-    parameter = options["parameter"]
-    ladder = ladders.climb(frame, by, parameter, ("cost_usd",), options)
-    if ladder.several:
+    parameter, wrong = options["parameter"], options["errors_as_wrong"]
+    rungs = ladders.rungs(frame, by, parameter, errors_as_wrong=wrong)
+    # Levels are looked for before anything is reduced twice.
+    if (rungs["n_levels"] > 1).any():
+        ladder = ladders.climb(frame, by, parameter, ("cost_usd",), options)
         said = [
             "rounds are told apart by configuration, each with attempts of its own: chance alone"
             " mends and breaks; look at the gain"
         ]
-        return [_levels(each) for each in ladder.several], ladder.dropped, said + _missing(ladder, parameter)  # fmt: skip
+        if ladder.several:
+            said += _missing(ladder.single, parameter)
+            return [_levels(each) for each in ladder.several], ladder.dropped, said
+    single = rungs.filter(pl.col("n_levels") == 1).drop("n_levels")
     flat = ladders.flat(frame, by, ("cost_usd",), options)
-    said = _missing(ladder, parameter) or [
+    said = _missing(list(single.iter_slices(1)), parameter) or [
         f"no trace notes its rounds, and no strategy has a parameter {parameter}"
     ]
     return [_levels(each) for each in flat.several], flat.dropped, said
@@ -149,21 +155,11 @@ def _noted(noted: rounds.Recorded, names: pl.DataFrame, at: rounds.Ints) -> _Gro
         "changed": changed, "landed": changed * right, "harmed": changed * before * (1 - right),
         "cost": noted.cost[at],
     }  # fmt: skip
-    items = noted.traces[at].select("_item", "_code")
-    place = items["_item"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    n = np.bincount(place).astype(float)
-    values = {name: _grouped(value, place, n) for name, value in facts.items()}
     last = int(noted.made[at].sum(axis=1).max())
-    values = {name: value[:, :last] for name, value in values.items()}
-    first = items.group_by("_item").agg(pl.col("_code").first()).sort("_item")
-    codes = first["_code"].cast(pl.String)
+    place, codes = rounds.items(noted, at)
+    n = np.bincount(place)[:, None]
+    values = {name: rounds.added(value[:, :last], place) / n for name, value in facts.items()}
     return _Group(names, list(range(last)), len(at), values, codes, "noted in traces")
-
-
-def _grouped(value: Floats, place: rounds.Ints, n: Floats) -> Floats:
-    out = np.zeros((len(n), value.shape[1]))
-    np.add.at(out, place, value)
-    return out / n[:, None]
 
 
 def _levels(ladder: ladders.Ladder) -> _Group:
@@ -258,7 +254,7 @@ def _totals(group: _Group, drawn: Sample) -> pl.DataFrame:
     one = dataclasses.replace(drawn, clusters=drawn.clusters[:1])
     columns = [
         s for name, figure in figures.items()
-        for s in one.series(name, lambda m, f=figure: np.asarray(f(m))[..., None])  # type: ignore[misc]
+        for s in one.series(name, lambda m, f=figure: np.asarray(f(m))[..., None])  # type: ignore[misc]  # a lambda's default
     ]  # fmt: skip
     best = group.rounds[int(np.argmax(drawn.means["right"] > drawn.means["right"].max() - 1e-12))]
     return group.names.with_columns(
@@ -267,20 +263,18 @@ def _totals(group: _Group, drawn: Sample) -> pl.DataFrame:
 
 
 def _verdict(group: _Group, totals: pl.DataFrame) -> list[str]:
-    """Say in words whether the rounds helped."""
+    """Say in words whether the rounds helped, where that is settled."""
     if len(group.rounds) < 2:
         return []
-    gain, low, high = totals.select("whole_gain", "whole_gain_low", "whole_gain_high").row(0)
+    low, high = totals.select("whole_gain_low", "whole_gain_high").row(0)
     if low is None or (low <= 0 <= high and high > low):
-        n = len(group.values["right"])
-        usd = float(group.values["cost"][:, -1].mean()) * group.n / n
-        return settling.said(f"{label(group.names.row(0))}, all rounds", n, (gain, low, high), usd)
+        return []
     said = "helps" if low > 0 else "does harm" if high < 0 else "changes nothing"
     return [f"{label(group.names.row(0))}: revising {said}, {100 * low:+.1f} to {100 * high:+.1f} points"]  # fmt: skip
 
 
-def _missing(ladder: ladders.Ladders, parameter: str) -> list[str]:
-    if not ladder.single:
+def _missing(single: Sequence[pl.DataFrame], parameter: str) -> list[str]:
+    if not single:
         return []
-    names = "; ".join(label(names.row(0)) for names in ladder.single[:5])
+    names = "; ".join(label(names.row(0)) for names in single[:5])
     return [f"only one level of {parameter}: {names}; group by what stays the same, as model"]

@@ -10,12 +10,12 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import ladders, resampling, rounds, stacked, subsets
+from workbench.analysis import intervals, ladders, resampling, rounds, stacked, subsets
 from workbench.analysis.ballots import ballots, with_answers
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -153,6 +153,7 @@ def _below_one(step: Floats) -> Floats:
     columns=(*_ROWS, *_CURVE),
     rows="trace_details",
     chart=ChartSpec("curve", x="level", y="rate", also=("law",)),
+    settles=Settles("n_star", "most"),
     example={"by": ("model",), "where": "strategy:cot"},
 )  # fmt: skip
 def saturation(
@@ -174,8 +175,9 @@ def saturation(
 
     Check: `law_holds` compares every residual with its bootstrap spread (Bonferroni over the levels).
     Items of very different difficulty bend the curve otherwise than one p can, and answers that get worse
-    (overthinking) break the law: trust the curve then, and `last_gain`. Intervals: percentile bootstrap
-    of item clusters.
+    (overthinking) break the law: trust the curve then, and `last_gain`. Intervals: bootstrap of item
+    clusters, widened for few of them; those of the plateau hold it in 91 of 100 simulated studies of 30
+    items, 93 of 100 items and 94 of 500, where 95 are promised.
     """
     if options["unit"] <= 0:
         raise AnalysisError("option unit: give how much of the axis is one unit, above 0")
@@ -184,10 +186,13 @@ def saturation(
     parts = [stacked.Part(stacked.batch(c.names), c.clusters, c.rate) for c in found]
     resampled = stacked.together(parts, options["resamples"], rng)
     for curve, drawn in zip(found, resampled, strict=True):
-        row, table = _judge(curve, drawn.draws, options)
+        row, table = _judge(curve, drawn, options)
         rows.append(row)
         curves.append(table)
         notes += _said(curve, row)
+        if row["plateau_low"].item() is not None:
+            figure = f"the plateau of {label(curve.names.row(0))}"
+            notes += intervals.too_few(drawn.n_clusters, figure, 91)
     table = pl.concat(rows).select(*by, *(c.name for c in _ROWS)) if rows else empty(by, _ROWS)
     more = {"curve": pl.concat(curves).select(*by, *(c.name for c in _CURVE))} if curves else {}
     return Answer(table, more=more, dropped=dropped, notes=tuple(notes))
@@ -249,7 +254,7 @@ def _of_group(tries: subsets.Attempts, voted: Floats | None, g: int) -> Iterator
     if not sizes:
         return
     if voted is None:
-        rate = np.column_stack([tries.at_least_one(k)[:, g] for k in sizes])
+        rate = tries.curve(g)
     else:
         rate = voted[:, g][:, [tries.sizes.index(k) for k in sizes]]
     enough = ~np.isnan(tries.n[:, g]) & ~np.isnan(rate).any(axis=1)
@@ -265,16 +270,11 @@ def _of_group(tries: subsets.Attempts, voted: Floats | None, g: int) -> Iterator
 
 def _of_rounds(noted: rounds.Recorded, names: pl.DataFrame, at: rounds.Ints) -> _Curve:
     last = int(noted.made[at].sum(axis=1).max())
-    items = noted.traces[at].select("_item", "_code")
-    place = items["_item"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    n = np.bincount(place).astype(float)[:, None]
-    rate, cost = np.zeros((len(n), last)), np.zeros((len(n), last))
-    np.add.at(rate, place, noted.right[at][:, :last])
-    np.add.at(cost, place, noted.cost[at][:, :last])
-    first = items.group_by("_item").agg(pl.col("_code").first()).sort("_item")
-    codes = first["_code"].cast(pl.String)
+    place, codes = rounds.items(noted, at)
+    n = np.bincount(place)[:, None]
+    rate, cost = (rounds.added(x[at][:, :last], place) / n for x in (noted.right, noted.cost))
     levels = np.arange(1.0, last + 1)
-    return _Curve(names, levels, rate / n, (cost / n).mean(axis=0), codes, len(at), "after N answers")  # fmt: skip
+    return _Curve(names, levels, rate, cost.mean(axis=0), codes, len(at), "after N answers")
 
 
 def _of_levels(ladder: ladders.Ladder, unit: float) -> _Curve:
@@ -289,9 +289,10 @@ def _of_levels(ladder: ladders.Ladder, unit: float) -> _Curve:
 
 
 def _judge(
-    curve: _Curve, drawn: Floats | None, options: dict[str, Any]
+    curve: _Curve, resampled: stacked.Drawn, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Fit one group's curve; `drawn` is its resamples, (resamples, k)."""
+    """Fit one group's curve and its resamples, (resamples, k)."""
+    drawn, clusters = resampled.draws, resampled.n_clusters
     levels, mean, level = curve.levels, curve.rate.mean(axis=0), options["level"]
     gain = _must_gain(curve, options)
     row: dict[str, Any] = {
@@ -301,12 +302,12 @@ def _judge(
     }  # fmt: skip
     fitted = np.full(len(levels), np.nan)
     if len(levels) > 2 and mean.max() > 0:
-        fitted, more = _fitted(levels, mean, drawn, gain, level)
+        fitted, more = _fitted(levels, mean, resampled, gain, level)
         row |= more
     names = [c.name for c in _ROWS]
     full = {n: None if (v := row.get(n)) is None or v != v else v for n in names}  # noqa: PLR0124  # NaN
     table = pl.DataFrame([full], schema=empty((), _ROWS).schema)
-    low, high = resampling.percentile(drawn, level) if drawn is not None else (np.full_like(mean, np.nan),) * 2  # fmt: skip
+    low, high = resampling.percentile(drawn, level, clusters) if drawn is not None else (np.full_like(mean, np.nan),) * 2  # fmt: skip
     points = pl.DataFrame({
         "level": levels, "rate": mean, "rate_low": low, "rate_high": high, "law": fitted,
         "cost_usd": curve.cost,
@@ -327,9 +328,10 @@ def _must_gain(curve: _Curve, options: dict[str, Any]) -> float:
 
 
 def _fitted(
-    levels: Floats, mean: Floats, drawn: Floats | None, gain: float, level: float
+    levels: Floats, mean: Floats, resampled: stacked.Drawn, gain: float, level: float
 ) -> tuple[Floats, dict[str, Any]]:
     """Fit the curve and its resamples; compare what is left with its spread."""
+    drawn, clusters = resampled.draws, resampled.n_clusters
     plateau, step = fit(levels, mean[None])
     star = saturates_at(plateau, step, gain)
     fitted = law(levels, plateau, step)[0]
@@ -347,7 +349,7 @@ def _fitted(
     ):  # fmt: skip
         if np.isnan(draws).all():
             continue
-        low, high = resampling.percentile(draws[:, None], level)
+        low, high = resampling.percentile(draws[:, None], level, clusters)
         row |= {f"{name}_low": float(low[0]), f"{name}_high": float(high[0])}
     spread = np.nanstd(drawn - law(levels, plateaus, steps), axis=0)
     reach = NormalDist().inv_cdf(1 - (1 - level) / (2 * len(levels)))

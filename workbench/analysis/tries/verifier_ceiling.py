@@ -9,16 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import curves, subsets
+from workbench.analysis import curves, patterns, subsets
 from workbench.analysis.options import ERRORS, LEVEL, SHARED
 from workbench.analysis.panel import Floats, Panel, build, divide
-from workbench.analysis.reduce import Items, reduce_counts, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
+from workbench.analysis.reduce import Items, reduce_items, scored_rows
+from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.subsets import SHORT, Attempts, attempts
 from workbench.schema import KEY_NULL, Column
 
 C = Column
+Ints = npt.NDArray[np.int64]
 _MOST = 1000  # attempts of one curve
 _NONE = "no verifier scores"
 _FEW = "no verifier scores, or fewer than two items"
@@ -38,6 +39,7 @@ _ROWS = (
     C("value_high", "float", "", "Upper end of its interval.", "no spread, or too few items", "value per item, high"),
     C("mean_attempts", "float", "count", "Mean attempts until one is accepted, k at most.", _NONE, "attempts made"),
     C("cost_usd", "float", "USD", "What they cost.", "no cost known", "cost per item"),
+    C("relative_compute", "float", "", "Compute of k attempts, each checked: k (1 + λ V), of one unchecked attempt.", KEY_NULL, "compute, relative"),
 )  # fmt: skip
 _TOTALS = (
     C("completeness", "float", "0..1", "Share of the right traces that the verifier accepts.", "nothing right"),
@@ -59,30 +61,30 @@ class _Marks:
 
     Attributes:
         right, wrong: (n_items, n_groups) accepted traces that are right, and wrong.
-        row, group: (m,) where each block of equally scored traces of an item belongs.
-        above, size, share: (m,) traces of the item with a higher score, in the block, and how many
-            of the block are right.
+        place: (n_items, n_groups) the item's pattern, −1 where it has none.
+        pattern: (m,) of each block of equally scored traces of an item of each pattern.
+        n, above, size, share: (m,) the traces of the item, those with a higher score, those in the
+            block, and how many of the block are right.
     """
 
     right: Floats
     wrong: Floats
-    row: npt.NDArray[np.int64]
-    group: npt.NDArray[np.int64]
+    place: Ints
+    pattern: Ints
+    n: Floats
     above: Floats
     size: Floats
     share: Floats
 
-    def best(self, tries: Attempts, k: int) -> Floats:
-        """Chance that the best scored of k is right, (n_items, n_groups).
+    def best(self, k: int) -> Floats:
+        """Chance that the best scored of k is right, (n_items, n_groups); NaN where there are fewer.
 
         Σ over blocks of share · [C(n − above, k) − C(n − above − size, k)] / C(n, k).
         """
-        n = tries.n[self.row, self.group]
-        first = subsets.all_marked(n - self.above, n, k)
-        after = subsets.all_marked(n - self.above - self.size, n, k)
-        out = np.zeros_like(tries.n)
-        np.add.at(out, (self.row, self.group), self.share * (first - after))
-        return out
+        first = subsets.all_marked(self.n - self.above, self.n, k)
+        after = subsets.all_marked(self.n - self.above - self.size, self.n, k)
+        chance = np.bincount(self.pattern, self.share * (first - after))
+        return np.append(chance, np.nan)[self.place]
 
 
 def first_accepted(
@@ -110,11 +112,14 @@ def first_accepted(
     options=(
         Option("threshold", "float", 0.5, "a verifier's score from which on it accepts"),
         Option("penalty", "float", 1.0, "what accepting a wrong answer costs, in right answers", low=0),
+        Option("checks", "int", 1, "V: verifications of an attempt", low=0),
+        Option("check_compute", "float", 1.0, "λ: compute of a verification over that of an attempt, as tokens over tokens", low=0),
         Option("k", "int", None, "most attempts; items with fewer trials are left out. If open, what nine in ten items have", low=1, high=_MOST),
         SHARED, ERRORS, LEVEL,
     ),
     columns=(*_ROWS, *_TOTALS),
     chart=ChartSpec("verifier_ceiling", x="k", y="accepted_rate"),
+    settles=Settles("value", 0.0),
 )  # fmt: skip
 def verifier_ceiling(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -136,6 +141,9 @@ def verifier_ceiling(
     if all are below 0. Per item the best is always none or all; a number between comes from items
     that differ.
 
+    `relative_compute` is S (1 + λ V) for S = k attempts with V verifications each (Singhi et al.): at
+    that many votes the analysis `voting` answers whether solving or verifying is the better use of it.
+
     Intervals: Wilson's with the effective number of items that the clustered standard error
     implies; of the value mean ± t · SE. Null with fewer than two items (clusters).
     """
@@ -144,13 +152,13 @@ def verifier_ceiling(
         frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"],
         require=("verifier_score",),
     )  # fmt: skip
-    blocks = _blocks(frame, items)
+    items, blocks = _blocks(frame, items, options["threshold"])
     panels = build(items, shared=options["shared"])
     rows, totals, notes, short = [], [], panels.notes, 0
     for task, panel in panels.parts:
         tries = attempts(panel, options["k"], cap=_MOST)
         short += tries.n_short
-        marks = _marks(blocks, panel, task, options["threshold"])
+        marks = _marks(blocks, panel)
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
         table = _rows(tries, marks, options)
         rows.append(table.with_columns(where))
@@ -190,41 +198,51 @@ def _silent(items: Items) -> list[pl.DataFrame]:
     ]
 
 
-def _blocks(frame: "nw.LazyFrame[Any]", items: Items) -> pl.DataFrame:
-    """Count traces and right ones per group, item and verifier's score, the highest first."""
+def _blocks(
+    frame: "nw.LazyFrame[Any]", items: Items, threshold: float
+) -> tuple[Items, pl.DataFrame]:
+    """Add what is accepted of each item, `_right` and `_wrong`, and its pattern of scores, `_pattern`.
+
+    Also gives the blocks of equally scored traces of each pattern, the highest score first.
+    """
     present = "verifier_score" in frame.collect_schema().names()
     score = nw.col("verifier_score") if present else nw.lit(None)
     told = frame.with_columns(_verdict=score.cast(nw.Float64))
-    counted = reduce_counts(told, (*items.by, "_verdict"), errors_as_wrong=items.errors_as_wrong)
-    keys = list(dict.fromkeys((*items.by, "item_id")))
-    known = counted.filter(pl.col("_verdict").is_not_null())
-    sorted_ = known.sort(
-        *keys, "_verdict", descending=[False] * len(keys) + [True], nulls_last=True
+    told = told.filter(~nw.col("_verdict").is_null())
+    rows = scored_rows(told, items, ("_verdict",)).sort("_at", "_verdict", descending=[False, True])
+    at, verdict, passed = (rows[c].to_numpy() for c in ("_at", "_verdict", "outcome"))
+    item = np.append(True, at[1:] != at[:-1])[: len(at)]
+    start = np.flatnonzero(item | np.append(True, verdict[1:] != verdict[:-1])[: len(at)])
+    size = np.diff(np.append(start, len(at)))
+    above = start - np.flatnonzero(item)[np.cumsum(item)[start] - 1]
+    right = np.add.reduceat(passed, start) if len(start) else np.empty(0)
+    at, accepted = at[start], verdict[start] >= threshold
+    kind, made = patterns.kinds(above, size, right.astype(np.int64))
+    place, example = patterns.alike(at, kind, items.frame.height)
+    shown = np.full(items.frame.height, -1)
+    shown[example] = np.arange(len(example))
+    of = shown[at] >= 0
+    above, size, right_of = made[kind[of]].T
+    pattern = shown[at][of]
+    n = np.bincount(pattern, size, len(example))[pattern]
+    blocks = pl.DataFrame({"pattern": pattern, "n": n, "above": above, "size": size, "share": right_of / size})  # fmt: skip
+    known = np.bincount(at, minlength=items.frame.height) > 0
+    frame_ = items.frame.with_columns(
+        _right=np.bincount(at, right * accepted, len(place)),
+        _wrong=np.bincount(
+            at, (np.diff(np.append(start, len(rows))) - right) * accepted, len(place)
+        ),
+        _pattern=np.where(known, place, -1),
     )
-    size = pl.col("n_scored")
-    return sorted_.select(
-        *keys, "_verdict", size.alias("_size"), pl.col("outcome").alias("_passed"),
-        (size.cum_sum() - size).over(keys).alias("_above"),
-    )  # fmt: skip
+    return dataclasses.replace(items, frame=frame_), blocks
 
 
-def _marks(blocks: pl.DataFrame, panel: Panel, task: str | None, threshold: float) -> _Marks:
+def _marks(blocks: pl.DataFrame, panel: Panel) -> _Marks:
     """Place the blocks in a panel."""
-    own = blocks if task is None else blocks.filter(pl.col("task") == task)
-    keys = list(dict.fromkeys((*panel.groups.columns, "item_id")))
-    placed = panel.rows.select(*keys, "_row", "_group")
-    own = own.join(placed, on=keys, how="inner", nulls_equal=True, maintain_order="left")
-    row, group = (own[c].cast(pl.Int64).to_numpy() for c in ("_row", "_group"))
-    size, passed, above = (
-        own[c].cast(pl.Float64).to_numpy() for c in ("_size", "_passed", "_above")
-    )
-    accepted = own["_verdict"].to_numpy() >= threshold
-    counts = []
-    for values in (passed, size - passed):
-        total = np.zeros((panel.items.height, panel.groups.height))
-        np.add.at(total, (row, group), np.where(accepted, values, 0.0))
-        counts.append(np.where(panel.tried, total, np.nan))
-    return _Marks(counts[0], counts[1], row, group, above, size, passed / size)
+    right, wrong = (np.where(panel.tried, panel.matrix(c), np.nan) for c in ("_right", "_wrong"))
+    place = np.nan_to_num(panel.matrix("_pattern"), nan=-1.0).astype(np.int64)
+    counts = (blocks[c].cast(pl.Float64).to_numpy() for c in ("n", "above", "size", "share"))
+    return _Marks(right, wrong, place, blocks["pattern"].cast(pl.Int64).to_numpy(), *counts)
 
 
 def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFrame:
@@ -238,11 +256,12 @@ def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFra
         right, wrong = (
             tries.within(x, k) for x in first_accepted(marks.right, marks.wrong, tries.n, k)
         )
-        best = tries.within(marks.best(tries, k), k)
+        best = tries.within(marks.best(k), k)
         made = curves.difference(
             panel, tries.within(waiting, k), level, low=0.0, high=float(k)
         ).value
         cost = pl.Series("cost_usd", made * tries.cost).fill_nan(None)
+        relative = k * (1 + options["check_compute"] * options["checks"])
         parts.append(tries.rows(k).with_columns(
             *curves.share(panel, right, level).series("accepted_rate"),
             *curves.share(panel, wrong, level).series("wrong_rate")[:1],
@@ -251,6 +270,7 @@ def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFra
             *curves.share(panel, tries.at_least_one(k), level).series("oracle_rate")[:1],
             *curves.difference(panel, right - penalty * wrong, level, low=-penalty).series("value"),
             pl.Series("mean_attempts", made).fill_nan(None), cost,
+            pl.lit(relative, pl.Float64).alias("relative_compute"),
         ))  # fmt: skip
     return subsets.ordered(parts, "accepted_rate", panel, _ROWS)
 

@@ -1,5 +1,6 @@
 """What a majority vote over several answers is worth, against one answer and against an oracle."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,17 +11,20 @@ import polars as pl
 from workbench.analysis import curves, subsets
 from workbench.analysis.ballots import Ballots, ballots, with_answers
 from workbench.analysis.options import ERRORS, LEVEL, SHARED
-from workbench.analysis.panel import build
+from workbench.analysis.panel import Floats, build
 from workbench.analysis.reduce import reduce_items
 from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.subsets import SHORT, Attempts, attempts
+from workbench.analysis.weighted import Weighed, weighed
 from workbench.schema import KEY_NULL, Column
 
 C = Column
 _MOST = 100  # votes: the work grows with their third power
 _NONE = "no answers recorded"
 _FEW = "no answers recorded, or fewer than two items"
+_UNWEIGHED = "no answers or no scores of them recorded"
+_FEW_WEIGHED = "no answers or no scores of them recorded, fewer than two items, or no spread"
 _ROWS = (
     C("k", "int", "count", "Answers that vote.", KEY_NULL, "votes"),
     C("n_items", "int", "count", "Items with enough trials for the whole curve.", KEY_NULL, "items"),
@@ -32,6 +36,12 @@ _ROWS = (
     C("gain", "float", "0..1", "Majority minus single answer.", _NONE, "gain by voting"),
     C("gain_low", "float", "0..1", "Lower end of its interval.", "no spread, or too few items", "gain, low"),
     C("gain_high", "float", "0..1", "Upper end of its interval.", "no spread, or too few items", "gain, high"),
+    C("weighted_rate", "float", "0..1", "Chance that the answer of the greatest sum of scores is right.", _UNWEIGHED, "weighted vote right"),
+    C("weighted_rate_low", "float", "0..1", "Lower end of its interval.", _FEW_WEIGHED, "weighted vote right, low"),
+    C("weighted_rate_high", "float", "0..1", "Upper end of its interval.", _FEW_WEIGHED, "weighted vote right, high"),
+    C("weighted_gain", "float", "0..1", "Weighted vote minus majority, on the items of the former.", _UNWEIGHED, "gain by weights"),
+    C("weighted_gain_low", "float", "0..1", "Lower end of its interval.", _FEW_WEIGHED, "gain by weights, low"),
+    C("weighted_gain_high", "float", "0..1", "Upper end of its interval.", _FEW_WEIGHED, "gain by weights, high"),
     C("oracle_rate", "float", "0..1", "Chance that at least one of k is right: the best of k, chosen by an oracle.", KEY_NULL, "best of k (oracle)"),
     C("tie_rate", "float", "0..1", "Chance that several answers share the most votes.", _NONE, "ties"),
     C("cost_usd", "float", "USD", "Mean cost of k answers to an item.", "no cost known", "cost of k answers"),
@@ -47,6 +57,7 @@ _ROWS = (
     measures=("cost_usd",),
     options=(
         Option("k", "int", None, "most votes; items with fewer trials are left out. If open, what nine in ten items have, up to 100", low=1, high=_MOST),
+        Option("weight", "choice", "verifier_score", "how much a vote counts in the weighted one", choices=("verifier_score", "confidence")),
         SHARED, ERRORS, LEVEL,
     ),
     columns=_ROWS,
@@ -68,23 +79,35 @@ def voting(
     `single_rate` the pass rate. `tie_rate` says how often the lot decides. The cost is k times the
     mean cost of an attempt, over the traces of known cost.
 
+    The weighted vote is won by the answer whose traces' scores add up to the most (Singhi et al. 2025,
+    arXiv 2504.01005, code); a trace without a score adds 0, a tie is broken by lot, and an item of which no
+    trace has a score is left out of it. It is the expectation over all subsets where there is time to
+    list them (few items, at most 14 trials), else over drawn ones, which the notes tell.
+
     Items of which a right trace has no recorded answer are left out and told; in a group without
     any answer the vote is null. Intervals: Wilson's with the effective number of items that the
     clustered standard error implies; of the gain, paired by item, mean ± t · SE. Null with fewer
     than two items (clusters).
     """
     items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
+    heavy = weighed(frame, items, options["weight"])
+    row = pl.int_range(pl.len(), dtype=pl.Int64).alias("_row_of")
+    items = dataclasses.replace(items, frame=items.frame.with_columns(row))
     items, patterns, lost = with_answers(frame, items)
     panels = build(items, shared=options["shared"])
-    rows, notes, short = [], panels.notes, 0
+    rows, notes, short, sampled = [], panels.notes, 0, False
     for task, panel in panels.parts:
         tries = attempts(panel, options["k"], cap=_MOST)
         short += tries.n_short
-        table, silent = _rows(tries, ballots(panel, patterns), options["level"])
+        weights, exact = _weights(tries, heavy, rng)
+        sampled |= not exact
+        table, silent = _rows(tries, ballots(panel, patterns), weights, options["level"])
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
         rows.append(table.with_columns(where))
         on = f" on {task}" if task else ""
         notes += tries.notes(task) + tuple(f"no answers of {name} recorded{on}" for name in silent)
+    if sampled:
+        notes += ("weighted votes are of drawn subsets: another seed gives slightly other figures",)
     dropped = panels.dropped | {
         SHORT: short,
         "items with a right trace whose answer is not recorded": lost,
@@ -94,7 +117,23 @@ def voting(
     return Answer(table, dropped=dropped, notes=notes)
 
 
-def _rows(tries: Attempts, cast: Ballots, level: float) -> tuple[pl.DataFrame, list[str]]:
+def _weights(
+    tries: Attempts, heavy: Weighed | None, rng: np.random.Generator
+) -> tuple[Floats | None, bool]:
+    """Give the weighted votes of a panel, (n_sizes, n_items, n_groups), and whether they are exact."""
+    if heavy is None or not tries.sizes:
+        return None, True
+    place = np.where(np.isnan(tries.n), np.nan, tries.panel.matrix("_row_of"))
+    some = ~np.isnan(place)
+    out = np.full((len(tries.sizes), *place.shape), np.nan)
+    out_of, exact = heavy.votes(place[some].astype(np.int64), tries.sizes, rng)
+    out[:, some] = out_of.T
+    return out, exact
+
+
+def _rows(
+    tries: Attempts, cast: Ballots, weights: Floats | None, level: float
+) -> tuple[pl.DataFrame, list[str]]:
     """Average the items' curves; also name the groups without answers."""
     panel, place = tries.panel, cast.place
     right, tied = cast.votes(tries.sizes)
@@ -106,10 +145,15 @@ def _rows(tries: Attempts, cast: Ballots, level: float) -> tuple[pl.DataFrame, l
             for x in (right, tied)
         )
         voted, split = (np.where(np.isnan(tries.n), np.nan, x) for x in (voted, split))
+        heavy = np.full_like(voted, np.nan)
+        if weights is not None:
+            heavy = np.where(np.isnan(voted), np.nan, tries.within(weights[at], k))
         part = tries.rows(k).with_columns(
             *curves.share(panel, voted, level).series("vote_rate"),
             *curves.share(panel, single, level).series("single_rate")[:1],
             *curves.difference(panel, voted - single, level).series("gain"),
+            *curves.share(panel, heavy, level).series("weighted_rate"),
+            *curves.difference(panel, heavy - voted, level).series("weighted_gain"),
             *curves.share(panel, tries.at_least_one(k), level).series("oracle_rate")[:1],
             *curves.share(panel, split, level).series("tie_rate")[:1],
         )

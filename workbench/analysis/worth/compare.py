@@ -95,7 +95,7 @@ def compare(
     and is a cluster of its own; else a sign-flip permutation of the clusters' summed differences,
     exact up to 16 that differ. With several comparisons p is adjusted by Holm's method, and the
     verdict is "tied" unless the adjusted p is below 1 − level. The cost ratio is of mean costs over
-    the shared items where both are known, with a percentile bootstrap.
+    the shared items where both are known, with a expanded percentile bootstrap.
     """
     items = reduce_items(
         frame, by, ("cost_usd",), outcome=options["outcome"],
@@ -200,9 +200,11 @@ def _bootstrap(
     draws = resampling.resampled_sums(sums, options["resamples"], rng)
     draws = draws[:, :1] / draws[:, 1:]
     if options["interval"] == "percentile":
-        return resampling.percentile(draws, options["level"])
+        return resampling.percentile(draws, options["level"], len(sums))
     left = resampling.left_out_sums(sums)
-    return resampling.bca(np.array([d.mean()]), draws, left[:, :1] / left[:, 1:], options["level"])
+    return resampling.bca(
+        np.array([d.mean()]), draws, left[:, :1] / left[:, 1:], options["level"], len(sums)
+    )
 
 
 def _test(
@@ -234,7 +236,8 @@ def _cost(pair: _Pair, rng: np.random.Generator, options: dict[str, Any]) -> dic
         return found
     draws = resampling.resampled_sums(sums, options["resamples"], rng)
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = resampling.percentile(draws[:, :1] / draws[:, 1:], options["level"])
+        ratios = draws[:, :1] / draws[:, 1:]
+        low, high = resampling.percentile(ratios, options["level"], len(sums))
     ends = {"cost_ratio_low": float(low[0]), "cost_ratio_high": float(high[0])}
     return found | {k: v for k, v in ends.items() if not np.isnan(v)}
 

@@ -97,10 +97,12 @@ def summary(
 
     Intervals: of the pass rate Wilson's with the effective number of observations that the
     clustered standard error implies, or mean ± t · SE with one degree of freedom fewer than there
-    are clusters; of the cost the latter, not below 0. Null where there are fewer than two items.
+    are clusters; of the cost the latter, not below 0. Null where there are fewer than two items. Costs are
+    skewed: of 30 items with costs as of reasoning models the interval of their mean holds the truth in
+    92 of 100 simulated studies, of 100 items in 94, of 500 in 95; that of the pass rate in 94 to 96.
     """
     items = reduce_items(
-        frame, by, _MEANS, outcome=outcome, errors_as_wrong=errors_as_wrong, scored=False
+        frame, by, _MEANS, outcome=outcome, errors_as_wrong=errors_as_wrong, scored=False, about=()
     )
     head = "pass_rate" if outcome == "passed" else "score"
     table = _table(frame, items, head, interval, level)

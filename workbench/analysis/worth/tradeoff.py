@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import aggregates, pareto, parity, planning, resampling, sample
+from workbench.analysis import aggregates, pareto, parity, resampling, sample
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.parity import Curve
@@ -96,7 +96,7 @@ def tradeoff(
 
     Given traces, a figure is the mean over items of the mean over trials, both over the scored traces whose x is
     known. Given aggregates (columns `metric`, `value`) it is the mean of the metric's values, without
-    intervals: any metric in either direction. Intervals: percentile bootstrap of item clusters, the same for
+    intervals: any metric in either direction. Intervals: expanded percentile bootstrap of item clusters, the same for
     all groups. A resample in which a curve never gets as good counts as infinitely dear; one in which it is dearer
     throughout is left out of the gain, whose interval is null where that is more than one in ten. The
     probabilities count both as no.
@@ -162,7 +162,7 @@ def _from_traces(
             raise AnalysisError(unknown("axis", measure, known))
     items = reduce_items(
         frame, keys, plan.measures, outcome=plan.outcome, require=plan.require, scored=plan.scored,
-        errors_as_wrong=options["errors_as_wrong"],
+        errors_as_wrong=options["errors_as_wrong"], about=(),
     )  # fmt: skip
     built = build(items, shared=options["shared"])
     parts = [(task, _drawn(panel, rng, options)) for task, panel in built.parts]
@@ -179,7 +179,7 @@ def _drawn(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _
     shown = {
         s.name: s
         for axis in ("y", "x")
-        for s in drawn.series(options[axis], lambda m, axis=axis: m[axis])  # type: ignore[misc]
+        for s in drawn.series(options[axis], lambda m, axis=axis: m[axis])  # type: ignore[misc]  # a lambda's default
     } | {s.name: s for s in sample.counts(panel)}
     both = {
         axis: drawn.means[axis][None, :]
@@ -264,7 +264,7 @@ def _judge(
         alone = pl.DataFrame([_row(points, others, base, options)], schema=figures.schema)
         left = [c.name for c in _ROWS if c.name not in {"is_baseline", "n_items", "n"}]
         found["others"] = alone.select(left)
-    return found, _notes(places, rows, baseline, points, options)
+    return found, _notes(places, rows, baseline)
 
 
 def _floats(options: dict[str, Any]) -> dict[str, Any]:
@@ -340,7 +340,7 @@ def _figure(
     draws = np.where(np.isnan(values[1:]), never, values[1:])
     known = ~np.isnan(draws)
     if points.n_clusters > 1 and known.sum() >= 0.9 * len(draws) and not np.isnan(values[0]):
-        found = resampling.percentile(draws[known][:, None], level)
+        found = resampling.percentile(draws[known][:, None], level, points.n_clusters)
         low, high = (float(end[0]) for end in found)
     return {name: _known(values[0]), f"{name}_low": low, f"{name}_high": high}
 
@@ -350,28 +350,13 @@ def _known(value: float) -> float | None:
 
 
 def _notes(
-    places: dict[str, list[int]],
-    rows: Sequence[dict[str, Any]],
-    baseline: str | None,
-    points: _Points,
-    options: dict[str, Any],
+    places: dict[str, list[int]], rows: Sequence[dict[str, Any]], baseline: str | None
 ) -> tuple[str, ...]:
-    """Say who never gets there, and how many more items would settle what is open."""
+    """Say who never gets there."""
     named = list(zip(places, rows, strict=True))
     never = [name for name, row in named if row["cost_ratio"] is None]
     notes = [f"the baseline is {baseline}"]
     if never:
         more = f" and {len(never) - 5} more" if len(never) > 5 else ""
         notes.append(f"never as good as the baseline: {'; '.join(never[:5])}{more}")
-    tied = [
-        (planning.to_settle(row["gain"], row["gain_low"], row["gain_high"], points.n_clusters), name)
-        for name, row in named if name != baseline and row["gain_low"] is not None
-        and row["gain_low"] <= 0 <= row["gain_high"] and row["gain"]
-    ]  # fmt: skip
-    if tied:
-        needed, name = min(tied)
-        notes.append(
-            f"at equal cost {len(tied)} cannot be told from the baseline on {points.n_clusters:,} clusters of "
-            f"items; {name} would take about {needed:,.0f}"
-        )
     return tuple(notes)
