@@ -12,7 +12,7 @@ import pytest
 from tests.test_analysis_registry import facts, two_models
 from workbench import analysis
 from workbench.analysis import intervals, outlays, outlook, planning, sentences
-from workbench.analysis.registry import Settles
+from workbench.analysis.declaration import Settles
 from workbench.analysis.result import Result
 from workbench.schema import Column
 

@@ -12,7 +12,7 @@ import pytest
 
 from workbench import analysis
 from workbench.analysis import registry
-from workbench.analysis.registry import Option
+from workbench.analysis.declaration import Option
 from workbench.analysis.result import plain
 from workbench.errors import AnalysisError
 from workbench.schema import TRACE_FACTS
@@ -60,7 +60,7 @@ def test_a_new_file_in_a_family_is_all_it_takes(tmp_path, monkeypatch):
     (family / "__init__.py").write_text('"""A family."""\n')
     (family / "trace_count.py").write_text(
         "import polars as pl\n"
-        "from workbench.analysis.registry import ChartSpec, analysis\n"
+        "from workbench.analysis.declaration import ChartSpec, analysis\n"
         "from workbench.analysis.result import Answer\n"
         "@analysis(name='trace-count', title='Count', question='How many?', source='none',\n"
         "          chart=ChartSpec('summary'), columns=())\n"

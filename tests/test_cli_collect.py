@@ -233,7 +233,9 @@ def test_without_history_a_dry_run_says_so(priced):
     _, out, err = priced(NOBODY, "--dry-run")
 
     assert "nothing like it" in out
-    assert "the total cost, tokens in, tokens out, latencies, energy are not known: no history" in err
+    assert (
+        "the total cost, tokens in, tokens out, latencies, energy are not known: no history" in err
+    )
     assert "--pilot N" in err
 
 

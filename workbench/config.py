@@ -43,7 +43,13 @@ SETTINGS: dict[str, Setting] = {
         Setting("api_key_env", str, "", "Environment variable that holds the provider's key."),
         Setting("machine", str, "", "Name of this machine in the price sheet."),
         Setting("concurrency", int, 8, "Calls in flight while collecting.", low=1),
-        Setting("budget_usd", float, None, "Most dollars that one launch of a collection may spend.", low=0),
+        Setting(
+            "budget_usd",
+            float,
+            None,
+            "Most dollars that one launch of a collection may spend.",
+            low=0,
+        ),
     )
 }
 

@@ -7,17 +7,8 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from workbench.analysis.registry import (
-    Analysis,
-    ChartSpec,
-    Option,
-    analysis,
-    by_family,
-    catalogue,
-    get,
-    names,
-    run,
-)
+from workbench.analysis.declaration import Analysis, ChartSpec, Option, analysis
+from workbench.analysis.registry import by_family, catalogue, get, names, run
 
 if TYPE_CHECKING:
     from workbench.analysis.result import Answer, Result

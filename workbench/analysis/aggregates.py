@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import polars as pl
 
-from workbench.analysis.registry import unknown
+from workbench.analysis.declaration import unknown
 from workbench.analysis.result import label
 from workbench.errors import AnalysisError
 

@@ -1,7 +1,7 @@
 """Options that several analyses share, so that they mean the same everywhere."""
 
+from workbench.analysis.declaration import Option
 from workbench.analysis.reduce import MEASURES
-from workbench.analysis.registry import Option
 
 LEVEL = Option("level", "float", 0.95, "nominal coverage of the intervals", low=0.5, high=0.999)
 RESAMPLES = Option(

@@ -20,62 +20,12 @@ from typing import Any
 import polars as pl
 
 from workbench.analysis import outlays, planning, sentences
-from workbench.analysis.registry import Analysis, Settles
+from workbench.analysis.declaration import Analysis
+from workbench.analysis.questions import Case, Question, Row, is_less
 from workbench.analysis.result import Result
-from workbench.analysis.sentences import Case
-from workbench.schema import Column
 
-Row = Mapping[str, Any]
 CONTRASTS = ("gain", "difference", "change")
-_LESS = {"USD", "s", "J", "g", "Wh", "MW", "GWh", "PTE", "TFLOP", "tokens", "J/token"}
 _REPEATS = {"repeats", "settings"}  # what is tried on all items again
-_OUTCOMES = {"pass_rate", "rate", "score", "difference"}  # of which trials are known
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of a result.
-
-    Attributes:
-        declared: the analysis.
-        result: its answer.
-        settles: how it was declared.
-        column: the figure.
-        rows: those where the figure is known.
-        own: the columns that name a group.
-        within: those that rows must share to be held against each other.
-        level: nominal coverage of the intervals.
-    """
-
-    declared: Analysis
-    result: Result
-    settles: Settles
-    column: Column
-    rows: Sequence[Row]
-    own: tuple[str, ...]
-    within: tuple[str, ...]
-    level: float
-
-    @property
-    def of_outcome(self) -> bool:
-        """Whether the figure is a mean over items of what their trials came to, or a difference of two."""
-        return self.column.name in _OUTCOMES and self.settles.unit == "items"
-
-    @property
-    def less(self) -> bool:
-        """Whether the group with the least of the figure leads."""
-        return _less(self.settles, self.column.unit, self.result.options)
-
-    def ends(self, row: Row) -> tuple[float, float, float]:
-        """The figure and its interval; NaN where unknown."""
-        name = self.column.name
-        value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return tuple(math.nan if x is None else float(x) for x in (value, low, high))  # type: ignore[return-value]
-
-    def count(self, row: Row) -> int | None:
-        """How many items, or whatever shrinks the interval, stand behind the row; None where it does not say."""
-        found = row.get(self.settles.n)
-        return None if found is None else int(found)
 
 
 def said(declared: Analysis, result: Result, lazy: Any) -> tuple[str, ...]:
@@ -111,15 +61,9 @@ def described(declared: Analysis) -> str:
         held = f"`{neutral}`" if isinstance(neutral, str) else f"{neutral:g}"
         return f"Where the interval of `{name}` holds {held}, a note says {plan.format('leave it out')}."  # fmt: skip
     unit = columns[name].unit if name in columns else ""
-    end = "least" if _less(settles, unit, options) else "most"
+    end = "least" if is_less(settles, unit, options) else "most"
     told = plan.format("show the difference")
     return f"Where whoever has the {end} `{name}` is not told apart from the next, a note says {told}."  # fmt: skip
-
-
-def _less(settles: Settles, unit: str, options: Mapping[str, Any]) -> bool:
-    if settles.better is not None:
-        return settles.better == "less"
-    return bool(options.get("minimise_y")) or unit in _LESS
 
 
 def question(declared: Analysis, result: Result) -> Question | None:

@@ -1,20 +1,17 @@
 """Sentences that say what would settle a question that intervals leave open; see `outlook`."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.analysis import planning
+from workbench.analysis.questions import Case, Question
 from workbench.analysis.result import label
 
 if TYPE_CHECKING:
     from workbench.analysis.outlays import Outlay
-    from workbench.analysis.outlook import Question
 
 ALONE = "one item tells nothing about others: it takes at least two"
-_FAR = 1_000_000  # items beyond which nobody asks
-_OFTEN = 1000  # repeats of everything; also times as many items as there are, where their number is not known
 _MOST_TRIALS = 1000
 _CHANCE = f"{100 * planning.POWER:.0f} % chance"
 History = Sequence[Sequence["Outlay | None"]]
@@ -24,43 +21,7 @@ _SCALES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Case:
-    """A question that is open.
-
-    Attributes:
-        rows: the row of a figure that is held against a neutral value; or of two groups, the leader's first.
-        needed: the items it takes, of each group; infinite where no number of them does.
-        relative: whether that is a multiple of those there are, because rows do not say how many.
-        neutral: the neutral value; None between groups.
-        half: half the width of the interval on that side, of the difference between groups.
-        difference: how far it is from the neutral value, or one group from the other.
-        others: how many more figures, or groups, are as open.
-        elsewhere: in how many more tasks, or sizes, leaders are open.
-        easier: a group further behind that it takes less to tell from the leader.
-        partial: whether groups without an interval are ahead of the leader.
-        repeats: whether it takes no further items, but all of them again.
-    """
-
-    rows: tuple[Mapping[str, Any], ...]
-    needed: float
-    relative: bool
-    neutral: float | None
-    half: float
-    difference: float
-    others: int = 0
-    elsewhere: int = 0
-    easier: "Case | None" = None
-    partial: bool = False
-    repeats: bool = False
-
-    @property
-    def within_reach(self) -> bool:
-        """Whether anybody would try so many."""
-        return self.needed <= (_OFTEN if self.relative or self.repeats else _FAR)
-
-
-def write(asked: "Question", case: Case, history: "History") -> str:
+def write(asked: Question, case: Case, history: "History") -> str:
     """Write the sentence of a case.
 
     Args:
@@ -73,7 +34,7 @@ def write(asked: "Question", case: Case, history: "History") -> str:
     return _between(asked, case, history)
 
 
-def _against(asked: "Question", case: Case, history: History) -> str:
+def _against(asked: Question, case: Case, history: History) -> str:
     """Write of a figure and its neutral value."""
     row, neutral = case.rows[0], case.neutral or 0.0
     signed = neutral == 0
@@ -90,7 +51,7 @@ def _against(asked: "Question", case: Case, history: History) -> str:
     return f"{head} may be {_value(neutral, asked)}; {told}{others if case.others else ''}"
 
 
-def _between(asked: "Question", case: Case, history: History) -> str:
+def _between(asked: Question, case: Case, history: History) -> str:
     """Write of a leader and the next."""
     names = _told(asked, case.rows)
     among = ", of those with an interval" if case.partial else ""
@@ -112,7 +73,7 @@ def _between(asked: "Question", case: Case, history: History) -> str:
     return f"{head}; {told}{alike if case.elsewhere else ''}"
 
 
-def _easier(asked: "Question", case: Case, history: History) -> str:
+def _easier(asked: Question, case: Case, history: History) -> str:
     """Say whom it takes the least to tell from the leader, where the next is out of reach."""
     more = _more(asked, case, history)
     if more is None:
@@ -122,7 +83,7 @@ def _easier(asked: "Question", case: Case, history: History) -> str:
     return f"; {name} would take about {many}{price} ({_CHANCE} if the difference stays)"
 
 
-def _more(asked: "Question", case: Case, history: History) -> list[float] | None:
+def _more(asked: Question, case: Case, history: History) -> list[float] | None:
     """Count the further items of each row; [] where it is not known how many there are, None where none would do."""
     if not case.within_reach:
         return None
@@ -134,7 +95,7 @@ def _more(asked: "Question", case: Case, history: History) -> list[float] | None
     return [(case.needed - 1) * n for n in there[: len(case.rows)]]
 
 
-def _many(asked: "Question", case: Case, more: Sequence[float]) -> str:
+def _many(asked: Question, case: Case, more: Sequence[float]) -> str:
     """Write how many items: "1,400 more items", "900 items each (75 and 150 now)"."""
     unit, each = asked.settles.unit, " each" if len(case.rows) > 1 else ""
     if not more:
@@ -152,7 +113,7 @@ def _rounded(number: float) -> int:
     return max(math.ceil(number / step - 1e-9) * step, 1)
 
 
-def _price(asked: "Question", case: Case, more: Sequence[float], history: History) -> str:
+def _price(asked: Question, case: Case, more: Sequence[float], history: History) -> str:
     """Write what further items cost at the price of those there are; a cost that one group lacks is unknown."""
     if not more:
         return ""
@@ -175,7 +136,7 @@ def _price(asked: "Question", case: Case, more: Sequence[float], history: Histor
     return (f", for about {listed}" if parts else "") + lacking
 
 
-def _attempts(asked: "Question", row: Mapping[str, Any], one: "Outlay") -> float | None:
+def _attempts(asked: Question, row: Mapping[str, Any], one: "Outlay") -> float | None:
     """Rows of a group per item, or per repeat of all; None where it is not known."""
     if asked.settles.unit == "items":
         if one.items is None:
@@ -203,7 +164,7 @@ def _trials(case: Case, history: Sequence["Outlay | None"], level: float) -> str
     return f"; so would about {_rounded(noise * most / room):,} trials of each in place of {_number(most, 2)}"  # fmt: skip
 
 
-def _name(asked: "Question", row: Mapping[str, Any]) -> str:
+def _name(asked: Question, row: Mapping[str, Any]) -> str:
     """Name what a row is of: its group, "a against b", "budget 0.01"."""
     if asked.own == ("a", "b"):
         return f"{row['a']} against {row['b']}"
@@ -211,7 +172,7 @@ def _name(asked: "Question", row: Mapping[str, Any]) -> str:
     return label(cells)
 
 
-def _cell(asked: "Question", column: str, value: Any) -> Any:
+def _cell(asked: Question, column: str, value: Any) -> Any:
     if isinstance(value, int | float) and column not in asked.result.by:
         known = asked.result[column]
         price = "$" if known.unit == "USD" else ""
@@ -219,7 +180,7 @@ def _cell(asked: "Question", column: str, value: Any) -> Any:
     return value
 
 
-def _stratum(asked: "Question", row: Mapping[str, Any]) -> str:
+def _stratum(asked: Question, row: Mapping[str, Any]) -> str:
     """Say in which task, or at which size, a row is."""
     parts = []
     for column in asked.within:
@@ -230,7 +191,7 @@ def _stratum(asked: "Question", row: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _told(asked: "Question", rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _told(asked: Question, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name groups with their figures, in as many digits as it takes for them to differ."""
     values = [asked.ends(row)[0] for row in rows]
     written = [
@@ -240,11 +201,11 @@ def _told(asked: "Question", rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{_name(asked, row)} ({text})" for row, text in zip(rows, texts, strict=True)]
 
 
-def _title(asked: "Question") -> str:
+def _title(asked: Question) -> str:
     return asked.column.title or asked.column.name.replace("_", " ")
 
 
-def _value(value: float, asked: "Question", *, signed: bool = False, digits: int = 3) -> str:
+def _value(value: float, asked: Question, *, signed: bool = False, digits: int = 3) -> str:
     """Write a value of the figure: a difference of shares in points, money with its sign, no other unit."""
     if signed and asked.column.unit == "0..1":
         return _number(100 * value, 2, sign="+")
@@ -254,7 +215,7 @@ def _value(value: float, asked: "Question", *, signed: bool = False, digits: int
     return _number(value, digits, sign=sign)
 
 
-def _unit(asked: "Question") -> str:
+def _unit(asked: Question) -> str:
     unit = asked.column.unit
     return "" if unit in {"", "0..1", "count", "USD"} else f" {unit}"
 

@@ -7,7 +7,7 @@ import narwhals as nw
 import polars as pl
 
 from workbench import hardware
-from workbench.analysis.registry import Option
+from workbench.analysis.declaration import Option
 from workbench.analysis.result import label
 
 REFERENCE = Option(

@@ -7,13 +7,14 @@ items within their group); intervals and judgements stay with the analysis, whic
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.analysis.registry import get, unknown
+from workbench.analysis.declaration import unknown
+from workbench.analysis.registry import get
 from workbench.errors import AnalysisError
 from workbench.schema import TRACE_FACTS
 from workbench.slice import Slice
 
 if TYPE_CHECKING:
-    from workbench.analysis.registry import Analysis, Reduction
+    from workbench.analysis.declaration import Analysis, Reduction
 
 _DEFAULT = "summary"
 

@@ -61,7 +61,7 @@ class Weighed:
             if width == 0:
                 found[at[:, None], np.flatnonzero(asked <= n)] = 0.0
                 continue
-            room = int(_WORK * (n * len(at) / counts.sum()) / (len(at) * width))
+            room = min(int(_WORK * n / (counts.sum() * width)), _WORK // n)
             listed = sum(math.comb(n, k) for k in ks.tolist())
             if n <= _LISTED and listed <= room:
                 masks = _all(n, ks)
@@ -106,7 +106,8 @@ class Weighed:
             best = sums[:, a] >= least
             won += best * right[a]
             tied += best
-        return won / np.maximum(tied, 1.0)
+        share: Floats = won / np.maximum(tied, 1.0)
+        return share
 
 
 def _all(n: int, sizes: Ints) -> Floats:

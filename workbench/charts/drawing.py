@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 
 from workbench import analysis
-from workbench.analysis.registry import unknown
+from workbench.analysis.declaration import unknown
 from workbench.analysis.result import Result
 from workbench.charts import theme
 from workbench.errors import AnalysisError

@@ -9,8 +9,8 @@ import polars as pl
 
 from workbench.analysis import ratios, tool_rows
 from workbench.analysis.agents.tools import NO_TOOLS
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.analysis.wording import plain, stands

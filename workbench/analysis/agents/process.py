@@ -9,8 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import fetched, ratios, rounds
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import LEVEL, cost_axis
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import engine, fetched, ratios
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.analysis.wording import plain, stands

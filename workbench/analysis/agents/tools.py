@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import fetched, ratios, sample, tool_rows
+from workbench.analysis.declaration import ChartSpec, Settles, analysis
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import Items, reduce_items
-from workbench.analysis.registry import ChartSpec, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer, empty
 from workbench.analysis.sample import Means, ends
 from workbench.schema import KEY_NULL, Column

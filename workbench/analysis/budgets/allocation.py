@@ -11,10 +11,10 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import curves, knapsack
+from workbench.analysis.declaration import ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, cost_axis
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import MEASURES, Items, mean_measure, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import sample
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import DTYPES, Answer, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

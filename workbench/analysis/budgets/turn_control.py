@@ -10,9 +10,9 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import intervals, stacked, turns
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import divide
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import Means, Sample, ends
 from workbench.analysis.turns import Runs

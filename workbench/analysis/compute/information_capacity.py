@@ -11,10 +11,10 @@ import polars as pl
 
 from workbench import hardware
 from workbench.analysis import calls, sample, shapes
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column

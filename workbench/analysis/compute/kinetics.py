@@ -10,10 +10,10 @@ import polars as pl
 
 from workbench import hardware
 from workbench.analysis import calls, curves, pareto, sample, shapes, subsets
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.analysis.subsets import SHORT, Attempts, attempts

@@ -10,9 +10,9 @@ import polars as pl
 
 from workbench import hardware
 from workbench.analysis import calls, sample, shapes
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

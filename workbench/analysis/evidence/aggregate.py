@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import resampling
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES
 from workbench.analysis.panel import Floats
 from workbench.analysis.reduce import reduce_repeats
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column

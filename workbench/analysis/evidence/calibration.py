@@ -9,9 +9,9 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import fetched, intervals, ratios
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL
 from workbench.analysis.panel import divide
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.schema import KEY_NULL, Column
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import resampling
+from workbench.analysis.declaration import ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.panel import Floats, Panel, build, divide
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

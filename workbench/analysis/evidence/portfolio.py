@@ -7,10 +7,10 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
+from workbench.analysis.declaration import ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, OUTCOME
 from workbench.analysis.panel import Floats, Panel, build, divide
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column

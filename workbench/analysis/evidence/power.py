@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import components, curves, planning
+from workbench.analysis.declaration import ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL
 from workbench.analysis.panel import Bools, Floats, Panel, build, divide
 from workbench.analysis.reduce import Items, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer, label
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column

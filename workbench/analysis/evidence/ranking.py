@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import bradley_terry, curves, intervals
+from workbench.analysis.declaration import ChartSpec, analysis
 from workbench.analysis.money.price_reversal import tau_b
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
 from workbench.analysis.panel import Floats, Panel, build, divide
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.schema import KEY_NULL, Column
 

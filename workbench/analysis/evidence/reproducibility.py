@@ -9,8 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import engine, fetched, ratios
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import LEVEL
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import resampling, swiss_rounds
+from workbench.analysis.declaration import ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import components, curves
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL, SHARED
 from workbench.analysis.panel import Floats, Panel, build, divide
 from workbench.analysis.reduce import Items, mean_repeats, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.schema import KEY_NULL, Column
 

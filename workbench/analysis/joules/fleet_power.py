@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import sample
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column

@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import sample
+from workbench.analysis.declaration import ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES
 from workbench.analysis.panel import build as build_panels
 from workbench.analysis.panel import divide
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import Means, Statistic, ends
 from workbench.errors import AnalysisError

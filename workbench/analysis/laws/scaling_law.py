@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import power_law, resampling, sample
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import MEASURES, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import DTYPES, Answer, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

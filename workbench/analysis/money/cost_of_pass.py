@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import intervals, resampling
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import BOOTSTRAP, ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.schema import KEY_NULL, Column
 

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import sample
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import sample
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
 from workbench.analysis.panel import Built, Panel
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column

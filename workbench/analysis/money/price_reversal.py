@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import attribution, engine, resampling
+from workbench.analysis.declaration import ChartSpec, Settles, analysis
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import Items, reduce_items
-from workbench.analysis.registry import ChartSpec, Settles, analysis
 from workbench.analysis.result import DTYPES, Answer, empty, label
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column

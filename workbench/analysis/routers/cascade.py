@@ -11,11 +11,11 @@ import polars as pl
 from workbench.analysis import confidences, deferral, routes
 from workbench.analysis.ballots import ballots, with_answers
 from workbench.analysis.confidences import Answers
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.deferral import GRID, Pair
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

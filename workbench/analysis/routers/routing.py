@@ -10,10 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import features, knapsack, resampling, routes
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, cost_axis
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import MEASURES, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import calls, runtimes, sample
+from workbench.analysis.declaration import ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel
-from workbench.analysis.registry import ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import Answer
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

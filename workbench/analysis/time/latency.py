@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import fetched, intervals, woodruff
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.schema import KEY_NULL, Column

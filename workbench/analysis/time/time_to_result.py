@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import curves, sample
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import MEASURES, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import curves, intervals, resampling, subsets
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Floats, Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.subsets import SHORT, Attempts, attempts
 from workbench.schema import KEY_NULL, Column

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import ladders, rounds, stacked
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.panel import divide
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import Means, Sample, ends
 from workbench.schema import KEY_NULL, Column

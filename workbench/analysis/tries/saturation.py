@@ -12,10 +12,10 @@ import polars as pl
 
 from workbench.analysis import intervals, ladders, resampling, rounds, stacked, subsets
 from workbench.analysis.ballots import ballots, with_answers
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import curves, patterns, subsets
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL, SHARED
 from workbench.analysis.panel import Floats, Panel, build, divide
 from workbench.analysis.reduce import Items, reduce_items, scored_rows
-from workbench.analysis.registry import ChartSpec, Option, Settles, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.subsets import SHORT, Attempts, attempts
 from workbench.schema import KEY_NULL, Column

@@ -10,10 +10,10 @@ import polars as pl
 
 from workbench.analysis import curves, subsets
 from workbench.analysis.ballots import Ballots, ballots, with_answers
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, SHARED
 from workbench.analysis.panel import Floats, build
 from workbench.analysis.reduce import reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.subsets import SHORT, Attempts, attempts
 from workbench.analysis.weighted import Weighed, weighed

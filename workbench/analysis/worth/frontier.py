@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import aggregates, intervals, pareto, resampling
+from workbench.analysis.declaration import SCORES, ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import MEASURES, reduce_items
-from workbench.analysis.registry import SCORES, ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.result import Answer, empty, label
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column, columns_by_name

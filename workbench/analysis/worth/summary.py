@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import intervals
+from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.means import clustered, item_means
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
 from workbench.analysis.reduce import Items, Outcome, quantiles, reduce_items
-from workbench.analysis.registry import ChartSpec, Option, analysis
 from workbench.analysis.result import Answer, label
 from workbench.schema import KEY_NULL, Column
 

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import aggregates, pareto, parity, resampling, sample
+from workbench.analysis.declaration import SCORES, ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.parity import Curve
 from workbench.analysis.reduce import MEASURES, reduce_items
-from workbench.analysis.registry import SCORES, ChartSpec, Option, analysis, unknown
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
