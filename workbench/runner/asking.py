@@ -1,12 +1,12 @@
 """What goes to a provider and what comes back: requests, replies, and how a call may fail."""
 
 import bisect
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from workbench.errors import ProviderRejected, ProviderUnavailable
+from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call, ToolCall
 
 # {"role": "system" | "user" | "assistant", "content": text}, or as `Reply.turn` and a tool's answer are
@@ -134,3 +134,26 @@ class Provider(Protocol):
     async def aclose(self) -> None:
         """Let go of the connections."""
         ...
+
+
+# (request, role) → what arrived, and the error that ended it; with retries and limits
+Ask = Callable[[Request, str], Awaitable[tuple[Reply, ProviderError | None]]]
+Count = Callable[[str], Awaitable[int | None]]
+Render = Callable[[Sequence[ChatMessage]], tuple[str, tuple[str, ...]]]
+
+
+class Line(NamedTuple):
+    """A way from a session to one model.
+
+    Attributes:
+        endpoint: "chat" and the like, or "completions" for a base model.
+        sampling: settings of every request, in OpenAI's names.
+        render: turns a chat into (prompt, stop words); for completions.
+    """
+
+    model: str
+    ask: Ask
+    count_tokens: Count
+    endpoint: str = "chat"
+    sampling: Mapping[str, Any] = {}
+    render: Render | None = None

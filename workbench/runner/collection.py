@@ -20,14 +20,14 @@ from workbench.runner.fleet import Fleet
 from workbench.runner.journal import AttemptJournal, Journal
 from workbench.runner.limits import Breaker, Budget
 from workbench.runner.metering import Metering
-from workbench.runner.plan import Key, Planned, Work
+from workbench.runner.plan import Planned, Work
 from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.resume import Leftovers
 from workbench.runner.steering import Control, Flight, Pilot
 from workbench.runner.stop import Stop
 from workbench.runner.target import IN_PROCESS
 from workbench.runner.trailing import Trailing
-from workbench.runner.whose import ASKER, Asker
+from workbench.runner.whose import ASKER, Asker, Key
 from workbench.spool import SpoolWriter, is_settled
 
 _COMMIT_S = 0.05

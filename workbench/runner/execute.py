@@ -9,20 +9,21 @@ from pathlib import Path
 
 from workbench.records import Call
 from workbench.runner import grading, spending
+from workbench.runner.asking import Provider
 from workbench.runner.collection import Collection as Launch
 from workbench.runner.connect import Recordings
 from workbench.runner.fleet import Batching, Fleet
 from workbench.runner.limits import Budget, PriceOf
 from workbench.runner.metering import Metering
-from workbench.runner.plan import Key, Plan, Work, expand
+from workbench.runner.plan import Plan, Work, expand
 from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.resume import look
-from workbench.runner.session import Provider
 from workbench.runner.spending import Spent
 from workbench.runner.steering import Pilot
 from workbench.runner.stop import Stop
 from workbench.runner.target import Target
+from workbench.runner.whose import Key
 from workbench.spool import SpoolWriter
 
 Done = Callable[[Collection[str]], Collection[Key]]

@@ -11,12 +11,12 @@ import msgspec
 
 from workbench.errors import ConfigError
 from workbench.runner import templates
+from workbench.runner.asking import Line, Provider
 from workbench.runner.connect import POOL, Recordings, connect
 from workbench.runner.limits import Caller
 from workbench.runner.plan import Plan
 from workbench.runner.progress import ModelState
 from workbench.runner.providers.exchange import HttpProvider
-from workbench.runner.session import Line, Provider
 from workbench.runner.target import IN_PROCESS, LOCAL, Target
 
 _START = 16  # requests at once that a model far away begins with

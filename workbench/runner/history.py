@@ -8,7 +8,8 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.records import Call, Configuration
-from workbench.runner.plan import Key, Work
+from workbench.runner.plan import Work
+from workbench.runner.whose import Key
 from workbench.spool import FINAL_ERRORS
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from workbench.errors import StoreError
 from workbench.records import EnergyReading, content_id
 from workbench.runner.asking import Reply, Request
 from workbench.runner.limits.caller import DETERMINISTIC
-from workbench.runner.plan import Key
+from workbench.runner.whose import Key
 
 _HOPELESS = 3
 _NAME = re.compile(r"[0-9a-f]+-.+\.jsonl")

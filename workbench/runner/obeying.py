@@ -15,7 +15,8 @@ from workbench.runner.control import (
     Retune,
     Stop,
 )
-from workbench.runner.plan import Key, Planned
+from workbench.runner.plan import Planned
+from workbench.runner.whose import Key
 
 if TYPE_CHECKING:
     from workbench.runner.collection import Collection

@@ -14,10 +14,10 @@ from workbench.records import Configuration, Item, Task, content_id, json_text
 from workbench.runner.limits import Backoff
 from workbench.runner.session import Strategy
 from workbench.runner.target import IN_PROCESS, Positive, Settings, Target
+from workbench.runner.whose import Key
 from workbench.scoring import TaskItem
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
-Key = tuple[str, str, int]  # configuration_id, item_id, trial
 
 
 class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,8 +15,9 @@ import polars as pl
 from workbench.records import Call
 from workbench.runner import spending
 from workbench.runner.history import MEASURES, Counted, Source, count, nearest_source, priced
-from workbench.runner.plan import Key, Work
+from workbench.runner.plan import Work
 from workbench.runner.spending import Spent
+from workbench.runner.whose import Key
 
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.95

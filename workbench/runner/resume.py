@@ -8,7 +8,7 @@ import msgspec
 
 from workbench import spool
 from workbench.records import Run, json_text
-from workbench.runner.plan import Key
+from workbench.runner.whose import Key
 
 
 class Leftovers(msgspec.Struct):

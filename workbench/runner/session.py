@@ -7,7 +7,7 @@ keeping: the session sends, times and records; the executor scores and writes th
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -15,10 +15,14 @@ from workbench.errors import ConfigError, ProviderError
 from workbench.records import Call, EnergyReading, Message, ToolCall, content_id
 from workbench.runner import tagged
 from workbench.runner.asking import (
+    Ask,
     CallRefused,
     ChatMessage,
+    Count,
+    Line,
     OnChunk,
     Provider,
+    Render,
     Reply,
     Request,
     StreamBroken,
@@ -86,29 +90,8 @@ class Strategy(Protocol):
         ...
 
 
-# (request, role) → what arrived, and the error that ended it; with retries and limits
-Ask = Callable[[Request, str], Awaitable[tuple[Reply, ProviderError | None]]]
-Count = Callable[[str], Awaitable[int | None]]
-Render = Callable[[Sequence[ChatMessage]], tuple[str, tuple[str, ...]]]
 # (call, when it was under way) → what it took, once the counters have told
 Meter = Callable[[Call, Sequence[windows.Window]], Awaitable[tuple[EnergyReading, ...]]]
-
-
-class Line(NamedTuple):
-    """A way from a session to one model.
-
-    Attributes:
-        endpoint: "chat" and the like, or "completions" for a base model.
-        sampling: settings of every request, in OpenAI's names.
-        render: turns a chat into (prompt, stop words); for completions.
-    """
-
-    model: str
-    ask: Ask
-    count_tokens: Count
-    endpoint: str = "chat"
-    sampling: Mapping[str, Any] = {}
-    render: Render | None = None
 
 
 class Session:

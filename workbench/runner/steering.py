@@ -18,8 +18,9 @@ import msgspec
 from workbench.runner import control, obeying
 from workbench.runner.control import Taken
 from workbench.runner.mailbox import Mailbox
-from workbench.runner.plan import Key, Planned
+from workbench.runner.plan import Planned
 from workbench.runner.session import Session
+from workbench.runner.whose import Key
 
 if TYPE_CHECKING:
     from workbench.runner.collection import Collection

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from workbench.errors import ConfigError
-from workbench.runner.session import ChatMessage, Render
+from workbench.runner.asking import ChatMessage, Render
 
 
 def question_answer(messages: Sequence[ChatMessage]) -> tuple[str, tuple[str, ...]]:

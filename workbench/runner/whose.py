@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from workbench.records import Configuration
 
+Key = tuple[str, str, int]  # configuration_id, item_id, trial
+
 
 class Asker(NamedTuple):
     """An attempt, as the providers know it."""
@@ -18,7 +20,7 @@ class Asker(NamedTuple):
     trial: int
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         """What identifies it from run to run."""
         return self.configuration.configuration_id, self.item_id, self.trial
 

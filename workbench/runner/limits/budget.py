@@ -8,7 +8,7 @@ from workbench.records import Call
 
 if TYPE_CHECKING:
     from workbench.errors import ProviderError
-    from workbench.runner.session import Ask, Line, Reply, Request
+    from workbench.runner.asking import Ask, Line, Reply, Request
 
 PriceOf = Callable[[Call], float | None]
 _ROUNDING = 1e-9  # of the limit: sums of floats

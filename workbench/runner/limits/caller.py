@@ -12,12 +12,12 @@ import msgspec
 
 from workbench.errors import ProviderError, ProviderUnavailable
 from workbench.records import Call
+from workbench.runner.asking import CallRefused, Provider, Reply, Request, StreamBroken
 from workbench.runner.limits.backoff import Backoff
 from workbench.runner.limits.lane import OVERLOAD, Lane
 from workbench.runner.machine import MachineClock
 from workbench.runner.progress import ModelState
 from workbench.runner.providers import ratelimits
-from workbench.runner.session import CallRefused, Provider, Reply, Request, StreamBroken
 
 if TYPE_CHECKING:
     from workbench.runner.energy.watch import Watch

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import msgspec
 
 from workbench.errors import ProviderError, ProviderRejected
+from workbench.runner.asking import Reply, Request
 from workbench.runner.limits.adaptive import Window
 from workbench.runner.limits.buckets import Buckets, Cost, Sizes
 from workbench.runner.progress import ModelState
 from workbench.runner.providers.ratelimits import RateLimit
-from workbench.runner.session import Reply, Request
 
 OVERLOAD = frozenset({"http_429", "http_503", "http_529"})
 _MOST_S = 60.0  # then it is sent all the same: headers may be misread, and a refusal says more

@@ -4,11 +4,11 @@ import datetime as dt
 from typing import Any, NamedTuple
 
 from workbench.records import Call, ToolCall, json_text
+from workbench.runner.asking import Reply, Request
 from workbench.runner.local import tool_text
 from workbench.runner.local.loading import Loaded
 from workbench.runner.local.sequence import Sequence
 from workbench.runner.providers.arrived import Arrived
-from workbench.runner.session import Reply, Request
 
 
 class Asked(NamedTuple):

@@ -4,8 +4,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from workbench.errors import ProviderUnavailable
+from workbench.runner.asking import OnChunk
 from workbench.runner.local.sequence import Sequence
-from workbench.runner.session import OnChunk
 
 if TYPE_CHECKING:
     from workbench.runner.local.engine import Engine

@@ -17,12 +17,12 @@ import msgspec
 
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call
+from workbench.runner.asking import CallRefused, OnChunk, Reply, Request, StreamBroken
 from workbench.runner.providers import effort, ratelimits, transport
 from workbench.runner.providers import usage as usages
 from workbench.runner.providers.arrived import Arrived, StreamFailed, cleaned
 from workbench.runner.providers.services import Quirks
 from workbench.runner.providers.sse import Event, EventStream
-from workbench.runner.session import CallRefused, OnChunk, Reply, Request, StreamBroken
 
 _encode = msgspec.json.Encoder().encode
 _AFTER_DONE_S = 2.0  # how long to wait for the end of a body after its last event

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
+from workbench.runner.asking import CallRefused, OnChunk, Reply, Request, StreamBroken
 from workbench.runner.local import loading, prompts, settings
 from workbench.runner.local.answer import Asked, reply
 from workbench.runner.local.desk import Desk
 from workbench.runner.local.output import Detokenizer, Output, Tags
 from workbench.runner.local.sequence import Sequence
-from workbench.runner.session import CallRefused, OnChunk, Reply, Request, StreamBroken
 
 if TYPE_CHECKING:
     from workbench.runner.local.engine import Engine, OnStep

@@ -11,11 +11,11 @@ import httpx
 import msgspec
 
 from workbench.errors import ProviderRejected
+from workbench.runner.asking import ChatMessage, Request, ToolSpec
 from workbench.runner.providers import transport
 from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.sse import Event
-from workbench.runner.session import ChatMessage, Request, ToolSpec
 
 
 class Part(msgspec.Struct):

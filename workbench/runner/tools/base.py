@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from workbench.runner.session import ToolSpec
+from workbench.runner.asking import ToolSpec
 
 
 class ToolResult(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.errors import ProviderRejected
 from workbench.records import Call
-from workbench.runner.session import ToolSpec
+from workbench.runner.asking import ToolSpec
 
 MORE = ToolSpec(
     "more_turns", "Ask for more turns, if the ones that are left will not do.",
