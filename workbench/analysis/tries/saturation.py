@@ -24,6 +24,7 @@ from workbench.schema import KEY_NULL, Column
 C = Column
 Floats = rounds.Floats
 _MOST = 100  # votes of a curve
+_NAMED = 4  # groups that a note names
 _FEW = "fewer than two items, or no fit"
 _NO_FIT = "fewer than three levels, or nothing ever right"
 _ROWS = (
@@ -182,7 +183,7 @@ def saturation(
     if options["unit"] <= 0:
         raise AnalysisError("option unit: give how much of the axis is one unit, above 0")
     found, dropped, notes = _found(frame, by, options)
-    rows, curves = [], []
+    rows, curves, fewest = [], [], intervals.ENOUGH
     parts = [stacked.Part(stacked.batch(c.names), c.clusters, c.rate) for c in found]
     resampled = stacked.together(parts, options["resamples"], rng)
     for curve, drawn in zip(found, resampled, strict=True):
@@ -191,8 +192,9 @@ def saturation(
         curves.append(table)
         notes += _said(curve, row)
         if row["plateau_low"].item() is not None:
-            figure = f"the plateau of {label(curve.names.row(0))}"
-            notes += intervals.too_few(drawn.n_clusters, figure, 91)
+            fewest = min(fewest, drawn.n_clusters)
+    notes += intervals.too_few(fewest, "a plateau", 91)
+    notes += _short([c for c, r in zip(found, rows, strict=True) if r["n_levels"].item() < 3])
     table = pl.concat(rows).select(*by, *(c.name for c in _ROWS)) if rows else empty(by, _ROWS)
     more = {"curve": pl.concat(curves).select(*by, *(c.name for c in _CURVE))} if curves else {}
     return Answer(table, more=more, dropped=dropped, notes=tuple(notes))
@@ -357,12 +359,17 @@ def _fitted(
     return fitted, row
 
 
+def _short(curves: Sequence[_Curve]) -> list[str]:
+    """Say once whose curves have too few levels."""
+    names = [label(c.names.row(0)) for c in curves]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [f"the law needs three levels: fewer of {', '.join(names[:_NAMED])}{more}"] if names else []  # fmt: skip
+
+
 def _said(curve: _Curve, row: pl.DataFrame) -> list[str]:
     """Say in words what the columns say in numbers, where it matters."""
     name = label(curve.names.row(0))
     found = row.row(0, named=True)
-    if found["n_levels"] < 3:
-        return [f"{name}: {found['n_levels']} level(s), and the law needs three"]
     said = []
     if found["law_holds"] is False:
         said.append(f"{name}: the curve is not of the law's shape; look at it before N*")
