@@ -519,6 +519,23 @@ def test_weighted_votes_by_confidence_leave_the_unscored_items_out():
     assert found["weighted_rate_low"] is None
 
 
+def test_weighted_votes_of_millions_of_traces_are_left_out_and_that_is_said(monkeypatch):
+    """Where there are too many traces to weigh one by one the figure is null, with a note; the rest stays."""
+    given = WEIGHED["a sure minority outweighs"]
+    frame = facts(*[
+        trace("a", "1", r, i, answer=a, verifier_score=w) for i, (a, r, w) in enumerate(given)
+    ])  # fmt: skip
+    whole = analysis.voting(frame)
+
+    monkeypatch.setattr("workbench.analysis.weighted.MOST_TRACES", 3)
+    result = analysis.voting(frame)
+
+    assert result.frame["weighted_rate"].null_count() == result.frame.height == 4
+    assert result.frame["vote_rate"].equals(whole.frame["vote_rate"])
+    assert any("narrow the slice" in note for note in result.notes)
+    assert not any("narrow the slice" in note for note in whole.notes)
+
+
 def test_drawn_weighted_votes_agree_with_listing_them():
     """Sixteen trials are too many to list: drawn ones agree with 4,368 subsets of 5, and say so."""
     rng = np.random.default_rng(3)

@@ -15,9 +15,10 @@ from workbench.analysis.panel import Bools, Floats
 from workbench.analysis.reduce import Items, scored_rows
 
 Ints = npt.NDArray[np.int64]
-_WORK = 10_000_000  # sums of votes that a panel takes, about
+_WORK = 5_000_000  # sums of votes that a panel takes, about
+MOST_TRACES = 2_000_000  # they are fetched one by one, in 1 µs each
 _LISTED = 14  # trials up to which all subsets of an item may be listed
-_FEWEST, _MOST = 2, 1000  # subsets of each size that are drawn
+_FEWEST, _MOST = 1, 1000  # subsets of each size that are drawn
 _AT_ONCE = 1_000_000
 _SAME = 1e-9  # sums that differ by less of themselves are tied
 
@@ -46,7 +47,7 @@ class Weighed:
         """Evaluate some rows: the chance that the heaviest of k answers is right; whether all is exact.
 
         Over all subsets where there is time for it: with up to 14 trials of not too many items; else
-        over drawn ones, 2 to 1,000 of every size and item.
+        over drawn ones, 1 to 1,000 of every size and item.
 
         Returns:
             (len(rows), n_sizes); NaN where an item has fewer than k trials, or no score.
@@ -61,7 +62,7 @@ class Weighed:
             if width == 0:
                 found[at[:, None], np.flatnonzero(asked <= n)] = 0.0
                 continue
-            room = min(int(_WORK * n / (counts.sum() * width)), _WORK // n)
+            room = min(int(_WORK * n / (counts.sum() * width)), 2 * _WORK // n)
             listed = sum(math.comb(n, k) for k in ks.tolist())
             if n <= _LISTED and listed <= room:
                 masks = _all(n, ks)
@@ -125,18 +126,28 @@ def _drawn(n: int, sizes: Ints, each: int, rng: np.random.Generator) -> Floats:
     return np.concatenate([(rank < k).astype(float) for k in sizes.tolist()])
 
 
+def too_many(items: Items) -> bool:
+    """Whether there are more scored traces than are weighed one by one: 2,000,000."""
+    return int(items.frame["n_scored"].sum()) > MOST_TRACES
+
+
+def _any(frame: "nw.LazyFrame[Any]", score: str) -> bool:
+    """Whether any trace has the score, and answers are known."""
+    if not {score, "answer"} <= set(frame.collect_schema().names()):
+        return False
+    counted = frame.select(nw.col(score).count().alias("n")).collect("polars")
+    return int(counted["n"][0]) > 0
+
+
 def weighed(frame: "nw.LazyFrame[Any]", items: Items, score: str) -> Weighed | None:
-    """Fetch the votes of reduced items with their scores; None where no trace has one.
+    """Fetch the votes of reduced items with their scores; None where no trace has one, or `too_many` are scored.
 
     Args:
         frame: rows of `trace_facts`.
         items: the same traces, reduced.
         score: the column that says how much a vote counts.
     """
-    names = frame.collect_schema().names()
-    if score not in names or "answer" not in names:
-        return None
-    if not int(frame.select(nw.col(score).count()).collect("polars").to_native().item()):
+    if too_many(items) or not _any(frame, score):
         return None
     answer = nw.col("answer").cast(nw.String).str.strip_chars().fill_null("")
     told = frame.with_columns(_answer=answer, _weight=nw.col(score).cast(nw.Float64))

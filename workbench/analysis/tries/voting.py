@@ -16,15 +16,15 @@ from workbench.analysis.panel import Floats, build
 from workbench.analysis.reduce import reduce_items
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.subsets import SHORT, Attempts, attempts
-from workbench.analysis.weighted import Weighed, weighed
+from workbench.analysis.weighted import MOST_TRACES, Weighed, too_many, weighed
 from workbench.schema import KEY_NULL, Column
 
 C = Column
 _MOST = 100  # votes: the work grows with their third power
 _NONE = "no answers recorded"
 _FEW = "no answers recorded, or fewer than two items"
-_UNWEIGHED = "no answers or no scores of them recorded"
-_FEW_WEIGHED = "no answers or no scores of them recorded, fewer than two items, or no spread"
+_UNWEIGHED = "no answers or no scores of them recorded, or over two million traces"
+_FEW_WEIGHED = "no weighted vote, fewer than two items, or no spread"
 _ROWS = (
     C("k", "int", "count", "Answers that vote.", KEY_NULL, "votes"),
     C("n_items", "int", "count", "Items with enough trials for the whole curve.", KEY_NULL, "items"),
@@ -82,7 +82,8 @@ def voting(
     The weighted vote is won by the answer whose traces' scores add up to the most (Singhi et al. 2025,
     arXiv 2504.01005, code); a trace without a score adds 0, a tie is broken by lot, and an item of which no
     trace has a score is left out of it. It is the expectation over all subsets where there is time to
-    list them (few items, at most 14 trials), else over drawn ones, which the notes tell.
+    list them (few items, at most 14 trials), else over drawn ones, which the notes tell. Of more than two
+    million scored traces there is none.
 
     Items of which a right trace has no recorded answer are left out and told; in a group without
     any answer the vote is null. Intervals: Wilson's with the effective number of items that the
@@ -90,7 +91,7 @@ def voting(
     than two items (clusters).
     """
     items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
-    heavy = weighed(frame, items, options["weight"])
+    heavy, crowded = weighed(frame, items, options["weight"]), too_many(items)
     row = pl.int_range(pl.len(), dtype=pl.Int64).alias("_row_of")
     items = dataclasses.replace(items, frame=items.frame.with_columns(row))
     items, patterns, lost = with_answers(frame, items)
@@ -106,6 +107,8 @@ def voting(
         rows.append(table.with_columns(where))
         on = f" on {task}" if task else ""
         notes += tries.notes(task) + tuple(f"no answers of {name} recorded{on}" for name in silent)
+    if crowded:
+        notes += (f"no weighted votes: over {MOST_TRACES:,} scored traces; narrow the slice",)
     if sampled:
         notes += ("weighted votes are of drawn subsets: another seed gives slightly other figures",)
     dropped = panels.dropped | {
