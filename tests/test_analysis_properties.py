@@ -182,6 +182,8 @@ def test_shares_counts_and_ends_keep_their_bounds(name, answer):
 
 # An area over dollars has no unit of its own.
 IN_MONEY = {("frontier", "hypervolume"), ("frontier", "reference_x")}
+# and where each row has a unit of its own, those whose unit has money in it
+BY_FACTOR = {("price-reversal", c): pl.col("factor").str.ends_with("price") for c in ("cheaper_value", "dearer_value")}  # fmt: skip
 MONEY = 4.0  # a power of two, so that nothing is rounded otherwise
 
 
@@ -210,7 +212,12 @@ def test_figures_scale_with_the_unit_of_money(name, rows, answer):
         powers = {
             c: 1 if (name, c) in IN_MONEY else worth(said.unit) for c, said in meaning.items()
         }
-        factors = [pl.col(c) * MONEY**k for c, k in powers.items() if before[c].dtype.is_float()]
+        floats = {c: k for c, k in powers.items() if before[c].dtype.is_float()}
+        factors = [
+            pl.col(c)
+            * pl.when(BY_FACTOR.get((name, c), pl.lit(False))).then(MONEY).otherwise(MONEY**k)
+            for c, k in floats.items()
+        ]
         numbers = pl.selectors.exclude(pl.String)  # words may name an amount
         scaled = before.with_columns(factors).select(numbers)
         pl.testing.assert_frame_equal(after.select(numbers), scaled, **TOLERANCE)
