@@ -14,7 +14,7 @@ from tests.test_analysis_agents import named, rows_of
 from tests.test_analysis_evidence import facts, trace
 from workbench import analysis
 from workbench.analysis import rasch, swiss_rounds
-from workbench.analysis.budgets.markers import echoes, pattern
+from workbench.analysis.budgets.markers import echoes, pattern, spaced
 from workbench.analysis.evidence.human_difficulty import fisher
 from workbench.analysis.evidence.interval_forecasts import interval_score, number, read
 from workbench.analysis.evidence.portfolio import sharpe_ratios
@@ -520,7 +520,7 @@ def test_markers_per_hundred_words():
 
 def test_lists_of_markers_can_be_replaced():
     """Phrases over line breaks, the longest first, no pattern of the user's own making."""
-    texts = pl.Series(["It could\nbe. COULD it?", "abc a.c", "let me reconsider"])
+    texts = pl.Series(["it could\nbe. could it?", "abc a.c", "let me reconsider"])
     assert texts.str.count_matches(pattern("could be, could, a.c, let me re")).to_list() == [
         2,
         1,
@@ -528,6 +528,8 @@ def test_lists_of_markers_can_be_replaced():
     ]
     row = rows_of("trace_texts", wrote("1", "ja ja vielleicht nein"))
     assert one(analysis.markers(row, hedges="vielleicht"))["hedges"] == pytest.approx(25)
+    loud = rows_of("trace_texts", wrote("1", "Fließend, VIELLEICHT"))
+    assert one(analysis.markers(loud, hedges="Vielleicht, fließend"))["hedges"] == pytest.approx(100)  # fmt: skip
     with pytest.raises(AnalysisError, match="empty"):
         analysis.markers(row, hedges=" , ")
 
@@ -550,7 +552,10 @@ def test_echoes_by_a_plain_count_of_runs():
     rng = np.random.default_rng(0)
     said, asked = (["".join(f"{w}, " for w in rng.choice(["a", "b", "C"], n)) for _ in range(30)] for n in (12, 6))  # fmt: skip
 
-    found = echoes(pl.DataFrame({"_text": said, "_input": asked}), 3)
+    told = pl.DataFrame({"_said": said, "_input": asked}).with_columns(
+        _said=spaced(pl.col("_said").str.to_lowercase())
+    )
+    found = echoes(told, 3)
 
     for text, question, share in zip(said, asked, found, strict=True):
         words, runs = (

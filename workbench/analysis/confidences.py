@@ -61,10 +61,10 @@ class Recorded:
         rows = rows.with_columns(_row=rows_of["_row"].gather(rows["_item"])).drop_nulls("_row")
         if rows.is_empty():
             return None
-        rows = rows.sort("_sure", "_row", "_right", "_cost")
+        order = np.argsort(rows["_sure"].to_numpy())
         return Answers(
-            rows["_row"].cast(pl.Int64).to_numpy(), rows["_right"].cast(pl.Float64).to_numpy(),
-            rows["_cost"].fill_null(np.nan).to_numpy(), rows["_sure"].to_numpy(),
+            rows["_row"].cast(pl.Int64).to_numpy()[order], rows["_right"].cast(pl.Float64).to_numpy()[order],
+            rows["_cost"].fill_null(np.nan).to_numpy()[order], rows["_sure"].to_numpy()[order],
         )  # fmt: skip
 
     def described(self, by: Sequence[str]) -> pl.DataFrame | None:

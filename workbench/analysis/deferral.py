@@ -103,7 +103,8 @@ def _blocks(pair: Pair, bag: npt.NDArray[np.int64]) -> Floats:
     last = upto[np.append(np.flatnonzero(rises)[1:] - 1, len(order) - 1)]  # of equal confidences
     block = np.arange(len(last))
     if len(last) > _BLOCKS:
-        _, block = np.unique(np.ceil(last / upto[-1] * _BLOCKS - 1e-9), return_inverse=True)
+        step = np.ceil(last / upto[-1] * _BLOCKS - 1e-9)
+        block = np.cumsum(np.diff(step, prepend=step[0]) > 0)
     k, w = int(block[-1]) + 1, pair.weight
     place = np.empty(len(order), np.int64)
     place[order] = block[np.cumsum(rises) - 1]

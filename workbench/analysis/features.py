@@ -17,7 +17,7 @@ _BITS = 12  # 4,096 columns
 _TEXT = 4000  # characters of a text that are read
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _REFERENCES = 2000  # items that are learned from at most
-_BLOCK = 1000
+_BLOCK = 100  # items whose neighbours are looked for at once: they stay in the cache
 _TOKENS = 500_000  # whose hashes are remembered
 _STEPS, _PAST = 100, 10  # of a fit: steps at most, and how many past ones shape the next
 
@@ -120,7 +120,7 @@ def _nearest(x: Any, y: Floats, new: Any, k: int) -> Floats:
     """Average the outcomes of the k items of the largest cosine; equal ones by their place."""
     k = min(k, len(y))
     used = np.flatnonzero(np.asarray((x != 0).sum(axis=0)).ravel())
-    known, new = x[:, used].T.toarray(), new[:, used]
+    known, new = np.ascontiguousarray(x[:, used].T.toarray()), new[:, used]
     out = np.empty((new.shape[0], y.shape[1]))
     for start in range(0, new.shape[0], _BLOCK):
         # Rounding must not choose between items that are equally near.

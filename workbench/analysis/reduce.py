@@ -168,7 +168,8 @@ def _placed(rows: pl.DataFrame, items: Items) -> pl.DataFrame:
         place = of[item].cast(pl.Categorical).cast(words).to_physical().cast(pl.Int64)
         return group.cast(pl.Int64) * (len(listed) + 1) + place.fill_null(len(listed))
 
-    at = cell(frame, "item_id", groups).search_sorted(cell(rows, "_item", typed))
+    places = cell(frame, "item_id", groups).alias("_cell").to_frame().with_row_index("_at")
+    at = cell(rows, "_item", typed).alias("_cell").to_frame().join(places, on="_cell", how="left", maintain_order="left")["_at"]  # fmt: skip
     return rows.drop(*by, "_item", strict=False).with_columns(_at=at.cast(pl.Int64))
 
 

@@ -188,12 +188,13 @@ def deferred(first: Floats, other: Floats, score: Floats, weight: Floats) -> tup
         (s,) the share handed over, from 0 to 1, and (s, k) the means there. Between two steps they
         are straight lines: a draw among equal scores.
     """
-    order = np.argsort(score, kind="stable")
-    w = weight[order][:, None] / weight.sum()
-    change = np.cumsum(w * (other - first)[order], axis=0)
-    last = np.append(score[order][1:] != score[order][:-1], True)
-    share = np.concatenate([[0.0], np.cumsum(w[:, 0])[last]])
+    order = np.argsort(score)  # not stable, which is faster: equal scores go together
+    ordered, w = score[order], weight[order] / weight.sum()
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    share = np.append(0.0, np.cumsum(w)[last])
     share[-1] = 1.0
-    start = (weight[:, None] * first).sum(axis=0) / weight.sum()
-    means = start + np.vstack([np.zeros((1, first.shape[1])), change[last]])
+    means = np.empty((len(share), first.shape[1]))
+    for j, (kept, handed) in enumerate(zip(first.T, other.T, strict=True)):
+        means[0, j] = (weight * kept).sum() / weight.sum()
+        means[1:, j] = means[0, j] + np.cumsum(w * (handed - kept)[order])[last]
     return share, means

@@ -240,20 +240,24 @@ def _repeats(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> pl.DataFrame:
         done = done.filter(nw.col("error_type").is_null())
     name = "item" if "item" in present else "item_id"
     keys = [*by, *(c for c in ("task", "item_id") if c not in by)]
-    told = engine.collect(done.group_by(keys).agg(
+    told = done.group_by(keys).agg(
         thinking.count().alias("n"), thinking.min().alias("least"), thinking.max().alias("most"),
         thinking.mean().alias("mean"), thinking.std().alias("sd"),
         nw.col(name).max().alias("_item"),
-    ))  # fmt: skip
-    ratio = pl.col("most") / pl.max_horizontal("least", 1.0)
-    several = engine.spelled(told).filter(pl.col("n") > 1).with_columns(ratio=ratio).sort(*keys)
-    thought = pl.col("mean") > 0
-    return several.group_by([*by, "task"], maintain_order=True).agg(
+    ).filter(nw.col("n") > 1)  # fmt: skip
+    variation = nw.when(nw.col("mean") > 0).then(nw.col("sd") / nw.col("mean"))
+    ratio = nw.col("most") / nw.max_horizontal(nw.col("least"), nw.lit(1.0))
+    several = engine.collect(told.select(*keys, "_item", ratio=ratio, variation=variation))
+    groups = [*by, "task"]
+    # The few widest are sorted, not all.
+    widest = several.filter(pl.col("ratio") == pl.col("ratio").max().over(groups))
+    first = engine.spelled(widest).sort(keys).group_by(groups).agg(pl.col("_item").first().cast(pl.String).alias("widest_item"))  # fmt: skip
+    figures = engine.spelled(several.group_by(groups).agg(
         pl.len().cast(pl.Int64).alias("n_repeated"), pl.col("ratio").max().alias("widest_ratio"),
-        pl.col("_item").get(pl.col("ratio").arg_max()).cast(pl.String).alias("widest_item"),
-        pl.col("ratio").median().alias("median_ratio"),
-        (pl.col("sd") / pl.col("mean")).filter(thought).mean().alias("variation"),
-    ).select(*by, "task", *columns)  # fmt: skip
+        pl.col("ratio").median().alias("median_ratio"), pl.col("variation").mean(),
+    ))  # fmt: skip
+    both = figures.join(first, on=groups, how="left", nulls_equal=True)
+    return both.sort(groups).select(*groups, *columns)
 
 
 def _changed(items: Items, by: Sequence[str]) -> tuple[str, ...]:

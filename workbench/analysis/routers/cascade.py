@@ -101,7 +101,7 @@ def cascade(
     curve in 25 steps. The threshold is chosen on the items that it is judged on; the area has no such choice.
     """
     sure = confidences.read(frame, by)
-    items = reduce_items(frame, by, ("cost_usd",))
+    items = reduce_items(frame, by, ("cost_usd",), about=())
     choice = options["confidence"]
     agreeing = choice == "agreement" or (choice == "auto" and sure.own.is_empty())
     cast = None
@@ -178,7 +178,7 @@ def _judged(
             if len(found) == _MOST_PAIRS:
                 skipped += 1
                 continue
-            found.append((name, *_exact(pair), len(np.unique(pair.cluster))))
+            found.append((name, *_exact(pair), int(np.count_nonzero(np.bincount(pair.cluster)))))
             yield pair
 
     drawn = deferral.resampled(each(), rng, options["resamples"])
@@ -250,7 +250,7 @@ def _exact(pair: Pair) -> tuple[_Row, list[_Row]]:
     alone = pair.weight @ pair.large / pair.weight.sum()
     area, at_random = routes.area(share, rate), float(rate[0] + rate[-1]) / 2
     ideal_share, ideal = routes.deferred(
-        pair.kept, pair.handed, pair.kept[:, 0] - pair.handed[:, 0], pair.weight
+        pair.kept[:, :1], pair.handed[:, :1], pair.kept[:, 0] - pair.handed[:, 0], pair.weight
     )
     oracle = routes.area(ideal_share, ideal[:, 0])
     best = int(np.argmax(rate > rate.max() - 1e-12))

@@ -130,7 +130,7 @@ def routing(
         raise AnalysisError(unknown("measure", measure, MEASURES))
     items = reduce_items(
         frame, by, (measure,), outcome=options["outcome"], require=(measure,),
-        errors_as_wrong=options["errors_as_wrong"],
+        errors_as_wrong=options["errors_as_wrong"], about=(),
     )  # fmt: skip
     built = build(items, shared=True)
     known = _known(frame)

@@ -150,7 +150,7 @@ def verifier_ceiling(
     frame = _with_numbers(frame)
     items = reduce_items(
         frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"],
-        require=("verifier_score",),
+        require=("verifier_score",), about=(),
     )  # fmt: skip
     items, blocks = _blocks(frame, items, options["threshold"])
     panels = build(items, shared=options["shared"])

@@ -46,6 +46,7 @@ _ROWS = (
     C("tie_rate", "float", "0..1", "Chance that several answers share the most votes.", _NONE, "ties"),
     C("cost_usd", "float", "USD", "Mean cost of k answers to an item.", "no cost known", "cost of k answers"),
 )  # fmt: skip
+_WEIGHTED = tuple(c.name for c in _ROWS if c.name.startswith("weighted_"))
 
 
 @analysis(
@@ -90,7 +91,9 @@ def voting(
     clustered standard error implies; of the gain, paired by item, mean ± t · SE. Null with fewer
     than two items (clusters).
     """
-    items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
+    items = reduce_items(
+        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"], about=()
+    )
     heavy, crowded = weighed(frame, items, options["weight"]), too_many(items)
     row = pl.int_range(pl.len(), dtype=pl.Int64).alias("_row_of")
     items = dataclasses.replace(items, frame=items.frame.with_columns(row))
@@ -148,18 +151,21 @@ def _rows(
             for x in (right, tied)
         )
         voted, split = (np.where(np.isnan(tries.n), np.nan, x) for x in (voted, split))
-        heavy = np.full_like(voted, np.nan)
-        if weights is not None:
-            heavy = np.where(np.isnan(voted), np.nan, tries.within(weights[at], k))
         part = tries.rows(k).with_columns(
             *curves.share(panel, voted, level).series("vote_rate"),
             *curves.share(panel, single, level).series("single_rate")[:1],
             *curves.difference(panel, voted - single, level).series("gain"),
-            *curves.share(panel, heavy, level).series("weighted_rate"),
-            *curves.difference(panel, heavy - voted, level).series("weighted_gain"),
             *curves.share(panel, tries.at_least_one(k), level).series("oracle_rate")[:1],
             *curves.share(panel, split, level).series("tie_rate")[:1],
         )
+        if weights is not None:
+            heavy = np.where(np.isnan(voted), np.nan, tries.within(weights[at], k))
+            part = part.with_columns(
+                *curves.share(panel, heavy, level).series("weighted_rate"),
+                *curves.difference(panel, heavy - voted, level).series("weighted_gain"),
+            )
+        else:
+            part = part.with_columns(pl.lit(None, pl.Float64).alias(c) for c in _WEIGHTED)
         parts.append(part)
     silent = [name for g, name in enumerate(panel.labels) if (place[:, g] < 0).all()]
     table = subsets.ordered(parts, "single_rate", panel, _ROWS)
