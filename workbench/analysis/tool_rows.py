@@ -1,12 +1,17 @@
 """Single tool calls, trace by trace, with those that ask again what was asked before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
+import numpy as np
 import polars as pl
 
 from workbench.analysis import engine, fetched
+
+# Whether an earlier row of the trace asked the same tool in the same words; what was not recorded is
+# not seen to repeat.
+AGAIN = pl.col("_words").is_not_null() & ~pl.col("_words").is_first_distinct()
 
 
 def fetch(
@@ -28,7 +33,8 @@ def fetch(
 
     Returns:
         As `fetched.fetch`, `_passed`, `_trace_id` and `_tool` too, with `_trace`, a number for the
-        trace; `_failed`, whether the trace failed; `_wrong`, whether the call did.
+        trace; `_words`, one for what was asked; `_failed`, whether the trace failed; `_wrong`,
+        whether the call did.
     """
 
     def read(rows: pl.DataFrame) -> pl.DataFrame:
@@ -48,13 +54,8 @@ def fetch(
     return fetched.fetch(frame, by, ("ordinal", *numbers), texts=(*own, *texts), flags=("passed",), each=read)  # fmt: skip
 
 
-def parts(rows: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
-    """Give the names and the rows of each group, trace by trace and call by call.
-
-    With `_again`, whether an earlier call of the trace asked the same tool in the same words; what was
-    not recorded is not seen to repeat.
-    """
-    again = pl.col("_words").is_not_null() & ~pl.col("_words").is_first_distinct()
-    for key, part in fetched.parts(rows, by):
-        ordered = part.sort("_trace", "_ordinal", nulls_last=True)
-        yield key, ordered.with_columns(pl.col("_trace").set_sorted(), _again=again).drop("_words", "_ordinal")  # fmt: skip
+def ordered(rows: pl.DataFrame) -> pl.DataFrame:
+    """Put rows trace by trace and call by call; in a trace, calls without a place come last."""
+    # Polars takes three times as long to sort by two columns.
+    place = rows["_ordinal"].fill_null(np.iinfo(np.int32).max).to_numpy()
+    return rows.select(pl.all().gather(np.lexsort((place, rows["_trace"].to_numpy()))))

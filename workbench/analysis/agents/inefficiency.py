@@ -5,15 +5,17 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis import ratios, tool_rows
+from workbench.analysis import fetched, ratios, tool_rows
 from workbench.analysis.agents.tools import NO_TOOLS
 from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import LEVEL
+from workbench.analysis.panel import divide
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
-from workbench.analysis.wording import plain, stands
+from workbench.analysis.wording import standing
 from workbench.schema import KEY_NULL, Column
 
 C = Column
@@ -96,21 +98,24 @@ def inefficiency(
     rows = tool_rows.fetch(frame, by, _NUMBERS, texts=_TEXTS, each=lambda piece: _read(piece, by))
     names = {c: rows.schema[c] for c in by}
     found, compared, shown, failed, silent = [], [], [], 0, 0
-    for key, part in tool_rows.parts(rows, by):
-        traces = _patterns(part, by, options)
+    for key, part in fetched.parts(rows, by):
+        traces = _patterns(part, options)
         done = traces.filter(~pl.col("_failed"))
         failed += traces.height - done.height
         silent += int(done.select(((pl.col("calls") > 0) & pl.col("confirmatory").is_null()).sum()).item())  # fmt: skip
-        shown += [done.filter(p).select(*by, pl.lit(p).alias("pattern"), trace_id="_trace_id") for p in PATTERNS]  # fmt: skip
+        own = dict(zip(by, key, strict=True))
+        named = [pl.lit(value, names[c]).alias(c) for c, value in own.items()]
+        shown += [
+            done.filter(p).select(*named, pl.lit(p).alias("pattern"), trace_id="_trace_id").sort("trace_id")
+            for p in sorted(PATTERNS)
+        ]  # fmt: skip
         if done.height:
-            own = dict(zip(by, key, strict=True))
             found.append(own | _row(done, options["level"]))
             compared += [own | _compare(done, pattern, options["level"]) for pattern in PATTERNS]
-    shape = names | {c.name: DTYPES[c.type] for c in _TRACES}
-    marked = pl.concat(shown) if shown else pl.DataFrame(schema=shape)
+    shape = names | dict.fromkeys(("pattern", "trace_id"), pl.String)
     more = {
         "patterns": pl.DataFrame(compared, schema=names | {c.name: DTYPES[c.type] for c in _COMPARED}),
-        "traces": marked.select(*by, "pattern", "trace_id").sort(*by, "pattern", "trace_id", nulls_last=True),
+        "traces": pl.concat(shown) if shown else pl.DataFrame(schema=shape),
     }  # fmt: skip
     notes: tuple[str, ...] = (f"{silent} traces with tools have no answer or no recorded text: they count as not confirmatory",) if silent else ()  # fmt: skip
     if "tool" not in frame.collect_schema().names():
@@ -121,12 +126,14 @@ def inefficiency(
 
 def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     """Read the texts, which every row of a trace repeats, once: `_knew`, `_syntax`, null on other rows."""
-    first = pl.struct(*by, "_trace_id").is_first_distinct()
+    first = pl.struct(*by, "_trace").is_first_distinct()
     marked = rows.with_columns(_first=first)
     at = (marked["_first"] & marked["_tool"].is_not_null()).arg_true()
-    texts = [rows[f"_{c}"].gather(at).to_list() for c in _TEXTS]
-    wanted = {answer: plain(answer).strip(" .") for answer in {*texts[0]} if answer is not None}
-    knew = [_knew(wanted.get(a), o, q) for a, o, q in zip(*texts, strict=True)]
+    answer, opening, question = (rows[f"_{c}"].gather(at) for c in _TEXTS)
+    knew = standing(answer, opening)
+    hit = knew.arg_true()
+    asked = standing(answer.gather(hit), question.gather(hit)).fill_null(value=False)
+    knew = knew.scatter(hit, ~asked)
     known = pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows.height)
     malformed = pl.col("_wrong") & pl.col("_error_type").is_in(_MALFORMED)
     return marked.with_columns(
@@ -134,44 +141,38 @@ def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
         # A number does to tell tools apart.
         _tool=pl.when(pl.col("_tool").is_not_null()).then(pl.col("_tool").hash()),
         _empty=(pl.col("_result_bytes") == 0).fill_null(value=False),
-        _malformed=malformed, _knew=known.scatter(at, pl.Series(knew, dtype=pl.Boolean)),
+        _malformed=malformed, _knew=known.scatter(at, knew),
         _syntax=pl.when("_first").then("_opening_text").str.contains(_SYNTAX),
     ).drop("_first", "_result_bytes", *(f"_{c}" for c in _TEXTS))  # fmt: skip
 
 
-def _patterns(rows: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.DataFrame:
-    """Make one row per trace: what its calls came to, and which patterns it shows."""
+def _patterns(rows: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+    """Make one row per trace of a group: what its calls came to, and which patterns it shows."""
     called, malformed = pl.col("_tool").is_not_null(), pl.col("_malformed")
     first = ("_trace_id", "_item", "_code", "_failed", "_passed", "_output_tokens", "_opening_tokens")  # fmt: skip
-    same = pl.col("_trace") == pl.col("_trace").shift()
-    rows = rows.with_columns(_switch=same & (pl.col("_tool") != pl.col("_tool").shift()))
-    traces = rows.group_by("_trace").agg(
-        *[pl.col(c).first() for c in (*by, *first)],
-        pl.col("_knew", "_syntax").max(),
-        calls=called.sum(), malformed=malformed.sum(), ran=(called & ~malformed).sum(),
-        wasted=(called & (pl.col("_wrong") | pl.col("_empty") | pl.col("_again"))).sum(),
-        switches=pl.col("_switch").sum(),
-    )  # fmt: skip
+    same = (pl.col("_trace") == pl.col("_trace").shift()).fill_null(value=False)
+    sums = {
+        "calls": called, "malformed": malformed, "ran": called & ~malformed,
+        "wasted": called & (pl.col("_wrong") | pl.col("_empty") | tool_rows.AGAIN),
+        "switches": same & (pl.col("_tool") != pl.col("_tool").shift()),
+        "knew": pl.col("_knew"), "known": pl.col("_knew").is_not_null(), "syntax": pl.col("_syntax"),
+    }  # fmt: skip
+    counted = {c: e.fill_null(value=False).cast(pl.Int32) for c, e in sums.items()}
+    marked = tool_rows.ordered(rows).select(*first, begins=~same, **counted)
+    at = marked["begins"].arg_true()
+    traces = marked.select(pl.col(first).gather(at)).with_columns(
+        pl.Series(c, np.add.reduceat(marked[c].to_numpy(), at.to_numpy())) for c in sums
+    )
     uses = pl.col("calls") > 0
     share = options["wasted"] * pl.col("calls")
     return traces.select(
-        *by, *first, "calls", "wasted",
-        confirmatory=pl.when(uses).then("_knew"),
+        *first, "calls", "wasted",
+        confirmatory=pl.when(uses & (pl.col("known") > 0)).then(pl.col("knew") > 0),
         mixing=uses & (pl.col("switches") >= options["switches"]),
         no_priors=uses & (pl.col("wasted") >= share),
         collapse=(uses & (pl.col("malformed") >= share))
-        | ((pl.col("ran") == 0) & pl.col("_syntax").fill_null(value=False)),
+        | ((pl.col("ran") == 0) & (pl.col("syntax") > 0)),
     )  # fmt: skip
-
-
-def _knew(wanted: str | None, opening: str | None, question: str | None) -> bool | None:
-    """Whether the answer stood in the text before the first call; None where one of the two is not there."""
-    if not wanted or opening is None:
-        return None
-    write = (
-        plain if " " in wanted else str.casefold
-    )  # white space matters only if the answer has any
-    return stands(wanted, write(opening)) and not stands(wanted, write(question or ""))
 
 
 def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
@@ -197,24 +198,35 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
 
 def _compare(part: pl.DataFrame, pattern: str, level: float) -> dict[str, Any]:
     """Set traces with a pattern against those without, each item against itself."""
-    part = part.with_columns(_shows=pl.col(pattern).fill_null(value=False))
-    sides = {
-        shows: part.filter(pl.col("_shows") == shows)["_passed"].cast(pl.Float64).mean()
-        for shows in (True, False)
-    }
+    shows = part[pattern].fill_null(value=False)
+    passed = part["_passed"].cast(pl.Float64)
     row: dict[str, Any] = {
-        "pattern": pattern, "n_showing": int(part["_shows"].sum()),
-        "pass_rate_with": sides[True], "pass_rate_without": sides[False],
+        "pattern": pattern, "n_showing": int(shows.sum()),
+        "pass_rate_with": passed.filter(shows).mean(), "pass_rate_without": passed.filter(~shows).mean(),
     }  # fmt: skip
-    sides_ = {"with": pl.col("_shows"), "without": ~pl.col("_shows")}
-    columns = {f"{c}_{name}": pl.when(side).then(pl.col(c).cast(pl.Float64)) for c in ("_passed", "_output_tokens") for name, side in sides_.items()}  # fmt: skip
-    both = part.select("_item", "_code", **columns).group_by("_item").agg(
-        pl.col("_code").first(), *[pl.col(c).mean() for c in columns]
-    ).sort("_item")  # fmt: skip
-    passed = both.drop_nulls(["_passed_with", "_passed_without"])
-    change = (passed["_passed_with"] - passed["_passed_without"]).to_numpy()
-    row |= ratios.figures("pass_rate_change", ratios.mean(change, passed["_code"].to_numpy(), level, (-1.0, 1.0)))  # fmt: skip
-    spent = both.drop_nulls(["_output_tokens_with", "_output_tokens_without"])
-    x, y = (spent[f"_output_tokens_{name}"].to_numpy() for name in ("with", "without"))
-    row |= ratios.figures("tokens_factor", ratios.ratio(x, y, spent["_code"].to_numpy(), level, (0.0, np.inf)))  # fmt: skip
-    return row
+    x, y, codes = _both(part, shows.to_numpy(), "_passed")
+    row |= ratios.figures("pass_rate_change", ratios.mean(x - y, codes, level, (-1.0, 1.0)))
+    x, y, codes = _both(part, shows.to_numpy(), "_output_tokens")
+    return row | ratios.figures("tokens_factor", ratios.ratio(x, y, codes, level, (0.0, np.inf)))
+
+
+def _both(
+    part: pl.DataFrame, shows: npt.NDArray[np.bool_], column: str
+) -> tuple[ratios.Floats, ratios.Floats, ratios.Ints]:
+    """Average a column over an item's traces with a pattern and without, where it is known of both.
+
+    Returns:
+        Means with, means without, numbers of the clusters: (n_items,) each, in order of the items.
+    """
+    place = ratios.numbered(part["_item"].to_numpy())
+    n = int(place.max()) + 1
+    codes = np.zeros(n, np.int64)
+    codes[place] = part["_code"].to_numpy()
+    values = part[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    known = ~np.isnan(values)
+    x, y = (
+        divide(np.bincount(place[of], values[of], n), np.bincount(place[of], minlength=n))
+        for of in (known & shows, known & ~shows)
+    )
+    both = ~np.isnan(x - y)
+    return x[both], y[both], codes[both]

@@ -79,7 +79,9 @@ def process(
     series, dropped, source = _series(frame, by, options)
     found = []
     for key, part in fetched.parts(series, by):
-        table = _sums(_ordered(part) if source == "trials" else part, options)
+        table = _sums(
+            _ordered(part) if source == "trials" else part.sort("_series", "_round"), options
+        )
         if table.height:
             found.append(dict(zip(by, key, strict=True)) | _row(table, options) | {"source": source})  # fmt: skip
     schema = {c: series.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
@@ -126,7 +128,10 @@ def _series(
 
 def _ordered(trials: pl.DataFrame) -> pl.DataFrame:
     """Put the trials of a group in order; an item's of one run are a series."""
-    ordered = trials.sort("_item", "_run", "_trial", nulls_last=True).with_columns(
+    last = trials["_trial"].fill_null(np.iinfo(np.int32).max)
+    # Polars takes three times as long to sort by several columns.
+    order = np.lexsort([c.to_numpy() for c in (last, trials["_run"], trials["_item"])])
+    ordered = trials.select(pl.all().gather(order)).with_columns(
         _series=pl.struct("_item", "_run").rle_id().cast(pl.Int64),
         _right=pl.col("_passed").cast(pl.Float64),
     )
@@ -156,8 +161,10 @@ def _noted(noted: rounds.Recorded, options: dict[str, Any]) -> pl.DataFrame:
 
 
 def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
-    """Add the rounds of each series of a group up."""
-    kept = series.filter(pl.col("_round") >= options["skip"]).sort("_series", "_round")
+    """Add the rounds of each series of a group up; they come in order."""
+    kept = series.filter(pl.col("_round") >= options["skip"]).with_columns(
+        pl.col("_series").set_sorted()
+    )
     one, right = pl.lit(1.0), pl.col("_right")
     same = pl.col("_series") == pl.col("_series").shift()
     before = pl.when(same).then(right.shift())

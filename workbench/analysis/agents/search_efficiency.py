@@ -98,15 +98,18 @@ def _reader(key: str) -> engine.Each:
         rows = rows.with_columns(_read_text=asked).join(
             kinds, on=told, how="left", nulls_equal=True, maintain_order="left"
         )
-        pairs = zip(rows["_read_text"].to_list(), rows["kind"].to_list(), strict=True)
+        # Rows repeat each other: every text is read once for what is needed of it.
+        keys = ["_read_text", "kind"]
+        pairs = rows.select(keys).unique()
         spaced = [any(" " in entity for entity in entities_) for entities_ in needed]
         counts = [
             None if text is None or not needed[k] else _count(plain(text) if spaced[k] else text.casefold(), needed[k])
-            for text, k in pairs
+            for text, k in pairs.iter_rows()
         ]  # fmt: skip
+        counted = pairs.with_columns(pl.Series("n_found", counts, pl.Int32))
+        rows = rows.join(counted, on=keys, how="left", nulls_equal=True, maintain_order="left")
         sizes = pl.Series("n_needed", [len(e) for e in needed], pl.Int32).gather(rows["kind"])
-        found = pl.Series("n_found", counts, pl.Int32)
-        return rows.drop("kind", *(f"_{c}" for c in _TEXTS)).with_columns(found, sizes)
+        return rows.drop("kind", *(f"_{c}" for c in _TEXTS)).with_columns(sizes)
 
     return read
 

@@ -1,6 +1,5 @@
 """What tools are called, what they bring, and what they cost in waits and tokens."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from workbench.analysis import fetched, ratios, sample, tool_rows
 from workbench.analysis.declaration import ChartSpec, Settles, analysis
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build, divide
-from workbench.analysis.reduce import Items, reduce_items
+from workbench.analysis.reduce import ABOUT, Items
 from workbench.analysis.result import DTYPES, Answer, empty
 from workbench.analysis.sample import Means, ends
 from workbench.schema import KEY_NULL, Column
@@ -80,14 +79,17 @@ def tools(
 
     Intervals: expanded percentile bootstrap of item clusters; of `by_tool` t · SE of the ratio, clustered.
     """
-    rows = tool_rows.fetch(frame, by, _NUMBERS, each=lambda piece: piece.drop("_trace_id"))
+    rows = tool_rows.fetch(
+        frame, by, _NUMBERS, each=lambda piece: piece.drop("_trace_id", "_ordinal")
+    )
     reduced, by_tool = [], []
-    for key, part in tool_rows.parts(rows, by):
-        reduced.append(_reduced(part, by))
-        by_tool += _by_tool(part, dict(zip(by, key, strict=True)), options["level"])
-    reduced = reduced or [_reduced(rows.with_columns(_again=False), by)]
-    items = dataclasses.replace(reduced[0], frame=pl.concat(r.frame for r in reduced))
-    built = build(items)
+    for key, part in fetched.parts(rows, by):
+        group = dict(zip(by, key, strict=True))
+        reduced.append(_items(_traces(part), group))
+        by_tool += _by_tool(part, group, options["level"])
+    reduced = reduced or [_items(_traces(rows), dict.fromkeys(by))]
+    whole = pl.concat(reduced).cast({c: rows.schema[c] for c in by})
+    built = build(Items(whole, tuple(by), _MEASURES, (), errors_as_wrong=False, scored=False))
     table = sample.tabulate(built, by, _ROWS, lambda panel: _rows(panel, rng, options))
     more = {"by_tool": _tabulated(by_tool, by, rows)}
     notes = built.notes
@@ -96,30 +98,45 @@ def tools(
     return Answer(table, more=more, dropped=built.dropped, notes=notes)
 
 
-def _reduced(rows: pl.DataFrame, by: Sequence[str]) -> Items:
-    """Reduce the traces of a group to items."""
-    return reduce_items(nw.from_native(_traces(rows, by).lazy()), by, _MEASURES, scored=False)
-
-
-def _traces(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Add the calls of a group up to traces, as `reduce_items` takes them."""
+def _traces(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add the calls of a group up to traces; of failed ones nothing is known."""
     called, wrong = pl.col("_tool").is_not_null(), pl.col("_wrong")
+    sums = {
+        "_calls": called, "_errors": wrong, "_repeats": tool_rows.AGAIN,
+        "_untimed": called & ~wrong & pl.col("_e2e_s").is_null(), "_wait": pl.col("_e2e_s"),
+        "_unread": called & pl.col("_result_tokens").is_null(), "_read": pl.col("_result_tokens"),
+    }  # fmt: skip
     first = ("_item", "_code", "_failed", "_passed")
+    traces = rows.select("_trace", *first, **{c: e.cast(pl.Float64) for c, e in sums.items()})
+    traces = traces.group_by("_trace").agg(pl.col(first).first(), pl.col(*sums).sum())
+    passed, calls = pl.col("_passed"), pl.col("_calls")
+    done = traces.with_columns(
+        _wait=pl.when(pl.col("_untimed") == 0).then("_wait"),
+        _read=pl.when(pl.col("_unread") == 0).then("_read"),
+        _right=passed.cast(pl.Float64), _used=(calls > 0).cast(pl.Float64),
+        _right_of=pl.when(passed.is_not_null()).then(calls), _extra=pl.when(passed).then(calls),
+    )  # fmt: skip
+    return done.with_columns(pl.when(~pl.col("_failed")).then(pl.col(_MEASURES)))
+
+
+def _items(traces: pl.DataFrame, group: dict[str, Any]) -> pl.DataFrame:
+    """Add the traces of a group up to items, as `reduce_items` does."""
+    done, scored = ~pl.col("_failed"), pl.col("_passed").is_not_null()
+    counts = {"n_failed": ~done, "n_unscored": done & ~scored, "n": done, "n_scored": done & scored}
+    items = traces.with_columns(**counts).group_by("_item").agg(
+        pl.col("_code").first(), pl.len().alias("n_traces"), pl.col(*counts).sum(),
+        pl.col(_MEASURES).sum().name.suffix("_sum"), pl.col(_MEASURES).count().name.suffix("_known"),
+        fewest=pl.col("_extra").min(),
+    ).sort("_item")  # fmt: skip
     # Numbers as texts, in the same order.
     item, code = (pl.col(c).cast(pl.String).str.zfill(9) for c in ("_item", "_code"))
-    traces = rows.group_by("_trace").agg(
-        *[pl.col(c).first() for c in dict.fromkeys((*by, *first))],
-        _calls=called.sum().cast(pl.Float64), _errors=wrong.sum(), _repeats=pl.col("_again").sum(),
-        _wait=pl.when((called & ~wrong & pl.col("_e2e_s").is_null()).sum() == 0).then(pl.col("_e2e_s").sum()),
-        _read=pl.when((called & pl.col("_result_tokens").is_null()).sum() == 0).then(pl.col("_result_tokens").sum()),
-    ).with_columns(
-        item_id=item, cluster=pl.when(pl.col("_code") > 0).then(code),
-        error_type=pl.when("_failed").then(pl.lit("failed")),
-        passed=pl.col("_passed"), _right=pl.col("_passed").cast(pl.Float64), _used=(pl.col("_calls") > 0).cast(pl.Float64),
-        _right_of=pl.when(pl.col("_passed").is_not_null()).then("_calls"),
-        _when_right=pl.when(pl.col("_passed") & ~pl.col("_failed")).then("_calls"),
-    )  # fmt: skip
-    return traces.with_columns(_extra=pl.col("_when_right") - pl.col("_when_right").min().over("_item"))  # fmt: skip
+    named = {"item_id": item} | dict.fromkeys(ABOUT, pl.lit(None)) | {c: pl.lit(v) for c, v in group.items()}  # fmt: skip
+    return items.with_columns(
+        n_missing=pl.lit(0), outcome=pl.col("_right_sum"),
+        _extra_sum=pl.col("_extra_sum") - pl.col("_extra_known") * pl.col("fewest").fill_null(0.0),
+        _cluster=pl.when(pl.col("_code") > 0).then(pl.lit("cluster ") + code).otherwise(pl.lit("item ") + item),
+        **named,
+    ).drop("_item", "_code", "fewest")  # fmt: skip
 
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:

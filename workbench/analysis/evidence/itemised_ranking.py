@@ -136,5 +136,7 @@ def _fitted(
         "author": authors, "author_fitted": fit.author, "n_author": np.bincount(codes, minlength=len(authors)),
     }, schema={c.name: DTYPES[c.type] for c in (_ITEMS[2], *_AUTHORS)})  # fmt: skip
     order = panel.groups.columns
-    ranked = table.sort("rank", *order)  # of equals, whose strengths may differ by rounding, by name
+    ranked = table.sort(
+        "rank", *order
+    )  # of equals, whose strengths may differ by rounding, by name
     return ranked, of_items, of_authors
