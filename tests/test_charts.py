@@ -62,11 +62,11 @@ def test_every_analysis_has_a_chart_that_renders(name, by, tmp_path):
 
 
 @pytest.mark.parametrize("name", analysis.names())
-def test_no_rows_are_said(name, tmp_path):
+def test_no_rows_are_said(name):
     """An empty result is a chart that says so, not an error."""
     result = analysis.run(name, traces("a", "b").head(0))
 
-    assert "no rows" in text_of(svg_of(charts.chart(result), tmp_path))
+    assert "no rows" in json.dumps(charts.chart(result).to_dict())
 
 
 @pytest.mark.parametrize("name", analysis.names())
