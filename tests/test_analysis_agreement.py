@@ -18,7 +18,7 @@ from workbench.analysis.budgets.markers import echoes, pattern, spaced
 from workbench.analysis.evidence.human_difficulty import fisher
 from workbench.analysis.evidence.interval_forecasts import interval_score, number, read
 from workbench.analysis.evidence.portfolio import sharpe_ratios
-from workbench.analysis.evidence.reproducibility import parting, sd_ends
+from workbench.analysis.evidence.reproducibility import partings, sd_ends
 from workbench.analysis.evidence.thresholds import inconsistency, lowest
 from workbench.errors import AnalysisError
 
@@ -66,20 +66,26 @@ def test_the_published_definitions_on_the_toy():
 ])  # fmt: skip
 def test_the_place_of_divergence(responses, place):
     """The first word where not all agree; the end of the shorter."""
-    assert parting(min(responses).encode(), max(responses).encode()) == place
+    assert partings([min(responses).encode()], [max(responses).encode()]) == [place]
 
 
 def test_the_first_and_the_last_text_part_where_any_two_do():
     """Of random texts the extremes in order tell the place, looked for word by word (Div_Index of §3.1)."""
     rng = np.random.default_rng(5)
+    pairs, expected = [], []
     for _ in range(300):
-        words = [list(rng.choice(["a", "b", "ab", "é"], rng.integers(0, 6))) for _ in range(3)]
+        # Some are longer than the pieces that are compared at a time.
+        same = list(rng.choice(["a", "ab", "é\0"], rng.choice([0, 60, 90])))
+        words = [
+            same + list(rng.choice(["a", "b", "ab", "é"], rng.integers(0, 6))) for _ in range(3)
+        ]
         texts = [" ".join(w).encode() for w in words]
         if len(set(texts)) == 1:
             continue
         alike = [len(set(column)) == 1 for column in zip(*words, strict=False)]
-        expected = alike.index(False) if False in alike else len(alike)
-        assert parting(min(texts), max(texts)) == expected
+        expected.append(alike.index(False) if False in alike else len(alike))
+        pairs.append((min(texts), max(texts)))
+    assert partings(*zip(*pairs, strict=True)).tolist() == expected
 
 
 def test_texts_diverge_by_words():

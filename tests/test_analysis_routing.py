@@ -60,6 +60,9 @@ def test_the_worked_curve():
     assert routes.own_area(*POINTS) == pytest.approx(0.778571, abs=1e-6)
     assert routes.parity_cost(*POINTS, 0.8, 9.0) == pytest.approx(1 / 3)
     assert routes.hull_area(*POINTS, 10.0) == pytest.approx((0.735, 0.816667), abs=1e-6)
+    # Cut at 2, half-way up from (1, .5) to (3, .8): a trapezium of .5 and .65 over 1. Nothing costs as little as .5.
+    assert routes.hull_area(*POINTS, 2.0) == pytest.approx((0.575 / 2, 0.575))
+    assert routes.hull_area(*POINTS, 0.5) == pytest.approx((0.0, np.nan), nan_ok=True)
     x, y = routes.concave(*POINTS)
     assert (x.tolist(), y.tolist()) == ([1, 3, 8], [0.5, 0.8, 0.9])
     assert routes.parity_cost(*POINTS, 0.95, 9.0) == np.inf

@@ -10,16 +10,15 @@ from workbench.cli import docs
 from workbench.cli.app import main
 from workbench.cli.strategies import typed
 from workbench.runner import strategies
-from workbench.store import demo_store
 
 PAGES = Path(__file__).resolve().parents[1] / "notebooks" / "catalogue"
 NUMBER = re.compile(r"[-−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory):
-    """A store of the sample traces."""
-    return demo_store(tmp_path_factory.mktemp("docs") / "samples.duckdb")
+def stores(tmp_path_factory):
+    """The sample traces, and the rows made by hand."""
+    return docs.Stores(tmp_path_factory.mktemp("docs"))
 
 
 def numbers(text):
@@ -29,10 +28,10 @@ def numbers(text):
 
 
 @pytest.mark.parametrize("name", analysis.names())
-def test_a_page_is_what_its_analysis_says_and_gives(name, samples):
+def test_a_page_is_what_its_analysis_says_and_gives(name, stores):
     """Write them anew with `workbench docs --output notebooks/catalogue`; figures may differ in their last digit."""
     kept, kept_text = numbers((PAGES / f"{name}.md").read_text(encoding="utf-8"))
-    made, made_text = numbers(docs.page(analysis.get(name), samples))
+    made, made_text = numbers(docs.page(analysis.get(name), stores))
     assert made_text == kept_text
     assert made == pytest.approx(kept, rel=2e-3, abs=1e-9)
 

@@ -139,6 +139,8 @@ class Analysis:
         source: the paper and the equation.
         rows: the view whose rows it takes; a slice names traces, and gives what belongs to them.
         example: options, `by` and `where` of the worked example on its page.
+        by_hand: the same, where the sample traces cannot show it, of an example on the rows made by hand
+            (`datasets.by_hand_dir`); `worked` says how its figures come about.
         settles: what decides its question; None where no further items would, or it says so itself.
         doc: the function's docstring.
     """
@@ -157,6 +159,7 @@ class Analysis:
     source: str
     rows: str
     example: Mapping[str, Any]
+    by_hand: Mapping[str, Any] | None
     settles: Settles | None
     doc: str
     function: Callable[..., "Answer"]
@@ -206,6 +209,7 @@ def analysis(
     scored: bool = True,
     rows: str = "trace_facts",
     example: Mapping[str, Any] | None = None,
+    by_hand: Mapping[str, Any] | None = None,
     settles: Settles | None = Settles(),
 ) -> Callable[[Callable[..., "Answer"]], Analysis]:
     """Declare a function `(frame, *, by, rng, **options) -> Answer` as an analysis."""
@@ -216,7 +220,7 @@ def analysis(
         return Analysis(
             name, family, title, question, tuple(needs), tuple(options), tuple(columns),
             tuple(measures), tuple(require), scored, chart, source,
-            rows, dict(example or {}), settles, doc, function,
+            rows, dict(example or {}), by_hand, settles, doc, function,
         )  # fmt: skip
 
     return declare

@@ -3,6 +3,7 @@
 Only the columns asked for are fetched, with an underscore before their names.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ def fetch(
     flags: Sequence[str] = (),
     times: Sequence[str] = (),
     each: engine.Each | None = None,
+    items: bool = True,
 ) -> pl.DataFrame:
     """Fetch some columns of `trace_facts` or `call_facts`; absent ones are unknown throughout.
 
@@ -36,16 +38,17 @@ def fetch(
         times: see above.
         each: makes of some rows what is kept of them, see `engine.collect`; they have the columns
             told below, but for the two numbers, and `_item` is a text.
+        items: whether it matters which item, and cluster, a row is of.
 
     Returns:
         One row per trace (or call): the `by` columns; `_` and the name for each column asked for;
         `_item`, the number of its item; `_failed`, whether it failed; `_code`, the number of its
-        item's cluster. Both are numbered in order of the names.
+        item's cluster. Both are numbered in order of the names, and left out without `items`.
     """
     present = set(frame.collect_schema().names())
     dtypes: dict[str, Any] = dict.fromkeys(numbers, pl.Float64) | dict.fromkeys(texts, pl.String)
     dtypes |= dict.fromkeys(flags, pl.Boolean) | dict.fromkeys(times, pl.Datetime("us"))
-    names = {f"_{c}": c for c in dtypes if c in present} | {"_item": "item_id"}
+    names = {f"_{c}": c for c in dtypes if c in present} | ({"_item": "item_id"} if items else {})
     failed = ~nw.col("error_type").is_null() if "error_type" in present else nw.lit(value=False)
     selected = frame.select(
         *by,
@@ -53,18 +56,18 @@ def fetch(
             (nw.col(c).cast(nw.Float64) if c in numbers else nw.col(c)).alias(alias)
             for alias, c in names.items()
         ],
-        *([cluster(present)] if "cluster" in present else []),
+        *([cluster(present)] if items and "cluster" in present else []),
         _failed=failed,
     )
     absent = {f"_{c}": t for c, t in dtypes.items() if f"_{c}" not in names}
-    absent |= {} if "cluster" in present else {"_cluster": pl.String}
+    absent |= {} if "cluster" in present or not items else {"_cluster": pl.String}
 
     def whole(piece: pl.DataFrame) -> pl.DataFrame:
         piece = piece.with_columns(pl.lit(None, t).alias(c) for c, t in absent.items())
         return each(piece) if each else piece
 
     rows = whole(engine.collect(selected)) if each is None else engine.collect(selected, whole)
-    return engine.spelled(numbered(rows))
+    return engine.spelled(numbered(rows) if items else rows)
 
 
 def numbered(rows: pl.DataFrame) -> pl.DataFrame:
@@ -107,13 +110,30 @@ def parts(rows: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ..
 
     One group is taken out at a time: sorting would double what many rows hold.
     """
-    names = rows.select(by).unique().sort(by, nulls_last=True)
-    if names.height > _GROUPS:
+    listed, number = _grouped(rows, by)
+    found = number.unique().sort()
+    if len(found) > _GROUPS:
         yield from rows.sort(by, nulls_last=True).group_by(by, maintain_order=True)
         return
-    numbered = names.with_row_index("_group")
-    place = rows.select(by).join(
-        numbered, on=list(by), how="left", nulls_equal=True, maintain_order="left"
-    )["_group"]  # fmt: skip
-    for number, key in enumerate(names.iter_rows()):
-        yield key, rows.filter(place == number)
+    for group in found:
+        places, rest = [], group
+        for names in reversed(listed):
+            rest, place = divmod(rest, len(names))
+            places.append(names[place])
+        yield tuple(reversed(places)), rows.filter(number == group)
+
+
+def _grouped(rows: pl.DataFrame, by: Sequence[str]) -> tuple[list[list[Any]], pl.Series]:
+    """List the values of each column, in order and null last; and number the groups in their order."""
+    listed, number = [], pl.Series([0], dtype=pl.Int64).new_from_index(0, rows.height)
+    for name in by:
+        values = rows[name]
+        known = values.unique().drop_nulls().sort()
+        if known.dtype == pl.String:
+            place = values.cast(pl.Enum(known)).to_physical()
+        else:
+            place = values.replace_strict(known, pl.int_range(len(known), eager=True))
+        number = number * (len(known) + 1) + place.cast(pl.Int64).fill_null(len(known))
+        listed.append([*known, None])
+    most = math.prod(map(len, listed))
+    return listed, number.cast(pl.UInt16) if most < 1 << 16 else number

@@ -181,11 +181,16 @@ def _panel(frame: pl.DataFrame, by: tuple[str, ...]) -> Panel:
     if groups.height * items.height > _MAX_CELLS:
         reason = f"{groups.height:,} groups × {items.height:,} items are too many to compare"
         raise AnalysisError(f"{reason}; narrow the slice, or group by fewer columns than {by}")
-    rows = frame.join(
-        groups.with_row_index("_group"), on=by, nulls_equal=True, how="left", maintain_order="left"
-    ).join(
-        items.select("item_id").with_row_index("_row"),
-        on="item_id", nulls_equal=True, how="left", maintain_order="left",
-    )  # fmt: skip
+    # Only the keys are joined: all else would be copied, twice.
+    group = _place(frame, groups).alias("_group")
+    rows = frame.with_columns(group, _place(frame, items.select("item_id")).alias("_row"))
     clusters = items["_cluster"].rank("dense").cast(pl.Int64).to_numpy() - 1
     return Panel(groups, items, rows, clusters)
+
+
+def _place(frame: pl.DataFrame, names: pl.DataFrame) -> pl.Series:
+    """Find the row of `names` that each row of a frame has."""
+    told = frame.select(names.columns).join(
+        names.with_row_index("_place"), on=names.columns, how="left", nulls_equal=True, maintain_order="left"
+    )  # fmt: skip
+    return told["_place"]

@@ -17,6 +17,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import narwhals as nw
+import numpy as np
 import polars as pl
 
 from workbench.analysis import engine
@@ -78,7 +79,7 @@ def reduce_items(
     errors_as_wrong: bool = False,
     require: Sequence[str] = (),
     scored: bool = True,
-    about: Sequence[str] = ABOUT,
+    about: Sequence[str] = (),
 ) -> Items:
     """Group traces by `by` and item.
 
@@ -168,9 +169,15 @@ def _placed(rows: pl.DataFrame, items: Items) -> pl.DataFrame:
         place = of[item].cast(pl.Categorical).cast(words).to_physical().cast(pl.Int64)
         return group.cast(pl.Int64) * (len(listed) + 1) + place.fill_null(len(listed))
 
-    places = cell(frame, "item_id", groups).alias("_cell").to_frame().with_row_index("_at")
-    at = cell(rows, "_item", typed).alias("_cell").to_frame().join(places, on="_cell", how="left", maintain_order="left")["_at"]  # fmt: skip
-    return rows.drop(*by, "_item", strict=False).with_columns(_at=at.cast(pl.Int64))
+    cells = cell(frame, "item_id", groups).to_numpy()  # they rise
+    asked = cell(rows, "_item", typed).to_numpy()
+    if len(groups) * (len(listed) + 1) <= 4 * (len(cells) + len(asked)):
+        at = np.full(len(groups) * (len(listed) + 1), -1)
+        at[cells] = np.arange(len(cells))
+        at = at[asked]
+    else:  # of many groups with few items each most cells are empty
+        at = np.searchsorted(cells, asked)
+    return rows.drop(*by, "_item", strict=False).with_columns(_at=pl.Series(at, dtype=pl.Int64))
 
 
 def _grouped(

@@ -110,7 +110,7 @@ def run(
     answer = declared.function(lazy, by=keys, rng=rng, **chosen)
     result = _result(declared, answer, chosen, keys)
     told = outlook.said(declared, result, lazy)
-    return dataclasses.replace(result, notes=(*result.notes, *told))
+    return dataclasses.replace(result, notes=(*result.notes, *told), outlook=told)
 
 
 def _result(

@@ -61,6 +61,7 @@ class Result:
         by: the columns that name a group.
         more: further tables by name, for example "totals".
         source: the paper and the equation.
+        outlook: which of the notes say what would settle the question.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Result:
     by: tuple[str, ...]
     more: dict[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
     source: str = ""
+    outlook: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Column:
         """Find what a column means; KeyError if the result has no such column."""

@@ -127,14 +127,16 @@ def parity_cost(cost: Floats, quality: Floats, best: float, best_cost: float) ->
 
 
 def hull_area(cost: Floats, quality: Floats, most: float) -> tuple[float, float]:
-    """AIQ of RouterBench in both forms, over the concave hull made flat up to the cost `most`.
+    """AIQ of RouterBench in both forms, over the concave hull made flat up to the cost `most`, or cut there.
 
     Returns:
-        the area over `most`, beginning at the first point (as its code has it); and over the range
-        from the first point to `most` (as the paper writes it; unverified). NaN where there is none.
+        the area over `most`, beginning at the first point (as its code has it), 0 if that costs more;
+        and over the range from the first point to `most` (as the paper writes it; unverified). NaN
+        where there is none.
     """
     x, y = concave(cost, quality)
-    x, y = np.append(x, most), np.append(y, y[-1])
+    inside = x < most
+    x, y = np.append(x[inside], most), np.append(y[inside], np.interp(most, x, y))
     whole, span = area(x, y), float(most - x[0])
     return (whole / most if most > 0 else float("nan"), whole / span if span > 0 else float("nan"))
 

@@ -12,6 +12,8 @@ from workbench.analysis import engine, fetched
 # Whether an earlier row of the trace asked the same tool in the same words; what was not recorded is
 # not seen to repeat.
 AGAIN = pl.col("_words").is_not_null() & ~pl.col("_words").is_first_distinct()
+_BITS = 16  # of a call's place in its trace, where both are sorted as one number
+_LAST = (1 << _BITS) - 1
 
 
 def fetch(
@@ -38,11 +40,12 @@ def fetch(
     """
 
     def read(rows: pl.DataFrame) -> pl.DataFrame:
-        words = pl.concat_str("_trace_id", "_tool", "_arguments", separator="\n")
+        # Of 10⁷ traces two have the same number once in 400,000 times.
+        rows = rows.with_columns(_trace=pl.col("_trace_id").hash())
+        asked = pl.col("_tool").hash(1) + pl.col("_arguments").hash(2)  # wraps around
+        recorded = pl.all_horizontal(pl.col("_trace_id", "_tool", "_arguments").is_not_null())
         rows = rows.with_columns(
-            # Of 10⁷ traces two have the same number once in 400,000 times.
-            _trace=pl.col("_trace_id").hash(),
-            _words=pl.when(words.is_not_null()).then(words.hash()),
+            _words=pl.when(recorded).then(pl.col("_trace") + asked),
             _failed=pl.col("_trace_error_type").is_not_null(),
             _wrong=pl.col("_tool").is_not_null() & pl.col("_error_type").is_not_null(),
             _ordinal=pl.col("_ordinal").cast(pl.Int32),
@@ -56,6 +59,11 @@ def fetch(
 
 def ordered(rows: pl.DataFrame) -> pl.DataFrame:
     """Put rows trace by trace and call by call; in a trace, calls without a place come last."""
-    # Polars takes three times as long to sort by two columns.
-    place = rows["_ordinal"].fill_null(np.iinfo(np.int32).max).to_numpy()
-    return rows.select(pl.all().gather(np.lexsort((place, rows["_trace"].to_numpy()))))
+    place = rows["_ordinal"].fill_null(_LAST).to_numpy()
+    trace = rows["_trace"].to_numpy()
+    # One number is sorted many times quicker than two; what it leaves out of the trace's own seldom matters.
+    order = np.argsort((trace << _BITS) | place.clip(0, _LAST).astype(np.uint64))
+    begun = np.count_nonzero(trace[order][1:] != trace[order][:-1]) + 1
+    if begun > rows["_trace"].n_unique() or place.max(initial=0) > _LAST:
+        order = np.lexsort((place, trace))
+    return rows.select(pl.all().gather(order))

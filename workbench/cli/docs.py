@@ -1,15 +1,15 @@
 """`workbench docs`: the catalogue as pages, written from the declarations, each with an example that was run."""
 
 import contextlib
+import functools
 import tempfile
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench import analysis
+from workbench import analysis, datasets
 from workbench.cli.options import open_store, store_option, talk
 from workbench.errors import AnalysisError
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from workbench.store import Store
 
 _ROWS = 4  # of an example's table, on their side: a column of the page each
+_BY_HAND = (
+    "The sample traces cannot show this. The example runs on rows that are **made by hand, not measured** "
+    "(`data/examples`), in round numbers that can be worked out in one's head:"
+)
 
 
 @click.command()
@@ -32,17 +36,18 @@ _ROWS = 4  # of an example's table, on their side: a column of the page each
 def docs(names: tuple[str, ...], folder: Path | None, store_path: str | None) -> None:
     """Write the pages of analyses: question, definition, options, columns, an example.
 
-    The examples are run on the sample traces, or on --store.
+    The examples are run on the sample traces, or on rows made by hand where those have nothing to
+    show; with --store, on that.
     """
     wanted = _wanted(names)
-    with _examples(store_path) as store:
+    with _examples(store_path) as stores:
         if folder is None:
             for name in wanted:
-                click.echo(page(analysis.get(name), store))
+                click.echo(page(analysis.get(name), stores))
             return
         folder.mkdir(parents=True, exist_ok=True)
         for name in wanted:
-            (folder / f"{name}.md").write_text(page(analysis.get(name), store), encoding="utf-8")
+            (folder / f"{name}.md").write_text(page(analysis.get(name), stores), encoding="utf-8")
     if not names:
         (folder / "README.md").write_text(index(), encoding="utf-8")
     talk(f"wrote {len(wanted)} pages to {folder}")
@@ -55,16 +60,40 @@ def _wanted(names: Sequence[str]) -> list[str]:
         raise click.UsageError(str(error)) from error
 
 
-@contextlib.contextmanager
-def _examples(store_path: str | None) -> "Iterator[Store]":
-    """Open the store that was named, or a passing one of the sample traces."""
-    from workbench.store import demo_store
+class Stores:
+    """What the examples are run on; each is made when it is first asked for."""
 
-    if store_path:
-        yield open_store(store_path)
-        return
+    def __init__(self, folder: Path, named: "Store | None" = None) -> None:
+        """Bind to the folder where passing stores are made; a named store stands for all."""
+        self._folder, self._named = folder, named
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is a store of the user's."""
+        return self._named is not None
+
+    @functools.cached_property
+    def samples(self) -> "Store":
+        """The sample traces, or the store that was named."""
+        from workbench.store import demo_store
+
+        return self._named or demo_store(self._folder / "samples.duckdb")
+
+    @functools.cached_property
+    def by_hand(self) -> "Store":
+        """The rows made by hand."""
+        from workbench.store import open_store
+
+        store = open_store(self._folder / "by-hand.duckdb", create=True)
+        store.merge(datasets.by_hand_dir())
+        return store
+
+
+@contextlib.contextmanager
+def _examples(store_path: str | None) -> Iterator[Stores]:
+    """Take the store that was named, or passing ones of what ships."""
     with tempfile.TemporaryDirectory(prefix="workbench-docs-") as folder:
-        yield demo_store(Path(folder) / "samples.duckdb")
+        yield Stores(Path(folder), open_store(store_path) if store_path else None)
 
 
 def index() -> str:
@@ -76,27 +105,21 @@ def index() -> str:
     return "\n".join(lines)
 
 
-def page(declared: "Analysis", store: "Store") -> str:
+def page(declared: "Analysis", stores: Stores) -> str:
     """Write the page of one analysis as Markdown."""
     from workbench.analysis import outlook
+    from workbench.report import words
 
     lines = [f"# {declared.title}", "", f"**{_plain(declared.question)}**", ""]
-    lines += [_plain(paragraph) + "\n" for paragraph in _paragraphs(declared.doc)]
+    lines += [_plain(paragraph) + "\n" for paragraph in words.paragraphs(declared.doc)]
     settled = outlook.described(declared)
     lines += [_plain(settled), ""] if settled else []
     lines += [f"Source: {_plain(declared.source)}.", ""] if declared.source else []
     if declared.options:
         lines += ["## Options", "", *_options(declared), ""]
     lines += ["## Columns", "", *_columns(declared.columns), ""]
-    lines += ["## Example", "", *_example(declared, store)]
+    lines += ["## Example", "", *_example(declared, stores)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _paragraphs(doc: str) -> list[str]:
-    """Split a docstring; lines of a paragraph flow together."""
-    first, _, rest = doc.partition("\n")
-    text = f"{first}\n{textwrap.dedent(rest)}"
-    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
 def _plain(text: str) -> str:
@@ -138,15 +161,24 @@ def _columns(columns: Sequence["Column"]) -> Iterator[str]:
     return _table(("column", "title", "unit", "meaning", "null means"), rows)
 
 
-def _example(declared: "Analysis", store: "Store") -> Iterator[str]:
+def _example(declared: "Analysis", stores: Stores) -> Iterator[str]:
     """Run the declared example, and show its first rows and what the answer says beside them."""
     from workbench.cli.analyze import ask
     from workbench.slice import Slice
 
-    given = dict(declared.example)
-    where, by = given.pop("where", ""), given.pop("by", None)
+    on_hand = declared.by_hand is not None and not stores.is_named
+    given = dict(declared.by_hand or {} if on_hand else declared.example)
+    where, by, worked = (given.pop(k, default) for k, default in (("where", ""), ("by", None), ("worked", "")))  # fmt: skip
+    store = stores.by_hand if on_hand else stores.samples
     result = ask(store, declared.name, where=Slice.parse(where), by=by, options=given)
-    yield from ("```", _command(declared.name, where, by, given), "```", "")
+    command = _command(declared.name, where, by, given)
+    if on_hand:
+        yield from (_BY_HAND, "", "```", "workbench import data/examples --store by-hand.duckdb")
+        yield from (f"{command} --store by-hand.duckdb", "```", "")
+    else:
+        yield from ("```", command, "```", "")
+    if worked:
+        yield from (_plain(worked), "")
     yield from _answer(result)
 
 
@@ -163,7 +195,7 @@ def _command(name: str, where: str, by: Sequence[str] | None, options: Mapping[s
 def _answer(result: "Result") -> Iterator[str]:
     frame = result.frame
     if frame.is_empty():
-        yield "The sample traces hold nothing to answer this from."
+        yield "There is nothing to answer this from."
     else:
         yield from _sideways(result, frame.head(_ROWS))
         if frame.height > _ROWS:
@@ -179,7 +211,7 @@ def _answer(result: "Result") -> Iterator[str]:
 
 def _sideways(result: "Result", frame: "pl.DataFrame") -> Iterator[str]:
     """Turn a wide table: a line per column, a column per row."""
-    from workbench.tui.formats import value_text
+    from workbench.formats import value_text
 
     meaning = {c.name: c for c in result.columns}
     keys = [c for c in result.by if c in frame.columns]

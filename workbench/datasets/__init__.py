@@ -7,12 +7,19 @@ columns that nobody names are guessed by their names, and what was guessed is sa
 
 from workbench.datasets.loading import Loaded, examine, load_task
 from workbench.datasets.reading import SUFFIXES
-from workbench.datasets.shipped import data_dir, sample_prices, sample_traces_dir, task_names
+from workbench.datasets.shipped import (
+    by_hand_dir,
+    data_dir,
+    sample_prices,
+    sample_traces_dir,
+    task_names,
+)
 from workbench.datasets.spec import Example, Header, TaskSpec
 from workbench.datasets.taskset import TaskSet
 from workbench.scoring import TaskItem
 
 __all__ = [
-    "SUFFIXES", "Example", "Header", "Loaded", "TaskItem", "TaskSet", "TaskSpec", "data_dir", "examine", "load_task",
+    "SUFFIXES", "Example", "Header", "Loaded", "TaskItem", "TaskSet", "TaskSpec", "by_hand_dir", "data_dir", "examine",
+    "load_task",
     "sample_prices", "sample_traces_dir", "task_names",
 ]  # fmt: skip

@@ -21,6 +21,11 @@ def sample_traces_dir() -> Path:
     return data_dir() / "traces"
 
 
+def by_hand_dir() -> Path:
+    """Return the folder of rows made by hand, not measured, that examples run on where samples have nothing."""
+    return data_dir() / "examples"
+
+
 def sample_prices() -> Path:
     """Return the price sheet that prices the sample traces."""
     return data_dir() / "prices" / "example.toml"

@@ -5,14 +5,12 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import fetched, ratios, tool_rows
 from workbench.analysis.agents.tools import NO_TOOLS
 from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import LEVEL
-from workbench.analysis.panel import divide
 from workbench.analysis.result import DTYPES, Answer
 from workbench.analysis.sample import ends
 from workbench.analysis.wording import standing
@@ -111,7 +109,8 @@ def inefficiency(
         ]  # fmt: skip
         if done.height:
             found.append(own | _row(done, options["level"]))
-            compared += [own | _compare(done, pattern, options["level"]) for pattern in PATTERNS]
+            place = ratios.numbered(done["_item"].to_numpy())
+            compared += [own | _compare(done, p, options["level"], place) for p in PATTERNS]
     shape = names | dict.fromkeys(("pattern", "trace_id"), pl.String)
     more = {
         "patterns": pl.DataFrame(compared, schema=names | {c.name: DTYPES[c.type] for c in _COMPARED}),
@@ -126,8 +125,9 @@ def inefficiency(
 
 def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     """Read the texts, which every row of a trace repeats, once: `_knew`, `_syntax`, null on other rows."""
-    first = pl.struct(*by, "_trace").is_first_distinct()
-    marked = rows.with_columns(_first=first)
+    # A trace is in several groups where `by` tells its calls apart.
+    group = pl.sum_horizontal(pl.col("_trace"), *(pl.col(c).hash(k) for k, c in enumerate(by)))
+    marked = rows.with_columns(_first=group.is_first_distinct())
     at = (marked["_first"] & marked["_tool"].is_not_null()).arg_true()
     answer, opening, question = (rows[f"_{c}"].gather(at) for c in _TEXTS)
     knew = standing(answer, opening)
@@ -136,13 +136,15 @@ def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     knew = knew.scatter(hit, ~asked)
     known = pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows.height)
     malformed = pl.col("_wrong") & pl.col("_error_type").is_in(_MALFORMED)
+    # Of a trace that begins with a call that ran, the syntax of calls says nothing.
+    ran = pl.col("_tool").is_not_null() & ~malformed
     return marked.with_columns(
         pl.col("_output_tokens", "_opening_tokens").cast(pl.Int32),
         # A number does to tell tools apart.
         _tool=pl.when(pl.col("_tool").is_not_null()).then(pl.col("_tool").hash()),
         _empty=(pl.col("_result_bytes") == 0).fill_null(value=False),
         _malformed=malformed, _knew=known.scatter(at, knew),
-        _syntax=pl.when("_first").then("_opening_text").str.contains(_SYNTAX),
+        _syntax=pl.when(pl.col("_first") & ~ran).then("_opening_text").str.contains(_SYNTAX),
     ).drop("_first", "_result_bytes", *(f"_{c}" for c in _TEXTS))  # fmt: skip
 
 
@@ -196,37 +198,44 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
     return row
 
 
-def _compare(part: pl.DataFrame, pattern: str, level: float) -> dict[str, Any]:
-    """Set traces with a pattern against those without, each item against itself."""
+def _compare(part: pl.DataFrame, pattern: str, level: float, place: ratios.Ints) -> dict[str, Any]:
+    """Set traces with a pattern against those without, each item against itself.
+
+    Args:
+        part: one row per trace.
+        pattern: which.
+        level: of the intervals.
+        place: (n,) the item of each trace, from 0.
+    """
     shows = part[pattern].fill_null(value=False)
     passed = part["_passed"].cast(pl.Float64)
     row: dict[str, Any] = {
         "pattern": pattern, "n_showing": int(shows.sum()),
         "pass_rate_with": passed.filter(shows).mean(), "pass_rate_without": passed.filter(~shows).mean(),
     }  # fmt: skip
-    x, y, codes = _both(part, shows.to_numpy(), "_passed")
+    x, y, codes = _both(part, shows, "_passed", place)
     row |= ratios.figures("pass_rate_change", ratios.mean(x - y, codes, level, (-1.0, 1.0)))
-    x, y, codes = _both(part, shows.to_numpy(), "_output_tokens")
+    x, y, codes = _both(part, shows, "_output_tokens", place)
     return row | ratios.figures("tokens_factor", ratios.ratio(x, y, codes, level, (0.0, np.inf)))
 
 
 def _both(
-    part: pl.DataFrame, shows: npt.NDArray[np.bool_], column: str
+    part: pl.DataFrame, shows: pl.Series, column: str, place: ratios.Ints
 ) -> tuple[ratios.Floats, ratios.Floats, ratios.Ints]:
     """Average a column over an item's traces with a pattern and without, where it is known of both.
 
     Returns:
         Means with, means without, numbers of the clusters: (n_items,) each, in order of the items.
     """
-    place = ratios.numbered(part["_item"].to_numpy())
-    n = int(place.max()) + 1
-    codes = np.zeros(n, np.int64)
+    known = part[column].is_not_null().to_numpy()
+    values = part[column].cast(pl.Float64).fill_null(0.0).to_numpy()
+    # (without, with) side by side, an item after the other.
+    cell = 2 * place + shows.to_numpy()
+    size = 2 * int(place.max() + 1)
+    n = np.bincount(cell, known, size).reshape(-1, 2)
+    both = n.all(axis=1)
+    total = np.bincount(cell, values, size).reshape(-1, 2)[both]
+    codes = np.zeros(len(n), np.int64)
     codes[place] = part["_code"].to_numpy()
-    values = part[column].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    known = ~np.isnan(values)
-    x, y = (
-        divide(np.bincount(place[of], values[of], n), np.bincount(place[of], minlength=n))
-        for of in (known & shows, known & ~shows)
-    )
-    both = ~np.isnan(x - y)
-    return x[both], y[both], codes[both]
+    means = total / n[both]
+    return means[:, 1], means[:, 0], codes[both]

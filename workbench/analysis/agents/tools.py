@@ -171,7 +171,9 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
 
 def _by_tool(rows: pl.DataFrame, group: dict[str, Any], level: float) -> list[dict[str, Any]]:
     """Sum up a group's calls of each tool, those of failed traces left out."""
-    calls = rows.filter(~pl.col("_failed") & pl.col("_tool").is_not_null())
+    own = ("_wrong", "_code", "_e2e_s", "_result_tokens", "_result_bytes", "_cost_usd")
+    called = rows.select("_tool", "_failed", *own)  # few columns, which are taken apart by tool
+    calls = called.filter(~pl.col("_failed") & pl.col("_tool").is_not_null())
     found = []
     for (tool,), part in fetched.parts(calls, ("_tool",)):
         wrong = part["_wrong"].cast(pl.Float64).to_numpy()

@@ -126,7 +126,7 @@ class _Task:
     ),
     columns=(*_ROWS, *_PLAN),
     chart=ChartSpec("curve", x="budget", y="rate", also=("single_rate",)),
-    example={"bins": 3},
+    example={"bins": 3, "where": "strategy:direct,cot,think"},
 )  # fmt: skip
 def allocation(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any

@@ -136,6 +136,7 @@ _FORMULAS: dict[str, Callable[[Floats | None, Floats], Floats]] = {
         OUTCOME, ERRORS, LEVEL, RESAMPLES,
     ),
     columns=(*_ROWS, *_AREAS),
+    example={"by": ("model",), "where": "strategy:budgeted"},
     chart=ChartSpec("budget_curve", x="output_tokens", y="rate"),
 )  # fmt: skip
 def budget_curve(

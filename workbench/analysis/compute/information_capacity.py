@@ -96,7 +96,7 @@ def information_capacity(
     groups = shapes.of_groups(frame, names, found)
     counted = _counted(frame, by)
     items = reduce_items(
-        counted, by, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"], about=()
+        counted, by, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"]
     )
     built = build(items, shared=options["shared"])
     table = sample.tabulate(built, by, _ROWS, lambda p: _rows(p, groups, rng, options))

@@ -69,6 +69,7 @@ def decode_positions(prompt: float, output: float, budget: float | None = None) 
     ),
     columns=_ROWS,
     rows="call_outcomes",
+    example={"where": "strategy:think"},
     chart=ChartSpec("lines", x="eflops", y="pass_at_k"),
     settles=Settles("pass_at_k"),
 )  # fmt: skip
@@ -92,7 +93,7 @@ def kinetics(
     """
     found = shapes.of_traces(frame, options, _NEEDS)
     counted = _counted(frame, by, found, options)
-    items = reduce_items(counted, by, _SUMS, errors_as_wrong=options["errors_as_wrong"], about=())
+    items = reduce_items(counted, by, _SUMS, errors_as_wrong=options["errors_as_wrong"])
     panels = build(items, shared=options["shared"])
     notes, short, parts = panels.notes, 0, []
     for task, panel in panels.parts:

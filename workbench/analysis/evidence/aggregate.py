@@ -56,6 +56,7 @@ _STEPS = 51  # thresholds of a profile
         OUTCOME, ERRORS, LEVEL, RESAMPLES,
     ),
     columns=(*_ROWS, *_PAIRS, *_PROFILE),
+    example={"where": "strategy:direct,cot,think,budgeted"},
     chart=ChartSpec("figures", x="iqm", y="group", also=("mean", "median", "optimality_gap")),
     settles=Settles("iqm", unit="repeats", n="n_repeats", unless="resample_tasks"),
 )  # fmt: skip

@@ -77,6 +77,7 @@ class _Blocks(NamedTuple):
         ERRORS, LEVEL,
     ),
     columns=(*_ROWS, *_BINS),
+    example={"where": "strategy:self_consistency", "bins": 5},
     chart=ChartSpec("calibration", x="mean_signal", y="pass_rate"),
     settles=Settles("auc", 0.5),
 )  # fmt: skip

@@ -82,7 +82,7 @@ def explained_variance(
         if column not in present:
             raise AnalysisError(unknown("factor", column, present))
     factors = list(dict.fromkeys((*by, *asked)))
-    items = reduce_items(frame, factors, errors_as_wrong=options["errors_as_wrong"], about=())
+    items = reduce_items(frame, factors, errors_as_wrong=options["errors_as_wrong"])
     rows = items.frame.filter(pl.col("n_scored") > 0)
     if rows.is_empty():
         return Answer(empty((), _ROWS), dropped=items.dropped())
@@ -97,7 +97,7 @@ def explained_variance(
     table = _factors(rows, levels, rng, options)
     groups = items
     if len(factors) > len(by):
-        groups = reduce_items(frame, by, errors_as_wrong=options["errors_as_wrong"], about=())
+        groups = reduce_items(frame, by, errors_as_wrong=options["errors_as_wrong"])
     more, notes = _blocks(build(groups).parts, tuple(by))
     return Answer(table, more={"anova": more}, dropped=items.dropped(), notes=notes)
 

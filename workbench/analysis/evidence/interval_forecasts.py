@@ -58,6 +58,12 @@ _SCALES: dict[str, Callable[[Floats], Floats]] = {
     ),
     columns=_ROWS,
     rows="trace_details",
+    by_hand={
+        "nominal": 0.8,
+        "scale": "plain",
+        "worked": "Every interval is 20 wide; one that misses is 10 off, and pays 2 / (1 − 0.8) × 10 = 100. Terse holds 4 of"
+        " 6: 20 + 100 × 2/6 = 53.3.",
+    },
     chart=ChartSpec("figures", x="coverage", y="group", also=("interval_score", "width")),
     settles=Settles("coverage", "nominal"),
 )  # fmt: skip

@@ -55,7 +55,7 @@ _TOTALS = (
     columns=(*_ROWS, *_TOTALS),
     chart=ChartSpec("figures", x="sharpe_ratio", y="k", also=("best", "regret", "holds_best")),
     settles=None,  # its ranges are over looks, not over what other items would show
-    example={"by": ("model", "strategy")},
+    example={"by": ("model", "strategy"), "where": "strategy:direct,cot,think"},
 )  # fmt: skip
 def portfolio(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -81,7 +81,6 @@ def portfolio(
         measures,
         outcome=options["outcome"],
         errors_as_wrong=options["errors_as_wrong"],
-        about=(),
     )
     built = build(items, shared=True)
     rows, totals = [], []

@@ -86,9 +86,7 @@ def power(
     Costs are further attempts times their mean cost, energy and time so far, of A and of B. The
     variance is an estimate: with few items what is needed is a rough figure.
     """
-    items = reduce_items(
-        frame, by, tuple(_MEASURES), errors_as_wrong=options["errors_as_wrong"], about=()
-    )
+    items = reduce_items(frame, by, tuple(_MEASURES), errors_as_wrong=options["errors_as_wrong"])
     panels = build(items)
     baseline = _baseline(items, by, options["baseline"])
     rows, alone = [], 0

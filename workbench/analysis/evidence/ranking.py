@@ -72,7 +72,7 @@ def ranking(
     """
     items = reduce_items(
         frame, by, ("cost_usd",), outcome=options["outcome"],
-        errors_as_wrong=options["errors_as_wrong"], about=(),
+        errors_as_wrong=options["errors_as_wrong"],
     )  # fmt: skip
     panels = build(items)
     rows, notes, agreement = [], panels.notes, []

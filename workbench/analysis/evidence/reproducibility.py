@@ -17,7 +17,9 @@ from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, TRACE_FACTS, Column
 
 C = Column
-Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_READ = 128  # bytes of texts that are compared at a time
+_SPACE = ord(" ")
 _ONE = "one setting, or no attempt made under all of them"
 _FEW = "fewer than two items, or one setting"
 _NO_TEXT = "no text under two settings"
@@ -59,7 +61,7 @@ _SETTINGS = (
     rows="trace_texts",
     chart=ChartSpec("figures", x="accuracy_sd", y="group", also=("changed_rate", "diverging_rate", "length_sd_tokens")),
     settles=Settles("accuracy_sd", better="less", unit="settings", n="n_settings"),
-    example={"by": ("model", "strategy"), "setting": "trial"},
+    example={"by": ("model", "strategy"), "where": "strategy:direct,cot,think,budgeted", "setting": "trial"},
 )  # fmt: skip
 def reproducibility(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -88,33 +90,61 @@ def reproducibility(
     told = nw.col(setting) if setting in present else nw.lit(None)
     frame = frame.with_columns(told.cast(nw.String).alias("_setting"))
     keys = () if setting == "trial" else ("trial",)
-    # The texts first: grouping them takes room that the rows would hold.
-    texts = _texts(frame, by, keys)
-    rows, dropped = _attempts(frame, by, keys)
-    if _held_twice(rows, by):
+    compared = _compared(frame, by, keys, options["level"])
+    if compared is None:
         frame = _firsts(frame, (*by, "item_id", *keys, "_setting"))
-        texts, (rows, _) = _texts(frame, by, keys), _attempts(frame, by, keys)
-    of_texts = dict(fetched.parts(texts, by))
-    found, settings, lost = [], [], 0
-    for key, part in fetched.parts(rows, by):
-        names = dict(zip(by, key, strict=True))
-        n = part["_place"].n_unique()
-        shared = part.sort("_attempt", "_place").filter(pl.len().over("_attempt") == n)
-        lost += part.height - shared.height
-        row = _row(shared, n, options["level"])
-        if n > 1 and shared.height:
-            row |= _divergences(of_texts[key].filter(pl.col("_n") == n), options["level"])
-        found.append(names | row)
-        settings += [names | own for own in _settings(shared)]
-    of = {c: rows.schema[c] for c in by}
-    shape = of | {c.name: DTYPES[c.type] for c in _ROWS}
+        compared = _compared(frame, by, keys, options["level"])
+        assert compared is not None
+    found, settings, dropped, names = compared
+    shape = names | {c.name: DTYPES[c.type] for c in _ROWS}
     lone = sum(row["n_settings"] < 2 for row in found)
     notes = (f"{lone} of {len(found)} groups have one value of {setting}: group by what stays the same, as model",) if lone else ()  # fmt: skip
     return Answer(
         pl.DataFrame([dict.fromkeys(shape) | row for row in found], schema=shape),
-        more={"settings": pl.DataFrame(settings, schema=of | {c.name: DTYPES[c.type] for c in _SETTINGS})},
-        dropped=dropped | {"traces not made under every setting": lost}, notes=notes,
+        more={"settings": pl.DataFrame(settings, schema=names | {c.name: DTYPES[c.type] for c in _SETTINGS})},
+        dropped=dropped, notes=notes,
     )  # fmt: skip
+
+
+def _compared(
+    frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str], level: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int], Any] | None:
+    """Compare group by group; null where a setting holds an attempt twice.
+
+    Returns:
+        Rows of groups and of their settings, what was left out, and the types of the `by` columns.
+    """
+    # The texts first: grouping them takes room that the rows would hold.
+    of_texts = dict(fetched.parts(_texts(frame, by, keys), by))
+    rows, dropped = _attempts(frame, by, keys)
+    found, settings, lost = [], [], 0
+    for key, part in fetched.parts(rows, by):
+        n = part["_place"].n_unique()
+        shared = _shared(part, n)
+        if shared is None:
+            return None
+        lost += part.height - shared.height
+        names = dict(zip(by, key, strict=True))
+        row = _row(shared, n, level)
+        if n > 1 and shared.height:
+            row |= _divergences(of_texts[key].filter(pl.col("_n") == n), level)
+        found.append(names | row)
+        settings += [names | own for own in _settings(shared)]
+    dropped |= {"traces not made under every setting": lost}
+    return found, settings, dropped, {c: rows.schema[c] for c in by}
+
+
+def _shared(part: pl.DataFrame, n: int) -> pl.DataFrame | None:
+    """Keep the attempts that all n settings have, by attempt and setting; null where one has it twice."""
+    attempt, place = part["_attempt"].to_numpy(), part["_place"].to_numpy()
+    cell = attempt * (int(place.max(initial=0)) + 1) + place
+    order = np.argsort(cell)
+    if (np.diff(cell[order]) == 0).any():
+        return None
+    attempt = attempt[order]
+    begins = np.flatnonzero(np.append(True, attempt[1:] != attempt[:-1])[: len(attempt)])
+    n_of = np.diff(np.append(begins, len(attempt)))
+    return part.select(pl.all().gather(order[np.repeat(n_of == n, n_of)]))
 
 
 def _settings(shared: pl.DataFrame) -> list[dict[str, Any]]:
@@ -142,14 +172,6 @@ def _attempts(
         attempt = attempt * (number.max() + 1) + number
     rows = rows.with_columns(_attempt=attempt, _place=place)
     return rows.drop("_failed", *(f"_{key}" for key in keys)), dropped
-
-
-def _held_twice(rows: pl.DataFrame, by: Sequence[str]) -> bool:
-    """Whether a setting holds an attempt twice."""
-    cell = pl.col("_attempt") * (pl.lit(rows["_place"].max()) + 1) + pl.col("_place")
-    return any(
-        part.select(cell.n_unique()).item() < part.height for _, part in fetched.parts(rows, by)
-    )
 
 
 def _firsts(frame: "nw.LazyFrame[Any]", keys: Sequence[str]) -> "nw.LazyFrame[Any]":
@@ -232,9 +254,11 @@ def _texts(frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str]) -
 
 def _read(attempts: pl.DataFrame) -> pl.DataFrame:
     """Find where texts part; `_parted` is null where they are alike."""
-    pairs = zip(*(attempts[c].cast(pl.Binary).to_list() for c in ("_low", "_high")), strict=True)
-    places = [None if low is None else parting(low, high) for low, high in pairs]
-    return attempts.drop("_low", "_high").with_columns(_parted=pl.Series(places, dtype=pl.Int32))
+    at = attempts["_low"].is_not_null().arg_true()
+    low, high = (attempts[c].gather(at).cast(pl.Binary).to_list() for c in ("_low", "_high"))
+    places = pl.Series([None], dtype=pl.Int32).new_from_index(0, attempts.height)
+    parted = places.scatter(at, partings(low, high))
+    return attempts.drop("_low", "_high").with_columns(_parted=parted)
 
 
 def _divergences(attempts: pl.DataFrame, level: float) -> dict[str, Any]:
@@ -249,18 +273,33 @@ def _divergences(attempts: pl.DataFrame, level: float) -> dict[str, Any]:
     return row
 
 
-def parting(low: bytes, high: bytes) -> int:
-    """Give the first word, from 0, at which two texts part; where one ends there, its end.
+def partings(low: Sequence[bytes], high: Sequence[bytes]) -> Ints:
+    """Give the first word, from 0, at which the two texts of each pair part; where one ends there, its end.
 
     Args:
-        low: the text that comes first in order, in UTF-8, single spaces between its words.
-        high: another one.
+        low: (n,) the text of a pair that comes first in order, in UTF-8, single spaces between its words.
+        high: (n,) the other one, which differs.
 
-    >>> parting(b"one two four", b"one two three")
-    2
+    >>> partings([b"one two four", b"one"], [b"one two three", b"one two"])
+    array([2, 1])
     """
-    n = min(len(low), len(high))
-    differ = int.from_bytes(low[:n], "big") ^ int.from_bytes(high[:n], "big")
-    same = n - (differ.bit_length() + 7) // 8
-    ended = same == len(low) and high[same : same + 1] == b" "
-    return low.count(b" ", 0, same) + ended
+    ends = np.fromiter(map(len, low), np.int64, len(low))
+    shorter = np.minimum(ends, np.fromiter(map(len, high), np.int64, len(high)))
+    words, left, start = np.zeros(len(low), np.int64), np.arange(len(low)), 0
+    while len(left):
+        a, b = (_letters(texts, left, start) for texts in (low, high))
+        differ = a != b
+        first = np.where(differ.any(axis=1), differ.argmax(axis=1), _READ)
+        same = np.minimum(first, shorter[left] - start)
+        words[left] += ((a == _SPACE) & (np.arange(_READ) < same[:, None])).sum(axis=1)
+        (done,) = np.nonzero(same < _READ)
+        ended = start + same[done] == ends[left[done]]
+        words[left[done]] += ended & (b[done, same[done]] == _SPACE)
+        left, start = np.delete(left, done), start + _READ
+    return words
+
+
+def _letters(texts: Sequence[bytes], which: Ints, start: int) -> npt.NDArray[np.uint8]:
+    """Put the next bytes of some texts side by side: (len(which), _READ), 0 where a text has ended."""
+    pieces = [texts[k][start : start + _READ] for k in which.tolist()]
+    return np.array(pieces, f"S{_READ}").view(np.uint8).reshape(-1, _READ)

@@ -50,6 +50,7 @@ _TOTALS = (
         LEVEL,
     ),
     columns=(*_ROWS, *_TOTALS),
+    example={"where": "strategy:self_consistency", "wanted": 0.5},
     chart=ChartSpec("figures", x="own_threshold", y="group", also=("precision_common", "accepted_common")),
 )  # fmt: skip
 def thresholds(

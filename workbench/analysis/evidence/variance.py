@@ -61,6 +61,7 @@ _REPEATS = (
         SHARED, ERRORS, LEVEL,
     ),
     columns=(*_ROWS, *_REPEATS),
+    example={"where": "strategy:direct,cot,think,budgeted"},
     chart=ChartSpec("variance", x="within", y="group"),
     settles=Settles("icc", 0.5),
 )  # fmt: skip
@@ -84,7 +85,7 @@ def variance(
     items. `expected_repeat_sd` is √(σ² / items): what independent trials explain of it.
     """
     errors_as_wrong = options["errors_as_wrong"]
-    items = reduce_items(frame, by, errors_as_wrong=errors_as_wrong, about=())
+    items = reduce_items(frame, by, errors_as_wrong=errors_as_wrong)
     panels = build(items, shared=options["shared"])
     kept = _kept(frame, items, [panel for _, panel in panels.parts])
     runs = mean_repeats(kept, by, options["repeat"], errors_as_wrong=errors_as_wrong)

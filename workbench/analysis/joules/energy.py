@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from workbench import hardware
-from workbench.analysis import sample, shapes
+from workbench.analysis import sample, shapes, unmeasured
 from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel
@@ -84,6 +84,11 @@ _PARTS = (
         shapes.REFERENCE, OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
     ),
     columns=tuple(c for part in _PARTS for c in part.columns),
+    by_hand={
+        "g_per_kwh": 360,
+        "worked": "A request of the thinker has half of 200 W for 10 s: 1,000 J, over 800 output tokens 1.25 J each, at"
+        " 360 g/kWh 0.1 g. 5 of 6 answers are right: 1,200 J each. Terse is behind an API, where nothing was read.",
+    },
     chart=ChartSpec("energy", x="energy_j", y="group"),
 )  # fmt: skip
 def energy(
@@ -92,9 +97,9 @@ def energy(
     """Give energy and carbon per trace, token and right answer, least per trace first.
 
     Grain: one row per group, per task if `by` names it; groups without a meter have a row of unknowns.
-    Energy is that of the calls' devices as recorded, whatever the method: `energy-by-phase` tells
-    measured, apportioned, reported and estimated apart, and has the joules of a thinking token;
-    mixing methods is for the reader's slice to avoid.
+    Energy is that of the calls' devices as read or reported; what was only estimated, of APIs, is not
+    counted: `energy-by-phase` has it, tells measured, apportioned, reported and estimated apart, and has
+    the joules of a thinking token. Mixing methods is for the reader's slice to avoid.
 
     Joules per token: mean energy over mean output tokens of the same traces (prefill is absorbed, as
     in ML.ENERGY), so that J/token × tokens = J/trace where both are known of all. Per right answer:
@@ -123,6 +128,7 @@ def energy(
     first = ["task"] if "task" in by else []
     table = table.with_columns(pl.col("n_metered", "n_scored").fill_null(0))
     table = table.sort(*first, "energy_j", *by, nulls_last=True)
+    notes = (*unmeasured.notes(table, by), *notes)
     return Answer(table, dropped={k: v for k, v in dropped.items() if v}, notes=notes)
 
 

@@ -7,7 +7,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import sample
+from workbench.analysis import sample, unmeasured
 from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build
@@ -61,6 +61,12 @@ _MEASURES = ("alone_j", "own_j", "own_tokens", "full", "full_tokens", "low", "hi
     ),
     columns=(*_KEYS, *_ROWS, *_TOGETHER),
     rows="energy_facts",
+    by_hand={
+        "where": "model:made-up-thinker,made-up-terse",
+        "worked": "Two requests share 200 W above idle, 100 W each: 2 s of prefill are 200 J over 1,000 prompt tokens,"
+        " and at 100 tokens a second each token takes 1 J, thinking or visible; half of 100 W idle comes on top."
+        " Terse is behind an API: an estimate of 2 J a token, between 1 and 4.",
+    },
     chart=ChartSpec("energy_by_phase", x="energy_per_token", y="group"),
 )  # fmt: skip
 def energy_by_phase(
@@ -81,7 +87,7 @@ def energy_by_phase(
     keys = [*by, *(c.name for c in _KEYS if c.name not in by)]
     rows = _rows(frame, options)
     items = reduce_items(
-        rows, keys, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"], about=()
+        rows, keys, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"]
     )
     built = build(items, shared=options["shared"])
     table = sample.tabulate(built, keys, _ROWS, lambda p: _figures(p, rng, options))
@@ -194,7 +200,7 @@ def _together(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
 
 def _notes(table: pl.DataFrame, by: Sequence[str], *, phased: bool) -> tuple[str, ...]:
     if table.is_empty():
-        return ()
+        return (f"no energy of these calls is recorded, read or estimated: {unmeasured.NEXT}",)
     if not phased:
         return ("the frame does not tell phases, devices or methods apart: give energy_facts",)
     own = [c for c in by if c != "method"]

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import sample
+from workbench.analysis import sample, unmeasured
 from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.panel import Panel, build
@@ -48,6 +48,12 @@ _JOULES_PER_WH = 3600.0
         SHARED, ERRORS, LEVEL, RESAMPLES,
     ),
     columns=_ROWS,
+    by_hand={
+        "queries_per_day": 86_400_000,
+        "usd_per_kwh": 0.1,
+        "worked": "86.4 million queries a day are 1,000 a second: at 1,000 J each (the thinker) that is 1 MW, or 24 MWh a"
+        " day, which cost $2,400.",
+    },
     chart=ChartSpec("fleet_power", x="power_mw", y="group"),
 )  # fmt: skip
 def fleet_power(
@@ -64,16 +70,15 @@ def fleet_power(
     figure for a service of today; it also looks at 13.7 billion, the searches of a day.
     """
     items = reduce_items(
-        frame, by, ("energy_j",), scored=False, errors_as_wrong=options["errors_as_wrong"], about=()
+        frame, by, ("energy_j",), scored=False, errors_as_wrong=options["errors_as_wrong"]
     )
     built = build(items, shared=options["shared"])
     table = sample.tabulate(built, by, _ROWS, lambda panel: _rows(panel, rng, options))
     first = ["task"] if "task" in by else []
     table = table.sort(*first, "power_mw", *by, nulls_last=True)
     silent = int(table["n"].sum()) - int(table["n_metered"].sum())
-    return Answer(
-        table, dropped=built.dropped | {"traces without energy_j": silent}, notes=built.notes
-    )
+    notes = (*unmeasured.notes(table, by), *built.notes)
+    return Answer(table, dropped=built.dropped | {"traces without energy_j": silent}, notes=notes)
 
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:

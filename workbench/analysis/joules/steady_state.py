@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import aggregates, fetched, intervals
+from workbench.analysis import aggregates, fetched, intervals, unmeasured
 from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL
 from workbench.analysis.result import DTYPES, Answer
@@ -19,6 +19,7 @@ from workbench.schema import KEY_NULL, Column
 C = Column
 Floats = intervals.Floats
 _NOT = "no window, or energy unknown"
+_UNKNOWN = "energy not known"
 _ROWS = (
     C("n_windows", "int", "count", "Windows found: one per run, or published figure.", KEY_NULL, "windows"),
     C("n_stable", "int", "count", "Those that pass the filter; the figures are of these.", KEY_NULL, "steady windows"),
@@ -90,6 +91,11 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
     ),
     columns=(*_ROWS, *_WINDOWS),
     rows="call_outcomes",
+    by_hand={
+        "worked": "Two requests are always in flight. The thinker's window opens when the second has its first token,"
+        " at 2 s, and closes when 12 − 2 − 1 = 9 have finished, at 50 s: 48 s × 200 W = 9,600 J, while two requests"
+        " wrote for 40 s at 100 tokens a second: 8,000 tokens, 1.2 J each. The two runs are 1 % below and above that.",
+    },
     chart=ChartSpec("figures", x="energy_per_token", y="group", also=("token_rate", "power_w")),
     settles=Settles(unit="windows", n="n_stable"),
 )  # fmt: skip
@@ -194,15 +200,16 @@ def _own(
     if "role" in present:
         frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
     numbers = ("ttft_s", "e2e_s", "output_tokens", "energy_j", "n_calls")
-    rows = fetched.fetch(frame, by, numbers, texts=("run_id", *family), times=("started_at",))
+    texts = ("run_id", *family)
+    rows = fetched.fetch(frame, by, numbers, texts=texts, times=("started_at",), items=False)
     tests = {} if options["errors_as_wrong"] else {"failed requests": ~pl.col("_failed")}
-    rows, failed = fetched.sieve(rows.drop("_item", "_code"), tests)
+    rows, failed = fetched.sieve(rows, tests)
     several = rows.filter(pl.col("_n_calls") > 1).height
     timed = pl.col("_started_at").is_not_null() & pl.col("_e2e_s").is_not_null()
     usable = timed & (pl.col("_n_calls").fill_null(1) <= 1)
     keys = [*by, "_run_id", *(f"_{c}" for c in family)]
     found = []
-    for key, part in rows.group_by(keys, maintain_order=True):
+    for key, part in fetched.parts(rows, keys):
         named = dict(zip(keys, key, strict=True))
         row: Row = {c: named[c] for c in by} | {"run_id": named["_run_id"]}
         row["_family"] = tuple(named[f"_{c}"] for c in family)
@@ -282,7 +289,7 @@ def _why(row: Mapping[str, Any], options: dict[str, Any]) -> str | None:
     if row["window_s"] is not None and row["window_s"] < options["least_window_s"]:
         return f"shorter than {options['least_window_s']:g} s"
     if row["energy_per_token"] is None:
-        return "energy not known"
+        return _UNKNOWN
     if row["energy_per_token"] <= 0:
         return "energy not above 0"
     share = row.get("batch_share")
@@ -356,6 +363,8 @@ def _notes(rows: Sequence[Row], options: dict[str, Any]) -> tuple[str, ...]:
         if row["why"] is not None:
             counts[row["why"]] = counts.get(row["why"], 0) + 1
     notes = [f"not steady: {n} because {why}" for why, n in sorted(counts.items())]
+    if counts.get(_UNKNOWN) == len(rows):
+        notes.append(f"no energy was measured: {unmeasured.NEXT}; {unmeasured.ELSEWHERE}")
     if any(row.get("batch_share") is None and row.get("_published") for row in rows):
         notes.append("the share of the batch is not judged where max_batch_size is not published")
     off = sum(1 for row in rows if (row.get("identity_gap") or 0) > 0.01)

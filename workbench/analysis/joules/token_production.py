@@ -64,6 +64,11 @@ _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
     ),
     columns=_ROWS,
     example={"by": ("model",), "joules_per_token": 0.5, "usd_per_kwh": 0.1},
+    by_hand={
+        "usd_per_kwh": 0.1,
+        "worked": "1 MW with a PUE of 1.25 leaves 800 kW; at 1,000 J for 800 tokens, 1.25 J each, they make 640,000 tokens a"
+        " second.",
+    },
     chart=ChartSpec("figures", x="token_rate", y="group", also=("compute_ceiling", "power_ceiling")),
 )  # fmt: skip
 def token_production(
@@ -95,7 +100,7 @@ def token_production(
         frame = frame.with_columns(energy_j=whole.cast(nw.Float64))
     items = reduce_items(
         frame.with_columns(metered_tokens=tokens), by, _MEASURES, scored=False,
-        outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"], about=(),
+        outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"],
     )  # fmt: skip
     built = build(items, shared=options["shared"])
     site = _Site(options)

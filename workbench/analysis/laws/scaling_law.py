@@ -110,7 +110,7 @@ def scaling_law(
     measures = tuple(x for x in (options["x"], options["x2"]) if x in MEASURES)
     _check(frame, by, options)
     items = reduce_items(
-        frame, by, measures, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"], about=(),
+        frame, by, measures, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"],
         require=measures,
     )  # fmt: skip
     built = build(items)

@@ -102,6 +102,7 @@ class _Costs:
         SHARED, ERRORS, BOOTSTRAP, LEVEL, RESAMPLES,
     ),
     columns=(*_ROWS, *_TOTALS, C("best", "text", doc="The cheapest group, or the expert.", null="nobody solves it")),
+    example={"human_cost_usd": 0.0001},
     chart=ChartSpec("cost_of_pass", x="cost_of_pass_usd", y="group"),
 )  # fmt: skip
 def cost_of_pass(
@@ -124,8 +125,9 @@ def cost_of_pass(
     rate, each cluster counted once.
     """
     items = reduce_items(
-        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"], require=("cost_usd",)
-    )
+        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"], require=("cost_usd",),
+        about=("human_cost_usd",),
+    )  # fmt: skip
     panels = build(items, shared=options["shared"])
     notes = panels.notes
     rows, totals, details = [], [], []

@@ -26,6 +26,10 @@ _MOST_PAIRS = 200  # whose difference is taken apart
 _EVERY = "(all tasks)"
 _FEW = "fewer than two items"
 _NO_THINKING = "the cost of thinking is unknown"
+_UNLISTED = (
+    "no trace has a bill and a listed price of input and output (a price per machine-hour is none): "
+    "add a sheet with input_usd_per_mtok and output_usd_per_mtok (workbench prices add)"
+)
 _PAIRS = (
     C("cheaper", "text", doc="The group with the lower listed price.", null=KEY_NULL, title="listed cheaper"),
     C("dearer", "text", doc="The group with the higher listed price.", null=KEY_NULL, title="listed dearer"),
@@ -97,6 +101,12 @@ class _Bills:
     scored=False,
     options=(LEVEL, RESAMPLES),
     columns=(*_PAIRS, *_GROUPS, *_TOTALS, *_FACTORS[2:], *_REPEATS),
+    by_hand={
+        "by": ("model",),
+        "worked": "By list the thinker costs $1 + $5 per million tokens, terse $2 + $10. But an item costs the thinker"
+        " 1,000 × $1 + 800 × $5 per million = $0.005, and terse 1,000 × $2 + 200 × $10 = $0.004: reversed, by 1.25."
+        " Without its 600 thinking tokens the thinker would come to $0.002.",
+    },
     chart=ChartSpec("price_reversal", x="list_rank", y="cost_rank"),
     settles=Settles("kendall_tau", 0.0, table="totals"),
 )
@@ -131,13 +141,13 @@ def price_reversal(
         )
     measures = (*_MEASURES, *_AMOUNTS)
     repeats = _repeats(frame, by)  # first, while nothing else is held
-    items = reduce_items(frame, (*by, "task"), measures, require=_REQUIRE, scored=False, about=())
+    items = reduce_items(frame, (*by, "task"), measures, require=_REQUIRE, scored=False)
     panels = build(items, shared=True)
     parts = [(str(task), _bills(panel, rng, options)) for task, panel in panels.parts]
     tables = [_pairs(bills) for _, bills in parts]
     dropped = panels.dropped | {"pairs of equal listed price": sum(tied for _, tied in tables)}
     if not parts:
-        return Answer(empty(("task",), _PAIRS), dropped=dropped, notes=panels.notes)
+        return Answer(empty(("task",), _PAIRS), dropped=dropped, notes=(_UNLISTED, *panels.notes))
     totals = _summed(
         [(t, b, table) for (t, b), (table, _) in zip(parts, tables, strict=True)], options
     )

@@ -61,6 +61,7 @@ _MOST_BUDGETS = 12
     ),
     columns=(*_ALL, *_PASSES, *_BUDGETS),
     rows="tool_uses",
+    example={"by": ("model",), "where": "strategy:react", "tool_usd": 0.0001},
     chart=ChartSpec("figures", x="unified_cost_usd", y="group", also=("unified_per_pass_usd", "tool_share")),
 )  # fmt: skip
 def unified_cost(

@@ -101,7 +101,7 @@ def cascade(
     curve in 25 steps. The threshold is chosen on the items that it is judged on; the area has no such choice.
     """
     sure = confidences.read(frame, by)
-    items = reduce_items(frame, by, ("cost_usd",), about=())
+    items = reduce_items(frame, by, ("cost_usd",))
     choice = options["confidence"]
     agreeing = choice == "agreement" or (choice == "auto" and sure.own.is_empty())
     cast = None

@@ -100,6 +100,7 @@ class _Curve:
     rows="trace_details",
     chart=ChartSpec("routing", x="cost", y="rate"),
     settles=Settles("gain", 0.0, where=("kind", "learned")),
+    example={"where": "strategy:direct,cot,think"},
 )  # fmt: skip
 def routing(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
@@ -130,7 +131,7 @@ def routing(
         raise AnalysisError(unknown("measure", measure, MEASURES))
     items = reduce_items(
         frame, by, (measure,), outcome=options["outcome"], require=(measure,),
-        errors_as_wrong=options["errors_as_wrong"], about=(),
+        errors_as_wrong=options["errors_as_wrong"],
     )  # fmt: skip
     built = build(items, shared=True)
     known = _known(frame)

@@ -62,6 +62,7 @@ def _objective(name: str, measure: str) -> Option:
     scored=False,
     options=(*(_objective(n, m) for n, m in _OBJECTIVES.items()), ERRORS, LEVEL),
     columns=(*_ROWS, *_GOODPUT),
+    example={"where": "strategy:direct"},
     chart=ChartSpec("latency", x="p50_s", y="group"),
 )
 def latency(

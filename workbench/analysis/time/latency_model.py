@@ -132,7 +132,7 @@ def latency_model(
         law = hardware.in_force(options["reference"]).latency(options["law"])
     counted = _counted(frame, law, options)
     items = reduce_items(
-        counted, by, _SUMS, scored=False, errors_as_wrong=options["errors_as_wrong"], about=()
+        counted, by, _SUMS, scored=False, errors_as_wrong=options["errors_as_wrong"]
     )
     built = build(items, shared=options["shared"])
     table = sample.tabulate(built, by, _ROWS, lambda p: _rows(p, law, rng, options))

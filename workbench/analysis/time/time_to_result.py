@@ -82,7 +82,6 @@ def time_to_result(
         frame = frame.with_columns(passed=nw.when(~nw.col("score").is_null()).then(reached))
     items = reduce_items(
         frame, by, (measure,), require=(measure,), errors_as_wrong=options["errors_as_wrong"],
-        about=(),
     )  # fmt: skip
     built = build(items, shared=options["shared"])
     rows, profiles, nobody = [], [], 0

@@ -58,6 +58,7 @@ _FIT = (
         SHARED, ERRORS, LEVEL, RESAMPLES,
     ),
     columns=(*_ROWS, *_FIT),
+    example={"where": "strategy:think"},
     chart=ChartSpec("coverage", x="k", y="pass_at_k"),
 )  # fmt: skip
 def coverage(

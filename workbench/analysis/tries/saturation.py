@@ -223,9 +223,7 @@ def _of_trials(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[list[_Curve], dict[str, int], list[str]]:
     """Take recorded trials for samples; vote where answers are known, or any right one."""
-    items = reduce_items(
-        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"], about=()
-    )
+    items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
     voting, lost = options["select"] == "vote", 0
     patterns = None
     if options["select"] != "any":

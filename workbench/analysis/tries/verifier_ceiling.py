@@ -118,6 +118,12 @@ def first_accepted(
         SHARED, ERRORS, LEVEL,
     ),
     columns=(*_ROWS, *_TOTALS),
+    by_hand={
+        "where": "model:made-up-terse",
+        "worked": "Terse is right in 4, 4, 4, 2, 2 and 0 of four trials; the verifier accepts these, and of the wrong ones"
+        " 0, 0, 0, 1, 1 and 2. One attempt: 16/24 − 4/24 = 0.5. As many as there are: (1 + 1 + 1 + 2/3 + 2/3 + 0) / 6"
+        " = 0.722 accepted and right, but 5/18 = 0.278 accepted and wrong: more attempts do harm.",
+    },
     chart=ChartSpec("verifier_ceiling", x="k", y="accepted_rate"),
     settles=Settles("value", 0.0),
 )  # fmt: skip
@@ -150,7 +156,7 @@ def verifier_ceiling(
     frame = _with_numbers(frame)
     items = reduce_items(
         frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"],
-        require=("verifier_score",), about=(),
+        require=("verifier_score",),
     )  # fmt: skip
     items, blocks = _blocks(frame, items, options["threshold"])
     panels = build(items, shared=options["shared"])
@@ -265,7 +271,7 @@ def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFra
         parts.append(tries.rows(k).with_columns(
             *curves.share(panel, right, level).series("accepted_rate"),
             *curves.share(panel, wrong, level).series("wrong_rate")[:1],
-            *curves.share(panel, 1.0 - right - wrong, level).series("abstain_rate")[:1],
+            *curves.share(panel, (1.0 - right - wrong).round(12), level).series("abstain_rate")[:1],
             *curves.share(panel, np.where(np.isnan(right), np.nan, best), level).series("best_rate")[:1],
             *curves.share(panel, tries.at_least_one(k), level).series("oracle_rate")[:1],
             *curves.difference(panel, right - penalty * wrong, level, low=-penalty).series("value"),

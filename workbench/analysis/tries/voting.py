@@ -62,6 +62,7 @@ _WEIGHTED = tuple(c.name for c in _ROWS if c.name.startswith("weighted_"))
         SHARED, ERRORS, LEVEL,
     ),
     columns=_ROWS,
+    example={"by": ("model",), "where": "strategy:direct"},
     chart=ChartSpec("voting", x="k", y="vote_rate"),
 )  # fmt: skip
 def voting(
@@ -91,9 +92,7 @@ def voting(
     clustered standard error implies; of the gain, paired by item, mean ± t · SE. Null with fewer
     than two items (clusters).
     """
-    items = reduce_items(
-        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"], about=()
-    )
+    items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
     heavy, crowded = weighed(frame, items, options["weight"]), too_many(items)
     row = pl.int_range(pl.len(), dtype=pl.Int64).alias("_row_of")
     items = dataclasses.replace(items, frame=items.frame.with_columns(row))

@@ -99,7 +99,7 @@ def compare(
     """
     items = reduce_items(
         frame, by, ("cost_usd",), outcome=options["outcome"],
-        errors_as_wrong=options["errors_as_wrong"],
+        errors_as_wrong=options["errors_as_wrong"], about=("task", "item"),
     )  # fmt: skip
     panels = build(items)
     chosen = _choose(items, by, options["a"], options["b"])

@@ -170,7 +170,7 @@ def _from_traces(
             )
     items = reduce_items(
         frame, by, plan.measures, outcome=plan.outcome, require=plan.require, scored=plan.scored,
-        errors_as_wrong=options["errors_as_wrong"], about=(),
+        errors_as_wrong=options["errors_as_wrong"],
     )  # fmt: skip
     panels = build(items, shared=options["shared"])
     parts = [(task, _resampled(panel, rng, options)) for task, panel in panels.parts]

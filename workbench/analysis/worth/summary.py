@@ -102,7 +102,7 @@ def summary(
     92 of 100 simulated studies, of 100 items in 94, of 500 in 95; that of the pass rate in 94 to 96.
     """
     items = reduce_items(
-        frame, by, _MEANS, outcome=outcome, errors_as_wrong=errors_as_wrong, scored=False, about=()
+        frame, by, _MEANS, outcome=outcome, errors_as_wrong=errors_as_wrong, scored=False
     )
     head = "pass_rate" if outcome == "passed" else "score"
     table = _table(frame, items, head, interval, level)

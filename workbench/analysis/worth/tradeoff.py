@@ -162,7 +162,7 @@ def _from_traces(
             raise AnalysisError(unknown("axis", measure, known))
     items = reduce_items(
         frame, keys, plan.measures, outcome=plan.outcome, require=plan.require, scored=plan.scored,
-        errors_as_wrong=options["errors_as_wrong"], about=(),
+        errors_as_wrong=options["errors_as_wrong"],
     )  # fmt: skip
     built = build(items, shared=options["shared"])
     parts = [(task, _drawn(panel, rng, options)) for task, panel in built.parts]
