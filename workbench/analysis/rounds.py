@@ -30,9 +30,9 @@ class _Round(msgspec.Struct, gc=False):
 
 
 class _Facts(msgspec.Struct, gc=False):
-    """A list is rounds as `self_refine` notes them; a number only says how many there were."""
+    """A sequence is rounds as `self_refine` notes them; a number only says how many there were."""
 
-    rounds: list[_Round] | int | None = None
+    rounds: tuple[_Round, ...] | int | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Facts)
@@ -106,15 +106,16 @@ class _Reader:
 
     def __call__(self, piece: pl.DataFrame) -> pl.DataFrame:
         """Read one piece; a row without rounds that count has 0 of them."""
-        texts, failed = piece["_metadata"].to_list(), piece["_failed"].to_list()
-        found = [[] if no else self._read(text) for text, no in zip(texts, failed, strict=True)]
+        texts = piece.select(pl.when(pl.col("_failed")).then(pl.lit("{}")).otherwise("_metadata"))
+        found = self._read(texts.to_series().to_list())
         n = np.fromiter(map(len, found), np.int64, len(found))
         rounds = list(itertools.chain.from_iterable(found))
         passed = np.array([r.passed for r in rounds], float)  # None becomes NaN
         unscored = np.bincount(np.repeat(np.arange(len(n)), n), np.isnan(passed), len(n)) > 0
         self.dropped[UNSCORED] += int(unscored.sum())
-        answers = np.array([r.answer.strip() if r.answer else "" for r in rounds], dtype=object)
-        changed = np.append(False, answers[1:] != answers[:-1])[: len(rounds)]
+        answers = pl.Series([r.answer for r in rounds], dtype=pl.String)
+        answers = answers.str.strip_chars().fill_null("")
+        changed = (answers != answers.shift(1, fill_value="")).to_numpy(writable=True)
         changed[(np.cumsum(n) - n)[n > 0]] = False
         prices = piece.select(f"_{p}" for p in _PRICES).cast(pl.Float64).fill_null(np.nan)
         share = _shares(rounds, n, *prices.to_numpy().T)
@@ -123,13 +124,22 @@ class _Reader:
         left = pl.Series(np.where(unscored, 0, n))
         return piece.drop("_metadata", *(f"_{p}" for p in _PRICES)).with_columns(_n=left)
 
-    def _read(self, text: str) -> list[_Round]:
+    def _read(self, texts: list[str]) -> list[tuple[_Round, ...]]:
+        """Read the rounds of every text: all at once, or one by one where any is no JSON."""
         try:
-            rounds = _DECODER.decode(text).rounds
+            found = _DECODER.decode_lines("\n".join(texts))
+        except msgspec.DecodeError:
+            found = []
+        if len(found) != len(texts):  # a line held two
+            found = [self._read_one(text) for text in texts]
+        return [f.rounds[:_MOST] if isinstance(f.rounds, tuple) else () for f in found]
+
+    def _read_one(self, text: str) -> _Facts:
+        try:
+            return _DECODER.decode(text)
         except msgspec.DecodeError:
             self.dropped[UNREADABLE] += 1
-            return []
-        return rounds[:_MOST] if isinstance(rounds, list) else []
+            return _Facts()
 
 
 def _recorded(rows: pl.DataFrame, by: Sequence[str], reader: _Reader) -> Recorded:
