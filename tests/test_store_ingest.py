@@ -124,6 +124,29 @@ def test_merging_two_stores_gives_the_same_whichever_way(tmp_path: Path) -> None
     assert set(again.rows_new.values()) == {0}
 
 
+def test_exports_put_together_are_taken_once(tmp_path: Path) -> None:
+    """Files with rows twice give one store of each and say so; rows of one key that differ are an error."""
+    store = making.small_store(tmp_path)
+    store.export(tmp_path / "part")
+    for file in (tmp_path / "part").glob("*.parquet"):
+        rows = pl.read_parquet(file)
+        pl.concat([rows, rows.head(5)]).write_parquet(file)
+    other = open_store(tmp_path / "other.duckdb", create=True)
+
+    report = other.merge(tmp_path / "part")
+
+    assert _same(other, store)
+    assert any("traces.parquet holds 5 rows more than once" in note for note in report.notes)
+
+    file = tmp_path / "part" / "traces.parquet"
+    rows = pl.read_parquet(file).with_columns(trial=pl.int_range(pl.len()))
+    rows.write_parquet(file)
+    third = open_store(tmp_path / "third.duckdb", create=True)
+    with pytest.raises(ImportFormatError, match="traces.parquet has 5 rows that contradict"):
+        third.merge(tmp_path / "part")
+    assert third.count() == 0
+
+
 def test_export_of_a_slice_holds_what_the_slice_refers_to(tmp_path: Path) -> None:
     """Merging an exported slice gives just those traces, with their texts."""
     store = making.small_store(tmp_path)

@@ -147,6 +147,7 @@ def merge(path: Path, other: Path) -> IngestReport:
                 if (other / f"{t}.parquet").is_file()
             }
             new = {t: _whole(connection, t, relation, other) for t, relation in new.items()}
+            new = {t: _once(connection, t, relation, other, report) for t, relation in new.items()}
         else:
             connection.execute("COMMIT")  # a database cannot be attached inside a transaction
             connection.execute(f"ATTACH '{_quoted(other)}' AS {_MERGED} (READ_ONLY)")
@@ -181,6 +182,26 @@ def _whole(connection: duckdb.DuckDBPyConnection, table: str, relation: str, fol
         return relation
     nulls = ", ".join(f'NULL::{c.sql_type} AS "{c.name}"' for c in missing)
     return f"(SELECT *, {nulls} FROM {relation})"
+
+
+def _once(
+    connection: duckdb.DuckDBPyConnection, table: str, relation: str, folder: Path, report: IngestReport
+) -> str:  # fmt: skip
+    """Take rows that a file holds twice, as where two exports were put together, once."""
+    key = ", ".join(schema.TABLES[table].key)
+    counted = f"SELECT count(*), count(DISTINCT ({key})) FROM"
+    rows, keys = connection.execute(f"{counted} {relation}").fetchall()[0]
+    if rows == keys:
+        return relation
+    file, distinct = folder / f"{table}.parquet", f"(SELECT DISTINCT * FROM {relation})"
+    left = connection.execute(f"{counted} {distinct}").fetchall()[0][0]
+    if left > keys:
+        raise ImportFormatError(
+            f"{file} has {left - keys:,} rows that contradict another one of the same {key}; "
+            "import the exports that it was made of one by one"
+        )
+    report.notes.append(f"{file} holds {rows - keys:,} rows more than once; they were taken once")
+    return distinct
 
 
 def export(path: Path, folder: Path, predicate: str) -> dict[str, int]:
