@@ -142,7 +142,7 @@ def test_exports_put_together_are_taken_once(tmp_path: Path) -> None:
     rows = pl.read_parquet(file).with_columns(trial=pl.int_range(pl.len()))
     rows.write_parquet(file)
     third = open_store(tmp_path / "third.duckdb", create=True)
-    with pytest.raises(ImportFormatError, match="traces.parquet has 5 rows that contradict"):
+    with pytest.raises(ImportFormatError, match=r"traces\.parquet has 5 rows that contradict"):
         third.merge(tmp_path / "part")
     assert third.count() == 0
 
