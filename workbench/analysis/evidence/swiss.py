@@ -75,12 +75,8 @@ def swiss(
     if not by:
         raise AnalysisError("by: tasks are the rounds; group by what meets, as model")
     items = reduce_items(
-        frame,
-        by,
-        outcome=options["outcome"],
-        errors_as_wrong=options["errors_as_wrong"],
-        about=("task",),
-    )
+        frame, by, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"], about=("task",)
+    )  # fmt: skip
     built = build(items)
     shape = {c: items.frame.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     if not built.parts:
@@ -96,29 +92,40 @@ def swiss(
     dropped = built.dropped | {"groups without a score on every task": int((~whole).sum())}
     if not whole.any():
         return Answer(pl.DataFrame(schema=shape), dropped=dropped, notes=built.notes)
-    found, firsts = swiss_rounds.play(scores[whole][None], options["eliminate"], options["times"], rng)  # fmt: skip
-    levels = sorted({0, 1, 2, options["eliminate"]} & set(range(len(groups)))) if len(groups) > 1 else [0]  # fmt: skip
-    each = {t: swiss_rounds.play(scores[whole][None], t, options["times"], rng)[0][0] for t in levels}  # fmt: skip
-    each[options["eliminate"]] = found[0]
+    table, more = _played(groups, scores[whole], rng, options)
     low, high = _interval(sums, panel.n_clusters, whole, len(tasks), rng=rng, options=options)
-    slope = (found[0] - each[0]) / options["eliminate"] if options["eliminate"] else np.full(len(groups), np.nan)  # fmt: skip
-    mean = scores[whole].mean(axis=1)
+    table = table.with_columns(
+        pl.Series("points_low", low).fill_nan(None), pl.Series("points_high", high).fill_nan(None)
+    )
+    table = table.select(*by, *(c.name for c in _ROWS)).sort("points", *by, descending=[True, *[False] * len(by)])  # fmt: skip
+    notes = (*built.notes, f"rounds: {', '.join(tasks)}")
+    return Answer(table, more={"sensitivity": more}, dropped=dropped, notes=notes)
+
+
+def _played(
+    groups: pl.DataFrame, scores: Floats, rng: np.random.Generator, options: dict[str, Any]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Play with as many leaving as asked, and with fewer; scores are (n_groups, n_rounds)."""
+    asked, n = options["eliminate"], len(groups)
+    points, firsts = (x[0] for x in swiss_rounds.play(scores[None], asked, options["times"], rng))
+    levels = {0, 1, 2, asked} & set(range(n)) if n > 1 else {0}
+    each = {t: swiss_rounds.play(scores[None], t, options["times"], rng)[0][0] for t in sorted(levels)}  # fmt: skip
+    each[asked] = points
+    slope = (points - each[0]) / asked if asked else np.full(n, np.nan)
     table = groups.with_columns(
-        pl.Series("points", found[0]), pl.Series("points_low", low).fill_nan(None),
-        pl.Series("points_high", high).fill_nan(None), pl.Series("p_first", firsts[0]),
-        pl.Series("mean_outcome", mean), pl.Series("failure_slope", slope).fill_nan(None),
-        n_benchmarks=pl.lit(len(tasks), pl.Int64),
+        pl.Series("points", points), pl.Series("p_first", firsts),
+        pl.Series("mean_outcome", scores.mean(axis=1)),
+        pl.Series("failure_slope", slope).fill_nan(None),
+        n_benchmarks=pl.lit(scores.shape[1], pl.Int64),
     ).with_columns(
         rank=pl.col("points").rank("min", descending=True).cast(pl.Int64),
         mean_rank=pl.col("mean_outcome").round(9).rank("min", descending=True).cast(pl.Int64),
     )  # fmt: skip
-    table = table.select(*by, *(c.name for c in _ROWS)).sort("points", *by, descending=[True, *[False] * len(by)])  # fmt: skip
-    more = pl.concat(
+    more = [
         groups.with_columns(pl.lit(t, pl.Int64).alias("eliminated"), pl.Series("expected", v))
         for t, v in sorted(each.items())
-    )
-    notes = (f"rounds: {', '.join(tasks)}",)
-    return Answer(table, more={"sensitivity": more}, dropped=dropped, notes=(*built.notes, *notes))
+    ]
+    return table, pl.concat(more)
 
 
 def _order(tasks: list[str], asked: str) -> list[str]:
