@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from workbench.analysis import intervals, paired, pareto, resampling
 
@@ -23,7 +24,6 @@ def test_wilson_and_clopper_pearson_of_84_in_200():
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 17), (84, 200)])
 def test_proportion_intervals_agree_with_scipy(k, n):
     """SciPy's own intervals, at two levels."""
-    from scipy import stats
 
     for level in (0.9, 0.95):
         other = stats.binomtest(k, n)
@@ -31,6 +31,35 @@ def test_proportion_intervals_agree_with_scipy(k, n):
         theirs = [other.proportion_ci(level, method) for method in ("wilson", "exact")]
         for (low, high), expected in zip(ours, theirs, strict=True):
             assert (float(low), float(high)) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_skewed_intervals_undo_halls_transformation():
+    """T + a T²/3 + a² T³/27 + a/6 of either end is a quantile of t (Hall 1992); without skewness it is Student's."""
+    rng = np.random.default_rng(4)
+    residuals = rng.lognormal(size=(12, 5))
+    residuals -= residuals.mean(axis=0)
+    se, n = intervals.clustered_se(residuals, [12] * 5), [12] * 5
+    a = intervals.bend(residuals)
+    assert a == pytest.approx(stats.skew(residuals) / np.sqrt(12))
+    low, high = intervals.skewed(np.ones(5), se, a, n, 0.9)
+    for end, tail in ((low, 0.95), (high, 0.05)):
+        t = (1 - end) / se
+        assert t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6 == pytest.approx(stats.t.ppf(tail, 11))
+    plain = intervals.student(1.0, 0.2, 12)
+    assert intervals.skewed(1.0, 0.2, 0.0, 12) == pytest.approx(plain, abs=1e-6)
+
+
+def test_skewed_intervals_of_waiting_times_hold_the_truth():
+    """Means of 30 exponential times: 95 % hold it within 2 points, and miss it on both sides; Student's do not."""
+    times = np.random.default_rng(0).exponential(size=(30, 20_000))
+    mean, n = times.mean(axis=0), np.full(20_000, 30.0)
+    se, a = intervals.clustered_se(times - mean, n), intervals.bend(times - mean)
+    low, high = intervals.skewed(mean, se, a, n)
+    assert ((low <= 1) & (high >= 1)).mean() == pytest.approx(0.95, abs=0.02)
+    assert (high < 1).mean() < 3 * (low > 1).mean()
+    low, high = intervals.student(mean, se, n)
+    assert ((low <= 1) & (high >= 1)).mean() < 0.93
+    assert (high < 1).mean() > 6 * (low > 1).mean()
 
 
 def test_clustered_error_of_tau_bench(shared_data):
@@ -68,7 +97,6 @@ def test_clustered_error_equals_the_double_sum():
 
 def test_student_interval_agrees_with_scipy_and_needs_two_clusters():
     """The quantile is that of t with one degree of freedom fewer than clusters."""
-    from scipy import stats
 
     low, high = intervals.student([0.3, 0.3], [0.1, 0.1], [8, 1])
 
@@ -151,7 +179,6 @@ def test_bca_of_an_infinite_statistic_is_the_percentile_interval():
 
 def test_bca_agrees_with_scipy():
     """SciPy's BCa of a skewed mean, up to Monte Carlo error."""
-    from scipy import stats
 
     data = np.random.default_rng(4).lognormal(size=40)
     other = stats.bootstrap(
@@ -203,7 +230,6 @@ def test_mcnemar_of_the_router_pair():
 
 def test_sign_flips_of_eight_differences():
     """The worked case, and SciPy's exact permutation test."""
-    from scipy import stats
 
     d = np.array([1, 1, 1, 0, -1, 1, 1, 0.0])
     other = stats.permutation_test(

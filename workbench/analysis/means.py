@@ -31,7 +31,7 @@ def clustered(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFram
 
     Returns:
         One row per group that has a known value: `by`, mean, se (clustered, Miller 2024,
-        arXiv 2411.00640), n_items, n_clusters.
+        arXiv 2411.00640), bend (`intervals.bend`), n_items, n_clusters.
     """
     known = frame.filter(pl.col(value).is_not_null()).with_columns(
         _residual=pl.col(value) - pl.col(value).mean().over(by)
@@ -39,10 +39,11 @@ def clustered(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFram
     sums = known.group_by(*by, "_cluster", maintain_order=True).agg(
         pl.col(value).sum().alias("_sum"), pl.col("_residual").sum(), pl.len().alias("_n")
     )
-    n = pl.col("_n").sum()
+    n, square = pl.col("_n").sum(), (pl.col("_residual") ** 2).sum()
     return sums.group_by(by, maintain_order=True).agg(
         mean=pl.col("_sum").sum() / n,
-        se=(pl.col("_residual") ** 2).sum().sqrt() / n,
+        se=square.sqrt() / n,
+        bend=(pl.col("_residual") ** 3).sum() / square**1.5,
         n_items=n.cast(pl.Int64),
         n_clusters=pl.len().cast(pl.Int64),
     )

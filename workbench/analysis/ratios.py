@@ -11,6 +11,7 @@ from workbench.analysis import intervals
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+AMOUNT = (0.0, np.inf)  # the bounds of what is counted or measured
 
 
 def ratio(
@@ -19,6 +20,7 @@ def ratio(
 ) -> tuple[float, float, float]:  # fmt: skip
     """Give Σ top / Σ bottom with the interval of its linearisation, t · SE clustered.
 
+    Of amounts, which have no upper bound but are never below 0, it is corrected for skewness.
     With `bottom` of ones it is a mean. SE = √(Σ_c (Σ_{i∈c} (top − R · bottom))²) / Σ bottom
     (Cochran 1977, Sampling Techniques, §6.3), one degree of freedom fewer than clusters.
 
@@ -42,7 +44,11 @@ def ratio(
     se = float(np.sqrt((sums**2).sum())) / whole
     if len(sums) < 2 or se <= 1e-12 * max(abs(value), 1e-300):
         return value, nan, nan
-    low, high = (float(x) for x in intervals.student(value, se, len(sums), level))
+    if bounds == AMOUNT:
+        ends = intervals.skewed(value, se, intervals.bend(sums), len(sums), level)
+    else:
+        ends = intervals.student(value, se, len(sums), level)
+    low, high = (float(x) for x in ends)
     return value, max(low, bounds[0]), min(high, bounds[1])
 
 

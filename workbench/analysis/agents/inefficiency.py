@@ -91,7 +91,8 @@ def inefficiency(
     a sign of collapse, is for an experiment, not for a detector.
 
     A pattern is no harm in itself: `patterns` compares traces with and without it on the same items.
-    Intervals, clustered by item: rates Wilson's with the effective number of items, else t · SE.
+    Intervals, clustered by item: rates Wilson's with the effective number of items, else t · SE,
+    of amounts corrected for skewness (Hall 1992).
     """
     rows = tool_rows.fetch(frame, by, _NUMBERS, texts=_TEXTS, each=lambda piece: _read(piece, by))
     names = {c: rows.schema[c] for c in by}
@@ -216,7 +217,7 @@ def _compare(part: pl.DataFrame, pattern: str, level: float, place: ratios.Ints)
     x, y, codes = _both(part, shows, "_passed", place)
     row |= ratios.figures("pass_rate_change", ratios.mean(x - y, codes, level, (-1.0, 1.0)))
     x, y, codes = _both(part, shows, "_output_tokens", place)
-    return row | ratios.figures("tokens_factor", ratios.ratio(x, y, codes, level, (0.0, np.inf)))
+    return row | ratios.figures("tokens_factor", ratios.ratio(x, y, codes, level, ratios.AMOUNT))
 
 
 def _both(

@@ -68,7 +68,7 @@ def search_efficiency(
 
     Finding is not answering: the pass rates with everything found and with something missing tell
     search from reasoning. Intervals: rates Wilson's with the effective number of items, else t · SE,
-    clustered by item.
+    of amounts corrected for skewness (Hall 1992), clustered by item.
     """
     rows = fetched.fetch(frame, by, ("n_tool_calls",), texts=_TEXTS, flags=("passed",), each=_reader(options["entities"]))  # fmt: skip
     done, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
@@ -159,7 +159,7 @@ def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     for name, column in shares.items():
         row |= ratios.figures(name, ratios.share(values[column], codes, level))
-    row |= ratios.figures("seeking_efficiency", ratios.mean(values["per_call"], codes, level, (0.0, np.inf)))  # fmt: skip
+    row |= ratios.figures("seeking_efficiency", ratios.mean(values["per_call"], codes, level, ratios.AMOUNT))  # fmt: skip
     total = float(part["n_found"].sum())
     row["calls_per_entity"] = float(part["_n_tool_calls"].sum()) / total if total else None
     return row

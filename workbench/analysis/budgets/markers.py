@@ -80,7 +80,7 @@ def markers(
     that hard items weigh on both sides; it needs the item tried by others, or several times.
 
     Hedging goes with hard items: `hedged_wrong_extra` is a plain difference, not cause. Intervals:
-    t · SE of ratios and means, clustered by item.
+    t · SE of ratios and means, clustered by item; of amounts corrected for skewness (Hall 1992).
     """
     rows = fetched.fetch(
         frame, by, ("output_tokens",),

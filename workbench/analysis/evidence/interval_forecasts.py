@@ -81,8 +81,8 @@ def interval_forecasts(
     and truth unless `scale` says otherwise; width is u − l there. A wide interval holds everything, so
     widths are compared at equal coverage, or by the score, which pays for both.
 
-    Intervals of the figures: coverage Wilson's with the effective number of items, else t · SE,
-    clustered by item.
+    Intervals of the figures: coverage Wilson's with the effective number of items, else t · SE
+    corrected for skewness (Hall 1992), clustered by item.
     """
     rows = fetched.fetch(frame, by, (), texts=("answer", "target"), each=_read)
     done, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
@@ -173,8 +173,8 @@ def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     row |= ratios.figures("coverage", covered)
     gap = options["nominal"]
     row |= ratios.figures("undercover", (gap - covered[0], gap - covered[2], gap - covered[1]))
-    row |= ratios.figures("interval_score", ratios.mean(values["score"], codes, level, (0.0, np.inf)))  # fmt: skip
-    row |= ratios.figures("width", ratios.mean(values["width"], codes, level, (0.0, np.inf)))
+    row |= ratios.figures("interval_score", ratios.mean(values["score"], codes, level, ratios.AMOUNT))  # fmt: skip
+    row |= ratios.figures("width", ratios.mean(values["width"], codes, level, ratios.AMOUNT))
     if given.any():
         row["below"] = float((truth < low)[given].mean())
         row["above"] = float((truth > high)[given].mean())

@@ -81,7 +81,7 @@ def reproducibility(
 
     Intervals: the sd's is that of n normal values, √(χ²), for settings that are a sample of those
     that might be; with few settings it is wide. Rates Wilson's with the effective number of items,
-    lengths t · SE.
+    lengths t · SE corrected for skewness (Hall 1992).
     """
     setting = options["setting"]
     present = frame.collect_schema().names()
@@ -207,7 +207,7 @@ def _row(shared: pl.DataFrame, n: int, level: float) -> dict[str, Any]:
     row |= ratios.figures("changed_rate", ratios.share(flips, codes, level))
     tokens = shared["_output_tokens"].fill_null(np.nan).to_numpy().reshape(-1, n)
     spread = tokens.std(axis=1, ddof=1)
-    return row | ratios.figures("length_sd_tokens", ratios.mean(spread, codes, level, (0.0, np.inf)))  # fmt: skip
+    return row | ratios.figures("length_sd_tokens", ratios.mean(spread, codes, level, ratios.AMOUNT))  # fmt: skip
 
 
 def _tidy(sd: Any) -> float:
