@@ -4,12 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import analysis, charts
+    from workbench import analysis, charts, report
     from workbench.slice import Slice
     from workbench.store import Store
     from workbench.store import open_store as open
 
-__all__ = ["Slice", "Store", "__version__", "analysis", "charts", "open"]
+__all__ = ["Slice", "Store", "__version__", "analysis", "charts", "open", "report"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -18,6 +18,7 @@ _HOMES = {
     "open": ("workbench.store", "open_store"),
     "analysis": ("workbench.analysis", None),
     "charts": ("workbench.charts", None),
+    "report": ("workbench.report", None),
 }
 
 

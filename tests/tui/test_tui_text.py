@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from workbench.tui import formats
-from workbench.tui.safe import clipboard_text, masked, one_line, safe
+from workbench import formats
+from workbench.safe import clipboard_text, masked, one_line, safe
 from workbench.tui.widgets.scales import Scale, fit
 from workbench.tui.wrapping import wrap
 

@@ -5,12 +5,12 @@ A chart of an analysis is a module here, named by the `kind` of the analysis' ch
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.charts.saving import SUFFIXES, save
+from workbench.charts.saving import SUFFIXES, save, svg
 
 if TYPE_CHECKING:
     from workbench.analysis.result import Result
 
-__all__ = ["SUFFIXES", "chart", "save"]
+__all__ = ["SUFFIXES", "chart", "save", "svg"]
 
 
 def chart(result: "Result", **axes: Any) -> Any:

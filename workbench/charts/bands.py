@@ -33,7 +33,7 @@ def band(panel: Panel, column: str) -> Any:
         edge = alt.value(panel.width)
         marks.append(text.encode(x=edge, y=y, text=alt.value("∞"), color=alt.value(theme.BLUE)))
     height = dots.ROW * data.height
-    return alt.layer(*marks).properties(width=panel.width, height=height)
+    return alt.layer(*marks, width=panel.width, height=height)
 
 
 def _scale(panel: Panel, column: str) -> alt.Scale:

@@ -27,9 +27,8 @@ def draw(panel: Panel) -> Any:
         **{end: _end(panel, y, end) for end in ("low", "high")},
     ).drop_nulls(["x", "y"]).filter(pl.col("y").is_finite())  # fmt: skip
     across, up = _scales(panel, data, x, y)
-    return alt.layer(*_marks(data, across, up, curves.colour(panel, x, y))).properties(
-        width=panel.width, height=HEIGHT
-    )
+    marks = _marks(data, across, up, curves.colour(panel, x, y))
+    return alt.layer(*marks, width=panel.width, height=HEIGHT)
 
 
 def _end(panel: Panel, column: str, end: str) -> pl.Expr:

@@ -25,13 +25,13 @@ def draw(panel: Panel) -> Any:
         at = dots.across(dots.scale(panel, column), panel.axis(column, tickCount=6))
         order = panel.rows["group"].to_list()
         parts = dots.layers(dots.frame(panel, column), at, dots.rows(order))
-        return alt.layer(*parts).properties(width=panel.width, height=dots.ROW * len(order))
+        return alt.layer(*parts, width=panel.width, height=dots.ROW * len(order))
     # A group without bins keeps its name in the legend.
     bins = panel.rows.select("group").join(panel.more["bins"], on="group", how="left")
     said = Panel(panel.result, bins, panel.more, {**panel.axes, "log_x": False})
     shared = curves.axes(said, _SAID, _TRUE)
     parts = [*_diagonal(said, shared), *curves.layers(said, _SAID, _TRUE, shared)]
-    return alt.layer(*parts).properties(width=panel.width, height=curves.HEIGHT)
+    return alt.layer(*parts, width=panel.width, height=curves.HEIGHT)
 
 
 def _diagonal(panel: Panel, shared: curves.Axes) -> list[Any]:

@@ -41,7 +41,7 @@ def draw(panel: Panel) -> Any:
     form: dict[str, Any] = {"format": "~g"} if one else {"labelExpr": _POINTS}
     at = dots.across(scale, panel.axis(column, tickCount=7, **form))
     parts = _marks(data, at, one)
-    return alt.layer(*parts).properties(width=panel.width + 60, height=ROW * max(data.height, 1))
+    return alt.layer(*parts, width=panel.width + 60, height=ROW * max(data.height, 1))
 
 
 def _names(pair: dict[str, str]) -> str:

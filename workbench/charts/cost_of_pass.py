@@ -39,7 +39,7 @@ def draw(panel: Panel) -> Any:
         data = data.with_columns(form=pl.lit(_NAMES.get(name, panel.heading(name))))
         parts += _form(data, at, dots.rows(order), several=len(columns) > 1, width=panel.width)
     parts += _expert(totals, at) if column == _RATIO else []
-    return alt.layer(*parts).properties(width=panel.width, height=dots.ROW * len(order) * 1.2)
+    return alt.layer(*parts, width=panel.width, height=dots.ROW * len(order) * 1.2)
 
 
 def _scale(panel: Panel, values: list[float]) -> alt.Scale:

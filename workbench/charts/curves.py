@@ -118,4 +118,4 @@ def against(panel: Panel, first: str, bound: str, title: str) -> Any:
     parts = layers(panel, x, y, shared)
     if both:
         parts += layers(panel, x, bound, shared, dashed=True, band=False)
-    return alt.layer(*parts).properties(width=panel.width, height=HEIGHT)
+    return alt.layer(*parts, width=panel.width, height=HEIGHT)

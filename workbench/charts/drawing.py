@@ -100,9 +100,8 @@ def draw(result: Result, axes: Mapping[str, Any]) -> Any:
     parts = _split(result, chosen, getattr(module, "MOST", MOST))
     panels = [_titled(module.draw(panel), task, len(parts) > 1) for task, panel in parts]
     whole = panels[0] if len(panels) == 1 else alt.concat(*panels, columns=2)
-    return theme.configured(
-        whole.properties(title=_title(title, result, parts, getattr(module, "SPREAD", "lines")))
-    )
+    whole.title = _title(title, result, parts, getattr(module, "SPREAD", "lines"))
+    return theme.configured(whole)
 
 
 def _split(result: Result, axes: dict[str, Any], most: int) -> list[tuple[str, Panel]]:
@@ -148,7 +147,9 @@ def _labels(frame: pl.DataFrame, names: Sequence[str]) -> pl.Series:
 
 
 def _titled(chart: Any, task: str, several: bool) -> Any:
-    return chart.properties(title=alt.TitleParams(task, fontSize=13)) if several else chart
+    if several:
+        chart.title = alt.TitleParams(task, fontSize=13)
+    return chart
 
 
 def _title(

@@ -73,7 +73,7 @@ def draw(panel: Panel) -> Any:
     # What is beaten is drawn first, so that it covers nothing that matters.
     data = data.sort("on_frontier", maintain_order=True)
     parts = [*_lines(panel, data, axes), *_points(data, axes), *_names(data, axes)]
-    return alt.layer(*parts).properties(width=panel.width, height=HEIGHT)
+    return alt.layer(*parts, width=panel.width, height=HEIGHT)
 
 
 def _axes(panel: Panel, data: pl.DataFrame, x: str, y: str) -> _Axes:

@@ -57,7 +57,7 @@ def _band(panel: Panel, measure: str, shown: list[str]) -> Any:
     for column in shown:
         data = dots.frame(here, column).with_columns(percentile=pl.lit(_name(panel, column)))
         marks += dots.layers(data, at, dots.rows(order), colour=colour)
-    return alt.layer(*marks).properties(width=panel.width, height=dots.ROW * max(len(order), 1))
+    return alt.layer(*marks, width=panel.width, height=dots.ROW * max(len(order), 1))
 
 
 def _name(panel: Panel, column: str) -> str:

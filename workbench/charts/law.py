@@ -61,7 +61,7 @@ def draw(panel: Panel) -> Any:
         )
     )
     parts += _names(data, (ends, tall, log), panel.width, across, alt.Y("value:Q", scale=up))
-    return alt.layer(*parts).properties(width=panel.width, height=_HEIGHT)
+    return alt.layer(*parts, width=panel.width, height=_HEIGHT)
 
 
 def _axis(panel: Panel, x: str) -> alt.Axis:

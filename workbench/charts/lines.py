@@ -26,7 +26,7 @@ def draw(panel: Panel) -> Any:
     if bound is None or panel.axes["y"] != spec.y:
         shared = curves.axes(panel, panel.axes["x"], panel.axes["y"])
         parts = curves.layers(panel, panel.axes["x"], panel.axes["y"], shared)
-        return alt.layer(*parts).properties(width=panel.width, height=curves.HEIGHT)
+        return alt.layer(*parts, width=panel.width, height=curves.HEIGHT)
     against = panel.result[bound]
     title = f"{panel.heading(spec.y)} (line), {against.title or y.name} (dashed)"
     return curves.against(panel, spec.y, bound, title)

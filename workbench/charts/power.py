@@ -31,7 +31,7 @@ def draw(panel: Panel) -> Any:
         parts = dots.layers(dots.frame(named, column), at, y)
     else:
         parts = _numbers(named, y)
-    return alt.layer(*parts).properties(width=panel.width, height=height)
+    return alt.layer(*parts, width=panel.width, height=height)
 
 
 def _numbers(panel: Panel, y: alt.Y) -> list[Any]:

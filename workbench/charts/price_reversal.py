@@ -32,7 +32,7 @@ def draw(panel: Panel) -> Any:
         data.select("group", "move", place="from", side=pl.lit("l"), text="listed"),
         data.select("group", "move", place="to", side=pl.lit("r"), text="paid"),
     ])  # fmt: skip
-    return alt.layer(*_marks(panel, ends)).properties(width=180, height=26 * groups.height + 20)
+    return alt.layer(*_marks(panel, ends), width=180, height=26 * groups.height + 20)
 
 
 def _marks(panel: Panel, ends: pl.DataFrame) -> list[Any]:

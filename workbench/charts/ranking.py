@@ -26,4 +26,4 @@ def draw(panel: Panel) -> Any:
     at = dots.across(scale, panel.axis(column, tickCount=6))
     y = dots.rows(data["group"].to_list())
     height = dots.ROW * data.height
-    return alt.layer(*dots.layers(data, at, y)).properties(width=panel.width, height=height)
+    return alt.layer(*dots.layers(data, at, y), width=panel.width, height=height)

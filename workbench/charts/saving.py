@@ -31,6 +31,12 @@ def save(chart: "alt.TopLevelMixin", path: str | Path) -> Path:
     return target
 
 
+def svg(chart: "alt.TopLevelMixin") -> str:
+    """Draw a chart as an SVG document."""
+    # Tests hold every chart to the schema; here that would take as long as the drawing.
+    return _render(chart.to_dict(validate=False), ".svg").decode()
+
+
 def _render(specification: dict[str, Any], suffix: str) -> bytes:
     if suffix == ".json":
         return json.dumps(specification, indent=1, ensure_ascii=False).encode()

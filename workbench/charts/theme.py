@@ -10,22 +10,27 @@ FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
 
 
 def configured(chart: Any) -> Any:
-    """Dress a finished chart."""
-    return (
-        chart.configure(background="white", font=FONT, padding=12)
-        .configure_view(stroke=None)
-        .configure_axis(
+    """Dress a finished chart, in place: each of Altair's `configure_…` would copy all of it."""
+    import altair as alt
+
+    chart.config = alt.Config(
+        background="white", font=FONT, padding=12,
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(
             gridColor="#EEEEEE", domainColor="#999999", tickColor="#999999",
             labelColor=INK, titleColor=INK, labelFontSize=12, titleFontSize=12,
             titleFontWeight="normal", labelLimit=300, labelPadding=5, titlePadding=8,
             labelSeparation=8,
-        )
-        .configure_title(
+        ),
+        title=alt.TitleConfig(
             anchor="start", fontSize=15, fontWeight="bold", color=INK, subtitleColor=MUTED,
             subtitleFontSize=12, offset=10, frame="group",
-        )
-        .configure_legend(labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2, labelLimit=300)
+        ),
+        legend=alt.LegendConfig(
+            labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2, labelLimit=300
+        ),
     )  # fmt: skip
+    return chart
 
 
 def legend() -> Any:

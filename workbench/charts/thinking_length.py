@@ -31,14 +31,14 @@ def draw(panel: Panel) -> Any:
         data = dots.frame(panel, column)
         at = dots.across(dots.scale(panel, column), panel.axis(column, tickCount=6))
         marks = dots.layers(data, at, dots.rows(order))
-        return alt.layer(*marks, *blanks.layers(data, "value", dots.rows(order))).properties(**size)
+        return alt.layer(*marks, *blanks.layers(data, "value", dots.rows(order)), **size)
     values = finite(panel.rows, *_RANGE, *_DOTS, "p50_tokens_high")
     domain = [0, max(values, default=1.0) * 1.05 or 1.0]
     axis = alt.Axis(title="Thinking tokens, bar from p10 to p90", tickCount=6, format="~s")
     at = dots.across(alt.Scale(domain=domain, clamp=True), axis)
     y = dots.rows(order)
     marks = _marks(panel.rows, at, y) + blanks.layers(panel.rows, "reasoning_tokens", y)
-    return alt.layer(*marks).properties(**size)
+    return alt.layer(*marks, **size)
 
 
 def _marks(rows: pl.DataFrame, at: dots.At, y: alt.Y) -> list[Any]:

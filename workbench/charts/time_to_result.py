@@ -21,4 +21,4 @@ def draw(panel: Panel) -> Any:
     told = Panel(panel.result, panel.more["profile"], panel.more, panel.axes)
     x, y = told.axes["x"], told.axes["y"]
     parts = curves.layers(told, x, y, curves.axes(told, x, y))
-    return alt.layer(*parts).properties(width=told.width, height=curves.HEIGHT)
+    return alt.layer(*parts, width=told.width, height=curves.HEIGHT)

@@ -26,7 +26,7 @@ def draw(panel: Panel) -> Any:
     if column != "within":
         at = dots.across(dots.scale(panel, column), panel.axis(column, tickCount=6))
         parts = dots.layers(dots.frame(panel, column), at, dots.rows(order))
-        return alt.layer(*parts).properties(width=panel.width, height=height)
+        return alt.layer(*parts, width=panel.width, height=height)
     data = pl.concat([
         panel.rows.select("group", part=pl.lit(_PARTS["between"]), start=pl.lit(0.0), end="between"),
         panel.rows.select(

@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("importing:import_", "Import logs, tables, or another store."),
     "collect": ("collect:collect", "Ask models the items of tasks; only what is missing."),
     "analyze": ("analyze:analyze", "Answer a question about the traces."),
+    "report": (
+        "report:report",
+        "Write the answers of many analyses as one page, Markdown or LaTeX tables.",
+    ),
     "docs": (
         "docs:docs",
         "Write the pages of analyses: question, definition, options, columns, an example.",
@@ -137,7 +141,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    from workbench.tui.safe import safe
+    from workbench.safe import safe
 
     with contextlib.suppress(BrokenPipeError):
         click.echo(f"error: {safe(message, lines=True)}", err=True)

@@ -12,8 +12,8 @@ from workbench.cli.options import is_terminal, talk
 from workbench.cli.output import Document
 from workbench.cli.progress import clock
 from workbench.cli.tables import frame_of, lines
+from workbench.formats import UNKNOWN, decimal, si, usd
 from workbench.schema import Column
-from workbench.tui.formats import UNKNOWN, decimal, si, usd
 
 if TYPE_CHECKING:
     from workbench.records import Call, Price

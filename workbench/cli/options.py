@@ -91,7 +91,7 @@ def open_store(path: str | None, *, create: bool = False, take_in: bool = True) 
 
 def talk(text: str) -> None:
     """Say something on stderr, made fit for a terminal."""
-    from workbench.tui.safe import safe
+    from workbench.safe import safe
 
     click.echo(safe(text, lines=True), err=True)
 

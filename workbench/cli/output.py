@@ -173,7 +173,7 @@ def _print(document: Document, format_: str) -> None:
 
 
 def _shown(text: str) -> str:
-    from workbench.tui.safe import safe
+    from workbench.safe import safe
 
     return safe(text, lines=True)
 

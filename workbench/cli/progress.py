@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from workbench.cli.options import talk
-from workbench.tui.formats import UNKNOWN, count, decimal, usd
+from workbench.formats import UNKNOWN, count, decimal, usd
 
 if TYPE_CHECKING:
     from workbench.runner import Progress as Collected

@@ -135,9 +135,9 @@ def _plan_text(row: Mapping[str, Any]) -> str:
     import msgspec
 
     from workbench.cli.toml_text import toml_text
+    from workbench.formats import when
     from workbench.runner import Plan
-    from workbench.tui.formats import when
-    from workbench.tui.safe import safe
+    from workbench.safe import safe
 
     plan = msgspec.json.decode(row["plan"])
     usual = {
@@ -309,6 +309,6 @@ def watch(run: str, store_path: str | None) -> None:
 
 def _watched(state: "RunState") -> str:
     from workbench.cli.progress import with_trouble
-    from workbench.tui.safe import safe
+    from workbench.safe import safe
 
     return safe(with_trouble(state))

@@ -1,19 +1,17 @@
 """A frame as lines of text: aligned for a terminal or a file, or as Markdown."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 from rich.cells import cell_len
 
+from workbench.formats import value_text
+from workbench.safe import one_line, safe
 from workbench.schema import Column
-from workbench.tui.formats import value_text
-from workbench.tui.safe import one_line, safe
 
 GAP = "  "
 NARROWEST = 12  # cells that a text column keeps when a terminal is too narrow
-_MARKUP = re.compile(r"([\\`*_\[\]<>|#~])")
 
 Columns = Mapping[str, Column]
 
@@ -92,16 +90,11 @@ def _tall(head: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def markdown(frame: pl.DataFrame, columns: Columns) -> Iterator[str]:
     """Write a Markdown table; markup in values is shown, not followed."""
-    if not frame.width:
-        return
-    yield "| " + " | ".join(map(_plain, _head(frame, columns))) + " |"
-    yield "|" + "|".join("---:" if right else "---" for right in _numeric(frame)) + "|"
-    for row in zip(*_cells(frame, columns), strict=True):
-        yield "| " + " | ".join(map(_plain, row)) + " |"
+    from workbench.report.markdown import grid
 
-
-def _plain(text: str) -> str:
-    return _MARKUP.sub(r"\\\1", text)
+    if frame.width:
+        rows = list(zip(*_cells(frame, columns), strict=True))
+        yield from grid(_head(frame, columns), rows, _numeric(frame))
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pl.DataFrame:

@@ -2,21 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.screen import Screen
 
 from workbench.tui.explore import ExploreScreen
+from workbench.tui.host import Host
 from workbench.tui.themes import THEMES
 
-if TYPE_CHECKING:
-    from workbench.store import Store
 
-
-class WorkbenchApp(App[None]):
+class WorkbenchApp(Host):
     """One store, opened in the first screen's worker; every screen asks it through `AskingScreen`."""
 
     CSS_PATH = "workbench.tcss"
@@ -29,27 +27,12 @@ class WorkbenchApp(App[None]):
     ]
 
     def __init__(self, store_path: str | Path | None = None) -> None:
-        super().__init__()
+        super().__init__(store_path)
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
-        self.store_path = store_path
-        self.opened: Store | None = None
-        self.sql_history: list[str] = []
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = THEMES[0].name
-
-    @property
-    def store(self) -> "Store":
-        """The store; screens that ask for it are shown only once it is open."""
-        assert self.opened is not None
-        return self.opened
-
-    @property
-    def store_name(self) -> str:
-        """The store's file, for headings."""
-        path = self.opened.path if self.opened else self.store_path
-        return Path(path).name if path else "traces.duckdb"
 
     def get_default_screen(self) -> Screen[None]:
         """Begin with the overview."""

@@ -15,7 +15,8 @@ from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
 from workbench.errors import WorkbenchError
-from workbench.tui.safe import safe
+from workbench.safe import safe
+from workbench.tui.host import Host
 
 if TYPE_CHECKING:
     from workbench.store import Cancel
@@ -61,8 +62,10 @@ class Answer(Message):
         super().__init__()
 
 
-class AskingScreen(Screen[None]):
+class AskingScreen(Screen[Any]):
     """A screen that asks questions in threads."""
+
+    app: Host
 
     def __init__(self) -> None:
         super().__init__()

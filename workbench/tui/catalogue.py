@@ -7,9 +7,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Label, Static
 
+from workbench.safe import safe
 from workbench.tui import results
 from workbench.tui.asking import StatusScreen
-from workbench.tui.safe import safe
 from workbench.tui.widgets.analyses import Analyses
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from workbench.analysis import Analysis, Result
     from workbench.analysis import Option as Setting
     from workbench.store import Cancel, Store
-    from workbench.tui.app import WorkbenchApp
 
 BY = "configuration"
 
@@ -40,7 +39,6 @@ class CatalogueScreen(StatusScreen):
         Binding("n", "table", "next table"),
         Binding("escape", "back", "back"),
     ]
-    app: "WorkbenchApp"
 
     def __init__(self, text: str) -> None:
         super().__init__()

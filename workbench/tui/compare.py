@@ -8,7 +8,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
-from workbench.tui import formats, results, slices
+from workbench import formats
+from workbench.tui import results, slices
 from workbench.tui.asking import AskingScreen
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -18,7 +19,6 @@ from workbench.tui.widgets.top_bar import TopBar
 if TYPE_CHECKING:
     from workbench.analysis import Result
     from workbench.store import Cancel, Store
-    from workbench.tui.app import WorkbenchApp
 
 HIDDEN = ("a", "b", "item_id")
 
@@ -32,7 +32,6 @@ class CompareScreen(AskingScreen):
         Binding("y", "copy", "copy as…"),
         Binding("escape", "back", "back"),
     ]
-    app: "WorkbenchApp"
 
     def __init__(self, text: str, a: str, b: str) -> None:
         super().__init__()

@@ -5,9 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.tui import formats
-from workbench.tui.formats import UNKNOWN, is_unknown
-from workbench.tui.safe import one_line
+from workbench import formats
+from workbench.formats import UNKNOWN, is_unknown
+from workbench.safe import one_line
 from workbench.tui.widgets.grid import Cell, GridColumn
 from workbench.tui.widgets.scatter import Axis, Point
 

@@ -19,8 +19,8 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from workbench.safe import clipboard_text, one_line
 from workbench.tui import slices
-from workbench.tui.safe import clipboard_text, one_line
 
 Texts = dict[str, tuple[str, str]]  # what it is → (text, file ending)
 CLIPBOARD = 100_000  # bytes; terminals drop longer sequences
@@ -82,6 +82,17 @@ def trace_texts(path: Path, facts: Mapping[str, Any], message: str | None) -> Te
             "SQL": (f"SELECT * FROM trace_facts WHERE trace_id = '{trace_id}'", "sql"),
         }
         | view_texts(path, f"trace:{trace_id}", None, facts)
+    )
+
+
+def run_texts(path: Path, run_id: str) -> Texts:
+    """Return what can be copied of one run."""
+    import shlex
+
+    show = shlex.join(["workbench", "runs", "show", run_id, "--store", str(path)])
+    text = slices.narrowed("", run_id=run_id)
+    return {"run id": (run_id, "txt"), "plan": (show, "sh")} | view_texts(
+        path, text, "summary", None
     )
 
 

@@ -1,6 +1,6 @@
 """What to do next where there is nothing to look at yet."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -9,11 +9,9 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from workbench.tui.formats import count
-from workbench.tui.safe import safe
-
-if TYPE_CHECKING:
-    from workbench.tui.app import WorkbenchApp
+from workbench.formats import count
+from workbench.safe import safe
+from workbench.tui.host import Host
 
 
 class EmptyScreen(ModalScreen[None]):
@@ -24,7 +22,7 @@ class EmptyScreen(ModalScreen[None]):
         Binding("r", "again", "look again"),
         Binding("q,escape", "app.quit", "quit"),
     ]
-    app: "WorkbenchApp"
+    app: Host
 
     def __init__(self, error: Exception | None = None, n_results: int = 0) -> None:
         super().__init__()

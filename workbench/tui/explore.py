@@ -7,9 +7,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
+from workbench import formats
 from workbench.errors import StoreMissing
-from workbench.tui import formats
 from workbench.tui.configurations import AXES, COLUMNS, Row, axis, note, ordered, points
+from workbench.tui.looking import LOOK_EVERY, newer
 from workbench.tui.sliced import SlicedScreen
 from workbench.tui.widgets.facets import Facets
 from workbench.tui.widgets.grid import Grid
@@ -22,7 +23,6 @@ from workbench.tui.widgets.top_bar import Parts, TopBar
 if TYPE_CHECKING:
     from workbench.store import Overview, Store
 
-LOOK_EVERY = 2.0  # seconds between looks whether the store changed
 NOWHERE: Row = dict.fromkeys(("x", "y", "on_frontier", "p_on_frontier", "dominated_by"))
 
 
@@ -33,9 +33,10 @@ class ExploreScreen(SlicedScreen):
         Binding("enter", "open", "traces", show=True),
         Binding("c", "compare", "compare"),
         Binding("a", "analyses", "analyse"),
-        Binding("x", "axis('x', 1)", "x axis"),
-        Binding("X", "axis('y', 1)", "y axis", show=False),
-        Binding("y", "copy", "copy as…"),
+        Binding("r", "runs", "runs"),
+        Binding("x", "axis('x', 1)", "axis"),
+        Binding("X", "axis('y', 1)", "outcome axis", show=False),
+        Binding("y", "copy", "copy"),
         Binding("s", "save", "save slice"),
         Binding("S", "saved", "saved slices", show=False),
         Binding("m,space", "mark", "mark for comparing", show=False),
@@ -299,6 +300,13 @@ class ExploreScreen(SlicedScreen):
         if self.app.opened is not None:
             self.app.push_screen(CatalogueScreen(self.bar.text))
 
+    def action_runs(self) -> None:
+        """Show the runs, those that are being collected on top."""
+        from workbench.tui.runs import RunsScreen
+
+        if self.app.opened is not None:
+            self.app.push_screen(RunsScreen(self.bar.apply))
+
     def action_copy(self) -> None:
         """Copy the view as SQL, Polars, a notebook cell, or a row."""
         from workbench.tui.copying import CopyScreen, view_texts
@@ -344,7 +352,5 @@ def _open(path: Any) -> "tuple[Store, Overview, str]":
 
 
 def _changed(store: "Store", stamp: str) -> "tuple[Overview, str] | None":
-    if store.stamp() == stamp:
-        return None
-    store.ingest_spool()
-    return store.overview(), store.stamp()
+    found = newer(store, stamp)
+    return None if found is None else (store.overview(), found)

@@ -5,9 +5,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench import formats
+from workbench.safe import one_line
 from workbench.schema import Column
-from workbench.tui import formats
-from workbench.tui.safe import one_line
 from workbench.tui.widgets.grid import GridColumn
 from workbench.tui.widgets.rows import FrameRows, ListRows
 

@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from workbench.tui.safe import one_line
+from workbench.safe import one_line
 
 NONE_YET = "no slice is saved yet; s saves the one in force"
 

@@ -1,7 +1,7 @@
 """What the screens with a slice bar share: counting and suggesting while typing, applying, undoing."""
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
@@ -10,9 +10,6 @@ from workbench.errors import SliceError
 from workbench.tui.asking import AskingScreen
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.slice_bar import SliceBar
-
-if TYPE_CHECKING:
-    from workbench.tui.app import WorkbenchApp
 
 PAUSE = 0.12  # seconds of typing pause before counting
 
@@ -25,7 +22,6 @@ class SlicedScreen(AskingScreen):
         Binding("u", "undo", "slice before", show=False),
         Binding("U", "redo", "slice after", show=False),
     ]
-    app: "WorkbenchApp"
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,10 +11,11 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
+from workbench import formats
+from workbench.safe import masked
 from workbench.schema import RELATIONS, VIEWS, Column
-from workbench.tui import formats, results
+from workbench.tui import results
 from workbench.tui.asking import StatusScreen
-from workbench.tui.safe import masked
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.top_bar import TopBar
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from workbench.store import Cancel, Store
-    from workbench.tui.app import WorkbenchApp
 
 FIRST = "SELECT configuration, count(*) AS n, avg(passed::INT) AS passed\nFROM trace_facts\nGROUP BY ALL\nORDER BY n DESC"
 
@@ -51,7 +51,6 @@ class SqlScreen(StatusScreen):
         Binding("y", "copy", "copy"),
         Binding("escape", "back", "back", priority=True),
     ]
-    app: "WorkbenchApp"
 
     def __init__(self) -> None:
         super().__init__()

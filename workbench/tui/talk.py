@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.tui import formats
+from workbench import formats
 from workbench.tui.timeline import Share, shares
 from workbench.tui.widgets.conversation import Entry, is_long
 

@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
-from workbench.tui import formats
+from workbench import formats
+from workbench.safe import one_line
 from workbench.tui.asking import AskingScreen
-from workbench.tui.safe import one_line
+from workbench.tui.outcomes import told
 from workbench.tui.talk import Talk
 from workbench.tui.timeline import phases
-from workbench.tui.traces import outcome
 from workbench.tui.widgets.conversation import Conversation, Entry
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.phase_bar import PhaseBar
@@ -22,7 +22,6 @@ from workbench.tui.widgets.top_bar import Parts, TopBar
 
 if TYPE_CHECKING:
     from workbench.store import TraceDetail
-    from workbench.tui.app import WorkbenchApp
 
 FIRST = 60  # messages fetched before anything is shown
 CHUNK = 400  # messages fetched at a time after that
@@ -38,7 +37,6 @@ class TraceScreen(AskingScreen):
         Binding("y", "copy", "copy"),
         Binding("escape", "back", "back"),
     ]
-    app: "WorkbenchApp"
 
     def __init__(self, trace_id: str) -> None:
         super().__init__()
@@ -92,9 +90,6 @@ class TraceScreen(AskingScreen):
             self.talk.extend(self._talk.ending(self.detail.facts, have))
 
     def _show_head(self, facts: Mapping[str, Any]) -> None:
-        sign, tone = outcome(facts)
-        colour = {"good": "success", "bad": "error", "warn": "warning", "dim": ""}[tone]
-        word = {"✓": "right", "✗": "wrong", "⚠": "failed", "·": "not scored"}[sign]
         left: Parts = [
             ("trace ", "primary"), (f"{self.trace_id[:8]}  ", ""), (one_line(facts["configuration"], 60), "accent"),
             (f" · {one_line(facts['task'], 40)}/{one_line(facts['item'], 40)} · trial {facts['trial']}", ""),
@@ -104,7 +99,7 @@ class TraceScreen(AskingScreen):
             f"{formats.seconds(facts['e2e_s'])} s",
             f"{formats.count(facts['output_tokens'])} tok",
         ]
-        right: Parts = [(f"{sign} {word}", colour), ("   " + "  ".join(figures), "")]
+        right: Parts = [told(facts), ("   " + "  ".join(figures), "")]
         self.query_one(TopBar).show(left, right)
 
     def _facts(self, facts: Mapping[str, Any]) -> Text:

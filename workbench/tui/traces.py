@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from workbench import formats
+from workbench.safe import one_line
 from workbench.schema import TRACE_FACTS
-from workbench.tui import formats
-from workbench.tui.safe import one_line
+from workbench.tui.outcomes import outcome
 from workbench.tui.sliced import SlicedScreen
 from workbench.tui.widgets.grid import Cell, Grid, GridColumn
 from workbench.tui.widgets.key_bar import KeyBar
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
     from workbench.store import Cancel, Store
 
 OUTCOMES = ("right", "wrong", "failed")
-
-
-def outcome(row: Row) -> tuple[str, str]:
-    """Return the sign and the tone of a trace's outcome."""
-    if row["error_type"] is not None:
-        return "⚠", "warn"
-    if row["passed"] is None:
-        return "·", "dim"
-    return ("✓", "good") if row["passed"] else ("✗", "bad")
 
 
 def _outcome(row: Row) -> Cell:

@@ -2,7 +2,7 @@
 
 from rich.cells import cell_len, chop_cells
 
-from workbench.tui.safe import safe
+from workbench.safe import safe
 
 
 def wrap(text: str, width: int) -> list[str]:

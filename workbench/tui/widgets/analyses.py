@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from workbench.tui.safe import one_line, safe
+from workbench.safe import one_line, safe
 
 if TYPE_CHECKING:
     from workbench.analysis import Analysis

@@ -10,8 +10,8 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from workbench.tui.formats import UNKNOWN, bar, count
-from workbench.tui.safe import one_line
+from workbench.formats import UNKNOWN, bar, count
+from workbench.safe import one_line
 
 BAR = 5  # cells
 

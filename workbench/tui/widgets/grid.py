@@ -19,7 +19,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from workbench.tui.safe import both_ends, one_line
+from workbench.safe import both_ends, one_line
 from workbench.tui.widgets.rows import ListRows, Row, Rows
 from workbench.tui.widgets.tones import Toned
 

@@ -4,7 +4,7 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from workbench.tui.safe import safe
+from workbench.safe import safe
 
 
 class Notes(VerticalScroll):

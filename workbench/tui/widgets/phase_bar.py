@@ -8,7 +8,7 @@ from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
 
-from workbench.tui.formats import count, seconds
+from workbench.formats import count, seconds
 from workbench.tui.timeline import Share
 
 PHASES = ("prefill", "thinking", "answer", "call", "tools", "other")

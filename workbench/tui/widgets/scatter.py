@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from workbench.tui.safe import one_line
+from workbench.safe import one_line
 from workbench.tui.widgets.canvas import Canvas
 from workbench.tui.widgets.scales import Scale, fit
 from workbench.tui.widgets.tones import Toned

@@ -15,8 +15,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from workbench.errors import SliceError
-from workbench.tui.formats import count
-from workbench.tui.safe import masked, one_line
+from workbench.formats import count
+from workbench.safe import masked, one_line
 
 if TYPE_CHECKING:
     from workbench.slice import Completion

@@ -4,7 +4,7 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual.widget import Widget
 
-from workbench.tui.safe import one_line
+from workbench.safe import one_line
 
 Parts = list[tuple[str, str]]  # text and the theme's colour of it, "" for the usual one
 

@@ -1,7 +1,8 @@
-"""How numbers, times and unknowns look in a cell; no module below knows about terminals."""
+"""How numbers, times and unknowns look in a cell; every face writes them by this."""
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "—"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_UNITS = 7.5  # of the last digit, that an interval is wide at least: 0.42 [0.38, 0.46], not 0.4 [0.4, 0.5]
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
@@ -100,3 +102,43 @@ def _number_text(value: float, column: "Column | None") -> str:
         is_year = column is not None and column.name == "year"
         return str(value) if is_year else count(value) if whole else decimal(value)
     return decimal(value, 4)
+
+
+def interval(value: Any, low: Any, high: Any, column: "Column | None" = None) -> str:
+    """Write a figure with its interval, as in "0.42 [0.38, 0.46]", in the digits that its width bears.
+
+    All three have as many decimal places as it takes for the width to be at least `_UNITS` of the last, or one more
+    where the figure would else be of a single digit; a figure without an interval stands alone.
+
+    >>> interval(0.42413, 0.37987, 0.45991), interval(3.1, None, None)
+    ('0.42 [0.38, 0.46]', '3.100')
+    """
+    known = [e for e in (value, low, high) if not is_unknown(e)]  # the figure first
+    if is_unknown(value) or (is_unknown(low) and is_unknown(high)):
+        return value_text(value, column)
+    places = _places(known)
+    written = _placed(value, column, places)
+    ends = [_placed(e, column, places).replace("$", "") for e in (low, high)]
+    return f"{written} [{ends[0]}, {ends[1]}]"
+
+
+def _places(known: Sequence[float]) -> int | None:
+    """Count the decimal places that a width bears; None where numbers are better written one by one."""
+    finite = [float(e) for e in known if math.isfinite(e)]
+    width = max(finite) - min(finite) if finite else 0.0
+    if not width > 0 or max(map(abs, finite)) >= 1e7:
+        return None
+    places = max(0, math.ceil(math.log10(_UNITS / width)))
+    figure = abs(known[0])
+    if math.isfinite(figure) and 0 < round(figure * 10**places) < 10:
+        places += 1
+    return places if places <= 9 else None
+
+
+def _placed(value: Any, column: "Column | None", places: int | None) -> str:
+    if is_unknown(value) or not math.isfinite(value) or places is None:
+        return value_text(value, column)
+    money = "$" if column is not None and column.unit == "USD" else ""
+    text = f"{abs(value):,.{places}f}"
+    sign = "−" if value < 0 and text.strip("0,.") else ""  # no minus before what rounds to 0
+    return f"{sign}{money}{text}"

@@ -1,4 +1,4 @@
-"""Text from outside made fit for a terminal; the one function that every screen passes it through.
+"""Text from outside made fit to be shown; the one function that every face passes it through.
 
 Names, answers and messages are written by models and by whoever made a file. They may hold escape
 sequences, direction overrides, invisible characters or half a surrogate pair. None of these may

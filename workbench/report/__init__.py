@@ -1,0 +1,41 @@
+"""Reports: answers of many analyses as one page, Markdown or LaTeX tables.
+
+A report is gathered from a store (`make`) or put together from results (`of`), and then written:
+`as_html`, `as_markdown` and `as_latex` are pure, `save` writes a file by its ending.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.report.answers import of
+    from workbench.report.contents import Answered, Looked, Report, Unanswered
+    from workbench.report.gathering import USUAL, chosen, make
+    from workbench.report.latex import as_latex
+    from workbench.report.markdown import as_markdown
+    from workbench.report.page import as_html
+    from workbench.report.saving import SUFFIXES, save, written
+
+__all__ = [
+    "SUFFIXES", "USUAL", "Answered", "Looked", "Report", "Unanswered",
+    "as_html", "as_latex", "as_markdown", "chosen", "make", "of", "save", "written",
+]  # fmt: skip
+
+_HOMES = {
+    "SUFFIXES": "saving", "save": "saving", "written": "saving",
+    "USUAL": "gathering", "chosen": "gathering", "make": "gathering", "of": "answers",
+    "Answered": "contents", "Looked": "contents", "Report": "contents", "Unanswered": "contents",
+    "as_html": "page", "as_latex": "latex", "as_markdown": "markdown",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's home on first use: a face that writes one format needs no other."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,0 +1,34 @@
+"""Reports to files; the ending says how."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from workbench.errors import ConfigError
+from workbench.report.contents import Report
+from workbench.report.latex import as_latex
+from workbench.report.markdown import as_markdown
+from workbench.report.page import as_html
+
+_WRITERS: dict[str, Callable[[Report], str]] = {
+    ".html": as_html, ".md": as_markdown, ".tex": as_latex,
+}  # fmt: skip
+SUFFIXES = tuple(_WRITERS)
+
+
+def written(report: Report, suffix: str) -> str:
+    """Write a report in the format of an ending.
+
+    Raises:
+        ConfigError: an ending that is not one of `SUFFIXES`.
+    """
+    if suffix not in _WRITERS:
+        raise ConfigError(f"no report ends in {suffix!r}; write one of {' '.join(SUFFIXES)}")
+    return _WRITERS[suffix](report)
+
+
+def save(report: Report, path: str | Path) -> Path:
+    """Write a report to a file; see `written`."""
+    target = Path(path)
+    text = written(report, target.suffix.lower())
+    target.write_text(text, encoding="utf-8", newline="\n")
+    return target

@@ -1,0 +1,210 @@
+"""The sentences that a page, Markdown and LaTeX share; plain text, not yet escaped."""
+
+import dataclasses
+import hashlib
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from workbench.formats import UNKNOWN, count, when
+from workbench.report import tables
+from workbench.report.contents import Answered, Looked, Report, Value, left_out
+from workbench.report.tables import Table
+from workbench.safe import both_ends, safe
+from workbench.schema import KEY_NULL, TABLES, Column
+
+LONGEST = 1500  # characters of a sentence; names in it come from outside
+_LISTED = 12  # names of a list
+_NAME = 60  # characters of one of them
+_TRACES = Column(
+    "n_traces", "int", "count", "Traces of the slice.", KEY_NULL, "traces of the slice"
+)
+_RUNS = ("run_id", "kind", "source", "origin", "status", "started_at", "ended_at", "platform", "accelerator",
+         "commit_sha", "n_traces")  # fmt: skip
+_PRICES = ("model", "provider", "sheet", "starts_at", "ends_at", "min_input_tokens", "input_usd_per_mtok",
+           "cache_read_usd_per_mtok", "output_usd_per_mtok", "reasoning_usd_per_mtok", "request_usd",
+           "machine_usd_per_hour", "service_tier", "note", "price_id", "n_traces")  # fmt: skip
+
+
+def said(text: str) -> str:
+    """Make a sentence of any text: one line, nothing invisible, its length bounded and the cut told."""
+    shown = safe(text[: LONGEST + 1])
+    rest = len(text) - LONGEST
+    return shown if rest <= 0 else f"{safe(text[:LONGEST])}… ({count(rest)} more characters)"
+
+
+def spans(text: str) -> Iterator[tuple[str, bool]]:
+    """Split prose of ours at its backquotes; (text, whether it is code)."""
+    parts = text.split("`")
+    for place, part in enumerate(parts):
+        if part:
+            yield part, place % 2 == 1
+
+
+def paragraphs(doc: str) -> list[str]:
+    """Split a docstring; lines of a paragraph flow together."""
+    first, _, rest = doc.partition("\n")
+    text = f"{first}\n{textwrap.dedent(rest)}"
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+
+
+def lead(report: Report) -> str:
+    """Say in one line what the report is about."""
+    looked = report.looked
+    whole = "" if looked.n_all in {None, looked.n_traces} else f" of {count(looked.n_all)}"
+    parts = [f"{count(looked.n_traces)}{whole} traces"] if looked.n_traces is not None else []
+    parts += [
+        _many(values, name, looked)
+        for name, values in (("configuration", looked.configurations), ("model", looked.models), ("task", looked.tasks))
+        if values
+    ]  # fmt: skip
+    return said(" · ".join([*parts, looked.where or "everything in the store"]))
+
+
+def _many(values: Sequence[Value], name: str, looked: Looked) -> str:
+    return f"{_number(values, looked)} {name}{'' if len(values) == 1 else 's'}"
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """Say what was looked at, at which prices, when and with what: pairs of a name and a text."""
+    looked = report.looked
+    found = [("Store", looked.store), ("Slice", looked.where or "everything")]
+    if looked.n_traces is not None:
+        found.append(("Traces", f"{count(looked.n_traces)} of {count(looked.n_all)}"))
+    if looked.first_at is not None:
+        found.append(("Attempts begun", f"{when(looked.first_at)} to {when(looked.last_at)} UTC"))
+    found.append(("Grouped by", ", ".join(report.by)))
+    for title, values in (("Models", looked.models), ("Tasks", looked.tasks), ("Strategies", looked.strategies)):  # fmt: skip
+        if values:
+            found.append((f"{title} ({_number(values, looked)})", _listed(values)))
+    if looked.n_traces is not None:
+        found.append(("Prices in force", _prices(looked)))
+        found.append(("Joules", ", ".join(looked.methods) or "none recorded"))
+        found += [("Software of the runs", versions)] if (versions := _versions(looked)) else []
+    brackets = f"in brackets beside their figure; what is resampled begins with seed {report.seed}"
+    found.append(("Intervals", f"{brackets}; “{UNKNOWN}” is unknown, not 0"))
+    made = f"{when(report.made_at)} UTC with workbench {report.version}"
+    changed = "; the store changed while it was being read: not all figures are of one moment"
+    found.append(("Made", made + (changed if report.changed else "")))
+    return [(name, said(text)) for name, text in found]
+
+
+def _number(values: Sequence[Value], looked: Looked) -> str:
+    return f"{count(len(values))}{' or more' if len(values) >= looked.most else ''}"
+
+
+def _listed(values: Sequence[Value]) -> str:
+    names = [
+        f"{both_ends(UNKNOWN if v.name is None else v.name[:1000], _NAME)} ({count(v.n)})"
+        for v in values[:_LISTED]
+    ]
+    rest = len(values) - len(names)
+    return ", ".join(names) + (f" and {count(rest)} more" if rest > 0 else "")
+
+
+def _prices(looked: Looked) -> str:
+    rows = looked.prices
+    unpriced = looked.n_unpriced
+    without = (
+        ""
+        if unpriced is None
+        else f"; {count(unpriced)} {'trace' if unpriced == 1 else 'traces'} without a price"
+    )
+    if rows.is_empty():
+        return f"none{without}"
+    sheets = ", ".join(sorted({str(sheet) for sheet in rows["sheet"]}))
+    plural = "" if rows.height == 1 else "s"
+    starts = [row["starts_at"] for row in rows.iter_rows(named=True) if row.get("starts_at")]
+    since = f", the latest since {max(starts):%Y-%m-%d}" if starts else ""
+    digest = hashlib.sha256("\n".join(sorted(rows["price_id"])).encode()).hexdigest()[:12]
+    return f"{count(rows.height)} row{plural} of {sheets}{since}, sha256 of their ids {digest}{without}"
+
+
+def _versions(looked: Looked) -> str:
+    """List the software that took part, all versions of it, as the runs recorded it."""
+    found: dict[str, set[str]] = {}
+    if "versions" in looked.runs.columns:
+        for text in looked.runs["versions"].drop_nulls().unique():
+            try:
+                recorded = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(recorded, dict):
+                for name, version in recorded.items():
+                    found.setdefault(str(name)[:40], set()).add(str(version)[:40])
+    listed = [f"{name} {', '.join(sorted(found[name]))}" for name in sorted(found)[: 2 * _LISTED]]
+    rest = len(found) - len(listed)
+    return "; ".join(listed) + (f" and {count(rest)} more" if rest > 0 else "")
+
+
+def origins(report: Report) -> list[Table]:
+    """Write the tables of the runs looked at and of the prices in force, where there are any."""
+    found = []
+    for name, frame, names, of in (
+        ("runs", report.looked.runs, _RUNS, "runs"),
+        ("prices in force", report.looked.prices, _PRICES, "prices"),
+    ):
+        if not frame.is_empty():
+            known = {c.name: c for c in (*TABLES[of].columns, _TRACES)}
+            chosen = frame.select(c for c in names if c in frame.columns)
+            made = tables.table(name, chosen, known, chosen.columns[:1], report.most)
+            found.append(
+                dataclasses.replace(made, unknown=())
+            )  # most columns say nothing by being empty
+    return found
+
+
+def heading(table: Table) -> str:
+    """Name a further table and say how long it is."""
+    return f"{said(table.name)}, {rows(table.n_rows)}"
+
+
+def rows(n: int) -> str:
+    """Count rows."""
+    return "1 row" if n == 1 else f"{count(n)} rows"
+
+
+def rest(table: Table) -> str:
+    """Say how many rows are not shown; "" where none are missing."""
+    return (
+        f"{count(table.n_cut)} more {'row' if table.n_cut == 1 else 'rows'}" if table.n_cut else ""
+    )
+
+
+def unknown(table: Table) -> str:
+    """Say which columns are left out because no row has a value of them; "" where there are none."""
+    return said(f"Not known of any row: {'; '.join(table.unknown)}.") if table.unknown else ""
+
+
+def notes(answer: Answered) -> list[str]:
+    """Say what an answer left out and what its reader should know, the outlook aside."""
+    left = left_out(answer.result)
+    own = [note for note in answer.result.notes if note not in answer.result.outlook]
+    drawn = [f"there is no chart: {answer.fault}"] if answer.fault else []
+    return [said(text) for text in ([f"left out: {'; '.join(left)}"] if left else []) + own + drawn]
+
+
+def outlook(answer: Answered) -> list[str]:
+    """Say what would settle the question, where it is open."""
+    return [said(text) for text in answer.result.outlook]
+
+
+def level(answer: Answered) -> str:
+    """Say what the brackets hold; "" where an analysis has no level."""
+    found = answer.result.options.get("level")
+    return f"{100 * found:g} % intervals in brackets" if isinstance(found, float) else ""
+
+
+def alternative(answer: Answered) -> str:
+    """Say in words what a chart shows, for who does not see it."""
+    declared, result = answer.declared, answer.result
+    known = {c.name: c.heading for c in result.columns}
+    axes = [known[c] for c in (declared.chart.y, declared.chart.x) if c in known]
+    shown = f", {' against '.join(axes)}" if axes else ""
+    return said(f"Chart: {declared.title}{shown}, of {rows(result.frame.height)}. The table has its figures.")  # fmt: skip
+
+
+def others(report: Report) -> str:
+    """Name the analyses that were not asked."""
+    names = ", ".join(report.others)
+    return f"Not asked: {names}. With --all they are in the report; workbench analyze NAME asks one." if names else ""  # fmt: skip

@@ -1,0 +1,283 @@
+"""What is known of a run → its line in the list of runs, and the page about it."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from workbench import formats
+from workbench.safe import one_line, safe
+from workbench.tui.widgets.grid import Cell, GridColumn
+from workbench.tui.widgets.rows import Row
+
+if TYPE_CHECKING:
+    from workbench.runner.control import RunState
+    from workbench.runner.progress import ModelState
+
+Facts = Mapping[str, Any]
+SILENT_S = 5.0  # a run that lives says how it stands about once a second
+WIDE = 100  # cells from which on there is room for the last error
+FLYING = 12  # attempts in flight that are listed
+TONES = {
+    "running": "good", "paused": "warn", "asking": "warn", "stopping": "warn", "cancelled": "warn",
+    "failed": "bad", "interrupted": "bad",
+}  # fmt: skip
+COLOURS = {"good": "success", "warn": "warning", "bad": "error", "dim": ""}
+
+
+def clock(seconds: float | None) -> str:
+    """Write a duration as 1:02:03; unknown is a dash."""
+    if seconds is None:
+        return formats.UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+# -- the list ----------------------------------------------------------------------------------------
+
+
+def live_row(state: "RunState") -> Row:
+    """Return the line of a run that is being collected."""
+    return {
+        "run_id": state.run_id, "status": state.status, "source": "runner", "n_planned": state.planned,
+        "n_made": state.done, "n_failed": state.failed, "left": state.left, "rate_per_s": state.rate_per_s,
+        "eta_s": state.eta_s, "cost_usd": state.spent_usd, "energy_j": state.spent_j,
+        "started_at": state.started_at, "state": state,
+    }  # fmt: skip
+
+
+def stored_row(summary: Facts) -> Row:
+    """Return the line of a run that is over (a row of `run_summary`)."""
+    return {
+        **summary, "n_made": summary["n_traces"], "n_failed": summary["n_errors"],
+        "left": None, "rate_per_s": None, "eta_s": None, "state": None,
+    }  # fmt: skip
+
+
+def _status(row: Row) -> Cell:
+    status = one_line(row["status"] or formats.UNKNOWN, 14)
+    sign = "  " if row["state"] is None else "● "
+    return [(sign + status, TONES.get(status, "dim"))]
+
+
+def _count(key: str) -> Any:
+    return lambda row: "" if key == "left" and row["state"] is None else formats.count(row[key])
+
+
+def _rate(row: Row) -> Cell:
+    return "" if row["rate_per_s"] is None else formats.decimal(row["rate_per_s"])
+
+
+def _eta(row: Row) -> Cell:
+    return "" if row["state"] is None else clock(row["eta_s"])
+
+
+COLUMNS = (
+    GridColumn("run_id", "run", lambda row: one_line(row["run_id"], 40), wide=True, most=40, sortable=False),
+    GridColumn("status", "  status", _status, sortable=False),
+    GridColumn("n_planned", "planned", _count("n_planned"), right=True, rank=4, sortable=False),
+    GridColumn("n_made", "made", _count("n_made"), right=True, sortable=False),
+    GridColumn("n_failed", "failed", _count("n_failed"), right=True, sortable=False),
+    GridColumn("left", "left", _count("left"), right=True, rank=1, sortable=False),
+    GridColumn("rate_per_s", "per s", _rate, right=True, rank=5, sortable=False),
+    GridColumn("eta_s", "to go", _eta, right=True, sortable=False),
+    GridColumn("cost_usd", "$", lambda row: formats.usd(row["cost_usd"]), right=True, sortable=False),
+    GridColumn("energy_j", "energy", lambda row: formats.si(row["energy_j"], "J"), right=True, rank=6, sortable=False),
+    GridColumn("started_at", "began (UTC)", lambda row: formats.when(row["started_at"]), rank=2, sortable=False),
+    GridColumn("source", "source", lambda row: one_line(row["source"], 16), rank=7, sortable=False),
+)  # fmt: skip
+
+
+# -- the page about a run that is being collected ----------------------------------------------------
+
+
+def live_page(
+    state: "RunState", now: dt.datetime, colours: Mapping[str, str], width: int
+) -> RenderableType:
+    """Say how far a run is, what it spent of what it may, and what holds it back."""
+    parts: list[RenderableType] = [_progress(state, colours, width)]
+    parts += [Text(safe(trouble), colours["warning"]) for trouble in _troubles(state, now)]
+    parts += [Text(), _budgets(state, colours)]
+    if state.models:
+        parts += [Text(), _models(state.models, now, width)]
+    if len(state.configurations) > 1:
+        parts += [Text(), _configurations(state)]
+    if state.attempts:
+        parts += [Text(), _flying(state)]
+    parts += [Text(), Text(_about(state), "dim")]
+    if state.taken:
+        last = state.taken[-1]
+        parts.append(Text(safe(f"last told: {last.command}, {last.status}: {last.said}"), "dim"))
+    parts += [Text(safe(note), "dim") for note in state.notes]
+    return Group(*parts)
+
+
+def _progress(state: "RunState", colours: Mapping[str, str], width: int) -> Text:
+    done = state.before + state.done
+    line = Text()
+    tone = COLOURS[TONES.get(state.status, "dim")]
+    line.append(f"{safe(state.status)}  ", f"bold {colours.get(tone, '')}".strip())
+    share = done / state.planned if state.planned else None
+    line.append(formats.bar(share, 30 if width >= WIDE else 12), colours["primary"])
+    said = [f"  {formats.count(done)} of {formats.count(state.planned)}"]
+    said += [f"{formats.count(state.failed)} failed"] if state.failed else []
+    said.append(f"{formats.count(state.in_flight)} in flight")
+    said += [] if state.rate_per_s is None else [f"{formats.decimal(state.rate_per_s)} per s"]
+    said += [] if state.eta_s is None else [f"{clock(state.eta_s)} to go"]
+    return line.append(" · ".join(said))
+
+
+def _troubles(state: "RunState", now: dt.datetime) -> Iterable[str]:
+    silent_s = (now - state.at).total_seconds()
+    if silent_s > SILENT_S:
+        yield f"it said nothing for {clock(silent_s)}; what stands here is from then"
+    if state.paused_since is not None:
+        yield f"paused for {clock((now - state.paused_since).total_seconds())}; p lets new attempts begin"
+    if state.status == "asking":
+        yield "its pilot is over: it waits for an answer where it was started"
+    if trouble := state.trouble(now):
+        yield trouble
+
+
+def _table(*heads: str, left: int = 1) -> Table:
+    """Begin a table with dim heads; the first `left` columns hold text, the others figures."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for place, head in enumerate(heads):
+        table.add_column(
+            head, justify="left" if place < left else "right", no_wrap=True, overflow="ellipsis"
+        )
+    return table
+
+
+def _budgets(state: "RunState", colours: Mapping[str, str]) -> Table:
+    table = _table("", "spent", "of", "")
+    table.columns[-1].justify = "left"
+    unpriced = (
+        f"{formats.count(state.n_unpriced)} calls without a price" if state.n_unpriced else ""
+    )
+    for name, spent, limit, written, note in (
+        ("dollars", state.spent_usd, state.budget_usd, formats.usd, unpriced),
+        ("tokens", state.spent_tokens, state.budget_tokens, formats.count, ""),
+        ("energy", state.spent_j, state.budget_j, lambda value: formats.si(value, "J"), ""),
+        ("time", state.elapsed_s, state.budget_time_s, clock, ""),
+    ):
+        share = None if not limit or spent is None else spent / limit
+        drawn = Text("" if share is None else formats.bar(share, 20), colours["primary"])
+        of = "no budget" if limit is None else written(limit)
+        table.add_row(name, written(spent), of, drawn.append(note, "dim"))
+    return table
+
+
+def _models(models: "Sequence[ModelState]", now: dt.datetime, width: int) -> Table:
+    heads = ["model", "in flight", "waiting", "retrying", "refused", "tried again"]
+    is_wide = width >= WIDE
+    table = _table(*heads, *(["last error"] if is_wide else []))
+    for m in models:
+        waits = m.paused_until is not None and m.paused_until > now
+        window = "none for now" if waits else f"{m.in_flight} of {m.limit} (cap {m.cap})"
+        counts = (m.waiting, m.retrying, m.n_overloads, m.n_retries)
+        ago = f", {clock((now - m.last_error_at).total_seconds())} ago" if m.last_error_at else ""
+        error = one_line(f"{m.last_error}{ago}" if m.last_error else "", 34)
+        table.add_row(
+            one_line(m.model, 40 if is_wide else 20),
+            window,
+            *map(formats.count, counts),
+            *([error] if is_wide else []),
+        )
+    return table
+
+
+def _configurations(state: "RunState") -> Table:
+    table = _table("configuration", "made", "of", "in flight", "failed")
+    for c in state.configurations:
+        table.add_row(
+            one_line(c.configuration, 44), formats.count(c.before + c.done), formats.count(c.planned),
+            formats.count(c.in_flight), formats.count(c.failed),
+        )  # fmt: skip
+    return table
+
+
+def _flying(state: "RunState") -> Table:
+    table = _table("in flight", "configuration", "s", "calls", left=2)
+    for a in state.attempts[:FLYING]:
+        what = one_line(f"{a.task}/{a.item} trial {a.trial}", 34)
+        table.add_row(what, one_line(a.configuration, 30), f"{a.elapsed_s:.1f}", str(a.n_calls))
+    if state.in_flight > FLYING:
+        table.add_row(f"and {state.in_flight - FLYING} more", "", "", "")
+    return table
+
+
+def _about(state: "RunState") -> str:
+    return safe(
+        f"began {formats.when(state.started_at)} UTC · process {state.pid} on {state.host} ·"
+        f" {formats.count(state.n_items)} items · {state.concurrency} of {state.concurrency_cap} at once ·"
+        f" {state.retries} retries · {state.timeout_s:g} s a request"
+    )
+
+
+# -- the page about a run that is over ---------------------------------------------------------------
+
+
+def stored_page(
+    summary: Facts, record: Facts, balances: Sequence[Facts], plan: Sequence[tuple[str, str]]
+) -> RenderableType:
+    """Say what a run made and took, and what it was asked for.
+
+    Args:
+        summary: its row of `run_summary`.
+        record: its row of `runs`.
+        balances: its rows of `energy_balances`.
+        plan: names and values of what was asked for, where that is known.
+    """
+    parts: list[RenderableType] = [_facts(summary, record)]
+    if balances:
+        parts += [Text(), _energy(balances)]
+    if plan:
+        table = _table("asked for", "", left=2)
+        for name, value in plan:
+            table.add_row(one_line(name, 30), one_line(value, 400))
+        again = f"workbench runs show {record['run_id']} > plan.toml"
+        parts += [Text(), table, Text(), Text(safe(f"the same again: {again}"), "dim")]
+    return Group(*parts)
+
+
+def _facts(summary: Facts, record: Facts) -> Table:
+    count = formats.count
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    planned = "" if summary["n_planned"] is None else f"{count(summary['n_planned'])} planned, "
+    right = f"{count(summary['n_passed'])} right of {count(summary['n_scored'])} scored"
+    table.add_row("made", f"{planned}{count(summary['n_traces'])} traces, {count(summary['n_errors'])} failed, {right}")  # fmt: skip
+    table.add_row("of", f"{count(summary['n_configurations'])} configurations, {count(summary['n_items'])} items, {count(summary['n_calls'])} calls")  # fmt: skip
+    began, ended = summary["started_at"], summary["ended_at"]
+    took = None if began is None or ended is None else (ended - began).total_seconds()
+    table.add_row("time", f"{clock(took)} from {formats.when(began)} UTC")
+    unpriced = f", {count(summary['n_unpriced'])} traces without a price" if summary["n_unpriced"] else ""  # fmt: skip
+    billed = summary["billed_cost_usd"]
+    bill = "" if billed is None else f", {formats.usd(billed)} billed"
+    table.add_row("cost", f"{formats.usd(summary['cost_usd'])}{unpriced}{bill}")
+    table.add_row("tokens", f"{count(summary['input_tokens'])} in, {count(summary['output_tokens'])} out, {count(summary['reasoning_tokens'])} thinking")  # fmt: skip
+    table.add_row("energy", formats.si(summary["energy_j"], "J"))
+    where = (record["host"], record["accelerator"], record["origin"])
+    if any(where):
+        table.add_row("where", safe(" · ".join(str(w) for w in where if w)))
+    if record["error_message"]:
+        table.add_row("fault", safe(record["error_message"]))
+    return table
+
+
+def _energy(balances: Sequence[Facts]) -> Table:
+    table = _table("energy of", "metered", "calls", "idle", "other", "balance", "")
+    for b in balances:
+        balance = {True: "holds", False: f"off by {formats.percent(b['mismatch'])} %", None: "not measured"}  # fmt: skip
+        table.add_row(
+            one_line(b["device"], 20),
+            *(formats.si(b[name], "J") for name in ("meter_j", "calls_j", "idle_j", "unattributed_j")),
+            balance[b["is_conserved"]], one_line(b["note"], 60),
+        )  # fmt: skip
+    return table

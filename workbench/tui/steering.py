@@ -1,0 +1,165 @@
+"""Small windows with which a running collection is steered: a question, and a form of its limits."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label, Static
+
+from workbench.safe import safe
+
+if TYPE_CHECKING:
+    from workbench.runner.control import Retune, RunState
+
+NONE = "none"
+# name in `Retune` → what it is called here, what it means
+FIELDS = {
+    "concurrency": ("at once", "attempts and calls"),
+    "budget_usd": ("dollars", "of this launch"),
+    "budget_tokens": ("tokens", "in and out"),
+    "budget_j": ("joules", "by the meters"),
+    "budget_time_s": ("seconds", "none begins after"),
+    "retries": ("retries", "tries after the first"),
+    "timeout_s": ("timeout", "seconds a request"),
+}
+
+
+class AskScreen(ModalScreen[bool]):
+    """Ask before something that cannot be undone; y does it."""
+
+    CSS_PATH = "screens.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "yes", show=False),
+        Binding("n,escape,q", "answer(False)", "no", show=False),
+    ]
+
+    def __init__(self, title: str, question: str) -> None:
+        super().__init__()
+        self._title, self._question = title, question
+
+    def compose(self) -> ComposeResult:
+        """Write the question."""
+        with Vertical(classes="window") as window:
+            window.border_title = self._title
+            window.border_subtitle = "y yes · esc no"
+            yield Static(safe(self._question, lines=True), markup=False)
+
+    def action_answer(self, yes: bool) -> None:
+        """Hand the answer over."""
+        self.dismiss(yes)
+
+
+class RetuneScreen(ModalScreen["Retune | None"]):
+    """Change how fast and how far a run goes; only what was changed is sent."""
+
+    CSS_PATH = "screens.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "close", show=False),
+        Binding("down", "app.focus_next", "next", show=False),
+        Binding("up", "app.focus_previous", "before", show=False),
+    ]
+
+    def __init__(self, state: "RunState") -> None:
+        super().__init__()
+        self._held = held(state)
+
+    def compose(self) -> ComposeResult:
+        """Build a line for each limit, with what holds now."""
+        known = bounds()
+        with Vertical(classes="window") as window:
+            window.border_title = "limits of the run"
+            window.border_subtitle = "enter sets what was changed · esc closes"
+            for name, (title, meaning) in FIELDS.items():
+                yield Horizontal(
+                    Label(title, markup=False),
+                    Input(self._held[name], name=name, compact=True, max_length=20),
+                    Label(f"{meaning}; {known[name][1]}", classes="help", markup=False),
+                    classes="field",
+                )
+            yield Static(id="status", markup=False)
+
+    def on_input_submitted(self) -> None:
+        """Hand over what was changed, or say what is wrong."""
+        typed = {field.name or "": field.value.strip() for field in self.query(Input)}
+        try:
+            command = changed(self._held, typed)
+        except ValueError as fault:
+            status = self.query_one("#status", Static)
+            status.set_class(True, "-fault")
+            status.update(safe(str(fault)))
+            return
+        self.dismiss(command)
+
+    def action_leave(self) -> None:
+        """Give up."""
+        self.dismiss(None)
+
+
+def held(state: "RunState") -> dict[str, str]:
+    """Write the limits that a run has now; budgets that it has not are "none"."""
+    values = {name: getattr(state, name, None) for name in FIELDS}
+    values["concurrency"] = state.concurrency_cap
+    return {name: NONE if value is None else f"{value:.12g}" for name, value in values.items()}
+
+
+def changed(held: Mapping[str, str], typed: Mapping[str, str]) -> "Retune | None":
+    """Return the command that changes what was typed otherwise; None where all is as it was.
+
+    Raises:
+        ValueError: says which limit cannot be had, and what can.
+    """
+    import msgspec
+
+    from workbench.runner.control import BUDGETS, Retune
+
+    new = {name: text for name, text in typed.items() if text != held[name]}
+    if not new:
+        return None
+    lift = [name for name, text in new.items() if name in BUDGETS and text in {NONE, ""}]
+    fields: dict[str, Any] = {n: _number(n, text) for n, text in new.items() if n not in lift}
+    for name, value in fields.items():
+        try:
+            msgspec.convert({"command": "set", name: value}, Retune)
+        except msgspec.ValidationError:
+            raise _refusal(name, new[name]) from None
+    return msgspec.convert({"command": "set", "lift": lift, **fields}, Retune)
+
+
+def _number(name: str, text: str) -> float:
+    """Read a number; whole where it is whole."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise _refusal(name, text)
+    return int(value) if value.is_integer() else value
+
+
+def _refusal(name: str, text: str) -> ValueError:
+    whole, ends = bounds()[name]
+    wanted = f"a {'whole ' if whole else ''}number, {ends}"
+    return ValueError(f"{FIELDS[name][0]}: {text!r} will not do; it takes {wanted}")
+
+
+def bounds() -> dict[str, tuple[bool, str]]:
+    """Say of each limit whether it is whole, and between which ends, by what the command takes."""
+    import msgspec
+
+    from workbench.runner.control import BUDGETS, Retune
+
+    kind: Any = msgspec.inspect.type_info(Retune)
+    found = {}
+    for field in kind.fields:
+        if field.name in FIELDS:
+            number = next(t for t in field.type.types if hasattr(t, "ge"))
+            ends = f"above {number.gt:,}" if number.ge is None else f"from {number.ge:,} on"
+            if number.le is not None:
+                ends = f"{number.ge:,} to {number.le:,}"
+            none = f", or {NONE}" if field.name in BUDGETS else ""
+            found[field.name] = (isinstance(number, msgspec.inspect.IntType), ends + none)
+    return found
