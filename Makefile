@@ -23,15 +23,16 @@ DEMO := .demo/traces.duckdb
 demo: .venv/base.stamp
 	@$(BIN)/workbench demo $(DEMO)
 
+# a file's tests stay together: they share what is dear to make
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --cov --hypothesis-profile=default
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --hypothesis-profile=default
 
 bench: .venv/dev.stamp
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

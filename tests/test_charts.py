@@ -1,5 +1,6 @@
 """Charts: valid, rendered offline, safe against hostile names, and there for every analysis."""
 
+import functools
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from workbench import analysis, charts
+from workbench.charts import saving
 from workbench.charts.labels import Place, _box, _overlap, place
 from workbench.errors import AnalysisError
 
@@ -43,25 +45,34 @@ def svg_of(chart, folder: Path) -> str:
     return charts.save(chart, folder / "chart.svg").read_text()
 
 
-@pytest.mark.parametrize("by", [("configuration",), ("configuration", "task")], ids=str)
-@pytest.mark.parametrize("name", analysis.names())
-def test_every_analysis_has_a_chart_that_renders(name, by, tmp_path):
+@functools.cache
+def drawn(name: str, tasks: int) -> tuple[analysis.Result, dict, str]:
+    """An analysis of hostile names and a plain one, its valid specification, and the picture's text."""
+    frame = traces(HOSTILE, HOSTILE + "2", 'x"y\\', "plain", tasks=tasks)
+    result = analysis.run(name, frame, by=("configuration", "task")[:tasks])
+    spec = charts.chart(result).to_dict(validate=True)
+    return result, spec, text_of(saving._render(spec, ".svg").decode())
+
+
+each = pytest.mark.parametrize("name", analysis.names())
+either = pytest.mark.parametrize("tasks", [1, 2])
+
+
+@either
+@each
+def test_every_analysis_has_a_chart_that_renders(name, tasks):
     """The specification is valid Vega-Lite and the picture holds title and group names."""
-    result = analysis.run(name, traces("first", "second", "third", tasks=len(by)), by=by)
+    result, _, text = drawn(name, tasks)
 
-    chart = charts.chart(result)
-
-    chart.to_dict(validate=True)
-    text = text_of(svg_of(chart, tmp_path))
     assert analysis.get(name).title in text
     if "configuration" in result.frame.columns:  # explained-variance has rows of factors
-        assert "third" in text or "second" in text
-    if "task" in result.frame.columns:  # aggregate is over tasks
+        assert "plain" in text or 'x"y\\' in text
+    if tasks > 1 and "task" in result.frame.columns:  # aggregate is over tasks
         # price-reversal draws the task of the widest one
         assert "task 1" in text or (name == "price-reversal" and "task 0" in text)
 
 
-@pytest.mark.parametrize("name", analysis.names())
+@each
 def test_no_rows_are_said(name):
     """An empty result is a chart that says so, not an error."""
     result = analysis.run(name, traces("a", "b").head(0))
@@ -69,13 +80,11 @@ def test_no_rows_are_said(name):
     assert "no rows" in json.dumps(charts.chart(result).to_dict())
 
 
-@pytest.mark.parametrize("name", analysis.names())
-def test_hostile_names_break_nothing(name, tmp_path):
+@either
+@each
+def test_hostile_names_break_nothing(name, tasks):
     """Markup, control characters and length neither end a script nor break the XML."""
-    result = analysis.run(name, traces(HOSTILE, HOSTILE + "2", 'x"y\\'))
-    chart = charts.chart(result)
-
-    text = text_of(svg_of(chart, tmp_path))
+    _, _, text = drawn(name, tasks)
 
     assert "\x1b" not in text
     assert max(len(word) for word in text.split()) < 200
@@ -111,12 +120,13 @@ def test_linear_axes_show_the_hull_and_the_expert(tmp_path):
     assert "Cost A / B" in text_of(svg_of(ratio, tmp_path))
 
 
-@pytest.mark.parametrize("name", analysis.names())
-def test_numbers_of_the_specification_are_those_of_the_result(name):
+@either
+@each
+def test_numbers_of_the_specification_are_those_of_the_result(name, tasks):
     """Nothing is aggregated on the way: no aggregate, bin or timeUnit in any encoding."""
-    result = analysis.run(name, traces("a", "b", "c"))
+    _, spec, _ = drawn(name, tasks)
 
-    text = json.dumps(charts.chart(result).to_dict(), allow_nan=False)
+    text = json.dumps(spec, allow_nan=False)
 
     assert not re.search(r'"(aggregate|bin|timeUnit|impute|calculate)"', text)
 

@@ -28,10 +28,10 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def provider():
+def provider(unpacked):
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # two wait for each other where the machine is busy
-    found = LocalProvider(MODEL, slots=3, device="cpu", threads=1)
+    found = LocalProvider(MODEL, slots=3, device="cpu", threads=1, folder=unpacked)
     found.load()
     yield found
     asyncio.run(found.aclose())

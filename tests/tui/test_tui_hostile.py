@@ -10,7 +10,10 @@ from rich.segment import Segment
 from workbench import records as r
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
+from workbench.tui.choosing import ChoiceScreen
 from workbench.tui.compare import CompareScreen
+from workbench.tui.diff import DiffScreen
+from workbench.tui.runs import RunsScreen
 from workbench.tui.trace import TraceScreen
 from workbench.tui.traces import TracesScreen
 from workbench.tui.widgets.facets import Facets
@@ -106,6 +109,11 @@ async def test_hostile_text_is_harmless_on_every_screen(hostile_path: Path) -> N
     async with opened(app, (120, 40)) as pilot:
         assert "[red]␛" in assert_harmless(app)
 
+        await press(pilot, "r")
+        assert isinstance(app.screen, RunsScreen)
+        await settle(pilot)
+        assert "[red]␛" in assert_harmless(app)
+        await press(pilot, "p", "escape")
         facets = app.screen.query_one(Facets)
         facets.focus()
         facets.highlighted = 1
@@ -128,6 +136,12 @@ async def test_hostile_text_is_harmless_on_every_screen(hostile_path: Path) -> N
         assert_harmless(app)
         await press(pilot, "y")
         assert_harmless(app)
+        await press(pilot, "escape", "d")
+        assert isinstance(app.screen, ChoiceScreen)
+        assert_harmless(app)
+        await press(pilot, "enter")
+        assert isinstance(app.screen, DiffScreen)
+        assert "␛" in assert_harmless(app)
         await press(pilot, "escape", "colon")
         app.screen.editor.text = "SELECT *, 'x'::BLOB AS bytes FROM trace_facts"
         await press(pilot, "f5")

@@ -19,10 +19,13 @@ KEYS: dict[str, tuple[str, ...]] = {
     "sql": ("colon",),
     "copy": ("y",),
     "help": ("question_mark",),
+    "runs": ("r", "p"),
+    "diff": ("enter", "d", *("down",) * 3, "enter"),
 }
 BOTH = ("explore", "traces", "trace")
 CASES = [(name, SMALL) for name in KEYS if name != "slice"]
 CASES += [(name, LARGE) for name in (*BOTH, "slice")]
+CASES += [("diff", (140, 40))]
 
 
 @pytest.mark.parametrize(("name", "size"), CASES, ids=[f"{n}-{w}x{h}" for n, (w, h) in CASES])

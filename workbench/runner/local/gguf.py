@@ -1,10 +1,13 @@
 """GGUF files: what format they hold, and unpacked once into safetensors, in the user's cache folder."""
 
+import contextlib
+import functools
 import hashlib
 import os
 import shutil
 import struct
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -116,17 +119,33 @@ def _unpack(path: Path, folder: Path, precision: str) -> None:
     where: dict[str, Any] = {
         "pretrained_model_name_or_path": os.fspath(path.parent), "gguf_file": path.name,
     }  # fmt: skip
-    tokenizer = AutoTokenizer.from_pretrained(**where)
-    settings = AutoConfig.from_pretrained(**where)
-    with torch.device("meta"):
-        shell = AutoModelForCausalLM.from_config(settings)
-    bar, reader.tqdm = reader.tqdm, lambda tensors, **_: tensors  # the terminal may be an app's
-    try:
+    with _once_and_quietly(reader):
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        settings = AutoConfig.from_pretrained(**where)
+        with torch.device("meta"):
+            shell = AutoModelForCausalLM.from_config(settings)
         weights = reader.load_gguf_checkpoint(
             os.fspath(path), return_tensors=True, model_to_load=shell, torch_dtype=dtype
         )["tensors"]
-    finally:
-        reader.tqdm = bar
     model = type(shell).from_pretrained(None, config=settings, state_dict=weights, dtype=dtype)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _once_and_quietly(reader: Any) -> Iterator[None]:
+    """Have transformers read the file's head once and not three times, and show no bar.
+
+    Vocabulary and merges are read value by value, and a map of all tensors' names is made anew for each
+    module of the model: most of the time of a small one. The terminal may be an app's.
+    """
+    import gguf
+
+    kept = reader.tqdm, gguf.GGUFReader, gguf.get_tensor_name_map
+    reader.tqdm = lambda tensors, **_: tensors
+    gguf.GGUFReader = functools.cache(gguf.GGUFReader)
+    gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
+    try:
+        yield
+    finally:
+        reader.tqdm, gguf.GGUFReader, gguf.get_tensor_name_map = kept
