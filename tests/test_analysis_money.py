@@ -112,6 +112,7 @@ def test_the_two_forms_on_two_problems():
     assert value(result, "m", "cost_of_pass_usd") == pytest.approx(0.0106667, abs=1e-7)
     best = result.more["items"].sort("item_id")
     assert best["best"].to_list() == ["m", "expert"]
+    assert best["task"].null_count() == best["item"].null_count() == 0
     assert best["frontier_cost_of_pass_usd"].to_list() == pytest.approx([0.004, 12])
 
 

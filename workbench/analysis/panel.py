@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis.reduce import Items
+from workbench.analysis.reduce import ABOUT, Items
 from workbench.analysis.result import label
 from workbench.errors import AnalysisError
 
@@ -26,7 +26,7 @@ class Panel:
 
     Attributes:
         groups: one row per group: the `by` columns, in order of the labels.
-        items: one row per item: item_id, task, item, _cluster, human_cost_usd.
+        items: one row per item: item_id, _cluster, and what was kept of it (`reduce.ABOUT`).
         rows: the reduced rows, with their place as `_group` and `_row`.
         clusters: (n_items,) the number of each item's cluster, from 0.
     """
@@ -175,7 +175,7 @@ def _coverage(panels: list[tuple[str | None, Panel]]) -> tuple[str, ...]:
 
 def _panel(frame: pl.DataFrame, by: tuple[str, ...]) -> Panel:
     groups = frame.select(by).unique().sort(by, nulls_last=True)
-    known = ("task", "item", "_cluster", "human_cost_usd")
+    known = [c for c in ("_cluster", *ABOUT) if c in frame.columns]
     items = frame.group_by("item_id").agg(pl.col(c).max() for c in known)
     items = items.sort("item_id")
     if groups.height * items.height > _MAX_CELLS:

@@ -31,7 +31,7 @@ MEASURES: tuple[str, ...] = tuple(
     if c.unit in {"USD", "s", "J", "tokens"} or c.name in {"n_turns", "n_calls", "n_tool_calls"}
     if c.name not in {"value_usd", "human_cost_usd", "thinking_budget_tokens"}
 )
-ABOUT = ("task", "item", "human_cost_usd")
+ABOUT = {"task": pl.String, "item": pl.String, "human_cost_usd": pl.Float64}  # an item
 _COUNTS = ("n_traces", "n_failed", "n_unscored", "n_missing", "n", "n_scored")
 
 
@@ -40,8 +40,8 @@ class Items:
     """Traces reduced to items.
 
     Attributes:
-        frame: one row per group and item, sorted: the `by` columns; `item_id`; what is known of
-            the item (task, item, human_cost_usd, and `_cluster`, unique over tasks); `n_traces`, `n_failed`,
+        frame: one row per group and item, sorted: the `by` columns; `item_id`; of what is known of the
+            item what was asked for, and `_cluster`, unique over tasks; `n_traces`, `n_failed`,
             `n_unscored`, `n_missing` (a required measure is unknown), `n` (those that count),
             `n_scored`; `outcome`, the sum over the scored ones; and per measure `{m}_sum` and
             `{m}_known`, its sum and the number of traces that it is known of.
@@ -91,13 +91,16 @@ def reduce_items(
         errors_as_wrong: count failed traces, with an outcome of 0.
         require: columns that a trace must have a value in to count.
         scored: whether a trace must have an outcome to count.
-        about: what to keep of the item besides its cluster; null else. Of many items it is much.
+        about: what to keep of the item besides its cluster, of `ABOUT`. Of many items it is much.
     """
     counted = _counted(
         traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=require, scored=scored
     )
     # No name holds on to the frame as it came: two of a large one need not fit at once.
-    frame = _tidy(engine.collect(_grouped(counted, by, measures, about)), by, measures)
+    # What a trace must have is known of all that count.
+    counting = [m for m in measures if m not in require]
+    grouped = _grouped(counted, by, measures, counting, about)
+    frame = _tidy(engine.collect(grouped), by, measures, (*counting, *about))
     return Items(
         frame, tuple(by), tuple(measures), tuple(require), errors_as_wrong, scored
     )  # fmt: skip
@@ -181,9 +184,10 @@ def _placed(rows: pl.DataFrame, items: Items) -> pl.DataFrame:
 
 
 def _grouped(
-    counted: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str], about: Sequence[str]
-) -> "nw.LazyFrame[Any]":
-    """Add up what counts per group and item."""
+    counted: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str],
+    counting: Sequence[str], about: Sequence[str],
+) -> "nw.LazyFrame[Any]":  # fmt: skip
+    """Add up what counts per group and item; of some measures also of how many traces they are known."""
     present = set(counted.collect_schema().names())
     have = [m for m in measures if m in present]
     named = {a: a for a in about if a in present and a not in by}
@@ -199,7 +203,7 @@ def _grouped(
         nw.col("_outcome").sum().alias("outcome"),
         *[nw.col(a).max().alias(name) for name, a in named.items()],
         *[nw.col(f"_m_{m}").sum().alias(f"{m}_sum") for m in have],
-        *[nw.col(f"_m_{m}").count().alias(f"{m}_known") for m in have],
+        *[nw.col(f"_m_{m}").count().alias(f"{m}_known") for m in have if m in counting],
     )  # fmt: skip
 
 
@@ -251,18 +255,30 @@ def _counted(
     )
 
 
-def _tidy(frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pl.DataFrame:
-    """Give engines one dress: plain types, one order, a null sum where nothing is known."""
-    dtypes: dict[str, pl.DataType | type[pl.DataType]] = {f"{m}_known": pl.Int64 for m in measures}
+def _tidy(
+    frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str], own: Collection[str]
+) -> pl.DataFrame:
+    """Give engines one dress: plain types, one order, a null sum where nothing is known.
+
+    Args:
+        frame: as grouped.
+        by: the columns that name a group.
+        measures: what was summed.
+        own: the measures that were counted, the others are known of all; and what is kept of items.
+    """
+    counting = [m for m in measures if m in own]
+    dtypes: dict[str, pl.DataType | type[pl.DataType]] = {f"{m}_known": pl.Int64 for m in counting}
     dtypes |= {f"{m}_sum": pl.Float64 for m in measures}
-    dtypes |= {"_cluster": pl.String, "task": pl.String, "item": pl.String}
-    dtypes |= {"human_cost_usd": pl.Float64} | dict.fromkeys(_COUNTS, pl.Int64)
-    dtypes |= {"outcome": pl.Float64}
+    dtypes |= {a: dtype for a, dtype in ABOUT.items() if a in own} | {"_cluster": pl.String}
+    dtypes |= dict.fromkeys(_COUNTS, pl.Int64) | {"outcome": pl.Float64}
     frame = frame.with_columns(
         (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
         for name, dtype in dtypes.items()
         if name not in by and frame.schema.get(name) != pl.Categorical
-    ).with_columns(pl.col([f"{m}_known" for m in measures]).fill_null(0))
+    ).with_columns(
+        *[pl.col(f"{m}_known").fill_null(0) for m in counting],
+        *[pl.col("n").alias(f"{m}_known") for m in measures if m not in own],
+    )
     frame = frame.with_columns(
         *[pl.when(pl.col(f"{m}_known") > 0).then(f"{m}_sum").alias(f"{m}_sum") for m in measures],
         outcome=pl.when(pl.col("n_scored") > 0).then("outcome"),

@@ -11,7 +11,7 @@ from workbench.analysis import fetched, ratios, sample, tool_rows
 from workbench.analysis.declaration import ChartSpec, Settles, analysis
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build, divide
-from workbench.analysis.reduce import ABOUT, Items
+from workbench.analysis.reduce import Items
 from workbench.analysis.result import DTYPES, Answer, empty
 from workbench.analysis.sample import Means, ends
 from workbench.schema import KEY_NULL, Column
@@ -130,7 +130,7 @@ def _items(traces: pl.DataFrame, group: dict[str, Any]) -> pl.DataFrame:
     ).sort("_item")  # fmt: skip
     # Numbers as texts, in the same order.
     item, code = (pl.col(c).cast(pl.String).str.zfill(9) for c in ("_item", "_code"))
-    named = {"item_id": item} | dict.fromkeys(ABOUT, pl.lit(None)) | {c: pl.lit(v) for c, v in group.items()}  # fmt: skip
+    named = {"item_id": item} | {c: pl.lit(v) for c, v in group.items()}
     return items.with_columns(
         n_missing=pl.lit(0), outcome=pl.col("_right_sum"),
         _extra_sum=pl.col("_extra_sum") - pl.col("_extra_known") * pl.col("fewest").fill_null(0.0),

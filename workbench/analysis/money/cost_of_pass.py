@@ -126,7 +126,7 @@ def cost_of_pass(
     """
     items = reduce_items(
         frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"], require=("cost_usd",),
-        about=("human_cost_usd",),
+        about=("task", "item", "human_cost_usd"),
     )  # fmt: skip
     panels = build(items, shared=options["shared"])
     notes = panels.notes
