@@ -5,7 +5,7 @@ Within a panel the same item is the same row for every group, so that what is re
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -130,9 +130,9 @@ def build(items: Items, *, shared: bool = False) -> Built:
     frame = items.frame if counts.all() else items.frame.filter(counts)
     by = tuple(c for c in items.by if c != "task")
     if "task" in items.by and by:
-        keyed = frame.partition_by("task", as_dict=True, maintain_order=True)
-        split = sorted((str(key[0]), part) for key, part in keyed.items())
-        panels: list[tuple[str | None, Panel]] = [(task, _panel(part, by)) for task, part in split]
+        panels: list[tuple[str | None, Panel]] = [
+            (str(task), _panel(part, by)) for task, part in _by_task(frame)
+        ]
     else:
         panels = [(None, _panel(frame, items.by))] if frame.height else []
     gone = items.frame.select(items.by).n_unique() - frame.select(items.by).n_unique()
@@ -150,6 +150,18 @@ def build(items: Items, *, shared: bool = False) -> Built:
             if not panel.items.height
         ),
     )
+
+
+def _by_task(frame: pl.DataFrame) -> list[tuple[Any, pl.DataFrame]]:
+    """Take rows apart by their task, in order; where they are in that order already none is copied."""
+    runs = frame["task"].rle().struct.unnest()
+    if runs["value"].n_unique() == runs.height:
+        starts = runs["len"].cum_sum() - runs["len"]
+        parts = list(zip(runs["value"], map(frame.slice, starts, runs["len"]), strict=True))
+    else:
+        keyed = frame.partition_by("task", as_dict=True, maintain_order=True)
+        parts = [(key[0], part) for key, part in keyed.items()]
+    return sorted(parts, key=lambda pair: str(pair[0]))
 
 
 def _on(task: str | None) -> str:

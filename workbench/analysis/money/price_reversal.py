@@ -141,7 +141,7 @@ def price_reversal(
         )
     measures = (*_MEASURES, *_AMOUNTS)
     repeats = _repeats(frame, by)  # first, while nothing else is held
-    items = reduce_items(frame, (*by, "task"), measures, require=_REQUIRE, scored=False)
+    items = reduce_items(frame, ("task", *by), measures, require=_REQUIRE, scored=False)
     panels = build(items, shared=True)
     parts = [(str(task), _bills(panel, rng, options)) for task, panel in panels.parts]
     tables = [_pairs(bills) for _, bills in parts]
