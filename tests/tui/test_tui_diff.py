@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from textual.widgets import Static
 
 from workbench.store import open_store
-from workbench.tui import differing
 from workbench.tui.choosing import ChoiceScreen
 from workbench.tui.diff import DiffScreen
-from workbench.tui.differing import marks, pairs, parting, stretches, unlike
 from workbench.tui.trace import TraceScreen
 from workbench.tui.traces import TracesScreen
+from workbench.tui.widgets import differing
 from workbench.tui.widgets.conversation import Entry
+from workbench.tui.widgets.differing import marks, pairs, parting, stretches, unlike
 from workbench.tui.wrapping import wrap
 
 from .conftest import STRATEGIES, Begun, agent
@@ -234,7 +234,7 @@ async def test_long_conversations_open_where_they_part_and_compare_what_is_seen(
     async with opened(app, (width, 30)) as pilot:
         view = app.screen.difference
         assert (view.block_at(view.cursor), view.n_blocks()) == (30, 901)
-        assert "the same in the first 30, then 870 of 901" in shown(
+        assert "the same up to message 30, then 870 of 901" in shown(
             app.screen.query_one("#status", Static)
         )
         lines = cells(app).splitlines()

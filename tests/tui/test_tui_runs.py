@@ -78,7 +78,7 @@ async def on_runs(app: WorkbenchApp, pilot: Pilot[None]) -> RunsScreen:
     await hit(pilot, "r")
     assert isinstance(app.screen, RunsScreen)
     screen = app.screen
-    await until(pilot, lambda: screen.grid.rows.n and screen._stamp)
+    await until(pilot, lambda: screen.grid.rows.n and not screen._is_new)
     return screen
 
 
@@ -205,10 +205,10 @@ async def test_the_first_traces_of_an_empty_store_bring_the_first_screen(
 
 def test_a_run_that_went_away_is_told(tmp_path: Path) -> None:
     """Who did not say how it ended is gone."""
-    assert runs._lives(tmp_path, ["x"]) == (
-        [],
-        ["the collector of x is gone; the same collect command goes on where it was"],
-    )
+    live, told = runs._lives(tmp_path, [state(run_id="x")])
+
+    assert (live, [last.run_id for last, _ in told]) == ([], ["x"])
+    assert told[0][1] == "x lost its collector; the same collect command goes on where it was"
 
 
 def state(**fields: Any) -> RunState:

@@ -143,6 +143,11 @@ class AskingScreen(Screen[Any]):
         """Whether any question is open."""
         return bool(self._tickets)
 
+    @property
+    def is_on_top(self) -> bool:
+        """Whether nothing covers the screen; for Textual the one below the top is `is_current` too."""
+        return self.app.screen is self
+
     def is_open(self, group: str) -> bool:
         """Whether a question of a group is open."""
         return group in self._tickets

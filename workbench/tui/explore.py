@@ -1,14 +1,16 @@
 """The first screen: slice, facets, configurations and their frontier, all about the same traces."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
 from textual.widgets import Static
 
 from workbench import formats
-from workbench.errors import StoreMissing
+from workbench.errors import StoreLocked, StoreMissing
 from workbench.tui.configurations import AXES, COLUMNS, Row, axis, note, ordered, points
 from workbench.tui.looking import LOOK_EVERY, newer
 from workbench.tui.sliced import SlicedScreen
@@ -52,6 +54,7 @@ class ExploreScreen(SlicedScreen):
         self.x, self.y = AXES["cost_usd"], AXES["pass_rate"]
         self._stamp = ""
         self._facets_of = ("", "")  # slice and stamp
+        self._waiting: Timer | None = None  # for the first traces of an empty store
 
     def compose(self) -> ComposeResult:
         """Draw the whole frame before anything is known."""
@@ -83,6 +86,7 @@ class ExploreScreen(SlicedScreen):
 
     def _opened(self, found: "tuple[Store, Overview, str]") -> None:
         self.app.opened, self.overview, self._stamp = found
+        self.app.stamp = self._stamp
         self.total = self.overview.n_traces
         if not self.overview.n_traces:
             self._tell_what_next()
@@ -105,18 +109,38 @@ class ExploreScreen(SlicedScreen):
         missing = isinstance(error, StoreMissing)
         n_results = self.overview.n_results if self.overview else 0
         self.grid.empty_text = ""
-        self.app.push_screen(
-            EmptyScreen(None if missing else error, n_results), lambda _: self.load()
-        )
+        if self.app.opened is not None and error is None:
+            self._waiting = self.set_interval(LOOK_EVERY, self._look_for_first)
+        self.app.push_screen(EmptyScreen(None if missing else error, n_results), self._again)
+
+    def _again(self, _: None) -> None:
+        if self._waiting is not None:
+            self._waiting.stop()
+        self.load()
+
+    def _look_for_first(self) -> None:
+        """Go on by itself once a collection has brought traces."""
+        if not self.is_open("look"):
+            stamp = self._stamp
+            self.ask("look", lambda _: _changed(self.app.store, stamp), self._found, quiet=True)
+
+    def _found(self, found: "tuple[Overview, str] | None") -> None:
+        from workbench.tui.empty import EmptyScreen
+
+        if found is not None:
+            known, self._stamp = found
+            if known.n_traces and isinstance(self.app.screen, EmptyScreen):
+                self.app.screen.dismiss()
 
     def _look(self) -> None:
-        if self.is_current and not self.is_asking and not self.is_open("look"):
+        if self.is_on_top and not self.is_asking and not self.is_open("look"):
             stamp = self._stamp
             self.ask("look", lambda _: _changed(self.app.store, stamp), self._looked, quiet=True)
 
     def _looked(self, found: "tuple[Overview, str] | None") -> None:
         if found is not None:
             self.overview, self._stamp = found
+            self.app.stamp = self._stamp
             self.total = self.overview.n_traces
             self._show_overview()
             self.refresh_view()
@@ -347,8 +371,10 @@ class ExploreScreen(SlicedScreen):
 def _open(path: Any) -> "tuple[Store, Overview, str]":
     from workbench.store import open_store
 
-    store = open_store(path)
-    return store, store.overview(), store.stamp()
+    store, stamp = open_store(path), ""
+    with contextlib.suppress(StoreLocked):  # somebody writes just now; a look will follow
+        stamp = newer(store, "") or ""
+    return store, store.overview(), stamp
 
 
 def _changed(store: "Store", stamp: str) -> "tuple[Overview, str] | None":

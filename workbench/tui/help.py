@@ -12,6 +12,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from workbench.tui.widgets.conversation import Conversation
+from workbench.tui.widgets.difference import Difference
 from workbench.tui.widgets.facets import Facets
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.slice_bar import SliceInput
@@ -19,6 +20,7 @@ from workbench.tui.widgets.slice_bar import SliceInput
 PARTS = (
     (Grid, "table"),
     (Conversation, "conversation"),
+    (Difference, "two conversations"),
     (Facets, "facets"),
     (SliceInput, "slice bar"),
 )
@@ -67,10 +69,14 @@ class HelpScreen(ModalScreen[None]):
         return page
 
     def _rows(self, node: DOMNode) -> list[tuple[str, str]]:
-        found: dict[str, list[str]] = {}
-        for binding in Binding.make_bindings(type(node).BINDINGS):
-            if binding.description and not binding.system:
-                found.setdefault(binding.description, []).append(self.app.get_key_display(binding))
+        found: dict[str, dict[str, None]] = {}  # what it does → its keys, each once
+        # those of its own bases too; what Textual itself binds is not explained
+        ours = [kind for kind in type(node).__mro__ if kind.__module__.startswith("workbench.")]
+        for kind in ours:
+            for binding in Binding.make_bindings(kind.__dict__.get("BINDINGS", ())):
+                if binding.description and not binding.system:
+                    key = self.app.get_key_display(binding)
+                    found.setdefault(binding.description, {})[key] = None
         rows = [(" ".join(keys), what) for what, keys in found.items()]
         return (
             [*rows, ("^p", "command palette, themes"), ("^q", "quit")] if node is self.app else rows

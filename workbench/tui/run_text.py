@@ -37,17 +37,27 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _n(n: int, noun: str) -> str:
+    return f"{formats.count(n)} {noun}{'' if n == 1 else 's'}"
+
+
 # -- the list ----------------------------------------------------------------------------------------
 
 
 def live_row(state: "RunState") -> Row:
-    """Return the line of a run that is being collected."""
+    """Return the line of a run that is being collected; planned is what this launch is to make."""
     return {
-        "run_id": state.run_id, "status": state.status, "source": "runner", "n_planned": state.planned,
+        "run_id": state.run_id, "status": state.status, "source": "runner", "n_planned": state.done + state.left,
         "n_made": state.done, "n_failed": state.failed, "left": state.left, "rate_per_s": state.rate_per_s,
         "eta_s": state.eta_s, "cost_usd": state.spent_usd, "energy_j": state.spent_j,
         "started_at": state.started_at, "state": state,
     }  # fmt: skip
+
+
+def ended_row(state: "RunState") -> Row:
+    """Return the line of a run that is over, and of which the store does not know yet."""
+    known = live_row(state)
+    return {**known, "left": None, "rate_per_s": None, "eta_s": None, "state": None}
 
 
 def stored_row(summary: Facts) -> Row:
@@ -122,7 +132,7 @@ def _progress(state: "RunState", colours: Mapping[str, str], width: int) -> Text
     tone = COLOURS[TONES.get(state.status, "dim")]
     line.append(f"{safe(state.status)}  ", f"bold {colours.get(tone, '')}".strip())
     share = done / state.planned if state.planned else None
-    line.append(formats.bar(share, 30 if width >= WIDE else 12), colours["primary"])
+    line.append(formats.bar(share, 20 if width >= WIDE else 12), colours["primary"])
     said = [f"  {formats.count(done)} of {formats.count(state.planned)}"]
     said += [f"{formats.count(state.failed)} failed"] if state.failed else []
     said.append(f"{formats.count(state.in_flight)} in flight")
@@ -251,13 +261,15 @@ def _facts(summary: Facts, record: Facts) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     planned = "" if summary["n_planned"] is None else f"{count(summary['n_planned'])} planned, "
+    made = f"{_n(summary['n_traces'], 'trace')}, {count(summary['n_errors'])} failed"
     right = f"{count(summary['n_passed'])} right of {count(summary['n_scored'])} scored"
-    table.add_row("made", f"{planned}{count(summary['n_traces'])} traces, {count(summary['n_errors'])} failed, {right}")  # fmt: skip
-    table.add_row("of", f"{count(summary['n_configurations'])} configurations, {count(summary['n_items'])} items, {count(summary['n_calls'])} calls")  # fmt: skip
+    table.add_row("made", f"{planned}{made}, {right}")
+    of = (("n_configurations", "configuration"), ("n_items", "item"), ("n_calls", "call"))
+    table.add_row("of", ", ".join(_n(summary[name], noun) for name, noun in of))
     began, ended = summary["started_at"], summary["ended_at"]
     took = None if began is None or ended is None else (ended - began).total_seconds()
     table.add_row("time", f"{clock(took)} from {formats.when(began)} UTC")
-    unpriced = f", {count(summary['n_unpriced'])} traces without a price" if summary["n_unpriced"] else ""  # fmt: skip
+    unpriced = f", {_n(summary['n_unpriced'], 'trace')} without a price" if summary["n_unpriced"] else ""  # fmt: skip
     billed = summary["billed_cost_usd"]
     bill = "" if billed is None else f", {formats.usd(billed)} billed"
     table.add_row("cost", f"{formats.usd(summary['cost_usd'])}{unpriced}{bill}")

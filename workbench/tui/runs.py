@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from workbench import formats
@@ -18,6 +17,7 @@ from workbench.tui.asking import StatusScreen
 from workbench.tui.looking import LOOK_EVERY, newer
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
+from workbench.tui.widgets.page import Page
 from workbench.tui.widgets.rows import ListRows, Row
 from workbench.tui.widgets.top_bar import TopBar
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from workbench.store import Cancel, Store
 
 WATCH_EVERY = 1.0  # seconds; a run says as often how it stands
+GONE = "gone"  # no store's stamp: what a run left behind is taken in, so that the store knows how it ended
+LOST = "lost its collector; the same collect command goes on where it was"
 EMPTY = "nothing was collected or imported yet; in a shell: workbench collect PLAN.toml"
 HOW = "a collection begins in a shell: workbench collect PLAN.toml --store {}"
 
@@ -52,11 +54,13 @@ class RunsScreen(StatusScreen):
         self._chosen = chosen
         self._stored: Sequence[Row] = ()
         self._live: Mapping[str, RunState] = {}
-        self._stamp = ""
+        self._ended: dict[str, RunState] = {}  # the last words of those that lived a moment ago
+        self._stamp, self._is_new = "", True
+        self._about = ""  # the run that the page is about
         self._told_of = (
             "",
             "",
-        )  # the run, over already, that the page is about; and of which stamp
+        )  # the run that is over and was asked for, and the store's stamp then
 
     def compose(self) -> ComposeResult:
         """Build the frame."""
@@ -64,8 +68,7 @@ class RunsScreen(StatusScreen):
         yield TopBar([("workbench", "primary"), ("  ", ""), (name, ""), (" › runs", "")])
         yield Grid(run_text.COLUMNS, id="runs")
         yield Static(id="status", markup=False)
-        with VerticalScroll(id="run"):
-            yield Static(markup=False)
+        yield Page(id="run")
         yield KeyBar()
 
     @property
@@ -74,9 +77,9 @@ class RunsScreen(StatusScreen):
         return self.query_one(Grid)
 
     @property
-    def page(self) -> Static:
+    def page(self) -> Page:
         """What is said of the run under the cursor."""
-        return self.query_one("#run Static", Static)
+        return self.query_one(Page)
 
     @property
     def state(self) -> "RunState | None":
@@ -98,28 +101,35 @@ class RunsScreen(StatusScreen):
     # -- what there is -----------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        if self.is_current and not self.is_open("live"):
+        if self.is_on_top and not self.is_open("live"):
             folder = self.app.store.spool_dir
-            known = tuple(self._live)
+            known = tuple(self._live.values())
             self.ask("live", lambda _: _lives(folder, known), self._watched, quiet=True)
 
-    def _watched(self, found: "tuple[list[RunState], list[str]]") -> None:
+    def _watched(self, found: "tuple[list[RunState], list[tuple[RunState, str]]]") -> None:
         live, ended = found
         self._live = {state.run_id: state for state in live}
-        for said in ended:
+        for last, said in ended:
             self.say(said)
+            self._ended[last.run_id] = last
+            self._stamp = GONE
+            self._ask_runs()
         self._show()
 
     def _look(self) -> None:
-        if self.is_current and not self.is_open("runs"):
-            store, stamp = self.app.store, self._stamp
-            self.ask(
-                "runs", lambda cancel: _summaries(store, stamp, cancel), self._looked, quiet=True
-            )
+        if self.is_on_top and not self.is_open("runs"):
+            self._ask_runs()
+
+    def _ask_runs(self) -> None:
+        store, stamp = self.app.store, self._stamp
+        first = self.app.stamp if self._is_new else None
+        work = partial(_summaries, store, stamp, first)
+        self.ask("runs", work, self._looked, quiet=True)
 
     def _looked(self, found: tuple[str, list[Row]] | None) -> None:
         if found is not None:
             self._stamp, summaries = found
+            self._is_new = False
             self._stored = [run_text.stored_row(summary) for summary in summaries]
             self._show()
 
@@ -135,10 +145,13 @@ class RunsScreen(StatusScreen):
 
     def _show(self) -> None:
         """Draw the list and the page again; the cursor stays on its run."""
-        live = [run_text.live_row(state) for state in reversed(self._live.values())]
-        rows = live + [row for row in self._stored if row["run_id"] not in self._live]
+        live = [run_text.live_row(state) for state in reversed([*self._live.values()])]
+        stored = [row for row in self._stored if row["run_id"] not in self._live]
+        known = {row["run_id"] for row in self._stored} | self._live.keys()
+        rest = [run_text.ended_row(s) for s in self._ended.values() if s.run_id not in known]
+        rows = live + rest + stored
         grid = self.grid
-        grid.empty_text = EMPTY if self._stamp else "looking…"
+        grid.empty_text = "looking…" if self._is_new else EMPTY
         grid.show(ListRows(rows), keep=True)
         running = f" · {len(live)} being collected" if live else ""
         plural = "" if len(rows) == 1 else "s"
@@ -149,14 +162,14 @@ class RunsScreen(StatusScreen):
 
     def _show_page(self) -> None:
         row, state = self.grid.current, self.state
+        self._about = "" if row is None else str(row["run_id"])
         if row is None:
-            self.page.update("")
+            self.page.show("")
         elif state is not None:
-            now = dt.datetime.now(dt.UTC)
+            now, colours = dt.datetime.now(dt.UTC), self.app.theme_variables
             self._told_of = ("", "")
-            colours, width = self.app.theme_variables, self.size.width
-            self.page.update(run_text.live_page(state, now, colours, width))
-        elif self._told_of != (wanted := (str(row["run_id"]), self._stamp)):
+            self.page.show(run_text.live_page(state, now, colours, self.size.width))
+        elif self._told_of != (wanted := (self._about, self._stamp)):
             self._told_of = wanted
             store = self.app.store
             self.ask(
@@ -165,11 +178,14 @@ class RunsScreen(StatusScreen):
 
     def _tell(self, summary: Row, found: "Found") -> None:
         if self._told_of[0] == summary["run_id"] and found is not None:
-            self.page.update(run_text.stored_page(summary, *found))
+            self.page.show(run_text.stored_page(summary, *found))
 
     def on_grid_highlighted(self) -> None:
-        """Tell of another run."""
-        self._show_page()
+        """Tell of another run, from its beginning."""
+        row = self.grid.current
+        if row is not None and row["run_id"] != self._about:
+            self.page.scroll_home(animate=False)
+            self._show_page()
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Go back to the first screen, with the run's traces as the slice."""
@@ -195,6 +211,8 @@ class RunsScreen(StatusScreen):
         )  # fmt: skip
 
     def _taken(self, run_id: str, taken: "Taken") -> None:
+        if run_id not in self._live:
+            return  # how it ended has been said already
         status = "" if taken.status == "done" else f"{taken.status}: "
         self.say(f"{run_id}: {status}{taken.said}", is_fault=taken.status == "refused")
         self._watch()
@@ -235,8 +253,7 @@ class RunsScreen(StatusScreen):
 
     def action_page(self, by: int) -> None:
         """Scroll the page."""
-        page = self.query_one("#run", VerticalScroll)
-        page.scroll_relative(y=by * max(1, page.size.height - 1), animate=False)
+        self.page.scroll_relative(y=by * max(1, self.page.size.height - 1), animate=False)
 
     def action_open(self) -> None:
         """Open the run under the cursor."""
@@ -257,24 +274,30 @@ class RunsScreen(StatusScreen):
 Found = tuple[Mapping[str, Any], list[Mapping[str, Any]], list[tuple[str, str]]] | None
 
 
-def _lives(spool_dir: Path, known: Sequence[str]) -> "tuple[list[RunState], list[str]]":
-    """List the runs that live, and say what became of those that did."""
+def _lives(
+    spool_dir: Path, known: "Sequence[RunState]"
+) -> "tuple[list[RunState], list[tuple[RunState, str]]]":
+    """List the runs that live, and say what became of those that did: their last state, a sentence."""
     from workbench.runner import control
 
     live = control.live_runs(spool_dir)
-    said = []
-    for run_id in set(known) - {state.run_id for state in live}:
-        last = control.state_of(spool_dir, run_id)
-        if last is not None and last.ended:
-            said.append(f"{run_id} has ended: {last.status}")
-        else:
-            said.append(f"the collector of {run_id} is gone; the same collect command goes on where it was")  # fmt: skip
-    return live, said
+    names, told = {state.run_id for state in live}, []
+    for before in known:
+        if before.run_id not in names:
+            last = control.state_of(spool_dir, before.run_id) or before
+            said = f"has ended: {last.status}" if last.ended else LOST
+            told.append((last, f"{last.run_id} {said}"))
+    return live, told
 
 
-def _summaries(store: "Store", stamp: str, cancel: "Cancel") -> tuple[str, list[Row]] | None:
-    """Return the store's stamp and its runs, the newest first; None where nothing changed."""
-    found = newer(store, stamp) if stamp else store.stamp()
+def _summaries(
+    store: "Store", stamp: str, first: str | None, cancel: "Cancel"
+) -> tuple[str, list[Row]] | None:
+    """Return the store's runs, the newest first, and the stamp that they stand for; None where nothing changed.
+
+    With `first`, a stamp, they are those that are there, whatever waits in the spool.
+    """
+    found = newer(store, stamp) if first is None else first
     if found is None:
         return None
     with store.facts("", "run_summary", cancel=cancel) as frame:

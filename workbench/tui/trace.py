@@ -34,6 +34,8 @@ class TraceScreen(AskingScreen):
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("d", "diff", "diff"),
+        Binding("m", "mark", "mark"),
         Binding("y", "copy", "copy"),
         Binding("escape", "back", "back"),
     ]
@@ -90,8 +92,9 @@ class TraceScreen(AskingScreen):
             self.talk.extend(self._talk.ending(self.detail.facts, have))
 
     def _show_head(self, facts: Mapping[str, Any]) -> None:
+        is_marked = self.trace_id in self.app.marked
         left: Parts = [
-            ("trace ", "primary"), (f"{self.trace_id[:8]}  ", ""), (one_line(facts["configuration"], 60), "accent"),
+            ("▌" if is_marked else "", "accent"), ("trace ", "primary"), (f"{self.trace_id[:8]}  ", ""), (one_line(facts["configuration"], 60), "accent"),
             (f" · {one_line(facts['task'], 40)}/{one_line(facts['item'], 40)} · trial {facts['trial']}", ""),
         ]  # fmt: skip
         figures = [
@@ -140,6 +143,19 @@ class TraceScreen(AskingScreen):
         self.app.notify(f"no further {message.what}", timeout=2, markup=False)
 
     # -- keys --------------------------------------------------------------------------------------
+
+    def action_mark(self) -> None:
+        """Mark the trace for comparing, or take the mark away."""
+        self.app.marked ^= {self.trace_id}
+        if self.detail is not None:
+            self._show_head(self.detail.facts)
+
+    def action_diff(self) -> None:
+        """Compare with the marked trace, or with one of the same item."""
+        from workbench.tui.choosing import compare
+
+        if self.detail is not None:
+            compare(self, self.detail.facts)
 
     def action_copy(self) -> None:
         """Copy the message, or what finds the trace elsewhere."""

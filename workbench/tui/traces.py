@@ -3,17 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from workbench import formats
-from workbench.safe import one_line
-from workbench.schema import TRACE_FACTS
-from workbench.tui.outcomes import outcome
+from workbench.tui.looking import LOOK_EVERY, newer
 from workbench.tui.sliced import SlicedScreen
-from workbench.tui.widgets.grid import Cell, Grid, GridColumn
+from workbench.tui.trace_columns import COLUMNS, FETCHED
+from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.rows import PAGE, PagedRows, Row, Rows
 from workbench.tui.widgets.slice_bar import SliceBar
@@ -25,47 +24,6 @@ if TYPE_CHECKING:
 OUTCOMES = ("right", "wrong", "failed")
 
 
-def _outcome(row: Row) -> Cell:
-    return [outcome(row)]
-
-
-def _text(key: str, width: int = 60) -> Any:
-    return lambda row: formats.UNKNOWN if row[key] is None else one_line(row[key], width)
-
-
-def _number(key: str) -> Any:
-    column = TRACE_FACTS[key]
-    return lambda row: formats.value_text(row[key], column)
-
-
-def _answer(row: Row) -> Cell:
-    if row["error_type"] is not None:
-        return [(one_line(row["error_type"], 40), "warn")]
-    shown: Cell = _text("answer")(row)
-    return shown
-
-
-COLUMNS = (
-    GridColumn("passed", "", _outcome, most=2),
-    GridColumn("task", "task", _text("task"), most=24),
-    GridColumn("item", "item", _text("item"), most=20),
-    GridColumn("trial", "trial", _number("trial"), right=True, rank=3),
-    GridColumn("configuration", "configuration", _text("configuration"), most=36, rank=4),
-    GridColumn("answer", "answer", _answer, wide=True, most=40),
-    GridColumn("cost_usd", "$", _number("cost_usd"), right=True),
-    GridColumn("e2e_s", "s", _number("e2e_s"), right=True),
-    GridColumn("input_tokens", "in", _number("input_tokens"), right=True, rank=5),
-    GridColumn("output_tokens", "out", _number("output_tokens"), right=True),
-    GridColumn("reasoning_tokens", "think", _number("reasoning_tokens"), right=True),
-    GridColumn("n_turns", "turns", _number("n_turns"), right=True, rank=6),
-    GridColumn("n_tool_calls", "tools", _number("n_tool_calls"), right=True, rank=6),
-    GridColumn("energy_j", "J", _number("energy_j"), right=True, rank=7),
-    GridColumn("stop_reason", "stop", _text("stop_reason"), most=14, rank=7),
-    GridColumn("started_at", "started (UTC)", _number("started_at"), rank=7),
-)
-FETCHED = ("trace_id", "error_type", "score", *(c.key for c in COLUMNS))
-
-
 class TracesScreen(SlicedScreen):
     """All traces of a slice, one a row."""
 
@@ -74,6 +32,8 @@ class TracesScreen(SlicedScreen):
         Binding("r", "only('right')", "right"),
         Binding("w", "only('wrong')", "wrong"),
         Binding("e", "only('failed')", "failed"),
+        Binding("m,space", "mark", "mark for comparing", show=False),
+        Binding("d", "diff", "diff with the marked trace, or another", show=False),
         Binding("less_than_sign,greater_than_sign", "none", "sort", key_display="< >"),
         Binding("y", "copy", "copy as…"),
         Binding("escape", "back", "back"),
@@ -82,6 +42,7 @@ class TracesScreen(SlicedScreen):
     def __init__(self, text: str) -> None:
         super().__init__()
         self._text = text
+        self._stamp = ""
 
     def compose(self) -> ComposeResult:
         """Build the bar and the table."""
@@ -96,20 +57,27 @@ class TracesScreen(SlicedScreen):
         """Ask for the first rows."""
         self.grid.identity = lambda row: str(row["trace_id"])
         self.grid.sort_key = "started_at"
+        self.grid.marked = self.app.marked
         self.grid.focus()
         self.refresh_view()
+        self.set_interval(LOOK_EVERY, self._look)
+
+    def on_screen_resume(self) -> None:
+        """Show what was marked elsewhere."""
+        self.grid.refresh()
 
     # -- rows --------------------------------------------------------------------------------------
 
     def refresh_view(self) -> None:
         """Count, and fetch the first page."""
-        self.ask("traces", self._listing().first, self._show)
+        self.ask("traces", self._listing().first, partial(self._show, self.app.stamp))
 
     def _listing(self) -> "Listing":
         grid = self.grid
         return Listing(self.app.store, self.bar.text, grid.sort_key, grid.descending)
 
-    def _show(self, found: tuple[int, int, list[Row]]) -> None:
+    def _show(self, stamp: str, found: tuple[int, int, list[Row]]) -> None:
+        self._stamp = stamp
         self.n, self.total, first = found
         rows = PagedRows(self.n)
         rows.put(0, first)
@@ -117,6 +85,31 @@ class TracesScreen(SlicedScreen):
         self.grid.show(rows)
         self.bar.show_fault(None)
         self.say_count()
+
+    def _look(self) -> None:
+        """Show what was collected meanwhile; the cursor stays on its trace."""
+        if self.n is not None and self.is_on_top and not self.is_busy:
+            grid = self.grid
+            top = round(grid.scroll_y)
+            pages = {0, grid.cursor // PAGE, top // PAGE, (top + grid.size.height) // PAGE}
+            work = partial(self._listing().newer, self._stamp, sorted(pages))
+            self.ask("look", work, self._looked, quiet=True)
+
+    def _looked(self, found: tuple[str, int, int, dict[int, list[Row]]] | None) -> None:
+        if found is None:
+            return
+        self.app.stamp = self._stamp = found[0]
+        _, self.n, self.total, pages = found
+        rows = PagedRows(self.n)
+        for page, held in pages.items():
+            rows.put(page, held)
+        self.grid.show(rows, keep=True)
+        self.say_count()
+
+    def has_failed(self, group: str, error: Exception) -> None:
+        """Say what went wrong; a look that failed is made again."""
+        if group != "look":
+            super().has_failed(group, error)
 
     def say_count(self) -> None:
         """Show how many there are, and where one is."""
@@ -159,6 +152,19 @@ class TracesScreen(SlicedScreen):
         others = tuple(o for o in OUTCOMES if o != flag)
         self.bar.apply(slices.flagged(self.bar.text, flag, others))
 
+    def action_mark(self) -> None:
+        """Mark the trace for comparing, or take the mark away."""
+        self.grid.toggle_mark()
+
+    def action_diff(self) -> None:
+        """Compare the trace with the marked one, or with one of the same item."""
+        from workbench.tui.choosing import compare
+
+        row, store = self.grid.current, self.app.store
+        if row is not None:
+            trace_id = str(row["trace_id"])
+            self.ask("diff", lambda _: store.detail(trace_id).facts, partial(compare, self))
+
     def action_copy(self) -> None:
         """Copy the slice as SQL, Polars, a notebook cell, or the row."""
         from workbench.tui.copying import CopyScreen, view_texts
@@ -186,6 +192,16 @@ class Listing:
         """Count the slice and the store, and fetch the first page."""
         n, total = self.store.count(self.text, cancel=cancel), self.store.count(cancel=cancel)
         return n, total, self.pages([0], cancel)[0]
+
+    def newer(
+        self, stamp: str, pages: Sequence[int], cancel: "Cancel"
+    ) -> tuple[str, int, int, dict[int, list[Row]]] | None:
+        """Count again and fetch some pages, each by itself; None where nothing changed since a stamp."""
+        found = newer(self.store, stamp)
+        if found is None:
+            return None
+        n, total = self.store.count(self.text, cancel=cancel), self.store.count(cancel=cancel)
+        return found, n, total, {page: self.pages([page], cancel)[page] for page in pages}
 
     def pages(self, pages: Sequence[int], cancel: "Cancel") -> dict[int, list[Row]]:
         """Fetch neighbouring pages with one query."""

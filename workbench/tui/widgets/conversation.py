@@ -53,15 +53,16 @@ class Conversation(Blocks):
         *(f"talk--{kind}" for kind in KINDS),
     }  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,space", "open", "open"),
-        Binding("n", "jump('any', 1)", "next message"),
-        Binding("N", "jump('any', -1)", "message before", show=False),
+        Binding("enter", "open", "open"),
+        Binding("space", "open", "open", show=False),
+        Binding("n", "jump('any', 1)", "next"),
+        Binding("N", "jump('any', -1)", "before", show=False),
         Binding("t", "jump('tool', 1)", "tool"),
         Binding("T", "jump('tool', -1)", "tool before", show=False),
         Binding("e", "jump('error', 1)", "error"),
         Binding("E", "jump('error', -1)", "error before", show=False),
         Binding("f", "fold_all", "fold"),
-        Binding("r", "raw", "raw"),
+        Binding("r", "raw", "as recorded, all unfolded", show=False),
     ]
 
     class MoreWanted(Message):

@@ -16,10 +16,10 @@ from textual.message import Message
 
 from workbench import formats
 from workbench.safe import one_line
-from workbench.tui import differing
-from workbench.tui.differing import Marks, Pair
+from workbench.tui.widgets import differing
 from workbench.tui.widgets.blocks import Blocks
 from workbench.tui.widgets.conversation import Entry
+from workbench.tui.widgets.differing import Marks, Pair
 from workbench.tui.wrapping import wrap
 
 BESIDE = 120  # cells from which on the two stand side by side
@@ -41,7 +41,8 @@ class Difference(Blocks):
         "difference--a", "difference--b", "difference--mark-a", "difference--mark-b", "difference--note",
     }  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,space", "open", "open"),
+        Binding("enter", "open", "open"),
+        Binding("space", "open", "open", show=False),
         Binding("n", "jump(1)", "next difference"),
         Binding("N", "jump(-1)", "difference before", show=False),
         Binding("f", "fold_all", "fold"),
@@ -57,6 +58,7 @@ class Difference(Blocks):
         self.empty_text = ""
         self._bodies: dict[tuple[int, Side], tuple[list[str], list[int]]] = {}
         self._marks = lru_cache(maxsize=200)(self._compared)
+        self._note = lru_cache(maxsize=None)(self._remark)
 
     # -- what it shows ---------------------------------------------------------------------------
 
@@ -65,6 +67,7 @@ class Difference(Blocks):
         self.pairs = pairs
         self.folded = [pair.is_same or _size(pair) > LONG for pair in pairs]
         self._marks.cache_clear()
+        self._note.cache_clear()
         self.forget()
         self.place()
         first = differing.parting(pairs)
@@ -111,30 +114,33 @@ class Difference(Blocks):
         """List the lines of a pair: of both at once, or of one after the other."""
         pair = self.pairs[index]
         sides = [side for side in SIDES if getattr(pair, side) is not None]
+        both: tuple[Side | None, ...] = (None,)
+        shown = both if self.is_beside or pair.is_same else tuple(sides)
         if self.folded[index]:
-            both = self.is_beside or pair.is_same
-            return [(None, 0)] if both else [(side, 0) for side in sides]
-        notes = bool(self._note(index))
-        if self.is_beside or pair.is_same:
-            longest = max(len(self._body(index, side)[0]) for side in sides)
-            return [(None, n) for n in range(longest + 1)] + [(None, -1)] * notes
-        return [(side, n) for side in sides for n in range(len(self._body(index, side)[0]) + 1)] + [
-            (None, -1)
-        ] * notes
+            return [(side, 0) for side in shown]
+        sizes: dict[Side | None, int] = {s: len(self._body(index, s)[0]) for s in sides}
+        sizes[None] = max(sizes.values())
+        lines: list[Line] = [(side, n) for side in shown for n in range(sizes[side] + 1)]
+        return [*lines, (None, -1)] if self._note(index) else lines
 
-    def _note(self, index: int) -> str:
-        """Say what of a pair was not compared; needs no comparison of words where texts are short."""
-        pair = self.pairs[index]
-        if pair.is_same:
-            return next((f"{e.more}, the same" for e in (pair.a,) if e is not None and e.more), "")
-        cut = [f"{side.upper()} goes on: {e.more}" for side in SIDES if (e := getattr(pair, side)) and e.more]  # fmt: skip
-        if pair.a is not None and pair.b is not None:
-            marks = self._marks(index) if _size(pair) > differing.MOST_WORDS else None
-            if marks is not None and marks.unread:
-                cut.append(f"{formats.count(marks.unread)} words were not compared")
-            elif pair.a.text == pair.b.text:
-                cut.append("they differ behind what is shown" if cut else "they differ in no word")
-        return "; ".join(cut)
+    def _remark(self, index: int) -> str:
+        """Say what of a pair is not here, or was not compared."""
+        a, b = self.pairs[index].a, self.pairs[index].b
+        said = [
+            f"{side.upper()} goes on: {e.more}" for side, e in (("a", a), ("b", b)) if e and e.more
+        ]
+        if a is None or b is None:
+            return "; ".join(said)
+        if self.pairs[index].is_same:
+            return f"{a.more}, the same in both" if a.more else ""
+        differs, unread = differing.unlike(a.text, b.text)
+        if unread:
+            said.append(f"{formats.count(unread)} words were not compared")
+        elif not differs:
+            said.append(
+                "they differ behind what is here" if said else "they differ in spaces alone"
+            )
+        return "; ".join(said)
 
     # -- drawing ---------------------------------------------------------------------------------
 

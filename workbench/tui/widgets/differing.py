@@ -37,18 +37,16 @@ class Marks:
 
     Attributes:
         a, b: stretches of words that the other has not, in order; places count all but white space.
-        unread: words of either that were not compared.
     """
 
     a: tuple[Span, ...] = ()
     b: tuple[Span, ...] = ()
-    unread: int = 0
 
 
 def pairs(a: Sequence[Entry], b: Sequence[Entry]) -> list[Pair]:
     """Match the messages of two conversations: equal ones with each other, the others by their kind."""
     left, right = [_key(e) for e in a], [_key(e) for e in b]
-    start = next((i for i, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), min(len(left), len(right)))  # fmt: skip
+    start = _alike(left, right)
     found = [Pair(x, y, is_same=True) for x, y in zip(a[:start], b[:start], strict=True)]
     matcher = difflib.SequenceMatcher(None, left[start:], right[start:], autojunk=False)
     for tag, a0, a1, b0, b1 in matcher.get_opcodes():
@@ -94,23 +92,30 @@ def _wait(entries: Sequence[Entry], kind: str) -> int:
 
 
 def marks(a: str, b: str) -> Marks:
-    """Find the words of two texts that the other has not."""
+    """Find the words of two texts that the other has not, as far as they are compared."""
     left, right = _words(a), _words(b)
-    start = 0
-    for x, y in zip(left, right, strict=False):
-        if x != y:
-            break
-        start += 1
+    start = _alike(left, right)
     xs, ys = left[start : start + MOST_WORDS], right[start : start + MOST_WORDS]
     opcodes = difflib.SequenceMatcher(None, xs, ys, autojunk=False).get_opcodes()
     changed = [code[1:] for code in opcodes if code[0] != "equal"]
     before = sum(map(len, left[:start]))
-    unread = max(0, len(left) - start - MOST_WORDS) + max(0, len(right) - start - MOST_WORDS)
     return Marks(
         tuple(_spans(xs, before, [(a0, a1) for a0, a1, _, _ in changed])),
         tuple(_spans(ys, before, [(b0, b1) for _, _, b0, b1 in changed])),
-        unread,
     )
+
+
+def unlike(a: str, b: str) -> tuple[bool, int]:
+    """Say whether any word differs, and how many words of both `marks` leaves aside; takes no longer than reading."""
+    left, right = _words(a), _words(b)
+    read = _alike(left, right) + MOST_WORDS
+    return left != right, max(0, len(left) - read) + max(0, len(right) - read)
+
+
+def _alike(left: Sequence[object], right: Sequence[object]) -> int:
+    """Count the words, or messages, that two begin with alike."""
+    shorter = min(len(left), len(right))
+    return next((i for i in range(shorter) if left[i] != right[i]), shorter)
 
 
 def _words(text: str) -> list[str]:

@@ -1,0 +1,150 @@
+"""Two traces of one item beside each other: how both ended, and from where their conversations part."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Static
+
+from workbench import formats
+from workbench.safe import one_line
+from workbench.tui.asking import StatusScreen
+from workbench.tui.outcomes import told
+from workbench.tui.talk import Talk
+from workbench.tui.widgets import differing
+from workbench.tui.widgets.difference import Difference
+from workbench.tui.widgets.differing import Pair
+from workbench.tui.widgets.key_bar import KeyBar
+from workbench.tui.widgets.top_bar import TopBar
+
+if TYPE_CHECKING:
+    from workbench.store import Store, TraceDetail
+    from workbench.tui.widgets.conversation import Entry
+
+CHARS = 4000  # characters of a message that are compared
+
+
+class DiffScreen(StatusScreen):
+    """Outcome, tokens, cost and time of both on top; the conversations below."""
+
+    CSS_PATH = "screens.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "swap", "swap sides"),
+        Binding("escape", "back", "back"),
+    ]
+
+    def __init__(self, a: str, b: str) -> None:
+        super().__init__()
+        self.a, self.b = a, b
+        self.details: tuple[TraceDetail, TraceDetail] | None = None
+
+    def compose(self) -> ComposeResult:
+        """Build the frame."""
+        yield TopBar([("diff  ", "primary"), (f"{self.a[:8]} {self.b[:8]}", "")])
+        yield Static(id="facts")
+        yield Difference(id="difference")
+        yield Static(id="status", markup=False)
+        yield KeyBar()
+
+    @property
+    def difference(self) -> Difference:
+        """The two conversations."""
+        return self.query_one(Difference)
+
+    def on_mount(self) -> None:
+        """Fetch both."""
+        self.difference.focus()
+        self._ask()
+
+    def _ask(self) -> None:
+        store, a, b = self.app.store, self.a, self.b
+        self.ask("traces", lambda _: _fetch(store, a, b), self._show)
+
+    def _show(self, found: "tuple[TraceDetail, TraceDetail, list[Pair]]") -> None:
+        a, b, pairs = found
+        self.details = (a, b)
+        names = list(dict.fromkeys(_where(detail.facts) for detail in self.details))
+        self.query_one(TopBar).show([("diff  ", "primary"), (" · ".join(names), "")])
+        self.query_one("#facts", Static).update(self._heads())
+        self.difference.show(pairs)
+        self.say(self._summary(pairs))
+
+    def _heads(self) -> Table:
+        """Write a line for each side."""
+        colours = self.app.theme_variables
+        table = Table.grid(padding=(0, 2), expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for _ in range(3):
+            table.add_column(no_wrap=True, justify="right")
+        for side, detail in zip("AB", self.details or (), strict=False):
+            facts = detail.facts
+            word, colour = told(facts)
+            of = one_line(f"{facts['configuration']} · trial {facts['trial']}", 80)
+            table.add_row(
+                Text(side, f"bold {colours['accent' if side == 'A' else 'primary']}"),
+                Text(word, colours.get(colour, "")),
+                Text(f"{of}{_answer(facts)}"),
+                f"{formats.count(facts['output_tokens'])} tok",
+                formats.usd(facts["cost_usd"]),
+                f"{formats.seconds(facts['e2e_s'])} s",
+            )
+        return table
+
+    def _summary(self, pairs: Sequence[Pair]) -> str:
+        """Say where they part, and what was left out."""
+        first = differing.parting(pairs)
+        if first is None:
+            said = "the same, message for message"
+        else:
+            n = formats.count(sum(not pair.is_same for pair in pairs))
+            before = (
+                f"the same up to message {first:,}, then" if first else "from the first message on"
+            )
+            said = f"{before} {n} of {formats.count(len(pairs))} pairs of messages differ"
+        most = differing.MOST_MESSAGES
+        for side, detail in zip("AB", self.details or (), strict=False):
+            if detail.n_messages > most:
+                said += f"; of {side} the first {most:,} of {detail.n_messages:,} messages were compared"
+        return said
+
+    def on_difference_nothing_there(self) -> None:
+        """Say that there is no further one."""
+        self.app.notify("no further difference", timeout=2, markup=False)
+
+    def action_swap(self) -> None:
+        """Let A and B change places."""
+        self.a, self.b = self.b, self.a
+        self._ask()
+
+    def action_back(self) -> None:
+        """Cancel what runs; else go back."""
+        if not self.stop_asking():
+            self.dismiss()
+
+
+def _where(facts: Mapping[str, Any]) -> str:
+    return f"{one_line(facts['task'], 40)}/{one_line(facts['item'], 40)}"
+
+
+def _answer(facts: Mapping[str, Any]) -> str:
+    if facts["error_type"] is not None:
+        return f" · {one_line(facts['error_type'], 30)}"
+    return "" if facts["answer"] is None else f" · answer {one_line(facts['answer'], 40)}"
+
+
+def _fetch(store: "Store", a: str, b: str) -> "tuple[TraceDetail, TraceDetail, list[Pair]]":
+    """Fetch and match two traces; runs in a thread."""
+    first, second = store.detail(a), store.detail(b)
+    return first, second, differing.pairs(_entries(store, a, first), _entries(store, b, second))
+
+
+def _entries(store: "Store", trace_id: str, detail: "TraceDetail") -> "list[Entry]":
+    talk = Talk(detail.calls.rows(named=True), detail.tool_calls.rows(named=True))
+    messages = store.messages(trace_id, 0, differing.MOST_MESSAGES, CHARS)
+    entries = [talk.entry(message) for message in messages.iter_rows(named=True)]
+    return entries + talk.ending(detail.facts, len(entries))
