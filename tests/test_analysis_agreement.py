@@ -559,7 +559,7 @@ def test_echoes_by_a_plain_count_of_runs():
     said, asked = (["".join(f"{w}, " for w in rng.choice(["a", "b", "C"], n)) for _ in range(30)] for n in (12, 6))  # fmt: skip
 
     told = pl.DataFrame({"_said": said, "_input": asked}).with_columns(
-        _said=spaced(pl.col("_said").str.to_lowercase())
+        _said=spaced(pl.format("\n{}\n", pl.col("_said").str.to_lowercase()))
     )
     found = echoes(told, 3)
 

@@ -9,7 +9,8 @@ import pytest
 from tests import runner_stub as stub
 from workbench import sandbox
 from workbench.cli import main
-from workbench.cli.progress import clock, line
+from workbench.cli.progress import line
+from workbench.formats import clock
 from workbench.runner import Progress
 from workbench.store import open_store
 

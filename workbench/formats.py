@@ -24,6 +24,15 @@ def count(value: float | None) -> str:
     return UNKNOWN if value is None or is_unknown(value) else f"{value:,.0f}"
 
 
+def clock(seconds: float | None) -> str:
+    """Write a duration as 1:02:03; unknown is a dash."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def decimal(value: float | None, digits: int = 3) -> str:
     """Write a number with `digits` significant digits and no exponent between 1e-7 and 1e7."""
     if value is None or is_unknown(value):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from workbench.analysis.reduce import Items
+from workbench.analysis.reduce import ALONE, Items
 
 
 def item_means(items: Items) -> pl.DataFrame:
@@ -33,12 +33,15 @@ def clustered(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFram
         One row per group that has a known value: `by`, mean, se (clustered, Miller 2024,
         arXiv 2411.00640), bend (`intervals.bend`), n_items, n_clusters.
     """
-    known = frame.filter(pl.col(value).is_not_null()).with_columns(
+    few = frame.select(*dict.fromkeys((*by, "_cluster", value)))  # all else would be copied
+    known = few.filter(pl.col(value).is_not_null()).with_columns(
         _residual=pl.col(value) - pl.col(value).mean().over(by)
     )
-    sums = known.group_by(*by, "_cluster", maintain_order=True).agg(
-        pl.col(value).sum().alias("_sum"), pl.col("_residual").sum(), pl.len().alias("_n")
-    )
+    sums = known.select(*by, "_residual", _sum=pl.col(value), _n=pl.lit(1, pl.UInt32))
+    if not known["_cluster"].str.starts_with(ALONE).all():
+        sums = known.group_by(*by, "_cluster", maintain_order=True).agg(
+            pl.col(value).sum().alias("_sum"), pl.col("_residual").sum(), pl.len().alias("_n")
+        )
     n, square = pl.col("_n").sum(), (pl.col("_residual") ** 2).sum()
     return sums.group_by(by, maintain_order=True).agg(
         mean=pl.col("_sum").sum() / n,

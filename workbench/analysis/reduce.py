@@ -32,6 +32,7 @@ MEASURES: tuple[str, ...] = tuple(
     if c.name not in {"value_usd", "human_cost_usd", "thinking_budget_tokens"}
 )
 ABOUT = {"task": pl.String, "item": pl.String, "human_cost_usd": pl.Float64}  # an item
+ALONE = "item "  # begins the names of clusters that are items by themselves
 _COUNTS = ("n_traces", "n_failed", "n_unscored", "n_missing", "n", "n_scored")
 
 
@@ -284,7 +285,7 @@ def _tidy(
         outcome=pl.when(pl.col("n_scored") > 0).then("outcome"),
     )
     frame = engine.spelled(engine.sort(frame, (*by, "_item")))
-    alone = pl.concat_str(pl.lit("item "), pl.col("_item").cast(pl.String))
+    alone = pl.concat_str(pl.lit(ALONE), pl.col("_item").cast(pl.String))
     frame = frame.with_columns(_cluster=pl.coalesce("_cluster", alone))
     return frame if "item_id" in by else frame.rename({"_item": "item_id"})
 

@@ -10,9 +10,8 @@ import polars as pl
 
 from workbench.cli.options import is_terminal, talk
 from workbench.cli.output import Document
-from workbench.cli.progress import clock
 from workbench.cli.tables import frame_of, lines
-from workbench.formats import UNKNOWN, decimal, si, usd
+from workbench.formats import UNKNOWN, clock, decimal, si, usd
 from workbench.schema import Column
 
 if TYPE_CHECKING:

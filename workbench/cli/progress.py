@@ -10,22 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from workbench.cli.options import talk
-from workbench.formats import UNKNOWN, count, decimal, usd
+from workbench.formats import UNKNOWN, clock, count, decimal, usd
 
 if TYPE_CHECKING:
     from workbench.runner import Progress as Collected
     from workbench.runner.control import RunState
 
 LOG_EVERY_S = 10.0
-
-
-def clock(seconds: float | None) -> str:
-    """Write a duration as 1:02:03; unknown is a dash."""
-    if seconds is None:
-        return UNKNOWN
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def line(p: "Collected | RunState") -> str:

@@ -132,21 +132,13 @@ def _named(rows: "pl.DataFrame", text: str) -> Mapping[str, Any]:
 
 def _plan_text(row: Mapping[str, Any]) -> str:
     """Write a plan without what is as by default, headed by how the run went."""
-    import msgspec
-
     from workbench.cli.toml_text import toml_text
     from workbench.formats import when
     from workbench.runner import Plan
     from workbench.safe import safe
 
-    plan = msgspec.json.decode(row["plan"])
-    usual = {
-        f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
-        for f in msgspec.structs.fields(Plan)
-    }
-    special = {name: value for name, value in plan.items() if usual.get(name, msgspec.UNSET) != value}  # fmt: skip
     about = f"run {row['run_id']}: {row['status']}, {when(row['started_at'])} to {when(row['ended_at'])}"  # fmt: skip
-    return f"# {safe(about)}\n{toml_text(special)}"
+    return f"# {safe(about)}\n{toml_text(Plan.special(row['plan']))}"
 
 
 def _tell_state(store: "Store", run_id: str) -> None:

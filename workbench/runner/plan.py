@@ -100,6 +100,20 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Write the plan for the run's record."""
         return msgspec.json.encode(self, order="deterministic").decode()
 
+    @classmethod
+    def special(cls, recorded: str) -> dict[str, Any]:
+        """Give the settings of a plan in a run's record that are not as by default; none if it is no plan."""
+        try:
+            settings = msgspec.json.decode(recorded)
+        except msgspec.DecodeError:
+            return {}
+        usual = {
+            f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
+            for f in msgspec.structs.fields(cls)
+        }
+        known = settings.items() if isinstance(settings, dict) else ()
+        return {n: v for n, v in known if v is not None and v != usual.get(n, msgspec.UNSET)}
+
     def configuration(
         self, target: Target, strategy: Strategy, among: Sequence[Strategy] = ()
     ) -> Configuration:

@@ -28,15 +28,6 @@ TONES = {
 COLOURS = {"good": "success", "warn": "warning", "bad": "error", "dim": ""}
 
 
-def clock(seconds: float | None) -> str:
-    """Write a duration as 1:02:03; unknown is a dash."""
-    if seconds is None:
-        return formats.UNKNOWN
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def _n(n: int, noun: str) -> str:
     return f"{formats.count(n)} {noun}{'' if n == 1 else 's'}"
 
@@ -83,7 +74,7 @@ def _rate(row: Row) -> Cell:
 
 
 def _eta(row: Row) -> Cell:
-    return "" if row["state"] is None else clock(row["eta_s"])
+    return "" if row["state"] is None else formats.clock(row["eta_s"])
 
 
 COLUMNS = (
@@ -137,16 +128,16 @@ def _progress(state: "RunState", colours: Mapping[str, str], width: int) -> Text
     said += [f"{formats.count(state.failed)} failed"] if state.failed else []
     said.append(f"{formats.count(state.in_flight)} in flight")
     said += [] if state.rate_per_s is None else [f"{formats.decimal(state.rate_per_s)} per s"]
-    said += [] if state.eta_s is None else [f"{clock(state.eta_s)} to go"]
+    said += [] if state.eta_s is None else [f"{formats.clock(state.eta_s)} to go"]
     return line.append(" · ".join(said))
 
 
 def _troubles(state: "RunState", now: dt.datetime) -> Iterable[str]:
     silent_s = (now - state.at).total_seconds()
     if silent_s > SILENT_S:
-        yield f"it said nothing for {clock(silent_s)}; what stands here is from then"
+        yield f"it said nothing for {formats.clock(silent_s)}; what stands here is from then"
     if state.paused_since is not None:
-        yield f"paused for {clock((now - state.paused_since).total_seconds())}; p lets new attempts begin"
+        yield f"paused for {formats.clock((now - state.paused_since).total_seconds())}; p lets new attempts begin"
     if state.status == "asking":
         yield "its pilot is over: it waits for an answer where it was started"
     if trouble := state.trouble(now):
@@ -173,7 +164,7 @@ def _budgets(state: "RunState", colours: Mapping[str, str]) -> Table:
         ("dollars", state.spent_usd, state.budget_usd, formats.usd, unpriced),
         ("tokens", state.spent_tokens, state.budget_tokens, formats.count, ""),
         ("energy", state.spent_j, state.budget_j, lambda value: formats.si(value, "J"), ""),
-        ("time", state.elapsed_s, state.budget_time_s, clock, ""),
+        ("time", state.elapsed_s, state.budget_time_s, formats.clock, ""),
     ):
         share = None if not limit or spent is None else spent / limit
         drawn = Text("" if share is None else formats.bar(share, 20), colours["primary"])
@@ -190,7 +181,11 @@ def _models(models: "Sequence[ModelState]", now: dt.datetime, width: int) -> Tab
         waits = m.paused_until is not None and m.paused_until > now
         window = "none for now" if waits else f"{m.in_flight} of {m.limit} (cap {m.cap})"
         counts = (m.waiting, m.retrying, m.n_overloads, m.n_retries)
-        ago = f", {clock((now - m.last_error_at).total_seconds())} ago" if m.last_error_at else ""
+        ago = (
+            f", {formats.clock((now - m.last_error_at).total_seconds())} ago"
+            if m.last_error_at
+            else ""
+        )
         error = one_line(f"{m.last_error}{ago}" if m.last_error else "", 34)
         table.add_row(
             one_line(m.model, 40 if is_wide else 20),
@@ -268,7 +263,7 @@ def _facts(summary: Facts, record: Facts) -> Table:
     table.add_row("of", ", ".join(_n(summary[name], noun) for name, noun in of))
     began, ended = summary["started_at"], summary["ended_at"]
     took = None if began is None or ended is None else (ended - began).total_seconds()
-    table.add_row("time", f"{clock(took)} from {formats.when(began)} UTC")
+    table.add_row("time", f"{formats.clock(took)} from {formats.when(began)} UTC")
     unpriced = f", {_n(summary['n_unpriced'], 'trace')} without a price" if summary["n_unpriced"] else ""  # fmt: skip
     billed = summary["billed_cost_usd"]
     bill = "" if billed is None else f", {formats.usd(billed)} billed"

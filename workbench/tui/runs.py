@@ -326,20 +326,7 @@ def _asked_for(plan: str | None) -> list[tuple[str, str]]:
 
     from workbench.runner import Plan
 
-    try:
-        settings = msgspec.json.decode(plan or "null")
-    except msgspec.DecodeError:
-        return []
-    if not isinstance(settings, dict):
-        return []
-    usual = {
-        f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
-        for f in msgspec.structs.fields(Plan)
-    }
-    special = {
-        n: v for n, v in settings.items() if v is not None and v != usual.get(n, msgspec.UNSET)
-    }
     return [
-        (n, v if isinstance(v, str) else msgspec.json.encode(v).decode())
-        for n, v in special.items()
+        (name, value if isinstance(value, str) else msgspec.json.encode(value).decode())
+        for name, value in Plan.special(plan or "null").items()
     ]
