@@ -11,6 +11,7 @@ import pytest
 
 from workbench import analysis
 from workbench.analysis import resampling, subsets
+from workbench.analysis.tries import verifier_ceiling
 from workbench.analysis.tries.coverage import power_law
 from workbench.schema import TRACE_FACTS
 
@@ -595,6 +596,21 @@ def judged(group: str, item: str, *given: tuple[bool, float | None], **more) -> 
 
 
 TEN = [(True, 1.0)] * 2 + [(False, 1.0)] + [(False, 0.0)] * 7
+
+
+@pytest.mark.parametrize("scores", [
+    lambda rng, n: rng.normal(size=n), lambda rng, n: rng.integers(-2, 3, n) / 1.0,
+    lambda rng, n: 0.5 + 1e-15 * rng.integers(0, 5, n), lambda rng, n: rng.choice([np.inf, -0.0, 0.0, -np.inf], n),
+])  # fmt: skip
+@pytest.mark.parametrize("most", [1, 9, 10**7])
+def test_the_best_of_each_item_comes_first(scores, most):
+    """As by two keys, also where scores differ in their last bits alone, or in the sign of zero."""
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 60):
+        item, score = rng.integers(0, most, n), scores(rng, n)
+        order, plain = verifier_ceiling.best_first(item, score), np.lexsort((-score, item))
+        assert np.array_equal(item[order], item[plain])
+        assert np.array_equal(score[order], score[plain])
 
 
 def test_first_accepted_of_ten():

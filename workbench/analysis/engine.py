@@ -4,9 +4,7 @@ Words that occur again and again (names of groups, items) are held once each whi
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import narwhals as nw
@@ -18,15 +16,12 @@ _MANY = 20_000  # rows from which it is worth the trouble
 Each = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def collect(
-    lazy: "nw.LazyFrame[Any]", each: Each | None = None, *, threads: int = 1
-) -> pl.DataFrame:
+def collect(lazy: "nw.LazyFrame[Any]", each: Each | None = None) -> pl.DataFrame:
     """Fetch rows; of DuckDB piece by piece, with repeated words as categories (see `spelled`).
 
     Args:
         lazy: the rows.
         each: makes of a piece what is kept of it, so that no texts pile up that are only read once.
-        threads: how many pieces it may be asked of at once; if several, it must keep nothing.
     """
     if lazy.implementation is not nw.Implementation.DUCKDB:
         frame: pl.DataFrame = lazy.collect("polars").to_native()
@@ -34,7 +29,9 @@ def collect(
     reader = lazy.to_native().to_arrow_reader(_READ if each else _PIECE)
     pieces: list[pl.DataFrame] = []
     repeated: list[str] = []
-    for piece in _made(reader, each, threads):
+    for table in reader:
+        piece = pl.DataFrame(pl.from_arrow(table))
+        piece = each(piece) if each else piece
         if not pieces and piece.height >= _MANY:
             texts = [c for c, dtype in piece.schema.items() if dtype == pl.String]
             repeated = [c for c in texts if piece[c].n_unique() < piece.height / 4]
@@ -46,26 +43,6 @@ def collect(
     pieces.clear()
     # Joined column by column, or Polars would join all at once, beside the pieces.
     return pl.DataFrame([whole.drop_in_place(c).rechunk() for c in whole.columns])
-
-
-def _made(reader: Any, each: Each | None, threads: int) -> Iterator[pl.DataFrame]:
-    """Give what is kept of each piece, in order; a few more than there are threads are held."""
-
-    def read(table: Any) -> pl.DataFrame:
-        piece = pl.DataFrame(pl.from_arrow(table))
-        return each(piece) if each else piece
-
-    if threads == 1:
-        yield from map(read, reader)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[pl.DataFrame]] = deque()
-        for table in reader:
-            waiting.append(pool.submit(read, table))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def _own(piece: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ _WORD = re.compile(r"[^\W\d_]+|\d+")
 _REFERENCES = 2000  # items that are learned from at most
 _BLOCK = 100  # items whose neighbours are looked for at once: they stay in the cache
 _TOKENS = 500_000  # whose hashes are remembered
+_THREADS = (
+    2  # folds that are learned at once: none of it asks a library that has threads of its own
+)
 _STEPS, _PAST = 100, 10  # of a fit: steps at most, and how many past ones shape the next
 
 
@@ -106,13 +110,20 @@ def predicted(
         by name, (n_items, m) predictions: "nearest neighbours", "logistic".
     """
     near, logistic = np.empty_like(outcome), np.empty_like(outcome)
+    split = []
     for fold in range(int(folds.max()) + 1):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         if len(train) > _REFERENCES:
             train = np.sort(rng.choice(train, _REFERENCES, replace=False))
+        split.append((train, test))
+
+    def learn(train: Ints, test: Ints) -> None:
         x, new = weighted(features[train], features[test])
         near[test] = _nearest(x, outcome[train], new, neighbours)
         logistic[test] = _logistic(x, outcome[train], new)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(learn, *zip(*split, strict=True)))
     return {"nearest neighbours": near, "logistic": logistic}
 
 

@@ -26,7 +26,6 @@ def fetch(
     times: Sequence[str] = (),
     each: engine.Each | None = None,
     items: bool = True,
-    threads: int = 1,
 ) -> pl.DataFrame:
     """Fetch some columns of `trace_facts` or `call_facts`; absent ones are unknown throughout.
 
@@ -40,7 +39,6 @@ def fetch(
         each: makes of some rows what is kept of them, see `engine.collect`; they have the columns
             told below, but for the two numbers, and `_item` is a text.
         items: whether it matters which item, and cluster, a row is of.
-        threads: for `each`, see `engine.collect`.
 
     Returns:
         One row per trace (or call): the `by` columns; `_` and the name for each column asked for;
@@ -68,10 +66,7 @@ def fetch(
         piece = piece.with_columns(pl.lit(None, t).alias(c) for c, t in absent.items())
         return each(piece) if each else piece
 
-    if each is None:
-        rows = whole(engine.collect(selected))
-    else:
-        rows = engine.collect(selected, whole, threads=threads)
+    rows = whole(engine.collect(selected)) if each is None else engine.collect(selected, whole)
     return engine.spelled(numbered(rows) if items else rows)
 
 

@@ -88,7 +88,7 @@ def markers(
     rows = fetched.fetch(
         frame, by, ("output_tokens",),
         texts=("thinking_text", "output_text", "input"), flags=("passed",),
-        each=functools.partial(_read, by=by, options=options), threads=_THREADS,
+        each=functools.partial(_read, by=by, options=options),
     )  # fmt: skip
     dropped = {
         "failed traces": int(rows["_failed"].sum()),

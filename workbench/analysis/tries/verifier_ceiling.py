@@ -215,13 +215,15 @@ def _blocks(
     score = nw.col("verifier_score") if present else nw.lit(None)
     told = frame.with_columns(_verdict=score.cast(nw.Float64))
     told = told.filter(~nw.col("_verdict").is_null())
-    rows = scored_rows(told, items, ("_verdict",)).sort("_at", "_verdict", descending=[False, True])
-    at, verdict, passed = (rows[c].to_numpy() for c in ("_at", "_verdict", "outcome"))
+    rows = scored_rows(told, items, ("_verdict",))
+    order = best_first(rows["_at"].to_numpy(), rows["_verdict"].to_numpy())
+    at, verdict, passed = (rows.drop_in_place(c).gather(order).to_numpy() for c in ("_at", "_verdict", "outcome"))  # fmt: skip
     item = np.append(True, at[1:] != at[:-1])[: len(at)]
     start = np.flatnonzero(item | np.append(True, verdict[1:] != verdict[:-1])[: len(at)])
     size = np.diff(np.append(start, len(at)))
     above = start - np.flatnonzero(item)[np.cumsum(item)[start] - 1]
     right = np.add.reduceat(passed, start) if len(start) else np.empty(0)
+    wrong = size - right
     at, accepted = at[start], verdict[start] >= threshold
     kind, made = patterns.kinds(above, size, right.astype(np.int64))
     place, example = patterns.alike(at, kind, items.frame.height)
@@ -235,12 +237,27 @@ def _blocks(
     known = np.bincount(at, minlength=items.frame.height) > 0
     frame_ = items.frame.with_columns(
         _right=np.bincount(at, right * accepted, len(place)),
-        _wrong=np.bincount(
-            at, (np.diff(np.append(start, len(rows))) - right) * accepted, len(place)
-        ),
+        _wrong=np.bincount(at, wrong * accepted, len(place)),
         _pattern=np.where(known, place, -1),
     )
     return dataclasses.replace(items, frame=frame_), blocks
+
+
+def best_first(at: Ints, verdict: Floats) -> Ints:
+    """Order traces by their item, the highest score first: (n,) items from 0 and scores → (n,) places.
+
+    One number is sorted many times quicker than two: the item, and as much of the score as has room beside it.
+    """
+    bits = (verdict + 0.0).view(np.uint64)
+    negative = bits >> np.uint64(63) == 1
+    falling = np.where(negative, bits, ~bits & np.uint64((1 << 63) - 1))
+    room = 63 - int(at.max(initial=0)).bit_length()
+    key = (at.astype(np.uint64) << np.uint64(room)) | (falling >> np.uint64(64 - room))
+    order = np.argsort(key)
+    item, score = at[order], verdict[order]
+    if ((item[1:] == item[:-1]) & (score[1:] > score[:-1])).any():
+        order = np.lexsort((-verdict, at))
+    return order
 
 
 def _marks(blocks: pl.DataFrame, panel: Panel) -> _Marks:
