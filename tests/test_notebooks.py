@@ -11,7 +11,7 @@ import pytest
 from tests import making
 from workbench.store import Cancel, Store, database
 
-nbformat = pytest.importorskip("nbformat")
+nbformat = pytest.importorskip("nbformat", reason="the notebook extra is not installed")
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 MOST_S = 20.0  # a cell that takes longer is no first look

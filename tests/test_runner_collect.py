@@ -222,7 +222,7 @@ def test_a_configuration_that_is_always_refused_is_stopped(tmp_path):
 
 def test_the_budget_ends_the_run_and_the_next_one_goes_on(tmp_path):
     """Never more than the budget, and close to it."""
-    price = lambda call: None if call.output_tokens is None else call.output_tokens * 0.01  # noqa: E731
+    price = lambda call: None if call.output_tokens is None else call.output_tokens * 0.01  # noqa: E731  # a rule of one line
     with Stub(answer) as stub:
         settings = {"tasks": [task_set(30)], "max_tokens": 4, "budget_usd": 0.21}
         report = run(tmp_path, stub.url, options={"price": price}, **settings)
@@ -247,7 +247,7 @@ def test_a_budget_without_prices_is_refused_before_anything_is_asked(tmp_path):
 def test_the_first_stop_waits_for_what_is_in_flight(tmp_path):
     """Nothing new begins; everything begun is written."""
     stop = Stop()
-    slow = lambda seen: [s for s in answer(seen) for s in (0.02, s)]  # noqa: E731
+    slow = lambda seen: [s for s in answer(seen) for s in (0.02, s)]  # noqa: E731  # a rule of one line
     with Stub(slow) as stub:
         report = run(
             tmp_path,

@@ -165,7 +165,7 @@ def test_a_failing_source_leaves_nothing_behind(tmp_path: Path) -> None:
     """An error in the middle of a stream imports no row of it."""
     store = open_store(tmp_path / "s.duckdb", create=True)
 
-    def broken():  # type: ignore[no-untyped-def]
+    def broken():  # type: ignore[no-untyped-def]  # it yields and raises
         yield from making.records()
         raise ImportFormatError("the file ends here")
 

@@ -15,7 +15,7 @@ from workbench.records import Configuration, Item, Task
 from workbench.slice import Slice
 from workbench.store import Store, open_store
 
-pytest.importorskip("ipywidgets")
+pytest.importorskip("ipywidgets", reason="the notebook extra is not installed")
 
 from widgets import Explorer
 from widgets.facets import counts, under

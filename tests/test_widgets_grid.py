@@ -7,7 +7,7 @@ import pytest
 
 from workbench.schema import TRACE_FACTS
 
-pytest.importorskip("anywidget")
+pytest.importorskip("anywidget", reason="the notebook extra is not installed")
 
 from widgets.grid import HEAD, PAGE, REACH, TEXT, Grid, Row
 

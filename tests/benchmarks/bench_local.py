@@ -23,17 +23,17 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import msgspec  # noqa: E402
-
 from workbench import scoring, spool  # noqa: E402  # the checkout is on the path only now
-from workbench.datasets import TaskItem, TaskSet  # noqa: E402
-from workbench.records import Task  # noqa: E402
-from workbench.runner import Plan, Work, collect  # noqa: E402
-from workbench.runner.providers.local import LocalProvider  # noqa: E402
-from workbench.runner.session import Outcome, Reply, Request, Session  # noqa: E402
+from workbench.datasets import TaskItem, TaskSet  # noqa: E402  # as above
+from workbench.records import Task  # noqa: E402  # as above
+from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
+from workbench.runner.providers.local import LocalProvider  # noqa: E402  # as above
+from workbench.runner.session import Outcome, Reply, Request, Session  # noqa: E402  # as above
 
 SLOTS = 8
 

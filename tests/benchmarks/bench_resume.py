@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from workbench import scoring, spool  # noqa: E402  # the checkout is on the path only now
-from workbench.datasets import TaskItem, TaskSet  # noqa: E402
-from workbench.records import Attempt, Call, Message, Run, Score, Task, Trace  # noqa: E402
-from workbench.runner import Plan, Work, collect  # noqa: E402
-from workbench.runner.session import Reply, Request  # noqa: E402
-from workbench.runner.strategies import get as strategy  # noqa: E402
-from workbench.store import open_store  # noqa: E402
+from workbench.datasets import TaskItem, TaskSet  # noqa: E402  # as above
+from workbench.records import Attempt, Call, Message, Run, Score, Task, Trace  # noqa: E402  # as above
+from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
+from workbench.runner.session import Reply, Request  # noqa: E402  # as above
+from workbench.runner.strategies import get as strategy  # noqa: E402  # as above
+from workbench.store import open_store  # noqa: E402  # as above
 
 TRIALS = 10
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)

@@ -20,9 +20,7 @@ _WORD = re.compile(r"[^\W\d_]+|\d+")
 _REFERENCES = 2000  # items that are learned from at most
 _BLOCK = 100  # items whose neighbours are looked for at once: they stay in the cache
 _TOKENS = 500_000  # whose hashes are remembered
-_THREADS = (
-    2  # folds that are learned at once: none of it asks a library that has threads of its own
-)
+_THREADS = 2  # folds learned at once; no library that they ask has threads of its own
 _STEPS, _PAST = 100, 10  # of a fit: steps at most, and how many past ones shape the next
 
 

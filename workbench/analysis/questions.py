@@ -61,7 +61,7 @@ class Question:
         """The figure and its interval; NaN where unknown."""
         name = self.column.name
         value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return tuple(math.nan if x is None else float(x) for x in (value, low, high))  # type: ignore[return-value]
+        return tuple(math.nan if x is None else float(x) for x in (value, low, high))  # type: ignore[return-value]  # of three
 
     def count(self, row: Row) -> int | None:
         """How many items, or whatever shrinks the interval, stand behind the row; None where it does not say."""

@@ -3,9 +3,9 @@
 import contextlib
 import functools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.schema import Column
     from workbench.store import Store
 
+_STORE = "by-hand.duckdb"
 _ROWS = 4  # of an example's table, on their side: a column of the page each
 _BY_HAND = (
     "The sample traces cannot show this. The example runs on rows that are **made by hand, not measured** "
@@ -164,6 +165,7 @@ def _columns(columns: Sequence["Column"]) -> Iterator[str]:
 def _example(declared: "Analysis", stores: Stores) -> Iterator[str]:
     """Run the declared example, and show its first rows and what the answer says beside them."""
     from workbench.cli.analyze import ask
+    from workbench.report.answers import command
     from workbench.slice import Slice
 
     on_hand = declared.by_hand is not None and not stores.is_named
@@ -171,25 +173,14 @@ def _example(declared: "Analysis", stores: Stores) -> Iterator[str]:
     where, by, worked = (given.pop(k, default) for k, default in (("where", ""), ("by", None), ("worked", "")))  # fmt: skip
     store = stores.by_hand if on_hand else stores.samples
     result = ask(store, declared.name, where=Slice.parse(where), by=by, options=given)
-    command = _command(declared.name, where, by, given)
     if on_hand:
-        yield from (_BY_HAND, "", "```", "workbench import data/examples --store by-hand.duckdb")
-        yield from (f"{command} --store by-hand.duckdb", "```", "")
+        yield from (_BY_HAND, "", "```", f"workbench import data/examples --store {_STORE}")
     else:
-        yield from ("```", command, "```", "")
+        yield "```"
+    yield from (command(result, _STORE if on_hand else "", where), "```", "")
     if worked:
         yield from (_plain(worked), "")
     yield from _answer(result)
-
-
-def _command(name: str, where: str, by: Sequence[str] | None, options: Mapping[str, Any]) -> str:
-    words = ["workbench analyze", name]
-    words += [f"--where '{where}'"] if where else []
-    words += [f"--by {','.join(by)}"] if by else []
-    for option, value in options.items():
-        flag = option.replace("_", "-")
-        words.append(f"--{flag}" if value is True else f"--{flag} {value}")
-    return " ".join(words)
 
 
 def _answer(result: "Result") -> Iterator[str]:

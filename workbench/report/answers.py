@@ -97,7 +97,8 @@ def command(result: Result, store: str = "", where: str = "", seed: int = 0) -> 
         if option.type == "flag":
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", str(value)]
+            said = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+            words += [f"--{flag}", said]
     words += ["--seed", str(seed)] if seed else []
     words += ["--store", store] if store else []
     return shlex.join(words)

@@ -243,6 +243,7 @@ def stored_page(
         parts += [Text(), _energy(balances)]
     if plan:
         table = _table("asked for", "", left=2)
+        table.columns[-1].no_wrap, table.columns[-1].overflow = False, "fold"  # names stay whole
         for name, value in plan:
             table.add_row(one_line(name, 30), one_line(value, 400))
         again = f"workbench runs show {record['run_id']} > plan.toml"
