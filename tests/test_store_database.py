@@ -168,18 +168,16 @@ def test_a_migration_is_recorded_after_a_backup(
 ) -> None:
     """An older layout is copied beside the store, then brought up."""
     store = making.small_store(tmp_path)
-    monkeypatch.setattr(schema, "VERSION", 3)
-    monkeypatch.setitem(migrations.STEPS, 3, ("add a mood", _add_column))
+    today = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", today + 1)
+    monkeypatch.setitem(migrations.STEPS, today + 1, ("add a mood", _add_column))
 
     open_store(store.path)
 
-    assert store.sql("SELECT version FROM migrations ORDER BY version")["version"].to_list() == [
-        1,
-        2,
-        3,
-    ]
+    versions = store.sql("SELECT version FROM migrations ORDER BY version")["version"].to_list()
+    assert versions == list(range(1, today + 2))
     assert "mood" in store.sql("FROM runs").columns
-    backup = duckdb.connect(str(tmp_path / "traces.v2.backup"), read_only=True)
+    backup = duckdb.connect(str(tmp_path / f"traces.v{today}.backup"), read_only=True)
     assert backup.execute("SELECT count(*) FROM traces").fetchall() == [(31,)]
 
 
@@ -188,11 +186,12 @@ def test_a_failing_migration_leaves_the_old_layout(
 ) -> None:
     """A step is atomic."""
     store = making.small_store(tmp_path)
-    monkeypatch.setattr(schema, "VERSION", 3)
-    monkeypatch.setitem(migrations.STEPS, 3, ("fail", _fail))
+    today = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", today + 1)
+    monkeypatch.setitem(migrations.STEPS, today + 1, ("fail", _fail))
     with pytest.raises(StoreError):
         open_store(store.path)
-    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "VERSION", today)
     assert "mood" not in open_store(store.path).sql("FROM runs").columns
 
 

@@ -38,7 +38,7 @@ __all__ = [
     "ddl",
 ]
 
-VERSION = 2  # of the layout; migrations bring an older store up to it
+VERSION = 3  # of the layout; migrations bring an older store up to it
 RELATIONS: dict[str, Table] = TABLES | VIEWS
 
 

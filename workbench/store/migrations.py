@@ -44,6 +44,7 @@ def _added(layout: int) -> Step:
 STEPS: dict[int, tuple[str, Step]] = {
     1: ("first layout", _first_layout),
     2: ("energy balances, energy with idle, effort as sent", _added(2)),
+    3: ("scores on their own scale, replaced attempts, broken requests", _added(3)),
 }
 
 

@@ -148,9 +148,11 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
         pass  # strict about text; look again, more slowly
     try:
         value = json.loads(data.decode("utf-8", "replace"))
-        return msgspec.convert(_mend(value), decoder.type)
+        # msgspec 0.22 types the result as T, 0.23 as Any: the annotation fits both
+        mended: T = msgspec.convert(_mend(value), decoder.type)
     except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise ValueError(str(error)[:200]) from error
+    return mended
 
 
 def _mend(value: Any) -> Any:
