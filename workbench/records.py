@@ -127,6 +127,11 @@ class Score(Record, frozen=True, kw_only=True):
     value: str | None = None
     answer: str | None = None
     explanation: str | None = None
+    metric: float | None = None
+    unit: str | None = None
+    scale_low: float | None = None
+    scale_high: float | None = None
+    direction: str | None = None  # higher | lower
 
 
 class Call(Record, frozen=True, kw_only=True):
@@ -290,6 +295,9 @@ class Result(Record, frozen=True, kw_only=True):
     standard_error: float | None = None
     date: dt.datetime | None = None
     metadata: str | None = None
+    scale_low: float | None = None
+    scale_high: float | None = None
+    direction: str | None = None  # higher | lower
 
     def __post_init__(self) -> None:
         """Fill the id."""

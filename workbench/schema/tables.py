@@ -35,6 +35,11 @@ _STOP = C("stop_reason", "text", doc="stop, max_tokens, tool_calls, content_filt
 _BILLED = C("billed_cost_usd", "float", "USD", "What the provider said it charged.", title="billed cost")
 _MACHINE = C("machine_s", "float", "s", "Share of the machine's time: active time divided among the calls active at once.", "not run on a machine of ours", "machine time")
 _PRICE = C("price_id", "text", doc="The price row in force.", null="no price known")
+_SCALE = (
+    C("scale_low", "float", doc="Lowest value that the scale has.", null="no lower end, or not known", since=3),
+    C("scale_high", "float", doc="Highest value that the scale has.", null="no upper end, or not known", since=3),
+    C("direction", "text", doc="higher or lower: which values are better.", null="not known", since=3),
+)
 
 RUNS = Table("runs", "one row per launch of the runner or imported file", (
     _RUN,
@@ -134,6 +139,9 @@ SCORES = Table("scores", "one row per trace and scorer", (
     C("value", "text", doc="The value as the scorer wrote it.", null="not scored"),
     C("answer", "text", doc="What the scorer read.", null="not recorded"),
     C("explanation", "text", doc="Why.", null="not given"),
+    C("metric", "float", doc="The value on the scorer's own scale.", null="its scale is 0..1 (see score), or not a number", since=3),
+    C("unit", "text", doc="The unit of the metric.", null="none", since=3),
+    *_SCALE,
 ), key=("trace_id", "scorer"), compressed=("explanation",))
 
 CALLS = Table("calls", "one row per request to a model", (
@@ -245,7 +253,7 @@ RESULTS = Table("results", "one row per figure that exists only as an aggregate"
     C("n", "int", "count", "Items or traces behind it."),
     C("standard_error", "float", doc="Its standard error, in its unit."),
     C("date", "time", doc="When it was measured."),
-    _METADATA,
+    _METADATA, *_SCALE,
 ), key=("result_id",))
 
 PRICES = Table("prices", "one row per model (or machine), period and tier", (
