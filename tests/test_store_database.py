@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -31,19 +32,47 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-def _hold(path: Path, seconds: float) -> subprocess.Popen[str]:
-    """Keep a file open for writing in another process."""
+_TAKE_TURNS = """
+import sys
+from pathlib import Path
+from workbench.store import database
+with getattr(database, sys.argv[2])(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def _started(code: str, *args: str) -> subprocess.Popen[str]:
+    """Run code in another process, and wait until it has the file."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(path), str(seconds)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
 
 
-def test_readers_and_writers_wait_for_a_holder(tmp_path: Path) -> None:
+def _hold(path: Path, seconds: float) -> subprocess.Popen[str]:
+    """Keep a file open for writing in another process."""
+    return _started(_HOLD, str(path), str(seconds))
+
+
+def _let_go(process: subprocess.Popen[str]) -> None:
+    """End the turn of a process that waits for a line."""
+    assert process.stdin is not None
+    process.communicate("\n")
+    assert process.returncode == 0
+
+
+def test_readers_and_writers_wait_for_a_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A short lease elsewhere is waited for, without an error."""
     store = making.small_store(tmp_path)
+    monkeypatch.setattr(database, "STRANGER_S", 30)
     holder = _hold(store.path, 0.5)
     assert store.count() == 31
     holder.wait()
@@ -53,17 +82,114 @@ def test_readers_and_writers_wait_for_a_holder(tmp_path: Path) -> None:
     assert store.count() == 32
 
 
-def test_a_holder_that_stays_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the wait the error says which process has the file and what to do."""
+@pytest.mark.parametrize(
+    ("ask", "how"),
+    [
+        (Store.count, "open for writing; close it"),
+        (lambda store: store.save_slice("mine", ""), "open; close it"),
+    ],
+    ids=["reader", "writer"],
+)
+def test_a_stranger_that_keeps_the_file_is_named_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Store], object], how: str
+) -> None:
+    """Nobody waits as long for it as for those who take turns; the error says which process and what to do."""
+    assert database.STRANGER_S <= 2
     store = making.small_store(tmp_path)
-    monkeypatch.setattr(database, "WAIT_S", 0.2)
-    holder = _hold(store.path, 30)
+    monkeypatch.setattr(database, "STRANGER_S", 0.2)
+    holder = _hold(store.path, 600)
     try:
-        with pytest.raises(StoreLocked, match=rf"process {holder.pid} .* try again"):
-            store.count()
+        with pytest.raises(StoreLocked, match=rf"process {holder.pid} .*, which has it {how}"):
+            ask(store)
     finally:
         holder.kill()
         holder.wait()
+
+
+def test_a_writer_that_takes_turns_is_named_while_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asks can say whom the query waits for, and call it off; otherwise it is answered in the end."""
+    store = making.small_store(tmp_path)
+    monkeypatch.setattr(database, "_TOLD_AFTER_S", 0.0)
+    monkeypatch.setattr(database, "WAIT_S", 600)
+    holder = _started(_TAKE_TURNS, str(store.path), "lease")
+    cancel, counted = Cancel(), list[int]()
+    waits = threading.Thread(target=lambda: counted.append(store.count(cancel=cancel)))
+    waits.start()
+    while not cancel.waiting_for:
+        time.sleep(0.01)
+    assert cancel.waiting_for == f"workbench, process {holder.pid}"
+    assert f"waiting for workbench, process {holder.pid}" in caplog.text
+
+    called_off = Cancel()
+    ended = threading.Thread(target=called_off.cancel)
+    ended.start()
+    with pytest.raises(QueryCancelled, match="waited for the store"):
+        store.count(cancel=called_off)
+
+    _let_go(holder)
+    waits.join()
+    ended.join()
+    assert (counted, cancel.waiting_for) == ([31], "")
+
+
+def test_a_writer_waits_longer_for_readers_that_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long query of another workbench is no stranger: it ends, and what was to be written is written."""
+    store = making.small_store(tmp_path)
+    monkeypatch.setattr(database, "STRANGER_S", 0.0)
+    monkeypatch.setattr(database, "WAIT_S", 600)
+    holder = _started(_TAKE_TURNS, str(store.path), "reading")
+    are_inside, looks = database._are_inside, list[bool]()
+
+    def look(path: Path) -> bool:
+        looks.append(are_inside(path))
+        if len(looks) == 5:
+            _let_go(holder)
+        return looks[-1]
+
+    monkeypatch.setattr(database, "_are_inside", look)
+    store.ingest([making.trace(making.COT, making.ITEMS[0], 50)])
+    assert looks == [True] * 5
+    assert store.count() == 32
+
+
+def _settings(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, ...]]:
+    return connection.sql(
+        "SELECT name, value FROM duckdb_settings() WHERE name IN "
+        "('memory_limit', 'autoload_known_extensions', 'temp_directory') ORDER BY name"
+    ).fetchall()
+
+
+def test_a_plain_connection_of_this_process_is_no_obstacle(tmp_path: Path) -> None:
+    """Who reads the file with DuckDB in the same kernel, first or second, keeps settings of their own."""
+    store = making.small_store(tmp_path)
+    with duckdb.connect(store.path, read_only=True) as theirs:
+        usual = _settings(theirs)
+        assert store.count() == 31
+        assert _settings(theirs) == usual
+
+    with database.reading(store.path) as ours:
+        assert _settings(ours) != usual
+        theirs = duckdb.connect(store.path, read_only=True)
+    assert _settings(theirs) == usual
+    assert theirs.sql("SELECT count(*) FROM traces").fetchall() == [(31,)]
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_connection_of_this_process_that_is_an_obstacle_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, read_only: bool
+) -> None:
+    """No writer is claimed where there is none."""
+    store = making.small_store(tmp_path)
+    monkeypatch.setattr(database, "STRANGER_S", 0.1)
+    ask = (lambda: store.save_slice("mine", "")) if read_only else store.count
+    wanted = "for writing" if read_only else "read-only"
+    said = rf"another DuckDB connection of this process, which .* another way than {wanted}"
+    with duckdb.connect(store.path, read_only=read_only), pytest.raises(StoreLocked, match=said):
+        ask()
 
 
 def test_threads_read_and_write_one_store_at_once(tmp_path: Path) -> None:

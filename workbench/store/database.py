@@ -4,11 +4,15 @@ DuckDB lets one process write, and then no other may read. So nobody keeps the f
 it, and waits politely where another process has it. Within a process, many read or one writes. Across
 processes a writer closes a turnstile, an advisory lock beside the store: readers that are inside finish,
 new ones wait, so that many short readers cannot starve a writer.
+
+Who takes turns lets go soon and is waited for. Any other program that has the file open, a DuckDB shell or
+a connection of the notebook, may keep it for hours: it is named after `STRANGER_S`.
 """
 
 import atexit
 import contextlib
 import functools
+import logging
 import os
 import re
 import shutil
@@ -35,7 +39,10 @@ try:
 except ImportError:  # not a POSIX system: writers do without the turnstile
     fcntl = None  # type: ignore[assignment]  # the one platform switch of this module
 
-WAIT_S = 30.0
+WAIT_S = 30.0  # for those who take turns
+STRANGER_S = 2.0  # for anybody else
+_TOLD_AFTER_S = 1.0  # waiting in silence
+_LOG = logging.getLogger(__name__)
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 _OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 # DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file; what a
@@ -46,12 +53,18 @@ _MEMORY = {"memory_limit": "50%"} if int(duckdb.__version__.partition(".")[0]) >
 
 
 class Cancel:
-    """A handle with which another thread stops a query."""
+    """A handle with which another thread stops a query, and learns whom it waits for.
+
+    Attributes:
+        cancelled: whether the query is to stop.
+        waiting_for: who has the file, for as long as the query waits for it; "" otherwise.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self.cancelled = False
+        self.waiting_for = ""
 
     def cancel(self) -> None:
         """Stop the query that runs, or the next one to start."""
@@ -126,8 +139,43 @@ def _gate(path: Path) -> _Gate:
         return _gates.setdefault(path, _Gate())
 
 
+class _Wait:
+    """One wait for a file: how long it lasted, whom for, and whether it was called off."""
+
+    def __init__(self, cancel: Cancel | None) -> None:
+        self._cancel = cancel
+        self._began = time.monotonic()
+        self._told = False
+
+    def over(self, limit_s: float) -> bool:
+        """Whether the wait is longer than a limit; QueryCancelled where it was called off."""
+        if self._cancel is not None and self._cancel.cancelled:
+            raise QueryCancelled("the query was cancelled while it waited for the store")
+        return time.monotonic() - self._began > limit_s
+
+    def name(self, path: Path, holder: str, *, aloud: bool) -> None:
+        """Say who is waited for, once the wait is long enough to be noticed."""
+        if not self.over(_TOLD_AFTER_S):
+            return
+        if self._cancel is not None:
+            self._cancel.waiting_for = holder
+        if aloud and not self._told:
+            self._told = True
+            _LOG.warning("waiting for %s, which has %s open", holder, path)
+
+    def end(self) -> None:
+        """Wait for nobody any more."""
+        if self._cancel is not None:
+            self._cancel.waiting_for = ""
+
+
+def _beside(path: Path, name: str, flags: int) -> int:
+    """Open a lock file in the folder of the spool."""
+    return os.open(path.with_suffix(".spool") / name, flags, 0o600)
+
+
 @contextlib.contextmanager
-def _turnstile(path: Path, *, closing: bool) -> Iterator[None]:
+def _turnstile(path: Path, *, closing: bool, cancel: Cancel | None = None) -> Iterator[None]:
     """Pass the turnstile of a store, or close it for the length of the block.
 
     It only orders who goes first; DuckDB's own lock decides who may. Where there is no spool folder
@@ -139,23 +187,60 @@ def _turnstile(path: Path, *, closing: bool) -> Iterator[None]:
                 flags = os.O_RDWR | os.O_CREAT if closing else os.O_RDONLY
                 if closing:
                     path.with_suffix(".spool").mkdir(exist_ok=True)
-                file = os.open(path.with_suffix(".spool") / ".turnstile", flags, 0o600)
+                    os.close(_beside(path, ".readers", os.O_RDONLY | os.O_CREAT))
+                file = _beside(path, ".turnstile", flags)
                 stack.callback(os.close, file)
-                _flock(file, fcntl.LOCK_EX if closing else fcntl.LOCK_SH)
+                entered = _flock(file, fcntl.LOCK_EX if closing else fcntl.LOCK_SH, path, cancel)
+                if entered and closing:  # whom others wait for
+                    stack.callback(os.ftruncate, file, 0)
+                    os.pwrite(file, str(os.getpid()).encode(), 0)
         yield
 
 
-def _flock(file: int, kind: int) -> None:
-    deadline = time.monotonic() + WAIT_S
-    for pause in _pauses():
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return
+def _flock(file: int, kind: int, path: Path, cancel: Cancel | None) -> bool:
+    """Lock a file; False where whoever has it keeps it for too long."""
+    wait = _Wait(cancel)
+    try:
+        for pause in _pauses():
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                return True
+            if wait.over(WAIT_S):
+                break
+            process = os.pread(file, 20, 0).decode(errors="replace")
+            who = f"workbench, process {process}" if process else "another workbench"
+            wait.name(path, who, aloud=True)
             time.sleep(pause)
-        else:
-            return
+    finally:
+        wait.end()
+    return False
+
+
+@contextlib.contextmanager
+def _inside(path: Path) -> Iterator[None]:
+    """Be known as a reader that will let go, for the length of the block; where a writer made the place."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            if fcntl is not None:
+                file = _beside(path, ".readers", os.O_RDONLY)
+                stack.callback(os.close, file)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+
+
+def _are_inside(path: Path) -> bool:
+    """Whether readers that will let go have the file; asked by a writer."""
+    if os.name != "posix":  # nobody can tell; then they get the time
+        return True
+    with contextlib.suppress(OSError):
+        file = _beside(path, ".readers", os.O_RDONLY)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(file)
+    return False
 
 
 @contextlib.contextmanager
@@ -166,14 +251,13 @@ def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBP
         StoreMissing, StoreLocked, StoreVersionError: when opening.
         QueryError, QueryCancelled: from what is run inside the block.
     """
-    with _gate(path).read():
-        with _turnstile(path, closing=False):
+    with _gate(path).read(), contextlib.ExitStack() as stack:
+        with _turnstile(path, closing=False, cancel=cancel):
             connection = _connect(path, read_only=True, cancel=cancel)
-        try:
-            with (cancel or Cancel()).watching(connection), translated():
-                yield connection
-        finally:
-            connection.close()
+            stack.callback(_close, path, connection)
+            stack.enter_context(_inside(path))
+        with (cancel or Cancel()).watching(connection), translated():
+            yield connection
 
 
 @contextlib.contextmanager
@@ -192,7 +276,7 @@ def lease(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                     raise
                 connection.execute("COMMIT")
         finally:
-            connection.close()
+            _close(path, connection)
 
 
 def _connect(
@@ -202,33 +286,76 @@ def _connect(
         raise StoreMissing(
             f"there is no store at {path}; make one with: workbench import PATH --store {path}"
         )
-    deadline = time.monotonic() + WAIT_S
-    for pause in _pauses():
-        try:
-            return _opened(path, read_only=read_only)
-        except (duckdb.IOException, duckdb.ConnectionException) as error:
-            if not _is_lock(error):
+    wait = stranger = _Wait(cancel)
+    try:
+        for pause in _pauses():
+            try:
+                return _opened(path, read_only=read_only)
+            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                if not _is_lock(error):
+                    raise _unreadable(path, error) from error
+                # Writers that take turns have closed the turnstile, so that only a stranger keeps a reader out.
+                turns = not read_only and _are_inside(path)
+                if turns:  # whoever is left when they are gone gets time of its own
+                    stranger = _Wait(cancel)
+                if wait.over(WAIT_S) or (not turns and stranger.over(STRANGER_S)):
+                    raise StoreLocked(_refused(path, error, read_only=read_only)) from error
+                wait.name(path, _holder(error), aloud=turns)
+            except duckdb.Error as error:
                 raise _unreadable(path, error) from error
-            if time.monotonic() > deadline:
-                raise StoreLocked(_who(path, error)) from error
-            if cancel is not None and cancel.cancelled:
-                raise QueryCancelled(
-                    "the query was cancelled while it waited for the store"
-                ) from error
-        except duckdb.Error as error:
-            raise _unreadable(path, error) from error
-        time.sleep(pause)
+            time.sleep(pause)
+    finally:
+        wait.end()
     raise AssertionError("unreachable")
 
 
+_open: dict[Path, int] = {}  # connections of ours, by file
+_opening = threading.Lock()
+
+
 def _opened(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Open the file once; queries that outgrow their memory spill, beside it if that can be written."""
-    spill = {} if os.access(path.parent, os.W_OK) else {"temp_directory": _scratch()}
-    settings = {**_OFFLINE, **_MEMORY, **spill}
-    connection = duckdb.connect(str(path), read_only=read_only, config=dict(settings))
-    if _MEMORY:
-        connection.execute("SET operator_memory_limit = '1GB'")
+    """Open the file once.
+
+    All connections of a process to a file share its settings, and DuckDB refuses one that asks for other
+    settings than the first. So ours are set after connecting, and only where nobody else is connected.
+    """
+    with _opening:
+        connection = duckdb.connect(str(path), read_only=read_only)
+        try:
+            if _connections(connection) == 1:
+                for name, value in _settings(path).items():
+                    connection.execute(f"SET {name} = $value", {"value": value})
+            if _MEMORY:
+                connection.execute("SET operator_memory_limit = '1GB'")
+        except BaseException:
+            connection.close()
+            raise
+        _open[path] = _open.get(path, 0) + 1
     return connection
+
+
+def _close(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Close a connection; a stranger's that stays gets the settings back as they were."""
+    with _opening:
+        _open[path] -= 1
+        if not _open[path]:
+            del _open[path]
+            with contextlib.suppress(duckdb.Error):
+                if _connections(connection) > 1:
+                    for name in _settings(path):
+                        connection.execute(f"RESET {name}")
+        connection.close()
+
+
+def _connections(connection: duckdb.DuckDBPyConnection) -> int:
+    """Count the connections of this process to a file, cursors of others included."""
+    return int(connection.execute("FROM duckdb_connection_count()").fetchall()[0][0])
+
+
+def _settings(path: Path) -> dict[str, str]:
+    """Settings of all connections; queries that outgrow their memory spill, beside the file if that can be written."""
+    spill = {} if os.access(path.parent, os.W_OK) else {"temp_directory": _scratch()}
+    return {**_OFFLINE, **_MEMORY, **spill}
 
 
 @functools.cache
@@ -250,13 +377,25 @@ def _is_lock(error: duckdb.Error) -> bool:
     return "lock" in text.lower() or "different configuration" in text
 
 
-def _who(path: Path, error: duckdb.Error) -> str:
-    held = re.search(r"PID (\d+)", str(error))
-    who = f"process {held[1]}" if held else "another connection"
-    return (
-        f"{path} is held by {who} for more than {WAIT_S:.0f} s; "
-        "close the program that keeps it open for writing and try again"
-    )
+def _holder(error: duckdb.Error) -> str:
+    """Name who has the file: "process 12 (/usr/bin/duckdb)"."""
+    held = re.search(r"(?:held in (.+) )?\(?PID (\d+)\)?", str(error))
+    if held is None:
+        return "another DuckDB connection of this process"
+    return f"process {held[2]}" + (f" ({held[1]})" if held[1] else "")
+
+
+def _refused(path: Path, error: duckdb.Error, *, read_only: bool) -> str:
+    """Say who has the file, in which way as far as that is known, and what to do."""
+    where = f"{path} is held by {_holder(error)}"
+    if "different configuration" in str(error):
+        mine = "read-only" if read_only else "for writing"
+        return (
+            f"{where}, which has it open in another way than {mine}; close it (con.close(), or %sql --close) "
+            "and try again, or open it with duckdb.connect(path, read_only=True) and no config to only read"
+        )
+    how = ", which has it open for writing" if read_only else ", which has it open"
+    return f"{where}{how}; close it there and try again"
 
 
 def _unreadable(path: Path, error: duckdb.Error) -> StoreError:
