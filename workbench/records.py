@@ -106,16 +106,28 @@ class Configuration(Record, frozen=True, kw_only=True):
     settings: str | None = None
     configuration_id: str = ""
     configuration: str = ""
+    base_name: str = ""
 
     def __post_init__(self) -> None:
-        """Fill the id, and a display name where none was given."""
-        fields = [f for f in self.__struct_fields__ if not f.startswith("configuration")]
+        """Fill the id, and a name where none was given; the store completes names that are not unique."""
+        names = {"configuration_id", "configuration", "base_name"}
+        fields = [f for f in self.__struct_fields__ if f not in names]
         self._fill("configuration_id", *[getattr(self, f) for f in fields])
-        if not self.configuration:
-            budget = self.thinking_budget_tokens
-            parts = [self.model, self.strategy, self.effort, f"{budget}tok" if budget else None]
-            name = " ".join(p for p in parts if p)
-            msgspec.structs.force_setattr(self, "configuration", name)
+        base = (
+            self.base_name
+            or self.configuration
+            or derived_name(self.model, self.strategy, self.effort, self.thinking_budget_tokens)
+        )
+        msgspec.structs.force_setattr(self, "base_name", base)
+        msgspec.structs.force_setattr(self, "configuration", self.configuration or base)
+
+
+def derived_name(
+    model: str, strategy: str | None, effort: str | None, thinking_budget_tokens: int | None
+) -> str:
+    """Name a configuration to which nobody gave a name."""
+    budget = f"{thinking_budget_tokens}tok" if thinking_budget_tokens else None
+    return " ".join(p for p in (model, strategy, effort, budget) if p)
 
 
 class Score(Record, frozen=True, kw_only=True):

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
 
+from workbench import parameters
 from workbench.datasets import TaskSet
 from workbench.errors import ConfigError
-from workbench.records import Configuration, Item, Task, content_id, json_text
+from workbench.records import Configuration, Item, Task, as_dict, content_id, json_text
 from workbench.runner.limits import Backoff
 from workbench.runner.session import Strategy
 from workbench.runner.target import IN_PROCESS, Positive, Settings, Target
@@ -208,6 +209,7 @@ class Work:
         ids = self.configuration_ids
         if len(set(ids)) < len(ids):
             raise ConfigError("the plan names a model or a strategy twice")
+        self.configurations = _told_apart(self.configurations)
         chosen = [
             sorted(((task.record(i), task, i) for i in task.items), key=lambda row: row[0].item_id)
             for task in tasks
@@ -259,6 +261,17 @@ class Work:
                 for c in self.configuration_ids
             }
         )
+
+
+def _told_apart(
+    configurations: Sequence[tuple[Configuration, Target, Strategy]],
+) -> list[tuple[Configuration, Target, Strategy]]:
+    """Give every configuration a name of its own, as the store does for all that it holds."""
+    names = parameters.names(parameters.named(as_dict(c)) for c, _, _ in configurations)
+    return [
+        (msgspec.structs.replace(c, configuration=names[c.configuration_id]), target, strategy)
+        for c, target, strategy in configurations
+    ]
 
 
 def expand(plan: Plan, folder: Path | None = None) -> Work:

@@ -84,7 +84,7 @@ ITEMS = Table("items", "one row per question of a task", (
 
 CONFIGURATIONS = Table("configurations", "one row per thing compared", (
     _CONF,
-    C("configuration", "text", doc="Its display name.", null=KEY_NULL),
+    C("configuration", "text", doc="Its name, unique in the store: the base name, and what tells it from others of that name.", null=KEY_NULL),
     C("model", "text", doc="The model that was asked for.", null=KEY_NULL),
     C("provider", "text", doc="The service or engine that answers.", null="not known"),
     C("strategy", "text", doc="How the model is used: direct, cot, react …", null="not known"),
@@ -97,7 +97,16 @@ CONFIGURATIONS = Table("configurations", "one row per thing compared", (
     C("precision", "text", doc="Number format of the weights.", null="not known"),
     C("machine", "text", doc="Name of the machine in the price sheet.", null="not run on a machine of ours"),
     C("settings", "json", doc="Every other setting that may change the answer.", null="none"),
+    C("base_name", "text", doc="The name that it came with, or made of model, strategy, effort and cap on thinking.", null=KEY_NULL, since=3),
 ), key=("configuration_id",))
+
+PARAMETERS = Table("parameters", "one row per configuration and single value of its strategy_params (params.…) and settings (settings.…)", (
+    _CONF,
+    C("name", "text", doc="As slices and groups name it: params.docs, settings.limits.tokens.", null=KEY_NULL),
+    C("type", "text", doc="int, float, bool or text, as it was given.", null=KEY_NULL),
+    C("value", "text", doc="The value as text; lists as JSON.", null=KEY_NULL),
+    C("number", "float", doc="The value as a number.", null="not a number"),
+), key=("configuration_id", "name"))
 
 TRACES = Table("traces", "one row per attempt: configuration × item × trial of a run", (
     C("trace_id", "text", doc="Hash of run, configuration, item and trial.", null=KEY_NULL),
@@ -324,7 +333,7 @@ SAVED_SLICES = Table("saved_slices", "one row per filter kept under a name", (
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        RUNS, TASKS, ITEMS, CONFIGURATIONS, TRACES, SCORES, CALLS, TOOL_CALLS, MESSAGES, CONTENTS,
+        RUNS, TASKS, ITEMS, CONFIGURATIONS, PARAMETERS, TRACES, SCORES, CALLS, TOOL_CALLS, MESSAGES, CONTENTS,
         ENERGY, ENERGY_BALANCES, RESULTS, PRICES, MODELS, ACCELERATORS, GRIDS, ANNOTATIONS, SAVED_SLICES,
     )
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.slice.fields import number_text
+from workbench.parameters import number_text
 
 if TYPE_CHECKING:
     import polars as pl

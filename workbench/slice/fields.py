@@ -142,11 +142,6 @@ def number(text: str, field: Field) -> float:
     return value + 0.0  # −0 becomes 0, so that equal filters have equal texts
 
 
-def number_text(value: float) -> str:
-    """Write a number so that reading it gives the same one."""
-    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-
-
 _AGO = re.compile(r"(\d{1,6})(m|h|d|w)")
 _AGO_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

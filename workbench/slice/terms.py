@@ -6,8 +6,9 @@ import enum
 import re
 from abc import ABC, abstractmethod
 
+from workbench.parameters import number_text
 from workbench.slice import conditions as c
-from workbench.slice.fields import Field, number_text
+from workbench.slice.fields import Field
 
 
 class Whether(enum.Enum):

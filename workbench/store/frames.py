@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from workbench import parameters, schema, spool
 from workbench import records as r
-from workbench import schema, spool
 from workbench.errors import ImportFormatError
 
 _POLARS: dict[str, Any] = {
@@ -53,8 +53,10 @@ class _Batch:
             self.traces[record.trace_id] = record
             self.text_bytes += sum(len(m.text) for m in record.messages)
         elif not isinstance(record, r.Attempt):
-            key = _KEYS[type(record)](record)
-            self.named.setdefault(type(record), {})[key] = record
+            key, known_named = _KEYS[type(record)](record), self.named.setdefault(type(record), {})
+            if isinstance(record, r.Configuration) and key in known_named:
+                record = _better_named(record, known_named[key])
+            known_named[key] = record
 
     def frames(self) -> Frames:
         traces = list(self.traces.values())
@@ -69,6 +71,14 @@ class _Batch:
         frames["scores"] = _parts("scores", traces, lambda t: t.scores)
         frames["energy"] = _energy(traces)
         return frames
+
+
+def _better_named(one: r.Configuration, other: r.AnyRecord) -> r.Configuration:
+    """Choose between two records of one configuration, which can only differ in its name."""
+    assert isinstance(other, r.Configuration)
+    derived = r.derived_name(one.model, one.strategy, one.effort, one.thinking_budget_tokens)
+    base = parameters.better_base(one.base_name, other.base_name, derived)
+    return one if one.base_name == base else other
 
 
 _NAMED: dict[type, str] = {

@@ -8,14 +8,13 @@ import duckdb
 from workbench import prices, schema
 from workbench.records import AnyRecord, Price
 from workbench.spool import FINAL_ERRORS
+from workbench.store import configurations, views
 from workbench.store import frames as fr
-from workbench.store import views
 
 # rows that describe; then what hangs on a trace and comes and goes with it
 _NAMED = (
     "tasks",
     "items",
-    "configurations",
     "prices",
     "energy_balances",
     "results",
@@ -69,6 +68,8 @@ def write(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestR
     for table in _NAMED:
         if table in new:
             _insert_named(connection, table, new[table], report)
+    if "configurations" in new:
+        _insert_configurations(connection, new["configurations"], report)
     if "runs" in new:
         _insert_runs(connection, new["runs"], report)
     if "traces" in new:
@@ -100,6 +101,17 @@ def _insert_named(
         f"INSERT INTO {table} BY NAME SELECT * FROM {relation} n WHERE NOT EXISTS (FROM {table} old WHERE {on})",
     )
     report.count(table, _count(connection, relation), new)
+
+
+def _insert_configurations(
+    connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport
+) -> None:
+    """Insert configurations; a new one may be the twin of an old one by name, and both say in what."""
+    renamed = configurations.prefer_bases(connection, relation)
+    before = report.rows_new.get("configurations", 0)
+    _insert_named(connection, "configurations", relation, report)
+    if renamed or report.rows_new["configurations"] > before:
+        configurations.settle(connection)
 
 
 def _insert_runs(

@@ -9,7 +9,7 @@ import duckdb
 from workbench import schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
-from workbench.store import database
+from workbench.store import configurations, database
 from workbench.store.views import VIEWS
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
@@ -41,10 +41,15 @@ def _added(layout: int) -> Step:
     return step
 
 
+def _third_layout(connection: duckdb.DuckDBPyConnection) -> None:
+    _added(3)(connection)
+    configurations.settle(connection)
+
+
 STEPS: dict[int, tuple[str, Step]] = {
     1: ("first layout", _first_layout),
     2: ("energy balances, energy with idle, effort as sent", _added(2)),
-    3: ("scores on their own scale, replaced attempts, broken requests", _added(3)),
+    3: ("scores on their own scale, replaced attempts, broken requests", _third_layout),
 }
 
 
