@@ -471,7 +471,7 @@ def test_ratio_is_the_clustered_mean_where_the_bottom_is_one():
     x, codes = rng.normal(5, 1, 40), np.repeat(np.arange(10), 4)
     value, low, high = ratios.mean(x, codes, 0.95)
     residual = [sum(v - x.mean() for v in x[codes == c]) for c in range(10)]
-    half = stats.t.ppf(0.975, 9) * np.sqrt(sum(r * r for r in residual)) / 40
+    half = stats.t.ppf(0.975, 9) * np.sqrt(10 / 9 * sum(r * r for r in residual)) / 40
     assert (value, low, high) == pytest.approx((x.mean(), x.mean() - half, x.mean() + half))
 
 

@@ -582,7 +582,7 @@ def test_the_extra_of_wrong_traces_and_its_interval():
     found = one(analysis.markers(rows_of("trace_texts", *rows)))
     rates = {r: [row["output_text"].count("maybe") / 50 * 100 for row in rows if row["passed"] == r] for r in (True, False)}  # fmt: skip
     assert found["hedged_wrong_extra"] == pytest.approx(np.mean(rates[False]) - np.mean(rates[True]))  # fmt: skip
-    se = np.sqrt(sum(np.var(v) / len(v) for v in rates.values()))
+    se = np.sqrt(sum(np.var(v) / len(v) for v in rates.values()) * 200 / 199)
     assert found["hedged_wrong_extra_high"] - found["hedged_wrong_extra"] == pytest.approx(stats.t.ppf(0.975, 199) * se, rel=1e-6)  # fmt: skip
 
 

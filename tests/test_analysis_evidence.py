@@ -11,6 +11,7 @@ import pytest
 
 from workbench import analysis
 from workbench.analysis import bradley_terry, planning
+from workbench.analysis.evidence import human_difficulty
 from workbench.analysis.evidence.calibration import auc
 from workbench.analysis.money.price_reversal import tau_b
 from workbench.errors import AnalysisError
@@ -59,15 +60,15 @@ def tau(shared_data) -> pl.DataFrame:
 
 
 def test_components_of_tau_bench(tau):
-    """σ² = .146667, τ² = .099660, ICC .404584; errors .051691 clustered, .034987 naive."""
+    """σ² = .146667, τ² = .099660, ICC .404584; errors .052216 = .051691 √(50/49) clustered, .034987 naive."""
     found = analysis.variance(tau).frame.row(0, named=True)
 
     assert found["within"] == pytest.approx(0.146667, abs=5e-7)
     assert found["between"] == pytest.approx(0.099660, abs=5e-7)
     assert found["icc"] == pytest.approx(0.404584, abs=5e-7)
     assert found["design_effect"] == pytest.approx(1 + 3 * 0.404584, abs=2e-6)
-    assert (found["se"], found["naive_se"]) == pytest.approx((0.051691, 0.034987), abs=5e-7)
-    assert found["se"] / found["naive_se"] == pytest.approx(1.4774, abs=5e-5)
+    assert (found["se"], found["naive_se"]) == pytest.approx((0.052216, 0.034987), abs=5e-7)
+    assert found["se"] / found["naive_se"] == pytest.approx(1.4774 * math.sqrt(50 / 49), abs=5e-5)
     assert found["within_low"] < 0.146667 < found["within_high"]
     assert found["icc_low"] < 0.404584 < found["icc_high"]
 
@@ -456,6 +457,26 @@ def test_reliability_of_eight_traces():
     assert found["brier_score"] == pytest.approx(brier)
     assert found["auc"] == pytest.approx((2 * (3 + 2 / 2) + 1 * (3 / 2)) / (3 * 5))
     assert found["bias_low"] < found["bias"] < found["bias_high"]
+
+
+def test_decimal_confidences_are_in_the_bins_that_they_begin():
+    """.1, .2 … .9 begin bins 2 to 10 of ten, sums of binary fractions among them: the error is exact."""
+    given = [k / 10 for k in range(10)] + [0.1 + 0.2, 1 - 0.9, 0.7 - 0.1]
+    result = analysis.calibration(facts(*said("a", *[(c, c > 0.45) for c in given])))
+
+    bins = result.more["bins"]
+    assert bins["bin"].to_list() == list(range(1, 11))
+    assert bins["n"].to_list() == [1, 2, 1, 2, 1, 1, 2, 1, 1, 1]
+    assert bins["signal_from"].to_list() == [k / 10 for k in range(10)]
+    expected = sum(abs(round(c, 1) - (c > 0.45)) for c in given) / 13
+    assert result.frame["calibration_error"].item() == pytest.approx(expected)
+
+
+def test_equal_parts_by_difficulty_do_not_depend_on_rounding():
+    """Of 99 items in 100 parts each has its own, the 29th too, whose 29 / 100 · 100 is below 29 in binary."""
+    items = pl.DataFrame({"_difficulty": [float(k) for k in range(1, 100)]})
+
+    assert human_difficulty._cut(items, 100).tolist() == list(range(2, 101))
 
 
 def test_the_ends_of_the_scale_are_in_the_bins():

@@ -38,7 +38,8 @@ def test_skewed_intervals_undo_halls_transformation():
     rng = np.random.default_rng(4)
     residuals = rng.lognormal(size=(12, 5))
     residuals -= residuals.mean(axis=0)
-    se, n = intervals.clustered_se(residuals, [12] * 5), [12] * 5
+    n = [12] * 5
+    se = intervals.clustered_se(residuals, n, n)
     a = intervals.bend(residuals)
     assert a == pytest.approx(stats.skew(residuals) / np.sqrt(12))
     low, high = intervals.skewed(np.ones(5), se, a, n, 0.9)
@@ -53,7 +54,7 @@ def test_skewed_intervals_of_waiting_times_hold_the_truth():
     """Means of 30 exponential times: 95 % hold it within 2 points, and miss it on both sides; Student's do not."""
     times = np.random.default_rng(0).exponential(size=(30, 20_000))
     mean, n = times.mean(axis=0), np.full(20_000, 30.0)
-    se, a = intervals.clustered_se(times - mean, n), intervals.bend(times - mean)
+    se, a = intervals.clustered_se(times - mean, n, n), intervals.bend(times - mean)
     low, high = intervals.skewed(mean, se, a, n)
     assert ((low <= 1) & (high >= 1)).mean() == pytest.approx(0.95, abs=0.02)
     assert (high < 1).mean() < 3 * (low > 1).mean()
@@ -70,12 +71,12 @@ def test_clustered_error_of_tau_bench(shared_data):
     assert sorted(reward[task == t].sum() for t in set(task)) == list(TAU_PASSED)
 
     residuals = np.array([(reward[task == t] - reward.mean()).sum() for t in sorted(set(task))])
-    clustered = intervals.clustered_se(residuals[:, None], [200])
-    naive = intervals.clustered_se((reward - reward.mean())[:, None], [200])
+    clustered = intervals.clustered_se(residuals[:, None], [200], [50])
+    naive = intervals.clustered_se((reward - reward.mean())[:, None], [200], [200])
 
-    # The published naive figure has n − 1 below the root.
-    assert clustered[0] == pytest.approx(0.051691, abs=5e-7)
-    assert naive[0] * math.sqrt(200 / 199) == pytest.approx(0.034987, abs=1e-6)
+    # The published clustered figure lacks the correction for 50 clusters.
+    assert clustered[0] / math.sqrt(50 / 49) == pytest.approx(0.051691, abs=5e-7)
+    assert naive[0] == pytest.approx(0.034987, abs=1e-6)
 
 
 def test_clustered_error_equals_the_double_sum():
@@ -92,7 +93,8 @@ def test_clustered_error_equals_the_double_sum():
 
     sums = np.array([centred[cluster == c].sum() for c in range(8)])
 
-    assert intervals.clustered_se(sums[:, None], [30])[0] == pytest.approx(expected, rel=1e-12)
+    expected *= math.sqrt(8 / 7)  # the correction for 8 clusters
+    assert intervals.clustered_se(sums[:, None], [30], [8])[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_student_interval_agrees_with_scipy_and_needs_two_clusters():
@@ -112,10 +114,10 @@ def test_pass_rate_intervals_cover_at_the_nominal_rate(trials):
     rate = rng.beta(0.8, 1.2, (n_items, n))
     item = rng.binomial(trials, rate) / trials
     mean, clusters = item.mean(axis=0), np.full(n, n_items)
-    se = intervals.clustered_se(item - mean, clusters)
+    se = intervals.clustered_se(item - mean, clusters, clusters)
 
     found = [
-        intervals.wilson(mean, intervals.effective_n(mean, se, clusters)),
+        intervals.clustered_share(mean, se, clusters),
         intervals.student(mean, se, clusters),
     ]
 
@@ -398,3 +400,72 @@ def test_the_knee_depends_on_the_axis():
     assert pareto.knee(np.log10(cost), gain) == 1
     assert pareto.knee(cost[:2], gain[:2]) is None
     assert pareto.knee(np.array([1.0, 2, 3]), np.array([0.1, 0.2, 0.3])) is None
+
+
+def test_clustered_error_is_that_of_inspect():
+    """Inspect's clustered standard error, correction for few clusters included, on 7 uneven clusters."""
+    from inspect_ai.scorer import SampleScore, Score, stderr
+
+    rng = np.random.default_rng(3)
+    cluster, right = rng.integers(0, 7, 40), rng.integers(0, 2, 40).astype(float)
+    scores = [
+        SampleScore(score=Score(value=r), sample_metadata={"cluster": int(c)})
+        for r, c in zip(right, cluster, strict=True)
+    ]
+    sums = np.bincount(cluster, right - right.mean())[:, None]
+
+    assert intervals.clustered_se(sums, [40], [7])[0] == pytest.approx(
+        stderr(cluster="cluster")(scores)
+    )
+    single = intervals.clustered_se((right - right.mean())[:, None], [40], [40])
+    assert single[0] == pytest.approx(stderr()(scores))
+
+
+def test_single_attempts_have_wilsons_interval():
+    """Their variance follows from the mean, so that nothing is estimated: 3 right of 5, and of 50."""
+    for n in (5, 50):
+        right = np.arange(n) < 0.6 * n
+        se = intervals.clustered_se((right - 0.6)[:, None], [n], [n])
+
+        found = intervals.clustered_share([0.6], se, [n])
+
+        assert np.ravel(found) == pytest.approx(intervals.wilson(0.6, n))
+
+
+@pytest.mark.parametrize("n_clusters", [5, 10, 20])
+@pytest.mark.parametrize("rate", [0.5, 0.8])
+def test_rates_of_few_clusters_are_held_at_the_nominal_rate(n_clusters, rate):
+    """10 attempts in each of 5, 10, 20 clusters, ICC .2: 95 % hold the truth, to 2 points; z alone does not."""
+    rng = np.random.default_rng(5)
+    n = 8000
+    item = rng.binomial(10, rng.beta(4 * rate, 4 - 4 * rate, (n_clusters, n))) / 10
+    mean, clusters = item.mean(axis=0), np.full(n, n_clusters)
+    se = intervals.clustered_se(item - mean, clusters, clusters)
+
+    low, high = intervals.clustered_share(mean, se, clusters)
+
+    held = ((low <= rate) & (high >= rate)).mean()
+    assert 0.93 <= held <= 0.985
+    if n_clusters == 5:
+        half = 1.96 * se * math.sqrt(4 / 5)
+        assert ((mean - half <= rate) & (rate <= mean + half)).mean() < 0.88
+
+
+def test_a_rate_near_one_in_few_clusters_is_said_to_be_uncertain():
+    """19 of 20 right in 5 clusters of 4; not of 20 single attempts, and not of 12 right of 20."""
+    items = np.array([1, 1, 1, 1, 0.75])
+    clustered_error = intervals.clustered_se((items - 0.95)[:, None], [5], [5])
+    single = intervals.clustered_se((np.arange(20) < 19) - 0.95, 20, 20)
+
+    assert "too short" in intervals.near_the_edge([0.95], clustered_error, [5])[0]
+    assert intervals.near_the_edge([0.95], [single], [20]) == ()
+    assert intervals.near_the_edge([0.6], clustered_error, [5]) == ()
+
+
+def test_the_least_p_of_few_clusters():
+    """Six clusters can give .03125, five no less than .0625; with ten comparisons it takes nine."""
+    assert paired.clusters_needed(0.05) == 6
+    assert paired.clusters_needed(0.05, 10) == 9
+    assert paired.clusters_needed(0.0625) == 6
+    rng = np.random.default_rng(0)
+    assert paired.sign_flip(np.ones(5), 100, rng)[0] == pytest.approx(0.0625)

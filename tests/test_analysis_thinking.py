@@ -240,7 +240,7 @@ def test_hard_items_do_not_make_long_thinking_wrong():
 
 
 def test_the_interval_of_the_difference_is_welchs_without_clusters():
-    """One trial an item: the linearised standard error is √(s²/n + s²/n) with n for n − 1."""
+    """One trial an item: the linearised standard error is √(s²/n + s²/n), corrected for 100 clusters."""
     rng = np.random.default_rng(7)
     right, wrong = rng.integers(100, 900, 60), rng.integers(300, 1500, 40)
     frame = facts(
@@ -250,7 +250,7 @@ def test_the_interval_of_the_difference_is_welchs_without_clusters():
 
     found = row(analysis.thinking_length(frame))
 
-    se = np.sqrt(right.var() / 60 + wrong.var() / 40)
+    se = np.sqrt(100 / 99 * (right.var() / 60 + wrong.var() / 40))
     # 1.984217 is the 97.5 % quantile of t with 99 degrees of freedom.
     assert found["wrong_extra_tokens_high"] - found["wrong_extra_tokens"] == pytest.approx(
         1.984217 * se

@@ -51,12 +51,12 @@ def test_quantiles_equal_numpys(seed):
 
 
 def test_the_interval_of_independent_values_is_the_textbooks():
-    """400 values 1..400: ranks .5 ± t · √(.25/400); t of 399 degrees of freedom is 1.965927."""
+    """400 values 1..400: ranks .5 ± t · √(.25/399); t of 399 degrees of freedom is 1.965927."""
     values = np.arange(1.0, 401.0)
 
     (_, low, high), *_ = woodruff.quantiles(values, np.arange(400), (0.5,))
 
-    half = 1.965927 * np.sqrt(0.25 / 400)
+    half = 1.965927 * np.sqrt(0.25 / 399)
     assert (low, high) == pytest.approx((1 + 399 * (0.5 - half), 1 + 399 * (0.5 + half)), abs=1e-3)
 
 

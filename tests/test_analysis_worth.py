@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 
 import numpy as np
 import polars as pl
@@ -71,7 +70,7 @@ def test_summary_of_tau_bench(shared_data):
     assert t["pass_rate"] == pytest.approx(0.42)
     assert (t["n"], t["n_items"], t["n_unpriced"]) == (200, 50, 200)
     # 2.009575 is the 97.5 % quantile of t with 49 degrees of freedom.
-    assert t["pass_rate_high"] - 0.42 == pytest.approx(2.009575 * 0.051691, abs=2e-6)
+    assert t["pass_rate_high"] - 0.42 == pytest.approx(2.009575 * 0.052216, abs=2e-6)
     assert wilson["pass_rate_low"] < 0.353736
     assert wilson["pass_rate_high"] > 0.489279
     assert wilson["cost_usd"] is None
@@ -459,8 +458,7 @@ def test_compare_reproduces_the_paired_figures():
     found = row(analysis.compare(counted(739, 382, 94, 92), a="a", b="b"))
 
     assert found["difference"] == pytest.approx(0.220352, abs=5e-7)
-    # The published error has n − 1 below the root, ours (Miller's) n.
-    assert found["se"] * math.sqrt(1307 / 1306) == pytest.approx(0.0155462, abs=5e-8)
+    assert found["se"] == pytest.approx(0.0155462, abs=5e-8)
     ends = (found["difference_low"], found["difference_high"])
     assert ends == pytest.approx((0.189881, 0.250823), abs=5e-5)
     assert found["p_value"] == pytest.approx(3.257e-42, rel=1e-3)
@@ -505,6 +503,7 @@ def test_equal_outcomes_are_tied_with_p_of_one():
     """No item tells them apart: tied, p 1, and no interval without spread."""
     found = row(analysis.compare(counted(5, 0, 0, 5), a="a", b="b"))
 
+    assert found["n_clusters"] == 10
     assert (found["p_value"], found["difference"]) == (1.0, 0.0)
     assert (found["se"], found["difference_low"]) == (None, None)
     assert found["verdict"].startswith("tied")
@@ -576,6 +575,65 @@ def test_the_two_commonest_are_compared_by_default():
     low, high = sorted(range(2), key=lambda i: p[i])
     assert adjusted[low] == pytest.approx(min(1, 2 * p[low]))
     assert adjusted[high] == pytest.approx(max(adjusted[low], p[high]))
+
+
+def test_an_adjusted_p_stands_beside_adjusted_intervals():
+    """Of three comparisons the intervals for all are those of level 1 − .05 / 3; tied ones hold 0."""
+    frame = pl.concat([many(a=0.5), many(b=0.45), many(c=0.5, seed=1), many(d=0.9)])
+
+    found = analysis.compare(frame, a="a")
+    alone = {r["b"]: analysis.compare(frame, a="a", b=r["b"], level=1 - 0.05 / 3) for r in found.frame.rows(named=True)}  # fmt: skip
+
+    for r in found.frame.rows(named=True):
+        single = row(alone[r["b"]])
+        assert (r["joint_difference_low"], r["joint_difference_high"]) == pytest.approx(
+            (single["difference_low"], single["difference_high"])
+        )
+        assert (
+            r["joint_difference_low"]
+            < r["difference_low"]
+            < r["difference_high"]
+            < r["joint_difference_high"]
+        )
+        if r["verdict"].startswith("tied"):
+            assert r["p_holm"] > 0.05
+            assert r["joint_difference_low"] <= 0 <= r["joint_difference_high"]
+            assert (
+                f"{100 * r['joint_difference_low']:+.1f} to {100 * r['joint_difference_high']:+.1f}"
+                in r["verdict"]
+            )
+    assert found.frame["verdict"].str.starts_with("tied").sum() == 2
+    only = row(analysis.compare(frame, a="a", b="b"))
+    assert (only["joint_difference_low"], only["difference_low"]) == pytest.approx(
+        2 * (only["joint_difference_low"],)
+    )
+
+
+def test_an_interval_without_0_that_the_test_does_not_support_is_no_tie():
+    """Six clusters, summed differences 3, 3, 3, 3, 3, −1: t leaves out 0, sign flips give p = .0625."""
+    rows = []
+    for c, d in enumerate((3, 3, 3, 3, 3, -1)):
+        for i in range(3):
+            differs = i < abs(d)
+            rows += [
+                trace("a", f"{c}-{i}", differs and d > 0, cluster=str(c)),
+                trace("b", f"{c}-{i}", differs and d < 0, cluster=str(c)),
+            ]
+    found = row(analysis.compare(facts(*rows), a="a", b="b"))
+
+    assert found["p_value"] == pytest.approx(0.0625)
+    assert found["difference_low"] > 0
+    assert found["verdict"].startswith("undecided (p = 0.062)")
+
+
+def test_too_few_clusters_cannot_tell():
+    """Five items, all better: p is .0625 at best, and the verdict says so instead of a tie."""
+    five, six = (row(analysis.compare(counted(0, n, 0, 0), a="a", b="b")) for n in (5, 6))
+
+    assert five["verdict"].startswith(
+        "too few to tell: with 5 shared items no difference could be significant, it takes 6"
+    )
+    assert six["verdict"].startswith("A is better by 100.0 points")
 
 
 def test_fewer_than_two_groups_cannot_be_compared():

@@ -105,6 +105,7 @@ class Case:
         rows: what makes the frame of some studies, where it is not `traces` of a `world`.
         heavy: as many times fewer studies.
         at_once: how many studies at most are groups of one frame; with 1 a study is a frame.
+        sizes: of the studies, where they are not numbers of items.
     """
 
     analysis: str
@@ -117,6 +118,7 @@ class Case:
     rows: Rows | None = None
     heavy: int = 1
     at_once: int = _AT_ONCE
+    sizes: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -539,9 +541,42 @@ CASES: dict[str, Case] = {
     "handled right by it": Case("thresholds", "utility_common", lambda: _threshold()[2], options={"wanted": 0.8}, heavy=2),
     "points in Swiss rounds": Case("swiss", "points", _points, rows=rounds, options={"times": 400}, pick={"configuration": "1"}, heavy=2, at_once=1),
     "weighted vote of 3": Case("voting", "weighted_rate", lambda: _heaviest(3), options={"weight": "confidence"}, pick={"k": 3}, heavy=2),
-    "IQM of repeats": Case("aggregate", "iqm", _iqm, rows=repeats, options={"outcome": "score"}, heavy=2, at_once=8),
-    "mean of repeats": Case("aggregate", "mean", lambda: float(np.mean(_TASKS)), rows=repeats, options={"outcome": "score"}, heavy=2, at_once=8),
+    "IQM of repeats": Case("aggregate", "iqm", _iqm, rows=repeats, options={"outcome": "score"}, heavy=2, at_once=8, sizes=(3, 5, 10)),
+    "mean of repeats": Case("aggregate", "mean", lambda: float(np.mean(_TASKS)), rows=repeats, options={"outcome": "score"}, heavy=2, at_once=8, sizes=(3, 5, 10)),
 }  # fmt: skip
+
+
+_PER_CLUSTER = 10
+
+
+def clustered(
+    rng: np.random.Generator, studies: int, n: int, *, rate: float, icc: float
+) -> pl.DataFrame:
+    """Studies of n clusters of ten items each, tried once: beta-binomial right answers."""
+    p = np.full((studies, n), rate)
+    if icc > 0:
+        spread = (1 - icc) / icc
+        p = rng.beta(rate * spread, (1 - rate) * spread, (studies, n))
+    passed = rng.random((studies, n, _PER_CLUSTER)) < p[..., None]
+    study, cluster, place = (x.ravel() for x in np.indices(passed.shape))
+    name = pl.Series(cluster).cast(pl.String)
+    return _named(
+        study, _PER_CLUSTER * cluster + place, passed=passed.ravel(), cluster=name
+    ).with_columns(score=pl.col("passed").cast(float))
+
+
+CASES |= {
+    f"clustered rate {rate}, ICC {icc}": Case(
+        "summary",
+        "pass_rate",
+        functools.partial(float, rate),
+        rows=functools.partial(clustered, rate=rate, icc=icc),
+        trials=_PER_CLUSTER,
+        sizes=(5, 10, 20),
+    )
+    for rate in (0.5, 0.8, 0.95)
+    for icc in (0.0, 0.1, 0.3)
+}
 
 
 def main() -> None:
@@ -558,7 +593,7 @@ def main() -> None:
         sys.exit(f"no such case; there are: {', '.join(CASES)}")
     print(f"{'estimator':34} {'items':>6} {'held %':>7} {'±':>4} {'below':>6} {'above':>6} {'none':>5} {'s':>6}")  # fmt: skip
     for name in names:
-        for n in (3, 5, 10) if CASES[name].rows is repeats else sizes:
+        for n in CASES[name].sizes or sizes:
             start = time.perf_counter()
             studies = asked.studies if n * CASES[name].trials <= 400 else asked.studies // 2
             found = measure(CASES[name], n, studies, level=asked.level)

@@ -18,7 +18,7 @@ class Mean(NamedTuple):
     Attributes:
         value: the mean over the known items.
         low, high: its interval; NaN below two clusters.
-        se: its clustered standard error (Miller 2024, arXiv 2411.00640).
+        se: its standard error, see `intervals.clustered_se`.
     """
 
     value: Floats
@@ -33,7 +33,7 @@ class Mean(NamedTuple):
 
 
 def share(panel: Panel, values: Floats, level: float) -> Mean:
-    """Average values between 0 and 1; Wilson's interval with the effective number of clusters.
+    """Average values between 0 and 1; the interval of `intervals.clustered_share`.
 
     Args:
         panel: the items' clusters.
@@ -41,7 +41,7 @@ def share(panel: Panel, values: Floats, level: float) -> Mean:
         level: nominal coverage.
     """
     mean, se, clusters = _clustered(panel, values)
-    low, high = intervals.wilson(mean, intervals.effective_n(mean, se, clusters), level)
+    low, high = intervals.clustered_share(mean, se, clusters, level)
     return _mean(mean, low, high, se, clusters)
 
 
@@ -78,4 +78,4 @@ def _clustered(panel: Panel, values: Floats) -> tuple[Floats, Floats, Floats]:
     if panel.n_clusters < len(panel.clusters):
         residuals = panel.cluster_sums(residuals)
         clusters = (panel.cluster_sums(known.astype(float)) > 0).sum(axis=0).astype(float)
-    return mean, intervals.clustered_se(residuals, n), clusters
+    return mean, intervals.clustered_se(residuals, n, clusters), clusters

@@ -1,7 +1,5 @@
 """Closed-form intervals for means of scores, vectorised over groups."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -9,34 +7,50 @@ Floats = npt.NDArray[np.float64]
 ENOUGH = (
     60  # items from which intervals of skewed or fitted figures hold about as often as they say
 )
+_EDGE = 0.1  # how near to 0 or 1 a rate is when few clusters do not show how they vary
 
 
-def clustered_se(residual_sums: npt.ArrayLike, n: npt.ArrayLike) -> Floats:
+def clustered_se(
+    residual_sums: npt.ArrayLike, n: npt.ArrayLike, n_clusters: npt.ArrayLike
+) -> Floats:
     """Standard error of a mean whose observations come in clusters.
 
-    SE² = n⁻² Σ_c (Σ_{i∈c} (s_i − s̄))² (Miller 2024, arXiv 2411.00640, clustered standard errors);
-    with clusters of one it is the usual √(Σ (s_i − s̄)²) / n.
+    SE² = C / (C − 1) · n⁻² Σ_c (Σ_{i∈c} (s_i − s̄))² (Miller 2024, arXiv 2411.00640, clustered
+    standard errors, with the correction for C clusters: Cameron & Miller 2015, Journal of Human
+    Resources 50:317, eq. 12). With clusters of one it is the standard deviation over √n.
 
     Args:
-        residual_sums: (n_clusters, k) sums of the residuals in each cluster.
-        n: (k,) number of observations; NaN results where it is 0.
+        residual_sums: (m, k) sums of the residuals in each cluster; 0 where a column has none.
+        n: (k,) number of observations.
+        n_clusters: (k,) number of clusters that have observations.
+
+    Returns:
+        (k,) standard errors; NaN below two clusters: one shows no spread.
     """
     sums, size = np.asarray(residual_sums, float), np.asarray(n, float)
+    clusters = np.asarray(n_clusters, float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        se: Floats = np.sqrt((sums**2).sum(axis=0)) / np.where(size > 0, size, np.nan)
+        correction = np.where(clusters > 1, clusters / (clusters - 1), np.nan)
+        se: Floats = np.sqrt(correction * (sums**2).sum(axis=0)) / size
     return se
 
 
 def wilson(mean: npt.ArrayLike, n: npt.ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
     """Score interval of a proportion (Wilson 1927, JASA 22:209); `n` may be an effective number."""
+    return _score_interval(mean, n, _normal_quantile(level))
+
+
+def _score_interval(
+    mean: npt.ArrayLike, n: npt.ArrayLike, quantile: npt.ArrayLike
+) -> tuple[Floats, Floats]:
+    """Solve |mean − p| ≤ quantile · √(p (1 − p) / n) for p; the ends enclose the mean."""
     p, size = np.asarray(mean, float), np.asarray(n, float)
-    z2 = _normal_quantile(level) ** 2
+    q2 = np.asarray(quantile, float) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        centre = (p + z2 / (2 * size)) / (1 + z2 / size)
-        half = np.sqrt(z2 * (p * (1 - p) / size + z2 / (4 * size**2))) / (1 + z2 / size)
-    return np.minimum(np.maximum(centre - half, 0.0), p), np.maximum(
-        np.minimum(centre + half, 1.0), p
-    )
+        centre = (p + q2 / (2 * size)) / (1 + q2 / size)
+        half = np.sqrt(q2 * (p * (1 - p) / size + q2 / (4 * size**2))) / (1 + q2 / size)
+    low, high = np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    return np.minimum(low, p), np.maximum(high, p)
 
 
 def clopper_pearson(
@@ -59,11 +73,9 @@ def student(
     mean: npt.ArrayLike, se: npt.ArrayLike, n_clusters: npt.ArrayLike, level: float = 0.95
 ) -> tuple[Floats, Floats]:
     """Mean ± t · SE with one degree of freedom fewer than there are clusters; NaN below two."""
-    from scipy import special
-
-    centre, clusters = np.asarray(mean, float), np.asarray(n_clusters, float)
-    t: Any = special.stdtrit(np.where(clusters > 1, clusters - 1, np.nan), (1 + level) / 2)
-    return centre - t * np.asarray(se, float), centre + t * np.asarray(se, float)
+    centre, error = np.asarray(mean, float), np.asarray(se, float)
+    t = _student_quantile(n_clusters, level)
+    return centre - t * error, centre + t * error
 
 
 def skewed(
@@ -93,16 +105,64 @@ def bend(residual_sums: npt.ArrayLike) -> Floats:
     return skew
 
 
-def effective_n(mean: npt.ArrayLike, se: npt.ArrayLike, n_clusters: npt.ArrayLike) -> Floats:
-    """The number of independent observations that would have this standard error.
+def clustered_share(
+    mean: npt.ArrayLike, se: npt.ArrayLike, n_clusters: npt.ArrayLike, level: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Interval of a mean of clustered values between 0 and 1, a pass rate for one.
 
-    mean (1 − mean) / SE² (Kish 1965; used with score intervals as in Korn & Graubard 1998); where
-    the clusters do not vary, and this has no value, each counts as one observation.
+    The score interval with the effective number of observations mean (1 − mean) / SE² (Kish 1965;
+    with score intervals as in Korn & Graubard 1998, Survey Methodology 24:193) and, because that
+    number is itself estimated, Student's t with C − 1 degrees of freedom in place of z. Two cases
+    need no estimate and give Wilson's interval of C observations: clusters that are right or wrong
+    as a whole, single attempts among them (their variance follows from the mean), and clusters that
+    do not vary at all.
+
+    At 95 %, in 4,000 simulated studies each of 5, 10 and 20 clusters of 10 attempts, rates of .5, .8
+    and .95 and intraclass correlations of 0, .1 and .3 (`bench_coverage clustered`), the intervals
+    held the truth in .935 to .99, except at a rate of .95 in 20 clusters with correlations of .1
+    (.925) and .3 (.896): where hardly anything fails, how alike failures are cannot be seen.
+
+    Args:
+        mean: (k,) means of the attempts, or of the items.
+        se: (k,) their standard errors, of `clustered_se`.
+        n_clusters: (k,) numbers of clusters.
+        level: nominal coverage.
     """
     p, error, clusters = (np.asarray(x, float) for x in (mean, se, n_clusters))
     variance = p * (1 - p)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where((error > 0) & (variance > 0), variance / error**2, clusters)
+        effective = variance / error**2
+        whole = ~((error > 0) & (variance > 0)) | np.isclose(effective, clusters - 1, rtol=1e-9)
+    t = _student_quantile(clusters, level)
+    quantile = np.where(whole, _normal_quantile(level), t)
+    return _score_interval(p, np.where(whole, clusters, effective), quantile)
+
+
+def near_the_edge(
+    mean: npt.ArrayLike, se: npt.ArrayLike, n_clusters: npt.ArrayLike
+) -> tuple[str, ...]:
+    """Say where intervals of `clustered_share` are known to be too short.
+
+    Few clusters of several attempts, alike within a cluster, and a rate near 0 or 1. Single attempts
+    are not meant, nor rates of exactly 0 or 1, whose interval is that of the clusters alone.
+
+    Args:
+        mean: (k,) as in `clustered_share`.
+        se: (k,) likewise.
+        n_clusters: (k,) likewise.
+    """
+    p, error, clusters = (np.asarray(x, float) for x in (mean, se, n_clusters))
+    edge = np.minimum(p, 1 - p)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        whole = np.isclose(p * (1 - p) / error**2, clusters - 1, rtol=1e-9)
+    short = (edge > 0) & (edge < _EDGE) & (clusters > 1) & (clusters < ENOUGH) & ~whole
+    if not short.any():
+        return ()
+    return (
+        "the interval of a rate near 0 or 1 is too short where attempts at one item, or cluster of"
+        " items, turn out alike: at 95 %, a rate of .95 in 20 such clusters was held in 90 of 100"
+        " simulated studies",
+    )
 
 
 def too_few(n_clusters: int, figure: str, held: int) -> tuple[str, ...]:
@@ -119,6 +179,14 @@ def too_few(n_clusters: int, figure: str, held: int) -> tuple[str, ...]:
         f"the interval of {figure} is too short from {n_clusters} items: at 95 %, 30 items held the"
         f" truth in {held} of 100 simulated studies",
     )
+
+
+def _student_quantile(n_clusters: npt.ArrayLike, level: float) -> Floats:
+    from scipy import special
+
+    clusters = np.asarray(n_clusters, float)
+    t: Floats = special.stdtrit(np.where(clusters > 1, clusters - 1, np.nan), (1 + level) / 2)
+    return t
 
 
 def _normal_quantile(level: float) -> float:

@@ -111,7 +111,7 @@ def quantiles(
         if n_clusters < 2 or np.isnan(row[0]):
             continue
         sums = np.bincount(clusters, weights=_influence(sample, cut, row[0]))
-        se = intervals.clustered_se(sums[:, None], [len(cut)])
+        se = intervals.clustered_se(sums[:, None], [len(cut)], [n_clusters])
         low, high = intervals.student([p], se, [n_clusters], level)
         row[1] = steps.quantile(low[0]) if low[0] > 0 else np.nan
         row[2] = steps.quantile(high[0]) if high[0] <= 1 else np.nan

@@ -30,8 +30,8 @@ def clustered(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFram
         value: the column; null = unknown.
 
     Returns:
-        One row per group that has a known value: `by`, mean, se (clustered, Miller 2024,
-        arXiv 2411.00640), bend (`intervals.bend`), n_items, n_clusters.
+        One row per group that has a known value: `by`, mean, se (`intervals.clustered_se`;
+        null below two clusters), bend (`intervals.bend`), n_items, n_clusters.
     """
     few = frame.select(*dict.fromkeys((*by, "_cluster", value)))  # all else would be copied
     known = few.filter(pl.col(value).is_not_null()).with_columns(
@@ -43,9 +43,10 @@ def clustered(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFram
             pl.col(value).sum().alias("_sum"), pl.col("_residual").sum(), pl.len().alias("_n")
         )
     n, square = pl.col("_n").sum(), (pl.col("_residual") ** 2).sum()
+    correction = pl.when(pl.len() > 1).then(pl.len() / (pl.len() - 1))
     return sums.group_by(by, maintain_order=True).agg(
         mean=pl.col("_sum").sum() / n,
-        se=square.sqrt() / n,
+        se=(correction * square).sqrt() / n,
         bend=(pl.col("_residual") ** 3).sum() / square**1.5,
         n_items=n.cast(pl.Int64),
         n_clusters=pl.len().cast(pl.Int64),

@@ -1,5 +1,7 @@
 """Tests of paired differences: is A better than B, or could the difference be chance."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,6 +51,15 @@ def sign_flip(differences: Floats, resamples: int, rng: np.random.Generator) -> 
         extreme += int((np.abs(sums) >= observed).sum())
         done += size
     return (1 + extreme) / (1 + resamples), False
+
+
+def clusters_needed(alpha: float, n_tests: int = 1) -> int:
+    """Count the clusters from which an exact test of signs can reject at all.
+
+    The least two-sided p of C clusters that all differ in one direction is 2^(1 − C); the least of
+    n_tests is multiplied by their number (Holm 1979).
+    """
+    return math.floor(1 + math.log2(n_tests / alpha) + 1e-9) + 1
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:

@@ -21,7 +21,7 @@ def ratio(
     """Give Σ top / Σ bottom with the interval of its linearisation, t · SE clustered.
 
     Of amounts, which have no upper bound but are never below 0, it is corrected for skewness.
-    With `bottom` of ones it is a mean. SE = √(Σ_c (Σ_{i∈c} (top − R · bottom))²) / Σ bottom
+    With `bottom` of ones it is a mean. SE = √(C / (C − 1) Σ_c (Σ_{i∈c} (top − R · bottom))²) / Σ bottom
     (Cochran 1977, Sampling Techniques, §6.3), one degree of freedom fewer than clusters.
 
     Args:
@@ -41,7 +41,7 @@ def ratio(
         return nan, nan, nan
     value = float(top.sum()) / whole
     sums = np.bincount(numbered(codes), weights=top - value * bottom)
-    se = float(np.sqrt((sums**2).sum())) / whole
+    se = float(intervals.clustered_se(sums[:, None], [whole], [len(sums)])[0])
     if len(sums) < 2 or se <= 1e-12 * max(abs(value), 1e-300):
         return value, nan, nan
     if bounds == AMOUNT:
@@ -61,7 +61,7 @@ def mean(
 
 
 def share(values: Floats, codes: Ints, level: float) -> tuple[float, float, float]:
-    """Average known values between 0 and 1, (n,); Wilson's interval with the effective number of clusters.
+    """Average known values between 0 and 1, (n,); the interval of `intervals.clustered_share`.
 
     Unlike that of `mean` it has ends at rates of 0 and 1; NaN below two clusters.
     """
@@ -74,8 +74,8 @@ def share(values: Floats, codes: Ints, level: float) -> tuple[float, float, floa
     sums = np.bincount(numbered(codes[known]), weights=x - rate)
     if len(sums) < 2:
         return rate, nan, nan
-    se = intervals.clustered_se(sums[:, None], [len(x)])
-    low, high = intervals.wilson([rate], intervals.effective_n([rate], se, [len(sums)]), level)
+    se = intervals.clustered_se(sums[:, None], [len(x)], [len(sums)])
+    low, high = intervals.clustered_share([rate], se, [len(sums)], level)
     return rate, float(low[0]), float(high[0])
 
 

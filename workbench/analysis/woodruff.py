@@ -46,7 +46,7 @@ def quantiles(
         below = int(np.searchsorted(values, row[0], side="right"))
         share = below / n
         residual = np.bincount(codes[:below], minlength=len(size)) - share * size
-        se = intervals.clustered_se(residual[:, None], [n])
+        se = intervals.clustered_se(residual[:, None], [n], [n_clusters])
         low, high = intervals.student([p], se, [n_clusters], level)
         if se[0] == 0 and below < n:
             continue  # clusters alike in this share say nothing of its spread

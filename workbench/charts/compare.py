@@ -22,13 +22,16 @@ def defaults(result: Result) -> dict[str, Any]:
 def draw(panel: Panel) -> Any:
     """Draw a dot with its interval per comparison around no difference, with its verdict above."""
     column = panel.axes["x"]
+    ends = (
+        "joint_difference" if column == "difference" else column
+    )  # as the colours: of all comparisons
     level = panel.result.options["level"]
     better = pl.when(pl.col("difference") > 0).then(pl.lit(_A)).otherwise(pl.lit(_B))
     data = panel.rows.with_row_index("place").select(
         pl.format("{}", "place").alias("place"),
         pl.col(column).alias("value"),
         *[
-            (pl.col(f"{column}_{e}") if f"{column}_{e}" in panel.rows.columns else pl.lit(None, pl.Float64)).alias(e)
+            (pl.col(f"{ends}_{e}") if f"{ends}_{e}" in panel.rows.columns else pl.lit(None, pl.Float64)).alias(e)
             for e in ("low", "high")
         ],
         finding=pl.when(pl.col("p_holm") < 1 - level).then(better).otherwise(pl.lit(_TIED)),

@@ -280,7 +280,8 @@ def quantile_bins(values: Floats, n: int) -> tuple[Ints, list[str]]:
     Returns:
         (n_values,) bins from 0, the lowest values first; and what they span.
     """
-    edges = np.unique(np.quantile(values, np.arange(1, n) / n)) if n > 1 else np.empty(0)
+    values = values.round(12)  # interpolation may miss a decimal value by its last digit
+    edges = np.unique(np.quantile(values, np.arange(1, n) / n).round(12)) if n > 1 else np.empty(0)
     _, bins = np.unique(np.digitize(values, edges), return_inverse=True)
     spans = [values[bins == b] for b in range(int(bins.max()) + 1)]
     names = [f"{s.min():.3g} to {s.max():.3g}" if s.min() < s.max() else f"{s.min():.3g}" for s in spans]  # fmt: skip

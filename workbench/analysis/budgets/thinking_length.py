@@ -226,7 +226,7 @@ def _linear(
 ) -> dict[str, Any]:
     """Give a statistic with the interval that its influence function implies, clustered."""
     sums, n_clusters = np.bincount(codes, influence), int((np.bincount(codes) > 0).sum())
-    se = intervals.clustered_se(sums[:, None], [len(influence)])
+    se = intervals.clustered_se(sums[:, None], [len(influence)], [n_clusters])
     low, high = intervals.student([value], se, [n_clusters], level)
     spread = n_clusters > 1 and se[0] > 0
     nan = float("nan")

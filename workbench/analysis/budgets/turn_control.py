@@ -261,19 +261,17 @@ def _over(cost: Floats, rate: Floats) -> Floats:
 
 
 def _curve(runs: Runs, level: float) -> pl.DataFrame:
-    """Replay every limit up to the longest run; Wilson's interval with the effective number of clusters."""
+    """Replay every limit up to the longest run; the interval of `clustered_share`."""
     longest = int(runs.turns.max())
     at = np.unique(np.linspace(1, longest, min(longest, 60)).round().astype(np.int64))
     kept, _, cost = _replayed(runs, [np.full(len(runs.clusters), float(t)) for t in at])
     mean, n_clusters = kept.mean(axis=0), int(runs.clusters.max()) + 1
     away = kept - mean
     residuals = np.column_stack([np.bincount(runs.clusters, x, n_clusters) for x in away.T])
-    se = intervals.clustered_se(residuals, np.full(len(at), len(kept)))
-    several = n_clusters > 1
-    ends_ = intervals.wilson(
-        mean, intervals.effective_n(mean, se, np.full(len(at), n_clusters)), level
-    )
-    low, high = (np.where(several, end, np.nan) for end in ends_)
+    clusters = np.full(len(at), n_clusters)
+    se = intervals.clustered_se(residuals, np.full(len(at), len(kept)), clusters)
+    ends_ = intervals.clustered_share(mean, se, clusters, level)
+    low, high = (np.where(clusters > 1, end, np.nan) for end in ends_)
     saved = 1 - divide(cost.sum(axis=0), cost.sum(axis=0)[-1:])
     table = pl.DataFrame(
         {"limit": at, "kept": mean, "kept_low": low, "kept_high": high, "saved": saved}

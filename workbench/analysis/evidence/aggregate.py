@@ -260,7 +260,8 @@ def _profile(groups: pl.DataFrame, drawn: list[_Drawn], options: dict[str, Any])
         for threshold in np.linspace(0, 1, _STEPS):
 
             def statistic(pooled: Floats, _: Floats, at: float = threshold) -> Floats:
-                return np.asarray((pooled > at).sum(axis=1) / (~np.isnan(pooled)).sum(axis=1))
+                above = pooled > at + 1e-12  # a mean of .1 and .5 is .3, not above it
+                return np.asarray(above.sum(axis=1) / (~np.isnan(pooled)).sum(axis=1))
 
             low, high = each.interval(statistic, options["level"])
             rows.append((float(threshold), each.value(statistic), low, high))

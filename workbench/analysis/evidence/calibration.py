@@ -160,7 +160,8 @@ def _row(blocks: _Blocks, bins: list[dict[str, Any]], options: dict[str, Any]) -
     if blocks.signal.min() < 0 or blocks.signal.max() > 1:
         return row
     gap = blocks.n * (blocks.signal - (mean - rate)) - blocks.passed
-    bias_se = float(intervals.clustered_se(np.bincount(blocks.cluster, gap)[:, None], [n])[0])
+    sums = np.bincount(blocks.cluster, gap)[:, None]
+    bias_se = float(intervals.clustered_se(sums, [n], [clusters])[0])
     row["bias"] = mean - rate
     row |= _ends("bias", mean - rate, bias_se, clusters, level, least=-1.0)
     squares = blocks.passed * (1 - blocks.signal) ** 2
@@ -219,8 +220,10 @@ def _bins(blocks: _Blocks, options: dict[str, Any]) -> list[dict[str, Any]]:
     low, high = min(0.0, blocks.signal.min()), max(1.0, blocks.signal.max())
     if low < 0 or high > 1:
         low, high = blocks.signal.min(), blocks.signal.max()
-    edges = np.linspace(low, high, options["bins"] + 1)
-    which = np.clip(np.searchsorted(edges, blocks.signal, side="right") - 1, 0, options["bins"] - 1)
+    edges = np.linspace(low, high, options["bins"] + 1).round(12)
+    # Edges are decimal: .3 begins the bin from .3 on, though 3 · 0.1 is above 0.3 in binary.
+    place = ((blocks.signal - low) / (high - low) * options["bins"]).round(9)
+    which = np.clip(place.astype(np.int64), 0, options["bins"] - 1)
     n, passed, mean = (
         np.bincount(which, weights, options["bins"])
         for weights in (blocks.n, blocks.passed, blocks.n * blocks.signal)
@@ -235,8 +238,8 @@ def _bins(blocks: _Blocks, options: dict[str, Any]) -> list[dict[str, Any]]:
     sums = np.bincount(place, residual, size).reshape(n_clusters, -1)
     n_items = np.bincount(np.flatnonzero(items) % options["bins"], minlength=options["bins"])
     clusters = met.sum(axis=0)
-    effective = intervals.effective_n(rate, intervals.clustered_se(sums, n), clusters)
-    ends = intervals.wilson(rate, effective, options["level"])
+    se = intervals.clustered_se(sums, n, clusters)
+    ends = intervals.clustered_share(rate, se, clusters, options["level"])
     return [
         {
             "bin": int(b) + 1, "signal_from": float(edges[b]), "signal_to": float(edges[b + 1]),

@@ -101,8 +101,9 @@ def human_difficulty(
 
 def _cut(items: pl.DataFrame, parts: int) -> npt.NDArray[np.int64]:
     """Number each item's part by difficulty, from 1; equal difficulties share one."""
-    share = items["_difficulty"].rank("average").to_numpy() / (items.height + 1)
-    return np.floor(share * parts).astype(np.int64) + 1
+    # Ranks are whole or half numbers: multiplied first, a quotient that is whole comes out whole.
+    rank = items["_difficulty"].rank("average").to_numpy()
+    return np.floor(rank * parts / (items.height + 1)).astype(np.int64) + 1
 
 
 def _agreement(items: pl.DataFrame, level: float) -> dict[str, Any]:

@@ -155,8 +155,7 @@ def _plan(
     clusters = len(np.unique(panel.clusters[both]))
     if clusters < 2:
         return found
-    # n SE² is the variance of one item's difference; SE has n where Bessel has n − 1.
-    variance = n * float(observed.se[0]) ** 2 * clusters / (clusters - 1)
+    variance = n * float(observed.se[0]) ** 2  # of one item's difference
     within = components.added(components.sums(panel, trials, passed)).within
     noise = float((within * np.nanmean(1 / trials, axis=0)).sum())
     if not math.isnan(noise):

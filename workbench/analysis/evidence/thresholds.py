@@ -151,7 +151,8 @@ def inconsistency(signals: Sequence[Floats], rights: Sequence[Floats], grid: int
         grid: how many thresholds, evenly from the lowest signal of all to the highest.
     """
     ends_ = min(s.min() for s in signals), max(s.max() for s in signals)
-    places = np.linspace(*ends_, grid)
+    places = np.linspace(*ends_, grid).round(12)  # decimal, so that .3 is at the threshold .3
+    signals = [s.round(12) for s in signals]
     return float(np.array([_handled(s, r, places) for s, r in zip(signals, rights, strict=True)]).var(axis=0).mean())  # fmt: skip
 
 

@@ -179,8 +179,8 @@ def _met(part: pl.DataFrame, level: float) -> dict[str, Any]:
     sums = (
         part.with_columns(_left=pl.col("_met") - share).group_by("_code").agg(pl.col("_left").sum())
     )
-    se = intervals.clustered_se(sums["_left"].to_numpy()[:, None], [len(met)])
-    low, high = intervals.wilson([share], intervals.effective_n([share], se, [sums.height]), level)
+    se = intervals.clustered_se(sums["_left"].to_numpy()[:, None], [len(met)], [sums.height])
+    low, high = intervals.clustered_share([share], se, [sums.height], level)
     row: dict[str, Any] = {
         "n_judged": len(met), "n_met": int(met.sum()), "goodput": share,
         "goodput_low": float(low[0]) if sums.height > 1 else None,

@@ -25,12 +25,15 @@ _ROWS = (
     C("b", "text", doc="The group on the right.", null=KEY_NULL, title="B"),
     C("verdict", "text", doc="The finding in words.", null=KEY_NULL),
     C("n_items", "int", "count", "Shared items.", KEY_NULL, "shared items"),
+    C("n_clusters", "int", "count", "Clusters of them, which the intervals and tests rest on.", KEY_NULL, "clusters"),
     C("n", "int", "count", "Traces on them, of both.", KEY_NULL, "traces"),
     C("rate_a", "float", "0..1", "Mean outcome of A over the shared items.", "no shared items", "A"),
     C("rate_b", "float", "0..1", "Mean outcome of B over the shared items.", "no shared items", "B"),
     C("difference", "float", "0..1", "A minus B.", "no shared items", "A − B"),
     C("difference_low", "float", "0..1", "Lower end of its interval.", _FEW, "A − B, low"),
     C("difference_high", "float", "0..1", "Upper end of its interval.", _FEW, "A − B, high"),
+    C("joint_difference_low", "float", "0..1", "Lower end of the interval for all comparisons at once.", _FEW, "A − B, low (joint)"),
+    C("joint_difference_high", "float", "0..1", "Upper end of the interval for all comparisons at once.", _FEW, "A − B, high (joint)"),
     C("se", "float", "0..1", "Paired standard error, clustered.", _FEW, "standard error"),
     C("p_value", "float", "0..1", "Two-sided, of no difference.", "no shared items", "p"),
     C("p_holm", "float", "0..1", "Adjusted for all comparisons of the table.", "no shared items", "p (Holm)"),
@@ -93,9 +96,17 @@ def compare(
     and clustered (Miller 2024), its interval ± t with one degree of freedom fewer than clusters, or a
     bootstrap over clusters. p: exact McNemar where every shared item has one trial in both groups
     and is a cluster of its own; else a sign-flip permutation of the clusters' summed differences,
-    exact up to 16 that differ. With several comparisons p is adjusted by Holm's method, and the
-    verdict is "tied" unless the adjusted p is below 1 − level. The cost ratio is of mean costs over
-    the shared items where both are known, with a expanded percentile bootstrap.
+    exact up to 16 that differ.
+
+    `difference_low`, `difference_high` and `p_value` are of each comparison alone. With several, `p_holm` is adjusted
+    by Holm's method and `joint_difference_low`, `joint_difference_high` by Bonferroni's: together the intervals hold all true
+    differences with probability `level`. The verdict speaks of these: "tied" unless p_holm is below
+    1 − level; "undecided" where the interval leaves out 0 though the test, which is exact, does not
+    reject it; "too few" where not even a difference of the same sign in every cluster could be
+    significant (p ≥ 2^(1 − clusters) times the number of comparisons).
+
+    The cost ratio is of mean costs over the shared items where both are known, with an expanded
+    percentile bootstrap.
     """
     items = reduce_items(
         frame, by, ("cost_usd",), outcome=options["outcome"],
@@ -103,16 +114,19 @@ def compare(
     )  # fmt: skip
     panels = build(items)
     chosen = _choose(items, by, options["a"], options["b"])
-    rows, flips, alone = [], [], 0
-    for task, panel in panels.parts:
-        for a, b in chosen:
-            if a not in panel.labels or b not in panel.labels:
-                continue
-            pair, unshared = _pair(panel, a, b)
-            where = {"task": task} if task is not None else {}
-            rows.append(where | _judge(pair, rng, options))
-            flips.append(_flips(pair))
-            alone += unshared
+    found = [
+        (task, *_pair(panel, a, b))
+        for task, panel in panels.parts
+        for a, b in chosen
+        if a in panel.labels and b in panel.labels
+    ]
+    n_tests = sum(len(pair.outcome) > 0 for _, pair, _ in found)
+    rows = [
+        ({"task": task} if task is not None else {}) | _judge(pair, rng, options, n_tests)
+        for task, pair, _ in found
+    ]
+    flips = [_flips(pair) for _, pair, _ in found]
+    alone = sum(unshared for *_, unshared in found)
     table = _verdicts(rows, options["level"])
     head = [*(["task"] if table.columns[:1] == ["task"] else []), *(c.name for c in _ROWS)]
     more = {"flips": pl.concat(flips)} if flips else {}
@@ -156,11 +170,14 @@ def _pair(panel: Panel, a: str, b: str) -> tuple[_Pair, int]:
     return pair, int((tried.any(axis=1) & ~both).sum())
 
 
-def _judge(pair: _Pair, rng: np.random.Generator, options: dict[str, Any]) -> dict[str, Any]:
+def _judge(
+    pair: _Pair, rng: np.random.Generator, options: dict[str, Any], n_tests: int
+) -> dict[str, Any]:
     """Measure one comparison; the verdict comes when all p-values are known."""
     n = len(pair.outcome)
     row: dict[str, Any] = dict.fromkeys(c.name for c in _ROWS)
     row |= {"a": pair.names[0], "b": pair.names[1], "n_items": n, "n": int(pair.trials.sum())}
+    row["n_clusters"] = pair.panel.n_clusters if n else 0
     d = pair.outcome[:, 0] - pair.outcome[:, 1]
     better = {"n_a_better": d > 0, "n_b_better": d < 0, "n_same": d == 0}
     row |= {name: int(flag.sum()) for name, flag in better.items()}
@@ -170,41 +187,56 @@ def _judge(pair: _Pair, rng: np.random.Generator, options: dict[str, Any]) -> di
         "rate_a": float(pair.outcome[:, 0].mean()), "rate_b": float(pair.outcome[:, 1].mean()),
         "difference": float(d.mean()),
     }  # fmt: skip
-    return row | _interval(pair, d, rng, options) | _test(pair, d, rng, options) | _cost(
-        pair, rng, options
-    )  # fmt: skip
+    row |= _interval(pair, d, rng, options, n_tests)
+    row |= _test(pair, d, rng, options)
+    return row | _cost(pair, rng, options)
 
 
 def _interval(
-    pair: _Pair, d: Floats, rng: np.random.Generator, options: dict[str, Any]
+    pair: _Pair, d: Floats, rng: np.random.Generator, options: dict[str, Any], n_tests: int
 ) -> dict[str, Any]:
+    """Give the difference's interval at the level, and at the one that n_tests at once call for."""
     panel = pair.panel
     if panel.n_clusters < 2 or np.ptp(d) == 0:
         return {}
     residuals = panel.cluster_sums((d - d.mean())[:, None])
-    se = intervals.clustered_se(residuals, [len(d)])
+    se = intervals.clustered_se(residuals, [len(d)], [panel.n_clusters])
+    alone = options["level"]
+    levels = {"difference": alone, "joint_difference": 1 - (1 - alone) / n_tests}
     if options["interval"] == "t":
-        low, high = intervals.student(d.mean(), se, panel.n_clusters, options["level"])
+        found = {
+            name: intervals.student(d.mean(), se, panel.n_clusters, level)
+            for name, level in levels.items()
+        }
     else:
-        low, high = _bootstrap(panel, d, rng, options)
-    return {
-        "se": float(se[0]),
-        "difference_low": max(float(low[0]), -1.0), "difference_high": min(float(high[0]), 1.0),
-    }  # fmt: skip
+        found = _bootstrap(panel, d, rng, options, levels)
+    row = {"se": float(se[0])}
+    for name, (low, high) in found.items():
+        row[f"{name}_low"] = max(float(low[0]), -1.0)
+        row[f"{name}_high"] = min(float(high[0]), 1.0)
+    return row
 
 
 def _bootstrap(
-    panel: Panel, d: Floats, rng: np.random.Generator, options: dict[str, Any]
-) -> tuple[Floats, Floats]:
+    panel: Panel,
+    d: Floats,
+    rng: np.random.Generator,
+    options: dict[str, Any],
+    levels: dict[str, float],
+) -> dict[str, tuple[Floats, Floats]]:
     sums = panel.cluster_sums(np.column_stack([d, np.ones_like(d)]))
     draws = resampling.resampled_sums(sums, options["resamples"], rng)
     draws = draws[:, :1] / draws[:, 1:]
     if options["interval"] == "percentile":
-        return resampling.percentile(draws, options["level"], len(sums))
+        return {
+            name: resampling.percentile(draws, level, len(sums)) for name, level in levels.items()
+        }
     left = resampling.left_out_sums(sums)
-    return resampling.bca(
-        np.array([d.mean()]), draws, left[:, :1] / left[:, 1:], options["level"], len(sums)
-    )
+    left = left[:, :1] / left[:, 1:]
+    mean = np.array([d.mean()])
+    return {
+        name: resampling.bca(mean, draws, left, level, len(sums)) for name, level in levels.items()
+    }
 
 
 def _test(
@@ -265,23 +297,36 @@ def _verdicts(rows: list[dict[str, Any]], level: float) -> pl.DataFrame:
     for row, p in zip(tested, adjusted, strict=True):
         row["p_holm"] = float(p)
     for row in rows:
-        row["verdict"] = _verdict(row, level)
+        row["verdict"] = _verdict(row, level, len(tested))
     schema: dict[str, type[pl.DataType]] = {c.name: DTYPES[c.type] for c in _ROWS}
     if any("task" in row for row in rows):
         schema = {"task": pl.String} | schema
     return pl.DataFrame(rows, schema=schema)
 
 
-def _verdict(row: dict[str, Any], level: float) -> str:
+def _verdict(row: dict[str, Any], level: float, n_tests: int) -> str:
     if row["difference"] is None:
         return "no shared items"
     points = 100 * row["difference"]
     if row["p_holm"] < 1 - level:
         words = f"{'A' if points > 0 else 'B'} is better by {abs(points):.1f} points"
     else:
-        words = f"tied (p = {row['p_holm']:.2g})"
-        if row["difference_low"] is not None:
-            low, high = 100 * row["difference_low"], 100 * row["difference_high"]
-            words += f": A − B is {low:+.1f} to {high:+.1f} points"
+        words = _not_told_apart(row, paired.clusters_needed(1 - level, n_tests))
     ratio = row["cost_ratio"]
     return words if ratio is None else f"{words}; A costs {ratio:.2g} × B"
+
+
+def _not_told_apart(row: dict[str, Any], needed: int) -> str:
+    """Say why a comparison found no winner, with the p-value and the interval of all comparisons."""
+    p, clusters = f"p = {row['p_holm']:.2g}", row["n_clusters"]
+    if clusters < needed:
+        unit = "items" if clusters == row["n_items"] else "clusters of items"
+        return (
+            f"too few to tell: with {clusters} shared {unit} no difference could be significant,"
+            f" it takes {needed} or more"
+        )
+    if row["joint_difference_low"] is None:
+        return f"tied ({p})"
+    low, high = row["joint_difference_low"], row["joint_difference_high"]
+    word = "tied" if low <= 0 <= high else "undecided"
+    return f"{word} ({p}): A − B is {100 * low:+.1f} to {100 * high:+.1f} points"

@@ -201,9 +201,9 @@ def _resampled(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) 
         low, high = np.full(len(n_items), np.nan), np.full(len(n_items), np.nan)
         if options[axis] in SCORES:
             residuals = panel.cluster_sums(v - mean[axis])
-            se = intervals.clustered_se(residuals, n_items)
-            size = intervals.effective_n(mean[axis], se, panel.n_own_clusters)
-            low, high = intervals.wilson(mean[axis], size, options["level"])
+            clusters = panel.n_own_clusters
+            se = intervals.clustered_se(residuals, n_items, clusters)
+            low, high = intervals.clustered_share(mean[axis], se, clusters, options["level"])
         elif draws is not None:
             low, high = resampling.percentile(draws[axis], options["level"], panel.n_own_clusters)
         extra[f"{options[axis]}_low"] = np.where(enough, low, np.nan)
