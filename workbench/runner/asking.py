@@ -9,6 +9,8 @@ import msgspec
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call, ToolCall
 
+# kinds of errors that say the same of every request to a server: no money, no address, no trust
+FATAL = frozenset({"insufficient_quota", "http_402", "dns", "tls"})
 # {"role": "system" | "user" | "assistant", "content": text}, or as `Reply.turn` and a tool's answer are
 ChatMessage = Mapping[str, Any]
 

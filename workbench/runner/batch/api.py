@@ -97,7 +97,7 @@ def batch_error(word: str, message: str) -> ProviderError:
     """Name the failure of one request of a batch by the service's word for it."""
     status = STATUS_OF_WORDS.get(word)
     if status is not None:
-        return transport.status_error(status, message or word, None)
+        return transport.status_error(status, message or word, None, (word,))
     return ProviderUnavailable(f"the batch gave no answer: {message or word}", kind=word)
 
 

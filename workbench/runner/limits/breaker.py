@@ -3,6 +3,7 @@
 import re
 
 from workbench.errors import ProviderError, ProviderRejected
+from workbench.runner.asking import FATAL
 
 # the configuration is wrong whatever the item: the key, the account, the model, a parameter
 _WRONG_KINDS = frozenset({"http_401", "http_402", "http_404", "http_405"})
@@ -29,6 +30,7 @@ class Breaker:
 
     What counts is how many items in a row ended so, an item that passes begins anew:
 
+    - a failure that every request would meet (no credit, no such host, no trusted TLS): 1
     - a refusal that names the configuration (401, 404, an unsupported parameter): 5
     - a refusal that names the item (too long, filtered): never once any item has passed, else 100
     - any other refusal: 10 while no item has passed; ten times as many after
@@ -53,6 +55,8 @@ class Breaker:
         return self._row if most is not None and self._row >= most else None
 
     def _most(self, kind: str) -> int | None:
+        if kind == "fatal":
+            return 1
         if kind == "configuration":
             return _SURE
         if kind == "item":
@@ -63,9 +67,11 @@ class Breaker:
 
 
 def _kind(error: ProviderError) -> str:
-    """Say what a failure speaks of: configuration, item, refused (it does not tell) or unavailable."""
+    """Say what a failure speaks of: fatal (every request), configuration, item, refused (it does not tell) or unavailable."""
     if not isinstance(error, ProviderRejected):
         return "unavailable"
+    if error.kind in FATAL:
+        return "fatal"
     text = str(error)
     if error.kind in _ITEM_KINDS or _ITEM.search(text):
         return "item"

@@ -70,19 +70,24 @@ class MessageArrived(Arrived):
         """Begin empty."""
         super().__init__()
         self._blocks: dict[int, dict[str, Any]] = {}  # as they came, by place
+        self._at_index: dict[int, int] = {}  # the place of the latest block at an index
 
     def take(self, event: Event, at_s: float) -> str:
         """Take an event; pings and ends of blocks bring nothing."""
         piece = decode(_decoder, event.data)
         kind = piece.type
-        if kind == "error" or event.type == b"error" or piece.error is not None:
+        if kind == "error" or event.type == b"error" or piece.error:
             raise StreamFailed(piece.error or event.data.decode("utf-8", "replace"))
         if kind == "content_block_delta" and piece.delta is not None:
-            self._grow(piece.index, piece.delta)
-            return self._block(piece.index, piece.delta, at_s)
+            place = self._at_index.get(piece.index, piece.index)
+            self._grow(place, piece.delta)
+            return self._block(place, piece.delta, at_s)
         if kind == "content_block_start" and piece.content_block is not None:
-            self._blocks[piece.index] = decode(_raw, event.data)["content_block"]
-            return self._block(piece.index, piece.content_block, at_s)
+            # a block of its own also where a server gives all of them one index
+            taken = piece.index in self._blocks
+            place = self._at_index[piece.index] = max(self._blocks) + 1 if taken else piece.index
+            self._blocks[place] = decode(_raw, event.data)["content_block"]
+            return self._block(place, piece.content_block, at_s)
         if kind == "message_start" and piece.message is not None:
             # its output count is that of the first token only; the last event has the real one
             start = {k: v for k, v in (piece.message.usage or {}).items() if k != "output_tokens"}
@@ -142,12 +147,10 @@ class MessageArrived(Arrived):
         return whole
 
     def _count(self, usage: dict[str, Any] | None) -> None:
-        """Lay the counts over the earlier ones: they are cumulative."""
-        known = {name: value for name, value in (usage or {}).items() if value is not None}
-        if known:
-            self.usage = {**(self.usage or {}), **known}
-            tier = known.get("service_tier")
-            self.tier = tier if isinstance(tier, str) else self.tier
+        """Take the counts, and the tier among them."""
+        self.count(usage)
+        tier = (usage or {}).get("service_tier")
+        self.tier = tier if isinstance(tier, str) else self.tier
 
 
 class AnthropicMessages(HttpProvider):

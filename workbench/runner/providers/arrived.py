@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from workbench.errors import ProviderUnavailable
 from workbench.records import ToolCall, json_text
 from workbench.runner.providers import usage as usages
 from workbench.runner.providers.sse import Event
 
 T = TypeVar("T")
+_MALFORMED = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL"})
 
 
 class StreamFailed(Exception):
@@ -62,6 +64,24 @@ class Arrived:
         """Whether nothing of the reply is missing, though the server may not have said so."""
         return self.done or (self.finish is not None and self.usage is not None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the reply holds neither text nor thinking nor a tool call."""
+        return not (self.text or self.thinking or self.tools)
+
+    def fault(self) -> ProviderUnavailable | None:
+        """Say why a reply that has ended is not the model's answer but a failure of its host."""
+        if not self.done and self.finish is None:
+            return ProviderUnavailable("the stream ended before the reply did", kind="truncated")
+        if self.finish is None and self.is_empty:
+            return ProviderUnavailable("the server ended without a reply", kind="truncated")
+        if self.stop_reason() == "error":
+            kind = "malformed_tool_call" if self.finish in _MALFORMED else "stream_error"
+            return ProviderUnavailable(
+                f"the server gave up: it ended with {self.finish}", kind=kind
+            )
+        return None
+
     def take(self, event: Event, at_s: float) -> str:
         """Take an event that arrived at a time; returns its visible text.
 
@@ -84,6 +104,11 @@ class Arrived:
             self._length += len(shown)
             self.text_ends.append(self._length)
             self.text_times.append(at_s)
+
+    def count(self, usage: Any) -> None:
+        """Take a usage object; the counts of a reply are cumulative, and later ones are laid over."""
+        if isinstance(usage, Mapping) and usage:
+            self.usage = usages.laid_over(self.usage, usage)
 
     def tool(self, place: int) -> list[str]:
         """Return the [name, arguments, id] of a tool call, to be added to."""

@@ -1,10 +1,12 @@
 """Chunks of an OpenAI-compatible stream, decoded and put together as they arrive."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from workbench.errors import ProviderUnavailable
 from workbench.records import json_text
 from workbench.runner.providers.arrived import Arrived, StreamFailed, decode, quantile
 from workbench.runner.providers.sse import Event
@@ -16,14 +18,14 @@ class Function(msgspec.Struct):
     """The function of a tool call, or a piece of it."""
 
     name: str | None = None
-    arguments: str | dict[str, Any] | None = None
+    arguments: Any = None
 
 
 class ToolDelta(msgspec.Struct):
-    """A piece of a tool call; `index` says which one it goes on with."""
+    """A piece of a tool call; `id` and `index` say which one it goes on with, where they can be believed."""
 
     index: int | None = None
-    id: str | None = None
+    id: str | int | None = None
     function: Function | None = None
     extra_content: dict[str, Any] | None = None
 
@@ -33,35 +35,43 @@ class Delta(msgspec.Struct):
 
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning: Any = None
     reasoning_details: list[dict[str, Any]] | None = None
     refusal: str | None = None
     tool_calls: list[ToolDelta] | None = None
 
 
 class Choice(msgspec.Struct):
-    """One choice of a chunk; `text` in completions, `message` where the server did not stream."""
+    """One choice of a chunk; `text` in completions, `message` where the server did not stream.
 
-    index: int = 0
+    `native_finish_reason` is the word of the host that a router asked. Moonshot puts the usage here.
+    """
+
+    index: int | None = 0
     delta: Delta | None = None
     message: Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
-    logprobs: dict[str, Any] | None = None
+    native_finish_reason: Any = None
+    logprobs: Any = None
+    usage: Any = None
+    error: Any = None
 
 
 class Chunk(msgspec.Struct):
-    """One event's data."""
+    """One event's data; Groq has an object of its own for the usage."""
 
     model: str | None = None
     choices: list[Choice] | None = None
-    usage: dict[str, Any] | None = None
+    usage: Any = None
+    x_groq: Any = None
     timings: dict[str, Any] | None = None
     error: Any = None
-    service_tier: str | None = None
+    service_tier: Any = None
 
 
 _decoder = msgspec.json.Decoder(Chunk)
+_FAILED = re.compile(r"error|malformed|overload|abort", re.IGNORECASE)  # hosts' own words
 
 
 def decode_chunk(data: bytes) -> Chunk:
@@ -83,6 +93,8 @@ class Assembly(Arrived):
         self._reasoning: list[str] = []
         self._details: list[dict[str, Any]] = []
         self._extra: dict[int, dict[str, Any]] = {}  # of tool calls, by place
+        self._at_index: dict[int, int] = {}  # the latest place of a tool call at an index
+        self._native: str | None = None  # the host's own word for the end
 
     def take(self, event: Event, at_s: float) -> str:
         """Take an event; `[DONE]` is the last one."""
@@ -90,25 +102,41 @@ class Assembly(Arrived):
             self.done = True
             return ""
         chunk = decode_chunk(event.data)
-        if chunk.error is not None or event.type == b"error":
-            raise StreamFailed(chunk.error or event.data.decode("utf-8", "replace"))
+        error = chunk.error or next((c.error for c in chunk.choices or () if c.error), None)
+        if error or event.type == b"error":  # an empty object beside a reply is no error
+            raise StreamFailed(error or event.data.decode("utf-8", "replace"))
         return self.add(chunk, at_s)
 
     def add(self, chunk: Chunk, at_s: float) -> str:
         """Take a chunk that arrived at a time; returns its visible text."""
         self.model = chunk.model or self.model
-        self.tier = chunk.service_tier or self.tier
-        self.usage = chunk.usage or self.usage
+        if isinstance(chunk.service_tier, str):
+            self.tier = chunk.service_tier or self.tier
+        if isinstance(chunk.x_groq, Mapping):
+            self.count(chunk.x_groq.get("usage"))
         self.timings = chunk.timings or self.timings
         shown = ""
         for choice in chunk.choices or ():
-            if choice.index == 0:
+            if not choice.index:
                 shown += self._choose(choice, at_s)
+        self.count(chunk.usage)
         return shown
+
+    def fault(self) -> ProviderUnavailable | None:
+        """A router may call an ordinary end what its host calls a failure."""
+        if self._native is not None and _FAILED.search(self._native):
+            said = f"the server gave up: its host ended with {self._native[:80]}"
+            return ProviderUnavailable(said, kind="stream_error")
+        return super().fault()
 
     def _choose(self, choice: Choice, at_s: float) -> str:
         self.finish = choice.finish_reason or self.finish
-        if choice.logprobs is not None and isinstance(choice.logprobs.get("content"), list):
+        if isinstance(choice.native_finish_reason, str):
+            self._native = choice.native_finish_reason
+        self.count(choice.usage)
+        if isinstance(choice.logprobs, Mapping) and isinstance(
+            choice.logprobs.get("content"), list
+        ):
             self.add_logprobs(choice.logprobs["content"])
         delta = choice.delta or choice.message
         shown, thought = choice.text or "", ""
@@ -118,31 +146,60 @@ class Assembly(Arrived):
                 shown, thought = _parts(delta.content)
             elif delta.content:
                 shown = delta.content
-            thought = thought or delta.reasoning_content or delta.reasoning or ""
+            thought = thought or _thought(delta)
             self._reasoning.append(delta.reasoning_content or "")
             self._details += delta.reasoning_details or ()
             if delta.refusal:
                 self.refused = True
                 shown += delta.refusal
             tools = delta.tool_calls or ()
+        begun = len(self.tools)
         for tool in tools:
-            self._tool(tool)
+            self._tool(tool, begun)
         self.saw(at_s, shown, thought, tool=bool(tools))
         return shown
 
-    def _tool(self, piece: ToolDelta) -> None:
-        index = piece.index
-        if index is None:  # some servers send whole calls without an index, or go on with the last
-            fresh = piece.id or not self.tools
-            index = len(self.tools) if fresh else max(self.tools)
-        tool = self.tool(index)
-        tool[2] = tool[2] or piece.id or ""
+    def _tool(self, piece: ToolDelta, begun: int) -> None:
+        """Add a piece to its call; `begun` calls were there before the chunk."""
+        name = (piece.function.name if piece.function else None) or ""
+        known = self._place(piece, name, begun)
+        place = len(self.tools) if known is None else known
+        if piece.index is not None:
+            self._at_index[piece.index] = place
+        tool = self.tool(place)
+        tool[2] = tool[2] or _id(piece)
         if piece.extra_content:
-            self._extra[index] = piece.extra_content
+            self._extra[place] = piece.extra_content
         if piece.function is not None:
-            arguments, name = piece.function.arguments or "", piece.function.name or ""
+            arguments = piece.function.arguments or ""
             tool[0] += name if name != tool[0] else ""  # some servers say it with every piece
             tool[1] += arguments if isinstance(arguments, str) else json_text(arguments)
+
+    def _place(self, piece: ToolDelta, name: str, begun: int) -> int | None:
+        """Find the call that a piece goes on with; None where it begins another.
+
+        Calls are told apart by their id, then by where they stand: Ollama and others give every call the
+        index 0, or none. A piece with a name begins a call of its own where the call at its index came in the
+        same chunk, or has its arguments whole already; without a name it goes on with that call.
+        """
+        if piece.index is None:
+            last: int | None = len(self.tools) - 1 if self.tools else None
+        else:
+            last = self._at_index.get(piece.index)
+        named = _id(piece)
+        if named:
+            known = [place for place, tool in self.tools.items() if tool[2] == named]
+            if known:
+                elsewhere = piece.index is not None and last is None
+                return None if elsewhere and name else known[-1]
+            if last is not None and self.tools[last][2]:
+                return None
+        if last is None:
+            return None
+        asked, arguments, _ = self.tools[last]
+        if not name or not asked:
+            return last
+        return None if name != asked or last >= begun or _is_object(arguments) else last
 
     def state(self) -> dict[str, Any] | None:
         """Return the thinking that must go back with a turn that asks for tools."""
@@ -154,6 +211,30 @@ class Assembly(Arrived):
             "extra_content": extra if any(extra) else None,
         }  # fmt: skip
         return {name: value for name, value in found.items() if value} or None
+
+
+def _id(piece: ToolDelta) -> str:
+    return "" if piece.id is None else str(piece.id)
+
+
+def _is_object(arguments: str) -> bool:
+    """Say whether arguments that arrive in pieces are whole."""
+    if not arguments.rstrip().endswith("}"):
+        return False
+    try:
+        return isinstance(msgspec.json.decode(arguments), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _thought(delta: Delta) -> str:
+    """Return the thinking of a delta; some servers send one text under two names, others only details."""
+    if delta.reasoning_content:
+        return delta.reasoning_content
+    if delta.reasoning:
+        return delta.reasoning if isinstance(delta.reasoning, str) else ""
+    texts = [d.get("text") or d.get("summary") for d in delta.reasoning_details or ()]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _parts(content: list[Any]) -> tuple[str, str]:

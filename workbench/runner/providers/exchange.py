@@ -34,7 +34,13 @@ STATUS_OF_WORDS = {  # how errors within a stream name what would have been a st
     "invalid_request_error": 400, "invalid_prompt": 400, "authentication_error": 401,
     "permission_error": 403, "not_found_error": 404, "request_too_large": 413,
     "rate_limit_error": 429, "rate_limit_exceeded": 429, "api_error": 500, "server_error": 500,
-    "overloaded_error": 529,
+    "overloaded_error": 529, "internal_server_error": 500, "overloaded": 529, "timeout_error": 504,
+    "context_length_exceeded": 400, "model_not_found": 404, "invalid_api_key": 401,
+    "insufficient_quota": 429,
+    # Google
+    "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "INTERNAL": 500,
+    "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
 }  # fmt: skip
 
 
@@ -89,6 +95,7 @@ class HttpProvider:
         self._tokenize = httpx.URL(self.base.removesuffix("/v1") + "/tokenize")
         self._extra = dict(extra_body or {})
         self._tokenizer: bool | None = None  # not probed yet
+        self._reached = False  # whether the server has ever answered
 
     def headers(self, key: str | None) -> dict[str, str]:
         """Return the headers of this service; the key, if any, in one of them."""
@@ -164,19 +171,22 @@ class HttpProvider:
                     return await attempt.run(self.client, url, body)
             except transport.FAILURES as error:
                 if attempt.got.is_whole:
-                    return attempt.reply()  # only the end of the body is missing
+                    return attempt.whole()  # only the end of the body is missing
                 if left and attempt.status is None and transport.is_stale(error):
                     if url.scheme == "http":
                         self.client.headers["connection"] = "close"
                     continue
-                raise attempt.failure(transport.transport_error(error, self.base)) from error
+                failed = transport.transport_error(error, self.base, reached=self._reached)
+                raise attempt.failure(failed) from error
+            finally:
+                self._reached = self._reached or attempt.status is not None
         raise AssertionError("the last attempt returns or raises")
 
     def read(self, request: Request, body: bytes) -> Reply:
         """Read a reply that came whole and in its own time, as from a batch: it has no times."""
         attempt = _Attempt(self, request, None, self.effort_sent(self.outgoing(request)))
         attempt.take_whole(body)
-        return attempt.reply()
+        return attempt.whole()
 
     def retime(self, timeout_s: float) -> None:
         """Set the cap of the requests to come."""
@@ -221,19 +231,26 @@ class _Attempt:
             self.request_id = request_id.decode("latin-1") if request_id else None
             if self.status != 200:
                 raise self.failure(await self._refusal(response))
-            if b"json" in headers.get(b"content-type", b""):
+            kind = headers.get(b"content-type", b"")
+            if kind.startswith(b"text/html"):
+                raise self.failure(await self._page(response))
+            if b"json" in kind:
                 await self._whole(response)
             else:
                 await self._stream(response)
         finally:
             await response.aclose()
-        if not self.got.done and self.got.finish is None:
-            cut = ProviderUnavailable("the stream ended before the reply did", kind="truncated")
-            raise self.failure(cut)
+        return self.whole()
+
+    def whole(self) -> Reply:
+        """Return the reply that has ended; what is a failure of its host is raised as one."""
+        fault = self.got.fault()
+        if fault is not None:
+            raise self.failure(fault)
         return self.reply()
 
     async def _stream(self, response: httpx.Response) -> None:
-        events, read = EventStream(), response.aiter_raw()
+        events, read = EventStream(), self._pieces(response)
         try:
             async for data in read:
                 self.last_s = time.perf_counter() - self._start
@@ -246,6 +263,8 @@ class _Attempt:
 
     def _take(self, events: list[Event]) -> None:
         for event in events:
+            if event.type == b"ping" or not (event.data.strip() or event.type == b"error"):
+                continue  # it keeps the connection open, and says nothing
             try:
                 shown = self.got.take(event, self.last_s)
             except ValueError as error:
@@ -261,7 +280,7 @@ class _Attempt:
         """Read a reply of a server that does not stream."""
         self.streamed = False
         parts, size = [], 0
-        async for data in response.aiter_raw():
+        async for data in self._pieces(response):
             parts.append(data)
             size += len(data)
             if size > _BODY_BYTES:
@@ -274,26 +293,45 @@ class _Attempt:
         self.streamed, self.got.done = False, True
         self._take([Event(b"message", body)])
 
-    async def _refusal(self, response: httpx.Response) -> ProviderError:
+    def _pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        try:
+            return transport.pieces(response)
+        except ProviderError as error:
+            raise self.failure(error) from None
+
+    async def _beginning(self, response: httpx.Response) -> bytes:
         data = b""
-        async for piece in response.aiter_raw():
+        async for piece in self._pieces(response):
             data += piece
             if len(data) > _ERROR_BYTES:
                 break
         self.last_s = time.perf_counter() - self._start
+        return data
+
+    async def _page(self, response: httpx.Response) -> ProviderError:
+        """Name what is no reply of any API: a proxy's page to sign in, a wrong address."""
+        text = " ".join((await self._beginning(response)).decode("utf-8", "replace").split())
+        shown = self.provider.redact(text)[: transport.TEXT_LIMIT]
+        said = f"the server answered with a web page, not a reply: {shown}; check base_url"
+        return ProviderUnavailable(said, kind="bad_response")
+
+    async def _refusal(self, response: httpx.Response) -> ProviderError:
+        data = await self._beginning(response)
         wait = transport.retry_after_s(response.headers, self.provider.now())
         if wait is None and (asked := _RETRY_DELAY.search(data)):
             wait = float(asked[1])
         text = self.provider.redact(error_text(data))
-        return transport.status_error(response.status_code, text, wait)
+        codes = codes_of(_json_of(data))
+        return transport.status_error(response.status_code, text, wait, codes)
 
     def _said_error(self, said: object) -> ProviderError:
         """Read an error that came within the stream; without a code it is worth asking again."""
-        status = _status_of(said)
+        codes = codes_of(said)
+        status = next((s for s in map(_status_of, codes) if s is not None), None)
         text = said.get("message") if isinstance(said, dict) else said
         text = self.provider.redact(text if isinstance(text, str) else repr(said))
-        if status is not None:
-            return transport.status_error(status, text, None)
+        if status is not None or transport.is_out_of_credit(codes, text):
+            return transport.status_error(status or 429, text, None, codes)
         message = f"the server broke off: {text[: transport.TEXT_LIMIT]}"
         return ProviderUnavailable(message, kind="stream_error")
 
@@ -331,11 +369,14 @@ class _Attempt:
             service_tier=got.tier and clean(got.tier),
             usage=usage and clean(usage),
             logprob_sum=got.logprob_sum,
-            billed_cost_usd=usages.billed_usd(got.usage),
             effort_sent=self.effort_sent,
             **times,
             **usages.token_fields(
-                got.usage, got.timings, got.model or self.request.model, got.convention
+                got.usage,
+                got.timings,
+                got.model or self.request.model,
+                got.convention,
+                said=not got.is_empty,
             ),
         )
         return Reply(
@@ -346,16 +387,26 @@ class _Attempt:
         )  # fmt: skip
 
 
-def _status_of(said: object) -> int | None:
-    """Find the status in an error that came within a stream; None where it names none."""
+def codes_of(said: object) -> tuple[str, ...]:
+    """List what an error object calls itself: its numbers and words, not its sentence.
+
+    >>> codes_of({"error": {"message": "no", "type": "server_error", "code": 503}})
+    ('503', 'server_error')
+    """
     if not isinstance(said, Mapping):
-        return None
-    for word in (said.get("code"), said.get("type")):
-        if isinstance(word, int) and 400 <= word < 600:
-            return word
-        if isinstance(word, str) and word in STATUS_OF_WORDS:
-            return STATUS_OF_WORDS[word]
-    return None
+        return ()
+    inner = said.get("error")
+    if isinstance(inner, Mapping):
+        said = inner
+    words = [said.get(name) for name in ("code", "status", "status_code", "type")]
+    return tuple(str(w) for w in words if isinstance(w, str | int) and not isinstance(w, bool))
+
+
+def _status_of(code: str) -> int | None:
+    """Find the status that a number or word in an error stands for; None where it stands for none."""
+    if code.isdecimal() and len(code) == 3 and code >= "400":
+        return int(code)
+    return STATUS_OF_WORDS.get(code)
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -381,13 +432,16 @@ async def _drain(read: AsyncIterator[bytes]) -> None:
                 pass
 
 
+def _json_of(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def error_text(data: bytes) -> str:
     """Find the sentence in an error body; the body itself where there is none."""
-    text = data.decode("utf-8", "replace")
-    try:
-        value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return text
+    text, value = data.decode("utf-8", "replace"), _json_of(data)
     inner = value.get("error", value) if isinstance(value, dict) else value
     if isinstance(inner, dict):
         inner = inner.get("message") or inner.get("detail") or inner

@@ -71,7 +71,7 @@ class ContentArrived(Arrived):
     def take(self, event: Event, at_s: float) -> str:
         """Take an event. Counts before the end are of an unfinished reply, and not taken."""
         piece = decode(_decoder, event.data)
-        if piece.error is not None or event.type == b"error":
+        if piece.error or event.type == b"error":
             raise StreamFailed(piece.error or event.data.decode("utf-8", "replace"))
         self.model, self.reply_id = piece.model_version or self.model, piece.response_id or self.reply_id  # fmt: skip
         shown = ""
@@ -83,8 +83,10 @@ class ContentArrived(Arrived):
         if piece.prompt_feedback and piece.prompt_feedback.get("blockReason"):
             self.finish, self.refused = str(piece.prompt_feedback["blockReason"]), True
         if self.finish is not None and piece.usage_metadata:
-            self.usage = piece.usage_metadata
-            tier = self.usage.get("serviceTier") or self.usage.get("trafficType")
+            self.count(piece.usage_metadata)
+            tier = piece.usage_metadata.get("serviceTier") or piece.usage_metadata.get(
+                "trafficType"
+            )
             self.tier = tier if isinstance(tier, str) else None
         return shown
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import httpx
 import msgspec
 
-from workbench.errors import ProviderRejected
+from workbench.errors import ProviderRejected, ProviderUnavailable
 from workbench.runner.asking import ChatMessage, Request, ToolSpec
 from workbench.runner.providers import transport
 from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
@@ -59,7 +59,11 @@ class Piece(Body):
     response: Body | None = None
     item: Item | None = None
     item_id: str | None = None
+    output_index: int | None = None
+    content_index: int | None = None
     delta: str | None = None
+    text: str | None = None
+    refusal: str | None = None
     logprobs: list[Any] | None = None
     timings: dict[str, Any] | None = None
     code: Any = None
@@ -69,7 +73,10 @@ class Piece(Body):
 _decoder = msgspec.json.Decoder(Piece)
 _raw = msgspec.json.Decoder(dict[str, Any])
 _THOUGHTS = frozenset({"response.reasoning_text.delta", "response.reasoning_summary_text.delta"})
-_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_ENDS = frozenset({
+    "response.completed", "response.incomplete", "response.failed", "response.cancelled",
+})  # fmt: skip
+_SHOWN = frozenset({"response.output_text.done", "response.refusal.done"})
 
 
 class ResponsesArrived(Arrived):
@@ -83,6 +90,8 @@ class ResponsesArrived(Arrived):
         super().__init__()
         self._places: dict[str, int] = {}  # of tool calls, by the id of their item
         self._items: list[dict[str, Any]] = []  # of the output, as they came
+        self._came: dict[tuple[str, int | None], int] = {}  # characters shown of each part
+        self._missing = 0  # characters that the server says it sent, and that did not come
 
     def take(self, event: Event, at_s: float) -> str:
         """Take an event; kinds that bring nothing of interest are let pass."""
@@ -90,14 +99,15 @@ class ResponsesArrived(Arrived):
             return ""
         piece = decode(_decoder, event.data)
         kind = piece.type or event.type.decode("ascii", "replace")
-        if kind == "error" or (piece.error is not None and piece.response is None):
+        if kind == "error" or (piece.error and piece.response is None):
             raise StreamFailed(piece.error or {"code": piece.code, "message": piece.message})
-        if piece.delta is not None:
+        if piece.delta is not None or kind in _SHOWN:
             return self._delta(kind, piece, at_s)
         if kind == "response.reasoning_summary_part.added" and self.thinking:
             self.thinking.append("\n\n")
         elif piece.item is not None and piece.item.type == "function_call":
-            self._call(piece.item, at_s, whole=kind == "response.output_item.done")
+            whole = kind == "response.output_item.done"
+            self._call(piece.item, piece.output_index, at_s, whole=whole)
         if kind == "response.output_item.done" and piece.item is not None:
             self._items.append(decode(_raw, event.data)["item"])
             return ""
@@ -113,32 +123,54 @@ class ResponsesArrived(Arrived):
         sealed = any(item.get("encrypted_content") for item in self._items)
         return self._items if sealed and self.tools else None
 
+    def fault(self) -> ProviderUnavailable | None:
+        """A text of which a part is missing is no answer."""
+        if self._missing:
+            n = len("".join(self.text))
+            said = f"the stream lost a part of the text: {n} of {n + self._missing} characters came"
+            return ProviderUnavailable(said, kind="truncated")
+        return super().fault()
+
     def _delta(self, kind: str, piece: Piece, at_s: float) -> str:
         text = piece.delta or ""
-        if kind == "response.output_text.delta":
+        if kind in _SHOWN:
+            return self._part(piece, at_s)
+        if kind in {"response.output_text.delta", "response.refusal.delta"}:
             self.add_logprobs(piece.logprobs or ())
-            return self._show(text, at_s)
-        if kind == "response.refusal.delta":
-            self.refused = True
+            self.refused = self.refused or kind == "response.refusal.delta"
+            part = _part_of(piece)
+            self._came[part] = self._came.get(part, 0) + len(text)
             return self._show(text, at_s)
         if kind in _THOUGHTS:
             self.saw(at_s, thought=text)
         elif kind == "response.function_call_arguments.delta":
-            self._function(piece.item_id)[1] += text
+            self._function(piece.item_id, piece.output_index)[1] += text
             self.saw(at_s, tool=True)
+        return ""
+
+    def _part(self, piece: Piece, at_s: float) -> str:
+        """Take the end of a part, which says the whole of it once more; or once, where nothing was streamed."""
+        self.refused = self.refused or piece.refusal is not None
+        whole, part = piece.text or piece.refusal or "", _part_of(piece)
+        if part not in self._came:
+            self._came[part] = len(whole)
+            return self._show(whole, at_s)
+        self._missing += max(len(whole) - self._came[part], 0)
         return ""
 
     def _show(self, text: str, at_s: float) -> str:
         self.saw(at_s, shown=text)
         return text
 
-    def _function(self, item_id: str | None) -> list[str]:
-        return self.tool(self._places.setdefault(item_id or "", len(self._places)))
+    def _function(self, item_id: str | None, index: int | None) -> list[str]:
+        """Return a tool call by the id of its item, else by its place in the output."""
+        name = item_id or f"#{index}"
+        return self.tool(self._places.setdefault(name, len(self._places)))
 
-    def _call(self, item: Item, at_s: float, *, whole: bool) -> None:
-        name = item.id or item.call_id or ""
+    def _call(self, item: Item, index: int | None, at_s: float, *, whole: bool) -> None:
+        name = item.id or item.call_id or f"#{index}"
         fresh = name not in self._places
-        tool = self._function(name)
+        tool = self._function(name, index)
         tool[0], tool[2] = item.name or tool[0], item.call_id or item.id or tool[2]
         if whole and item.arguments:
             fresh = fresh or not tool[1]
@@ -153,26 +185,38 @@ class ResponsesArrived(Arrived):
         self.tier = body.service_tier or self.tier
         if not ended:
             return ""
-        if body.error is not None or body.status == "failed":
+        if body.error or body.status == "failed":
             raise StreamFailed(body.error or "the reply failed")
-        self.usage, self.timings, self.done = body.usage, timings, True
+        self.count(body.usage)
+        self.timings, self.done = timings, True
         self.finish = str((body.incomplete_details or {}).get("reason") or body.status or "")
-        return "" if self.times else self._whole(body.output or (), at_s)
+        return self._whole(body.output or (), at_s)
 
     def _whole(self, output: Iterable[Item], at_s: float) -> str:
-        """Take what came at once instead of piece by piece."""
-        shown = ""
-        for item in output:
-            if item.type == "function_call":
-                self._call(item, at_s, whole=True)
+        """Take from the whole output the kinds of parts of which nothing came piece by piece."""
+        texts: list[str] = []
+        thoughts: list[str] = []
+        call_on = not self.tools
+        for index, item in enumerate(output):
+            if item.type == "function_call" and call_on:
+                self._call(item, index, at_s, whole=True)
             for part in (*(item.summary or ()), *(item.content or ())):
-                text = part.text or part.refusal or ""
                 self.refused = self.refused or part.refusal is not None
-                if item.type == "reasoning":
-                    self.saw(at_s, thought=text)
-                else:
-                    shown += self._show(text, at_s)
-        return shown
+                (thoughts if item.type == "reasoning" else texts).append(
+                    part.text or part.refusal or ""
+                )
+        if not self.thinking:
+            for thought in thoughts:
+                self.saw(at_s, thought=thought)
+        if not self.text:
+            return "".join([self._show(text, at_s) for text in texts])
+        short = len("".join(texts)) - len("".join(self.text))
+        self._missing = max(self._missing, short)
+        return ""
+
+
+def _part_of(piece: Piece) -> tuple[str, int | None]:
+    return piece.item_id or f"#{piece.output_index}", piece.content_index
 
 
 class OpenAIResponses(HttpProvider):

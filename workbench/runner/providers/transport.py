@@ -8,13 +8,15 @@ import base64
 import datetime as dt
 import email.utils
 import functools
+import importlib.util
 import json
 import logging
 import math
 import re
+import socket
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from urllib.parse import quote, quote_plus
 
 import aiohttp
@@ -32,6 +34,14 @@ _STALE = (
 )  # fmt: skip
 RETRYABLE = frozenset({408, 409, 425, 429})  # and every 5xx
 TEXT_LIMIT = 500
+_CREDIT_CODES = frozenset({
+    "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance",
+    "insufficient_credits", "insufficient_funds",
+})  # fmt: skip
+_CREDIT = re.compile(r"(?i)credit balance is too low|insufficient (?:balance|credits|funds)")
+_ENCODINGS = frozenset({"identity", "gzip", "deflate", "zstd"}) | (
+    {"br"} if any(map(importlib.util.find_spec, ("brotli", "brotlicffi"))) else frozenset()
+)
 SECRET_CHARS = 8  # shorter "keys" are the placeholders that local servers take
 
 
@@ -127,10 +137,44 @@ def retry_after_s(headers: Mapping[str, str], now: dt.datetime) -> float | None:
     return None
 
 
-def status_error(status: int, text: str, wait_s: float | None) -> ProviderError:
-    """Say what a status means: RETRYABLE and 5xx are worth asking again, the others are not."""
+def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Read a body as it arrives, decoded where the server compressed it though nobody had asked.
+
+    Raises:
+        ProviderUnavailable: it came in an encoding that cannot be read here.
+    """
+    said = response.headers.get("content-encoding", "")
+    encodings = {word.strip().lower() for word in said.split(",")} - {"", "identity"}
+    if not encodings:
+        return response.aiter_raw()
+    if encodings - _ENCODINGS:
+        what = f"the body came in the encoding {said!r}, which was not asked for and cannot be read"
+        raise ProviderUnavailable(what, kind="bad_response")
+    return response.aiter_bytes()
+
+
+def is_out_of_credit(codes: Collection[str], text: str) -> bool:
+    """Say whether an error means that the account has no money left, whatever its status is."""
+    return not _CREDIT_CODES.isdisjoint(codes) or _CREDIT.search(text) is not None
+
+
+def status_error(
+    status: int, text: str, wait_s: float | None, codes: Collection[str] = ()
+) -> ProviderError:
+    """Say what a status means: RETRYABLE and 5xx are worth asking again, the others are not.
+
+    Args:
+        status: of HTTP, or the one that an error within a stream stands for.
+        text: the server's sentence.
+        wait_s: how long it asks to wait.
+        codes: what the error calls itself. An account without credit is `insufficient_quota`, which
+            no waiting mends, though it comes as a 429.
+    """
     said = " ".join(text.split())[:TEXT_LIMIT] or "nothing"
     message = f"the server answered {status}: {said}"
+    if status != 402 and is_out_of_credit(codes, text):
+        message += "; the account has no credit left: add some, then collect again"
+        return ProviderRejected(message, kind="insufficient_quota")
     if status in RETRYABLE or status >= 500:
         return ProviderUnavailable(message, kind=f"http_{status}", retry_after_s=wait_s)
     if status in {401, 403}:
@@ -140,13 +184,60 @@ def status_error(status: int, text: str, wait_s: float | None) -> ProviderError:
     return ProviderRejected(message, kind=f"http_{status}")
 
 
-def transport_error(error: BaseException, where: str) -> ProviderUnavailable:
-    """Say what a failure of the connection means; all are worth asking again."""
+def transport_error(error: BaseException, where: str, *, reached: bool = False) -> ProviderError:
+    """Say what a failure of the connection means.
+
+    Most may pass and are worth asking again. A certificate that is not trusted, a server that speaks no
+    TLS, and a host that has no address are not: they are the same for every request.
+
+    Args:
+        error: what the transport raised.
+        where: the server, for the message.
+        reached: whether the server has answered before: then a name that is not found for the moment
+            is a passing trouble.
+    """
+    chain = list(_causes(error))
     cause = error.__cause__ or error
+    detail = str(cause) or type(cause).__name__
+    connecting = any(
+        isinstance(e, httpx.ConnectError | aiohttp.ClientConnectorError) for e in chain
+    )
+    if connecting and (name := next((e for e in chain if isinstance(e, socket.gaierror)), None)):
+        said = f"the host of {where} was not found: {detail}"
+        if reached and name.errno == socket.EAI_AGAIN:
+            return ProviderUnavailable(said, kind="dns")
+        return ProviderRejected(f"{said}; check base_url and the network", kind="dns")
+    if connecting and any(_is_tls(e) for e in chain):
+        said = f"no trusted TLS connection to {where}: {detail}"
+        return ProviderRejected(
+            f"{said}; check base_url, the server's certificate and SSL_CERT_FILE", kind="tls"
+        )
     if isinstance(error, TimeoutError | httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
         return ProviderUnavailable(f"no answer in time from {where}", kind="timeout")
-    detail = str(cause) or type(cause).__name__
+    if isinstance(error, httpx.DecodingError):
+        said = f"the body from {where} could not be decompressed: {detail}"
+        return ProviderUnavailable(said, kind="bad_response")
     return ProviderUnavailable(f"the connection to {where} failed: {detail}", kind="connection")
+
+
+def _is_tls(error: BaseException) -> bool:
+    """Say whether an error is one of TLS itself, not of a connection that broke off meanwhile."""
+    passing = ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError
+    return isinstance(error, ssl.SSLError) and not isinstance(error, passing)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Walk from an error to what caused it; the cause of an aiohttp error may be its attribute."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        found = left.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        left += [found.__cause__, found.__context__]
+        left += [getattr(found, name, None) for name in ("os_error", "certificate_error")]
 
 
 def is_stale(error: BaseException) -> bool:

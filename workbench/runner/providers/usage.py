@@ -6,15 +6,18 @@ from typing import Any
 from workbench import usage as usages
 from workbench.usage import billed_usd
 
-__all__ = ["STOP_REASONS", "billed_usd", "stop_reason", "token_fields"]
+__all__ = ["STOP_REASONS", "billed_usd", "laid_over", "stop_reason", "token_fields"]
 
 STOP_REASONS = {
     # OpenAI and those that copy it
     "stop": "stop", "eos": "stop", "length": "max_tokens", "max_tokens": "max_tokens",
     "tool_calls": "tool_calls", "function_call": "tool_calls",
     "content_filter": "content_filter", "error": "error",
+    # text-generation-inference, Mistral, vLLM and SGLang, DeepSeek, GLM
+    "eos_token": "stop", "model_length": "max_tokens", "abort": "error", "aborted": "error",
+    "insufficient_system_resource": "error", "network_error": "error", "sensitive": "content_filter",
     # OpenAI's Responses
-    "completed": "stop", "max_output_tokens": "max_tokens", "failed": "error",
+    "completed": "stop", "max_output_tokens": "max_tokens", "failed": "error", "cancelled": "error",
     # Anthropic
     "end_turn": "stop", "stop_sequence": "stop", "tool_use": "tool_calls",
     "model_context_window_exceeded": "max_tokens", "refusal": "content_filter",
@@ -24,6 +27,7 @@ STOP_REASONS = {
     "PROHIBITED_CONTENT": "content_filter", "SPII": "content_filter",
     "IMAGE_SAFETY": "content_filter", "MODEL_ARMOR": "content_filter",
     "MALFORMED_FUNCTION_CALL": "error", "UNEXPECTED_TOOL_CALL": "error",
+    "MALFORMED_RESPONSE": "error", "MISSING_THOUGHT_SIGNATURE": "error",
 }  # fmt: skip
 
 
@@ -32,23 +36,67 @@ def stop_reason(finish_reason: str | None) -> str:
     return STOP_REASONS.get(finish_reason or "", "unknown")
 
 
+def laid_over(
+    earlier: Mapping[str, Any] | None, later: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """Lay a later usage object of a reply over an earlier one, as their counts are cumulative.
+
+    Absence does not outrank evidence: what the later object leaves out, or gives as null or zero, stays
+    as the earlier one has it.
+
+    >>> laid_over({"prompt_tokens": 11, "completion_tokens": 7}, {"prompt_tokens": 0, "cost": 0.5})
+    {'prompt_tokens': 11, 'completion_tokens': 7, 'cost': 0.5}
+    """
+    found = dict(earlier or {})
+    for name, value in (later or {}).items():
+        below = found.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            found[name] = laid_over(below, value)
+        elif value or not below:
+            found[name] = value
+    return found or None
+
+
 def token_fields(
     usage: Mapping[str, Any] | None,
     timings: Mapping[str, Any] | None = None,
     model: str = "",
     convention: str = "chat",
+    *,
+    said: bool = False,
 ) -> dict[str, Any]:
-    """Return the token columns of a call, only those that are known.
+    """Return the token columns of a call and its bill, only those that are known.
 
     Args:
         usage: the usage object as received.
         timings: llama.cpp's timings, used where usage is missing.
         model: the answering model.
         convention: how the endpoint counts; chat is looked at more closely.
+        said: whether the reply holds text, thinking or a tool call. A count of no output, or of no
+            input, is then no measurement, and a bill of nothing beside it is none either.
     """
     if not usage:
         return usages.from_timings(timings).known()
     if convention == "chat" and usages.convention_of(usage) == "chat_beside":
         convention = "chat_beside"
     found = usages.normalise(usage, convention, model=model)
-    return found._replace(billed_cost_usd=None).known()
+    found = _believed(found) if said else found
+    if found.tokens_source is None and timings:
+        found = usages.from_timings(timings)._replace(billed_cost_usd=found.billed_cost_usd)
+    return found.known()
+
+
+def _believed(found: usages.Usage) -> usages.Usage:
+    """Leave out the zeros that a reply with something in it contradicts."""
+    if found.output_tokens == 0:
+        found = found._replace(
+            output_tokens=None, reasoning_tokens=None, total_tokens=None,
+            billed_cost_usd=found.billed_cost_usd or None,
+        )  # fmt: skip
+    if found.input_tokens == 0:
+        found = found._replace(
+            input_tokens=None, cache_read_tokens=None, cache_write_5m_tokens=None,
+            cache_write_1h_tokens=None, total_tokens=None,
+        )  # fmt: skip
+    counted = any(n is not None for n in found[:7])
+    return found if counted else found._replace(tokens_source=None)
