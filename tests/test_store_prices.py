@@ -4,23 +4,30 @@ import datetime as dt
 import random
 from pathlib import Path
 
+import duckdb
+import msgspec
 import pytest
 
 from tests import making
 from workbench.errors import ConfigError
 from workbench.prices import PriceBook, cost, read_sheet, rows_for
-from workbench.records import Call, Configuration, Price
+from workbench.records import Call, Configuration, Price, as_dict
 from workbench.store import Store, open_store
+from workbench.store.checks import checks
+from workbench.tokens import MEDIA, contradiction
 
 MODELS = (
     ("openai", "gpt-5"), ("openai", "o3"), ("anthropic", "claude-sonnet-4-5"), ("google", "gemini-2.5-pro"),
     ("deepseek", "deepseek-chat"), ("openai", "gpt-4o-2024-08-06"), ("local", "my-own-model"),
+    ("openai", "gpt-realtime"), ("google", "gemini-2.5-flash"), ("google", "gemini-2.5-flash-image"),
 )  # fmt: skip
 SHEET = (
     Price(model="gpt-5", sheet="mine.toml", input_usd_per_mtok=9.0, output_usd_per_mtok=90.0,
           starts_at=dt.datetime(2026, 3, 1, tzinfo=dt.UTC), ends_at=dt.datetime(2026, 6, 1, tzinfo=dt.UTC)),
     Price(model="my-own-model", sheet="mine.toml", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0, request_usd=0.001),
     Price(model="rack-1", sheet="mine.toml", machine_usd_per_hour=3.6),
+    Price(model="gemini-2.5-flash-image", sheet="mine.toml", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0,
+          input_image_usd_per_mtok=5.0, output_image_usd_per_mtok=50.0, cache_read_image_usd_per_mtok=0.5),
 )  # fmt: skip
 
 
@@ -44,6 +51,27 @@ def _calls(n: int, seed: int = 1) -> list[Call]:
     return calls
 
 
+def _media_calls(n: int, seed: int = 3) -> list[Call]:
+    """Calls with audio, images and video in them; some contradict themselves, some do not say what was cached."""
+    rng = random.Random(seed)
+    calls = []
+    for call in _calls(n, seed):
+        given, made = (call.input_tokens or 0) // 4, (call.output_tokens or 0) // 4
+        media = {
+            f"input_{kind}_tokens": rng.randint(0, given) for kind in MEDIA if rng.random() < 0.5
+        }
+        for name in list(media):
+            if rng.random() < 0.7:
+                cached = min(media[name], (call.cache_read_tokens or 0) // 3)
+                media[name.replace("input", "cache_read")] = rng.randint(0, cached)
+        if rng.random() < 0.5:
+            media["reasoning_tokens"] = (call.reasoning_tokens or 0) // 2
+            kind = rng.choice(MEDIA)
+            media[f"output_{kind}_tokens"] = rng.randint(0, made) - (rng.random() < 0.05)
+        calls.append(msgspec.structs.replace(call, **media))
+    return calls
+
+
 def _store(folder: Path, calls: list[Call]) -> Store:
     store = open_store(folder / "s.duckdb", create=True)
     configuration = Configuration(model="many")
@@ -61,7 +89,9 @@ def test_the_view_and_the_price_book_agree_on_every_call(
     tmp_path: Path, sheet: tuple[Price, ...]
 ) -> None:
     """Two derivations of 600 costs over dates, hours, tiers and machines are one."""
-    calls = _calls(600)
+    calls = _calls(300) + [
+        msgspec.structs.replace(c, ordinal=300 + c.ordinal) for c in _media_calls(300)
+    ]
     store = _store(tmp_path, calls)
     if sheet:
         store.add_prices(sheet)
@@ -196,6 +226,8 @@ def test_the_linter_finds_each_kind_of_contradiction(tmp_path: Path) -> None:
         "negative_count": {"output_tokens": -1},
         "cached_over_input": {"cache_read_tokens": 101},
         "thinking_over_output": {"reasoning_tokens": 51},
+        "media_over_whole": {"input_audio_tokens": 60, "input_image_tokens": 50},
+        "media_unpriced": {"input_audio_tokens": 60},
         "total_differs": {"total_tokens": 149},
         "half_reported": {"output_tokens": None},
         "no_output_but_text": {"output_tokens": 0, "n_chunks": 3},
@@ -213,6 +245,96 @@ def test_the_linter_finds_each_kind_of_contradiction(tmp_path: Path) -> None:
     assert faults["fault"].to_list() == list(broken)
     assert faults["detail"].null_count() == 0
     assert store.overview().n_faults == len(broken)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"cache_read_tokens": 101},
+        {"cache_write_5m_tokens": 60, "cache_write_1h_tokens": 41},
+        {"reasoning_tokens": 51},
+        {"output_tokens": -1},
+        {"cache_read_tokens": -1},
+        {"input_image_tokens": 101},
+        {"cache_read_tokens": 5, "input_audio_tokens": 9, "cache_read_audio_tokens": 6},
+    ],
+    ids=str,
+)
+def test_counts_that_contradict_themselves_have_no_cost(
+    tmp_path: Path, counts: dict[str, int]
+) -> None:
+    """Neither the call, nor its trace, nor the runner's book; a sound call beside it has one."""
+    usual = {"provider": "openai", "model": "gpt-5", "input_tokens": 100, "output_tokens": 50}
+    sound = Call(**usual, started_at=making.START)
+    broken = Call(ordinal=1, **(usual | counts), started_at=making.START)
+    store = _store(tmp_path, [sound, broken])
+
+    assert contradiction(as_dict(broken))
+    assert PriceBook().cost(broken) is None
+    assert _costs(store) == [pytest.approx(0.000625), None]
+    assert store.sql("SELECT cost_usd FROM traces")["cost_usd"].to_list() == [None]
+    assert store.sql("SELECT reasoning_cost_usd FROM call_facts")["reasoning_cost_usd"][1] is None
+    assert store.overview().n_faults >= 1
+
+
+def test_sound_audio_images_and_video_have_their_own_prices() -> None:
+    """By hand, a realtime call: text, audio and an image in, some of it cached, text and audio out."""
+    call = Call(
+        provider="openai", model="gpt-realtime", started_at=making.START, input_tokens=1000, cache_read_tokens=300,
+        cache_read_audio_tokens=100, cache_read_image_tokens=50, input_audio_tokens=400, input_image_tokens=150,
+        output_tokens=200, output_audio_tokens=120,
+    )  # fmt: skip
+    fresh = 300 * 32 + 100 * 5 + 300 * 4  # audio, image, text
+    cached = 100 * 0.4 + 50 * 0.5 + 150 * 0.4
+
+    assert PriceBook().cost(call) == pytest.approx((fresh + cached + 120 * 64 + 80 * 16) / 1e6)
+
+
+def test_media_without_a_price_of_their_own_make_the_cost_unknown() -> None:
+    """Audio always; images where the user's own sheet says nothing of them; not what was free of them."""
+    own = Price(model="m", sheet="mine.toml", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0)
+    text = {"model": "m", "input_tokens": 100, "output_tokens": 10}
+
+    assert cost(Call(**text), own) == cost(Call(**text, input_audio_tokens=0), own) is not None
+    for name in ("input_audio_tokens", "input_image_tokens", "output_image_tokens"):
+        assert cost(Call(**text, **{name: 5}), own) is None
+    mixed = {"cache_read_tokens": 50, "input_audio_tokens": 60}  # are they text or audio?
+    dear = msgspec.structs.replace(own, input_audio_usd_per_mtok=30.0)
+    assert cost(Call(**text, **mixed), dear) is None
+    assert cost(Call(**text, **mixed, cache_read_audio_tokens=20), dear) is not None
+
+
+def test_rows_of_layout_2_give_way_to_those_that_price_media(tmp_path: Path) -> None:
+    """The same sheet, once without and once with a price of audio."""
+    plain = Price(
+        model="m", sheet="genai-prices 0", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0
+    )
+    dear = Price(
+        model="m", sheet="genai-prices 0", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0,
+        input_audio_usd_per_mtok=30.0,
+    )  # fmt: skip
+    call = Call(model="m", input_tokens=10**6, output_tokens=0, input_audio_tokens=10**6)
+
+    store = _store(tmp_path, [call])
+    store.add_prices([plain, dear])
+
+    assert plain.price_id != dear.price_id
+    assert _costs(store) == [30.0]
+
+
+def test_an_older_store_loses_the_costs_of_contradictory_calls(tmp_path: Path) -> None:
+    """A negative cost that layout 2 summed is unknown afterwards, and doctor finds the store sound."""
+    call = Call(provider="openai", model="gpt-5", input_tokens=100, output_tokens=50)
+    path = _store(tmp_path, [call]).path
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE calls SET cache_read_tokens = 5000")
+        connection.execute("UPDATE traces SET cost_usd = -1.0, cache_read_tokens = 5000")
+        connection.execute("DELETE FROM migrations WHERE version > 2")
+
+    store = open_store(path)
+
+    assert store.sql("SELECT cost_usd FROM traces")["cost_usd"].to_list() == [None]
+    assert not [c for c in checks(store) if "cost" in c.name and c.n and c.fatal]
 
 
 def test_price_sheets_are_read_from_toml_and_csv(tmp_path: Path) -> None:

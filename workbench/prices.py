@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError
-from workbench.records import Call, Price
+from workbench.records import Call, Price, as_dict
+from workbench.tokens import MEDIA, contradiction
 
 BUNDLED = "genai-prices"  # sheets of this name give way to any other
 BATCH = "batch"  # the service tier of calls that have a price of their own, or none that is known
@@ -28,6 +29,17 @@ _RATES = {
     "output_usd_per_mtok": ("output_mtok",),
     "reasoning_usd_per_mtok": ("output_reasoning_mtok",),
 }
+MEDIA_RATES = {
+    f"{part}_{kind}_usd_per_mtok": (theirs.format(kind),)
+    for part, theirs in (
+        ("input", "input_{}_mtok"),
+        ("cache_read", "cache_{}_read_mtok"),
+        ("output", "output_{}_mtok"),
+    )
+    for kind in MEDIA
+}
+# what genai-prices gives no price of its own is charged as text by the providers it lists
+AS_TEXT = ("image", "video")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -106,7 +118,7 @@ def _utc_time(value: dt.time) -> str:
 def _tiers(prices: Any) -> Iterable[dict[str, Any]]:
     """Flatten per-unit tiers to rows: one for each prompt size at which any price changes."""
     found: dict[str, Any] = {}
-    for column, keys in _RATES.items():
+    for column, keys in (_RATES | MEDIA_RATES).items():
         found[column] = next((p for k in keys if (p := getattr(prices, k, None)) is not None), None)
     per_thousand = getattr(prices, "requests_kcount", None)
     sizes = {0} | {t.start for p in found.values() if hasattr(p, "tiers") for t in p.tiers}
@@ -252,7 +264,7 @@ def _in_hours(price: Price, when: dt.datetime) -> bool:
     return start <= clock < end if start <= end else clock >= start or clock < end
 
 
-def _rank(price: Price) -> tuple[bool, bool, bool, bool, bool, float, int]:
+def _rank(price: Price) -> tuple[bool, bool, bool, bool, bool, float, int, bool]:
     """Order rows that all apply; the store's `resolve_prices` orders them alike."""
     return (
         not price.sheet.startswith(BUNDLED),
@@ -262,35 +274,68 @@ def _rank(price: Price) -> tuple[bool, bool, bool, bool, bool, float, int]:
         price.daily_from is not None,
         price.starts_at.timestamp() if price.starts_at else -math.inf,
         price.min_input_tokens,
+        _prices_media(price),
     )
+
+
+def _prices_media(price: Price) -> bool:
+    """Whether a row prices audio, images or video: the rows of older versions did not."""
+    return any(getattr(price, rate) is not None for rate in MEDIA_RATES)
 
 
 def cost(call: Call, price: Price) -> float | None:
-    """Price one call: disjoint token buckets at their rates, or its share of a machine's hours."""
+    """Price one call: disjoint token buckets at their rates, or its share of a machine's hours.
+
+    Returns:
+        USD; None where a count or a price is unknown, or the counts contradict themselves.
+    """
     if price.machine_usd_per_hour is not None:
-        return (
-            None if call.machine_s is None else call.machine_s * price.machine_usd_per_hour / 3600
-        )
-    fresh_rate, out_rate = price.input_usd_per_mtok, price.output_usd_per_mtok
-    if (
-        call.input_tokens is None
-        or call.output_tokens is None
-        or fresh_rate is None
-        or out_rate is None
-    ):
+        if call.machine_s is None or call.machine_s < 0:
+            return None
+        return call.machine_s * price.machine_usd_per_hour / 3600
+    total = 0.0
+    buckets = _buckets(call, price)
+    if buckets is None:
         return None
-    read, thinking = call.cache_read_tokens or 0, call.reasoning_tokens or 0
-    short, long = call.cache_write_5m_tokens or 0, call.cache_write_1h_tokens or 0
-
-    def rate(value: float | None, fallback: float) -> float:
-        return fallback if value is None else value
-
-    total = (
-        (call.input_tokens - read - short - long) * fresh_rate
-        + read * rate(price.cache_read_usd_per_mtok, fresh_rate)
-        + short * rate(price.cache_write_5m_usd_per_mtok, fresh_rate)
-        + long * rate(price.cache_write_1h_usd_per_mtok, fresh_rate)
-        + (call.output_tokens - thinking) * out_rate
-        + thinking * rate(price.reasoning_usd_per_mtok, out_rate)
-    )
+    for n, rate in buckets:
+        if n and rate is None:
+            return None
+        total += n * (rate or 0.0)
     return total / 1e6 + (price.request_usd or 0) * (call.n_requests or 1)
+
+
+def _buckets(call: Call, price: Price) -> list[tuple[int, float | None]] | None:
+    """Take a call's tokens apart: (tokens, USD per million of them); None where that cannot be done."""
+    if call.input_tokens is None or call.output_tokens is None or contradiction(as_dict(call)):
+        return None
+    text_in, text_out = price.input_usd_per_mtok, price.output_usd_per_mtok
+    short, long = call.cache_write_5m_tokens or 0, call.cache_write_1h_tokens or 0
+    read, thinking = call.cache_read_tokens or 0, call.reasoning_tokens or 0
+    fresh, visible = call.input_tokens - read - short - long, call.output_tokens - thinking
+    found: list[tuple[int, float | None]] = [
+        (short, _either(price.cache_write_5m_usd_per_mtok, text_in)),
+        (long, _either(price.cache_write_1h_usd_per_mtok, text_in)),
+        (thinking, _either(price.reasoning_usd_per_mtok, text_out)),
+    ]
+    for kind in MEDIA:
+        given = getattr(call, f"input_{kind}_tokens")
+        rate = getattr(price, f"input_{kind}_usd_per_mtok")
+        as_text = rate is None and kind in AS_TEXT and price.sheet.startswith(BUNDLED)
+        if given and not as_text:
+            cached = getattr(call, f"cache_read_{kind}_tokens")
+            if cached is None and read:
+                return None  # what was cached may be of this kind, or text
+            again = getattr(price, f"cache_read_{kind}_usd_per_mtok")
+            found += [(given - (cached or 0), rate), (cached or 0, _either(again, rate))]
+            fresh, read = fresh - given + (cached or 0), read - (cached or 0)
+        made = getattr(call, f"output_{kind}_tokens") or 0
+        found.append((made, getattr(price, f"output_{kind}_usd_per_mtok")))
+        visible -= made
+    if fresh < 0:
+        return None
+    cached_text = _either(price.cache_read_usd_per_mtok, text_in)
+    return [*found, (fresh, text_in), (read, cached_text), (visible, text_out)]
+
+
+def _either(value: float | None, otherwise: float | None) -> float | None:
+    return otherwise if value is None else value

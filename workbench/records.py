@@ -190,6 +190,15 @@ class Call(Record, frozen=True, kw_only=True):
     service_tier: str | None = None
     usage: str | None = None
     effort_sent: str | None = None
+    input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    input_video_tokens: int | None = None
+    cache_read_audio_tokens: int | None = None
+    cache_read_image_tokens: int | None = None
+    cache_read_video_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_image_tokens: int | None = None
+    output_video_tokens: int | None = None
 
 
 class ToolCall(Record, frozen=True, kw_only=True):
@@ -258,6 +267,7 @@ class Trace(Record, frozen=True, kw_only=True):
     error_message: str | None = None
     n_turns: int | None = None
     metadata: str | None = None
+    is_replaced: bool | None = None
     calls: tuple[Call, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     messages: tuple[Message, ...] = ()
@@ -339,13 +349,25 @@ class Price(Record, frozen=True, kw_only=True):
     machine_usd_per_hour: float | None = None
     note: str | None = None
     service_tier: str | None = None
+    input_audio_usd_per_mtok: float | None = None
+    input_image_usd_per_mtok: float | None = None
+    input_video_usd_per_mtok: float | None = None
+    cache_read_audio_usd_per_mtok: float | None = None
+    cache_read_image_usd_per_mtok: float | None = None
+    cache_read_video_usd_per_mtok: float | None = None
+    output_audio_usd_per_mtok: float | None = None
+    output_image_usd_per_mtok: float | None = None
+    output_video_usd_per_mtok: float | None = None
 
     def __post_init__(self) -> None:
-        """Fill the id; prices of no tier keep the ids that they had before there were tiers."""
-        later = {"price_id", "note", "service_tier"}
-        fields = [f for f in self.__struct_fields__ if f not in later]
-        tier = [self.service_tier] if self.service_tier is not None else []
-        self._fill("price_id", *[getattr(self, f) for f in fields], *tier)
+        """Fill the id; a row that uses no field of a later layout keeps the id it had before."""
+        fields = list(self.__struct_fields__)
+        first = [f for f in fields[: fields.index("note")] if f != "price_id"]
+        parts = [getattr(self, f) for f in first]
+        parts += [self.service_tier] if self.service_tier is not None else []
+        media = {f: getattr(self, f) for f in fields[fields.index("service_tier") + 1 :]}
+        media = {f: value for f, value in media.items() if value is not None}
+        self._fill("price_id", *parts, *([media] if media else []))
 
 
 class Attempt(Record, frozen=True, kw_only=True):

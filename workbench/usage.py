@@ -13,13 +13,20 @@ Providers disagree on what their counters hold; each way of counting is a conven
 - `cohere`: the tokens used; `cohere_billed`: those that are charged.
 - `ollama`: its own API, without any cache.
 
+A total decides, row by row, where servers that use the same words differ: whether the cached tokens are within
+the input, and the thinking within the output (`reading`).
+
 A counter that is missing is unknown (None), and so is all that would need it. A 0 is a statement, except for the
 flat `reasoning_tokens` of chat, which SGLang fills with 0 where it did not count.
+
+Audio, images and video are counted apart as parts of input, cached input and output, because they are priced apart.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+from workbench.tokens import CACHED, MEDIA
 
 Raw = Mapping[str, Any]
 
@@ -44,6 +51,15 @@ class Usage(NamedTuple):
     total_tokens: int | None = None
     billed_cost_usd: float | None = None
     tokens_source: str | None = None
+    input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    input_video_tokens: int | None = None
+    cache_read_audio_tokens: int | None = None
+    cache_read_image_tokens: int | None = None
+    cache_read_video_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_image_tokens: int | None = None
+    output_video_tokens: int | None = None
 
     def known(self) -> dict[str, Any]:
         """Return the fields that are known."""
@@ -70,6 +86,65 @@ def normalise(usage: Raw | None, convention: str | None = None, *, model: str = 
     counted = any(n is not None for n in found[:7])
     source = (found.tokens_source or "reported") if counted else None
     return found._replace(billed_cost_usd=billed_usd(usage), tokens_source=source)
+
+
+def usage_of(body: Raw | None) -> Raw | None:
+    """Find the usage object in a provider's answer, or in a chunk of its stream.
+
+    It stands at the top in most; Gemini calls it usageMetadata, Moonshot puts it into the choice, events of
+    Anthropic and of OpenAI's Responses wrap the answer.
+    """
+    if not isinstance(body, Mapping):
+        return None
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    places = (body, first, body.get("message"), body.get("response"))
+    for place in places:
+        for name in ("usage", "usageMetadata", "usage_metadata"):
+            found = place.get(name) if isinstance(place, Mapping) else None
+            if isinstance(found, Mapping) and found:
+                return found
+    return None
+
+
+class Reading(NamedTuple):
+    """How counters are to be read: what they leave out."""
+
+    input_without_cached: bool = False
+    output_without_thinking: bool = False
+
+
+_INCLUSIVE = Reading()
+
+
+def reading(
+    counts: tuple[int | None, int | None, int | None],
+    *,
+    cached: int = 0,
+    thinking: int = 0,
+    usual: Reading = _INCLUSIVE,
+) -> Reading | None:
+    """Tell from the total what input and output leave out.
+
+    Args:
+        counts: input, output and total as reported.
+        cached: tokens read from and written to a cache.
+        thinking: tokens spent thinking.
+        usual: the reading that is taken where it fits, whatever else would.
+
+    Returns:
+        The reading whose parts add up to the total; None where none does, or there is no total.
+    """
+    given, output, total = counts
+    if given is None or output is None or total is None:
+        return None
+    every = (Reading(apart, beside) for beside in (False, True) for apart in (False, True))
+    for found in (usual, *every):
+        apart, beside = found
+        possible = (apart or cached <= given) and (beside or thinking <= output)
+        if possible and given + apart * cached + output + beside * thinking == total:
+            return found
+    return None
 
 
 def convention_of(usage: Raw) -> str:
@@ -135,9 +210,30 @@ def _is_beside(usage: Raw) -> bool:
     """Whether the total holds the thinking on top of prompt and completion."""
     prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
     total, thought = count(usage.get("total_tokens")), _thought(usage)
-    if prompt is None or completion is None or not thought:
+    if not thought:
         return False
-    return total == prompt + completion + thought
+    cached = _first(_part(usage, "prompt_tokens_details").get("cached_tokens")) or 0
+    found = reading((prompt, completion, total), cached=cached, thinking=thought)
+    return found is not None and found.output_without_thinking
+
+
+def _with_apart(found: Usage) -> Usage:
+    """Add the cached tokens to an input that leaves them out, as the total tells."""
+    cached = sum(getattr(found, name) or 0 for name in CACHED)
+    counts = (found.input_tokens, found.output_tokens, found.total_tokens)
+    told = reading(counts, cached=cached, thinking=found.reasoning_tokens or 0)
+    if told is None or not told.input_without_cached:
+        return found
+    return found._replace(input_tokens=_plus(found.input_tokens, cached))
+
+
+def _media(field: str, details: Raw) -> dict[str, Any]:
+    """Read how many tokens of some are audio, images and video, from an object of OpenAI's."""
+    return {f"{field}_{kind}_tokens": count(details.get(f"{kind}_tokens")) for kind in MEDIA}
+
+
+def _cached_media(details: Raw) -> dict[str, Any]:
+    return _media("cache_read", _part(details, "cached_tokens_details"))
 
 
 def _lifetimes(details: Raw) -> tuple[int | None, int | None]:
@@ -155,7 +251,7 @@ def _lifetimes(details: Raw) -> tuple[int | None, int | None]:
 def _chat(usage: Raw) -> Usage:
     prompt = _part(usage, "prompt_tokens_details")
     short, long = _lifetimes(prompt)
-    return Usage(
+    found = Usage(
         input_tokens=count(usage.get("prompt_tokens")),
         cache_read_tokens=_first(
             prompt.get("cached_tokens"),
@@ -169,7 +265,11 @@ def _chat(usage: Raw) -> Usage:
         output_tokens=count(usage.get("completion_tokens")),
         reasoning_tokens=_thought(usage),
         total_tokens=count(usage.get("total_tokens")),
+        **_media("input", prompt),
+        **_cached_media(prompt),
+        **_media("output", _part(usage, "completion_tokens_details")),
     )
+    return _with_apart(found)
 
 
 def _chat_beside(usage: Raw) -> Usage:
@@ -197,9 +297,11 @@ def _with_hidden_thinking(found: Usage) -> Usage:
 
 
 def _responses(usage: Raw) -> Usage:
-    details = _part(usage, "input_tokens_details")
+    # the plural is that of responses and images, the singular that of realtime and transcriptions
+    details = _part(usage, "input_tokens_details") or _part(usage, "input_token_details")
+    generated = _part(usage, "output_tokens_details") or _part(usage, "output_token_details")
     short, long = _lifetimes(details)
-    return Usage(
+    found = Usage(
         input_tokens=count(usage.get("input_tokens")),
         cache_read_tokens=_first(
             details.get("cached_tokens"), details.get("cache_read_input_tokens")
@@ -207,9 +309,13 @@ def _responses(usage: Raw) -> Usage:
         cache_write_5m_tokens=short,
         cache_write_1h_tokens=long,
         output_tokens=count(usage.get("output_tokens")),
-        reasoning_tokens=count(_part(usage, "output_tokens_details").get("reasoning_tokens")),
+        reasoning_tokens=count(generated.get("reasoning_tokens")),
         total_tokens=count(usage.get("total_tokens")),
+        **_media("input", details),
+        **_cached_media(details),
+        **_media("output", generated),
     )
+    return _with_apart(found)
 
 
 def _messages(usage: Raw) -> Usage:
@@ -221,14 +327,18 @@ def _messages(usage: Raw) -> Usage:
         count(lifetimes.get("ephemeral_1h_input_tokens")),
     )
     details = _part(usage, "output_tokens_details")
+    given, total = count(usage.get("input_tokens")), count(usage.get("total_tokens"))
+    output, cached = count(usage.get("output_tokens")), (read or 0) + (written or 0)
+    apart = Reading(input_without_cached=True)
+    told = reading((given, output, total), cached=cached, usual=apart) or apart
     return Usage(
-        input_tokens=_plus(count(usage.get("input_tokens")), read, written),
+        input_tokens=_plus(given, read, written) if told.input_without_cached else given,
         cache_read_tokens=read,
         cache_write_5m_tokens=short,
         cache_write_1h_tokens=long,
-        output_tokens=count(usage.get("output_tokens")),
+        output_tokens=output,
         reasoning_tokens=_first(details.get("thinking_tokens"), details.get("reasoning_tokens")),
-        total_tokens=count(usage.get("total_tokens")),
+        total_tokens=total,
     )
 
 
@@ -283,7 +393,28 @@ def _gemini(usage: Raw) -> Usage:
         reasoning_tokens=thought,
         total_tokens=total,
         tokens_source=source,
+        **_modalities("input", usage, "promptTokensDetails", "toolUsePromptTokensDetails"),
+        **_modalities("cache_read", usage, "cacheTokensDetails"),
+        **_modalities("output", usage, "candidatesTokensDetails"),
     )
+
+
+_MODALITIES = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "image", "VIDEO": "video"}
+
+
+def _modalities(field: str, usage: Raw, *names: str) -> dict[str, Any]:
+    """Read Gemini's counts by modality; a document is read, and priced, as images."""
+    found: dict[str, Any] = {}
+    for name in names:
+        entries = usage.get(name)
+        for entry in entries if isinstance(entries, list) else ():
+            told = {_camel(k): v for k, v in entry.items()} if isinstance(entry, Mapping) else {}
+            modality = str(told.get("modality")).rpartition(".")[2].upper()
+            kind, n = _MODALITIES.get(modality), count(told.get("tokenCount"))
+            if kind is not None and n is not None:
+                column = f"{field}_{kind}_tokens"
+                found[column] = (found.get(column) or 0) + n
+    return found
 
 
 def _camel(name: str) -> str:

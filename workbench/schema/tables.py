@@ -31,6 +31,17 @@ _WRITES = (
     C("cache_write_5m_tokens", "int", "tokens", "Part of the input written to a cache that lives 5 minutes."),
     C("cache_write_1h_tokens", "int", "tokens", "Part of the input written to a cache that lives 1 hour."),
 )
+_MEDIA = (
+    C("input_audio_tokens", "int", "tokens", "Part of the input that is audio, cached ones included.", since=3),
+    C("input_image_tokens", "int", "tokens", "Part of the input that is images (and documents read as images), cached ones included.", since=3),
+    C("input_video_tokens", "int", "tokens", "Part of the input that is video, cached ones included.", since=3),
+    C("cache_read_audio_tokens", "int", "tokens", "Part of the audio input that was read from a cache.", since=3),
+    C("cache_read_image_tokens", "int", "tokens", "Part of the image input that was read from a cache.", since=3),
+    C("cache_read_video_tokens", "int", "tokens", "Part of the video input that was read from a cache.", since=3),
+    C("output_audio_tokens", "int", "tokens", "Part of the output that is audio.", since=3),
+    C("output_image_tokens", "int", "tokens", "Part of the output that is images.", since=3),
+    C("output_video_tokens", "int", "tokens", "Part of the output that is video.", since=3),
+)
 _STOP = C("stop_reason", "text", doc="stop, max_tokens, tool_calls, content_filter, error or unknown.")
 _BILLED = C("billed_cost_usd", "float", "USD", "What the provider said it charged.", title="billed cost")
 _MACHINE = C("machine_s", "float", "s", "Share of the machine's time: active time divided among the calls active at once.", "not run on a machine of ours", "machine time")
@@ -138,6 +149,7 @@ TRACES = Table("traces", "one row per attempt: configuration × item × trial of
     _BILLED,
     C("energy_j", "float", "J", "Joules of the calls over all devices.", "not measured", "energy"),
     _MACHINE, _PRICE, _METADATA,
+    C("is_replaced", "bool", doc="Whether a later try took its place: it was paid, and is no answer.", null="no", title="replaced", since=3),
 ), key=("trace_id",), compressed=("metadata",))
 
 SCORES = Table("scores", "one row per trace and scorer", (
@@ -187,6 +199,7 @@ CALLS = Table("calls", "one row per request to a model", (
     C("energy_j", "float", "J", "Joules over all devices and phases, without estimates; the rows are in energy.", "not measured", "energy"),
     _PRICE,
     C("effort_sent", "text", doc="What was sent to the provider for the effort asked.", null="no effort asked", since=2),
+    *_MEDIA,
 ), key=("call_id",), compressed=("usage",))
 
 TOOL_CALLS = Table("tool_calls", "one row per tool that a model asked for", (
@@ -285,6 +298,15 @@ PRICES = Table("prices", "one row per model (or machine), period and tier", (
     C("machine_usd_per_hour", "float", "USD/h", "Per hour of a machine.", "priced by token"),
     C("note", "text", doc="Anything to know.", null="nothing"),
     C("service_tier", "text", doc="In force for calls of that service tier alone; calls of batches are priced by no other row.", null="for all but batches", since=2),
+    C("input_audio_usd_per_mtok", "float", "USD/Mtok", "Audio input.", "unknown", since=3),
+    C("input_image_usd_per_mtok", "float", "USD/Mtok", "Image input.", "as fresh input in genai-prices, else unknown", since=3),
+    C("input_video_usd_per_mtok", "float", "USD/Mtok", "Video input.", "as fresh input in genai-prices, else unknown", since=3),
+    C("cache_read_audio_usd_per_mtok", "float", "USD/Mtok", "Audio input read from a cache.", "as audio input", since=3),
+    C("cache_read_image_usd_per_mtok", "float", "USD/Mtok", "Image input read from a cache.", "as image input", since=3),
+    C("cache_read_video_usd_per_mtok", "float", "USD/Mtok", "Video input read from a cache.", "as video input", since=3),
+    C("output_audio_usd_per_mtok", "float", "USD/Mtok", "Audio output.", "unknown", since=3),
+    C("output_image_usd_per_mtok", "float", "USD/Mtok", "Image output.", "unknown", since=3),
+    C("output_video_usd_per_mtok", "float", "USD/Mtok", "Video output.", "unknown", since=3),
 ), key=("price_id",))
 
 MODELS = Table("models", "one row per model whose shape or dates are known", (

@@ -10,7 +10,7 @@ from workbench import schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
 from workbench.store import configurations, database
-from workbench.store.views import VIEWS
+from workbench.store.views import CONTRADICTORY, PRICED, VIEWS, totals
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
   version INTEGER, name VARCHAR, applied_at TIMESTAMP DEFAULT (now() AT TIME ZONE 'UTC'))"""
@@ -44,6 +44,18 @@ def _added(layout: int) -> Step:
 def _third_layout(connection: duckdb.DuckDBPyConnection) -> None:
     _added(3)(connection)
     configurations.settle(connection)
+    _unprice_contradictions(connection)
+
+
+def _unprice_contradictions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Sum again what calls cost whose counts contradict themselves: they had negative costs."""
+    touched = (
+        f"(FROM calls WHERE trace_id IN (SELECT c.trace_id FROM calls c WHERE {CONTRADICTORY}))"
+    )
+    sets = ", ".join(f"{name} = s.{name}" for name in PRICED)
+    connection.execute(
+        f"UPDATE traces SET {sets} FROM ({totals(touched)}) s WHERE s.trace_id = traces.trace_id"
+    )
 
 
 STEPS: dict[int, tuple[str, Step]] = {

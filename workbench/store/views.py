@@ -1,6 +1,9 @@
 """The SQL of the stable views, and the one formula for cost."""
 
-from workbench.prices import BATCH, BUNDLED
+from collections.abc import Iterable
+
+from workbench.prices import AS_TEXT, BATCH, BUNDLED, MEDIA_RATES
+from workbench.tokens import COUNTS, MEDIA, PARTS, is_media
 
 _BUCKETS = (
     "coalesce(c.cache_read_tokens, 0)",
@@ -10,21 +13,87 @@ _BUCKETS = (
 _THINKING = "coalesce(c.reasoning_tokens, 0)"
 
 FRESH_INPUT = f"(c.input_tokens - {' - '.join(_BUCKETS)})"
+
+
+def _zero(column: str) -> str:
+    return f"coalesce({column}, 0)"
+
+
+def _priced(tokens: str, rate: str) -> str:
+    """Price a bucket; an empty one costs nothing, whether or not its price is known."""
+    return f"coalesce({tokens} * {rate}, CASE WHEN {tokens} = 0 THEN 0 END)"
+
+
+def _sum_of(parts: Iterable[str]) -> str:
+    return " + ".join(_zero(f"c.{part}") for part in parts)
+
+
+# `tokens.contradiction` in SQL
+_NEGATIVE = f"least({', '.join(f'c.{name}' for name in COUNTS)}) < 0"
+_OVER = [(parts, f"{_sum_of(parts)} > c.{whole}") for whole, parts in PARTS]
+CONTRADICTORY = " OR ".join((_NEGATIVE, *(rule for _, rule in _OVER)))
+_MEDIA_IN, _MEDIA_OUT = (
+    _sum_of(f"{part}_{kind}_tokens" for kind in MEDIA) for part in ("input", "output")
+)
+_HAS_MEDIA = f"coalesce({', '.join(f'c.{name}' for name in COUNTS if is_media(name))}) IS NOT NULL"
+
+_TEXT_IN, _TEXT_OUT = "p.input_usd_per_mtok", "p.output_usd_per_mtok"
 # a cached token without a price of its own is billed as fresh input, as genai-prices does
-COST = f"""CASE
-  WHEN p.machine_usd_per_hour IS NOT NULL THEN c.machine_s * p.machine_usd_per_hour / 3600
-  ELSE ({FRESH_INPUT} * p.input_usd_per_mtok
-    + {_BUCKETS[0]} * coalesce(p.cache_read_usd_per_mtok, p.input_usd_per_mtok)
-    + {_BUCKETS[1]} * coalesce(p.cache_write_5m_usd_per_mtok, p.input_usd_per_mtok)
-    + {_BUCKETS[2]} * coalesce(p.cache_write_1h_usd_per_mtok, p.input_usd_per_mtok)
-    + (c.output_tokens - {_THINKING}) * p.output_usd_per_mtok
-    + {_THINKING} * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok)) / 1e6
-    + coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1)
-END"""
-REASONING_COST = (
-    "c.reasoning_tokens * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok) / 1e6"
+_WRITTEN_AND_THOUGHT = (
+    _priced(_BUCKETS[1], f"coalesce(p.cache_write_5m_usd_per_mtok, {_TEXT_IN})"),
+    _priced(_BUCKETS[2], f"coalesce(p.cache_write_1h_usd_per_mtok, {_TEXT_IN})"),
+    _priced(_THINKING, f"coalesce(p.reasoning_usd_per_mtok, {_TEXT_OUT})"),
+)
+_CACHED_RATE = f"coalesce(p.cache_read_usd_per_mtok, {_TEXT_IN})"
+_TEXT_ALONE = (
+    *_WRITTEN_AND_THOUGHT,
+    _priced(f"({FRESH_INPUT})", _TEXT_IN),
+    _priced(_BUCKETS[0], _CACHED_RATE),
+    _priced(f"(c.output_tokens - {_THINKING})", _TEXT_OUT),
 )
 
+
+def _with_media() -> str:
+    """Price calls with audio, images or video in them; `prices.cost` in SQL."""
+    fresh, read, visible = FRESH_INPUT, _BUCKETS[0], f"c.output_tokens - {_THINKING}"
+    parts, unknown = list(_WRITTEN_AND_THOUGHT), []
+    for kind in MEDIA:
+        given, cached, made = (
+            _zero(f"c.{part}_{kind}_tokens") for part in ("input", "cache_read", "output")
+        )
+        rate = f"p.input_{kind}_usd_per_mtok"
+        if kind in AS_TEXT:
+            apart = f"({rate} IS NOT NULL OR NOT starts_with(p.sheet, '{BUNDLED}'))"
+            given, cached = (f"CASE WHEN {apart} THEN {n} ELSE 0 END" for n in (given, cached))
+        again = f"coalesce(p.cache_read_{kind}_usd_per_mtok, {rate})"
+        parts += [
+            _priced(f"({given} - {cached})", rate),
+            _priced(f"({cached})", again),
+            _priced(made, f"p.output_{kind}_usd_per_mtok"),
+        ]
+        unknown.append(f"({given} > 0 AND c.cache_read_{kind}_tokens IS NULL)")
+        fresh, read = f"{fresh} - ({given}) + ({cached})", f"{read} - ({cached})"
+        visible = f"{visible} - {made}"
+    parts += [
+        _priced(f"({fresh})", _TEXT_IN),
+        _priced(f"({read})", _CACHED_RATE),
+        _priced(f"({visible})", _TEXT_OUT),
+    ]
+    mixed = f"{_BUCKETS[0]} > 0 AND ({' OR '.join(unknown)})"
+    return f"CASE WHEN {mixed} OR {fresh} < 0 THEN NULL ELSE ({' + '.join(parts)}) END"
+
+
+_REQUESTS = "coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1)"
+COST = f"""CASE
+  WHEN p.price_id IS NULL THEN NULL
+  WHEN p.machine_usd_per_hour IS NOT NULL
+    THEN CASE WHEN c.machine_s >= 0 THEN c.machine_s * p.machine_usd_per_hour / 3600 END
+  WHEN c.input_tokens IS NULL OR c.output_tokens IS NULL OR {CONTRADICTORY} THEN NULL
+  WHEN {_HAS_MEDIA} THEN {_with_media()} / 1e6 + {_REQUESTS}
+  ELSE ({" + ".join(_TEXT_ALONE)}) / 1e6 + {_REQUESTS}
+END"""
+REASONING_COST = f"""CASE WHEN {CONTRADICTORY} THEN NULL
+  ELSE c.reasoning_tokens * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok) / 1e6 END"""
 
 _SUBJECT, _JUDGE, _ANY = "c.role <> 'judge'", "c.role = 'judge'", "true"
 _SHORT, _LONG = "c.cache_write_5m_tokens", "c.cache_write_1h_tokens"
@@ -212,7 +281,7 @@ GROUP BY ALL"""
 # name → when it holds, and the numbers that contradict each other
 _FAULTS = {
     "negative_count": (
-        "least(c.input_tokens, c.output_tokens, c.reasoning_tokens, c.cache_read_tokens) < 0",
+        _NEGATIVE,
         "'input ' || c.input_tokens || ', output ' || c.output_tokens",
     ),
     "cached_over_input": (
@@ -222,6 +291,16 @@ _FAULTS = {
     "thinking_over_output": (
         "c.reasoning_tokens > c.output_tokens",
         "'thinking ' || c.reasoning_tokens || ' > output ' || c.output_tokens",
+    ),
+    "media_over_whole": (
+        f"{_HAS_MEDIA} AND ({' OR '.join(rule for parts, rule in _OVER if any(map(is_media, parts)))})",
+        f"'of audio, images and video ' || ({_MEDIA_IN}) || ' of input ' || c.input_tokens || ', '"
+        f" || ({_MEDIA_OUT}) || ' of output ' || c.output_tokens",
+    ),
+    "media_unpriced": (
+        f"{_HAS_MEDIA} AND p.price_id IS NOT NULL AND c.input_tokens IS NOT NULL"
+        f" AND NOT coalesce({CONTRADICTORY}, false) AND {COST} IS NULL",
+        "'the price of its audio, images or video is unknown, or which of them were cached'",
     ),
     "total_differs": (
         "c.total_tokens <> c.input_tokens + c.output_tokens",
@@ -301,7 +380,8 @@ def priced(calls: str, at: str) -> str:
     THEN {clock} >= r.daily_from AND {clock} < r.daily_to
     ELSE {clock} >= r.daily_from OR {clock} < r.daily_to END)"""
     order = f"""starts_with(p.sheet, '{BUNDLED}'), p.machine_usd_per_hour IS NULL, p.provider IS NULL,
-    p.service_tier IS NULL, p.daily_from IS NULL, p.starts_at DESC NULLS LAST, p.min_input_tokens DESC, p.price_id"""
+    p.service_tier IS NULL, p.daily_from IS NULL, p.starts_at DESC NULLS LAST, p.min_input_tokens DESC,
+    coalesce({", ".join(f"p.{rate}" for rate in MEDIA_RATES)}) IS NULL, p.price_id"""
     return f"""WITH wanted AS (SELECT DISTINCT provider, model, machine FROM {calls}),
 offers AS (
   SELECT w.provider AS w_provider, w.model AS w_model, w.machine AS w_machine,
