@@ -178,3 +178,17 @@ def test_real_files_add_up_to_their_own_totals(bring, shared_data):
     )
     assert all(t["agrees"] for t in found["more"]["totals"])
     assert all(r["not_adding_up"] == 0 for r in found["rows"])
+
+
+def test_rows_that_cannot_be_read_are_passed_over_on_request_and_named(tmp_path, mapping, bring):
+    """All or nothing by default; else the others land, and the report has the line."""
+    path = tmp_path / "rows.csv"
+    path.write_text("q,who,what,ok,out\n1,m,t,true,5\n2,m,t,true,lots\n3,m,t,true,6\n")
+    assert bring(path, "--mapping", mapping)[0] == 1
+
+    _, found, err = bring(path, "--mapping", mapping, "--skip-bad-rows")
+
+    (row,) = found["rows"]
+    assert (row["rows_in"], row["rows_out"], row["new"], row["skipped"]) == (3, 2, 2, 1)
+    assert "line 3, column 'out': 'lots' is no int" in err
+    assert open_store(tmp_path / "s.duckdb").count() == 2

@@ -22,6 +22,11 @@ STORES = (".duckdb", ".db")
 @click.option(
     "--mapping", metavar="FILE", help="Mapping of a table's columns, or a shipped one's name."
 )
+@click.option(
+    "--skip-bad-rows",
+    is_flag=True,
+    help="Pass over rows of a table that cannot be read, and say which; else their file is refused.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and report, write nothing.")
 @store_option
 @output_options
@@ -31,6 +36,7 @@ def import_(
     *,
     paths: tuple[Path, ...],
     mapping: str | None,
+    skip_bad_rows: bool,
     dry_run: bool,
     store_path: str | None,
     format_: str | None,
@@ -47,7 +53,11 @@ def import_(
 
     check_output(output)
     store = None if dry_run else open_store(store_path, create=True)
-    done = [imported for path in paths for imported in _import(store, path, mapping)]
+    done = [
+        imported
+        for path in paths
+        for imported in _import(store, path, mapping, skip_bad_rows=skip_bad_rows)
+    ]
     full = output is not None or (format_ or settings().format) == "json"
     emit(document(done, store.path if store else None, full=full), format_, output)
     for line in remarks(done):
@@ -56,7 +66,9 @@ def import_(
         ctx.exit(1)
 
 
-def _import(store: "Store | None", path: Path, mapping: str | None) -> Iterator["Imported"]:
+def _import(
+    store: "Store | None", path: Path, mapping: str | None, *, skip_bad_rows: bool
+) -> Iterator["Imported"]:
     from workbench import sources
     from workbench.cli.reconciliation import Imported
     from workbench.errors import WorkbenchError
@@ -75,10 +87,12 @@ def _import(store: "Store | None", path: Path, mapping: str | None) -> Iterator[
     with _progress(found) as steps:
         for file in steps:
             named = file.path == path
-            yield _read(store, file, mapping, named=named)
+            yield _read(store, file, mapping, named=named, skip_bad_rows=skip_bad_rows)
 
 
-def _read(store: "Store | None", file: "Found", mapping: str | None, *, named: bool) -> "Imported":
+def _read(
+    store: "Store | None", file: "Found", mapping: str | None, *, named: bool, skip_bad_rows: bool
+) -> "Imported":
     """Import one file; one of no known format fails only if it was named itself."""
     from workbench import sources
     from workbench.cli.reconciliation import Imported
@@ -87,7 +101,7 @@ def _read(store: "Store | None", file: "Found", mapping: str | None, *, named: b
     if file.source is None:
         reason = sources.why_not(file.path)
         return Imported(file.path, failed=reason) if named else Imported(file.path, skipped=reason)
-    report = sources.FileReport(file.path)
+    report = sources.FileReport(file.path, skip_bad_rows=skip_bad_rows)
     records = sources.read(file.path, report=report, mapping=mapping)
     try:
         if store is None:

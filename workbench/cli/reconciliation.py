@@ -106,6 +106,8 @@ def _remarks(imported: Imported) -> Iterator[tuple[str, str]]:
     if report is not None:
         for reason, n in report.skipped.items():
             yield "skipped", f"{n:,} rows: {reason}"
+        for text in report.bad_rows.kept:
+            yield "bad row", text
         for text in report.mismatches.kept:
             yield "does not add up", text
         for text in report.duplicates.kept:

@@ -4,7 +4,10 @@
 title = "…"                      # one line for `workbench import`
 kind = "traces"                  # traces (a row is one attempt) | results (aggregates) | prices
 rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root; a JSON object there is one row
-tokens = ["input excludes cached", "output excludes thinking"]   # where it is so; added back
+tokens = ["input excludes cached", "output excludes thinking"]   # where it is so; added back. A row whose
+                                 # total_tokens shows the other convention is read by its total
+delimiter = ";"                  # of CSV; else told by the first line: , ; | or tab
+decimal = ","                    # decimal mark of numbers in text; else told by each column, or by the whole file
 
 [match]                          # how to recognise a file; all that is given must hold
 files = ["*.json"]               # globs over the file's name
@@ -20,16 +23,24 @@ model = "^model_name"            # ^ : a field beside the rows;  a.b : inside a 
 task = "@stem"                   # @stem, @name, @folder : of the file; @row : number of the row
 trial = "@repeat"                # how often the same item stood there before
 e2e_s = { column = "latency_ms", unit = "ms" }
+score = { column = "points", unit = "percent" }   # a score is 0..1; what else a cell holds is refused
 difficulty = { column = "^level", offset = 1 }
-billed_cost_usd = { column = "cost", null_if = [0], optional = true }
-passed = { column = "verdict", map = { ok = true, bad = false } }
+billed_cost_usd = { column = "cost", null_if = [0], decimal = ",", optional = true }
+started_at = { column = "day", format = "%d/%m/%Y" }   # where it is neither ISO 8601 nor a time since 1970
+passed = { column = "verdict", map = { ok = true, bad = false, timeout = "@null", "@null" = false } }
+                                 # "@null" is unknown on the right, an empty cell on the left
+n_turns = "steps"                # a row of several turns is a sum of as many requests (or n_requests = "…")
 
-[strategy_params] [settings] [metadata]   # name = column as above; kept as JSON
+[metrics]                        # scores on scales of their own, as rows of the table scores
+rubric = { column = "judge", range = [0, 10], direction = "higher" }
+loss = { column = "nll", unit = "nats", direction = "lower" }
+
+[strategy_params] [settings] [metadata]   # name = column as above; kept as JSON, with the column's type
 
 [totals]                         # stated total = which of our fields to add up (or average)
 cost = { column = "^cost", of = "billed_cost_usd", how = "sum", tolerance = 0.005 }
 
-[results]                        # kind = "results": metric = column as above
+[results]                        # kind = "results": metric = column as above, also range and direction
 [prices]                         # kind = "prices": field of the prices table = column as above
 ```
 """
@@ -37,14 +48,15 @@ cost = { column = "^cost", of = "billed_cost_usd", how = "sum", tolerance = 0.00
 import dataclasses
 import difflib
 import functools
+import math
 import tomllib
 from collections.abc import Mapping as Dict
 from pathlib import Path
 from typing import Any
 
-from workbench import records, schema
+from workbench import cells, records, schema
 from workbench.errors import ImportFormatError
-from workbench.sources.units import UNITS
+from workbench.sources.units import UNITS, in_ours
 
 SHIPPED = Path(__file__).parent / "mappings"
 CONVENTIONS = ("input excludes cached", "output excludes thinking")
@@ -57,8 +69,12 @@ _MADE = {"metadata", "strategy_params", "settings", "usage", "configuration", "v
 _TEXTS = ("task_version", "prompt", "system_prompt", "output", "thinking", "explanation", "scorer")
 _SECTIONS = {
     "title", "kind", "rows", "match", "constants", "columns", "strategy_params", "settings",
-    "metadata", "totals", "results", "prices", "tokens",
+    "metadata", "totals", "results", "prices", "tokens", "metrics", "delimiter", "decimal",
 }  # fmt: skip
+_KEYS = {"column", "unit", "offset", "null_if", "map", "optional", "decimal", "format"}
+_SCALED = {"range", "direction"}
+DIRECTIONS = ("higher", "lower")
+NULL = "@null"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,11 +83,15 @@ class Column:
 
     Attributes:
         path: their column; ^ a field beside the rows, @ a fact about the file.
-        unit: theirs; "" where it is ours already.
+        unit: theirs; "" where it is ours already. A metric's may be any word.
         offset: added after the unit.
         null_if: values that mean unknown.
-        values: theirs → ours.
+        values: theirs → ours; NULL is unknown.
         optional: whether a file may lack the column.
+        decimal: mark of numbers in text; "" where the cells tell.
+        form: of times, as `datetime.strptime` takes it; "" where they are of a known form.
+        low, high: ends of a metric's scale; None where it has none.
+        direction: which values of a metric are better; None where nobody says.
     """
 
     path: str
@@ -80,6 +100,11 @@ class Column:
     null_if: tuple[Any, ...] = ()
     values: Dict[str, Any] | None = None
     optional: bool = False
+    decimal: str = ""
+    form: str = ""
+    low: float | None = None
+    high: float | None = None
+    direction: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,9 +119,14 @@ class TotalOf:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mapping:
-    """One mapping file, checked."""
+    """One mapping file, checked.
+
+    Attributes:
+        is_shipped: whether it comes with the product.
+    """
 
     name: str
+    is_shipped: bool = False
     title: str = ""
     kind: str = "traces"
     rows: str = ""
@@ -112,12 +142,15 @@ class Mapping:
     totals: Dict[str, TotalOf] = dataclasses.field(default_factory=dict)
     results: Dict[str, Column] = dataclasses.field(default_factory=dict)
     prices: Dict[str, Column] = dataclasses.field(default_factory=dict)
+    metrics: Dict[str, Column] = dataclasses.field(default_factory=dict)
+    delimiter: str = ""
+    decimal: str = ""
 
     def all_columns(self) -> list[tuple[str, Column]]:
         """Every (field, column) that is read, in the order of the file."""
         parts = (
-            self.columns, self.strategy_params, self.settings, self.metadata, self.results,
-            self.prices, {name: t.column for name, t in self.totals.items()},
+            self.columns, self.metrics, self.strategy_params, self.settings, self.metadata,
+            self.results, self.prices, {name: t.column for name, t in self.totals.items()},
         )  # fmt: skip
         return [pair for part in parts for pair in part.items()]
 
@@ -186,15 +219,20 @@ def _parse(path: Path, text: str) -> Mapping:
     check.names("field", constants, set(fields()))
     check.names("field", columns, set(fields()))
     prices = check.columns(raw, "prices")
+    delimiter, mark = raw.get("delimiter", ""), raw.get("decimal", "")
+    if delimiter and delimiter not in cells.DELIMITERS:
+        raise check.fail(f"delimiter {delimiter!r}; use one of {cells.DELIMITERS}")
+    check.mark("decimal", mark)
     check.names("field of [prices]", prices, set(schema.PRICES.names))
     return Mapping(
-        name=path.stem, title=str(raw.get("title", "")), kind=kind, rows=str(raw.get("rows", "")),
+        name=path.stem, is_shipped=path.parent == SHIPPED, title=str(raw.get("title", "")), kind=kind, rows=str(raw.get("rows", "")),
         tokens=tuple(raw.get("tokens", ())),
         files=tuple(match.get("files", ())), keys=tuple(match.get("keys", ())),
         match_columns=tuple(match.get("columns", ())), constants=constants, columns=columns,
         strategy_params=check.columns(raw, "strategy_params"),
         settings=check.columns(raw, "settings"), metadata=check.columns(raw, "metadata"),
-        totals=check.totals(raw), results=check.columns(raw, "results"), prices=prices,
+        totals=check.totals(raw), results=check.scaled(raw, "results"), prices=prices,
+        metrics=check.scaled(raw, "metrics", free_units=True), delimiter=delimiter, decimal=mark,
     )  # fmt: skip
 
 
@@ -226,21 +264,57 @@ class _Check:
             for name, value in self.table(raw, section).items()
         }
 
-    def column(self, where: str, value: object) -> Column:
+    def column(self, where: str, value: object, *, free_units: bool = False) -> Column:
         if isinstance(value, str):
             return Column(value)
         if not isinstance(value, dict) or not isinstance(value.get("column"), str):
             raise self.fail(f'{where} must be "column" or {{ column = "…", … }}, not {value!r}')
-        keys = {"column", "unit", "offset", "null_if", "map", "optional"}
-        self.names(f"key of {where}", value, keys)
+        self.names(f"key of {where}", value, _KEYS)
         unit = value.get("unit", "")
-        if unit:
+        if unit and not free_units:
             self.names(f"unit of {where}", {unit: 1}, set(UNITS))
+        self.mark(f"decimal of {where}", value.get("decimal", ""))
         return Column(
-            path=value["column"], unit=unit, offset=value.get("offset", 0),
+            path=value["column"], unit=str(unit), offset=value.get("offset", 0),
             null_if=tuple(value.get("null_if", ())), values=value.get("map"),
-            optional=bool(value.get("optional", False)),
+            optional=bool(value.get("optional", False)), decimal=value.get("decimal", ""),
+            form=str(value.get("format", "")),
         )  # fmt: skip
+
+    def scaled(
+        self, raw: Dict[str, Any], section: str, *, free_units: bool = False
+    ) -> dict[str, Column]:
+        """Read columns that may say their scale: range and direction."""
+        found: dict[str, Column] = {}
+        for name, value in self.table(raw, section).items():
+            where = f"[{section}] {name}"
+            scale = value if isinstance(value, dict) else {}
+            bare = {k: v for k, v in scale.items() if k not in _SCALED} if scale else value
+            low, high = self.range(where, scale.get("range", [-math.inf, math.inf]))
+            direction = scale.get("direction")
+            if direction is not None and direction not in DIRECTIONS:
+                raise self.fail(f"direction of {where} is {direction!r}; use one of {DIRECTIONS}")
+            column = self.column(where, bare, free_units=free_units)
+            if column.unit in UNITS:
+                low, high = (
+                    None if end is None else in_ours(end, column.unit) for end in (low, high)
+                )
+            found[name] = dataclasses.replace(column, low=low, high=high, direction=direction)
+        return found
+
+    def range(self, where: str, value: object) -> tuple[float | None, float | None]:
+        """Read the ends of a scale; an infinite one is none."""
+        try:
+            low, high = (float(end) for end in value)  # type: ignore[attr-defined]  # else TypeError
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not low < high:
+            raise self.fail(f"range of {where} must be [low, high], not {value!r}; inf is no end")
+        return (low if math.isfinite(low) else None, high if math.isfinite(high) else None)
+
+    def mark(self, where: str, value: object) -> None:
+        if value not in {"", cells.POINT, cells.COMMA}:
+            raise self.fail(f'{where} is {value!r}; use "." or ","')
 
     def totals(self, raw: Dict[str, Any]) -> dict[str, TotalOf]:
         found: dict[str, TotalOf] = {}

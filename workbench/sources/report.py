@@ -4,6 +4,8 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
+from workbench.errors import ImportFormatError
+
 _KEPT = 100  # of each kind of remark; the rest is only counted, so that a report stays small
 
 
@@ -58,6 +60,8 @@ class FileReport:
         mismatches: rows whose parts do not add up to what the row itself says.
         totals: totals that the file states, beside ours.
         notes: anything else that a reader should know.
+        skip_bad_rows: whether a row that cannot be read is passed over and counted; else its file is refused.
+        bad_rows: the rows passed over so; `skipped` counts them too.
     """
 
     path: Path
@@ -70,6 +74,25 @@ class FileReport:
     mismatches: Remarks = dataclasses.field(default_factory=Remarks)
     totals: list[Total] = dataclasses.field(default_factory=list)
     notes: Counter[str] = dataclasses.field(default_factory=Counter)
+    skip_bad_rows: bool = False
+    bad_rows: Remarks = dataclasses.field(default_factory=Remarks)
+
+    def bad_row(self, text: str, cause: ImportFormatError | None = None, *, read: int = 1) -> None:
+        """Count a row that cannot be read, where such rows are to be passed over.
+
+        Args:
+            text: what is wrong, and where.
+            cause: the error that said so.
+            read: rows to count as rows of the file; 0 where it is counted already.
+
+        Raises:
+            ImportFormatError: such rows are not to be passed over.
+        """
+        if not self.skip_bad_rows:
+            raise ImportFormatError(text) from cause
+        self.rows_in += read
+        self.skipped["rows that cannot be read"] += 1
+        self.bad_rows.add(text)
 
     @property
     def adds_up(self) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from workbench import schema
+from workbench import cells, schema
+from workbench.cells import POINT, integral
 from workbench.errors import ImportFormatError
 from workbench.records import (
     AnyRecord,
@@ -24,13 +25,18 @@ from workbench.records import (
     Trace,
     json_text,
 )
-from workbench.sources.mapping import Column, Mapping, fields
+from workbench.sources.evidence import Evidence
+from workbench.sources.mapping import NULL, Column, Mapping, fields
 from workbench.sources.report import FileReport, Total
-from workbench.sources.table_rows import Row, Table
-from workbench.sources.units import UNITS, convert, equals, is_null
+from workbench.sources.table_counts import forget_contradictions, forget_negative, make_inclusive
+from workbench.sources.table_rows import Row, Table, open_table
+from workbench.sources.units import UNITS, Reading, convert, equals, is_null
 
 _MISSING = object()
-_CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+_SCORER = "reported"  # where a mapping names none
+_ROUNDING = 1e-9  # a mean of scores may end a little outside of its scale
+_LISTED = 20  # names of columns in one note
+_FLOAT, _MOMENT = schema.Column("number", "float"), schema.Column("time", "time")
 _MESSAGES = (
     ("system_prompt", "system", "text"), ("prompt", "user", "text"),
     ("thinking", "assistant", "thinking"), ("output", "assistant", "text"),
@@ -53,16 +59,17 @@ class RowReader:
     def __init__(self, path: Path, table: Table, mapping: Mapping, run_id: str) -> None:
         """Bind the mapping to one file; constants are converted once."""
         self.path, self.mapping, self.run_id = path, mapping, run_id
-        self.header = table.header
+        self.header, self.is_text = table.header, table.is_text
         self.file: Row = {"@stem": path.stem, "@name": path.name, "@folder": path.parent.name}
         self.file |= {"@row": 0, "@repeat": 0}
         self.found: set[str] = set()
         self.columns_seen: set[str] = set(table.columns or ())
         self.constants = {
-            name: convert(value, fields()[name].type) for name, value in mapping.constants.items()
+            name: _constant(name, value, mapping) for name, value in mapping.constants.items()
         }
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self.evidence = Evidence(self._texts, _numeric(mapping))
         self._told: set[str] = set()
         trial = mapping.columns.get("trial")
         self._counts_repeats = trial is not None and trial.path == "@repeat"
@@ -71,23 +78,32 @@ class RowReader:
 
     # -- cells ---------------------------------------------------------------------------------
 
-    def cell(self, row: Row, column: Column, kind: str, place: str) -> Any:
-        """Read one cell as the type of our column; None where it is unknown."""
+    def cell(self, row: Row, column: Column, ours: schema.Column, place: str) -> Any:
+        """Read one cell as the type of our column, in our unit; None where it is unknown.
+
+        Raises:
+            ImportFormatError: it holds no such thing, or one outside of the column's scale.
+        """
         raw = self._raw(row, column.path)
         if raw is _MISSING:
             return None
         self.found.add(column.path)
-        if is_null(raw, kind) or any(equals(raw, null) for null in column.null_if):
+        given = _given(raw, column, ours.type)
+        if given is None:
             return None
-        if column.values is not None:
-            name = str(raw).lower() if isinstance(raw, bool) else str(raw)
-            raw = column.values.get(name, raw)
-        factor = UNITS[column.unit].factor if column.unit else 1
         try:
-            return convert(raw, kind, factor, column.offset)
+            value = convert(given, ours.type, ours.unit, self._reading(given, column, ours))
+            return _within(value, column, ours)
         except ImportFormatError as error:
             text = f"{self.path}, {place}, column {column.path!r}: {error}"
             raise ImportFormatError(text) from error
+
+    def _reading(self, cell: object, column: Column, ours: schema.Column) -> Reading:
+        mark = column.decimal or self.mapping.decimal
+        if not mark and isinstance(cell, str) and ours.type in {"int", "float"}:
+            mark = self.evidence.mark(column.path, cell, ours.type)
+        unit = column.unit if column.unit in UNITS else ""
+        return Reading(unit, column.offset, mark or POINT, column.form)
 
     def _raw(self, row: Row, path: str) -> Any:
         if path in self.file:
@@ -102,89 +118,131 @@ class RowReader:
             value = value[step]
         return value
 
+    def _texts(self) -> Iterator[Row]:
+        """Yield the mapped cells that are texts, row by row, as a file of its own."""
+        paths = {c.path for _, c in self.mapping.all_columns()} - set(self.file)
+        paths = {path for path in paths if not path.startswith("^")}
+        report = FileReport(self.path, skip_bad_rows=True)
+        table = open_table(self.path, self.mapping.rows, report, delimiter=self.mapping.delimiter)
+        for _, row in table.rows:
+            found = {path: self._raw(row, path) for path in paths}
+            yield {path: cell for path, cell in found.items() if isinstance(cell, str)}
+
     def values(self, row: Row, place: str) -> dict[str, Any]:
         """Read all of our fields that the mapping names."""
         self.file["@row"] += 1
         values = dict(self.constants)
         for name, column in self.mapping.columns.items():
-            values[name] = self.cell(row, column, fields()[name].type, place)
+            values[name] = self.cell(row, column, fields()[name], place)
+        item = self.mapping.columns.get("item")
+        if item is not None and isinstance(values["item"], str):
+            values["item"] = self._key(values["item"], item)
+        return values
+
+    def _key(self, text: str, column: Column) -> str:
+        """Write a key as other formats type it: in a column of whole numbers 1.0 is 1."""
+        whole = integral(text) if self.is_text and "." in text else None
+        return whole if whole is not None and self.evidence.of(column.path).is_integral else text
+
+    def _add_up(self, values: Row) -> None:
         for name, value in values.items():
             self.counts[name] = self.counts.get(name, 0) + 1
             if isinstance(value, (int, float)):
                 self.sums[name] = self.sums.get(name, 0) + value
-        return values
 
     def group(self, row: Row, columns: Dict[str, Column], place: str) -> str | None:
         """Read named columns into one JSON text; unknown ones are left out, None if all are."""
         found: dict[str, Any] = {}
         for name, column in columns.items():
+            if column.unit or column.form:
+                ours = _MOMENT if column.form else _FLOAT
+                value = self.cell(row, column, ours, place)
+                found[name] = value.isoformat() if column.form and value is not None else value
+                continue
             raw = self._raw(row, column.path)
             if raw is not _MISSING:
                 self.found.add(column.path)
-            if raw is _MISSING or is_null(raw, "text"):
-                continue
-            plain = not (column.unit or column.null_if or column.values)
-            found[name] = raw if plain else self.cell(row, column, "float", place)
-        return json_text(found) if found else None
+                found[name] = self._typed(raw, _given(raw, column, "text"), column)
+        known = {name: value for name, value in found.items() if value is not None}
+        return json_text(known) if known else None
+
+    def _typed(self, raw: object, given: Any, column: Column) -> Any:
+        """Give a text the type of its column; what a mapping says, or a typed file, has one."""
+        told = given is not raw or column.path in self.file
+        if told or not self.is_text or not isinstance(given, str):
+            return given
+        return self.evidence.of(column.path).typed(given)
 
     # -- records -------------------------------------------------------------------------------
 
-    def price(self, row: Row, place: str) -> Price:
+    def price(self, row: Row, place: str, report: FileReport) -> Price:
         """One line of a price sheet."""
         values: Row = {n: v for n, v in self.constants.items() if n in Price.__struct_fields__}
         for name, column in self.mapping.prices.items():
-            values[name] = self.cell(row, column, schema.PRICES[name].type, place)
+            values[name] = self.cell(row, column, schema.PRICES[name], place)
         self._need(values, ("model",), place)
+        forget_negative(values, {c.name: c for c in schema.PRICES.columns}, place, report)
         values.setdefault("sheet", self.mapping.name)
         return Price(**_pick(values, tuple(values)))
 
-    def results(self, row: Row, place: str, report: FileReport) -> Iterator[AnyRecord]:
+    def results(self, row: Row, place: str, report: FileReport) -> list[AnyRecord]:
         """One row of aggregates: its task and configuration, then a result per metric."""
         values = self.values(row, place)
         self._need(values, ("task", "model"), place)
         task, configuration = self._task(values), self._configuration(row, values, place)
-        yield from self._new(task, configuration)
         metadata = self.group(row, self.mapping.metadata, place)
+        figures = {
+            metric: self.cell(row, column, _scaled(metric, column), place)
+            for metric, column in self.mapping.results.items()
+        }
+        self._add_up(values)
         key = (configuration.configuration_id, str(values.get("date")), metadata)
         self._repeats[key] = repeat = self._repeats.get(key, -1) + 1
         if repeat:  # measured again: kept beside the first
             report.notes["rows that repeat a configuration, kept apart as repeats"] += 1
             metadata = json_text({"repeat": repeat, "of": metadata})
-        for metric, column in self.mapping.results.items():
-            yield Result(
+        made = [
+            Result(
                 run_id=self.run_id, configuration_id=configuration.configuration_id,
-                task_id=task.task_id, metric=metric,
-                value=self.cell(row, column, "float", place),
-                unit=UNITS[column.unit].ours if column.unit else None,
-                n=values.get("n"), date=values.get("date"), metadata=metadata,
-            )  # fmt: skip
+                task_id=task.task_id, metric=metric, value=figures[metric],
+                unit=UNITS[column.unit].ours if column.unit else None, n=values.get("n"),
+                date=values.get("date"), metadata=metadata, scale_low=column.low,
+                scale_high=column.high, direction=column.direction,
+            )
+            for metric, column in self.mapping.results.items()
+        ]  # fmt: skip
+        return [*self._new(task, configuration), *made]
 
-    def trace(self, row: Row, place: str, report: FileReport) -> Iterator[AnyRecord]:
+    def trace(self, row: Row, place: str, report: FileReport) -> list[AnyRecord]:
         """One attempt: its task, item and configuration where they are new, then the trace."""
         values = self.values(row, place)
         self._need(values, ("task", "item", "model"), place)
         task, configuration = self._task(values), self._configuration(row, values, place)
+        metadata = self.group(row, self.mapping.metadata, place)
+        scores = (*_scores(values), *self._metrics(row, values, place))
+        self._add_up(values)
         item = Item(task_id=task.task_id, **_pick(values, _ITEM))
         trial = values.get("trial") or 0
         while (key := (configuration.configuration_id, item.item_id, trial)) in self._trials:
             if not self._counts_repeats:
                 what = f"{place}: item {item.item!r}, trial {trial} stands there before"
                 report.duplicates.add(f"{what}; the first is kept")
-                return
+                return []
             trial += 1
         self._trials.add(key)
-        yield from self._new(task, item, configuration)
-        score = _score(values)
-        calls = (self._call(values, place, report),)
+        make_inclusive(values, self.mapping.tokens, place, report)
+        forget_contradictions(values, fields(), place, report)
         report.rows_out += 1
-        yield Trace(
+        first = scores[0] if scores and scores[0].metric is None else None
+        trace = Trace(
             run_id=self.run_id, configuration_id=configuration.configuration_id,
             task_id=task.task_id, item_id=item.item_id,
             **(_pick(values, _TRACE) | {"trial": trial}),
-            score=score.score if score else None, passed=score.passed if score else None,
-            metadata=self.group(row, self.mapping.metadata, place), calls=calls,
-            messages=_messages(values), scores=(score,) if score else (), energy=_energy(values),
+            score=first.score if first else None, passed=first.passed if first else None,
+            metadata=metadata, calls=(_call(values),), messages=_messages(values), scores=scores,
+            energy=_energy(values),
         )  # fmt: skip
+        return [*self._new(task, item, configuration), trace]
 
     def _task(self, values: Row) -> Task:
         scorer = values.get("scorer")
@@ -197,13 +255,24 @@ class RowReader:
             settings=self.group(row, self.mapping.settings, place),
         )
 
-    def _call(self, values: Row, place: str, report: FileReport) -> Call:
-        _add_back(values, self.mapping.tokens, report)
-        thinking, output = values.get("reasoning_tokens"), values.get("output_tokens")
-        if thinking is not None and output is not None and thinking > output:
-            report.mismatches.add(f"{place}: thinking {thinking} is more than the output {output}")
-        call: Row = {"tokens_source": "reported", "n_requests": None}  # totals of an attempt
-        return Call(**(call | _pick(values, _CALL)))
+    def _metrics(self, row: Row, values: Row, place: str) -> Iterator[Score]:
+        """Read the scores on scales of their own; a scale of 0..1 is also a score."""
+        taken = values.get("scorer") or _SCORER
+        for name, column in self.mapping.metrics.items():
+            if name == taken:
+                raise ImportFormatError(
+                    f"{self.path}, {place}: [metrics] {name} has the name of the scorer; call it another"
+                )
+            value = self.cell(row, column, _scaled(name, column), place)
+            if value is None:
+                continue
+            is_share = (column.low, column.high, column.direction) == (0, 1, "higher")
+            unit = UNITS[column.unit].ours if column.unit in UNITS else column.unit
+            yield Score(
+                scorer=name, score=value if is_share else None, metric=value, unit=unit or None,
+                value=_shown(value), scale_low=column.low, scale_high=column.high,
+                direction=column.direction,
+            )  # fmt: skip
 
     def _new(self, *records: Task | Item | Configuration) -> Iterator[AnyRecord]:
         for record in records:
@@ -246,10 +315,21 @@ class RowReader:
                 f"column {where}{hint}"
             )
 
+    def note_unread(self, report: FileReport) -> None:
+        """Note the columns that a user's mapping leaves unread."""
+        if self.mapping.is_shipped:
+            return
+        read = {c.path for _, c in self.mapping.all_columns()}
+        read |= {path.partition(".")[0] for path in read}
+        unread = sorted(self.columns_seen - read)
+        if unread:
+            more = f" and {len(unread) - _LISTED} more" if len(unread) > _LISTED else ""
+            report.notes[f"columns not read: {', '.join(unread[:_LISTED])}{more}"] += 1
+
     def totals(self) -> Iterator[Total]:
         """Compare each total that the file states with what its rows give, duplicates included."""
         for name, total in self.mapping.totals.items():
-            stated = self.cell({}, total.column, "float", "totals")
+            stated = self.cell({}, total.column, _FLOAT, "totals")
             n = self.counts.get(total.of, 0)
             added = self.sums.get(total.of, 0.0)
             found = {"sum": added, "mean": added / n if n else 0.0, "count": float(n)}[total.how]
@@ -257,28 +337,97 @@ class RowReader:
                 yield Total(name, stated, found, total.tolerance)
 
 
-def _add_back(values: Row, conventions: tuple[str, ...], report: FileReport) -> None:
-    """Make the totals inclusive where the mapping says that they are not."""
-    if "input excludes cached" in conventions and values.get("input_tokens") is not None:
-        values["input_tokens"] += sum(values.get(name) or 0 for name in _CACHED)
-        report.conventions["input excludes cached: added back"] += 1
-    if "output excludes thinking" in conventions and values.get("output_tokens") is not None:
-        values["output_tokens"] += values.get("reasoning_tokens") or 0
-        report.conventions["thinking beside output: added"] += 1
+def _numeric(mapping: Mapping) -> frozenset[str]:
+    """The columns that must hold numbers, whose decimal marks speak for the file."""
+    own = [c.path for n, c in mapping.columns.items() if fields()[n].type in {"int", "float"}]
+    prices = [
+        c.path for n, c in mapping.prices.items() if schema.PRICES[n].type in {"int", "float"}
+    ]
+    figures = [c.path for part in (mapping.metrics, mapping.results) for c in part.values()]
+    return frozenset([*own, *prices, *figures])
+
+
+def _constant(name: str, value: object, mapping: Mapping) -> Any:
+    """Read what a mapping says of every row, as it would be read from a cell."""
+    ours = fields()[name]
+    try:
+        return _within(convert(value, ours.type, ours.unit), Column(name), ours)
+    except ImportFormatError as error:
+        raise ImportFormatError(f"mapping {mapping.name}, [constants] {name}: {error}") from error
+
+
+def _given(raw: object, column: Column, kind: str) -> Any:
+    """Apply what a mapping says of single values; None where a cell is unknown."""
+    if column.values is not None:
+        key = NULL if is_null(raw, "text") else cells.text(raw)
+        if key not in column.values and key.lower() in {"true", "false"}:
+            key = key.lower()
+        if key in column.values:
+            given = column.values[key]
+            return None if given == NULL else given
+    if is_null(raw, kind) or any(equals(raw, null) for null in column.null_if):
+        return None
+    return raw
+
+
+def _within(value: Any, column: Column, ours: schema.Column) -> Any:
+    """Hold a value to its scale: 0..1 of our own columns, or the range that a mapping gives a metric.
+
+    Raises:
+        ImportFormatError: it is outside; the message says how other scales come in.
+    """
+    if not isinstance(value, float):
+        return value
+    low, high = (0, 1) if ours.unit == "0..1" else (column.low, column.high)
+    if low is not None and low - _ROUNDING <= value < low:
+        return float(low)
+    if high is not None and high < value <= high + _ROUNDING:
+        return float(high)
+    if (low is None or value >= low) and (high is None or value <= high):
+        return value
+    name = column.path
+    if ours.unit != "0..1":
+        ends = f"{'−∞' if low is None else f'{low:g}'} to {'∞' if high is None else f'{high:g}'}"
+        raise ImportFormatError(
+            f"{value:g} is outside of the range {ends} that the mapping gives it"
+        )
+    if column.unit:
+        raise ImportFormatError(f"{value:g} is outside of 0..1 after {column.unit} → 0..1")
+    raise ImportFormatError(
+        f"{value:g} is outside of 0..1; for percentages say "
+        f'{ours.name} = {{ column = "{name}", unit = "percent" }}, and for points or losses a metric: '
+        f'[metrics] points = {{ column = "{name}", range = [0, 100], direction = "higher" }}'
+    )
+
+
+def _scaled(name: str, column: Column) -> schema.Column:
+    """The column that a metric is read as."""
+    unit = UNITS[column.unit].ours if column.unit in UNITS else ""
+    return schema.Column(name, "float", unit)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.15g}"
 
 
 def _pick(values: Row, names: tuple[str, ...]) -> Row:
     return {name: values[name] for name in names if values.get(name) is not None}
 
 
-def _score(values: Row) -> Score | None:
+def _call(values: Row) -> Call:
+    """The one call that holds a row's totals: of as many requests as it has turns, where it says so."""
+    call: Row = {"tokens_source": "reported", "n_requests": values.get("n_turns") or None}
+    return Call(**(call | _pick(values, _CALL)))
+
+
+def _scores(values: Row) -> Iterator[Score]:
     score, passed = values.get("score"), values.get("passed")
     if score is None and passed is None:
-        return None
+        return
     score = float(passed is True) if score is None else score
-    return Score(
-        scorer=values.get("scorer") or "reported", score=score,
-        passed=score >= 1 if passed is None else passed, value=f"{score:g}",
+    yield Score(
+        scorer=values.get("scorer") or _SCORER, score=score,
+        passed=score >= 1 if passed is None else passed, value=_shown(score),
         answer=values.get("answer"), explanation=values.get("explanation"),
     )  # fmt: skip
 

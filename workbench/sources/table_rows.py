@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from workbench import cells
 from workbench.errors import ImportFormatError
 from workbench.sources import json_bytes
 from workbench.sources.report import FileReport
@@ -33,11 +34,13 @@ class Table:
         header: fields beside the rows.
         columns: names known before the first row (CSV, Parquet), else None.
         rows: (place in the file, row); the place is for messages.
+        is_text: whether every cell is a text, whatever it means (CSV).
     """
 
     header: Row
     columns: tuple[str, ...] | None
     rows: Iterator[tuple[str, Row]]
+    is_text: bool = False
 
 
 def kind_of(path: Path) -> str | None:
@@ -55,8 +58,14 @@ def kind_of(path: Path) -> str | None:
     return by_name or ("json" if start == b"[" else None)
 
 
-def open_table(path: Path, rows_path: str, report: FileReport) -> Table:
+def open_table(path: Path, rows_path: str, report: FileReport, *, delimiter: str = "") -> Table:
     """Open a file of rows.
+
+    Args:
+        path: the file.
+        rows_path: where its rows are, in JSON or YAML.
+        report: takes notes, and rows that cannot be read where those are to be passed over.
+        delimiter: of CSV; told by the first line where empty.
 
     Raises:
         ImportFormatError: of no known kind, or broken; the message names file and place.
@@ -65,42 +74,41 @@ def open_table(path: Path, rows_path: str, report: FileReport) -> Table:
     if kind is None:
         known = ", ".join(sorted(_SUFFIXES))
         raise ImportFormatError(f"{path} is no table: the files read are {known}")
+    if kind == "csv":
+        return _csv(path, report, delimiter)
     readers: dict[str, Callable[[Path, str, FileReport], Table]] = {
-        "csv": _csv, "json": _json, "jsonl": _jsonl, "yaml": _yaml, "parquet": _parquet,
+        "json": _json, "jsonl": _jsonl, "yaml": _yaml, "parquet": _parquet,
     }  # fmt: skip
     return readers[kind](path, rows_path, report)
 
 
-def _csv(path: Path, rows_path: str, report: FileReport) -> Table:
-    del rows_path, report
+def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
     csv.field_size_limit(CELL_LIMIT)  # the default of 128 KiB is less than one long answer
     lines = _text_lines(path)
-    first = next(lines, "")
-    delimiter = max(",\t;", key=first.count)  # a tie goes to the comma
-    names = next(csv.reader(iter([first]), delimiter=delimiter), [])
+    head = [next(lines, "")]
+    while cells.is_open("".join(head)) and (line := next(lines, None)) is not None:
+        head.append(line)
+    delimiter = delimiter or cells.delimiter("".join(head))
+    names = next(csv.reader(iter(head), delimiter=delimiter), [])
     if not any(names) or len(set(names)) != len(names):
         raise ImportFormatError(f"{path}, line 1: column names are missing or repeated: {names}")
-    return Table({}, tuple(names), _csv_rows(path, lines, names, delimiter))
-
-
-def _csv_rows(
-    path: Path, lines: Iterator[str], names: list[str], delimiter: str
-) -> Iterator[tuple[str, Row]]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    start = 2
-    try:
-        for cells in reader:
-            place = f"line {start}"
-            start = reader.line_num + 2  # the head is one line more
-            if not cells:
-                continue
-            if len(cells) != len(names):
-                raise ImportFormatError(
-                    f"{path}, {place}: {len(cells)} cells, but the head names {len(names)}"
-                )
-            yield place, dict(zip(names, cells, strict=True))
-    except csv.Error as error:
-        raise ImportFormatError(f"{path}, line {start}: {error}") from error
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        start = len(head) + 1
+        try:
+            for found in reader:
+                place = f"line {start}"
+                start = reader.line_num + len(head) + 1
+                if len(found) == len(names):
+                    yield place, dict(zip(names, found, strict=True))
+                elif found:
+                    n = f"{len(found)} cells, but the head names {len(names)}"
+                    report.bad_row(f"{path}, {place}: {n}")
+        except csv.Error as error:
+            raise ImportFormatError(f"{path}, line {start}: {error}") from error
+
+    return Table({}, tuple(names), rows(), is_text=True)
 
 
 def _text_lines(path: Path) -> Iterator[str]:
@@ -126,10 +134,15 @@ def _jsonl(path: Path, rows_path: str, report: FileReport) -> Table:
 
     def rows() -> Iterator[tuple[str, Row]]:
         for number, line in enumerate(_text_lines(path), 1):
-            if line.strip():
-                where = f"{path}, line {number}"
-                row = json_bytes.decode(_ANY, line.encode(), where, report)
-                yield f"line {number}", _as_row(row, where)
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                row = _as_row(json_bytes.decode(_ANY, line.encode(), where, report), where)
+            except ImportFormatError as error:
+                report.bad_row(str(error), error)
+                continue
+            yield f"line {number}", row
 
     return Table({}, None, rows())
 
@@ -151,8 +164,13 @@ def _json(path: Path, rows_path: str, report: FileReport) -> Table:
     def rows() -> Iterator[tuple[str, Row]]:
         for number, part in enumerate(parts):
             place = f"{rows_path}[{number}]"
-            row = json_bytes.decode(_ANY, _view(part), f"{path}, {place}", report)
-            yield place, _as_row(row, f"{path}, {place}")
+            where = f"{path}, {place}"
+            try:
+                row = _as_row(json_bytes.decode(_ANY, _view(part), where, report), where)
+            except ImportFormatError as error:
+                report.bad_row(str(error), error)
+                continue
+            yield place, row
 
     return Table(header, None, rows())
 

@@ -10,7 +10,7 @@ from workbench.records import AnyRecord, Run, content_id, json_text
 from workbench.sources.mapping import Mapping, load, load_shipped
 from workbench.sources.report import FileReport
 from workbench.sources.table_records import RowReader
-from workbench.sources.table_rows import Table, open_table
+from workbench.sources.table_rows import Row, open_table
 
 
 class Tables:
@@ -90,7 +90,7 @@ def why_not(path: Path) -> str:
 
 
 def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRecord]:
-    table = open_table(path, mapping.rows, report)
+    table = open_table(path, mapping.rows, report, delimiter=mapping.delimiter)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     run_id = content_id("table", mapping.name, digest)
@@ -102,24 +102,32 @@ def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRe
             run_id=run_id, kind="import", source=f"table:{mapping.name}", origin=path.name,
             status="done", metadata=json_text({"sha256": digest}),
         )  # fmt: skip
-    yield from _rows(table, reader, mapping, report)
-    if report.rows_in:
-        reader.check_columns(reader.columns_seen, final=True)
-    report.totals += reader.totals()
-
-
-def _rows(
-    table: Table, reader: RowReader, mapping: Mapping, report: FileReport
-) -> Iterator[AnyRecord]:
     for place, row in table.rows:
         report.rows_in += 1
         if table.columns is None:
             reader.columns_seen.update(row)
-        if mapping.kind == "prices":
-            report.rows_out += 1
-            yield reader.price(row, place)
-        elif mapping.kind == "results":
-            report.rows_out += 1
-            yield from reader.results(row, place, report)
+        try:
+            made = _made(reader, mapping.kind, row, place, report)
+        except ImportFormatError as error:
+            report.bad_row(str(error), error, read=0)
         else:
-            yield from reader.trace(row, place, report)
+            yield from made
+    if report.rows_in:
+        reader.check_columns(reader.columns_seen, final=True)
+        reader.note_unread(report)
+    report.totals += reader.totals()
+
+
+def _made(
+    reader: RowReader, kind: str, row: Row, place: str, report: FileReport
+) -> list[AnyRecord]:
+    """Make the records of one row; all of its cells are read before the first one is given."""
+    if kind == "traces":
+        return reader.trace(row, place, report)
+    made: list[AnyRecord] = (
+        [reader.price(row, place, report)]
+        if kind == "prices"
+        else reader.results(row, place, report)
+    )
+    report.rows_out += 1
+    return made

@@ -1,44 +1,65 @@
 """Foreign units → ours (s, J, USD, tokens, 0..1), and foreign cells → values of a column's type."""
 
 import datetime as dt
-import math
+from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
+from workbench import cells
 from workbench.errors import ImportFormatError
 
 
 class Unit(NamedTuple):
-    """A foreign unit: times `factor` it is `ours`."""
+    """A foreign unit: times `times`, divided by `per`, it is `ours`; whole numbers, so that 57 % is 0.57."""
 
-    factor: float
+    times: int
+    per: int
     ours: str
 
 
 UNITS: dict[str, Unit] = {
-    "s": Unit(1, "s"), "ms": Unit(1e-3, "s"), "us": Unit(1e-6, "s"), "ns": Unit(1e-9, "s"),
-    "min": Unit(60, "s"), "h": Unit(3600, "s"),
-    "J": Unit(1, "J"), "mJ": Unit(1e-3, "J"), "kJ": Unit(1e3, "J"), "Wh": Unit(3600, "J"),
-    "kWh": Unit(3.6e6, "J"), "W": Unit(1, "W"), "USD": Unit(1, "USD"), "cent": Unit(0.01, "USD"),
-    "USD/tok": Unit(1e6, "USD/Mtok"), "USD/ktok": Unit(1e3, "USD/Mtok"),
-    "USD/Mtok": Unit(1, "USD/Mtok"), "tokens": Unit(1, "tokens"), "ktok": Unit(1e3, "tokens"),
-    "Mtok": Unit(1e6, "tokens"), "percent": Unit(0.01, "0..1"), "0..1": Unit(1, "0..1"),
-    "tokens/s": Unit(1, "tokens/s"),
+    "s": Unit(1, 1, "s"), "ms": Unit(1, 10**3, "s"), "us": Unit(1, 10**6, "s"),
+    "µs": Unit(1, 10**6, "s"), "ns": Unit(1, 10**9, "s"), "min": Unit(60, 1, "s"),
+    "h": Unit(3600, 1, "s"),
+    "J": Unit(1, 1, "J"), "mJ": Unit(1, 10**3, "J"), "kJ": Unit(10**3, 1, "J"),
+    "Wh": Unit(3600, 1, "J"), "kWh": Unit(3_600_000, 1, "J"), "W": Unit(1, 1, "W"),
+    "USD": Unit(1, 1, "USD"), "cent": Unit(1, 100, "USD"),
+    "USD/tok": Unit(10**6, 1, "USD/Mtok"), "USD/ktok": Unit(10**3, 1, "USD/Mtok"),
+    "USD/Mtok": Unit(1, 1, "USD/Mtok"), "tokens": Unit(1, 1, "tokens"),
+    "ktok": Unit(10**3, 1, "tokens"), "Mtok": Unit(10**6, 1, "tokens"),
+    "percent": Unit(1, 100, "0..1"), "0..1": Unit(1, 1, "0..1"), "tokens/s": Unit(1, 1, "tokens/s"),
 }  # fmt: skip
+_MARKS = {"%": "percent", "$": "USD", "US$": "USD", "sec": "s", "\u03bcs": "µs"}
 INT64 = 2**63 - 1
-_TRUE = {"true", "yes", "1", "1.0", "pass", "passed", "correct", "t", "y"}
-_FALSE = {"false", "no", "0", "0.0", "fail", "failed", "incorrect", "wrong", "f", "n"}
-_NULL = {"", "null", "none", "nan", "na", "n/a", "nil", "-", "—"}
+
+
+def in_ours(number: float, unit: str) -> float:
+    """Turn a number of a foreign unit into ours."""
+    return number * UNITS[unit].times / UNITS[unit].per
+
+
+class Reading(NamedTuple):
+    """How the cells of a column are written, as far as it must be told.
+
+    Attributes:
+        unit: theirs; "" where it is ours already.
+        offset: added after the unit.
+        mark: the decimal mark of numbers in text.
+        form: of times, as `datetime.strptime` takes it.
+    """
+
+    unit: str = ""
+    offset: float = 0
+    mark: str = cells.POINT
+    form: str = ""
+
+
+PLAIN = Reading()
 
 
 def is_null(value: object, kind: str) -> bool:
-    """Whether a cell says nothing: null, NaN, empty, or for numbers a word that tables use for it."""
-    if value is None or value == "":
-        return True
-    if isinstance(value, float):
-        return math.isnan(value)
-    if kind in {"text", "json"} or not isinstance(value, str):
-        return False
-    return value.strip().lower() in _NULL
+    """Whether a cell says nothing: empty, or for all but texts a word that tables use for it."""
+    return cells.is_empty(value) if kind in {"text", "json"} else cells.is_unknown(value)
 
 
 def equals(value: object, other: object) -> bool:
@@ -46,92 +67,30 @@ def equals(value: object, other: object) -> bool:
     if isinstance(value, bool) or isinstance(other, bool):
         return str(value).lower() == str(other).lower()
     try:
-        return to_number(value) == to_number(other)
+        return cells.number(value) == cells.number(other)
     except ValueError:
         return str(value) == str(other)
 
 
-def to_number(value: object) -> float | int:
-    """Read a number; thousands separators and a leading $ are allowed in text.
-
-    Raises:
-        ValueError: it is none, or it is infinite.
-    """
-    number: float | int
-    if isinstance(value, (int, float)):
-        number = value
-    else:
-        text = str(value).strip().replace(",", "").removeprefix("$").removesuffix("%")
-        try:
-            number = int(text) if text.lstrip("+-").isdecimal() else float(text)
-        except ValueError:
-            msg = "not a number"
-            raise ValueError(msg) from None
-    if isinstance(number, float) and not math.isfinite(number):
-        msg = "not a finite number"
-        raise ValueError(msg)
-    return number
-
-
-def to_int(value: object, factor: float = 1, offset: float = 0) -> int:
-    """Read a whole number that fits 64 bits.
-
-    Raises:
-        ValueError: it is none, has a fraction, or is too large.
-    """
-    number = to_number(value)
-    if factor != 1 or offset:
-        number = number * factor + offset
-    if number != int(number):
-        msg = "not a whole number"
-        raise ValueError(msg)
-    if abs(int(number)) > INT64:
-        msg = "larger than 64 bits"
-        raise ValueError(msg)
-    return int(number)
-
-
-def to_bool(value: object) -> bool:
-    """Read a flag; raises ValueError for anything but the usual words and 0 or 1."""
-    text = str(value).strip().lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    msg = "neither true nor false"
-    raise ValueError(msg)
-
-
-def to_time(value: object) -> dt.datetime:
-    """Read ISO 8601 text, a date, or seconds (or milliseconds) since 1970; no zone means UTC."""
-    if isinstance(value, dt.datetime):
-        moment = value
-    elif isinstance(value, dt.date):
-        moment = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
-    elif isinstance(value, (int, float)):
-        seconds = value / 1000 if abs(value) > 1e11 else value
-        moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    else:
-        moment = dt.datetime.fromisoformat(str(value).strip())
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
-
-
-def convert(value: object, kind: str, factor: float = 1, offset: float = 0) -> object:
+def convert(value: object, kind: str, ours: str = "", reading: Reading = PLAIN) -> object:
     """Turn a cell into the type of one of our columns: text, int, float, bool, time or json.
+
+    Args:
+        value: the cell; not null.
+        kind: the column's type.
+        ours: the column's unit.
+        reading: how the cell is written.
 
     Raises:
         ImportFormatError: the cell does not hold one; the caller adds where it stands.
     """
     try:
-        if kind == "float":
-            number = float(value) if isinstance(value, bool) else to_number(value)
-            return float(number) * factor + offset
-        if kind == "int":
-            return to_int(value, factor, offset)
+        if kind in {"int", "float"}:
+            return _number(value, kind, ours, reading)
         if kind == "bool":
-            return to_bool(value)
+            return cells.flag(value)
         if kind == "time":
-            return to_time(value)
+            return cells.moment(value, reading.form)
     except (ValueError, OverflowError, OSError) as error:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
@@ -139,11 +98,75 @@ def convert(value: object, kind: str, factor: float = 1, offset: float = 0) -> o
     return value if isinstance(value, str) else _text(value)
 
 
+def _number(value: object, kind: str, ours: str, reading: Reading) -> int | float:
+    unit, offset = reading.unit, reading.offset
+    if kind == "float" and ours in {"", "0..1"} and _is_flag(value):
+        return float(cells.flag(value))
+    if ours == "s" and (length := _length(value)) is not None:
+        return length + offset
+    number: int | float
+    if isinstance(value, str):
+        number, mark = cells.quantity(value, reading.mark)
+        unit = _unit(mark, unit, ours)
+    else:
+        number = cells.number(value)
+    times, per, _ = UNITS[unit] if unit else Unit(1, 1, ours)
+    if kind == "float":
+        return float(number) * times / per + offset
+    return _whole(number, times, per, offset)
+
+
+def _is_flag(value: object) -> bool:
+    """Whether a score is a pass or none in words; 1 and 0 are numbers."""
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return word.isalpha() and word in cells.TRUE | cells.FALSE
+    return isinstance(value, bool)
+
+
+def _length(value: object) -> float | None:
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    return cells.seconds(value) if isinstance(value, str) and ":" in value else None
+
+
+def _unit(mark: str, said: str, ours: str) -> str:
+    """Choose between what a cell says beside its number and what the mapping says of the column."""
+    if not mark:
+        return said
+    name = _MARKS.get(mark, mark)
+    if name == "USD" and ours.startswith("USD/"):
+        return said
+    if name not in UNITS or UNITS[name].ours != ours:
+        msg = f"{mark!r} is no unit of {ours or 'a plain number'}"
+        raise ValueError(msg)
+    if name == "percent" and not said:
+        msg = 'a percentage; say so of the column: unit = "percent"'
+        raise ValueError(msg)
+    if said and UNITS[said] != UNITS[name]:
+        msg = f"it says {mark}, and the mapping says {said}"
+        raise ValueError(msg)
+    return name
+
+
+def _whole(number: float, times: int, per: int, offset: float) -> int:
+    if isinstance(number, int) and times == per and not offset and abs(number) <= INT64:
+        return number
+    exact = Fraction(repr(number)) * times / per + Fraction(repr(offset))
+    if exact.denominator != 1:
+        msg = "not a whole number"
+        raise ValueError(msg)
+    if abs(exact.numerator) > INT64:
+        msg = "larger than 64 bits"
+        raise ValueError(msg)
+    return exact.numerator
+
+
 def _text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, (bool, int, float)):
-        return str(value)
+    if isinstance(value, (bool, int, float, Decimal)):
+        return cells.text(value)
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
     from workbench.records import json_text
 
     return json_text(value)

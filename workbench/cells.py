@@ -1,0 +1,327 @@
+"""What a cell of a table says: numbers, flags, times and unknown ones, by one rule for every reader.
+
+Cells come from other people's files as text (CSV), or typed (JSON, YAML, TOML, Parquet). Nothing is
+guessed that could be read in two ways: 1,234 is a number only once its column, its file or the reader
+has told the decimal mark, and 03/04/2026 is a date only with a format.
+"""
+
+import datetime as dt
+import decimal
+import email.utils
+import functools
+import math
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+POINT: Final = "."
+COMMA: Final = ","
+DELIMITERS: Final = (",", ";", "\t", "|")
+TRUE: Final = frozenset({"true", "yes", "1", "1.0", "pass", "passed", "correct", "t", "y"})
+FALSE: Final = frozenset({"false", "no", "0", "0.0", "fail", "failed", "incorrect", "wrong", "f", "n"})  # fmt: skip
+_UNKNOWN = frozenset({
+    "null", "none", "nan", "na", "n/a", "#n/a", "n.a.", "nil", "nat", "<na>", "unknown", "undefined",
+    "?", "-", "–", "—",
+})  # fmt: skip
+_SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "\u2019": "'"})
+_CLOCK = re.compile(r"(?:(\d+) days?, )?(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)", re.ASCII)
+_DAY = re.compile(r"(?:19|20)\d{6}", re.ASCII)
+_DIGITS = re.compile(r"[+-]?\d+(?:\.\d*)?", re.ASCII)
+_YEAR_FIRST = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})", re.ASCII)
+_ZONE_WORD = re.compile(r"\s+(?:UTC|GMT)$")
+_INTEGRAL = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?", re.ASCII)
+_PLAIN_INT = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
+_PLAIN_FLOAT = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"?')
+_EARLIEST_S = 1e8  # 1973: a smaller number is a duration, a counter or a mistake
+_SECONDS_UP_TO = 1e11  # from there on milliseconds, then microseconds, then nanoseconds
+
+
+def is_empty(value: object) -> bool:
+    """Whether a cell holds nothing: null, NaN, or no text at all."""
+    if value is None:
+        return True
+    if isinstance(value, float):
+        return math.isnan(value)
+    return isinstance(value, str) and not value.strip()
+
+
+def is_unknown(value: object) -> bool:
+    """Whether a cell of numbers, flags or times says nothing: empty, or a word that tables use for it."""
+    return is_empty(value) or (isinstance(value, str) and value.strip().lower() in _UNKNOWN)
+
+
+# -- numbers -----------------------------------------------------------------------------------
+
+
+class Quantity(NamedTuple):
+    """A number as it is written, and what stands beside it: "$", "%", "ms", or "" where nothing does."""
+
+    number: int | float
+    mark: str
+
+
+@functools.cache
+def _number_pattern(mark: str) -> re.Pattern[str]:
+    other = re.escape(COMMA if mark == POINT else POINT)
+    own = re.escape(mark)
+    grouped = rf"[1-9]\d{{0,2}}(?P<group>[{other}' _])\d{{3}}(?:(?P=group)\d{{3}})*"
+    return re.compile(
+        rf"(?P<sign>[+-]?)\s*(?P<before>[^\d\s.,+'_-]*)\s*(?P<inner>[+-]?)"
+        rf"(?:(?P<whole>{grouped}|\d+)(?:{own}(?P<part>\d*))?|{own}(?P<bare>\d+))"
+        rf"(?P<power>[eE][+-]?\d+)?\s*(?P<after>[^\d\s.,+'_-]*)",
+        re.ASCII,
+    )
+
+
+def quantity(text: str, mark: str = POINT) -> Quantity:
+    """Read a number in text, with thousands in groups of three, and a currency, unit or % beside it.
+
+    Args:
+        text: as written: "1,250", "-$0.05", "81.3%", "350 ms", "1 234".
+        mark: the decimal mark, POINT or COMMA; the other one may set thousands apart.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    found = _number_pattern(mark).fullmatch(text.strip().translate(_SPACES))
+    beside = [] if found is None else [m for m in (found["before"], found["after"]) if m]
+    if found is None or len(beside) > 1 or (found["sign"] and found["inner"]):
+        name = "comma" if mark == COMMA else "point"
+        msg = (
+            f"not a number with a decimal {name}" if set(text) & {POINT, COMMA} else "not a number"
+        )
+        raise ValueError(msg)
+    whole = re.sub(r"\D", "", found["whole"] or "0")
+    part, power = (found["part"] or found["bare"] or "").rstrip("0"), found["power"] or ""
+    sign = found["sign"] or found["inner"]
+    if part or power:
+        number: int | float = float(f"{sign}{whole}.{part or 0}{power}")
+    else:
+        number = int(sign + whole) if len(whole) < 400 else math.inf
+    if not math.isfinite(number):
+        msg = "not a finite number"
+        raise ValueError(msg)
+    return Quantity(number, "".join(beside))
+
+
+def number(value: object, mark: str = POINT) -> int | float:
+    """Read a finite number without anything beside it but a dollar sign.
+
+    Raises:
+        ValueError: it is none; a flag is none either.
+    """
+    if value is True or value is False:
+        msg = "a flag, not a number"
+        raise ValueError(msg)
+    if isinstance(value, decimal.Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, (int, float)):
+        if isinstance(value, float) and not math.isfinite(value):
+            msg = "not a finite number"
+            raise ValueError(msg)
+        return value
+    found = quantity(str(value), mark)
+    if found.mark not in {"", "$"}:
+        msg = f"{found.mark!r} stands beside the number"
+        raise ValueError(msg)
+    return found.number
+
+
+def decimal_mark(text: str) -> str | None:
+    """Tell the decimal mark that a number must have been written with.
+
+    Returns:
+        POINT or COMMA where only one reading gives a number; "" where the text has neither, or is no
+        number; None where both readings do: 1,234 and 1.234.
+    """
+    if COMMA not in text and POINT not in text:
+        return ""
+    able = [mark for mark in (POINT, COMMA) if _reads(text, mark)]
+    if len(able) == 2:
+        return None
+    return able[0] if able else ""
+
+
+def _reads(text: str, mark: str) -> bool:
+    try:
+        quantity(text, mark)
+    except ValueError:
+        return False
+    return True
+
+
+def common_mark(texts: Iterable[object]) -> str | None:
+    """Tell the decimal mark of a column by the cells that leave no choice; None where none does, or both do."""
+    found = {mark for text in texts if isinstance(text, str) and (mark := decimal_mark(text))}
+    return found.pop() if len(found) == 1 else None
+
+
+def seconds(text: str) -> float | None:
+    """Read a duration as clocks and Python write it: 0:01:30.5, 1 day, 2:03:04; None for anything else."""
+    found = _CLOCK.fullmatch(text.strip())
+    if found is None:
+        return None
+    days, hours, minutes, rest = (float(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + rest
+
+
+# -- flags, times, texts -----------------------------------------------------------------------
+
+
+def flag(value: object) -> bool:
+    """Read a flag: the usual words, 0 or 1.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    text = str(value).strip().lower()
+    if text in TRUE:
+        return True
+    if text in FALSE:
+        return False
+    msg = "neither true nor false"
+    raise ValueError(msg)
+
+
+def moment(value: object, form: str = "") -> dt.datetime:
+    """Read a time as UTC.
+
+    Args:
+        value: a time or date; ISO 8601 text, also with / for - or UTC for Z; an e-mail date; YYYYMMDD;
+            seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size. No
+            zone means UTC.
+        form: how the text is written, in the letters of `datetime.strptime`, where it is none of these.
+
+    Raises:
+        ValueError: it is none, or could be two days (03/04/2026).
+    """
+    if isinstance(value, dt.datetime):
+        at = value
+    elif isinstance(value, dt.date):
+        at = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
+    elif value is True or value is False:
+        msg = "a flag, not a time"
+        raise ValueError(msg)
+    elif form:
+        at = dt.datetime.strptime(str(value).strip(), form)  # noqa: DTZ007 - UTC where it has none
+    elif isinstance(value, (int, float)):
+        at = _since_1970(value)
+    else:
+        at = _written(str(value).strip())
+    return at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC)
+
+
+def _since_1970(value: float) -> dt.datetime:
+    if isinstance(value, int) and _DAY.fullmatch(str(value)):
+        return _written(str(value))
+    size = abs(value)
+    if size < _EARLIEST_S:
+        msg = "neither a date nor a time since 1970"
+        raise ValueError(msg)
+    micros: int | float
+    for limit, times, per in ((1, 10**6, 1), (1e3, 1000, 1), (1e6, 1, 1), (math.inf, 1, 1000)):
+        if size < _SECONDS_UP_TO * limit:
+            micros = value * times // per if isinstance(value, int) else value * times / per
+            break
+    else:
+        msg = "too large"
+        raise ValueError(msg)
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
+
+
+def _written(text: str) -> dt.datetime:
+    if _DIGITS.fullmatch(text) and not _DAY.fullmatch(text):
+        return _since_1970(int(text) if text.lstrip("+-").isdecimal() else float(text))
+    plain = _YEAR_FIRST.sub(lambda m: f"{m[1]}-{m[2]:0>2}-{m[3]:0>2}", _ZONE_WORD.sub("Z", text))
+    try:
+        return dt.datetime.fromisoformat(plain)
+    except ValueError:
+        pass
+    try:
+        return email.utils.parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        msg = "no ISO 8601 time; another order of day and month needs a format"
+        raise ValueError(msg) from None
+
+
+def text(value: object) -> str:
+    """Write a scalar cell as text; a whole number is the same text however it was typed."""
+    if isinstance(value, (float, decimal.Decimal)) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return str(value)
+
+
+def integral(value: str) -> str | None:
+    """Return the text of a whole number without its empty fraction ("1.0" → "1"); None for any other text.
+
+    A leading zero ("007") and an exponent ("1e5") make a name, not a number.
+    """
+    found = _INTEGRAL.fullmatch(value.strip())
+    return None if found is None else found[1]
+
+
+# -- columns of texts --------------------------------------------------------------------------
+
+
+class Survey:
+    """What the cells of one column of texts have in common.
+
+    Attributes:
+        marks: decimal marks of the numbers that can be read in one way only.
+        is_integral: whether every cell is a whole number, perhaps with an empty fraction.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no cell."""
+        self.marks: set[str] = set()
+        self.is_integral = self.is_float = self.is_flag = True
+        self.n = 0
+        self._has_commas = False
+
+    def add(self, cell: object) -> None:
+        """Take one more cell into account; cells that say nothing say nothing here."""
+        if is_unknown(cell):
+            return
+        self.n += 1
+        written = str(cell).strip()
+        if mark := decimal_mark(written):
+            self.marks.add(mark)
+        self.is_integral = self.is_integral and _INTEGRAL.fullmatch(written) is not None
+        pointed = written.replace(COMMA, POINT)
+        self.is_float = self.is_float and _PLAIN_FLOAT.fullmatch(pointed) is not None
+        self._has_commas = self._has_commas or COMMA in written
+        self.is_flag = self.is_flag and written.lower() in {"true", "false"}
+
+    @property
+    def mark(self) -> str | None:
+        """The decimal mark, where the cells agree on one."""
+        return next(iter(self.marks)) if len(self.marks) == 1 else None
+
+    def typed(self, cell: str) -> int | float | bool | str | None:
+        """Give a cell the type of its whole column: whole number, number, flag or text.
+
+        Whole numbers with empty fractions are whole numbers, as a column with gaps is often written.
+        """
+        is_number = self.is_float and (not self._has_commas or self.mark == COMMA)
+        if not self.n or not (self.is_integral or is_number or self.is_flag):
+            return cell
+        if is_unknown(cell):
+            return None
+        if self.is_flag:
+            return cell.strip().lower() == "true"
+        whole = integral(cell) if self.is_integral else None
+        if whole is not None:
+            return int(whole) if _PLAIN_INT.fullmatch(whole) else cell
+        return float(quantity(cell, self.mark or POINT).number)
+
+
+def delimiter(head: str) -> str:
+    """Tell the delimiter of a CSV file by its first line: the one that stands there most outside of quotes."""
+    bare = _QUOTED.sub("", head)
+    return max(DELIMITERS, key=bare.count)  # a tie goes to the comma
+
+
+def is_open(line: str) -> bool:
+    """Whether a line of a CSV file ends within quotes, so that its record goes on in the next one."""
+    return line.count('"') % 2 == 1
