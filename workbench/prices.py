@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench import models
 from workbench.errors import ConfigError
 from workbench.records import Call, Price, as_dict
 from workbench.tokens import MEDIA, contradiction
@@ -48,20 +49,18 @@ def rows_for(provider: str | None, model: str) -> tuple[Price, ...]:
 
     Args:
         provider: the provider as recorded; None lets the model's name tell it.
-        model: the model as recorded, with or without a "provider/" prefix.
+        model: the model as recorded, in whatever way services and libraries write it.
 
     Returns:
         One row per period, time of day and tier; none where genai-prices does not know the model,
-        which leaves its calls unpriced rather than free.
+        or where the name fits entries that differ: its calls stay unpriced rather than free.
     """
     import genai_prices
-    from genai_prices.data_snapshot import get_snapshot
 
-    bare = model.removeprefix(f"{provider}/") if provider else model
-    try:
-        _, info = get_snapshot().find_provider_model(bare, None, provider, None)
-    except LookupError:
+    entry = models.find(provider, model)
+    if entry is None:
         return ()
+    info = entry.info
     sheet = f"{BUNDLED} {genai_prices.__version__}"
     dated = info.prices if isinstance(info.prices, list) else None
     periods = [(p.constraint, p.prices) for p in dated] if dated else [(None, info.prices)]

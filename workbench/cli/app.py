@@ -44,7 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "strategies:strategies",
         "List strategies with their parameters; with names, say what these do.",
     ),
-    "models": ("listings:models", "List the models in the store."),
+    "models": ("listings:models", "List the models in the store, and what their names mean."),
     "prices": ("prices:prices", "List prices, or add a sheet of your own."),
     "hardware": (
         "hardware:hardware",

@@ -109,6 +109,7 @@ CONFIGURATIONS = Table("configurations", "one row per thing compared", (
     C("machine", "text", doc="Name of the machine in the price sheet.", null="not run on a machine of ours"),
     C("settings", "json", doc="Every other setting that may change the answer.", null="none"),
     C("base_name", "text", doc="The name that it came with, or made of model, strategy, effort and cap on thinking.", null=KEY_NULL, since=3),
+    C("canonical_model", "text", doc="The model that the name asked for means, without provider, region and date.", null="not read yet", title="model meant", since=3),
 ), key=("configuration_id",))
 
 PARAMETERS = Table("parameters", "one row per configuration and single value of its strategy_params (params.…) and settings (settings.…)", (
@@ -322,6 +323,14 @@ MODELS = Table("models", "one row per model whose shape or dates are known", (
     C("source", "text", doc="Where the row comes from."),
 ), key=("model",))
 
+MODEL_ALIASES = Table("model_aliases", "one row per name of a model that the user explained", (
+    C("model", "text", doc="The model as asked for.", null=KEY_NULL),
+    C("provider", "text", doc="The provider as asked.", null="any"),
+    C("canonical_model", "text", doc="The model that the name means.", null=KEY_NULL),
+    C("priced_as", "text", doc="The name whose prices it has, as genai-prices knows it.", null="those of canonical_model"),
+    C("sheet", "text", doc="Name of the file that says so.", null=KEY_NULL),
+), key=("model", "provider"))
+
 ACCELERATORS = Table("accelerators", "one row per accelerator", (
     C("accelerator", "text", doc="Its name.", null=KEY_NULL),
     C("peak_flops", "float", "FLOP/s", "Dense 16-bit peak."),
@@ -356,6 +365,6 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         RUNS, TASKS, ITEMS, CONFIGURATIONS, PARAMETERS, TRACES, SCORES, CALLS, TOOL_CALLS, MESSAGES, CONTENTS,
-        ENERGY, ENERGY_BALANCES, RESULTS, PRICES, MODELS, ACCELERATORS, GRIDS, ANNOTATIONS, SAVED_SLICES,
+        ENERGY, ENERGY_BALANCES, RESULTS, PRICES, MODELS, MODEL_ALIASES, ACCELERATORS, GRIDS, ANNOTATIONS, SAVED_SLICES,
     )
 }

@@ -22,7 +22,7 @@ C = Column
 _NAMES = (
     CONFIGURATIONS["configuration"], CONFIGURATIONS["model"], CONFIGURATIONS["provider"],
     CONFIGURATIONS["strategy"], CONFIGURATIONS["effort"], CONFIGURATIONS["thinking_budget_tokens"],
-    CONFIGURATIONS["temperature"], CONFIGURATIONS["precision"], TASKS["task"], ITEMS["item"],
+    CONFIGURATIONS["temperature"], CONFIGURATIONS["precision"], CONFIGURATIONS["canonical_model"], TASKS["task"], ITEMS["item"],
     ITEMS["cluster"], ITEMS["difficulty"], ITEMS["value_usd"], ITEMS["human_cost_usd"],
 )
 _LISTED = (

@@ -8,7 +8,7 @@ import duckdb
 from workbench import prices, schema
 from workbench.records import AnyRecord, Price
 from workbench.spool import FINAL_ERRORS
-from workbench.store import configurations, views
+from workbench.store import aliases, configurations, views
 from workbench.store import frames as fr
 
 # rows that describe; then what hangs on a trace and comes and goes with it
@@ -19,6 +19,7 @@ _NAMED = (
     "energy_balances",
     "results",
     "models",
+    "model_aliases",
     "accelerators",
     "grids",
 )
@@ -70,6 +71,8 @@ def write(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestR
             _insert_named(connection, table, new[table], report)
     if "configurations" in new:
         _insert_configurations(connection, new["configurations"], report)
+    if "configurations" in new or "model_aliases" in new:
+        aliases.read_names(connection, every="model_aliases" in new)
     if "runs" in new:
         _insert_runs(connection, new["runs"], report)
     if "traces" in new:
@@ -274,8 +277,12 @@ def _offer_prices(connection: duckdb.DuckDBPyConnection, frames: fr.Frames) -> N
 def _add_prices(
     connection: duckdb.DuckDBPyConnection, pairs: Iterable[tuple[str | None, str | None]]
 ) -> None:
+    explained = aliases.known(connection)
     rows: list[AnyRecord] = [
-        p for provider, model in pairs if model for p in prices.rows_for(provider, model)
+        row
+        for provider, model in pairs
+        if model
+        for row in (*prices.rows_for(provider, model), *explained.prices(provider, model))
     ]
     add_prices(connection, rows)
 

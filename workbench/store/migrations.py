@@ -6,10 +6,10 @@ from pathlib import Path
 
 import duckdb
 
-from workbench import schema
+from workbench import models, schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
-from workbench.store import configurations, database
+from workbench.store import aliases, configurations, database
 from workbench.store.views import CONTRADICTORY, PRICED, VIEWS, totals
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
@@ -111,11 +111,13 @@ def prepare(path: Path) -> None:
         for name, query in VIEWS.items():
             columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
             connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM ({query})")
+        aliases.read_names(connection, every=True)
         connection.execute(f"COMMENT ON VIEW trace_facts IS '{_digest()}'")
 
 
 def _digest() -> str:
-    return content_id(VIEWS, {name: table.names for name, table in schema.VIEWS.items()})
+    columns = {name: table.names for name, table in schema.VIEWS.items()}
+    return content_id(VIEWS, columns, models.RULES)
 
 
 def _view_digest(connection: duckdb.DuckDBPyConnection) -> str | None:

@@ -12,13 +12,15 @@ import polars as pl
 
 from workbench import schema, spool
 from workbench.errors import QueryError
+from workbench.models import Alias
 from workbench.records import AnyRecord, Price
 from workbench.slice import Slice
-from workbench.store import database, frames, ingest, lake, lazy, migrations
+from workbench.store import aliases, database, frames, ingest, lake, lazy, migrations
 from workbench.store.database import Cancel
 from workbench.store.ingest import IngestReport
 
 Where = Slice | str
+_MEANT = "SELECT configuration_id, canonical_model FROM configurations"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -314,6 +316,21 @@ class Store:
         with database.lease(self.path) as connection:
             new = ingest.add_prices(connection, rows)
             return new, ingest.reprice(connection)
+
+    def add_aliases(self, rows: Iterable[Alias]) -> tuple[int, int]:
+        """Explain names of models; returns (configurations renamed, traces whose cost moved)."""
+        with database.lease(self.path) as connection:
+            before = dict(connection.execute(_MEANT).fetchall())
+            aliases.add(connection, rows)
+            aliases.read_names(connection, every=True)
+            after = dict(connection.execute(_MEANT).fetchall())
+            moved = ingest.reprice(connection)
+        return sum(before.get(name) != meant for name, meant in after.items()), moved
+
+    def model_aliases(self) -> aliases.Aliases:
+        """The names of models that the user explained."""
+        with database.reading(self.path) as connection:
+            return aliases.known(connection)
 
     def save_slice(self, name: str, text: str, *, now: dt.datetime | None = None) -> None:
         """Keep a filter under a name, in place of what had that name."""

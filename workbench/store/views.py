@@ -162,7 +162,7 @@ def _known_sum(value: str, where: str) -> str:
 
 
 _NAMES = """f.configuration, f.model, f.provider, f.strategy, f.effort, f.thinking_budget_tokens,
-  f.temperature, f.precision, t.task, i.item, i.cluster, i.difficulty, i.value_usd, i.human_cost_usd,
+  f.temperature, f.precision, f.canonical_model, t.task, i.item, i.cluster, i.difficulty, i.value_usd, i.human_cost_usd,
   p.input_usd_per_mtok, p.output_usd_per_mtok"""
 _JOINS = """LEFT JOIN configurations f USING (configuration_id)
 LEFT JOIN tasks t USING (task_id)

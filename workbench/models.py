@@ -1,0 +1,489 @@
+"""Names of models: which of them mean the same model, and whose price list a name is looked up in.
+
+Services, gateways and libraries write one model in many ways: `gpt-4o`, `openai/gpt-4o-2024-08-06`,
+`openai:gpt-4o`, `azure/gpt-4o`. The store keeps the name as asked; `canonical` reads the model from
+it by rules that it names, and `find` its entry in genai-prices. Neither guesses: a name that fits
+entries of different prices fits none, and what no rule explains stays a part of the name.
+"""
+
+import dataclasses
+import difflib
+import functools
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from workbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, Provider
+
+RULES = 1  # raised when a rule changes, so that stores read their names again
+
+# words for a service → its id in genai-prices
+_SERVICES = {
+    "amazon": "aws",
+    "amazon bedrock": "aws",
+    "amazon-bedrock": "aws",
+    "aws": "aws",
+    "aws_bedrock": "aws",
+    "bedrock": "aws",
+    "bedrock_converse": "aws",
+    "azure": "azure",
+    "azure_ai": "azure",
+    "azure_openai": "azure",
+    "azure-openai": "azure",
+    "azureai": "azure",
+    "fireworks_ai": "fireworks",
+    "fireworks-ai": "fireworks",
+    "gemini": "google",
+    "google": "google",
+    "google ai studio": "google",
+    "google vertex": "google",
+    "google-ai-studio": "google",
+    "google-vertex": "google",
+    "google_genai": "google",
+    "vertex": "google",
+    "vertex_ai": "google",
+    "vertex_ai_beta": "google",
+    "grok": "x-ai",
+    "xai": "x-ai",
+    "mistral": "mistral",
+    "mistralai": "mistral",
+    "moonshot": "moonshotai",
+    "moonshot ai": "moonshotai",
+    "openai": "openai",
+    "openai_chat": "openai",
+    "openai-chat": "openai",
+    "openai_responses": "openai",
+    "openai-responses": "openai",
+    "together": "together",
+    "together_ai": "together",
+    "togetherai": "together",
+    "togethercomputer": "together",
+    "z-ai": "zai",
+    "z.ai": "zai",
+}
+# pass requests on: the rest of the name says to whom
+_GATEWAYS = {"litellm", "litellm_proxy", "openai-api", "custom_openai"}
+# services of other makers' models; such a prefix says more than the interface that was spoken
+_HOSTS = {"aws", "azure", "google"}
+_MAKERS = {
+    "01-ai", "ai21", "allenai", "amazon", "anthropic", "arcee-ai", "baidu", "bytedance",
+    "bytedance-seed", "cohere", "cohereforai", "deepseek", "deepseek-ai", "google", "huggingfacetb",
+    "ibm-granite", "inception", "inclusionai", "liquid", "meta", "meta-llama", "microsoft", "minimax",
+    "minimaxai", "mistral", "mistralai", "moonshotai", "nousresearch", "nvidia", "openai",
+    "perplexity", "qwen", "stepfun", "tencent", "upstage", "writer", "x-ai", "xai", "xiaomi", "z-ai",
+    "zai-org",
+}  # fmt: skip
+# whose own lists tell whether a date names a version apart
+_OWN_LISTS = (
+    "openai", "anthropic", "google", "mistral", "deepseek", "x-ai", "cohere", "moonshotai", "zai",
+    "minimax", "perplexity",
+)  # fmt: skip
+# makers as Bedrock writes them
+_DOTTED = "ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai"
+_DOTTED += "|nvidia|openai|qwen|stability|writer|zai"
+
+_REGION = re.compile(rf"^(?:us|eu|apac|ap|au|ca|in|jp|sa|uk|us-gov|global)\.(?=(?:{_DOTTED})\.)")
+_DOTTED_MAKER = re.compile(rf"^({_DOTTED})\.(?=[a-z])")
+_BEDROCK_VERSION = re.compile(r"(?:-v[1-9]\d*|(?<=\db)-[1-9]):\d+(?::\d+k)?$")
+_OWN_VERSION = re.compile(r"claude-(?:instant-)?v\d|nemotron")  # the v2 is the model's own
+_PATHS = re.compile(
+    r"^(?:accounts/fireworks/models/|(?:projects/[^/]+/locations/[^/]+/)?publishers/[^/]+/models/"
+    r"|models/(?=gem)|arn:aws:bedrock:[^/]*/|@cf/)"
+)
+_PLACE = re.compile(r"^(?:converse|invoke|eu|us|global|global-standard|[a-z]{2}(?:-[a-z]+)+-\d)/")
+_VARIANT = re.compile(
+    r":(?:batch|beta|exacto|extended|floor|free|nitro|online|thinking)(?=$|:)(?:.*)$"
+)
+# names that only one service writes so
+_TELLING = (
+    (_REGION, "aws"),
+    (_DOTTED_MAKER, "aws"),
+    (re.compile("arn:aws:bedrock:"), "aws"),
+    (re.compile(r"publishers/|projects/|models/gem|[^/]+@\d{8}$"), "google"),
+    (re.compile("accounts/fireworks/"), "fireworks"),
+    (re.compile("ft:gpt-"), "openai"),
+)
+_CONTEXT = re.compile(r"\[\d+[km]\]$")
+_DATE = re.compile(
+    r"(?:[-@](?P<a>20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))"
+    r"|-(?P<b>20\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))|-(?P<c>202\d)|@default)$"
+)
+_CLAUDE = re.compile(r"^claude-(?:(\d)(?:[.-](\d))?-([a-z]+)|([a-z]+)-(\d)(?:[.-](\d))?)$")
+
+
+class Name(NamedTuple):
+    """The model that a name means.
+
+    Attributes:
+        model: its canonical name, in lower case and without provider, region and date.
+        rules: what was taken from the name as asked, in order; () where nothing was.
+    """
+
+    model: str
+    rules: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Alias:
+    """What the user says of a name that no rule explains, as of a deployment of Azure's.
+
+    Attributes:
+        model: the name as asked, in any case.
+        provider: only where this one was asked; None for all.
+        canonical_model: the model that it means.
+        priced_as: "provider/model" or a name that tells its provider; None for the canonical one.
+        sheet: name of the file that says so.
+    """
+
+    model: str
+    provider: str | None
+    canonical_model: str
+    priced_as: str | None
+    sheet: str
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """What the alias is of, to compare in any case."""
+        return self.model.lower(), self.provider.lower() if self.provider else None
+
+    @property
+    def price_provider(self) -> str | None:
+        """The provider whose list has its price; None lets the name tell it."""
+        return None if self.priced_as else self.provider
+
+    @property
+    def price_model(self) -> str:
+        """The name to look up."""
+        return self.priced_as or self.canonical_model
+
+
+class Entry(NamedTuple):
+    """A model's entry in a price list of genai-prices."""
+
+    provider: "Provider"
+    info: "ModelInfo"
+
+
+@functools.lru_cache(maxsize=4096)
+def canonical(model: str) -> Name:
+    """Read which model a name means.
+
+    Dates are dropped where the price lists know the undated name and do not list the dated one
+    apart: `gpt-4o-2024-08-06` is gpt-4o, `gpt-4o-2024-05-13` is not, and a checkpoint of one's own
+    that ends in a date is itself. Variants (`:free`, `:thinking`) stay.
+
+    >>> canonical("openrouter/anthropic/claude-4.5-sonnet-20250929").model
+    'claude-sonnet-4-5'
+    >>> canonical("us.anthropic.claude-3-5-sonnet-20241022-v2:0").rules[-1]
+    'date -20241022'
+    """
+    rules: list[str] = []
+    name = model.strip()
+    if name != name.lower():
+        name = name.lower()
+        rules.append("upper case")
+    name, variant = _cut(_VARIANT, name)
+    name = _without_prefixes(name, rules)
+    name, context = _cut(_CONTEXT, name)
+    if context:
+        rules.append(f"context size {context}")
+    name = _undated(name, rules)
+    name = _without_latest(name, rules)
+    ordered = _claude(name)
+    if ordered != name:
+        rules.append(f"order of words in {name}")
+    return Name((ordered or model) + variant, tuple(rules))
+
+
+@functools.lru_cache(maxsize=4096)
+def find(provider: str | None, model: str) -> Entry | None:
+    """Find the entry of genai-prices that a model is billed by.
+
+    Args:
+        provider: the provider as recorded; None lets the name tell it.
+        model: the model as recorded.
+
+    Returns:
+        None where no list has the name, or where lists that would fit differ in their prices.
+    """
+    name = model.strip().lower()
+    service = service_of(provider) if provider else None
+    if provider and service is None and provider.lower() not in _GATEWAYS:
+        return None
+    head, rest = _split(name)
+    if service is None:
+        return _unnamed(name) or (_prefixed(head, name, rest) if head else None)
+    if (entry := _as_it_stands(service, name)) is not None:
+        return entry
+    hosted = _service(head) if head else None
+    if hosted in _HOSTS - {service} and service != "openrouter":
+        return _in_list(hosted, rest)  # Inspect's openai/azure/gpt-4o
+    return _in_list(service, name) or (_in_list(service, rest) if hosted == service else None)
+
+
+def service_of(provider: str) -> str | None:
+    """Tell the id that genai-prices has for a provider; None where it knows none of the name."""
+    word = provider.strip().lower()
+    return None if word in _GATEWAYS else _service(word) or _matched(word)
+
+
+def why_unpriced(provider: str | None, model: str) -> str:
+    """Say why `find` has no entry, and what to do; "" where it has one."""
+    if find(provider, model) is not None:
+        return ""
+    if provider is None:
+        return "no provider is recorded, and the name fits no price list, or several that differ"
+    service = service_of(provider)
+    if service is None:
+        return f"genai-prices has no list of provider {provider!r}"
+    return f"the list of {service} has no {canonical(model).model!r}"
+
+
+_ALIAS_FIELDS = {"model", "provider", "canonical_model", "priced_as"}
+
+
+def read_aliases(path: Path) -> list[Alias]:
+    """Read aliases of the user's: TOML with `[[alias]]` tables.
+
+    ```toml
+    [[alias]]
+    model = "prod-chat-1"         # the name as asked
+    provider = "azure"            # only there; without it, anywhere
+    canonical_model = "gpt-4o"    # the model that it means
+    priced_as = "azure/gpt-4o"    # optional; else the canonical name at the provider
+    ```
+
+    Raises:
+        ConfigError: naming the file, the entry and the field.
+    """
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("alias", [])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read the aliases of {path}: {error}") from error
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(f"{path} holds no [[alias]] entry; give at least one")
+    return [_alias(path, number, row) for number, row in enumerate(rows, 1)]
+
+
+def _alias(path: Path, number: int, row: object) -> Alias:
+    where = f"alias {number} of {path}"
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where} is no table; write [[alias]]")
+    for key, value in row.items():
+        if key not in _ALIAS_FIELDS:
+            near = difflib.get_close_matches(key, _ALIAS_FIELDS, 1)
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else f"known are {', '.join(sorted(_ALIAS_FIELDS))}"
+            )
+            raise ConfigError(f"{where} has an unknown field {key!r}; {hint}")
+        if not isinstance(value, str) or not value.strip():
+            raise ConfigError(f"{where}: {key} = {value!r} must be a name in quotes")
+    for key in ("model", "canonical_model"):
+        if key not in row:
+            raise ConfigError(
+                f"{where} has no {key}; give the name as asked and the model it means"
+            )
+    alias = Alias(
+        row["model"], row.get("provider"), canonical(row["canonical_model"]).model,
+        row.get("priced_as"), path.name,
+    )  # fmt: skip
+    if alias.priced_as and find(None, alias.priced_as) is None:
+        reason = why_unpriced(None, alias.priced_as)
+        raise ConfigError(f"{where}: priced_as = {alias.priced_as!r} has no price: {reason}")
+    return alias
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def _cut(pattern: re.Pattern[str], text: str) -> tuple[str, str]:
+    found = pattern.search(text)
+    return (text[: found.start()], found[0]) if found else (text, "")
+
+
+def _split(name: str) -> tuple[str | None, str]:
+    """Split a provider's or maker's prefix off: `azure/x`, `openai:x`; None where there is none."""
+    found = re.match(r"([a-z0-9_.-]+)([/:])(.+)$", name)
+    if not found or not (_service(found[1]) or found[1] in _MAKERS | _GATEWAYS | {"openrouter"}):
+        return None, name
+    if found[2] == ":" and "/" in found[3]:
+        return None, name
+    return found[1], found[3]
+
+
+def _without_prefixes(name: str, rules: list[str]) -> str:
+    """Drop what says where a model is served and who made it."""
+    bedrock = False
+    while True:
+        before = name
+        if found := _PATHS.match(name):
+            name = name[found.end() :]
+            bedrock = bedrock or found[0].startswith("arn:")
+            rules.append(f"path {found[0]}")
+            continue
+        head, rest = _split(name)
+        if head is not None:
+            rules.append(f"prefix {name[: len(name) - len(rest)]}")
+            bedrock = bedrock or _service(head) == "aws"
+            name = rest
+            if place := _PLACE.match(name):
+                rules.append(f"place {place[0]}")
+                name = name[place.end() :]
+        if found := _REGION.match(name):
+            rules.append(f"region {found[0]}")
+            name = name[found.end() :]
+        if found := _DOTTED_MAKER.match(name):
+            rules.append(f"prefix {found[0]}")
+            name, bedrock = name[found.end() :], True
+        if name == before:
+            break
+    if bedrock and not _OWN_VERSION.match(name):
+        name, version = _cut(_BEDROCK_VERSION, name)
+        if version:
+            rules.append(f"version {version}")
+    return name
+
+
+def _undated(name: str, rules: list[str]) -> str:
+    """Drop a date that the price lists do not tell apart from the undated name."""
+    found = _DATE.search(name)
+    if not found:
+        return name
+    bare = name[: found.start()]
+    known = _own(_claude(bare)) or _own(bare)
+    if known is None:
+        return name
+    dated = _own(name)
+    if dated is not None and dated != known:
+        return name
+    rules.append(f"date {found[0]}")
+    return bare
+
+
+def _without_latest(name: str, rules: list[str]) -> str:
+    bare = name.removesuffix("-latest")
+    if bare == name or _own(name) is None or _own(name) != _own(bare):
+        return name
+    rules.append("suffix -latest")
+    return bare
+
+
+def _claude(name: str) -> str:
+    """Write Claude's names as Anthropic does: claude-3-5-sonnet, and from 4 on claude-sonnet-4-5."""
+    found = _CLAUDE.match(name)
+    if not found:
+        return name
+    major, minor, kind = (
+        (found[1], found[2], found[3]) if found[1] else (found[5], found[6], found[4])
+    )
+    if minor == "0":
+        minor = None
+    number = "-".join(filter(None, (major, minor)))
+    return f"claude-{number}-{kind}" if int(major) < 4 else f"claude-{kind}-{number}"
+
+
+def _own(name: str) -> tuple[str, str] | None:
+    """Find a name in the lists of those who make models: (list, entry)."""
+    for provider in _OWN_LISTS:
+        listed = _lists().get(provider)
+        info = listed.find_model(name) if listed is not None else None
+        if info is not None:
+            return provider, info.id
+    return None
+
+
+# -- price lists ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def _lists() -> "dict[str, Provider]":
+    from genai_prices.data_snapshot import get_snapshot
+
+    return {p.id: p for p in get_snapshot().providers}
+
+
+def _service(word: str) -> str | None:
+    return _SERVICES.get(word) or (word if word in _lists() else None)
+
+
+def _matched(word: str) -> str | None:
+    """Let genai-prices recognise a provider; servers that only speak an interface are none."""
+    from genai_prices.data_snapshot import find_provider_by_id
+
+    if re.search(r"compat|local|vllm|sglang|ollama|llama\.?cpp|proxy", word):
+        return None
+    found = find_provider_by_id(list(_lists().values()), word)
+    return found.id if found else None
+
+
+def _as_it_stands(provider: str, name: str) -> Entry | None:
+    """Look a name up in one list; a variant has a price of its own there, or none that is known."""
+    listed = _lists().get(provider)
+    if listed is None:
+        return None
+    info = listed.find_model(name, all_providers=list(_lists().values()))
+    if info is None or (_VARIANT.search(name) and provider != "openrouter" and ":" not in info.id):
+        return None
+    return Entry(listed, info)
+
+
+def _in_list(provider: str, name: str) -> Entry | None:
+    """Look a name up in one list, with less and less of what is no part of it."""
+    found = (_as_it_stands(provider, spelling) for spelling in _spellings(provider, name))
+    return next((entry for entry in found if entry is not None), None)
+
+
+def _spellings(provider: str, name: str) -> list[str]:
+    found = [name]
+    if _VARIANT.search(name):
+        return found
+    bare, _ = _cut(_CONTEXT, _PLACE.sub("", _PATHS.sub("", name)))
+    found.append(bare)
+    if provider == "openrouter":
+        maker, _, rest = bare.partition("/")
+        return [*found, f"{maker}/{_undated(rest, [])}"] if rest else found
+    _, rest = _split(bare)
+    found += [rest, _undated(rest, [])]
+    if provider != "aws":  # Bedrock's names say region and version, and its prices differ by both
+        found.append(canonical(name).model)
+    return list(dict.fromkeys(found))
+
+
+def _unnamed(name: str) -> Entry | None:
+    """Find a name in the list of the provider that it tells by itself, without a prefix."""
+    for pattern, service in _TELLING:
+        if pattern.match(name):
+            return _in_list(service, name)
+    listed = next(
+        (p for p in _lists().values() if p.model_match and p.model_match.is_match(name)), None
+    )
+    if listed is not None and "/" in name:
+        return _as_it_stands(listed.id, name)
+    return _in_list(listed.id, name) if listed is not None else None
+
+
+def _prefixed(head: str, name: str, rest: str) -> Entry | None:
+    """Find a name whose prefix is a service, or a maker as in OpenRouter's names, or both."""
+    if head in _GATEWAYS:
+        return find(None, rest)
+    if _VARIANT.search(name):
+        return _in_list("openrouter", name.removeprefix("openrouter/"))
+    service = _service(head)
+    entry = _in_list(service, rest) if service else None
+    if entry is None or head not in _MAKERS or name[len(head)] == ":":
+        return entry  # of a maker that sells nothing itself, it may as well be a model at hand
+    routed = _in_list("openrouter", name)
+    return entry if routed is None or _rates(entry) == _rates(routed) else None
+
+
+def _rates(entry: Entry) -> tuple[object, object]:
+    """The newest rates of input and output, to tell whether two entries bill alike."""
+    prices = entry.info.prices
+    newest = prices[-1].prices if isinstance(prices, list) else prices
+    return getattr(newest, "input_mtok", None), getattr(newest, "output_mtok", None)
