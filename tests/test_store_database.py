@@ -24,6 +24,7 @@ from workbench.errors import (
 )
 from workbench.store import Cancel, Store, database, demo_store, lazy, migrations, open_store
 
+_LONG = "range(100000000000) AS r(i) WHERE i % 7 = 3"
 _HOLD = """
 import duckdb, sys, time
 c = duckdb.connect(sys.argv[1])
@@ -455,3 +456,46 @@ def test_saved_slices_are_checked_and_replaced(tmp_path: Path) -> None:
     with pytest.raises(SliceError):
         store.save_slice("bad", "modle:x")
     assert store.saved_slices() == {"mine": "wrong"}
+
+
+def test_a_cancel_before_the_query_executes_is_not_lost(tmp_path: Path) -> None:
+    """DuckDB forgets an interrupt while nothing runs; the handle repeats it until the query ends."""
+    path = open_store(tmp_path / "s.duckdb", create=True).path
+    cancel = database.Cancel()
+
+    def asks() -> None:
+        with database.reading(path, cancel) as connection:
+            cancel.cancel()
+            connection.sql(f"SELECT count(*) FROM {_LONG}").fetchall()
+
+    with pytest.raises(QueryCancelled, match="cancelled"):
+        asks()
+
+
+def test_a_snapshot_answers_from_one_state(tmp_path: Path) -> None:
+    """Its moment is shared by snapshots between which nothing was written, and by no others."""
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    with store.snapshot() as first:
+        assert first.count() == 0
+        assert first.overview().n_traces == 0
+    with store.snapshot() as again:
+        assert again.moment == first.moment
+    store.save_slice("all", "")
+    with store.snapshot() as later:
+        assert later.moment != first.moment
+        assert later.saved_slices() == {"all": ""}
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("order", ["started_at", "cost_usd", "task", "trial"])
+def test_the_place_of_a_trace_is_where_its_page_has_it(
+    tmp_path: Path, order: str, descending: bool
+) -> None:
+    """Whatever the order, with ties and unknown values; a trace outside the slice has none."""
+    store = making.small_store(tmp_path)
+    ids = store.page(order_by=order, descending=descending)["trace_id"].to_list()
+
+    places = [store.place(i, order_by=order, descending=descending) for i in ids]
+
+    assert places == list(range(len(ids)))
+    assert store.place(ids[0], "cost>1000") is None

@@ -1,5 +1,6 @@
 """What the screens do, key by key, on a small real store."""
 
+import asyncio
 import csv
 import io
 import threading
@@ -14,7 +15,7 @@ from textual.widgets import Input, Static
 from workbench.errors import QueryCancelled
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
-from workbench.tui.asking import AskingScreen
+from workbench.tui.asking import AskingScreen, once
 from workbench.tui.catalogue import CatalogueScreen
 from workbench.tui.compare import CompareScreen
 from workbench.tui.copying import CopyScreen
@@ -220,7 +221,7 @@ async def test_escape_cancels_a_long_query(app: WorkbenchApp) -> None:
     """A query that runs says so, and stops when told."""
     stopped = threading.Event()
 
-    def slow(cancel) -> None:
+    def slow(_, cancel) -> None:
         store = app.store
         try:
             store.sql(
@@ -232,13 +233,13 @@ async def test_escape_cancels_a_long_query(app: WorkbenchApp) -> None:
             raise
 
     async with opened(app) as pilot:
-        app.screen.ask("configurations", slow, lambda _: None)
+        app.screen.ask("configurations", once, slow, lambda _: None)
         await pilot.pause(0.4)
         assert "esc cancels" in shown(app.screen.query_one("#slice-count", Static))
         await pilot.press("escape")
         await settle(pilot)
 
-        assert stopped.is_set()
+        assert await asyncio.to_thread(stopped.wait, 60)
         assert "289 of 289" in shown(app.screen.query_one("#slice-count", Static))
 
 
@@ -247,8 +248,8 @@ async def test_a_newer_question_replaces_an_older(app: WorkbenchApp) -> None:
     seen: list[int] = []
     gate = threading.Event()
     async with opened(app) as pilot:
-        app.screen.ask("x", lambda _: gate.wait(5) and 1, seen.append)
-        app.screen.ask("x", lambda _: 2, seen.append)
+        app.screen.ask("x", once, lambda *_: gate.wait(5) and 1, seen.append)
+        app.screen.ask("x", once, lambda *_: 2, seen.append)
         await pilot.pause(0.1)
         gate.set()
         await settle(pilot)
@@ -260,7 +261,7 @@ async def test_a_newer_question_replaces_an_older(app: WorkbenchApp) -> None:
 async def test_a_fault_of_ours_is_shown_and_the_app_goes_on(app: WorkbenchApp) -> None:
     """An error that nobody foresaw neither kills the app nor leaves it waiting."""
     async with opened(app) as pilot:
-        app.screen.ask("anything", lambda _: 1 / 0, lambda _: None)
+        app.screen.ask("anything", once, lambda *_: 1 / 0, lambda _: None)
         await settle(pilot)
 
         assert not app.screen._tickets

@@ -3,6 +3,15 @@
 from workbench.store.database import Cancel
 from workbench.store.ingest import IngestReport
 from workbench.store.open import demo_store, open_store
-from workbench.store.store import Overview, Store, TraceDetail
+from workbench.store.store import Overview, Snapshot, Store, TraceDetail
 
-__all__ = ["Cancel", "IngestReport", "Overview", "Store", "TraceDetail", "demo_store", "open_store"]
+__all__ = [
+    "Cancel",
+    "IngestReport",
+    "Overview",
+    "Snapshot",
+    "Store",
+    "TraceDetail",
+    "demo_store",
+    "open_store",
+]

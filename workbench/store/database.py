@@ -43,6 +43,7 @@ WAIT_S = 30.0  # for those who take turns
 STRANGER_S = 2.0  # for anybody else
 _TOLD_AFTER_S = 1.0  # waiting in silence
 _LOG = logging.getLogger(__name__)
+_INSIST_S = 0.02  # between interrupts of a query that was cancelled
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 _OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 # DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file; what a
@@ -55,6 +56,9 @@ _MEMORY = {"memory_limit": "50%"} if int(duckdb.__version__.partition(".")[0]) >
 class Cancel:
     """A handle with which another thread stops a query, and learns whom it waits for.
 
+    DuckDB forgets an interrupt that arrives before a query executes, as while it is bound. So it is
+    repeated until the block that `watching` opened is left.
+
     Attributes:
         cancelled: whether the query is to stop.
         waiting_for: who has the file, for as long as the query waits for it; "" otherwise.
@@ -63,15 +67,24 @@ class Cancel:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._left = threading.Event()
         self.cancelled = False
         self.waiting_for = ""
 
     def cancel(self) -> None:
         """Stop the query that runs, or the next one to start."""
         with self._lock:
-            self.cancelled = True
-            if self._connection is not None:
+            again, self.cancelled = self.cancelled, True
+            if self._connection is not None and not again:
+                threading.Thread(target=self._insist, daemon=True).start()
+
+    def _insist(self) -> None:
+        while True:
+            with self._lock:
+                if self._connection is None:
+                    return
                 self._connection.interrupt()
+            self._left.wait(_INSIST_S)
 
     @contextlib.contextmanager
     def watching(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -80,11 +93,13 @@ class Cancel:
             if self.cancelled:
                 raise QueryCancelled("the query was cancelled before it began")
             self._connection = connection
+            self._left.clear()
         try:
             yield
         finally:
             with self._lock:
                 self._connection = None
+            self._left.set()
 
 
 class _Gate:

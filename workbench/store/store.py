@@ -74,12 +74,23 @@ class Store:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    def _reading(
+        self, cancel: Cancel | None = None
+    ) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return database.reading(self.path, cancel)
+
+    @contextlib.contextmanager
+    def snapshot(self, *, cancel: Cancel | None = None) -> Iterator["Snapshot"]:
+        """Open the store for several questions about one state of it, valid inside the block."""
+        with database.reading(self.path, cancel) as connection:
+            yield Snapshot(self.path, connection, _marks(self.path))
+
     @contextlib.contextmanager
     def relation(
         self, query: str, params: Mapping[str, Any] | None = None, *, cancel: Cancel | None = None
     ) -> Iterator[duckdb.DuckDBPyRelation]:
         """Open a query as a relation that is valid inside the block."""
-        with database.reading(self.path, cancel) as connection:
+        with self._reading(cancel) as connection:
             yield connection.sql(query, params=dict(params) if params else None)
 
     def sql(
@@ -90,7 +101,7 @@ class Store:
         Raises:
             QueryError: in the engine's words; nothing can be changed through it.
         """
-        with database.reading(self.path, cancel) as connection:
+        with self._reading(cancel) as connection:
             relation = connection.sql(query, params=dict(params) if params else None)
             if relation is None:
                 raise QueryError(
@@ -147,6 +158,30 @@ class Store:
             cancel=cancel,
         )
 
+    def place(
+        self,
+        trace_id: str,
+        where: Where = "",
+        *,
+        order_by: str = "started_at",
+        descending: bool = False,
+        cancel: Cancel | None = None,
+    ) -> int | None:
+        """Return at which offset `page` has a trace in the same order; None where the slice lacks it."""
+        key, test = _column(order_by), predicate(where)
+        before = ">" if descending else "<"
+        frame = self.sql(
+            f"""WITH held AS (SELECT {key} AS key, trace_id FROM trace_facts WHERE {test} AND trace_id = $id)
+            SELECT (SELECT count(*) FROM held) AS n_held, count(*) AS n
+            FROM (SELECT {key} AS key, trace_id FROM trace_facts WHERE {test}) x, held h
+            WHERE CASE WHEN x.key IS NOT DISTINCT FROM h.key THEN x.trace_id < h.trace_id
+              WHEN h.key IS NULL THEN true ELSE coalesce(x.key {before} h.key, false) END""",
+            {"id": trace_id},
+            cancel=cancel,
+        )
+        n_held, n = frame.row(0)
+        return int(n) if n_held else None
+
     def values(
         self, column: str, prefix: str = "", where: Where = "", limit: int = 50
     ) -> list[str]:
@@ -184,7 +219,7 @@ class Store:
             QueryError: there is no such trace.
         """
         chosen = {"id": trace_id}
-        with database.reading(self.path) as connection:
+        with self._reading() as connection:
 
             def fetch(query: str) -> pl.DataFrame:
                 frame: pl.DataFrame = connection.sql(query, params=chosen).pl()
@@ -266,13 +301,8 @@ class Store:
 
     def stamp(self) -> str:
         """A text that changes whenever the database or the spool does; costs two directory looks."""
-        marks = []
-        for path in (self.path, self.path.with_name(self.path.name + ".wal")):
-            with contextlib.suppress(FileNotFoundError):
-                stat = path.stat()
-                marks.append(f"{stat.st_mtime_ns}:{stat.st_size}")
-        marks += [f"{s.path.name}:{s.size}" for s in spool.segments(self.spool_dir)]
-        return "|".join(marks)
+        waiting = (f"{s.path.name}:{s.size}" for s in spool.segments(self.spool_dir))
+        return "|".join((_marks(self.path), *waiting))
 
     def saved_slices(self) -> dict[str, str]:
         """Saved filters by name."""
@@ -343,6 +373,37 @@ class Store:
     def prepare(self) -> None:
         """Make the file, or bring an older layout up to date."""
         migrations.prepare(self.path)
+
+
+class Snapshot(Store):
+    """A store as it is at one moment: all that is asked of it is answered from one state of the file.
+
+    Nobody can write while it is open, so it is kept no longer than the questions take. It is of one thread.
+
+    Attributes:
+        moment: a text that two snapshots share only where the database did not change between them.
+    """
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection, moment: str) -> None:
+        super().__init__(path)
+        self._connection = connection
+        self.moment = moment
+
+    def _reading(
+        self, cancel: Cancel | None = None
+    ) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+        del cancel  # what opened the snapshot can stop it
+        return contextlib.nullcontext(self._connection)
+
+
+def _marks(path: Path) -> str:
+    """Return a text that changes whenever the database does: times and sizes of its files."""
+    marks = []
+    for file in (path, path.with_name(path.name + ".wal")):
+        with contextlib.suppress(FileNotFoundError):
+            stat = file.stat()
+            marks.append(f"{stat.st_mtime_ns}:{stat.st_size}")
+    return "|".join(marks)
 
 
 def _select(view: str, where: Where) -> str:

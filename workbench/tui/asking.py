@@ -1,13 +1,15 @@
-"""Questions to the store, asked in threads: a newer one replaces an older, Esc cancels all.
+"""Questions to the store, asked in threads: an answer is shown only while its question is the one on screen.
 
-A thread never touches a widget. It posts its answer, and the answer is dropped unless its question
-is still the newest of its group.
+A question is a value made from everything on the screen that its answer depends on: slice, order, options,
+the moment that the rest was read at. It is made when it is asked and again when an answer arrives; where
+the two differ the answer is dropped and the question of by then is asked. A newer question of a group
+replaces an older, Esc cancels all. A thread never touches a widget: it posts its answer.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual.message import Message
 from textual.screen import Screen
@@ -23,12 +25,35 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.15  # seconds before a question is said to be running
 
+Q = TypeVar("Q", bound=Hashable)
+A = TypeVar("A")
+
+
+def once() -> None:
+    """The question of what is right whatever the screen shows by then, such as a command."""
+
 
 class Ticket:
-    """One question: where its answer goes, and how to stop it."""
+    """One question: what it is about, where its answer goes, and how to stop it.
 
-    def __init__(self, group: str, done: Callable[[Any], None], *, quiet: bool) -> None:
-        self.group, self.done, self.quiet = group, done, quiet
+    Attributes:
+        about: makes the question from the screen as it is.
+        question: what `about` made when it was asked.
+        work: asks, in the thread.
+        done: takes the answer, or each part of it.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        about: Callable[[], Hashable],
+        work: Callable[[Any, "Cancel"], Any],
+        done: Callable[[Any], None],
+        *,
+        quiet: bool,
+    ) -> None:
+        self.group, self.about, self.work, self.done, self.quiet = group, about, work, done, quiet
+        self.question = about()
         self.stopped = False
         self._lock = threading.Lock()
         self._cancel: Cancel | None = None
@@ -53,12 +78,14 @@ class Ticket:
 
 
 class Answer(Message):
-    """A thread is done: with a value, or with an error."""
+    """A thread has found something: all of the answer, a part of it (`is_last` is false), or an error."""
 
     bubble = False
 
-    def __init__(self, ticket: Ticket, value: Any, error: Exception | None) -> None:
-        self.ticket, self.value, self.error = ticket, value, error
+    def __init__(
+        self, ticket: Ticket, values: tuple[Any, ...], error: Exception | None, *, is_last: bool
+    ) -> None:
+        self.ticket, self.values, self.error, self.is_last = ticket, values, error, is_last
         super().__init__()
 
 
@@ -71,38 +98,62 @@ class AskingScreen(Screen[Any]):
         super().__init__()
         self._tickets: dict[str, Ticket] = {}
         self._is_said = False  # that something is running
+        self._warned = ""  # of what a look failed with last
 
     def ask(
         self,
         group: str,
-        work: Callable[["Cancel"], Any],
-        done: Callable[[Any], None],
+        about: Callable[[], Q],
+        work: Callable[[Q, "Cancel"], A | Generator[A, None, None]],
+        done: Callable[[A], None],
         *,
         quiet: bool = False,
     ) -> None:
-        """Run `work` in a thread and give its value to `done`, here, if nothing newer was asked.
+        """Run `work` in a thread and give its value to `done`, here, while the question is still on screen.
 
         Args:
             group: a newer question of the same group stops the older.
-            work: asks, in the thread; may raise `WorkbenchError`.
-            done: takes what `work` returned, in the app.
+            about: makes the question, all that the answer depends on, from what is on the screen.
+            work: answers the question in the thread, and looks at nothing else of the screen; may raise
+                `WorkbenchError`. A generator gives its answer in parts.
+            done: takes what `work` returned, or each part of it, in the app.
             quiet: never say that it is running (for what nobody waits for).
         """
         if older := self._tickets.get(group):
             older.stop()
-        ticket = self._tickets[group] = Ticket(group, done, quiet=quiet)
-        run = partial(self._run, ticket, work)
+        ticket = self._tickets[group] = Ticket(group, about, work, done, quiet=quiet)
+        run = partial(self._run, ticket)
         ticket.worker = self.run_worker(run, thread=True, group=group, exit_on_error=False)
         if not quiet:
             self.set_timer(PATIENCE, partial(self._say_running, ticket))
 
-    def _run(self, ticket: Ticket, work: Callable[["Cancel"], Any]) -> None:
+    def _run(self, ticket: Ticket) -> None:
+        values: tuple[Any, ...] = ()
+        error: Exception | None = None
         try:
-            value, error = work(ticket.begin()), None
+            found = ticket.work(ticket.question, ticket.begin())
+            if isinstance(found, Generator):
+                for part in found:
+                    if ticket.stopped:
+                        found.close()
+                        return
+                    self._post(ticket, (part,), is_last=False)
+            else:
+                values = (found,)
         except WorkbenchError as fault:
-            value, error = None, fault
+            error = fault
+        self._post(ticket, values, error, is_last=True)
+
+    def _post(
+        self,
+        ticket: Ticket,
+        values: tuple[Any, ...],
+        error: Exception | None = None,
+        *,
+        is_last: bool,
+    ) -> None:
         if self.is_attached:
-            self.post_message(Answer(ticket, value, error))
+            self.post_message(Answer(ticket, values, error, is_last=is_last))
 
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
         """A fault of ours in a thread is an answer too: it is shown, and the app goes on."""
@@ -110,23 +161,30 @@ class AskingScreen(Screen[Any]):
         if message.state is WorkerState.ERROR and isinstance(error, Exception):
             for ticket in [t for t in self._tickets.values() if t.worker is message.worker]:
                 self.log.error(error)
-                self.post_message(Answer(ticket, None, error))
+                self._post(ticket, (), error, is_last=True)
 
     def on_answer(self, message: Answer) -> None:
-        """Hand the newest answer on; forget those that were overtaken."""
+        """Hand the answer on if its question is the newest of its group and still that of the screen."""
         ticket = message.ticket
         if self._tickets.get(ticket.group) is not ticket:
             return
+        is_current = ticket.about() == ticket.question
+        if message.is_last or not is_current:
+            self._close(ticket)
+        if not is_current:
+            ticket.stop()
+            self.was_overtaken(ticket)
+        elif message.error is not None:
+            self.has_failed(ticket.group, message.error)
+        else:
+            for value in message.values:
+                ticket.done(value)
+
+    def _close(self, ticket: Ticket) -> None:
         del self._tickets[ticket.group]
         if self._is_said and not self.is_asking:
             self._is_said = False
             self.running_changed(running=False)
-        if message.error is None:
-            ticket.done(message.value)
-        elif ticket.stopped:
-            self.was_cancelled(ticket.group)
-        else:
-            self.has_failed(ticket.group, message.error)
 
     def _say_running(self, ticket: Ticket) -> None:
         if self._tickets.get(ticket.group) is ticket:
@@ -153,16 +211,42 @@ class AskingScreen(Screen[Any]):
         return group in self._tickets
 
     def stop_asking(self) -> bool:
-        """Stop every open question that somebody waits for; say whether there was one."""
+        """Give up every open question that somebody waits for, at once; say whether there was one.
+
+        What has no query to interrupt, such as an estimate, goes on in its thread; its answer is dropped.
+        """
         waiting = [ticket for ticket in self._tickets.values() if not ticket.quiet]
         for ticket in waiting:
             ticket.stop()
+            self._close(ticket)
+            self.was_cancelled(ticket.group)
         return bool(waiting)
+
+    def on_mount(self) -> None:
+        """Draw again what was drawn in the colours of a theme when there is another."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.theme_changed())
 
     def on_unmount(self) -> None:
         """Leave no query behind."""
         for ticket in self._tickets.values():
             ticket.stop()
+
+    def warn(self, error: Exception) -> None:
+        """Say why what is shown is not followed any more: once for each reason, until a look succeeds."""
+        said = safe(str(error) or type(error).__name__, lines=True)
+        if said != self._warned:
+            self._warned = said
+            self.app.notify(
+                f"{said}\nWhat is shown is what was there before.",
+                title="the store could not be looked at",
+                severity="warning",
+                markup=False,
+                timeout=8,
+            )
+
+    def has_looked(self) -> None:
+        """Forget what a look failed with: the next failure is news."""
+        self._warned = ""
 
     # -- what a screen may want to do otherwise ----------------------------------------------------
 
@@ -170,7 +254,15 @@ class AskingScreen(Screen[Any]):
         """Show that a question takes longer than one would notice, or that it no longer does."""
 
     def was_cancelled(self, group: str) -> None:
-        """A question was stopped by the user."""
+        """A question was stopped by the user: leave what was there, and say so."""
+        self.app.notify(f"cancelled: {group}", timeout=2, markup=False)
+
+    def was_overtaken(self, ticket: Ticket) -> None:
+        """The screen asks something else by now: ask that."""
+        self.ask(ticket.group, ticket.about, ticket.work, ticket.done, quiet=ticket.quiet)
+
+    def theme_changed(self) -> None:
+        """Draw again what holds colours of the theme that was in force."""
 
     def has_failed(self, group: str, error: Exception) -> None:
         """Say what went wrong."""

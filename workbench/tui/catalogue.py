@@ -1,5 +1,7 @@
 """The catalogue: every analysis with its question, a form made from its options, and its answer."""
 
+import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -9,7 +11,7 @@ from textual.widgets import Input, Label, Static
 
 from workbench.safe import safe
 from workbench.tui import results
-from workbench.tui.asking import StatusScreen
+from workbench.tui.asking import StatusScreen, Ticket, once
 from workbench.tui.widgets.analyses import Analyses
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -25,6 +27,26 @@ if TYPE_CHECKING:
     from workbench.store import Cancel, Store
 
 BY = "configuration"
+CHANGED = "the question was changed; enter or F5 asks it"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """A slice, an analysis, and the fields of its form as they are written."""
+
+    text: str
+    name: str
+    form: tuple[tuple[str, str], ...]
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The columns that name a group."""
+        return tuple(p.strip() for p in dict(self.form).get("by", BY).split(",") if p.strip())
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options; an empty field leaves the option's default."""
+        return {name: value for name, value in self.form if name != "by" and value}
 
 
 class CatalogueScreen(StatusScreen):
@@ -45,6 +67,7 @@ class CatalogueScreen(StatusScreen):
         self._text = text
         self.analysis: Analysis | None = None
         self.result: Result | None = None
+        self.asked: Question | None = None  # that the result answers
         self._shown = ""  # which of the result's tables, "" for the main one
 
     def compose(self) -> ComposeResult:
@@ -68,7 +91,7 @@ class CatalogueScreen(StatusScreen):
     def on_mount(self) -> None:
         """Read the declarations."""
         self.analyses.listing.focus()
-        self.ask("catalogue", lambda _: _families(), self.analyses.show)
+        self.ask("catalogue", once, lambda *_: _families(), self.analyses.show)
 
     @property
     def analyses(self) -> Analyses:
@@ -80,14 +103,16 @@ class CatalogueScreen(StatusScreen):
         chosen = message.analysis
         if chosen is self.analysis:
             return
-        self.analysis, self.result, self._shown = chosen, None, ""
+        self.analysis, self.result, self._shown, self.asked = chosen, None, "", None
         self.query_one("#question", Static).update(safe(chosen.question))
         form = self.query_one("#form", VerticalScroll)
         await form.remove_children()
         group = _field("by", BY, "columns that name a group, with commas")
         await form.mount(group, *[_option(option) for option in chosen.options])
         self.remove_class("-answered")
-        self.query_one(Grid).show(ListRows(), [])
+        grid = self.query_one(Grid)
+        grid.sort_key = ""
+        grid.show(ListRows(), [])
         self.query_one(Notes).show(f"source: {chosen.source}")
         self.say("enter or F5 runs it")
 
@@ -107,22 +132,42 @@ class CatalogueScreen(StatusScreen):
         """Run the analysis with the options of the form."""
         if self.analysis is None:
             return
-        form = {f.name or "": f.value.strip() for f in self.query_one("#form").query(Input)}
-        store, text, name = self.app.store, self._text, self.analysis.name
-        self.ask("analysis", lambda cancel: _run(store, text, name, form, cancel), self._show)
+        self.ask("analysis", self.wanted, partial(_run, self.app.store), self._show)
+
+    def wanted(self) -> Question | None:
+        """The question of the screen: slice, analysis and what its form holds."""
+        if self.analysis is None:
+            return None
+        form = [(f.name or "", f.value.strip()) for f in self.query_one("#form").query(Input)]
+        return Question(self._text, self.analysis.name, tuple(form))
+
+    def was_overtaken(self, ticket: Ticket) -> None:
+        """Leave it to the user to ask what is only half written, perhaps."""
+        self.say(CHANGED)
+
+    def on_input_changed(self) -> None:
+        """Say that the table is no answer to what the form holds now."""
+        if self.result is not None:
+            self._say_height() if self.wanted() == self.asked else self.say(CHANGED)
 
     def _show(self, result: "Result") -> None:
-        self.result, self._shown = result, ""
+        self.result, self._shown, self.asked = result, "", self.wanted()
         self.add_class("-answered")
-        self.say(f"{results.height(result.frame)}{self._others()}")
+        self._say_height()
         notes = [*result.notes, f"source: {result.source}"]
         self.query_one(Notes).show(results.said(result.dropped, notes))
         self._show_table()
         self.query_one(Grid).focus()
 
-    def _others(self) -> str:
-        names = list(self.result.more) if self.result else []
-        return f" · n shows {', '.join(names)}" if names else ""
+    def _say_height(self) -> None:
+        assert self.result is not None
+        names = list(self.result.more)
+        if self._shown:
+            shown = f"{self._shown}: {results.height(self._frame())} · n shows the next table"
+        else:
+            others = f" · n shows {', '.join(names)}" if names else ""
+            shown = results.height(self._frame()) + others
+        self.say(shown)
 
     def _frame(self) -> "pl.DataFrame":
         assert self.result is not None
@@ -133,25 +178,25 @@ class CatalogueScreen(StatusScreen):
         grid, frame, known = self.query_one(Grid), self._frame(), self.result.columns
         grid.empty_text = "no rows"
         if frame.height == 1:
+            grid.sort_key = ""
             grid.show(*results.record(frame, known, grid.size.width // 2 - 1))
             return
-        rows = results.ordered(frame, "", descending=False)
+        if grid.sort_key not in frame.columns:
+            grid.sort_key = ""
+        rows = results.ordered(frame, grid.sort_key, descending=grid.descending)
         grid.show(rows, results.grid_columns(frame, known))
 
-    def on_grid_sorted(self, message: Grid.Sorted) -> None:
+    def on_grid_sorted(self) -> None:
         """Bring the rows in order."""
         if self.result is not None:
-            message.grid.show(
-                results.ordered(self._frame(), message.key, descending=message.descending)
-            )
+            self._show_table()
 
     def action_table(self) -> None:
         """Show the next of the result's tables."""
         if self.result is not None and self.result.more:
             names = ["", *self.result.more]
             self._shown = names[(names.index(self._shown) + 1) % len(names)]
-            shown = f"{self._shown or self.result.name}: {results.height(self._frame())}"
-            self.say(f"{shown} · n shows the next table")
+            self._say_height()
             self._show_table()
 
     def action_copy(self) -> None:
@@ -191,13 +236,17 @@ def _families() -> "dict[str, list[Analysis]]":
     return analysis.by_family()
 
 
-def _run(store: "Store", text: str, name: str, form: dict[str, str], cancel: "Cancel") -> "Result":
-    """Run an analysis with what a form holds; an empty field leaves the option's default."""
+def _run(store: "Store", question: Question | None, cancel: "Cancel") -> "Result":
+    """Run an analysis with what a form holds."""
     from workbench import analysis
     from workbench.store import reference
 
-    by = tuple(part.strip() for part in form.get("by", BY).split(",") if part.strip())
-    options: dict[str, Any] = {k: value for k, value in form.items() if k != "by" and value}
-    rows = analysis.get(name).rows
-    with store.facts(text, rows, cancel=cancel) as facts, reference.in_force(store):
-        return analysis.run(name, facts, by=by, **options)
+    assert question is not None
+    rows = analysis.get(question.name).rows
+    with (
+        store.snapshot(cancel=cancel) as held,
+        reference.in_force(held),
+        held.facts(question.text, rows) as facts,
+    ):
+        options: dict[str, Any] = {**question.options}
+        return analysis.run(question.name, facts, by=question.by, **options)

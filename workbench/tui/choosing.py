@@ -10,7 +10,7 @@ from textual.widgets import Static
 from workbench import formats
 from workbench.safe import one_line
 from workbench.tui import slices
-from workbench.tui.asking import AskingScreen, StatusScreen
+from workbench.tui.asking import AskingScreen, StatusScreen, once
 from workbench.tui.trace_columns import COLUMNS, FETCHED
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -78,7 +78,7 @@ class ChoiceScreen(StatusScreen):
         grid.marked = self.app.marked
         grid.focus()
         facts, store, marked = self._facts, self.app.store, frozenset(self.app.marked)
-        self.ask("traces", lambda cancel: others(store, facts, marked, cancel), self._show)
+        self.ask("traces", once, lambda _, c: others(store, facts, marked, c), self._show)
 
     def _show(self, found: tuple[int, list[Row]]) -> None:
         n, rows = found
@@ -107,7 +107,9 @@ def others(
     """Return how many traces an item has, and the other ones, the nearest first; runs in a thread."""
     text = slices.narrowed("", task=facts["task"], item=facts["item"])
     columns = dict.fromkeys((*FETCHED, *OF_CONFIGURATION))
-    frame = store.page(text, columns=tuple(columns), limit=MOST, cancel=cancel)
+    with store.snapshot(cancel=cancel) as held:
+        frame = held.page(text, columns=tuple(columns), limit=MOST)
+        n = held.count(text)
     rows = [row for row in frame.rows(named=True) if row["trace_id"] != facts["trace_id"]]
 
     def distance(row: Row) -> tuple[Any, ...]:
@@ -118,4 +120,4 @@ def others(
         name = row["configuration"] or ""
         return row["trace_id"] not in marked, apart, other, name, row["trial"] or 0
 
-    return store.count(text, cancel=cancel), sorted(rows, key=distance)
+    return n, sorted(rows, key=distance)

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from workbench import formats
 from workbench.tui import results, slices
-from workbench.tui.asking import AskingScreen
+from workbench.tui.asking import AskingScreen, once
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.notes import Notes
@@ -59,7 +59,7 @@ class CompareScreen(AskingScreen):
         """Ask for the comparison."""
         self.query_one(Grid).focus()
         store, text, a, b = self.app.store, self._text, self.a, self.b
-        self.ask("compare", lambda cancel: _compare(store, text, a, b, cancel), self._show)
+        self.ask("compare", once, lambda _, c: _compare(store, text, a, b, c), self._show)
 
     def _show(self, result: "Result") -> None:
         self.result = result

@@ -1,6 +1,7 @@
 """Two traces of one item beside each other: how both ended, and from where their conversations part."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.table import Table
@@ -21,7 +22,7 @@ from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
-    from workbench.store import Store, TraceDetail
+    from workbench.store import Cancel, Store, TraceDetail
     from workbench.tui.widgets.conversation import Entry
 
 CHARS = 4000  # characters of a message that are compared
@@ -60,8 +61,10 @@ class DiffScreen(StatusScreen):
         self._ask()
 
     def _ask(self) -> None:
-        store, a, b = self.app.store, self.a, self.b
-        self.ask("traces", lambda _: _fetch(store, a, b), self._show)
+        self.ask("traces", self._sides, partial(_fetch, self.app.store), self._show)
+
+    def _sides(self) -> tuple[str, str]:
+        return self.a, self.b
 
     def _show(self, found: "tuple[TraceDetail, TraceDetail, list[Pair]]") -> None:
         a, b, pairs = found
@@ -137,10 +140,15 @@ def _answer(facts: Mapping[str, Any]) -> str:
     return "" if facts["answer"] is None else f" · answer {one_line(facts['answer'], 40)}"
 
 
-def _fetch(store: "Store", a: str, b: str) -> "tuple[TraceDetail, TraceDetail, list[Pair]]":
+def _fetch(
+    store: "Store", sides: tuple[str, str], cancel: "Cancel"
+) -> "tuple[TraceDetail, TraceDetail, list[Pair]]":
     """Fetch and match two traces; runs in a thread."""
-    first, second = store.detail(a), store.detail(b)
-    return first, second, differing.pairs(_entries(store, a, first), _entries(store, b, second))
+    a, b = sides
+    with store.snapshot(cancel=cancel) as held:
+        first, second = held.detail(a), held.detail(b)
+        left, right = _entries(held, a, first), _entries(held, b, second)
+    return first, second, differing.pairs(left, right)
 
 
 def _entries(store: "Store", trace_id: str, detail: "TraceDetail") -> "list[Entry]":

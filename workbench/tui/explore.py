@@ -1,6 +1,8 @@
 """The first screen: slice, facets, configurations and their frontier, all about the same traces."""
 
 import contextlib
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
@@ -10,7 +12,8 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from workbench import formats
-from workbench.errors import StoreLocked, StoreMissing
+from workbench.errors import StoreError, StoreLocked, StoreMissing
+from workbench.tui.asking import once
 from workbench.tui.configurations import AXES, COLUMNS, Row, axis, note, ordered, points
 from workbench.tui.looking import LOOK_EVERY, newer
 from workbench.tui.sliced import SlicedScreen
@@ -23,7 +26,10 @@ from workbench.tui.widgets.slice_bar import SliceBar
 from workbench.tui.widgets.top_bar import Parts, TopBar
 
 if TYPE_CHECKING:
-    from workbench.store import Overview, Store
+    from workbench.store import Cancel, Overview, Store
+    from workbench.tui.overview import Part, Question
+
+    View = Callable[[Question, Cancel], Generator[Part, None, None]]
 
 NOWHERE: Row = dict.fromkeys(("x", "y", "on_frontier", "p_on_frontier", "dominated_by"))
 
@@ -51,9 +57,12 @@ class ExploreScreen(SlicedScreen):
         super().__init__()
         self.overview: Overview | None = None
         self.rows: list[Row] = []
-        self.x, self.y = AXES["cost_usd"], AXES["pass_rate"]
+        self.x, self.y = AXES["cost_usd"], AXES["pass_rate"]  # that are wanted
+        self.shown: Question | None = None  # what the table and the chart answer …
+        self._moment = ""  # … of which state of the store
+        self._known = ""  # the state that the line on top is about
         self._stamp = ""
-        self._facets_of = ("", "")  # slice and stamp
+        self._facets_of = ("", "")  # slice and moment
         self._waiting: Timer | None = None  # for the first traces of an empty store
 
     def compose(self) -> ComposeResult:
@@ -82,10 +91,11 @@ class ExploreScreen(SlicedScreen):
 
     def load(self) -> None:
         """Open the store in a thread."""
-        self.ask("open", lambda _: _open(self.app.store_path), self._opened)
+        path = self.app.store_path
+        self.ask("open", once, lambda *_: _open(path), self._opened)
 
-    def _opened(self, found: "tuple[Store, Overview, str]") -> None:
-        self.app.opened, self.overview, self._stamp = found
+    def _opened(self, found: "Opened") -> None:
+        self.app.opened, self._stamp, self._known, self.overview = found
         self.app.stamp = self._stamp
         self.total = self.overview.n_traces
         if not self.overview.n_traces:
@@ -100,7 +110,9 @@ class ExploreScreen(SlicedScreen):
         """Say what went wrong where it matters."""
         if group == "open":
             self._tell_what_next(error)
-        elif group != "look":
+        elif group == "look":
+            self.warn(error)
+        else:
             super().has_failed(group, error)
 
     def _tell_what_next(self, error: Exception | None = None) -> None:
@@ -121,28 +133,30 @@ class ExploreScreen(SlicedScreen):
     def _look_for_first(self) -> None:
         """Go on by itself once a collection has brought traces."""
         if not self.is_open("look"):
-            stamp = self._stamp
-            self.ask("look", lambda _: _changed(self.app.store, stamp), self._found, quiet=True)
+            store = self.app.store
+            self.ask("look", self._at, partial(_first_traces, store), self._found, quiet=True)
 
-    def _found(self, found: "tuple[Overview, str] | None") -> None:
+    def _found(self, found: tuple[str, int] | None) -> None:
         from workbench.tui.empty import EmptyScreen
 
+        self.has_looked()
         if found is not None:
-            known, self._stamp = found
-            if known.n_traces and isinstance(self.app.screen, EmptyScreen):
+            self._stamp, n = found
+            if n and isinstance(self.app.screen, EmptyScreen):
                 self.app.screen.dismiss()
+
+    def _at(self) -> str:
+        return self._stamp
 
     def _look(self) -> None:
         if self.is_on_top and not self.is_asking and not self.is_open("look"):
-            stamp = self._stamp
-            self.ask("look", lambda _: _changed(self.app.store, stamp), self._looked, quiet=True)
+            store = self.app.store
+            self.ask("look", self._at, partial(_changed, store), self._looked, quiet=True)
 
-    def _looked(self, found: "tuple[Overview, str] | None") -> None:
-        if found is not None:
-            self.overview, self._stamp = found
-            self.app.stamp = self._stamp
-            self.total = self.overview.n_traces
-            self._show_overview()
+    def _looked(self, stamp: str | None) -> None:
+        self.has_looked()
+        if stamp is not None:
+            self._stamp = self.app.stamp = stamp
             self.refresh_view()
 
     def _show_overview(self) -> None:
@@ -163,83 +177,121 @@ class ExploreScreen(SlicedScreen):
 
     # -- what the slice selects ----------------------------------------------------------------------
 
+    def wanted(self) -> "Question":
+        """The question of the screen: the slice in force and the axes."""
+        from workbench.tui.overview import Question
+
+        return Question(self.bar.text, self.x.name, self.y.name)
+
     def refresh_view(self) -> None:
-        """Ask everything again for the slice in force."""
+        """Ask everything again for the slice in force; a slice that is on screen stays until all is there."""
         from workbench.tui import overview
 
-        store, text = self.app.store, self.bar.text
-        self.ask(
-            "configurations", lambda c: overview.configurations(store, text, c), self._show_rows
-        )
+        facets = self.query_one(Facets).display
+        view = partial(overview.view, self.app.store, known=self._known, with_facets=facets)
+        is_shown = self.shown is not None and self.shown.text == self.bar.text
+        work = partial(_together if is_shown else _one_by_one, view)
+        self.ask("configurations", self.wanted, work, self._show_parts)
 
-    def _show_rows(self, found: tuple[int, list[Row]]) -> None:
-        self.n, self.rows = found
-        self.bar.show_fault(None)
-        self.say_count()
-        self.grid.empty_text = "no trace matches; u brings the slice before back"
-        self._show_table()
-        self._ask_frontier()
-
-    def _ask_frontier(self) -> None:
-        from workbench.tui import overview
-
-        store, text, x, y = self.app.store, self.bar.text, self.x, self.y
-        self.ask("frontier", lambda c: overview.frontier(store, text, x, y, c), self._show_frontier)
-
-    def _show_frontier(self, found: dict[str, Row]) -> None:
-        from workbench.tui import overview
-
-        for row in self.rows:
-            row.update(found.get(str(row["configuration"]), NOWHERE))
+    def _show_parts(self, parts: "Sequence[Part]") -> None:
+        for part in parts:
+            self._take(part)
         self._show_table()
         self._show_chart()
-        store, text = self.app.store, self.bar.text
-        self.ask("cost of pass", lambda c: overview.costs_of_pass(store, text, c), self._show_costs)
 
-    def _show_costs(self, found: dict[str, Row]) -> None:
-        for row in self.rows:
-            cost = found.get(str(row["configuration"]), {})
-            row["cost_of_pass_usd"] = cost.get("cost_of_pass_usd")
-        self._show_table()
-        self._ask_facets()
+    def _take(self, part: "Part") -> None:
+        """Keep a part of the view; one of another moment than the rest is asked for with all the rest."""
+        if part.rows is None and part.moment != self._moment:
+            self.refresh_view()
+            return
+        if part.rows is not None:
+            self.n, self.total, self.rows = part.n, part.total, part.rows
+            self._moment, self.shown = part.moment, part.question
+            self.bar.show_fault(None)
+            self.has_changed()
+            self.grid.empty_text = "no trace matches; u brings the slice before back"
+        if part.whole is not None:
+            self.overview, self._known = part.whole, part.moment
+            self._show_overview()
+        if part.frontier is not None:
+            self.shown = part.question
+            for row in self.rows:
+                row.update(part.frontier.get(str(row["configuration"]), NOWHERE))
+        if part.costs is not None:
+            for row in self.rows:
+                cost = part.costs.get(str(row["configuration"]), {})
+                row["cost_of_pass_usd"] = cost.get("cost_of_pass_usd")
+        if part.facets is not None:
+            self._facets_of = (part.question.text, part.moment)
+            self.query_one(Facets).show(*part.facets)
 
-    def _ask_facets(self) -> None:
-        """Ask for the facets where they are in view and not those of this slice already."""
+    def _show_part(self, part: "Part") -> None:
+        self._show_parts((part,))
+
+    def _ask_frontier(self) -> None:
+        """Ask for other axes of what is shown; of what is about to be shown, everything again."""
         from workbench.tui import overview
 
-        wanted = (self.bar.text, self._stamp)
+        if self.shown is None or self.shown.text != self.bar.text or self.is_open("configurations"):
+            self.refresh_view()
+        else:
+            work = partial(overview.frontier, self.app.store)
+            self.ask("frontier", self.wanted, work, self._show_part)
+
+    def _ask_facets(self) -> None:
+        """Ask for the facets where they are in view and not those of what is shown already."""
+        from workbench.tui import overview
+
         if (
-            self.app.opened is None
-            or wanted == self._facets_of
+            self.shown is None
+            or self.is_open("configurations")
+            or self._facets_of == (self.shown.text, self._moment)
             or not self.query_one(Facets).display
         ):
             return
-        self._facets_of = wanted
-        store, text = self.app.store, self.bar.text
-        self.ask("facets", lambda c: overview.facets(store, text, c), self._show_facets, quiet=True)
+        work = partial(overview.facets, self.app.store)
+        self.ask("facets", self._on_screen, work, self._show_part, quiet=True)
+
+    def _on_screen(self) -> "Question":
+        assert self.shown is not None
+        return self.shown
 
     def on_resize(self) -> None:
         """Fill the facets when there is room for them again."""
         if self.rows:
             self.call_after_refresh(self._ask_facets)
 
-    def _show_facets(self, found: Any) -> None:
-        self.query_one(Facets).show(*found)
-
     def _show_table(self) -> None:
         grid = self.grid
         rows = ordered(self.rows, grid.sort_key, descending=grid.descending)
         grid.show(ListRows(rows), keep=True)
-        self.query_one("#notes", Static).update(note(self.rows, self.x, len(grid.marked)))
+        self._show_note()
+
+    def _show_note(self) -> None:
+        x = self.x if self.shown is None else AXES[self.shown.x]
+        text = note(self.rows, x, len(self.grid.marked))
+        self.query_one("#notes", Static).update(text)
 
     def _show_chart(self) -> None:
         chart = self.query_one(Scatter)
-        chart.empty_text = f"no configuration has both {self.x.title} and {self.y.title}"
-        chart.show(points(self.rows), axis(self.x), axis(self.y))
+        if self.shown is None:
+            return
+        x, y = AXES[self.shown.x], AXES[self.shown.y]
+        is_known = any("on_frontier" in row for row in self.rows) or not self.rows
+        nothing = f"no configuration has both {x.title} and {y.title}"
+        chart.empty_text = nothing if is_known else "finding the frontier…"
+        chart.show(points(self.rows), axis(x), axis(y))
+
+    def theme_changed(self) -> None:
+        """Draw the facets in the colours of the theme."""
+        self.query_one(Facets).redraw()
 
     def was_cancelled(self, group: str) -> None:
-        """Leave what was there, and say that it is not the newest."""
-        self.app.notify(f"cancelled: {group}", timeout=2, markup=False)
+        """Say what can be done where nothing could be opened."""
+        if group == "open":
+            self._tell_what_next(StoreError("opening it was given up; r tries again"))
+        else:
+            super().was_cancelled(group)
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -283,7 +335,7 @@ class ExploreScreen(SlicedScreen):
     def action_mark(self) -> None:
         """Mark the configuration for comparing, or take the mark away."""
         self.grid.toggle_mark()
-        self.query_one("#notes", Static).update(note(self.rows, self.x, len(self.grid.marked)))
+        self._show_note()
 
     def action_part(self, id: str) -> None:
         """Show or hide a part of the screen."""
@@ -349,7 +401,9 @@ class ExploreScreen(SlicedScreen):
     def _save(self, name: str | None) -> None:
         if name:
             store, text = self.app.store, self.bar.text
-            self.ask("save", lambda _: store.save_slice(name, text), lambda _: self._saved(name))
+            self.ask(
+                "save", once, lambda *_: store.save_slice(name, text), lambda _: self._saved(name)
+            )
 
     def _saved(self, name: str) -> None:
         self.app.notify(f"saved as {name}; S lists saved slices", markup=False, timeout=3)
@@ -358,7 +412,7 @@ class ExploreScreen(SlicedScreen):
         """Choose among the saved slices."""
         if self.app.opened is not None:
             store = self.app.store
-            self.ask("saved slices", lambda _: store.saved_slices(), self._choose_saved)
+            self.ask("saved slices", once, lambda *_: store.saved_slices(), self._choose_saved)
 
     def _choose_saved(self, slices: dict[str, str]) -> None:
         from workbench.tui.saved import SavedScreen
@@ -368,15 +422,33 @@ class ExploreScreen(SlicedScreen):
         )
 
 
-def _open(path: Any) -> "tuple[Store, Overview, str]":
+Opened = tuple["Store", str, str, "Overview"]  # with its stamp, and what is in it at a moment
+
+
+def _open(path: Any) -> Opened:
     from workbench.store import open_store
+    from workbench.tui.overview import at_a_glance
 
     store, stamp = open_store(path), ""
     with contextlib.suppress(StoreLocked):  # somebody writes just now; a look will follow
         stamp = newer(store, "") or ""
-    return store, store.overview(), stamp
+    return store, stamp, *at_a_glance(store)
 
 
-def _changed(store: "Store", stamp: str) -> "tuple[Overview, str] | None":
+def _changed(store: "Store", stamp: str, _: "Cancel") -> str | None:
+    return newer(store, stamp)
+
+
+def _first_traces(store: "Store", stamp: str, cancel: "Cancel") -> tuple[str, int] | None:
     found = newer(store, stamp)
-    return None if found is None else (store.overview(), found)
+    return None if found is None else (found, store.count(cancel=cancel))
+
+
+def _together(view: "View", question: "Question", cancel: "Cancel") -> "list[Part]":
+    return [*view(question, cancel)]
+
+
+def _one_by_one(
+    view: "View", question: "Question", cancel: "Cancel"
+) -> "Generator[list[Part], None, None]":
+    yield from ([part] for part in view(question, cancel))

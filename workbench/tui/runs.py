@@ -13,7 +13,7 @@ from textual.widgets import Static
 from workbench import formats
 from workbench.safe import safe
 from workbench.tui import run_text, slices
-from workbench.tui.asking import StatusScreen
+from workbench.tui.asking import StatusScreen, once
 from workbench.tui.looking import LOOK_EVERY, newer
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -104,7 +104,7 @@ class RunsScreen(StatusScreen):
         if self.is_on_top and not self.is_open("live"):
             folder = self.app.store.spool_dir
             known = tuple(self._live.values())
-            self.ask("live", lambda _: _lives(folder, known), self._watched, quiet=True)
+            self.ask("live", once, lambda *_: _lives(folder, known), self._watched, quiet=True)
 
     def _watched(self, found: "tuple[list[RunState], list[tuple[RunState, str]]]") -> None:
         live, ended = found
@@ -121,12 +121,12 @@ class RunsScreen(StatusScreen):
             self._ask_runs()
 
     def _ask_runs(self) -> None:
-        store, stamp = self.app.store, self._stamp
         first = self.app.stamp if self._is_new else None
-        work = partial(_summaries, store, stamp, first)
-        self.ask("runs", work, self._looked, quiet=True)
+        work = partial(_summaries, self.app.store, first)
+        self.ask("runs", lambda: self._stamp, work, self._looked, quiet=True)
 
     def _looked(self, found: tuple[str, list[Row]] | None) -> None:
+        self.has_looked()
         if found is not None:
             self._stamp, summaries = found
             self._is_new = False
@@ -135,7 +135,9 @@ class RunsScreen(StatusScreen):
 
     def has_failed(self, group: str, error: Exception) -> None:
         """A look that failed is made again; whoever told a run something gets the reason."""
-        if group not in {"runs", "live"}:
+        if group in {"runs", "live", "run"}:
+            self.warn(error)
+        else:
             super().has_failed(group, error)
 
     def running_changed(self, *, running: bool) -> None:
@@ -171,13 +173,11 @@ class RunsScreen(StatusScreen):
             self.page.show(run_text.live_page(state, now, colours, self.size.width))
         elif self._told_of != (wanted := (self._about, self._stamp)):
             self._told_of = wanted
-            store = self.app.store
-            self.ask(
-                "run", lambda _: _records(store, wanted[0]), partial(self._tell, row), quiet=True
-            )
+            work = partial(_records, self.app.store)
+            self.ask("run", lambda: self._told_of, work, partial(self._tell, row), quiet=True)
 
     def _tell(self, summary: Row, found: "Found") -> None:
-        if self._told_of[0] == summary["run_id"] and found is not None:
+        if found is not None:
             self.page.show(run_text.stored_page(summary, *found))
 
     def on_grid_highlighted(self) -> None:
@@ -205,10 +205,13 @@ class RunsScreen(StatusScreen):
     def _send(self, run_id: str, command: "AnyCommand") -> None:
         from workbench.runner import control
 
+        folder = self.app.store.spool_dir
         self.ask(
-            "tell", lambda _: control.send(self.app.store.spool_dir, run_id, command),
+            "tell",
+            once,
+            lambda *_: control.send(folder, run_id, command),
             partial(self._taken, run_id),
-        )  # fmt: skip
+        )
 
     def _taken(self, run_id: str, taken: "Taken") -> None:
         if run_id not in self._live:
@@ -291,7 +294,7 @@ def _lives(
 
 
 def _summaries(
-    store: "Store", stamp: str, first: str | None, cancel: "Cancel"
+    store: "Store", first: str | None, stamp: str, cancel: "Cancel"
 ) -> tuple[str, list[Row]] | None:
     """Return the store's runs, the newest first, and the stamp that they stand for; None where nothing changed.
 
@@ -307,15 +310,16 @@ def _summaries(
     )
 
 
-def _records(store: "Store", run_id: str) -> Found:
+def _records(store: "Store", asked: tuple[str, str], cancel: "Cancel") -> Found:
     """Return a run's record, its energy balances, and what was asked for; None where there is no such run."""
     import narwhals as nw
 
     found = []
-    for table in ("runs", "energy_balances"):
-        with store.facts("", table) as frame:
-            rows = frame.filter(nw.col("run_id") == run_id).collect("polars").to_native()
-            found.append(rows.rows(named=True))
+    with store.snapshot(cancel=cancel) as held:
+        for table in ("runs", "energy_balances"):
+            with held.facts("", table) as frame:
+                rows = frame.filter(nw.col("run_id") == asked[0]).collect("polars").to_native()
+                found.append(rows.rows(named=True))
     records, balances = found
     return (records[0], balances, _asked_for(records[0]["plan"])) if records else None
 

@@ -1,15 +1,19 @@
 """What the screens with a slice bar share: counting and suggesting while typing, applying, undoing."""
 
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
 from workbench.errors import SliceError
-from workbench.tui.asking import AskingScreen
+from workbench.tui.asking import AskingScreen, Ticket
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.slice_bar import SliceBar
+
+if TYPE_CHECKING:
+    from workbench.slice import Completion
+    from workbench.store import Cancel, Store
 
 PAUSE = 0.12  # seconds of typing pause before counting
 
@@ -27,6 +31,7 @@ class SlicedScreen(AskingScreen):
         super().__init__()
         self.n: int | None = None  # traces of the slice in force
         self.total: int | None = None  # traces of the store
+        self._counts: dict[str, tuple[int, int]] = {}  # by the line that was typed last
         self._pause: Timer | None = None
 
     @property
@@ -49,8 +54,18 @@ class SlicedScreen(AskingScreen):
         raise NotImplementedError
 
     def say_count(self) -> None:
-        """Show how many traces the slice selects."""
-        self.bar.show_count(self.n, self.total)
+        """Show how many traces the slice selects; while somebody types, how many the line does."""
+        line = self._line()
+        if line == self.bar.text:
+            self.bar.show_count(self.n, self.total)
+        elif line in self._counts:
+            self.bar.show_count(*self._counts[line])
+
+    def has_changed(self) -> None:
+        """Count anew after the store changed: the slice, and the line that is being typed."""
+        self.say_count()
+        if self._line() != self.bar.text:
+            self._count_line()
 
     def running_changed(self, *, running: bool) -> None:
         """Say so in the slice bar."""
@@ -78,17 +93,34 @@ class SlicedScreen(AskingScreen):
         self._pause = None
         if self.app.opened is None:
             return
-        fault, store = slices.fault(text), self.app.store
+        fault = slices.fault(text)
         unfinished = fault is not None and fault.column >= text.rfind(" ", 0, max(cursor, 0)) + 1
         self.bar.show_fault(None if unfinished else fault)
         if fault is None:
-            self.ask("count", lambda c: store.count(text, cancel=c), self._counted, quiet=True)
+            self._count_line()
         if cursor >= 0:
-            work = partial(slices.suggestions, store, text, cursor)
-            self.ask("complete", lambda _: work(), self.bar.suggest, quiet=True)
+            work = partial(_suggestions, self.app.store, cursor)
+            self.ask("complete", self._line, work, self.bar.suggest, quiet=True)
 
-    def _counted(self, n: int) -> None:
-        self.bar.show_count(n, self.total)
+    def _line(self) -> str:
+        """The question while somebody types: the line as it stands."""
+        return self.bar.input.value
+
+    def _count_line(self) -> None:
+        from workbench.tui import slices
+
+        if slices.fault(self._line()) is None:
+            work = partial(_count, self.app.store)
+            self.ask("count", self._line, work, self._counted, quiet=True)
+
+    def _counted(self, counts: tuple[int, int]) -> None:
+        self._counts = {self._line(): counts}
+        self.bar.show_count(*counts)
+
+    def was_overtaken(self, ticket: Ticket) -> None:
+        """What was typed meanwhile is asked when the typing pauses, if it can be."""
+        if ticket.group not in {"count", "complete"}:
+            super().was_overtaken(ticket)
 
     def on_slice_bar_applied(self, message: SliceBar.Applied) -> None:
         """Ask for the new slice, unless it is none."""
@@ -121,3 +153,15 @@ class SlicedScreen(AskingScreen):
     def action_open(self) -> None:
         """Open the row under the cursor."""
         self.grid.action_open()
+
+
+def _count(store: "Store", text: str, cancel: "Cancel") -> tuple[int, int]:
+    """Count what a line selects, and the store, at one moment."""
+    with store.snapshot(cancel=cancel) as held:
+        return held.count(text, cancel=cancel), held.count(cancel=cancel)
+
+
+def _suggestions(store: "Store", cursor: int, text: str, _: "Cancel") -> "list[Completion]":
+    from workbench.tui import slices
+
+    return slices.suggestions(store, text, cursor)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import time
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -15,7 +16,7 @@ from workbench import formats
 from workbench.safe import masked
 from workbench.schema import RELATIONS, VIEWS, Column
 from workbench.tui import results
-from workbench.tui.asking import StatusScreen
+from workbench.tui.asking import StatusScreen, once
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.top_bar import TopBar
@@ -55,6 +56,7 @@ class SqlScreen(StatusScreen):
     def __init__(self) -> None:
         super().__init__()
         self.frame: pl.DataFrame | None = None
+        self.statement = ""  # that the frame answers
         self._place = 0
         self._opened: set[str] = {"trace_facts"}
         self._listed: list[str] = []
@@ -145,10 +147,12 @@ class SqlScreen(StatusScreen):
             self.history.append(query)
         self._place = len(self.history)
         store = self.app.store
-        self.ask("SQL", lambda cancel: _run(store, query, cancel), self._show)
+        self.ask(
+            "SQL", once, lambda _, cancel: _run(store, query, cancel), partial(self._show, query)
+        )
 
-    def _show(self, found: "tuple[pl.DataFrame, float]") -> None:
-        self.frame, took = found
+    def _show(self, query: str, found: "tuple[pl.DataFrame, float]") -> None:
+        self.statement, (self.frame, took) = query, found
         rows = formats.count(self.frame.height)
         self.say(f"{rows} rows × {self.frame.width} columns in {formats.seconds(took)} s")
         grid = self.query_one(Grid)

@@ -1,6 +1,6 @@
 """One trace: what came out, where the time went, and the whole conversation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from workbench import formats
 from workbench.safe import one_line
-from workbench.tui.asking import AskingScreen
+from workbench.tui.asking import AskingScreen, once
 from workbench.tui.outcomes import told
 from workbench.tui.talk import Talk
 from workbench.tui.timeline import phases
@@ -21,7 +21,7 @@ from workbench.tui.widgets.phase_bar import PhaseBar
 from workbench.tui.widgets.top_bar import Parts, TopBar
 
 if TYPE_CHECKING:
-    from workbench.store import TraceDetail
+    from workbench.store import Cancel, Store, TraceDetail
 
 FIRST = 60  # messages fetched before anything is shown
 CHUNK = 400  # messages fetched at a time after that
@@ -63,32 +63,30 @@ class TraceScreen(AskingScreen):
     def on_mount(self) -> None:
         """Fetch the trace and its first messages."""
         self.talk.focus()
-        store, trace_id = self.app.store, self.trace_id
-        self.ask(
-            "trace",
-            lambda _: (store.detail(trace_id), _messages(store, trace_id, 0, FIRST)),
-            self._show,
-        )
+        work = partial(_read, self.app.store, self.trace_id)
+        self.ask("trace", once, work, self._show)
 
-    def _show(self, found: "tuple[TraceDetail, Sequence[Mapping[str, Any]]]") -> None:
-        self.detail, first = found
-        facts, calls = self.detail.facts, self.detail.calls.rows(named=True)
-        tools = self.detail.tool_calls.rows(named=True)
+    def _show(self, part: "TraceDetail | Sequence[Mapping[str, Any]]") -> None:
+        """Show the trace, then its messages as they come."""
+        from workbench.store import TraceDetail
+
+        if not isinstance(part, TraceDetail):
+            self._arrived(part)
+            return
+        self.detail = part
+        facts, calls = part.facts, part.calls.rows(named=True)
+        tools = part.tool_calls.rows(named=True)
         self._talk = Talk(calls, tools)
         self._show_head(facts)
         self.query_one("#facts", Static).update(self._facts(facts))
         self.query_one(PhaseBar).show(phases(facts, calls, tools))
-        self._arrived(first)
 
     def _arrived(self, messages: Sequence[Mapping[str, Any]]) -> None:
         assert self._talk is not None
         assert self.detail is not None
         self.talk.extend([self._talk.entry(message) for message in messages])
         have = len(self.talk.entries)
-        if messages and have < self.detail.n_messages:
-            work = partial(_messages, self.app.store, self.trace_id, have, CHUNK)
-            self.ask("messages", lambda _: work(), self._arrived, quiet=True)
-        else:
+        if have >= self.detail.n_messages:
             self.talk.extend(self._talk.ending(self.detail.facts, have))
 
     def _show_head(self, facts: Mapping[str, Any]) -> None:
@@ -130,7 +128,12 @@ class TraceScreen(AskingScreen):
         if entry.content_id in self._whole:
             self._lengthen(entry, self._whole[entry.content_id])
         else:
-            self.ask("text", lambda _: store.text(entry.content_id), partial(self._lengthen, entry))
+            self.ask(
+                "text",
+                once,
+                lambda *_: store.text(entry.content_id),
+                partial(self._lengthen, entry),
+            )
 
     def _lengthen(self, entry: Entry, whole: str) -> None:
         assert self._talk is not None
@@ -172,8 +175,8 @@ class TraceScreen(AskingScreen):
         self.app.push_screen(CopyScreen(texts, {"this message": fetch} if fetch else {}))
 
     def action_back(self) -> None:
-        """Cancel what runs; else go back."""
-        if not self.stop_asking():
+        """Cancel the fetching; once there is a trace to leave, leave it."""
+        if self.detail is not None or not self.stop_asking():
             self.app.pop_screen()
 
 
@@ -183,6 +186,14 @@ LABELS = {
 }  # fmt: skip
 
 
-def _messages(store: Any, trace_id: str, start: int, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = store.messages(trace_id, start, limit, CHARS).rows(named=True)
-    return found
+def _read(
+    store: "Store", trace_id: str, _: None, cancel: "Cancel"
+) -> "Generator[TraceDetail | list[dict[str, Any]], None, None]":
+    """Read a trace and its messages, all at one moment: in stretches, the first one short."""
+    with store.snapshot(cancel=cancel) as held:
+        detail = held.detail(trace_id)
+        yield detail
+        start, n = 0, FIRST
+        while start < max(1, detail.n_messages):
+            yield held.messages(trace_id, start, n, CHARS).rows(named=True)
+            start, n = start + n, CHUNK

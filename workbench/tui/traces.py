@@ -9,18 +9,20 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from workbench import formats
+from workbench.tui.asking import once
 from workbench.tui.looking import LOOK_EVERY, newer
 from workbench.tui.sliced import SlicedScreen
 from workbench.tui.trace_columns import COLUMNS, FETCHED
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
-from workbench.tui.widgets.rows import PAGE, PagedRows, Row, Rows
+from workbench.tui.widgets.rows import PAGE, PagedRows, Row
 from workbench.tui.widgets.slice_bar import SliceBar
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
-    from workbench.store import Cancel, Store
+    from workbench.store import Cancel, Snapshot, Store
 
+Pages = dict[int, list[Row]]  # rows by the number of the page
 OUTCOMES = ("right", "wrong", "failed")
 
 
@@ -43,6 +45,8 @@ class TracesScreen(SlicedScreen):
         super().__init__()
         self._text = text
         self._stamp = ""
+        self.listing: Listing | None = None  # that the table shows …
+        self.moment = ""  # … of which state of the store
 
     def compose(self) -> ComposeResult:
         """Build the bar and the table."""
@@ -68,47 +72,70 @@ class TracesScreen(SlicedScreen):
 
     # -- rows --------------------------------------------------------------------------------------
 
+    def wanted(self) -> "Listing":
+        """The question of the table: which traces, in which order."""
+        return Listing(self.bar.text, self.grid.sort_key, self.grid.descending)
+
     def refresh_view(self) -> None:
         """Count, and fetch the first page."""
-        self.ask("traces", self._listing().first, partial(self._show, self.app.stamp))
+        store, stamp = self.app.store, self.app.stamp
+        self.ask("traces", self.wanted, partial(_first, store), partial(self._show, stamp))
 
-    def _listing(self) -> "Listing":
-        grid = self.grid
-        return Listing(self.app.store, self.bar.text, grid.sort_key, grid.descending)
-
-    def _show(self, stamp: str, found: tuple[int, int, list[Row]]) -> None:
+    def _show(self, stamp: str, found: "Listed") -> None:
         self._stamp = stamp
-        self.n, self.total, first = found
-        rows = PagedRows(self.n)
-        rows.put(0, first)
         self.grid.empty_text = "no trace matches this slice"
-        self.grid.show(rows)
         self.bar.show_fault(None)
-        self.say_count()
+        self._put(found)
+
+    def _put(self, found: "Listed", *, keep: bool = False) -> None:
+        """Show a list."""
+        self.listing, self.moment = found.listing, found.moment
+        self.n, self.total = found.n, found.total
+        rows = PagedRows(found.n)
+        for page, held in found.pages.items():
+            rows.put(page, held)
+        self.grid.show(rows, keep=keep, place=found.place)
+        self.has_changed()
+
+    def _follow(self, found: "Listed") -> bool:
+        """Show a list of a newer store; not where the cursor has moved to a trace that it cannot place."""
+        held = self._held()
+        if held is not None and not found.knows(held):
+            self._ask_look()
+            return False
+        self._put(found, keep=True)
+        return True
+
+    def _held(self) -> str | None:
+        row = self.grid.current
+        return None if row is None else str(row["trace_id"])
+
+    def _shown(self) -> "tuple[Listing | None, str]":
+        return self.listing, self.moment
 
     def _look(self) -> None:
         """Show what was collected meanwhile; the cursor stays on its trace."""
-        if self.n is not None and self.is_on_top and not self.is_busy:
-            grid = self.grid
-            top = round(grid.scroll_y)
-            pages = {0, grid.cursor // PAGE, top // PAGE, (top + grid.size.height) // PAGE}
-            work = partial(self._listing().newer, self._stamp, sorted(pages))
-            self.ask("look", work, self._looked, quiet=True)
+        if self.listing is not None and self.is_on_top and not self.is_busy:
+            self._ask_look()
 
-    def _looked(self, found: tuple[str, int, int, dict[int, list[Row]]] | None) -> None:
-        if found is None:
-            return
-        self.app.stamp = self._stamp = found[0]
-        _, self.n, self.total, pages = found
-        rows = PagedRows(self.n)
-        for page, held in pages.items():
-            rows.put(page, held)
-        self.grid.show(rows, keep=True)
-        self.say_count()
+    def _ask_look(self) -> None:
+        grid = self.grid
+        top = round(grid.scroll_y)
+        pages = {0, grid.cursor // PAGE, top // PAGE, (top + grid.size.height) // PAGE}
+        view = View(self._stamp, sorted(pages), self._held())
+        work = partial(_newer, self.app.store, view)
+        self.ask("look", lambda: (self.wanted(), self.moment), work, self._looked, quiet=True)
+
+    def _looked(self, found: "tuple[str, Listed] | None") -> None:
+        self.has_looked()
+        if found is not None and self._follow(found[1]):
+            self.app.stamp = self._stamp = found[0]
 
     def has_failed(self, group: str, error: Exception) -> None:
         """Say what went wrong; a look that failed is made again."""
-        if group != "look":
+        if group == "look":
+            self.warn(error)
+        else:
             super().has_failed(group, error)
 
     def say_count(self) -> None:
@@ -119,13 +146,18 @@ class TracesScreen(SlicedScreen):
 
     def on_grid_pages_wanted(self, message: Grid.PagesWanted) -> None:
         """Fetch what came into view; an older wish that is out of view by now is dropped."""
-        work = partial(self._listing().pages, message.pages)
-        self.ask("rows", work, partial(self._arrived, self.grid.rows))
+        if self.listing is not None:
+            view = View(self._stamp, message.pages, self._held())
+            self.ask("rows", self._shown, partial(_pages, self.app.store, view), self._arrived)
 
-    def _arrived(self, rows: Rows, pages: dict[int, list[Row]]) -> None:
-        if isinstance(rows, PagedRows) and rows is self.grid.rows:
-            for page, found in pages.items():
-                rows.put(page, found)
+    def _arrived(self, found: "tuple[Listed | None, Pages]") -> None:
+        anew, pages = found
+        rows = self.grid.rows
+        if anew is not None:
+            self._follow(anew)
+        elif isinstance(rows, PagedRows):
+            for page, held in pages.items():
+                rows.put(page, held)
             self.grid.arrived()
 
     def on_grid_sorted(self) -> None:
@@ -163,7 +195,7 @@ class TracesScreen(SlicedScreen):
         row, store = self.grid.current, self.app.store
         if row is not None:
             trace_id = str(row["trace_id"])
-            self.ask("diff", lambda _: store.detail(trace_id).facts, partial(compare, self))
+            self.ask("diff", once, lambda *_: store.detail(trace_id).facts, partial(compare, self))
 
     def action_copy(self) -> None:
         """Copy the slice as SQL, Polars, a notebook cell, or the row."""
@@ -179,40 +211,120 @@ class TracesScreen(SlicedScreen):
             self.app.pop_screen()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """What of a listing is looked at.
+
+    Attributes:
+        stamp: of the store, as far as it is shown.
+        pages: those in view.
+        trace_id: of the trace under the cursor.
+    """
+
+    stamp: str
+    pages: Sequence[int]
+    trace_id: str | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Which traces, in which order."""
+    """Which traces, in which order; its methods run in a thread."""
 
-    store: "Store"
     text: str
     key: str
     descending: bool
 
-    def first(self, cancel: "Cancel") -> tuple[int, int, list[Row]]:
+    def first(self, store: "Store", cancel: "Cancel") -> "Listed":
         """Count the slice and the store, and fetch the first page."""
-        n, total = self.store.count(self.text, cancel=cancel), self.store.count(cancel=cancel)
-        return n, total, self.pages([0], cancel)[0]
+        with store.snapshot(cancel=cancel) as held:
+            return self._read(held, [0])
 
-    def newer(
-        self, stamp: str, pages: Sequence[int], cancel: "Cancel"
-    ) -> tuple[str, int, int, dict[int, list[Row]]] | None:
-        """Count again and fetch some pages, each by itself; None where nothing changed since a stamp."""
-        found = newer(self.store, stamp)
+    def newer(self, store: "Store", view: View, cancel: "Cancel") -> "tuple[str, Listed] | None":
+        """Read the list anew, and the store's new stamp; None where nothing changed since the old one."""
+        found = newer(store, view.stamp)
         if found is None:
             return None
-        n, total = self.store.count(self.text, cancel=cancel), self.store.count(cancel=cancel)
-        return found, n, total, {page: self.pages([page], cancel)[page] for page in pages}
+        with store.snapshot(cancel=cancel) as held:
+            return found, self._anew(held, view)
 
-    def pages(self, pages: Sequence[int], cancel: "Cancel") -> dict[int, list[Row]]:
+    def pages(
+        self, store: "Store", view: View, moment: str, cancel: "Cancel"
+    ) -> "tuple[Listed | None, Pages]":
+        """Fetch neighbouring pages of the list of a moment; of a store that changed, the list anew."""
+        with store.snapshot(cancel=cancel) as held:
+            if held.moment != moment:
+                return self._anew(held, view), {}
+            return None, self._rows(held, view.pages)
+
+    def _anew(self, held: "Snapshot", view: View) -> "Listed":
+        """Read the pages in view, and those around the trace under the cursor, which may have moved."""
+        place = None
+        if view.trace_id is not None:
+            place = held.place(
+                view.trace_id, self.text, order_by=self.key, descending=self.descending
+            )
+        pages = {*view.pages} if place is None else {*view.pages, place // PAGE}
+        found = self._read(held, sorted(pages))
+        return dataclasses.replace(found, trace_id=view.trace_id, place=place)
+
+    def _read(self, held: "Snapshot", pages: Sequence[int]) -> "Listed":
+        n, total = held.count(self.text), held.count()
+        rows = {page: self._rows(held, [page])[page] for page in pages}
+        return Listed(self, held.moment, n, total, rows)
+
+    def _rows(self, held: "Snapshot", pages: Sequence[int]) -> Pages:
         """Fetch neighbouring pages with one query."""
-        frame = self.store.page(
+        frame = held.page(
             self.text,
             columns=FETCHED,
             order_by=self.key,
             descending=self.descending,
             offset=pages[0] * PAGE,
             limit=len(pages) * PAGE,
-            cancel=cancel,
         )
         rows: list[Row] = [*frame.iter_rows(named=True)]
         return {page: rows[i * PAGE : (i + 1) * PAGE] for i, page in enumerate(pages)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed:
+    """Pages of a list with its counts, all of one moment of the store.
+
+    Attributes:
+        moment: of the snapshot that all of it was read from.
+        n, total: traces of the slice, and of the store.
+        pages: rows by the number of the page.
+        trace_id: of the trace that was asked for.
+        place: where it is; None where the slice lacks it.
+    """
+
+    listing: Listing
+    moment: str
+    n: int
+    total: int
+    pages: Pages
+    trace_id: str | None = None
+    place: int | None = None
+
+    def knows(self, trace_id: str) -> bool:
+        """Whether it says where a trace is, or that the slice lacks it."""
+        here = (row["trace_id"] for rows in self.pages.values() for row in rows)
+        return trace_id == self.trace_id or trace_id in here
+
+
+def _first(store: "Store", listing: Listing, cancel: "Cancel") -> Listed:
+    return listing.first(store, cancel)
+
+
+def _newer(
+    store: "Store", view: View, asked: tuple[Listing, str], cancel: "Cancel"
+) -> tuple[str, Listed] | None:
+    return asked[0].newer(store, view, cancel)
+
+
+def _pages(
+    store: "Store", view: View, shown: tuple[Listing | None, str], cancel: "Cancel"
+) -> tuple[Listed | None, Pages]:
+    listing, moment = shown
+    assert listing is not None
+    return listing.pages(store, view, moment, cancel)

@@ -46,24 +46,36 @@ class Facets(OptionList):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id, markup=False, compact=True)
+        self._facets: Sequence[Facet] = ()
+        self._chosen: Mapping[str, set[str | None]] = {}
         self._shown: list[Facet | None] = []
 
     def show(self, facets: Sequence[Facet], chosen: Mapping[str, set[str | None]]) -> None:
-        """List the values; those chosen carry a dot."""
-        held = self.highlighted
+        """List the values; those chosen carry a dot. The cursor stays on its value, wherever that is now."""
+        self._facets, self._chosen = facets, chosen
+        self.redraw()
+
+    def redraw(self) -> None:
+        """List them again, in the room and the colours that there are."""
+        place = self.highlighted
+        held = self._shown[place] if place is not None and place < len(self._shown) else None
         width = max(20, self.scrollable_content_region.width or 30)
         self.clear_options()
         self._shown = []
         section = ""
-        for facet in facets:
+        for facet in self._facets:
             if facet.field != section:
                 section = facet.field
                 if self._shown:
                     self._add(None, Text(""))
                 self._add(None, self._title(section, width))
-            self._add(facet, self._line(facet, facet.value in chosen.get(section, set()), width))
-        if held is not None and held < len(self._shown):
-            self.highlighted = held
+            is_chosen = facet.value in self._chosen.get(section, set())
+            self._add(facet, self._line(facet, is_chosen, width))
+        names = [None if f is None else (f.field, f.value) for f in self._shown]
+        if held is not None and (held.field, held.value) in names:
+            self.highlighted = names.index((held.field, held.value))
+        elif place is not None and place < len(self._shown):
+            self.highlighted = place
 
     def _add(self, facet: Facet | None, line: Text) -> None:
         self._shown.append(facet)

@@ -135,17 +135,30 @@ class Grid(Toned, ScrollView, can_focus=True):
         return self.rows.get(self.cursor)
 
     def show(
-        self, rows: Rows, columns: Sequence[GridColumn] | None = None, *, keep: bool = False
+        self,
+        rows: Rows,
+        columns: Sequence[GridColumn] | None = None,
+        *,
+        keep: bool = False,
+        place: int | None = None,
     ) -> None:
-        """Show other rows; `keep` keeps the cursor on the row with the same identity."""
-        held = self.current if keep else None
+        """Show other rows.
+
+        Args:
+            rows: what to show.
+            columns: as what; None leaves those that there are.
+            keep: keep the cursor on the row with the same identity, and that row where it is on the screen.
+            place: where that row is, if it is not among those that are here.
+        """
+        held, before = self.current if keep else None, self.cursor
         self.rows = rows
         if columns is not None:
             self._columns = tuple(columns)
         self._measure()
-        self.set_reactive(Grid.cursor, self._find(held) if keep else 0)
-        if not keep:
-            self.scroll_to(0, 0, animate=False)
+        self.set_reactive(Grid.cursor, self._find(held, place) if keep else 0)
+        top = self.scroll_y + self.cursor - before if keep else 0
+        if top != self.scroll_y:
+            self.scroll_to(0 if not keep else None, max(0, top), animate=False)
         self._cursor_moved()
 
     def arrived(self) -> None:
@@ -153,16 +166,12 @@ class Grid(Toned, ScrollView, can_focus=True):
         self._measure()
         self._cursor_moved()
 
-    def _find(self, held: Row | None) -> int:
-        top = min(self.cursor, max(0, self.rows.n - 1))
-        if held is None or self.identity is None:
-            return top
-        name = self.identity(held)
-        for index in range(min(self.rows.n, 1000)):
-            row = self.rows.get(index)
-            if row is not None and self.identity(row) == name:
-                return index
-        return top
+    def _find(self, held: Row | None, place: int | None) -> int:
+        found = place
+        if held is not None and self.identity is not None:
+            name = self.identity(held)
+            found = next((i for i, row in self.rows.here() if self.identity(row) == name), place)
+        return max(0, min(self.cursor if found is None else found, self.rows.n - 1))
 
     def _measure(self) -> None:
         sample = [

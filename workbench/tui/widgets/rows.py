@@ -1,7 +1,7 @@
 """Where a grid's rows come from: a frame in memory, or pages fetched as they come into view."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ class Rows(Protocol):
     def missing(self, first: int, last: int) -> list[int]:
         """Return the page numbers to fetch before rows `first`..`last` can be drawn."""
 
+    def here(self) -> Iterator[tuple[int, Row]]:
+        """Go through the rows that are here, each with its position."""
+
 
 class ListRows:
     """Rows that are all here."""
@@ -45,6 +48,10 @@ class ListRows:
         """Return nothing: every row is here."""
         return []
 
+    def here(self) -> Iterator[tuple[int, Row]]:
+        """Go through the rows, each with its position."""
+        return enumerate(self._rows)
+
 
 class FrameRows(ListRows):
     """Rows of a Polars frame, turned into Python values only when they are looked at."""
@@ -61,6 +68,10 @@ class FrameRows(ListRows):
     def get(self, index: int) -> Row | None:
         """Return the row at a position."""
         return self.frame.row(index, named=True) if 0 <= index < self.frame.height else None
+
+    def here(self) -> Iterator[tuple[int, Row]]:
+        """Go through the rows, each with its position."""
+        return enumerate(self.frame.iter_rows(named=True))
 
 
 class PagedRows:
@@ -88,6 +99,11 @@ class PagedRows:
         """Return the page numbers to fetch before rows `first`..`last` can be drawn."""
         pages = range(max(0, first) // PAGE, min(last, self._n - 1) // PAGE + 1)
         return [page for page in pages if page not in self._pages]
+
+    def here(self) -> Iterator[tuple[int, Row]]:
+        """Go through the rows of the pages that are here, each with its position."""
+        for page, rows in self._pages.items():
+            yield from enumerate(rows, page * PAGE)
 
     def put(self, page: int, rows: Iterable[Row]) -> None:
         """Keep a fetched page."""
