@@ -70,13 +70,13 @@ def test_what_an_open_attempt_has_spent_is_not_counted_twice():
 
 
 def test_a_call_that_broke_off_may_have_been_billed():
-    """Its cost is unknown: nothing is added to what is spent, and the budget keeps room for it."""
+    """Its cost is unknown, as is what is spent then, and the budget keeps room for it."""
     budget = Budget(1.0, price)
     budget.expect("c", call(60))
 
     settle(budget, call(None, ttft_s=0.1, error_type="truncated"))
 
-    assert budget.spent_usd == 0.0
+    assert budget.spent_usd is None
     assert not budget.may_start("c")
 
 
@@ -95,8 +95,10 @@ def test_a_lost_try_counts_as_its_estimate():
     budget = Budget(1.0, price)
     budget.expect("c", call(30))
 
-    budget.lost(call(None, error_type="timeout"))
-    settle(budget, call(30))
+    tab = budget.begin("c")
+    tab.lose(call(None, error_type="timeout"))
+    tab.add(call(30))
+    tab.close()
 
     assert started(budget) == 1  # 0.3 in doubt, 0.3 spent, 0.3 more
     assert budget.spent_usd == pytest.approx(0.3)
@@ -129,7 +131,7 @@ def test_without_a_budget_an_unknown_price_is_only_counted():
 
     settle(budget, call(5))
 
-    assert (budget.spent_usd, budget.n_unpriced, budget.may_start("c")) == (0.0, 1, True)
+    assert (budget.spent_usd, budget.n_unpriced, budget.may_start("c")) == (None, 1, True)
 
 
 def test_tokens_are_a_budget_of_their_own():

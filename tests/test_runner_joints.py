@@ -18,7 +18,7 @@ from workbench.cli import collect as cli_collect
 from workbench.cli.estimates import pricer
 from workbench.errors import ConfigError, StoreError
 from workbench.records import Call, EnergyBalance, EnergyReading, Price, Run
-from workbench.runner import Work, attempt, collect, execute, expand, obeying, steering
+from workbench.runner import Work, attempt, collect, execute, expand, journal, obeying, steering
 from workbench.runner.control import Pause, Requeue, Resume, Retune, Stop
 from workbench.runner.journal import Journal
 from workbench.runner.mailbox import Mailbox
@@ -84,8 +84,9 @@ def test_a_fault_in_a_trace_that_waits_ends_the_run_and_loses_no_reply(tmp_path,
         with pytest.raises(StoreError, match="the disk is full"):
             run(tmp_path, stub.url, concurrency=1)
         asked, n_kept = stub.n, len(kept(tmp_path))  # another may have been on its way
-        assert records(tmp_path) == []
+        assert [t for t in records(tmp_path) if t.error_type != "cancelled"] == []
         assert n_kept >= 1
+        assert all(any(k.arrived for k in journal.read(path)) for path in kept(tmp_path))
         meter()
         report = run(tmp_path, stub.url, "r2")
 
@@ -108,8 +109,10 @@ def test_traces_that_wait_are_written_however_the_run_ends(tmp_path, meter, now)
         report = launch.end()
 
     assert (report.status, report.collected) == (("cancelled", 2) if now else ("done", 3))
-    assert len(records(tmp_path)) == report.collected
-    assert all(t.energy for t in records(tmp_path))
+    made = [t for t in records(tmp_path) if t.error_type != "cancelled"]
+    assert len(made) == report.collected
+    assert len(records(tmp_path)) == 3  # what the third took until it was cut off is told, too
+    assert all(t.energy for t in made)
     assert records(tmp_path, EnergyBalance)
     assert kept(tmp_path) == []
 

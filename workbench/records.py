@@ -199,6 +199,7 @@ class Call(Record, frozen=True, kw_only=True):
     output_audio_tokens: int | None = None
     output_image_tokens: int | None = None
     output_video_tokens: int | None = None
+    retried_as: int | None = None
 
 
 class ToolCall(Record, frozen=True, kw_only=True):

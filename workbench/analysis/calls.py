@@ -18,10 +18,17 @@ def to_traces(
 ) -> "nw.LazyFrame[Any]":
     """Add up columns over a trace's calls; unknown where one call's is. Judges' calls are no part.
 
-    A trace failed if one of its calls did; outcomes, the item and its cluster are kept where the frame
-    has them, and nothing else but `by`: there are many traces to keep it for.
+    Nor are requests that broke off and were made again, and answers of earlier tries that the trace has no
+    use for. A trace failed if it says so, else if one of its calls did; outcomes, the item and its cluster
+    are kept where the frame has them, and nothing else but `by`: there are many traces to keep it for.
     """
     present = set(frame.collect_schema().names())
+    if "retried_as" in present:
+        frame = frame.filter(nw.col("retried_as").is_null())
+    if {"trace_error_type", "error_type"} <= present:
+        # of a trace that did not fail, the calls that did were made in vain
+        vain = nw.col("trace_error_type").is_null() & ~nw.col("error_type").is_null()
+        frame = frame.filter(~vain).with_columns(error_type=nw.col("trace_error_type"))
     if "role" in present:
         frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
     have = [s for s in sums if s in present]

@@ -24,10 +24,9 @@ def line(p: "Collected | RunState") -> str:
     rate = UNKNOWN if p.rate_per_s is None else f"{decimal(p.rate_per_s)}/s"
     failed = f", {count(p.failed)} failed" if p.failed else ""
     done = count(p.before + p.done)
-    spent = None if p.n_unpriced and not p.spent_usd else p.spent_usd
     return (
         f"{done} of {count(p.planned)} ({p.in_flight} in flight{failed}) · {rate} · "
-        f"{clock(p.eta_s)} left · {usd(spent)}"
+        f"{clock(p.eta_s)} left · {usd(p.spent_usd)}"
     )
 
 

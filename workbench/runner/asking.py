@@ -93,13 +93,18 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class StreamBroken(ProviderUnavailable):
-    """A call did not end well and may be made again; `reply` holds what arrived."""
+    """A call did not end well and may be made again; `reply` holds what arrived.
+
+    Attributes:
+        n_sent: how often the request went out: twice where a pooled connection turned out closed.
+    """
 
     def __init__(
-        self, message: str, *, kind: str, reply: Reply, retry_after_s: float | None = None
-    ) -> None:
+        self, message: str, *, kind: str, reply: Reply, retry_after_s: float | None = None,
+        n_sent: int = 1,
+    ) -> None:  # fmt: skip
         """Keep what arrived beside the cause."""
-        self.reply = reply
+        self.reply, self.n_sent = reply, n_sent
         super().__init__(message, kind=kind, retry_after_s=retry_after_s)
 
 
@@ -151,6 +156,7 @@ class Line(NamedTuple):
         endpoint: "chat" and the like, or "completions" for a base model.
         sampling: settings of every request, in OpenAI's names.
         render: turns a chat into (prompt, stop words); for completions.
+        provider: its name in price sheets; null where nobody says.
     """
 
     model: str
@@ -159,3 +165,4 @@ class Line(NamedTuple):
     endpoint: str = "chat"
     sampling: Mapping[str, Any] = {}
     render: Render | None = None
+    provider: str | None = None

@@ -14,8 +14,8 @@ from workbench.runner.journal import AttemptJournal, Kept
 from workbench.runner.limits import Tab
 from workbench.runner.plan import Plan, Planned, seed_of
 from workbench.runner.session import Meter, Outcome, Session
+from workbench.runner.tries import CANCELLED
 
-CANCELLED = "cancelled"  # an attempt that somebody ended is made again by the next launch
 UNUSED = "unused"  # a call of an earlier try whose answer the last one has not asked for
 BUDGET = "budget"  # an attempt that the run's budget cut short is no result: it is made again
 
@@ -103,13 +103,21 @@ def trace_of(
     started_at: dt.datetime, e2e_s: float | None, trace_id: str = "",
     unused: Sequence[Call] = (), energy: tuple[EnergyReading, ...] = (),
 ) -> Trace:  # fmt: skip
-    """Write what an attempt did as a record, with the calls that earlier tries of it made in vain."""
+    """Write what an attempt did as a record, with all that was paid for it.
+
+    After its own calls come those that earlier tries of it made in vain, and the requests that broke off.
+    """
     configuration_id, item_id, trial = planned.key
     outcome, error, limit = ended.outcome, ended.error, ended.limit
     score = ended.scores[0] if ended.scores else None
     limit_type = limit.limit_type if limit else outcome.limit_type if outcome else None
     facts = {**(outcome.metadata or {} if outcome else {}), **session.facts}
     calls = session.calls if limit is None else [c for c in session.calls if c.provider is not None]
+    n_before = len(session.calls) + len(unused)
+    broken = [
+        msgspec.structs.replace(call, ordinal=ordinal)
+        for ordinal, call in enumerate(session.broken, n_before)
+    ]
     subject = [c for c in calls if c.role == "subject"]
     waited_s = sum((c.retry_wait_s or 0.0) + (c.queue_s or 0.0) for c in calls)
     return Trace(
@@ -126,7 +134,7 @@ def trace_of(
         error_message=str(error) if error else str(limit) if limit else None,
         n_turns=sum(c.error_type is None for c in subject),
         metadata=json_text(facts) if facts else None,
-        calls=(*calls, *unused), tool_calls=tuple(session.tool_calls),
+        calls=(*calls, *unused, *broken), tool_calls=tuple(session.tool_calls),
         messages=tuple(session.messages), energy=energy,
     )  # fmt: skip
 

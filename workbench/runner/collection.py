@@ -33,6 +33,7 @@ from workbench.spool import SpoolWriter, is_settled
 _COMMIT_S = 0.05
 _RAMP_S = 0.001
 _TELL_S = 1.0
+_AROUND_BYTES = 500  # of an item's prompt: the task's words and the strategy's
 
 
 def _versions() -> str:
@@ -112,11 +113,14 @@ class Collection:
         with self._signals():
             status = await self._through()
         p = self.progress
+        is_unknown = p.n_unreported > 0 and not p.n_reported
         return CollectReport(
             run_id=self.spool.run_id, status=status, planned=p.planned, before=p.before,
             collected=p.done, failed=p.failed, left=p.left, repeated=repeated,
-            elapsed_s=self.clock() - self.begun_s, input_tokens=p.input_tokens,
-            output_tokens=p.output_tokens, spent_usd=p.spent_usd, n_unpriced=p.n_unpriced,
+            elapsed_s=self.clock() - self.begun_s,
+            input_tokens=None if is_unknown else p.input_tokens,
+            output_tokens=None if is_unknown else p.output_tokens,
+            spent_usd=p.spent_usd, n_unpriced=p.n_unpriced, n_unreported=p.n_unreported,
             notes=tuple(self.notes),
         )  # fmt: skip
 
@@ -231,7 +235,7 @@ class Collection:
         self.held[id(planned)] = planned
         configuration_id = planned.configuration.configuration_id
         try:
-            if not await self._is_admitted(configuration_id):
+            if not await self._is_admitted(planned):
                 return False
         finally:
             del self.held[id(planned)]
@@ -241,18 +245,22 @@ class Collection:
             await self._attempt(planned)
         return True
 
-    async def _is_admitted(self, configuration_id: str) -> bool:
+    async def _is_admitted(self, planned: Planned) -> bool:
         """Wait until the budget has room and nothing holds attempts back, both at one moment."""
-        while await self._fits(configuration_id) and await self.control.may_begin():
-            if self.budget.may_start(configuration_id):  # others who waited may have begun
+        while await self._fits(planned) and await self.control.may_begin():
+            if self._may_start(planned):  # others who waited may have begun
                 return True
         return False
 
-    async def _fits(self, configuration_id: str) -> bool:
+    def _may_start(self, planned: Planned) -> bool:
+        return self.budget.may_start(planned.configuration.configuration_id, _prompt_bytes(planned))
+
+    async def _fits(self, planned: Planned) -> bool:
         """Wait until the budget has room; no room and nothing in flight is the end of it."""
-        while not self.budget.may_start(configuration_id):
+        while not self._may_start(planned):
             if not self.progress.in_flight:
-                self.note(self.budget.verdict(configuration_id))
+                configuration_id = planned.configuration.configuration_id
+                self.note(self.budget.verdict(configuration_id, _prompt_bytes(planned)))
                 self.stop.asked = max(self.stop.asked, 1)
             if self.stop.asked:
                 return False
@@ -278,7 +286,7 @@ class Collection:
                 trial=trial, started_at=started_at,
             )
         )  # fmt: skip
-        tab = self.budget.begin(configuration_id)
+        tab = self.budget.begin(configuration_id, _prompt_bytes(planned))
         self.progress.in_flight += 1
         ASKER.set(Asker(planned.configuration, item_id, trial))
         kept, trace_id = self._kept(planned)
@@ -288,14 +296,17 @@ class Collection:
         flight = self.control.begin(planned, session)
         try:
             ended = await self._make(flight)
-        except BaseException:
+        except BaseException as error:
             if kept is not None:
                 kept.close()
+            if isinstance(error, asyncio.CancelledError):
+                self._write_paid(flight, started_at, trace_id, kept)
             raise
         finally:
             self.control.end(flight)
             self.progress.in_flight -= 1
             self.progress.add(c for c in session.calls if c.ordinal not in session.recalled)
+            self.progress.add(session.broken)
             tab.close(is_whole=not session.recalled)
             self.wake()
         if tab.was_stopped and kept is not None:  # with room it goes on from what is kept
@@ -312,6 +323,23 @@ class Collection:
             return
         # the counters lag by an update: the worker goes on, and the trace follows
         self.writing.begin(self._write(made))
+
+    def _write_paid(
+        self, flight: Flight, started_at: dt.datetime, trace_id: str, kept: AttemptJournal | None
+    ) -> None:
+        """Write what an attempt took that is cut off as the run ends: it is made again, and was paid so far."""
+        is_paid = self.fleet.is_timed(flight.planned.target)  # a batch goes on without us
+        if not is_paid or not flight.session.calls:
+            return
+        self.spool.append(
+            attempt.trace_of(
+                self.spool.run_id, flight.planned, flight.session, attempt.cancelled(flight.session),
+                started_at=started_at, e2e_s=None, trace_id=trace_id,
+                unused=[call for call, _ in attempt.unused(flight.session, kept)],
+            )
+        )  # fmt: skip
+        if kept is not None and not kept.has_replies:  # the trace tells it all
+            self.journal.settle(flight.planned.key, kept)
 
     def _kept(self, planned: Planned) -> tuple[AttemptJournal | None, str]:
         """Open the replies of an attempt, where a kill or a failure could lose any, and name its trace."""
@@ -381,6 +409,11 @@ class Collection:
             self.note(
                 f"stopped {configuration.configuration!r} after {times} failures in a row: {error}"
             )
+
+
+def _prompt_bytes(planned: Planned) -> int:
+    """About how long the first prompt of an attempt is: its item, and what stands around it."""
+    return len(planned.item.input.encode()) + _AROUND_BYTES
 
 
 def _is_long(planned: Planned) -> bool:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from workbench.records import Call
 from workbench.runner import grading, spending
 from workbench.runner.asking import Provider
 from workbench.runner.collection import Collection as Launch
@@ -22,7 +21,6 @@ from workbench.runner.resume import look
 from workbench.runner.spending import Spent
 from workbench.runner.steering import Pilot
 from workbench.runner.stop import Stop
-from workbench.runner.target import Target
 from workbench.runner.whose import Key
 from workbench.spool import SpoolWriter
 
@@ -96,13 +94,13 @@ async def collect(
             # a meter whose counters stand still keeps no budget
             joules=None if metering.spent_j is None else lambda: metering.spent_j,
         )  # fmt: skip
-        for caller in fleet.callers.values():
-            caller.on_lost = budget.lost
         n_judged = max(sum(grading.most_calls(task).values()) for task in work.task_sets)
         for configuration, target, strategy in work.configurations:
             n_calls = (getattr(strategy, "most_calls", 1) or 1) + n_judged
-            typical = _typical(target, n_calls)
+            typical = spending.typical(target, n_calls)
             budget.expect(configuration.configuration_id, typical, n_calls)
+        for name in plan.helpers:
+            budget.check_price(spending.typical(plan.helper(name), 1))
         launch = Launch(
             work=work, spool=spool, fleet=fleet, budget=budget, known=known, stop=stop or Stop(),
             on_progress=on_progress, clock=clock, now=now, pilot=pilot,
@@ -126,12 +124,3 @@ def _batching(plan: Plan, folder: Path, known: set[Key]) -> Batching | None:
         return batch.make(provider, folder, settled=known)
 
     return wrap
-
-
-def _typical(target: Target, n_calls: int) -> Call:
-    """Make up calls of an ordinary size, added up, to see whether they can be priced; never recorded."""
-    return Call(
-        provider=target.provider_name, model=target.model, input_tokens=500 * n_calls,
-        cache_read_tokens=0, output_tokens=(target.max_tokens or 1000) * n_calls,
-        machine=target.machine, machine_s=float(n_calls) if target.machine else None,
-    )  # fmt: skip

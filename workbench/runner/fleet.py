@@ -100,7 +100,7 @@ class Fleet:
         endpoint = "completions" if target.is_base_model else target.endpoint
         return Line(
             target.model, caller.ask, caller.count_tokens, endpoint,
-            {**target.sampling, **sampling}, render,
+            {**target.sampling, **sampling}, render, target.provider_name,
         )  # fmt: skip
 
     async def start(self) -> None:

@@ -28,9 +28,10 @@ import msgspec
 
 from workbench import spool
 from workbench.errors import StoreError
-from workbench.records import EnergyReading, content_id
+from workbench.records import Call, EnergyReading, content_id
 from workbench.runner.asking import Reply, Request
 from workbench.runner.limits.caller import DETERMINISTIC
+from workbench.runner.tries import CANCELLED
 from workbench.runner.whose import Key
 
 _HOPELESS = 3
@@ -58,6 +59,12 @@ class Kept(msgspec.Struct, omit_defaults=True):
     def arrived(self) -> bool:
         """Whether it is an answer."""
         return self.reply is not None and self.reply.call.error_type is None
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether it is a request that broke off while its call went on, or was cancelled."""
+        call = None if self.reply is None else self.reply.call
+        return call is not None and (call.retried_as is not None or call.error_type == CANCELLED)
 
 
 class Recalled(NamedTuple):
@@ -132,10 +139,11 @@ class AttemptJournal:
     def __init__(self, path: Path, left: Iterable[Path], trace_id: str = "") -> None:
         """Read what was left; a file of its own appears with the first reply."""
         self._path, self._fd = path, -1
+        self._n_lost, self._is_closed = 0, False
         lines = [kept for p in left for kept in read(p)]
         self.has_replies = any(kept.arrived for kept in lines)
         if not self.has_replies:  # failures alone are told by the traces that they ended
-            lines = []
+            lines = [kept for kept in lines if kept.was_lost]
         self.trace_id = next((k.trace_id for k in lines if k.trace_id), trace_id)
         mine = [k for k in lines if k.trace_id in {"", self.trace_id}]
         self._left = {k.request_id: k for k in mine if k.reply is not None}
@@ -173,6 +181,15 @@ class AttemptJournal:
             await asyncio.to_thread(os.fsync, self._fd)
         return request_id
 
+    def lose(self, request_id: str, call: Call) -> None:
+        """Write down what a request took that broke off; a power cut may lose it."""
+        if self._is_closed:
+            return
+        self._n_lost += 1
+        line_id = f"{request_id}!{self._path.stem}~{self._n_lost}"
+        with self._explain():
+            self._write(Kept(line_id, Reply(call=call), self.trace_id))
+
     def keep_energy(self, line_id: str, energy: tuple[EnergyReading, ...]) -> None:
         """Write down what a request took; a power cut may lose it, which makes it unknown."""
         if self._fd < 0:  # closed: the attempt was given up
@@ -203,6 +220,7 @@ class AttemptJournal:
 
     def close(self) -> None:
         """Let go of the file; it stays."""
+        self._is_closed = True
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -218,7 +236,11 @@ def _begun_anew(kept: Iterable[Kept]) -> int:
         request_id = line.request_id.partition("!")[0]
         if line.arrived:
             answered.add(request_id)
-        elif line.reply is not None and line.reply.call.error_type in DETERMINISTIC:
+        elif (
+            line.reply is not None
+            and not line.was_lost  # the tries of one call are one failure
+            and line.reply.call.error_type in DETERMINISTIC
+        ):
             failed[request_id] += 1
     hopeless = {i for i, n in failed.items() if n >= _HOPELESS and i not in answered}
     rounds = {int(i.partition(":")[0]) if ":" in i else 0 for i in hopeless}

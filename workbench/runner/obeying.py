@@ -79,7 +79,7 @@ def _retune(launch: "Collection", command: Retune) -> str:
 def _check(launch: "Collection", budgets: Mapping[str, float | None]) -> None:
     """Refuse a budget that could not be kept."""
     budget = launch.budget
-    if budgets.get("budget_usd") is not None and (budget.spent_usd is None or budget.n_unpriced):
+    if budgets.get("budget_usd") is not None and (not budget.has_prices or budget.n_unpriced):
         raise ValueError("a budget in dollars cannot be kept: calls of this run have no price")
     if budgets.get("budget_j") is not None and budget.spent_j is None:
         raise ValueError("a budget in joules cannot be kept: no meter reads this run's energy")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from workbench.records import Call
+from workbench.runner.tries import may_be_billed
 
 
 class ModelState(msgspec.Struct):
@@ -63,9 +64,10 @@ class Progress(msgspec.Struct):
         in_flight: attempts under way.
         elapsed_s: since this launch began, pauses left out.
         status: running, paused, asking (a pilot is over) or stopping.
-        spent_usd: known cost; null without prices.
+        spent_usd: known cost; null without prices, and where no call has a known cost.
         n_unpriced: calls without a known price.
         input_tokens, output_tokens: of this launch, as far as reported.
+        n_reported, n_unreported: requests that told their tokens, and those that may be billed and did not.
         spent_j: joules as metered; null without a meter.
         models: how each model stands: requests at once, waits, retries.
         batches: how far the batches are, in words.
@@ -82,6 +84,8 @@ class Progress(msgspec.Struct):
     n_unpriced: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    n_reported: int = 0
+    n_unreported: int = 0
     spent_j: float | None = None
     models: list[ModelState] = []
     batches: str = ""
@@ -91,6 +95,9 @@ class Progress(msgspec.Struct):
         for call in calls:
             self.input_tokens += call.input_tokens or 0
             self.output_tokens += call.output_tokens or 0
+            is_told = call.output_tokens is not None
+            self.n_reported += is_told
+            self.n_unreported += not is_told and may_be_billed(call)
 
     def trouble(self, now: dt.datetime) -> str:
         """Say what holds the models back that are asked; "" where nothing does."""
@@ -123,7 +130,9 @@ class CollectReport(msgspec.Struct, frozen=True):
         collected: traces written by this launch; `failed` of them hold an error.
         left: attempts not made.
         repeated: attempts that were under way when an earlier run ended, and are made again.
-        spent_usd: known cost; null without prices.
+        input_tokens, output_tokens: as far as reported, requests that broke off included; null where none was.
+        spent_usd: known cost; null without prices, and where no call has a known cost.
+        n_unreported: requests that may be billed and did not tell their tokens.
         notes: sentences for the user.
     """
 
@@ -136,10 +145,11 @@ class CollectReport(msgspec.Struct, frozen=True):
     left: int
     repeated: int
     elapsed_s: float
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int | None
+    output_tokens: int | None
     spent_usd: float | None
     n_unpriced: int
+    n_unreported: int = 0
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -154,11 +164,18 @@ class CollectReport(msgspec.Struct, frozen=True):
                 f"{self.repeated:,} {were} under way when an earlier run ended,"
                 f" and {'is' if self.repeated == 1 else 'are'} made again"
             )
-        is_known = self.spent_usd is not None and (self.spent_usd > 0 or not self.n_unpriced)
-        spent = f"${self.spent_usd:,.4f}" if is_known else "—"
+        spent = "—" if self.spent_usd is None else f"${self.spent_usd:,.4f}"
         unpriced = f" ({self.n_unpriced:,} calls without a price)" if self.n_unpriced else ""
-        lines.append(
-            f"{self.input_tokens:,} tokens in, {self.output_tokens:,} out, {spent}{unpriced},"
-            f" {self.elapsed_s:,.1f} s"
+        tokens_in, tokens_out = (
+            "—" if n is None else f"{n:,}" for n in (self.input_tokens, self.output_tokens)
         )
+        lines.append(
+            f"{tokens_in} tokens in, {tokens_out} out, {spent}{unpriced}, {self.elapsed_s:,.1f} s"
+        )
+        if self.n_unreported:
+            one = self.n_unreported == 1
+            lines.append(
+                f"{self.n_unreported:,} {'request' if one else 'requests'} may be billed and did not tell"
+                f" {'its' if one else 'their'} usage: more was spent than these figures say"
+            )
         return "\n".join((*lines, *self.notes))

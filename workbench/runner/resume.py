@@ -8,6 +8,7 @@ import msgspec
 
 from workbench import spool
 from workbench.records import Run, json_text
+from workbench.runner.tries import CANCELLED
 from workbench.runner.whose import Key
 
 
@@ -39,7 +40,10 @@ def look(folder: Path) -> Leftovers:
         for record in spool.glance(segment.path, attempts=is_newest):
             if isinstance(record, spool.Ended):
                 key = (record.configuration_id, record.item_id, record.trial)
-                begun[record.run_id].discard(key)
+                if record.error_type == CANCELLED:  # its trace tells what was paid until then
+                    begun[record.run_id].add(key)
+                else:
+                    begun[record.run_id].discard(key)
                 if spool.is_settled(record.error_type):
                     settled.add(key)
             elif isinstance(record, spool.Begun):

@@ -13,7 +13,7 @@ import msgspec
 
 from workbench.errors import ConfigError, ProviderError
 from workbench.records import Call, EnergyReading, Message, ToolCall, content_id
-from workbench.runner import tagged
+from workbench.runner import tagged, tries
 from workbench.runner.asking import (
     Ask,
     CallRefused,
@@ -105,6 +105,7 @@ class Session:
         task: the task set of the item: its prompt, its name.
         endpoint: "chat", or "completions" for a base model.
         calls: the records so far; a call in flight is there without its result.
+        broken: requests that broke off and were made again, each with the ordinal of its call.
         recalled: the calls that an earlier run had paid for, as the journal had them, by ordinal.
         windows: when each call was under way, as the meters of this machine saw it; by ordinal.
         facts: JSON-able facts about the attempt that have no column: they become part of the trace's metadata.
@@ -133,6 +134,7 @@ class Session:
         self._transcript = Transcript()
         self.rng = rng or random.Random(0)  # noqa: S311  # not for secrets
         self.calls: list[Call] = []
+        self.broken: list[Call] = []
         self.facts: dict[str, Any] = {}
         self.recalled: dict[int, Kept] = {}
         self.windows: dict[int, list[windows.Window]] = {}
@@ -292,7 +294,19 @@ class Session:
         if known is not None and known.kept is not None and known.reply is not None:
             self.recalled[ordinal] = known.kept
             return known.reply, None
-        reply, error = await line.ask(request, role)
+
+        def lose(call: Call) -> None:
+            place = {"ordinal": ordinal, "role": role}
+            if call.error_type == tries.CANCELLED:
+                self.calls[ordinal] = lost = msgspec.structs.replace(call, **place)
+            else:
+                lost = msgspec.structs.replace(call, **place, retried_as=ordinal)
+                self.broken.append(lost)
+            if self._journal is not None and known is not None:
+                self._journal.lose(known.request_id, lost)
+
+        with tries.listening(lose):
+            reply, error = await line.ask(request, role)
         if self._journal is not None and known is not None:
             call = msgspec.structs.replace(reply.call, role=role)
             self._line_ids[ordinal] = await self._journal.keep(

@@ -3,7 +3,7 @@
 The budgets of a plan hold for the plan, over all its launches; a limit given to a launch holds for that launch as
 well. What was spent is what the plan's own attempts took, whoever made them: the calls of their traces, and replies
 of attempts that have no trace yet. A call that may have been billed and whose amount nobody knows counts as the mean
-of the others. Joules and seconds are those of the runs that made any of the attempts, idle power and waits included.
+of the others, or, where none is known, as a call of ordinary size. Joules and seconds are those of the runs that made any of the attempts, idle power and waits included.
 """
 
 import datetime as dt
@@ -19,8 +19,9 @@ from workbench.errors import StoreError
 from workbench.records import AnyRecord, Call, EnergyBalance, Run, Trace, content_id
 from workbench.runner import journal
 from workbench.runner.limits import PriceOf
-from workbench.runner.limits.budget import may_be_billed, tokens_of
 from workbench.runner.plan import Plan, Work
+from workbench.runner.target import Target
+from workbench.runner.tries import CANCELLED, may_be_billed, tokens_of
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -100,6 +101,7 @@ class Spending:
         self._configurations = set(work.configuration_ids)
         self._items = {item.item_id for item in work.items}
         self._price = price
+        self._ordinary = [typical(target, 1) for _, target, _ in work.configurations]
         self._paid: dict[str, _Paid] = {}
         self._runs: dict[str, tuple[dt.datetime | None, dt.datetime | None]] = {}
         self._metered_j: dict[tuple[str, str], float] = {}
@@ -167,8 +169,12 @@ class Spending:
         metered = {run_id for run_id, _ in self._metered_j}
         joules = sum(j for (run_id, _), j in self._metered_j.items() if run_id in mine)
         return Spent(
-            budget_usd=_with_doubt((p.usd, p.n_usd, p.n_unpriced) for p in every),
-            budget_tokens=_with_doubt((p.tokens, p.n_tokens, p.n_uncounted) for p in every),
+            budget_usd=_with_doubt(
+                ((p.usd, p.n_usd, p.n_unpriced) for p in every), self._ordinary, self._price
+            ),
+            budget_tokens=_with_doubt(
+                ((p.tokens, p.n_tokens, p.n_uncounted) for p in every), self._ordinary, tokens_of
+            ),
             # a run that was killed has no balance: at least what its calls took
             budget_j=joules + sum(p.energy_j for p in every if p.run_id not in metered),
             budget_time_s=sum(self._lasted_s(run_id) for run_id in mine),
@@ -183,12 +189,26 @@ class Spending:
         return max((_utc(ended) - _utc(begun)).total_seconds(), 0.0) if begun and ended else 0.0
 
 
-def _with_doubt(parts: Iterable[tuple[float, int, int]]) -> float:
+def typical(target: Target, n_calls: int) -> Call:
+    """Make up calls of an ordinary size, added up, to see whether they can be priced; never recorded."""
+    return Call(
+        provider=target.provider_name, model=target.model, input_tokens=500 * n_calls,
+        cache_read_tokens=0, output_tokens=(target.max_tokens or 1000) * n_calls,
+        machine=target.machine, machine_s=float(n_calls) if target.machine else None,
+    )  # fmt: skip
+
+
+def _with_doubt(
+    parts: Iterable[tuple[float, int, int]], ordinary: Iterable[Call], amount_of: PriceOf | None
+) -> float:
     """Add up (known amount, calls that it is of, calls of unknown amount)."""
     known, n, n_unknown = 0.0, 0, 0
     for amount, of, without in parts:
         known, n, n_unknown = known + amount, n + of, n_unknown + without
-    return known * (1 + n_unknown / n) if n else 0.0
+    if n or not n_unknown:
+        return known * (1 + n_unknown / n) if n else 0.0
+    found = [amount_of(call) for call in ordinary] if amount_of is not None else []
+    return n_unknown * max((a for a in found if a is not None), default=0.0)
 
 
 def _utc(at: dt.datetime) -> dt.datetime:
@@ -203,7 +223,11 @@ def _per_trace(calls: "nw.LazyFrame[Any]", configurations: set[str]) -> pl.DataF
     cost = nw.coalesce(nw.col("billed_cost_usd"), nw.col("cost_usd"))
     both = nw.col("input_tokens") + nw.col("output_tokens")
     tokens = nw.coalesce(both, nw.col("total_tokens")).cast(nw.Float64)
-    billed = nw.col("error_type").is_null() | ~nw.col("ttft_s").is_null() | (nw.col("error_type") == "timeout")  # fmt: skip
+    error = nw.col("error_type")
+    left_alone = error.is_in(["timeout", CANCELLED])
+    billed = (
+        error.is_null() | ~nw.col("ttft_s").is_null() | left_alone
+    )  # what told its usage is known
     chosen = calls.filter(nw.col("configuration_id").is_in(sorted(configurations)))
     rows = chosen.select(
         "trace_id", "item_id", "run_id", "started_at",

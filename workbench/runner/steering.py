@@ -310,7 +310,7 @@ class Control:
             in_flight=len(self.flights), left=p.left, n_items=len(launch.work.items),
             elapsed_s=now_s - launch.begun_s, rate_per_s=rate,
             eta_s=p.left / rate if rate and status == "running" else None,
-            spent_usd=None if budget.n_unpriced and not budget.spent_usd else budget.spent_usd,
+            spent_usd=budget.spent_usd,
             n_unpriced=budget.n_unpriced,
             spent_tokens=budget.spent_tokens, spent_j=budget.spent_j,
             budget_usd=budget.limit_usd, budget_tokens=budget.limit_tokens,

@@ -137,20 +137,24 @@ TRACES = Table("traces", "one row per attempt: configuration × item × trial of
     C("limit_type", "text", doc="The limit that ended the attempt: tokens, turns, tool_calls, time, cost, budget.", null="no limit was hit"),
     *_ERROR,
     C("n_turns", "int", "count", "Assistant turns."),
-    C("n_calls", "int", "count", "Calls to the subject model, drafts and verifiers included.", KEY_NULL),
+    C("n_calls", "int", "count", "Calls to the subject model, drafts and verifiers included; not the requests that broke off and were made again.", KEY_NULL),
     C("n_tool_calls", "int", "count", "Tool calls.", KEY_NULL),
     C("n_tool_errors", "int", "count", "Tool calls that failed.", KEY_NULL),
     C("n_messages", "int", "count", "Recorded parts of the conversation.", KEY_NULL),
     *_TOKENS,
     C("judge_input_tokens", "int", "tokens", "Input tokens of the calls that only grade.", "nothing graded, or not reported"),
     C("judge_output_tokens", "int", "tokens", "Output tokens of the calls that only grade.", "nothing graded, or not reported"),
-    C("cost_usd", "float", "USD", "Sum over the calls at the prices in force; judges apart.", "a price or a token count is unknown", "cost"),
+    C("cost_usd", "float", "USD", "Sum over the calls at the prices in force, requests that broke off among them; judges apart.", "a price or a token count is unknown", "cost"),
     C("reasoning_cost_usd", "float", "USD", "Part of the cost that paid for thinking.", "thinking or price is unknown", "thinking cost"),
     C("judge_cost_usd", "float", "USD", "Cost of the calls that only grade.", "nothing graded, or unknown", "judge cost"),
     _BILLED,
     C("energy_j", "float", "J", "Joules of the calls over all devices.", "not measured", "energy"),
     _MACHINE, _PRICE, _METADATA,
     C("is_replaced", "bool", doc="Whether a later try took its place: it was paid, and is no answer.", null="no", title="replaced", since=3),
+    C("n_broken", "int", "count", "Requests that broke off after they may have been billed, and were made again.", "not known", since=3),
+    C("n_broken_unknown", "int", "count", "Those of them whose tokens nobody reported: the attempt cost at least what is said.", "not known", since=3),
+    C("broken_tokens", "int", "tokens", "Input and output of the requests that broke off; no part of the other token counts.", "none broke off, or none reported", since=3),
+    C("broken_cost_usd", "float", "USD", "Part of the costs, the judges' too, that paid for requests that broke off.", "none broke off, or none reported", "cost of broken requests", since=3),
 ), key=("trace_id",), compressed=("metadata",))
 
 SCORES = Table("scores", "one row per trace and scorer", (
@@ -201,6 +205,7 @@ CALLS = Table("calls", "one row per request to a model", (
     _PRICE,
     C("effort_sent", "text", doc="What was sent to the provider for the effort asked.", null="no effort asked", since=2),
     *_MEDIA,
+    C("retried_as", "int", "count", "Ordinal of the call that was made in its place: this request broke off and is no turn of the attempt, though it may be billed.", "it was not made again", since=3),
 ), key=("call_id",), compressed=("usage",))
 
 TOOL_CALLS = Table("tool_calls", "one row per tool that a model asked for", (

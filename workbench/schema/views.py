@@ -66,7 +66,7 @@ _OF_TRACE = tuple(
 )
 _TRACE_ERROR = C("trace_error_type", "text", doc="Why the trace failed.", null="it did not")
 
-CALL_OUTCOMES = Table("call_outcomes", "one row per call as in call_facts, with how its trace ended", (
+CALL_OUTCOMES = Table("call_outcomes", "one row per call as in call_facts, with how its trace ended; without the requests that broke off and were made again", (
     *CALL_FACTS.columns, *(TRACES[c] for c in ("trial", "score", "passed", "n_turns")), _TRACE_ERROR,
 ), key=("call_id",))
 
@@ -100,6 +100,8 @@ RUN_SUMMARY = Table("run_summary", "one row per run", (
     C("n_configurations", "int", "count", "Configurations.", KEY_NULL),
     C("n_items", "int", "count", "Distinct items.", KEY_NULL),
     C("n_calls", "int", "count", "Calls.", KEY_NULL),
+    C("n_broken", "int", "count", "Requests that broke off and were made again.", "not known"),
+    C("broken_tokens", "int", "tokens", "Input and output of requests that broke off, as far as known.", "none known"),
     C("input_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
     C("output_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
     C("reasoning_tokens", "int", "tokens", "Sum of the known ones.", "none known", "thinking tokens"),

@@ -170,7 +170,9 @@ def _traces(traces: Sequence[r.Trace]) -> pl.DataFrame:
         "traces",
         traces,
         stop_reason=[
-            t.stop_reason or (t.calls[-1].stop_reason if t.calls else None) for t in traces
+            t.stop_reason
+            or next((c.stop_reason for c in reversed(t.calls) if c.retried_as is None), None)
+            for t in traces
         ],
         n_tool_calls=[len(t.tool_calls) for t in traces],
         n_tool_errors=[sum(c.error_type is not None for c in t.tool_calls) for t in traces],

@@ -95,32 +95,44 @@ END"""
 REASONING_COST = f"""CASE WHEN {CONTRADICTORY} THEN NULL
   ELSE c.reasoning_tokens * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok) / 1e6 END"""
 
+# A request that broke off and was made again was paid for, but it is no part of what the model did.
+_BROKEN, _WHOLE = "c.retried_as IS NOT NULL", "c.retried_as IS NULL"
 _SUBJECT, _JUDGE, _ANY = "c.role <> 'judge'", "c.role = 'judge'", "true"
+_OWN, _JUDGED = f"{_SUBJECT} AND {_WHOLE}", f"{_JUDGE} AND {_WHOLE}"
 _SHORT, _LONG = "c.cache_write_5m_tokens", "c.cache_write_1h_tokens"
 _WRITTEN = (
     f"CASE WHEN coalesce({_SHORT}, {_LONG}) IS NOT NULL "
     f"THEN coalesce({_SHORT}, 0) + coalesce({_LONG}, 0) END"
 )
+_ALL_TOKENS = "coalesce(c.input_tokens + c.output_tokens, c.total_tokens)"
+# derived column of `traces` → how many calls there are of a kind
+_COUNTS = {
+    "n_calls": _OWN,
+    "n_broken": _BROKEN,
+    "n_broken_unknown": f"{_BROKEN} AND {_ALL_TOKENS} IS NULL",
+}
 # derived column of `traces` → what is summed over which calls
 _SUMS = {
-    "input_tokens": ("c.input_tokens", _SUBJECT),
-    "cache_read_tokens": ("c.cache_read_tokens", _SUBJECT),
-    "cache_write_tokens": (_WRITTEN, _SUBJECT),
-    "output_tokens": ("c.output_tokens", _SUBJECT),
-    "reasoning_tokens": ("c.reasoning_tokens", _SUBJECT),
-    "judge_input_tokens": ("c.input_tokens", _JUDGE),
-    "judge_output_tokens": ("c.output_tokens", _JUDGE),
+    "input_tokens": ("c.input_tokens", _OWN),
+    "cache_read_tokens": ("c.cache_read_tokens", _OWN),
+    "cache_write_tokens": (_WRITTEN, _OWN),
+    "output_tokens": ("c.output_tokens", _OWN),
+    "reasoning_tokens": ("c.reasoning_tokens", _OWN),
+    "judge_input_tokens": ("c.input_tokens", _JUDGED),
+    "judge_output_tokens": ("c.output_tokens", _JUDGED),
     "cost_usd": (COST, _SUBJECT),
     "reasoning_cost_usd": (REASONING_COST, _SUBJECT),
     "judge_cost_usd": (COST, _JUDGE),
     "billed_cost_usd": ("c.billed_cost_usd", _ANY),
     "energy_j": ("c.energy_j", _SUBJECT),
     "machine_s": ("c.machine_s", _SUBJECT),
+    "broken_tokens": (_ALL_TOKENS, _BROKEN),
+    "broken_cost_usd": (COST, _BROKEN),
 }
 # … → what the first of the subject's calls says
 _FIRSTS = ("ttft_s", "price_id")
-PRICED = ("cost_usd", "reasoning_cost_usd", "judge_cost_usd", "price_id")
-TOTALS = (*_SUMS, *_FIRSTS, "answer_start_s", "n_calls")
+PRICED = ("cost_usd", "reasoning_cost_usd", "judge_cost_usd", "broken_cost_usd", "price_id")
+TOTALS = (*_SUMS, *_FIRSTS, "answer_start_s", *_COUNTS)
 
 
 def totals(calls: str, *, single: bool = False) -> str:
@@ -138,17 +150,17 @@ def totals(calls: str, *, single: bool = False) -> str:
             name: f"CASE WHEN {where} THEN {value} END" for name, (value, where) in _SUMS.items()
         }
         columns |= {
-            name: f"CASE WHEN {_SUBJECT} THEN c.{name} END" for name in (*_FIRSTS, "answer_start_s")
+            name: f"CASE WHEN {_OWN} THEN c.{name} END" for name in (*_FIRSTS, "answer_start_s")
         }
-        columns["n_calls"] = f"({_SUBJECT})::BIGINT"
+        columns |= {name: f"({where})::BIGINT" for name, where in _COUNTS.items()}
     else:
         columns = {name: _known_sum(value, where) for name, (value, where) in _SUMS.items()}
-        columns |= {name: f"arg_min(c.{name}, c.ordinal) FILTER ({_SUBJECT})" for name in _FIRSTS}
-        alone = f"count(*) FILTER ({_SUBJECT}) = 1"
+        columns |= {name: f"arg_min(c.{name}, c.ordinal) FILTER ({_OWN})" for name in _FIRSTS}
+        alone = f"count(*) FILTER ({_OWN}) = 1"
         columns["answer_start_s"] = (
-            f"CASE WHEN {alone} THEN min(c.answer_start_s) FILTER ({_SUBJECT}) END"
+            f"CASE WHEN {alone} THEN min(c.answer_start_s) FILTER ({_OWN}) END"
         )
-        columns["n_calls"] = f"count(*) FILTER ({_SUBJECT})"
+        columns |= {name: f"count(*) FILTER ({where})" for name, where in _COUNTS.items()}
     chosen = ",\n  ".join(f"{sql} AS {name}" for name, sql in columns.items())
     group = "" if single else "\nGROUP BY c.trace_id"
     return (
@@ -214,8 +226,9 @@ _OF_TRACE = """x.run_id, x.configuration_id, x.task_id, x.item_id, x.trial, x.sc
 _UNPRICED = _NAMES.replace(",\n  p.input_usd_per_mtok, p.output_usd_per_mtok", "")
 _UNPRICED_JOINS = _JOINS.replace("\nLEFT JOIN prices p USING (price_id)", "")
 
-CALL_OUTCOMES = """SELECT c.*, x.trial, x.score, x.passed, x.n_turns, x.error_type AS trace_error_type
-FROM call_facts c JOIN traces x USING (trace_id)"""
+CALL_OUTCOMES = f"""SELECT c.*, x.trial, x.score, x.passed, x.n_turns, x.error_type AS trace_error_type
+FROM call_facts c JOIN traces x USING (trace_id)
+WHERE {_WHOLE}"""
 
 TOOL_FACTS = f"""SELECT k.*, {_OF_TRACE}, {_UNPRICED}
 FROM tool_calls k JOIN traces x USING (trace_id)
@@ -233,7 +246,7 @@ opening AS (SELECT s.trace_id, string_agg(b.text, chr(10) ORDER BY s.kind DESC, 
     ELSE s.ordinal < s.first_tool END GROUP BY s.trace_id),
 spent AS (SELECT c.trace_id, CASE WHEN count(*) = count(c.output_tokens) THEN sum(c.output_tokens)::BIGINT END AS opening_tokens
   FROM calls c LEFT JOIN asked a USING (trace_id)
-  WHERE c.role <> 'judge' AND (a.n IS NULL OR c.ordinal <= a.call) GROUP BY c.trace_id),
+  WHERE {_OWN} AND (a.n IS NULL OR c.ordinal <= a.call) GROUP BY c.trace_id),
 told AS (SELECT m.tool_call_id, sum(b.n_bytes)::BIGINT AS n_bytes FROM messages m JOIN contents b USING (content_id)
   WHERE m.kind = 'tool_result' AND m.tool_call_id IS NOT NULL GROUP BY m.tool_call_id)
 SELECT k.* EXCLUDE (trace_id) REPLACE (coalesce(k.result_bytes, v.n_bytes) AS result_bytes), x.trace_id,
@@ -268,6 +281,8 @@ RUN_SUMMARY = """SELECT r.run_id, r.kind, r.source, r.origin, r.status, r.starte
   count(DISTINCT x.configuration_id) AS n_configurations,
   count(DISTINCT x.item_id) AS n_items,
   coalesce(sum(x.n_calls), 0)::BIGINT AS n_calls,
+  sum(x.n_broken)::BIGINT AS n_broken,
+  sum(x.broken_tokens)::BIGINT AS broken_tokens,
   sum(x.input_tokens)::BIGINT AS input_tokens,
   sum(x.output_tokens)::BIGINT AS output_tokens,
   sum(x.reasoning_tokens)::BIGINT AS reasoning_tokens,

@@ -1,10 +1,16 @@
 """What a run may spend: dollars, tokens, joules, seconds; counted call by call, so that it stops in time."""
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
 
 from workbench.errors import ConfigError, LimitReached
 from workbench.records import Call
+from workbench.runner import tries
+from workbench.runner.tries import may_be_billed, tokens_of
 
 if TYPE_CHECKING:
     from workbench.errors import ProviderError
@@ -12,6 +18,16 @@ if TYPE_CHECKING:
 
 PriceOf = Callable[[Call], float | None]
 _ROUNDING = 1e-9  # of the limit: sums of floats
+_BYTES_A_TOKEN = (
+    3  # fewer than most texts have, so that a prompt is not taken for shorter than it is
+)
+
+
+class Amounts(NamedTuple):
+    """Dollars and tokens."""
+
+    usd: float = 0.0
+    tokens: float = 0.0
 
 
 class _Means:
@@ -20,7 +36,8 @@ class _Means:
     def __init__(self, call: float, attempt: float) -> None:
         self._prior_call, self._prior_attempt = call, attempt
         self._calls, self._attempts = (0, 0.0), (0, 0.0)
-        self.n_open, self.n_flying, self.open_spent = 0, 0, 0.0
+        self.n_open, self.n_flying = 0, 0
+        self.open_spent, self.open_reserved = 0.0, 0.0
 
     @property
     def call(self) -> float:
@@ -38,9 +55,15 @@ class _Means:
         return self._attempts[0] > 0
 
     @property
+    def knows_calls(self) -> bool:
+        """Whether any call has ended with a known amount."""
+        return self._calls[0] > 0
+
+    @property
     def in_flight(self) -> float:
         """What the open attempts are expected to take yet; at least their calls under way."""
-        return max(self.n_open * self.attempt - self.open_spent, self.n_flying * self.call, 0.0)
+        expected = max(self.n_open * self.attempt, self.open_reserved)
+        return max(expected - self.open_spent, self.n_flying * self.call, 0.0)
 
     def add_call(self, amount: float) -> None:
         self._calls = self._calls[0] + 1, self._calls[1] + amount
@@ -55,6 +78,8 @@ class _Currency:
     def __init__(self, limit: float | None, amount: PriceOf) -> None:
         self.limit, self.amount = limit, amount
         self.spent, self.doubt = 0.0, 0.0  # known; estimates for calls whose amount is not known
+        self.n_known, self.n_doubtful = 0, 0  # calls and broken requests of each kind
+        self.elsewhere = 0.0  # by other collectors, what they have reserved included
         self._means: dict[str, _Means] = {}
 
     def expect(self, configuration_id: str, call: float, attempt: float) -> None:
@@ -65,52 +90,59 @@ class _Currency:
             self._means[configuration_id] = _Means(0.0, 0.0)
         return self._means[configuration_id]
 
-    def has_room_for_attempt(self, configuration_id: str) -> bool:
+    def share_of(self, configuration_id: str, most: float) -> float:
+        """What an attempt is expected to take; `most` is what its first call may take at the most."""
+        means = self.of(configuration_id)
+        return means.attempt if means.is_known else max(means.attempt, most)
+
+    def has_room_for_attempt(self, configuration_id: str, most: float) -> bool:
         if self.limit is None:
             return True
         means = self.of(configuration_id)
         if not means.is_known and not any(m.n_open for m in self._means.values()):
-            return self.has_room_for_call(configuration_id, 0.0)  # to learn how long they are
+            return self.has_room_for_call(configuration_id, most)  # to learn how long they are
         flying = sum(m.in_flight for m in self._means.values())
-        return self._fits(flying + means.attempt)
+        return self._fits(flying + self.share_of(configuration_id, most))
 
-    def has_room_for_call(self, configuration_id: str, last: float) -> bool:
+    def has_room_for_call(self, configuration_id: str, most: float) -> bool:
         if self.limit is None:
             return True
         flying = sum(m.n_flying * m.call for m in self._means.values())
-        return self._fits(flying + max(self.of(configuration_id).call, last))
+        return self._fits(flying + max(self.of(configuration_id).call, most))
 
-    def add(self, configuration_id: str, call: Call) -> tuple[float, bool | None]:
+    def add(self, configuration_id: str, call: Call, most: float) -> tuple[float, bool | None]:
         """Count an ended call; returns what it is taken to have cost, and whether that is known.
 
-        A call that nobody can bill says nothing about the others: None.
+        A call that nobody can bill says nothing about the others: None. One that may be billed and whose
+        amount nobody knows counts as the mean of its like, and no less than `most`.
         """
         means, amount = self.of(configuration_id), self.amount(call)
         if amount is not None:
-            self.spent += amount
             means.add_call(amount)
+        return self._count(call, amount, max(means.call, most))
+
+    def lose(self, configuration_id: str, call: Call, most: float) -> tuple[float, bool | None]:
+        """Count a request that broke off, which says nothing of what whole calls take."""
+        return self._count(call, self.amount(call), max(self.of(configuration_id).call, most))
+
+    def _count(
+        self, call: Call, amount: float | None, otherwise: float
+    ) -> tuple[float, bool | None]:
+        if amount is not None:
+            self.spent += amount
+            self.n_known += 1
             return amount, True
         if not may_be_billed(call):
             return 0.0, None
-        self.doubt += means.call
-        return means.call, False
+        self.doubt += otherwise
+        self.n_doubtful += 1
+        return otherwise, False
 
     def _fits(self, more: float) -> bool:
         if self.limit is None:
             return True
-        return self.spent + self.doubt + more <= self.limit * (1 + _ROUNDING)
-
-
-def may_be_billed(call: Call) -> bool:
-    """Say whether a call without usage may cost: it answered, began to answer, or was left to itself."""
-    return call.error_type is None or call.ttft_s is not None or call.error_type == "timeout"
-
-
-def tokens_of(call: Call) -> float | None:
-    """Input and output tokens, else the total; null where neither was reported."""
-    if call.input_tokens is None or call.output_tokens is None:
-        return call.total_tokens
-    return call.input_tokens + call.output_tokens
+        taken = self.spent + self.doubt + self.elsewhere
+        return taken + more <= self.limit * (1 + _ROUNDING)
 
 
 class Budget:
@@ -120,8 +152,8 @@ class Budget:
     ones, and its own share stay within every limit; before there are any finished ones, a call is taken to
     be of ordinary size with all the output that it may write, and the first attempt needs room for one call only. A call within an attempt is made if the calls in flight
     and one more stay within the limits: an attempt of hundreds of calls ends in time, with `LimitReached`.
-    A call that ended without usage but may have been billed counts as much as its estimate. The first call
-    of an attempt belongs to its beginning.
+    A call that ended without usage but may have been billed counts as what it may have taken at the most: its
+    prompt, and all the output that it was allowed. The first call of an attempt belongs to its beginning.
 
     The limits may be changed while the run goes on; None is no limit.
 
@@ -130,6 +162,7 @@ class Budget:
         n_open, n_ended: attempts in flight, and those that have ended.
         limit_j: joules of the run as its meter reads them; idle power is among them.
         limit_time_s: seconds from the run's begin; nothing begins after, what is in flight ends.
+        shared: what other collectors take of the same budget; null where none can.
     """
 
     def __init__(
@@ -159,7 +192,9 @@ class Budget:
         self._tokens = _Currency(limit_tokens, tokens_of)
         self.limit_j, self.limit_time_s = limit_j, limit_time_s
         self.n_unpriced, self.n_open, self.n_ended = 0, 0, 0
-        self._of_model: dict[str | None, list[str]] = {}
+        self._typical: dict[str, Call] = {}
+        self._most_output: dict[str, int] = {}  # the longest reply so far, by configuration
+        self.shared: SharedBudget | None = None
         self._check()
 
     def _check(self) -> None:
@@ -198,8 +233,14 @@ class Budget:
 
     @property
     def spent_usd(self) -> float | None:
-        """Known cost so far; null without prices."""
-        return None if self._price is None else self._usd.spent
+        """Known cost so far; null without prices, and while it is known of none of the calls."""
+        is_unknown = self._usd.n_doubtful and not self._usd.n_known
+        return None if self._price is None or is_unknown else self._usd.spent
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether calls can be priced at all."""
+        return self._price is not None
 
     @property
     def spent_tokens(self) -> int:
@@ -213,6 +254,19 @@ class Budget:
 
     def expect(self, configuration_id: str, call: Call, n_calls: int = 1) -> None:
         """Price a typical attempt, its calls added up; ConfigError if it has no price and a budget is set."""
+        cost = self.check_price(call)
+        tokens = tokens_of(call) or 0.0
+        self._usd.expect(configuration_id, (cost or 0.0) / n_calls, cost or 0.0)
+        self._tokens.expect(configuration_id, tokens / n_calls, tokens)
+        self._typical[configuration_id] = msgspec.structs.replace(
+            call,
+            input_tokens=(call.input_tokens or 0) // n_calls,
+            output_tokens=(call.output_tokens or 0) // n_calls,
+            machine_s=None if call.machine_s is None else call.machine_s / n_calls,
+        )
+
+    def check_price(self, call: Call) -> float | None:
+        """Price a typical call of a model that will be asked; ConfigError as in `expect`."""
         cost = self._price(call) if self._price is not None else None
         if cost is None and self.limit_usd is not None:
             raise ConfigError(
@@ -221,28 +275,68 @@ class Budget:
                 + (f" or the machine {call.machine!r}" if call.machine else "")
                 + "; add a row to your price sheet (see: workbench prices --help) or leave out the budget"
             )
-        tokens = tokens_of(call) or 0.0
-        self._usd.expect(configuration_id, (cost or 0.0) / n_calls, cost or 0.0)
-        self._tokens.expect(configuration_id, tokens / n_calls, tokens)
-        self._of_model.setdefault(call.model, []).append(configuration_id)
+        return cost
 
-    def may_start(self, configuration_id: str) -> bool:
-        """Say whether one more attempt fits."""
+    def may_start(self, configuration_id: str, prompt_bytes: int = 0) -> bool:
+        """Say whether one more attempt fits, whose first prompt has about so many bytes."""
+        most = self.most_of_first(configuration_id, prompt_bytes)
         return self.reached(1) is None and all(
-            c.has_room_for_attempt(configuration_id) for c in self.currencies
+            c.has_room_for_attempt(configuration_id, amount)
+            for c, amount in zip(self.currencies, most, strict=True)
         )
 
-    def begin(self, configuration_id: str) -> "Tab":
-        """Count an attempt as in flight."""
-        return Tab(self, configuration_id)
+    def share_of(self, configuration_id: str, prompt_bytes: int = 0) -> Amounts:
+        """What one more attempt is expected to take."""
+        most = self.most_of_first(configuration_id, prompt_bytes)
+        shares = (
+            c.share_of(configuration_id, amount)
+            for c, amount in zip(self.currencies, most, strict=True)
+        )
+        return Amounts(*shares)
 
-    def lost(self, call: Call) -> None:
-        """Count a try that ended without an answer and is made again: it may have been billed."""
-        everybody = [c for ids in self._of_model.values() for c in ids]
-        ids = self._of_model.get(call.model) or everybody  # a helper model is among all of them
-        if ids and may_be_billed(call):
-            for currency in self.currencies:
-                currency.doubt += max(currency.of(c).call for c in ids)
+    def begin(self, configuration_id: str, prompt_bytes: int = 0) -> "Tab":
+        """Count an attempt as in flight."""
+        return Tab(self, configuration_id, self.share_of(configuration_id, prompt_bytes))
+
+    def most_of_first(self, configuration_id: str, prompt_bytes: int) -> Amounts:
+        """What the first call of an attempt may take, by the size of its prompt; nothing where that is not known."""
+        typical = self._typical.get(configuration_id)
+        if typical is None or not prompt_bytes:
+            return Amounts()
+        tokens = prompt_bytes // _BYTES_A_TOKEN
+        return self._amounts(msgspec.structs.replace(typical, input_tokens=tokens))
+
+    def most_of(self, configuration_id: str, request: "Request", provider: str | None) -> Amounts:
+        """What a request may take at the most: its prompt as estimated, and all the output that it allows."""
+        if self.limit_usd is None and self.limit_tokens is None:
+            return Amounts()
+        text = msgspec.json.encode((request.messages, request.prompt))
+        typical = self._typical.get(configuration_id)
+        ordinary = (typical.output_tokens if typical is not None else None) or 0
+        allowed = request.sampling.get("max_tokens")
+        longest = self._most_output.get(configuration_id, ordinary)
+        call = Call(
+            provider=provider, model=request.model, cache_read_tokens=0,
+            input_tokens=len(text) // _BYTES_A_TOKEN + 1,
+            output_tokens=allowed if isinstance(allowed, int) else longest,
+        )  # fmt: skip
+        if typical is not None and typical.model == call.model:
+            call = msgspec.structs.replace(
+                call,
+                provider=typical.provider,
+                machine=typical.machine,
+                machine_s=typical.machine_s,
+            )
+        return self._amounts(call)
+
+    def _amounts(self, call: Call) -> Amounts:
+        return Amounts(*(currency.amount(call) or 0.0 for currency in self.currencies))
+
+    def saw_output(self, configuration_id: str, call: Call) -> None:
+        """Remember how long replies get: what a call without a cap may take."""
+        if call.output_tokens is not None and call.error_type is None:
+            longest = self._most_output.get(configuration_id, 0)
+            self._most_output[configuration_id] = max(longest, call.output_tokens)
 
     def reached(self, more: int = 0) -> str | None:
         """Say which limit on joules or seconds is reached, with that many more attempts; None for none."""
@@ -260,18 +354,24 @@ class Budget:
         """Say what is spent of each limit, for the user."""
         said = []
         if self.limit_usd is not None:
-            said.append(f"${self._usd.spent:.4f} of ${self.limit_usd:g}")
+            spent = _taken(self._usd, "${:.4f}".format)
+            said.append(f"{spent} of ${self.limit_usd:g}")
         if self.limit_tokens is not None:
-            said.append(f"{self.spent_tokens:,} of {self.limit_tokens:,.0f} tokens")
+            spent = _taken(self._tokens, "{:,.0f}".format)
+            said.append(f"{spent} of {self.limit_tokens:,.0f} tokens")
         if self.limit_j is not None:
             said.append(f"{self.spent_j or 0.0:,.0f} J of {self.limit_j:,g} J")
         if self.limit_time_s is not None and self._elapsed_s is not None:
             said.append(f"{self._elapsed_s():,.0f} s of {self.limit_time_s:,g} s")
         return ", ".join(said)
 
-    def verdict(self, configuration_id: str) -> str:
+    def verdict(self, configuration_id: str, prompt_bytes: int = 0) -> str:
         """Say why no attempt may begin while none is in flight, and what to do."""
-        usd, tokens = (c.of(configuration_id).call for c in self.currencies)
+        most = self.most_of_first(configuration_id, prompt_bytes)
+        usd, tokens = (
+            max(c.of(configuration_id).call, amount)
+            for c, amount in zip(self.currencies, most, strict=True)
+        )
         if self._usd.limit is not None and not self._usd.spent and usd > self._usd.limit:
             return f"the budget has no room for one call: it may cost ${usd:.4f}; raise budget_usd"
         if (
@@ -296,40 +396,105 @@ class Budget:
         return self._price(call) if self._price is not None else None
 
 
-class Tab:
-    """What one attempt spends of a budget, from its beginning to its end."""
+def _taken(currency: _Currency, text: Callable[[float], str]) -> str:
+    """Say what is known to be spent, and what else is counted against the limit, and why."""
+    said = [text(currency.spent) if currency.n_known or not currency.n_doubtful else "—"]
+    if currency.n_doubtful:
+        requests = "request" if currency.n_doubtful == 1 else "requests"
+        said.append(
+            f"{text(currency.doubt)} assumed for {currency.n_doubtful:,} {requests} whose usage nobody reported"
+        )
+    if currency.elsewhere:
+        said.append(f"{text(currency.elsewhere)} spent or reserved by other collectors")
+    return " + ".join(said)
 
-    def __init__(self, budget: Budget, configuration_id: str) -> None:
+
+class SharedBudget(Protocol):
+    """What other collectors take of the same budget, and the right to take more of it."""
+
+    def update(self) -> None:
+        """Bring what the others take up to date."""
+        ...
+
+    def hold(self) -> AbstractAsyncContextManager[None]:
+        """Keep the others from taking anything in this block; what they take is up to date there."""
+        ...
+
+
+class Tab:
+    """What one attempt spends of a budget, from its beginning to its end.
+
+    Attributes:
+        reserved: what it was expected to take as it began.
+        was_stopped: whether the budget cut it short.
+        on_change: called when it has taken more than it had reserved.
+    """
+
+    def __init__(self, budget: Budget, configuration_id: str, reserved: Amounts) -> None:
         """Open it."""
-        self._budget, self._id = budget, configuration_id
+        self._budget, self._id, self.reserved = budget, configuration_id, reserved
         self._currencies = budget.currencies
         self._spent = [0.0] * len(self._currencies)
         self._last = [0.0] * len(self._currencies)
         self._n_known, self._n_doubtful = [0] * len(self._currencies), [0] * len(self._currencies)
         self._n_calls, self._is_open = 0, True
         self.was_stopped = False
+        self.on_change: Callable[[], object] | None = None
         budget.n_open += 1
-        for currency in self._currencies:
-            currency.of(configuration_id).n_open += 1
+        for currency, amount in zip(self._currencies, reserved, strict=True):
+            means = currency.of(configuration_id)
+            means.n_open += 1
+            means.open_reserved += amount
 
-    def guard(self, ask: "Ask") -> "Ask":
+    @property
+    def spent(self) -> Amounts:
+        """What it has taken so far, estimates for what nobody reported included."""
+        return Amounts(*self._spent)
+
+    @property
+    def taken(self) -> Amounts:
+        """What it has taken, and no less than what it has reserved while it is under way."""
+        if not self._is_open:
+            return self.spent
+        return Amounts(*map(max, self._spent, self.reserved))
+
+    def guard(self, ask: "Ask", provider: str | None = None) -> "Ask":
         """Return the way to a model that counts each call, and refuses the one that would pass a limit."""
 
         async def guarded(request: "Request", role: str) -> "tuple[Reply, ProviderError | None]":
-            self.check()
-            return await self._counted(ask, request, role)
+            most = self._budget.most_of(self._id, request, provider)
+            await self._admit(most)
+            return await self._counted(ask, request, role, most)
 
         return guarded
 
     def over(self, line: "Line") -> "Line":
         """Return a way to a model on which every call is counted here."""
-        return line._replace(ask=self.guard(line.ask))
+        return line._replace(ask=self.guard(line.ask, line.provider))
 
-    def check(self) -> None:
-        """Raise LimitReached where another call of the attempt would pass a limit."""
+    async def _admit(self, most: Amounts) -> None:
+        shared = self._budget.shared
+        if not self._n_calls or shared is None:
+            self.check(most)
+            return
+        async with shared.hold():
+            self.check(most)
+            # the next call is reserved before others may look
+            grown = map(lambda spent, more: spent + more, self._spent, most)
+            self._reserve(Amounts(*map(max, grown, self.reserved)))
+
+    def _reserve(self, amounts: Amounts) -> None:
+        for currency, before, now in zip(self._currencies, self.reserved, amounts, strict=True):
+            currency.of(self._id).open_reserved += now - before
+        self.reserved = amounts
+        if self.on_change is not None:
+            self.on_change()
+
+    def check(self, most: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
+        """Raise LimitReached where another call of the attempt, of at most so much, would pass a limit."""
         fits = self._budget.reached() is None and all(
-            c.has_room_for_call(self._id, last)
-            for c, last in zip(self._currencies, self._last, strict=True)
+            c.has_room_for_call(self._id, last if c.of(self._id).knows_calls else max(last, amount))
+            for c, last, amount in zip(self._currencies, self._last, most, strict=True)
         )
         if self._n_calls and not fits:
             self.was_stopped = True
@@ -354,34 +519,61 @@ class Tab:
             means, spent = currency.of(self._id), self._spent[place]
             means.n_open -= 1
             means.open_spent -= spent
+            means.open_reserved -= self.reserved[place]
             is_known = self._n_known[place] and not self._n_doubtful[place]
             if is_known and is_whole and not self.was_stopped:
                 means.add_attempt(spent)
 
     async def _counted(
-        self, ask: "Ask", request: "Request", role: str
+        self, ask: "Ask", request: "Request", role: str, most: Amounts
     ) -> "tuple[Reply, ProviderError | None]":
         self._n_calls += 1
         for currency in self._currencies:
             currency.of(self._id).n_flying += 1
         call = Call(model=request.model, error_type="timeout")  # cancelled: may have been billed
+        arrived: list[Call] = []
+
+        def lose(lost: Call) -> None:
+            if lost.error_type == tries.CANCELLED:
+                arrived.append(lost)
+            else:
+                self.lose(lost, most)
+
         try:
-            reply, error = await ask(request, role)
+            with tries.listening(lose):
+                reply, error = await ask(request, role)
             call = reply.call
+        except asyncio.CancelledError:
+            call = arrived[-1] if arrived else call
+            raise
         finally:
             for currency in self._currencies:
                 currency.of(self._id).n_flying -= 1
-            self.add(call)
+            self.add(call, most)
         return reply, error
 
-    def add(self, call: Call) -> None:
-        """Count a call that has ended."""
+    def lose(self, call: Call, most: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
+        """Count a request that broke off and is made again."""
         self._budget.count_unpriced(call)
         for place, currency in enumerate(self._currencies):
-            amount, is_known = currency.add(self._id, call)
-            self._n_known[place] += is_known is True
-            self._n_doubtful[place] += is_known is False
+            self._add(place, *currency.lose(self._id, call, most[place]))
+
+    def add(self, call: Call, most: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
+        """Count a call that has ended; `most` is what it may have taken where nobody says."""
+        self._budget.count_unpriced(call)
+        self._budget.saw_output(self._id, call)
+        for place, currency in enumerate(self._currencies):
+            amount, is_known = currency.add(self._id, call, most[place])
             self._last[place] = amount
-            if self._is_open:
-                self._spent[place] += amount
-                currency.of(self._id).open_spent += amount
+            self._add(place, amount, is_known)
+        if self.on_change is not None and any(
+            spent > reserved for spent, reserved in zip(self._spent, self.reserved, strict=True)
+        ):
+            self.on_change()
+
+    def _add(self, place: int, amount: float, is_known: bool | None) -> None:
+        self._n_known[place] += is_known is True
+        self._n_doubtful[place] += is_known is False
+        if self._is_open:
+            self._spent[place] += amount
+            self._currencies[place].of(self._id).open_spent += amount

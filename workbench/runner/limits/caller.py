@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from workbench.errors import ProviderError, ProviderUnavailable
-from workbench.records import Call
+from workbench.runner import tries
 from workbench.runner.asking import CallRefused, Provider, Reply, Request, StreamBroken
 from workbench.runner.limits.backoff import Backoff
 from workbench.runner.limits.lane import OVERLOAD, Lane
@@ -22,7 +22,6 @@ from workbench.runner.providers import ratelimits
 if TYPE_CHECKING:
     from workbench.runner.energy.watch import Watch
 
-OnLost = Callable[[Call], None]
 DETERMINISTIC = frozenset({"http_500", "stream_error", "bad_response"})
 _SAME = 3
 
@@ -31,12 +30,13 @@ class _Took:
     """What the tries of one call took so far, and whether they all fail in one way."""
 
     def __init__(self) -> None:
-        self.failures, self.waited_s, self.queued_s, self.share_s = 0, 0.0, 0.0, 0.0
+        self.failures, self.waited_s, self.queued_s = 0, 0.0, 0.0
+        self.share_s = self.last_s = 0.0  # of the machine, by all requests and by the last
         self._said, self._same, self._answered = "", 0, 0
 
     def fail(self, error: ProviderError, n_answered: int) -> None:
         """Note a failure, and how many calls of the model were answered by then."""
-        self.failures += 1
+        self.failures += error.n_sent if isinstance(error, StreamBroken) else 1
         if str(error) != self._said:
             self._said, self._same, self._answered = str(error), 0, n_answered
         self._same += 1
@@ -59,7 +59,6 @@ class Caller:
         provider: who answers.
         states: how each model that was asked stands, kept up to date in place.
         watch: the meters of this machine, where the model runs on it.
-        on_lost: called with a try that ended without an answer, may have been billed, and is made again.
     """
 
     def __init__(
@@ -94,7 +93,6 @@ class Caller:
         self._machine, self._shares = machine, MachineClock()
         self._clock, self._now, self._sleep = clock, now, sleep
         self._lanes: dict[str, Lane] = {}
-        self.on_lost: OnLost | None = None
         self.watch: Watch | None = None
 
     @property
@@ -128,13 +126,14 @@ class Caller:
                 self._pump()
                 if wait is None:
                     break
-                self._lose(error)
+                self._lose(request, error, took)
                 lane.retrying(took)
                 await self._sleep(wait)
                 took.waited_s += wait
         finally:
             lane.ended(took)
-        retries = took.failures if error is None else max(took.failures - 1, 0)
+        silent = reply.call.n_retries or 0  # the provider asked again itself
+        retries = took.failures + silent if error is None else max(took.failures - 1, 0)
         extra: dict[str, object] = {
             "queue_s": took.queued_s, "n_retries": retries, "retry_wait_s": took.waited_s,
         }  # fmt: skip
@@ -159,7 +158,8 @@ class Caller:
         except ProviderError as caught:
             error = caught
         finally:
-            took.share_s += self._shares.end(begun, self._clock())
+            took.last_s = self._shares.end(begun, self._clock())
+            took.share_s += took.last_s
             lane.leave(seat, reply, error)
             if reply is None and error is None:  # cancelled
                 self._pump()
@@ -183,10 +183,24 @@ class Caller:
             lane.pause(min(asked_s, self.backoff.most_s))
         return self.backoff.wait_s(took.failures, took.waited_s, asked_s, self._rng)
 
-    def _lose(self, error: ProviderError | None) -> None:
-        if self.on_lost is not None and isinstance(error, StreamBroken):
-            call = msgspec.structs.replace(error.reply.call, error_type=error.kind)
-            self.on_lost(call)
+    def _lose(self, request: Request, error: ProviderError | None, took: "_Took") -> None:
+        """Tell of a request that broke off and is made again, if it may have been billed."""
+        if not isinstance(error, StreamBroken):
+            return
+        extra = self._failed(request, error)
+        if self._machine is not None:
+            extra |= {"machine": self._machine, "machine_s": took.last_s}
+        call = msgspec.structs.replace(error.reply.call, **extra)
+        if tries.may_be_billed(call):
+            took.share_s -= took.last_s  # it has a row of its own
+            tries.tell(call)
+
+    def _failed(self, request: Request, error: ProviderError) -> dict[str, object]:
+        """Give what a call says that failed."""
+        return {
+            "provider": self.provider.name, "model": request.model, "stop_reason": "error",
+            "error_type": error.kind, "error_message": str(error),
+        }  # fmt: skip
 
     def _lane(self, model: str) -> Lane:
         lane = self._lanes.get(model)
@@ -211,8 +225,5 @@ class Caller:
         if isinstance(error, StreamBroken | CallRefused):
             reply = error.reply
         if error is not None:
-            extra |= {
-                "provider": self.provider.name, "model": request.model, "stop_reason": "error",
-                "error_type": error.kind, "error_message": str(error),
-            }  # fmt: skip
+            extra |= self._failed(request, error)
         return msgspec.structs.replace(reply, call=msgspec.structs.replace(reply.call, **extra))

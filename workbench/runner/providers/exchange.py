@@ -7,6 +7,7 @@ puts its events together; the wire, the clock, the errors and the key are here.
 import asyncio
 import contextlib
 import datetime as dt
+import functools
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,6 +18,7 @@ import msgspec
 
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call
+from workbench.runner import tries
 from workbench.runner.asking import CallRefused, OnChunk, Reply, Request, StreamBroken
 from workbench.runner.providers import effort, ratelimits, transport
 from workbench.runner.providers import usage as usages
@@ -26,7 +28,6 @@ from workbench.runner.providers.sse import Event, EventStream
 
 _encode = msgspec.json.Encoder().encode
 _AFTER_DONE_S = 2.0  # how long to wait for the end of a body after its last event
-_STALE_TRIES = 8  # connections of the pool that may turn out closed, one after the other
 _ERROR_BYTES = 65_536
 _BODY_BYTES = 64_000_000
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"([0-9.]+)s"')  # Google says it in the body
@@ -88,10 +89,13 @@ class HttpProvider:
         }
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise ConfigError("the key holds characters that no header may hold; set it anew")
-        self.client = transport.make_client(
-            base_url, headers | self.headers(api_key), concurrency=concurrency,
-            timeout_s=timeout_s, kind=http,
+        make = functools.partial(
+            transport.make_client, base_url, headers | self.headers(api_key),
+            concurrency=concurrency, kind=http,
         )  # fmt: skip
+        self.client, self._make = make(timeout_s=timeout_s), make
+        self._spare: httpx.AsyncClient | None = None
+        self._keeps = True
         self._tokenize = httpx.URL(self.base.removesuffix("/v1") + "/tokenize")
         self._extra = dict(extra_body or {})
         self._tokenizer: bool | None = None  # not probed yet
@@ -126,6 +130,8 @@ class HttpProvider:
     async def aclose(self) -> None:
         """Let go of the connections."""
         await self.client.aclose()
+        if self._spare is not None:
+            await self._spare.aclose()
 
     async def count_tokens(self, text: str) -> int | None:
         """Count with the server's `/tokenize`; None, from the first refusal on, where there is none."""
@@ -147,40 +153,79 @@ class HttpProvider:
             return None
 
     async def _post(self, url: httpx.URL, body: bytes) -> httpx.Response | None:
-        """Post once more for each pooled connection that turns out closed; None if that does not help."""
-        for _ in range(_STALE_TRIES + 1):
+        """Post; once more, on a new connection, where a pooled one turns out closed; None on failure."""
+        client = self._client
+        for _ in range(2):
+            connection = transport.Connection()
             try:
-                return await self.client.post(url, content=body)
+                with transport.watching(connection):
+                    return await client.post(url, content=body)
             except transport.FAILURES as error:
-                if not transport.is_stale(error):
+                if not self._is_closed(connection, url, error):
                     break
+                client = self._fresh
         return None
 
-    async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Reply:
-        """Ask once; pooled connections that turn out closed are replaced at once.
+    @property
+    def _client(self) -> httpx.AsyncClient:
+        return self.client if self._keeps else self._fresh
 
-        llama.cpp's server closes a connection after a stream without saying so. Where that happens
-        without TLS, connections are no longer kept: a new one costs next to nothing there.
+    @property
+    def _fresh(self) -> httpx.AsyncClient:
+        """A client that makes a connection for every request."""
+        if self._spare is None:
+            self._spare = self._make(timeout_s=self._timeout_s, keep=False)
+        return self._spare
+
+    def _is_closed(
+        self, connection: transport.Connection, url: httpx.URL, error: Exception
+    ) -> bool:
+        """Say whether a request failed for a pooled connection that the server had closed.
+
+        llama.cpp's server closes a connection after a stream without saying so. Where that happens without
+        TLS, connections are no longer kept: a new one costs next to nothing there.
+        """
+        if not connection.is_reused or not transport.is_stale(error):
+            return False
+        self._keeps = self._keeps and url.scheme != "http"
+        return True
+
+    async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Reply:
+        """Ask once; a pooled connection that turns out closed is replaced at once, by a new one, once.
+
+        A request that goes out over a connection of its own is not sent again from here: the server may have
+        read it, and charge for it. What had arrived of one that is cancelled is told to `tries`.
         """
         url, outgoing = self.url(request), self.outgoing(request)
         body, effort_sent = _encode(outgoing), self.effort_sent(outgoing)
-        for left in range(_STALE_TRIES, -1, -1):
-            attempt = _Attempt(self, request, on_chunk, effort_sent)
+        client, n_sent = self._client, 0
+        while True:
+            attempt, n_sent = _Attempt(self, request, on_chunk, effort_sent), n_sent + 1
+            connection = transport.Connection()
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await attempt.run(self.client, url, body)
+                with transport.watching(connection):
+                    async with asyncio.timeout(self._timeout_s):
+                        return _with_resends(await attempt.run(client, url, body), n_sent)
+            except asyncio.CancelledError:
+                tries.tell(attempt.cancelled())
+                raise
+            except StreamBroken as broken:
+                broken.n_sent = n_sent
+                raise
             except transport.FAILURES as error:
-                if attempt.got.is_whole:
-                    return attempt.whole()  # only the end of the body is missing
-                if left and attempt.status is None and transport.is_stale(error):
-                    if url.scheme == "http":
-                        self.client.headers["connection"] = "close"
+                if attempt.got.is_whole:  # only the end of the body is missing
+                    return _with_resends(attempt.whole(), n_sent)
+                first = n_sent == 1 and attempt.status is None
+                if first and self._is_closed(connection, url, error):
+                    client = self._fresh
                     continue
-                failed = transport.transport_error(error, self.base, reached=self._reached)
-                raise attempt.failure(failed) from error
+                named = transport.transport_error(error, self.base, reached=self._reached)
+                failed = attempt.failure(named)
+                if isinstance(failed, StreamBroken):
+                    failed.n_sent = n_sent
+                raise failed from error
             finally:
                 self._reached = self._reached or attempt.status is not None
-        raise AssertionError("the last attempt returns or raises")
 
     def read(self, request: Request, body: bytes) -> Reply:
         """Read a reply that came whole and in its own time, as from a batch: it has no times."""
@@ -191,7 +236,10 @@ class HttpProvider:
     def retime(self, timeout_s: float) -> None:
         """Set the cap of the requests to come."""
         self._timeout_s = timeout_s
-        self.client.timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 30.0), pool=None)
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 30.0), pool=None)
+        self.client.timeout = timeout
+        if self._spare is not None:
+            self._spare.timeout = timeout
 
     def redact(self, text: str) -> str:
         """Take the key out of a text that the server sent."""
@@ -346,6 +394,12 @@ class _Attempt:
             message, kind=error.kind, reply=self.reply(), retry_after_s=error.retry_after_s
         )
 
+    def cancelled(self) -> Call:
+        """Return the record of a request that somebody ended, with what it had told by then."""
+        said = "cancelled while it was in flight"
+        ended = {"stop_reason": "error", "error_type": tries.CANCELLED, "error_message": said}
+        return msgspec.structs.replace(self.reply().call, **ended)
+
     def reply(self) -> Reply:
         """Return the reply as far as it came."""
         got, clean = self.got, self.provider.redact
@@ -385,6 +439,15 @@ class _Attempt:
             stop_reason=call.stop_reason, call=call,
             text_ends=tuple(got.text_ends), text_times=tuple(got.text_times),
         )  # fmt: skip
+
+
+def _with_resends(reply: Reply, n_sent: int) -> Reply:
+    """Count in a reply's call how often its request had gone out before."""
+    if n_sent == 1:
+        return reply
+    return msgspec.structs.replace(
+        reply, call=msgspec.structs.replace(reply.call, n_retries=n_sent - 1)
+    )
 
 
 def codes_of(said: object) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ measure; `kind="httpx"` is there to compare. One pool per provider, as large as 
 """
 
 import base64
+import contextlib
 import datetime as dt
 import email.utils
 import functools
@@ -17,6 +18,8 @@ import socket
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import aiohttp
@@ -45,6 +48,50 @@ _ENCODINGS = frozenset({"identity", "gzip", "deflate", "zstd"}) | (
 SECRET_CHARS = 8  # shorter "keys" are the placeholders that local servers take
 
 
+class Connection:
+    """How one request went out.
+
+    Attributes:
+        is_reused: whether over a connection that had served before, which the server may have closed.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is known before the request has gone out."""
+        self.is_reused = False
+
+
+_connection: ContextVar[Connection | None] = ContextVar("_connection", default=None)
+
+
+@contextlib.contextmanager
+def watching(connection: Connection) -> Iterator[None]:
+    """Note of the request that is sent in this block whether its connection had served before."""
+    token = _connection.set(connection)
+    try:
+        yield
+    finally:
+        _connection.reset(token)
+
+
+async def _reused(*_: Any) -> None:
+    if (connection := _connection.get()) is not None:
+        connection.is_reused = True
+
+
+async def _traced(request: httpx.Request) -> None:
+    """Have httpx's own transport tell whether it makes a connection for a request."""
+    connection = _connection.get()
+    if connection is None:
+        return
+    connection.is_reused = True
+
+    async def trace(event: str, _: Any) -> None:
+        if event.startswith("connection.connect_"):
+            connection.is_reused = False
+
+    request.extensions["trace"] = trace
+
+
 @functools.lru_cache(maxsize=256)
 def address(url: str) -> httpx.URL:
     """Parse an address, once: it costs as much as a chunk."""
@@ -58,26 +105,39 @@ def make_client(
     concurrency: int,
     timeout_s: float,
     kind: str = "aiohttp",
+    keep: bool = True,
 ) -> httpx.AsyncClient:
-    """Build a client whose pool holds `concurrency` connections; silent for `timeout_s` is an error."""
+    """Build a client whose pool holds `concurrency` connections; silent for `timeout_s` is an error.
+
+    Without `keep` each request has a connection of its own.
+    """
     timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 30.0), pool=None)
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    n_kept = concurrency if keep else 0
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=n_kept)
     if kind == "httpx":
         # its debug log would hold the server's headers, and a server may echo the key there
         logging.getLogger("httpcore").setLevel(logging.INFO)
-        return httpx.AsyncClient(headers=dict(headers), timeout=timeout, limits=limits)
+        hooks = {"request": [_traced]}
+        return httpx.AsyncClient(
+            headers=dict(headers), timeout=timeout, limits=limits, event_hooks=hooks
+        )
     if kind != "aiohttp":
         raise ConfigError(f"there is no transport {kind!r}; there are aiohttp and httpx")
     import httpx_aiohttp
 
     transport = httpx_aiohttp.AiohttpTransport(limits=limits, proxy=_proxy(base_url))
-    transport.client = lambda: _session(transport.ssl_context, concurrency)
+    transport.client = lambda: _session(transport.ssl_context, concurrency, keep=keep)
     return httpx.AsyncClient(headers=dict(headers), timeout=timeout, transport=transport)
 
 
-def _session(tls: ssl.SSLContext, concurrency: int) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(limit=concurrency, ssl=tls, keepalive_timeout=15.0)
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+def _session(tls: ssl.SSLContext, concurrency: int, *, keep: bool) -> aiohttp.ClientSession:
+    kept: dict[str, Any] = {"keepalive_timeout": 15.0} if keep else {"force_close": True}
+    connector = aiohttp.TCPConnector(limit=concurrency, ssl=tls, **kept)
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_reused)
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace]
+    )
 
 
 def _proxy(base_url: str) -> httpx.Proxy | None:

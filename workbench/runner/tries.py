@@ -1,0 +1,56 @@
+"""Requests that broke off: who sends them tells whoever keeps the books of the call.
+
+A call may take several requests, of which the last alone becomes the call. What the others took was paid all
+the same: the session makes rows of them, the budget counts them. The same way goes what had arrived of a
+request that somebody cancelled.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+from workbench.records import Call
+
+CANCELLED = (
+    "cancelled"  # the error type of a request that somebody ended before its reply was whole
+)
+Listener = Callable[[Call], object]
+_listener: ContextVar[Listener | None] = ContextVar("_listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(note: Listener) -> Iterator[None]:
+    """Hear of the requests that break off in this block; those who listen around it hear of them too."""
+    outer = _listener.get()
+
+    def both(call: Call) -> None:
+        note(call)
+        if outer is not None:
+            outer(call)
+
+    token = _listener.set(both)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def tell(call: Call) -> None:
+    """Say what a request took that broke off; its `error_type` says how."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(call)
+
+
+def tokens_of(call: Call) -> float | None:
+    """Input and output tokens, else the total; null where neither was reported."""
+    if call.input_tokens is None or call.output_tokens is None:
+        return call.total_tokens
+    return call.input_tokens + call.output_tokens
+
+
+def may_be_billed(call: Call) -> bool:
+    """Say whether a call may cost: it answered, began to answer, told its usage, or was left to itself."""
+    is_told = tokens_of(call) is not None or call.billed_cost_usd is not None
+    left_alone = call.error_type in {"timeout", CANCELLED}
+    return call.error_type is None or call.ttft_s is not None or is_told or left_alone
