@@ -25,11 +25,12 @@ from workbench.schema import TRACE_FACTS
 
 Outcome = Literal["passed", "score"]
 
+SETTINGS = ("temperature", "top_p", "max_tokens", "thinking_budget_tokens")  # numbers that were set
 MEASURES: tuple[str, ...] = tuple(
     c.name
     for c in TRACE_FACTS.columns
     if c.unit in {"USD", "s", "J", "tokens"} or c.name in {"n_turns", "n_calls", "n_tool_calls"}
-    if c.name not in {"value_usd", "human_cost_usd", "thinking_budget_tokens"}
+    if c.name not in {"value_usd", "human_cost_usd", *SETTINGS}
 )
 ABOUT = {"task": pl.String, "item": pl.String, "human_cost_usd": pl.Float64}  # an item
 ALONE = "item "  # begins the names of clusters that are items by themselves

@@ -3,7 +3,10 @@
 DDL, Polars schemas, chart titles, the `workbench schema` command and the documentation come from here.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator, Mapping
 
 from workbench.schema.column import KEY_NULL, Column, Table, ddl
 from workbench.schema.tables import (
@@ -36,6 +39,8 @@ __all__ = [
     "Table",
     "columns_by_name",
     "ddl",
+    "described",
+    "known_columns",
 ]
 
 VERSION = 3  # of the layout; migrations bring an older store up to it
@@ -50,3 +55,24 @@ def columns_by_name() -> dict[str, Column]:
         for column in table.columns:
             found.setdefault(column.name, column)
     return found
+
+
+_own: contextvars.ContextVar[Mapping[str, Column] | None] = contextvars.ContextVar(
+    "own", default=None
+)
+
+
+@contextlib.contextmanager
+def described(columns: Mapping[str, Column]) -> Iterator[None]:
+    """Say what columns mean that a store has of its own, for the length of the block."""
+    token = _own.set({**(_own.get() or {}), **columns})
+    try:
+        yield
+    finally:
+        _own.reset(token)
+
+
+def known_columns() -> Mapping[str, Column]:
+    """Index every column by name, with those of the store that is open in this context."""
+    own = _own.get()
+    return {**columns_by_name(), **own} if own else columns_by_name()

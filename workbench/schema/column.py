@@ -16,6 +16,8 @@ class Column:
         null: what a missing value means; `KEY_NULL` where there is always one.
         title: what a table head or an axis says; made from the name where empty.
         since: the layout that brought the column; folders exported before it are read without it.
+        scale: the lowest and the highest value that there can be, None where an end is open or not known.
+        direction: higher or lower: which values are better; "" where it is not known, or no matter of better.
     """
 
     name: str
@@ -25,6 +27,8 @@ class Column:
     null: str = "not reported"
     title: str = ""
     since: int = 1
+    scale: tuple[float | None, float | None] = (None, None)
+    direction: str = ""
 
     @property
     def sql_type(self) -> str:

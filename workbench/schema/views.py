@@ -22,9 +22,11 @@ C = Column
 _NAMES = (
     CONFIGURATIONS["configuration"], CONFIGURATIONS["model"], CONFIGURATIONS["provider"],
     CONFIGURATIONS["strategy"], CONFIGURATIONS["effort"], CONFIGURATIONS["thinking_budget_tokens"],
-    CONFIGURATIONS["temperature"], CONFIGURATIONS["precision"], CONFIGURATIONS["canonical_model"], TASKS["task"], ITEMS["item"],
-    ITEMS["cluster"], ITEMS["difficulty"], ITEMS["value_usd"], ITEMS["human_cost_usd"],
+    CONFIGURATIONS["temperature"], CONFIGURATIONS["precision"], CONFIGURATIONS["canonical_model"], CONFIGURATIONS["top_p"],
+    CONFIGURATIONS["max_tokens"], TASKS["task"], ITEMS["item"], ITEMS["cluster"], ITEMS["difficulty"], ITEMS["value_usd"], ITEMS["human_cost_usd"],
+    C("task_version", "text", doc="Version of the set of items.", null="not versioned"),
 )
+_ON = CONFIGURATIONS["machine"]  # a call has its own
 _LISTED = (
     C("input_usd_per_mtok", "float", "USD/Mtok", "Listed price of fresh input in force.", "no price known", "input price"),
     C("output_usd_per_mtok", "float", "USD/Mtok", "Listed price of output in force.", "no price known", "output price"),
@@ -32,7 +34,7 @@ _LISTED = (
 _VISIBLE = C("visible_tokens", "int", "tokens", "Output that is not thinking.", "thinking is not reported", "visible tokens")
 
 TRACE_FACTS = Table("trace_facts", "one row per trace, with the names of what it is about and its cost", (
-    *TRACES.columns, *_NAMES, *_LISTED, _VISIBLE,
+    *TRACES.columns, *_NAMES, _ON, *_LISTED, _VISIBLE,
     C("origin", "text", doc="Name of the file it came from.", null="made here"),
     C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
 ), key=("trace_id",))
@@ -71,24 +73,24 @@ CALL_OUTCOMES = Table("call_outcomes", "one row per call as in call_facts, with 
 ), key=("call_id",))
 
 TOOL_FACTS = Table("tool_facts", "one row per tool call, with the names of what it is about and how its trace ended", (
-    *TOOL_CALLS.columns, *_OF_TRACE, _TRACE_ERROR, *_NAMES,
+    *TOOL_CALLS.columns, *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON,
 ), key=("tool_call_id",))
 
 TOOL_USES = Table("tool_uses", "one row per tool call, and one, without a tool, for each trace that called none", (
     *(dataclasses.replace(c, null="the trace called no tool") if c.null == KEY_NULL and c.name != "trace_id" else c for c in TOOL_CALLS.columns),
-    *_OF_TRACE, _TRACE_ERROR, *_NAMES, ITEMS["input"], *(TRACES[c] for c in ("answer", "n_tool_calls", "output_tokens")),
+    *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON, ITEMS["input"], *(TRACES[c] for c in ("answer", "n_tool_calls", "output_tokens")),
     C("trace_cost_usd", "float", "USD", "Cost of the whole trace.", "a price or a token count is unknown", "cost of the trace"),
     C("opening_text", "text", doc="What the model wrote up to its first tool call, thinking first; of a trace without one, everything.", null="not recorded"),
     C("opening_tokens", "int", "tokens", "Output tokens of the calls up to the one that asked for the first tool; of a trace without one, of all.", "not known, or the tool was asked for by no recorded call"),
 ), key=("trace_id", "ordinal"))
 
 MESSAGE_FACTS = Table("message_facts", "one row per part of a conversation, with its text, the names of what it is about and how its trace ended", (
-    *MESSAGES.columns, CONTENTS["text"], CONTENTS["n_bytes"], *_OF_TRACE, _TRACE_ERROR, *_NAMES,
+    *MESSAGES.columns, CONTENTS["text"], CONTENTS["n_bytes"], *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON,
 ), key=("trace_id", "ordinal"))
 
 ENERGY_FACTS = Table("energy_facts", "one row per call, device and phase, with the call's tokens and the names of what it is about", (
     *ENERGY.columns, CALLS["role"], CALLS["input_tokens"], CALLS["output_tokens"], CALLS["reasoning_tokens"], CALLS["e2e_s"],
-    *_OF_TRACE, _TRACE_ERROR, *_NAMES,
+    *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON,
 ), key=("call_id", "device", "phase"))
 
 RUN_SUMMARY = Table("run_summary", "one row per run", (

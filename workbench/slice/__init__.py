@@ -6,6 +6,8 @@
 - `field:pattern` ignores case, `*` and `?` are wild, quoted pieces are literal; `field:none` and
   `field:any` ask whether there is a value. `field=a,b` asks for exactly those values.
 - `field>n`, `>=`, `<`, `<=`, `=`, `!=` compare numbers: 2k, 1.5M, 50%, 500ms, 2h, 3kJ, $0.1.
+- `params.docs`, `settings.batch_size` and `metrics.rubric` ask what the configuration was given, and what a
+  scorer gave on its own scale; `:` and `=` take numbers and texts alike, keys with spaces stand in quotes.
 - `tokens` means output tokens; `s` and `latency` mean end-to-end seconds.
 - **Unknown** (null) satisfies no comparison and no pattern, `!=` included; a negated term is the exact
   complement, so it keeps the unknown: `-thinking>2000` are the traces not known to think longer.
@@ -20,14 +22,15 @@ from typing import TYPE_CHECKING
 from workbench.errors import SliceError
 from workbench.slice import conditions
 from workbench.slice.complete import Completion, complete
-from workbench.slice.fields import FIELDS, Field, nearest
+from workbench.slice.fields import FIELDS, Field, lookup, nearest
+from workbench.slice.names import in_quotes
 from workbench.slice.parse import Parser
-from workbench.slice.terms import Compare, Flag, Glob, OneOf, Said, Term, Whether, in_quotes
+from workbench.slice.terms import Compare, Flag, Glob, OneOf, Said, Term, Whether
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["FIELDS", "Completion", "Field", "Slice", "Term", "complete"]
+__all__ = ["FIELDS", "Completion", "Field", "Slice", "Term", "complete", "lookup"]
 
 Given = str | float | bool | None
 
@@ -113,7 +116,7 @@ class Slice:
 
 
 def _given(name: str, value: Given | Sequence[Given]) -> Term:
-    field = FIELDS.get(name)
+    field = FIELDS.get(name) or lookup(name)
     if field is None or field.kind == "time":
         close = nearest(name, FIELDS)
         hint = f"did you mean {close}?" if close else ""
@@ -133,6 +136,10 @@ def _given(name: str, value: Given | Sequence[Given]) -> Term:
 def _value(field: Field, value: str | float) -> conditions.Value:
     if field.kind == "text":
         return str(value)
+    if field.kind == "open" and isinstance(value, bool):
+        return "true" if value else "false"
+    if field.kind == "open" and isinstance(value, str):
+        return value
     if isinstance(value, str):
         raise SliceError(f"{field.name} is a number", value, 0)
     return float(value) + 0.0

@@ -4,11 +4,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable
 
-from workbench.slice.fields import FIELDS
-from workbench.slice.terms import bare, in_quotes
+from workbench.slice.fields import FIELDS, lookup
+from workbench.slice.names import HEAD, in_quotes
+from workbench.slice.terms import bare
 
 MAX_COMPLETIONS = 50
-_HEAD = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:|>=|<=|!=|>|<|=)")
 _AGES = {"1d": "a day ago", "7d": "a week ago", "30d": "thirty days ago"}
 _WORDS = {"any": "is known", "none": "is unknown"}
 
@@ -43,13 +43,19 @@ def rank(typed: str, name: str) -> tuple[int, int, int] | None:
     return (2, place - first, len(name))
 
 
-def complete(text: str, cursor: int, values: Callable[[str, str], list[str]]) -> list[Completion]:
+def complete(
+    text: str,
+    cursor: int,
+    values: Callable[[str, str], list[str]],
+    own: Iterable[str] = (),
+) -> list[Completion]:
     """Propose what the word at the cursor may become, best first.
 
     Args:
         text: the filter so far; it need not parse.
         cursor: 0-based place of the cursor in `text`.
         values: `(column, prefix)` → values of a text column, commonest first.
+        own: columns that the store has of its own, such as "params.docs".
     """
     cursor = min(max(cursor, 0), len(text))
     start = _word_start(text, cursor)
@@ -58,9 +64,9 @@ def complete(text: str, cursor: int, values: Callable[[str, str], list[str]]) ->
     typed = text[start:cursor]
     if typed.startswith('"'):
         return []
-    head = _HEAD.match(typed)
+    head = HEAD.match(typed)
     if head is None:
-        return _names(typed, start, _word_end(text, cursor))
+        return _names(typed, start, _word_end(text, cursor), own)
     begin = start + _last_comma(typed, head.end())
     return _values(head[1], head[2], text[begin:cursor], (begin, _word_end(text, cursor)), values)
 
@@ -95,9 +101,10 @@ def _last_comma(typed: str, start: int) -> int:
     return start
 
 
-def _names(typed: str, start: int, end: int) -> list[Completion]:
+def _names(typed: str, start: int, end: int, own: Iterable[str]) -> list[Completion]:
     found: dict[str, tuple[tuple[int, int, int], str]] = {}
-    for alias, field in FIELDS.items():
+    fields = [f for f in map(lookup, own) if f is not None]
+    for alias, field in (*FIELDS.items(), *((f.name, f) for f in fields)):
         score = rank(typed, alias)
         if score is None:
             continue
@@ -117,12 +124,12 @@ def _values(
     span: tuple[int, int],
     values: Callable[[str, str], list[str]],
 ) -> list[Completion]:
-    field = FIELDS.get(name.lower())
+    field = lookup(name)
     if field is None or field.kind == "flag":
         return []
     want = typed.replace('"', "")
     offered: dict[str, str] = {}
-    if field.kind == "text":
+    if field.kind in {"text", "open"}:
         for value in [*values(field.column, want), *values(field.column, "")]:
             offered.setdefault(_shown(value, op), "")
     elif field.name in {"since", "until"}:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.parameters import number_text
+from workbench.parameters import NUMBER, number_text
+from workbench.slice.names import METRICS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,6 +26,69 @@ Texts = Callable[[str], Collection[str]]
 def quote(text: str) -> str:
     """Write a text as an SQL literal; a doubled quote is the only escape that SQL has."""
     return "'" + text.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A column that a frame may have under a name of the store's own, and that SQL looks up by that name.
+
+    Attributes:
+        name: params.docs, settings.batch_size, metrics.rubric.
+        as_number: the value as a number, null where it is none; else as text.
+    """
+
+    name: str
+    as_number: bool
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether a scorer gave it to the trace, and not a person to the configuration."""
+        return self.name.startswith(f"{METRICS}.")
+
+    def __str__(self) -> str:
+        """Write it as SQL inside of the table that holds it."""
+        if self.is_metric:
+            return "coalesce(metric, score)"
+        return "number" if self.as_number else "value"
+
+    def rows(self) -> str:
+        """Write the rows of that table as SQL: what is looked up, and where."""
+        if self.is_metric:
+            scorer = self.name.partition(".")[2]
+            return f"SELECT trace_id FROM scores WHERE scorer = {quote(scorer)}"
+        return f"SELECT configuration_id FROM parameters WHERE name = {quote(self.name)}"
+
+    def polars(self) -> "pl.Expr":
+        """Build the column; what a text says in digits is a number too."""
+        import polars as pl
+
+        column = pl.col(self.name)
+        if self.is_metric:
+            return column
+        text = column.cast(pl.String)
+        return text.str.extract(_NUMERIC).cast(pl.Float64) if self.as_number else text
+
+    def code(self) -> str:
+        """Write the column as source."""
+        column = f"pl.col({self.name!r})"
+        if self.is_metric:
+            return column
+        text = f"{column}.cast(pl.String)"
+        return f"{text}.str.extract({_NUMERIC!r}).cast(pl.Float64)" if self.as_number else text
+
+
+Column = str | Entry
+_NUMERIC = f"^({NUMBER})$"
+
+
+def _expr(column: Column) -> "pl.Expr":
+    import polars as pl
+
+    return pl.col(column) if isinstance(column, str) else column.polars()
+
+
+def _source(column: Column) -> str:
+    return f'pl.col("{column}")' if isinstance(column, str) else column.code()
 
 
 def _literal(value: Value) -> str:
@@ -51,7 +115,7 @@ class Condition(ABC):
 class Known(Condition):
     """The column has a value, or (known=False) has none."""
 
-    column: str
+    column: Column
     known: bool
 
     def sql(self) -> str:
@@ -60,21 +124,19 @@ class Known(Condition):
 
     def polars(self, texts: Texts) -> "pl.Expr":
         """Build is_null or is_not_null."""
-        import polars as pl
-
-        column = pl.col(self.column)
+        column = _expr(self.column)
         return column.is_not_null() if self.known else column.is_null()
 
     def code(self) -> str:
         """Write is_null or is_not_null."""
-        return f'pl.col("{self.column}").is_{"not_" if self.known else ""}null()'
+        return f"{_source(self.column)}.is_{'not_' if self.known else ''}null()"
 
 
 @dataclass(frozen=True, slots=True)
 class Is(Condition):
     """A yes-or-no column is exactly that; unknown is neither."""
 
-    column: str
+    column: Column
     value: bool
 
     def sql(self) -> str:
@@ -85,18 +147,18 @@ class Is(Condition):
         """Build an equality in which null equals only null."""
         import polars as pl
 
-        return pl.col(self.column).eq_missing(pl.lit(self.value))
+        return _expr(self.column).eq_missing(pl.lit(self.value))
 
     def code(self) -> str:
         """Write an equality in which null equals only null."""
-        return f'pl.col("{self.column}").eq_missing(pl.lit({self.value}))'
+        return f"{_source(self.column)}.eq_missing(pl.lit({self.value}))"
 
 
 @dataclass(frozen=True, slots=True)
 class Matches(Condition):
     """A text column matches a regular expression somewhere."""
 
-    column: str
+    column: Column
     regex: str
 
     def sql(self) -> str:
@@ -111,20 +173,18 @@ class Matches(Condition):
 
     def polars(self, texts: Texts) -> "pl.Expr":
         """Build str.contains."""
-        import polars as pl
-
-        return pl.col(self.column).str.contains(self.regex)
+        return _expr(self.column).str.contains(self.regex)
 
     def code(self) -> str:
         """Write str.contains."""
-        return f'pl.col("{self.column}").str.contains({self.regex!r})'
+        return f"{_source(self.column)}.str.contains({self.regex!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class Among(Condition):
     """A column equals one of the values (all numbers or all texts), or, not among, equals none."""
 
-    column: str
+    column: Column
     values: tuple[Value, ...]
     among: bool = True
 
@@ -143,14 +203,14 @@ class Among(Condition):
         """Build is_in; numbers are compared as floats, whatever the column is."""
         import polars as pl
 
-        column = pl.col(self.column)
+        column = _expr(self.column)
         found = (column.cast(pl.Float64) if self._numeric else column).is_in(list(self.values))
         return found if self.among else ~found
 
     def code(self) -> str:
         """Write is_in."""
         cast = ".cast(pl.Float64)" if self._numeric else ""
-        found = f'pl.col("{self.column}"){cast}.is_in({list(self.values)!r})'
+        found = f"{_source(self.column)}{cast}.is_in({list(self.values)!r})"
         return found if self.among else f"~{found}"
 
 
@@ -158,7 +218,7 @@ class Among(Condition):
 class Compares(Condition):
     """A column is on one side of a number or of a time (naive UTC)."""
 
-    column: str
+    column: Column
     op: str  # > >= < <=
     value: float | dt.datetime
 
@@ -173,7 +233,7 @@ class Compares(Condition):
         import polars as pl
 
         method = {">": "gt", ">=": "ge", "<": "lt", "<=": "le"}[self.op]
-        compared: pl.Expr = getattr(pl.col(self.column), method)(pl.lit(self.value))
+        compared: pl.Expr = getattr(_expr(self.column), method)(pl.lit(self.value))
         return compared
 
     def code(self) -> str:
@@ -183,8 +243,8 @@ class Compares(Condition):
             parts = (value.year, value.month, value.day, value.hour, value.minute, value.second)
             listed = ", ".join(map(str, parts))
             micro = f", {value.microsecond}" if value.microsecond else ""
-            return f'(pl.col("{self.column}") {self.op} pl.datetime({listed}{micro}))'
-        return f'(pl.col("{self.column}") {self.op} {number_text(value)})'
+            return f"({_source(self.column)} {self.op} pl.datetime({listed}{micro}))"
+        return f"({_source(self.column)} {self.op} {number_text(value)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +296,30 @@ class OneHolds(Condition):
 
 
 @dataclass(frozen=True, slots=True)
+class Holds(Condition):
+    """A value of the store's own is known, and meets a test if there is one."""
+
+    entry: Entry
+    test: Condition | None = None
+
+    def sql(self) -> str:
+        """Write IN over the configurations, or the traces, that have such a value."""
+        key = "trace_id" if self.entry.is_metric else "configuration_id"
+        test = f"{self.entry} IS NOT NULL" if self.test is None else self.test.sql()
+        return f"{key} IN ({self.entry.rows()} AND {test})"
+
+    def polars(self, texts: Texts) -> "pl.Expr":
+        """Build the test of a value that is there."""
+        known = self.entry.polars().is_not_null()
+        return known if self.test is None else known & self.test.polars(texts)
+
+    def code(self) -> str:
+        """Write the test of a value that is there."""
+        known = f"{self.entry.code()}.is_not_null()"
+        return known if self.test is None else f"({known} & {self.test.code()})"
+
+
+@dataclass(frozen=True, slots=True)
 class Not(Condition):
     """The part does not hold: it is false or unknown."""
 
@@ -243,7 +327,7 @@ class Not(Condition):
 
     def sql(self) -> str:
         """Write NOT; what may be unknown counts as false first."""
-        if isinstance(self.part, Known | Is | Says):
+        if isinstance(self.part, Known | Is | Says | Holds):
             return f"NOT ({self.part.sql()})"
         return f"NOT coalesce({self.part.sql()}, FALSE)"
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 
 from workbench import schema
+from workbench.slice.names import METRICS, entry, written
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Field:
     Attributes:
         name: how canonical text writes it, for example "thinking".
         column: the column of `trace_facts`, for example "reasoning_tokens".
-        kind: text, number, time or flag.
+        kind: text, number, time, flag, or open: whatever was given, numbers among it.
         unit: the column's unit; says which suffixes a number may carry.
         doc: one sentence.
     """
@@ -99,6 +100,23 @@ def _fields() -> dict[str, Field]:
 
 FIELDS: dict[str, Field] = _fields()
 """Every name and alias → its field."""
+
+
+_ENTRIES = {
+    "params": "What the strategy was given as {key}.",
+    "settings": "What was set as {key}.",
+    "metrics": "What the scorer {key} gave, on its own scale.",
+}
+
+
+def lookup(name: str) -> Field | None:
+    """Find a field by a name as typed, those made of a store's content included."""
+    column = entry(name)
+    if column is None:
+        return FIELDS.get(name.lower())
+    prefix, _, key = column.partition(".")
+    kind = "number" if prefix == METRICS else "open"
+    return Field(written(column), column, kind, "", _ENTRIES[prefix].format(key=key))
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

@@ -11,11 +11,11 @@ import datetime as dt
 import re
 
 from workbench.errors import SliceError
-from workbench.slice.fields import FIELDS, Field, moment, nearest, number, units
+from workbench.slice.fields import FIELDS, Field, lookup, moment, nearest, number, units
+from workbench.slice.names import HEAD
 from workbench.slice.terms import Compare, Flag, Glob, Moment, OneOf, Said, Term, Whether
 
 MAX_PATTERN = 1_000  # characters; a longer regular expression can exhaust an engine
-_HEAD = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:|>=|<=|!=|>|<|=)")
 
 
 class Parser:
@@ -50,7 +50,7 @@ class Parser:
         if self.at < len(self.text) and self.text[self.at] == '"':
             return self._said(negated)
         start = self.at
-        if head := _HEAD.match(self.text, start):
+        if head := HEAD.match(self.text, start):
             field, op = self._field(head[1], start), head[2]
             self.at = head.end()
             return self._values(field, op, start, negated)
@@ -68,12 +68,18 @@ class Parser:
         return Said(text, negated=negated)
 
     def _flag(self, word: str, start: int, negated: bool) -> Term:
-        field = FIELDS.get(word.lower())
+        field = lookup(word)
         if field and field.kind == "flag":
             return Flag(field.name, negated=negated)
         if field:
             example = (
-                ">1k" if field.kind == "number" else ":2026-10-01" if field.kind == "time" else ":…"
+                ":3"
+                if field.kind == "open"
+                else ">1k"
+                if field.kind == "number"
+                else ":2026-10-01"
+                if field.kind == "time"
+                else ":…"
             )
             raise self.fail(
                 f"{word} needs a value", start + len(word), f"for example {word}{example}"
@@ -87,7 +93,7 @@ class Parser:
         )
 
     def _field(self, name: str, start: int) -> Field:
-        field = FIELDS.get(name.lower())
+        field = lookup(name)
         if field is None:
             close = nearest(name, FIELDS)
             known = f"did you mean {close}?" if close else "for example model, task, cost, thinking"
@@ -116,7 +122,7 @@ class Parser:
         exact = op in {"=", "!="}
         if not exact and len(values) > 1:
             raise self.fail(f"{op} takes one value", values[1][2])
-        if field.kind == "text":
+        if field.kind == "text" or (field.kind == "open" and exact):
             if not exact:
                 raise self.fail(f"{field.name} is text", begin, f"use {field.name}:pattern")
             texts = tuple(_unescape(escaped) for escaped, _, _ in values)

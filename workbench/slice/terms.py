@@ -1,5 +1,6 @@
 """The terms of a filter: canonical text on one side, conditions on the other."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -8,7 +9,8 @@ from abc import ABC, abstractmethod
 
 from workbench.parameters import number_text
 from workbench.slice import conditions as c
-from workbench.slice.fields import Field
+from workbench.slice.fields import Field, number
+from workbench.slice.names import in_quotes, is_entry
 
 
 class Whether(enum.Enum):
@@ -58,11 +60,6 @@ def _escape(char: str) -> str:
     return "\\" + char if char in r"\.+*?()|[]{}^$" else char
 
 
-def in_quotes(text: str) -> str:
-    r"""Write a text in double quotes, with `\"` and `\\` for what they hold."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def bare(text: str, special: str = '",*?\\') -> str:
     """Write a text without quotes where it can stand so."""
     plain = text and not any(char.isspace() or char in special for char in text)
@@ -110,6 +107,8 @@ class OneOf(Term):
 
     def positive(self) -> c.Condition:
         """Ask for any of the choices; the numbers among them together."""
+        if is_entry(self.field.column):
+            return _entry_choices(self.field, self.choices)
         column = self.field.column
         numbers = tuple(v for v in self.choices if isinstance(v, float))
         parts: list[c.Condition] = [c.Among(column, numbers)] if numbers else []
@@ -137,11 +136,58 @@ class Compare(Term):
 
     def positive(self) -> c.Condition:
         """Ask for the comparison."""
+        if is_entry(self.field.column):
+            return self._of_entry()
         if self.op in {"=", "!="}:
             return c.Among(self.field.column, self.values, among=self.op == "=")
         (value,) = self.values
         assert isinstance(value, float)
         return c.Compares(self.field.column, self.op, value)
+
+    def _of_entry(self) -> c.Condition:
+        number_ = c.Entry(self.field.column, as_number=True)
+        text = c.Entry(self.field.column, as_number=self.field.kind == "number")
+        if self.op not in {"=", "!="}:
+            (value,) = self.values
+            assert isinstance(value, float)
+            return c.Holds(text, c.Compares(number_, self.op, value))
+        tests: list[c.Condition] = []
+        for value in self.values:
+            tests += _equal(self.field, value)
+        test = tests[0] if len(tests) == 1 else c.OneHolds(tuple(tests))
+        return c.Holds(text, test if self.op == "=" else c.Not(test))
+
+
+def _equal(field: Field, value: c.Value) -> list[c.Condition]:
+    """Ask for a number, or for a text that may be a number too."""
+    number_ = c.Entry(field.column, as_number=True)
+    if isinstance(value, float):
+        return [c.Among(number_, (value,))]
+    tests: list[c.Condition] = [c.Among(c.Entry(field.column, as_number=False), (value,))]
+    with contextlib.suppress(ValueError):
+        tests.append(c.Among(number_, (number(value, field),)))
+    return tests
+
+
+def _entry_choices(field: Field, choices: "tuple[Glob | float | Whether, ...]") -> c.Condition:
+    """Ask for any of the choices of a value that may be text, number or both."""
+    known = c.Entry(field.column, as_number=field.kind == "number")
+    parts: list[c.Condition] = []
+    tests: list[c.Condition] = []
+    for choice in choices:
+        if isinstance(choice, Whether):
+            is_there = c.Holds(known)
+            parts.append(is_there if choice is Whether.ANY else c.Not(is_there))
+        elif isinstance(choice, Glob):
+            tests.append(c.Matches(known, choice.regex()))
+            with contextlib.suppress(ValueError):
+                value = number(choice.escaped, field)
+                tests.append(c.Among(c.Entry(field.column, as_number=True), (value,)))
+        else:
+            tests += _equal(field, choice)
+    if tests:
+        parts.append(c.Holds(known, tests[0] if len(tests) == 1 else c.OneHolds(tuple(tests))))
+    return parts[0] if len(parts) == 1 else c.OneHolds(tuple(parts))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,8 @@ from workbench.errors import QueryError
 from workbench.models import Alias
 from workbench.records import AnyRecord, Price
 from workbench.slice import Slice
-from workbench.store import aliases, database, frames, ingest, lake, lazy, migrations
+from workbench.slice.names import is_entry
+from workbench.store import aliases, database, entries, frames, ingest, lake, lazy, migrations
 from workbench.store.database import Cancel
 from workbench.store.ingest import IngestReport
 
@@ -68,6 +69,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self.spool_dir = self.path.with_suffix(".spool")
+        self._fields: tuple[str, dict[str, schema.Column]] = ("", {})  # of a stamp
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -110,23 +112,85 @@ class Store:
             frame: pl.DataFrame = relation.pl()
             return frame
 
+    def fields(self, among: Iterable[str] | None = None) -> dict[str, schema.Column]:
+        """Describe the columns that this store has of its own: params.…, settings.…, metrics.….
+
+        Args:
+            among: only these, so far as there are. All where None, which looks through every score.
+        """
+        stamp = self.stamp()
+        if self._fields[0] == stamp:
+            found = self._fields[1]
+            return found if among is None else {n: found[n] for n in among if n in found}
+        with database.reading(self.path) as connection:
+            found = entries.known(connection, among)
+        if among is None:
+            self._fields = (stamp, found)
+        return found
+
+    def _own(self, names: Iterable[str]) -> list[schema.Column]:
+        """Describe those among the names that are of the store's own; QueryError for one it lacks."""
+        wanted = [name for name in names if is_entry(name)]
+        if not wanted:
+            return []
+        known = self.fields(wanted)
+        every = known if set(wanted) <= set(known) else self.fields()
+        return entries.check(every, wanted)
+
+    def _rows(self, view: str, where: Where, own: Sequence[schema.Column] = ()) -> str:
+        """Write the query for the rows of a slice, with columns of the store's own."""
+        slice_ = Slice.of(where, now=dt.datetime.now(dt.UTC))
+        self._own(entries.asked(slice_))
+        query = _select(view, slice_)
+        if not own:
+            return query
+        entries.keys(view, own)
+        return entries.joined(view if query == f"FROM {view}" else f"({query})", own)
+
     @contextlib.contextmanager
     def facts(
-        self, where: Where = "", view: str = "trace_facts", *, cancel: Cancel | None = None
+        self,
+        where: Where = "",
+        view: str = "trace_facts",
+        *,
+        fields: Iterable[str] = (),
+        cancel: Cancel | None = None,
     ) -> Iterator[Any]:
-        """Open the rows of a slice as a narwhals frame over DuckDB, valid inside the block."""
+        """Open the rows of a slice as a narwhals frame over DuckDB, valid inside the block.
+
+        Args:
+            where: the slice.
+            view: whose rows.
+            fields: names of the store's own, such as "params.docs" or "metrics.rubric", to add as columns.
+                Those that are none are passed over, so that groups and options can be given as they are.
+            cancel: stops it.
+
+        Raises:
+            QueryError: a name that this store does not have, with the nearest.
+        """
         import narwhals as nw
 
-        with self.relation(_select(view, where), cancel=cancel) as relation:
+        own = self._own(dict.fromkeys(fields))
+        query = self._rows(view, where, own)
+        with (
+            schema.described({c.name: c for c in own}),
+            self.relation(query, cancel=cancel) as relation,
+        ):
             yield nw.from_native(relation)
 
     def traces(self, where: Where = "") -> pl.LazyFrame:
-        """Scan `trace_facts`; filters, columns and `head` run inside DuckDB at collect."""
-        return lazy.scan(self.path, _select("trace_facts", where), schema.TRACE_FACTS)
+        """Scan `trace_facts`; filters, columns and `head` run inside DuckDB at collect.
+
+        Beside its columns the frame has those of the store's own (see `fields`), which are only joined
+        where they are used.
+        """
+        own = tuple(self.fields().values())
+        return lazy.scan(self.path, self._rows("trace_facts", where), schema.TRACE_FACTS, own)
 
     def calls(self, where: Where = "") -> pl.LazyFrame:
         """Scan `call_facts` of the traces in a slice, as `traces` does."""
-        return lazy.scan(self.path, _select("call_facts", where), schema.CALL_FACTS)
+        own = tuple(self.fields().values())
+        return lazy.scan(self.path, self._rows("call_facts", where), schema.CALL_FACTS, own)
 
     def results(self) -> pl.LazyFrame:
         """Scan the figures that exist only as aggregates, with the names of what they are about."""
@@ -134,9 +198,9 @@ class Store:
 
     def count(self, where: Where = "", *, cancel: Cancel | None = None) -> int:
         """Count the traces of a slice."""
-        test = predicate(where)
-        source = "traces" if test == "TRUE" else f"trace_facts WHERE {test}"
-        return int(self.sql(f"SELECT count(*) AS n FROM {source}", cancel=cancel)["n"][0])
+        rows = self._rows("trace_facts", where)
+        source = "FROM traces" if rows == "FROM trace_facts" else rows
+        return int(self.sql(f"SELECT count(*) AS n {source}", cancel=cancel)["n"][0])
 
     def page(
         self,
@@ -152,8 +216,9 @@ class Store:
         """Fetch a window of a slice's traces; ties are ordered by trace_id, unknown comes last."""
         chosen = ", ".join(_column(c) for c in columns)
         direction = "DESC" if descending else "ASC"
+        rows = self._rows("trace_facts", where, self._own(dict.fromkeys([*columns, order_by])))
         return self.sql(
-            f"SELECT {chosen} FROM trace_facts WHERE {predicate(where)} "
+            f"SELECT {chosen} FROM ({rows}) "
             f"ORDER BY {_column(order_by)} {direction} NULLS LAST, trace_id LIMIT {int(limit)} OFFSET {int(offset)}",
             cancel=cancel,
         )
@@ -187,9 +252,10 @@ class Store:
     ) -> list[str]:
         """List distinct values of a text column, the commonest first, for completion and facets."""
         name = _column(column)
+        rows = self._rows("trace_facts", where, self._own([column]))
         frame = self.sql(
-            f"SELECT {name}::VARCHAR AS value FROM trace_facts WHERE {predicate(where)} "
-            f"AND {name} IS NOT NULL AND starts_with(lower({name}::VARCHAR), lower($prefix)) "
+            f"SELECT {name}::VARCHAR AS value FROM ({rows}) "
+            f"WHERE {name} IS NOT NULL AND starts_with(lower({name}::VARCHAR), lower($prefix)) "
             f"GROUP BY ALL ORDER BY count(*) DESC, value LIMIT {int(limit)}",
             {"prefix": prefix},
         )
@@ -204,10 +270,11 @@ class Store:
         at the store, not an estimate; `analysis.summary` is that.
         """
         name = _column(column)
+        rows = self._rows("trace_facts", where, self._own([column]))
         return self.sql(
             f"SELECT {name} AS value, count(*) AS n, "
             "avg(passed::INT) FILTER (error_type IS NULL) AS pass_share "
-            f"FROM trace_facts WHERE {predicate(where)} "
+            f"FROM ({rows}) "
             f"GROUP BY ALL ORDER BY n DESC, value NULLS LAST LIMIT {int(limit)}",
             cancel=cancel,
         )
@@ -339,6 +406,7 @@ class Store:
 
     def export(self, folder: Path, where: Where = "") -> dict[str, int]:
         """Write the rows of a slice as one Parquet file a table; returns rows by table."""
+        self._own(entries.asked(Slice.of(where, now=dt.datetime.now(dt.UTC))))
         return lake.export(self.path, folder, predicate(where))
 
     def add_prices(self, rows: Iterable[Price]) -> tuple[int, int]:
@@ -418,6 +486,6 @@ def _select(view: str, where: Where) -> str:
 
 
 def _column(name: str) -> str:
-    if name not in schema.TRACE_FACTS.names:
+    if name not in schema.TRACE_FACTS.names and not is_entry(name):
         raise QueryError(f"trace_facts has no column {name!r}; see: workbench schema trace_facts")
-    return f'"{name}"'
+    return entries.identifier(name)

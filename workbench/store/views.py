@@ -174,14 +174,14 @@ def _known_sum(value: str, where: str) -> str:
 
 
 _NAMES = """f.configuration, f.model, f.provider, f.strategy, f.effort, f.thinking_budget_tokens,
-  f.temperature, f.precision, f.canonical_model, t.task, i.item, i.cluster, i.difficulty, i.value_usd, i.human_cost_usd,
-  p.input_usd_per_mtok, p.output_usd_per_mtok"""
+  f.temperature, f.precision, f.canonical_model, f.top_p, f.max_tokens, t.task, t.version AS task_version, i.item, i.cluster,
+  i.difficulty, i.value_usd, i.human_cost_usd, p.input_usd_per_mtok, p.output_usd_per_mtok"""
 _JOINS = """LEFT JOIN configurations f USING (configuration_id)
 LEFT JOIN tasks t USING (task_id)
 LEFT JOIN items i USING (item_id)
 LEFT JOIN prices p USING (price_id)"""
 
-TRACE_FACTS = f"""SELECT x.*, {_NAMES},
+TRACE_FACTS = f"""SELECT x.*, {_NAMES}, f.machine,
   x.output_tokens - x.reasoning_tokens AS visible_tokens, r.origin, r.source
 FROM traces x
 {_JOINS}
@@ -223,7 +223,7 @@ FROM calls c
 _OF_TRACE = """x.run_id, x.configuration_id, x.task_id, x.item_id, x.trial, x.score, x.passed, x.n_turns,
   x.error_type AS trace_error_type"""
 # everything but prices: a tool, a message and a joule have none
-_UNPRICED = _NAMES.replace(",\n  p.input_usd_per_mtok, p.output_usd_per_mtok", "")
+_UNPRICED = _NAMES.replace(", p.input_usd_per_mtok, p.output_usd_per_mtok", ", f.machine")
 _UNPRICED_JOINS = _JOINS.replace("\nLEFT JOIN prices p USING (price_id)", "")
 
 CALL_OUTCOMES = f"""SELECT c.*, x.trial, x.score, x.passed, x.n_turns, x.error_type AS trace_error_type

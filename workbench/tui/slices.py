@@ -81,4 +81,4 @@ def flagged(text: str, flag: str, others: tuple[str, ...]) -> str:
 
 def suggestions(store: Store, text: str, cursor: int) -> list[Completion]:
     """Return what the word at the cursor may become."""
-    return complete(text, cursor, store.values)[:12]
+    return complete(text, cursor, store.values, store.fields())[:12]
