@@ -13,6 +13,46 @@ def is_calls(frame: "nw.LazyFrame[Any]") -> bool:
     return "call_id" in frame.collect_schema().names()
 
 
+def requests(frame: "nw.LazyFrame[Any]") -> nw.Expr:
+    """Give how many requests a row sums up, as a float; null where its columns leave that open.
+
+    Sources that know totals alone make one call of a run of many turns. Such a call says its number
+    (`n_requests`), or its trace does (`n_turns`); of a trace its calls or its turns, whichever are more.
+    A frame without these columns has a request a row.
+    """
+    present = set(frame.collect_schema().names())
+    of_calls = is_calls(frame)
+    own = "n_requests" if of_calls else "n_calls"
+    known = [nw.col(c).cast(nw.Float64) for c in (own, "n_turns") if c in present]
+    if not known or (of_calls and own not in present):
+        return nw.lit(1.0)
+    n = known[0]
+    if len(known) == 2:
+        turns = known[1]
+        more = n.is_null() if of_calls else n.is_null() | (turns > n)
+        n = nw.when(more).then(turns).otherwise(n)
+    return nw.when(n > 1).then(n).otherwise(nw.when(~n.is_null()).then(nw.lit(1.0)))
+
+
+def is_alone(frame: "nw.LazyFrame[Any]") -> nw.Expr:
+    """Whether a row is one request, as far as is known: a law of single calls holds of no other."""
+    return requests(frame).fill_null(1.0) <= 1
+
+
+def summed(frame: "nw.LazyFrame[Any]") -> tuple[str, ...]:
+    """Say, for an analysis whose law is of single calls, how many rows sum up several; () where none does."""
+    counted = frame.with_columns(_requests=requests(frame))
+    several = counted.filter(nw.col("_requests") > 1).select(nw.len().alias("n"))
+    n = int(several.collect("polars").to_native()["n"][0])
+    if not n:
+        return ()
+    if not is_calls(frame):
+        return (f"the law is of a call: for {n} traces of several give call_facts",)
+    return (
+        f"the law is of a call: {n} rows are totals of several calls, and nothing else is recorded",
+    )
+
+
 def to_traces(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], sums: Sequence[str]
 ) -> "nw.LazyFrame[Any]":

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench.analysis import engine, fetched
-from workbench.analysis.calls import is_calls
+from workbench.analysis.calls import is_calls, requests
 from workbench.analysis.reduce import cluster
 from workbench.analysis.result import label
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 _LOST = "failed or unscored traces"
+_UNTOLD = "traces whose turns nobody recorded"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,11 +73,15 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Read:
     traces = _traces(calls, by) if of_calls else calls.with_columns(_turns=nw.col("n_turns"))
     told = traces.group_by(*by, "_item", "_turns", "_ok", "_regular").agg(
         nw.len().alias("_n"), nw.col("_cluster").max(), nw.col("_dear").sum(), nw.col("_cost").sum(),
+        nw.col("_summed").sum(),
     )  # fmt: skip
     rows = _words(engine.collect(told))
     groups = engine.spelled(rows.select(by).unique())
     lost = int(rows.filter(pl.col("_ok").is_null())["_n"].sum())
-    rows = rows.filter((pl.col("_turns") > 0) & pl.col("_ok").is_not_null())
+    rows = rows.filter(pl.col("_ok").is_not_null())
+    known = pl.col("_turns").fill_null(0) > 0
+    untold = int(rows.filter(~known)["_n"].sum())
+    rows = rows.filter(known)
     costs = rows.clear()
     if of_calls:
         costs = _per_turn(calls, by, regular=bool((rows["_regular"] == 1).all()))
@@ -85,14 +90,29 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Read:
     both = engine.spelled(fetched.numbered(both.rechunk()))
     rows, costs = both[: rows.height], both[rows.height :]
     spent = dict(fetched.parts(costs, by))
-    found = [_group(part, by, spent.get(key)) for key, part in fetched.parts(rows, by)]
-    notes = [] if of_calls or not found else ["cost is shared out over turns as 1 : 2 : 3 …: give call_facts"]  # fmt: skip
+    found, summed = [], []
+    for key, part in fetched.parts(rows, by):
+        if part["_summed"].sum():
+            summed.append(key)
+            spent.pop(key, None)
+        found.append(_group(part, by, spent.get(key)))
+    notes = _shared_out(summed, of_calls=of_calls) if found else []
     unpriced = [label(r.names.row(0)) for r in found if r.spent is None]
     if unpriced:
         notes.append(f"a call without a cost, so no saving: {'; '.join(unpriced[:5])}")
-    known = pl.concat([groups.clear(), *(r.names for r in found)])
-    silent = groups.join(known, on=list(by), how="anti", nulls_equal=True)
-    return Read(found, silent.sort(by, nulls_last=True), {_LOST: lost}, notes)
+    heard = pl.concat([groups.clear(), *(r.names for r in found)])
+    silent = groups.join(heard, on=list(by), how="anti", nulls_equal=True)
+    dropped = {_LOST: lost, _UNTOLD: untold}
+    return Read(found, silent.sort(by, nulls_last=True), dropped, notes)
+
+
+def _shared_out(summed: Sequence[tuple[Any, ...]], *, of_calls: bool) -> list[str]:
+    """Say where the cost of a turn is no record."""
+    how = "cost is shared out over turns as 1 : 2 : 3 …"
+    if not of_calls:
+        return [f"{how}: give call_facts"]
+    named = "; ".join(label(key) for key in summed[:5])
+    return [f"{how}, only totals of several turns are recorded: {named}"] if summed else []
 
 
 def _words(rows: pl.DataFrame) -> pl.DataFrame:
@@ -115,6 +135,7 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
     counts = (anyone | (nw.col("role") != "judge")) if of_calls else ~nw.lit(value=False)
     done = nw.col("error_type").is_null()
     own = (anyone | (nw.col("role") == "subject")) & done
+    several = requests(frame)
     cost, place = nw.col("cost_usd").cast(nw.Float64), nw.lit(None, nw.Float64)
     if "ordinal" in present:
         place = nw.when(counts).then(nw.col("ordinal").cast(nw.Float64))
@@ -127,14 +148,16 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
         cluster(present) if "cluster" in present else nw.lit(None, nw.String).alias("_cluster"),
         _item=nw.col("item_id"), _ok=nw.when(fine).then(nw.col("passed").cast(nw.Float64)),
         _cost=nw.when(counts).then(cost.fill_null(0.0)).otherwise(nw.lit(0.0)),
-        _dear=flag(counts & done & cost.is_null()), _counts=flag(counts), _is_turn=flag(own),
+        _dear=flag(counts & done & cost.is_null()), _counts=flag(counts),
+        _is_turn=nw.when(own).then(several.fill_null(0.0)).otherwise(nw.lit(0.0)),
+        _summed=flag(own & (several > 1)) if of_calls else nw.lit(0.0),
         _place=place, _regular=nw.lit(1.0),
     )  # fmt: skip
 
 
 def _traces(calls: "nw.LazyFrame[Any]", by: Sequence[str]) -> "nw.LazyFrame[Any]":
     """One row per trace; a regular one has turns alone, numbered 0, 1, 2 …."""
-    total = ("_is_turn", "_counts", "_dear", "_cost")
+    total = ("_is_turn", "_counts", "_dear", "_cost", "_summed")
     grouped = calls.group_by(*by, "_item", "trace_id").agg(
         *[nw.col(c).sum() for c in total], nw.col("_ok").max(), nw.col("_cluster").max(),
         nw.col("_place").min().alias("_first"), nw.col("_place").max().alias("_last"),

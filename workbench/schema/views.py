@@ -59,8 +59,8 @@ CALL_FACTS = Table("call_facts", "one row per call, with the names of what it is
     _VISIBLE,
     C("cost_usd", "float", "USD", "At the price in force.", "price or tokens unknown", "cost"),
     C("reasoning_cost_usd", "float", "USD", "Part of the cost that paid for thinking.", "thinking or price is unknown", "thinking cost"),
-    C("tpot_s", "float", "s", "(e2e − ttft) / (output tokens − 1).", "one token or fewer, or not streamed", "time per output token"),
-    C("output_tokens_per_s", "float", "tokens/s", "Output tokens over end-to-end time of the call.", title="output tokens per second"),
+    C("tpot_s", "float", "s", "(e2e − ttft) / (output tokens − 1).", "one token or fewer, not streamed, or a sum of several requests", "time per output token"),
+    C("output_tokens_per_s", "float", "tokens/s", "Output tokens over end-to-end time of the call.", null="not known, or a sum of several requests", title="output tokens per second"),
 ), key=("call_id",))
 
 _OF_TRACE = tuple(

@@ -210,13 +210,17 @@ FROM trace_details x LEFT JOIN (
     FROM ({_SAID})) s
   LEFT JOIN contents b USING (content_id) GROUP BY s.trace_id) w USING (trace_id)"""
 
+# the pace of a sum over several requests is no request's
+_ALONE = "coalesce(c.n_requests, 1) <= 1"
+
 CALL_FACTS = f"""SELECT c.* EXCLUDE (provider, model), {_NAMES},
   c.model AS call_model, c.provider AS call_provider,
   {FRESH_INPUT} AS fresh_input_tokens,
   c.output_tokens - c.reasoning_tokens AS visible_tokens,
   {COST} AS cost_usd, {REASONING_COST} AS reasoning_cost_usd,
-  CASE WHEN c.output_tokens > 1 THEN (c.e2e_s - c.ttft_s) / (c.output_tokens - 1) END AS tpot_s,
-  CASE WHEN c.e2e_s > 0 THEN c.output_tokens / c.e2e_s END AS output_tokens_per_s
+  CASE WHEN c.output_tokens > 1 AND c.ttft_s <= c.e2e_s AND {_ALONE}
+    THEN (c.e2e_s - c.ttft_s) / (c.output_tokens - 1) END AS tpot_s,
+  CASE WHEN c.e2e_s > 0 AND {_ALONE} THEN c.output_tokens / c.e2e_s END AS output_tokens_per_s
 FROM calls c
 {_JOINS}"""
 

@@ -87,7 +87,7 @@ def kinetics(
 
     A trace's model is looked up among the reference rows (its active parameters where experts take turns);
     groups whose shape or tokens are not known have nulls. The law is of a call: given calls (rows of
-    `call_outcomes`) they are added up, judges apart; given traces those of several calls are null. pass@k is
+    `call_outcomes`) they are added up, judges apart; traces, and calls, that sum up several are null. pass@k is
     unbiased, over items with enough trials. The frontiers are over all rows of a task. Intervals: Wilson's with
     the effective number of items; of the eFLOPs expanded percentile bootstrap of item clusters.
     """
@@ -108,7 +108,8 @@ def kinetics(
     silent = sum(int((p.rows["n"] - p.rows["compute_known"]).sum()) for _, p in panels.parts)
     dropped = panels.dropped | {SHORT: short, "traces without a shape or token counts": silent}
     said = found.notes("shape (layers, heads, parameters)") if table.height else ()
-    return Answer(table, dropped=dropped, notes=(*notes, *said))
+    summed = calls.summed(frame) if silent else ()
+    return Answer(table, dropped=dropped, notes=(*notes, *said, *summed))
 
 
 def _heads(shape: hardware.Model) -> float | None:
@@ -147,9 +148,7 @@ def _counted(
     )
     prompt, out = (nw.col(c).cast(nw.Float64) for c in needed)
     of_calls = calls.is_calls(frame)
-    if not of_calls and "n_calls" in present:
-        alone = (nw.col("n_calls") <= 1) | nw.col("n_calls").is_null()
-        prompt = nw.when(alone).then(prompt)
+    prompt = nw.when(calls.is_alone(frame)).then(prompt)
     own = out * out / 2
     together = prompt * out
     if options["budget_tokens"] is not None:

@@ -95,9 +95,10 @@ def pte(
     assumes 16-bit multi-head attention unless `kv_share` and `kv_bytes` say otherwise, and leaves the
     reading of the weights out.
 
-    Given calls (rows of `call_facts`) the sum is exact, judges' calls apart. Given traces it is exact
+    Given calls (rows of `call_outcomes`) the sum is exact, judges' calls apart. Given traces it is exact
     for a single call; of several only the totals I and O are known, and L · output is taken as
-    (I + O) · O / calls, as if they had decoded alike (`n_approximate` counts them). One shape holds
+    (I + O) · O / calls, as if they had decoded alike (`n_approximate` counts them). So it is for a call that sums
+    up several requests, as a table of runs of many turns gives them. One shape holds
     for all groups: compare groups of one model, or the work as if they were. Trials are averaged
     within their item. Intervals: expanded percentile bootstrap of item clusters.
     """
@@ -113,9 +114,8 @@ def pte(
     table = table.sort(*first, "pte", *by, nulls_last=True)
     silent = int(table["n"].sum()) - int(table["n_counted"].sum())
     rough = int(table["n_approximate"].sum())
-    notes = (f"{rough} traces of several calls are counted from totals: give call_facts",) * bool(
-        rough
-    )
+    rest = "of their requests nothing else was recorded" if calls.is_calls(frame) else "give call_facts"  # fmt: skip
+    notes = (f"{rough} traces of several calls are counted from totals: {rest}",) * bool(rough)
     dropped = everything.dropped | {"traces without input_tokens or output_tokens": silent}
     return Answer(table, dropped=dropped, notes=(*everything.notes, f"γ = {weight:.6g}", *notes))
 
@@ -154,17 +154,14 @@ def _counted(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], weight: float, options: dict[str, Any]
 ) -> "nw.LazyFrame[Any]":
     """Add the work of every trace as columns; calls are added up."""
-    needed = ("input_tokens", "output_tokens", "cache_read_tokens", "n_calls")
+    needed = ("input_tokens", "output_tokens", "cache_read_tokens")
     present = set(frame.collect_schema().names())
     frame = frame.with_columns(
         nw.lit(None, nw.Float64).alias(c) for c in needed if c not in present
     )
     prompt, out = (nw.col(c).cast(nw.Float64) for c in needed[:2])
     of_calls = calls.is_calls(frame)
-    several = nw.lit(1.0)
-    if not of_calls:
-        k = nw.col("n_calls").cast(nw.Float64)
-        several = nw.when(k > 1).then(k).otherwise(nw.lit(1.0))
+    several = calls.requests(frame).fill_null(1.0)
     context = prompt + out * {"end": 1.0, "mean": 0.5, "start": 0.0}[options["length"]]
     fresh = prompt
     if options["keep_cache"]:
@@ -176,7 +173,11 @@ def _counted(
         several=nw.when(known).then(nw.when(several > 1).then(nw.lit(1.0)).otherwise(nw.lit(0.0))),
         all_tokens=prompt + out,
     )
-    return calls.to_traces(frame, by, _MEASURES) if of_calls else frame
+    if not of_calls:
+        return frame
+    traces = calls.to_traces(frame, by, _MEASURES)
+    rough = nw.when(nw.col("several") > 0).then(nw.lit(1.0)).otherwise(nw.col("several"))
+    return traces.with_columns(several=rough)
 
 
 def _work(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import aggregates, fetched, intervals, unmeasured
+from workbench.analysis import aggregates, calls, fetched, intervals, unmeasured
 from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL
 from workbench.analysis.result import DTYPES, Answer
@@ -199,14 +199,15 @@ def _own(
     present = frame.collect_schema().names()
     if "role" in present:
         frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
-    numbers = ("ttft_s", "e2e_s", "output_tokens", "energy_j", "n_calls")
+    frame = frame.with_columns(requests=calls.requests(frame))
+    numbers = ("ttft_s", "e2e_s", "output_tokens", "energy_j", "requests")
     texts = ("run_id", *family)
     rows = fetched.fetch(frame, by, numbers, texts=texts, times=("started_at",), items=False)
     tests = {} if options["errors_as_wrong"] else {"failed requests": ~pl.col("_failed")}
     rows, failed = fetched.sieve(rows, tests)
-    several = rows.filter(pl.col("_n_calls") > 1).height
+    several = rows.filter(pl.col("_requests") > 1).height
     timed = pl.col("_started_at").is_not_null() & pl.col("_e2e_s").is_not_null()
-    usable = timed & (pl.col("_n_calls").fill_null(1) <= 1)
+    usable = timed & (pl.col("_requests").fill_null(1) <= 1)
     keys = [*by, "_run_id", *(f"_{c}" for c in family)]
     found = []
     for key, part in fetched.parts(rows, keys):

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import attribution, engine, resampling
+from workbench.analysis import attribution, calls, engine, resampling
 from workbench.analysis.declaration import ChartSpec, Settles, analysis
 from workbench.analysis.options import LEVEL, RESAMPLES
 from workbench.analysis.panel import Panel, build, divide
@@ -141,6 +141,7 @@ def price_reversal(
         )
     measures = (*_MEASURES, *_AMOUNTS)
     repeats = _repeats(frame, by)  # first, while nothing else is held
+    frame = _with_requests(frame)
     items = reduce_items(frame, ("task", *by), measures, require=_REQUIRE, scored=False)
     panels = build(items, shared=True)
     parts = [(str(task), _bills(panel, rng, options)) for task, panel in panels.parts]
@@ -164,6 +165,14 @@ def price_reversal(
     ])  # fmt: skip
     more = {"totals": totals, "groups": groups, "attribution": parts_of, "repeats": repeats}
     return Answer(rows, more=more, dropped=dropped, notes=panels.notes + _changed(items, by))
+
+
+def _with_requests(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
+    """Count the calls of traces whose source gave totals of several as so many."""
+    if "n_calls" not in frame.collect_schema().names():
+        return frame
+    several = calls.requests(frame)
+    return frame.with_columns(n_calls=nw.when(several > 1).then(several).otherwise("n_calls"))
 
 
 def _summed(
@@ -197,12 +206,12 @@ def _bills(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _
 
 def _factors(panel: Panel) -> dict[str, Floats]:
     """What the bills are made of: calls per item, tokens per call, USD per million tokens."""
-    calls, given, out, thinking = (panel.measure(m).sum(axis=0) for m in _AMOUNTS)
+    n_calls, given, out, thinking = (panel.measure(m).sum(axis=0) for m in _AMOUNTS)
     return {
-        "calls": calls / panel.items.height,
-        "input per call": divide(given, calls),
-        "answer per call": divide(out - thinking, calls),
-        "thinking per call": divide(thinking, calls),
+        "calls": n_calls / panel.items.height,
+        "input per call": divide(given, n_calls),
+        "answer per call": divide(out - thinking, n_calls),
+        "thinking per call": divide(thinking, n_calls),
         "input price": panel.measure("input_usd_per_mtok").mean(axis=0),
         "output price": panel.measure("output_usd_per_mtok").mean(axis=0),
     }

@@ -84,13 +84,14 @@ def idealized_runtime(
     trace's model is looked up among the deployments by its whole name, or by the part after the slash
     where that is unambiguous; models without coefficients, and unknown tokens, are null and counted.
 
-    The law is of a call: given calls (rows of `call_facts`) a trace's runtimes are added up, as if in
-    sequence, judges apart; given traces those of several calls are null. Cost = T · accelerators ·
+    The law is of a call: given calls (rows of `call_outcomes`) a trace's runtimes are added up, as if in
+    sequence, judges apart; traces, and calls, that sum up several are null. Cost = T · accelerators ·
     price / 3600, energy = T · accelerators · power. Excess and slowdown are of the traces that have
     both times. Means are over items of the mean over trials; intervals: expanded percentile bootstrap of item
     clusters.
     """
-    frame, missing = _modelled(frame, by, options)
+    given = frame
+    frame, missing = _modelled(given, by, options)
     source = sample.Source(frame, tuple(by), _MEASURES, rng, options | {"outcome": "passed"})
     every, both = (source.built(r, scored=False) for r in ((), ("runtime", "e2e_s")))
     table = sample.tabulate(every, by, _ALL, lambda panel: _rows(panel, rng, options))
@@ -105,8 +106,8 @@ def idealized_runtime(
             f"no {options['kind']} coefficients for {', '.join(missing[:5])}: name a deployment whose to take, or give"
             f" some of your own ({', '.join(_OWN)})"
         )
-    if silent and not missing:
-        notes.append("a runtime is of a call: for traces of several give call_facts")
+    if silent:
+        notes += calls.summed(given)
     dropped = every.dropped | {"traces without coefficients or token counts": silent}
     return Answer(table, dropped=dropped, notes=(*notes, *every.notes))
 
@@ -136,9 +137,7 @@ def _modelled(
     frame = frame.with_columns(nw.lit(None, nw.Float64).alias(c) for c in absent)
     prompt, output = (nw.col(c).cast(nw.Float64) for c in ("input_tokens", "output_tokens"))
     of_calls = calls.is_calls(frame)
-    if not of_calls and "n_calls" in present:
-        alone = (nw.col("n_calls") <= 1) | nw.col("n_calls").is_null()
-        prompt = nw.when(alone).then(prompt)
+    prompt = nw.when(calls.is_alone(frame)).then(prompt)
     serves, missing = _assigned(frame, options)
     seconds, hours = nw.lit(None, nw.Float64), nw.lit(None, nw.Float64)
     for model, entry in serves.items():

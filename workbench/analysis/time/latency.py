@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import fetched, intervals, woodruff
+from workbench.analysis.calls import is_alone
 from workbench.analysis.declaration import ChartSpec, Option, analysis
 from workbench.analysis.options import ERRORS, LEVEL
 from workbench.analysis.result import DTYPES, Answer
@@ -118,7 +119,7 @@ def _with_tpot(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
     whole, first, output = (
         nw.col(c).cast(nw.Float64) for c in ("e2e_s", "ttft_s", "output_tokens")
     )
-    alone = (nw.col("n_calls") == 1) & (output > 1)
+    alone = (nw.col("n_calls") == 1) & is_alone(frame) & (output > 1)
     return frame.with_columns(tpot_s=nw.when(alone).then((whole - first) / (output - 1)))
 
 

@@ -124,7 +124,7 @@ def latency_model(
     take longer. Queues, batching and shared machines are in the fit as far as they were in the calls: R² says how
     much of the time the lengths explain.
 
-    A law is of a call: given calls judges are left out; given traces those of several calls are. Calls that were not
+    A law is of a call: given calls judges are left out; traces, and calls, that sum up several are. Calls that were not
     streamed have no time to first token and are left out. Intervals: expanded percentile bootstrap of item clusters.
     """
     law = None
@@ -141,7 +141,7 @@ def latency_model(
     table = table.sort(*first, "budget_tokens", *by, descending=down, nulls_last=True)
     silent = int(table["n"].sum()) - int(table["n_timed"].sum())
     dropped = built.dropped | {"calls without tokens, time to first token or end": silent}
-    notes = []
+    notes = [*calls.summed(frame)] if silent else []
     if table.height and not table["n_timed"].sum():
         notes.append("no call has a time to first token: only streamed calls do")
     weak = table.filter((pl.col("r2_decode") < 0.5) & (pl.col("n_timed") > 0)).height
@@ -161,9 +161,7 @@ def _counted(
     missing = {c: nw.lit(None, nw.Float64) for c in needed if c not in present}
     frame = frame.with_columns(**missing) if missing else frame
     prompt, out, ttft, end, cached = (nw.col(c).cast(nw.Float64) for c in needed)
-    serves = (out >= 1) & (end >= ttft) & ~prompt.is_null()
-    if not calls.is_calls(frame) and "n_calls" in present:
-        serves = serves & ((nw.col("n_calls") <= 1) | nw.col("n_calls").is_null())
+    serves = (out >= 1) & (end >= ttft) & ~prompt.is_null() & calls.is_alone(frame)
     pad = law.pad_tokens if law is not None else options["pad_tokens"]
     computed = prompt - cached.fill_null(0.0) if options["fresh"] else prompt
     steps = out - (1.0 if law is None else 0.0)
