@@ -19,6 +19,7 @@ from workbench.slice.names import is_entry
 from workbench.store import aliases, database, entries, frames, ingest, lake, lazy, migrations
 from workbench.store.database import Cancel
 from workbench.store.ingest import IngestReport
+from workbench.store.views import MESSAGES
 
 Where = Slice | str
 _MEANT = "SELECT configuration_id, canonical_model FROM configurations"
@@ -309,11 +310,15 @@ class Store:
     def messages(
         self, trace_id: str, start: int = 0, limit: int = 200, max_chars: int = 4000
     ) -> pl.DataFrame:
-        """Fetch a window of a conversation, long texts cut to their first `max_chars` characters."""
+        """Fetch a window of a conversation, long texts cut to their first `max_chars` characters.
+
+        `is_bearer` says of a message that the call it belongs to produced it, and that the figures of the
+        call stand beside it: of the thinking beside what was thought, the rest beside what was said.
+        """
         return self.sql(
-            f"""SELECT m.ordinal, m.role, m.kind, m.call_id, m.tool_call_id, m.n_tokens,
+            f"""SELECT m.ordinal, m.role, m.kind, m.call_id, m.tool_call_id, m.n_tokens, m.is_bearer,
             c.n_bytes, m.content_id, left(c.text, {int(max_chars)}) AS text
-            FROM (FROM messages WHERE trace_id = $id ORDER BY ordinal LIMIT {int(limit)} OFFSET {int(start)}) m
+            FROM (FROM ({MESSAGES}) ORDER BY ordinal LIMIT {int(limit)} OFFSET {int(start)}) m
             LEFT JOIN contents c USING (content_id) ORDER BY m.ordinal""",
             {"id": trace_id},
         )

@@ -193,11 +193,21 @@ LEFT JOIN items i USING (item_id)
 LEFT JOIN configurations f USING (configuration_id)"""
 
 # Worked examples are told to the model in its own role: of a call's messages it wrote the last of each
-# kind, after all that others said. Sources that know no calls record no examples.
-_SAID = """SELECT m.*, m.role = 'assistant' AND m.kind IN ('text', 'thinking') AND (m.call_id IS NULL OR (
-    m.ordinal > coalesce(max(m.ordinal) FILTER (m.role <> 'assistant') OVER call, -1)
+# kind, after all that others said; what its tools answered comes after, where that is counted to the call
+# that asked. Sources that know no calls record no examples.
+_AFTER = """m.role = 'assistant' AND m.ordinal > coalesce(
+    max(m.ordinal) FILTER (m.role <> 'assistant' AND m.kind <> 'tool_result') OVER call, -1)"""
+_SAID = f"""SELECT m.*, {_AFTER} AS is_after,
+  m.role = 'assistant' AND m.kind IN ('text', 'thinking') AND (m.call_id IS NULL OR ({_AFTER}
     AND m.ordinal = max(m.ordinal) OVER (PARTITION BY m.trace_id, m.call_id, m.role, m.kind))) AS said
 FROM messages m WINDOW call AS (PARTITION BY m.trace_id, m.call_id)"""
+
+# The messages of a trace ($id), and whether each bears figures of its call: what was thought those of the
+# thinking, what was said the rest, or else the first tool call. An example that was told to the model bears none.
+MESSAGES = f"""SELECT *, call_id IS NOT NULL AND (said OR coalesce(is_after AND kind = 'tool_call'
+    AND ordinal = min(ordinal) FILTER (is_after AND kind = 'tool_call') OVER call
+    AND NOT bool_or(said AND kind = 'text') OVER call, false)) AS is_bearer
+FROM ({_SAID}) WHERE trace_id = $id WINDOW call AS (PARTITION BY call_id)"""
 
 TRACE_TEXTS = f"""SELECT x.*, w.thinking_text, w.output_text, w.read_text
 FROM trace_details x LEFT JOIN (

@@ -11,14 +11,11 @@ Facts = Mapping[str, Any]
 
 
 class Talk:
-    """Knows the calls and the tool calls that messages refer to; sees the messages in order."""
+    """Knows the calls and the tool calls that messages refer to."""
 
     def __init__(self, calls: Sequence[Facts], tool_calls: Sequence[Facts]) -> None:
         self._calls = {call["call_id"]: call for call in calls}
         self._tools = {tool["tool_call_id"]: tool for tool in tool_calls}
-        self._told: set[tuple[str, str]] = (
-            set()
-        )  # a call's figures go to its first message of a kind
 
     def entry(self, message: Facts) -> Entry:
         """Make the entry of one message (a row of `Store.messages`)."""
@@ -60,8 +57,7 @@ class Talk:
         tokens, share = message["n_tokens"], None
         call = self._calls.get(message["call_id"])
         phase = {"thinking": "thinking", "answer": "answer", "tool": "answer"}.get(kind, "")
-        if call is not None and phase and (call["call_id"], phase) not in self._told:
-            self._told.add((call["call_id"], phase))
+        if call is not None and phase and message["is_bearer"]:
             share = shares(call).get(phase)
             tokens = tokens if tokens is not None or share is None else share.tokens
         is_result = tool is not None and kind == "result"
