@@ -14,6 +14,7 @@ from workbench.runner import Plan, Work, collect, strategies, templates
 from workbench.runner.session import Reply, Session
 from workbench.runner.strategies.acting_text import read_step
 from workbench.runner.strategies.reflexion import read_verdict
+from workbench.runner.tools.budget import LAST_TOKENS
 from workbench.spool import SpoolWriter
 
 ITEM = scoring.TaskItem(task="t", item="1", input="What is 6 times 7?", target="42", scorer="numeric")  # fmt: skip
@@ -121,7 +122,8 @@ async def test_whoever_asks_for_tools_after_the_end_gets_none():
 
     assert (outcome.answer_text, outcome.limit_type) == ("", "turns")
     assert session.tool_calls[0].result_bytes == 2
-    assert session.tool_calls[1].result_bytes is None  # asked for, never run
+    assert [t.error_type for t in session.tool_calls] == [None, "budget"]  # asked for, never run
+    assert (session.tool_calls[1].e2e_s, session.tool_calls[1].result_bytes) == (None, None)
 
 
 async def test_tools_beyond_the_budget_are_not_run():
@@ -132,6 +134,17 @@ async def test_tools_beyond_the_budget_are_not_run():
     assert [t.error_type for t in session.tool_calls] == [None, None, "budget"]
     assert session.tool_calls[2].e2e_s is None
     assert outcome.limit_type == "tool_calls"
+
+
+@pytest.mark.parametrize("protocol", ["native", "text"])
+async def test_a_budget_of_tokens_caps_each_reply_at_what_is_left(protocol):
+    """Of 2050, turns of 1010 leave 1040, then 30; the configuration's own cap of 99 holds where it is lower."""
+    step = [SUM] if protocol == "native" else STEP
+    model = Model(step, step, step, "Answer: 42")
+    outcome, _ = await act(model, protocol=protocol, token_budget=2050)
+
+    assert [r.sampling["max_tokens"] for _, r in model.asked] == [99, 99, 30, 99]
+    assert (outcome.limit_type, LAST_TOKENS) == ("tokens", 256)
 
 
 async def test_a_budget_of_tokens_needs_counts():
@@ -243,7 +256,7 @@ async def test_an_action_at_the_end_is_no_answer():
     outcome, session = await act(Model(STEP, step), protocol="text", max_turns=1)
 
     assert (outcome.answer_text, outcome.limit_type) == ("", "turns")
-    assert len(session.tool_calls) == 1
+    assert [t.error_type for t in session.tool_calls] == [None, "budget"]
 
 
 # ---- reflexion ------------------------------------------------------------------------------------
@@ -339,8 +352,10 @@ def test_a_real_model_acts_in_words(llama, tmp_path):
     assert all(trace.passed is not None and len(trace.calls) == 2 for trace in traces)
     assert all(call.input_tokens and call.output_tokens for t in traces for call in t.calls)
     assert {tool.tool for tool in tools} >= {"search"}
-    assert all(tool.error_type is None and tool.result_tokens > 10 for tool in tools)
-    assert all(tool.result_bytes > 0 and tool.e2e_s >= 0 for tool in tools)
+    ran = [tool for tool in tools if tool.error_type != "budget"]
+    assert len(ran) == 1
+    assert all(tool.error_type is None and tool.result_tokens > 10 for tool in ran)
+    assert all(tool.result_bytes > 0 and tool.e2e_s >= 0 for tool in ran)
 
 
 def test_a_real_template_without_tools_is_found_out(llama, tmp_path):

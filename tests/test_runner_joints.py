@@ -546,7 +546,7 @@ def test_a_fault_of_a_scorer_loses_no_answer(tmp_path):
     (trace,) = records(tmp_path)
     assert (report.status, report.failed, trace.score) == ("done", 0, None)
     assert trace.scores[0].explanation == "the scorer failed: KeyError: 'colour'"
-    assert trace.messages[-1].text == "Answer: 1"
+    assert trace.messages[-1].text == " 1"
 
 
 def test_another_timeout_holds_for_local_models_too():

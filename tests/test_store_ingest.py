@@ -12,7 +12,18 @@ import pytest
 from tests import making
 from workbench import schema, spool
 from workbench.errors import ImportFormatError
-from workbench.records import Attempt, Call, EnergyBalance, Message, Price, Result, Run, as_dict
+from workbench.records import (
+    NOT_RUN,
+    Attempt,
+    Call,
+    EnergyBalance,
+    Message,
+    Price,
+    Result,
+    Run,
+    ToolCall,
+    as_dict,
+)
 from workbench.store import Store, frames, open_store
 from workbench.store.ingest import IngestReport
 from workbench.store.lake import Staging
@@ -211,6 +222,30 @@ def test_totals_are_sums_over_the_subject_and_judges_are_apart(tmp_path: Path) -
     assert facts["judge_cost_usd"] == pytest.approx((7 * 2.5 + 1 * 10) / 1e6)
     assert facts["energy_j"] == 8.0
     assert (facts["n_calls"], facts["n_tool_calls"], facts["n_tool_errors"]) == (2, 1, 1)
+
+
+def test_tool_calls_that_were_never_run_are_kept_and_not_counted(tmp_path: Path) -> None:
+    """What was asked for beyond the budget is marked: no use of a tool, and no failure of one."""
+    asked = {"refused": [NOT_RUN], "used": [None, "timeout", NOT_RUN]}
+    traces = [
+        making.trace(
+            making.CONFIGURATIONS[0], making.ITEMS[0], trial, trace_id=name,
+            tool_calls=tuple(
+                ToolCall(ordinal=n, tool="sql", error_type=e) for n, e in enumerate(errors)
+            ),
+        )
+        for trial, (name, errors) in enumerate(asked.items())
+    ]  # fmt: skip
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    store.ingest([making.run(), making.TASK, *making.ITEMS, *making.CONFIGURATIONS, *traces])
+
+    counted = "SELECT trace_id, n_tool_calls, n_tool_errors FROM trace_facts ORDER BY 1"
+    uses = "SELECT trace_id, tool, error_type FROM tool_uses ORDER BY ALL"
+    assert store.sql(counted).rows() == [("refused", 0, 0), ("used", 2, 1)]
+    assert store.sql(uses).rows() == [
+        ("refused", None, None), ("used", "sql", "timeout"), ("used", "sql", None),
+    ]  # fmt: skip
+    assert store.sql("SELECT count(*) FROM tool_facts").item() == 4
 
 
 def test_part_of_a_sum_is_no_sum(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from workbench import datasets
 from workbench.errors import ConfigError
 from workbench.records import Call
 from workbench.runner import strategies, templates
+from workbench.runner.asking import BegunTurns
 from workbench.runner.session import Line, Outcome, Reply, Request, Session
 
 ITEM = datasets.TaskItem(task="t", item="1", input="What is 1 + 1?", target="2", scorer="numeric")
@@ -43,7 +44,9 @@ class Script:
         """Count words."""
         return len(text.split())
 
-    def session(self, endpoint: str = "chat", **sampling: Any) -> Session:
+    def session(
+        self, endpoint: str = "chat", begun_turns: BegunTurns | None = None, **sampling: Any
+    ) -> Session:
         """Bind a session to the script."""
         render = templates.get("question_answer") if endpoint == "completions" else None
         settings = {"max_tokens": 500, **sampling}
@@ -53,21 +56,23 @@ class Script:
         }
         return Session(
             task=task_set(), model="m", ask=self.ask, count=self.count, endpoint=endpoint,
-            sampling=settings, render=render, helpers=helpers,
+            sampling=settings, render=render, helpers=helpers, begun_turns=begun_turns,
         )  # fmt: skip
 
 
-async def run(name: str, *texts: str, endpoint: str = "chat", **params: Any):
+async def run(
+    name: str, *texts: str, endpoint: str = "chat", begun_turns: BegunTurns | None = None, **params: Any
+):  # fmt: skip
     """Run a strategy on the item; returns outcome, session and script."""
     script = Script(*texts)
-    session = script.session(endpoint)
+    session = script.session(endpoint, begun_turns)
     outcome: Outcome = await strategies.get(name, **params).run(session, ITEM)
     return outcome, session, script
 
 
 async def test_direct_begins_the_answer_for_the_model() -> None:
-    """One call; the examples show answers alone; the text that is scored holds the mark."""
-    outcome, session, script = await run("direct", " 2")
+    """Where it goes on with a begun turn: one call; examples show answers alone; the text holds the mark."""
+    outcome, session, script = await run("direct", " 2", begun_turns=BegunTurns(True))
 
     chat = script.asked[0].messages
     assert [m["role"] for m in chat] == ["system", "user", "assistant"] + ["user", "assistant"] * 2
@@ -76,6 +81,25 @@ async def test_direct_begins_the_answer_for_the_model() -> None:
     assert outcome.answer_text == "Answer: 2"
     assert len(session.calls) == 1
     assert session.calls[0].reasoning_tokens is None
+
+
+@pytest.mark.parametrize("begun_turns", [None, BegunTurns(), BegunTurns(False)])
+async def test_direct_ends_the_chat_with_the_question(begun_turns: BegunTurns | None) -> None:
+    """Unless the server is known to go on with a begun turn: current Claude models refuse one."""
+    outcome, _, script = await run("direct", "Answer: 2", begun_turns=begun_turns)
+
+    assert script.asked[0].messages[-1] == {"role": "user", "content": ITEM.question}
+    assert outcome.answer_text == "Answer: 2"
+
+
+async def test_plain_sends_the_item_verbatim() -> None:
+    """One message by the user; a base model continues the text alone."""
+    outcome, _, script = await run("plain", "2")
+    _, _, base = await run("plain", "2", endpoint="completions")
+
+    assert script.asked[0].messages == ({"role": "user", "content": ITEM.question},)
+    assert base.asked[0].prompt == ITEM.question
+    assert outcome.answer_text == "2"
 
 
 async def test_cot_leaves_the_steps_visible() -> None:
@@ -124,10 +148,11 @@ async def test_base_model_gets_one_text() -> None:
     assert "B) y" in prompt
 
 
-AGENTS = {"react", "reflexion", "reflexion_oracle"}  # their examples would be of other tools
+# without examples: those of agents would be of other tools, and `plain` adds nothing
+BARE = {"react", "reflexion", "reflexion_oracle", "plain"}
 
 
-@pytest.mark.parametrize("name", sorted({*strategies.names()} - AGENTS))
+@pytest.mark.parametrize("name", sorted({*strategies.names()} - BARE))
 @pytest.mark.parametrize("shots", [0, 1])
 async def test_shots_bound_the_examples(name: str, shots: int) -> None:
     """So many worked examples, and the question; a plan is asked for before them, without."""
@@ -153,7 +178,7 @@ def test_params_are_what_makes_a_strategy(name: str) -> None:
     ("name", "params", "words"),
     [
         ("cott", {}, "did you mean 'cot'"),
-        ("zzz", {}, "there are direct, cot, think"),
+        ("zzz", {}, "there are direct, plain, cot"),
         ("direct", {"shot": 3}, "has no parameter 'shot'"),
         ("direct", {"shots": "3"}, "not a whole number"),
         ("direct", {"shots": True}, "not a whole number"),

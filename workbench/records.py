@@ -12,6 +12,9 @@ from typing import Any
 
 import msgspec
 
+NOT_RUN = (
+    "budget"  # error_type of a tool call that a model asked for beyond its budget: none was made
+)
 _canonical = msgspec.json.Encoder(order="sorted")
 
 

@@ -1,6 +1,7 @@
 """What goes to a provider and what comes back: requests, replies, and how a call may fail."""
 
 import bisect
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -149,6 +150,35 @@ Count = Callable[[str], Awaitable[int | None]]
 Render = Callable[[Sequence[ChatMessage]], tuple[str, tuple[str, ...]]]
 
 
+class BegunTurns:
+    """Whether the models of a server go on with a turn of the assistant's that was begun for them.
+
+    One is shared by all attempts at a server, so that what one of them learns by a refusal is known.
+    """
+
+    def __init__(self, taken: bool | None = None) -> None:
+        """Begin with what is known of the server; None where nothing is."""
+        self._taken = taken
+        self._refused_by: set[str] = set()
+
+    def taken_by(self, model: str) -> bool | None:
+        """Say whether a model goes on with a begun turn; None where nobody knows."""
+        return False if model in self._refused_by else self._taken
+
+    def refused(self, model: str, error: ProviderError) -> bool:
+        """Note whether an error refuses a begun turn; it is not sent to this model again."""
+        if error.kind not in {"http_400", "http_422"} or not _BEGUN_TURN.search(str(error)):
+            return False
+        self._refused_by.add(model)
+        return True
+
+
+_BEGUN_TURN = re.compile(
+    r"prefill|assistant message|messages? at the end|last (?:message|role)|end with a user",
+    re.IGNORECASE,
+)
+
+
 class Line(NamedTuple):
     """A way from a session to one model.
 
@@ -157,6 +187,7 @@ class Line(NamedTuple):
         sampling: settings of every request, in OpenAI's names.
         render: turns a chat into (prompt, stop words); for completions.
         provider: its name in price sheets; null where nobody says.
+        begun_turns: whether it goes on with a begun turn; a base model always does.
     """
 
     model: str
@@ -166,3 +197,4 @@ class Line(NamedTuple):
     sampling: Mapping[str, Any] = {}
     render: Render | None = None
     provider: str | None = None
+    begun_turns: BegunTurns | None = None

@@ -48,7 +48,7 @@ def open_session(
     return Session(
         task=planned.task, model=line.model, ask=line.ask, count=line.count_tokens,
         endpoint=line.endpoint, sampling=line.sampling, render=line.render,
-        helpers=helpers, journal=journal, meter=meter,
+        helpers=helpers, journal=journal, meter=meter, begun_turns=line.begun_turns,
         rng=random.Random(repr((plan.seed, *planned.key))),  # noqa: S311  # not for secrets
     )  # fmt: skip
 

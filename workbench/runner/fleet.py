@@ -11,11 +11,12 @@ import msgspec
 
 from workbench.errors import ConfigError
 from workbench.runner import templates
-from workbench.runner.asking import Line, Provider
+from workbench.runner.asking import BegunTurns, Line, Provider
 from workbench.runner.connect import POOL, Recordings, connect
 from workbench.runner.limits import Caller
 from workbench.runner.plan import Plan
 from workbench.runner.progress import ModelState
+from workbench.runner.providers import services
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.target import IN_PROCESS, LOCAL, Target
 
@@ -64,6 +65,7 @@ class Fleet:
             str, int
         ] = {}  # requests at once that a place can serve, however many are wanted
         self._providers: dict[str, Provider] = {}
+        self._begun_turns: dict[str, BegunTurns] = {}
         self._helpers = {name: plan.helper(name) for name in plan.helpers}
         self.retries, self.timeout_s = plan.retries, plan.timeout_s
         for target in (*plan.targets, *self._helpers.values()):
@@ -73,6 +75,8 @@ class Fleet:
         place = target.place_id
         if place in self.callers:
             return
+        taken = services.takes_begun_turns(target.provider_name, target.endpoint)
+        self._begun_turns[place] = BegunTurns(target.endpoint in LOCAL or taken)
         key = target.api_key(self._environ) if self._given is None else None
         if key and key in self._plan.as_json():
             raise ConfigError(
@@ -101,6 +105,7 @@ class Fleet:
         return Line(
             target.model, caller.ask, caller.count_tokens, endpoint,
             {**target.sampling, **sampling}, render, target.provider_name,
+            self._begun_turns[target.place_id],
         )  # fmt: skip
 
     async def start(self) -> None:

@@ -16,6 +16,7 @@ from workbench.records import Call, EnergyReading, Message, ToolCall, content_id
 from workbench.runner import tagged, tries
 from workbench.runner.asking import (
     Ask,
+    BegunTurns,
     CallRefused,
     ChatMessage,
     Count,
@@ -90,6 +91,12 @@ class Strategy(Protocol):
         ...
 
 
+def _goes_on(line: Line) -> bool | None:
+    if line.endpoint == "completions":  # the chat is a text, which ends where the turn was left
+        return True
+    return line.begun_turns.taken_by(line.model) if line.begun_turns is not None else None
+
+
 # (call, when it was under way) → what it took, once the counters have told
 Meter = Callable[[Call, Sequence[windows.Window]], Awaitable[tuple[EnergyReading, ...]]]
 
@@ -126,10 +133,13 @@ class Session:
         journal: "AttemptJournal | None" = None,
         meter: Meter | None = None,
         rng: random.Random | None = None,
+        begun_turns: BegunTurns | None = None,
     ) -> None:
         """Bind a session to a model, and to helper models by name."""
         self.task, self.endpoint = task, endpoint
-        self._line = Line(model, ask, count, endpoint, dict(sampling or {}), render)
+        self._line = Line(
+            model, ask, count, endpoint, dict(sampling or {}), render, begun_turns=begun_turns
+        )
         self._helpers, self._journal, self._meter = dict(helpers or {}), journal, meter
         self._transcript = Transcript()
         self.rng = rng or random.Random(0)  # noqa: S311  # not for secrets
@@ -150,6 +160,11 @@ class Session:
     def tool_calls(self) -> list[ToolCall]:
         """The tools that were asked for so far."""
         return self._transcript.tool_calls
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the configuration's model is known to go on with a turn that was begun for it."""
+        return _goes_on(self._line) is True
 
     @property
     def helpers(self) -> frozenset[str]:
@@ -183,12 +198,15 @@ class Session:
         model: str | None = None,
         tools: Sequence[ToolSpec] = (),
         thinking_tags: tuple[str, str] | None = None,
+        instead: Sequence[ChatMessage] = (),
+        most_tokens: int | None = None,
         **sampling: Any,
     ) -> Reply:
         """Ask a model to answer a chat.
 
         A base model gets the chat as a text (see `templates.py`). A last message by the assistant is the
-        beginning of the answer, which the model goes on with; it is part of the reply's text.
+        beginning of the answer, which the model goes on with; it is part of the reply's text. A server that
+        refuses a begun turn is asked again without it, and is not sent one any more.
 
         Args:
             messages: {"role": "system" | "user" | "assistant", "content": text}, in order; `Reply.turn`
@@ -197,7 +215,10 @@ class Session:
             model: name of a helper model of the plan; None is the configuration's own.
             tools: what the model may ask for; a base model cannot.
             thinking_tags: (opening, closing); the text between them is thinking: it leaves `text`, and its
-                tokens are counted by the server's tokenizer where there is one.
+                tokens are counted by the server's tokenizer where there is one. Where None, the tags that
+                models think between of their own accord are found.
+            instead: what stands in the place of a begun turn where the model does not go on with one.
+            most_tokens: cap on the output of this call; the configuration's own, if lower, holds.
             sampling: settings of this request, over those of the configuration.
 
         Raises:
@@ -206,8 +227,13 @@ class Session:
         """
         line = self._line_to(model)
         settings = self._settings(line, sampling)
+        if most_tokens is not None:
+            settings["max_tokens"] = min(settings.get("max_tokens") or most_tokens, most_tokens)
         last = messages[-1] if messages else {"role": "user"}
         begun = last["role"] == "assistant" and not last.get("tool_calls")
+        otherwise = [*messages[:-1], *instead]
+        if begun and _goes_on(line) is False:
+            messages, begun = otherwise, False
         prefill = last["content"] if begun else ""
         if line.endpoint == "completions":
             if line.render is None:
@@ -222,8 +248,16 @@ class Session:
                 model=line.model, messages=tuple(messages), sampling=settings, tools=tuple(tools)
             )
             heard = messages[:-1] if prefill else messages
-        return await self._send(
-            line, request, heard=heard, role=role, prefill=prefill, tags=thinking_tags
+        try:
+            return await self._send(
+                line, request, heard=heard, role=role, prefill=prefill, tags=thinking_tags
+            )
+        except CallRefused as error:
+            learnt = line.begun_turns if begun and request.prompt is None else None
+            if learnt is None or not learnt.refused(line.model, error):
+                raise
+        return await self.generate(
+            otherwise, role=role, model=model, tools=tools, thinking_tags=thinking_tags, **settings
         )
 
     async def complete(
@@ -270,6 +304,7 @@ class Session:
         with windows.collecting() as made:
             reply, error = await self._ask(line, request, role, ordinal, made)
         self.windows[ordinal] = made
+        tags = tags or tagged.usual(reply)
         if tags is not None:
             reply = await tagged.split(reply, prefill, tags, line.count_tokens)
         elif prefill:

@@ -7,6 +7,21 @@ import msgspec
 from workbench.runner.asking import Reply
 
 Count = Callable[[str], Awaitable[int | None]]
+_USUAL = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
+
+
+def usual(reply: Reply) -> tuple[str, str] | None:
+    """Find the tags that a model thinks between, where its server has left them in the text.
+
+    The thinking begins the text, or was begun by the server's template: then only its end shows.
+    """
+    if reply.thinking is not None:
+        return None
+    text = reply.text.lstrip()
+    for tags in _USUAL:
+        if text.startswith(tags[0]) or (tags[1] in text and tags[0] not in text):
+            return tags
+    return None
 
 
 async def split(reply: Reply, prefill: str, tags: tuple[str, str], count: Count) -> Reply:
@@ -31,8 +46,9 @@ async def split(reply: Reply, prefill: str, tags: tuple[str, str], count: Count)
     begun = max(opened, len(prefill))
     call = reply.call
     counted: int | None = 0
-    if call.tokens_source == "counted" and call.reasoning_tokens is not None:
-        counted = call.reasoning_tokens  # by the engine, token for token
+    by_engine = call.tokens_source == "counted" and call.reasoning_tokens is not None
+    if by_engine or call.reasoning_tokens:
+        counted = None  # already, token for token
     elif end > begun:
         counted = await count(whole[begun:end])
     if counted is not None and not call.error_type:

@@ -138,7 +138,7 @@ TRACES = Table("traces", "one row per attempt: configuration × item × trial of
     *_ERROR,
     C("n_turns", "int", "count", "Assistant turns."),
     C("n_calls", "int", "count", "Calls to the subject model, drafts and verifiers included; not the requests that broke off and were made again.", KEY_NULL),
-    C("n_tool_calls", "int", "count", "Tool calls.", KEY_NULL),
+    C("n_tool_calls", "int", "count", "Tool calls that were run.", KEY_NULL),
     C("n_tool_errors", "int", "count", "Tool calls that failed.", KEY_NULL),
     C("n_messages", "int", "count", "Recorded parts of the conversation.", KEY_NULL),
     *_TOKENS,

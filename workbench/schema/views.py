@@ -76,7 +76,7 @@ TOOL_FACTS = Table("tool_facts", "one row per tool call, with the names of what 
     *TOOL_CALLS.columns, *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON,
 ), key=("tool_call_id",))
 
-TOOL_USES = Table("tool_uses", "one row per tool call, and one, without a tool, for each trace that called none", (
+TOOL_USES = Table("tool_uses", "one row per tool call that was run, and one, without a tool, for each trace that called none", (
     *(dataclasses.replace(c, null="the trace called no tool") if c.null == KEY_NULL and c.name != "trace_id" else c for c in TOOL_CALLS.columns),
     *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON, ITEMS["input"], *(TRACES[c] for c in ("answer", "n_tool_calls", "output_tokens")),
     C("trace_cost_usd", "float", "USD", "Cost of the whole trace.", "a price or a token count is unknown", "cost of the trace"),

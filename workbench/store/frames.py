@@ -174,8 +174,10 @@ def _traces(traces: Sequence[r.Trace]) -> pl.DataFrame:
             or next((c.stop_reason for c in reversed(t.calls) if c.retried_as is None), None)
             for t in traces
         ],
-        n_tool_calls=[len(t.tool_calls) for t in traces],
-        n_tool_errors=[sum(c.error_type is not None for c in t.tool_calls) for t in traces],
+        n_tool_calls=[sum(c.error_type != r.NOT_RUN for c in t.tool_calls) for t in traces],
+        n_tool_errors=[
+            sum(c.error_type not in {None, r.NOT_RUN} for c in t.tool_calls) for t in traces
+        ],
         n_messages=[len(t.messages) for t in traces],
     )
 

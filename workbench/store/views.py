@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from workbench.prices import AS_TEXT, BATCH, BUNDLED, MEDIA_RATES
+from workbench.records import NOT_RUN
 from workbench.tokens import COUNTS, MEDIA, PARTS, is_media
 
 _BUCKETS = (
@@ -266,7 +267,7 @@ told AS (SELECT m.tool_call_id, sum(b.n_bytes)::BIGINT AS n_bytes FROM messages 
 SELECT k.* EXCLUDE (trace_id) REPLACE (coalesce(k.result_bytes, v.n_bytes) AS result_bytes), x.trace_id,
   {_OF_TRACE}, {_UNPRICED}, i.input, x.answer, x.n_tool_calls, x.output_tokens,
   x.cost_usd AS trace_cost_usd, o.opening_text, d.opening_tokens
-FROM traces x LEFT JOIN tool_calls k ON k.trace_id = x.trace_id
+FROM traces x LEFT JOIN tool_calls k ON k.trace_id = x.trace_id AND k.error_type IS DISTINCT FROM '{NOT_RUN}'
 LEFT JOIN opening o ON o.trace_id = x.trace_id LEFT JOIN spent d ON d.trace_id = x.trace_id
 LEFT JOIN told v ON v.tool_call_id = k.tool_call_id
 {_UNPRICED_JOINS}"""

@@ -91,6 +91,17 @@ def name_of(base_url: str) -> str:
     return _HOSTS.get(host, host)
 
 
+def takes_begun_turns(name: str, endpoint: str) -> bool | None:
+    """Say whether a service goes on with a turn of the assistant's that was begun; None where unknown.
+
+    OpenAI reads it as a turn that has ended, and answers anew. Current Claude models refuse it, and
+    so does llama.cpp where a template thinks; both say so, and are asked without it then.
+    """
+    if endpoint == "responses" or name == "openai":
+        return False
+    return True if name == "llama.cpp" and endpoint == "chat" else None
+
+
 def is_at_home(name: str, base_url: str) -> bool:
     """Say whether an address is the service's own, so that its key may go there."""
     service = SERVICES.get(name)

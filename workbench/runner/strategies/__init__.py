@@ -11,6 +11,7 @@ from workbench.runner.strategies.parameters import checked
 
 _HOMES = {
     "direct": ("workbench.runner.strategies.direct", "Direct"),
+    "plain": ("workbench.runner.strategies.plain", "Plain"),
     "cot": ("workbench.runner.strategies.cot", "ChainOfThought"),
     "think": ("workbench.runner.strategies.think", "Think"),
     "self_consistency": ("workbench.runner.strategies.self_consistency", "SelfConsistency"),
@@ -69,7 +70,7 @@ def get(name: str, **params: Any) -> Strategy:
     for key in params:
         if key not in fields:
             raise ConfigError(
-                f"strategy {name!r} has no parameter {key!r}; it has {', '.join(fields)}"
+                f"strategy {name!r} has no parameter {key!r}; it has {', '.join(fields) or 'none'}"
             )
     given = {key: checked(name, fields[key], value) for key, value in params.items()}
     strategy: Strategy = made(**given)

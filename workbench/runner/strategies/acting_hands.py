@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from workbench.records import NOT_RUN
 from workbench.runner.session import Outcome, Reply, Session, ToolSpec
 from workbench.runner.tools import Called, Toolbox, ToolResult
 from workbench.runner.tools.budget import MORE, Account, AgentBudget
@@ -39,7 +40,7 @@ class Hands:
     async def use(self, reply: Reply, asked: Sequence[Asked], *, in_text: bool) -> list[Called]:
         """Run the tools that a reply asks for, side by side, and record them in order.
 
-        What goes beyond the budget of tool calls is not run; its error type is "budget".
+        What goes beyond the budget of tool calls is not run; its error type is NOT_RUN.
         """
         self.account.reply(reply.call)
         found = await asyncio.gather(*[self._one(each, self._room(each)) for each in asked])
@@ -49,6 +50,17 @@ class Hands:
             self.session.record_tool(reply.call.ordinal, record, place=None if in_text else place)
         return found
 
+    def turn_down(self, reply: Reply, asked: Sequence[Asked], *, in_text: bool) -> None:
+        """Record the tools that a reply asks for after the end: none is run, and nobody is told."""
+        for place, each in enumerate(asked):
+            record = msgspec.structs.replace(self._refuse(each).record, result_bytes=None)
+            self.session.record_tool(reply.call.ordinal, record, place=None if in_text else place)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The most that the next reply may write; None without a budget of tokens."""
+        return self.account.most_tokens
+
     def _room(self, asked: Asked) -> bool:
         """Count a tool call before it runs; asking for turns is none."""
         return (self._grows and asked.name == MORE.name) or self.account.take_tool()
@@ -57,10 +69,11 @@ class Hands:
         name, text = asked
         if self._grows and name == MORE.name:
             return self.toolbox.refuse(name, text, ToolResult(self.account.grow()))
-        if not room:
-            said = "Not run: no tool calls are left."
-            return self.toolbox.refuse(name, text, ToolResult(said, "budget"))
-        return await self.toolbox.call(name, text)
+        return await self.toolbox.call(name, text) if room else self._refuse(asked)
+
+    def _refuse(self, asked: Asked) -> Called:
+        said = "Not run: no tool calls are left."
+        return self.toolbox.refuse(asked.name, asked.arguments, ToolResult(said, NOT_RUN))
 
     def notes(self) -> str:
         """Return what the model is told after its turn; "" where nothing is."""

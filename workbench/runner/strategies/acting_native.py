@@ -29,12 +29,13 @@ async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
     ]  # fmt: skip
     more: dict[str, Any] = {}
     while True:
-        reply = await session.generate(chat, tools=specs, **more)
-        if not reply.tool_calls or more:
+        reply = await session.generate(chat, tools=specs, most_tokens=hands.most_tokens, **more)
+        asked = [Asked(tool.tool, tool.arguments) for tool in reply.tool_calls]
+        if not asked or more:
             if not hands.account.turns:
                 _see_that_tools_arrived(reply, chat, specs)
+            hands.turn_down(reply, asked, in_text=False)
             return hands.outcome(reply.text, reply, protocol="native")
-        asked = [Asked(tool.tool, tool.arguments) for tool in reply.tool_calls]
         results = await hands.use(reply, asked, in_text=False)
         answers = [
             {

@@ -91,9 +91,12 @@ async def act(hands: Hands, item: TaskItem, lessons: Sequence[str], shots: int) 
     begun = "Thought:" if is_base else ""
     while True:
         prefill = [{"role": "assistant", "content": begun}] if is_base else []
-        reply = await hands.session.generate([*chat, *prefill], **more)
+        reply = await hands.session.generate(
+            [*chat, *prefill], most_tokens=hands.most_tokens, **more
+        )
         step = read_step(_new(reply, begun))
         if step.asked is None or hands.account.limit():
+            hands.turn_down(reply, [step.asked] if step.asked else [], in_text=True)
             # a number among a tool's arguments is no answer
             return hands.outcome("" if step.asked else step.text, reply, protocol="text")
         called = (await hands.use(reply, [step.asked], in_text=True))[0]

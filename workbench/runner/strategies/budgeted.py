@@ -9,7 +9,7 @@ from workbench.runner.session import Outcome, Reply, Session
 from workbench.runner.strategies.effort import ask_for_answer
 from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn
-from workbench.runner.strategies.think import CLOSE, OPEN, ask_for_thinking
+from workbench.runner.strategies.think import CLOSE, OPEN, ask_for_thinking, ask_to_finish
 
 _CAPPING = {"messages", "gemini", "local"}  # endpoints that cap the thinking themselves
 
@@ -73,6 +73,7 @@ class Budgeted(Parameters):
         forced = await session.generate(
             [*chat, {"role": "assistant", "content": closed}],
             thinking_tags=(OPEN, CLOSE), max_tokens=self.answer_tokens,
+            instead=ask_to_finish(thinking.text),
         )  # fmt: skip
         return Outcome(forced.text.replace(CLOSE, "").strip(), metadata=thinking.metadata)
 
@@ -91,7 +92,7 @@ class Budgeted(Parameters):
             reply = await session.generate(
                 [*chat, {"role": "assistant", "content": OPEN + thinking.text}],
                 thinking_tags=(OPEN, CLOSE), stop=[CLOSE],
-                max_tokens=self.thinking_tokens - thinking.tokens,
+                max_tokens=self.thinking_tokens - thinking.tokens, instead=thinking.go_on,
             )  # fmt: skip
             thinking.add(reply)
             left = self.thinking_tokens - thinking.tokens
@@ -122,6 +123,16 @@ class _Thinking:
         """Make it go on."""
         self.text = f"{self.text}\nWait,".lstrip()
         self.extensions += 1
+
+    @property
+    def go_on(self) -> list[Turn]:
+        """Ask for more thinking, for models that do not go on with a turn that was begun."""
+        if not self.text:
+            return []
+        return [
+            {"role": "assistant", "content": f"{OPEN}{self.text}{CLOSE}"},
+            {"role": "user", "content": f"Wait. Think on between {OPEN} and {CLOSE}."},
+        ]
 
     @property
     def metadata(self) -> dict[str, Any]:

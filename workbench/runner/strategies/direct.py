@@ -13,7 +13,8 @@ from workbench.runner.strategies.shots import opening
 class Direct(Parameters):
     """Ask for the answer alone, after `shots` worked examples.
 
-    The model's turn is begun for it with "Answer:", so that it cannot think aloud first.
+    Where the model is known to go on with a turn that was begun for it (base models, models in this process,
+    llama.cpp), it is begun with "Answer:", so that it cannot think aloud first.
     """
 
     name: ClassVar[str] = "direct"
@@ -25,7 +26,8 @@ class Direct(Parameters):
             session.task, item, shots=self.shots, answer=_answer,
             instruction="Reply with the answer alone.",
         )  # fmt: skip
-        reply = await session.generate([*chat, {"role": "assistant", "content": "Answer:"}])
+        begun = [{"role": "assistant", "content": "Answer:"}] if session.goes_on else []
+        reply = await session.generate([*chat, *begun])
         return Outcome(reply.text)
 
 

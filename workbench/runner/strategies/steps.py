@@ -7,12 +7,12 @@ from workbench.datasets import TaskItem
 from workbench.runner.session import Session
 from workbench.runner.strategies.cot import ask_for_steps
 from workbench.runner.strategies.shots import Turn
+from workbench.runner.strategies.think import FINISH
 
 _INSTRUCTION = (
     "Think step by step, a blank line between the steps, then write 'Answer:' and the answer."
 )
 _NEXT = "Write the next step alone. Where nothing is left to do, write 'Answer:' and the answer."
-_FINISH = "Now write 'Answer:' and the answer, nothing else."
 _ANSWER = re.compile(r"(?i)\banswer[*_\s]{0,4}[:=]|\\boxed\s?\{")
 
 
@@ -31,7 +31,7 @@ def next_step(chat: Sequence[Turn], steps: str) -> list[Turn]:
 
 def finish(chat: Sequence[Turn], steps: str) -> list[Turn]:
     """Write the chat that asks for the answer after the steps so far."""
-    return [*chat, *_turns(steps, _FINISH)] if steps else list(chat)
+    return [*chat, *_turns(steps, FINISH)] if steps else list(chat)
 
 
 def cut(text: str, delimiter: str) -> str:

@@ -9,6 +9,7 @@ from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.shots import Turn, opening
 
 OPEN, CLOSE = "<think>", "</think>"
+FINISH = "Now write 'Answer:' and the answer, nothing else."
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class Think(Parameters):
         closed = f"{OPEN}{reply.thinking or ''}{CLOSE}\nAnswer:"
         forced = await session.generate(
             [*chat, {"role": "assistant", "content": closed}],
-            thinking_tags=(OPEN, CLOSE),
-            max_tokens=self.max_answer_tokens,
-        )
+            thinking_tags=(OPEN, CLOSE), max_tokens=self.max_answer_tokens,
+            instead=ask_to_finish(reply.thinking or ""),
+        )  # fmt: skip
         return Outcome(_visible(forced.text))
 
 
@@ -53,6 +54,14 @@ def ask_for_thinking(session: Session, item: TaskItem, shots: int) -> list[Turn]
         session.task, item, shots=shots, answer=_answer,
         instruction=f"Think between {OPEN} and {CLOSE}, then write 'Answer:' and the answer.",
     )  # fmt: skip
+
+
+def ask_to_finish(thinking: str) -> list[Turn]:
+    """Ask for the answer after the thinking, for models that do not go on with a turn that was begun."""
+    return [
+        {"role": "assistant", "content": f"{OPEN}{thinking}{CLOSE}"},
+        {"role": "user", "content": FINISH},
+    ]
 
 
 def _answer(example: Example) -> str:

@@ -14,6 +14,7 @@ from workbench.errors import ProviderRejected
 from workbench.records import Call
 from workbench.runner.asking import ToolSpec
 
+LAST_TOKENS = 256  # of the answer that is asked for where none are left
 MORE = ToolSpec(
     "more_turns", "Ask for more turns, if the ones that are left will not do.",
     {
@@ -30,7 +31,8 @@ class AgentBudget:
     Attributes:
         turns: replies that may ask for tools; the answer asked for after them is one more.
         tool_calls: tools that are run.
-        tokens: input and output of all calls, added up after each.
+        tokens: input and output of all calls, added up after each. A reply may write no more than is left;
+            the answer that is asked for when nothing is left has LAST_TOKENS.
         extension: turns (and tool calls) granted each time the model asks for more; 0 grants none.
         most_turns: no extension goes beyond.
     """
@@ -65,6 +67,14 @@ class Account:
     def turns_left(self) -> int:
         """Replies that may still ask for tools."""
         return max(self._turns - self.turns, 0)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The most that the next reply may write; None where tokens are not limited."""
+        if self._budget.tokens is None:
+            return None
+        left = self._budget.tokens - self.tokens
+        return left if left > 0 else LAST_TOKENS
 
     def reply(self, call: Call) -> None:
         """Count a reply that asked for tools.
