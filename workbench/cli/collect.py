@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import functools
 import os
+import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.cli.piloting import Asking
     from workbench.cli.progress import Bar
     from workbench.records import AnyRecord
-    from workbench.runner import CollectReport, Work
+    from workbench.runner import CollectReport, Plan, Work
     from workbench.store import Store
 
 INGEST_EVERY_S = 3.0
@@ -84,7 +85,7 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add a flag for each setting of a plan."""
     for name, kind, text in reversed(_FLAGS):
         command = click.option(name, type=kind, default=None, help=text)(command)
-    for name, text in (("strategy", "a way of asking, NAME or NAME:PARAMETER=VALUE,… (see: workbench strategies)"),
+    for name, text in (("strategy", "a way of asking, NAME or NAME:PARAMETER=VALUE,… (see: workbench strategies), or file.py:Class of your own"),
                        ("task", "a shipped task, or a file"), ("model", "the model to ask")):  # fmt: skip
         help_text = f"Add {text}; may be repeated."
         command = click.option(f"--{name}", multiple=True, help=help_text)(command)
@@ -100,7 +101,7 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--batch", is_flag=True, default=None,
               help="Send requests in batches, at batch prices, where the provider has them.")  # fmt: skip
 @click.option("--allow-code", is_flag=True, default=None,
-              help="Import scorers (module:function) that a task file names.")  # fmt: skip
+              help="Import code that files name: scorers (module:function), strategies (file.py:Class).")  # fmt: skip
 @click.option("--dry-run", is_flag=True,
               help="Say what is missing and what it will take, and ask nothing.")  # fmt: skip
 @click.option("--pilot", type=click.IntRange(min=1), metavar="N",
@@ -149,7 +150,7 @@ def collect(
     if isinstance(given["tasks"], list):
         given["tasks"] = [located(task, folder) for task in given["tasks"]]
     plan = Plan.from_mapping(given)
-    work = expand(plan, folder)
+    work = expand(plan, folder, trusted=_trusted(plan, flags, plan_file))
     for task in work.task_sets:
         for note in task.notes:
             talk(f"{task.name}: {note}")
@@ -164,6 +165,22 @@ def collect(
     talk(f"see them with: workbench tui {store.path}")
     nothing_worked = report.collected > 0 and report.failed == report.collected
     ctx.exit(1 if report.status != "done" or nothing_worked else 0)
+
+
+def _trusted(plan: "Plan", flags: dict[str, Any], plan_file: Path | None) -> tuple[str, ...]:
+    """Name the strategies of the user's own that may be imported: those typed, else those that the user allows now."""
+    from workbench.scoring import is_user_code
+
+    named = [s if isinstance(s, str) else str(s.get("name")) for s in plan.strategies]
+    code = tuple(name for name in named if is_user_code(name))
+    if not code or flags.get("strategy") or plan.allow_code or not _can_answer():
+        return code if flags.get("strategy") else ()
+    question = f"{plan_file} names code of its own ({', '.join(code)}), which runs with your rights; run it?"
+    return code if click.confirm(question, err=True) else ()
+
+
+def _can_answer() -> bool:
+    return sys.stdin.isatty()
 
 
 def _store(store_path: str | None, sheet: Path | None) -> "Store":

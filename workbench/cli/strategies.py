@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import click
 
 from workbench.cli.options import output_options
+
+_OWN = re.compile(r"([A-Za-z_]\w*)(:|$)")
 
 
 @click.command()
@@ -16,6 +19,8 @@ def strategies(names: tuple[str, ...], format_: str | None, output: Any) -> None
     """List strategies with their parameters; with names, say what these do.
 
     On the command line parameters follow the name: --strategy budgeted:thinking_tokens=64,by=tags
+
+    One of your own is named by its file or module: --strategy mine.py:Mine:rounds=2
     """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
@@ -55,10 +60,16 @@ def _parameters(kind: type[Any]) -> dict[str, Any]:
 
 
 def typed(text: str) -> str | dict[str, Any]:
-    """Read NAME or NAME:PARAMETER=VALUE,… as a plan has it; values are JSON where they can be, else text."""
+    """Read NAME or NAME:PARAMETER=VALUE,… as a plan has it; values are JSON where they can be, else text.
+
+    >>> typed("mine.py:Mine:shots=3")
+    {'name': 'mine.py:Mine', 'shots': 3}
+    """
     name, colon, rest = text.partition(":")
+    if own := _OWN.match(rest):  # code of the user's: the name itself holds a colon
+        name, colon, rest = f"{name}:{own[1]}", own[2], rest[own.end() :]
     if not colon:
-        return text
+        return name
     table: dict[str, Any] = {"name": name}
     for part in rest.split(","):
         key, equals, value = part.partition("=")

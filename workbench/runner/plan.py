@@ -16,7 +16,7 @@ from workbench.runner.limits import Backoff
 from workbench.runner.session import Strategy
 from workbench.runner.target import IN_PROCESS, Positive, Settings, Target
 from workbench.runner.whose import Key
-from workbench.scoring import TaskItem
+from workbench.scoring import TaskItem, is_user_code
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -39,7 +39,8 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         energy: auto measures what runs on this machine, where there is a meter; off does not.
         batch: whether requests go out in batches, at batch prices, where the provider has them.
         retries: tries after the first, if it failed for a passing reason.
-        allow_code: whether scorers named `module:function` by a task file may be imported.
+        allow_code: whether scorers named `module:function` by a task file, and strategies named `module:Class`
+            or `file.py:Class`, may be imported.
     """
 
     models: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)]
@@ -124,6 +125,8 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         settings |= {"batch": True} if self.batch and target.endpoint not in IN_PROCESS else {}
         named = getattr(strategy, "helpers", ())
         settings |= {"helpers": {n: self.helper(n).identity for n in named}} if named else {}
+        code = getattr(strategy, "identity", None)  # of the user's own
+        settings |= {"strategy_code": code} if code is not None else {}
         return Configuration(
             model=target.model, provider=target.provider_name, strategy=strategy.name,
             strategy_params=json_text(dict(strategy.params)) if strategy.params else None,
@@ -274,20 +277,29 @@ def _told_apart(
     ]
 
 
-def expand(plan: Plan, folder: Path | None = None) -> Work:
-    """Load a plan's tasks and strategies by name; files are looked for in the plan's folder first."""
+def expand(plan: Plan, folder: Path | None = None, trusted: Collection[str] = ()) -> Work:
+    """Load a plan's tasks and strategies by name; files are looked for in the plan's folder first.
+
+    Args:
+        plan: what is asked.
+        folder: the plan's.
+        trusted: strategies of the user's own that the user named, so that importing them is allowed.
+    """
     from workbench.datasets import load_task
     from workbench.runner import strategies
 
     for given in plan.strategy_params:
-        strategies.kind(given)  # a name that nobody has would be passed over in silence
+        if not is_user_code(given):
+            strategies.kind(given)  # a name that nobody has would be passed over in silence
     chosen = []
     for asked in plan.strategies:
         table = {"name": asked} if isinstance(asked, str) else dict(asked)
         name = table.pop("name", None)
         if not isinstance(name, str):
             raise ConfigError(f"a table of `strategies` needs a name: {table}")
-        chosen.append(strategies.get(name, **(plan.strategy_params.get(name, {}) | table)))
+        params = plan.strategy_params.get(name, {}) | table
+        allowed = plan.allow_code or name in trusted
+        chosen.append(strategies.find(name, params, allow_code=allowed, folder=folder))
     helpers = {name: plan.helper(name).identity for name in plan.helpers}
     tasks = [
         load_task(task, folder=folder, allow_code=plan.allow_code, helpers=helpers)

@@ -1,7 +1,7 @@
-"""Scorers of the user's own: `module:function`, imported only where the user named or allowed it.
+"""Code of the user's own: `module:name` or `file.py:name`, imported only where the user named or allowed it.
 
-A function takes (item, text) and gives a `Score`, True or False, a number 0..1, or None (not scored); it may be
-`async`. Its module is looked for in the plan's folder first, then where Python looks. It runs with the user's
+A scorer is a function that takes (item, text) and gives a `Score`, True or False, a number 0..1, or None (not scored); it
+may be `async`. Its module is looked for in the plan's folder first, then where Python looks. It runs with the user's
 rights: it is the user's code, and nothing that a file or a model says makes it run.
 """
 
@@ -26,7 +26,7 @@ from workbench.scoring.base import share_score
 from workbench.scoring.items import TaskItem
 
 Function = Callable[[TaskItem, str], Any]
-_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_NAME = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^:\0]+\.py):[A-Za-z_]\w*")
 
 
 def is_user_code(name: str) -> bool:
@@ -62,7 +62,7 @@ class UserScorer:
                 found = asyncio.run(_finish(found))
             return self._as_score(item, found)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # any fault of the user's code, and no more
-            return Score(scorer=self.name, explanation=f"the scorer failed: {_told(error)}")
+            return Score(scorer=self.name, explanation=f"the scorer failed: {told(error)}")
 
     def _as_score(self, item: TaskItem, found: Any) -> Score:
         if found is None:
@@ -87,7 +87,8 @@ async def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return await coroutine
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """Say what a fault of the user's code is, and where."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
     return f"{type(error).__name__}: {error}{where}"[:1_000]
@@ -97,33 +98,57 @@ def load(name: str, folder: Path | None = None) -> UserScorer:
     """Import a scorer of the user's; the caller has made sure that the user named or allowed it.
 
     Args:
-        name: `module:function`; the module may be dotted.
+        name: `module:function`; the module may be dotted, or a file: `mine.py:score`.
         folder: where the module is looked for first: the plan's.
 
     Raises:
         TaskError: there is no such module or function, or the import failed.
     """
+    function, identity = find(name, folder, "scorer", "function")
+    if not callable(function):
+        raise TaskError(f"the scorer {name!r} has no function {name.rpartition(':')[2]!r}")
+    return UserScorer(name, function, identity)
+
+
+def find(name: str, folder: Path | None, what: str, kind: str) -> tuple[Any, str]:
+    """Import what the user named in code of theirs.
+
+    Args:
+        name: `module:name` or `file.py:name`.
+        folder: where it is looked for first.
+        what: the user's word for it, in messages: scorer, strategy.
+        kind: what it is in Python, in messages: function, class.
+
+    Returns:
+        It, and its name, without folders, with a hash of the module's source; helpers in other modules are not in
+        the hash.
+
+    Raises:
+        TaskError: there is no such module or name, or the import failed.
+    """
     if not _NAME.fullmatch(name):
-        raise TaskError(f"{name!r} names no scorer; write module:function, for example mine:score")
-    module_name, _, attribute = name.partition(":")
+        raise TaskError(
+            f"{name!r} names no {what}; write module:{kind} or file.py:{kind}, for example mine.py:{what}"
+        )
+    module_name, _, attribute = name.rpartition(":")
     try:
         module = _import(module_name, folder)
     except (Exception, SystemExit) as error:
-        raise TaskError(f"the scorer {name!r} could not be imported: {_told(error)}") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise TaskError(f"the scorer {name!r}: {module_name} has no function {attribute!r}")
-    return UserScorer(name, function, f"{name}#{_source_hash(module)}")
+        raise TaskError(f"the {what} {name!r} could not be imported: {told(error)}") from error
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise TaskError(f"the {what} {name!r}: {module_name} has no {kind} {attribute!r}")
+    return found, f"{Path(module_name).name}:{attribute}#{_source_hash(module)}"
 
 
 def _import(name: str, folder: Path | None) -> ModuleType:
-    path = _beside(name, folder)
+    path = _file(name, folder) if name.endswith(".py") else _beside(name, folder)
     if path is None:
         return importlib.import_module(name)
     # a name of its own, so that two plans may each have a module of the same name, and an edited file is read anew
     content = path.read_bytes()
     key = hashlib.blake2b(str(path).encode() + b"\0" + content, digest_size=8).hexdigest()
-    own = f"_workbench_scorer_{key}"
+    own = f"_workbench_own_{key}"
     if own in sys.modules:
         return sys.modules[own]
     spec = importlib.util.spec_from_file_location(own, path)
@@ -139,6 +164,15 @@ def _import(name: str, folder: Path | None) -> ModuleType:
         del sys.modules[own]
         raise
     return module
+
+
+def _file(name: str, folder: Path | None) -> Path:
+    """Find a file: beside the plan, else from where the command runs."""
+    beside = None if folder is None else folder / name
+    path = beside if beside is not None and beside.is_file() else Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {name}")
+    return path.resolve()
 
 
 def _beside(name: str, folder: Path | None) -> Path | None:

@@ -3,11 +3,14 @@
 import dataclasses
 import difflib
 import importlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError
 from workbench.runner.session import Strategy
 from workbench.runner.strategies.parameters import checked
+from workbench.scoring import is_user_code
 
 _HOMES = {
     "direct": ("workbench.runner.strategies.direct", "Direct"),
@@ -49,14 +52,46 @@ def names() -> tuple[str, ...]:
 
 
 def kind(name: str) -> type[Any]:
-    """Import the class of a strategy; ConfigError offers the nearest name."""
+    """Import the class of a strategy that ships; ConfigError offers the nearest name."""
     if name not in _HOMES:
         near = difflib.get_close_matches(name, _HOMES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_HOMES)}"
+        hint += "" if near else ", and module:Class or file.py:Class for one of your own"
         raise ConfigError(f"no strategy is called {name!r}; {hint}")
     module, attribute = _HOMES[name]
     found: type[Any] = getattr(importlib.import_module(module), attribute)
     return found
+
+
+def find(
+    name: str, params: Mapping[str, Any], *, allow_code: bool, folder: Path | None = None
+) -> Strategy:
+    """Make a strategy that ships, or the user's own where that is allowed.
+
+    Args:
+        name: as in `names`, or `module:Class` or `file.py:Class`.
+        params: its parameters.
+        allow_code: whether the user has allowed to import code.
+        folder: where that is looked for first: the plan's.
+
+    Raises:
+        ConfigError: there is none, it has no such parameter, or it is code that was not allowed.
+    """
+    if not is_user_code(name):
+        return get(name, **params)
+    if not allow_code:
+        raise ConfigError(
+            f"the strategy {name!r} is code that the plan names, and importing it would run it; if you trust"
+            " it, give --allow-code, or name it on the command line with --strategy"
+        )
+    from workbench.runner.strategies import own
+
+    strategy = own.load(name, params, folder or Path())
+    if strategy.name in _HOMES:
+        raise ConfigError(
+            f"the strategy {name!r} calls itself {strategy.name!r}, which is one that ships; give it another name"
+        )
+    return strategy
 
 
 def get(name: str, **params: Any) -> Strategy:
