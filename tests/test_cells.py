@@ -27,7 +27,7 @@ AT = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 )  # fmt: skip
 def test_numbers_are_read_with_their_decimal_mark(text: str, mark: str, expected: float) -> None:
     """Whole ones stay exact; thousands stand in groups of three."""
-    assert cells.quantity(text, mark) == (expected, "")
+    assert cells.quantity(text, mark) == (expected, "", "")
     assert type(cells.number(text, mark)) is type(expected)
 
 
@@ -36,13 +36,13 @@ def test_numbers_are_read_with_their_decimal_mark(text: str, mark: str, expected
     [
         ("0,05", "."), ("0,123", "."), ("12,5", "."), ("1,23,456", "."), ("1,234,56", "."), ("0.05", ","),
         ("1.234.56", ","), ("1.2.3", "."), ("", "."), ("abc", "."), ("1 2", "."), ("--5", "."), ("-$-5", "."),
-        ("inf", "."), ("nan", "."), ("1e999", "."), ("0x1A", "."), ("(5.00)", "."), ("$5 USD", "."),
+        ("inf", "."), ("nan", "."), ("1e999", "."), ("0x1A", "."), ("(5.00)", "."),
         ("1__000", "."), ("١٢", "."), ("12:30", "."),
     ],
 )  # fmt: skip
 def test_what_is_no_number_is_refused(text: str, mark: str) -> None:
     """A comma is never dropped in silence."""
-    with pytest.raises(ValueError, match="not a"):
+    with pytest.raises(ValueError, match=r"not a|too large"):
         cells.quantity(text, mark)
 
 
@@ -68,7 +68,7 @@ def test_a_number_tells_its_decimal_mark_or_leaves_it_open(text: str, mark: str 
         ("1 day, 0:00:01", "s", "", 86401.0), (dt.timedelta(milliseconds=20), "s", "", 0.02),
         (57, "0..1", "percent", 0.57), ("81.3%", "0..1", "percent", 0.813), ("0.5", "0..1", "", 0.5),
         (True, "0..1", "", 1.0), ("False", "0..1", "", 0.0), ("pass", "0..1", "", 1.0),
-        ("$0.05", "USD", "", 0.05), ("-$5", "USD", "", -5.0), ("0.05 USD", "USD", "", 0.05), (12, "USD", "cent", 0.12),
+        ("$0.05", "USD", "", 0.05), ("-$5", "USD", "", -5.0), ("0.05 USD", "USD", "", 0.05), ("$0.05 USD", "USD", "", 0.05), (12, "USD", "cent", 0.12),
         ("$3", "USD/Mtok", "USD/Mtok", 3.0), ("1", "J", "Wh", 3600.0), (Decimal("1.25"), "USD", "", 1.25),
     ],
 )  # fmt: skip

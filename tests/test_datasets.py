@@ -222,7 +222,7 @@ BAD = [
     ("no options", "a.jsonl", '{"input":"q","target":"A","scorer":"choice"}\n', "a.jsonl:1: a choice needs"),
     ("no such letter", "a.jsonl", '{"input":"q","target":"C","scorer":"choice","choices":["x","y"]}\n', "A–B"),
     ("empty", "a.jsonl", "\n", "no item in the file"),
-    ("not finite", "a.csv", "input,target,difficulty\nq,t,nan\n", "a.csv:2: difficulty"),
+    ("not finite", "a.csv", "input,target,difficulty\nq,t,inf\n", "a.csv:2: difficulty"),
     ("too many cells", "a.csv", "input,target\nq,t,u\n", "a.csv:2: more cells"),
     ("torn quote", "a.csv", 'input,target\n"q,t\n', "a.csv:.*not readable as CSV"),
 ]  # fmt: skip

@@ -470,3 +470,52 @@ def test_gsm8k_scores_as_published(shared_data: Path) -> None:
 
     assert task.scorer.name == "numeric"
     assert right == dict(zip(systems, (286, 515, 458, 742), strict=True))
+
+
+# ---- cells, by the rule of all tables ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "expected"),
+    [
+        ("input;target;difficulty\nq1;a;0,5\nq2;b;1,25\n", {}, [0.5, 1.25]),
+        ('input,target,difficulty\nq1,a,"1,234.5"\nq2,b,n/a\n', {}, [1234.5, None]),
+        ("input;target;difficulty\nq1;a;1,234\nq2;b;0,5\n", {}, [1.234, 0.5]),
+        ("input;target;difficulty\nq1;a;1,234\nq2;b;\n", {"decimal": ","}, [1.234, None]),
+    ],
+    ids=["commas", "thousands", "told by another row", "told by the header"],
+)
+def test_numbers_are_read_with_their_decimal_mark(
+    tmp_path: Path, text: str, header: dict[str, str], expected: list[float | None]
+) -> None:
+    """As every other table is read."""
+    path = tmp_path / "quiz.csv"
+    path.write_text(text)
+
+    task = datasets.load_task({"path": str(path), **header})
+
+    assert [i.difficulty for i in task.items] == expected
+
+
+@pytest.mark.parametrize("cell", ["1,234", "hard", "true"])
+def test_a_number_that_is_none_or_could_be_two_is_refused(tmp_path: Path, cell: str) -> None:
+    """With its column."""
+    path = tmp_path / "quiz.csv"
+    path.write_text(f'input,target,difficulty\nq,a,"{cell}"\n')
+
+    with pytest.raises(TaskError, match=r"quiz\.csv:2: .*difficulty"):
+        datasets.load_task(str(path))
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [(["1.0", "2.0"], ["1", "2"]), (["1.0", "1.5"], ["1.0", "1.5"]), (["007", "1.0"], ["007", "1.0"])],
+)  # fmt: skip
+def test_a_key_is_the_same_item_as_in_a_table_of_answers(
+    tmp_path: Path, keys: list[str], expected: list[str]
+) -> None:
+    """1.0 in a column of whole numbers is 1; a name stays a name."""
+    path = tmp_path / "quiz.csv"
+    path.write_text("item,input,target\n" + "".join(f"{k},q{k},a\n" for k in keys))
+
+    assert [i.item for i in datasets.load_task(str(path)).items] == expected

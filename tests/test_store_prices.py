@@ -352,6 +352,40 @@ def test_price_sheets_are_read_from_toml_and_csv(tmp_path: Path) -> None:
     assert a.starts_at == b.starts_at == dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
+def test_a_price_sheet_may_have_semicolons_and_decimal_commas(tmp_path: Path) -> None:
+    """2,5 is two and a half dollars, 1.024 tokens in the same sheet a thousand."""
+    table = tmp_path / "sheet.csv"
+    table.write_text(
+        "model;input_usd_per_mtok;output_usd_per_mtok;min_input_tokens\nm;0,25;2,5;1.024\n"
+    )
+
+    [price] = read_sheet(table)
+
+    assert (price.input_usd_per_mtok, price.output_usd_per_mtok) == (0.25, 2.5)
+    assert price.min_input_tokens == 1024
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model,input_usd_per_mtok\nm,€5", "not understood"),
+        ('model,input_usd_per_mtok\nm,"1,234"', "decimal comma"),
+        ("model,input_usd_per_mtok,min_input_tokens\nm,1,1.5", "whole number"),
+        ("model,input_usd_per_mtok,model\nm,1,n", "stands there twice"),
+        ("model,input_usd_per_mtok\nm,1,2", "more cells"),
+    ],
+)
+def test_a_cell_of_a_price_sheet_is_read_as_every_cell(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    """Nothing is dropped, and nothing is guessed."""
+    path = tmp_path / "sheet.csv"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=message):
+        read_sheet(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

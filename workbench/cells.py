@@ -32,6 +32,7 @@ _ZONE_WORD = re.compile(r"\s+(?:UTC|GMT)$")
 _INTEGRAL = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?", re.ASCII)
 _PLAIN_INT = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
 _PLAIN_FLOAT = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_BESIDE = "[A-Za-z\u00b5\u03bc$€£¥₹%‰/]*"  # currencies and units
 _QUOTED = re.compile(r'"(?:[^"]|"")*"?')
 _EARLIEST_S = 1e8  # 1973: a smaller number is a duration, a counter or a mistake
 _SECONDS_UP_TO = 1e11  # from there on milliseconds, then microseconds, then nanoseconds
@@ -55,10 +56,11 @@ def is_unknown(value: object) -> bool:
 
 
 class Quantity(NamedTuple):
-    """A number as it is written, and what stands beside it: "$", "%", "ms", or "" where nothing does."""
+    """A number as it is written, and what stands before and after it: "$", "%", "ms"; "" where nothing does."""
 
     number: int | float
-    mark: str
+    before: str = ""
+    after: str = ""
 
 
 @functools.cache
@@ -67,9 +69,9 @@ def _number_pattern(mark: str) -> re.Pattern[str]:
     own = re.escape(mark)
     grouped = rf"[1-9]\d{{0,2}}(?P<group>[{other}' _])\d{{3}}(?:(?P=group)\d{{3}})*"
     return re.compile(
-        rf"(?P<sign>[+-]?)\s*(?P<before>[^\d\s.,+'_-]*)\s*(?P<inner>[+-]?)"
+        rf"(?P<sign>[+-]?)\s*(?P<before>{_BESIDE})\s*(?P<inner>[+-]?)"
         rf"(?:(?P<whole>{grouped}|\d+)(?:{own}(?P<part>\d*))?|{own}(?P<bare>\d+))"
-        rf"(?P<power>[eE][+-]?\d+)?\s*(?P<after>[^\d\s.,+'_-]*)",
+        rf"(?P<power>[eE][+-]?\d+)?\s*(?P<after>{_BESIDE})",
         re.ASCII,
     )
 
@@ -85,8 +87,7 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
         ValueError: it is no number.
     """
     found = _number_pattern(mark).fullmatch(text.strip().translate(_SPACES))
-    beside = [] if found is None else [m for m in (found["before"], found["after"]) if m]
-    if found is None or len(beside) > 1 or (found["sign"] and found["inner"]):
+    if found is None or (found["sign"] and found["inner"]):
         name = "comma" if mark == COMMA else "point"
         msg = (
             f"not a number with a decimal {name}" if set(text) & {POINT, COMMA} else "not a number"
@@ -100,9 +101,9 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
     else:
         number = int(sign + whole) if len(whole) < 400 else math.inf
     if not math.isfinite(number):
-        msg = "not a finite number"
+        msg = "too large"
         raise ValueError(msg)
-    return Quantity(number, "".join(beside))
+    return Quantity(number, found["before"], found["after"])
 
 
 def number(value: object, mark: str = POINT) -> int | float:
@@ -122,8 +123,8 @@ def number(value: object, mark: str = POINT) -> int | float:
             raise ValueError(msg)
         return value
     found = quantity(str(value), mark)
-    if found.mark not in {"", "$"}:
-        msg = f"{found.mark!r} stands beside the number"
+    if found.before not in {"", "$"} or found.after:
+        msg = f"{(found.after or found.before)!r} stands beside the number"
         raise ValueError(msg)
     return found.number
 

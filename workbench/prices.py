@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench import models
+from workbench import cells, models
 from workbench.errors import ConfigError
 from workbench.records import Call, Price, as_dict
 from workbench.tokens import MEDIA, contradiction
@@ -159,19 +159,28 @@ def read_sheet(path: Path) -> list[Price]:
         raise ConfigError(f"cannot read the price sheet {path}: {error}") from error
     if not rows:
         raise ConfigError(f"the price sheet {path} holds no [[price]] entry; give at least one")
-    return [_price(path, n, row) for n, row in enumerate(rows, 1)]
+    numbers = [v for row in rows for k, v in row.items() if k not in _TEXTS | _TIMES]
+    mark = cells.common_mark(numbers)  # one sheet is written in one way
+    return [_price(path, n, row, mark) for n, row in enumerate(rows, 1)]
 
 
 def _read_rows(path: Path) -> list[Mapping[str, Any]]:
     if path.suffix.lower() == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return [{k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+            head = file.readline()
+            rows = csv.DictReader([head, *file], delimiter=cells.delimiter(head), strict=True)
+            names = rows.fieldnames or ()
+            if len(set(names)) < len(names):
+                raise csv.Error(f"line 1: a column name stands there twice: {', '.join(names)}")
+            return [{k: v for k, v in row.items() if v} for row in rows]
     rows = tomllib.loads(path.read_text(encoding="utf-8")).get("price", [])
     return rows if isinstance(rows, list) else [rows]
 
 
-def _price(path: Path, number: int, row: Mapping[str, Any]) -> Price:
+def _price(path: Path, number: int, row: Mapping[str, Any], mark: str | None) -> Price:
     where = f"price {number} of {path}"
+    if None in row:
+        raise ConfigError(f"{where} has more cells than the first line has names")
     for key in row:
         if key not in _FIELDS:
             near = difflib.get_close_matches(str(key), _FIELDS, 1)
@@ -183,7 +192,7 @@ def _price(path: Path, number: int, row: Mapping[str, Any]) -> Price:
             raise ConfigError(f"{where} has an unknown field {key!r}{hint}")
     if not row.get("model"):
         raise ConfigError(f"{where} names no model (for a machine, the machine's name)")
-    values = {key: _value(where, key, value) for key, value in row.items()}
+    values = {key: _value(f"{where}: {key}", key, value, mark) for key, value in row.items()}
     if not any(key.endswith(("_mtok", "_usd", "_hour")) for key in values):
         raise ConfigError(
             f"{where} holds no price; give input_usd_per_mtok or machine_usd_per_hour"
@@ -191,23 +200,32 @@ def _price(path: Path, number: int, row: Mapping[str, Any]) -> Price:
     return Price(sheet=path.name, **values)
 
 
-def _value(where: str, key: str, value: Any) -> Any:
+def _value(where: str, key: str, value: Any, mark: str | None) -> Any:
+    """Read a field of a price; `mark` is the sheet's decimal mark, None where no number tells it."""
+    if key in _TEXTS:
+        return str(value)
     try:
         if key in _TIMES:
-            return _moment(value)
-        if key in _TEXTS:
-            return str(value)
-        number = int(value) if key == "min_input_tokens" else float(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {key} = {value!r} is not understood: {error}") from error
-    if not math.isfinite(number) or number < 0:
-        raise ConfigError(f"{where}: {key} = {value!r} must be a finite number of at least 0")
-    return number
-
-
-def _moment(value: str | dt.date) -> dt.datetime:
-    moment = dt.datetime.fromisoformat(str(value))
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+            return cells.moment(value)
+        if (
+            mark is None
+            and isinstance(value, str)
+            and cells.decimal_mark(value) is None
+            and cells.COMMA in value
+        ):
+            raise ConfigError(
+                f"{where} = {value!r} may be a thousand or have a decimal comma; write 1234 or 1.234"
+            )
+        number = cells.number(value, mark or cells.POINT)
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{where} = {value!r} is not understood: {error}") from error
+    if number < 0:
+        raise ConfigError(f"{where} = {value!r} must be a finite number of at least 0")
+    if key != "min_input_tokens":
+        return float(number)
+    if number != int(number):
+        raise ConfigError(f"{where} = {value!r} is not understood: it is a whole number of tokens")
+    return int(number)
 
 
 class PriceBook:

@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from workbench.cells import COMMA, POINT, decimal_mark, integral, is_empty, is_unknown
+from workbench.cells import number as number_of
+from workbench.cells import text as text_of
 from workbench.datasets.mapping import Columns, cell, names_in
-from workbench.datasets.reading import Row, is_empty
+from workbench.datasets.reading import Row
 from workbench.datasets.targets import Truths
 from workbench.errors import TaskError
 from workbench.scoring.filling import fill
@@ -46,13 +48,13 @@ def parts(row: Row, columns: Columns) -> Parts:
     target = _target_cell(row, columns, reading)
     return Parts(
         place=row.place, input=question, truths=reading.truths(target, columns.target or "target"),
-        shape=_shape(target), key=reading.text(columns.item, "item"),
+        shape=_shape(target), key=reading.key(columns),
         choices=columns.constant or reading.choices(columns.choices),
         tags=tuple(tag for name in columns.tags for tag in reading.tags(name)),
         cluster=reading.text(columns.cluster, "cluster"),
-        difficulty=reading.number(columns.difficulty, "difficulty"),
-        value_usd=reading.number(columns.value_usd, "value_usd"),
-        human_cost_usd=reading.number(columns.human_cost_usd, "human_cost_usd"),
+        difficulty=reading.number(columns, "difficulty"),
+        value_usd=reading.number(columns, "value_usd"),
+        human_cost_usd=reading.number(columns, "human_cost_usd"),
         scorer=reading.text(columns.scorer, "scorer"),
         metadata=reading.metadata(columns),
     )  # fmt: skip
@@ -102,13 +104,11 @@ class _Reading:
         """Write a cell as text; a list or an object is none."""
         if isinstance(found, bool):
             text = "true" if found else "false"
-        elif isinstance(found, float) and found.is_integer() and abs(found) < 2**53:
-            text = str(int(found))
         elif isinstance(found, list | Mapping | bytes):
             kind = {list: "a list", dict: "an object"}.get(type(found), "bytes")
             raise self.fail(column, f"{kind}, not text; name a field in it ({column}.name)")
         else:
-            text = str(found)
+            text = text_of(found)
         if len(text) > _MOST_CHARACTERS:
             raise self.fail(column, f"{len(text):,} characters, more than {_MOST_CHARACTERS:,}")
         if not text.isascii():
@@ -177,19 +177,26 @@ class _Reading:
         values = found if isinstance(found, list) else [found]
         return [self.plain(v, column) for v in values if not is_empty(v)]
 
-    def number(self, column: str | None, field: str) -> float | None:
-        if column is None:
+    def key(self, columns: Columns) -> str | None:
+        """Read the key of the item; in a column of whole numbers 1.0 is 1."""
+        found = self.text(columns.item, "item")
+        return integral(found) if found is not None and columns.has_whole_keys else found
+
+    def number(self, columns: Columns, field: str) -> float | None:
+        column = getattr(columns, field)
+        found = None if column is None else cell(self.row.cells, column)
+        if is_unknown(found):
             return None
-        found = cell(self.row.cells, column)
-        if found is None or is_empty(found):
-            return None
+        mark = columns.marks.get(field)
+        if mark is None and isinstance(found, str):
+            mark = decimal_mark(found)
+            if mark is None and COMMA in found:
+                why = f'{found!r} may have a decimal comma or thousands; say decimal = "." or ","'
+                raise self.fail(column, why)
         try:
-            number = float(found)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise TaskError(f"{self.row.place}: {field} {found!r} is not a finite number (column {column!r})")  # fmt: skip
-        return number
+            return float(number_of(found, mark or POINT))
+        except ValueError as error:
+            raise TaskError(f"{self.row.place}: {field} {found!r} is not a finite number: {error} (column {column!r})") from error  # fmt: skip
 
     def metadata(self, columns: Columns) -> dict[str, Any]:
         """Collect what is kept beside: an object as it is, single columns by their names."""

@@ -3,10 +3,11 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench.cells import common_mark, integral, is_empty
 from workbench.datasets.reading import Row, Table
 from workbench.datasets.spec import Header
 from workbench.errors import TaskError
@@ -40,6 +41,8 @@ class Columns:
         constant: options that all items share, in place of columns.
         metadata: columns by the name that they get in an item's metadata.
         guessed: the fields that nobody named.
+        marks: decimal mark of the numbers of a field, where their column or the header tells.
+        has_whole_keys: whether all keys are whole numbers, some with an empty fraction.
     """
 
     input: str = ""
@@ -56,6 +59,8 @@ class Columns:
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
     spread: str | None = None
     guessed: set[str] = dataclasses.field(default_factory=set)
+    marks: dict[str, str] = dataclasses.field(default_factory=dict)
+    has_whole_keys: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def said(self) -> dict[str, str]:
@@ -108,6 +113,7 @@ def decide(table: Table, header: Header, path: Path) -> Columns:
     _take_told(found, header, known)
     _guess_main(found, header, known)
     _guess_rest(found, header, known)
+    _survey(found, header, table)
     unused = [c for c in table.columns if c not in found.used()]
     for name in unused:
         near = difflib.get_close_matches(name, [f for f in OURS if f not in table.columns], n=1, cutoff=0.8)  # fmt: skip
@@ -117,6 +123,23 @@ def decide(table: Table, header: Header, path: Path) -> Columns:
         shown = ", ".join(map(repr, unused[:12])) + (f" and {len(unused) - 12} more" if len(unused) > 12 else "")  # fmt: skip
         found.notes.append(f"columns not used: {shown}")
     return found
+
+
+def _survey(found: Columns, header: Header, table: Table) -> None:
+    """Learn of whole columns what a single cell cannot say."""
+
+    def texts(source: str) -> Iterator[Any]:
+        return (cell(row.cells, source) for row in table.rows)
+
+    for field in ("difficulty", "value_usd", "human_cost_usd"):
+        source = getattr(found, field)
+        mark = header.decimal or (None if source is None else common_mark(texts(source)))
+        if mark is not None:
+            found.marks[field] = mark
+    if found.item is not None and "{" not in found.item:
+        keys = [key for key in texts(found.item) if not is_empty(key)]
+        whole = all(isinstance(key, str) and integral(key) is not None for key in keys)
+        found.has_whole_keys = whole and any("." in key for key in keys)
 
 
 class _Known:

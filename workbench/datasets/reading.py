@@ -8,13 +8,14 @@ import csv
 import dataclasses
 import io
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from workbench.cells import delimiter as delimiter_of
+from workbench.cells import is_empty, is_open
 from workbench.datasets.spec import Header
 from workbench.errors import TaskError
 
@@ -104,15 +105,6 @@ def _encoding(content: bytes) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     return "utf-8-sig"
-
-
-def is_empty(cell: Any) -> bool:
-    """Whether a cell holds nothing: null, NaN, or no text at all."""
-    return (
-        cell is None
-        or (isinstance(cell, float) and math.isnan(cell))
-        or (isinstance(cell, str) and not cell.strip())
-    )
 
 
 def _filled(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,15 +206,17 @@ def _names(cells: list[str], place: str) -> list[str]:
 
 
 def _delimiter(path: Path, text: str, notes: list[str]) -> str:
-    """Take the separator that the first line has most of."""
+    """Tell the delimiter by the first record, and note one that is not the usual one."""
     if path.suffix.lower() == ".tsv":
         return "\t"
-    first = text.lstrip("\r\n").partition("\n")[0]
-    best = max(",;\t", key=first.count)
-    if best != "," and first.count(best) > 0:
+    head, _, rest = text.lstrip("\r\n").partition("\n")
+    while is_open(head) and rest:
+        line, _, rest = rest.partition("\n")
+        head = f"{head}\n{line}"
+    best = delimiter_of(head)
+    if best != ",":
         notes.append(f"delimiter: {best!r}")
-        return best
-    return ","
+    return best
 
 
 def _parquet_rows(path: Path, _: Header, __: list[str]) -> Iterator[Row]:

@@ -48,6 +48,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         metadata: columns that are kept with an item, or a table of names and columns.
         tests, entry_point: columns for the scorer unit_tests.
         rows: which field of a JSON file holds the list of rows.
+        decimal: the decimal mark of numbers in text, "." or ","; told by their columns where it is left out.
         skip_incomplete: leave rows without a question or a target out, in place of refusing the file.
     """
 
@@ -75,6 +76,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     rows: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
+    decimal: Literal[".", ","] | None = None
     skip_incomplete: bool | None = None
 
     @property

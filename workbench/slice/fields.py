@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from workbench import schema
+from workbench import cells, schema
 from workbench.slice.names import METRICS, entry, written
 
 
@@ -132,7 +132,6 @@ _JOULES = {
     "Wh": "3600", "wh": "3600", "kWh": "3.6e6", "kwh": "3.6e6",
 }  # fmt: skip
 _SCALES = {"s": _SECONDS, "J": _JOULES, "0..1": {"%": "1e-2"}, "USD": {"k": "1e3", "M": "1e6"}}
-_NUMBER = re.compile(r"(\$?)([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([A-Za-z%]*)")
 
 
 def units(field: Field) -> tuple[str, ...]:
@@ -142,19 +141,18 @@ def units(field: Field) -> tuple[str, ...]:
 
 def number(text: str, field: Field) -> float:
     """Read a number with a suffix, in the field's own unit; ValueError says what is wrong."""
-    found = _NUMBER.fullmatch(text)
-    if not found:
+    try:
+        found, dollar, suffix = cells.quantity(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is {error}") from None
+    if dollar not in {"", "$"}:
         raise ValueError(f"{text!r} is not a number")
-    dollar, digits, suffix = found.groups()
     if dollar and "USD" not in field.unit:
         raise ValueError(f"{field.name} is not in dollars")
     scale = "1" if not suffix else _SCALES.get(field.unit, _COUNT).get(suffix)
     if scale is None:
         raise ValueError(f"{field.name} knows no unit {suffix!r}")
-    try:
-        value = float(decimal.Decimal(digits) * decimal.Decimal(scale))
-    except ArithmeticError:
-        value = math.inf
+    value = float(decimal.Decimal(repr(found)) * decimal.Decimal(scale))
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is too large")
     return value + 0.0  # −0 becomes 0, so that equal filters have equal texts

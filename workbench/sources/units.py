@@ -106,8 +106,9 @@ def _number(value: object, kind: str, ours: str, reading: Reading) -> int | floa
         return length + offset
     number: int | float
     if isinstance(value, str):
-        number, mark = cells.quantity(value, reading.mark)
-        unit = _unit(mark, unit, ours)
+        number, before, after = cells.quantity(value, reading.mark)
+        for mark in (before, after):
+            unit = _unit(mark, unit, ours)
     else:
         number = cells.number(value)
     times, per, _ = UNITS[unit] if unit else Unit(1, 1, ours)
