@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from workbench import scoring
-from workbench.datasets import cells, mapping, reading, targets
+from workbench.datasets import cells, mapping, reading, shuffling, targets
 from workbench.datasets.shipped import data_dir, task_names
 from workbench.datasets.spec import Header, TaskSpec, convert
 from workbench.datasets.taskset import TaskSet
@@ -181,6 +181,7 @@ class _Loading:
         self.faults: list[str] = []
         self.n_faults = 0
         self.scorers: dict[str, Scorer] = {}
+        self.seed: int | None = None  # of the order of options; None leaves it as the file has it
 
     def fault(self, message: str) -> None:
         self.n_faults += 1
@@ -265,9 +266,22 @@ class _Loading:
                 row.truths = found
             if note:
                 self.notes.append(note)
+            self._decide_order([r.truths for r in chosen])
         for row in rows:
             self._as_one(row, row.scorer or default[0])
         return default
+
+    def _decide_order(self, letters: list[tuple[str, ...]]) -> None:
+        """Shuffle options where that is wanted, or where their order tells the right one."""
+        told = self.header.shuffle
+        if told is None and not shuffling.gives_away(letters):
+            return
+        if told is None:
+            self.notes.append(
+                f"warning: the right option is the first of all {len(letters):,} items; options are shuffled, in"
+                " the same order in every run (shuffle = false keeps the file's)"
+            )
+        self.seed = None if told is False else 0 if told is True else told or 0
 
     @staticmethod
     def _as_one(row: cells.Parts, scorer: str) -> None:
@@ -329,15 +343,20 @@ class _Loading:
         self, row: cells.Parts, default: tuple[str, ...], options: Mapping[str, Any]
     ) -> TaskItem:
         names = (row.scorer, *default[1:]) if row.scorer else default
-        target = row.truths[0] if row.truths else ""
-        metadata = row.metadata
-        if len(row.truths) > 1:
-            metadata = {**metadata, "accepted": list(row.truths[1:])}
         # without a key of its own an item is known by what it says, wherever it stands
         key = row.key or content_id(row.input, list(row.choices), list(row.truths))[:12]
+        choices, truths, metadata = row.choices, row.truths, row.metadata
+        if self.seed is not None and names[0] == "choice":
+            places = shuffling.order(self.seed, key, row.input, choices, truths)
+            if places is not None:
+                choices, truths = tuple(choices[p] for p in places), shuffling.moved(truths, places)
+                metadata = {**metadata, "choice_order": places}
+        target = truths[0] if truths else ""
+        if len(truths) > 1:
+            metadata = {**metadata, "accepted": list(truths[1:])}
         item = TaskItem(
             task=self.task_name, item=key, input=row.input, target=target, scorer=names[0], tags=row.tags,
-            difficulty=row.difficulty, cluster=row.cluster, choices=row.choices, metadata=metadata,
+            difficulty=row.difficulty, cluster=row.cluster, choices=choices, metadata=metadata,
             more_scorers=tuple(names[1:]), options=options, value_usd=row.value_usd,
             human_cost_usd=row.human_cost_usd,
         )  # fmt: skip

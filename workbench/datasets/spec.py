@@ -44,6 +44,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         choices: a column that holds the list of options, or the columns that hold one option each; where none
             of the names is a column, they are the options themselves.
         answers: what the target says of a choice: letter, index0 (from 0), index1, or the option's text.
+        shuffle: whether the options of choices are shown in an order drawn for each item, the same in every run;
+            a number is the seed. Where nothing is said, they are if the file has the right one first in every item.
         tags: columns whose values become tags.
         metadata: columns that are kept with an item, or a table of names and columns.
         tests, entry_point: columns for the scorer unit_tests.
@@ -65,6 +67,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     item: str | None = None
     choices: Names | None = None
     answers: Answers | None = None
+    shuffle: bool | int | None = None
     tags: Names | None = None
     cluster: str | None = None
     difficulty: str | None = None
