@@ -1,8 +1,11 @@
 """An answer is shown only while its question is the one on screen, and all of a screen is of one moment."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,12 @@ from textual.widgets import Input, Static
 
 from workbench import records as r
 from workbench.errors import StoreError
-from workbench.store import Store, open_store
+from workbench.store import Cancel, Store, open_store
 from workbench.tui import catalogue, explore, overview, traces
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.asking import once
 from workbench.tui.catalogue import CatalogueScreen
+from workbench.tui.empty import EmptyScreen
 from workbench.tui.explore import ExploreScreen
 from workbench.tui.traces import TracesScreen
 from workbench.tui.widgets.facets import Facet, Facets
@@ -337,3 +341,63 @@ async def test_a_look_that_fails_is_told_once(
 
         assert isinstance(app.screen, ExploreScreen)
         assert len(told) == 1
+
+
+async def test_escape_leaves_a_way_on_while_a_store_is_opened(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening takes forever: Esc gives up at once, the page says what can be done, and r tries again."""
+    gate = Gate()
+    app = WorkbenchApp(store.path)
+    monkeypatch.setattr(explore, "_open", gate.around(explore._open))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await gate.reached()
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, EmptyScreen))
+        assert "r tries again" in app.screen._page().plain
+        gate.open.set()
+        await pilot.press("r")
+        await until(pilot, lambda: getattr(app.screen, "n", None) == 20)
+
+
+async def test_whoever_is_waited_for_is_named(app: WorkbenchApp) -> None:
+    """A query that waits for the store says who has it."""
+    gate = threading.Event()
+
+    def waits(_: None, cancel: Cancel) -> None:
+        cancel.waiting_for = "workbench, process 4711"
+        assert gate.wait(60)
+
+    async with opened(app) as pilot:
+        app.screen.ask("configurations", once, waits, lambda _: None)
+        count = app.screen.query_one("#slice-count", Static)
+        await until(pilot, lambda: "process 4711" in shown(count))
+        gate.set()
+        await settle(pilot)
+        assert "289 of 289" in shown(count)
+
+
+@contextmanager
+def stranger(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another program that has a store for itself until it reads a line."""
+    code = f"import duckdb; c = duckdb.connect({str(path)!r}); print('held', flush=True); input()"
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+async def test_a_store_that_a_stranger_keeps_open_names_it(store: Store) -> None:
+    """Another program has the file for itself: within seconds the page names its process."""
+    app = WorkbenchApp(store.path)
+    async with app.run_test(size=(100, 30)) as pilot:
+        with stranger(store.path) as holder:
+            await until(pilot, lambda: isinstance(app.screen, EmptyScreen))
+            assert str(holder.pid) in app.screen._page().plain
+        await pilot.press("r")
+        await until(pilot, lambda: getattr(app.screen, "n", None) == 20)

@@ -83,11 +83,11 @@ def version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
     return int(connection.execute("SELECT max(version) FROM migrations").fetchall()[0][0] or 0)
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, cancel: database.Cancel | None = None) -> None:
     """Make the store if there is none, or bring an older one up, after a backup beside it."""
     found = 0
     if path.exists():
-        with database.reading(path) as connection:
+        with database.reading(path, cancel) as connection:
             found = version(connection, path)
             views = _view_digest(connection) if found else None
         if found > schema.VERSION:

@@ -5,11 +5,16 @@ from pathlib import Path
 
 from workbench import config, datasets, prices
 from workbench.errors import StoreLocked, StoreMissing
+from workbench.store.database import Cancel
 from workbench.store.store import Store
 
 
 def open_store(
-    path: str | Path | None = None, *, create: bool = False, take_in: bool = True
+    path: str | Path | None = None,
+    *,
+    create: bool = False,
+    take_in: bool = True,
+    cancel: Cancel | None = None,
 ) -> Store:
     """Open a store, bring its layout up to date, and take in what waits in its spool.
 
@@ -17,6 +22,7 @@ def open_store(
         path: the DuckDB file; None takes `WORKBENCH_STORE`, the configuration, or the user's data folder.
         create: make the file, with its folder, where there is none.
         take_in: ingest the spool; a collector looks at it first, for what was in flight.
+        cancel: stops waiting for whoever has the file, and says who that is.
 
     Raises:
         StoreMissing: there is no store and `create` is false.
@@ -28,7 +34,7 @@ def open_store(
         raise StoreMissing(
             f"there is no store at {store.path}; make one with: workbench import PATH --store {store.path}"
         )
-    store.prepare()
+    store.prepare(cancel)
     if take_in:
         with contextlib.suppress(StoreLocked):  # whoever has it will take the spool in
             store.ingest_spool()

@@ -443,9 +443,9 @@ class Store:
             connection.execute("DELETE FROM saved_slices WHERE name = ?", [name])
             connection.execute("INSERT INTO saved_slices VALUES (?, ?, ?)", [name, text, at])
 
-    def prepare(self) -> None:
+    def prepare(self, cancel: Cancel | None = None) -> None:
         """Make the file, or bring an older layout up to date."""
-        migrations.prepare(self.path)
+        migrations.prepare(self.path, cancel)
 
 
 class Snapshot(Store):

@@ -12,5 +12,8 @@ def run(store_path: str | Path | None = None) -> None:
         store_path: the store's file; None looks where `workbench.open` would.
     """
     from workbench.tui.app import WorkbenchApp
+    from workbench.tui.leaving import restoring
 
-    WorkbenchApp(store_path).run()
+    app = WorkbenchApp(store_path)
+    with restoring(app.leave_terminal):
+        app.run()

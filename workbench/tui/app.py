@@ -62,6 +62,12 @@ class WorkbenchApp(Host):
             return self.opened is not None and type(self.screen).__name__ != "SqlScreen"
         return super().check_action(action, parameters)
 
+    def leave_terminal(self) -> None:
+        """Give the terminal its modes back; the app cannot go on after that."""
+        if self._driver is not None:
+            self._driver.stop_application_mode()
+            self._driver.close()
+
     def action_help(self) -> None:
         """Show the keys of the current screen."""
         from workbench.tui.help import HelpScreen

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from workbench.store import Cancel
 
 PATIENCE = 0.15  # seconds before a question is said to be running
+AGAIN = 0.5  # seconds between looks at what it waits for
 
 Q = TypeVar("Q", bound=Hashable)
 A = TypeVar("A")
@@ -68,6 +69,11 @@ class Ticket:
             if self.stopped:
                 self._cancel.cancel()
             return self._cancel
+
+    @property
+    def waiting_for(self) -> str:
+        """Who has the store, while the query waits for it; "" otherwise."""
+        return "" if self._cancel is None else self._cancel.waiting_for
 
     def stop(self) -> None:
         """Interrupt the query, wherever it is."""
@@ -187,9 +193,18 @@ class AskingScreen(Screen[Any]):
             self.running_changed(running=False)
 
     def _say_running(self, ticket: Ticket) -> None:
+        """Say that a question runs, and again and again for whom it waits."""
         if self._tickets.get(ticket.group) is ticket:
             self._is_said = True
             self.running_changed(running=True)
+            self.set_timer(AGAIN, partial(self._say_running, ticket))
+
+    @property
+    def running_text(self) -> str:
+        """What to say of the questions that somebody waits for."""
+        waiting = {t.waiting_for for t in self._tickets.values() if not t.quiet} - {""}
+        what = f"waiting for {' and '.join(sorted(waiting))}" if waiting else "running"
+        return f"{what}…  esc cancels"
 
     @property
     def is_asking(self) -> bool:
@@ -221,10 +236,6 @@ class AskingScreen(Screen[Any]):
             self._close(ticket)
             self.was_cancelled(ticket.group)
         return bool(waiting)
-
-    def on_mount(self) -> None:
-        """Draw again what was drawn in the colours of a theme when there is another."""
-        self.app.theme_changed_signal.subscribe(self, lambda _: self.theme_changed())
 
     def on_unmount(self) -> None:
         """Leave no query behind."""
@@ -261,9 +272,6 @@ class AskingScreen(Screen[Any]):
         """The screen asks something else by now: ask that."""
         self.ask(ticket.group, ticket.about, ticket.work, ticket.done, quiet=ticket.quiet)
 
-    def theme_changed(self) -> None:
-        """Draw again what holds colours of the theme that was in force."""
-
     def has_failed(self, group: str, error: Exception) -> None:
         """Say what went wrong."""
         said = safe(str(error) or type(error).__name__, lines=True)
@@ -282,7 +290,7 @@ class StatusScreen(AskingScreen):
     def running_changed(self, *, running: bool) -> None:
         """Say that it runs; the answer says the rest."""
         if running:
-            self.say("running…  esc cancels")
+            self.say(self.running_text)
 
     def was_cancelled(self, group: str) -> None:
         """Say that it was cancelled."""

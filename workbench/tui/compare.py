@@ -1,5 +1,6 @@
 """Two configurations on the items that both were tried on: words, numbers, and where they differ."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.table import Table
@@ -14,6 +15,7 @@ from workbench.tui.asking import AskingScreen, once
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.notes import Notes
+from workbench.tui.widgets.painted import Painted
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class CompareScreen(AskingScreen):
                 (self.b, ""),
             ]
         )
-        yield Static(id="verdict")
+        yield Painted(id="verdict")
         yield Static("items on which they differ", classes="title", markup=False)
         yield Grid(id="flips")
         yield Notes()
@@ -63,7 +65,7 @@ class CompareScreen(AskingScreen):
 
     def _show(self, result: "Result") -> None:
         self.result = result
-        self.query_one("#verdict", Static).update(self._words(result))
+        self.query_one("#verdict", Painted).show(partial(self._words, result))
         self.query_one(Notes).show(results.said(result.dropped, result.notes))
         grid = self.query_one(Grid)
         grid.empty_text = "they did the same on every shared item"

@@ -19,6 +19,7 @@ from workbench.tui.widgets import differing
 from workbench.tui.widgets.difference import Difference
 from workbench.tui.widgets.differing import Pair
 from workbench.tui.widgets.key_bar import KeyBar
+from workbench.tui.widgets.painted import Painted
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class DiffScreen(StatusScreen):
     def compose(self) -> ComposeResult:
         """Build the frame."""
         yield TopBar([("diff  ", "primary"), (f"{self.a[:8]} {self.b[:8]}", "")])
-        yield Static(id="facts")
+        yield Painted(id="facts")
         yield Difference(id="difference")
         yield Static(id="status", markup=False)
         yield KeyBar()
@@ -71,7 +72,7 @@ class DiffScreen(StatusScreen):
         self.details = (a, b)
         names = list(dict.fromkeys(_where(detail.facts) for detail in self.details))
         self.query_one(TopBar).show([("diff  ", "primary"), (" · ".join(names), "")])
-        self.query_one("#facts", Static).update(self._heads())
+        self.query_one("#facts", Painted).show(self._heads)
         self.difference.show(pairs)
         self.say(self._summary(pairs))
 

@@ -7,11 +7,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from workbench.formats import count
 from workbench.safe import safe
 from workbench.tui.host import Host
+from workbench.tui.widgets.painted import Painted
 
 
 class EmptyScreen(ModalScreen[None]):
@@ -34,7 +34,7 @@ class EmptyScreen(ModalScreen[None]):
         with Vertical(classes="window", id="welcome") as window:
             window.border_title = "workbench"
             window.border_subtitle = "r looks again · q quits"
-            yield Static(self._page(), markup=False)
+            yield Painted(self._page)
 
     def _page(self) -> Text:
         colours = self.app.theme_variables

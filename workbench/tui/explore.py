@@ -92,7 +92,7 @@ class ExploreScreen(SlicedScreen):
     def load(self) -> None:
         """Open the store in a thread."""
         path = self.app.store_path
-        self.ask("open", once, lambda *_: _open(path), self._opened)
+        self.ask("open", once, lambda _, cancel: _open(path, cancel), self._opened)
 
     def _opened(self, found: "Opened") -> None:
         self.app.opened, self._stamp, self._known, self.overview = found
@@ -282,10 +282,6 @@ class ExploreScreen(SlicedScreen):
         chart.empty_text = nothing if is_known else "finding the frontier…"
         chart.show(points(self.rows), axis(x), axis(y))
 
-    def theme_changed(self) -> None:
-        """Draw the facets in the colours of the theme."""
-        self.query_one(Facets).redraw()
-
     def was_cancelled(self, group: str) -> None:
         """Say what can be done where nothing could be opened."""
         if group == "open":
@@ -425,11 +421,11 @@ class ExploreScreen(SlicedScreen):
 Opened = tuple["Store", str, str, "Overview"]  # with its stamp, and what is in it at a moment
 
 
-def _open(path: Any) -> Opened:
+def _open(path: Any, cancel: "Cancel") -> Opened:
     from workbench.store import open_store
     from workbench.tui.overview import at_a_glance
 
-    store, stamp = open_store(path), ""
+    store, stamp = open_store(path, cancel=cancel), ""
     with contextlib.suppress(StoreLocked):  # somebody writes just now; a look will follow
         stamp = newer(store, "") or ""
     return store, stamp, *at_a_glance(store)

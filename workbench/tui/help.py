@@ -9,12 +9,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Static
 
 from workbench.tui.widgets.conversation import Conversation
 from workbench.tui.widgets.difference import Difference
 from workbench.tui.widgets.facets import Facets
 from workbench.tui.widgets.grid import Grid
+from workbench.tui.widgets.painted import Painted
 from workbench.tui.widgets.slice_bar import SliceInput
 
 PARTS = (
@@ -47,7 +47,7 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(classes="window") as window:
             window.border_title = "keys"
             window.border_subtitle = "esc closes"
-            yield Static(self._page(), id="keys", markup=False)
+            yield Painted(self._page, id="keys")
 
     def _page(self) -> Table:
         colours = self.app.theme_variables

@@ -70,7 +70,7 @@ class SlicedScreen(AskingScreen):
     def running_changed(self, *, running: bool) -> None:
         """Say so in the slice bar."""
         if running:
-            self.bar.show_running()
+            self.bar.show_running(self.running_text)
         else:
             self.say_count()
 

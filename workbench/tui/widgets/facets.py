@@ -50,6 +50,10 @@ class Facets(OptionList):
         self._chosen: Mapping[str, set[str | None]] = {}
         self._shown: list[Facet | None] = []
 
+    def on_mount(self) -> None:
+        """Draw the values again in the colours of another theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.redraw())
+
     def show(self, facets: Sequence[Facet], chosen: Mapping[str, set[str | None]]) -> None:
         """List the values; those chosen carry a dot. The cursor stays on its value, wherever that is now."""
         self._facets, self._chosen = facets, chosen

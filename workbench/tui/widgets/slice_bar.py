@@ -158,9 +158,9 @@ class SliceBar(Widget):
         shown = "" if n is None or total is None else f"{count(n)} of {count(total)}"
         self._say(f"{shown}  {arrows}".rstrip(), is_fault=False)
 
-    def show_running(self) -> None:
+    def show_running(self, text: str) -> None:
         """Say that a query takes its time."""
-        self._say("running…  esc cancels", is_fault=False)
+        self._say(text, is_fault=False)
 
     def show_fault(self, fault: SliceError | None) -> None:
         """Mark where the line goes wrong, and say what to type instead."""

@@ -1,0 +1,31 @@
+"""Text in the colours of the theme: painted anew when there is another."""
+
+from collections.abc import Callable
+
+from rich.console import RenderableType
+from textual.widgets import Static
+
+Paint = Callable[[], RenderableType]
+
+
+class Painted(Static):
+    """Shows what a function makes of the theme in force; colours that are kept would be those of another."""
+
+    def __init__(self, paint: Paint | None = None, *, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False)
+        self._paint = paint
+
+    def on_mount(self) -> None:
+        """Follow the theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.repaint())
+        self.repaint()
+
+    def show(self, paint: Paint) -> None:
+        """Show something else."""
+        self._paint = paint
+        self.repaint()
+
+    def repaint(self) -> None:
+        """Show the same in the colours of the theme."""
+        if self._paint is not None:
+            self.update(self._paint())
