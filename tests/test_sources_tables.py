@@ -192,6 +192,7 @@ def test_nan_and_infinity_in_json_are_null_and_told(tmp_path: Path) -> None:
     assert report.notes == {"NaN or infinite numbers, read as null": 2}
 
 
+QUIZ = '[constants]\ntask="t"\nmodel="m"\n[columns]\nitem="q"\n'
 BASE = '[constants]\ntask="t"\nmodel="m"\nitem="i"\n[columns]\n'
 
 
@@ -300,6 +301,29 @@ def test_a_repeated_item_and_trial_is_reported_and_the_first_kept(tmp_path: Path
     assert [t.calls[0].output_tokens for t in of(records, Trace)] == [20]
     assert report.duplicates.n == 1
     assert "line 3: item 'a', trial 0" in report.duplicates.kept[0]
+    assert report.accounted
+
+
+@pytest.mark.parametrize("trial", ["", "trial='@repeat'\n"])
+def test_rows_of_one_request_are_one_call_and_the_last_usage_counts(
+    tmp_path: Path, trial: str
+) -> None:
+    """A log of a stream writes a line per part, and the first ones hold an output of 1."""
+    rows = [
+        {"q": "a", "id": "r1", "out": 1}, {"q": "a", "id": "r1", "out": 1}, {"q": "b", "id": "r2", "out": 7},
+        {"q": "a", "id": "r1", "out": 185}, {"q": "b", "id": None, "out": 9},
+    ]  # fmt: skip
+    path = write(tmp_path / "rows.jsonl", rows[: 5 if trial else 4])
+    text = f"{QUIZ}{trial}request_id='id'\noutput_tokens='out'"
+
+    records, report = load(path, mapping(tmp_path, text))
+
+    assert [t.calls[0].output_tokens for t in of(records, Trace)] == [7, 185, 9][
+        : 3 if trial else 2
+    ]
+    assert report.duplicates.kept == [
+        f"line {n}: request 'r1' goes on in a later row; the last is kept" for n in (1, 2)
+    ]
     assert report.accounted
 
 
@@ -451,8 +475,6 @@ def test_a_price_sheet_becomes_prices(tmp_path: Path) -> None:
 
 
 # -- decimal marks -------------------------------------------------------------------------------
-
-QUIZ = '[constants]\ntask="t"\nmodel="m"\n[columns]\nitem="q"\n'
 
 
 def costs(tmp_path: Path, cells: list[str], more: str = "") -> list[float | None]:

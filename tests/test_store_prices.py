@@ -104,6 +104,24 @@ def test_the_view_and_the_price_book_agree_on_every_call(
         assert found == (None if wanted is None else pytest.approx(wanted, rel=1e-12))
 
 
+def test_the_sum_of_many_prompts_is_no_long_prompt(tmp_path: Path) -> None:
+    """Twenty prompts of 15,000 tokens are not priced as one of 300,000; what is said of none counts as one."""
+    sheet = (
+        Price(model="m", sheet="s", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0),
+        Price(model="m", sheet="s", min_input_tokens=200_000, input_usd_per_mtok=2.0, output_usd_per_mtok=2.0),
+    )  # fmt: skip
+    calls = [
+        Call(ordinal=i, model="m", input_tokens=300_000, output_tokens=0, n_requests=n)
+        for i, n in enumerate((1, 20, None, 0))
+    ]
+    store = _store(tmp_path, calls)
+    store.add_prices(sheet)
+
+    found = [PriceBook(sheet).cost(call) for call in calls]
+
+    assert found == _costs(store) == pytest.approx([0.6, 0.3, 0.6, 0.6])
+
+
 def test_costs_equal_what_genai_prices_says() -> None:
     """The flattened rows price as the library itself, at every size, date and hour."""
     from genai_prices import Usage, calc_price

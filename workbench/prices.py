@@ -255,7 +255,10 @@ class PriceBook:
 
 
 def _applies(price: Price, call: Call, when: dt.datetime | None) -> bool:
-    long_enough = not price.min_input_tokens or (call.input_tokens or 0) > price.min_input_tokens
+    prompts = price.min_input_tokens * max(
+        call.n_requests or 1, 1
+    )  # of a sum, the mean prompt counts
+    long_enough = not price.min_input_tokens or (call.input_tokens or 0) > prompts
     return (
         price.provider in {None, call.provider}
         and long_enough

@@ -29,6 +29,7 @@ billed_cost_usd = { column = "cost", null_if = [0], decimal = ",", optional = tr
 started_at = { column = "day", format = "%d/%m/%Y" }   # where it is neither ISO 8601 nor a time since 1970
 passed = { column = "verdict", map = { ok = true, bad = false, timeout = "@null", "@null" = false } }
                                  # "@null" is unknown on the right, an empty cell on the left
+request_id = "message.id"        # of rows of one item with the same, the last is kept
 n_turns = "steps"                # a row of several turns is a sum of as many requests (or n_requests = "…")
 
 [metrics]                        # scores on scales of their own, as rows of the table scores

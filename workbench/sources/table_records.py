@@ -1,6 +1,7 @@
 """Rows of a table → records, as a mapping says."""
 
 import difflib
+import functools
 from collections.abc import Iterator
 from collections.abc import Mapping as Dict
 from pathlib import Path
@@ -118,15 +119,49 @@ class RowReader:
             value = value[step]
         return value
 
+    def _open(self) -> Table:
+        """Open the file once more, to learn of its rows what one row cannot say."""
+        report = FileReport(self.path, skip_bad_rows=True)
+        return open_table(self.path, self.mapping.rows, report, delimiter=self.mapping.delimiter)
+
     def _texts(self) -> Iterator[Row]:
         """Yield the mapped cells that are texts, row by row, as a file of its own."""
         paths = {c.path for _, c in self.mapping.all_columns()} - set(self.file)
         paths = {path for path in paths if not path.startswith("^")}
-        report = FileReport(self.path, skip_bad_rows=True)
-        table = open_table(self.path, self.mapping.rows, report, delimiter=self.mapping.delimiter)
-        for _, row in table.rows:
+        for _, row in self._open().rows:
             found = {path: self._raw(row, path) for path in paths}
             yield {path: cell for path, cell in found.items() if isinstance(cell, str)}
+
+    @functools.cached_property
+    def _last_of(self) -> dict[tuple[str, ...], int]:
+        """The last row of each request that stands in several: a stream writes a line per part, and counts on."""
+        last: dict[tuple[str, ...], int] = {}
+        repeated: set[tuple[str, ...]] = set()
+        if "request_id" in self.mapping.columns:
+            for number, (_, row) in enumerate(self._open().rows, 1):
+                if (key := self._request(row)) is not None:
+                    repeated |= {key} & last.keys()
+                    last[key] = number
+        return {key: last[key] for key in repeated}
+
+    def _request(self, row: Row) -> tuple[str, ...] | None:
+        """Name the request of a row, its item and trial; None where it has no name."""
+        paths = {
+            name: column.path
+            for name, column in self.mapping.columns.items()
+            if name in {"request_id", "item", "model", "trial"} and column.path not in self.file
+        }
+        cells_ = {name: self._raw(row, path) for name, path in paths.items()}
+        if is_null(cells_.get("request_id"), "text") or cells_["request_id"] is _MISSING:
+            return None
+        return tuple(str(cell) for cell in cells_.values())
+
+    def _goes_on(self, row: Row) -> bool:
+        """Whether a later row tells more of the same request."""
+        if not self._last_of:
+            return False
+        key = self._request(row)
+        return key is not None and self._last_of.get(key, 0) > self.file["@row"]
 
     def values(self, row: Row, place: str) -> dict[str, Any]:
         """Read all of our fields that the mapping names."""
@@ -221,6 +256,10 @@ class RowReader:
         metadata = self.group(row, self.mapping.metadata, place)
         scores = (*_scores(values), *self._metrics(row, values, place))
         self._add_up(values)
+        if self._goes_on(row):
+            what = f"{place}: request {values['request_id']!r} goes on in a later row"
+            report.duplicates.add(f"{what}; the last is kept")
+            return []
         item = Item(task_id=task.task_id, **_pick(values, _ITEM))
         trial = values.get("trial") or 0
         while (key := (configuration.configuration_id, item.item_id, trial)) in self._trials:

@@ -404,7 +404,8 @@ def priced(calls: str, at: str) -> str:
     applies = f"""CASE WHEN r.machine_usd_per_hour IS NOT NULL THEN true
     WHEN c.service_tier = '{BATCH}' THEN coalesce(r.service_tier = '{BATCH}', false)
     ELSE coalesce(r.service_tier = c.service_tier, r.service_tier IS NULL) END
-  AND (r.min_input_tokens = 0 OR c.input_tokens > r.min_input_tokens)
+  AND (r.min_input_tokens = 0
+    OR c.input_tokens > r.min_input_tokens * greatest(coalesce(c.n_requests, 1), 1))
   AND (r.starts_at IS NULL OR {at} >= r.starts_at) AND (r.ends_at IS NULL OR {at} < r.ends_at)
   AND (r.daily_from IS NULL OR CASE WHEN r.daily_from <= r.daily_to
     THEN {clock} >= r.daily_from AND {clock} < r.daily_to
