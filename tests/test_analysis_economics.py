@@ -135,7 +135,7 @@ def test_trials_weigh_within_their_item_and_failed_ones_are_left_out():
     """Mean of items' means; a failed trace counts nowhere."""
     frame = used(
         uses("1", [], 1.0), uses("1", [], 3.0, trace_id="a1b", trial=1), uses("2", [], 5.0),
-        uses("3", [], 9.0, trace_error_type="timeout"),
+        uses("3", [], 9.0, None, trace_error_type="timeout"),
     )  # fmt: skip
     result = analysis.unified_cost(frame)
     assert row(result)["unified_cost_usd"] == pytest.approx((2 + 5) / 2)

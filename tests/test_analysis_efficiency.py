@@ -80,7 +80,7 @@ def test_each_score_is_of_the_traces_that_have_its_denominator():
     frame = facts(
         trace("1", True, output_tokens=100, cost_usd=1.0), trace("2", False, output_tokens=300, cost_usd=3.0),
         trace("3", True, output_tokens=200), trace("4", None, output_tokens=9, cost_usd=9.0),
-        trace("5", True, error_type="timeout", cost_usd=9.0),
+        trace("5", None, error_type="timeout", cost_usd=9.0),
     )  # fmt: skip
 
     result = analysis.efficiency_scores(frame, scale="fraction")

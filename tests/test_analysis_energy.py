@@ -127,7 +127,7 @@ def test_what_is_not_measured_is_unknown():
     """A group without a meter has a row of unknowns, never of zeros, and the last place."""
     frame = facts(
         trace("1", 5.0), trace("2", None), trace("1", None, group="api"), trace("3", 4.0, None),
-        trace("4", 9.0, error_type="timeout"),
+        trace("4", 9.0, None, error_type="timeout"),
     )  # fmt: skip
 
     result = analysis.energy(frame)

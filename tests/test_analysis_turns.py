@@ -162,7 +162,7 @@ def test_odd_traces_among_regular_ones():
 def test_failed_unscored_and_unpriced_traces():
     """Two are left out and told; a call of unknown cost leaves the saving null and the accuracy as it is."""
     rows = calls("1", [1.0, None], passed=True) + calls("2", [1.0], passed=None)
-    rows += calls("3", [1.0], passed=False, trace_error_type="timeout")
+    rows += calls("3", [1.0], passed=None, trace_error_type="timeout")
 
     result = analysis.run("turn-control", frame(rows), limits="1")
 

@@ -1,6 +1,7 @@
 """`workbench import`: what lands, what is said, and what a bad file leaves behind (nothing)."""
 
 import json
+import zipfile
 
 import pytest
 
@@ -192,3 +193,86 @@ def test_rows_that_cannot_be_read_are_passed_over_on_request_and_named(tmp_path,
     assert (row["rows_in"], row["rows_out"], row["new"], row["skipped"]) == (3, 2, 2, 1)
     assert "line 3, column 'out': 'lots' is no int" in err
     assert open_store(tmp_path / "s.duckdb").count() == 2
+
+
+def _log(path, *ids, version=2, stated=None, accuracy=None):
+    """An Inspect log of samples that are all right."""
+    listed = range(len(ids) if stated is None else stated)
+    metrics = {} if accuracy is None else {"accuracy": {"value": accuracy}}
+    header = {
+        "version": version, "status": "success", "eval": {"task": "t", "model": "m", "eval_id": path.stem},
+        "results": {"scores": [{"name": "match", "metrics": metrics}]},
+    }  # fmt: skip
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr("header.json", json.dumps(header))
+        zipped.writestr("summaries.json", json.dumps([{"id": n} for n in listed]))
+        for id in ids:
+            sample = {"id": id, "input": "q", "scores": {"match": {"value": "C"}}}
+            zipped.writestr(f"samples/{id}_epoch_1.json", json.dumps(sample))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "word", "said"),
+    [
+        ({"ids": "ab"}, "ok", ""),
+        ({"ids": "ab", "stated": 5}, "differs", "samples in the summaries: 5 stated, 2 found"),
+        ({"ids": "", "stated": 5}, "partial", "samples in the summaries: 5 stated, 0 found"),
+        ({"ids": "", "stated": 0}, "partial", "neither samples nor metrics"),
+        ({"ids": "ab", "accuracy": 0.5}, "differs", "accuracy of match: 0.5 stated, 1 found"),
+        ({"ids": "ab", "version": 9}, "partial", "version 9"),
+    ],
+    ids=["all in", "some listed", "none of 5", "empty", "another mean", "unknown version"],
+)
+def test_ok_means_ok(tmp_path, bring, given, word, said):
+    """The status of the file, the exit status, and the last line tell the truth."""
+    path = _log(tmp_path / "log.eval", *given.pop("ids"), **given)
+
+    status, document, err = bring(path)
+
+    assert document["rows"][0]["status"] == word
+    assert status == (word != "ok")
+    assert said in err
+    last = err.splitlines()[-1]
+    assert last.startswith(f"1 {word}")
+    assert ("not all is in" in last or "nothing came in" in last) == (word != "ok")
+
+
+def test_what_is_partly_in_can_be_allowed(tmp_path, bring):
+    """The exit status is 0 then, and the last line says why; nothing at all is not allowed."""
+    log = _log(tmp_path / "log.eval", "a", stated=3)
+    nothing = tmp_path / "nothing.eval"
+    nothing.write_bytes(b"PK no zip")
+
+    assert bring(log, nothing)[0] == 1
+    status, _, err = bring(log, nothing, "--allow-partial")
+    assert status == 0
+    assert (
+        err.splitlines()[-1] == "1 differs, 1 failed; not all is in, which --allow-partial allows"
+    )
+    assert bring(nothing, "--allow-partial")[0] == 1
+
+
+def test_rows_passed_over_as_asked_are_no_failure(tmp_path, mapping, bring):
+    """But the file is partial, which is said; rows that contradict themselves are counted."""
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS + "3,m,t,true,many\n")
+
+    assert bring(path, "--mapping", mapping)[0] == 1
+    status, document, err = bring(path, "--mapping", mapping, "--skip-bad-rows")
+
+    assert (status, document["rows"][0]["status"]) == (0, "partial")
+    assert err.splitlines()[-1] == "1 partial"
+
+
+def test_how_nulls_were_counted_is_in_the_document(tmp_path, bring):
+    """Beside the two figures."""
+    path = _log(tmp_path / "log.eval", "a", accuracy=1.0)
+    with zipfile.ZipFile(path, "a") as zipped:
+        sample = {"id": "b", "input": "q", "scores": {"match": {"value": None}}}
+        zipped.writestr("samples/b_epoch_1.json", json.dumps(sample))
+
+    _, document, _ = bring(path)
+
+    mean = next(t for t in document["more"]["totals"] if t["total"] == "accuracy of match")
+    assert (mean["found"], mean["nulls"]) == (1.0, "1 without a value left out")

@@ -121,7 +121,7 @@ def test_every_column_of_trace_facts_can_be_asked_for():
     """No stored column is out of a filter's reach, and every name leads to a real column."""
     columns = set(schema.TRACE_FACTS.names)
 
-    assert set(FIELDS) >= columns - {"passed"}
+    assert set(FIELDS) >= columns - {"passed", "is_replaced"}
     assert FIELDS["passed"].name == "right"
     assert {field.column for field in FIELDS.values()} == columns
 

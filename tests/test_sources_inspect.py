@@ -96,7 +96,7 @@ def load(path: Path) -> tuple[list, FileReport]:
 def one(tmp_path: Path, **more: object) -> tuple[Trace, FileReport]:
     """Read a log of one sample."""
     records, report = load(whole(tmp_path / "log.eval", sample(**more)))
-    [trace] = [r for r in records if isinstance(r, Trace)]
+    [trace] = [r for r in records if isinstance(r, Trace) and not r.is_replaced]
     return trace, report
 
 

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from workbench import sources
@@ -266,3 +267,97 @@ def test_the_same_log_as_json_gives_the_same_records(written: Path, tmp_path: Pa
     assert ours[0].keys() == ours[1].keys()
     for id, trace in ours[0].items():
         assert trace == ours[1][id]
+
+
+def test_chunked_samples_give_the_same_records(written: Path, tmp_path: Path) -> None:
+    """As inspect-ai's own converter writes them, in chunks of two entries.
+
+    It gives messages of equal text one id, so that only the texts of a conversation can be compared.
+    """
+    from inspect_ai.log._recorders.chunked import convert_eval_logs_to_chunked
+
+    convert_eval_logs_to_chunked(
+        str(written), str(tmp_path), chunk_size=2, attachments_chunk_bytes=50
+    )
+    chunked = tmp_path / written.name
+    report = FileReport(chunked)
+
+    ours = [
+        {r.trace_id: r for r in sources.read(path, report=report) if isinstance(r, Trace)}
+        for path in (written, chunked)
+    ]
+
+    assert ours[0].keys() == ours[1].keys()
+    for id, trace in ours[0].items():
+        other = ours[1][id]
+        texts, others = ({(m.role, m.kind, m.text) for m in t.messages} for t in (trace, other))
+        assert texts == others
+        bare = [msgspec.structs.replace(t, messages=()) for t in (trace, other)]
+        assert bare[0] == bare[1]
+    assert not report.skipped
+    assert not report.incomplete.n
+
+
+@pytest.fixture(scope="module")
+def retried(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A log of inspect-ai with a sample that fails, and the log of its eval-retry."""
+    from inspect_ai import Task, eval, eval_retry, task
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ModelAPI, ModelOutput, ModelUsage, modelapi
+    from inspect_ai.scorer import includes
+    from inspect_ai.solver import generate, solver
+
+    class Fixed(ModelAPI):
+        async def generate(self, input, tools, tool_choice, config):
+            output = ModelOutput.from_content("fixed-1", "4")
+            output.usage = ModelUsage(input_tokens=100, output_tokens=20, total_tokens=120)
+            return output
+
+    @modelapi(name="fixed")
+    def fixed():
+        return Fixed
+
+    tries: Counter[str] = Counter()
+
+    @solver
+    def fails_thrice():
+        async def solve(state, generate):
+            tries[str(state.sample_id)] += 1
+            if state.sample_id == "flaky/1" and tries["flaky/1"] < 4:
+                raise RuntimeError("boom")
+            return state
+
+        return solve
+
+    @task
+    def made_again():
+        dataset = [Sample(id=f"{n}/1", input="2+2?", target="4") for n in ("good", "flaky")]
+        return Task(dataset=dataset, solver=[generate(), fails_thrice()], scorer=includes())
+
+    folder = str(tmp_path_factory.mktemp("retried"))
+    shared = {"log_dir": folder, "display": "none", "fail_on_error": False, "retry_on_error": 1}
+    [first] = eval(made_again(), model="fixed/model", **shared)
+    [second] = eval_retry(first, **shared)
+    return [Path(str(log.location).removeprefix("file://")) for log in (first, second)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
+def test_eval_retry_and_retry_on_error_as_inspect_writes_them(
+    retried: list[Path], tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """Two answers; three tries that failed were made again; five requests, each once."""
+    from workbench.store import open_store
+
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    for number in order:
+        report = FileReport(retried[number])
+        store.ingest(sources.read(retried[number], report=report))
+        assert report.is_whole, report
+
+    found = store.sql(
+        "SELECT item, passed, is_replaced, n_calls FROM trace_facts ORDER BY item, passed NULLS LAST"
+    )
+    assert found.rows() == [
+        ("flaky/1", True, None, 1), *[("flaky/1", None, True, 1)] * 3, ("good/1", True, None, 1),
+    ]  # fmt: skip
+    assert store.sql("SELECT sum(input_tokens)::INT AS n FROM calls")["n"][0] == 500

@@ -28,6 +28,23 @@ def json_text(value: object) -> str:
     return _canonical.encode(value).decode()
 
 
+def attempt_id(source: str, name: str) -> str:
+    """Id of an attempt that its source names for good: the same in whichever file it stands."""
+    return content_id("Attempt", source, name)
+
+
+def try_id(item_id: str, trial: int, sent_at: dt.datetime) -> str:
+    """Id of a try that came to nothing, told by when its last request was sent.
+
+    Args:
+        item_id: what was asked.
+        trial: which repeat of it.
+        sent_at: when the last request was sent; one without a zone is UTC.
+    """
+    at = sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=dt.UTC)
+    return content_id("Try", item_id, trial, at.astimezone(dt.UTC).isoformat())
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
     """Base of all records; `tag` makes a spool line say which one it holds."""
 

@@ -3,7 +3,7 @@
 Written once in narwhals over `trace_facts`, so that it runs inside DuckDB for a relation and in
 Polars for a frame; only its small result is fetched.
 
-Which traces count. A failed trace (`error_type` set) and an unscored one say nothing about the
+Which traces count is said in `standing`. A failed trace (`error_type` set) and an unscored one say nothing about the
 answer and are left out and counted; `errors_as_wrong` scores failed ones 0 instead. Where an
 analysis sets a cost against a score, traces without that cost are left out of both, so that the two
 speak of the same traces. Trials weigh within their item: means are taken per item first and then
@@ -20,7 +20,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import engine
+from workbench.analysis import engine, standing
 from workbench.schema import TRACE_FACTS
 
 Outcome = Literal["passed", "score"]
@@ -226,6 +226,7 @@ def _counted(
     scored: bool,
 ) -> "nw.LazyFrame[Any]":
     """Mark with 0 or 1 which traces count and why others do not."""
+    traces = standing.counting(traces)
     present = set(traces.collect_schema().names())
     no = nw.lit(value=False)
     failed = ~nw.col("error_type").is_null() if "error_type" in present else no
@@ -377,6 +378,7 @@ def quantiles(
         wanted: (column, probability, name of the result); linear between order statistics.
         errors_as_wrong: whether failed traces count.
     """
+    traces = standing.counting(traces)
     present = set(traces.collect_schema().names())
     if "error_type" in present and not errors_as_wrong:
         traces = traces.filter(nw.col("error_type").is_null())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.analysis.declaration import unknown
 from workbench.analysis.registry import get
+from workbench.analysis.standing import COUNTS_CODE, COUNTS_SQL, FAILED_CODE, FAILED_SQL
 from workbench.errors import AnalysisError
 from workbench.schema import TRACE_FACTS
 from workbench.slice import Slice
@@ -52,9 +53,10 @@ def _kept(plan: "Reduction", *, errors_as_wrong: bool) -> tuple[str, list[str]]:
     outcome = f"CAST({plan.outcome} AS DOUBLE)"
     conditions = [f'"{column}" IS NOT NULL' for column in plan.require]
     if errors_as_wrong:
-        outcome = f"CASE WHEN error_type IS NOT NULL THEN 0.0 ELSE {outcome} END"
+        outcome = f"CASE WHEN {FAILED_SQL} THEN 0.0 ELSE {outcome} END"
     else:
-        conditions.insert(0, "error_type IS NULL")
+        conditions.insert(0, f"NOT {FAILED_SQL}")
+    conditions.insert(0, COUNTS_SQL)
     return outcome, [*conditions, *([f"{outcome} IS NOT NULL"] if plan.scored else [])]
 
 
@@ -70,9 +72,10 @@ def as_polars(
     outcome = f'pl.col("{plan.outcome}").cast(pl.Float64)'
     kept = [f'pl.col("{column}").is_not_null()' for column in plan.require]
     if chosen.get("errors_as_wrong"):
-        outcome = f'pl.when(pl.col("error_type").is_null()).then({outcome}).otherwise(0.0)'
+        outcome = f"pl.when({FAILED_CODE}).then(0.0).otherwise({outcome})"
     else:
-        kept.insert(0, 'pl.col("error_type").is_null()')
+        kept.insert(0, f"~{FAILED_CODE}")
+    kept.insert(0, COUNTS_CODE)
     filters = [
         _slice(where).polars_code(),
         *kept,

@@ -28,6 +28,11 @@ STORES = (".duckdb", ".db")
     help="Pass over rows of a table that cannot be read, and say which; else their file is refused.",
 )
 @click.option("--dry-run", is_flag=True, help="Read and report, write nothing.")
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Exit with 0 also where not all came in, or what a file states does not agree; it is said.",
+)
 @store_option
 @output_options
 @click.pass_context
@@ -38,6 +43,7 @@ def import_(
     mapping: str | None,
     skip_bad_rows: bool,
     dry_run: bool,
+    allow_partial: bool,
     store_path: str | None,
     format_: str | None,
     output: Path | None,
@@ -46,10 +52,18 @@ def import_(
 
     Files and folders of: Inspect logs (.eval, .json), tables (CSV, JSON, JSONL, YAML, Parquet) with
     a mapping, stores (.duckdb) and folders that export wrote. The same file twice changes nothing.
-    A file that fails leaves nothing behind, the others land, and the exit status is 1.
+    A file that fails leaves nothing behind, the others land.
+
+    A file is ok (all of it is in, and agrees with the totals that it states), partial (samples or rows
+    did not come in, or its version is not known), differs (it adds up to other totals than it states)
+    or failed.
+
+    Exit status: 0 if all files are ok, 1 if one is not, 2 if the command is not understood. With
+    --allow-partial it is 0 where anything came in, and the last line says so. Rows that
+    --skip-bad-rows passes over were to be passed over.
     """
     from workbench.cli.output import check_output, emit
-    from workbench.cli.reconciliation import document, remarks
+    from workbench.cli.reconciliation import conclusion, document, exit_status, remarks
 
     check_output(output)
     store = None if dry_run else open_store(store_path, create=True)
@@ -62,8 +76,8 @@ def import_(
     emit(document(done, store.path if store else None, full=full), format_, output)
     for line in remarks(done):
         talk(line)
-    if any(imported.failed for imported in done) or not any(i.status for i in done):
-        ctx.exit(1)
+    talk(conclusion(done, allow_partial=allow_partial))
+    ctx.exit(exit_status(done, allow_partial=allow_partial))
 
 
 def _import(

@@ -35,10 +35,33 @@ class Imported:
 
     @property
     def status(self) -> str:
-        """Say in a word how it went; "" if it was passed over."""
+        """Say in a word how it went: failed, partial, differs or ok; "" if it was passed over."""
         if self.failed:
             return "failed"
-        return "" if self.skipped else "ok"
+        if self.skipped:
+            return ""
+        report = self.report
+        if report is None or report.is_whole:
+            return "ok"
+        return "differs" if report.is_complete else "partial"
+
+    @property
+    def is_as_asked(self) -> bool:
+        """Whether all came in, but for rows that were to be passed over, and the totals agree."""
+        if self.status in {"ok", ""}:
+            return True
+        report = self.report
+        if self.failed or report is None or report.incomplete.n or not report.rows_out:
+            return False
+        asked_for = report.skipped.total() == report.bad_rows.n
+        return asked_for and all(t.agrees for t in report.totals)
+
+    @property
+    def came_in(self) -> bool:
+        """Whether anything was taken, or was there already."""
+        if self.failed or self.skipped:
+            return False
+        return self.report is None or self.report.rows_out > 0
 
     def row(self) -> dict[str, object]:
         """Make the file's row of the report."""
@@ -93,7 +116,7 @@ def _totals(done: Iterable[Imported]) -> Iterator[dict[str, object]]:
         for total in imported.report.totals if imported.report else ():
             yield {
                 "file": imported.path.name, "total": total.name, "stated": float(total.stated),
-                "found": float(total.found), "agrees": total.agrees,
+                "found": float(total.found), "agrees": total.agrees, "nulls": total.nulls or None,
             }  # fmt: skip
 
 
@@ -102,24 +125,33 @@ def _remarks(imported: Imported) -> Iterator[tuple[str, str]]:
         yield "failed", imported.failed
     if imported.skipped:
         yield "skipped", imported.skipped
-    report = imported.report
-    if report is not None:
-        for reason, n in report.skipped.items():
-            yield "skipped", f"{n:,} rows: {reason}"
-        for text in report.bad_rows.kept:
-            yield "bad row", text
-        for text in report.mismatches.kept:
-            yield "does not add up", text
-        for text in report.duplicates.kept:
-            yield "duplicate", text
-        for note, n in report.notes.items():
-            yield "note", note if n == 1 else f"{note} ({n:,} ×)"
+    if imported.report is not None:
+        yield from _of_report(imported.report)
     for note in imported.ingest.notes if imported.ingest else ():
         yield "note", note
 
 
+def _of_report(report: "FileReport") -> Iterator[tuple[str, str]]:
+    for reason, n in report.skipped.items():
+        yield "skipped", f"{n:,} rows: {reason}"
+    kinds = {
+        "bad row": report.bad_rows, "incomplete": report.incomplete,
+        "does not add up": report.mismatches, "duplicate": report.duplicates,
+    }  # fmt: skip
+    for kind, found in kinds.items():
+        for text in found.kept:
+            yield kind, text
+    for total in report.totals:
+        if not total.agrees:
+            nulls = f" ({total.nulls})" if total.nulls else ""
+            both = f"{total.stated:.10g} stated, {total.found:.10g} found"
+            yield "differs", f"{total.name}: {both}{nulls}"
+    for note, n in report.notes.items():
+        yield "note", note if n == 1 else f"{note} ({n:,} ×)"
+
+
 def remarks(done: Sequence[Imported]) -> Iterator[str]:
-    """Say what a person must know: a few remarks of each kind, and what it comes to."""
+    """Say what a person must know of single files: a few remarks of each kind."""
     for imported in done:
         kinds: Counter[str] = Counter()
         for kind, text in () if imported.skipped else _remarks(imported):
@@ -137,5 +169,28 @@ def remarks(done: Sequence[Imported]) -> Iterator[str]:
     totals = Counter(bool(total["agrees"]) for total in _totals(done))
     if totals:
         yield f"stated totals: {totals[True]:,} agree with their rows, {totals[False]:,} do not"
+
+
+def conclusion(done: Sequence[Imported], *, allow_partial: bool) -> str:
+    """Say what an import comes to: files by status, and whether that is all."""
     statuses = Counter(i.status or "skipped" for i in done)
-    yield ", ".join(f"{n:,} {status}" for status, n in statuses.items())
+    counted = ", ".join(f"{n:,} {status}" for status, n in statuses.items())
+    reports = [i.report for i in done if i.report is not None and not i.failed]
+    broken = sum(r.mismatches.n for r in reports)
+    if broken:
+        counted += f"; {broken:,} rows contradict themselves"
+    if exit_status(done, allow_partial=False) == 0:
+        return counted
+    if exit_status(done, allow_partial=allow_partial) == 0:
+        return f"{counted}; not all is in, which --allow-partial allows"
+    if not any(i.came_in for i in done):
+        return f"{counted}; nothing came in"
+    return f"{counted}; not all is in: exit status 1 (0 with --allow-partial)"
+
+
+def exit_status(done: Sequence[Imported], *, allow_partial: bool) -> int:
+    """Return 0 where all is in; 1 where something is not, unless that is allowed and anything is in."""
+    if allow_partial:
+        return 0 if any(i.came_in for i in done) else 1
+    whole = all(i.is_as_asked for i in done)
+    return 0 if whole and any(i.status for i in done) else 1

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +23,7 @@ _PROMPTS = {
     "choice": "Answer the question with the letter of the right option.",
     "unit_tests": "Write Python code that does what is asked, in one fenced code block.",
     "json": "Answer with one JSON value.",
-    "math": "Solve the problem, and put the final answer into \\boxed{}.",
 }
-_LATEX = re.compile(r"\\(?:frac|dfrac|sqrt|pi|text|left|begin|cup|infty|cdot)\b")
 Source = str | Path | Mapping[str, Any] | TaskSpec
 
 
@@ -217,7 +214,6 @@ class _Loading:
             "choice",
             "list",
             "date",
-            "math",
         }
         if self.columns.target is not None or not needed:
             return False
@@ -310,10 +306,6 @@ class _Loading:
             guess = "numeric"
         else:
             guess = "exact"
-            if any(_LATEX.search(t) for t in texts):
-                self.notes.append(
-                    'targets are LaTeX: scorer = "math" compares what they mean, "exact" how they are written'
-                )
         self.notes.append(f"scorer: {guess} (guessed)")
         return guess
 

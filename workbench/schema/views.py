@@ -66,31 +66,33 @@ CALL_FACTS = Table("call_facts", "one row per call, with the names of what it is
 _OF_TRACE = tuple(
     TRACES[c] for c in ("run_id", "configuration_id", "task_id", "item_id", "trial", "score", "passed", "n_turns")
 )
-_TRACE_ERROR = C("trace_error_type", "text", doc="Why the trace failed.", null="it did not")
+_ENDED = (
+    C("trace_error_type", "text", doc="Why the trace failed.", null="it did not"), TRACES["is_replaced"],
+)
 
 CALL_OUTCOMES = Table("call_outcomes", "one row per call as in call_facts, with how its trace ended; without the requests that broke off and were made again", (
-    *CALL_FACTS.columns, *(TRACES[c] for c in ("trial", "score", "passed", "n_turns")), _TRACE_ERROR,
+    *CALL_FACTS.columns, *(TRACES[c] for c in ("trial", "score", "passed", "n_turns")), *_ENDED,
 ), key=("call_id",))
 
 TOOL_FACTS = Table("tool_facts", "one row per tool call, with the names of what it is about and how its trace ended", (
-    *TOOL_CALLS.columns, *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON,
+    *TOOL_CALLS.columns, *_OF_TRACE, *_ENDED, *_NAMES, _ON,
 ), key=("tool_call_id",))
 
 TOOL_USES = Table("tool_uses", "one row per tool call that was run, and one, without a tool, for each trace that called none", (
     *(dataclasses.replace(c, null="the trace called no tool") if c.null == KEY_NULL and c.name != "trace_id" else c for c in TOOL_CALLS.columns),
-    *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON, ITEMS["input"], *(TRACES[c] for c in ("answer", "n_tool_calls", "output_tokens")),
+    *_OF_TRACE, *_ENDED, *_NAMES, _ON, ITEMS["input"], *(TRACES[c] for c in ("answer", "n_tool_calls", "output_tokens")),
     C("trace_cost_usd", "float", "USD", "Cost of the whole trace.", "a price or a token count is unknown", "cost of the trace"),
     C("opening_text", "text", doc="What the model wrote up to its first tool call, thinking first; of a trace without one, everything.", null="not recorded"),
     C("opening_tokens", "int", "tokens", "Output tokens of the calls up to the one that asked for the first tool; of a trace without one, of all.", "not known, or the tool was asked for by no recorded call"),
 ), key=("trace_id", "ordinal"))
 
 MESSAGE_FACTS = Table("message_facts", "one row per part of a conversation, with its text, the names of what it is about and how its trace ended", (
-    *MESSAGES.columns, CONTENTS["text"], CONTENTS["n_bytes"], *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON,
+    *MESSAGES.columns, CONTENTS["text"], CONTENTS["n_bytes"], *_OF_TRACE, *_ENDED, *_NAMES, _ON,
 ), key=("trace_id", "ordinal"))
 
 ENERGY_FACTS = Table("energy_facts", "one row per call, device and phase, with the call's tokens and the names of what it is about", (
     *ENERGY.columns, CALLS["role"], CALLS["input_tokens"], CALLS["output_tokens"], CALLS["reasoning_tokens"], CALLS["e2e_s"],
-    *_OF_TRACE, _TRACE_ERROR, *_NAMES, _ON,
+    *_OF_TRACE, *_ENDED, *_NAMES, _ON,
 ), key=("call_id", "device", "phase"))
 
 RUN_SUMMARY = Table("run_summary", "one row per run", (

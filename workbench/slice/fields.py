@@ -74,6 +74,7 @@ _FLAGS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "scored": ((), "passed", "A scorer said right or wrong."),
     "unscored": ((), "passed", "No scorer said right or wrong."),
     "failed": ((), "error_type", "The attempt failed."),
+    "replaced": ((), "is_replaced", "A later try took its place: it was paid, and is no answer."),
     "priced": ((), "cost_usd", "The cost is known."),
     "unpriced": ((), "cost_usd", "The cost is not known."),
 }

@@ -217,6 +217,7 @@ _ASKS: dict[str, c.Condition] = {
     "scored": c.Known("passed", known=True),
     "unscored": c.Known("passed", known=False),
     "failed": c.Known("error_type", known=True),
+    "replaced": c.Is("is_replaced", value=True),
     "priced": c.Known("cost_usd", known=True),
     "unpriced": c.Known("cost_usd", known=False),
 }

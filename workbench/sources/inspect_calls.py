@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from workbench import usage as usages
 from workbench.records import Call, ToolCall
 from workbench.sources.inspect_messages import Attachments
 from workbench.sources.inspect_schema import (
@@ -21,8 +22,10 @@ from workbench.sources.inspect_schema import (
     Response,
 )
 from workbench.sources.inspect_schema import RESPONSE as RESPONSE_DECODER
-from workbench.sources.inspect_usage import normalise
+from workbench.sources.inspect_usage import Tokens, normalise
 from workbench.sources.report import FileReport
+from workbench.tokens import contradiction
+from workbench.usage import Raw
 
 _SCORING = {"scorer", "scorers"}
 _JUDGES = {"grader", "judge", "scorer"}
@@ -81,11 +84,11 @@ def call_of(
     tokens: dict[str, Any] = {}
     if event.cache == "read":  # nothing was sent, nothing was spent
         tokens = {"n_requests": 0, "input_tokens": 0, "output_tokens": 0}
-    elif usage is not None:
-        raw = response.usage if _given(response.usage) else output.usage
-        tokens = tokens_of(usage, str(event.model), log, where, report)
-        compact = msgspec.json.format(bytes(raw), indent=-1)
-        tokens |= _provider_says(compact) | {"usage": compact.decode()}
+    else:
+        own, name = _provider_usage(response), str(event.model)
+        tokens = _tokens(usage, own, model=name, log=log, where=where, report=report)
+        if tokens and "usage" not in tokens:
+            tokens["usage"] = msgspec.json.format(bytes(output.usage), indent=-1).decode()
     provider, model = split(str(event.model))
     call = Call(
         ordinal=ordinal, role="judge" if judge else "subject", provider=provider, model=model,
@@ -98,19 +101,81 @@ def call_of(
     return call, usage
 
 
+def _tokens(
+    usage: ModelUsage | None,
+    own: Raw | None,
+    *,
+    model: str,
+    log: Log,
+    where: str,
+    report: FileReport,
+) -> dict[str, Any]:
+    """Give a call's token fields: as the provider's own usage object has them, else as Inspect does.
+
+    Inspect's summary leaves out what a provider's adapter does not look for (Groq's cached and thinking
+    tokens), so it only fills in what the object does not say. An object that does not add up to its own
+    total is not understood, and left to Inspect.
+    """
+    found = usages.normalise(own, model=split(model)[1])
+    fields = {k: v for k, v in found.known().items() if k != "tokens_source"}
+    said = {"usage": msgspec.json.encode(own).decode()} if own else {}
+    theirs = None if usage is None else normalise(usage, model, log.version)
+    if not _is_whole(found, theirs):
+        # what an answer says beside its totals holds whatever they are
+        beside = {k: v for k, v in fields.items() if k in _BESIDE}
+        summary = {} if usage is None else tokens_of(usage, model, log, where, report)
+        return summary | beside | said
+    report.conventions[f"the provider's own usage, read as {usages.convention_of(own or {})}"] += 1
+    summary = {} if theirs is None else _fields(theirs)
+    if theirs is not None and (theirs.input, theirs.output) != (
+        found.input_tokens,
+        found.output_tokens,
+    ):
+        report.notes[
+            "calls whose provider counts otherwise than Inspect: the provider's count"
+        ] += 1
+        summary = {}
+    tokens = summary | fields | said | {"tokens_source": found.tokens_source}
+    _contradicts(tokens, where, report)
+    return tokens
+
+
+_BESIDE = ("cache_write_5m_tokens", "cache_write_1h_tokens", "billed_cost_usd")
+
+
+def _is_whole(found: usages.Usage, theirs: Tokens | None) -> bool:
+    """Whether a provider's usage object tells all, and not zeros where Inspect counted some."""
+    given, output, total = found.input_tokens, found.output_tokens, found.total_tokens
+    if given is None or output is None or total not in {None, given + output}:
+        return False
+    return given + output > 0 or theirs is None or not (theirs.input or theirs.output)
+
+
 def tokens_of(
     usage: ModelUsage, model: str, log: Log, where: str, report: FileReport
 ) -> dict[str, Any]:
     """Give the token fields of a call in our convention; the report learns what was found."""
     found = normalise(usage, model, log.version)
     report.conventions[found.convention] += 1
+    tokens = _fields(found)
     if found.fault:
         report.mismatches.add(f"{where}: {found.fault}")
+    else:
+        _contradicts(tokens, where, report)
+    return tokens | {"tokens_source": "reported"}
+
+
+def _contradicts(tokens: dict[str, Any], where: str, report: FileReport) -> None:
+    fault = contradiction(tokens)
+    if fault:
+        report.mismatches.add(f"{where}: {fault}; the call has no cost")
+
+
+def _fields(found: Tokens) -> dict[str, Any]:
     return {
         "input_tokens": found.input, "cache_read_tokens": found.cache_read,
         "cache_write_5m_tokens": found.cache_write, "output_tokens": found.output,
         "reasoning_tokens": found.reasoning, "total_tokens": found.total,
-        "tokens_source": "reported",
     }  # fmt: skip
 
 
@@ -171,16 +236,15 @@ def _response(event: Event) -> Response:
     return RESPONSE_DECODER.decode(raw) if bytes(raw)[:1] == b"{" else Response()
 
 
-def _provider_says(raw: bytes) -> dict[str, Any]:
-    """Read what only the provider's own usage tells: hour-long cache writes, the bill."""
-    found: dict[str, Any] = {}
-    if b'"ephemeral_1h_input_tokens"' in raw:
-        writes = ANY.decode(raw).get("cache_creation") or {}
-        found["cache_write_5m_tokens"] = writes.get("ephemeral_5m_input_tokens")
-        found["cache_write_1h_tokens"] = writes.get("ephemeral_1h_input_tokens")
-    if b'"cost"' in raw:
-        cost = ANY.decode(raw).get("cost")
-        found["billed_cost_usd"] = cost if isinstance(cost, (int, float)) else None
+def _provider_usage(response: Response) -> Raw | None:
+    """Find the provider's usage object in its answer."""
+    body = {
+        "usage": response.usage, "usage_metadata": response.usage_metadata,
+        "usageMetadata": response.usageMetadata,
+    }  # fmt: skip
+    found = usages.usage_of(body)
+    if found is None and _given(response.choices):
+        found = usages.usage_of({"choices": ANY.decode(response.choices)})
     return found
 
 

@@ -1,11 +1,13 @@
-"""An Inspect log's own figures beside ours: samples, accuracy per scorer."""
+"""An Inspect log's own figures beside ours: samples, means per scorer, tokens."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 
 from workbench.records import Item, Trace
-from workbench.sources.inspect_schema import USAGE, Header, ModelUsage
+from workbench.sources.inspect_schema import USAGE, Header, ModelUsage, ScoreResult
 from workbench.sources.report import Total
+
+_MEANS = ("accuracy", "mean")
 
 
 class Checks:
@@ -15,19 +17,21 @@ class Checks:
         """Take the log's own results."""
         self._header = header
         self._input = self._output = self._completed = 0
-        self._scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self._scores: dict[str, dict[str, list[float | None]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
 
     def add(self, item: Item, trace: Trace, usages: list[ModelUsage]) -> None:
-        """Take one trace's scores, and its token counts as logged."""
+        """Take one trace's scores, and its token counts as logged, failed tries included."""
         self._completed += trace.error_type is None
+        for score in trace.scores:
+            value = score.score if score.metric is None else score.metric
+            self._scores[score.scorer][item.item].append(value)
         self._input += sum(u.input_tokens or 0 for u in usages)
         self._output += sum(u.output_tokens or 0 for u in usages)
-        for score in trace.scores:
-            if score.score is not None:
-                self._scores[score.scorer][item.item].append(score.score)
 
     def totals(self) -> Iterator[Total]:
-        """Compare what the log states; accuracies only where it averages over epochs."""
+        """Compare what the log states; means only where it averages over epochs."""
         results = self._header.results
         usages = [USAGE.decode(raw) for raw in self._header.stats.model_usage.values()]
         if usages:  # graders included, cached tokens counted as the log does
@@ -39,11 +43,37 @@ class Checks:
             return
         if results.completed_samples is not None:
             yield Total("samples without error", results.completed_samples, self._completed)
-        for result in results.scores:
-            accuracy = result.metrics.get("accuracy")
-            items = self._scores.get(result.name)
-            if accuracy is None or items is None or result.reducer not in {None, "mean"}:
+        for result in results.all_scores:
+            if result.reducer in {None, "mean"}:
+                yield from self._means(result)
+
+    def _means(self, result: ScoreResult) -> Iterator[Total]:
+        """Compare a scorer's mean: over the items that have a value, as every analysis takes it."""
+        items = self._scores.get(result.full_name)
+        for name in _MEANS if items else ():
+            metric = result.metrics.get(name)
+            if metric is None or not isinstance(metric.value, (int, float)) or items is None:
                 continue
-            if isinstance(accuracy.value, (int, float)):
-                found = sum(sum(v) / len(v) for v in items.values()) / len(items)
-                yield Total(f"accuracy of {result.name}", accuracy.value, found, 1e-9)
+            known = [[v for v in values if v is not None] for values in items.values()]
+            found = _mean([sum(v) / len(v) for v in known if v])
+            if found is None:
+                continue
+            n_null = sum(v is None for values in items.values() for v in values)
+            told = ""
+            if n_null:
+                told = f"{n_null} without a value left out"
+                as_zero = _mean(
+                    [sum(v or 0.0 for v in values) / len(values) for values in items.values()]
+                )
+                if as_zero is not None and abs(as_zero - metric.value) <= _EQUAL < abs(
+                    found - metric.value
+                ):
+                    told += ", which the log counts as 0"
+            yield Total(f"{name} of {result.full_name}", metric.value, found, _EQUAL, told)
+
+
+_EQUAL = 1e-9
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

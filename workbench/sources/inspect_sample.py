@@ -1,11 +1,21 @@
 """One sample of an Inspect log → its item, and a trace with calls, tool calls, messages and scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from workbench.records import Call, Item, Score, ToolCall, Trace, json_text
+from workbench.records import (
+    Call,
+    Item,
+    Score,
+    ToolCall,
+    Trace,
+    attempt_id,
+    content_id,
+    json_text,
+    try_id,
+)
 from workbench.sources.inspect_calls import (
     Log,
     call_of,
@@ -24,11 +34,13 @@ from workbench.sources.inspect_schema import (
     USAGE,
     ChatMessage,
     Event,
+    Fault,
     ModelUsage,
     Output,
+    Retry,
     Sample,
 )
-from workbench.sources.inspect_scores import scores_of
+from workbench.sources.inspect_scores import Scales, scores_of
 from workbench.sources.report import FileReport
 
 _LIMITS = {"token": "tokens", "message": "messages", "turn": "turns", "working": "working time"}
@@ -67,9 +79,12 @@ def _input_text(given: str | list[ChatMessage], attachments: Attachments) -> str
 class SampleReader:
     """Builds one trace; made anew for each sample."""
 
-    def __init__(self, sample: Sample, log: Log, where: str, report: FileReport) -> None:
+    def __init__(
+        self, sample: Sample, log: Log, scales: Scales, where: str, report: FileReport
+    ) -> None:
         """Find the events, and which of them only grade."""
         self.sample, self.log, self.where, self.report = sample, log, where, report
+        self.scales = scales
         old = sample.transcript
         self.attachments = Attachments(sample.attachments or (old.content if old else {}))
         self.events = list(walk(sample.events or (old.events if old else [])))
@@ -100,12 +115,14 @@ class SampleReader:
             self._calls_from_totals()
         self._end_of_conversation()
         scores = self._scores()
-        first = scores[0] if scores else None
-        answer = first.answer if first else sample.output.completion
+        first = self.scales.primary(scores)
+        spoken = first or next(iter(scores), None)
+        answer = spoken.answer if spoken else sample.output.completion
         started = sample.started_at or next((c.started_at for c in self.calls), None)
         return Trace(
             run_id=self.log.run_id, configuration_id=self.log.configuration_id,
             task_id=self.log.task_id, item_id=item.item_id, trial=sample.epoch - 1,
+            trace_id=self._trace_id(item, scores),
             started_at=utc(started), e2e_s=sample.total_time, working_s=sample.working_time,
             answer=self.attachments.text(answer) if answer else None,
             score=first.score if first else None, passed=first.passed if first else None,
@@ -114,6 +131,36 @@ class SampleReader:
             tool_calls=tuple(self.tool_calls), messages=tuple(self.conversation.messages),
             scores=scores,
         )  # fmt: skip
+
+    def _trace_id(self, item: Item, scores: tuple[Score, ...]) -> str:
+        """Tell the attempt by what it is: eval-retry carries samples, and failed tries, over to its own log.
+
+        A sample has a name for good (uuid); a failed try appears in later logs without it, and is told by its
+        last request. Where a log says neither, "": the run, the item and the trial tell it.
+        """
+        sent = [c.started_at for c in self.calls if c.started_at is not None]
+        if self.sample.error and not scores and sent:
+            return try_id(item.item_id, self.sample.epoch - 1, sent[-1])
+        return attempt_id("inspect", self.sample.uuid) if self.sample.uuid else ""
+
+    def replaced(self, item: Item) -> Iterator[Trace]:
+        """Yield the tries of the sample that failed and were made again: paid, and no answers.
+
+        A log keeps the last request of such a try, and what came after it.
+        """
+        for number, retry in enumerate(self.sample.error_retries or ()):
+            reader = SampleReader(
+                _alone(self.sample, retry), self.log, self.scales, self.where, self.report
+            )
+            trace = reader.trace(item)
+            changes: dict[str, Any] = {"is_replaced": True}
+            if not reader.calls:
+                parts = (self.log.run_id, self.sample.uuid, item.item_id, self.sample.epoch)
+                changes["trace_id"] = content_id("Try", *parts, number)
+                self.report.notes["failed tries whose requests the log does not keep"] += 1
+            self.usages += reader.usages
+            self.report.notes["failed tries that were made again: paid, and no answers"] += 1
+            yield msgspec.structs.replace(trace, **changes)
 
     # -- events --------------------------------------------------------------------------------
 
@@ -195,12 +242,11 @@ class SampleReader:
             self.report.notes[f"message parts of type {kind!r}, named but not kept"] += n
 
     def _scores(self) -> tuple[Score, ...]:
-        sample, text = self.sample, self.attachments.text
-        given = sample.scores or ({"score": sample.score} if sample.score else {})
+        given, text = self.sample.all_scores, self.attachments.text
         for score in given.values():
             score.answer = text(score.answer) if score.answer else score.answer
             score.explanation = text(score.explanation) if score.explanation else None
-        return tuple(scores_of(given, self.report.notes))
+        return tuple(scores_of(given, self.scales, self.report.notes))
 
     def _stop_reason(self) -> str | None:
         if self.sample.error:
@@ -233,6 +279,16 @@ class SampleReader:
         if sample.error_retries:
             found["error_retries"] = len(sample.error_retries)
         return json_text(found) if found else None
+
+
+def _alone(sample: Sample, retry: Retry) -> Sample:
+    """Give a try that was made again as a sample of its own."""
+    return Sample(
+        id=sample.id, epoch=sample.epoch, input=sample.input, target=sample.target,
+        events=retry.events or [], attachments=sample.attachments,
+        events_data=sample.events_data,
+        error=Fault(message=retry.message, type=retry.type, traceback=retry.traceback),
+    )  # fmt: skip
 
 
 def _exception(traceback: str | None) -> str:

@@ -84,10 +84,13 @@ class Output(Struct):
 
 
 class Response(Struct, gc=False):
-    """The provider's own answer, as far as it is the same everywhere."""
+    """The provider's own answer, as far as it is the same everywhere; usage stands in one of three places."""
 
     id: Any = None
-    usage: Raw = NOTHING
+    usage: Any = None
+    usage_metadata: Any = None
+    usageMetadata: Any = None  # noqa: N815 (Gemini's own name)
+    choices: Raw = NOTHING
     service_tier: Any = None
 
 
@@ -127,6 +130,12 @@ class Event(Struct):
     pending: bool | None = None
 
 
+class Retry(Fault):
+    """An attempt that `retry_on_error` threw away; its events begin with its last request."""
+
+    events: list[Event] | None = None
+
+
 class ScoreOf(Struct):
     """What one scorer said of a sample."""
 
@@ -156,18 +165,28 @@ class Transcript(Struct):
     content: dict[str, str] = {}
 
 
-class Sample(Struct):
-    """One item, once."""
+class ScoredSample(Struct):
+    """Of a sample, or of its summary, what its scorers said."""
 
     id: int | str
     epoch: Count = 1
+    scores: dict[str, ScoreOf] | None = None
+    score: ScoreOf | None = None
+
+    @property
+    def all_scores(self) -> dict[str, ScoreOf]:
+        """Scores by scorer; the oldest logs have one, without a name."""
+        return self.scores or ({"score": self.score} if self.score else {})
+
+
+class Sample(ScoredSample):
+    """One item, once."""
+
     input: str | list[ChatMessage] = ""
     choices: list[str] | None = None
     target: str | list[str] = ""
     messages: list[ChatMessage] = []
     output: Output = field(default_factory=Output)
-    scores: dict[str, ScoreOf] | None = None
-    score: ScoreOf | None = None
     metadata: Raw = NOTHING
     events: list[Event] = []
     transcript: Transcript | None = None
@@ -177,7 +196,7 @@ class Sample(Struct):
     working_time: float | None = None
     uuid: str | None = None
     error: Fault | None = None
-    error_retries: list[Raw] | None = None
+    error_retries: list[Retry] | None = None
     limit: Limit | None = None
     attachments: dict[str, str] = {}
     events_data: Pool | None = None
@@ -268,19 +287,38 @@ class MetricOf(Struct):
 
 
 class ScoreResult(Struct):
-    """The results of one scorer."""
+    """The results of one scorer, or of one key of its dict."""
 
     name: str = ""
+    scorer: str | None = None
     metrics: dict[str, MetricOf] = {}
     reducer: str | None = None
+    scored_samples: Count | None = None
+    unscored_samples: Count | None = None
+
+    @property
+    def full_name(self) -> str:
+        """The name of the scores that it is about: scorer/key where a scorer gave a dict."""
+        return self.name if self.scorer in {None, self.name} else f"{self.scorer}/{self.name}"
 
 
 class Results(Struct):
-    """The log's own results."""
+    """The log's own results; `scorer` and `metrics` are those of the oldest logs."""
 
     total_samples: Count | None = None
     completed_samples: Count | None = None
+    logged_samples: Count | None = None
+    early_stopping: Any = None
     scores: list[ScoreResult] = []
+    scorer: Scorer | None = None
+    metrics: dict[str, MetricOf] | None = None
+
+    @property
+    def all_scores(self) -> list[ScoreResult]:
+        """The results of every scorer."""
+        if self.scores or not self.metrics:
+            return self.scores
+        return [ScoreResult(name=self.scorer.name if self.scorer else "", metrics=self.metrics)]
 
 
 class Stats(Struct):
@@ -303,6 +341,11 @@ class Header(Struct):
     error: Fault | None = None
     invalidated: bool | None = None
 
+    @property
+    def keeps_samples(self) -> bool:
+        """Whether the evaluation was to write its samples."""
+        return self.eval.config.get("log_samples") is not False
+
 
 class WholeLog(Header):
     """A `.json` log: the header with its samples, still undecoded."""
@@ -310,7 +353,8 @@ class WholeLog(Header):
     samples: list[Raw] | None = None
 
 
-PARTS = msgspec.json.Decoder(list[Raw])
+SUMMARIES = msgspec.json.Decoder(list[ScoredSample])
+SCORED = msgspec.json.Decoder(ScoredSample)
 HEADER = msgspec.json.Decoder(Header)
 WHOLE = msgspec.json.Decoder(WholeLog)
 SAMPLE = msgspec.json.Decoder(Sample)

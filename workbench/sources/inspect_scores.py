@@ -1,8 +1,12 @@
-"""Inspect's score values → 0..1: C and I, P and N, numbers, yes and no, and one score per key of a dict."""
+"""Inspect's score values → 0..1: C and I, P and N, numbers, yes and no, and one score per key of a dict.
+
+A scorer with any number outside of 0..1 has a scale of its own: all its numbers are metrics, a 1 on a rubric
+from 0 to 10 as well, which is no pass.
+"""
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from workbench.records import Score, json_text
 from workbench.sources.inspect_schema import ScoreOf
@@ -11,40 +15,76 @@ _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 
 
-def scores_of(scores: dict[str, ScoreOf], notes: Counter[str]) -> Iterator[Score]:
+class Scales:
+    """Which scorers of a log have a scale of their own; learnt from all samples before the first is read."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self._own: set[str] = set()
+
+    def learn(self, scores: Mapping[str, ScoreOf]) -> None:
+        """Look at one sample's scores."""
+        for scorer, value, _ in _values(scores):
+            number = _number(value)
+            if number is not None and not 0 <= number <= 1:
+                self._own.add(scorer)
+
+    def is_own(self, scorer: str) -> bool:
+        """Whether a scorer's numbers are metrics."""
+        return scorer in self._own
+
+    def primary(self, scores: tuple[Score, ...]) -> Score | None:
+        """The score that speaks for the attempt: that of the first scorer whose scale is 0..1."""
+        return next((s for s in scores if not self.is_own(s.scorer)), None)
+
+
+def scores_of(
+    scores: Mapping[str, ScoreOf], scales: Scales, notes: Counter[str]
+) -> Iterator[Score]:
     """Yield every scorer's score; a dict value gives one per key, named scorer/key."""
+    scales.learn(scores)
+    for scorer, value, score in _values(scores):
+        number, metric = to_score(value), None
+        if scales.is_own(scorer):
+            metric, number = _number(value), None if _number(value) is not None else number
+        if metric is not None:
+            notes[f"scores of {scorer}, on a scale of their own: the metric of that name"] += 1
+        elif number is None:
+            notes[f"scores of {scorer} that are no number: null"] += 1
+        yield Score(
+            scorer=scorer, score=number, passed=None if number is None else number >= 1,
+            value=_text(value), answer=score.answer, explanation=score.explanation, metric=metric,
+        )  # fmt: skip
+
+
+def _values(scores: Mapping[str, ScoreOf]) -> Iterator[tuple[str, object, ScoreOf]]:
     for scorer, score in scores.items():
         if isinstance(score.value, dict):
             for key, value in score.value.items():
-                yield _score(f"{scorer}/{key}", value, score, notes)
+                yield f"{scorer}/{key}", value, score
         else:
-            yield _score(scorer, score.value, score, notes)
-
-
-def _score(scorer: str, value: object, score: ScoreOf, notes: Counter[str]) -> Score:
-    number = to_score(value)
-    if number is not None and not 0 <= number <= 1:
-        notes["scores outside 0..1: kept as text, null as a number"] += 1
-        number = None
-    return Score(
-        scorer=scorer, score=number, passed=None if number is None else number >= 1,
-        value=_text(value), answer=score.answer, explanation=score.explanation,
-    )  # fmt: skip
+            yield scorer, score.value, score
 
 
 def to_score(value: object) -> float | None:
     """Read a value as Inspect's own value_to_float does; None where that would have to guess."""
-    if isinstance(value, (bool, int, float)):
-        return float(value) if math.isfinite(value) else None
-    if not isinstance(value, str):
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        if value in _LETTERS:
+            return _LETTERS[value]
+        if value.lower() in _WORDS:
+            return _WORDS[value.lower()]
+    return _number(value)
+
+
+def _number(value: object) -> float | None:
+    """Read a number, or a text that is one; a letter and a bool are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    if value in _LETTERS:
-        return _LETTERS[value]
-    if value.lower() in _WORDS:
-        return _WORDS[value.lower()]
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

@@ -8,10 +8,10 @@ import re
 from typing import NamedTuple
 
 from workbench.sources.inspect_schema import ModelUsage
+from workbench.usage import Reading, reading
 
 EXCLUDING_SINCE = (0, 3, 184)  # input_tokens leaves cached tokens out from then on
 _DISJOINT = ("anthropic", "bedrock")  # their services always count cached tokens apart
-_BESIDE = ("google", "vertex", "gemini")  # thinking beside the answer until 0.3.245
 
 
 class Tokens(NamedTuple):
@@ -52,43 +52,29 @@ def normalise(usage: ModelUsage, model: str, version: tuple[int, ...]) -> Tokens
     if given is None or output is None:
         return Tokens(given, read, write, output, thinking, total, "tokens are not reported")
     cached = (read or 0) + (write or 0)
-    beside = _beside(usage, cached, model)
-    excluded = _excluded(usage, cached, beside, model, version)
+    excluded, beside = _reading(usage, cached, model, version)
     words = ["no cached input"]
     if cached:
         words = ["input excludes cached: added back" if excluded else "input includes cached"]
     if beside:
         words.append("thinking beside output: added")
-    inputs, outputs = given + (cached if excluded else 0), output + beside
+    inputs = given + (cached if excluded else 0)
+    outputs = output + ((thinking or 0) if beside else 0)
     fault = ""
     if total is not None and inputs + outputs != total:
         fault = f"input {inputs} + output {outputs} is not the total {total}"
     return Tokens(inputs, read, write, outputs, thinking, total, ", ".join(words), fault)
 
 
-def _excluded(
-    usage: ModelUsage, cached: int, beside: int, model: str, version: tuple[int, ...]
-) -> bool:
-    """Whether cached tokens are missing from the input."""
-    if not cached:
-        return False
-    given = usage.input_tokens or 0
-    if cached > given or model.startswith(_DISJOINT):
-        return True
-    rest = (usage.total_tokens or 0) - (usage.output_tokens or 0) - beside
-    return rest != given and (rest == given + cached or version >= EXCLUDING_SINCE)
-
-
-def _beside(usage: ModelUsage, cached: int, model: str) -> int:
-    """Thinking tokens that the output leaves out."""
-    thinking, output = usage.reasoning_tokens or 0, usage.output_tokens or 0
-    if thinking > output:
-        return thinking
-    # a total that counts thinking twice (Anthropic, 0.3.77 to 0.3.88) looks the same elsewhere
-    everything = (usage.input_tokens or 0) + output + thinking
-    counted_apart = usage.total_tokens in {everything, everything + cached}
-    return thinking if counted_apart and _is_google(model) else 0
-
-
-def _is_google(model: str) -> bool:
-    return any(word in model for word in _BESIDE)
+def _reading(usage: ModelUsage, cached: int, model: str, version: tuple[int, ...]) -> Reading:
+    """Say what input and output leave out: what the total tells, else the provider and the version."""
+    given, output = usage.input_tokens or 0, usage.output_tokens or 0
+    thinking = usage.reasoning_tokens or 0
+    # of these services' totals some (0.3.77 to 0.3.88) count thinking twice, which is always in the output
+    disjoint = model.startswith(_DISJOINT)
+    apart = cached > 0 and (disjoint or cached > given or version >= EXCLUDING_SINCE)
+    usual = Reading(apart, thinking > output)
+    if disjoint:
+        return usual
+    counts = (usage.input_tokens, usage.output_tokens, usage.total_tokens)
+    return reading(counts, cached=cached, thinking=thinking, usual=usual) or usual

@@ -18,12 +18,14 @@ class Total:
         stated: what the file says.
         found: what its rows give.
         tolerance: largest difference that counts as equal, in the total's own unit.
+        nulls: how many of the rows have no value, and how they were counted; "" where all have one.
     """
 
     name: str
     stated: float
     found: float
     tolerance: float = 0.0
+    nulls: str = ""
 
     @property
     def agrees(self) -> bool:
@@ -62,6 +64,7 @@ class FileReport:
         notes: anything else that a reader should know.
         skip_bad_rows: whether a row that cannot be read is passed over and counted; else its file is refused.
         bad_rows: the rows passed over so; `skipped` counts them too.
+        incomplete: why the file is not all in, beside rows skipped and totals that differ.
     """
 
     path: Path
@@ -76,6 +79,7 @@ class FileReport:
     notes: Counter[str] = dataclasses.field(default_factory=Counter)
     skip_bad_rows: bool = False
     bad_rows: Remarks = dataclasses.field(default_factory=Remarks)
+    incomplete: Remarks = dataclasses.field(default_factory=Remarks)
 
     def bad_row(self, text: str, cause: ImportFormatError | None = None, *, read: int = 1) -> None:
         """Count a row that cannot be read, where such rows are to be passed over.
@@ -94,10 +98,34 @@ class FileReport:
         self.skipped["rows that cannot be read"] += 1
         self.bad_rows.add(text)
 
+    def lacks(self, text: str) -> None:
+        """Say what of the file did not come in, or may be missing."""
+        self.incomplete.add(text)
+
+    def skip(self, reason: str, what: str) -> None:
+        """Count a row that was not taken, and name it."""
+        self.rows_in += 1
+        self.skipped[reason] += 1
+        self.incomplete.add(f"{what}: not taken")
+
     @property
     def adds_up(self) -> bool:
         """Whether every row and every stated total agrees."""
         return not self.mismatches.n and all(t.agrees for t in self.totals)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the file came in."""
+        taken = self.rows_out > 0 or self.duplicates.n > 0
+        return taken and not self.incomplete.n and not self.skipped.total()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the file came in, and adds up to the totals that it states.
+
+        Rows that contradict themselves came in too; they are remarks.
+        """
+        return self.is_complete and all(t.agrees for t in self.totals)
 
     @property
     def accounted(self) -> bool:

@@ -136,8 +136,11 @@ def _insert_traces(
     connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport
 ) -> None:
     offered = _count(connection, new["traces"])
+    replaced = _replace_tries(connection, new)
     known = _count(connection, f"{new['traces']} SEMI JOIN traces USING (trace_id)")
-    known -= _remove_superseded(connection, new["traces"]) if known else 0
+    if known:
+        known -= _remove_superseded(connection, new["traces"])
+        _note_carried_over(connection, new["traces"], report)
     report.count("traces", offered, offered - known)
     if known == offered:
         for table in ("calls", *_PARTS, "contents"):
@@ -158,24 +161,67 @@ def _insert_traces(
             report.count(table, _count(connection, new[table]), added)
     if "contents" in new:
         _insert_contents(connection, new["contents"], among, new.get("messages"), report)
+    if replaced:
+        _mark_replaced(connection, replaced)
+
+
+def _note_carried_over(
+    connection: duckdb.DuckDBPyConnection, traces: str, report: IngestReport
+) -> None:
+    elsewhere = _count(
+        connection, f"{traces} n JOIN traces old USING (trace_id) WHERE old.run_id <> n.run_id"
+    )
+    if elsewhere:
+        report.notes.append(
+            f"{elsewhere:,} attempts are in the store from another log, which they were carried over"
+            " from or to: each is one attempt"
+        )
+
+
+def _replace_tries(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[str]:
+    """Bring together what two files say of one failed try; returns those to be marked once all are there.
+
+    A later log says that a try was made again, and holds only its last request; the log of its own holds all.
+    Whichever comes first, the fuller one is kept, and marked.
+    """
+    traces = new["traces"]
+    told = f"SELECT trace_id FROM {traces} WHERE is_replaced"
+    _mark_replaced(connection, [row[0] for row in connection.execute(told).fetchall()])
+    if "calls" not in new or not _count(connection, "traces WHERE is_replaced"):
+        return []
+    fuller = connection.execute(
+        f"""SELECT trace_id FROM traces old JOIN {traces} n USING (trace_id)
+        JOIN (SELECT trace_id, count(*) AS n_new FROM {new["calls"]} GROUP BY ALL) USING (trace_id)
+        WHERE old.is_replaced AND n.is_replaced IS NOT TRUE AND n_new > old.n_calls"""
+    ).fetchall()
+    found = [row[0] for row in fuller]
+    _delete_traces(connection, found)
+    return found
+
+
+def _mark_replaced(connection: duckdb.DuckDBPyConnection, trace_ids: list[str]) -> None:
+    if trace_ids:
+        connection.execute(
+            "UPDATE traces SET is_replaced = true WHERE trace_id IN (SELECT unnest(?))", [trace_ids]
+        )
+
+
+def _delete_traces(connection: duckdb.DuckDBPyConnection, trace_ids: list[str]) -> None:
+    for table in ("traces", "calls", *_PARTS) if trace_ids else ():
+        connection.execute(f"DELETE FROM {table} WHERE trace_id IN (SELECT unnest(?))", [trace_ids])
 
 
 def _remove_superseded(connection: duckdb.DuckDBPyConnection, traces: str) -> int:
     """Delete failed traces in whose place come those of later tries; `spool.supersedes` in SQL."""
     final = "(" + ", ".join(f"'{kind}'" for kind in sorted(FINAL_ERRORS)) + ")"
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE superseded AS SELECT old.trace_id
-        FROM traces old JOIN {traces} n USING (trace_id)
+    superseded = connection.execute(
+        f"""SELECT old.trace_id FROM traces old JOIN {traces} n USING (trace_id)
         WHERE old.error_type NOT IN {final}
+        AND old.is_replaced IS NOT TRUE AND n.is_replaced IS NOT TRUE
         AND (n.error_type IS NULL OR n.error_type IN {final} OR n.started_at > old.started_at)"""
-    )
-    gone = _count(connection, "superseded")
-    for table in ("traces", "calls", *_PARTS) if gone else ():
-        connection.execute(
-            f"DELETE FROM {table} WHERE trace_id IN (SELECT trace_id FROM superseded)"
-        )
-    connection.execute("DROP TABLE superseded")
-    return gone
+    ).fetchall()
+    _delete_traces(connection, [row[0] for row in superseded])
+    return len(superseded)
 
 
 def _insert_calls(

@@ -9,9 +9,9 @@ import duckdb
 import polars as pl
 
 from workbench import schema, spool
-from workbench.errors import ImportFormatError, StoreError, StoreVersionError
+from workbench.errors import ImportFormatError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
-from workbench.store import database, ingest, migrations
+from workbench.store import attempts, database, ingest, migrations
 from workbench.store import frames as fr
 from workbench.store.ingest import IngestReport
 
@@ -85,12 +85,7 @@ def _run_of(segment: Path) -> str:
 def _ingest_segment(
     path: Path, segment: spool.Segment, offset: int, report: IngestReport, *, last: bool
 ) -> None:
-    try:
-        batch = spool.read_segment(segment.path, offset)
-    except StoreError:
-        if segment.path.exists():
-            raise
-        return  # another process has taken it in meanwhile
+    batch = spool.read_segment(segment.path, offset)
     finished = not segment.live
     with database.lease(path) as connection:
         for frames in fr.batches(batch.records):
@@ -116,12 +111,7 @@ def _note_interrupted(
     connection: duckdb.DuckDBPyConnection, path: Path, report: IngestReport
 ) -> None:
     """Mark the runs of a dead writer that never said how they ended, and count what was in flight."""
-    try:
-        records = spool.read_segment(path, 0).records
-    except StoreError:
-        if path.exists():
-            raise
-        return  # whoever has taken it in has noted it
+    records = spool.read_segment(path, 0).records
     runs = {r.run_id for r in records if isinstance(r, Run)}
     ended = {r.run_id for r in records if isinstance(r, Run) and r.ended_at is not None}
     done = {(r.configuration_id, r.item_id, r.trial) for r in records if isinstance(r, Trace)}
@@ -164,6 +154,8 @@ def merge(path: Path, other: Path) -> IngestReport:
             connection.execute("BEGIN")
             new = {t: f"{_MERGED}.main.{t}" for t in schema.TABLES}
         ingest.write(connection, new, report)
+        if other.is_dir() and report.rows_new.get("traces"):
+            attempts.settle(connection)  # it may have been exported before layout 3
         if report.rows_new.get("prices"):
             ingest.reprice(connection)
     return report

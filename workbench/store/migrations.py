@@ -9,7 +9,7 @@ import duckdb
 from workbench import models, schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
-from workbench.store import aliases, configurations, database
+from workbench.store import aliases, attempts, configurations, database
 from workbench.store.views import CONTRADICTORY, PRICED, VIEWS, totals
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
@@ -44,6 +44,7 @@ def _added(layout: int) -> Step:
 def _third_layout(connection: duckdb.DuckDBPyConnection) -> None:
     _added(3)(connection)
     configurations.settle(connection)
+    attempts.settle(connection)
     _unprice_contradictions(connection)
 
 

@@ -236,12 +236,13 @@ FROM calls c
 {_JOINS}"""
 
 _OF_TRACE = """x.run_id, x.configuration_id, x.task_id, x.item_id, x.trial, x.score, x.passed, x.n_turns,
-  x.error_type AS trace_error_type"""
+  x.error_type AS trace_error_type, x.is_replaced"""
 # everything but prices: a tool, a message and a joule have none
 _UNPRICED = _NAMES.replace(", p.input_usd_per_mtok, p.output_usd_per_mtok", ", f.machine")
 _UNPRICED_JOINS = _JOINS.replace("\nLEFT JOIN prices p USING (price_id)", "")
 
-CALL_OUTCOMES = f"""SELECT c.*, x.trial, x.score, x.passed, x.n_turns, x.error_type AS trace_error_type
+CALL_OUTCOMES = f"""SELECT c.*, x.trial, x.score, x.passed, x.n_turns, x.error_type AS trace_error_type,
+  x.is_replaced
 FROM call_facts c JOIN traces x USING (trace_id)
 WHERE {_WHOLE}"""
 

@@ -1,0 +1,124 @@
+"""Samples of an `.eval` file that are written in chunks: a shell, and four sequences beside it.
+
+Inspect writes large samples so (`samples/{id}_epoch_{n}/sample.json`): the shell lacks messages, events,
+attachments and metadata, which stand in numbered chunks; the number is the place of a chunk's first entry.
+An id may hold slashes itself, so a sample is told by how its member's name ends.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from workbench.errors import ImportFormatError
+from workbench.sources import json_bytes
+from workbench.sources.inspect_zip import Archive
+from workbench.sources.report import FileReport
+
+T = TypeVar("T")
+
+_SAMPLES = "samples/"
+_WHOLE = re.compile(r"samples/.*_epoch_\d+\.json", re.DOTALL)
+_SHELL = re.compile(r"(samples/.*_epoch_\d+/)sample\.json", re.DOTALL)
+_SEQUENCE = re.compile(r"(messages|events|calls|attachments)/(\d+)\.json")
+_ASIDE = {"metadata.json", "skeleton.json", "events/stats.json", "events/uuids.json", "sample.json"}
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_REFS = msgspec.json.Decoder(list[tuple[int, int]])
+
+
+class Members:
+    """The samples among an archive's members, in the order they were written.
+
+    Attributes:
+        names: the member of each sample that names it: the whole of it, or its shell.
+        strange: members in the samples' folder that are part of no sample.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        """Tell whole samples, shells and their parts apart by name."""
+        self._archive = archive
+        inside = [n for n in archive.members if n.startswith(_SAMPLES) and n.endswith(".json")]
+        shells = (found[1] for n in inside if (found := _SHELL.fullmatch(n)))
+        self._parts: dict[str, list[str]] = {prefix: [] for prefix in shells}
+        self.names: list[str] = []
+        self.strange: list[str] = []
+        for name in inside:
+            prefix = self._prefix(name)
+            if _WHOLE.fullmatch(name) or (prefix is not None and name == f"{prefix}sample.json"):
+                self.names.append(name)
+            if prefix is not None:
+                self._parts[prefix].append(name)
+            elif not _WHOLE.fullmatch(name):
+                self.strange.append(name)
+
+    def _prefix(self, name: str) -> str | None:
+        """Find the chunked sample that a member is part of."""
+        end = len(name)
+        while (end := name.rfind("/", 0, end)) > 0:
+            prefix, rest = name[: end + 1], name[end + 1 :]
+            if prefix in self._parts and (rest in _ASIDE or _SEQUENCE.fullmatch(rest)):
+                return prefix
+        return None
+
+    def read(self, name: str, report: FileReport) -> bytes:
+        """Give a sample as one JSON document, put together where it is in chunks.
+
+        Args:
+            name: one of `names`.
+            report: learns of numbers that JSON has not, as `json_bytes.decode` says.
+
+        Raises:
+            ImportFormatError: a member is damaged, or a chunk is missing.
+        """
+        prefix = name.removesuffix("sample.json")
+        if prefix not in self._parts:
+            return self._archive.read(name)
+        return _Chunked(self._archive, prefix, self._parts[prefix], report).document()
+
+
+class _Chunked:
+    """One sample in chunks."""
+
+    def __init__(self, archive: Archive, prefix: str, names: list[str], report: FileReport) -> None:
+        self._archive, self._prefix, self._names, self._report = archive, prefix, names, report
+
+    def document(self) -> bytes:
+        prefix = self._prefix
+        shell = self._read(_FIELDS, f"{prefix}sample.json")
+        sample: dict[str, Any] = dict(shell.items())
+        messages = list(self._sequence("messages"))
+        refs = _REFS.decode(sample.pop("message_refs", b"[]"))
+        sample |= {
+            "messages": [m for start, end in refs for m in messages[start:end]],
+            "events": list(self._sequence("events")),
+            "events_data": {"messages": messages},
+            "attachments": {str(n): text for n, text in enumerate(self._sequence("attachments"))},
+        }
+        if f"{prefix}metadata.json" in self._names:
+            sample["metadata"] = self._read(_FIELDS, f"{prefix}metadata.json")
+        return msgspec.json.encode(sample)
+
+    def _read(self, decoder: msgspec.json.Decoder[T], name: str) -> T:
+        where = f"{self._archive.path}, member {name}"
+        return json_bytes.decode(decoder, self._archive.read(name), where, self._report)
+
+    def _sequence(self, sequence: str) -> Iterator[msgspec.Raw]:
+        """Walk the entries of a sequence, chunk by chunk."""
+        starts = sorted(
+            (int(found[2]), name)
+            for name in self._names
+            if (found := _SEQUENCE.fullmatch(name.removeprefix(self._prefix)))
+            and found[1] == sequence
+        )
+        place = 0
+        for start, name in starts:
+            if start != place:
+                raise ImportFormatError(
+                    f"{self._archive.path}: {self._prefix}{sequence} lacks its entries {place} to "
+                    f"{start - 1}; copy the log again"
+                )
+            entries = self._read(_RAWS, name)
+            yield from entries
+            place += len(entries)
