@@ -1,6 +1,8 @@
 """Commands on a real small store: what they print, where, and with which exit status."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tests import making
 from workbench import schema
 from workbench.cli import main
 from workbench.cli.app import COMMANDS, LazyGroup, cli
+from workbench.records import Result as Figure
 from workbench.store import checks, open_store
 from workbench.store.examples import EXAMPLES
 
@@ -167,7 +170,11 @@ def test_analyze_draws_a_chart_to_a_file(ask, tmp_path):
         (["analyze", "summary", "--where", "modle:x"], "did you mean model?"),
         (["analyze", "summary", "--by", "a,,b"], "a column name is missing"),
         (["analyze", "summary", "--output", "x.xls"], "no known ending"),
-        (["analyze", "summary", "--where", "wrong", "--aggregates"], "--where slices traces"),
+        (["analyze", "frontier", "--where", "wrong", "--aggregates"], "--where slices traces"),
+        (
+            ["analyze", "summary", "--aggregates"],
+            "can be asked by frontier, steady-state, tradeoff",
+        ),
         (["export", "nosuch"], "nosuch"),
         (["export", "all"], "go together"),
         (["schema", "trace_fact"], "did you mean trace_facts?"),
@@ -381,3 +388,28 @@ def test_a_configuration_error_is_told(capsys, monkeypatch, tmp_path):
 
     assert main(["runs"]) == 1
     assert "did you mean store?" in capsys.readouterr().err
+
+
+def test_a_store_of_published_figures_says_what_to_type(tmp_path, capsys):
+    """What it names answers; the question about traces fails."""
+    figures = open_store(tmp_path / "figures.duckdb", create=True)
+    told = [
+        Figure(
+            run_id="run-1",
+            configuration_id=c.configuration_id,
+            task_id=making.TASK.task_id,
+            metric=metric,
+            value=value,
+        )
+        for c, pair in ((making.DIRECT, (0.5, 2.0)), (making.COT, (0.4, 1.0)))
+        for metric, value in zip(("accuracy", "dollars"), pair, strict=True)
+    ]
+    figures.ingest([making.run(), making.TASK, making.DIRECT, making.COT, *told])
+
+    assert main(["analyze", "summary", "--store", str(figures.path)]) == 1
+    said = capsys.readouterr().err
+    command = re.search(r"type: workbench (analyze frontier .*) \(likewise", said)
+    assert "4 published figures (accuracy, dollars)" in said
+
+    assert main([*shlex.split(command[1]), "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["rows"]) == 2

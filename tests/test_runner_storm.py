@@ -214,5 +214,6 @@ def test_a_budget_holds_in_a_storm(tmp_path):
 
     assert report["status"] == "cancelled"
     assert "budget is used up" in report["notes"][0]
-    assert 4000 <= report["tokens"] <= 5000
+    # what hung or broke off without a word counts as its prompt, at three bytes a token, and the longest reply
+    assert 3000 <= report["tokens"] <= 5000
     assert answered * TOKENS <= 5000

@@ -196,28 +196,40 @@ class SpoolWriter:
         self._size += len(line)
 
     def _rotate(self) -> None:
-        """Begin the next segment: locked and with its head before it gets its name.
+        """Begin the next segment: locked and with its head before it gets its name, and before the last is let go.
 
-        So none looks abandoned, and the newest tells what is open even if the writer is killed right here.
+        So none looks abandoned, nor its run, and the newest tells what is open even if the writer is killed
+        right here.
         """
-        self.close()
-        with _explain(self.folder):
-            while True:
-                self._seq += 1
-                self._path = self.folder / f"{self.run_id}-{self._seq:06d}.jsonl"
-                hidden = self._path.with_suffix(f".new{os.getpid()}")
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC
-                self._fd = os.open(hidden, flags, 0o600)
-                try:
-                    self._write_head()
-                    if not self._path.exists():
-                        hidden.rename(self._path)
-                        break
-                except BaseException:
-                    self._drop(hidden)
-                    raise
+        self.sync()
+        before = self._fd
+        try:
+            with _explain(self.folder):
+                self._begin_segment()
+                _sync_folder(self.folder)
+        finally:
+            if before >= 0:
+                with self._guard:
+                    os.close(before)
+
+    def _begin_segment(self) -> None:
+        with self._guard:
+            self._fd = -1
+        while True:
+            self._seq += 1
+            self._path = self.folder / f"{self.run_id}-{self._seq:06d}.jsonl"
+            hidden = self._path.with_suffix(f".new{os.getpid()}")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+            self._fd = os.open(hidden, flags, 0o600)
+            try:
+                self._write_head()
+                if not self._path.exists():
+                    hidden.rename(self._path)
+                    return
+            except BaseException:
                 self._drop(hidden)
-            _sync_folder(self.folder)
+                raise
+            self._drop(hidden)
 
     def _write_head(self) -> None:
         if _LOCKS:

@@ -25,11 +25,6 @@ class Wide(NamedTuple):
     notes: tuple[str, ...]
 
 
-def is_aggregates(frame: "nw.LazyFrame[Any]") -> bool:
-    """Whether the rows are published figures rather than traces."""
-    return {"metric", "value"} <= set(frame.collect_schema().names())
-
-
 def wide(
     frame: "nw.LazyFrame[Any]",
     by: Sequence[str],

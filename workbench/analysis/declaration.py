@@ -138,6 +138,8 @@ class Analysis:
         chart: the default drawing.
         source: the paper and the equation.
         rows: the view whose rows it takes; a slice names traces, and gives what belongs to them.
+        also_rows: further views whose rows it takes as they are.
+        aggregates: whether it takes published figures (rows of `result_facts`) as well.
         example: options, `by` and `where` of the worked example on its page.
         by_hand: the same, where the sample traces cannot show it, of an example on the rows made by hand
             (`datasets.by_hand_dir`); `worked` says how its figures come about.
@@ -158,6 +160,8 @@ class Analysis:
     chart: ChartSpec
     source: str
     rows: str
+    also_rows: tuple[str, ...]
+    aggregates: bool
     example: Mapping[str, Any]
     by_hand: Mapping[str, Any] | None
     settles: Settles | None
@@ -208,6 +212,8 @@ def analysis(
     require: Iterable[str] = (),
     scored: bool = True,
     rows: str = "trace_facts",
+    also_rows: Iterable[str] = (),
+    aggregates: bool = False,
     example: Mapping[str, Any] | None = None,
     by_hand: Mapping[str, Any] | None = None,
     settles: Settles | None = Settles(),
@@ -220,7 +226,7 @@ def analysis(
         return Analysis(
             name, family, title, question, tuple(needs), tuple(options), tuple(columns),
             tuple(measures), tuple(require), scored, chart, source,
-            rows, dict(example or {}), by_hand, settles, doc, function,
+            rows, tuple(also_rows), aggregates, dict(example or {}), by_hand, settles, doc, function,
         )  # fmt: skip
 
     return declare

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from workbench.analysis.result import Answer, Result
+    from workbench.slice import Slice
 
 _PACKAGE = "workbench.analysis"
 # families in the order in which they are read, and what a menu calls them
@@ -79,6 +80,7 @@ def run(
     name: str,
     frame: Any,
     *,
+    where: "Slice | str" = "",
     by: str | Sequence[str] = ("configuration",),
     rng: "np.random.Generator | None" = None,
     **options: Any,
@@ -87,31 +89,37 @@ def run(
 
     Args:
         name: an analysis of the catalogue.
-        frame: the traces with the columns of `trace_facts`: a Polars frame (lazy or not), a DuckDB
-            relation or a narwhals frame. An engine does the grouping; only its result is fetched.
+        frame: a store, of which the rows are opened that the analysis takes; or these rows (see
+            `Analysis.rows`): a Polars frame (lazy or not), a DuckDB relation or a narwhals frame.
+            An engine does the grouping; only its result is fetched.
+        where: which traces of a store.
         by: the columns that name a group. With "task" among them everything is done per task.
         rng: the source of randomness; a generator with seed 0 where None.
         options: see the declaration.
 
     Raises:
-        AnalysisError: an unknown name, option, column or group, or a value out of bounds.
+        AnalysisError: an unknown name, option, column or group, a value out of bounds, or rows of
+            another grain.
     """
     import narwhals as nw
     import numpy as np
 
-    from workbench.analysis import outlook, standing
+    from workbench.analysis import grains, outlook, standing
 
     declared = get(name)
     chosen = declared.parse(options)
-    lazy: nw.LazyFrame[Any] = nw.from_native(frame).lazy()
     keys = (by,) if isinstance(by, str) else tuple(by)
-    _check_columns(declared, lazy, keys)
     rng = np.random.default_rng(0) if rng is None else rng
-    replaced, lazy = standing.n_replaced(lazy), standing.counting(lazy)
-    answer = declared.function(lazy, by=keys, rng=rng, **chosen)
-    answer = dataclasses.replace(answer, dropped={**answer.dropped, standing.REPLACED: replaced})
-    result = _result(declared, answer, chosen, keys)
-    told = outlook.said(declared, result, lazy)
+    axes = [str(chosen[o.name]) for o in declared.options if o.type == "measure"]
+    with grains.opened(declared, frame, where, (*keys, *axes)) as rows:
+        lazy: nw.LazyFrame[Any] = nw.from_native(rows).lazy()
+        _check_columns(declared, lazy, keys)
+        replaced, lazy = standing.n_replaced(lazy), standing.counting(lazy)
+        answer = declared.function(lazy, by=keys, rng=rng, **chosen)
+        dropped = {**answer.dropped, standing.REPLACED: replaced}
+        answer = dataclasses.replace(answer, dropped=dropped)
+        result = _result(declared, answer, chosen, keys)
+        told = outlook.said(declared, result, lazy)
     return dataclasses.replace(result, notes=(*result.notes, *told), outlook=told)
 
 
@@ -139,7 +147,10 @@ def _result(
 
 
 def _check_columns(declared: Analysis, lazy: "nw.LazyFrame[Any]", by: Sequence[str]) -> None:
+    from workbench.analysis import grains
+
     present = lazy.collect_schema().names()
+    grains.check(declared, lazy)
     if not by:
         raise AnalysisError("by: name at least one column to group by, for example configuration")
     if len(set(by)) < len(by):
@@ -151,8 +162,8 @@ def _check_columns(declared: Analysis, lazy: "nw.LazyFrame[Any]", by: Sequence[s
             raise AnalysisError(unknown("column to group by", column, present))
         if column in {"score", *MEASURES}:
             raise AnalysisError(f"by: {column} is measured, not a name; filter by it in the slice")
-    if {"metric", "value"} <= set(present):
-        return  # aggregates: the analysis looks its metrics up itself
+    if grains.are_figures(present):
+        return  # the analysis looks its metrics up itself
     for column in declared.needs:
         if column not in present:
             reason = f"{declared.name} needs the column {column!r}, which the frame does not have"

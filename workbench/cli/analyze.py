@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from workbench.store import Store
 
 CHARTS = (".svg", ".png", ".html")
+_LISTED = 8  # metrics
 
 
 class Analyses(click.Group):
@@ -127,7 +128,7 @@ def _command(declared: "Analysis") -> click.Command:
         click.option("--as", "as_", type=snippets, help="Print the code that gives this, instead."),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                      help="Seed of what is random."),
-        click.option("--aggregates", is_flag=True,
+        click.option("--aggregates", is_flag=True, hidden=not declared.aggregates,
                      help="Answer from published figures (the results table) in place of traces."),
         output_options, by_option, where_option, store_option,
     )  # fmt: skip
@@ -184,11 +185,38 @@ def ask(
     if aggregates:
         if where:
             raise click.UsageError("--where slices traces; published figures have none")
+        if not analysis.get(name).aggregates:
+            raise click.UsageError(
+                f"{name} answers from traces; published figures can be asked by {_takers()}"
+            )
         return analysis.run(name, store.results(), rng=rng, **given)
-    from workbench.store import reference
+    if not store.count() and (figures := _figures(store)):
+        raise AnalysisError(figures)
+    return analysis.run(name, store, where=where, rng=rng, **given)
 
-    with store.facts(where, analysis.get(name).rows) as frame, reference.in_force(store):
-        return analysis.run(name, frame, rng=rng, **given)
+
+def _figures(store: "Store") -> str:
+    """Say what can be asked of a store that holds no traces but published figures; "" where it has none."""
+    metrics = store.sql(
+        "SELECT metric, count(*) AS n FROM results GROUP BY ALL ORDER BY n DESC, metric"
+    )
+    if metrics.is_empty():
+        return ""
+    named = list(metrics["metric"])
+    listed = ", ".join(named[:_LISTED]) + (", …" if len(named) > _LISTED else "")
+    x, y = (*named, "METRIC", "METRIC")[:2]
+    return (
+        f"{store.path} holds no traces, only {int(metrics['n'].sum())} published figures ({listed}); "
+        f"type: workbench analyze frontier --aggregates --x {x} --y {y} --store {store.path} "
+        f"(likewise {_takers('frontier')}), or: workbench sql 'FROM result_facts' --store {store.path}"
+    )
+
+
+def _takers(but: str = "") -> str:
+    """Name the analyses that take published figures."""
+    return ", ".join(
+        a.name for a in analysis.catalogue().values() if a.aggregates and a.name != but
+    )
 
 
 def _document(store: "Store", result: "Result", where: Slice, seed: int) -> "Document":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,9 @@ _PROMPTS = {
     "choice": "Answer the question with the letter of the right option.",
     "unit_tests": "Write Python code that does what is asked, in one fenced code block.",
     "json": "Answer with one JSON value.",
+    "math": "Solve the problem, and put the final answer into \\boxed{}.",
 }
+_LATEX = re.compile(r"\\(?:frac|dfrac|sqrt|pi|text|left|begin|cup|infty|cdot)\b")
 Source = str | Path | Mapping[str, Any] | TaskSpec
 
 
@@ -214,6 +217,7 @@ class _Loading:
             "choice",
             "list",
             "date",
+            "math",
         }
         if self.columns.target is not None or not needed:
             return False
@@ -306,6 +310,10 @@ class _Loading:
             guess = "numeric"
         else:
             guess = "exact"
+            if any(_LATEX.search(t) for t in texts):
+                self.notes.append(
+                    'targets are LaTeX: scorer = "math" compares what they mean, "exact" how they are written'
+                )
         self.notes.append(f"scorer: {guess} (guessed)")
         return guess
 

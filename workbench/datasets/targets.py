@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from workbench.datasets.spec import Answers
 from workbench.errors import TaskError
 from workbench.scoring import LETTERS
+from workbench.scoring.answers import boxed
 
 Truths = tuple[str, ...]  # all that are accepted, the first is the target; () where there is none
 _LAST = re.compile(r"(?:A|Answer|The answer is):?\s+(.+?)\.?", re.IGNORECASE)
-_BOXED = "\\boxed{"
 
 
 def final_answers(truths: Sequence[Truths]) -> tuple[list[Truths], str | None]:
@@ -41,15 +41,8 @@ def _last_line(text: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    start = text.rfind(_BOXED)
-    if start < 0:
-        return None
-    depth, begin = 1, start + len(_BOXED)
-    for place in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[begin:place].strip() or None
-    return None
+    found = boxed(text)
+    return found.text.strip() or None if found is not None else None
 
 
 def letters(

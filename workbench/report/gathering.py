@@ -144,12 +144,9 @@ def _ask(
     """Run one analysis and draw it; whatever goes wrong in it must not cost the others their answer."""
     import numpy as np
 
-    from workbench.store import reference
-
     try:
-        with store.facts(where, declared.rows) as facts, reference.in_force(store):
-            rng = np.random.default_rng(seed)
-            result = analysis.run(declared.name, facts, by=tuple(by), rng=rng, **options)
+        rng = np.random.default_rng(seed)
+        result = analysis.run(declared.name, store, where=where, by=tuple(by), rng=rng, **options)
     except Exception as error:  # noqa: BLE001 (also a fault of the analysis itself)
         return Unanswered(declared, words_of(error), failed=True)
     return answer(result, store=store.path.name, where=str(where), seed=seed, draw=draw)

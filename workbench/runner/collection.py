@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -18,11 +19,12 @@ from workbench.runner.connect import POOL
 from workbench.runner.crew import Crew
 from workbench.runner.fleet import Fleet
 from workbench.runner.journal import AttemptJournal, Journal
-from workbench.runner.limits import Breaker, Budget
+from workbench.runner.limits import Breaker, Budget, Tab
 from workbench.runner.metering import Metering
 from workbench.runner.plan import Planned, Work
 from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.resume import Leftovers
+from workbench.runner.sharing import LOOK_S, Sharing
 from workbench.runner.steering import Control, Flight, Pilot
 from workbench.runner.stop import Stop
 from workbench.runner.target import IN_PROCESS
@@ -59,6 +61,7 @@ class _Made(NamedTuple):
     e2e_s: float | None
     kept: AttemptJournal | None
     trace_id: str
+    tab: Tab
 
 
 class Collection:
@@ -74,11 +77,12 @@ class Collection:
     def __init__(
         self, *, work: Work, spool: SpoolWriter, fleet: Fleet, budget: Budget, known: set[Key],
         stop: Stop, on_progress: Callable[[Progress], None] | None,
-        clock: Callable[[], float], now: Callable[[], dt.datetime], metering: Metering, pilot: Pilot | None = None,
+        clock: Callable[[], float], now: Callable[[], dt.datetime], metering: Metering, sharing: Sharing,
+        pilot: Pilot | None = None,
     ) -> None:  # fmt: skip
         """Prepare; nothing is asked or written yet."""
         self.work, self.plan, self.spool, self.fleet = work, work.plan, spool, fleet
-        self.budget, self.known, self.stop = budget, known, stop
+        self.budget, self.known, self.stop, self.sharing = budget, known, stop, sharing
         self.on_progress, self.clock, self.now = on_progress, clock, now
         self.begun_s = clock()
         self.progress = Progress(planned=len(work), spent_usd=budget.spent_usd)
@@ -117,6 +121,7 @@ class Collection:
         return CollectReport(
             run_id=self.spool.run_id, status=status, planned=p.planned, before=p.before,
             collected=p.done, failed=p.failed, left=p.left, repeated=repeated,
+            elsewhere=self.sharing.n_made, failed_elsewhere=self.sharing.n_failed,
             elapsed_s=self.clock() - self.begun_s,
             input_tokens=None if is_unknown else p.input_tokens,
             output_tokens=None if is_unknown else p.output_tokens,
@@ -129,6 +134,7 @@ class Collection:
         status, why = "failed", "the program failed"
         try:
             await self._work()
+            self.progress.elsewhere = self.sharing.n_made
             status, why = ("cancelled", "stopped early") if self.progress.left else ("done", "")
         except asyncio.CancelledError:
             status, why = "cancelled", "cancelled with attempts in flight"
@@ -204,7 +210,10 @@ class Collection:
         at_once = POOL if self.fleet.batches else self.plan.at_once
         self.crew.resize(min(at_once, max(self.progress.left, 1)), self.progress.left)
         self.control.open()
-        beside = (self._commit(), self._keep_telling(), self.control.serve(), self.writing.watch())
+        beside = (
+            self._commit(), self._keep_telling(), self.control.serve(), self.writing.watch(),
+            self._look_at_others(),
+        )  # fmt: skip
         await self.crew.run(*[asyncio.create_task(task) for task in beside])
         await self.writing.drain()
 
@@ -230,8 +239,13 @@ class Collection:
         """Make the next attempt; False where there is none, or none may begin."""
         again = self.control.again
         planned = again.popleft() if again else next(self.queue, None)
-        if planned is None or self.stop.asked:
+        if self.stop.asked:
             return False
+        if planned is None:
+            return await self._others_let_go()
+        if self.sharing.is_elsewhere(planned):
+            self.control.leave_to_others(planned)
+            return True
         self.held[id(planned)] = planned
         configuration_id = planned.configuration.configuration_id
         try:
@@ -242,8 +256,40 @@ class Collection:
         if self.crew.present > self.crew.wanted:  # retuned meanwhile: somebody else makes it
             again.appendleft(planned)
         elif configuration_id not in self.stopped and not self.control.passes_over(planned):
-            await self._attempt(planned)
+            await self._claim(planned)
         return True
+
+    async def _claim(self, planned: Planned) -> None:
+        """Make an attempt, unless another collector makes it, or has used the budget up meanwhile."""
+        may_start = partial(self._may_start, planned)
+        claimed = await self.sharing.claim(planned, may_start, _prompt_bytes(planned))
+        if claimed:
+            await self._attempt(planned)
+        elif claimed is None:
+            self.control.again.appendleft(planned)
+        else:
+            self.control.leave_to_others(planned)
+
+    async def _others_let_go(self) -> bool:
+        """Wait, with nothing left to begin, while others hold attempts that may come free; False at the end."""
+        if self.sharing.waiting and not self.stop.asked:
+            await self.settled.wait()
+        return bool(self.sharing.waiting or self.control.again) and not self.stop.asked
+
+    async def _look_at_others(self) -> None:
+        """See what other collectors have done, and let those look again who wait for it."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            free = await self.sharing.look(self.journal, self._look_at_batches)
+            if free:
+                self.control.again.extend(free)
+            if free is not None or self.stop.asked:
+                self.progress.elsewhere = self.sharing.n_made
+                self.wake()
+
+    def _look_at_batches(self) -> None:
+        for batches in self.fleet.batches:
+            batches.courier.take_up()
 
     async def _is_admitted(self, planned: Planned) -> bool:
         """Wait until the budget has room and nothing holds attempts back, both at one moment."""
@@ -252,13 +298,18 @@ class Collection:
                 return True
         return False
 
-    def _may_start(self, planned: Planned) -> bool:
-        return self.budget.may_start(planned.configuration.configuration_id, _prompt_bytes(planned))
+    def _may_start(self, planned: Planned, *, alone: bool = False) -> bool:
+        configuration_id = planned.configuration.configuration_id
+        return self.budget.may_start(configuration_id, _prompt_bytes(planned), alone=alone)
 
     async def _fits(self, planned: Planned) -> bool:
-        """Wait until the budget has room; no room and nothing in flight is the end of it."""
+        """Wait until the budget has room; no room and nothing in flight is the end of it.
+
+        Other collectors may take less of it than they have reserved.
+        """
         while not self._may_start(planned):
-            if not self.progress.in_flight:
+            others = self.sharing.is_awaited and self._may_start(planned, alone=True)
+            if not self.progress.in_flight and not others:
                 configuration_id = planned.configuration.configuration_id
                 self.note(self.budget.verdict(configuration_id, _prompt_bytes(planned)))
                 self.stop.asked = max(self.stop.asked, 1)
@@ -287,6 +338,7 @@ class Collection:
             )
         )  # fmt: skip
         tab = self.budget.begin(configuration_id, _prompt_bytes(planned))
+        self.sharing.open(planned, tab)
         self.progress.in_flight += 1
         ASKER.set(Asker(planned.configuration, item_id, trial))
         kept, trace_id = self._kept(planned)
@@ -301,6 +353,7 @@ class Collection:
                 kept.close()
             if isinstance(error, asyncio.CancelledError):
                 self._write_paid(flight, started_at, trace_id, kept)
+            self.sharing.give_back(planned, tab)
             raise
         finally:
             self.control.end(flight)
@@ -312,12 +365,13 @@ class Collection:
         if tab.was_stopped and kept is not None:  # with room it goes on from what is kept
             await session.energy()
             kept.close()
+            self.sharing.give_back(planned, tab)
             self.control.again.append(planned)
             return
         # the time of an attempt that goes on from replies of an earlier run says nothing
         is_timed = self.fleet.is_timed(planned.target) and not session.recalled
         e2e_s = self.clock() - start if is_timed else None
-        made = _Made(flight, ended, started_at, e2e_s, kept, trace_id)
+        made = _Made(flight, ended, started_at, e2e_s, kept, trace_id, tab)
         if not self.metering.measures:
             await self._write(made)
             return
@@ -360,6 +414,7 @@ class Collection:
             energy=await self.metering.settle(session, unused),
         )  # fmt: skip
         self.spool.append(trace)
+        self.sharing.close(planned, made.tab, failed=not is_settled(trace.error_type))
         if made.kept is not None:
             made.kept.close()
             # what a passing failure has cut short is made again, and goes on from its replies

@@ -4,11 +4,12 @@ import datetime as dt
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from workbench.runner import grading, spending
 from workbench.runner.asking import Provider
+from workbench.runner.claims import Claims
 from workbench.runner.collection import Collection as Launch
 from workbench.runner.connect import Recordings
 from workbench.runner.fleet import Batching, Fleet
@@ -18,13 +19,12 @@ from workbench.runner.plan import Plan, Work, expand
 from workbench.runner.progress import CollectReport, Progress
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.resume import look
+from workbench.runner.sharing import Done, Sharing
 from workbench.runner.spending import Spent
 from workbench.runner.steering import Pilot
 from workbench.runner.stop import Stop
 from workbench.runner.whose import Key
 from workbench.spool import SpoolWriter
-
-Done = Callable[[Collection[str]], Collection[Key]]
 
 
 async def collect(
@@ -74,43 +74,60 @@ async def collect(
     """
     work = work or expand(plan)
     grading.check(work.task_sets, plan.helpers)
-    left = look(spool.folder)
-    before = spent(work) if spent is not None and spending.budgets_of(plan) else Spent()
-    may_spend = spending.left_of(plan, before, limits or {})
-    known = left.settled | set(done(work.configuration_ids) if done else ())
-    fleet = Fleet(
-        plan, provider=provider, environ=environ, rng=rng or random.SystemRandom(), clock=clock,
-        recordings=recordings, batching=_batching(plan, spool.folder, known),
+    # joined first: what others end from now on is heard of, what they have ended before is found below
+    claims = await Claims.open(
+        spool.folder, spool.run_id, configurations=work.configuration_ids,
+        items=[item.item_id for item in work.items],
     )  # fmt: skip
-    metering = Metering()
-    try:
-        await fleet.start()
-        metering = await Metering.begin(plan, fleet, clock)
-        begun_s = clock()
-        budget = Budget(
-            may_spend.get("budget_usd"), price, limit_tokens=may_spend.get("budget_tokens"),
-            limit_j=may_spend.get("budget_j"), limit_time_s=may_spend.get("budget_time_s"),
-            elapsed_s=lambda: clock() - begun_s,
-            # a meter whose counters stand still keeps no budget
-            joules=None if metering.spent_j is None else lambda: metering.spent_j,
+    with claims:
+        left = look(spool.folder)
+        before = spent(work) if spent is not None and spending.budgets_of(plan) else Spent()
+        may_spend = spending.left_of(plan, before, limits or {})
+        known = left.settled | set(done(work.configuration_ids) if done else ())
+        fleet = Fleet(
+            plan, provider=provider, environ=environ, rng=rng or random.SystemRandom(), clock=clock,
+            recordings=recordings, batching=_batching(plan, spool.folder, known),
         )  # fmt: skip
-        n_judged = max(sum(grading.most_calls(task).values()) for task in work.task_sets)
-        for configuration, target, strategy in work.configurations:
-            n_calls = (getattr(strategy, "most_calls", 1) or 1) + n_judged
-            typical = spending.typical(target, n_calls)
-            budget.expect(configuration.configuration_id, typical, n_calls)
-        for name in plan.helpers:
-            budget.check_price(spending.typical(plan.helper(name), 1))
-        launch = Launch(
-            work=work, spool=spool, fleet=fleet, budget=budget, known=known, stop=stop or Stop(),
-            on_progress=on_progress, clock=clock, now=now, pilot=pilot,
-            metering=metering,
-        )  # fmt: skip
-        launch.notes += spending.said(plan, before)
-        return await launch.run(left)
-    finally:
-        metering.stop()
-        await fleet.aclose()
+        metering = Metering()
+        try:
+            await fleet.start()
+            metering = await Metering.begin(plan, fleet, clock)
+            begun_s = clock()
+            budget = Budget(
+                may_spend.get("budget_usd"), price, limit_tokens=may_spend.get("budget_tokens"),
+                limit_j=may_spend.get("budget_j"), limit_time_s=may_spend.get("budget_time_s"),
+                elapsed_s=lambda: clock() - begun_s,
+                # a meter whose counters stand still keeps no budget
+                joules=None if metering.spent_j is None else lambda: metering.spent_j,
+            )  # fmt: skip
+            _expect(budget, work)
+            shared = spending.left_of(plan, before, {})
+            budget.share(claims, shared.get("budget_usd"), shared.get("budget_tokens"))
+            sharing = Sharing(
+                claims, spool_folder=spool.folder, configuration_ids=work.configuration_ids,
+                done=done, budget=budget,
+            )  # fmt: skip
+            launch = Launch(
+                work=work, spool=spool, fleet=fleet, budget=budget, known=known,
+                stop=stop or Stop(), on_progress=on_progress, clock=clock, now=now, pilot=pilot,
+                metering=metering, sharing=sharing,
+            )  # fmt: skip
+            launch.notes += spending.said(plan, before)
+            return await launch.run(left)
+        finally:
+            metering.stop()
+            await fleet.aclose()
+
+
+def _expect(budget: Budget, work: Work) -> None:
+    """Tell a budget what attempts of ordinary size take; ConfigError where it could not be kept."""
+    n_judged = max(sum(grading.most_calls(task).values()) for task in work.task_sets)
+    for configuration, target, strategy in work.configurations:
+        n_calls = (getattr(strategy, "most_calls", 1) or 1) + n_judged
+        typical = spending.typical(target, n_calls)
+        budget.expect(configuration.configuration_id, typical, n_calls)
+    for name in work.plan.helpers:
+        budget.check_price(spending.typical(work.plan.helper(name), 1))
 
 
 def _batching(plan: Plan, folder: Path, known: set[Key]) -> Batching | None:

@@ -16,6 +16,7 @@ from workbench.runner.session import Session
 from workbench.scoring import (
     InlineScorer,
     Judge,
+    Mathematics,
     Scorer,
     TaskItem,
     UnitTests,
@@ -71,6 +72,10 @@ async def _run(session: Session | None, scorer: Scorer, item: TaskItem, text: st
     if isinstance(scorer, UserScorer):
         limit_s = float(item.option("scorer_timeout_s", LIMIT_S))
         return await _in_thread(lambda: scorer.score(item, text), limit_s)
+    if isinstance(scorer, Mathematics):
+        from workbench.runner.algebra import ALGEBRA
+
+        return await _in_thread(lambda: scorer.score(item, text, ALGEBRA.same), None)
     if isinstance(scorer, Judge):
         return await _judged(session, scorer, item, text)
     raise TypeError(f"nobody knows how to run the scorer {scorer.name!r}")

@@ -112,6 +112,13 @@ class Journal:
         left.append(path)
         return attempt
 
+    def adopt(self, key: Key) -> None:
+        """Look again at what is left of an attempt: a collector that has died may have added to it."""
+        name = content_id(*key)
+        left = sorted(self.folder.glob(f"{name}-*.jsonl"))
+        if left:
+            self._left[name] = left
+
     def settle(self, key: Key, attempt: "AttemptJournal") -> None:
         """Note that an attempt's trace is written: its files go with the next `sweep`, and nobody reads them again."""
         attempt.close()

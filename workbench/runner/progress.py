@@ -61,6 +61,7 @@ class Progress(msgspec.Struct):
         planned: attempts of the plan, those done earlier included.
         before: attempts that earlier launches had done.
         done, failed: attempts of this launch; failed ones are among the done.
+        elsewhere: attempts that other collectors have made since this launch began.
         in_flight: attempts under way.
         elapsed_s: since this launch began, pauses left out.
         status: running, paused, asking (a pilot is over) or stopping.
@@ -77,6 +78,7 @@ class Progress(msgspec.Struct):
     before: int = 0
     done: int = 0
     failed: int = 0
+    elsewhere: int = 0
     in_flight: int = 0
     elapsed_s: float = 0.0
     status: str = "running"
@@ -107,7 +109,7 @@ class Progress(msgspec.Struct):
     @property
     def left(self) -> int:
         """Attempts that are still to be made, those in flight included."""
-        return self.planned - self.before - self.done
+        return self.planned - self.before - self.done - self.elsewhere
 
     @property
     def rate_per_s(self) -> float | None:
@@ -129,6 +131,7 @@ class CollectReport(msgspec.Struct, frozen=True):
         before: attempts that earlier launches had done.
         collected: traces written by this launch; `failed` of them hold an error.
         left: attempts not made.
+        elsewhere: attempts that other collectors made meanwhile; `failed_elsewhere` of them failed.
         repeated: attempts that were under way when an earlier run ended, and are made again.
         input_tokens, output_tokens: as far as reported, requests that broke off included; null where none was.
         spent_usd: known cost; null without prices, and where no call has a known cost.
@@ -150,6 +153,8 @@ class CollectReport(msgspec.Struct, frozen=True):
     spent_usd: float | None
     n_unpriced: int
     n_unreported: int = 0
+    elsewhere: int = 0
+    failed_elsewhere: int = 0
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ import msgspec
 
 from workbench import spool
 from workbench.records import Run, json_text
+from workbench.runner import claims
 from workbench.runner.tries import CANCELLED
 from workbench.runner.whose import Key
 
@@ -54,6 +55,7 @@ def look(folder: Path) -> Leftovers:
                     runs[record.run_id] = record
                 if segment.live:
                     live.add(record.run_id)
+    live |= claims.live_runs(folder)  # between two segments, or before its first
     dead = {run_id: keys for run_id, keys in begun.items() if run_id not in live}
     killed = [
         msgspec.structs.replace(

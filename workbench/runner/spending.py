@@ -3,7 +3,8 @@
 The budgets of a plan hold for the plan, over all its launches; a limit given to a launch holds for that launch as
 well. What was spent is what the plan's own attempts took, whoever made them: the calls of their traces, and replies
 of attempts that have no trace yet. A call that may have been billed and whose amount nobody knows counts as the mean
-of the others, or, where none is known, as a call of ordinary size. Joules and seconds are those of the runs that made any of the attempts, idle power and waits included.
+of the others, or, where none is known, as a call of ordinary size; an attempt that was under way when its collector
+was killed counts as what it had reserved. Joules and seconds are those of the runs that made any of the attempts, idle power and waits included.
 """
 
 import datetime as dt
@@ -17,11 +18,12 @@ import polars as pl
 from workbench import spool
 from workbench.errors import StoreError
 from workbench.records import AnyRecord, Call, EnergyBalance, Run, Trace, content_id
-from workbench.runner import journal
-from workbench.runner.limits import PriceOf
+from workbench.runner import claims, journal
+from workbench.runner.limits import Amounts, PriceOf
 from workbench.runner.plan import Plan, Work
 from workbench.runner.target import Target
 from workbench.runner.tries import CANCELLED, may_be_billed, tokens_of
+from workbench.runner.whose import Key
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -103,6 +105,7 @@ class Spending:
         self._price = price
         self._ordinary = [typical(target, 1) for _, target, _ in work.configurations]
         self._paid: dict[str, _Paid] = {}
+        self._at_kills: dict[tuple[str, Key], Amounts] = {}
         self._runs: dict[str, tuple[dt.datetime | None, dt.datetime | None]] = {}
         self._metered_j: dict[tuple[str, str], float] = {}
         # the replies that are kept hold all that a trace of theirs may have, and more
@@ -114,6 +117,7 @@ class Spending:
             paid.energy_j += sum(e.energy_j or 0.0 for e in kept.energy or ())
             if kept.reply is not None:
                 paid.add(kept.reply.call, price)
+        self._add_kills(folder)
         self._mine = {paid.run_id for paid in self._paid.values()}
         latest: dict[str, Trace] = {}
         for record in _in_spool(folder):
@@ -127,6 +131,15 @@ class Spending:
                 self._metered_j[record.run_id, record.device] = record.meter_j
         for trace in latest.values():
             self._add_trace(trace)
+
+    def _add_kills(self, folder: Path) -> None:
+        """Count what was reserved for attempts that were under way at a kill, and of which nothing was kept."""
+        kept_of = {(paid.run_id, trace_id) for trace_id, paid in self._paid.items()}
+        for run_id, key, amounts in claims.unfinished(folder):
+            # what was kept of an attempt says better what it took
+            is_known = (run_id, content_id("Trace", run_id, *key)) in kept_of
+            if not is_known and key[0] in self._configurations and key[1] in self._items:
+                self._at_kills[run_id, key] = amounts
 
     def _is_mine(self, trace: Trace) -> bool:
         return trace.configuration_id in self._configurations and trace.item_id in self._items
@@ -165,14 +178,14 @@ class Spending:
         return self._sum(mine)
 
     def _sum(self, mine: set[str]) -> Spent:
-        every = self._paid.values()
+        every, at_kills = self._paid.values(), self._at_kills.values()
         metered = {run_id for run_id, _ in self._metered_j}
         joules = sum(j for (run_id, _), j in self._metered_j.items() if run_id in mine)
         return Spent(
-            budget_usd=_with_doubt(
+            budget_usd=sum(a.usd for a in at_kills) + _with_doubt(
                 ((p.usd, p.n_usd, p.n_unpriced) for p in every), self._ordinary, self._price
             ),
-            budget_tokens=_with_doubt(
+            budget_tokens=sum(a.tokens for a in at_kills) + _with_doubt(
                 ((p.tokens, p.n_tokens, p.n_uncounted) for p in every), self._ordinary, tokens_of
             ),
             # a run that was killed has no balance: at least what its calls took

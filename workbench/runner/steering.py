@@ -88,20 +88,21 @@ class Control:
         self._paused_since: dt.datetime | None = None
         self._holds: set[str] = set()  # why nothing begins: "pause", "pilot"
         self._held_at_s, self._held_s = 0.0, 0.0
-        self._gate = self._pilot_size()
+        self._pilot_keys = self._keys_of_pilot()
+        self._gate = None if pilot is None else len(self._pilot_keys)
         self._begun = 0
         self._asking: asyncio.Task[bool] | None = None
         self._box: Mailbox | None = None
         self._owed: list[Taken] = []
         self.status = "running"
 
-    def _pilot_size(self) -> int | None:
-        """Count the attempts of the pilot that are missing."""
+    def _keys_of_pilot(self) -> set[Key]:
+        """Find the attempts of the pilot that are missing."""
         if self._pilot is None:
-            return None
+            return set()
         work, known = self._launch.work, self._launch.known
         first = islice(work, self._pilot.n_items * len(work.configurations))
-        return sum(planned.key not in known for planned in first)
+        return {planned.key for planned in first} - set(known)
 
     # -- what workers ask ------------------------------------------------------------------------
 
@@ -121,6 +122,12 @@ class Control:
         self.passed_over.discard(planned.key)
         self.left_out[planned.key] = planned
         return True
+
+    def leave_to_others(self, planned: Planned) -> None:
+        """Note that another collector makes an attempt: the pilot is over without it."""
+        if self._gate is not None and planned.key in self._pilot_keys:
+            self._pilot_keys.discard(planned.key)
+            self._gate -= 1
 
     def begin(self, planned: Planned, session: Session) -> Flight:
         """Note that the current task makes an attempt."""

@@ -9,6 +9,7 @@ from workbench.scoring.answers import candidate
 from workbench.scoring.base import Deterministic, InlineScorer, Scorer
 from workbench.scoring.items import LETTERS, TaskItem
 from workbench.scoring.judge import Judge, Verdict, judge_temperature, judges, votes
+from workbench.scoring.mathematics import Mathematics
 from workbench.scoring.numeric import is_number
 from workbench.scoring.registry import find, get, inline_names, names
 from workbench.scoring.unit_tests import UnitTests
@@ -19,6 +20,7 @@ __all__ = [
     "Deterministic",
     "InlineScorer",
     "Judge",
+    "Mathematics",
     "Scorer",
     "TaskItem",
     "UnitTests",

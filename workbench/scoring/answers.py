@@ -6,10 +6,12 @@ parsed is cut to a window first.
 
 import re
 import unicodedata
+from typing import NamedTuple
 
 WINDOW = 2_000  # characters of a candidate that are parsed
 _MARK = re.compile(r"(?i)\banswer(?: is)?\s{0,4}(?:[:=]|(?<=is)\b)[*_\s]{0,8}")
-_BOXED = re.compile(r"\\boxed\s?\{([^{}]{0,500})\}")
+_BOXED = "\\boxed"
+_TRIES = 8  # boxes that may be left open before one that is whole
 _MAP = str.maketrans({
     "\u2212": "-", "\u2013": "-", "\u2011": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
     "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "*": "", "`": "", "$": "",
@@ -28,17 +30,52 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return found
 
 
+class Span(NamedTuple):
+    """A part of a text, and where it ends."""
+
+    text: str
+    end: int
+
+
+def boxed(text: str) -> Span | None:
+    r"""Find what is in the last \boxed{…} that is closed, braces within it included.
+
+    >>> boxed(r"so \boxed{\frac{1}{2}}.").text
+    '\\frac{1}{2}'
+    """
+    at = len(text)
+    for _ in range(_TRIES):
+        at = text.rfind(_BOXED, 0, at)
+        if at < 0:
+            return None
+        begin = text.find("{", at, at + len(_BOXED) + 2)
+        depth = 1
+        for place in range(begin + 1, min(begin + WINDOW, len(text)) if begin > 0 else 0):
+            depth += {"{": 1, "}": -1}.get(text[place], 0)
+            if depth == 0:
+                return Span(text[begin + 1 : place], place + 1)
+    return None
+
+
+def marked(text: str) -> Span | None:
+    """Find the line after the last "Answer:", and where the mark ends."""
+    mark = _last(_MARK, text)
+    if mark is None:
+        return None
+    rest = text[mark.end() : mark.end() + WINDOW].lstrip()
+    return Span(rest.partition("\n")[0], mark.end())
+
+
 def candidate(text: str) -> tuple[str, bool]:
     """Find the span that holds the answer: (cleaned span, whether the model marked it).
 
     Unmarked, the span is the end of the text. An empty mark ("Answer:" and nothing) is an empty span.
     """
-    mark, boxed = _last(_MARK, text), _last(_BOXED, text)
-    if boxed and (not mark or boxed.end() > mark.end()):
-        return clean(boxed[1]), True
+    mark, box = marked(text), boxed(text)
+    if box and (not mark or box.end > mark.end):
+        return clean(box.text), True
     if mark:
-        rest = text[mark.end() : mark.end() + WINDOW].lstrip()
-        return clean(rest.partition("\n")[0]), True
+        return clean(mark.text), True
     return clean(text[-WINDOW:]), False
 
 

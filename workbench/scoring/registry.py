@@ -10,13 +10,14 @@ from workbench.scoring.choice import CHOICE
 from workbench.scoring.dates import DATE
 from workbench.scoring.json_values import JSON
 from workbench.scoring.judge import Judge
+from workbench.scoring.mathematics import Mathematics
 from workbench.scoring.numeric import NUMERIC
 from workbench.scoring.unit_tests import UnitTests
 from workbench.scoring.words import EXACT, LIST, REGEX
 
 _SHIPPED: dict[str, Scorer] = {
     s.name: s
-    for s in (EXACT, NUMERIC, CHOICE, REGEX, LIST, DATE, JSON, UnitTests(), Judge())
+    for s in (EXACT, NUMERIC, CHOICE, REGEX, LIST, DATE, JSON, Mathematics(), UnitTests(), Judge())
 }  # fmt: skip
 
 

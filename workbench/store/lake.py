@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 
 from workbench import schema, spool
-from workbench.errors import ImportFormatError, StoreVersionError
+from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
 from workbench.store import attempts, database, ingest, migrations
 from workbench.store import frames as fr
@@ -85,7 +85,12 @@ def _run_of(segment: Path) -> str:
 def _ingest_segment(
     path: Path, segment: spool.Segment, offset: int, report: IngestReport, *, last: bool
 ) -> None:
-    batch = spool.read_segment(segment.path, offset)
+    try:
+        batch = spool.read_segment(segment.path, offset)
+    except StoreError:
+        if segment.path.exists():
+            raise
+        return  # another process has taken it in meanwhile
     finished = not segment.live
     with database.lease(path) as connection:
         for frames in fr.batches(batch.records):
@@ -111,7 +116,12 @@ def _note_interrupted(
     connection: duckdb.DuckDBPyConnection, path: Path, report: IngestReport
 ) -> None:
     """Mark the runs of a dead writer that never said how they ended, and count what was in flight."""
-    records = spool.read_segment(path, 0).records
+    try:
+        records = spool.read_segment(path, 0).records
+    except StoreError:
+        if path.exists():
+            raise
+        return  # whoever has taken it in has noted it
     runs = {r.run_id for r in records if isinstance(r, Run)}
     ended = {r.run_id for r in records if isinstance(r, Run) and r.ended_at is not None}
     done = {(r.configuration_id, r.item_id, r.trial) for r in records if isinstance(r, Trace)}

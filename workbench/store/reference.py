@@ -1,9 +1,10 @@
 """The store's own rows of models, accelerators and grids, which win over those that ship."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import polars as pl
 
 from workbench import hardware, schema
@@ -17,7 +18,16 @@ _TABLES = ("models", "accelerators", "grids")
 
 def rows(store: "Store") -> hardware.Reference:
     """Read the rows of a store."""
-    found = {name: store.sql(f"FROM {name} ORDER BY ALL").to_dicts() for name in _TABLES}
+    return _of(store.sql)
+
+
+def read(connection: duckdb.DuckDBPyConnection) -> hardware.Reference:
+    """Read the rows of a store that is open."""
+    return _of(lambda query: connection.sql(query).pl())
+
+
+def _of(ask: Callable[[str], pl.DataFrame]) -> hardware.Reference:
+    found = {name: ask(f"FROM {name} ORDER BY ALL").to_dicts() for name in _TABLES}
     return hardware.of_rows(found["models"], found["accelerators"], found["grids"])
 
 

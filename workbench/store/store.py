@@ -5,21 +5,34 @@ import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import polars as pl
 
-from workbench import schema, spool
+from workbench import hardware, schema, spool
 from workbench.errors import QueryError
 from workbench.models import Alias
 from workbench.records import AnyRecord, Price
 from workbench.slice import Slice
 from workbench.slice.names import is_entry
-from workbench.store import aliases, database, entries, frames, ingest, lake, lazy, migrations
+from workbench.store import (
+    aliases,
+    database,
+    entries,
+    frames,
+    ingest,
+    lake,
+    lazy,
+    migrations,
+    reference,
+)
 from workbench.store.database import Cancel
 from workbench.store.ingest import IngestReport
 from workbench.store.views import MESSAGES
+
+if TYPE_CHECKING:
+    from workbench.analysis import Result
 
 Where = Slice | str
 _MEANT = "SELECT configuration_id, canonical_model FROM configurations"
@@ -159,6 +172,8 @@ class Store:
     ) -> Iterator[Any]:
         """Open the rows of a slice as a narwhals frame over DuckDB, valid inside the block.
 
+        There the store's own rows of models, accelerators and grids are in force.
+
         Args:
             where: the slice.
             view: whose rows.
@@ -175,9 +190,34 @@ class Store:
         query = self._rows(view, where, own)
         with (
             schema.described({c.name: c for c in own}),
-            self.relation(query, cancel=cancel) as relation,
+            self._reading(cancel) as connection,
+            hardware.using(reference.read(connection)),
         ):
-            yield nw.from_native(relation)
+            yield nw.from_native(connection.sql(query))
+
+    def analyze(
+        self,
+        name: str,
+        *,
+        where: Where = "",
+        by: str | Sequence[str] = ("configuration",),
+        **options: Any,
+    ) -> "Result":
+        """Answer a question of the catalogue about a slice, from the rows that it takes.
+
+        Args:
+            name: an analysis, as "cost-of-pass"; `workbench.analysis.names()` lists them.
+            where: which traces.
+            by: the columns that name a group.
+            options: `rng` and those of the analysis.
+
+        Raises:
+            AnalysisError: an unknown name, option, column or group, or a value out of bounds.
+        """
+        import workbench
+
+        # As a user would ask it: the store itself knows no analyses.
+        return workbench.analysis.run(name, self, where=where, by=by, **options)
 
     def traces(self, where: Where = "") -> pl.LazyFrame:
         """Scan `trace_facts`; filters, columns and `head` run inside DuckDB at collect.

@@ -42,7 +42,7 @@ _BY_TOOL = (
     C("bytes_per_call", "float", "bytes", "Mean bytes of a result.", "not recorded", "bytes per result"),
     C("tool_cost_usd", "float", "USD", "What the tool charged for all calls whose charge is known.", "never priced", "tool cost"),
 )  # fmt: skip
-NO_TOOLS = "the rows have no column tool: give it rows of tool_uses"
+NO_TOOLS = "the rows have no column tool, so that no call is known: give it rows of tool_uses"
 _NUMBERS = ("e2e_s", "result_tokens", "result_bytes", "cost_usd")
 _MEASURES = ("_calls", "_used", "_errors", "_repeats", "_right", "_right_of", "_extra", "_wait", "_read")  # fmt: skip
 
@@ -82,24 +82,25 @@ def tools(
     rows = tool_rows.fetch(
         frame, by, _NUMBERS, each=lambda piece: piece.drop("_trace_id", "_ordinal")
     )
+    recorded = "tool" in frame.collect_schema().names()
     reduced, by_tool = [], []
     for key, part in fetched.parts(rows, by):
         group = dict(zip(by, key, strict=True))
-        reduced.append(_items(_traces(part), group))
+        reduced.append(_items(_traces(part, recorded=recorded), group))
         by_tool += _by_tool(part, group, options["level"])
-    reduced = reduced or [_items(_traces(rows), dict.fromkeys(by))]
+    reduced = reduced or [_items(_traces(rows, recorded=recorded), dict.fromkeys(by))]
     whole = pl.concat(reduced).cast({c: rows.schema[c] for c in by})
     built = build(Items(whole, tuple(by), _MEASURES, (), errors_as_wrong=False, scored=False))
     table = sample.tabulate(built, by, _ROWS, lambda panel: _rows(panel, rng, options))
     more = {"by_tool": _tabulated(by_tool, by, rows)}
     notes = built.notes
-    if "tool" not in frame.collect_schema().names():
+    if not recorded:
         notes += (NO_TOOLS,)
     return Answer(table, more=more, dropped=built.dropped, notes=notes)
 
 
-def _traces(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add the calls of a group up to traces; of failed ones nothing is known."""
+def _traces(rows: pl.DataFrame, *, recorded: bool) -> pl.DataFrame:
+    """Add the calls of a group up to traces; of failed ones, and where no call is recorded, nothing is known."""
     called, wrong = pl.col("_tool").is_not_null(), pl.col("_wrong")
     sums = {
         "_calls": called, "_errors": wrong, "_repeats": tool_rows.AGAIN,
@@ -116,7 +117,8 @@ def _traces(rows: pl.DataFrame) -> pl.DataFrame:
         _right=passed.cast(pl.Float64), _used=(calls > 0).cast(pl.Float64),
         _right_of=pl.when(passed.is_not_null()).then(calls), _extra=pl.when(passed).then(calls),
     )  # fmt: skip
-    return done.with_columns(pl.when(~pl.col("_failed")).then(pl.col(_MEASURES)))
+    known = ~pl.col("_failed") & recorded
+    return done.with_columns(pl.when(known).then(pl.col(_MEASURES)))
 
 
 def _items(traces: pl.DataFrame, group: dict[str, Any]) -> pl.DataFrame:

@@ -70,6 +70,7 @@ def decode_flops(shape: hardware.Model, context: float = 1024) -> float | None:
     ),
     columns=_ROWS,
     rows="call_outcomes",
+    also_rows=("call_facts",),
     example={"by": ("model",), "nll_bits": 3.0, "text_bits": 32.0, "corpus": "mixed_text"},
     chart=ChartSpec("figures", x="capacity", y="group", also=("nll_bits",)),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import aggregates, calls, fetched, intervals, unmeasured
+from workbench.analysis import aggregates, calls, fetched, grains, intervals, unmeasured
 from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL
 from workbench.analysis.result import DTYPES, Answer
@@ -91,11 +91,13 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
     ),
     columns=(*_ROWS, *_WINDOWS),
     rows="call_outcomes",
+    also_rows=("call_facts",),
     by_hand={
         "worked": "Two requests are always in flight. The thinker's window opens when the second has its first token,"
         " at 2 s, and closes when 12 − 2 − 1 = 9 have finished, at 50 s: 48 s × 200 W = 9,600 J, while two requests"
         " wrote for 40 s at 100 tokens a second: 8,000 tokens, 1.2 J each. The two runs are 1 % below and above that.",
     },
+    aggregates=True,
     chart=ChartSpec("figures", x="energy_per_token", y="group", also=("token_rate", "power_w")),
     settles=Settles(unit="windows", n="n_stable"),
 )  # fmt: skip
@@ -121,7 +123,7 @@ def steady_state(
     steady windows or more; one window is one measurement, however many tokens it has.
     """
     family = _family(frame, options)
-    if aggregates.is_aggregates(frame):
+    if grains.are_figures(frame.collect_schema().names()):
         windows, notes = _published(frame, by, family)
         dropped: dict[str, int] = {}
     else:

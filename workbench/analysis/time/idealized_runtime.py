@@ -60,6 +60,7 @@ _OWN = ("per_output_token_s", "prompt_s", "prompt_tokens")
     ),
     columns=(*_ALL, *_BOTH),
     rows="call_outcomes",
+    also_rows=("call_facts",),
     by_hand={
         "per_output_token_s": 0.005,
         "prompt_s": 0.5,

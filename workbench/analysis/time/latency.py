@@ -64,6 +64,7 @@ def _objective(name: str, measure: str) -> Option:
     options=(*(_objective(n, m) for n, m in _OBJECTIVES.items()), ERRORS, LEVEL),
     columns=(*_ROWS, *_GOODPUT),
     example={"where": "strategy:direct"},
+    also_rows=("call_facts",),
     chart=ChartSpec("latency", x="p50_s", y="group"),
 )
 def latency(

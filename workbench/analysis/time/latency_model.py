@@ -105,6 +105,7 @@ def steps_within(law: Sequence[Floats], prompt: Floats, seconds: Floats) -> Floa
     ),
     columns=_ROWS,
     rows="call_outcomes",
+    also_rows=("call_facts",),
     example={"by": ("model",), "deadline_s": 5.0, "fresh": True},
     chart=ChartSpec("figures", x="budget_tokens", y="group", also=("predicted_ttft_s", "step_s")),
     settles=Settles("budget_tokens", better="more"),

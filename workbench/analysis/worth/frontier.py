@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import aggregates, intervals, pareto, resampling
+from workbench.analysis import aggregates, grains, intervals, pareto, resampling
 from workbench.analysis.declaration import SCORES, ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build, divide
@@ -86,6 +86,7 @@ class _Points:
         RESAMPLES,
     ),
     columns=(*_ROWS, *_TOTALS),
+    aggregates=True,
     chart=ChartSpec("frontier", x="cost_usd", y="pass_rate"),
     settles=Settles("pass_rate", where=("on_frontier", True)),
 )  # fmt: skip
@@ -116,7 +117,7 @@ def frontier(
     for axis in asked:
         if asked.count(axis) > 1:
             raise AnalysisError(f"two axes are both {axis}; choose two")
-    if aggregates.is_aggregates(frame):
+    if grains.are_figures(frame.collect_schema().names()):
         parts, dropped, notes, units = _from_results(frame, by, options)
     else:
         parts, dropped, notes = _from_traces(frame, by, rng, options)

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import aggregates, pareto, parity, resampling, sample
+from workbench.analysis import aggregates, grains, pareto, parity, resampling, sample
 from workbench.analysis.declaration import SCORES, ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
@@ -76,6 +76,7 @@ class _Points:
     ),
     columns=(*_ROWS, *_POINTS),
     example={"by": ("strategy",), "points": "model", "baseline": "cot"},
+    aggregates=True,
     chart=ChartSpec("figures", x="cost_ratio", y="group", also=("gain",)),
 )  # fmt: skip
 def tradeoff(
@@ -108,7 +109,7 @@ def tradeoff(
     if options["points"] is not None and options["points"] not in present:
         raise AnalysisError(unknown("column of points", options["points"], present))
     units: dict[str, str] = {}
-    if aggregates.is_aggregates(frame):
+    if grains.are_figures(frame.collect_schema().names()):
         parts, dropped, notes, units = _from_results(frame, keys, options)
     else:
         parts, dropped, notes = _from_traces(frame, keys, rng, options)

@@ -100,8 +100,13 @@ class Courier:
         self._waiting: dict[str, Pending] = {}
         self._fresh = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        for note in notes:
-            if (note.kind, note.base) != (api.kind, provider.base):
+        self.take_up()
+
+    def take_up(self) -> None:
+        """Take up the notes of this service that are not known yet, as those of a collector that has died."""
+        for note in self._notes:
+            ours = (note.kind, note.base) == (self._api.kind, self._provider.base)
+            if not ours or note.label in self._known:
                 continue
             self._known[note.label] = note
             if note.is_ended:

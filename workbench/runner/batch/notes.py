@@ -73,6 +73,8 @@ class Notes:
         for path in sorted(self.folder.glob("*.json")):
             try:
                 yield _decode(path.read_bytes())
+            except FileNotFoundError:  # forgotten by another collector since the look
+                continue
             except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise StoreError(
                     f"the note of a batch {path} cannot be read: {error}; look at the service whether the batch was"

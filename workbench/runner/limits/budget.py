@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -79,7 +78,9 @@ class _Currency:
         self.limit, self.amount = limit, amount
         self.spent, self.doubt = 0.0, 0.0  # known; estimates for calls whose amount is not known
         self.n_known, self.n_doubtful = 0, 0  # calls and broken requests of each kind
-        self.elsewhere = 0.0  # by other collectors, what they have reserved included
+        # what this and other collectors may take together, and what the others take, reserved amounts included
+        self.shared_limit: float | None = None
+        self.elsewhere = 0.0
         self._means: dict[str, _Means] = {}
 
     def expect(self, configuration_id: str, call: float, attempt: float) -> None:
@@ -95,20 +96,27 @@ class _Currency:
         means = self.of(configuration_id)
         return means.attempt if means.is_known else max(means.attempt, most)
 
-    def has_room_for_attempt(self, configuration_id: str, most: float) -> bool:
-        if self.limit is None:
+    @property
+    def is_limited(self) -> bool:
+        return self.limit is not None or self.shared_limit is not None
+
+    def has_room_for_attempt(
+        self, configuration_id: str, most: float, *, alone: bool = False
+    ) -> bool:
+        if not self.is_limited:
             return True
         means = self.of(configuration_id)
         if not means.is_known and not any(m.n_open for m in self._means.values()):
-            return self.has_room_for_call(configuration_id, most)  # to learn how long they are
+            # to learn how long they are
+            return self.has_room_for_call(configuration_id, most, alone=alone)
         flying = sum(m.in_flight for m in self._means.values())
-        return self._fits(flying + self.share_of(configuration_id, most))
+        return self._fits(flying + self.share_of(configuration_id, most), alone=alone)
 
-    def has_room_for_call(self, configuration_id: str, most: float) -> bool:
-        if self.limit is None:
+    def has_room_for_call(self, configuration_id: str, most: float, *, alone: bool = False) -> bool:
+        if not self.is_limited:
             return True
         flying = sum(m.n_flying * m.call for m in self._means.values())
-        return self._fits(flying + max(self.of(configuration_id).call, most))
+        return self._fits(flying + max(self.of(configuration_id).call, most), alone=alone)
 
     def add(self, configuration_id: str, call: Call, most: float) -> tuple[float, bool | None]:
         """Count an ended call; returns what it is taken to have cost, and whether that is known.
@@ -138,11 +146,11 @@ class _Currency:
         self.n_doubtful += 1
         return otherwise, False
 
-    def _fits(self, more: float) -> bool:
-        if self.limit is None:
-            return True
-        taken = self.spent + self.doubt + self.elsewhere
-        return taken + more <= self.limit * (1 + _ROUNDING)
+    def _fits(self, more: float, *, alone: bool) -> bool:
+        coming = self.spent + self.doubt + more
+        elsewhere = 0.0 if alone else self.elsewhere
+        limits = ((self.limit, coming), (self.shared_limit, coming + elsewhere))
+        return all(limit is None or taken <= limit * (1 + _ROUNDING) for limit, taken in limits)
 
 
 class Budget:
@@ -220,7 +228,7 @@ class Budget:
     def limit_usd(self, limit: float | None) -> None:
         if limit is not None and self._price is None:
             raise ConfigError("a budget needs prices; none were given")
-        self._usd.limit = limit
+        self._usd.limit, self._usd.shared_limit = limit, None
 
     @property
     def limit_tokens(self) -> float | None:
@@ -229,7 +237,19 @@ class Budget:
 
     @limit_tokens.setter
     def limit_tokens(self, limit: float | None) -> None:
-        self._tokens.limit = limit
+        self._tokens.limit, self._tokens.shared_limit = limit, None
+
+    def share(
+        self, shared: "SharedBudget", limit_usd: float | None, limit_tokens: float | None
+    ) -> None:
+        """Set what this and other collectors may take together; a limit set later takes its place."""
+        self.shared = shared
+        self._usd.shared_limit, self._tokens.shared_limit = limit_usd, limit_tokens
+
+    def elsewhere(self, amounts: Amounts) -> None:
+        """Set what other collectors take."""
+        for currency, amount in zip(self.currencies, amounts, strict=True):
+            currency.elsewhere = amount
 
     @property
     def spent_usd(self) -> float | None:
@@ -277,11 +297,16 @@ class Budget:
             )
         return cost
 
-    def may_start(self, configuration_id: str, prompt_bytes: int = 0) -> bool:
-        """Say whether one more attempt fits, whose first prompt has about so many bytes."""
+    def may_start(
+        self, configuration_id: str, prompt_bytes: int = 0, *, alone: bool = False
+    ) -> bool:
+        """Say whether one more attempt fits, whose first prompt has about so many bytes.
+
+        `alone` asks whether it would, if other collectors took nothing of the budget.
+        """
         most = self.most_of_first(configuration_id, prompt_bytes)
         return self.reached(1) is None and all(
-            c.has_room_for_attempt(configuration_id, amount)
+            c.has_room_for_attempt(configuration_id, amount, alone=alone)
             for c, amount in zip(self.currencies, most, strict=True)
         )
 
@@ -308,7 +333,7 @@ class Budget:
 
     def most_of(self, configuration_id: str, request: "Request", provider: str | None) -> Amounts:
         """What a request may take at the most: its prompt as estimated, and all the output that it allows."""
-        if self.limit_usd is None and self.limit_tokens is None:
+        if not any(currency.is_limited for currency in self.currencies):
             return Amounts()
         text = msgspec.json.encode((request.messages, request.prompt))
         typical = self._typical.get(configuration_id)
@@ -353,12 +378,10 @@ class Budget:
     def state(self) -> str:
         """Say what is spent of each limit, for the user."""
         said = []
-        if self.limit_usd is not None:
-            spent = _taken(self._usd, "${:.4f}".format)
-            said.append(f"{spent} of ${self.limit_usd:g}")
-        if self.limit_tokens is not None:
-            spent = _taken(self._tokens, "{:,.0f}".format)
-            said.append(f"{spent} of {self.limit_tokens:,.0f} tokens")
+        if (limit := self.limit_usd) is not None:
+            said.append(f"{_taken(self._usd, '${:.4f}'.format)} of ${limit:g}")
+        if (limit := self.limit_tokens) is not None:
+            said.append(f"{_taken(self._tokens, '{:,.0f}'.format)} of {limit:,.0f} tokens")
         if self.limit_j is not None:
             said.append(f"{self.spent_j or 0.0:,.0f} J of {self.limit_j:,g} J")
         if self.limit_time_s is not None and self._elapsed_s is not None:
@@ -409,15 +432,14 @@ def _taken(currency: _Currency, text: Callable[[float], str]) -> str:
     return " + ".join(said)
 
 
+_T = TypeVar("_T")
+
+
 class SharedBudget(Protocol):
-    """What other collectors take of the same budget, and the right to take more of it."""
+    """The right to take more of a budget that other collectors take of."""
 
-    def update(self) -> None:
-        """Bring what the others take up to date."""
-        ...
-
-    def hold(self) -> AbstractAsyncContextManager[None]:
-        """Keep the others from taking anything in this block; what they take is up to date there."""
+    async def exclusively(self, act: Callable[[], _T]) -> _T:
+        """Do something while the others can take nothing; what they have taken is up to date there."""
         ...
 
 
@@ -477,13 +499,18 @@ class Tab:
         if not self._n_calls or shared is None:
             self.check(most)
             return
-        async with shared.hold():
+
+        def take() -> None:
             self.check(most)
             # the next call is reserved before others may look
-            grown = map(lambda spent, more: spent + more, self._spent, most)
-            self._reserve(Amounts(*map(max, grown, self.reserved)))
+            self._reserve(Amounts(*(s + m for s, m in zip(self._spent, most, strict=True))))
+
+        await shared.exclusively(take)
 
     def _reserve(self, amounts: Amounts) -> None:
+        amounts = Amounts(*map(max, amounts, self.reserved))
+        if amounts == self.reserved:
+            return
         for currency, before, now in zip(self._currencies, self.reserved, amounts, strict=True):
             currency.of(self._id).open_reserved += now - before
         self.reserved = amounts
