@@ -20,6 +20,7 @@ from workbench.tui import catalogue, explore, overview, traces
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.asking import once
 from workbench.tui.catalogue import CatalogueScreen
+from workbench.tui.copying import CopyScreen
 from workbench.tui.empty import EmptyScreen
 from workbench.tui.explore import ExploreScreen
 from workbench.tui.traces import TracesScreen
@@ -401,3 +402,67 @@ async def test_a_store_that_a_stranger_keeps_open_names_it(store: Store) -> None
             assert str(holder.pid) in app.screen._page().plain
         await pilot.press("r")
         await until(pilot, lambda: getattr(app.screen, "n", None) == 20)
+
+
+async def test_a_folder_that_cannot_be_written_does_not_end_the_app(
+    app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The copy is in the clipboard all the same; which file could not be written is said."""
+    (tmp_path / "cache").write_text("a file where a folder is wanted")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    async with opened(app) as pilot:
+        await press(pilot, "y", "enter")
+        told = [n.message for n in app._notifications]
+
+        assert isinstance(app.screen, ExploreScreen)
+        assert "SELECT" in app.clipboard
+        assert "SQL copied" in told[-1]
+        assert "cannot be written" in told[-1]
+
+
+async def test_a_terminal_that_refuses_the_clipboard_does_not_end_the_app(
+    app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is in its file, and that is said."""
+
+    def refuses(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    async with opened(app) as pilot:
+        monkeypatch.setattr(app, "copy_to_clipboard", refuses)
+        await press(pilot, "y", "enter")
+        told = [n.message for n in app._notifications]
+
+        assert isinstance(app.screen, ExploreScreen)
+        assert "the terminal refused SQL" in told[-1]
+        assert "it is in" in told[-1]
+
+
+async def test_a_long_message_that_cannot_be_fetched_says_why(app: WorkbenchApp) -> None:
+    """What was to be copied is gone from the store: the window stays and the reason is shown."""
+
+    def gone() -> str:
+        raise StoreError("there is no text any more")
+
+    async with opened(app) as pilot:
+        app.push_screen(CopyScreen({"this message": ("beginning", "txt")}, {"this message": gone}))
+        await press(pilot, "enter")
+
+        assert isinstance(app.screen, CopyScreen)
+        assert "no text any more" in [n.message for n in app._notifications][-1]
+
+
+async def test_a_line_that_names_what_the_store_lacks_is_explained_where_it_is_typed(
+    app: WorkbenchApp,
+) -> None:
+    """No window pops up at every key of an unfinished name."""
+    async with opened(app) as pilot:
+        await press(pilot, "slash", *"params.do>1")
+
+        assert not app._notifications
+        count = app.screen.query_one("#slice-count", Static)
+        assert count.has_class("-fault")
+        assert "params" in shown(count)
+        await press(pilot, "enter")
+        assert app.screen.n == 289
+        assert count.has_class("-fault")

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 from workbench.errors import QueryCancelled
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
-from workbench.tui.asking import AskingScreen, once
+from workbench.tui.asking import Asking, once
 from workbench.tui.catalogue import CatalogueScreen
 from workbench.tui.compare import CompareScreen
 from workbench.tui.copying import CopyScreen
@@ -37,7 +37,7 @@ async def settle(pilot: Pilot[None]) -> None:
     """Wait until no screen waits for an answer or for a typing pause."""
     for _ in range(300):
         await pilot.pause()
-        screens = [s for s in pilot.app.screen_stack if isinstance(s, AskingScreen)]
+        screens = [s for s in pilot.app.screen_stack if isinstance(s, Asking)]
         if not any(s.is_busy for s in screens):
             return
         await pilot.pause(0.01)

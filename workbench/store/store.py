@@ -136,7 +136,7 @@ class Store:
         if self._fields[0] == stamp:
             found = self._fields[1]
             return found if among is None else {n: found[n] for n in among if n in found}
-        with database.reading(self.path) as connection:
+        with self._reading() as connection:
             found = entries.known(connection, among)
         if among is None:
             self._fields = (stamp, found)
@@ -274,12 +274,12 @@ class Store:
         cancel: Cancel | None = None,
     ) -> int | None:
         """Return at which offset `page` has a trace in the same order; None where the slice lacks it."""
-        key, test = _column(order_by), predicate(where)
-        before = ">" if descending else "<"
+        key, before = _column(order_by), ">" if descending else "<"
+        rows = self._rows("trace_facts", where, self._own([order_by]))
         frame = self.sql(
-            f"""WITH held AS (SELECT {key} AS key, trace_id FROM trace_facts WHERE {test} AND trace_id = $id)
-            SELECT (SELECT count(*) FROM held) AS n_held, count(*) AS n
-            FROM (SELECT {key} AS key, trace_id FROM trace_facts WHERE {test}) x, held h
+            f"""WITH listed AS (SELECT {key} AS key, trace_id FROM ({rows})),
+            held AS (SELECT * FROM listed WHERE trace_id = $id)
+            SELECT (SELECT count(*) FROM held) AS n_held, count(*) AS n FROM listed x, held h
             WHERE CASE WHEN x.key IS NOT DISTINCT FROM h.key THEN x.trace_id < h.trace_id
               WHEN h.key IS NULL THEN true ELSE coalesce(x.key {before} h.key, false) END""",
             {"id": trace_id},

@@ -23,6 +23,11 @@ from workbench.tui.host import Host
 if TYPE_CHECKING:
     from workbench.store import Cancel
 
+    _Base = Screen[Any]
+else:
+    # a mixin must be no widget itself: Textual takes the default styles of one base only
+    _Base = object
+
 PATIENCE = 0.15  # seconds before a question is said to be running
 AGAIN = 0.5  # seconds between looks at what it waits for
 
@@ -95,8 +100,8 @@ class Answer(Message):
         super().__init__()
 
 
-class AskingScreen(Screen[Any]):
-    """A screen that asks questions in threads."""
+class Asking(_Base):
+    """Mixed into a screen that asks questions in threads."""
 
     app: Host
 
@@ -276,6 +281,10 @@ class AskingScreen(Screen[Any]):
         """Say what went wrong."""
         said = safe(str(error) or type(error).__name__, lines=True)
         self.app.notify(said, title=group, severity="error", markup=False, timeout=8)
+
+
+class AskingScreen(Asking, Screen[Any]):
+    """A screen that asks questions in threads."""
 
 
 class StatusScreen(AskingScreen):

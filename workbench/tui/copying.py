@@ -8,6 +8,7 @@ import csv
 import io
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from textual.widgets.option_list import Option
 
 from workbench.safe import clipboard_text, one_line
 from workbench.tui import slices
+from workbench.tui.asking import Asking, once
 
 Texts = dict[str, tuple[str, str]]  # what it is → (text, file ending)
 CLIPBOARD = 100_000  # bytes; terminals drop longer sequences
@@ -122,7 +124,7 @@ def copies_folder() -> Path:
     return folder
 
 
-class CopyScreen(ModalScreen[None]):
+class CopyScreen(Asking, ModalScreen[None]):
     """Choose what to copy."""
 
     CSS_PATH = "screens.tcss"
@@ -159,21 +161,26 @@ class CopyScreen(ModalScreen[None]):
         """Copy the chosen form and say where it went."""
         name = list(self.texts)[message.option_index]
         if name in self._fetch:
-            self.run_worker(lambda: self._copy_fetched(name), thread=True, exit_on_error=False)
+            fetch = self._fetch[name]
+            self.ask("copy", once, lambda *_: fetch(), partial(self._copy, name))
         else:
             self._copy(name, self.texts[name][0])
 
-    def _copy_fetched(self, name: str) -> None:
-        whole = self._fetch[name]()
-        self.app.call_from_thread(self._copy, name, whole)
-
     def _copy(self, name: str, text: str) -> None:
         text = clipboard_text(text)
-        where = copies_folder() / f"{name.replace(' ', '-')}.{self.texts[name][1]}"
-        where.write_text(text, encoding="utf-8")
-        fits = len(text.encode()) <= CLIPBOARD
+        fits, refused = len(text.encode()) <= CLIPBOARD, ""
         if fits:
-            self.app.copy_to_clipboard(text)
-        what = f"{name} copied" if fits else f"{name} is too long for a clipboard"
-        self.app.notify(f"{what}; also in {where}", markup=False, timeout=6)
+            try:
+                self.app.copy_to_clipboard(text)
+            except OSError as error:
+                fits, refused = False, f"the terminal refused {name} ({error.strerror or error})"
+        file = f"{name.replace(' ', '-')}.{self.texts[name][1]}"
+        try:
+            where = copies_folder() / file
+            where.write_text(text, encoding="utf-8")
+            kept = f"also in {where}" if fits else f"it is in {where}"
+        except OSError as error:
+            kept = f"{error.filename or file} cannot be written ({error.strerror or error})"
+        what = f"{name} copied" if fits else refused or f"{name} is too long for a clipboard"
+        self.app.notify(f"{what}; {kept}", markup=False, timeout=6)
         self.dismiss()

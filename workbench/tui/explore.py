@@ -37,6 +37,7 @@ NOWHERE: Row = dict.fromkeys(("x", "y", "on_frontier", "p_on_frontier", "dominat
 class ExploreScreen(SlicedScreen):
     """Everything follows the slice bar."""
 
+    SLICED = frozenset({"configurations", "frontier", "facets"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "traces", show=True),
         Binding("c", "compare", "compare"),
@@ -176,6 +177,11 @@ class ExploreScreen(SlicedScreen):
         self.query_one(TopBar).show(name, right)
 
     # -- what the slice selects ----------------------------------------------------------------------
+
+    @property
+    def shown_slice(self) -> str | None:
+        """The slice that the table and the chart show."""
+        return None if self.shown is None else self.shown.text
 
     def wanted(self) -> "Question":
         """The question of the screen: the slice in force and the axes."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
-from workbench.errors import SliceError
+from workbench.errors import QueryError, SliceError
 from workbench.tui.asking import AskingScreen, Ticket
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.slice_bar import SliceBar
@@ -21,6 +21,7 @@ PAUSE = 0.12  # seconds of typing pause before counting
 class SlicedScreen(AskingScreen):
     """A slice bar over a grid; `refresh_view` asks everything again for the slice in force."""
 
+    SLICED: ClassVar[frozenset[str]]  # groups of questions that hang on the slice alone
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter"),
         Binding("u", "undo", "slice before", show=False),
@@ -49,15 +50,24 @@ class SlicedScreen(AskingScreen):
         """Whether any question is open, or about to be asked when the typing pauses."""
         return self._pause is not None or super().is_busy
 
+    @property
+    def shown_slice(self) -> str | None:
+        """The slice that the table shows; None where it shows nothing yet."""
+        raise NotImplementedError
+
     def refresh_view(self) -> None:
         """Ask everything again."""
         raise NotImplementedError
 
     def say_count(self) -> None:
-        """Show how many traces the slice selects; while somebody types, how many the line does."""
+        """Show how many traces the slice selects; while somebody types, how many the line does.
+
+        A slice that has no answer yet, or was refused, has no count.
+        """
         line = self._line()
         if line == self.bar.text:
-            self.bar.show_count(self.n, self.total)
+            if self.shown_slice in {line, None}:
+                self.bar.show_count(self.n, self.total)
         elif line in self._counts:
             self.bar.show_count(*self._counts[line])
 
@@ -78,6 +88,8 @@ class SlicedScreen(AskingScreen):
         """Show what is wrong with the slice beside it."""
         if isinstance(error, SliceError):
             self.bar.show_fault(error)
+        elif isinstance(error, QueryError) and group in {*self.SLICED, "count", "complete"}:
+            self.bar.show_refusal(str(error))
         else:
             super().has_failed(group, error)
 

@@ -29,6 +29,7 @@ OUTCOMES = ("right", "wrong", "failed")
 class TracesScreen(SlicedScreen):
     """All traces of a slice, one a row."""
 
+    SLICED = frozenset({"traces"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "trace", show=True),
         Binding("r", "only('right')", "right"),
@@ -71,6 +72,11 @@ class TracesScreen(SlicedScreen):
         self.grid.refresh()
 
     # -- rows --------------------------------------------------------------------------------------
+
+    @property
+    def shown_slice(self) -> str | None:
+        """The slice that the table shows."""
+        return None if self.listing is None else self.listing.text
 
     def wanted(self) -> "Listing":
         """The question of the table: which traces, in which order."""

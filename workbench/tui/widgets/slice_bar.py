@@ -169,6 +169,10 @@ class SliceBar(Widget):
         if fault is not None:
             self._say(" — ".join(t for t in (fault.reason, fault.hint) if t), is_fault=True)
 
+    def show_refusal(self, text: str) -> None:
+        """Say why the store cannot answer the line, as where it names what the store lacks."""
+        self._say(text, is_fault=True)
+
     def _say(self, text: str, *, is_fault: bool) -> None:
         shown = self.query_one("#slice-count", Static)
         shown.set_class(is_fault, "-fault")
