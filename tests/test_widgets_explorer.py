@@ -10,7 +10,7 @@ import pytest
 
 from tests import making
 from workbench import analysis
-from workbench.errors import MissingExtra, StoreMissing
+from workbench.errors import MissingExtra, SliceError, StoreMissing
 from workbench.records import Configuration, Item, Task
 from workbench.slice import Slice
 from workbench.store import Store, open_store
@@ -96,9 +96,9 @@ def test_sql_and_polars_give_the_same_rows(explorer: Explorer, store: Store) -> 
 
 
 def test_a_wrong_slice_is_shown_at_its_column(explorer: Explorer) -> None:
-    """No exception; the caret stands under the fault, and the view stays as it was."""
+    """The caret stands under the fault, and the page stays as it was; who asks for the rows gets the error."""
     explorer.where = "right"
-    before = ids(explorer.selection)
+    before = explorer._trace_grid.n_rows
 
     explorer.where = "right tokens>"
 
@@ -106,10 +106,22 @@ def test_a_wrong_slice_is_shown_at_its_column(explorer: Explorer) -> None:
     assert "at column 14" in caption
     assert caret.index("^") - text.index("right") == 13
     assert explorer.error.splitlines()[1] in explorer._fault.value.replace("&gt;", ">")
-    assert ids(explorer.selection) == before
+    assert explorer._trace_grid.n_rows == before
+    assert explorer.sql == explorer.polars_code == ""
+    with pytest.raises(SliceError, match="at column 14"):
+        _ = explorer.selection
 
     explorer.where = "right tokens>1"
+    assert explorer.selection.height > 0
     assert explorer.error == explorer._fault.value == ""
+
+
+def test_a_wrong_slice_to_begin_with_gives_no_rows(store: Store) -> None:
+    """All traces of the store are no answer to a question about a model."""
+    explorer = Explorer(store, "modl:gpt")
+
+    with pytest.raises(SliceError, match="did you mean model"):
+        _ = explorer.selection
 
 
 def test_ages_count_back_from_the_clock(store: Store) -> None:
@@ -386,6 +398,22 @@ def test_a_still_is_left_where_there_is_no_kernel(explorer: Explorer) -> None:
         assert ONE in page
         assert "—" in page  # the cost of a model that nobody prices is unknown, not 0
     assert "data:image/svg+xml;base64," in bundle["text/html"]
+
+
+def test_the_still_of_a_saved_notebook_is_the_last_state(store: Store) -> None:
+    """What a later cell, or the mouse, changed is in the output of the cell that displayed the panel."""
+    nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
+    cells = [
+        f"from widgets import Explorer\nexplorer = Explorer({str(store.path)!r})\nexplorer",
+        "explorer.where = 'model:gpt-4o'",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+
+    pages = [o["data"]["text/html"] for o in notebook.cells[0].outputs if "text/html" in o["data"]]
+    assert len(pages) == 1
+    assert "model:gpt-4o" in pages[0]
+    assert ONE not in pages[0]
 
 
 def test_importing_the_package_loads_no_notebook_library() -> None:

@@ -37,12 +37,12 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     Everything is state that Python can set and read; the page only shows it.
 
     Attributes:
-        where: the slice as text; what does not parse leaves the view as it was and fills `error`.
+        where: the slice as text; what does not parse fills `error`, and leaves what the page shows as it was.
         task, model, strategy: values chosen in the facets, None among them for unknown; () is all.
         axis: the cost axis of the frontier: any measure of a trace, for example "energy_j".
         selected: configurations brushed in the chart or picked in the summary; () is all.
         slice: the view with facets and selection, for `store.traces`, the CLI and the terminal app.
-        sql, polars_code: the same view as a query and as source code; `store` is in scope there.
+        sql, polars_code: the same view as a query and as source code; `store` is in scope there; "" with an `error`.
         trace: id of the trace picked in the table, "" where none is.
         error: what is wrong with the slice or the store, "" where nothing is.
     """
@@ -81,6 +81,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         self._view = Slice()
         self._counted: tuple[Slice, str] | None = None
         self._cube: pl.DataFrame | None = None
+        self._refused: WorkbenchError | None = None
+        self._still: Any = None  # the handle of its output, once it is displayed
+        self._pictured: tuple[Any, str] | None = None  # a chart and its picture
         self.summary: Result | None = None
         self.frontier: Result | None = None
         self._make_parts()
@@ -95,7 +98,13 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
 
     @property
     def selection(self) -> pl.DataFrame:
-        """The traces of the view, with facets and selection: one row per trace of `trace_facts`."""
+        """The traces of the view, with facets and selection: one row per trace of `trace_facts`.
+
+        Raises:
+            WorkbenchError: what `error` says of the view that is asked for; the page still shows the one before.
+        """
+        if self._refused is not None:
+            raise self._refused
         return self.store.traces(self.slice).collect()
 
     def refresh(self) -> None:
@@ -105,9 +114,10 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
             view = base.where(**{name: chosen for name, chosen in self._chosen.items() if chosen})
             self._ask(base, view)
         except WorkbenchError as error:
-            self.error = str(error)
+            self._refused, self.error = error, str(error)
+            self.sql = self.polars_code = ""
         else:
-            self.error = ""
+            self._refused, self.error = None, ""
             self._show()
 
     @property
@@ -217,6 +227,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
             self._trace_grid.show(n, caption)
         except WorkbenchError as error:
             self.error = str(error)
+        self._renew_still()
 
     def _show_error(self) -> None:
         text = html.escape(self.error)
@@ -247,7 +258,13 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Give the live panel, and a still of it for readers without a kernel."""
         live = dict(super()._repr_mimebundle_(**kwargs))
-        return live | still.bundle(self._title(), self.summary, self._chart.drawn)
+        return live | self._bundle()
+
+    def _bundle(self) -> dict[str, str]:
+        """Write the still; drawing is what takes long, so that a chart is drawn once."""
+        if self._pictured is None or self._pictured[0] is not self._chart.drawn:
+            self._pictured = self._chart.drawn, still.picture(self._chart.drawn)
+        return still.bundle(self._title(), self.summary, self._pictured[1])
 
     def _ipython_display_(self) -> None:
         """Display the panel, and its still as an output of its own.
@@ -261,9 +278,20 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         bundle = self._repr_mimebundle_()
         page = bundle.pop("text/html")
         display(bundle, raw=True)
+        self._still = display(self._left(page), raw=True, display_id=True)
+
+    def _left(self, page: str) -> dict[str, str]:
+        """Put the page of a still into the output that the live panel hides."""
         again = "<p><em>A still: run the cell again for the panel itself.</em></p>"
-        page = f'<div class="{self._still_class}">{page}{again}</div>'
-        display({"text/html": page, "text/plain": ""}, raw=True)
+        return {
+            "text/html": f'<div class="{self._still_class}">{page}{again}</div>',
+            "text/plain": "",
+        }
+
+    def _renew_still(self) -> None:
+        """Put the view as it is now in place of the still that the notebook holds."""
+        if self._still is not None:
+            self._still.update(self._left(self._bundle()["text/html"]), raw=True)
 
     @property
     def _still_class(self) -> str:

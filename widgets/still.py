@@ -15,15 +15,14 @@ _COLUMNS = ("configuration", "n", "pass_rate", "pass_rate_low", "pass_rate_high"
 _MOST = 40
 
 
-def bundle(title: str, summary: "Result | None", chart: Any = None) -> dict[str, str]:
+def bundle(title: str, summary: "Result | None", picture: str = "") -> dict[str, str]:
     """Write a title, the chart and the summary's rows as text and as HTML without style or script.
 
     Args:
         title: one line on what is shown.
         summary: a result of the summary analysis, by configuration; None where there is none.
-        chart: an Altair chart, put in as a picture; None where there is none.
+        picture: the chart, as `picture` writes it.
     """
-    picture = "" if chart is None else f'<img src="data:image/svg+xml;base64,{_svg(chart)}">'
     if summary is None:
         return {"text/plain": title, "text/html": f"<p>{html.escape(title)}</p>{picture}"}
     frame = summary.frame.select(_COLUMNS).head(_MOST)
@@ -41,10 +40,14 @@ def bundle(title: str, summary: "Result | None", chart: Any = None) -> dict[str,
     return {"text/plain": f"{title}\n{_text(shown)}\n{more}".rstrip(), "text/html": page}
 
 
-def _svg(chart: Any) -> str:
+def picture(chart: Any) -> str:
+    """Write an Altair chart as an image that needs nothing else; "" where there is none."""
+    if chart is None:
+        return ""
     page = io.StringIO()
     chart.save(page, format="svg")
-    return base64.b64encode(page.getvalue().encode()).decode()
+    encoded = base64.b64encode(page.getvalue().encode()).decode()
+    return f'<img src="data:image/svg+xml;base64,{encoded}">'
 
 
 def _text(frame: pl.DataFrame) -> str:

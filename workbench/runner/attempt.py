@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import msgspec
 
 from workbench.errors import LimitReached, ProviderError
-from workbench.records import Call, EnergyReading, Score, Trace, content_id, json_text
+from workbench.records import (
+    Call,
+    EnergyReading,
+    Score,
+    ToolCall,
+    Trace,
+    content_id,
+    json_text,
+)
 from workbench.runner.fleet import Fleet
 from workbench.runner.grading import grade
 from workbench.runner.journal import AttemptJournal, Kept
@@ -119,11 +127,10 @@ def trace_of(
         for ordinal, call in enumerate(session.broken, n_before)
     ]
     subject = [c for c in calls if c.role == "subject"]
-    waited_s = sum((c.retry_wait_s or 0.0) + (c.queue_s or 0.0) for c in calls)
     return Trace(
         run_id=run_id, trace_id=trace_id, configuration_id=configuration_id, task_id=planned.task.task.task_id,
         item_id=item_id, trial=trial, started_at=started_at, e2e_s=e2e_s,
-        working_s=None if e2e_s is None else max(e2e_s - waited_s, 0.0),
+        working_s=working_s(started_at, e2e_s, calls, session.tool_calls),
         answer=score.answer if score else None, score=score.score if score else None,
         passed=score.passed if score else None, scores=ended.scores,
         confidence=outcome.confidence if outcome else None,
@@ -137,6 +144,50 @@ def trace_of(
         calls=(*calls, *unused, *broken), tool_calls=tuple(session.tool_calls),
         messages=tuple(session.messages), energy=energy,
     )  # fmt: skip
+
+
+def working_s(
+    started_at: dt.datetime, e2e_s: float | None, calls: Sequence[Call], tools: Sequence[ToolCall]
+) -> float | None:
+    """Take from the time of an attempt the moments in which all of it only waited, for a slot or to try again.
+
+    What waits beside a call or a tool at work costs no time, and what waits beside another that waits
+    costs none twice.
+
+    Args:
+        started_at: when the attempt began.
+        e2e_s: how long it took; None if not known.
+        calls: its calls, with the wait before each.
+        tools: its tool calls.
+
+    Returns:
+        Seconds, from 0 to `e2e_s`; None where that is not known.
+    """
+    if e2e_s is None:
+        return None
+    work: list[tuple[float, float]] = []
+    waits: list[tuple[float, float]] = []
+    unplaced_s = 0.0  # nobody knows beside what
+    parts = [(c.started_at, c.e2e_s, (c.queue_s or 0.0) + (c.retry_wait_s or 0.0)) for c in calls]
+    parts += [(t.started_at, t.e2e_s, 0.0) for t in tools]
+    for began, took_s, waited_s in parts:
+        if began is None:
+            unplaced_s += waited_s
+            continue
+        at = (began - started_at).total_seconds()
+        waits.append((at - waited_s, at))
+        work.append((at, at + (took_s or 0.0)))
+    idle_s = _covered([*waits, *work], e2e_s) - _covered(work, e2e_s)
+    return max(e2e_s - idle_s - unplaced_s, 0.0)
+
+
+def _covered(spans: Sequence[tuple[float, float]], end: float) -> float:
+    """Add up the time from 0 to `end` that at least one span covers."""
+    total, reached = 0.0, 0.0
+    for low, high in sorted(spans):
+        total += max(min(high, end) - max(low, reached), 0.0)
+        reached = max(reached, min(high, end))
+    return total
 
 
 def _stop_reason(ended: Ended, said: Sequence[str | None]) -> str | None:

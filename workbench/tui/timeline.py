@@ -3,7 +3,9 @@
 Every figure is a difference of two recorded ones, and unknown where either is.
 """
 
+import collections
 import dataclasses
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -51,14 +53,18 @@ def shares(call: Facts) -> dict[str, Share]:
 
 
 def phases(facts: Facts, calls: Iterable[Facts], tool_calls: Iterable[Facts]) -> list[Share]:
-    """Add up what the phases of a trace took; [] where no time is known.
+    """Divide the time of a trace among its phases; [] where no time is known.
+
+    A moment in which several calls or tools are at work is shared by their phases, so that all phases
+    together never take longer than the trace.
 
     Args:
         facts: its row of `trace_facts`.
         calls: its rows of `call_facts`.
         tool_calls: its rows of `tool_calls`.
     """
-    seconds: dict[str, float] = {}
+    placed: list[_Span] = []
+    seconds: dict[str, float] = {}  # of what nobody knows when it was
     tokens: dict[str, int] = {}
     for call in calls:
         if call["role"] == "judge":
@@ -66,16 +72,56 @@ def phases(facts: Facts, calls: Iterable[Facts], tool_calls: Iterable[Facts]) ->
         split = shares(call)
         if "prefill" not in split:
             split = {"call": Share("call", call["e2e_s"], call["output_tokens"])}
+        _place(call["started_at"], [(s.phase, s.s) for s in split.values()], placed, seconds)
         for phase, share in split.items():
-            if share.s is not None:
-                seconds[phase] = seconds.get(phase, 0.0) + share.s
             if share.tokens is not None:
                 tokens[phase] = tokens.get(phase, 0) + share.tokens
-    tools = [t["e2e_s"] for t in tool_calls if t["e2e_s"] is not None]
-    if tools:
-        seconds["tools"] = sum(tools)
-    other = _minus(facts["e2e_s"], sum(seconds.values()))
-    if other is not None and seconds and other > 0.02 * facts["e2e_s"]:
-        seconds["other"] = other
+    for tool in tool_calls:
+        _place(tool["started_at"], [("tools", tool["e2e_s"])], placed, seconds)
+    for phase, share_s in _divided(placed).items():
+        seconds[phase] = seconds.get(phase, 0.0) + share_s
+    whole, known = facts["e2e_s"], sum(seconds.values())
+    if whole is not None and known > whole:  # side by side, nobody knows when
+        seconds = {phase: s * whole / known for phase, s in seconds.items()}
+    elif whole is not None and seconds and whole - known > 0.02 * whole:
+        seconds["other"] = whole - known
     order = ("prefill", "thinking", "answer", "call", "tools", "other")
     return [Share(p, seconds[p], tokens.get(p)) for p in order if p in seconds]
+
+
+_Span = tuple[float, float, str]  # from, to, phase
+
+
+def _place(
+    began: dt.datetime | None,
+    parts: Iterable[tuple[str, float | None]],
+    placed: list[_Span],
+    seconds: dict[str, float],
+) -> None:
+    """Note when the parts of a call were, one after the other; only how long where nobody knows."""
+    at = None if began is None else began.timestamp()
+    for phase, s in parts:
+        if s is None:
+            at = None  # what follows it cannot be placed
+        elif at is None:
+            seconds[phase] = seconds.get(phase, 0.0) + s
+        else:
+            placed.append((at, at + s, phase))
+            at += s
+
+
+def _divided(spans: Iterable[_Span]) -> dict[str, float]:
+    """Divide the time that spans cover among their phases, every moment among those under way."""
+    changes = sorted(
+        (at, step, phase) for low, high, phase in spans for at, step in ((low, 1), (high, -1))
+    )
+    under_way: collections.Counter[str] = collections.Counter()
+    seconds: dict[str, float] = {phase: 0.0 for _, _, phase in changes}
+    before = 0.0
+    for at, step, phase in changes:
+        n = under_way.total()
+        for name in under_way if n else ():
+            seconds[name] += (at - before) * under_way[name] / n
+        under_way[phase] += step
+        before = at
+    return seconds
