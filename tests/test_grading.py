@@ -65,7 +65,7 @@ def test_several_scorers_are_recorded_and_the_first_counts(tmp_path: Path) -> No
 def test_a_judge_is_asked_and_its_calls_cost_apart(tmp_path: Path) -> None:
     """The helper model gives the verdict; its call has its own role, model and tokens."""
     item = TaskItem("t", "1", "2?", "two", scorer="judge", options={"rubric": "Numbers are fine."})
-    replies = by_model(subject=" 2", jury="Two is 2.\nVerdict: CORRECT")
+    replies = by_model(subject="Answer: 2", jury="Two is 2.\nVerdict: CORRECT")
 
     (trace,) = gather(tmp_path, set_of(item), replies, {"judge": {"model": "jury"}})
 
