@@ -33,6 +33,7 @@ _INTEGRAL = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?", re.ASCII)
 _PLAIN_INT = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
 _PLAIN_FLOAT = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _BESIDE = "[A-Za-z\u00b5\u03bc$€£¥₹%‰/]*"  # currencies and units
+_DIGITS_AND_POINT = re.compile(r"(-?\d{1,300})(?:\.(\d+))?", re.ASCII)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"?')
 _EARLIEST_S = 1e8  # 1973: a smaller number is a duration, a counter or a mistake
 _SECONDS_UP_TO = 1e11  # from there on milliseconds, then microseconds, then nanoseconds
@@ -49,7 +50,12 @@ def is_empty(value: object) -> bool:
 
 def is_unknown(value: object) -> bool:
     """Whether a cell of numbers, flags or times says nothing: empty, or a word that tables use for it."""
-    return is_empty(value) or (isinstance(value, str) and value.strip().lower() in _UNKNOWN)
+    if isinstance(value, str):
+        if value[:1].isdigit():  # as most do
+            return False
+        word = value.strip().lower()
+        return not word or word in _UNKNOWN
+    return is_empty(value)
 
 
 # -- numbers -----------------------------------------------------------------------------------
@@ -86,6 +92,8 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
     Raises:
         ValueError: it is no number.
     """
+    if (plain := _plain(text, mark)) is not None:
+        return Quantity(plain)
     found = _number_pattern(mark).fullmatch(text.strip().translate(_SPACES))
     if found is None or (found["sign"] and found["inner"]):
         name = "comma" if mark == COMMA else "point"
@@ -104,6 +112,14 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
         msg = "too large"
         raise ValueError(msg)
     return Quantity(number, found["before"], found["after"])
+
+
+def _plain(text: str, mark: str) -> int | float | None:
+    """Read what most cells hold, digits with at most one point; None for all else."""
+    found = _DIGITS_AND_POINT.fullmatch(text)
+    if found is None or (found[2] and mark != POINT):
+        return None
+    return float(text) if found[2] and found[2].strip("0") else int(found[1])
 
 
 def number(value: object, mark: str = POINT) -> int | float:
@@ -138,6 +154,9 @@ def decimal_mark(text: str) -> str | None:
     """
     if COMMA not in text and POINT not in text:
         return ""
+    if (found := _DIGITS_AND_POINT.fullmatch(text)) is not None:
+        whole = found[1].lstrip("-")
+        return None if len(found[2]) == 3 and len(whole) <= 3 and whole[0] != "0" else POINT
     able = [mark for mark in (POINT, COMMA) if _reads(text, mark)]
     if len(able) == 2:
         return None
@@ -269,42 +288,43 @@ class Survey:
     """What the cells of one column of texts have in common.
 
     Attributes:
-        marks: decimal marks of the numbers that can be read in one way only.
         is_integral: whether every cell is a whole number, perhaps with an empty fraction.
     """
 
     def __init__(self) -> None:
         """Begin with no cell."""
-        self.marks: set[str] = set()
         self.is_integral = self.is_float = self.is_flag = True
         self.n = 0
-        self._has_commas = False
+        self._marks: set[str] = set()
+        self._is_open = False
 
     def add(self, cell: object) -> None:
         """Take one more cell into account; cells that say nothing say nothing here."""
-        if is_unknown(cell):
+        if self.is_text or is_unknown(cell):
             return
         self.n += 1
         written = str(cell).strip()
-        if mark := decimal_mark(written):
-            self.marks.add(mark)
         self.is_integral = self.is_integral and _INTEGRAL.fullmatch(written) is not None
-        pointed = written.replace(COMMA, POINT)
-        self.is_float = self.is_float and _PLAIN_FLOAT.fullmatch(pointed) is not None
-        self._has_commas = self._has_commas or COMMA in written
         self.is_flag = self.is_flag and written.lower() in {"true", "false"}
+        if self.is_float:
+            self.is_float = _PLAIN_FLOAT.fullmatch(written.replace(COMMA, POINT)) is not None
+            if mark := decimal_mark(written):
+                self._marks.add(mark)
+            elif mark is None:
+                self._is_open = self._is_open or COMMA in written
 
     @property
-    def mark(self) -> str | None:
-        """The decimal mark, where the cells agree on one."""
-        return next(iter(self.marks)) if len(self.marks) == 1 else None
+    def is_text(self) -> bool:
+        """Whether the cells have no other type in common."""
+        return not (self.is_integral or self.is_float or self.is_flag)
 
     def typed(self, cell: str) -> int | float | bool | str | None:
         """Give a cell the type of its whole column: whole number, number, flag or text.
 
         Whole numbers with empty fractions are whole numbers, as a column with gaps is often written.
         """
-        is_number = self.is_float and (not self._has_commas or self.mark == COMMA)
+        marks = self._marks or (set() if self._is_open else {POINT})
+        is_number = self.is_float and len(marks) == 1
         if not self.n or not (self.is_integral or is_number or self.is_flag):
             return cell
         if is_unknown(cell):
@@ -314,7 +334,7 @@ class Survey:
         whole = integral(cell) if self.is_integral else None
         if whole is not None:
             return int(whole) if _PLAIN_INT.fullmatch(whole) else cell
-        return float(quantity(cell, self.mark or POINT).number)
+        return float(quantity(cell, *marks).number)
 
 
 def delimiter(head: str) -> str:

@@ -6,29 +6,28 @@ from collections.abc import Callable, Iterable
 from workbench.cells import COMMA, POINT, Survey, decimal_mark
 from workbench.errors import ImportFormatError
 
-Texts = Callable[[], Iterable[dict[str, object]]]
+Texts = Callable[[frozenset[str]], Iterable[dict[str, str]]]
 
 
 class Evidence:
-    """The columns of one file of texts, surveyed in one pass over it when a cell cannot speak for itself."""
+    """The columns of one file of texts, surveyed in a pass over it when a cell cannot speak for itself."""
 
-    def __init__(self, rows: Texts, numeric: frozenset[str]) -> None:
-        """Take what gives the cells of the mapped columns row by row, and which of them hold numbers."""
-        self._rows, self._numeric = rows, numeric
+    def __init__(self, rows: Texts, numeric: frozenset[str], named: frozenset[str]) -> None:
+        """Take what gives the texts of some columns row by row, the columns of numbers, and those of any type."""
+        self._rows, self._numeric, self._named = rows, numeric, named
         self._marks: dict[str, str] = {}
 
     @functools.cached_property
-    def columns(self) -> dict[str, Survey]:
-        """The survey of every mapped column."""
-        found: dict[str, Survey] = {}
-        for row in self._rows():
+    def _surveys(self) -> dict[str, Survey]:
+        found = {path: Survey() for path in self._named}
+        for row in self._rows(self._named):
             for path, cell in row.items():
-                found.setdefault(path, Survey()).add(cell)
+                found[path].add(cell)
         return found
 
     def of(self, path: str) -> Survey:
-        """The survey of one column."""
-        return self.columns.get(path) or Survey()
+        """What the cells of a column of any type have in common."""
+        return self._surveys[path]
 
     def mark(self, path: str, text: str, kind: str) -> str:
         """Tell the decimal mark of a number: by the number, its column, then the file's other numbers.
@@ -41,7 +40,7 @@ class Evidence:
         known = self._marks.get(path)
         if known is not None:
             return known
-        mark = decimal_mark(text) or self.of(path).mark or self._of_file
+        mark = decimal_mark(text) or self._column_marks.get(path) or self._file_mark
         if mark:
             self._marks[path] = mark
             return mark
@@ -57,6 +56,20 @@ class Evidence:
         raise ImportFormatError(msg)
 
     @functools.cached_property
-    def _of_file(self) -> str | None:
-        marks = {m for path in self._numeric for m in self.of(path).marks}
+    def _told(self) -> dict[str, set[str]]:
+        """The decimal marks of the numbers that leave no choice, by column."""
+        found: dict[str, set[str]] = {path: set() for path in self._numeric}
+        for row in self._rows(self._numeric):
+            for path, cell in row.items():
+                if mark := decimal_mark(cell):
+                    found[path].add(mark)
+        return found
+
+    @functools.cached_property
+    def _column_marks(self) -> dict[str, str]:
+        return {path: next(iter(marks)) for path, marks in self._told.items() if len(marks) == 1}
+
+    @functools.cached_property
+    def _file_mark(self) -> str | None:
+        marks = set().union(*self._told.values())
         return marks.pop() if len(marks) == 1 else None

@@ -31,7 +31,7 @@ from workbench.sources.mapping import NULL, Column, Mapping, fields
 from workbench.sources.report import FileReport, Total
 from workbench.sources.table_counts import forget_contradictions, forget_negative, make_inclusive
 from workbench.sources.table_rows import Row, Table, open_table
-from workbench.sources.units import UNITS, Reading, convert, equals, is_null
+from workbench.sources.units import PLAIN, UNITS, Reading, convert, equals, is_null
 
 _MISSING = object()
 _SCORER = "reported"  # where a mapping names none
@@ -68,9 +68,10 @@ class RowReader:
         self.constants = {
             name: _constant(name, value, mapping) for name, value in mapping.constants.items()
         }
+        self._fields = [(name, c, fields()[name]) for name, c in mapping.columns.items()]
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
-        self.evidence = Evidence(self._texts, _numeric(mapping))
+        self.evidence = Evidence(self._texts, _numeric(mapping), _named(mapping))
         self._told: set[str] = set()
         trial = mapping.columns.get("trial")
         self._counts_repeats = trial is not None and trial.path == "@repeat"
@@ -100,9 +101,13 @@ class RowReader:
             raise ImportFormatError(text) from error
 
     def _reading(self, cell: object, column: Column, ours: schema.Column) -> Reading:
+        if ours.type in {"text", "json", "bool"}:
+            return PLAIN
         mark = column.decimal or self.mapping.decimal
         if not mark and isinstance(cell, str) and ours.type in {"int", "float"}:
             mark = self.evidence.mark(column.path, cell, ours.type)
+        if not (column.unit or column.offset or column.form) and mark in {"", POINT}:
+            return PLAIN
         unit = column.unit if column.unit in UNITS else ""
         return Reading(unit, column.offset, mark or POINT, column.form)
 
@@ -124,10 +129,8 @@ class RowReader:
         report = FileReport(self.path, skip_bad_rows=True)
         return open_table(self.path, self.mapping.rows, report, delimiter=self.mapping.delimiter)
 
-    def _texts(self) -> Iterator[Row]:
-        """Yield the mapped cells that are texts, row by row, as a file of its own."""
-        paths = {c.path for _, c in self.mapping.all_columns()} - set(self.file)
-        paths = {path for path in paths if not path.startswith("^")}
+    def _texts(self, paths: frozenset[str]) -> Iterator[dict[str, str]]:
+        """Yield the cells of some columns that are texts, row by row, as a file of its own."""
         for _, row in self._open().rows:
             found = {path: self._raw(row, path) for path in paths}
             yield {path: cell for path, cell in found.items() if isinstance(cell, str)}
@@ -167,8 +170,8 @@ class RowReader:
         """Read all of our fields that the mapping names."""
         self.file["@row"] += 1
         values = dict(self.constants)
-        for name, column in self.mapping.columns.items():
-            values[name] = self.cell(row, column, fields()[name], place)
+        for name, column, ours in self._fields:
+            values[name] = self.cell(row, column, ours, place)
         item = self.mapping.columns.get("item")
         if item is not None and isinstance(values["item"], str):
             values["item"] = self._key(values["item"], item)
@@ -383,7 +386,16 @@ def _numeric(mapping: Mapping) -> frozenset[str]:
         c.path for n, c in mapping.prices.items() if schema.PRICES[n].type in {"int", "float"}
     ]
     figures = [c.path for part in (mapping.metrics, mapping.results) for c in part.values()]
-    return frozenset([*own, *prices, *figures])
+    groups = (mapping.strategy_params, mapping.settings, mapping.metadata)
+    amounts = [c.path for part in groups for c in part.values() if c.unit]
+    return frozenset([*own, *prices, *figures, *amounts])
+
+
+def _named(mapping: Mapping) -> frozenset[str]:
+    """The columns whose cells take the type of their column: keys and parameters."""
+    groups = (mapping.strategy_params, mapping.settings, mapping.metadata)
+    item = [column for name, column in mapping.columns.items() if name == "item"]
+    return frozenset(c.path for part in (item, *(g.values() for g in groups)) for c in part)
 
 
 def _constant(name: str, value: object, mapping: Mapping) -> Any:
@@ -404,7 +416,9 @@ def _given(raw: object, column: Column, kind: str) -> Any:
         if key in column.values:
             given = column.values[key]
             return None if given == NULL else given
-    if is_null(raw, kind) or any(equals(raw, null) for null in column.null_if):
+    if is_null(raw, kind):
+        return None
+    if column.null_if and any(equals(raw, null) for null in column.null_if):
         return None
     return raw
 

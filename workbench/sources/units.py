@@ -29,6 +29,7 @@ UNITS: dict[str, Unit] = {
     "ktok": Unit(10**3, 1, "tokens"), "Mtok": Unit(10**6, 1, "tokens"),
     "percent": Unit(1, 100, "0..1"), "0..1": Unit(1, 1, "0..1"), "tokens/s": Unit(1, 1, "tokens/s"),
 }  # fmt: skip
+_OURS = Unit(1, 1, "")
 _MARKS = {"%": "percent", "$": "USD", "US$": "USD", "sec": "s", "\u03bcs": "µs"}
 INT64 = 2**63 - 1
 
@@ -107,11 +108,11 @@ def _number(value: object, kind: str, ours: str, reading: Reading) -> int | floa
     number: int | float
     if isinstance(value, str):
         number, before, after = cells.quantity(value, reading.mark)
-        for mark in (before, after):
+        for mark in filter(None, (before, after)):
             unit = _unit(mark, unit, ours)
     else:
         number = cells.number(value)
-    times, per, _ = UNITS[unit] if unit else Unit(1, 1, ours)
+    times, per, _ = UNITS[unit] if unit else _OURS
     if kind == "float":
         return float(number) * times / per + offset
     return _whole(number, times, per, offset)
@@ -133,8 +134,6 @@ def _length(value: object) -> float | None:
 
 def _unit(mark: str, said: str, ours: str) -> str:
     """Choose between what a cell says beside its number and what the mapping says of the column."""
-    if not mark:
-        return said
     name = _MARKS.get(mark, mark)
     if name == "USD" and ours.startswith("USD/"):
         return said
