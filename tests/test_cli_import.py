@@ -181,6 +181,14 @@ def test_real_files_add_up_to_their_own_totals(bring, shared_data):
     assert all(r["not_adding_up"] == 0 for r in found["rows"])
 
 
+def test_how_a_mapping_is_written_can_be_asked(capsys):
+    """Every key, and the names of the shipped ones."""
+    assert main(["import", "--mapping-help"]) == 0
+
+    out = capsys.readouterr().out
+    assert all(key in out for key in ("[metrics]", "decimal", "@null", "request_id", "aider"))
+
+
 def test_rows_that_cannot_be_read_are_passed_over_on_request_and_named(tmp_path, mapping, bring):
     """All or nothing by default; else the others land, and the report has the line."""
     path = tmp_path / "rows.csv"

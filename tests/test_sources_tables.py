@@ -292,6 +292,19 @@ def test_the_delimiter_is_found(tmp_path: Path, delimiter: str) -> None:
     assert [t.score for t in of(load(path, mapping(tmp_path, text))[0], Trace)] == [1.0]
 
 
+def test_the_line_of_a_spreadsheet_that_tells_the_delimiter_is_no_row(tmp_path: Path) -> None:
+    """And the lines after it keep their numbers."""
+    path = tmp_path / "rows.csv"
+    path.write_text("sep=;\nq;s\na;0,5\nb;often\n")
+    text = mapping(tmp_path, f"{QUIZ}score='s'")
+    report = FileReport(path, skip_bad_rows=True)
+
+    records = list(sources.read(path, report=report, mapping=text))
+
+    assert [t.score for t in of(records, Trace)] == [0.5]
+    assert "line 4, column 's'" in report.bad_rows.kept[0]
+
+
 def test_a_repeated_item_and_trial_is_reported_and_the_first_kept(tmp_path: Path) -> None:
     """Two rows cannot both be the same trial."""
     path = write(tmp_path / "rows.csv", [{**ROWS[0]}, {**ROWS[0], "out": 99}])

@@ -16,12 +16,25 @@ if TYPE_CHECKING:
 STORES = (".duckdb", ".db")
 
 
+def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from workbench.sources import mapping
+
+        click.echo((mapping.__doc__ or "").strip())
+        click.echo(f"\nShipped: {', '.join(mapping.shipped())}")
+        ctx.exit()
+
+
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…",
                 type=click.Path(exists=True, path_type=Path))  # fmt: skip
 @click.option(
     "--mapping", metavar="FILE", help="Mapping of a table's columns, or a shipped one's name."
 )
+@click.option(
+    "--mapping-help", is_flag=True, is_eager=True, expose_value=False, callback=_show_mapping_help,
+    help="Show how a mapping is written, with every key, and the shipped ones' names.",
+)  # fmt: skip
 @click.option(
     "--skip-bad-rows",
     is_flag=True,

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _SUFFIXES = {
 _ANY = msgspec.json.Decoder()
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+_SEPARATOR = re.compile(r"sep=([,;\t|])")
 
 Row = dict[str, Any]
 
@@ -85,21 +88,15 @@ def open_table(path: Path, rows_path: str, report: FileReport, *, delimiter: str
 def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
     csv.field_size_limit(CELL_LIMIT)  # the default of 128 KiB is less than one long answer
     lines = _text_lines(path)
-    head = [next(lines, "")]
-    while cells.is_open("".join(head)) and (line := next(lines, None)) is not None:
-        head.append(line)
-    delimiter = delimiter or cells.delimiter("".join(head))
-    names = next(csv.reader(iter(head), delimiter=delimiter), [])
-    if not any(names) or len(set(names)) != len(names):
-        raise ImportFormatError(f"{path}, line 1: column names are missing or repeated: {names}")
+    names, delimiter, n_lines = _csv_head(path, lines, delimiter)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
 
     def rows() -> Iterator[tuple[str, Row]]:
-        start = len(head) + 1
+        first = start = n_lines + 1
         try:
             for found in reader:
                 place = f"line {start}"
-                start = reader.line_num + len(head) + 1
+                start = reader.line_num + first
                 if len(found) == len(names):
                     yield place, dict(zip(names, found, strict=True))
                 elif found:
@@ -109,6 +106,22 @@ def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
             raise ImportFormatError(f"{path}, line {start}: {error}") from error
 
     return Table({}, tuple(names), rows(), is_text=True)
+
+
+def _csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[list[str], str, int]:
+    """Read the names of the columns; also the delimiter, and how many lines they took."""
+    head = [next(lines, "")]
+    n_before = 0
+    if told := _SEPARATOR.fullmatch(head[0].strip()):  # spreadsheets write it before the names
+        delimiter, head, n_before = delimiter or told[1], [next(lines, "")], 1
+    while cells.is_open("".join(head)) and (line := next(lines, None)) is not None:
+        head.append(line)
+    delimiter = delimiter or cells.delimiter("".join(head))
+    names = next(csv.reader(iter(head), delimiter=delimiter), [])
+    if not any(names) or len(set(names)) != len(names):
+        where = f"{path}, line {n_before + 1}"
+        raise ImportFormatError(f"{where}: column names are missing or repeated: {names}")
+    return names, delimiter, n_before + len(head)
 
 
 def _text_lines(path: Path) -> Iterator[str]:

@@ -85,7 +85,7 @@ def why_not(path: Path) -> str:
         f"{path} is of no known format{columns}; tried: Inspect logs and the mappings {tried}. "
         "To import any table of rows, write a mapping and pass it with --mapping FILE.toml: "
         "[columns] item = …, model = …, score = … name its columns, [constants] what is the same "
-        "for all rows"
+        "for all rows; workbench import --mapping-help shows the rest"
     )
 
 
