@@ -50,11 +50,11 @@ class Parameter(NamedTuple):
 def parameters(strategy_params: str | None, settings: str | None) -> list[Parameter]:
     """Take the two JSON columns of a configuration apart, in order of the names; nulls are not set."""
     given = {"strategy_params": strategy_params, "settings": settings}
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for column, prefix in GROUPS.items():
         for name, value in _leaves(prefix, _decoded(given[column])):
-            found.setdefault(name, value)
-    return [_parameter(name, found[name]) for name in sorted(found)]
+            leaves.setdefault(name, value)
+    return [_parameter(name, leaves[name]) for name in sorted(leaves)]
 
 
 def _decoded(text: str | None) -> Any:
@@ -126,26 +126,26 @@ def names(configurations: Iterable[Named]) -> dict[str, str]:
     differ. What no value tells apart, as where the same is spelled in two ways, gets the id's first digits.
     """
     known = {c.configuration_id: c for c in configurations}
-    said: dict[str, frozenset[str]] = dict.fromkeys(known, frozenset())
+    shown: dict[str, frozenset[str]] = dict.fromkeys(known, frozenset())
     while True:
-        found = {id: _name(c, said[id]) for id, c in known.items()}
-        moved = False
-        for ids in _shared(found):
+        labels = {id: _name(c, shown[id]) for id, c in known.items()}
+        changed = False
+        for ids in _shared(labels):
             differing = _differing([known[id].values for id in ids])
             for id in ids:
-                moved |= not differing <= said[id]
-                said[id] |= differing
-        if not moved:
+                changed |= not differing <= shown[id]
+                shown[id] |= differing
+        if not changed:
             break
-    for ids in _shared(found):
+    for ids in _shared(labels):
         length = next(n for n in range(_HEX, 99) if len({id[:n] for id in ids}) == len(ids))
-        found |= {id: f"{found[id]} #{id[:length]}" for id in ids}
-    return found
+        labels |= {id: f"{labels[id]} #{id[:length]}" for id in ids}
+    return labels
 
 
-def _shared(found: Mapping[str, str]) -> list[list[str]]:
+def _shared(labels: Mapping[str, str]) -> list[list[str]]:
     by_name: dict[str, list[str]] = collections.defaultdict(list)
-    for id, name in found.items():
+    for id, name in labels.items():
         by_name[name].append(id)
     return [ids for ids in by_name.values() if len(ids) > 1]
 
@@ -155,10 +155,10 @@ def _differing(all_values: list[Mapping[str, str]]) -> frozenset[str]:
     return frozenset(n for n in every if len({values.get(n) for values in all_values}) > 1)
 
 
-def _name(configuration: Named, said: Iterable[str]) -> str:
+def _name(configuration: Named, shown: Iterable[str]) -> str:
     order = {name: place for place, name in enumerate(COLUMNS)}
     values = configuration.values
-    chosen = sorted((n for n in said if n in values), key=lambda n: (order.get(n, len(order)), n))
+    chosen = sorted((n for n in shown if n in values), key=lambda n: (order.get(n, len(order)), n))
     return " ".join([configuration.base_name, *(f"{n}={values[n]}" for n in chosen)])
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from workbench.analysis.result import Answer
 
 _FAMILIES = "workbench.analysis."  # where the families' folders are
+METRIC = "metrics.NAME"  # among the choices of an option that takes the metric of any scorer
 SCORES = ("pass_rate", "score")  # axes that are means of an outcome, not of a measure
 
 
@@ -45,7 +46,8 @@ class Option:
         except (TypeError, ValueError) as error:
             reason = f"option {self.name}: {value!r} is not a {self.type}"
             raise AnalysisError(reason) from error
-        if self.type == "choice" and parsed not in self.choices:
+        is_metric = METRIC in self.choices and str(parsed).startswith("metrics.")
+        if self.type == "choice" and parsed not in self.choices and not is_metric:
             raise AnalysisError(unknown(f"value of option {self.name}", parsed, self.choices))
         if self.low is not None and parsed < self.low:
             raise AnalysisError(f"option {self.name}: {parsed} is below {self.low:g}")
@@ -143,6 +145,8 @@ class Analysis:
         example: options, `by` and `where` of the worked example on its page.
         by_hand: the same, where the sample traces cannot show it, of an example on the rows made by hand
             (`datasets.by_hand_dir`); `worked` says how its figures come about.
+        own_scale: whether a metric that is the outcome is taken as it is, not as a share of its scale.
+        within: what it tells apart within a group: columns, or options that name some.
         settles: what decides its question; None where no further items would, or it says so itself.
         doc: the function's docstring.
     """
@@ -165,6 +169,8 @@ class Analysis:
     example: Mapping[str, Any]
     by_hand: Mapping[str, Any] | None
     settles: Settles | None
+    own_scale: bool
+    within: tuple[str, ...]
     doc: str
     function: Callable[..., "Answer"]
 
@@ -181,7 +187,8 @@ class Analysis:
         asked = (options[o.name] for o in self.options if o.type == "measure")
         axes = [axis for axis in asked if axis is not None]
         chosen = tuple(axis for axis in axes if axis not in SCORES)
-        by_score = "score" in (*axes, options.get("outcome"))
+        outcome = str(options.get("outcome"))  # a metric takes the place of the score
+        by_score = "score" in (*axes, outcome) or outcome.startswith("metrics.")
         scored = len(chosen) < len(axes) if axes else self.scored
         measures = tuple(dict.fromkeys((*self.measures, *chosen)))
         return Reduction(
@@ -217,6 +224,8 @@ def analysis(
     example: Mapping[str, Any] | None = None,
     by_hand: Mapping[str, Any] | None = None,
     settles: Settles | None = Settles(),
+    own_scale: bool = False,
+    within: Iterable[str] = (),
 ) -> Callable[[Callable[..., "Answer"]], Analysis]:
     """Declare a function `(frame, *, by, rng, **options) -> Answer` as an analysis."""
 
@@ -226,7 +235,8 @@ def analysis(
         return Analysis(
             name, family, title, question, tuple(needs), tuple(options), tuple(columns),
             tuple(measures), tuple(require), scored, chart, source,
-            rows, tuple(also_rows), aggregates, dict(example or {}), by_hand, settles, doc, function,
+            rows, tuple(also_rows), aggregates, dict(example or {}), by_hand, settles, own_scale,
+            tuple(within), doc, function,
         )  # fmt: skip
 
     return declare

@@ -1,6 +1,6 @@
 """Options that several analyses share, so that they mean the same everywhere."""
 
-from workbench.analysis.declaration import Option
+from workbench.analysis.declaration import METRIC, Option
 from workbench.analysis.reduce import MEASURES
 
 LEVEL = Option("level", "float", 0.95, "nominal coverage of the intervals", low=0.5, high=0.999)
@@ -11,8 +11,8 @@ ERRORS = Option(
     "errors_as_wrong", "flag", default=False, help="count failed traces as wrong, not as missing"
 )
 OUTCOME = Option(
-    "outcome", "choice", "passed", "what is averaged: right or wrong, or the score",
-    choices=("passed", "score"),
+    "outcome", "choice", "passed", "what is averaged: right or wrong, the score, or a scorer's metric",
+    choices=("passed", "score", METRIC),
 )  # fmt: skip
 SHARED = Option(
     "shared", "flag", default=False, help="only the items that every group was tried on"
@@ -23,5 +23,5 @@ BOOTSTRAP = Option(
 
 
 def cost_axis(name: str, default: str, help: str) -> Option:
-    """Make an option whose value is a measure of `trace_facts`."""
+    """Make an option whose value is a measure of `trace_facts`, a metric, or a number that was set."""
     return Option(name, "measure", default, help, choices=MEASURES)

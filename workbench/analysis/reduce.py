@@ -20,18 +20,41 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis import engine, standing
+from workbench.analysis import engine, entries, standing
+from workbench.analysis.declaration import SCORES, unknown
+from workbench.analysis.entries import SETTINGS
+from workbench.errors import AnalysisError
 from workbench.schema import TRACE_FACTS
 
 Outcome = Literal["passed", "score"]
 
-SETTINGS = ("temperature", "top_p", "max_tokens", "thinking_budget_tokens")  # numbers that were set
 MEASURES: tuple[str, ...] = tuple(
     c.name
     for c in TRACE_FACTS.columns
     if c.unit in {"USD", "s", "J", "tokens"} or c.name in {"n_turns", "n_calls", "n_tool_calls"}
     if c.name not in {"value_usd", "human_cost_usd", *SETTINGS}
 )
+
+
+def check_measure(frame: "nw.LazyFrame[Any]", name: str, what: str = "measure") -> None:
+    """Check that rows have a measure: a cost, a metric of a scorer, or a number that was set.
+
+    Raises:
+        AnalysisError: there is no such measure, with the nearest, or it is text.
+    """
+    schema = frame.collect_schema()
+    own = entries.is_own(name)
+    if own and name not in schema:
+        raise AnalysisError(entries.absent(name))
+    if name not in schema or not (name in MEASURES or name in SETTINGS or own):
+        known = {*SCORES, *MEASURES} & {*SCORES, *schema}
+        raise AnalysisError(unknown(what, name, known))
+    if own and not schema[name].is_numeric():
+        raise AnalysisError(
+            f"{what} {name}: not all of its values are numbers; group by it instead"
+        )
+
+
 ABOUT = {"task": pl.String, "item": pl.String, "human_cost_usd": pl.Float64}  # an item
 ALONE = "item "  # begins the names of clusters that are items by themselves
 _COUNTS = ("n_traces", "n_failed", "n_unscored", "n_missing", "n", "n_scored")

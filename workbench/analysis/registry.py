@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.analysis.declaration import Analysis, unknown
 from workbench.errors import AnalysisError
-from workbench.schema import Column, columns_by_name
+from workbench.schema import Column, described, known_columns
+from workbench.slice.names import METRICS, columns, entry, is_entry
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -104,23 +105,55 @@ def run(
     import narwhals as nw
     import numpy as np
 
-    from workbench.analysis import grains, outlook, standing
+    from workbench.analysis import entries, grains
 
     declared = get(name)
-    chosen = declared.parse(options)
-    keys = (by,) if isinstance(by, str) else tuple(by)
+    typed = declared.parse(options)
+    chosen = _named_columns(declared, typed)
+    keys = columns((by,) if isinstance(by, str) else by)
     rng = np.random.default_rng(0) if rng is None else rng
-    axes = [str(chosen[o.name]) for o in declared.options if o.type == "measure"]
-    with grains.opened(declared, frame, where, (*keys, *axes)) as rows:
+    plain = entries.Aliases.of(declared, keys, typed)
+    with grains.opened(declared, frame, where, plain.names) as rows:
         lazy: nw.LazyFrame[Any] = nw.from_native(rows).lazy()
         _check_columns(declared, lazy, keys)
-        replaced, lazy = standing.n_replaced(lazy), standing.counting(lazy)
-        answer = declared.function(lazy, by=keys, rng=rng, **chosen)
-        dropped = {**answer.dropped, standing.REPLACED: replaced}
-        answer = dataclasses.replace(answer, dropped=dropped)
-        result = _result(declared, answer, chosen, keys)
-        told = outlook.said(declared, result, lazy)
-    return dataclasses.replace(result, notes=(*result.notes, *told), outlook=told)
+        chosen, turned = entries.directed(declared, options, chosen)
+        lazy, meant, shared = entries.scored(declared, lazy, chosen)
+        with described(plain.described()), plain.spelled():
+            result = _answered(
+                declared, plain.rows(lazy), plain.keys(keys), plain.options(meant), rng
+            )
+        result = dataclasses.replace(plain.result(result), by=keys, options=chosen)
+        result = entries.on_own_scale(declared, result, chosen.get("outcome"))
+    notes = [n for n in result.notes if n not in result.outlook]
+    return dataclasses.replace(result, notes=(*notes, *shared, *turned, *result.outlook))
+
+
+def _answered(
+    declared: Analysis,
+    lazy: "nw.LazyFrame[Any]",
+    by: tuple[str, ...],
+    options: dict[str, Any],
+    rng: "np.random.Generator",
+) -> "Result":
+    """Run the function of an analysis, and say what is pooled and what would settle the question."""
+    from workbench.analysis import outlook, pooling, standing
+
+    within = [c for name in declared.within for c in columns(options.get(name, name) or "")]
+    replaced, lazy = standing.n_replaced(lazy), standing.counting(lazy)
+    pooled = pooling.notes(lazy, by, within)
+    answer = declared.function(lazy, by=by, rng=rng, **options)
+    dropped = {**answer.dropped, standing.REPLACED: replaced}
+    result = _result(declared, dataclasses.replace(answer, dropped=dropped), options, by)
+    told = outlook.said(declared, result, lazy)
+    return dataclasses.replace(result, notes=(*result.notes, *pooled, *told), outlook=told)
+
+
+def _named_columns(declared: Analysis, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Turn names as typed into columns, in the options that take one."""
+    takes = {o.name for o in declared.options if o.type in {"measure", "choice"}}
+    return {
+        n: (entry(v) or v) if n in takes and isinstance(v, str) else v for n, v in chosen.items()
+    }
 
 
 def _result(
@@ -129,7 +162,7 @@ def _result(
     """Say what every column of the answer means."""
     from workbench.analysis.result import Result
 
-    schema = columns_by_name()
+    schema = known_columns()
     meaning = {c.name: c for c in (*declared.columns, *answer.columns)}
     tables = (answer.frame, *answer.more.values())
     shown = dict.fromkeys(c for table in tables for c in table.columns)
@@ -155,12 +188,15 @@ def _check_columns(declared: Analysis, lazy: "nw.LazyFrame[Any]", by: Sequence[s
         raise AnalysisError("by: name at least one column to group by, for example configuration")
     if len(set(by)) < len(by):
         raise AnalysisError(f"by: a column is named twice in {', '.join(by)}")
+    from workbench.analysis import entries
     from workbench.analysis.reduce import MEASURES
 
     for column in by:
         if column not in present:
+            if is_entry(column):
+                raise AnalysisError(entries.absent(column))
             raise AnalysisError(unknown("column to group by", column, present))
-        if column in {"score", *MEASURES}:
+        if column in {"score", *MEASURES} or column.startswith(f"{METRICS}."):
             raise AnalysisError(f"by: {column} is measured, not a name; filter by it in the slice")
     if grains.are_figures(present):
         return  # the analysis looks its metrics up itself

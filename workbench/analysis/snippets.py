@@ -4,15 +4,18 @@ SQL and Polars code repeat the reduce stage (which traces count, trials averaged
 items within their group); intervals and judgements stay with the analysis, which the cell calls.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.analysis.declaration import unknown
+from workbench.analysis.entries import share_of
 from workbench.analysis.registry import get
 from workbench.analysis.standing import COUNTS_CODE, COUNTS_SQL, FAILED_CODE, FAILED_SQL
 from workbench.errors import AnalysisError
-from workbench.schema import TRACE_FACTS
+from workbench.schema import TRACE_FACTS, Column
 from workbench.slice import Slice
+from workbench.slice.joining import identifier, joined
+from workbench.slice.names import METRICS, columns, is_entry, own_fields
 
 if TYPE_CHECKING:
     from workbench.analysis.declaration import Analysis, Reduction
@@ -25,20 +28,42 @@ def as_sql(
     where: Slice | str = "",
     by: Sequence[str] = ("configuration",),
     options: Mapping[str, Any] | None = None,
+    fields: Mapping[str, Column] | None = None,
 ) -> str:
-    """Write a query over `trace_facts` with one row per group: its counts and means."""
+    """Write a query over `trace_facts` with one row per group: its counts and means.
+
+    Args:
+        name: the analysis.
+        where: the slice.
+        by: the columns that name a group.
+        options: those of the analysis.
+        fields: columns of the store's own (`store.fields()`), for the types of those that are named.
+    """
     declared, chosen = _plan(name, by, options)
+    by = columns(by)
     plan = declared.reduction(chosen)
     measures = plan.measures
-    outcome, kept = _kept(plan, errors_as_wrong=bool(chosen.get("errors_as_wrong")))
-    keys = ", ".join(f'"{column}"' for column in by)
-    per_item = [f"avg({outcome}) AS outcome", *(f'avg("{m}") AS "{m}"' for m in measures)]
-    per_group = ["avg(outcome) AS outcome", *(f'avg("{m}") AS "{m}"' for m in measures)]
+    metric, share = _metric(declared, chosen, fields or {}, identifier)
+    outcome, kept = _kept(
+        plan, metric and share, errors_as_wrong=bool(chosen.get("errors_as_wrong"))
+    )
+    own = [
+        (fields or {}).get(c, Column(c, "float" if c.startswith(METRICS) else "text"))
+        for c in dict.fromkeys((*by, *measures, metric))
+        if is_entry(c)
+    ]
+    source = f"(\n{joined('trace_facts', own)}\n)" if own else "trace_facts"
+    keys = ", ".join(map(identifier, by))
+    means = [f"avg({m}) AS {m}" for m in map(identifier, measures)]
+    per_item, per_group = (
+        [f"avg({outcome}) AS outcome", *means],
+        ["avg(outcome) AS outcome", *means],
+    )
     conditions = "\n    AND ".join([f"({_slice(where).sql()})", *kept])
     return (
         "WITH items AS (\n"
         f"  SELECT {keys}, item_id, count(*) AS n, {', '.join(per_item)}\n"
-        "  FROM trace_facts\n"
+        f"  FROM {source}\n"
         f"  WHERE {conditions}\n"
         f"  GROUP BY {keys}, item_id\n"
         ")\n"
@@ -48,10 +73,30 @@ def as_sql(
     )
 
 
-def _kept(plan: "Reduction", *, errors_as_wrong: bool) -> tuple[str, list[str]]:
+def _metric(
+    declared: "Analysis",
+    chosen: Mapping[str, Any],
+    fields: Mapping[str, Column],
+    column: Callable[[str], str],
+) -> tuple[str, str]:
+    """Give the metric that is the outcome, and its share of its scale in code; "" where none is."""
+    metric = str(chosen.get("outcome"))
+    if not metric.startswith(f"{METRICS}."):
+        return "", ""
+    metric, code = columns([metric])[0], column(columns([metric])[0])
+    if declared.own_scale:
+        return metric, code
+    low, high, less = share_of(metric, fields.get(metric))
+    return (
+        metric,
+        f"({high} - {code}) / {high - low}" if less else f"({code} - {low}) / {high - low}",
+    )
+
+
+def _kept(plan: "Reduction", metric: str, *, errors_as_wrong: bool) -> tuple[str, list[str]]:
     """Say in SQL what the outcome is and which traces count."""
-    outcome = f"CAST({plan.outcome} AS DOUBLE)"
-    conditions = [f'"{column}" IS NOT NULL' for column in plan.require]
+    outcome = f"CAST({metric or plan.outcome} AS DOUBLE)"
+    conditions = [f"{identifier(column)} IS NOT NULL" for column in plan.require]
     if errors_as_wrong:
         outcome = f"CASE WHEN {FAILED_SQL} THEN 0.0 ELSE {outcome} END"
     else:
@@ -65,12 +110,15 @@ def as_polars(
     where: Slice | str = "",
     by: Sequence[str] = ("configuration",),
     options: Mapping[str, Any] | None = None,
+    fields: Mapping[str, Column] | None = None,
 ) -> str:
-    """Write Polars code that makes `means` from a frame `traces` of `trace_facts`."""
+    """Write Polars code that makes `means` from a frame `traces` of `trace_facts`; see `as_sql`."""
     declared, chosen = _plan(name, by, options)
+    by = columns(by)
     plan = declared.reduction(chosen)
-    outcome = f'pl.col("{plan.outcome}").cast(pl.Float64)'
-    kept = [f'pl.col("{column}").is_not_null()' for column in plan.require]
+    _, share = _metric(declared, chosen, fields or {}, _column)
+    outcome = f"{f'({share})' if share else _column(plan.outcome)}.cast(pl.Float64)"
+    kept = [f"{_column(column)}.is_not_null()" for column in plan.require]
     if chosen.get("errors_as_wrong"):
         outcome = f"pl.when({FAILED_CODE}).then(0.0).otherwise({outcome})"
     else:
@@ -82,8 +130,8 @@ def as_polars(
         *(['pl.col("outcome").is_not_null()'] * plan.scored),
     ]
     lines = "".join(f"        {f},\n" for f in filters)
-    keys = ", ".join(f'"{column}"' for column in by)
-    columns = ", ".join(f'"{c}"' for c in ("outcome", *plan.measures))
+    keys = ", ".join(map(_text, by))
+    averaged = ", ".join(map(_text, ("outcome", *plan.measures)))
     return (
         "import polars as pl\n\n"
         "means = (\n"
@@ -91,9 +139,9 @@ def as_polars(
         f"    .with_columns(outcome={outcome})\n"
         f"    .filter(\n{lines}    )\n"
         f'    .group_by({keys}, "item_id")\n'
-        f"    .agg(pl.col({columns}).mean(), n=pl.len())\n"
+        f"    .agg(pl.col({averaged}).mean(), n=pl.len())\n"
         f"    .group_by({keys})\n"
-        f'    .agg(pl.col({columns}).mean(), pl.col("n").sum(), n_items=pl.len())\n'
+        f'    .agg(pl.col({averaged}).mean(), pl.col("n").sum(), n_items=pl.len())\n'
         f"    .sort({keys})\n"
         "    .collect()\n"
         ")"
@@ -114,6 +162,8 @@ def as_cell(
     arguments = "".join(f", {k}={v!r}" for k, v in given.items())
     function = declared.name.replace("-", "_")
     view = f", {declared.rows!r}" if declared.rows != "trace_facts" else ""
+    own = own_fields(by, chosen)
+    view += f", fields={own!r}" if own else ""
     return (
         "import workbench as wb\n\n"
         f"store = wb.open({str(store_path)!r})\n"
@@ -121,6 +171,15 @@ def as_cell(
         f"    result = wb.analysis.{function}(facts, by={tuple(by)!r}{arguments})\n"
         "wb.charts.chart(result)"
     )
+
+
+def _text(text: str) -> str:
+    """Write a text as Python, in double quotes where that needs no escape."""
+    return repr(text) if {'"', "\\"} & {*text} or not text.isprintable() else f'"{text}"'
+
+
+def _column(name: str) -> str:
+    return f"pl.col({_text(name)})"
 
 
 def _slice(where: Slice | str) -> Slice:
@@ -133,7 +192,7 @@ def _plan(
     """Check everything that will be written into code."""
     declared = get(name or _DEFAULT)
     chosen = declared.parse(options or {})
-    for column in (*by, *declared.reduction(chosen).measures):
-        if column not in TRACE_FACTS.names:
+    for column in columns((*by, *declared.reduction(chosen).measures)):
+        if column not in TRACE_FACTS.names and not is_entry(column):
             raise AnalysisError(unknown("column of trace_facts", column, TRACE_FACTS.names))
     return declared, chosen

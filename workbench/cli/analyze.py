@@ -17,6 +17,7 @@ from workbench.cli.options import (
 )
 from workbench.errors import AnalysisError
 from workbench.slice import Slice
+from workbench.slice.names import own_fields
 
 if TYPE_CHECKING:
     from workbench.analysis import Analysis, Option, Result
@@ -262,4 +263,5 @@ def _snippet(
     if kind == "cell":
         return snippets.as_cell(name, where, groups, options, str(store.path))
     write = snippets.as_sql if kind == "sql" else snippets.as_polars
-    return write(name, where, groups, options)
+    fields = store.fields(own_fields(groups, options))
+    return write(name, where, groups, options, fields)

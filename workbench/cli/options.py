@@ -34,13 +34,15 @@ def _parse_by(
     """Split columns and resolve the short names of filters; the analysis checks the rest."""
     if text is None:
         return None
-    names = [name.strip() for name in text.split(",")]
+    from workbench.slice.names import split
+
+    names = split(text)
     if not all(names):
         raise click.BadParameter("a column name is missing", ctx, parameter)
-    from workbench.slice import FIELDS
+    from workbench.slice import lookup
 
-    known = {n: f.column for n, f in FIELDS.items() if f.kind != "flag"}
-    return tuple(known.get(name.lower(), name) for name in names)
+    fields = [(name, lookup(name)) for name in names]
+    return tuple(n if f is None or f.kind == "flag" else f.column for n, f in fields)
 
 
 def store_option(command: F) -> F:

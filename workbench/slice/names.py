@@ -6,6 +6,7 @@ they hold a space, a comma or an operator: `params."my key":3`.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 
 PARAMETERS = ("params", "settings")
 METRICS = "metrics"
@@ -52,3 +53,19 @@ def written(column: str) -> str:
 def split(text: str) -> list[str]:
     """Split names at the commas that are not in quotes."""
     return [part.strip() for part in re.split(rf",(?=(?:[^\"]|{_QUOTED})*$)", text)]
+
+
+def columns(typed: str | Sequence[str]) -> tuple[str, ...]:
+    """Give the columns of names as typed, in one text with commas or one by one."""
+    listed = split(typed) if isinstance(typed, str) else typed
+    return tuple(entry(name) or name for name in listed if name)
+
+
+def own_fields(by: str | Sequence[str], options: Mapping[str, object]) -> tuple[str, ...]:
+    """List the columns of the store's own that the groups and options of an analysis name.
+
+    The rows for it must have them: `store.facts(where, view, fields=own_fields(by, options))`.
+    """
+    named = list(columns(by))
+    named += [c for value in options.values() if isinstance(value, str) for c in columns(value)]
+    return tuple(dict.fromkeys(c for c in named if is_entry(c)))

@@ -37,19 +37,19 @@ def known(
         among: only these, so far as there are; all where None, which looks through every score.
     """
     wanted = None if among is None else {name for name in among if is_entry(name)}
-    found: dict[str, Column] = {}
+    columns: dict[str, Column] = {}
     if wanted is None or any(not name.startswith(f"{METRICS}.") for name in wanted):
         for name, types, fits in connection.execute(_PARAMETERS).fetchall():
             prefix, _, key = name.partition(".")
             doc = _DOCS[prefix].format(key=key)
-            found[name] = Column(name, _type(types, fits=fits), "", doc, "not set", name)
+            columns[name] = Column(name, _type(types, fits=fits), "", doc, "not set", name)
     scorers = None if wanted is None else _scorers(wanted)
     if scorers is None or scorers:
         listed = "" if scorers is None else f"AND scorer IN ({', '.join(map(quote, scorers))})"
         for row in connection.execute(_METRICS.format(among=listed)).fetchall():
             column = _metric(*row)
-            found[column.name] = column
-    return found if wanted is None else {n: c for n, c in found.items() if n in wanted}
+            columns[column.name] = column
+    return columns if wanted is None else {n: c for n, c in columns.items() if n in wanted}
 
 
 def _scorers(names: Iterable[str]) -> list[str]:
@@ -67,12 +67,12 @@ def _metric(
     scorer: str, unit: str | None, low: float | None, high: float | None, ways: list[str | None]
 ) -> Column:
     """Describe what a scorer gives; 0 to 1, higher better, where it says no scale of its own."""
-    said = [way for way in ways if way is not None]
-    own = unit is not None or low is not None or high is not None or bool(said)
+    directions = [way for way in ways if way is not None]
+    own = unit is not None or low is not None or high is not None or bool(directions)
     return Column(
         f"{METRICS}.{scorer}", "float", unit or ("" if own else "0..1"), f"What the scorer {scorer} gave, on its own scale.",
         "not scored by it", f"{METRICS}.{scorer}", scale=(low, high) if own else (0.0, 1.0),
-        direction=said[0] if len(said) == 1 else "" if own else "higher",
+        direction=directions[0] if len(directions) == 1 else "" if own else "higher",
     )  # fmt: skip
 
 
@@ -109,50 +109,6 @@ def asked(where: Slice) -> list[str]:
     """List the columns of the store's own that a slice names."""
     fields = (getattr(term, "field", None) for term in where.terms)
     return sorted({f.column for f in fields if f is not None and is_entry(f.column)})
-
-
-def joined(rows: str, columns: Sequence[Column], names: Sequence[str] | None = None) -> str:
-    """Write a query that adds columns to a relation.
-
-    Args:
-        rows: what stands after FROM: a view, or a query in parentheses; with `configuration_id`, for metrics
-            `trace_id`.
-        columns: what to add.
-        names: what to call them, their own names where None.
-    """
-    if not columns:
-        return f"FROM {rows}"
-    called = [identifier(n) for n in (names or [c.name for c in columns])]
-    pairs = list(zip(columns, called, strict=True))
-    given = [f"{_parameter(c)} AS {n}" for c, n in pairs if not c.name.startswith(f"{METRICS}.")]
-    joins = []
-    if given:
-        joins.append(
-            f"LEFT JOIN (SELECT configuration_id, {', '.join(given)}\n"
-            "  FROM parameters GROUP BY configuration_id) AS own USING (configuration_id)"
-        )
-    for place, (column, name) in enumerate(pairs):
-        if column.name.startswith(f"{METRICS}."):
-            scorer = quote(column.name.partition(".")[2])
-            joins.append(
-                f"LEFT JOIN (SELECT trace_id, coalesce(metric, score) AS {name}\n"
-                f"  FROM scores WHERE scorer = {scorer}) AS own_{place} USING (trace_id)"
-            )
-    return "\n".join([f"SELECT facts.*, {', '.join(called)}", f"FROM {rows} AS facts", *joins])
-
-
-def _parameter(column: Column) -> str:
-    one = f"FILTER (name = {quote(column.name)})"
-    if column.type == "float":
-        return f"max(number) {one}"
-    if column.type == "int":
-        return f"max(value) {one}::BIGINT"
-    return f"max(value) {one} = 'true'" if column.type == "bool" else f"max(value) {one}"
-
-
-def identifier(name: str) -> str:
-    """Write a name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def keys(view: str, columns: Sequence[Column]) -> None:

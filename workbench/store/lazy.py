@@ -8,7 +8,8 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from workbench import schema
-from workbench.store import database, entries
+from workbench.slice.joining import joined
+from workbench.store import database
 from workbench.store.frames import polars_schema
 
 
@@ -33,11 +34,11 @@ def scan(
         del batch_size
         wanted = {c.name for c in own} if with_columns is None else set(with_columns)
         wanted |= set() if predicate is None else set(predicate.meta.root_names())
-        joined = {f"own {n}": c for n, c in enumerate(own) if c.name in wanted}
+        own_columns = {f"own {n}": c for n, c in enumerate(own) if c.name in wanted}
         with database.reading(path) as connection:
-            rows = entries.joined(f"({query})", list(joined.values()), list(joined))
+            rows = joined(f"({query})", list(own_columns.values()), list(own_columns))
             frame = connection.sql(rows).pl(lazy=True)
-            frame = frame.rename({alias: c.name for alias, c in joined.items()})
+            frame = frame.rename({alias: c.name for alias, c in own_columns.items()})
             if predicate is not None:
                 frame = frame.filter(predicate)
             if with_columns is not None:

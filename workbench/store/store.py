@@ -15,6 +15,7 @@ from workbench.errors import QueryError
 from workbench.models import Alias
 from workbench.records import AnyRecord, Price
 from workbench.slice import Slice
+from workbench.slice.joining import identifier, joined
 from workbench.slice.names import is_entry
 from workbench.store import (
     aliases,
@@ -159,7 +160,7 @@ class Store:
         if not own:
             return query
         entries.keys(view, own)
-        return entries.joined(view if query == f"FROM {view}" else f"({query})", own)
+        return joined(view if query == f"FROM {view}" else f"({query})", own)
 
     @contextlib.contextmanager
     def facts(
@@ -533,4 +534,4 @@ def _select(view: str, where: Where) -> str:
 def _column(name: str) -> str:
     if name not in schema.TRACE_FACTS.names and not is_entry(name):
         raise QueryError(f"trace_facts has no column {name!r}; see: workbench schema trace_facts")
-    return entries.identifier(name)
+    return identifier(name)

@@ -10,6 +10,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Label, Static
 
 from workbench.safe import safe
+from workbench.slice.names import columns, own_fields
 from workbench.tui import results
 from workbench.tui.asking import StatusScreen, Ticket, once
 from workbench.tui.widgets.analyses import Analyses
@@ -41,7 +42,7 @@ class Question:
     @property
     def by(self) -> tuple[str, ...]:
         """The columns that name a group."""
-        return tuple(p.strip() for p in dict(self.form).get("by", BY).split(",") if p.strip())
+        return columns(dict(self.form).get("by", BY))
 
     @property
     def options(self) -> dict[str, str]:
@@ -243,10 +244,11 @@ def _run(store: "Store", question: Question | None, cancel: "Cancel") -> "Result
 
     assert question is not None
     rows = analysis.get(question.name).rows
+    fields = own_fields(question.by, question.options)
     with (
         store.snapshot(cancel=cancel) as held,
         reference.in_force(held),
-        held.facts(question.text, rows) as facts,
+        held.facts(question.text, rows, fields=fields) as facts,
     ):
         options: dict[str, Any] = {**question.options}
         return analysis.run(question.name, facts, by=question.by, **options)

@@ -14,11 +14,11 @@ from workbench.analysis import curves, knapsack
 from workbench.analysis.declaration import ChartSpec, Option, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, cost_axis
 from workbench.analysis.panel import Floats, Panel, build
-from workbench.analysis.reduce import MEASURES, Items, mean_measure, reduce_items
+from workbench.analysis.reduce import Items, check_measure, mean_measure, reduce_items
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
-from workbench.schema import KEY_NULL, Column, columns_by_name
+from workbench.schema import KEY_NULL, Column, known_columns
 
 C = Column
 Ints = npt.NDArray[np.int64]
@@ -149,8 +149,7 @@ def allocation(
     mean ± t · SE; they leave the luck of the halves out.
     """
     measure = options["cost"]
-    if measure not in MEASURES:
-        raise AnalysisError(unknown("measure", measure, MEASURES))
+    check_measure(frame, measure)
     items, hardness, base, notes, graded = _reduced(frame, by, options)
     built = build(items, shared=True)
     dropped = {reason: n + graded.get(reason, 0) for reason, n in built.dropped.items()}
@@ -181,7 +180,7 @@ def allocation(
 
 def _declared(measure: str) -> dict[str, Column]:
     """Say what the columns mean: costs are in the unit of the measure."""
-    unit = columns_by_name()[measure].unit
+    unit = known_columns()[measure].unit
     priced = {"budget", "cost", "single_cost", "bin_cost"}
     option = C("option", "text", doc="A group of `by`.", null=KEY_NULL)
     return {

@@ -137,6 +137,7 @@ _FORMULAS: dict[str, Callable[[Floats | None, Floats], Floats]] = {
     ),
     columns=(*_ROWS, *_AREAS),
     example={"by": ("model",), "where": "strategy:budgeted"},
+    within=("thinking_budget_tokens", "effort"),
     chart=ChartSpec("budget_curve", x="output_tokens", y="rate"),
 )  # fmt: skip
 def budget_curve(

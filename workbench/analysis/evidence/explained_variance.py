@@ -17,6 +17,7 @@ from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
+from workbench.slice.names import columns
 
 C = Column
 _NONE = "all traces right, or all wrong"
@@ -51,6 +52,7 @@ _STEPS = 100  # of Newton's method
         ERRORS, LEVEL, RESAMPLES,
     ),
     columns=(*_ROWS, *_ANOVA),
+    within=("factors",),
     chart=ChartSpec("figures", x="explained", y="factor", also=("explained_beside",)),
     example={"by": ("model", "strategy")},
 )  # fmt: skip
@@ -76,7 +78,7 @@ def explained_variance(
     is taken off twice, once for the sample and once for the resamples (Efron & Tibshirani 1993, §10.6).
     Of many levels and few traces `explained` itself may lie above its interval.
     """
-    asked = [c.strip() for c in options["factors"].split(",") if c.strip()]
+    asked = columns(options["factors"])
     present = frame.collect_schema().names()
     for column in asked:
         if column not in present:

@@ -59,6 +59,7 @@ _MEASURES = ("e2e_s", "output_tokens", "energy_j", "cost_usd")
         "worked": "BF16 runs on two GPUs, where a request has 200 W for 10 s, INT4 on one, where it has 100 W for 6 s: 600 J"
         " in place of 2,000 J.",
     },
+    within=("precision",),
     chart=ChartSpec("lines", x="bits", y="rate"),
     example={"by": ("model",)},
 )  # fmt: skip

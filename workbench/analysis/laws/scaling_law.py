@@ -10,9 +10,10 @@ import polars as pl
 
 from workbench.analysis import power_law, resampling, sample
 from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
+from workbench.analysis.entries import SETTINGS, is_own
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME
 from workbench.analysis.panel import Panel, build
-from workbench.analysis.reduce import MEASURES, reduce_items
+from workbench.analysis.reduce import MEASURES, check_measure, reduce_items
 from workbench.analysis.result import DTYPES, Answer, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -107,8 +108,9 @@ def scaling_law(
     families: list[_Family] = []
     points: list[pl.DataFrame] = []
     notes: list[str] = []
-    measures = tuple(x for x in (options["x"], options["x2"]) if x in MEASURES)
     _check(frame, by, options)
+    taken = (options["x"], options["x2"])
+    measures = tuple(x for x in taken if x and x not in by and x != "parameters")
     items = reduce_items(
         frame, by, measures, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"],
         require=measures,
@@ -148,7 +150,10 @@ def _check(frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any
             *by,
             *(["parameters"] if "model" in by or "configuration" in by else []),
         )
-        if options[name] and options[name] not in valid:
+        resource = options[name]
+        if resource and resource not in by and (is_own(resource) or resource in SETTINGS):
+            check_measure(frame, resource, f"resource of option {name}")
+        elif resource and resource not in valid:
             raise AnalysisError(unknown(f"resource of option {name}", options[name], valid))
     if options["family"] and options["family"] not in by:
         raise AnalysisError(unknown("column of option family", options["family"], by))

@@ -13,11 +13,11 @@ from workbench.analysis import features, knapsack, resampling, routes
 from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
 from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, cost_axis
 from workbench.analysis.panel import Floats, Panel, build
-from workbench.analysis.reduce import MEASURES, reduce_items
+from workbench.analysis.reduce import check_measure, reduce_items
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
-from workbench.schema import KEY_NULL, Column, columns_by_name
+from workbench.schema import KEY_NULL, Column, known_columns
 
 C = Column
 Ints = npt.NDArray[np.int64]
@@ -127,8 +127,7 @@ def routing(
     leave out what other training items would have taught.
     """
     measure = options["cost"]
-    if measure not in MEASURES:
-        raise AnalysisError(unknown("measure", measure, MEASURES))
+    check_measure(frame, measure)
     items = reduce_items(
         frame, by, (measure,), outcome=options["outcome"], require=(measure,),
         errors_as_wrong=options["errors_as_wrong"],
@@ -153,7 +152,7 @@ def _answer(  # noqa: PLR0917  # the parts of one answer
     rows: list[dict[str, Any]], points: list[dict[str, Any]], given: list[dict[str, Any]],
     by: Sequence[str], measure: str, dropped: dict[str, int], notes: list[str],
 ) -> Answer:  # fmt: skip
-    unit = columns_by_name()[measure].unit
+    unit = known_columns()[measure].unit
     priced = {"cost", "peak_cost", "budget_cost"}
     columns = [
         dataclasses.replace(c, unit=unit) if c.name in priced else c

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import curves, sample
-from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis, unknown
+from workbench.analysis.declaration import ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
-from workbench.analysis.reduce import MEASURES, reduce_items
+from workbench.analysis.reduce import check_measure, reduce_items
 from workbench.analysis.result import Answer, empty
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
@@ -70,8 +70,7 @@ def time_to_result(
     bootstrap of their clusters. The spread of trials within a workload is not in them.
     """
     measure, present = options["measure"], frame.collect_schema().names()
-    if measure not in MEASURES:
-        raise AnalysisError(unknown("measure", measure, MEASURES))
+    check_measure(frame, measure)
     if options["unit"] == "task":
         if "task" in by and len(by) > 1:
             raise AnalysisError("unit task: do not group by task too; its tasks are the workloads")

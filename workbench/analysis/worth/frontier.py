@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis import aggregates, grains, intervals, pareto, resampling
-from workbench.analysis.declaration import SCORES, ChartSpec, Option, Settles, analysis, unknown
+from workbench.analysis.declaration import SCORES, ChartSpec, Option, Settles, analysis
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build, divide
-from workbench.analysis.reduce import MEASURES, reduce_items
+from workbench.analysis.reduce import MEASURES, check_measure, reduce_items
 from workbench.analysis.result import Answer, empty, label
 from workbench.errors import AnalysisError
-from workbench.schema import KEY_NULL, Column, columns_by_name
+from workbench.schema import KEY_NULL, Column, known_columns
 
 C = Column
 Floats = intervals.Floats
@@ -142,7 +142,7 @@ def frontier(
 
 def _axis_columns(options: dict[str, Any], units: dict[str, str]) -> dict[str, Column]:
     """Say what the axes and their intervals mean; a metric brings its own unit."""
-    schema = columns_by_name()
+    schema = known_columns()
     rate = C("pass_rate", "float", "0..1", "Mean over items of the share of trials that passed.")
     found: dict[str, Column] = {}
     for name in dict.fromkeys(options[axis] for axis in ("y", "x", "z") if options[axis]):
@@ -162,13 +162,9 @@ def _axis_columns(options: dict[str, Any], units: dict[str, str]) -> dict[str, C
 def _from_traces(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[list[tuple[str | None, _Points]], dict[str, int], tuple[str, ...]]:
-    present = frame.collect_schema().names()
     plan = frontier.reduction(options)
     for measure in plan.measures:
-        if measure not in present or measure not in MEASURES:
-            raise AnalysisError(
-                unknown("axis", measure, {*SCORES, *MEASURES} & {*SCORES, *present})
-            )
+        check_measure(frame, measure, "axis")
     items = reduce_items(
         frame, by, plan.measures, outcome=plan.outcome, require=plan.require, scored=plan.scored,
         errors_as_wrong=options["errors_as_wrong"],

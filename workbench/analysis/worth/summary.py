@@ -62,6 +62,7 @@ _QUANTILES = (
     needs=("item_id",),
     measures=_MEANS,
     scored=False,
+    own_scale=True,
     options=(
         OUTCOME,
         Option(

@@ -13,11 +13,11 @@ from workbench.analysis.declaration import SCORES, ChartSpec, Option, analysis, 
 from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.parity import Curve
-from workbench.analysis.reduce import MEASURES, reduce_items
+from workbench.analysis.reduce import check_measure, reduce_items
 from workbench.analysis.result import Answer, empty, label
 from workbench.analysis.sample import ends
 from workbench.errors import AnalysisError
-from workbench.schema import KEY_NULL, Column, columns_by_name
+from workbench.schema import KEY_NULL, Column, known_columns
 
 C = Column
 Floats = sample.Floats
@@ -77,6 +77,7 @@ class _Points:
     columns=(*_ROWS, *_POINTS),
     example={"by": ("strategy",), "points": "model", "baseline": "cot"},
     aggregates=True,
+    within=("points",),
     chart=ChartSpec("figures", x="cost_ratio", y="group", also=("gain",)),
 )  # fmt: skip
 def tradeoff(
@@ -137,7 +138,7 @@ def tradeoff(
 
 def _axes(options: dict[str, Any], units: dict[str, str]) -> dict[str, Column]:
     """Say what the axes and their intervals mean; a metric brings its own unit."""
-    schema = columns_by_name()
+    schema = known_columns()
     rate = C("pass_rate", "float", "0..1", "Mean over items of the share of trials that passed.")
     found: dict[str, Column] = {}
     for axis in ("y", "x"):
@@ -155,12 +156,9 @@ Part = tuple[str | None, _Points]
 def _from_traces(
     frame: "nw.LazyFrame[Any]", keys: Sequence[str], rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[list[Part], dict[str, int], tuple[str, ...]]:  # fmt: skip
-    present = frame.collect_schema().names()
     plan = tradeoff.reduction(options)
     for measure in plan.measures:
-        if measure not in present or measure not in MEASURES:
-            known = {*SCORES, *MEASURES} & {*SCORES, *present}
-            raise AnalysisError(unknown("axis", measure, known))
+        check_measure(frame, measure, "axis")
     items = reduce_items(
         frame, keys, plan.measures, outcome=plan.outcome, require=plan.require, scored=plan.scored,
         errors_as_wrong=options["errors_as_wrong"],
