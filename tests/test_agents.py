@@ -26,8 +26,8 @@ STEP = 'Thought: multiply\nAction: calculator\nAction Input: {"expression": "6 *
 class Model:
     """Says the replies of a script in turn: a text, or a list of (tool, arguments)."""
 
-    def __init__(self, *says, input_tokens=1000, output_tokens=10):
-        self.says, self.asked = list(says), []
+    def __init__(self, *says, input_tokens=1000, output_tokens=10, stop="stop"):
+        self.says, self.asked, self.stop = list(says), [], stop
         self.counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
 
     async def ask(self, request, role):
@@ -38,7 +38,7 @@ class Model:
         reply = Reply(
             text=said if isinstance(said, str) else "", tool_calls=found,
             tool_ids=tuple(f"id{len(self.asked)}{n}" for n in range(len(found))),
-            state="sealed" if found else None, stop_reason="tool_calls" if found else "stop",
+            state="sealed" if found else None, stop_reason="tool_calls" if found else self.stop,
             call=Call(model=request.model, **self.counts),
         )  # fmt: skip
         return reply, None
@@ -145,6 +145,15 @@ async def test_a_budget_of_tokens_caps_each_reply_at_what_is_left(protocol):
 
     assert [r.sampling["max_tokens"] for _, r in model.asked] == [99, 99, 30, 99]
     assert (outcome.limit_type, LAST_TOKENS) == ("tokens", 256)
+
+
+@pytest.mark.parametrize(("stop", "limit"), [("max_tokens", "tokens"), ("stop", None)])
+async def test_an_answer_that_is_cut_by_the_budget_names_it(stop, limit):
+    """Ten tokens were left, and it wrote ten: the budget ended it where the server says that a cap did."""
+    model = Model("Answer: 4", stop=stop)
+    outcome, _ = await act(model, token_budget=10)
+
+    assert (outcome.answer_text, outcome.limit_type) == ("Answer: 4", limit)
 
 
 async def test_a_budget_of_tokens_needs_counts():

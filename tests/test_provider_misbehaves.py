@@ -225,6 +225,7 @@ HOST = [
     ("aborted", "chat", [TEXT, delta(finish="abort"), DONE], "stream_error", "abort"),
     ("error of a choice", "chat", [ended("error", error={"code": 502, "message": "gone"}), DONE], "http_502", "gone"),
     ("no reply", "chat", [data({"choices": []}), usage(**COUNTED), DONE], "truncated", "without a reply"),
+    ("no tool call", "chat", [delta(finish="tool_calls"), usage(**COUNTED), DONE], "malformed_tool_call", "no tool call"),
     ("no end", "chat", [TEXT], "truncated", "ended before"),
     ("malformed call", "gemini", GEMINI, "malformed_tool_call", "MALFORMED_FUNCTION_CALL"),
     ("cancelled", "responses", [data({"type": "response.cancelled", "response": {"status": "cancelled"}})],
@@ -243,6 +244,16 @@ def test_a_failure_of_the_host_is_no_answer_of_the_model(_name, endpoint, pieces
 
     assert isinstance(error, StreamBroken)
     assert (error.kind, said in str(error)) == (kind, True)
+
+
+def test_a_redirect_says_where_it_leads():
+    """It is not followed: the key would go with it."""
+    steps = fixed(307, b"", location="http://127.0.0.1:1/v2/chat/completions")
+    with pytest.raises(
+        CallRefused, match=r"redirect to http://127\.0\.0\.1:1/v2.*base_url"
+    ) as caught:
+        over("chat", steps)
+    assert caught.value.kind == "http_307"
 
 
 def test_a_reply_that_was_not_streamed_fails_the_same_way():

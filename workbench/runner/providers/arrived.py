@@ -75,6 +75,9 @@ class Arrived:
             return ProviderUnavailable("the stream ended before the reply did", kind="truncated")
         if self.finish is None and self.is_empty:
             return ProviderUnavailable("the server ended without a reply", kind="truncated")
+        if self.stop_reason() == "tool_calls" and not (self.tools or self.text):
+            said = f"the server ended with {self.finish}, and no tool call came"
+            return ProviderUnavailable(said, kind="malformed_tool_call")
         if self.stop_reason() == "error":
             kind = "malformed_tool_call" if self.finish in _MALFORMED else "stream_error"
             return ProviderUnavailable(

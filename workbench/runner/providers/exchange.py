@@ -368,7 +368,11 @@ class _Attempt:
         wait = transport.retry_after_s(response.headers, self.provider.now())
         if wait is None and (asked := _RETRY_DELAY.search(data)):
             wait = float(asked[1])
-        text = self.provider.redact(error_text(data))
+        text = error_text(data)
+        if 300 <= response.status_code < 400:
+            leads = response.headers.get("location", "nowhere")
+            text = f"a redirect to {leads}, which is not followed with a key; put it into base_url. {text}"
+        text = self.provider.redact(text)
         codes = codes_of(_json_of(data))
         return transport.status_error(response.status_code, text, wait, codes)
 

@@ -84,9 +84,18 @@ class Hands:
             said.append(self.account.reminder())
         return f"\n\n[{' '.join(said)}]" if said else ""
 
+    def _was_cut(self, reply: Reply) -> bool:
+        """Say whether a reply ended at what was left of the budget of tokens, not at a cap of its own."""
+        most, wrote = self.most_tokens, reply.call.output_tokens
+        if most is None or wrote is None:
+            return False
+        return reply.stop_reason == "max_tokens" and wrote >= most
+
     def outcome(self, text: str, reply: Reply, **facts: Any) -> Outcome:
         """End the attempt with a text; the limit is named where one ended the acting."""
         limit = self.account.limit() if self.account.turns else None
+        if limit is None and self._was_cut(reply):
+            limit = "tokens"
         return Outcome(
             text, stop_reason=reply.stop_reason, limit_type=limit,
             metadata={**facts, **self.account.facts()},
