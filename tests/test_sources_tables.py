@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -791,6 +792,50 @@ def test_an_item_is_the_same_in_every_format(tmp_path: Path) -> None:
     assert found == [["1", "2"]] * 4
 
 
+def test_blanks_around_names_are_no_part_of_them(tmp_path: Path) -> None:
+    """Tables of people align their columns; an answer is kept as it is."""
+    path = tmp_path / "rows.csv"
+    path.write_text("q , who, a\n 1 , gpt-5 , yes \n2,gpt-5,no\n")
+    text = '[constants]\ntask="t"\n[columns]\nitem="q"\nmodel="who"\nanswer="a"'
+
+    records, _ = load(path, mapping(tmp_path, text))
+
+    assert [i.item for i in of(records, Item)] == ["1", "2"]
+    assert [c.model for c in of(records, Configuration)] == ["gpt-5"]
+    assert [t.answer for t in of(records, Trace)] == [" yes ", "no"]
+
+
+def test_parquet_of_other_writers_is_read_as_any(tmp_path: Path) -> None:
+    """Texts marked as bytes, times and durations in nanoseconds, decimal dollars, whole items as floats."""
+    path = tmp_path / "rows.parquet"
+    table = pa.table({
+        "q": pa.array([1.0, 2.0]), "who": pa.array([b"m", b"m"], pa.binary()),
+        "at": pa.array([1767323045123456789] * 2, pa.timestamp("ns")),
+        "s": pa.array([1_500_000_001, None], pa.duration("ns")),
+        "usd": pa.array([Decimal("0.05"), None], pa.decimal128(10, 2)),
+    })  # fmt: skip
+    pq.write_table(table, path)
+    text = """
+    [constants]
+    task = "t"
+    [columns]
+    item = "q"
+    model = "who"
+    started_at = "at"
+    e2e_s = "s"
+    billed_cost_usd = "usd"
+    """
+
+    records, _ = load(path, mapping(tmp_path, text))
+
+    a, b = of(records, Trace)
+    assert [i.item for i in of(records, Item)] == ["1", "2"]
+    assert of(records, Configuration)[0].model == "m"
+    assert a.started_at == dt.datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=dt.UTC)
+    assert (a.e2e_s, a.calls[0].billed_cost_usd) == (1.5, 0.05)
+    assert (b.e2e_s, b.calls[0].billed_cost_usd) == (None, None)
+
+
 def test_parameters_keep_their_types_in_csv_as_in_json(tmp_path: Path) -> None:
     """So that the two are one configuration."""
     rows = [
@@ -861,7 +906,7 @@ def test_columns_that_a_mapping_leaves_unread_are_named(tmp_path: Path) -> None:
 def test_a_date_of_another_order_needs_a_format(tmp_path: Path) -> None:
     """The third of April or the fourth of March."""
     path = write(tmp_path / "rows.csv", [{"q": "1", "day": "03/04/2026"}])
-    with pytest.raises(ImportFormatError, match=r"line 2, column 'day': .* needs a format"):
+    with pytest.raises(ImportFormatError, match=r"line 2, column 'day': .* format = "):
         load(path, mapping(tmp_path, f"{QUIZ}started_at='day'"))
     text = f'{QUIZ}started_at={{column="day", format="%d/%m/%Y"}}'
 

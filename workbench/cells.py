@@ -261,7 +261,7 @@ def _written(text: str) -> dt.datetime:
     try:
         return email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError):
-        msg = "no ISO 8601 time; another order of day and month needs a format"
+        msg = "neither ISO 8601 nor an e-mail's date"
         raise ValueError(msg) from None
 
 

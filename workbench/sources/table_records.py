@@ -36,6 +36,17 @@ from workbench.sources.units import PLAIN, UNITS, Reading, convert, equals, is_n
 _MISSING = object()
 _SCORER = "reported"  # where a mapping names none
 _ROUNDING = 1e-9  # a mean of scores may end a little outside of its scale
+_NAMES = (
+    "task",
+    "task_version",
+    "item",
+    "cluster",
+    "model",
+    "provider",
+    "strategy",
+    "effort",
+    "scorer",
+)
 _LISTED = 20  # names of columns in one note
 _FLOAT, _MOMENT = schema.Column("number", "float"), schema.Column("time", "time")
 _MESSAGES = (
@@ -175,6 +186,9 @@ class RowReader:
         item = self.mapping.columns.get("item")
         if item is not None and isinstance(values["item"], str):
             values["item"] = self._key(values["item"], item)
+        for name in _NAMES if self.is_text else ():
+            if isinstance(values.get(name), str):
+                values[name] = values[name].strip()
         return values
 
     def _key(self, text: str, column: Column) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,6 +13,9 @@ from workbench import cells
 from workbench.errors import ImportFormatError
 from workbench.sources import json_bytes
 from workbench.sources.report import FileReport
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 YAML_LIMIT = 64 * 2**20  # YAML is loaded whole, at about fifty times its size
 CELL_LIMIT = 2**26
@@ -117,7 +120,7 @@ def _csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[list[st
     while cells.is_open("".join(head)) and (line := next(lines, None)) is not None:
         head.append(line)
     delimiter = delimiter or cells.delimiter("".join(head))
-    names = next(csv.reader(iter(head), delimiter=delimiter), [])
+    names = [n.strip() for n in next(csv.reader(iter(head), delimiter=delimiter), [])]
     if not any(names) or len(set(names)) != len(names):
         where = f"{path}, line {n_before + 1}"
         raise ImportFormatError(f"{where}: column names are missing or repeated: {names}")
@@ -233,13 +236,37 @@ def _parquet(path: Path, rows_path: str, report: FileReport) -> Table:
         number = 0
         try:
             for batch in file.iter_batches(batch_size=4096):
-                for row in batch.to_pylist():
+                for row in _readable(batch).to_pylist():
                     number += 1
                     yield f"row {number}", row
         except (pa.ArrowException, OSError) as error:
             raise ImportFormatError(f"{path}, after row {number}: {error}") from error
 
     return Table({}, tuple(file.schema_arrow.names), rows())
+
+
+def _readable(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    """Make texts of bytes, as older writers mark them, and microseconds of nanoseconds, which Python lacks."""
+    import pyarrow as pa
+
+    columns = [_as_python_has_it(column) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _as_python_has_it(column: "pa.Array") -> "pa.Array":
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return column.cast(pa.timestamp("us", kind.tz), safe=False)
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return column.cast(pa.duration("us"), safe=False)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        try:
+            return column.cast(pa.large_string())
+        except pa.ArrowInvalid:  # bytes that are no text
+            return column
+    return column
 
 
 def _as_row(value: object, where: str) -> Row:

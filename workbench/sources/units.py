@@ -91,7 +91,7 @@ def convert(value: object, kind: str, ours: str = "", reading: Reading = PLAIN) 
         if kind == "bool":
             return cells.flag(value)
         if kind == "time":
-            return cells.moment(value, reading.form)
+            return _moment(value, reading.form)
     except (ValueError, OverflowError, OSError) as error:
         shown = repr(value)
         shown = shown if len(shown) <= 80 else f"{shown[:80]}…"
@@ -147,6 +147,16 @@ def _unit(mark: str, said: str, ours: str) -> str:
         msg = f"it says {mark}, and the mapping says {said}"
         raise ValueError(msg)
     return name
+
+
+def _moment(value: object, form: str) -> dt.datetime:
+    try:
+        return cells.moment(value, form)
+    except ValueError as error:
+        if form:
+            raise
+        msg = f'{error}; any other is told by format = "%d/%m/%Y"'
+        raise ValueError(msg) from error
 
 
 def _whole(number: float, times: int, per: int, offset: float) -> int:
