@@ -345,3 +345,84 @@ def test_a_task_of_code_is_collected_from_a_folder_and_analysed_in_another(
         "quick": (2, 2), "slow": (2, 2),
     }  # fmt: skip
     assert rows["quick"]["dps"] > rows["slow"]["dps"]
+
+
+def some_fail(seen):
+    """Refuse one of three for now, and one for good."""
+    text = seen.body.decode()
+    if "Item one" in text:
+        return stub.fixed(500, b'{"error": {"message": "out of memory"}}')
+    if "Item two" in text:
+        return stub.fixed(413, b'{"error": {"message": "too long"}}')
+    return answer(seen)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """A task of three items."""
+    lines = [
+        json.dumps({"input": f"Item {n}: what is 2 + 2?", "target": "4"})
+        for n in ("one", "two", "three")
+    ]
+    path = tmp_path / "three.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize(("flags", "status"), [((), 1), (("--allow-partial",), 0)])
+def test_a_run_with_failures_is_not_ok(tmp_path, three, flags, status, capsys):
+    """Exit 1 and a last line that says what is missing; --allow-partial takes what there is."""
+    command = ["collect", "--model", "m", "--task", str(three), "--store", str(tmp_path / "s.duckdb"),
+               "--retries", "0", *flags]  # fmt: skip
+    with stub.Stub(some_fail) as server:
+        found = main([*command, "--base-url", server.url])
+        err = capsys.readouterr().err
+
+    assert found == status
+    assert "1 collected, 2 failed, 0 left" in err
+    assert "1 × http_500: the server answered 500: out of memory (e.g. three/" in err
+    assert err.splitlines()[-1] == (
+        "not whole: of 3 attempts 1 failed, 1 refused for good; the same command again makes those that"
+        " failed or are left"
+    )
+
+
+def test_what_was_refused_for_good_before_is_not_ok_later(tmp_path, three, capsys):
+    """The second launch asks for the one that may pass, and does not call the plan whole."""
+    command = ["collect", "--model", "m", "--task", str(three), "--store", str(tmp_path / "s.duckdb"),
+               "--retries", "0"]  # fmt: skip
+    with stub.Stub(some_fail) as server:
+        main([*command, "--base-url", server.url])
+        server._respond = lambda seen: (
+            stub.fixed(413, b"{}") if b"Item two" in seen.body else answer(seen)
+        )
+        capsys.readouterr()
+        status = main([*command, "--base-url", server.url])
+        err = capsys.readouterr().err
+
+    assert status == 1
+    assert "done: 3 planned, 2 done before, 1 collected, 0 failed, 0 left" in err
+    assert err.splitlines()[-1] == "not whole: of 3 attempts 1 refused for good"
+
+
+def test_an_answer_without_a_score_is_not_ok(tmp_path, capsys, monkeypatch):
+    """The scorer's own fault is told; a run in which everything is scored ends with a line that says so."""
+    from workbench.errors import TaskError
+    from workbench.runner import grading
+
+    async def broken(*_):
+        raise TaskError("no such checker")
+
+    command = ["collect", "--model", "m", "--task", "arithmetic", "--limit", "2",
+               "--store", str(tmp_path / "s.duckdb")]  # fmt: skip
+    with stub.Stub(answer) as server:
+        whole = main([*command, "--base-url", server.url])
+        last = capsys.readouterr().err.splitlines()[-1]
+        monkeypatch.setattr(grading, "_run", broken)
+        unscored = main([*command, "--base-url", server.url, "--trials", "2"])
+        err = capsys.readouterr().err
+
+    assert (whole, unscored) == (0, 1)
+    assert last == "all 2 attempts are answered and scored"
+    assert "2 × not scored: the scorer failed: no such checker" in err
+    assert err.splitlines()[-1] == "not whole: of 4 attempts 2 without a score"

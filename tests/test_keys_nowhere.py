@@ -216,7 +216,7 @@ def test_a_key_in_the_results_of_a_batch_is_nowhere(tmp_path, monkeypatch, endpo
     with service.serve() as stub:
         report, _ = run_batches(tmp_path, stub, endpoint)
 
-    assert (report.collected, report.failed) == (4, 1)
+    assert (report.collected, report.failed) == (3, 1)
     assert found(key, tmp_path) == []
     assert b"[key]" in b"".join(p.read_bytes() for p in tmp_path.rglob("*.results.jsonl"))
 

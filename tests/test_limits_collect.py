@@ -56,7 +56,7 @@ def test_items_that_are_too_long_fail_alone(tmp_path):
     with Stub(respond) as stub:
         report, traces = run(tmp_path, stub.url, 40)
 
-    assert (report.status, report.collected, report.failed, report.notes) == ("done", 40, 20, ())
+    assert (report.status, report.collected, report.failed, report.notes) == ("done", 20, 20, ())
     assert sum(t.passed is True for t in traces) == 20
 
 

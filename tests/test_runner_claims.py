@@ -233,7 +233,7 @@ def test_an_attempt_that_failed_elsewhere_is_not_made_again_at_once(tmp_path):
         n_first = stub.n
         asyncio.run(launches(tmp_path, stub.url, 1, tasks=[task_set(20)], concurrency=2))
 
-    assert n_first == sum(r.collected for r in reports)
+    assert n_first == sum(r.failed for r in reports)
     assert stub.n > n_first
 
 

@@ -171,7 +171,7 @@ def test_a_failed_call_is_data_and_is_tried_again_the_next_time(tmp_path):
         again = run(tmp_path, stub.url, "r2")
 
     failed = [t for t in records(tmp_path, run_id="r1") if t.error_type]
-    assert (first.collected, first.failed) == (3, 1)
+    assert (first.collected, first.failed) == (2, 1)
     assert (failed[0].error_type, failed[0].stop_reason, failed[0].passed) == (
         "http_503",
         "error",
@@ -214,7 +214,7 @@ def test_a_configuration_that_is_always_refused_is_stopped(tmp_path):
     with Stub(picky) as stub:
         report = run(tmp_path, stub.url, tasks=[task_set(40)], models=("a", "b"), concurrency=2)
 
-    assert (report.status, report.collected - report.failed) == ("cancelled", 40)
+    assert (report.status, report.collected) == ("cancelled", 40)
     assert 5 <= report.failed <= 7
     assert "stopped 'b direct' after 5 failures in a row" in report.notes[0]
     assert "no model b" in report.notes[0]

@@ -287,7 +287,7 @@ def test_an_item_in_flight_is_cancelled_and_its_trace_says_so(tmp_path):
         server.gate.set()
         report = launch.end()
 
-    assert (report.status, report.collected, report.failed) == ("done", 6, 1)
+    assert (report.status, report.collected, report.failed) == ("done", 5, 1)
     (trace,) = [t for t in records(tmp_path) if t.error_type]
     assert (trace.error_type, trace.item_id, trace.trial) == ("cancelled", target.item_id, 0)
     assert (trace.calls[0].error_type, trace.calls[0].output_tokens) == ("cancelled", None)

@@ -260,3 +260,60 @@ def test_requests_that_were_refused_are_counted_in_their_call(tmp_path):
 
     (trace,) = records(tmp_path)
     assert [(call.n_retries, call.error_type) for call in trace.calls] == [(2, None)]
+
+
+# -- how a run ends ------------------------------------------------------------------------------
+
+
+def quota(seen):
+    said = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+    return fixed(429, data(said)[6:].strip())
+
+
+def test_an_account_without_credit_ends_what_asks_it(tmp_path):
+    """No request after the first refusals, whatever the strategy or the item; other servers' models go on."""
+    with Stub(quota) as poor, Stub(answer) as rich:
+        models = (
+            {"model": "a", "base_url": poor.url}, {"model": "b", "base_url": poor.url},
+            {"model": "c", "base_url": rich.url},
+        )  # fmt: skip
+        report = run(
+            tmp_path, poor.url, models=models, tasks=[task_set(50)], concurrency=2, retries=5
+        )
+
+    assert poor.n <= 4  # as many as were under way
+    assert rich.n == report.collected == 50
+    assert report.status == "cancelled"
+    assert any("nothing more is asked of" in note and "quota" in note for note in report.notes)
+
+
+def test_what_waits_for_a_server_without_credit_is_not_sent(tmp_path):
+    """Attempts of many calls fail at their next one; nothing of them is asked."""
+    with Stub(quota) as stub:
+        run(tmp_path, stub.url, tasks=[task_set(20)], concurrency=2,
+            strategies=("self_consistency",))  # fmt: skip
+
+    assert stub.n <= 10
+
+
+def test_why_attempts_failed_is_said_once_for_each_reason(tmp_path):
+    """Counts, the words of the first, and one attempt to look at; numbers make no other reason."""
+
+    def picky(seen):
+        number = int(seen.body.decode().split(" + 1")[0].rpartition(" ")[2])
+        if number % 2:
+            return fixed(500, b'{"error":{"message":"request %d: out of memory"}}' % number)
+        return answer(seen) if number else fixed(413, b'{"error":{"message":"too long"}}')
+
+    with Stub(picky) as stub:
+        report = run(tmp_path, stub.url, tasks=[task_set(10)], concurrency=1)
+
+    said = str(report)
+    assert (report.collected, report.failed, report.is_whole) == (4, 6, False)
+    assert [(r.kind, r.n, r.is_final) for r in report.reasons] == [
+        ("http_500", 5, False), ("http_413", 1, True),
+    ]  # fmt: skip
+    assert "why 6 failed or have no score:" in said
+    assert "5 × http_500: the server answered 500: request " in said
+    assert "sums/0, trial 0, m direct; not asked again" in said
+    assert "4 collected, 6 failed, 0 left" in said

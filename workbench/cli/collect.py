@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import click
@@ -107,6 +107,8 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--pilot", type=click.IntRange(min=1), metavar="N",
               help="Make the first N items, say what the rest will take, and ask.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Go on after the pilot without a question.")
+@click.option("--allow-partial", is_flag=True,
+              help="Exit with 0 as well where some attempts failed, have no score or are left.")  # fmt: skip
 @store_option
 @output_options
 @click.pass_context
@@ -119,6 +121,7 @@ def collect(
     dry_run: bool,
     pilot: int | None,
     yes: bool,
+    allow_partial: bool,
     store_path: str | None,
     format_: str | None,
     output: Path | None,
@@ -131,7 +134,12 @@ def collect(
     running collection is watched, paused and retuned: see workbench runs --help.
 
     A budget in the plan file is for the plan, over all its launches: what its attempts took before counts.
-    A budget given here is for this launch alone; where there are both, both hold. For example:
+    A budget given here is for this launch alone; where there are both, both hold. Collections at the same
+    time on one store share their attempts and the budgets of their plans.
+
+    Exit status: 0 every attempt of the plan is answered and scored; 1 some failed, have no score or are
+    left, or nothing could be asked; 2 the command was not understood. With --allow-partial 0 also where
+    at least one attempt of the plan is answered. For example:
 
     workbench collect --base-url http://127.0.0.1:8080/v1 --model smollm2 --task arithmetic
     --strategy direct --strategy cot --trials 4
@@ -163,8 +171,56 @@ def collect(
     report = asyncio.run(_collect(store, work, asking))
     talk(str(report))
     talk(f"see them with: workbench tui {store.path}")
-    nothing_worked = report.collected > 0 and report.failed == report.collected
-    ctx.exit(1 if report.status != "done" or nothing_worked else 0)
+    state = _Outcome.of(report, _n_refused(store, work))
+    talk(str(state))
+    is_enough = state.is_whole or (allow_partial and state.answered > 0)
+    ctx.exit(0 if is_enough and report.status != "failed" else 1)
+
+
+def _n_refused(store: "Store", work: "Work") -> int:
+    """Count the attempts of a plan that were refused for good in earlier launches, and are not asked again."""
+    from workbench.runner import history
+
+    with contextlib.suppress(StoreLocked), store.facts() as facts:
+        return history.refused_of(facts, work)
+    return 0  # this launch's own are in its report
+
+
+class _Outcome(NamedTuple):
+    """How a plan stands after a launch, as far as is known: counts of its attempts."""
+
+    planned: int
+    answered: int
+    failed: int
+    refused: int
+    unscored: int
+    left: int
+
+    @classmethod
+    def of(cls, report: "CollectReport", n_refused: int) -> "_Outcome":
+        """Combine what a launch reports with what was refused for good, then or before."""
+        n_final = sum(reason.n for reason in report.reasons if reason.is_final)
+        failed = report.failed + report.failed_elsewhere - n_final
+        refused = max(n_refused, n_final)
+        answered = report.planned - report.left - failed - refused
+        return cls(report.planned, answered, failed, refused, report.unscored, report.left)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every attempt is answered and scored."""
+        return self.answered == self.planned and not self.unscored
+
+    def __str__(self) -> str:
+        """Say in one line whether the plan is whole, and what to do where it is not."""
+        if self.is_whole:
+            return f"all {self.planned:,} attempts are answered and scored"
+        parts = (
+            (self.failed, "failed"), (self.refused, "refused for good"),
+            (self.unscored, "without a score"), (self.left, "left"),
+        )  # fmt: skip
+        said = ", ".join(f"{n:,} {what}" for n, what in parts if n > 0)
+        again = "; the same command again makes those that failed or are left"
+        return f"not whole: of {self.planned:,} attempts {said}{again if self.failed or self.left else ''}"
 
 
 def _trusted(plan: "Plan", flags: dict[str, Any], plan_file: Path | None) -> tuple[str, ...]:

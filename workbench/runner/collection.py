@@ -13,10 +13,12 @@ from typing import NamedTuple
 import msgspec
 
 from workbench.errors import ProviderError
-from workbench.records import Attempt, Run, json_text
+from workbench.records import Attempt, Run, Trace, json_text
 from workbench.runner import attempt, grading
+from workbench.runner.asking import FATAL
 from workbench.runner.connect import POOL
 from workbench.runner.crew import Crew
+from workbench.runner.failures import Failures
 from workbench.runner.fleet import Fleet
 from workbench.runner.journal import AttemptJournal, Journal
 from workbench.runner.limits import Breaker, Budget, Tab
@@ -89,6 +91,7 @@ class Collection:
         self.before = work.count(known)
         self.progress.before = self.before.total()
         self.notes: list[str] = []
+        self.failures, self.n_unscored = Failures(), 0
         self.stopped: set[str] = set()
         self.breakers: dict[str, Breaker] = {}
         self.queue, self.position = self._missing(), 0
@@ -120,8 +123,9 @@ class Collection:
         is_unknown = p.n_unreported > 0 and not p.n_reported
         return CollectReport(
             run_id=self.spool.run_id, status=status, planned=p.planned, before=p.before,
-            collected=p.done, failed=p.failed, left=p.left, repeated=repeated,
+            collected=p.done - p.failed, failed=p.failed, left=p.left, repeated=repeated,
             elsewhere=self.sharing.n_made, failed_elsewhere=self.sharing.n_failed,
+            unscored=self.n_unscored, reasons=self.failures.listing(),
             elapsed_s=self.clock() - self.begun_s,
             input_tokens=None if is_unknown else p.input_tokens,
             output_tokens=None if is_unknown else p.output_tokens,
@@ -420,11 +424,26 @@ class Collection:
             # what a passing failure has cut short is made again, and goes on from its replies
             if is_settled(trace.error_type) or not made.kept.has_replies:
                 self.journal.settle(planned.key, made.kept)
-        self.control.note(planned, failed=ended.error is not None)
+        failed = trace.error_type is not None
+        self.control.note(planned, failed=failed)
+        self._explain(planned, trace)
         self.progress.done += 1
         if not flight.cancelled:
             self._watch(planned, ended.error)
+            self._watch_helpers(trace)
         self._tell()
+
+    def _explain(self, planned: Planned, trace: Trace) -> None:
+        """Remember why an attempt failed, or has no score."""
+        example = f"{planned.task.name}/{planned.item.item}, trial {planned.trial}, {planned.configuration.configuration}"  # fmt: skip
+        if trace.error_type is not None:
+            is_final = is_settled(trace.error_type)
+            said = trace.error_message or "no reason was given"
+            self.failures.add(trace.error_type, said, example, is_final=is_final)
+        elif trace.scores and trace.score is None:
+            self.n_unscored += 1
+            said = trace.scores[0].explanation or f"{trace.scores[0].scorer} gave no score"
+            self.failures.add("not scored", said, example)
 
     async def _make(self, flight: Flight) -> attempt.Ended:
         """Make an attempt; one that somebody cancelled ends as data, with what it got so far."""
@@ -459,11 +478,33 @@ class Collection:
         configuration_id = configuration.configuration_id
         breaker = self.breakers.setdefault(configuration_id, Breaker(2 * self.plan.at_once + 5))
         times = breaker.note(error)
-        if times is not None and configuration_id not in self.stopped:
-            self.stopped.add(configuration_id)
-            self.note(
-                f"stopped {configuration.configuration!r} after {times} failures in a row: {error}"
-            )
+        if times is None or configuration_id in self.stopped:
+            return
+        if error is not None and error.kind in FATAL:
+            self._give_up(planned, error)
+            return
+        self.stopped.add(configuration_id)
+        self.note(
+            f"stopped {configuration.configuration!r} after {times} failures in a row: {error}"
+        )
+
+    def _give_up(self, planned: Planned, error: ProviderError) -> None:
+        """Stop all that asks a server of which every request would fail; the other models go on."""
+        place_id = planned.target.place_id
+        for configuration, target, _ in self.work.configurations:
+            if target.place_id == place_id:
+                self.stopped.add(configuration.configuration_id)
+        self.note(f"nothing more is asked of {planned.target.provider_name}: {error}")
+
+    def _watch_helpers(self, trace: Trace) -> None:
+        """End the run where a judge cannot be asked for good: answers would be paid, and have no score."""
+        for call in trace.calls:
+            if call.role == "judge" and call.error_type in FATAL:
+                self.note(
+                    f"stopped, as the judge {call.model} cannot be asked: {call.error_message}"
+                )
+                self.stop.asked = max(self.stop.asked, 1)
+                return
 
 
 def _prompt_bytes(planned: Planned) -> int:

@@ -55,6 +55,23 @@ def settled_of(facts: "nw.LazyFrame[Any]", work: Work) -> pl.DataFrame:
     return frame.unique()
 
 
+def refused_of(facts: "nw.LazyFrame[Any]", work: Work) -> int:
+    """Count the attempts in `trace_facts` that were refused for good and never answered."""
+    import narwhals as nw
+
+    ids = work.configuration_ids
+    chosen = facts.filter(nw.col("configuration_id").is_in(ids), nw.col("trial") < work.plan.trials)
+    refused = chosen.filter(nw.col("error_type").is_in(sorted(FINAL_ERRORS)))
+    items = [item.item_id for item in work.items]
+    keys: pl.DataFrame = refused.select(*_KEYS).collect("polars").to_native()
+    keys = keys.filter(pl.col("item_id").is_in(items)).unique()
+    if not keys.height:
+        return 0
+    answered = chosen.filter(nw.col("error_type").is_null()).select(*_KEYS)
+    done: pl.DataFrame = answered.collect("polars").to_native()
+    return keys.join(done.unique(), on=_KEYS, how="anti").height
+
+
 class Counted(NamedTuple):
     """A cell before its estimates; `squares` is Σ (missing trials)² over its items."""
 

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 import msgspec
 
 from workbench.records import Call
+from workbench.runner.failures import Reason
 from workbench.runner.tries import may_be_billed
+
+_MOST_REASONS = 8  # that are printed
 
 
 class ModelState(msgspec.Struct):
@@ -129,7 +132,9 @@ class CollectReport(msgspec.Struct, frozen=True):
         status: done, cancelled (stopped before its end) or failed.
         planned: attempts of the plan.
         before: attempts that earlier launches had done.
-        collected: traces written by this launch; `failed` of them hold an error.
+        collected: attempts that this launch has made and that were answered; `failed` ones are apart.
+        unscored: of the answered ones, those whose scorer gave nothing.
+        reasons: why attempts failed or have no score, the commonest first.
         left: attempts not made.
         elsewhere: attempts that other collectors made meanwhile; `failed_elsewhere` of them failed.
         repeated: attempts that were under way when an earlier run ended, and are made again.
@@ -155,14 +160,25 @@ class CollectReport(msgspec.Struct, frozen=True):
     n_unreported: int = 0
     elsewhere: int = 0
     failed_elsewhere: int = 0
+    unscored: int = 0
+    reasons: tuple[Reason, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every attempt of the plan is made, answered and scored, as far as this launch knows."""
+        wrong = self.failed or self.failed_elsewhere or self.unscored or self.left
+        return self.status == "done" and not wrong
 
     def __str__(self) -> str:
         """Say it in a few lines."""
         lines = [
             f"{self.status}: {self.planned:,} planned, {self.before:,} done before,"
-            f" {self.collected:,} collected ({self.failed:,} failed), {self.left:,} left"
+            f" {self.collected:,} collected, {self.failed:,} failed, {self.left:,} left"
         ]
+        if self.elsewhere:
+            failed = f" ({self.failed_elsewhere:,} failed)" if self.failed_elsewhere else ""
+            lines.append(f"{self.elsewhere:,} were made by other collectors meanwhile{failed}")
         if self.repeated:
             were = "attempt was" if self.repeated == 1 else "attempts were"
             lines.append(
@@ -183,4 +199,9 @@ class CollectReport(msgspec.Struct, frozen=True):
                 f"{self.n_unreported:,} {'request' if one else 'requests'} may be billed and did not tell"
                 f" {'its' if one else 'their'} usage: more was spent than these figures say"
             )
+        if self.reasons:
+            lines.append(f"why {self.failed + self.unscored:,} failed or have no score:")
+            lines += [f"  {reason}" for reason in self.reasons[:_MOST_REASONS]]
+            if (more := len(self.reasons) - _MOST_REASONS) > 0:
+                lines.append(f"  and {more:,} more {'reason' if more == 1 else 'reasons'}")
         return "\n".join((*lines, *self.notes))

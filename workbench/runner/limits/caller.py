@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from workbench.errors import ProviderError, ProviderUnavailable
+from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.runner import tries
-from workbench.runner.asking import CallRefused, Provider, Reply, Request, StreamBroken
+from workbench.runner.asking import FATAL, CallRefused, Provider, Reply, Request, StreamBroken
 from workbench.runner.limits.backoff import Backoff
 from workbench.runner.limits.lane import OVERLOAD, Lane
 from workbench.runner.machine import MachineClock
@@ -59,6 +59,7 @@ class Caller:
         provider: who answers.
         states: how each model that was asked stands, kept up to date in place.
         watch: the meters of this machine, where the model runs on it.
+        fatal: what every further request would meet: none is sent any more; null while there is nothing.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Caller:
         self._clock, self._now, self._sleep = clock, now, sleep
         self._lanes: dict[str, Lane] = {}
         self.watch: Watch | None = None
+        self.fatal: ProviderError | None = None
 
     @property
     def provider_name(self) -> str:
@@ -147,6 +149,10 @@ class Caller:
         """Wait for a seat and ask once."""
         asked = self._clock()
         seat = await lane.enter(request)
+        if self.fatal is not None:
+            lane.leave(seat, None, None)
+            self._pump()
+            return Reply(), self.fatal
         sent = self._clock()
         took.queued_s += sent - asked
         begun = self._shares.begin(sent)
@@ -157,6 +163,8 @@ class Caller:
                 reply = await self.provider.generate(request)
         except ProviderError as caught:
             error = caught
+            if isinstance(caught, ProviderRejected) and caught.kind in FATAL:
+                self.fatal = ProviderRejected(str(caught), kind=caught.kind)
         finally:
             took.last_s = self._shares.end(begun, self._clock())
             took.share_s += took.last_s
