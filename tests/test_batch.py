@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.batch_stub import Service, drop, instead
+from tests.batch_stub import Service, drop, instead, reply_body
 from tests.runner_stub import fixed
 from workbench import scoring, spool
 from workbench.datasets import TaskSet
@@ -173,6 +173,27 @@ def test_what_a_batch_did_not_answer_is_asked_again_in_the_next(tmp_path, endpoi
     failed = [t for t in traces(tmp_path) if t.error_type]
     assert [(t.error_type, "too long" in t.error_message) for t in failed] == [("http_400", True)]
     assert sorted(t.calls[0].n_retries for t in traces(tmp_path)) == [0, 1, 1, 1, 1]
+
+
+def test_a_reply_that_its_host_broke_is_asked_for_in_another_batch(tmp_path):
+    """It is no answer; what it took is on record, at the price of a batch."""
+
+    def answer(body, n):
+        if n:
+            return sums(body)
+        whole = reply_body("chat", "Answer: 9", 0)
+        whole["choices"][0]["finish_reason"] = "error"
+        return whole
+
+    service = Service(answer)
+    with service.serve() as stub:
+        report, _ = run(tmp_path, stub, "chat", n=2)
+
+    assert (report.collected, report.failed, service.sizes[0], sum(service.sizes)) == (2, 0, 2, 4)
+    for trace in traces(tmp_path):
+        assert trace.passed
+        broken = [c for c in trace.calls if c.error_type]
+        assert [(c.error_type, c.service_tier, c.output_tokens) for c in broken] == [("stream_error", "batch", 7)]  # fmt: skip
 
 
 def test_a_batch_holds_one_model_and_no_more_than_its_limits(tmp_path, endpoint):

@@ -145,6 +145,11 @@ class Courier:
             if self._waiting.get(custom_id) is pending:
                 del self._waiting[custom_id]
 
+    def set_aside(self, custom_id: str) -> None:
+        """Let go of a result that is no answer; asked for once more, the request goes into another batch."""
+        self._stored.pop(custom_id, None)
+        self._labels.pop(custom_id, None)
+
     def _wait(self, pending: Pending) -> None:
         self._waiting[pending.custom_id] = pending
         self._fresh.set()

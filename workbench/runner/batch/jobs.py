@@ -98,8 +98,10 @@ class Batches:
             reply = self._read(
                 request, note, self._api.parse(result) if result is not None else None
             )
-        except BaseException:
+        except BaseException as error:
             self._slots.discard(custom_id)  # asked again, it is the same request
+            if isinstance(error, StreamBroken):
+                self.courier.set_aside(custom_id)
             raise
         if on_chunk is not None and reply.text:
             on_chunk(reply.text)
@@ -165,10 +167,20 @@ class Batches:
                 raise CallRefused(message, kind=error.kind, reply=reply)
             kind = error.kind if error is not None else "bad_response"
             raise StreamBroken(message, kind=kind, reply=reply)
-        reply = self._provider.read(request, result.body)
-        request_id = result.request_id or reply.call.request_id
-        call = msgspec.structs.replace(reply.call, **about, request_id=request_id)
-        return msgspec.structs.replace(reply, call=call, text_ends=(), text_times=())
+
+        def dressed(reply: Reply) -> Reply:
+            request_id = result.request_id or reply.call.request_id
+            call = msgspec.structs.replace(reply.call, **about, request_id=request_id)
+            return msgspec.structs.replace(reply, call=call, text_ends=(), text_times=())
+
+        try:
+            return dressed(self._provider.read(request, result.body))
+        except (
+            StreamBroken,
+            CallRefused,
+        ) as broken:  # it was paid for as one of a batch all the same
+            broken.reply = dressed(broken.reply)
+            raise
 
 
 def make(provider: HttpProvider, spool_folder: Path, **options: Any) -> Batches:
