@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 
 from tests import making
 from workbench import analysis
 from workbench.analysis import snippets
+from workbench.analysis.standing import REPLACED
+from workbench.errors import AnalysisError
 from workbench.records import ToolCall, Trace
 from workbench.store import Store, open_store
 
@@ -94,3 +97,43 @@ def test_the_code_that_is_copied_counts_alike(store: Store, options: dict[str, b
 def test_a_facet_shows_the_share_of_what_counts(store: Store) -> None:
     """The timed-out pass is one."""
     assert store.facet("model")["pass_share"].to_list() == [0.5]
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Store]:
+    """A store, and one that has tries which were made again beside the same traces."""
+    bare, more = (making.small_store(tmp_path_factory.mktemp("twin")) for _ in range(2))
+    again = {
+        "is_replaced": True,
+        "error_type": "crash",
+        "score": None,
+        "passed": None,
+        "scores": (),
+    }
+    tries = [
+        making.trace(c, item, trial=7, trace_id=f"again-{c.configuration_id}-{item.item}", **again)
+        for c in making.CONFIGURATIONS
+        for item in making.ITEMS
+    ]
+    rich = msgspec.structs.replace(making.rich_trace(), trace_id="again-rich", **again)
+    more.ingest([rich, *tries])
+    return bare, more
+
+
+@pytest.mark.parametrize("name", analysis.names())
+def test_no_analysis_sees_what_was_made_again(twins: tuple[Store, Store], name: str) -> None:
+    """Each answers as if the tries were not there, or refuses for the same reason."""
+    bare, more = twins
+
+    assert _answer(more, name) == _answer(bare, name)
+
+
+def _answer(store: Store, name: str) -> object:
+    view = analysis.get(name).rows
+    with store.facts("", view) as facts:
+        try:
+            result = analysis.run(name, facts)
+        except AnalysisError as error:
+            return str(error)
+    result.dropped.pop(REPLACED, None)
+    return result.as_json()

@@ -46,16 +46,20 @@ _WRITTEN_AND_THOUGHT = (
     _priced(_THINKING, f"coalesce(p.reasoning_usd_per_mtok, {_TEXT_OUT})"),
 )
 _CACHED_RATE = f"coalesce(p.cache_read_usd_per_mtok, {_TEXT_IN})"
-_TEXT_ALONE = (
-    *_WRITTEN_AND_THOUGHT,
-    _priced(f"({FRESH_INPUT})", _TEXT_IN),
-    _priced(_BUCKETS[0], _CACHED_RATE),
-    _priced(f"(c.output_tokens - {_THINKING})", _TEXT_OUT),
+# text alone, both of whose prices are known: nearly all calls, so it is kept short
+_TEXT_ALONE = f"""{FRESH_INPUT} * {_TEXT_IN} + {_BUCKETS[0]} * {_CACHED_RATE}
+    + {_BUCKETS[1]} * coalesce(p.cache_write_5m_usd_per_mtok, {_TEXT_IN})
+    + {_BUCKETS[2]} * coalesce(p.cache_write_1h_usd_per_mtok, {_TEXT_IN})
+    + (c.output_tokens - {_THINKING}) * {_TEXT_OUT}
+    + {_THINKING} * coalesce(p.reasoning_usd_per_mtok, {_TEXT_OUT})"""
+# what is left of a whole is below 0 where its parts are more
+_TEXT_BROKEN = (
+    f"least({FRESH_INPUT}, c.output_tokens - {_THINKING}, {', '.join(_BUCKETS)}, {_THINKING}) < 0"
 )
 
 
-def _with_media() -> str:
-    """Price calls with audio, images or video in them; `prices.cost` in SQL."""
+def _every_bucket() -> str:
+    """Price calls whatever is in them; `prices.cost` in SQL."""
     fresh, read, visible = FRESH_INPUT, _BUCKETS[0], f"c.output_tokens - {_THINKING}"
     parts, unknown = list(_WRITTEN_AND_THOUGHT), []
     for kind in MEDIA:
@@ -81,19 +85,18 @@ def _with_media() -> str:
         _priced(f"({visible})", _TEXT_OUT),
     ]
     mixed = f"{_BUCKETS[0]} > 0 AND ({' OR '.join(unknown)})"
-    return f"CASE WHEN {mixed} OR {fresh} < 0 THEN NULL ELSE ({' + '.join(parts)}) END"
+    none = f"p.price_id IS NULL OR {CONTRADICTORY} OR {mixed} OR {fresh} < 0"
+    return f"CASE WHEN {none} THEN NULL ELSE ({' + '.join(parts)}) END"
 
 
-_REQUESTS = "coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1)"
 COST = f"""CASE
-  WHEN p.price_id IS NULL THEN NULL
   WHEN p.machine_usd_per_hour IS NOT NULL
     THEN CASE WHEN c.machine_s >= 0 THEN c.machine_s * p.machine_usd_per_hour / 3600 END
-  WHEN c.input_tokens IS NULL OR c.output_tokens IS NULL OR {CONTRADICTORY} THEN NULL
-  WHEN {_HAS_MEDIA} THEN {_with_media()} / 1e6 + {_REQUESTS}
-  ELSE ({" + ".join(_TEXT_ALONE)}) / 1e6 + {_REQUESTS}
+  WHEN {_TEXT_BROKEN} THEN NULL
+  ELSE CASE WHEN {_HAS_MEDIA} OR {_TEXT_IN} IS NULL OR {_TEXT_OUT} IS NULL THEN {_every_bucket()}
+    ELSE {_TEXT_ALONE} END / 1e6 + coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1)
 END"""
-REASONING_COST = f"""CASE WHEN {CONTRADICTORY} THEN NULL
+REASONING_COST = f"""CASE WHEN {_TEXT_BROKEN} OR ({_HAS_MEDIA} AND ({CONTRADICTORY})) THEN NULL
   ELSE c.reasoning_tokens * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok) / 1e6 END"""
 
 # A request that broke off and was made again was paid for, but it is no part of what the model did.
