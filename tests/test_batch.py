@@ -488,6 +488,7 @@ def launch_once(launcher, stub, given, moment, n):
 
 LATE = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 EARLY = dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
+BEFORE_O3_FELL = dt.datetime(2025, 5, 1, tzinfo=dt.UTC)
 
 
 def priced(provider="openai", model="gpt-4o-mini", at=LATE, tier="batch", **fields):
@@ -507,7 +508,11 @@ RACK_ROW = Price(model="rack", sheet="s.toml", machine_usd_per_hour=3600.0)
 COSTS = [  # OpenAI's and Anthropic's batch prices, of their pages as genai-prices 0.2.3 dates them
     ("half price", priced(), 0.075 + 0.3),
     ("ordinary", priced(tier=None), 0.15 + 0.6),
-    ("before the prices are known", priced(at=EARLY), None),
+    ("before the day of the record, at the same ordinary price", priced(at=EARLY), 0.075 + 0.3),
+    ("before the ordinary price of the record", priced("openai", "o3", at=BEFORE_O3_FELL), None),
+    ("flex", priced("openai", "gpt-5", tier="flex", at=EARLY), 0.625 + 5.0),
+    ("priority", priced("openai", "gpt-5", tier="priority", at=EARLY), 2.5 + 20.0),
+    ("a fast answer of Claude", priced("anthropic", "claude-opus-5", tier="fast"), 10.0 + 50.0),
     ("anthropic", priced("anthropic", "claude-opus-4-5"), 2.5 + 12.5),
     ("no batch price known", priced("deepseek", "deepseek-chat"), None),
     ("another tier", priced(tier="default"), 0.15 + 0.6),

@@ -15,19 +15,54 @@ from workbench.store import Store, open_store
 # provider as recorded, name as asked, the model it means, and the entry that prices it
 NAMES = (
     # OpenRouter: slugs, dated ones of activity exports, variants
-    ("openrouter", "anthropic/claude-sonnet-4.5", "claude-sonnet-4-5", "openrouter: anthropic/claude-sonnet-4.5"),
-    ("openrouter", "anthropic/claude-4.5-sonnet-20250929", "claude-sonnet-4-5", "openrouter: anthropic/claude-sonnet-4.5"),
+    (
+        "openrouter",
+        "anthropic/claude-sonnet-4.5",
+        "claude-sonnet-4-5",
+        "openrouter: anthropic/claude-sonnet-4.5",
+    ),
+    (
+        "openrouter",
+        "anthropic/claude-4.5-sonnet-20250929",
+        "claude-sonnet-4-5",
+        "openrouter: anthropic/claude-sonnet-4.5",
+    ),
     ("openrouter", "openai/gpt-5-2025-08-07", "gpt-5", "openrouter: openai/gpt-5"),
     ("openrouter", "openai/gpt-4o-2024-08-06", "gpt-4o", "openrouter: openai/gpt-4o"),
     ("openrouter", "deepseek/deepseek-r1", "deepseek-r1", "openrouter: deepseek/deepseek-r1"),
-    ("openrouter", "deepseek/deepseek-r1:free", "deepseek-r1:free", "openrouter: deepseek/deepseek-r1:free"),
-    ("openrouter", "anthropic/claude-3.7-sonnet:thinking", "claude-3-7-sonnet:thinking", "openrouter: anthropic/claude-3.7-sonnet"),
-    ("openrouter", "meta-llama/llama-3.3-70b-instruct", "llama-3.3-70b-instruct", "openrouter: meta-llama/llama-3.3-70b-instruct"),
+    (
+        "openrouter",
+        "deepseek/deepseek-r1:free",
+        "deepseek-r1:free",
+        "openrouter: deepseek/deepseek-r1:free",
+    ),
+    (
+        "openrouter",
+        "anthropic/claude-3.7-sonnet:thinking",
+        "claude-3-7-sonnet:thinking",
+        "openrouter: anthropic/claude-3.7-sonnet",
+    ),
+    (
+        "openrouter",
+        "meta-llama/llama-3.3-70b-instruct",
+        "llama-3.3-70b-instruct",
+        "openrouter: meta-llama/llama-3.3-70b-instruct",
+    ),
     (None, "openrouter/openai/gpt-5", "gpt-5", "openrouter: openai/gpt-5"),
-    (None, "deepseek/deepseek-chat:free", "deepseek-chat:free", "openrouter: deepseek/deepseek-chat:free"),
+    (
+        None,
+        "deepseek/deepseek-chat:free",
+        "deepseek-chat:free",
+        "openrouter: deepseek/deepseek-chat:free",
+    ),
     # the provider that an activity export names, with OpenRouter's name of the model
     ("OpenAI", "openai/gpt-5-2026", "gpt-5", "openai: gpt-5"),
-    ("Anthropic", "anthropic/claude-4.5-sonnet-20250929", "claude-sonnet-4-5", "anthropic: claude-sonnet-4-5"),
+    (
+        "Anthropic",
+        "anthropic/claude-4.5-sonnet-20250929",
+        "claude-sonnet-4-5",
+        "anthropic: claude-sonnet-4-5",
+    ),
     ("Google AI Studio", "google/gemini-2.5-pro", "gemini-2.5-pro", "google: gemini-2.5-pro"),
     ("Google", "google/gemini-2.5-flash", "gemini-2.5-flash", "google: gemini-2.5-flash"),
     ("xAI", "x-ai/grok-3", "grok-3", "x-ai: grok-3"),
@@ -38,20 +73,40 @@ NAMES = (
     ("openai", "gpt-4o-2024-05-13", "gpt-4o-2024-05-13", "openai: gpt-4o-2024-05-13"),
     ("openai", "gpt-4-0613", "gpt-4-0613", "openai: gpt-4"),
     ("openai", "o3-mini-2025-01-31", "o3-mini", "openai: o3-mini"),
-    ("openai", "ft:gpt-4o-2024-08-06:org::abc", "ft:gpt-4o-2024-08-06:org::abc", "openai: ft:gpt-4o"),
+    (
+        "openai",
+        "ft:gpt-4o-2024-08-06:org::abc",
+        "ft:gpt-4o-2024-08-06:org::abc",
+        "openai: ft:gpt-4o",
+    ),
     ("openai", "gpt-5-of-tomorrow", "gpt-5-of-tomorrow", None),
     (None, "openai:gpt-4o-2024-08-06", "gpt-4o", "openai: gpt-4o"),
     (None, "openai/gpt-4o", "gpt-4o", "openai: gpt-4o"),
     (None, "GPT-4O", "gpt-4o", "openai: gpt-4o"),
-    (None, "ft:gpt-4o-mini-2024-07-18:acme::x1", "ft:gpt-4o-mini-2024-07-18:acme::x1", "openai: ft:gpt-4o-mini"),
+    (
+        None,
+        "ft:gpt-4o-mini-2024-07-18:acme::x1",
+        "ft:gpt-4o-mini-2024-07-18:acme::x1",
+        "openai: ft:gpt-4o-mini",
+    ),
     (None, "gpt-4o-my-finetune", "gpt-4o-my-finetune", None),
     (None, "chatgpt-4o-latest", "chatgpt-4o-latest", None),
-    ("anthropic", "claude-3-5-sonnet-20241022", "claude-3-5-sonnet", "anthropic: claude-3-5-sonnet"),
+    (
+        "anthropic",
+        "claude-3-5-sonnet-20241022",
+        "claude-3-5-sonnet",
+        "anthropic: claude-3-5-sonnet",
+    ),
     ("anthropic", "claude-3-opus-latest", "claude-3-opus", "anthropic: claude-3-opus-latest"),
     ("anthropic", "claude-sonnet-4-20250514", "claude-sonnet-4", "anthropic: claude-sonnet-4-0"),
     ("anthropic", "claude-opus-4-1-20250805", "claude-opus-4-1", "anthropic: claude-opus-4-1"),
     ("anthropic", "claude-opus-4-5-20251101[1m]", "claude-opus-4-5", "anthropic: claude-opus-4-5"),
-    (None, "anthropic:claude-3-5-haiku-latest", "claude-3-5-haiku", "anthropic: claude-3-5-haiku-latest"),
+    (
+        None,
+        "anthropic:claude-3-5-haiku-latest",
+        "claude-3-5-haiku",
+        "anthropic: claude-3-5-haiku-latest",
+    ),
     (None, "anthropic/claude-opus-4.1", "claude-opus-4-1", "anthropic: claude-opus-4-1"),
     (None, "models/gemini-2.5-flash", "gemini-2.5-flash", "google: gemini-2.5-flash"),
     ("google", "gemini-1.5-pro-latest", "gemini-1.5-pro", "google: gemini-1.5-pro"),
@@ -64,36 +119,116 @@ NAMES = (
     (None, "perplexity/sonar-pro", "sonar-pro", "perplexity: sonar-pro"),
     ("deepseek", "deepseek-chat", "deepseek-chat", "deepseek: deepseek-chat"),
     # Bedrock
-    (None, "anthropic.claude-3-haiku-20240307-v1:0", "claude-3-haiku", "aws: regional.anthropic.claude-3-haiku-20240307-v1:0"),
-    ("bedrock", "us.anthropic.claude-3-5-sonnet-20241022-v2:0", "claude-3-5-sonnet", "aws: regional.anthropic.claude-3-5-sonnet-20241022-v2:0"),
-    (None, "bedrock/eu.anthropic.claude-sonnet-4-20250514-v1:0", "claude-sonnet-4", "aws: regional.anthropic.claude-sonnet-4-20250514-v1:0"),
-    (None, "bedrock/global.anthropic.claude-sonnet-4-20250514-v1:0", "claude-sonnet-4", "aws: global.anthropic.claude-sonnet-4-20250514-v1:0"),
-    (None, "bedrock/us-east-1/anthropic.claude-3-haiku-20240307-v1:0", "claude-3-haiku", "aws: regional.anthropic.claude-3-haiku-20240307-v1:0"),
+    (
+        None,
+        "anthropic.claude-3-haiku-20240307-v1:0",
+        "claude-3-haiku",
+        "aws: regional.anthropic.claude-3-haiku-20240307-v1:0",
+    ),
+    (
+        "bedrock",
+        "us.anthropic.claude-3-5-sonnet-20241022-v2:0",
+        "claude-3-5-sonnet",
+        "aws: regional.anthropic.claude-3-5-sonnet-20241022-v2:0",
+    ),
+    (
+        None,
+        "bedrock/eu.anthropic.claude-sonnet-4-20250514-v1:0",
+        "claude-sonnet-4",
+        "aws: regional.anthropic.claude-sonnet-4-20250514-v1:0",
+    ),
+    (
+        None,
+        "bedrock/global.anthropic.claude-sonnet-4-20250514-v1:0",
+        "claude-sonnet-4",
+        "aws: global.anthropic.claude-sonnet-4-20250514-v1:0",
+    ),
+    (
+        None,
+        "bedrock/us-east-1/anthropic.claude-3-haiku-20240307-v1:0",
+        "claude-3-haiku",
+        "aws: regional.anthropic.claude-3-haiku-20240307-v1:0",
+    ),
     (None, "bedrock/converse/us.amazon.nova-pro-v1:0", "nova-pro", "aws: amazon.nova-pro-v1:0"),
-    ("anthropic", "bedrock/us.anthropic.claude-3-5-haiku-20241022-v1:0", "claude-3-5-haiku", "aws: regional.anthropic.claude-3-5-haiku-20241022-v1:0"),
-    (None, "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-haiku-20240307-v1:0", "claude-3-haiku", "aws: regional.anthropic.claude-3-haiku-20240307-v1:0"),
+    (
+        "anthropic",
+        "bedrock/us.anthropic.claude-3-5-haiku-20241022-v1:0",
+        "claude-3-5-haiku",
+        "aws: regional.anthropic.claude-3-5-haiku-20241022-v1:0",
+    ),
+    (
+        None,
+        "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-haiku-20240307-v1:0",
+        "claude-3-haiku",
+        "aws: regional.anthropic.claude-3-haiku-20240307-v1:0",
+    ),
     (None, "openai.gpt-oss-120b-1:0", "gpt-oss-120b", "aws: openai.gpt-oss-120b-1:0"),
-    (None, "meta.llama3-1-70b-instruct-v1:0", "llama3-1-70b-instruct", "aws: meta.llama3-1-70b-instruct-v1:0"),
-    (None, "mistral.mistral-7b-instruct-v0:2", "mistral-7b-instruct-v0:2", "aws: mistral.mistral-7b-instruct-v0:2"),
+    (
+        None,
+        "meta.llama3-1-70b-instruct-v1:0",
+        "llama3-1-70b-instruct",
+        "aws: meta.llama3-1-70b-instruct-v1:0",
+    ),
+    (
+        None,
+        "mistral.mistral-7b-instruct-v0:2",
+        "mistral-7b-instruct-v0:2",
+        "aws: mistral.mistral-7b-instruct-v0:2",
+    ),
     ("bedrock", "anthropic.claude-v2:1", "claude-v2:1", None),
     ("Amazon Bedrock", "anthropic/claude-4.5-sonnet-20250929", "claude-sonnet-4-5", None),
     # Vertex
     (None, "claude-3-sonnet@20240229", "claude-3-sonnet", "google: claude-3-sonnet"),
-    (None, "vertex_ai/claude-3-5-sonnet@20240620", "claude-3-5-sonnet", "google: claude-3-5-sonnet"),
+    (
+        None,
+        "vertex_ai/claude-3-5-sonnet@20240620",
+        "claude-3-5-sonnet",
+        "google: claude-3-5-sonnet",
+    ),
     (None, "vertex_ai/gemini-1.5-pro", "gemini-1.5-pro", "google: gemini-1.5-pro"),
-    ("vertex", "publishers/google/models/gemini-2.5-pro", "gemini-2.5-pro", "google: gemini-2.5-pro"),
+    (
+        "vertex",
+        "publishers/google/models/gemini-2.5-pro",
+        "gemini-2.5-pro",
+        "google: gemini-2.5-pro",
+    ),
     # Azure
     (None, "azure/gpt-4o", "gpt-4o", "azure: gpt-4o"),
     ("azure", "gpt-4o-2024-08-06", "gpt-4o", "azure: gpt-4o"),
     ("openai", "azure/gpt-4o-mini", "gpt-4o-mini", "azure: gpt-4o-mini"),
     (None, "azure/prod-chat-1", "prod-chat-1", None),
     # Groq, Together, Fireworks, by LiteLLM's names and their own
-    (None, "groq/llama-3.3-70b-versatile", "llama-3.3-70b-versatile", "groq: llama-3.3-70b-versatile"),
+    (
+        None,
+        "groq/llama-3.3-70b-versatile",
+        "llama-3.3-70b-versatile",
+        "groq: llama-3.3-70b-versatile",
+    ),
     ("groq", "openai/gpt-oss-120b", "gpt-oss-120b", "groq: openai/gpt-oss-120b"),
-    ("openai-api", "groq/llama-3.3-70b-versatile", "llama-3.3-70b-versatile", "groq: llama-3.3-70b-versatile"),
-    (None, "together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo", "llama-3.3-70b-instruct-turbo", "together: meta-llama/Llama-3.3-70B-Instruct-Turbo"),
-    ("together", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "llama-3.3-70b-instruct-turbo", "together: meta-llama/Llama-3.3-70B-Instruct-Turbo"),
-    (None, "fireworks_ai/accounts/fireworks/models/gpt-oss-120b", "gpt-oss-120b", "fireworks: gpt-oss-120b"),
+    (
+        "openai-api",
+        "groq/llama-3.3-70b-versatile",
+        "llama-3.3-70b-versatile",
+        "groq: llama-3.3-70b-versatile",
+    ),
+    (
+        None,
+        "together_ai/meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        "llama-3.3-70b-instruct-turbo",
+        "together: meta-llama/Llama-3.3-70B-Instruct-Turbo",
+    ),
+    (
+        "together",
+        "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        "llama-3.3-70b-instruct-turbo",
+        "together: meta-llama/Llama-3.3-70B-Instruct-Turbo",
+    ),
+    (
+        None,
+        "fireworks_ai/accounts/fireworks/models/gpt-oss-120b",
+        "gpt-oss-120b",
+        "fireworks: gpt-oss-120b",
+    ),
     ("fireworks", "accounts/fireworks/models/kimi-k2p5", "kimi-k2p5", "fireworks: kimi-k2p5"),
     ("litellm", "azure/gpt-4o", "gpt-4o", "azure: gpt-4o"),
     # fits several lists at different prices, or may be a model at hand
@@ -104,7 +239,7 @@ NAMES = (
     ("vllm-openai", "gpt-4o", "gpt-4o", None),
     (None, "my-checkpoint-20250101", "my-checkpoint-20250101", None),
     (None, "someone/Llama-3.3-70B-Instruct", "someone/llama-3.3-70b-instruct", None),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("provider", "name", "meant", "entry"), NAMES)
@@ -141,8 +276,13 @@ def _priced(folder: Path, pairs: list[tuple[str | None, str]]) -> Store:
     records: list[object] = [making.run(), making.TASK, making.ITEMS[0]]
     for provider, model in pairs:
         configuration = Configuration(model=model, provider=provider)
-        call = Call(provider=provider, model=model, started_at=making.START,
-                    input_tokens=1000, output_tokens=100)  # fmt: skip
+        call = Call(
+            provider=provider,
+            model=model,
+            started_at=making.START,
+            input_tokens=1000,
+            output_tokens=100,
+        )
         records += [configuration, making.trace(configuration, making.ITEMS[0], calls=(call,))]
     store.ingest(records)  # type: ignore[arg-type]
     return store
@@ -151,9 +291,12 @@ def _priced(folder: Path, pairs: list[tuple[str | None, str]]) -> Store:
 def test_twins_are_one_model_in_the_store_and_keep_their_names(tmp_path: Path) -> None:
     """`canonical_model` joins them; model and provider stay as asked, and each has a cost."""
     pairs: list[tuple[str | None, str]] = [
-        ("openai", "gpt-4o-2024-08-06"), (None, "openai:gpt-4o"), ("azure", "gpt-4o"),
-        ("openrouter", "openai/gpt-4o"), ("openai", "gpt-4o-2024-05-13"),
-    ]  # fmt: skip
+        ("openai", "gpt-4o-2024-08-06"),
+        (None, "openai:gpt-4o"),
+        ("azure", "gpt-4o"),
+        ("openrouter", "openai/gpt-4o"),
+        ("openai", "gpt-4o-2024-05-13"),
+    ]
     store = _priced(tmp_path, pairs)
 
     rows = store.sql(
@@ -252,8 +395,13 @@ def test_a_budget_and_the_store_price_every_form_alike(tmp_path: Path) -> None:
     found = store.sql("SELECT call_provider, call_model, cost_usd FROM call_facts").rows()
 
     for provider, model, cost in found:
-        call = Call(provider=provider, model=model, started_at=making.START,
-                    input_tokens=1000, output_tokens=100)  # fmt: skip
+        call = Call(
+            provider=provider,
+            model=model,
+            started_at=making.START,
+            input_tokens=1000,
+            output_tokens=100,
+        )
         expected = book.cost(call)
         assert cost == (None if expected is None else pytest.approx(expected)), (provider, model)
 

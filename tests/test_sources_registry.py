@@ -21,7 +21,14 @@ def log(path: Path) -> Path:
 
 def test_formats_are_found_by_their_files() -> None:
     """One module per format; tables come last, since they fit most."""
-    assert list(sources.sources()) == ["inspect", "table"]
+    assert list(sources.sources()) == [
+        "batch",
+        "claude-code",
+        "codex",
+        "evalplus",
+        "inspect",
+        "table",
+    ]
     for name, source in sources.sources().items():
         assert source.name == name
         assert source.title

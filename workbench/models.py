@@ -70,18 +70,62 @@ _GATEWAYS = {"litellm", "litellm_proxy", "openai-api", "custom_openai"}
 # services of other makers' models; such a prefix says more than the interface that was spoken
 _HOSTS = {"aws", "azure", "google"}
 _MAKERS = {
-    "01-ai", "ai21", "allenai", "amazon", "anthropic", "arcee-ai", "baidu", "bytedance",
-    "bytedance-seed", "cohere", "cohereforai", "deepseek", "deepseek-ai", "google", "huggingfacetb",
-    "ibm-granite", "inception", "inclusionai", "liquid", "meta", "meta-llama", "microsoft", "minimax",
-    "minimaxai", "mistral", "mistralai", "moonshotai", "nousresearch", "nvidia", "openai",
-    "perplexity", "qwen", "stepfun", "tencent", "upstage", "writer", "x-ai", "xai", "xiaomi", "z-ai",
+    "01-ai",
+    "ai21",
+    "allenai",
+    "amazon",
+    "anthropic",
+    "arcee-ai",
+    "baidu",
+    "bytedance",
+    "bytedance-seed",
+    "cohere",
+    "cohereforai",
+    "deepseek",
+    "deepseek-ai",
+    "google",
+    "huggingfacetb",
+    "ibm-granite",
+    "inception",
+    "inclusionai",
+    "liquid",
+    "meta",
+    "meta-llama",
+    "microsoft",
+    "minimax",
+    "minimaxai",
+    "mistral",
+    "mistralai",
+    "moonshotai",
+    "nousresearch",
+    "nvidia",
+    "openai",
+    "perplexity",
+    "qwen",
+    "stepfun",
+    "tencent",
+    "upstage",
+    "writer",
+    "x-ai",
+    "xai",
+    "xiaomi",
+    "z-ai",
     "zai-org",
-}  # fmt: skip
+}
 # whose own lists tell whether a date names a version apart
 _OWN_LISTS = (
-    "openai", "anthropic", "google", "mistral", "deepseek", "x-ai", "cohere", "moonshotai", "zai",
-    "minimax", "perplexity",
-)  # fmt: skip
+    "openai",
+    "anthropic",
+    "google",
+    "mistral",
+    "deepseek",
+    "x-ai",
+    "cohere",
+    "moonshotai",
+    "zai",
+    "minimax",
+    "perplexity",
+)
 # makers as Bedrock writes them
 _DOTTED = "ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai"
 _DOTTED += "|nvidia|openai|qwen|stability|writer|zai"
@@ -290,9 +334,12 @@ def _alias(path: Path, number: int, row: object) -> Alias:
                 f"{where} has no {key}; give the name as asked and the model it means"
             )
     alias = Alias(
-        row["model"], row.get("provider"), canonical(row["canonical_model"]).model,
-        row.get("priced_as"), path.name,
-    )  # fmt: skip
+        row["model"],
+        row.get("provider"),
+        canonical(row["canonical_model"]).model,
+        row.get("priced_as"),
+        path.name,
+    )
     if alias.priced_as and find(None, alias.priced_as) is None:
         reason = why_unpriced(None, alias.priced_as)
         raise ConfigError(f"{where}: priced_as = {alias.priced_as!r} has no price: {reason}")

@@ -11,7 +11,7 @@ import functools
 import math
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +68,56 @@ def rows_for(provider: str | None, model: str) -> tuple[Price, ...]:
     for place, (constraint, prices) in enumerate(periods):
         # genai-prices falls back to the first entry where no constraint holds
         when = _period(constraint) if place else {}
-        rows += [
-            Price(model=model, provider=provider, sheet=sheet, **when, **tier)
-            for tier in _tiers(prices)
-        ]
-        for variant in info.price_variants or ():
-            if variant.when == {"processing": "batch"}:
-                since = _later(when, _period(variant.constraint))
-                rows += [
-                    Price(
-                        model=model, provider=provider, sheet=sheet, service_tier=BATCH, **since, **tier
-                    )
-                    for tier in _tiers(_over(prices, variant.prices))
-                ]  # fmt: skip
+        given: dict[str, Any] = {"model": model, "provider": provider, "sheet": sheet}
+        rows += [Price(**given, **when, **tier) for tier in _tiers(prices)]
+        until = _next_start(periods[place + 1 :])
+        for name, since, rates in _variants(info, when, until):
+            laid = _tiers(_over(prices, rates))
+            rows += [Price(**given, service_tier=name, **since, **tier) for tier in laid]
     return tuple(rows)
 
 
-def _later(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return the period in which both are in force."""
-    starts = [p["starts_at"] for p in (one, other) if p.get("starts_at") is not None]
-    return one | other | ({"starts_at": max(starts)} if starts else {})
+_VARIANTS = {("processing", "batch"): BATCH, ("speed", "fast"): "fast"}
+_VARIANTS |= {("service_tier", name): name for name in ("fast", "flex", "priority")}
+
+
+def _variants(
+    info: Any, when: dict[str, Any], until: dt.datetime | None
+) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yield (service tier, period, rates) of the tiers with prices of their own.
+
+    genai-prices dates them by the day on which it first recorded them. Until a tier's first record it
+    is taken to have had the same price as long as the ordinary price stood: a batch of September costs
+    what one of October does, unless the model's price changed between.
+
+    Args:
+        info: the model's entry.
+        when: the period of the ordinary prices.
+        until: its end; None where it has none.
+    """
+    known: set[str] = set()
+    for variant in info.price_variants or ():
+        name = _VARIANTS.get(next(iter(variant.when.items()))) if len(variant.when) == 1 else None
+        if name is None:
+            continue
+        since = _period(variant.constraint)
+        first, starts = name not in known, since.get("starts_at")
+        known.add(name)
+        if starts is not None and until is not None and starts >= until:
+            continue
+        begun = when.get("starts_at")
+        later = starts is not None and (begun is None or starts > begun)
+        if first and later:
+            note = f"recorded by genai-prices on {starts:%Y-%m-%d}; as long as the ordinary price stood"
+            since = {"note": note}
+        elif not later:
+            since.pop("starts_at", None)
+        yield name, when | since, variant.prices
+
+
+def _next_start(periods: Iterable[tuple[Any, Any]]) -> dt.datetime | None:
+    starts = (_period(constraint).get("starts_at") for constraint, _ in periods)
+    return min((start for start in starts if start is not None), default=None)
 
 
 def _over(prices: Any, variant: Any) -> Any:

@@ -63,8 +63,9 @@ def import_(
 ) -> None:
     """Import logs, tables, or another store.
 
-    Files and folders of: Inspect logs (.eval, .json), tables (CSV, JSON, JSONL, YAML, Parquet) with
-    a mapping, stores (.duckdb) and folders that export wrote. The same file twice changes nothing.
+    Files and folders of: Inspect logs (.eval, .json), sessions of Claude Code and Codex, batch
+    results, EvalPlus results, tables (CSV, JSON, JSONL, YAML, Parquet) with a mapping, stores
+    (.duckdb) and folders that export wrote. The same file twice changes nothing.
     A file that fails leaves nothing behind, the others land.
 
     A file is ok (all of it is in, and agrees with the totals that it states), partial (samples or rows

@@ -208,6 +208,12 @@ CALLS = Table("calls", "one row per request to a model", (
     C("retried_as", "int", "count", "Ordinal of the call that was made in its place: this request broke off and is no turn of the attempt, though it may be billed.", "it was not made again", since=3),
 ), key=("call_id",), compressed=("usage",))
 
+CALL_COPIES = Table("call_copies", "one row per session that repeats a call of another: a resumed or forked one", (
+    C("call_id", "text", doc="The call; its row in calls belongs to the session that began first.", null=KEY_NULL),
+    _TRACE,
+    C("ordinal", "int", "count", "Its place among the calls of this session, from 0.", KEY_NULL),
+), key=("call_id", "trace_id"))
+
 TOOL_CALLS = Table("tool_calls", "one row per tool that a model asked for", (
     C("tool_call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
     _TRACE, _CALL,
@@ -369,7 +375,7 @@ SAVED_SLICES = Table("saved_slices", "one row per filter kept under a name", (
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        RUNS, TASKS, ITEMS, CONFIGURATIONS, PARAMETERS, TRACES, SCORES, CALLS, TOOL_CALLS, MESSAGES, CONTENTS,
+        RUNS, TASKS, ITEMS, CONFIGURATIONS, PARAMETERS, TRACES, SCORES, CALLS, CALL_COPIES, TOOL_CALLS, MESSAGES, CONTENTS,
         ENERGY, ENERGY_BALANCES, RESULTS, PRICES, MODELS, MODEL_ALIASES, ACCELERATORS, GRIDS, ANNOTATIONS, SAVED_SLICES,
     )
 }

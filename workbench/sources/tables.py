@@ -72,6 +72,9 @@ def _names(path: Path, rows: str) -> tuple[set[str], set[str]]:
 
 def why_not(path: Path) -> str:
     """Say what was tried on a file that no mapping fits, and what to do."""
+    from workbench.sources import sources
+
+    formats = ", ".join(s.title for s in sources().values() if s.name != Tables.name)
     tried = ", ".join(m.name for m in load_shipped())
     columns = ""
     try:
@@ -82,7 +85,7 @@ def why_not(path: Path) -> str:
     except (ImportFormatError, OSError):
         columns = ""
     return (
-        f"{path} is of no known format{columns}; tried: Inspect logs and the mappings {tried}. "
+        f"{path} is of no known format{columns}; tried: {formats}, and the mappings {tried}. "
         "To import any table of rows, write a mapping and pass it with --mapping FILE.toml: "
         "[columns] item = …, model = …, score = … name its columns, [constants] what is the same "
         "for all rows; workbench import --mapping-help shows the rest"

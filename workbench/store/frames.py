@@ -157,12 +157,22 @@ def _parts(
 
 
 def call_id(trace: r.Trace, ordinal: int | None) -> str | None:
-    """Id of a trace's call by its ordinal."""
-    return None if ordinal is None else f"{trace.trace_id}-{ordinal}"
+    """Id of a trace's call by its ordinal: the one that its source gave it, else made of the trace's."""
+    if ordinal is None:
+        return None
+    given = trace.calls[ordinal] if 0 <= ordinal < len(trace.calls) else None
+    if given is not None and given.call_id and given.ordinal == ordinal:
+        return given.call_id
+    return f"{trace.trace_id}-{ordinal}"
 
 
 def _tool_call_id(trace: r.Trace, ordinal: int | None) -> str | None:
-    return None if ordinal is None else f"{trace.trace_id}-t{ordinal}"
+    if ordinal is None:
+        return None
+    given = trace.tool_calls[ordinal] if 0 <= ordinal < len(trace.tool_calls) else None
+    if given is not None and given.tool_call_id and given.ordinal == ordinal:
+        return given.tool_call_id
+    return f"{trace.trace_id}-t{ordinal}"
 
 
 def _traces(traces: Sequence[r.Trace]) -> pl.DataFrame:

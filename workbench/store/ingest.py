@@ -8,7 +8,7 @@ import duckdb
 from workbench import prices, schema
 from workbench.records import AnyRecord, Price
 from workbench.spool import FINAL_ERRORS
-from workbench.store import aliases, configurations, views
+from workbench.store import aliases, configurations, sessions, views
 from workbench.store import frames as fr
 
 # rows that describe; then what hangs on a trace and comes and goes with it
@@ -23,7 +23,7 @@ _NAMED = (
     "accelerators",
     "grids",
 )
-_PARTS = ("tool_calls", "scores", "energy", "messages")
+_PARTS = ("tool_calls", "scores", "energy", "messages", "call_copies")
 
 
 @dataclasses.dataclass
@@ -139,6 +139,7 @@ def _insert_traces(
     replaced = _replace_tries(connection, new)
     known = _count(connection, f"{new['traces']} SEMI JOIN traces USING (trace_id)")
     if known:
+        known -= sessions.remove_grown(connection, new["traces"], _PARTS, report.notes)
         known -= _remove_superseded(connection, new["traces"])
         _note_carried_over(connection, new["traces"], report)
     report.count("traces", offered, offered - known)
@@ -163,6 +164,7 @@ def _insert_traces(
         _insert_contents(connection, new["contents"], among, new.get("messages"), report)
     if replaced:
         _mark_replaced(connection, replaced)
+    sessions.settle_copies(connection, fresh, report.notes)
 
 
 def _note_carried_over(

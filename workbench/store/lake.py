@@ -18,7 +18,7 @@ from workbench.store.ingest import IngestReport
 SPILL_BYTES = 512 << 20
 _MERGED = "workbench_merged"  # the name under which another store is attached
 # what each merge needs to know of a table's rows to leave out those of other slices
-_BY_TRACE = ("traces", "calls", "tool_calls", "scores", "energy", "messages")
+_BY_TRACE = ("traces", "calls", "call_copies", "tool_calls", "scores", "energy", "messages")
 _DESCRIBING = ("runs", "tasks", "items", "configurations", "energy_balances")
 
 

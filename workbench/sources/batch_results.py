@@ -1,0 +1,447 @@
+"""Results of batches, of OpenAI's API and those that copy it, and of Anthropic's: JSON lines with a custom_id.
+
+Results and failures stand in two files, in any order, without what was asked. Where the file of
+requests lies in the same folder, each result is joined with its request by its custom_id.
+"""
+
+import dataclasses
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from workbench.prices import BATCH
+from workbench.records import (
+    AnyRecord,
+    Call,
+    Configuration,
+    Item,
+    Run,
+    Task,
+    ToolCall,
+    Trace,
+    content_id,
+    json_text,
+)
+from workbench.sources.report import FileReport
+from workbench.sources.session_lines import (
+    Line,
+    Transcript,
+    head,
+    kind_of,
+    lines,
+    moment,
+    part,
+    plain,
+    text,
+)
+from workbench.usage import Usage, normalise, usage_of
+
+NAME = "batch"
+TASK = Task(task=NAME, description="Requests of batches.")
+_STOPS = {
+    "stop": "stop",
+    "length": "max_tokens",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "completed": "stop",
+    "max_output_tokens": "max_tokens",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "refusal": "content_filter",
+}
+# of a request: told elsewhere, or no part of what is compared
+_ASKED = {"input", "instructions", "messages", "prompt", "system"}
+_APART = {
+    "metadata",
+    "model",
+    "prompt_cache_key",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "stream",
+    "user",
+}
+_ANY = msgspec.json.Decoder()
+
+
+class BatchResults:
+    """Output and error files of batches; files of requests are read with them."""
+
+    name = NAME
+    title = "Batch results of OpenAI or Anthropic (.jsonl)"
+
+    def detect(self, path: Path) -> bool:
+        """Whether the first line is a result of a batch, or a request of one."""
+        first = head(path)[:1]
+        return bool(first) and (_is_result(first[0]) or _is_request(first[0]))
+
+    def read(
+        self, path: Path, *, report: FileReport, mapping: str | Path | None = None
+    ) -> Iterator[AnyRecord]:
+        """Yield the run and task, then each result's item, configuration and trace."""
+        del mapping  # the format says what its fields are
+        report.format = self.name
+        reader = _Reader(path, report)
+        yield from reader.records()
+
+
+SOURCE = BatchResults()
+
+
+def _is_result(line: Line) -> bool:
+    response = line.get("response")
+    answered = isinstance(response, dict) and "body" in response
+    failed = isinstance(line.get("error"), dict) and response is None
+    return isinstance(line.get("custom_id"), str) and (
+        answered or failed or text(part(line, "result").get("type")) is not None
+    )
+
+
+def _is_request(line: Line) -> bool:
+    asks = bool(part(line, "params")) or (bool(part(line, "body")) and "url" in line)
+    return isinstance(line.get("custom_id"), str) and asks
+
+
+class _Place(NamedTuple):
+    """Where a request stands."""
+
+    path: Path
+    offset: int
+
+
+@dataclasses.dataclass(slots=True)
+class _Answer:
+    """What came of one request, in whatever words."""
+
+    id: str
+    anthropic: bool
+    body: Line
+    request_id: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    model: str | None = None
+    stop: str | None = None
+    answer: str | None = None
+    created_at: dt.datetime | None = None
+    transcript: Transcript = dataclasses.field(default_factory=Transcript)
+    tools: list[ToolCall] = dataclasses.field(default_factory=list)
+
+
+class _Reader:
+    """Reads one file of results."""
+
+    def __init__(self, path: Path, report: FileReport) -> None:
+        self.path, self.report = path, report
+        self.requests = _requests_beside(path, report)
+        self.told: set[str] = set()
+        self.run_id = ""
+        self.n_joined = 0
+
+    def records(self) -> Iterator[AnyRecord]:
+        """Yield all."""
+        seen: set[str] = set()
+        for number, line in lines(self.path, self.report):
+            self.report.rows_in += 1
+            if _is_request(line):
+                self.report.skipped[
+                    "requests: they are read with their results, from this folder"
+                ] += 1
+                continue
+            if not _is_result(line):
+                self.report.skipped["lines that are no result of a batch"] += 1
+                continue
+            answer = _read(line, number)
+            if answer.id in seen:
+                self.report.duplicates.add(f"line {number}: {answer.id!r} stands there before")
+                continue
+            seen.add(answer.id)
+            if not self.run_id:
+                yield self._run(answer)
+                yield TASK
+            yield from self._trace(answer, line["custom_id"])
+        self._notes()
+
+    def _run(self, first: _Answer) -> Run:
+        self.run_id = content_id(NAME, first.id)
+        return Run(
+            run_id=self.run_id, kind="import", source=NAME, origin=self.path.name, status="done"
+        )
+
+    def _notes(self) -> None:
+        n = self.report.rows_out
+        if n and self.n_joined < n:
+            self.report.notes[
+                "results without their request: put the file of requests into the same folder "
+                "to have the questions, and the models and settings as asked"
+            ] += n - self.n_joined
+
+    def _trace(self, answer: _Answer, custom_id: str) -> Iterator[AnyRecord]:
+        asked = self._asked(custom_id)
+        question = _question(answer.transcript, asked)
+        item = Item(task_id=TASK.task_id, item=custom_id, input=question)
+        provider = "anthropic" if answer.anthropic else _provider(answer)
+        configuration = _configuration(asked, answer, provider)
+        for record, id in ((item, item.item_id), (configuration, configuration.configuration_id)):
+            if id not in self.told:
+                self.told.add(id)
+                yield record
+        self.report.rows_out += 1
+        yield Trace(
+            run_id=self.run_id,
+            configuration_id=configuration.configuration_id,
+            task_id=TASK.task_id,
+            item_id=item.item_id,
+            trace_id=content_id("trace", NAME, answer.id),
+            started_at=answer.created_at,
+            answer=answer.answer,
+            n_turns=None if answer.error_type else 1,
+            error_type=answer.error_type,
+            error_message=answer.error_message,
+            calls=(self._call(answer, configuration),),
+            tool_calls=tuple(answer.tools),
+            messages=tuple(answer.transcript.messages),
+        )
+
+    def _asked(self, custom_id: str) -> Line:
+        place = self.requests.get(custom_id)
+        if place is None:
+            return {}
+        with place.path.open("rb") as file:
+            file.seek(place.offset)
+            line = _ANY.decode(file.readline())
+        self.n_joined += 1
+        return part(line, "body") or part(line, "params")
+
+    def _call(self, answer: _Answer, configuration: Configuration) -> Call:
+        usage = usage_of(answer.body)
+        found = normalise(usage, model=answer.model or "") if not answer.error_type else Usage()
+        self.report.conventions[NAME] += usage is not None
+        return Call(
+            call_id=content_id("call", NAME, answer.id),
+            provider=configuration.provider,
+            model=configuration.model if configuration.model != _UNKNOWN else None,
+            response_model=answer.model,
+            started_at=answer.created_at,
+            stop_reason="error" if answer.error_type else _stop(answer.stop),
+            request_id=answer.request_id,
+            service_tier=BATCH,
+            error_type=answer.error_type,
+            error_message=answer.error_message,
+            usage=json_text(usage) if usage is not None else None,
+            effort_sent=configuration.effort,
+            **found.known(),
+        )
+
+
+_UNKNOWN = "unknown"
+
+
+def _stop(reason: str | None) -> str | None:
+    return _STOPS.get(reason, "unknown") if reason else None
+
+
+# -- results -------------------------------------------------------------------------------------
+
+
+def _read(line: Line, number: int) -> _Answer:
+    result = part(line, "result")
+    if result:
+        return _read_anthropic(line, result, number)
+    response = part(line, "response")
+    body = part(response, "body")
+    request_id = text(response.get("request_id"))
+    id = text(line.get("id")) or request_id or f"{line['custom_id']}/{content_id(line)}"
+    answer = _Answer(id, False, body, request_id)
+    answer.model, answer.created_at = (
+        text(body.get("model")),
+        moment(body.get("created") or body.get("created_at")),
+    )
+    status = response.get("status_code")
+    fault = part(line, "error") or part(body, "error")
+    if fault or (isinstance(status, int) and status >= 400):
+        kind = text(fault.get("type")) or text(fault.get("code")) or f"http_{status}"
+        _fail(answer, kind, text(fault.get("message")))
+    elif isinstance(body.get("output"), list):
+        _read_response(answer, body)
+    else:
+        _read_chat(answer, body)
+    return answer
+
+
+def _fail(answer: _Answer, kind: str, message: str | None) -> None:
+    answer.error_type, answer.error_message = kind, message
+
+
+def _read_chat(answer: _Answer, body: Line) -> None:
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    message = part(choice, "message")
+    answer.stop = text(choice.get("finish_reason")) if isinstance(choice, dict) else None
+    thought = text(message.get("reasoning_content")) or text(message.get("reasoning"))
+    answer.transcript.add("assistant", "thinking", thought or "", call=0)
+    said = plain(message.get("content")) or text(message.get("refusal"))
+    _say(answer, said or (text(choice.get("text")) if isinstance(choice, dict) else None))
+    asked = message.get("tool_calls")
+    for tool in asked if isinstance(asked, list) else ():
+        function = part(tool, "function")
+        _ask(answer, function.get("name"), function.get("arguments"))
+
+
+def _read_response(answer: _Answer, body: Line) -> None:
+    answer.stop = text(part(body, "incomplete_details").get("reason")) or text(body.get("status"))
+    said = []
+    for piece in body["output"]:
+        kind = kind_of(piece)
+        if kind == "reasoning":
+            thought = plain(piece.get("summary")) or plain(piece.get("content"))
+            answer.transcript.add("assistant", "thinking", thought, call=0)
+        elif kind == "message":
+            said.append(plain(piece.get("content")))
+        elif kind == "function_call":
+            _ask(answer, piece.get("name"), piece.get("arguments"))
+    _say(answer, "\n".join(said))
+
+
+def _read_anthropic(line: Line, result: Line, number: int) -> _Answer:
+    message = part(result, "message")
+    id = text(message.get("id")) or f"{line['custom_id']}/{content_id(line)}"
+    answer = _Answer(id, True, message, text(message.get("id")))
+    answer.model, answer.stop = text(message.get("model")), text(message.get("stop_reason"))
+    if result["type"] != "succeeded":
+        fault = part(result, "error")
+        fault = part(fault, "error") or fault
+        _fail(answer, text(fault.get("type")) or str(result["type"]), text(fault.get("message")))
+        return answer
+    said = []
+    content = message.get("content")
+    for block in content if isinstance(content, list) else ():
+        kind = kind_of(block)
+        if kind == "thinking":
+            answer.transcript.add("assistant", "thinking", str(block.get("thinking") or ""), call=0)
+        elif kind == "text":
+            said.append(str(block.get("text") or ""))
+        elif kind == "tool_use":
+            _ask(answer, block.get("name"), block.get("input"))
+    _say(answer, "\n".join(said))
+    return answer
+
+
+def _say(answer: _Answer, said: str | None) -> None:
+    answer.answer = said or None
+    answer.transcript.add("assistant", "text", said or "", call=0)
+
+
+def _ask(answer: _Answer, name: object, arguments: object) -> None:
+    shown = arguments if isinstance(arguments, str) else json_text(arguments or {})
+    ordinal = len(answer.tools)
+    tool = ToolCall(ordinal=ordinal, tool=text(name) or "unknown", call_ordinal=0, arguments=shown)
+    answer.tools.append(tool)
+    called = f"{tool.tool}({shown})"
+    answer.transcript.add("assistant", "tool_call", called, call=0, tool=ordinal)
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
+def _requests_beside(path: Path, report: FileReport) -> dict[str, _Place]:
+    """Find the requests in the folder of a file of results, by custom_id."""
+    found: dict[str, _Place] = {}
+    twice: Counter[str] = Counter()
+    for other in sorted(path.parent.glob("*.jsonl")):
+        first = head(other)[:1] if other != path and other.is_file() else []
+        if not first or not _is_request(first[0]):
+            continue
+        for id, place in _places(other):
+            twice[id] += id in found
+            found[id] = place
+    unclear = [id for id, n in twice.items() if n]
+    for id in unclear:
+        del found[id]
+    if unclear:
+        report.notes["custom_ids that stand in several files of requests here: not joined"] += len(
+            unclear
+        )
+    return found
+
+
+def _places(path: Path) -> Iterator[tuple[str, _Place]]:
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                value = _ANY.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                value = None
+            if isinstance(value, dict) and _is_request(value):
+                yield value["custom_id"], _Place(path, offset)
+            offset += len(line)
+
+
+def _question(transcript: Transcript, asked: Line) -> str | None:
+    """Put what was asked before what was answered, and give it as one text; None where it is not known."""
+    given = [("system", plain(asked.get(name))) for name in ("system", "instructions")]
+    given = [(role, said) for role, said in given if said]
+    for name in ("messages", "input", "prompt"):
+        value = asked.get(name)
+        if isinstance(value, str):
+            given.append(("user", value))
+        for message in value if isinstance(value, list) else ():
+            if isinstance(message, dict):
+                role = str(message.get("role") or "user")
+                given.append(
+                    ("system" if role == "developer" else role, plain(message.get("content")))
+                )
+    transcript.put_before(given)
+    named = len({role for role, _ in given}) > 1
+    return "\n\n".join(f"{role}: {said}" if named else said for role, said in given) or None
+
+
+def _provider(answer: _Answer) -> str | None:
+    """OpenAI's own ids tell it; others copy its envelope."""
+    return "openai" if answer.id.startswith("batch_req_") else None
+
+
+def _configuration(asked: Line, answer: _Answer, provider: str | None) -> Configuration:
+    """What was asked for, where the request is known; else only the model that answered."""
+    known: dict[str, Any] = {}
+    reasoning, thinking = part(asked, "reasoning"), part(asked, "thinking")
+    known["effort"] = text(asked.get("reasoning_effort")) or text(reasoning.get("effort"))
+    known["thinking_budget_tokens"] = _whole(thinking.get("budget_tokens"))
+    caps = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+    known["max_tokens"] = next(
+        (n for n in map(_whole, map(asked.get, caps)) if n is not None), None
+    )
+    for name in ("temperature", "top_p"):
+        value = asked.get(name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        known[name] = float(value) if number else None  # type: ignore[arg-type]
+    taken = {
+        *_ASKED,
+        *_APART,
+        *caps,
+        "temperature",
+        "top_p",
+        "reasoning_effort",
+        "reasoning",
+        "thinking",
+    }
+    rest = {name: value for name, value in asked.items() if name not in taken and value is not None}
+    return Configuration(
+        model=text(asked.get("model")) or answer.model or _UNKNOWN,
+        provider=provider,
+        strategy="direct" if asked else None,
+        settings=json_text(rest) if rest else None,
+        **known,
+    )
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

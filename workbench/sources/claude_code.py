@@ -1,0 +1,474 @@
+"""Sessions of Claude Code: one file of JSON lines a session, or a sub-agent of one.
+
+One answer of the model is several lines, one for each block of its content. All repeat the id of the
+message and its usage, and the first ones were written before the answer was whole: the call is the
+message, and the line with the most output says what it took. Resumed and forked sessions repeat the
+lines of those before them: a call is known by its message, and the store counts it once.
+"""
+
+import dataclasses
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench.records import (
+    AnyRecord,
+    Call,
+    Configuration,
+    Item,
+    Run,
+    Task,
+    ToolCall,
+    Trace,
+    content_id,
+    json_text,
+)
+from workbench.sources.report import FileReport
+from workbench.sources.session_lines import (
+    Line,
+    Transcript,
+    head,
+    kind_of,
+    lines,
+    moment,
+    part,
+    plain,
+    seconds,
+    text,
+)
+from workbench.usage import count, normalise
+
+NAME = "claude-code"
+TASK = Task(task=NAME, description="Sessions of Claude Code.")
+_STOPS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "refusal": "content_filter",
+}
+# lines that say nothing of calls, or repeat what others say
+_SILENT = {
+    "ai-title",
+    "agent-name",
+    "attachment",
+    "custom-title",
+    "file-history-snapshot",
+    "last-prompt",
+    "mode",
+    "permission-mode",
+    "pr-link",
+    "progress",
+    "queue-operation",
+    "tag",
+}
+_UNIQUE = 16  # characters of an id that no two gateways make alike
+_SYNTHETIC = "<synthetic>"
+
+
+class ClaudeCode:
+    """Session files of Claude Code, `~/.claude/projects/…/*.jsonl`, those of sub-agents included."""
+
+    name = NAME
+    title = "Claude Code session (.jsonl)"
+
+    def detect(self, path: Path) -> bool:
+        """Whether one of the first lines is a line of a session."""
+        return any(map(_is_line, head(path)))
+
+    def read(
+        self, path: Path, *, report: FileReport, mapping: str | Path | None = None
+    ) -> Iterator[AnyRecord]:
+        """Yield the run, then the session's task, item, configuration and trace."""
+        del mapping  # the format says what its fields are
+        report.format = self.name
+        session = _Session(report)
+        for _, line in lines(path, report):
+            session.add(line)
+        yield from session.records(path)
+
+
+SOURCE = ClaudeCode()
+
+
+def _is_line(line: Line) -> bool:
+    known = kind_of(line) in {"user", "assistant", "system"}
+    placed = "parentUuid" in line and "uuid" in line
+    counted = bool(part(part(line, "message"), "usage"))
+    return known and isinstance(line.get("sessionId"), str) and (placed or counted)
+
+
+@dataclasses.dataclass(slots=True)
+class _Answer:
+    """One message of the model, put together from its lines."""
+
+    ordinal: int
+    key: str
+    asked_at: dt.datetime | None  # None where the line that it answers is not in the file
+    started_at: dt.datetime | None
+    ended_at: dt.datetime | None = None
+    model: str | None = None
+    request_id: str | None = None
+    stop: str | None = None
+    usage: Line | None = None
+    n_lines: int = 0
+    blocks: dict[str, int] = dataclasses.field(default_factory=dict)  # kind → place of the last
+    last: str = ""
+
+
+@dataclasses.dataclass(slots=True)
+class _Tool:
+    """A tool that was asked for, and its result once it has come."""
+
+    ordinal: int
+    id: str
+    name: str
+    arguments: str | None
+    call: int
+    asked_at: dt.datetime | None
+    answered_at: dt.datetime | None = None
+    result: str | None = None
+    failed: bool = False
+
+
+class _Session:
+    """Puts one session together, line by line."""
+
+    def __init__(self, report: FileReport) -> None:
+        self.report = report
+        self.answers: dict[str, _Answer] = {}
+        self.tools: dict[str, _Tool] = {}
+        self.transcript = Transcript()
+        self.seen: set[str] = set()
+        self.times: dict[str, dt.datetime] = {}  # of lines to which a model may answer
+        self.session: str | None = None  # of the last line: earlier ones may be another's
+        self.agent: str | None = None
+        self.facts: dict[str, str] = {}
+        self.versions: set[str] = set()
+        self.first_at: dt.datetime | None = None
+        self.last_at: dt.datetime | None = None
+        self.prompt: str | None = None
+        self.error: str | None = None
+        self.n_lines = self.n_compacted = self.n_repeated = self.n_side = 0
+        self.n_about = self.n_agent = 0
+        self.stated_usd: float | None = None
+
+    def add(self, line: Line) -> None:
+        """Take one line."""
+        self.n_lines += 1
+        kind = kind_of(line)
+        uuid = text(line.get("uuid"))
+        if uuid is not None:
+            if uuid in self.seen:
+                self.report.notes["lines that stand in the file before"] += 1
+                return
+            self.seen.add(uuid)
+        at = moment(line.get("timestamp"))
+        if kind in {"user", "assistant"}:
+            self._about(line, at)
+        if kind == "assistant":
+            self._assistant(line, at)
+        elif kind == "user":
+            self._user(line, at)
+            if uuid is not None and at is not None:
+                self.times[uuid] = at
+        elif kind == "system":
+            self.n_compacted += line.get("subtype") == "compact_boundary"
+        elif kind == "summary":
+            self.facts.setdefault("title", str(line.get("summary")))
+        elif kind not in _SILENT:
+            self.report.notes[f"lines of type {kind!r}, passed over"] += 1
+
+    def _about(self, line: Line, at: dt.datetime | None) -> None:
+        self.n_about += 1
+        self.session = text(line.get("sessionId")) or self.session
+        if agent := text(line.get("agentId")):
+            self.agent, self.n_agent = agent, self.n_agent + 1
+        if version := text(line.get("version")):
+            self.versions.add(version)
+        for name in ("cwd", "gitBranch"):
+            if value := text(line.get(name)):
+                self.facts.setdefault(name, value)
+        if at is not None:
+            self.first_at = min(at, self.first_at or at)
+            self.last_at = max(at, self.last_at or at)
+
+    # -- lines of the model ----------------------------------------------------------------------
+
+    def _assistant(self, line: Line, at: dt.datetime | None) -> None:
+        message = part(line, "message")
+        if message.get("model") == _SYNTHETIC or line.get("isApiErrorMessage"):
+            self.report.notes["messages that the program wrote in the model's place: no calls"] += 1
+            self.error = plain(message.get("content")) if line.get("isApiErrorMessage") else None
+            return
+        self.error = None
+        answer = self._answer(line, message, at)
+        answer.n_lines += 1
+        answer.ended_at = at or answer.ended_at
+        answer.model = text(message.get("model")) or answer.model
+        answer.request_id = text(line.get("requestId")) or answer.request_id
+        answer.stop = text(message.get("stop_reason")) or answer.stop
+        self._usage(answer, message.get("usage"))
+        if isinstance(cost := line.get("costUSD"), (int, float)) and not isinstance(cost, bool):
+            self.stated_usd = (self.stated_usd or 0) + cost
+        content = message.get("content")
+        blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        for block in blocks:
+            if isinstance(block, dict):
+                self._block(answer, block, at)
+
+    def _answer(self, line: Line, message: Line, at: dt.datetime | None) -> _Answer:
+        key = text(message.get("id")) or text(line.get("requestId")) or text(line.get("uuid"))
+        key = key or f"line {self.n_lines}"
+        answer = self.answers.get(key)
+        if answer is None:
+            asked_at = self.times.get(str(line.get("parentUuid")))
+            answer = _Answer(len(self.answers), key, asked_at, asked_at or at)
+            self.answers[key] = answer
+            self.n_side += bool(line.get("isSidechain")) and not line.get("agentId")
+        return answer
+
+    def _usage(self, answer: _Answer, usage: object) -> None:
+        """Keep the usage with the most output; of equal ones the last."""
+        if not isinstance(usage, dict):
+            return
+        if answer.usage is not None:
+            self.n_repeated += 1
+        if answer.usage is None or _size(usage) >= _size(answer.usage):
+            answer.usage = usage
+
+    def _block(self, answer: _Answer, block: Line, at: dt.datetime | None) -> None:
+        kind = kind_of(block)
+        if kind == "text":
+            self._said(answer, "text", str(block.get("text") or ""))
+        elif kind == "thinking":
+            thought = str(block.get("thinking") or "")
+            self._said(answer, "thinking", thought)
+            if not thought and block.get("signature"):
+                self.report.notes["thinking whose text is not in the file"] += 1
+        elif kind == "redacted_thinking":
+            self.report.notes["thinking whose text is not in the file"] += 1
+        elif kind in {"tool_use", "server_tool_use"}:
+            self._asked(answer, block, at)
+        elif kind.endswith("_tool_result"):
+            self._answered(block, at)
+        else:
+            self.report.notes[f"message parts of type {kind!r}, named but not kept"] += 1
+
+    def _said(self, answer: _Answer, kind: str, said: str) -> None:
+        """Append a text; one that begins with the last of the call is that text, grown."""
+        place = answer.blocks.get(kind)
+        if place is not None and answer.last == kind:
+            before = self.transcript.messages[place].text
+            if said.startswith(before):
+                self.transcript.change(place, text=said)
+                return
+            if before.startswith(said):
+                return
+        place = self.transcript.add("assistant", kind, said, call=answer.ordinal)
+        if place is not None:
+            answer.blocks[kind], answer.last = place, kind
+
+    def _asked(self, answer: _Answer, block: Line, at: dt.datetime | None) -> None:
+        id = text(block.get("id")) or f"{answer.key}/{len(self.tools)}"
+        if id in self.tools:
+            return
+        arguments = json_text(block.get("input")) if block.get("input") is not None else None
+        name = str(block.get("name") or "unknown")
+        self.tools[id] = tool = _Tool(len(self.tools), id, name, arguments, answer.ordinal, at)
+        shown = f"{name}({arguments or ''})"
+        self.transcript.add("assistant", "tool_call", shown, call=answer.ordinal, tool=tool.ordinal)
+        answer.last = "tool_call"
+
+    # -- lines of others -------------------------------------------------------------------------
+
+    def _user(self, line: Line, at: dt.datetime | None) -> None:
+        role = "system" if line.get("isMeta") or line.get("isCompactSummary") else "user"
+        content = part(line, "message").get("content")
+        blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        for block in blocks:
+            kind = kind_of(block)
+            if kind == "tool_result":
+                self._answered(block, at)
+            elif kind == "text":
+                said = str(block.get("text") or "")
+                self.transcript.add(role, "text", said)
+                if role == "user" and said and self.prompt is None:
+                    self.prompt = said
+            else:
+                self.report.notes[f"message parts of type {kind!r}, named but not kept"] += 1
+
+    def _answered(self, block: Line, at: dt.datetime | None) -> None:
+        tool = self.tools.get(str(block.get("tool_use_id")))
+        result = plain(block.get("content"))
+        self.transcript.add("tool", "tool_result", result, tool=tool.ordinal if tool else None)
+        if tool is None:
+            self.report.notes["results of tools that nobody asked for in this file"] += 1
+        elif tool.result is None:
+            tool.result, tool.answered_at = result, at
+            tool.failed = bool(block.get("is_error"))
+
+    # -- records ---------------------------------------------------------------------------------
+
+    def records(self, path: Path) -> Iterator[AnyRecord]:
+        """Yield what the lines come to; nothing where no model was called."""
+        self.report.rows_in += 1
+        if not self.answers:
+            self.report.skipped["sessions without a call to a model"] += 1
+            return
+        self._notes()
+        session = self.session or path.stem
+        agent = self.agent if self.n_agent == self.n_about else None
+        key = f"{session}/{agent}" if agent else session
+        run_id = content_id(NAME, session, agent)
+        calls = tuple(map(self._call, self.answers.values()))
+        about = {
+            **self.facts,
+            "session": session,
+            "agent": agent,
+            "n_compactions": self.n_compacted or None,
+        }
+        about["stated_cost_usd"] = self.stated_usd  # type: ignore[assignment]
+        item = Item(
+            task_id=TASK.task_id, item=key, input=self.prompt, cluster=self.facts.get("cwd")
+        )
+        configuration = _configuration(calls)
+        yield Run(
+            run_id=run_id,
+            kind="import",
+            source=NAME,
+            origin=path.name,
+            started_at=self.first_at,
+            versions=json_text({NAME: sorted(self.versions)}) if self.versions else None,
+        )
+        yield from (TASK, item, configuration)
+        said = [
+            m.text for m in self.transcript.messages if m.role == "assistant" and m.kind == "text"
+        ]
+        self.report.rows_out += 1
+        yield Trace(
+            run_id=run_id,
+            configuration_id=configuration.configuration_id,
+            task_id=TASK.task_id,
+            item_id=item.item_id,
+            trace_id=content_id("trace", NAME, session, agent),
+            started_at=self.first_at,
+            e2e_s=seconds(self.first_at, self.last_at),
+            answer=said[-1] if said else None,
+            n_turns=len(calls),
+            error_type="api_error" if self.error else None,
+            error_message=self.error,
+            metadata=json_text({k: v for k, v in about.items() if v is not None}),
+            calls=calls,
+            tool_calls=tuple(map(_tool_call, self.tools.values())),
+            messages=tuple(self.transcript.messages),
+        )
+
+    def _notes(self) -> None:
+        notes = self.report.notes
+        notes[f"{self.n_lines:,} lines are {len(self.answers):,} calls"] += 1
+        notes[
+            "times of calls and tools are those of the lines; waits for a permission are within"
+        ] += 1
+        if self.n_repeated:
+            notes["lines that repeat a call's usage, counted once"] += self.n_repeated
+        if self.n_side:
+            notes["calls of sub-agents inside the session"] += self.n_side
+        small = sum(
+            (count(part({"u": a.usage}, "u").get("output_tokens")) or 0) <= 5
+            for a in self.answers.values()
+        )
+        if small * 2 > len(self.answers) > 3:
+            notes[
+                "calls with an output of 5 tokens or fewer: the program may have logged half of them"
+            ] += small
+
+    def _call(self, answer: _Answer) -> Call:
+        usage = answer.usage
+        if usage is not None and not _counts(usage):
+            self.report.notes["calls whose usage is all zeros: not known"] += 1
+            usage = None
+        found = normalise(usage, "messages")
+        if usage is not None:
+            self.report.conventions["messages"] += 1
+            self._more_notes(usage)
+        fast = usage is not None and usage.get("speed") == "fast"
+        tier = "fast" if fast else text((usage or {}).get("service_tier"))
+        whole = [answer.key] if len(answer.key) >= _UNIQUE else [answer.key, str(answer.started_at)]
+        return Call(
+            ordinal=answer.ordinal,
+            call_id=content_id("call", NAME, *whole),
+            provider=_provider(answer.key, answer.model),
+            model=answer.model,
+            response_model=answer.model,
+            started_at=answer.started_at,
+            e2e_s=seconds(answer.asked_at, answer.ended_at),
+            stop_reason=_STOPS.get(answer.stop, "unknown") if answer.stop else None,
+            request_id=answer.request_id,
+            service_tier=tier,
+            usage=json_text(usage) if usage is not None else None,
+            **found.known(),
+        )
+
+    def _more_notes(self, usage: Line) -> None:
+        notes = self.report.notes
+        if usage.get("cache_creation_input_tokens") and not part(usage, "cache_creation"):
+            notes[
+                "cache writes of unknown lifetime, priced as those of 5 minutes: costs are at least that"
+            ] += 1
+        searches = count(part(usage, "server_tool_use").get("web_search_requests"))
+        if searches:
+            notes["web searches, which are billed beside the tokens and are in no cost"] += searches
+
+
+def _size(usage: Line) -> tuple[int, int]:
+    counts = _counts(usage)
+    return count(usage.get("output_tokens")) or 0, sum(counts)
+
+
+def _counts(usage: Line) -> list[int]:
+    names = (
+        "input_tokens",
+        "output_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+    )
+    return [n for n in (count(usage.get(name)) for name in names) if n]
+
+
+def _provider(message: str, model: str | None) -> str | None:
+    """Tell the service by the id that it gives messages; the log does not name it."""
+    if message.startswith("msg_bdrk_"):
+        return "bedrock"
+    if message.startswith("msg_vrtx_"):
+        return "vertex"
+    return "anthropic" if (model or "").startswith("claude-") else None
+
+
+def _configuration(calls: tuple[Call, ...]) -> Configuration:
+    """The configuration of a session: the model that wrote the most in it."""
+    written: Counter[tuple[str | None, str]] = Counter()
+    for call in calls:
+        written[call.provider, call.model or "unknown"] += call.output_tokens or 0
+    provider, model = max(written, key=lambda pair: (written[pair], str(pair)))
+    return Configuration(model=model, provider=provider, strategy=NAME)
+
+
+def _tool_call(tool: _Tool) -> ToolCall:
+    failure: dict[str, Any] = {}
+    if tool.failed:
+        failure = {"error_type": "failed", "error_message": tool.result}
+    return ToolCall(
+        ordinal=tool.ordinal,
+        tool=tool.name,
+        call_ordinal=tool.call,
+        arguments=tool.arguments,
+        tool_call_id=content_id("tool call", NAME, tool.id, str(tool.asked_at)),
+        started_at=tool.asked_at,
+        e2e_s=seconds(tool.asked_at, tool.answered_at),
+        result_bytes=None if tool.result is None else len(tool.result.encode(errors="replace")),
+        **failure,
+    )

@@ -1,0 +1,552 @@
+"""Rollouts of Codex: one file of JSON lines a thread.
+
+Usage is told in two ways. `token_usage_record` is one answer with its id. `token_count`, in older
+files alone, holds the last answer's counters beside those of the whole thread, and is written again
+whenever the screen is: an answer is where the thread's counter advances. Forks and sub-agents begin
+with a copy of the lines of the thread they came from: an answer is known by its own id, else by its
+turn and counters, and the store counts it once, for the thread that began first.
+"""
+
+import dataclasses
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from workbench.records import (
+    AnyRecord,
+    Call,
+    Configuration,
+    Item,
+    Run,
+    Task,
+    ToolCall,
+    Trace,
+    content_id,
+    json_text,
+)
+from workbench.sources.report import FileReport, Total
+from workbench.sources.session_lines import (
+    Line,
+    Transcript,
+    head,
+    kind_of,
+    lines,
+    moment,
+    part,
+    plain,
+    seconds,
+    text,
+)
+from workbench.usage import Usage, count
+
+NAME = "codex"
+TASK = Task(task=NAME, description="Threads of Codex.")
+_TYPES = {
+    "session_meta",
+    "turn_context",
+    "response_item",
+    "event_msg",
+    "token_usage_record",
+    "compacted",
+}
+_ASKING = {
+    "function_call",
+    "custom_tool_call",
+    "local_shell_call",
+    "web_search_call",
+    "tool_search_call",
+    "image_generation_call",
+}
+_ANSWERING = {"function_call_output", "custom_tool_call_output", "tool_search_output"}
+
+
+class Codex:
+    """Rollouts of the Codex CLI, its desktop app and its extension."""
+
+    name = NAME
+    title = "Codex rollout (.jsonl)"
+
+    def detect(self, path: Path) -> bool:
+        """Whether one of the first lines is one of a rollout."""
+        return any(map(_is_line, head(path)))
+
+    def read(
+        self, path: Path, *, report: FileReport, mapping: str | Path | None = None
+    ) -> Iterator[AnyRecord]:
+        """Yield the run, then the thread's task, item, configuration and trace."""
+        del mapping  # the format says what its fields are
+        report.format = self.name
+        thread = _Thread(report)
+        for _, line in lines(path, report):
+            thread.add(line)
+        yield from thread.records(path)
+
+
+SOURCE = Codex()
+
+
+def _is_line(line: Line) -> bool:
+    payload = part(line, "payload")
+    if kind_of(line) not in _TYPES or "timestamp" not in line or not payload:
+        return False
+    named = kind_of(line) != "event_msg" or kind_of(payload) in {
+        "token_count",
+        "user_message",
+        "task_started",
+    }
+    return bool(named)
+
+
+@dataclasses.dataclass(slots=True)
+class _Answer:
+    """One answer of the model, of either way to tell it."""
+
+    key: tuple[object, ...]
+    usage: Line
+    ended_at: dt.datetime | None
+    asked_at: dt.datetime | None
+    turn: str | None
+    model: str | None
+    effort: str | None
+    recorded: bool
+    tier: str | None = None
+    response_id: str | None = None
+    parts: list[int] = dataclasses.field(default_factory=list)  # places in the transcript
+    tools: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(slots=True)
+class _Tool:
+    """A tool that was asked for, and its result once it has come."""
+
+    ordinal: int
+    name: str
+    arguments: str | None
+    asked_at: dt.datetime | None
+    place: int | None
+    answered_at: dt.datetime | None = None
+    result: str | None = None
+    failure: str | None = None
+
+
+class _Thread:
+    """Puts one thread together, line by line."""
+
+    def __init__(self, report: FileReport) -> None:
+        self.report = report
+        self.answers: list[_Answer] = []
+        self.tools: dict[str, _Tool] = {}
+        self.transcript = Transcript()
+        self.told = Transcript()  # what events say: the same texts again, where there are items
+        self.meta: Line = {}
+        self.parents: list[str] = []
+        self.turn: str | None = None
+        self.model: str | None = None
+        self.effort: str | None = None
+        self.tier: str | None = None
+        self.provider: str | None = None
+        self.total: int | None = None  # of the whole thread, as told last
+        self.baseline: int | None = None
+        self.chain: str | None = None
+        self.keys: set[str] = set()
+        self.input_at: dt.datetime | None = None
+        self.first_at: dt.datetime | None = None
+        self.last_at: dt.datetime | None = None
+        self.parts: list[int] = []
+        self.asked: list[str] = []
+        self.prompt: str | None = None
+        self.start: Line = {}
+        self.n_lines = self.n_repeated = self.n_compacted = 0
+        self.has_items = False
+
+    def add(self, line: Line) -> None:
+        """Take one line."""
+        self.n_lines += 1
+        self.start = self.start or line
+        at = moment(line.get("timestamp"))
+        if at is not None:
+            self.first_at = min(at, self.first_at or at)
+            self.last_at = max(at, self.last_at or at)
+        payload = part(line, "payload")
+        kind = kind_of(line)
+        if kind == "session_meta":
+            self._meta(payload)
+        elif kind == "turn_context":
+            self.turn = text(payload.get("turn_id"))
+            self.model = text(payload.get("model")) or self.model
+            self.effort = text(payload.get("effort")) or self.effort
+        elif kind == "response_item":
+            self._item(payload, at)
+        elif kind == "event_msg":
+            self._event(payload, at)
+        elif kind == "token_usage_record":
+            self._record(payload, at)
+        elif kind == "compacted":
+            self.n_compacted += 1
+
+    def _meta(self, payload: Line) -> None:
+        """The first is the thread's own; another one's opens what was copied from it."""
+        if not self.meta:
+            self.meta = payload
+            self.provider = text(payload.get("model_provider"))
+        elif (id := text(payload.get("id"))) and id not in (self.meta.get("id"), *self.parents):
+            self.parents.append(id)
+
+    # -- usage -----------------------------------------------------------------------------------
+
+    def _record(self, payload: Line, at: dt.datetime | None) -> None:
+        usage = part(payload, "usage")
+        if not usage:
+            return
+        turn = text(payload.get("turn_id")) or self.turn
+        response = text(payload.get("response_id"))
+        key = ("response", response) if response else ("record", turn, usage, str(at))
+        if (known := content_id(*key)) in self.keys:
+            self.n_repeated += 1
+            return
+        self.keys.add(known)
+        self._answer(key, usage, at, turn, recorded=True)
+        self.answers[-1].tier = text(payload.get("service_tier")) or self.tier
+        self.answers[-1].response_id = response
+
+    def _count(self, payload: Line, at: dt.datetime | None) -> None:
+        info = part(payload, "info")
+        last, thread = part(info, "last_token_usage"), part(info, "total_token_usage")
+        if not last and not thread:
+            return  # limits alone
+        total = _total(thread)
+        if total is not None and total == self.total:
+            self.n_repeated += 1
+            return
+        if not last:
+            self.report.notes["counts of the thread without those of the answer, left out"] += 1
+            self.total = total
+            return
+        self.model = text(info.get("model")) or self.model
+        if total is None:
+            self.report.notes[
+                "answers without a counter of the thread: repeats are not told apart"
+            ] += 1
+        elif self.total is None:
+            self.baseline = total - (_total(last) or 0)
+        elif total < self.total:
+            self.report.notes["times that the counter of the thread fell"] += 1
+            self.baseline = None
+        self.total = total
+        told = (last, thread, self.turn)
+        before = (self.chain or self._origin()) if self.turn is None else None
+        self.chain = content_id(before, *told)
+        self._answer(("count", self.chain), last, at, self.turn, recorded=False)
+
+    def _origin(self) -> str | None:
+        """The thread whose counter this one goes on with: where copies lead back to, else itself."""
+        if self.parents:
+            return self.parents[-1]
+        return text(self.meta.get("forked_from_id")) or text(self.meta.get("id"))
+
+    def _answer(
+        self,
+        key: tuple[object, ...],
+        usage: Line,
+        at: dt.datetime | None,
+        turn: str | None,
+        *,
+        recorded: bool,
+    ) -> None:
+        self.answers.append(
+            _Answer(
+                key,
+                usage,
+                at,
+                self.input_at,
+                turn,
+                self.model,
+                self.effort,
+                recorded,
+                self.tier,
+                None,
+                self.parts,
+                self.asked,
+            )
+        )
+        self.parts, self.asked = [], []
+
+    # -- what was said ---------------------------------------------------------------------------
+
+    def _event(self, payload: Line, at: dt.datetime | None) -> None:
+        kind = kind_of(payload)
+        if kind == "token_count":
+            self._count(payload, at)
+        elif kind == "thread_settings_applied":
+            self.tier = text(payload.get("service_tier")) or self.tier
+        elif kind in {"user_message", "agent_message", "agent_reasoning"}:
+            role = "user" if kind == "user_message" else "assistant"
+            said = text(payload.get("message")) or text(payload.get("text")) or ""
+            self.told.add(role, "thinking" if kind == "agent_reasoning" else "text", said)
+            if kind == "user_message":
+                self.input_at = at
+                self.prompt = self.prompt or said
+
+    def _item(self, item: Line, at: dt.datetime | None) -> None:
+        self.has_items = True
+        kind = kind_of(item)
+        if kind == "message":
+            self._message(item, at)
+        elif kind == "reasoning":
+            thought = plain(item.get("summary")) or plain(item.get("content"))
+            self._own(self.transcript.add("assistant", "thinking", thought))
+            if not thought and item.get("encrypted_content"):
+                self.report.notes["thinking whose text is not in the file"] += 1
+        elif kind in _ASKING:
+            self._asked(item, at)
+        elif kind in _ANSWERING:
+            self._answered(item, at)
+        elif kind != "compaction":
+            self.report.notes[f"items of type {kind!r}, named but not kept"] += 1
+
+    def _message(self, item: Line, at: dt.datetime | None) -> None:
+        role = str(item.get("role"))
+        said = plain(item.get("content"))
+        if role == "assistant":
+            self._own(self.transcript.add(role, "text", said))
+            return
+        self.input_at = at
+        injected = role != "user" or said.lstrip().startswith(("<", "# AGENTS.md"))
+        self.transcript.add("system" if injected else "user", "text", said)
+        if not injected:
+            self.prompt = self.prompt or said or None
+
+    def _own(self, place: int | None) -> None:
+        if place is not None:
+            self.parts.append(place)
+
+    def _asked(self, item: Line, at: dt.datetime | None) -> None:
+        id = text(item.get("call_id")) or text(item.get("id")) or f"tool {len(self.tools)}"
+        if id in self.tools:
+            return
+        given = next(
+            (item[k] for k in ("arguments", "input", "action") if item.get(k) is not None), None
+        )
+        arguments = _json(given)
+        name = text(item.get("name")) or kind_of(item).removesuffix("_call")
+        name = ".".join(filter(None, (text(item.get("namespace")), name)))
+        place = self.transcript.add(
+            "assistant", "tool_call", f"{name}({arguments or ''})", tool=len(self.tools)
+        )
+        self.tools[id] = _Tool(len(self.tools), name, arguments, at, place)
+        self._own(place)
+        self.asked.append(id)
+
+    def _answered(self, item: Line, at: dt.datetime | None) -> None:
+        self.input_at = at
+        tool = self.tools.get(str(item.get("call_id")))
+        result, failure = _result(item.get("output"))
+        self.transcript.add("tool", "tool_result", result, tool=tool.ordinal if tool else None)
+        if tool is None:
+            self.report.notes["results of tools that nobody asked for in this file"] += 1
+        elif tool.result is None:
+            tool.result, tool.answered_at, tool.failure = result, at, failure
+
+    # -- records ---------------------------------------------------------------------------------
+
+    def records(self, path: Path) -> Iterator[AnyRecord]:
+        """Yield what the lines come to; nothing where no model was called."""
+        self.report.rows_in += 1
+        answers = self._counted()
+        if not answers:
+            self.report.skipped["threads without a call to a model"] += 1
+            return
+        began = moment(self.meta.get("timestamp")) or self.first_at  # copied lines may be older
+        thread = text(self.meta.get("id")) or content_id(NAME, self.start)
+        calls = tuple(self._call(n, answer) for n, answer in enumerate(answers))
+        run_id = content_id(NAME, thread)
+        item = Item(
+            task_id=TASK.task_id, item=thread, input=self.prompt, cluster=text(self.meta.get("cwd"))
+        )
+        configuration = _configuration(calls)
+        version = text(self.meta.get("cli_version"))
+        yield Run(
+            run_id=run_id,
+            kind="import",
+            source=NAME,
+            origin=path.name,
+            started_at=began,
+            versions=json_text({NAME: version}) if version else None,
+            commit_sha=text(part(self.meta, "git").get("commit_hash")),
+        )
+        yield from (TASK, item, configuration)
+        messages = (self.transcript if self.has_items else self.told).messages
+        said = [m.text for m in messages if m.role == "assistant" and m.kind == "text"]
+        self.report.rows_out += 1
+        yield Trace(
+            run_id=run_id,
+            configuration_id=configuration.configuration_id,
+            task_id=TASK.task_id,
+            item_id=item.item_id,
+            trace_id=content_id("trace", NAME, thread),
+            started_at=began,
+            e2e_s=seconds(began, self.last_at),
+            answer=said[-1] if said else None,
+            n_turns=len(calls),
+            metadata=self._metadata(),
+            calls=calls,
+            tool_calls=self._tool_calls(answers),
+            messages=tuple(messages),
+        )
+
+    def _counted(self) -> list[_Answer]:
+        """Take the answers of turns that have records from the records alone, and check the sum."""
+        turns = {a.turn for a in self.answers if a.recorded}
+        kept = [a for a in self.answers if a.recorded or a.turn not in turns]
+        self._notes(len(kept))
+        recorded = any(a.recorded for a in kept)
+        if not recorded and self.total is not None and self.baseline is not None:
+            added = sum(_total(a.usage) or 0 for a in kept)
+            self.report.totals.append(
+                Total("tokens of the thread", self.total - self.baseline, added)
+            )
+        if self.baseline and not self.parents and not recorded:
+            self.report.notes[
+                "tokens that the thread had before its first answer here, of a thread it came from"
+            ] += self.baseline
+        return kept
+
+    def _notes(self, n_calls: int) -> None:
+        notes = self.report.notes
+        notes[f"{self.n_lines:,} lines are {n_calls:,} calls"] += 1
+        notes[
+            "times of calls and tools are those of the lines; waits for an approval are within"
+        ] += 1
+        if self.n_repeated:
+            notes["counts that were told again, counted once"] += self.n_repeated
+        if self.parents:
+            notes[
+                "threads that it came from, whose answers it repeats: counted once where both are in the store"
+            ] += len(self.parents)
+
+    def _call(self, ordinal: int, answer: _Answer) -> Call:
+        for place in answer.parts:
+            self.transcript.change(place, call_ordinal=ordinal)
+        found, convention = _usage(answer.usage)
+        self.report.conventions[convention] += 1
+        return Call(
+            ordinal=ordinal,
+            call_id=content_id("call", NAME, *answer.key),
+            provider=self.provider,
+            model=answer.model,
+            response_model=None,
+            started_at=answer.asked_at or answer.ended_at,
+            e2e_s=seconds(answer.asked_at, answer.ended_at),
+            request_id=answer.response_id,
+            service_tier=answer.tier,
+            effort_sent=answer.effort,
+            usage=json_text(answer.usage),
+            **found.known(),
+        )
+
+    def _tool_calls(self, answers: list[_Answer]) -> tuple[ToolCall, ...]:
+        asked = {id: n for n, answer in enumerate(answers) for id in answer.tools}
+        return tuple(_tool_call(id, tool, asked.get(id)) for id, tool in self.tools.items())
+
+    def _metadata(self) -> str:
+        source = self.meta.get("source")
+        about = {
+            "cwd": self.meta.get("cwd"),
+            "originator": self.meta.get("originator"),
+            "branch": part(self.meta, "git").get("branch"),
+            "source": source,
+            "forked_from": self.meta.get("forked_from_id"),
+            "copied_from": self.parents,
+            "n_compactions": self.n_compacted,
+        }
+        return json_text({name: value for name, value in about.items() if value})
+
+
+def _total(usage: Line) -> int | None:
+    stated = count(usage.get("total_tokens"))
+    given, written = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    return stated if stated is not None or given is None or written is None else given + written
+
+
+def _usage(usage: Line) -> tuple[Usage, str]:
+    """Read Codex's counters: cached within the input, thinking within the output, unless the total says else."""
+    given, output, thought, total = (
+        count(usage.get(name))
+        for name in ("input_tokens", "output_tokens", "reasoning_output_tokens", "total_tokens")
+    )
+    convention = "responses"
+    if None not in {given, output, thought, total} and thought:
+        beside = given + output + thought == total  # type: ignore[operator]  # none is None
+        if beside:
+            output, convention = output + thought, "thinking beside output"  # type: ignore[operator]
+    found = Usage(
+        input_tokens=given,
+        cache_read_tokens=count(usage.get("cached_input_tokens")),
+        cache_write_5m_tokens=count(usage.get("cache_write_input_tokens")),
+        output_tokens=output,
+        reasoning_tokens=thought,
+        total_tokens=total,
+        tokens_source="reported",
+    )
+    return found, convention
+
+
+def _json(value: object) -> str | None:
+    """Write arguments as JSON; text that is JSON already stays, other text is a JSON string."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            msgspec.json.decode(value)
+        except (msgspec.DecodeError, RecursionError):
+            return json_text(value)
+        return value
+    return json_text(value)
+
+
+def _result(output: object) -> tuple[str, str | None]:
+    """Read a tool's output: its text, and what failed; some versions write JSON into the text."""
+    value = output
+    if isinstance(output, str) and output.lstrip()[:1] == "{":
+        try:
+            value = msgspec.json.decode(output)
+        except (msgspec.DecodeError, RecursionError):
+            value = output
+    if not isinstance(value, dict):
+        return plain(value), None
+    told = value.get("output", value.get("content"))
+    result = plain(told) if told is not None else plain(output)
+    code = part(value, "metadata").get("exit_code", value.get("exit_code"))
+    if isinstance(code, int) and code != 0:
+        return result, f"exit code {code}"
+    return result, "failed" if value.get("success") is False else None
+
+
+def _tool_call(id: str, tool: _Tool, call: int | None) -> ToolCall:
+    failure: dict[str, Any] = {}
+    if tool.failure:
+        failure = {"error_type": "failed", "error_message": tool.failure}
+    return ToolCall(
+        ordinal=tool.ordinal,
+        tool=tool.name,
+        call_ordinal=call,
+        arguments=tool.arguments,
+        tool_call_id=content_id("tool call", NAME, id, tool.arguments),
+        started_at=tool.asked_at,
+        e2e_s=seconds(tool.asked_at, tool.answered_at),
+        result_bytes=None if tool.result is None else len(tool.result.encode(errors="replace")),
+        **failure,
+    )
+
+
+def _configuration(calls: tuple[Call, ...]) -> Configuration:
+    """The configuration of a thread: the model and effort that wrote the most in it."""
+    written: Counter[tuple[str | None, str, str | None]] = Counter()
+    for call in calls:
+        written[call.provider, call.model or "unknown", call.effort_sent] += call.output_tokens or 0
+    provider, model, effort = max(written, key=lambda three: (written[three], str(three)))
+    return Configuration(model=model, provider=provider, strategy=NAME, effort=effort)
