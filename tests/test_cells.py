@@ -4,6 +4,8 @@ import datetime as dt
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workbench import cells
 from workbench.errors import ImportFormatError
@@ -215,6 +217,8 @@ def test_a_text_does_not_depend_on_the_type_of_a_whole_number(value: object, exp
         (["1", "2", ""], [1, 2, None]), (["1.0", "2.0", "nan"], [1, 2, None]), (["1", "2.5"], [1.0, 2.5]),
         (["0,5", "1"], [0.5, 1.0]), (["true", "False"], [True, False]), (["007", "8"], ["007", "8"]),
         (["1", "a"], ["1", "a"]), (["None", ""], ["None", ""]), (["1e-5", "1"], [1e-5, 1.0]), (["v1.0"], ["v1.0"]),
+        (["3.9", "3.10"], ["3.9", "3.10"]), (["0.50", "0.25"], [0.5, 0.25]), (["1e5", "2e7"], ["1e5", "2e7"]),
+        (["12e4567"], ["12e4567"]), (["1.5e3", "2"], [1500.0, 2.0]),
         (["1,234"], ["1,234"]), (["12345678901234567890"], ["12345678901234567890"]), (["1.0", "1.10.2"], ["1.0", "1.10.2"]),
     ],
 )  # fmt: skip
@@ -237,3 +241,34 @@ def test_a_column_of_texts_has_one_type(column: list[str], expected: list[object
 def test_the_delimiter_is_what_stands_most_outside_of_quotes(head: str, expected: str) -> None:
     """A name may hold commas."""
     assert cells.delimiter(head) == expected
+
+
+@given(st.floats(-1e9, 1e9), st.integers(0, 6), st.booleans())
+def test_a_number_reads_the_same_with_either_mark_and_any_thousands(
+    value: float, decimals: int, grouped: bool
+) -> None:
+    """1,234.5 is 1.234,5 is 1 234.5."""
+    written = f"{value:{',' if grouped else ''}.{decimals}f}"
+    swapped = written.translate(str.maketrans(",.", ".,"))
+
+    found = cells.number(written)
+
+    assert found == float(f"{value:.{decimals}f}")
+    assert cells.number(swapped, cells.COMMA) == found
+    assert cells.number(written.replace(",", "\u202f")) == found
+    assert cells.decimal_mark(written) in {"", None, cells.POINT} or written.count(",") > 1
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(-(2**53), 2**53), st.floats(-1e6, 1e6).map(lambda x: round(x, 6))),
+        min_size=1,
+    )
+)
+def test_a_column_of_numbers_keeps_their_values(values: list[float]) -> None:
+    """As Python writes them."""
+    survey, column = cells.Survey(), [repr(v) for v in values]
+    for cell in column:
+        survey.add(cell)
+
+    assert [survey.typed(cell) for cell in column] == values

@@ -31,7 +31,10 @@ _YEAR_FIRST = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})", re.ASCII)
 _ZONE_WORD = re.compile(r"\s+(?:UTC|GMT)$")
 _INTEGRAL = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?", re.ASCII)
 _PLAIN_INT = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
-_PLAIN_FLOAT = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+# an exponent needs a sign or a fraction: 1e5 alone may be a name
+_PLAIN_FLOAT = re.compile(
+    r"-?(?:0|[1-9]\d{0,17})(?:\.(?P<part>\d+)(?:[eE][+-]?\d{1,2})?|[eE][+-]\d{1,2})?", re.ASCII
+)
 _BESIDE = "[A-Za-z\u00b5\u03bc$€£¥₹%‰/]*"  # currencies and units
 _DIGITS_AND_POINT = re.compile(r"(-?\d{1,300})(?:\.(\d+))?", re.ASCII)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"?')
@@ -297,6 +300,8 @@ class Survey:
         self.n = 0
         self._marks: set[str] = set()
         self._is_open = False
+        self._decimals: set[int] = set()
+        self._is_padded = False
 
     def add(self, cell: object) -> None:
         """Take one more cell into account; cells that say nothing say nothing here."""
@@ -307,11 +312,22 @@ class Survey:
         self.is_integral = self.is_integral and _INTEGRAL.fullmatch(written) is not None
         self.is_flag = self.is_flag and written.lower() in {"true", "false"}
         if self.is_float:
-            self.is_float = _PLAIN_FLOAT.fullmatch(written.replace(COMMA, POINT)) is not None
-            if mark := decimal_mark(written):
-                self._marks.add(mark)
-            elif mark is None:
-                self._is_open = self._is_open or COMMA in written
+            self._try_number(written)
+
+    def _try_number(self, written: str) -> None:
+        found = _PLAIN_FLOAT.fullmatch(written.replace(COMMA, POINT))
+        if found is None:
+            self.is_float = False
+            return
+        if mark := decimal_mark(written):
+            self._marks.add(mark)
+        elif mark is None:
+            self._is_open = self._is_open or COMMA in written
+        part = found["part"] or ""
+        self._decimals.add(len(part))
+        self._is_padded = self._is_padded or (len(part) > 1 and part.endswith("0"))
+        # numbers are padded to one width or not at all: 3.9 and 3.10 are versions
+        self.is_float = not (self._is_padded and len(self._decimals) > 1)
 
     @property
     def is_text(self) -> bool:
