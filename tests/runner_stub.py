@@ -190,13 +190,15 @@ class Storm:
     """Answers as a server has its bad days: what befalls a request follows from a seed, its body and its try.
 
     In each period there is a time of 429s, one in two with Retry-After. Outside of it, of a hundred requests five
-    fail with a 5xx, one hangs for `hang_s`, one breaks off after its first chunk.
+    fail with a 5xx, one hangs for `hang_s`, one breaks off after its first chunk. With `tells`, none hangs, and
+    three break off after two chunks with the usage so far, which is billed.
     """
 
     def __init__(
         self, seed: int, pieces: list[bytes], *, period_s: float = 1.5, storm_s: float = 0.15,
-        hang_s: float = 30.0,
+        hang_s: float = 30.0, tells: bool = False,
     ) -> None:  # fmt: skip
+        self.tells, self.on_broken = tells, lambda seen, tokens: None
         self.seed, self.period_s, self.storm_s, self.hang_s = seed, period_s, storm_s, hang_s
         self.tries: Counter[bytes] = Counter()
         self.answers: set[int] = set()  # numbers of the requests that get a whole answer
@@ -213,12 +215,32 @@ class Storm:
             return fixed(429, b'{"error":{"message":"slow down"}}', **after)
         if chance < 0.05:
             return fixed(500 if chance < 0.025 else 502, b'{"error":{"message":"oh"}}')
+        if self.tells and chance < 0.08:
+            return self._broken_off(seen, chance)
         if chance < 0.06:
             return [self.hang_s, CLOSE]
         if chance < 0.07:
             return self.broken
         self.answers.add(seen.number)
         return self.whole
+
+    def _broken_off(self, seen: Seen, chance: float) -> list[Step]:
+        """Tell the usage of two chunks, differently from request to request, and break off."""
+        n_input, n_output = 12, 2 + int(chance * 1e6) % 50
+        counts = {"prompt_tokens": n_input, "total_tokens": n_input + n_output}
+        chunks = [
+            data({
+                "model": "stub-1", "usage": counts | {"completion_tokens": n},
+                "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}],
+            })
+            for n in (1, n_output)
+        ]  # fmt: skip
+        self.on_broken(seen, n_input + n_output)
+        return [
+            b"".join(s for s in stream(*chunks, end=False) if isinstance(s, bytes)),
+            0.02,
+            CLOSE,
+        ]
 
 
 def main() -> None:
@@ -227,6 +249,7 @@ def main() -> None:
     parser.add_argument("--gap-s", type=float, default=0.0)
     parser.add_argument("--log", type=Path)
     parser.add_argument("--storm", type=int, help="seed of bad days; --gap-s is left aside")
+    parser.add_argument("--tells", action="store_true", help="in a storm: see Storm")
     options = parser.parse_args()
     pieces = reply_pieces(options.chunks)
     whole = b"".join(s for s in stream(*pieces) if s)
@@ -234,7 +257,7 @@ def main() -> None:
     for piece in pieces[1:]:
         paced += [options.gap_s, piece]
     log = options.log.open("a") if options.log else None
-    storm = None if options.storm is None else Storm(options.storm, pieces)
+    storm = None if options.storm is None else Storm(options.storm, pieces, tells=options.tells)
 
     def respond(seen: Seen) -> Iterable[Step] | bytes:
         if not seen.json.get("stream"):
@@ -253,6 +276,14 @@ def main() -> None:
             entry = {"request": seen.json, "at": time.time(), "took_s": took_s}
             log.write(json.dumps(entry) + "\n")
             log.flush()
+
+    def broken(seen: Seen, tokens: int) -> None:
+        if log is not None:
+            log.write(json.dumps({"request": seen.json, "broken_tokens": tokens}) + "\n")
+            log.flush()
+
+    if storm is not None:
+        storm.on_broken = broken
 
     async def run() -> None:
         stub = Stub(storm or respond)

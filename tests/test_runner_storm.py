@@ -63,7 +63,9 @@ for line in sys.stdin:
 class Bench:
     """A stub in a storm, a launcher, and the store's folder."""
 
-    def __init__(self, tmp_path: Path, n_items: int, **settings: object) -> None:
+    def __init__(
+        self, tmp_path: Path, n_items: int, *, tells: bool = False, **settings: object
+    ) -> None:
         self.log, self.path = tmp_path / "answered.jsonl", tmp_path / "traces.duckdb"
         self.folder = tmp_path / "traces.spool"
         lines = [
@@ -72,6 +74,7 @@ class Bench:
         ]
         (tmp_path / "sums.jsonl").write_text("\n".join(lines))
         stub = [sys.executable, ROOT / "tests/runner_stub.py", "--chunks", "3", "--storm", "7"]
+        stub += ["--tells"] if tells else []
         self.stub = subprocess.Popen(
             [*stub, "--log", self.log], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -139,6 +142,12 @@ class Bench:
             found[said[-1], request["seed"]] += 1
         return found
 
+    def billed(self) -> tuple[int, int]:
+        """Tokens that the server billed: of whole answers, and of replies that broke off."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        broken = sum(line.get("broken_tokens", 0) for line in lines)
+        return TOKENS * sum("took_s" in line for line in lines), broken
+
 
 def request_of(trace: Trace, call: Call, questions: dict[str, str]) -> tuple[str, int]:
     """The question and the seed that a recorded call was asked with."""
@@ -204,6 +213,39 @@ def test_ten_thousand_attempts_survive_a_storm_and_ten_kills(tmp_path):
 
     assert rows.row(0) == (10_000, 10_000)
     assert report["rss"]["0.95"] - report["rss"]["0.2"] < 24
+
+
+def ledger(bench: Bench, report: dict) -> dict[str, int]:
+    """Tokens of the same storm in four books: the server's, the report's, the spool's and the store's."""
+    traces, _ = bench.traces()
+    in_spool = sum((c.input_tokens or 0) + (c.output_tokens or 0) for t in traces for c in t.calls)
+    store = open_store(bench.path, create=True, take_in=False)
+    store.ingest_spool()
+    own, broken = store.sql(
+        "SELECT sum(input_tokens + output_tokens)::BIGINT, sum(broken_tokens)::BIGINT FROM traces"
+    ).row(0)
+    whole, lost = bench.billed()
+    return {"server": whole + lost, "report": report["tokens"], "spool": in_spool, "store": own + broken}  # fmt: skip
+
+
+def books(tmp_path: Path, n_items: int) -> dict[str, int]:
+    """Collect two strategies' answers to each item through a storm, and close the books."""
+    with Bench(tmp_path, n_items, tells=True, timeout_s=120.0, retries=20) as bench:
+        report = bench.finish("only")
+        found = ledger(bench, report)
+        whole, lost = bench.billed()
+    print(f"{2 * n_items:,} attempts: {whole:,} tokens answered, {lost:,} broken off; {found}")
+    # a request that meets the same 500 three times while others are answered is given up
+    assert (report["failed"] <= n_items / 500, report["left"]) == (True, 0)
+    assert lost > 0
+    return found
+
+
+def test_the_ledger_is_the_servers_own_count_in_a_storm(tmp_path):
+    """Replies that broke off had told their usage: they are billed, and stand in every book."""
+    found = books(tmp_path, 250)
+
+    assert len(set(found.values())) == 1
 
 
 def test_a_budget_holds_in_a_storm(tmp_path):
