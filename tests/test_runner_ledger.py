@@ -287,6 +287,22 @@ def test_an_account_without_credit_ends_what_asks_it(tmp_path):
     assert any("nothing more is asked of" in note and "quota" in note for note in report.notes)
 
 
+def test_another_model_behind_the_same_address_goes_on(tmp_path):
+    """A gateway has an account for each: one without credit says nothing of the others, and is asked once."""
+
+    def gateway(seen):
+        return quota(seen) if seen.json["model"] == "poor" else answer(seen)
+
+    with Stub(gateway) as stub:
+        models = ("rich", "poor", "other")
+        report = run(tmp_path, stub.url, models=models, tasks=[task_set(20)], concurrency=1)
+        asked = Counter(seen.json["model"] for seen in stub.requests)
+
+    assert asked == {"rich": 20, "poor": 1, "other": 20}
+    assert (report.collected, report.failed) == (40, 1)
+    assert any("nothing more is asked of poor (" in note for note in report.notes)
+
+
 def test_what_waits_for_a_server_without_credit_is_not_sent(tmp_path):
     """Attempts of many calls fail at their next one; nothing of them is asked."""
     with Stub(quota) as stub:

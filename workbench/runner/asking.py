@@ -10,8 +10,10 @@ import msgspec
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call, ToolCall
 
-# kinds of errors that say the same of every request to a server: no money, no address, no trust
-FATAL = frozenset({"insufficient_quota", "http_402", "dns", "tls"})
+# kinds of errors that say the same of every request: to a server that has no address or no trust, or to a model
+# for which there is no money (behind one address may stand several accounts)
+UNREACHABLE = frozenset({"dns", "tls"})
+FATAL = UNREACHABLE | {"insufficient_quota", "http_402"}
 # {"role": "system" | "user" | "assistant", "content": text}, or as `Reply.turn` and a tool's answer are
 ChatMessage = Mapping[str, Any]
 

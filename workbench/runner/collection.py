@@ -15,7 +15,7 @@ import msgspec
 from workbench.errors import ProviderError
 from workbench.records import Attempt, Run, Trace, json_text
 from workbench.runner import attempt, grading
-from workbench.runner.asking import FATAL
+from workbench.runner.asking import FATAL, UNREACHABLE
 from workbench.runner.connect import POOL
 from workbench.runner.crew import Crew
 from workbench.runner.failures import Failures
@@ -489,12 +489,13 @@ class Collection:
         )
 
     def _give_up(self, planned: Planned, error: ProviderError) -> None:
-        """Stop all that asks a server of which every request would fail; the other models go on."""
-        place_id = planned.target.place_id
+        """Stop all that asks a model, or a server, of which every request would fail; the others go on."""
+        asked, whole = planned.target, error.kind in UNREACHABLE
         for configuration, target, _ in self.work.configurations:
-            if target.place_id == place_id:
+            if target.place_id == asked.place_id and (whole or target.model == asked.model):
                 self.stopped.add(configuration.configuration_id)
-        self.note(f"nothing more is asked of {planned.target.provider_name}: {error}")
+        of = asked.provider_name if whole else f"{asked.model} ({asked.provider_name})"
+        self.note(f"nothing more is asked of {of}: {error}")
 
     def _watch_helpers(self, trace: Trace) -> None:
         """End the run where a judge cannot be asked for good: answers would be paid, and have no score."""

@@ -127,7 +127,7 @@ def _requeue(control: "Control", launch: "Collection", command: Requeue) -> str:
 def _again(control: "Control", launch: "Collection", planned: Planned) -> None:
     """Put an attempt before those that wait, even of a configuration that was given up."""
     launch.stopped.discard(planned.configuration.configuration_id)
-    launch.fleet.callers[planned.target.place_id].fatal = None  # whoever asks again has mended it
+    launch.fleet.callers[planned.target.place_id].fatal.clear()  # whoever asks again has mended it
     control.again.append(planned)
     launch.crew.resize(launch.crew.wanted, 1)
 

@@ -12,7 +12,15 @@ import msgspec
 
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.runner import tries
-from workbench.runner.asking import FATAL, CallRefused, Provider, Reply, Request, StreamBroken
+from workbench.runner.asking import (
+    FATAL,
+    UNREACHABLE,
+    CallRefused,
+    Provider,
+    Reply,
+    Request,
+    StreamBroken,
+)
 from workbench.runner.limits.backoff import Backoff
 from workbench.runner.limits.lane import OVERLOAD, Lane
 from workbench.runner.machine import MachineClock
@@ -59,7 +67,8 @@ class Caller:
         provider: who answers.
         states: how each model that was asked stands, kept up to date in place.
         watch: the meters of this machine, where the model runs on it.
-        fatal: what every further request would meet: none is sent any more; null while there is nothing.
+        fatal: what every further request would meet, by model, and by None where it holds for all of them: none
+            is sent any more.
     """
 
     def __init__(
@@ -95,7 +104,7 @@ class Caller:
         self._clock, self._now, self._sleep = clock, now, sleep
         self._lanes: dict[str, Lane] = {}
         self.watch: Watch | None = None
-        self.fatal: ProviderError | None = None
+        self.fatal: dict[str | None, ProviderError] = {}
 
     @property
     def provider_name(self) -> str:
@@ -149,10 +158,11 @@ class Caller:
         """Wait for a seat and ask once."""
         asked = self._clock()
         seat = await lane.enter(request)
-        if self.fatal is not None:
+        fatal = self.fatal.get(request.model) or self.fatal.get(None)
+        if fatal is not None:
             lane.leave(seat, None, None)
             self._pump()
-            return Reply(), self.fatal
+            return Reply(), fatal
         sent = self._clock()
         took.queued_s += sent - asked
         begun = self._shares.begin(sent)
@@ -164,7 +174,8 @@ class Caller:
         except ProviderError as caught:
             error = caught
             if isinstance(caught, ProviderRejected) and caught.kind in FATAL:
-                self.fatal = ProviderRejected(str(caught), kind=caught.kind)
+                of = None if caught.kind in UNREACHABLE else request.model
+                self.fatal[of] = ProviderRejected(str(caught), kind=caught.kind)
         finally:
             took.last_s = self._shares.end(begun, self._clock())
             took.share_s += took.last_s
