@@ -65,8 +65,8 @@ def aggregate(
 ) -> Answer:
     """Sum up the scores of repeats over tasks, best interquartile mean first.
 
-    Grain: one row per group; `more["improvement"]`: one row per pair of groups; `more["profile"]`:
-    one row per group and threshold. A score is the mean outcome of one repeat (a trial, or a run) on
+    Grain: one row per group, per task if `by` names it; `more["improvement"]`: one row per pair of
+    groups, of the same task then; `more["profile"]`: one row per group and threshold. A score is the mean outcome of one repeat (a trial, or a run) on
     one task. Single items score 0 or 1, of which quartiles say little: `unit` item_id is for graded
     scores. Only scored traces count.
 
@@ -81,8 +81,7 @@ def aggregate(
     those hold a mean in 87 of 100 studies where 95 are promised and these in 94 (the interquartile
     mean in 92). Null where no task has two repeats.
     """
-    if "task" in by:
-        by = [c for c in by if c != "task"] or ["task"]
+    by = list(by)
     scores = reduce_repeats(
         frame, by, options["repeat"], unit=options["unit"], outcome=options["outcome"],
         errors_as_wrong=options["errors_as_wrong"],
@@ -102,7 +101,7 @@ def aggregate(
     table = table.with_columns(pl.col("n").cast(pl.Int64)).select(*by, *(c.name for c in columns))
     names = [label(row) for row in groups.iter_rows()]
     more = {
-        "improvement": _pairs(names, strata, rng, options),
+        "improvement": _pairs(names, strata, rng, options, strangers="task" not in by),
         "profile": _profile(groups, drawn, options),
     }
     single = [n for n, s in zip(names, strata, strict=True) if max(map(len, s.values())) < 2]
@@ -219,12 +218,22 @@ def probability_of_improvement(x: Floats, y: Floats) -> Floats:
 
 
 def _pairs(
-    names: list[str], strata: list[Strata], rng: np.random.Generator, options: dict[str, Any]
+    names: list[str],
+    strata: list[Strata],
+    rng: np.random.Generator,
+    options: dict[str, Any],
+    *,
+    strangers: bool,
 ) -> pl.DataFrame:
-    """Compare every pair on the tasks that both were tried on; each is resampled on its own."""
+    """Compare every pair on the tasks that both were tried on; each is resampled on its own.
+
+    Pairs that share none have a row of unknowns only with `strangers`.
+    """
     rows = []
     for i, j in itertools.combinations(range(len(names)), 2):
         shared = [t for t in strata[i] if t in strata[j]]
+        if not shared and not strangers:
+            continue
         value = low = high = None
         if shared:
             pairs = [(strata[i][t], strata[j][t]) for t in shared]

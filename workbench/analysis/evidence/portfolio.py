@@ -19,6 +19,7 @@ C = Column
 _CELLS = 400_000  # random numbers held at once
 _ONE = "one candidate, or all candidates alike"
 _LEVEL = Option("level", "float", 0.95, "share of the looks that the ranges span", low=0.5, high=0.999)  # fmt: skip
+_NAMED = 20  # candidates in a note
 _ROWS = (
     C("k", "int", "count", "Candidates in the portfolio, the best by the cheap look.", KEY_NULL, "portfolio size"),
     C("sharpe_ratio", "float", "", "Best true score of the portfolio above the incumbent's, at least 0, over the standard deviation of its true scores; median over looks.", _ONE, "Sharpe ratio"),
@@ -92,10 +93,16 @@ def portfolio(
     keys = {"task": pl.String} if any(t is not None for t, _ in built.parts) else {}
     shapes = [keys | {c.name: DTYPES[c.type] for c in cs} for cs in (_ROWS, _TOTALS)]
     table = pl.DataFrame(rows, schema=shapes[0])
+    listed = dict.fromkeys(label for _, panel in built.parts for label in panel.labels)
+    grouped = ", ".join(c for c in by if c not in keys)
+    candidates = f"{len(listed)} candidates by {grouped}: {', '.join([*listed][:_NAMED])}"
+    notes = (candidates + (" …" if len(listed) > _NAMED else ""),) if listed else ()
     return Answer(
-        table, more={"totals": pl.DataFrame(totals, schema=shapes[1])}, dropped=built.dropped,
-        notes=built.notes,
-    )  # fmt: skip
+        table,
+        more={"totals": pl.DataFrame(totals, schema=shapes[1])},
+        dropped=built.dropped,
+        notes=(*built.notes, *notes),
+    )
 
 
 def _portfolios(

@@ -71,16 +71,17 @@ def swiss(
     Intervals: expanded percentile bootstrap of item clusters, tournaments played anew on each resample; a wider
     one than the data's alone by the simulation's error.
     """
-    by = tuple(c for c in by if c != "task")
+    whole_by, by = by, tuple(c for c in by if c != "task")
     if not by:
         raise AnalysisError("by: tasks are the rounds; group by what meets, as model")
+    told = ("task is no group here: tasks are the rounds",) if len(by) < len(whole_by) else ()
     items = reduce_items(
         frame, by, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"], about=("task",)
     )  # fmt: skip
     built = build(items)
     shape = {c: items.frame.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     if not built.parts:
-        return Answer(pl.DataFrame(schema=shape), dropped=built.dropped)
+        return Answer(pl.DataFrame(schema=shape), dropped=built.dropped, notes=told)
     panel = built.parts[0][1]
     tasks = _order(panel.items["task"].fill_null("").unique().sort().to_list(), options["order"])
     rounds = panel.items["task"].fill_null("").replace_strict({t: k for k, t in enumerate(tasks)}, return_dtype=pl.Int64)  # fmt: skip
@@ -91,14 +92,14 @@ def swiss(
     groups = panel.groups.filter(pl.Series(whole))
     dropped = built.dropped | {"groups without a score on every task": int((~whole).sum())}
     if not whole.any():
-        return Answer(pl.DataFrame(schema=shape), dropped=dropped, notes=built.notes)
+        return Answer(pl.DataFrame(schema=shape), dropped=dropped, notes=(*built.notes, *told))
     table, more = _played(groups, scores[whole], rng, options)
     low, high = _interval(sums, panel.n_clusters, whole, len(tasks), rng=rng, options=options)
     table = table.with_columns(
         pl.Series("points_low", low).fill_nan(None), pl.Series("points_high", high).fill_nan(None)
     )
     table = table.select(*by, *(c.name for c in _ROWS)).sort("points", *by, descending=[True, *[False] * len(by)])  # fmt: skip
-    notes = (*built.notes, f"rounds: {', '.join(tasks)}")
+    notes = (*built.notes, *told, f"rounds: {', '.join(tasks)}")
     return Answer(table, more={"sensitivity": more}, dropped=dropped, notes=notes)
 
 
