@@ -180,7 +180,10 @@ class Analysis:
         for name in options:
             if name not in known:
                 raise AnalysisError(unknown(f"option of {self.name}", name, known))
-        return {name: o.parse(options.get(name)) for name, o in known.items()}
+        parsed = {name: o.parse(options.get(name)) for name, o in known.items()}
+        if parsed.get("y") == SCORES[0] and parsed.get("outcome", "passed") != "passed":
+            parsed |= {"y": parsed["outcome"], "outcome": "passed"}  # its mean is the axis
+        return parsed
 
     def reduction(self, options: Mapping[str, Any]) -> "Reduction":
         """Say what it reduces under options: measures, what a trace must have, which outcome."""

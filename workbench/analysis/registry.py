@@ -98,6 +98,9 @@ def run(
         rng: the source of randomness; a generator with seed 0 where None.
         options: see the declaration.
 
+    A cost is that at listed prices; where it cannot be computed, what was billed stands in, and a note
+    says of how many.
+
     Raises:
         AnalysisError: an unknown name, option, column or group, a value out of bounds, or rows of
             another grain.
@@ -136,16 +139,20 @@ def _answered(
     rng: "np.random.Generator",
 ) -> "Result":
     """Run the function of an analysis, and say what is pooled and what would settle the question."""
-    from workbench.analysis import outlook, pooling, standing
+    from workbench.analysis import billed, graded, outlook, pooling, standing
 
     within = [c for name in declared.within for c in columns(options.get(name, name) or "")]
     replaced, lazy = standing.n_replaced(lazy), standing.counting(lazy)
     pooled = pooling.notes(lazy, by, within)
+    lazy, dollars = billed.filled(lazy, by)
     answer = declared.function(lazy, by=by, rng=rng, **options)
     dropped = {**answer.dropped, standing.REPLACED: replaced}
     result = _result(declared, dataclasses.replace(answer, dropped=dropped), options, by)
-    told = outlook.said(declared, result, lazy)
-    return dataclasses.replace(result, notes=(*result.notes, *pooled, *told), outlook=told)
+    paid = (dollars,) if dollars and any("USD" in c.unit for c in result.columns) else ()
+    graded_only = graded.notes(declared, lazy, options)
+    told = () if graded_only else outlook.said(declared, result, lazy)
+    notes = (*graded_only, *result.notes, *pooled, *paid, *told)
+    return dataclasses.replace(result, notes=notes, outlook=told)
 
 
 def _named_columns(declared: Analysis, chosen: dict[str, Any]) -> dict[str, Any]:

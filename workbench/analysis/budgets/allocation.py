@@ -138,8 +138,9 @@ def allocation(
     cost count, on the items that all options were tried on; trials weigh within their item.
 
     Bins of difficulty: quantiles of the pass rate of `base` per item, linear between order statistics;
-    bins that coincide are one. The trials with an even number say how hard an item is, those with an odd
-    number what base achieves, so that luck does not count twice; a base with single trials is no option.
+    bins that coincide are one. Of the trials of base, the first of an item, and every second number after it, say
+    how hard the item is, the others what base achieves, so that luck does not count twice; a base with
+    single trials is no option.
 
     Plan: one option per bin with the largest expected number of right answers within the budget, exact
     (all unbeaten totals are listed; the order of bins or options has no say). Rates: each half of the items
@@ -210,8 +211,10 @@ def _reduced(
         return reduce_items(frame, by, (measure,), **given), fetched, "", [], {}
     base, mine = _base(frame, by, options)
     even = ~nw.lit(value=False)
-    if "trial" in present:
-        even = (nw.col("trial").cast(nw.Int64) % 2 == 0).fill_null(value=False)
+    if "trial" in present:  # others count trials from 1, or have the third alone
+        trial = nw.col("trial").cast(nw.Int64)
+        first = nw.when(mine).then(trial).min().over("item_id")
+        even = ((trial - first) % 2 == 0).fill_null(value=True)
     graded = reduce_items(frame.filter(mine & even), by, **given)
     items = reduce_items(frame.filter(~(mine & even)), by, (measure,), **given)
     rows = graded.frame.filter(pl.col("n") > 0)

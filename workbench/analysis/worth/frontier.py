@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench.analysis import aggregates, grains, intervals, pareto, resampling
 from workbench.analysis.declaration import SCORES, ChartSpec, Option, Settles, analysis
-from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
+from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build, divide
 from workbench.analysis.reduce import MEASURES, check_measure, reduce_items
 from workbench.analysis.result import Answer, empty, label
@@ -68,6 +68,7 @@ class _Points:
     needs=("item_id",),
     options=(
         Option("y", "measure", "pass_rate", "the gain: pass_rate, score or a metric", choices=SCORES),
+        OUTCOME,
         cost_axis("x", "cost_usd", "the cost: any measure of a trace, or a metric"),
         Option("z", "measure", None, "a third axis, another cost: any measure of a trace, or a metric", choices=MEASURES),
         Option("maximise_x", "flag", default=False, help="more of x is better"),

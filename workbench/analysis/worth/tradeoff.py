@@ -10,7 +10,7 @@ import polars as pl
 
 from workbench.analysis import aggregates, grains, pareto, parity, resampling, sample
 from workbench.analysis.declaration import SCORES, ChartSpec, Option, analysis, unknown
-from workbench.analysis.options import ERRORS, LEVEL, RESAMPLES, SHARED, cost_axis
+from workbench.analysis.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.panel import Panel, build
 from workbench.analysis.parity import Curve
 from workbench.analysis.reduce import check_measure, reduce_items
@@ -67,6 +67,7 @@ class _Points:
         Option("baseline", "group", None, "what the others are held against; the dearest if open"),
         Option("points", "text", None, "a column that tells the points of one curve apart: effort, thinking_budget_tokens, precision"),
         Option("y", "measure", "pass_rate", "the quality: pass_rate, score or a metric", choices=SCORES),
+        OUTCOME,
         cost_axis("x", "cost_usd", "the cost: any measure of a trace, or a metric"),
         Option("maximise_x", "flag", default=False, help="more of x is better: tokens per second"),
         Option("minimise_y", "flag", default=False, help="less of y is better: an error rate"),
