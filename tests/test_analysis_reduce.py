@@ -265,20 +265,7 @@ def test_sql_and_polars_code_give_the_group_means(name, where, by, options):
         pl.testing.assert_frame_equal(plain, expected, check_dtypes=False)
 
 
-def test_the_cell_is_python_that_names_the_view():
-    """Hostile text stays a string; options at their default are left out."""
-    path = 'it\'s\n"my" store.duckdb'
-
-    cell = snippets.as_cell("frontier", "task:t1", ("model",), {"x": "e2e_s", "log_x": "no"}, path)
-
-    compile(cell, "cell", "exec")
-    assert repr(path) in cell
-    assert "x='e2e_s'" in cell
-    assert "log_x" not in cell
-    assert "wb.analysis.frontier(" in cell
-
-
-@pytest.mark.parametrize("write", [snippets.as_sql, snippets.as_polars, snippets.as_cell])
+@pytest.mark.parametrize("write", [snippets.as_sql, snippets.as_polars])
 def test_code_is_written_only_of_known_columns(write):
     """Nothing that is not a column of trace_facts reaches the code."""
     with pytest.raises(AnalysisError, match="configuration"):

@@ -1,7 +1,7 @@
-"""The same view elsewhere: SQL, Polars code or a notebook cell that gives an analysis' group means.
+"""The same view elsewhere: SQL or Polars code that gives an analysis' group means; see `forms`.
 
 SQL and Polars code repeat the reduce stage (which traces count, trials averaged within their item,
-items within their group); intervals and judgements stay with the analysis, which the cell calls.
+items within their group); intervals and judgements stay with the analysis.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from workbench.errors import AnalysisError
 from workbench.schema import TRACE_FACTS, Column
 from workbench.slice import Slice
 from workbench.slice.joining import identifier, joined
-from workbench.slice.names import METRICS, columns, is_entry, own_fields
+from workbench.slice.names import METRICS, columns, is_entry
 
 if TYPE_CHECKING:
     from workbench.analysis.declaration import Analysis, Reduction
@@ -145,31 +145,6 @@ def as_polars(
         f"    .sort({keys})\n"
         "    .collect()\n"
         ")"
-    )
-
-
-def as_cell(
-    name: str | None = None,
-    where: Slice | str = "",
-    by: Sequence[str] = ("configuration",),
-    options: Mapping[str, Any] | None = None,
-    store_path: str = "",
-) -> str:
-    """Write a notebook cell that runs the analysis on a store; options at their default are left out."""
-    declared, chosen = _plan(name, by, options)
-    defaults = {o.name: o.default for o in declared.options}
-    given = {k: v for k, v in chosen.items() if v != defaults[k]}
-    arguments = "".join(f", {k}={v!r}" for k, v in given.items())
-    function = declared.name.replace("-", "_")
-    view = f", {declared.rows!r}" if declared.rows != "trace_facts" else ""
-    own = own_fields(by, chosen)
-    view += f", fields={own!r}" if own else ""
-    return (
-        "import workbench as wb\n\n"
-        f"store = wb.open({str(store_path)!r})\n"
-        f"with store.facts({str(_slice(where))!r}{view}) as facts:\n"
-        f"    result = wb.analysis.{function}(facts, by={tuple(by)!r}{arguments})\n"
-        "wb.charts.chart(result)"
     )
 
 

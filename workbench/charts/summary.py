@@ -10,8 +10,9 @@ from workbench.charts.drawing import Panel
 
 
 def defaults(result: Result) -> dict[str, Any]:
-    """The pass rate, or the score where that was averaged."""
-    return {"x": "score" if "score" in result.frame.columns else "pass_rate"}
+    """The pass rate, or the score or the metric where that was averaged."""
+    named = (str(result.options.get("outcome")), "score", "pass_rate")
+    return {"x": next(column for column in named if column in result.frame.columns)}
 
 
 def draw(panel: Panel) -> Any:

@@ -17,7 +17,6 @@ from workbench.cli.options import (
 )
 from workbench.errors import AnalysisError
 from workbench.slice import Slice
-from workbench.slice.names import own_fields
 
 if TYPE_CHECKING:
     from workbench.analysis import Analysis, Option, Result
@@ -257,11 +256,10 @@ def _snippet(
     by: Sequence[str] | None,
     options: Mapping[str, Any],
 ) -> str:
-    from workbench.analysis import snippets
+    from workbench.analysis import forms
 
-    groups = tuple(by or ("configuration",))
+    asked = forms.Asked(name, where, tuple(by or ("configuration",)), options)
+    path, fields = str(store.path), store.fields(asked.own) if asked.own else {}
     if kind == "cell":
-        return snippets.as_cell(name, where, groups, options, str(store.path))
-    write = snippets.as_sql if kind == "sql" else snippets.as_polars
-    fields = store.fields(own_fields(groups, options))
-    return write(name, where, groups, options, fields)
+        return forms.cell(asked, path)
+    return forms.sql(asked, fields) if kind == "sql" else forms.polars(asked, path, fields)

@@ -10,8 +10,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Input, Label, Static
 
 from workbench.safe import safe
-from workbench.slice.names import columns, own_fields
-from workbench.tui import results
+from workbench.slice.names import columns
+from workbench.tui import results, slices
 from workbench.tui.asking import StatusScreen, Ticket, once
 from workbench.tui.widgets.analyses import Analyses
 from workbench.tui.widgets.grid import Grid
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from workbench.analysis import Analysis, Result
     from workbench.analysis import Option as Setting
+    from workbench.analysis.forms import Asked
     from workbench.store import Cancel, Store
 
 BY = "configuration"
@@ -48,6 +49,12 @@ class Question:
     def options(self) -> dict[str, str]:
         """The options; an empty field leaves the option's default."""
         return {name: value for name, value in self.form if name != "by" and value}
+
+    def as_shown(self, table: str) -> "Asked":
+        """Return the question of one of the tables of its answer."""
+        from workbench.analysis.forms import Asked
+
+        return Asked(self.name, slices.read(self.text), self.by, self.options, table)
 
 
 class CatalogueScreen(StatusScreen):
@@ -201,14 +208,14 @@ class CatalogueScreen(StatusScreen):
             self._show_table()
 
     def action_copy(self) -> None:
-        """Copy the analysis as SQL, Polars or a notebook cell."""
-        from workbench.tui.copying import CopyScreen, view_texts
+        """Copy the table that is shown as SQL, Polars, a notebook cell, a command, or the row."""
+        from workbench.tui.copying import offer_answer
 
-        if self.analysis is not None:
-            row = self.query_one(Grid).current
-            self.app.push_screen(
-                CopyScreen(view_texts(self.app.store.path, self._text, self.analysis.name, row))
-            )
+        question, row = self.asked or self.wanted(), self.query_one(Grid).current
+        if question is not None:
+            if self.result is not None and self._frame().height == 1:
+                row = self._frame().row(0, named=True)  # it is shown on its side
+            offer_answer(self, partial(question.as_shown, self._shown), row)
 
     def action_back(self) -> None:
         """Cancel what runs; else go back."""
@@ -240,15 +247,9 @@ def _families() -> "dict[str, list[Analysis]]":
 def _run(store: "Store", question: Question | None, cancel: "Cancel") -> "Result":
     """Run an analysis with what a form holds."""
     from workbench import analysis
-    from workbench.store import reference
 
     assert question is not None
-    rows = analysis.get(question.name).rows
-    fields = own_fields(question.by, question.options)
-    with (
-        store.snapshot(cancel=cancel) as held,
-        reference.in_force(held),
-        held.facts(question.text, rows, fields=fields) as facts,
-    ):
-        options: dict[str, Any] = {**question.options}
-        return analysis.run(question.name, facts, by=question.by, **options)
+    options: dict[str, Any] = {**question.options}
+    where = slices.read(question.text)
+    with store.snapshot(cancel=cancel) as held:
+        return analysis.run(question.name, held, where=where, by=question.by, **options)

@@ -20,6 +20,7 @@ from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
     from workbench.analysis import Result
+    from workbench.analysis.forms import Asked
     from workbench.store import Cancel, Store
 
 HIDDEN = ("a", "b", "item_id")
@@ -133,20 +134,17 @@ class CompareScreen(AskingScreen):
 
     def action_copy(self) -> None:
         """Copy the comparison."""
-        from workbench.tui.copying import CopyScreen, view_texts
+        from workbench.tui.copying import offer_answer
 
-        row = (
-            self.result.frame.row(0, named=True)
-            if self.result and self.result.frame.height
-            else None
-        )
-        self.app.push_screen(
-            CopyScreen(
-                view_texts(
-                    self.app.store.path, self._text, "compare", row, {"a": self.a, "b": self.b}
-                )
-            )
-        )
+        if self.result is not None:
+            offer_answer(self, self._asked, self.query_one(Grid).current)
+
+    def _asked(self) -> "Asked":
+        from workbench.analysis.forms import Asked
+
+        assert self.result is not None
+        where = slices.read(self._text)
+        return Asked("compare", where, self.result.by, self.result.options)
 
     def action_back(self) -> None:
         """Cancel what runs; else go back."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -21,55 +21,106 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from workbench.safe import clipboard_text, one_line
+from workbench.slice.conditions import quote
 from workbench.tui import slices
-from workbench.tui.asking import Asking, once
+from workbench.tui.asking import Asking, AskingScreen, once
+
+if TYPE_CHECKING:
+    from workbench.analysis.forms import Asked
+    from workbench.store import Store
 
 Texts = dict[str, tuple[str, str]]  # what it is → (text, file ending)
 CLIPBOARD = 100_000  # bytes; terminals drop longer sequences
+BEGINNING = 50  # cells of a form that are shown beside its name
 
 
-def view_texts(
-    path: Path,
-    text: str,
-    name: str | None,
-    row: Mapping[str, Any] | None,
-    options: Mapping[str, Any] | None = None,
-) -> Texts:
-    """Return every form in which a view can be taken elsewhere.
+def answer_texts(store: "Store", asked: "Asked") -> Texts:
+    """Return every form in which the answer of an analysis can be taken elsewhere; runs in a thread.
+
+    Args:
+        store: where; it knows the types of columns of its own that the question names.
+        asked: the question that the table on screen answers.
+    """
+    from workbench.analysis import forms
+
+    path, fields = str(store.path), store.fields(asked.own) if asked.own else {}
+    return {
+        "SQL": (forms.sql(asked, fields), "sql"),
+        "Polars": (forms.polars(asked, path, fields), "py"),
+        "notebook cell": (forms.cell(asked, path), "py"),
+        "command": (forms.command(asked, path), "sh"),
+        "filter": (str(asked.where), "txt"),
+    }
+
+
+def overview_texts(path: Path, text: str, x: str, y: str) -> Texts:
+    """Return the forms of the first screen: a row per configuration, of three analyses.
 
     Args:
         path: the store.
         text: the slice.
-        name: the analysis that the view shows, or None for the traces themselves.
-        row: the row under the cursor.
-        options: those of the analysis that are not at their default.
+        x: the axis of the frontier that is paid.
+        y: the one that is achieved.
     """
-    codes = _analysis_codes(path, text, name, options) if name else _traces_codes(path, text)
-    found = codes | {"command": (_command(path, text, name), "sh"), "filter": (text, "txt")}
-    return found | ({"this row as CSV": (row_csv(row), "csv")} if row else {})
+    from workbench.analysis import forms
+    from workbench.analysis.forms import Asked
 
-
-def _analysis_codes(path: Path, text: str, name: str, options: Mapping[str, Any] | None) -> Texts:
-    from workbench.analysis import snippets
-
-    by = ("configuration",)
-    opened = f"import workbench as wb\n\ntraces = wb.open({str(path)!r}).traces()\n"
+    where, at = slices.read(text), str(path)
+    summary = Asked("summary", where)
+    parts = (
+        summary,
+        Asked("frontier", where, options={"x": x, "y": y}),
+        Asked("cost-of-pass", where),
+    )
+    call = f"where={str(where)!r}, by={summary.by!r}"
+    cell = (
+        f"import workbench as wb\n\nstore = wb.open({at!r})\n"
+        f"summary = wb.analysis.summary(store, {call})\n"
+        f"frontier = wb.analysis.frontier(store, {call}, x={x!r}, y={y!r})\n"
+        f"costs = wb.analysis.cost_of_pass(store, {call})\n"
+        "table = summary.frame\n"
+        "for part in (frontier, costs):\n"
+        "    new = [c for c in part.frame.columns if c not in table.columns]\n"
+        '    added = part.frame.select("configuration", *new)\n'
+        '    table = table.join(added, on="configuration", how="left")\n'
+        "wb.charts.chart(frontier)\n"
+    )
     return {
-        "SQL": (snippets.as_sql(name, text, by, options), "sql"),
-        "Polars": (opened + snippets.as_polars(name, text, by, options), "py"),
-        "notebook cell": (snippets.as_cell(name, text, by, options, str(path)), "py"),
+        "SQL": (forms.sql(summary), "sql"),
+        "Polars": (forms.polars(summary, at), "py"),
+        "notebook cell": (cell, "py"),
+        "command": ("".join(forms.command(part, at) for part in parts), "sh"),
+        "filter": (text, "txt"),
     }
 
 
-def _traces_codes(path: Path, text: str) -> Texts:
+def listing_texts(path: Path, text: str, order_by: str, *, descending: bool) -> Texts:
+    """Return the forms of a list of traces, in its order.
+
+    Args:
+        path: the store.
+        text: the slice.
+        order_by: the column that the list is sorted by; unknown comes last, ties by trace_id.
+        descending: the other way around.
+    """
+    import shlex
 
     where = slices.read(text)
     opened = f"import workbench as wb\n\nstore = wb.open({str(path)!r})\n"
-    polars = f"import polars as pl\n{opened}traces = store.traces().filter({where.polars_code()})\n"
+    order = f'sort("{order_by}", "trace_id", descending=[{descending}, False], nulls_last=True)'
+    query = (
+        f"SELECT *\nFROM trace_facts\nWHERE {where.sql()}\n"
+        f'ORDER BY "{order_by}" {"DESC" if descending else "ASC"} NULLS LAST, trace_id\n'
+    )
+    code = f"traces = store.traces().filter({where.polars_code()}).{order}\n"
+    words = ["workbench", "export", "trace_facts", "--store", str(path)]
+    words += ["--where", str(where)] if where else []
     return {
-        "SQL": (f"SELECT *\nFROM trace_facts\nWHERE {where.sql()}\n", "sql"),
-        "Polars": (polars, "py"),
-        "notebook cell": (f"{opened}store.traces({text!r}).collect()\n", "py"),
+        "SQL": (query, "sql"),
+        "Polars": (f"import polars as pl\n{opened}{code}", "py"),
+        "notebook cell": (f"{opened}store.traces({str(where)!r}).{order}.collect()\n", "py"),
+        "command": (f"# in no particular order\n{shlex.join(words)}\n", "sh"),
+        "filter": (text, "txt"),
     }
 
 
@@ -77,32 +128,65 @@ def trace_texts(path: Path, facts: Mapping[str, Any], message: str | None) -> Te
     """Return what can be copied of one trace."""
     trace_id = str(facts["trace_id"])
     found = {"this message": (message, "txt")} if message is not None else {}
+    text = f"trace:{trace_id}"
     return (
         found
-        | {
-            "trace id": (trace_id, "txt"),
-            "SQL": (f"SELECT * FROM trace_facts WHERE trace_id = '{trace_id}'", "sql"),
-        }
-        | view_texts(path, f"trace:{trace_id}", None, facts)
+        | {"trace id": (trace_id, "txt")}
+        | listing_texts(path, text, "started_at", descending=False)
+        | row_texts(facts)
     )
 
 
-def run_texts(path: Path, run_id: str) -> Texts:
-    """Return what can be copied of one run."""
+def run_texts(path: Path, row: Mapping[str, Any]) -> Texts:
+    """Return what can be copied of one run: its row of the store, its plan, and what finds its traces."""
     import shlex
 
+    run_id = str(row["run_id"])
     show = shlex.join(["workbench", "runs", "show", run_id, "--store", str(path)])
-    text = slices.narrowed("", run_id=run_id)
-    return {"run id": (run_id, "txt"), "plan": (show, "sh")} | view_texts(
-        path, text, "summary", None
-    )
+    plan = {"plan": (show + "\n", "sh")} if row.get("kind", "collect") == "collect" else {}
+    return {
+        "run id": (run_id, "txt"),
+        **plan,
+        **statement_texts(path, f"FROM run_summary WHERE run_id = {quote(run_id)}"),
+        "filter": (slices.narrowed("", run_id=run_id), "txt"),
+        **row_texts({name: value for name, value in row.items() if name != "state"}),
+    }
 
 
-def _command(path: Path, text: str, name: str | None) -> str:
+def statement_texts(path: Path, query: str) -> Texts:
+    """Return the forms of an SQL statement."""
     import shlex
 
-    what = ["workbench", "analyze", name] if name else ["workbench", "export", "trace_facts"]
-    return shlex.join([*what, "--store", str(path), *(["--where", text] if text else [])])
+    cell = f"import workbench as wb\n\nstore = wb.open({str(path)!r})\nstore.sql({query!r})\n"
+    command = shlex.join(["workbench", "sql", "--store", str(path), "--", query])
+    return {
+        "SQL": (query, "sql"),
+        "notebook cell": (cell, "py"),
+        "command": (command + "\n", "sh"),
+    }
+
+
+def row_texts(row: Mapping[str, Any] | None) -> Texts:
+    """Return the row under the cursor, where there is one."""
+    return {"this row as CSV": (row_csv(row), "csv")} if row else {}
+
+
+def offer_answer(
+    screen: "AskingScreen", read: "Callable[[], Asked]", row: Mapping[str, Any] | None
+) -> None:
+    """Let the answer of an analysis be copied.
+
+    Args:
+        screen: where it is shown.
+        read: makes the question that it answers; may raise `WorkbenchError`.
+        row: the one under the cursor.
+    """
+    store = screen.app.store
+
+    def offer(texts: Texts) -> None:
+        screen.app.push_screen(CopyScreen(texts | row_texts(row)))
+
+    screen.ask("copy", once, lambda *_: answer_texts(store, read()), offer)
 
 
 def row_csv(row: Mapping[str, Any]) -> str:
@@ -147,7 +231,7 @@ class CopyScreen(Asking, ModalScreen[None]):
             listing = OptionList(markup=False, compact=True)
             for name, (text, _) in self.texts.items():
                 line = Text(name.ljust(18), no_wrap=True)
-                line.append(one_line(" ".join(text[:400].split()), 54), "dim")
+                line.append(one_line(" ".join(text[:400].split()), BEGINNING), "dim")
                 listing.add_option(Option(line))
             listing.highlighted = 0
             yield listing

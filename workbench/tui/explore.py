@@ -386,12 +386,12 @@ class ExploreScreen(SlicedScreen):
             self.app.push_screen(RunsScreen(self.bar.apply))
 
     def action_copy(self) -> None:
-        """Copy the view as SQL, Polars, a notebook cell, or a row."""
-        from workbench.tui.copying import CopyScreen, view_texts
+        """Copy what is shown as SQL, Polars, a notebook cell, a command, or the row."""
+        from workbench.tui.copying import CopyScreen, overview_texts, row_texts
 
-        if self.app.opened is not None:
-            texts = view_texts(self.app.store.path, self.bar.text, "summary", self.grid.current)
-            self.app.push_screen(CopyScreen(texts))
+        if (shown := self.shown) is not None:
+            texts = overview_texts(self.app.store.path, shown.text, shown.x, shown.y)
+            self.app.push_screen(CopyScreen(texts | row_texts(self.grid.current)))
 
     def action_save(self) -> None:
         """Keep the slice under a name."""

@@ -267,7 +267,7 @@ class RunsScreen(StatusScreen):
         from workbench.tui.copying import CopyScreen, run_texts
 
         if (row := self.grid.current) is not None:
-            self.app.push_screen(CopyScreen(run_texts(self.app.store.path, str(row["run_id"]))))
+            self.app.push_screen(CopyScreen(run_texts(self.app.store.path, row)))
 
     def action_back(self) -> None:
         """Go back; what a run was told it has been told."""

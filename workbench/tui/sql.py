@@ -178,15 +178,12 @@ class SqlScreen(StatusScreen):
             self.editor.text = self.history[self._place]
 
     def action_copy(self) -> None:
-        """Copy the statement, the row, or the code that runs it."""
-        from workbench.tui.copying import CopyScreen, Texts, row_csv
+        """Copy the statement that the table answers, the code that runs it, or the row."""
+        from workbench.tui.copying import CopyScreen, row_texts, statement_texts
 
-        query = self.editor.text.strip()
-        cell = f"import workbench as wb\n\nstore = wb.open({str(self.app.store.path)!r})\nstore.sql({query!r})"
-        texts: Texts = {"SQL": (query, "sql"), "notebook cell": (cell, "py")}
-        if (row := self.query_one(Grid).current) is not None:
-            texts["this row as CSV"] = (row_csv(row), "csv")
-        self.app.push_screen(CopyScreen(texts))
+        query = self.statement or self.editor.text.strip()
+        texts = statement_texts(self.app.store.path, query)
+        self.app.push_screen(CopyScreen(texts | row_texts(self.query_one(Grid).current)))
 
     def action_back(self) -> None:
         """Cancel what runs; else go back."""

@@ -204,12 +204,14 @@ class TracesScreen(SlicedScreen):
             self.ask("diff", once, lambda *_: store.detail(trace_id).facts, partial(compare, self))
 
     def action_copy(self) -> None:
-        """Copy the slice as SQL, Polars, a notebook cell, or the row."""
-        from workbench.tui.copying import CopyScreen, view_texts
+        """Copy the list as SQL, Polars, a notebook cell, a command, or the row."""
+        from workbench.tui.copying import CopyScreen, listing_texts, row_texts
 
-        self.app.push_screen(
-            CopyScreen(view_texts(self.app.store.path, self.bar.text, None, self.grid.current))
-        )
+        if (shown := self.listing) is not None:
+            texts = listing_texts(
+                self.app.store.path, shown.text, shown.key, descending=shown.descending
+            )
+            self.app.push_screen(CopyScreen(texts | row_texts(self.grid.current)))
 
     def action_back(self) -> None:
         """Cancel what runs; else go back."""
