@@ -257,9 +257,10 @@ def test_a_torn_last_line_is_left_for_the_next_import(tmp_path: Path) -> None:
 
     assert len(torn.calls) == 1
     assert any("still written to" in note for note in report.notes)
-    assert not report.bad_rows.n
+    assert report.is_whole
     assert len(broken.calls) == 2
-    assert named.bad_rows.kept[0].startswith("line 2 is no JSON")
+    assert named.incomplete.kept[0].startswith("line 2 is no JSON")
+    assert not named.is_whole
     assert named.accounted
 
 
@@ -683,3 +684,22 @@ def test_a_payload_of_another_shape_ends_nothing(tmp_path: Path, payload: object
     trace, _ = only_trace(write(tmp_path / "r.jsonl", [*rollout(), *extra]))
 
     assert len(trace.calls) == 2
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [[user("u1", 0, "hello")], [line(0, "session_meta", id="t", timestamp=at(0))]],
+    ids=["claude-code", "codex"],
+)
+def test_a_session_in_which_no_model_was_called_holds_nothing(
+    tmp_path: Path, lines: list[Line]
+) -> None:
+    """A folder of sessions has such; they are passed over, and all else may be whole."""
+    from workbench.cli.app import main
+
+    write(tmp_path / "files" / "a.jsonl", lines)
+    write(tmp_path / "files" / "b.jsonl", session())
+    store = str(tmp_path / "s.duckdb")
+
+    assert read(tmp_path / "files" / "a.jsonl")[1].nothing
+    assert main(["import", str(tmp_path / "files"), "--store", store]) == 0

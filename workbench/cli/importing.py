@@ -135,8 +135,9 @@ def _read(
         if store is None:
             for _ in records:
                 pass
-            return Imported(file.path, report=report)
-        return Imported(file.path, report=report, ingest=store.ingest(records))
+            return Imported(file.path, report=report, skipped=report.nothing)
+        ingested = store.ingest(records)
+        return Imported(file.path, report=report, ingest=ingested, skipped=report.nothing)
     except WorkbenchError as error:
         return Imported(file.path, report=report, failed=str(error))
     except OSError as error:

@@ -161,14 +161,25 @@ def remarks(done: Sequence[Imported]) -> Iterator[str]:
         for kind, n in kinds.items():
             if n > SHOWN:
                 yield f"{imported.path.name}: … {n - SHOWN} more ({kind}); --format json has them"
-    passed_over = [i.path.name for i in done if i.skipped]
-    if passed_over:
-        names = ", ".join(passed_over[:SHOWN])
-        more = f" and {len(passed_over) - SHOWN} more" if len(passed_over) > SHOWN else ""
-        yield f"passed over, of no known format: {names}{more}; import one by its name to see why"
+    yield from _passed_over(done)
     totals = Counter(bool(total["agrees"]) for total in _totals(done))
     if totals:
         yield f"stated totals: {totals[True]:,} agree with their rows, {totals[False]:,} do not"
+
+
+def _passed_over(done: Iterable[Imported]) -> Iterator[str]:
+    """Name the files that were passed over, by why: of no known format, or with nothing in them to take."""
+    unknown = "of no known format"
+    by_reason: dict[str, list[str]] = {}
+    for imported in done:
+        if imported.skipped:
+            reason = unknown if imported.report is None else imported.skipped
+            by_reason.setdefault(reason, []).append(imported.path.name)
+    for reason, names in by_reason.items():
+        shown = ", ".join(names[:SHOWN])
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        hint = "; import one by its name to see why" if reason == unknown else ""
+        yield f"passed over, {reason}: {shown}{more}{hint}"
 
 
 def conclusion(done: Sequence[Imported], *, allow_partial: bool) -> str:

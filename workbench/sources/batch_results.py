@@ -149,12 +149,9 @@ class _Reader:
         """Yield all."""
         seen: set[str] = set()
         for number, line in lines(self.path, self.report):
-            self.report.rows_in += 1
             if _is_request(line):
-                self.report.skipped[
-                    "requests: they are read with their results, from this folder"
-                ] += 1
-                continue
+                continue  # read with its result
+            self.report.rows_in += 1
             if not _is_result(line):
                 self.report.skipped["lines that are no result of a batch"] += 1
                 continue
@@ -167,6 +164,8 @@ class _Reader:
                 yield self._run(answer)
                 yield TASK
             yield from self._trace(answer, line["custom_id"])
+        if not self.report.rows_in:
+            self.report.nothing = "requests of a batch, which are read with its results"
         self._notes()
 
     def _run(self, first: _Answer) -> Run:

@@ -315,10 +315,10 @@ class _Session:
 
     def records(self, path: Path) -> Iterator[AnyRecord]:
         """Yield what the lines come to; nothing where no model was called."""
-        self.report.rows_in += 1
         if not self.answers:
-            self.report.skipped["sessions without a call to a model"] += 1
+            self.report.nothing = "a session in which no model was called"
             return
+        self.report.rows_in += 1
         self._notes()
         session = self.session or path.stem
         agent = self.agent if self.n_agent == self.n_about else None

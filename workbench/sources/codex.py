@@ -355,11 +355,11 @@ class _Thread:
 
     def records(self, path: Path) -> Iterator[AnyRecord]:
         """Yield what the lines come to; nothing where no model was called."""
-        self.report.rows_in += 1
         answers = self._counted()
         if not answers:
-            self.report.skipped["threads without a call to a model"] += 1
+            self.report.nothing = "a thread in which no model was called"
             return
+        self.report.rows_in += 1
         began = moment(self.meta.get("timestamp")) or self.first_at  # copied lines may be older
         thread = text(self.meta.get("id")) or content_id(NAME, self.start)
         calls = tuple(self._call(n, answer) for n, answer in enumerate(answers))

@@ -64,6 +64,7 @@ class FileReport:
         notes: anything else that a reader should know.
         skip_bad_rows: whether a row that cannot be read is passed over and counted; else its file is refused.
         bad_rows: the rows passed over so; `skipped` counts them too.
+        nothing: why a file of a known format holds nothing to take, as a session in which no model was called.
         incomplete: why the file is not all in, beside rows skipped and totals that differ.
     """
 
@@ -80,6 +81,7 @@ class FileReport:
     skip_bad_rows: bool = False
     bad_rows: Remarks = dataclasses.field(default_factory=Remarks)
     incomplete: Remarks = dataclasses.field(default_factory=Remarks)
+    nothing: str = ""
 
     def bad_row(self, text: str, cause: ImportFormatError | None = None, *, read: int = 1) -> None:
         """Count a row that cannot be read, where such rows are to be passed over.

@@ -68,9 +68,10 @@ _TORN = "the last line is not whole: the session was still written to; import it
 
 
 def _leave_out(report: FileReport, text: str) -> None:
-    report.rows_in += 1
-    report.skipped["lines that are no JSON object"] += 1
-    report.bad_rows.add(text)
+    if report.skip_bad_rows:
+        report.bad_row(text)
+    else:
+        report.lacks(f"{text}: not taken")
 
 
 def moment(value: object) -> dt.datetime | None:
