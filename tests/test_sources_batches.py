@@ -364,7 +364,7 @@ gen-3,2026-09-28 03:48:10.100,0.0001,0,500,0,0,0,anthropic/claude-4.5-sonnet-202
 
 
 def test_an_activity_export_is_recognised_and_its_slugs_find_their_prices(tmp_path: Path) -> None:
-    """Billed and computed cost stand beside each other; what was cancelled is a failure."""
+    """Billed and computed cost stand beside each other, a key of one's own within; cancelled is failed."""
     path = tmp_path / "activity.csv"
     path.write_text(ACTIVITY)
     store = store_of(tmp_path, path)
@@ -376,6 +376,19 @@ def test_an_activity_export_is_recognised_and_its_slugs_find_their_prices(tmp_pa
 
     assert rows == [
         ("gen-1", "gpt-5", 0.0123, 0.004231, 2.2105, 0.41, "stop", None),
-        ("gen-2", "claude-sonnet-4-5", 0.0, 0.0195, 9.0, 1.2, "max_tokens", None),
+        ("gen-2", "claude-sonnet-4-5", 0.044, 0.0195, 9.0, 1.2, "max_tokens", None),
         ("gen-3", "claude-sonnet-4-5", 0.0001, 0.0015, 0.3, None, None, "cancelled"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("plus", "fault"), [('["a", 3]', "must be a list of columns"), ('["a"]', "is no number")]
+)
+def test_only_numbers_are_added(tmp_path: Path, plus: str, fault: str) -> None:
+    """A mapping that adds texts is refused."""
+    mapping = tmp_path / "m.toml"
+    mapping.write_text(f'[columns]\nitem = {{ column = "q", plus = {plus} }}')
+    (tmp_path / "t.csv").write_text("q,a\n1,2\n")
+
+    with pytest.raises(ImportFormatError, match=fault):
+        list(sources.read(tmp_path / "t.csv", mapping=mapping))

@@ -26,6 +26,7 @@ e2e_s = { column = "latency_ms", unit = "ms" }
 score = { column = "points", unit = "percent" }   # a score is 0..1; what else a cell holds is refused
 difficulty = { column = "^level", offset = 1 }
 billed_cost_usd = { column = "cost", null_if = [0], decimal = ",", optional = true }
+billed_cost_usd = { column = "fee", plus = ["tax"] }   # further columns added; one that is unknown adds nothing
 started_at = { column = "day", format = "%d/%m/%Y" }   # where it is neither ISO 8601 nor a time since 1970
 passed = { column = "verdict", map = { ok = true, bad = false, timeout = "@null", "@null" = false } }
                                  # "@null" is unknown on the right, an empty cell on the left
@@ -72,7 +73,7 @@ _SECTIONS = {
     "title", "kind", "rows", "match", "constants", "columns", "strategy_params", "settings",
     "metadata", "totals", "results", "prices", "tokens", "metrics", "delimiter", "decimal",
 }  # fmt: skip
-_KEYS = {"column", "unit", "offset", "null_if", "map", "optional", "decimal", "format"}
+_KEYS = {"column", "unit", "offset", "null_if", "map", "optional", "decimal", "format", "plus"}
 _SCALED = {"range", "direction"}
 DIRECTIONS = ("higher", "lower")
 NULL = "@null"
@@ -93,6 +94,7 @@ class Column:
         form: of times, as `datetime.strptime` takes it; "" where they are of a known form.
         low, high: ends of a metric's scale; None where it has none.
         direction: which values of a metric are better; None where nobody says.
+        plus: columns to add, read alike; files may lack them.
     """
 
     path: str
@@ -106,6 +108,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     direction: str | None = None
+    plus: "tuple[Column, ...]" = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,7 +156,8 @@ class Mapping:
             self.columns, self.metrics, self.strategy_params, self.settings, self.metadata,
             self.results, self.prices, {name: t.column for name, t in self.totals.items()},
         )  # fmt: skip
-        return [pair for part in parts for pair in part.items()]
+        every = [pair for part in parts for pair in part.items()]
+        return every + [(name, more) for name, column in every for more in column.plus]
 
 
 @functools.cache
@@ -219,6 +223,7 @@ def _parse(path: Path, text: str) -> Mapping:
     columns = check.columns(raw, "columns")
     check.names("field", constants, set(fields()))
     check.names("field", columns, set(fields()))
+    check.added(columns)
     prices = check.columns(raw, "prices")
     delimiter, mark = raw.get("delimiter", ""), raw.get("decimal", "")
     if delimiter and delimiter not in cells.DELIMITERS:
@@ -275,12 +280,27 @@ class _Check:
         if unit and not free_units:
             self.names(f"unit of {where}", {unit: 1}, set(UNITS))
         self.mark(f"decimal of {where}", value.get("decimal", ""))
-        return Column(
+        column = Column(
             path=value["column"], unit=str(unit), offset=value.get("offset", 0),
             null_if=tuple(value.get("null_if", ())), values=value.get("map"),
             optional=bool(value.get("optional", False)), decimal=value.get("decimal", ""),
             form=str(value.get("format", "")),
         )  # fmt: skip
+        return dataclasses.replace(column, plus=self.plus(where, column, value.get("plus", [])))
+
+    def plus(self, where: str, column: Column, paths: object) -> tuple[Column, ...]:
+        """Read the names of columns that are added to one."""
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise self.fail(f'plus of {where} must be a list of columns, ["…"], not {paths!r}')
+        return tuple(dataclasses.replace(column, path=path, optional=True) for path in paths)
+
+    def added(self, columns: Dict[str, Column]) -> None:
+        """Refuse sums of what is no number."""
+        for name, column in columns.items():
+            if column.plus and fields()[name].type not in {"int", "float"}:
+                raise self.fail(
+                    f"plus of [columns] {name}: {name} is no number, so nothing is added to it"
+                )
 
     def scaled(
         self, raw: Dict[str, Any], section: str, *, free_units: bool = False

@@ -92,11 +92,19 @@ class RowReader:
     # -- cells ---------------------------------------------------------------------------------
 
     def cell(self, row: Row, column: Column, ours: schema.Column, place: str) -> Any:
-        """Read one cell as the type of our column, in our unit; None where it is unknown.
+        """Read one cell, and those that are added to it, as our column; None where all are unknown.
 
         Raises:
             ImportFormatError: it holds no such thing, or one outside of the column's scale.
         """
+        value = self._cell(row, column, ours, place)
+        for more in column.plus:
+            added = self._cell(row, more, ours, place)
+            value = added if value is None else value + (added or 0)
+        return value
+
+    def _cell(self, row: Row, column: Column, ours: schema.Column, place: str) -> Any:
+        """Read one cell as the type of our column, in our unit; None where it is unknown."""
         raw = self._raw(row, column.path)
         if raw is _MISSING:
             return None
