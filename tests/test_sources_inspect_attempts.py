@@ -93,6 +93,32 @@ def test_what_a_retry_carries_over_is_one_attempt(
     assert any("carried over" in note for note in notes)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
+def test_what_was_cancelled_and_made_again_is_replaced(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """eval-retry does not list it among the failed tries; the later log of the same task has it anew."""
+    spec = [
+        SPEC | {"eval_id": name, "run_id": name, "created": f"2026-01-0{day}T00:00:00+00:00"}
+        for name, day in (("first", 2), ("second", 3))
+    ]
+    samples = (failed("u2"), sample(id=3, uuid="u9", events=[at(5)]))
+    paths = [
+        archive(
+            tmp_path / f"{n}.eval",
+            {"header.json": HEADER | {"eval": spec[n]}, "samples/3_epoch_1.json": samples[n]},
+        )
+        for n in (0, 1)
+    ]
+    store = open_store(tmp_path / "s.duckdb", create=True)
+
+    bring(store, *(paths[n] for n in order))
+
+    assert store.sql("SELECT passed, is_replaced FROM traces ORDER BY passed NULLS LAST").rows() == [
+        (True, None), (None, True),
+    ]  # fmt: skip
+
+
 def test_tries_that_were_made_again_are_traces_of_their_own(tmp_path: Path) -> None:
     """With their request, conversation and error; the log's tokens of all models then add up."""
     retry = {"message": "boom", "traceback": "openai.RateLimitError: boom", "events": [at(1)]}
@@ -493,6 +519,15 @@ def test_thinking_beside_the_output_is_told_by_the_total(tmp_path: Path) -> None
     found, _ = _call(tmp_path, {}, beside)
 
     assert found["output_tokens"] == 350
+
+
+def test_a_clock_that_was_set_back_gives_no_duration(tmp_path: Path) -> None:
+    """Seconds below 0 are unknown, of calls and of the sample."""
+    output = model()["output"] | {"time": None}
+    event = at(5, output=output) | {"completed": DAY.format(4, 1)}
+    trace, _ = one(tmp_path, events=[event], total_time=-3.5, working_time=-1)
+
+    assert (trace.calls[0].e2e_s, trace.e2e_s, trace.working_s) == (None, None, None)
 
 
 def test_counts_that_contradict_themselves_are_in_the_report(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_nothing_is_unknown_and_not_zero():
 def test_charges_are_read_however_they_are_wrapped():
     """OpenRouter's number, Perplexity's parts."""
     assert billed_usd({"cost": 0.5}) == billed_usd({"cost": {"total_cost": 0.5}}) == 0.5
-    assert billed_usd({"cost": {"request": 1}}) is None
+    assert billed_usd({"cost": {"request": 1}}) is billed_usd({"cost": -0.5}) is None
 
 
 def test_usage_is_found_wherever_providers_put_it():

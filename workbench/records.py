@@ -72,6 +72,7 @@ class Run(Record, frozen=True, kw_only=True):
     n_planned: int | None = None
     error_message: str | None = None
     metadata: str | None = None
+    series_id: str | None = None
 
 
 class Task(Record, frozen=True, kw_only=True):

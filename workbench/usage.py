@@ -166,12 +166,12 @@ def count(value: object) -> int | None:
 
 
 def billed_usd(usage: Raw | None) -> float | None:
-    """Return what the provider says it charged, in USD; None where it does not."""
+    """Return what the provider says it charged, in USD; None where it does not, or below 0."""
     cost = (usage or {}).get("cost")
     if isinstance(cost, Mapping):  # Perplexity takes it apart
         cost = cost.get("total_cost")
     usable = isinstance(cost, int | float) and not isinstance(cost, bool) and math.isfinite(cost)
-    return float(cost) if usable and cost is not None else None
+    return float(cost) if usable and cost is not None and cost >= 0 else None
 
 
 def from_timings(timings: Raw | None) -> Usage:

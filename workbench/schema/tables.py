@@ -69,6 +69,7 @@ RUNS = Table("runs", "one row per launch of the runner or imported file", (
     C("n_planned", "int", "count", "Traces that were planned.", "not known"),
     C("error_message", "text", doc="Why the run failed.", null="did not fail"),
     _METADATA,
+    C("series_id", "text", doc="Shared by runs of which the later make again what failed in the earlier.", null="stands alone", since=3),
 ), key=("run_id",), compressed=("plan", "metadata"))
 
 TASKS = Table("tasks", "one row per named set of items", (

@@ -93,7 +93,7 @@ def call_of(
     call = Call(
         ordinal=ordinal, role="judge" if judge else "subject", provider=provider, model=model,
         response_model=output.model, started_at=utc(event.timestamp),
-        e2e_s=_first(output.time, event.working_time, _between(event)), **tokens,
+        e2e_s=first_duration(output.time, event.working_time, _between(event)), **tokens,
         stop_reason="error" if error else _STOPS.get(stop or "", "unknown"),
         n_retries=event.retries, error_type=_kind(error, event), error_message=error,
         request_id=_name(response.id), service_tier=_name(response.service_tier),
@@ -190,7 +190,7 @@ def tool_call_of(
     tool_call = ToolCall(
         ordinal=ordinal, tool=event.function or "unknown", call_ordinal=call,
         arguments=attachments.json(event.arguments), started_at=utc(event.timestamp),
-        e2e_s=_first(event.working_time, _between(event)), result_bytes=len(result.encode()),
+        e2e_s=first_duration(event.working_time, _between(event)), result_bytes=len(result.encode()),
         error_type=(fault.type or "unknown") if fault else None,
         error_message=attachments.text(fault.message) if fault else None,
     )  # fmt: skip
@@ -265,8 +265,9 @@ def utc_exactly(moment: dt.datetime) -> dt.datetime:
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment
 
 
-def _first(*values: float | None) -> float | None:
-    return next((v for v in values if v is not None), None)
+def first_duration(*values: float | None) -> float | None:
+    """The first duration that is known; one below 0 is a clock that was set back."""
+    return next((v for v in values if v is not None and v >= 0), None)
 
 
 def _name(value: object) -> str | None:

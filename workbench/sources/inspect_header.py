@@ -51,6 +51,7 @@ def run_of(header: Header, path: Path) -> Run:
         commit_sha=spec.revision.commit if spec.revision else None,
         n_planned=n_items * (config.epochs or 1) if n_items else None,
         error_message=header.error.message if header.error else None,
+        series_id=content_id("inspect", spec.task_id) if spec.task_id else None,
         metadata=json_text(metadata) if metadata else None,
     )  # fmt: skip
 

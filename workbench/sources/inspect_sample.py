@@ -19,6 +19,7 @@ from workbench.records import (
 from workbench.sources.inspect_calls import (
     Log,
     call_of,
+    first_duration,
     is_judge,
     split,
     tokens_of,
@@ -123,7 +124,8 @@ class SampleReader:
             run_id=self.log.run_id, configuration_id=self.log.configuration_id,
             task_id=self.log.task_id, item_id=item.item_id, trial=sample.epoch - 1,
             trace_id=self._trace_id(item, scores),
-            started_at=utc(started), e2e_s=sample.total_time, working_s=sample.working_time,
+            started_at=utc(started), e2e_s=first_duration(sample.total_time),
+            working_s=first_duration(sample.working_time),
             answer=self.attachments.text(answer) if answer else None,
             score=first.score if first else None, passed=first.passed if first else None,
             stop_reason=self._stop_reason(), **self._ending(), n_turns=self._n_turns(),

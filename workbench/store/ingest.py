@@ -77,6 +77,7 @@ def write(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestR
         _insert_runs(connection, new["runs"], report)
     if "traces" in new:
         _insert_traces(connection, new, report)
+        _replace_in_series(connection, new["traces"])
 
 
 def write_frames(
@@ -165,6 +166,22 @@ def _insert_traces(
     if replaced:
         _mark_replaced(connection, replaced)
     sessions.settle_copies(connection, fresh, report.notes)
+
+
+def _replace_in_series(connection: duckdb.DuckDBPyConnection, traces: str) -> None:
+    """Mark what failed in one run and was made again in a later one of its series, as after a cancellation."""
+    series = f"runs WHERE series_id IS NOT NULL AND run_id IN (SELECT run_id FROM {traces})"
+    if not _count(connection, series):
+        return
+    again = connection.execute(
+        f"""SELECT DISTINCT old.trace_id
+        FROM runs first JOIN runs later ON later.series_id = first.series_id AND later.started_at > first.started_at
+        JOIN traces old ON old.run_id = first.run_id
+        JOIN traces n ON n.run_id = later.run_id AND n.item_id = old.item_id AND n.trial = old.trial
+        WHERE first.series_id IN (SELECT series_id FROM {series}) AND n.is_replaced IS NOT TRUE
+        AND old.is_replaced IS NOT TRUE AND old.error_type IS NOT NULL AND old.passed IS NULL AND old.score IS NULL"""
+    ).fetchall()
+    _mark_replaced(connection, [row[0] for row in again])
 
 
 def _note_carried_over(
