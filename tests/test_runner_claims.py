@@ -477,7 +477,7 @@ def test_spending_counts_what_was_in_flight_at_a_kill(tmp_path):
     assert plan.budget_tokens == 100
 
 
-@pytest.mark.parametrize("n", [2, 5])
+@pytest.mark.parametrize("n", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_collectors_that_are_killed_at_random_lose_and_repeat_nothing_written(tmp_path, n):
     """As many launches at once as said, killed and begun again; each attempt is there once at the end."""
     rng = random.Random(n)
