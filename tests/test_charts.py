@@ -260,3 +260,18 @@ def test_a_legend_names_those_that_are_drawn_first():
     legends = re.findall(r'"values": (\["group[^]]*\])', json.dumps(drawn))
     assert legends
     assert all(json.loads(names) == ["group 8"] for names in legends)
+
+
+def test_a_notebook_shows_a_chart_without_the_network(monkeypatch):
+    """A drawing, in place of a page that fetches its scripts; a renderer that was chosen stays."""
+    import altair as alt
+
+    drawn = charts.chart(analysis.summary(traces("a", "b")))
+    with alt.renderers.enable("default"):
+        charts.chart(analysis.summary(traces("a", "b")))
+        bundle = drawn._repr_mimebundle_()
+        assert bundle["image/svg+xml"].startswith("<svg")
+        assert "script" not in str(bundle)
+    with alt.renderers.enable("json"):
+        charts.chart(analysis.summary(traces("a", "b")))
+        assert alt.renderers.active == "json"

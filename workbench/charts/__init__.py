@@ -16,11 +16,12 @@ __all__ = ["SUFFIXES", "chart", "save", "svg"]
 def chart(result: "Result", **axes: Any) -> Any:
     """Draw a result as its analysis says; `axes` change that: `x`, `y`, `log_x`, `width`.
 
-    An empty result gives a chart that says "no rows".
+    An empty result gives a chart that says "no rows". A notebook shows it without the network.
 
     Raises:
         AnalysisError: an axis that the chart does not have, or a column that the result has not.
     """
-    from workbench.charts import drawing
+    from workbench.charts import drawing, notebook
 
+    notebook.draw_offline()
     return drawing.draw(result, axes)

@@ -34,7 +34,12 @@ def save(chart: "alt.TopLevelMixin", path: str | Path) -> Path:
 def svg(chart: "alt.TopLevelMixin") -> str:
     """Draw a chart as an SVG document."""
     # Tests hold every chart to the schema; here that would take as long as the drawing.
-    return _render(chart.to_dict(validate=False), ".svg").decode()
+    return svg_of(chart.to_dict(validate=False))
+
+
+def svg_of(specification: dict[str, Any]) -> str:
+    """Draw a specification of Vega-Lite as an SVG document."""
+    return _render(specification, ".svg").decode()
 
 
 def _render(specification: dict[str, Any], suffix: str) -> bytes:
