@@ -75,9 +75,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], str]:
-    """What DuckDB's own profiler says that the last query was."""
+    """What DuckDB's own profiler says that the last query was; letting the file go asks once more."""
     profile = tmp_path / "profile.json"
     reading = database.reading
+    queries = [""]
 
     @contextlib.contextmanager
     def watched(path: Path, cancel: Cancel | None = None) -> Iterator[object]:
@@ -85,9 +86,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], str]:
             connection.execute("PRAGMA enable_profiling = 'json'")
             connection.execute(f"PRAGMA profiling_output = '{profile}'")
             yield connection
+            queries.append(profile.read_text())
 
     monkeypatch.setattr(database, "reading", watched)
-    return profile.read_text
+    return lambda: queries[-1]
 
 
 def test_traces_are_a_lazy_polars_frame(store: Store) -> None:

@@ -19,6 +19,8 @@ COMMA: Final = ","
 DELIMITERS: Final = (",", ";", "\t", "|")
 TRUE: Final = frozenset({"true", "yes", "1", "1.0", "pass", "passed", "correct", "t", "y"})
 FALSE: Final = frozenset({"false", "no", "0", "0.0", "fail", "failed", "incorrect", "wrong", "f", "n"})  # fmt: skip
+NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+"""How a text looks that is a number too; read alike by Python, RE2 and Rust's regex."""
 _UNKNOWN = frozenset({
     "null", "none", "nan", "na", "n/a", "#n/a", "n.a.", "nil", "nat", "<na>", "unknown", "undefined",
     "?", "-", "–", "—",
@@ -362,3 +364,9 @@ def delimiter(head: str) -> str:
 def is_open(line: str) -> bool:
     """Whether a line of a CSV file ends within quotes, so that its record goes on in the next one."""
     return line.count('"') % 2 == 1
+
+
+def number_text(value: float) -> str:
+    """Write a number so that reading it gives the same one."""
+    value = float(value)
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from workbench.cells import NUMBER, number_text
 from workbench.records import content_id, json_text
 
 COLUMNS = (
@@ -27,8 +28,6 @@ _MOST = 40  # characters of a value that a name shows
 _CUT = 24
 _HEX = 6  # digits of a hash, where it has to tell what a text cannot
 _WHOLE = 2**63
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-"""How a text looks that is a number too; read alike by Python, RE2 and Rust's regex."""
 
 
 class Parameter(NamedTuple):
@@ -95,12 +94,6 @@ def _parameter(name: str, value: Any) -> Parameter:
     number = float(text) if re.fullmatch(NUMBER, text) else None
     known = number is not None and abs(number) < float("inf")
     return Parameter(name, "text", text, number if known else None)
-
-
-def number_text(value: float) -> str:
-    """Write a number so that reading it gives the same one."""
-    value = float(value)
-    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
 class Named(NamedTuple):

@@ -65,8 +65,11 @@ def typed(text: str) -> str | dict[str, Any]:
     >>> typed("mine.py:Mine:shots=3")
     {'name': 'mine.py:Mine', 'shots': 3}
     """
+    from workbench.runner import strategies as known
+
     name, colon, rest = text.partition(":")
-    if own := _OWN.match(rest):  # code of the user's: the name itself holds a colon
+    own = None if name in known.names() else _OWN.match(rest)
+    if own:  # code of the user's: the name itself holds a colon
         name, colon, rest = f"{name}:{own[1]}", own[2], rest[own.end() :]
     if not colon:
         return name

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.parameters import NUMBER, number_text
+from workbench.cells import NUMBER, number_text
 from workbench.slice.names import METRICS
 
 if TYPE_CHECKING:

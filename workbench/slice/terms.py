@@ -7,7 +7,7 @@ import enum
 import re
 from abc import ABC, abstractmethod
 
-from workbench.parameters import number_text
+from workbench.cells import number_text
 from workbench.slice import conditions as c
 from workbench.slice.fields import Field, number
 from workbench.slice.names import in_quotes, is_entry
