@@ -20,6 +20,7 @@ from workbench.tui import catalogue, explore, overview, traces
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.asking import once
 from workbench.tui.catalogue import CatalogueScreen
+from workbench.tui.compare import CompareScreen
 from workbench.tui.copying import CopyScreen
 from workbench.tui.empty import EmptyScreen
 from workbench.tui.explore import ExploreScreen
@@ -28,7 +29,7 @@ from workbench.tui.widgets.facets import Facet, Facets
 from workbench.tui.widgets.rows import PAGE
 from workbench.tui.widgets.scatter import Scatter
 
-from .test_tui_screens import opened, press, settle, shown
+from .test_tui_screens import opened, press, settle, shown, write
 
 ITEMS = 20
 
@@ -466,3 +467,42 @@ async def test_a_line_that_names_what_the_store_lacks_is_explained_where_it_is_t
         await press(pilot, "enter")
         assert app.screen.n == 289
         assert count.has_class("-fault")
+
+
+async def test_an_order_that_was_given_up_is_not_claimed(
+    app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Esc while the rows are sorted: the arrow stays at the column that they are sorted by."""
+    gate = Gate()
+    async with opened(app) as pilot:
+        app.push_screen(TracesScreen(""))
+        await settle(pilot)
+        screen = app.screen
+        with monkeypatch.context() as held:
+            held.setattr(traces.Listing, "first", gate.around(traces.Listing.first))
+            screen.grid.sort_by("cost_usd", descending=True)
+            await gate.reached()
+            await pilot.press("escape")
+            await settle(pilot)
+        gate.open.set()
+
+        assert app.screen is screen
+        assert (screen.grid.sort_key, screen.grid.descending) == ("started_at", False)
+        await press(pilot, "G")
+        times = [
+            row["started_at"] for _, row in sorted(screen.grid.rows.here(), key=lambda x: x[0])
+        ]
+        assert times == sorted(times)
+
+
+async def test_a_mark_on_a_configuration_that_is_filtered_away_does_not_count(
+    app: WorkbenchApp,
+) -> None:
+    """Otherwise it could neither be compared with nor taken away."""
+    async with opened(app) as pilot:
+        await press(pilot, "m")
+        gone = next(iter(app.screen.grid.marked))
+        await write(pilot, f'-configuration="{gone}"', "enter", "m", "down", "m", "c")
+
+        assert isinstance(app.screen, CompareScreen)
+        assert gone not in {app.screen.a, app.screen.b}

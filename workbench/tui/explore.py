@@ -275,7 +275,7 @@ class ExploreScreen(SlicedScreen):
 
     def _show_note(self) -> None:
         x = self.x if self.shown is None else AXES[self.shown.x]
-        text = note(self.rows, x, len(self.grid.marked))
+        text = note(self.rows, x, len(self._marked()))
         self.query_one("#notes", Static).update(text)
 
     def _show_chart(self) -> None:
@@ -339,6 +339,10 @@ class ExploreScreen(SlicedScreen):
         self.grid.toggle_mark()
         self._show_note()
 
+    def _marked(self) -> set[str]:
+        """The marked configurations of the table; one that is filtered away or renamed is none of them."""
+        return self.grid.marked & {str(row["configuration"]) for row in self.rows}
+
     def action_part(self, id: str) -> None:
         """Show or hide a part of the screen."""
         part = self.query_one(f"#{id}")
@@ -362,7 +366,7 @@ class ExploreScreen(SlicedScreen):
         """Compare the two marked configurations, or the marked one with the one under the cursor."""
         from workbench.tui.compare import CompareScreen
 
-        names = sorted(self.grid.marked)
+        names = sorted(self._marked())
         here = self.grid.current
         if len(names) == 1 and here is not None and here["configuration"] not in names:
             names.append(str(here["configuration"]))

@@ -144,6 +144,13 @@ class TracesScreen(SlicedScreen):
         else:
             super().has_failed(group, error)
 
+    def was_cancelled(self, group: str) -> None:
+        """Say so; the arrow in the head is that of the rows that are there."""
+        super().was_cancelled(group)
+        if group == "traces" and (shown := self.listing) is not None:
+            self.grid.sort_key, self.grid.descending = shown.key, shown.descending
+            self.grid.refresh()
+
     def say_count(self) -> None:
         """Show how many there are, and where one is."""
         super().say_count()
