@@ -268,6 +268,16 @@ def test_incomplete_rows_are_left_out_only_when_told(tmp_path: Path) -> None:
     ]
 
 
+def test_a_fault_that_speaks_of_emptiness_leaves_no_row_out(tmp_path: Path) -> None:
+    """Only a row without a question is incomplete, whatever a cell or the path says."""
+    folder = tmp_path / "is empty"
+    folder.mkdir()
+    rows = [{"question": "q", "answer": "1", "difficulty": "x"}, *ROWS]
+    path = write(folder / "a.jsonl", rows)
+    with pytest.raises(TaskError, match="difficulty"):
+        datasets.load_task({"path": str(path), "skip_incomplete": True})
+
+
 def test_repeated_rows_are_said(tmp_path: Path) -> None:
     """The same row twice is one item; the same question with another answer stays, and is said too."""
     path = write(tmp_path / "a.jsonl", [*ROWS, ROWS[1], {**ROWS[0], "answer": "11"}])

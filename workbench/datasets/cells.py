@@ -20,6 +20,10 @@ _MOST_CHARACTERS = 10_000_000
 _LISTED = ("text", "choices", "value", "values")  # fields of an object that hold the list itself
 
 
+class NoQuestion(TaskError):
+    """A row whose question is empty."""
+
+
 @dataclasses.dataclass(slots=True)
 class Parts:
     """What one row holds."""
@@ -40,11 +44,11 @@ class Parts:
 
 
 def parts(row: Row, columns: Columns) -> Parts:
-    """Read a row; TaskError says the place and the column."""
+    """Read a row; TaskError says the place and the column, NoQuestion that there is nothing to ask."""
     reading = _Reading(row)
     question = reading.text(columns.input, "input")
     if question is None:
-        raise TaskError(f"{row.place}: `input` is empty (column {columns.input!r})")
+        raise NoQuestion(f"{row.place}: `input` is empty (column {columns.input!r})")
     target = _target_cell(row, columns, reading)
     return Parts(
         place=row.place, input=question, truths=reading.truths(target, columns.target or "target"),

@@ -234,7 +234,7 @@ class _Loading:
             try:
                 one = cells.parts(row, self.columns)
             except TaskError as error:
-                if self.header.skip_incomplete and "is empty" in str(error):
+                if self.header.skip_incomplete and isinstance(error, cells.NoQuestion):
                     skipped += 1
                 else:
                     self.fault(str(error))

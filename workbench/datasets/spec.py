@@ -1,5 +1,6 @@
 """What is said of a task set: in its own file, in a `.toml` beside it, or in a table of the plan."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -112,6 +113,7 @@ def convert(raw: Any, kind: type[Any], place: str) -> Any:
     try:
         return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:
-        known = ", ".join(kind.__struct_fields__)
-        hint = f"; there are {known}" if "unknown field" in str(error) else ""
+        known = kind.__struct_fields__
+        is_unknown = isinstance(raw, Mapping) and not set(raw) <= set(known)
+        hint = f"; there are {', '.join(known)}" if is_unknown else ""
         raise TaskError(f"{place}: {error}{hint}") from error

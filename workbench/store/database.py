@@ -14,14 +14,12 @@ import contextlib
 import functools
 import logging
 import os
-import re
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -31,8 +29,8 @@ from workbench.errors import (
     StoreError,
     StoreLocked,
     StoreMissing,
-    StoreVersionError,
 )
+from workbench.store import causes
 
 try:
     import fcntl
@@ -42,6 +40,9 @@ except ImportError:  # not a POSIX system: writers do without the turnstile
 WAIT_S = 30.0  # for those who take turns
 STRANGER_S = 2.0  # for anybody else
 _TOLD_AFTER_S = 1.0  # waiting in silence
+# Whoever had the file may have let go before the look; so often in a row it was nobody.
+_UNSEEN = 20
+_UNKNOWN = "another process"
 _LOG = logging.getLogger(__name__)
 _INSIST_S = 0.02  # between interrupts of a query that was cancelled
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
@@ -271,7 +272,7 @@ def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBP
             connection = _connect(path, read_only=True, cancel=cancel)
             stack.callback(_close, path, connection)
             stack.enter_context(_inside(path))
-        with (cancel or Cancel()).watching(connection), translated():
+        with (cancel or Cancel()).watching(connection), translated(path):
             yield connection
 
 
@@ -281,7 +282,7 @@ def lease(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with _gate(path).write(), _turnstile(path, closing=True):
         connection = _connect(path, read_only=False)
         try:
-            with translated():
+            with translated(path, writing=True):
                 connection.execute("BEGIN")
                 try:
                     yield connection
@@ -302,22 +303,25 @@ def _connect(
             f"there is no store at {path}; make one with: workbench import PATH --store {path}"
         )
     wait = stranger = _Wait(cancel)
+    unseen = 0  # failures in a row without anybody seen who has the file
     try:
         for pause in _pauses():
             try:
                 return _opened(path, read_only=read_only)
             except (duckdb.IOException, duckdb.ConnectionException) as error:
-                if not _is_lock(error):
-                    raise _unreadable(path, error) from error
+                held = _held_by(path, error)
+                unseen = 0 if held else unseen + 1
+                if not held and (fault := _fault(path, error, unseen, read_only=read_only)):
+                    raise fault from error
                 # Writers that take turns have closed the turnstile, so that only a stranger keeps a reader out.
                 turns = not read_only and _are_inside(path)
                 if turns:  # whoever is left when they are gone gets time of its own
                     stranger = _Wait(cancel)
                 if wait.over(WAIT_S) or (not turns and stranger.over(STRANGER_S)):
-                    raise StoreLocked(_refused(path, error, read_only=read_only)) from error
-                wait.name(path, _holder(error), aloud=turns)
+                    raise StoreLocked(_refused(path, held, error, read_only=read_only)) from error
+                wait.name(path, held or _UNKNOWN, aloud=turns)
             except duckdb.Error as error:
-                raise _unreadable(path, error) from error
+                raise causes.opening_failed(path, error) from error
             time.sleep(pause)
     finally:
         wait.end()
@@ -387,23 +391,27 @@ def _pauses() -> Iterator[float]:
         yield _PAUSES_S[-1]
 
 
-def _is_lock(error: duckdb.Error) -> bool:
-    text = str(error)
-    return "lock" in text.lower() or "different configuration" in text
-
-
-def _holder(error: duckdb.Error) -> str:
-    """Name who has the file: "process 12 (/usr/bin/duckdb)"."""
-    held = re.search(r"(?:held in (.+) )?\(?PID (\d+)\)?", str(error))
-    if held is None:
+def _held_by(path: Path, error: duckdb.Error) -> str | None:
+    """Name who has the file; None where nobody is seen, who may have let go meanwhile."""
+    if isinstance(error, duckdb.ConnectionException):
         return "another DuckDB connection of this process"
-    return f"process {held[2]}" + (f" ({held[1]})" if held[1] else "")
+    with _opening:  # so that no connection of ours comes and loses its lock to the look
+        return None if path in _open else causes.holder(path)
 
 
-def _refused(path: Path, error: duckdb.Error, *, read_only: bool) -> str:
+def _fault(path: Path, error: duckdb.Error, unseen: int, *, read_only: bool) -> StoreError | None:
+    """Say what else than a holder keeps the file from being opened; None while it may have been one."""
+    with _opening:
+        known = None if path in _open else causes.unopenable(path, read_only=read_only)
+    if known is None and unseen >= _UNSEEN:
+        return causes.opening_failed(path, error)
+    return known
+
+
+def _refused(path: Path, held: str | None, error: duckdb.Error, *, read_only: bool) -> str:
     """Say who has the file, in which way as far as that is known, and what to do."""
-    where = f"{path} is held by {_holder(error)}"
-    if "different configuration" in str(error):
+    where = f"{path} is held by {held or _UNKNOWN}"
+    if isinstance(error, duckdb.ConnectionException):
         mine = "read-only" if read_only else "for writing"
         return (
             f"{where}, which has it open in another way than {mine}; close it (con.close(), or %sql --close) "
@@ -413,34 +421,23 @@ def _refused(path: Path, error: duckdb.Error, *, read_only: bool) -> str:
     return f"{where}{how}; close it there and try again"
 
 
-def _unreadable(path: Path, error: duckdb.Error) -> StoreError:
-    text = str(error).splitlines()[0]
-    if "not a valid DuckDB" in text:
-        return StoreVersionError(f"{path} is no DuckDB database; name another file with --store")
-    if "version" in text.lower() and "storage" in text.lower():
-        return StoreVersionError(f"{path} was written by a newer DuckDB ({text}); upgrade duckdb")
-    return StoreError(f"cannot open {path}: {text}")
-
-
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn the engine's errors into ours at the rim."""
+def translated(path: Path | None = None, *, writing: bool = False) -> Iterator[None]:
+    """Turn the engine's errors into ours at the rim.
+
+    Args:
+        path: the store that is read or written; None where there is none.
+        writing: whether it is being written.
+    """
     try:
         yield
     except duckdb.InterruptException as error:
         raise QueryCancelled("the query was cancelled") from error
     except duckdb.OutOfMemoryException as error:
         raise QueryError(
-            f"the query needs more memory than it may have: {_first(error)}; "
+            f"the query needs more memory than it may have: {causes.first_line(error)}; "
             "narrow the slice, or group by fewer columns"
         ) from error
-    except duckdb.IOException as error:
-        raise StoreError(
-            f"cannot read or write the store: {_first(error)}; is the disk full?"
-        ) from error
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
-
-
-def _first(error: Any) -> str:
-    return str(error).splitlines()[0]
+        fault = None if path is None else causes.use_failed(path, error, writing=writing)
+        raise fault or QueryError(str(error)) from error

@@ -1,0 +1,213 @@
+"""Why a file could not be opened, read or written: told by facts and error codes, never by words of a message.
+
+DuckDB's errors carry a type and a text; the text holds paths and values of the user. So whatever the type
+leaves open is looked up: who holds a lock, what the operating system answers to an opening, what the
+file's header says, whether the disk takes a write.
+"""
+
+import contextlib
+import errno
+import os
+import platform
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+
+import duckdb
+
+from workbench.errors import StoreError, StoreMissing, StoreVersionError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: there a file that is held cannot be opened
+    fcntl = None  # type: ignore[assignment]  # the one platform switch of this module
+
+# what DuckDB raises where bytes of its file make no sense; `duckdb.Error` itself, not its kin
+_DAMAGE = (duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)
+_NARROW_BYTES = 32 << 20  # less room than this, and a failed write is put down to it
+_PROBE_BYTES = 1 << 20
+_WINDOWS_SHARING = 32  # ERROR_SHARING_VIOLATION
+_MAGIC_AT, _MAGIC = 8, b"DUCK"
+_LIBRARY_AT = 52  # the version of the library that wrote the file, ended by a zero byte
+_IS_LINUX = platform.system() == "Linux"
+_FLOCK = "hhqqi4x" if _IS_LINUX else "qqihh"  # `struct flock`; elsewhere that of BSD and macOS
+
+
+def is_damage(error: BaseException) -> bool:
+    """Say whether an error of the engine means that the file cannot be what it was."""
+    return type(error) is duckdb.Error or isinstance(error, _DAMAGE)
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, without its second and later lines."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def holder(path: Path) -> str | None:
+    """Name the process that has a lock on a file: "process 12 (/usr/bin/duckdb)"; None where none is seen.
+
+    Closing any handle of a file lets go of all locks that this process has on it. So it is only for
+    files that this process has not open.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        held = getattr(error, "winerror", None) == _WINDOWS_SHARING
+        return "another process" if held else None
+    try:
+        if fcntl is not None:
+            return _locked_by(file)
+    finally:
+        os.close(file)
+    return None
+
+
+def _locked_by(file: int) -> str | None:
+    write, begin = fcntl.F_WRLCK, os.SEEK_SET
+    asked = (write, begin, 0, 0, 0) if _IS_LINUX else (0, 0, 0, write, begin)
+    with contextlib.suppress(OSError):  # a file system without locks
+        answer = struct.unpack(
+            _FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(_FLOCK, *asked))
+        )
+        kind, process = (answer[0], answer[4]) if _IS_LINUX else (answer[3], answer[2])
+        if kind != fcntl.F_UNLCK:
+            return _process(process)
+    return None
+
+
+def _process(number: int) -> str:
+    if number <= 0:  # of another machine or container
+        return "another process"
+    with contextlib.suppress(OSError):
+        return f"process {number} ({Path(f'/proc/{number}/exe').readlink()})"
+    return f"process {number}"
+
+
+def unopenable(path: Path, *, read_only: bool) -> StoreError | None:
+    """Say why a file cannot be opened, as far as the operating system and its header tell; None if they do not.
+
+    Like `holder`, only for files that this process has not open.
+    """
+    if not path.exists():
+        return _no_file(path, read_only=read_only)
+    try:
+        file = os.open(path, os.O_RDONLY if read_only else os.O_RDWR)
+    except OSError as error:
+        if getattr(error, "winerror", None) == _WINDOWS_SHARING:
+            return None
+        return StoreError(f"cannot open {path}: {reason(error)}")
+    try:
+        head = os.read(file, 128)
+    except OSError as error:
+        return StoreError(f"cannot read {path}: {reason(error)}")
+    finally:
+        os.close(file)
+    if head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
+        return StoreVersionError(f"{path} is no DuckDB database; name another file with --store")
+    return None
+
+
+def _no_file(path: Path, *, read_only: bool) -> StoreError:
+    if not path.parent.is_dir():
+        return StoreMissing(
+            f"there is no folder {path.parent}; if its disk is mounted elsewhere or lost, name it with --store"
+        )
+    if read_only:
+        return StoreMissing(f"{path} is gone: it was deleted, moved, or its disk is lost")
+    refused = refusal(path.parent)
+    why = f": {reason(refused)}" if refused else ""
+    return StoreError(f"cannot make {path}{why}")
+
+
+def opening_failed(path: Path, error: duckdb.Error) -> StoreError:
+    """Turn an error of the engine at opening into ours, where `unopenable` knows nothing."""
+    written_by = _library(path)
+    if not is_damage(error) and _newer(written_by):
+        return StoreVersionError(
+            f"{path} was written by DuckDB {written_by}, and this is {duckdb.__version__}"
+            f" ({first_line(error)}); upgrade duckdb"
+        )
+    if is_damage(error):
+        return StoreError(f"{path} is damaged: {first_line(error)}; {REPAIR}")
+    return StoreError(f"cannot open {path}: {first_line(error)}")
+
+
+REPAIR = "workbench doctor --repair COPY saves what can be read, and takes the rest from backups"
+
+
+def _library(path: Path) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        text = file.read(128)[_LIBRARY_AT:].split(b"\0", 1)[0]
+        return text.decode("ascii", errors="replace").removeprefix("v")
+    return ""
+
+
+def _newer(version: str) -> bool:
+    return _numbers(version) > _numbers(duckdb.__version__)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = version.split("-", maxsplit=1)[0].split(".")
+    return tuple(int(part) for part in parts) if all(p.isdigit() for p in parts) else ()
+
+
+def use_failed(path: Path, error: duckdb.Error, *, writing: bool) -> StoreError | None:
+    """Say why a store that was open could not be read or written; None where the statement is at fault."""
+    said = first_line(error)
+    if not path.exists():
+        return StoreMissing(
+            f"{path} is gone: it was deleted or moved, or its disk is lost ({said})"
+        )
+    if is_damage(error) or isinstance(error, duckdb.IOException | duckdb.TransactionException):
+        if writing and (refused := refusal(path.parent)):
+            return StoreError(f"cannot write {path}: {reason(refused)} ({said})")
+        if is_damage(error):
+            return StoreError(f"{path} is damaged: {said}; {REPAIR}")
+    if isinstance(error, duckdb.IOException):
+        return StoreError(f"reading or writing failed: {said}")
+    if writing and isinstance(error, duckdb.TransactionException):
+        # Nobody else writes meanwhile, so nothing contradicts: the disk has refused. What was written of it
+        # is taken back by now, so that a full disk has room again.
+        free = shutil.disk_usage(path.parent).free
+        return StoreError(
+            f"cannot write {path}: {said}; nothing was changed; its disk has {free / 1e6:,.0f} MB free:"
+            " if that is little, make room; then run the same command again"
+        )
+    return None
+
+
+def refusal(folder: Path) -> OSError | None:
+    """Ask the operating system whether a folder takes a file, by writing one; None if it does.
+
+    A disk with so little room that the next write may not fit counts as full.
+    """
+    try:
+        if shutil.disk_usage(folder).free < _NARROW_BYTES:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(_PROBE_BYTES))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
+
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; make room, then run the same command again",
+    errno.EDQUOT: "the quota of the disk is used up; make room, then run the same command again",
+    errno.EROFS: "the disk is read-only; give another --store",
+    errno.EACCES: "permission denied; give another --store, or change the rights of its folder",
+    errno.EPERM: "not permitted; give another --store, or change the rights of its folder",
+    errno.ENOENT: "the folder is gone; its disk may not be mounted",
+    errno.EIO: "the disk failed",
+    errno.ESTALE: "the disk of the network is lost",
+    errno.ENOTCONN: "the disk of the network is lost",
+    errno.EISDIR: "it is a folder; name a file with --store",
+}
+
+
+def reason(error: OSError) -> str:
+    """Say what an error code means for whoever has to mend it."""
+    said = error.strerror or str(error)
+    return _ADVICE.get(error.errno or 0, said[:1].lower() + said[1:])
