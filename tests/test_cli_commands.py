@@ -390,6 +390,13 @@ def test_a_configuration_error_is_told(capsys, monkeypatch, tmp_path):
     assert "did you mean store?" in capsys.readouterr().err
 
 
+def test_a_store_without_published_figures_says_so(ask):
+    """It was a guess at the name of a metric."""
+    status, _, said = ask("analyze", "frontier", "--aggregates")
+    assert status == 1
+    assert "holds no published figures" in said
+
+
 def test_a_store_of_published_figures_says_what_to_type(tmp_path, capsys):
     """What it names answers; the question about traces fails."""
     figures = open_store(tmp_path / "figures.duckdb", create=True)
@@ -399,6 +406,7 @@ def test_a_store_of_published_figures_says_what_to_type(tmp_path, capsys):
             configuration_id=c.configuration_id,
             task_id=making.TASK.task_id,
             metric=metric,
+            unit="USD" if metric == "dollars" else "0..1",
             value=value,
         )
         for c, pair in ((making.DIRECT, (0.5, 2.0)), (making.COT, (0.4, 1.0)))
@@ -411,5 +419,6 @@ def test_a_store_of_published_figures_says_what_to_type(tmp_path, capsys):
     command = re.search(r"type: workbench (analyze frontier .*) \(likewise", said)
     assert "4 published figures (accuracy, dollars)" in said
 
+    assert "--x dollars --y accuracy" in said
     assert main([*shlex.split(command[1]), "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["rows"]) == 2

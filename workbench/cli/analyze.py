@@ -189,6 +189,10 @@ def ask(
             raise click.UsageError(
                 f"{name} answers from traces; published figures can be asked by {_takers()}"
             )
+        if not store.overview().n_results:
+            raise AnalysisError(
+                f"{store.path} holds no published figures; leave --aggregates out to ask its traces"
+            )
         return analysis.run(name, store.results(), rng=rng, **given)
     if not store.count() and (figures := _figures(store)):
         raise AnalysisError(figures)
@@ -198,13 +202,16 @@ def ask(
 def _figures(store: "Store") -> str:
     """Say what can be asked of a store that holds no traces but published figures; "" where it has none."""
     metrics = store.sql(
-        "SELECT metric, count(*) AS n FROM results GROUP BY ALL ORDER BY n DESC, metric"
+        "SELECT metric, count(*) AS n, max(unit) AS unit FROM results GROUP BY metric ORDER BY n DESC, metric"
     )
     if metrics.is_empty():
         return ""
     named = list(metrics["metric"])
     listed = ", ".join(named[:_LISTED]) + (", …" if len(named) > _LISTED else "")
-    x, y = (*named, "METRIC", "METRIC")[:2]
+    units = dict(metrics.select("metric", "unit").iter_rows())
+    x = next((m for m in named if units[m] == "USD" or "cost" in m), named[0])
+    gains = [m for m in named if m != x]
+    y = next((m for m in gains if units[m] == "0..1"), gains[0] if gains else "METRIC")
     return (
         f"{store.path} holds no traces, only {int(metrics['n'].sum())} published figures ({listed}); "
         f"type: workbench analyze frontier --aggregates --x {x} --y {y} --store {store.path} "
