@@ -38,7 +38,7 @@ except ImportError:  # not a POSIX system: writers do without the turnstile
     fcntl = None  # type: ignore[assignment]  # the one platform switch of this module
 
 WAIT_S = 30.0  # for those who take turns
-STRANGER_S = 2.0  # for anybody else
+STRANGER_S = 1.2  # for anybody else: named within 2 s, the start of a command included
 _TOLD_AFTER_S = 1.0  # waiting in silence
 # Whoever had the file may have let go before the look; so often in a row it was nobody.
 _UNSEEN = 20
