@@ -13,6 +13,7 @@ from workbench import parameters
 from workbench.records import Configuration, as_dict, json_text
 from workbench.runner import strategies
 from workbench.runner.plan import Plan, Work
+from workbench.safe import both_ends, distinct_ends
 from workbench.store import Store, demo_store, open_store
 
 LAYOUT_2 = Path(__file__).parent / "layouts" / "layout_2.sql"
@@ -235,3 +236,16 @@ def test_the_configurations_of_a_plan_are_told_apart_while_it_runs() -> None:
         ("m direct temperature=0", "m direct"),
         ("m direct temperature=1", "m direct"),
     ]
+
+
+def test_names_of_twins_look_different_in_little_room() -> None:
+    """They begin with the word in which they differ, where cutting the middle makes them alike."""
+    names = [f"SmolLM2-135M temperature={t} params.docs=3" for t in (0, 1)]
+    assert len({both_ends(n, 28) for n in names}) == 1
+    cut = distinct_ends([*names, "other"], 28)
+    assert [cut[n] for n in names] == [
+        "…temperature=0 params.docs=3",
+        "…temperature=1 params.docs=3",
+    ]
+    assert cut["other"] == "other"
+    assert all(len(c) <= 28 for c in cut.values())

@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from tests import making
+from widgets import Explorer
 from workbench import analysis
+from workbench.analysis import snippets
 from workbench.cli.app import main
 from workbench.errors import AnalysisError, QueryError
 from workbench.records import Configuration, Item, Score, Task, json_text
@@ -226,9 +228,6 @@ def test_versions_of_a_task_and_providers_of_a_model_are_told(tmp_path: Path) ->
     [
         pytest.param("summary", ("params.docs",), {}, id="a number"),
         pytest.param("summary", ('params."a \\"b\\", it\'s.ü"', "task"), {}, id="any key"),
-        pytest.param(
-            "compare", ("params.mode",), {"outcome": "metrics.errors"}, id="share of a scale"
-        ),
         pytest.param("summary", ("params.docs",), {"outcome": "metrics.loss"}, id="own scale"),
         pytest.param(
             "frontier", ("params.docs",), {"x": "metrics.rubric", "y": "score"}, id="axis"
@@ -267,3 +266,58 @@ def test_copied_code_gives_the_same_groups(
     if column is not None:
         expected = sql["outcome" if name == "summary" else column].sort()
         assert np.allclose(result.frame[column].sort(), expected)
+
+
+def test_a_share_of_a_scale_is_written_as_code(store: Store) -> None:
+    """Less is better: 2 is 0, and 0 is 1."""
+    fields = store.fields()
+    asked = ("compare", "", ("params.docs",), {"outcome": "metrics.errors"}, fields)
+    space = {"traces": store.traces()}
+    exec(snippets.as_polars(*asked), space)
+    for frame in (store.sql(snippets.as_sql(*asked)), space["means"]):
+        assert frame.sort("params.docs")["outcome"].to_list() == [0.0, 0.5, 1.0]
+
+
+def test_the_explorer_has_facets_and_axes_of_the_stores_own(store: Store) -> None:
+    """Values are chosen as in any facet; the slice, its code and the frontier follow."""
+    explorer = Explorer(store, facets=("params.docs", f"params.{KEY}", "temperature"))
+    explorer.further = {"params.docs": ("3", "10")}
+    explorer.axis = "metrics.loss"
+    assert explorer.error == ""
+    assert explorer.selection["params.docs"].unique().sort().to_list() == [3, 10]
+    assert str(explorer.slice) == "params.docs=3,10"
+    assert "metrics.loss" in explorer.frontier.frame.columns
+    explorer.facets[f"params.{KEY}"].chosen = ("v1",)
+    assert explorer.selection["params.docs"].unique().to_list() == [3]
+    assert store.sql(explorer.sql).height == 5
+    explorer.facets[f"params.{KEY}"].chosen = ()
+    assert explorer.further == {"params.docs": ("3", "10")}
+
+
+# -- names that are gone -----------------------------------------------------------------------------
+
+
+def test_a_name_that_was_completed_is_not_missed_in_silence(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A saved slice that names twins by the name they shared is told what they are called now."""
+    (sentence,) = store.unmatched('configuration="m rag"')
+    assert sentence.startswith(
+        "no configuration is called 'm rag'; several were, and are now: m rag "
+    )
+    assert store.unmatched("model:x task:sum*") == ["no model matches 'x'; the nearest: m"]
+    assert store.unmatched("task:sum,sums") == ["no task matches 'sum'; the nearest: sums"]
+    assert store.unmatched('-model:x configuration:"m rag"* wrong') == []
+    assert main(_cli(store, "summary", "--where", 'configuration:"m rag"')) == 0
+    assert "several were, and are now" in capsys.readouterr().err
+
+
+def test_the_schema_command_lists_what_a_store_has_of_its_own(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With types, scales and directions, ready to be typed."""
+    assert main(["schema", "--filters", "--store", str(store.path), "--format", "json"]) == 0
+    rows = {r["name"]: r for r in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["params.docs"]["kind"] == "int"
+    assert rows["metrics.rubric"]["about"].endswith("From 0 to 10. Higher is better.")
+    assert 'params."a \\"b\\", it\'s.ü"' in rows

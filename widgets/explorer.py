@@ -2,7 +2,8 @@
 
 import datetime as dt
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from widgets.grid import Grid, Row
 from workbench import analysis, schema
 from workbench.analysis.result import Result
 from workbench.errors import WorkbenchError
-from workbench.slice import Slice
+from workbench.slice import Slice, names
 from workbench.store import Store, open_store
 
 FACETS = ("task", "model", "strategy")
@@ -39,7 +40,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     Attributes:
         where: the slice as text; what does not parse fills `error`, and leaves what the page shows as it was.
         task, model, strategy: values chosen in the facets, None among them for unknown; () is all.
-        axis: the cost axis of the frontier: any measure of a trace, for example "energy_j".
+        further: values chosen in further facets, by field; see `facets` of the constructor.
+        axis: the cost axis of the frontier: any measure of a trace, for example "energy_j", or a column of the
+            store's own, as "metrics.rubric".
         selected: configurations brushed in the chart or picked in the summary; () is all.
         slice: the view with facets and selection, for `store.traces`, the CLI and the terminal app.
         sql, polars_code: the same view as a query and as source code; `store` is in scope there; "" with an `error`.
@@ -51,6 +54,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     task = traitlets.Tuple().tag(sync=True)
     model = traitlets.Tuple().tag(sync=True)
     strategy = traitlets.Tuple().tag(sync=True)
+    further = traitlets.Dict().tag(sync=True)
     axis = traitlets.Unicode(AXES[0]).tag(sync=True)
     selected = traitlets.Tuple().tag(sync=True)
     trace = traitlets.Unicode("").tag(sync=True)
@@ -64,6 +68,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         store: Store | str | Path,
         where: Slice | str = "",
         *,
+        facets: Sequence[str] = (),
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     ) -> None:
         """Open the panel.
@@ -71,6 +76,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         Args:
             store: a store, or the path of one.
             where: the slice to begin with.
+            facets: further fields to list the values of: columns of `trace_facts`, or of the store's own, as
+                "params.docs" (see `store.fields()`).
             clock: tells what ages such as `since:7d` count back from.
 
         Raises:
@@ -86,6 +93,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         self._pictured: tuple[Any, str] | None = None  # a chart and its picture
         self.summary: Result | None = None
         self.frontier: Result | None = None
+        self._fields = (*FACETS, *names.columns(tuple(facets)))
         self._make_parts()
         super().__init__(layout={"width": "100%"})
         self.add_class("wb-explorer")
@@ -122,14 +130,15 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
 
     @property
     def _chosen(self) -> dict[str, Sequence[str | None]]:
-        return {field: getattr(self, field) for field in FACETS}
+        return {field: getattr(self, field) for field in FACETS} | self.further
 
     def _ask(self, base: Slice, view: Slice) -> None:
         """Ask all questions about a view, and keep the answers if there is one to each."""
         counted, cube = (base, self.store.stamp()), self._cube
         if cube is None or counted != self._counted:
-            cube = counts(self.store, base, FACETS)
-        with self.store.facts(view) as traces:
+            cube = counts(self.store, base, self._fields)
+        fields = names.own_fields((), {"x": self.axis})
+        with self.store.facts(view, fields=fields) as traces:
             summary = analysis.run("summary", traces)
             frontier = analysis.run("frontier", traces, x=self.axis)
         self._counted, self._cube, self._view = counted, cube, view
@@ -139,7 +148,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
 
     def _make_parts(self) -> None:
         columns = schema.columns_by_name()
-        self.facets = {field: Facet(field) for field in FACETS}
+        self.facets = {field: Facet(field) for field in self._fields}
         self._slice_box = ipywidgets.Text(
             description="slice", placeholder='wrong thinking>2000 cost>0.1 "text in transcript"',
             continuous_update=False, layout={"flex": "1 1 auto"},
@@ -180,7 +189,10 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     def _link(self) -> None:
         traitlets.link((self, "where"), (self._slice_box, "value"))
         for field, facet in self.facets.items():
-            traitlets.link((self, field), (facet, "chosen"))
+            if field in FACETS:
+                traitlets.link((self, field), (facet, "chosen"))
+            else:
+                facet.observe(partial(self._choose_further, field), "chosen")
         traitlets.link((self, "selected"), (self._chart, "selected"))
         traitlets.dlink((self, "sql"), (self._code["sql"], "value"))
         traitlets.dlink((self, "polars_code"), (self._code["polars_code"], "value"))
@@ -189,15 +201,21 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         self._clear.on_click(lambda _: self.set_trait("selected", ()))
         self._summary_grid.observe(lambda c: self.set_trait("selected", tuple(c["new"])), "picked")
         self._trace_grid.observe(lambda c: self.set_trait("trace", "".join(c["new"])), "picked")
-        self.observe(lambda _: self.refresh(), ["where", "axis", *FACETS])
+        self.observe(lambda _: self.refresh(), ["where", "axis", "further", *FACETS])
         self.observe(lambda _: self._show_selection(), "selected")
         self.observe(lambda _: self._show_error(), "error")
+
+    def _choose_further(self, field: str, change: Mapping[str, Any]) -> None:
+        rest = {name: chosen for name, chosen in self.further.items() if name != field}
+        self.further = rest | ({field: tuple(change["new"])} if change["new"] else {})
 
     def _show(self) -> None:
         assert self.summary is not None
         assert self.frontier is not None
         assert self._cube is not None
         for field, facet in self.facets.items():
+            if field not in FACETS:
+                facet.chosen = tuple(self.further.get(field, ()))
             facet.show(under(self._cube, field, self._chosen))
         if self.axis in AXES:
             self._axis_box.value = self.axis

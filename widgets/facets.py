@@ -25,14 +25,16 @@ def counts(store: Store, where: Slice, fields: Sequence[str]) -> pl.DataFrame:
     Returns:
         One row per combination: the fields (text, null is unknown) and n (traces).
     """
-    with store.facts(where) as traces:
-        found: pl.DataFrame = (
-            traces.group_by(*fields)
+    plain = {field: f"field_{place}" for place, field in enumerate(fields)}  # dots are syntax there
+    with store.facts(where, fields=fields) as traces:
+        counted: pl.DataFrame = (
+            traces.select(**{name: nw.col(f).cast(nw.String) for f, name in plain.items()})
+            .group_by(*plain.values())
             .agg(nw.len().cast(nw.Int64).alias("n"))
             .collect("polars")
             .to_native()
         )
-    return found
+    return counted.rename({name: field for field, name in plain.items()})
 
 
 def under(cube: pl.DataFrame, field: str, chosen: Mapping[str, Sequence[Value]]) -> pl.DataFrame:
@@ -78,7 +80,8 @@ class Facet(traitlets.HasTraits):
         for value in self.chosen:
             listed.setdefault(value, 0)
         more = values.height - SHOWN
-        title = columns_by_name()[self.field].title or self.field
+        column = columns_by_name().get(self.field)
+        title = (column.title if column else "") or self.field
         rest = f" · {more:,} rarer ones: use the slice" if more > 0 else ""
         self._showing = True
         try:

@@ -6,6 +6,7 @@ reach the terminal, and none may vanish either: what cannot be shown as itself i
 """
 
 import re
+from collections.abc import Iterable
 
 from rich.cells import cell_len, set_cell_size
 
@@ -80,6 +81,24 @@ def both_ends(text: str, width: int) -> str:
         return value
     tail = value[-(width // 2) :] if width > 8 else ""
     return one_line(value, width - cell_len(tail)) + tail
+
+
+def distinct_ends(texts: Iterable[str], width: int) -> dict[str, str]:
+    """Cut texts to `width` cells so that different ones look different, as far as the room allows.
+
+    Those that `both_ends` makes alike begin, after "…", with the word in which they differ first.
+    """
+    cut = {text: both_ends(text, width) for text in texts}
+    alike: dict[str, list[str]] = {}
+    for text, short in cut.items():
+        alike.setdefault(short, []).append(text)
+    for family in alike.values():
+        if len(family) > 1:
+            columns = enumerate(zip(*family, strict=False))
+            first = next((n for n, chars in columns if len(set(chars)) > 1), 0)
+            start = family[0].rfind(" ", 0, first) + 1
+            cut |= {text: "…" + one_line(text[start:], width - 1) for text in family}
+    return cut
 
 
 def clipboard_text(text: str) -> str:

@@ -243,6 +243,8 @@ def on_own_scale(declared: Analysis, result: "Result", outcome: Any) -> "Result"
     column = _described(outcome)
     ends = {f"score{end}": f"{outcome}{end}" for end in ("", "_low", "_high")}
     frame = result.frame.rename({k: v for k, v in ends.items() if k in result.frame.columns})
+    low, high = column.scale  # a mean is nowhere else, nor is an end of its interval
+    frame = frame.with_columns(pl.col(f"{outcome}_low", f"{outcome}_high").clip(low, high))
     if column.direction == "lower":
         first = ["task"] if "task" in result.by else []
         frame = frame.sort(*first, pl.col(outcome), *result.by, nulls_last=True)

@@ -45,7 +45,8 @@ def notes(
         return ()
     named = [c for c in ("configuration",) if ids and c in present and c not in by]
     keys = list(dict.fromkeys([*by, *ids, *named, *(pair[0] for pair in behind.values())]))
-    combinations = engine.collect(rows.select(*keys).unique())
+    # Grouped and counted: for `unique` an engine would number the rows.
+    combinations = engine.collect(rows.group_by(*keys).agg(nw.len().alias("_rows")))
     sentences = [_configurations(combinations, by, named)] if ids else []
     sentences += [_things(combinations, c, *behind[c]) for c in behind]
     return tuple(note for note in sentences if note)

@@ -13,6 +13,7 @@ from workbench.cli.options import (
     output_options,
     store_option,
     talk,
+    talk_of_unmatched,
     where_option,
 )
 from workbench.errors import AnalysisError
@@ -96,6 +97,7 @@ def _command(declared: "Analysis") -> click.Command:
         if as_ is not None:
             click.echo(_snippet(as_, store, declared.name, where=where, by=by, options=chosen))
             return
+        talk_of_unmatched(store, where)
         result = ask(
             store,
             declared.name,

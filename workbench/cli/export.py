@@ -5,7 +5,14 @@ from pathlib import Path
 import click
 
 from workbench import schema
-from workbench.cli.options import open_store, output_options, store_option, talk, where_option
+from workbench.cli.options import (
+    open_store,
+    output_options,
+    store_option,
+    talk,
+    talk_of_unmatched,
+    where_option,
+)
 from workbench.slice import Slice
 
 ALL = "all"
@@ -38,6 +45,7 @@ def export(
         raise click.UsageError("VIEW all and --folder go together")
     check_output(output)
     store = open_store(store_path)
+    talk_of_unmatched(store, where)
     if folder is not None:
         for table, n in store.export(folder, where).items():
             talk(f"{table}: {n:,} rows")

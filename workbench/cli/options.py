@@ -98,6 +98,12 @@ def talk(text: str) -> None:
     click.echo(safe(text, lines=True), err=True)
 
 
+def talk_of_unmatched(store: "Store", where: "Slice") -> None:
+    """Say on stderr what the slice asks for by name that nothing in the store has, and what is nearest."""
+    for sentence in store.unmatched(where):
+        talk(f"note: {sentence}")
+
+
 def is_terminal() -> bool:
     """Whether a person is looking at stdout."""
     return sys.stdout.isatty()

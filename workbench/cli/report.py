@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from workbench.cli.options import by_option, open_store, store_option, talk, where_option
+from workbench.cli.options import (
+    by_option,
+    open_store,
+    store_option,
+    talk,
+    talk_of_unmatched,
+    where_option,
+)
 from workbench.errors import AnalysisError
 from workbench.slice import Slice
 
@@ -60,8 +67,10 @@ def report(
     suffix = output.suffix.lower() if output is not None else ".md"
     try:
         wanted = reports.chosen(names, families, all_=all_)
+        store = open_store(store_path)
+        talk_of_unmatched(store, where)
         found = reports.make(
-            open_store(store_path), wanted, where=where, by=by or ("configuration",),
+            store, wanted, where=where, by=by or ("configuration",),
             options=_options(typed), seed=seed, title=title, now=dt.datetime.now(dt.UTC),
             draw=suffix == ".html", most=rows, told=_teller(),
         )  # fmt: skip

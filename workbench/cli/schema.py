@@ -5,16 +5,27 @@ from pathlib import Path
 import click
 
 from workbench import schema as stored
-from workbench.cli.options import output_options
+from workbench.cli.options import open_store, output_options, store_option
 
 
 @click.command()
 @click.argument("table", required=False)
 @click.option("--examples", is_flag=True, help="Print example queries for workbench sql.")
-@click.option("--filters", is_flag=True, help="List the names that --where knows.")
+@click.option(
+    "--filters",
+    is_flag=True,
+    help="List the names that --where and --by know, those of the store's own among them.",
+)
+@store_option
 @output_options
 def schema(
-    *, table: str | None, examples: bool, filters: bool, format_: str | None, output: Path | None
+    *,
+    table: str | None,
+    examples: bool,
+    filters: bool,
+    store_path: str | None,
+    format_: str | None,
+    output: Path | None,
 ) -> None:
     """Describe tables and views, with example queries."""
     from workbench.cli.output import Document, emit
@@ -24,7 +35,7 @@ def schema(
         _examples(format_, output)
         return
     if filters:
-        _filters(format_, output)
+        _filters(store_path, format_, output)
         return
     if table is None:
         rows = [
@@ -55,7 +66,30 @@ def _unknown(table: str) -> str:
     return f"no table or view {table!r}; {hint}"
 
 
-def _filters(format_: str | None, output: Path | None) -> None:
+def _own(store_path: str | None) -> list[dict[str, str]]:
+    """List what the store has of its own, with the types and scales of the values; nothing without a store."""
+    from workbench.errors import StoreMissing
+    from workbench.slice.names import written
+
+    try:
+        fields = open_store(store_path).fields()
+    except StoreMissing:
+        if store_path is not None:
+            raise
+        return []
+    rows = []
+    for column in fields.values():
+        ends = ["…" if end is None else f"{end:g}" for end in column.scale]
+        scale = f" From {ends[0]} to {ends[1]}." if column.scale != (None, None) else ""
+        better = f" {column.direction.capitalize()} is better." if column.direction else ""
+        rows.append(
+            {"name": written(column.name), "kind": column.type, "unit": column.unit, "also": "",
+             "about": f"{column.doc}{scale}{better}"}
+        )  # fmt: skip
+    return rows
+
+
+def _filters(store_path: str | None, format_: str | None, output: Path | None) -> None:
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
     from workbench.slice import FIELDS
@@ -67,7 +101,7 @@ def _filters(format_: str | None, output: Path | None) -> None:
         {"name": f.name, "kind": f.kind, "unit": f.unit, "also": ", ".join(others[f.name]),
          "about": f.doc}
         for name, f in FIELDS.items() if name == f.name
-    ]  # fmt: skip
+    ] + _own(store_path)  # fmt: skip
     notes = ['for example: model:gpt* task:gsm8k wrong thinking>2k since:7d "text in transcript"']
     frame = frame_of(rows, ["name", "kind", "unit", "also", "about"])
     emit(Document("filters", frame, notes=notes), format_, output)

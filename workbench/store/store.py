@@ -27,6 +27,7 @@ from workbench.store import (
     lazy,
     migrations,
     reference,
+    unmatched,
 )
 from workbench.store.database import Cancel
 from workbench.store.ingest import IngestReport
@@ -320,6 +321,14 @@ class Store:
             f"GROUP BY ALL ORDER BY n DESC, value NULLS LAST LIMIT {int(limit)}",
             cancel=cancel,
         )
+
+    def unmatched(self, where: Where) -> list[str]:
+        """Say of every name that a slice asks for, and nothing in the store has, which ones are nearest.
+
+        Names of configurations, models, providers, strategies, efforts, precisions, machines and tasks.
+        """
+        with self._reading() as connection:
+            return unmatched.sentences(connection, Slice.of(where, now=dt.datetime.now(dt.UTC)))
 
     def detail(self, trace_id: str) -> TraceDetail:
         """Fetch one trace.

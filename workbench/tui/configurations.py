@@ -42,7 +42,7 @@ AXES = {
 def _name(row: Seen) -> Cell:
     mark = ("◆ ", "accent") if row.get("on_frontier") else ("  ", "plain")
     tone = "dim" if row.get("dominated_by") else "plain"
-    return [mark, (one_line(row["configuration"], 60), tone)]
+    return [mark, (one_line(row["configuration"], 200), tone)]
 
 
 def _pass_rate(row: Seen) -> Cell:

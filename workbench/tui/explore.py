@@ -215,7 +215,8 @@ class ExploreScreen(SlicedScreen):
             self._moment, self.shown = part.moment, part.question
             self.bar.show_fault(None)
             self.has_changed()
-            self.grid.empty_text = "no trace matches; u brings the slice before back"
+            empty = ("no trace matches; u brings the slice before back", *part.unmatched)
+            self.grid.empty_text = "\n".join(empty)
         if part.whole is not None:
             self.overview, self._known = part.whole, part.moment
             self._show_overview()

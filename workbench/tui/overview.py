@@ -35,6 +35,7 @@ class Part:
     Attributes:
         whole: the store at a glance.
         n: traces that the slice selects.
+        unmatched: what the slice asks for by name that nothing has, in sentences, where it selects none.
         total: traces of the store.
         rows: one per configuration.
         frontier: figures of the frontier by configuration, its axes under the names x and y.
@@ -46,6 +47,7 @@ class Part:
     moment: str
     whole: Overview | None = None
     n: int | None = None
+    unmatched: tuple[str, ...] = ()
     total: int | None = None
     rows: list[Row] | None = None
     frontier: dict[str, Row] | None = None
@@ -74,11 +76,13 @@ def view(
     with store.snapshot(cancel=cancel) as held:
         where = slices.read(question.text)
         rows = analysis_rows(held, where, "summary", cancel)
+        n = held.count(where, cancel=cancel)
         yield Part(
             question,
             held.moment,
             whole=None if held.moment == known else held.overview(),
-            n=held.count(where, cancel=cancel),
+            n=n,
+            unmatched=() if n else tuple(held.unmatched(where)),
             total=held.count(cancel=cancel),
             rows=rows,
         )

@@ -19,7 +19,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from workbench.safe import both_ends, one_line
+from workbench.safe import both_ends, distinct_ends, one_line
 from workbench.tui.widgets.rows import ListRows, Row, Rows
 from workbench.tui.widgets.tones import Toned
 
@@ -55,6 +55,10 @@ class GridColumn:
 def cell_width(cell: Cell) -> int:
     """Return how many cells a cell takes."""
     return cell_len(cell) if isinstance(cell, str) else sum(cell_len(text) for text, _ in cell)
+
+
+def _whole(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else "".join(text for text, _ in cell)
 
 
 class Grid(Toned, ScrollView, can_focus=True):
@@ -121,6 +125,7 @@ class Grid(Toned, ScrollView, can_focus=True):
         self.is_dim: Callable[[Row], bool] | None = None
         self.marked: set[str] = set()
         self.empty_text = ""
+        self._cuts: dict[str, dict[str, str]] = {}  # of names that would look alike, by column
 
     # -- what it shows ---------------------------------------------------------------------------
 
@@ -184,6 +189,11 @@ class Grid(Toned, ScrollView, can_focus=True):
             )
             widths.append((column, min(wanted, column.most)))
         self._widths = self._fitted(widths) if self._view.width else widths
+        self._cuts = {
+            column.key: distinct_ends({_whole(column.cell(r)) for r in sample}, width)
+            for column, width in self._widths
+            if self._names(column)
+        }
         self.virtual_size = Size(self._total(self._widths), self.rows.n + 1)
         self.refresh()
 
@@ -257,7 +267,8 @@ class Grid(Toned, ScrollView, can_focus=True):
     def _line(self, index: int) -> Strip:
         ground = self._ground(index)
         if index >= self.rows.n:
-            text = self.empty_text if index == 0 else ""
+            lines = [] if self.rows.n else self.empty_text.splitlines()
+            text = one_line(lines[index], self._view.width - 1) if index < len(lines) else ""
             return Strip([Segment(f" {text}", ground + self._tone("dim"))])
         row = self.rows.get(index)
         if row is None:
@@ -273,18 +284,19 @@ class Grid(Toned, ScrollView, can_focus=True):
 
     def _cell(self, column: GridColumn, cell: Cell, width: int, ground: Style) -> list[Segment]:
         right = column.right
-        names = column.wide or column is self._columns[0]
-        if isinstance(cell, str):
-            cell = both_ends(cell, width) if names else cell
-            return [Segment(self._fit(cell, width, right=right), ground)]
         spare = width - cell_width(cell)
-        if spare < 0:
-            whole = "".join(text for text, _ in cell)
-            whole = both_ends(whole, width) if names else whole
+        if isinstance(cell, str) or spare < 0:
+            whole = _whole(cell)
+            if self._names(column):
+                whole = self._cuts.get(column.key, {}).get(whole) or both_ends(whole, width)
             return [Segment(self._fit(whole, width, right=right), ground)]
         parts = [Segment(text, ground + self._tone(tone)) for text, tone in cell]
         pad = Segment(" " * spare, ground)
         return [pad, *parts] if right else [*parts, pad]
+
+    def _names(self, column: GridColumn) -> bool:
+        """Whether a column holds the names of the rows."""
+        return column.wide or column is self._columns[0]
 
     @staticmethod
     def _fit(text: str, width: int, *, right: bool) -> str:
