@@ -202,7 +202,7 @@ def test_edges_of_traces():
     never = analysis.tradeoff(
         facts(
             *[trace(g, str(i), False, cost_usd=c) for g, c in (("a", 1), ("b", 2)) for i in range(5)],
-            trace("a", "9", True, cost_usd=None), trace("b", "9", True, error_type="timeout"),
+            trace("a", "9", True, cost_usd=None), trace("b", "9", None, error_type="timeout"),
         )
     )  # fmt: skip
     assert row(never, "a", "configuration")["cost_ratio"] == pytest.approx(0.5)
