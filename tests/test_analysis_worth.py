@@ -626,6 +626,15 @@ def test_an_interval_without_0_that_the_test_does_not_support_is_no_tie():
     assert found["verdict"].startswith("undecided (p = 0.062)")
 
 
+def test_groups_that_never_or_always_pass_are_alike_not_tied():
+    """0 against 0 is no finding about a difference, nor is 1 against 1."""
+    never = row(analysis.compare(counted(0, 0, 0, 9), a="a", b="b"))
+    always = row(analysis.compare(counted(9, 0, 0, 0), a="a", b="b"))
+
+    assert never["verdict"].startswith("alike: both are right on no shared item")
+    assert always["verdict"].startswith("alike: both are right on every shared item")
+
+
 def test_too_few_clusters_cannot_tell():
     """Five items, all better: p is .0625 at best, and the verdict says so instead of a tie."""
     five, six = (row(analysis.compare(counted(0, n, 0, 0), a="a", b="b")) for n in (5, 6))

@@ -101,9 +101,10 @@ def compare(
     `difference_low`, `difference_high` and `p_value` are of each comparison alone. With several, `p_holm` is adjusted
     by Holm's method and `joint_difference_low`, `joint_difference_high` by Bonferroni's: together the intervals hold all true
     differences with probability `level`. The verdict speaks of these: "tied" unless p_holm is below
-    1 − level; "undecided" where the interval leaves out 0 though the test, which is exact, does not
-    reject it; "too few" where not even a difference of the same sign in every cluster could be
-    significant (p ≥ 2^(1 − clusters) times the number of comparisons).
+    1 − level; "alike" where both are right on every shared item, or on none; "undecided" where the
+    interval leaves out 0 though the test, which is exact, does not reject it; "too few" where not even
+    a difference of the same sign in every cluster could be significant (p ≥ 2^(1 − clusters) times
+    the number of comparisons).
 
     The cost ratio is of mean costs over the shared items where both are known, with an expanded
     percentile bootstrap.
@@ -319,6 +320,9 @@ def _verdict(row: dict[str, Any], level: float, n_tests: int) -> str:
 def _not_told_apart(row: dict[str, Any], needed: int) -> str:
     """Say why a comparison found no winner, with the p-value and the interval of all comparisons."""
     p, clusters = f"p = {row['p_holm']:.2g}", row["n_clusters"]
+    if row["rate_a"] == row["rate_b"] and row["rate_a"] in {0.0, 1.0}:
+        right = "right on every shared item" if row["rate_a"] else "right on no shared item"
+        return f"alike: both are {right}"
     if clusters < needed:
         unit = "items" if clusters == row["n_items"] else "clusters of items"
         return (
