@@ -58,7 +58,7 @@ def live(tmp_path):
         ]  # fmt: skip
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         process.server = server
-        folder = tmp_path / "s.spool"
+        folder = tmp_path / "s.duckdb.spool"
         until(lambda: server.requests and control.live_runs(folder))
         process.state = lambda: control.live_runs(folder)[0]
         yield process

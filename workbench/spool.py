@@ -5,6 +5,9 @@ segment is one file, `<run_id>-<seq>.jsonl`, that one writer holds under an advi
 lives: the operating system lets go of the lock however the writer ends. Nothing here ever changes or
 deletes what was written; `remove` is for the store, after it has committed a segment's rows.
 
+The folder carries the id of its store in the file `store`, and so does the first line of a segment,
+`{"crc":"…","store":"<id>"}`: what another store's collector wrote is not taken in.
+
 Where there is no `fcntl` (Windows) a segment counts as live while it changed in the last ten minutes.
 """
 
@@ -33,6 +36,9 @@ _STALE_S = 600.0
 _HEAD = b'{"crc":"'
 _MIDDLE = b'","record":'
 _RECORD_AT = len(_HEAD) + 8 + len(_MIDDLE)
+_OWNED = b'","store":'
+_OWNER_AT = len(_HEAD) + 8 + len(_OWNED)
+_OWNER = "store"  # the file that names the folder's store
 # Asking again, with the same configuration, gives the same refusal; every other failure may pass.
 FINAL_ERRORS = frozenset({"http_400", "http_413", "http_422"})
 SEGMENT_BYTES = 8_000_000
@@ -106,6 +112,52 @@ def encode_line(record: AnyRecord) -> bytes:
     return b"".join((_HEAD, b"%08x" % zlib.crc32(body), _MIDDLE, body, b"}\n"))
 
 
+def folder_of(store: Path) -> Path:
+    """Return the spool of a store: it is named after the whole file name."""
+    return store.with_name(f"{store.name}.spool")
+
+
+def owner(folder: Path) -> str | None:
+    """Return the id of the store that a spool belongs to; None where it does not say."""
+    try:
+        return (Path(folder) / _OWNER).read_text("ascii", errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def own(folder: Path, store_id: str) -> None:
+    """Write the id of its store into a folder that has none."""
+    if owner(folder) is None:
+        hidden = Path(folder) / f".{_OWNER}.{os.getpid()}-{threading.get_ident()}"
+        hidden.write_text(f"{store_id}\n", "ascii")
+        hidden.replace(Path(folder) / _OWNER)
+
+
+def segment_owner(path: Path) -> str | None:
+    """Return the id of the store that a segment was written for; None where it does not say, or is gone."""
+    try:
+        with path.open("rb") as file:
+            return _owner_in(file.readline(200).rstrip(b"\n"))
+    except OSError:
+        return None
+
+
+def _encode_owner(store_id: str) -> bytes:
+    body = _encoder.encode(store_id)
+    return b"".join((_HEAD, b"%08x" % zlib.crc32(body), _OWNED, body, b"}\n"))
+
+
+def _owner_in(line: bytes) -> str | None:
+    """Read a line that names the store; None for any other."""
+    body = line[_OWNER_AT:-1]
+    if line[16:_OWNER_AT] != _OWNED or line[8:16] != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        return msgspec.json.decode(body, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def decode_line(line: bytes) -> AnyRecord:
     """Read one line without its line end; ValueError says what is wrong with it."""
     framed = line.startswith(_HEAD) and line[16:_RECORD_AT] == _MIDDLE and line.endswith(b"}")
@@ -130,8 +182,22 @@ class SpoolWriter:
     always tells what was in flight.
     """
 
-    def __init__(self, folder: Path, run_id: str, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Create the folder; the first segment appears with the first record."""
+    def __init__(
+        self,
+        folder: Path,
+        run_id: str,
+        *,
+        store_id: str | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        """Create the folder; the first segment appears with the first record.
+
+        Args:
+            folder: the spool.
+            run_id: the run that writes.
+            store_id: the store that the lines are for; None takes that of the folder, where it has one.
+            segment_bytes: a segment that has grown to this size is followed by the next.
+        """
         if not run_id or not run_id.replace("-", "").replace("_", "").isalnum():
             raise StoreError(f"a run id becomes a file name, and {run_id!r} cannot")
         self.folder, self.run_id = Path(folder), run_id
@@ -143,6 +209,14 @@ class SpoolWriter:
         self._open: dict[tuple[str, str, int], Attempt] = {}
         with _explain(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if store_id is not None:
+                own(self.folder, store_id)
+        self._owner = owner(self.folder)
+        if store_id is not None and self._owner != store_id:
+            raise StoreError(
+                f"{self.folder} belongs to another store (id {str(self._owner)[:8]});"
+                " name another file with --store"
+            )
 
     def append(self, record: AnyRecord) -> None:
         """Write one record; StoreError, and nothing half-written, if the disk refuses."""
@@ -235,6 +309,8 @@ class SpoolWriter:
         if _LOCKS:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._size = 0
+        if self._owner is not None:
+            self._write(_encode_owner(self._owner))
         if self._run is not None:
             self._write(encode_line(self._run))
         for attempt in self._open.values():
@@ -312,6 +388,15 @@ def segments(folder: Path) -> list[Segment]:
     return [segment for _, segment in sorted(found)]
 
 
+def is_spool(folder: Path) -> bool:
+    """Say whether a folder holds segments, and not only files with such names."""
+    for segment in segments(folder) if Path(folder).is_dir() else ():
+        with contextlib.suppress(OSError), segment.path.open("rb") as file:
+            if file.read(len(_HEAD)) == _HEAD:
+                return True
+    return False
+
+
 def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
     """Read the records from an offset on; changes nothing.
 
@@ -331,7 +416,8 @@ def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
     bad: list[BadLine] = []
     for line in lines:
         try:
-            records.append(decode_line(line))
+            if _owner_in(line) is None:
+                records.append(decode_line(line))
         except ValueError as error:
             bad.append(BadLine(offset, str(error), line))
         offset += len(line) + 1

@@ -108,7 +108,7 @@ async def test_a_running_collection_is_watched_paused_retuned_and_seen_to_its_en
 ) -> None:
     """Its line is on top and moves; every key's answer is told; then enter opens its traces."""
     app = WorkbenchApp(path)
-    spool = path.with_suffix(".spool")
+    spool = path.with_name(path.name + ".spool")
     with Server() as server, Launch(spool, server.url, concurrency=2, trials=4) as launch:
         async with opened(app, (80, 24)) as pilot:
             screen = await on_runs(app, pilot)
@@ -146,7 +146,7 @@ async def test_a_running_collection_is_watched_paused_retuned_and_seen_to_its_en
 async def test_stopping_asks_first_and_a_refusal_is_told(path: Path) -> None:
     """No budget in dollars without a price; esc and n leave the run alone, y ends it."""
     app = Begun(path, lambda: RunsScreen(print))
-    spool = path.with_suffix(".spool")
+    spool = path.with_name(path.name + ".spool")
     with Server() as server, Launch(spool, server.url, concurrency=2, trials=4) as launch:
         async with opened(app) as pilot:
             screen = app.screen
@@ -176,7 +176,7 @@ async def test_traces_that_are_collected_meanwhile_appear_in_the_list(
     """The cursor stays on its trace."""
     monkeypatch.setattr("workbench.tui.traces.LOOK_EVERY", 0.1)
     app = Begun(path, lambda: TracesScreen(""))
-    with Server() as server, Launch(path.with_suffix(".spool"), server.url):
+    with Server() as server, Launch(path.with_name(path.name + ".spool"), server.url):
         async with opened(app) as pilot:
             screen = app.screen
             await press(pilot, "down", "down")
@@ -196,7 +196,7 @@ async def test_the_first_traces_of_an_empty_store_bring_the_first_screen(
     path = tmp_path / "own.duckdb"
     open_store(path, create=True)
     app = WorkbenchApp(path)
-    with Server() as server, Launch(path.with_suffix(".spool"), server.url):
+    with Server() as server, Launch(path.with_name(path.name + ".spool"), server.url):
         async with opened(app) as pilot:
             await until(pilot, lambda: isinstance(app.screen, EmptyScreen))
             server.gate.set()

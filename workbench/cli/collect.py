@@ -315,7 +315,7 @@ async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectRe
         ingest = functools.partial(_ingest, store, one_at_a_time)
         ingesting = asyncio.create_task(_keep_ingesting(ingest, ended))
         try:
-            with SpoolWriter(store.spool_dir, run_id) as spool:
+            with SpoolWriter(store.spool_dir, run_id, store_id=store.id) as spool:
                 report = await runner.collect(
                     plan, work=work, spool=spool, on_progress=bar.show,
                     done=functools.partial(store.done, in_spool=False),

@@ -65,7 +65,7 @@ def import_(
 
     Files and folders of: Inspect logs (.eval, .json), sessions of Claude Code and Codex, batch
     results, EvalPlus results, tables (CSV, JSON, JSONL, YAML, Parquet) with a mapping, stores
-    (.duckdb) and folders that export wrote. The same file twice changes nothing.
+    (.duckdb), their spools, and folders that export wrote. The same file twice changes nothing.
     A file that fails leaves nothing behind, the others land.
 
     A file is ok (all of it is in, and agrees with the totals that it states), partial (samples or rows
@@ -100,9 +100,10 @@ def _import(
     from workbench import sources
     from workbench.cli.reconciliation import Imported
     from workbench.errors import WorkbenchError
+    from workbench.spool import is_spool
     from workbench.store.lake import is_export
 
-    if path.suffix.lower() in STORES or is_export(path):
+    if path.suffix.lower() in STORES or is_export(path) or is_spool(path):
         yield _merge(store, path)
         return
     try:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import duckdb
 
+from workbench import spool
 from workbench.errors import (
     QueryCancelled,
     QueryError,
@@ -187,7 +188,7 @@ class _Wait:
 
 def _beside(path: Path, name: str, flags: int) -> int:
     """Open a lock file in the folder of the spool."""
-    return os.open(path.with_suffix(".spool") / name, flags, 0o600)
+    return os.open(spool.folder_of(path) / name, flags, 0o600)
 
 
 @contextlib.contextmanager
@@ -202,7 +203,7 @@ def _turnstile(path: Path, *, closing: bool, cancel: Cancel | None = None) -> It
             if fcntl is not None:
                 flags = os.O_RDWR | os.O_CREAT if closing else os.O_RDONLY
                 if closing:
-                    path.with_suffix(".spool").mkdir(exist_ok=True)
+                    spool.folder_of(path).mkdir(exist_ok=True)
                     os.close(_beside(path, ".readers", os.O_RDONLY | os.O_CREAT))
                 file = _beside(path, ".turnstile", flags)
                 stack.callback(os.close, file)
@@ -277,14 +278,31 @@ def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBP
 
 
 @contextlib.contextmanager
-def lease(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the file for writing, in one transaction that commits at the end of the block."""
+def lease(
+    path: Path, *, store_id: str | None = None, create: bool = False
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the file for writing, in one transaction that commits at the end of the block.
+
+    Args:
+        path: the file.
+        store_id: the store that is meant; None takes any.
+        create: make the file where there is none.
+
+    Raises:
+        StoreMissing: the file is gone.
+        StoreError: another store is in its place.
+    """
+    if not create:
+        _must_exist(path)
     with _gate(path).write(), _turnstile(path, closing=True):
+        if not create:
+            _must_exist(path)
         connection = _connect(path, read_only=False)
         try:
             with translated(path, writing=True):
                 connection.execute("BEGIN")
                 try:
+                    _must_be(connection, path, store_id)
                     yield connection
                 except BaseException:
                     with contextlib.suppress(duckdb.Error):
@@ -293,6 +311,32 @@ def lease(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
                 connection.execute("COMMIT")
         finally:
             _close(path, connection)
+
+
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        raise StoreMissing(
+            f"there is no store at {path} any more: it was moved or deleted meanwhile, nothing was"
+            " written; put it back, or open it where it is now"
+        )
+
+
+def _must_be(connection: duckdb.DuckDBPyConnection, path: Path, store_id: str | None) -> None:
+    if store_id is not None and identity(connection) != store_id:
+        raise StoreError(
+            f"{path} is not the store that was opened: it was replaced by another one meanwhile;"
+            " nothing was written. Open it again, or put the first one back"
+        )
+
+
+def identity(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Read the id of the store that a connection is to; None where it has none yet."""
+    # asked for first: a name that the database lacks is looked up among the variables of Python
+    known = connection.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE table_name = 'identity' AND database_name = current_database()"
+    ).fetchall()
+    rows = connection.execute("SELECT store_id FROM identity").fetchall() if known else []
+    return str(rows[0][0]) if rows else None
 
 
 def _connect(

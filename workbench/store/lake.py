@@ -58,13 +58,21 @@ class Staging:
 
     def __iter__(self) -> Iterator[fr.Frames]:
         for held in self._held:
-            yield held if isinstance(held, dict) else {p.stem: pl.read_parquet(p) for p in held}
+            yield (
+                held
+                if isinstance(held, dict)
+                else {p.stem: pl.read_parquet(p, glob=False) for p in held}
+            )
 
 
-def ingest_spool(path: Path, folder: Path) -> IngestReport:
+def ingest_spool(path: Path, folder: Path, store_id: str | None = None) -> IngestReport:
     """Write what waits in the spool, segment by segment; see `Store.ingest_spool`."""
     report = IngestReport()
-    waiting = spool.segments(folder)
+    waiting = [
+        segment
+        for segment in spool.segments(folder)
+        if store_id is None or spool.segment_owner(segment.path) in {None, store_id}
+    ]
     if not waiting:
         return report
     with database.reading(path) as connection:
@@ -74,7 +82,7 @@ def ingest_spool(path: Path, folder: Path) -> IngestReport:
         offset = offsets.get(segment.path.name, 0)
         if segment.size > offset or not segment.live:
             last = newest[_run_of(segment.path)] is segment
-            _ingest_segment(path, segment, offset, report, last=last)
+            _ingest_segment(path, segment, offset, report, last=last, store_id=store_id)
     return report
 
 
@@ -83,7 +91,13 @@ def _run_of(segment: Path) -> str:
 
 
 def _ingest_segment(
-    path: Path, segment: spool.Segment, offset: int, report: IngestReport, *, last: bool
+    path: Path,
+    segment: spool.Segment,
+    offset: int,
+    report: IngestReport,
+    *,
+    last: bool,
+    store_id: str | None = None,
 ) -> None:
     try:
         batch = spool.read_segment(segment.path, offset)
@@ -92,7 +106,7 @@ def _ingest_segment(
             raise
         return  # another process has taken it in meanwhile
     finished = not segment.live
-    with database.lease(path) as connection:
+    with database.lease(path, store_id=store_id) as connection:
         for frames in fr.batches(batch.records):
             ingest.write_frames(connection, frames, report)
         connection.execute("DELETE FROM segments WHERE segment = ?", [segment.path.name])
@@ -144,12 +158,14 @@ def is_export(path: Path) -> bool:
     return (path / "traces.parquet").is_file() and (path / "configurations.parquet").is_file()
 
 
-def merge(path: Path, other: Path) -> IngestReport:
-    """Write what the store lacks of another store or of an exported folder."""
+def merge(path: Path, other: Path, store_id: str | None = None) -> IngestReport:
+    """Write what the store lacks of another store, of an exported folder, or of a spool."""
     report = IngestReport()
+    if not is_export(other) and spool.is_spool(other):
+        return _merge_spool(path, other, store_id)
     if not other.is_dir():
         _check_layout(other)
-    with database.lease(path) as connection:
+    with database.lease(path, store_id=store_id) as connection:
         if other.is_dir():
             new = {
                 t: f"read_parquet('{_quoted(other / f'{t}.parquet')}')"
@@ -168,6 +184,23 @@ def merge(path: Path, other: Path) -> IngestReport:
             attempts.settle(connection)  # it may have been exported before layout 3
         if report.rows_new.get("prices"):
             ingest.reprice(connection)
+    return report
+
+
+def _merge_spool(path: Path, folder: Path, store_id: str | None) -> IngestReport:
+    """Write what waits in a spool that belongs to another store, which is left as it is."""
+    report, n_bad = IngestReport(), 0
+    with Staging(path.parent) as staging:
+        for segment in spool.segments(folder):
+            batch = spool.read_segment(segment.path)
+            n_bad += len(batch.bad)
+            for frames in fr.batches(batch.records):
+                staging.add(frames)
+        with database.lease(path, store_id=store_id) as connection:
+            for frames in staging:
+                ingest.write_frames(connection, frames, report)
+    if n_bad:
+        report.notes.append(f"{n_bad:,} damaged lines in {folder} were passed over")
     return report
 
 

@@ -1,6 +1,7 @@
 """Layouts of the store: made new, or brought up step by step, each step recorded and atomic."""
 
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from workbench.store.views import CONTRADICTORY, PRICED, VIEWS, totals
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
   version INTEGER, name VARCHAR, applied_at TIMESTAMP DEFAULT (now() AT TIME ZONE 'UTC'))"""
+# who the store is, wherever its file lies: its spool, exports and backups carry the id
+_IDENTITY = """CREATE TABLE IF NOT EXISTS identity (
+  store_id VARCHAR, made_at TIMESTAMP DEFAULT (now() AT TIME ZONE 'UTC'))"""
 # segments of the spool that are partly ingested: where to go on
 _SEGMENTS = "CREATE TABLE IF NOT EXISTS segments (segment VARCHAR, next_offset BIGINT)"
 
@@ -84,25 +88,36 @@ def version(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
     return int(connection.execute("SELECT max(version) FROM migrations").fetchall()[0][0] or 0)
 
 
-def prepare(path: Path, cancel: database.Cancel | None = None) -> None:
-    """Make the store if there is none, or bring an older one up, after a backup beside it."""
+def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | None = None) -> str:
+    """Make the store if there is none, or bring an older one up, after a backup beside it.
+
+    Args:
+        path: the file.
+        cancel: stops waiting for whoever has it.
+        new_id: the id of a store that has none yet; None makes one at random.
+
+    Returns:
+        The store's id.
+    """
     found = 0
     if path.exists():
         with database.reading(path, cancel) as connection:
             found = version(connection, path)
             views = _view_digest(connection) if found else None
+            store_id = database.identity(connection)
         if found > schema.VERSION:
             raise StoreVersionError(
                 f"{path} has layout {found}, newer than the {schema.VERSION} known here; upgrade workbench"
             )
-        if found == schema.VERSION and views == _digest():
-            return
+        if found == schema.VERSION and views == _digest() and store_id is not None:
+            return store_id
         if 0 < found < schema.VERSION:
             shutil.copy2(path, path.with_suffix(f".v{found}.backup"))
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-    with database.lease(path) as connection:
+    with database.lease(path, create=True) as connection:
         connection.execute(_META)
+        store_id = _identify(connection, new_id)
         for number in range(version(connection, path) + 1, schema.VERSION + 1):
             name, step = STEPS[number]
             step(connection)
@@ -114,6 +129,18 @@ def prepare(path: Path, cancel: database.Cancel | None = None) -> None:
             connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM ({query})")
         aliases.read_names(connection, every=True)
         connection.execute(f"COMMENT ON VIEW trace_facts IS '{_digest()}'")
+    return store_id
+
+
+def _identify(connection: duckdb.DuckDBPyConnection, new_id: str | None) -> str:
+    """Give a store without an id one; returns the id."""
+    connection.execute(_IDENTITY)
+    known = database.identity(connection)
+    if known is not None:
+        return known
+    made = new_id or uuid.uuid4().hex
+    connection.execute("INSERT INTO identity (store_id) VALUES (?)", [made])
+    return made
 
 
 def _digest() -> str:

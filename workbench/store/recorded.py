@@ -36,7 +36,7 @@ def read(path: Path) -> Iterator[AnyRecord]:
         yield from _spooled(path)
     elif path.is_file():
         yield from _tables(path, None)
-        yield from _spooled(path.with_suffix(".spool"))
+        yield from _spooled(spool.folder_of(path))
     else:
         raise StoreMissing(
             f"there is no recording at {path}; give a store, or a folder of exported traces"

@@ -8,7 +8,7 @@ import duckdb
 import polars as pl
 
 from workbench import hardware, schema
-from workbench.store import database, ingest
+from workbench.store import ingest
 
 if TYPE_CHECKING:
     from workbench.store.store import Store
@@ -50,7 +50,7 @@ def add(store: "Store", reference: hardware.Reference) -> dict[str, int]:
         ) if found
     }  # fmt: skip
     report = ingest.IngestReport()
-    with database.lease(store.path) as connection:
+    with store.lease() as connection:
         for name, frame in frames.items():
             on = " AND ".join(
                 f"old.{key} IS NOT DISTINCT FROM new_rows.{key}" for key in schema.TABLES[name].key

@@ -26,6 +26,7 @@ from workbench.store import (
     lake,
     lazy,
     migrations,
+    ownership,
     reference,
     unmatched,
 )
@@ -84,11 +85,17 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.spool_dir = self.path.with_suffix(".spool")
+        self.spool_dir = spool.folder_of(self.path)
+        self._id: str | None = None
         self._fields: tuple[str, dict[str, schema.Column]] = ("", {})  # of a stamp
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
+
+    @property
+    def id(self) -> str | None:
+        """The store's id, as it was when it was opened; None before `prepare`."""
+        return self._id
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -442,7 +449,7 @@ class Store:
         with lake.Staging(self.path.parent) as staging:
             for batch in frames.batches(records):
                 staging.add(batch)
-            with database.lease(self.path) as connection:
+            with self.lease() as connection:
                 for batch in staging:
                     ingest.write_frames(connection, batch, report)
                 if report.rows_new.get("prices"):
@@ -453,11 +460,11 @@ class Store:
 
     def ingest_spool(self) -> IngestReport:
         """Write what waits in the spool; a segment is deleted once its rows are committed."""
-        return lake.ingest_spool(self.path, self.spool_dir)
+        return lake.ingest_spool(self.path, self.spool_dir, self._id)
 
     def merge(self, other: Path) -> IngestReport:
         """Write what the store lacks of another store, or of a folder that `export` wrote."""
-        return lake.merge(self.path, other)
+        return lake.merge(self.path, other, self._id)
 
     def export(self, folder: Path, where: Where = "") -> dict[str, int]:
         """Write the rows of a slice as one Parquet file a table; returns rows by table."""
@@ -466,13 +473,13 @@ class Store:
 
     def add_prices(self, rows: Iterable[Price]) -> tuple[int, int]:
         """Add price rows and resolve every call again; returns (new rows, traces whose cost moved)."""
-        with database.lease(self.path) as connection:
+        with self.lease() as connection:
             new = ingest.add_prices(connection, rows)
             return new, ingest.reprice(connection)
 
     def add_aliases(self, rows: Iterable[Alias]) -> tuple[int, int]:
         """Explain names of models; returns (configurations renamed, traces whose cost moved)."""
-        with database.lease(self.path) as connection:
+        with self.lease() as connection:
             before = dict(connection.execute(_MEANT).fetchall())
             aliases.add(connection, rows)
             aliases.read_names(connection, every=True)
@@ -489,13 +496,18 @@ class Store:
         """Keep a filter under a name, in place of what had that name."""
         Slice.parse(text)
         at = (now or dt.datetime.now(dt.UTC)).astimezone(dt.UTC).replace(tzinfo=None)
-        with database.lease(self.path) as connection:
+        with self.lease() as connection:
             connection.execute("DELETE FROM saved_slices WHERE name = ?", [name])
             connection.execute("INSERT INTO saved_slices VALUES (?, ?, ?)", [name, text, at])
 
     def prepare(self, cancel: Cancel | None = None) -> None:
-        """Make the file, or bring an older layout up to date."""
-        migrations.prepare(self.path, cancel)
+        """Make the file, or bring an older layout up to date, and find its spool."""
+        self._id = migrations.prepare(self.path, cancel)
+        ownership.settle(self.path, self._id)
+
+    def lease(self) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Open the file for writing, in one transaction; StoreError if another store is in its place."""
+        return database.lease(self.path, store_id=self._id)
 
 
 class Snapshot(Store):

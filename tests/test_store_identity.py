@@ -1,0 +1,202 @@
+"""A store is somebody: its spool, exports and backups are known by its id, and those of others are refused."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests import making
+from workbench import spool
+from workbench.errors import StoreError, StoreMissing
+from workbench.spool import SpoolWriter
+from workbench.store import Store, open_store
+
+
+def spooled(folder: Path, store_id: str | None = None) -> None:
+    """Leave one run's lines in a spool."""
+    with SpoolWriter(folder, "run-1", store_id=store_id) as writer:
+        for record in making.records():
+            writer.append(record)
+
+
+def count(store: Store) -> int:
+    """Count its traces."""
+    return store.count()
+
+
+def test_stores_whose_names_differ_after_the_last_dot_have_spools_of_their_own(
+    tmp_path: Path,
+) -> None:
+    """Opening gpt-4.5 swallowed what was paid for gpt-4.1."""
+    one = open_store(tmp_path / "gpt-4.1", create=True)
+    spooled(one.spool_dir, one.id)
+
+    other = open_store(tmp_path / "gpt-4.5", create=True)
+
+    assert one.spool_dir != other.spool_dir
+    assert count(other) == 0
+    assert count(open_store(one.path)) == 30
+
+
+def test_a_store_keeps_its_id_and_no_two_have_the_same(tmp_path: Path) -> None:
+    """It is in the database, made with it."""
+    one, two = (open_store(tmp_path / name, create=True) for name in ("a.duckdb", "b.duckdb"))
+
+    assert one.id
+    assert one.id != two.id
+    assert open_store(one.path).id == one.id
+
+
+def test_a_store_without_an_id_gets_one_and_keeps_its_rows(tmp_path: Path) -> None:
+    """As every store that was made before."""
+    store = making.small_store(tmp_path)
+    with store.lease() as connection:
+        connection.execute("DROP TABLE identity")
+
+    again = open_store(store.path)
+
+    assert again.id not in {None, store.id}
+    assert count(again) == count(store)
+
+
+def test_a_spool_with_the_old_name_is_moved_and_taken_in(tmp_path: Path) -> None:
+    """It was named after the stem; replies of unfinished attempts come along."""
+    store = open_store(tmp_path / "traces.duckdb", create=True)
+    old = tmp_path / "traces.spool"
+    spooled(old)
+    (old / "arrived").mkdir()
+    (old / "arrived" / "aa-run-1-1.jsonl").write_text("x")
+    (old / ".turnstile").touch()
+
+    again = open_store(store.path)
+
+    assert count(again) == 30
+    assert not old.exists()
+    assert (again.spool_dir / "arrived" / "aa-run-1-1.jsonl").read_text() == "x"
+
+
+def test_an_old_spool_that_two_stores_may_own_is_left_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever is opened first does not get it."""
+    one = open_store(tmp_path / "gpt-4.1", create=True)
+    open_store(tmp_path / "gpt-4.5", create=True)
+    spooled(tmp_path / "gpt-4.spool")
+    caplog.set_level(logging.WARNING)
+
+    assert count(open_store(one.path)) == 0
+
+    assert "may belong to gpt-4.1 or to gpt-4.5" in caplog.text
+    (tmp_path / "gpt-4.spool").rename(tmp_path / "renamed.spool")
+    assert one.merge(tmp_path / "renamed.spool").rows_new["traces"] == 30
+
+
+def test_an_old_spool_is_not_moved_under_its_collector(tmp_path: Path) -> None:
+    """It writes by the old path; what it leaves is taken in later."""
+    store = open_store(tmp_path / "traces.duckdb", create=True)
+    with SpoolWriter(tmp_path / "traces.spool", "run-1") as writer:
+        for record in making.records():
+            writer.append(record)
+        assert count(open_store(store.path)) == 0
+    assert count(open_store(store.path)) == 30
+
+
+def test_the_spool_of_a_store_that_was_deleted_is_not_taken_in_by_the_next_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside, in words, and can be imported."""
+    path = tmp_path / "s.duckdb"
+    first = open_store(path, create=True)
+    spooled(first.spool_dir, first.id)
+    path.unlink()
+
+    second = open_store(path, create=True)
+
+    assert count(second) == 0
+    aside = tmp_path / f"s.duckdb.{str(first.id)[:8]}.spool"
+    assert f"workbench import {aside}" in caplog.text
+    second.merge(aside)
+    assert count(second) == 30
+    assert spool.segments(aside)
+
+
+def test_the_spool_follows_a_store_that_was_renamed(tmp_path: Path) -> None:
+    """It is found by the id."""
+    first = open_store(tmp_path / "a.duckdb", create=True)
+    spooled(first.spool_dir, first.id)
+    first.path.rename(tmp_path / "b.duckdb")
+
+    assert count(open_store(tmp_path / "b.duckdb")) == 30
+
+
+def test_the_spool_of_a_copy_stays_with_the_original(tmp_path: Path) -> None:
+    """A copy has the same id, and the original is still there."""
+    first = open_store(tmp_path / "a.duckdb", create=True)
+    (tmp_path / "b.duckdb").write_bytes(first.path.read_bytes())
+    spooled(first.spool_dir, first.id)
+
+    assert count(open_store(tmp_path / "b.duckdb")) == 0
+    assert count(open_store(first.path)) == 30
+
+
+def test_a_segment_of_another_store_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that was copied into the wrong folder."""
+    one, two = (open_store(tmp_path / name, create=True) for name in ("a.duckdb", "b.duckdb"))
+    spooled(one.spool_dir, one.id)
+    segment = spool.segments(one.spool_dir)[0].path
+    segment.rename(two.spool_dir / segment.name)
+
+    assert count(open_store(two.path)) == 0
+
+    assert (two.spool_dir / "foreign" / segment.name).exists()
+    assert str(one.id)[:8] in caplog.text
+
+
+def test_nobody_writes_to_a_spool_of_another_store(tmp_path: Path) -> None:
+    """A collector is told before it pays."""
+    store = open_store(tmp_path / "a.duckdb", create=True)
+
+    with pytest.raises(StoreError, match="belongs to another store"):
+        SpoolWriter(store.spool_dir, "run-1", store_id="f" * 32)
+
+
+def test_a_store_that_is_gone_is_not_made_anew_by_a_write(tmp_path: Path) -> None:
+    """It was moved while it was open: the rows would have gone to an empty database without tables."""
+    store = making.small_store(tmp_path)
+    store.path.rename(tmp_path / "elsewhere.duckdb")
+
+    with pytest.raises(StoreMissing, match="moved or deleted"):
+        store.save_slice("mine", "model:gpt-5")
+
+    assert not store.path.exists()
+
+
+def test_a_store_that_was_replaced_is_noticed_before_the_next_write(tmp_path: Path) -> None:
+    """By its id, whatever its name and size."""
+    store = making.small_store(tmp_path)
+    other = open_store(tmp_path / "other.duckdb", create=True)
+    other.path.replace(store.path)
+
+    for write in (
+        lambda: store.ingest(making.records()),
+        lambda: store.save_slice("mine", "model:gpt-5"),
+        lambda: store.add_prices([]),
+        lambda: store.add_aliases([]),
+    ):
+        with pytest.raises(StoreError, match="replaced by another one"):
+            write()
+    assert Store(store.path).count() == 0
+
+
+def test_the_head_of_a_segment_is_no_damaged_line(tmp_path: Path) -> None:
+    """It names the store; every record after it is read."""
+    spooled(tmp_path / "spool", "a" * 32)
+    segment = spool.segments(tmp_path / "spool")[0].path
+
+    batch = spool.read_segment(segment)
+
+    assert spool.segment_owner(segment) == "a" * 32
+    assert batch.bad == []
+    assert len(batch.records) == len(list(making.records()))

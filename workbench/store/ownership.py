@@ -1,0 +1,147 @@
+"""Whose spool it is: a folder belongs to the store whose id it carries, and is found again by it.
+
+A spool is named after the whole file name, `traces.duckdb.spool`. Before, it was named after the name without its
+last suffix, so that `gpt-4.1` and `gpt-4.5` shared one; such a folder is moved if only one store can be meant.
+"""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+from workbench import spool
+from workbench.errors import StoreError
+
+_LOG = logging.getLogger(__name__)
+_LOCKS = (".turnstile", ".readers")
+FOREIGN = "foreign"  # folder within a spool: segments that another store's collector wrote
+
+
+def settle(path: Path, store_id: str) -> None:
+    """See to it that the folder in the place of a store's spool is its own.
+
+    A folder in the old place is moved, as is that of a store which was renamed within its folder. What belongs to
+    another store is set aside, and said; where nothing can be written all stays as it is.
+
+    Raises:
+        StoreError: a collector of another store is still writing there.
+    """
+    folder = spool.folder_of(path)
+    with contextlib.suppress(OSError):
+        _take_over_old(path, folder)
+        _follow(path, folder, store_id)
+    found = spool.owner(folder)
+    if found not in {None, store_id}:
+        _set_aside(folder, str(found))
+    with contextlib.suppress(OSError):
+        if folder.is_dir():
+            spool.own(folder, store_id)
+            _refuse_segments(folder, store_id)
+
+
+def is_live(folder: Path) -> bool:
+    """Say whether a collector works in a spool."""
+    files = (
+        *folder.glob("*-*.jsonl"),
+        *folder.glob("claims/*-*.jsonl"),
+        *folder.glob("control/*/lock"),
+    )
+    return any(spool.is_live(file) for file in files)
+
+
+def _take_over_old(path: Path, folder: Path) -> None:
+    """Move the folder that was named after the file's stem."""
+    old = path.with_suffix(".spool")
+    if old == folder or not old.is_dir() or spool.owner(old) is not None:
+        return
+    if not any(entry.name not in _LOCKS for entry in old.iterdir()):
+        return
+    sharers = [p.name for p in path.parent.iterdir() if p != path and _may_own(p, old)]
+    if sharers:
+        _LOG.warning(
+            "%s may belong to %s or to %s, and nothing in it says to which; nothing of it was taken in. "
+            "Rename it to NAME.spool, NAME being the whole file name of the store that collected it",
+            old, path.name, ", ".join(sorted(sharers)),
+        )  # fmt: skip
+    elif is_live(old):
+        _LOG.warning(
+            "a collector of an earlier version still writes to %s; it is taken in later", old
+        )
+    else:
+        _move_into(old, folder)
+
+
+def _may_own(other: Path, old: Path) -> bool:
+    """Say whether a file is a database whose spool had the same name."""
+    if other.with_suffix(".spool") != old or not other.is_file():
+        return False
+    with other.open("rb") as file:
+        return file.read(12)[8:] == b"DUCK"
+
+
+def _move_into(old: Path, new: Path) -> None:
+    """Move what a folder holds; what another process moves meanwhile, or has there already, is passed over."""
+    new.mkdir(mode=0o700, exist_ok=True)
+    for entry in list(old.iterdir()):
+        target = new / entry.name
+        with contextlib.suppress(FileNotFoundError):
+            if entry.name in _LOCKS:
+                entry.unlink()
+            elif not target.exists():
+                entry.rename(target)
+            elif entry.is_dir():
+                _move_into(entry, target)
+    with contextlib.suppress(OSError):
+        old.rmdir()
+
+
+def _follow(path: Path, folder: Path, store_id: str) -> None:
+    """Find the spool of a store that was renamed within its folder: it carries the id, and its store is gone."""
+    if folder.is_dir():
+        return
+    for other in sorted(path.parent.glob("*.spool")):
+        gone = not other.with_name(other.name.removesuffix(".spool")).exists()
+        if gone and spool.owner(other) == store_id and not is_live(other):
+            other.rename(folder)
+            return
+
+
+def _set_aside(folder: Path, owner: str) -> None:
+    who = f"{folder} belongs to another store (id {owner[:8]})"
+    if is_live(folder):
+        raise StoreError(
+            f"{who}, whose collector still runs; stop it, or name another file with --store"
+        )
+    aside = folder.with_name(f"{folder.name.removesuffix('.spool')}.{owner[:8]}.spool")
+    if aside.exists():
+        aside = aside.with_name(f"{aside.name.removesuffix('.spool')}-{os.getpid()}.spool")
+    try:
+        folder.rename(aside)
+    except FileNotFoundError:
+        return  # another process has done it
+    except OSError as error:
+        raise StoreError(
+            f"{who} and cannot be moved: {error.strerror}; move it yourself"
+        ) from error
+    _LOG.warning(
+        "%s; it was moved to %s and nothing of it was taken in. To take it into this store: workbench import %s",
+        who, aside, aside,
+    )  # fmt: skip
+
+
+def _refuse_segments(folder: Path, store_id: str) -> None:
+    moved = []
+    for segment in spool.segments(folder):
+        owner = spool.segment_owner(segment.path)
+        if owner in {None, store_id} or segment.live:
+            continue
+        (folder / FOREIGN).mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            segment.path.rename(folder / FOREIGN / segment.path.name)
+            moved.append(str(owner)[:8])
+    if moved:
+        _LOG.warning(
+            "%d spool segments in %s were written for another store (id %s); they are set aside in %s. "
+            "To take them into this store: workbench import %s",
+            len(moved), folder, ", ".join(sorted(set(moved))), folder / FOREIGN, folder / FOREIGN,
+        )  # fmt: skip
