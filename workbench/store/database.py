@@ -397,6 +397,12 @@ def _opened(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def is_open(path: Path) -> bool:
+    """Say whether this process has a connection of ours to a file."""
+    with _opening:
+        return path in _open
+
+
 def _close(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
     """Close a connection; a stranger's that stays gets the settings back as they were."""
     with _opening:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from workbench import spool
 from workbench.errors import StoreError
+from workbench.store import database
 
 _LOG = logging.getLogger(__name__)
 _LOCKS = (".turnstile", ".readers")
@@ -75,6 +76,8 @@ def _may_own(other: Path, old: Path) -> bool:
     """Say whether a file is a database whose spool had the same name."""
     if other.with_suffix(".spool") != old or not other.is_file():
         return False
+    if database.is_open(other):  # closing a file that is open here would let go of its locks
+        return True
     with other.open("rb") as file:
         return file.read(12)[8:] == b"DUCK"
 
