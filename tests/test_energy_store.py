@@ -68,7 +68,7 @@ def test_folders_exported_before_layout_2_are_taken(tmp_path: Path) -> None:
     pl.read_parquet(energy).drop("full_j").write_parquet(energy)
     store = open_store(tmp_path / "new.duckdb", create=True)
 
-    store.merge(folder)
+    store.merge(folder, as_tables=True)
 
     assert store.sql("SELECT count(*) AS n, count(effort_sent) AS known FROM calls").row(0)[1] == 0
     assert store.sql("SELECT sum(energy_j) AS j, sum(full_j) AS f FROM energy").row(0) == (
@@ -77,7 +77,7 @@ def test_folders_exported_before_layout_2_are_taken(tmp_path: Path) -> None:
     )
     pl.read_parquet(calls).drop("role").write_parquet(calls)
     with pytest.raises(ImportFormatError, match=r"calls\.parquet lacks the columns role"):
-        open_store(tmp_path / "third.duckdb", create=True).merge(folder)
+        open_store(tmp_path / "third.duckdb", create=True).merge(folder, as_tables=True)
 
 
 def _with_energy(folder: Path) -> Store:

@@ -144,7 +144,7 @@ def test_exports_put_together_are_taken_once(tmp_path: Path) -> None:
         pl.concat([rows, rows.head(5)]).write_parquet(file)
     other = open_store(tmp_path / "other.duckdb", create=True)
 
-    report = other.merge(tmp_path / "part")
+    report = other.merge(tmp_path / "part", as_tables=True)
 
     assert _same(other, store)
     assert any("traces.parquet holds 5 rows more than once" in note for note in report.notes)
@@ -154,7 +154,7 @@ def test_exports_put_together_are_taken_once(tmp_path: Path) -> None:
     rows.write_parquet(file)
     third = open_store(tmp_path / "third.duckdb", create=True)
     with pytest.raises(ImportFormatError, match=r"traces\.parquet has 5 rows that contradict"):
-        third.merge(tmp_path / "part")
+        third.merge(tmp_path / "part", as_tables=True)
     assert third.count() == 0
 
 

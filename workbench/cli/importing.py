@@ -40,6 +40,11 @@ def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> N
     is_flag=True,
     help="Pass over rows of a table that cannot be read, and say which; else their file is refused.",
 )
+@click.option(
+    "--as-tables",
+    is_flag=True,
+    help="Take a folder of tables as it is, without its manifest or against it; else it is refused.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and report, write nothing.")
 @click.option(
     "--allow-partial",
@@ -55,6 +60,7 @@ def import_(
     paths: tuple[Path, ...],
     mapping: str | None,
     skip_bad_rows: bool,
+    as_tables: bool,
     dry_run: bool,
     allow_partial: bool,
     store_path: str | None,
@@ -84,7 +90,9 @@ def import_(
     done = [
         imported
         for path in paths
-        for imported in _import(store, path, mapping, skip_bad_rows=skip_bad_rows)
+        for imported in _import(
+            store, path, mapping, skip_bad_rows=skip_bad_rows, as_tables=as_tables
+        )
     ]
     full = output is not None or (format_ or settings().format) == "json"
     emit(document(done, store.path if store else None, full=full), format_, output)
@@ -95,16 +103,21 @@ def import_(
 
 
 def _import(
-    store: "Store | None", path: Path, mapping: str | None, *, skip_bad_rows: bool
+    store: "Store | None",
+    path: Path,
+    mapping: str | None,
+    *,
+    skip_bad_rows: bool,
+    as_tables: bool,
 ) -> Iterator["Imported"]:
     from workbench import sources
     from workbench.cli.reconciliation import Imported
     from workbench.errors import WorkbenchError
     from workbench.spool import is_spool
-    from workbench.store.lake import is_export
+    from workbench.store.exports import is_export
 
     if path.suffix.lower() in STORES or is_export(path) or is_spool(path):
-        yield _merge(store, path)
+        yield _merge(store, path, as_tables=as_tables)
         return
     try:
         found = sources.find(path, mapping=mapping)
@@ -145,14 +158,14 @@ def _read(
         return Imported(file.path, report=report, failed=f"{file.path}: {error.strerror or error}")
 
 
-def _merge(store: "Store | None", path: Path) -> "Imported":
+def _merge(store: "Store | None", path: Path, *, as_tables: bool) -> "Imported":
     from workbench.cli.reconciliation import Imported
     from workbench.errors import WorkbenchError
 
     if store is None:
         return Imported(path, failed=f"{path}: a store cannot be read in a dry run")
     try:
-        return Imported(path, ingest=store.merge(path))
+        return Imported(path, ingest=store.merge(path, as_tables=as_tables))
     except WorkbenchError as error:
         return Imported(path, failed=str(error))
 

@@ -292,6 +292,11 @@ def lease(
         StoreMissing: the file is gone.
         StoreError: another store is in its place.
     """
+    if "?" in str(path):
+        raise StoreError(
+            f"{path} has a question mark in its path, and DuckDB would put the file of changes"
+            " elsewhere; name another file or folder with --store"
+        )
     if not create:
         _must_exist(path)
     with _gate(path).write(), _turnstile(path, closing=True):

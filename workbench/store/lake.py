@@ -11,15 +11,12 @@ import polars as pl
 from workbench import schema, spool
 from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
-from workbench.store import attempts, database, ingest, migrations
+from workbench.store import attempts, database, exports, ingest, migrations
 from workbench.store import frames as fr
 from workbench.store.ingest import IngestReport
 
 SPILL_BYTES = 512 << 20
 _MERGED = "workbench_merged"  # the name under which another store is attached
-# what each merge needs to know of a table's rows to leave out those of other slices
-_BY_TRACE = ("traces", "calls", "call_copies", "tool_calls", "scores", "energy", "messages")
-_DESCRIBING = ("runs", "tasks", "items", "configurations", "energy_balances")
 
 
 class Staging:
@@ -153,22 +150,28 @@ def _note_interrupted(
         )
 
 
-def is_export(path: Path) -> bool:
-    """Say whether a folder was written by `export`."""
-    return (path / "traces.parquet").is_file() and (path / "configurations.parquet").is_file()
+def merge(
+    path: Path, other: Path, store_id: str | None = None, *, as_tables: bool = False
+) -> IngestReport:
+    """Write what the store lacks of another store, of an exported folder, or of a spool.
 
-
-def merge(path: Path, other: Path, store_id: str | None = None) -> IngestReport:
-    """Write what the store lacks of another store, of an exported folder, or of a spool."""
+    Args:
+        path: the store.
+        other: what to read.
+        store_id: of the store, so that nothing is written to another one in its place.
+        as_tables: take the files of a folder as they are, whatever its manifest says or whether it has one.
+    """
     report = IngestReport()
-    if not is_export(other) and spool.is_spool(other):
+    if not exports.is_export(other) and spool.is_spool(other):
         return _merge_spool(path, other, store_id)
+    if other.is_dir() and not as_tables:
+        exports.verify(other)
     if not other.is_dir():
         _check_layout(other)
     with database.lease(path, store_id=store_id) as connection:
         if other.is_dir():
             new = {
-                t: f"read_parquet('{_quoted(other / f'{t}.parquet')}')"
+                t: exports.parquet(other / f"{t}.parquet")
                 for t in schema.TABLES
                 if (other / f"{t}.parquet").is_file()
             }
@@ -176,7 +179,7 @@ def merge(path: Path, other: Path, store_id: str | None = None) -> IngestReport:
             new = {t: _once(connection, t, relation, other, report) for t, relation in new.items()}
         else:
             connection.execute("COMMIT")  # a database cannot be attached inside a transaction
-            connection.execute(f"ATTACH '{_quoted(other)}' AS {_MERGED} (READ_ONLY)")
+            connection.execute(f"ATTACH '{exports.quoted(other)}' AS {_MERGED} (READ_ONLY)")
             connection.execute("BEGIN")
             new = {t: f"{_MERGED}.main.{t}" for t in schema.TABLES}
         ingest.write(connection, new, report)
@@ -247,38 +250,3 @@ def _once(
         )
     report.notes.append(f"{file} holds {rows - keys:,} rows more than once; they were taken once")
     return distinct
-
-
-def export(path: Path, folder: Path, predicate: str) -> dict[str, int]:
-    """Write the rows of a slice, and all that they refer to, as one Parquet file a table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, int] = {}
-    with database.reading(path) as connection:
-        connection.execute(
-            f"CREATE TEMP TABLE chosen AS SELECT trace_id FROM trace_facts WHERE {predicate}"
-        )
-        for table in schema.TABLES.values():
-            query = f"FROM {table.name} {_belongs(table.name, predicate)} ORDER BY {', '.join(table.key)}"
-            target = _quoted(folder / f"{table.name}.parquet")
-            written = connection.execute(
-                f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15)"
-            ).fetchall()
-            rows[table.name] = int(written[0][0])
-            if not rows[table.name]:
-                (folder / f"{table.name}.parquet").unlink()
-    return rows
-
-
-def _belongs(table: str, predicate: str) -> str:
-    if table in _BY_TRACE:
-        return "SEMI JOIN chosen USING (trace_id)"
-    if table in _DESCRIBING and predicate != "TRUE":
-        key = schema.TABLES[table].key[0]
-        return f"WHERE {key} IN (SELECT {key} FROM traces SEMI JOIN chosen USING (trace_id))"
-    if table == "contents":
-        return "WHERE content_id IN (SELECT content_id FROM messages SEMI JOIN chosen USING (trace_id))"
-    return ""
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

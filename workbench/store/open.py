@@ -52,7 +52,9 @@ def demo_store(path: Path) -> Store:
     if not any(source.glob("*.parquet")):
         raise StoreMissing(f"the sample traces are missing from {source}; install workbench again")
     store = open_store(path, create=True)
-    shipped = set(pl.read_parquet(source / "runs.parquet", columns=["run_id"])["run_id"])
+    shipped = set(
+        pl.read_parquet(source / "runs.parquet", columns=["run_id"], glob=False)["run_id"]
+    )
     if set(store.sql("SELECT run_id FROM runs")["run_id"]) < shipped:
         store.merge(source)
         for sheet in sorted((datasets.data_dir() / "prices").glob("*.toml")):

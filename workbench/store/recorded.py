@@ -13,7 +13,7 @@ import polars as pl
 from workbench import schema, spool
 from workbench.errors import StoreMissing
 from workbench.records import AnyRecord, Call, Configuration, Message, ToolCall, Trace
-from workbench.store import database, lake
+from workbench.store import database, exports
 
 _STEP = 2_000  # traces read at a time
 _PARTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
@@ -30,7 +30,8 @@ def read(path: Path) -> Iterator[AnyRecord]:
     Raises:
         StoreMissing: it is none of these.
     """
-    if lake.is_export(path):
+    if exports.is_export(path):
+        exports.verify(path)
         yield from _tables(None, path)
     elif path.is_dir() and spool.segments(path):
         yield from _spooled(path)
@@ -111,8 +112,7 @@ def _fetch(
         if file is None:
             names[table.name] = table.name
         elif file.is_file():
-            quoted = str(file).replace("'", "''")
-            names[table.name] = f"read_parquet('{quoted}')"
+            names[table.name] = exports.parquet(file)
         else:
             columns = ", ".join(f'NULL::{c.sql_type} AS "{c.name}"' for c in table.columns)
             names[table.name] = f"(SELECT {columns} WHERE false)"

@@ -21,6 +21,7 @@ from workbench.store import (
     aliases,
     database,
     entries,
+    exports,
     frames,
     ingest,
     lake,
@@ -462,14 +463,26 @@ class Store:
         """Write what waits in the spool; a segment is deleted once its rows are committed."""
         return lake.ingest_spool(self.path, self.spool_dir, self._id)
 
-    def merge(self, other: Path) -> IngestReport:
-        """Write what the store lacks of another store, or of a folder that `export` wrote."""
-        return lake.merge(self.path, other, self._id)
+    def merge(self, other: Path, *, as_tables: bool = False) -> IngestReport:
+        """Write what the store lacks of another store, of a folder that `export` wrote, or of a spool.
+
+        Args:
+            other: what to read.
+            as_tables: take a folder's files as they are, without asking whether they are one whole export.
+
+        Raises:
+            ImportFormatError: the folder has no manifest, lacks a part, or is made of two exports.
+        """
+        return lake.merge(self.path, other, self._id, as_tables=as_tables)
 
     def export(self, folder: Path, where: Where = "") -> dict[str, int]:
-        """Write the rows of a slice as one Parquet file a table; returns rows by table."""
-        self._own(entries.asked(Slice.of(where, now=dt.datetime.now(dt.UTC))))
-        return lake.export(self.path, folder, predicate(where))
+        """Write the rows of a slice as one Parquet file a table, with a manifest; returns rows by table.
+
+        The folder is whole or not there; an export that is there already is replaced.
+        """
+        slice_ = Slice.of(where, now=dt.datetime.now(dt.UTC))
+        self._own(entries.asked(slice_))
+        return exports.export(self.path, folder, slice_.sql(), where=str(slice_))
 
     def add_prices(self, rows: Iterable[Price]) -> tuple[int, int]:
         """Add price rows and resolve every call again; returns (new rows, traces whose cost moved)."""

@@ -1,0 +1,240 @@
+"""Exports: a folder with one Parquet file a table, whole or not at all, and a manifest that says what it holds."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from workbench import __version__, schema
+from workbench.errors import ImportFormatError, StoreError
+from workbench.store import database
+
+MANIFEST = "manifest.json"
+_FORMAT = "workbench export 1"
+# what each export needs to know of a table's rows to leave out those of other slices
+_BY_TRACE = ("traces", "calls", "call_copies", "tool_calls", "scores", "energy", "messages")
+_DESCRIBING = ("runs", "tasks", "items", "configurations", "energy_balances")
+_BLOCK = 1 << 20
+
+
+class Part(msgspec.Struct):
+    """One table's file: how many rows and bytes it has, and the SHA-256 of its bytes."""
+
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, omit_defaults=True):
+    """What an export holds.
+
+    Attributes:
+        format: of the manifest; anything else is of a later version.
+        workbench: version of the program that wrote it.
+        layout: of the store's tables.
+        store_id: the store that it came from; null where a folder was given its manifest later.
+        where: the slice, as it is written on the command line; "" for all.
+        tables: by name of the table, its file; one without rows has none.
+    """
+
+    format: str
+    workbench: str
+    layout: int
+    tables: dict[str, Part]
+    store_id: str | None = None
+    where: str = ""
+
+
+def is_export(path: Path) -> bool:
+    """Say whether a folder was written by `export`, or holds its tables."""
+    tables = (path / f"{name}.parquet" for name in ("traces", "configurations"))
+    return read_manifest(path) is not None or all(table.is_file() for table in tables)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read a folder's manifest; None where it has none of ours."""
+    try:
+        data = (folder / MANIFEST).read_bytes()
+        return msgspec.json.decode(data, type=Manifest)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def verify(folder: Path) -> Manifest:
+    """Check that a folder is one whole export.
+
+    Raises:
+        ImportFormatError: it has no manifest, lacks a part, or a part is damaged or of another export.
+    """
+    manifest = read_manifest(folder)
+    insist = "export it again, or take its files as they are with --as-tables"
+    if manifest is None:
+        raise ImportFormatError(
+            f"{folder} has no {MANIFEST}, so nobody can tell whether it is whole; {insist}"
+        )
+    if manifest.format != _FORMAT:
+        raise ImportFormatError(
+            f"{folder} is of the format {manifest.format!r}, {_FORMAT!r} is known; upgrade workbench"
+        )
+    faults = list(_faults(folder, manifest))
+    if faults:
+        raise ImportFormatError(
+            f"{folder} is not the whole export that its {MANIFEST} describes: {'; '.join(faults)}; {insist}"
+        )
+    return manifest
+
+
+def _faults(folder: Path, manifest: Manifest) -> Iterator[str]:
+    for name, part in manifest.tables.items():
+        file = folder / f"{name}.parquet"
+        if not file.is_file():
+            yield f"{file.name} is missing"
+        elif file.stat().st_size != part.bytes or _sha256(file) != part.sha256:
+            yield f"{file.name} is damaged or of another export"
+    for name in schema.TABLES:
+        if name not in manifest.tables and (folder / f"{name}.parquet").exists():
+            yield f"{name}.parquet does not belong to it"
+
+
+def export(path: Path, folder: Path, predicate: str, *, where: str = "") -> dict[str, int]:
+    """Write the rows of a slice, and all that they refer to: the whole folder, or nothing.
+
+    An export that is there already is replaced; other files beside its tables stay.
+
+    Args:
+        path: the store.
+        folder: where to write.
+        predicate: the slice in SQL, over `trace_facts`.
+        where: the slice as the user wrote it.
+
+    Returns:
+        Rows by table.
+    """
+    folder = folder.resolve()
+    if folder.exists() and not (
+        folder.is_dir() and (is_export(folder) or not any(folder.iterdir()))
+    ):
+        raise StoreError(f"{folder} is there and is no export; name a new folder")
+    partial = _sibling(folder, "partial")
+    with _explained(folder):
+        partial.mkdir(parents=True)
+    try:
+        manifest = _write(path, partial, predicate, where)
+        with _explained(folder):
+            write_manifest(partial, manifest)
+            for file in partial.iterdir():
+                _sync(file)
+            _put(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return {
+        name: manifest.tables[name].rows if name in manifest.tables else 0 for name in schema.TABLES
+    }
+
+
+def _write(path: Path, folder: Path, predicate: str, where: str) -> Manifest:
+    rows: dict[str, int] = {}
+    with database.reading(path) as connection:
+        store_id = database.identity(connection)
+        connection.execute(
+            f"CREATE TEMP TABLE chosen AS SELECT trace_id FROM trace_facts WHERE {predicate}"
+        )
+        for table in schema.TABLES.values():
+            query = f"FROM {table.name} {_belongs(table.name, predicate)} ORDER BY {', '.join(table.key)}"
+            target = quoted(folder / f"{table.name}.parquet")
+            written = connection.execute(
+                f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15)"
+            ).fetchall()
+            rows[table.name] = int(written[0][0])
+            if not rows[table.name]:
+                (folder / f"{table.name}.parquet").unlink()
+    return describe(folder, rows, store_id=store_id, where=where)
+
+
+def describe(
+    folder: Path, rows: dict[str, int], *, store_id: str | None = None, where: str = ""
+) -> Manifest:
+    """Make the manifest of a folder of tables from its files and their rows."""
+    parts = {}
+    for name, n in rows.items():
+        file = folder / f"{name}.parquet"
+        if n:
+            parts[name] = Part(n, file.stat().st_size, _sha256(file))
+    return Manifest(_FORMAT, __version__, schema.VERSION, parts, store_id, where)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a manifest as indented JSON."""
+    data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+    (folder / MANIFEST).write_bytes(data + b"\n")
+
+
+def _put(partial: Path, folder: Path) -> None:
+    """Give a finished folder its name; where an export is there already, in its place."""
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    before = _sibling(folder, "before")
+    folder.rename(before)
+    partial.rename(folder)
+    ours = {MANIFEST, *(f"{name}.parquet" for name in schema.TABLES)}
+    for entry in before.iterdir():
+        if entry.name not in ours:
+            entry.rename(folder / entry.name)
+    shutil.rmtree(before)
+
+
+def _sibling(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}-{secrets.token_hex(4)}")
+
+
+def _sync(file: Path) -> None:
+    fd = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as data:
+        while block := data.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _belongs(table: str, predicate: str) -> str:
+    if table in _BY_TRACE:
+        return "SEMI JOIN chosen USING (trace_id)"
+    if table in _DESCRIBING and predicate != "TRUE":
+        key = schema.TABLES[table].key[0]
+        return f"WHERE {key} IN (SELECT {key} FROM traces SEMI JOIN chosen USING (trace_id))"
+    if table == "contents":
+        return "WHERE content_id IN (SELECT content_id FROM messages SEMI JOIN chosen USING (trace_id))"
+    return ""
+
+
+def quoted(path: Path) -> str:
+    """Write a path within the quotes of SQL."""
+    return str(path).replace("'", "''")
+
+
+def parquet(file: Path) -> str:
+    """Write the reading of just one Parquet file in SQL: what its path holds of *, ? and [ is no pattern."""
+    plain = "".join(f"[{c}]" if c in "*?[" else c for c in quoted(file))
+    return f"read_parquet('{plain}')"
