@@ -15,6 +15,7 @@ from workbench.cli.app import main
 from workbench.errors import AnalysisError, QueryError
 from workbench.records import Configuration, Item, Score, Task, json_text
 from workbench.store import Store, open_store
+from workbench.tui.catalogue import Question
 
 KEY = 'a "b", it\'s.ü'
 DOCS = (0, 3, 10)
@@ -175,6 +176,35 @@ def test_the_command_line_groups_by_any_key(
         assert main(_cli(store, name, *options, "-o", str(chart))) == 0
         assert "v1" in chart.read_text() or "params" in chart.read_text()
     assert main(_cli(store, "summary", "--where", "params.docs>0", "--by", "params.docs", "--format", "csv")) == 0  # fmt: skip
+
+
+def test_the_command_line_takes_a_scorers_direction(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flag that was not typed is not given: less loss is better, as in Python; a typed one holds."""
+    for name, axis in (("frontier", "--y"), ("frontier", "--outcome"), ("tradeoff", "--y")):
+        typed = (name, "--x", "params.docs", axis, "metrics.loss")
+        assert main(_cli(store, *typed, "--format", "json")) == 0
+        printed = json.loads(capsys.readouterr().out)
+        option = {axis.removeprefix("--"): "metrics.loss"}
+        result = _run(store, name, x="params.docs", **option)
+        assert "lower values of metrics.loss are better" in printed["notes"]
+        assert printed["notes"] == list(result.notes)
+        assert main(_cli(store, *typed, "--no-minimise-y", "--format", "json")) == 0
+        other = json.loads(capsys.readouterr().out)
+        assert "lower values of metrics.loss are better" not in other["notes"]
+        assert main(_cli(store, *typed, "--no-minimise-y", "--as", "cell")) == 0
+        assert "minimise_y=False" in capsys.readouterr().out
+
+
+def test_a_form_at_its_defaults_takes_a_scorers_direction(store: Store) -> None:
+    """What the catalogue's form shows as a default was not chosen."""
+    fields = {o.name: o.default for o in analysis.get("frontier").options}
+    fields |= {"x": "params.docs", "y": "metrics.loss"}
+    shown = {n: str(v).lower() if isinstance(v, bool) else str(v or "") for n, v in fields.items()}
+    question = Question("", "frontier", (("by", "configuration"), *shown.items()))
+    assert question.options == {"x": "params.docs", "y": "metrics.loss"}
+    assert analysis.run("frontier", store, **question.options).frame["on_frontier"].all()
 
 
 # -- what a name pools ---------------------------------------------------------------------------------

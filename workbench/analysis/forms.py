@@ -47,10 +47,17 @@ class Asked:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The options that are not at their default, as values."""
+        """The options that are not at their default, as values.
+
+        A flag that is off is among them where it was set so: it keeps an axis from being turned.
+        """
         defaults = {o.name: o.default for o in self.declared.options}
         chosen = self.declared.parse(self.options)
-        return {name: value for name, value in chosen.items() if value != defaults[name]}
+        return {
+            name: value
+            for name, value in chosen.items()
+            if value != defaults[name] or self.options.get(name) is False
+        }
 
     @property
     def own(self) -> tuple[str, ...]:

@@ -160,9 +160,15 @@ def _option(option: "Option") -> click.Option:
 
 
 def _checked(declared: "Analysis", options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the typed options; a wrong value is misuse."""
+    """Read the options that were typed, and no others: what was not typed is not given.
+
+    Raises:
+        click.UsageError: a value is none of the option.
+    """
+    typed = {k: v for k, v in options.items() if v is not None}
     try:
-        return declared.parse({k: v for k, v in options.items() if v is not None})
+        declared.parse(typed)
+        return {o.name: o.parse(typed[o.name]) for o in declared.options if o.name in typed}
     except AnalysisError as error:
         raise click.UsageError(str(error)) from error
 

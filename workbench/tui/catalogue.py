@@ -47,8 +47,15 @@ class Question:
 
     @property
     def options(self) -> dict[str, str]:
-        """The options; an empty field leaves the option's default."""
-        return {name: value for name, value in self.form if name != "by" and value}
+        """The options that were chosen: a field that is empty, or as the form had it, leaves the default."""
+        from workbench import analysis
+
+        defaults = {o.name: _written(o) for o in analysis.get(self.name).options}
+        return {
+            name: value
+            for name, value in self.form
+            if name != "by" and value not in ("", defaults[name])
+        }
 
     def as_shown(self, table: str) -> "Asked":
         """Return the question of one of the tables of its answer."""
@@ -233,9 +240,15 @@ def _field(name: str, value: str, help: str) -> Horizontal:
 
 
 def _option(option: "Setting") -> Horizontal:
-    value = str(option.default).lower() if option.type == "flag" else option.default
     choices = f" ({', '.join(option.choices)})" if option.type == "choice" else ""
-    return _field(option.name, "" if value is None else str(value), option.help + choices)
+    return _field(option.name, _written(option), option.help + choices)
+
+
+def _written(option: "Setting") -> str:
+    """Write an option's default as its field shows it."""
+    if option.type == "flag":
+        return str(option.default).lower()
+    return "" if option.default is None else str(option.default)
 
 
 def _families() -> "dict[str, list[Analysis]]":
