@@ -23,6 +23,8 @@ try:
 except ImportError:  # not a POSIX system: there a file that is held cannot be opened
     fcntl = None  # type: ignore[assignment]  # the one platform switch of this module
 
+_LOCKS: bool = fcntl is not None
+
 # what DuckDB raises where bytes of its file make no sense; `duckdb.Error` itself, not its kin
 _DAMAGE = (duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException)
 _NARROW_BYTES = 32 << 20  # less room than this, and a failed write is put down to it
@@ -56,11 +58,9 @@ def holder(path: Path) -> str | None:
         held = getattr(error, "winerror", None) == _WINDOWS_SHARING
         return "another process" if held else None
     try:
-        if fcntl is not None:
-            return _locked_by(file)
+        return _locked_by(file) if _LOCKS else None
     finally:
         os.close(file)
-    return None
 
 
 def _locked_by(file: int) -> str | None:
