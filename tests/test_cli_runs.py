@@ -67,7 +67,7 @@ def live(tmp_path):
         process.communicate()
 
 
-def until(test, timeout_s=20.0):
+def until(test, timeout_s=60.0):
     """Wait until something holds."""
     due = time.monotonic() + timeout_s
     while not test():

@@ -44,7 +44,7 @@ def _quick(monkeypatch):
     monkeypatch.setattr(steering, "PUBLISH_S", 0.05)
 
 
-def until(test, timeout_s=5.0):
+def until(test, timeout_s=60.0):
     """Wait until something holds, and return it."""
     due = time.monotonic() + timeout_s
     while not (found := test()):

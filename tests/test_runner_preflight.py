@@ -273,4 +273,4 @@ def test_a_plan_of_a_million_attempts_is_counted_and_not_listed():
 
     assert isinstance(result, Preflight)
     assert (result.planned, result.missing) == (1_000_000, 500_000)
-    assert time.perf_counter() - begun < 5.0
+    assert time.perf_counter() - begun < 30.0

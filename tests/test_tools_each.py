@@ -172,7 +172,7 @@ def test_a_query_without_end_is_ended(monkeypatch):
     called = call("sql", {"query": "SELECT count(*) FROM range(100000000000) a, range(100000) b"})
 
     assert called.record.error_type in {"limit", "timeout"}
-    assert time.perf_counter() - start < 4.0
+    assert time.perf_counter() - start < 30.0
 
 
 # ---- python ---------------------------------------------------------------------------------------

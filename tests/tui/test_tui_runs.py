@@ -60,7 +60,7 @@ def path(store_path: Path, tmp_path: Path) -> Path:
 
 async def until(pilot: Pilot[None], test: Callable[[], Any]) -> None:
     """Let the app go on until something holds."""
-    for _ in range(600):
+    for _ in range(3000):
         if test():
             return
         await pilot.pause(0.02)
