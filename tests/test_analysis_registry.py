@@ -1,5 +1,6 @@
 """The registry: what it finds, what it checks, what a result looks like from outside."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -256,3 +257,14 @@ def test_row_order_and_engine_do_not_matter(name):
     for other in others:
         pl.testing.assert_frame_equal(other.frame, expected.frame, rel_tol=1e-9)
         assert other.dropped == expected.dropped
+
+
+def test_a_printed_result_is_its_tables_and_what_is_said_beside_them():
+    """Not the declarations of its columns, which took twenty thousand characters."""
+    result = analysis.run("summary", two_models(), by="model")
+    noted = {"dropped": {"traces without a cost": 3}, "notes": ("tied",)}
+    text = repr(dataclasses.replace(result, **noted))
+    assert text.startswith("summary by model\nshape: (2, ")
+    assert text.endswith("\nleft out: 3 traces without a cost\nnote: tied")
+    assert "Column(" not in text
+    assert len(text) < 4000

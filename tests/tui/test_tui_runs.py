@@ -346,3 +346,14 @@ async def test_a_run_that_is_over_tells_its_plan_and_its_energy_and_cannot_be_st
     assert ["models", '["m"]'] in [line.split() for line in page.splitlines()]
     assert "trials" not in page
     assert "workbench runs show r1 > plan.toml" in page
+
+
+def test_a_run_that_another_tool_made_offers_no_plan(tmp_path):
+    """What it asked for is shown, but `collect` cannot read it."""
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    store.ingest([r.Run(run_id="r2", kind="import", source="inspect", started_at=NOW)])
+    (summary,) = store.sql("FROM run_summary").rows(named=True)
+    (record,) = store.sql("FROM runs").rows(named=True)
+    page = written(run_text.stored_page(summary, record, (), [("solvers", "generate")]))
+    assert "solvers" in page
+    assert "plan.toml" not in page

@@ -47,7 +47,7 @@ class Answer:
     notes: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Result:
     """The answer of an analysis with everything that is needed to print, draw or repeat it.
 
@@ -81,6 +81,13 @@ class Result:
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    def __repr__(self) -> str:
+        """Show the tables, and what a reader must know beside them."""
+        parts = [f"{self.name} by {', '.join(self.by)}", str(self.frame)]
+        parts += [f"{name}\n{frame}" for name, frame in self.more.items()]
+        parts += [f"left out: {n:,} {reason}" for reason, n in self.dropped.items() if n]
+        return "\n".join(parts + [f"note: {note}" for note in self.notes])
 
     def labels(self, frame: pl.DataFrame | None = None) -> list[str]:
         """Name the group of every row of a table, the main one by default."""

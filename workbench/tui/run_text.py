@@ -246,8 +246,10 @@ def stored_page(
         table.columns[-1].no_wrap, table.columns[-1].overflow = False, "fold"  # names stay whole
         for name, value in plan:
             table.add_row(one_line(name, 30), one_line(value, 400))
-        again = f"workbench runs show {record['run_id']} > plan.toml"
-        parts += [Text(), table, Text(), Text(safe(f"the same again: {again}"), "dim")]
+        parts += [Text(), table]
+        if record.get("kind") == "collect":  # what another tool asked for is no plan of ours
+            again = f"the same again: workbench runs show {record['run_id']} > plan.toml"
+            parts += [Text(), Text(safe(again), "dim")]
     return Group(*parts)
 
 
