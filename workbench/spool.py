@@ -358,6 +358,12 @@ def supersedes(new: Trace, old: Trace) -> bool:
     return both and new.started_at > old.started_at  # type: ignore[operator]  # both says so
 
 
+def is_torn(line: bytes) -> bool:
+    """Say whether a bad line is the beginning of a good one, as a writer leaves it that is killed."""
+    begins = line.startswith(_HEAD) if len(line) >= len(_HEAD) else _HEAD.startswith(line)
+    return begins and not line.endswith(b"}")
+
+
 def is_live(path: Path) -> bool:
     """Say whether a writer still holds the segment."""
     if not _LOCKS:

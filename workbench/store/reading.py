@@ -1,0 +1,141 @@
+"""Reading a whole store: every column of every table, so that every block with data passes its checksum."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import duckdb
+
+from workbench import schema
+from workbench.errors import QueryCancelled, StoreError, StoreLocked, StoreMissing
+from workbench.slice.joining import identifier
+from workbench.store import causes, views
+from workbench.store.store import Snapshot, Store
+
+# what the store has beside what `schema` names
+_OWN = ("identity", "migrations", "segments")
+_EXCLUDED = re.compile(r"EXCLUDE \(([^()]*)\)")
+_TRANSIENT = (QueryCancelled, StoreLocked, StoreMissing)
+
+
+@dataclasses.dataclass(slots=True)
+class Reading:
+    """What was read, and what could not be.
+
+    Attributes:
+        n_tables, n_columns, n_rows: of the tables that are there.
+        n_blocks, n_bytes: of the file that hold data.
+        faults: by "table.column", or "table" where its columns cannot even be listed, what the engine said.
+        missing: tables and columns that a store of this layout has, and this one has not.
+        foreign: tables and views that are none of a store's.
+        altered: views of a store's names that ask something else.
+    """
+
+    n_tables: int = 0
+    n_columns: int = 0
+    n_rows: int = 0
+    n_blocks: int = 0
+    n_bytes: int = 0
+    faults: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    foreign: list[str] = dataclasses.field(default_factory=list)
+    altered: list[str] = dataclasses.field(default_factory=list)
+
+
+def read_all(store: Store) -> Reading:
+    """Read all of a store; nothing is changed.
+
+    Raises:
+        StoreError: its catalogue cannot be read.
+    """
+    found = Reading()
+    with store.snapshot() as snapshot:
+        tables = _tables(snapshot)
+        found.n_tables, found.n_columns = len(tables), sum(map(len, tables.values()))
+        found.n_blocks, found.n_bytes = _size(snapshot)
+        _compare_catalogue(snapshot, tables, found)
+    for table, columns in tables.items():
+        try:
+            found.n_rows += _read(store, table, "COLUMNS(*)")
+        except StoreError as error:
+            _note(found, table, error)
+            for column, said in _faults(store, table, columns):
+                found.faults.pop(table, None)
+                found.faults[f"{table}.{column}"] = said
+    return found
+
+
+def _note(found: Reading, name: str, error: StoreError) -> None:
+    if isinstance(error, _TRANSIENT):
+        raise error
+    found.faults[name] = causes.first_line(error)
+
+
+def _read(store: Store, table: str, columns: str) -> int:
+    """Read columns of a table by what each row's values hash to; returns its rows."""
+    frame = store.sql(
+        f"SELECT count(*) AS n_rows, sum(hash({columns})::HUGEINT % 1000) FROM {identifier(table)}"
+    )
+    return int(frame["n_rows"][0])
+
+
+def _faults(store: Store, table: str, columns: list[str]) -> Iterator[tuple[str, str]]:
+    for column in columns:
+        try:
+            _read(store, table, identifier(column))
+        except _TRANSIENT:
+            raise
+        except StoreError as error:
+            yield column, causes.first_line(error)
+
+
+def _tables(store: Store) -> dict[str, list[str]]:
+    frame = store.sql(
+        """SELECT table_name, list(column_name ORDER BY column_index) AS columns FROM duckdb_columns()
+        SEMI JOIN (SELECT table_oid FROM duckdb_tables() WHERE NOT internal) USING (table_oid)
+        GROUP BY ALL ORDER BY ALL"""
+    )
+    return dict(frame.iter_rows())
+
+
+def _size(store: Store) -> tuple[int, int]:
+    row = store.sql("SELECT used_blocks, block_size FROM pragma_database_size()").row(0)
+    return int(row[0]), int(row[0]) * int(row[1])
+
+
+def _compare_catalogue(store: Snapshot, tables: dict[str, list[str]], found: Reading) -> None:
+    stored = dict(
+        store.sql("SELECT view_name, sql FROM duckdb_views() WHERE NOT internal").iter_rows()
+    )
+    for table in schema.TABLES.values():
+        if table.name not in tables:
+            found.missing.append(table.name)
+        else:
+            lost = set(table.names) - set(tables[table.name])
+            found.missing += [f"{table.name}.{column}" for column in sorted(lost)]
+    known = {*schema.TABLES, *schema.VIEWS, *_OWN}
+    found.foreign = sorted({*tables, *stored} - known)
+    expected = _expected_views()
+    found.altered = [
+        name
+        for name, sql in expected.items()
+        if name in stored and _ordered(stored[name]) != _ordered(sql)
+    ]
+
+
+def _ordered(sql: str) -> str:
+    """Order the names that a view leaves out: the engine writes them down in any order."""
+    return _EXCLUDED.sub(lambda m: f"EXCLUDE ({', '.join(sorted(m[1].split(', ')))})", sql)
+
+
+def _expected_views() -> dict[str, str]:
+    """Write the views as the engine writes them down, in a database of their own."""
+    with duckdb.connect() as scratch:
+        scratch.execute("SET enable_external_access = false")
+        for table in schema.TABLES.values():
+            scratch.execute(schema.ddl(table))
+        for name, query in views.VIEWS.items():
+            columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
+            scratch.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM ({query})")
+        found = scratch.execute("SELECT view_name, sql FROM duckdb_views() WHERE NOT internal")
+        return dict(found.fetchall())

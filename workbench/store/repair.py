@@ -1,0 +1,275 @@
+"""A sound store out of a damaged one: what can be read of it, then its spool, backups and other stores.
+
+A trace is saved whole, with calls that sum to its totals and as many messages and tool calls as it counts.
+Only where no source has it whole, it is saved without the messages that are lost, and counts those that
+are left: what it cost and whether it passed is known all the same. The damaged file is only read.
+"""
+
+import contextlib
+import dataclasses
+import glob
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from workbench import schema, spool
+from workbench.errors import StoreError, WorkbenchError
+from workbench.records import NOT_RUN, AnyRecord
+from workbench.slice.joining import identifier
+from workbench.store import causes, database, ingest, views
+from workbench.store.checks import OWNERS
+from workbench.store.ingest import IngestReport
+from workbench.store.open import open_store
+from workbench.store.store import Store
+
+_STEP = 122_880  # rows of a row group, the unit in which the engine writes columns
+_LEAST = 2_048  # rows of a vector: less than that is not read
+# what is not of a trace and goes in as it is
+_PLAIN = ("annotations", "saved_slices")
+_PARTS = {"traces": "whole", "messages": "kept_messages"}  # relations of those that are whole
+_WHOLE = ("input_tokens", "output_tokens", "reasoning_tokens", "n_calls")
+
+Salvaged = dict[str, list[pl.DataFrame]]
+
+
+@dataclasses.dataclass(slots=True)
+class Repaired:
+    """What became of a store.
+
+    Attributes:
+        traces_from: by source, the traces that came from there, in the order in which they were asked.
+        notes: what could not be saved, in words.
+    """
+
+    traces_from: dict[str, int] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
+    """Make a sound store of what is left of a damaged one.
+
+    Args:
+        path: the damaged store; it is only read.
+        copy: where the sound one is made; there is nothing yet.
+        sources: other stores, or exported folders, that have some of it.
+
+    Raises:
+        StoreError: there is something at `copy` already, or it cannot be written.
+    """
+    path, copy = path.resolve(), copy.resolve()
+    if copy.exists():
+        raise StoreError(f"{copy} is there already; name a file that --repair can make")
+    done = Repaired()
+    target = open_store(copy, create=True, take_in=False)
+    salvaged, n_before = _salvage(path, done)
+    _add(done, str(path), _save(target, salvaged, without_messages=False))
+    _add(done, f"the spool of {path}", _from_spool(Store(path), target, done))
+    for backup in backups(path):
+        with _noting(backup, done):
+            _add(done, str(backup), _from_backup(backup, target))
+    for source in sources:
+        with _noting(source, done):
+            _add(done, str(source), target.merge(source).rows_new.get("traces", 0))
+    bare = _save(target, salvaged, without_messages=True)
+    if bare:
+        _add(done, f"{path}, without messages that are lost", bare)
+    _count_lost(done, salvaged, n_before, target)
+    return done
+
+
+def backups(path: Path) -> list[Path]:
+    """List the backups beside a store, which are made before its layout is raised."""
+    names = (glob.escape(name) for name in {path.stem, path.name})
+    return sorted(found for name in names for found in path.parent.glob(f"{name}.v*.backup"))
+
+
+def _add(done: Repaired, source: str, n_traces: int) -> None:
+    done.traces_from[source] = done.traces_from.get(source, 0) + n_traces
+
+
+@contextlib.contextmanager
+def _noting(source: Path, done: Repaired) -> Iterator[None]:
+    """Go on with the next source where one cannot be used, and say so."""
+    try:
+        yield
+    except WorkbenchError as error:
+        done.notes.append(f"nothing could be taken from {source}: {causes.first_line(error)}")
+
+
+def _salvage(path: Path, done: Repaired) -> tuple[Salvaged, int | None]:
+    """Read every row that can be read; and how many traces there were, None where that is not known."""
+    store, salvaged = Store(path), Salvaged()
+    n_traces: int | None = None
+    with _noting(path, done):
+        found = set(store.sql("SELECT table_name FROM duckdb_tables()")["table_name"])
+        for name in schema.TABLES:
+            if name not in found:
+                done.notes.append(f"table {name} is missing in {path}")
+                continue
+            with _noting(Path(f"{path}, table {name}"), done):
+                n_rows = int(store.sql(f"SELECT count(*) AS n FROM {name}")["n"][0])
+                n_traces = n_rows if name == "traces" else n_traces
+                salvaged[name] = list(_readable(store, name, n_rows))
+                n_lost = n_rows - sum(frame.height for frame in salvaged[name])
+                if n_lost:
+                    done.notes.append(f"{n_lost:,} of {n_rows:,} rows of {name} cannot be read")
+    return salvaged, n_traces
+
+
+def _readable(store: Store, table: str, n_rows: int) -> Iterator[pl.DataFrame]:
+    last = store.sql(f"SELECT max(rowid) AS last FROM {table}")["last"][0] if n_rows else None
+    if last is not None:
+        for start in range(0, int(last) + 1, _STEP):
+            yield from _rows(store, table, start, min(start + _STEP, int(last) + 1))
+
+
+def _rows(store: Store, table: str, start: int, end: int) -> Iterator[pl.DataFrame]:
+    """Read rows from `start` up to `end`; halves where some cannot be read."""
+    columns = store.sql(f"DESCRIBE {table}")["column_name"].to_list()
+    known = [c for c in schema.TABLES[table].columns if c.name in columns]
+    chosen = ", ".join(identifier(c.name) for c in known)
+    missing = "".join(
+        f", NULL::{c.sql_type} AS {identifier(c.name)}"
+        for c in schema.TABLES[table].columns
+        if c.name not in columns
+    )
+    query = f"SELECT {chosen}{missing} FROM {table} WHERE rowid >= {start} AND rowid < {end}"
+    try:
+        yield store.sql(query)
+    except StoreError:
+        middle = (start + end) // 2
+        if end - start > _LEAST:
+            yield from _rows(store, table, start, middle)
+            yield from _rows(store, table, middle, end)
+
+
+def _save(target: Store, salvaged: Salvaged, *, without_messages: bool) -> int:
+    """Write the traces that are whole, with all that they refer to; returns how many were new."""
+    whole = ((table, pl.concat(parts)) for table, parts in salvaged.items() if parts)
+    frames = {table: frame for table, frame in whole if frame.height}
+    report = IngestReport()
+    with database.lease(target.path) as connection:
+        for name, frame in frames.items():
+            connection.register(f"found_{name}", frame)
+        _complete(connection, set(frames))
+        _choose(connection, without_messages=without_messages)
+        new = {name: _part(schema.TABLES[name]) for name in frames}
+        ingest.write(connection, {t: r for t, r in new.items() if t not in _PLAIN}, report)
+        for name in _PLAIN:
+            if name in new:
+                _insert(connection, name, new[name])
+        for name in frames:
+            connection.unregister(f"found_{name}")
+    return report.rows_new.get("traces", 0)
+
+
+def _part(table: schema.Table) -> str:
+    """Write which of the rows that were found go in."""
+    found = _PARTS.get(table.name, f"found_{table.name}")
+    if table.name == "traces":
+        return found
+    if "trace_id" in table.names:
+        return f"(FROM {found} SEMI JOIN whole USING (trace_id))"
+    return f"(FROM {found} n {_owned(table)})"
+
+
+def _complete(connection: duckdb.DuckDBPyConnection, found: set[str]) -> None:
+    """Name an empty relation for each table of which nothing was found."""
+    for table in schema.TABLES.values():
+        if table.name not in found:
+            columns = ", ".join(
+                f"NULL::{c.sql_type} AS {identifier(c.name)}" for c in table.columns
+            )
+            connection.execute(
+                f"CREATE OR REPLACE TEMP VIEW found_{table.name} AS SELECT {columns} WHERE false"
+            )
+
+
+def _owned(table: schema.Table) -> str:
+    """Write the condition that all is there that a row `n` refers to."""
+    tests = (
+        f"(n.{key} IS NULL OR n.{key} IN (SELECT {key} FROM {owner} UNION ALL SELECT {key} FROM found_{owner}))"
+        for key, owner in OWNERS.items()
+        if key in table.names and owner not in {table.name, "prices"}
+    )
+    return f"WHERE {' AND '.join(('true', *tests))}"
+
+
+def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) -> None:
+    """Make the temporary tables `whole`, of traces, and `kept_messages`, of messages that have their text."""
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE kept_messages AS FROM found_messages WHERE content_id IN (
+        SELECT content_id FROM found_contents UNION ALL SELECT content_id FROM contents)"""
+    )
+    sums = " AND ".join(
+        f"t.{name} IS NOT DISTINCT FROM s.{name}" for name in _WHOLE if name != "n_calls"
+    )
+    kept = "true" if without_messages else "t.n_messages = coalesce(m.n, 0)"
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE whole AS
+        SELECT t.* REPLACE (coalesce(m.n, 0) AS n_messages)
+        FROM (FROM found_traces n {_owned(schema.TABLES["traces"])}) t
+        LEFT JOIN ({views.totals("found_calls")}) s USING (trace_id)
+        LEFT JOIN (SELECT trace_id, count(*) AS n FROM kept_messages GROUP BY ALL) m USING (trace_id)
+        LEFT JOIN (SELECT trace_id, count(*) AS n FROM found_tool_calls
+          WHERE error_type IS DISTINCT FROM '{NOT_RUN}' GROUP BY ALL) k USING (trace_id)
+        WHERE {kept} AND t.n_tool_calls = coalesce(k.n, 0)
+          AND t.n_calls = coalesce(s.n_calls, 0)
+          AND (s.trace_id IS NULL AND t.n_calls = 0 OR {sums})"""
+    )
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> None:
+    on = " AND ".join(f"old.{k} IS NOT DISTINCT FROM n.{k}" for k in schema.TABLES[table].key)
+    connection.execute(
+        f"INSERT INTO {table} BY NAME FROM {relation} n WHERE NOT EXISTS (FROM {table} old WHERE {on})"
+    )
+
+
+def _from_spool(store: Store, target: Store, done: Repaired) -> int:
+    """Take what waits in the spool, which stays where it is."""
+    segments = spool.segments(store.spool_dir)
+    live = [segment.path.name for segment in segments if segment.live]
+    if live:
+        done.notes.append(f"a collector still writes {', '.join(live)}; repair again when it ended")
+    records, n_bad = list[AnyRecord](), 0
+    for segment in segments:
+        batch = spool.read_segment(segment.path)
+        records += batch.records
+        n_bad += len(batch.bad)
+    if n_bad:
+        done.notes.append(f"{n_bad:,} lines of the spool {store.spool_dir} cannot be read")
+    for folder in (spool.ARRIVED, spool.BATCHES):
+        if (store.spool_dir / folder).is_dir() and any((store.spool_dir / folder).iterdir()):
+            done.notes.append(
+                f"what unfinished attempts have received stays in {store.spool_dir / folder}"
+            )
+    return target.ingest(records).rows_new.get("traces", 0) if records else 0
+
+
+def _from_backup(backup: Path, target: Store) -> int:
+    """Merge a backup by way of a copy, which can be brought up to date."""
+    with tempfile.TemporaryDirectory(prefix=".repair-", dir=target.path.parent) as folder:
+        copied = Path(shutil.copy(backup, Path(folder) / "backup.duckdb"))
+        open_store(copied, take_in=False)
+        return target.merge(copied).rows_new.get("traces", 0)
+
+
+def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target: Store) -> None:
+    there = set(target.sql("SELECT trace_id FROM traces")["trace_id"])
+    named = {i for frame in salvaged.get("traces", ()) for i in frame["trace_id"]}
+    n_lost = len(named - there)
+    if n_lost:
+        done.notes.append(
+            f"{n_lost:,} traces are lost: their calls or what they refer to is damaged"
+        )
+    if n_before is None:
+        done.notes.append("how many traces there were is not known")
+    elif n_before > len(named):
+        done.notes.append(
+            f"{n_before - len(named):,} traces could not be read; what backups had of them is there"
+        )
