@@ -14,6 +14,7 @@ from workbench.analysis import snippets
 from workbench.cli.app import main
 from workbench.errors import AnalysisError, QueryError
 from workbench.records import Configuration, Item, Score, Task, json_text
+from workbench.report.answers import command
 from workbench.store import Store, open_store
 from workbench.tui.catalogue import Question
 
@@ -110,6 +111,14 @@ def test_a_metric_is_an_axis_in_its_own_direction(store: Store) -> None:
     assert dict(zip(rubric["configuration"], rubric["metrics.rubric"], strict=True)) == {
         c: pytest.approx(2.0 * n + 1) for n, c in enumerate(sorted(rubric["configuration"]))
     }
+
+
+def test_the_command_of_a_report_turns_an_axis_as_its_table_did(store: Store) -> None:
+    """A flag left out would be set by the metric's direction."""
+    result = _run(store, "frontier", y="metrics.loss", x="params.docs", minimise_y=False)
+    assert "--no-minimise-y" in command(result)
+    assert "--minimise-y" in command(_run(store, "frontier", y="metrics.loss"))
+    assert "minimise" not in command(_run(store, "frontier"))
 
 
 def test_the_direction_of_a_frame_that_does_not_say_is_told(store: Store) -> None:

@@ -61,6 +61,11 @@ def directed(
     return chosen, tuple(notes)
 
 
+def turned_by_metric(options: Mapping[str, Any]) -> frozenset[str]:
+    """Name the flags that are no default where they are off: left out, a metric's direction sets them."""
+    return frozenset(flag for axis, (flag, _) in _TURNED.items() if _is_metric(options.get(axis)))
+
+
 def _is_metric(name: Any) -> bool:
     return isinstance(name, str) and name.startswith(f"{METRICS}.")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from workbench import __version__, analysis
 from workbench.analysis import Result
+from workbench.analysis.entries import turned_by_metric
 from workbench.errors import WorkbenchError
 from workbench.report.contents import Answered, Looked, Report, Unanswered, is_blank, why_blank
 
@@ -87,12 +88,13 @@ def words_of(error: Exception) -> str:
 def command(result: Result, store: str = "", where: str = "", seed: int = 0) -> str:
     """Write the command that gives a result again, all rows of it; options at their default are left out."""
     declared = analysis.get(result.name)
+    turned = turned_by_metric(result.options)
     words = ["workbench", "analyze", result.name]
     words += ["--where", where] if where else []
     words += ["--by", ",".join(result.by)] if result.by != ("configuration",) else []
     for option in declared.options:
         value, flag = result.options.get(option.name, option.default), option.name.replace("_", "-")
-        if value == option.default:
+        if value == option.default and option.name not in turned:
             continue
         if option.type == "flag":
             words.append(f"--{flag}" if value else f"--no-{flag}")
