@@ -411,3 +411,15 @@ def test_reports_add_up() -> None:
     report.count("traces", 10, 4)
     report.count("traces", 5, 5)
     assert report.duplicates == {"traces": 6}
+
+
+def test_a_store_is_not_merged_with_itself(tmp_path: Path) -> None:
+    """Named by itself or through a link: an error in words, and the store is as it was."""
+    store = making.small_store(tmp_path)
+    link = tmp_path / "link.duckdb"
+    link.symlink_to(store.path)
+
+    for other in (store.path, link):
+        with pytest.raises(ImportFormatError, match="is the store itself"):
+            store.merge(other)
+    assert store.count() == 31

@@ -82,7 +82,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
 
         Raises:
             StoreMissing: there is no store at the path.
+            SliceError: `where` does not parse.
         """
+        Slice.of(where, now=clock())
         self.store = store if isinstance(store, Store) else open_store(store)
         self._clock = clock
         self._view = Slice()

@@ -161,6 +161,8 @@ def merge(
         store_id: of the store, so that nothing is written to another one in its place.
         as_tables: take the files of a folder as they are, whatever its manifest says or whether it has one.
     """
+    if other.exists() and path.exists() and other.samefile(path):
+        raise ImportFormatError(f"{other} is the store itself; name another store to merge with it")
     report = IngestReport()
     if not exports.is_export(other) and spool.is_spool(other):
         return _merge_spool(path, other, store_id)
