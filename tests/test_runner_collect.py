@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import gc
 import json
 import re
 
@@ -12,7 +13,8 @@ from workbench import scoring, spool
 from workbench.datasets import Example, TaskSet
 from workbench.errors import ConfigError, StoreError
 from workbench.records import Attempt, Configuration, Item, Run, Task, Trace
-from workbench.runner import Plan, Stop, Work, collect, expand
+from workbench.runner import Plan, Stop, Work, collect, collection, expand
+from workbench.runner.crew import Crew
 from workbench.runner.plan import seed_of
 from workbench.runner.session import Outcome
 from workbench.runner.strategies import get as strategy
@@ -327,6 +329,72 @@ def test_a_disk_that_refuses_stops_the_run(tmp_path, monkeypatch):
         run(tmp_path, stub.url, tasks=[task_set(500)], concurrency=2)
 
     assert stub.n < 100
+
+
+def _filling(monkeypatch, stub, *, frees):
+    """Let the disk refuse lines once the server has answered four times; with room again where `frees` says so."""
+    real = spool.os.write
+
+    def write(fd, line):
+        if stub.n >= 4 and not frees():
+            raise OSError(28, "No space left on device")
+        return real(fd, line)
+
+    monkeypatch.setattr(spool.os, "write", write)
+
+
+def test_what_arrives_while_the_disk_is_full_is_written_when_there_is_room(
+    tmp_path, monkeypatch, caplog
+):
+    """Nothing more is begun, and every answer that the server gave is in the spool."""
+    with Stub(lambda seen: [0.02, *answer(seen)]) as stub:
+        _filling(monkeypatch, stub, frees=lambda: "No space left" in caplog.text and held[0] > 3)
+        held, sleep = [0], asyncio.sleep
+
+        async def counting(delay_s, *rest):
+            held[0] += "No space left" in caplog.text
+            return await sleep(delay_s, *rest)
+
+        monkeypatch.setattr(asyncio, "sleep", counting)
+        report = run(tmp_path, stub.url, tasks=[task_set(50)], concurrency=4)
+
+        assert len(records(tmp_path)) == stub.n < 50
+    assert report.status == "cancelled"
+    assert any("No space left on device" in note for note in report.notes)
+
+
+def test_answers_that_no_disk_takes_are_counted_as_lost(tmp_path, monkeypatch):
+    """One sentence says how many and why, after a wait for room."""
+    monkeypatch.setattr(collection, "ROOM_S", 0.2)
+    with Stub(lambda seen: [0.02, *answer(seen)]) as stub:
+        _filling(monkeypatch, stub, frees=lambda: False)
+        with pytest.raises(StoreError, match=r"\d answers are lost: .*No space left on device"):
+            run(tmp_path, stub.url, tasks=[task_set(50)], concurrency=4)
+        n_written = len(records(tmp_path))
+
+    assert stub.n - 8 <= n_written < stub.n < 50
+
+
+def test_faults_of_all_workers_print_one_error(tmp_path, capfd):
+    """asyncio has nothing to say of workers that failed beside the first."""
+
+    async def go():
+        crew = Crew(_fail_together(asyncio.Barrier(4)), ramp_s=0.0)
+        crew.resize(4, 4)
+        await crew.run()
+
+    with pytest.raises(StoreError):
+        asyncio.run(go())
+    gc.collect()
+    assert "never retrieved" not in capfd.readouterr().err
+
+
+def _fail_together(barrier):
+    async def step():
+        await barrier.wait()
+        raise StoreError("full")
+
+    return step
 
 
 def test_the_key_is_in_no_line_of_the_spool(tmp_path):

@@ -207,6 +207,7 @@ class SpoolWriter:
         self._guard = threading.Lock()  # a sync in a thread must not meet a closed file
         self._run: Run | None = None
         self._open: dict[tuple[str, str, int], Attempt] = {}
+        self._held: list[AnyRecord] = []
         with _explain(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             if store_id is not None:
@@ -229,6 +230,26 @@ class SpoolWriter:
         elif isinstance(record, Run) and record.run_id == self.run_id:
             self._run = record
         self._write(encode_line(record))
+
+    def offer(self, record: AnyRecord) -> StoreError | None:
+        """Write one record, or hold it in memory where the disk refuses; returns why it does."""
+        self._held.append(record)
+        return self.retry()
+
+    @property
+    def n_held(self) -> int:
+        """Records that wait in memory until the disk takes them."""
+        return len(self._held)
+
+    def retry(self) -> StoreError | None:
+        """Write what is held, in its order; returns why some of it still is."""
+        while self._held:
+            try:
+                self.append(self._held[0])
+            except StoreError as error:
+                return error
+            del self._held[0]
+        return None
 
     def sync(self) -> None:
         """Force everything appended so far to the disk; may be called from a thread."""

@@ -138,6 +138,7 @@ class Claims:
     def __init__(self, folder: Path, path: Path, fd: int, lock: int) -> None:
         """Take the files over; see `open`."""
         self._folder, self._path, self._fd, self._lock = folder, path, fd, lock
+        self._unsaid = b""  # lines that the disk has refused
         self._others: dict[str, _Other] = {}
         self._seen_ns = -1
         self._configurations: frozenset[str] = frozenset()
@@ -314,14 +315,22 @@ class Claims:
         return True
 
     def say(self, kind: Kind, key: Key, amounts: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
-        """Append a line; "begin" only within `exclusively`, and of an attempt that is not `taken`."""
-        data = _encode(Line(kind, *key, *amounts)) + b"\n"
+        """Append a line; "begin" only within `exclusively`, and of an attempt that is not `taken`.
+
+        What the disk refuses is said with the next line. Only a beginning must be known to the others first.
+
+        Raises:
+            StoreError: a beginning cannot be written; it is taken back.
+        """
+        self._unsaid += _encode(Line(kind, *key, *amounts)) + b"\n"
         try:
-            written = os.write(self._fd, data)
-            while written < len(data):
-                written += os.write(self._fd, data[written:])
+            while self._unsaid:
+                written = os.write(self._fd, self._unsaid)
+                self._unsaid = self._unsaid[written:]
         except OSError as error:
-            raise _unwritable(self._folder, error) from error
+            if kind == "begin":
+                self._unsaid += _encode(Line("back", *key)) + b"\n"
+                raise _unwritable(self._folder, error) from error
 
     def __enter__(self) -> Self:
         """Return it."""

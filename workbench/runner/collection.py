@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import importlib.metadata
+import logging
 import platform
 import signal
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from workbench.errors import ProviderError
+from workbench.errors import ProviderError, StoreError
 from workbench.records import Attempt, Run, Trace, json_text
 from workbench.runner import attempt, grading
 from workbench.runner.asking import FATAL, UNREACHABLE
@@ -34,6 +35,8 @@ from workbench.runner.trailing import Trailing
 from workbench.runner.whose import ASKER, Asker, Key
 from workbench.spool import SpoolWriter, is_settled
 
+_LOG = logging.getLogger(__name__)
+ROOM_S = 120.0  # so long, at the end, room is waited for on a disk that refuses what was paid for
 _COMMIT_S = 0.05
 _RAMP_S = 0.001
 _TELL_S = 1.0
@@ -172,6 +175,7 @@ class Collection:
             said = "; ".join((why, *self.notes)) if why else None
             ended = {"status": status, "ended_at": self.now(), "error_message": said}
             try:
+                await self._wait_for_room()
                 self.spool.append(msgspec.structs.replace(self.record, **ended))
                 self._sync()
             finally:
@@ -225,13 +229,44 @@ class Collection:
         """Force the lines of the last moments to the disk together."""
         while True:
             await asyncio.sleep(_COMMIT_S)
-            await asyncio.to_thread(self._sync)
+            if self.spool.retry() is None:
+                try:
+                    await asyncio.to_thread(self._sync)
+                except StoreError as error:
+                    self._refused(error)
 
     def _sync(self) -> None:
         """Force the spool to the disk; only then the replies of finished attempts may go."""
         settled = self.journal.take_settled()
         self.spool.sync()
         self.journal.sweep(settled)
+
+    def _refused(self, error: StoreError) -> None:
+        """Begin nothing more on a disk that refuses; what is in flight arrives, and is held in memory."""
+        if str(error) not in self.notes:
+            _LOG.warning("%s", error)
+        self.note(str(error))
+        self.stop.asked = max(self.stop.asked, 1)
+        self.wake()
+
+    def _keep(self, trace: Trace) -> bool:
+        """Write a trace; False where it waits in memory until the disk takes it."""
+        error = self.spool.offer(trace)
+        if error is not None:
+            self._refused(error)
+        return error is None
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the disk has taken what is held.
+
+        Raises:
+            StoreError: nobody made room, or whoever runs this asked twice to stop.
+        """
+        until = self.clock() + ROOM_S
+        while (error := self.spool.retry()) is not None:
+            if self.clock() > until or self.stop.asked > 1:
+                raise StoreError(f"{self.spool.n_held:,} answers are lost: {error}") from error
+            await asyncio.sleep(_COMMIT_S)
 
     def _missing(self) -> Iterator[Planned]:
         for place, planned in self.work.without(self.known):
@@ -266,7 +301,12 @@ class Collection:
     async def _claim(self, planned: Planned) -> None:
         """Make an attempt, unless another collector makes it, or has used the budget up meanwhile."""
         may_start = partial(self._may_start, planned)
-        claimed = await self.sharing.claim(planned, may_start, _prompt_bytes(planned))
+        try:
+            claimed = await self.sharing.claim(planned, may_start, _prompt_bytes(planned))
+        except StoreError as error:  # nothing was asked yet
+            self._refused(error)
+            self.control.again.append(planned)
+            return
         if claimed:
             await self._attempt(planned)
         elif claimed is None:
@@ -335,12 +375,17 @@ class Collection:
     async def _attempt(self, planned: Planned) -> None:
         configuration_id, item_id, trial = planned.key
         started_at, start = self.now(), self.clock()
-        self.spool.append(
-            Attempt(
-                run_id=self.spool.run_id, configuration_id=configuration_id, item_id=item_id,
-                trial=trial, started_at=started_at,
-            )
+        begun = Attempt(
+            run_id=self.spool.run_id, configuration_id=configuration_id, item_id=item_id,
+            trial=trial, started_at=started_at,
         )  # fmt: skip
+        try:
+            self.spool.append(begun)
+        except StoreError as error:  # nothing was asked yet
+            self._refused(error)
+            self.control.again.append(planned)
+            self.sharing.withdraw(planned)
+            return
         tab = self.budget.begin(configuration_id, _prompt_bytes(planned))
         self.sharing.open(planned, tab)
         self.progress.in_flight += 1
@@ -389,14 +434,13 @@ class Collection:
         is_paid = self.fleet.is_timed(flight.planned.target)  # a batch goes on without us
         if not is_paid or not flight.session.calls:
             return
-        self.spool.append(
-            attempt.trace_of(
-                self.spool.run_id, flight.planned, flight.session, attempt.cancelled(flight.session),
-                started_at=started_at, e2e_s=None, trace_id=trace_id,
-                unused=[call for call, _ in attempt.unused(flight.session, kept)],
-            )
+        trace = attempt.trace_of(
+            self.spool.run_id, flight.planned, flight.session, attempt.cancelled(flight.session),
+            started_at=started_at, e2e_s=None, trace_id=trace_id,
+            unused=[call for call, _ in attempt.unused(flight.session, kept)],
         )  # fmt: skip
-        if kept is not None and not kept.has_replies:  # the trace tells it all
+        is_written = self._keep(trace)
+        if is_written and kept is not None and not kept.has_replies:  # the trace tells it all
             self.journal.settle(flight.planned.key, kept)
 
     def _kept(self, planned: Planned) -> tuple[AttemptJournal | None, str]:
@@ -417,12 +461,13 @@ class Collection:
             e2e_s=made.e2e_s, trace_id=made.trace_id, unused=[call for call, _ in unused],
             energy=await self.metering.settle(session, unused),
         )  # fmt: skip
-        self.spool.append(trace)
+        is_written = self._keep(trace)
         self.sharing.close(planned, made.tab, failed=not is_settled(trace.error_type))
         if made.kept is not None:
             made.kept.close()
             # what a passing failure has cut short is made again, and goes on from its replies
-            if is_settled(trace.error_type) or not made.kept.has_replies:
+            settles = is_settled(trace.error_type) or not made.kept.has_replies
+            if is_written and settles:  # else its replies are the only copy on the disk
                 self.journal.settle(planned.key, made.kept)
         failed = trace.error_type is not None
         self.control.note(planned, failed=failed)

@@ -67,7 +67,8 @@ class Crew:
 
     def _left(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
-        if not worker.cancelled() and self._fault is None:
-            self._fault = worker.exception()
+        # asked of every worker: asyncio prints the faults that nobody asks for
+        fault = None if worker.cancelled() else worker.exception()
+        self._fault = self._fault or fault
         if not self.present or self._fault is not None:
             self._ended.set()

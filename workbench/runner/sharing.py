@@ -89,6 +89,10 @@ class Sharing:
         tab.on_change = None
         self.claims.say("fail" if failed else "end", planned.key, tab.spent)
 
+    def withdraw(self, planned: Planned) -> None:
+        """Let the others have an attempt of which nothing was asked."""
+        self.claims.say("back", planned.key)
+
     def give_back(self, planned: Planned, tab: Tab) -> None:
         """Let the others have an attempt that was begun and is not ended."""
         tab.on_change = None
