@@ -84,11 +84,15 @@ def settings(**flags: Any) -> config.Config:
     return config.load(flags)
 
 
-def open_store(path: str | None, *, create: bool = False, take_in: bool = True) -> "Store":
+def open_store(
+    path: str | None, *, create: bool = False, take_in: bool = True, allow_files: bool = False
+) -> "Store":
     """Open the store that was typed, or set; with `take_in`, ingest what waits in its spool."""
     from workbench import store
 
-    return store.open_store(settings(store=path).store, create=create, take_in=take_in)
+    return store.open_store(
+        settings(store=path).store, create=create, take_in=take_in, allow_files=allow_files
+    )
 
 
 def talk(text: str) -> None:

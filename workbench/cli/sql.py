@@ -1,19 +1,45 @@
 """`workbench sql`."""
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from workbench.cli.options import open_store, output_options, store_option
+from workbench.errors import QueryError
 
 
 @click.command()
 @click.argument("query")
 @store_option
+@click.option(
+    "--allow-files",
+    is_flag=True,
+    help="Let the query read and write files, attach databases and load extensions, as you may.",
+)
+@click.option(
+    "--time-limit-s",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="How long the query may run.",
+)
 @output_options
-def sql(query: str, store_path: str | None, format_: str | None, output: Path | None) -> None:
+def sql(
+    query: str,
+    *,
+    store_path: str | None,
+    allow_files: bool,
+    time_limit_s: float,
+    format_: str | None,
+    output: Path | None,
+) -> None:
     """Run a query on the store; nothing can be changed.
+
+    It reads the store and nothing else: no file, no other database, unless --allow-files is given.
 
     QUERY is SQL as DuckDB reads it, or - for stdin. The tables and views that keep their names,
     and ten examples: workbench schema --examples
@@ -22,6 +48,34 @@ def sql(query: str, store_path: str | None, format_: str | None, output: Path | 
 
     check_output(output)
     text = sys.stdin.read() if query == "-" else query
-    store = open_store(store_path)
-    frame = store.sql(text)
+    store = open_store(store_path, allow_files=allow_files)
+    with memory_limit():
+        frame = store.sql(text, time_limit_s=time_limit_s)
     emit(Document.of_frame("sql", frame, store=str(store.path), sql=text), format_, output)
+
+
+@contextlib.contextmanager
+def memory_limit() -> Iterator[None]:
+    """Bound what a query may take by the system, as some functions of DuckDB pass its own limit by.
+
+    Three quarters of the memory, beside what is in use; where the system has no such limit, there is none.
+    """
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wanted = memory * 3 // 4
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    try:
+        yield
+    except MemoryError as error:
+        raise QueryError(
+            "the query needs more memory than it may have; narrow the slice, or ask for shorter texts"
+        ) from error
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -11,17 +11,21 @@ a connection of the notebook, may keep it for hours: it is named after `STRANGER
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import polars as pl
 
 from workbench import spool
 from workbench.errors import (
@@ -45,14 +49,43 @@ _TOLD_AFTER_S = 1.0  # waiting in silence
 _UNSEEN = 20
 _UNKNOWN = "another process"
 _LOG = logging.getLogger(__name__)
+_FETCHED_ROWS = 100_000  # at a time
 _INSIST_S = 0.02  # between interrupts of a query that was cancelled
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
+_STORE = "store"  # the name under which an instance has the file
+# neither can be turned on again where it was turned off, or not by a SELECT
+_CONFINED = ("enable_external_access = false", "python_enable_replacements = false")
+# another instance of this process has the file
+_CONFLICT = (getattr(duckdb, "ResourceInUseException", duckdb.BinderException),)  # before DuckDB 2
 _OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 # DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file; what a
 # query gives is held by Polars beside that. At half, blocks are let go earlier; what a query makes on
 # its way is spilled from 1 GB on where it can be, which is no hard limit: nothing fails for it.
 # Before 2.0 processes that spill at once overwrite each other's files: there the limit stays as it was.
 _MEMORY = {"memory_limit": "50%"} if int(duckdb.__version__.partition(".")[0]) >= 2 else {}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reach:
+    """What a connection may touch beside its store.
+
+    What a store or a query says is not trusted: by default no other file, no network and no object of
+    Python can be reached from SQL.
+
+    Attributes:
+        folders: whose files may be read and written.
+        attached: another store to attach for reading, and under which name; "" for none.
+        all_files: whatever this user may; only where the user asked for it.
+        locked: no setting can be changed; for queries that are not our own.
+    """
+
+    folders: tuple[Path, ...] = ()
+    attached: tuple[str, Path] | None = None
+    all_files: bool = False
+    locked: bool = False
+
+
+NOTHING = Reach()
 
 
 class Cancel:
@@ -79,6 +112,32 @@ class Cancel:
             again, self.cancelled = self.cancelled, True
             if self._connection is not None and not again:
                 threading.Thread(target=self._insist, daemon=True).start()
+
+    @contextlib.contextmanager
+    def after(self, limit_s: float | None) -> Iterator[None]:
+        """Cancel what runs longer than a limit, for the length of the block."""
+        if limit_s is None:
+            yield
+            return
+        over = threading.Event()
+
+        def stop() -> None:
+            over.set()
+            self.cancel()
+
+        timer = threading.Timer(limit_s, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except QueryCancelled as error:
+            if over.is_set():
+                raise QueryCancelled(
+                    f"the query ran longer than the {limit_s:g} s that it may; narrow it, or allow more"
+                ) from error
+            raise
+        finally:
+            timer.cancel()
 
     def _insist(self) -> None:
         while True:
@@ -261,8 +320,15 @@ def _are_inside(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+def reading(
+    path: Path, cancel: Cancel | None = None, *, reach: Reach = NOTHING
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file read-only for the length of the block, waiting for a writer to finish.
+
+    Args:
+        path: the store's file.
+        cancel: stops the wait, or the query.
+        reach: what the queries may touch beside the store.
 
     Raises:
         StoreMissing, StoreLocked, StoreVersionError: when opening.
@@ -270,8 +336,8 @@ def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBP
     """
     with _gate(path).read(), contextlib.ExitStack() as stack:
         with _turnstile(path, closing=False, cancel=cancel):
-            connection = _connect(path, read_only=True, cancel=cancel)
-            stack.callback(_close, path, connection)
+            connection, shared = _connect(path, read_only=True, cancel=cancel, reach=reach)
+            stack.callback(_close, path, connection, shared=shared)
             stack.enter_context(_inside(path))
         with (cancel or Cancel()).watching(connection), translated(path):
             yield connection
@@ -279,7 +345,11 @@ def reading(path: Path, cancel: Cancel | None = None) -> Iterator[duckdb.DuckDBP
 
 @contextlib.contextmanager
 def lease(
-    path: Path, *, store_id: str | None = None, create: bool = False
+    path: Path,
+    *,
+    store_id: str | None = None,
+    create: bool = False,
+    reach: Reach = NOTHING,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file for writing, in one transaction that commits at the end of the block.
 
@@ -287,6 +357,7 @@ def lease(
         path: the file.
         store_id: the store that is meant; None takes any.
         create: make the file where there is none.
+        reach: what may be touched beside the store.
 
     Raises:
         StoreMissing: the file is gone.
@@ -302,7 +373,7 @@ def lease(
     with _gate(path).write(), _turnstile(path, closing=True):
         if not create:
             _must_exist(path)
-        connection = _connect(path, read_only=False)
+        connection, shared = _connect(path, read_only=False, reach=reach)
         try:
             with translated(path, writing=True):
                 connection.execute("BEGIN")
@@ -315,7 +386,7 @@ def lease(
                     raise
                 connection.execute("COMMIT")
         finally:
-            _close(path, connection)
+            _close(path, connection, shared=shared)
 
 
 def _must_exist(path: Path) -> None:
@@ -345,8 +416,8 @@ def identity(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 
 def _connect(
-    path: Path, *, read_only: bool, cancel: Cancel | None = None
-) -> duckdb.DuckDBPyConnection:
+    path: Path, *, read_only: bool, reach: Reach, cancel: Cancel | None = None
+) -> tuple[duckdb.DuckDBPyConnection, bool]:
     if read_only and not path.exists():
         raise StoreMissing(
             f"there is no store at {path}; make one with: workbench import PATH --store {path}"
@@ -356,8 +427,8 @@ def _connect(
     try:
         for pause in _pauses():
             try:
-                return _opened(path, read_only=read_only)
-            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                return _opened(path, read_only=read_only, reach=reach)
+            except (duckdb.IOException, *_CONFLICT) as error:
                 held = _held_by(path, error)
                 unseen = 0 if held else unseen + 1
                 if not held and (fault := _fault(path, error, unseen, read_only=read_only)):
@@ -378,27 +449,49 @@ def _connect(
 
 
 _open: dict[Path, int] = {}  # connections of ours, by file
+_shared: dict[Path, duckdb.DuckDBPyConnection] = {}  # instances of readers
+_users: dict[Path, int] = {}  # how many use each
 _opening = threading.Lock()
 
 
-def _opened(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Open the file once.
+def _opened(path: Path, *, read_only: bool, reach: Reach) -> tuple[duckdb.DuckDBPyConnection, bool]:
+    """Open the file in an instance that has nothing but it; whether the instance is shared.
 
-    All connections of a process to a file share its settings, and DuckDB refuses one that asks for other
-    settings than the first. So ours are set after connecting, and only where nobody else is connected.
+    An instance of its own keeps our settings from other connections of the process, and theirs from
+    ours. Readers of one file that reach for nothing else share one, as its blocks are read once then.
     """
+    shared = read_only and reach == NOTHING
     with _opening:
-        connection = duckdb.connect(str(path), read_only=read_only)
-        try:
-            if _connections(connection) == 1:
-                for name, value in _settings(path).items():
-                    connection.execute(f"SET {name} = $value", {"value": value})
-            if _MEMORY:
-                connection.execute("SET operator_memory_limit = '1GB'")
-        except BaseException:
-            connection.close()
-            raise
+        if not shared:
+            connection = _instance(path, read_only=read_only, reach=reach)
+        else:
+            if path not in _shared:
+                _shared[path] = _instance(path, read_only=True, reach=reach)
+            connection = _shared[path].cursor()
+            _enter(connection)
+            _users[path] = _users.get(path, 0) + 1
         _open[path] = _open.get(path, 0) + 1
+    return connection, shared
+
+
+def _instance(path: Path, *, read_only: bool, reach: Reach) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:", config={"temp_directory": _spill_folder(path)})
+    try:
+        for name, value in {**_OFFLINE, **_MEMORY}.items():
+            connection.execute(f"SET {name} = $value", {"value": value})
+        mode = "READ_ONLY" if read_only else "READ_WRITE"
+        connection.execute(f"ATTACH {_text(path)} AS {_STORE} (TYPE duckdb, {mode})")
+        _enter(connection)
+        if not reach.all_files:
+            _confine(connection, reach)
+        if reach.attached is not None:
+            name, other = reach.attached
+            connection.execute(f"ATTACH {_text(other)} AS {name} (TYPE duckdb, READ_ONLY)")
+        if reach.locked:
+            connection.execute("SET lock_configuration = true")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -408,28 +501,49 @@ def is_open(path: Path) -> bool:
         return path in _open
 
 
-def _close(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Close a connection; a stranger's that stays gets the settings back as they were."""
+def _confine(connection: duckdb.DuckDBPyConnection, reach: Reach) -> None:
+    """Shut a connection in for good: what is turned off here cannot be turned on again."""
+    folders = [str(folder.absolute()) for folder in reach.folders]
+    folders += [re.sub(r"[*?[]", r"[\g<0>]", folder) for folder in folders]  # as a pattern
+    files = [str(reach.attached[1]), f"{reach.attached[1]}.wal"] if reach.attached else []
+    if folders:
+        connection.execute("SET allowed_directories = $folders", {"folders": folders})
+    if files:
+        connection.execute("SET allowed_paths = $files", {"files": files})
+    for setting in _CONFINED:
+        connection.execute(f"SET {setting}")
+
+
+def _enter(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"USE {_STORE}")
+    if _MEMORY:
+        connection.execute("SET operator_memory_limit = '1GB'")
+
+
+def _text(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _close(path: Path, connection: duckdb.DuckDBPyConnection, *, shared: bool) -> None:
+    """Close a connection, and its instance where nobody else uses it."""
     with _opening:
-        _open[path] -= 1
-        if not _open[path]:
-            del _open[path]
-            with contextlib.suppress(duckdb.Error):
-                if _connections(connection) > 1:
-                    for name in _settings(path):
-                        connection.execute(f"RESET {name}")
+        _less(_open, path)
         connection.close()
+        if shared and not _less(_users, path):
+            _shared.pop(path).close()
 
 
-def _connections(connection: duckdb.DuckDBPyConnection) -> int:
-    """Count the connections of this process to a file, cursors of others included."""
-    return int(connection.execute("FROM duckdb_connection_count()").fetchall()[0][0])
+def _less(counts: dict[Path, int], path: Path) -> int:
+    """Count one less; returns how many are left."""
+    left = counts.pop(path) - 1
+    if left:
+        counts[path] = left
+    return left
 
 
-def _settings(path: Path) -> dict[str, str]:
-    """Settings of all connections; queries that outgrow their memory spill, beside the file if that can be written."""
-    spill = {} if os.access(path.parent, os.W_OK) else {"temp_directory": _scratch()}
-    return {**_OFFLINE, **_MEMORY, **spill}
+def _spill_folder(path: Path) -> str:
+    """Where queries that outgrow their memory spill: beside the file if that can be written."""
+    return f"{path}.tmp" if os.access(path.parent, os.W_OK) else _scratch()
 
 
 @functools.cache
@@ -448,7 +562,7 @@ def _pauses() -> Iterator[float]:
 
 def _held_by(path: Path, error: duckdb.Error) -> str | None:
     """Name who has the file; None where nobody is seen, who may have let go meanwhile."""
-    if isinstance(error, duckdb.ConnectionException):
+    if isinstance(error, _CONFLICT):
         return "another DuckDB connection of this process"
     with _opening:  # so that no connection of ours comes and loses its lock to the look
         return None if path in _open else causes.holder(path)
@@ -466,7 +580,7 @@ def _fault(path: Path, error: duckdb.Error, unseen: int, *, read_only: bool) -> 
 def _refused(path: Path, held: str | None, error: duckdb.Error, *, read_only: bool) -> str:
     """Say who has the file, in which way as far as that is known, and what to do."""
     where = f"{path} is held by {held or _UNKNOWN}"
-    if isinstance(error, duckdb.ConnectionException):
+    if isinstance(error, _CONFLICT):
         mine = "read-only" if read_only else "for writing"
         return (
             f"{where}, which has it open in another way than {mine}; close it (con.close(), or %sql --close) "
@@ -474,6 +588,71 @@ def _refused(path: Path, held: str | None, error: duckdb.Error, *, read_only: bo
         )
     how = ", which has it open for writing" if read_only else ", which has it open"
     return f"{where}{how}; close it there and try again"
+
+
+# a PIVOT is several statements to the engine, which names what it finds by a temporary type
+_READS = {
+    duckdb.StatementType.SELECT,
+    duckdb.StatementType.EXPLAIN,
+    duckdb.StatementType.MULTI,
+}
+
+
+def select(
+    connection: duckdb.DuckDBPyConnection, query: str, params: Mapping[str, Any] | None = None
+) -> duckdb.DuckDBPyRelation:
+    """Prepare one statement that reads.
+
+    Raises:
+        QueryError: it is another kind of statement, or more than one.
+    """
+    statements = connection.extract_statements(query)
+    if len(statements) != 1 or statements[0].type not in _READS:
+        raise QueryError(
+            "the store is read-only here: give one statement that reads, "
+            "with SELECT, FROM, PIVOT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN"
+        )
+    relation = connection.sql(query, params=dict(params) if params else None)
+    if relation is None:
+        raise QueryError("the statement returns no rows; ask with SELECT, FROM, DESCRIBE or SHOW")
+    return relation
+
+
+def fetch(relation: duckdb.DuckDBPyRelation, most_bytes: int | None = None) -> pl.DataFrame:
+    """Fetch a result piece by piece, as the engine's limit on memory does not count what was fetched.
+
+    Args:
+        relation: what to fetch.
+        most_bytes: how large it may be; None for a quarter of this machine's memory.
+
+    Raises:
+        QueryError: it is larger.
+    """
+    import pyarrow as pa
+
+    most = most_bytes or _memory_bytes() // 4
+    reader = relation.to_arrow_reader(_FETCHED_ROWS)
+    batches, size = [], 0
+    for batch in reader:
+        size += batch.nbytes
+        if size > most:
+            raise QueryError(
+                f"the result is larger than the {most / 1e9:.3g} GB that it may have; "
+                "ask for fewer rows or columns, or for sums"
+            )
+        batches.append(batch)
+    frame = pl.from_arrow(pa.Table.from_batches(batches, reader.schema))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+@functools.cache
+def _memory_bytes() -> int:
+    """How much memory this machine has; 8 GB where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        return 8 << 30
 
 
 @contextlib.contextmanager

@@ -140,7 +140,7 @@ def export(path: Path, folder: Path, predicate: str, *, where: str = "") -> dict
 
 def _write(path: Path, folder: Path, predicate: str, where: str) -> Manifest:
     rows: dict[str, int] = {}
-    with database.reading(path) as connection:
+    with database.reading(path, reach=database.Reach(folders=(folder,))) as connection:
         store_id = database.identity(connection)
         connection.execute(
             f"CREATE TEMP TABLE chosen AS SELECT trace_id FROM trace_facts WHERE {predicate}"

@@ -11,7 +11,7 @@ import polars as pl
 from workbench import schema, spool
 from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
-from workbench.store import attempts, database, exports, ingest, migrations
+from workbench.store import attempts, database, exports, genuine, ingest, migrations
 from workbench.store import frames as fr
 from workbench.store.ingest import IngestReport
 
@@ -166,12 +166,16 @@ def merge(
     report = IngestReport()
     if not exports.is_export(other) and spool.is_spool(other):
         return _merge_spool(path, other, store_id)
-    if other.is_dir() and not as_tables:
+    is_folder = other.is_dir()
+    if is_folder and not as_tables:
         exports.verify(other)
-    if not other.is_dir():
+    if not is_folder:
         _check_layout(other)
-    with database.lease(path, store_id=store_id) as connection:
-        if other.is_dir():
+    reach = database.Reach(
+        folders=(other,) if is_folder else (), attached=None if is_folder else (_MERGED, other)
+    )
+    with database.lease(path, store_id=store_id, reach=reach) as connection:
+        if is_folder:
             new = {
                 t: exports.parquet(other / f"{t}.parquet")
                 for t in schema.TABLES
@@ -180,12 +184,9 @@ def merge(
             new = {t: _whole(connection, t, relation, other) for t, relation in new.items()}
             new = {t: _once(connection, t, relation, other, report) for t, relation in new.items()}
         else:
-            connection.execute("COMMIT")  # a database cannot be attached inside a transaction
-            connection.execute(f"ATTACH '{exports.quoted(other)}' AS {_MERGED} (READ_ONLY)")
-            connection.execute("BEGIN")
             new = {t: f"{_MERGED}.main.{t}" for t in schema.TABLES}
         ingest.write(connection, new, report)
-        if other.is_dir() and report.rows_new.get("traces"):
+        if is_folder and report.rows_new.get("traces"):
             attempts.settle(connection)  # it may have been exported before layout 3
         if report.rows_new.get("prices"):
             ingest.reprice(connection)
@@ -212,6 +213,7 @@ def _merge_spool(path: Path, folder: Path, store_id: str | None) -> IngestReport
 def _check_layout(other: Path) -> None:
     with database.reading(other) as connection:
         found = migrations.version(connection, other)
+        genuine.check_tables(connection, other)
     if found != schema.VERSION:
         raise StoreVersionError(
             f"{other} has layout {found}, this store has {schema.VERSION}; "

@@ -10,7 +10,7 @@ import duckdb
 from workbench import models, schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
-from workbench.store import aliases, attempts, configurations, database
+from workbench.store import aliases, attempts, configurations, database, genuine
 from workbench.store.views import CONTRADICTORY, PRICED, VIEWS, totals
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
@@ -103,13 +103,16 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
     if path.exists():
         with database.reading(path, cancel) as connection:
             found = version(connection, path)
-            views = _view_digest(connection) if found else None
+            is_current = False
+            if 0 < found <= schema.VERSION:
+                genuine.check_tables(connection, path)
+                is_current = _noted(connection) == _rules() and genuine.has_our_views(connection)
             store_id = database.identity(connection)
         if found > schema.VERSION:
             raise StoreVersionError(
                 f"{path} has layout {found}, newer than the {schema.VERSION} known here; upgrade workbench"
             )
-        if found == schema.VERSION and views == _digest() and store_id is not None:
+        if found == schema.VERSION and is_current and store_id is not None:
             return store_id
         if 0 < found < schema.VERSION:
             shutil.copy2(path, path.with_suffix(f".v{found}.backup"))
@@ -124,11 +127,10 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
             connection.execute(
                 "INSERT INTO migrations (version, name) VALUES (?, ?)", [number, name]
             )
-        for name, query in VIEWS.items():
-            columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
-            connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM ({query})")
+        for name in VIEWS:
+            connection.execute(f"CREATE OR REPLACE VIEW {name} AS {genuine.view_query(name)}")
         aliases.read_names(connection, every=True)
-        connection.execute(f"COMMENT ON VIEW trace_facts IS '{_digest()}'")
+        connection.execute(f"COMMENT ON VIEW trace_facts IS '{_rules()}'")
     return store_id
 
 
@@ -143,12 +145,13 @@ def _identify(connection: duckdb.DuckDBPyConnection, new_id: str | None) -> str:
     return made
 
 
-def _digest() -> str:
+def _rules() -> str:
+    """Name what the rows were made by beside the layout; whether the views are ours, their text says."""
     columns = {name: table.names for name, table in schema.VIEWS.items()}
     return content_id(VIEWS, columns, models.RULES)
 
 
-def _view_digest(connection: duckdb.DuckDBPyConnection) -> str | None:
+def _noted(connection: duckdb.DuckDBPyConnection) -> str | None:
     rows = connection.execute(
         "SELECT comment FROM duckdb_views() WHERE view_name = 'trace_facts'"
     ).fetchall()

@@ -15,6 +15,7 @@ def open_store(
     create: bool = False,
     take_in: bool = True,
     cancel: Cancel | None = None,
+    allow_files: bool = False,
 ) -> Store:
     """Open a store, bring its layout up to date, and take in what waits in its spool.
 
@@ -23,13 +24,15 @@ def open_store(
         create: make the file, with its folder, where there is none.
         take_in: ingest the spool; a collector looks at it first, for what was in flight.
         cancel: stops waiting for whoever has the file, and says who that is.
+        allow_files: let the SQL that is given to `Store.sql` read and write files, attach databases and
+            load extensions, as the user may. A store of somebody else's should not be opened so.
 
     Raises:
         StoreMissing: there is no store and `create` is false.
         StoreVersionError: the file is no store, or of a newer version.
     """
     chosen = Path(path).expanduser() if path is not None else config.store_path()
-    store = Store(chosen)
+    store = Store(chosen, allow_files=allow_files)
     if not store.path.exists() and not create:
         raise StoreMissing(
             f"there is no store at {store.path}; make one with: workbench import PATH --store {store.path}"

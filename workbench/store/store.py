@@ -84,8 +84,9 @@ def predicate(where: Where) -> str:
 class Store:
     """A store on disk; safe to use from any thread, holds no file open between calls."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, allow_files: bool = False) -> None:
         self.path = path.resolve()
+        self._reach = database.Reach(all_files=allow_files, locked=not allow_files)
         self.spool_dir = spool.folder_of(self.path)
         self._id: str | None = None
         self._fields: tuple[str, dict[str, schema.Column]] = ("", {})  # of a stamp
@@ -111,30 +112,47 @@ class Store:
         with database.reading(self.path, cancel) as connection:
             yield Snapshot(self.path, connection, _marks(self.path))
 
+    def _asking(
+        self, cancel: Cancel | None = None
+    ) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Open the file for a query that is not our own."""
+        return database.reading(self.path, cancel, reach=self._reach)
+
     @contextlib.contextmanager
     def relation(
         self, query: str, params: Mapping[str, Any] | None = None, *, cancel: Cancel | None = None
     ) -> Iterator[duckdb.DuckDBPyRelation]:
-        """Open a query as a relation that is valid inside the block."""
-        with self._reading(cancel) as connection:
-            yield connection.sql(query, params=dict(params) if params else None)
+        """Open a query as a relation that is valid inside the block; see `sql`."""
+        with self._asking(cancel) as connection:
+            yield database.select(connection, query, params)
 
     def sql(
-        self, query: str, params: Mapping[str, Any] | None = None, *, cancel: Cancel | None = None
+        self,
+        query: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        cancel: Cancel | None = None,
+        time_limit_s: float | None = None,
     ) -> pl.DataFrame:
         """Run a query, with `$name` parameters, and fetch all of it.
 
+        The query reads this store and nothing else: no file, no other database, no variable of Python,
+        unless the store was opened with `allow_files`.
+
+        Args:
+            query: one statement that reads: SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN.
+            params: values of its parameters.
+            cancel: stops it.
+            time_limit_s: how long it may run; None for as long as it takes.
+
         Raises:
-            QueryError: in the engine's words; nothing can be changed through it.
+            QueryError: in the engine's words; another kind of statement, or a result larger than a
+                quarter of the memory.
+            QueryCancelled: it was stopped, or ran longer than it may.
         """
-        with self._reading(cancel) as connection:
-            relation = connection.sql(query, params=dict(params) if params else None)
-            if relation is None:
-                raise QueryError(
-                    "the statement returns no rows; ask with SELECT, FROM, DESCRIBE or SHOW"
-                )
-            frame: pl.DataFrame = relation.pl()
-            return frame
+        cancel = cancel or Cancel()
+        with cancel.after(time_limit_s), self._asking(cancel) as connection:
+            return database.fetch(database.select(connection, query, params))
 
     def fields(self, among: Iterable[str] | None = None) -> dict[str, schema.Column]:
         """Describe the columns that this store has of its own: params.…, settings.…, metrics.….
@@ -542,6 +560,8 @@ class Snapshot(Store):
     ) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
         del cancel  # what opened the snapshot can stop it
         return contextlib.nullcontext(self._connection)
+
+    _asking = _reading
 
 
 def _marks(path: Path) -> str:

@@ -1,0 +1,107 @@
+"""Whether a file's tables and views are what ours are: a store may come from a stranger.
+
+A view is a query that runs when it is read, and so is a table that is really a view. Neither can reach a
+file (see `database.Reach`), but both can give other figures than the rows do. So the views are compared
+with ours by their text, tables must be base tables, and functions of the file must not hide the engine's.
+"""
+
+import contextlib
+import functools
+import os
+import re
+from pathlib import Path
+
+import duckdb
+
+from workbench import config, schema
+from workbench.errors import StoreVersionError
+from workbench.records import content_id
+from workbench.store.views import VIEWS
+
+
+def view_query(name: str) -> str:
+    """Write the query of one of our views, with its columns in the documented order."""
+    columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
+    return f"SELECT {columns} FROM ({VIEWS[name]})"
+
+
+def check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Check that what we read as tables are tables, and that the engine's functions are the engine's.
+
+    Args:
+        connection: in which the file is the database in use.
+        path: the file, for the message.
+
+    Raises:
+        StoreVersionError: a table is a view, a view is a table, or a function hides one of DuckDB's.
+    """
+    views = _names(connection, "SELECT view_name FROM duckdb_views() WHERE NOT internal")
+    tables = _names(connection, "SELECT table_name FROM duckdb_tables() WHERE NOT internal")
+    own = {"migrations", "segments", "identity", *schema.TABLES}
+    wrong = sorted((views & own) | (tables & set(VIEWS)))
+    if wrong:
+        kind = "a view" if wrong[0] in views else "a table"
+        raise StoreVersionError(
+            f"{path} was not made by workbench as it is: {wrong[0]} is {kind} there; "
+            "do not trust what it shows, and ask for an export where it came from"
+        )
+    mine = "SELECT function_name FROM duckdb_functions() WHERE NOT internal"
+    hidden = _names(
+        connection, f"{mine} AND function_name IN (SELECT function_name FROM duckdb_functions() WHERE internal)"
+    ) if _names(connection, mine) else set()  # fmt: skip
+    if hidden:
+        raise StoreVersionError(
+            f"{path} has a function of its own, {min(hidden)}, that hides DuckDB's; "
+            f"do not trust what it shows, or remove it with: DROP MACRO {min(hidden)}"
+        )
+
+
+def _names(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
+    condition = "database_name = current_database()"
+    return {row[0] for row in connection.execute(f"{query} AND {condition}").fetchall()}
+
+
+def has_our_views(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether each view of the file in use is, word for word, ours."""
+    found = _texts(connection)
+    return set(VIEWS) <= set(found) and _digest({n: found[n] for n in VIEWS}) == _expected()
+
+
+def _texts(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    rows = connection.execute(
+        "SELECT view_name, sql FROM duckdb_views() "
+        "WHERE NOT internal AND schema_name = 'main' AND database_name = current_database()"
+    ).fetchall()
+    return dict(rows)
+
+
+def _digest(texts: dict[str, str]) -> str:
+    # the engine writes the columns of an EXCLUDE in any order
+    listed = r"EXCLUDE \(([^()]*)\)"
+    plain = {
+        name: re.sub(listed, lambda found: " ".join(sorted(found[1].split(", "))), text)
+        for name, text in sorted(texts.items())
+    }
+    return content_id(plain)
+
+
+@functools.cache
+def _expected() -> str:
+    """Our views as this engine writes them down, kept in the user's cache as it takes 0.1 s to make."""
+    made_of = content_id([schema.ddl(t) for t in schema.TABLES.values()], [*map(view_query, VIEWS)])
+    kept = config.cache_dir() / f"views-{made_of}-duckdb-{duckdb.__version__}"
+    with contextlib.suppress(OSError, AttributeError):  # not a POSIX system: made each time
+        if kept.stat().st_uid == os.getuid() and (found := kept.read_text(encoding="ascii")):
+            return found
+    with contextlib.closing(duckdb.connect(":memory:", config={"threads": 1})) as connection:
+        for table in schema.TABLES.values():
+            connection.execute(schema.ddl(table))
+        for name in VIEWS:
+            connection.execute(f"CREATE VIEW {name} AS {view_query(name)}")
+        digest = _digest(_texts(connection))
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = kept.with_name(f"{kept.name}.{os.getpid()}")
+        part.write_text(digest, encoding="ascii")
+        part.replace(kept)
+    return digest
