@@ -634,3 +634,14 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
         filler = rng.choice([b"", bytes(broken[at : at + n]) * 2, rng.randbytes(n), b"null", b"-9"])
         broken[at : at + n] = filler
     return bytes(broken)
+
+
+def test_many_members_that_are_harmless_one_by_one_are_refused_together(tmp_path: Path) -> None:
+    """A log is bounded as a whole."""
+    path = tmp_path / "log.eval"
+    whole(path, sample())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as zipped:
+        for n in range(8):
+            zipped.writestr(f"samples/many{n}_epoch_1.json", b" " * 2**24)
+
+    fails(path, "members, which no log does")

@@ -913,3 +913,35 @@ def test_a_date_of_another_order_needs_a_format(tmp_path: Path) -> None:
     [trace] = of(load(path, mapping(tmp_path, text))[0], Trace)
 
     assert trace.started_at == dt.datetime(2026, 4, 3, tzinfo=dt.UTC)
+
+
+BOMBS = {
+    "aliases of aliases": "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
+    + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+    + "records:\n- {q: *a8, model: m1, verdict: ok, in: 1, out: 1, think: 0, ms: 1}\n",
+    "mappings merged": "a0: &a0 {k: v}\n"
+    + "".join(f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 9))
+    + "records:\n- {q: a, model: m1, verdict: ok, in: 1, out: 1, think: 0, ms: 1}\n",
+    "an alias within itself": "records: &a\n- {q: *a, model: m1, verdict: ok}\n",
+}
+
+
+@pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
+def test_aliases_that_explode_are_refused(tmp_path: Path, text: str) -> None:
+    """Before anything is made of them: 398 bytes ran for ever."""
+    (tmp_path / "t.yaml").write_text(text)
+
+    with pytest.raises(ImportFormatError, match="alias"):
+        load(tmp_path / "t.yaml", mapping(tmp_path, rows="records"))
+
+
+def test_aliases_that_save_writing_are_read(tmp_path: Path) -> None:
+    """The rows are those of a file that repeats itself."""
+    (tmp_path / "t.yaml").write_text(
+        "- &a {q: a, model: m1, verdict: ok, in: 10, out: 20, think: 5, ms: 1500}\n"
+        "- {<<: *a, q: b}\n"
+    )
+
+    records, _ = load(tmp_path / "t.yaml", mapping(tmp_path))
+
+    assert [item.item for item in of(records, Item)] == ["a", "b"]

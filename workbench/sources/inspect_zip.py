@@ -15,7 +15,8 @@ from typing import BinaryIO
 from workbench.errors import ImportFormatError
 
 MEMBER_LIMIT = 2**31  # bytes of one member, inflated
-RATIO_LIMIT = 2000  # inflated ÷ stored; text hardly reaches 200
+RATIO_LIMIT = 2000  # inflated ÷ stored, of one member; text hardly reaches 200
+WHOLE_RATIO_LIMIT = 200  # of all members together
 RATIO_FREE = 2**26  # below this size any ratio is harmless
 ZSTANDARD = 93
 _LOCAL = struct.Struct("<4s22xHH")  # signature, then the lengths of name and extra field
@@ -91,6 +92,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
             raise ImportFormatError(
                 f"{path} is truncated or no zip file ({directory}); copy the log again"
             )
+        _guard_whole(directory, path)
         yield Archive(path, file, directory)
 
 
@@ -114,6 +116,18 @@ def _guard(size: int, packed: int, where: str) -> None:
         raise ImportFormatError(
             f"{where} would inflate {size // max(packed, 1)}-fold to {size} bytes, which no log "
             f"does; not read"
+        )
+
+
+def _guard_whole(directory: list[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse many members of a harmless size each, also where they share what is stored."""
+    for info in directory:
+        _guard(info.file_size, info.compress_size, f"{path}, member {info.filename}")
+    size, packed = sum(info.file_size for info in directory), path.stat().st_size
+    if size > RATIO_FREE and size > WHOLE_RATIO_LIMIT * packed:
+        raise ImportFormatError(
+            f"{path} would inflate {size // max(packed, 1)}-fold to {size} bytes in "
+            f"{len(directory)} members, which no log does; not read"
         )
 
 

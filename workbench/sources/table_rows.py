@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 YAML_LIMIT = 64 * 2**20  # YAML is loaded whole, at about fifty times its size
+ALIAS_RATIO, ALIAS_FREE = (
+    10,
+    100_000,
+)  # values that aliases may make of each that is written, and any number below
 CELL_LIMIT = 2**26
 _SUFFIXES = {
     ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -199,17 +203,58 @@ def _view(part: memoryview | msgspec.Raw) -> memoryview:
     return part if isinstance(part, memoryview) else memoryview(part)
 
 
+def _check_aliases(root: Any, path: Path) -> None:
+    """Refuse aliases that stand for far more than is written, or for what they are part of.
+
+    Args:
+        root: the node of a document, in which an alias is the very node that it names.
+        path: the file, for the message.
+    """
+    sizes: dict[int, int] = {}  # of what a node stands for, aliases counted in full
+    begun: set[int] = set()
+    stack = [] if root is None else [root]
+    while stack:
+        node, parts = stack[-1], _parts(stack[-1])
+        if id(node) in sizes:
+            stack.pop()
+        elif id(node) in begun:
+            stack.pop()
+            sizes[id(node)] = 1 + sum(sizes.get(id(part), 0) for part in parts)
+        else:
+            begun.add(id(node))
+            if any(id(part) in begun and id(part) not in sizes for part in parts):
+                raise ImportFormatError(f"{path} has an alias within what it names; not read")
+            stack += [part for part in parts if id(part) not in sizes]
+    if root is not None and sizes[id(root)] > ALIAS_FREE + ALIAS_RATIO * len(sizes):
+        raise ImportFormatError(
+            f"the aliases of {path} make {sizes[id(root)]:,} values of {len(sizes):,}; "
+            "not read: write the rows out, or convert it to JSON lines"
+        )
+
+
+def _parts(node: Any) -> list[Any]:
+    """Nodes directly in a node of YAML; a mapping holds pairs."""
+    value = node.value
+    if isinstance(value, str):
+        return []
+    return [part for pair in value for part in (pair if isinstance(pair, tuple) else (pair,))]
+
+
 def _yaml(path: Path, rows_path: str, report: FileReport) -> Table:
     del report
     import yaml
 
     if path.stat().st_size > YAML_LIMIT:
         raise ImportFormatError(f"{path} is over 64 MB of YAML; convert it to JSON lines")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)("".join(_text_lines(path)))
     try:
-        found = yaml.load("".join(_text_lines(path)), Loader=loader)  # noqa: S506 - a safe loader
+        node = loader.get_single_node()
+        _check_aliases(node, path)  # before anything is made of it: merged mappings are copied
+        found = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ImportFormatError(f"{path} is no YAML: {error}") from error
+    finally:
+        loader.dispose()
     header: Row = {}
     for step in [*filter(None, rows_path.split("."))]:
         if not isinstance(found, dict) or step not in found:

@@ -438,6 +438,8 @@ def _connect(
                 if turns:  # whoever is left when they are gone gets time of its own
                     stranger = _Wait(cancel)
                 if wait.over(WAIT_S) or (not turns and stranger.over(STRANGER_S)):
+                    if held is None:  # a slow machine counts fewer failures than it waits seconds
+                        raise causes.opening_failed(path, error) from error
                     raise StoreLocked(_refused(path, held, error, read_only=read_only)) from error
                 wait.name(path, held or _UNKNOWN, aloud=turns)
             except duckdb.Error as error:

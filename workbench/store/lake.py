@@ -171,6 +171,7 @@ def merge(
         exports.verify(other)
     if not is_folder:
         _check_layout(other)
+    other = other.absolute()  # as what may be reached is named
     reach = database.Reach(
         folders=(other,) if is_folder else (), attached=None if is_folder else (_MERGED, other)
     )
