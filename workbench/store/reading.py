@@ -99,7 +99,10 @@ def _tables(store: Store) -> dict[str, list[str]]:
 
 
 def _size(store: Store) -> tuple[int, int]:
-    row = store.sql("SELECT used_blocks, block_size FROM pragma_database_size()").row(0)
+    row = store.sql(
+        "SELECT used_blocks, block_size FROM pragma_database_size() "
+        "WHERE database_name = current_database()"
+    ).row(0)
     return int(row[0]), int(row[0]) * int(row[1])
 
 
