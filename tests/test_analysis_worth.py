@@ -626,6 +626,19 @@ def test_an_interval_without_0_that_the_test_does_not_support_is_no_tie():
     assert found["verdict"].startswith("undecided (p = 0.062)")
 
 
+def test_equal_differences_have_no_interval_whatever_their_rounding():
+    """.7 − .3 and .5 − .1 are one difference: no spread was seen."""
+    scores = {"a": (0.7, 0.5, 0.9), "b": (0.3, 0.1, 0.5)}
+    rows = [
+        trace(g, str(i), False, score=s) for g, all in scores.items() for i, s in enumerate(all)
+    ]
+
+    found = row(analysis.compare(facts(*rows), a="a", b="b", outcome="score"))
+
+    assert found["difference"] == pytest.approx(0.4)
+    assert (found["se"], found["difference_low"]) == (None, None)
+
+
 def test_groups_that_never_or_always_pass_are_alike_not_tied():
     """0 against 0 is no finding about a difference, nor is 1 against 1."""
     never = row(analysis.compare(counted(0, 0, 0, 9), a="a", b="b"))

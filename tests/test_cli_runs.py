@@ -137,7 +137,7 @@ def test_stop_ends_it_as_ctrl_c_does(live, ask):
     live.server.gate.set()
 
     assert live.wait(20) == 1
-    assert "cancelled: 12 planned, 0 done before, 2 collected" in live.stderr.read()
+    assert "ended early: 12 planned, 0 done before, 2 collected" in live.stderr.read()
 
 
 def test_a_killed_run_ends_its_watch_and_is_listed_as_interrupted(live, ask, monkeypatch):

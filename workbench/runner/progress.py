@@ -172,8 +172,10 @@ class CollectReport(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Say it in a few lines."""
+        # the status is "cancelled" too where a budget or a server that fails ended the run
+        status = "ended early" if self.status == "cancelled" else self.status
         lines = [
-            f"{self.status}: {self.planned:,} planned, {self.before:,} done before,"
+            f"{status}: {self.planned:,} planned, {self.before:,} done before,"
             f" {self.collected:,} collected, {self.failed:,} failed, {self.left:,} left"
         ]
         if self.elsewhere:

@@ -198,7 +198,7 @@ def _interval(
 ) -> dict[str, Any]:
     """Give the difference's interval at the level, and at the one that n_tests at once call for."""
     panel = pair.panel
-    if panel.n_clusters < 2 or np.ptp(d) == 0:
+    if panel.n_clusters < 2 or np.ptp(d) < 1e-12:
         return {}
     residuals = panel.cluster_sums((d - d.mean())[:, None])
     se = intervals.clustered_se(residuals, [len(d)], [panel.n_clusters])
