@@ -116,7 +116,18 @@ def cli(ctx: click.Context, store: str | None) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+    """Run the command line and return its exit status.
+
+    What it makes is for its user alone: files 0600, folders 0700.
+    """
+    before = os.umask(0o077)
+    try:
+        return _run(args)
+    finally:
+        os.umask(before)
+
+
+def _run(args: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,5 +1,6 @@
 """One model as a plan asks it: where it is, what is spoken there, with which settings."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -24,6 +25,7 @@ Endpoint = Literal[
     "local_completions",
     "replay",
 ]
+_PLAIN_KEYS = "WORKBENCH_ALLOW_HTTP_KEYS"  # of the environment, as a plan may be a stranger's
 LOCAL = frozenset({"local", "local_completions"})
 IN_PROCESS = LOCAL | {"replay"}  # endpoints that no request leaves the process for
 _COMPLETIONS = frozenset({"completions", "local_completions"})
@@ -138,11 +140,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             self.endpoint != "replay" and (host in {"localhost", "::1"} or host.startswith("127."))
         )
 
+    def _is_private(self) -> bool:
+        """Whether nobody on the way to the address can read what is sent there."""
+        url = urlsplit(self.base_url)
+        host = url.hostname or ""
+        if url.scheme == "https" or host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:  # a name
+            return False
+
     def api_key(self, environ: Mapping[str, str] = os.environ) -> str | None:
         """Read the key; ConfigError names the variable if it is not set."""
         if self.api_key_env is None:
             return None
         key = environ.get(self.api_key_env, "").strip()
+        if key and environ.get(_PLAIN_KEYS) != "1" and not self._is_private():
+            raise ConfigError(
+                f"{self.base_url} is plain http to another machine, and whoever is on the way could read"
+                f" the key; give an https address, or set {_PLAIN_KEYS}=1 if you trust the way"
+            )
         if not key:
             # keys look like names too (gsk_…, hf_…): only what is written as variables are is repeated
             is_name = self.api_key_env.isupper()

@@ -1,0 +1,57 @@
+"""Who can read keys and transcripts: not whoever is on the way, not other users."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests import making
+from workbench.cli import main
+from workbench.errors import ConfigError
+from workbench.runner.target import Target
+
+
+@pytest.mark.parametrize(
+    ("address", "is_sent"),
+    [
+        ("http://models.example.com/v1", False),
+        ("http://127.0.0.1.example.com/v1", False),
+        ("http://10.0.0.5:8000/v1", False),
+        ("https://models.example.com/v1", True),
+        ("http://localhost:8000/v1", True),
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://[::1]:8000/v1", True),
+    ],
+)
+def test_a_key_is_not_sent_over_plain_http_to_another_machine(address: str, is_sent: bool) -> None:
+    """Unless the user says so, where no plan can."""
+    target = Target(model="m", base_url=address, provider="stub", api_key_env="MY_KEY")
+    key = {"MY_KEY": "k"}
+
+    if is_sent:
+        assert target.api_key(key) == "k"
+    else:
+        with pytest.raises(ConfigError, match="plain http"):
+            target.api_key(key)
+        assert target.api_key(key | {"WORKBENCH_ALLOW_HTTP_KEYS": "1"}) == "k"
+
+
+def test_what_the_command_line_makes_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Stores, spools, exports and query results, whatever the usual mask allows."""
+    store = making.small_store(tmp_path)
+    made = tmp_path / "made"
+    made.mkdir()
+    before = os.umask(0o022)
+    try:
+        name = ["--store", str(made / "s.duckdb")]
+        assert main(["import", str(store.path), *name]) == 0
+        assert main(["sql", "FROM messages", "-o", str(made / "m.csv"), *name]) == 0
+        assert main(["export", "all", "--folder", str(made / "out"), *name]) == 0
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+    modes = {p.relative_to(made): stat.S_IMODE(p.stat().st_mode) for p in made.rglob("*")}
+    assert len(modes) > 5
+    assert not {str(path): oct(mode) for path, mode in modes.items() if mode & 0o077}
