@@ -10,9 +10,10 @@ from tests import runner_stub as stub
 from workbench import sandbox
 from workbench.cli import main
 from workbench.cli.progress import line
+from workbench.errors import StoreError
 from workbench.formats import clock
 from workbench.runner import Progress
-from workbench.store import open_store
+from workbench.store import Store, open_store
 
 KEY = "sk-very-secret-123"
 NOBODY = "http://127.0.0.1:9/v1"  # asking there would end in another message
@@ -57,6 +58,25 @@ def test_the_same_command_again_asks_nothing(tmp_path, collect):
     assert store.count() == 9
     assert store.sql("SELECT sum(output_tokens) AS n FROM traces")["n"][0] == 27
     assert not list(store.spool_dir.glob("*.jsonl"))
+
+
+def test_a_store_that_cannot_be_written_leaves_the_answers_in_the_spool(
+    tmp_path, collect, monkeypatch
+):
+    """They are said to wait there, the exit status is 1, and the next command takes them in."""
+
+    def refuse(_store):
+        raise StoreError("cannot write the store: the disk is full")
+
+    monkeypatch.setattr(Store, "ingest_spool", refuse)
+    with stub.Stub(answer) as server:
+        status, err = collect(server.url)
+        assert len(server.requests) == 3
+    monkeypatch.undo()
+
+    assert status == 1
+    assert "the disk is full\nwhat was written waits in" in err
+    assert open_store(tmp_path / "s.duckdb").count() == 3
 
 
 def test_a_plan_file_is_overruled_by_flags(tmp_path, capsys):

@@ -16,7 +16,7 @@ import click
 
 from workbench.cli.options import open_store, output_options, settings, store_option, talk
 from workbench.cli.strategies import typed
-from workbench.errors import ConfigError, StoreLocked
+from workbench.errors import ConfigError, StoreError, StoreLocked
 
 if TYPE_CHECKING:
     from workbench.cli.piloting import Asking
@@ -326,13 +326,15 @@ async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectRe
         finally:
             ended.set()
             await ingesting
-            await asyncio.to_thread(_ingest_last, store)
+            is_taken_in = await asyncio.to_thread(_ingest_last, store)
+    if not is_taken_in:
+        raise StoreError("the spool was not taken in; the next command on the store does it")
     return report
 
 
 async def _ingest(store: "Store", one_at_a_time: asyncio.Lock) -> None:
     """Take the spool in, never twice at once."""
-    with contextlib.suppress(StoreLocked):  # whoever has it lets go; the spool waits
+    with contextlib.suppress(StoreError):  # the spool waits; what the last try says is told
         async with one_at_a_time:
             await asyncio.to_thread(store.ingest_spool)
 
@@ -346,14 +348,16 @@ async def _keep_ingesting(ingest: Callable[[], Awaitable[None]], ended: asyncio.
         await ingest()
 
 
-def _ingest_last(store: "Store") -> None:
+def _ingest_last(store: "Store") -> bool:
+    """Take the spool in; False where something but another process keeps it from being taken in."""
     try:
         report = store.ingest_spool()
-    except StoreLocked as error:
-        talk(f"{error}\nwhat was collected waits in {store.spool_dir}; nothing is lost")
-        return
+    except StoreError as error:
+        talk(f"{error}\nwhat was written waits in {store.spool_dir}; nothing of it is lost")
+        return isinstance(error, StoreLocked)
     for note in report.notes:
         talk(f"note: {note}")
+    return True
 
 
 @contextlib.contextmanager
