@@ -233,6 +233,36 @@ def test_a_query_can_be_stopped_from_another_thread(tmp_path: Path) -> None:
         store.count(cancel=cancel)
 
 
+def test_a_query_that_waits_for_a_writer_of_this_process_can_be_stopped(tmp_path: Path) -> None:
+    """Whoever waits need not wait until the writer has ended."""
+    store = making.small_store(tmp_path)
+    cancel, ended = Cancel(), list[BaseException]()
+
+    def ask() -> None:
+        try:
+            store.count(cancel=cancel)
+        except QueryCancelled as error:
+            ended.append(error)
+
+    with database.lease(store.path):
+        waits = threading.Thread(target=ask)
+        waits.start()
+        cancel.cancel()
+        waits.join(database.WAIT_S / 2)
+        assert not waits.is_alive()
+    assert len(ended) == 1
+
+
+def test_a_cancel_before_a_query_executes_is_not_lost(tmp_path: Path) -> None:
+    """The engine forgets an interrupt before it executes; the query would then run for ever."""
+    store = making.small_store(tmp_path)
+    cancel = Cancel()
+    with store.snapshot(cancel=cancel) as snapshot:
+        cancel.cancel()  # nothing runs yet
+        with pytest.raises((QueryCancelled, duckdb.InterruptException)):
+            snapshot.sql(f"SELECT count(*) AS n FROM {_LONG}")
+
+
 @pytest.mark.parametrize(
     "statement",
     [

@@ -173,9 +173,11 @@ class _Gate:
         self._waiting = 0
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[None]:
+    def read(self, cancel: Cancel | None = None) -> Iterator[None]:
+        wait = _Wait(cancel)
         with self._condition:
-            self._condition.wait_for(lambda: not self._writing and not self._waiting, WAIT_S)
+            while (self._writing or self._waiting) and not wait.over(WAIT_S):
+                self._condition.wait(_PAUSES_S[-1])
             self._readers += 1
         try:
             yield
@@ -334,7 +336,7 @@ def reading(
         StoreMissing, StoreLocked, StoreVersionError: when opening.
         QueryError, QueryCancelled: from what is run inside the block.
     """
-    with _gate(path).read(), contextlib.ExitStack() as stack:
+    with _gate(path).read(cancel), contextlib.ExitStack() as stack:
         with _turnstile(path, closing=False, cancel=cancel):
             connection, shared = _connect(path, read_only=True, cancel=cancel, reach=reach)
             stack.callback(_close, path, connection, shared=shared)
