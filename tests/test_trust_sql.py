@@ -207,3 +207,16 @@ def test_the_database_to_merge_is_attached_when_files_are_out_of_reach(
     reach = database.Reach(attached=("workbench_merged", store.path))
     with pytest.raises(QueryError, match="disabled"), database.lease(target.path, reach=reach) as c:
         c.execute("FROM read_text('/etc/hostname')")
+
+
+def test_csv_holds_no_formulas_where_that_is_asked(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers stay numbers, and without the option texts are as they are."""
+    query = "SELECT '=1+1' AS a, '-x' AS \"@b\", -5 AS c, 'plain = text' AS d"
+    command = ["sql", query, "--format", "csv", "--store", str(store.path)]
+
+    assert main([*command, "--excel-safe"]) == 0
+    assert capsys.readouterr().out == "a,'@b,c,d\n'=1+1,'-x,-5,plain = text\n"
+    assert main(command) == 0
+    assert capsys.readouterr().out == "a,@b,c,d\n=1+1,-x,-5,plain = text\n"

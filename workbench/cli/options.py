@@ -72,7 +72,28 @@ def output_options(command: F) -> F:
         "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
         help="Write a file instead: .parquet .csv .json .md",
     )(command)  # fmt: skip
+    command = click.option(
+        "--excel-safe",
+        is_flag=True,
+        expose_value=False,
+        callback=_note_excel_safe,
+        help="In CSV, put ' before texts that a spreadsheet would run as formulas.",
+    )(command)
     return click.option("--format", "format_", type=formats, help="How to print.")(command)
+
+
+_EXCEL_SAFE = "workbench.excel_safe"
+
+
+def _note_excel_safe(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    del parameter
+    ctx.meta[_EXCEL_SAFE] = value
+
+
+def is_excel_safe() -> bool:
+    """Whether CSV is to hold no formulas, as `--excel-safe` says."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_EXCEL_SAFE))
 
 
 def settings(**flags: Any) -> config.Config:

@@ -22,7 +22,7 @@ import polars as pl
 
 from workbench import __version__
 from workbench.analysis.result import plain
-from workbench.cli.options import is_terminal, settings, talk
+from workbench.cli.options import is_excel_safe, is_terminal, settings, talk
 from workbench.cli.tables import lines, markdown
 from workbench.schema import Column, columns_by_name
 
@@ -123,7 +123,16 @@ def _csv(frame: pl.DataFrame) -> str:
             for v in frame[name].to_list()
         ]
         frame = frame.with_columns(pl.Series(name, values, pl.String))
-    return frame.write_csv()
+    return (_without_formulas(frame) if is_excel_safe() else frame).write_csv()
+
+
+def _without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    """Put an apostrophe before texts, names of columns among them, that a spreadsheet takes for formulas."""
+    pattern = r"^([=+\-@\t\r])"
+    escaped = frame.with_columns(
+        pl.col(pl.String, pl.Categorical, pl.Enum).cast(pl.String).str.replace(pattern, "'$1")
+    )
+    return escaped.rename({c: re.sub(pattern, r"'\1", c) for c in frame.columns})
 
 
 def _tables(document: Document) -> Iterator[tuple[str, pl.DataFrame]]:
