@@ -8,8 +8,10 @@ import pytest
 
 from tests import making
 from workbench.cli import main
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, StoreError
 from workbench.runner.target import Target
+from workbench.spool import SpoolWriter
+from workbench.store import open_store
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,18 @@ def test_what_the_command_line_makes_is_for_its_user_alone(tmp_path: Path) -> No
     modes = {p.relative_to(made): stat.S_IMODE(p.stat().st_mode) for p in made.rglob("*")}
     assert len(modes) > 5
     assert not {str(path): oct(mode) for path, mode in modes.items() if mode & 0o077}
+
+
+def test_a_spool_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
+    """Neither taken in nor written to."""
+    store = making.small_store(tmp_path)
+    store.spool_dir.mkdir(exist_ok=True)
+    store.spool_dir.chmod(0o777)
+
+    with pytest.raises(StoreError, match="every user of this machine can write"):
+        open_store(store.path)
+    with pytest.raises(StoreError, match="chmod o-w"):
+        SpoolWriter(store.spool_dir, "r1")
+
+    store.spool_dir.chmod(0o700)
+    assert open_store(store.path).count() == store.count()

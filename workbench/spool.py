@@ -14,6 +14,7 @@ Where there is no `fcntl` (Windows) a segment counts as live while it changed in
 import contextlib
 import datetime as dt
 import os
+import stat
 import threading
 import time
 import zlib
@@ -209,7 +210,8 @@ class SpoolWriter:
         self._open: dict[tuple[str, str, int], Attempt] = {}
         self._held: list[AnyRecord] = []
         with _explain(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_private(self.folder)
             if store_id is not None:
                 own(self.folder, store_id)
         self._owner = owner(self.folder)
@@ -413,6 +415,20 @@ def segments(folder: Path) -> list[Segment]:
             about = path.stat()
             found.append((about.st_mtime_ns, Segment(path, about.st_size, is_live(path))))
     return [segment for _, segment in sorted(found)]
+
+
+def check_private(folder: Path) -> None:
+    """Check that no other user can put answers into a spool; nothing where there is none.
+
+    Raises:
+        StoreError: everybody may write there.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if os.name == "posix" and folder.stat().st_mode & stat.S_IWOTH:
+            raise StoreError(
+                f"every user of this machine can write to {folder}, so what waits there may be anybody's;"
+                f" look at it, then: chmod o-w {folder}"
+            )
 
 
 def is_spool(folder: Path) -> bool:

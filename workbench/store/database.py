@@ -264,7 +264,7 @@ def _turnstile(path: Path, *, closing: bool, cancel: Cancel | None = None) -> It
             if fcntl is not None:
                 flags = os.O_RDWR | os.O_CREAT if closing else os.O_RDONLY
                 if closing:
-                    spool.folder_of(path).mkdir(exist_ok=True)
+                    spool.folder_of(path).mkdir(mode=0o700, exist_ok=True)
                     os.close(_beside(path, ".readers", os.O_RDONLY | os.O_CREAT))
                 file = _beside(path, ".turnstile", flags)
                 stack.callback(os.close, file)

@@ -64,6 +64,7 @@ class Staging:
 
 def ingest_spool(path: Path, folder: Path, store_id: str | None = None) -> IngestReport:
     """Write what waits in the spool, segment by segment; see `Store.ingest_spool`."""
+    spool.check_private(folder)
     report = IngestReport()
     waiting = [
         segment
