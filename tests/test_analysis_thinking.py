@@ -261,7 +261,7 @@ def test_unknown_thinking_is_unknown_and_none_is_none():
     """A group that reports nothing has a row of unknowns; one that does not think a median of 0."""
     frame = facts(
         *[thought(str(i), None, group="silent") for i in range(3)],
-        *[thought(str(i), 0, group="direct") for i in range(3)], thought("9", 50, error_type="timeout"),
+        *[thought(str(i), 0, group="direct") for i in range(3)], thought("9", 50, None, error_type="timeout"),
     )  # fmt: skip
 
     result = analysis.thinking_length(frame)

@@ -70,7 +70,7 @@ COLUMNS = {c.name: c for c in schema.TRACE_FACTS.columns}
 def frame_for(slice_, data):
     """Draw a frame of the columns that a slice asks about, many nulls among the values."""
     asked = {getattr(getattr(t, "field", None), "column", None) for t in slice_.terms}
-    asked |= {"passed", "error_type", "cost_usd", "started_at"}
+    asked |= {"passed", "error_type", "is_replaced", "cost_usd", "started_at"}
     wanted = sorted(asked - {None, "trace_id"})
     rows = data.draw(st.integers(1, 8))
     drawn = {n: [data.draw(KINDS[COLUMNS[n].type]) for _ in range(rows)] for n in wanted}
