@@ -116,7 +116,7 @@ def test_a_trace_says_everything_that_happened(tmp_path):
     ]
     assert trace.messages[-1].text == " 1"
     assert (call.ordinal, call.role, call.machine, call.provider) == (0, "subject", "box", "local")
-    assert 0 < call.machine_s <= call.e2e_s * 1.5
+    assert 0 < call.machine_s <= call.e2e_s + 2.0
     assert 0 < call.ttft_s <= call.e2e_s <= trace.e2e_s
     assert 0 < trace.working_s <= trace.e2e_s
     begun, ended = records(tmp_path, Run)
