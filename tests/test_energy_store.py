@@ -48,7 +48,7 @@ def test_an_old_store_is_brought_up_and_keeps_every_row(tmp_path: Path) -> None:
         assert set(after.columns) == set(schema.TABLES[name].names)
     assert store.sql("FROM calls")["effort_sent"].null_count() == before["calls"].height
     assert store.sql("FROM energy_balances").columns == list(schema.ENERGY_BALANCES.names)
-    assert (tmp_path / "old.v1.backup").is_file()
+    assert (tmp_path / "old.duckdb.v1.backup").is_file()
 
 
 def test_a_new_store_and_an_old_one_brought_up_have_the_same_columns(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_a_migration_is_recorded_after_a_backup(
     versions = store.sql("SELECT version FROM migrations ORDER BY version")["version"].to_list()
     assert versions == list(range(1, today + 2))
     assert "mood" in store.sql("FROM runs").columns
-    backup = duckdb.connect(str(tmp_path / f"traces.v{today}.backup"), read_only=True)
+    backup = duckdb.connect(str(tmp_path / f"traces.duckdb.v{today}.backup"), read_only=True)
     assert backup.execute("SELECT count(*) FROM traces").fetchall() == [(31,)]
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from workbench.cli.reconciliation import Imported
     from workbench.sources import Found
     from workbench.store import Store
+    from workbench.store.contradictions import Prefer
 
 STORES = (".duckdb", ".db")
 
@@ -45,6 +46,11 @@ def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> N
     is_flag=True,
     help="Take a folder of tables as it is, without its manifest or against it; else it is refused.",
 )
+@click.option(
+    "--prefer",
+    type=click.Choice(["mine", "theirs"]),
+    help="Which store is right where both know a trace, item or price and differ; else nothing is taken.",
+)
 @click.option("--dry-run", is_flag=True, help="Read and report, write nothing.")
 @click.option(
     "--allow-partial",
@@ -61,6 +67,7 @@ def import_(
     mapping: str | None,
     skip_bad_rows: bool,
     as_tables: bool,
+    prefer: "Prefer | None",
     dry_run: bool,
     allow_partial: bool,
     store_path: str | None,
@@ -91,7 +98,12 @@ def import_(
         imported
         for path in paths
         for imported in _import(
-            store, path, mapping, skip_bad_rows=skip_bad_rows, as_tables=as_tables
+            store,
+            path,
+            mapping,
+            skip_bad_rows=skip_bad_rows,
+            as_tables=as_tables,
+            prefer=prefer,
         )
     ]
     full = output is not None or (format_ or settings().format) == "json"
@@ -109,6 +121,7 @@ def _import(
     *,
     skip_bad_rows: bool,
     as_tables: bool,
+    prefer: "Prefer | None",
 ) -> Iterator["Imported"]:
     from workbench import sources
     from workbench.cli.reconciliation import Imported
@@ -117,7 +130,7 @@ def _import(
     from workbench.store.exports import is_export
 
     if path.suffix.lower() in STORES or is_export(path) or is_spool(path):
-        yield _merge(store, path, as_tables=as_tables)
+        yield _merge(store, path, as_tables=as_tables, prefer=prefer)
         return
     try:
         found = sources.find(path, mapping=mapping)
@@ -158,14 +171,16 @@ def _read(
         return Imported(file.path, report=report, failed=f"{file.path}: {error.strerror or error}")
 
 
-def _merge(store: "Store | None", path: Path, *, as_tables: bool) -> "Imported":
+def _merge(
+    store: "Store | None", path: Path, *, as_tables: bool, prefer: "Prefer | None"
+) -> "Imported":
     from workbench.cli.reconciliation import Imported
     from workbench.errors import WorkbenchError
 
     if store is None:
         return Imported(path, failed=f"{path}: a store cannot be read in a dry run")
     try:
-        return Imported(path, ingest=store.merge(path, as_tables=as_tables))
+        return Imported(path, ingest=store.merge(path, as_tables=as_tables, prefer=prefer))
     except WorkbenchError as error:
         return Imported(path, failed=str(error))
 

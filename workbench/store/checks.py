@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
+
 from workbench import schema, spool
 from workbench.errors import QueryCancelled, StoreError, StoreLocked, StoreMissing
 from workbench.records import NOT_RUN
@@ -142,6 +144,16 @@ _QUERIES: tuple[tuple[str, str, bool, str], ...] = (
         False, "the same collect command again does only what is missing",
     ),
 )  # fmt: skip
+
+
+def damage(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Count, by name of the check, the rows that break a relation which only damage breaks."""
+    counts = {
+        name: int(connection.execute(query).fetchall()[0][0])
+        for name, query, fatal, _ in _QUERIES
+        if fatal
+    }
+    return {name: n for name, n in counts.items() if n}
 
 
 def checks(store: Store, *, quick: bool = False) -> list[Check]:

@@ -57,6 +57,9 @@ _STORE = "store"  # the name under which an instance has the file
 _CONFINED = ("enable_external_access = false", "python_enable_replacements = false")
 # another instance of this process has the file
 _CONFLICT = (getattr(duckdb, "ResourceInUseException", duckdb.BinderException),)  # before DuckDB 2
+# New stores are written as this version of DuckDB writes them, which every one that we run with can open.
+STORAGE = "v1.5.0"
+NEW: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": STORAGE}
 _OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 # DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file; what a
 # query gives is held by Polars beside that. At half, blocks are let go earlier; what a query makes on
@@ -74,12 +77,14 @@ class Reach:
 
     Attributes:
         folders: whose files may be read and written.
+        files: which may be read and written, with their write-ahead logs.
         attached: another store to attach for reading, and under which name; "" for none.
         all_files: whatever this user may; only where the user asked for it.
         locked: no setting can be changed; for queries that are not our own.
     """
 
     folders: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
     attached: tuple[str, Path] | None = None
     all_files: bool = False
     locked: bool = False
@@ -484,6 +489,8 @@ def _instance(path: Path, *, read_only: bool, reach: Reach) -> duckdb.DuckDBPyCo
         for name, value in {**_OFFLINE, **_MEMORY}.items():
             connection.execute(f"SET {name} = $value", {"value": value})
         mode = "READ_ONLY" if read_only else "READ_WRITE"
+        if not read_only and not path.exists():
+            mode += f", STORAGE_VERSION '{STORAGE}'"
         connection.execute(f"ATTACH {_text(path)} AS {_STORE} (TYPE duckdb, {mode})")
         _enter(connection)
         if not reach.all_files:
@@ -509,7 +516,8 @@ def _confine(connection: duckdb.DuckDBPyConnection, reach: Reach) -> None:
     """Shut a connection in for good: what is turned off here cannot be turned on again."""
     folders = [str(folder.absolute()) for folder in reach.folders]
     folders += [re.sub(r"[*?[]", r"[\g<0>]", folder) for folder in folders]  # as a pattern
-    files = [str(reach.attached[1]), f"{reach.attached[1]}.wal"] if reach.attached else []
+    databases = [*reach.files, *([reach.attached[1]] if reach.attached else [])]
+    files = [f"{file}{suffix}" for file in databases for suffix in ("", ".wal")]
     if folders:
         connection.execute("SET allowed_directories = $folders", {"folders": folders})
     if files:

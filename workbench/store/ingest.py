@@ -214,7 +214,7 @@ def _replace_tries(connection: duckdb.DuckDBPyConnection, new: Relations) -> lis
         WHERE old.is_replaced AND n.is_replaced IS NOT TRUE AND n_new > old.n_calls"""
     ).fetchall()
     found = [row[0] for row in fuller]
-    _delete_traces(connection, found)
+    delete_traces(connection, found)
     return found
 
 
@@ -225,7 +225,8 @@ def _mark_replaced(connection: duckdb.DuckDBPyConnection, trace_ids: list[str]) 
         )
 
 
-def _delete_traces(connection: duckdb.DuckDBPyConnection, trace_ids: list[str]) -> None:
+def delete_traces(connection: duckdb.DuckDBPyConnection, trace_ids: list[str]) -> None:
+    """Delete traces with all that hangs on them."""
     for table in ("traces", "calls", *_PARTS) if trace_ids else ():
         connection.execute(f"DELETE FROM {table} WHERE trace_id IN (SELECT unnest(?))", [trace_ids])
 
@@ -239,7 +240,7 @@ def _remove_superseded(connection: duckdb.DuckDBPyConnection, traces: str) -> in
         AND old.is_replaced IS NOT TRUE AND n.is_replaced IS NOT TRUE
         AND (n.error_type IS NULL OR n.error_type IN {final} OR n.started_at > old.started_at)"""
     ).fetchall()
-    _delete_traces(connection, [row[0] for row in superseded])
+    delete_traces(connection, [row[0] for row in superseded])
     return len(superseded)
 
 
@@ -251,7 +252,7 @@ def _insert_calls(
     report: IngestReport,
 ) -> None:
     source = f"(FROM {calls} {among})" if calls else "(FROM calls LIMIT 0)"
-    _price(connection, source, fresh, "fresh_calls")
+    price(connection, source, fresh, "fresh_calls")
     if calls:
         added = _run(connection, "INSERT INTO calls BY NAME FROM fresh_calls")
         report.count("calls", _count(connection, calls), added)
@@ -267,7 +268,7 @@ def _insert_calls(
     connection.execute("DROP TABLE fresh_calls")
 
 
-def _price(connection: duckdb.DuckDBPyConnection, calls: str, traces: str, into: str) -> None:
+def price(connection: duckdb.DuckDBPyConnection, calls: str, traces: str, into: str) -> None:
     """Copy calls to a temporary table, each with the price row in force when it was made.
 
     A call without a time of its own takes its trace's, else its run's.
@@ -310,7 +311,7 @@ def _insert_contents(
 def reprice(connection: duckdb.DuckDBPyConnection) -> int:
     """Resolve every call's price again after the sheet changed; returns the traces whose cost moved."""
     offer_known_models(connection)
-    _price(connection, "calls", "traces", "repriced")
+    price(connection, "calls", "traces", "repriced")
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE moved AS SELECT a.call_id, a.trace_id, a.price_id
         FROM repriced a JOIN calls c USING (call_id) WHERE a.price_id IS DISTINCT FROM c.price_id"""

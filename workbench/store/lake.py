@@ -11,7 +11,7 @@ import polars as pl
 from workbench import schema, spool
 from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
-from workbench.store import attempts, database, exports, genuine, ingest, migrations
+from workbench.store import attempts, contradictions, database, exports, genuine, ingest, migrations
 from workbench.store import frames as fr
 from workbench.store.ingest import IngestReport
 
@@ -152,7 +152,12 @@ def _note_interrupted(
 
 
 def merge(
-    path: Path, other: Path, store_id: str | None = None, *, as_tables: bool = False
+    path: Path,
+    other: Path,
+    store_id: str | None = None,
+    *,
+    as_tables: bool = False,
+    prefer: contradictions.Prefer | None = None,
 ) -> IngestReport:
     """Write what the store lacks of another store, of an exported folder, or of a spool.
 
@@ -161,6 +166,10 @@ def merge(
         other: what to read.
         store_id: of the store, so that nothing is written to another one in its place.
         as_tables: take the files of a folder as they are, whatever its manifest says or whether it has one.
+        prefer: which side is right where both know a thing and say it differently; None takes nothing then.
+
+    Raises:
+        ImportFormatError: it is not whole, or contradicts the store; nothing was written.
     """
     if other.exists() and path.exists() and other.samefile(path):
         raise ImportFormatError(f"{other} is the store itself; name another store to merge with it")
@@ -177,22 +186,75 @@ def merge(
         folders=(other,) if is_folder else (), attached=None if is_folder else (_MERGED, other)
     )
     with database.lease(path, store_id=store_id, reach=reach) as connection:
-        if is_folder:
-            new = {
-                t: exports.parquet(other / f"{t}.parquet")
-                for t in schema.TABLES
-                if (other / f"{t}.parquet").is_file()
-            }
-            new = {t: _whole(connection, t, relation, other) for t, relation in new.items()}
-            new = {t: _once(connection, t, relation, other, report) for t, relation in new.items()}
-        else:
-            new = {t: f"{_MERGED}.main.{t}" for t in schema.TABLES}
+        before = _damage(connection)
+        new = _relations(connection, other, report)
+        found = contradictions.find(connection, new)
+        if found and prefer is None:
+            raise ImportFormatError(_contradicted(other, found))
+        if found and prefer is not None:
+            new = contradictions.settle(connection, new, found, prefer)
+            report.notes += [f"{other} contradicts in {each}; taken: {prefer}" for each in found]
         ingest.write(connection, new, report)
+        contradictions.complete(connection, new, report)
+        _check_arrived(connection, new, other)
         if is_folder and report.rows_new.get("traces"):
             attempts.settle(connection)  # it may have been exported before layout 3
         if report.rows_new.get("prices"):
             ingest.reprice(connection)
+        _check_damage(connection, before, other)
     return report
+
+
+def _relations(
+    connection: duckdb.DuckDBPyConnection, other: Path, report: IngestReport
+) -> dict[str, str]:
+    """Name the tables of what is merged, each with exactly the columns of ours."""
+    if other.is_dir():
+        files = {t: other / f"{t}.parquet" for t in schema.TABLES}
+        new = {t: exports.parquet(file) for t, file in files.items() if file.is_file()}
+        new = {t: _whole(connection, t, relation, other) for t, relation in new.items()}
+        return {t: _once(connection, t, relation, other, report) for t, relation in new.items()}
+    return {t: f"{_MERGED}.main.{t}" for t in schema.TABLES}
+
+
+def _contradicted(other: Path, found: list[contradictions.Found]) -> str:
+    said = "; ".join(map(str, found))
+    return (
+        f"{other} contradicts this store in {said}; nothing of it was taken. Say which is right: "
+        "--prefer mine or --prefer theirs"
+    )
+
+
+def _check_arrived(
+    connection: duckdb.DuckDBPyConnection, new: ingest.Relations, other: Path
+) -> None:
+    """Count what came: a trace that is offered is in the store afterwards, whatever was known of it."""
+    if "traces" not in new:
+        return
+    lost = connection.execute(
+        f"SELECT count(*) FROM {new['traces']} ANTI JOIN traces USING (trace_id)"
+    ).fetchall()[0][0]
+    if lost:
+        raise ImportFormatError(f"{lost:,} traces of {other} did not arrive; nothing was taken")
+
+
+def _damage(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    from workbench.store import checks  # which looks at whole stores, and so knows this module
+
+    return checks.damage(connection)
+
+
+def _check_damage(
+    connection: duckdb.DuckDBPyConnection, before: dict[str, int], other: Path
+) -> None:
+    """Look for what `doctor` would call damage, and was not there before."""
+    found = _damage(connection)
+    faults = [f"{n:,} {name}" for name, n in found.items() if n > before.get(name, 0)]
+    if faults:
+        raise ImportFormatError(
+            f"{other} is not whole, and nothing of it was taken: with it the store would have "
+            f"{'; '.join(faults)}"
+        )
 
 
 def _merge_spool(path: Path, folder: Path, store_id: str | None) -> IngestReport:

@@ -1,6 +1,5 @@
 """Layouts of the store: made new, or brought up step by step, each step recorded and atomic."""
 
-import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import duckdb
 from workbench import models, schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
-from workbench.store import aliases, attempts, configurations, database, genuine
+from workbench.store import aliases, attempts, backups, configurations, database, genuine
 from workbench.store.views import CONTRADICTORY, PRICED, VIEWS, totals
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
@@ -99,7 +98,7 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
     Returns:
         The store's id.
     """
-    found = 0
+    found, reach = 0, database.NOTHING
     if path.exists():
         with database.reading(path, cancel) as connection:
             found = version(connection, path)
@@ -115,13 +114,16 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
         if found == schema.VERSION and is_current and store_id is not None:
             return store_id
         if 0 < found < schema.VERSION:
-            shutil.copy2(path, path.with_suffix(f".v{found}.backup"))
+            reach = backups.reach(path, found)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-    with database.lease(path, create=True) as connection:
+    with database.lease(path, create=True, reach=reach) as connection:
         connection.execute(_META)
         store_id = _identify(connection, new_id)
-        for number in range(version(connection, path) + 1, schema.VERSION + 1):
+        now = version(connection, path)  # another process may have brought it up meanwhile
+        if 0 < now < schema.VERSION and now == found:
+            backups.take(connection, path, now)
+        for number in range(now + 1, schema.VERSION + 1):
             name, step = STEPS[number]
             step(connection)
             connection.execute(

@@ -31,6 +31,7 @@ from workbench.store import (
     reference,
     unmatched,
 )
+from workbench.store.contradictions import Prefer
 from workbench.store.database import Cancel
 from workbench.store.ingest import IngestReport
 from workbench.store.views import MESSAGES
@@ -481,17 +482,22 @@ class Store:
         """Write what waits in the spool; a segment is deleted once its rows are committed."""
         return lake.ingest_spool(self.path, self.spool_dir, self._id)
 
-    def merge(self, other: Path, *, as_tables: bool = False) -> IngestReport:
+    def merge(
+        self, other: Path, *, as_tables: bool = False, prefer: Prefer | None = None
+    ) -> IngestReport:
         """Write what the store lacks of another store, of a folder that `export` wrote, or of a spool.
 
         Args:
             other: what to read.
             as_tables: take a folder's files as they are, without asking whether they are one whole export.
+            prefer: "mine" or "theirs": which is right where they say different things of one trace,
+                configuration, item or price; None takes nothing then, and lists them.
 
         Raises:
-            ImportFormatError: the folder has no manifest, lacks a part, or is made of two exports.
+            ImportFormatError: the folder has no manifest, lacks a part, is made of two exports, or contradicts
+                the store.
         """
-        return lake.merge(self.path, other, self._id, as_tables=as_tables)
+        return lake.merge(self.path, other, self._id, as_tables=as_tables, prefer=prefer)
 
     def export(self, folder: Path, where: Where = "") -> dict[str, int]:
         """Write the rows of a slice as one Parquet file a table, with a manifest; returns rows by table.
