@@ -52,6 +52,7 @@ _LOG = logging.getLogger(__name__)
 _FETCHED_ROWS = 100_000  # at a time
 _INSIST_S = 0.02  # between interrupts of a query that was cancelled
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
+_BESIDE = ("", ".wal", ".wal.checkpoint", ".wal.recovery")  # the files of one database
 _STORE = "store"  # the name under which an instance has the file
 # neither can be turned on again where it was turned off, or not by a SELECT
 _CONFINED = ("enable_external_access = false", "python_enable_replacements = false")
@@ -517,7 +518,7 @@ def _confine(connection: duckdb.DuckDBPyConnection, reach: Reach) -> None:
     folders = [str(folder.absolute()) for folder in reach.folders]
     folders += [re.sub(r"[*?[]", r"[\g<0>]", folder) for folder in folders]  # as a pattern
     databases = [*reach.files, *([reach.attached[1]] if reach.attached else [])]
-    files = [f"{file}{suffix}" for file in databases for suffix in ("", ".wal")]
+    files = [f"{file}{suffix}" for file in databases for suffix in _BESIDE]
     if folders:
         connection.execute("SET allowed_directories = $folders", {"folders": folders})
     if files:
