@@ -97,16 +97,3 @@ def test_a_copy_that_lacks_rows_is_told_by_counting(tmp_path: Path) -> None:
 
         with pytest.raises(StoreError, match=f"0 rows of scores where the store has {n}"):
             backups._compare(connection, other)
-
-
-def test_a_new_store_is_written_as_the_oldest_duckdb_that_we_run_with_does(tmp_path: Path) -> None:
-    """2.x wrote a version that 1.5.5 refuses to open ("version number 999")."""
-    store = making.small_store(tmp_path)
-    reference = tmp_path / "reference.duckdb"
-    with duckdb.connect(str(reference), config={"storage_compatibility_version": "v1.5.0"}) as made:
-        made.execute("CREATE TABLE t (a INTEGER)")
-
-    def number(path: Path) -> int:
-        return int.from_bytes(path.read_bytes()[12:20], "little")
-
-    assert number(store.path) == number(reference) <= 68

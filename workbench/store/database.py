@@ -58,9 +58,6 @@ _STORE = "store"  # the name under which an instance has the file
 _CONFINED = ("enable_external_access = false", "python_enable_replacements = false")
 # another instance of this process has the file
 _CONFLICT = (getattr(duckdb, "ResourceInUseException", duckdb.BinderException),)  # before DuckDB 2
-# New stores are written as this version of DuckDB writes them, which every one that we run with can open.
-STORAGE = "v1.5.0"
-NEW: dict[str, str | bool | int | float | list[str]] = {"storage_compatibility_version": STORAGE}
 _OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 # DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file; what a
 # query gives is held by Polars beside that. At half, blocks are let go earlier; what a query makes on
@@ -490,8 +487,6 @@ def _instance(path: Path, *, read_only: bool, reach: Reach) -> duckdb.DuckDBPyCo
         for name, value in {**_OFFLINE, **_MEMORY}.items():
             connection.execute(f"SET {name} = $value", {"value": value})
         mode = "READ_ONLY" if read_only else "READ_WRITE"
-        if not read_only and not path.exists():
-            mode += f", STORAGE_VERSION '{STORAGE}'"
         connection.execute(f"ATTACH {_text(path)} AS {_STORE} (TYPE duckdb, {mode})")
         _enter(connection)
         if not reach.all_files:

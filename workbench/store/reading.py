@@ -2,9 +2,7 @@
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import duckdb
 
@@ -12,12 +10,10 @@ from workbench import schema
 from workbench.errors import QueryCancelled, StoreError, StoreLocked, StoreMissing
 from workbench.slice.joining import identifier
 from workbench.store import causes, views
-from workbench.store.database import NEW
 from workbench.store.store import Snapshot, Store
 
 # what the store has beside what `schema` names
 _OWN = ("identity", "migrations", "segments")
-_VIEWS = "SELECT view_name, sql FROM duckdb_views() WHERE NOT internal"
 _EXCLUDED = re.compile(r"EXCLUDE \(([^()]*)\)")
 _TRANSIENT = (QueryCancelled, StoreLocked, StoreMissing)
 
@@ -124,7 +120,9 @@ def _compare_catalogue(store: Snapshot, tables: dict[str, list[str]], found: Rea
     found.foreign = sorted({*tables, *stored} - known)
     expected = _expected_views()
     found.altered = [
-        name for name in expected if name in stored and _ordered(stored[name]) not in expected[name]
+        name
+        for name, sql in expected.items()
+        if name in stored and _ordered(stored[name]) != _ordered(sql)
     ]
 
 
@@ -133,23 +131,14 @@ def _ordered(sql: str) -> str:
     return _EXCLUDED.sub(lambda m: f"EXCLUDE ({', '.join(sorted(m[1].split(', ')))})", sql)
 
 
-def _expected_views() -> dict[str, set[str]]:
-    """Write the views as the engine writes them down: now, and in files of the version that new stores have."""
-    found: dict[str, set[str]] = {}
-    with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
-        file = Path(folder) / "views.duckdb"
-        with duckdb.connect(str(file), config=NEW) as made:
-            written = _make_views(made)
-        with duckdb.connect(str(file), read_only=True) as again:
-            for name, sql in (*written, *again.execute(_VIEWS).fetchall()):
-                found.setdefault(name, set()).add(_ordered(sql))
-    return found
-
-
-def _make_views(scratch: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    for table in schema.TABLES.values():
-        scratch.execute(schema.ddl(table))
-    for name, query in views.VIEWS.items():
-        columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
-        scratch.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM ({query})")
-    return scratch.execute(_VIEWS).fetchall()
+def _expected_views() -> dict[str, str]:
+    """Write the views as the engine writes them down, in a database of their own."""
+    with duckdb.connect() as scratch:
+        scratch.execute("SET enable_external_access = false")
+        for table in schema.TABLES.values():
+            scratch.execute(schema.ddl(table))
+        for name, query in views.VIEWS.items():
+            columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
+            scratch.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM ({query})")
+        found = scratch.execute("SELECT view_name, sql FROM duckdb_views() WHERE NOT internal")
+        return dict(found.fetchall())
