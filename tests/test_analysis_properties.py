@@ -8,7 +8,7 @@ import polars.testing
 import pytest
 
 from tests.test_analysis_facility import reading, readings, served
-from workbench import analysis, datasets
+from workbench import analysis, datasets, hardware
 from workbench.slice import Slice
 from workbench.store import demo_store, reference
 
@@ -81,7 +81,7 @@ def rows(samples):
         with samples.facts(Slice.parse(where), view) as relation:
             return known(relation.collect("polars").to_native())
 
-    with reference.in_force(samples):
+    with hardware.using(reference.rows(samples.sql)):
         yield (
             lambda asked: (
                 MADE_UP[asked.name]()

@@ -113,12 +113,12 @@ def test_rows_of_a_store_are_in_force_inside_the_block(tmp_path):
         grids=[{"grid": "here", "year": 2026, "carbon_g_per_kwh": 1.0, "colour": "red"}],
     )
 
-    first = reference.add(store, own)
-    reference.add(store, own)
+    first = reference.add(store.lease(), own)
+    reference.add(store.lease(), own)
 
     assert first == {"models": 1, "accelerators": 1, "grids": 1}
     assert store.sql("SELECT count(*) AS n FROM models")["n"][0] == 1
-    with reference.in_force(store):
+    with hardware.using(reference.rows(store.sql)):
         inside = hardware.in_force()
         assert inside.model("gemma-3-270m").n_params == 7
         assert inside.model("gemma-3-270m").head_dim == 256  # the store has no such column

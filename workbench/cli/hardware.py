@@ -32,7 +32,7 @@ def hardware(
 
     check_output(output)
     store = open_store(store_path)
-    found = getattr(bundled() + reference.rows(store), kind)
+    found = getattr(bundled() + reference.rows(store.sql), kind)
     fields = list(found[0].__struct_fields__)
     rows = [{field: getattr(row, field) for field in fields} for row in found]
     emit(Document.of_frame(kind, frame_of(rows, fields), store=str(store.path)), format_, output)
@@ -51,7 +51,7 @@ def add(file: Path, store_path: str | None) -> None:
     from workbench.store import reference
 
     rows = read(file)
-    added = reference.add(open_store(store_path, create=True), rows)
+    added = reference.add(open_store(store_path, create=True).lease(), rows)
     talk(", ".join(f"{n:,} {name}" for name, n in added.items()) + " written")
     if rows.latencies:
         talk("laws of latency have no table: give the file to the analysis (option reference)")

@@ -1,8 +1,8 @@
 """The store's own rows of models, accelerators and grids, which win over those that ship."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -10,36 +10,24 @@ import polars as pl
 from workbench import hardware, schema
 from workbench.store import ingest
 
-if TYPE_CHECKING:
-    from workbench.store.store import Store
-
 _TABLES = ("models", "accelerators", "grids")
-
-
-def rows(store: "Store") -> hardware.Reference:
-    """Read the rows of a store."""
-    return _of(store.sql)
 
 
 def read(connection: duckdb.DuckDBPyConnection) -> hardware.Reference:
     """Read the rows of a store that is open."""
-    return _of(lambda query: connection.sql(query).pl())
+    return rows(lambda query: connection.sql(query).pl())
 
 
-def _of(ask: Callable[[str], pl.DataFrame]) -> hardware.Reference:
+def rows(ask: Callable[[str], pl.DataFrame]) -> hardware.Reference:
+    """Read the rows of the store that answers queries, `Store.sql` for one."""
     found = {name: ask(f"FROM {name} ORDER BY ALL").to_dicts() for name in _TABLES}
     return hardware.of_rows(found["models"], found["accelerators"], found["grids"])
 
 
-@contextlib.contextmanager
-def in_force(store: "Store") -> Iterator[None]:
-    """Let the rows of a store win over those that ship inside the block."""
-    with hardware.using(rows(store)):
-        yield
-
-
-def add(store: "Store", reference: hardware.Reference) -> dict[str, int]:
-    """Write rows to the store in place of those of the same name; returns rows by table.
+def add(
+    lease: AbstractContextManager[duckdb.DuckDBPyConnection], reference: hardware.Reference
+) -> dict[str, int]:
+    """Write rows to the store that gave a lease, in place of those of the same name; returns rows by table.
 
     Laws of latency have no table; keep them in a file.
     """
@@ -50,7 +38,7 @@ def add(store: "Store", reference: hardware.Reference) -> dict[str, int]:
         ) if found
     }  # fmt: skip
     report = ingest.IngestReport()
-    with store.lease() as connection:
+    with lease as connection:
         for name, frame in frames.items():
             on = " AND ".join(
                 f"old.{key} IS NOT DISTINCT FROM new_rows.{key}" for key in schema.TABLES[name].key
