@@ -72,3 +72,10 @@ def test_a_spool_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
 
     store.spool_dir.chmod(0o700)
     assert open_store(store.path).count() == store.count()
+
+
+def test_a_name_that_begins_like_an_address_is_another_machine() -> None:
+    """127.0.0.1.example.com is not measured here, as little as it is sent a key."""
+    for host, here in (("127.0.0.1", True), ("[::1]", True), ("127.0.0.1.example.com", False)):
+        target = Target(model="m", base_url=f"http://{host}:8000/v1")
+        assert target.is_on_this_host is here

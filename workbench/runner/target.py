@@ -136,20 +136,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def is_on_this_host(self) -> bool:
         """Whether the model runs on this machine, so that its energy can be measured here."""
         host = urlsplit(self.base_url).hostname or ""
-        return self.endpoint in LOCAL or (
-            self.endpoint != "replay" and (host in {"localhost", "::1"} or host.startswith("127."))
-        )
+        return self.endpoint in LOCAL or (self.endpoint != "replay" and _is_loopback(host))
 
     def _is_private(self) -> bool:
         """Whether nobody on the way to the address can read what is sent there."""
         url = urlsplit(self.base_url)
-        host = url.hostname or ""
-        if url.scheme == "https" or host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:  # a name
-            return False
+        return url.scheme == "https" or _is_loopback(url.hostname or "")
 
     def api_key(self, environ: Mapping[str, str] = os.environ) -> str | None:
         """Read the key; ConfigError names the variable if it is not set."""
@@ -237,3 +229,13 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return {
             n: v for n, v in (named | self.sampling | self.differences).items() if v is not None
         }
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its address and not by how its name begins."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
