@@ -188,7 +188,7 @@ def export(folder: Path) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as work:
         store = open_store(Path(work) / "by-hand.duckdb", create=True)
         store.ingest(records(), source="by hand")
-        reference.add(store, Reference(models=shapes))
+        reference.add(store.lease(), Reference(models=shapes))
         return store.export(folder)
 
 
