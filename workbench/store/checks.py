@@ -4,16 +4,13 @@ import dataclasses
 import glob
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
-
-from workbench import schema, spool
+from workbench import spool
 from workbench.errors import QueryCancelled, StoreError, StoreLocked, StoreMissing
-from workbench.records import NOT_RUN
-from workbench.store import causes, reading, views
+from workbench.store import causes, reading
 from workbench.store.ownership import FOREIGN
+from workbench.store.relations import RELATIONS
 from workbench.store.store import Store
 
 
@@ -37,123 +34,6 @@ class Check:
     def is_damage(self) -> bool:
         """Whether it shows damage, or may hide some."""
         return self.fatal and self.n != 0
-
-
-_SUMMED = ("input_tokens", "output_tokens", "reasoning_tokens", "n_calls")
-_MONEY = ("cost_usd", "reasoning_cost_usd", "judge_cost_usd")
-_RELATIVE = 1e-9  # sums of floats depend on their order
-
-_OFF = " OR ".join(
-    [f"t.{c} IS DISTINCT FROM s.{c}" for c in _SUMMED]
-    + [
-        f"(t.{c} IS NULL) <> (s.{c} IS NULL) OR abs(t.{c} - s.{c}) > {_RELATIVE} * abs(s.{c})"
-        for c in _MONEY
-    ]
-)
-
-
-def _orphans(table: str, key: str, owner: str) -> str:
-    return (
-        f"SELECT count(*) AS n FROM (SELECT DISTINCT {key} FROM {table} "
-        f"WHERE {key} IS NOT NULL) ANTI JOIN {owner} USING ({key})"
-    )
-
-
-# whose rows a column of ids points at; what a row of theirs lacks when it is gone
-OWNERS = {
-    "run_id": "runs",
-    "task_id": "tasks",
-    "item_id": "items",
-    "configuration_id": "configurations",
-    "trace_id": "traces",
-    "call_id": "calls",
-    "content_id": "contents",
-    "price_id": "prices",
-}
-_CALLED = {
-    ("messages", "content_id"): "messages without their text",
-    ("calls", "price_id"): "prices that calls point at and are gone",
-}
-
-
-def _references() -> Iterator[tuple[str, str]]:
-    """Name and write a look for every column that points at the rows of another table."""
-    for table in schema.TABLES.values():
-        for column in table.columns:
-            owner = OWNERS.get(column.name)
-            if owner is not None and owner != table.name:
-                name = f"{table.name.replace('_', ' ')} of no {owner.removesuffix('s')}"
-                name = _CALLED.get((table.name, column.name), name)
-                yield name, _orphans(table.name, column.name, owner)
-
-
-def _repeated(table: schema.Table) -> str:
-    key = ", ".join(table.key)
-    return f"SELECT count(*) - count(DISTINCT ({key})) AS n FROM {table.name}"
-
-
-_AGAIN = "import the files again, or: workbench doctor --repair COPY"
-_PRICES = "workbench prices add FILE gives them a price; until then their cost is unknown"
-_COUNTED = """SELECT count(*) AS n FROM traces t LEFT JOIN (SELECT trace_id, count(*) AS n FROM"""
-_QUERIES: tuple[tuple[str, str, bool, str], ...] = (
-    (
-        "traces whose tokens or cost are not the sum of their calls",
-        f"SELECT count(*) AS n FROM traces t JOIN ({views.totals('calls')}) s USING (trace_id) WHERE {_OFF}",
-        True, _AGAIN,
-    ),
-    (
-        "traces whose cost is not that of the view over their calls",
-        f"""SELECT count(*) AS n FROM traces t JOIN (SELECT trace_id, sum(cost_usd) AS cost_usd
-        FROM call_facts WHERE role <> 'judge' GROUP BY trace_id) s USING (trace_id)
-        WHERE abs(t.cost_usd - s.cost_usd) > {_RELATIVE} * abs(s.cost_usd)""",
-        True, _AGAIN,
-    ),
-    (
-        "traces that count calls and have none",
-        """SELECT count(*) AS n FROM (FROM traces WHERE n_calls > 0) ANTI JOIN calls USING (trace_id)
-        ANTI JOIN call_copies USING (trace_id)""",
-        True, _AGAIN,
-    ),
-    (
-        "traces that do not have as many messages as they count",
-        f"{_COUNTED} messages GROUP BY ALL) k USING (trace_id) WHERE t.n_messages <> coalesce(k.n, 0)",
-        True, _AGAIN,
-    ),
-    (
-        "traces that do not have as many tool calls as they count",
-        f"""{_COUNTED} tool_calls WHERE error_type IS DISTINCT FROM '{NOT_RUN}' GROUP BY ALL) k
-        USING (trace_id) WHERE t.n_tool_calls <> coalesce(k.n, 0)""",
-        True, _AGAIN,
-    ),
-    *((name, query, True, _AGAIN) for name, query in _references()),
-    *((f"{table.name} that are there more than once", _repeated(table), True, _AGAIN)
-      for table in schema.TABLES.values()),
-    (
-        "models asked whose price is unknown",
-        """SELECT count(DISTINCT coalesce(machine, model)) AS n FROM calls
-        WHERE price_id IS NULL AND error_type IS NULL AND output_tokens IS NOT NULL""",
-        False, _PRICES,
-    ),
-    (
-        "calls that contradict themselves", "SELECT count(DISTINCT call_id) AS n FROM usage_faults",
-        False, "workbench faults lists them",
-    ),
-    (
-        "runs that ended without saying so",
-        "SELECT count(*) AS n FROM runs WHERE status IN ('interrupted', 'running') AND ended_at IS NULL",
-        False, "the same collect command again does only what is missing",
-    ),
-)  # fmt: skip
-
-
-def damage(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Count, by name of the check, the rows that break a relation which only damage breaks."""
-    counts = {
-        name: int(connection.execute(query).fetchall()[0][0])
-        for name, query, fatal, _ in _QUERIES
-        if fatal
-    }
-    return {name: n for name, n in counts.items() if n}
 
 
 def checks(store: Store, *, quick: bool = False) -> list[Check]:
@@ -197,9 +77,9 @@ def _listed(names: list[str], most: int = 8) -> str:
 def _relations(store: Store) -> list[Check]:
     try:
         with store.snapshot() as snapshot:
-            return [_look(snapshot, *query) for query in _QUERIES]
+            return [_look(snapshot, *query) for query in RELATIONS]
     except StoreError:
-        return [_alone(store, *query) for query in _QUERIES]
+        return [_alone(store, *query) for query in RELATIONS]
 
 
 def _look(store: Store, name: str, query: str, fatal: bool, advice: str) -> Check:

@@ -18,6 +18,10 @@ from workbench.errors import StoreVersionError
 from workbench.records import content_id
 from workbench.store.views import VIEWS
 
+BOOKKEEPING = ("identity", "migrations", "segments")
+"""The tables that a store has beside those of `schema`."""
+_EXCLUDED = re.compile(r"EXCLUDE \(([^()]*)\)")
+
 
 def view_query(name: str) -> str:
     """Write the query of one of our views, with its columns in the documented order."""
@@ -37,7 +41,7 @@ def check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     """
     views = _names(connection, "SELECT view_name FROM duckdb_views() WHERE NOT internal")
     tables = _names(connection, "SELECT table_name FROM duckdb_tables() WHERE NOT internal")
-    own = {"migrations", "segments", "identity", *schema.TABLES}
+    own = {*BOOKKEEPING, *schema.TABLES}
     wrong = sorted((views & own) | (tables & set(VIEWS)))
     if wrong:
         kind = "a view" if wrong[0] in views else "a table"
@@ -75,30 +79,34 @@ def _texts(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return dict(rows)
 
 
+def ordered(text: str) -> str:
+    """Order the columns that a view leaves out: the engine writes an EXCLUDE down in any order."""
+    return _EXCLUDED.sub(lambda found: " ".join(sorted(found[1].split(", "))), text)
+
+
 def _digest(texts: dict[str, str]) -> str:
-    # the engine writes the columns of an EXCLUDE in any order
-    listed = r"EXCLUDE \(([^()]*)\)"
-    plain = {
-        name: re.sub(listed, lambda found: " ".join(sorted(found[1].split(", "))), text)
-        for name, text in sorted(texts.items())
-    }
-    return content_id(plain)
+    return content_id({name: ordered(text) for name, text in sorted(texts.items())})
 
 
-@functools.cache
-def _expected() -> str:
-    """Our views as this engine writes them down, kept in the user's cache as it takes 0.1 s to make."""
-    made_of = content_id([schema.ddl(t) for t in schema.TABLES.values()], [*map(view_query, VIEWS)])
-    kept = config.cache_dir() / f"views-{made_of}-duckdb-{duckdb.__version__}"
-    with contextlib.suppress(OSError, AttributeError):  # not a POSIX system: made each time
-        if kept.stat().st_uid == os.getuid() and (found := kept.read_text(encoding="ascii")):
-            return found
+def expected_texts() -> dict[str, str]:
+    """Write our views as this engine writes them down, by name; it takes 0.1 s."""
     with contextlib.closing(duckdb.connect(":memory:", config={"threads": 1})) as connection:
         for table in schema.TABLES.values():
             connection.execute(schema.ddl(table))
         for name in VIEWS:
             connection.execute(f"CREATE VIEW {name} AS {view_query(name)}")
-        digest = _digest(_texts(connection))
+        return _texts(connection)
+
+
+@functools.cache
+def _expected() -> str:
+    """Give the digest of our views, kept in the user's cache."""
+    made_of = content_id([schema.ddl(t) for t in schema.TABLES.values()], [*map(view_query, VIEWS)])
+    kept = config.cache_dir() / f"views-{made_of}-duckdb-{duckdb.__version__}"
+    with contextlib.suppress(OSError, AttributeError):  # not a POSIX system: made each time
+        if kept.stat().st_uid == os.getuid() and (found := kept.read_text(encoding="ascii")):
+            return found
+    digest = _digest(expected_texts())
     with contextlib.suppress(OSError):
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         part = kept.with_name(f"{kept.name}.{os.getpid()}")

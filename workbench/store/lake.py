@@ -11,7 +11,16 @@ import polars as pl
 from workbench import schema, spool
 from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
-from workbench.store import attempts, contradictions, database, exports, genuine, ingest, migrations
+from workbench.store import (
+    attempts,
+    contradictions,
+    database,
+    exports,
+    genuine,
+    ingest,
+    migrations,
+    relations,
+)
 from workbench.store import frames as fr
 from workbench.store.ingest import IngestReport
 
@@ -186,7 +195,7 @@ def merge(
         folders=(other,) if is_folder else (), attached=None if is_folder else (_MERGED, other)
     )
     with database.lease(path, store_id=store_id, reach=reach) as connection:
-        before = _damage(connection)
+        before = relations.damage(connection)
         new = _relations(connection, other, report)
         found = contradictions.find(connection, new)
         if found and prefer is None:
@@ -238,17 +247,11 @@ def _check_arrived(
         raise ImportFormatError(f"{lost:,} traces of {other} did not arrive; nothing was taken")
 
 
-def _damage(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    from workbench.store import checks  # which looks at whole stores, and so knows this module
-
-    return checks.damage(connection)
-
-
 def _check_damage(
     connection: duckdb.DuckDBPyConnection, before: dict[str, int], other: Path
 ) -> None:
     """Look for what `doctor` would call damage, and was not there before."""
-    found = _damage(connection)
+    found = relations.damage(connection)
     faults = [f"{n:,} {name}" for name, n in found.items() if n > before.get(name, 0)]
     if faults:
         raise ImportFormatError(

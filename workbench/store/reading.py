@@ -1,20 +1,14 @@
 """Reading a whole store: every column of every table, so that every block with data passes its checksum."""
 
 import dataclasses
-import re
 from collections.abc import Iterator
-
-import duckdb
 
 from workbench import schema
 from workbench.errors import QueryCancelled, StoreError, StoreLocked, StoreMissing
 from workbench.slice.joining import identifier
-from workbench.store import causes, views
+from workbench.store import causes, genuine
 from workbench.store.store import Snapshot, Store
 
-# what the store has beside what `schema` names
-_OWN = ("identity", "migrations", "segments")
-_EXCLUDED = re.compile(r"EXCLUDE \(([^()]*)\)")
 _TRANSIENT = (QueryCancelled, StoreLocked, StoreMissing)
 
 
@@ -116,29 +110,10 @@ def _compare_catalogue(store: Snapshot, tables: dict[str, list[str]], found: Rea
         else:
             lost = set(table.names) - set(tables[table.name])
             found.missing += [f"{table.name}.{column}" for column in sorted(lost)]
-    known = {*schema.TABLES, *schema.VIEWS, *_OWN}
+    known = {*schema.TABLES, *schema.VIEWS, *genuine.BOOKKEEPING}
     found.foreign = sorted({*tables, *stored} - known)
-    expected = _expected_views()
     found.altered = [
         name
-        for name, sql in expected.items()
-        if name in stored and _ordered(stored[name]) != _ordered(sql)
+        for name, text in genuine.expected_texts().items()
+        if name in stored and genuine.ordered(stored[name]) != genuine.ordered(text)
     ]
-
-
-def _ordered(sql: str) -> str:
-    """Order the names that a view leaves out: the engine writes them down in any order."""
-    return _EXCLUDED.sub(lambda m: f"EXCLUDE ({', '.join(sorted(m[1].split(', ')))})", sql)
-
-
-def _expected_views() -> dict[str, str]:
-    """Write the views as the engine writes them down, in a database of their own."""
-    with duckdb.connect() as scratch:
-        scratch.execute("SET enable_external_access = false")
-        for table in schema.TABLES.values():
-            scratch.execute(schema.ddl(table))
-        for name, query in views.VIEWS.items():
-            columns = ", ".join(f'"{c}"' for c in schema.VIEWS[name].names)
-            scratch.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM ({query})")
-        found = scratch.execute("SELECT view_name, sql FROM duckdb_views() WHERE NOT internal")
-        return dict(found.fetchall())

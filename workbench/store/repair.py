@@ -21,9 +21,9 @@ from workbench.errors import StoreError, WorkbenchError
 from workbench.records import NOT_RUN, AnyRecord
 from workbench.slice.joining import identifier
 from workbench.store import causes, database, ingest, views
-from workbench.store.checks import OWNERS
 from workbench.store.ingest import IngestReport
 from workbench.store.open import open_store
+from workbench.store.relations import OWNERS
 from workbench.store.store import Store
 
 _STEP = 122_880  # rows of a row group, the unit in which the engine writes columns
