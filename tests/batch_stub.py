@@ -16,21 +16,30 @@ def reply_body(endpoint, text, number):
     """A whole reply in the format of an endpoint; 20 tokens in, 7 out."""
     if endpoint == "responses":
         return {
-            "object": "response", "id": f"resp_{number}", "model": "stub-1", "status": "completed",
+            "object": "response",
+            "id": f"resp_{number}",
+            "model": "stub-1",
+            "status": "completed",
             "output": [{"type": "message", "content": [{"type": "output_text", "text": text}]}],
-            "usage": {"input_tokens": 20, "output_tokens": 7, "total_tokens": 27}, "service_tier": "default",
-        }  # fmt: skip
+            "usage": {"input_tokens": 20, "output_tokens": 7, "total_tokens": 27},
+            "service_tier": "default",
+        }
     if endpoint == "messages":
         return {
-            "type": "message", "id": f"msg_{number}", "model": "stub-1", "stop_reason": "end_turn",
+            "type": "message",
+            "id": f"msg_{number}",
+            "model": "stub-1",
+            "stop_reason": "end_turn",
             "content": [{"type": "text", "text": text}],
             "usage": {"input_tokens": 20, "output_tokens": 7, "service_tier": "batch"},
-        }  # fmt: skip
+        }
     return {
-        "id": f"chat_{number}", "object": "chat.completion", "model": "stub-1",
+        "id": f"chat_{number}",
+        "object": "chat.completion",
+        "model": "stub-1",
         "choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27},
-    }  # fmt: skip
+    }
 
 
 class Service:
@@ -128,10 +137,17 @@ class Service:
         batch = self.batches[batch_id]
         ended = self.has_ended(batch)
         found = {
-            "id": batch_id, "object": "batch", "created_at": batch["at"], "metadata": batch["metadata"],
+            "id": batch_id,
+            "object": "batch",
+            "created_at": batch["at"],
+            "metadata": batch["metadata"],
             "status": "completed" if ended else "in_progress",
-            "request_counts": {"total": len(batch["requests"]), "completed": len(batch["requests"]) if ended else 0, "failed": 0},
-        }  # fmt: skip
+            "request_counts": {
+                "total": len(batch["requests"]),
+                "completed": len(batch["requests"]) if ended else 0,
+                "failed": 0,
+            },
+        }
         if ended and self.batch_fault is not None:
             faults, self.batch_fault = self.batch_fault, None
             batch["fault"] = {"status": "failed", "errors": {"data": faults}}
@@ -208,11 +224,19 @@ class Service:
         ended, n = self.has_ended(batch), len(batch["requests"])
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(batch["at"]))
         return {
-            "id": batch_id, "type": "message_batch", "created_at": at,
+            "id": batch_id,
+            "type": "message_batch",
+            "created_at": at,
             "processing_status": "ended" if ended else "in_progress",
-            "request_counts": {"processing": 0 if ended else n, "succeeded": n if ended else 0, "errored": 0, "canceled": 0, "expired": 0},
+            "request_counts": {
+                "processing": 0 if ended else n,
+                "succeeded": n if ended else 0,
+                "errored": 0,
+                "canceled": 0,
+                "expired": 0,
+            },
             "results_url": "http://elsewhere.example/steal",
-        }  # fmt: skip
+        }
 
     def result(self, outcome):
         if isinstance(outcome, dict):
@@ -236,8 +260,12 @@ class Service:
         assert not any("stream" in body for _, body in requests), "streamed"
         batch_id = f"batch_{len(self.batches)}"
         self.batches[batch_id] = {
-            "requests": requests, "endpoint": endpoint, "metadata": metadata, "polls": self.polls, "at": int(time.time()),
-        }  # fmt: skip
+            "requests": requests,
+            "endpoint": endpoint,
+            "metadata": metadata,
+            "polls": self.polls,
+            "at": int(time.time()),
+        }
         return batch_id
 
     def has_ended(self, batch):

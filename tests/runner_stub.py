@@ -195,9 +195,15 @@ class Storm:
     """
 
     def __init__(
-        self, seed: int, pieces: list[bytes], *, period_s: float = 1.5, storm_s: float = 0.15,
-        hang_s: float = 30.0, tells: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        seed: int,
+        pieces: list[bytes],
+        *,
+        period_s: float = 1.5,
+        storm_s: float = 0.15,
+        hang_s: float = 30.0,
+        tells: bool = False,
+    ) -> None:
         self.tells, self.on_broken = tells, lambda seen, tokens: None
         self.seed, self.period_s, self.storm_s, self.hang_s = seed, period_s, storm_s, hang_s
         self.tries: Counter[bytes] = Counter()
@@ -229,12 +235,15 @@ class Storm:
         n_input, n_output = 12, 2 + int(chance * 1e6) % 50
         counts = {"prompt_tokens": n_input, "total_tokens": n_input + n_output}
         chunks = [
-            data({
-                "model": "stub-1", "usage": counts | {"completion_tokens": n},
-                "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}],
-            })
+            data(
+                {
+                    "model": "stub-1",
+                    "usage": counts | {"completion_tokens": n},
+                    "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}],
+                }
+            )
             for n in (1, n_output)
-        ]  # fmt: skip
+        ]
         self.on_broken(seen, n_input + n_output)
         return [
             b"".join(s for s in stream(*chunks, end=False) if isinstance(s, bytes)),
@@ -264,10 +273,13 @@ def main() -> None:
             text = "".join(f"word{i} " for i in range(options.chunks - 1)) + "Answer: 4"
             message = {"role": "assistant", "content": text}
             body = {
-                "id": "x", "object": "chat.completion", "created": 1, "model": "stub-1",
+                "id": "x",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "stub-1",
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
                 "usage": {"prompt_tokens": 12, "completion_tokens": 20, "total_tokens": 32},
-            }  # fmt: skip
+            }
             return b"".join(fixed(200, json.dumps(body).encode()))
         return whole if not options.gap_s else stream(pieces[0], *paced)
 

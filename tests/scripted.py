@@ -36,9 +36,14 @@ class Scripted:
     """
 
     def __init__(
-        self, texts: Mapping[str, Sequence[str]] | Say, *, delays: random.Random | None = None,
-        fails: Sequence[int] = (), logprobs: Sequence[float | None] = (), counts: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        texts: Mapping[str, Sequence[str]] | Say,
+        *,
+        delays: random.Random | None = None,
+        fails: Sequence[int] = (),
+        logprobs: Sequence[float | None] = (),
+        counts: bool = True,
+    ) -> None:
         self.say = texts if callable(texts) else None
         self.left = {} if callable(texts) else {role: list(said) for role, said in texts.items()}
         self.delays, self.fails, self.counts = delays, fails, counts
@@ -65,9 +70,11 @@ class Scripted:
         cut = tokens == request.sampling.get("max_tokens")
         stop_reason = "max_tokens" if cut else "stop"
         call = Call(
-            model=request.model, output_tokens=tokens if self.counts else None, stop_reason=stop_reason,
+            model=request.model,
+            output_tokens=tokens if self.counts else None,
+            stop_reason=stop_reason,
             logprob_sum=logprob,
-        )  # fmt: skip
+        )
         return Reply(text=text, stop_reason=stop_reason, call=call), None
 
     async def count(self, text: str) -> int:
@@ -81,9 +88,16 @@ class Scripted:
         render = templates.get("question_answer") if endpoint == "completions" else None
         helpers = {n: Line(f"{n}-model", self.ask, self.count, "chat", sampling) for n in HELPERS}
         return Session(
-            task=task or task_set(), model="m", ask=self.ask, count=self.count, endpoint=endpoint,
-            sampling=sampling, render=render, helpers=helpers, rng=random.Random(7),
-        )  # fmt: skip
+            task=task or task_set(),
+            model="m",
+            ask=self.ask,
+            count=self.count,
+            endpoint=endpoint,
+            sampling=sampling,
+            render=render,
+            helpers=helpers,
+            rng=random.Random(7),
+        )
 
     @property
     def roles(self) -> str:
@@ -102,9 +116,13 @@ def stopped(text: str, stop: Sequence[str]) -> str:
 
 
 async def run(
-    name: str, texts: Mapping[str, Sequence[str]] | Say, *, session: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None, **params: Any,
-) -> tuple[Outcome, Session, Scripted]:  # fmt: skip
+    name: str,
+    texts: Mapping[str, Sequence[str]] | Say,
+    *,
+    session: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    **params: Any,
+) -> tuple[Outcome, Session, Scripted]:
     """Run a strategy on the item; returns outcome, session and model."""
     model = Scripted(texts, **(options or {}))
     bound = model.session(**(session or {}))

@@ -17,7 +17,9 @@ from workbench.runner.strategies.reflexion import read_verdict
 from workbench.runner.tools.budget import LAST_TOKENS
 from workbench.spool import SpoolWriter
 
-ITEM = scoring.TaskItem(task="t", item="1", input="What is 6 times 7?", target="42", scorer="numeric")  # fmt: skip
+ITEM = scoring.TaskItem(
+    task="t", item="1", input="What is 6 times 7?", target="42", scorer="numeric"
+)
 SET = datasets.TaskSet(Task(task="t"), [ITEM], scoring.get("numeric"), "Solve it.")
 SUM = ("calculator", '{"expression": "6 * 7"}')
 STEP = 'Thought: multiply\nAction: calculator\nAction Input: {"expression": "6 * 7"}'
@@ -36,11 +38,13 @@ class Model:
         tools = [] if isinstance(said, str) else said
         found = tuple(ToolCall(ordinal=n, tool=t, arguments=a) for n, (t, a) in enumerate(tools))
         reply = Reply(
-            text=said if isinstance(said, str) else "", tool_calls=found,
+            text=said if isinstance(said, str) else "",
+            tool_calls=found,
             tool_ids=tuple(f"id{len(self.asked)}{n}" for n in range(len(found))),
-            state="sealed" if found else None, stop_reason="tool_calls" if found else self.stop,
+            state="sealed" if found else None,
+            stop_reason="tool_calls" if found else self.stop,
             call=Call(model=request.model, **self.counts),
-        )  # fmt: skip
+        )
         return reply, None
 
     async def count(self, text):
@@ -49,9 +53,14 @@ class Model:
     def session(self, endpoint="chat"):
         render = templates.get("question_answer") if endpoint == "completions" else None
         return Session(
-            task=SET, model="m", ask=self.ask, count=self.count, endpoint=endpoint,
-            sampling={"max_tokens": 99}, render=render,
-        )  # fmt: skip
+            task=SET,
+            model="m",
+            ask=self.ask,
+            count=self.count,
+            endpoint=endpoint,
+            sampling={"max_tokens": 99},
+            render=render,
+        )
 
     def messages(self, n=-1):
         """What was sent in a call."""
@@ -85,7 +94,11 @@ async def test_an_agent_goes_on_until_it_answers():
     assert tool.started_at is not None
     assert tool.e2e_s >= 0
     kinds = [(m.role, m.kind, m.tool_call_ordinal) for m in session.messages[2:]]
-    assert kinds == [("assistant", "tool_call", 0), ("tool", "tool_result", 0), ("assistant", "text", None)]  # fmt: skip
+    assert kinds == [
+        ("assistant", "tool_call", 0),
+        ("tool", "tool_result", 0),
+        ("assistant", "text", None),
+    ]
 
 
 async def test_tools_asked_for_together_run_together():
@@ -99,10 +112,15 @@ async def test_tools_asked_for_together_run_together():
     assert [m["error"] for m in answers] == [True, True, False]
 
 
-@pytest.mark.parametrize(("params", "limit", "n_tools"), [
-    ({"max_turns": 2}, "turns", 2), ({"max_tool_calls": 2}, "tool_calls", 2), ({"token_budget": 2020}, "tokens", 2),
-    ({"max_turns": 1, "max_tool_calls": 1}, "tool_calls", 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("params", "limit", "n_tools"),
+    [
+        ({"max_turns": 2}, "turns", 2),
+        ({"max_tool_calls": 2}, "tool_calls", 2),
+        ({"token_budget": 2020}, "tokens", 2),
+        ({"max_turns": 1, "max_tool_calls": 1}, "tool_calls", 1),
+    ],
+)
 async def test_a_limit_ends_the_acting_and_one_answer_is_asked_for(params, limit, n_tools):
     """Turns, tool calls, tokens: whichever comes first is named; no more tools after it."""
     model = Model(*[[SUM]] * n_tools, "Answer: 42")
@@ -204,20 +222,37 @@ async def test_a_trace_without_tools_has_no_limit():
 # ---- in words -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "asked", "kept"), [
-    (STEP, SUM, STEP),
-    (f"{STEP}\nObservation: 41\nThought: so\nAnswer: 41", SUM, STEP),
-    (f"{STEP}\n\nThe answer is 12.", SUM, STEP),
-    ("Thought: x\nAction: search[red fox]", ("search", "red fox"), "Thought: x\nAction: search[red fox]"),
-    ("Action: calculator(2 + 2)", ("calculator", "2 + 2"), "Action: calculator(2 + 2)"),
-    ("Action: `sql`\nAction Input: SELECT 1\nFROM t\nThought: no", ("sql", "SELECT 1\nFROM t"), "Action: `sql`\nAction Input: SELECT 1\nFROM t"),
-    ("Action: calculator", ("calculator", None), "Action: calculator"),
-    ("Thought: known\nAnswer: 42", None, "Thought: known\nAnswer: 42"),
-    ("Answer: 42\nAction: calculator\nAction Input: 1", None, "Answer: 42\nAction: calculator\nAction Input: 1"),
-    ("It is 42.", None, "It is 42."), ("", None, ""), ("Observation: 9\nAnswer: 9", None, ""),
-    ("Answer: 42\n\nQuestion: What is 1?\nAnswer: 7", None, "Answer: 42"),
-    ("Action: \nAction Input: {", ("", "{"), "Action: \nAction Input: {"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "asked", "kept"),
+    [
+        (STEP, SUM, STEP),
+        (f"{STEP}\nObservation: 41\nThought: so\nAnswer: 41", SUM, STEP),
+        (f"{STEP}\n\nThe answer is 12.", SUM, STEP),
+        (
+            "Thought: x\nAction: search[red fox]",
+            ("search", "red fox"),
+            "Thought: x\nAction: search[red fox]",
+        ),
+        ("Action: calculator(2 + 2)", ("calculator", "2 + 2"), "Action: calculator(2 + 2)"),
+        (
+            "Action: `sql`\nAction Input: SELECT 1\nFROM t\nThought: no",
+            ("sql", "SELECT 1\nFROM t"),
+            "Action: `sql`\nAction Input: SELECT 1\nFROM t",
+        ),
+        ("Action: calculator", ("calculator", None), "Action: calculator"),
+        ("Thought: known\nAnswer: 42", None, "Thought: known\nAnswer: 42"),
+        (
+            "Answer: 42\nAction: calculator\nAction Input: 1",
+            None,
+            "Answer: 42\nAction: calculator\nAction Input: 1",
+        ),
+        ("It is 42.", None, "It is 42."),
+        ("", None, ""),
+        ("Observation: 9\nAnswer: 9", None, ""),
+        ("Answer: 42\n\nQuestion: What is 1?\nAnswer: 7", None, "Answer: 42"),
+        ("Action: \nAction Input: {", ("", "{"), "Action: \nAction Input: {"),
+    ],
+)
 def test_a_step_is_read_as_far_as_the_model_may_write(text, asked, kept):
     """One action or one answer; what a model invents after it is dropped."""
     step = read_step(text)
@@ -231,21 +266,34 @@ async def test_in_a_chat_the_observation_is_the_user_s():
     outcome, session = await act(model, protocol="text", shots=1)
 
     roles = [role for role, _ in model.messages()]
-    assert roles == ["system", "user", "assistant", "user", "assistant", "user", "assistant", "user"]  # fmt: skip
+    assert roles == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]
     assert model.messages()[3] == ("user", "Observation: 385")
     assert model.messages()[-2:] == [("assistant", STEP), ("user", "Observation: 42")]
     assert "- calculator: " in model.messages()[0][1]
     assert all(r.tools == () and "\nObservation:" in r.sampling["stop"] for _, r in model.asked)
     (tool,) = session.tool_calls
     assert (tool.tool, tool.arguments, tool.call_ordinal, tool.result_bytes) == (*SUM, 0, 2)
-    assert (outcome.answer_text, outcome.metadata) == ("Thought: done\nAnswer: 42", {"protocol": "text"})  # fmt: skip
+    assert (outcome.answer_text, outcome.metadata) == (
+        "Thought: done\nAnswer: 42",
+        {"protocol": "text"},
+    )
 
 
 async def test_for_a_base_model_all_is_one_growing_text():
     """Its own words go on after the real observation; the end is begun with Answer."""
     model = Model(
-        ' multiply\nAction: calculator\nAction Input: {"expression": "6 * 7"}', " I know it.\nAnswer: 42"
-    )  # fmt: skip
+        ' multiply\nAction: calculator\nAction Input: {"expression": "6 * 7"}',
+        " I know it.\nAnswer: 42",
+    )
     outcome, _ = await act(model, endpoint="completions", shots=1, max_turns=4)
     cut = Model(' x\nAction: calculator\nAction Input: {"expression": "6 * 7"}', " 42")
     ended, _ = await act(cut, endpoint="completions", max_turns=1)
@@ -273,10 +321,24 @@ async def test_an_action_at_the_end_is_no_answer():
 
 async def test_reflexion_tries_again_with_what_it_noted():
     """Its own verdict decides; the note stands before the question; judging is no turn of the subject's."""
-    model = Model("Answer: 41", "Hm. Verdict: wrong", "Use the calculator.", [SUM], "Answer: 42", "Verdict: right")  # fmt: skip
+    model = Model(
+        "Answer: 41",
+        "Hm. Verdict: wrong",
+        "Use the calculator.",
+        [SUM],
+        "Answer: 42",
+        "Verdict: right",
+    )
     outcome, session = await act(model, "reflexion")
 
-    assert [role for role, _ in model.asked] == ["subject", "verifier", "verifier", "subject", "subject", "verifier"]  # fmt: skip
+    assert [role for role, _ in model.asked] == [
+        "subject",
+        "verifier",
+        "verifier",
+        "subject",
+        "subject",
+        "verifier",
+    ]
     assert "Answer: 41" in model.messages(1)[0][1]
     assert "- Use the calculator." in model.messages(3)[0][1]
     assert outcome.answer_text == "Answer: 42"
@@ -289,10 +351,24 @@ async def test_reflexion_tries_again_with_what_it_noted():
 
 async def test_reflexion_may_go_by_the_tools_alone():
     """An error, a limit, or no answer is a failed attempt; nobody is asked for a verdict."""
-    model = Model([("calculator", "1/0")], "Answer: 1", "Divide by something.", "", "Say something.", "Answer: 42")  # fmt: skip
+    model = Model(
+        [("calculator", "1/0")],
+        "Answer: 1",
+        "Divide by something.",
+        "",
+        "Say something.",
+        "Answer: 42",
+    )
     outcome, _ = await act(model, "reflexion", signal="tools", attempts=5)
 
-    assert [role for role, _ in model.asked] == ["subject", "subject", "verifier", "subject", "verifier", "subject"]  # fmt: skip
+    assert [role for role, _ in model.asked] == [
+        "subject",
+        "subject",
+        "verifier",
+        "subject",
+        "verifier",
+        "subject",
+    ]
     assert (outcome.metadata["n_attempts"], outcome.metadata["signal"]) == (3, "tools")
 
 
@@ -308,10 +384,17 @@ async def test_the_oracle_says_so_in_name_and_record():
     assert (await act(last, "reflexion_oracle", attempts=2))[0].answer_text == "Answer: 2"
 
 
-@pytest.mark.parametrize(("text", "verdict"), [
-    ("Verdict: right", True), ("**Verdict:** Wrong.", False), ("verdict = incorrect", False), ("It is right.", None),
-    ("Verdict: right? No. Verdict: wrong", False), ("", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("Verdict: right", True),
+        ("**Verdict:** Wrong.", False),
+        ("verdict = incorrect", False),
+        ("It is right.", None),
+        ("Verdict: right? No. Verdict: wrong", False),
+        ("", None),
+    ],
+)
 def test_a_verdict_is_read_or_unknown(text, verdict):
     """The last one counts; none at all is no verdict."""
     assert read_verdict(text) is verdict
@@ -320,11 +403,18 @@ def test_a_verdict_is_read_or_unknown(text, verdict):
 # ---- parameters -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("params", "words"), [
-    ({"tools": ["calculater"]}, "did you mean 'calculator'"), ({"tools": ["sql", "sql"]}, "twice"), ({"tools": []}, "1 or more"),
-    ({"protocol": "words"}, "one of auto, native, text"), ({"max_turns": 0}, "from 1 up"), ({"max_tool_calls": 0}, "from 1 up"),
-    ({"extension_turns": 2, "max_turns": 16}, "no room for extensions"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"tools": ["calculater"]}, "did you mean 'calculator'"),
+        ({"tools": ["sql", "sql"]}, "twice"),
+        ({"tools": []}, "1 or more"),
+        ({"protocol": "words"}, "one of auto, native, text"),
+        ({"max_turns": 0}, "from 1 up"),
+        ({"max_tool_calls": 0}, "from 1 up"),
+        ({"extension_turns": 2, "max_turns": 16}, "no room for extensions"),
+    ],
+)
 def test_parameters_of_no_use_are_refused_before_anything_is_asked(params, words):
     """By name, with what is wanted."""
     with pytest.raises(ConfigError, match=words):
@@ -336,7 +426,11 @@ def test_parameters_are_json_and_identify_the_configuration():
     params = strategies.get("react", tools=["sql"], token_budget=500).params
 
     assert json.loads(json.dumps(params))["tools"] == ["sql"]
-    assert (params["token_budget"], params["max_tool_calls"], params["protocol"]) == (500, None, "auto")  # fmt: skip
+    assert (params["token_budget"], params["max_tool_calls"], params["protocol"]) == (
+        500,
+        None,
+        "auto",
+    )
     assert strategies.get("react", max_turns=4).most_calls == 5
     assert strategies.get("react", max_turns=4, extension_turns=2, most_turns=9).most_calls == 10
 
@@ -350,7 +444,14 @@ def test_a_real_model_acts_in_words(llama, tmp_path):
     items = [i for i in whole.items if i.cluster == "bridge-designer"][:1]
     task = dataclasses.replace(whole, items=items)
     params = {"tools": ["search"], "protocol": "text", "max_turns": 1, "shots": 1}
-    plan = Plan(models=("smollm2",), tasks=("lookup",), limit=1, base_url=llama, max_tokens=48, temperature=0.0)  # fmt: skip
+    plan = Plan(
+        models=("smollm2",),
+        tasks=("lookup",),
+        limit=1,
+        base_url=llama,
+        max_tokens=48,
+        temperature=0.0,
+    )
     work = Work(plan, [task], [strategies.get("react", **params)])
     with SpoolWriter(tmp_path, "r1") as writer:
         report = asyncio.run(collect(plan, spool=writer, work=work))
@@ -369,7 +470,14 @@ def test_a_real_model_acts_in_words(llama, tmp_path):
 
 def test_a_real_template_without_tools_is_found_out(llama, tmp_path):
     """SmolLM2's drops them without a word: the attempt fails with what to do, instead of a wrong figure."""
-    plan = Plan(models=("smollm2",), tasks=("lookup",), limit=1, base_url=llama, max_tokens=8, temperature=0.0)  # fmt: skip
+    plan = Plan(
+        models=("smollm2",),
+        tasks=("lookup",),
+        limit=1,
+        base_url=llama,
+        max_tokens=8,
+        temperature=0.0,
+    )
     work = Work(plan, [datasets.load_task("lookup")], [strategies.get("react")])
     with SpoolWriter(tmp_path, "r1") as writer:
         asyncio.run(collect(plan, spool=writer, work=work))

@@ -97,7 +97,9 @@ def test_repeats_and_extra_calls_agree_with_a_plain_count(tau):
     """Second derivation over dictionaries: repeated words, and right traces beyond the fewest."""
     found = one(analysis.tools(tau))
     calls: dict = {}
-    for t, tool, words, item, passed in tau.select("trace_id", "tool", "arguments", "item_id", "passed").iter_rows():  # fmt: skip
+    for t, tool, words, item, passed in tau.select(
+        "trace_id", "tool", "arguments", "item_id", "passed"
+    ).iter_rows():
         calls.setdefault((t, item, passed), []).extend([(tool, words)] if tool else [])
     repeats = sum(len(c) - len(set(c)) for c in calls.values())
     right: dict = {}
@@ -115,17 +117,22 @@ def test_tools_run_inside_duckdb_and_do_not_mind_the_order(tau):
 
     connection = duckdb.connect()
     plain = analysis.tools(tau).frame
-    polars.testing.assert_frame_equal(plain, analysis.tools(connection.from_arrow(tau.to_arrow())).frame)  # fmt: skip
-    polars.testing.assert_frame_equal(plain, analysis.tools(tau.sample(fraction=1, shuffle=True, seed=1)).frame)  # fmt: skip
+    polars.testing.assert_frame_equal(
+        plain, analysis.tools(connection.from_arrow(tau.to_arrow())).frame
+    )
+    polars.testing.assert_frame_equal(
+        plain, analysis.tools(tau.sample(fraction=1, shuffle=True, seed=1)).frame
+    )
 
 
 def test_traces_without_tools_count_and_unknown_stays_unknown():
     """Half the traces use a tool; tokens that were not counted are unknown, not 0; failed traces go."""
-    rows = rows_of("tool_uses",
+    rows = rows_of(
+        "tool_uses",
         *used("a", "1", [("s", "x"), ("s", "x"), ("s", None), ("s", None)], e2e_s=2.0),
         *used("a", "2", []),
         *used("a", "3", [("s", "y")], passed=None, trace_error_type="timeout"),
-    )  # fmt: skip
+    )
 
     result = analysis.tools(rows)
 
@@ -152,14 +159,18 @@ def patterns(*rows, **options) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize(("opening", "question", "answer", "expected"), [
-    ("It must be 42. Let me check.", "6 * 7?", "42", {"confirmatory"}),
-    ("It must be 421.", "6 * 7?", "42", set()),
-    ("Is it 42?", "Is it 42 or 43?", "42", set()),
-    ("PARIS, surely", "The capital?", "  Paris. ", {"confirmatory"}),
-    (None, "The capital?", "Paris", set()),
-    ("Paris", "The capital?", None, set()),
-], ids=["known", "part of a number", "in the question", "case", "no text", "no answer"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("opening", "question", "answer", "expected"),
+    [
+        ("It must be 42. Let me check.", "6 * 7?", "42", {"confirmatory"}),
+        ("It must be 421.", "6 * 7?", "42", set()),
+        ("Is it 42?", "Is it 42 or 43?", "42", set()),
+        ("PARIS, surely", "The capital?", "  Paris. ", {"confirmatory"}),
+        (None, "The capital?", "Paris", set()),
+        ("Paris", "The capital?", None, set()),
+    ],
+    ids=["known", "part of a number", "in the question", "case", "no text", "no answer"],
+)
 def test_confirmatory_use(opening, question, answer, expected):
     """The answer, as whole words, stood in the opening and not in the question."""
     rows = used("a", "1", [("s", "x")], opening_text=opening, input=question, answer=answer)
@@ -177,14 +188,21 @@ def test_the_other_three_patterns():
     unread[0] |= {"error_type": "unknown_tool"}
     text = used("a", "5", [], opening_text="Thought: hm\nAction: search")
     found = patterns(
-        *used("a", "1", [("s", "x"), ("c", "y"), ("s", "z")]), *wasted, *empty, *unread, *text,
+        *used("a", "1", [("s", "x"), ("c", "y"), ("s", "z")]),
+        *wasted,
+        *empty,
+        *unread,
+        *text,
         *used("a", "6", [("s", "x"), ("c", "y")], opening_text="Action: s"),
-    )  # fmt: skip
+    )
 
     assert found == {
-        "a/1/0": {"mixing"}, "a/2/0": {"no_priors"}, "a/3/0": {"no_priors"},
-        "a/4/0": {"no_priors", "collapse"}, "a/5/0": {"collapse"},
-    }  # fmt: skip
+        "a/1/0": {"mixing"},
+        "a/2/0": {"no_priors"},
+        "a/3/0": {"no_priors"},
+        "a/4/0": {"no_priors", "collapse"},
+        "a/5/0": {"collapse"},
+    }
 
 
 def test_thresholds_of_patterns_can_be_moved():
@@ -210,23 +228,37 @@ def test_patterns_of_each_tool():
 def test_patterns_are_compared_within_items():
     """On the item with both: pass rate 0 against 1, twice the tokens; another item moves nothing."""
     repeated = [("s", "x"), ("s", "x")]
-    found = one(analysis.inefficiency(rows_of("tool_uses",
-        *used("a", "1", repeated, passed=False, trial=0, output_tokens=200),
-        *used("a", "1", [("s", "x")], passed=True, trial=1, output_tokens=100),
-        *used("a", "2", repeated, passed=True, output_tokens=5000),
-    )), "patterns", pattern="no_priors")  # fmt: skip
+    found = one(
+        analysis.inefficiency(
+            rows_of(
+                "tool_uses",
+                *used("a", "1", repeated, passed=False, trial=0, output_tokens=200),
+                *used("a", "1", [("s", "x")], passed=True, trial=1, output_tokens=100),
+                *used("a", "2", repeated, passed=True, output_tokens=5000),
+            )
+        ),
+        "patterns",
+        pattern="no_priors",
+    )
 
-    assert (found["n_showing"], found["pass_rate_with"], found["pass_rate_without"]) == (2, 0.5, 1.0)  # fmt: skip
+    assert (found["n_showing"], found["pass_rate_with"], found["pass_rate_without"]) == (
+        2,
+        0.5,
+        1.0,
+    )
     assert (found["pass_rate_change"], found["tokens_factor"]) == (-1.0, 2.0)
 
 
 def test_opening_share_and_rates_of_groups_without_tools():
     """Tokens before the first call over all; no tools, no rates of tools."""
-    result = analysis.inefficiency(rows_of("tool_uses",
-        *used("a", "1", [("s", "x")], opening_tokens=30, output_tokens=100),
-        *used("a", "2", [("s", "x")], opening_tokens=10, output_tokens=300),
-        *used("b", "1", []),
-    ))  # fmt: skip
+    result = analysis.inefficiency(
+        rows_of(
+            "tool_uses",
+            *used("a", "1", [("s", "x")], opening_tokens=30, output_tokens=100),
+            *used("a", "2", [("s", "x")], opening_tokens=10, output_tokens=300),
+            *used("b", "1", []),
+        )
+    )
 
     assert one(result, configuration="a")["opening_share"] == pytest.approx(0.1)
     b = one(result, configuration="b")
@@ -241,27 +273,57 @@ def store(tmp_path_factory):
     """Two recorded agents: one in a chat with a worked example, one by native tool calls."""
     item = ITEMS[0]
     text = "Action: search\nAction Input: x"
-    calls = tuple(Call(ordinal=k, provider="p", model="m", input_tokens=10, output_tokens=10 * (k + 1)) for k in range(2))  # fmt: skip
+    calls = tuple(
+        Call(ordinal=k, provider="p", model="m", input_tokens=10, output_tokens=10 * (k + 1))
+        for k in range(2)
+    )
     said = [
-        ("user", "text", "an example", 0), ("assistant", "text", "its answer", 0), ("user", "text", "1+0?", 0),
-        ("assistant", "text", text, 0), ("user", "text", "Observation: it is 7", 1), ("assistant", "text", "Answer: 7", 1),
-    ]  # fmt: skip
-    chat = tuple(Message(ordinal=n, role=r, kind=k, text=t, call_ordinal=c) for n, (r, k, t, c) in enumerate(said))  # fmt: skip
+        ("user", "text", "an example", 0),
+        ("assistant", "text", "its answer", 0),
+        ("user", "text", "1+0?", 0),
+        ("assistant", "text", text, 0),
+        ("user", "text", "Observation: it is 7", 1),
+        ("assistant", "text", "Answer: 7", 1),
+    ]
+    chat = tuple(
+        Message(ordinal=n, role=r, kind=k, text=t, call_ordinal=c)
+        for n, (r, k, t, c) in enumerate(said)
+    )
     tool = ToolCall(ordinal=0, tool="search", arguments="x", call_ordinal=0)
     native = (
         Message(ordinal=0, role="user", kind="text", text="1+0?", call_ordinal=0),
         Message(ordinal=1, role="assistant", kind="thinking", text="hm", call_ordinal=0),
-        Message(ordinal=2, role="assistant", kind="tool_call", text="search(x)", call_ordinal=0, tool_call_ordinal=0),
-        Message(ordinal=3, role="tool", kind="tool_result", text="seven", call_ordinal=1, tool_call_ordinal=0),
+        Message(
+            ordinal=2,
+            role="assistant",
+            kind="tool_call",
+            text="search(x)",
+            call_ordinal=0,
+            tool_call_ordinal=0,
+        ),
+        Message(
+            ordinal=3,
+            role="tool",
+            kind="tool_result",
+            text="seven",
+            call_ordinal=1,
+            tool_call_ordinal=0,
+        ),
         Message(ordinal=4, role="assistant", kind="text", text="7", call_ordinal=1),
-    )  # fmt: skip
+    )
     found = open_store(tmp_path_factory.mktemp("agents") / "s.duckdb", create=True)
-    found.ingest([
-        run(), TASK, *ITEMS, DIRECT, COT,
-        recorded(DIRECT, item, calls=calls, tool_calls=(tool,), messages=chat, answer="7"),
-        recorded(COT, item, calls=calls, tool_calls=(tool,), messages=native, answer="7"),
-        recorded(COT, ITEMS[1]),
-    ])  # fmt: skip
+    found.ingest(
+        [
+            run(),
+            TASK,
+            *ITEMS,
+            DIRECT,
+            COT,
+            recorded(DIRECT, item, calls=calls, tool_calls=(tool,), messages=chat, answer="7"),
+            recorded(COT, item, calls=calls, tool_calls=(tool,), messages=native, answer="7"),
+            recorded(COT, ITEMS[1]),
+        ]
+    )
     return found
 
 
@@ -281,15 +343,33 @@ def test_the_views_tell_what_the_model_wrote_from_its_examples(store):
 
 def test_the_view_of_texts(store):
     """Thinking, visible words and what was read, each on its own."""
-    texts = store.sql("SELECT strategy, item, thinking_text, output_text, read_text, target FROM trace_texts")  # fmt: skip
+    texts = store.sql(
+        "SELECT strategy, item, thinking_text, output_text, read_text, target FROM trace_texts"
+    )
     by = {r[:2]: r[2:] for r in texts.iter_rows()}
 
-    assert by["direct", "0"] == (None, "Action: search\nAction Input: x\nAnswer: 7", "Observation: it is 7", "1")  # fmt: skip
+    assert by["direct", "0"] == (
+        None,
+        "Action: search\nAction Input: x\nAnswer: 7",
+        "Observation: it is 7",
+        "1",
+    )
     assert by["cot", "0"] == ("hm", "7", "seven", "1")
     assert by["cot", "1"] == (None, "Answer: 2", None, "2")
 
 
-@pytest.mark.parametrize("name", ["tools", "inefficiency", "search-efficiency", "process", "code-efficiency", "reproducibility", "markers"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tools",
+        "inefficiency",
+        "search-efficiency",
+        "process",
+        "code-efficiency",
+        "reproducibility",
+        "markers",
+    ],
+)
 def test_analyses_take_the_rows_of_their_view(store, name):
     """Each runs on a real store over the view that it declares."""
     with store.facts("", analysis.get(name).rows) as frame:
@@ -308,12 +388,21 @@ def searched(item: str, target: str, read: str | None, n: int, passed=True, **mo
 
 def test_seeking_rate_and_efficiency_by_hand():
     """Two of three entities in four calls: ISR 2/3, ISE 1/2; one of one in two: 1, 1/2."""
-    result = analysis.search_efficiency(rows_of("trace_texts",
-        searched("1", "Rome; Paris, Oslo", "ROME lies far from paris.\nOsloer is no city", 4, passed=False),
-        searched("2", "7", "it is 7", 2),
-        searched("3", "7", "it is 7", 0),
-        searched("4", "", "it is 7", 2),
-    ))  # fmt: skip
+    result = analysis.search_efficiency(
+        rows_of(
+            "trace_texts",
+            searched(
+                "1",
+                "Rome; Paris, Oslo",
+                "ROME lies far from paris.\nOsloer is no city",
+                4,
+                passed=False,
+            ),
+            searched("2", "7", "it is 7", 2),
+            searched("3", "7", "it is 7", 0),
+            searched("4", "", "it is 7", 2),
+        )
+    )
 
     found = one(result)
     assert found["n"] == 2
@@ -338,7 +427,10 @@ def test_words_stand_whole():
 
 def test_entities_of_the_metadata():
     """A list under the key; no list, no entities."""
-    assert entities(None, '{"needs": ["The  Hague", "Oslo", "oslo"]}', "needs") == {"the hague", "oslo"}  # fmt: skip
+    assert entities(None, '{"needs": ["The  Hague", "Oslo", "oslo"]}', "needs") == {
+        "the hague",
+        "oslo",
+    }
     assert entities(None, "[1]", "needs") == entities(None, None, "needs") == set()
     row = searched("1", "x", "The Hague", 1, item_metadata='{"needs": ["The Hague", "Oslo"]}')
     found = one(analysis.search_efficiency(rows_of("trace_texts", row), entities="needs"))
@@ -352,9 +444,10 @@ def series(costs, wins, item="i", answers=None, **more) -> list[dict]:
     """Rounds of one series, as trials in order."""
     given = answers or [str(c) for c in costs]
     return [
-        named("a", item, k, cost_usd=float(c), passed=None if w is None else bool(w), answer=a) | more
+        named("a", item, k, cost_usd=float(c), passed=None if w is None else bool(w), answer=a)
+        | more
         for k, (c, w, a) in enumerate(zip(costs, wins, given, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def test_the_worked_example_of_advgamebench():
@@ -394,7 +487,11 @@ def test_rounds_noted_in_traces():
 def test_process_traps():
     """One round, unscored rounds, unknown answers, two runs: no steps are made up."""
     single = one(analysis.process(rows_of("trace_details", *series([1], [1]))))
-    assert (single["win_rate"], single["revision_rate"], single["improvement_slope"]) == (1.0, None, None)  # fmt: skip
+    assert (single["win_rate"], single["revision_rate"], single["improvement_slope"]) == (
+        1.0,
+        None,
+        None,
+    )
     gaps = rows_of("trace_details", *series([1, 2, 3], [1, None, 0], answers=["x", "y", None]))
     result = analysis.process(gaps)
     assert one(result)["revision_rate"] is None
@@ -408,13 +505,23 @@ def test_process_traps():
 # --- code efficiency ---
 
 
-@pytest.mark.parametrize(("cost", "dps", "norm"), [
-    (20, 1.0, 1.0), (25, 1.0, 1.0), (30, 0.8, 0.75), (55, 0.55, 0.5), (99, 0.2, 0.25), (150, 0.0, 0.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cost", "dps", "norm"),
+    [
+        (20, 1.0, 1.0),
+        (25, 1.0, 1.0),
+        (30, 0.8, 0.75),
+        (55, 0.55, 0.5),
+        (99, 0.2, 0.25),
+        (150, 0.0, 0.0),
+    ],
+)
 def test_level_matching_of_evalperf(cost, dps, norm):
     """References 100→20, 60→55, 40→80, 25→100: the published toy, through the analysis."""
     references = json.dumps({"references": [[40, 80], [100, 20], [25, 100], [60, 55]]})
-    row = named("a", "i", passed=True, metadata=json.dumps({"solution_s": cost}), item_metadata=references)  # fmt: skip
+    row = named(
+        "a", "i", passed=True, metadata=json.dumps({"solution_s": cost}), item_metadata=references
+    )
     found = one(analysis.code_efficiency(rows_of("trace_details", row)))
 
     assert (found["dps"], found["dps_norm"]) == (pytest.approx(dps), pytest.approx(norm))
@@ -425,9 +532,22 @@ def test_wrong_solutions_have_no_efficiency():
 
     def solved(item, passed, cost, trial=0):
         metadata = None if cost is None else json.dumps({"solution_s": cost})
-        return named("a", item, trial, passed=passed, metadata=metadata, item_metadata='{"references": [4, 2, 1]}')  # fmt: skip
+        return named(
+            "a",
+            item,
+            trial,
+            passed=passed,
+            metadata=metadata,
+            item_metadata='{"references": [4, 2, 1]}',
+        )
 
-    rows = rows_of("trace_details", solved("1", True, 2), solved("1", False, 0.1, 1), solved("2", False, 1), solved("3", True, None))  # fmt: skip
+    rows = rows_of(
+        "trace_details",
+        solved("1", True, 2),
+        solved("1", False, 0.1, 1),
+        solved("2", False, 1),
+        solved("3", True, None),
+    )
     result = analysis.code_efficiency(rows)
 
     found = one(result)
@@ -453,8 +573,15 @@ def test_pairs_meet_where_both_solved():
     """a is faster on one shared item, level on the other: ¾."""
     rows = [
         named(g, i, passed=p, e2e_s=s)
-        for g, i, p, s in (("a", "1", True, 1.0), ("b", "1", True, 9.0), ("a", "2", True, 3.0), ("b", "2", True, 3.1), ("a", "3", True, 1.0), ("b", "3", False, 1.0))
-    ]  # fmt: skip
+        for g, i, p, s in (
+            ("a", "1", True, 1.0),
+            ("b", "1", True, 9.0),
+            ("a", "2", True, 3.0),
+            ("b", "2", True, 3.1),
+            ("a", "3", True, 1.0),
+            ("b", "3", False, 1.0),
+        )
+    ]
     pair = one(analysis.code_efficiency(rows_of("trace_details", *rows), cost="e2e_s"), "pairs")
 
     assert (pair["a"], pair["b"], pair["n_common"], pair["win_rate"]) == ("a", "b", 2, 0.75)
@@ -496,7 +623,9 @@ def test_ratios_without_spread_or_clusters_have_no_interval():
     one_, same = np.ones(3), np.zeros(3, int)
     assert np.isnan(ratios.mean(one_, np.arange(3), 0.95)[1:]).all()
     assert np.isnan(ratios.share(one_, same, 0.95)[1:]).all()
-    assert ratios.share(one_, np.arange(3), 0.95)[1] == pytest.approx(3 / (3 + 1.959964**2), rel=1e-5)  # fmt: skip
+    assert ratios.share(one_, np.arange(3), 0.95)[1] == pytest.approx(
+        3 / (3 + 1.959964**2), rel=1e-5
+    )
     assert np.isnan(ratios.share(np.full(2, np.nan), np.arange(2), 0.95)).all()
     assert np.isnan(ratios.ratio(np.zeros(2), np.zeros(2), np.arange(2), 0.95)).all()
 

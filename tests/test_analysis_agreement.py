@@ -35,12 +35,21 @@ def one(result, table: str | None = None, **where) -> dict:
 
 def settings(passed: np.ndarray, lengths=None, texts=None) -> pl.DataFrame:
     """Attempts (items, settings) of one group, a run per setting."""
-    return rows_of("trace_texts", *[
-        named("a", f"i{i}", run_id=f"r{s}", passed=bool(passed[i, s]),
-              output_tokens=None if lengths is None else int(lengths[i][s]),
-              output_text=None if texts is None else texts[i][s])
-        for i in range(passed.shape[0]) for s in range(passed.shape[1])
-    ])  # fmt: skip
+    return rows_of(
+        "trace_texts",
+        *[
+            named(
+                "a",
+                f"i{i}",
+                run_id=f"r{s}",
+                passed=bool(passed[i, s]),
+                output_tokens=None if lengths is None else int(lengths[i][s]),
+                output_text=None if texts is None else texts[i][s],
+            )
+            for i in range(passed.shape[0])
+            for s in range(passed.shape[1])
+        ],
+    )
 
 
 def test_the_published_definitions_on_the_toy():
@@ -60,10 +69,17 @@ def test_the_published_definitions_on_the_toy():
     assert (found["accuracy_sd"], found["accuracy_sd_low"]) == (0.0, None)
 
 
-@pytest.mark.parametrize(("responses", "place"), [
-    (["a b c d", "a b z d", "a b c e"], 2), (["a b", "a b c"], 2), (["", "a"], 0), (["a", "b"], 0),
-    (["a bc", "a b c"], 1), (["a é", "a è"], 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("responses", "place"),
+    [
+        (["a b c d", "a b z d", "a b c e"], 2),
+        (["a b", "a b c"], 2),
+        (["", "a"], 0),
+        (["a", "b"], 0),
+        (["a bc", "a b c"], 1),
+        (["a é", "a è"], 1),
+    ],
+)
 def test_the_place_of_divergence(responses, place):
     """The first word where not all agree; the end of the shorter."""
     assert partings([min(responses).encode()], [max(responses).encode()]) == [place]
@@ -163,7 +179,9 @@ def exact(scores: np.ndarray, eliminated: int) -> list[float]:
     def walk(points, active, k):
         if k == scores.shape[1]:
             return list(points)
-        classes = [[p for p in active if points[p] == v] for v in sorted({points[p] for p in active})]  # fmt: skip
+        classes = [
+            [p for p in active if points[p] == v] for v in sorted({points[p] for p in active})
+        ]
         total = [Fraction(0)] * len(scores)
         ways = list(itertools.product(*(pairings(c) for c in classes)))
         for way in ways:
@@ -172,7 +190,11 @@ def exact(scores: np.ndarray, eliminated: int) -> list[float]:
                 gained[a if scores[a, k] > scores[b, k] else b] += 1
             least = min(gained[p] for p in active)
             last = [p for p in active if gained[p] == least]
-            n = min(eliminated, len(last) - (len(last) == len(active))) if k < scores.shape[1] - 1 else 0  # fmt: skip
+            n = (
+                min(eliminated, len(last) - (len(last) == len(active)))
+                if k < scores.shape[1] - 1
+                else 0
+            )
             leaving = list(itertools.combinations(last, n))
             for gone in leaving:
                 for p, v in enumerate(walk(gained, [p for p in active if p not in gone], k + 1)):
@@ -203,8 +225,10 @@ def test_swiss_of_traces():
     """Tasks are rounds in the order asked; a group without a task is left out and counted."""
     rows = [
         trace(f"m{m}", f"{t}-{i}", None, task=t, task_id=t, score=float(SCORES[m, k]))
-        for m in range(4) for k, t in enumerate("abc") for i in range(3)
-    ] + [trace("x", "a-0", None, task="a", task_id="a", score=1.0)]  # fmt: skip
+        for m in range(4)
+        for k, t in enumerate("abc")
+        for i in range(3)
+    ] + [trace("x", "a-0", None, task="a", task_id="a", score=1.0)]
     result = analysis.swiss(facts(*rows), outcome="score", eliminate=0, times=4000)
 
     points = dict(result.frame.select("configuration", "points").iter_rows())
@@ -363,15 +387,22 @@ def test_portfolios_of_traces():
 # --- interval forecasts ---
 
 
-@pytest.mark.parametrize(("truth", "plain", "ln", "log10"), [
-    (15, 10, 0.693147, 0.30103), (25, 110, 5.156018, 2.23923), (8, 50, 5.156018, 2.23923),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("truth", "plain", "ln", "log10"),
+    [
+        (15, 10, 0.693147, 0.30103),
+        (25, 110, 5.156018, 2.23923),
+        (8, 50, 5.156018, 2.23923),
+    ],
+)
 def test_interval_scores_of_the_toy(truth, plain, ln, log10):
     """[10, 20] at 90 %: 10, 110 and 50; on logarithms .693147 and 5.156018 twice."""
     for scale, expected in (("plain", plain), ("ln", ln), ("log10", log10)):
         row = named("a", "i", answer="[10, 20]", target=str(truth))
         found = one(analysis.interval_forecasts(rows_of("trace_details", row), scale=scale))
-        assert found["interval_score"] == pytest.approx(expected, abs=6e-7 if scale != "log10" else 6e-6)  # fmt: skip
+        assert found["interval_score"] == pytest.approx(
+            expected, abs=6e-7 if scale != "log10" else 6e-6
+        )
         assert found["coverage"] == float(truth == 15)
 
 
@@ -379,14 +410,28 @@ def test_the_true_quantiles_have_the_least_score():
     """The interval score is proper: 5 % and 95 % of a normal distribution beat wider and narrower ones."""
     y = np.random.default_rng(0).normal(size=20_000)
     ends = stats.norm.ppf(0.95)
-    means = [interval_score(np.full_like(y, -c), np.full_like(y, c), y, 0.1).mean() for c in (ends - 0.3, ends, ends + 0.3)]  # fmt: skip
+    means = [
+        interval_score(np.full_like(y, -c), np.full_like(y, c), y, 0.1).mean()
+        for c in (ends - 0.3, ends, ends + 0.3)
+    ]
     assert means[1] == min(means)
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("[10, 20]", (10, 20)), ("(1,000; 2,500)", (1000, 2500)), ("from 1.5 to 3", (1.5, 3)), ("5–9", (5, 9)),
-    ("between $3 and $4", (3, 4)), ("-5 to -2", (-5, -2)), ("10%-20%", (10, 20)), ("42", None), ("", None), (None, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[10, 20]", (10, 20)),
+        ("(1,000; 2,500)", (1000, 2500)),
+        ("from 1.5 to 3", (1.5, 3)),
+        ("5–9", (5, 9)),
+        ("between $3 and $4", (3, 4)),
+        ("-5 to -2", (-5, -2)),
+        ("10%-20%", (10, 20)),
+        ("42", None),
+        ("", None),
+        (None, None),
+    ],
+)
 def test_intervals_are_read(text, expected):
     """Two numbers with something between them; one number is none."""
     assert read(text) == expected
@@ -395,12 +440,19 @@ def test_intervals_are_read(text, expected):
 def test_interval_traps():
     """No interval misses; swapped ends are put right; what a logarithm cannot take leaves the score."""
     rows = [
-        named("a", "1", answer="20 to 10", target="15"), named("a", "2", answer="15", target="15"),
-        named("a", "3", answer="-1 to 5", target="3"), named("a", "4", answer="1 to 2", target="blue"),
-    ]  # fmt: skip
+        named("a", "1", answer="20 to 10", target="15"),
+        named("a", "2", answer="15", target="15"),
+        named("a", "3", answer="-1 to 5", target="3"),
+        named("a", "4", answer="1 to 2", target="blue"),
+    ]
     result = analysis.interval_forecasts(rows_of("trace_details", *rows))
     found = one(result)
-    assert (found["n"], found["n_intervals"], found["n_swapped"], found["n_off_scale"]) == (3, 2, 1, 1)  # fmt: skip
+    assert (found["n"], found["n_intervals"], found["n_swapped"], found["n_off_scale"]) == (
+        3,
+        2,
+        1,
+        1,
+    )
     assert found["coverage"] == pytest.approx(2 / 3)
     assert found["width"] == pytest.approx(np.log(2))
     assert result.dropped == {"traces whose item has no number as target": 1}
@@ -441,7 +493,10 @@ def test_inconsistency_by_loops():
     ends = min(s.min() for s in signals), max(s.max() for s in signals)
     plain = []
     for t in np.linspace(*ends, 11):
-        handled = [np.mean([(c >= t) == (r == 1) for c, r in zip(s, y, strict=True)]) for s, y in zip(signals, rights, strict=True)]  # fmt: skip
+        handled = [
+            np.mean([(c >= t) == (r == 1) for c, r in zip(s, y, strict=True)])
+            for s, y in zip(signals, rights, strict=True)
+        ]
         plain.append(np.var(handled))
     assert inconsistency(signals, rights, 11) == pytest.approx(np.mean(plain))
     assert inconsistency(signals[:1] * 2, rights[:1] * 2, 11) == 0
@@ -467,11 +522,18 @@ def test_correlation_with_difficulty_is_scipys():
     d = rng.random(40)
     rows = [
         trace("a", f"i{k}", bool(rng.random() > d[k]), t, difficulty=float(d[k]))
-        for k in range(40) for t in range(3)
-    ]  # fmt: skip
+        for k in range(40)
+        for t in range(3)
+    ]
     frame = facts(*rows)
     found = one(analysis.human_difficulty(frame))
-    miss = 1 - frame.group_by("difficulty").agg(pl.col("passed").mean()).sort("difficulty")["passed"].to_numpy()  # fmt: skip
+    miss = (
+        1
+        - frame.group_by("difficulty")
+        .agg(pl.col("passed").mean())
+        .sort("difficulty")["passed"]
+        .to_numpy()
+    )
     pearson = stats.pearsonr(np.sort(d), miss)
     assert found["pearson_r"] == pytest.approx(pearson.statistic)
     assert found["spearman_r"] == pytest.approx(stats.spearmanr(np.sort(d), miss).statistic)
@@ -484,8 +546,9 @@ def test_what_does_not_go_together_has_no_correlation():
     """Misses that rise and fall again: 0, not what rounding leaves of sums that cancel."""
     rows = [
         trace("a", f"i{k}", t < passed, t, difficulty=d)
-        for k, (d, passed) in enumerate([(0.1, 1), (0.3, 2), (0.5, 2), (0.7, 1)]) for t in range(3)
-    ]  # fmt: skip
+        for k, (d, passed) in enumerate([(0.1, 1), (0.3, 2), (0.5, 2), (0.7, 1)])
+        for t in range(3)
+    ]
     found = one(analysis.human_difficulty(facts(*rows)))
     assert (found["pearson_r"], found["spearman_r"]) == (0.0, 0.0)
 
@@ -499,7 +562,11 @@ def test_parts_by_difficulty():
     assert parts["part_rate"].to_list() == [1, 1, 0, 0]
     found = one(result)
     assert (found["easy_rate"], found["hard_rate"]) == (1.0, 0.0)
-    alike = one(analysis.human_difficulty(facts(*[trace("a", f"i{k}", True, difficulty=1.0) for k in range(5)])))  # fmt: skip
+    alike = one(
+        analysis.human_difficulty(
+            facts(*[trace("a", f"i{k}", True, difficulty=1.0) for k in range(5)])
+        )
+    )
     assert (alike["pearson_r"], alike["easy_rate"]) == (None, 1.0)
     none = analysis.human_difficulty(facts(trace("a", "i", True)))
     assert one(none)["n"] == 0
@@ -511,7 +578,9 @@ def test_parts_by_difficulty():
 
 def wrote(item: str, text: str | None, passed=True, group="a", **more) -> dict:
     """A trace that wrote something visible."""
-    return named(group, item, output_text=text, passed=passed, input="How many legs has a cat") | more  # fmt: skip
+    return (
+        named(group, item, output_text=text, passed=passed, input="How many legs has a cat") | more
+    )
 
 
 def test_markers_per_hundred_words():
@@ -520,7 +589,9 @@ def test_markers_per_hundred_words():
     found = one(analysis.markers(rows_of("trace_texts", wrote("1", text))))
     assert found["words"] == 10
     assert (found["hedges"], found["turns"]) == (pytest.approx(20), pytest.approx(10))
-    two = analysis.markers(rows_of("trace_texts", wrote("1", "maybe " * 10), wrote("2", "no " * 90)))  # fmt: skip
+    two = analysis.markers(
+        rows_of("trace_texts", wrote("1", "maybe " * 10), wrote("2", "no " * 90))
+    )
     assert one(two)["hedges"] == pytest.approx(10)
 
 
@@ -535,17 +606,20 @@ def test_lists_of_markers_can_be_replaced():
     row = rows_of("trace_texts", wrote("1", "ja ja vielleicht nein"))
     assert one(analysis.markers(row, hedges="vielleicht"))["hedges"] == pytest.approx(25)
     loud = rows_of("trace_texts", wrote("1", "Fließend, VIELLEICHT"))
-    assert one(analysis.markers(loud, hedges="Vielleicht, fließend"))["hedges"] == pytest.approx(100)  # fmt: skip
+    assert one(analysis.markers(loud, hedges="Vielleicht, fließend"))["hedges"] == pytest.approx(
+        100
+    )
     with pytest.raises(AnalysisError, match="empty"):
         analysis.markers(row, hedges=" , ")
 
 
 def test_echo_and_relative_effort():
     """Two of the question's two runs of five stand in the text; 300 tokens against a mean of 200."""
-    rows = rows_of("trace_texts",
+    rows = rows_of(
+        "trace_texts",
         wrote("1", "So: how many legs has a cat?", group="a", output_tokens=300),
         wrote("1", "Four.", group="b", output_tokens=100, passed=False),
-    )  # fmt: skip
+    )
     result = analysis.markers(rows)
     a, b = one(result, configuration="a"), one(result, configuration="b")
     assert (a["echo"], b["echo"]) == (1.0, 0.0)
@@ -556,7 +630,10 @@ def test_echo_and_relative_effort():
 def test_echoes_by_a_plain_count_of_runs():
     """Runs of three words of random sentences, found again in others, by sets of tuples."""
     rng = np.random.default_rng(0)
-    said, asked = (["".join(f"{w}, " for w in rng.choice(["a", "b", "C"], n)) for _ in range(30)] for n in (12, 6))  # fmt: skip
+    said, asked = (
+        ["".join(f"{w}, " for w in rng.choice(["a", "b", "C"], n)) for _ in range(30)]
+        for n in (12, 6)
+    )
 
     told = pl.DataFrame({"_said": said, "_input": asked}).with_columns(
         _said=spaced(pl.format("\n{}\n", pl.col("_said").str.to_lowercase()))
@@ -580,10 +657,17 @@ def test_the_extra_of_wrong_traces_and_its_interval():
         n = int(rng.binomial(50, 0.04 if right else 0.10))
         rows.append(wrote(str(k), "maybe " * n + "word " * (50 - n), right))
     found = one(analysis.markers(rows_of("trace_texts", *rows)))
-    rates = {r: [row["output_text"].count("maybe") / 50 * 100 for row in rows if row["passed"] == r] for r in (True, False)}  # fmt: skip
-    assert found["hedged_wrong_extra"] == pytest.approx(np.mean(rates[False]) - np.mean(rates[True]))  # fmt: skip
+    rates = {
+        r: [row["output_text"].count("maybe") / 50 * 100 for row in rows if row["passed"] == r]
+        for r in (True, False)
+    }
+    assert found["hedged_wrong_extra"] == pytest.approx(
+        np.mean(rates[False]) - np.mean(rates[True])
+    )
     se = np.sqrt(sum(np.var(v) / len(v) for v in rates.values()) * 200 / 199)
-    assert found["hedged_wrong_extra_high"] - found["hedged_wrong_extra"] == pytest.approx(stats.t.ppf(0.975, 199) * se, rel=1e-6)  # fmt: skip
+    assert found["hedged_wrong_extra_high"] - found["hedged_wrong_extra"] == pytest.approx(
+        stats.t.ppf(0.975, 199) * se, rel=1e-6
+    )
 
 
 def test_texts_that_were_not_recorded_are_counted():
@@ -591,5 +675,7 @@ def test_texts_that_were_not_recorded_are_counted():
     result = analysis.markers(rows_of("trace_texts", wrote("1", None), wrote("2", "x", group="b")))
     assert one(result, configuration="a")["hedges"] is None
     assert result.dropped == {"traces without a recorded text": 1}
-    thinking = analysis.markers(rows_of("trace_texts", wrote("1", "maybe", thinking_text="no")), text="thinking")  # fmt: skip
+    thinking = analysis.markers(
+        rows_of("trace_texts", wrote("1", "maybe", thinking_text="no")), text="thinking"
+    )
     assert one(thinking)["hedges"] == 0

@@ -15,11 +15,21 @@ def traces(model: str, cost: float | None, billed: float | None, n: int = 8) -> 
     right = 4 if model == "a" else 6
     return [
         {
-            "configuration": model, "model": model, "task": "t", "task_id": "t", "item": str(i), "item_id": str(i),
-            "trial": k, "passed": i < right, "cost_usd": cost, "billed_cost_usd": billed, "e2e_s": 1.0,
+            "configuration": model,
+            "model": model,
+            "task": "t",
+            "task_id": "t",
+            "item": str(i),
+            "item_id": str(i),
+            "trial": k,
+            "passed": i < right,
+            "cost_usd": cost,
+            "billed_cost_usd": billed,
+            "e2e_s": 1.0,
         }
-        for i in range(n) for k in range(2)
-    ]  # fmt: skip
+        for i in range(n)
+        for k in range(2)
+    ]
 
 
 def ask(name: str, frame: pl.DataFrame) -> pl.DataFrame | str:

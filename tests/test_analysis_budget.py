@@ -36,10 +36,18 @@ def tried(item: str, level: int | str | None, passed: bool | None = True, **more
 def levels(rates: dict, n_items: int = 100, cost: float = 1.0, **more) -> list[dict]:
     """Levels with exactly these rates on the same items; the k-th level costs k times as much."""
     return [
-        tried(str(i), level, i < round(rate * n_items), cost_usd=cost * (k + 1), energy_j=10.0 * (k + 1),
-              output_tokens=100 * (k + 1), **more)
-        for k, (level, rate) in enumerate(rates.items()) for i in range(n_items)
-    ]  # fmt: skip
+        tried(
+            str(i),
+            level,
+            i < round(rate * n_items),
+            cost_usd=cost * (k + 1),
+            energy_j=10.0 * (k + 1),
+            output_tokens=100 * (k + 1),
+            **more,
+        )
+        for k, (level, rate) in enumerate(rates.items())
+        for i in range(n_items)
+    ]
 
 
 FOUR = {2000: 0.20, 4000: 0.35, 6000: 0.42, 8000: 0.45}
@@ -129,18 +137,21 @@ def test_efforts_are_ordered_by_meaning_and_have_no_area():
 def test_levels_are_compared_on_common_items():
     """An item that one level lacks is left out of all, and counted; so are traces without a level."""
     frame = facts(
-        *levels({1000: 0.5, 2000: 0.75}, n_items=4), tried("9", 2000, True), tried("1", None, False),
+        *levels({1000: 0.5, 2000: 0.75}, n_items=4),
+        tried("9", 2000, True),
+        tried("1", None, False),
         tried("0", 1000, None, trial=1),
-    )  # fmt: skip
+    )
 
     result = analysis.budget_curve(frame, by="model")
 
     assert result.frame["n_items"].to_list() == [4, 4]
     assert result.frame["rate"].to_list() == [0.5, 0.75]
     assert result.dropped == {
-        "unscored traces": 1, "traces without thinking_budget_tokens": 1,
+        "unscored traces": 1,
+        "traces without thinking_budget_tokens": 1,
         "items that not every level was tried on": 1,
-    }  # fmt: skip
+    }
 
 
 def test_a_cost_that_one_trace_lacks_is_unknown():
@@ -202,8 +213,10 @@ def test_tasks_and_groups_have_curves_of_their_own():
     """Two tasks and two models: four curves, each with its own items."""
     rows = [
         r | {"model": m, "task": t, "task_id": t, "item_id": f"{t}{r['item']}"}
-        for m in "ab" for t in "xy" for r in levels({1000: 0.25, 2000: 0.5}, n_items=8)
-    ]  # fmt: skip
+        for m in "ab"
+        for t in "xy"
+        for r in levels({1000: 0.25, 2000: 0.5}, n_items=8)
+    ]
 
     result = analysis.budget_curve(facts(*rows), by=("model", "task"))
 

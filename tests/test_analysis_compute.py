@@ -146,9 +146,12 @@ def test_the_shape_can_be_given_and_is_told():
 def test_judges_are_no_part_and_an_unknown_call_leaves_the_trace_unknown():
     """What grades is not the subject's work; half a trace is none."""
     frame = facts(
-        call("x", 100, 0), call("x", 900, 5, role="judge"), call("y", 100, 0), call("y", None, 7),
+        call("x", 100, 0),
+        call("x", 900, 5, role="judge"),
+        call("y", 100, 0),
+        call("y", None, 7),
         schema=CALLS,
-    )  # fmt: skip
+    )
 
     result = analysis.pte(frame)
 
@@ -160,9 +163,11 @@ def test_judges_are_no_part_and_an_unknown_call_leaves_the_trace_unknown():
 def test_work_per_right_answer():
     """Half right: twice the work; none right: infinite; unscored count only in the mean."""
     frame = facts(
-        trace("1", 100, 0, passed=True), trace("2", 300, 0, passed=False), trace("3", 800, 0, passed=None),
+        trace("1", 100, 0, passed=True),
+        trace("2", 300, 0, passed=False),
+        trace("3", 800, 0, passed=None),
         *[trace(str(i), 50, 0, passed=False, configuration="b") for i in range(5)],
-    )  # fmt: skip
+    )
 
     result = analysis.pte(frame)
 
@@ -178,10 +183,12 @@ def test_agreement_with_the_clock():
     rng = np.random.default_rng(0)
     given, out = rng.integers(100, 9000, 60), rng.integers(10, 900, 60)
     work = given + 0.01 * (given + out) * out
-    frame = facts(*[
-        trace(str(i), int(p), int(o), e2e_s=float(w) / 1e5)
-        for i, (p, o, w) in enumerate(zip(given, out, work, strict=True))
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            trace(str(i), int(p), int(o), e2e_s=float(w) / 1e5)
+            for i, (p, o, w) in enumerate(zip(given, out, work, strict=True))
+        ]
+    )
 
     found = row(analysis.pte(frame, gamma=0.01))
 
@@ -193,10 +200,14 @@ def test_agreement_with_the_clock():
 def test_pte_is_monotone_and_the_same_in_an_engine():
     """More output or γ is never less work; calls in DuckDB and in Polars agree."""
     rng = np.random.default_rng(1)
-    frame = facts(*[
-        call(f"x{i}", int(rng.integers(10, 999)), int(rng.integers(10, 99)), e2e_s=1.0)
-        for i in range(20) for _ in range(3)
-    ], schema=CALLS)  # fmt: skip
+    frame = facts(
+        *[
+            call(f"x{i}", int(rng.integers(10, 999)), int(rng.integers(10, 99)), e2e_s=1.0)
+            for i in range(20)
+            for _ in range(3)
+        ],
+        schema=CALLS,
+    )
     connection = duckdb.connect()
     connection.register("calls", frame.to_arrow())
 
@@ -230,14 +241,21 @@ def on(model: str, given: int | None, out: int | None, item: str = "1", **more) 
 @pytest.mark.parametrize(
     ("deployment", "given", "out", "seconds"),
     [
-        ("openai/davinci", 512, 64, 5.281), ("openai/davinci", 500, 64, 5.276828125),
-        ("ai21/j1-large", 512, 2, 0.071), ("openai/ada", 512, 1, 0.025), ("ai21/j1-jumbo", 512, 1, 0.164),
-        ("microsoft/TNLGv2_530B", 512, 1, 0.49), ("gooseai/gpt-neo-20b", 512, 1, 0.114),
-        ("huggingface/gptj_6b", 512, 1, 0.042), ("together/bloom", 512, 1, 0.191),
-        ("together/opt-66b", 512, 2, 0.126 + 0.055), ("openai/davinci", 512, 0, 0.178),
-        ("openai/davinci", 0, 3, 2 * 0.081), ("openai/davinci", 3840, 1, 2 * 0.597),
+        ("openai/davinci", 512, 64, 5.281),
+        ("openai/davinci", 500, 64, 5.276828125),
+        ("ai21/j1-large", 512, 2, 0.071),
+        ("openai/ada", 512, 1, 0.025),
+        ("ai21/j1-jumbo", 512, 1, 0.164),
+        ("microsoft/TNLGv2_530B", 512, 1, 0.49),
+        ("gooseai/gpt-neo-20b", 512, 1, 0.114),
+        ("huggingface/gptj_6b", 512, 1, 0.042),
+        ("together/bloom", 512, 1, 0.191),
+        ("together/opt-66b", 512, 2, 0.126 + 0.055),
+        ("openai/davinci", 512, 0, 0.178),
+        ("openai/davinci", 0, 3, 2 * 0.081),
+        ("openai/davinci", 3840, 1, 2 * 0.597),
     ],
-)  # fmt: skip
+)
 def test_idealized_runtimes_of_helm(deployment, given, out, seconds):
     """T(512) and t_out as released; scaled down within the grid and up beyond it."""
     result = analysis.idealized_runtime(facts(on(deployment, given, out)))
@@ -352,10 +370,18 @@ def test_several_calls_need_calls():
 def test_runtimes_have_intervals_and_a_chart(tmp_path):
     """The mean of items with its ends, that of the measured time beside it."""
     rng = np.random.default_rng(4)
-    frame = facts(*[
-        on("openai/davinci", int(rng.integers(10, 1900)), int(rng.integers(1, 99)), str(i), e2e_s=9.0)
-        for i in range(40)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            on(
+                "openai/davinci",
+                int(rng.integers(10, 1900)),
+                int(rng.integers(1, 99)),
+                str(i),
+                e2e_s=9.0,
+            )
+            for i in range(40)
+        ]
+    )
 
     result = analysis.idealized_runtime(frame)
 

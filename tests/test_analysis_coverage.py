@@ -14,12 +14,25 @@ CHANCE = 2 * np.sqrt(0.95 * 0.05 / STUDIES)  # two standard errors of a share of
 @pytest.mark.parametrize(
     "name",
     [
-        "pass rate, Wilson, 1 trial", "pass rate, t, 4 trials", "mean cost, t", "cost of pass, bootstrap",
-        "cost of pass, BCa", "E³ (A²/T)", "rate per dollar", "joules per token", "joules per right answer",
-        "margin per run", "median latency", "goodput", "variance between", "ICC",
-        "weighted vote of 3", "hedges per 100 words", "accepted above it",
+        "pass rate, Wilson, 1 trial",
+        "pass rate, t, 4 trials",
+        "mean cost, t",
+        "cost of pass, bootstrap",
+        "cost of pass, BCa",
+        "E³ (A²/T)",
+        "rate per dollar",
+        "joules per token",
+        "joules per right answer",
+        "margin per run",
+        "median latency",
+        "goodput",
+        "variance between",
+        "ICC",
+        "weighted vote of 3",
+        "hedges per 100 words",
+        "accepted above it",
     ],
-)  # fmt: skip
+)
 def test_intervals_of_a_hundred_items_hold_the_truth(name):
     """95 % intervals: 93 to 97 of 100 studies, and what chance adds to 500 of them."""
     found = measure(CASES[name], 100, STUDIES, seed=1)

@@ -21,17 +21,30 @@ def row(result, group: str = "a") -> dict:
 # --- unified cost ---
 
 USES = {
-    "configuration": pl.String, "item_id": pl.String, "trace_id": pl.String, "tool": pl.String,
-    "cost_usd": pl.Float64, "trace_cost_usd": pl.Float64, "passed": pl.Boolean, "score": pl.Float64,
-    "trace_error_type": pl.String, "task": pl.String, "task_id": pl.String, "trial": pl.Int64,
-}  # fmt: skip
+    "configuration": pl.String,
+    "item_id": pl.String,
+    "trace_id": pl.String,
+    "tool": pl.String,
+    "cost_usd": pl.Float64,
+    "trace_cost_usd": pl.Float64,
+    "passed": pl.Boolean,
+    "score": pl.Float64,
+    "trace_error_type": pl.String,
+    "task": pl.String,
+    "task_id": pl.String,
+    "trial": pl.Int64,
+}
 
 
 def uses(
     item: str, tools: list[str | None], cost: float | None, passed: bool | None = True, **more
 ):
     """Rows of tool_uses of one trace: a row per tool, one without a tool if there is none."""
-    named = {"configuration": "a", "item_id": item, "trace_id": f"{more.get('configuration', 'a')}{item}"}  # fmt: skip
+    named = {
+        "configuration": "a",
+        "item_id": item,
+        "trace_id": f"{more.get('configuration', 'a')}{item}",
+    }
     named |= {"trace_cost_usd": cost, "passed": passed, "task": "t", "task_id": "t", "trial": 0}
     return [named | {"tool": tool} | more for tool in tools or [None]]
 
@@ -57,10 +70,13 @@ def test_tokens_and_tools_of_one_question():
 
 def test_cost_per_right_answer_of_a_published_pair():
     """9.9 c at 12.6 % is 78.57 c a right answer, 6.8 c at 12.8 % is 53.13 c; 31.3 % lower per question."""
-    frame = used(*[
-        uses(str(i), [], cost, i < right, configuration=name)
-        for name, cost, right in (("react", 0.099, 126), ("tracker", 0.068, 128)) for i in range(1000)
-    ])  # fmt: skip
+    frame = used(
+        *[
+            uses(str(i), [], cost, i < right, configuration=name)
+            for name, cost, right in (("react", 0.099, 126), ("tracker", 0.068, 128))
+            for i in range(1000)
+        ]
+    )
     result = analysis.unified_cost(frame, resamples=200)
 
     react, tracker = row(result, "react"), row(result, "tracker")
@@ -73,9 +89,13 @@ def test_cost_per_right_answer_of_a_published_pair():
 def test_prices_by_name_then_as_charged_then_for_all_others_then_unknown():
     """No tool is free by default: an unpriced one leaves its trace without a unified cost."""
     frame = used(
-        uses("1", ["search"], 1.0, cost_usd=0.5), uses("2", ["python"], 1.0, cost_usd=0.25),
-        uses("3", ["odd"], 1.0), uses("4", [], 1.0), uses("5", [], None), uses("6", ["search", "odd"], 1.0),
-    )  # fmt: skip
+        uses("1", ["search"], 1.0, cost_usd=0.5),
+        uses("2", ["python"], 1.0, cost_usd=0.25),
+        uses("3", ["odd"], 1.0),
+        uses("4", [], 1.0),
+        uses("5", [], None),
+        uses("6", ["search", "odd"], 1.0),
+    )
 
     known = analysis.unified_cost(frame, prices="search=0.125")
     priced = analysis.unified_cost(frame, prices="search=0.125", tool_usd=2.0)
@@ -92,7 +112,10 @@ def test_prices_by_name_then_as_charged_then_for_all_others_then_unknown():
 def test_caps_are_replayed_against_a_plain_count():
     """Beyond the cap: wrong, tokens in full, tools in proportion."""
     rng = np.random.default_rng(1)
-    plain = [(int(rng.integers(0, 6)), float(rng.uniform(1, 2)), bool(rng.random() < 0.5)) for _ in range(40)]  # fmt: skip
+    plain = [
+        (int(rng.integers(0, 6)), float(rng.uniform(1, 2)), bool(rng.random() < 0.5))
+        for _ in range(40)
+    ]
     frame = used(*[uses(str(i), ["t"] * n, cost, ok) for i, (n, cost, ok) in enumerate(plain)])
 
     budgets = analysis.unified_cost(frame, tool_usd=0.5, resamples=100).more["budgets"]
@@ -134,9 +157,11 @@ def test_traces_know_only_how_many_calls():
 def test_trials_weigh_within_their_item_and_failed_ones_are_left_out():
     """Mean of items' means; a failed trace counts nowhere."""
     frame = used(
-        uses("1", [], 1.0), uses("1", [], 3.0, trace_id="a1b", trial=1), uses("2", [], 5.0),
+        uses("1", [], 1.0),
+        uses("1", [], 3.0, trace_id="a1b", trial=1),
+        uses("2", [], 5.0),
         uses("3", [], 9.0, None, trace_error_type="timeout"),
-    )  # fmt: skip
+    )
     result = analysis.unified_cost(frame)
     assert row(result)["unified_cost_usd"] == pytest.approx((2 + 5) / 2)
     assert result.dropped == {"failed traces": 1}
@@ -228,8 +253,9 @@ def test_the_expert_is_the_reference_where_no_group_is_named():
     """What a human charges for the item; items without it do not count."""
     frame = facts(
         trace("a", "1", True, cost_usd=0.5, human_cost_usd=2.0),
-        trace("a", "2", True, cost_usd=0.5), trace("a", "3", False, cost_usd=0.0, human_cost_usd=2.0),
-    )  # fmt: skip
+        trace("a", "2", True, cost_usd=0.5),
+        trace("a", "3", False, cost_usd=0.0, human_cost_usd=2.0),
+    )
     found = row(analysis.economics(frame))
     assert (found["n_referenced"], found["cost_aware_success"]) == (2, pytest.approx((4 + 0) / 2))
 
@@ -255,8 +281,9 @@ def test_what_is_unknown_stays_unknown():
 def test_failed_runs_may_count_as_wrong():
     """They earn nothing then, and cost what they cost."""
     frame = facts(
-        trace("a", "1", True, cost_usd=1.0), trace("a", "2", None, cost_usd=1.0, error_type="timeout")
-    )  # fmt: skip
+        trace("a", "1", True, cost_usd=1.0),
+        trace("a", "2", None, cost_usd=1.0, error_type="timeout"),
+    )
     assert row(analysis.economics(frame, value_usd=4.0))["margin_usd"] == pytest.approx(3)
     counted = row(analysis.economics(frame, value_usd=4.0, errors_as_wrong=True))
     assert counted["margin_usd"] == pytest.approx((3 - 1) / 2)
@@ -265,10 +292,18 @@ def test_failed_runs_may_count_as_wrong():
 def test_money_scales_with_its_unit():
     """Cents for dollars: sums times a hundred, shares and runs as they were."""
     rng = np.random.default_rng(4)
-    frame = facts(*[
-        trace("a", str(i), bool(rng.random() < 0.7), cost_usd=rng.uniform(0, 1), value_usd=rng.uniform(1, 3))
-        for i in range(25)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            trace(
+                "a",
+                str(i),
+                bool(rng.random() < 0.7),
+                cost_usd=rng.uniform(0, 1),
+                value_usd=rng.uniform(1, 3),
+            )
+            for i in range(25)
+        ]
+    )
     one = analysis.economics(frame, fixed_usd=10.0).frame
     cents = frame.with_columns(pl.col("cost_usd", "value_usd") * 100)
     two = analysis.economics(cents, fixed_usd=1000.0).frame
@@ -282,10 +317,15 @@ def test_the_interval_of_the_margin_covers_the_truth():
     hits = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        frame = pl.DataFrame({
-            "configuration": "a", "item_id": [str(i) for i in range(50)], "passed": rng.random(50) < 0.4,
-            "cost_usd": rng.gamma(2, 0.05, 50), "value_usd": 1.0,
-        })  # fmt: skip
+        frame = pl.DataFrame(
+            {
+                "configuration": "a",
+                "item_id": [str(i) for i in range(50)],
+                "passed": rng.random(50) < 0.4,
+                "cost_usd": rng.gamma(2, 0.05, 50),
+                "value_usd": 1.0,
+            }
+        )
         found = row(analysis.economics(frame, level=0.9, resamples=300))
         hits += found["margin_usd_low"] <= 0.4 - 0.1 <= found["margin_usd_high"]
     assert hits / 200 == pytest.approx(0.9, abs=0.05)

@@ -32,10 +32,19 @@ def row(result, group: str = "a") -> dict:
 
 def nine_in_ten() -> pl.DataFrame:
     """Ten items, nine right, 1,500 output tokens on average."""
-    return facts(*[
-        trace(str(i), i > 0, output_tokens=1050 + 100 * i, cost_usd=0.03, energy_j=600.0, e2e_s=2.0)
-        for i in range(10)
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace(
+                str(i),
+                i > 0,
+                output_tokens=1050 + 100 * i,
+                cost_usd=0.03,
+                energy_j=600.0,
+                e2e_s=2.0,
+            )
+            for i in range(10)
+        ]
+    )
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("fraction", 1), ("percent", 100)])
@@ -55,10 +64,14 @@ def test_e3_and_accuracy_per_length(scale, factor):
 def test_the_e3_of_a_published_row():
     """89.76 % at 2,105.12 tokens is 3.8273 on the scale of per cents."""
     tokens = [2105] * 8800 + [2106] * 1200
-    frame = pl.DataFrame({
-        "configuration": "a", "item_id": [str(i) for i in range(10_000)], "output_tokens": tokens,
-        "passed": [i < 8976 for i in range(10_000)],
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "configuration": "a",
+            "item_id": [str(i) for i in range(10_000)],
+            "output_tokens": tokens,
+            "passed": [i < 8976 for i in range(10_000)],
+        }
+    )
 
     result = analysis.efficiency_scores(frame, resamples=100)
 
@@ -78,10 +91,12 @@ def test_the_scale_is_in_the_units():
 def test_each_score_is_of_the_traces_that_have_its_denominator():
     """A right answer of unknown cost makes no dollar look better; it still counts for tokens."""
     frame = facts(
-        trace("1", True, output_tokens=100, cost_usd=1.0), trace("2", False, output_tokens=300, cost_usd=3.0),
-        trace("3", True, output_tokens=200), trace("4", None, output_tokens=9, cost_usd=9.0),
+        trace("1", True, output_tokens=100, cost_usd=1.0),
+        trace("2", False, output_tokens=300, cost_usd=3.0),
+        trace("3", True, output_tokens=200),
+        trace("4", None, output_tokens=9, cost_usd=9.0),
         trace("5", None, error_type="timeout", cost_usd=9.0),
-    )  # fmt: skip
+    )
 
     result = analysis.efficiency_scores(frame, scale="fraction")
 
@@ -91,10 +106,11 @@ def test_each_score_is_of_the_traces_that_have_its_denominator():
     assert (found["n"], found["n_tokens"], found["n_priced"], found["n_metered"]) == (3, 3, 2, 0)
     assert found["rate_per_joule"] is found["rate_per_watt"] is None
     assert result.dropped == {
-        "failed traces": 1, "unscored traces": 1,
+        "failed traces": 1,
+        "unscored traces": 1,
         "traces without cost_usd, left out of its scores": 1,
         "traces without energy_j, left out of its scores": 3,
-    }  # fmt: skip
+    }
 
 
 def test_nothing_right_scores_zero_and_no_tokens_score_nothing():
@@ -124,11 +140,23 @@ def test_a_single_item_has_no_interval():
 def random_frame(seed: int = 0, n_items: int = 40) -> pl.DataFrame:
     """Two groups, two trials; tokens depend on the item."""
     rng = np.random.default_rng(seed)
-    return facts(*[
-        trace(str(i), bool(rng.random() < 0.6), g, trial=k, output_tokens=int(rng.gamma(2, 300) + i),
-              cost_usd=rng.uniform(0.1, 1), energy_j=rng.uniform(10, 99), e2e_s=rng.uniform(1, 3))
-        for g in "ab" for i in range(n_items) for k in range(2)
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace(
+                str(i),
+                bool(rng.random() < 0.6),
+                g,
+                trial=k,
+                output_tokens=int(rng.gamma(2, 300) + i),
+                cost_usd=rng.uniform(0.1, 1),
+                energy_j=rng.uniform(10, 99),
+                e2e_s=rng.uniform(1, 3),
+            )
+            for g in "ab"
+            for i in range(n_items)
+            for k in range(2)
+        ]
+    )
 
 
 def test_figures_agree_with_polars_by_hand():

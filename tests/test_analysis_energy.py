@@ -62,14 +62,18 @@ def test_carbon_of_published_energies(joules, pue, g_per_kwh, grams):
 def test_identities_of_ml_energy(shared_data):
     """J/request = J/token × mean output length, on all 187 rows of the leaderboard."""
     released = json.loads((shared_data / "ml_energy" / "gpqa.json").read_text())["configurations"]
-    frame = pl.DataFrame([
-        {
-            "configuration": str(i), "item_id": "all", "output_tokens": r["avg_output_len"],
-            "energy_j": r["energy_per_request_joules"],
-            "e2e_s": r["energy_per_request_joules"] / r["avg_power_watts"],
-        }
-        for i, r in enumerate(released)
-    ])  # fmt: skip
+    frame = pl.DataFrame(
+        [
+            {
+                "configuration": str(i),
+                "item_id": "all",
+                "output_tokens": r["avg_output_len"],
+                "energy_j": r["energy_per_request_joules"],
+                "e2e_s": r["energy_per_request_joules"] / r["avg_power_watts"],
+            }
+            for i, r in enumerate(released)
+        ]
+    )
 
     result = analysis.energy(frame)
 
@@ -80,9 +84,10 @@ def test_identities_of_ml_energy(shared_data):
         per_token, speed = r["energy_per_token_joules"], r["output_throughput_tokens_per_sec"]
         assert found[str(i)]["power_w"] == pytest.approx(per_token * speed)
     (place,) = [
-        i for i, r in enumerate(released)
+        i
+        for i, r in enumerate(released)
         if (r["nickname"], r["gpu_model"], r["num_gpus"], r["max_num_seqs"]) == NAMED
-    ]  # fmt: skip
+    ]
     best = found[str(place)]
     assert best["energy_per_token"] == pytest.approx(0.086040, abs=5e-7)
     assert best["energy_j"] == pytest.approx(148.0717, abs=5e-5)
@@ -90,9 +95,15 @@ def test_identities_of_ml_energy(shared_data):
 
 def test_tokens_and_watts_of_a_documented_window():
     """54,631.48 J at .093545 J/token over 97.6 s: 584,012.8 tokens, 559.749 W."""
-    frame = pl.DataFrame({
-        "configuration": "a", "item_id": "1", "energy_j": 54631.48, "output_tokens": 584012.8, "e2e_s": 97.6,
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "configuration": "a",
+            "item_id": "1",
+            "energy_j": 54631.48,
+            "output_tokens": 584012.8,
+            "e2e_s": 97.6,
+        }
+    )
 
     found = row(analysis.energy(frame))
 
@@ -126,9 +137,12 @@ def test_what_nothing_passed_costs_infinity():
 def test_what_is_not_measured_is_unknown():
     """A group without a meter has a row of unknowns, never of zeros, and the last place."""
     frame = facts(
-        trace("1", 5.0), trace("2", None), trace("1", None, group="api"), trace("3", 4.0, None),
+        trace("1", 5.0),
+        trace("2", None),
+        trace("1", None, group="api"),
+        trace("3", 4.0, None),
         trace("4", 9.0, None, error_type="timeout"),
-    )  # fmt: skip
+    )
 
     result = analysis.energy(frame)
 
@@ -146,11 +160,22 @@ def test_what_is_not_measured_is_unknown():
 def random_frame(n_items: int = 30) -> pl.DataFrame:
     """Two groups, two trials."""
     rng = np.random.default_rng(0)
-    return facts(*[
-        trace(str(i), rng.gamma(2, 50), bool(rng.random() < 0.6), g, trial=k,
-              output_tokens=int(rng.integers(50, 500)), e2e_s=rng.uniform(1, 5))
-        for g in "ab" for i in range(n_items) for k in range(2)
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace(
+                str(i),
+                rng.gamma(2, 50),
+                bool(rng.random() < 0.6),
+                g,
+                trial=k,
+                output_tokens=int(rng.integers(50, 500)),
+                e2e_s=rng.uniform(1, 5),
+            )
+            for g in "ab"
+            for i in range(n_items)
+            for k in range(2)
+        ]
+    )
 
 
 def test_energy_agrees_with_polars_by_hand_and_scales():
@@ -161,8 +186,10 @@ def test_energy_agrees_with_polars_by_hand_and_scales():
     means = (
         frame.group_by("configuration", "item_id")
         .agg(pl.col("energy_j", "output_tokens", "passed").mean())
-        .group_by("configuration").agg(pl.exclude("item_id").mean()).sort("configuration")
-    )  # fmt: skip
+        .group_by("configuration")
+        .agg(pl.exclude("item_id").mean())
+        .sort("configuration")
+    )
     assert plain["energy_j"].to_list() == pytest.approx(means["energy_j"].to_list())
     per_token = (means["energy_j"] / means["output_tokens"]).to_list()
     assert plain["energy_per_token"].to_list() == pytest.approx(per_token)
@@ -198,8 +225,10 @@ def test_a_pue_below_one_is_refused():
 # --- fleet power ---
 
 TABLE = {  # Wh per query → (accuracy, power at 71.4 million, at 13.7 billion queries a day) in MW
-    "ShareGPT": (0.32, 1.0, 182.7), "Reflexion": (41.53, 123.6, 23_700), "LATS": (22.76, 67.7, 13_000),
-}  # fmt: skip
+    "ShareGPT": (0.32, 1.0, 182.7),
+    "Reflexion": (41.53, 123.6, 23_700),
+    "LATS": (22.76, 67.7, 13_000),
+}
 
 
 @pytest.mark.parametrize(("queries", "column"), [(71.4e6, 1), (13.7e9, 2)])

@@ -41,19 +41,27 @@ def trials(group: str, item: str, n: int, right: int, **more) -> list[dict]:
 def simulated(passed: np.ndarray, names: np.ndarray | None = None) -> pl.DataFrame:
     """Traces of an array (n_groups, n_items, n_trials) of right and wrong."""
     group, item, trial = np.indices(passed.shape)
-    return pl.DataFrame({
-        "configuration": (group if names is None else names[group]).ravel(), "item_id": item.ravel(),
-        "trial": trial.ravel(), "passed": passed.ravel(), "cost_usd": 0.5,
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "configuration": (group if names is None else names[group]).ravel(),
+            "item_id": item.ravel(),
+            "trial": trial.ravel(),
+            "passed": passed.ravel(),
+            "cost_usd": 0.5,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
 def tau(shared_data) -> pl.DataFrame:
     """Fifty airline tasks, four trials each."""
     runs = json.loads((shared_data / "tau_bench" / "gpt-4o-airline.json").read_text())
-    return facts(*[
-        trace("gpt-4o", str(r["task_id"]), abs(r["reward"] - 1) <= 1e-6, r["trial"]) for r in runs
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace("gpt-4o", str(r["task_id"]), abs(r["reward"] - 1) <= 1e-6, r["trial"])
+            for r in runs
+        ]
+    )
 
 
 # --- variance ---
@@ -162,9 +170,11 @@ def test_items_that_differ_by_chance_alone_have_no_variance_between_them():
 def test_incomplete_repeats_are_left_out_and_told():
     """A third trial of one item is no repeat of the set; runs can tell repeats apart instead."""
     frame = facts(
-        *trials("a", "1", 3, 1, run_id="r1"), *trials("a", "2", 2, 2, run_id="r1"),
-        trace("a", "1", True, 0, run_id="r2"), trace("a", "2", False, 0, run_id="r2"),
-    )  # fmt: skip
+        *trials("a", "1", 3, 1, run_id="r1"),
+        *trials("a", "2", 2, 2, run_id="r1"),
+        trace("a", "1", True, 0, run_id="r2"),
+        trace("a", "2", False, 0, run_id="r2"),
+    )
 
     by_trial, by_run = analysis.variance(frame), analysis.variance(frame, repeat="run_id")
 
@@ -178,9 +188,12 @@ def test_variance_leaves_out_failed_traces_and_splits_tasks():
     """A timeout is no trial; each task has its own components."""
     other = {"task": "u", "task_id": "u"}
     frame = facts(
-        *trials("a", "1", 2, 1), *trials("a", "2", 2, 2), trace("a", "1", None, 2, error_type="x"),
-        *trials("a", "8", 2, 0, **other), *trials("a", "9", 2, 2, **other),
-    )  # fmt: skip
+        *trials("a", "1", 2, 1),
+        *trials("a", "2", 2, 2),
+        trace("a", "1", None, 2, error_type="x"),
+        *trials("a", "8", 2, 0, **other),
+        *trials("a", "9", 2, 2, **other),
+    )
 
     result = analysis.variance(frame, by=("configuration", "task"))
 
@@ -197,8 +210,13 @@ TEST = (0.05, 0.8)
 
 @pytest.mark.parametrize(
     ("sd", "difference", "power", "exact", "whole"),
-    [(1.5, 2, 0.8, 8.83, 9), (1.5, 1, 0.8, 35.32, 36), (1.5, 2, 0.95, 14.62, 15), (0.7, 1, 0.8, 7.69, 8)],
-)  # fmt: skip
+    [
+        (1.5, 2, 0.8, 8.83, 9),
+        (1.5, 1, 0.8, 35.32, 36),
+        (1.5, 2, 0.95, 14.62, 15),
+        (0.7, 1, 0.8, 7.69, 8),
+    ],
+)
 def test_repeats_of_a_fixed_set(sd, difference, power, exact, whole):
     """The four published numbers of runs, and what they are before rounding."""
     found = planning.repeats(2 * sd**2, difference, 0.05, power)
@@ -280,8 +298,10 @@ def test_what_is_missing_is_priced_from_history():
     rng = np.random.default_rng(1)
     rows = [
         trace(g, str(i), bool(rng.random() < p), k, cost_usd=c, energy_j=10.0, e2e_s=2.0)
-        for g, p, c in (("a", 0.6, 0.02), ("b", 0.5, 0.01)) for i in range(100) for k in range(3)
-    ]  # fmt: skip
+        for g, p, c in (("a", 0.6, 0.02), ("b", 0.5, 0.01))
+        for i in range(100)
+        for k in range(3)
+    ]
 
     row = analysis.power(facts(*rows), baseline="b", difference=0.04).frame.row(0, named=True)
 
@@ -317,9 +337,7 @@ def test_gsm8k_of_two_models(shared_data):
     with text:
         given = list(csv.DictReader(text))
     columns = [c for c in given[0] if given[0][c] in {"True", "False"}]
-    rows = [
-        trace(c, str(i), r[c] == "True") for i, r in enumerate(given) for c in columns
-    ]  # fmt: skip
+    rows = [trace(c, str(i), r[c] == "True") for i, r in enumerate(given) for c in columns]
 
     row = analysis.power(facts(*rows), difference=0.05).frame.row(0, named=True)
 
@@ -501,9 +519,10 @@ def test_a_confidence_that_tells_all_and_one_that_tells_nothing():
 def test_calibration_without_sides_scale_or_signal():
     """All right: no AUC; another scale: no bias; nothing known: nulls, a note, and none dropped."""
     frame = facts(
-        *said("a right", (0.5, True), (0.7, True)), *said("mute", (None, True), (None, False)),
+        *said("a right", (0.5, True), (0.7, True)),
+        *said("mute", (None, True), (None, False)),
         *[trace("scaled", str(i), i > 1, verifier_score=10.0 * i) for i in range(4)],
-    )  # fmt: skip
+    )
 
     plain = analysis.calibration(frame)
     scaled = analysis.calibration(frame, signal="verifier_score").frame.row(2, named=True)
@@ -571,9 +590,10 @@ def test_strengths_equal_a_plain_fit(seed):
 def test_a_ranking_of_three_by_hand():
     """Wins and ties counted on shared items; strengths from those counts."""
     frame = facts(
-        *[trace("a", str(i), i < 8) for i in range(10)], *[trace("b", str(i), i in {0, 1, 2, 9}) for i in range(10)],
+        *[trace("a", str(i), i < 8) for i in range(10)],
+        *[trace("b", str(i), i in {0, 1, 2, 9}) for i in range(10)],
         *[trace("c", str(i), i in {0, 8}) for i in range(10)],
-    )  # fmt: skip
+    )
 
     result = analysis.ranking(frame)
 
@@ -619,8 +639,9 @@ def test_no_chain_of_wins_gives_no_strength():
     alone = analysis.ranking(frame.filter(pl.col("configuration") == "a"))
 
     assert result.frame.select("configuration", "rank", "strength", "win_rate").rows() == [
-        ("a", None, None, 1), ("b", None, None, 0),
-    ]  # fmt: skip
+        ("a", None, None, 1),
+        ("b", None, None, 0),
+    ]
     assert any("infinite" in note for note in result.notes)
     assert alone.frame.select("strength", "win_rate").row(0) == (None, None)
     assert alone.notes == ()
@@ -642,10 +663,21 @@ def test_rankings_that_agree_and_that_do_not():
     """τ of strength with outcome and cheapness by hand, and between two tasks."""
     other = {"task": "u", "task_id": "u"}
     frame = facts(
-        *[trace(g, str(i), i < k, cost_usd=float(k)) for g, k in (("a", 4), ("b", 3), ("c", 2)) for i in range(5)],
-        trace("a", "4", True), trace("b", "4", True, 1), trace("c", "3", True, 1), trace("c", "4", True, 1),
-        *[trace(g, f"u{i}", (i + k) % 3 == 0, **other) for g, k in (("a", 0), ("b", 1), ("c", 2)) for i in range(4)],
-    )  # fmt: skip
+        *[
+            trace(g, str(i), i < k, cost_usd=float(k))
+            for g, k in (("a", 4), ("b", 3), ("c", 2))
+            for i in range(5)
+        ],
+        trace("a", "4", True),
+        trace("b", "4", True, 1),
+        trace("c", "3", True, 1),
+        trace("c", "4", True, 1),
+        *[
+            trace(g, f"u{i}", (i + k) % 3 == 0, **other)
+            for g, k in (("a", 0), ("b", 1), ("c", 2))
+            for i in range(4)
+        ],
+    )
 
     result = analysis.ranking(frame, by=("configuration", "task"))
 
@@ -665,9 +697,11 @@ def test_rankings_that_agree_and_that_do_not():
 def test_cheapness_is_over_what_was_tried_and_priced():
     """An item that a group was not tried on is not free, and an unpriced group has no place."""
     frame = facts(
-        *[trace("a", str(i), i < 3, cost_usd=1.0) for i in range(6)], *[trace("b", str(i), i < 4, cost_usd=0.5) for i in range(6)],
-        *[trace("c", str(i), i < 2, cost_usd=2.0) for i in range(2)], *[trace("d", str(i), i > 2, cost_usd=None) for i in range(6)],
-    )  # fmt: skip
+        *[trace("a", str(i), i < 3, cost_usd=1.0) for i in range(6)],
+        *[trace("b", str(i), i < 4, cost_usd=0.5) for i in range(6)],
+        *[trace("c", str(i), i < 2, cost_usd=2.0) for i in range(2)],
+        *[trace("d", str(i), i > 2, cost_usd=None) for i in range(6)],
+    )
 
     table = analysis.ranking(frame).more["agreement"]
 

@@ -28,9 +28,9 @@ def world(seed=1, *, items=60, groups=3, task_effect=1.5, group_effect=0.5):
 def independent(frame, *columns):
     """The deviance of an additive logit by a general optimiser on single traces."""
     y = frame["passed"].cast(pl.Float64).to_numpy()
-    design = np.hstack([
-        np.ones((len(y), 1)), *(frame[c].to_dummies().to_numpy()[:, 1:] for c in columns)
-    ])  # fmt: skip
+    design = np.hstack(
+        [np.ones((len(y), 1)), *(frame[c].to_dummies().to_numpy()[:, 1:] for c in columns)]
+    )
 
     def loss(b):
         eta = design @ b

@@ -28,11 +28,14 @@ def row(result, group: str = "a") -> dict:
 # --- steady state: published figures ---
 
 METRICS = {
-    "energy_per_token_j": "energy_per_token_joules", "energy_per_request_j": "energy_per_request_joules",
-    "power_w": "avg_power_watts", "mean_output_tokens": "avg_output_len",
-    "output_tokens_per_s": "output_throughput_tokens_per_sec", "batch_size": "avg_batch_size",
+    "energy_per_token_j": "energy_per_token_joules",
+    "energy_per_request_j": "energy_per_request_joules",
+    "power_w": "avg_power_watts",
+    "mean_output_tokens": "avg_output_len",
+    "output_tokens_per_s": "output_throughput_tokens_per_sec",
+    "batch_size": "avg_batch_size",
     "max_batch_size": "max_num_seqs",
-}  # fmt: skip
+}
 FAMILY = ("model_id", "gpu_model", "num_gpus", "weight_precision")
 
 
@@ -44,10 +47,15 @@ def released(shared_data):
 
 def published(rows: list[dict], *, without: tuple[str, ...] = ()) -> pl.DataFrame:
     """Rows of a results table: a metric a row."""
-    return pl.DataFrame([
-        {"configuration": str(i), "metric": ours, "value": float(r[theirs])} | {c: str(r[c]) for c in FAMILY}
-        for i, r in enumerate(rows) for ours, theirs in METRICS.items() if ours not in without
-    ])  # fmt: skip
+    return pl.DataFrame(
+        [
+            {"configuration": str(i), "metric": ours, "value": float(r[theirs])}
+            | {c: str(r[c]) for c in FAMILY}
+            for i, r in enumerate(rows)
+            for ours, theirs in METRICS.items()
+            if ours not in without
+        ]
+    )
 
 
 def test_identities_of_the_leaderboard(released):
@@ -92,10 +100,13 @@ def test_what_is_not_published_is_worked_out(released):
 def test_the_documented_window_of_the_benchmark():
     """0.093545 J/token and 54,631.48 J in 97.6 s: 584,012.8 tokens, 559.749 W."""
     tokens_per_s = 54_631.48 / 0.093545 / 97.6
-    frame = pl.DataFrame({
-        "configuration": "a", "metric": ["energy_per_token_j", "output_tokens_per_s", "window_s"],
-        "value": [0.093545, tokens_per_s, 97.6],
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "configuration": "a",
+            "metric": ["energy_per_token_j", "output_tokens_per_s", "window_s"],
+            "value": [0.093545, tokens_per_s, 97.6],
+        }
+    )
     found = row(analysis.steady_state(frame))
     assert found["power_w"] == pytest.approx(559.749, abs=5e-4)
     assert found["token_rate"] * 97.6 == pytest.approx(584_012.8, abs=0.05)
@@ -112,17 +123,19 @@ def test_published_figures_that_contradict_themselves_are_named(released):
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"window_s": 19.0}, "shorter than 20 s"), ({"energy_per_token_j": 0.0}, "not above 0"),
-        ({"energy_per_token_j": None}, "not known"), ({"batch_size": 6.7}, "less than 85 %"),
+        ({"window_s": 19.0}, "shorter than 20 s"),
+        ({"energy_per_token_j": 0.0}, "not above 0"),
+        ({"energy_per_token_j": None}, "not known"),
+        ({"batch_size": 6.7}, "less than 85 %"),
         ({"window_s": 20.0, "batch_size": 6.8}, None),
     ],
-)  # fmt: skip
+)
 def test_the_filter(changes, why):
     """Each rule of the stability filter, at its edge."""
     values = {"energy_per_token_j": 0.5, "batch_size": 8.0, "max_batch_size": 8.0, "window_s": 60.0}
-    frame = pl.DataFrame([
-        {"configuration": "a", "metric": m, "value": v} for m, v in (values | changes).items()
-    ])  # fmt: skip
+    frame = pl.DataFrame(
+        [{"configuration": "a", "metric": m, "value": v} for m, v in (values | changes).items()]
+    )
     (found,) = analysis.steady_state(frame).more["windows"].rows(named=True)
     assert found["is_stable"] == (why is None)
     assert why is None or why in found["why"]
@@ -131,11 +144,17 @@ def test_the_filter(changes, why):
 def test_larger_batches_fall_with_an_unsteady_one():
     """In the same family alone, and only from there on up."""
     sizes = [("x", 8, 8.0), ("x", 16, 12.0), ("x", 32, 32.0), ("y", 32, 32.0)]
-    frame = pl.DataFrame([
-        {"configuration": f"{m}{b}", "gpu": m, "metric": k, "value": v}
-        for m, b, n in sizes
-        for k, v in (("energy_per_token_j", 1.0), ("max_batch_size", float(b)), ("batch_size", n))
-    ])  # fmt: skip
+    frame = pl.DataFrame(
+        [
+            {"configuration": f"{m}{b}", "gpu": m, "metric": k, "value": v}
+            for m, b, n in sizes
+            for k, v in (
+                ("energy_per_token_j", 1.0),
+                ("max_batch_size", float(b)),
+                ("batch_size", n),
+            )
+        ]
+    )
     result = analysis.steady_state(frame, family="gpu")
     steady = dict(result.frame.select("configuration", "n_stable").iter_rows())
     assert steady == {"x8": 1, "x16": 0, "x32": 0, "y32": 1}
@@ -148,14 +167,25 @@ def test_larger_batches_fall_with_an_unsteady_one():
 
 def served(n: int = 40, most: int = 4, seconds: float = 2.0, joules: float = 10.0) -> pl.DataFrame:
     """A server of `most` slots, every request alike: half a second to the first of 100 tokens."""
-    return pl.DataFrame([
-        {
-            "configuration": "a", "run_id": "r", "item_id": str(i), "call_id": str(i), "role": "subject",
-            "started_at": START + dt.timedelta(seconds=(i // most) * seconds), "ttft_s": 0.5,
-            "e2e_s": seconds, "output_tokens": 100, "energy_j": joules, "error_type": None,
-        }
-        for i in range(n)
-    ], schema_overrides={"error_type": pl.String, "energy_j": pl.Float64})  # fmt: skip
+    return pl.DataFrame(
+        [
+            {
+                "configuration": "a",
+                "run_id": "r",
+                "item_id": str(i),
+                "call_id": str(i),
+                "role": "subject",
+                "started_at": START + dt.timedelta(seconds=(i // most) * seconds),
+                "ttft_s": 0.5,
+                "e2e_s": seconds,
+                "output_tokens": 100,
+                "energy_j": joules,
+                "error_type": None,
+            }
+            for i in range(n)
+        ],
+        schema_overrides={"error_type": pl.String, "energy_j": pl.Float64},
+    )
 
 
 def test_the_window_opens_with_the_batch_and_closes_before_it_thins_out():
@@ -195,7 +225,9 @@ def test_two_runs_have_an_interval_and_one_has_none():
     assert row(two)["n_stable"] == 2
     assert row(two)["energy_per_token"] == pytest.approx(1.1 * row(one)["energy_per_token"])
     half = 12.7062 * abs(0.2 * row(one)["energy_per_token"]) / 2
-    assert row(two)["energy_per_token_high"] - row(two)["energy_per_token"] == pytest.approx(half, rel=1e-4)  # fmt: skip
+    assert row(two)["energy_per_token_high"] - row(two)["energy_per_token"] == pytest.approx(
+        half, rel=1e-4
+    )
 
 
 def test_what_keeps_a_window_from_counting():
@@ -206,13 +238,17 @@ def test_what_keeps_a_window_from_counting():
     judged = pl.concat([served(), served().with_columns(role=pl.lit("judge"))])
 
     for frame, least, says in (
-        (no_meter, 10, "energy not known"), (no_clock, 10, "no window"), (served(), 20, "shorter than 20 s"),
-    ):  # fmt: skip
+        (no_meter, 10, "energy not known"),
+        (no_clock, 10, "no window"),
+        (served(), 20, "shorter than 20 s"),
+    ):
         result = analysis.steady_state(frame, least_window_s=least)
         assert row(result)["energy_per_token"] is None
         assert says in result.more["windows"]["why"][0]
     assert analysis.steady_state(failed).dropped == {"failed requests": 40}
-    pl.testing.assert_frame_equal(analysis.steady_state(judged).frame, analysis.steady_state(served()).frame)  # fmt: skip
+    pl.testing.assert_frame_equal(
+        analysis.steady_state(judged).frame, analysis.steady_state(served()).frame
+    )
     with pytest.raises(AnalysisError, match="column of family"):
         analysis.steady_state(served(), family="gpu")
 
@@ -222,16 +258,39 @@ def test_what_keeps_a_window_from_counting():
 
 def metered(joules: float | None, tokens: int | None = 100, **more) -> pl.DataFrame:
     """Ten traces of a group."""
-    return pl.DataFrame([
-        {"configuration": "a", "model": "m", "item_id": str(i), "energy_j": joules, "output_tokens": tokens,
-         "passed": i < 5, "e2e_s": 2.0, "error_type": None} | more for i in range(10)
-    ], schema_overrides={"energy_j": pl.Float64, "output_tokens": pl.Int64, "error_type": pl.String})  # fmt: skip
+    return pl.DataFrame(
+        [
+            {
+                "configuration": "a",
+                "model": "m",
+                "item_id": str(i),
+                "energy_j": joules,
+                "output_tokens": tokens,
+                "passed": i < 5,
+                "e2e_s": 2.0,
+                "error_type": None,
+            }
+            | more
+            for i in range(10)
+        ],
+        schema_overrides={
+            "energy_j": pl.Float64,
+            "output_tokens": pl.Int64,
+            "error_type": pl.String,
+        },
+    )
 
 
 def test_a_facility_of_one_megawatt():
     """PUE 1.25, .5 J, 80 %: 1.28e6 tokens/s; 4,480 accelerators at 40 % and 80 %: 1.0127e7; power binds."""
-    options = {"joules_per_token": 0.5, "power_share": 0.8, "flops_per_token": 1.4e11, "usd_per_kwh": 0.1,
-               "n_accelerators": 4480, "compute_share": 0.8 * 0.4}  # fmt: skip
+    options = {
+        "joules_per_token": 0.5,
+        "power_share": 0.8,
+        "flops_per_token": 1.4e11,
+        "usd_per_kwh": 0.1,
+        "n_accelerators": 4480,
+        "compute_share": 0.8 * 0.4,
+    }
     found = row(analysis.token_production(metered(None), **options))
 
     assert found["power_ceiling"] == pytest.approx(1.28e6)
@@ -251,7 +310,11 @@ def test_the_crossover_is_where_the_ceilings_meet():
     met = row(analysis.token_production(metered(None), joules_per_token=at, flops_per_token=1e11))
     assert met["power_ceiling"] == pytest.approx(met["compute_ceiling"])
     for factor, binding in ((1.01, "power"), (0.99, "compute")):
-        found = row(analysis.token_production(metered(None), joules_per_token=at * factor, flops_per_token=1e11))  # fmt: skip
+        found = row(
+            analysis.token_production(
+                metered(None), joules_per_token=at * factor, flops_per_token=1e11
+            )
+        )
         assert found["binding"] == binding
 
 
@@ -301,7 +364,9 @@ def test_experts_take_turns_and_unknown_peaks_are_said():
     """Twice the active parameters; an accelerator without a peak has no ceiling; an unknown one is refused."""
     found = row(analysis.token_production(metered(None, model="openai/gpt-oss-120b")))
     assert found["flops_per_token"] == pytest.approx(2 * 5.1e9)
-    orin = analysis.token_production(metered(5.0, model="Qwen3-8B"), accelerator="Jetson-AGX-Orin-64GB")  # fmt: skip
+    orin = analysis.token_production(
+        metered(5.0, model="Qwen3-8B"), accelerator="Jetson-AGX-Orin-64GB"
+    )
     assert row(orin)["compute_ceiling"] is None
     assert any("peak of Jetson" in note for note in orin.notes)
     with pytest.raises(ConfigError, match="unknown accelerator"):
@@ -311,8 +376,9 @@ def test_experts_take_turns_and_unknown_peaks_are_said():
 def test_tokens_are_proportional_to_power():
     """Twice the facility, twice the tokens: with as many accelerators as it feeds."""
     one, two = (
-        row(analysis.token_production(metered(50.0, model="Qwen3-8B"), facility_w=w)) for w in (7e6, 14e6)
-    )  # fmt: skip
+        row(analysis.token_production(metered(50.0, model="Qwen3-8B"), facility_w=w))
+        for w in (7e6, 14e6)
+    )
     for column in ("token_rate", "power_ceiling", "compute_ceiling"):
         assert two[column] == pytest.approx(2 * one[column])
     assert two["crossover_j"] == pytest.approx(one["crossover_j"])
@@ -323,8 +389,21 @@ def test_tokens_are_proportional_to_power():
 
 def reading(item: str, phase: str | None, joules: float | None, **more) -> dict:
     """A row of energy_facts: 100 prompt tokens, 50 output, 30 of them thinking."""
-    named = {"configuration": "a", "task": "t", "task_id": "t", "item_id": item, "trace_id": item, "call_id": item}  # fmt: skip
-    named |= {"device": "gpu:0", "phase": phase, "method": "measured", "energy_j": joules, "role": "subject"}  # fmt: skip
+    named = {
+        "configuration": "a",
+        "task": "t",
+        "task_id": "t",
+        "item_id": item,
+        "trace_id": item,
+        "call_id": item,
+    }
+    named |= {
+        "device": "gpu:0",
+        "phase": phase,
+        "method": "measured",
+        "energy_j": joules,
+        "role": "subject",
+    }
     named |= {"input_tokens": 100, "output_tokens": 50, "reasoning_tokens": 30}
     return named | dict.fromkeys(("full_j", "low_j", "high_j", "trace_error_type")) | more
 
@@ -347,13 +426,21 @@ def phase(result, name: str | None, **more) -> dict:
 
 def test_each_phase_is_divided_by_its_own_tokens():
     """600 J as in the hand-made check: prefill 200 over 100, thinking 300 over 30, answer 100 over 20."""
-    rows = [reading(i, p, j) for i in "12" for p, j in (("prefill", 200), ("thinking", 300), ("answer", 100))]  # fmt: skip
+    rows = [
+        reading(i, p, j)
+        for i in "12"
+        for p, j in (("prefill", 200), ("thinking", 300), ("answer", 100))
+    ]
     result = analysis.energy_by_phase(readings(*rows))
 
     figures = {p: phase(result, p) for p in ("prefill", "thinking", "answer")}
     assert [f["energy_per_token"] for f in figures.values()] == pytest.approx([2, 10, 5])
     assert [f["share"] for f in figures.values()] == pytest.approx([1 / 3, 1 / 2, 1 / 6])
-    assert [f["tokens"] for f in figures.values()] == ["input_tokens", "reasoning_tokens", "visible_tokens"]  # fmt: skip
+    assert [f["tokens"] for f in figures.values()] == [
+        "input_tokens",
+        "reasoning_tokens",
+        "visible_tokens",
+    ]
     assert figures["thinking"]["energy_per_call_j"] == 300
     assert result.frame["phase"].to_list() == ["prefill", "thinking", "answer"]
 
@@ -378,7 +465,10 @@ def test_calls_weigh_by_their_tokens():
 def test_methods_stand_in_rows_of_their_own_and_it_is_said():
     """Measured and estimated of the same group are neither added up nor averaged."""
     rows = [reading(str(i), None, 50.0) for i in range(3)]
-    rows += [reading(str(i), None, 500.0, method="estimated", low_j=250.0, high_j=1000.0) for i in range(3)]  # fmt: skip
+    rows += [
+        reading(str(i), None, 500.0, method="estimated", low_j=250.0, high_j=1000.0)
+        for i in range(3)
+    ]
     result = analysis.energy_by_phase(readings(*rows))
 
     one, two = (phase(result, None, method=m) for m in ("measured", "estimated"))
@@ -395,7 +485,10 @@ def test_devices_are_apart_and_added_up_only_where_they_cover_the_same_calls():
     rows = [reading(i, "answer", 40.0, device=d) for i in "12" for d in ("gpu:0", "cpu")]
     rows += [reading(i, "thinking", 30.0, device="gpu:0") for i in "12"]
     rows += [reading("1", "thinking", 30.0, device="cpu")]
-    together = {r["phase"]: r for r in analysis.energy_by_phase(readings(*rows)).more["together"].rows(named=True)}  # fmt: skip
+    together = {
+        r["phase"]: r
+        for r in analysis.energy_by_phase(readings(*rows)).more["together"].rows(named=True)
+    }
 
     assert (together["answer"]["n_devices"], together["answer"]["energy_per_token"]) == (2, 4)
     assert together["thinking"]["energy_per_token"] is None
@@ -404,11 +497,14 @@ def test_devices_are_apart_and_added_up_only_where_they_cover_the_same_calls():
 def test_unknown_is_null_and_counted():
     """No thinking tokens, no joules, a wait: null; failed traces and judges are left out."""
     rows = [
-        reading("1", "thinking", 30.0), reading("2", "thinking", 60.0, reasoning_tokens=None),
-        reading("3", "thinking", None), reading("4", "thinking", 1e9, role="judge"),
-        reading("5", "thinking", 1e9, trace_error_type="timeout"), reading("1", "tool_wait", 5.0),
+        reading("1", "thinking", 30.0),
+        reading("2", "thinking", 60.0, reasoning_tokens=None),
+        reading("3", "thinking", None),
+        reading("4", "thinking", 1e9, role="judge"),
+        reading("5", "thinking", 1e9, trace_error_type="timeout"),
+        reading("1", "tool_wait", 5.0),
         reading("6", "thinking", 0.0, reasoning_tokens=0, output_tokens=20),
-    ]  # fmt: skip
+    ]
     result = analysis.energy_by_phase(readings(*rows))
 
     thinking, wait = phase(result, "thinking"), phase(result, "tool_wait")
@@ -430,9 +526,11 @@ def test_the_view_of_a_store_is_what_it_takes(tmp_path):
     """Through records, ingest and the view: phases of two calls, the judge's apart."""
     store = open_store(tmp_path / "traces.duckdb", create=True)
     energy = tuple(
-        EnergyReading(call_ordinal=0, device="gpu:0", phase=p, method="measured", energy_j=j, full_j=2 * j)
+        EnergyReading(
+            call_ordinal=0, device="gpu:0", phase=p, method="measured", energy_j=j, full_j=2 * j
+        )
         for p, j in (("prefill", 50.0), ("thinking", 40.0), ("answer", 10.0))
-    )  # fmt: skip
+    )
     traces = [trace(DIRECT, item, energy=energy) for item in ITEMS]
     store.ingest([run(), SUMS, *ITEMS, DIRECT, *traces, rich_trace()])
 

@@ -20,11 +20,21 @@ def traces(*, passed: bool = False, graded: bool = True) -> list[dict]:
     """Two models on eight items; b scores twice as much."""
     return [
         {
-            "configuration": m, "model": m, "task": "t", "task_id": "t", "item": str(i), "item_id": str(i), "trial": 0,
-            "passed": passed and i == 0, "score": cost * (0.1 + 0.03 * i) if graded else 0.0, "cost_usd": cost, "e2e_s": 1.0,
+            "configuration": m,
+            "model": m,
+            "task": "t",
+            "task_id": "t",
+            "item": str(i),
+            "item_id": str(i),
+            "trial": 0,
+            "passed": passed and i == 0,
+            "score": cost * (0.1 + 0.03 * i) if graded else 0.0,
+            "cost_usd": cost,
+            "e2e_s": 1.0,
         }
-        for m, cost in (("a", 1.0), ("b", 2.0)) for i in range(8)
-    ]  # fmt: skip
+        for m, cost in (("a", 1.0), ("b", 2.0))
+        for i in range(8)
+    ]
 
 
 @pytest.mark.parametrize("name", ASKED)

@@ -11,8 +11,13 @@ from workbench import analysis
 
 # Rows of these are about several groups; a group is a label there: "m1 · direct".
 LABELLED = {
-    "allocation", "cascade", "compare", "power", "price-reversal", "routing",
-}  # fmt: skip
+    "allocation",
+    "cascade",
+    "compare",
+    "power",
+    "price-reversal",
+    "routing",
+}
 FACTORS = "explained-variance"  # a row per column of `by`
 
 
@@ -21,16 +26,34 @@ def traces() -> pl.DataFrame:
     """Two models with two strategies each, on the items of two tasks, all trials right or wrong by chance."""
     rng = np.random.default_rng(3)
     places = itertools.product(("m1", "m2"), ("direct", "cot"), ("t1", "t2"), range(8), range(2))
-    return facts(*[
-        {
-            "configuration": f"{model} {strategy}", "model": model, "strategy": strategy, "task": task, "task_id": task,
-            "item": str(i), "item_id": f"{task}{i}", "trial": k, "passed": bool(rng.random() < 0.5), "confidence": rng.random(),
-            "cost_usd": (1 + (model == "m2")) * rng.uniform(0.01, 0.02), "reasoning_cost_usd": 0.001, "answer": str(i),
-            "input_usd_per_mtok": 1.0 + (model == "m2"), "output_usd_per_mtok": 3.0 + (model == "m2"), "e2e_s": 2.0,
-            "input_tokens": 10, "output_tokens": int(rng.integers(5, 50)), "reasoning_tokens": 3, "n_calls": 1, "n_turns": 1,
-        }
-        for model, strategy, task, i, k in places
-    ])  # fmt: skip
+    return facts(
+        *[
+            {
+                "configuration": f"{model} {strategy}",
+                "model": model,
+                "strategy": strategy,
+                "task": task,
+                "task_id": task,
+                "item": str(i),
+                "item_id": f"{task}{i}",
+                "trial": k,
+                "passed": bool(rng.random() < 0.5),
+                "confidence": rng.random(),
+                "cost_usd": (1 + (model == "m2")) * rng.uniform(0.01, 0.02),
+                "reasoning_cost_usd": 0.001,
+                "answer": str(i),
+                "input_usd_per_mtok": 1.0 + (model == "m2"),
+                "output_usd_per_mtok": 3.0 + (model == "m2"),
+                "e2e_s": 2.0,
+                "input_tokens": 10,
+                "output_tokens": int(rng.integers(5, 50)),
+                "reasoning_tokens": 3,
+                "n_calls": 1,
+                "n_turns": 1,
+            }
+            for model, strategy, task, i, k in places
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,15 +30,21 @@ def row(result, group: str = "a", **more) -> dict:
     return found
 
 
-def attempts(group: str, item: str, lengths: list[tuple[int, int]], right: int, **more) -> list[dict]:  # fmt: skip
+def attempts(
+    group: str, item: str, lengths: list[tuple[int, int]], right: int, **more
+) -> list[dict]:
     """Trials of an item with (prompt, output) tokens, the first few right."""
     return [
-        trace(group, item, k < right, k, input_tokens=i, output_tokens=o, **({"model": "toy"} | more))
+        trace(
+            group, item, k < right, k, input_tokens=i, output_tokens=o, **({"model": "toy"} | more)
+        )
         for k, (i, o) in enumerate(lengths)
-    ]  # fmt: skip
+    ]
 
 
-def dense(i: float, o: float, n: int, *, p=1e9, h=16, k=4, d=640, intensity=562.5) -> tuple[float, float]:  # fmt: skip
+def dense(
+    i: float, o: float, n: int, *, p=1e9, h=16, k=4, d=640, intensity=562.5
+) -> tuple[float, float]:
     """The released cost model, written down again: arithmetic and memory in TFLOP."""
     compute = (2 * p * o + 2 * (2 * i + o) * o * h * d) * n
     memory = 2 * (2 * i + o * n) * o * k * d * intensity
@@ -101,10 +107,11 @@ def test_memory_re_ranks_the_frontier(tmp_path):
         '[[model]]\nmodel = "large"\nn_params = 8_000_000_000\nn_heads = 32\nn_kv_heads = 4\nn_layers = 36\nhead_dim = 128\n'
     )
     rows = [
-        t for i in range(6)
+        t
+        for i in range(6)
         for g, o, right in (("small", 8000, i < 3), ("large", 2500, i < 4))
         for t in attempts(g, str(i), [(200, o)], int(right), model=g)
-    ]  # fmt: skip
+    ]
     result = analysis.kinetics(facts(*rows), reference=str(path))
 
     small, large = row(result, "small"), row(result, "large")
@@ -130,12 +137,25 @@ def test_what_has_no_shape_or_tokens_is_null_and_said(toy):
 
 def test_calls_are_added_up_and_traces_of_several_are_not_guessed(toy):
     """Two calls of a trace: the sum of both; the trace alone: null; the judge's call is no part."""
-    named = {"configuration": "a", "model": "toy", "task": "t", "task_id": "t", "item_id": "1",
-             "trace_id": "x", "passed": True, "error_type": None}  # fmt: skip
-    frame = pl.DataFrame([
-        named | {"call_id": str(n), "role": role, "input_tokens": i, "output_tokens": o}
-        for n, (role, i, o) in enumerate([("subject", 100, 1000), ("subject", 1200, 50), ("judge", 9, 9)])
-    ], schema_overrides={"error_type": pl.String})  # fmt: skip
+    named = {
+        "configuration": "a",
+        "model": "toy",
+        "task": "t",
+        "task_id": "t",
+        "item_id": "1",
+        "trace_id": "x",
+        "passed": True,
+        "error_type": None,
+    }
+    frame = pl.DataFrame(
+        [
+            named | {"call_id": str(n), "role": role, "input_tokens": i, "output_tokens": o}
+            for n, (role, i, o) in enumerate(
+                [("subject", 100, 1000), ("subject", 1200, 50), ("judge", 9, 9)]
+            )
+        ],
+        schema_overrides={"error_type": pl.String},
+    )
     found = row(analysis.kinetics(frame, reference=toy))
     assert found["eflops"] == pytest.approx(sum(dense(100, 1000, 1)) + sum(dense(1200, 50, 1)))
     several = facts(*attempts("a", "1", [(1300, 1050)], 1, n_calls=2))
@@ -144,7 +164,10 @@ def test_calls_are_added_up_and_traces_of_several_are_not_guessed(toy):
 
 def test_nothing_generated_costs_nothing_and_trillions_scale(toy):
     """O = 0 → 0; twice the parameters add twice their arithmetic alone."""
-    assert row(analysis.kinetics(facts(*attempts("a", "1", [(50, 0)], 0)), reference=toy))["eflops"] == 0  # fmt: skip
+    assert (
+        row(analysis.kinetics(facts(*attempts("a", "1", [(50, 0)], 0)), reference=toy))["eflops"]
+        == 0
+    )
     frame = facts(*attempts("a", "1", [(100, 1000)], 1, model="Qwen3-8B"))
     shape = hardware.bundled().model("Qwen3-8B")
     heads = {"h": shape.n_heads, "k": shape.n_kv_heads, "d": 128 * shape.n_layers}
@@ -202,7 +225,9 @@ def test_surprise_and_size_come_from_the_log_probabilities():
     """−log p / ln 2 per token and 8 bytes per token, item by item; unknown ones are counted."""
     frame = facts(
         *[trace("a", str(i), None, output_tokens=100) for i in range(3)], trace("a", "3", None)
-    ).with_columns(logprob_sum=pl.Series([-200.0, -300, None, -5]), text_bytes=pl.Series([400, 500, 1, 1]))  # fmt: skip
+    ).with_columns(
+        logprob_sum=pl.Series([-200.0, -300, None, -5]), text_bytes=pl.Series([400, 500, 1, 1])
+    )
     result = analysis.information_capacity(frame, flops_per_token=1e10)
 
     found = row(result)

@@ -15,13 +15,22 @@ from workbench.analysis.time.time_to_result import ratios
 from workbench.errors import AnalysisError, ConfigError
 
 CALLS = {
-    "configuration": pl.String, "item_id": pl.String, "call_id": pl.String, "role": pl.String,
-    "input_tokens": pl.Int64, "cache_read_tokens": pl.Int64, "output_tokens": pl.Int64,
-    "ttft_s": pl.Float64, "e2e_s": pl.Float64, "error_type": pl.String,
-}  # fmt: skip
+    "configuration": pl.String,
+    "item_id": pl.String,
+    "call_id": pl.String,
+    "role": pl.String,
+    "input_tokens": pl.Int64,
+    "cache_read_tokens": pl.Int64,
+    "output_tokens": pl.Int64,
+    "ttft_s": pl.Float64,
+    "e2e_s": pl.Float64,
+    "error_type": pl.String,
+}
 
 
-def call(item: str, prompt: int | None, out: int | None, ttft: float | None, end: float | None, **more):  # fmt: skip
+def call(
+    item: str, prompt: int | None, out: int | None, ttft: float | None, end: float | None, **more
+):
     """A call of a group."""
     named = {"configuration": "a", "item_id": item, "call_id": item, "role": "subject"}
     named |= {"input_tokens": prompt, "output_tokens": out, "ttft_s": ttft, "e2e_s": end}
@@ -92,7 +101,9 @@ def test_coefficients_are_recovered_and_the_deadline_is_met():
     assert found["r2_decode"] == pytest.approx(1)
     assert found["predicted_s"] == pytest.approx(found["measured_s"])
     start, whole = a * 1e6 + b * 1000 + c, found["budget_tokens"]
-    ends = [start + float(decoding((m, n), np.array(1000.0), np.array(whole - 1 + k))) for k in (0, 1)]  # fmt: skip
+    ends = [
+        start + float(decoding((m, n), np.array(1000.0), np.array(whole - 1 + k))) for k in (0, 1)
+    ]
     assert ends[0] <= 5.0 < ends[1]
     assert found["budget_tokens_low"] == pytest.approx(found["budget_tokens_high"], abs=1)
 
@@ -113,7 +124,10 @@ def test_prompts_are_padded_and_cached_tokens_may_be_free():
         for i, (p, q) in enumerate([(129, 0), (300, 100), (700, 500), (1000, 0), (90, 10)])
     ]
     found = row(analysis.latency_model(calls(*rows), pad_tokens=128, fresh=True))
-    assert (found["prefill_b"], found["prefill_c"]) == (pytest.approx(0.001), pytest.approx(0, abs=1e-9))  # fmt: skip
+    assert (found["prefill_b"], found["prefill_c"]) == (
+        pytest.approx(0.001),
+        pytest.approx(0, abs=1e-9),
+    )
     assert found["r2_prefill"] == pytest.approx(1)
     whole = row(analysis.latency_model(calls(*rows), pad_tokens=128))
     assert whole["r2_prefill"] < 0.99
@@ -122,17 +136,23 @@ def test_prompts_are_padded_and_cached_tokens_may_be_free():
 def test_what_does_not_serve_is_counted():
     """Judges are no part; calls without a first token, tokens or an end, and failed ones, are left out."""
     frame = calls(
-        call("1", 100, 10, 0.5, 2.0), call("2", 100, 10, None, 2.0), call("3", None, 10, 0.5, 2.0),
-        call("4", 100, 10, 0.5, 2.0, error_type="timeout"), call("5", 100, 10, 0.5, 2.0, role="judge"),
-    )  # fmt: skip
+        call("1", 100, 10, 0.5, 2.0),
+        call("2", 100, 10, None, 2.0),
+        call("3", None, 10, 0.5, 2.0),
+        call("4", 100, 10, 0.5, 2.0, error_type="timeout"),
+        call("5", 100, 10, 0.5, 2.0, role="judge"),
+    )
     result = analysis.latency_model(frame)
 
     assert (row(result)["n"], row(result)["n_timed"]) == (3, 1)
     assert result.dropped == {
-        "failed traces": 1, "calls without tokens, time to first token or end": 2,
-    }  # fmt: skip
+        "failed traces": 1,
+        "calls without tokens, time to first token or end": 2,
+    }
     assert row(result)["budget_tokens_low"] is None
-    traces = facts(trace("a", "1", True, input_tokens=9, output_tokens=9, ttft_s=1, e2e_s=2, n_calls=2))  # fmt: skip
+    traces = facts(
+        trace("a", "1", True, input_tokens=9, output_tokens=9, ttft_s=1, e2e_s=2, n_calls=2)
+    )
     assert row(analysis.latency_model(traces))["n_timed"] == 0
     assert any("streamed" in note for note in analysis.latency_model(traces).notes)
 
@@ -151,10 +171,16 @@ def test_the_interval_of_a_budget_covers_the_truth():
         prompt, out = rng.integers(100, 2000, 40), rng.integers(50, 400, 40)
         first = 0.1 + 1e-4 * prompt + rng.normal(0, 0.02, 40)
         end = first + (out - 1) * (0.02 + rng.normal(0, 0.004, 40))
-        frame = pl.DataFrame({
-            "configuration": "a", "item_id": [str(i) for i in range(40)], "input_tokens": prompt,
-            "output_tokens": out, "ttft_s": first, "e2e_s": end,
-        })  # fmt: skip
+        frame = pl.DataFrame(
+            {
+                "configuration": "a",
+                "item_id": [str(i) for i in range(40)],
+                "input_tokens": prompt,
+                "output_tokens": out,
+                "ttft_s": first,
+                "e2e_s": end,
+            }
+        )
         asked = {"deadline_s": 4.2, "prompt_tokens": 1000.0, "level": 0.9, "resamples": 200}
         found = row(analysis.latency_model(frame, **asked))
         hits += found["budget_tokens_low"] <= 201 <= found["budget_tokens_high"]
@@ -172,9 +198,13 @@ def test_an_unknown_law_is_told():
 
 def profiles(**groups) -> pl.DataFrame:
     """Group → seconds per item; negative: wrong."""
-    return facts(*[
-        trace(g, str(i), s > 0, e2e_s=abs(s)) for g, times in groups.items() for i, s in enumerate(times)
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace(g, str(i), s > 0, e2e_s=abs(s))
+            for g, times in groups.items()
+            for i, s in enumerate(times)
+        ]
+    )
 
 
 def test_a_profile_by_hand():
@@ -182,10 +212,20 @@ def test_a_profile_by_hand():
     result = analysis.time_to_result(profiles(a=[1, 4, 3], b=[2, 2, -5]), most=4.0)
 
     profile = result.more["profile"]
-    for group, at, share in (("a", 1.0, 2 / 3), ("a", 4.0, 1.0), ("b", 1.0, 1 / 3), ("b", 4.0, 2 / 3)):  # fmt: skip
-        (found,) = profile.filter((pl.col("configuration") == group) & ((pl.col("ratio") - at).abs() < 1e-9))["share"]  # fmt: skip
+    for group, at, share in (
+        ("a", 1.0, 2 / 3),
+        ("a", 4.0, 1.0),
+        ("b", 1.0, 1 / 3),
+        ("b", 4.0, 2 / 3),
+    ):
+        (found,) = profile.filter(
+            (pl.col("configuration") == group) & ((pl.col("ratio") - at).abs() < 1e-9)
+        )["share"]
         assert found == pytest.approx(share)
-    assert (row(result)["first"], row(result, "b")["first"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3))  # fmt: skip
+    assert (row(result)["first"], row(result, "b")["first"]) == (
+        pytest.approx(2 / 3),
+        pytest.approx(1 / 3),
+    )
     assert (row(result)["reached"], row(result, "b")["reached"]) == (1, pytest.approx(2 / 3))
     assert row(result)["area"] == pytest.approx((1 + 2 / 3 + 1) / 3)
     assert row(result, "b")["area"] == pytest.approx((2 / 3 + 1 + 0) / 3)
@@ -213,17 +253,20 @@ def test_the_area_is_the_integral_of_the_profile():
 def test_an_expected_time_counts_the_attempts_that_fail():
     """Half of the attempts right: twice the time of one."""
     frame = facts(
-        trace("a", "1", True, 0, e2e_s=3.0), trace("a", "1", False, 1, e2e_s=1.0),
+        trace("a", "1", True, 0, e2e_s=3.0),
+        trace("a", "1", False, 1, e2e_s=1.0),
         trace("b", "1", True, 0, e2e_s=4.0),
-    )  # fmt: skip
+    )
     result = analysis.time_to_result(frame)
     assert row(result)["median_ratio"] == row(result, "b")["median_ratio"] == 1  # a tie: both first
 
 
 def test_workloads_without_a_result_and_groups_that_were_not_there():
     """Nobody right: left out and counted; not tried is not lost."""
-    ratio = ratios(np.array([[np.nan, np.nan], [2.0, 1.0], [5.0, np.nan]]),
-                   np.array([[0.0, 0.0], [1.0, 1.0], [1.0, np.nan]]))  # fmt: skip
+    ratio = ratios(
+        np.array([[np.nan, np.nan], [2.0, 1.0], [5.0, np.nan]]),
+        np.array([[0.0, 0.0], [1.0, 1.0], [1.0, np.nan]]),
+    )
     assert np.isnan(ratio[0]).all()
     assert ratio[1].tolist() == [2, 1]
     assert ratio[2, 0] == 1
@@ -239,10 +282,13 @@ def test_tasks_as_workloads_and_a_target_score():
     rows = [
         trace(g, f"{t}{i}", None, score=s, e2e_s=e, task=t, task_id=t)
         for g, t, i, s, e in (
-            ("a", "x", 0, 0.9, 2.0), ("a", "x", 1, 0.1, 4.0), ("b", "x", 0, 0.8, 3.0),
-            ("a", "y", 0, 0.9, 1.0), ("b", "y", 0, 0.2, 1.0),
+            ("a", "x", 0, 0.9, 2.0),
+            ("a", "x", 1, 0.1, 4.0),
+            ("b", "x", 0, 0.8, 3.0),
+            ("a", "y", 0, 0.9, 1.0),
+            ("b", "y", 0, 0.2, 1.0),
         )
-    ]  # fmt: skip
+    ]
     result = analysis.time_to_result(facts(*rows), unit="task", target=0.75)
 
     assert row(result)["n_workloads"] == 2

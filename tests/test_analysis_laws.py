@@ -22,7 +22,7 @@ def graded(group: str, rates, x, *, items: int = 200, rng=None, **more) -> list[
     return [
         trace(group, f"i{k}", None, score=float(s), output_tokens=x, **more)
         for k, s in enumerate(scores)
-    ]  # fmt: skip
+    ]
 
 
 # --- power laws ---
@@ -45,7 +45,9 @@ def test_asymptotes_of_the_first_points_alone():
 
     found = [float(power_law.fit(X[:n], noisy[:n]).asymptote[0]) for n in range(4, 11)]
 
-    assert found == pytest.approx([96.548, 96.951, 97.019, 96.951, 97.008, 97.022, 97.026], abs=6e-4)  # fmt: skip
+    assert found == pytest.approx(
+        [96.548, 96.951, 97.019, 96.951, 97.008, 97.022, 97.026], abs=6e-4
+    )
 
 
 def test_fits_are_those_of_scipy():
@@ -57,10 +59,14 @@ def test_fits_are_those_of_scipy():
         ours = power_law.fit(x, y, 1.0)
         best = min(
             optimize.least_squares(
-                lambda p, x=x, y=y: p[0] - p[1] * x ** -p[2] - y, (0.7, 0.5, c),
-                bounds=([-np.inf, 0, 0.01], [1.0, np.inf, 10.0]), xtol=1e-14, ftol=1e-14,
-            ).cost for c in (0.1, 0.5, 1.0, 2.0)
-        )  # fmt: skip
+                lambda p, x=x, y=y: p[0] - p[1] * x ** -p[2] - y,
+                (0.7, 0.5, c),
+                bounds=([-np.inf, 0, 0.01], [1.0, np.inf, 10.0]),
+                xtol=1e-14,
+                ftol=1e-14,
+            ).cost
+            for c in (0.1, 0.5, 1.0, 2.0)
+        )
         assert ours.rss[0] <= 2 * best * (1 + 1e-6) + 1e-15
 
 
@@ -102,7 +108,9 @@ def test_two_resources_are_told_apart():
 
     assert found.asymptote == pytest.approx(0.9, abs=1e-4)
     assert (found.exponent, found.exponent_2) == pytest.approx((0.34, 0.28), rel=1e-3)
-    assert float(found.at(3e9, 1e11)) == pytest.approx(0.9 - 120 * 3e9**-0.34 - 200 * 1e11**-0.28, abs=1e-4)  # fmt: skip
+    assert float(found.at(3e9, 1e11)) == pytest.approx(
+        0.9 - 120 * 3e9**-0.34 - 200 * 1e11**-0.28, abs=1e-4
+    )
     with pytest.raises(ValueError, match="five points"):
         power_law.fit_two(n[:4], d[:4], np.ones(4))
 
@@ -113,7 +121,9 @@ def test_two_resources_are_told_apart():
 def test_a_law_of_groups():
     """Points on the curve: law, plateau, extrapolation; the learning curve may stop."""
     rows = [r for x in X for r in graded(f"m{int(x):06}", 0.97 - 2 * x**-0.5, x, items=2)]
-    result = analysis.scaling_law(facts(*rows), outcome="score", x="output_tokens", at=2, tolerance=0.01)  # fmt: skip
+    result = analysis.scaling_law(
+        facts(*rows), outcome="score", x="output_tokens", at=2, tolerance=0.01
+    )
 
     law = result.more["laws"].row(0, named=True)
     assert (law["asymptote"], law["exponent"]) == pytest.approx((0.97, 0.5), abs=1e-4)
@@ -146,12 +156,23 @@ def test_families_have_laws_of_their_own():
     rows = []
     for model, c in (("m", 0.5), ("n", 1.0)):
         for budget in (100, 400, 1600):
-            rows += graded(f"{model}{budget}", 0.9 - 4 * budget**-c, 1, items=3, model=model, thinking_budget_tokens=budget)  # fmt: skip
+            rows += graded(
+                f"{model}{budget}",
+                0.9 - 4 * budget**-c,
+                1,
+                items=3,
+                model=model,
+                thinking_budget_tokens=budget,
+            )
     rows += graded("o1", 0.5, 1, items=3, model="o", thinking_budget_tokens=100)
     rows += graded("o2", 0.6, 1, items=3, model="o", thinking_budget_tokens=None)
     result = analysis.scaling_law(
-        facts(*rows), by=("model", "thinking_budget_tokens"), family="model", x="thinking_budget_tokens", outcome="score"
-    )  # fmt: skip
+        facts(*rows),
+        by=("model", "thinking_budget_tokens"),
+        family="model",
+        x="thinking_budget_tokens",
+        outcome="score",
+    )
 
     laws = {r["family"]: r for r in result.more["laws"].iter_rows(named=True)}
     assert (laws["m"]["exponent"], laws["n"]["exponent"]) == pytest.approx((0.5, 1.0), rel=1e-3)
@@ -167,16 +188,32 @@ def test_two_resources_of_groups():
         for tokens in (10, 100, 1000):
             rate = 0.9 - 20 * (size * 1e6) ** -0.25 - 0.8 * tokens**-0.5
             rows += graded(f"m-{size}M {tokens}", rate, tokens, items=2, model=f"m-{size}M")
-    result = analysis.scaling_law(facts(*rows), x="parameters", x2="output_tokens", by=("model", "configuration"), outcome="score")  # fmt: skip
+    result = analysis.scaling_law(
+        facts(*rows),
+        x="parameters",
+        x2="output_tokens",
+        by=("model", "configuration"),
+        outcome="score",
+    )
 
     law = result.more["laws"].row(0, named=True)
-    assert (law["exponent"], law["exponent_2"], law["asymptote"]) == pytest.approx((0.25, 0.5, 0.9), rel=0.02)  # fmt: skip
+    assert (law["exponent"], law["exponent_2"], law["asymptote"]) == pytest.approx(
+        (0.25, 0.5, 0.9), rel=0.02
+    )
     assert result.more["curve"].is_empty()
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("Llama-3.1-8B-Instruct", 8e9), ("SmolLM2-135M", 135e6), ("Mixtral-8x7B", 56e9), ("qwen2.5-0.5b", 5e8), ("gpt-4o", None), (None, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Llama-3.1-8B-Instruct", 8e9),
+        ("SmolLM2-135M", 135e6),
+        ("Mixtral-8x7B", 56e9),
+        ("qwen2.5-0.5b", 5e8),
+        ("gpt-4o", None),
+        (None, None),
+    ],
+)
 def test_parameters_in_names(name, expected):
     """What stands before M, B or T; versions are no sizes."""
     found = parameters(name)
@@ -201,10 +238,22 @@ def test_traps_of_scaling():
 def formats(**scores) -> pl.DataFrame:
     """One model in several number formats on the same four items."""
     time = {"FP16": 4.0, "Q8_0": 2.0, "Q4_K_M": 1.0}
-    return facts(*[
-        trace(f"m {p}", f"i{k}", bool(s), model="m", precision=p, e2e_s=time[p], output_tokens=10, energy_j=time[p])
-        for p, values in scores.items() for k, s in enumerate(values)
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace(
+                f"m {p}",
+                f"i{k}",
+                bool(s),
+                model="m",
+                precision=p,
+                e2e_s=time[p],
+                output_tokens=10,
+                energy_j=time[p],
+            )
+            for p, values in scores.items()
+            for k, s in enumerate(values)
+        ]
+    )
 
 
 def test_what_is_kept_and_gained_by_hand():
@@ -232,8 +281,12 @@ def test_another_baseline_and_traps():
     assert result.dropped["items that not every format was tried on"] == 1
     named = analysis.quantization(rows, by="model", baseline="Q4_K_M").frame
     assert named["baseline"].unique().to_list() == ["Q4_K_M"]
-    unmeasured = rows.with_columns(energy_j=pl.when(pl.col("item") == "i1").then(None).otherwise("energy_j"))  # fmt: skip
-    assert analysis.quantization(unmeasured, by="model").frame["energy_factor"].to_list() == [None] * 2  # fmt: skip
+    unmeasured = rows.with_columns(
+        energy_j=pl.when(pl.col("item") == "i1").then(None).otherwise("energy_j")
+    )
+    assert (
+        analysis.quantization(unmeasured, by="model").frame["energy_factor"].to_list() == [None] * 2
+    )
     with pytest.raises(AnalysisError, match="baseline"):
         analysis.quantization(rows, by="model", baseline="FP32")
     with pytest.raises(AnalysisError, match="precision"):
@@ -256,8 +309,9 @@ def test_the_change_is_the_paired_difference():
     flips = rng.random(300) < 0.05
     rows = [
         trace(f"m{p}", f"i{k}", bool(e ^ (f and p == "Q4")), model="m", precision=p)
-        for p in ("FP16", "Q4") for k, (e, f) in enumerate(zip(easy, flips, strict=True))
-    ]  # fmt: skip
+        for p in ("FP16", "Q4")
+        for k, (e, f) in enumerate(zip(easy, flips, strict=True))
+    ]
     found = analysis.quantization(facts(*rows), by="model").frame.row(1, named=True)
     d = (easy ^ flips).astype(float) - easy
     assert found["change"] == pytest.approx(d.mean())
@@ -265,9 +319,24 @@ def test_the_change_is_the_paired_difference():
     assert (found["change_high"] - found["change_low"]) / 2 == pytest.approx(half, rel=0.1)
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("fp16", 16), ("BF16", 16), ("F32", 32), ("Q4_K_M", 4), ("IQ2_XS", 2), ("int8", 8), ("W4A16", 4), ("GPTQ-4bit", 4), ("MXFP4", 4), ("half", 16), ("AWQ", None), ("", None), (None, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fp16", 16),
+        ("BF16", 16),
+        ("F32", 32),
+        ("Q4_K_M", 4),
+        ("IQ2_XS", 2),
+        ("int8", 8),
+        ("W4A16", 4),
+        ("GPTQ-4bit", 4),
+        ("MXFP4", 4),
+        ("half", 16),
+        ("AWQ", None),
+        ("", None),
+        (None, None),
+    ],
+)
 def test_bits_in_names(name, expected):
     """The weights' bits, where the name says them."""
     assert bits(name) == expected

@@ -42,13 +42,16 @@ def aime(shared_data) -> pl.DataFrame:
         p_in, p_out = price[run["model_name"]]
         rows += [
             trace(
-                run["model_name"], str(r["index"]), r["score"] >= 1,
+                run["model_name"],
+                str(r["index"]),
+                r["score"] >= 1,
                 (r["prompt_tokens"] * p_in + r["completion_tokens"] * p_out) / 1e6,
                 reasoning_cost_usd=r["thinking_tokens"] * p_out / 1e6,
-                input_usd_per_mtok=p_in, output_usd_per_mtok=p_out,
+                input_usd_per_mtok=p_in,
+                output_usd_per_mtok=p_out,
             )
             for r in run["records"]
-        ]  # fmt: skip
+        ]
     return facts(*rows)
 
 
@@ -135,8 +138,9 @@ def test_a_group_that_alone_solves_an_item_is_wholly_essential():
     """Without an expert its loss makes the frontier infinite: essentialness 1, the other's 0."""
     frame = facts(
         *[trace("a", i, True, 0.5) for i in "12"],
-        trace("b", "1", True, 1.0), trace("b", "2", False, 1.0),
-    )  # fmt: skip
+        trace("b", "1", True, 1.0),
+        trace("b", "2", False, 1.0),
+    )
 
     result = analysis.cost_of_pass(frame)
 
@@ -162,18 +166,23 @@ def test_the_items_own_expert_is_used():
 def test_unpriced_and_unscored_traces_are_left_out_of_both_sides():
     """A right answer of unknown cost makes nothing cheaper."""
     frame = facts(
-        trace("a", "1", True, 1.0), trace("a", "2", False, 1.0),
-        trace("a", "3", True, None), trace("a", "4", None, 9.0),
-        trace("a", "5", None, 9.0, error_type="timeout"), trace("free", "1", True, None),
-    )  # fmt: skip
+        trace("a", "1", True, 1.0),
+        trace("a", "2", False, 1.0),
+        trace("a", "3", True, None),
+        trace("a", "4", None, 9.0),
+        trace("a", "5", None, 9.0, error_type="timeout"),
+        trace("free", "1", True, None),
+    )
 
     result = analysis.cost_of_pass(frame)
 
     assert value(result, "a", "cost_of_pass_usd") == pytest.approx(2.0)
     assert result.dropped == {
-        "failed traces": 1, "unscored traces": 1, "traces without cost_usd": 2,
+        "failed traces": 1,
+        "unscored traces": 1,
+        "traces without cost_usd": 2,
         "groups without a trace that counts": 1,
-    }  # fmt: skip
+    }
     wrong = analysis.cost_of_pass(frame, errors_as_wrong=True)
     assert value(wrong, "a", "cost_of_pass_usd") == pytest.approx(11.0)
 
@@ -192,10 +201,14 @@ def test_a_single_item_has_no_interval():
 def test_cost_of_pass_scales_with_the_unit_and_ignores_doubled_trials(interval):
     """Cents are a hundred times dollars; the same trials twice change nothing."""
     rng = np.random.default_rng(1)
-    frame = facts(*[
-        trace(g, str(i), bool(rng.random() < 0.6), rng.uniform(0.1, 1), trial=k)
-        for g in "ab" for i in range(15) for k in range(2)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            trace(g, str(i), bool(rng.random() < 0.6), rng.uniform(0.1, 1), trial=k)
+            for g in "ab"
+            for i in range(15)
+            for k in range(2)
+        ]
+    )
     money = [c for c in analysis.cost_of_pass(frame).frame.columns if "_usd" in c]
 
     plain = analysis.cost_of_pass(frame, interval=interval).frame
@@ -297,9 +310,12 @@ def test_pairs_of_equal_price_are_left_out():
 def test_bills_are_of_shared_items_with_trials_averaged():
     """An item that one model lacks does not enter, and twice the trials cost no more."""
     frame = facts(
-        priced("a", "1", 1.0, 2.0), priced("a", "1", 3.0, 2.0, trial=1), priced("a", "2", 50.0, 2.0),
-        priced("b", "1", 1.5, 4.0), priced("c", "1", 1.0, None),
-    )  # fmt: skip
+        priced("a", "1", 1.0, 2.0),
+        priced("a", "1", 3.0, 2.0, trial=1),
+        priced("a", "2", 50.0, 2.0),
+        priced("b", "1", 1.5, 4.0),
+        priced("c", "1", 1.0, None),
+    )
 
     result = analysis.price_reversal(frame)
 
@@ -313,9 +329,11 @@ def test_bills_are_of_shared_items_with_trials_averaged():
 def test_unknown_thinking_leaves_the_ablation_unknown():
     """Where one bill's thinking is unknown the ablation is null, not zero."""
     frame = facts(
-        priced("a", "1", 1.0, 2.0, reasoning_cost_usd=0.5), priced("b", "1", 0.5, 4.0),
-        priced("a", "2", 1.0, 2.0, reasoning_cost_usd=0.5), priced("b", "2", 0.5, 4.0, reasoning_cost_usd=0.1),
-    )  # fmt: skip
+        priced("a", "1", 1.0, 2.0, reasoning_cost_usd=0.5),
+        priced("b", "1", 0.5, 4.0),
+        priced("a", "2", 1.0, 2.0, reasoning_cost_usd=0.5),
+        priced("b", "2", 0.5, 4.0, reasoning_cost_usd=0.1),
+    )
 
     result = analysis.price_reversal(frame)
 
@@ -328,9 +346,11 @@ def test_tasks_are_judged_apart_and_summed():
     """Two tasks, one reversed: a total of 1 of 2, τ averaged to 0."""
     other = {"task": "u", "task_id": "u"}
     frame = facts(
-        priced("a", "1", 1.0, 2.0), priced("b", "1", 2.0, 4.0),
-        priced("a", "9", 3.0, 2.0, **other), priced("b", "9", 2.0, 4.0, **other),
-    )  # fmt: skip
+        priced("a", "1", 1.0, 2.0),
+        priced("b", "1", 2.0, 4.0),
+        priced("a", "9", 3.0, 2.0, **other),
+        priced("b", "9", 2.0, 4.0, **other),
+    )
 
     totals = analysis.price_reversal(frame).more["totals"]
 
@@ -370,8 +390,9 @@ def test_shapley_values_of_a_product():
     """C = T x, A = (2, 3), B = (1, 1): of a difference of 5 T makes 2 and x 3."""
     found = shapley(
         lambda f: f["T"] * f["x"],
-        {"T": np.array([2.0]), "x": np.array([3.0])}, {"T": np.array([1.0]), "x": np.array([1.0])},
-    )  # fmt: skip
+        {"T": np.array([2.0]), "x": np.array([3.0])},
+        {"T": np.array([1.0]), "x": np.array([1.0])},
+    )
 
     assert {k: v.item() for k, v in found.items()} == {"T": 2, "x": 3}
 
@@ -408,11 +429,22 @@ def repeated(shared_data) -> pl.DataFrame:
         trial = run["run_index"] + 1 if "run_index" in run else 0
         for r in run["records"]:  # two indices stand twice in a repeat; the first counts
             key = run["model_name"], r["index"], trial
-            rows.setdefault(key, trace(
-                run["model_name"], str(r["index"]), None, r["cost"] or None, trial=trial, n_calls=1,
-                input_tokens=r["prompt_tokens"], output_tokens=r["completion_tokens"],
-                reasoning_tokens=r["thinking_tokens"], input_usd_per_mtok=1.0, output_usd_per_mtok=1.0,
-            ))  # fmt: skip
+            rows.setdefault(
+                key,
+                trace(
+                    run["model_name"],
+                    str(r["index"]),
+                    None,
+                    r["cost"] or None,
+                    trial=trial,
+                    n_calls=1,
+                    input_tokens=r["prompt_tokens"],
+                    output_tokens=r["completion_tokens"],
+                    reasoning_tokens=r["thinking_tokens"],
+                    input_usd_per_mtok=1.0,
+                    output_usd_per_mtok=1.0,
+                ),
+            )
     return facts(*rows.values())
 
 
@@ -440,9 +472,19 @@ def test_repeats_of_aime_differ_in_thinking(repeated, pooled, expected):
 def test_the_spread_of_repeats_by_hand():
     """1200, 300 and 0 of 600: a ratio of 4, of 600 with 0 as 1; sd over mean of the thoughtful item .8485."""
     rows = [
-        trace("a", item, None, 1.0, trial=k, reasoning_tokens=n, input_usd_per_mtok=1.0, output_usd_per_mtok=1.0)
-        for item, counts in (("x", (1200, 300)), ("y", (0, 600)), ("z", (5,))) for k, n in enumerate(counts)
-    ]  # fmt: skip
+        trace(
+            "a",
+            item,
+            None,
+            1.0,
+            trial=k,
+            reasoning_tokens=n,
+            input_usd_per_mtok=1.0,
+            output_usd_per_mtok=1.0,
+        )
+        for item, counts in (("x", (1200, 300)), ("y", (0, 600)), ("z", (5,)))
+        for k, n in enumerate(counts)
+    ]
 
     [found] = analysis.price_reversal(facts(*rows)).more["repeats"].rows(named=True)
 
@@ -454,9 +496,18 @@ def test_the_spread_of_repeats_by_hand():
 def test_differences_of_bills_are_shared_out(aime):
     """Six factors and a rest add up to the difference; tokens alone explain bills at list prices."""
     tokens = aime.with_columns(
-        n_calls=pl.lit(1), reasoning_tokens=(pl.col("reasoning_cost_usd") / pl.col("output_usd_per_mtok") * 1e6).round().cast(pl.Int64),
-        input_tokens=pl.lit(200), output_tokens=((pl.col("cost_usd") * 1e6 - 200 * pl.col("input_usd_per_mtok")) / pl.col("output_usd_per_mtok")).round().cast(pl.Int64),
-    )  # fmt: skip
+        n_calls=pl.lit(1),
+        reasoning_tokens=(pl.col("reasoning_cost_usd") / pl.col("output_usd_per_mtok") * 1e6)
+        .round()
+        .cast(pl.Int64),
+        input_tokens=pl.lit(200),
+        output_tokens=(
+            (pl.col("cost_usd") * 1e6 - 200 * pl.col("input_usd_per_mtok"))
+            / pl.col("output_usd_per_mtok")
+        )
+        .round()
+        .cast(pl.Int64),
+    )
 
     result = analysis.price_reversal(tokens, resamples=100)
 

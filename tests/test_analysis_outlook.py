@@ -29,11 +29,26 @@ def plan(result: Result) -> str:
 def outcomes(rights: dict[str, list[float]], cost: float | None = None, **more) -> pl.DataFrame:
     """Traces of groups that were tried on the same items: how many of an item's trials are right, over `trials`."""
     trials = more.pop("trials", 1)
-    return facts(*[
-        {"configuration": g, "model": g, "task": "t", "task_id": "t", "item_id": f"{i:05}", "item": f"{i}", "trial": k,
-         "trace_id": f"{g}{i}-{k}", "passed": k < right, "cost_usd": cost} | more
-        for g, items in rights.items() for i, right in enumerate(items) for k in range(trials)
-    ])  # fmt: skip
+    return facts(
+        *[
+            {
+                "configuration": g,
+                "model": g,
+                "task": "t",
+                "task_id": "t",
+                "item_id": f"{i:05}",
+                "item": f"{i}",
+                "trial": k,
+                "trace_id": f"{g}{i}-{k}",
+                "passed": k < right,
+                "cost_usd": cost,
+            }
+            | more
+            for g, items in rights.items()
+            for i, right in enumerate(items)
+            for k in range(trials)
+        ]
+    )
 
 
 def made(
@@ -135,12 +150,18 @@ def test_a_ratio_of_means_is_settled_as_often_as_said():
     def drawn(n: int, seed: int) -> pl.DataFrame:
         rng = np.random.default_rng(seed)
         return pl.concat(
-            pl.DataFrame({
-                "configuration": g, "task": "t", "item_id": [f"{g}{i}" for i in range(n)], "trial": 0,
-                "passed": rng.random(n) < p, "cost_usd": c * rng.gamma(2, 0.5, n),
-            })
+            pl.DataFrame(
+                {
+                    "configuration": g,
+                    "task": "t",
+                    "item_id": [f"{g}{i}" for i in range(n)],
+                    "trial": 0,
+                    "passed": rng.random(n) < p,
+                    "cost_usd": c * rng.gamma(2, 0.5, n),
+                }
+            )
             for g, p, c in (("a", 0.6, 1.0), ("b", 0.5, 1.05))
-        )  # fmt: skip
+        )
 
     large = analysis.cost_of_pass(drawn(40_000, 0), resamples=300).frame
     half = (large["cost_of_pass_usd_high"] - large["cost_of_pass_usd_low"]) / 2
@@ -289,10 +310,17 @@ def test_only_the_rows_that_count_are_looked_at():
 
 def test_published_figures_have_nothing_to_add():
     """Rows of metric and value have no intervals, and no note."""
-    published = pl.DataFrame([
-        {"configuration": g, "task": "t", "metric": m, "value": v}
-        for g, m, v in (("a", "acc", 0.5), ("a", "usd", 1.0), ("b", "acc", 0.4), ("b", "usd", 2.0))
-    ])  # fmt: skip
+    published = pl.DataFrame(
+        [
+            {"configuration": g, "task": "t", "metric": m, "value": v}
+            for g, m, v in (
+                ("a", "acc", 0.5),
+                ("a", "usd", 1.0),
+                ("b", "acc", 0.4),
+                ("b", "usd", 2.0),
+            )
+        ]
+    )
     assert plan(analysis.frontier(published, x="usd", y="acc")) == ""
 
 
@@ -301,7 +329,13 @@ def test_published_figures_have_nothing_to_add():
 
 def test_the_price_is_that_of_the_traces_at_hand():
     """Further items × trials × mean cost, of both groups; an hour is 3,600 s of attempts."""
-    frame = outcomes({"a": [2] * 50 + [0] * 50, "b": [1] * 90 + [0] * 10}, 0.01, trials=2, e2e_s=90.0, energy_j=500.0)  # fmt: skip
+    frame = outcomes(
+        {"a": [2] * 50 + [0] * 50, "b": [1] * 90 + [0] * 10},
+        0.01,
+        trials=2,
+        e2e_s=90.0,
+        energy_j=500.0,
+    )
     note = plan(analysis.summary(frame))
 
     more = items_named(note)
@@ -344,13 +378,21 @@ def test_a_trace_of_several_tool_calls_is_paid_once():
     """Rows of tool calls repeat the cost of their trace."""
     import narwhals as nw
 
-    calls = pl.DataFrame({
-        "configuration": ["a"] * 5, "item_id": ["1", "1", "1", "2", "2"], "trace_id": ["x", "x", "x", "y", "z"],
-        "tool_call_id": ["1", "2", "3", "4", None], "trace_cost_usd": [0.5, 0.5, 0.5, 0.25, None],
-    })  # fmt: skip
+    calls = pl.DataFrame(
+        {
+            "configuration": ["a"] * 5,
+            "item_id": ["1", "1", "1", "2", "2"],
+            "trace_id": ["x", "x", "x", "y", "z"],
+            "tool_call_id": ["1", "2", "3", "4", None],
+            "trace_cost_usd": [0.5, 0.5, 0.5, 0.25, None],
+        }
+    )
     (found,) = outlays.measured(
-        nw.from_native(calls).lazy(), ("configuration",), [outlays.Group({"configuration": "a"})], None
-    )  # fmt: skip
+        nw.from_native(calls).lazy(),
+        ("configuration",),
+        [outlays.Group({"configuration": "a"})],
+        None,
+    )
 
     assert found is not None
     assert found.items == 2
@@ -365,10 +407,14 @@ def test_noise_of_trials_is_that_of_the_item_means(engine):
 
     rng = np.random.default_rng(4)
     trials = [rng.integers(0, 2, k) for k in (2, 3, 4, 4, 1)]
-    frame = pl.DataFrame([
-        {"model": "m", "task": None, "item_id": str(i), "passed": bool(x), "cost_usd": 1.0}
-        for i, xs in enumerate(trials) for x in xs
-    ], schema_overrides={"task": pl.String})  # fmt: skip
+    frame = pl.DataFrame(
+        [
+            {"model": "m", "task": None, "item_id": str(i), "passed": bool(x), "cost_usd": 1.0}
+            for i, xs in enumerate(trials)
+            for x in xs
+        ],
+        schema_overrides={"task": pl.String},
+    )
     connection = duckdb.connect()
     connection.register("frame", frame.to_arrow())
     native = frame if engine == "polars" else connection.table("frame")

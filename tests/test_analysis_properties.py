@@ -21,12 +21,16 @@ ASKED = {
 }
 # What the samples have nothing of.
 MADE_UP = {
-    "energy-by-phase": lambda: readings(*[
-        reading(str(i), phase, 5.0 * i + k, configuration=c)
-        for c in "ab" for i in range(9) for k, phase in enumerate(("prefill", "thinking", "answer"))
-    ]),
+    "energy-by-phase": lambda: readings(
+        *[
+            reading(str(i), phase, 5.0 * i + k, configuration=c)
+            for c in "ab"
+            for i in range(9)
+            for k, phase in enumerate(("prefill", "thinking", "answer"))
+        ]
+    ),
     "steady-state": served,
-}  # fmt: skip
+}
 TOLERANCE = {"rel_tol": 1e-6, "abs_tol": 1e-9}  # fits stop a little short of their optimum
 
 
@@ -125,7 +129,9 @@ def test_importing_again_changes_nothing(samples, tmp_path):
     doubled.mkdir()
     for path in source.glob("*.parquet"):
         table = pl.read_parquet(path)
-        pl.concat([table, table.sample(fraction=1, shuffle=True, seed=1)]).write_parquet(doubled / path.name)  # fmt: skip
+        pl.concat([table, table.sample(fraction=1, shuffle=True, seed=1)]).write_parquet(
+            doubled / path.name
+        )
     again = demo_store(tmp_path / "again.duckdb")
 
     assert set(again.merge(source).rows_new.values()) == {0}
@@ -133,7 +139,10 @@ def test_importing_again_changes_nothing(samples, tmp_path):
 
     views = {analysis.get(name).rows for name in analysis.names()}
     for view in sorted(views):
-        with samples.facts(Slice.parse(""), view) as once, again.facts(Slice.parse(""), view) as twice:  # fmt: skip
+        with (
+            samples.facts(Slice.parse(""), view) as once,
+            again.facts(Slice.parse(""), view) as twice,
+        ):
             one, two = (f.collect("polars").to_native() for f in (once, twice))
         kept = [c for c in one.columns if not c.endswith("imported_at")]
         one, two = (f.select(kept).hash_rows().sort() for f in (one, two))
@@ -183,7 +192,10 @@ def test_shares_counts_and_ends_keep_their_bounds(name, answer):
 # An area over dollars has no unit of its own.
 IN_MONEY = {("frontier", "hypervolume"), ("frontier", "reference_x")}
 # and where each row has a unit of its own, those whose unit has money in it
-BY_FACTOR = {("price-reversal", c): pl.col("factor").str.ends_with("price") for c in ("cheaper_value", "dearer_value")}  # fmt: skip
+BY_FACTOR = {
+    ("price-reversal", c): pl.col("factor").str.ends_with("price")
+    for c in ("cheaper_value", "dearer_value")
+}
 MONEY = 4.0  # a power of two, so that nothing is rounded otherwise
 
 

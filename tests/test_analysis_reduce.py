@@ -33,15 +33,17 @@ def random_facts(n: int = 600, seed: int = 0) -> pl.DataFrame:
     columns = {
         "configuration": rng.choice(["a", "b", HOSTILE], n).tolist(),
         "model": sometimes(rng.choice(["m1", "m2"], n).tolist()),
-        "task": [f"t{i % 2}" for i in item], "task_id": [f"t{i % 2}" for i in item],
-        "item": [str(i) for i in item], "item_id": [f"id{i}" for i in item],
+        "task": [f"t{i % 2}" for i in item],
+        "task_id": [f"t{i % 2}" for i in item],
+        "item": [str(i) for i in item],
+        "item_id": [f"id{i}" for i in item],
         "cluster": [None if i % 3 else f"c{i // 6}" for i in item],
         "passed": sometimes((rng.random(n) < 0.5).tolist()),
         "error_type": [None if rng.random() < 0.9 else "timeout" for _ in range(n)],
         "cost_usd": sometimes(rng.gamma(2, 0.01, n).tolist()),
         "output_tokens": sometimes(rng.integers(1, 5000, n).tolist()),
         "e2e_s": sometimes(rng.gamma(3, 1.0, n).tolist()),
-    }  # fmt: skip
+    }
     frame = pl.DataFrame(columns, schema={c: SCHEMA[c] for c in columns})
     frame = frame.with_columns(score=pl.col("passed").cast(pl.Float64) * 0.8)
     missing = [pl.lit(None, d).alias(c) for c, d in SCHEMA.items() if c not in frame.columns]
@@ -63,9 +65,13 @@ def reduced(source, **options) -> pl.DataFrame:
 
 
 OPTIONS = [
-    {}, {"errors_as_wrong": True}, {"require": ("cost_usd",)}, {"scored": False}, {"outcome": "score"},
+    {},
+    {"errors_as_wrong": True},
+    {"require": ("cost_usd",)},
+    {"scored": False},
+    {"outcome": "score"},
     {"errors_as_wrong": True, "require": ("output_tokens",), "scored": False},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -236,14 +242,24 @@ def means(name, frame: pl.DataFrame, by, options) -> pl.DataFrame:
     declared = analysis.get(name or "summary")
     plan = declared.reduction(declared.parse(options))
     items = reduce_items(
-        nw.from_native(frame).lazy(), by, plan.measures, outcome=plan.outcome, require=plan.require,
-        scored=plan.scored, errors_as_wrong=options.get("errors_as_wrong", False),
-    ).frame.filter(pl.col("n") > 0)  # fmt: skip
-    return items.group_by(by).agg(
-        pl.len().cast(pl.Int64).alias("n_items"), pl.col("n").sum(),
-        (pl.col("outcome") / pl.col("n_scored")).fill_nan(None).mean(),
-        *[(pl.col(f"{m}_sum") / pl.col(f"{m}_known")).mean().alias(m) for m in plan.measures],
-    ).sort(by, nulls_last=True)  # fmt: skip
+        nw.from_native(frame).lazy(),
+        by,
+        plan.measures,
+        outcome=plan.outcome,
+        require=plan.require,
+        scored=plan.scored,
+        errors_as_wrong=options.get("errors_as_wrong", False),
+    ).frame.filter(pl.col("n") > 0)
+    return (
+        items.group_by(by)
+        .agg(
+            pl.len().cast(pl.Int64).alias("n_items"),
+            pl.col("n").sum(),
+            (pl.col("outcome") / pl.col("n_scored")).fill_nan(None).mean(),
+            *[(pl.col(f"{m}_sum") / pl.col(f"{m}_known")).mean().alias(m) for m in plan.measures],
+        )
+        .sort(by, nulls_last=True)
+    )
 
 
 @pytest.mark.parametrize(("name", "where", "by", "options"), VIEWS, ids=str)

@@ -31,22 +31,39 @@ def facts(*rows: dict) -> pl.DataFrame:
 def two_models(n_items: int = 12, trials: int = 2) -> pl.DataFrame:
     """Two models on the same items; b is dearer and better."""
     rng = np.random.default_rng(5)
-    return facts(*[
-        {
-            "configuration": model, "model": model, "task": "t", "task_id": "t", "item": str(i),
-            "item_id": f"t{i}", "trial": k, "passed": bool(rng.random() < p), "cost_usd": c * rng.uniform(0.5, 1.5),
-            "reasoning_cost_usd": 0.4 * c, "input_usd_per_mtok": c, "output_usd_per_mtok": 3 * c, "e2e_s": 2.0,
-        }
-        for model, p, c in (("a", 0.4, 0.01), ("b", 0.8, 0.03))
-        for i in range(n_items) for k in range(trials)
-    ])  # fmt: skip
+    return facts(
+        *[
+            {
+                "configuration": model,
+                "model": model,
+                "task": "t",
+                "task_id": "t",
+                "item": str(i),
+                "item_id": f"t{i}",
+                "trial": k,
+                "passed": bool(rng.random() < p),
+                "cost_usd": c * rng.uniform(0.5, 1.5),
+                "reasoning_cost_usd": 0.4 * c,
+                "input_usd_per_mtok": c,
+                "output_usd_per_mtok": 3 * c,
+                "e2e_s": 2.0,
+            }
+            for model, p, c in (("a", 0.4, 0.01), ("b", 0.8, 0.03))
+            for i in range(n_items)
+            for k in range(trials)
+        ]
+    )
 
 
 def test_the_five_analyses_are_found_by_their_files():
     """A name is a file name with hyphens; the declaration agrees."""
     assert set(analysis.names()) >= {
-        "summary", "frontier", "compare", "cost-of-pass", "price-reversal",
-    }  # fmt: skip
+        "summary",
+        "frontier",
+        "compare",
+        "cost-of-pass",
+        "price-reversal",
+    }
     for name, declared in analysis.catalogue().items():
         assert declared.name == name
         assert declared.question.endswith("?")

@@ -65,8 +65,14 @@ def test_saturation_of_the_worked_example():
 
 @pytest.mark.parametrize(
     ("plateau", "step", "gain", "expected"),
-    [(0.5, 0.1, 0.05, 0), (0.5, 0.1, 0.2, 0), (0.8, 1.0, 0.01, 1), (0.8, 1e-9, 1e-12, None), (0.5, 0.5, 0.0, math.inf)],
-)  # fmt: skip
+    [
+        (0.5, 0.1, 0.05, 0),
+        (0.5, 0.1, 0.2, 0),
+        (0.8, 1.0, 0.01, 1),
+        (0.8, 1e-9, 1e-12, None),
+        (0.5, 0.5, 0.0, math.inf),
+    ],
+)
 def test_saturation_at_the_edges(plateau, step, gain, expected):
     """0 where the first unit gains too little, 1 where it gains all, endless where nothing must be gained."""
     found = saturates_at(np.array([plateau]), np.array([step]), gain)[0]
@@ -163,10 +169,16 @@ def test_levels_of_a_parameter_and_a_value_of_an_answer():
     """Samples 1, 2, 4, 8 at a dollar each: a right answer worth 100 dollars asks 1 % per sample."""
     rng = np.random.default_rng(3)
     rows = [
-        attempt(str(i), bool(rng.random() < 0.8 * (1 - 0.6**n)), group=f"n{n}", cost_usd=float(n),
-                strategy_params=json.dumps({"samples": n, "shots": 5}))
-        for n in (1, 2, 4, 8) for i in range(400)
-    ]  # fmt: skip
+        attempt(
+            str(i),
+            bool(rng.random() < 0.8 * (1 - 0.6**n)),
+            group=f"n{n}",
+            cost_usd=float(n),
+            strategy_params=json.dumps({"samples": n, "shots": 5}),
+        )
+        for n in (1, 2, 4, 8)
+        for i in range(400)
+    ]
 
     result = analysis.run("saturation", frame(rows), by=("model",), axis="samples", value_usd=100)
 
@@ -175,7 +187,9 @@ def test_levels_of_a_parameter_and_a_value_of_an_answer():
     assert row["must_gain"] == pytest.approx(0.01)
     assert row["plateau_low"] <= 0.8 <= row["plateau_high"]
     assert row["step_low"] <= 0.4 <= row["step_high"]
-    assert row["n_star"] == saturates_at(np.array([row["plateau"]]), np.array([row["step"]]), 0.01)[0]  # fmt: skip
+    assert (
+        row["n_star"] == saturates_at(np.array([row["plateau"]]), np.array([row["step"]]), 0.01)[0]
+    )
 
 
 def test_levels_must_be_left_out_of_the_groups():
@@ -242,8 +256,11 @@ def test_the_worked_example_of_revisions():
 def test_rounds_by_hand():
     """Four attempts of which one ends early: what is mended, broken, still made, and what it costs."""
     rows = [
-        noted("1", "ab", "01"), noted("1", "aa", "11", 1), noted("2", "ab", "10"), noted("2", "a", "0", 1),
-    ]  # fmt: skip
+        noted("1", "ab", "01"),
+        noted("1", "aa", "11", 1),
+        noted("2", "ab", "10"),
+        noted("2", "a", "0", 1),
+    ]
 
     result = analysis.refinement(frame(rows))
 
@@ -278,19 +295,27 @@ def test_what_cannot_be_read_is_counted():
 
     assert result.frame["n"].to_list() == [1, 1]
     assert result.dropped == {
-        "traces whose rounds cannot be read": 2, "traces with a round without a score": 1,
+        "traces whose rounds cannot be read": 2,
+        "traces with a round without a score": 1,
         "groups whose traces note no rounds": 1,
-    }  # fmt: skip
+    }
 
 
 def test_configurations_of_different_rounds_are_followed_by_expectation():
     """Levels 1 and 3: mended (1 − a) b and broken a (1 − b) item by item, what changed is unknown."""
     rows = [
-        attempt(str(i), passed, k, group=f"r{level}", cost_usd=float(level),
-                strategy_params=json.dumps({"rounds": level}))
-        for level, rights in ((1, [1, 1]), (3, [2, 0])) for i, n in enumerate(rights)
+        attempt(
+            str(i),
+            passed,
+            k,
+            group=f"r{level}",
+            cost_usd=float(level),
+            strategy_params=json.dumps({"rounds": level}),
+        )
+        for level, rights in ((1, [1, 1]), (3, [2, 0]))
+        for i, n in enumerate(rights)
         for k, passed in enumerate([j < n for j in range(2)])
-    ]  # fmt: skip
+    ]
 
     result = analysis.run("refinement", frame(rows), by=("model",))
 
@@ -343,8 +368,9 @@ def test_engines_and_orders_agree():
     rng = np.random.default_rng(0)
     rows = [
         noted(str(i), "abc", "".join(str(int(rng.random() < p)) for p in (0.3, 0.5, 0.6)), k)
-        for i in range(12) for k in range(2)
-    ]  # fmt: skip
+        for i in range(12)
+        for k in range(2)
+    ]
     table = frame(rows)
     connection = duckdb.connect()
     connection.register("facts", table.to_arrow())
@@ -366,12 +392,27 @@ def test_engines_and_orders_agree():
 @pytest.mark.parametrize(
     ("strategy", "texts", "params", "answers"),
     [
-        ("self_refine", {"subject": ["Answer: 5", "Answer: 2"], "verifier": ["It is not 5.", "No mistakes."]}, {"rounds": 2}, ["5", "2"]),
-        ("sequential_refinement", {"subject": ["Answer: 5", "Answer: 4", "Answer: 2"]}, {"rounds": 2}, ["5", "4", "2"]),
-        ("parallel_distill_refine", {"draft": ["Answer: 3", "Answer: 3", "notes"], "subject": ["Answer: 2"]}, {"rounds": 1, "drafts": 2}, ["3", "2"]),
+        (
+            "self_refine",
+            {"subject": ["Answer: 5", "Answer: 2"], "verifier": ["It is not 5.", "No mistakes."]},
+            {"rounds": 2},
+            ["5", "2"],
+        ),
+        (
+            "sequential_refinement",
+            {"subject": ["Answer: 5", "Answer: 4", "Answer: 2"]},
+            {"rounds": 2},
+            ["5", "4", "2"],
+        ),
+        (
+            "parallel_distill_refine",
+            {"draft": ["Answer: 3", "Answer: 3", "notes"], "subject": ["Answer: 2"]},
+            {"rounds": 1, "drafts": 2},
+            ["3", "2"],
+        ),
     ],
     ids=["self_refine", "sequential_refinement", "parallel_distill_refine"],
-)  # fmt: skip
+)
 async def test_strategies_note_every_round(strategy, texts, params, answers):
     """The answer after each round, whether it is right, and the tokens of all calls, each once."""
     outcome, session, _ = await run_strategy(strategy, texts, shots=1, **params)

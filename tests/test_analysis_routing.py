@@ -24,10 +24,19 @@ POINTS = np.array([1, 2, 3, 6, 8.0]), np.array([0.5, 0.55, 0.8, 0.7, 0.9])
 def outcomes(rights: dict[str, list[float]], costs: dict[str, float], **more) -> pl.DataFrame:
     """One trace per group and item; further columns are per item."""
     rows = [
-        {"configuration": g, "task": "t", "task_id": "t", "item_id": f"{i:04}", "trial": 0,
-         "passed": bool(r), "cost_usd": costs[g], **{k: v[i] for k, v in more.items()}}
-        for g, items in rights.items() for i, r in enumerate(items)
-    ]  # fmt: skip
+        {
+            "configuration": g,
+            "task": "t",
+            "task_id": "t",
+            "item_id": f"{i:04}",
+            "trial": 0,
+            "passed": bool(r),
+            "cost_usd": costs[g],
+            **{k: v[i] for k, v in more.items()},
+        }
+        for g, items in rights.items()
+        for i, r in enumerate(items)
+    ]
     return pl.DataFrame(rows)
 
 
@@ -104,7 +113,9 @@ def test_area_of_a_curve_is_the_integral_of_interpolation():
     grid = np.linspace(0, 10, 200_001)
     middle = (grid[1:] + grid[:-1]) / 2
 
-    assert routes.common_area(*POINTS, 0, 10) == pytest.approx(np.interp(middle, x, y).mean(), abs=1e-7)  # fmt: skip
+    assert routes.common_area(*POINTS, 0, 10) == pytest.approx(
+        np.interp(middle, x, y).mean(), abs=1e-7
+    )
 
 
 def test_closed_gap_of_mmlu_from_its_counts():
@@ -211,7 +222,9 @@ def test_no_item_teaches_its_own_route():
     rights = {"small": coin.tolist(), "large": (~coin).tolist()}
     costs = {"small": 1.0, "large": 9.0}
     alone = outcomes(rights, costs, input=texts)
-    clustered = alone.with_columns(cluster=pl.col("item_id").cast(pl.Int64) // 5).cast({"cluster": pl.String})  # fmt: skip
+    clustered = alone.with_columns(cluster=pl.col("item_id").cast(pl.Int64) // 5).cast(
+        {"cluster": pl.String}
+    )
 
     leaking = router(analysis.routing(alone, resamples=100, neighbours=4), "nearest neighbours")
     honest = router(analysis.routing(clustered, resamples=100, neighbours=4), "nearest neighbours")
@@ -333,17 +346,25 @@ def pair(small=SMALL, large=LARGE, sure=SURE) -> pl.DataFrame:
 def test_the_worked_deferral():
     """acc(d) .5 .6667 .8333 .8333 .6667 .6667 .6667; AUC-DF .708333, random .583333; cost 1 + 10 d."""
     share, means = routes.deferred(
-        np.column_stack([SMALL, np.ones(6)]), np.column_stack([LARGE, np.full(6, 11.0)]),
-        np.array(SURE), np.ones(6),
-    )  # fmt: skip
+        np.column_stack([SMALL, np.ones(6)]),
+        np.column_stack([LARGE, np.full(6, 11.0)]),
+        np.array(SURE),
+        np.ones(6),
+    )
     row = analysis.cascade(pair()).frame.row(0, named=True)
 
     assert means[:, 0].tolist() == pytest.approx([3 / 6, 4 / 6, 5 / 6, 5 / 6, 4 / 6, 4 / 6, 4 / 6])
     assert means[:, 1].tolist() == pytest.approx((1 + 10 * share).tolist())
     assert row["pair"] == "small → large"
-    assert (row["area"], row["random_area"]) == (pytest.approx(0.708333, abs=1e-6), pytest.approx(0.583333, abs=1e-6))  # fmt: skip
+    assert (row["area"], row["random_area"]) == (
+        pytest.approx(0.708333, abs=1e-6),
+        pytest.approx(0.583333, abs=1e-6),
+    )
     assert row["relative_gain"] == pytest.approx(0.125 / 0.583333, abs=1e-6)
-    assert (row["parity_share"], row["parity_cost_usd"]) == (pytest.approx(1 / 6), pytest.approx(1 + 10 / 6))  # fmt: skip
+    assert (row["parity_share"], row["parity_cost_usd"]) == (
+        pytest.approx(1 / 6),
+        pytest.approx(1 + 10 / 6),
+    )
     assert row["saving"] == pytest.approx(1 - (1 + 10 / 6) / 10)
     assert (row["best_share"], row["best_rate"]) == (pytest.approx(2 / 6), pytest.approx(5 / 6))
     assert row["area"] <= row["oracle_area"]
@@ -363,11 +384,16 @@ def test_ties_equal_the_mean_over_all_orders():
     kept, handed = np.array([1, 0, 0.0])[:, None], np.array([0, 1, 1.0])[:, None]
     share, means = routes.deferred(kept, handed, np.zeros(3), np.ones(3))
     orders = [
-        [np.where(np.isin(np.arange(3), order[:d]), handed[:, 0], kept[:, 0]).mean() for d in range(4)]
+        [
+            np.where(np.isin(np.arange(3), order[:d]), handed[:, 0], kept[:, 0]).mean()
+            for d in range(4)
+        ]
         for order in itertools.permutations(range(3))
-    ]  # fmt: skip
+    ]
 
-    assert np.interp(np.arange(4) / 3, share, means[:, 0]).tolist() == pytest.approx(np.mean(orders, axis=0).tolist())  # fmt: skip
+    assert np.interp(np.arange(4) / 3, share, means[:, 0]).tolist() == pytest.approx(
+        np.mean(orders, axis=0).tolist()
+    )
 
 
 def test_resampled_blocks_are_the_curve_where_they_are_few():
@@ -395,7 +421,10 @@ def test_the_interval_of_the_area_covers_it():
     def sample(n: int) -> tuple[np.ndarray, ...]:
         sure = rng.random(n)
         small, large = rng.random(n) < sure, rng.random(n) < 0.7
-        kept, handed = np.column_stack([small, np.ones(n)]), np.column_stack([large, np.full(n, 11.0)])  # fmt: skip
+        kept, handed = (
+            np.column_stack([small, np.ones(n)]),
+            np.column_stack([large, np.full(n, 11.0)]),
+        )
         return kept.astype(float), handed.astype(float), sure
 
     share, means = routes.deferred(*sample(400_000), np.ones(400_000))
@@ -414,13 +443,28 @@ def test_agreement_stands_in_for_a_confidence():
     """Four trials vote; the share of the commonest answer is the confidence, and all four are paid for."""
     answers = {"sure": ["x"] * 4, "torn": ["x", "x", "y", "z"]}
     rows = [
-        {"configuration": "small", "item_id": item, "trial": k, "passed": item == "sure", "cost_usd": 1.0, "answer": a}
-        for item, said in answers.items() for k, a in enumerate(said)
-    ]  # fmt: skip
+        {
+            "configuration": "small",
+            "item_id": item,
+            "trial": k,
+            "passed": item == "sure",
+            "cost_usd": 1.0,
+            "answer": a,
+        }
+        for item, said in answers.items()
+        for k, a in enumerate(said)
+    ]
     rows += [
-        {"configuration": "large", "item_id": i, "trial": 0, "passed": True, "cost_usd": 10.0, "answer": "x"}
+        {
+            "configuration": "large",
+            "item_id": i,
+            "trial": 0,
+            "passed": True,
+            "cost_usd": 10.0,
+            "answer": "x",
+        }
         for i in answers
-    ]  # fmt: skip
+    ]
 
     result = analysis.cascade(pl.DataFrame(rows))
 
@@ -460,7 +504,11 @@ def test_cascade_edges():
     hostile = analysis.cascade(pair().with_columns(metadata=pl.lit('{"deferred": "maybe"')))
 
     row = unpriced.frame.row(0, named=True)
-    assert (row["area"], row["parity_cost_usd"], row["saving"]) == (pytest.approx(0.708333, abs=1e-6), None, None)  # fmt: skip
+    assert (row["area"], row["parity_cost_usd"], row["saving"]) == (
+        pytest.approx(0.708333, abs=1e-6),
+        None,
+        None,
+    )
     assert single.frame.select("area", "area_low", "gain_area").row(0) == (1, None, 0)
     assert none.frame.is_empty()
     assert "no pair" in " ".join(none.notes)

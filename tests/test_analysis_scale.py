@@ -27,16 +27,24 @@ def traces(n: int = N) -> pl.DataFrame:
     """Six groups on the same items, in no order; some failed, some unscored, some in clusters."""
     rng = np.random.default_rng(3)
     item = rng.integers(0, n // 10, n)
-    return pl.DataFrame({
-        "configuration": pl.Series(["ü long name of a group", "b", "a", "d", "c", "B"]).gather(rng.integers(0, 6, n)),
-        "item_id": pl.Series([f"item {i * 7919 % n:08}" for i in range(n // 10)]).gather(item),
-        "task_id": "t", "task": "a task", "trial": rng.integers(0, 4, n),
-        "cluster": pl.Series([None if i % 3 else f"passage {i % 50}" for i in range(n // 10)]).gather(item),
-        "passed": pl.Series(rng.random(n) < 0.5).set(pl.Series(rng.random(n) < 0.05), None),
-        "error_type": pl.Series([None, "timeout"]).gather((rng.random(n) < 0.05).astype(int)),
-        "answer": pl.Series(["x", "y", None]).gather(rng.integers(0, 3, n)),
-        "cost_usd": rng.random(n),
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "configuration": pl.Series(["ü long name of a group", "b", "a", "d", "c", "B"]).gather(
+                rng.integers(0, 6, n)
+            ),
+            "item_id": pl.Series([f"item {i * 7919 % n:08}" for i in range(n // 10)]).gather(item),
+            "task_id": "t",
+            "task": "a task",
+            "trial": rng.integers(0, 4, n),
+            "cluster": pl.Series(
+                [None if i % 3 else f"passage {i % 50}" for i in range(n // 10)]
+            ).gather(item),
+            "passed": pl.Series(rng.random(n) < 0.5).set(pl.Series(rng.random(n) < 0.05), None),
+            "error_type": pl.Series([None, "timeout"]).gather((rng.random(n) < 0.05).astype(int)),
+            "answer": pl.Series(["x", "y", None]).gather(rng.integers(0, 3, n)),
+            "cost_usd": rng.random(n),
+        }
+    )
 
 
 def both(frame: pl.DataFrame) -> list:
@@ -136,10 +144,14 @@ def test_many_groups_are_sorted():
 
 def test_repeats_average_items_not_traces():
     """An item weighs once in a repeat however many traces it has there; null repeats are none."""
-    frame = pl.DataFrame({
-        "configuration": "a", "item_id": ["1", "1", "1", "2", "2"], "trial": [0, 0, 0, 0, None],
-        "passed": [True, True, True, False, True],
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "configuration": "a",
+            "item_id": ["1", "1", "1", "2", "2"],
+            "trial": [0, 0, 0, 0, None],
+            "passed": [True, True, True, False, True],
+        }
+    )
 
     for lazy in both(frame):
         assert reduce.mean_repeats(lazy, ("configuration",)).rows() == [("a", "0", 2, 0.5)]
@@ -147,10 +159,15 @@ def test_repeats_average_items_not_traces():
 
 def test_counts_of_fine_groups():
     """Scored traces per answer and item; what failed or has no score is no part."""
-    frame = pl.DataFrame({
-        "configuration": "a", "item_id": ["1", "1", "1", "1"], "answer": ["x", "x", "y", "y"],
-        "passed": [True, False, None, None], "error_type": [None, None, None, "timeout"],
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "configuration": "a",
+            "item_id": ["1", "1", "1", "1"],
+            "answer": ["x", "x", "y", "y"],
+            "passed": [True, False, None, None],
+            "error_type": [None, None, None, "timeout"],
+        }
+    )
 
     for lazy in both(frame):
         items = reduce.reduce_items(lazy, ("configuration",))
@@ -258,11 +275,16 @@ def test_a_gamma_fit_to_many_cut_lengths_is_the_exact_one():
 def test_one_vote_gains_nothing():
     """The majority of one is that one answer: gain and ties are 0, not what rounding leaves."""
     rng = np.random.default_rng(0)
-    frame = pl.DataFrame({
-        "configuration": "a", "item_id": np.repeat(np.arange(50), 7).astype(str),
-        "trial": np.tile(np.arange(7), 50), "passed": rng.random(350) < 0.3,
-        "answer": rng.integers(0, 4, 350).astype(str), "cost_usd": 1.0,
-    }).with_columns(answer=pl.when("passed").then(pl.lit("right")).otherwise("answer"))  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "configuration": "a",
+            "item_id": np.repeat(np.arange(50), 7).astype(str),
+            "trial": np.tile(np.arange(7), 50),
+            "passed": rng.random(350) < 0.3,
+            "answer": rng.integers(0, 4, 350).astype(str),
+            "cost_usd": 1.0,
+        }
+    ).with_columns(answer=pl.when("passed").then(pl.lit("right")).otherwise("answer"))
 
     voted = analysis.run("voting", frame).frame.filter(pl.col("k") == 1)
     gap = analysis.run("coverage", frame).frame.filter(pl.col("k") == 1)
@@ -280,10 +302,13 @@ def test_one_vote_gains_nothing():
 def test_words_are_sorted_by_one_number_as_by_themselves(also):
     """Order by several columns of categories is that of their words, null last, whatever else there is."""
     rng = np.random.default_rng(5)
-    words = pl.DataFrame({
-        "group": pl.Series(["b", "a", None, "ä", "B"]).gather(rng.integers(0, 5, 500)),
-        "item": [f"item {i}" for i in rng.permutation(500)], "number": rng.integers(0, 3, 500),
-    })  # fmt: skip
+    words = pl.DataFrame(
+        {
+            "group": pl.Series(["b", "a", None, "ä", "B"]).gather(rng.integers(0, 5, 500)),
+            "item": [f"item {i}" for i in rng.permutation(500)],
+            "number": rng.integers(0, 3, 500),
+        }
+    )
     keys = ("group", *also, "item")
 
     placed = engine.sort(words.with_columns(pl.col("group", "item").cast(pl.Categorical)), keys)
@@ -301,9 +326,12 @@ def test_scored_traces_are_not_reduced_twice_where_all_are(unscored):
     )
     options = {"outcome": "passed", "errors_as_wrong": False, "shared": False}
     source = sample.Source(
-        nw.from_native(frame).lazy(), ("configuration",), ("cost_usd",), np.random.default_rng(0),
+        nw.from_native(frame).lazy(),
+        ("configuration",),
+        ("cost_usd",),
+        np.random.default_rng(0),
         options,
-    )  # fmt: skip
+    )
 
     every, scored = (source.built(("cost_usd",), scored=s) for s in (False, True))
 

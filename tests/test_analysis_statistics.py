@@ -86,9 +86,10 @@ def test_clustered_error_equals_the_double_sum():
     centred = score - score.mean()
     pairs = sum(
         centred[i] * centred[j]
-        for i in range(30) for j in range(30)
+        for i in range(30)
+        for j in range(30)
         if i != j and cluster[i] == cluster[j]
-    )  # fmt: skip
+    )
     expected = math.sqrt((centred**2).sum() / 900 + pairs / 900)
 
     sums = np.array([centred[cluster == c].sum() for c in range(8)])
@@ -235,9 +236,12 @@ def test_sign_flips_of_eight_differences():
 
     d = np.array([1, 1, 1, 0, -1, 1, 1, 0.0])
     other = stats.permutation_test(
-        (d,), lambda x, axis: x.sum(axis=axis), permutation_type="samples", n_resamples=np.inf,
+        (d,),
+        lambda x, axis: x.sum(axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
         vectorized=True,
-    )  # fmt: skip
+    )
 
     p, exact = paired.sign_flip(d, 1000, np.random.default_rng(0))
 
@@ -350,8 +354,10 @@ def test_three_axes_equal_the_definition_and_counting_cubes(points):
         assert on[j] == all(p == (c, g, s) for p in as_good)
     cubes = [
         any(p[0] <= x and p[1] >= y + 1 and p[2] <= z for p in points)
-        for x in range(5) for y in range(5) for z in range(5)
-    ]  # fmt: skip
+        for x in range(5)
+        for y in range(5)
+        for z in range(5)
+    ]
     assert volume == pytest.approx(sum(cubes))
 
 

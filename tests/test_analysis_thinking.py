@@ -158,10 +158,17 @@ def test_gpt_5_2_on_aime(shared_data):
     run = json.loads(
         (shared_data / "pricing_reversal/aime/aime-hybrid-gpt-5.2-high.json").read_text()
     )
-    frame = facts(*[
-        thought(str(r["index"]), r["thinking_tokens"], r["score"] >= 1, output_tokens=r["completion_tokens"])
-        for r in run["records"]
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            thought(
+                str(r["index"]),
+                r["thinking_tokens"],
+                r["score"] >= 1,
+                output_tokens=r["completion_tokens"],
+            )
+            for r in run["records"]
+        ]
+    )
 
     found = row(analysis.thinking_length(frame))
 
@@ -179,10 +186,12 @@ def test_thinking_that_ran_into_a_limit_is_cut():
     """No visible token after max_tokens: cut. Visible ones, another stop, or no limit: not."""
     frame = facts(
         thought("1", 500, stop_reason="max_tokens", output_tokens=500),
-        thought("2", 500, stop_reason="max_tokens"), thought("3", 500, stop_reason="stop", output_tokens=500),
-        thought("4", 500, limit_type="tokens", output_tokens=None), thought("5", 500, thinking_budget_tokens=500),
+        thought("2", 500, stop_reason="max_tokens"),
+        thought("3", 500, stop_reason="stop", output_tokens=500),
+        thought("4", 500, limit_type="tokens", output_tokens=None),
+        thought("5", 500, thinking_budget_tokens=500),
         thought("6", 400, thinking_budget_tokens=500),
-    )  # fmt: skip
+    )
 
     with_budget, without = (analysis.thinking_length(frame, budget_cuts=b) for b in (True, False))
 
@@ -195,10 +204,14 @@ def test_cuts_move_the_percentiles_up_never_down():
     """Two of six cut at 300: the median allows for them, and p90 is beyond what was seen."""
     lengths_ = [100, 200, 300, 300, 250, 150]
     plain = facts(*[thought(str(i), x) for i, x in enumerate(lengths_)])
-    cut = facts(*[
-        thought(str(i), x, **({"stop_reason": "max_tokens", "output_tokens": x} if x == 300 else {}))
-        for i, x in enumerate(lengths_)
-    ])  # fmt: skip
+    cut = facts(
+        *[
+            thought(
+                str(i), x, **({"stop_reason": "max_tokens", "output_tokens": x} if x == 300 else {})
+            )
+            for i, x in enumerate(lengths_)
+        ]
+    )
 
     before, after = row(analysis.thinking_length(plain)), row(analysis.thinking_length(cut))
 
@@ -211,9 +224,12 @@ def test_cuts_move_the_percentiles_up_never_down():
 def test_right_against_wrong_by_hand():
     """Means 200 and 500; within the only mixed item 400 − 100 = 300."""
     frame = facts(
-        thought("1", 100, True), thought("1", 400, False, trial=1), thought("2", 300, True),
-        thought("3", 600, False), thought("4", 999, None),
-    )  # fmt: skip
+        thought("1", 100, True),
+        thought("1", 400, False, trial=1),
+        thought("2", 300, True),
+        thought("3", 600, False),
+        thought("4", 999, None),
+    )
 
     found = row(analysis.thinking_length(frame))
 
@@ -227,10 +243,15 @@ def test_right_against_wrong_by_hand():
 def test_hard_items_do_not_make_long_thinking_wrong():
     """Length follows difficulty alone: a gap at large, none within items."""
     rng = np.random.default_rng(6)
-    frame = facts(*[
-        thought(str(i), int(200 + 40 * i + rng.normal(0, 20)), bool(rng.random() > i / 50), trial=k)
-        for i in range(50) for k in range(8)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            thought(
+                str(i), int(200 + 40 * i + rng.normal(0, 20)), bool(rng.random() > i / 50), trial=k
+            )
+            for i in range(50)
+            for k in range(8)
+        ]
+    )
 
     found = row(analysis.thinking_length(frame))
 
@@ -261,8 +282,9 @@ def test_unknown_thinking_is_unknown_and_none_is_none():
     """A group that reports nothing has a row of unknowns; one that does not think a median of 0."""
     frame = facts(
         *[thought(str(i), None, group="silent") for i in range(3)],
-        *[thought(str(i), 0, group="direct") for i in range(3)], thought("9", 50, None, error_type="timeout"),
-    )  # fmt: skip
+        *[thought(str(i), 0, group="direct") for i in range(3)],
+        thought("9", 50, None, error_type="timeout"),
+    )
 
     result = analysis.thinking_length(frame)
 
@@ -275,10 +297,15 @@ def test_unknown_thinking_is_unknown_and_none_is_none():
 def test_lengths_scale_with_the_unit_and_ignore_order():
     """Ten times the tokens, ten times the lengths; shape and shares stay."""
     rng = np.random.default_rng(8)
-    frame = facts(*[
-        thought(str(i % 20), int(rng.gamma(2, 400)) + 1, bool(rng.random() < 0.5), g, trial=i // 20)
-        for g in "ab" for i in range(60)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            thought(
+                str(i % 20), int(rng.gamma(2, 400)) + 1, bool(rng.random() < 0.5), g, trial=i // 20
+            )
+            for g in "ab"
+            for i in range(60)
+        ]
+    )
     plain = analysis.thinking_length(frame).frame
     tokens = [c for c in plain.columns if "tokens" in c]
 

@@ -126,8 +126,9 @@ def test_tpot_is_of_single_calls_alone():
     frame = facts(
         timed("1", 3.0, ttft_s=1.0, output_tokens=101),
         timed("2", 3.0, ttft_s=1.0, output_tokens=101, n_calls=2),
-        timed("3", 3.0, ttft_s=1.0, output_tokens=1), timed("4", 3.0, output_tokens=101),
-    )  # fmt: skip
+        timed("3", 3.0, ttft_s=1.0, output_tokens=1),
+        timed("4", 3.0, output_tokens=101),
+    )
 
     found = figures(analysis.latency(frame), "tpot_s")
 
@@ -140,11 +141,20 @@ def test_calls_have_gaps_and_waits_for_a_slot():
     rows = [
         dict.fromkeys(CALLS)
         | {
-            "configuration": "a", "call_id": str(i), "trace_id": str(i), "item_id": str(i), "e2e_s": 1.0 + i,
-            "queue_s": 0.1 * i, "gap_p50_s": 0.01, "gap_p99_s": 0.2, "gap_max_s": 0.5, "tpot_s": 0.03, "task_id": "t",
+            "configuration": "a",
+            "call_id": str(i),
+            "trace_id": str(i),
+            "item_id": str(i),
+            "e2e_s": 1.0 + i,
+            "queue_s": 0.1 * i,
+            "gap_p50_s": 0.01,
+            "gap_p99_s": 0.2,
+            "gap_max_s": 0.5,
+            "tpot_s": 0.03,
+            "task_id": "t",
         }
         for i in range(5)
-    ]  # fmt: skip
+    ]
 
     result = analysis.latency(pl.DataFrame(rows, schema=CALLS))
 
@@ -218,10 +228,20 @@ def test_all_objectives_must_be_met():
 def test_latency_scales_with_the_unit_and_ignores_order():
     """Milliseconds are a thousand times seconds; a shuffled frame and an engine agree."""
     rng = np.random.default_rng(2)
-    frame = facts(*[
-        timed(str(i), rng.gamma(2), g, ttft_s=rng.uniform(0.1, 1), cluster=f"c{i % 7}", output_tokens=50)
-        for g in "ab" for i in range(30)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            timed(
+                str(i),
+                rng.gamma(2),
+                g,
+                ttft_s=rng.uniform(0.1, 1),
+                cluster=f"c{i % 7}",
+                output_tokens=50,
+            )
+            for g in "ab"
+            for i in range(30)
+        ]
+    )
     plain = analysis.latency(frame, max_e2e_s=2)
     times = [c for c in plain.frame.columns if "_s" in c and c != "n_items"]
 

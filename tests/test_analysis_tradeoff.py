@@ -71,9 +71,11 @@ def test_what_is_never_reached_is_null_and_said():
     """A curve neither reaches a better baseline nor is there where even its cheapest point costs more."""
     result = ask(
         table(
-            base={"b": (4.0, 0.95)}, worse={"w": (1.0, 0.9)}, dear={"d": (9.0, 0.96)},
+            base={"b": (4.0, 0.95)},
+            worse={"w": (1.0, 0.9)},
+            dear={"d": (9.0, 0.96)},
         )
-    )  # fmt: skip
+    )
 
     assert row(result, "worse")["cost_ratio"] is None
     assert row(result, "worse")["gain"] == pytest.approx(-0.05)
@@ -159,13 +161,19 @@ def two(n_items: int = 40, seed: int = 0, cheap: float = 0.5, dear: float = 0.7)
     """A cheap and a dear group on the same items; costs do not vary."""
     rng = np.random.default_rng(seed)
     ease = rng.normal(0, 0.15, n_items)
-    return pl.DataFrame([
-        {
-            "configuration": g, "item_id": str(i), "trial": 0, "cost_usd": c,
-            "passed": bool(rng.random() < min(max(p + ease[i], 0), 1)),
-        }
-        for g, p, c in (("cheap", cheap, 1.0), ("dear", dear, 2.0)) for i in range(n_items)
-    ])  # fmt: skip
+    return pl.DataFrame(
+        [
+            {
+                "configuration": g,
+                "item_id": str(i),
+                "trial": 0,
+                "cost_usd": c,
+                "passed": bool(rng.random() < min(max(p + ease[i], 0), 1)),
+            }
+            for g, p, c in (("cheap", cheap, 1.0), ("dear", dear, 2.0))
+            for i in range(n_items)
+        ]
+    )
 
 
 def test_traces_have_intervals_and_the_dearest_is_the_baseline():
@@ -195,16 +203,23 @@ def test_the_interval_of_the_gain_covers_the_truth():
 
 def test_edges_of_traces():
     """One item: no interval. Nobody passed: equal at 0. Unpriced and failed traces are counted, not used."""
-    single = analysis.tradeoff(facts(trace("a", "1", True, cost_usd=1), trace("b", "1", True, cost_usd=2)))  # fmt: skip
+    single = analysis.tradeoff(
+        facts(trace("a", "1", True, cost_usd=1), trace("b", "1", True, cost_usd=2))
+    )
     assert row(single, "a", "configuration")["cost_ratio"] == pytest.approx(0.5)
     assert row(single, "a", "configuration")["cost_ratio_low"] is None
 
     never = analysis.tradeoff(
         facts(
-            *[trace(g, str(i), False, cost_usd=c) for g, c in (("a", 1), ("b", 2)) for i in range(5)],
-            trace("a", "9", True, cost_usd=None), trace("b", "9", None, error_type="timeout"),
+            *[
+                trace(g, str(i), False, cost_usd=c)
+                for g, c in (("a", 1), ("b", 2))
+                for i in range(5)
+            ],
+            trace("a", "9", True, cost_usd=None),
+            trace("b", "9", None, error_type="timeout"),
         )
-    )  # fmt: skip
+    )
     assert row(never, "a", "configuration")["cost_ratio"] == pytest.approx(0.5)
     assert row(never, "a", "configuration")["gain"] == 0
     assert never.dropped == {"failed traces": 1, "traces without cost_usd": 1}
@@ -235,7 +250,11 @@ def test_misuse_is_told(options, says):
 
 def test_what_is_rarely_as_good_may_be_infinitely_dear():
     """A cheap group about as good as the baseline: the low end is its cost ratio, the high end infinite."""
-    rows = [(g, str(i), right(i), c) for g, right, c in (("cheap", lambda i: i < 31, 1), ("dear", lambda i: i >= 30, 2)) for i in range(60)]  # fmt: skip
+    rows = [
+        (g, str(i), right(i), c)
+        for g, right, c in (("cheap", lambda i: i < 31, 1), ("dear", lambda i: i >= 30, 2))
+        for i in range(60)
+    ]
     close = facts(*[trace(g, i, ok, cost_usd=c) for g, i, ok, c in rows])
     found = row(analysis.tradeoff(close), "cheap", "configuration")
     assert (found["cost_ratio"], found["cost_ratio_low"]) == (0.5, 0.5)

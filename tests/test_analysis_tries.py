@@ -45,9 +45,12 @@ def row(result, **where) -> dict:
 def tau(shared_data) -> pl.DataFrame:
     """Fifty airline tasks, four trials each."""
     runs = json.loads((shared_data / "tau_bench" / "gpt-4o-airline.json").read_text())
-    return facts(*[
-        trace("gpt-4o", str(r["task_id"]), abs(r["reward"] - 1) <= 1e-6, r["trial"]) for r in runs
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace("gpt-4o", str(r["task_id"]), abs(r["reward"] - 1) <= 1e-6, r["trial"])
+            for r in runs
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +125,16 @@ def test_game_of_24_is_the_published_one(game_of_24):
 
 @pytest.mark.parametrize(
     ("k", "at_k", "all_k"),
-    [(1, 0.3, 0.3), (2, 0.533333, 0.066667), (3, None, 0.008333), (4, None, 0.0), (5, 0.916667, 0.0), (7, 0.991667, 0.0), (8, 1.0, 0.0)],
-)  # fmt: skip
+    [
+        (1, 0.3, 0.3),
+        (2, 0.533333, 0.066667),
+        (3, None, 0.008333),
+        (4, None, 0.0),
+        (5, 0.916667, 0.0),
+        (7, 0.991667, 0.0),
+        (8, 1.0, 0.0),
+    ],
+)
 def test_three_of_ten(k, at_k, all_k):
     """pass@k and pass^k of n = 10, c = 3; the plug-in would be .83193 at 5."""
     result = row(analysis.coverage(facts(*trials("a", "1", 10, 3))), k=k)
@@ -215,10 +226,12 @@ def test_all_right_and_a_single_item():
 def test_failed_unscored_and_unpriced_traces_are_told():
     """A timeout is no failure of the answer unless asked; an unpriced trace has no cost."""
     frame = facts(
-        *trials("a", "1", 2, 1), *trials("a", "2", 2, 2),
-        trace("a", "1", None, 2, error_type="timeout"), trace("a", "2", None, 2),
+        *trials("a", "1", 2, 1),
+        *trials("a", "2", 2, 2),
+        trace("a", "1", None, 2, error_type="timeout"),
+        trace("a", "2", None, 2),
         trace("a", "2", False, 3, cost_usd=None),
-    )  # fmt: skip
+    )
 
     plain, wrong = analysis.coverage(frame), analysis.coverage(frame, errors_as_wrong=True)
 
@@ -226,8 +239,10 @@ def test_failed_unscored_and_unpriced_traces_are_told():
     assert row(wrong, k=1)["pass_at_k"] == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert row(plain, k=2)["cost_usd"] == pytest.approx(1.0)
     assert plain.dropped == {
-        "failed traces": 1, "unscored traces": 1, "traces without a cost, left out of the cost": 1,
-    }  # fmt: skip
+        "failed traces": 1,
+        "unscored traces": 1,
+        "traces without a cost, left out of the cost": 1,
+    }
 
 
 def test_an_unknown_cost_is_null():
@@ -241,9 +256,11 @@ def test_groups_come_best_first_and_tasks_apart():
     """Order by the first attempt; a curve per task where tasks are told apart."""
     other = {"task": "u", "task_id": "u"}
     frame = facts(
-        *trials("a", "1", 3, 1), *trials("b", "1", 3, 2),
-        *trials("a", "9", 2, 2, **other), *trials("b", "9", 2, 1, **other),
-    )  # fmt: skip
+        *trials("a", "1", 3, 1),
+        *trials("b", "1", 3, 2),
+        *trials("a", "9", 2, 2, **other),
+        *trials("b", "9", 2, 1, **other),
+    )
 
     result = analysis.coverage(frame, by=("configuration", "task"))
 
@@ -301,9 +318,9 @@ def test_intervals_of_pass_at_2_cover_the_truth():
     study, item, passed = np.broadcast_arrays(
         np.arange(1000)[:, None, None], np.arange(60)[None, :, None], np.arange(4) < c[..., None]
     )
-    frame = pl.DataFrame({
-        "configuration": study.ravel(), "item_id": item.ravel(), "passed": passed.ravel()
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {"configuration": study.ravel(), "item_id": item.ravel(), "passed": passed.ravel()}
+    )
 
     found = analysis.coverage(frame, k=2).frame.filter(k=2)
 
@@ -411,10 +428,13 @@ def test_ten_thousand_trials_stay_within_range():
 
 def test_voting_hurts_where_the_commonest_answer_is_wrong():
     """A right answer that is rare loses by voting: the gain is below 0 and never hidden."""
-    frame = facts(*[
-        t for i in "123456"
-        for t in answers("a", i, ("A", True), ("B", False), ("B", False), (f"C{i}", False))
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            t
+            for i in "123456"
+            for t in answers("a", i, ("A", True), ("B", False), ("B", False), (f"C{i}", False))
+        ]
+    )
 
     found = row(analysis.voting(frame), k=4)
 
@@ -475,22 +495,43 @@ def weighed_by_hand(given: list[tuple[str | None, bool, float | None]], k: int) 
 
 
 WEIGHED = {
-    "a sure minority outweighs": [("A", True, 0.9), ("B", False, 0.2), ("B", False, 0.3), ("C", False, 0.1)],
+    "a sure minority outweighs": [
+        ("A", True, 0.9),
+        ("B", False, 0.2),
+        ("B", False, 0.3),
+        ("C", False, 0.1),
+    ],
     "all alike is a plain vote": [(a, r, 0.5) for a, r in FIVE_THREE_TWO],
-    "unscored add nothing": [("A", True, None), ("A", True, None), ("B", False, 0.1), (None, False, 0.9)],
-    "scores of zero tie": [("A", True, 0.0), ("B", False, 0.0), ("B", False, None), ("C", True, 0.7)],
-    "scores below zero": [("A", True, -1.0), ("A", True, -2.0), ("B", False, -2.5), ("C", False, -0.5)],
+    "unscored add nothing": [
+        ("A", True, None),
+        ("A", True, None),
+        ("B", False, 0.1),
+        (None, False, 0.9),
+    ],
+    "scores of zero tie": [
+        ("A", True, 0.0),
+        ("B", False, 0.0),
+        ("B", False, None),
+        ("C", True, 0.7),
+    ],
+    "scores below zero": [
+        ("A", True, -1.0),
+        ("A", True, -2.0),
+        ("B", False, -2.5),
+        ("C", False, -0.5),
+    ],
     "a scorer at odds": [("A", True, 0.3), ("A", False, 0.3), ("B", False, 0.6), ("B", False, 0.1)],
     "nobody votes": [(None, False, 0.4), (" ", False, 0.5)],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("given", WEIGHED.values(), ids=WEIGHED)
 def test_weighted_votes_equal_listing_all_subsets(given):
     """argmax over answers of the sum of scores, every subset by hand; beside it the plain vote."""
-    frame = facts(*[
-        trace("a", "1", r, i, answer=a, verifier_score=w) for i, (a, r, w) in enumerate(given)
-    ], *answers("other", "1", ("A", True)))  # fmt: skip
+    frame = facts(
+        *[trace("a", "1", r, i, answer=a, verifier_score=w) for i, (a, r, w) in enumerate(given)],
+        *answers("other", "1", ("A", True)),
+    )
 
     result = analysis.voting(frame)
 
@@ -510,9 +551,11 @@ def test_weighted_votes_by_confidence_leave_the_unscored_items_out():
     """The other column weighs where asked; an item without any score has no weighted vote."""
     frame = facts(
         *answers("a", "1", ("A", True), ("B", False), ("B", False)),
-        *[trace("a", "2", r, i, answer=a, confidence=w)
-          for i, (a, r, w) in enumerate([("A", True, 0.9), ("B", False, 0.2), ("B", False, 0.3)])],
-    )  # fmt: skip
+        *[
+            trace("a", "2", r, i, answer=a, confidence=w)
+            for i, (a, r, w) in enumerate([("A", True, 0.9), ("B", False, 0.2), ("B", False, 0.3)])
+        ],
+    )
 
     assert row(analysis.voting(frame), k=3)["weighted_rate"] is None
     found = row(analysis.voting(frame, weight="confidence"), k=3)
@@ -523,9 +566,9 @@ def test_weighted_votes_by_confidence_leave_the_unscored_items_out():
 def test_weighted_votes_of_millions_of_traces_are_left_out_and_that_is_said(monkeypatch):
     """Where there are too many traces to weigh one by one the figure is null, with a note; the rest stays."""
     given = WEIGHED["a sure minority outweighs"]
-    frame = facts(*[
-        trace("a", "1", r, i, answer=a, verifier_score=w) for i, (a, r, w) in enumerate(given)
-    ])  # fmt: skip
+    frame = facts(
+        *[trace("a", "1", r, i, answer=a, verifier_score=w) for i, (a, r, w) in enumerate(given)]
+    )
     whole = analysis.voting(frame)
 
     monkeypatch.setattr("workbench.analysis.weighted.MOST_TRACES", 3)
@@ -546,7 +589,7 @@ def test_drawn_weighted_votes_agree_with_listing_them():
         rows += [
             trace("a", str(item), bool(g == 0), i, answer=f"{g}", verifier_score=float(w))
             for i, (g, w) in enumerate(zip(given, rng.random(16).round(2), strict=True))
-        ]  # fmt: skip
+        ]
     frame = facts(*rows)
 
     result = analysis.voting(frame)
@@ -557,9 +600,15 @@ def test_drawn_weighted_votes_agree_with_listing_them():
     ]
     assert row(result, k=5)["weighted_rate"] == pytest.approx(np.mean(by_hand), abs=0.03)
     assert row(result, k=16)["weighted_rate"] == pytest.approx(
-        np.mean([weighed_by_hand(list(zip(i["answer"], i["passed"], i["verifier_score"], strict=True)), 16)
-                 for _, i in frame.group_by("item_id")])
-    )  # fmt: skip
+        np.mean(
+            [
+                weighed_by_hand(
+                    list(zip(i["answer"], i["passed"], i["verifier_score"], strict=True)), 16
+                )
+                for _, i in frame.group_by("item_id")
+            ]
+        )
+    )
     assert any("drawn" in note for note in result.notes)
     again = analysis.voting(frame.sample(fraction=1, shuffle=True, seed=1))
     assert again.frame.equals(result.frame)
@@ -598,10 +647,15 @@ def judged(group: str, item: str, *given: tuple[bool, float | None], **more) -> 
 TEN = [(True, 1.0)] * 2 + [(False, 1.0)] + [(False, 0.0)] * 7
 
 
-@pytest.mark.parametrize("scores", [
-    lambda rng, n: rng.normal(size=n), lambda rng, n: rng.integers(-2, 3, n) / 1.0,
-    lambda rng, n: 0.5 + 1e-15 * rng.integers(0, 5, n), lambda rng, n: rng.choice([np.inf, -0.0, 0.0, -np.inf], n),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "scores",
+    [
+        lambda rng, n: rng.normal(size=n),
+        lambda rng, n: rng.integers(-2, 3, n) / 1.0,
+        lambda rng, n: 0.5 + 1e-15 * rng.integers(0, 5, n),
+        lambda rng, n: rng.choice([np.inf, -0.0, 0.0, -np.inf], n),
+    ],
+)
 @pytest.mark.parametrize("most", [1, 9, 10**7])
 def test_the_best_of_each_item_comes_first(scores, most):
     """As by two keys, also where scores differ in their last bits alone, or in the sign of zero."""
@@ -688,9 +742,13 @@ def test_the_same_items_as_traces_have_the_same_ceiling_and_best_number():
     """Fifty such items of 400 trials: ceilings, precision, best k of 3, 0 if errors are dear."""
     easy, hard = (348, 13, 39), (52, 87, 261)
     rows = [
-        t for i in range(50) for right, wrong, rejected in [easy if i < 29 else hard]
-        for t in judged("a", str(i), *[(True, 1.0)] * right, *[(False, 1.0)] * wrong, *[(False, 0.0)] * rejected)
-    ]  # fmt: skip
+        t
+        for i in range(50)
+        for right, wrong, rejected in [easy if i < 29 else hard]
+        for t in judged(
+            "a", str(i), *[(True, 1.0)] * right, *[(False, 1.0)] * wrong, *[(False, 0.0)] * rejected
+        )
+    ]
     frame = facts(*rows)
 
     result = analysis.verifier_ceiling(frame, penalty=0.7, k=10)
@@ -738,8 +796,9 @@ def test_a_task_too_short_for_the_curve_leaves_the_others(name):
     """Groups named by a number, one task with too few trials: its rows are missing, not an error."""
     short = {"task": "u", "task_id": "u"}
     rows = [
-        *answers("a", "1", *FIVE_THREE_TWO, verifier_score=1.0), *answers("a", "9", ("A", True), verifier_score=1.0, **short),
-    ]  # fmt: skip
+        *answers("a", "1", *FIVE_THREE_TWO, verifier_score=1.0),
+        *answers("a", "9", ("A", True), verifier_score=1.0, **short),
+    ]
     frame = facts(*[r | {"trial": 0} for r in rows])
 
     result = analysis.run(name, frame, by=("trial", "task"), k=4)
@@ -752,10 +811,13 @@ def test_a_task_too_short_for_the_curve_leaves_the_others(name):
 def test_a_perfect_verifier_reaches_the_oracle():
     """Whatever the items, first accepted, best scored and pass@k are then one."""
     rng = np.random.default_rng(0)
-    frame = facts(*[
-        t for i in range(12)
-        for t in judged("a", str(i), *[(bool(r), float(r)) for r in rng.random(5) < 0.3])
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            t
+            for i in range(12)
+            for t in judged("a", str(i), *[(bool(r), float(r)) for r in rng.random(5) < 0.3])
+        ]
+    )
 
     found = analysis.verifier_ceiling(frame).frame
 

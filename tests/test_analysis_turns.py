@@ -80,7 +80,11 @@ def test_turns_of_tau_bench(tau):
 
 def test_limits_of_tau_bench_run_by_run(tau):
     """Every limit's accuracy and saving as a plain loop over the runs has them."""
-    runs = tau.sort("ordinal").group_by("trace_id", maintain_order=True).agg("cost_usd", pl.col("passed").first())  # fmt: skip
+    runs = (
+        tau.sort("ordinal")
+        .group_by("trace_id", maintain_order=True)
+        .agg("cost_usd", pl.col("passed").first())
+    )
     result = analysis.run("turn-control", tau, limits="5,11,p75")
 
     for limit in (5, 11, 16):
@@ -90,7 +94,9 @@ def test_limits_of_tau_bench_run_by_run(tau):
         assert row["rate"] == pytest.approx(kept)
         assert row["saving"] == pytest.approx(1 - spent / tau["cost_usd"].sum())
         assert row["rate_most"] == pytest.approx(0.42)
-        assert row["stopped_rate"] == pytest.approx(np.mean([len(c) > limit for c in runs["cost_usd"].to_list()]))  # fmt: skip
+        assert row["stopped_rate"] == pytest.approx(
+            np.mean([len(c) > limit for c in runs["cost_usd"].to_list()])
+        )
 
 
 def test_extending_lies_between_its_two_limits(tau):
@@ -138,7 +144,14 @@ def test_odd_traces_among_regular_ones():
         spent = rng.integers(1, 9, rng.integers(1, 7)).astype(float).tolist()
         one = calls(str(item), spent, passed=bool(rng.random() < 0.5), trial=trial)
         if trial:  # of these some calls are no turns
-            one = [r | {"role": str(rng.choice(roles)), "error_type": rng.choice([None, "down"], p=[0.8, 0.2])} for r in one]  # fmt: skip
+            one = [
+                r
+                | {
+                    "role": str(rng.choice(roles)),
+                    "error_type": rng.choice([None, "down"], p=[0.8, 0.2]),
+                }
+                for r in one
+            ]
         turn, of_turn = 0, []
         for r in one:
             if r["role"] == "judge":
@@ -167,7 +180,13 @@ def test_failed_unscored_and_unpriced_traces():
     result = analysis.run("turn-control", frame(rows), limits="1")
 
     row = rule(result, "limit", 1)
-    assert (row["n"], row["rate"], row["rate_most"], row["saving"], row["cost_usd"]) == (1, 0, 1, None, None)  # fmt: skip
+    assert (row["n"], row["rate"], row["rate_most"], row["saving"], row["cost_usd"]) == (
+        1,
+        0,
+        1,
+        None,
+        None,
+    )
     assert result.dropped == {"failed or unscored traces": 2}
     assert "a call without a cost" in " ".join(result.notes)
 
@@ -294,9 +313,18 @@ def test_one_price_is_the_best_choice_at_its_cost():
 def traces(rights: dict[str, list[list[int]]], costs: dict[str, float]) -> pl.DataFrame:
     """Outcomes per group: a list per item, of its trials."""
     rows = [
-        {"configuration": g, "task": "t", "item_id": f"{i:03}", "trial": k, "passed": bool(r), "cost_usd": costs[g]}
-        for g, items in rights.items() for i, trials in enumerate(items) for k, r in enumerate(trials)
-    ]  # fmt: skip
+        {
+            "configuration": g,
+            "task": "t",
+            "item_id": f"{i:03}",
+            "trial": k,
+            "passed": bool(r),
+            "cost_usd": costs[g],
+        }
+        for g, items in rights.items()
+        for i, trials in enumerate(items)
+        for k, r in enumerate(trials)
+    ]
     return pl.DataFrame(rows)
 
 
@@ -367,11 +395,18 @@ def test_bins_by_a_column_and_budgets_in_tokens():
     """Other groups of items than difficulty; a budget in another unit; too small a budget has no plan."""
     frame_ = traces({"a": [[1], [0]] * 10, "b": [[0], [1]] * 10}, {"a": 1.0, "b": 1.0})
     frame_ = frame_.with_columns(
-        cluster=pl.when(pl.col("item_id").cast(pl.Int64) % 2 == 0).then(pl.lit("even")).otherwise(pl.lit("odd")),
+        cluster=pl.when(pl.col("item_id").cast(pl.Int64) % 2 == 0)
+        .then(pl.lit("even"))
+        .otherwise(pl.lit("odd")),
         output_tokens=pl.lit(50),
-    )  # fmt: skip
+    )
 
-    result = analysis.allocation(frame_.with_columns(kind="cluster").drop("cluster"), over="kind", cost="output_tokens", budget=50)  # fmt: skip
+    result = analysis.allocation(
+        frame_.with_columns(kind="cluster").drop("cluster"),
+        over="kind",
+        cost="output_tokens",
+        budget=50,
+    )
     small = analysis.allocation(frame_, over="cluster", cost="output_tokens", budget=49)
 
     assert result.frame["rate"].to_list() == [1]
@@ -388,7 +423,10 @@ def test_bins_by_a_column_and_budgets_in_tokens():
 def test_allocation_does_not_depend_on_the_order_or_the_engine():
     """Shuffled rows and DuckDB give the same table; the default budgets span the options."""
     rng = np.random.default_rng(2)
-    rights = {g: [[int(x) for x in row] for row in rng.random((60, 4)) < p] for g, p in (("a", 0.3), ("b", 0.6))}  # fmt: skip
+    rights = {
+        g: [[int(x) for x in row] for row in rng.random((60, 4)) < p]
+        for g, p in (("a", 0.3), ("b", 0.6))
+    }
     frame_ = traces(rights, {"a": 1.0, "b": 3.0})
     connection = duckdb.connect()
     connection.register("facts", frame_.to_arrow())

@@ -27,16 +27,18 @@ def spread(group: str, n_items: int, passed: int, cost: float, trials: int = 1) 
     """A group that passes so many items, at one cost a trace."""
     return [
         trace(group, str(i), i < passed, cost, trial=k)
-        for i in range(n_items) for k in range(trials)
-    ]  # fmt: skip
+        for i in range(n_items)
+        for k in range(trials)
+    ]
 
 
 def test_large_language_monkeys_table_1_costs():
     """300 issues: DeepSeek $0.0072 × 5 attempts = $10.8; GPT-4o $39, 3.6 ×; Claude 3.5 $51, 4.7 ×."""
     frame = facts(
-        *spread("DeepSeek", 300, 89, 0.0072, 5), *spread("GPT-4o", 300, 72, 0.13),
+        *spread("DeepSeek", 300, 89, 0.0072, 5),
+        *spread("GPT-4o", 300, 72, 0.13),
         *spread("Claude", 300, 80, 0.17),
-    )  # fmt: skip
+    )
 
     found = analysis.coverage(frame).frame
 
@@ -47,7 +49,9 @@ def test_large_language_monkeys_table_1_costs():
     assert deepseek == pytest.approx(10.8)
     assert total("GPT-4o", 1) / deepseek == pytest.approx(3.611, abs=5e-4)
     assert total("Claude", 1) / deepseek == pytest.approx(4.722, abs=5e-4)
-    rates = {g: found.filter(configuration=g, k=1)["pass_at_k"].item() for g in ("GPT-4o", "Claude")}  # fmt: skip
+    rates = {
+        g: found.filter(configuration=g, k=1)["pass_at_k"].item() for g in ("GPT-4o", "Claude")
+    }
     assert rates == pytest.approx({"GPT-4o": 0.24, "Claude": 0.267}, abs=5e-4)
 
 
@@ -108,7 +112,9 @@ def test_repeats_by_t_of_the_paper_on_randomness(difference, published):
     assert found == pytest.approx(published, abs=5e-4)
     df, shift = 2 * found - 2, difference / 1.5 * math.sqrt(found / 2)
     end = stats.t.ppf(0.975, df)
-    assert stats.nct.sf(end, df, shift) + stats.nct.cdf(-end, df, shift) == pytest.approx(0.8, abs=1e-4)  # fmt: skip
+    assert stats.nct.sf(end, df, shift) + stats.nct.cdf(-end, df, shift) == pytest.approx(
+        0.8, abs=1e-4
+    )
 
 
 def test_items_by_t_keep_the_power_that_they_plan():
@@ -146,9 +152,11 @@ def test_routellm_gsm8k_oracle_by_tenths():
     strong, weak = (np.repeat([k[j] for k in counts], list(counts.values())) for j in (0, 1))
 
     share, means = routes.deferred(
-        np.column_stack([weak, weak]).astype(float), np.column_stack([strong, strong]).astype(float),
-        (weak - strong).astype(float), np.ones(1307),
-    )  # fmt: skip
+        np.column_stack([weak, weak]).astype(float),
+        np.column_stack([strong, strong]).astype(float),
+        (weak - strong).astype(float),
+        np.ones(1307),
+    )
     at = np.interp([0, 0.1, 0.2, 0.3], share, np.maximum.accumulate(means[:, 0]))
 
     assert at[:3] == pytest.approx([0.63734, 0.73734, 0.83734], abs=5e-6)
@@ -211,9 +219,10 @@ MISMATCHED = {  # rows of that paper that contradict themselves
 def gaia() -> dict[str, float]:
     """Cost of pass of every row, from traces that have its accuracy and cost."""
     rows = [
-        r for name, (rate, usd, *_) in (EFFICIENT_AGENTS | MISMATCHED).items()
+        r
+        for name, (rate, usd, *_) in (EFFICIENT_AGENTS | MISMATCHED).items()
         for r in spread(name, 165, round(rate / 100 * 165), usd)
-    ]  # fmt: skip
+    ]
     found = analysis.cost_of_pass(facts(*rows), resamples=100).frame
     return dict(found.select("configuration", "cost_of_pass_usd").iter_rows())
 
@@ -266,15 +275,21 @@ def test_cost_of_pass_table_1_is_concave_in_the_wage(us, india, wage):
 def test_frontier_cost_of_pass_is_concave_in_the_wage(less):
     """The same of this implementation, on problems that some solve rarely and one nobody."""
     rng = np.random.default_rng(3)
-    frame = facts(*[
-        trace(g, str(i), i > 0 and rng.random() < 0.1 * i, c * rng.uniform(0.5, 2), trial=k)
-        for g, c in (("a", 0.05), ("b", 0.4)) for i in range(8) for k in range(8)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            trace(g, str(i), i > 0 and rng.random() < 0.1 * i, c * rng.uniform(0.5, 2), trial=k)
+            for g, c in (("a", 0.05), ("b", 0.4))
+            for i in range(8)
+            for k in range(8)
+        ]
+    )
 
     rich, poor = (
-        analysis.cost_of_pass(frame, human_cost_usd=h, resamples=100).more["totals"]["frontier_cost_of_pass_usd"].item()
+        analysis.cost_of_pass(frame, human_cost_usd=h, resamples=100)
+        .more["totals"]["frontier_cost_of_pass_usd"]
+        .item()
         for h in (2.0, 2.0 / less)
-    )  # fmt: skip
+    )
 
     assert 1 <= rich / poor <= less
 
@@ -312,7 +327,9 @@ def test_price_reversal_listed_gap_of_flash(shared_data):
     """Gemini 3 Flash lists at 3.50 against GPT-5.2's 15.75: 78 % cheaper; GPT-5.2 used 10,101 prompt tokens."""
     folder = shared_data / "pricing_reversal"
     models = json.loads((folder / "model_info.json").read_text())["models"]
-    listed = {m["model_name"]: m["input_price_per_MTok"] + m["output_price_per_MTok"] for m in models}  # fmt: skip
+    listed = {
+        m["model_name"]: m["input_price_per_MTok"] + m["output_price_per_MTok"] for m in models
+    }
     run = json.loads((folder / "aime" / "aime-hybrid-gpt-5.2-high.json").read_text())
     flash = next(v for k, v in listed.items() if "flash" in k)
     gpt = next(v for k, v in listed.items() if "5.2" in k)
@@ -337,22 +354,29 @@ def test_costnav_sums():
 # --- time, energy ---
 
 HELM = {  # idealized: seconds per output token, of a prompt of 512
-    "openai/ada": (0.019, 0.025), "openai/davinci": (0.081, 0.178), "ai21/j1-large": (0.024, 0.047),
-    "ai21/j1-jumbo": (0.064, 0.164), "microsoft/TNLGv2_530B": (0.123, 0.49),
-    "gooseai/gpt-neo-20b": (0.033, 0.114), "huggingface/gptj_6b": (0.021, 0.042),
-    "anthropic/stanford-online-all-v4-s3": (0.054, 0.108), "together/bloom": (0.061, 0.191),
+    "openai/ada": (0.019, 0.025),
+    "openai/davinci": (0.081, 0.178),
+    "ai21/j1-large": (0.024, 0.047),
+    "ai21/j1-jumbo": (0.064, 0.164),
+    "microsoft/TNLGv2_530B": (0.123, 0.49),
+    "gooseai/gpt-neo-20b": (0.033, 0.114),
+    "huggingface/gptj_6b": (0.021, 0.042),
+    "anthropic/stanford-online-all-v4-s3": (0.054, 0.108),
+    "together/bloom": (0.061, 0.191),
     "together/opt-66b": (0.055, 0.126),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("deployment", HELM)
 def test_idealized_coefficients_of_helm(deployment):
     """Seconds of (512, 1) and of a hundred tokens more, as released."""
     first, step = HELM[deployment][1], HELM[deployment][0]
-    frame = facts(*[
-        trace("a", str(i), model=deployment, input_tokens=512, output_tokens=out, n_calls=1)
-        for i, out in enumerate((1, 101))
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            trace("a", str(i), model=deployment, input_tokens=512, output_tokens=out, n_calls=1)
+            for i, out in enumerate((1, 101))
+        ]
+    )
 
     found = analysis.idealized_runtime(frame, by="item").frame["runtime_s"].to_list()
 
@@ -373,8 +397,9 @@ def test_edge_reasoning_laws():
         x = hardware.bundled().latency(law)
         padded = x.pad_tokens * math.ceil(1000 / x.pad_tokens)
         seconds[law] = (
-            x.a * padded**2 + x.b * padded + x.c, 500 * (x.n + x.m * 1000 + x.m * 499 / 2)
-        )  # fmt: skip
+            x.a * padded**2 + x.b * padded + x.c,
+            500 * (x.n + x.m * 1000 + x.m * 499 / 2),
+        )
 
     assert seconds["DSR1-Llama-8B"] == pytest.approx((1.0979320, 50.6244886), abs=5e-8)
     assert sum(seconds["DSR1-Qwen-1.5B"]) < 51.7224206 < sum(seconds["DSR1-Qwen-14B"])
@@ -382,8 +407,16 @@ def test_edge_reasoning_laws():
 
 @pytest.mark.parametrize(
     ("grid", "grams"),
-    [("USA", 369.473), ("FRA", 56.039), ("DEU", 380.95), ("CHN", 582.317), ("IND", 713.441), ("KOR", 430.567), ("world", 475)],
-)  # fmt: skip
+    [
+        ("USA", 369.473),
+        ("FRA", 56.039),
+        ("DEU", 380.95),
+        ("CHN", 582.317),
+        ("IND", 713.441),
+        ("KOR", 430.567),
+        ("world", 475),
+    ],
+)
 def test_codecarbon_grids(grid, grams):
     """One kWh in each country, 2023."""
     frame = facts(trace("a", "1", energy_j=3.6e6, energy_method="measured"))
@@ -394,13 +427,15 @@ def test_codecarbon_grids(grid, grams):
 @pytest.mark.parametrize(
     ("run", "mwh", "intensity", "tonnes"),
     [
-        ((128, 283, 840), 33.471, None, None), ((992, 400, 792), 345.692, 0.367, 126.9),
-        ((384, 400, 2808), 474.440, 0.064, 30.36), ((4480, 400, 864), 1703.117, 0.238, 405.3),
+        ((128, 283, 840), 33.471, None, None),
+        ((992, 400, 792), 345.692, 0.367, 126.9),
+        ((384, 400, 2808), 474.440, 0.064, 30.36),
+        ((4480, 400, 864), 1703.117, 0.238, 405.3),
     ],
-)  # fmt: skip
+)
 def test_helm_training_energy(run, mwh, intensity, tonnes):
     """Chips × watts × 1.1 × hours: GPT-J, OPT-175B, BLOOM, MT-NLG; OPT's printed 127.2 t is of a finer intensity."""
-    frame = facts(trace("a", "1", energy_j=3600.0 * math.prod(run), energy_method="measured"))  # fmt: skip
+    frame = facts(trace("a", "1", energy_j=3600.0 * math.prod(run), energy_method="measured"))
 
     found = row(analysis.energy(frame, pue=1.1, g_per_kwh=1000 * (intensity or 1)))
 
@@ -414,11 +449,16 @@ def test_ml_energy_best_row(shared_data):
     """gpt-oss-120b on two H100, batch 2048: .086040 J/token × 1720.9659 = 148.0717 J, 925.9872 W at 10762.3049 tok/s."""
     path = shared_data / "ml_energy" / "gpqa.json"
     [best] = [
-        r for r in json.loads(path.read_text())["configurations"]
-        if "gpt-oss-120b" in r["model_id"] and r["gpu_model"] == "H100"
+        r
+        for r in json.loads(path.read_text())["configurations"]
+        if "gpt-oss-120b" in r["model_id"]
+        and r["gpu_model"] == "H100"
         and (r["num_gpus"], r["max_num_seqs"]) == (2, 2048)
-    ]  # fmt: skip
-    joules, length, rate = (best[k] for k in ("energy_per_token_joules", "avg_output_len", "output_throughput_tokens_per_sec"))  # fmt: skip
+    ]
+    joules, length, rate = (
+        best[k]
+        for k in ("energy_per_token_joules", "avg_output_len", "output_throughput_tokens_per_sec")
+    )
 
     assert (joules, length, rate) == pytest.approx((0.086040, 1720.9659, 10762.3049), rel=5e-6)
     frame = published([best], without=("power_w", "energy_per_request_j"))
@@ -469,13 +509,19 @@ def test_aider_frontier(aider, shared_data):
         (r["total_cost"], r["pass_rate_2"] / 100, r["model"]) for r in rows if r.get("total_cost")
     ]
     unbeaten = [
-        p for p in priced if not any(q[0] <= p[0] and q[1] >= p[1] and q[:2] != p[:2] for q in priced)
-    ]  # fmt: skip
+        p
+        for p in priced
+        if not any(q[0] <= p[0] and q[1] >= p[1] and q[:2] != p[:2] for q in priced)
+    ]
 
     result = analysis.frontier(
-        aider.results(), by=("model", "configuration_id"), x="total_cost_usd", y="pass_rate_2",
-        epsilon_x=0.05, epsilon_y=0.02,
-    )  # fmt: skip
+        aider.results(),
+        by=("model", "configuration_id"),
+        x="total_cost_usd",
+        y="pass_rate_2",
+        epsilon_x=0.05,
+        epsilon_y=0.02,
+    )
 
     assert result.frame.height == len(priced) == 51
     found = result.frame.filter("on_frontier").sort("total_cost_usd")
@@ -497,7 +543,9 @@ def test_inference_scaling_flaws_single_attempts():
         for k in range(400):
             passed = k < right
             judged = passed or k < right + fluke
-            rows += [trace(name, str(i), passed, trial=k, verifier_score=float(judged)) for i in range(2)]  # fmt: skip
+            rows += [
+                trace(name, str(i), passed, trial=k, verifier_score=float(judged)) for i in range(2)
+            ]
 
     found = analysis.verifier_ceiling(facts(*rows), k=1).frame.filter(k=1)
 
@@ -533,9 +581,13 @@ def test_e1_relative_effort():
 )
 def test_when_to_solve_when_to_verify_compute(k, checks, compute, expected):
     """C(S, V) = S (1 + λ V): 16 solutions with 8 checks at λ = 2 are 272 of a single one, 4 with 32 132 or 260."""
-    frame = facts(*[
-        trace("a", str(i), j % 2 == 0, trial=j, verifier_score=1.0) for i in range(2) for j in range(16)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            trace("a", str(i), j % 2 == 0, trial=j, verifier_score=1.0)
+            for i in range(2)
+            for j in range(16)
+        ]
+    )
 
     found = analysis.verifier_ceiling(frame, checks=checks, check_compute=compute).frame
 
@@ -555,9 +607,12 @@ def test_large_language_monkeys_flops(tmp_path):
 
     prompt = sum(flops(t) for t in range(1, 11))
     decoding = 2 * sum(flops(t + 10) for t in range(1, 6))
-    frame = facts(*[
-        trace("a", "1", True, trial=j, model="monkey", input_tokens=10, output_tokens=5) for j in range(2)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            trace("a", "1", True, trial=j, model="monkey", input_tokens=10, output_tokens=5)
+            for j in range(2)
+        ]
+    )
     found = analysis.kinetics(frame, reference=str(path)).frame.filter(k=2).row(0, named=True)
 
     assert prompt + decoding == 320_096_993_280
@@ -584,7 +639,9 @@ def test_azure_conversations(shared_data, tmp_path):
     path = shared_data / "azure" / "AzureLLMInferenceTrace_conv.csv"
     names = 'item = "@row"\ninput_tokens = "ContextTokens"\noutput_tokens = "GeneratedTokens"'
 
-    store = imported(path, f'[constants]\ntask = "conversations"\nmodel = "m"\n[columns]\n{names}\n', tmp_path)  # fmt: skip
+    store = imported(
+        path, f'[constants]\ntask = "conversations"\nmodel = "m"\n[columns]\n{names}\n', tmp_path
+    )
     facts_ = store.traces().select("input_tokens", "output_tokens").collect()
 
     assert facts_.height == 19_366

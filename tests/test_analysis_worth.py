@@ -33,13 +33,23 @@ def trace(group: str, item: str, passed: bool | None = True, cost: float | None 
 def many(n_items: int = 30, trials: int = 3, seed: int = 0, **rates: float) -> pl.DataFrame:
     """Groups with given pass rates on the same items; costs rise with the rate."""
     rng = np.random.default_rng(seed)
-    return facts(*[
-        trace(
-            g, str(i), bool(rng.random() < p), p * rng.uniform(0.5, 1.5), trial=k,
-            e2e_s=rng.uniform(1, 3), ttft_s=0.2, output_tokens=int(100 * p),
-        )
-        for g, p in rates.items() for i in range(n_items) for k in range(trials)
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace(
+                g,
+                str(i),
+                bool(rng.random() < p),
+                p * rng.uniform(0.5, 1.5),
+                trial=k,
+                e2e_s=rng.uniform(1, 3),
+                ttft_s=0.2,
+                output_tokens=int(100 * p),
+            )
+            for g, p in rates.items()
+            for i in range(n_items)
+            for k in range(trials)
+        ]
+    )
 
 
 def row(result, **where):
@@ -54,10 +64,12 @@ def row(result, **where):
 
 def tau_bench(shared_data) -> pl.DataFrame:
     traces = json.loads((shared_data / "tau_bench" / "gpt-4o-airline.json").read_text())
-    return facts(*[
-        trace("gpt-4o", str(t["task_id"]), abs(t["reward"] - 1) < 1e-6, None, trial=t["trial"])
-        for t in traces
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace("gpt-4o", str(t["task_id"]), abs(t["reward"] - 1) < 1e-6, None, trial=t["trial"])
+            for t in traces
+        ]
+    )
 
 
 def test_summary_of_tau_bench(shared_data):
@@ -281,16 +293,20 @@ def test_a_point_speaks_of_the_same_traces_on_both_axes():
 
     assert row(result)["pass_rate"] == 0.0
     assert result.dropped == {
-        "traces without cost_usd": 2, "groups without a trace that counts": 1,
-    }  # fmt: skip
+        "traces without cost_usd": 2,
+        "groups without a trace that counts": 1,
+    }
 
 
 def test_hypervolume_of_three_points():
     """(1, .5), (3, .8), (8, .9) against (10, 0): 6.8 of 8.1."""
-    frame = facts(*[
-        trace(g, str(i), i < n, c) for g, c, n in (("a", 1.0, 5), ("b", 3.0, 8), ("c", 8.0, 9))
-        for i in range(10)
-    ])  # fmt: skip
+    frame = facts(
+        *[
+            trace(g, str(i), i < n, c)
+            for g, c, n in (("a", 1.0, 5), ("b", 3.0, 8), ("c", 8.0, 9))
+            for i in range(10)
+        ]
+    )
 
     total = analysis.frontier(frame, reference_x=10).more["totals"].row(0, named=True)
 
@@ -303,12 +319,19 @@ def test_frontier_of_aggregates():
     """Two metrics of a results frame; a name without one of them is left out, told, and doubles averaged."""
     frame = pl.DataFrame(
         [
-            ("a", "pass_rate_2", 80.0), ("a", "total_cost", 20.0), ("b", "pass_rate_2", 60.0),
-            ("b", "total_cost", None), ("c", "pass_rate_2", 70.0), ("c", "total_cost", 25.0),
-            ("d", "pass_rate_2", 50.0), ("d", "total_cost", 1.0), ("d", "total_cost", 3.0),
+            ("a", "pass_rate_2", 80.0),
+            ("a", "total_cost", 20.0),
+            ("b", "pass_rate_2", 60.0),
+            ("b", "total_cost", None),
+            ("c", "pass_rate_2", 70.0),
+            ("c", "total_cost", 25.0),
+            ("d", "pass_rate_2", 50.0),
+            ("d", "total_cost", 1.0),
+            ("d", "total_cost", 3.0),
         ],
-        schema=["configuration", "metric", "value"], orient="row",
-    )  # fmt: skip
+        schema=["configuration", "metric", "value"],
+        orient="row",
+    )
 
     result = analysis.frontier(frame, y="pass_rate_2", x="total_cost")
 
@@ -415,12 +438,17 @@ def test_log_axis_of_a_free_model_has_no_knee():
 
 def test_tasks_have_a_frontier_each():
     """With task among the groups a model may be beaten on one task only."""
-    frame = pl.concat([
-        many(a=0.9, b=0.3).with_columns(cost_usd=pl.lit(1.0)),
-        many(a=0.1, b=0.9, seed=1).with_columns(
-            cost_usd=pl.lit(1.0), task=pl.lit("u"), task_id=pl.lit("u"), item_id=pl.col("item_id") + "u"
-        ),
-    ])  # fmt: skip
+    frame = pl.concat(
+        [
+            many(a=0.9, b=0.3).with_columns(cost_usd=pl.lit(1.0)),
+            many(a=0.1, b=0.9, seed=1).with_columns(
+                cost_usd=pl.lit(1.0),
+                task=pl.lit("u"),
+                task_id=pl.lit("u"),
+                item_id=pl.col("item_id") + "u",
+            ),
+        ]
+    )
 
     result = analysis.frontier(frame, by=("model", "task"))
 
@@ -438,19 +466,26 @@ def router(shared_data) -> pl.DataFrame:
     with (shared_data / "routellm" / "gsm8k_responses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     models = {"gpt-4": "gpt-4-1106-preview", "mixtral": "mistralai/Mixtral-8x7B-Instruct-v0.1"}
-    return facts(*[
-        trace(name, str(i), r[column] == "True", None)
-        for i, r in enumerate(table) for name, column in models.items()
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace(name, str(i), r[column] == "True", None)
+            for i, r in enumerate(table)
+            for name, column in models.items()
+        ]
+    )
 
 
 def counted(both: int, only_a: int, only_b: int, neither: int) -> pl.DataFrame:
     """Two groups on single-trial items with given agreement."""
     cells = [(True, True)] * both + [(True, False)] * only_a
     cells += [(False, True)] * only_b + [(False, False)] * neither
-    return facts(*[
-        trace(g, f"{i:05}", ok) for i, pair in enumerate(cells) for g, ok in zip("ab", pair, strict=True)
-    ])  # fmt: skip
+    return facts(
+        *[
+            trace(g, f"{i:05}", ok)
+            for i, pair in enumerate(cells)
+            for g, ok in zip("ab", pair, strict=True)
+        ]
+    )
 
 
 def test_compare_reproduces_the_paired_figures():
@@ -540,9 +575,13 @@ def test_clustered_items_are_flipped_together():
 def test_unshared_items_are_left_out_and_counted():
     """Only common items are compared; the rest is told."""
     frame = facts(
-        trace("a", "1"), trace("a", "2"), trace("a", "3"), trace("b", "2", False), trace("b", "4"),
+        trace("a", "1"),
+        trace("a", "2"),
+        trace("a", "3"),
+        trace("b", "2", False),
+        trace("b", "4"),
         trace("b", "3", None),
-    )  # fmt: skip
+    )
 
     result = analysis.compare(frame, a="a", b="b")
 
@@ -582,7 +621,10 @@ def test_an_adjusted_p_stands_beside_adjusted_intervals():
     frame = pl.concat([many(a=0.5), many(b=0.45), many(c=0.5, seed=1), many(d=0.9)])
 
     found = analysis.compare(frame, a="a")
-    alone = {r["b"]: analysis.compare(frame, a="a", b=r["b"], level=1 - 0.05 / 3) for r in found.frame.rows(named=True)}  # fmt: skip
+    alone = {
+        r["b"]: analysis.compare(frame, a="a", b=r["b"], level=1 - 0.05 / 3)
+        for r in found.frame.rows(named=True)
+    }
 
     for r in found.frame.rows(named=True):
         single = row(alone[r["b"]])

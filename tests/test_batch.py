@@ -51,9 +51,11 @@ def endpoint(request):
 
 def task_set(n=4):
     items = [
-        scoring.TaskItem(task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric")
+        scoring.TaskItem(
+            task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric"
+        )
         for i in range(n)
-    ]  # fmt: skip
+    ]
     return TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer.")
 
 
@@ -76,9 +78,20 @@ def run(
 ):
     """Collect in batches; returns the report, and what was said at the end of batches that are left."""
     plan = Plan(
-        **{"models": ("m",), "tasks": ("sums",), "strategies": strategies, "endpoint": endpoint, "base_url": stub.url,
-           "provider": "acme", "max_tokens": 50, "concurrency": 50, "retries": 3, "batch": True} | given
-    )  # fmt: skip
+        **{
+            "models": ("m",),
+            "tasks": ("sums",),
+            "strategies": strategies,
+            "endpoint": endpoint,
+            "base_url": stub.url,
+            "provider": "acme",
+            "max_tokens": 50,
+            "concurrency": 50,
+            "retries": 3,
+            "batch": True,
+        }
+        | given
+    )
     work = Work(plan, [task_set(n)], [strategy(s) for s in strategies])
 
     async def go():
@@ -193,7 +206,9 @@ def test_a_reply_that_its_host_broke_is_asked_for_in_another_batch(tmp_path):
     for trace in traces(tmp_path):
         assert trace.passed
         broken = [c for c in trace.calls if c.error_type]
-        assert [(c.error_type, c.service_tier, c.output_tokens) for c in broken] == [("stream_error", "batch", 7)]  # fmt: skip
+        assert [(c.error_type, c.service_tier, c.output_tokens) for c in broken] == [
+            ("stream_error", "batch", 7)
+        ]
 
 
 def test_a_batch_holds_one_model_and_no_more_than_its_limits(tmp_path, endpoint):
@@ -492,7 +507,15 @@ BEFORE_O3_FELL = dt.datetime(2025, 5, 1, tzinfo=dt.UTC)
 
 
 def priced(provider="openai", model="gpt-4o-mini", at=LATE, tier="batch", **fields):
-    return Call(provider=provider, model=model, started_at=at, service_tier=tier, input_tokens=1_000_000, output_tokens=1_000_000, **fields)  # fmt: skip
+    return Call(
+        provider=provider,
+        model=model,
+        started_at=at,
+        service_tier=tier,
+        input_tokens=1_000_000,
+        output_tokens=1_000_000,
+        **fields,
+    )
 
 
 BATCH_ROW = Price(
@@ -547,9 +570,16 @@ def test_a_call_of_a_batch_costs_the_batch_price_or_is_unpriced(tmp_path):
 def by_plan(folder, stub, endpoint, run_id, *, stop=None, n=40):
     """Collect as the command does: the plan says that requests go out in batches."""
     plan = Plan(
-        models=("m",), tasks=("sums",), endpoint=endpoint, base_url=stub.url, provider="acme",
-        api_key_env="ACME_KEY", max_tokens=50, concurrency=2, batch=True,
-    )  # fmt: skip
+        models=("m",),
+        tasks=("sums",),
+        endpoint=endpoint,
+        base_url=stub.url,
+        provider="acme",
+        api_key_env="ACME_KEY",
+        max_tokens=50,
+        concurrency=2,
+        batch=True,
+    )
     work = Work(plan, [task_set(n)], [strategy("direct")])
     with SpoolWriter(folder, run_id) as writer:
         return asyncio.run(

@@ -23,15 +23,32 @@ def traces(*groups: str, tasks: int = 1, n_items: int = 12) -> pl.DataFrame:
     rng = np.random.default_rng(1)
     rows = [
         {
-            "configuration": g, "model": g, "task": f"task {t}", "task_id": f"task {t}", "item": str(i),
-            "item_id": f"{t}-{i}", "trial": 0, "error_type": None, "cluster": None,
-            "passed": bool(rng.random() < k / len(groups)), "cost_usd": 0.001 * 4**k * rng.uniform(0.5, 1.5),
-            "reasoning_cost_usd": 0.0005, "input_usd_per_mtok": 9.0 - k, "output_usd_per_mtok": 1.0,
-            "e2e_s": rng.uniform(1, 9), "output_tokens": int(rng.integers(10, 999)),
-            "tool": "search", "answer": "1 to 9", "target": "5", "difficulty": float(i % 4), "trace_id": f"{g}{t}{i}",
+            "configuration": g,
+            "model": g,
+            "task": f"task {t}",
+            "task_id": f"task {t}",
+            "item": str(i),
+            "item_id": f"{t}-{i}",
+            "trial": 0,
+            "error_type": None,
+            "cluster": None,
+            "passed": bool(rng.random() < k / len(groups)),
+            "cost_usd": 0.001 * 4**k * rng.uniform(0.5, 1.5),
+            "reasoning_cost_usd": 0.0005,
+            "input_usd_per_mtok": 9.0 - k,
+            "output_usd_per_mtok": 1.0,
+            "e2e_s": rng.uniform(1, 9),
+            "output_tokens": int(rng.integers(10, 999)),
+            "tool": "search",
+            "answer": "1 to 9",
+            "target": "5",
+            "difficulty": float(i % 4),
+            "trace_id": f"{g}{t}{i}",
         }
-        for k, g in enumerate(groups) for t in range(tasks) for i in range(n_items)
-    ]  # fmt: skip
+        for k, g in enumerate(groups)
+        for t in range(tasks)
+        for i in range(n_items)
+    ]
     return pl.DataFrame(rows, schema_overrides={"error_type": pl.String, "cluster": pl.String})
 
 

@@ -30,10 +30,22 @@ def collect(tmp_path, capsys):
     """Collect into a fresh store from a server; returns status and stderr."""
 
     def run(url, *args):
-        status = main([
-            "collect", "--store", str(tmp_path / "s.duckdb"), "--base-url", url, "--model", "m",
-            "--task", "arithmetic", "--limit", "3", *map(str, args),
-        ])  # fmt: skip
+        status = main(
+            [
+                "collect",
+                "--store",
+                str(tmp_path / "s.duckdb"),
+                "--base-url",
+                url,
+                "--model",
+                "m",
+                "--task",
+                "arithmetic",
+                "--limit",
+                "3",
+                *map(str, args),
+            ]
+        )
         captured = capsys.readouterr()
         assert bool(captured.out) == ("--dry-run" in args)
         return status, captured.err
@@ -87,10 +99,18 @@ def test_a_plan_file_is_overruled_by_flags(tmp_path, capsys):
             f'models = ["a"]\ntasks = ["arithmetic", "strings"]\nlimit = 2\nbase_url = "{server.url}"\n'
             'strategies = ["direct", "cot"]\ntemperature = 0.5\n'
         )
-        status = main([
-            "collect", str(plan), "--store", str(tmp_path / "s.duckdb"), "--task", "strings",
-            "--limit", "1",
-        ])  # fmt: skip
+        status = main(
+            [
+                "collect",
+                str(plan),
+                "--store",
+                str(tmp_path / "s.duckdb"),
+                "--task",
+                "strings",
+                "--limit",
+                "1",
+            ]
+        )
         assert status == 0, capsys.readouterr().err
         assert len(server.requests) == 2
         assert {s.json["temperature"] for s in server.requests} == {0.5}
@@ -105,9 +125,18 @@ def test_a_price_sheet_prices_what_is_collected_and_bounds_it(tmp_path, collect)
 
     with stub.Stub(answer) as server:
         status, err = collect(
-            server.url, "--prices", sheet, "--budget-usd", 1.6, "--max-tokens", 10, "--trials", 40,
-            "--concurrency", 1,
-        )  # fmt: skip
+            server.url,
+            "--prices",
+            sheet,
+            "--budget-usd",
+            1.6,
+            "--max-tokens",
+            10,
+            "--trials",
+            40,
+            "--concurrency",
+            1,
+        )
 
     assert status == 1
     assert "the budget is used up" in err
@@ -217,10 +246,24 @@ def priced(tmp_path, capsys):
     sheet.write_text(PRICES)
 
     def run(url, *args):
-        status = main([
-            "collect", "--store", str(tmp_path / "s.duckdb"), "--base-url", url, "--model", "m",
-            "--task", "arithmetic", "--limit", "10", "--prices", str(sheet), *map(str, args),
-        ])  # fmt: skip
+        status = main(
+            [
+                "collect",
+                "--store",
+                str(tmp_path / "s.duckdb"),
+                "--base-url",
+                url,
+                "--model",
+                "m",
+                "--task",
+                "arithmetic",
+                "--limit",
+                "10",
+                "--prices",
+                str(sheet),
+                *map(str, args),
+            ]
+        )
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
@@ -282,7 +325,10 @@ def test_a_pilot_is_made_and_yes_goes_on(priced, tmp_path):
         assert len(server.requests) == 20
 
     store = open_store(tmp_path / "s.duckdb")
-    assert store.sql("SELECT count(*) AS n, count(DISTINCT run_id) AS r FROM traces").row(0) == (20, 1)  # fmt: skip
+    assert store.sql("SELECT count(*) AS n, count(DISTINCT run_id) AS r FROM traces").row(0) == (
+        20,
+        1,
+    )
 
 
 def test_where_nobody_can_answer_it_ends_after_the_pilot(priced):
@@ -362,8 +408,9 @@ def test_a_task_of_code_is_collected_from_a_folder_and_analysed_in_another(
     assert str(folder / "code.jsonl") in shown.read_text()
     rows = {row["model"]: row for row in found["rows"]}
     assert {name: (row["n_items"], row["n"]) for name, row in rows.items()} == {
-        "quick": (2, 2), "slow": (2, 2),
-    }  # fmt: skip
+        "quick": (2, 2),
+        "slow": (2, 2),
+    }
     assert rows["quick"]["dps"] > rows["slow"]["dps"]
 
 
@@ -392,8 +439,18 @@ def three(tmp_path):
 @pytest.mark.parametrize(("flags", "status"), [((), 1), (("--allow-partial",), 0)])
 def test_a_run_with_failures_is_not_ok(tmp_path, three, flags, status, capsys):
     """Exit 1 and a last line that says what is missing; --allow-partial takes what there is."""
-    command = ["collect", "--model", "m", "--task", str(three), "--store", str(tmp_path / "s.duckdb"),
-               "--retries", "0", *flags]  # fmt: skip
+    command = [
+        "collect",
+        "--model",
+        "m",
+        "--task",
+        str(three),
+        "--store",
+        str(tmp_path / "s.duckdb"),
+        "--retries",
+        "0",
+        *flags,
+    ]
     with stub.Stub(some_fail) as server:
         found = main([*command, "--base-url", server.url])
         err = capsys.readouterr().err
@@ -409,8 +466,17 @@ def test_a_run_with_failures_is_not_ok(tmp_path, three, flags, status, capsys):
 
 def test_what_was_refused_for_good_before_is_not_ok_later(tmp_path, three, capsys):
     """The second launch asks for the one that may pass, and does not call the plan whole."""
-    command = ["collect", "--model", "m", "--task", str(three), "--store", str(tmp_path / "s.duckdb"),
-               "--retries", "0"]  # fmt: skip
+    command = [
+        "collect",
+        "--model",
+        "m",
+        "--task",
+        str(three),
+        "--store",
+        str(tmp_path / "s.duckdb"),
+        "--retries",
+        "0",
+    ]
     with stub.Stub(some_fail) as server:
         main([*command, "--base-url", server.url])
         server._respond = lambda seen: (
@@ -433,8 +499,17 @@ def test_an_answer_without_a_score_is_not_ok(tmp_path, capsys, monkeypatch):
     async def broken(*_):
         raise TaskError("no such checker")
 
-    command = ["collect", "--model", "m", "--task", "arithmetic", "--limit", "2",
-               "--store", str(tmp_path / "s.duckdb")]  # fmt: skip
+    command = [
+        "collect",
+        "--model",
+        "m",
+        "--task",
+        "arithmetic",
+        "--limit",
+        "2",
+        "--store",
+        str(tmp_path / "s.duckdb"),
+    ]
     with stub.Stub(answer) as server:
         whole = main([*command, "--base-url", server.url])
         last = capsys.readouterr().err.splitlines()[-1]

@@ -209,9 +209,11 @@ def _log(path, *ids, version=2, stated=None, accuracy=None):
     listed = range(len(ids) if stated is None else stated)
     metrics = {} if accuracy is None else {"accuracy": {"value": accuracy}}
     header = {
-        "version": version, "status": "success", "eval": {"task": "t", "model": "m", "eval_id": path.stem},
+        "version": version,
+        "status": "success",
+        "eval": {"task": "t", "model": "m", "eval_id": path.stem},
         "results": {"scores": [{"name": "match", "metrics": metrics}]},
-    }  # fmt: skip
+    }
     with zipfile.ZipFile(path, "w") as zipped:
         zipped.writestr("header.json", json.dumps(header))
         zipped.writestr("summaries.json", json.dumps([{"id": n} for n in listed]))

@@ -26,10 +26,25 @@ def slow_answer(_seen):
 def command(store, url):
     """The same command every time."""
     return [
-        sys.executable, "-m", "workbench", "collect", "--store", str(store), "--base-url", url,
-        "--model", "m", "--task", "arithmetic", "--limit", str(N_ITEMS), "--trials", str(TRIALS),
-        "--concurrency", str(CONCURRENCY),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "workbench",
+        "collect",
+        "--store",
+        str(store),
+        "--base-url",
+        url,
+        "--model",
+        "m",
+        "--task",
+        "arithmetic",
+        "--limit",
+        str(N_ITEMS),
+        "--trials",
+        str(TRIALS),
+        "--concurrency",
+        str(CONCURRENCY),
+    ]
 
 
 def test_kill_and_again_loses_nothing_and_repeats_at_most_what_was_in_flight(tmp_path):

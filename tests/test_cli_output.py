@@ -79,17 +79,26 @@ def test_json_takes_what_the_engine_returns():
     """Decimals are numbers, bytes are hex, intervals are seconds, lists stay lists."""
     frame = pl.DataFrame(
         {
-            "d": [decimal.Decimal("0.10")], "b": [b"\x00\xff"], "l": [[1, None]],
-            "i": [dt.timedelta(minutes=1)], "t": [dt.time(1, 2)], "big": [2**70],
+            "d": [decimal.Decimal("0.10")],
+            "b": [b"\x00\xff"],
+            "l": [[1, None]],
+            "i": [dt.timedelta(minutes=1)],
+            "t": [dt.time(1, 2)],
+            "big": [2**70],
         },
         schema_overrides={"big": pl.Int128},
-    )  # fmt: skip
+    )
 
     (row,) = json.loads(json_text(Document("x", frame)))["rows"]
 
     assert row == {
-        "d": 0.1, "b": "00ff", "l": [1, None], "i": 60.0, "t": "01:02:00", "big": 2**70,
-    }  # fmt: skip
+        "d": 0.1,
+        "b": "00ff",
+        "l": [1, None],
+        "i": 60.0,
+        "t": "01:02:00",
+        "big": 2**70,
+    }
 
 
 def test_csv_writes_nested_values_as_json(capsys):

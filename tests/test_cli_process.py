@@ -18,8 +18,13 @@ def spawn(*args, **environ):
     """Run `python -m workbench` and wait."""
     return subprocess.run(
         [sys.executable, "-m", "workbench", *map(str, args)],
-        capture_output=True, text=True, cwd=ROOT, env=os.environ | environ, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | environ,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +86,12 @@ def on_terminal(*args, **environ):
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "workbench", *map(str, args)]
     process = subprocess.Popen(
-        command, stdout=follower, stderr=subprocess.DEVNULL, cwd=ROOT,
+        command,
+        stdout=follower,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
         env=os.environ | {"COLUMNS": "100", "TERM": "xterm"} | environ,
-    )  # fmt: skip
+    )
     os.close(follower)
     seen = b""
     while True:

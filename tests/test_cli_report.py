@@ -126,7 +126,11 @@ def test_one_that_fails_does_not_cost_the_others_their_answer(ask, store, monkey
     def broken(*_args, **_options):
         raise ZeroDivisionError("<b>by</b> zero")
 
-    monkeypatch.setattr(analysis.registry, "get", lambda name: _with(declared, broken) if name == "power" else analysis.get(name))  # fmt: skip
+    monkeypatch.setattr(
+        analysis.registry,
+        "get",
+        lambda name: _with(declared, broken) if name == "power" else analysis.get(name),
+    )
     status, out, err = ask("summary", "power")
 
     assert status == 1

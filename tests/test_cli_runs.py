@@ -52,10 +52,27 @@ def live(tmp_path):
     """A collection of 12 attempts, two at once, that waits for its server."""
     with Gated() as server:
         command = [
-            sys.executable, "-m", "workbench", "collect", "--store", str(tmp_path / "s.duckdb"),
-            "--base-url", server.url, "--model", "m", "--task", "arithmetic", "--limit", "4",
-            "--trials", "3", "--concurrency", "2", "--temperature", "0.5",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "workbench",
+            "collect",
+            "--store",
+            str(tmp_path / "s.duckdb"),
+            "--base-url",
+            server.url,
+            "--model",
+            "m",
+            "--task",
+            "arithmetic",
+            "--limit",
+            "4",
+            "--trials",
+            "3",
+            "--concurrency",
+            "2",
+            "--temperature",
+            "0.5",
+        ]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         process.server = server
         folder = tmp_path / "s.duckdb.spool"
@@ -83,12 +100,19 @@ def test_a_live_run_is_listed_steered_and_watched_to_its_end(live, ask, monkeypa
     status, out, _ = ask("--format", "json")
     assert status == 0
     (row,) = json.loads(out)["more"]["live"]
-    assert (row["run_id"], row["status"], row["planned"], row["pid"]) == (run_id, "running", 12, live.pid)  # fmt: skip
+    assert (row["run_id"], row["status"], row["planned"], row["pid"]) == (
+        run_id,
+        "running",
+        12,
+        live.pid,
+    )
     assert "live" in ask()[1]
 
     assert ask("pause", "latest") == (0, "", f"{run_id}: no new attempts; those in flight go on\n")
     assert ask("pause", run_id[:8])[2].endswith("it was paused already\n")
-    status, _, err = ask("set", run_id, "--concurrency", 3, "--budget-tokens", 100000, "--budget-usd", "none")  # fmt: skip
+    status, _, err = ask(
+        "set", run_id, "--concurrency", 3, "--budget-tokens", 100000, "--budget-usd", "none"
+    )
     assert (status, err) == (
         0,
         f"{run_id}: budget_tokens = 100000, no budget_usd, concurrency = 3\n",
@@ -182,10 +206,15 @@ def test_misuse_is_told(ask, tmp_path, args, status, said):
 def test_settings_survive_a_round_trip_through_toml():
     """Strings that TOML and terminals mind, nested tables, lists of tables; null is left out."""
     settings = {
-        "text": 'quote " back \\ line \n del \x7f nul \x00 ünïcode 🙂 \u202e', "n": 3, "x": 1e-7,
-        "yes": True, "none": None, "list": ["a", {"model": "b", "t": 0.5, "gone": None}], "empty": {},
+        "text": 'quote " back \\ line \n del \x7f nul \x00 ünïcode 🙂 \u202e',
+        "n": 3,
+        "x": 1e-7,
+        "yes": True,
+        "none": None,
+        "list": ["a", {"model": "b", "t": 0.5, "gone": None}],
+        "empty": {},
         "table": {"in ner": {"deep": [1, 2]}, "k.ey": "v"},
-    }  # fmt: skip
+    }
 
     text = toml_text(settings)
 

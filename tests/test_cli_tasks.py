@@ -24,7 +24,9 @@ def ask(capsys):
 def quiz(tmp_path: Path) -> Path:
     """A file as somebody else would write it."""
     path = tmp_path / "quiz.csv"
-    path.write_text("question,answer,extra\n" + "".join(f"What is {i} + 1?,{i + 1},x\n" for i in range(5)))  # fmt: skip
+    path.write_text(
+        "question,answer,extra\n" + "".join(f"What is {i} + 1?,{i + 1},x\n" for i in range(5))
+    )
     return path
 
 
@@ -34,8 +36,13 @@ def test_a_file_is_shown_as_it_is_understood(ask, quiz):
 
     found = json.loads(out)
     assert status == 0
-    assert [(r["question"], r["target"], r["scorer"]) for r in found["rows"]] == [(f"What is {i} + 1?", str(i + 1), "numeric") for i in range(3)]  # fmt: skip
-    assert found["more"]["read from"] == [{"field": "input", "read from": "question (guessed)"}, {"field": "target", "read from": "answer (guessed)"}]  # fmt: skip
+    assert [(r["question"], r["target"], r["scorer"]) for r in found["rows"]] == [
+        (f"What is {i} + 1?", str(i + 1), "numeric") for i in range(3)
+    ]
+    assert found["more"]["read from"] == [
+        {"field": "input", "read from": "question (guessed)"},
+        {"field": "target", "read from": "answer (guessed)"},
+    ]
     assert (found["provenance"]["n_items"], found["provenance"]["n_problems"]) == (5, 0)
     assert "columns not used: 'extra'" in found["notes"]
     assert "note: scorer: numeric (guessed)" in err
@@ -44,13 +51,23 @@ def test_a_file_is_shown_as_it_is_understood(ask, quiz):
 def test_settings_are_tried_before_they_are_written_down(ask, quiz):
     """`--set` takes what the plan would say; a text needs no quotes, a list is TOML."""
     status, out, _ = ask(
-        quiz, "--format", "json", "--set", "input={question} ({extra})", "--set", 'scorer=["exact", "numeric"]',
-        "--set", "task=mine",
-    )  # fmt: skip
+        quiz,
+        "--format",
+        "json",
+        "--set",
+        "input={question} ({extra})",
+        "--set",
+        'scorer=["exact", "numeric"]',
+        "--set",
+        "task=mine",
+    )
 
     found = json.loads(out)
     assert status == 0
-    assert (found["rows"][0]["question"], found["rows"][0]["scorer"]) == ("What is 0 + 1? (x)", "exact, numeric")  # fmt: skip
+    assert (found["rows"][0]["question"], found["rows"][0]["scorer"]) == (
+        "What is 0 + 1? (x)",
+        "exact, numeric",
+    )
     assert found["provenance"]["task"] == "mine"
 
 

@@ -44,22 +44,102 @@ def _named(*configurations: Configuration) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("one", "other", "first", "second"),
     [
-        pytest.param({"temperature": 0}, {"temperature": 1.0}, "m direct temperature=0", "m direct temperature=1", id="temperature"),
-        pytest.param({}, {"temperature": 0.7}, "m direct", "m direct temperature=0.7", id="not set is not said"),
-        pytest.param({"top_p": 0.5}, {"top_p": 1}, "m direct top_p=0.5", "m direct top_p=1", id="top_p"),
-        pytest.param({"max_tokens": 96}, {"max_tokens": 128}, "m direct max_tokens=96", "m direct max_tokens=128", id="max_tokens"),
-        pytest.param({"precision": "bf16"}, {"precision": "q4"}, "m direct precision=bf16", "m direct precision=q4", id="precision"),
-        pytest.param({"machine": "a"}, {"machine": "b"}, "m direct machine=a", "m direct machine=b", id="machine"),
-        pytest.param({"provider": "x"}, {"provider": "y"}, "m direct provider=x", "m direct provider=y", id="provider"),
-        pytest.param({"thinking_budget_tokens": 0}, {}, "m direct thinking_budget_tokens=0", "m direct", id="a budget of 0"),
-        pytest.param({"settings": {"batch_size": 8, "seed": 1}}, {"settings": {"batch_size": 16, "seed": 1}}, "m direct settings.batch_size=8", "m direct settings.batch_size=16", id="settings"),
-        pytest.param({"settings": {"limits": {"tokens": 5}}}, {"settings": {"limits": {"tokens": 6}}}, "m direct settings.limits.tokens=5", "m direct settings.limits.tokens=6", id="settings inside of settings"),
-        pytest.param({"strategy_params": {"docs": 3}}, {"strategy_params": {"docs": 5}}, "m direct params.docs=3", "m direct params.docs=5", id="parameters"),
-        pytest.param({"strategy_params": {"k": 3}}, {"strategy_params": {"k": "3"}}, "m direct params.k=3", 'm direct params.k="3"', id="a text that looks like a number"),
-        pytest.param({"temperature": 0, "top_p": 1}, {"temperature": 1, "top_p": 1}, "m direct temperature=0", "m direct temperature=1", id="what is equal is not said"),
-        pytest.param({"model": "a", "configuration": "mine"}, {"model": "b", "configuration": "mine"}, "mine model=a", "mine model=b", id="a name that was given"),
+        pytest.param(
+            {"temperature": 0},
+            {"temperature": 1.0},
+            "m direct temperature=0",
+            "m direct temperature=1",
+            id="temperature",
+        ),
+        pytest.param(
+            {},
+            {"temperature": 0.7},
+            "m direct",
+            "m direct temperature=0.7",
+            id="not set is not said",
+        ),
+        pytest.param(
+            {"top_p": 0.5}, {"top_p": 1}, "m direct top_p=0.5", "m direct top_p=1", id="top_p"
+        ),
+        pytest.param(
+            {"max_tokens": 96},
+            {"max_tokens": 128},
+            "m direct max_tokens=96",
+            "m direct max_tokens=128",
+            id="max_tokens",
+        ),
+        pytest.param(
+            {"precision": "bf16"},
+            {"precision": "q4"},
+            "m direct precision=bf16",
+            "m direct precision=q4",
+            id="precision",
+        ),
+        pytest.param(
+            {"machine": "a"},
+            {"machine": "b"},
+            "m direct machine=a",
+            "m direct machine=b",
+            id="machine",
+        ),
+        pytest.param(
+            {"provider": "x"},
+            {"provider": "y"},
+            "m direct provider=x",
+            "m direct provider=y",
+            id="provider",
+        ),
+        pytest.param(
+            {"thinking_budget_tokens": 0},
+            {},
+            "m direct thinking_budget_tokens=0",
+            "m direct",
+            id="a budget of 0",
+        ),
+        pytest.param(
+            {"settings": {"batch_size": 8, "seed": 1}},
+            {"settings": {"batch_size": 16, "seed": 1}},
+            "m direct settings.batch_size=8",
+            "m direct settings.batch_size=16",
+            id="settings",
+        ),
+        pytest.param(
+            {"settings": {"limits": {"tokens": 5}}},
+            {"settings": {"limits": {"tokens": 6}}},
+            "m direct settings.limits.tokens=5",
+            "m direct settings.limits.tokens=6",
+            id="settings inside of settings",
+        ),
+        pytest.param(
+            {"strategy_params": {"docs": 3}},
+            {"strategy_params": {"docs": 5}},
+            "m direct params.docs=3",
+            "m direct params.docs=5",
+            id="parameters",
+        ),
+        pytest.param(
+            {"strategy_params": {"k": 3}},
+            {"strategy_params": {"k": "3"}},
+            "m direct params.k=3",
+            'm direct params.k="3"',
+            id="a text that looks like a number",
+        ),
+        pytest.param(
+            {"temperature": 0, "top_p": 1},
+            {"temperature": 1, "top_p": 1},
+            "m direct temperature=0",
+            "m direct temperature=1",
+            id="what is equal is not said",
+        ),
+        pytest.param(
+            {"model": "a", "configuration": "mine"},
+            {"model": "b", "configuration": "mine"},
+            "mine model=a",
+            "mine model=b",
+            id="a name that was given",
+        ),
     ],
-)  # fmt: skip
+)
 def test_twins_by_name_say_what_they_differ_in(
     one: dict[str, object], other: dict[str, object], first: str, second: str
 ) -> None:
@@ -112,11 +192,23 @@ _VALUES = st.fixed_dictionaries(
         "provider": st.sampled_from(["x", "y"]),
         "temperature": st.sampled_from([0, 0.0, 1.0]),
         "thinking_budget_tokens": st.sampled_from([0, 1]),
-        "settings": st.sampled_from([{"a": 1}, {"a": "1"}, {"a": 1, "b": None}, {"a.b": 1}, {"a": {"b": 1}}, '{"a": 1}', "no json"]),
+        "settings": st.sampled_from(
+            [
+                {"a": 1},
+                {"a": "1"},
+                {"a": 1, "b": None},
+                {"a.b": 1},
+                {"a": {"b": 1}},
+                '{"a": 1}',
+                "no json",
+            ]
+        ),
         "strategy_params": st.sampled_from([{"k": True}, {"k": "true"}, {"k": [1]}, {}]),
-        "configuration": st.sampled_from(["m direct", "mine", "m direct temperature=1", "m direct provider=x"]),
+        "configuration": st.sampled_from(
+            ["m direct", "mine", "m direct temperature=1", "m direct provider=x"]
+        ),
     },
-)  # fmt: skip
+)
 
 
 @given(st.lists(_VALUES, min_size=1, max_size=7), st.randoms(use_true_random=False))

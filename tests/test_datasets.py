@@ -17,9 +17,13 @@ from workbench.prices import read_sheet
 
 NAMES = datasets.task_names()
 POLARS = {
-    "text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64,
-    "bool": pl.Boolean, "time": pl.Datetime("us"),
-}  # fmt: skip
+    "text": pl.String,
+    "json": pl.String,
+    "int": pl.Int64,
+    "float": pl.Float64,
+    "bool": pl.Boolean,
+    "time": pl.Datetime("us"),
+}
 
 # ---- task sets that ship --------------------------------------------------------------------------
 
@@ -190,10 +194,17 @@ def test_csv_gives_every_field(tmp_path: Path) -> None:
     task = datasets.load_task(str(path))
 
     expected = datasets.TaskItem(
-        task="quiz", item="k7", input="Which, of these?", target="B", scorer="choice",
-        tags=("x", "y"), difficulty=2.5, cluster="c1", choices=("red", "blue"),
+        task="quiz",
+        item="k7",
+        input="Which, of these?",
+        target="B",
+        scorer="choice",
+        tags=("x", "y"),
+        difficulty=2.5,
+        cluster="c1",
+        choices=("red", "blue"),
         metadata={"source": "me"},
-    )  # fmt: skip
+    )
     assert task.items == [expected]
     record = task.record(expected)
     assert record.input == "Which, of these?\nA) red\nB) blue"
@@ -205,27 +216,92 @@ BAD = [
     ("no json", "a.jsonl", '{"input": "q", "target": "t"}\nnot json\n', "a.jsonl:2: not a JSON"),
     ("no object", "a.jsonl", "[1]\n", "a.jsonl:1: not a JSON object"),
     ("deep", "a.jsonl", "[" * 100_000, "a.jsonl:1: not a JSON object"),
-    ("no target", "a.jsonl", '{"input": "q"}\n', "a.jsonl: none of the columns .input. looks like the `target`"),
-    ("wrong type", "a.jsonl", '{"input": [3], "target": "t"}\n', "a.jsonl:1: column 'input': a list"),
-    ("unknown header", "a.jsonl", '{"task": "a", "scorrer": "exact"}\n', "a.jsonl:1: .*scorrer.*there are task"),
-    ("column twice", "a.csv", "input,target,input\nq,t,u\n", "a.csv:1: two columns are called 'input'"),
-    ("no question", "a.csv", "foo,target\nq,t\n", "a.csv: none of the columns .foo, target. looks like"),
+    (
+        "no target",
+        "a.jsonl",
+        '{"input": "q"}\n',
+        "a.jsonl: none of the columns .input. looks like the `target`",
+    ),
+    (
+        "wrong type",
+        "a.jsonl",
+        '{"input": [3], "target": "t"}\n',
+        "a.jsonl:1: column 'input': a list",
+    ),
+    (
+        "unknown header",
+        "a.jsonl",
+        '{"task": "a", "scorrer": "exact"}\n',
+        "a.jsonl:1: .*scorrer.*there are task",
+    ),
+    (
+        "column twice",
+        "a.csv",
+        "input,target,input\nq,t,u\n",
+        "a.csv:1: two columns are called 'input'",
+    ),
+    (
+        "no question",
+        "a.csv",
+        "foo,target\nq,t\n",
+        "a.csv: none of the columns .foo, target. looks like",
+    ),
     ("empty cell", "a.csv", "input,target\nq,t\n,u\n", "a.csv:3: `input` is empty"),
-    ("empty target", "a.csv", "input,target\nq,t\nr,\n", "a.csv:3: the target is empty.*column 'target'"),
-    ("no number", "a.csv", "input,target,scorer\nq,t,numeric\n", "a.csv:2: target 't' is not a number.*'target'"),
-    ("lone surrogate", "a.json", '[{"input": "\\ud800", "target": "t"}]', "row 1: column 'input': half a character"),
+    (
+        "empty target",
+        "a.csv",
+        "input,target\nq,t\nr,\n",
+        "a.csv:3: the target is empty.*column 'target'",
+    ),
+    (
+        "no number",
+        "a.csv",
+        "input,target,scorer\nq,t,numeric\n",
+        "a.csv:2: target 't' is not a number.*'target'",
+    ),
+    (
+        "lone surrogate",
+        "a.json",
+        '[{"input": "\\ud800", "target": "t"}]',
+        "row 1: column 'input': half a character",
+    ),
     ("text for rows", "a.json", '{"a": 1}', "no list of objects; say which field"),
     ("no parquet", "a.parquet", "hello", "a.parquet: not readable as Parquet"),
-    ("unknown scorer", "a.jsonl", '{"input": "q", "target": "t", "scorer": "numerik"}\n', "1: no sc.*numeric"),
-    ("header scorer", "a.jsonl", '{"task": "a", "scorer": "exakt"}\n', "a.jsonl:1: no scorer.*exact"),
-    ("twice", "a.jsonl", '{"item":"1","input":"q","target":"t"}\n' * 2, "a.jsonl:2: item '1' is there twice"),
-    ("no options", "a.jsonl", '{"input":"q","target":"A","scorer":"choice"}\n', "a.jsonl:1: a choice needs"),
-    ("no such letter", "a.jsonl", '{"input":"q","target":"C","scorer":"choice","choices":["x","y"]}\n', "A–B"),
+    (
+        "unknown scorer",
+        "a.jsonl",
+        '{"input": "q", "target": "t", "scorer": "numerik"}\n',
+        "1: no sc.*numeric",
+    ),
+    (
+        "header scorer",
+        "a.jsonl",
+        '{"task": "a", "scorer": "exakt"}\n',
+        "a.jsonl:1: no scorer.*exact",
+    ),
+    (
+        "twice",
+        "a.jsonl",
+        '{"item":"1","input":"q","target":"t"}\n' * 2,
+        "a.jsonl:2: item '1' is there twice",
+    ),
+    (
+        "no options",
+        "a.jsonl",
+        '{"input":"q","target":"A","scorer":"choice"}\n',
+        "a.jsonl:1: a choice needs",
+    ),
+    (
+        "no such letter",
+        "a.jsonl",
+        '{"input":"q","target":"C","scorer":"choice","choices":["x","y"]}\n',
+        "A–B",
+    ),
     ("empty", "a.jsonl", "\n", "no item in the file"),
     ("not finite", "a.csv", "input,target,difficulty\nq,t,inf\n", "a.csv:2: difficulty"),
     ("too many cells", "a.csv", "input,target\nq,t,u\n", "a.csv:2: more cells"),
     ("torn quote", "a.csv", 'input,target\n"q,t\n', "a.csv:.*not readable as CSV"),
-]  # fmt: skip
+]
 
 
 def test_a_long_document_is_an_input_like_any_other(tmp_path: Path) -> None:
@@ -322,12 +398,18 @@ def test_sample_tables_are_the_schemas(samples: dict[str, pl.DataFrame]) -> None
 
 
 REFERENCES = [
-    ("traces", "run_id", "runs"), ("traces", "task_id", "tasks"), ("traces", "item_id", "items"),
-    ("traces", "configuration_id", "configurations"), ("items", "task_id", "tasks"),
-    ("calls", "trace_id", "traces"), ("calls", "item_id", "items"), ("scores", "trace_id", "traces"),
-    ("messages", "trace_id", "traces"), ("messages", "content_id", "contents"),
+    ("traces", "run_id", "runs"),
+    ("traces", "task_id", "tasks"),
+    ("traces", "item_id", "items"),
+    ("traces", "configuration_id", "configurations"),
+    ("items", "task_id", "tasks"),
+    ("calls", "trace_id", "traces"),
+    ("calls", "item_id", "items"),
+    ("scores", "trace_id", "traces"),
+    ("messages", "trace_id", "traces"),
+    ("messages", "content_id", "contents"),
     ("messages", "call_id", "calls"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("table", "column", "parent"), REFERENCES)

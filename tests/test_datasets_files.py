@@ -101,7 +101,9 @@ def test_nulls_and_nan_are_empty_cells(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(
         '{"input": "a", "target": "null", "difficulty": NaN, "cluster": null}\n'
     )
-    pl.DataFrame({"input": ["a", "b"], "target": [1.0, 2.5], "difficulty": [None, float("nan")]}).write_parquet(tmp_path / "b.parquet")  # fmt: skip
+    pl.DataFrame(
+        {"input": ["a", "b"], "target": [1.0, 2.5], "difficulty": [None, float("nan")]}
+    ).write_parquet(tmp_path / "b.parquet")
 
     (item,) = datasets.load_task(tmp_path / "a.jsonl").items
     both = datasets.load_task(tmp_path / "b.parquet").items
@@ -167,11 +169,29 @@ def test_many_rows_load_in_seconds(tmp_path: Path) -> None:
 # ---- mapping --------------------------------------------------------------------------------------
 
 TOLD = {
-    "input": "{ctx}\n\nQ: {q}", "target": "gold", "item": "{set}-{n}", "scorer": "numeric", "tags": ["set", "n"],
-    "cluster": "set", "difficulty": "n", "value_usd": "worth", "metadata": {"origin": "src"}, "task": "mine",
-    "version": "3", "prompt": "Count.", "options": {"tolerance": 0.5},
-}  # fmt: skip
-CELLS = {"ctx": "Two {q} apples.", "q": "How many?", "gold": 2, "set": "s", "n": 1, "worth": 0.25, "src": "me"}  # fmt: skip
+    "input": "{ctx}\n\nQ: {q}",
+    "target": "gold",
+    "item": "{set}-{n}",
+    "scorer": "numeric",
+    "tags": ["set", "n"],
+    "cluster": "set",
+    "difficulty": "n",
+    "value_usd": "worth",
+    "metadata": {"origin": "src"},
+    "task": "mine",
+    "version": "3",
+    "prompt": "Count.",
+    "options": {"tolerance": 0.5},
+}
+CELLS = {
+    "ctx": "Two {q} apples.",
+    "q": "How many?",
+    "gold": 2,
+    "set": "s",
+    "n": 1,
+    "worth": 0.25,
+    "src": "me",
+}
 
 
 @pytest.mark.parametrize("where", ["plan", "beside"])
@@ -188,10 +208,18 @@ def test_columns_are_mapped_by_the_plan_or_a_file_beside(tmp_path: Path, where: 
 
     (item,) = task.items
     assert item == datasets.TaskItem(
-        task="mine", item="s-1", input="Two {q} apples.\n\nQ: How many?", target="2", scorer="numeric",
-        tags=("s", "1"), cluster="s", difficulty=1.0, value_usd=0.25, metadata={"origin": "me"},
+        task="mine",
+        item="s-1",
+        input="Two {q} apples.\n\nQ: How many?",
+        target="2",
+        scorer="numeric",
+        tags=("s", "1"),
+        cluster="s",
+        difficulty=1.0,
+        value_usd=0.25,
+        metadata={"origin": "me"},
         options={"tolerance": 0.5},
-    )  # fmt: skip
+    )
     assert (task.name, task.prompt, task.record(item).value_usd) == ("mine", "Count.", 0.25)
     assert task.score(item, "Answer: 2.4").passed
 
@@ -216,17 +244,25 @@ def test_a_shipped_set_may_be_graded_otherwise() -> None:
 
 
 FAULTS = [
-    ("missing column", {"input": "quesion"}, "input names the column 'quesion'.*did you mean 'question'"),
+    (
+        "missing column",
+        {"input": "quesion"},
+        "input names the column 'quesion'.*did you mean 'question'",
+    ),
     ("missing in a template", {"input": "{contxt}: {question}"}, "input names the column 'contxt'"),
     ("brace alone", {"input": "{question"}, "a brace stands alone at character 1"),
     ("attribute", {"input": "{question.__class__}"}, "names the column 'question.__class__'"),
     ("unknown field", {"inptu": "question"}, "task 'PATH' of the plan: .*inptu.*there are"),
     ("wrong type", {"input": 3}, "of the plan: .*str.*input"),
     ("unknown scorer", {"scorer": "numerik"}, "did you mean 'numeric'"),
-    ("option", {"options": {"tolerance": "wide"}}, "a.jsonl:1: tolerance = 'wide' is no number from 0 up"),
+    (
+        "option",
+        {"options": {"tolerance": "wide"}},
+        "a.jsonl:1: tolerance = 'wide' is no number from 0 up",
+    ),
     ("nan option", {"options": {"tolerance": float("nan")}}, "tolerance = nan is no number"),
     ("encoding", {"encoding": "klingon"}, "encoding = 'klingon' is not known"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("told", "words"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
@@ -313,10 +349,30 @@ def test_filling_puts_every_value_where_its_name_was(values: dict[str, str]) -> 
 
 CELL = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "a"]), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "a"]), inner, max_size=2)
+    ),
     max_leaves=4,
-)  # fmt: skip
-NAMES = st.sampled_from(["question", "input", "answer", "target", "choices", "item", "tags", "metadata", "tests", "task", "difficulty", "scorer", "A", "B"])  # fmt: skip
+)
+NAMES = st.sampled_from(
+    [
+        "question",
+        "input",
+        "answer",
+        "target",
+        "choices",
+        "item",
+        "tags",
+        "metadata",
+        "tests",
+        "task",
+        "difficulty",
+        "scorer",
+        "A",
+        "B",
+    ]
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -405,13 +461,71 @@ def test_ambiguous_indexes_are_asked_about() -> None:
 
 
 MMLU = [
-    ("list", [{"question": "q", "choices": ["w", "x", "y", "z"], "answer": 3}, {"question": "r", "choices": ["w", "x", "y", "z"], "answer": 0}]),
-    ("columns", [{"question": "q", "A": "w", "B": "x", "C": "y", "D": "z", "answer": "D"}, {"question": "r", "A": "w", "B": "x", "C": "y", "D": "z", "answer": "A"}]),
-    ("arc", [{"question": "q", "choices": {"text": ["w", "x", "y", "z"], "label": list("ABCD")}, "answerKey": "D"}, {"question": "r", "choices": {"text": ["w", "x", "y", "z"], "label": list("ABCD")}, "answerKey": "A"}]),
-    ("options", [{"question": "q", "option_a": "w", "option_b": "x", "option_c": "y", "option_d": "z", "label": "d"}, {"question": "r", "option_a": "w", "option_b": "x", "option_c": "y", "option_d": "z", "label": "a"}]),
-    ("endings", [{"ctx": "q", "endings": ["w", "x", "y", "z"], "label": "3"}, {"ctx": "r", "endings": ["w", "x", "y", "z"], "label": "0"}]),
-    ("written", [{"question": "q", "choices": '["w", "x", "y", "z"]', "answer": "z"}, {"question": "r", "choices": "w|x|y|z", "answer": "w"}]),
-]  # fmt: skip
+    (
+        "list",
+        [
+            {"question": "q", "choices": ["w", "x", "y", "z"], "answer": 3},
+            {"question": "r", "choices": ["w", "x", "y", "z"], "answer": 0},
+        ],
+    ),
+    (
+        "columns",
+        [
+            {"question": "q", "A": "w", "B": "x", "C": "y", "D": "z", "answer": "D"},
+            {"question": "r", "A": "w", "B": "x", "C": "y", "D": "z", "answer": "A"},
+        ],
+    ),
+    (
+        "arc",
+        [
+            {
+                "question": "q",
+                "choices": {"text": ["w", "x", "y", "z"], "label": list("ABCD")},
+                "answerKey": "D",
+            },
+            {
+                "question": "r",
+                "choices": {"text": ["w", "x", "y", "z"], "label": list("ABCD")},
+                "answerKey": "A",
+            },
+        ],
+    ),
+    (
+        "options",
+        [
+            {
+                "question": "q",
+                "option_a": "w",
+                "option_b": "x",
+                "option_c": "y",
+                "option_d": "z",
+                "label": "d",
+            },
+            {
+                "question": "r",
+                "option_a": "w",
+                "option_b": "x",
+                "option_c": "y",
+                "option_d": "z",
+                "label": "a",
+            },
+        ],
+    ),
+    (
+        "endings",
+        [
+            {"ctx": "q", "endings": ["w", "x", "y", "z"], "label": "3"},
+            {"ctx": "r", "endings": ["w", "x", "y", "z"], "label": "0"},
+        ],
+    ),
+    (
+        "written",
+        [
+            {"question": "q", "choices": '["w", "x", "y", "z"]', "answer": "z"},
+            {"question": "r", "choices": "w|x|y|z", "answer": "w"},
+        ],
+    ),
+]
 
 
 @pytest.mark.parametrize("rows", [m[1] for m in MMLU], ids=[m[0] for m in MMLU])
@@ -420,8 +534,9 @@ def test_multiple_choice_as_others_write_it(tmp_path: Path, rows: list[dict]) ->
     task = datasets.load_task(write(tmp_path / "a.jsonl", rows))
 
     assert [(i.input, i.target, i.choices, i.scorer) for i in task.items] == [
-        ("q", "D", ("w", "x", "y", "z"), "choice"), ("r", "A", ("w", "x", "y", "z"), "choice"),
-    ]  # fmt: skip
+        ("q", "D", ("w", "x", "y", "z"), "choice"),
+        ("r", "A", ("w", "x", "y", "z"), "choice"),
+    ]
     assert task.score(task.items[0], "Answer: D").passed
 
 
@@ -438,19 +553,42 @@ def test_options_may_be_the_same_for_all(tmp_path: Path) -> None:
 
 def test_several_truths_are_all_accepted(tmp_path: Path) -> None:
     """A list of targets: any of them is right, and the record keeps them."""
-    rows = [{"context": "The Seine.", "question": "City?", "answers": {"text": ["Paris", "Paris, France"], "answer_start": [1, 1]}}]  # fmt: skip
+    rows = [
+        {
+            "context": "The Seine.",
+            "question": "City?",
+            "answers": {"text": ["Paris", "Paris, France"], "answer_start": [1, 1]},
+        }
+    ]
     task = datasets.load_task(write(tmp_path / "a.jsonl", rows))
 
     (item,) = task.items
     assert (item.input, item.targets) == ("The Seine.\n\nCity?", ("Paris", "Paris, France"))
-    assert [bool(task.score(item, f"Answer: {t}").passed) for t in ("paris", "Paris, France", "Lyon")] == [True, True, False]  # fmt: skip
+    assert [
+        bool(task.score(item, f"Answer: {t}").passed) for t in ("paris", "Paris, France", "Lyon")
+    ] == [True, True, False]
     assert task.record(item).metadata == '{"accepted":["Paris, France"]}'
 
 
 def test_code_tasks_are_recognised(tmp_path: Path) -> None:
     """HumanEval's and MBPP's columns become tests, entry point, setup and the text that code goes on from."""
-    human = [{"task_id": "H/0", "prompt": 'def f(x):\n    """Double."""\n', "entry_point": "f", "canonical_solution": "    return 2*x", "test": "def check(c):\n    assert c(2) == 4\n"}]  # fmt: skip
-    mbpp = [{"task_id": 1, "text": "Write f.", "test_list": ["assert f(2) == 4"], "test_setup_code": "import math"}]  # fmt: skip
+    human = [
+        {
+            "task_id": "H/0",
+            "prompt": 'def f(x):\n    """Double."""\n',
+            "entry_point": "f",
+            "canonical_solution": "    return 2*x",
+            "test": "def check(c):\n    assert c(2) == 4\n",
+        }
+    ]
+    mbpp = [
+        {
+            "task_id": 1,
+            "text": "Write f.",
+            "test_list": ["assert f(2) == 4"],
+            "test_setup_code": "import math",
+        }
+    ]
 
     (a,) = datasets.load_task(write(tmp_path / "a.jsonl", human)).items
     (b,) = datasets.load_task(write(tmp_path / "b.jsonl", mbpp)).items
@@ -519,8 +657,12 @@ def test_a_number_that_is_none_or_could_be_two_is_refused(tmp_path: Path, cell: 
 
 @pytest.mark.parametrize(
     ("keys", "expected"),
-    [(["1.0", "2.0"], ["1", "2"]), (["1.0", "1.5"], ["1.0", "1.5"]), (["007", "1.0"], ["007", "1.0"])],
-)  # fmt: skip
+    [
+        (["1.0", "2.0"], ["1", "2"]),
+        (["1.0", "1.5"], ["1.0", "1.5"]),
+        (["007", "1.0"], ["007", "1.0"]),
+    ],
+)
 def test_a_key_is_the_same_item_as_in_a_table_of_answers(
     tmp_path: Path, keys: list[str], expected: list[str]
 ) -> None:

@@ -13,8 +13,11 @@ from workbench.store import open_store
 
 COLUMNS = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]
 TOLD = {
-    "input": "Question", "target": "Correct Answer", "item": "Record ID", "choices": COLUMNS,
-}  # fmt: skip
+    "input": "Question",
+    "target": "Correct Answer",
+    "item": "Record ID",
+    "choices": COLUMNS,
+}
 
 
 def written(folder, rows, name="gpqa.csv"):
@@ -111,7 +114,17 @@ def test_the_prompt_is_the_same_when_it_is_resumed(tmp_path, monkeypatch, capsys
         return stream(delta(f"Answer: {line[0]}"), *ended)
 
     with Stub(answer) as stub:
-        command = ["collect", "--store", "s.duckdb", "--base-url", stub.url, "--model", "m", "--task", "gpqa.csv"]  # fmt: skip
+        command = [
+            "collect",
+            "--store",
+            "s.duckdb",
+            "--base-url",
+            stub.url,
+            "--model",
+            "m",
+            "--task",
+            "gpqa.csv",
+        ]
         assert main(command) == 0
         assert main(command) == 0
         assert stub.n == 4

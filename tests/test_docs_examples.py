@@ -65,9 +65,14 @@ def test_files_are_small_and_as_the_readme_says():
     )
     files = datasets.by_hand_dir().glob("*.parquet")
     found = {
-        (p.name, f"{pl.read_parquet(p).height:,}", f"{p.stat().st_size:,}", hashlib.sha256(p.read_bytes()).hexdigest())
+        (
+            p.name,
+            f"{pl.read_parquet(p).height:,}",
+            f"{p.stat().st_size:,}",
+            hashlib.sha256(p.read_bytes()).hexdigest(),
+        )
         for p in files
-    }  # fmt: skip
+    }
 
     assert set(said) == found
     assert sum(p.stat().st_size for p in datasets.by_hand_dir().glob("*.parquet")) < 100_000
@@ -94,9 +99,11 @@ def test_rows_by_hand_say_so_and_are_not_among_the_samples(stores):
     store = stores.by_hand
     models = store.sql("SELECT DISTINCT model FROM configurations")["model"]
     notes = [
-        *store.sql("SELECT DISTINCT note FROM energy UNION SELECT DISTINCT note FROM prices")["note"],
+        *store.sql("SELECT DISTINCT note FROM energy UNION SELECT DISTINCT note FROM prices")[
+            "note"
+        ],
         *store.sql("SELECT source FROM models UNION SELECT description FROM tasks")["source"],
-    ]  # fmt: skip
+    ]
 
     assert all(model.startswith("made-up-") for model in models)
     assert all("made by hand, not measured" in note for note in notes)
@@ -123,9 +130,17 @@ def test_a_user_can_import_them_and_ask(tmp_path, capsys):
 def test_which_pages_use_them():
     """Those whose question the samples have nothing for."""
     assert set(BY_HAND) == {
-        "energy", "energy-by-phase", "fleet-power", "idealized-runtime", "interval-forecasts", "price-reversal",
-        "quantization", "steady-state", "token-production", "verifier-ceiling",
-    }  # fmt: skip
+        "energy",
+        "energy-by-phase",
+        "fleet-power",
+        "idealized-runtime",
+        "interval-forecasts",
+        "price-reversal",
+        "quantization",
+        "steady-state",
+        "token-production",
+        "verifier-ceiling",
+    }
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -206,9 +221,13 @@ def test_energy_by_phase(answer):
     assert found[THINKER, "answer", "gpu0"].energy_per_call_j == exactly(100 * 200 / 100)
     # of the 100 W that the GPU draws idle, each of two requests has half
     assert thinking.full_per_token == exactly((100 + 50) / 100)
-    assert [found[THINKER, p, "gpu0"].share for p in ("prefill", "thinking", "answer")] == exactly([0.2, 0.6, 0.2])  # fmt: skip
+    assert [found[THINKER, p, "gpu0"].share for p in ("prefill", "thinking", "answer")] == exactly(
+        [0.2, 0.6, 0.2]
+    )
     # 200 W over two requests at 50 tokens a second each, on each of two GPUs
-    assert [found[BF16, "thinking", g].energy_per_token for g in ("gpu0", "gpu1")] == exactly([2, 2])  # fmt: skip
+    assert [found[BF16, "thinking", g].energy_per_token for g in ("gpu0", "gpu1")] == exactly(
+        [2, 2]
+    )
     together = result.more["together"].filter(configuration=BF16, phase="thinking")
     assert together.select("n_devices", "energy_per_token").row(0) == exactly((2, 4))
     guess = found[TERSE, None, "provider"]
@@ -233,7 +252,9 @@ def test_steady_state(answer):
     """The window, its joules and its tokens; the interval is Student's with one degree of freedom."""
     result = answer("steady-state")
     found = rows(result.frame)
-    windows = {(r["configuration"], r["run_id"]): r for r in result.more["windows"].iter_rows(named=True)}  # fmt: skip
+    windows = {
+        (r["configuration"], r["run_id"]): r for r in result.more["windows"].iter_rows(named=True)
+    }
 
     # Pairs of requests end together; the ninth of twelve is of the fifth pair.
     ends = list(itertools.accumulate(2 + 8 * size for size in SIZES))
@@ -270,7 +291,11 @@ def test_price_reversal(answer):
     first = result.frame.row(0, named=True)
 
     # Per item and million: 1,000 prompt tokens and 800, 200 or 400 of output; six items.
-    bills = {"thinker": 1000 * 1 + 800 * 5, "terse": 1000 * 2 + 200 * 10, "large": 1000 * 3 + 400 * 15}  # fmt: skip
+    bills = {
+        "thinker": 1000 * 1 + 800 * 5,
+        "terse": 1000 * 2 + 200 * 10,
+        "large": 1000 * 3 + 400 * 15,
+    }
     assert bills == {"thinker": 5000, "terse": 4000, "large": 9000}
     for name, bill in bills.items():
         assert groups[f"made-up-{name}"].cost_usd == exactly(6 * bill / 1e6)
@@ -299,7 +324,12 @@ def test_idealized_runtime(answer):
     """Half a second of prompt and 5 ms a token after the first, on two accelerators."""
     found = rows(answer("idealized-runtime").frame)
 
-    for name, tokens, took in ((THINKER, 800, 10), (BF16, 400, 10), (INT4, 400, 6), (TERSE, 200, 4)):  # fmt: skip
+    for name, tokens, took in (
+        (THINKER, 800, 10),
+        (BF16, 400, 10),
+        (INT4, 400, 6),
+        (TERSE, 200, 4),
+    ):
         runtime = 0.5 + (tokens - 1) * 0.005
         assert found[name].runtime_s == exactly(runtime)
         assert found[name].measured_s == exactly(took)

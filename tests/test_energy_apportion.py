@@ -72,9 +72,10 @@ def test_a_call_shorter_than_the_counters_period_does_not_read_zero() -> None:
 def test_only_a_call_that_met_no_other_is_alone() -> None:
     """Sharing a single interval of the counter is enough to be apportioned, in all of a call's spans."""
     shared, _ = apportion(
-        steady(300.0, 6.0), QUIET,
+        steady(300.0, 6.0),
+        QUIET,
         spans((0, 0.0, 1.0, 1), (0, 1.0, 2.01, 1), (1, 2.05, 3.0, 1), (2, 3.0, 4.0, 1)),
-    )  # fmt: skip
+    )
 
     assert shared.alone.tolist() == [False, False, False, True]
 
@@ -352,14 +353,17 @@ def test_a_counter_that_stands_still_has_no_baseline() -> None:
 @pytest.mark.parametrize(
     ("call", "expected"),
     [
-        (Call(ttft_s=1.0, answer_start_s=3.0), [("prefill", 10, 11), ("thinking", 11, 13), ("answer", 13, 15)]),
+        (
+            Call(ttft_s=1.0, answer_start_s=3.0),
+            [("prefill", 10, 11), ("thinking", 11, 13), ("answer", 13, 15)],
+        ),
         (Call(ttft_s=1.0, answer_start_s=1.0), [("prefill", 10, 11), ("answer", 11, 15)]),
         (Call(ttft_s=1.0, reasoning_tokens=9), [("prefill", 10, 11), ("thinking", 11, 15)]),
         (Call(ttft_s=1.0), [("prefill", 10, 11), ("answer", 11, 15)]),
         (Call(ttft_s=9.0, answer_start_s=9.0), [("prefill", 10, 15)]),
         (Call(), [(None, 10, 15)]),
     ],
-)  # fmt: skip
+)
 def test_a_window_is_cut_where_tokens_begin(
     call: Call, expected: list[tuple[str | None, float, float]]
 ) -> None:

@@ -75,8 +75,12 @@ def test_a_collection_keeps_the_energy_of_its_calls(tmp_path: Path) -> None:
 
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(DRIVE), str(ROOT), str(tmp_path)],
-        check=False, text=True, timeout=120, capture_output=True, env=around,
-    )  # fmt: skip
+        check=False,
+        text=True,
+        timeout=120,
+        capture_output=True,
+        env=around,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
 

@@ -43,13 +43,24 @@ def test_the_measured_latency_bounds_the_time_at_the_server() -> None:
 @pytest.mark.parametrize(
     ("name", "known"),
     [
-        ("gpt-4o", (44, 132)), ("gpt-4o-2024-08-06", (44, 132)), ("openai/gpt-4o-mini", (8, 28)),
-        ("gpt-5", (30, 90)), ("gpt-5.4", (45, 150)), ("gpt-5.9", None), ("gpt-5-super", None),
-        ("claude-sonnet-4-20250514", (44, 132)), ("claude-opus-4-5-20251101", (67, 200)),
-        ("deepseek/deepseek-r1", (37, 37)), ("Qwen3-30B-A3B", (3.3, 3.3)), ("gemini-2.5-flash-latest", (44, 132)),
-        ("o1", (44, 132)), ("o1-something", None), ("my-own-model", None), ("", None),
+        ("gpt-4o", (44, 132)),
+        ("gpt-4o-2024-08-06", (44, 132)),
+        ("openai/gpt-4o-mini", (8, 28)),
+        ("gpt-5", (30, 90)),
+        ("gpt-5.4", (45, 150)),
+        ("gpt-5.9", None),
+        ("gpt-5-super", None),
+        ("claude-sonnet-4-20250514", (44, 132)),
+        ("claude-opus-4-5-20251101", (67, 200)),
+        ("deepseek/deepseek-r1", (37, 37)),
+        ("Qwen3-30B-A3B", (3.3, 3.3)),
+        ("gemini-2.5-flash-latest", (44, 132)),
+        ("o1", (44, 132)),
+        ("o1-something", None),
+        ("my-own-model", None),
+        ("", None),
     ],
-)  # fmt: skip
+)
 def test_a_name_stands_for_its_versions_and_for_nothing_else(
     name: str, known: tuple[float, float] | None
 ) -> None:
@@ -104,9 +115,12 @@ def test_the_fit_is_near_the_measurements_it_was_made_from() -> None:
     """GPU energy per token on H100 at batches of 64 to 512, bfloat16 up to 200 B: mostly within a factor 3."""
     rows = json.loads(ML_ENERGY.read_text())["configurations"]
     rows = [
-        r for r in rows
-        if "H100" in r["gpu_model"] and 64 <= r["max_num_seqs"] <= 512 and r["total_params_billions"] <= 200
-    ]  # fmt: skip
+        r
+        for r in rows
+        if "H100" in r["gpu_model"]
+        and 64 <= r["max_num_seqs"] <= 512
+        and r["total_params_billions"] <= 200
+    ]
     ratios = []
     for row in rows:
         alpha, beta, gamma = es._ENERGY

@@ -29,8 +29,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nvml")
     subprocess.run(
         [compiler, "-O1", "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", SOURCE, "-lm"],
-        check=True, timeout=60,
-    )  # fmt: skip
+        check=True,
+        timeout=60,
+    )
     return folder
 
 
@@ -53,10 +54,15 @@ def play(library: Path, tmp_path: Path) -> Play:
             around["LD_LIBRARY_PATH"] = str(library)
         clock.write_bytes(np.float64(1000.0).tobytes())
         done = subprocess.run(
-            [sys.executable, "-m", "tests.fake_nvml.drive"], check=False, text=True, timeout=120,
-            input=json.dumps({"clock": str(clock), "calls": calls, **asked}), capture_output=True,
-            env=around | (env or {}), cwd=ROOT,
-        )  # fmt: skip
+            [sys.executable, "-m", "tests.fake_nvml.drive"],
+            check=False,
+            text=True,
+            timeout=120,
+            input=json.dumps({"clock": str(clock), "calls": calls, **asked}),
+            capture_output=True,
+            env=around | (env or {}),
+            cwd=ROOT,
+        )
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
@@ -123,7 +129,7 @@ def test_the_range_holds_the_truth(play: Play) -> None:
     assert np.mean((low <= truth) & (truth <= high)) > 0.95
 
 
-@pytest.mark.parametrize(("period", "lag"), [(0.1, 0.0), (0.1, 0.1), (0.05, 0.05), (0.02, 0.02)])  # fmt: skip
+@pytest.mark.parametrize(("period", "lag"), [(0.1, 0.0), (0.1, 0.1), (0.05, 0.05), (0.02, 0.02)])
 def test_calls_shorter_than_an_update_do_not_read_zero(
     play: Play, period: float, lag: float
 ) -> None:

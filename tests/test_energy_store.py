@@ -14,11 +14,25 @@ from workbench.store import Store, open_store
 
 LAYOUT_1 = Path(__file__).parent / "layouts" / "layout_1.sql"
 BALANCE = EnergyBalance(
-    run_id="run-1", device="gpu:0", meter="nvml counter", meter_j=1800.0, calls_j=1200.0,
-    idle_j=600.5, unattributed_j=1.25, mismatch=0.001, is_conserved=True, integral_j=1790.0,
-    duration_s=6.0, idle_w=100.0, idle_sd_w=1.5, idle_after_w=101.0, period_s=0.1, n_samples=120,
-    n_calls=2, note="a note",
-)  # fmt: skip
+    run_id="run-1",
+    device="gpu:0",
+    meter="nvml counter",
+    meter_j=1800.0,
+    calls_j=1200.0,
+    idle_j=600.5,
+    unattributed_j=1.25,
+    mismatch=0.001,
+    is_conserved=True,
+    integral_j=1790.0,
+    duration_s=6.0,
+    idle_w=100.0,
+    idle_sd_w=1.5,
+    idle_after_w=101.0,
+    period_s=0.1,
+    n_samples=120,
+    n_calls=2,
+    note="a note",
+)
 
 
 def old_store(folder: Path) -> Path:
@@ -83,13 +97,22 @@ def test_folders_exported_before_layout_2_are_taken(tmp_path: Path) -> None:
 def _with_energy(folder: Path) -> Store:
     store = open_store(folder / "traces.duckdb", create=True)
     reading = EnergyReading(
-        call_ordinal=0, device="gpu:0", phase="answer", method="measured", energy_j=3.0, low_j=2.0,
-        high_j=4.0, full_j=5.0, note="why",
-    )  # fmt: skip
+        call_ordinal=0,
+        device="gpu:0",
+        phase="answer",
+        method="measured",
+        energy_j=3.0,
+        low_j=2.0,
+        high_j=4.0,
+        full_j=5.0,
+        note="why",
+    )
     trace = making.trace(
-        making.DIRECT, making.ITEMS[0], calls=(Call(effort_sent="reasoning.effort = low"),),
+        making.DIRECT,
+        making.ITEMS[0],
+        calls=(Call(effort_sent="reasoning.effort = low"),),
         energy=(reading,),
-    )  # fmt: skip
+    )
     with spool.SpoolWriter(store.spool_dir, "run-1") as writer:
         for record in (making.run(), making.TASK, *making.ITEMS, making.DIRECT, trace, BALANCE):
             writer.append(record)

@@ -60,7 +60,9 @@ class Known:
         pass
 
 
-def busy(*rows: tuple[float, float], watts: float = 300.0, idle: float = 100.0) -> Callable[[float], float]:  # fmt: skip
+def busy(
+    *rows: tuple[float, float], watts: float = 300.0, idle: float = 100.0
+) -> Callable[[float], float]:
     return lambda t: watts if any(b <= t < e for b, e in rows) else idle
 
 

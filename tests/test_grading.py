@@ -38,9 +38,13 @@ def gather(
     """Collect a task from a server with one model and some helpers; returns its traces."""
     with Stub(respond) as stub:
         plan = Plan(
-            models=("subject",), tasks=("t",), base_url=stub.url, retries=0, concurrency=4,
+            models=("subject",),
+            tasks=("t",),
+            base_url=stub.url,
+            retries=0,
+            concurrency=4,
             helpers=helpers or {},
-        )  # fmt: skip
+        )
         with SpoolWriter(folder, "r1") as writer:
             asyncio.run(collect(plan, spool=writer, work=Work(plan, [task], [strategy("direct")])))
     records = [r for s in spool.segments(folder) for r in spool.read_segment(s.path).records]
@@ -101,7 +105,11 @@ def test_a_judge_that_fails_loses_no_answer(tmp_path: Path) -> None:
     """The paid answer and the other scorers' scores stay; the judge's score is null with the reason."""
 
     def respond(seen: Seen) -> list:
-        return said(" 2") if seen.json["model"] == "subject" else fixed(400, b'{"error": "no such model"}')  # fmt: skip
+        return (
+            said(" 2")
+            if seen.json["model"] == "subject"
+            else fixed(400, b'{"error": "no such model"}')
+        )
 
     item = TaskItem("t", "1", "2?", "2", scorer="judge", more_scorers=("numeric",))
 
@@ -133,7 +141,12 @@ def test_code_of_the_user_that_fails_loses_no_answer(tmp_path: Path, own: Callab
     """An exception is recorded as what it is; the attempt is whole and not tried again."""
     (trace,) = gather(tmp_path, own("def f(item, text): return {}['x']"), by_model(subject=" 2"))
 
-    assert (trace.score, trace.passed, trace.error_type, trace.stop_reason) == (None, None, None, "stop")  # fmt: skip
+    assert (trace.score, trace.passed, trace.error_type, trace.stop_reason) == (
+        None,
+        None,
+        None,
+        "stop",
+    )
     assert trace.scores[0].explanation == "the scorer failed: KeyError: 'x' at mine.py:1"
     assert trace.scores[1].passed is True
 
@@ -144,7 +157,9 @@ def test_code_of_the_user_runs_beside_the_others(own: Callable) -> None:
 
     async def run() -> tuple[float, list]:
         start = time.perf_counter()
-        found = await asyncio.gather(*[grading.grade(None, task, task.items[0], "2") for _ in range(4)])  # fmt: skip
+        found = await asyncio.gather(
+            *[grading.grade(None, task, task.items[0], "2") for _ in range(4)]
+        )
         return time.perf_counter() - start, found
 
     took_s, found = asyncio.run(run())
@@ -173,9 +188,18 @@ def test_unit_tests_run_within_a_collection(tmp_path: Path) -> None:
     """The model's code is run in the sandbox, its answer is the code."""
     if (why := sandbox.why_not()) is not None:
         pytest.skip(why)
-    item = TaskItem("t", "1", "Write f.", "", scorer="unit_tests", metadata={"tests": ["assert f(1) == 2", "assert f(2) == 5"]})  # fmt: skip
+    item = TaskItem(
+        "t",
+        "1",
+        "Write f.",
+        "",
+        scorer="unit_tests",
+        metadata={"tests": ["assert f(1) == 2", "assert f(2) == 5"]},
+    )
 
-    (trace,) = gather(tmp_path, set_of(item), by_model(subject="\n```python\ndef f(x): return x + 1\n```"))  # fmt: skip
+    (trace,) = gather(
+        tmp_path, set_of(item), by_model(subject="\n```python\ndef f(x): return x + 1\n```")
+    )
 
     assert (trace.score, trace.passed, trace.scores[0].value) == (0.0, False, "1/2")
     assert trace.answer == "def f(x): return x + 1\n"
@@ -238,4 +262,8 @@ def test_identity_and_settings_are_in_the_record(tmp_path: Path) -> None:
     task = datasets.load_task(told, folder=tmp_path, helpers={"judge": {"model": "a"}}).task
 
     about = json.loads(task.metadata)
-    assert (about["options"], about["also"], about["judges"]) == ({"tolerance": 0.1}, ["judge"], {"judge": {"model": "a"}})  # fmt: skip
+    assert (about["options"], about["also"], about["judges"]) == (
+        {"tolerance": 0.1},
+        ["judge"],
+        {"judge": {"model": "a"}},
+    )

@@ -108,10 +108,18 @@ class Cli:
             (folder / name).mkdir()
         home = str(folder / "home")
         self.environ = {
-            "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home,
-            "XDG_CACHE_HOME": home, "TMPDIR": str(folder / "tmp"), "SOME_KEY": key, "OPENAI_API_KEY": key, "ANTHROPIC_API_KEY": key,
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "HOME": home,
+            "XDG_DATA_HOME": home,
+            "XDG_CONFIG_HOME": home,
+            "XDG_CACHE_HOME": home,
+            "TMPDIR": str(folder / "tmp"),
+            "SOME_KEY": key,
+            "OPENAI_API_KEY": key,
+            "ANTHROPIC_API_KEY": key,
             "PYTHONDONTWRITEBYTECODE": "1",
-        }  # fmt: skip
+        }
 
     def start(self, *args):
         command = [
@@ -188,11 +196,16 @@ def test_a_key_in_the_wrong_place_of_a_plan_is_refused_without_saying_it(
     key = KEYS[0]
     monkeypatch.setenv("SOME_KEY", key)
     here = 'base_url = "http://127.0.0.1:9/v1"'
-    for number, wrong in enumerate((
-        f'base_url = "http://user:{key}@127.0.0.1:9/v1"', f'base_url = "http://127.0.0.1:9/v1?key={key}"',
-        f'base_url = "ftp://user:{key}@127.0.0.1/v1?key={key}"', f'{here}\napi_key_env = "{key}"',
-        f'{here}\napi_key = "{key}"', f'{here}\napi_key_env = "SOME_KEY"\nextra_body = {{key = "{key}"}}',
-    )):  # fmt: skip
+    for number, wrong in enumerate(
+        (
+            f'base_url = "http://user:{key}@127.0.0.1:9/v1"',
+            f'base_url = "http://127.0.0.1:9/v1?key={key}"',
+            f'base_url = "ftp://user:{key}@127.0.0.1/v1?key={key}"',
+            f'{here}\napi_key_env = "{key}"',
+            f'{here}\napi_key = "{key}"',
+            f'{here}\napi_key_env = "SOME_KEY"\nextra_body = {{key = "{key}"}}',
+        )
+    ):
         plan = tmp_path / "plan.toml"
         plan.write_text(f'models = ["m"]\ntasks = ["arithmetic"]\n{wrong}')
         kept = tmp_path / str(number)

@@ -122,9 +122,10 @@ def test_a_resized_window_keeps_to_the_new_cap():
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.integers(1, 100), st.none() | st.integers(1, 200),
+    st.integers(1, 100),
+    st.none() | st.integers(1, 200),
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), st.floats(0, 100)), max_size=200),
-)  # fmt: skip
+)
 def test_whatever_happens_it_stays_between_one_and_the_cap(cap, start, events):
     """Answers, overloads and troubles in any order, for requests new and old."""
     window = Window(cap, start=start)

@@ -21,62 +21,122 @@ def read(**headers):
 # Names and values as the providers document them, or as their replies show them.
 SAID = {
     "OpenAI": (
-        {"x_ratelimit_limit_requests": 5000, "x_ratelimit_remaining_requests": 4999,
-         "x_ratelimit_reset_requests": "12ms", "x_ratelimit_limit_tokens": 160000,
-         "x_ratelimit_remaining_tokens": 159976, "x_ratelimit_reset_tokens": "6m0s"},
-        [("requests", "requests", 4999, 5000, 0.012, None), ("tokens", "tokens", 159976, 160000, 360, None)],
+        {
+            "x_ratelimit_limit_requests": 5000,
+            "x_ratelimit_remaining_requests": 4999,
+            "x_ratelimit_reset_requests": "12ms",
+            "x_ratelimit_limit_tokens": 160000,
+            "x_ratelimit_remaining_tokens": 159976,
+            "x_ratelimit_reset_tokens": "6m0s",
+        },
+        [
+            ("requests", "requests", 4999, 5000, 0.012, None),
+            ("tokens", "tokens", 159976, 160000, 360, None),
+        ],
     ),
     "Groq": (
-        {"x_ratelimit_limit_requests": 14400, "x_ratelimit_remaining_requests": 14370,
-         "x_ratelimit_reset_requests": "2m59.56s", "x_ratelimit_limit_tokens": 18000,
-         "x_ratelimit_remaining_tokens": 17997, "x_ratelimit_reset_tokens": "7.66s"},
-        [("requests", "requests", 14370, 14400, 179.56, None), ("tokens", "tokens", 17997, 18000, 7.66, None)],
+        {
+            "x_ratelimit_limit_requests": 14400,
+            "x_ratelimit_remaining_requests": 14370,
+            "x_ratelimit_reset_requests": "2m59.56s",
+            "x_ratelimit_limit_tokens": 18000,
+            "x_ratelimit_remaining_tokens": 17997,
+            "x_ratelimit_reset_tokens": "7.66s",
+        },
+        [
+            ("requests", "requests", 14370, 14400, 179.56, None),
+            ("tokens", "tokens", 17997, 18000, 7.66, None),
+        ],
     ),
     "Anthropic": (
-        {"anthropic_ratelimit_requests_limit": 1000, "anthropic_ratelimit_requests_remaining": 999,
-         "anthropic_ratelimit_requests_reset": "2026-11-22T12:00:01Z",
-         "anthropic_ratelimit_input_tokens_limit": 80000, "anthropic_ratelimit_input_tokens_remaining": 78000,
-         "anthropic_ratelimit_input_tokens_reset": "2026-11-22T12:00:03Z",
-         "anthropic_ratelimit_output_tokens_limit": 16000, "anthropic_ratelimit_output_tokens_remaining": 12000,
-         "anthropic_ratelimit_output_tokens_reset": "2026-11-22T12:00:15Z",
-         "anthropic_ratelimit_tokens_limit": 96000, "anthropic_ratelimit_tokens_remaining": 90000,
-         "anthropic_ratelimit_tokens_reset": "2026-11-22T12:00:15Z"},
-        [("requests", "requests", 999, 1000, 1, None), ("input-tokens", "input_tokens", 78000, 80000, 3, None),
-         ("output-tokens", "output_tokens", 12000, 16000, 15, None)],
+        {
+            "anthropic_ratelimit_requests_limit": 1000,
+            "anthropic_ratelimit_requests_remaining": 999,
+            "anthropic_ratelimit_requests_reset": "2026-11-22T12:00:01Z",
+            "anthropic_ratelimit_input_tokens_limit": 80000,
+            "anthropic_ratelimit_input_tokens_remaining": 78000,
+            "anthropic_ratelimit_input_tokens_reset": "2026-11-22T12:00:03Z",
+            "anthropic_ratelimit_output_tokens_limit": 16000,
+            "anthropic_ratelimit_output_tokens_remaining": 12000,
+            "anthropic_ratelimit_output_tokens_reset": "2026-11-22T12:00:15Z",
+            "anthropic_ratelimit_tokens_limit": 96000,
+            "anthropic_ratelimit_tokens_remaining": 90000,
+            "anthropic_ratelimit_tokens_reset": "2026-11-22T12:00:15Z",
+        },
+        [
+            ("requests", "requests", 999, 1000, 1, None),
+            ("input-tokens", "input_tokens", 78000, 80000, 3, None),
+            ("output-tokens", "output_tokens", 12000, 16000, 15, None),
+        ],
     ),
     "Mistral": (
-        {"x_ratelimit_limit_req_minute": 60, "x_ratelimit_remaining_req_minute": 59,
-         "x_ratelimit_limit_tokens_minute": 50000, "x_ratelimit_remaining_tokens_minute": 47196,
-         "x_ratelimit_tokens_query_cost": 2804},
-        [("req-minute", "requests", 59, 60, None, 60), ("tokens-minute", "tokens", 47196, 50000, None, 60)],
+        {
+            "x_ratelimit_limit_req_minute": 60,
+            "x_ratelimit_remaining_req_minute": 59,
+            "x_ratelimit_limit_tokens_minute": 50000,
+            "x_ratelimit_remaining_tokens_minute": 47196,
+            "x_ratelimit_tokens_query_cost": 2804,
+        },
+        [
+            ("req-minute", "requests", 59, 60, None, 60),
+            ("tokens-minute", "tokens", 47196, 50000, None, 60),
+        ],
     ),
     "Cerebras": (
-        {"x_ratelimit_limit_requests_day": 100, "x_ratelimit_remaining_requests_day": 99,
-         "x_ratelimit_reset_requests_day": "33011.382867", "x_ratelimit_limit_tokens_minute": 1000,
-         "x_ratelimit_remaining_tokens_minute": 900, "x_ratelimit_reset_tokens_minute": "11.38"},
-        [("requests-day", "requests", 99, 100, 33011.382867, 86400), ("tokens-minute", "tokens", 900, 1000, 11.38, 60)],
+        {
+            "x_ratelimit_limit_requests_day": 100,
+            "x_ratelimit_remaining_requests_day": 99,
+            "x_ratelimit_reset_requests_day": "33011.382867",
+            "x_ratelimit_limit_tokens_minute": 1000,
+            "x_ratelimit_remaining_tokens_minute": 900,
+            "x_ratelimit_reset_tokens_minute": "11.38",
+        },
+        [
+            ("requests-day", "requests", 99, 100, 33011.382867, 86400),
+            ("tokens-minute", "tokens", 900, 1000, 11.38, 60),
+        ],
     ),
     "Together": (
-        {"x_ratelimit_limit": 60, "x_ratelimit_remaining": 57, "x_ratelimit_reset": 1,
-         "x_tokenlimit_limit": 100000, "x_tokenlimit_remaining": 98500},
-        [("requests", "requests", 57, 60, 1, None), ("tokens", "tokens", 98500, 100000, None, None)],
+        {
+            "x_ratelimit_limit": 60,
+            "x_ratelimit_remaining": 57,
+            "x_ratelimit_reset": 1,
+            "x_tokenlimit_limit": 100000,
+            "x_tokenlimit_remaining": 98500,
+        },
+        [
+            ("requests", "requests", 57, 60, 1, None),
+            ("tokens", "tokens", 98500, 100000, None, None),
+        ],
     ),
     "OpenRouter": (
-        {"x_ratelimit_limit": 20, "x_ratelimit_remaining": 0,
-         "x_ratelimit_reset": int(NOW.timestamp() * 1000) + 30_000},
+        {
+            "x_ratelimit_limit": 20,
+            "x_ratelimit_remaining": 0,
+            "x_ratelimit_reset": int(NOW.timestamp() * 1000) + 30_000,
+        },
         [("requests", "requests", 0, 20, 30, None)],
     ),
     "Azure": (
         {"x_ratelimit_remaining_requests": 49, "x_ratelimit_remaining_tokens": 7000},
-        [("requests", "requests", 49, None, None, None), ("tokens", "tokens", 7000, None, None, None)],
+        [
+            ("requests", "requests", 49, None, None, None),
+            ("tokens", "tokens", 7000, None, None, None),
+        ],
     ),
     "Fireworks": (
-        {"x_ratelimit_limit_tokens_prompt": 60000, "x_ratelimit_remaining_tokens_prompt": 59000,
-         "x_ratelimit_limit_tokens_generated": 6000, "x_ratelimit_remaining_tokens_generated": 5900},
-        [("tokens-prompt", "input_tokens", 59000, 60000, None, None),
-         ("tokens-generated", "output_tokens", 5900, 6000, None, None)],
+        {
+            "x_ratelimit_limit_tokens_prompt": 60000,
+            "x_ratelimit_remaining_tokens_prompt": 59000,
+            "x_ratelimit_limit_tokens_generated": 6000,
+            "x_ratelimit_remaining_tokens_generated": 5900,
+        },
+        [
+            ("tokens-prompt", "input_tokens", 59000, 60000, None, None),
+            ("tokens-generated", "output_tokens", 5900, 6000, None, None),
+        ],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("provider", SAID)
@@ -94,10 +154,14 @@ def test_the_headers_of_each_provider_are_read(provider):
     ]
 
 
-@given(st.dictionaries(
-    st.sampled_from([n.encode() for h, _ in SAID.values() for n in (k.replace("_", "-") for k in h)]),
-    st.binary(max_size=30),
-))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [n.encode() for h, _ in SAID.values() for n in (k.replace("_", "-") for k in h)]
+        ),
+        st.binary(max_size=30),
+    )
+)
 def test_headers_that_make_no_sense_are_no_limits(headers):
     """Whatever a server writes there, reading it raises nothing and gives usable numbers."""
     for limit in ratelimits.read(headers, NOW):

@@ -244,8 +244,11 @@ def test_a_long_attempt_is_stopped_before_the_call_that_would_pass_the_budget():
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.integers(1, 12), st.integers(1, 60), st.integers(1, 50), st.integers(1, 20_000),
-)  # fmt: skip
+    st.integers(1, 12),
+    st.integers(1, 60),
+    st.integers(1, 50),
+    st.integers(1, 20_000),
+)
 def test_attempts_side_by_side_never_pass_the_budget_by_more_than_one_call_each(
     n_agents, n_calls, tokens, limit
 ):

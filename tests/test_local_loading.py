@@ -30,9 +30,15 @@ def tiny(torch, tmp_path):
 
     torch.manual_seed(0)
     settings = transformers.LlamaConfig(
-        vocab_size=260, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=128, bos_token_id=256, eos_token_id=257,
-    )  # fmt: skip
+        vocab_size=260,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        bos_token_id=256,
+        eos_token_id=257,
+    )
     transformers.AutoModelForCausalLM.from_config(settings).save_pretrained(tmp_path / "tiny")
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     words = {c: i for i, c in enumerate(alphabet)} | {"<s>": 256, "</s>": 257}
@@ -116,7 +122,9 @@ def test_a_name_of_the_hub_without_a_network_is_a_clear_refusal(torch, monkeypat
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
-    with pytest.raises(CallRefused, match=r"nobody/nothing is no folder.*the hub could not give it") as refused:  # fmt: skip
+    with pytest.raises(
+        CallRefused, match=r"nobody/nothing is no folder.*the hub could not give it"
+    ) as refused:
         ask("nobody/nothing", {})
     assert refused.value.kind == "bad_model"
 
@@ -152,7 +160,9 @@ def test_an_unpacked_file_is_known_by_its_content_and_precision(tmp_path, monkey
     assert made == ["fp32", "bf16", "fp32"]
     assert len({first, half, other}) == 3
     assert (first / "weights").read_bytes() == b"one"
-    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == sorted(p.name for p in (first, half, other))  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == sorted(
+        p.name for p in (first, half, other)
+    )
 
 
 def head(*fields, magic=b"GGUF"):
@@ -198,7 +208,7 @@ def file_type(value):
         (struct.pack("<4sIQQQ", b"GGUF", 3, 0, 2**64 - 1, 2**64 - 1), None),
         (b"", None),
     ],
-)  # fmt: skip
+)
 def test_the_format_of_a_gguf_file_is_read_from_its_head(tmp_path, content, expected):
     """Whatever stands before it, and unknown where the head is broken or hostile."""
     pytest.importorskip("gguf", reason="local models need gguf")
@@ -229,8 +239,9 @@ def test_a_local_model_in_a_plan_of_batches_is_not_labelled_as_one(tiny):
     """Only what can go into a batch is another configuration there."""
     plan = Plan(
         models=({"model": str(tiny), "endpoint": "local"}, {"model": "m", "provider": "openai"}),
-        tasks=("t",), batch=True,
-    )  # fmt: skip
+        tasks=("t",),
+        batch=True,
+    )
 
     local, remote = [plan.configuration(t, strategy("direct")).settings or "" for t in plan.targets]
 
@@ -238,10 +249,14 @@ def test_a_local_model_in_a_plan_of_batches_is_not_labelled_as_one(tiny):
     assert '"batch":true' in remote
 
 
-@pytest.mark.parametrize(("dtype", "expected"), [("auto", "fp32"), ("float32", "fp32"), ("bf16", "bf16")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("auto", "fp32"), ("float32", "fp32"), ("bf16", "bf16")]
+)
 def test_a_safetensors_folder_runs_in_each_precision_of_a_cpu(tiny, dtype, expected):
     """The call says which; the name is the folder's, not the path."""
-    reply = ask(tiny, {"temperature": 0, "max_tokens": 5, "ignore_eos": True}, device="cpu", dtype=dtype)  # fmt: skip
+    reply = ask(
+        tiny, {"temperature": 0, "max_tokens": 5, "ignore_eos": True}, device="cpu", dtype=dtype
+    )
 
     assert f'"precision":"{expected}"' in reply.call.usage
     assert (reply.call.response_model, reply.call.output_tokens) == ("tiny", 5)
@@ -265,8 +280,12 @@ def test_a_chat_needs_a_template_and_an_answer_ends_with_the_context(tiny):
 
 @pytest.mark.parametrize(
     ("where", "dtype", "words"),
-    [("tpu", "auto", "no device 'tpu'"), ("cpu", "int8", "no precision 'int8'"), ("cuda", "auto", "finds no device cuda")],
-)  # fmt: skip
+    [
+        ("tpu", "auto", "no device 'tpu'"),
+        ("cpu", "int8", "no precision 'int8'"),
+        ("cuda", "auto", "finds no device cuda"),
+    ],
+)
 def test_a_device_or_precision_that_is_not_there_is_refused(torch, where, dtype, words):
     """The message lists what there is."""
     if where == "cuda" and torch.cuda.is_available():

@@ -37,14 +37,26 @@ def written(parts, *, tags=TAGS, stops=(), thinking=False, keep_tags=False):
         (["a", "b"], {"thinking": True}, ("ab", "", 2, False)),
         (["<", "b", ">"], {}, ("", "<b>", 0, False)),
         (["x<think>", "a</think>y", "<think>b</think>", "z"], {}, ("ab", "xyz", 3, False)),
-        (["a", "</think>", "c"], {"thinking": True, "keep_tags": True}, ("", "a</think>c", 2, False)),
+        (
+            ["a", "</think>", "c"],
+            {"thinking": True, "keep_tags": True},
+            ("", "a</think>c", 2, False),
+        ),
         (["one", " two", "\n", "\nthree"], {"stops": ["\n\n"]}, ("", "one two", 0, True)),
-        (["a\n\n", "b</think>", "c\n\nd"], {"thinking": True, "stops": ["\n\n"]}, ("a\n\nb", "c", 2, True)),
-        (["a</think>", "\n\n", "b\n\nc"], {"thinking": True, "stops": ["\n\n"]}, ("a", "b", 1, True)),
+        (
+            ["a\n\n", "b</think>", "c\n\nd"],
+            {"thinking": True, "stops": ["\n\n"]},
+            ("a\n\nb", "c", 2, True),
+        ),
+        (
+            ["a</think>", "\n\n", "b\n\nc"],
+            {"thinking": True, "stops": ["\n\n"]},
+            ("a", "b", 1, True),
+        ),
         (["an end", "less"], {"stops": ["end", "endless"]}, ("", "an ", 0, True)),
         (["<think>a"], {"tags": None}, ("", "<think>a", 0, False)),
     ],
-)  # fmt: skip
+)
 def test_thinking_and_stops_are_found_across_tokens(parts, options, expected):
     """Tags and stop texts may be cut anywhere; tokens that hold a part of a tag are thinking."""
     assert written(parts, **options) == expected
@@ -90,16 +102,23 @@ def test_special_tokens_are_written_as_told():
 @pytest.mark.parametrize(
     ("text", "left", "calls"),
     [
-        ('<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>', "", [("add", {"a": 1})]),
+        (
+            '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>',
+            "",
+            [("add", {"a": 1})],
+        ),
         ('So:<tool_call>{"name": "add", "arguments": {}}', "So:", [("add", {})]),
-        ('[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}}, {"name": "sub", "arguments": {}}]', "",
-         [("add", {"a": 1}), ("sub", {})]),
+        (
+            '[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}}, {"name": "sub", "arguments": {}}]',
+            "",
+            [("add", {"a": 1}), ("sub", {})],
+        ),
         ('<|python_tag|>{"name": "add", "parameters": {"a": 2}}', "", [("add", {"a": 2})]),
         ('{"name": "rm", "arguments": {}}', '{"name": "rm", "arguments": {}}', []),
         ("<tool_call>{broken</tool_call>", "<tool_call>{broken</tool_call>", []),
         ("no tool ", "no tool ", []),
     ],
-)  # fmt: skip
+)
 def test_tools_are_read_in_the_common_forms(text, left, calls):
     """Hermes', Mistral's and Llama's forms; what is broken or unknown stays text."""
     rest, found = tool_text.parse(text, {"add", "sub"})
@@ -120,7 +139,9 @@ def test_settings_come_from_the_request_then_the_model_then_chance():
     assert (found.max_tokens, found.stop) == (7, ("x",))
 
 
-@pytest.mark.parametrize("asked", [{"n": 2}, {"temperature": -1}, {"top_p": 0}, {"max_tokens": 0}, {"stop": [""]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "asked", [{"n": 2}, {"temperature": -1}, {"top_p": 0}, {"max_tokens": 0}, {"stop": [""]}]
+)
 def test_what_cannot_be_honoured_is_refused_by_name(asked):
     """No setting is ignored in silence."""
     with pytest.raises(ProviderRejected, match=next(iter(asked))) as refused:

@@ -39,7 +39,9 @@ def provider(unpacked):
 
 
 def chat(text, **sampling):
-    return Request(model=MODEL, messages=({"role": "user", "content": text},), sampling=GREEDY | sampling)  # fmt: skip
+    return Request(
+        model=MODEL, messages=({"role": "user", "content": text},), sampling=GREEDY | sampling
+    )
 
 
 def ask(provider, *requests, **options):
@@ -71,7 +73,9 @@ def generated(provider, texts, n):
 
 def rendered(provider, text):
     messages = [{"role": "user", "content": text}]
-    return provider.load().tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)  # fmt: skip
+    return provider.load().tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
 
 
 def test_greedy_text_equals_that_of_generate_alone_and_in_a_crowd(provider):
@@ -92,7 +96,9 @@ def test_counts_and_log_probabilities_are_exact(provider):
     """Tokens as the tokenizer counts them, the end token too; the sum as one forward pass gives it."""
     (reply,) = ask(provider, chat(QUESTIONS[0]))
     call, loaded = reply.call, provider.load()
-    prompt = loaded.tokenizer(rendered(provider, QUESTIONS[0]), add_special_tokens=False)["input_ids"]  # fmt: skip
+    prompt = loaded.tokenizer(rendered(provider, QUESTIONS[0]), add_special_tokens=False)[
+        "input_ids"
+    ]
     output = [*loaded.tokenizer(reply.text, add_special_tokens=False)["input_ids"], 2]
 
     with torch.inference_mode():
@@ -113,7 +119,13 @@ def test_the_same_seed_gives_the_same_text_whatever_else_runs(provider):
     request = chat(QUESTIONS[1], seed=11, **drawn)
 
     (alone,) = ask(provider, request)
-    crowd = ask(provider, chat("Hi!", seed=1, **drawn), request, chat(QUESTIONS[3], seed=2, **drawn), chat(QUESTIONS[1], seed=12, **drawn))  # fmt: skip
+    crowd = ask(
+        provider,
+        chat("Hi!", seed=1, **drawn),
+        request,
+        chat(QUESTIONS[3], seed=2, **drawn),
+        chat(QUESTIONS[1], seed=12, **drawn),
+    )
     (free,) = ask(provider, chat(QUESTIONS[1], **drawn))
     told = json.loads(free.call.usage)["seed"]
 
@@ -138,7 +150,11 @@ def test_times_are_those_of_the_steps(provider):
         assert call.e2e_s == pytest.approx(call.ttft_s + told["decode_s"], abs=0.05)
         assert 0 < call.gap_p50_s <= call.gap_p99_s <= call.gap_max_s
         assert reply.text_ends[-1] == len(reply.text)
-        assert (call.n_chunks, told["precision"], told["device"]) == (len(reply.text_ends), "fp32", "cpu")  # fmt: skip
+        assert (call.n_chunks, told["precision"], told["device"]) == (
+            len(reply.text_ends),
+            "fp32",
+            "cpu",
+        )
         assert reply.time_of(0) == call.answer_start_s
     assert max(waited[:3]) < min(waited[3:])  # two waited for a slot
 
@@ -154,7 +170,10 @@ def test_steps_tell_which_call_the_device_worked_for(provider):
     for key, phase, tokens in itertools.chain.from_iterable(s.work for s in steps):
         work[key][phase] += tokens
     for call in (r.call for r in replies):
-        assert work[call.request_id] == {"prefill": call.input_tokens, "answer": call.output_tokens - 1}  # fmt: skip
+        assert work[call.request_id] == {
+            "prefill": call.input_tokens,
+            "answer": call.output_tokens - 1,
+        }
     assert all(a.end_s <= b.begin_s for a, b in itertools.pairwise(steps))
     assert max(len(s.work) for s in steps) == 3
     assert provider.active == provider.waiting == 0
@@ -184,7 +203,10 @@ def test_a_stop_text_a_cap_and_a_prompt_end_as_asked(provider):
 
 def test_a_begun_answer_is_gone_on_with(provider):
     """The last message by the assistant is continued, and a chat with tools' answers is read."""
-    begun = ({"role": "user", "content": QUESTIONS[0]}, {"role": "assistant", "content": "It is the city of"})  # fmt: skip
+    begun = (
+        {"role": "user", "content": QUESTIONS[0]},
+        {"role": "assistant", "content": "It is the city of"},
+    )
     (reply,) = ask(provider, Request(model=MODEL, messages=begun, sampling=GREEDY))
 
     assert reply.text.startswith(" Paris")
@@ -196,7 +218,10 @@ def test_a_cancelled_request_frees_its_slot(provider):
     """Three long ones hold all slots; cancelled, they let the fourth through at once."""
 
     async def run():
-        long = [asyncio.create_task(provider.generate(chat(q, max_tokens=4000, ignore_eos=True))) for q in QUESTIONS[:3]]  # fmt: skip
+        long = [
+            asyncio.create_task(provider.generate(chat(q, max_tokens=4000, ignore_eos=True)))
+            for q in QUESTIONS[:3]
+        ]
         await until(lambda: provider.active == 3)
         last = asyncio.create_task(provider.generate(chat(QUESTIONS[0])))
         await asyncio.sleep(0.05)
@@ -234,10 +259,22 @@ def test_the_event_loop_stays_free(provider):
         (chat("hi", presence_penalty=1), "bad_request", "presence_penalty"),
         (chat("hi", reasoning_effort="high"), "bad_request", "knows no reasoning effort"),
         (chat("hello " * 9000), "context_length", r"the prompt has 90\d\d tokens"),
-        (Request(model=MODEL, messages=({"role": "user", "content": [{"type": "image"}]},)), "bad_request", "text only"),
-        (Request(model=MODEL, messages=({"role": "user", "content": "hi"},), tools=(ToolSpec("f", "does", {}),)), "no_tools", "knows no tools"),
+        (
+            Request(model=MODEL, messages=({"role": "user", "content": [{"type": "image"}]},)),
+            "bad_request",
+            "text only",
+        ),
+        (
+            Request(
+                model=MODEL,
+                messages=({"role": "user", "content": "hi"},),
+                tools=(ToolSpec("f", "does", {}),),
+            ),
+            "no_tools",
+            "knows no tools",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_model_cannot_do_is_refused_with_the_reason(provider, request_, kind, words):
     """A refusal names its cause, holds an empty reply and leaves the engine idle."""
     with pytest.raises(CallRefused, match=words) as refused:

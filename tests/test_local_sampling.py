@@ -12,9 +12,15 @@ from workbench.runner.local import sampling  # noqa: E402  # needs torch
 from workbench.runner.local.settings import Sampling  # noqa: E402  # without torch nothing here can be imported
 
 CASES = [
-    {"top_k": 3}, {"top_p": 0.6}, {"min_p": 0.2}, {"top_k": 40, "top_p": 0.9}, {"temperature": 1.7, "top_p": 0.3},
-    {"temperature": 0.4, "top_k": 9, "top_p": 0.95, "min_p": 0.05}, {}, {"top_p": 0.999},
-]  # fmt: skip
+    {"top_k": 3},
+    {"top_p": 0.6},
+    {"min_p": 0.2},
+    {"top_k": 40, "top_p": 0.9},
+    {"temperature": 1.7, "top_p": 0.3},
+    {"temperature": 0.4, "top_k": 9, "top_p": 0.95, "min_p": 0.05},
+    {},
+    {"top_p": 0.999},
+]
 
 
 def warped(logits, settings):
@@ -54,8 +60,11 @@ def test_tokens_come_as_often_as_their_probability():
     expected = (logits[0] / 0.8).softmax(-1).tolist()
 
     many = sampling.choose(
-        logits.expand(n, -1), [Sampling(temperature=0.8)] * n, [rng.random() for _ in range(n)], [None] * n
-    ).tokens  # fmt: skip
+        logits.expand(n, -1),
+        [Sampling(temperature=0.8)] * n,
+        [rng.random() for _ in range(n)],
+        [None] * n,
+    ).tokens
 
     counts = [many.count(t) for t in range(6)]
     assert sum((c - n * p) ** 2 / (n * p) for c, p in zip(counts, expected, strict=True)) < 20.5

@@ -18,9 +18,15 @@ from workbench.runner.local.sequence import Sequence  # noqa: E402  # without to
 from workbench.runner.local.settings import Sampling  # noqa: E402  # without torch nothing here can be imported
 
 SIZES = {
-    "vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 512, "head_dim": 8,
-}  # fmt: skip
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 512,
+    "head_dim": 8,
+}
 KINDS = {
     "llama": lambda: transformers.LlamaConfig(**SIZES),
     "gemma3, sliding windows": lambda: transformers.Gemma3TextConfig(
@@ -57,9 +63,7 @@ def loaded(kind):
             weights.mul_(4)  # far from uniform, so that no rounding decides
     model.generation_config.eos_token_id = None
     forward = frozenset(loading.inspect.signature(model.forward).parameters)
-    return loading.Loaded(
-        model, Words(), "cpu", "fp32", 512, frozenset(), {}, None, {}, forward
-    )  # fmt: skip
+    return loading.Loaded(model, Words(), "cpu", "fp32", 512, frozenset(), {}, None, {}, forward)
 
 
 class Crowd:
@@ -72,11 +76,17 @@ class Crowd:
 
     def sequence(self, key, prompt, n, deliver=None, **sampling):
         return Sequence(
-            key, prompt, sampling=Sampling(**{"temperature": 0.0, **sampling}),
+            key,
+            prompt,
+            sampling=Sampling(**{"temperature": 0.0, **sampling}),
             output=Output(None, (), thinking=False, keep_tags=False),
-            detokenizer=Detokenizer(Words(), {}, prompt), end_ids=frozenset(), closing=[],
-            most_tokens=n, submitted_s=0.0, deliver=deliver or self.deliver,
-        )  # fmt: skip
+            detokenizer=Detokenizer(Words(), {}, prompt),
+            end_ids=frozenset(),
+            closing=[],
+            most_tokens=n,
+            submitted_s=0.0,
+            deliver=deliver or self.deliver,
+        )
 
     def deliver(self, sequences):
         for sequence in sequences:
@@ -97,7 +107,9 @@ class Crowd:
 def greedy(model, prompt, n):
     ids = torch.tensor([prompt])
     with torch.inference_mode():
-        out = model.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=n)  # fmt: skip
+        out = model.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=n
+        )
     return out[0, len(prompt) :].tolist()
 
 
@@ -140,7 +152,9 @@ def test_memory_that_runs_out_halves_the_slots_and_loses_nothing(monkeypatch):
     short_of_memory(monkeypatch, tight, above=2)
     texts, kept = [], {}
     for crowd in (free, tight):
-        many = [crowd.sequence(str(i), p, 12, temperature=0.8, seed=i) for i, p in enumerate(prompts)]  # fmt: skip
+        many = [
+            crowd.sequence(str(i), p, 12, temperature=0.8, seed=i) for i, p in enumerate(prompts)
+        ]
         crowd.run(many, "01234567")
         texts.append([s.tokens for s in many])
         kept[crowd] = [s.error for s in many]

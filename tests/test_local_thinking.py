@@ -96,7 +96,9 @@ def test_a_caller_that_opened_the_thinking_takes_it_apart_itself(thinker):
     begun = (*MESSAGES, {"role": "assistant", "content": "<think>\nThe user asks"})
     reply = ask(thinker, begun, thinking_budget_tokens=5, max_tokens=14)
 
-    split = asyncio.run(tagged.split(reply, "<think>\nThe user asks", ("<think>", "</think>"), thinker.count_tokens))  # fmt: skip
+    split = asyncio.run(
+        tagged.split(reply, "<think>\nThe user asks", ("<think>", "</think>"), thinker.count_tokens)
+    )
 
     assert "</think>" in reply.text
     assert reply.thinking is None
@@ -119,7 +121,9 @@ def test_stop_texts_are_looked_for_in_the_answer_only(thinker):
 
 def test_a_model_that_does_not_think_has_thought_nothing(thinker):
     """Tags are known and none was opened: a count of 0, not an unknown one."""
-    request = Request(model=thinker.model, prompt="One, two,", sampling={"max_tokens": 3, "temperature": 0})  # fmt: skip
+    request = Request(
+        model=thinker.model, prompt="One, two,", sampling={"max_tokens": 3, "temperature": 0}
+    )
 
     reply = asyncio.run(thinker.generate(request))
 

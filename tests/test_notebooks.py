@@ -106,14 +106,17 @@ def test_traces_are_a_lazy_polars_frame(store: Store) -> None:
     [
         pytest.param(lambda s: s.traces("strategy:cot wrong"), "regexp_extract", 8, id="slice"),
         pytest.param(
-            lambda s: s.traces().filter(pl.col("model") == "gpt-4o"), "= 'gpt-4o'", 10, id="equality"
+            lambda s: s.traces().filter(pl.col("model") == "gpt-4o"),
+            "= 'gpt-4o'",
+            10,
+            id="equality",
         ),
         pytest.param(
             lambda s: s.traces().filter(pl.col("output_tokens") > 29), "> 29", 30, id="comparison"
         ),
         pytest.param(lambda s: s.traces().head(3), "LIMIT 3", 3, id="head"),
     ],
-)  # fmt: skip
+)
 def test_filters_run_inside_duckdb(
     store: Store,
     asked: Callable[[], str],

@@ -19,11 +19,16 @@ GIVEN: tuple[dict[str, object], ...] = (
 )
 CONFIGURATIONS = (
     *(
-        Configuration(model="m", strategy="rag", strategy_params=json_text(given), settings=json_text({"batch_size": n}))
+        Configuration(
+            model="m",
+            strategy="rag",
+            strategy_params=json_text(given),
+            settings=json_text({"batch_size": n}),
+        )
         for n, given in enumerate(GIVEN)
     ),
     Configuration(model="m", strategy="rag"),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +39,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for place, configuration in enumerate(CONFIGURATIONS):
         for item in making.ITEMS:
             scores = (
-                Score(scorer="rubric", metric=2.0 * place + int(item.item) / 2, scale_low=0, scale_high=10, direction="higher", unit="points"),
+                Score(
+                    scorer="rubric",
+                    metric=2.0 * place + int(item.item) / 2,
+                    scale_low=0,
+                    scale_high=10,
+                    direction="higher",
+                    unit="points",
+                ),
                 Score(scorer="loss", metric=4.0 - place, direction="lower"),
                 Score(scorer="exact", score=float(int(item.item) % 2 == 0)),
-            )  # fmt: skip
+            )
             rows.append(making.trace(configuration, item, scores=scores if place < 3 else ()))
     found.ingest(rows)
     return found
@@ -47,10 +59,17 @@ def test_the_store_lists_its_own_fields_with_their_types(store: Store) -> None:
     """Types are those of the values; scales and directions those that scorers say."""
     found = store.fields()
     assert {n: c.type for n, c in found.items()} == {
-        "params.docs": "int", "params.mode": "text", "params.top": "float", "params.cot": "bool",
-        "params.mixed": "text", f"params.{WEIRD}": "text", "settings.batch_size": "int",
-        "metrics.rubric": "float", "metrics.loss": "float", "metrics.exact": "float",
-    }  # fmt: skip
+        "params.docs": "int",
+        "params.mode": "text",
+        "params.top": "float",
+        "params.cot": "bool",
+        "params.mixed": "text",
+        f"params.{WEIRD}": "text",
+        "settings.batch_size": "int",
+        "metrics.rubric": "float",
+        "metrics.loss": "float",
+        "metrics.exact": "float",
+    }
     rubric, loss, exact = (found[f"metrics.{n}"] for n in ("rubric", "loss", "exact"))
     assert (rubric.scale, rubric.direction, rubric.unit) == ((0, 10), "higher", "points")
     assert (loss.scale, loss.direction) == ((None, None), "lower")
@@ -136,7 +155,10 @@ def test_a_name_that_the_store_lacks_is_an_error_with_the_nearest(store: Store) 
         store.count("params.dosc:3")
     with pytest.raises(QueryError, match=r"no scorer of the store is called 'rubrik'"):
         store.facet("metrics.rubrik")
-    with pytest.raises(QueryError, match="run_summary has no configuration_id"), store.facts("", "run_summary", fields=["params.docs"]):  # fmt: skip
+    with (
+        pytest.raises(QueryError, match="run_summary has no configuration_id"),
+        store.facts("", "run_summary", fields=["params.docs"]),
+    ):
         pass
 
 
@@ -149,7 +171,10 @@ def test_names_that_differ_in_case_alone_are_refused_together(tmp_path: Path) ->
     )
     assert store.facet("params.K")["value"].to_list() == [2]
     assert store.traces("params.k:1").select("params.k", "params.K").collect().row(0) == (1, 2)
-    with pytest.raises(QueryError, match="differ in case alone"), store.facts(fields=["params.k", "params.K"]):  # fmt: skip
+    with (
+        pytest.raises(QueryError, match="differ in case alone"),
+        store.facts(fields=["params.k", "params.K"]),
+    ):
         pass
 
 
@@ -159,8 +184,10 @@ def test_completion_offers_own_fields_and_their_values(store: Store) -> None:
     assert "params.docs:" in names
     assert any(name.startswith('params."a \\"b\\"') for name in names)
     assert [c.text for c in complete("params.mode:", 12, store.values, store.fields())][:3] == [
-        "fast", '"fast lane"', "slow",
-    ]  # fmt: skip
+        "fast",
+        '"fast lane"',
+        "slow",
+    ]
     assert [c.text for c in complete("rubr", 4, store.values, store.fields())] == [
         "metrics.rubric>"
     ]

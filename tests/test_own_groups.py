@@ -22,11 +22,14 @@ KEY = 'a "b", it\'s.ü'
 DOCS = (0, 3, 10)
 CONFIGURATIONS = tuple(
     Configuration(
-        model="m", provider="p", strategy="rag", temperature=float(n == 2),
+        model="m",
+        provider="p",
+        strategy="rag",
+        temperature=float(n == 2),
         strategy_params=json_text({"docs": docs, KEY: f"v{n}", "mode": "ab"[n % 2]}),
     )
     for n, docs in enumerate(DOCS)
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +40,23 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for place, configuration in enumerate(CONFIGURATIONS):
         for item in making.ITEMS:
             scores = (
-                Score(scorer="rubric", metric=2.0 * place + int(item.item) / 2, scale_low=0, scale_high=10, direction="higher", unit="points"),
+                Score(
+                    scorer="rubric",
+                    metric=2.0 * place + int(item.item) / 2,
+                    scale_low=0,
+                    scale_high=10,
+                    direction="higher",
+                    unit="points",
+                ),
                 Score(scorer="loss", metric=4.0 - place - int(item.item) / 10, direction="lower"),
-                Score(scorer="errors", metric=float(2 - place), scale_low=0, scale_high=2, direction="lower"),
-            )  # fmt: skip
+                Score(
+                    scorer="errors",
+                    metric=float(2 - place),
+                    scale_low=0,
+                    scale_high=2,
+                    direction="lower",
+                ),
+            )
             rows.append(making.trace(configuration, item, scores=scores))
     found.ingest(rows)
     return found
@@ -175,7 +191,11 @@ def test_the_command_line_groups_by_any_key(
     assert sorted(row["params.docs"] for row in document["rows"]) == [0, 3, 10]
     quoted = 'params."a \\"b\\", it\'s.ü",model'
     assert main(_cli(store, "summary", "--by", quoted, "--format", "json")) == 0
-    assert {r[f"params.{KEY}"] for r in json.loads(capsys.readouterr().out)["rows"]} == {"v0", "v1", "v2"}  # fmt: skip
+    assert {r[f"params.{KEY}"] for r in json.loads(capsys.readouterr().out)["rows"]} == {
+        "v0",
+        "v1",
+        "v2",
+    }
     chart = tmp_path / "c.svg"
     for name, *options in (
         ("summary", "--by", quoted),
@@ -184,7 +204,21 @@ def test_the_command_line_groups_by_any_key(
     ):
         assert main(_cli(store, name, *options, "-o", str(chart))) == 0
         assert "v1" in chart.read_text() or "params" in chart.read_text()
-    assert main(_cli(store, "summary", "--where", "params.docs>0", "--by", "params.docs", "--format", "csv")) == 0  # fmt: skip
+    assert (
+        main(
+            _cli(
+                store,
+                "summary",
+                "--where",
+                "params.docs>0",
+                "--by",
+                "params.docs",
+                "--format",
+                "csv",
+            )
+        )
+        == 0
+    )
 
 
 def test_the_command_line_takes_a_scorers_direction(
@@ -242,10 +276,19 @@ def test_versions_of_a_task_and_providers_of_a_model_are_told(tmp_path: Path) ->
     items = [Item(task_id=t.task_id, item="0", input="1+1?") for t in tasks]
     pair = [Configuration(model="m", provider=p, strategy="direct") for p in ("x", "y")]
     store = open_store(tmp_path / "s.duckdb", create=True)
-    store.ingest([
-        making.run("r1", origin="a.csv"), making.run("r2", origin="a.csv"), *tasks, *items, *pair,
-        *[making.trace(c, i, run_id=r, task_id=i.task_id) for c, i, r in zip(pair, items, ("r1", "r2"), strict=True)],
-    ])  # fmt: skip
+    store.ingest(
+        [
+            making.run("r1", origin="a.csv"),
+            making.run("r2", origin="a.csv"),
+            *tasks,
+            *items,
+            *pair,
+            *[
+                making.trace(c, i, run_id=r, task_id=i.task_id)
+                for c, i, r in zip(pair, items, ("r1", "r2"), strict=True)
+            ],
+        ]
+    )
 
     def pooled(by: str) -> list[str]:
         return [n for n in _run(store, "summary", by=by.split(",")).notes if "pooled" in n]

@@ -65,11 +65,14 @@ class ChatFormat:
         word = {"cap": "length", "tools": "tool_calls", "refused": "content_filter"}.get(
             reason, reason
         )
-        counted = counts and [usage(
-            prompt_tokens=counts["input"], completion_tokens=counts["output"],
-            prompt_tokens_details={"cached_tokens": counts["read"]},
-            completion_tokens_details={"reasoning_tokens": counts["thinking"]},
-        )]  # fmt: skip
+        counted = counts and [
+            usage(
+                prompt_tokens=counts["input"],
+                completion_tokens=counts["output"],
+                prompt_tokens_details={"cached_tokens": counts["read"]},
+                completion_tokens_details={"reasoning_tokens": counts["thinking"]},
+            )
+        ]
         return [delta(finish=word), *(counted or []), DONE]
 
     def failed(self, message, status):
@@ -98,20 +101,36 @@ class ResponsesFormat:
             for p in tool.pieces
         ]
         done = {**item, "arguments": "".join(tool.pieces)}
-        return [event("response.output_item.added", item=item), *pieces, event("response.output_item.done", item=done)]  # fmt: skip
+        return [
+            event("response.output_item.added", item=item),
+            *pieces,
+            event("response.output_item.done", item=done),
+        ]
 
     def begin(self):
-        return [event("response.created", response={"id": "resp_1", "model": "stub-1", "status": "in_progress"})]  # fmt: skip
+        return [
+            event(
+                "response.created",
+                response={"id": "resp_1", "model": "stub-1", "status": "in_progress"},
+            )
+        ]
 
     def end(self, reason="stop", counts=SAID):
         cut = {"cap": "max_output_tokens", "refused": "content_filter"}.get(reason)
-        body = {"id": "resp_1", "model": "stub-1", "service_tier": "flex",
-                "status": "incomplete" if cut else "completed", "incomplete_details": cut and {"reason": cut}}  # fmt: skip
+        body = {
+            "id": "resp_1",
+            "model": "stub-1",
+            "service_tier": "flex",
+            "status": "incomplete" if cut else "completed",
+            "incomplete_details": cut and {"reason": cut},
+        }
         if counts:
             body["usage"] = {
-                "input_tokens": counts["input"], "input_tokens_details": {"cached_tokens": counts["read"]},
-                "output_tokens": counts["output"], "output_tokens_details": {"reasoning_tokens": counts["thinking"]},
-            }  # fmt: skip
+                "input_tokens": counts["input"],
+                "input_tokens_details": {"cached_tokens": counts["read"]},
+                "output_tokens": counts["output"],
+                "output_tokens_details": {"reasoning_tokens": counts["thinking"]},
+            }
         return [event(f"response.{body['status']}", response=body)]
 
     def failed(self, message, status):
@@ -134,8 +153,14 @@ class MessagesFormat:
 
     def tool(self, place, tool):
         block = {"type": "tool_use", "id": f"c{place}", "name": tool.name, "input": {}}
-        pieces = [event("content_block_delta", index=2 + place, delta={"type": "input_json_delta", "partial_json": p})
-                  for p in tool.pieces]  # fmt: skip
+        pieces = [
+            event(
+                "content_block_delta",
+                index=2 + place,
+                delta={"type": "input_json_delta", "partial_json": p},
+            )
+            for p in tool.pieces
+        ]
         return [event("content_block_start", index=2 + place, content_block=block), *pieces]
 
     def begin(self):
@@ -152,7 +177,14 @@ class MessagesFormat:
         word = {"stop": "end_turn", "cap": "max_tokens", "tools": "tool_use", "refused": "refusal"}[
             reason
         ]
-        counted = {"output_tokens": counts["output"], "output_tokens_details": {"thinking_tokens": counts["thinking"]}} if counts else None  # fmt: skip
+        counted = (
+            {
+                "output_tokens": counts["output"],
+                "output_tokens_details": {"thinking_tokens": counts["thinking"]},
+            }
+            if counts
+            else None
+        )
         return [
             event("message_delta", delta={"stop_reason": word}, usage=counted),
             event("message_stop"),
@@ -171,7 +203,9 @@ class GeminiFormat:
     )
 
     def _parts(self, *parts, **fields):
-        candidate = {"content": {"parts": list(parts), "role": "model"}, "index": 0} | fields.pop("candidate", {})  # fmt: skip
+        candidate = {"content": {"parts": list(parts), "role": "model"}, "index": 0} | fields.pop(
+            "candidate", {}
+        )
         return data(
             {"candidates": [candidate], "modelVersion": "stub-1", "responseId": "r-1", **fields}
         )
@@ -203,10 +237,19 @@ class GeminiFormat:
 
     def end(self, reason="stop", counts=SAID):
         word = {"stop": "STOP", "cap": "MAX_TOKENS", "tools": "STOP", "refused": "SAFETY"}[reason]
-        counted = {"usageMetadata": {
-            "promptTokenCount": counts["input"], "cachedContentTokenCount": counts["read"], "trafficType": "flex",
-            "candidatesTokenCount": counts["output"] - counts["thinking"], "thoughtsTokenCount": counts["thinking"],
-        }} if counts else {}  # fmt: skip
+        counted = (
+            {
+                "usageMetadata": {
+                    "promptTokenCount": counts["input"],
+                    "cachedContentTokenCount": counts["read"],
+                    "trafficType": "flex",
+                    "candidatesTokenCount": counts["output"] - counts["thinking"],
+                    "thoughtsTokenCount": counts["thinking"],
+                }
+            }
+            if counts
+            else {}
+        )
         return [self._parts(candidate={"finishReason": word}, **counted)]
 
     def failed(self, message, status):
@@ -257,8 +300,18 @@ def fails(form, steps, **options) -> ProviderError:
 def test_text_and_thinking_are_streamed_timed_and_counted(form):
     """The same reply in every format gives the same record."""
     heard = []
-    pieces = [*form.begin(), 0.03, *form.thought("hm, "), 0.02, *form.thought("yes"), 0.03, *form.text("fo"), 0.01,
-              *form.text("ur"), *form.end()]  # fmt: skip
+    pieces = [
+        *form.begin(),
+        0.03,
+        *form.thought("hm, "),
+        0.02,
+        *form.thought("yes"),
+        0.03,
+        *form.text("fo"),
+        0.01,
+        *form.text("ur"),
+        *form.end(),
+    ]
     reply = answered(form, *pieces, on_chunk=heard.append)
 
     call = reply.call
@@ -334,23 +387,38 @@ def test_a_missing_usage_is_unknown_and_not_zero(form):
     assert call.billed_cost_usd is None
 
 
-@pytest.mark.parametrize(("broken", "kind"), [
-    ("garbage", "bad_response"), ("wrong type", "bad_response"), ("truncated", "truncated"), ("dropped", "connection"),
-    ("hang", "timeout"), ("overloaded", "http_500"), ("slow down", "http_429"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("broken", "kind"),
+    [
+        ("garbage", "bad_response"),
+        ("wrong type", "bad_response"),
+        ("truncated", "truncated"),
+        ("dropped", "connection"),
+        ("hang", "timeout"),
+        ("overloaded", "http_500"),
+        ("slow down", "http_429"),
+    ],
+)
 def test_a_broken_stream_keeps_what_arrived_and_may_be_asked_again(form, broken, kind):
     """The beginning of the answer is not lost; its output is not counted."""
     begun = [*form.begin(), *form.text("fo")]
     rest = {
-        "garbage": [b"data: {oops\n\n"], "wrong type": [b"data: [1]\n\n"], "truncated": [], "dropped": [],
-        "hang": [5.0], "overloaded": [form.failed("worker died", 500)], "slow down": [form.failed("slow down", 429)],
-    }[broken]  # fmt: skip
+        "garbage": [b"data: {oops\n\n"],
+        "wrong type": [b"data: [1]\n\n"],
+        "truncated": [],
+        "dropped": [],
+        "hang": [5.0],
+        "overloaded": [form.failed("worker died", 500)],
+        "slow down": [form.failed("slow down", 429)],
+    }[broken]
     error = fails(form, stream(*begun, *rest, end=broken != "dropped"), timeout_s=0.3)
 
     assert isinstance(error, StreamBroken)
     assert (error.kind, error.reply.text, error.reply.call.n_chunks) == (kind, "fo", 1)
     assert error.reply.call.output_tokens is None
-    assert {"overloaded": "worker died", "slow down": "slow down", "garbage": "oops"}.get(broken, "") in str(error)  # fmt: skip
+    assert {"overloaded": "worker died", "slow down": "slow down", "garbage": "oops"}.get(
+        broken, ""
+    ) in str(error)
 
 
 @pytest.mark.parametrize("end", ["dropped", "hang"])
@@ -435,17 +503,49 @@ def test_a_server_that_does_not_stream_is_read_too(form):
     """A body of JSON: tokens, tools, no times of chunks."""
     tool = {"name": "add", "arguments": '{"a":1}'}
     body = {
-        "chat": {"model": "w", "choices": [{"message": {"content": "4", "tool_calls": [{"function": tool}]}, "finish_reason": "tool_calls"}],
-                 "usage": {"prompt_tokens": 3, "completion_tokens": 1}},
-        "responses": {"object": "response", "status": "completed", "output": [
-            {"type": "message", "content": [{"type": "output_text", "text": "4"}]}, {"type": "function_call", "id": "f", **tool}],
-            "usage": {"input_tokens": 3, "output_tokens": 1}},
-        "messages": {"type": "message", "content": [{"type": "text", "text": "4"}, {"type": "tool_use", "name": "add", "input": {"a": 1}}],
-                     "stop_reason": "tool_use", "usage": {"input_tokens": 3, "output_tokens": 1}},
-        "gemini": {"candidates": [{"content": {"parts": [{"text": "4"}, {"functionCall": {"name": "add", "args": {"a": 1}}}]},
-                                   "finishReason": "STOP"}],
-                   "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 1}},
-    }[form.endpoint]  # fmt: skip
+        "chat": {
+            "model": "w",
+            "choices": [
+                {
+                    "message": {"content": "4", "tool_calls": [{"function": tool}]},
+                    "finish_reason": "tool_calls",
+                }
+            ],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 1},
+        },
+        "responses": {
+            "object": "response",
+            "status": "completed",
+            "output": [
+                {"type": "message", "content": [{"type": "output_text", "text": "4"}]},
+                {"type": "function_call", "id": "f", **tool},
+            ],
+            "usage": {"input_tokens": 3, "output_tokens": 1},
+        },
+        "messages": {
+            "type": "message",
+            "content": [
+                {"type": "text", "text": "4"},
+                {"type": "tool_use", "name": "add", "input": {"a": 1}},
+            ],
+            "stop_reason": "tool_use",
+            "usage": {"input_tokens": 3, "output_tokens": 1},
+        },
+        "gemini": {
+            "candidates": [
+                {
+                    "content": {
+                        "parts": [
+                            {"text": "4"},
+                            {"functionCall": {"name": "add", "args": {"a": 1}}},
+                        ]
+                    },
+                    "finishReason": "STOP",
+                }
+            ],
+            "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 1},
+        },
+    }[form.endpoint]
     reply = answered(form, fixed(200, json.dumps(body).encode()))
 
     assert (reply.text, reply.call.input_tokens, reply.call.output_tokens) == ("4", 3, 1)
@@ -477,16 +577,32 @@ def test_a_recorded_reply_is_replayed_as_it_came(form):
     transcript = Transcript()
     transcript.answer(transcript.hear(CHAT), came)
     trace = Trace(
-        run_id="r", configuration_id="c", task_id="t", item_id="i", calls=(came.call,),
-        tool_calls=tuple(transcript.tool_calls), messages=tuple(transcript.messages),
-    )  # fmt: skip
+        run_id="r",
+        configuration_id="c",
+        task_id="t",
+        item_id="i",
+        calls=(came.call,),
+        tool_calls=tuple(transcript.tool_calls),
+        messages=tuple(transcript.messages),
+    )
 
     again = asyncio.run(Replay([trace]).generate(ASK))
 
-    assert (again.text, again.thinking, again.stop_reason) == (came.text, came.thinking, came.stop_reason)  # fmt: skip
-    assert [(t.tool, t.arguments) for t in again.tool_calls] == [("add", '{"a":1}'), ("mul", '{"b":2}')]  # fmt: skip
+    assert (again.text, again.thinking, again.stop_reason) == (
+        came.text,
+        came.thinking,
+        came.stop_reason,
+    )
+    assert [(t.tool, t.arguments) for t in again.tool_calls] == [
+        ("add", '{"a":1}'),
+        ("mul", '{"b":2}'),
+    ]
     assert {name: getattr(again.call, name) for name in OURS} == OURS
-    assert (again.call.provider, again.call.ttft_s, again.call.billed_cost_usd) == ("replay", None, 0.0)  # fmt: skip
+    assert (again.call.provider, again.call.ttft_s, again.call.billed_cost_usd) == (
+        "replay",
+        None,
+        0.0,
+    )
 
 
 def test_the_key_goes_into_one_header_and_nowhere_else(form, caplog):
@@ -528,9 +644,13 @@ TOOL = ToolSpec("add", "adds", {"type": "object"})
 FUNCTION = {"name": "add", "description": "adds", "parameters": {"type": "object"}}
 TALK = (
     *CHAT,
-    {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "name": "add", "arguments": '{"a":2}'}]},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "c1", "name": "add", "arguments": '{"a":2}'}],
+    },
     {"role": "tool", "tool_call_id": "c1", "name": "add", "content": "4"},
-)  # fmt: skip
+)
 SETTINGS = {
     "max_tokens": 9,
     "temperature": 0.5,
@@ -540,38 +660,95 @@ SETTINGS = {
 }
 SENT = {
     "chat": {
-        "model": "m", "stream": True, "stream_options": {"include_usage": True}, **SETTINGS,
+        "model": "m",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **SETTINGS,
         "tools": [{"type": "function", "function": FUNCTION}],
-        "messages": [*map(dict, CHAT),
-                     {"role": "assistant", "content": "", "tool_calls": [
-                         {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":2}'}}]},
-                     {"role": "tool", "tool_call_id": "c1", "content": "4"}],
+        "messages": [
+            *map(dict, CHAT),
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    {
+                        "id": "c1",
+                        "type": "function",
+                        "function": {"name": "add", "arguments": '{"a":2}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "4"},
+        ],
     },
     "responses": {
-        "model": "m", "stream": True, "store": False, "max_output_tokens": 9, "temperature": 0.5, "top_p": 0.9,
-        "reasoning": {"effort": "high"}, "tools": [{"type": "function", **FUNCTION, "strict": False}],
+        "model": "m",
+        "stream": True,
+        "store": False,
+        "max_output_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "reasoning": {"effort": "high"},
+        "tools": [{"type": "function", **FUNCTION, "strict": False}],
         "include": ["reasoning.encrypted_content"],
-        "input": [*map(dict, CHAT), {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a":2}'},
-                  {"type": "function_call_output", "call_id": "c1", "output": "4"}],
+        "input": [
+            *map(dict, CHAT),
+            {"type": "function_call", "call_id": "c1", "name": "add", "arguments": '{"a":2}'},
+            {"type": "function_call_output", "call_id": "c1", "output": "4"},
+        ],
     },
     "messages": {
-        "model": "m", "stream": True, "max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "system": "Be brief.",
-        "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"},
+        "model": "m",
+        "stream": True,
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "system": "Be brief.",
+        "thinking": {"type": "adaptive"},
+        "output_config": {"effort": "high"},
         "tools": [{"name": "add", "description": "adds", "input_schema": {"type": "object"}}],
-        "messages": [{"role": "user", "content": "2+2?"},
-                     {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 2}}]},
-                     {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "4"}]}],
+        "messages": [
+            {"role": "user", "content": "2+2?"},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 2}}],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "4"}],
+            },
+        ],
     },
     "gemini": {
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
-        "tools": [{"functionDeclarations": [{"name": "add", "description": "adds", "parametersJsonSchema": {"type": "object"}}]}],
-        "generationConfig": {"maxOutputTokens": 9, "temperature": 0.5, "topP": 0.9, "seed": 7,
-                             "thinkingConfig": {"thinkingLevel": "high", "includeThoughts": True}},
-        "contents": [{"role": "user", "parts": [{"text": "2+2?"}]},
-                     {"role": "model", "parts": [{"functionCall": {"name": "add", "args": {"a": 2}}}]},
-                     {"role": "user", "parts": [{"functionResponse": {"name": "add", "response": {"result": "4"}}}]}],
+        "tools": [
+            {
+                "functionDeclarations": [
+                    {
+                        "name": "add",
+                        "description": "adds",
+                        "parametersJsonSchema": {"type": "object"},
+                    }
+                ]
+            }
+        ],
+        "generationConfig": {
+            "maxOutputTokens": 9,
+            "temperature": 0.5,
+            "topP": 0.9,
+            "seed": 7,
+            "thinkingConfig": {"thinkingLevel": "high", "includeThoughts": True},
+        },
+        "contents": [
+            {"role": "user", "parts": [{"text": "2+2?"}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "add", "args": {"a": 2}}}]},
+            {
+                "role": "user",
+                "parts": [{"functionResponse": {"name": "add", "response": {"result": "4"}}}],
+            },
+        ],
     },
-}  # fmt: skip
+}
 
 
 def sent(form, **options):
@@ -619,8 +796,11 @@ def test_no_effort_is_said_in_the_format_s_own_words(form):
         "chat": ("reasoning_effort", "none"),
         "responses": ("reasoning", {"effort": "none"}),
         "messages": ("thinking", {"type": "disabled"}),
-        "gemini": ("generationConfig", {"maxOutputTokens": 9, "thinkingConfig": {"thinkingBudget": 0}}),
-    }  # fmt: skip
+        "gemini": (
+            "generationConfig",
+            {"maxOutputTokens": 9, "thinkingConfig": {"thinkingBudget": 0}},
+        ),
+    }
     name, value = where[form.endpoint]
     assert body[name] == value
 
@@ -672,7 +852,9 @@ def test_further_fields_are_laid_under_the_request(form):
     body = sent(form, extra_body=extra).json
 
     assert body["metadata"] == {"user_id": "u"}
-    assert body["generationConfig"] == ({"topK": 3, "maxOutputTokens": 9} if form.endpoint == "gemini" else {"topK": 3})  # fmt: skip
+    assert body["generationConfig"] == (
+        {"topK": 3, "maxOutputTokens": 9} if form.endpoint == "gemini" else {"topK": 3}
+    )
 
 
 def test_services_differ_by_configuration():
@@ -696,22 +878,70 @@ def test_services_differ_by_configuration():
 BASE = {"models": ["m"], "tasks": ["t"], "max_tokens": 9}
 
 
-@pytest.mark.parametrize(("settings", "endpoint", "url", "key"), [
-    ({}, "chat", "http://127.0.0.1:8080/v1", None),
-    ({"provider": "openai"}, "chat", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    ({"provider": "openai", "endpoint": "responses"}, "responses", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    ({"provider": "anthropic"}, "messages", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
-    ({"provider": "google"}, "gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
-    ({"provider": "google", "endpoint": "chat"}, "chat", "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
-    ({"base_url": "https://openrouter.ai/api/v1"}, "chat", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    ({"provider": "deepseek"}, "chat", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    ({"provider": "vllm"}, "chat", "http://127.0.0.1:8000/v1", None),
-    ({"provider": "sglang"}, "chat", "http://127.0.0.1:30000/v1", None),
-    ({"provider": "ollama", "endpoint": "completions"}, "completions", "http://127.0.0.1:11434/v1", None),
-    ({"provider": "anthropic", "base_url": "https://proxy.example/v1"}, "messages", "https://proxy.example/v1", None),
-    ({"provider": "openai", "base_url": "http://api.openai.com/v1"}, "chat", "http://api.openai.com/v1", None),
-    ({"provider": "openai", "api_key_env": "OTHER"}, "chat", "https://api.openai.com/v1", "OTHER"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "endpoint", "url", "key"),
+    [
+        ({}, "chat", "http://127.0.0.1:8080/v1", None),
+        ({"provider": "openai"}, "chat", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+        (
+            {"provider": "openai", "endpoint": "responses"},
+            "responses",
+            "https://api.openai.com/v1",
+            "OPENAI_API_KEY",
+        ),
+        (
+            {"provider": "anthropic"},
+            "messages",
+            "https://api.anthropic.com/v1",
+            "ANTHROPIC_API_KEY",
+        ),
+        (
+            {"provider": "google"},
+            "gemini",
+            "https://generativelanguage.googleapis.com/v1beta",
+            "GEMINI_API_KEY",
+        ),
+        (
+            {"provider": "google", "endpoint": "chat"},
+            "chat",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+            "GEMINI_API_KEY",
+        ),
+        (
+            {"base_url": "https://openrouter.ai/api/v1"},
+            "chat",
+            "https://openrouter.ai/api/v1",
+            "OPENROUTER_API_KEY",
+        ),
+        ({"provider": "deepseek"}, "chat", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+        ({"provider": "vllm"}, "chat", "http://127.0.0.1:8000/v1", None),
+        ({"provider": "sglang"}, "chat", "http://127.0.0.1:30000/v1", None),
+        (
+            {"provider": "ollama", "endpoint": "completions"},
+            "completions",
+            "http://127.0.0.1:11434/v1",
+            None,
+        ),
+        (
+            {"provider": "anthropic", "base_url": "https://proxy.example/v1"},
+            "messages",
+            "https://proxy.example/v1",
+            None,
+        ),
+        (
+            {"provider": "openai", "base_url": "http://api.openai.com/v1"},
+            "chat",
+            "http://api.openai.com/v1",
+            None,
+        ),
+        (
+            {"provider": "openai", "api_key_env": "OTHER"},
+            "chat",
+            "https://api.openai.com/v1",
+            "OTHER",
+        ),
+    ],
+)
 def test_a_provider_s_name_fills_the_plan_in(settings, endpoint, url, key):
     """Address, endpoint and the key's variable; the key never goes to another host, or without TLS."""
     plan = Plan.from_mapping({**BASE, **settings})
@@ -737,13 +967,21 @@ def test_a_blocked_prompt_is_a_reply_without_candidates():
     )
     reply = answered(GeminiFormat(), blocked)
 
-    assert (reply.text, reply.stop_reason, reply.call.input_tokens, reply.call.output_tokens) == ("", "content_filter", 5, 0)  # fmt: skip
+    assert (reply.text, reply.stop_reason, reply.call.input_tokens, reply.call.output_tokens) == (
+        "",
+        "content_filter",
+        5,
+        0,
+    )
 
 
 def test_cache_writes_have_lifetimes():
     """Anthropic's, of five minutes and of an hour, in the stream's first event."""
-    counts = {"input_tokens": 1, "cache_creation_input_tokens": 50,
-              "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30}}  # fmt: skip
+    counts = {
+        "input_tokens": 1,
+        "cache_creation_input_tokens": 50,
+        "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30},
+    }
     form = MessagesFormat()
     begin = event("message_start", message={"model": "m", "usage": counts})
     call = answered(form, begin, *form.text("x"), *form.end()).call

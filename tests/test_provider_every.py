@@ -32,9 +32,10 @@ class Case(NamedTuple):
     def request(self, question: str, **sampling: Any) -> Request:
         """One question, answered greedily."""
         return Request(
-            model=self.model, messages=({"role": "user", "content": question},),
+            model=self.model,
+            messages=({"role": "user", "content": question},),
             sampling={"temperature": 0.0, "max_tokens": 16} | sampling,
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager
@@ -58,15 +59,24 @@ def recorded():
     configuration = Configuration(model="m", strategy="direct", temperature=0.0, max_tokens=16)
     traces = [
         Trace(
-            run_id="r", configuration_id=configuration.configuration_id, task_id="t", item_id=str(n),
+            run_id="r",
+            configuration_id=configuration.configuration_id,
+            task_id="t",
+            item_id=str(n),
             calls=(Call(model="m", input_tokens=9, output_tokens=4, stop_reason="stop"),),
             messages=(
                 Message(ordinal=0, role="user", kind="text", text=question, call_ordinal=0),
-                Message(ordinal=1, role="assistant", kind="text", text=f"answer {n}, whole", call_ordinal=0),
+                Message(
+                    ordinal=1,
+                    role="assistant",
+                    kind="text",
+                    text=f"answer {n}, whole",
+                    call_ordinal=0,
+                ),
             ),
         )
         for n, question in enumerate(QUESTIONS)
-    ]  # fmt: skip
+    ]
     yield Case(Replay([configuration, *traces, *again(traces)]), "m")
 
 

@@ -48,7 +48,9 @@ def test_both_endpoints_count_as_the_server_does(llama):
         assert all("Paris" in r.text for r in replies)
         assert replies[0].text == replies[1].text
         fresh = sum(c.input_tokens - c.cache_read_tokens for c in calls)
-        assert [fresh, sum(c.output_tokens for c in calls)] == [b - a for a, b in zip(before, after, strict=True)]  # fmt: skip
+        assert [fresh, sum(c.output_tokens for c in calls)] == [
+            b - a for a, b in zip(before, after, strict=True)
+        ]
         assert calls[1].cache_read_tokens > 0
         for call in calls:
             assert 0 < call.ttft_s <= call.answer_start_s <= call.e2e_s
@@ -99,9 +101,15 @@ def test_a_plan_collects_through_messages(llama, tmp_path):
     ]
     task = TaskSet(Task(task="capitals"), items, scoring.get("exact"), "Answer the question.")
     plan = Plan(
-        models=("smollm2",), tasks=("capitals",), base_url=llama, provider="llama.cpp",
-        endpoint="messages", concurrency=2, max_tokens=12, temperature=0.0,
-    )  # fmt: skip
+        models=("smollm2",),
+        tasks=("capitals",),
+        base_url=llama,
+        provider="llama.cpp",
+        endpoint="messages",
+        concurrency=2,
+        max_tokens=12,
+        temperature=0.0,
+    )
     with SpoolWriter(tmp_path, "r1") as writer:
         work = Work(plan, [task], [strategy("direct")])
         report = asyncio.run(collect(plan, spool=writer, work=work))

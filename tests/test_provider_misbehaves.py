@@ -78,30 +78,49 @@ TOOLS = [
     ("no index, no ids", [[tool(None, None, "add", ADD)], [tool(None, None, "mul", MUL)]], TWO),
     (
         "one index, in pieces",
-        [[tool(0, "a", "add", "")], [tool(0, None, None, ADD)], [tool(0, "b", "mul", MUL[:4])],
-         [tool(0, None, None, MUL[4:])]],
+        [
+            [tool(0, "a", "add", "")],
+            [tool(0, None, None, ADD)],
+            [tool(0, "b", "mul", MUL[:4])],
+            [tool(0, None, None, MUL[4:])],
+        ],
         TWO,
     ),
     (
         "interleaved by id",
-        [[tool(0, "a", "add", ADD[:3]), tool(0, "b", "mul", MUL[:3])],
-         [tool(0, "a", None, ADD[3:]), tool(0, "b", None, MUL[3:])]],
+        [
+            [tool(0, "a", "add", ADD[:3]), tool(0, "b", "mul", MUL[:3])],
+            [tool(0, "a", None, ADD[3:]), tool(0, "b", None, MUL[3:])],
+        ],
         TWO,
     ),
     (
         "interleaved by index",
-        [[tool(0, "a", "add", "")], [tool(1, "b", "mul", "")], [tool(0, None, None, ADD[:3])],
-         [tool(1, None, None, MUL)], [tool(0, None, None, ADD[3:])]],
+        [
+            [tool(0, "a", "add", "")],
+            [tool(1, "b", "mul", "")],
+            [tool(0, None, None, ADD[:3])],
+            [tool(1, None, None, MUL)],
+            [tool(0, None, None, ADD[3:])],
+        ],
         TWO,
     ),
     ("an id for all", [[tool(0, "x", "add", ADD)], [tool(1, "x", "mul", MUL)]], TWO),
-    ("name and id in every piece", [[tool(0, "a", "add", ADD[:5])], [tool(0, "a", "add", ADD[5:])]], TWO[:1]),
-    ("name in every piece", [[tool(0, None, "add", ADD[:5])], [tool(0, None, "add", ADD[5:])]], TWO[:1]),
+    (
+        "name and id in every piece",
+        [[tool(0, "a", "add", ADD[:5])], [tool(0, "a", "add", ADD[5:])]],
+        TWO[:1],
+    ),
+    (
+        "name in every piece",
+        [[tool(0, None, "add", ADD[:5])], [tool(0, None, "add", ADD[5:])]],
+        TWO[:1],
+    ),
     ("ids that are numbers", [[tool(0, 7, "add", ADD)], [tool(0, 8, "mul", MUL)]], TWO),
     ("an id that comes late", [[tool(0, None, "add", "")], [tool(0, "a", None, ADD)]], TWO[:1]),
     ("arguments as objects", [[tool(0, "a", "add", json.loads(ADD))]], TWO[:1]),
     ("no arguments", [[tool(0, "a", "add", "")]], [("add", None)]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("_name", "chunks", "calls"), TOOLS, ids=[t[0] for t in TOOLS])
@@ -141,7 +160,9 @@ def test_function_calls_of_responses_without_ids_stand_by_their_place():
         pieces.append(
             data({"type": "response.output_item.added", "output_index": place, "item": item})
         )
-        pieces.append(data({"type": "response.output_item.done", "output_index": place, "item": done}))  # fmt: skip
+        pieces.append(
+            data({"type": "response.output_item.done", "output_index": place, "item": done})
+        )
     end = {"type": "response.completed", "response": {"status": "completed"}}
     reply = answered(*pieces, data(end), endpoint="responses")
 
@@ -156,12 +177,20 @@ USAGES = [
     ("empty after", [TEXT, usage(**COUNTED), usage()], (11, 7)),
     ("in the choice", [TEXT, ended(usage=COUNTED)], (11, 7)),
     ("of groq", [TEXT, data({"choices": [], "x_groq": {"usage": COUNTED}})], (11, 7)),
-    ("with every chunk", [usage(prompt_tokens=11, completion_tokens=1), TEXT, usage(**COUNTED)], (11, 7)),
-    ("of an odd form", [TEXT, data({"choices": [], "usage": [1]}), data({"choices": [], "usage": "no"})], (None, None)),
+    (
+        "with every chunk",
+        [usage(prompt_tokens=11, completion_tokens=1), TEXT, usage(**COUNTED)],
+        (11, 7),
+    ),
+    (
+        "of an odd form",
+        [TEXT, data({"choices": [], "usage": [1]}), data({"choices": [], "usage": "no"})],
+        (None, None),
+    ),
     ("zeros alone", [TEXT, usage(**ZEROS)], (None, None)),
     ("no output", [TEXT, usage(prompt_tokens=11, completion_tokens=0)], (11, None)),
     ("zeros beside nothing", [usage(**ZEROS)], (0, 0)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("_name", "pieces", "counts"), USAGES, ids=[u[0] for u in USAGES])
@@ -175,8 +204,16 @@ def test_absence_does_not_outrank_evidence(_name, pieces, counts):
 
 def test_a_later_usage_keeps_what_it_leaves_out():
     """Details of an earlier object stay; larger counts go on."""
-    first = {"prompt_tokens": 11, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 5}}  # fmt: skip
-    last = {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 0}}  # fmt: skip
+    first = {
+        "prompt_tokens": 11,
+        "completion_tokens": 1,
+        "prompt_tokens_details": {"cached_tokens": 5},
+    }
+    last = {
+        "prompt_tokens": 11,
+        "completion_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
 
     assert laid_over(first, last) == first | {"completion_tokens": 7}
     assert laid_over(None, {}) is None
@@ -195,18 +232,47 @@ def test_zeros_beside_a_text_are_unknown_in_every_format(endpoint):
     """Null, never 0."""
     text, end = {
         "messages": (
-            data({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "4"}}),
-            data({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 0, "output_tokens": 0}}),
+            data(
+                {
+                    "type": "content_block_delta",
+                    "index": 0,
+                    "delta": {"type": "text_delta", "text": "4"},
+                }
+            ),
+            data(
+                {
+                    "type": "message_delta",
+                    "delta": {"stop_reason": "end_turn"},
+                    "usage": {"input_tokens": 0, "output_tokens": 0},
+                }
+            ),
         ),
         "gemini": (
             data({"candidates": [{"content": {"parts": [{"text": "4"}]}}]}),
-            data({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 0, "candidatesTokenCount": 0, "totalTokenCount": 0}}),
+            data(
+                {
+                    "candidates": [{"finishReason": "STOP"}],
+                    "usageMetadata": {
+                        "promptTokenCount": 0,
+                        "candidatesTokenCount": 0,
+                        "totalTokenCount": 0,
+                    },
+                }
+            ),
         ),
         "responses": (
             data({"type": "response.output_text.delta", "item_id": "m", "delta": "4"}),
-            data({"type": "response.completed", "response": {"status": "completed", "usage": {"input_tokens": 0, "output_tokens": 0}}}),
+            data(
+                {
+                    "type": "response.completed",
+                    "response": {
+                        "status": "completed",
+                        "usage": {"input_tokens": 0, "output_tokens": 0},
+                    },
+                }
+            ),
         ),
-    }[endpoint]  # fmt: skip
+    }[endpoint]
     call = answered(text, end, endpoint=endpoint).call
 
     assert (call.input_tokens, call.output_tokens, call.tokens_source) == (None, None, None)
@@ -219,20 +285,73 @@ GEMINI = [
     data({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}]}),
 ]
 HOST = [
-    ("finish error", "chat", [delta("The answer is"), delta(finish="error"), DONE], "stream_error", "error"),
-    ("network error", "chat", [ended(native_finish_reason="network_error"), DONE], "stream_error", "network_error"),
-    ("no resources", "chat", [TEXT, delta(finish="insufficient_system_resource"), DONE], "stream_error", "resource"),
+    (
+        "finish error",
+        "chat",
+        [delta("The answer is"), delta(finish="error"), DONE],
+        "stream_error",
+        "error",
+    ),
+    (
+        "network error",
+        "chat",
+        [ended(native_finish_reason="network_error"), DONE],
+        "stream_error",
+        "network_error",
+    ),
+    (
+        "no resources",
+        "chat",
+        [TEXT, delta(finish="insufficient_system_resource"), DONE],
+        "stream_error",
+        "resource",
+    ),
     ("aborted", "chat", [TEXT, delta(finish="abort"), DONE], "stream_error", "abort"),
-    ("error of a choice", "chat", [ended("error", error={"code": 502, "message": "gone"}), DONE], "http_502", "gone"),
-    ("no reply", "chat", [data({"choices": []}), usage(**COUNTED), DONE], "truncated", "without a reply"),
-    ("no tool call", "chat", [delta(finish="tool_calls"), usage(**COUNTED), DONE], "malformed_tool_call", "no tool call"),
+    (
+        "error of a choice",
+        "chat",
+        [ended("error", error={"code": 502, "message": "gone"}), DONE],
+        "http_502",
+        "gone",
+    ),
+    (
+        "no reply",
+        "chat",
+        [data({"choices": []}), usage(**COUNTED), DONE],
+        "truncated",
+        "without a reply",
+    ),
+    (
+        "no tool call",
+        "chat",
+        [delta(finish="tool_calls"), usage(**COUNTED), DONE],
+        "malformed_tool_call",
+        "no tool call",
+    ),
     ("no end", "chat", [TEXT], "truncated", "ended before"),
     ("malformed call", "gemini", GEMINI, "malformed_tool_call", "MALFORMED_FUNCTION_CALL"),
-    ("cancelled", "responses", [data({"type": "response.cancelled", "response": {"status": "cancelled"}})],
-     "stream_error", "cancelled"),
-    ("code as a text", "chat", [data({"error": {"code": "503", "message": "busy"}})], "http_503", "busy"),
-    ("word of Google", "gemini", [data({"error": {"status": "UNAVAILABLE", "message": "busy"}})], "http_503", "busy"),
-]  # fmt: skip
+    (
+        "cancelled",
+        "responses",
+        [data({"type": "response.cancelled", "response": {"status": "cancelled"}})],
+        "stream_error",
+        "cancelled",
+    ),
+    (
+        "code as a text",
+        "chat",
+        [data({"error": {"code": "503", "message": "busy"}})],
+        "http_503",
+        "busy",
+    ),
+    (
+        "word of Google",
+        "gemini",
+        [data({"error": {"status": "UNAVAILABLE", "message": "busy"}})],
+        "http_503",
+        "busy",
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -325,8 +444,14 @@ def test_a_page_is_no_reply():
 # -- the wire ------------------------------------------------------------------------------------
 
 WHOLE = TEXT + STOP + usage(**COUNTED) + DONE
-EMPTY = [b"data:\n\n", b"data: \n\n", b"event: ping\ndata: \n\n", b"event: ping\ndata: {}\n\n", b": hi\n\n",
-         b"event: ping\ndata: hello\n\n"]  # fmt: skip
+EMPTY = [
+    b"data:\n\n",
+    b"data: \n\n",
+    b"event: ping\ndata: \n\n",
+    b"event: ping\ndata: {}\n\n",
+    b": hi\n\n",
+    b"event: ping\ndata: hello\n\n",
+]
 
 
 @pytest.mark.parametrize("nothing", EMPTY)
@@ -397,10 +522,23 @@ def test_thinking_in_details_alone_is_thinking():
 # -- what no waiting mends -----------------------------------------------------------------------
 
 NO_CREDIT = [
-    (429, {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "insufficient_quota"}),
-    (400, {"message": "Your credit balance is too low to access the API", "type": "invalid_request_error"}),
+    (
+        429,
+        {
+            "message": "You exceeded your current quota",
+            "type": "insufficient_quota",
+            "code": "insufficient_quota",
+        },
+    ),
+    (
+        400,
+        {
+            "message": "Your credit balance is too low to access the API",
+            "type": "invalid_request_error",
+        },
+    ),
     (403, {"message": "no", "code": "billing_hard_limit_reached"}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "said"), NO_CREDIT)
@@ -436,12 +574,15 @@ def tls(reason):
 
 
 @pytest.mark.parametrize("through", ["aiohttp", "httpx"])
-@pytest.mark.parametrize(("cause", "kind"), [
-    (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "dns"),
-    (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "dns"),
-    (ssl.SSLCertVerificationError(1, "certificate verify failed"), "tls"),
-    (tls("WRONG_VERSION_NUMBER"), "tls"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "dns"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "dns"),
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), "tls"),
+        (tls("WRONG_VERSION_NUMBER"), "tls"),
+    ],
+)
 def test_a_host_that_cannot_be_had_is_asked_once(through, cause, kind):
     """No address, no trust: every request would meet it, so that the first one ends it."""
     error = transport.transport_error(connecting(cause, through), "https://h/v1")

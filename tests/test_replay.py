@@ -32,9 +32,11 @@ COUNTS = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27}
 
 def task_set(n=4):
     items = [
-        scoring.TaskItem(task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric")
+        scoring.TaskItem(
+            task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric"
+        )
         for i in range(n)
-    ]  # fmt: skip
+    ]
     return TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer.")
 
 
@@ -49,8 +51,15 @@ def said(seen):
         text = f" hm {number}\n" + ("</think>\n Answer: 2" if number % 2 else "")
     else:
         text = f" {number} \n Score: {number % 10} Answer: {number % 5}\n"
-    return stream(delta(reasoning_content=f"thought {number}") if number % 3 == 0 else delta(role="assistant"),
-                  delta(text[:3]), delta(text[3:], finish="stop"), usage(**COUNTS), DONE)  # fmt: skip
+    return stream(
+        delta(reasoning_content=f"thought {number}")
+        if number % 3 == 0
+        else delta(role="assistant"),
+        delta(text[:3]),
+        delta(text[3:], finish="stop"),
+        usage(**COUNTS),
+        DONE,
+    )
 
 
 def run(folder, run_id, *, url="http://127.0.0.1:9/v1", strategies, provider=None, **given):
@@ -81,9 +90,19 @@ def facts(records):
         ]
         tools = [(c.tool, c.arguments, c.call_ordinal) for c in t.tool_calls]
         found[names[t.configuration_id], t.item_id, t.trial] = (
-            t.answer, t.score, t.passed, t.scores, t.confidence, t.verifier_score, t.stop_reason, t.error_type,
-            t.n_turns, t.messages, calls, tools,
-        )  # fmt: skip
+            t.answer,
+            t.score,
+            t.passed,
+            t.scores,
+            t.confidence,
+            t.verifier_score,
+            t.stop_reason,
+            t.error_type,
+            t.n_turns,
+            t.messages,
+            calls,
+            tools,
+        )
     return found
 
 
@@ -163,8 +182,14 @@ def with_tools(seen):
     number = int("".join(c for c in question.split("+")[0] if c.isdigit()))
     if len(done) == 3:
         return stream(delta(f"Answer: {number + 1}", finish="stop"), usage(**COUNTS), DONE)
-    asked = [{"index": n, "id": f"c{seen.number}-{n}", "function": {"name": "add", "arguments": json.dumps({"a": number, "b": n})}}
-             for n in range(2 if done else 1)]  # fmt: skip
+    asked = [
+        {
+            "index": n,
+            "id": f"c{seen.number}-{n}",
+            "function": {"name": "add", "arguments": json.dumps({"a": number, "b": n})},
+        }
+        for n in range(2 if done else 1)
+    ]
     text = [delta("I add. ")] if done else []
     return stream(*text, delta(tool_calls=asked), delta(finish="tool_calls"), usage(**COUNTS), DONE)
 
@@ -240,9 +265,14 @@ def recorded_trace(text="four", trial=0, *, item="i", configuration=DIRECT, hear
         Message(ordinal=len(messages), role="assistant", kind="text", text=text, call_ordinal=0)
     )
     return Trace(
-        run_id="r", configuration_id=configuration.configuration_id, task_id="t", item_id=item, trial=trial,
-        calls=(Call(model="m", **call),), messages=tuple(messages),
-    )  # fmt: skip
+        run_id="r",
+        configuration_id=configuration.configuration_id,
+        task_id="t",
+        item_id=item,
+        trial=trial,
+        calls=(Call(model="m", **call),),
+        messages=tuple(messages),
+    )
 
 
 def ask(replay, messages=CHAT, model="m", asker=None, **sampling):
@@ -297,15 +327,27 @@ def test_the_same_strategy_s_recording_is_preferred():
     assert ask(replay, asker=Asker(DIRECT, "i", 0)).text == "direct's"
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"model": "n"}, "nothing is recorded for the model 'n'; recorded are m"),
-    ({"messages": ({"role": "user", "content": "What is 2 + 3?"},)}, "the nearest recorded one is 'What is 2 + 2?'"),
-    ({"messages": ({"role": "system", "content": "Be brief."}, *CHAT)}, "but not after these 1 messages"),
-    ({"messages": ({"role": "system", "content": "What is 2 + 2?"},)}, "recorded as user text, not as system text"),
-    ({"temperature": 1.0}, "another temperature (0.5, not 1.0)"),
-    ({"reasoning_effort": "high"}, "another reasoning_effort (none, not high)"),
-    ({"messages": ()}, "not recorded"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "n"}, "nothing is recorded for the model 'n'; recorded are m"),
+        (
+            {"messages": ({"role": "user", "content": "What is 2 + 3?"},)},
+            "the nearest recorded one is 'What is 2 + 2?'",
+        ),
+        (
+            {"messages": ({"role": "system", "content": "Be brief."}, *CHAT)},
+            "but not after these 1 messages",
+        ),
+        (
+            {"messages": ({"role": "system", "content": "What is 2 + 2?"},)},
+            "recorded as user text, not as system text",
+        ),
+        ({"temperature": 1.0}, "another temperature (0.5, not 1.0)"),
+        ({"reasoning_effort": "high"}, "another reasoning_effort (none, not high)"),
+        ({"messages": ()}, "not recorded"),
+    ],
+)
 def test_what_is_not_recorded_is_refused_and_says_what_differs(change, said):
     """Never an answer to another question."""
     assert said in refusal(Replay([DIRECT, recorded_trace()]), **change)
@@ -346,7 +388,14 @@ def test_a_failure_asked_again_fails_again_and_an_answer_after_it_is_given():
         Message(ordinal=0, role="user", kind="text", text=CHAT[0]["content"], call_ordinal=0),
         Message(ordinal=1, role="assistant", kind="text", text="four", call_ordinal=1),
     )
-    trace = Trace(run_id="r", configuration_id=DIRECT.configuration_id, task_id="t", item_id="i", calls=calls, messages=messages)  # fmt: skip
+    trace = Trace(
+        run_id="r",
+        configuration_id=DIRECT.configuration_id,
+        task_id="t",
+        item_id="i",
+        calls=calls,
+        messages=messages,
+    )
     replay = Replay([DIRECT, trace])
 
     with pytest.raises(ProviderUnavailable, match="busy"):
@@ -364,7 +413,14 @@ def test_a_recording_without_tool_records_still_tells_the_tools():
         Message(ordinal=0, role="user", kind="text", text=CHAT[0]["content"]),
         Message(ordinal=1, role="assistant", kind="tool_call", text='add({"a":1})', call_ordinal=0),
     )
-    trace = Trace(run_id="r", configuration_id="c", task_id="t", item_id="i", calls=(Call(model="m"),), messages=messages)  # fmt: skip
+    trace = Trace(
+        run_id="r",
+        configuration_id="c",
+        task_id="t",
+        item_id="i",
+        calls=(Call(model="m"),),
+        messages=messages,
+    )
 
     assert ask(Replay([trace])).tool_calls == (
         ToolCall(ordinal=0, tool="add", arguments='{"a":1}'),
@@ -376,18 +432,25 @@ TEXT = st.text(alphabet=st.sampled_from("ab \n<>/AnswerTHINK:"), max_size=12)
 
 @settings(max_examples=300, deadline=None)
 @given(
-    before=st.sampled_from(["", "ok "]), inside=TEXT, after=TEXT, written=TEXT,
-    shape=st.sampled_from(["none", "plain", "open", "begun", "closed"]), closes=st.booleans(),
-)  # fmt: skip
+    before=st.sampled_from(["", "ok "]),
+    inside=TEXT,
+    after=TEXT,
+    written=TEXT,
+    shape=st.sampled_from(["none", "plain", "open", "begun", "closed"]),
+    closes=st.booleans(),
+)
 def test_tagged_thinking_is_put_back_so_that_it_comes_out_the_same(
     *, before, inside, after, written, shape, closes
 ):
     """Whatever a session made of a reply, it makes of the replayed one."""
     tags = ("<think>", "</think>")
     begun = {
-        "none": "", "plain": f"{before}x", "open": f"{before}<think>", "begun": f"{before}<think>{inside}",
+        "none": "",
+        "plain": f"{before}x",
+        "open": f"{before}<think>",
+        "begun": f"{before}<think>{inside}",
         "closed": f"{before}<think>{inside}</think>{after}",
-    }[shape]  # fmt: skip
+    }[shape]
     sent = f"{written}</think>{after}" if closes and shape in {"open", "begun"} else written
 
     async def no_count(_text):
@@ -398,9 +461,15 @@ def test_tagged_thinking_is_put_back_so_that_it_comes_out_the_same(
 
     first = taken(sent)
     recorded = Recorded(
-        trace=recorded_trace(), configuration=None, call=Call(), heard=(), thinking=first.thinking, tools=(), seed=None,
+        trace=recorded_trace(),
+        configuration=None,
+        call=Call(),
+        heard=(),
+        thinking=first.thinking,
+        tools=(),
+        seed=None,
         said=recorded_said(first.text),
-    )  # fmt: skip
+    )
     raw = raw_text(recorded, begun)
 
     assert raw is not None

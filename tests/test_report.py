@@ -35,14 +35,31 @@ def traces(*groups: str, n_items: int = 12) -> pl.DataFrame:
     rng = np.random.default_rng(1)
     rows = [
         {
-            "configuration": g, "model": g, "task": "sums", "task_id": "sums", "item": str(i), "item_id": str(i),
-            "trial": 0, "error_type": None, "cluster": None, "passed": bool(rng.random() < (k + 1) / (len(groups) + 1)),
-            "cost_usd": 0.001 * 4**k * rng.uniform(0.5, 1.5), "reasoning_cost_usd": 0.0005, "e2e_s": rng.uniform(1, 9),
-            "input_usd_per_mtok": 9.0 - k, "output_usd_per_mtok": 1.0, "output_tokens": int(rng.integers(10, 999)),
-            "tool": "search", "answer": "1 to 9", "target": "5", "difficulty": float(i % 4), "trace_id": f"{k}-{i}",
+            "configuration": g,
+            "model": g,
+            "task": "sums",
+            "task_id": "sums",
+            "item": str(i),
+            "item_id": str(i),
+            "trial": 0,
+            "error_type": None,
+            "cluster": None,
+            "passed": bool(rng.random() < (k + 1) / (len(groups) + 1)),
+            "cost_usd": 0.001 * 4**k * rng.uniform(0.5, 1.5),
+            "reasoning_cost_usd": 0.0005,
+            "e2e_s": rng.uniform(1, 9),
+            "input_usd_per_mtok": 9.0 - k,
+            "output_usd_per_mtok": 1.0,
+            "output_tokens": int(rng.integers(10, 999)),
+            "tool": "search",
+            "answer": "1 to 9",
+            "target": "5",
+            "difficulty": float(i % 4),
+            "trace_id": f"{k}-{i}",
         }
-        for k, g in enumerate(groups) for i in range(n_items)
-    ]  # fmt: skip
+        for k, g in enumerate(groups)
+        for i in range(n_items)
+    ]
     return pl.DataFrame(rows, schema_overrides={"error_type": pl.String, "cluster": pl.String})
 
 
@@ -135,7 +152,9 @@ def check_latex(text: str) -> None:
         "href",
         "url",
     }
-    for preamble, rows in re.findall(r"\\begin\{tabular\}\{((?:[^{}]|\{[^}]*\})*)\}(.*?)\\end\{tabular\}", body, re.DOTALL):  # fmt: skip
+    for preamble, rows in re.findall(
+        r"\\begin\{tabular\}\{((?:[^{}]|\{[^}]*\})*)\}(.*?)\\end\{tabular\}", body, re.DOTALL
+    ):
         n = len(re.sub(r"\{[^}]*\}", "", preamble))
         for row in re.findall(r"^ +(.*) \\\\$", rows, re.MULTILINE):
             assert len(re.findall(r"(?<!\\)&", row)) == n - 1
@@ -181,16 +200,32 @@ def hostile():
     frame = traces(*HOSTILE)
     results = [analysis.run(name, frame) for name in ("summary", "frontier", "compare")]
     values = tuple(Value(name, 3) for name in HOSTILE)
-    runs = pl.DataFrame({"run_id": HOSTILE, "started_at": [NOW] * len(HOSTILE), "n_traces": 1,
-                         "versions": ['{"<b>": "$x$"}', "not json", "[1]", None, "{}", "1", "null", '"x"']},
-                        strict=False)  # fmt: skip
+    runs = pl.DataFrame(
+        {
+            "run_id": HOSTILE,
+            "started_at": [NOW] * len(HOSTILE),
+            "n_traces": 1,
+            "versions": ['{"<b>": "$x$"}', "not json", "[1]", None, "{}", "1", "null", '"x"'],
+        },
+        strict=False,
+    )
     prices = pl.DataFrame(
         {"price_id": ["p"], "sheet": [HOSTILE[0]], "model": [HOSTILE[3]], "n_traces": 1}
     )
     looked = Looked(
-        store=HOSTILE[1][:60], where=HOSTILE[2], n_traces=96, n_all=96, models=values, tasks=values,
-        runs=runs, prices=prices, n_unpriced=0, methods=("<i>",), first_at=NOW, last_at=NOW,
-    )  # fmt: skip
+        store=HOSTILE[1][:60],
+        where=HOSTILE[2],
+        n_traces=96,
+        n_all=96,
+        models=values,
+        tasks=values,
+        runs=runs,
+        prices=prices,
+        n_unpriced=0,
+        methods=("<i>",),
+        first_at=NOW,
+        last_at=NOW,
+    )
     found = made(*results, looked=looked, title="\ud83d" + HOSTILE[0] + HOSTILE[2], draw=True)
     bad = Unanswered(analysis.get("power"), HOSTILE[0] + HOSTILE[3], failed=True)
     return report.Report(**{f: getattr(found, f) for f in found.__slots__} | {"unanswered": (bad,)})
@@ -202,11 +237,52 @@ def test_a_page_takes_no_markup_from_outside(hostile):
     found = Page(text)
 
     assert set(found.tags) <= {
-        "html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section", "article", "h1", "h2",
-        "h3", "p", "b", "ul", "li", "a", "dl", "div", "dt", "dd", "figure", "table", "thead", "tbody", "tr", "th",
-        "td", "span", "details", "summary", "pre", "code",
-        "svg", "g", "path", "rect", "line", "circle", "text", "tspan", "defs", "clippath",
-    }  # fmt: skip
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "header",
+        "nav",
+        "main",
+        "section",
+        "article",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "b",
+        "ul",
+        "li",
+        "a",
+        "dl",
+        "div",
+        "dt",
+        "dd",
+        "figure",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "span",
+        "details",
+        "summary",
+        "pre",
+        "code",
+        "svg",
+        "g",
+        "path",
+        "rect",
+        "line",
+        "circle",
+        "text",
+        "tspan",
+        "defs",
+        "clippath",
+    }
     assert not [
         name
         for name, _ in found.attributes
@@ -227,8 +303,11 @@ def test_a_page_asks_for_nothing_and_allows_nothing():
 
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy.split("; ") == [
-        "default-src 'none'", f"style-src 'sha256-{digest}'", "base-uri 'none'", "form-action 'none'",
-    ]  # fmt: skip
+        "default-src 'none'",
+        f"style-src 'sha256-{digest}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
     assert "url(" not in style
     assert "@import" not in style
     assert "prefers-color-scheme: dark" in style
@@ -261,12 +340,15 @@ def test_latex_obeys_nothing_from_outside(hostile):
 @pytest.mark.parametrize(
     ("text", "written"),
     [
-        ("a_b & c% #1 $2 {x} ~ ^ \\", r"a\_b \& c\% \#1 \$2 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{}"),
+        (
+            "a_b & c% #1 $2 {x} ~ ^ \\",
+            r"a\_b \& c\% \#1 \$2 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{}",
+        ),
         ("a--b ,, '' <|>", r"a-{}-b ,{}, '{}' \textless{}\textbar{}\textgreater{}"),
         ("−0.5 [−1, ∞]", r"$-$0.5 [$-$1, $\infty$]"),
         ("é中", r"é\workbenchletter{4E2D}{中}"),
     ],
-)  # fmt: skip
+)
 def test_latex_escapes(text, written):
     """What TeX would act on is written so that it is seen."""
     assert latex.escaped(text) == written
@@ -334,9 +416,11 @@ def test_an_interval_stands_with_its_figure_in_the_digits_that_it_bears(ends, un
 def result_of(frame: pl.DataFrame, **fields) -> Result:
     """A result of the summary with any frame."""
     columns = (
-        Column("configuration", "text"), Column("pass_rate", "float", "0..1", "Right ones.", "none scored"),
-        Column("cost_usd", "float", "USD", "Money.", "no price", "cost"), Column("n", "int", "count"),
-    )  # fmt: skip
+        Column("configuration", "text"),
+        Column("pass_rate", "float", "0..1", "Right ones.", "none scored"),
+        Column("cost_usd", "float", "USD", "Money.", "no price", "cost"),
+        Column("n", "int", "count"),
+    )
     given = {
         "dropped": {},
         "notes": (),
@@ -361,7 +445,10 @@ def test_what_is_cut_is_said_with_the_command_that_gives_all():
         assert "1 more row" in text
         assert "20 more rows" in text
         if suffix != ".tex":
-            assert "workbench analyze summary --where &#x27;model:a b&#x27; --level 0.9 --store s.duckdb" in text.replace("'", "&#x27;")  # fmt: skip
+            assert (
+                "workbench analyze summary --where &#x27;model:a b&#x27; --level 0.9 --store s.duckdb"
+                in text.replace("'", "&#x27;")
+            )
 
 
 def test_what_no_row_knows_is_named_and_not_shown():

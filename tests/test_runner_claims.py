@@ -335,10 +335,15 @@ class Server:
             [*stub, "--log", self.log], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         plan = {
-            "models": ["m"], "tasks": [str(tmp_path / "sums.jsonl")], "seed": 1, "energy": "off",
-            "base_url": f"http://127.0.0.1:{int(self.stub.stdout.readline())}/v1", "concurrency": 4,
-            "max_tokens": 3, **settings,
-        }  # fmt: skip
+            "models": ["m"],
+            "tasks": [str(tmp_path / "sums.jsonl")],
+            "seed": 1,
+            "energy": "off",
+            "base_url": f"http://127.0.0.1:{int(self.stub.stdout.readline())}/v1",
+            "concurrency": 4,
+            "max_tokens": 3,
+            **settings,
+        }
         self.plan = json.dumps(plan)
         open_store(self.store, create=True, take_in=False)
 

@@ -439,14 +439,21 @@ def test_a_key_inside_the_plan_is_refused(tmp_path):
     assert KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize(("settings", "said"), [
-    ({"models": []}, "models"), ({"models": ["m"], "tasks": ["t"], "trails": 2}, "trails"),
-    ({"models": ["m"], "tasks": ["t"], "trials": 0}, "trials"),
-    ({"models": ["m"], "tasks": ["t"], "base_url": "ftp://x"}, "base_url"),
-    ({"models": ["m"], "tasks": ["t"], "base_url": "https://u:secret@x/v1"}, "api_key_env"),
-    ({"models": ["m"], "tasks": ["t"], "api_key_env": "sk-secret"}, "never the key"),
-    ({"models": ["m"], "tasks": ["t"], "endpoint": "completions", "template": "no"}, "template"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"models": []}, "models"),
+        ({"models": ["m"], "tasks": ["t"], "trails": 2}, "trails"),
+        ({"models": ["m"], "tasks": ["t"], "trials": 0}, "trials"),
+        ({"models": ["m"], "tasks": ["t"], "base_url": "ftp://x"}, "base_url"),
+        ({"models": ["m"], "tasks": ["t"], "base_url": "https://u:secret@x/v1"}, "api_key_env"),
+        ({"models": ["m"], "tasks": ["t"], "api_key_env": "sk-secret"}, "never the key"),
+        (
+            {"models": ["m"], "tasks": ["t"], "endpoint": "completions", "template": "no"},
+            "template",
+        ),
+    ],
+)
 def test_a_plan_that_cannot_work_is_refused(settings, said):
     """The error names the setting, and never shows a secret."""
     with pytest.raises(ConfigError, match=said) as caught:
@@ -578,10 +585,17 @@ def test_a_strategy_of_many_calls_keeps_them_in_order(tmp_path):
     assert stub.requests[1].json["max_tokens"] == 3
 
 
-@pytest.mark.parametrize(("text", "visible", "thinking", "n_thinking"), [
-    ("<think>a b</think> 4", "4", "a b", 2), ("a b</think>4", "4", "a b", 2),
-    ("<think>a b", "", "a b", 2), ("4", "4", None, 0), ("x <think>a</think>4", "x4", "a", 2),
-], ids=["tagged", "only closed", "never closed", "no tags", "text before"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "visible", "thinking", "n_thinking"),
+    [
+        ("<think>a b</think> 4", "4", "a b", 2),
+        ("a b</think>4", "4", "a b", 2),
+        ("<think>a b", "", "a b", 2),
+        ("4", "4", None, 0),
+        ("x <think>a</think>4", "x4", "a", 2),
+    ],
+    ids=["tagged", "only closed", "never closed", "no tags", "text before"],
+)
 def test_tagged_thinking_is_taken_out_and_counted(tmp_path, text, visible, thinking, n_thinking):
     """By the server's own tokenizer, no more than the output."""
 
@@ -637,8 +651,9 @@ def test_a_base_model_gets_the_chat_as_text(tmp_path):
     assert (trace.passed, trace.answer) == (True, "1")
     assert trace.messages[0].text == prompt
     assert json.loads(records(tmp_path, Configuration)[0].settings) == {
-        "endpoint": "completions", "template": "question_answer",
-    }  # fmt: skip
+        "endpoint": "completions",
+        "template": "question_answer",
+    }
 
 
 def test_a_strategy_may_write_the_prompt_of_a_base_model_itself(tmp_path):

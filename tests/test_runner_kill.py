@@ -96,9 +96,13 @@ def test_kill_9_at_twenty_moments_loses_no_answer(tmp_path, server):
     """The same command after each kill; at the end each attempt is there exactly once."""
     port, log = server
     settings = {
-        "models": ["m"], "tasks": [str(tasks(tmp_path / "sums.jsonl", 300))], "trials": 4, "seed": 1,
-        "base_url": f"http://127.0.0.1:{port}/v1", "concurrency": IN_FLIGHT,
-    }  # fmt: skip
+        "models": ["m"],
+        "tasks": [str(tasks(tmp_path / "sums.jsonl", 300))],
+        "trials": 4,
+        "seed": 1,
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "concurrency": IN_FLIGHT,
+    }
     folder, rng = tmp_path / "traces.spool", random.Random(20261122)
     command = [sys.executable, "-c", textwrap.dedent(LAUNCHER), json.dumps(settings), str(folder)]
     launcher = subprocess.Popen(

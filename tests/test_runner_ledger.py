@@ -125,16 +125,27 @@ def test_a_judges_requests_count_apart(tmp_path):
     """The role of a broken request is its call's."""
     from workbench.records import Trace
 
-    broken = Call(ordinal=1, role="judge", model="m", error_type="timeout", retried_as=0,
-                  input_tokens=10, output_tokens=1)  # fmt: skip
+    broken = Call(
+        ordinal=1,
+        role="judge",
+        model="m",
+        error_type="timeout",
+        retried_as=0,
+        input_tokens=10,
+        output_tokens=1,
+    )
     judged = Call(ordinal=0, role="judge", model="m", input_tokens=10, output_tokens=5)
     store = open_store(tmp_path / "s.duckdb", create=True)
     rate = {"input_usd_per_mtok": PRICE * 1e6, "output_usd_per_mtok": PRICE * 1e6}
     store.add_prices([Price(model="m", sheet="mine", **rate)])
-    store.ingest([
-        Run(run_id="r", kind="collect", source="runner"),
-        Trace(run_id="r", configuration_id="c", task_id="t", item_id="i", calls=(judged, broken)),
-    ])  # fmt: skip
+    store.ingest(
+        [
+            Run(run_id="r", kind="collect", source="runner"),
+            Trace(
+                run_id="r", configuration_id="c", task_id="t", item_id="i", calls=(judged, broken)
+            ),
+        ]
+    )
 
     row = store.sql("SELECT * FROM traces").row(0, named=True)
     assert row["judge_cost_usd"] == pytest.approx(26 * PRICE)
@@ -274,9 +285,10 @@ def test_an_account_without_credit_ends_what_asks_it(tmp_path):
     """No request after the first refusals, whatever the strategy or the item; other servers' models go on."""
     with Stub(quota) as poor, Stub(answer) as rich:
         models = (
-            {"model": "a", "base_url": poor.url}, {"model": "b", "base_url": poor.url},
+            {"model": "a", "base_url": poor.url},
+            {"model": "b", "base_url": poor.url},
             {"model": "c", "base_url": rich.url},
-        )  # fmt: skip
+        )
         report = run(
             tmp_path, poor.url, models=models, tasks=[task_set(50)], concurrency=2, retries=5
         )
@@ -306,8 +318,13 @@ def test_another_model_behind_the_same_address_goes_on(tmp_path):
 def test_what_waits_for_a_server_without_credit_is_not_sent(tmp_path):
     """Attempts of many calls fail at their next one; nothing of them is asked."""
     with Stub(quota) as stub:
-        run(tmp_path, stub.url, tasks=[task_set(20)], concurrency=2,
-            strategies=("self_consistency",))  # fmt: skip
+        run(
+            tmp_path,
+            stub.url,
+            tasks=[task_set(20)],
+            concurrency=2,
+            strategies=("self_consistency",),
+        )
 
     assert stub.n <= 10
 
@@ -327,8 +344,9 @@ def test_why_attempts_failed_is_said_once_for_each_reason(tmp_path):
     said = str(report)
     assert (report.collected, report.failed, report.is_whole) == (4, 6, False)
     assert [(r.kind, r.n, r.is_final) for r in report.reasons] == [
-        ("http_500", 5, False), ("http_413", 1, True),
-    ]  # fmt: skip
+        ("http_500", 5, False),
+        ("http_413", 1, True),
+    ]
     assert "why 6 failed or have no score:" in said
     assert "5 × http_500: the server answered 500: request " in said
     assert "sums/0, trial 0, m direct; not asked again" in said

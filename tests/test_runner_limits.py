@@ -239,9 +239,10 @@ def test_requests_wait_for_the_servers_bucket_instead_of_being_refused():
             return fixed(429, b"{}")
         level -= 1
         told = {
-            "x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": str(int(level)),
+            "x-ratelimit-limit-requests": "10",
+            "x-ratelimit-remaining-requests": str(int(level)),
             "x-ratelimit-reset-requests": f"{(10 - int(level)) / 50 * 1000:.0f}ms",
-        }  # fmt: skip
+        }
         return stream(*reply_pieces(2), **told)
 
     with Stub(respond) as stub:

@@ -95,9 +95,15 @@ def test_a_collection_of_three_strategies(llama, tmp_path):
     ]
     task = TaskSet(Task(task="capitals"), items, scoring.get("exact"), "Answer the question.")
     plan = Plan(
-        models=("smollm2",), tasks=("capitals",), base_url=llama, concurrency=2, max_tokens=12,
-        temperature=0.0, seed=1, machine="box",
-    )  # fmt: skip
+        models=("smollm2",),
+        tasks=("capitals",),
+        base_url=llama,
+        concurrency=2,
+        max_tokens=12,
+        temperature=0.0,
+        seed=1,
+        machine="box",
+    )
     strategies = [
         strategy("direct"),
         strategy("cot"),
@@ -132,9 +138,14 @@ def test_a_strategy_of_several_calls_can_be_had_again(llama, tmp_path, name, par
     )
     task = TaskSet(Task(task="sums"), [item], scoring.get("numeric"), "Answer the question.")
     plan = Plan(
-        models=("smollm2",), tasks=("sums",), base_url=llama, concurrency=1, max_tokens=8, seed=1,
+        models=("smollm2",),
+        tasks=("sums",),
+        base_url=llama,
+        concurrency=1,
+        max_tokens=8,
+        seed=1,
         extra_body={"cache_prompt": False, **extra},
-    )  # fmt: skip
+    )
     found = []
     for run_id in ("r1", "r2"):
         with SpoolWriter(tmp_path / run_id, run_id) as writer:

@@ -217,21 +217,74 @@ def test_quantiles_agree_with_numpy(values, q):
 
 
 USAGES = [
-    ("openai",
-     {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "prompt_tokens_details": {"cached_tokens": 5}, "completion_tokens_details": {"reasoning_tokens": 3}},
-     {"input_tokens": 11, "cache_read_tokens": 5, "output_tokens": 7, "reasoning_tokens": 3, "total_tokens": 18}),
-    ("reported zero", {"prompt_tokens": 11, "completion_tokens": 7, "completion_tokens_details": {"reasoning_tokens": 0}},
-     {"input_tokens": 11, "output_tokens": 7, "reasoning_tokens": 0}),
-    ("deepseek", {"prompt_tokens": 11, "completion_tokens": 7, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 7},
-     {"input_tokens": 11, "cache_read_tokens": 4, "output_tokens": 7}),
-    ("sglang zero", {"prompt_tokens": 11, "completion_tokens": 7, "reasoning_tokens": 0}, {"input_tokens": 11, "output_tokens": 7}),
-    ("sglang", {"prompt_tokens": 11, "completion_tokens": 7, "reasoning_tokens": 2}, {"input_tokens": 11, "output_tokens": 7, "reasoning_tokens": 2}),
-    ("vllm", {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": None}, {"input_tokens": 11, "output_tokens": 7}),
-    ("mistral", {"prompt_tokens": 11, "completion_tokens": 7, "num_cached_tokens": 2}, {"input_tokens": 11, "output_tokens": 7, "cache_read_tokens": 2}),
-    ("cache write", {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": {"cache_write_tokens": 6}}, {"input_tokens": 11, "output_tokens": 7, "cache_write_5m_tokens": 6}),
+    (
+        "openai",
+        {
+            "prompt_tokens": 11,
+            "completion_tokens": 7,
+            "total_tokens": 18,
+            "prompt_tokens_details": {"cached_tokens": 5},
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
+        {
+            "input_tokens": 11,
+            "cache_read_tokens": 5,
+            "output_tokens": 7,
+            "reasoning_tokens": 3,
+            "total_tokens": 18,
+        },
+    ),
+    (
+        "reported zero",
+        {
+            "prompt_tokens": 11,
+            "completion_tokens": 7,
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        },
+        {"input_tokens": 11, "output_tokens": 7, "reasoning_tokens": 0},
+    ),
+    (
+        "deepseek",
+        {
+            "prompt_tokens": 11,
+            "completion_tokens": 7,
+            "prompt_cache_hit_tokens": 4,
+            "prompt_cache_miss_tokens": 7,
+        },
+        {"input_tokens": 11, "cache_read_tokens": 4, "output_tokens": 7},
+    ),
+    (
+        "sglang zero",
+        {"prompt_tokens": 11, "completion_tokens": 7, "reasoning_tokens": 0},
+        {"input_tokens": 11, "output_tokens": 7},
+    ),
+    (
+        "sglang",
+        {"prompt_tokens": 11, "completion_tokens": 7, "reasoning_tokens": 2},
+        {"input_tokens": 11, "output_tokens": 7, "reasoning_tokens": 2},
+    ),
+    (
+        "vllm",
+        {"prompt_tokens": 11, "completion_tokens": 7, "prompt_tokens_details": None},
+        {"input_tokens": 11, "output_tokens": 7},
+    ),
+    (
+        "mistral",
+        {"prompt_tokens": 11, "completion_tokens": 7, "num_cached_tokens": 2},
+        {"input_tokens": 11, "output_tokens": 7, "cache_read_tokens": 2},
+    ),
+    (
+        "cache write",
+        {
+            "prompt_tokens": 11,
+            "completion_tokens": 7,
+            "prompt_tokens_details": {"cache_write_tokens": 6},
+        },
+        {"input_tokens": 11, "output_tokens": 7, "cache_write_5m_tokens": 6},
+    ),
     ("nonsense", {"prompt_tokens": -1, "completion_tokens": True, "total_tokens": 1e300}, {}),
     ("float", {"prompt_tokens": 11.0, "completion_tokens": 7.5}, {"input_tokens": 11}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("_name", "usage", "expected"), USAGES, ids=[u[0] for u in USAGES])
@@ -304,11 +357,20 @@ def test_finish_reasons_are_mapped(reason, ours):
 NOW = dt.datetime(2026, 11, 22, 12, 0, 0, tzinfo=dt.UTC)
 
 
-@pytest.mark.parametrize(("headers", "wait"), [
-    ({"retry-after": "7"}, 7.0), ({"retry-after": "0.5"}, 0.5), ({"retry-after-ms": "250"}, 0.25),
-    ({"retry-after": "Sun, 22 Nov 2026 12:00:09 GMT"}, 9.0), ({"retry-after": "Sun, 22 Nov 2026 11:00:00 GMT"}, 0.0),
-    ({"retry-after": "soon"}, None), ({"retry-after": "nan"}, None), ({}, None), ({"retry-after": "-3"}, 0.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "Sun, 22 Nov 2026 12:00:09 GMT"}, 9.0),
+        ({"retry-after": "Sun, 22 Nov 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+        ({"retry-after": "-3"}, 0.0),
+    ],
+)
 def test_retry_after_is_read_in_all_its_forms(headers, wait):
     """Seconds, milliseconds and dates; nonsense is no wish."""
     assert transport.retry_after_s(headers, NOW) == wait

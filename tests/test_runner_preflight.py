@@ -13,8 +13,12 @@ from workbench.runner.history import MEASURES
 from workbench.runner.preflight import Preflight, estimate
 
 URL = "http://127.0.0.1:9/v1"
-NOTHING = pl.DataFrame(schema={"configuration_id": pl.String, "item_id": pl.String, "trial": pl.Int64})  # fmt: skip
-GROUP = dict.fromkeys(("configuration_id", "model", "provider", "strategy", "task_id", "item_id"), pl.String)  # fmt: skip
+NOTHING = pl.DataFrame(
+    schema={"configuration_id": pl.String, "item_id": pl.String, "trial": pl.Int64}
+)
+GROUP = dict.fromkeys(
+    ("configuration_id", "model", "provider", "strategy", "task_id", "item_id"), pl.String
+)
 HISTORY = GROUP | {"n": pl.Int64} | dict.fromkeys(MEASURES, pl.Float64)
 
 
@@ -28,10 +32,14 @@ def past(work, place, item_id, n=1, *, task=None, **values):
     configuration = work.configurations[place][0]
     usual = dict.fromkeys(MEASURES)
     about = {
-        "configuration_id": configuration.configuration_id, "model": configuration.model,
-        "provider": configuration.provider, "strategy": configuration.strategy,
-        "task_id": task or work.tasks[0].task_id, "item_id": item_id, "n": n,
-    }  # fmt: skip
+        "configuration_id": configuration.configuration_id,
+        "model": configuration.model,
+        "provider": configuration.provider,
+        "strategy": configuration.strategy,
+        "task_id": task or work.tasks[0].task_id,
+        "item_id": item_id,
+        "n": n,
+    }
     return about | usual | values
 
 
@@ -45,7 +53,12 @@ def test_what_is_missing_is_like_what_was_made():
     ids = [i.item_id for i in work.items]
     name = work.configuration_ids[0]
     settled = pl.DataFrame([(name, i, 0) for i in ids[:3]], schema=NOTHING.schema, orient="row")
-    found = history(*[past(work, 0, i, cost_usd=c, output_tokens=5.0, time_s=3.0) for i, c in zip(ids, (1.0, 2.0, 3.0), strict=False)])  # fmt: skip
+    found = history(
+        *[
+            past(work, 0, i, cost_usd=c, output_tokens=5.0, time_s=3.0)
+            for i, c in zip(ids, (1.0, 2.0, 3.0), strict=False)
+        ]
+    )
 
     result = guess(work, found, settled)
 
@@ -90,7 +103,7 @@ def test_counts_agree_with_a_walk_over_the_plan():
         (("model",), "same model", 4.0),
         ((), None, None),
     ],
-)  # fmt: skip
+)
 def test_the_nearest_history_is_taken_and_named(kept, basis, expected):
     """In this order; another provider's is never taken."""
     _, work = make(URL)
@@ -160,9 +173,16 @@ def test_the_same_seed_gives_the_same_interval():
     """And another seed another one."""
     _, work = make(URL, tasks=[task_set(20)])
     rng = np.random.default_rng(5)
-    found = history(*[past(work, 0, f"i{n}", cost_usd=float(x)) for n, x in enumerate(rng.lognormal(size=30))])  # fmt: skip
+    found = history(
+        *[past(work, 0, f"i{n}", cost_usd=float(x)) for n, x in enumerate(rng.lognormal(size=30))]
+    )
 
-    ends = [estimate(work, history=found, settled=NOTHING, rng=np.random.default_rng(s)).total["cost_usd"] for s in (1, 1, 2)]  # fmt: skip
+    ends = [
+        estimate(work, history=found, settled=NOTHING, rng=np.random.default_rng(s)).total[
+            "cost_usd"
+        ]
+        for s in (1, 1, 2)
+    ]
 
     assert ends[0] == ends[1] != ends[2]
     assert ends[0].low < ends[0].mean < ends[0].high
@@ -181,7 +201,11 @@ def test_the_interval_covers_what_then_happens(trials):
     for _ in range(300):
         hard = rng.lognormal(sigma=0.7, size=80)
         cost = hard[:, None, None] * rng.lognormal(sigma=0.3, size=(80, 2, trials))
-        rows = [past(work, p, f"h{n}", cost_usd=float(cost[n, p].mean()), n=trials) for p in (0, 1) for n in range(20)]  # fmt: skip
+        rows = [
+            past(work, p, f"h{n}", cost_usd=float(cost[n, p].mean()), n=trials)
+            for p in (0, 1)
+            for n in range(20)
+        ]
 
         found = estimate(work, history=history(*rows), settled=NOTHING, rng=rng).total["cost_usd"]
 
@@ -207,7 +231,20 @@ def test_budgets_that_will_not_do_are_told_beforehand():
     """With how far they reach; those that only may not do, and those of which nothing is known, apart."""
     plan = {"budget_usd": 15.0, "budget_tokens": 330.0, "budget_j": 1.0, "budget_time_s": 1000.0}
     _, work = make(URL, tasks=[task_set(30)], **plan)
-    found = history(*[past(work, 0, f"i{n}", cost_usd=1.0, input_tokens=5.0, time_s=1.0, output_tokens=n % 10 + 0.5) for n in range(20)])  # fmt: skip
+    found = history(
+        *[
+            past(
+                work,
+                0,
+                f"i{n}",
+                cost_usd=1.0,
+                input_tokens=5.0,
+                time_s=1.0,
+                output_tokens=n % 10 + 0.5,
+            )
+            for n in range(20)
+        ]
+    )
 
     warnings = guess(work, found).warnings
 
@@ -224,17 +261,34 @@ def facts_of(work, **more):
     n = len(next(iter(more.values())))
     c = work.configurations[0][0]
     rows = {
-        "configuration_id": [c.configuration_id] * n, "model": [c.model] * n,
-        "provider": [c.provider] * n, "strategy": [c.strategy] * n,
-        "task_id": [work.tasks[0].task_id] * n, "item_id": ["i"] * n, "trial": list(range(n)),
-        "cost_usd": [None] * n, "judge_cost_usd": [None] * n, "input_tokens": [None] * n,
-        "output_tokens": [None] * n, "working_s": [None] * n, "e2e_s": [None] * n,
-        "energy_j": [None] * n, "error_type": [None] * n,
-    } | more  # fmt: skip
+        "configuration_id": [c.configuration_id] * n,
+        "model": [c.model] * n,
+        "provider": [c.provider] * n,
+        "strategy": [c.strategy] * n,
+        "task_id": [work.tasks[0].task_id] * n,
+        "item_id": ["i"] * n,
+        "trial": list(range(n)),
+        "cost_usd": [None] * n,
+        "judge_cost_usd": [None] * n,
+        "input_tokens": [None] * n,
+        "output_tokens": [None] * n,
+        "working_s": [None] * n,
+        "e2e_s": [None] * n,
+        "energy_j": [None] * n,
+        "error_type": [None] * n,
+    } | more
     types = {"configuration_id": pl.String, "error_type": pl.String} | dict.fromkeys(
-        ("cost_usd", "judge_cost_usd", "working_s", "e2e_s", "energy_j", "input_tokens", "output_tokens"),
+        (
+            "cost_usd",
+            "judge_cost_usd",
+            "working_s",
+            "e2e_s",
+            "energy_j",
+            "input_tokens",
+            "output_tokens",
+        ),
         pl.Float64,
-    )  # fmt: skip
+    )
     return nw.from_native(pl.DataFrame(rows, schema_overrides=types).lazy())
 
 
@@ -242,9 +296,13 @@ def test_history_is_the_mean_attempt_per_item_judges_included():
     """Failed attempts are not history; waits are left out of the time where they are known."""
     _, work = make(URL)
     facts = facts_of(
-        work, cost_usd=[1.0, 3.0, 99.0], judge_cost_usd=[None, 1.0, None], e2e_s=[5.0, 6.0, 99.0],
-        working_s=[4.0, None, 99.0], error_type=[None, None, "timeout"],
-    )  # fmt: skip
+        work,
+        cost_usd=[1.0, 3.0, 99.0],
+        judge_cost_usd=[None, 1.0, None],
+        e2e_s=[5.0, 6.0, 99.0],
+        working_s=[4.0, None, 99.0],
+        error_type=[None, None, "timeout"],
+    )
 
     (row,) = store_history.history_of(facts, work).rows(named=True)
 
@@ -265,7 +323,11 @@ def test_a_plan_of_a_million_attempts_is_counted_and_not_listed():
     """In seconds at most, with half of it there."""
     _, work = make(URL, tasks=[task_set(10_000)], models=tuple("abcde"), trials=20)
     ids = [i.item_id for i in work.items]
-    half = pl.DataFrame({"configuration_id": work.configuration_ids}).join(pl.DataFrame({"item_id": ids}), how="cross").join(pl.DataFrame({"trial": list(range(10))}), how="cross")  # fmt: skip
+    half = (
+        pl.DataFrame({"configuration_id": work.configuration_ids})
+        .join(pl.DataFrame({"item_id": ids}), how="cross")
+        .join(pl.DataFrame({"trial": list(range(10))}), how="cross")
+    )
     rows = [past(work, p, i, cost_usd=1.0, time_s=1.0) for p in range(5) for i in ids[:1000]]
     begun = time.perf_counter()
 

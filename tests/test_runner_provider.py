@@ -50,12 +50,26 @@ def fails(stub, transport="aiohttp", **options) -> ProviderError:
 def test_a_streamed_reply_is_read_whole(transport):
     """Text, thinking, times, tokens and names, each with a value of its own."""
     pieces = [
-        delta(role="assistant", content=""), 0.05, delta(reasoning_content="hm, "), 0.02, delta(reasoning="yes"),
-        0.03, delta("fo"), 0.01, delta("ur", service_tier="flex"), delta(finish="stop"),
-        usage(prompt_tokens=11, completion_tokens=7, total_tokens=18, cost=0.125,
-              prompt_tokens_details={"cached_tokens": 5}, completion_tokens_details={"reasoning_tokens": 3}),
+        delta(role="assistant", content=""),
+        0.05,
+        delta(reasoning_content="hm, "),
+        0.02,
+        delta(reasoning="yes"),
+        0.03,
+        delta("fo"),
+        0.01,
+        delta("ur", service_tier="flex"),
+        delta(finish="stop"),
+        usage(
+            prompt_tokens=11,
+            completion_tokens=7,
+            total_tokens=18,
+            cost=0.125,
+            prompt_tokens_details={"cached_tokens": 5},
+            completion_tokens_details={"reasoning_tokens": 3},
+        ),
         DONE,
-    ]  # fmt: skip
+    ]
     pieces[7] = data(
         {"model": "stub-1", "service_tier": "flex", "choices": [{"delta": {"content": "u"}}]}
     )
@@ -85,9 +99,13 @@ def test_the_request_is_openai_s(transport):
     assert (seen.method, seen.path) == ("POST", "/v1/chat/completions")
     assert seen.headers["authorization"] == f"Bearer {KEY}"
     assert seen.json == {
-        "model": "m", "messages": [{"role": "user", "content": "2+2?"}], "max_tokens": 9, "stream": True,
-        "stream_options": {"include_usage": True}, "chat_template_kwargs": {"x": 1},
-    }  # fmt: skip
+        "model": "m",
+        "messages": [{"role": "user", "content": "2+2?"}],
+        "max_tokens": 9,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "chat_template_kwargs": {"x": 1},
+    }
 
 
 def test_a_base_model_continues_a_prompt(transport):
@@ -157,15 +175,27 @@ def test_a_server_that_does_not_stream_is_read_too(transport):
     assert reply.call.e2e_s > 0
 
 
-@pytest.mark.parametrize(("steps", "kind", "said"), [
-    (stream(delta("fo"), end=False), "connection", "connection"),
-    (stream(delta("fo")), "truncated", "ended before"),
-    (stream(delta("fo"), b"data: {oops\n\n"), "bad_response", "oops"),
-    (stream(delta("fo"), data({"error": {"message": "worker died"}})), "stream_error", "worker died"),
-    (stream(delta("fo"), data({"error": {"message": "slow down", "code": 429}})), "http_429", "slow down"),
-    (stream(delta("fo"), b"event: error\ndata: {\"detail\":\"gone\"}\n\n"), "stream_error", "gone"),
-    (stream(delta("fo"), 5.0), "timeout", "in time"),
-], ids=["dropped", "truncated", "garbage", "error", "error with code", "error event", "stalled"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("steps", "kind", "said"),
+    [
+        (stream(delta("fo"), end=False), "connection", "connection"),
+        (stream(delta("fo")), "truncated", "ended before"),
+        (stream(delta("fo"), b"data: {oops\n\n"), "bad_response", "oops"),
+        (
+            stream(delta("fo"), data({"error": {"message": "worker died"}})),
+            "stream_error",
+            "worker died",
+        ),
+        (
+            stream(delta("fo"), data({"error": {"message": "slow down", "code": 429}})),
+            "http_429",
+            "slow down",
+        ),
+        (stream(delta("fo"), b'event: error\ndata: {"detail":"gone"}\n\n'), "stream_error", "gone"),
+        (stream(delta("fo"), 5.0), "timeout", "in time"),
+    ],
+    ids=["dropped", "truncated", "garbage", "error", "error with code", "error event", "stalled"],
+)
 def test_a_broken_stream_is_an_error_that_keeps_what_arrived(transport, steps, kind, said):
     """Worth asking again; the beginning of the answer is not lost; nothing is counted."""
     with Stub(lambda seen: steps) as stub:
@@ -288,9 +318,13 @@ def echo(seen):
         return stream(delta("x"), b"data: " + key.encode() + b"\n\n")
     tool = [{"index": 0, "function": {"name": key, "arguments": key}}]
     return stream(
-        delta(f"your key is {key}", reasoning_content=key, tool_calls=tool), data({"model": key, "service_tier": key}),
-        usage(prompt_tokens=1, completion_tokens=2, note=key), delta(finish="stop"), DONE, x_request_id=key,
-    )  # fmt: skip
+        delta(f"your key is {key}", reasoning_content=key, tool_calls=tool),
+        data({"model": key, "service_tier": key}),
+        usage(prompt_tokens=1, completion_tokens=2, note=key),
+        delta(finish="stop"),
+        DONE,
+        x_request_id=key,
+    )
 
 
 @pytest.mark.parametrize("where", ["body", "stream", "garbage", "reply"])

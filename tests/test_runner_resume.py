@@ -38,10 +38,21 @@ def test_what_is_done_and_what_was_in_flight_is_found_however_the_lines_are_spre
     """An attempt of long ago is still in flight; one that failed and was begun again is, too."""
     with SpoolWriter(tmp_path, "r1", segment_bytes=segment_bytes) as writer:
         for record in (
-            RUN, attempt(0), attempt(1), attempt(2), trace(1), attempt(3), trace(3, "http_400"),
-            trace(2, "timeout"), attempt(4), attempt(5), trace(5, "timeout"), attempt(5), attempt(6),
+            RUN,
+            attempt(0),
+            attempt(1),
+            attempt(2),
+            trace(1),
+            attempt(3),
+            trace(3, "http_400"),
+            trace(2, "timeout"),
+            attempt(4),
+            attempt(5),
+            trace(5, "timeout"),
+            attempt(5),
+            attempt(6),
             trace(6),
-        ):  # fmt: skip
+        ):
             writer.append(record)
 
     left = look(tmp_path)

@@ -50,10 +50,13 @@ def launch(store, run_id, url, *, ingest, limits=None, **settings):
     with SpoolWriter(store.spool_dir, run_id) as writer:
         report = asyncio.run(
             collect(
-                plan, spool=writer, work=work, limits=limits,
+                plan,
+                spool=writer,
+                work=work,
+                limits=limits,
                 spent=lambda work: spent_of(store, work),
             )
-        )  # fmt: skip
+        )
     if ingest:
         store.ingest_spool()
     return report
@@ -63,11 +66,21 @@ def test_a_budget_of_a_plan_holds_over_its_launches(tmp_path):
     """1,320 tokens are sixty answers, however many launches make them, and wherever their traces lie."""
     store = open_store(tmp_path / "s.duckdb", create=True)
     with stub.Stub(answer) as server:
-        first = launch(store, "r1", server.url, ingest=False, budget_tokens=1320, limits={"budget_tokens": 660})  # fmt: skip
+        first = launch(
+            store, "r1", server.url, ingest=False, budget_tokens=1320, limits={"budget_tokens": 660}
+        )
         second = launch(store, "r2", server.url, ingest=True, budget_tokens=1320)
         third = launch(store, "r3", server.url, ingest=True, budget_tokens=1320)
         assert server.n == 60
-        other = launch(store, "r4", server.url, ingest=True, budget_tokens=1320, models=("other",), limits={"budget_tokens": 660})  # fmt: skip
+        other = launch(
+            store,
+            "r4",
+            server.url,
+            ingest=True,
+            budget_tokens=1320,
+            models=("other",),
+            limits={"budget_tokens": 660},
+        )
 
     assert [r.collected for r in (first, second, third, other)] == [30, 30, 0, 30]
     before = "budget_tokens = 1,320 tokens is for all launches of the plan: {} tokens spent before, {} tokens left"
@@ -115,7 +128,16 @@ def test_joules_and_seconds_are_those_of_the_plans_runs(tmp_path):
         for n, minutes in ((1, 2), (2, 5), (3, 60)):
             ended = begin + dt.timedelta(minutes=minutes)
             run = Run(run_id=f"r{n}", kind="collect", source="runner", started_at=begin)
-            writer.append(Run(run_id=f"r{n}", kind="collect", source="runner", status="done", started_at=begin, ended_at=ended))  # fmt: skip
+            writer.append(
+                Run(
+                    run_id=f"r{n}",
+                    kind="collect",
+                    source="runner",
+                    status="done",
+                    started_at=begin,
+                    ended_at=ended,
+                )
+            )
             writer.append(EnergyBalance(run_id=run.run_id, device="gpu:0", meter_j=100.0 * n))
     waiting = spent_of(store, work)
     store.ingest_spool()

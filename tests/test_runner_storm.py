@@ -79,11 +79,17 @@ class Bench:
             [*stub, "--log", self.log], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         plan = {
-            "models": ["m"], "tasks": [str(tmp_path / "sums.jsonl")], "seed": 1, "energy": "off",
+            "models": ["m"],
+            "tasks": [str(tmp_path / "sums.jsonl")],
+            "seed": 1,
+            "energy": "off",
             "strategies": ["direct", {"name": "self_consistency", "samples": 2, "shots": 0}],
             "base_url": f"http://127.0.0.1:{int(self.stub.stdout.readline())}/v1",
-            "concurrency": IN_FLIGHT, "timeout_s": 1.0, "retries": 8, **settings,
-        }  # fmt: skip
+            "concurrency": IN_FLIGHT,
+            "timeout_s": 1.0,
+            "retries": 8,
+            **settings,
+        }
         command = [sys.executable, "-c", textwrap.dedent(LAUNCHER), json.dumps(plan), self.folder]
         self.launcher = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -225,7 +231,12 @@ def ledger(bench: Bench, report: dict) -> dict[str, int]:
         "SELECT sum(input_tokens + output_tokens)::BIGINT, sum(broken_tokens)::BIGINT FROM traces"
     ).row(0)
     whole, lost = bench.billed()
-    return {"server": whole + lost, "report": report["tokens"], "spool": in_spool, "store": own + broken}  # fmt: skip
+    return {
+        "server": whole + lost,
+        "report": report["tokens"],
+        "spool": in_spool,
+        "store": own + broken,
+    }
 
 
 def books(tmp_path: Path, n_items: int) -> dict[str, int]:

@@ -49,7 +49,7 @@ def test_the_standard_library_works_and_installed_packages_are_hidden():
         "import asyncio, sqlite3, tempfile, ssl, decimal\nfrom concurrent.futures import ThreadPoolExecutor\n"
         "asyncio.run(asyncio.sleep(0))\nprint(list(ThreadPoolExecutor(2).map(abs, [-1])), tempfile.mkdtemp()[:6])\n"
         "try:\n    import msgspec\nexcept ImportError:\n    print('hidden')\nexit()"
-    )  # fmt: skip
+    )
     assert run(code).stdout == "[1] /work/\nhidden\n"
 
 
@@ -61,20 +61,33 @@ def test_the_same_code_gives_the_same_output():
 
 
 @needs_it
-@pytest.mark.parametrize(("code", "words"), [
-    ("import os\nwhile True: os.fork()", "Operation not permitted"),
-    ("import subprocess; subprocess.run(['/usr/bin/true'])", "Operation not permitted"),
-    ("import socket; socket.create_connection(('127.0.0.1', 80))", "Operation not permitted"),
-    ("import socket; socket.socket(40)", "Operation not permitted"),  # AF_VSOCK: no namespace holds it
-    ("import os; os.memfd_create('x')", "Operation not permitted"),
-    ("import ctypes; c = ctypes.CDLL(None, use_errno=True)\n"
-     "if c.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')", "unshare"),
-    ("x = bytearray(10**10)", "MemoryError"),
-    ("f = open('big', 'wb')\nwhile True: f.write(b'x' * 10**6)", "OSError"),
-    ("open('/etc/passwd')", "No such file"), ("open('/usr/x', 'w')", "Read-only"),
-    ("open('/dev/x', 'w')", "Read-only"), ("open('/x', 'w')", "Read-only"),
-    ("open('/proc/self/environ')", "No such file"), ("import os; os.chroot('/work')", "not permitted"),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os\nwhile True: os.fork()", "Operation not permitted"),
+        ("import subprocess; subprocess.run(['/usr/bin/true'])", "Operation not permitted"),
+        ("import socket; socket.create_connection(('127.0.0.1', 80))", "Operation not permitted"),
+        (
+            "import socket; socket.socket(40)",
+            "Operation not permitted",
+        ),  # AF_VSOCK: no namespace holds it
+        ("import os; os.memfd_create('x')", "Operation not permitted"),
+        (
+            "import ctypes; c = ctypes.CDLL(None, use_errno=True)\n"
+            "if c.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')",
+            "unshare",
+        ),
+        ("x = bytearray(10**10)", "MemoryError"),
+        ("f = open('big', 'wb')\nwhile True: f.write(b'x' * 10**6)", "OSError"),
+        ("open('/etc/passwd')", "No such file"),
+        ("open('/usr/x', 'w')", "Read-only"),
+        ("open('/dev/x', 'w')", "Read-only"),
+        ("open('/x', 'w')", "Read-only"),
+        ("open('/proc/self/environ')", "No such file"),
+        ("import os; os.chroot('/work')", "not permitted"),
+    ],
+    ids=str,
+)
 def test_hostile_code_is_refused_and_ends(code, words):
     """Children, network, namespaces, memory, disk, files: an error in the code, at once."""
     ran = run(code, timeout_s=5.0)
@@ -93,7 +106,7 @@ def test_nothing_of_the_user_is_seen(monkeypatch):
         f"print([os.path.exists(p) for p in ({home!r}, '/home', '/tmp', '/sys', {str(Path.cwd())!r})])\n"
         "for n in range(3, 64):\n    try:\n        os.fstat(n); print('open', n)\n    except OSError: pass\n"
         "raise ValueError(os.listdir('/'))"
-    )  # fmt: skip
+    )
     ran = run(code)
 
     names, seen = ran.stdout.splitlines()
@@ -105,12 +118,17 @@ def test_nothing_of_the_user_is_seen(monkeypatch):
 
 
 @needs_it
-@pytest.mark.parametrize("code", [
-    "while True: pass", "import time; time.sleep(60)", "import os; os.close(1); os.close(2)\nwhile True: pass",
-    "import signal, time\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n"
-    "    except (OSError, ValueError): pass\nwhile True: pass",
-    "import os, time; os.setsid(); time.sleep(60)",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: pass",
+        "import time; time.sleep(60)",
+        "import os; os.close(1); os.close(2)\nwhile True: pass",
+        "import signal, time\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n"
+        "    except (OSError, ValueError): pass\nwhile True: pass",
+        "import os, time; os.setsid(); time.sleep(60)",
+    ],
+)
 def test_time_is_up_for_whoever_does_not_end(code):
     """Busy, asleep, silent, deaf to signals, in a session of its own."""
     start = time.monotonic()
@@ -223,8 +241,10 @@ def test_a_bubblewrap_that_fails_is_named(monkeypatch, tmp_path):
     if os.uname().sysname != "Linux":
         pytest.skip("Linux only")
     fake = tmp_path / "bwrap"
-    fake.write_text("#!/bin/bash\nif [ \"$1\" = --version ]; then echo bubblewrap 0.9.0; exit; fi\n"
-                    "echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n")  # fmt: skip
+    fake.write_text(
+        '#!/bin/bash\nif [ "$1" = --version ]; then echo bubblewrap 0.9.0; exit; fi\n'
+        "echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n"
+    )
     fake.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda name: str(fake))
     sandbox._found.cache_clear()

@@ -47,9 +47,10 @@ def test_the_last_value_of_a_text_counts(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no", '{"a": NaN}', "{'a': 1}", '{"a": 1', "[" * 5000, '["a', "1" * 5000],
+    "text",
+    ["", "no", '{"a": NaN}', "{'a': 1}", '{"a": 1', "[" * 5000, '["a', "1" * 5000],
     ids=["empty", "prose", "NaN", "Python", "torn", "deep", "torn text", "many digits"],
-)  # fmt: skip
+)
 def test_what_is_no_json_is_no_answer(text: str) -> None:
     """Python's literals, torn values and NaN are not taken for JSON."""
     found = scoring.get("json")(item({"a": 1}), text)
@@ -88,14 +89,20 @@ SAME = [
     ("beyond it", '{"a": 1.06}', {"a": 1}, {"tolerance": 0.05}, False),
     ("relative", '{"a": 104}', {"a": 100}, {"relative_tolerance": 0.05}, True),
     ("exact to the digit", '{"a": 0.1}', {"a": 0.1}, {}, True),
-    ("infinity is no number near", '{"a": 1e999}', {"a": -1e300}, {"relative_tolerance": 0.5}, False),
+    (
+        "infinity is no number near",
+        '{"a": 1e999}',
+        {"a": -1e300},
+        {"relative_tolerance": 0.5},
+        False,
+    ),
     ("order counts", "[2, 1]", [1, 2], {}, False),
     ("any order", "[2, 1]", [1, 2], {"any_order": True}, True),
     ("any order, multiplicity", "[1, 1, 2]", [1, 2, 2], {"any_order": True}, False),
     ("any order within", '{"a": [[2], [1]]}', {"a": [[1], [2]]}, {"any_order": True}, True),
     ("subset of a list", "[3, 2, 1]", [1, 2], {"any_order": True, "mode": "subset"}, True),
     ("greedy would fail", "[1.0, 1.4]", [1.2, 0.9], {"any_order": True, "tolerance": 0.2}, True),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -122,10 +129,16 @@ def test_long_lists_in_any_order_take_no_longer_than_they_should() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(st.lists(JSON, max_size=5), st.randoms(use_true_random=False))
@@ -173,9 +186,17 @@ SCHEMA = [
     ({"pattern": "^[A-Z]"}, '["Ab"]', '["ab"]'),
     ({"minItems": 1, "maxItems": 2}, "[[1]]", "[[]]"),
     ({"uniqueItems": True}, "[[1, 2]]", "[[1, 1.0]]"),
-    ({"prefixItems": [{"type": "string"}], "items": {"type": "number"}}, '[["a", 1]]', '[["a", "b"]]'),
+    (
+        {"prefixItems": [{"type": "string"}], "items": {"type": "number"}},
+        '[["a", 1]]',
+        '[["a", "b"]]',
+    ),
     ({"required": ["a"]}, '[{"a": null}]', '[{"b": 1}]'),
-    ({"properties": {"a": {"type": "string"}}, "additionalProperties": False}, '[{"a": "x"}]', '[{"b": 1}]'),
+    (
+        {"properties": {"a": {"type": "string"}}, "additionalProperties": False},
+        '[{"a": "x"}]',
+        '[{"b": 1}]',
+    ),
     ({"minProperties": 1, "maxProperties": 1}, '[{"a": 1}]', "[{}]"),
     ({"allOf": [{"minimum": 1}, {"maximum": 3}]}, "[2]", "[4]"),
     ({"anyOf": [{"type": "string"}, {"minimum": 5}]}, '["x"]', "[4]"),
@@ -183,7 +204,7 @@ SCHEMA = [
     ({"not": {"type": "null"}}, "[1]", "[null]"),
     (True, "[1]", None),
     (False, None, "[1]"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("schema", "right", "wrong"), SCHEMA, ids=[str(s[0])[:40] for s in SCHEMA])

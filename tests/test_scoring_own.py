@@ -54,12 +54,28 @@ OWN = [
     ("later", "x", (0.25, False, None)),
     ("whole", "x", (0.5, True, "why")),
     ("silent", "x", (None, None, "the scorer gave no score")),
-    ("broken", "x", (None, None, "the scorer failed: ZeroDivisionError: division by zero at mine.py:16")),
+    (
+        "broken",
+        "x",
+        (None, None, "the scorer failed: ZeroDivisionError: division by zero at mine.py:16"),
+    ),
     ("leaves", "x", (None, None, "the scorer failed: SystemExit: 3 at mine.py:17")),
-    ("high", "x", (None, None, "the scorer failed: ValueError: a score of 1.5 is not within 0 and 1")),
-    ("nan", "x", (None, None, "the scorer failed: ValueError: a score of nan is not within 0 and 1")),
-    ("wrong", "x", (None, None, "the scorer failed: ValidationError: Expected `bool | null`, got `str`")),
-]  # fmt: skip
+    (
+        "high",
+        "x",
+        (None, None, "the scorer failed: ValueError: a score of 1.5 is not within 0 and 1"),
+    ),
+    (
+        "nan",
+        "x",
+        (None, None, "the scorer failed: ValueError: a score of nan is not within 0 and 1"),
+    ),
+    (
+        "wrong",
+        "x",
+        (None, None, "the scorer failed: ValidationError: Expected `bool | null`, got `str`"),
+    ),
+]
 
 
 @pytest.mark.parametrize(("function", "text", "wanted"), OWN, ids=[o[0] + o[1] for o in OWN])
@@ -101,7 +117,9 @@ def test_an_edited_scorer_is_another_version_of_the_task(folder: Path) -> None:
 @pytest.mark.parametrize("where", ["header", "row", "beside"])
 def test_code_that_only_a_file_names_is_not_imported(tmp_path: Path, where: str) -> None:
     """A downloaded task file cannot run code: the user must say so, and is told how."""
-    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\ndef f(i, t): return True\n")  # fmt: skip
+    (tmp_path / "evil.py").write_text(
+        "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\ndef f(i, t): return True\n"
+    )
     path = tmp_path / "a.jsonl"
     row = '{"input": "q", "target": "t"}\n'
     if where == "header":
@@ -122,11 +140,14 @@ def test_code_that_only_a_file_names_is_not_imported(tmp_path: Path, where: str)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("mine:nothing", "has no function 'nothing'"), ("mine:number", "has no function 'number'"),
-        ("nowhere_at_all:f", "could not be imported: ModuleNotFoundError"), ("torn:f", "SyntaxError"),
-        ("leaving:f", "SystemExit"), ("../mine:right", "names no scorer; write module:function"),
+        ("mine:nothing", "has no function 'nothing'"),
+        ("mine:number", "has no function 'number'"),
+        ("nowhere_at_all:f", "could not be imported: ModuleNotFoundError"),
+        ("torn:f", "SyntaxError"),
+        ("leaving:f", "SystemExit"),
+        ("../mine:right", "names no scorer; write module:function"),
     ],
-)  # fmt: skip
+)
 def test_a_scorer_that_cannot_be_had_is_refused(folder: Path, name: str, words: str) -> None:
     """Before anything is asked, with the reason."""
     (folder / "torn.py").write_text("def f(:\n")
@@ -169,7 +190,9 @@ def test_the_last_fenced_block_is_the_code(text: str, code: str) -> None:
 
 
 def code_item(tests: object, **more: object) -> TaskItem:
-    return TaskItem("t", "1", "?", "", scorer="unit_tests", metadata={"tests": tests, "timeout_s": 1.5, **more})  # fmt: skip
+    return TaskItem(
+        "t", "1", "?", "", scorer="unit_tests", metadata={"tests": tests, "timeout_s": 1.5, **more}
+    )
 
 
 def run(item: TaskItem, code: str) -> Score:
@@ -187,14 +210,34 @@ RUNS = [
     ("wrong once", "def add(a, b): return a + b if a else 9", "2/3", "test 2: AssertionError"),
     ("no such name", "def sub(a, b): return a - b", "0/3", "NameError"),
     ("no Python", "def add(a, b) return", "0/3", "SyntaxError"),
-    ("ends the process", "import os\ndef add(a, b):\n  if a == 0: os._exit(0)\n  return a + b", "2/3", "test 2: the process ended with status 0"),
+    (
+        "ends the process",
+        "import os\ndef add(a, b):\n  if a == 0: os._exit(0)\n  return a + b",
+        "2/3",
+        "test 2: the process ended with status 0",
+    ),
     ("leaves", "def add(a, b): raise SystemExit(0)", "0/3", "SystemExit"),
     ("leaves at once", "raise SystemExit(0)", "0/3", "SystemExit"),
-    ("never ends once", "def add(a, b):\n  while a == 0: pass\n  return a + b", "2/3", "test 2: ran out of time"),
-    ("prints a lot", "def add(a, b):\n  print('x' * 300_000)\n  return a + b", "0/3", "printed too much"),
-    ("claims", "import sys\nprint('passed 0 passed')\ndef add(a, b): return 7", "0/3", "AssertionError"),
+    (
+        "never ends once",
+        "def add(a, b):\n  while a == 0: pass\n  return a + b",
+        "2/3",
+        "test 2: ran out of time",
+    ),
+    (
+        "prints a lot",
+        "def add(a, b):\n  print('x' * 300_000)\n  return a + b",
+        "0/3",
+        "printed too much",
+    ),
+    (
+        "claims",
+        "import sys\nprint('passed 0 passed')\ndef add(a, b): return 7",
+        "0/3",
+        "AssertionError",
+    ),
     ("tests do not see one another", "seen = []\ndef add(a, b):\n  return a + b", "3/3", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("code", "value", "told"), [r[1:] for r in RUNS], ids=[r[0] for r in RUNS])
@@ -231,9 +274,10 @@ def test_the_result_may_be_a_share() -> None:
 def test_human_eval_items_are_run_as_they_are_meant() -> None:
     """`check(candidate)` is called with the entry point; a bare body goes on from the prompt."""
     item = code_item(
-        "def check(candidate):\n    assert candidate(2) == 4\n", entry_point="double",
+        "def check(candidate):\n    assert candidate(2) == 4\n",
+        entry_point="double",
         prefix='def double(x):\n    """Twice x."""\n',
-    )  # fmt: skip
+    )
 
     assert run(item, "def double(x):\n    return 2 * x").passed
     assert run(item, "    return 2 * x").passed
@@ -296,11 +340,15 @@ def test_a_verdict_is_read_strictly(said: str, settings: dict, score: float | No
 @pytest.mark.parametrize(
     ("scores", "settings", "wanted"),
     [
-        ([1.0], {}, (1.0, True)), ([1.0, 0.0, 1.0], {}, (1.0, True)), ([0.0, None, 0.0], {}, (0.0, False)),
-        ([1.0, 0.0], {}, (None, None)), ([None, None], {}, (None, None)),
-        ([0.5, 1.0], {"scale": [0, 1]}, (0.75, False)), ([0.5, 1.0], {"scale": [0, 1], "pass_from": 0.7}, (0.75, True)),
+        ([1.0], {}, (1.0, True)),
+        ([1.0, 0.0, 1.0], {}, (1.0, True)),
+        ([0.0, None, 0.0], {}, (0.0, False)),
+        ([1.0, 0.0], {}, (None, None)),
+        ([None, None], {}, (None, None)),
+        ([0.5, 1.0], {"scale": [0, 1]}, (0.75, False)),
+        ([0.5, 1.0], {"scale": [0, 1], "pass_from": 0.7}, (0.75, True)),
     ],
-)  # fmt: skip
+)
 def test_verdicts_are_put_together(scores: list, settings: dict, wanted: tuple) -> None:
     """A majority, on a scale the mean; a tie or silence is null with the reason."""
     item = TaskItem("t", "1", "?", "", options=settings)
@@ -337,7 +385,10 @@ def test_an_own_prompt_is_filled_and_checked() -> None:
 
     Judge().check(item)
 
-    assert Judge().prompt(item, "{target}") == "Q q? T t A {target}. {End} with Verdict: CORRECT or INCORRECT."  # fmt: skip
+    assert (
+        Judge().prompt(item, "{target}")
+        == "Q q? T t A {target}. {End} with Verdict: CORRECT or INCORRECT."
+    )
     for bad in ("no blank", "{answer} {secret}", "{answer", 3):
         with pytest.raises(TaskError, match="judge_prompt"):
             Judge().check(TaskItem("t", "1", "q?", "t", options={"judge_prompt": bad}))
@@ -345,8 +396,16 @@ def test_an_own_prompt_is_filled_and_checked() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"votes": 0}, {"votes": 1.5}, {"votes": 99}, {"scale": [5, 1]}, {"scale": 5}, {"judges": []}, {"rubric": 3}],
-)  # fmt: skip
+    [
+        {"votes": 0},
+        {"votes": 1.5},
+        {"votes": 99},
+        {"scale": [5, 1]},
+        {"scale": 5},
+        {"judges": []},
+        {"rubric": 3},
+    ],
+)
 def test_unusable_settings_of_a_judge_are_refused(settings: dict) -> None:
     """Before anything is asked and paid."""
     with pytest.raises(TaskError, match=next(iter(settings))):

@@ -42,28 +42,59 @@ def fields_of(kind):
 
 negated = st.booleans()
 terms = st.one_of(
-    st.builds(OneOf, fields_of("text"), st.lists(globs | words, min_size=1, max_size=3).map(tuple), negated=negated),
-    st.builds(OneOf, fields_of("number"), st.lists(numbers | words, min_size=1, max_size=3).map(tuple), negated=negated),
+    st.builds(
+        OneOf,
+        fields_of("text"),
+        st.lists(globs | words, min_size=1, max_size=3).map(tuple),
+        negated=negated,
+    ),
+    st.builds(
+        OneOf,
+        fields_of("number"),
+        st.lists(numbers | words, min_size=1, max_size=3).map(tuple),
+        negated=negated,
+    ),
     st.builds(OneOf, fields_of("time"), st.tuples(words), negated=negated),
-    st.builds(Compare, fields_of("text"), st.sampled_from(["=", "!="]), st.lists(values, min_size=1, max_size=3).map(tuple), negated=negated),
-    st.builds(Compare, fields_of("number"), st.sampled_from([">", ">=", "<", "<=", "=", "!="]), st.tuples(numbers), negated=negated),
+    st.builds(
+        Compare,
+        fields_of("text"),
+        st.sampled_from(["=", "!="]),
+        st.lists(values, min_size=1, max_size=3).map(tuple),
+        negated=negated,
+    ),
+    st.builds(
+        Compare,
+        fields_of("number"),
+        st.sampled_from([">", ">=", "<", "<=", "=", "!="]),
+        st.tuples(numbers),
+        negated=negated,
+    ),
     st.builds(Moment, st.sampled_from([">=", "<"]), moments, negated=negated),
-    st.builds(Flag, st.sampled_from([f.name for f in FIELDS.values() if f.kind == "flag"]), negated=negated),
+    st.builds(
+        Flag,
+        st.sampled_from([f.name for f in FIELDS.values() if f.kind == "flag"]),
+        negated=negated,
+    ),
     st.builds(Said, values.filter(bool), negated=negated),
-)  # fmt: skip
+)
 slices = st.lists(terms, max_size=4).map(lambda t: Slice(tuple(dict.fromkeys(t))))
 
 KINDS = {
-    "text": st.none() | values, "json": st.none() | values,
+    "text": st.none() | values,
+    "json": st.none() | values,
     "int": st.none() | st.integers(-5, 2000),
     "float": st.none() | st.sampled_from([0.0, 0.1, 0.5, 1.0, 120.0, float("nan"), float("inf")]),
     "bool": st.none() | st.booleans(),
     "time": st.none() | st.datetimes(),
-}  # fmt: skip
+}
 POLARS = {
-    "text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64,
-    "bool": pl.Boolean, "time": pl.Datetime("us"),
-}  # fmt: skip
+    "text": pl.String,
+    "json": pl.String,
+    "int": pl.Int64,
+    "float": pl.Float64,
+    "bool": pl.Boolean,
+    "time": pl.Datetime("us"),
+}
 COLUMNS = {c.name: c for c in schema.TRACE_FACTS.columns}
 
 

@@ -19,7 +19,11 @@ READS = [
     ("task:gsm8k", "task:gsm8k", "regexp_extract(task, '(?is)^gsm8k$') <> ''"),
     ('item:"a b"*', 'item:"a b"*', "regexp_extract(item, '(?is)^a b') <> ''"),
     ('item:"a*"', 'item:"a*"', "regexp_extract(item, '(?is)^a\\*$') <> ''"),
-    ("model:a,b", "model:a,b", "(regexp_extract(model, '(?is)^a$') <> '' OR regexp_extract(model, '(?is)^b$') <> '')"),
+    (
+        "model:a,b",
+        "model:a,b",
+        "(regexp_extract(model, '(?is)^a$') <> '' OR regexp_extract(model, '(?is)^b$') <> '')",
+    ),
     ("effort:none", "effort:none", "effort IS NULL"),
     ('effort:"none"', 'effort:"none"', "regexp_extract(effort, '(?is)^none$') <> ''"),
     ("effort=none", "effort=none", "effort = 'none'"),
@@ -47,15 +51,24 @@ READS = [
     ("wrong wrong", "wrong", "passed IS FALSE"),
     ("since:2026-10-01", "since:2026-10-01", "started_at >= TIMESTAMP '2026-10-01 00:00:00'"),
     ("until:2026-10-01", "until:2026-10-01", "started_at < TIMESTAMP '2026-10-02 00:00:00'"),
-    ("until:2026-10-01T06:30", "until:2026-10-01T06:30:00", "started_at < TIMESTAMP '2026-10-01 06:30:00'"),
-    ("since:2026-10-01T02:00+02:00", "since:2026-10-01", "started_at >= TIMESTAMP '2026-10-01 00:00:00'"),
+    (
+        "until:2026-10-01T06:30",
+        "until:2026-10-01T06:30:00",
+        "started_at < TIMESTAMP '2026-10-01 06:30:00'",
+    ),
+    (
+        "since:2026-10-01T02:00+02:00",
+        "since:2026-10-01",
+        "started_at >= TIMESTAMP '2026-10-01 00:00:00'",
+    ),
     ("since:7d", "since:2026-10-01T12:00:00", "started_at >= TIMESTAMP '2026-10-01 12:00:00'"),
     (
-        '"it\'s \\"so\\""', '"it\'s \\"so\\""',
+        '"it\'s \\"so\\""',
+        '"it\'s \\"so\\""',
         "trace_id IN (SELECT m.trace_id FROM messages AS m JOIN contents AS c USING (content_id) "
         "WHERE contains(lower(c.text), lower('it''s \"so\"')))",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("typed", "canonical", "sql"), READS, ids=[r[0] for r in READS])
@@ -100,7 +113,7 @@ REFUSES = [
     ("-", 1, "a term is missing after -", ""),
     ("model:" + "*a" * 600, 6, "a pattern is too long", "model="),
     ("model:\ud800", 6, "no valid Unicode", ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

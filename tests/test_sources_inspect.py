@@ -17,31 +17,55 @@ from workbench.records import Configuration, Item, Run, Trace
 from workbench.sources import FileReport, inspect_zip
 
 SPEC = {
-    "eval_id": "E1", "run_id": "R1", "task": "quiz", "task_version": 3, "task_id": "T1",
-    "model": "openai/gpt-x", "created": "2026-01-02T03:04:05+01:00",
+    "eval_id": "E1",
+    "run_id": "R1",
+    "task": "quiz",
+    "task_version": 3,
+    "task_id": "T1",
+    "model": "openai/gpt-x",
+    "created": "2026-01-02T03:04:05+01:00",
     "model_args": {"api_key": "sk-secret", "base_url": "http://x"},
     "model_generate_config": {"reasoning_effort": "high", "temperature": 0.5, "top_k": 7},
-    "task_args": {"shots": 2}, "dataset": {"name": "d", "sample_ids": [1, "b"]},
-    "config": {"epochs": 2, "message_limit": 9}, "packages": {"inspect_ai": "0.3.285"},
-    "revision": {"commit": "abc"}, "tags": ["x"], "scorers": [{"name": "match"}],
-}  # fmt: skip
-PLAN = {"steps": [{"solver": "react", "params": {"a": 1, "b": 2}, "params_passed": {"a": 1}}],
-        "config": {"max_tokens": 100, "max_connections": 4}}  # fmt: skip
+    "task_args": {"shots": 2},
+    "dataset": {"name": "d", "sample_ids": [1, "b"]},
+    "config": {"epochs": 2, "message_limit": 9},
+    "packages": {"inspect_ai": "0.3.285"},
+    "revision": {"commit": "abc"},
+    "tags": ["x"],
+    "scorers": [{"name": "match"}],
+}
+PLAN = {
+    "steps": [{"solver": "react", "params": {"a": 1, "b": 2}, "params_passed": {"a": 1}}],
+    "config": {"max_tokens": 100, "max_connections": 4},
+}
 HEADER = {"version": 2, "status": "success", "eval": SPEC, "plan": PLAN}
-USAGE = {"input_tokens": 60, "output_tokens": 20, "total_tokens": 120, "input_tokens_cache_read": 40,
-         "reasoning_tokens": 15}  # fmt: skip
+USAGE = {
+    "input_tokens": 60,
+    "output_tokens": 20,
+    "total_tokens": 120,
+    "input_tokens_cache_read": 40,
+    "reasoning_tokens": 15,
+}
 T0, T1, T2 = (f"2026-01-02T03:04:0{n}.5+00:00" for n in (5, 6, 8))
 
 
 def model(**more: object) -> dict:
     """A model event."""
     message = {"role": "assistant", "content": "4", "id": "m9"}
-    output = {"model": "gpt-x-1", "choices": [{"message": message, "stop_reason": "stop"}],
-              "usage": USAGE, "time": 1.25}  # fmt: skip
+    output = {
+        "model": "gpt-x-1",
+        "choices": [{"message": message, "stop_reason": "stop"}],
+        "usage": USAGE,
+        "time": 1.25,
+    }
     return {
-        "event": "model", "model": "openai/gpt-x", "timestamp": T0, "completed": T1,
-        "input": [{"role": "user", "content": "2+2?", "id": "m1"}], "output": output,
-    } | more  # fmt: skip
+        "event": "model",
+        "model": "openai/gpt-x",
+        "timestamp": T0,
+        "completed": T1,
+        "input": [{"role": "user", "content": "2+2?", "id": "m1"}],
+        "output": output,
+    } | more
 
 
 def span(id: str, type: str, parent: str | None = None) -> dict:
@@ -51,10 +75,17 @@ def span(id: str, type: str, parent: str | None = None) -> dict:
 def sample(**more: object) -> dict:
     """A sample with one call."""
     return {
-        "id": 1, "epoch": 1, "input": "2+2?", "target": "4", "messages": [],
-        "scores": {"match": {"value": "C", "answer": "4"}}, "events": [model()],
-        "model_usage": {"openai/gpt-x": USAGE}, "total_time": 3.5, "working_time": 2.5,
-    } | more  # fmt: skip
+        "id": 1,
+        "epoch": 1,
+        "input": "2+2?",
+        "target": "4",
+        "messages": [],
+        "scores": {"match": {"value": "C", "answer": "4"}},
+        "events": [model()],
+        "model_usage": {"openai/gpt-x": USAGE},
+        "total_time": 3.5,
+        "working_time": 2.5,
+    } | more
 
 
 def archive(path: Path, members: dict[str, object], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -127,8 +158,11 @@ def test_the_header_becomes_run_task_and_configuration(tmp_path: Path) -> None:
 
     [run], [configuration] = of(records, Run), of(records, Configuration)
     assert (run.kind, run.source, run.origin, run.status) == (
-        "import", "inspect", "log.eval", "done",
-    )  # fmt: skip
+        "import",
+        "inspect",
+        "log.eval",
+        "done",
+    )
     assert run.started_at is not None
     assert run.started_at.isoformat() == "2026-01-02T02:04:05+00:00"
     assert (run.n_planned, run.commit_sha) == (4, "abc")
@@ -140,9 +174,11 @@ def test_the_header_becomes_run_task_and_configuration(tmp_path: Path) -> None:
         {"solver": "react", "params": {"a": 1}}
     ]
     assert json.loads(configuration.settings or "") == {
-        "generate": {"top_k": 7}, "model_args": {"base_url": "http://x"},
-        "task_args": {"shots": 2}, "limits": {"message_limit": 9},
-    }  # fmt: skip
+        "generate": {"top_k": 7},
+        "model_args": {"base_url": "http://x"},
+        "task_args": {"shots": 2},
+        "limits": {"message_limit": 9},
+    }
     assert "sk-secret" not in repr(records)
     assert report.notes["planned samples that the log does not hold"] == 3
 
@@ -150,8 +186,12 @@ def test_the_header_becomes_run_task_and_configuration(tmp_path: Path) -> None:
 def test_a_log_without_ids_is_told_by_its_bytes(tmp_path: Path) -> None:
     """As the earliest ones are; a time that is none is unknown."""
     spec = {"task": "t", "model": "local", "dataset": {}}
-    header = {"eval": spec, "status": "error", "error": {"message": "out of memory"},
-              "stats": {"started_at": "", "completed_at": "later"}}  # fmt: skip
+    header = {
+        "eval": spec,
+        "status": "error",
+        "error": {"message": "out of memory"},
+        "stats": {"started_at": "", "completed_at": "later"},
+    }
     records, _ = load(archive(tmp_path / "a.eval", {"header.json": header}))
     again, _ = load(archive(tmp_path / "b.eval", {"header.json": header}))
     other, _ = load(archive(tmp_path / "c.eval", {"header.json": header | {"status": "x"}}))
@@ -182,10 +222,15 @@ def test_an_unfinished_log_gives_the_samples_written_so_far(tmp_path: Path) -> N
     """It has a journal and no header."""
     start = {"version": 2, "eval": SPEC, "plan": PLAN}
     journal = [{"id": 1, "epoch": 1}, {"id": "b", "epoch": 1}]
-    path = archive(tmp_path / "log.eval", {
-        "_journal/start.json": start, "samples/1_epoch_1.json": sample(),
-        "samples/b_epoch_1.json": sample(id="b"), "_journal/summaries/1.json": journal,
-    })  # fmt: skip
+    path = archive(
+        tmp_path / "log.eval",
+        {
+            "_journal/start.json": start,
+            "samples/1_epoch_1.json": sample(),
+            "samples/b_epoch_1.json": sample(id="b"),
+            "_journal/summaries/1.json": journal,
+        },
+    )
 
     records, report = load(path)
 
@@ -253,11 +298,17 @@ def test_conversation_thinking_tools_and_references(tmp_path: Path) -> None:
     submit = {"id": "c2", "function": "submit", "arguments": {"answer": "4"}}
     pool = [
         {"role": "user", "content": "2+2?", "id": "m1"},
-        {"role": "assistant", "id": "m2", "tool_calls": [ask], "content": [
-            {"type": "reasoning", "reasoning": "attachment://a2"},
-            {"type": "text", "text": "I add"}]},
+        {
+            "role": "assistant",
+            "id": "m2",
+            "tool_calls": [ask],
+            "content": [
+                {"type": "reasoning", "reasoning": "attachment://a2"},
+                {"type": "text", "text": "I add"},
+            ],
+        },
         {"role": "tool", "content": "4", "id": "m3", "tool_call_id": "c1", "function": "add"},
-    ]  # fmt: skip
+    ]
     last = {"role": "assistant", "content": "done", "id": "m4", "tool_calls": [submit]}
     out = [{"choices": [{"message": m, "stop_reason": "tool_calls"}]} for m in (pool[1], last)]
     tool = {"event": "tool", "timestamp": T1, "completed": T2, "events": []}
@@ -265,14 +316,24 @@ def test_conversation_thinking_tools_and_references(tmp_path: Path) -> None:
         model(input=[], input_refs=[[0, 1]], output=out[0]),
         tool | {"id": "c1", "function": "add", "arguments": {"x": "attachment://a1"}, "result": 4},
         model(input=[], input_refs=[[0, 3]], output=out[1]),
-        tool | {"id": "c2", "function": "submit", "arguments": {"answer": "4"}, "result": "4",
-                "working_time": 0.25, "error": {"type": "timeout", "message": "slow"}},
-    ]  # fmt: skip
+        tool
+        | {
+            "id": "c2",
+            "function": "submit",
+            "arguments": {"answer": "4"},
+            "result": "4",
+            "working_time": 0.25,
+            "error": {"type": "timeout", "message": "slow"},
+        },
+    ]
     trace, _ = one(
-        tmp_path, events=events, model_usage={}, messages=[*pool, {**last, "tool_calls": None}],
+        tmp_path,
+        events=events,
+        model_usage={},
+        messages=[*pool, {**last, "tool_calls": None}],
         events_data={"messages": pool, "calls": []},
         attachments={"a1": 'long "x"', "a2": "long thought"},
-    )  # fmt: skip
+    )
 
     said = [(m.role, m.kind, m.text, m.call_ordinal, m.tool_call_ordinal) for m in trace.messages]
     assert said == [
@@ -294,8 +355,11 @@ def test_conversation_thinking_tools_and_references(tmp_path: Path) -> None:
 
 def test_messages_without_ids_are_told_by_place_and_text(tmp_path: Path) -> None:
     """As early logs have them: the second input repeats the first turn."""
-    turn = [{"role": "user", "content": "go on"}, {"role": "assistant", "content": "1"},
-            {"role": "user", "content": "go on"}]  # fmt: skip
+    turn = [
+        {"role": "user", "content": "go on"},
+        {"role": "assistant", "content": "1"},
+        {"role": "user", "content": "go on"},
+    ]
     out = [{"choices": [{"message": {"role": "assistant", "content": c}}]} for c in "12"]
     events = [model(input=turn[:1], output=out[0]), model(input=turn, output=out[1])]
     trace, _ = one(
@@ -310,17 +374,25 @@ def test_other_content_is_named_and_redacted_thinking_is_its_summary(tmp_path: P
     content = [
         {"type": "image", "image": "data:image/png;base64,AAAA"},
         {"type": "reasoning", "reasoning": "gibberish", "redacted": True, "summary": "I thought"},
-        {"type": "tool_use", "tool_type": "web_search", "id": "w", "name": "search",
-         "arguments": "{}", "result": "found"},
-    ]  # fmt: skip
+        {
+            "type": "tool_use",
+            "tool_type": "web_search",
+            "id": "w",
+            "name": "search",
+            "arguments": "{}",
+            "result": "found",
+        },
+    ]
     message = {"role": "assistant", "content": content, "id": "x"}
     trace, report = one(tmp_path, events=[], messages=[message])
 
     said = [(m.kind, m.text) for m in trace.messages]
     assert said == [
-        ("text", "[image]"), ("thinking", "I thought"), ("tool_call", "search({})"),
+        ("text", "[image]"),
+        ("thinking", "I thought"),
+        ("tool_call", "search({})"),
         ("tool_result", "found"),
-    ]  # fmt: skip
+    ]
     assert report.notes["message parts of type 'image', named but not kept"] == 1
 
 
@@ -337,12 +409,14 @@ def test_errors_limits_and_retries(tmp_path: Path) -> None:
     """A failed sample is data; its error is named by its exception."""
     traceback = "Traceback (most recent call last):\n  File x\nopenai.RateLimitError: no"
     failed, _ = one(
-        tmp_path, scores=None, error={"message": "no", "traceback": traceback},
+        tmp_path,
+        scores=None,
+        error={"message": "no", "traceback": traceback},
         error_retries=[{"message": "a", "traceback": "b", "traceback_ansi": ""}],
         limit={"type": "token", "limit": 100, "reason": "too many"},
         events=[model(error="Cancelled by limit", retries=2, output={"choices": []})],
         model_usage={},
-    )  # fmt: skip
+    )
 
     [call] = failed.calls
     assert (failed.error_type, failed.error_message) == ("RateLimitError", "no")
@@ -360,15 +434,18 @@ def test_an_answer_from_inspects_cache_costs_nothing(tmp_path: Path) -> None:
     trace, report = one(tmp_path, events=[model(), model(cache="read")])
 
     assert [(c.n_requests, c.input_tokens, c.output_tokens) for c in trace.calls] == [
-        (1, 100, 20), (0, 0, 0),
-    ]  # fmt: skip
+        (1, 100, 20),
+        (0, 0, 0),
+    ]
     assert report.mismatches.n == 0
 
 
 def test_what_only_the_provider_says_is_taken_from_its_usage(tmp_path: Path) -> None:
     """Hour-long cache writes, the bill, the request's name, the tier."""
-    usage = {"cost": 0.01, "cache_creation": {
-        "ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 7}}  # fmt: skip
+    usage = {
+        "cost": 0.01,
+        "cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 7},
+    }
     response = {"id": "req1", "service_tier": "flex", "usage": usage}
     trace, _ = one(tmp_path, events=[model(call={"request": {}, "response": response})])
 
@@ -381,12 +458,20 @@ def test_what_only_the_provider_says_is_taken_from_its_usage(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("value", "score", "passed", "text"),
     [
-        ("C", 1.0, True, "C"), ("I", 0.0, False, "I"), ("P", 0.5, False, "P"), ("N", 0.0, False, "N"),
-        (True, 1.0, True, "true"), (0.25, 0.25, False, "0.25"), ("yes", 1.0, True, "yes"),
-        ("0.5", 0.5, False, "0.5"), ("words", None, None, "words"), (7, None, None, "7"),
-        ([1, 0], None, None, "[1,0]"), (None, None, None, None),
+        ("C", 1.0, True, "C"),
+        ("I", 0.0, False, "I"),
+        ("P", 0.5, False, "P"),
+        ("N", 0.0, False, "N"),
+        (True, 1.0, True, "true"),
+        (0.25, 0.25, False, "0.25"),
+        ("yes", 1.0, True, "yes"),
+        ("0.5", 0.5, False, "0.5"),
+        ("words", None, None, "words"),
+        (7, None, None, "7"),
+        ([1, 0], None, None, "[1,0]"),
+        (None, None, None, None),
     ],
-)  # fmt: skip
+)
 def test_score_values(tmp_path: Path, value, score, passed, text) -> None:
     """Letters, numbers and words; what is no number in 0..1 is null and kept as text."""
     trace, _ = one(tmp_path, scores={"s": {"value": value, "explanation": "because"}})
@@ -411,9 +496,16 @@ def test_item_with_chat_input_choices_targets_and_metadata(tmp_path: Path) -> No
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": "attachment://a"},
     ]
-    path = whole(tmp_path / "log.eval", sample(
-        input=given, choices=["x", "y"], target=["x", "z"], metadata={"k": 1},
-        attachments={"a": "which?"}))  # fmt: skip
+    path = whole(
+        tmp_path / "log.eval",
+        sample(
+            input=given,
+            choices=["x", "y"],
+            target=["x", "z"],
+            metadata={"k": 1},
+            attachments={"a": "which?"},
+        ),
+    )
 
     [item] = of(load(path)[0], Item)
 
@@ -455,14 +547,21 @@ def test_a_sample_whose_calls_do_not_add_up_is_reported(tmp_path: Path) -> None:
 def test_the_logs_own_results_are_held_against_ours(tmp_path: Path) -> None:
     """Accuracy over items after averaging epochs, and tokens of all models."""
     header = HEADER | {
-        "results": {"completed_samples": 2, "scores": [
-            {"name": "match", "metrics": {"accuracy": {"value": 0.25}}}]},
+        "results": {
+            "completed_samples": 2,
+            "scores": [{"name": "match", "metrics": {"accuracy": {"value": 0.25}}}],
+        },
         "stats": {"model_usage": {"openai/gpt-x": {"input_tokens": 120, "output_tokens": 41}}},
-    }  # fmt: skip
+    }
     wrong = sample(epoch=2, scores={"match": {"value": "I"}})
-    path = archive(tmp_path / "log.eval", {
-        "header.json": header, "samples/1_epoch_1.json": sample(), "samples/1_epoch_2.json": wrong,
-    })  # fmt: skip
+    path = archive(
+        tmp_path / "log.eval",
+        {
+            "header.json": header,
+            "samples/1_epoch_1.json": sample(),
+            "samples/1_epoch_2.json": wrong,
+        },
+    )
 
     _, report = load(path)
 

@@ -29,9 +29,7 @@ def compare(path: Path) -> FileReport:
     report = FileReport(path)
     records = list(sources.read(path, report=report))
     items = {r.item_id: r for r in records if isinstance(r, Item)}
-    traces = {
-        (items[t.item_id].item, t.trial + 1): t for t in records if isinstance(t, Trace)
-    }  # fmt: skip
+    traces = {(items[t.item_id].item, t.trial + 1): t for t in records if isinstance(t, Trace)}
     assert report.accounted
     assert report.adds_up
     assert len(traces) == len(theirs.samples) == report.rows_in
@@ -192,9 +190,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = [ContentReasoning(reasoning="hm " * 60), ContentText(text=text)]
         message = ChatMessageAssistant(content=content)
         usage = ModelUsage(
-            input_tokens=60, output_tokens=20, total_tokens=130, input_tokens_cache_read=40,
-            input_tokens_cache_write=10, reasoning_tokens=15,
-        )  # fmt: skip
+            input_tokens=60,
+            output_tokens=20,
+            total_tokens=130,
+            input_tokens_cache_read=40,
+            input_tokens_cache_write=10,
+            reasoning_tokens=15,
+        )
         choice = ChatCompletionChoice(message=message, stop_reason="stop")
         return ModelOutput(model="mock-1", choices=[choice], usage=usage, time=0.5)
 
@@ -235,9 +237,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("logs")
     model = get_model("mockllm/model", custom_outputs=answer)
     [log] = eval(
-        task, model=model, epochs=2, log_dir=str(folder), display="none", fail_on_error=False,
+        task,
+        model=model,
+        epochs=2,
+        log_dir=str(folder),
+        display="none",
+        fail_on_error=False,
         log_format="eval",
-    )  # fmt: skip
+    )
     assert log.status == "success"
     return Path(str(log.location).removeprefix("file://"))
 
@@ -358,6 +365,8 @@ def test_eval_retry_and_retry_on_error_as_inspect_writes_them(
         "SELECT item, passed, is_replaced, n_calls FROM trace_facts ORDER BY item, passed NULLS LAST"
     )
     assert found.rows() == [
-        ("flaky/1", True, None, 1), *[("flaky/1", None, True, 1)] * 3, ("good/1", True, None, 1),
-    ]  # fmt: skip
+        ("flaky/1", True, None, 1),
+        *[("flaky/1", None, True, 1)] * 3,
+        ("good/1", True, None, 1),
+    ]
     assert store.sql("SELECT sum(input_tokens)::INT AS n FROM calls")["n"][0] == 500

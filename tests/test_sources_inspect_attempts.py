@@ -8,7 +8,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from tests.test_sources_inspect import (  # fmt: skip
+from tests.test_sources_inspect import (
     HEADER,
     PLAN,
     SPEC,
@@ -114,9 +114,12 @@ def test_what_was_cancelled_and_made_again_is_replaced(
 
     bring(store, *(paths[n] for n in order))
 
-    assert store.sql("SELECT passed, is_replaced FROM traces ORDER BY passed NULLS LAST").rows() == [
-        (True, None), (None, True),
-    ]  # fmt: skip
+    assert store.sql(
+        "SELECT passed, is_replaced FROM traces ORDER BY passed NULLS LAST"
+    ).rows() == [
+        (True, None),
+        (None, True),
+    ]
 
 
 def test_tries_that_were_made_again_are_traces_of_their_own(tmp_path: Path) -> None:
@@ -132,8 +135,10 @@ def test_tries_that_were_made_again_are_traces_of_their_own(tmp_path: Path) -> N
 
     traces = of(records, Trace)
     assert [(t.is_replaced, t.error_type, len(t.calls)) for t in traces] == [
-        (True, "RateLimitError", 1), (True, "RateLimitError", 1), (None, None, 1),
-    ]  # fmt: skip
+        (True, "RateLimitError", 1),
+        (True, "RateLimitError", 1),
+        (None, None, 1),
+    ]
     assert len({t.trace_id for t in traces}) == 3
     assert [t.score for t in traces] == [None, None, 1.0]
     assert all(t.messages for t in traces)
@@ -215,21 +220,42 @@ def test_ids_of_samples_may_hold_slashes(tmp_path: Path) -> None:
 
 def test_a_sample_in_chunks_is_put_together(tmp_path: Path) -> None:
     """A shell and four sequences; a log may mix both forms, and chunks are in the order of their numbers."""
-    entire = sample(id="h/1", metadata={"k": 1}, messages=[
-        {"role": "user", "content": "2+2?", "id": "m1"}, {"role": "assistant", "content": "4", "id": "m9"}])  # fmt: skip
+    entire = sample(
+        id="h/1",
+        metadata={"k": 1},
+        messages=[
+            {"role": "user", "content": "2+2?", "id": "m1"},
+            {"role": "assistant", "content": "4", "id": "m9"},
+        ],
+    )
     pooled = model(input=[], input_refs=[[0, 1]], timestamp=DAY.format(1, 1))
-    later = model(input=[], input_refs=[[0, 2]], timestamp=DAY.format(2, 1), output=model()["output"] | {
-        "choices": [{"message": {"role": "assistant", "content": "attachment://1", "id": "m10"}, "stop_reason": "stop"}]})  # fmt: skip
+    later = model(
+        input=[],
+        input_refs=[[0, 2]],
+        timestamp=DAY.format(2, 1),
+        output=model()["output"]
+        | {
+            "choices": [
+                {
+                    "message": {"role": "assistant", "content": "attachment://1", "id": "m10"},
+                    "stop_reason": "stop",
+                }
+            ]
+        },
+    )
     shell = {k: v for k, v in entire.items() if k not in {"messages", "events", "metadata"}}
     prefix = "samples/h/1_epoch_1"
     members = {
         f"{prefix}/sample.json": shell | {"message_refs": [[0, 2]], "model_usage": {}},
-        f"{prefix}/metadata.json": {"k": 1}, f"{prefix}/skeleton.json": {},
+        f"{prefix}/metadata.json": {"k": 1},
+        f"{prefix}/skeleton.json": {},
         f"{prefix}/messages/0.json": entire["messages"],
-        f"{prefix}/events/0.json": [pooled], f"{prefix}/events/1.json": [later],
-        f"{prefix}/events/stats.json": {}, f"{prefix}/events/uuids.json": [None, None],
+        f"{prefix}/events/0.json": [pooled],
+        f"{prefix}/events/1.json": [later],
+        f"{prefix}/events/stats.json": {},
+        f"{prefix}/events/uuids.json": [None, None],
         f"{prefix}/attachments/0.json": ["no", "a long text"],
-    }  # fmt: skip
+    }
     path = archive(
         tmp_path / "log.eval",
         {"header.json": HEADER, "samples/2_epoch_1.json": sample(id=2), **members},
@@ -266,13 +292,20 @@ def test_members_that_are_part_of_no_sample_are_said(tmp_path: Path) -> None:
 def test_samples_that_are_listed_and_not_there_are_a_total_that_differs(tmp_path: Path) -> None:
     """Told by the summaries, in a journal once for each sample that was run again."""
     listed = [{"id": n, "epoch": 1} for n in range(5)]
-    path = archive(tmp_path / "a.eval", {
-        "header.json": HEADER, "summaries.json": listed, "samples/1_epoch_1.json": sample()})  # fmt: skip
+    path = archive(
+        tmp_path / "a.eval",
+        {"header.json": HEADER, "summaries.json": listed, "samples/1_epoch_1.json": sample()},
+    )
     start = {"version": 2, "eval": SPEC, "plan": PLAN}
-    journal = archive(tmp_path / "b.eval", {
-        "_journal/start.json": start, "samples/1_epoch_1.json": sample(),
-        "_journal/summaries/1.json": [{"id": 1, "epoch": 1}], "_journal/summaries/2.json": [{"id": 1, "epoch": 1}],
-    })  # fmt: skip
+    journal = archive(
+        tmp_path / "b.eval",
+        {
+            "_journal/start.json": start,
+            "samples/1_epoch_1.json": sample(),
+            "_journal/summaries/1.json": [{"id": 1, "epoch": 1}],
+            "_journal/summaries/2.json": [{"id": 1, "epoch": 1}],
+        },
+    )
 
     (total,) = load(path)[1].totals
     (again,) = load(journal)[1].totals
@@ -291,8 +324,10 @@ def test_a_log_of_an_unknown_version_is_not_all_in(
     tmp_path: Path, version: int, *, whole_: bool
 ) -> None:
     """It is read as far as it is known, and said."""
-    path = archive(tmp_path / "log.eval", {
-        "header.json": HEADER | {"version": version}, "samples/1_epoch_1.json": sample()})  # fmt: skip
+    path = archive(
+        tmp_path / "log.eval",
+        {"header.json": HEADER | {"version": version}, "samples/1_epoch_1.json": sample()},
+    )
 
     records, report = load(path)
 
@@ -302,9 +337,14 @@ def test_a_log_of_an_unknown_version_is_not_all_in(
 
 def test_a_broken_sample_is_passed_over_where_that_is_asked(tmp_path: Path) -> None:
     """And named; else the file is refused."""
-    path = archive(tmp_path / "log.eval", {
-        "header.json": HEADER, "samples/1_epoch_1.json": sample(), "samples/2_epoch_1.json": b'{"id": 2, "epoch": "x"}',
-    })  # fmt: skip
+    path = archive(
+        tmp_path / "log.eval",
+        {
+            "header.json": HEADER,
+            "samples/1_epoch_1.json": sample(),
+            "samples/2_epoch_1.json": b'{"id": 2, "epoch": "x"}',
+        },
+    )
     report = FileReport(path, skip_bad_rows=True)
 
     records = list(sources.read(path, report=report))
@@ -332,8 +372,11 @@ def test_other_files_with_an_eval_are_no_logs(tmp_path: Path) -> None:
 def _header(*scores: dict, **more: object) -> dict:
     results = {"total_samples": 8, "completed_samples": 8, "scores": list(scores)} | more
     config = SPEC["config"] | {"log_samples": False}  # type: ignore[operator]
-    return HEADER | {"eval": SPEC | {"config": config}, "results": results,
-                     "stats": {"model_usage": {"openai/gpt-x": USAGE}}}  # fmt: skip
+    return HEADER | {
+        "eval": SPEC | {"config": config},
+        "results": results,
+        "stats": {"model_usage": {"openai/gpt-x": USAGE}},
+    }
 
 
 def _results(tmp_path: Path, header: dict) -> tuple[dict[str, Result], FileReport]:
@@ -344,8 +387,12 @@ def _results(tmp_path: Path, header: dict) -> tuple[dict[str, Result], FileRepor
 
 def test_a_log_without_samples_brings_its_metrics(tmp_path: Path) -> None:
     """Each with its n and standard error; tokens inclusive."""
-    match = {"name": "match", "scorer": "match", "scored_samples": 4, "metrics": {
-        "accuracy": {"value": 0.75}, "stderr": {"value": 0.25}, "std": {"value": 0.5}}}  # fmt: skip
+    match = {
+        "name": "match",
+        "scorer": "match",
+        "scored_samples": 4,
+        "metrics": {"accuracy": {"value": 0.75}, "stderr": {"value": 0.25}, "std": {"value": 0.5}},
+    }
 
     found, report = _results(tmp_path, _header(match))
 
@@ -462,8 +509,13 @@ def test_stated_means_are_held_against_those_of_the_analyses(
 
 # -- what providers say themselves --------------------------------------------------------------
 
-GROQ = {"prompt_tokens": 10_000, "completion_tokens": 500, "total_tokens": 10_500,
-        "prompt_tokens_details": {"cached_tokens": 9_900}, "completion_tokens_details": {"reasoning_tokens": 420}}  # fmt: skip
+GROQ = {
+    "prompt_tokens": 10_000,
+    "completion_tokens": 500,
+    "total_tokens": 10_500,
+    "prompt_tokens_details": {"cached_tokens": 9_900},
+    "completion_tokens_details": {"reasoning_tokens": 420},
+}
 SUMMARY = {"input_tokens": 10_000, "output_tokens": 500, "total_tokens": 10_500}
 
 
@@ -491,14 +543,34 @@ def test_the_providers_own_usage_is_read_before_a_summary_of_it(
 @pytest.mark.parametrize(
     ("raw", "summary", "expected"),
     [
-        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, SUMMARY, [10_000, None, 500, None]),
-        ({"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 99}, SUMMARY, [10_000, None, 500, None]),
-        ({"prompt_tokens": 10_000, "completion_tokens": 500}, SUMMARY | {"input_tokens": 1_000, "input_tokens_cache_read": 9_000},
-         [10_000, 9_000, 500, None]),
-        ({"prompt_tokens": 7, "completion_tokens": 500}, SUMMARY | {"reasoning_tokens": 3}, [7, None, 500, None]),
+        (
+            {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+            SUMMARY,
+            [10_000, None, 500, None],
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 99},
+            SUMMARY,
+            [10_000, None, 500, None],
+        ),
+        (
+            {"prompt_tokens": 10_000, "completion_tokens": 500},
+            SUMMARY | {"input_tokens": 1_000, "input_tokens_cache_read": 9_000},
+            [10_000, 9_000, 500, None],
+        ),
+        (
+            {"prompt_tokens": 7, "completion_tokens": 500},
+            SUMMARY | {"reasoning_tokens": 3},
+            [7, None, 500, None],
+        ),
     ],
-    ids=["zeros are no evidence", "not understood", "what it leaves out is filled in", "another count"],
-)  # fmt: skip
+    ids=[
+        "zeros are no evidence",
+        "not understood",
+        "what it leaves out is filled in",
+        "another count",
+    ],
+)
 def test_a_summary_stands_where_the_usage_says_nothing(
     tmp_path: Path, raw: dict, summary: dict, expected: list
 ) -> None:

@@ -51,8 +51,12 @@ def test_every_scored_file_adds_up_to_its_own_totals(reversal: dict) -> None:
     for report in scored:
         totals = {t.name: t for t in report.totals}
         assert set(totals) == {
-            "performance", "cost", "prompt_tokens", "completion_tokens", "counts",
-        }  # fmt: skip
+            "performance",
+            "cost",
+            "prompt_tokens",
+            "completion_tokens",
+            "counts",
+        }
         assert totals["prompt_tokens"].stated == totals["prompt_tokens"].found
         assert totals["completion_tokens"].stated == totals["completion_tokens"].found
         assert math.isclose(totals["cost"].stated, totals["cost"].found, abs_tol=0.005)

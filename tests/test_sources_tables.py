@@ -324,9 +324,12 @@ def test_rows_of_one_request_are_one_call_and_the_last_usage_counts(
 ) -> None:
     """A log of a stream writes a line per part, and the first ones hold an output of 1."""
     rows = [
-        {"q": "a", "id": "r1", "out": 1}, {"q": "a", "id": "r1", "out": 1}, {"q": "b", "id": "r2", "out": 7},
-        {"q": "a", "id": "r1", "out": 185}, {"q": "b", "id": None, "out": 9},
-    ]  # fmt: skip
+        {"q": "a", "id": "r1", "out": 1},
+        {"q": "a", "id": "r1", "out": 1},
+        {"q": "b", "id": "r2", "out": 7},
+        {"q": "a", "id": "r1", "out": 185},
+        {"q": "b", "id": None, "out": 9},
+    ]
     path = write(tmp_path / "rows.jsonl", rows[: 5 if trial else 4])
     text = f"{QUIZ}{trial}request_id='id'\noutput_tokens='out'"
 
@@ -513,10 +516,13 @@ def test_semicolons_and_decimal_commas_are_read_as_such(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "expected"),
     [
-        (["1,234", "0,5"], [1.234, 0.5]), (["1,234", "1,234.5"], [1234.0, 1234.5]), (["1.234", "12,5"], [1234.0, 12.5]),
-        (["1.234", "2.345"], [1.234, 2.345]), (["1,234", "2,345,678"], [1234.0, 2345678.0]),
+        (["1,234", "0,5"], [1.234, 0.5]),
+        (["1,234", "1,234.5"], [1234.0, 1234.5]),
+        (["1.234", "12,5"], [1234.0, 12.5]),
+        (["1.234", "2.345"], [1.234, 2.345]),
+        (["1,234", "2,345,678"], [1234.0, 2345678.0]),
     ],
-)  # fmt: skip
+)
 def test_a_column_tells_its_decimal_mark_wherever_the_evidence_stands(
     tmp_path: Path, cells: list[str], expected: list[float]
 ) -> None:
@@ -625,14 +631,22 @@ def test_published_figures_have_a_scale(tmp_path: Path) -> None:
     [result] = of(load(path, mapping(tmp_path, text))[0], Result)
 
     assert (result.value, result.scale_low, result.scale_high, result.direction) == (
-        1250.0, 0.0, None, "higher",
-    )  # fmt: skip
+        1250.0,
+        0.0,
+        None,
+        "higher",
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [('range=[10, 0]', "range"), ("range=5", "range"), ('direction="up"', "direction"), ('rnage=[0, 1]', "rnage")],
-)  # fmt: skip
+    [
+        ("range=[10, 0]", "range"),
+        ("range=5", "range"),
+        ('direction="up"', "direction"),
+        ("rnage=[0, 1]", "rnage"),
+    ],
+)
 def test_a_scale_that_is_none_is_an_error_of_the_mapping(
     tmp_path: Path, text: str, part: str
 ) -> None:
@@ -771,10 +785,14 @@ def items(tmp_path: Path, name: str, keys: list) -> list[str]:
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        (["1.0", "2.0"], ["1", "2"]), (["1.0", "2"], ["1", "2"]), (["1.0", "1.5"], ["1.0", "1.5"]),
-        (["007", "1.0"], ["007", "1.0"]), (["1e5", "2.0"], ["1e5", "2.0"]), (["1.0", "a"], ["1.0", "a"]),
+        (["1.0", "2.0"], ["1", "2"]),
+        (["1.0", "2"], ["1", "2"]),
+        (["1.0", "1.5"], ["1.0", "1.5"]),
+        (["007", "1.0"], ["007", "1.0"]),
+        (["1e5", "2.0"], ["1e5", "2.0"]),
+        (["1.0", "a"], ["1.0", "a"]),
     ],
-)  # fmt: skip
+)
 def test_a_whole_number_is_one_item_in_a_column_of_whole_numbers(
     tmp_path: Path, keys: list[str], expected: list[str]
 ) -> None:
@@ -785,9 +803,11 @@ def test_a_whole_number_is_one_item_in_a_column_of_whole_numbers(
 def test_an_item_is_the_same_in_every_format(tmp_path: Path) -> None:
     """1.0 as a column with gaps is written, 1 as JSON has it, 1.0 as Parquet does."""
     found = [
-        items(tmp_path, "rows.csv", ["1.0", "2.0"]), items(tmp_path, "rows.jsonl", [1, 2]),
-        items(tmp_path, "rows.parquet", [1.0, 2.0]), items(tmp_path, "rows.jsonl", ["1", "2"]),
-    ]  # fmt: skip
+        items(tmp_path, "rows.csv", ["1.0", "2.0"]),
+        items(tmp_path, "rows.jsonl", [1, 2]),
+        items(tmp_path, "rows.parquet", [1.0, 2.0]),
+        items(tmp_path, "rows.jsonl", ["1", "2"]),
+    ]
 
     assert found == [["1", "2"]] * 4
 
@@ -808,12 +828,15 @@ def test_blanks_around_names_are_no_part_of_them(tmp_path: Path) -> None:
 def test_parquet_of_other_writers_is_read_as_any(tmp_path: Path) -> None:
     """Texts marked as bytes, times and durations in nanoseconds, decimal dollars, whole items as floats."""
     path = tmp_path / "rows.parquet"
-    table = pa.table({
-        "q": pa.array([1.0, 2.0]), "who": pa.array([b"m", b"m"], pa.binary()),
-        "at": pa.array([1767323045123456789] * 2, pa.timestamp("ns")),
-        "s": pa.array([1_500_000_001, None], pa.duration("ns")),
-        "usd": pa.array([Decimal("0.05"), None], pa.decimal128(10, 2)),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "q": pa.array([1.0, 2.0]),
+            "who": pa.array([b"m", b"m"], pa.binary()),
+            "at": pa.array([1767323045123456789] * 2, pa.timestamp("ns")),
+            "s": pa.array([1_500_000_001, None], pa.duration("ns")),
+            "usd": pa.array([Decimal("0.05"), None], pa.decimal128(10, 2)),
+        }
+    )
     pq.write_table(table, path)
     text = """
     [constants]
@@ -850,8 +873,12 @@ def test_parameters_keep_their_types_in_csv_as_in_json(tmp_path: Path) -> None:
 
     assert ids[0] == ids[1]
     assert json.loads(of(by_csv, Configuration)[0].strategy_params or "") == {
-        "k": 3, "rate": 0.5, "cot": True, "tool": "sql", "code": "007",
-    }  # fmt: skip
+        "k": 3,
+        "rate": 0.5,
+        "cot": True,
+        "tool": "sql",
+        "code": "007",
+    }
 
 
 def test_parameters_may_be_mapped_to_words(tmp_path: Path) -> None:

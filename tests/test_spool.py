@@ -37,9 +37,14 @@ RUN = Run(run_id="r1", kind="collect", source="runner", status="running", starte
 def trace(n: int, text: str = "hello") -> Trace:
     message = Message(ordinal=0, role="user", kind="text", text=text)
     return Trace(
-        run_id="r1", configuration_id="c", task_id="t", item_id=f"i{n}", started_at=START,
-        calls=(Call(input_tokens=7, ttft_s=0.5),), messages=(message,),
-    )  # fmt: skip
+        run_id="r1",
+        configuration_id="c",
+        task_id="t",
+        item_id=f"i{n}",
+        started_at=START,
+        calls=(Call(input_tokens=7, ttft_s=0.5),),
+        messages=(message,),
+    )
 
 
 def attempt(n: int) -> Attempt:
@@ -53,9 +58,13 @@ def read_all(folder: Path) -> list:
 def test_records_come_back_as_they_were(tmp_path):
     """Every kind of record makes the round trip, in order."""
     records = [
-        RUN, Task(task="sums"), Item(task_id="t", item="1", input="1+1"), Configuration(model="m"),
-        attempt(1), trace(1, "zeile\n\u2028 \U0001f9ee \x00 \x1b[31m"),
-    ]  # fmt: skip
+        RUN,
+        Task(task="sums"),
+        Item(task_id="t", item="1", input="1+1"),
+        Configuration(model="m"),
+        attempt(1),
+        trace(1, "zeile\n\u2028 \U0001f9ee \x00 \x1b[31m"),
+    ]
 
     with SpoolWriter(tmp_path, "r1") as writer:
         for record in records:
@@ -218,8 +227,10 @@ def test_kill_9_leaves_every_appended_line_and_no_live_segment(tmp_path):
     """
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1],
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    )
     child.stdout.readline()
     live = [s.live for s in spool.segments(tmp_path)]
 
@@ -348,11 +359,18 @@ HOSTILE = (
 def test_no_text_misleads_a_glance(tmp_path_factory, text, error_type, calls, trial):
     """Whatever texts a trace holds, a glance sees its key and its error as a whole reading does."""
     whole = Trace(
-        run_id="r1", configuration_id=text, task_id=text, item_id=text, trial=trial, answer=text,
-        error_type=error_type, error_message=text, metadata=json_text({"calls": [text]}),
+        run_id="r1",
+        configuration_id=text,
+        task_id=text,
+        item_id=text,
+        trial=trial,
+        answer=text,
+        error_type=error_type,
+        error_message=text,
+        metadata=json_text({"calls": [text]}),
         calls=(Call(error_type="http_500", usage=text),) * calls,
         messages=(Message(ordinal=0, role="user", kind="text", text=text),),
-    )  # fmt: skip
+    )
     path = tmp_path_factory.mktemp("spool") / "r1-000000.jsonl"
     path.write_bytes(spool.encode_line(whole))
 

@@ -33,9 +33,7 @@ ROOT = Path(__file__).parents[1]
 
 def _content(store: Store) -> dict[str, pl.DataFrame]:
     """Every table in a fixed order, for comparing whole stores."""
-    return {
-        name: store.sql(f"FROM {name} ORDER BY ALL") for name in schema.TABLES
-    }  # fmt: skip
+    return {name: store.sql(f"FROM {name} ORDER BY ALL") for name in schema.TABLES}
 
 
 def _same(a: Store, b: Store) -> bool:
@@ -229,13 +227,16 @@ def test_tool_calls_that_were_never_run_are_kept_and_not_counted(tmp_path: Path)
     asked = {"refused": [NOT_RUN], "used": [None, "timeout", NOT_RUN]}
     traces = [
         making.trace(
-            making.CONFIGURATIONS[0], making.ITEMS[0], trial, trace_id=name,
+            making.CONFIGURATIONS[0],
+            making.ITEMS[0],
+            trial,
+            trace_id=name,
             tool_calls=tuple(
                 ToolCall(ordinal=n, tool="sql", error_type=e) for n, e in enumerate(errors)
             ),
         )
         for trial, (name, errors) in enumerate(asked.items())
-    ]  # fmt: skip
+    ]
     store = open_store(tmp_path / "s.duckdb", create=True)
     store.ingest([making.run(), making.TASK, *making.ITEMS, *making.CONFIGURATIONS, *traces])
 
@@ -243,8 +244,10 @@ def test_tool_calls_that_were_never_run_are_kept_and_not_counted(tmp_path: Path)
     uses = "SELECT trace_id, tool, error_type FROM tool_uses ORDER BY ALL"
     assert store.sql(counted).rows() == [("refused", 0, 0), ("used", 2, 1)]
     assert store.sql(uses).rows() == [
-        ("refused", None, None), ("used", "sql", "timeout"), ("used", "sql", None),
-    ]  # fmt: skip
+        ("refused", None, None),
+        ("used", "sql", "timeout"),
+        ("used", "sql", None),
+    ]
     assert store.sql("SELECT count(*) FROM tool_facts").item() == 4
 
 

@@ -25,9 +25,12 @@ def price(sheet: str, dollars: float) -> Price:
     """A price of the configuration's model."""
     start = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
     return Price(
-        model="nobody-knows", sheet=sheet, starts_at=start,
-        input_usd_per_mtok=dollars, output_usd_per_mtok=dollars,
-    )  # fmt: skip
+        model="nobody-knows",
+        sheet=sheet,
+        starts_at=start,
+        input_usd_per_mtok=dollars,
+        output_usd_per_mtok=dollars,
+    )
 
 
 def store(path: Path, filled: list[AnyRecord], *prices: Price) -> Store:
@@ -163,10 +166,12 @@ def test_a_failed_try_and_a_later_one_are_no_contradiction(tmp_path: Path) -> No
     later = making.START + dt.timedelta(hours=1)
     failed = {"passed": None, "score": None, "error_type": "timeout"}
     made = [
-        (store(tmp_path / f"a{n}.duckdb", records(**failed)),
-         store(tmp_path / f"b{n}.duckdb", records(started_at=later)))
+        (
+            store(tmp_path / f"a{n}.duckdb", records(**failed)),
+            store(tmp_path / f"b{n}.duckdb", records(started_at=later)),
+        )
         for n in range(2)
-    ]  # fmt: skip
+    ]
 
     made[0][0].merge(made[0][1].path)
     made[1][1].merge(made[1][0].path)

@@ -17,18 +17,44 @@ from workbench.store.checks import checks
 from workbench.tokens import MEDIA, contradiction
 
 MODELS = (
-    ("openai", "gpt-5"), ("openai", "o3"), ("anthropic", "claude-sonnet-4-5"), ("google", "gemini-2.5-pro"),
-    ("deepseek", "deepseek-chat"), ("openai", "gpt-4o-2024-08-06"), ("local", "my-own-model"),
-    ("openai", "gpt-realtime"), ("google", "gemini-2.5-flash"), ("google", "gemini-2.5-flash-image"),
-)  # fmt: skip
+    ("openai", "gpt-5"),
+    ("openai", "o3"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("google", "gemini-2.5-pro"),
+    ("deepseek", "deepseek-chat"),
+    ("openai", "gpt-4o-2024-08-06"),
+    ("local", "my-own-model"),
+    ("openai", "gpt-realtime"),
+    ("google", "gemini-2.5-flash"),
+    ("google", "gemini-2.5-flash-image"),
+)
 SHEET = (
-    Price(model="gpt-5", sheet="mine.toml", input_usd_per_mtok=9.0, output_usd_per_mtok=90.0,
-          starts_at=dt.datetime(2026, 3, 1, tzinfo=dt.UTC), ends_at=dt.datetime(2026, 6, 1, tzinfo=dt.UTC)),
-    Price(model="my-own-model", sheet="mine.toml", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0, request_usd=0.001),
+    Price(
+        model="gpt-5",
+        sheet="mine.toml",
+        input_usd_per_mtok=9.0,
+        output_usd_per_mtok=90.0,
+        starts_at=dt.datetime(2026, 3, 1, tzinfo=dt.UTC),
+        ends_at=dt.datetime(2026, 6, 1, tzinfo=dt.UTC),
+    ),
+    Price(
+        model="my-own-model",
+        sheet="mine.toml",
+        input_usd_per_mtok=1.0,
+        output_usd_per_mtok=2.0,
+        request_usd=0.001,
+    ),
     Price(model="rack-1", sheet="mine.toml", machine_usd_per_hour=3.6),
-    Price(model="gemini-2.5-flash-image", sheet="mine.toml", input_usd_per_mtok=1.0, output_usd_per_mtok=2.0,
-          input_image_usd_per_mtok=5.0, output_image_usd_per_mtok=50.0, cache_read_image_usd_per_mtok=0.5),
-)  # fmt: skip
+    Price(
+        model="gemini-2.5-flash-image",
+        sheet="mine.toml",
+        input_usd_per_mtok=1.0,
+        output_usd_per_mtok=2.0,
+        input_image_usd_per_mtok=5.0,
+        output_image_usd_per_mtok=50.0,
+        cache_read_image_usd_per_mtok=0.5,
+    ),
+)
 
 
 def _calls(n: int, seed: int = 1) -> list[Call]:
@@ -42,12 +68,21 @@ def _calls(n: int, seed: int = 1) -> list[Call]:
         machine = "rack-1" if rng.random() < 0.1 else None
         calls.append(
             Call(
-                ordinal=ordinal, provider=provider, model=model, input_tokens=tokens, output_tokens=output,
-                cache_read_tokens=read, cache_write_5m_tokens=short, cache_write_1h_tokens=long,
-                reasoning_tokens=rng.randint(0, output), machine=machine, machine_s=rng.random(),
-                started_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=rng.randint(0, 400_000)),
+                ordinal=ordinal,
+                provider=provider,
+                model=model,
+                input_tokens=tokens,
+                output_tokens=output,
+                cache_read_tokens=read,
+                cache_write_5m_tokens=short,
+                cache_write_1h_tokens=long,
+                reasoning_tokens=rng.randint(0, output),
+                machine=machine,
+                machine_s=rng.random(),
+                started_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+                + dt.timedelta(minutes=rng.randint(0, 400_000)),
             )
-        )  # fmt: skip
+        )
     return calls
 
 
@@ -108,8 +143,14 @@ def test_the_sum_of_many_prompts_is_no_long_prompt(tmp_path: Path) -> None:
     """Twenty prompts of 15,000 tokens are not priced as one of 300,000; what is said of none counts as one."""
     sheet = (
         Price(model="m", sheet="s", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0),
-        Price(model="m", sheet="s", min_input_tokens=200_000, input_usd_per_mtok=2.0, output_usd_per_mtok=2.0),
-    )  # fmt: skip
+        Price(
+            model="m",
+            sheet="s",
+            min_input_tokens=200_000,
+            input_usd_per_mtok=2.0,
+            output_usd_per_mtok=2.0,
+        ),
+    )
     calls = [
         Call(ordinal=i, model="m", input_tokens=300_000, output_tokens=0, n_requests=n)
         for i, n in enumerate((1, 20, None, 0))
@@ -298,10 +339,18 @@ def test_counts_that_contradict_themselves_have_no_cost(
 def test_sound_audio_images_and_video_have_their_own_prices() -> None:
     """By hand, a realtime call: text, audio and an image in, some of it cached, text and audio out."""
     call = Call(
-        provider="openai", model="gpt-realtime", started_at=making.START, input_tokens=1000, cache_read_tokens=300,
-        cache_read_audio_tokens=100, cache_read_image_tokens=50, input_audio_tokens=400, input_image_tokens=150,
-        output_tokens=200, output_audio_tokens=120,
-    )  # fmt: skip
+        provider="openai",
+        model="gpt-realtime",
+        started_at=making.START,
+        input_tokens=1000,
+        cache_read_tokens=300,
+        cache_read_audio_tokens=100,
+        cache_read_image_tokens=50,
+        input_audio_tokens=400,
+        input_image_tokens=150,
+        output_tokens=200,
+        output_audio_tokens=120,
+    )
     fresh = 300 * 32 + 100 * 5 + 300 * 4  # audio, image, text
     cached = 100 * 0.4 + 50 * 0.5 + 150 * 0.4
 
@@ -328,9 +377,12 @@ def test_rows_of_layout_2_give_way_to_those_that_price_media(tmp_path: Path) -> 
         model="m", sheet="genai-prices 0", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0
     )
     dear = Price(
-        model="m", sheet="genai-prices 0", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0,
+        model="m",
+        sheet="genai-prices 0",
+        input_usd_per_mtok=1.0,
+        output_usd_per_mtok=1.0,
         input_audio_usd_per_mtok=30.0,
-    )  # fmt: skip
+    )
     call = Call(model="m", input_tokens=10**6, output_tokens=0, input_audio_tokens=10**6)
 
     store = _store(tmp_path, [call])

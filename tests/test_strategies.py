@@ -55,14 +55,25 @@ class Script:
             for name in ("small", "large", "judge")
         }
         return Session(
-            task=task_set(), model="m", ask=self.ask, count=self.count, endpoint=endpoint,
-            sampling=settings, render=render, helpers=helpers, begun_turns=begun_turns,
-        )  # fmt: skip
+            task=task_set(),
+            model="m",
+            ask=self.ask,
+            count=self.count,
+            endpoint=endpoint,
+            sampling=settings,
+            render=render,
+            helpers=helpers,
+            begun_turns=begun_turns,
+        )
 
 
 async def run(
-    name: str, *texts: str, endpoint: str = "chat", begun_turns: BegunTurns | None = None, **params: Any
-):  # fmt: skip
+    name: str,
+    *texts: str,
+    endpoint: str = "chat",
+    begun_turns: BegunTurns | None = None,
+    **params: Any,
+):
     """Run a strategy on the item; returns outcome, session and script."""
     script = Script(*texts)
     session = script.session(endpoint, begun_turns)

@@ -17,23 +17,42 @@ from workbench.runner.strategies.together import together
 from workbench.runner.strategies.votes import majority
 
 VOCABULARY = (
-    "", " ", "Answer: 2", "Answer: 3", "1 + 1 = 2. Answer: 2", "Score: 9", "Score: 2", "Score: 10", "Wrong.",
-    "First add.\n\nThen Answer: 2", "So it is 2.", "Confidence: 80", "Confidence: 10", "hm</think>Answer: 2",
-    "1. [2] What is one?\n2. What is two?\n3. (difficulty: 5) And both?", "No mistakes.",
-)  # fmt: skip
+    "",
+    " ",
+    "Answer: 2",
+    "Answer: 3",
+    "1 + 1 = 2. Answer: 2",
+    "Score: 9",
+    "Score: 2",
+    "Score: 10",
+    "Wrong.",
+    "First add.\n\nThen Answer: 2",
+    "So it is 2.",
+    "Confidence: 80",
+    "Confidence: 10",
+    "hm</think>Answer: 2",
+    "1. [2] What is one?\n2. What is two?\n3. (difficulty: 5) And both?",
+    "No mistakes.",
+)
 ACTING = ("react", "reflexion")  # strategies with tools have tests of their own
 NAMES = [n for n in strategies.names() if not n.startswith(ACTING)]
 VARIANTS = [
     *((name, {}) for name in NAMES),
-    ("best_of_n", {"verifier": "judge"}), ("best_of_n", {"verifier": "oracle"}),
+    ("best_of_n", {"verifier": "judge"}),
+    ("best_of_n", {"verifier": "oracle"}),
     ("budgeted", {"min_thinking_tokens": 6, "thinking_tokens": 20, "extensions": 2}),
-    ("budgeted", {"by": "provider"}), ("relative_effort", {"pilot_on": "item"}),
-    ("iterative_agent_decoding", {"verifier": "judge"}), ("cascade", {"by": "stated"}),
-    ("parallel_distill_refine", {"rounds": 3, "drafts": 2}), ("self_refine", {"rounds": 3}),
-    ("tree_search", {"order": "best"}), ("tree_search", {"order": "best", "nodes": 4}),
-    ("tree_search", {"nodes": 5, "delimiter": ""}), ("speculative_steps", {"max_steps": 2}),
+    ("budgeted", {"by": "provider"}),
+    ("relative_effort", {"pilot_on": "item"}),
+    ("iterative_agent_decoding", {"verifier": "judge"}),
+    ("cascade", {"by": "stated"}),
+    ("parallel_distill_refine", {"rounds": 3, "drafts": 2}),
+    ("self_refine", {"rounds": 3}),
+    ("tree_search", {"order": "best"}),
+    ("tree_search", {"order": "best", "nodes": 4}),
+    ("tree_search", {"nodes": 5, "delimiter": ""}),
+    ("speculative_steps", {"max_steps": 2}),
     ("diverse_prompts", {"samples": 2, "prompts": ["", "You are a baker."]}),
-]  # fmt: skip
+]
 
 
 def babble(request, role):
@@ -160,11 +179,18 @@ FIELDS = {f.name: f for f in dataclasses.fields(Parameters)}
 @pytest.mark.parametrize(
     ("name", "value", "held"),
     [
-        ("whole", 9, 9), ("share", 1, 1.0), ("share", 0, 0.0), ("text", "judge", "judge"), ("free", "", ""),
-        ("choice", "green", "green"), ("flag", True, True), ("texts", ["a", ""], ("a", "")),
-        ("maybe", None, None), ("maybe", 3, 3),
+        ("whole", 9, 9),
+        ("share", 1, 1.0),
+        ("share", 0, 0.0),
+        ("text", "judge", "judge"),
+        ("free", "", ""),
+        ("choice", "green", "green"),
+        ("flag", True, True),
+        ("texts", ["a", ""], ("a", "")),
+        ("maybe", None, None),
+        ("maybe", 3, 3),
     ],
-)  # fmt: skip
+)
 def test_a_parameter_is_held_as_its_field_says(name, value, held):
     """A list becomes a tuple, a whole number a float where the field is one."""
     got = checked("s", FIELDS[name], value)
@@ -176,14 +202,24 @@ def test_a_parameter_is_held_as_its_field_says(name, value, held):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("whole", 0, "whole = 0 is not a whole number from 1 to 9"), ("whole", 10, "from 1 to 9"),
-        ("whole", 2.0, "whole number"), ("whole", True, "whole number"), ("share", 1.5, "a number from 0 to 1"),
-        ("share", float("nan"), "a number"), ("share", "1", "a number"), ("text", "", "something in it"),
-        ("text", 3, "a text"), ("choice", "gren", "one of red, green; did you mean 'green'"),
-        ("choice", "", "one of red, green"), ("flag", 1, "true or false"), ("texts", [], "a list of 1 or more texts"),
-        ("texts", "abc", "a list of 1 or more texts"), ("texts", ["a", 1], "a list of"), ("maybe", "1", "whole number"),
+        ("whole", 0, "whole = 0 is not a whole number from 1 to 9"),
+        ("whole", 10, "from 1 to 9"),
+        ("whole", 2.0, "whole number"),
+        ("whole", True, "whole number"),
+        ("share", 1.5, "a number from 0 to 1"),
+        ("share", float("nan"), "a number"),
+        ("share", "1", "a number"),
+        ("text", "", "something in it"),
+        ("text", 3, "a text"),
+        ("choice", "gren", "one of red, green; did you mean 'green'"),
+        ("choice", "", "one of red, green"),
+        ("flag", 1, "true or false"),
+        ("texts", [], "a list of 1 or more texts"),
+        ("texts", "abc", "a list of 1 or more texts"),
+        ("texts", ["a", 1], "a list of"),
+        ("maybe", "1", "whole number"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_parameter_is_explained(name, value, words):
     """The error names the strategy, the parameter, the value and what was wanted."""
     with pytest.raises(ConfigError, match=words) as caught:

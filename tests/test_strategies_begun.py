@@ -41,9 +41,13 @@ def test_a_refused_begun_turn_is_left_out_and_not_sent_again(tmp_path, words):
     """The first attempt learns it for all: of five requests, one is refused."""
     with Stub(refusing(words)) as stub:
         report = run(
-            tmp_path, stub.url, strategies=("think",), trials=2, concurrency=1,
+            tmp_path,
+            stub.url,
+            strategies=("think",),
+            trials=2,
+            concurrency=1,
             tasks=[task_set(1)],
-        )  # fmt: skip
+        )
         chats = [r.json["messages"] for r in stub.requests if "messages" in r.json]
 
     assert [chat[-1]["role"] for chat in chats] == ["assistant", "user", "user", "user", "user"]
@@ -104,13 +108,28 @@ async def test_thinking_strategies_end_with_a_question_where_no_turn_is_gone_on_
 THOUGHTS = [
     ("closed", "<think>two and two</think>\nAnswer: 4", "Answer: 4", "two and two"),
     ("spaces before", "\n <think>two</think>Answer: 4", "Answer: 4", "two"),
-    ("unclosed", "<think>two and two is 4. Answer: 4? let me see", "", "two and two is 4. Answer: 4? let me see"),
-    ("begun by the template", "maybe Answer: 5 no</think>\n\nAnswer: 4", "Answer: 4", "maybe Answer: 5 no"),
+    (
+        "unclosed",
+        "<think>two and two is 4. Answer: 4? let me see",
+        "",
+        "two and two is 4. Answer: 4? let me see",
+    ),
+    (
+        "begun by the template",
+        "maybe Answer: 5 no</think>\n\nAnswer: 4",
+        "Answer: 4",
+        "maybe Answer: 5 no",
+    ),
     ("nothing thought", "<think>\n\n</think>\n\nAnswer: 4", "Answer: 4", None),
     ("brackets", "[THINK]two[/THINK]Answer: 4", "Answer: 4", "two"),
-    ("tags of the answer", "Write <think> first, then </think>.", "Write <think> first, then </think>.", None),
+    (
+        "tags of the answer",
+        "Write <think> first, then </think>.",
+        "Write <think> first, then </think>.",
+        None,
+    ),
     ("no tags", "Answer: 4", "Answer: 4", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +141,9 @@ async def test_thinking_that_a_server_leaves_in_the_text_is_no_answer(_name, sai
     outcome = await strategies.get("direct").run(session := script.session(), ITEM)
 
     assert outcome.answer_text == text
-    assert [m.text for m in session.messages if m.kind == "thinking"] == ([thinking] if thinking else [])  # fmt: skip
+    assert [m.text for m in session.messages if m.kind == "thinking"] == (
+        [thinking] if thinking else []
+    )
 
 
 async def test_a_count_of_thinking_that_was_reported_stands():
@@ -147,7 +168,12 @@ async def test_a_count_of_thinking_that_was_reported_stands():
 
 def test_an_unclosed_thought_is_scored_as_no_answer(tmp_path):
     """Cut by the limit in the middle of its thinking: wrong, without an answer, and the thinking kept."""
-    pieces = [delta("<think>0 + 1 is 1. Answer: 1? let me see"), delta(finish="length"), usage(prompt_tokens=9, completion_tokens=20), DONE]  # fmt: skip
+    pieces = [
+        delta("<think>0 + 1 is 1. Answer: 1? let me see"),
+        delta(finish="length"),
+        usage(prompt_tokens=9, completion_tokens=20),
+        DONE,
+    ]
     with Stub(lambda seen: stream(*pieces)) as stub:
         run(tmp_path, stub.url, tasks=[task_set(1)])
 

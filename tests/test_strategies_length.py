@@ -34,21 +34,68 @@ def outgoing(endpoint, service, model="m", extra=None, **sampling):
         ("chat", "openai", "gpt-5", "high", "reasoning_effort=high"),
         ("responses", "openai", "gpt-5", "none", "reasoning.effort=none"),
         ("chat", "openrouter", "x/y", "low", "reasoning.effort=low"),
-        ("chat", "deepseek", "deepseek-chat", "high", "reasoning_effort=high, thinking.type=enabled"),
+        (
+            "chat",
+            "deepseek",
+            "deepseek-chat",
+            "high",
+            "reasoning_effort=high, thinking.type=enabled",
+        ),
         ("chat", "deepseek", "deepseek-chat", "none", "thinking.type=disabled"),
         ("chat", "llama.cpp", "qwen3", "none", "chat_template_kwargs.enable_thinking=false"),
-        ("chat", "vllm", "gpt-oss", "low", "reasoning_effort=low, chat_template_kwargs.enable_thinking=true,"
-         " chat_template_kwargs.reasoning_effort=low"),
-        ("messages", "anthropic", "claude-opus-4-6", "max", "thinking.type=adaptive, output_config.effort=max"),
-        ("messages", "anthropic", "claude-sonnet-4-5", "medium", "thinking.type=enabled, thinking.budget_tokens=8192"),
-        ("messages", "anthropic", "claude-3-7-sonnet-20250219", "minimal",
-         "thinking.type=enabled, thinking.budget_tokens=1638"),
+        (
+            "chat",
+            "vllm",
+            "gpt-oss",
+            "low",
+            "reasoning_effort=low, chat_template_kwargs.enable_thinking=true,"
+            " chat_template_kwargs.reasoning_effort=low",
+        ),
+        (
+            "messages",
+            "anthropic",
+            "claude-opus-4-6",
+            "max",
+            "thinking.type=adaptive, output_config.effort=max",
+        ),
+        (
+            "messages",
+            "anthropic",
+            "claude-sonnet-4-5",
+            "medium",
+            "thinking.type=enabled, thinking.budget_tokens=8192",
+        ),
+        (
+            "messages",
+            "anthropic",
+            "claude-3-7-sonnet-20250219",
+            "minimal",
+            "thinking.type=enabled, thinking.budget_tokens=1638",
+        ),
         ("messages", "anthropic", "claude-3-7-sonnet-20250219", "none", "thinking.type=disabled"),
-        ("gemini", "google", "gemini-3-pro", "high", "generationConfig.thinkingConfig.thinkingLevel=high"),
-        ("gemini", "google", "gemini-2.5-pro", "medium", "generationConfig.thinkingConfig.thinkingBudget=8192"),
-        ("gemini", "google", "gemini-2.5-pro", "none", "generationConfig.thinkingConfig.thinkingBudget=0"),
+        (
+            "gemini",
+            "google",
+            "gemini-3-pro",
+            "high",
+            "generationConfig.thinkingConfig.thinkingLevel=high",
+        ),
+        (
+            "gemini",
+            "google",
+            "gemini-2.5-pro",
+            "medium",
+            "generationConfig.thinkingConfig.thinkingBudget=8192",
+        ),
+        (
+            "gemini",
+            "google",
+            "gemini-2.5-pro",
+            "none",
+            "generationConfig.thinkingConfig.thinkingBudget=0",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_effort_is_said_in_each_service_s_words(endpoint, service, model, level, said):
     """One level, and what the outgoing body says of it; nothing is said where nothing was asked."""
     assert outgoing(endpoint, service, model, reasoning_effort=level)[1] == said
@@ -58,10 +105,16 @@ def test_an_effort_is_said_in_each_service_s_words(endpoint, service, model, lev
 @pytest.mark.parametrize(
     "model",
     [
-        "claude-3-5-haiku-latest", "anthropic/claude-3.7-sonnet", "claude-opus-4-20250514", "claude-sonnet-4",
-        "claude-opus-4-1-20250805", "claude-opus-4-5-20251101", "claude-haiku-4.5", "claude-sonnet-4@20250514",
+        "claude-3-5-haiku-latest",
+        "anthropic/claude-3.7-sonnet",
+        "claude-opus-4-20250514",
+        "claude-sonnet-4",
+        "claude-opus-4-1-20250805",
+        "claude-opus-4-5-20251101",
+        "claude-haiku-4.5",
+        "claude-sonnet-4@20250514",
     ],
-)  # fmt: skip
+)
 def test_older_claude_gets_a_budget_within_what_it_takes(model):
     """At least 1024 tokens of thinking, at most 128000."""
     asked = {"reasoning_effort": "low"}
@@ -141,9 +194,12 @@ def test_the_strategy_asks_and_the_call_says_what_went_out(tmp_path):
 async def test_an_effort_leaves_the_thinking_to_the_model():
     """One call with the level, no steps asked for, no beginning of an answer."""
     outcome, session, model = await run(
-        "effort", {"subject": ["Answer: 2"]}, level="low",
-        session={"reasoning_effort": "high"}, shots=1,
-    )  # fmt: skip
+        "effort",
+        {"subject": ["Answer: 2"]},
+        level="low",
+        session={"reasoning_effort": "high"},
+        shots=1,
+    )
 
     request = model.asked[0].request
     assert request.sampling["reasoning_effort"] == "low"
@@ -183,8 +239,13 @@ async def test_a_pilot_of_other_items_finds_the_usual_length():
 
     assert model.roles == "ddds"
     assert outcome.metadata == {
-        "unit": "tokens", "mean": 1500.0, "pilot": lengths, "asked": 600, "used": 600, "relative_effort": 0.4,
-    }  # fmt: skip
+        "unit": "tokens",
+        "mean": 1500.0,
+        "pilot": lengths,
+        "asked": 600,
+        "used": 600,
+        "relative_effort": 0.4,
+    }
     questions = [a.last for a in model.asked]
     assert questions[3] == ITEM.input
     assert len(set(questions)) == 4
@@ -245,8 +306,11 @@ async def test_thinking_and_answer_have_budgets_of_their_own():
     assert second.messages[-1]["content"] == "<think>1 + 1 = 2.</think>\nAnswer:"
     assert outcome.answer_text == "Answer: 2"
     assert outcome.metadata == {
-        "enforced_by": "tags", "thinking_tokens": 6, "extensions": 0, "was_cut": False,
-    }  # fmt: skip
+        "enforced_by": "tags",
+        "thinking_tokens": 6,
+        "extensions": 0,
+        "was_cut": False,
+    }
     assert [m.text for m in session.messages if m.kind == "thinking"] == ["1 + 1 = 2."]
 
 
@@ -271,12 +335,27 @@ async def test_thinking_that_ends_too_soon_is_made_to_go_on():
     ("texts", "settings", "extensions", "was_cut"),
     [
         (["a b c d e f", " 2"], {"thinking_tokens": 4}, 0, True),
-        (["a", "b", "c", " 2"], {"thinking_tokens": 90, "min_thinking_tokens": 80, "extensions": 2}, 2, False),
-        (["a", "b c d e", " 2"], {"thinking_tokens": 6, "min_thinking_tokens": 6, "extensions": 9}, 1, True),
-        (["", "", " 2"], {"thinking_tokens": 9, "min_thinking_tokens": 2, "extensions": 9}, 1, False),
+        (
+            ["a", "b", "c", " 2"],
+            {"thinking_tokens": 90, "min_thinking_tokens": 80, "extensions": 2},
+            2,
+            False,
+        ),
+        (
+            ["a", "b c d e", " 2"],
+            {"thinking_tokens": 6, "min_thinking_tokens": 6, "extensions": 9},
+            1,
+            True,
+        ),
+        (
+            ["", "", " 2"],
+            {"thinking_tokens": 9, "min_thinking_tokens": 2, "extensions": 9},
+            1,
+            False,
+        ),
     ],
     ids=["cut at the cap", "extensions run out", "cap while extended", "nothing thought"],
-)  # fmt: skip
+)
 async def test_thinking_ends(texts, settings, extensions, was_cut):
     """At its cap, where it is enough, or where it was extended as often as allowed; then comes the answer."""
     outcome, _, model = await run("budgeted", {"subject": texts}, **settings)
@@ -290,17 +369,24 @@ async def test_thinking_ends(texts, settings, extensions, was_cut):
 @pytest.mark.parametrize(
     ("by", "endpoint", "asked"),
     [
-        ("auto", "local", True), ("auto", "messages", True), ("auto", "chat", False),
-        ("provider", "chat", True), ("tags", "local", False),
+        ("auto", "local", True),
+        ("auto", "messages", True),
+        ("auto", "chat", False),
+        ("provider", "chat", True),
+        ("tags", "local", False),
     ],
-)  # fmt: skip
+)
 async def test_the_provider_keeps_the_budget_where_it_can(by, endpoint, asked):
     """One call with both budgets, or tags and a second call."""
     texts = {"subject": ["Answer: 2", "Answer: 2"]}
     outcome, _, model = await run(
-        "budgeted", texts, by=by, thinking_tokens=100, answer_tokens=20,
+        "budgeted",
+        texts,
+        by=by,
+        thinking_tokens=100,
+        answer_tokens=20,
         session={"endpoint": endpoint},
-    )  # fmt: skip
+    )
 
     sampling = model.asked[0].request.sampling
     assert (sampling.get("thinking_budget_tokens"), sampling["max_tokens"]) == (

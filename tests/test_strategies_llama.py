@@ -14,7 +14,12 @@ from workbench.spool import SpoolWriter
 TINY = {
     "effort": {"level": "low"},
     "relative_effort": {"pilot": 1},
-    "budgeted": {"thinking_tokens": 8, "answer_tokens": 4, "min_thinking_tokens": 6, "extensions": 1},
+    "budgeted": {
+        "thinking_tokens": 8,
+        "answer_tokens": 4,
+        "min_thinking_tokens": 6,
+        "extensions": 1,
+    },
     "diverse_prompts": {"prompts": ["", "You are a teacher."]},
     "best_of_n": {"samples": 1, "verifier": "judge"},
     "sequential_refinement": {"rounds": 1},
@@ -24,15 +29,17 @@ TINY = {
     "speculative_steps": {"max_steps": 1, "step_tokens": 6, "threshold": 0.5},
     "cascade": {"samples": 2, "threshold": 1.0},
     "tree_search": {"branches": 2, "width": 1, "depth": 1, "nodes": 2, "step_tokens": 6},
-}  # fmt: skip
+}
 
 
 def sums():
     """Two items; the second is there for a pilot."""
     items = [
-        scoring.TaskItem(task="sums", item=str(n), input=f"What is {n} + 3?", target=str(n + 3), scorer="numeric")
+        scoring.TaskItem(
+            task="sums", item=str(n), input=f"What is {n} + 3?", target=str(n + 3), scorer="numeric"
+        )
         for n in (2, 4)
-    ]  # fmt: skip
+    ]
     example = datasets.Example(input="What is 1 + 1?", target="2", thought="1 + 1 = 2.")
     return TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Solve it.", (example,))
 
@@ -41,10 +48,18 @@ def test_every_strategy_runs_on_a_real_model(llama, tmp_path):
     """All calls are answered, priced in tokens, within the bound; what was sent and found is on record."""
     helper = {"model": "smollm2-helper", "provider": "llama.cpp", "base_url": llama}
     plan = Plan(
-        models=("smollm2",), tasks=("sums",), strategies=tuple(TINY), strategy_params=TINY, limit=1,
+        models=("smollm2",),
+        tasks=("sums",),
+        strategies=tuple(TINY),
+        strategy_params=TINY,
+        limit=1,
         helpers=dict.fromkeys(("judge", "small", "large"), helper),
-        base_url=llama, provider="llama.cpp", concurrency=2, max_tokens=4, seed=1,
-    )  # fmt: skip
+        base_url=llama,
+        provider="llama.cpp",
+        concurrency=2,
+        max_tokens=4,
+        seed=1,
+    )
     strategies = {name: strategy(name, shots=0, **params) for name, params in TINY.items()}
     work = Work(plan, [sums()], list(strategies.values()))
     with SpoolWriter(tmp_path, "r1") as writer:

@@ -29,9 +29,15 @@ def say(text, **fields):
 def launch(folder, url, name, run_id="r1", *, items=1, options=None, params=None, **settings):
     """Collect with one strategy; returns the report and the traces."""
     plan = Plan(
-        models=("m",), tasks=("sums",), strategies=(name,), strategy_params={name: params or {}},
-        base_url=url, retries=0, concurrency=1, **settings,
-    )  # fmt: skip
+        models=("m",),
+        tasks=("sums",),
+        strategies=(name,),
+        strategy_params={name: params or {}},
+        base_url=url,
+        retries=0,
+        concurrency=1,
+        **settings,
+    )
     made = [strategies.get(s, **plan.strategy_params[s]) for s in plan.strategies]
     work = Work(plan, [task_set(items)], made)
     with SpoolWriter(folder, run_id) as writer:
@@ -87,14 +93,21 @@ def test_every_sample_is_in_the_trace_and_paid_for(tmp_path):
     answers = ["Answer: 9", "One. Answer: 1", "Answer: 1"]
     with Stub(lambda seen: say(answers[seen.number % 3])) as stub:
         report, (trace,) = launch(
-            tmp_path, stub.url, "self_consistency", seed=3, temperature=0.1,
-            params={"samples": 3, "temperature": 1}, options={"price": lambda c: 0.5},
-        )  # fmt: skip
+            tmp_path,
+            stub.url,
+            "self_consistency",
+            seed=3,
+            temperature=0.1,
+            params={"samples": 3, "temperature": 1},
+            options={"price": lambda c: 0.5},
+        )
 
     assert (trace.passed, trace.answer, trace.confidence) == (True, "1", pytest.approx(2 / 3))
     assert [(c.ordinal, c.role, c.output_tokens) for c in trace.calls] == [
-        (0, "subject", 4), (1, "subject", 4), (2, "subject", 4),
-    ]  # fmt: skip
+        (0, "subject", 4),
+        (1, "subject", 4),
+        (2, "subject", 4),
+    ]
     said = [(m.call_ordinal, m.text) for m in trace.messages if m.role == "assistant"]
     assert said == list(enumerate(answers))
     assert (trace.n_turns, report.output_tokens, report.spent_usd) == (3, 12, 1.5)
@@ -102,8 +115,10 @@ def test_every_sample_is_in_the_trace_and_paid_for(tmp_path):
     assert len({r.json["seed"] for r in stub.requests}) == 3
     (configuration,) = records(tmp_path, Configuration)
     assert json.loads(configuration.strategy_params) == {
-        "shots": 5, "samples": 3, "temperature": 1.0,
-    }  # fmt: skip
+        "shots": 5,
+        "samples": 3,
+        "temperature": 1.0,
+    }
 
 
 def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path):
@@ -118,8 +133,11 @@ def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path)
         again, (trace,) = launch(tmp_path, stub.url, "self_consistency", "r2", **settings)
 
     assert (report.failed, failed.error_type, failed.passed, failed.confidence) == (
-        1, "http_503", None, None,
-    )  # fmt: skip
+        1,
+        "http_503",
+        None,
+        None,
+    )
     assert [c.output_tokens for c in failed.calls] == [4, None, 4]
     assert (again.collected, trace.confidence, stub.n) == (1, 1.0, 4)
     assert [c.error_type for c in trace.calls] == [None, None, None, "http_503"]
@@ -131,9 +149,13 @@ def test_a_budget_holds_within_the_first_attempt(tmp_path):
     price = lambda call: None if call.output_tokens is None else call.output_tokens * 0.01  # noqa: E731  # a rule of one line
     with Stub(lambda seen: say("Answer: 1")) as stub:
         report, traces = launch(
-            tmp_path, stub.url, "self_consistency", max_tokens=4, budget_usd=0.19,
+            tmp_path,
+            stub.url,
+            "self_consistency",
+            max_tokens=4,
+            budget_usd=0.19,
             options={"price": price},
-        )  # fmt: skip
+        )
 
     assert (stub.n, traces, report.status, report.left) == (4, [], "cancelled", 1)
     assert report.spent_usd <= 0.19
@@ -237,11 +259,20 @@ async def test_the_reply_with_the_best_mark_wins(texts, chosen, score, n_calls):
 @pytest.mark.parametrize(
     ("text", "mark"),
     [
-        ("Score: 7", 0.7), ("**Score:** 7.5/10", 0.75), ("score = 10.", 1.0), ("Score: 0", 0.0),
-        ("Score: 3. No: it is right.\nScore: 9", 0.9), ("Score: 85", None), ("Score: 100", None),
-        ("Score: -1", None), ("7", None), ("Score: seven", None), ("", None), ("underscore: 3", None),
+        ("Score: 7", 0.7),
+        ("**Score:** 7.5/10", 0.75),
+        ("score = 10.", 1.0),
+        ("Score: 0", 0.0),
+        ("Score: 3. No: it is right.\nScore: 9", 0.9),
+        ("Score: 85", None),
+        ("Score: 100", None),
+        ("Score: -1", None),
+        ("7", None),
+        ("Score: seven", None),
+        ("", None),
+        ("underscore: 3", None),
     ],
-)  # fmt: skip
+)
 def test_a_mark_is_read_or_is_unknown(text, mark):
     """0 to 10 after its word, the last one; anything else is no mark."""
     assert read_mark(text) == (None if mark is None else pytest.approx(mark))

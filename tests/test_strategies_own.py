@@ -155,13 +155,23 @@ def test_on_a_terminal_the_user_is_asked_once(plan, collect, monkeypatch, said, 
     assert err.count("mine.py:Mine), which runs with your rights") == 1
 
 
-@pytest.mark.parametrize(("name", "params", "words"), [
-    ("mine.py:Other", {}, "has no class 'Other'"), ("nowhere.py:Mine", {}, "no file nowhere.py"),
-    ("nowhere_at_all:Mine", {}, "No module named"), ("mine.py:Mine", {"round": 2}, "has no parameter 'round'; it has word, rounds, extra"),
-    ("mine.py:Mine", {"rounds": "2"}, "not a whole number"), ("mine.py:Nameless", {}, "has no name"),
-    ("mine.py:Slow", {}, "async def run"), ("mine.py:number", {}, "has no name"), ("mine.py:Direct", {}, "is one that ships"),
-    ("mine.py:ready", {"word": "x"}, "takes no parameters"), ("mine.py:", {}, "names no strategy"), ("mine py:Mine", {}, "names no strategy"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("mine.py:Other", {}, "has no class 'Other'"),
+        ("nowhere.py:Mine", {}, "no file nowhere.py"),
+        ("nowhere_at_all:Mine", {}, "No module named"),
+        ("mine.py:Mine", {"round": 2}, "has no parameter 'round'; it has word, rounds, extra"),
+        ("mine.py:Mine", {"rounds": "2"}, "not a whole number"),
+        ("mine.py:Nameless", {}, "has no name"),
+        ("mine.py:Slow", {}, "async def run"),
+        ("mine.py:number", {}, "has no name"),
+        ("mine.py:Direct", {}, "is one that ships"),
+        ("mine.py:ready", {"word": "x"}, "takes no parameters"),
+        ("mine.py:", {}, "names no strategy"),
+        ("mine py:Mine", {}, "names no strategy"),
+    ],
+)
 def test_what_is_no_strategy_is_explained(folder, name, params, words):
     """Before anything is asked and paid."""
     with pytest.raises(ConfigError, match=words):
@@ -176,9 +186,13 @@ def test_an_object_and_a_module_are_strategies_too(folder):
     assert strategies.find("direct", {}, allow_code=False).name == "direct"
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("Broken", "strategy 'broken' failed: KeyError: 'colour' at mine.py:"), ("Odd", "strategy 'odd' returned str, not an Outcome"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Broken", "strategy 'broken' failed: KeyError: 'colour' at mine.py:"),
+        ("Odd", "strategy 'odd' returned str, not an Outcome"),
+    ],
+)
 def test_a_fault_of_a_strategy_fails_its_attempt(folder, collect, name, words):
     """The trace says what and where; the run goes on to its end."""
     with Stub(answer) as stub:

@@ -21,8 +21,10 @@ async def test_every_wording_is_asked_and_the_commonest_answer_wins():
 
     systems = [a.request.messages[0]["content"] for a in model.asked]
     assert [s.partition("Think step")[0] for s in systems] == [
-        "Solve it. ", "Solve it. You are a baker. ", "Solve it. Go backwards. ",
-    ]  # fmt: skip
+        "Solve it. ",
+        "Solve it. You are a baker. ",
+        "Solve it. Go backwards. ",
+    ]
     assert (outcome.answer_text, outcome.confidence) == ("Answer: 2", pytest.approx(2 / 3))
     assert outcome.metadata == {"prompt": 1}
     assert model.most_in_flight == 3
@@ -60,7 +62,9 @@ async def test_self_marks_even_where_there_are_log_probabilities():
     texts = {"subject": ["Answer: 3", "Answer: 2"], "verifier": ["Score: 1", "Score: 8"]}
     logs = [-0.1, -9.0, None, None]
 
-    marked, _, _ = await run("best_of_n", texts, samples=2, verifier="self", options={"logprobs": logs})  # fmt: skip
+    marked, _, _ = await run(
+        "best_of_n", texts, samples=2, verifier="self", options={"logprobs": logs}
+    )
     auto, _, model = await run("best_of_n", texts, samples=2, options={"logprobs": logs})
 
     assert marked.answer_text == "Answer: 2"
@@ -90,9 +94,14 @@ async def test_log_probabilities_alone_rank_what_has_them():
 async def test_the_oracle_is_the_scorer_and_is_named_so():
     """It finds the one right reply without a call; nothing right leaves the first."""
     right, _, model = await run(
-        "best_of_n", {"subject": ["Answer: 3", "Answer: 2", "Answer: 4"]}, samples=3, verifier="oracle"
-    )  # fmt: skip
-    wrong, _, _ = await run("best_of_n", {"subject": ["Answer: 3", "Answer: 4"]}, samples=2, verifier="oracle")  # fmt: skip
+        "best_of_n",
+        {"subject": ["Answer: 3", "Answer: 2", "Answer: 4"]},
+        samples=3,
+        verifier="oracle",
+    )
+    wrong, _, _ = await run(
+        "best_of_n", {"subject": ["Answer: 3", "Answer: 4"]}, samples=2, verifier="oracle"
+    )
 
     assert (right.answer_text, right.verifier_score, model.roles) == ("Answer: 2", 1.0, "sss")
     assert (wrong.answer_text, wrong.verifier_score) == ("Answer: 3", 0.0)
@@ -101,9 +110,13 @@ async def test_the_oracle_is_the_scorer_and_is_named_so():
 @pytest.mark.parametrize(
     ("verifier", "most", "helpers"),
     [
-        ("auto", 6, ()), ("self", 6, ()), ("judge", 6, ("judge",)), ("logprob", 3, ()), ("oracle", 3, ()),
+        ("auto", 6, ()),
+        ("self", 6, ()),
+        ("judge", 6, ("judge",)),
+        ("logprob", 3, ()),
+        ("oracle", 3, ()),
     ],
-)  # fmt: skip
+)
 def test_a_verifier_says_what_it_costs_and_needs(verifier, most, helpers):
     """Calls at most, and the helper."""
     strategy = strategies.get("best_of_n", samples=3, verifier=verifier)
@@ -168,8 +181,14 @@ async def test_drafts_are_distilled_into_notes_and_the_notes_refined():
     caps = [a.request.sampling.get("max_tokens") for a in model.asked]
     assert caps == [None, None, 30, None, None, 30, None]
     assert [a.request.sampling.get("temperature") for a in model.asked] == [
-        0.7, 0.7, None, 0.7, 0.7, None, None,
-    ]  # fmt: skip
+        0.7,
+        0.7,
+        None,
+        0.7,
+        0.7,
+        None,
+        None,
+    ]
     assert outcome.answer_text == "Answer: 2"
     assert strategies.get("parallel_distill_refine", rounds=2, drafts=2).most_calls == 7
 
@@ -230,10 +249,15 @@ async def test_a_mark_that_is_enough_ends_it():
         (["", "", "", ""], [], "", None),
         (["", "", "Answer: 2", ""], ["who knows"], "Answer: 2", None),
         (["Answer: 3", "Answer: 3", "Answer: 2", ""], ["?", "Score: 0"], "Answer: 2", 0.0),
-        (["Answer: 3", "Answer: 4", "Answer: 2", "Answer: 2"], ["Score: 5", "Score: 5", "Score: 5"], "Answer: 3", 0.5),
+        (
+            ["Answer: 3", "Answer: 4", "Answer: 2", "Answer: 2"],
+            ["Score: 5", "Score: 5", "Score: 5"],
+            "Answer: 3",
+            0.5,
+        ),
     ],
     ids=["nothing", "unmarked is better than nothing", "marked is better than unmarked", "tie"],
-)  # fmt: skip
+)
 async def test_the_best_so_far_stays_unless_a_mark_is_higher(subject, verifier, answer, score):
     """Silence never wins; equal marks leave the earlier reply."""
     texts = {"subject": subject, "verifier": verifier}

@@ -40,12 +40,17 @@ async def test_parts_are_answered_in_turn_each_under_its_cap():
     ("plan", "parts"),
     [
         ("1. [3] What is it?", [Part("What is it?", 3)]),
-        ("Plan:\n 1) (difficulty: 5) A?\n2: B?\n\n3. [difficulty 1]: C?",
-         [Part("A?", 5), Part("B?", 3), Part("C?", 1)]),
+        (
+            "Plan:\n 1) (difficulty: 5) A?\n2: B?\n\n3. [difficulty 1]: C?",
+            [Part("A?", 5), Part("B?", 3), Part("C?", 1)],
+        ),
         ("1. [9] Odd?", [Part("[9] Odd?", 3)]),
-        ("I cannot. It is 2.", []), ("", []), ("1.\n2. [3]\n3. 7", []), ("1. " + "x" * 10_000, [Part("x" * 10_000, 3)]),
+        ("I cannot. It is 2.", []),
+        ("", []),
+        ("1.\n2. [3]\n3. 7", []),
+        ("1. " + "x" * 10_000, [Part("x" * 10_000, 3)]),
     ],
-)  # fmt: skip
+)
 def test_a_plan_is_read_line_by_line(plan, parts):
     """Numbered lines are parts, whole; the difficulty is 3 where none is given; without words it is no part."""
     assert read_plan(plan) == parts
@@ -54,10 +59,15 @@ def test_a_plan_is_read_line_by_line(plan, parts):
 @pytest.mark.parametrize(
     ("total", "weights", "caps"),
     [
-        (10, [1, 1], [5, 5]), (11, [1, 1], [6, 5]), (100, [2, 1, 1], [50, 25, 25]), (2, [9, 1], [1, 1]),
-        (7, [1], [7]), (5, [], []), (1024, [25, 16, 9, 4, 1], [464, 297, 168, 75, 20]),
+        (10, [1, 1], [5, 5]),
+        (11, [1, 1], [6, 5]),
+        (100, [2, 1, 1], [50, 25, 25]),
+        (2, [9, 1], [1, 1]),
+        (7, [1], [7]),
+        (5, [], []),
+        (1024, [25, 16, 9, 4, 1], [464, 297, 168, 75, 20]),
     ],
-)  # fmt: skip
+)
 def test_tokens_are_shared_out_to_the_last_one(total, weights, caps):
     """One each, the rest by weight: of 100 for weights 2, 1, 1 that is 1 + 97·(½, ¼, ¼) with largest remainders."""
     shared = allot(total, weights)
@@ -78,17 +88,21 @@ def test_too_few_tokens_are_no_share():
 @pytest.mark.parametrize(
     ("schedule", "weights"),
     [
-        ("uniform", [1, 1, 1, 1]), ("linear", [4, 3, 2, 1]), ("polynomial", [16, 9, 4, 1]),
+        ("uniform", [1, 1, 1, 1]),
+        ("linear", [4, 3, 2, 1]),
+        ("polynomial", [16, 9, 4, 1]),
         ("cosine", [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
     ],
-)  # fmt: skip
+)
 async def test_a_schedule_decays_over_the_parts(schedule, weights):
     """Four parts as difficult as each other share 10 000 tokens as the schedule says."""
     plan = "\n".join(f"{n}. [1] Part {n}?" for n in range(1, 5))
     outcome, *_ = await run(
-        "plan_and_budget", {"draft": [plan, *"abcd"], "subject": ["Answer: 2"]},
-        total_tokens=10_000, schedule=schedule,
-    )  # fmt: skip
+        "plan_and_budget",
+        {"draft": [plan, *"abcd"], "subject": ["Answer: 2"]},
+        total_tokens=10_000,
+        schedule=schedule,
+    )
 
     assert outcome.metadata["caps"] == [
         pytest.approx(10_000 * w / sum(weights), abs=3) for w in weights
@@ -155,12 +169,21 @@ async def test_a_small_model_drafts_and_the_large_one_accepts_or_rewrites():
         ({"draft": [""], "subject": ["Answer: 2"]}, "Answer: 2", "ds", 0),
         ({"draft": ["Answer: 3"], "verifier": ["?"], "subject": [""]}, "Answer: 3", "dvs", 0),
         ({"draft": [""], "subject": ["", "Answer: 2"]}, "Answer: 2", "dss", 0),
-        ({"draft": ["a", "b"], "verifier": ["Score: 9", "Score: 9"], "subject": ["Answer: 2"]},
-         "a\n\nb\n\nAnswer: 2", "dvdvs", 2),
-        ({"draft": ["a", "b"], "verifier": ["Score: 9", "Score: 9"], "subject": [""]}, "a\n\nb", "dvdvs", 2),
+        (
+            {"draft": ["a", "b"], "verifier": ["Score: 9", "Score: 9"], "subject": ["Answer: 2"]},
+            "a\n\nb\n\nAnswer: 2",
+            "dvdvs",
+            2,
+        ),
+        (
+            {"draft": ["a", "b"], "verifier": ["Score: 9", "Score: 9"], "subject": [""]},
+            "a\n\nb",
+            "dvdvs",
+            2,
+        ),
     ],
     ids=["no draft", "no own step", "neither", "no end", "no end and no answer"],
-)  # fmt: skip
+)
 async def test_steps_come_to_an_end(texts, answer, roles, accepted):
     """A silent draft is not marked; after the last step allowed the answer is asked for."""
     outcome, _, model = await run("speculative_steps", texts, max_steps=2)
@@ -181,9 +204,13 @@ async def test_without_a_delimiter_no_stop_word_is_sent():
 @pytest.mark.parametrize(
     ("text", "delimiter", "step"),
     [
-        ("a\n\nb", "\n\n", "a"), ("\n\n a", "\n\n", "a"), ("", "\n\n", ""), ("a ## b", "##", "a"), ("a\n\nb ", "", "a\n\nb"),
+        ("a\n\nb", "\n\n", "a"),
+        ("\n\n a", "\n\n", "a"),
+        ("", "\n\n", ""),
+        ("a ## b", "##", "a"),
+        ("a\n\nb ", "", "a\n\nb"),
     ],
-)  # fmt: skip
+)
 def test_a_step_ends_at_its_delimiter(text, delimiter, step):
     """Blank ends are no step of their own."""
     assert cut(text, delimiter) == step
@@ -192,10 +219,15 @@ def test_a_step_ends_at_its_delimiter(text, delimiter, step):
 @pytest.mark.parametrize(
     ("step", "states"),
     [
-        ("Answer: 2", True), ("so **Answer:** 2", True), (r"\boxed{2}", True), ("answer = 2", True),
-        ("The answer lies near", False), ("", False), ("unanswered: 2", False),
+        ("Answer: 2", True),
+        ("so **Answer:** 2", True),
+        (r"\boxed{2}", True),
+        ("answer = 2", True),
+        ("The answer lies near", False),
+        ("", False),
+        ("unanswered: 2", False),
     ],
-)  # fmt: skip
+)
 def test_a_step_that_states_the_answer_is_the_last(step, states):
     """As the scorers find it."""
     assert has_answer(step) is states
@@ -208,13 +240,19 @@ def test_a_step_that_states_the_answer_is_the_last(step, states):
     ("texts", "answer", "confidence", "facts", "models"),
     [
         (["Answer: 2", "Answer: 2", "Answer: 3"], "Answer: 2", 2 / 3, (2 / 3, False), "mmm"),
-        (["Answer: 4", "Answer: 5", "Answer: 3", "Answer: 2"], "Answer: 2", None, (1 / 3, True), "mmml"),
+        (
+            ["Answer: 4", "Answer: 5", "Answer: 3", "Answer: 2"],
+            "Answer: 2",
+            None,
+            (1 / 3, True),
+            "mmml",
+        ),
         (["Answer: 4", "Answer: 5", "Answer: 3", ""], "Answer: 4", 1 / 3, (1 / 3, True), "mmml"),
         (["", "", "", "Answer: 2"], "Answer: 2", None, (None, True), "mmml"),
         (["", "", "", ""], "", None, (None, True), "mmml"),
     ],
     ids=["sure", "deferred", "the large one is silent", "nothing said", "nothing at all"],
-)  # fmt: skip
+)
 async def test_what_the_model_is_not_sure_of_goes_to_the_large_one(
     texts, answer, confidence, facts, models
 ):
@@ -239,8 +277,10 @@ async def test_a_stated_confidence_is_asked_for_in_a_call_of_its_own(said, confi
 
     assert model.roles == ("svs" if deferred else "sv")
     assert [m["role"] for m in model.asked[1].request.messages[-3:]] == [
-        "user", "assistant", "user",
-    ]  # fmt: skip
+        "user",
+        "assistant",
+        "user",
+    ]
     assert outcome.metadata == {"confidence": confidence, "deferred": deferred}
     assert outcome.answer_text == ("Answer: 2" if deferred else "Answer: 3")
 
@@ -255,18 +295,28 @@ async def test_a_likelihood_decides_without_a_further_call():
     assert (outcome.confidence, model.roles) == (pytest.approx(math.exp(-0.1)), "s")
     with pytest.raises(ProviderRejected, match="extra_body"):
         await run("cascade", texts, by="logprob")
-    assert [strategies.get("cascade", by=by).most_calls for by in ("vote", "logprob", "stated")] == [
-        4, 2, 3,
-    ]  # fmt: skip
+    assert [
+        strategies.get("cascade", by=by).most_calls for by in ("vote", "logprob", "stated")
+    ] == [
+        4,
+        2,
+        3,
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "confidence"),
     [
-        ("Confidence: 85", 0.85), ("**Confidence:** 7.5 %", 0.075), ("confidence = 100.", 1.0), ("Confidence: 0", 0.0),
-        ("Confidence: 30. No.\nConfidence: 60", 0.6), ("Confidence: 101", None), ("Confidence: high", None), ("85", None),
+        ("Confidence: 85", 0.85),
+        ("**Confidence:** 7.5 %", 0.075),
+        ("confidence = 100.", 1.0),
+        ("Confidence: 0", 0.0),
+        ("Confidence: 30. No.\nConfidence: 60", 0.6),
+        ("Confidence: 101", None),
+        ("Confidence: high", None),
+        ("85", None),
     ],
-)  # fmt: skip
+)
 def test_a_confidence_is_read_or_is_unknown(text, confidence):
     """0 to 100 after its word, the last one."""
     assert read_confidence(text) == (None if confidence is None else pytest.approx(confidence))
@@ -313,8 +363,14 @@ async def test_the_best_thought_of_all_is_grown_first():
     """Best-first goes back to an earlier branch once it promises more; a worse one is never grown."""
     say = tree(
         {"": ["a", "b"], "b": ["c", "d"], "a": ["Answer: 2", "e"]},
-        {"a": "Score: 5", "b": "Score: 6", "c": "Score: 1", "d": "Score: 4", "Answer: 2": "Score: 9"},
-    )  # fmt: skip
+        {
+            "a": "Score: 5",
+            "b": "Score: 6",
+            "c": "Score: 1",
+            "d": "Score: 4",
+            "Answer: 2": "Score: 9",
+        },
+    )
     outcome, _, model = await run("tree_search", say, order="best", branches=2)
 
     assert outcome.answer_text == "a\n\nAnswer: 2"
@@ -348,9 +404,12 @@ async def test_equal_values_go_to_the_earlier_thought_and_equal_steps_are_valued
 async def test_nodes_bound_the_tree(order):
     """Proposals stop at the bound, whether or not they say something."""
     _, session, model = await run(
-        "tree_search", lambda request, role: "Score: 5" if role == "verifier" else "go on", order=order,
-        nodes=5, depth=50,
-    )  # fmt: skip
+        "tree_search",
+        lambda request, role: "Score: 5" if role == "verifier" else "go on",
+        order=order,
+        nodes=5,
+        depth=50,
+    )
     _, silent, _ = await run("tree_search", lambda request, role: "", order=order, nodes=5)
 
     assert model.roles.count("d") == 5

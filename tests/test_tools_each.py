@@ -27,25 +27,55 @@ def call(name, text, **options):
 # ---- calculator -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("expression", "value"), [
-    ("17 * 23 - 6", "385"), ("2 + 3 * 4", "14"), ("(2 + 3) * 4", "20"), ("2 ^ 3 ^ 2", "512"), ("-2 ^ 2", "-4"),
-    ("2 ** -1", "0.5"), ("0.1 + 0.2", "0.3"), ("10 - 2 - 3", "5"), ("7 // 2", "3"), ("-7 % 3", "2"), ("--3", "3"),
-    ("1/3", "0.333333333333333 (rounded; exactly 1/3)"), ("sqrt(16)", "4"), ("2 ^ 0.5", "1.41421356237309504880168872421"),
-    ("sqrt(4/9) * 9", "6"), ("round(2.5)", "3"), ("round(-2.675, 2)", "-2.68"), ("max(1, 7, 3)", "7"),
-    ("gcd(12, 18) + lcm(4, 6)", "18"), ("comb(52, 5)", "2598960"), ("factorial(20)", "2432902008176640000"),
-    ("1_000 + .5", "1000.5"), ("1e3", "1000"), ("3 × 4 ÷ 6 − 1", "1"), ("0 ^ 0", "1"), ("(-1) ^ 1001", "-1"),
-    ("floor(-0.5)", "-1"), ("ceil(7/2)", "4"), ("abs(-3)", "3"), ("1e-30", "1E-30"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("17 * 23 - 6", "385"),
+        ("2 + 3 * 4", "14"),
+        ("(2 + 3) * 4", "20"),
+        ("2 ^ 3 ^ 2", "512"),
+        ("-2 ^ 2", "-4"),
+        ("2 ** -1", "0.5"),
+        ("0.1 + 0.2", "0.3"),
+        ("10 - 2 - 3", "5"),
+        ("7 // 2", "3"),
+        ("-7 % 3", "2"),
+        ("--3", "3"),
+        ("1/3", "0.333333333333333 (rounded; exactly 1/3)"),
+        ("sqrt(16)", "4"),
+        ("2 ^ 0.5", "1.41421356237309504880168872421"),
+        ("sqrt(4/9) * 9", "6"),
+        ("round(2.5)", "3"),
+        ("round(-2.675, 2)", "-2.68"),
+        ("max(1, 7, 3)", "7"),
+        ("gcd(12, 18) + lcm(4, 6)", "18"),
+        ("comb(52, 5)", "2598960"),
+        ("factorial(20)", "2432902008176640000"),
+        ("1_000 + .5", "1000.5"),
+        ("1e3", "1000"),
+        ("3 × 4 ÷ 6 − 1", "1"),
+        ("0 ^ 0", "1"),
+        ("(-1) ^ 1001", "-1"),
+        ("floor(-0.5)", "-1"),
+        ("ceil(7/2)", "4"),
+        ("abs(-3)", "3"),
+        ("1e-30", "1E-30"),
+    ],
+)
 def test_the_calculator_works_out_exactly(expression, value):
     """Precedence as in a textbook; fractions stay whole; what is rounded says so."""
     assert call("calculator", {"expression": expression}).text == value
 
 
-@given(st.recursive(
-    st.integers(0, 99).map(str),
-    lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
-    max_leaves=12,
-))  # fmt: skip
+@given(
+    st.recursive(
+        st.integers(0, 99).map(str),
+        lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner).map(
+            lambda t: f"({t[0]} {t[1]} {t[2]})"
+        ),
+        max_leaves=12,
+    )
+)
 def test_the_calculator_agrees_with_fractions(expression):
     """A second derivation: Python's own grammar over fractions, where nothing is divided by zero."""
     try:
@@ -60,14 +90,36 @@ def test_the_calculator_agrees_with_fractions(expression):
         assert calculator.evaluate(expression) == expected
 
 
-@pytest.mark.parametrize(("expression", "words"), [
-    ("9^9^9", "too large"), ("10^1000 * 10^1000", "too large"), ("factorial(10^9)", "0 to 400"), ("comb(10^9, 5)", "4000"),
-    ("1/0", "division by zero"), ("5 % 0", "division by zero"), ("0^-1", "division by zero"), ("sqrt(-1)", "no square root"),
-    ("2^0.3", "whole number"), ("", "empty"), ("2 +", "too early"), ("(2", "missing"), ("2 3", "not expected"),
-    ("5,000 + 1", "without separators"), ("__import__('os')", "cannot be read"), ("os.system('x')", "no function|cannot be read"),
-    ("foo(2)", "there are sqrt"), ("sqrt(1, 2)", "does not take 2"), ("gcd(1.5, 2)", "[Ww]hole numbers"), ("round(1, 10^9)", "too many digits"),
-    ("(" * 400 + "1", "nested"), ("2^" * 200 + "1", "nested"), ("1e999 * 1e999", "too large"), ("round(1, 5, 7)", "does not take"),
-], ids=lambda v: v[:20])  # fmt: skip
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("9^9^9", "too large"),
+        ("10^1000 * 10^1000", "too large"),
+        ("factorial(10^9)", "0 to 400"),
+        ("comb(10^9, 5)", "4000"),
+        ("1/0", "division by zero"),
+        ("5 % 0", "division by zero"),
+        ("0^-1", "division by zero"),
+        ("sqrt(-1)", "no square root"),
+        ("2^0.3", "whole number"),
+        ("", "empty"),
+        ("2 +", "too early"),
+        ("(2", "missing"),
+        ("2 3", "not expected"),
+        ("5,000 + 1", "without separators"),
+        ("__import__('os')", "cannot be read"),
+        ("os.system('x')", "no function|cannot be read"),
+        ("foo(2)", "there are sqrt"),
+        ("sqrt(1, 2)", "does not take 2"),
+        ("gcd(1.5, 2)", "[Ww]hole numbers"),
+        ("round(1, 10^9)", "too many digits"),
+        ("(" * 400 + "1", "nested"),
+        ("2^" * 200 + "1", "nested"),
+        ("1e999 * 1e999", "too large"),
+        ("round(1, 5, 7)", "does not take"),
+    ],
+    ids=lambda v: v[:20],
+)
 def test_the_calculator_refuses_with_a_reason(expression, words):
     """No code is evaluated, nothing takes long, no fault escapes."""
     start = time.process_time()
@@ -101,7 +153,11 @@ def test_search_scores_as_the_formula_says():
 
     found = index.find("RED, the red!", 5)
 
-    assert [(d.document, pytest.approx(score)) for d, score in found] == [("d1", two), ("d0", one)] if two > one else [("d0", one), ("d1", two)]  # fmt: skip
+    assert (
+        [(d.document, pytest.approx(score)) for d, score in found] == [("d1", two), ("d0", one)]
+        if two > one
+        else [("d0", one), ("d1", two)]
+    )
     assert index.find("cat", 1)[0][0].document == "d2"
     assert index.find("the of", 3) == []
 
@@ -141,16 +197,31 @@ def test_sql_answers_with_a_table():
     assert call("sql", {"query": "SELECT NULL AS a, 1 AS b WHERE false"}).text == "a | b\n(0 rows)"
 
 
-@pytest.mark.parametrize(("query", "words"), [
-    ("DROP TABLE orders", "one SELECT"), ("SELECT 1; SELECT 2", "one SELECT"), ("SET memory_limit = '9GB'", "one SELECT"),
-    ("COPY orders TO 'x.csv'", "one SELECT"), ("ATTACH 'x.db'", "one SELECT"), ("INSTALL httpfs", "one SELECT"),
-    ("SELECT * FROM read_csv('/etc/passwd')", "disabled by configuration"), ("SELECT * FROM '/etc/passwd'", "does not exist"),
-    ("SELECT * FROM glob('/*')", "disabled by configuration"), ("SELECT getenv('HOME')", "does not exist"),
-    ("SELCT 1", "syntax error"), ("", "one SELECT"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("DROP TABLE orders", "one SELECT"),
+        ("SELECT 1; SELECT 2", "one SELECT"),
+        ("SET memory_limit = '9GB'", "one SELECT"),
+        ("COPY orders TO 'x.csv'", "one SELECT"),
+        ("ATTACH 'x.db'", "one SELECT"),
+        ("INSTALL httpfs", "one SELECT"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "disabled by configuration"),
+        ("SELECT * FROM '/etc/passwd'", "does not exist"),
+        ("SELECT * FROM glob('/*')", "disabled by configuration"),
+        ("SELECT getenv('HOME')", "does not exist"),
+        ("SELCT 1", "syntax error"),
+        ("", "one SELECT"),
+    ],
+)
 def test_sql_only_reads_and_only_its_own_tables(query, words):
     """No file, no setting, no other statement; the reason is said."""
-    asked = {"database": datasets.data_dir() / "tools" / "database.sql", "query": query, "rows": 5, "cell": 9}  # fmt: skip
+    asked = {
+        "database": datasets.data_dir() / "tools" / "database.sql",
+        "query": query,
+        "rows": 5,
+        "cell": 9,
+    }
 
     assert re.search(words, sql_worker.answer(asked)["error"])
 
@@ -220,12 +291,21 @@ def test_a_tool_s_example_is_true(name):
     assert tool.spec.name == name
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ('{"query": ', "no JSON"), ("[1, 2]", "maxLength|of the type|object"), ('{"k": 3}', "'query' is missing"),
-    ('{"query": 5}', "of the type string, not 5"), ('{"query": "x", "k": true}', "of the type integer"),
-    ('{"query": "x", "n": 1}', "no argument 'n'; there are query, k"), ('{"query": "x", "k": 0}', "between 1 and 10"),
-    (json.dumps({"query": "x" * 301}), "301 characters"), ("{" * 5000, "no JSON"), (None, "missing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"query": ', "no JSON"),
+        ("[1, 2]", "maxLength|of the type|object"),
+        ('{"k": 3}', "'query' is missing"),
+        ('{"query": 5}', "of the type string, not 5"),
+        ('{"query": "x", "k": true}', "of the type integer"),
+        ('{"query": "x", "n": 1}', "no argument 'n'; there are query, k"),
+        ('{"query": "x", "k": 0}', "between 1 and 10"),
+        (json.dumps({"query": "x" * 301}), "301 characters"),
+        ("{" * 5000, "no JSON"),
+        (None, "missing"),
+    ],
+)
 def test_wrong_arguments_are_told_to_the_model(text, words):
     """What is wrong, in words; recorded as such; the tool does not run."""
     called = call("search", text)

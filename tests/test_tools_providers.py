@@ -28,8 +28,13 @@ SIGNED = "c2lnbmF0dXJl"
 
 def chat_pieces():
     google = {"google": {"thought_signature": SIGNED}}
-    first = {"index": 0, "id": "c1", "type": "function", "extra_content": google,
-             "function": {"name": "search", "arguments": ""}}  # fmt: skip
+    first = {
+        "index": 0,
+        "id": "c1",
+        "type": "function",
+        "extra_content": google,
+        "function": {"name": "search", "arguments": ""},
+    }
     second = {"index": 1, "id": "c2", "function": {"name": "calculator", "arguments": SUM}}
     more = [{"index": 0, "function": {"arguments": piece}} for piece in ARGUMENTS]
     details = [{"type": "reasoning.encrypted", "data": SIGNED}]
@@ -49,18 +54,31 @@ def responses_pieces():
         event("response.output_item.added", item={**items[0], "encrypted_content": None}),
         event("response.reasoning_summary_text.delta", item_id="r1", delta="hm, yes"),
         event("response.output_item.done", item=items[0]),
-        event("response.output_item.added", item={**items[1], "arguments": ""}), *calls,
+        event("response.output_item.added", item={**items[1], "arguments": ""}),
+        *calls,
         *[event("response.output_item.done", item=item) for item in items[1:]],
-    ]  # fmt: skip
+    ]
 
 
 def responses_items():
     summary = [{"type": "summary_text", "text": "hm, yes"}]
     return [
         {"type": "reasoning", "id": "r1", "summary": summary, "encrypted_content": SIGNED},
-        {"type": "function_call", "id": "f1", "call_id": "c1", "name": "search", "arguments": WHOLE},
-        {"type": "function_call", "id": "f2", "call_id": "c2", "name": "calculator", "arguments": SUM},
-    ]  # fmt: skip
+        {
+            "type": "function_call",
+            "id": "f1",
+            "call_id": "c1",
+            "name": "search",
+            "arguments": WHOLE,
+        },
+        {
+            "type": "function_call",
+            "id": "f2",
+            "call_id": "c2",
+            "name": "calculator",
+            "arguments": SUM,
+        },
+    ]
 
 
 def messages_pieces():
@@ -72,22 +90,29 @@ def messages_pieces():
 
     return [
         begin(0, type="thinking", thinking="", signature=""),
-        more(0, "thinking_delta", thinking="hm, "), more(0, "thinking_delta", thinking="yes"),
-        more(0, "signature_delta", signature=SIGNED), event("content_block_stop", index=0),
-        begin(1, type="redacted_thinking", data="b3BhcXVl"), begin(2, type="text", text=""),
+        more(0, "thinking_delta", thinking="hm, "),
+        more(0, "thinking_delta", thinking="yes"),
+        more(0, "signature_delta", signature=SIGNED),
+        event("content_block_stop", index=0),
+        begin(1, type="redacted_thinking", data="b3BhcXVl"),
+        begin(2, type="text", text=""),
         begin(3, type="tool_use", id="c1", name="search", input={}),
         *[more(3, "input_json_delta", partial_json=piece) for piece in ARGUMENTS],
         begin(4, type="tool_use", id="c2", name="calculator", input={}),
-        more(4, "input_json_delta", partial_json=""), more(4, "input_json_delta", partial_json=SUM),
-    ]  # fmt: skip
+        more(4, "input_json_delta", partial_json=""),
+        more(4, "input_json_delta", partial_json=SUM),
+    ]
 
 
 def gemini_parts():
     return [
         {"text": "Let me look."},
-        {"functionCall": {"id": "c1", "name": "search", "args": json.loads(WHOLE)}, "thoughtSignature": SIGNED},
+        {
+            "functionCall": {"id": "c1", "name": "search", "args": json.loads(WHOLE)},
+            "thoughtSignature": SIGNED,
+        },
         {"functionCall": {"name": "calculator", "args": json.loads(SUM)}},
-    ]  # fmt: skip
+    ]
 
 
 def gemini_pieces():
@@ -100,8 +125,11 @@ def gemini_pieces():
 
 
 PIECES = {
-    "chat": chat_pieces, "responses": responses_pieces, "messages": messages_pieces, "gemini": gemini_pieces,
-}  # fmt: skip
+    "chat": chat_pieces,
+    "responses": responses_pieces,
+    "messages": messages_pieces,
+    "gemini": gemini_pieces,
+}
 
 
 def function(name, arguments):
@@ -111,36 +139,73 @@ def function(name, arguments):
 def given_back(seen, sum_):
     """What the second request holds of the first reply and of the tools' answers, in each format."""
     extra = {"google": {"thought_signature": SIGNED}}
-    calls = [{"id": "c1", "type": "function", "function": function("search", WHOLE), "extra_content": extra},
-             {"id": "c2", "type": "function", "function": function("calculator", SUM)}]  # fmt: skip
+    calls = [
+        {
+            "id": "c1",
+            "type": "function",
+            "function": function("search", WHOLE),
+            "extra_content": extra,
+        },
+        {"id": "c2", "type": "function", "function": function("calculator", SUM)},
+    ]
     thinking = {"type": "thinking", "thinking": "hm, yes", "signature": SIGNED}
     return {
         "chat": [
-            {"role": "assistant", "content": "", "tool_calls": calls, "reasoning_content": "hm, yes",
-             "reasoning_details": [{"type": "reasoning.encrypted", "data": SIGNED}]},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": calls,
+                "reasoning_content": "hm, yes",
+                "reasoning_details": [{"type": "reasoning.encrypted", "data": SIGNED}],
+            },
             {"role": "tool", "tool_call_id": "c1", "content": seen},
             {"role": "tool", "tool_call_id": "c2", "content": sum_},
         ],
         "responses": [
-            *responses_items(), {"type": "function_call_output", "call_id": "c1", "output": seen},
+            *responses_items(),
+            {"type": "function_call_output", "call_id": "c1", "output": seen},
             {"type": "function_call_output", "call_id": "c2", "output": sum_},
         ],
         "messages": [
-            {"role": "assistant", "content": [
-                thinking, {"type": "redacted_thinking", "data": "b3BhcXVl"},
-                {"type": "tool_use", "id": "c1", "name": "search", "input": json.loads(WHOLE)},
-                {"type": "tool_use", "id": "c2", "name": "calculator", "input": json.loads(SUM)}]},
-            {"role": "user", "content": [
-                {"type": "tool_result", "tool_use_id": "c1", "content": seen},
-                {"type": "tool_result", "tool_use_id": "c2", "content": sum_}]},
+            {
+                "role": "assistant",
+                "content": [
+                    thinking,
+                    {"type": "redacted_thinking", "data": "b3BhcXVl"},
+                    {"type": "tool_use", "id": "c1", "name": "search", "input": json.loads(WHOLE)},
+                    {
+                        "type": "tool_use",
+                        "id": "c2",
+                        "name": "calculator",
+                        "input": json.loads(SUM),
+                    },
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "c1", "content": seen},
+                    {"type": "tool_result", "tool_use_id": "c2", "content": sum_},
+                ],
+            },
         ],
         "gemini": [
             {"role": "model", "parts": gemini_parts()},
-            {"role": "user", "parts": [
-                {"functionResponse": {"id": "c1", "name": "search", "response": {"result": seen}}},
-                {"functionResponse": {"name": "calculator", "response": {"result": sum_}}}]},
+            {
+                "role": "user",
+                "parts": [
+                    {
+                        "functionResponse": {
+                            "id": "c1",
+                            "name": "search",
+                            "response": {"result": seen},
+                        }
+                    },
+                    {"functionResponse": {"name": "calculator", "response": {"result": sum_}}},
+                ],
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def raw(pieces):
@@ -162,9 +227,13 @@ def act(form, stub, name="react", **params):
             return None
 
         session = Session(
-            task=SET, model="m", ask=ask, count=count, endpoint=form.endpoint,
+            task=SET,
+            model="m",
+            ask=ask,
+            count=count,
+            endpoint=form.endpoint,
             sampling={"max_tokens": 500},
-        )  # fmt: skip
+        )
         strategy = strategies.get(name, **{"tools": ["search", "calculator"], **params})
         try:
             return await strategy.run(session, ITEM), session
@@ -206,12 +275,18 @@ def test_an_exchange_with_tools_goes_back_as_it_came(form):
     sent = body.get("messages") or body.get("input") or body.get("contents")
     wanted = given_back(results[0].text, "4")[form.endpoint]
     assert sent[-len(wanted) :] == wanted
-    assert [len(r.json["tools"]) for r in stub.requests] == [1 if form.endpoint == "gemini" else 2] * 2  # fmt: skip
+    assert [len(r.json["tools"]) for r in stub.requests] == [
+        1 if form.endpoint == "gemini" else 2
+    ] * 2
 
 
 def _same(form, text):
     """Gemini sends objects, which are written anew."""
-    return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"), sort_keys=True) if form.endpoint == "gemini" else text  # fmt: skip
+    return (
+        json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        if form.endpoint == "gemini"
+        else text
+    )
 
 
 @pytest.mark.parametrize("form", FORMATS[:3], ids=[f.endpoint for f in FORMATS[:3]])
@@ -251,7 +326,9 @@ def test_no_more_tools_is_said_in_the_format_s_own_words(form):
     first, last = (request.json for request in stub.requests)
     none = {"messages": {"type": "none"}}.get(form.endpoint, "none")
     said = last["toolConfig"] if form.endpoint == "gemini" else last["tool_choice"]
-    assert said == ({"functionCallingConfig": {"mode": "NONE"}} if form.endpoint == "gemini" else none)  # fmt: skip
+    assert said == (
+        {"functionCallingConfig": {"mode": "NONE"}} if form.endpoint == "gemini" else none
+    )
     assert last["tools"] == first["tools"]
     assert not {"tool_choice", "toolConfig"} & set(first)
     assert (outcome.answer_text, outcome.limit_type) == ("Answer: 4", "turns")
@@ -262,18 +339,35 @@ def test_a_server_that_does_not_stream_gives_the_same_turn(form):
     """Ids and signatures of a body that comes whole."""
     call = function("search", WHOLE)
     body = {
-        "chat": {"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1", "function": call}]},
-                              "finish_reason": "tool_calls"}]},
+        "chat": {
+            "choices": [
+                {
+                    "message": {"content": None, "tool_calls": [{"id": "c1", "function": call}]},
+                    "finish_reason": "tool_calls",
+                }
+            ]
+        },
         "responses": {"object": "response", "status": "completed", "output": responses_items()[:2]},
-        "messages": {"type": "message", "stop_reason": "tool_use", "content": [
-            {"type": "thinking", "thinking": "hm", "signature": SIGNED},
-            {"type": "tool_use", "id": "c1", "name": "search", "input": json.loads(WHOLE)}]},
-        "gemini": {"candidates": [{"content": {"parts": gemini_parts()[1:2]}, "finishReason": "STOP"}]},
-    }[form.endpoint]  # fmt: skip
+        "messages": {
+            "type": "message",
+            "stop_reason": "tool_use",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": SIGNED},
+                {"type": "tool_use", "id": "c1", "name": "search", "input": json.loads(WHOLE)},
+            ],
+        },
+        "gemini": {
+            "candidates": [{"content": {"parts": gemini_parts()[1:2]}, "finishReason": "STOP"}]
+        },
+    }[form.endpoint]
 
     async def run(stub):
         provider = make(form, stub)
-        reply = await provider.generate(Request(model="m", messages=({"role": "user", "content": "x"},), sampling={"max_tokens": 9}))  # fmt: skip
+        reply = await provider.generate(
+            Request(
+                model="m", messages=({"role": "user", "content": "x"},), sampling={"max_tokens": 9}
+            )
+        )
         await provider.aclose()
         return reply
 
@@ -289,13 +383,25 @@ def test_the_key_leaves_what_goes_back_too():
     """A server that echoes the key in its thinking does not get it into the next record."""
     form = MessagesFormat()
     pieces = [
-        event("content_block_start", index=0, content_block={"type": "thinking", "thinking": KEY, "signature": ""}),
-        event("content_block_start", index=1, content_block={"type": "tool_use", "id": KEY, "name": "x", "input": {"k": [KEY]}}),
-    ]  # fmt: skip
+        event(
+            "content_block_start",
+            index=0,
+            content_block={"type": "thinking", "thinking": KEY, "signature": ""},
+        ),
+        event(
+            "content_block_start",
+            index=1,
+            content_block={"type": "tool_use", "id": KEY, "name": "x", "input": {"k": [KEY]}},
+        ),
+    ]
 
     async def run(stub):
         provider = make(form, stub, api_key=KEY)
-        reply = await provider.generate(Request(model="m", messages=({"role": "user", "content": "x"},), sampling={"max_tokens": 9}))  # fmt: skip
+        reply = await provider.generate(
+            Request(
+                model="m", messages=({"role": "user", "content": "x"},), sampling={"max_tokens": 9}
+            )
+        )
         await provider.aclose()
         return reply
 
@@ -322,8 +428,11 @@ def test_tools_are_described_once_and_in_full():
     """OpenAI's Responses take optional arguments only where they are not read strictly."""
     tool = ToolSpec("f", "does", {"type": "object", "properties": {"a": {"type": "string"}}})
     request = Request(
-        model="m", messages=({"role": "user", "content": "x"},), sampling={"max_tokens": 9}, tools=(tool,)
-    )  # fmt: skip
+        model="m",
+        messages=({"role": "user", "content": "x"},),
+        sampling={"max_tokens": 9},
+        tools=(tool,),
+    )
     seen = {}
 
     async def run(form, stub):

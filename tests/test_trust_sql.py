@@ -70,9 +70,16 @@ def test_a_query_reaches_nothing_but_the_store(store: Store, tmp_path: Path, que
 
 @pytest.mark.parametrize(
     "query",
-    ["FROM runs", "DESCRIBE traces", "SHOW TABLES", "SUMMARIZE runs", "EXPLAIN SELECT 1",
-     "PIVOT traces ON passed USING count(*)", "WITH a AS (SELECT 1 AS x) FROM a"],
-)  # fmt: skip
+    [
+        "FROM runs",
+        "DESCRIBE traces",
+        "SHOW TABLES",
+        "SUMMARIZE runs",
+        "EXPLAIN SELECT 1",
+        "PIVOT traces ON passed USING count(*)",
+        "WITH a AS (SELECT 1 AS x) FROM a",
+    ],
+)
 def test_what_reads_is_answered(store: Store, query: str) -> None:
     assert store.sql(query).height
 
@@ -89,8 +96,10 @@ def test_files_are_allowed_to_who_asks_for_them(store: Store, tmp_path: Path) ->
 
 def test_a_query_ends_at_its_time_limit(store: Store) -> None:
     with pytest.raises(QueryCancelled, match=r"longer than the 0\.2 s"):
-        store.sql("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b",
-                  time_limit_s=0.2)  # fmt: skip
+        store.sql(
+            "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b",
+            time_limit_s=0.2,
+        )
 
 
 def test_a_result_that_is_too_large_is_refused_while_it_is_fetched(store: Store) -> None:
@@ -105,8 +114,11 @@ def test_memory_that_duckdb_does_not_count_is_bounded_by_the_system(store: Store
     query = "SELECT max(length(repeat(chr(65 + (range % 2)::INT), 1000000000))) FROM range(200)"
     done = subprocess.run(
         [sys.executable, "-c", _SMALL, query, str(store.path)],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
     assert done.returncode == 1, done.stderr
     assert "memory" in done.stderr
@@ -164,14 +176,21 @@ def test_a_store_of_ours_is_not_written_when_it_is_opened(store: Store) -> None:
 @pytest.mark.parametrize(
     ("statements", "said"),
     [
-        (("ALTER TABLE contents RENAME TO c2",
-          "CREATE VIEW contents AS SELECT content_id, n_bytes, (SELECT content FROM read_text('{secret}')) AS text FROM c2"),
-         "contents is a view"),
-        (("DROP VIEW tool_uses", "CREATE TABLE tool_uses AS SELECT 1 AS x"), "tool_uses is a table"),
+        (
+            (
+                "ALTER TABLE contents RENAME TO c2",
+                "CREATE VIEW contents AS SELECT content_id, n_bytes, (SELECT content FROM read_text('{secret}')) AS text FROM c2",
+            ),
+            "contents is a view",
+        ),
+        (
+            ("DROP VIEW tool_uses", "CREATE TABLE tool_uses AS SELECT 1 AS x"),
+            "tool_uses is a table",
+        ),
         (("CREATE MACRO lower(a) AS 'x'",), "lower"),
     ],
     ids=["table that is a view", "view that is a table", "function"],
-)  # fmt: skip
+)
 def test_a_file_that_pretends_is_refused_in_words(
     store: Store, tmp_path: Path, statements: tuple[str, ...], said: str
 ) -> None:

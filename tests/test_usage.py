@@ -23,48 +23,143 @@ from workbench.usage import (
 
 WHEN = dt.datetime(2026, 11, 1, 12, tzinfo=dt.UTC)
 ELSEWHERE = {  # thinking beside the completion; and what Cohere charges
-    ("x-ai", "chat"): "chat_beside", ("x-ai", "default"): "chat_flat",
+    ("x-ai", "chat"): "chat_beside",
+    ("x-ai", "default"): "chat_flat",
     ("perplexity", "default"): "chat_flat",
-    ("cohere", "default"): "cohere_billed", ("cohere", "embeddings"): "cohere_billed",
-}  # fmt: skip
+    ("cohere", "default"): "cohere_billed",
+    ("cohere", "embeddings"): "cohere_billed",
+}
 FLAVOURS = {  # how genai-prices calls what a body is read as
-    "chat": "chat", "embeddings": "chat", "responses": "responses", "anthropic": "messages",
+    "chat": "chat",
+    "embeddings": "chat",
+    "responses": "responses",
+    "anthropic": "messages",
     "tokens": "cohere",
-}  # fmt: skip
-DEFAULTS = {"anthropic": "messages", "minimax": "messages", "google": "gemini", "aws": "bedrock",
-            "groq": "chat", "mistral": "chat"}  # fmt: skip
+}
+DEFAULTS = {
+    "anthropic": "messages",
+    "minimax": "messages",
+    "google": "gemini",
+    "aws": "bedrock",
+    "groq": "chat",
+    "mistral": "chat",
+}
 
 _THEIR_NAMES = {f"cache_read_{kind}_tokens": f"cache_{kind}_read_tokens" for kind in MEDIA}
 
 VECTORS = [
-    ("anthropic", {"input_tokens": 10, "cache_read_input_tokens": 200, "cache_creation_input_tokens": 50,
-                   "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30},
-                   "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}},
-     Usage(260, 200, 20, 30, 9, 4, None)),
-    ("anthropic, older", {"input_tokens": 10, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 50,
-                          "output_tokens": 9}, Usage(60, 0, 50, None, 9, None, None)),
-    ("anthropic, details alone", {"input_tokens": 10, "cache_creation": {"ephemeral_1h_input_tokens": 5}, "output_tokens": 1},
-     Usage(15, None, None, 5, 1, None, None)),
-    ("responses", {"input_tokens": 30, "input_tokens_details": {"cached_tokens": 12, "cache_write_tokens": 9, "cache_write_tokens_details":
-                   {"ttl_30m_tokens": 5, "ttl_12h_tokens": 4}}, "output_tokens": 8,
-                   "output_tokens_details": {"reasoning_tokens": 6}, "total_tokens": 38}, Usage(30, 12, 5, 4, 8, 6, 38)),
-    ("gemini", {"promptTokenCount": 100, "cachedContentTokenCount": 60, "candidatesTokenCount": 7, "thoughtsTokenCount": 20,
-                "toolUsePromptTokenCount": 5, "totalTokenCount": 132}, Usage(105, 60, None, None, 27, 20, 132)),
-    ("gemini, thinking ate the budget", {"promptTokenCount": 3, "thoughtsTokenCount": 20, "totalTokenCount": 23},
-     Usage(3, None, None, None, 20, 20, 23)),
-    ("gemini, python names", {"prompt_token_count": 3, "candidates_token_count": 2, "total_token_count": 5},
-     Usage(3, None, None, None, 2, None, 5)),
-    ("openrouter", {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18, "cost": 0.25, "completion_tokens_details":
-                    {"reasoning_tokens": 3}}, Usage(11, None, None, None, 7, 3, 18, 0.25)),
-    ("xai, told by the total", {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 21, "completion_tokens_details":
-                                {"reasoning_tokens": 3}}, Usage(11, None, None, None, 10, 3, 21)),
-    ("bedrock", {"inputTokens": 4, "outputTokens": 5, "totalTokens": 26, "cacheReadInputTokens": 6, "cacheReadInputTokenCount": 6,
-                 "cacheWriteInputTokens": 11, "cacheDetails": [{"ttl": "1h", "inputTokens": 3}, {"ttl": "5m", "inputTokens": 8}]},
-     Usage(21, 6, 8, 3, 5, None, 26)),
-    ("cohere", {"billed_units": {"input_tokens": 2, "output_tokens": 3}, "tokens": {"input_tokens": 70, "output_tokens": 3}},
-     Usage(70, None, None, None, 3)),
+    (
+        "anthropic",
+        {
+            "input_tokens": 10,
+            "cache_read_input_tokens": 200,
+            "cache_creation_input_tokens": 50,
+            "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30},
+            "output_tokens": 9,
+            "output_tokens_details": {"thinking_tokens": 4},
+        },
+        Usage(260, 200, 20, 30, 9, 4, None),
+    ),
+    (
+        "anthropic, older",
+        {
+            "input_tokens": 10,
+            "cache_read_input_tokens": 0,
+            "cache_creation_input_tokens": 50,
+            "output_tokens": 9,
+        },
+        Usage(60, 0, 50, None, 9, None, None),
+    ),
+    (
+        "anthropic, details alone",
+        {
+            "input_tokens": 10,
+            "cache_creation": {"ephemeral_1h_input_tokens": 5},
+            "output_tokens": 1,
+        },
+        Usage(15, None, None, 5, 1, None, None),
+    ),
+    (
+        "responses",
+        {
+            "input_tokens": 30,
+            "input_tokens_details": {
+                "cached_tokens": 12,
+                "cache_write_tokens": 9,
+                "cache_write_tokens_details": {"ttl_30m_tokens": 5, "ttl_12h_tokens": 4},
+            },
+            "output_tokens": 8,
+            "output_tokens_details": {"reasoning_tokens": 6},
+            "total_tokens": 38,
+        },
+        Usage(30, 12, 5, 4, 8, 6, 38),
+    ),
+    (
+        "gemini",
+        {
+            "promptTokenCount": 100,
+            "cachedContentTokenCount": 60,
+            "candidatesTokenCount": 7,
+            "thoughtsTokenCount": 20,
+            "toolUsePromptTokenCount": 5,
+            "totalTokenCount": 132,
+        },
+        Usage(105, 60, None, None, 27, 20, 132),
+    ),
+    (
+        "gemini, thinking ate the budget",
+        {"promptTokenCount": 3, "thoughtsTokenCount": 20, "totalTokenCount": 23},
+        Usage(3, None, None, None, 20, 20, 23),
+    ),
+    (
+        "gemini, python names",
+        {"prompt_token_count": 3, "candidates_token_count": 2, "total_token_count": 5},
+        Usage(3, None, None, None, 2, None, 5),
+    ),
+    (
+        "openrouter",
+        {
+            "prompt_tokens": 11,
+            "completion_tokens": 7,
+            "total_tokens": 18,
+            "cost": 0.25,
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
+        Usage(11, None, None, None, 7, 3, 18, 0.25),
+    ),
+    (
+        "xai, told by the total",
+        {
+            "prompt_tokens": 11,
+            "completion_tokens": 7,
+            "total_tokens": 21,
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
+        Usage(11, None, None, None, 10, 3, 21),
+    ),
+    (
+        "bedrock",
+        {
+            "inputTokens": 4,
+            "outputTokens": 5,
+            "totalTokens": 26,
+            "cacheReadInputTokens": 6,
+            "cacheReadInputTokenCount": 6,
+            "cacheWriteInputTokens": 11,
+            "cacheDetails": [{"ttl": "1h", "inputTokens": 3}, {"ttl": "5m", "inputTokens": 8}],
+        },
+        Usage(21, 6, 8, 3, 5, None, 26),
+    ),
+    (
+        "cohere",
+        {
+            "billed_units": {"input_tokens": 2, "output_tokens": 3},
+            "tokens": {"input_tokens": 70, "output_tokens": 3},
+        },
+        Usage(70, None, None, None, 3),
+    ),
     ("ollama", {"prompt_eval_count": 26, "eval_count": 298}, Usage(26, None, None, None, 298)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("_name", "raw", "expected"), VECTORS, ids=[v[0] for v in VECTORS])
@@ -82,7 +177,11 @@ def test_what_other_counts_tell_is_called_derived():
     )
 
     assert (silent.output_tokens, silent.tokens_source) == (0, "derived")
-    assert (hidden.output_tokens, hidden.reasoning_tokens, hidden.tokens_source) == (74, 62, "derived")  # fmt: skip
+    assert (hidden.output_tokens, hidden.reasoning_tokens, hidden.tokens_source) == (
+        74,
+        62,
+        "derived",
+    )
     assert from_timings({"cache_n": 87, "prompt_n": 690, "predicted_n": 64}).input_tokens == 777
 
 
@@ -111,20 +210,79 @@ def test_usage_is_found_wherever_providers_put_it():
 @pytest.mark.parametrize(
     ("raw", "input_tokens", "output_tokens"),
     [
-        ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
-          "prompt_tokens_details": {"cached_tokens": 80}}, 100, 50),
-        ({"prompt_tokens": 20, "completion_tokens": 50, "total_tokens": 150,
-          "prompt_tokens_details": {"cached_tokens": 80}}, 100, 50),
-        ({"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 150, "prompt_tokens_details":
-          {"cached_tokens": 80}, "completion_tokens_details": {"reasoning_tokens": 20}}, 100, 50),
-        ({"input_tokens": 20, "output_tokens": 50, "total_tokens": 150,
-          "input_tokens_details": {"cached_tokens": 80}}, 100, 50),
-        ({"input_tokens": 100, "output_tokens": 50, "total_tokens": 150, "cache_read_input_tokens": 80}, 100, 50),
-        ({"input_tokens": 20, "output_tokens": 50, "total_tokens": 150, "cache_read_input_tokens": 80}, 100, 50),
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 50,
+                "total_tokens": 150,
+                "prompt_tokens_details": {"cached_tokens": 80},
+            },
+            100,
+            50,
+        ),
+        (
+            {
+                "prompt_tokens": 20,
+                "completion_tokens": 50,
+                "total_tokens": 150,
+                "prompt_tokens_details": {"cached_tokens": 80},
+            },
+            100,
+            50,
+        ),
+        (
+            {
+                "prompt_tokens": 20,
+                "completion_tokens": 30,
+                "total_tokens": 150,
+                "prompt_tokens_details": {"cached_tokens": 80},
+                "completion_tokens_details": {"reasoning_tokens": 20},
+            },
+            100,
+            50,
+        ),
+        (
+            {
+                "input_tokens": 20,
+                "output_tokens": 50,
+                "total_tokens": 150,
+                "input_tokens_details": {"cached_tokens": 80},
+            },
+            100,
+            50,
+        ),
+        (
+            {
+                "input_tokens": 100,
+                "output_tokens": 50,
+                "total_tokens": 150,
+                "cache_read_input_tokens": 80,
+            },
+            100,
+            50,
+        ),
+        (
+            {
+                "input_tokens": 20,
+                "output_tokens": 50,
+                "total_tokens": 150,
+                "cache_read_input_tokens": 80,
+            },
+            100,
+            50,
+        ),
         ({"input_tokens": 20, "output_tokens": 50, "cache_read_input_tokens": 80}, 100, 50),
     ],
-    ids=["within", "apart", "both apart", "responses apart", "messages within", "messages apart", "no total"],
-)  # fmt: skip
+    ids=[
+        "within",
+        "apart",
+        "both apart",
+        "responses apart",
+        "messages within",
+        "messages apart",
+        "no total",
+    ],
+)
 def test_the_total_decides_what_the_counters_leave_out(raw, input_tokens, output_tokens):
     """Row by row: servers that use the same words count differently."""
     found = normalise(raw)
@@ -135,15 +293,33 @@ def test_the_total_decides_what_the_counters_leave_out(raw, input_tokens, output
 
 def test_audio_images_and_video_are_counted_apart():
     """OpenAI's realtime and Gemini's lists; a document is read as images."""
-    realtime = normalise({
-        "input_tokens": 90, "output_tokens": 30, "total_tokens": 120, "input_token_details": {
-            "audio_tokens": 60, "image_tokens": 10, "cached_tokens": 20, "cached_tokens_details": {"audio_tokens": 15}},
-        "output_token_details": {"audio_tokens": 25, "text_tokens": 5}})  # fmt: skip
-    gemini = normalise({
-        "prompt_token_count": 50, "candidates_token_count": 9, "total_token_count": 59, "prompt_tokens_details": [
-            {"modality": "MediaModality.AUDIO", "token_count": 7}, {"modality": "DOCUMENT", "token_count": 11},
-            {"modality": "IMAGE", "token_count": 4}],
-        "candidates_tokens_details": [{"modality": "IMAGE", "token_count": 9}]})  # fmt: skip
+    realtime = normalise(
+        {
+            "input_tokens": 90,
+            "output_tokens": 30,
+            "total_tokens": 120,
+            "input_token_details": {
+                "audio_tokens": 60,
+                "image_tokens": 10,
+                "cached_tokens": 20,
+                "cached_tokens_details": {"audio_tokens": 15},
+            },
+            "output_token_details": {"audio_tokens": 25, "text_tokens": 5},
+        }
+    )
+    gemini = normalise(
+        {
+            "prompt_token_count": 50,
+            "candidates_token_count": 9,
+            "total_token_count": 59,
+            "prompt_tokens_details": [
+                {"modality": "MediaModality.AUDIO", "token_count": 7},
+                {"modality": "DOCUMENT", "token_count": 11},
+                {"modality": "IMAGE", "token_count": 4},
+            ],
+            "candidates_tokens_details": [{"modality": "IMAGE", "token_count": 9}],
+        }
+    )
 
     assert (realtime.input_audio_tokens, realtime.input_image_tokens) == (60, 10)
     assert (realtime.cache_read_audio_tokens, realtime.output_audio_tokens) == (15, 25)
@@ -175,11 +351,15 @@ def _bodies(shared_data):
 def _flat(found: Usage) -> dict[str, int]:
     """Our counts in genai-prices' words; like there, 0 is left out."""
     flat = {
-        "input_tokens": found.input_tokens, "cache_read_tokens": found.cache_read_tokens,
-        "cache_write_tokens": (found.cache_write_5m_tokens or 0) + (found.cache_write_1h_tokens or 0),
-        "cache_write_5m_tokens": found.cache_write_5m_tokens, "cache_write_1h_tokens": found.cache_write_1h_tokens,
-        "output_tokens": found.output_tokens, "output_reasoning_tokens": found.reasoning_tokens,
-    }  # fmt: skip
+        "input_tokens": found.input_tokens,
+        "cache_read_tokens": found.cache_read_tokens,
+        "cache_write_tokens": (found.cache_write_5m_tokens or 0)
+        + (found.cache_write_1h_tokens or 0),
+        "cache_write_5m_tokens": found.cache_write_5m_tokens,
+        "cache_write_1h_tokens": found.cache_write_1h_tokens,
+        "output_tokens": found.output_tokens,
+        "output_reasoning_tokens": found.reasoning_tokens,
+    }
     for name in filter(is_media, COUNTS):
         flat[_THEIR_NAMES.get(name, name)] = getattr(found, name)
     return {name: n for name, n in flat.items() if n}
@@ -220,8 +400,10 @@ def test_a_body_tells_its_own_convention(shared_data):
         published = [
             {k: v for k, v in g["usage"].items() if k in _COUNTED and v} for g in entry["extracted"]
         ]
-        lifetimes = [p | {k: mine[k] for k in _LIFETIMES & mine.keys()} if p.get("cache_write_tokens") else p
-                     for p in published]  # fmt: skip
+        lifetimes = [
+            p | {k: mine[k] for k in _LIFETIMES & mine.keys()} if p.get("cache_write_tokens") else p
+            for p in published
+        ]
         if "num_cached_tokens" in raw:  # Mistral's, which they do not read
             assert mine.pop("cache_read_tokens", 0) == raw["num_cached_tokens"]
         if mine not in lifetimes:
@@ -252,7 +434,12 @@ def test_prices_are_genai_prices_own(shared_data):
                     n_apart += 1
                     continue
                 found = normalise(raw, _convention(provider, reader["api_flavor"]))
-                call = Call(provider=provider, model=model, started_at=WHEN, **_as_read(found, group["usage"]))  # fmt: skip
+                call = Call(
+                    provider=provider,
+                    model=model,
+                    started_at=WHEN,
+                    **_as_read(found, group["usage"]),
+                )
                 n_media += any(map(is_media, group["usage"]))
                 if "audio" in model and group["usage"].get("input_audio_tokens"):
                     n_unknown += 1
@@ -301,6 +488,16 @@ def _their_price(usage: dict, provider: str, model: str | None) -> float | None:
 def test_conventions_are_told_apart_by_their_words():
     """The words of each are its own."""
     assert [convention_of(raw) for _, raw, _ in VECTORS] == [
-        "messages", "messages", "messages", "responses", "gemini", "gemini", "gemini", "chat",
-        "chat_beside", "bedrock", "cohere", "ollama",
-    ]  # fmt: skip
+        "messages",
+        "messages",
+        "messages",
+        "responses",
+        "gemini",
+        "gemini",
+        "gemini",
+        "chat",
+        "chat_beside",
+        "bedrock",
+        "cohere",
+        "ollama",
+    ]

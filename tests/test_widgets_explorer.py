@@ -314,9 +314,12 @@ def hostile_store(folder: Path) -> Store:
     item = Item(task_id=task.task_id, item=EVIL, input="?")
     configuration = Configuration(model=EVIL, strategy="'; DROP TABLE traces; --")
     trace = making.trace(
-        configuration, making.ITEMS[0], task_id=task.task_id, item_id=item.item_id,
+        configuration,
+        making.ITEMS[0],
+        task_id=task.task_id,
+        item_id=item.item_id,
         answer=EVIL + "x" * 10_000_000,
-    )  # fmt: skip
+    )
     store.ingest([making.run(), task, item, configuration, trace])
     return store
 

@@ -46,10 +46,17 @@ def row(at: float | None, ttft_s: float | None, e2e_s: float, thinking: int | No
     """A row of call_facts."""
     began = None if at is None else START + dt.timedelta(seconds=at)
     return {
-        "role": "subject", "started_at": began, "ttft_s": ttft_s, "answer_start_s": ttft_s, "e2e_s": e2e_s,
-        "reasoning_tokens": thinking, "visible_tokens": 5, "output_tokens": 5, "cost_usd": None,
+        "role": "subject",
+        "started_at": began,
+        "ttft_s": ttft_s,
+        "answer_start_s": ttft_s,
+        "e2e_s": e2e_s,
+        "reasoning_tokens": thinking,
+        "visible_tokens": 5,
+        "output_tokens": 5,
+        "cost_usd": None,
         "reasoning_cost_usd": None,
-    }  # fmt: skip
+    }
 
 
 def taken(e2e_s: float, calls: list[dict], tools: list[dict] | None = None) -> dict[str, float]:

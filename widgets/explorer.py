@@ -23,13 +23,33 @@ from workbench.store import Store, open_store
 FACETS = ("task", "model", "strategy")
 AXES = ("cost_usd", "output_tokens", "reasoning_tokens", "e2e_s", "energy_j")
 _SUMMARY = (
-    "configuration", "n", "pass_rate", "cost_usd", "total_cost_usd", "output_tokens",
-    "reasoning_tokens", "e2e_p50_s", "energy_j", "n_errors", "n_unscored",
-)  # fmt: skip
+    "configuration",
+    "n",
+    "pass_rate",
+    "cost_usd",
+    "total_cost_usd",
+    "output_tokens",
+    "reasoning_tokens",
+    "e2e_p50_s",
+    "energy_j",
+    "n_errors",
+    "n_unscored",
+)
 _TRACES = (
-    "configuration", "task", "item", "trial", "passed", "answer", "output_tokens",
-    "reasoning_tokens", "cost_usd", "e2e_s", "stop_reason", "error_type", "started_at",
-)  # fmt: skip
+    "configuration",
+    "task",
+    "item",
+    "trial",
+    "passed",
+    "answer",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "e2e_s",
+    "stop_reason",
+    "error_type",
+    "started_at",
+)
 
 
 class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no types
@@ -152,15 +172,19 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         columns = schema.columns_by_name()
         self.facets = {field: Facet(field) for field in self._fields}
         self._slice_box = ipywidgets.Text(
-            description="slice", placeholder='wrong thinking>2000 cost>0.1 "text in transcript"',
-            continuous_update=False, layout={"flex": "1 1 auto"},
-        )  # fmt: skip
+            description="slice",
+            placeholder='wrong thinking>2000 cost>0.1 "text in transcript"',
+            continuous_update=False,
+            layout={"flex": "1 1 auto"},
+        )
         self._axis_box = ipywidgets.Dropdown(
-            description="cost axis", options=[(columns[a].heading, a) for a in AXES],
+            description="cost axis",
+            options=[(columns[a].heading, a) for a in AXES],
             layout={"width": "320px"},
-        )  # fmt: skip
-        self._again = ipywidgets.Button(icon="refresh", tooltip="read the store again",
-                                        layout={"width": "40px"})  # fmt: skip
+        )
+        self._again = ipywidgets.Button(
+            icon="refresh", tooltip="read the store again", layout={"width": "40px"}
+        )
         self._clear = ipywidgets.Button(description="all configurations", tooltip="select none")
         self._fault = ipywidgets.HTML()
         self._chart = frontier_chart.FrontierChart()
@@ -171,11 +195,16 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
             [described[c] for c in _SUMMARY], key="configuration", intervals=("pass_rate",), lines=8
         )
         self._trace_grid = Grid(
-            [schema.TRACE_FACTS[c] for c in _TRACES], self._traces, key="trace_id", lines=11,
+            [schema.TRACE_FACTS[c] for c in _TRACES],
+            self._traces,
+            key="trace_id",
+            lines=11,
             several=False,
-        )  # fmt: skip
-        self._code = {n: ipywidgets.Textarea(disabled=True, rows=4, layout={"width": "auto"})
-                      for n in ("sql", "polars_code")}  # fmt: skip
+        )
+        self._code = {
+            n: ipywidgets.Textarea(disabled=True, rows=4, layout={"width": "auto"})
+            for n in ("sql", "polars_code")
+        }
 
     def _arranged(self) -> list[ipywidgets.Widget]:
         code = ipywidgets.Accordion(list(self._code.values()))
@@ -184,9 +213,16 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         bar = ipywidgets.HBox([self._slice_box, self._again])
         facets = ipywidgets.HBox([f.panel for f in self.facets.values()])
         return [
-            bar, self._fault, facets, ipywidgets.HBox([self._axis_box, self._clear]),
-            self._chart.panel, self._summary_grid, self._trace_grid, code, hide,
-        ]  # fmt: skip
+            bar,
+            self._fault,
+            facets,
+            ipywidgets.HBox([self._axis_box, self._clear]),
+            self._chart.panel,
+            self._summary_grid,
+            self._trace_grid,
+            code,
+            hide,
+        ]
 
     def _link(self) -> None:
         traitlets.link((self, "where"), (self._slice_box, "value"))
@@ -263,9 +299,13 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     def _traces(self, start: int, limit: int, sort: str, descending: bool) -> Sequence[Row]:
         try:
             page = self.store.page(
-                self.slice, columns=("trace_id", *_TRACES), order_by=sort or "started_at",
-                descending=descending, offset=start, limit=limit,
-            )  # fmt: skip
+                self.slice,
+                columns=("trace_id", *_TRACES),
+                order_by=sort or "started_at",
+                descending=descending,
+                offset=start,
+                limit=limit,
+            )
         except WorkbenchError as error:
             self.error = str(error)
             return []

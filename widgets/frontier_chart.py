@@ -115,10 +115,11 @@ def brushable(chart: Any) -> Any:
 
 
 def _same(one: Result, other: Result) -> bool:
-    return (
-        one.frame.equals(other.frame)
-        and (one.options, one.notes, one.dropped) == (other.options, other.notes, other.dropped)
-    )  # fmt: skip
+    return one.frame.equals(other.frame) and (one.options, one.notes, one.dropped) == (
+        other.options,
+        other.notes,
+        other.dropped,
+    )
 
 
 def _places(result: Result, chart: Any) -> pl.DataFrame:

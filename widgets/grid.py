@@ -124,9 +124,12 @@ class Grid(anywidget.AnyWidget):
 
 def _described(column: Column, *, interval: bool) -> dict[str, Any]:
     known = {
-        "name": column.name, "title": column.heading, "unit": column.unit, "type": column.type,
+        "name": column.name,
+        "title": column.heading,
+        "unit": column.unit,
+        "type": column.type,
         "doc": f"{column.doc} Unknown (—): {column.null}." if column.null else column.doc,
-    }  # fmt: skip
+    }
     ends = {"low": f"{column.name}_low", "high": f"{column.name}_high"}
     return known | ends if interval else known
 

@@ -10,8 +10,16 @@ import polars as pl
 if TYPE_CHECKING:
     from workbench.analysis.result import Result
 
-_COLUMNS = ("configuration", "n", "pass_rate", "pass_rate_low", "pass_rate_high", "cost_usd",
-            "output_tokens", "e2e_p50_s")  # fmt: skip
+_COLUMNS = (
+    "configuration",
+    "n",
+    "pass_rate",
+    "pass_rate_low",
+    "pass_rate_high",
+    "cost_usd",
+    "output_tokens",
+    "e2e_p50_s",
+)
 _MOST = 40
 
 
@@ -52,9 +60,13 @@ def picture(chart: Any) -> str:
 
 def _text(frame: pl.DataFrame) -> str:
     with pl.Config(
-        tbl_rows=_MOST, tbl_cols=-1, fmt_str_lengths=60, tbl_width_chars=160,
-        tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True,
-    ):  # fmt: skip
+        tbl_rows=_MOST,
+        tbl_cols=-1,
+        fmt_str_lengths=60,
+        tbl_width_chars=160,
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+    ):
         return str(frame)
 
 

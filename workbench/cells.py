@@ -18,13 +18,31 @@ POINT: Final = "."
 COMMA: Final = ","
 DELIMITERS: Final = (",", ";", "\t", "|")
 TRUE: Final = frozenset({"true", "yes", "1", "1.0", "pass", "passed", "correct", "t", "y"})
-FALSE: Final = frozenset({"false", "no", "0", "0.0", "fail", "failed", "incorrect", "wrong", "f", "n"})  # fmt: skip
+FALSE: Final = frozenset(
+    {"false", "no", "0", "0.0", "fail", "failed", "incorrect", "wrong", "f", "n"}
+)
 NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 """How a text looks that is a number too; read alike by Python, RE2 and Rust's regex."""
-_UNKNOWN = frozenset({
-    "null", "none", "nan", "na", "n/a", "#n/a", "n.a.", "nil", "nat", "<na>", "unknown", "undefined",
-    "?", "-", "–", "—",
-})  # fmt: skip
+_UNKNOWN = frozenset(
+    {
+        "null",
+        "none",
+        "nan",
+        "na",
+        "n/a",
+        "#n/a",
+        "n.a.",
+        "nil",
+        "nat",
+        "<na>",
+        "unknown",
+        "undefined",
+        "?",
+        "-",
+        "–",
+        "—",
+    }
+)
 _SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "\u2019": "'"})
 _CLOCK = re.compile(r"(?:(\d+) days?, )?(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)", re.ASCII)
 _DAY = re.compile(r"(?:19|20)\d{6}", re.ASCII)

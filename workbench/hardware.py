@@ -102,8 +102,11 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 Row = TypeVar("Row", Model, Accelerator, Grid, Latency)
 _KINDS: dict[str, type[msgspec.Struct]] = {
-    "model": Model, "accelerator": Accelerator, "grid": Grid, "latency": Latency,
-}  # fmt: skip
+    "model": Model,
+    "accelerator": Accelerator,
+    "grid": Grid,
+    "latency": Latency,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +121,11 @@ class Reference:
     def __add__(self, other: "Reference") -> "Reference":
         """Add rows that win over these."""
         return Reference(
-            self.models + other.models, self.accelerators + other.accelerators,
-            self.grids + other.grids, self.latencies + other.latencies,
-        )  # fmt: skip
+            self.models + other.models,
+            self.accelerators + other.accelerators,
+            self.grids + other.grids,
+            self.latencies + other.latencies,
+        )
 
     def find_model(self, name: str) -> Model | None:
         """Find a model by its name in any case, with or without its maker's prefix; None if unknown."""
@@ -128,7 +133,9 @@ class Reference:
 
     def accelerator(self, name: str) -> Accelerator:
         """Find an accelerator; ConfigError offers the nearest names."""
-        return _named(_merged((row.accelerator, row) for row in self.accelerators), "accelerator", name)  # fmt: skip
+        return _named(
+            _merged((row.accelerator, row) for row in self.accelerators), "accelerator", name
+        )
 
     def model(self, name: str) -> Model:
         """Find a model; ConfigError offers the nearest names."""
@@ -251,7 +258,13 @@ def _rows(path: Path, kind: str, rows: Any) -> tuple[Any, ...]:
         for field in made.__struct_fields__:
             value = getattr(made, field)
             # A law's coefficients may be any number; a size, a rate or an intensity is not below 0.
-            if kind != "latency" and isinstance(value, int | float) and not 0 <= value < float("inf"):  # fmt: skip
-                raise ConfigError(f"{kind} {number} of {path}: {field} = {value!r} must be at least 0")  # fmt: skip
+            if (
+                kind != "latency"
+                and isinstance(value, int | float)
+                and not 0 <= value < float("inf")
+            ):
+                raise ConfigError(
+                    f"{kind} {number} of {path}: {field} = {value!r} must be at least 0"
+                )
         found.append(made)
     return tuple(found)

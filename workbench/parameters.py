@@ -18,9 +18,17 @@ from workbench.cells import NUMBER, number_text
 from workbench.records import content_id, json_text
 
 COLUMNS = (
-    "provider", "model", "strategy", "effort", "thinking_budget_tokens", "temperature", "top_p",
-    "max_tokens", "precision", "machine",
-)  # fmt: skip
+    "provider",
+    "model",
+    "strategy",
+    "effort",
+    "thinking_budget_tokens",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "precision",
+    "machine",
+)
 """The columns of `configurations` that hold one value each, in the order in which names say them."""
 GROUPS = {"strategy_params": "params", "settings": "settings"}
 """The columns that hold many values as JSON, and what the names of those begin with."""

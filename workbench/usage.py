@@ -182,9 +182,11 @@ def from_timings(timings: Raw | None) -> Usage:
     if fresh is None or output is None:
         return Usage()
     return Usage(
-        input_tokens=fresh + (cached or 0), cache_read_tokens=cached, output_tokens=output,
+        input_tokens=fresh + (cached or 0),
+        cache_read_tokens=cached,
+        output_tokens=output,
         tokens_source="derived",
-    )  # fmt: skip
+    )
 
 
 def _part(usage: Raw, name: str) -> Raw:
@@ -450,11 +452,25 @@ _WORDS = (  # that only this convention uses, looked for in this order
     ("cohere", {"tokens"}),
     ("cohere_billed", {"billed_units"}),
     ("chat", {"prompt_tokens", "completion_tokens"}),
-    ("messages", {"cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation",
-                  "server_tool_use"}),
-)  # fmt: skip
+    (
+        "messages",
+        {
+            "cache_creation_input_tokens",
+            "cache_read_input_tokens",
+            "cache_creation",
+            "server_tool_use",
+        },
+    ),
+)
 CONVENTIONS: Mapping[str, Callable[[Raw], Usage]] = {
-    "chat": _chat, "chat_beside": _chat_beside, "chat_flat": _chat_flat, "responses": _responses, "messages": _messages,
-    "gemini": _gemini, "bedrock": _bedrock, "cohere": _cohere, "cohere_billed": _cohere_billed,
+    "chat": _chat,
+    "chat_beside": _chat_beside,
+    "chat_flat": _chat_flat,
+    "responses": _responses,
+    "messages": _messages,
+    "gemini": _gemini,
+    "bedrock": _bedrock,
+    "cohere": _cohere,
+    "cohere_billed": _cohere_billed,
     "ollama": _ollama,
-}  # fmt: skip
+}

@@ -79,9 +79,13 @@ class Subject:
         """Return its record."""
         name = f"{self.model} {self.precision}" if self.precision else self.model
         return Configuration(
-            model=self.model, provider="by hand", strategy="direct", precision=self.precision,
-            machine="made-up-server" if self.gpus else None, configuration=name,
-        )  # fmt: skip
+            model=self.model,
+            provider="by hand",
+            strategy="direct",
+            precision=self.precision,
+            machine="made-up-server" if self.gpus else None,
+            configuration=name,
+        )
 
 
 SUBJECTS = (
@@ -103,14 +107,23 @@ def records() -> Iterator[AnyRecord]:
     yield from (subject.configuration for subject in SUBJECTS)
     for model, (given, out) in PRICES.items():
         yield Price(
-            model=model, sheet="by hand", input_usd_per_mtok=given, output_usd_per_mtok=out, note=NOTE
-        )  # fmt: skip
+            model=model,
+            sheet="by hand",
+            input_usd_per_mtok=given,
+            output_usd_per_mtok=out,
+            note=NOTE,
+        )
     for number, (run_id, (start, power)) in enumerate(RUNS.items()):
         yield Run(
-            run_id=run_id, kind="import", source="by hand", origin=Path(__file__).name,
-            status="done", started_at=start, ended_at=start + dt.timedelta(minutes=5),
+            run_id=run_id,
+            kind="import",
+            source="by hand",
+            origin=Path(__file__).name,
+            status="done",
+            started_at=start,
+            ended_at=start + dt.timedelta(minutes=5),
             metadata=f'{{"note":"{NOTE}"}}',
-        )  # fmt: skip
+        )
         for place, subject in enumerate(SUBJECTS):
             begins = start + dt.timedelta(seconds=60 * place)
             yield from _traces(subject, items, run_id, begins, power, first_trial=2 * number)
@@ -130,26 +143,48 @@ def _traces(
         seconds = 0.0
         for odd in (0, 1):
             shift = int(size * subject.less / 2) * (1 if odd else -1)
-            thinking, visible = int(size * subject.thinking) + shift, int(size * subject.visible) - shift  # fmt: skip
+            thinking, visible = (
+                int(size * subject.thinking) + shift,
+                int(size * subject.visible) - shift,
+            )
             seconds = PREFILL_S + (thinking + visible) / subject.per_s
             trial = first_trial + odd
             right = trial < subject.right[place]
             call = Call(
-                model=subject.model, provider="by hand", started_at=start, ttft_s=PREFILL_S,
-                answer_start_s=PREFILL_S + thinking / subject.per_s, e2e_s=seconds,
-                input_tokens=INPUT_TOKENS, output_tokens=thinking + visible,
-                reasoning_tokens=thinking, tokens_source="by hand",
-            )  # fmt: skip
+                model=subject.model,
+                provider="by hand",
+                started_at=start,
+                ttft_s=PREFILL_S,
+                answer_start_s=PREFILL_S + thinking / subject.per_s,
+                e2e_s=seconds,
+                input_tokens=INPUT_TOKENS,
+                output_tokens=thinking + visible,
+                reasoning_tokens=thinking,
+                tokens_source="by hand",
+            )
             answer = _interval(int(item.target or 0), right=right)
             yield Trace(
-                run_id=run_id, configuration_id=subject.configuration.configuration_id,
-                task_id=TASK.task_id, item_id=item.item_id, trial=trial, started_at=start,
-                e2e_s=seconds, answer=answer, score=float(right), passed=right,
+                run_id=run_id,
+                configuration_id=subject.configuration.configuration_id,
+                task_id=TASK.task_id,
+                item_id=item.item_id,
+                trial=trial,
+                started_at=start,
+                e2e_s=seconds,
+                answer=answer,
+                score=float(right),
+                passed=right,
                 verifier_score=0.9 if right else 0.6 if odd else 0.3,
-                stop_reason="stop", n_turns=1, calls=(call,),
-                scores=(Score(scorer="holds-the-truth", score=float(right), passed=right, answer=answer),),
+                stop_reason="stop",
+                n_turns=1,
+                calls=(call,),
+                scores=(
+                    Score(
+                        scorer="holds-the-truth", score=float(right), passed=right, answer=answer
+                    ),
+                ),
                 energy=tuple(_energy(subject, thinking, visible, power)),
-            )  # fmt: skip
+            )
         start += dt.timedelta(seconds=seconds)
 
 
@@ -164,9 +199,14 @@ def _energy(subject: Subject, thinking: int, visible: int, power: float) -> Iter
     if not subject.gpus:
         tokens = thinking + visible
         yield EnergyReading(
-            call_ordinal=0, device="provider", method="estimated", energy_j=2.0 * tokens,
-            low_j=1.0 * tokens, high_j=4.0 * tokens, note=NOTE,
-        )  # fmt: skip
+            call_ordinal=0,
+            device="provider",
+            method="estimated",
+            energy_j=2.0 * tokens,
+            low_j=1.0 * tokens,
+            high_j=4.0 * tokens,
+            note=NOTE,
+        )
         return
     phases = {
         "prefill": PREFILL_S,
@@ -177,9 +217,14 @@ def _energy(subject: Subject, thinking: int, visible: int, power: float) -> Iter
         for phase, seconds in phases.items():
             joules = 200 / 2 * power * seconds
             yield EnergyReading(
-                call_ordinal=0, device=device, phase=phase, method="apportioned",
-                energy_j=joules, full_j=joules + IDLE_W / 2 * seconds, note=NOTE,
-            )  # fmt: skip
+                call_ordinal=0,
+                device=device,
+                phase=phase,
+                method="apportioned",
+                energy_j=joules,
+                full_j=joules + IDLE_W / 2 * seconds,
+                note=NOTE,
+            )
 
 
 def export(folder: Path) -> dict[str, int]:

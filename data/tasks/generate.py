@@ -25,9 +25,19 @@ Fields = dict[str, Any]
 WORDS: Fields = tomllib.loads((HERE / "vocabulary.toml").read_text(encoding="utf-8"))
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
-)  # fmt: skip
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 class Dice:
@@ -148,10 +158,13 @@ def logic(dice: Dice, level: int) -> Fields:
     if level == 4:
         sort, kind, does = dice.pick(WORDS["kinds"])
         ways = [
-            (f"All {sort} are {kind}. All {kind} {does}. Does it follow that all {sort} {does}?", "Yes"),
+            (
+                f"All {sort} are {kind}. All {kind} {does}. Does it follow that all {sort} {does}?",
+                "Yes",
+            ),
             (f"All {sort} are {kind}. Does it follow that all {kind} are {sort}?", "No"),
             (f"Some {kind} are {sort}. Does it follow that some {sort} are {kind}?", "Yes"),
-        ]  # fmt: skip
+        ]
         question, answer = dice.pick(ways)
         return choose(dice, "follows", question, answer, ["No" if answer == "Yes" else "Yes"])
     said = dice.some(
@@ -163,10 +176,16 @@ def logic(dice: Dice, level: int) -> Fields:
 # ---- dates and units ------------------------------------------------------------------------------
 
 UNITS = (
-    ("minutes", "hours", 60), ("seconds", "minutes", 60), ("hours", "days", 24), ("days", "weeks", 7),
-    ("months", "years", 12), ("centimetres", "metres", 100), ("metres", "kilometres", 1000),
-    ("grams", "kilograms", 1000), ("millimetres", "centimetres", 10),
-)  # fmt: skip
+    ("minutes", "hours", 60),
+    ("seconds", "minutes", 60),
+    ("hours", "days", 24),
+    ("days", "weeks", 7),
+    ("months", "years", 12),
+    ("centimetres", "metres", 100),
+    ("metres", "kilometres", 1000),
+    ("grams", "kilograms", 1000),
+    ("millimetres", "centimetres", 10),
+)
 
 
 def dates(dice: Dice, level: int) -> Fields:

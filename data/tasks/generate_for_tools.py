@@ -34,22 +34,28 @@ World, ByName = dict[str, list[Thing]], dict[str, Thing]
 
 
 def _one_fact(dice: Dice, world: World, _: ByName) -> Fields:
-    kind, fact, ask = dice.pick([
-        ("town", "people", "How many inhabitants does {} have?"),
-        ("lighthouse", "height", "How many metres tall is {}?"),
-        ("bridge", "length", "How many metres long is {}?"),
-        ("firm", "staff", "How many people does {} employ?"),
-    ])  # fmt: skip
+    kind, fact, ask = dice.pick(
+        [
+            ("town", "people", "How many inhabitants does {} have?"),
+            ("lighthouse", "height", "How many metres tall is {}?"),
+            ("bridge", "length", "How many metres long is {}?"),
+            ("firm", "staff", "How many people does {} employ?"),
+        ]
+    )
     thing = dice.pick(world[kind])
     return item(f"{kind}-{fact}", ask.format(thing.name), thing.facts[fact], scorer="numeric")
 
 
 def _one_name(dice: Dice, world: World, _: ByName) -> Fields:
-    kind, fact, ask = dice.pick([
-        ("bridge", "designer", "Who designed {}?"), ("firm", "founder", "Who founded {}?"),
-        ("person", "town", "In which town was {} born?"), ("town", "island", "On which island is {}?"),
-        ("feast", "month", "In which month is {} held?"),
-    ])  # fmt: skip
+    kind, fact, ask = dice.pick(
+        [
+            ("bridge", "designer", "Who designed {}?"),
+            ("firm", "founder", "Who founded {}?"),
+            ("person", "town", "In which town was {} born?"),
+            ("town", "island", "On which island is {}?"),
+            ("feast", "month", "In which month is {} held?"),
+        ]
+    )
     thing = dice.pick(world[kind])
     return item(f"{kind}-{fact}", ask.format(thing.name), thing.facts[fact])
 
@@ -106,11 +112,18 @@ def _joined(tables: dict[str, Rows]) -> Rows:
     for line in tables["order_lines"]:
         order = orders[line["order_id"]]
         product, customer = products[line["product_id"]], customers[order["customer_id"]]
-        found.append({
-            "quantity": line["quantity"], "product": product["name"], "category": product["category"],
-            "cents": line["quantity"] * product["price_cents"], "customer": customer["name"],
-            "town": customer["town"], "year": order["ordered_on"][:4], "status": order["status"],
-        })  # fmt: skip
+        found.append(
+            {
+                "quantity": line["quantity"],
+                "product": product["name"],
+                "category": product["category"],
+                "cents": line["quantity"] * product["price_cents"],
+                "customer": customer["name"],
+                "town": customer["town"],
+                "year": order["ordered_on"][:4],
+                "status": order["status"],
+            }
+        )
     return found
 
 
@@ -126,7 +139,10 @@ def _one_table(dice: Dice, tables: dict[str, Rows], _: Rows) -> Fields:
 
 def _extreme(dice: Dice, tables: dict[str, Rows], _: Rows) -> Fields:
     if dice.between(0, 1):
-        category, (word, best) = dice.pick(list(CATEGORIES)), dice.pick([("most", max), ("least", min)])  # fmt: skip
+        category, (word, best) = (
+            dice.pick(list(CATEGORIES)),
+            dice.pick([("most", max), ("least", min)]),
+        )
         rows = [p for p in tables["products"] if p["category"] == category]
         found = best(rows, key=lambda p: p["price_cents"])
         if sum(p["price_cents"] == found["price_cents"] for p in rows) > 1:  # no single answer
@@ -150,9 +166,10 @@ def _spent(dice: Dice, tables: dict[str, Rows], joined: Rows) -> Fields:
     name = dice.pick(tables["customers"])["name"]
     year = dice.pick(("2023", "2024", "2025"))
     cents = sum(
-        row["cents"] for row in joined
+        row["cents"]
+        for row in joined
         if row["customer"] == name and row["year"] == year and row["status"] == "delivered"
-    )  # fmt: skip
+    )
     if not cents:  # too many customers have none: ask for another
         return _spent(dice, tables, joined)
     ask = f"For how many cents were goods delivered to {name} from orders of the year {year}?"
@@ -161,7 +178,9 @@ def _spent(dice: Dice, tables: dict[str, Rows], joined: Rows) -> Fields:
 
 def _best_town(dice: Dice, _: dict[str, Rows], joined: Rows) -> Fields:
     category, year = dice.pick(list(CATEGORIES)), dice.pick(("2023", "2024", "2025"))
-    group, word = dice.pick([("town", "In which town do the customers live who"), ("customer", "Which customer")])  # fmt: skip
+    group, word = dice.pick(
+        [("town", "In which town do the customers live who"), ("customer", "Which customer")]
+    )
     sums: Counter[str] = Counter()
     for row in joined:
         if row["category"] == category and row["year"] == year:

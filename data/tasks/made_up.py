@@ -7,17 +7,47 @@ from typing import Any
 
 from generate import MONTHS, Dice
 
-ONSETS = ("b", "br", "c", "d", "dr", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "st", "t", "th", "v")  # fmt: skip
+ONSETS = (
+    "b",
+    "br",
+    "c",
+    "d",
+    "dr",
+    "f",
+    "g",
+    "h",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "st",
+    "t",
+    "th",
+    "v",
+)
 VOWELS = ("a", "e", "i", "o", "u", "ae", "ei", "ou")
 CODAS = ("l", "n", "r", "s", "m", "th", "rn", "ld", "sk", "ll")
 ENDS = {
-    "island": ("ey", "holm", "mor"), "town": ("ford", "wick", "stad", "by", "haven", "ness"),
-    "person": ("a", "en", "is", "o", "et"), "family": ("son", "vane", "mark", "lund", "dale"),
-}  # fmt: skip
+    "island": ("ey", "holm", "mor"),
+    "town": ("ford", "wick", "stad", "by", "haven", "ness"),
+    "person": ("a", "en", "is", "o", "et"),
+    "family": ("son", "vane", "mark", "lund", "dale"),
+}
 CRAFTS = ("engineer", "painter", "sailor", "botanist", "composer", "baker")
 GOODS = ("rope", "salt", "lamps", "sails", "honey", "glass", "boots", "paper", "soap", "tea")
-KNOWN = ("its fish market", "its clock tower", "its apple orchards", "its boatyards", "its glass ovens",
-         "its stone quay", "its hot springs", "its weaving school")  # fmt: skip
+KNOWN = (
+    "its fish market",
+    "its clock tower",
+    "its apple orchards",
+    "its boatyards",
+    "its glass ovens",
+    "its stone quay",
+    "its hot springs",
+    "its weaving school",
+)
 FEASTS = ("kites", "lanterns", "bread", "rowing", "wool", "bells", "ice", "herring")
 
 
@@ -111,7 +141,9 @@ def _lighthouse(dice: Dice, town: Thing) -> Thing:
         f"The lighthouse of {town.name} was built in {built}. It is {height} metres tall and its light is"
         f" seen from {dice.between(9, 31)} kilometres away."
     )
-    return Thing("lighthouse", f"the lighthouse of {town.name}", {"height": height, "built": built}, text)  # fmt: skip
+    return Thing(
+        "lighthouse", f"the lighthouse of {town.name}", {"height": height, "built": built}, text
+    )
 
 
 def _bridge(dice: Dice, names: Names, designer: Thing, towns: Sequence[Thing]) -> Thing:
@@ -122,7 +154,12 @@ def _bridge(dice: Dice, names: Names, designer: Thing, towns: Sequence[Thing]) -
         f"The {name} Bridge joins the towns of {a.name} and {b.name}. It was designed by {designer.name},"
         f" is {length} metres long, and was opened in {opened}."
     )
-    facts = {"length": length, "opened": opened, "designer": designer.name, "ends": (a.name, b.name)}  # fmt: skip
+    facts = {
+        "length": length,
+        "opened": opened,
+        "designer": designer.name,
+        "ends": (a.name, b.name),
+    }
     return Thing("bridge", f"the {name} Bridge", facts, text)
 
 
@@ -133,7 +170,13 @@ def _firm(dice: Dice, names: Names, founder: Thing, town: Thing) -> Thing:
         f"{name} & Co. is a firm in {town.name} that makes {goods}. It was founded in {founded} by"
         f" {founder.name} and employs {staff} people."
     )
-    facts = {"goods": goods, "founded": founded, "founder": founder.name, "town": town.name, "staff": staff}  # fmt: skip
+    facts = {
+        "goods": goods,
+        "founded": founded,
+        "founder": founder.name,
+        "town": town.name,
+        "staff": staff,
+    }
     return Thing("firm", f"{name} & Co.", facts, text)
 
 
@@ -144,15 +187,22 @@ def _feast(dice: Dice, town: Thing) -> Thing:
         f"The Feast of {what.capitalize()} is held in {town.name} every {month}. The town has kept it since"
         f" {since}; visitors come from all the islands."
     )
-    return Thing("feast", f"the Feast of {what.capitalize()} in {town.name}", {"month": month, "since": since}, text)  # fmt: skip
+    return Thing(
+        "feast",
+        f"the Feast of {what.capitalize()} in {town.name}",
+        {"month": month, "since": since},
+        text,
+    )
 
 
 # ---- the shop's books -----------------------------------------------------------------------------
 
 CATEGORIES = {
-    "kitchen": ("kettle", "pan", "bowl", "ladle", "cup"), "garden": ("spade", "rake", "hose", "pot", "shears"),
-    "desk": ("pen", "ruler", "lamp", "folder", "stapler"), "sport": ("ball", "racket", "rope", "net", "whistle"),
-}  # fmt: skip
+    "kitchen": ("kettle", "pan", "bowl", "ladle", "cup"),
+    "garden": ("spade", "rake", "hose", "pot", "shears"),
+    "desk": ("pen", "ruler", "lamp", "folder", "stapler"),
+    "sport": ("ball", "racket", "rope", "net", "whistle"),
+}
 COLOURS = ("red", "blue", "green", "white")
 Rows = list[dict[str, Any]]
 
@@ -162,22 +212,32 @@ def books(dice: Dice, towns: Sequence[str]) -> dict[str, Rows]:
     names = Names(dice)
     kinds = [(c, thing) for c, things in CATEGORIES.items() for thing in things]
     products = [
-        {"product_id": i + 1, "name": f"{dice.pick(COLOURS)} {thing}", "category": category,
-         "price_cents": dice.between(4, 180) * 25}
+        {
+            "product_id": i + 1,
+            "name": f"{dice.pick(COLOURS)} {thing}",
+            "category": category,
+            "price_cents": dice.between(4, 180) * 25,
+        }
         for i, (category, thing) in enumerate(kinds)
-    ]  # fmt: skip
+    ]
     customers = [
-        {"customer_id": i + 1, "name": f"{names.make('person')} {names.make('family')}",
-         "town": dice.pick(towns)}
+        {
+            "customer_id": i + 1,
+            "name": f"{names.make('person')} {names.make('family')}",
+            "town": dice.pick(towns),
+        }
         for i in range(30)
-    ]  # fmt: skip
+    ]
     first = dt.date(2023, 1, 1)
     orders = [
-        {"order_id": i + 1, "customer_id": dice.between(1, 30),
-         "ordered_on": str(first + dt.timedelta(days=dice.between(0, 1095))),
-         "status": dice.pick(("delivered", "delivered", "delivered", "returned", "open"))}
+        {
+            "order_id": i + 1,
+            "customer_id": dice.between(1, 30),
+            "ordered_on": str(first + dt.timedelta(days=dice.between(0, 1095))),
+            "status": dice.pick(("delivered", "delivered", "delivered", "returned", "open")),
+        }
         for i in range(160)
-    ]  # fmt: skip
+    ]
     lines = [
         {"order_id": order["order_id"], "product_id": product, "quantity": dice.between(1, 9)}
         for order in orders
@@ -188,9 +248,13 @@ def books(dice: Dice, towns: Sequence[str]) -> dict[str, Rows]:
 
 KEYS = {"products": "product_id", "customers": "customer_id", "orders": "order_id"}
 TYPES = {
-    "product_id": "INTEGER", "customer_id": "INTEGER", "order_id": "INTEGER", "quantity": "INTEGER",
-    "price_cents": "INTEGER", "ordered_on": "DATE",
-}  # fmt: skip
+    "product_id": "INTEGER",
+    "customer_id": "INTEGER",
+    "order_id": "INTEGER",
+    "quantity": "INTEGER",
+    "price_cents": "INTEGER",
+    "ordered_on": "DATE",
+}
 
 
 def as_sql(tables: dict[str, Rows]) -> Iterator[str]:

@@ -77,7 +77,12 @@ PARTS = (
         ),
         trials=4,
     ),
-    Part(tuple(_BUDGETED | {"thinking_tokens": n} for n in (12, 36, 108)), items=15, trials=2, block=5),
+    Part(
+        tuple(_BUDGETED | {"thinking_tokens": n} for n in (12, 36, 108)),
+        items=15,
+        trials=2,
+        block=5,
+    ),
     Part(
         (
             {"name": "self_consistency"},
@@ -85,13 +90,14 @@ PARTS = (
             {"name": "self_refine", "rounds": 2},
             {"name": "sequential_refinement", "rounds": 2},
         ),
-        items=15, block=5,
+        items=15,
+        block=5,
     ),
     Part(({"name": "cascade", "by": "vote"},), items=15, block=5, models=(SMALL,)),
     # the small model's chat template drops tools: it is told of them in words, as a base model is
     Part(({"name": "react", "protocol": "text"},), TOOL_TASKS, items=15, block=5, models=(SMALL,)),
     Part(({"name": "react"},), TOOL_TASKS, items=15, block=5, models=(LARGE,)),
-)  # fmt: skip
+)
 
 
 class InTurn(Work):
@@ -133,10 +139,16 @@ def serve(gguf: str, alias: str, port: int) -> None:
 
 async def _started(gguf: str, alias: str, port: int) -> asyncio.subprocess.Process:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, "serve", gguf, alias, str(port),
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        sys.executable,
+        __file__,
+        "serve",
+        gguf,
+        alias,
+        str(port),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C ends the collection in order, and then the server
-    )  # fmt: skip
+    )
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         for _ in range(300):
             await asyncio.sleep(0.2)
@@ -155,9 +167,10 @@ def _work(model: str, part: Part, ports: dict[str, int]) -> InTurn:
         return {"model": name, "machine": MACHINE} | place | MODELS[name]
 
     plan = runner.Plan.from_mapping(
-        SETTINGS | {"models": (settings(model),), "tasks": part.tasks, "trials": part.trials}
+        SETTINGS
+        | {"models": (settings(model),), "tasks": part.tasks, "trials": part.trials}
         | {"strategies": part.strategies, "helpers": {"large": settings(LARGE)}}
-    )  # fmt: skip
+    )
     whole = [datasets.load_task(name) for name in plan.tasks]
     sets = tuple(dataclasses.replace(t, items=t.items[: part.items]) for t in whole)
     work = InTurn(plan, sets, [strategies.get(**table) for table in part.strategies])

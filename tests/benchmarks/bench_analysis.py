@@ -121,7 +121,16 @@ def bench_analyses(names: list[str], rows: int, folder: Path) -> None:
     print("  analysis               CPU s   wall s   peak MiB   load")
     for name in names:
         facts.path(folder, analysis.get(name).rows, rows)
-        command = [sys.executable, __file__, "--one", name, "--rows", str(rows), "--facts", str(folder)]  # fmt: skip
+        command = [
+            sys.executable,
+            __file__,
+            "--one",
+            name,
+            "--rows",
+            str(rows),
+            "--facts",
+            str(folder),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         load = f"{os.getloadavg()[0]:6.1f}"
         if done.returncode:

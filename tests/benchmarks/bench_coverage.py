@@ -57,7 +57,9 @@ def world(rng: np.random.Generator, shape: tuple[int, ...], trials: int) -> Worl
     p = 1 / (1 + np.exp(-ease))
     whole = (*shape, trials)
     passed = rng.random(whole) < p[..., None]
-    length = 6 - 0.35 * ease[..., None] + rng.normal(0, 0.35, (*shape, 1)) + rng.normal(0, 0.45, whole)  # fmt: skip
+    length = (
+        6 - 0.35 * ease[..., None] + rng.normal(0, 0.35, (*shape, 1)) + rng.normal(0, 0.45, whole)
+    )
     tokens = np.round(np.exp(length))
     cost = (0.3e-3 + 1e-5 * tokens) * rng.lognormal(0, 0.1, whole)
     seconds = 0.5 + 0.02 * tokens * rng.lognormal(0, 0.25, whole)
@@ -78,17 +80,34 @@ def traces(made: World, first: int = 0) -> pl.DataFrame:
     study, item, trial = (x.ravel() for x in np.indices((k, n, trials)))
     wrong = np.random.default_rng(first).integers(0, 3, study.size)
     passed = made.passed.ravel()
-    return pl.DataFrame({
-        "configuration": pl.Series(study + first).cast(pl.String).str.zfill(6), "model": "m",
-        "task": "t", "task_id": "t", "item": pl.Series(item).cast(pl.String),
-        "item_id": pl.Series(item).cast(pl.String), "trial": trial, "passed": passed,
-        "score": passed.astype(float), "cost_usd": made.cost.ravel(), "e2e_s": made.seconds.ravel(),
-        "input_tokens": 100, "output_tokens": made.tokens.ravel().astype(int),
-        "reasoning_tokens": (0.7 * made.tokens.ravel()).astype(int), "energy_j": made.joules.ravel(),
-        "energy_method": "measured", "confidence": made.sure.ravel(),
-        "answer": np.where(passed, "right", np.array(["a", "b", "c"])[wrong]), "target": "right",
-        "trace_id": pl.Series(np.arange(study.size)).cast(pl.String),
-    }).with_columns(error_type=pl.lit(None, pl.String), cluster=pl.lit(None, pl.String), metadata=pl.lit(None, pl.String))  # fmt: skip
+    return pl.DataFrame(
+        {
+            "configuration": pl.Series(study + first).cast(pl.String).str.zfill(6),
+            "model": "m",
+            "task": "t",
+            "task_id": "t",
+            "item": pl.Series(item).cast(pl.String),
+            "item_id": pl.Series(item).cast(pl.String),
+            "trial": trial,
+            "passed": passed,
+            "score": passed.astype(float),
+            "cost_usd": made.cost.ravel(),
+            "e2e_s": made.seconds.ravel(),
+            "input_tokens": 100,
+            "output_tokens": made.tokens.ravel().astype(int),
+            "reasoning_tokens": (0.7 * made.tokens.ravel()).astype(int),
+            "energy_j": made.joules.ravel(),
+            "energy_method": "measured",
+            "confidence": made.sure.ravel(),
+            "answer": np.where(passed, "right", np.array(["a", "b", "c"])[wrong]),
+            "target": "right",
+            "trace_id": pl.Series(np.arange(study.size)).cast(pl.String),
+        }
+    ).with_columns(
+        error_type=pl.lit(None, pl.String),
+        cluster=pl.lit(None, pl.String),
+        metadata=pl.lit(None, pl.String),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,9 +211,13 @@ def counted(ends: pl.DataFrame, truth: float) -> Found:
     with np.errstate(invalid="ignore"):
         width = float(np.median(high - low)) if len(low) else float("nan")
     return Found(
-        len(low), ends.height - len(low), float(((low <= truth) & (truth <= high)).mean()),
-        float((truth < low).mean()), float((truth > high).mean()), width,
-    )  # fmt: skip
+        len(low),
+        ends.height - len(low),
+        float(((low <= truth) & (truth <= high)).mean()),
+        float((truth < low).mean()),
+        float((truth > high).mean()),
+        width,
+    )
 
 
 # --- true values, each by its definition ---
@@ -251,10 +274,22 @@ def repeats(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
     score = np.clip(_TASKS[:, None] + rng.normal(0, 0.08, (studies, 5, n)), 0, 1)
     study, task, trial = (x.ravel() for x in np.indices(score.shape))
     name = pl.Series(task).cast(pl.String)
-    return pl.DataFrame({
-        "configuration": pl.Series(study).cast(pl.String), "task": name, "task_id": name,
-        "item": name, "item_id": name, "trial": trial, "score": score.ravel(), "passed": None,
-    }).with_columns(error_type=pl.lit(None, pl.String), cluster=pl.lit(None, pl.String), passed=pl.lit(None, pl.Boolean))  # fmt: skip
+    return pl.DataFrame(
+        {
+            "configuration": pl.Series(study).cast(pl.String),
+            "task": name,
+            "task_id": name,
+            "item": name,
+            "item_id": name,
+            "trial": trial,
+            "score": score.ravel(),
+            "passed": None,
+        }
+    ).with_columns(
+        error_type=pl.lit(None, pl.String),
+        cluster=pl.lit(None, pl.String),
+        passed=pl.lit(None, pl.Boolean),
+    )
 
 
 def _two(ease: Floats, rng: np.random.Generator) -> list[tuple[Floats, Floats, Floats]]:
@@ -272,12 +307,29 @@ def pair(rng: np.random.Generator, _: int, n: int) -> pl.DataFrame:
     parts = []
     for name, (right, cost, sure) in zip("ab", _two(rng.normal(0.3, 1.3, n), rng), strict=True):
         item = pl.Series(range(n)).cast(pl.String)
-        parts.append(pl.DataFrame({
-            "configuration": name, "model": name, "task": "t", "task_id": "t", "item": item, "item_id": item,
-            "trial": 0, "passed": right, "score": right.astype(float), "cost_usd": cost, "confidence": sure,
-            "trace_id": name + item,
-        }))  # fmt: skip
-    return pl.concat(parts).with_columns(error_type=pl.lit(None, pl.String), cluster=pl.lit(None, pl.String), metadata=pl.lit(None, pl.String))  # fmt: skip
+        parts.append(
+            pl.DataFrame(
+                {
+                    "configuration": name,
+                    "model": name,
+                    "task": "t",
+                    "task_id": "t",
+                    "item": item,
+                    "item_id": item,
+                    "trial": 0,
+                    "passed": right,
+                    "score": right.astype(float),
+                    "cost_usd": cost,
+                    "confidence": sure,
+                    "trace_id": name + item,
+                }
+            )
+        )
+    return pl.concat(parts).with_columns(
+        error_type=pl.lit(None, pl.String),
+        cluster=pl.lit(None, pl.String),
+        metadata=pl.lit(None, pl.String),
+    )
 
 
 @functools.cache
@@ -287,7 +339,11 @@ def _pair() -> tuple[float, float, float]:
     (a, cost_a, sure), (b, cost_b, _) = _two(rng.normal(0.3, 1.3, _TRUTH_ITEMS), rng)
     order = np.argsort(sure)
     gained = np.cumsum((b.astype(float) - a)[order]) / len(order)
-    return float(a.mean() - b.mean()), float(cost_a.mean() / cost_b.mean()), float(a.mean() + gained.mean())  # fmt: skip
+    return (
+        float(a.mean() - b.mean()),
+        float(cost_a.mean() / cost_b.mean()),
+        float(a.mean() + gained.mean()),
+    )
 
 
 _BUDGETS = np.array([100, 200, 400, 800, 1600, 3200])
@@ -300,20 +356,42 @@ def budgets(rng: np.random.Generator, _: int, n: int) -> pl.DataFrame:
     parts = []
     for k, tokens in enumerate(_BUDGETS.tolist()):
         item = pl.Series(range(n)).cast(pl.String)
-        parts.append(pl.DataFrame({
-            "configuration": f"b{k}", "model": "m", "task": "t", "task_id": "t", "item": item, "item_id": item,
-            "trial": 0, "passed": u[k] < rate[k], "output_tokens": tokens, "trace_id": f"b{k}-" + item,
-        }))  # fmt: skip
-    return pl.concat(parts).with_columns(error_type=pl.lit(None, pl.String), cluster=pl.lit(None, pl.String))  # fmt: skip
+        parts.append(
+            pl.DataFrame(
+                {
+                    "configuration": f"b{k}",
+                    "model": "m",
+                    "task": "t",
+                    "task_id": "t",
+                    "item": item,
+                    "item_id": item,
+                    "trial": 0,
+                    "passed": u[k] < rate[k],
+                    "output_tokens": tokens,
+                    "trace_id": f"b{k}-" + item,
+                }
+            )
+        )
+    return pl.concat(parts).with_columns(
+        error_type=pl.lit(None, pl.String), cluster=pl.lit(None, pl.String)
+    )
 
 
 def _named(study: Any, item: Any, **more: Any) -> pl.DataFrame:
     """Rows of single attempts, of a study's configuration on an item."""
     name = pl.Series(item).cast(pl.String)
-    rows = pl.DataFrame({
-        "configuration": pl.Series(study).cast(pl.String), "model": "m", "task": "t", "task_id": "t",
-        "item": name, "item_id": name, "trial": 0, **more,
-    })  # fmt: skip
+    rows = pl.DataFrame(
+        {
+            "configuration": pl.Series(study).cast(pl.String),
+            "model": "m",
+            "task": "t",
+            "task_id": "t",
+            "item": name,
+            "item_id": name,
+            "trial": 0,
+            **more,
+        }
+    )
     blank = {
         c: pl.lit(None, pl.String) for c in ("error_type", "cluster", "metadata") if c not in more
     }
@@ -325,8 +403,19 @@ def texts(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
     """Texts of 10 words and more, of which those of wrong answers hedge more."""
     study, item = (x.ravel() for x in np.indices((studies, n)))
     passed, hedges, words = _texts(rng, len(study))
-    text = [("maybe " * h + "so " * (w - h)).strip() for h, w in zip(hedges.tolist(), words.tolist(), strict=True)]  # fmt: skip
-    return _named(study, item, passed=passed, output_text=text, thinking_text=pl.Series([None] * len(text), dtype=pl.String), input="how many", output_tokens=words)  # fmt: skip
+    text = [
+        ("maybe " * h + "so " * (w - h)).strip()
+        for h, w in zip(hedges.tolist(), words.tolist(), strict=True)
+    ]
+    return _named(
+        study,
+        item,
+        passed=passed,
+        output_text=text,
+        thinking_text=pl.Series([None] * len(text), dtype=pl.String),
+        input="how many",
+        output_tokens=words,
+    )
 
 
 def _texts(rng: np.random.Generator, n: int) -> tuple[Any, Any, Any]:
@@ -409,10 +498,16 @@ def revisions(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
     study, item = (x.ravel() for x in np.indices((studies, n)))
     ease = rng.normal(0.3, 1.3, len(study))
     parts = [
-        _named(study, item, passed=rng.random(len(study)) < 1 / (1 + np.exp(-ease - skill)),
-               strategy="self_refine", strategy_params=f'{{"rounds": {k}}}', cost_usd=0.01 * (k + 1))
+        _named(
+            study,
+            item,
+            passed=rng.random(len(study)) < 1 / (1 + np.exp(-ease - skill)),
+            strategy="self_refine",
+            strategy_params=f'{{"rounds": {k}}}',
+            cost_usd=0.01 * (k + 1),
+        )
         for k, skill in enumerate(_SKILLS)
-    ]  # fmt: skip
+    ]
     return pl.concat(parts).with_columns(score=pl.col("passed").cast(float))
 
 
@@ -496,54 +591,231 @@ CASES: dict[str, Case] = {
     "pass rate, Wilson, 4 trials": _c("summary", "pass_rate", _rate),
     "pass rate, t, 4 trials": _c("summary", "pass_rate", _rate, options={"interval": "t"}),
     "mean cost, t": _c("summary", "cost_usd", lambda w: _mean(w.cost)),
-    "cost of pass, bootstrap": _c("cost-of-pass", "cost_of_pass_usd", lambda w: _mean(w.cost) / _rate(w), trials=1),
-    "cost of pass, BCa": _c("cost-of-pass", "cost_of_pass_usd", lambda w: _mean(w.cost) / _rate(w), trials=1, options={"interval": "bca"}),
+    "cost of pass, bootstrap": _c(
+        "cost-of-pass", "cost_of_pass_usd", lambda w: _mean(w.cost) / _rate(w), trials=1
+    ),
+    "cost of pass, BCa": _c(
+        "cost-of-pass",
+        "cost_of_pass_usd",
+        lambda w: _mean(w.cost) / _rate(w),
+        trials=1,
+        options={"interval": "bca"},
+    ),
     "E³ (A²/T)": _c("efficiency-scores", "e3", lambda w: 1e4 * _rate(w) ** 2 / _mean(w.tokens)),
-    "rate per dollar": _c("efficiency-scores", "rate_per_dollar", lambda w: 100 * _rate(w) / _mean(w.cost), trials=1),
+    "rate per dollar": _c(
+        "efficiency-scores", "rate_per_dollar", lambda w: 100 * _rate(w) / _mean(w.cost), trials=1
+    ),
     "joules per trace": _c("energy", "energy_j", lambda w: _mean(w.joules), trials=1),
-    "joules per token": _c("energy", "energy_per_token", lambda w: _mean(w.joules) / _mean(w.tokens), trials=1),
-    "joules per right answer": _c("energy", "energy_per_pass_j", lambda w: _mean(w.joules) / _rate(w), trials=1),
-    "margin per run": _c("economics", "margin_usd", lambda w: 0.02 * _rate(w) - _mean(w.cost), options={"value_usd": 0.02}),
+    "joules per token": _c(
+        "energy", "energy_per_token", lambda w: _mean(w.joules) / _mean(w.tokens), trials=1
+    ),
+    "joules per right answer": _c(
+        "energy", "energy_per_pass_j", lambda w: _mean(w.joules) / _rate(w), trials=1
+    ),
+    "margin per run": _c(
+        "economics",
+        "margin_usd",
+        lambda w: 0.02 * _rate(w) - _mean(w.cost),
+        options={"value_usd": 0.02},
+    ),
     "pass@2": _c("coverage", "pass_at_k", lambda w: _mean(1 - (1 - w.p) ** 2), pick={"k": 2}),
     "pass^2": _c("coverage", "pass_all_k", lambda w: _mean(w.p**2), pick={"k": 2}),
-    "envelope gap at 2": _c("coverage", "envelope_gap", lambda w: _mean(2 * w.p * (1 - w.p)), pick={"k": 2}),
-    "pass@16 by power law": _c("coverage", "far_pass_at_k", _far, options={"far_k": 16}, table="fit"),
+    "envelope gap at 2": _c(
+        "coverage", "envelope_gap", lambda w: _mean(2 * w.p * (1 - w.p)), pick={"k": 2}
+    ),
+    "pass@16 by power law": _c(
+        "coverage", "far_pass_at_k", _far, options={"far_k": 16}, table="fit"
+    ),
     "majority of 3": Case("voting", "vote_rate", functools.cache(_vote), pick={"k": 3}),
     "median latency": _c("latency", "p50_s", lambda w: float(np.median(w.seconds))),
-    "90th percentile of latency": _c("latency", "p90_s", lambda w: float(np.quantile(w.seconds, 0.9))),
-    "goodput": _c("latency", "goodput", lambda w: _mean(w.seconds <= 10.0), options={"max_e2e_s": 10.0}, table="goodput"),
+    "90th percentile of latency": _c(
+        "latency", "p90_s", lambda w: float(np.quantile(w.seconds, 0.9))
+    ),
+    "goodput": _c(
+        "latency",
+        "goodput",
+        lambda w: _mean(w.seconds <= 10.0),
+        options={"max_e2e_s": 10.0},
+        table="goodput",
+    ),
     "AUC of a confidence": _c("calibration", "auc", _auc),
     "variance within": _c("variance", "within", lambda w: _mean(w.p * (1 - w.p))),
     "variance between": _c("variance", "between", lambda w: float(w.p.var())),
-    "ICC": _c("variance", "icc", lambda w: float(w.p.var()) / (float(w.p.var()) + _mean(w.p * (1 - w.p)))),
-    "median thinking": _c("thinking-length", "p50_tokens", lambda w: float(np.median(np.floor(0.7 * w.tokens)))),
+    "ICC": _c(
+        "variance", "icc", lambda w: float(w.p.var()) / (float(w.p.var()) + _mean(w.p * (1 - w.p)))
+    ),
+    "median thinking": _c(
+        "thinking-length", "p50_tokens", lambda w: float(np.median(np.floor(0.7 * w.tokens)))
+    ),
     "thinking, wrong minus right": _c("thinking-length", "wrong_extra_tokens", _wrong_extra),
     "plateau over trials": _c("saturation", "plateau", _plateau, options={"select": "any"}),
-    "paired difference, t": Case("compare", "difference", lambda: _pair()[0], rows=pair, options={"a": "a"}, heavy=2, at_once=1),
-    "paired difference, bootstrap": Case("compare", "difference", lambda: _pair()[0], rows=pair, options={"a": "a", "interval": "percentile"}, heavy=2, at_once=1),
-    "ratio of costs, paired": Case("compare", "cost_ratio", lambda: _pair()[1], rows=pair, options={"a": "a"}, heavy=2, at_once=1),
-    "area of a cascade": Case("cascade", "area", lambda: _pair()[2], rows=pair, options={"small": "a", "large": "b"}, heavy=4, at_once=1),
-    "law of budgets, twice as far": Case("scaling-law", "predicted", lambda: 0.85 - 3 * 6400**-0.45, rows=budgets, options={"x": "output_tokens", "at": 2.0}, table="laws", heavy=4, at_once=1),
+    "paired difference, t": Case(
+        "compare",
+        "difference",
+        lambda: _pair()[0],
+        rows=pair,
+        options={"a": "a"},
+        heavy=2,
+        at_once=1,
+    ),
+    "paired difference, bootstrap": Case(
+        "compare",
+        "difference",
+        lambda: _pair()[0],
+        rows=pair,
+        options={"a": "a", "interval": "percentile"},
+        heavy=2,
+        at_once=1,
+    ),
+    "ratio of costs, paired": Case(
+        "compare",
+        "cost_ratio",
+        lambda: _pair()[1],
+        rows=pair,
+        options={"a": "a"},
+        heavy=2,
+        at_once=1,
+    ),
+    "area of a cascade": Case(
+        "cascade",
+        "area",
+        lambda: _pair()[2],
+        rows=pair,
+        options={"small": "a", "large": "b"},
+        heavy=4,
+        at_once=1,
+    ),
+    "law of budgets, twice as far": Case(
+        "scaling-law",
+        "predicted",
+        lambda: 0.85 - 3 * 6400**-0.45,
+        rows=budgets,
+        options={"x": "output_tokens", "at": 2.0},
+        table="laws",
+        heavy=4,
+        at_once=1,
+    ),
     "words": Case("markers", "words", lambda: _hedges()[0], rows=texts, heavy=2),
     "hedges per 100 words": Case("markers", "hedges", lambda: _hedges()[1], rows=texts, heavy=2),
-    "hedges, wrong minus right": Case("markers", "hedged_wrong_extra", lambda: _hedges()[2], rows=texts, heavy=2),
-    "loss of a number format": Case("quantization", "change", lambda: -_pair_of_formats()[0], rows=formats, pick={"precision": "int4"}, heavy=2),
-    "score recovered": Case("quantization", "recovered", lambda: _pair_of_formats()[1], rows=formats, pick={"precision": "int4"}, heavy=2),
-    "factor of cost": Case("quantization", "cost_factor", lambda: _pair_of_formats()[2], rows=formats, pick={"precision": "int4"}, heavy=2),
-    "cost at equal quality": Case("tradeoff", "cost_ratio", lambda: _levels()[0], rows=levels, options={"baseline": "b", "points": "effort"}, pick={"configuration": "a"}, heavy=2, at_once=1),
-    "quality at equal cost": Case("tradeoff", "gain", lambda: _levels()[1], rows=levels, options={"baseline": "b", "points": "effort"}, pick={"configuration": "a"}, heavy=2, at_once=1),
-    "accuracy under a cap": Case("turn-control", "rate", lambda: _capped()[0], rows=runs, options={"limits": "4"}, pick={"rule": "limit"}, heavy=2),
-    "cost saved by a cap": Case("turn-control", "saving", lambda: _capped()[1], rows=runs, options={"limits": "4"}, pick={"rule": "limit"}, heavy=2),
-    "gain by revisions": Case("refinement", "whole_gain", lambda: _revised()[0], rows=revisions, table="totals", heavy=2),
-    "slope of revisions": Case("refinement", "slope", lambda: _revised()[1], rows=revisions, table="totals", heavy=2),
-    "right above a threshold": Case("thresholds", "precision_common", lambda: _threshold()[0], options={"wanted": 0.8}, heavy=2),
-    "accepted above it": Case("thresholds", "accepted_common", lambda: _threshold()[1], options={"wanted": 0.8}, heavy=2),
-    "handled right by it": Case("thresholds", "utility_common", lambda: _threshold()[2], options={"wanted": 0.8}, heavy=2),
-    "points in Swiss rounds": Case("swiss", "points", _points, rows=rounds, options={"times": 400}, pick={"configuration": "1"}, heavy=2, at_once=1),
-    "weighted vote of 3": Case("voting", "weighted_rate", lambda: _heaviest(3), options={"weight": "confidence"}, pick={"k": 3}, heavy=2),
-    "IQM of repeats": Case("aggregate", "iqm", _iqm, rows=repeats, options={"outcome": "score"}, heavy=2, at_once=8, sizes=(3, 5, 10)),
-    "mean of repeats": Case("aggregate", "mean", lambda: float(np.mean(_TASKS)), rows=repeats, options={"outcome": "score"}, heavy=2, at_once=8, sizes=(3, 5, 10)),
-}  # fmt: skip
+    "hedges, wrong minus right": Case(
+        "markers", "hedged_wrong_extra", lambda: _hedges()[2], rows=texts, heavy=2
+    ),
+    "loss of a number format": Case(
+        "quantization",
+        "change",
+        lambda: -_pair_of_formats()[0],
+        rows=formats,
+        pick={"precision": "int4"},
+        heavy=2,
+    ),
+    "score recovered": Case(
+        "quantization",
+        "recovered",
+        lambda: _pair_of_formats()[1],
+        rows=formats,
+        pick={"precision": "int4"},
+        heavy=2,
+    ),
+    "factor of cost": Case(
+        "quantization",
+        "cost_factor",
+        lambda: _pair_of_formats()[2],
+        rows=formats,
+        pick={"precision": "int4"},
+        heavy=2,
+    ),
+    "cost at equal quality": Case(
+        "tradeoff",
+        "cost_ratio",
+        lambda: _levels()[0],
+        rows=levels,
+        options={"baseline": "b", "points": "effort"},
+        pick={"configuration": "a"},
+        heavy=2,
+        at_once=1,
+    ),
+    "quality at equal cost": Case(
+        "tradeoff",
+        "gain",
+        lambda: _levels()[1],
+        rows=levels,
+        options={"baseline": "b", "points": "effort"},
+        pick={"configuration": "a"},
+        heavy=2,
+        at_once=1,
+    ),
+    "accuracy under a cap": Case(
+        "turn-control",
+        "rate",
+        lambda: _capped()[0],
+        rows=runs,
+        options={"limits": "4"},
+        pick={"rule": "limit"},
+        heavy=2,
+    ),
+    "cost saved by a cap": Case(
+        "turn-control",
+        "saving",
+        lambda: _capped()[1],
+        rows=runs,
+        options={"limits": "4"},
+        pick={"rule": "limit"},
+        heavy=2,
+    ),
+    "gain by revisions": Case(
+        "refinement", "whole_gain", lambda: _revised()[0], rows=revisions, table="totals", heavy=2
+    ),
+    "slope of revisions": Case(
+        "refinement", "slope", lambda: _revised()[1], rows=revisions, table="totals", heavy=2
+    ),
+    "right above a threshold": Case(
+        "thresholds", "precision_common", lambda: _threshold()[0], options={"wanted": 0.8}, heavy=2
+    ),
+    "accepted above it": Case(
+        "thresholds", "accepted_common", lambda: _threshold()[1], options={"wanted": 0.8}, heavy=2
+    ),
+    "handled right by it": Case(
+        "thresholds", "utility_common", lambda: _threshold()[2], options={"wanted": 0.8}, heavy=2
+    ),
+    "points in Swiss rounds": Case(
+        "swiss",
+        "points",
+        _points,
+        rows=rounds,
+        options={"times": 400},
+        pick={"configuration": "1"},
+        heavy=2,
+        at_once=1,
+    ),
+    "weighted vote of 3": Case(
+        "voting",
+        "weighted_rate",
+        lambda: _heaviest(3),
+        options={"weight": "confidence"},
+        pick={"k": 3},
+        heavy=2,
+    ),
+    "IQM of repeats": Case(
+        "aggregate",
+        "iqm",
+        _iqm,
+        rows=repeats,
+        options={"outcome": "score"},
+        heavy=2,
+        at_once=8,
+        sizes=(3, 5, 10),
+    ),
+    "mean of repeats": Case(
+        "aggregate",
+        "mean",
+        lambda: float(np.mean(_TASKS)),
+        rows=repeats,
+        options={"outcome": "score"},
+        heavy=2,
+        at_once=8,
+        sizes=(3, 5, 10),
+    ),
+}
 
 
 _PER_CLUSTER = 10
@@ -591,13 +863,15 @@ def main() -> None:
     names = [c for c in CASES if not asked.names or any(c.startswith(n) for n in asked.names)]
     if not names:
         sys.exit(f"no such case; there are: {', '.join(CASES)}")
-    print(f"{'estimator':34} {'items':>6} {'held %':>7} {'±':>4} {'below':>6} {'above':>6} {'none':>5} {'s':>6}")  # fmt: skip
+    print(
+        f"{'estimator':34} {'items':>6} {'held %':>7} {'±':>4} {'below':>6} {'above':>6} {'none':>5} {'s':>6}"
+    )
     for name in names:
         for n in CASES[name].sizes or sizes:
             start = time.perf_counter()
             studies = asked.studies if n * CASES[name].trials <= 400 else asked.studies // 2
             found = measure(CASES[name], n, studies, level=asked.level)
-            said = f"{100 * found.held:7.1f} {100 * found.error:4.1f} {100 * found.below:6.1f} {100 * found.above:6.1f} {found.none:5}"  # fmt: skip
+            said = f"{100 * found.held:7.1f} {100 * found.error:4.1f} {100 * found.below:6.1f} {100 * found.above:6.1f} {found.none:5}"
             flag = "" if found.held >= asked.level - 0.02 - found.error / 2 else "  <"
             print(f"{name:34} {n:6} {said} {time.perf_counter() - start:6.1f}{flag}", flush=True)
 

@@ -59,9 +59,12 @@ def make_log(folder: Path, items: int, epochs: int) -> Path:
         content = [ContentReasoning(reasoning="carry the one. " * 40), ContentText(text=text)]
         message = ChatMessageAssistant(content=content, tool_calls=calls)
         usage = ModelUsage(
-            input_tokens=300, output_tokens=200, total_tokens=540,
-            input_tokens_cache_read=40, reasoning_tokens=150,
-        )  # fmt: skip
+            input_tokens=300,
+            output_tokens=200,
+            total_tokens=540,
+            input_tokens_cache_read=40,
+            reasoning_tokens=150,
+        )
         reason = "tool_calls"
         return ModelOutput(
             model="mockllm/model",
@@ -76,9 +79,15 @@ def make_log(folder: Path, items: int, epochs: int) -> Path:
     )
     model = get_model("mockllm/model", custom_outputs=answer)
     [log] = eval(
-        task, model=model, epochs=epochs, log_dir=str(folder), display="none", max_samples=64,
-        log_realtime=False, log_format="eval",
-    )  # fmt: skip
+        task,
+        model=model,
+        epochs=epochs,
+        log_dir=str(folder),
+        display="none",
+        max_samples=64,
+        log_realtime=False,
+        log_format="eval",
+    )
     if log.status != "success":
         sys.exit(f"the mock evaluation failed: {log.error}")
     return Path(str(log.location).removeprefix("file://"))

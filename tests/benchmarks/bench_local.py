@@ -103,9 +103,14 @@ def ours(provider: LocalProvider, texts: list[str], lengths: list[int]) -> Secon
     """Collect an answer to each, into a spool."""
     items = [TaskItem(task="stories", item=t, input=t, target="1") for t in texts]
     plan = Plan(
-        models=(provider.model,), tasks=("stories",), endpoint="local_completions", template="plain",
-        temperature=0.0, energy="off", concurrency=min(SLOTS, len(texts)),
-    )  # fmt: skip
+        models=(provider.model,),
+        tasks=("stories",),
+        endpoint="local_completions",
+        template="plain",
+        temperature=0.0,
+        energy="off",
+        concurrency=min(SLOTS, len(texts)),
+    )
     task = TaskSet(Task(task="stories"), items, scoring.get("numeric"), "")
     work = Work(plan, [task], [Tell()])
     fixed = Fixed(provider, dict(zip(texts, lengths, strict=True)))
@@ -210,9 +215,12 @@ def main() -> None:
     parser.add_argument("--peak", choices=["ours", "bare"])
     arguments = parser.parse_args()
     provider = LocalProvider(
-        arguments.model, slots=SLOTS, device=arguments.device, dtype=arguments.dtype,
+        arguments.model,
+        slots=SLOTS,
+        device=arguments.device,
+        dtype=arguments.dtype,
         threads=arguments.threads,
-    )  # fmt: skip
+    )
     if arguments.threads:
         import torch
 

@@ -40,9 +40,13 @@ def work_of(n_done: int) -> Work:
     ]
     task = TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer the question.")
     plan = Plan(
-        models=("a", "b"), tasks=("sums",), trials=TRIALS, base_url="http://127.0.0.1:9/v1",
-        concurrency=1, energy="off",
-    )  # fmt: skip
+        models=("a", "b"),
+        tasks=("sums",),
+        trials=TRIALS,
+        base_url="http://127.0.0.1:9/v1",
+        concurrency=1,
+        energy="off",
+    )
     return Work(plan, [task], [strategy("direct")])
 
 
@@ -58,14 +62,24 @@ def fill(folder: Path, work: Work, n_done: int) -> None:
         for planned, _ in zip(work, range(n_done - 1), strict=False):
             configuration_id, item_id, trial = planned.key
             key = {
-                "run_id": "earlier", "configuration_id": configuration_id, "item_id": item_id,
-                "trial": trial, "started_at": NOW,
-            }  # fmt: skip
+                "run_id": "earlier",
+                "configuration_id": configuration_id,
+                "item_id": item_id,
+                "trial": trial,
+                "started_at": NOW,
+            }
             call = Call(
-                provider="p", model="a", started_at=NOW, ttft_s=0.2, e2e_s=1.0, input_tokens=40,
-                output_tokens=20, n_chunks=20, stop_reason="stop",
+                provider="p",
+                model="a",
+                started_at=NOW,
+                ttft_s=0.2,
+                e2e_s=1.0,
+                input_tokens=40,
+                output_tokens=20,
+                n_chunks=20,
+                stop_reason="stop",
                 usage='{"prompt_tokens":40,"completion_tokens":20,"total_tokens":60}',
-            )  # fmt: skip
+            )
             said = (
                 Message(ordinal=0, role="user", kind="text", text=planned.item.input),
                 Message(ordinal=1, role="assistant", kind="text", text="It is easy. Answer: 4"),
@@ -74,10 +88,18 @@ def fill(folder: Path, work: Work, n_done: int) -> None:
             writer.append(Attempt(**key))
             writer.append(
                 Trace(
-                    **key, task_id=work.tasks[0].task_id, e2e_s=1.0, answer="4", score=1.0,
-                    passed=True, scores=(score,), calls=(call,), messages=said, n_turns=1,
+                    **key,
+                    task_id=work.tasks[0].task_id,
+                    e2e_s=1.0,
+                    answer="4",
+                    score=1.0,
+                    passed=True,
+                    scores=(score,),
+                    calls=(call,),
+                    messages=said,
+                    n_turns=1,
                 )
-            )  # fmt: skip
+            )
 
 
 class First:

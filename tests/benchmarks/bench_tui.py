@@ -90,9 +90,14 @@ def small() -> Iterator[r.AnyRecord]:
             yield item
             call = r.Call(billed_cost_usd=0.001, input_tokens=10, output_tokens=20, e2e_s=0.5)
             yield r.Trace(
-                run_id="run", configuration_id=config.configuration_id, task_id=task.task_id,
-                item_id=item.item_id, passed=i % 3 == 0, score=float(i % 3 == 0), calls=(call,),
-            )  # fmt: skip
+                run_id="run",
+                configuration_id=config.configuration_id,
+                task_id=task.task_id,
+                item_id=item.item_id,
+                passed=i % 3 == 0,
+                score=float(i % 3 == 0),
+                calls=(call,),
+            )
 
 
 def agent(turns: int) -> Iterator[r.AnyRecord]:
@@ -106,17 +111,32 @@ def agent(turns: int) -> Iterator[r.AnyRecord]:
         )
         tools.append(r.ToolCall(ordinal=turn, tool="shell", call_ordinal=turn, e2e_s=0.1))
         size = 2_500_000 if turn == turns - 1 else 1000
-        texts = (("assistant", "thinking", f"turn {turn} "), ("assistant", "tool_call", "ls "), ("tool", "tool_result", f"{turn:03} "))  # fmt: skip
+        texts = (
+            ("assistant", "thinking", f"turn {turn} "),
+            ("assistant", "tool_call", "ls "),
+            ("tool", "tool_result", f"{turn:03} "),
+        )
         for (role, kind, text), times in zip(texts, (100, 1, size), strict=True):
-            messages.append(r.Message(
-                ordinal=len(messages), role=role, kind=kind, text=text * times, call_ordinal=turn,
-                tool_call_ordinal=turn,
-            ))  # fmt: skip
+            messages.append(
+                r.Message(
+                    ordinal=len(messages),
+                    role=role,
+                    kind=kind,
+                    text=text * times,
+                    call_ordinal=turn,
+                    tool_call_ordinal=turn,
+                )
+            )
     yield from (r.Run(run_id="agent", kind="collect", source="bench"), task, config, item)
     yield r.Trace(
-        run_id="agent", configuration_id=config.configuration_id, task_id=task.task_id,
-        item_id=item.item_id, calls=tuple(calls), tool_calls=tuple(tools), messages=tuple(messages),
-    )  # fmt: skip
+        run_id="agent",
+        configuration_id=config.configuration_id,
+        task_id=task.task_id,
+        item_id=item.item_id,
+        calls=tuple(calls),
+        tool_calls=tuple(tools),
+        messages=tuple(messages),
+    )
 
 
 def million(n: int) -> Iterator[r.AnyRecord]:
@@ -131,14 +151,24 @@ def million(n: int) -> Iterator[r.AnyRecord]:
     passes, tokens = rng.random(n) < 0.4, rng.integers(10, 900, n)
     for i in range(n):
         call = r.Call(
-            started_at=BEGAN + dt.timedelta(seconds=i), input_tokens=100, output_tokens=int(tokens[i]),
-            e2e_s=float(tokens[i]) / 100, billed_cost_usd=float(tokens[i]) * 1e-6,
-        )  # fmt: skip
+            started_at=BEGAN + dt.timedelta(seconds=i),
+            input_tokens=100,
+            output_tokens=int(tokens[i]),
+            e2e_s=float(tokens[i]) / 100,
+            billed_cost_usd=float(tokens[i]) * 1e-6,
+        )
         yield r.Trace(
-            run_id="big", configuration_id=configs[i % 10].configuration_id, task_id=task.task_id,
-            item_id=items[i // 10 % 2000].item_id, trial=i // 20_000, started_at=call.started_at,
-            e2e_s=call.e2e_s, passed=bool(passes[i]), score=float(passes[i]), calls=(call,),
-        )  # fmt: skip
+            run_id="big",
+            configuration_id=configs[i % 10].configuration_id,
+            task_id=task.task_id,
+            item_id=items[i // 10 % 2000].item_id,
+            trial=i // 20_000,
+            started_at=call.started_at,
+            e2e_s=call.e2e_s,
+            passed=bool(passes[i]),
+            score=float(passes[i]),
+            calls=(call,),
+        )
 
 
 class Stopwatch:

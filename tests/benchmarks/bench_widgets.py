@@ -60,9 +60,13 @@ def main(millions: float) -> None:
         facet = median_ms(setter(explorer, "model", models))
         everything = median_ms(setter(explorer, "axis", ["output_tokens", "cost_usd"]))
         explorer.model = ()
-        brush = median_ms(setter(explorer, "selected", [
-            (name,) for name in explorer.summary.frame["configuration"].to_list()[:4]
-        ]))  # fmt: skip
+        brush = median_ms(
+            setter(
+                explorer,
+                "selected",
+                [(name,) for name in explorer.summary.frame["configuration"].to_list()[:4]],
+            )
+        )
         page = median_ms(lambda: explorer._traces(50_000, 100, "cost_usd", descending=True))
         explorer.model, explorer.selected = ("model-0",), ()
         rows = explorer.selection.height

@@ -89,10 +89,15 @@ _ENERGY = f"""
 """
 _SQL = {"traces": _TRACES, "calls": _CALLS, "tools": _TOOLS, "energy": _ENERGY}
 FILES = {
-    "trace_facts": "traces", "trace_details": "traces", "trace_texts": "traces",
-    "call_facts": "calls", "call_outcomes": "calls", "tool_uses": "tools", "tool_facts": "tools",
+    "trace_facts": "traces",
+    "trace_details": "traces",
+    "trace_texts": "traces",
+    "call_facts": "calls",
+    "call_outcomes": "calls",
+    "tool_uses": "tools",
+    "tool_facts": "tools",
     "energy_facts": "energy",
-}  # fmt: skip
+}
 
 
 def path(folder: Path, view: str, n: int) -> Path:

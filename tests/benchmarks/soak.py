@@ -92,16 +92,37 @@ def _kernel_loop(path: str, seconds: float) -> None:
 def _role(name: str, path: Path, seconds: float) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, __file__, name, str(path), str(seconds)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def _collector(path: Path, url: str) -> "subprocess.Popen[str]":
     command = [
-        sys.executable, "-m", "workbench", "collect", "--store", str(path), "--base-url", url,
-        "--model", "soak", "--task", "arithmetic", "--task", "strings", "--strategy", "direct", "--strategy", "cot",
-        "--trials", "1000", "--concurrency", "8",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "workbench",
+        "collect",
+        "--store",
+        str(path),
+        "--base-url",
+        url,
+        "--model",
+        "soak",
+        "--task",
+        "arithmetic",
+        "--task",
+        "strings",
+        "--strategy",
+        "direct",
+        "--strategy",
+        "cot",
+        "--trials",
+        "1000",
+        "--concurrency",
+        "8",
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -115,9 +136,20 @@ def main(seconds: float) -> int:
         open_store(path, create=True).ingest(making.records())
         answered = Path(folder) / "answered.jsonl"
         stub = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/runner_stub.py"), "--chunks", "10", "--gap-s", "0.05", "--log", str(answered)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                str(ROOT / "tests/runner_stub.py"),
+                "--chunks",
+                "10",
+                "--gap-s",
+                "0.05",
+                "--log",
+                str(answered),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert stub.stdout is not None
         url = f"http://127.0.0.1:{int(stub.stdout.readline())}/v1"
         collector = _collector(path, url)

@@ -38,10 +38,18 @@ def trace(config: r.Configuration, task: r.Task, item: r.Item, trial: int, n: in
     at, e2e = BEGAN + dt.timedelta(seconds=n), 0.2 + output * 0.015
     began = 0.1 + (thought or 0) * 0.015
     call = r.Call(
-        provider="local", model=config.model, started_at=at, ttft_s=0.1, answer_start_s=began, e2e_s=e2e,
-        input_tokens=121, output_tokens=output, reasoning_tokens=thought, stop_reason="stop",
+        provider="local",
+        model=config.model,
+        started_at=at,
+        ttft_s=0.1,
+        answer_start_s=began,
+        e2e_s=e2e,
+        input_tokens=121,
+        output_tokens=output,
+        reasoning_tokens=thought,
+        stop_reason="stop",
         billed_cost_usd=None,
-    )  # fmt: skip
+    )
     said = [("system", "text", "You solve short puzzles."), ("user", "text", str(item.input))]
     if thought:
         said.append(
@@ -59,42 +67,90 @@ def trace(config: r.Configuration, task: r.Task, item: r.Item, trial: int, n: in
         for i, (role, kind, text) in enumerate(said)
     )
     return r.Trace(
-        run_id="run-1", configuration_id=config.configuration_id, task_id=task.task_id, item_id=item.item_id,
-        trial=trial, started_at=at, e2e_s=e2e, answer="14" if passed else "12", score=float(passed), passed=passed,
-        stop_reason="stop", n_turns=1, calls=(call,), messages=messages,
-        scores=(r.Score(scorer="exact", score=float(passed), passed=passed, explanation="14 is expected"),),
-    )  # fmt: skip
+        run_id="run-1",
+        configuration_id=config.configuration_id,
+        task_id=task.task_id,
+        item_id=item.item_id,
+        trial=trial,
+        started_at=at,
+        e2e_s=e2e,
+        answer="14" if passed else "12",
+        score=float(passed),
+        passed=passed,
+        stop_reason="stop",
+        n_turns=1,
+        calls=(call,),
+        messages=messages,
+        scores=(
+            r.Score(
+                scorer="exact", score=float(passed), passed=passed, explanation="14 is expected"
+            ),
+        ),
+    )
 
 
 def agent(run: str, config: r.Configuration, task: r.Task, item: r.Item, turns: int) -> r.Trace:
     """An agent of many turns: every turn thinks, calls a tool and reads its result; one tool fails."""
     calls, tools, messages = [], [], []
     for turn in range(turns):
-        calls.append(r.Call(
-            ordinal=turn, provider="local", model=config.model, ttft_s=0.2, answer_start_s=0.9, e2e_s=1.2,
-            started_at=BEGAN + dt.timedelta(seconds=2 * turn), input_tokens=400 + turn, output_tokens=60,
-            reasoning_tokens=40, stop_reason="tool_calls",
-        ))  # fmt: skip
+        calls.append(
+            r.Call(
+                ordinal=turn,
+                provider="local",
+                model=config.model,
+                ttft_s=0.2,
+                answer_start_s=0.9,
+                e2e_s=1.2,
+                started_at=BEGAN + dt.timedelta(seconds=2 * turn),
+                input_tokens=400 + turn,
+                output_tokens=60,
+                reasoning_tokens=40,
+                stop_reason="tool_calls",
+            )
+        )
         fails = turn == turns // 2
-        tools.append(r.ToolCall(
-            ordinal=turn, tool="shell", call_ordinal=turn, arguments=f'{{"cmd": "step {turn}"}}', e2e_s=0.3,
-            error_type="exit_1" if fails else None, error_message="no such file" if fails else None,
-        ))  # fmt: skip
+        tools.append(
+            r.ToolCall(
+                ordinal=turn,
+                tool="shell",
+                call_ordinal=turn,
+                arguments=f'{{"cmd": "step {turn}"}}',
+                e2e_s=0.3,
+                error_type="exit_1" if fails else None,
+                error_message="no such file" if fails else None,
+            )
+        )
         texts = [
             ("assistant", "thinking", f"Turn {turn}: what is in the next file?\n" * 3),
             ("assistant", "tool_call", f'{{"cmd": "step {turn}"}}'),
             ("tool", "tool_result", "no such file" if fails else f"line {turn}\n" * 12),
         ]
         for role, kind, text in texts:
-            messages.append(r.Message(
-                ordinal=len(messages), role=role, kind=kind, text=text, call_ordinal=turn,
-                tool_call_ordinal=None if kind == "thinking" else turn,
-            ))  # fmt: skip
+            messages.append(
+                r.Message(
+                    ordinal=len(messages),
+                    role=role,
+                    kind=kind,
+                    text=text,
+                    call_ordinal=turn,
+                    tool_call_ordinal=None if kind == "thinking" else turn,
+                )
+            )
     return r.Trace(
-        run_id=run, configuration_id=config.configuration_id, task_id=task.task_id, item_id=item.item_id,
-        trial=9, started_at=BEGAN, e2e_s=1.5 * turns, error_type="limit", error_message="too many turns",
-        n_turns=turns, calls=tuple(calls), tool_calls=tuple(tools), messages=tuple(messages),
-    )  # fmt: skip
+        run_id=run,
+        configuration_id=config.configuration_id,
+        task_id=task.task_id,
+        item_id=item.item_id,
+        trial=9,
+        started_at=BEGAN,
+        e2e_s=1.5 * turns,
+        error_type="limit",
+        error_message="too many turns",
+        n_turns=turns,
+        calls=tuple(calls),
+        tool_calls=tuple(tools),
+        messages=tuple(messages),
+    )
 
 
 def everything(turns: int = 30) -> Iterator[r.AnyRecord]:
@@ -102,9 +158,12 @@ def everything(turns: int = 30) -> Iterator[r.AnyRecord]:
     yield r.Run(run_id="run-1", kind="collect", source="runner", status="done", started_at=BEGAN)
     for name, (_, factor) in MODELS.items():
         yield r.Price(
-            model=name, provider="local", sheet="test", input_usd_per_mtok=0.4 * factor,
+            model=name,
+            provider="local",
+            sheet="test",
+            input_usd_per_mtok=0.4 * factor,
             output_usd_per_mtok=2.0 * factor,
-        )  # fmt: skip
+        )
     n, tasks = 0, [r.Task(task=name) for name in TASKS]
     configs = [
         r.Configuration(model=m, provider="local", strategy=s, configuration=f"{m} {s}")

@@ -358,10 +358,17 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 score = r.Score(
                     scorer="rubric", score=None, metric=float(i), scale_low=0, scale_high=10
                 )
-                records.append(r.Trace(
-                    run_id="r", configuration_id=config.configuration_id, task_id=task.task_id,
-                    item_id=item.item_id, passed=right, score=float(right), scores=(score,),
-                ))  # fmt: skip
+                records.append(
+                    r.Trace(
+                        run_id="r",
+                        configuration_id=config.configuration_id,
+                        task_id=task.task_id,
+                        item_id=item.item_id,
+                        passed=right,
+                        score=float(right),
+                        scores=(score,),
+                    )
+                )
     path = tmp_path_factory.mktemp("varied") / "t.duckdb"
     open_store(path, create=True).ingest(records)
     return path

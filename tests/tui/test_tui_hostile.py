@@ -47,14 +47,29 @@ def hostile() -> list[r.AnyRecord]:
                 task_id=task.task_id, item=evil(j), input=evil(12), target=evil(13), cluster=evil(j)
             )
             call = r.Call(
-                provider=evil(8), model=evil(i), started_at=at, ttft_s=0.1, e2e_s=0.5, output_tokens=9,
-                input_tokens=5, billed_cost_usd=0.1, stop_reason=evil(14), error_type=evil(15) if j else None,
+                provider=evil(8),
+                model=evil(i),
+                started_at=at,
+                ttft_s=0.1,
+                e2e_s=0.5,
+                output_tokens=9,
+                input_tokens=5,
+                billed_cost_usd=0.1,
+                stop_reason=evil(14),
+                error_type=evil(15) if j else None,
                 error_message=evil(16) if j else None,
-            )  # fmt: skip
+            )
             tool = r.ToolCall(
                 ordinal=0, tool=evil(17), call_ordinal=0, arguments=evil(18), error_type=evil(19)
             )
-            kinds = (("system", "text"), ("user", "text"), ("assistant", "thinking"), ("assistant", "text"), ("assistant", "tool_call"), ("tool", "tool_result"))  # fmt: skip
+            kinds = (
+                ("system", "text"),
+                ("user", "text"),
+                ("assistant", "thinking"),
+                ("assistant", "text"),
+                ("assistant", "tool_call"),
+                ("tool", "tool_result"),
+            )
             messages = tuple(
                 r.Message(
                     ordinal=k,
@@ -67,13 +82,27 @@ def hostile() -> list[r.AnyRecord]:
                 for k, (role, kind) in enumerate(kinds)
             )
             failed = j == 2
-            found += [item, r.Trace(
-                run_id=run.run_id, configuration_id=config.configuration_id, task_id=task.task_id,
-                item_id=item.item_id, started_at=at, e2e_s=0.5, answer=evil(21), score=float(i), passed=bool(i),
-                stop_reason=evil(14), error_type=evil(22) if failed else None,
-                error_message=evil(23) if failed else None, calls=(call,), tool_calls=(tool,), messages=messages,
-                scores=(r.Score(scorer=evil(24), score=float(i), explanation=evil(25)),),
-            )]  # fmt: skip
+            found += [
+                item,
+                r.Trace(
+                    run_id=run.run_id,
+                    configuration_id=config.configuration_id,
+                    task_id=task.task_id,
+                    item_id=item.item_id,
+                    started_at=at,
+                    e2e_s=0.5,
+                    answer=evil(21),
+                    score=float(i),
+                    passed=bool(i),
+                    stop_reason=evil(14),
+                    error_type=evil(22) if failed else None,
+                    error_message=evil(23) if failed else None,
+                    calls=(call,),
+                    tool_calls=(tool,),
+                    messages=messages,
+                    scores=(r.Score(scorer=evil(24), score=float(i), explanation=evil(25)),),
+                ),
+            ]
     return found
 
 
@@ -174,9 +203,12 @@ def huge_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text="0123456789 " * (MEGABYTES * 1_000_000 // 11),
     )
     trace = r.Trace(
-        run_id="r", configuration_id=config.configuration_id, task_id=task.task_id, item_id=item.item_id,
+        run_id="r",
+        configuration_id=config.configuration_id,
+        task_id=task.task_id,
+        item_id=item.item_id,
         messages=(*messages, long),
-    )  # fmt: skip
+    )
     run = r.Run(run_id="r", kind="collect", source="test")
     open_store(path, create=True).ingest([run, task, config, item, trace])
     return path

@@ -65,10 +65,15 @@ def attempts(first: int, last: int, configuration: str = "direct") -> Iterator[r
     for i in range(first, last):
         right = i % 2 == 0
         yield r.Trace(
-            run_id="run", configuration_id=config.configuration_id, task_id=task.task_id,
-            item_id=items[i % ITEMS].item_id, trial=i // ITEMS, passed=right, score=float(right),
+            run_id="run",
+            configuration_id=config.configuration_id,
+            task_id=task.task_id,
+            item_id=items[i % ITEMS].item_id,
+            trial=i // ITEMS,
+            passed=right,
+            score=float(right),
             answer=f"{'right' if right else 'wrong'} {i}",
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture

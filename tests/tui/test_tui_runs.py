@@ -214,10 +214,26 @@ def test_a_run_that_went_away_is_told(tmp_path: Path) -> None:
 def state(**fields: Any) -> RunState:
     """A state with little in it."""
     usual = {
-        "run_id": "r1", "pid": 7, "host": "here", "status": "running", "plan": "{}", "planned": 10, "before": 2,
-        "done": 3, "failed": 1, "in_flight": 2, "left": 5, "n_items": 5, "elapsed_s": 61.0, "concurrency": 2,
-        "concurrency_cap": 4, "retries": 0, "timeout_s": 60.0, "at": NOW, "started_at": NOW,
-    }  # fmt: skip
+        "run_id": "r1",
+        "pid": 7,
+        "host": "here",
+        "status": "running",
+        "plan": "{}",
+        "planned": 10,
+        "before": 2,
+        "done": 3,
+        "failed": 1,
+        "in_flight": 2,
+        "left": 5,
+        "n_items": 5,
+        "elapsed_s": 61.0,
+        "concurrency": 2,
+        "concurrency_cap": 4,
+        "retries": 0,
+        "timeout_s": 60.0,
+        "at": NOW,
+        "started_at": NOW,
+    }
     return RunState(**usual | fields)
 
 
@@ -243,9 +259,18 @@ def test_the_page_of_a_run_says_what_was_spent_of_what_may_be() -> None:
 def test_the_page_of_a_run_says_what_holds_it_back() -> None:
     """A pause, a model that waits at the server's wish, silence."""
     model = ModelState(
-        "p", "m", cap=4, limit=2, in_flight=1, waiting=3, n_overloads=5, last_error="http_429",
-        last_error_at=NOW, paused_until=NOW + dt.timedelta(seconds=31), why="halved",
-    )  # fmt: skip
+        "p",
+        "m",
+        cap=4,
+        limit=2,
+        in_flight=1,
+        waiting=3,
+        n_overloads=5,
+        last_error="http_429",
+        last_error_at=NOW,
+        paused_until=NOW + dt.timedelta(seconds=31),
+        why="halved",
+    )
 
     page = live(models=(model,), status="paused", paused_since=NOW - dt.timedelta(seconds=4))
     assert "paused for 0:05" in page
@@ -315,19 +340,36 @@ async def test_a_run_that_is_over_tells_its_plan_and_its_energy_and_cannot_be_st
     path = tmp_path / "own.duckdb"
     plan = {"models": ["m"], "tasks": ["t"], "trials": 1, "seed": 9, "base_url": None}
     run = r.Run(
-        run_id="r1", kind="collect", source="runner", status="done", started_at=NOW, n_planned=4,
-        ended_at=NOW + dt.timedelta(seconds=90), plan=json.dumps(plan),
-    )  # fmt: skip
+        run_id="r1",
+        kind="collect",
+        source="runner",
+        status="done",
+        started_at=NOW,
+        n_planned=4,
+        ended_at=NOW + dt.timedelta(seconds=90),
+        plan=json.dumps(plan),
+    )
     task, config = r.Task(task="t"), r.Configuration(model="m")
     item = r.Item(task_id=task.task_id, item="0")
     trace = r.Trace(
-        run_id="r1", configuration_id=config.configuration_id, task_id=task.task_id,
-        item_id=item.item_id, passed=True, score=1.0,
-    )  # fmt: skip
+        run_id="r1",
+        configuration_id=config.configuration_id,
+        task_id=task.task_id,
+        item_id=item.item_id,
+        passed=True,
+        score=1.0,
+    )
     balance = r.EnergyBalance(
-        run_id="r1", device="gpu0", meter="nvml", meter_j=2000.0, calls_j=1200.0, idle_j=700.0,
-        unattributed_j=100.0, mismatch=0.0, is_conserved=True,
-    )  # fmt: skip
+        run_id="r1",
+        device="gpu0",
+        meter="nvml",
+        meter_j=2000.0,
+        calls_j=1200.0,
+        idle_j=700.0,
+        unattributed_j=100.0,
+        mismatch=0.0,
+        is_conserved=True,
+    )
     open_store(path, create=True).ingest([run, task, config, item, trace, balance])
     app = Begun(path, lambda: RunsScreen(print))
     async with opened(app) as pilot:

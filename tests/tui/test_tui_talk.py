@@ -44,18 +44,30 @@ def record(
         for i, (role, kind, text, call, tool) in enumerate(said)
     )
     trace = r.Trace(
-        run_id="r", configuration_id=config.configuration_id, task_id=task.task_id,
-        item_id=item.item_id, messages=messages, calls=tuple(calls), tool_calls=tuple(tools),
-    )  # fmt: skip
+        run_id="r",
+        configuration_id=config.configuration_id,
+        task_id=task.task_id,
+        item_id=item.item_id,
+        messages=messages,
+        calls=tuple(calls),
+        tool_calls=tuple(tools),
+    )
     return [r.Run(run_id="r", kind="collect", source="t"), price, task, config, item, trace]
 
 
 def call(ordinal: int, output: int, thinking: int | None = None) -> r.Call:
     """A call that took a second before its answer and two in all."""
     return r.Call(
-        ordinal=ordinal, provider="p", model="m", ttft_s=0.5, answer_start_s=1.0 if thinking else 0.5,
-        e2e_s=2.0, input_tokens=100, output_tokens=output, reasoning_tokens=thinking,
-    )  # fmt: skip
+        ordinal=ordinal,
+        provider="p",
+        model="m",
+        ttft_s=0.5,
+        answer_start_s=1.0 if thinking else 0.5,
+        e2e_s=2.0,
+        input_tokens=100,
+        output_tokens=output,
+        reasoning_tokens=thinking,
+    )
 
 
 def entries(path: Path, records: Sequence[r.AnyRecord]) -> list[Entry]:

@@ -19,7 +19,13 @@ from workbench.store import open_store
 from .conftest import everything
 
 MODES_ON = ("\x1b[?1049h", "\x1b[?1003h", "\x1b[?25l", "\x1b[?2004h")
-MODES_OFF = {"\x1b[?1049": "l", "\x1b[?1003": "l", "\x1b[?1000": "l", "\x1b[?2004": "l", "\x1b[?25": "h"}  # fmt: skip
+MODES_OFF = {
+    "\x1b[?1049": "l",
+    "\x1b[?1003": "l",
+    "\x1b[?1000": "l",
+    "\x1b[?2004": "l",
+    "\x1b[?25": "h",
+}
 LONGEST_S = 60.0
 
 
@@ -49,9 +55,13 @@ def terminal(*command: str, **environment: str) -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(ours, (30, 100))
     process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
         env=os.environ | {"TERM": "xterm-256color"} | environment,
-    )  # fmt: skip
+    )
     try:
         yield Terminal(process, ours, theirs)
     finally:

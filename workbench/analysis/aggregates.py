@@ -40,17 +40,25 @@ def wide(
         also: metrics that may be; null throughout where they are not.
     """
     wanted = list(dict.fromkeys((*need, *also)))
-    long: pl.DataFrame = frame.group_by(*by, "metric").agg(
-        nw.col("value").cast(nw.Float64).mean(), nw.col("value").count().alias("count")
-    ).collect("polars").to_native()  # fmt: skip
+    long: pl.DataFrame = (
+        frame.group_by(*by, "metric")
+        .agg(nw.col("value").cast(nw.Float64).mean(), nw.col("value").count().alias("count"))
+        .collect("polars")
+        .to_native()
+    )
     for metric in need:
         if metric not in long["metric"].to_list():
             raise AnalysisError(unknown("metric", metric, set(long["metric"].drop_nulls())))
     kept = long.filter(pl.col("metric").is_in(wanted))
-    table = kept.group_by(by).agg(
-        pl.col("value").filter(pl.col("metric") == metric).first().alias(metric)
-        for metric in wanted
-    ).sort(by, nulls_last=True).with_columns(pl.col(wanted).fill_nan(None))  # fmt: skip
+    table = (
+        kept.group_by(by)
+        .agg(
+            pl.col("value").filter(pl.col("metric") == metric).first().alias(metric)
+            for metric in wanted
+        )
+        .sort(by, nulls_last=True)
+        .with_columns(pl.col(wanted).fill_nan(None))
+    )
     several = kept.filter(pl.col("count") > 1).sort(by, nulls_last=True)
     names = dict.fromkeys(label(row) for row in several.select(by).iter_rows())
     shown = [f"several values were averaged: {name}" for name in list(names)[:20]]

@@ -34,9 +34,11 @@ def shapley(cost: Callable[[Factors], Floats], one: Factors, other: Factors) -> 
     for name in names:
         rest = [c for c in worth if name not in c]
         gains = (
-            math.factorial(len(c)) * math.factorial(k - len(c) - 1) / math.factorial(k)
+            math.factorial(len(c))
+            * math.factorial(k - len(c) - 1)
+            / math.factorial(k)
             * (worth[c | {name}] - worth[c])
             for c in rest
-        )  # fmt: skip
+        )
         parts[name] = np.asarray(sum(gains))
     return parts

@@ -85,11 +85,13 @@ def _listed(pattern: Ints, kind: Ints, made: Ints, n_patterns: int) -> pl.DataFr
             found["rights"][p].append(right / n)
         else:
             none[p] += n
-    return pl.DataFrame([
-        pl.Series("counts", found["counts"], pl.List(pl.Int64)),
-        pl.Series("rights", found["rights"], pl.List(pl.Float64)),
-        pl.Series("none", none, pl.Int64),
-    ])  # fmt: skip
+    return pl.DataFrame(
+        [
+            pl.Series("counts", found["counts"], pl.List(pl.Int64)),
+            pl.Series("rights", found["rights"], pl.List(pl.Float64)),
+            pl.Series("none", none, pl.Int64),
+        ]
+    )
 
 
 def ballots(panel: Panel, listed: pl.DataFrame) -> Ballots:

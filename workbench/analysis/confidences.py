@@ -57,15 +57,19 @@ class Recorded:
             for c, value in names.items()
         )
         ids = panel.items.select("item_id").with_row_index("_row")
-        rows_of = self.items.to_frame("item_id").join(ids, on="item_id", how="left", maintain_order="left")  # fmt: skip
+        rows_of = self.items.to_frame("item_id").join(
+            ids, on="item_id", how="left", maintain_order="left"
+        )
         rows = rows.with_columns(_row=rows_of["_row"].gather(rows["_item"])).drop_nulls("_row")
         if rows.is_empty():
             return None
         order = np.argsort(rows["_sure"].to_numpy())
         return Answers(
-            rows["_row"].cast(pl.Int64).to_numpy()[order], rows["_right"].cast(pl.Float64).to_numpy()[order],
-            rows["_cost"].fill_null(np.nan).to_numpy()[order], rows["_sure"].to_numpy()[order],
-        )  # fmt: skip
+            rows["_row"].cast(pl.Int64).to_numpy()[order],
+            rows["_right"].cast(pl.Float64).to_numpy()[order],
+            rows["_cost"].fill_null(np.nan).to_numpy()[order],
+            rows["_sure"].to_numpy()[order],
+        )
 
     def described(self, by: Sequence[str]) -> pl.DataFrame | None:
         """Describe the cascades that were really run, one row per group."""
@@ -77,10 +81,12 @@ class Recorded:
             pl.col("_cost"),
         )
         table = self.ran.group_by(by).agg(
-            n_run=pl.len().cast(pl.Int64), deferred_rate=handed.mean(),
-            kept_right=right.filter(~handed).mean(), deferred_right=right.filter(handed).mean(),
+            n_run=pl.len().cast(pl.Int64),
+            deferred_rate=handed.mean(),
+            kept_right=right.filter(~handed).mean(),
+            deferred_right=right.filter(handed).mean(),
             run_cost_usd=pl.when(cost.is_not_null().all()).then(cost.mean()),
-        )  # fmt: skip
+        )
         return engine.spelled(table).sort(by, nulls_last=True)
 
 
@@ -88,8 +94,11 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
     """Fetch the scored traces that tell how sure they were, or that a cascade was run."""
     present = frame.collect_schema().names()
     for column, dtype in (
-        ("confidence", nw.Float64), ("metadata", nw.String), ("error_type", nw.String), ("cost_usd", nw.Float64),
-    ):  # fmt: skip
+        ("confidence", nw.Float64),
+        ("metadata", nw.String),
+        ("error_type", nw.String),
+        ("cost_usd", nw.Float64),
+    ):
         if column not in present:
             frame = frame.with_columns(nw.lit(None, dtype).alias(column))
     text, sure = nw.col("metadata").cast(nw.String), nw.col("confidence").cast(nw.Float64)
@@ -97,12 +106,18 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
     told = frame.filter(
         nw.col("error_type").is_null() & ~nw.col("passed").is_null() & (~sure.is_null() | noted)
     ).select(
-        *by, _item=nw.col("item_id"), _sure=sure, _right=nw.col("passed"),
-        _cost=nw.col("cost_usd").cast(nw.Float64), _noted=nw.when(noted).then(text),
-    )  # fmt: skip
+        *by,
+        _item=nw.col("item_id"),
+        _sure=sure,
+        _right=nw.col("passed"),
+        _cost=nw.col("cost_usd").cast(nw.Float64),
+        _noted=nw.when(noted).then(text),
+    )
     rows = engine.collect(told)
     items = rows["_item"].unique().drop_nulls().cast(pl.String).sort()
-    rows = rows.with_columns(engine.ranks(rows["_item"]).cast(pl.Int32) - 1, _deferred=_deferred(rows["_noted"]))  # fmt: skip
+    rows = rows.with_columns(
+        engine.ranks(rows["_item"]).cast(pl.Int32) - 1, _deferred=_deferred(rows["_noted"])
+    )
     rows = rows.drop("_noted")
     ran = rows.filter(pl.col("_deferred").is_not_null())
     # A deferred answer is the larger model's: the confidence is not about it.
@@ -136,9 +151,12 @@ def agreeing(panel: Panel, cast: Ballots, group: int) -> Answers | None:
     items = np.flatnonzero(place >= 0)
     if not len(items) or max(sizes[place[items]]) < 2:
         return None
-    right = np.array([
-        vote(p["counts"], p["rights"], int(p["none"]), [n])[0][0] for p, n in zip(patterns, sizes, strict=True)
-    ])  # fmt: skip
+    right = np.array(
+        [
+            vote(p["counts"], p["rights"], int(p["none"]), [n])[0][0]
+            for p, n in zip(patterns, sizes, strict=True)
+        ]
+    )
     agreed = np.array([max(p["counts"], default=0) for p in patterns]) / sizes
     n = panel.matrix("n")[items, group]
     cost = n * panel.measure("cost_usd")[items, group]

@@ -78,9 +78,14 @@ def _flag(value: Any) -> bool:
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "int": _integer, "float": _finite, "flag": _flag,
-    "text": str, "choice": str, "measure": str, "group": str,
-}  # fmt: skip
+    "int": _integer,
+    "float": _finite,
+    "flag": _flag,
+    "text": str,
+    "choice": str,
+    "measure": str,
+    "group": str,
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -236,11 +241,29 @@ def analysis(
         family = function.__module__.removeprefix(_FAMILIES).split(".")[0]
         doc = (function.__doc__ or "").strip()
         return Analysis(
-            name, family, title, question, tuple(needs), tuple(options), tuple(columns),
-            tuple(measures), tuple(require), scored, chart, source,
-            rows, tuple(also_rows), aggregates, dict(example or {}), by_hand, settles, own_scale,
-            tuple(within), doc, function,
-        )  # fmt: skip
+            name,
+            family,
+            title,
+            question,
+            tuple(needs),
+            tuple(options),
+            tuple(columns),
+            tuple(measures),
+            tuple(require),
+            scored,
+            chart,
+            source,
+            rows,
+            tuple(also_rows),
+            aggregates,
+            dict(example or {}),
+            by_hand,
+            settles,
+            own_scale,
+            tuple(within),
+            doc,
+            function,
+        )
 
     return declare
 

@@ -29,8 +29,10 @@ _PLAIN = "__own_"
 SETTINGS = ("temperature", "top_p", "max_tokens", "thinking_budget_tokens")
 # axis → the flag that turns it, and the direction that needs it turned
 _TURNED = {
-    "x": ("maximise_x", "higher"), "y": ("minimise_y", "lower"), "z": ("maximise_z", "higher"),
-}  # fmt: skip
+    "x": ("maximise_x", "higher"),
+    "y": ("minimise_y", "lower"),
+    "z": ("maximise_z", "higher"),
+}
 
 
 def is_own(column: str) -> bool:
@@ -260,9 +262,13 @@ def on_own_scale(declared: Analysis, result: "Result", outcome: Any) -> "Result"
     }
     for end, word in (("low", "Lower"), ("high", "Upper")):
         meant[f"score_{end}"] = Column(
-            f"{outcome}_{end}", "float", column.unit, f"{word} end of its interval.",
-            "a single item", f"{outcome}, {end}",
-        )  # fmt: skip
+            f"{outcome}_{end}",
+            "float",
+            column.unit,
+            f"{word} end of its interval.",
+            "a single item",
+            f"{outcome}, {end}",
+        )
     columns = tuple(meant.get(c.name, c) for c in result.columns)
     return dataclasses.replace(result, frame=frame, columns=columns)
 

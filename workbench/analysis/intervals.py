@@ -79,9 +79,12 @@ def student(
 
 
 def skewed(
-    mean: npt.ArrayLike, se: npt.ArrayLike, bend: npt.ArrayLike, n_clusters: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    se: npt.ArrayLike,
+    bend: npt.ArrayLike,
+    n_clusters: npt.ArrayLike,
     level: float = 0.95,
-) -> tuple[Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats]:
     """Interval of the mean of amounts, which have a longer tail above: `student` corrected for skewness.
 
     Hall's cubic transformation of t (1992, Journal of the Royal Statistical Society B 54:221), undone:

@@ -39,9 +39,12 @@ class Ladders(NamedTuple):
 
 
 def climb(
-    frame: "nw.LazyFrame[Any]", by: Sequence[str], axis: str, measures: Sequence[str],
+    frame: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    axis: str,
+    measures: Sequence[str],
     options: Mapping[str, Any],
-) -> Ladders:  # fmt: skip
+) -> Ladders:
     """Line each group's levels up on the items that all of them were tried on.
 
     Args:
@@ -110,9 +113,11 @@ def _level(values: pl.Series, parameter: str | None) -> pl.Series:
 
 
 def flat(
-    frame: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str],
+    frame: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    measures: Sequence[str],
     options: Mapping[str, Any],
-) -> Ladders:  # fmt: skip
+) -> Ladders:
     """Take every group as a ladder of one level, 0; none is `single`."""
     items = reduce_items(frame, by, measures, errors_as_wrong=options["errors_as_wrong"])
     kept = items.frame.filter(pl.col("n") > 0).with_columns(_level=pl.lit(0.0))

@@ -171,8 +171,10 @@ def gamma(sample: Seen) -> Gamma | None:
     exact = {"xatol": 1e-9, "fatol": 1e-13, "maxiter": 4000}
     if len(later) > 2 * _ROUGHLY:
         found = _least(
-            _loss(sums, *_classes(later, times, _ROUGHLY), n), start, {**exact, "xatol": 1e-6, "fatol": 1e-12}
-        )  # fmt: skip
+            _loss(sums, *_classes(later, times, _ROUGHLY), n),
+            start,
+            {**exact, "xatol": 1e-6, "fatol": 1e-12},
+        )
         start, nearby = found.x, 1e-5 * np.array([[0, 0], [1, 0], [0, 1]])
         exact["initial_simplex"] = found.x + nearby
     found = _least(_loss(sums, *_classes(later, times, _FINELY), n), start, exact)

@@ -11,9 +11,12 @@ ERRORS = Option(
     "errors_as_wrong", "flag", default=False, help="count failed traces as wrong, not as missing"
 )
 OUTCOME = Option(
-    "outcome", "choice", "passed", "what is averaged: right or wrong, the score, or a scorer's metric",
+    "outcome",
+    "choice",
+    "passed",
+    "what is averaged: right or wrong, the score, or a scorer's metric",
     choices=("passed", "score", METRIC),
-)  # fmt: skip
+)
 SHARED = Option(
     "shared", "flag", default=False, help="only the items that every group was tried on"
 )

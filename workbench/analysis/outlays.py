@@ -53,9 +53,13 @@ def named(cells: Sequence[object], within: Known) -> list[Group]:
 
 
 def measured(
-    lazy: "nw.LazyFrame[Any]", by: Sequence[str], groups: Sequence[Group], outcome: str | None, *,
+    lazy: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    groups: Sequence[Group],
+    outcome: str | None,
+    *,
     counted: bool = False,
-) -> list[Outlay | None]:  # fmt: skip
+) -> list[Outlay | None]:
     """Add up what groups have cost, in one pass over the rows of these groups.
 
     Args:
@@ -127,9 +131,10 @@ def _is(group: Group, by: Sequence[str]) -> Any:
 def _sums(costs: Mapping[str, str]) -> list[Any]:
     """Add up costs, and count where they are known."""
     return [
-        part for key in costs
+        part
+        for key in costs
         for part in (nw.col(f"_{key}").sum(), nw.col(f"_{key}").count().alias(f"_{key}_known"))
-    ]  # fmt: skip
+    ]
 
 
 def _whole(rows: "nw.LazyFrame[Any]", costs: Mapping[str, str], *, items: bool) -> Any:
@@ -141,10 +146,17 @@ def _whole(rows: "nw.LazyFrame[Any]", costs: Mapping[str, str], *, items: bool) 
 
 def _per_item(rows: "nw.LazyFrame[Any]", costs: Mapping[str, str]) -> "nw.LazyFrame[Any]":
     """Add up items, with the variance of the mean of an item's trials, s² / K = (Σx² − (Σx)² / K) / (K (K − 1))."""
-    summed = rows.with_columns(_xx=nw.col("_x") * nw.col("_x")).group_by("_which", "item_id").agg(
-        nw.len().alias("_n"), nw.col("_x").count().cast(nw.Float64).alias("_k"),
-        nw.col("_x").sum(), nw.col("_xx").sum(), *_sums(costs),
-    )  # fmt: skip
+    summed = (
+        rows.with_columns(_xx=nw.col("_x") * nw.col("_x"))
+        .group_by("_which", "item_id")
+        .agg(
+            nw.len().alias("_n"),
+            nw.col("_x").count().cast(nw.Float64).alias("_k"),
+            nw.col("_x").sum(),
+            nw.col("_xx").sum(),
+            *_sums(costs),
+        )
+    )
     k = nw.col("_k")
     squares = nw.col("_xx") - nw.col("_x") * nw.col("_x") / k
     return summed.with_columns(

@@ -56,14 +56,16 @@ def described(declared: Analysis) -> str:
     columns, options = {c.name: c for c in declared.columns}, declared.parse({})
     name = settles.column or figure(declared, tuple(columns), options)
     neutral = 0.0 if settles.neutral is None and name in CONTRASTS else settles.neutral
-    plan = f"how many more {settles.unit} would {{}}, with a chance of {100 * planning.POWER:.0f} % if it stays, and what they would cost"  # fmt: skip
+    plan = f"how many more {settles.unit} would {{}}, with a chance of {100 * planning.POWER:.0f} % if it stays, and what they would cost"
     if neutral is not None:
         held = f"`{neutral}`" if isinstance(neutral, str) else f"{neutral:g}"
-        return f"Where the interval of `{name}` holds {held}, a note says {plan.format('leave it out')}."  # fmt: skip
+        return f"Where the interval of `{name}` holds {held}, a note says {plan.format('leave it out')}."
     unit = columns[name].unit if name in columns else ""
     end = "least" if is_less(settles, unit, options) else "most"
     told = plan.format("show the difference")
-    return f"Where whoever has the {end} `{name}` is not told apart from the next, a note says {told}."  # fmt: skip
+    return (
+        f"Where whoever has the {end} `{name}` is not told apart from the next, a note says {told}."
+    )
 
 
 def question(declared: Analysis, result: Result) -> Question | None:
@@ -79,7 +81,17 @@ def question(declared: Analysis, result: Result) -> Question | None:
         table = table.filter(pl.col(settles.where[0]) == settles.where[1])
     keys = _keys(table, result.by, settles.groups)
     ends = (name, f"{name}_low", f"{name}_high")
-    used = {*result.by, *keys, *ends, *settles.groups, settles.n, "n", settles.neutral, "task", "is_baseline"}  # fmt: skip
+    used = {
+        *result.by,
+        *keys,
+        *ends,
+        *settles.groups,
+        settles.n,
+        "n",
+        settles.neutral,
+        "task",
+        "is_baseline",
+    }
     rows = table.filter(pl.col(name).is_finite()).select(c for c in table.columns if c in used)
     own = tuple(c for c in result.by if c in keys and (c != "task" or len(result.by) == 1))
     own = (
@@ -88,9 +100,15 @@ def question(declared: Analysis, result: Result) -> Question | None:
         or tuple(c for c in keys if c != "task")
     )
     return Question(
-        declared, result, settles, result[name], rows.to_dicts(), own,
-        tuple(c for c in keys if c not in own), float(result.options.get("level", 0.95)),
-    )  # fmt: skip
+        declared,
+        result,
+        settles,
+        result[name],
+        rows.to_dicts(),
+        own,
+        tuple(c for c in keys if c not in own),
+        float(result.options.get("level", 0.95)),
+    )
 
 
 def figure(declared: Analysis, names: Sequence[str], options: Mapping[str, Any]) -> str:
@@ -164,9 +182,11 @@ def _overlap(asked: Question, rows: Sequence[Row]) -> Case | None:
         return None
     nearest = min(open_, key=lambda c: c.needed)
     return dataclasses.replace(
-        open_[0], others=len(open_) - 1, partial=known[0] is not ranked[0],
+        open_[0],
+        others=len(open_) - 1,
+        partial=known[0] is not ranked[0],
         easier=nearest if nearest.within_reach and not open_[0].within_reach else None,
-    )  # fmt: skip
+    )
 
 
 def _pair(asked: Question, first: Row, other: Row, sign: float) -> Case | None:
@@ -217,9 +237,12 @@ def _history(asked: Question, case: Case, lazy: Any) -> list[list[outlays.Outlay
         by_score = asked.column.name == "score"
         outcome = "score" if by_score else asked.declared.reduction(asked.result.options).outcome
     told = outlays.measured(
-        lazy, asked.result.by, [distinct[k] for k in flat], outcome,
+        lazy,
+        asked.result.by,
+        [distinct[k] for k in flat],
+        outcome,
         counted=_counted(asked, case, rows, groups),
-    )  # fmt: skip
+    )
     found = dict(zip(flat, told, strict=True))
     by_row = {
         id(row): [found[_key(g)] for g in part] for row, part in zip(rows, groups, strict=True)

@@ -203,6 +203,10 @@ def _panel(frame: pl.DataFrame, by: tuple[str, ...]) -> Panel:
 def _place(frame: pl.DataFrame, names: pl.DataFrame) -> pl.Series:
     """Find the row of `names` that each row of a frame has."""
     told = frame.select(names.columns).join(
-        names.with_row_index("_place"), on=names.columns, how="left", nulls_equal=True, maintain_order="left"
-    )  # fmt: skip
+        names.with_row_index("_place"),
+        on=names.columns,
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    )
     return told["_place"]

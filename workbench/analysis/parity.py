@@ -67,9 +67,11 @@ class Curve:
         top = np.where(rows, np.where(known, self.best, -np.inf).max(axis=1), np.nan)
         dearest = _take(self.cost, (self.best >= top[:, None]).argmax(axis=1))
         return (
-            np.where(rows, self.cost[:, 0], np.nan), np.where(rows, dearest, np.nan),
-            np.where(rows, self.best[:, 0], np.nan), top,
-        )  # fmt: skip
+            np.where(rows, self.cost[:, 0], np.nan),
+            np.where(rows, dearest, np.nan),
+            np.where(rows, self.best[:, 0], np.nan),
+            top,
+        )
 
 
 def mean_cost_ratio(one: Curve, two: Curve, plain: Callable[[Floats], Floats]) -> float:

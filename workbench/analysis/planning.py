@@ -50,9 +50,14 @@ def detectable(variance: float, n: float, alpha: float, power: float, *, t: bool
 
 
 def trials(
-    between: float, within: float, n: float, difference: float, test: tuple[float, float],
-    *, t: bool = False,
-) -> float:  # fmt: skip
+    between: float,
+    within: float,
+    n: float,
+    difference: float,
+    test: tuple[float, float],
+    *,
+    t: bool = False,
+) -> float:
     """Trials K of each of n items, so that z² (ω² + σ² / K) / n = δ²; NaN where none suffices.
 
     Args:

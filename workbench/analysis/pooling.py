@@ -88,6 +88,9 @@ def _things(combinations: pl.DataFrame, column: str, id: str, what: str) -> str:
     )
     if several.is_empty():
         return ""
-    names = [f"{n} in {column}={label([name])}" for name, n in several.select(column, "_n").head(_SHOWN).iter_rows()]  # fmt: skip
+    names = [
+        f"{n} in {column}={label([name])}"
+        for name, n in several.select(column, "_n").head(_SHOWN).iter_rows()
+    ]
     more = f"; and {several.height - _SHOWN} more" if several.height > _SHOWN else ""
     return f"{what} are pooled: {'; '.join(names)}{more}; group by {id} too to tell them apart"

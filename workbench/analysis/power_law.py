@@ -153,7 +153,9 @@ def fit_two(x: Floats, z: Floats, y: Floats, ceiling: float = np.inf) -> Surface
         if rss < best:
             (c, e), best = found, rss
     (a, b, d), rss = _plane(logs, y, (c, e), ceiling)
-    return Surface(float(a), float(b * units[0] ** c), float(c), float(d * units[1] ** e), float(e), rss)  # fmt: skip
+    return Surface(
+        float(a), float(b * units[0] ** c), float(c), float(d * units[1] ** e), float(e), rss
+    )
 
 
 def _plane(

@@ -90,9 +90,13 @@ def fit(
     evidence = value + priors - (np.linalg.slogdet(schur)[1] + np.log(diagonal).sum()) / 2
     shift = theta[:n_groups].mean()
     return Fit(
-        theta[:n_groups] - shift, theta[n_groups:] - shift, delta, inverse,
-        np.sqrt(1 / diagonal), float(evidence),
-    )  # fmt: skip
+        theta[:n_groups] - shift,
+        theta[n_groups:] - shift,
+        delta,
+        inverse,
+        np.sqrt(1 / diagonal),
+        float(evidence),
+    )
 
 
 def _newton(
@@ -125,10 +129,15 @@ def _newton(
     schur[n_groups:, n_groups:] += np.diag(cross.sum(axis=1))
     of_residual = residual.sum(axis=1)
     drop = (-of_residual - delta * of_items) / diagonal
-    gradient = np.concatenate([
-        residual.sum(axis=0) + drop @ weight,
-        -np.bincount(author, of_residual + drop * of_item, n_authors),
-    ]) - of_others * theta  # fmt: skip
+    gradient = (
+        np.concatenate(
+            [
+                residual.sum(axis=0) + drop @ weight,
+                -np.bincount(author, of_residual + drop * of_item, n_authors),
+            ]
+        )
+        - of_others * theta
+    )
     step: Floats = np.linalg.solve(schur, gradient).astype(np.float64)
     drop += left @ step[:n_groups] - of_item / diagonal * step[n_groups + author]
     return schur, diagonal, step, drop
@@ -172,8 +181,10 @@ def learn(n: Floats, right: Floats, author: Ints) -> tuple[Fit, tuple[float, flo
         return -last[0].evidence
 
     found = optimize.minimize(
-        loss, np.zeros(3 if several else 2), method="Nelder-Mead",
+        loss,
+        np.zeros(3 if several else 2),
+        method="Nelder-Mead",
         options={"xatol": 0.02, "fatol": 1e-3, "maxiter": 80},
-    )  # fmt: skip
+    )
     sds = unpack(found.x)
     return fit(n, right, author, sds), sds

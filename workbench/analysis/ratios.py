@@ -15,9 +15,12 @@ AMOUNT = (0.0, np.inf)  # the bounds of what is counted or measured
 
 
 def ratio(
-    top: Floats, bottom: Floats, codes: Ints, level: float,
+    top: Floats,
+    bottom: Floats,
+    codes: Ints,
+    level: float,
     bounds: tuple[float, float] = (-np.inf, np.inf),
-) -> tuple[float, float, float]:  # fmt: skip
+) -> tuple[float, float, float]:
     """Give Σ top / Σ bottom with the interval of its linearisation, t · SE clustered.
 
     Of amounts, which have no upper bound but are never below 0, it is corrected for skewness.

@@ -126,15 +126,17 @@ def reduce_items(
     counting = [m for m in measures if m not in require]
     grouped = _grouped(counted, by, measures, counting, about)
     frame = _tidy(engine.collect(grouped), by, measures, (*counting, *about))
-    return Items(
-        frame, tuple(by), tuple(measures), tuple(require), errors_as_wrong, scored
-    )  # fmt: skip
+    return Items(frame, tuple(by), tuple(measures), tuple(require), errors_as_wrong, scored)
 
 
 def mean_measure(
-    traces: "nw.LazyFrame[Any]", by: Sequence[str], measure: str, *, outcome: Outcome = "passed",
+    traces: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    measure: str,
+    *,
+    outcome: Outcome = "passed",
     errors_as_wrong: bool = False,
-) -> pl.DataFrame:  # fmt: skip
+) -> pl.DataFrame:
     """Average a measure over the scored traces that have it: one row per group, `by` and `mean`; in no order."""
     counted = _counted(
         traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=(measure,), scored=True
@@ -193,7 +195,9 @@ def _placed(rows: pl.DataFrame, items: Items) -> pl.DataFrame:
     typed = groups.cast({c: rows.schema[c] for c in by if rows.schema[c] == pl.Categorical})
 
     def cell(of: pl.DataFrame, item: str, names: pl.DataFrame) -> pl.Series:
-        group = of.select(by).join(names, on=by, how="left", nulls_equal=True, maintain_order="left")["_group"]  # fmt: skip
+        group = of.select(by).join(
+            names, on=by, how="left", nulls_equal=True, maintain_order="left"
+        )["_group"]
         place = of[item].cast(pl.Categorical).cast(words).to_physical().cast(pl.Int64)
         return group.cast(pl.Int64) * (len(listed) + 1) + place.fill_null(len(listed))
 
@@ -209,27 +213,34 @@ def _placed(rows: pl.DataFrame, items: Items) -> pl.DataFrame:
 
 
 def _grouped(
-    counted: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str],
-    counting: Sequence[str], about: Sequence[str],
-) -> "nw.LazyFrame[Any]":  # fmt: skip
+    counted: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    measures: Sequence[str],
+    counting: Sequence[str],
+    about: Sequence[str],
+) -> "nw.LazyFrame[Any]":
     """Add up what counts per group and item; of some measures also of how many traces they are known."""
     present = set(counted.collect_schema().names())
     have = [m for m in measures if m in present]
     named = {a: a for a in about if a in present and a not in by}
     named |= {"_cluster": "_cluster"} if "cluster" in present else {}
     uses = nw.col("_n") == 1
-    return counted.with_columns(
-        nw.col("item_id").alias("_item"),
-        *([cluster(present)] if "cluster" in present else []),
-        *[nw.when(uses).then(nw.col(m).cast(nw.Float64)).alias(f"_m_{m}") for m in have],
-    ).group_by(*by, "_item").agg(
-        nw.len().alias("n_traces"),
-        *[nw.col(f"_{c}").sum().alias(c) for c in _COUNTS[1:]],
-        nw.col("_outcome").sum().alias("outcome"),
-        *[nw.col(a).max().alias(name) for name, a in named.items()],
-        *[nw.col(f"_m_{m}").sum().alias(f"{m}_sum") for m in have],
-        *[nw.col(f"_m_{m}").count().alias(f"{m}_known") for m in have if m in counting],
-    )  # fmt: skip
+    return (
+        counted.with_columns(
+            nw.col("item_id").alias("_item"),
+            *([cluster(present)] if "cluster" in present else []),
+            *[nw.when(uses).then(nw.col(m).cast(nw.Float64)).alias(f"_m_{m}") for m in have],
+        )
+        .group_by(*by, "_item")
+        .agg(
+            nw.len().alias("n_traces"),
+            *[nw.col(f"_{c}").sum().alias(c) for c in _COUNTS[1:]],
+            nw.col("_outcome").sum().alias("outcome"),
+            *[nw.col(a).max().alias(name) for name, a in named.items()],
+            *[nw.col(f"_m_{m}").sum().alias(f"{m}_sum") for m in have],
+            *[nw.col(f"_m_{m}").count().alias(f"{m}_known") for m in have if m in counting],
+        )
+    )
 
 
 def cluster(present: Collection[str]) -> "nw.Expr":
@@ -268,9 +279,12 @@ def _counted(
     fits = done & known if scored else done
     used = fits & ~missing
     flags = {
-        "_n_failed": failed, "_n_unscored": done & ~known, "_n_missing": fits & missing,
-        "_n": used, "_n_scored": used & known,
-    }  # fmt: skip
+        "_n_failed": failed,
+        "_n_unscored": done & ~known,
+        "_n_missing": fits & missing,
+        "_n": used,
+        "_n_scored": used & known,
+    }
     return traces.with_columns(
         _outcome=nw.when(used & known).then(value),
         **{

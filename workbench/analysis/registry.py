@@ -26,10 +26,18 @@ if TYPE_CHECKING:
 _PACKAGE = "workbench.analysis"
 # families in the order in which they are read, and what a menu calls them
 FAMILIES = {
-    "worth": "Who is worth it", "money": "Money", "time": "Time", "joules": "Energy",
-    "compute": "Compute", "tries": "Many tries", "budgets": "Budgets", "routers": "Routing",
-    "evidence": "Is it real", "agents": "Agents", "laws": "Laws",
-}  # fmt: skip
+    "worth": "Who is worth it",
+    "money": "Money",
+    "time": "Time",
+    "joules": "Energy",
+    "compute": "Compute",
+    "tries": "Many tries",
+    "budgets": "Budgets",
+    "routers": "Routing",
+    "evidence": "Is it real",
+    "agents": "Agents",
+    "laws": "Laws",
+}
 
 
 @functools.cache

@@ -17,9 +17,13 @@ def label(values: Sequence[object]) -> str:
 
 
 DTYPES: dict[str, type[pl.DataType]] = {
-    "text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64,
-    "bool": pl.Boolean, "time": pl.Datetime,
-}  # fmt: skip
+    "text": pl.String,
+    "json": pl.String,
+    "int": pl.Int64,
+    "float": pl.Float64,
+    "bool": pl.Boolean,
+    "time": pl.Datetime,
+}
 
 
 def empty(by: Sequence[str], columns: Iterable[Column]) -> pl.DataFrame:

@@ -67,9 +67,11 @@ class Sample:
         few = never & (self.clusters < 2)
         low = np.where(never, cost(self.means) / ceiling, low)
         return _series(
-            name, value, np.where(few, np.nan, low),
+            name,
+            value,
+            np.where(few, np.nan, low),
             np.where(never, np.where(few, np.nan, np.inf), high),
-        )  # fmt: skip
+        )
 
 
 def draw(
@@ -110,9 +112,11 @@ def draw(
         draws = means(resampling.resampled_sums(sums, options["resamples"], rng))
     whole = means(sums.sum(axis=0, keepdims=True))
     return Sample(
-        {name: mean[0] for name, mean in whole.items()}, draws,
-        panel.n_own_clusters.astype(float), options["level"],
-    )  # fmt: skip
+        {name: mean[0] for name, mean in whole.items()},
+        draws,
+        panel.n_own_clusters.astype(float),
+        options["level"],
+    )
 
 
 def _added(column: npt.NDArray[Any], bag: npt.NDArray[np.int64]) -> Floats:
@@ -158,9 +162,15 @@ class Source:
 
     def _reduced(self, require: tuple[str, ...], *, scored: bool) -> Built:
         items = reduce_items(
-            self.frame, self.by, self.measures, outcome=self.options["outcome"], require=require,
-            scored=scored, errors_as_wrong=self.options["errors_as_wrong"], about=self.about,
-        )  # fmt: skip
+            self.frame,
+            self.by,
+            self.measures,
+            outcome=self.options["outcome"],
+            require=require,
+            scored=scored,
+            errors_as_wrong=self.options["errors_as_wrong"],
+            about=self.about,
+        )
         if not require:
             names = {m: f"{m}_known" for m in self.measures} | {_OUTCOME: "n_scored"}
             n = items.frame["n"]
@@ -233,7 +243,14 @@ def ends(base: Column, few: str = "fewer than two items") -> tuple[Column, Colum
     """Declare a column and the two ends of its interval."""
     title = base.title or base.name.replace("_", " ")
     low, high = (
-        Column(f"{base.name}_{end}", "float", base.unit, f"{word} end of its interval.", few, f"{title}, {end}")
+        Column(
+            f"{base.name}_{end}",
+            "float",
+            base.unit,
+            f"{word} end of its interval.",
+            few,
+            f"{title}, {end}",
+        )
         for end, word in (("low", "Lower"), ("high", "Upper"))
-    )  # fmt: skip
+    )
     return base, low, high

@@ -11,9 +11,11 @@ from workbench.analysis.declaration import Option
 from workbench.analysis.result import label
 
 REFERENCE = Option(
-    "reference", "text", None,
+    "reference",
+    "text",
+    None,
     "a file with rows of your own ([[model]], [[accelerator]], [[grid]], [[latency]]), which win over those that ship",
-)  # fmt: skip
+)
 SHAPE = Option(
     "model", "text", None, "whose shape counts for all; that of each trace's model if open"
 )

@@ -54,7 +54,9 @@ def fetch(
         return rows.drop("_arguments", "_error_type", "_trace_error_type")
 
     own = ("trace_id", "tool", "arguments", "error_type", "trace_error_type")
-    return fetched.fetch(frame, by, ("ordinal", *numbers), texts=(*own, *texts), flags=("passed",), each=read)  # fmt: skip
+    return fetched.fetch(
+        frame, by, ("ordinal", *numbers), texts=(*own, *texts), flags=("passed",), each=read
+    )
 
 
 def ordered(rows: pl.DataFrame) -> pl.DataFrame:

@@ -72,9 +72,12 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Read:
     of_calls = is_calls(frame)
     traces = _traces(calls, by) if of_calls else calls.with_columns(_turns=nw.col("n_turns"))
     told = traces.group_by(*by, "_item", "_turns", "_ok", "_regular").agg(
-        nw.len().alias("_n"), nw.col("_cluster").max(), nw.col("_dear").sum(), nw.col("_cost").sum(),
+        nw.len().alias("_n"),
+        nw.col("_cluster").max(),
+        nw.col("_dear").sum(),
+        nw.col("_cost").sum(),
         nw.col("_summed").sum(),
-    )  # fmt: skip
+    )
     rows = _words(engine.collect(told))
     groups = engine.spelled(rows.select(by).unique())
     lost = int(rows.filter(pl.col("_ok").is_null())["_n"].sum())
@@ -127,7 +130,13 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
     """
     of_calls, error = is_calls(frame), "trace_error_type" if is_calls(frame) else "error_type"
     present = set(frame.collect_schema().names())
-    for column, dtype in ((error, nw.String), ("error_type", nw.String), ("cost_usd", nw.Float64), ("role", nw.String), ("n_turns", nw.Int64)):  # fmt: skip
+    for column, dtype in (
+        (error, nw.String),
+        ("error_type", nw.String),
+        ("cost_usd", nw.Float64),
+        ("role", nw.String),
+        ("n_turns", nw.Int64),
+    ):
         if column not in present:
             frame = frame.with_columns(nw.lit(None, dtype).alias(column))
     fine = nw.col(error).is_null() & ~nw.col("passed").is_null()
@@ -146,22 +155,28 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
 
     return frame.with_columns(
         cluster(present) if "cluster" in present else nw.lit(None, nw.String).alias("_cluster"),
-        _item=nw.col("item_id"), _ok=nw.when(fine).then(nw.col("passed").cast(nw.Float64)),
+        _item=nw.col("item_id"),
+        _ok=nw.when(fine).then(nw.col("passed").cast(nw.Float64)),
         _cost=nw.when(counts).then(cost.fill_null(0.0)).otherwise(nw.lit(0.0)),
-        _dear=flag(counts & done & cost.is_null()), _counts=flag(counts),
+        _dear=flag(counts & done & cost.is_null()),
+        _counts=flag(counts),
         _is_turn=nw.when(own).then(several.fill_null(0.0)).otherwise(nw.lit(0.0)),
         _summed=flag(own & (several > 1)) if of_calls else nw.lit(0.0),
-        _place=place, _regular=nw.lit(1.0),
-    )  # fmt: skip
+        _place=place,
+        _regular=nw.lit(1.0),
+    )
 
 
 def _traces(calls: "nw.LazyFrame[Any]", by: Sequence[str]) -> "nw.LazyFrame[Any]":
     """One row per trace; a regular one has turns alone, numbered 0, 1, 2 …."""
     total = ("_is_turn", "_counts", "_dear", "_cost", "_summed")
     grouped = calls.group_by(*by, "_item", "trace_id").agg(
-        *[nw.col(c).sum() for c in total], nw.col("_ok").max(), nw.col("_cluster").max(),
-        nw.col("_place").min().alias("_first"), nw.col("_place").max().alias("_last"),
-    )  # fmt: skip
+        *[nw.col(c).sum() for c in total],
+        nw.col("_ok").max(),
+        nw.col("_cluster").max(),
+        nw.col("_place").min().alias("_first"),
+        nw.col("_place").max().alias("_last"),
+    )
     turns = nw.col("_is_turn")
     alone = (turns == nw.col("_counts")) & (nw.col("_first") == 0) & (nw.col("_last") == turns - 1)
     regular = nw.when(alone).then(nw.lit(1.0)).otherwise(nw.lit(0.0))

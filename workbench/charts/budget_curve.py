@@ -22,10 +22,18 @@ def defaults(result: Result) -> dict[str, Any]:
 def draw(panel: Panel) -> Any:
     """Draw lines with intervals; what is known of one level alone is a point."""
     x, y = panel.axes["x"], panel.axes["y"]
-    data = panel.rows.select(
-        "group", "place", "level", x=pl.col(x), y=pl.col(y),
-        **{end: _end(panel, y, end) for end in ("low", "high")},
-    ).drop_nulls(["x", "y"]).filter(pl.col("y").is_finite())  # fmt: skip
+    data = (
+        panel.rows.select(
+            "group",
+            "place",
+            "level",
+            x=pl.col(x),
+            y=pl.col(y),
+            **{end: _end(panel, y, end) for end in ("low", "high")},
+        )
+        .drop_nulls(["x", "y"])
+        .filter(pl.col("y").is_finite())
+    )
     across, up = _scales(panel, data, x, y)
     marks = _marks(data, across, up, curves.colour(panel, x, y))
     return alt.layer(*marks, width=panel.width, height=HEIGHT)
@@ -68,9 +76,10 @@ def _marks(data: pl.DataFrame, x: Any, up: Any, colour: Any) -> list[Any]:
     base = alt.Chart(data)
     spread = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
     tooltip = [
-        alt.Tooltip("group:N"), alt.Tooltip("level:N"),
+        alt.Tooltip("group:N"),
+        alt.Tooltip("level:N"),
         *[alt.Tooltip(f"{c}:Q", format=".4g") for c in ("x", "y", "low", "high")],
-    ]  # fmt: skip
+    ]
     return [
         spread.mark_rule(strokeWidth=2, opacity=0.35).encode(
             x=x, y=y("low:Q"), y2="high:Q", color=colour

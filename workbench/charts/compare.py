@@ -31,13 +31,22 @@ def draw(panel: Panel) -> Any:
         pl.format("{}", "place").alias("place"),
         pl.col(column).alias("value"),
         *[
-            (pl.col(f"{ends}_{e}") if f"{ends}_{e}" in panel.rows.columns else pl.lit(None, pl.Float64)).alias(e)
+            (
+                pl.col(f"{ends}_{e}")
+                if f"{ends}_{e}" in panel.rows.columns
+                else pl.lit(None, pl.Float64)
+            ).alias(e)
             for e in ("low", "high")
         ],
         finding=pl.when(pl.col("p_holm") < 1 - level).then(better).otherwise(pl.lit(_TIED)),
         names=pl.struct("a", "b").map_elements(_names, pl.String),
-        tips=pl.format("A does better on {} items, B on {}, the same on {}", "n_a_better", "n_b_better", "n_same"),
-    )  # fmt: skip
+        tips=pl.format(
+            "A does better on {} items, B on {}, the same on {}",
+            "n_a_better",
+            "n_b_better",
+            "n_same",
+        ),
+    )
     reach = max([abs(v) for v in finite(data, "value", "low", "high")], default=1.0) * 1.1 or 1.0
     one = 1.0 if column == "cost_ratio" else 0.0
     scale = alt.Scale(domain=[min(0.0, one - reach), reach] if one else [-reach, reach])

@@ -72,21 +72,24 @@ def layers(
 ) -> list[Any]:
     """The lines of one column, with a band where it has an interval; unknown values are gaps."""
     ends = [
-        (pl.col(f"{y}_{e}") if f"{y}_{e}" in panel.rows.columns else pl.lit(None, pl.Float64)).alias(e)
+        (
+            pl.col(f"{y}_{e}") if f"{y}_{e}" in panel.rows.columns else pl.lit(None, pl.Float64)
+        ).alias(e)
         for e in ("low", "high")
-    ]  # fmt: skip
+    ]
     data = panel.rows.select(
         "group", pl.col(x).alias("x"), pl.col(y).alias("value"), *ends
     ).drop_nulls(["x", "value"])
     dash = [5, 3] if dashed else [1, 0]
     base = alt.Chart(data).encode(x=shared.x, color=shared.colour)
     tooltip = [
-        alt.Tooltip("group:N"), alt.Tooltip("x:Q", title=panel.heading(x), format=".4g"),
+        alt.Tooltip("group:N"),
+        alt.Tooltip("x:Q", title=panel.heading(x), format=".4g"),
         *[
             alt.Tooltip(f"{c}:Q", title=t, format=".4g")
             for c, t in (("value", panel.heading(y)), ("low", "low"), ("high", "high"))
         ],
-    ]  # fmt: skip
+    ]
     marks = [
         base.mark_line(strokeWidth=2, strokeDash=dash).encode(y=shared.y("value:Q")),
         base.mark_point(filled=True, size=40, opacity=1).encode(

@@ -56,7 +56,10 @@ class Panel:
         """An axis with the column's title; shares in per cent, millions as 2M."""
         if self.percent(column):
             settings.setdefault("format", "%")
-        elif self.result[column].type in {"int", "float"} and max(finite(self.rows, column), default=0) >= _LARGE:  # fmt: skip
+        elif (
+            self.result[column].type in {"int", "float"}
+            and max(finite(self.rows, column), default=0) >= _LARGE
+        ):
             settings.setdefault("format", "~s")
         return alt.Axis(title=self.heading(column), **settings)
 

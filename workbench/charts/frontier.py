@@ -86,8 +86,11 @@ def _axes(panel: Panel, data: pl.DataFrame, x: str, y: str) -> _Axes:
     return _Axes(
         lambda field: alt.X(field, scale=across, axis=panel.axis(x, tickCount=5, **form)),
         lambda field: alt.Y(field, scale=up, axis=panel.axis(y, tickCount=6)),
-        xs, ys, log, panel.width,
-    )  # fmt: skip
+        xs,
+        ys,
+        log,
+        panel.width,
+    )
 
 
 def _span(data: pl.DataFrame, axis: str, *, log: bool = False, share: bool = False) -> Span:
@@ -166,9 +169,15 @@ def _names(data: pl.DataFrame, axes: _Axes) -> list[Any]:
             align=spot.align, dx=spot.dx, dy=spot.dy, fontSize=11, baseline="middle"
         )
         halo = chosen.mark_text(
-            align=spot.align, dx=spot.dx, dy=spot.dy, fontSize=11, baseline="middle",
-            stroke="white", strokeWidth=3, strokeJoin="round",
-        )  # fmt: skip
+            align=spot.align,
+            dx=spot.dx,
+            dy=spot.dy,
+            fontSize=11,
+            baseline="middle",
+            stroke="white",
+            strokeWidth=3,
+            strokeJoin="round",
+        )
         marks.append(halo.encode(x=axes.x("x:Q"), y=axes.y("y:Q"), text="group:N"))
         colour = alt.condition("datum.on_frontier", alt.value(theme.INK), alt.value(theme.MUTED))
         marks.append(text.encode(x=axes.x("x:Q"), y=axes.y("y:Q"), text="group:N", color=colour))

@@ -24,10 +24,17 @@ class Place(NamedTuple):
 
 
 _AROUND = (
-    Place("right", -9, -9), Place("left", 9, 11), Place("left", 9, -9), Place("right", -9, 11),
-    Place("left", 11, 0), Place("right", -11, 0), Place("center", 0, -16), Place("center", 0, 17),
-    Place("left", 6, -22), Place("right", -6, 24),
-)  # fmt: skip
+    Place("right", -9, -9),
+    Place("left", 9, 11),
+    Place("left", 9, -9),
+    Place("right", -9, 11),
+    Place("left", 11, 0),
+    Place("right", -11, 0),
+    Place("center", 0, -16),
+    Place("center", 0, 17),
+    Place("left", 6, -22),
+    Place("right", -6, 24),
+)
 _Box = tuple[float, float, float, float]
 
 

@@ -42,10 +42,14 @@ def _numbers(panel: Panel, y: alt.Y) -> list[Any]:
     wanted = 100 * panel.result.options["difference"]
     title = f"Shared items, to see a difference of {wanted:g} points"
     at = dots.across(scale, alt.Axis(title=title, format="~s", tickCount=5))
-    data = pl.concat([
-        panel.rows.select("group", number=pl.col(column).cast(pl.Float64), what=pl.lit(what), tip="verdict")
-        for what, column in ((_HAVE, "n_items"), (_NEED, "items_needed"))
-    ]).filter(pl.col("number") > 0)  # fmt: skip
+    data = pl.concat(
+        [
+            panel.rows.select(
+                "group", number=pl.col(column).cast(pl.Float64), what=pl.lit(what), tip="verdict"
+            )
+            for what, column in ((_HAVE, "n_items"), (_NEED, "items_needed"))
+        ]
+    ).filter(pl.col("number") > 0)
     colour = alt.Color(
         "what:N",
         scale=alt.Scale(domain=[_HAVE, _NEED], range=[theme.MUTED, theme.BLUE]),

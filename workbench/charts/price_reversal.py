@@ -22,16 +22,27 @@ def draw(panel: Panel) -> Any:
     left, right = panel.axes["x"], panel.axes["y"]
     groups = panel.more["groups"]
     data = groups.select(
-        "group", pl.col(left).alias("from"), pl.col(right).alias("to"), "list_usd_per_mtok", "cost_usd",
-        move=pl.when(pl.col(right) > pl.col(left)).then(pl.lit(_DEARER))
-        .when(pl.col(right) < pl.col(left)).then(pl.lit(_CHEAPER)).otherwise(pl.lit(_SAME)),
-        listed=pl.format("{}  ${}", "group", pl.col("list_usd_per_mtok").map_elements(_short, pl.String)),
+        "group",
+        pl.col(left).alias("from"),
+        pl.col(right).alias("to"),
+        "list_usd_per_mtok",
+        "cost_usd",
+        move=pl.when(pl.col(right) > pl.col(left))
+        .then(pl.lit(_DEARER))
+        .when(pl.col(right) < pl.col(left))
+        .then(pl.lit(_CHEAPER))
+        .otherwise(pl.lit(_SAME)),
+        listed=pl.format(
+            "{}  ${}", "group", pl.col("list_usd_per_mtok").map_elements(_short, pl.String)
+        ),
         paid=pl.format("${}  {}", pl.col("cost_usd").map_elements(_short, pl.String), "group"),
-    )  # fmt: skip
-    ends = pl.concat([
-        data.select("group", "move", place="from", side=pl.lit("l"), text="listed"),
-        data.select("group", "move", place="to", side=pl.lit("r"), text="paid"),
-    ])  # fmt: skip
+    )
+    ends = pl.concat(
+        [
+            data.select("group", "move", place="from", side=pl.lit("l"), text="listed"),
+            data.select("group", "move", place="to", side=pl.lit("r"), text="paid"),
+        ]
+    )
     return alt.layer(*_marks(panel, ends), width=180, height=26 * groups.height + 20)
 
 

@@ -14,22 +14,38 @@ def configured(chart: Any) -> Any:
     import altair as alt
 
     chart.config = alt.Config(
-        background="white", font=FONT, padding=12,
+        background="white",
+        font=FONT,
+        padding=12,
         view=alt.ViewConfig(stroke=None),
         axis=alt.AxisConfig(
-            gridColor="#EEEEEE", domainColor="#999999", tickColor="#999999",
-            labelColor=INK, titleColor=INK, labelFontSize=12, titleFontSize=12,
-            titleFontWeight="normal", labelLimit=300, labelPadding=5, titlePadding=8,
+            gridColor="#EEEEEE",
+            domainColor="#999999",
+            tickColor="#999999",
+            labelColor=INK,
+            titleColor=INK,
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            labelLimit=300,
+            labelPadding=5,
+            titlePadding=8,
             labelSeparation=8,
         ),
         title=alt.TitleConfig(
-            anchor="start", fontSize=15, fontWeight="bold", color=INK, subtitleColor=MUTED,
-            subtitleFontSize=12, offset=10, frame="group",
+            anchor="start",
+            fontSize=15,
+            fontWeight="bold",
+            color=INK,
+            subtitleColor=MUTED,
+            subtitleFontSize=12,
+            offset=10,
+            frame="group",
         ),
         legend=alt.LegendConfig(
             labelFontSize=12, titleFontSize=12, symbolStrokeWidth=2, labelLimit=300
         ),
-    )  # fmt: skip
+    )
     return chart
 
 

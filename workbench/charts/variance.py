@@ -27,13 +27,19 @@ def draw(panel: Panel) -> Any:
         at = dots.across(dots.scale(panel, column), panel.axis(column, tickCount=6))
         parts = dots.layers(dots.frame(panel, column), at, dots.rows(order))
         return alt.layer(*parts, width=panel.width, height=height)
-    data = pl.concat([
-        panel.rows.select("group", part=pl.lit(_PARTS["between"]), start=pl.lit(0.0), end="between"),
-        panel.rows.select(
-            "group", part=pl.lit(_PARTS["within"]), start="between",
-            end=pl.col("between") + pl.col("within"),
-        ),
-    ])  # fmt: skip
+    data = pl.concat(
+        [
+            panel.rows.select(
+                "group", part=pl.lit(_PARTS["between"]), start=pl.lit(0.0), end="between"
+            ),
+            panel.rows.select(
+                "group",
+                part=pl.lit(_PARTS["within"]),
+                start="between",
+                end=pl.col("between") + pl.col("within"),
+            ),
+        ]
+    )
     top = max(finite(data, "end"), default=0.25) * 1.05 or 0.25
     at = dots.across(
         alt.Scale(domain=[0, top], nice=False),

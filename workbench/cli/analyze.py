@@ -65,8 +65,14 @@ def _list(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
 
 
 @click.group(cls=Analyses, no_args_is_help=True, subcommand_metavar="NAME [OPTIONS]")
-@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list,
-              help="List the analyses with the questions they answer.")  # fmt: skip
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list,
+    help="List the analyses with the questions they answer.",
+)
 def analyze() -> None:
     """Answer a question about the traces.
 
@@ -122,18 +128,33 @@ def _command(declared: "Analysis") -> click.Command:
         else declared.question
     )
     command = click.Command(
-        declared.name, callback=callback, help=text, short_help=declared.title,
+        declared.name,
+        callback=callback,
+        help=text,
+        short_help=declared.title,
         params=[_option(option) for option in declared.options],
-    )  # fmt: skip
+    )
     snippets = click.Choice(["sql", "polars", "cell"])
     shared = (
         click.option("--as", "as_", type=snippets, help="Print the code that gives this, instead."),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-                     help="Seed of what is random."),
-        click.option("--aggregates", is_flag=True, hidden=not declared.aggregates,
-                     help="Answer from published figures (the results table) in place of traces."),
-        output_options, by_option, where_option, store_option,
-    )  # fmt: skip
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Seed of what is random.",
+        ),
+        click.option(
+            "--aggregates",
+            is_flag=True,
+            hidden=not declared.aggregates,
+            help="Answer from published figures (the results table) in place of traces.",
+        ),
+        output_options,
+        by_option,
+        where_option,
+        store_option,
+    )
     for option in shared:
         command = option(command)
     return command

@@ -104,8 +104,14 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool)
     invoke_without_command=True,
     epilog="Begin with: workbench demo · workbench import PATH · workbench COMMAND --help",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False,
-              callback=_print_version, help="Print the version and exit.")  # fmt: skip
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
 @click.option("--store", metavar="PATH", help="The store that every command is to use.")
 @click.pass_context
 def cli(ctx: click.Context, store: str | None) -> None:

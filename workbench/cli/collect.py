@@ -85,30 +85,60 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add a flag for each setting of a plan."""
     for name, kind, text in reversed(_FLAGS):
         command = click.option(name, type=kind, default=None, help=text)(command)
-    for name, text in (("strategy", "a way of asking, NAME or NAME:PARAMETER=VALUE,… (see: workbench strategies), or file.py:Class of your own"),
-                       ("task", "a shipped task, or a file"), ("model", "the model to ask")):  # fmt: skip
+    for name, text in (
+        (
+            "strategy",
+            "a way of asking, NAME or NAME:PARAMETER=VALUE,… (see: workbench strategies), or file.py:Class of your own",
+        ),
+        ("task", "a shipped task, or a file"),
+        ("model", "the model to ask"),
+    ):
         help_text = f"Add {text}; may be repeated."
         command = click.option(f"--{name}", multiple=True, help=help_text)(command)
     return command
 
 
 @click.command()
-@click.argument("plan_file", required=False, metavar="[PLAN.toml]",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path))  # fmt: skip
+@click.argument(
+    "plan_file",
+    required=False,
+    metavar="[PLAN.toml]",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
 @_plan_options
-@click.option("--prices", "sheet", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="A price sheet to add first.")  # fmt: skip
-@click.option("--batch", is_flag=True, default=None,
-              help="Send requests in batches, at batch prices, where the provider has them.")  # fmt: skip
-@click.option("--allow-code", is_flag=True, default=None,
-              help="Import code that files name: scorers (module:function), strategies (file.py:Class).")  # fmt: skip
-@click.option("--dry-run", is_flag=True,
-              help="Say what is missing and what it will take, and ask nothing.")  # fmt: skip
-@click.option("--pilot", type=click.IntRange(min=1), metavar="N",
-              help="Make the first N items, say what the rest will take, and ask.")  # fmt: skip
+@click.option(
+    "--prices",
+    "sheet",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A price sheet to add first.",
+)
+@click.option(
+    "--batch",
+    is_flag=True,
+    default=None,
+    help="Send requests in batches, at batch prices, where the provider has them.",
+)
+@click.option(
+    "--allow-code",
+    is_flag=True,
+    default=None,
+    help="Import code that files name: scorers (module:function), strategies (file.py:Class).",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Say what is missing and what it will take, and ask nothing."
+)
+@click.option(
+    "--pilot",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Make the first N items, say what the rest will take, and ask.",
+)
 @click.option("--yes", is_flag=True, help="Go on after the pilot without a question.")
-@click.option("--allow-partial", is_flag=True,
-              help="Exit with 0 as well where some attempts failed, have no score or are left.")  # fmt: skip
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Exit with 0 as well where some attempts failed, have no score or are left.",
+)
 @store_option
 @output_options
 @click.pass_context
@@ -215,9 +245,11 @@ class _Outcome(NamedTuple):
         if self.is_whole:
             return f"all {self.planned:,} attempts are answered and scored"
         parts = (
-            (self.failed, "failed"), (self.refused, "refused for good"),
-            (self.unscored, "without a score"), (self.left, "left"),
-        )  # fmt: skip
+            (self.failed, "failed"),
+            (self.refused, "refused for good"),
+            (self.unscored, "without a score"),
+            (self.left, "left"),
+        )
         said = ", ".join(f"{n:,} {what}" for n, what in parts if n > 0)
         again = "; the same command again makes those that failed or are left"
         return f"not whole: of {self.planned:,} attempts {said}{again if self.failed or self.left else ''}"
@@ -317,12 +349,18 @@ async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectRe
         try:
             with SpoolWriter(store.spool_dir, run_id, store_id=store.id) as spool:
                 report = await runner.collect(
-                    plan, work=work, spool=spool, on_progress=bar.show,
+                    plan,
+                    work=work,
+                    spool=spool,
+                    on_progress=bar.show,
                     done=functools.partial(store.done, in_spool=False),
-                    spent=functools.partial(spent_of, store), limits=asking.limits,
-                    price=pricer(store, now), environ=os.environ, pilot=asking.pilot(bar, ingest),
+                    spent=functools.partial(spent_of, store),
+                    limits=asking.limits,
+                    price=pricer(store, now),
+                    environ=os.environ,
+                    pilot=asking.pilot(bar, ingest),
                     recordings=_recordings,
-                )  # fmt: skip
+                )
         finally:
             ended.set()
             await ingesting

@@ -30,9 +30,14 @@ _BY_HAND = (
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME…]")
-@click.option("--output", "-o", "folder", metavar="FOLDER",
-              type=click.Path(file_okay=False, path_type=Path),
-              help="Write a page per analysis, and an index, into a folder.")  # fmt: skip
+@click.option(
+    "--output",
+    "-o",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write a page per analysis, and an index, into a folder.",
+)
 @store_option
 def docs(names: tuple[str, ...], folder: Path | None, store_path: str | None) -> None:
     """Write the pages of analyses: question, definition, options, columns, an example.
@@ -170,7 +175,9 @@ def _example(declared: "Analysis", stores: Stores) -> Iterator[str]:
 
     on_hand = declared.by_hand is not None and not stores.is_named
     given = dict(declared.by_hand or {} if on_hand else declared.example)
-    where, by, worked = (given.pop(k, default) for k, default in (("where", ""), ("by", None), ("worked", "")))  # fmt: skip
+    where, by, worked = (
+        given.pop(k, default) for k, default in (("where", ""), ("by", None), ("worked", ""))
+    )
     store = stores.by_hand if on_hand else stores.samples
     result = ask(store, declared.name, where=Slice.parse(where), by=by, options=given)
     if on_hand:
@@ -206,7 +213,11 @@ def _sideways(result: "Result", frame: "pl.DataFrame") -> Iterator[str]:
 
     meaning = {c.name: c for c in result.columns}
     keys = [c for c in result.by if c in frame.columns]
-    head = ["", *(_plain(label) for label in result.labels(frame))] if keys else [""] * (frame.height + 1)  # fmt: skip
+    head = (
+        ["", *(_plain(label) for label in result.labels(frame))]
+        if keys
+        else [""] * (frame.height + 1)
+    )
     rows = [
         [
             _plain(meaning[name].heading),

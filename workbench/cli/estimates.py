@@ -23,10 +23,20 @@ if TYPE_CHECKING:
 
 SEED = 0  # of the resamples: the same store and plan give the same interval
 
-_UNITS = {"cost_usd": "USD", "input_tokens": "tokens", "output_tokens": "tokens", "time_s": "s",
-          "energy_j": "J"}  # fmt: skip
-_HEADS = {"cost_usd": "cost", "input_tokens": "tokens in", "output_tokens": "tokens out",
-          "time_s": "latencies", "energy_j": "energy"}  # fmt: skip
+_UNITS = {
+    "cost_usd": "USD",
+    "input_tokens": "tokens",
+    "output_tokens": "tokens",
+    "time_s": "s",
+    "energy_j": "J",
+}
+_HEADS = {
+    "cost_usd": "cost",
+    "input_tokens": "tokens in",
+    "output_tokens": "tokens out",
+    "time_s": "latencies",
+    "energy_j": "energy",
+}
 _ENDS = ("low", "high", "unknown_because")
 
 
@@ -57,10 +67,15 @@ def estimate_of(
     with store.facts() as facts:
         past, settled = history.history_of(facts, work), history.settled_of(facts, work)
     return preflight.estimate(
-        work, history=past, settled=settled, waiting=look(store.spool_dir).settled,
-        price=pricer(store, dt.datetime.now(dt.UTC)), rng=np.random.default_rng(SEED),
-        spent=spent_of(store, work) if budgets_of(work.plan) else None, limits=limits,
-    )  # fmt: skip
+        work,
+        history=past,
+        settled=settled,
+        waiting=look(store.spool_dir).settled,
+        price=pricer(store, dt.datetime.now(dt.UTC)),
+        rng=np.random.default_rng(SEED),
+        spent=spent_of(store, work) if budgets_of(work.plan) else None,
+        limits=limits,
+    )
 
 
 def pricer(store: "Store", at: dt.datetime) -> "Callable[[Call], float | None]":
@@ -120,11 +135,17 @@ def document(preflight: "Preflight", **provenance: object) -> Document:
         for m, unit in (*_UNITS.items(), ("elapsed_s", "s"))
         for c in _columns(m)[:3]
     }
-    columns |= {c: Column(c, "int", "count") for c in ("planned", "there", "missing", "n_items", "n_traces")}  # fmt: skip
+    columns |= {
+        c: Column(c, "int", "count") for c in ("planned", "there", "missing", "n_items", "n_traces")
+    }
     return Document(
-        "preflight", frame_of(rows, [*about, *names]), columns, notes=said(preflight),
-        more={"total": frame_of([total], list(total))}, provenance=provenance,
-    )  # fmt: skip
+        "preflight",
+        frame_of(rows, [*about, *names]),
+        columns,
+        notes=said(preflight),
+        more={"total": frame_of([total], list(total))},
+        provenance=provenance,
+    )
 
 
 def said(preflight: "Preflight") -> list[str]:
@@ -149,14 +170,18 @@ def table(preflight: "Preflight", width: int | None = None) -> list[str]:
     What is unknown of every row has no column; the sentences say why.
     """
     rows = [_row(cell) for cell in preflight.cells]
-    rows.append({
-        "configuration": "total", "planned": preflight.planned, "missing": preflight.missing,
-        "there": preflight.planned - preflight.missing,
-        **{
-            _HEADS[m]: UNKNOWN if found.mean is None else _span(found, m)  # the notes say why
-            for m, found in preflight.total.items()
-        },
-    })  # fmt: skip
+    rows.append(
+        {
+            "configuration": "total",
+            "planned": preflight.planned,
+            "missing": preflight.missing,
+            "there": preflight.planned - preflight.missing,
+            **{
+                _HEADS[m]: UNKNOWN if found.mean is None else _span(found, m)  # the notes say why
+                for m, found in preflight.total.items()
+            },
+        }
+    )
     known = [
         head
         for measure, head in _HEADS.items()

@@ -23,8 +23,11 @@ ALL = "all"
 @store_option
 @where_option
 @output_options
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path),
-              help="With VIEW all: write one Parquet file per table there.")  # fmt: skip
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With VIEW all: write one Parquet file per table there.",
+)
 def export(
     *,
     view: str,

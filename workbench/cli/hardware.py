@@ -10,8 +10,9 @@ _KINDS = ("models", "accelerators", "grids", "latencies")
 
 
 @click.group(invoke_without_command=True)
-@click.option("--kind", type=click.Choice(_KINDS), default="models", show_default=True,
-              help="Which rows.")  # fmt: skip
+@click.option(
+    "--kind", type=click.Choice(_KINDS), default="models", show_default=True, help="Which rows."
+)
 @store_option
 @output_options
 @click.pass_context

@@ -27,15 +27,20 @@ def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> N
 
 
 @click.command("import")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH…",
-                type=click.Path(exists=True, path_type=Path))  # fmt: skip
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(exists=True, path_type=Path)
+)
 @click.option(
     "--mapping", metavar="FILE", help="Mapping of a table's columns, or a shipped one's name."
 )
 @click.option(
-    "--mapping-help", is_flag=True, is_eager=True, expose_value=False, callback=_show_mapping_help,
+    "--mapping-help",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_mapping_help,
     help="Show how a mapping is written, with every key, and the shipped ones' names.",
-)  # fmt: skip
+)
 @click.option(
     "--skip-bad-rows",
     is_flag=True,

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 )
 @click.option("--shipped", is_flag=True, help="Those that ship, to collect.")
 @click.option(
-    "--set", "told", multiple=True, metavar="NAME=VALUE",
+    "--set",
+    "told",
+    multiple=True,
+    metavar="NAME=VALUE",
     help="What FILE does not say of itself, for example input=question; may be repeated.",
-)  # fmt: skip
+)
 @click.option(
     "--allow-code", is_flag=True, help="Import scorers (module:function) that FILE names."
 )
@@ -133,12 +136,16 @@ def _names(store: "Store", where: Slice) -> "pl.DataFrame":
         name, alias = aliases.canonical(provider, model), aliases.find(provider, model)
         asked_as = (alias.price_provider, alias.price_model) if alias else (provider, model)
         entry = find(*asked_as)
-        rows.append({
-            "model": model, "provider": provider, "canonical_model": name.model,
-            "rules": "; ".join(name.rules) or None,
-            "prices": f"{entry.provider.id}: {entry.info.id}" if entry else None,
-            "why_not": why_unpriced(*asked_as) or None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": model,
+                "provider": provider,
+                "canonical_model": name.model,
+                "rules": "; ".join(name.rules) or None,
+                "prices": f"{entry.provider.id}: {entry.info.id}" if entry else None,
+                "why_not": why_unpriced(*asked_as) or None,
+            }
+        )
     columns = ["canonical_model", "model", "provider", "rules", "prices", "why_not"]
     return (
         frame_of(rows, columns)
@@ -165,9 +172,13 @@ def _shipped(format_: str | None, output: Path | None) -> None:
     for name in datasets.task_names():
         task = datasets.load_task(name)
         about = task.task
-        rows.append({
-            "task": about.task, "n_items": len(task.items), "scorer": about.scorer,
-            "description": about.description,
-        })  # fmt: skip
+        rows.append(
+            {
+                "task": about.task,
+                "n_items": len(task.items),
+                "scorer": about.scorer,
+                "description": about.description,
+            }
+        )
     frame = frame_of(rows, ["task", "n_items", "scorer", "description"])
     emit(Document.of_frame("tasks", frame), format_, output)

@@ -69,9 +69,12 @@ def output_options(command: F) -> F:
     """Add `--format` and `--output`."""
     formats = click.Choice(config.SETTINGS["format"].choices)
     command = click.option(
-        "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+        "--output",
+        "-o",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
         help="Write a file instead: .parquet .csv .json .md",
-    )(command)  # fmt: skip
+    )(command)
     command = click.option(
         "--excel-safe",
         is_flag=True,

@@ -69,9 +69,14 @@ class Document:
         known = {"by": list(result.by), "options": result.options, "source": result.source}
         columns = {c.name: c for c in result.columns}
         return cls(
-            result.name, result.frame, columns, result.dropped, result.notes, result.more,
+            result.name,
+            result.frame,
+            columns,
+            result.dropped,
+            result.notes,
+            result.more,
             known | provenance,
-        )  # fmt: skip
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Give the one JSON object that every command prints."""

@@ -18,9 +18,14 @@ class Asking:
     """Knows whether to go on, or whom to ask."""
 
     def __init__(
-        self, store: "Store", work: "Work", *, yes: bool, n_items: int | None,
+        self,
+        store: "Store",
+        work: "Work",
+        *,
+        yes: bool,
+        n_items: int | None,
         limits: Mapping[str, float],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take what was typed: `n_items` of a pilot, None for none; `yes` answers the question; budgets."""
         self._store, self._work, self._yes, self._n_items = store, work, yes, n_items
         self.limits = limits

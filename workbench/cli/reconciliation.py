@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from workbench.store import IngestReport
 
 COLUMNS = [
-    "file", "format", "rows_in", "rows_out", "new", "already_there", "duplicates", "skipped",
-    "not_adding_up", "status",
-]  # fmt: skip
+    "file",
+    "format",
+    "rows_in",
+    "rows_out",
+    "new",
+    "already_there",
+    "duplicates",
+    "skipped",
+    "not_adding_up",
+    "status",
+]
 MADE = ("traces", "results", "prices")  # what a row of a file becomes
 SHOWN = 5  # remarks of one kind on one file
 
@@ -69,10 +77,13 @@ class Imported:
         if self.report is not None:
             r = self.report
             row |= {
-                "format": r.format, "rows_in": r.rows_in, "rows_out": r.rows_out,
-                "duplicates": r.duplicates.n, "skipped": r.skipped.total(),
+                "format": r.format,
+                "rows_in": r.rows_in,
+                "rows_out": r.rows_out,
+                "duplicates": r.duplicates.n,
+                "skipped": r.skipped.total(),
                 "not_adding_up": r.mismatches.n + sum(not t.agrees for t in r.totals),
-            }  # fmt: skip
+            }
         if self.ingest is not None:
             new = sum(self.ingest.rows_new.get(t, 0) for t in MADE)
             row |= {
@@ -115,9 +126,13 @@ def _totals(done: Iterable[Imported]) -> Iterator[dict[str, object]]:
     for imported in done:
         for total in imported.report.totals if imported.report else ():
             yield {
-                "file": imported.path.name, "total": total.name, "stated": float(total.stated),
-                "found": float(total.found), "agrees": total.agrees, "nulls": total.nulls or None,
-            }  # fmt: skip
+                "file": imported.path.name,
+                "total": total.name,
+                "stated": float(total.stated),
+                "found": float(total.found),
+                "agrees": total.agrees,
+                "nulls": total.nulls or None,
+            }
 
 
 def _remarks(imported: Imported) -> Iterator[tuple[str, str]]:
@@ -135,9 +150,11 @@ def _of_report(report: "FileReport") -> Iterator[tuple[str, str]]:
     for reason, n in report.skipped.items():
         yield "skipped", f"{n:,} rows: {reason}"
     kinds = {
-        "bad row": report.bad_rows, "incomplete": report.incomplete,
-        "does not add up": report.mismatches, "duplicate": report.duplicates,
-    }  # fmt: skip
+        "bad row": report.bad_rows,
+        "incomplete": report.incomplete,
+        "does not add up": report.mismatches,
+        "duplicate": report.duplicates,
+    }
     for kind, found in kinds.items():
         for text in found.kept:
             yield kind, text

@@ -24,18 +24,44 @@ SUFFIXES = (".html", ".md", ".tex")  # those of workbench.report, which is not i
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME…]")
-@click.option("--family", "families", multiple=True, metavar="FAMILY",
-              help="All analyses of a family, for example worth or money; may be repeated.")  # fmt: skip
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    metavar="FAMILY",
+    help="All analyses of a family, for example worth or money; may be repeated.",
+)
 @click.option("--all", "all_", is_flag=True, help="All analyses.")
-@click.option("--option", "-O", "typed", multiple=True, metavar="[NAME.]OPTION=VALUE",
-              help="An option of one analysis, or of all that have it, for example frontier.x=energy_j, level=0.9.")  # fmt: skip
+@click.option(
+    "--option",
+    "-O",
+    "typed",
+    multiple=True,
+    metavar="[NAME.]OPTION=VALUE",
+    help="An option of one analysis, or of all that have it, for example frontier.x=energy_j, level=0.9.",
+)
 @click.option("--title", default="", help="The headline.")
-@click.option("--rows", type=click.IntRange(min=1), default=40, show_default=True,
-              help="Rows of a table at most.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Seed of what is random.")  # fmt: skip
-@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Write .html, .md or .tex; Markdown is printed where there is none.")  # fmt: skip
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Rows of a table at most.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of what is random.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write .html, .md or .tex; Markdown is printed where there is none.",
+)
 @by_option
 @where_option
 @store_option
@@ -70,10 +96,18 @@ def report(
         store = open_store(store_path)
         talk_of_unmatched(store, where)
         found = reports.make(
-            store, wanted, where=where, by=by or ("configuration",),
-            options=_options(typed), seed=seed, title=title, now=dt.datetime.now(dt.UTC),
-            draw=suffix == ".html", most=rows, told=_teller(),
-        )  # fmt: skip
+            store,
+            wanted,
+            where=where,
+            by=by or ("configuration",),
+            options=_options(typed),
+            seed=seed,
+            title=title,
+            now=dt.datetime.now(dt.UTC),
+            draw=suffix == ".html",
+            most=rows,
+            told=_teller(),
+        )
     except AnalysisError as error:
         raise click.UsageError(str(error)) from error
     if output is None:

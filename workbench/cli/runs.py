@@ -20,15 +20,39 @@ if TYPE_CHECKING:
 
 WATCH_EVERY_S = 1.0
 _LIVE = {
-    "run_id": ("text", ""), "status": ("text", ""), "planned": ("int", "count"), "before": ("int", "count"),
-    "done": ("int", "count"), "failed": ("int", "count"), "in_flight": ("int", "count"), "left": ("int", "count"),
-    "rate_per_s": ("float", ""), "eta_s": ("float", "s"), "spent_usd": ("float", "USD"),
-    "spent_tokens": ("int", "tokens"), "spent_j": ("float", "J"), "budget_usd": ("float", "USD"),
-    "concurrency": ("int", "count"), "concurrency_cap": ("int", "count"), "retrying": ("int", "count"),
-    "host": ("text", ""), "pid": ("int", ""), "started_at": ("time", ""),
-}  # fmt: skip
-_SHOWN = ("run_id", "status", "in_flight", "done", "failed", "left", "rate_per_s", "eta_s", "spent_usd",
-          "concurrency")  # fmt: skip
+    "run_id": ("text", ""),
+    "status": ("text", ""),
+    "planned": ("int", "count"),
+    "before": ("int", "count"),
+    "done": ("int", "count"),
+    "failed": ("int", "count"),
+    "in_flight": ("int", "count"),
+    "left": ("int", "count"),
+    "rate_per_s": ("float", ""),
+    "eta_s": ("float", "s"),
+    "spent_usd": ("float", "USD"),
+    "spent_tokens": ("int", "tokens"),
+    "spent_j": ("float", "J"),
+    "budget_usd": ("float", "USD"),
+    "concurrency": ("int", "count"),
+    "concurrency_cap": ("int", "count"),
+    "retrying": ("int", "count"),
+    "host": ("text", ""),
+    "pid": ("int", ""),
+    "started_at": ("time", ""),
+}
+_SHOWN = (
+    "run_id",
+    "status",
+    "in_flight",
+    "done",
+    "failed",
+    "left",
+    "rate_per_s",
+    "eta_s",
+    "spent_usd",
+    "concurrency",
+)
 
 
 @click.group(invoke_without_command=True)
@@ -77,9 +101,10 @@ def _listing(store: "Store", live_columns: tuple[str, ...]) -> "Document":
     rows = [{name: getattr(state, name) for name in live_columns} for state in live]
     described = {n: Column(n, kind, unit) for n, (kind, unit) in _LIVE.items()}
     return dataclasses.replace(
-        document, more={"live": frame_of(rows, live_columns)},
+        document,
+        more={"live": frame_of(rows, live_columns)},
         columns={**described, **document.columns},
-    )  # fmt: skip
+    )
 
 
 def _summary(store: "Store") -> "pl.DataFrame":
@@ -106,7 +131,11 @@ def show(run: str, store_path: str | None, format_: str | None, output: Path | N
     if format_ is not None or output is not None:
         import polars as pl
 
-        emit(Document.of_frame("run", rows.filter(pl.col("run_id") == row["run_id"])), format_, output)  # fmt: skip
+        emit(
+            Document.of_frame("run", rows.filter(pl.col("run_id") == row["run_id"])),
+            format_,
+            output,
+        )
         return
     if not row["plan"]:
         raise ConfigError(f"the run {row['run_id']} has no plan: it was not collected here")
@@ -137,7 +166,7 @@ def _plan_text(row: Mapping[str, Any]) -> str:
     from workbench.runner import Plan
     from workbench.safe import safe
 
-    about = f"run {row['run_id']}: {row['status']}, {when(row['started_at'])} to {when(row['ended_at'])}"  # fmt: skip
+    about = f"run {row['run_id']}: {row['status']}, {when(row['started_at'])} to {when(row['ended_at'])}"
     return f"# {safe(about)}\n{toml_text(Plan.special(row['plan']))}"
 
 
@@ -151,9 +180,13 @@ def _tell_state(store: "Store", run_id: str) -> None:
             continue
         talk(with_trouble(state))
         for c in state.configurations:
-            talk(f"  {c.configuration}: {c.before + c.done:,} of {c.planned:,}, {c.in_flight} in flight, {c.failed} failed")  # fmt: skip
+            talk(
+                f"  {c.configuration}: {c.before + c.done:,} of {c.planned:,}, {c.in_flight} in flight, {c.failed} failed"
+            )
         for a in state.attempts[:20]:
-            talk(f"  {a.task}/{a.item} trial {a.trial} {a.configuration}: {a.elapsed_s:.1f} s, {a.n_calls} calls")  # fmt: skip
+            talk(
+                f"  {a.task}/{a.item} trial {a.trial} {a.configuration}: {a.elapsed_s:.1f} s, {a.n_calls} calls"
+            )
         if state.in_flight > 20:
             talk(f"  and {state.in_flight - 20} more in flight")
 
@@ -250,13 +283,17 @@ def set_(run: str, store_path: str | None, **changes: Any) -> None:
 def _item_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what names an item's attempts."""
     command = click.option("--configuration", help="One configuration, by name or id.")(command)
-    command = click.option("--trial", type=click.IntRange(min=0), help="One repeat, from 0.")(command)  # fmt: skip
+    command = click.option("--trial", type=click.IntRange(min=0), help="One repeat, from 0.")(
+        command
+    )
     return click.argument("run")(click.argument("item")(store_option(command)))
 
 
 @runs.command()
 @_item_options
-def cancel(run: str, item: str, trial: int | None, configuration: str | None, store_path: str | None) -> None:  # fmt: skip
+def cancel(
+    run: str, item: str, trial: int | None, configuration: str | None, store_path: str | None
+) -> None:
     """End an item's attempts in flight, and leave out those that wait.
 
     ITEM is its name, task/name, or id. The next launch of the same plan makes it again.
@@ -268,7 +305,9 @@ def cancel(run: str, item: str, trial: int | None, configuration: str | None, st
 
 @runs.command()
 @_item_options
-def requeue(run: str, item: str, trial: int | None, configuration: str | None, store_path: str | None) -> None:  # fmt: skip
+def requeue(
+    run: str, item: str, trial: int | None, configuration: str | None, store_path: str | None
+) -> None:
     """Make an item's failed or cancelled attempts again in the same run."""
     from workbench.runner.control import Requeue
 

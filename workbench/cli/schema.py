@@ -39,10 +39,15 @@ def schema(
         return
     if table is None:
         rows = [
-            {"table": t.name, "kind": "view" if t.name in stored.VIEWS else "table",
-             "grain": t.grain, "key": ", ".join(t.key), "n_columns": len(t.columns)}
+            {
+                "table": t.name,
+                "kind": "view" if t.name in stored.VIEWS else "table",
+                "grain": t.grain,
+                "key": ", ".join(t.key),
+                "n_columns": len(t.columns),
+            }
             for t in stored.RELATIONS.values()
-        ]  # fmt: skip
+        ]
         frame = frame_of(rows, ["table", "kind", "grain", "key", "n_columns"])
         notes = ["workbench schema TABLE lists columns; workbench schema --examples has queries"]
         emit(Document("schema", frame, notes=notes), format_, output)
@@ -83,9 +88,14 @@ def _own(store_path: str | None) -> list[dict[str, str]]:
         scale = f" From {ends[0]} to {ends[1]}." if column.scale != (None, None) else ""
         better = f" {column.direction.capitalize()} is better." if column.direction else ""
         rows.append(
-            {"name": written(column.name), "kind": column.type, "unit": column.unit, "also": "",
-             "about": f"{column.doc}{scale}{better}"}
-        )  # fmt: skip
+            {
+                "name": written(column.name),
+                "kind": column.type,
+                "unit": column.unit,
+                "also": "",
+                "about": f"{column.doc}{scale}{better}",
+            }
+        )
     return rows
 
 
@@ -98,10 +108,16 @@ def _filters(store_path: str | None, format_: str | None, output: Path | None) -
     for name, field in FIELDS.items():
         others.setdefault(field.name, []).extend([name] if name != field.name else [])
     rows = [
-        {"name": f.name, "kind": f.kind, "unit": f.unit, "also": ", ".join(others[f.name]),
-         "about": f.doc}
-        for name, f in FIELDS.items() if name == f.name
-    ] + _own(store_path)  # fmt: skip
+        {
+            "name": f.name,
+            "kind": f.kind,
+            "unit": f.unit,
+            "also": ", ".join(others[f.name]),
+            "about": f.doc,
+        }
+        for name, f in FIELDS.items()
+        if name == f.name
+    ] + _own(store_path)
     notes = ['for example: model:gpt* task:gsm8k wrong thinking>2k since:7d "text in transcript"']
     frame = frame_of(rows, ["name", "kind", "unit", "also", "about"])
     emit(Document("filters", frame, notes=notes), format_, output)

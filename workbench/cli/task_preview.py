@@ -72,15 +72,24 @@ def _show(
     first = [_row(item) for item in tasks.items[:_N_SHOWN]]
     mapping = [{"field": f, "read from": s} for f, s in tasks.mapping.items()]
     about = {
-        "task": tasks.name, "version": tasks.task.version, "n_items": len(tasks.items),
-        "scorer": ", ".join(tasks.scorers) or None, "prompt": tasks.prompt, "n_problems": loaded.n_faults,
-    }  # fmt: skip
+        "task": tasks.name,
+        "version": tasks.task.version,
+        "n_items": len(tasks.items),
+        "scorer": ", ".join(tasks.scorers) or None,
+        "prompt": tasks.prompt,
+        "n_problems": loaded.n_faults,
+    }
     facts = [{"about": n, "value": str(v)} for n, v in about.items() if v is not None]
     document = Document(
-        name="task", frame=frame_of(first, _SHOWN), notes=tasks.notes,
-        more={"read from": frame_of(mapping, ("field", "read from")), "about": frame_of(facts, ("about", "value"))},
+        name="task",
+        frame=frame_of(first, _SHOWN),
+        notes=tasks.notes,
+        more={
+            "read from": frame_of(mapping, ("field", "read from")),
+            "about": frame_of(facts, ("about", "value")),
+        },
         provenance=about,
-    )  # fmt: skip
+    )
     emit(document, format_, output)
     for fault in loaded.faults:
         talk(f"problem: {fault}")
@@ -91,6 +100,10 @@ def _show(
 
 def _row(item: datasets.TaskItem) -> dict[str, Any]:
     return {
-        "item": item.item, "question": item.question, "target": " | ".join(item.targets) or None,
-        "scorer": ", ".join(item.scorers), "difficulty": item.difficulty, "tags": ", ".join(item.tags) or None,
-    }  # fmt: skip
+        "item": item.item,
+        "question": item.question,
+        "target": " | ".join(item.targets) or None,
+        "scorer": ", ".join(item.scorers),
+        "difficulty": item.difficulty,
+        "tags": ", ".join(item.tags) or None,
+    }

@@ -19,7 +19,18 @@ from workbench.datasets.taskset import TaskSet
 from workbench.scoring import TaskItem
 
 __all__ = [
-    "SUFFIXES", "Example", "Header", "Loaded", "TaskItem", "TaskSet", "TaskSpec", "by_hand_dir", "data_dir", "examine",
+    "SUFFIXES",
+    "Example",
+    "Header",
+    "Loaded",
+    "TaskItem",
+    "TaskSet",
+    "TaskSpec",
+    "by_hand_dir",
+    "data_dir",
+    "examine",
     "load_task",
-    "sample_prices", "sample_traces_dir", "task_names",
-]  # fmt: skip
+    "sample_prices",
+    "sample_traces_dir",
+    "task_names",
+]

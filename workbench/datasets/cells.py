@@ -51,8 +51,11 @@ def parts(row: Row, columns: Columns) -> Parts:
         raise NoQuestion(f"{row.place}: `input` is empty (column {columns.input!r})")
     target = _target_cell(row, columns, reading)
     return Parts(
-        place=row.place, input=question, truths=reading.truths(target, columns.target or "target"),
-        shape=_shape(target), key=reading.key(columns),
+        place=row.place,
+        input=question,
+        truths=reading.truths(target, columns.target or "target"),
+        shape=_shape(target),
+        key=reading.key(columns),
         choices=columns.constant or reading.choices(columns.choices),
         tags=tuple(tag for name in columns.tags for tag in reading.tags(name)),
         cluster=reading.text(columns.cluster, "cluster"),
@@ -61,7 +64,7 @@ def parts(row: Row, columns: Columns) -> Parts:
         human_cost_usd=reading.number(columns, "human_cost_usd"),
         scorer=reading.text(columns.scorer, "scorer"),
         metadata=reading.metadata(columns),
-    )  # fmt: skip
+    )
 
 
 def _target_cell(row: Row, columns: Columns, reading: "_Reading") -> Any:
@@ -119,7 +122,9 @@ class _Reading:
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise self.fail(column, f"half a character (a lone surrogate) at {error.start}") from error  # fmt: skip
+                raise self.fail(
+                    column, f"half a character (a lone surrogate) at {error.start}"
+                ) from error
         return text
 
     def truths(self, target: Any, column: str) -> Truths:
@@ -200,7 +205,9 @@ class _Reading:
         try:
             return float(number_of(found, mark or POINT))
         except ValueError as error:
-            raise TaskError(f"{self.row.place}: {field} {found!r} is not a finite number: {error} (column {column!r})") from error  # fmt: skip
+            raise TaskError(
+                f"{self.row.place}: {field} {found!r} is not a finite number: {error} (column {column!r})"
+            ) from error
 
     def metadata(self, columns: Columns) -> dict[str, Any]:
         """Collect what is kept beside: an object as it is, single columns by their names."""

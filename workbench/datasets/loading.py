@@ -168,9 +168,15 @@ class _Loading:
     """One file on its way to a task set."""
 
     def __init__(
-        self, path: Path, table: reading.Table, header: Header, spec: TaskSpec, folder: Path, *,
+        self,
+        path: Path,
+        table: reading.Table,
+        header: Header,
+        spec: TaskSpec,
+        folder: Path,
+        *,
         allowed: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not table.columns:
             raise TaskError(
                 f"{path}: no item in the file; write one per line with `input` and `target`"
@@ -202,11 +208,15 @@ class _Loading:
         scorer = self.scorers.get(default[0]) or self._scorer(default[0], str(self.path))
         prompt = header.prompt or _PROMPTS.get(default[0], "Answer the question.")
         tasks = TaskSet(
-            task=self._task(default, names, prompt, helpers, items), items=items,
-            scorer=scorer or scoring.get("exact"), prompt=prompt, examples=header.examples or (),
+            task=self._task(default, names, prompt, helpers, items),
+            items=items,
+            scorer=scorer or scoring.get("exact"),
+            prompt=prompt,
+            examples=header.examples or (),
             scorers={n: s for n, s in self.scorers.items() if n in names},
-            mapping=self.columns.said(), notes=tuple(self.notes),
-        )  # fmt: skip
+            mapping=self.columns.said(),
+            notes=tuple(self.notes),
+        )
         return Loaded(tasks, self.faults, self.n_faults)
 
     def _lacks_target(self, rows: list[cells.Parts], default: tuple[str, ...]) -> bool:
@@ -260,9 +270,11 @@ class _Loading:
         if chosen:
             try:
                 found_letters, note = targets.letters(
-                    [r.truths for r in chosen], [r.choices for r in chosen], self.header.answers,
+                    [r.truths for r in chosen],
+                    [r.choices for r in chosen],
+                    self.header.answers,
                     str(self.path),
-                )  # fmt: skip
+                )
             except TaskError as error:
                 self.fault(str(error))
                 return default
@@ -330,12 +342,16 @@ class _Loading:
             if item.item not in items:
                 items[item.item] = item
             elif row.key is not None:
-                self.fault(f"{row.place}: item {item.item!r} is there twice; give each item its own key")  # fmt: skip
+                self.fault(
+                    f"{row.place}: item {item.item!r} is there twice; give each item its own key"
+                )
             else:
                 repeated.append(row.place)
         if repeated:
             shown = ", ".join(p.removeprefix(str(self.path)).lstrip(":, ") for p in repeated[:5])
-            self.notes.append(f"{len(repeated):,} rows repeat an earlier one and were left out (first: {shown})")  # fmt: skip
+            self.notes.append(
+                f"{len(repeated):,} rows repeat an earlier one and were left out (first: {shown})"
+            )
         self._note_twins(list(items.values()))
         return list(items.values())
 
@@ -363,11 +379,21 @@ class _Loading:
         if len(truths) > 1:
             metadata = {**metadata, "accepted": list(truths[1:])}
         item = TaskItem(
-            task=self.task_name, item=key, input=row.input, target=target, scorer=names[0], tags=row.tags,
-            difficulty=row.difficulty, cluster=row.cluster, choices=choices, metadata=metadata,
-            more_scorers=tuple(names[1:]), options=options, value_usd=row.value_usd,
+            task=self.task_name,
+            item=key,
+            input=row.input,
+            target=target,
+            scorer=names[0],
+            tags=row.tags,
+            difficulty=row.difficulty,
+            cluster=row.cluster,
+            choices=choices,
+            metadata=metadata,
+            more_scorers=tuple(names[1:]),
+            options=options,
+            value_usd=row.value_usd,
             human_cost_usd=row.human_cost_usd,
-        )  # fmt: skip
+        )
         for name in item.scorers:
             scorer = self._scorer(name, row.place)
             if scorer is not None:
@@ -388,7 +414,9 @@ class _Loading:
         """Find a scorer once; one that cannot be had is a fault once."""
         if name not in self.scorers:
             try:
-                found = scoring.find(name, allow_code=self.allowed or name in self.named, folder=self.folder)  # fmt: skip
+                found = scoring.find(
+                    name, allow_code=self.allowed or name in self.named, folder=self.folder
+                )
             except TaskError as error:
                 self.fault(f"{place}: {error}")
                 return None
@@ -396,25 +424,40 @@ class _Loading:
         return self.scorers[name]
 
     def _task(
-        self, default: tuple[str, ...], names: list[str], prompt: str,
-        helpers: Mapping[str, Mapping[str, Any]], items: list[TaskItem],
-    ) -> Task:  # fmt: skip
+        self,
+        default: tuple[str, ...],
+        names: list[str],
+        prompt: str,
+        helpers: Mapping[str, Mapping[str, Any]],
+        items: list[TaskItem],
+    ) -> Task:
         """Make the record; scorers of the user's, settings and judges are part of the version."""
         header = self.header
         own = {
             n: s.identity for n in names if (s := self.scorers.get(n)) and s.identity is not None
         }
-        judged = {j for i in items for n in i.scorers if n in self.scorers and isinstance(self.scorers[n], Judge) for j in scoring.judges(i)}  # fmt: skip
+        judged = {
+            j
+            for i in items
+            for n in i.scorers
+            if n in self.scorers and isinstance(self.scorers[n], Judge)
+            for j in scoring.judges(i)
+        }
         identity: dict[str, Any] = {
-            "scorers": own, "options": header.options or {}, "also": list(default[1:]),
+            "scorers": own,
+            "options": header.options or {},
+            "also": list(default[1:]),
             "judges": {j: dict(helpers[j]) for j in sorted(judged) if j in helpers},
-        }  # fmt: skip
+        }
         identity = {name: value for name, value in identity.items() if value}
         version = header.version
         if identity:
             version = "+".join(filter(None, (version, content_id(identity)[:8])))
         about = {"licence": header.licence, "prompt": prompt, **msgspec.to_builtins(identity)}
         return Task(
-            task=self.task_name, version=version, description=header.description, scorer=default[0],
+            task=self.task_name,
+            version=version,
+            description=header.description,
+            scorer=default[0],
             metadata=json_text({k: v for k, v in about.items() if v is not None}),
-        )  # fmt: skip
+        )

@@ -15,15 +15,54 @@ from workbench.scoring import LETTERS
 from workbench.scoring.filling import blanks
 
 # names that other people's files use, the likeliest first
-_INPUT = ("input", "question", "problem", "prompt", "query", "instruction", "ctx", "goal", "puzzle", "text")  # fmt: skip
+_INPUT = (
+    "input",
+    "question",
+    "problem",
+    "prompt",
+    "query",
+    "instruction",
+    "ctx",
+    "goal",
+    "puzzle",
+    "text",
+)
 _CONTEXT = ("context", "passage")
 _TARGET = (
-    "target", "answer", "answers", "answerkey", "answer_key", "correct_answer", "label", "expected",
-    "expected_output", "expected_answer", "ground_truth", "gold", "solution", "output", "reference", "correct",
-    "answer_idx", "answer_index", "targets",
-)  # fmt: skip
+    "target",
+    "answer",
+    "answers",
+    "answerkey",
+    "answer_key",
+    "correct_answer",
+    "label",
+    "expected",
+    "expected_output",
+    "expected_answer",
+    "ground_truth",
+    "gold",
+    "solution",
+    "output",
+    "reference",
+    "correct",
+    "answer_idx",
+    "answer_index",
+    "targets",
+)
 _CHOICES = ("choices", "options", "endings", "answer_choices", "candidates")
-_ITEM = ("item", "id", "task_id", "question_id", "qid", "uid", "doc_id", "unique_id", "problem_id", "idx", "index")  # fmt: skip
+_ITEM = (
+    "item",
+    "id",
+    "task_id",
+    "question_id",
+    "qid",
+    "uid",
+    "doc_id",
+    "unique_id",
+    "problem_id",
+    "idx",
+    "index",
+)
 _TAGS = ("tags", "subject", "category", "topic")
 _TESTS = ("tests", "test_list", "test", "test_cases")
 _SETUP = ("setup", "test_setup_code")
@@ -65,7 +104,19 @@ class Columns:
 
     def said(self) -> dict[str, str]:
         """Say what each field is read from."""
-        found: dict[str, Any] = {f: getattr(self, f) for f in ("item", "input", "target", "cluster", "difficulty", "value_usd", "human_cost_usd", "scorer")}  # fmt: skip
+        found: dict[str, Any] = {
+            f: getattr(self, f)
+            for f in (
+                "item",
+                "input",
+                "target",
+                "cluster",
+                "difficulty",
+                "value_usd",
+                "human_cost_usd",
+                "scorer",
+            )
+        }
         found |= {"choices": ", ".join(self.choices or self.constant), "tags": ", ".join(self.tags)}
         found |= {f"metadata.{name}": column for name, column in self.metadata.items()}
         found["metadata"] = self.spread
@@ -116,11 +167,15 @@ def decide(table: Table, header: Header, path: Path) -> Columns:
     _survey(found, header, table)
     unused = [c for c in table.columns if c not in found.used()]
     for name in unused:
-        near = difflib.get_close_matches(name, [f for f in OURS if f not in table.columns], n=1, cutoff=0.8)  # fmt: skip
+        near = difflib.get_close_matches(
+            name, [f for f in OURS if f not in table.columns], n=1, cutoff=0.8
+        )
         if near and not getattr(found, near[0], None):
             found.notes.append(f"column {name!r} is not used; did you mean {near[0]!r}?")
     if unused:
-        shown = ", ".join(map(repr, unused[:12])) + (f" and {len(unused) - 12} more" if len(unused) > 12 else "")  # fmt: skip
+        shown = ", ".join(map(repr, unused[:12])) + (
+            f" and {len(unused) - 12} more" if len(unused) > 12 else ""
+        )
         found.notes.append(f"columns not used: {shown}")
     return found
 
@@ -148,8 +203,14 @@ class _Known:
     def __init__(self, table: Table, path: Path) -> None:
         self.path, self.columns, self.rows = path, table.columns, table.rows
         self.nested = sorted(
-            {f"{c}.{k}" for row in table.rows[:100] for c, v in row.cells.items() if isinstance(v, dict) for k in v}
-        )  # fmt: skip
+            {
+                f"{c}.{k}"
+                for row in table.rows[:100]
+                for c, v in row.cells.items()
+                if isinstance(v, dict)
+                for k in v
+            }
+        )
         self._folded = {c.casefold(): c for c in reversed(self.columns)}
 
     def check(self, source: str, field: str) -> str:
@@ -163,8 +224,14 @@ class _Known:
         for name in names:
             if not self.has(name):
                 near = difflib.get_close_matches(name, [*self.columns, *self.nested], n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.columns[:20])}"  # fmt: skip
-                raise TaskError(f"{self.path}: {field} names the column {name!r}, which is not there; {hint}")  # fmt: skip
+                hint = (
+                    f"did you mean {near[0]!r}?"
+                    if near
+                    else f"there are {', '.join(self.columns[:20])}"
+                )
+                raise TaskError(
+                    f"{self.path}: {field} names the column {name!r}, which is not there; {hint}"
+                )
         return source
 
     def has(self, name: str) -> bool:
@@ -202,7 +269,9 @@ def _take_told(found: Columns, header: Header, known: _Known) -> None:
         found.tags = tuple(known.check(n, "tags") for n in names)
     more = header.metadata or {}
     table = more if isinstance(more, dict) else {name: name for name in more}
-    table = table | {n: v for n in ("tests", "entry_point") if (v := getattr(header, n)) is not None}  # fmt: skip
+    table = table | {
+        n: v for n in ("tests", "entry_point") if (v := getattr(header, n)) is not None
+    }
     found.metadata = {
         name: known.check(column, f"metadata.{name}") for name, column in table.items()
     }
@@ -213,7 +282,9 @@ def _take_choices(found: Columns, told: str | tuple[str, ...], known: _Known) ->
         found.choices = (known.check(told, "choices"),)
     elif not any(known.has(name) for name in told):
         found.constant = told
-        found.notes.append(f"choices: the same for all items ({', '.join(told)}), as none of them is a column")  # fmt: skip
+        found.notes.append(
+            f"choices: the same for all items ({', '.join(told)}), as none of them is a column"
+        )
     else:
         found.choices = tuple(known.check(name, "choices") for name in told)
 
@@ -225,7 +296,7 @@ def _guess_main(found: Columns, header: Header, known: _Known) -> None:
             raise TaskError(
                 f"{known.path}: none of the columns ({', '.join(known.columns[:20])}) looks like the question; say"
                 f' which is, for example input = "{known.columns[0]}"'
-            )  # fmt: skip
+            )
         found.input = column
         found.guessed |= {"input"} - {column}
         context = known.first(_CONTEXT, {column}) if column.casefold() == "question" else None
@@ -252,7 +323,11 @@ def _guess_choices(found: Columns, known: _Known) -> None:
             families.setdefault((match[1] or "").casefold(), []).append((match[2].upper(), name))
     for family, options in families.items():
         keys = [key for key, _ in sorted(options)]
-        runs = (list(LETTERS[: len(keys)]), [str(i) for i in range(len(keys))], [str(i + 1) for i in range(len(keys))])  # fmt: skip
+        runs = (
+            list(LETTERS[: len(keys)]),
+            [str(i) for i in range(len(keys))],
+            [str(i + 1) for i in range(len(keys))],
+        )
         bare_digits = not family and keys[0].isdigit()
         if len(keys) >= 2 and keys in runs and not bare_digits:
             found.choices = tuple(name for _, name in sorted(options))
@@ -263,7 +338,11 @@ def _guess_choices(found: Columns, known: _Known) -> None:
 def _guess_rest(found: Columns, header: Header, known: _Known) -> None:
     for field in _PLAIN:
         home = "spread" if field == "metadata" else field
-        if getattr(found, home) is None and field in known.columns and field not in found.metadata.values():  # fmt: skip
+        if (
+            getattr(found, home) is None
+            and field in known.columns
+            and field not in found.metadata.values()
+        ):
             setattr(found, home, field)
     if found.item is None:
         column = known.first(_ITEM, set(names_in(found.input)))
@@ -282,25 +361,36 @@ def _take_key(found: Columns, column: str, rows: list[Row]) -> None:
         found.item = column
         found.guessed |= {"item"} - {column}
     else:
-        found.notes.append(f"column {column!r} is no key: some rows share it, or have none; items are told apart by their content")  # fmt: skip
+        found.notes.append(
+            f"column {column!r} is no key: some rows share it, or have none; items are told apart by their content"
+        )
 
 
 def _guess_tests(found: Columns, header: Header, known: _Known) -> None:
     """Take what unit tests need, where they were asked for or nothing else could be the truth."""
     wanted = "unit_tests" in header.scorers
-    if "tests" in found.metadata or not (wanted or (not header.scorers and "scorer" not in known.columns)):  # fmt: skip
+    if "tests" in found.metadata or not (
+        wanted or (not header.scorers and "scorer" not in known.columns)
+    ):
         return
     if not wanted and (found.choices or "." in (known.first(_TESTS, set()) or ".")):
         return
     pairs = (("tests", _TESTS), ("entry_point", ("entry_point",)), ("setup", _SETUP))
     for name, likely in pairs:
         column = known.first(likely, set())
-        if column is not None and name not in found.metadata and (name == "tests" or "tests" in found.metadata):  # fmt: skip
+        if (
+            column is not None
+            and name not in found.metadata
+            and (name == "tests" or "tests" in found.metadata)
+        ):
             found.metadata[name] = column
             found.guessed |= {f"metadata.{name}"} - {f"metadata.{column}"}
     entry = found.metadata.get("entry_point")
     if entry is not None and "prefix" not in found.metadata and "{" not in found.input:
-        begun = [f"def {cell(r.cells, entry)}" in str(cell(r.cells, found.input)) for r in known.rows[:20]]  # fmt: skip
+        begun = [
+            f"def {cell(r.cells, entry)}" in str(cell(r.cells, found.input))
+            for r in known.rows[:20]
+        ]
         if all(begun):  # the question is the beginning of the code
             found.metadata["prefix"] = found.input
             found.guessed.add("metadata.prefix")

@@ -52,8 +52,11 @@ class Table:
 def read(path: Path, header: Header) -> Table:
     """Read a file by its suffix; the header says how, where that cannot be guessed."""
     readers: dict[str, Callable[[Path, Header, list[str]], Iterator[Row]]] = {
-        ".csv": _csv_rows, ".tsv": _csv_rows, ".json": _json_rows, ".parquet": _parquet_rows,
-    }  # fmt: skip
+        ".csv": _csv_rows,
+        ".tsv": _csv_rows,
+        ".json": _json_rows,
+        ".parquet": _parquet_rows,
+    }
     notes: list[str] = []
     _check_size(path)
     rows: list[Row] = []

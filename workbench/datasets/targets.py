@@ -23,7 +23,11 @@ def final_answers(truths: Sequence[Truths]) -> tuple[list[Truths], str | None]:
     texts = [t for ts in truths for t in ts]
     if not texts:
         return list(truths), None
-    for mark, take in (('the part after "####"', _after_hashes), ("the last line, after its mark", _last_line), ("what is in the last \\boxed{}", _boxed)):  # fmt: skip
+    for mark, take in (
+        ('the part after "####"', _after_hashes),
+        ("the last line, after its mark", _last_line),
+        ("what is in the last \\boxed{}", _boxed),
+    ):
         if all(take(t) is not None for t in texts):
             return [tuple(take(t) or "" for t in ts) for ts in truths], f"target: {mark}"
     return list(truths), None
@@ -83,9 +87,11 @@ def letters(
 
 
 _SAID = {
-    "letter": "letters", "text": "the options' texts", "index0": "numbers of the options, from 0",
+    "letter": "letters",
+    "text": "the options' texts",
+    "index0": "numbers of the options, from 0",
     "index1": "numbers of the options, from 1",
-}  # fmt: skip
+}
 
 
 def _read(truths: Truths, choices: tuple[str, ...], way: Answers) -> Truths | None:

@@ -17,16 +17,38 @@ if TYPE_CHECKING:
     from workbench.report.saving import SUFFIXES, save, written
 
 __all__ = [
-    "SUFFIXES", "USUAL", "Answered", "Looked", "Report", "Unanswered",
-    "as_html", "as_latex", "as_markdown", "chosen", "make", "of", "save", "written",
-]  # fmt: skip
+    "SUFFIXES",
+    "USUAL",
+    "Answered",
+    "Looked",
+    "Report",
+    "Unanswered",
+    "as_html",
+    "as_latex",
+    "as_markdown",
+    "chosen",
+    "make",
+    "of",
+    "save",
+    "written",
+]
 
 _HOMES = {
-    "SUFFIXES": "saving", "save": "saving", "written": "saving",
-    "USUAL": "gathering", "chosen": "gathering", "make": "gathering", "of": "answers",
-    "Answered": "contents", "Looked": "contents", "Report": "contents", "Unanswered": "contents",
-    "as_html": "page", "as_latex": "latex", "as_markdown": "markdown",
-}  # fmt: skip
+    "SUFFIXES": "saving",
+    "save": "saving",
+    "written": "saving",
+    "USUAL": "gathering",
+    "chosen": "gathering",
+    "make": "gathering",
+    "of": "answers",
+    "Answered": "contents",
+    "Looked": "contents",
+    "Report": "contents",
+    "Unanswered": "contents",
+    "as_html": "page",
+    "as_latex": "latex",
+    "as_markdown": "markdown",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -43,11 +43,16 @@ def of(
         )
     by = next((f.result.by for f in found if isinstance(f, Answered)), ("configuration",))
     return Report(
-        title, looked,
+        title,
+        looked,
         tuple(f for f in found if isinstance(f, Answered)),
         tuple(f for f in found if isinstance(f, Unanswered)),
-        made_at, __version__, by=by, seed=seed, most=most,
-    )  # fmt: skip
+        made_at,
+        __version__,
+        by=by,
+        seed=seed,
+        most=most,
+    )
 
 
 def answer(

@@ -20,9 +20,18 @@ from workbench.store import Store
 # what it draws, what thinking and tools bring, and how many items it takes to tell. All 53 take ten times as long
 # to make and to read; whoever wants them says so.
 USUAL = (
-    "summary", "frontier", "compare", "cost-of-pass", "latency", "energy", "coverage", "thinking-length",
-    "ranking", "power", "tools",
-)  # fmt: skip
+    "summary",
+    "frontier",
+    "compare",
+    "cost-of-pass",
+    "latency",
+    "energy",
+    "coverage",
+    "thinking-length",
+    "ranking",
+    "power",
+    "tools",
+)
 Options = Mapping[
     str, Mapping[str, Any]
 ]  # analysis → option → value; what stands under "" is for all that have it
@@ -103,13 +112,18 @@ def make(
     if told is not None:
         told(len(wanted), len(wanted), "")
     return Report(
-        title or f"What it cost and what it achieved: {store.path.stem}", looked,
+        title or f"What it cost and what it achieved: {store.path.stem}",
+        looked,
         tuple(f for f in found if isinstance(f, Answered)),
         tuple(f for f in found if isinstance(f, Unanswered)),
-        now, __version__,
+        now,
+        __version__,
         others=tuple(sorted({*analysis.names()} - {a.name for a in wanted})),
-        by=keys, seed=seed, most=most, changed=store.stamp() != before,
-    )  # fmt: skip
+        by=keys,
+        seed=seed,
+        most=most,
+        changed=store.stamp() != before,
+    )
 
 
 def _options(declared: Analysis, options: Options) -> dict[str, Any]:
@@ -158,15 +172,21 @@ def look(store: Store, where: Slice | str = "") -> Looked:
     runs, prices = _values(store, "run_id", where), _values(store, "price_id", where)
     n_traces, n_all = store.count(where), store.count()
     return Looked(
-        store=store.path.name, where=str(where), n_traces=n_traces, n_all=n_all,
-        models=counted["model"], tasks=counted["task"], strategies=counted["strategy"],
+        store=store.path.name,
+        where=str(where),
+        n_traces=n_traces,
+        n_all=n_all,
+        models=counted["model"],
+        tasks=counted["task"],
+        strategies=counted["strategy"],
         configurations=counted["configuration"],
         runs=_rows(store, "runs", "run_id", runs, "started_at"),
-        first_at=_first(store, where, descending=False), last_at=_first(store, where, descending=True),
+        first_at=_first(store, where, descending=False),
+        last_at=_first(store, where, descending=True),
         prices=_rows(store, "prices", "price_id", prices, "model"),
         n_unpriced=next((v.n for v in prices if v.name is None), 0),
         methods=_methods(store, where),
-    )  # fmt: skip
+    )
 
 
 def _values(store: Store, column: str, where: Slice | str) -> tuple[Value, ...]:
@@ -180,10 +200,13 @@ def _rows(store: Store, table: str, key: str, values: Sequence[Value], order: st
 
     n = pl.DataFrame(
         [(v.name, v.n) for v in values if v.name is not None],
-        schema={key: pl.String, "n_traces": pl.Int64}, orient="row",
-    )  # fmt: skip
+        schema={key: pl.String, "n_traces": pl.Int64},
+        orient="row",
+    )
     with store.facts("", table) as frame:
-        rows: pl.DataFrame = frame.filter(nw.col(key).is_in(n[key].to_list())).collect("polars").to_native()  # fmt: skip
+        rows: pl.DataFrame = (
+            frame.filter(nw.col(key).is_in(n[key].to_list())).collect("polars").to_native()
+        )
     return rows.join(n, on=key).sort(order, key, nulls_last=True)
 
 

@@ -19,18 +19,66 @@ _WRAPPED = 26  # the room of one that is wrapped, as its width in the preamble s
 _WIDTH = r"p{.31\linewidth}"
 _FLOATS = 12  # LaTeX gives up where too many tables wait for a page
 _CHARACTERS = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
-    "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\char34{}", "`": r"\char96{}",
-    "—": r"\textemdash{}", "–": r"\textendash{}", "−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "±": r"$\pm$", "∞": r"$\infty$",
-    "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "→": r"$\rightarrow$", "²": r"$^2$", "³": r"$^3$",
-    "°": r"$^\circ$", "…": r"\ldots{}", "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}", "’": r"\char39{}", "‘": r"\char96{}",
-    "√": r"$\surd$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "α": r"$\alpha$", "β": r"$\beta$",
-    "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\varepsilon$", "η": r"$\eta$", "κ": r"$\kappa$",
-    "λ": r"$\lambda$", "μ": r"$\mu$", "µ": r"$\mu$", "π": r"$\pi$", "ρ": r"$\rho$", "σ": r"$\sigma$",
-    "τ": r"$\tau$", "φ": r"$\varphi$", "θ": r"$\theta$", "⟨": r"$\langle$", "⟩": r"$\rangle$",
-    "¹": r"$^1$", "⁻": r"$^{-}$", "\u00a0": "~", "\u202f": r"\,",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",
+    "`": r"\char96{}",
+    "—": r"\textemdash{}",
+    "–": r"\textendash{}",
+    "−": "$-$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "→": r"$\rightarrow$",
+    "²": r"$^2$",
+    "³": r"$^3$",
+    "°": r"$^\circ$",
+    "…": r"\ldots{}",
+    "“": r"\textquotedblleft{}",
+    "”": r"\textquotedblright{}",
+    "’": r"\char39{}",
+    "‘": r"\char96{}",
+    "√": r"$\surd$",
+    "Δ": r"$\Delta$",
+    "Σ": r"$\Sigma$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "γ": r"$\gamma$",
+    "δ": r"$\delta$",
+    "ε": r"$\varepsilon$",
+    "η": r"$\eta$",
+    "κ": r"$\kappa$",
+    "λ": r"$\lambda$",
+    "μ": r"$\mu$",
+    "µ": r"$\mu$",
+    "π": r"$\pi$",
+    "ρ": r"$\rho$",
+    "σ": r"$\sigma$",
+    "τ": r"$\tau$",
+    "φ": r"$\varphi$",
+    "θ": r"$\theta$",
+    "⟨": r"$\langle$",
+    "⟩": r"$\rangle$",
+    "¹": r"$^1$",
+    "⁻": r"$^{-}$",
+    "\u00a0": "~",
+    "\u202f": r"\,",
+}
 _LETTERS = (
     "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ"  # in every encoding of fonts
 )
@@ -64,9 +112,10 @@ def _character(match: re.Match[str]) -> str:
 def as_latex(report: Report) -> str:
     """Write the tables of a report as LaTeX."""
     lines = _HEAD.format(
-        title=words.said(report.title), made=f"{report.made_at:%Y-%m-%d %H:%M:%S}",
+        title=words.said(report.title),
+        made=f"{report.made_at:%Y-%m-%d %H:%M:%S}",
         version=report.version,
-    ).splitlines()  # fmt: skip
+    ).splitlines()
     lines += _facts(report)
     n = 1
     for title, answers in report.families().items():
@@ -81,8 +130,17 @@ def as_latex(report: Report) -> str:
 
 def _facts(report: Report) -> Iterator[str]:
     rows = [rf"  {escaped(name)} & {escaped(text)} \\" for name, text in words.facts(report)]
-    yield from (r"\begin{table}[htbp]", r"  \centering\footnotesize", rf"  \caption{{{escaped(words.said(report.title))}: what was looked at.}}")  # fmt: skip
-    yield from (r"  \label{tab:workbench}", r"  \begin{tabular}{lp{.72\linewidth}}", r"  \toprule", *rows)  # fmt: skip
+    yield from (
+        r"\begin{table}[htbp]",
+        r"  \centering\footnotesize",
+        rf"  \caption{{{escaped(words.said(report.title))}: what was looked at.}}",
+    )
+    yield from (
+        r"  \label{tab:workbench}",
+        r"  \begin{tabular}{lp{.72\linewidth}}",
+        r"  \toprule",
+        *rows,
+    )
     yield from (r"  \bottomrule", r"  \end{tabular}", r"\end{table}")
 
 
@@ -93,7 +151,9 @@ def _answer(report: Report, answer: Answered) -> Iterator[list[str]]:
     main, *further = tables(answer.result, report.most, report.fewer)
     below = [f"What would it take: {text}" for text in words.outlook(answer)] + words.notes(answer)
     below += [f"Source: {declared.source}"] if declared.source else []
-    caption = " ".join((f"{declared.title}.", declared.question, f"{level.capitalize()}." if level else ""))  # fmt: skip
+    caption = " ".join(
+        (f"{declared.title}.", declared.question, f"{level.capitalize()}." if level else "")
+    )
     yield from _floats(main, caption.strip(), answer.mark, below)
     for n, more in enumerate(further, 1):
         text = f"{declared.title}: {words.heading(more)}."
@@ -110,11 +170,14 @@ def _floats(table: Table, caption: str, label: str, below: Sequence[str]) -> Ite
         mark = f":part{n}" if n > 1 else ""
         notes = said if n == len(parts) else []
         yield [
-            r"\begin{table}[htbp]", r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            r"\begin{table}[htbp]",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"  \caption{{{escaped(caption + several)}}}",
             rf"  \label{{tab:workbench:{label}{mark}}}",
-            *_tabular(table, part), *(_below(text) for text in notes), r"\end{table}",
-        ]  # fmt: skip
+            *_tabular(table, part),
+            *(_below(text) for text in notes),
+            r"\end{table}",
+        ]
 
 
 def _below(text: str) -> str:
@@ -155,9 +218,16 @@ def _tabular(table: Table, part: Sequence[int]) -> Iterator[str]:
     widths = _widths(table)
     heads = [table.heads[p] for p in part]
     wide = [widths[p] > _NARROW and not table.heads[p].is_number for p in part]
-    preamble = "".join(_WIDTH if w else "r" if h.is_number else "l" for w, h in zip(wide, heads, strict=True))  # fmt: skip
+    preamble = "".join(
+        _WIDTH if w else "r" if h.is_number else "l" for w, h in zip(wide, heads, strict=True)
+    )
     stacked = [_stack(table, p) for p in part]
-    yield from (rf"  \begin{{tabular}}{{{preamble}}}", r"  \toprule", rf"  {' & '.join(stacked)} \\", r"  \midrule")  # fmt: skip
+    yield from (
+        rf"  \begin{{tabular}}{{{preamble}}}",
+        r"  \toprule",
+        rf"  {' & '.join(stacked)} \\",
+        r"  \midrule",
+    )
     for row in table.rows:
         cells = [escaped(row[p]) for p in part]
         # After a line's end TeX takes a bracket or a star for an argument.

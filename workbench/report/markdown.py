@@ -67,7 +67,9 @@ def as_markdown(report: Report) -> str:
         lines += _folded(words.heading(origin).capitalize(), _table(origin, ""))
     lines += ["## Contents", ""] if families else []
     for title, answers in families.items():
-        names = ", ".join(f"[{escaped(a.declared.title)}](#{_anchor(a.declared.title)})" for a in answers)  # fmt: skip
+        names = ", ".join(
+            f"[{escaped(a.declared.title)}](#{_anchor(a.declared.title)})" for a in answers
+        )
         lines.append(f"- {title}: {names}")
     lines.append("")
     for title, answers in families.items():

@@ -29,16 +29,27 @@ def as_html(report: Report) -> str:
     families = report.families()
     title = e(words.said(report.title))
     parts = [
-        "<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
+        "<!doctype html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(style)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         '<meta name="referrer" content="no-referrer">',
         f'<meta name="generator" content="workbench {e(report.version)}">',
-        f"<title>{title}</title>", f"<style>{style}</style>", "</head>", "<body>",
-        "<header>", f"<h1>{title}</h1>", f'<p class="lead">{e(words.lead(report))}</p>', "</header>",
-        *_contents(report), "<main>", *_looked(report),
-    ]  # fmt: skip
+        f"<title>{title}</title>",
+        f"<style>{style}</style>",
+        "</head>",
+        "<body>",
+        "<header>",
+        f"<h1>{title}</h1>",
+        f'<p class="lead">{e(words.lead(report))}</p>',
+        "</header>",
+        *_contents(report),
+        "<main>",
+        *_looked(report),
+    ]
     for family, answers in families.items():
         parts += [f'<section aria-label="{e(family)}">', f"<h2>{e(family)}</h2>"]
         for answer in answers:

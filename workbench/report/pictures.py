@@ -8,9 +8,21 @@ from workbench.analysis import Result
 _SVG = "http://www.w3.org/2000/svg"
 # What Vega draws with; anything else, and above all what could run or load, is left out.
 _DRAWN = {
-    "svg", "g", "path", "rect", "line", "circle", "text", "tspan", "title",
-    "defs", "clipPath", "linearGradient", "radialGradient", "stop",
-}  # fmt: skip
+    "svg",
+    "g",
+    "path",
+    "rect",
+    "line",
+    "circle",
+    "text",
+    "tspan",
+    "title",
+    "defs",
+    "clipPath",
+    "linearGradient",
+    "radialGradient",
+    "stop",
+}
 _KEPT = re.compile(
     r"(d|x|y|[xyr]?[12]?|cx|cy|rx|ry|dx|dy|width|height|viewBox|transform|id|offset|gradientUnits"
     r"|fill(-.+)?|stroke(-.+)?|opacity|font(-.+)?|text-anchor|clip-path|clip-rule|stop-.+|display)"

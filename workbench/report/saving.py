@@ -10,8 +10,10 @@ from workbench.report.markdown import as_markdown
 from workbench.report.page import as_html
 
 _WRITERS: dict[str, Callable[[Report], str]] = {
-    ".html": as_html, ".md": as_markdown, ".tex": as_latex,
-}  # fmt: skip
+    ".html": as_html,
+    ".md": as_markdown,
+    ".tex": as_latex,
+}
 SUFFIXES = tuple(_WRITERS)
 
 

@@ -19,11 +19,37 @@ _NAME = 60  # characters of one of them
 _TRACES = Column(
     "n_traces", "int", "count", "Traces of the slice.", KEY_NULL, "traces of the slice"
 )
-_RUNS = ("run_id", "kind", "source", "origin", "status", "started_at", "ended_at", "platform", "accelerator",
-         "commit_sha", "n_traces")  # fmt: skip
-_PRICES = ("model", "provider", "sheet", "starts_at", "ends_at", "min_input_tokens", "input_usd_per_mtok",
-           "cache_read_usd_per_mtok", "output_usd_per_mtok", "reasoning_usd_per_mtok", "request_usd",
-           "machine_usd_per_hour", "service_tier", "note", "price_id", "n_traces")  # fmt: skip
+_RUNS = (
+    "run_id",
+    "kind",
+    "source",
+    "origin",
+    "status",
+    "started_at",
+    "ended_at",
+    "platform",
+    "accelerator",
+    "commit_sha",
+    "n_traces",
+)
+_PRICES = (
+    "model",
+    "provider",
+    "sheet",
+    "starts_at",
+    "ends_at",
+    "min_input_tokens",
+    "input_usd_per_mtok",
+    "cache_read_usd_per_mtok",
+    "output_usd_per_mtok",
+    "reasoning_usd_per_mtok",
+    "request_usd",
+    "machine_usd_per_hour",
+    "service_tier",
+    "note",
+    "price_id",
+    "n_traces",
+)
 
 
 def said(text: str) -> str:
@@ -55,9 +81,13 @@ def lead(report: Report) -> str:
     parts = [f"{count(looked.n_traces)}{whole} traces"] if looked.n_traces is not None else []
     parts += [
         _many(values, name, looked)
-        for name, values in (("configuration", looked.configurations), ("model", looked.models), ("task", looked.tasks))
+        for name, values in (
+            ("configuration", looked.configurations),
+            ("model", looked.models),
+            ("task", looked.tasks),
+        )
         if values
-    ]  # fmt: skip
+    ]
     return said(" · ".join([*parts, looked.where or "everything in the store"]))
 
 
@@ -74,7 +104,11 @@ def facts(report: Report) -> list[tuple[str, str]]:
     if looked.first_at is not None:
         found.append(("Attempts begun", f"{when(looked.first_at)} to {when(looked.last_at)} UTC"))
     found.append(("Grouped by", ", ".join(report.by)))
-    for title, values in (("Models", looked.models), ("Tasks", looked.tasks), ("Strategies", looked.strategies)):  # fmt: skip
+    for title, values in (
+        ("Models", looked.models),
+        ("Tasks", looked.tasks),
+        ("Strategies", looked.strategies),
+    ):
         if values:
             found.append((f"{title} ({_number(values, looked)})", _listed(values)))
     if looked.n_traces is not None:
@@ -201,10 +235,16 @@ def alternative(answer: Answered) -> str:
     known = {c.name: c.heading for c in result.columns}
     axes = [known[c] for c in (declared.chart.y, declared.chart.x) if c in known]
     shown = f", {' against '.join(axes)}" if axes else ""
-    return said(f"Chart: {declared.title}{shown}, of {rows(result.frame.height)}. The table has its figures.")  # fmt: skip
+    return said(
+        f"Chart: {declared.title}{shown}, of {rows(result.frame.height)}. The table has its figures."
+    )
 
 
 def others(report: Report) -> str:
     """Name the analyses that were not asked."""
     names = ", ".join(report.others)
-    return f"Not asked: {names}. With --all they are in the report; workbench analyze NAME asks one." if names else ""  # fmt: skip
+    return (
+        f"Not asked: {names}. With --all they are in the report; workbench analyze NAME asks one."
+        if names
+        else ""
+    )

@@ -53,9 +53,12 @@ class Algebra:
 
     def _begin(self) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(  # noqa: S603  # our own file, by this very Python
-            [sys.executable, "-I", str(Path(math_worker.__file__))], env={},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-I", str(Path(math_worker.__file__))],
+            env={},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         self._process = process
         if not _exchange(process, b"", _START_S):
             self._end()

@@ -103,9 +103,14 @@ class StreamBroken(ProviderUnavailable):
     """
 
     def __init__(
-        self, message: str, *, kind: str, reply: Reply, retry_after_s: float | None = None,
+        self,
+        message: str,
+        *,
+        kind: str,
+        reply: Reply,
+        retry_after_s: float | None = None,
         n_sent: int = 1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Keep what arrived beside the cause."""
         self.reply, self.n_sent = reply, n_sent
         super().__init__(message, kind=kind, retry_after_s=retry_after_s)

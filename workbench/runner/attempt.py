@@ -45,20 +45,33 @@ class Ended(msgspec.Struct):
 
 
 def open_session(
-    plan: Plan, planned: Planned, fleet: Fleet, journal: AttemptJournal | None, tab: Tab, *,
+    plan: Plan,
+    planned: Planned,
+    fleet: Fleet,
+    journal: AttemptJournal | None,
+    tab: Tab,
+    *,
     meter: Meter | None = None,
-) -> Session:  # fmt: skip
+) -> Session:
     """Begin the conversation of an attempt; every call is counted on its tab."""
     seed = seed_of(plan.seed, planned.item_id, planned.trial)
     sampling = {"seed": seed} if seed is not None else {}
     line = tab.over(fleet.line(planned.target, sampling))
     helpers = {name: tab.over(helper) for name, helper in fleet.helpers(sampling).items()}
     return Session(
-        task=planned.task, model=line.model, ask=line.ask, count=line.count_tokens,
-        endpoint=line.endpoint, sampling=line.sampling, render=line.render,
-        helpers=helpers, journal=journal, meter=meter, begun_turns=line.begun_turns,
+        task=planned.task,
+        model=line.model,
+        ask=line.ask,
+        count=line.count_tokens,
+        endpoint=line.endpoint,
+        sampling=line.sampling,
+        render=line.render,
+        helpers=helpers,
+        journal=journal,
+        meter=meter,
+        begun_turns=line.begun_turns,
         rng=random.Random(repr((plan.seed, *planned.key))),  # noqa: S311  # not for secrets
-    )  # fmt: skip
+    )
 
 
 async def make(session: Session, planned: Planned) -> Ended:
@@ -107,10 +120,17 @@ def unused(session: Session, journal: AttemptJournal | None) -> list[tuple[Call,
 
 
 def trace_of(
-    run_id: str, planned: Planned, session: Session, ended: Ended, *,
-    started_at: dt.datetime, e2e_s: float | None, trace_id: str = "",
-    unused: Sequence[Call] = (), energy: tuple[EnergyReading, ...] = (),
-) -> Trace:  # fmt: skip
+    run_id: str,
+    planned: Planned,
+    session: Session,
+    ended: Ended,
+    *,
+    started_at: dt.datetime,
+    e2e_s: float | None,
+    trace_id: str = "",
+    unused: Sequence[Call] = (),
+    energy: tuple[EnergyReading, ...] = (),
+) -> Trace:
     """Write what an attempt did as a record, with all that was paid for it.
 
     After its own calls come those that earlier tries of it made in vain, and the requests that broke off.
@@ -128,11 +148,19 @@ def trace_of(
     ]
     subject = [c for c in calls if c.role == "subject"]
     return Trace(
-        run_id=run_id, trace_id=trace_id, configuration_id=configuration_id, task_id=planned.task.task.task_id,
-        item_id=item_id, trial=trial, started_at=started_at, e2e_s=e2e_s,
+        run_id=run_id,
+        trace_id=trace_id,
+        configuration_id=configuration_id,
+        task_id=planned.task.task.task_id,
+        item_id=item_id,
+        trial=trial,
+        started_at=started_at,
+        e2e_s=e2e_s,
         working_s=working_s(started_at, e2e_s, calls, session.tool_calls),
-        answer=score.answer if score else None, score=score.score if score else None,
-        passed=score.passed if score else None, scores=ended.scores,
+        answer=score.answer if score else None,
+        score=score.score if score else None,
+        passed=score.passed if score else None,
+        scores=ended.scores,
         confidence=outcome.confidence if outcome else None,
         verifier_score=outcome.verifier_score if outcome else None,
         stop_reason=_stop_reason(ended, [c.stop_reason for c in subject]),
@@ -141,9 +169,11 @@ def trace_of(
         error_message=str(error) if error else str(limit) if limit else None,
         n_turns=sum(c.error_type is None for c in subject),
         metadata=json_text(facts) if facts else None,
-        calls=(*calls, *unused, *broken), tool_calls=tuple(session.tool_calls),
-        messages=tuple(session.messages), energy=energy,
-    )  # fmt: skip
+        calls=(*calls, *unused, *broken),
+        tool_calls=tuple(session.tool_calls),
+        messages=tuple(session.messages),
+        energy=energy,
+    )
 
 
 def working_s(

@@ -150,9 +150,13 @@ class Claims:
 
     @classmethod
     async def open(
-        cls, spool_folder: Path, run_id: str, *, configurations: Collection[str] = (),
+        cls,
+        spool_folder: Path,
+        run_id: str,
+        *,
+        configurations: Collection[str] = (),
         items: Collection[str] = (),
-    ) -> Self:  # fmt: skip
+    ) -> Self:
         """Join the collectors of a store.
 
         What others have ended by then is none of this object's business: it is in the spool or in the store, where

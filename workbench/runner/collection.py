@@ -80,11 +80,21 @@ class Collection:
     """
 
     def __init__(
-        self, *, work: Work, spool: SpoolWriter, fleet: Fleet, budget: Budget, known: set[Key],
-        stop: Stop, on_progress: Callable[[Progress], None] | None,
-        clock: Callable[[], float], now: Callable[[], dt.datetime], metering: Metering, sharing: Sharing,
+        self,
+        *,
+        work: Work,
+        spool: SpoolWriter,
+        fleet: Fleet,
+        budget: Budget,
+        known: set[Key],
+        stop: Stop,
+        on_progress: Callable[[Progress], None] | None,
+        clock: Callable[[], float],
+        now: Callable[[], dt.datetime],
+        metering: Metering,
+        sharing: Sharing,
         pilot: Pilot | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Prepare; nothing is asked or written yet."""
         self.work, self.plan, self.spool, self.fleet = work, work.plan, spool, fleet
         self.budget, self.known, self.stop, self.sharing = budget, known, stop, sharing
@@ -109,11 +119,17 @@ class Collection:
             batches.courier.active = lambda: self.progress.in_flight
         self.journal = Journal(spool.folder, spool.run_id, known)
         self.record = Run(
-            run_id=spool.run_id, kind="collect", source="runner", plan=self.plan.as_json(),
-            status="running", started_at=now(), host=platform.node() or None,
-            platform=platform.platform(), versions=_versions(),
+            run_id=spool.run_id,
+            kind="collect",
+            source="runner",
+            plan=self.plan.as_json(),
+            status="running",
+            started_at=now(),
+            host=platform.node() or None,
+            platform=platform.platform(),
+            versions=_versions(),
             n_planned=len(work) - self.progress.before,
-        )  # fmt: skip
+        )
 
     async def run(self, left: Leftovers) -> CollectReport:
         """Make the missing attempts; `left` is what earlier launches left in the spool."""
@@ -125,16 +141,26 @@ class Collection:
         p = self.progress
         is_unknown = p.n_unreported > 0 and not p.n_reported
         return CollectReport(
-            run_id=self.spool.run_id, status=status, planned=p.planned, before=p.before,
-            collected=p.done - p.failed, failed=p.failed, left=p.left, repeated=repeated,
-            elsewhere=self.sharing.n_made, failed_elsewhere=self.sharing.n_failed,
-            unscored=self.n_unscored, reasons=self.failures.listing(),
+            run_id=self.spool.run_id,
+            status=status,
+            planned=p.planned,
+            before=p.before,
+            collected=p.done - p.failed,
+            failed=p.failed,
+            left=p.left,
+            repeated=repeated,
+            elsewhere=self.sharing.n_made,
+            failed_elsewhere=self.sharing.n_failed,
+            unscored=self.n_unscored,
+            reasons=self.failures.listing(),
             elapsed_s=self.clock() - self.begun_s,
             input_tokens=None if is_unknown else p.input_tokens,
             output_tokens=None if is_unknown else p.output_tokens,
-            spent_usd=p.spent_usd, n_unpriced=p.n_unpriced, n_unreported=p.n_unreported,
+            spent_usd=p.spent_usd,
+            n_unpriced=p.n_unpriced,
+            n_unreported=p.n_unreported,
             notes=tuple(self.notes),
-        )  # fmt: skip
+        )
 
     async def _through(self) -> str:
         """Do the work and write how it ended; returns the status."""
@@ -219,9 +245,12 @@ class Collection:
         self.crew.resize(min(at_once, max(self.progress.left, 1)), self.progress.left)
         self.control.open()
         beside = (
-            self._commit(), self._keep_telling(), self.control.serve(), self.writing.watch(),
+            self._commit(),
+            self._keep_telling(),
+            self.control.serve(),
+            self.writing.watch(),
             self._look_at_others(),
-        )  # fmt: skip
+        )
         await self.crew.run(*[asyncio.create_task(task) for task in beside])
         await self.writing.drain()
 
@@ -376,9 +405,12 @@ class Collection:
         configuration_id, item_id, trial = planned.key
         started_at, start = self.now(), self.clock()
         begun = Attempt(
-            run_id=self.spool.run_id, configuration_id=configuration_id, item_id=item_id,
-            trial=trial, started_at=started_at,
-        )  # fmt: skip
+            run_id=self.spool.run_id,
+            configuration_id=configuration_id,
+            item_id=item_id,
+            trial=trial,
+            started_at=started_at,
+        )
         try:
             self.spool.append(begun)
         except StoreError as error:  # nothing was asked yet
@@ -435,10 +467,15 @@ class Collection:
         if not is_paid or not flight.session.calls:
             return
         trace = attempt.trace_of(
-            self.spool.run_id, flight.planned, flight.session, attempt.cancelled(flight.session),
-            started_at=started_at, e2e_s=None, trace_id=trace_id,
+            self.spool.run_id,
+            flight.planned,
+            flight.session,
+            attempt.cancelled(flight.session),
+            started_at=started_at,
+            e2e_s=None,
+            trace_id=trace_id,
             unused=[call for call, _ in attempt.unused(flight.session, kept)],
-        )  # fmt: skip
+        )
         is_written = self._keep(trace)
         if is_written and kept is not None and not kept.has_replies:  # the trace tells it all
             self.journal.settle(flight.planned.key, kept)
@@ -457,10 +494,16 @@ class Collection:
         planned, session = flight.planned, flight.session
         unused = attempt.unused(session, made.kept)
         trace = attempt.trace_of(
-            self.spool.run_id, planned, session, ended, started_at=made.started_at,
-            e2e_s=made.e2e_s, trace_id=made.trace_id, unused=[call for call, _ in unused],
+            self.spool.run_id,
+            planned,
+            session,
+            ended,
+            started_at=made.started_at,
+            e2e_s=made.e2e_s,
+            trace_id=made.trace_id,
+            unused=[call for call, _ in unused],
             energy=await self.metering.settle(session, unused),
-        )  # fmt: skip
+        )
         is_written = self._keep(trace)
         self.sharing.close(planned, made.tab, failed=not is_settled(trace.error_type))
         if made.kept is not None:
@@ -480,7 +523,7 @@ class Collection:
 
     def _explain(self, planned: Planned, trace: Trace) -> None:
         """Remember why an attempt failed, or has no score."""
-        example = f"{planned.task.name}/{planned.item.item}, trial {planned.trial}, {planned.configuration.configuration}"  # fmt: skip
+        example = f"{planned.task.name}/{planned.item.item}, trial {planned.trial}, {planned.configuration.configuration}"
         if trace.error_type is not None:
             is_final = is_settled(trace.error_type)
             said = trace.error_message or "no reason was given"

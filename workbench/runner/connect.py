@@ -22,9 +22,13 @@ def connect(target: Target, key: str | None, recordings: Recordings | None = Non
         from workbench.runner.providers.local import LocalProvider
 
         return LocalProvider(
-            target.model, name=target.provider_name, slots=target.concurrency,
-            device=target.device, dtype=target.precision or "auto", timeout_s=target.timeout_s,
-        )  # fmt: skip
+            target.model,
+            name=target.provider_name,
+            slots=target.concurrency,
+            device=target.device,
+            dtype=target.precision or "auto",
+            timeout_s=target.timeout_s,
+        )
     if target.endpoint == "replay":
         from workbench.runner.providers.replay import Replay
 
@@ -34,6 +38,11 @@ def connect(target: Target, key: str | None, recordings: Recordings | None = Non
     from workbench.runner.providers import registry
 
     return registry.make(
-        target.endpoint, target.base_url, name=target.provider_name, api_key=key,
-        concurrency=POOL, timeout_s=target.timeout_s, extra_body=target.extra_body,
-    )  # fmt: skip
+        target.endpoint,
+        target.base_url,
+        name=target.provider_name,
+        api_key=key,
+        concurrency=POOL,
+        timeout_s=target.timeout_s,
+        extra_body=target.extra_body,
+    )

@@ -76,42 +76,64 @@ async def collect(
     grading.check(work.task_sets, plan.helpers)
     # joined first: what others end from now on is heard of, what they have ended before is found below
     claims = await Claims.open(
-        spool.folder, spool.run_id, configurations=work.configuration_ids,
+        spool.folder,
+        spool.run_id,
+        configurations=work.configuration_ids,
         items=[item.item_id for item in work.items],
-    )  # fmt: skip
+    )
     with claims:
         left = look(spool.folder)
         before = spent(work) if spent is not None and spending.budgets_of(plan) else Spent()
         may_spend = spending.left_of(plan, before, limits or {})
         known = left.settled | set(done(work.configuration_ids) if done else ())
         fleet = Fleet(
-            plan, provider=provider, environ=environ, rng=rng or random.SystemRandom(), clock=clock,
-            recordings=recordings, batching=_batching(plan, spool.folder, known),
-        )  # fmt: skip
+            plan,
+            provider=provider,
+            environ=environ,
+            rng=rng or random.SystemRandom(),
+            clock=clock,
+            recordings=recordings,
+            batching=_batching(plan, spool.folder, known),
+        )
         metering = Metering()
         try:
             await fleet.start()
             metering = await Metering.begin(plan, fleet, clock)
             begun_s = clock()
             budget = Budget(
-                may_spend.get("budget_usd"), price, limit_tokens=may_spend.get("budget_tokens"),
-                limit_j=may_spend.get("budget_j"), limit_time_s=may_spend.get("budget_time_s"),
+                may_spend.get("budget_usd"),
+                price,
+                limit_tokens=may_spend.get("budget_tokens"),
+                limit_j=may_spend.get("budget_j"),
+                limit_time_s=may_spend.get("budget_time_s"),
                 elapsed_s=lambda: clock() - begun_s,
                 # a meter whose counters stand still keeps no budget
                 joules=None if metering.spent_j is None else lambda: metering.spent_j,
-            )  # fmt: skip
+            )
             _expect(budget, work)
             shared = spending.left_of(plan, before, {})
             budget.share(claims, shared.get("budget_usd"), shared.get("budget_tokens"))
             sharing = Sharing(
-                claims, spool_folder=spool.folder, configuration_ids=work.configuration_ids,
-                done=done, budget=budget,
-            )  # fmt: skip
+                claims,
+                spool_folder=spool.folder,
+                configuration_ids=work.configuration_ids,
+                done=done,
+                budget=budget,
+            )
             launch = Launch(
-                work=work, spool=spool, fleet=fleet, budget=budget, known=known,
-                stop=stop or Stop(), on_progress=on_progress, clock=clock, now=now, pilot=pilot,
-                metering=metering, sharing=sharing,
-            )  # fmt: skip
+                work=work,
+                spool=spool,
+                fleet=fleet,
+                budget=budget,
+                known=known,
+                stop=stop or Stop(),
+                on_progress=on_progress,
+                clock=clock,
+                now=now,
+                pilot=pilot,
+                metering=metering,
+                sharing=sharing,
+            )
             launch.notes += spending.said(plan, before)
             return await launch.run(left)
         finally:

@@ -92,10 +92,14 @@ class Fleet:
                 self._most[place] = target.concurrency
         at_once = waits or target.is_on_this_host or target.endpoint in IN_PROCESS
         self.callers[place] = Caller(
-            provider, slots=POOL if waits else target.concurrency, backoff=self._plan.backoff,
-            rng=self._rng, machine=target.machine, clock=self._clock,
+            provider,
+            slots=POOL if waits else target.concurrency,
+            backoff=self._plan.backoff,
+            rng=self._rng,
+            machine=target.machine,
+            clock=self._clock,
             start=None if at_once else _START,
-        )  # fmt: skip
+        )
 
     def line(self, target: Target, sampling: Mapping[str, Any]) -> Line:
         """Return the way to a model, with the settings of one attempt."""
@@ -103,10 +107,15 @@ class Fleet:
         render = templates.get(target.template) if target.is_base_model else None
         endpoint = "completions" if target.is_base_model else target.endpoint
         return Line(
-            target.model, caller.ask, caller.count_tokens, endpoint,
-            {**target.sampling, **sampling}, render, target.provider_name,
+            target.model,
+            caller.ask,
+            caller.count_tokens,
+            endpoint,
+            {**target.sampling, **sampling},
+            render,
+            target.provider_name,
             self._begun_turns[target.place_id],
-        )  # fmt: skip
+        )
 
     async def start(self) -> None:
         """Load the models that run in this process, so that no call waits for it."""

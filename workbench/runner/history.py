@@ -33,9 +33,11 @@ def history_of(facts: "nw.LazyFrame[Any]", work: Work) -> pl.DataFrame:
     judged = nw.coalesce(nw.col("judge_cost_usd"), nw.lit(0.0))
     means = {
         "cost_usd": nw.col("cost_usd") + judged,
-        "input_tokens": nw.col("input_tokens"), "output_tokens": nw.col("output_tokens"),
-        "time_s": nw.coalesce(nw.col("working_s"), nw.col("e2e_s")), "energy_j": nw.col("energy_j"),
-    }  # fmt: skip
+        "input_tokens": nw.col("input_tokens"),
+        "output_tokens": nw.col("output_tokens"),
+        "time_s": nw.coalesce(nw.col("working_s"), nw.col("e2e_s")),
+        "energy_j": nw.col("energy_j"),
+    }
     chosen = facts.filter(nw.col("model").is_in(models), nw.col("error_type").is_null())
     measures = (value.alias(name) for name, value in means.items())
     grouped = chosen.select(*map(nw.col, _GROUP), *measures).group_by(*_GROUP)
@@ -50,7 +52,9 @@ def settled_of(facts: "nw.LazyFrame[Any]", work: Work) -> pl.DataFrame:
 
     ids = work.configuration_ids
     final = nw.col("error_type").is_null() | nw.col("error_type").is_in(sorted(FINAL_ERRORS))
-    kept = facts.filter(nw.col("configuration_id").is_in(ids), final, nw.col("trial") < work.plan.trials)  # fmt: skip
+    kept = facts.filter(
+        nw.col("configuration_id").is_in(ids), final, nw.col("trial") < work.plan.trials
+    )
     frame: pl.DataFrame = kept.select(*_KEYS).collect("polars").to_native()
     return frame.unique()
 
@@ -109,20 +113,32 @@ def count(work: Work, settled: pl.DataFrame, waiting: Iterable[Key]) -> list[Cou
         [(i.item_id, i.task_id) for i in work.items], schema=["item_id", "task_id"], orient="row"
     )
     done = (
-        keys.group_by("configuration_id", "item_id").len("n").join(items, on="item_id")
+        keys.group_by("configuration_id", "item_id")
+        .len("n")
+        .join(items, on="item_id")
         .group_by("configuration_id", "task_id")
-        .agg(pl.col("n").sum(), pl.len().alias("touched"), ((trials - pl.col("n").cast(pl.Int64)) ** 2).sum().alias("squares"))
-    )  # fmt: skip
+        .agg(
+            pl.col("n").sum(),
+            pl.len().alias("touched"),
+            ((trials - pl.col("n").cast(pl.Int64)) ** 2).sum().alias("squares"),
+        )
+    )
     found = {(c, t): rest for c, t, *rest in done.iter_rows()}
     sizes = dict(items.group_by("task_id").len().iter_rows())
     counted = []
     for configuration, _, _ in work.configurations:
         for task in work.tasks:
             n_items = sizes.get(task.task_id, 0)
-            n, touched, squares = found.get((configuration.configuration_id, task.task_id), (0, 0, 0))  # fmt: skip
+            n, touched, squares = found.get(
+                (configuration.configuration_id, task.task_id), (0, 0, 0)
+            )
             planned = trials * n_items
             squares += (n_items - touched) * trials**2
-            counted.append(Counted(configuration, task.task, task.task_id, planned, planned - n, float(squares)))  # fmt: skip
+            counted.append(
+                Counted(
+                    configuration, task.task, task.task_id, planned, planned - n, float(squares)
+                )
+            )
     return counted
 
 
@@ -138,10 +154,13 @@ def priced(history: pl.DataFrame, price: Callable[[Call], float | None] | None) 
         if cost is None and known and model not in unpriced:
             cost = price(
                 Call(
-                    provider=row["provider"], model=row["model"], cache_read_tokens=0,
-                    input_tokens=round(row["input_tokens"]), output_tokens=round(row["output_tokens"]),
+                    provider=row["provider"],
+                    model=row["model"],
+                    cache_read_tokens=0,
+                    input_tokens=round(row["input_tokens"]),
+                    output_tokens=round(row["output_tokens"]),
                 )
-            )  # fmt: skip
+            )
             if cost is None:
                 unpriced.add(model)
         costs.append(cost)
@@ -162,8 +181,14 @@ def nearest_source(history: pl.DataFrame, row: Counted) -> Source | None:
     for basis, chosen in nearest:
         rows = history.filter(chosen)
         if rows.height:
-            weighted = [(pl.col(m) * pl.col("n")).sum() / pl.col("n").filter(pl.col(m).is_not_null()).sum() for m in MEASURES]  # fmt: skip
-            known = [pl.when(pl.col(m).is_not_null().all()).then(w).alias(m) for m, w in zip(MEASURES, weighted, strict=True)]  # fmt: skip
+            weighted = [
+                (pl.col(m) * pl.col("n")).sum() / pl.col("n").filter(pl.col(m).is_not_null()).sum()
+                for m in MEASURES
+            ]
+            known = [
+                pl.when(pl.col(m).is_not_null().all()).then(w).alias(m)
+                for m, w in zip(MEASURES, weighted, strict=True)
+            ]
             items = rows.group_by("item_id").agg(*known).sort("item_id")
             return Source(basis, items, int(rows["n"].sum()))
     return None

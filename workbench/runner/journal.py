@@ -163,9 +163,13 @@ class AttemptJournal:
     def recall(self, request: Request, role: str) -> Recalled:
         """Name the request, and give what came of it before; once."""
         same = content_id(
-            role, request.model, request.messages, request.prompt, dict(request.sampling),
+            role,
+            request.model,
+            request.messages,
+            request.prompt,
+            dict(request.sampling),
             [tool.name for tool in request.tools],
-        )  # fmt: skip
+        )
         request_id = f"{same}-{self._asked[same]}"
         self._asked[same] += 1
         if self._begun:

@@ -58,7 +58,11 @@ def _retune(launch: "Collection", command: Retune) -> str:
     if both := budgets.keys() & set(command.lift):
         raise ValueError(f"{min(both)} cannot be set and lifted at once")
     budgets |= dict.fromkeys(command.lift)
-    tuned = {"concurrency": command.concurrency, "retries": command.retries, "timeout_s": command.timeout_s}  # fmt: skip
+    tuned = {
+        "concurrency": command.concurrency,
+        "retries": command.retries,
+        "timeout_s": command.timeout_s,
+    }
     tuned = {name: value for name, value in tuned.items() if value is not None}
     if not budgets and not tuned:
         raise ValueError("nothing to change was given")
@@ -152,7 +156,10 @@ def _picked(launch: "Collection", pick: Cancel | Requeue) -> Iterator[tuple[Key,
     for trial in trials:
         for place in chosen:
             name = work.configuration_ids[place]
-            yield (name, item_id, trial), (trial * n_items + place_of_item) * n_configurations + place  # fmt: skip
+            yield (
+                (name, item_id, trial),
+                (trial * n_items + place_of_item) * n_configurations + place,
+            )
 
 
 def _configurations(launch: "Collection", text: str | None) -> list[int]:
@@ -164,7 +171,9 @@ def _configurations(launch: "Collection", text: str | None) -> list[int]:
         if text is None or text in {c.configuration, c.configuration_id}
     ]
     if not found:
-        raise ValueError(f"no configuration {text!r}{_near(text or '', [c.configuration for c in records])}")  # fmt: skip
+        raise ValueError(
+            f"no configuration {text!r}{_near(text or '', [c.configuration for c in records])}"
+        )
     return found
 
 

@@ -128,15 +128,20 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         code = getattr(strategy, "identity", None)  # of the user's own
         settings |= {"strategy_code": code} if code is not None else {}
         return Configuration(
-            model=target.model, provider=target.provider_name, strategy=strategy.name,
+            model=target.model,
+            provider=target.provider_name,
+            strategy=strategy.name,
             strategy_params=json_text(dict(strategy.params)) if strategy.params else None,
             effort=getattr(strategy, "effort", None) or target.effort,
             thinking_budget_tokens=_thinking_budget(target, strategy),
-            temperature=target.temperature, top_p=target.top_p, max_tokens=target.max_tokens,
-            precision=target.weights, machine=target.machine,
+            temperature=target.temperature,
+            top_p=target.top_p,
+            max_tokens=target.max_tokens,
+            precision=target.weights,
+            machine=target.machine,
             settings=json_text(settings) if settings else None,
             configuration=_label(target, strategy, among),
-        )  # fmt: skip
+        )
 
 
 def _thinking_budget(target: Target, strategy: Strategy) -> int | None:

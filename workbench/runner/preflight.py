@@ -133,10 +133,15 @@ def estimate(
     may_spend = spending.left_of(work.plan, before, limits or {})
     elapsed = _divided(total["time_s"], at_once)
     return Preflight(
-        cells=cells, total=total, elapsed_s=elapsed,
-        warnings=(*spending.said(work.plan, before), *_warnings(may_spend, total, elapsed, missing)),
+        cells=cells,
+        total=total,
+        elapsed_s=elapsed,
+        warnings=(
+            *spending.said(work.plan, before),
+            *_warnings(may_spend, total, elapsed, missing),
+        ),
         notes=tuple(_notes(cells, at_once)),
-    )  # fmt: skip
+    )
 
 
 def _draw(
@@ -193,12 +198,16 @@ def _cell(row: Counted, source: Source | None, draws: Floats) -> Cell:
     estimates = {m: _estimate(m, row, source, draws[:, k]) for k, m in enumerate(MEASURES)}
     return Cell(
         configuration_id=row.configuration.configuration_id,
-        configuration=row.configuration.configuration, task=row.task, planned=row.planned,
-        there=row.planned - row.missing, missing=row.missing,
+        configuration=row.configuration.configuration,
+        task=row.task,
+        planned=row.planned,
+        there=row.planned - row.missing,
+        missing=row.missing,
         basis=source.basis if source is not None else None,
         n_items=source.items.height if source is not None else 0,
-        n_traces=source.n_traces if source is not None else 0, estimates=estimates,
-    )  # fmt: skip
+        n_traces=source.n_traces if source is not None else 0,
+        estimates=estimates,
+    )
 
 
 _WHY = {"cost_usd": "no price", "energy_j": "not measured", "time_s": "not timed"}
@@ -253,8 +262,12 @@ def _warnings(
 ) -> Iterable[str]:
     """Say which budgets will not do, and which may not."""
     tokens = _add(total["input_tokens"], total["output_tokens"])
-    spent = {"budget_usd": total["cost_usd"], "budget_tokens": tokens, "budget_j": total["energy_j"],
-             "budget_time_s": elapsed}  # fmt: skip
+    spent = {
+        "budget_usd": total["cost_usd"],
+        "budget_tokens": tokens,
+        "budget_j": total["energy_j"],
+        "budget_time_s": elapsed,
+    }
     for name, text in spending.TEXTS.items():
         limit, expected = may_spend.get(name), spent[name]
         if limit is None or not missing:

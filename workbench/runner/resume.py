@@ -59,11 +59,13 @@ def look(folder: Path) -> Leftovers:
     dead = {run_id: keys for run_id, keys in begun.items() if run_id not in live}
     killed = [
         msgspec.structs.replace(
-            run, status="interrupted", ended_at=last.get(run_id, run.started_at),
+            run,
+            status="interrupted",
+            ended_at=last.get(run_id, run.started_at),
             metadata=json_text({"n_in_flight_at_end": len(dead.get(run_id, ()))}),
         )
         for run_id, run in runs.items()
         if run.status == "running" and run_id not in live
-    ]  # fmt: skip
+    ]
     in_flight = {key for keys in dead.values() for key in keys} - settled
     return Leftovers(settled, in_flight, killed)

@@ -39,9 +39,22 @@ if TYPE_CHECKING:
     from workbench.scoring import TaskItem
 
 __all__ = [
-    "Ask", "CallRefused", "ChatMessage", "Count", "Line", "OnChunk", "Outcome", "Provider", "Render",
-    "Reply", "Request", "Session", "Strategy", "StreamBroken", "ToolSpec",
-]  # fmt: skip
+    "Ask",
+    "CallRefused",
+    "ChatMessage",
+    "Count",
+    "Line",
+    "OnChunk",
+    "Outcome",
+    "Provider",
+    "Render",
+    "Reply",
+    "Request",
+    "Session",
+    "Strategy",
+    "StreamBroken",
+    "ToolSpec",
+]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -296,9 +309,15 @@ class Session:
         return settings
 
     async def _send(
-        self, line: Line, request: Request, *, heard: Sequence[ChatMessage], role: str,
-        prefill: str, tags: tuple[str, str] | None,
-    ) -> Reply:  # fmt: skip
+        self,
+        line: Line,
+        request: Request,
+        *,
+        heard: Sequence[ChatMessage],
+        role: str,
+        prefill: str,
+        tags: tuple[str, str] | None,
+    ) -> Reply:
         ordinal = self._transcript.hear(heard)
         self.calls.append(Call(ordinal=ordinal, role=role, model=line.model))
         with windows.collecting() as made:

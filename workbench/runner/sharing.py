@@ -29,9 +29,14 @@ class Sharing:
     """
 
     def __init__(
-        self, claims: Claims, *, spool_folder: Path, configuration_ids: Iterable[str], done: Done | None,
+        self,
+        claims: Claims,
+        *,
+        spool_folder: Path,
+        configuration_ids: Iterable[str],
+        done: Done | None,
         budget: Budget,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take the claims of a launch, and ways to find out what is settled."""
         self.claims, self._folder, self._done, self._budget = claims, spool_folder, done, budget
         self._ids = list(configuration_ids)

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     import narwhals as nw
 
 TEXTS = {
-    "budget_usd": "${:,.4g}", "budget_tokens": "{:,.0f} tokens", "budget_j": "{:,.4g} J",
+    "budget_usd": "${:,.4g}",
+    "budget_tokens": "{:,.0f} tokens",
+    "budget_j": "{:,.4g} J",
     "budget_time_s": "{:,.0f} s",
-}  # fmt: skip
+}
 
 _SUMS = ("usd", "n_usd", "n_unpriced", "tokens", "n_tokens", "n_uncounted", "energy_j")
 
@@ -182,16 +184,18 @@ class Spending:
         metered = {run_id for run_id, _ in self._metered_j}
         joules = sum(j for (run_id, _), j in self._metered_j.items() if run_id in mine)
         return Spent(
-            budget_usd=sum(a.usd for a in at_kills) + _with_doubt(
+            budget_usd=sum(a.usd for a in at_kills)
+            + _with_doubt(
                 ((p.usd, p.n_usd, p.n_unpriced) for p in every), self._ordinary, self._price
             ),
-            budget_tokens=sum(a.tokens for a in at_kills) + _with_doubt(
+            budget_tokens=sum(a.tokens for a in at_kills)
+            + _with_doubt(
                 ((p.tokens, p.n_tokens, p.n_uncounted) for p in every), self._ordinary, tokens_of
             ),
             # a run that was killed has no balance: at least what its calls took
             budget_j=joules + sum(p.energy_j for p in every if p.run_id not in metered),
             budget_time_s=sum(self._lasted_s(run_id) for run_id in mine),
-        )  # fmt: skip
+        )
 
     def _lasted_s(self, run_id: str) -> float:
         """How long a run lasted; one that was killed at least to its last attempt."""
@@ -205,10 +209,14 @@ class Spending:
 def typical(target: Target, n_calls: int) -> Call:
     """Make up calls of an ordinary size, added up, to see whether they can be priced; never recorded."""
     return Call(
-        provider=target.provider_name, model=target.model, input_tokens=500 * n_calls,
-        cache_read_tokens=0, output_tokens=(target.max_tokens or 1000) * n_calls,
-        machine=target.machine, machine_s=float(n_calls) if target.machine else None,
-    )  # fmt: skip
+        provider=target.provider_name,
+        model=target.model,
+        input_tokens=500 * n_calls,
+        cache_read_tokens=0,
+        output_tokens=(target.max_tokens or 1000) * n_calls,
+        machine=target.machine,
+        machine_s=float(n_calls) if target.machine else None,
+    )
 
 
 def _with_doubt(
@@ -243,13 +251,18 @@ def _per_trace(calls: "nw.LazyFrame[Any]", configurations: set[str]) -> pl.DataF
     )  # what told its usage is known
     chosen = calls.filter(nw.col("configuration_id").is_in(sorted(configurations)))
     rows = chosen.select(
-        "trace_id", "item_id", "run_id", "started_at",
-        usd=cost, n_usd=(~cost.is_null()).cast(nw.Int64),
+        "trace_id",
+        "item_id",
+        "run_id",
+        "started_at",
+        usd=cost,
+        n_usd=(~cost.is_null()).cast(nw.Int64),
         n_unpriced=(cost.is_null() & billed).cast(nw.Int64),
-        tokens=tokens, n_tokens=(~tokens.is_null()).cast(nw.Int64),
+        tokens=tokens,
+        n_tokens=(~tokens.is_null()).cast(nw.Int64),
         n_uncounted=(tokens.is_null() & billed).cast(nw.Int64),
         energy_j=nw.coalesce(nw.col("energy_j"), nw.lit(0.0)),
-    )  # fmt: skip
+    )
     grouped = rows.group_by("trace_id", "item_id", "run_id").agg(
         *(nw.col(name).sum() for name in _SUMS), nw.col("started_at").max().alias("until")
     )

@@ -69,9 +69,13 @@ class Control:
     """
 
     def __init__(
-        self, launch: "Collection", *, pilot: Pilot | None = None,
-        host: str | None = None, pid: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        launch: "Collection",
+        *,
+        pilot: Pilot | None = None,
+        host: str | None = None,
+        pid: int | None = None,
+    ) -> None:
         """Bind to a collection; nothing is written before `serve`."""
         self._launch, self._pilot = launch, pilot
         self._host, self._pid = host or platform.node(), pid or os.getpid()
@@ -229,7 +233,9 @@ class Control:
         box, self._box = self._box, None
         self._answer(box)  # the run may have ended while its state was being written
         for command_id, _ in box.collect():
-            box.answer(Taken(command_id, "", "refused", f"the run has ended: {status}", self._launch.now()))  # fmt: skip
+            box.answer(
+                Taken(command_id, "", "refused", f"the run has ended: {status}", self._launch.now())
+            )
         box.close(self.state())
 
     def _look_at_pilot(self) -> None:
@@ -310,25 +316,44 @@ class Control:
         cap = launch.crew.wanted
         budget = launch.budget
         return control.RunState(
-            run_id=launch.spool.run_id, pid=self._pid, host=self._host, status=status,
-            at=launch.now(), started_at=launch.record.started_at or launch.now(),
+            run_id=launch.spool.run_id,
+            pid=self._pid,
+            host=self._host,
+            status=status,
+            at=launch.now(),
+            started_at=launch.record.started_at or launch.now(),
             plan=launch.record.plan or "",
-            planned=p.planned, before=p.before, done=p.done, failed=p.failed,
-            in_flight=len(self.flights), left=p.left, n_items=len(launch.work.items),
-            elapsed_s=now_s - launch.begun_s, rate_per_s=rate,
+            planned=p.planned,
+            before=p.before,
+            done=p.done,
+            failed=p.failed,
+            in_flight=len(self.flights),
+            left=p.left,
+            n_items=len(launch.work.items),
+            elapsed_s=now_s - launch.begun_s,
+            rate_per_s=rate,
             eta_s=p.left / rate if rate and status == "running" else None,
             spent_usd=budget.spent_usd,
             n_unpriced=budget.n_unpriced,
-            spent_tokens=budget.spent_tokens, spent_j=budget.spent_j,
-            budget_usd=budget.limit_usd, budget_tokens=budget.limit_tokens,
-            budget_j=budget.limit_j, budget_time_s=budget.limit_time_s,
+            spent_tokens=budget.spent_tokens,
+            spent_j=budget.spent_j,
+            budget_usd=budget.limit_usd,
+            budget_tokens=budget.limit_tokens,
+            budget_j=budget.limit_j,
+            budget_time_s=budget.limit_time_s,
             concurrency=min(cap, sum(m.limit for m in models)) if models else cap,
-            concurrency_cap=cap, retries=launch.fleet.retries, timeout_s=launch.fleet.timeout_s,
-            retrying=sum(m.retrying for m in models), retrying_since=min(since, default=None),
-            paused_since=self._paused_since, models=models, configurations=self._counted(),
+            concurrency_cap=cap,
+            retries=launch.fleet.retries,
+            timeout_s=launch.fleet.timeout_s,
+            retrying=sum(m.retrying for m in models),
+            retrying_since=min(since, default=None),
+            paused_since=self._paused_since,
+            models=models,
+            configurations=self._counted(),
             attempts=tuple(_flying(f, now_s) for f in islice(self.flights.values(), _MOST_SHOWN)),
-            taken=tuple(self.taken), notes=tuple(launch.notes),
-        )  # fmt: skip
+            taken=tuple(self.taken),
+            notes=tuple(launch.notes),
+        )
 
     def _counted(self) -> tuple[control.Counts, ...]:
         launch = self._launch
@@ -342,11 +367,15 @@ class Control:
             done, failed = self.counts.get(name, (0, 0))
             found.append(
                 control.Counts(
-                    name, configuration.configuration, planned=each,
-                    before=launch.before.get(name, 0), done=done, failed=failed,
+                    name,
+                    configuration.configuration,
+                    planned=each,
+                    before=launch.before.get(name, 0),
+                    done=done,
+                    failed=failed,
                     in_flight=flying.get(name, 0),
                 )
-            )  # fmt: skip
+            )
         return tuple(found)
 
 
@@ -357,7 +386,12 @@ async def _decide(pilot: Pilot) -> bool:
 def _flying(flight: Flight, now_s: float) -> control.Flying:
     planned = flight.planned
     return control.Flying(
-        planned.configuration.configuration, planned.configuration.configuration_id,
-        planned.task.name, planned.item.item, planned.item_id, planned.trial,
-        max(0.0, now_s - flight.start_s), len(flight.session.calls),
-    )  # fmt: skip
+        planned.configuration.configuration,
+        planned.configuration.configuration_id,
+        planned.task.name,
+        planned.item.item,
+        planned.item_id,
+        planned.trial,
+        max(0.0, now_s - flight.start_s),
+        len(flight.session.calls),
+    )

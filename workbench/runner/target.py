@@ -30,7 +30,16 @@ LOCAL = frozenset({"local", "local_completions"})
 IN_PROCESS = LOCAL | {"replay"}  # endpoints that no request leaves the process for
 _COMPLETIONS = frozenset({"completions", "local_completions"})
 # what says where a model is: a table that gives one of them takes none of them from its plan
-_PLACE = ("provider", "base_url", "endpoint", "api_key_env", "extra_body", "template", "machine", "recording")  # fmt: skip
+_PLACE = (
+    "provider",
+    "base_url",
+    "endpoint",
+    "api_key_env",
+    "extra_body",
+    "template",
+    "machine",
+    "recording",
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,7 +123,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if not self.base_url:
             known = service.base_url(self.endpoint) if service is not None else services.LOCAL_URL
             if known is None:
-                raise ConfigError(f"no address of {self.provider} is known for {self.endpoint}; give base_url")  # fmt: skip
+                raise ConfigError(
+                    f"no address of {self.provider} is known for {self.endpoint}; give base_url"
+                )
             msgspec.structs.force_setattr(self, "base_url", known)
         at_home = services.is_at_home(self.provider_name, self.base_url)
         if self.api_key_env is None and service is not None and at_home:
@@ -209,9 +220,12 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def sampling(self) -> dict[str, Any]:
         """The settings of its requests, in OpenAI's names."""
         found = {
-            "temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens,
-            "reasoning_effort": self.effort, "thinking_budget_tokens": self.thinking_budget_tokens,
-        }  # fmt: skip
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "reasoning_effort": self.effort,
+            "thinking_budget_tokens": self.thinking_budget_tokens,
+        }
         return {name: value for name, value in found.items() if value is not None}
 
     @property

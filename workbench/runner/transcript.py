@@ -99,11 +99,15 @@ class Transcript:
         starts = self._tool_starts()
         return [
             Message(
-                ordinal=n, role=part.role, kind=part.kind, text=part.text, call_ordinal=call,
+                ordinal=n,
+                role=part.role,
+                kind=part.kind,
+                text=part.text,
+                call_ordinal=call,
                 tool_call_ordinal=starts[part.tool[0]] + part.tool[1] if part.tool else None,
             )
             for n, (call, part) in enumerate(self._all())
-        ]  # fmt: skip
+        ]
 
     def _all(self) -> Iterator[tuple[int, _Said]]:
         for call, exchange in enumerate(self._exchanges):
@@ -137,5 +141,7 @@ def _after(key: int, message: Mapping[str, Any]) -> int:
     """Hash a chat and one more message; within this process only."""
     content = message.get("content")
     said = content if isinstance(content, str) else json_text(content)
-    asked = tuple((t.get("id"), t.get("name"), t.get("arguments")) for t in message.get("tool_calls", ()))  # fmt: skip
+    asked = tuple(
+        (t.get("id"), t.get("name"), t.get("arguments")) for t in message.get("tool_calls", ())
+    )
     return hash((key, message["role"], said, asked, message.get("tool_call_id")))

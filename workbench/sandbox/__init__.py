@@ -79,9 +79,15 @@ def run_python(
     jail, _ = _found()
     assert jail is not None
     return _run(
-        jail, code, stdin=stdin, timeout_s=timeout_s, memory_mb=memory_mb, files=files,
-        output_bytes=output_bytes, disk_mb=disk_mb,
-    )  # fmt: skip
+        jail,
+        code,
+        stdin=stdin,
+        timeout_s=timeout_s,
+        memory_mb=memory_mb,
+        files=files,
+        output_bytes=output_bytes,
+        disk_mb=disk_mb,
+    )
 
 
 def why_not() -> str | None:
@@ -108,9 +114,15 @@ def _why_not(jail: ModuleType) -> str | None:
     """Say why one does not work; None where it does."""
     try:
         result = _run(
-            jail, "import ssl, sys; print(sys.version)", stdin="", timeout_s=20.0, memory_mb=512, files={}, output_bytes=1000,
+            jail,
+            "import ssl, sys; print(sys.version)",
+            stdin="",
+            timeout_s=20.0,
+            memory_mb=512,
+            files={},
+            output_bytes=1000,
             disk_mb=1,
-        )  # fmt: skip
+        )
     except ConfigError as error:
         return str(error)
     if result.stdout != f"{sys.version}\n":
@@ -120,9 +132,16 @@ def _why_not(jail: ModuleType) -> str | None:
 
 
 def _run(
-    jail: ModuleType, code: str, *, stdin: str, timeout_s: float, memory_mb: int, files: Mapping[str, str],
-    output_bytes: int, disk_mb: int,
-) -> SandboxResult:  # fmt: skip
+    jail: ModuleType,
+    code: str,
+    *,
+    stdin: str,
+    timeout_s: float,
+    memory_mb: int,
+    files: Mapping[str, str],
+    output_bytes: int,
+    disk_mb: int,
+) -> SandboxResult:
     _check(timeout_s, memory_mb, files, output_bytes, disk_mb)
     limits = walls.Limits(
         cpu_s=math.ceil(timeout_s), memory_bytes=memory_mb << 20, disk_bytes=disk_mb << 20
@@ -132,25 +151,36 @@ def _run(
         handed = walls.hand_over(sources, folder)
         try:
             ended = watch.run(
-                jail.NAME, jail.command(handed, limits, _MAIN), stdin=stdin.encode("utf-8", "replace"),
-                timeout_s=timeout_s, output_bytes=output_bytes, handed=handed,
-            )  # fmt: skip
+                jail.NAME,
+                jail.command(handed, limits, _MAIN),
+                stdin=stdin.encode("utf-8", "replace"),
+                timeout_s=timeout_s,
+                output_bytes=output_bytes,
+                handed=handed,
+            )
         finally:
             handed.close()
     timed_out = ended.limit == "time" or ended.exit_status == watch.CPU_SPENT
     return SandboxResult(
-        stdout=ended.stdout.decode("utf-8", "replace"), stderr=ended.stderr.decode("utf-8", "replace"),
-        exit_status=ended.exit_status, timed_out=timed_out, elapsed_s=ended.elapsed_s,
-        truncated=ended.truncated, limit="time" if timed_out else ended.limit,
-    )  # fmt: skip
+        stdout=ended.stdout.decode("utf-8", "replace"),
+        stderr=ended.stderr.decode("utf-8", "replace"),
+        exit_status=ended.exit_status,
+        timed_out=timed_out,
+        elapsed_s=ended.elapsed_s,
+        truncated=ended.truncated,
+        limit="time" if timed_out else ended.limit,
+    )
 
 
 def _check(
     timeout_s: float, memory_mb: int, files: Mapping[str, str], output_bytes: int, disk_mb: int
 ) -> None:
     numbers = {
-        "timeout_s": timeout_s, "memory_mb": memory_mb, "output_bytes": output_bytes, "disk_mb": disk_mb,
-    }  # fmt: skip
+        "timeout_s": timeout_s,
+        "memory_mb": memory_mb,
+        "output_bytes": output_bytes,
+        "disk_mb": disk_mb,
+    }
     for name, value in numbers.items():
         if not 0 < value < math.inf:
             raise ConfigError(f"the sandbox's {name} = {value!r} is not a number above 0")

@@ -34,7 +34,15 @@ def missing() -> str | None:
 
 def command(handed: walls.Handed, limits: walls.Limits, main: str) -> list[str]:
     """Write the command line: walls, what is seen through them, then the launcher."""
-    words = [shutil.which("bwrap") or "bwrap", "--unshare-user", "--unshare-all", "--uid", "65534", "--gid", "65534"]  # fmt: skip
+    words = [
+        shutil.which("bwrap") or "bwrap",
+        "--unshare-user",
+        "--unshare-all",
+        "--uid",
+        "65534",
+        "--gid",
+        "65534",
+    ]
     words += ["--hostname", "sandbox", "--die-with-parent", "--clearenv", "--cap-drop", "ALL"]
     for name, value in walls.environment().items():
         words += ["--setenv", name, value]

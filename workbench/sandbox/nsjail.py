@@ -49,7 +49,14 @@ def missing() -> str | None:
 
 def command(handed: walls.Handed, limits: walls.Limits, main: str) -> list[str]:
     """Write the command line: walls, what is seen through them, then the launcher."""
-    words = [shutil.which("nsjail") or "nsjail", "--mode", "o", "--quiet", "--log_fd", str(handed.status)]  # fmt: skip
+    words = [
+        shutil.which("nsjail") or "nsjail",
+        "--mode",
+        "o",
+        "--quiet",
+        "--log_fd",
+        str(handed.status),
+    ]
     words += ["--user", "65534", "--group", "65534", "--hostname", "sandbox", "--skip_setsid"]
     words += ["--disable_proc", "--iface_no_lo", "--disable_rlimits"]
     words += ["--time_limit", str(math.ceil(limits.cpu_s) + 2)]  # nobody's but a second guard
@@ -70,7 +77,9 @@ def command(handed: walls.Handed, limits: walls.Limits, main: str) -> list[str]:
         words += ["--pass_fd", str(number)]
     told = {
         "sources": {f"{walls.WORK}/{name}": number for name, number in handed.sources.items()},
-        "seccomp": handed.seccomp, "status": handed.status, "limits": json.loads(limits.as_json()),
-    }  # fmt: skip
+        "seccomp": handed.seccomp,
+        "status": handed.status,
+        "limits": json.loads(limits.as_json()),
+    }
     launch = [walls.python(), "-I", "-S", "-c", _LAUNCH, json.dumps(told)]
     return [*words, "--", *launch, f"{walls.WORK}/{main}"]

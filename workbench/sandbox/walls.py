@@ -17,10 +17,15 @@ _PYTHON = Path("/python")
 _TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _ENVIRONMENT = {
-    "PATH": "/usr/bin", "HOME": WORK, "TMPDIR": WORK, "LANG": "C.UTF-8", "TZ": "UTC",
-    "PYTHONHASHSEED": "0", "PYTHON_HISTORY": "/dev/null",
+    "PATH": "/usr/bin",
+    "HOME": WORK,
+    "TMPDIR": WORK,
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    "PYTHONHASHSEED": "0",
+    "PYTHON_HISTORY": "/dev/null",
     "MALLOC_ARENA_MAX": "1",  # else every thread takes 64 MiB of the addresses that there are
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,10 +39,16 @@ class Limits:
     def as_json(self) -> str:
         """Write the limits of the kernel as {name: (soft, hard)}."""
         values = {
-            "CPU": (self.cpu_s, self.cpu_s + 1), "AS": (self.memory_bytes,) * 2,
-            "FSIZE": (self.disk_bytes,) * 2, "NPROC": (64, 64), "NOFILE": (64, 64), "CORE": (0, 0),
-            "MEMLOCK": (0, 0), "SIGPENDING": (64, 64), "MSGQUEUE": (0, 0),
-        }  # fmt: skip
+            "CPU": (self.cpu_s, self.cpu_s + 1),
+            "AS": (self.memory_bytes,) * 2,
+            "FSIZE": (self.disk_bytes,) * 2,
+            "NPROC": (64, 64),
+            "NOFILE": (64, 64),
+            "CORE": (0, 0),
+            "MEMLOCK": (0, 0),
+            "SIGPENDING": (64, 64),
+            "MSGQUEUE": (0, 0),
+        }
         return json.dumps(values)
 
 

@@ -36,9 +36,14 @@ class Ended:
 
 
 def run(
-    name: str, command: Sequence[str], *, stdin: bytes, timeout_s: float, output_bytes: int,
+    name: str,
+    command: Sequence[str],
+    *,
+    stdin: bytes,
+    timeout_s: float,
+    output_bytes: int,
     handed: Handed,
-) -> Ended:  # fmt: skip
+) -> Ended:
     """Run a sandbox to its end, or to that of its time; nothing of it is left afterwards.
 
     Raises:
@@ -46,9 +51,15 @@ def run(
     """
     start = time.monotonic()
     process = subprocess.Popen(  # noqa: S603  # the program that was found; the code is in a file
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={},
-        pass_fds=handed.inherited, start_new_session=True, bufsize=0,
-    )  # fmt: skip
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={},
+        pass_fds=handed.inherited,
+        start_new_session=True,
+        bufsize=0,
+    )
     handed.close_ours()
     watched = _Watched(process, handed.status_to_read, stdin, output_bytes)
     try:
@@ -70,9 +81,13 @@ def run(
             " kernel.apparmor_restrict_unprivileged_userns)"
         )
     return Ended(
-        bytes(watched.kept["stdout"]), bytes(watched.kept["stderr"]),
-        128 + signal.SIGKILL if status is None else status, limit, elapsed_s, watched.truncated,
-    )  # fmt: skip
+        bytes(watched.kept["stdout"]),
+        bytes(watched.kept["stderr"]),
+        128 + signal.SIGKILL if status is None else status,
+        limit,
+        elapsed_s,
+        watched.truncated,
+    )
 
 
 class _Watched:

@@ -12,10 +12,23 @@ WINDOW = 2_000  # characters of a candidate that are parsed
 _MARK = re.compile(r"(?i)\banswer(?: is)?\s{0,4}(?:[:=]|(?<=is)\b)[*_\s]{0,8}")
 _BOXED = "\\boxed"
 _TRIES = 8  # boxes that may be left open before one that is whole
-_MAP = str.maketrans({
-    "\u2212": "-", "\u2013": "-", "\u2011": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
-    "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "*": "", "`": "", "$": "",
-})  # fmt: skip
+_MAP = str.maketrans(
+    {
+        "\u2212": "-",
+        "\u2013": "-",
+        "\u2011": "-",
+        "\u00a0": " ",
+        "\u202f": " ",
+        "\u2009": " ",
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "*": "",
+        "`": "",
+        "$": "",
+    }
+)
 
 
 def clean(text: str) -> str:

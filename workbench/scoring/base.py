@@ -79,9 +79,13 @@ class Deterministic:
         passed = answer is not None and self.same(item, answer)
         note = None if answer is not None else "no answer found in the text"
         return Score(
-            scorer=self.name, score=float(passed), passed=passed, value="C" if passed else "I",
-            answer=answer, explanation=note,
-        )  # fmt: skip
+            scorer=self.name,
+            score=float(passed),
+            passed=passed,
+            value="C" if passed else "I",
+            answer=answer,
+            explanation=note,
+        )
 
 
 def number_option(
@@ -108,6 +112,10 @@ def share_score(name: str, item: TaskItem, share: float, answer: str | None, not
     """Make a score of a share 0..1; it passed from the item's `pass_from` on (1 by default)."""
     passed = share >= number_option(item, "pass_from", 1.0, most=1.0)
     return Score(
-        scorer=name, score=share, passed=passed, value=f"{share:.6g}", answer=answer,
+        scorer=name,
+        score=share,
+        passed=passed,
+        value=f"{share:.6g}",
+        answer=answer,
         explanation=note or None,
-    )  # fmt: skip
+    )

@@ -11,7 +11,9 @@ def blanks(template: str) -> list[str]:
     names = []
     for piece in _PIECE.finditer(template):
         if piece[0] in {"{", "}"} or piece[1] == "":
-            raise ValueError(f"a brace stands alone at character {piece.start() + 1}; write {{{{ or }}}}")  # fmt: skip
+            raise ValueError(
+                f"a brace stands alone at character {piece.start() + 1}; write {{{{ or }}}}"
+            )
         if piece[1] is not None:
             names.append(piece[1])
     return names

@@ -27,7 +27,9 @@ from workbench.scoring.items import TaskItem
 BLANKS = ("question", "answer", "target", "rubric")
 _MOST_VOTES = 25
 _LONGEST = 60_000  # characters of an answer that a judge is shown
-_LINE = re.compile(r"[\s*_#>`]{0,9}verdict[\s*_`]{0,9}[:=][\s*_`]{0,9}(.{1,40}?)[\s*_`.]{0,9}", re.IGNORECASE)  # fmt: skip
+_LINE = re.compile(
+    r"[\s*_#>`]{0,9}verdict[\s*_`]{0,9}[:=][\s*_`]{0,9}(.{1,40}?)[\s*_`.]{0,9}", re.IGNORECASE
+)
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?")
 _ASK = """\
 You judge an answer to a question. {what}
@@ -101,19 +103,31 @@ class Judge:
         rubric = item.option("rubric", "")
         own = item.option("judge_prompt")
         if own is not None:
-            given = {"question": item.question, "answer": shown, "target": _truth(item), "rubric": rubric}  # fmt: skip
+            given = {
+                "question": item.question,
+                "answer": shown,
+                "target": _truth(item),
+                "rubric": rubric,
+            }
             return fill(own, given.__getitem__)
         scale = _scale(item)
         low, high = scale or (0, 1)
         verdict = f"'Verdict: ' and a number from {low:g} to {high:g}" if scale else _YES_NO
-        what = f"Give it a number from {low:g} (worst) to {high:g} (best)." if scale else "Say whether it is right."  # fmt: skip
+        what = (
+            f"Give it a number from {low:g} (worst) to {high:g} (best)."
+            if scale
+            else "Say whether it is right."
+        )
         values = {
-            "what": what, "question": item.question, "answer": shown, "verdict": verdict,
+            "what": what,
+            "question": item.question,
+            "answer": shown,
+            "verdict": verdict,
             "reference": f"\nA right answer: {_truth(item)}\n" if _truth(item) else "",
             "rubric": f"\nWhat counts:\n{rubric}\n" if rubric else "",
             # made of the answer's own hash, so that no answer can hold it
             "fence": f"=== {content_id(shown)} ===",
-        }  # fmt: skip
+        }
         return fill(_ASK, values.__getitem__)
 
     def read(self, item: TaskItem, judge: str, said: str) -> Verdict:
@@ -126,18 +140,24 @@ class Judge:
         if scale is None:
             word = match[1].strip().upper()
             if word not in {"CORRECT", "INCORRECT"}:
-                return Verdict(judge, None, f"its verdict {match[1][:40]!r} is neither CORRECT nor INCORRECT")  # fmt: skip
+                return Verdict(
+                    judge, None, f"its verdict {match[1][:40]!r} is neither CORRECT nor INCORRECT"
+                )
             return Verdict(judge, float(word == "CORRECT"))
         low, high = scale
         number = _NUMBER.fullmatch(re.sub(rf"\s?/\s?{high:g}$", "", match[1].strip()))
         if number is None or not low <= float(number[0]) <= high:
-            return Verdict(judge, None, f"its verdict {match[1][:40]!r} is no number of {low:g} to {high:g}")  # fmt: skip
+            return Verdict(
+                judge, None, f"its verdict {match[1][:40]!r} is no number of {low:g} to {high:g}"
+            )
         return Verdict(judge, (float(number[0]) - low) / (high - low))
 
     def combine(self, item: TaskItem, verdicts: Sequence[Verdict]) -> Score:
         """Put verdicts together: the majority, or on a scale the mean; null where there is none."""
         given = [v.score for v in verdicts if v.score is not None]
-        silent = "; ".join(dict.fromkeys(f"{v.judge}: {v.reason}" for v in verdicts if v.score is None))  # fmt: skip
+        silent = "; ".join(
+            dict.fromkeys(f"{v.judge}: {v.reason}" for v in verdicts if v.score is None)
+        )
         if not given:
             return Score(
                 scorer=self.name, explanation=f"no verdict: {silent or 'nobody was asked'}"
@@ -166,7 +186,9 @@ def judges(item: TaskItem) -> tuple[str, ...]:
     names = item.option("judges", ("judge",))
     if isinstance(names, str):
         names = (names,)
-    right = isinstance(names, list | tuple) and names and all(isinstance(n, str) and n for n in names)  # fmt: skip
+    right = (
+        isinstance(names, list | tuple) and names and all(isinstance(n, str) and n for n in names)
+    )
     if not right:
         raise TaskError(f"{item.place}: judges = {names!r} is no list of names of helper models")
     return tuple(dict.fromkeys(names))
@@ -191,9 +213,14 @@ def _scale(item: TaskItem) -> tuple[float, float] | None:
     scale = item.option("scale")
     if scale is None:
         return None
-    numbers = isinstance(scale, list | tuple) and len(scale) == 2 and all(
-        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in scale
-    )  # fmt: skip
+    numbers = (
+        isinstance(scale, list | tuple)
+        and len(scale) == 2
+        and all(
+            isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n)
+            for n in scale
+        )
+    )
     if not numbers or not scale[0] < scale[1]:
         raise TaskError(f"{item.place}: scale = {scale!r} is no [lowest, highest]")
     return float(scale[0]), float(scale[1])

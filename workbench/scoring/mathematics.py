@@ -74,9 +74,13 @@ class Mathematics:
         else:
             passed, why = same(item.targets, answer, self._limit_s(item))
         return Score(
-            scorer=self.name, score=float(passed), passed=passed, value="C" if passed else "I",
-            answer=answer, explanation=why,
-        )  # fmt: skip
+            scorer=self.name,
+            score=float(passed),
+            passed=passed,
+            value="C" if passed else "I",
+            answer=answer,
+            explanation=why,
+        )
 
     @staticmethod
     def _limit_s(item: TaskItem) -> float:

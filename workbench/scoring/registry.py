@@ -18,7 +18,7 @@ from workbench.scoring.words import EXACT, LIST, REGEX
 _SHIPPED: dict[str, Scorer] = {
     s.name: s
     for s in (EXACT, NUMERIC, CHOICE, REGEX, LIST, DATE, JSON, Mathematics(), UnitTests(), Judge())
-}  # fmt: skip
+}
 
 
 def names() -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Ran(Protocol):
 RunPython = Callable[..., Ran]
 
 # Reads its mark from stdin before the code can; then says after each test, by its number, how it went.
-_HARNESS = '''
+_HARNESS = """
 import json as _json, sys as _sys
 def _main():
     mark = _sys.stdin.readline().strip()
@@ -92,7 +92,7 @@ def _main():
         else:
             say(number, "passed")
 _main()
-'''  # fmt: skip
+"""
 
 
 def last_block(text: str) -> str:
@@ -147,7 +147,11 @@ class UnitTests:
             return Score(scorer=self.name)
         code = self._code(item, text)
         if not code.strip() or len(code) > _MOST_CODE:
-            why = "no code in the text" if not code.strip() else f"more than {_MOST_CODE:,} characters of code"  # fmt: skip
+            why = (
+                "no code in the text"
+                if not code.strip()
+                else f"more than {_MOST_CODE:,} characters of code"
+            )
             return Score(scorer=self.name, score=0.0, passed=False, value="I", explanation=why)
         tests = _tests(item)
         if isinstance(tests[0], str):
@@ -159,10 +163,13 @@ class UnitTests:
         whole = word_option(item, "result", RESULTS) == "all"
         told = [f"test {number + 1}: {why}"[:_TOLD] for number, why in sorted(failures.items())[:3]]
         return Score(
-            scorer=self.name, score=float(share == 1.0) if whole else share, passed=share == 1.0,
-            value=f"{n_passed}/{len(tests)}", answer=code,
+            scorer=self.name,
+            score=float(share == 1.0) if whole else share,
+            passed=share == 1.0,
+            value=f"{n_passed}/{len(tests)}",
+            answer=code,
             explanation="; ".join([f"{n_passed} of {len(tests)} tests passed", *told]),
-        )  # fmt: skip
+        )
 
     @staticmethod
     def _code(item: TaskItem, text: str) -> str:
@@ -217,9 +224,15 @@ def _assert_all(item: TaskItem, code: str, tests: list[str], run: RunPython) -> 
             return failures | dict.fromkeys((n for n, _ in todo), _LATE)
         mark = secrets.token_hex(16)
         plan = {
-            "tests": todo, "entry_point": item.option("entry_point", ""), "apart": len(tests) > 1,
-        }  # fmt: skip
-        files = {"answer.py": code, "setup.py": item.option("setup", ""), "tests.json": json.dumps(plan)}  # fmt: skip
+            "tests": todo,
+            "entry_point": item.option("entry_point", ""),
+            "apart": len(tests) > 1,
+        }
+        files = {
+            "answer.py": code,
+            "setup.py": item.option("setup", ""),
+            "tests.json": json.dumps(plan),
+        }
         ran = run(_HARNESS, stdin=f"{mark}\n", files=files, **limits)
         spent_s += ran.elapsed_s
         said = _said(ran.stdout, mark)
@@ -268,7 +281,9 @@ def _run_all(
         if ran.timed_out or ran.exit_status != 0 or ran.truncated:
             failures[number] = _end(ran)
         elif _lines(ran.stdout) != _lines(test["output"]):
-            failures[number] = f"printed {ran.stdout.strip()[:80]!r}, not {test['output'].strip()[:80]!r}"  # fmt: skip
+            failures[number] = (
+                f"printed {ran.stdout.strip()[:80]!r}, not {test['output'].strip()[:80]!r}"
+            )
     return failures
 
 

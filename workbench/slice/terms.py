@@ -99,11 +99,13 @@ class OneOf(Term):
     def body(self) -> str:
         """Write `field:choice,choice`."""
         return f"{self.field.name}:" + ",".join(
-            choice.value if isinstance(choice, Whether)
-            else number_text(choice) if isinstance(choice, float)
+            choice.value
+            if isinstance(choice, Whether)
+            else number_text(choice)
+            if isinstance(choice, float)
             else str(choice)
             for choice in self.choices
-        )  # fmt: skip
+        )
 
     def positive(self) -> c.Condition:
         """Ask for any of the choices; the numbers among them together."""

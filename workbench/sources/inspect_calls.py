@@ -30,9 +30,12 @@ from workbench.usage import Raw
 _SCORING = {"scorer", "scorers"}
 _JUDGES = {"grader", "judge", "scorer"}
 _STOPS = {
-    "stop": "stop", "max_tokens": "max_tokens", "model_length": "max_tokens",
-    "tool_calls": "tool_calls", "content_filter": "content_filter",
-}  # fmt: skip
+    "stop": "stop",
+    "max_tokens": "max_tokens",
+    "model_length": "max_tokens",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
 
 
 class Log(NamedTuple):
@@ -70,9 +73,15 @@ def is_judge(event: Event) -> bool:
 
 
 def call_of(
-    event: Event, output: Output, *, ordinal: int, judge: bool, log: Log, where: str,
+    event: Event,
+    output: Output,
+    *,
+    ordinal: int,
+    judge: bool,
+    log: Log,
+    where: str,
     report: FileReport,
-) -> tuple[Call, ModelUsage | None]:  # fmt: skip
+) -> tuple[Call, ModelUsage | None]:
     """Build the call of a model event, and give its usage as logged.
 
     Its seconds are those of the request that answered, without retries and waits for a slot.
@@ -91,13 +100,21 @@ def call_of(
             tokens["usage"] = msgspec.json.format(bytes(output.usage), indent=-1).decode()
     provider, model = split(str(event.model))
     call = Call(
-        ordinal=ordinal, role="judge" if judge else "subject", provider=provider, model=model,
-        response_model=output.model, started_at=utc(event.timestamp),
-        e2e_s=first_duration(output.time, event.working_time, _between(event)), **tokens,
+        ordinal=ordinal,
+        role="judge" if judge else "subject",
+        provider=provider,
+        model=model,
+        response_model=output.model,
+        started_at=utc(event.timestamp),
+        e2e_s=first_duration(output.time, event.working_time, _between(event)),
+        **tokens,
         stop_reason="error" if error else _STOPS.get(stop or "", "unknown"),
-        n_retries=event.retries, error_type=_kind(error, event), error_message=error,
-        request_id=_name(response.id), service_tier=_name(response.service_tier),
-    )  # fmt: skip
+        n_retries=event.retries,
+        error_type=_kind(error, event),
+        error_message=error,
+        request_id=_name(response.id),
+        service_tier=_name(response.service_tier),
+    )
     return call, usage
 
 
@@ -173,10 +190,13 @@ def _contradicts(tokens: dict[str, Any], where: str, report: FileReport) -> None
 
 def _fields(found: Tokens) -> dict[str, Any]:
     return {
-        "input_tokens": found.input, "cache_read_tokens": found.cache_read,
-        "cache_write_5m_tokens": found.cache_write, "output_tokens": found.output,
-        "reasoning_tokens": found.reasoning, "total_tokens": found.total,
-    }  # fmt: skip
+        "input_tokens": found.input,
+        "cache_read_tokens": found.cache_read,
+        "cache_write_5m_tokens": found.cache_write,
+        "output_tokens": found.output,
+        "reasoning_tokens": found.reasoning,
+        "total_tokens": found.total,
+    }
 
 
 def tool_call_of(
@@ -188,12 +208,16 @@ def tool_call_of(
     if fault is None and event.failed:
         fault = Fault(type="failed")
     tool_call = ToolCall(
-        ordinal=ordinal, tool=event.function or "unknown", call_ordinal=call,
-        arguments=attachments.json(event.arguments), started_at=utc(event.timestamp),
-        e2e_s=first_duration(event.working_time, _between(event)), result_bytes=len(result.encode()),
+        ordinal=ordinal,
+        tool=event.function or "unknown",
+        call_ordinal=call,
+        arguments=attachments.json(event.arguments),
+        started_at=utc(event.timestamp),
+        e2e_s=first_duration(event.working_time, _between(event)),
+        result_bytes=len(result.encode()),
         error_type=(fault.type or "unknown") if fault else None,
         error_message=attachments.text(fault.message) if fault else None,
-    )  # fmt: skip
+    )
     return tool_call, result or (attachments.text(fault.message) if fault else "")
 
 
@@ -239,9 +263,10 @@ def _response(event: Event) -> Response:
 def _provider_usage(response: Response) -> Raw | None:
     """Find the provider's usage object in its answer."""
     body = {
-        "usage": response.usage, "usage_metadata": response.usage_metadata,
+        "usage": response.usage,
+        "usage_metadata": response.usage_metadata,
         "usageMetadata": response.usageMetadata,
-    }  # fmt: skip
+    }
     found = usages.usage_of(body)
     if found is None and _given(response.choices):
         found = usages.usage_of({"choices": ANY.decode(response.choices)})

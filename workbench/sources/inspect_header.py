@@ -13,12 +13,22 @@ from workbench.sources.inspect_calls import split, utc
 from workbench.sources.inspect_schema import EvalConfig, Generate, Header
 
 _STATUS = {
-    "success": "done", "error": "failed", "cancelled": "cancelled", "started": "interrupted",
-}  # fmt: skip
+    "success": "done",
+    "error": "failed",
+    "cancelled": "cancelled",
+    "started": "interrupted",
+}
 _HOW_NOT_WHAT = {  # settings of the transport, which leave the answer as it is
-    "max_connections", "adaptive_connections", "max_retries", "timeout", "attempt_timeout",
-    "batch", "cache", "cache_prompt", "stream",
-}  # fmt: skip
+    "max_connections",
+    "adaptive_connections",
+    "max_retries",
+    "timeout",
+    "attempt_timeout",
+    "batch",
+    "cache",
+    "cache_prompt",
+    "stream",
+}
 _LIMITS = ("message_limit", "token_limit", "time_limit", "working_limit", "cost_limit")
 _SECRET = re.compile(
     r"(?i)api.?key|secret|password|authori[sz]ation|credential|(access|auth).?token"
@@ -36,14 +46,21 @@ def run_of(header: Header, path: Path) -> Run:
     config = msgspec.convert(spec.config, EvalConfig)
     n_items = len(spec.dataset.sample_ids or ()) or spec.dataset.samples
     plan = {
-        "task": spec.task, "model": spec.model, "solvers": _strategy(header),
-        "dataset": spec.dataset.name, "config": without_secrets(spec.config),
-    }  # fmt: skip
+        "task": spec.task,
+        "model": spec.model,
+        "solvers": _strategy(header),
+        "dataset": spec.dataset.name,
+        "config": without_secrets(spec.config),
+    }
     metadata = {"tags": spec.tags, "metadata": without_secrets(spec.metadata)}
     metadata["invalidated"] = header.invalidated
     metadata = {name: value for name, value in metadata.items() if value}
     return Run(
-        run_id=run_id, kind="import", source="inspect", origin=path.name, plan=json_text(plan),
+        run_id=run_id,
+        kind="import",
+        source="inspect",
+        origin=path.name,
+        plan=json_text(plan),
         status=_STATUS.get(header.status, header.status),
         started_at=_time(header.stats.started_at) or utc(spec.created),
         ended_at=_time(header.stats.completed_at),
@@ -53,7 +70,7 @@ def run_of(header: Header, path: Path) -> Run:
         error_message=header.error.message if header.error else None,
         series_id=content_id("inspect", spec.task_id) if spec.task_id else None,
         metadata=json_text(metadata) if metadata else None,
-    )  # fmt: skip
+    )
 
 
 def task_of(header: Header) -> Task:
@@ -61,9 +78,10 @@ def task_of(header: Header) -> Task:
     spec = header.eval
     scorers = [s.name for s in spec.scorers or () if s.name]
     return Task(
-        task=spec.task, version=None if spec.task_version is None else str(spec.task_version),
+        task=spec.task,
+        version=None if spec.task_version is None else str(spec.task_version),
         scorer=", ".join(scorers) or None,
-    )  # fmt: skip
+    )
 
 
 def configuration_of(header: Header) -> Configuration:
@@ -76,18 +94,25 @@ def configuration_of(header: Header) -> Configuration:
     others = set(generate) - set(Generate.__struct_fields__) - _HOW_NOT_WHAT
     limits = {k: v for k, v in spec.config.items() if k in _LIMITS and v is not None}
     settings = {
-        "generate": {k: generate[k] for k in others}, "model_args": spec.model_args, "task_args": spec.task_args,
+        "generate": {k: generate[k] for k in others},
+        "model_args": spec.model_args,
+        "task_args": spec.task_args,
         "model_roles": spec.model_roles,
         "limits": limits,
-    }  # fmt: skip
+    }
     settings = {k: without_secrets(v) for k, v in settings.items() if v}
     return Configuration(
-        model=model, provider=provider, strategy=_strategy(header),
-        strategy_params=_strategy_params(header), effort=own.reasoning_effort,
-        thinking_budget_tokens=own.reasoning_tokens, temperature=own.temperature,
-        top_p=own.top_p, max_tokens=own.max_tokens,
+        model=model,
+        provider=provider,
+        strategy=_strategy(header),
+        strategy_params=_strategy_params(header),
+        effort=own.reasoning_effort,
+        thinking_budget_tokens=own.reasoning_tokens,
+        temperature=own.temperature,
+        top_p=own.top_p,
+        max_tokens=own.max_tokens,
         settings=json_text(settings) if settings else None,
-    )  # fmt: skip
+    )
 
 
 def without_secrets(value: Any) -> Any:

@@ -114,9 +114,12 @@ def _opened(path: Path, report: FileReport) -> Iterator[_Log]:
         whole = json_bytes.decode(WHOLE, json_bytes.document(path), str(path), report)
         parts = whole.samples or []
         yield _Log(
-            whole, lambda: ((f"samples[{i}]", partial(_bytes_of, raw)) for i, raw in enumerate(parts)),
-            None, None, [],
-        )  # fmt: skip
+            whole,
+            lambda: ((f"samples[{i}]", partial(_bytes_of, raw)) for i, raw in enumerate(parts)),
+            None,
+            None,
+            [],
+        )
         return
     with open_archive(path) as archive:
         name = "header.json" if "header.json" in archive.members else _START
@@ -128,9 +131,12 @@ def _opened(path: Path, report: FileReport) -> Iterator[_Log]:
         members = Members(archive)
         listed, where = _listed(archive, path)
         yield _Log(
-            header, lambda: ((n, partial(members.read, n)) for n in members.names), listed,
-            None if listed is None else (f"samples in the {where}", len(listed)), members.strange,
-        )  # fmt: skip
+            header,
+            lambda: ((n, partial(members.read, n)) for n in members.names),
+            listed,
+            None if listed is None else (f"samples in the {where}", len(listed)),
+            members.strange,
+        )
 
 
 def _bytes_of(raw: msgspec.Raw, _report: FileReport) -> memoryview:

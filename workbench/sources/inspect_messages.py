@@ -134,7 +134,11 @@ class Conversation:
             return
         self.messages.append(
             Message(
-                ordinal=len(self.messages), role=role, kind=kind,
-                text=self._attachments.text(text), call_ordinal=call, tool_call_ordinal=tool,
+                ordinal=len(self.messages),
+                role=role,
+                kind=kind,
+                text=self._attachments.text(text),
+                call_ordinal=call,
+                tool_call_ordinal=tool,
             )
-        )  # fmt: skip
+        )

@@ -20,8 +20,12 @@ def results_of(header: Header, run: Run, log: Log) -> Iterator[Result]:
     scores = header.results.all_scores if header.results else []
     several = len({s.full_name for s in scores}) > 1
     date = utc(header.eval.created) or run.started_at
-    shared: dict[str, Any] = {"run_id": log.run_id, "configuration_id": log.configuration_id,
-              "task_id": log.task_id, "date": date}  # fmt: skip
+    shared: dict[str, Any] = {
+        "run_id": log.run_id,
+        "configuration_id": log.configuration_id,
+        "task_id": log.task_id,
+        "date": date,
+    }
     for score in scores:
         about = {"scorer": score.full_name, "reducer": score.reducer}
         metadata = json_text({name: value for name, value in about.items() if value})
@@ -32,24 +36,32 @@ def results_of(header: Header, run: Run, log: Log) -> Iterator[Result]:
             value = metric.value if isinstance(metric.value, (int, float)) else None
             is_share = name == "accuracy"
             yield Result(
-                **shared, metric=f"{score.full_name}/{name}" if several else name,
-                value=None if value is None else float(value), n=n,
-                standard_error=error if name in _MEANS else None, metadata=metadata,
-                scale_low=0.0 if is_share else None, scale_high=1.0 if is_share else None,
+                **shared,
+                metric=f"{score.full_name}/{name}" if several else name,
+                value=None if value is None else float(value),
+                n=n,
+                standard_error=error if name in _MEANS else None,
+                metadata=metadata,
+                scale_low=0.0 if is_share else None,
+                scale_high=1.0 if is_share else None,
                 direction="higher" if is_share else None,
-            )  # fmt: skip
+            )
     for model, raw in header.stats.model_usage.items():
         found = normalise(USAGE.decode(raw), model, log.version)
         for total, tokens in (
-            ("total_input_tokens", found.input), ("total_output_tokens", found.output),
+            ("total_input_tokens", found.input),
+            ("total_output_tokens", found.output),
             ("total_reasoning_tokens", found.reasoning),
-        ):  # fmt: skip
+        ):
             if tokens is not None:
                 yield Result(
-                    **shared, metric=total, value=float(tokens), unit="tokens",
+                    **shared,
+                    metric=total,
+                    value=float(tokens),
+                    unit="tokens",
                     n=header.results.completed_samples if header.results else None,
                     metadata=json_text({"model": model}),
-                )  # fmt: skip
+                )
 
 
 def _error_of(score: ScoreResult) -> float | None:

@@ -57,10 +57,12 @@ def item_of(sample: Sample, task_id: str) -> Item:
         extra["sample"] = msgspec.Raw(text.encode())
     target = sample.target if isinstance(sample.target, str) else _one_or_json(sample.target)
     return Item(
-        task_id=task_id, item=str(sample.id), input=_input_text(sample.input, attachments),
+        task_id=task_id,
+        item=str(sample.id),
+        input=_input_text(sample.input, attachments),
         target=attachments.text(target) if target else None,
         metadata=msgspec.json.encode(extra).decode() if extra else None,
-    )  # fmt: skip
+    )
 
 
 def _one_or_json(targets: list[str]) -> str | None:
@@ -121,18 +123,27 @@ class SampleReader:
         answer = spoken.answer if spoken else sample.output.completion
         started = sample.started_at or next((c.started_at for c in self.calls), None)
         return Trace(
-            run_id=self.log.run_id, configuration_id=self.log.configuration_id,
-            task_id=self.log.task_id, item_id=item.item_id, trial=sample.epoch - 1,
+            run_id=self.log.run_id,
+            configuration_id=self.log.configuration_id,
+            task_id=self.log.task_id,
+            item_id=item.item_id,
+            trial=sample.epoch - 1,
             trace_id=self._trace_id(item, scores),
-            started_at=utc(started), e2e_s=first_duration(sample.total_time),
+            started_at=utc(started),
+            e2e_s=first_duration(sample.total_time),
             working_s=first_duration(sample.working_time),
             answer=self.attachments.text(answer) if answer else None,
-            score=first.score if first else None, passed=first.passed if first else None,
-            stop_reason=self._stop_reason(), **self._ending(), n_turns=self._n_turns(),
-            metadata=self._metadata(), calls=tuple(self.calls),
-            tool_calls=tuple(self.tool_calls), messages=tuple(self.conversation.messages),
+            score=first.score if first else None,
+            passed=first.passed if first else None,
+            stop_reason=self._stop_reason(),
+            **self._ending(),
+            n_turns=self._n_turns(),
+            metadata=self._metadata(),
+            calls=tuple(self.calls),
+            tool_calls=tuple(self.tool_calls),
+            messages=tuple(self.conversation.messages),
             scores=scores,
-        )  # fmt: skip
+        )
 
     def _trace_id(self, item: Item, scores: tuple[Score, ...]) -> str:
         """Tell the attempt by what it is: eval-retry carries samples, and failed tries, over to its own log.
@@ -173,9 +184,14 @@ class SampleReader:
         if event.role and not judge:
             self.report.notes[f"calls in the role {event.role!r}, counted as the subject's"] += 1
         call, usage = call_of(
-            event, output, ordinal=ordinal, judge=judge, log=self.log, where=self.where,
+            event,
+            output,
+            ordinal=ordinal,
+            judge=judge,
+            log=self.log,
+            where=self.where,
             report=self.report,
-        )  # fmt: skip
+        )
         self.calls.append(call)
         if usage is not None:
             self.usages.append(usage)
@@ -198,9 +214,11 @@ class SampleReader:
     def _tool_event(self, event: Event) -> None:
         id = str(event.id)
         tool_call, result = tool_call_of(
-            event, ordinal=len(self.tool_calls), call=self.asked.get(id),
+            event,
+            ordinal=len(self.tool_calls),
+            call=self.asked.get(id),
             attachments=self.attachments,
-        )  # fmt: skip
+        )
         self.tool_calls.append(tool_call)
         self.results.append((id, result))
 
@@ -212,9 +230,13 @@ class SampleReader:
             self.usages.append(usage)
             tokens = tokens_of(usage, name, self.log, self.where, self.report)
             call = Call(
-                ordinal=len(self.calls), provider=provider, model=model, n_requests=None,
-                usage=bytes(raw).decode(), **tokens,
-            )  # fmt: skip
+                ordinal=len(self.calls),
+                provider=provider,
+                model=model,
+                n_requests=None,
+                usage=bytes(raw).decode(),
+                **tokens,
+            )
             self.calls.append(call)
             note = "samples without model events: their totals are one call, graders within"
             self.report.notes[note] += 1
@@ -286,11 +308,15 @@ class SampleReader:
 def _alone(sample: Sample, retry: Retry) -> Sample:
     """Give a try that was made again as a sample of its own."""
     return Sample(
-        id=sample.id, epoch=sample.epoch, input=sample.input, target=sample.target,
-        events=retry.events or [], attachments=sample.attachments,
+        id=sample.id,
+        epoch=sample.epoch,
+        input=sample.input,
+        target=sample.target,
+        events=retry.events or [],
+        attachments=sample.attachments,
         events_data=sample.events_data,
         error=Fault(message=retry.message, type=retry.type, traceback=retry.traceback),
-    )  # fmt: skip
+    )
 
 
 def _exception(traceback: str | None) -> str:

@@ -52,9 +52,14 @@ def scores_of(
         elif number is None:
             notes[f"scores of {scorer} that are no number: null"] += 1
         yield Score(
-            scorer=scorer, score=number, passed=None if number is None else number >= 1,
-            value=_text(value), answer=score.answer, explanation=score.explanation, metric=metric,
-        )  # fmt: skip
+            scorer=scorer,
+            score=number,
+            passed=None if number is None else number >= 1,
+            value=_text(value),
+            answer=score.answer,
+            explanation=score.explanation,
+            metric=metric,
+        )
 
 
 def _values(scores: Mapping[str, ScoreOf]) -> Iterator[tuple[str, object, ScoreOf]]:

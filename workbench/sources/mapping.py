@@ -64,15 +64,33 @@ SHIPPED = Path(__file__).parent / "mappings"
 CONVENTIONS = ("input excludes cached", "output excludes thinking")
 KINDS = ("traces", "results", "prices")
 _RECORDS: tuple[tuple[type[records.Record], str], ...] = (
-    (records.Task, "tasks"), (records.Item, "items"), (records.Configuration, "configurations"),
-    (records.Trace, "traces"), (records.Call, "calls"), (records.Price, "prices"),
-)  # fmt: skip
+    (records.Task, "tasks"),
+    (records.Item, "items"),
+    (records.Configuration, "configurations"),
+    (records.Trace, "traces"),
+    (records.Call, "calls"),
+    (records.Price, "prices"),
+)
 _MADE = {"metadata", "strategy_params", "settings", "usage", "configuration", "version", "ordinal"}
 _TEXTS = ("task_version", "prompt", "system_prompt", "output", "thinking", "explanation", "scorer")
 _SECTIONS = {
-    "title", "kind", "rows", "match", "constants", "columns", "strategy_params", "settings",
-    "metadata", "totals", "results", "prices", "tokens", "metrics", "delimiter", "decimal",
-}  # fmt: skip
+    "title",
+    "kind",
+    "rows",
+    "match",
+    "constants",
+    "columns",
+    "strategy_params",
+    "settings",
+    "metadata",
+    "totals",
+    "results",
+    "prices",
+    "tokens",
+    "metrics",
+    "delimiter",
+    "decimal",
+}
 _KEYS = {"column", "unit", "offset", "null_if", "map", "optional", "decimal", "format", "plus"}
 _SCALED = {"range", "direction"}
 DIRECTIONS = ("higher", "lower")
@@ -153,9 +171,15 @@ class Mapping:
     def all_columns(self) -> list[tuple[str, Column]]:
         """Every (field, column) that is read, in the order of the file."""
         parts = (
-            self.columns, self.metrics, self.strategy_params, self.settings, self.metadata,
-            self.results, self.prices, {name: t.column for name, t in self.totals.items()},
-        )  # fmt: skip
+            self.columns,
+            self.metrics,
+            self.strategy_params,
+            self.settings,
+            self.metadata,
+            self.results,
+            self.prices,
+            {name: t.column for name, t in self.totals.items()},
+        )
         every = [pair for part in parts for pair in part.items()]
         return every + [(name, more) for name, column in every for more in column.plus]
 
@@ -231,15 +255,27 @@ def _parse(path: Path, text: str) -> Mapping:
     check.mark("decimal", mark)
     check.names("field of [prices]", prices, set(schema.PRICES.names))
     return Mapping(
-        name=path.stem, is_shipped=path.parent == SHIPPED, title=str(raw.get("title", "")), kind=kind, rows=str(raw.get("rows", "")),
+        name=path.stem,
+        is_shipped=path.parent == SHIPPED,
+        title=str(raw.get("title", "")),
+        kind=kind,
+        rows=str(raw.get("rows", "")),
         tokens=tuple(raw.get("tokens", ())),
-        files=tuple(match.get("files", ())), keys=tuple(match.get("keys", ())),
-        match_columns=tuple(match.get("columns", ())), constants=constants, columns=columns,
+        files=tuple(match.get("files", ())),
+        keys=tuple(match.get("keys", ())),
+        match_columns=tuple(match.get("columns", ())),
+        constants=constants,
+        columns=columns,
         strategy_params=check.columns(raw, "strategy_params"),
-        settings=check.columns(raw, "settings"), metadata=check.columns(raw, "metadata"),
-        totals=check.totals(raw), results=check.scaled(raw, "results"), prices=prices,
-        metrics=check.scaled(raw, "metrics", free_units=True), delimiter=delimiter, decimal=mark,
-    )  # fmt: skip
+        settings=check.columns(raw, "settings"),
+        metadata=check.columns(raw, "metadata"),
+        totals=check.totals(raw),
+        results=check.scaled(raw, "results"),
+        prices=prices,
+        metrics=check.scaled(raw, "metrics", free_units=True),
+        delimiter=delimiter,
+        decimal=mark,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -281,11 +317,15 @@ class _Check:
             self.names(f"unit of {where}", {unit: 1}, set(UNITS))
         self.mark(f"decimal of {where}", value.get("decimal", ""))
         column = Column(
-            path=value["column"], unit=str(unit), offset=value.get("offset", 0),
-            null_if=tuple(value.get("null_if", ())), values=value.get("map"),
-            optional=bool(value.get("optional", False)), decimal=value.get("decimal", ""),
+            path=value["column"],
+            unit=str(unit),
+            offset=value.get("offset", 0),
+            null_if=tuple(value.get("null_if", ())),
+            values=value.get("map"),
+            optional=bool(value.get("optional", False)),
+            decimal=value.get("decimal", ""),
             form=str(value.get("format", "")),
-        )  # fmt: skip
+        )
         return dataclasses.replace(column, plus=self.plus(where, column, value.get("plus", [])))
 
     def plus(self, where: str, column: Column, paths: object) -> tuple[Column, ...]:

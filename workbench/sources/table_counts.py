@@ -50,9 +50,10 @@ def _by_total(values: Row, said: tuple[bool, bool]) -> tuple[bool, bool] | None:
         (cached, thinking)
         for cached in (False, True)
         for thinking in (False, True)
-        if (parts[0] or not cached) and (parts[1] or not thinking)
+        if (parts[0] or not cached)
+        and (parts[1] or not thinking)
         and beside == parts[0] * cached + parts[1] * thinking
-    ]  # fmt: skip
+    ]
     return ways[0] if len(ways) == 1 else None
 
 

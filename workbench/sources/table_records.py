@@ -50,9 +50,11 @@ _NAMES = (
 _LISTED = 20  # names of columns in one note
 _FLOAT, _MOMENT = schema.Column("number", "float"), schema.Column("time", "time")
 _MESSAGES = (
-    ("system_prompt", "system", "text"), ("prompt", "user", "text"),
-    ("thinking", "assistant", "thinking"), ("output", "assistant", "text"),
-)  # fmt: skip
+    ("system_prompt", "system", "text"),
+    ("prompt", "user", "text"),
+    ("thinking", "assistant", "thinking"),
+    ("output", "assistant", "text"),
+)
 
 
 def _names(record: type[msgspec.Struct], *without: str) -> tuple[str, ...]:
@@ -263,14 +265,21 @@ class RowReader:
             metadata = json_text({"repeat": repeat, "of": metadata})
         made = [
             Result(
-                run_id=self.run_id, configuration_id=configuration.configuration_id,
-                task_id=task.task_id, metric=metric, value=figures[metric],
-                unit=UNITS[column.unit].ours if column.unit else None, n=values.get("n"),
-                date=values.get("date"), metadata=metadata, scale_low=column.low,
-                scale_high=column.high, direction=column.direction,
+                run_id=self.run_id,
+                configuration_id=configuration.configuration_id,
+                task_id=task.task_id,
+                metric=metric,
+                value=figures[metric],
+                unit=UNITS[column.unit].ours if column.unit else None,
+                n=values.get("n"),
+                date=values.get("date"),
+                metadata=metadata,
+                scale_low=column.low,
+                scale_high=column.high,
+                direction=column.direction,
             )
             for metric, column in self.mapping.results.items()
-        ]  # fmt: skip
+        ]
         return [*self._new(task, configuration), *made]
 
     def trace(self, row: Row, place: str, report: FileReport) -> list[AnyRecord]:
@@ -299,13 +308,19 @@ class RowReader:
         report.rows_out += 1
         first = scores[0] if scores and scores[0].metric is None else None
         trace = Trace(
-            run_id=self.run_id, configuration_id=configuration.configuration_id,
-            task_id=task.task_id, item_id=item.item_id,
+            run_id=self.run_id,
+            configuration_id=configuration.configuration_id,
+            task_id=task.task_id,
+            item_id=item.item_id,
             **(_pick(values, _TRACE) | {"trial": trial}),
-            score=first.score if first else None, passed=first.passed if first else None,
-            metadata=metadata, calls=(_call(values),), messages=_messages(values), scores=scores,
+            score=first.score if first else None,
+            passed=first.passed if first else None,
+            metadata=metadata,
+            calls=(_call(values),),
+            messages=_messages(values),
+            scores=scores,
             energy=_energy(values),
-        )  # fmt: skip
+        )
         return [*self._new(task, item, configuration), trace]
 
     def _task(self, values: Row) -> Task:
@@ -333,10 +348,15 @@ class RowReader:
             is_share = (column.low, column.high, column.direction) == (0, 1, "higher")
             unit = UNITS[column.unit].ours if column.unit in UNITS else column.unit
             yield Score(
-                scorer=name, score=value if is_share else None, metric=value, unit=unit or None,
-                value=_shown(value), scale_low=column.low, scale_high=column.high,
+                scorer=name,
+                score=value if is_share else None,
+                metric=value,
+                unit=unit or None,
+                value=_shown(value),
+                scale_low=column.low,
+                scale_high=column.high,
                 direction=column.direction,
-            )  # fmt: skip
+            )
 
     def _new(self, *records: Task | Item | Configuration) -> Iterator[AnyRecord]:
         for record in records:
@@ -501,10 +521,13 @@ def _scores(values: Row) -> Iterator[Score]:
         return
     score = float(passed is True) if score is None else score
     yield Score(
-        scorer=values.get("scorer") or _SCORER, score=score,
-        passed=score >= 1 if passed is None else passed, value=_shown(score),
-        answer=values.get("answer"), explanation=values.get("explanation"),
-    )  # fmt: skip
+        scorer=values.get("scorer") or _SCORER,
+        score=score,
+        passed=score >= 1 if passed is None else passed,
+        value=_shown(score),
+        answer=values.get("answer"),
+        explanation=values.get("explanation"),
+    )
 
 
 def _messages(values: Row) -> tuple[Message, ...]:

@@ -24,9 +24,15 @@ ALIAS_RATIO, ALIAS_FREE = (
 )  # values that aliases may make of each that is written, and any number below
 CELL_LIMIT = 2**26
 _SUFFIXES = {
-    ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl",
-    ".yml": "yaml", ".yaml": "yaml", ".parquet": "parquet",
-}  # fmt: skip
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".yml": "yaml",
+    ".yaml": "yaml",
+    ".parquet": "parquet",
+}
 _ANY = msgspec.json.Decoder()
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -87,8 +93,11 @@ def open_table(path: Path, rows_path: str, report: FileReport, *, delimiter: str
     if kind == "csv":
         return _csv(path, report, delimiter)
     readers: dict[str, Callable[[Path, str, FileReport], Table]] = {
-        "json": _json, "jsonl": _jsonl, "yaml": _yaml, "parquet": _parquet,
-    }  # fmt: skip
+        "json": _json,
+        "jsonl": _jsonl,
+        "yaml": _yaml,
+        "parquet": _parquet,
+    }
     return readers[kind](path, rows_path, report)
 
 

@@ -102,9 +102,13 @@ def _records(path: Path, mapping: Mapping, report: FileReport) -> Iterator[AnyRe
         reader.check_columns(set(table.columns), final=False)
     if mapping.kind != "prices":
         yield Run(
-            run_id=run_id, kind="import", source=f"table:{mapping.name}", origin=path.name,
-            status="done", metadata=json_text({"sha256": digest}),
-        )  # fmt: skip
+            run_id=run_id,
+            kind="import",
+            source=f"table:{mapping.name}",
+            origin=path.name,
+            status="done",
+            metadata=json_text({"sha256": digest}),
+        )
     for place, row in table.rows:
         report.rows_in += 1
         if table.columns is None:

@@ -18,17 +18,31 @@ class Unit(NamedTuple):
 
 
 UNITS: dict[str, Unit] = {
-    "s": Unit(1, 1, "s"), "ms": Unit(1, 10**3, "s"), "us": Unit(1, 10**6, "s"),
-    "µs": Unit(1, 10**6, "s"), "ns": Unit(1, 10**9, "s"), "min": Unit(60, 1, "s"),
+    "s": Unit(1, 1, "s"),
+    "ms": Unit(1, 10**3, "s"),
+    "us": Unit(1, 10**6, "s"),
+    "µs": Unit(1, 10**6, "s"),
+    "ns": Unit(1, 10**9, "s"),
+    "min": Unit(60, 1, "s"),
     "h": Unit(3600, 1, "s"),
-    "J": Unit(1, 1, "J"), "mJ": Unit(1, 10**3, "J"), "kJ": Unit(10**3, 1, "J"),
-    "Wh": Unit(3600, 1, "J"), "kWh": Unit(3_600_000, 1, "J"), "W": Unit(1, 1, "W"),
-    "USD": Unit(1, 1, "USD"), "cent": Unit(1, 100, "USD"),
-    "USD/tok": Unit(10**6, 1, "USD/Mtok"), "USD/ktok": Unit(10**3, 1, "USD/Mtok"),
-    "USD/Mtok": Unit(1, 1, "USD/Mtok"), "tokens": Unit(1, 1, "tokens"),
-    "ktok": Unit(10**3, 1, "tokens"), "Mtok": Unit(10**6, 1, "tokens"),
-    "percent": Unit(1, 100, "0..1"), "0..1": Unit(1, 1, "0..1"), "tokens/s": Unit(1, 1, "tokens/s"),
-}  # fmt: skip
+    "J": Unit(1, 1, "J"),
+    "mJ": Unit(1, 10**3, "J"),
+    "kJ": Unit(10**3, 1, "J"),
+    "Wh": Unit(3600, 1, "J"),
+    "kWh": Unit(3_600_000, 1, "J"),
+    "W": Unit(1, 1, "W"),
+    "USD": Unit(1, 1, "USD"),
+    "cent": Unit(1, 100, "USD"),
+    "USD/tok": Unit(10**6, 1, "USD/Mtok"),
+    "USD/ktok": Unit(10**3, 1, "USD/Mtok"),
+    "USD/Mtok": Unit(1, 1, "USD/Mtok"),
+    "tokens": Unit(1, 1, "tokens"),
+    "ktok": Unit(10**3, 1, "tokens"),
+    "Mtok": Unit(10**6, 1, "tokens"),
+    "percent": Unit(1, 100, "0..1"),
+    "0..1": Unit(1, 1, "0..1"),
+    "tokens/s": Unit(1, 1, "tokens/s"),
+}
 _OURS = Unit(1, 1, "")
 _MARKS = {"%": "percent", "$": "USD", "US$": "USD", "sec": "s", "\u03bcs": "µs"}
 INT64 = 2**63 - 1

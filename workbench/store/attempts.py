@@ -12,11 +12,14 @@ from workbench.records import attempt_id, try_id
 _UUID = '"uuid":"([^"]+)"'  # metadata is canonical JSON
 # each table, and which of its columns begin with the id of a trace
 _REFER = {
-    "traces": ("trace_id",), "scores": ("trace_id",), "annotations": ("trace_id",),
-    "calls": ("trace_id", "call_id"), "energy": ("trace_id", "call_id"),
+    "traces": ("trace_id",),
+    "scores": ("trace_id",),
+    "annotations": ("trace_id",),
+    "calls": ("trace_id", "call_id"),
+    "energy": ("trace_id", "call_id"),
     "tool_calls": ("trace_id", "call_id", "tool_call_id"),
     "messages": ("trace_id", "call_id", "tool_call_id"),
-}  # fmt: skip
+}
 _PARTS = ("calls", "tool_calls", "scores", "energy", "messages")
 
 

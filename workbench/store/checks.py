@@ -51,22 +51,30 @@ def of_reading(found: reading.Reading) -> list[Check]:
     """Say what a reading of the whole store means."""
     return [
         Check(
-            "columns that cannot be read", len(found.faults), True,
+            "columns that cannot be read",
+            len(found.faults),
+            True,
             f"damaged are {_listed(list(found.faults))}; {causes.REPAIR}",
         ),
         Check(
-            "tables and columns that are missing", len(found.missing), True,
+            "tables and columns that are missing",
+            len(found.missing),
+            True,
             f"there should be {_listed(found.missing)}; {causes.REPAIR}",
         ),
         Check(
-            "views that ask something else than workbench does", len(found.altered), True,
+            "views that ask something else than workbench does",
+            len(found.altered),
+            True,
             f"figures from {_listed(found.altered)} are somebody else's; {causes.REPAIR}",
         ),
         Check(
-            "tables and views that are not workbench's", len(found.foreign), False,
+            "tables and views that are not workbench's",
+            len(found.foreign),
+            False,
             f"merge and export pass over {_listed(found.foreign)}",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _listed(names: list[str], most: int = 8) -> str:
@@ -108,35 +116,46 @@ def _of_spool(store: Store) -> list[Check]:
     look = f"look at them in {quarantine}, then delete them"
     return [
         Check(
-            "finished spool segments that wait", len(waiting), False,
+            "finished spool segments that wait",
+            len(waiting),
+            False,
             "opening the store takes them in; if they stay, another process keeps the store",
         ),
         Check(
-            "spool files of another store that were set aside", len(_files(store.spool_dir / FOREIGN, "*")),
-            False, f"put them into the spool of the store that they are of: {store.spool_dir / FOREIGN}",
+            "spool files of another store that were set aside",
+            len(_files(store.spool_dir / FOREIGN, "*")),
+            False,
+            f"put them into the spool of the store that they are of: {store.spool_dir / FOREIGN}",
         ),
         Check("damaged spool lines", len(lines) - n_torn, True, f"what they held is lost; {look}"),
         Check("torn spool lines of writers that were killed", n_torn, False, look),
         Check(
-            "unfinished attempts whose replies are kept", len({p.name.split("-")[0] for p in replies}),
+            "unfinished attempts whose replies are kept",
+            len({p.name.split("-")[0] for p in replies}),
             False,
             "the same collect command goes on from them; of a plan that is given up, delete them in"
             f" {store.spool_dir / spool.ARRIVED}",
         ),
         Check(
-            "kept replies that are damaged", sum(map(_n_damaged, replies)), True,
+            "kept replies that are damaged",
+            sum(map(_n_damaged, replies)),
+            True,
             f"they will be asked for again; they are in {store.spool_dir / spool.ARRIVED}",
         ),
         Check(
-            "batches that are kept until their answers are taken in", len(notes), False,
+            "batches that are kept until their answers are taken in",
+            len(notes),
+            False,
             "the same collect command takes them in; of a plan that is given up, delete them in"
             f" {store.spool_dir / spool.BATCHES}",
         ),
         Check(
-            "files with transcripts that other users can read", len(_readable(store)), False,
+            "files with transcripts that other users can read",
+            len(_readable(store)),
+            False,
             f"chmod go-rwx {_listed([str(path) for path in _readable(store)])}",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _n_damaged(path: Path) -> int:

@@ -21,11 +21,27 @@ _COMPARED = {
         if name not in {"configuration_id", "configuration", "base_name", "canonical_model"}
     ),
     "items": ("item", "input", "target", "difficulty", "value_usd", "human_cost_usd"),
-    "traces": ("configuration_id", "item_id", "trial", "answer", "score", "passed", "verifier_score",
-               "confidence"),
-}  # fmt: skip
-_CALLS = ("role", "model", "started_at", "input_tokens", "cache_read_tokens", "output_tokens",
-          "reasoning_tokens", "billed_cost_usd")  # fmt: skip
+    "traces": (
+        "configuration_id",
+        "item_id",
+        "trial",
+        "answer",
+        "score",
+        "passed",
+        "verifier_score",
+        "confidence",
+    ),
+}
+_CALLS = (
+    "role",
+    "model",
+    "started_at",
+    "input_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "billed_cost_usd",
+)
 # what a second look may add to a trace; of other columns null says something
 _FILLED = {
     "items": ("target", "difficulty", "value_usd", "human_cost_usd"),
@@ -33,8 +49,16 @@ _FILLED = {
 }
 _PARTS = ("tool_calls", "scores", "energy", "messages")
 _RATES = tuple(name for name in TABLES["prices"].names if "_usd" in name)
-_IN_FORCE = ("model", "provider", "starts_at", "ends_at", "daily_from", "daily_to",
-             "min_input_tokens", "service_tier")  # fmt: skip
+_IN_FORCE = (
+    "model",
+    "provider",
+    "starts_at",
+    "ends_at",
+    "daily_from",
+    "daily_to",
+    "min_input_tokens",
+    "service_tier",
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -70,10 +70,15 @@ def _metric(
     directions = [way for way in ways if way is not None]
     own = unit is not None or low is not None or high is not None or bool(directions)
     return Column(
-        f"{METRICS}.{scorer}", "float", unit or ("" if own else "0..1"), f"What the scorer {scorer} gave, on its own scale.",
-        "not scored by it", f"{METRICS}.{scorer}", scale=(low, high) if own else (0.0, 1.0),
+        f"{METRICS}.{scorer}",
+        "float",
+        unit or ("" if own else "0..1"),
+        f"What the scorer {scorer} gave, on its own scale.",
+        "not scored by it",
+        f"{METRICS}.{scorer}",
+        scale=(low, high) if own else (0.0, 1.0),
         direction=directions[0] if len(directions) == 1 else "" if own else "higher",
-    )  # fmt: skip
+    )
 
 
 def check(known: Mapping[str, Column], names: Iterable[str]) -> list[Column]:

@@ -13,9 +13,13 @@ from workbench import records as r
 from workbench.errors import ImportFormatError
 
 _POLARS: dict[str, Any] = {
-    "text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64,
-    "bool": pl.Boolean, "time": pl.Datetime("us"),
-}  # fmt: skip
+    "text": pl.String,
+    "json": pl.String,
+    "int": pl.Int64,
+    "float": pl.Float64,
+    "bool": pl.Boolean,
+    "time": pl.Datetime("us"),
+}
 # rows per batch: large enough for bulk speed, small enough for flat memory
 BATCH_TRACES = 20_000
 BATCH_TEXT_BYTES = 64 << 20
@@ -82,9 +86,14 @@ def _better_named(one: r.Configuration, other: r.AnyRecord) -> r.Configuration:
 
 
 _NAMED: dict[type, str] = {
-    r.Run: "runs", r.Task: "tasks", r.Item: "items", r.Configuration: "configurations",
-    r.EnergyBalance: "energy_balances", r.Result: "results", r.Price: "prices",
-}  # fmt: skip
+    r.Run: "runs",
+    r.Task: "tasks",
+    r.Item: "items",
+    r.Configuration: "configurations",
+    r.EnergyBalance: "energy_balances",
+    r.Result: "results",
+    r.Price: "prices",
+}
 _KEYS = {kind: operator.attrgetter(*schema.TABLES[table].key) for kind, table in _NAMED.items()}
 
 

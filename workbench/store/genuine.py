@@ -50,9 +50,14 @@ def check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             "do not trust what it shows, and ask for an export where it came from"
         )
     mine = "SELECT function_name FROM duckdb_functions() WHERE NOT internal"
-    hidden = _names(
-        connection, f"{mine} AND function_name IN (SELECT function_name FROM duckdb_functions() WHERE internal)"
-    ) if _names(connection, mine) else set()  # fmt: skip
+    hidden = (
+        _names(
+            connection,
+            f"{mine} AND function_name IN (SELECT function_name FROM duckdb_functions() WHERE internal)",
+        )
+        if _names(connection, mine)
+        else set()
+    )
     if hidden:
         raise StoreVersionError(
             f"{path} has a function of its own, {min(hidden)}, that hides DuckDB's; "

@@ -304,8 +304,12 @@ def _whole(connection: duckdb.DuckDBPyConnection, table: str, relation: str, fol
 
 
 def _once(
-    connection: duckdb.DuckDBPyConnection, table: str, relation: str, folder: Path, report: IngestReport
-) -> str:  # fmt: skip
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    relation: str,
+    folder: Path,
+    report: IngestReport,
+) -> str:
     """Take rows that a file holds twice, as where two exports were put together, once."""
     key = ", ".join(schema.TABLES[table].key)
     counted = f"SELECT count(*), count(DISTINCT ({key})) FROM"

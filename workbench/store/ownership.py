@@ -62,8 +62,10 @@ def _take_over_old(path: Path, folder: Path) -> None:
         _LOG.warning(
             "%s may belong to %s or to %s, and nothing in it says to which; nothing of it was taken in. "
             "Rename it to NAME.spool, NAME being the whole file name of the store that collected it",
-            old, path.name, ", ".join(sorted(sharers)),
-        )  # fmt: skip
+            old,
+            path.name,
+            ", ".join(sorted(sharers)),
+        )
     elif is_live(old):
         _LOG.warning(
             "a collector of an earlier version still writes to %s; it is taken in later", old
@@ -128,8 +130,10 @@ def _set_aside(folder: Path, owner: str) -> None:
         ) from error
     _LOG.warning(
         "%s; it was moved to %s and nothing of it was taken in. To take it into this store: workbench import %s",
-        who, aside, aside,
-    )  # fmt: skip
+        who,
+        aside,
+        aside,
+    )
 
 
 def _refuse_segments(folder: Path, store_id: str) -> None:
@@ -146,5 +150,9 @@ def _refuse_segments(folder: Path, store_id: str) -> None:
         _LOG.warning(
             "%d spool segments in %s were written for another store (id %s); they are set aside in %s. "
             "To take them into this store: workbench import %s",
-            len(moved), folder, ", ".join(sorted(set(moved))), folder / FOREIGN, folder / FOREIGN,
-        )  # fmt: skip
+            len(moved),
+            folder,
+            ", ".join(sorted(set(moved))),
+            folder / FOREIGN,
+            folder / FOREIGN,
+        )

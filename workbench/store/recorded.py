@@ -17,8 +17,10 @@ from workbench.store import database, exports
 
 _STEP = 2_000  # traces read at a time
 _PARTS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
-    ("calls", Call), ("tool_calls", ToolCall), ("messages", Message),
-)  # fmt: skip
+    ("calls", Call),
+    ("tool_calls", ToolCall),
+    ("messages", Message),
+)
 
 
 def read(path: Path) -> Iterator[AnyRecord]:

@@ -34,9 +34,12 @@ def add(
     frames = {
         name: _frame(name, found)
         for name, found in (
-            ("models", reference.models), ("accelerators", reference.accelerators), ("grids", reference.grids),
-        ) if found
-    }  # fmt: skip
+            ("models", reference.models),
+            ("accelerators", reference.accelerators),
+            ("grids", reference.grids),
+        )
+        if found
+    }
     report = ingest.IngestReport()
     with lease as connection:
         for name, frame in frames.items():

@@ -15,10 +15,15 @@ from workbench.slice.terms import Compare, Glob, OneOf, Whether
 
 # column → the table of few rows that holds all of its values
 _HOMES = {
-    "configuration": "configurations", "model": "configurations", "provider": "configurations",
-    "strategy": "configurations", "effort": "configurations", "precision": "configurations",
-    "machine": "configurations", "task": "tasks",
-}  # fmt: skip
+    "configuration": "configurations",
+    "model": "configurations",
+    "provider": "configurations",
+    "strategy": "configurations",
+    "effort": "configurations",
+    "precision": "configurations",
+    "machine": "configurations",
+    "task": "tasks",
+}
 _SHOWN = 4
 
 

@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 
 MOST = 1000  # traces of an item that are listed
 OF_CONFIGURATION = (
-    "model", "provider", "strategy", "effort", "thinking_budget_tokens", "temperature", "precision",
+    "model",
+    "provider",
+    "strategy",
+    "effort",
+    "thinking_budget_tokens",
+    "temperature",
+    "precision",
     "configuration",
-)  # fmt: skip
+)
 HIDDEN = ("task", "item")
 
 

@@ -22,9 +22,14 @@ SILENT_S = 5.0  # a run that lives says how it stands about once a second
 WIDE = 100  # cells from which on there is room for the last error
 FLYING = 12  # attempts in flight that are listed
 TONES = {
-    "running": "good", "paused": "warn", "asking": "warn", "stopping": "warn", "cancelled": "warn",
-    "failed": "bad", "interrupted": "bad",
-}  # fmt: skip
+    "running": "good",
+    "paused": "warn",
+    "asking": "warn",
+    "stopping": "warn",
+    "cancelled": "warn",
+    "failed": "bad",
+    "interrupted": "bad",
+}
 COLOURS = {"good": "success", "warn": "warning", "bad": "error", "dim": ""}
 
 
@@ -38,11 +43,20 @@ def _n(n: int, noun: str) -> str:
 def live_row(state: "RunState") -> Row:
     """Return the line of a run that is being collected; planned is what this launch is to make."""
     return {
-        "run_id": state.run_id, "status": state.status, "source": "runner", "n_planned": state.done + state.left,
-        "n_made": state.done, "n_failed": state.failed, "left": state.left, "rate_per_s": state.rate_per_s,
-        "eta_s": state.eta_s, "cost_usd": state.spent_usd, "energy_j": state.spent_j,
-        "started_at": state.started_at, "state": state,
-    }  # fmt: skip
+        "run_id": state.run_id,
+        "status": state.status,
+        "source": "runner",
+        "n_planned": state.done + state.left,
+        "n_made": state.done,
+        "n_failed": state.failed,
+        "left": state.left,
+        "rate_per_s": state.rate_per_s,
+        "eta_s": state.eta_s,
+        "cost_usd": state.spent_usd,
+        "energy_j": state.spent_j,
+        "started_at": state.started_at,
+        "state": state,
+    }
 
 
 def ended_row(state: "RunState") -> Row:
@@ -54,9 +68,14 @@ def ended_row(state: "RunState") -> Row:
 def stored_row(summary: Facts) -> Row:
     """Return the line of a run that is over (a row of `run_summary`)."""
     return {
-        **summary, "n_made": summary["n_traces"], "n_failed": summary["n_errors"],
-        "left": None, "rate_per_s": None, "eta_s": None, "state": None,
-    }  # fmt: skip
+        **summary,
+        "n_made": summary["n_traces"],
+        "n_failed": summary["n_errors"],
+        "left": None,
+        "rate_per_s": None,
+        "eta_s": None,
+        "state": None,
+    }
 
 
 def _status(row: Row) -> Cell:
@@ -78,7 +97,9 @@ def _eta(row: Row) -> Cell:
 
 
 COLUMNS = (
-    GridColumn("run_id", "run", lambda row: one_line(row["run_id"], 40), wide=True, most=40, sortable=False),
+    GridColumn(
+        "run_id", "run", lambda row: one_line(row["run_id"], 40), wide=True, most=40, sortable=False
+    ),
     GridColumn("status", "  status", _status, sortable=False),
     GridColumn("n_planned", "planned", _count("n_planned"), right=True, rank=4, sortable=False),
     GridColumn("n_made", "made", _count("n_made"), right=True, sortable=False),
@@ -86,11 +107,26 @@ COLUMNS = (
     GridColumn("left", "left", _count("left"), right=True, rank=1, sortable=False),
     GridColumn("rate_per_s", "per s", _rate, right=True, rank=5, sortable=False),
     GridColumn("eta_s", "to go", _eta, right=True, sortable=False),
-    GridColumn("cost_usd", "$", lambda row: formats.usd(row["cost_usd"]), right=True, sortable=False),
-    GridColumn("energy_j", "energy", lambda row: formats.si(row["energy_j"], "J"), right=True, rank=6, sortable=False),
-    GridColumn("started_at", "began (UTC)", lambda row: formats.when(row["started_at"]), rank=2, sortable=False),
+    GridColumn(
+        "cost_usd", "$", lambda row: formats.usd(row["cost_usd"]), right=True, sortable=False
+    ),
+    GridColumn(
+        "energy_j",
+        "energy",
+        lambda row: formats.si(row["energy_j"], "J"),
+        right=True,
+        rank=6,
+        sortable=False,
+    ),
+    GridColumn(
+        "started_at",
+        "began (UTC)",
+        lambda row: formats.when(row["started_at"]),
+        rank=2,
+        sortable=False,
+    ),
     GridColumn("source", "source", lambda row: one_line(row["source"], 16), rank=7, sortable=False),
-)  # fmt: skip
+)
 
 
 # -- the page about a run that is being collected ----------------------------------------------------
@@ -200,9 +236,12 @@ def _configurations(state: "RunState") -> Table:
     table = _table("configuration", "made", "of", "in flight", "failed")
     for c in state.configurations:
         table.add_row(
-            one_line(c.configuration, 44), formats.count(c.before + c.done), formats.count(c.planned),
-            formats.count(c.in_flight), formats.count(c.failed),
-        )  # fmt: skip
+            one_line(c.configuration, 44),
+            formats.count(c.before + c.done),
+            formats.count(c.planned),
+            formats.count(c.in_flight),
+            formats.count(c.failed),
+        )
     return table
 
 
@@ -267,11 +306,16 @@ def _facts(summary: Facts, record: Facts) -> Table:
     began, ended = summary["started_at"], summary["ended_at"]
     took = None if began is None or ended is None else (ended - began).total_seconds()
     table.add_row("time", f"{formats.clock(took)} from {formats.when(began)} UTC")
-    unpriced = f", {_n(summary['n_unpriced'], 'trace')} without a price" if summary["n_unpriced"] else ""  # fmt: skip
+    unpriced = (
+        f", {_n(summary['n_unpriced'], 'trace')} without a price" if summary["n_unpriced"] else ""
+    )
     billed = summary["billed_cost_usd"]
     bill = "" if billed is None else f", {formats.usd(billed)} billed"
     table.add_row("cost", f"{formats.usd(summary['cost_usd'])}{unpriced}{bill}")
-    table.add_row("tokens", f"{count(summary['input_tokens'])} in, {count(summary['output_tokens'])} out, {count(summary['reasoning_tokens'])} thinking")  # fmt: skip
+    table.add_row(
+        "tokens",
+        f"{count(summary['input_tokens'])} in, {count(summary['output_tokens'])} out, {count(summary['reasoning_tokens'])} thinking",
+    )
     table.add_row("energy", formats.si(summary["energy_j"], "J"))
     where = (record["host"], record["accelerator"], record["origin"])
     if any(where):
@@ -284,10 +328,18 @@ def _facts(summary: Facts, record: Facts) -> Table:
 def _energy(balances: Sequence[Facts]) -> Table:
     table = _table("energy of", "metered", "calls", "idle", "other", "balance", "")
     for b in balances:
-        balance = {True: "holds", False: f"off by {formats.percent(b['mismatch'])} %", None: "not measured"}  # fmt: skip
+        balance = {
+            True: "holds",
+            False: f"off by {formats.percent(b['mismatch'])} %",
+            None: "not measured",
+        }
         table.add_row(
             one_line(b["device"], 20),
-            *(formats.si(b[name], "J") for name in ("meter_j", "calls_j", "idle_j", "unattributed_j")),
-            balance[b["is_conserved"]], one_line(b["note"], 60),
-        )  # fmt: skip
+            *(
+                formats.si(b[name], "J")
+                for name in ("meter_j", "calls_j", "idle_j", "unattributed_j")
+            ),
+            balance[b["is_conserved"]],
+            one_line(b["note"], 60),
+        )
     return table

@@ -92,9 +92,15 @@ class TraceScreen(AskingScreen):
     def _show_head(self, facts: Mapping[str, Any]) -> None:
         is_marked = self.trace_id in self.app.marked
         left: Parts = [
-            ("▌" if is_marked else "", "accent"), ("trace ", "primary"), (f"{self.trace_id[:8]}  ", ""), (one_line(facts["configuration"], 60), "accent"),
-            (f" · {one_line(facts['task'], 40)}/{one_line(facts['item'], 40)} · trial {facts['trial']}", ""),
-        ]  # fmt: skip
+            ("▌" if is_marked else "", "accent"),
+            ("trace ", "primary"),
+            (f"{self.trace_id[:8]}  ", ""),
+            (one_line(facts["configuration"], 60), "accent"),
+            (
+                f" · {one_line(facts['task'], 40)}/{one_line(facts['item'], 40)} · trial {facts['trial']}",
+                "",
+            ),
+        ]
         figures = [
             formats.usd(facts["cost_usd"]),
             f"{formats.seconds(facts['e2e_s'])} s",
@@ -181,9 +187,13 @@ class TraceScreen(AskingScreen):
 
 
 LABELS = {
-    "input_tokens": "input", "reasoning_tokens": "thinking", "energy_j": "J", "n_turns": "turns",
-    "n_tool_calls": "tool calls", "stop_reason": "stop:",
-}  # fmt: skip
+    "input_tokens": "input",
+    "reasoning_tokens": "thinking",
+    "energy_j": "J",
+    "n_turns": "turns",
+    "n_tool_calls": "tool calls",
+    "stop_reason": "stop:",
+}
 
 
 def _read(

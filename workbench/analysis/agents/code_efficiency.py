@@ -22,19 +22,75 @@ Floats = npt.NDArray[np.float64]
 _FEW = "fewer than two items, or no spread"
 _NONE = "no right solution with a known cost, on enough items"
 _ROWS = (
-    C("n_items", "int", "count", "Items with enough right solutions of known cost.", KEY_NULL, "items"),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Items with enough right solutions of known cost.",
+        KEY_NULL,
+        "items",
+    ),
     C("n", "int", "count", "Right solutions of known cost on them.", KEY_NULL, "right solutions"),
-    *ends(C("dps", "float", "0..1", "Mean over items of the share of solutions that a right one is at least level with (differential performance score).", _NONE, "performance score"), _FEW),
-    *ends(C("dps_norm", "float", "0..1", "The same by places among the references.", _NONE, "performance score, by level"), _FEW),
-    *ends(C("dps_all", "float", "0..1", "The performance score with wrong solutions counted 0, over all its scored items with references.", "nothing scored", "performance score, wrong as 0"), _FEW),
-    *ends(C("pass_rate", "float", "0..1", "Share of its scored solutions that are right, trials averaged within items.", "nothing scored"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "dps",
+            "float",
+            "0..1",
+            "Mean over items of the share of solutions that a right one is at least level with (differential performance score).",
+            _NONE,
+            "performance score",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "dps_norm",
+            "float",
+            "0..1",
+            "The same by places among the references.",
+            _NONE,
+            "performance score, by level",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "dps_all",
+            "float",
+            "0..1",
+            "The performance score with wrong solutions counted 0, over all its scored items with references.",
+            "nothing scored",
+            "performance score, wrong as 0",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "pass_rate",
+            "float",
+            "0..1",
+            "Share of its scored solutions that are right, trials averaged within items.",
+            "nothing scored",
+        ),
+        _FEW,
+    ),
+)
 _PAIRS = (
     C("a", "text", doc="One group.", null=KEY_NULL, title="A"),
     C("b", "text", doc="The other.", null=KEY_NULL, title="B"),
     C("n_common", "int", "count", "Items that both solved.", KEY_NULL, "items both solved"),
-    *ends(C("win_rate", "float", "0..1", "Share of them on which A's performance score is higher, ties half.", "none in common", "A more efficient"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "win_rate",
+            "float",
+            "0..1",
+            "Share of them on which A's performance score is higher, ties half.",
+            "none in common",
+            "A more efficient",
+        ),
+        _FEW,
+    ),
+)
 
 
 class Ladder(NamedTuple):
@@ -58,17 +114,39 @@ class Ladder(NamedTuple):
     source="differential performance evaluation: EvalPerf (Liu et al. 2024; from its code); the rule that tells levels apart is ours",
     needs=("item_id", "passed"),
     options=(
-        Option("cost", "text", "solution_s", "what a solution costs: a column of the traces, or a key of their metadata"),
-        Option("references", "text", "references", "the key of an item's metadata that lists reference costs, or [cost, score] pairs"),
-        Option("gap", "float", 0.2, "without references: how much dearer, relatively, the next level of solutions is", low=0.0),
-        Option("least", "int", 1, "right solutions that an item needs to count (EvalPerf's tables: 10)", low=1),
+        Option(
+            "cost",
+            "text",
+            "solution_s",
+            "what a solution costs: a column of the traces, or a key of their metadata",
+        ),
+        Option(
+            "references",
+            "text",
+            "references",
+            "the key of an item's metadata that lists reference costs, or [cost, score] pairs",
+        ),
+        Option(
+            "gap",
+            "float",
+            0.2,
+            "without references: how much dearer, relatively, the next level of solutions is",
+            low=0.0,
+        ),
+        Option(
+            "least",
+            "int",
+            1,
+            "right solutions that an item needs to count (EvalPerf's tables: 10)",
+            low=1,
+        ),
         LEVEL,
     ),
     columns=(*_ROWS, *_PAIRS),
     rows="trace_details",
     chart=ChartSpec("figures", x="dps", y="group", also=("dps_norm", "dps_all", "pass_rate")),
     example={"by": ("model", "strategy"), "cost": "output_tokens"},
-)  # fmt: skip
+)
 def code_efficiency(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -101,16 +179,29 @@ def code_efficiency(
     schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     first = ["task"] if "task" in by else []
     table = pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema).sort(
-        *first, "dps", *by, descending=[*[False] * len(first), True, *[False] * len(by)], nulls_last=True
-    )  # fmt: skip
+        *first,
+        "dps",
+        *by,
+        descending=[*[False] * len(first), True, *[False] * len(by)],
+        nulls_last=True,
+    )
     notes = []
     if made:
-        notes.append(f"{made} items have no references: their levels are made of the slice's own right solutions")  # fmt: skip
+        notes.append(
+            f"{made} items have no references: their levels are made of the slice's own right solutions"
+        )
     if rows.height and not made and not given:
-        notes.append(f"no right solution has a {options['cost']}; name a column or a key of the traces' metadata by --cost")  # fmt: skip
+        notes.append(
+            f"no right solution has a {options['cost']}; name a column or a key of the traces' metadata by --cost"
+        )
     pairs = _pairs(values, options["level"])
     shape = {c.name: DTYPES[c.type] for c in _PAIRS}
-    return Answer(table, more={"pairs": pl.DataFrame(pairs, schema=shape)}, dropped=dropped, notes=tuple(notes))  # fmt: skip
+    return Answer(
+        table,
+        more={"pairs": pl.DataFrame(pairs, schema=shape)},
+        dropped=dropped,
+        notes=tuple(notes),
+    )
 
 
 def _solutions(
@@ -128,8 +219,9 @@ def _solutions(
     else:
         rows = fetched.fetch(frame, by, (), texts=("metadata",), flags=("passed",), each=read)
     rows, dropped = fetched.sieve(
-        rows, {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()}
-    )  # fmt: skip
+        rows,
+        {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
+    )
     unknown = pl.col("_passed") & (pl.col("_spent").is_null() | pl.col("_spent").is_nan())
     dropped[f"right solutions without {cost}"] = int(rows.select(unknown.sum()).item())
     return rows.drop("_failed").with_columns(pl.col("_spent").fill_nan(None)), dropped
@@ -189,7 +281,7 @@ def _scores(
     return [
         *(pl.Series(n, s).fill_nan(None) for n, s in zip(("_score", "_norm"), scores, strict=True)),
         pl.Series("_laddered", laddered[rows["_item"].to_numpy()]),
-    ], len(made)  # fmt: skip
+    ], len(made)
 
 
 def read_references(value: Any) -> Ladder | None:
@@ -221,14 +313,20 @@ def levels(costs: npt.ArrayLike, gap: float) -> Ladder:
 def _items(part: pl.DataFrame, least: int) -> pl.DataFrame:
     right = pl.col("_score").is_not_null()
     enough, passed = right.sum() >= least, pl.col("_passed").cast(pl.Float64)
-    return part.group_by("_item").agg(
-        pl.col("_code").first(), right.sum().alias("n"), passed.mean().alias("passed"),
-        pl.when(enough).then(pl.col("_score").mean()).alias("dps"),
-        pl.when(enough).then(pl.col("_norm").mean()).alias("norm"),
-        pl.when(pl.col("_laddered").first()).then(
-            pl.when(right).then("_score").when(~pl.col("_passed")).then(0.0).mean()
-        ).alias("all"),
-    ).sort("_item")  # fmt: skip
+    return (
+        part.group_by("_item")
+        .agg(
+            pl.col("_code").first(),
+            right.sum().alias("n"),
+            passed.mean().alias("passed"),
+            pl.when(enough).then(pl.col("_score").mean()).alias("dps"),
+            pl.when(enough).then(pl.col("_norm").mean()).alias("norm"),
+            pl.when(pl.col("_laddered").first())
+            .then(pl.when(right).then("_score").when(~pl.col("_passed")).then(0.0).mean())
+            .alias("all"),
+        )
+        .sort("_item")
+    )
 
 
 def _row(items: pl.DataFrame, level: float) -> dict[str, Any]:

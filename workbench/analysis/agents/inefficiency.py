@@ -25,30 +25,130 @@ PATTERNS = {
     "mixing": "it went from one tool to another at least `switches` times",
     "no_priors": "at least `wasted` of its calls failed, came back empty or repeated an earlier one",
     "collapse": "at least `wasted` of its calls could not be read or named no tool, or tool syntax stands in its text and no tool ever ran",
-}  # fmt: skip
+}
 _MALFORMED = ("unknown_tool", "bad_arguments", "parsing")  # the last is Inspect's word
-_SYNTAX = r"(?im)^\s*Action( Input)?\s*:|<tool_call>|<function[=_ ]|\[TOOL_CALLS\]|<\|python_tag\|>|\"(tool|function)(_call|_name)?\"\s*:\s*[\"{]"  # fmt: skip
+_SYNTAX = r"(?im)^\s*Action( Input)?\s*:|<tool_call>|<function[=_ ]|\[TOOL_CALLS\]|<\|python_tag\|>|\"(tool|function)(_call|_name)?\"\s*:\s*[\"{]"
 _NUMBERS = ("result_bytes", "output_tokens", "opening_tokens")
 _TEXTS = ("answer", "opening_text", "input")
 _ROWS = (
     C("n_items", "int", "count", "Items with a trace that did not fail.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that did not fail.", KEY_NULL, "traces"),
-    C("n_with_tools", "int", "count", "Those of them that called a tool.", KEY_NULL, "traces with tools"),
-    *ends(C("confirmatory_rate", "float", "0..1", "Share of traces with tools that knew the answer before.", _NO_TOOL, "confirmatory use"), _FEW),
-    *ends(C("mixing_rate", "float", "0..1", "Share of traces with tools that went to and fro between them.", _NO_TOOL, "tool mixing"), _FEW),
-    *ends(C("no_priors_rate", "float", "0..1", "Share of traces with tools most of whose calls came to nothing.", _NO_TOOL, "lack of tool priors"), _FEW),
-    *ends(C("collapse_rate", "float", "0..1", "Share of all traces whose calls could not be read.", KEY_NULL, "format collapse"), _FEW),
-    *ends(C("wasted_calls", "float", "0..1", "Share of the tool calls that failed, came back empty or repeated an earlier one.", _NO_TOOL, "wasted calls"), _NO_SPREAD),
-    *ends(C("opening_share", "float", "0..1", "Share of the output tokens written up to the first call of a tool, traces with tools.", "tokens or calls not known", "written before the first call"), _NO_SPREAD),
-)  # fmt: skip
+    C(
+        "n_with_tools",
+        "int",
+        "count",
+        "Those of them that called a tool.",
+        KEY_NULL,
+        "traces with tools",
+    ),
+    *ends(
+        C(
+            "confirmatory_rate",
+            "float",
+            "0..1",
+            "Share of traces with tools that knew the answer before.",
+            _NO_TOOL,
+            "confirmatory use",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "mixing_rate",
+            "float",
+            "0..1",
+            "Share of traces with tools that went to and fro between them.",
+            _NO_TOOL,
+            "tool mixing",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "no_priors_rate",
+            "float",
+            "0..1",
+            "Share of traces with tools most of whose calls came to nothing.",
+            _NO_TOOL,
+            "lack of tool priors",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "collapse_rate",
+            "float",
+            "0..1",
+            "Share of all traces whose calls could not be read.",
+            KEY_NULL,
+            "format collapse",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "wasted_calls",
+            "float",
+            "0..1",
+            "Share of the tool calls that failed, came back empty or repeated an earlier one.",
+            _NO_TOOL,
+            "wasted calls",
+        ),
+        _NO_SPREAD,
+    ),
+    *ends(
+        C(
+            "opening_share",
+            "float",
+            "0..1",
+            "Share of the output tokens written up to the first call of a tool, traces with tools.",
+            "tokens or calls not known",
+            "written before the first call",
+        ),
+        _NO_SPREAD,
+    ),
+)
 _COMPARED = (
     C("pattern", "text", doc="The pattern.", null=KEY_NULL),
     C("n_showing", "int", "count", "Traces that show it.", KEY_NULL, "traces with it"),
-    C("pass_rate_with", "float", "0..1", "Share of them that passed.", "none scored", "pass rate with it"),
-    C("pass_rate_without", "float", "0..1", "Share of the others that passed.", "none scored", "pass rate without"),
-    *ends(C("pass_rate_change", "float", "0..1", "Pass rate with it minus without, within items that have both.", "no item has both", "change of the pass rate, same item"), _NO_SPREAD),
-    *ends(C("tokens_factor", "float", doc="Output tokens with it over without, within items that have both.", null="no item has both, or tokens unknown", title="times the tokens, same item"), _NO_SPREAD),
-)  # fmt: skip
+    C(
+        "pass_rate_with",
+        "float",
+        "0..1",
+        "Share of them that passed.",
+        "none scored",
+        "pass rate with it",
+    ),
+    C(
+        "pass_rate_without",
+        "float",
+        "0..1",
+        "Share of the others that passed.",
+        "none scored",
+        "pass rate without",
+    ),
+    *ends(
+        C(
+            "pass_rate_change",
+            "float",
+            "0..1",
+            "Pass rate with it minus without, within items that have both.",
+            "no item has both",
+            "change of the pass rate, same item",
+        ),
+        _NO_SPREAD,
+    ),
+    *ends(
+        C(
+            "tokens_factor",
+            "float",
+            doc="Output tokens with it over without, within items that have both.",
+            null="no item has both, or tokens unknown",
+            title="times the tokens, same item",
+        ),
+        _NO_SPREAD,
+    ),
+)
 _TRACES = (
     C("trace_id", "text", doc="The trace.", null=KEY_NULL),
     C("pattern", "text", doc="The pattern that it shows.", null=KEY_NULL),
@@ -64,14 +164,26 @@ _TRACES = (
     scored=False,
     options=(
         Option("switches", "int", 2, "changes of tool from which a trace counts as mixing", low=1),
-        Option("wasted", "float", 0.5, "share of a trace's calls from which waste, or unreadable calls, count", low=0.01, high=1.0),
+        Option(
+            "wasted",
+            "float",
+            0.5,
+            "share of a trace's calls from which waste, or unreadable calls, count",
+            low=0.01,
+            high=1.0,
+        ),
         LEVEL,
     ),
     columns=(*_ROWS, *_COMPARED, *_TRACES),
     rows="tool_uses",
-    chart=ChartSpec("figures", x="confirmatory_rate", y="group", also=("mixing_rate", "no_priors_rate", "collapse_rate")),
+    chart=ChartSpec(
+        "figures",
+        x="confirmatory_rate",
+        y="group",
+        also=("mixing_rate", "no_priors_rate", "collapse_rate"),
+    ),
     example={"by": ("model", "task"), "where": "strategy:react"},
-)  # fmt: skip
+)
 def inefficiency(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -101,23 +213,35 @@ def inefficiency(
         traces = _patterns(part, options)
         done = traces.filter(~pl.col("_failed"))
         failed += traces.height - done.height
-        silent += int(done.select(((pl.col("calls") > 0) & pl.col("confirmatory").is_null()).sum()).item())  # fmt: skip
+        silent += int(
+            done.select(((pl.col("calls") > 0) & pl.col("confirmatory").is_null()).sum()).item()
+        )
         own = dict(zip(by, key, strict=True))
         named = [pl.lit(value, names[c]).alias(c) for c, value in own.items()]
         shown += [
-            done.filter(p).select(*named, pl.lit(p).alias("pattern"), trace_id="_trace_id").sort("trace_id")
+            done.filter(p)
+            .select(*named, pl.lit(p).alias("pattern"), trace_id="_trace_id")
+            .sort("trace_id")
             for p in sorted(PATTERNS)
-        ]  # fmt: skip
+        ]
         if done.height:
             found.append(own | _row(done, options["level"]))
             place = ratios.numbered(done["_item"].to_numpy())
             compared += [own | _compare(done, p, options["level"], place) for p in PATTERNS]
     shape = names | dict.fromkeys(("pattern", "trace_id"), pl.String)
     more = {
-        "patterns": pl.DataFrame(compared, schema=names | {c.name: DTYPES[c.type] for c in _COMPARED}),
+        "patterns": pl.DataFrame(
+            compared, schema=names | {c.name: DTYPES[c.type] for c in _COMPARED}
+        ),
         "traces": pl.concat(shown) if shown else pl.DataFrame(schema=shape),
-    }  # fmt: skip
-    notes: tuple[str, ...] = (f"{silent} traces with tools have no answer or no recorded text: they count as not confirmatory",) if silent else ()  # fmt: skip
+    }
+    notes: tuple[str, ...] = (
+        (
+            f"{silent} traces with tools have no answer or no recorded text: they count as not confirmatory",
+        )
+        if silent
+        else ()
+    )
     if "tool" not in frame.collect_schema().names():
         notes += (NO_TOOLS,)
     table = pl.DataFrame(found, schema=names | {c.name: DTYPES[c.type] for c in _ROWS})
@@ -144,22 +268,35 @@ def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
         # A number does to tell tools apart.
         _tool=pl.when(pl.col("_tool").is_not_null()).then(pl.col("_tool").hash()),
         _empty=(pl.col("_result_bytes") == 0).fill_null(value=False),
-        _malformed=malformed, _knew=known.scatter(at, knew),
+        _malformed=malformed,
+        _knew=known.scatter(at, knew),
         _syntax=pl.when(pl.col("_first") & ~ran).then("_opening_text").str.contains(_SYNTAX),
-    ).drop("_first", "_result_bytes", *(f"_{c}" for c in _TEXTS))  # fmt: skip
+    ).drop("_first", "_result_bytes", *(f"_{c}" for c in _TEXTS))
 
 
 def _patterns(rows: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     """Make one row per trace of a group: what its calls came to, and which patterns it shows."""
     called, malformed = pl.col("_tool").is_not_null(), pl.col("_malformed")
-    first = ("_trace_id", "_item", "_code", "_failed", "_passed", "_output_tokens", "_opening_tokens")  # fmt: skip
+    first = (
+        "_trace_id",
+        "_item",
+        "_code",
+        "_failed",
+        "_passed",
+        "_output_tokens",
+        "_opening_tokens",
+    )
     same = (pl.col("_trace") == pl.col("_trace").shift()).fill_null(value=False)
     sums = {
-        "calls": called, "malformed": malformed, "ran": called & ~malformed,
+        "calls": called,
+        "malformed": malformed,
+        "ran": called & ~malformed,
         "wasted": called & (pl.col("_wrong") | pl.col("_empty") | tool_rows.AGAIN),
         "switches": same & (pl.col("_tool") != pl.col("_tool").shift()),
-        "knew": pl.col("_knew"), "known": pl.col("_knew").is_not_null(), "syntax": pl.col("_syntax"),
-    }  # fmt: skip
+        "knew": pl.col("_knew"),
+        "known": pl.col("_knew").is_not_null(),
+        "syntax": pl.col("_syntax"),
+    }
     counted = {c: e.fill_null(value=False).cast(pl.Int32) for c, e in sums.items()}
     marked = tool_rows.ordered(rows).select(*first, begins=~same, **counted)
     at = marked["begins"].arg_true()
@@ -169,20 +306,24 @@ def _patterns(rows: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     uses = pl.col("calls") > 0
     share = options["wasted"] * pl.col("calls")
     return traces.select(
-        *first, "calls", "wasted",
+        *first,
+        "calls",
+        "wasted",
         confirmatory=pl.when(uses & (pl.col("known") > 0)).then(pl.col("knew") > 0),
         mixing=uses & (pl.col("switches") >= options["switches"]),
         no_priors=uses & (pl.col("wasted") >= share),
         collapse=(uses & (pl.col("malformed") >= share))
         | ((pl.col("ran") == 0) & (pl.col("syntax") > 0)),
-    )  # fmt: skip
+    )
 
 
 def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
     uses = part.filter(pl.col("calls") > 0)
     row: dict[str, Any] = {
-        "n_items": part["_item"].n_unique(), "n": part.height, "n_with_tools": uses.height,
-    }  # fmt: skip
+        "n_items": part["_item"].n_unique(),
+        "n": part.height,
+        "n_with_tools": uses.height,
+    }
     for pattern in PATTERNS:
         own = part if pattern == "collapse" else uses
         values = own[pattern].fill_null(value=False).cast(pl.Float64).to_numpy()
@@ -211,9 +352,11 @@ def _compare(part: pl.DataFrame, pattern: str, level: float, place: ratios.Ints)
     shows = part[pattern].fill_null(value=False)
     passed = part["_passed"].cast(pl.Float64)
     row: dict[str, Any] = {
-        "pattern": pattern, "n_showing": int(shows.sum()),
-        "pass_rate_with": passed.filter(shows).mean(), "pass_rate_without": passed.filter(~shows).mean(),
-    }  # fmt: skip
+        "pattern": pattern,
+        "n_showing": int(shows.sum()),
+        "pass_rate_with": passed.filter(shows).mean(),
+        "pass_rate_without": passed.filter(~shows).mean(),
+    }
     x, y, codes = _both(part, shows, "_passed", place)
     row |= ratios.figures("pass_rate_change", ratios.mean(x - y, codes, level, (-1.0, 1.0)))
     x, y, codes = _both(part, shows, "_output_tokens", place)

@@ -24,16 +24,105 @@ _ROWS = (
     C("n_items", "int", "count", "Items with a series.", KEY_NULL, "items"),
     C("n_series", "int", "count", "Series of attempts.", KEY_NULL, "series"),
     C("n_rounds", "int", "count", "Rounds that count.", KEY_NULL, "rounds"),
-    *ends(C("win_rate", "float", "0..1", "Share of the rounds that were right.", KEY_NULL, "right rounds"), _FEW),
-    *ends(C("over_budget_rate", "float", "0..1", "Share of the rounds that spent more than the budget.", "no budget given, or spending unknown", "over budget"), _FEW),
-    *ends(C("revision_rate", "float", "0..1", "Share of the steps from round to round that revised.", _ONE, "revisions"), _FEW),
-    *ends(C("correction_success", "float", "0..1", "Share of the revisions after which the round was right.", "nothing was revised", "revisions that were right"), _FEW),
-    *ends(C("correction_rate", "float", "0..1", "Share of the revisions of a wrong round that made it right.", "nothing wrong was revised", "wrong made right"), _FEW),
-    *ends(C("overcorrection_rate", "float", "0..1", "Share of the revisions of a right round that made it wrong.", "nothing right was revised", "right made wrong"), _FEW),
-    *ends(C("improvement_slope", "float", "0..1", "Least squares slope of right or wrong on the round, averaged over series.", _ONE, "improvement per round"), _FEW),
-    C("source", "text", doc="Rounds noted in the traces, or the trials of an item in order.", null=KEY_NULL),
-)  # fmt: skip
-_SUMS = ("win", "over", "known", "round", "step", "revised", "landed", "of_wrong", "mended", "of_right", "spoilt", "slope", "sloped")  # fmt: skip
+    *ends(
+        C(
+            "win_rate",
+            "float",
+            "0..1",
+            "Share of the rounds that were right.",
+            KEY_NULL,
+            "right rounds",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "over_budget_rate",
+            "float",
+            "0..1",
+            "Share of the rounds that spent more than the budget.",
+            "no budget given, or spending unknown",
+            "over budget",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "revision_rate",
+            "float",
+            "0..1",
+            "Share of the steps from round to round that revised.",
+            _ONE,
+            "revisions",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "correction_success",
+            "float",
+            "0..1",
+            "Share of the revisions after which the round was right.",
+            "nothing was revised",
+            "revisions that were right",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "correction_rate",
+            "float",
+            "0..1",
+            "Share of the revisions of a wrong round that made it right.",
+            "nothing wrong was revised",
+            "wrong made right",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "overcorrection_rate",
+            "float",
+            "0..1",
+            "Share of the revisions of a right round that made it wrong.",
+            "nothing right was revised",
+            "right made wrong",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "improvement_slope",
+            "float",
+            "0..1",
+            "Least squares slope of right or wrong on the round, averaged over series.",
+            _ONE,
+            "improvement per round",
+        ),
+        _FEW,
+    ),
+    C(
+        "source",
+        "text",
+        doc="Rounds noted in the traces, or the trials of an item in order.",
+        null=KEY_NULL,
+    ),
+)
+_SUMS = (
+    "win",
+    "over",
+    "known",
+    "round",
+    "step",
+    "revised",
+    "landed",
+    "of_wrong",
+    "mended",
+    "of_right",
+    "spoilt",
+    "slope",
+    "sloped",
+)
 
 
 @analysis(
@@ -44,19 +133,38 @@ _SUMS = ("win", "over", "known", "round", "step", "revised", "landed", "of_wrong
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
-        cost_axis("spent", "cost_usd", "what the budget is of; of rounds noted in traces only cost_usd"),
+        cost_axis(
+            "spent", "cost_usd", "what the budget is of; of rounds noted in traces only cost_usd"
+        ),
         Option("budget", "float", None, "what a round may spend, in the unit of `spent`", low=0.0),
-        Option("revised_by", "choice", "answer", "what tells a revision: another answer, or other spending (as AdvGameBench)", choices=("answer", "spent")),
-        Option("series", "choice", "auto", "what a series is: rounds noted in traces (where there are any), or the trials of an item", choices=("auto", "rounds", "trials")),
+        Option(
+            "revised_by",
+            "choice",
+            "answer",
+            "what tells a revision: another answer, or other spending (as AdvGameBench)",
+            choices=("answer", "spent"),
+        ),
+        Option(
+            "series",
+            "choice",
+            "auto",
+            "what a series is: rounds noted in traces (where there are any), or the trials of an item",
+            choices=("auto", "rounds", "trials"),
+        ),
         Option("skip", "int", 0, "first rounds that do not count", low=0),
         LEVEL,
     ),
     columns=_ROWS,
     rows="trace_details",
-    chart=ChartSpec("figures", x="win_rate", y="group", also=("correction_success", "overcorrection_rate", "improvement_slope")),
+    chart=ChartSpec(
+        "figures",
+        x="win_rate",
+        y="group",
+        also=("correction_success", "overcorrection_rate", "improvement_slope"),
+    ),
     settles=Settles("improvement_slope", 0.0),
     example={"by": ("model", "strategy"), "where": "strategy:self_refine"},
-)  # fmt: skip
+)
 def process(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -83,7 +191,9 @@ def process(
             _ordered(part) if source == "trials" else part.sort("_series", "_round"), options
         )
         if table.height:
-            found.append(dict(zip(by, key, strict=True)) | _row(table, options) | {"source": source})  # fmt: skip
+            found.append(
+                dict(zip(by, key, strict=True)) | _row(table, options) | {"source": source}
+            )
     schema = {c: series.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     notes = []
     if source == "trials" and found:
@@ -106,7 +216,9 @@ def _series(
         noted = rounds.read(frame, by)
         if noted.traces.height or options["series"] == "rounds":
             if options["spent"] != "cost_usd":
-                raise AnalysisError(f"option spent: of rounds noted in traces only cost_usd is known, not {options['spent']}; use series trials")  # fmt: skip
+                raise AnalysisError(
+                    f"option spent: of rounds noted in traces only cost_usd is known, not {options['spent']}; use series trials"
+                )
             return _noted(noted, options), noted.dropped, "rounds"
     spent = f"_{options['spent']}"
     answer = pl.col("_answer").str.strip_chars()
@@ -119,10 +231,18 @@ def _series(
             pl.col("_trial").cast(pl.Int32), _run=pl.col("_run_id").hash(), _told=told
         ).drop("_answer", "_run_id")
 
-    rows = fetched.fetch(frame, by, ("trial", options["spent"]), texts=("answer", "run_id"), flags=("passed",), each=read)  # fmt: skip
+    rows = fetched.fetch(
+        frame,
+        by,
+        ("trial", options["spent"]),
+        texts=("answer", "run_id"),
+        flags=("passed",),
+        each=read,
+    )
     rows, dropped = fetched.sieve(
-        rows, {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()}
-    )  # fmt: skip
+        rows,
+        {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
+    )
     return rows.rename({spent: "_spent"}).drop("_failed"), dropped, "trials"
 
 
@@ -153,11 +273,12 @@ def _noted(noted: rounds.Recorded, options: dict[str, Any]) -> pl.DataFrame:
     if options["revised_by"] == "spent":
         revised = np.where(np.isnan(spent) | np.isnan(before), np.nan, spent != before)
     return noted.traces[at].with_columns(
-        _series=pl.Series(at.astype(np.int64)), _round=pl.Series(place.astype(np.int64)),
+        _series=pl.Series(at.astype(np.int64)),
+        _round=pl.Series(place.astype(np.int64)),
         _right=pl.Series(noted.right[at, place]),
         _revised=pl.Series(np.where(place > 0, revised, np.nan)).fill_nan(None),
         _spent=pl.Series(spent).fill_nan(None),
-    )  # fmt: skip
+    )
 
 
 def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
@@ -173,12 +294,18 @@ def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     budget = options["budget"]
     over = pl.col("_spent") > budget if budget is not None else pl.lit(None, pl.Boolean)
     marked = kept.with_columns(
-        win=right, round=one, over=over.cast(pl.Float64).fill_null(0.0),
-        known=over.is_not_null().cast(pl.Float64), step=stepped.cast(pl.Float64), revised=revised,
-        landed=revised * right, of_wrong=revised * (1 - before.fill_null(0.0)),
+        win=right,
+        round=one,
+        over=over.cast(pl.Float64).fill_null(0.0),
+        known=over.is_not_null().cast(pl.Float64),
+        step=stepped.cast(pl.Float64),
+        revised=revised,
+        landed=revised * right,
+        of_wrong=revised * (1 - before.fill_null(0.0)),
         mended=revised * (1 - before.fill_null(0.0)) * right,
-        of_right=revised * before.fill_null(0.0), spoilt=revised * before.fill_null(0.0) * (1 - right),
-    )  # fmt: skip
+        of_right=revised * before.fill_null(0.0),
+        spoilt=revised * before.fill_null(0.0) * (1 - right),
+    )
     x, n = pl.col("_round").cast(pl.Float64), pl.len()
     # Counted from 0 in each series, so that the plain sums lose no digits.
     product = (x * right).sum() - x.sum() * right.sum() / n
@@ -186,23 +313,28 @@ def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     return marked.group_by("_series", maintain_order=True).agg(
         *[pl.col(c).first() for c in ("_item", "_code")],
         *[pl.col(c).sum() for c in _SUMS if c not in {"slope", "sloped"}],
-        slope=slope, sloped=(n > 1).cast(pl.Float64),
-    )  # fmt: skip
+        slope=slope,
+        sloped=(n > 1).cast(pl.Float64),
+    )
 
 
 def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     codes = part["_code"].to_numpy()
     sums = {c: part[c].to_numpy() for c in _SUMS}
     row: dict[str, Any] = {
-        "n_items": part["_item"].n_unique(), "n_series": part.height,
+        "n_items": part["_item"].n_unique(),
+        "n_series": part.height,
         "n_rounds": int(sums["round"].sum()),
-    }  # fmt: skip
+    }
     shares = {
-        "win_rate": ("win", "round"), "over_budget_rate": ("over", "known"),
-        "revision_rate": ("revised", "step"), "correction_success": ("landed", "revised"),
-        "correction_rate": ("mended", "of_wrong"), "overcorrection_rate": ("spoilt", "of_right"),
+        "win_rate": ("win", "round"),
+        "over_budget_rate": ("over", "known"),
+        "revision_rate": ("revised", "step"),
+        "correction_success": ("landed", "revised"),
+        "correction_rate": ("mended", "of_wrong"),
+        "overcorrection_rate": ("spoilt", "of_right"),
         "improvement_slope": ("slope", "sloped"),
-    }  # fmt: skip
+    }
     for name, (top, bottom) in shares.items():
         bounds = (-1.0, 1.0) if name == "improvement_slope" else (0.0, 1.0)
         found = ratios.ratio(sums[top], sums[bottom], codes, options["level"], bounds)

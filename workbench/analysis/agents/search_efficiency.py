@@ -22,15 +22,89 @@ _FEW = "fewer than two items"
 _NONE = "no trace called a tool"
 _ROWS = (
     C("n_items", "int", "count", "Items of these traces.", KEY_NULL, "items"),
-    C("n", "int", "count", "Traces that called a tool and whose needed entities are known.", KEY_NULL, "traces"),
-    *ends(C("seeking_rate", "float", "0..1", "Mean share of the needed entities that stood in what tools answered (ISR).", _NONE, "information-seeking rate"), _FEW),
-    *ends(C("seeking_efficiency", "float", "", "Mean of needed entities found per tool call (ISE).", _NONE, "entities found per call"), f"{_FEW}, or no spread"),
-    *ends(C("all_found_rate", "float", "0..1", "Share of traces that found every needed entity.", _NONE, "found everything"), _FEW),
-    *ends(C("kept_rate", "float", "0..1", "Share of traces above both thresholds, those worth learning from.", _NONE, "worth keeping"), _FEW),
-    *ends(C("right_when_found", "float", "0..1", "Pass rate of the traces that found everything.", "none found everything, or none scored", "pass rate, all found"), _FEW),
-    *ends(C("right_when_missing", "float", "0..1", "Pass rate of those that did not.", "all found everything, or none scored", "pass rate, something missing"), _FEW),
-    C("calls_per_entity", "float", "count", "Tool calls of all traces over the needed entities that they found.", "nothing was found", "calls per entity found"),
-)  # fmt: skip
+    C(
+        "n",
+        "int",
+        "count",
+        "Traces that called a tool and whose needed entities are known.",
+        KEY_NULL,
+        "traces",
+    ),
+    *ends(
+        C(
+            "seeking_rate",
+            "float",
+            "0..1",
+            "Mean share of the needed entities that stood in what tools answered (ISR).",
+            _NONE,
+            "information-seeking rate",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "seeking_efficiency",
+            "float",
+            "",
+            "Mean of needed entities found per tool call (ISE).",
+            _NONE,
+            "entities found per call",
+        ),
+        f"{_FEW}, or no spread",
+    ),
+    *ends(
+        C(
+            "all_found_rate",
+            "float",
+            "0..1",
+            "Share of traces that found every needed entity.",
+            _NONE,
+            "found everything",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "kept_rate",
+            "float",
+            "0..1",
+            "Share of traces above both thresholds, those worth learning from.",
+            _NONE,
+            "worth keeping",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "right_when_found",
+            "float",
+            "0..1",
+            "Pass rate of the traces that found everything.",
+            "none found everything, or none scored",
+            "pass rate, all found",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "right_when_missing",
+            "float",
+            "0..1",
+            "Pass rate of those that did not.",
+            "all found everything, or none scored",
+            "pass rate, something missing",
+        ),
+        _FEW,
+    ),
+    C(
+        "calls_per_entity",
+        "float",
+        "count",
+        "Tool calls of all traces over the needed entities that they found.",
+        "nothing was found",
+        "calls per entity found",
+    ),
+)
 _TEXTS = ("read_text", "target", "item_metadata")
 
 
@@ -42,16 +116,35 @@ _TEXTS = ("read_text", "target", "item_metadata")
     needs=("item_id",),
     scored=False,
     options=(
-        Option("entities", "text", "target", "the item's needed entities: its target, or the key of a list in its metadata"),
-        Option("least_rate", "float", 0.3, "seeking rate above which a trace is kept", low=0.0, high=1.0),
-        Option("least_efficiency", "float", 0.1, "entities per call above which it is kept", low=0.0),
+        Option(
+            "entities",
+            "text",
+            "target",
+            "the item's needed entities: its target, or the key of a list in its metadata",
+        ),
+        Option(
+            "least_rate",
+            "float",
+            0.3,
+            "seeking rate above which a trace is kept",
+            low=0.0,
+            high=1.0,
+        ),
+        Option(
+            "least_efficiency", "float", 0.1, "entities per call above which it is kept", low=0.0
+        ),
         LEVEL,
     ),
     columns=_ROWS,
     rows="trace_texts",
-    chart=ChartSpec("figures", x="seeking_rate", y="group", also=("seeking_efficiency", "right_when_found", "right_when_missing")),
+    chart=ChartSpec(
+        "figures",
+        x="seeking_rate",
+        y="group",
+        also=("seeking_efficiency", "right_when_found", "right_when_missing"),
+    ),
     example={"by": ("model", "task"), "where": "strategy:react"},
-)  # fmt: skip
+)
 def search_efficiency(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -70,18 +163,39 @@ def search_efficiency(
     search from reasoning. Intervals: rates Wilson's with the effective number of items, else t · SE,
     of amounts corrected for skewness (Hall 1992), clustered by item.
     """
-    rows = fetched.fetch(frame, by, ("n_tool_calls",), texts=_TEXTS, flags=("passed",), each=_reader(options["entities"]))  # fmt: skip
+    rows = fetched.fetch(
+        frame,
+        by,
+        ("n_tool_calls",),
+        texts=_TEXTS,
+        flags=("passed",),
+        each=_reader(options["entities"]),
+    )
     done, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
     schema = {c: done.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     groups = done.select(by).unique()
-    known, gone = fetched.sieve(done, {
-        "traces without a tool call": pl.col("_n_tool_calls") > 0,
-        f"traces whose item has no {options['entities']}, or nothing read": pl.col("n_found").is_not_null(),
-    })  # fmt: skip
-    found = [dict(zip(by, key, strict=True)) | _row(part, options) for key, part in fetched.parts(known, by)]  # fmt: skip
+    known, gone = fetched.sieve(
+        done,
+        {
+            "traces without a tool call": pl.col("_n_tool_calls") > 0,
+            f"traces whose item has no {options['entities']}, or nothing read": pl.col(
+                "n_found"
+            ).is_not_null(),
+        },
+    )
+    found = [
+        dict(zip(by, key, strict=True)) | _row(part, options)
+        for key, part in fetched.parts(known, by)
+    ]
     silent = groups.join(known.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
-    found += [row | {"n_items": 0, "n": 0} for row in silent.sort(by, nulls_last=True).iter_rows(named=True)]  # fmt: skip
-    return Answer(pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema), dropped=dropped | gone)  # fmt: skip
+    found += [
+        row | {"n_items": 0, "n": 0}
+        for row in silent.sort(by, nulls_last=True).iter_rows(named=True)
+    ]
+    return Answer(
+        pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema),
+        dropped=dropped | gone,
+    )
 
 
 def _reader(key: str) -> engine.Each:
@@ -91,9 +205,13 @@ def _reader(key: str) -> engine.Each:
     def read(rows: pl.DataFrame) -> pl.DataFrame:
         kinds = rows.select(told).unique().with_row_index("kind")
         needed = [
-            sorted(entities(target, None, key) if key == "target" and target is not None else entities(None, metadata, key))
+            sorted(
+                entities(target, None, key)
+                if key == "target" and target is not None
+                else entities(None, metadata, key)
+            )
             for target, metadata in kinds.select(told).iter_rows()
-        ]  # fmt: skip
+        ]
         asked = pl.when(~pl.col("_failed") & (pl.col("_n_tool_calls") > 0)).then("_read_text")
         rows = rows.with_columns(_read_text=asked).join(
             kinds, on=told, how="left", nulls_equal=True, maintain_order="left"
@@ -103,9 +221,11 @@ def _reader(key: str) -> engine.Each:
         pairs = rows.select(keys).unique()
         spaced = [any(" " in entity for entity in entities_) for entities_ in needed]
         counts = [
-            None if text is None or not needed[k] else _count(plain(text) if spaced[k] else text.casefold(), needed[k])
+            None
+            if text is None or not needed[k]
+            else _count(plain(text) if spaced[k] else text.casefold(), needed[k])
             for text, k in pairs.iter_rows()
-        ]  # fmt: skip
+        ]
         counted = pairs.with_columns(pl.Series("n_found", counts, pl.Int32))
         rows = rows.join(counted, on=keys, how="left", nulls_equal=True, maintain_order="left")
         sizes = pl.Series("n_needed", [len(e) for e in needed], pl.Int32).gather(rows["kind"])
@@ -140,26 +260,37 @@ def entities(target: str | None, metadata: str | None, key: str) -> set[str]:
 
 def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     level, right = options["level"], pl.col("_passed").cast(pl.Float64)
-    rate, per_call = pl.col("n_found") / pl.col("n_needed"), pl.col("n_found") / pl.col("_n_tool_calls")  # fmt: skip
+    rate, per_call = (
+        pl.col("n_found") / pl.col("n_needed"),
+        pl.col("n_found") / pl.col("_n_tool_calls"),
+    )
     whole = pl.col("n_found") == pl.col("n_needed")
     items = ratios.by_item(
         part.with_columns(
-            rate=rate, per_call=per_call, whole=whole,
+            rate=rate,
+            per_call=per_call,
+            whole=whole,
             kept=(rate > options["least_rate"]) & (per_call > options["least_efficiency"]),
-            with_all=pl.when(whole).then(right), without=pl.when(~whole).then(right),
+            with_all=pl.when(whole).then(right),
+            without=pl.when(~whole).then(right),
         ),
         ("rate", "per_call", "whole", "kept", "with_all", "without"),
-    )  # fmt: skip
+    )
     codes = items["_code"].to_numpy()
     values = {c: items[c].fill_null(np.nan).to_numpy() for c in items.columns[2:]}
     row: dict[str, Any] = {"n_items": items.height, "n": part.height}
     shares = {
-        "seeking_rate": "rate", "all_found_rate": "whole", "kept_rate": "kept",
-        "right_when_found": "with_all", "right_when_missing": "without",
-    }  # fmt: skip
+        "seeking_rate": "rate",
+        "all_found_rate": "whole",
+        "kept_rate": "kept",
+        "right_when_found": "with_all",
+        "right_when_missing": "without",
+    }
     for name, column in shares.items():
         row |= ratios.figures(name, ratios.share(values[column], codes, level))
-    row |= ratios.figures("seeking_efficiency", ratios.mean(values["per_call"], codes, level, ratios.AMOUNT))  # fmt: skip
+    row |= ratios.figures(
+        "seeking_efficiency", ratios.mean(values["per_call"], codes, level, ratios.AMOUNT)
+    )
     total = float(part["n_found"].sum())
     row["calls_per_entity"] = float(part["_n_tool_calls"].sum()) / total if total else None
     return row

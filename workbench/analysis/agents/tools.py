@@ -22,29 +22,157 @@ _NO_CALL = "no tool was called"
 _ROWS = (
     C("n_items", "int", "count", "Items with a trace that did not fail.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that did not fail.", KEY_NULL, "traces"),
-    *ends(C("calls_per_trace", "float", "count", "Mean tool calls of a trace, those without any included.", KEY_NULL, "tool calls per trace"), _FEW),
-    *ends(C("used_rate", "float", "0..1", "Share of traces that called a tool.", KEY_NULL, "traces with tools"), _FEW),
-    *ends(C("tool_error_rate", "float", "0..1", "Share of the tool calls that failed.", _NO_CALL, "failed calls"), _FEW),
-    *ends(C("repeat_rate", "float", "0..1", "Share of the tool calls that an earlier one of the same trace had asked with the same words.", _NO_CALL, "repeated calls"), _FEW),
-    *ends(C("correct_per_call", "float", "", "Right answers over tool calls (tool productivity).", "no scored trace, or no tool was called", "right answers per tool call"), _FEW),
-    *ends(C("extra_calls", "float", "count", "Calls of a right trace beyond the fewest with which a trace of its group was right on the item (redundancy).", "no item was ever right", "calls beyond the fewest"), _FEW),
-    *ends(C("wait_s", "float", "s", "Mean time of a trace that its tools took, calls side by side added up.", "a tool's time is unknown", "wait for tools"), _FEW),
-    *ends(C("read_tokens", "float", "tokens", "Mean tokens of the tools' results of a trace.", "results were not counted", "tokens of results"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "calls_per_trace",
+            "float",
+            "count",
+            "Mean tool calls of a trace, those without any included.",
+            KEY_NULL,
+            "tool calls per trace",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "used_rate",
+            "float",
+            "0..1",
+            "Share of traces that called a tool.",
+            KEY_NULL,
+            "traces with tools",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "tool_error_rate",
+            "float",
+            "0..1",
+            "Share of the tool calls that failed.",
+            _NO_CALL,
+            "failed calls",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "repeat_rate",
+            "float",
+            "0..1",
+            "Share of the tool calls that an earlier one of the same trace had asked with the same words.",
+            _NO_CALL,
+            "repeated calls",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "correct_per_call",
+            "float",
+            "",
+            "Right answers over tool calls (tool productivity).",
+            "no scored trace, or no tool was called",
+            "right answers per tool call",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "extra_calls",
+            "float",
+            "count",
+            "Calls of a right trace beyond the fewest with which a trace of its group was right on the item (redundancy).",
+            "no item was ever right",
+            "calls beyond the fewest",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "wait_s",
+            "float",
+            "s",
+            "Mean time of a trace that its tools took, calls side by side added up.",
+            "a tool's time is unknown",
+            "wait for tools",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "read_tokens",
+            "float",
+            "tokens",
+            "Mean tokens of the tools' results of a trace.",
+            "results were not counted",
+            "tokens of results",
+        ),
+        _FEW,
+    ),
+)
 _BY_TOOL = (
     C("tool", "text", doc="Name of the tool.", null=KEY_NULL),
     C("n_calls", "int", "count", "Calls.", KEY_NULL, "calls"),
-    C("share_of_calls", "float", "0..1", "Share of the group's tool calls.", KEY_NULL, "share of calls"),
+    C(
+        "share_of_calls",
+        "float",
+        "0..1",
+        "Share of the group's tool calls.",
+        KEY_NULL,
+        "share of calls",
+    ),
     C("n_errors", "int", "count", "Calls that failed.", KEY_NULL, "failed"),
-    *ends(C("error_rate", "float", "0..1", "Share of its calls that failed.", KEY_NULL, "failed calls"), "fewer than two items, or no spread"),
+    *ends(
+        C(
+            "error_rate",
+            "float",
+            "0..1",
+            "Share of its calls that failed.",
+            KEY_NULL,
+            "failed calls",
+        ),
+        "fewer than two items, or no spread",
+    ),
     C("mean_s", "float", "s", "Mean time of a call.", "not measured", "time per call"),
-    C("tokens_per_call", "float", "tokens", "Mean tokens of a result.", "not counted", "tokens per result"),
-    C("bytes_per_call", "float", "bytes", "Mean bytes of a result.", "not recorded", "bytes per result"),
-    C("tool_cost_usd", "float", "USD", "What the tool charged for all calls whose charge is known.", "never priced", "tool cost"),
-)  # fmt: skip
+    C(
+        "tokens_per_call",
+        "float",
+        "tokens",
+        "Mean tokens of a result.",
+        "not counted",
+        "tokens per result",
+    ),
+    C(
+        "bytes_per_call",
+        "float",
+        "bytes",
+        "Mean bytes of a result.",
+        "not recorded",
+        "bytes per result",
+    ),
+    C(
+        "tool_cost_usd",
+        "float",
+        "USD",
+        "What the tool charged for all calls whose charge is known.",
+        "never priced",
+        "tool cost",
+    ),
+)
 NO_TOOLS = "the rows have no column tool, so that no call is known: give it rows of tool_uses"
 _NUMBERS = ("e2e_s", "result_tokens", "result_bytes", "cost_usd")
-_MEASURES = ("_calls", "_used", "_errors", "_repeats", "_right", "_right_of", "_extra", "_wait", "_read")  # fmt: skip
+_MEASURES = (
+    "_calls",
+    "_used",
+    "_errors",
+    "_repeats",
+    "_right",
+    "_right_of",
+    "_extra",
+    "_wait",
+    "_read",
+)
 
 
 @analysis(
@@ -57,10 +185,15 @@ _MEASURES = ("_calls", "_used", "_errors", "_repeats", "_right", "_right_of", "_
     options=(LEVEL, RESAMPLES),
     columns=(*_ROWS, *_BY_TOOL),
     rows="tool_uses",
-    chart=ChartSpec("figures", x="calls_per_trace", y="group", also=("correct_per_call", "tool_error_rate", "repeat_rate")),
+    chart=ChartSpec(
+        "figures",
+        x="calls_per_trace",
+        y="group",
+        also=("correct_per_call", "tool_error_rate", "repeat_rate"),
+    ),
     settles=Settles("correct_per_call"),
     example={"by": ("model", "task"), "where": "strategy:react"},
-)  # fmt: skip
+)
 def tools(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -103,10 +236,14 @@ def _traces(rows: pl.DataFrame, *, recorded: bool) -> pl.DataFrame:
     """Add the calls of a group up to traces; of failed ones, and where no call is recorded, nothing is known."""
     called, wrong = pl.col("_tool").is_not_null(), pl.col("_wrong")
     sums = {
-        "_calls": called, "_errors": wrong, "_repeats": tool_rows.AGAIN,
-        "_untimed": called & ~wrong & pl.col("_e2e_s").is_null(), "_wait": pl.col("_e2e_s"),
-        "_unread": called & pl.col("_result_tokens").is_null(), "_read": pl.col("_result_tokens"),
-    }  # fmt: skip
+        "_calls": called,
+        "_errors": wrong,
+        "_repeats": tool_rows.AGAIN,
+        "_untimed": called & ~wrong & pl.col("_e2e_s").is_null(),
+        "_wait": pl.col("_e2e_s"),
+        "_unread": called & pl.col("_result_tokens").is_null(),
+        "_read": pl.col("_result_tokens"),
+    }
     first = ("_item", "_code", "_failed", "_passed")
     traces = rows.select("_trace", *first, **{c: e.cast(pl.Float64) for c, e in sums.items()})
     traces = traces.group_by("_trace").agg(pl.col(first).first(), pl.col(*sums).sum())
@@ -114,9 +251,11 @@ def _traces(rows: pl.DataFrame, *, recorded: bool) -> pl.DataFrame:
     done = traces.with_columns(
         _wait=pl.when(pl.col("_untimed") == 0).then("_wait"),
         _read=pl.when(pl.col("_unread") == 0).then("_read"),
-        _right=passed.cast(pl.Float64), _used=(calls > 0).cast(pl.Float64),
-        _right_of=pl.when(passed.is_not_null()).then(calls), _extra=pl.when(passed).then(calls),
-    )  # fmt: skip
+        _right=passed.cast(pl.Float64),
+        _used=(calls > 0).cast(pl.Float64),
+        _right_of=pl.when(passed.is_not_null()).then(calls),
+        _extra=pl.when(passed).then(calls),
+    )
     known = ~pl.col("_failed") & recorded
     return done.with_columns(pl.when(known).then(pl.col(_MEASURES)))
 
@@ -125,20 +264,31 @@ def _items(traces: pl.DataFrame, group: dict[str, Any]) -> pl.DataFrame:
     """Add the traces of a group up to items, as `reduce_items` does."""
     done, scored = ~pl.col("_failed"), pl.col("_passed").is_not_null()
     counts = {"n_failed": ~done, "n_unscored": done & ~scored, "n": done, "n_scored": done & scored}
-    items = traces.with_columns(**counts).group_by("_item").agg(
-        pl.col("_code").first(), pl.len().alias("n_traces"), pl.col(*counts).sum(),
-        pl.col(_MEASURES).sum().name.suffix("_sum"), pl.col(_MEASURES).count().name.suffix("_known"),
-        fewest=pl.col("_extra").min(),
-    ).sort("_item")  # fmt: skip
+    items = (
+        traces.with_columns(**counts)
+        .group_by("_item")
+        .agg(
+            pl.col("_code").first(),
+            pl.len().alias("n_traces"),
+            pl.col(*counts).sum(),
+            pl.col(_MEASURES).sum().name.suffix("_sum"),
+            pl.col(_MEASURES).count().name.suffix("_known"),
+            fewest=pl.col("_extra").min(),
+        )
+        .sort("_item")
+    )
     # Numbers as texts, in the same order.
     item, code = (pl.col(c).cast(pl.String).str.zfill(9) for c in ("_item", "_code"))
     named = {"item_id": item} | {c: pl.lit(v) for c, v in group.items()}
     return items.with_columns(
-        n_missing=pl.lit(0), outcome=pl.col("_right_sum"),
+        n_missing=pl.lit(0),
+        outcome=pl.col("_right_sum"),
         _extra_sum=pl.col("_extra_sum") - pl.col("_extra_known") * pl.col("fewest").fill_null(0.0),
-        _cluster=pl.when(pl.col("_code") > 0).then(pl.lit("cluster ") + code).otherwise(pl.lit("item ") + item),
+        _cluster=pl.when(pl.col("_code") > 0)
+        .then(pl.lit("cluster ") + code)
+        .otherwise(pl.lit("item ") + item),
         **named,
-    ).drop("_item", "_code", "fewest")  # fmt: skip
+    ).drop("_item", "_code", "fewest")
 
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
@@ -160,11 +310,15 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
         return chosen
 
     statistics = {
-        "calls_per_trace": plain("_calls"), "used_rate": plain("_used"),
-        "tool_error_rate": per_call("_errors"), "repeat_rate": per_call("_repeats"),
-        "correct_per_call": per_call("_right", "_right_of"), "extra_calls": plain("_extra"),
-        "wait_s": plain("_wait"), "read_tokens": plain("_read"),
-    }  # fmt: skip
+        "calls_per_trace": plain("_calls"),
+        "used_rate": plain("_used"),
+        "tool_error_rate": per_call("_errors"),
+        "repeat_rate": per_call("_repeats"),
+        "correct_per_call": per_call("_right", "_right_of"),
+        "extra_calls": plain("_extra"),
+        "wait_s": plain("_wait"),
+        "read_tokens": plain("_read"),
+    }
     series = sample.counts(panel)
     for name, statistic in statistics.items():
         series += drawn.series(name, statistic)
@@ -182,7 +336,11 @@ def _by_tool(rows: pl.DataFrame, group: dict[str, Any], level: float) -> list[di
         rate = ratios.ratio(wrong, np.ones(len(wrong)), part["_code"].to_numpy(), level, (0.0, 1.0))
         row = {"tool": tool} | group | {"n_calls": part.height, "n_errors": int(wrong.sum())}
         row |= ratios.figures("error_rate", rate)
-        for name, c in (("mean_s", "e2e_s"), ("tokens_per_call", "result_tokens"), ("bytes_per_call", "result_bytes")):  # fmt: skip
+        for name, c in (
+            ("mean_s", "e2e_s"),
+            ("tokens_per_call", "result_tokens"),
+            ("bytes_per_call", "result_bytes"),
+        ):
             row[name] = part[f"_{c}"].mean()
         cost = part["_cost_usd"].drop_nulls()
         found.append(row | {"tool_cost_usd": cost.sum() if len(cost) else None})

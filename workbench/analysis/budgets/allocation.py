@@ -31,21 +31,65 @@ _ROWS = (
     C("budget", "float", "", "Most that an item may cost on average.", KEY_NULL),
     C("n_items", "int", "count", "Items that every option was tried on.", KEY_NULL, "items"),
     C("n_bins", "int", "count", "Bins that get an option each.", KEY_NULL, "bins"),
-    *ends(C("rate", "float", "0..1", "Accuracy with the best option for each bin, chosen on one half of the items and measured on the other.", _NOT, "one option per bin"), _FEW),
+    *ends(
+        C(
+            "rate",
+            "float",
+            "0..1",
+            "Accuracy with the best option for each bin, chosen on one half of the items and measured on the other.",
+            _NOT,
+            "one option per bin",
+        ),
+        _FEW,
+    ),
     C("cost", "float", "", "What that cost on the other half.", _NOT, "cost with it"),
-    *ends(C("single_rate", "float", "0..1", "Accuracy with the one best option for all, chosen and measured likewise.", _NOT, "one option for all"), _FEW),
+    *ends(
+        C(
+            "single_rate",
+            "float",
+            "0..1",
+            "Accuracy with the one best option for all, chosen and measured likewise.",
+            _NOT,
+            "one option for all",
+        ),
+        _FEW,
+    ),
     C("single_cost", "float", "", "What that cost.", _NOT, "cost with one option"),
-    *ends(C("gain", "float", "0..1", "The first accuracy minus the second.", _NOT, "gain by bins"), _FEW),
-    C("promised", "float", "0..1", "Accuracy of the best plan on the very items it was made from: too good.", _NOT, "promised on the same items"),
+    *ends(
+        C("gain", "float", "0..1", "The first accuracy minus the second.", _NOT, "gain by bins"),
+        _FEW,
+    ),
+    C(
+        "promised",
+        "float",
+        "0..1",
+        "Accuracy of the best plan on the very items it was made from: too good.",
+        _NOT,
+        "promised on the same items",
+    ),
     C("single", "text", doc="The best option for all within the budget, on all items.", null=_NOT),
-)  # fmt: skip
+)
 _PLAN = (
     C("bin", "int", "count", "Place of the bin, the hardest first.", KEY_NULL),
-    C("of", "text", doc="Pass rates of the base, or the value of the column.", null=KEY_NULL, title="items of"),
-    C("choice", "text", doc="The option of the bin in the exact best plan on all items.", null=KEY_NULL),
-    *ends(C("bin_rate", "float", "0..1", "Its accuracy on the bin.", KEY_NULL, "accuracy on the bin"), _FEW),
+    C(
+        "of",
+        "text",
+        doc="Pass rates of the base, or the value of the column.",
+        null=KEY_NULL,
+        title="items of",
+    ),
+    C(
+        "choice",
+        "text",
+        doc="The option of the bin in the exact best plan on all items.",
+        null=KEY_NULL,
+    ),
+    *ends(
+        C("bin_rate", "float", "0..1", "Its accuracy on the bin.", KEY_NULL, "accuracy on the bin"),
+        _FEW,
+    ),
     C("bin_cost", "float", "", "Its mean cost on the bin.", KEY_NULL, "cost on the bin"),
-)  # fmt: skip
+)
 
 
 class _Choices(NamedTuple):
@@ -117,17 +161,42 @@ class _Task:
     needs=("item_id",),
     measures=(),
     options=(
-        Option("base", "group", None, "the group whose pass rate says how hard an item is; the cheapest if open"),
-        Option("bins", "int", 5, "bins of difficulty, of equally many items where pass rates differ", low=1, high=20),
-        Option("over", "text", _DIFFICULTY, "what makes the bins: difficulty, or a column of the items, such as task or cluster"),
-        Option("budget", "float", None, "most that an item may cost on average; if open, a range of budgets", low=0),
+        Option(
+            "base",
+            "group",
+            None,
+            "the group whose pass rate says how hard an item is; the cheapest if open",
+        ),
+        Option(
+            "bins",
+            "int",
+            5,
+            "bins of difficulty, of equally many items where pass rates differ",
+            low=1,
+            high=20,
+        ),
+        Option(
+            "over",
+            "text",
+            _DIFFICULTY,
+            "what makes the bins: difficulty, or a column of the items, such as task or cluster",
+        ),
+        Option(
+            "budget",
+            "float",
+            None,
+            "most that an item may cost on average; if open, a range of budgets",
+            low=0,
+        ),
         cost_axis("cost", "cost_usd", "what the budget is in: any measure of a trace"),
-        OUTCOME, ERRORS, LEVEL,
+        OUTCOME,
+        ERRORS,
+        LEVEL,
     ),
     columns=(*_ROWS, *_PLAN),
     chart=ChartSpec("curve", x="budget", y="rate", also=("single_rate",)),
     example={"bins": 3, "where": "strategy:direct,cot,think"},
-)  # fmt: skip
+)
 def allocation(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -171,8 +240,9 @@ def allocation(
     schema = empty(first, columns.values()).schema
     tables = {
         name: pl.DataFrame(part, schema={k: schema[k] for k in part[0]})
-        for name, part in (("plan", plans), ("bins", bins)) if part
-    }  # fmt: skip
+        for name, part in (("plan", plans), ("bins", bins))
+        if part
+    }
     order = [*first, *(c.name for c in _ROWS)]
     table = pl.DataFrame(rows, schema={k: schema[k] for k in order})
     said = (f"difficulty by the pass rate of {base}",) if base else ()
@@ -199,9 +269,10 @@ def _reduced(
     """
     measure, over = options["cost"], options["over"]
     given: dict[str, Any] = {
-        "outcome": options["outcome"], "errors_as_wrong": options["errors_as_wrong"],
+        "outcome": options["outcome"],
+        "errors_as_wrong": options["errors_as_wrong"],
         "require": (measure,),
-    }  # fmt: skip
+    }
     present = frame.collect_schema().names()
     if over != _DIFFICULTY:
         if over not in present:
@@ -238,8 +309,12 @@ def _base(
     """Name the group that grades the items, as asked or the cheapest; and tell its traces."""
     named, asked = _named(by), options["base"]
     groups = mean_measure(
-        frame, named, options["cost"], outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"]
-    ).sort("mean", *named, nulls_last=True)  # fmt: skip
+        frame,
+        named,
+        options["cost"],
+        outcome=options["outcome"],
+        errors_as_wrong=options["errors_as_wrong"],
+    ).sort("mean", *named, nulls_last=True)
     keys = {label(row): row for row in groups.select(named).iter_rows()}
     if asked is not None and asked not in keys:
         raise AnalysisError(unknown("group for base", asked, keys))
@@ -271,9 +346,13 @@ def _task(
         names = levels.to_list()
         bins = np.searchsorted(np.array(names), value.to_numpy()).astype(np.int64)
     return _Task(
-        panel, panel.outcome(), panel.measure(options["cost"]), bins, names,
+        panel,
+        panel.outcome(),
+        panel.measure(options["cost"]),
+        bins,
+        names,
         _halves(panel.clusters, bins, rng),
-    )  # fmt: skip
+    )
 
 
 def quantile_bins(values: Floats, n: int) -> tuple[Ints, list[str]]:
@@ -286,7 +365,9 @@ def quantile_bins(values: Floats, n: int) -> tuple[Ints, list[str]]:
     edges = np.unique(np.quantile(values, np.arange(1, n) / n).round(12)) if n > 1 else np.empty(0)
     _, bins = np.unique(np.digitize(values, edges), return_inverse=True)
     spans = [values[bins == b] for b in range(int(bins.max()) + 1)]
-    names = [f"{s.min():.3g} to {s.max():.3g}" if s.min() < s.max() else f"{s.min():.3g}" for s in spans]  # fmt: skip
+    names = [
+        f"{s.min():.3g} to {s.max():.3g}" if s.min() < s.max() else f"{s.min():.3g}" for s in spans
+    ]
     return bins.astype(np.int64), names
 
 
@@ -339,20 +420,28 @@ def _row(
         *curves.share(task.panel, got["single_rate"], level).series("single_rate"),
         *curves.difference(task.panel, got["rate"] - got["single_rate"], level).series("gain"),
         *(curves.share(task.panel, got[c], level).series(c)[0] for c in ("cost", "single_cost")),
-    ]  # fmt: skip
+    ]
     row: dict[str, Any] = {
-        "budget": budget, "n_items": n, "n_bins": len(task.names),
+        "budget": budget,
+        "n_items": n,
+        "n_bins": len(task.names),
         **{s.name: s[0] for s in figures},
-        "promised": promised, "single": None if single is None else task.options[single],
-    }  # fmt: skip
+        "promised": promised,
+        "single": None if single is None else task.options[single],
+    }
     row = {c.name: row[c.name] for c in _ROWS}
     if whole is None:
         return row, []
     planned = [listed[b * len(task.options) + int(o)] for b, o in enumerate(whole)]
     return row, [
-        {"bin": r["bin"], "of": r["of"], "choice": r["option"], **{c.name: r[c.name] for c in _PLAN[3:]}}
+        {
+            "bin": r["bin"],
+            "of": r["of"],
+            "choice": r["option"],
+            **{c.name: r[c.name] for c in _PLAN[3:]},
+        }
         for r in planned
-    ]  # fmt: skip
+    ]
 
 
 def _bins(task: _Task, level: float) -> list[dict[str, Any]]:
@@ -364,8 +453,13 @@ def _bins(task: _Task, level: float) -> list[dict[str, Any]]:
         figures = curves.share(task.panel, rate, level).series("bin_rate")
         cost = task.cost[own].mean(axis=0)
         rows += [
-            {"bin": b + 1, "of": name, "option": task.options[o],
-             **{s.name: s[o] for s in figures}, "bin_cost": float(cost[o])}
+            {
+                "bin": b + 1,
+                "of": name,
+                "option": task.options[o],
+                **{s.name: s[o] for s in figures},
+                "bin_cost": float(cost[o]),
+            }
             for o in range(len(task.options))
-        ]  # fmt: skip
+        ]
     return rows

@@ -27,28 +27,154 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _FEW = "fewer than two items"
 _MEASURES = ("output_tokens", "cost_usd", "energy_j")
 _ROWS = (
-    C("level", "text", doc="The budget in thinking tokens, or the effort, as set.", null="not set", title="budget or effort"),
+    C(
+        "level",
+        "text",
+        doc="The budget in thinking tokens, or the effort, as set.",
+        null="not set",
+        title="budget or effort",
+    ),
     C("place", "int", "count", "Place of the level, from 1 the least.", KEY_NULL, "place"),
-    C("n_items", "int", "count", "Items that every level of the group was tried on.", KEY_NULL, "items"),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Items that every level of the group was tried on.",
+        KEY_NULL,
+        "items",
+    ),
     C("n", "int", "count", "Scored traces on them.", KEY_NULL, "traces"),
-    *ends(C("rate", "float", "0..1", "Mean over items of the outcome of their trials.", KEY_NULL, "accuracy"), _FEW),
-    *ends(C("output_tokens", "float", "tokens", "Mean output tokens, which need not be the budget.", "unknown of some trace", "output tokens spent"), _FEW),
-    *ends(C("cost_usd", "float", "USD", "Mean cost of a trace.", "unknown of some trace", "cost"), _FEW),
-    *ends(C("gain", "float", "0..1", "Accuracy above the level before.", "the first level", "gain over the level before"), _FEW),
-    *ends(C("per_point_usd", "float", "USD", "Extra cost per point (1 %) of accuracy gained over the level before; infinite where it is dearer and no better.", "the first level, a cost unknown, or not dearer", "marginal cost per point"), _FEW),
-    *ends(C("per_point_j", "float", "J", "Extra energy per point of accuracy gained over the level before; infinite where it takes more and is no better.", "the first level, energy unknown, or no more of it", "marginal energy per point"), _FEW),
-    *ends(C("overthinking", "float", "0..1", "How far the best of the lower levels lies above this one; 0 where none does.", KEY_NULL), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "rate",
+            "float",
+            "0..1",
+            "Mean over items of the outcome of their trials.",
+            KEY_NULL,
+            "accuracy",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "output_tokens",
+            "float",
+            "tokens",
+            "Mean output tokens, which need not be the budget.",
+            "unknown of some trace",
+            "output tokens spent",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C("cost_usd", "float", "USD", "Mean cost of a trace.", "unknown of some trace", "cost"),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "gain",
+            "float",
+            "0..1",
+            "Accuracy above the level before.",
+            "the first level",
+            "gain over the level before",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "per_point_usd",
+            "float",
+            "USD",
+            "Extra cost per point (1 %) of accuracy gained over the level before; infinite where it is dearer and no better.",
+            "the first level, a cost unknown, or not dearer",
+            "marginal cost per point",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "per_point_j",
+            "float",
+            "J",
+            "Extra energy per point of accuracy gained over the level before; infinite where it takes more and is no better.",
+            "the first level, energy unknown, or no more of it",
+            "marginal energy per point",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "overthinking",
+            "float",
+            "0..1",
+            "How far the best of the lower levels lies above this one; 0 where none does.",
+            KEY_NULL,
+        ),
+        _FEW,
+    ),
+)
 _AREAS = (
     C("n_levels", "int", "count", "Levels.", KEY_NULL, "levels"),
-    *ends(C("mean_rate", "float", "0..1", "Mean accuracy, all levels weighing alike (anytime score, uniform).", KEY_NULL, "anytime, uniform"), _FEW),
-    *ends(C("linear_rate", "float", "0..1", "Mean accuracy weighed by the budget (anytime score, linear).", "levels are not budgets", "anytime, linear"), _FEW),
-    *ends(C("area", "float", "0..1", "Area under accuracy from budget 0 (accuracy 0) to the largest, over it.", "levels are not budgets"), _FEW),
+    *ends(
+        C(
+            "mean_rate",
+            "float",
+            "0..1",
+            "Mean accuracy, all levels weighing alike (anytime score, uniform).",
+            KEY_NULL,
+            "anytime, uniform",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "linear_rate",
+            "float",
+            "0..1",
+            "Mean accuracy weighed by the budget (anytime score, linear).",
+            "levels are not budgets",
+            "anytime, linear",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "area",
+            "float",
+            "0..1",
+            "Area under accuracy from budget 0 (accuracy 0) to the largest, over it.",
+            "levels are not budgets",
+        ),
+        _FEW,
+    ),
     *ends(C("regret", "float", "0..1", "1 − area.", "levels are not budgets"), _FEW),
-    *ends(C("log_area", "float", "0..1", "Area over the logarithm of the budget, from the least to the largest, over its span.", "levels are not budgets, or one alone", "area over log budget"), _FEW),
-    C("best_level", "text", doc="The level of the highest accuracy; the least of equal ones.", null="not set"),
-    C("n_overthinking", "int", "count", "Levels that a lower one beats.", KEY_NULL, "levels past the best"),
-)  # fmt: skip
+    *ends(
+        C(
+            "log_area",
+            "float",
+            "0..1",
+            "Area over the logarithm of the budget, from the least to the largest, over its span.",
+            "levels are not budgets, or one alone",
+            "area over log budget",
+        ),
+        _FEW,
+    ),
+    C(
+        "best_level",
+        "text",
+        doc="The level of the highest accuracy; the least of equal ones.",
+        null="not set",
+    ),
+    C(
+        "n_overthinking",
+        "int",
+        "count",
+        "Levels that a lower one beats.",
+        KEY_NULL,
+        "levels past the best",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,16 +256,22 @@ _FORMULAS: dict[str, Callable[[Floats | None, Floats], Floats]] = {
     measures=_MEASURES,
     options=(
         Option(
-            "axis", "choice", "auto", "what the levels are; auto takes the budget where one is set",
+            "axis",
+            "choice",
+            "auto",
+            "what the levels are; auto takes the budget where one is set",
             choices=("auto", _BUDGET, _EFFORT),
         ),
-        OUTCOME, ERRORS, LEVEL, RESAMPLES,
+        OUTCOME,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_AREAS),
     example={"by": ("model",), "where": "strategy:budgeted"},
     within=("thinking_budget_tokens", "effort"),
     chart=ChartSpec("budget_curve", x="output_tokens", y="rate"),
-)  # fmt: skip
+)
 def budget_curve(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -168,9 +300,12 @@ def budget_curve(
     if axis not in present:
         frame = frame.with_columns(nw.lit(None, nw.String).alias(axis))
     items = reduce_items(
-        frame, (*by, axis), _MEASURES, outcome=options["outcome"],
+        frame,
+        (*by, axis),
+        _MEASURES,
+        outcome=options["outcome"],
         errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+    )
     rows, areas, lost, unset = [], [], 0, 0
     kept = items.frame.filter(pl.col("n") > 0)
     for key, part in kept.group_by(by, maintain_order=True):
@@ -188,8 +323,9 @@ def budget_curve(
     table = pl.concat(rows) if rows else pl.DataFrame(schema=blank)
     more = {"areas": pl.concat(areas)} if areas else {}
     dropped = items.dropped() | {
-        f"traces without {axis}": unset, "items that not every level was tried on": lost,
-    }  # fmt: skip
+        f"traces without {axis}": unset,
+        "items that not every level was tried on": lost,
+    }
     return Answer(table, more=more, dropped=dropped, notes=_notes(areas, by))
 
 
@@ -242,14 +378,22 @@ def _order(levels: pl.Series) -> list[int]:
 def _levels(curve: _Curve) -> pl.DataFrame:
     """One row per level, with what it adds to the one before."""
     drawn, n = curve.drawn, len(curve.levels)
-    return pl.DataFrame([
-        pl.Series("level", curve.levels, pl.String), pl.Series("place", range(1, n + 1), pl.Int64),
-        *curve.counts,
-        *(s for c in ("rate", "output_tokens", "cost_usd") for s in drawn.series(c, operator.itemgetter(c))),
-        *drawn.series("gain", lambda m: _step(m["rate"])),
-        *_marginal(drawn, "per_point_usd", "cost_usd"), *_marginal(drawn, "per_point_j", "energy_j"),
-        *drawn.series("overthinking", _overthinking),
-    ])  # fmt: skip
+    return pl.DataFrame(
+        [
+            pl.Series("level", curve.levels, pl.String),
+            pl.Series("place", range(1, n + 1), pl.Int64),
+            *curve.counts,
+            *(
+                s
+                for c in ("rate", "output_tokens", "cost_usd")
+                for s in drawn.series(c, operator.itemgetter(c))
+            ),
+            *drawn.series("gain", lambda m: _step(m["rate"])),
+            *_marginal(drawn, "per_point_usd", "cost_usd"),
+            *_marginal(drawn, "per_point_j", "energy_j"),
+            *drawn.series("overthinking", _overthinking),
+        ]
+    )
 
 
 def _step(values: Floats) -> Floats:
@@ -280,14 +424,20 @@ def _areas(curve: _Curve) -> pl.DataFrame:
     rate, budgets = curve.drawn.means["rate"], curve.budgets
     drawn = dataclasses.replace(curve.drawn, clusters=curve.drawn.clusters[:1])
     figures = [
-        s for name, formula in _FORMULAS.items()
+        s
+        for name, formula in _FORMULAS.items()
         for s in drawn.series(name, functools.partial(_figure, formula, budgets))
-    ]  # fmt: skip
-    return pl.DataFrame([
-        pl.Series("n_levels", [len(rate)], pl.Int64), *figures,
-        pl.Series("best_level", [curve.levels[int(np.argmax(rate))]], pl.String),
-        pl.Series("n_overthinking", [int((_overthinking({"rate": rate}) > 1e-12).sum())], pl.Int64),
-    ])  # fmt: skip
+    ]
+    return pl.DataFrame(
+        [
+            pl.Series("n_levels", [len(rate)], pl.Int64),
+            *figures,
+            pl.Series("best_level", [curve.levels[int(np.argmax(rate))]], pl.String),
+            pl.Series(
+                "n_overthinking", [int((_overthinking({"rate": rate}) > 1e-12).sum())], pl.Int64
+            ),
+        ]
+    )
 
 
 def _figure(

@@ -31,13 +31,73 @@ _ROWS = (
     C("n_items", "int", "count", "Items with a recorded text.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces with a recorded text.", KEY_NULL, "traces"),
     *ends(C("words", "float", "count", "Mean words of the text.", KEY_NULL, "words"), _FEW),
-    *ends(C("hedges", "float", "", "Hedging markers per 100 words, all texts together.", KEY_NULL, "hedges per 100 words"), _FEW),
-    *ends(C("turns", "float", "", "Markers of second thoughts per 100 words.", KEY_NULL, "second thoughts per 100 words"), _FEW),
-    *ends(C("echo", "float", "0..1", "Share of the question's runs of `run` words that stand in the text again.", "questions not recorded, or too short", "question echoed"), _FEW),
-    *ends(C("hedged_wrong_extra", "float", "", "Hedges and second thoughts per 100 words of wrong traces minus those of right ones.", _ONE_SIDE, "markers, wrong − right"), _FEW),
-    *ends(C("relative_effort", "float", "", "Mean over traces of their output tokens over the mean of all groups on the item; above 1 spends more than its peers.", "output tokens unknown", "relative effort"), _FEW),
-    *ends(C("relative_effort_right", "float", "", "The same of right traces.", "none right, or tokens unknown", "relative effort when right"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "hedges",
+            "float",
+            "",
+            "Hedging markers per 100 words, all texts together.",
+            KEY_NULL,
+            "hedges per 100 words",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "turns",
+            "float",
+            "",
+            "Markers of second thoughts per 100 words.",
+            KEY_NULL,
+            "second thoughts per 100 words",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "echo",
+            "float",
+            "0..1",
+            "Share of the question's runs of `run` words that stand in the text again.",
+            "questions not recorded, or too short",
+            "question echoed",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "hedged_wrong_extra",
+            "float",
+            "",
+            "Hedges and second thoughts per 100 words of wrong traces minus those of right ones.",
+            _ONE_SIDE,
+            "markers, wrong − right",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "relative_effort",
+            "float",
+            "",
+            "Mean over traces of their output tokens over the mean of all groups on the item; above 1 spends more than its peers.",
+            "output tokens unknown",
+            "relative effort",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "relative_effort_right",
+            "float",
+            "",
+            "The same of right traces.",
+            "none right, or tokens unknown",
+            "relative effort when right",
+        ),
+        _FEW,
+    ),
+)
 # By figure: a factor, what its sum is divided by, what there must be some of, the most it can be.
 _FIGURES = {
     "words": (1, "_n", "_n", np.inf),
@@ -57,17 +117,25 @@ _FIGURES = {
     needs=("item_id",),
     scored=False,
     options=(
-        Option("text", "choice", "all", "which text: thinking, the visible output, or both", choices=("all", "thinking", "output")),
+        Option(
+            "text",
+            "choice",
+            "all",
+            "which text: thinking, the visible output, or both",
+            choices=("all", "thinking", "output"),
+        ),
         Option("hedges", "text", HEDGES, "hedging markers, comma-separated"),
         Option("turns", "text", TURNS, "markers of second thoughts, comma-separated"),
-        Option("run", "int", 5, "words in a row that count as an echo of the question", low=2, high=50),
+        Option(
+            "run", "int", 5, "words in a row that count as an echo of the question", low=2, high=50
+        ),
         LEVEL,
     ),
     columns=_ROWS,
     rows="trace_texts",
     chart=ChartSpec("figures", x="hedges", y="group", also=("turns", "echo", "relative_effort")),
     example={"by": ("model", "strategy")},
-)  # fmt: skip
+)
 def markers(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -86,10 +154,13 @@ def markers(
     t · SE of ratios and means, clustered by item; of amounts corrected for skewness (Hall 1992).
     """
     rows = fetched.fetch(
-        frame, by, ("output_tokens",),
-        texts=("thinking_text", "output_text", "input"), flags=("passed",),
+        frame,
+        by,
+        ("output_tokens",),
+        texts=("thinking_text", "output_text", "input"),
+        flags=("passed",),
         each=functools.partial(_read, by=by, options=options),
-    )  # fmt: skip
+    )
     dropped = {
         "failed traces": int(rows["_failed"].sum()),
         "traces without a recorded text": int(rows["_silent"].sum()),
@@ -102,18 +173,28 @@ def markers(
         for key, part in fetched.parts(rows, by)
     ]
     silent = groups.join(rows, on=list(by), how="anti", nulls_equal=True)
-    found += [r | {"n_items": 0, "n": 0} for r in silent.sort(by, nulls_last=True).iter_rows(named=True)]  # fmt: skip
+    found += [
+        r | {"n_items": 0, "n": 0} for r in silent.sort(by, nulls_last=True).iter_rows(named=True)
+    ]
     shape = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     first = ["task"] if "task" in by else []
     table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape).sort(
-        *first, "hedges", *by, descending=[*[False] * len(first), True, *[False] * len(by)], nulls_last=True
-    )  # fmt: skip
+        *first,
+        "hedges",
+        *by,
+        descending=[*[False] * len(first), True, *[False] * len(by)],
+        nulls_last=True,
+    )
     return Answer(table, dropped=dropped)
 
 
 def _read(rows: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.DataFrame:
     """Count what is wanted of the texts, and add it up per group and item; the texts are let go of."""
-    chosen = {"all": ("_thinking_text", "_output_text"), "thinking": ("_thinking_text",), "output": ("_output_text",)}[options["text"]]  # fmt: skip
+    chosen = {
+        "all": ("_thinking_text", "_output_text"),
+        "thinking": ("_thinking_text",),
+        "output": ("_output_text",),
+    }[options["text"]]
     some = pl.any_horizontal(pl.col(c).is_not_null() for c in chosen)
     # A line break in front, so that every word follows white space and is quickly counted; and behind, for `spaced`.
     text = pl.concat_str(pl.lit(""), *chosen, pl.lit(""), separator="\n", ignore_nulls=True)
@@ -159,7 +240,9 @@ def _relative(rows: pl.DataFrame) -> pl.DataFrame:
 
 def pattern(listed: str) -> str:
     """Make the pattern that finds any marker of a comma-separated list in lower case, the longest first."""
-    words = sorted({" ".join(w.split()).lower() for w in listed.split(",")} - {""}, key=lambda w: (-len(w), w))  # fmt: skip
+    words = sorted(
+        {" ".join(w.split()).lower() for w in listed.split(",")} - {""}, key=lambda w: (-len(w), w)
+    )
     if not words:
         raise AnalysisError("a list of markers is empty; name at least one word")
     return "|".join(_whole(w) for w in words)
@@ -192,8 +275,9 @@ def echoes(texts: pl.DataFrame, run: int) -> pl.Series:
     runs = [{f" {' '.join(w[k : k + run])} " for k in range(len(w) - run + 1)} for w in words]
     listed = pl.DataFrame(
         [(q, found) for q, of in enumerate(runs) for found in of],
-        schema={"_question": pl.UInt32, "_run": pl.String}, orient="row",
-    )  # fmt: skip
+        schema={"_question": pl.UInt32, "_run": pl.String},
+        orient="row",
+    )
     # Numbers are joined many times quicker than texts.
     question = texts["_input"].cast(pl.Enum(asked)).to_physical().cast(pl.UInt32)
     numbered = texts.select("_said", question.alias("_question")).with_row_index("_at")
@@ -205,7 +289,9 @@ def echoes(texts: pl.DataFrame, run: int) -> pl.Series:
     at = each["_at"].to_numpy()
     seen = np.bincount(at, each["_seen"].to_numpy(), texts.height)
     n = np.bincount(at, minlength=texts.height)
-    return pl.Series(np.divide(seen, n, out=np.full(texts.height, np.nan), where=n > 0)).fill_nan(None)  # fmt: skip
+    return pl.Series(np.divide(seen, n, out=np.full(texts.height, np.nan), where=n > 0)).fill_nan(
+        None
+    )
 
 
 def _counted(known: pl.DataFrame, options: dict[str, Any]) -> list[pl.Series]:
@@ -228,7 +314,9 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
     row: dict[str, Any] = {"n_items": part["_item"].n_unique(), "n": int(x["_n"].sum())}
     for name, (factor, bottom, n, most) in _FIGURES.items():
         (known,) = np.nonzero(x[n])
-        found = ratios.ratio(factor * x[f"_{name}"][known], x[bottom][known], known, level, (0.0, most))  # fmt: skip
+        found = ratios.ratio(
+            factor * x[f"_{name}"][known], x[bottom][known], known, level, (0.0, most)
+        )
         row |= ratios.figures(name, found)
     return row | ratios.figures("hedged_wrong_extra", _extra(x, level))
 

@@ -25,24 +25,109 @@ _ONE_SIDE = "none right, or none wrong"
 _ROWS = (
     C("n_items", "int", "count", "Items with a trace whose thinking is known.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces whose thinking tokens are known.", KEY_NULL, "traces"),
-    C("n_censored", "int", "count", "Those of them that a limit cut while thinking.", KEY_NULL, "cut"),
-    *ends(C("reasoning_tokens", "float", "tokens", "Mean thinking tokens as seen; too low where some were cut.", KEY_NULL, "thinking tokens"), _FEW),
-    *ends(C("p10_tokens", "float", "tokens", "10th percentile, cuts allowed for.", _CUT, "p10"), _CUT),
+    C(
+        "n_censored",
+        "int",
+        "count",
+        "Those of them that a limit cut while thinking.",
+        KEY_NULL,
+        "cut",
+    ),
+    *ends(
+        C(
+            "reasoning_tokens",
+            "float",
+            "tokens",
+            "Mean thinking tokens as seen; too low where some were cut.",
+            KEY_NULL,
+            "thinking tokens",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C("p10_tokens", "float", "tokens", "10th percentile, cuts allowed for.", _CUT, "p10"), _CUT
+    ),
     *ends(C("p50_tokens", "float", "tokens", "Median, cuts allowed for.", _CUT, "median"), _CUT),
-    *ends(C("p90_tokens", "float", "tokens", "90th percentile, cuts allowed for.", _CUT, "p90"), _CUT),
-    C("gamma_shape", "float", doc="Shape of the fitted Gamma distribution.", null=_NO_FIT, title="Gamma shape"),
+    *ends(
+        C("p90_tokens", "float", "tokens", "90th percentile, cuts allowed for.", _CUT, "p90"), _CUT
+    ),
+    C(
+        "gamma_shape",
+        "float",
+        doc="Shape of the fitted Gamma distribution.",
+        null=_NO_FIT,
+        title="Gamma shape",
+    ),
     C("gamma_scale_tokens", "float", "tokens", "Its scale.", _NO_FIT, "Gamma scale"),
-    C("gamma_mean_tokens", "float", "tokens", "Its mean: how long thinking would be uncut.", _NO_FIT, "Gamma mean"),
-    C("gamma_distance", "float", "0..1", "Largest gap between the fit and the lengths seen.", _NO_FIT, "misfit"),
-    *ends(C("share_of_output", "float", "0..1", "Thinking tokens over output tokens.", "output unknown, or 0", "share of output"), _FEW),
+    C(
+        "gamma_mean_tokens",
+        "float",
+        "tokens",
+        "Its mean: how long thinking would be uncut.",
+        _NO_FIT,
+        "Gamma mean",
+    ),
+    C(
+        "gamma_distance",
+        "float",
+        "0..1",
+        "Largest gap between the fit and the lengths seen.",
+        _NO_FIT,
+        "misfit",
+    ),
+    *ends(
+        C(
+            "share_of_output",
+            "float",
+            "0..1",
+            "Thinking tokens over output tokens.",
+            "output unknown, or 0",
+            "share of output",
+        ),
+        _FEW,
+    ),
     C("n_right", "int", "count", "Right ones.", KEY_NULL, "right"),
     C("n_wrong", "int", "count", "Wrong ones.", KEY_NULL, "wrong"),
-    C("right_tokens", "float", "tokens", "Mean thinking tokens of the right ones.", "none right", "when right"),
-    C("wrong_tokens", "float", "tokens", "Mean thinking tokens of the wrong ones.", "none wrong", "when wrong"),
-    *ends(C("wrong_extra_tokens", "float", "tokens", "Mean of the wrong ones minus that of the right ones.", _ONE_SIDE, "wrong − right"), _FEW),
+    C(
+        "right_tokens",
+        "float",
+        "tokens",
+        "Mean thinking tokens of the right ones.",
+        "none right",
+        "when right",
+    ),
+    C(
+        "wrong_tokens",
+        "float",
+        "tokens",
+        "Mean thinking tokens of the wrong ones.",
+        "none wrong",
+        "when wrong",
+    ),
+    *ends(
+        C(
+            "wrong_extra_tokens",
+            "float",
+            "tokens",
+            "Mean of the wrong ones minus that of the right ones.",
+            _ONE_SIDE,
+            "wrong − right",
+        ),
+        _FEW,
+    ),
     C("n_mixed", "int", "count", "Items with right and wrong ones.", KEY_NULL, "items with both"),
-    *ends(C("wrong_extra_within_tokens", "float", "tokens", "The same within items that have both, so that hard items weigh on both sides.", "no item has both", "wrong − right, same item"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "wrong_extra_within_tokens",
+            "float",
+            "tokens",
+            "The same within items that have both, so that hard items weigh on both sides.",
+            "no item has both",
+            "wrong − right, same item",
+        ),
+        _FEW,
+    ),
+)
 
 
 @analysis(
@@ -55,13 +140,18 @@ _ROWS = (
     require=("reasoning_tokens",),
     scored=False,
     options=(
-        Option("budget_cuts", "flag", default=True, help="thinking that reached its budget counts as cut"),
+        Option(
+            "budget_cuts",
+            "flag",
+            default=True,
+            help="thinking that reached its budget counts as cut",
+        ),
         LEVEL,
     ),
     columns=_ROWS,
     chart=ChartSpec("thinking_length", x="reasoning_tokens", y="group"),
     settles=Settles("wrong_extra_tokens", 0.0),
-)  # fmt: skip
+)
 def thinking_length(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -85,7 +175,9 @@ def thinking_length(
     (hedges, second thoughts, the question repeated) is counted by the analysis `markers`.
     """
     told = frame.with_columns(is_cut=_cut(frame, budget=options["budget_cuts"]))
-    rows = fetched.fetch(told, by, ("reasoning_tokens", "output_tokens"), flags=("passed", "is_cut"))  # fmt: skip
+    rows = fetched.fetch(
+        told, by, ("reasoning_tokens", "output_tokens"), flags=("passed", "is_cut")
+    )
     rows, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
     groups = rows.select(by).unique()
     rows, unknown = fetched.sieve(
@@ -155,9 +247,11 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
     fit = lengths.gamma(sample)
     if fit is not None:
         row |= {
-            "gamma_shape": fit.shape, "gamma_scale_tokens": fit.scale,
-            "gamma_mean_tokens": fit.mean, "gamma_distance": fit.distance,
-        }  # fmt: skip
+            "gamma_shape": fit.shape,
+            "gamma_scale_tokens": fit.scale,
+            "gamma_mean_tokens": fit.mean,
+            "gamma_distance": fit.distance,
+        }
     right = part["_passed"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     scored = ~np.isnan(right)
     sides = x[scored], right[scored] > 0, codes[scored]

@@ -26,33 +26,143 @@ _UNKNOWN = "turns unknown"
 _UNPRICED = "cost of the turns unknown"
 _MOST_TURNS = 500
 _ROWS = (
-    C("rule", "text", doc="none; limit: stop after so many turns; extend: begin with one limit, and extend to the next where the run has not ended.", null=KEY_NULL),
-    C("turns", "float", "count", "Turns after which a run is stopped; a mean where the limit comes from other items.", _UNKNOWN, "limit"),
-    C("extended", "float", "count", "Turns to which it is extended.", "not extended", "extended to"),
+    C(
+        "rule",
+        "text",
+        doc="none; limit: stop after so many turns; extend: begin with one limit, and extend to the next where the run has not ended.",
+        null=KEY_NULL,
+    ),
+    C(
+        "turns",
+        "float",
+        "count",
+        "Turns after which a run is stopped; a mean where the limit comes from other items.",
+        _UNKNOWN,
+        "limit",
+    ),
+    C(
+        "extended",
+        "float",
+        "count",
+        "Turns to which it is extended.",
+        "not extended",
+        "extended to",
+    ),
     C("n_items", "int", "count", "Items.", KEY_NULL, "items"),
     C("n", "int", "count", "Scored traces.", KEY_NULL, "traces"),
-    *ends(C("stopped_rate", "float", "0..1", "Share of runs that the limit stops.", _UNKNOWN, "runs stopped"), _FEW),
-    *ends(C("rate", "float", "0..1", "Accuracy if every run that is stopped fails: the least that the rule keeps.", _UNKNOWN, "accuracy kept, at least"), _FEW),
-    *ends(C("rate_most", "float", "0..1", "Accuracy if the stopped runs that passed would still have passed; under `extend`, if all that reach the longer limit may.", _UNKNOWN, "accuracy kept, at most"), _FEW),
-    *ends(C("saving", "float", "0..1", "Share of the cost that is saved: the least.", _UNPRICED, "saved, at least"), _FEW),
-    C("saving_most", "float", "0..1", "The most: under `extend`, if nothing were extended.", _UNPRICED, "saved, at most"),
-    *ends(C("cost_usd", "float", "USD", "Mean cost of a run under the rule: the most.", _UNPRICED, "cost, at most"), _FEW),
-    *ends(C("per_pass_usd", "float", "USD", "That over the least accuracy.", "cost of the turns unknown, or turns unknown", "cost per right answer, at most"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "stopped_rate",
+            "float",
+            "0..1",
+            "Share of runs that the limit stops.",
+            _UNKNOWN,
+            "runs stopped",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "rate",
+            "float",
+            "0..1",
+            "Accuracy if every run that is stopped fails: the least that the rule keeps.",
+            _UNKNOWN,
+            "accuracy kept, at least",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "rate_most",
+            "float",
+            "0..1",
+            "Accuracy if the stopped runs that passed would still have passed; under `extend`, if all that reach the longer limit may.",
+            _UNKNOWN,
+            "accuracy kept, at most",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "saving",
+            "float",
+            "0..1",
+            "Share of the cost that is saved: the least.",
+            _UNPRICED,
+            "saved, at least",
+        ),
+        _FEW,
+    ),
+    C(
+        "saving_most",
+        "float",
+        "0..1",
+        "The most: under `extend`, if nothing were extended.",
+        _UNPRICED,
+        "saved, at most",
+    ),
+    *ends(
+        C(
+            "cost_usd",
+            "float",
+            "USD",
+            "Mean cost of a run under the rule: the most.",
+            _UNPRICED,
+            "cost, at most",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "per_pass_usd",
+            "float",
+            "USD",
+            "That over the least accuracy.",
+            "cost of the turns unknown, or turns unknown",
+            "cost per right answer, at most",
+        ),
+        _FEW,
+    ),
+)
 _CURVE = (
     C("limit", "int", "count", "Turns after which a run is stopped.", KEY_NULL, "turns allowed"),
-    C("kept", "float", "0..1", "Accuracy if every run that is stopped fails.", KEY_NULL, "accuracy kept"),
+    C(
+        "kept",
+        "float",
+        "0..1",
+        "Accuracy if every run that is stopped fails.",
+        KEY_NULL,
+        "accuracy kept",
+    ),
     C("kept_low", "float", "0..1", "Lower end of its interval.", _FEW, "accuracy kept, low"),
     C("kept_high", "float", "0..1", "Upper end of its interval.", _FEW, "accuracy kept, high"),
     C("saved", "float", "0..1", "Share of the cost that is saved.", _UNPRICED, "cost saved"),
-)  # fmt: skip
+)
 _TURNS = (
     C("mean_turns", "float", "count", "Mean turns of a run.", KEY_NULL, "turns"),
-    C("mean_turns_passed", "float", "count", "Of the runs that passed.", "none passed", "turns of right runs"),
+    C(
+        "mean_turns_passed",
+        "float",
+        "count",
+        "Of the runs that passed.",
+        "none passed",
+        "turns of right runs",
+    ),
     C("mean_turns_failed", "float", "count", "Of the others.", "all passed", "turns of wrong runs"),
-    *(C(f"turns_p{p}", "float", "count", f"{p}th percentile of the turns, linear between runs.", KEY_NULL, f"turns, P{p}") for p in (25, 50, 75)),
+    *(
+        C(
+            f"turns_p{p}",
+            "float",
+            "count",
+            f"{p}th percentile of the turns, linear between runs.",
+            KEY_NULL,
+            f"turns, P{p}",
+        )
+        for p in (25, 50, 75)
+    ),
     C("most_turns", "float", "count", "Turns of the longest run.", KEY_NULL, "most turns"),
-)  # fmt: skip
+)
 
 
 @analysis(
@@ -63,16 +173,27 @@ _TURNS = (
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
-        Option("limits", "text", "p25,p50,p75", "limits to replay, comma-separated: turns (8), or percentiles of the group's own turns (p75)"),
-        Option("held_out", "flag", default=False, help="take percentiles from one half of the items and replay the other"),
-        LEVEL, RESAMPLES,
+        Option(
+            "limits",
+            "text",
+            "p25,p50,p75",
+            "limits to replay, comma-separated: turns (8), or percentiles of the group's own turns (p75)",
+        ),
+        Option(
+            "held_out",
+            "flag",
+            default=False,
+            help="take percentiles from one half of the items and replay the other",
+        ),
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_CURVE, *_TURNS),
     rows="call_outcomes",
     chart=ChartSpec("curve", x="limit", y="kept", also=("saved",)),
     settles=Settles("saving", 0.0, where=("rule", "limit")),
     example={"where": "strategy:think", "limits": "1"},
-)  # fmt: skip
+)
 def turn_control(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -135,7 +256,9 @@ def _wanted(text: str) -> list[tuple[bool, float]]:
     found = []
     for word in (w.strip().lower() for w in text.split(",")):
         if not re.fullmatch(r"p?\d{1,4}(\.\d{1,4})?", word):
-            raise AnalysisError(f"option limits: {word[:20]!r} is neither a number of turns nor a percentile, as 8,p75")  # fmt: skip
+            raise AnalysisError(
+                f"option limits: {word[:20]!r} is neither a number of turns nor a percentile, as 8,p75"
+            )
         is_percentile, value = word.startswith("p"), float(word.lstrip("p"))
         if (is_percentile and value > 100) or (not is_percentile and value < 1):
             raise AnalysisError(f"option limits: {word} is out of range")
@@ -198,9 +321,11 @@ def _replayed(runs: Runs, limits: Sequence[Floats]) -> tuple[Floats, Floats, Flo
 
 
 def _draw(
-    runs: Sequence[Runs], limits: Sequence[list[Floats]], rng: np.random.Generator,
+    runs: Sequence[Runs],
+    limits: Sequence[list[Floats]],
+    rng: np.random.Generator,
     options: dict[str, Any],
-) -> list[Sample]:  # fmt: skip
+) -> list[Sample]:
     """Average what limits keep, stop and cost over items, and over resamples of their clusters."""
     parts = []
     for each, own in zip(runs, limits, strict=True):
@@ -214,11 +339,13 @@ def _draw(
 
     return [
         Sample(
-            means(found.mean), None if found.draws is None else means(found.draws),
-            np.full(1, float(found.n_clusters)), options["level"],
+            means(found.mean),
+            None if found.draws is None else means(found.draws),
+            np.full(1, float(found.n_clusters)),
+            options["level"],
         )
         for found in stacked.together(parts, options["resamples"], rng)
-    ]  # fmt: skip
+    ]
 
 
 def _rule(
@@ -241,17 +368,20 @@ def _rule(
     last = of("kept", most) if most >= 0 else lambda m: m["kept"][..., -1:]
     least_saved = np.asarray(saving(low)(drawn.means))
     return runs.names.with_columns(
-        rule=pl.lit(rule), turns=pl.lit(float(limits[low].mean())),
+        rule=pl.lit(rule),
+        turns=pl.lit(float(limits[low].mean())),
         extended=pl.lit(None if longer is None else float(limits[longer].mean()), pl.Float64),
-        n_items=pl.lit(len(runs.clusters), pl.Int64), n=pl.lit(int(runs.n.sum()), pl.Int64),
+        n_items=pl.lit(len(runs.clusters), pl.Int64),
+        n=pl.lit(int(runs.n.sum()), pl.Int64),
     ).with_columns(
         *drawn.series("stopped_rate", of("stopped", high)),
-        *drawn.series("rate", of("kept", low)), *drawn.series("rate_most", last),
+        *drawn.series("rate", of("kept", low)),
+        *drawn.series("rate_most", last),
         *drawn.series("saving", saving(high)),
         pl.Series("saving_most", least_saved).fill_nan(None),
         *drawn.series("cost_usd", of("cost", high)),
         *drawn.series("per_pass_usd", lambda m: _over(of("cost", high)(m), of("kept", low)(m))),
-    )  # fmt: skip
+    )
 
 
 def _over(cost: Floats, rate: Floats) -> Floats:

@@ -24,14 +24,62 @@ Floats = sample.Floats
 BIASES = {"mixed_text": -24.0, "ch-fineweb-edu": -18.7, "other": -27.0}
 _FEW = "fewer than two items, or unknown"
 _ROWS = (
-    C("n_items", "int", "count", "Texts (items) with a trace that did not fail.", KEY_NULL, "texts"),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Texts (items) with a trace that did not fail.",
+        KEY_NULL,
+        "texts",
+    ),
     C("n", "int", "count", "Traces that did not fail.", KEY_NULL, "traces"),
-    C("n_logged", "int", "count", "Those with log probabilities and a count of tokens.", KEY_NULL, "with log probabilities"),
-    *ends(C("nll_bits", "float", "bits/token", "Mean over texts of the mean −log2 p of a token.", "no log probabilities, and none given", "surprise per token"), _FEW),
-    C("text_bits", "float", "bits/token", "UTF-8 bits of a token's text, mean over texts.", "not given, and the frame has no text_bytes", "size per token"),
-    C("flops_per_token", "float", "FLOP/token", "Arithmetic of decoding a token, mean over a context that fills up.", "no shape of the model, and none given", "arithmetic per token"),
-    *ends(C("capacity", "float", "", "(size − surprise + bias) / log2(FLOP per token).", "one of the three is unknown", "information capacity"), _FEW),
-)  # fmt: skip
+    C(
+        "n_logged",
+        "int",
+        "count",
+        "Those with log probabilities and a count of tokens.",
+        KEY_NULL,
+        "with log probabilities",
+    ),
+    *ends(
+        C(
+            "nll_bits",
+            "float",
+            "bits/token",
+            "Mean over texts of the mean −log2 p of a token.",
+            "no log probabilities, and none given",
+            "surprise per token",
+        ),
+        _FEW,
+    ),
+    C(
+        "text_bits",
+        "float",
+        "bits/token",
+        "UTF-8 bits of a token's text, mean over texts.",
+        "not given, and the frame has no text_bytes",
+        "size per token",
+    ),
+    C(
+        "flops_per_token",
+        "float",
+        "FLOP/token",
+        "Arithmetic of decoding a token, mean over a context that fills up.",
+        "no shape of the model, and none given",
+        "arithmetic per token",
+    ),
+    *ends(
+        C(
+            "capacity",
+            "float",
+            "",
+            "(size − surprise + bias) / log2(FLOP per token).",
+            "one of the three is unknown",
+            "information capacity",
+        ),
+        _FEW,
+    ),
+)
 _MEASURES = ("nll", "size")
 
 
@@ -60,20 +108,39 @@ def decode_flops(shape: hardware.Model, context: float = 1024) -> float | None:
     measures=("output_tokens",),
     scored=False,
     options=(
-        Option("nll_bits", "float", None, "surprise per token in bits, in place of the traces' log probabilities", low=0),
-        Option("text_bits", "float", None, "UTF-8 bits per token of the text, in place of the column text_bytes", low=0),
-        Option("flops_per_token", "float", None, "arithmetic per token, in place of the shape's", low=1),
+        Option(
+            "nll_bits",
+            "float",
+            None,
+            "surprise per token in bits, in place of the traces' log probabilities",
+            low=0,
+        ),
+        Option(
+            "text_bits",
+            "float",
+            None,
+            "UTF-8 bits per token of the text, in place of the column text_bytes",
+            low=0,
+        ),
+        Option(
+            "flops_per_token", "float", None, "arithmetic per token, in place of the shape's", low=1
+        ),
         Option("corpus", "choice", "other", "whose bias is taken", choices=tuple(BIASES)),
         Option("bias", "float", None, "the bias itself, in bits"),
         Option("context", "float", 1024.0, "tokens of a text", low=1),
-        shapes.SHAPE, shapes.REFERENCE, SHARED, ERRORS, LEVEL, RESAMPLES,
+        shapes.SHAPE,
+        shapes.REFERENCE,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=_ROWS,
     rows="call_outcomes",
     also_rows=("call_facts",),
     example={"by": ("model",), "nll_bits": 3.0, "text_bits": 32.0, "corpus": "mixed_text"},
     chart=ChartSpec("figures", x="capacity", y="group", also=("nll_bits",)),
-)  # fmt: skip
+)
 def information_capacity(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -151,9 +218,10 @@ def _rows(
     given = options["nll_bits"] is not None and options["text_bits"] is not None
     spread = [
         *(drawn.series("nll_bits", operator.itemgetter("nll"))),
-        pl.Series("text_bits", drawn.means["size"]), pl.Series("flops_per_token", flops),
+        pl.Series("text_bits", drawn.means["size"]),
+        pl.Series("flops_per_token", flops),
         *drawn.series("capacity", capacity),
-    ]  # fmt: skip
+    ]
     if given:
         spread = sample.without_ends(spread)
     head = [*sample.counts(panel), pl.Series("n_logged", logged).cast(pl.Int64)]

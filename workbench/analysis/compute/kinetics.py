@@ -25,17 +25,64 @@ _NOT = "no shape of the model, tokens unknown, or several calls"
 _FEW = "fewer than two items, or unknown"
 _ROWS = (
     C("k", "int", "count", "Samples per item.", KEY_NULL, "samples"),
-    C("n_items", "int", "count", "Items with enough trials for the whole curve.", KEY_NULL, "items"),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Items with enough trials for the whole curve.",
+        KEY_NULL,
+        "items",
+    ),
     C("n", "int", "count", "Traces on them.", KEY_NULL, "traces"),
-    *ends(C("pass_at_k", "float", "0..1", "Chance that at least one of k samples passes.", KEY_NULL, "pass@k"), "fewer than two items"),
-    *ends(C("eflops", "float", "TFLOP", "Mean arithmetic of k samples at an item, and the arithmetic that their memory traffic displaces.", _NOT, "equivalent FLOPs"), _FEW),
+    *ends(
+        C(
+            "pass_at_k",
+            "float",
+            "0..1",
+            "Chance that at least one of k samples passes.",
+            KEY_NULL,
+            "pass@k",
+        ),
+        "fewer than two items",
+    ),
+    *ends(
+        C(
+            "eflops",
+            "float",
+            "TFLOP",
+            "Mean arithmetic of k samples at an item, and the arithmetic that their memory traffic displaces.",
+            _NOT,
+            "equivalent FLOPs",
+        ),
+        _FEW,
+    ),
     C("compute", "float", "TFLOP", "Part of it that is arithmetic.", _NOT, "arithmetic"),
-    C("memory", "float", "TFLOP", "Part of it that is reading keys and values.", _NOT, "memory traffic"),
+    C(
+        "memory",
+        "float",
+        "TFLOP",
+        "Part of it that is reading keys and values.",
+        _NOT,
+        "memory traffic",
+    ),
     C("memory_share", "float", "0..1", "Memory traffic over eFLOPs.", _NOT, "share of memory"),
-    C("cost_usd", "float", "USD", "Mean cost of k samples at an item.", "no cost known", "cost of k samples"),
+    C(
+        "cost_usd",
+        "float",
+        "USD",
+        "Mean cost of k samples at an item.",
+        "no cost known",
+        "cost of k samples",
+    ),
     C("on_frontier", "bool", doc="No other row has as high a pass@k for as few eFLOPs.", null=_NOT),
-    C("on_compute_frontier", "bool", doc="The same where arithmetic alone counts: where the two differ, memory changes the answer.", null=_NOT, title="on the frontier of arithmetic"),
-)  # fmt: skip
+    C(
+        "on_compute_frontier",
+        "bool",
+        doc="The same where arithmetic alone counts: where the two differ, memory changes the answer.",
+        null=_NOT,
+        title="on the frontier of arithmetic",
+    ),
+)
 _PARTS = ("compute", "shared_memory", "own_memory")
 _SUMS = (*_PARTS, "cost_usd")
 _TERA = 1e12
@@ -61,18 +108,46 @@ def decode_positions(prompt: float, output: float, budget: float | None = None) 
     needs=("item_id", "output_tokens"),
     measures=("input_tokens", "output_tokens"),
     options=(
-        Option("k", "int", None, "most samples; items with fewer trials are left out. If open, what nine in ten items have", low=1),
-        Option("intensity", "float", 562.5, "FLOP that the hardware does while it reads a byte; 562.5 is 4.5 PFLOP/s over 8 TB/s", low=0),
-        Option("accelerator", "text", None, "take the intensity of this accelerator instead, at 16 bits"),
-        Option("budget_tokens", "float", None, "positions that a decoding step reads at most (top-k attention); all if open", low=1),
-        shapes.SHAPE, shapes.REFERENCE, SHARED, ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "k",
+            "int",
+            None,
+            "most samples; items with fewer trials are left out. If open, what nine in ten items have",
+            low=1,
+        ),
+        Option(
+            "intensity",
+            "float",
+            562.5,
+            "FLOP that the hardware does while it reads a byte; 562.5 is 4.5 PFLOP/s over 8 TB/s",
+            low=0,
+        ),
+        Option(
+            "accelerator",
+            "text",
+            None,
+            "take the intensity of this accelerator instead, at 16 bits",
+        ),
+        Option(
+            "budget_tokens",
+            "float",
+            None,
+            "positions that a decoding step reads at most (top-k attention); all if open",
+            low=1,
+        ),
+        shapes.SHAPE,
+        shapes.REFERENCE,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=_ROWS,
     rows="call_outcomes",
     example={"where": "strategy:think"},
     chart=ChartSpec("lines", x="eflops", y="pass_at_k"),
     settles=Settles("pass_at_k"),
-)  # fmt: skip
+)
 def kinetics(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -180,9 +255,11 @@ def _rows(tries: Attempts, rng: np.random.Generator, options: dict[str, Any]) ->
         work = drawn.series("eflops", functools.partial(_eflops, k=k))
         arithmetic, memory = k * drawn.means["compute"], _memory(drawn.means, k)
         figures = [
-            *work, pl.Series("compute", arithmetic), pl.Series("memory", memory),
+            *work,
+            pl.Series("compute", arithmetic),
+            pl.Series("memory", memory),
             pl.Series("memory_share", sample.per(memory, arithmetic + memory)),
-        ]  # fmt: skip
+        ]
         part = tries.rows(k).with_columns(
             *one.series("pass_at_k"),
             *[s.set(unknown, None).fill_nan(None) for s in figures],

@@ -26,25 +26,83 @@ _FEW = "fewer than two items, or token counts unknown"
 _WORK = (
     C("n_items", "int", "count", "Items with a trace that did not fail.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that did not fail.", KEY_NULL, "traces"),
-    C("n_counted", "int", "count", "Those whose input and output tokens are known.", KEY_NULL, "with tokens"),
-    C("n_approximate", "int", "count", "Those of them with several calls of which only the totals are known.", KEY_NULL, "from totals alone"),
-    *ends(C("pte", "float", "PTE", "Mean prefill-token equivalents of a trace.", _NOT, "work per trace"), _FEW),
+    C(
+        "n_counted",
+        "int",
+        "count",
+        "Those whose input and output tokens are known.",
+        KEY_NULL,
+        "with tokens",
+    ),
+    C(
+        "n_approximate",
+        "int",
+        "count",
+        "Those of them with several calls of which only the totals are known.",
+        KEY_NULL,
+        "from totals alone",
+    ),
+    *ends(
+        C(
+            "pte",
+            "float",
+            "PTE",
+            "Mean prefill-token equivalents of a trace.",
+            _NOT,
+            "work per trace",
+        ),
+        _FEW,
+    ),
     *ends(C("prefill_pte", "float", "PTE", "Part of it that is prompts.", _NOT, "prompts"), _FEW),
     *ends(C("decode_pte", "float", "PTE", "Part of it that is decoding.", _NOT, "decoding"), _FEW),
-    C("r_time", "float", doc="Correlation over items of mean PTE and mean time.", null="fewer than three items with a time, or no spread", title="correlation with time"),
-    C("r_time_tokens", "float", doc="That of mean input + output tokens and mean time, to compare.", null="fewer than three items with a time, or no spread", title="correlation of tokens with time"),
-)  # fmt: skip
+    C(
+        "r_time",
+        "float",
+        doc="Correlation over items of mean PTE and mean time.",
+        null="fewer than three items with a time, or no spread",
+        title="correlation with time",
+    ),
+    C(
+        "r_time_tokens",
+        "float",
+        doc="That of mean input + output tokens and mean time, to compare.",
+        null="fewer than three items with a time, or no spread",
+        title="correlation of tokens with time",
+    ),
+)
 _PASSES = (
-    C("rate", "float", "0..1", "Accuracy of the scored ones with tokens.", "none scored with tokens", "accuracy"),
-    *ends(C("pte_per_pass", "float", "PTE", "Mean PTE of the scored ones over their accuracy; infinite where nothing passed.", "none scored with tokens", "work per right answer"), _FEW),
-)  # fmt: skip
+    C(
+        "rate",
+        "float",
+        "0..1",
+        "Accuracy of the scored ones with tokens.",
+        "none scored with tokens",
+        "accuracy",
+    ),
+    *ends(
+        C(
+            "pte_per_pass",
+            "float",
+            "PTE",
+            "Mean PTE of the scored ones over their accuracy; infinite where nothing passed.",
+            "none scored with tokens",
+            "work per right answer",
+        ),
+        _FEW,
+    ),
+)
 _MEASURES = ("pte", "prefill_pte", "several", "all_tokens", "e2e_s")
 
 
 def gamma(
-    n_layers: float, d_model: float, n_params: float, hoi: float, *, kv_share: float = 1.0,
+    n_layers: float,
+    d_model: float,
+    n_params: float,
+    hoi: float,
+    *,
+    kv_share: float = 1.0,
     kv_bytes: float = 2.0,
-) -> float:  # fmt: skip
+) -> float:
     """What one cached token costs a decode step, in prefill tokens.
 
     γ = 2 · layers · width · HOI / parameters: reading the 4 · layers · width bytes of a token's keys
@@ -64,25 +122,65 @@ def gamma(
     require=("input_tokens", "output_tokens"),
     scored=False,
     options=(
-        Option("shape", "choice", "8b", "layers, width and parameters where not given: 36 × 4096, 8.19e9 or 80 × 8192, 70e9", choices=tuple(SHAPES)),
-        Option("model", "text", None, "take shape and share of key-value heads of this model of the reference rows instead: Qwen3-8B"),
-        Option("accelerator", "text", None, "take hoi of this accelerator of the reference rows instead"),
+        Option(
+            "shape",
+            "choice",
+            "8b",
+            "layers, width and parameters where not given: 36 × 4096, 8.19e9 or 80 × 8192, 70e9",
+            choices=tuple(SHAPES),
+        ),
+        Option(
+            "model",
+            "text",
+            None,
+            "take shape and share of key-value heads of this model of the reference rows instead: Qwen3-8B",
+        ),
+        Option(
+            "accelerator",
+            "text",
+            None,
+            "take hoi of this accelerator of the reference rows instead",
+        ),
         shapes.REFERENCE,
         Option("n_layers", "float", None, "layers of the model", low=1),
         Option("d_model", "float", None, "width of the model", low=1),
-        Option("n_params", "float", None, "parameters of the model, of a mixture the active ones", low=1),
-        Option("hoi", "float", 295.0, "peak FLOP/s over memory bytes/s; 295 is an H100 at 16 bits", low=0),
+        Option(
+            "n_params",
+            "float",
+            None,
+            "parameters of the model, of a mixture the active ones",
+            low=1,
+        ),
+        Option(
+            "hoi",
+            "float",
+            295.0,
+            "peak FLOP/s over memory bytes/s; 295 is an H100 at 16 bits",
+            low=0,
+        ),
         Option("kv_share", "float", 1.0, "key-value heads over heads", low=0, high=1),
         Option("kv_bytes", "float", 2.0, "bytes per cached number", low=0),
         Option("gamma", "float", None, "γ itself; then shape and hoi do not count", low=0),
-        Option("length", "choice", "end", "where in a call the context is read", choices=("end", "mean", "start")),
-        Option("keep_cache", "flag", default=False, help="prompt tokens read from a cache cost nothing"),
-        OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "length",
+            "choice",
+            "end",
+            "where in a call the context is read",
+            choices=("end", "mean", "start"),
+        ),
+        Option(
+            "keep_cache", "flag", default=False, help="prompt tokens read from a cache cost nothing"
+        ),
+        OUTCOME,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_WORK, *_PASSES),
     rows="call_outcomes",
     chart=ChartSpec("pte", x="pte", y="group"),
-)  # fmt: skip
+)
 def pte(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -114,7 +212,11 @@ def pte(
     table = table.sort(*first, "pte", *by, nulls_last=True)
     silent = int(table["n"].sum()) - int(table["n_counted"].sum())
     rough = int(table["n_approximate"].sum())
-    rest = "of their requests nothing else was recorded" if calls.is_calls(frame) else "give call_facts"  # fmt: skip
+    rest = (
+        "of their requests nothing else was recorded"
+        if calls.is_calls(frame)
+        else "give call_facts"
+    )
     notes = (f"{rough} traces of several calls are counted from totals: {rest}",) * bool(rough)
     dropped = everything.dropped | {"traces without input_tokens or output_tokens": silent}
     return Answer(table, dropped=dropped, notes=(*everything.notes, f"γ = {weight:.6g}", *notes))
@@ -186,14 +288,15 @@ def _work(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
     counted, several = (np.nansum(panel.matrix(c), axis=0) for c in ("pte_known", "several_sum"))
     time = panel.measure("e2e_s")
     return [
-        *sample.counts(panel), pl.Series("n_counted", counted).cast(pl.Int64),
+        *sample.counts(panel),
+        pl.Series("n_counted", counted).cast(pl.Int64),
         pl.Series("n_approximate", several).cast(pl.Int64),
         *drawn.series("pte", operator.itemgetter("pte")),
         *drawn.series("prefill_pte", operator.itemgetter("prefill_pte")),
         *drawn.series("decode_pte", lambda m: m["pte"] - m["prefill_pte"]),
         pl.Series("r_time", _correlation(values["pte"], time)).fill_nan(None),
         pl.Series("r_time_tokens", _correlation(panel.measure("all_tokens"), time)).fill_nan(None),
-    ]  # fmt: skip
+    ]
 
 
 def _passes(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:

@@ -23,21 +23,62 @@ _ROWS = (
     C("n_units", "int", "count", "Tasks (or items) with a scored trace.", KEY_NULL, "tasks"),
     C("n_repeats", "int", "count", "Repeats of the one with the most.", KEY_NULL, "repeats"),
     C("n", "int", "count", "Scored traces.", KEY_NULL, "traces"),
-    *ends(C("iqm", "float", "0..1", "Mean of the scores of all repeats without the highest and the lowest quarter.", KEY_NULL, "interquartile mean"), _FEW),
+    *ends(
+        C(
+            "iqm",
+            "float",
+            "0..1",
+            "Mean of the scores of all repeats without the highest and the lowest quarter.",
+            KEY_NULL,
+            "interquartile mean",
+        ),
+        _FEW,
+    ),
     *ends(C("mean", "float", "0..1", "Mean over tasks of the mean over repeats.", KEY_NULL), _FEW),
-    *ends(C("median", "float", "0..1", "Median over tasks of the mean over repeats.", KEY_NULL), _FEW),
-    *ends(C("optimality_gap", "float", "0..1", "How far the scores stay below `target`, on average; what is beyond it counts as reached.", KEY_NULL), _FEW),
-)  # fmt: skip
+    *ends(
+        C("median", "float", "0..1", "Median over tasks of the mean over repeats.", KEY_NULL), _FEW
+    ),
+    *ends(
+        C(
+            "optimality_gap",
+            "float",
+            "0..1",
+            "How far the scores stay below `target`, on average; what is beyond it counts as reached.",
+            KEY_NULL,
+        ),
+        _FEW,
+    ),
+)
 _PAIRS = (
     C("a", "text", doc="The one group.", null=KEY_NULL),
     C("b", "text", doc="The other.", null=KEY_NULL),
-    *ends(C("improvement", "float", "0..1", "Chance that a repeat of a scores higher than one of b on a task drawn at random, ties half.", "no task in common", "a better than b"), _FEW),
+    *ends(
+        C(
+            "improvement",
+            "float",
+            "0..1",
+            "Chance that a repeat of a scores higher than one of b on a task drawn at random, ties half.",
+            "no task in common",
+            "a better than b",
+        ),
+        _FEW,
+    ),
     C("n_shared", "int", "count", "Tasks that both were tried on.", KEY_NULL, "shared tasks"),
-)  # fmt: skip
+)
 _PROFILE = (
     C("threshold", "float", "0..1", "A score.", KEY_NULL),
-    *ends(C("above", "float", "0..1", "Share of all repeats that score higher.", KEY_NULL, "repeats above"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "above",
+            "float",
+            "0..1",
+            "Share of all repeats that score higher.",
+            KEY_NULL,
+            "repeats above",
+        ),
+        _FEW,
+    ),
+)
 _CELLS = 4_000_000  # resampled scores held at once
 _STEPS = 51  # thresholds of a profile
 
@@ -50,16 +91,33 @@ _STEPS = 51  # thresholds of a profile
     needs=("item_id", "task"),
     options=(
         Option("unit", "choice", "task", "what a repeat is scored on", choices=("task", "item_id")),
-        Option("repeat", "choice", "trial", "what tells repeats apart", choices=("trial", "run_id")),
-        Option("target", "float", 1.0, "the score that is good enough, for the optimality gap", low=0.0, high=1.0),
-        Option("resample_tasks", "flag", default=False, help="also resample the tasks: what other tasks would show"),
-        OUTCOME, ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "repeat", "choice", "trial", "what tells repeats apart", choices=("trial", "run_id")
+        ),
+        Option(
+            "target",
+            "float",
+            1.0,
+            "the score that is good enough, for the optimality gap",
+            low=0.0,
+            high=1.0,
+        ),
+        Option(
+            "resample_tasks",
+            "flag",
+            default=False,
+            help="also resample the tasks: what other tasks would show",
+        ),
+        OUTCOME,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_PAIRS, *_PROFILE),
     example={"where": "strategy:direct,cot,think,budgeted"},
     chart=ChartSpec("figures", x="iqm", y="group", also=("mean", "median", "optimality_gap")),
     settles=Settles("iqm", unit="repeats", n="n_repeats", unless="resample_tasks"),
-)  # fmt: skip
+)
 def aggregate(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -83,14 +141,20 @@ def aggregate(
     """
     by = list(by)
     scores = reduce_repeats(
-        frame, by, options["repeat"], unit=options["unit"], outcome=options["outcome"],
+        frame,
+        by,
+        options["repeat"],
+        unit=options["unit"],
+        outcome=options["outcome"],
         errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+    )
     columns = (*_ROWS,)
     if scores.is_empty():
         return Answer(empty(by, columns))
     groups = scores.select(by).unique(maintain_order=True)
-    strata = [_strata(scores.join(groups[g], on=by, nulls_equal=True)) for g in range(groups.height)]  # fmt: skip
+    strata = [
+        _strata(scores.join(groups[g], on=by, nulls_equal=True)) for g in range(groups.height)
+    ]
     drawn = [_Drawn(s, rng, options) for s in strata]
     counted = scores.group_by(by).agg(pl.col("n").sum())
     table = groups.with_columns(

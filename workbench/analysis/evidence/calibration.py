@@ -26,26 +26,96 @@ _ROWS = (
     C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
     C("mean_signal", "float", "", "Mean of what is judged.", _NONE, "mean confidence or score"),
     C("pass_rate", "float", "0..1", "Share of these traces that passed.", _NONE),
-    C("auc", "float", "0..1", "Chance that a right trace has more of it than a wrong one, ties half.", _SIDES, "AUC"),
+    C(
+        "auc",
+        "float",
+        "0..1",
+        "Chance that a right trace has more of it than a wrong one, ties half.",
+        _SIDES,
+        "AUC",
+    ),
     C("auc_low", "float", "0..1", "Lower end of its interval.", f"{_SIDES}, or {_FEW}", "AUC, low"),
-    C("auc_high", "float", "0..1", "Upper end of its interval.", f"{_SIDES}, or {_FEW}", "AUC, high"),
-    C("bias", "float", "", "Mean confidence minus pass rate: above 0 is overconfident.", _SCALE, "overconfidence"),
-    C("bias_low", "float", "", "Lower end of its interval.", f"{_SCALE}, or {_FEW}", "overconfidence, low"),
-    C("bias_high", "float", "", "Upper end of its interval.", f"{_SCALE}, or {_FEW}", "overconfidence, high"),
-    C("calibration_error", "float", "0..1", "Mean distance of confidence and pass rate over the bins.", _SCALE, "calibration error"),
-    C("brier_score", "float", "0..1", "Mean squared distance of confidence and outcome.", _SCALE, "Brier score"),
-)  # fmt: skip
+    C(
+        "auc_high",
+        "float",
+        "0..1",
+        "Upper end of its interval.",
+        f"{_SIDES}, or {_FEW}",
+        "AUC, high",
+    ),
+    C(
+        "bias",
+        "float",
+        "",
+        "Mean confidence minus pass rate: above 0 is overconfident.",
+        _SCALE,
+        "overconfidence",
+    ),
+    C(
+        "bias_low",
+        "float",
+        "",
+        "Lower end of its interval.",
+        f"{_SCALE}, or {_FEW}",
+        "overconfidence, low",
+    ),
+    C(
+        "bias_high",
+        "float",
+        "",
+        "Upper end of its interval.",
+        f"{_SCALE}, or {_FEW}",
+        "overconfidence, high",
+    ),
+    C(
+        "calibration_error",
+        "float",
+        "0..1",
+        "Mean distance of confidence and pass rate over the bins.",
+        _SCALE,
+        "calibration error",
+    ),
+    C(
+        "brier_score",
+        "float",
+        "0..1",
+        "Mean squared distance of confidence and outcome.",
+        _SCALE,
+        "Brier score",
+    ),
+)
 _BINS = (
     C("bin", "int", "", "Number of the bin, from 1.", KEY_NULL),
     C("signal_from", "float", "", "Where the bin begins.", KEY_NULL, "from"),
     C("signal_to", "float", "", "Where it ends; the last one includes its end.", KEY_NULL, "to"),
-    C("pass_rate_low", "float", "0..1", "Lower end of its interval.", "fewer than two items", "pass rate, low"),
-    C("pass_rate_high", "float", "0..1", "Upper end of its interval.", "fewer than two items", "pass rate, high"),
-)  # fmt: skip
+    C(
+        "pass_rate_low",
+        "float",
+        "0..1",
+        "Lower end of its interval.",
+        "fewer than two items",
+        "pass rate, low",
+    ),
+    C(
+        "pass_rate_high",
+        "float",
+        "0..1",
+        "Upper end of its interval.",
+        "fewer than two items",
+        "pass rate, high",
+    ),
+)
 _BIN_ORDER = (
-    "bin", "signal_from", "signal_to", "n_items", "n", "mean_signal",
-    "pass_rate", "pass_rate_low", "pass_rate_high",
-)  # fmt: skip
+    "bin",
+    "signal_from",
+    "signal_to",
+    "n_items",
+    "n",
+    "mean_signal",
+    "pass_rate",
+    "pass_rate_low",
+    "pass_rate_high",
+)
 
 
 class _Blocks(NamedTuple):
@@ -72,15 +142,22 @@ class _Blocks(NamedTuple):
     source="Murphy & Winkler 1977 (reliability); Hanley & McNeil 1982 (AUC); Obuchowski 1997 (clustered); Naeini et al. 2015 (calibration error); Brier 1950",
     needs=("item_id", "passed"),
     options=(
-        Option("signal", "choice", "confidence", "what is judged", choices=("confidence", "verifier_score")),
+        Option(
+            "signal",
+            "choice",
+            "confidence",
+            "what is judged",
+            choices=("confidence", "verifier_score"),
+        ),
         Option("bins", "int", 10, "bins of equal width for the reliability", low=2, high=100),
-        ERRORS, LEVEL,
+        ERRORS,
+        LEVEL,
     ),
     columns=(*_ROWS, *_BINS),
     example={"where": "strategy:self_consistency", "bins": 5},
     chart=ChartSpec("calibration", x="mean_signal", y="pass_rate"),
     settles=Settles("auc", 0.5),
-)  # fmt: skip
+)
 def calibration(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -150,8 +227,11 @@ def _row(blocks: _Blocks, bins: list[dict[str, Any]], options: dict[str, Any]) -
     n, level = float(blocks.n.sum()), options["level"]
     mean, rate = float((blocks.n @ blocks.signal) / n), float(blocks.passed.sum() / n)
     row: dict[str, Any] = {
-        "n_items": int(blocks.item.max()) + 1, "n": int(n), "mean_signal": mean, "pass_rate": rate,
-    }  # fmt: skip
+        "n_items": int(blocks.item.max()) + 1,
+        "n": int(n),
+        "mean_signal": mean,
+        "pass_rate": rate,
+    }
     found, se = auc(blocks.signal, blocks.passed, blocks.n - blocks.passed, blocks.cluster)
     clusters = int(blocks.cluster.max()) + 1
     if found is not None:
@@ -242,11 +322,15 @@ def _bins(blocks: _Blocks, options: dict[str, Any]) -> list[dict[str, Any]]:
     ends = intervals.clustered_share(rate, se, clusters, options["level"])
     return [
         {
-            "bin": int(b) + 1, "signal_from": float(edges[b]), "signal_to": float(edges[b + 1]),
-            "n_items": int(n_items[b]), "n": int(n[b]), "pass_rate": float(rate[b]),
+            "bin": int(b) + 1,
+            "signal_from": float(edges[b]),
+            "signal_to": float(edges[b + 1]),
+            "n_items": int(n_items[b]),
+            "n": int(n[b]),
+            "pass_rate": float(rate[b]),
             "mean_signal": float(mean[b] / n[b]),
             "pass_rate_low": float(ends[0][b]) if clusters[b] > 1 else None,
             "pass_rate_high": float(ends[1][b]) if clusters[b] > 1 else None,
         }
         for b in np.flatnonzero(n)
-    ]  # fmt: skip
+    ]

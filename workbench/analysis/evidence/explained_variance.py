@@ -24,19 +24,56 @@ _NONE = "all traces right, or all wrong"
 _ROWS = (
     C("factor", "text", doc="The column whose values are the levels.", null=KEY_NULL),
     C("n_levels", "int", "count", "Its levels.", KEY_NULL, "levels"),
-    *ends(C("explained", "float", "0..1", "Share of the deviance that it explains alone.", _NONE, "explained alone"), "fewer than two items, or all alike"),
-    C("explained_adjusted", "float", "0..1", "The same, corrected for the number of levels; below 0 where chance explains as much.", _NONE, "explained, adjusted"),
-    C("explained_beside", "float", "0..1", "Share of the deviance that it explains beside all other factors (additive).", _NONE, "explained beside the others"),
+    *ends(
+        C(
+            "explained",
+            "float",
+            "0..1",
+            "Share of the deviance that it explains alone.",
+            _NONE,
+            "explained alone",
+        ),
+        "fewer than two items, or all alike",
+    ),
+    C(
+        "explained_adjusted",
+        "float",
+        "0..1",
+        "The same, corrected for the number of levels; below 0 where chance explains as much.",
+        _NONE,
+        "explained, adjusted",
+    ),
+    C(
+        "explained_beside",
+        "float",
+        "0..1",
+        "Share of the deviance that it explains beside all other factors (additive).",
+        _NONE,
+        "explained beside the others",
+    ),
     C("n", "int", "count", "Scored traces.", KEY_NULL, "traces"),
-)  # fmt: skip
+)
 _ANOVA = (
     C("source", "text", doc="What varies: groups, items, or what is left.", null=KEY_NULL),
     C("degrees", "int", "count", "Degrees of freedom.", KEY_NULL),
     C("squares", "float", "", "Sum of squares of the items' mean outcomes.", KEY_NULL),
     C("share", "float", "0..1", "Share of all squares (η²).", "nothing varies"),
-    C("f", "float", "", "F: mean square of the groups over that of what is left.", "not tested, or nothing is left", "F"),
-    C("p", "float", "0..1", "Chance of an F as large if all groups were alike.", "not tested, or nothing is left"),
-)  # fmt: skip
+    C(
+        "f",
+        "float",
+        "",
+        "F: mean square of the groups over that of what is left.",
+        "not tested, or nothing is left",
+        "F",
+    ),
+    C(
+        "p",
+        "float",
+        "0..1",
+        "Chance of an F as large if all groups were alike.",
+        "not tested, or nothing is left",
+    ),
+)
 _MOST_LEVELS = 500
 _STEPS = 100  # of Newton's method
 
@@ -49,13 +86,15 @@ _STEPS = 100  # of Newton's method
     needs=("item_id", "passed"),
     options=(
         Option("factors", "text", "task", "further columns, comma-separated, beside those of `by`"),
-        ERRORS, LEVEL, RESAMPLES,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_ANOVA),
     within=("factors",),
     chart=ChartSpec("figures", x="explained", y="factor", also=("explained_beside",)),
     example={"by": ("model", "strategy")},
-)  # fmt: skip
+)
 def explained_variance(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -122,11 +161,18 @@ def _factors(
         beside = additive([c for other, c in levels.items() if other != name], n, right)
         low, high = _interval(codes, n, right, clusters, rng=rng, options=options)
         k = len(tried)
-        found.append((
-            name, k, _share(null - alone, null), low, high,
-            1 - (alone + k - 1) / null if null > 0 else None,
-            _share(beside - full, null), int(total),
-        ))  # fmt: skip
+        found.append(
+            (
+                name,
+                k,
+                _share(null - alone, null),
+                low,
+                high,
+                1 - (alone + k - 1) / null if null > 0 else None,
+                _share(beside - full, null),
+                int(total),
+            )
+        )
     frame = pl.DataFrame(found, schema=empty((), _ROWS).schema, orient="row")
     return frame.sort("explained", "factor", descending=[True, False], nulls_last=True)
 
@@ -154,9 +200,14 @@ def _deviances(n: Floats, right: Floats) -> Floats:
 
 
 def _interval(
-    codes: npt.NDArray[np.int64], n: Floats, right: Floats, clusters: npt.NDArray[np.int64], *,
-    rng: np.random.Generator, options: dict[str, Any],
-) -> tuple[float | None, float | None]:  # fmt: skip
+    codes: npt.NDArray[np.int64],
+    n: Floats,
+    right: Floats,
+    clusters: npt.NDArray[np.int64],
+    *,
+    rng: np.random.Generator,
+    options: dict[str, Any],
+) -> tuple[float | None, float | None]:
     """Resample clusters of items; a level keeps its traces of the items drawn."""
     n_clusters, k = int(clusters.max()) + 1, int(codes.max()) + 1
     if n_clusters < 2:
@@ -243,9 +294,18 @@ def _blocks(
         f = squares[0] / degrees[0] / left if left > 1e-15 else None
         p = None if f is None else float(special.fdtrc(degrees[0], degrees[2], f))
         rows = [
-            (name, d, float(s), _share(float(s), float(whole)), f if g == 0 else None, p if g == 0 else None)
-            for g, (name, d, s) in enumerate(zip(("groups", "items", "left"), degrees, squares, strict=True))
-        ]  # fmt: skip
+            (
+                name,
+                d,
+                float(s),
+                _share(float(s), float(whole)),
+                f if g == 0 else None,
+                p if g == 0 else None,
+            )
+            for g, (name, d, s) in enumerate(
+                zip(("groups", "items", "left"), degrees, squares, strict=True)
+            )
+        ]
         table = pl.DataFrame(rows, schema=nothing.schema, orient="row")
         if "task" in by and task is not None:
             table = table.select(pl.lit(task).alias("task"), pl.all())

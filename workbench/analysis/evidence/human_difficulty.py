@@ -21,20 +21,70 @@ _ROUNDING = 1e-12  # closer to 0 a correlation is what is left of sums that canc
 _NONE = "fewer than three items, or difficulty or misses all alike"
 _FEW = "fewer than four clusters, or perfect agreement"
 _ROWS = (
-    C("n_items", "int", "count", "Items with a known difficulty and a scored trace.", KEY_NULL, "items"),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Items with a known difficulty and a scored trace.",
+        KEY_NULL,
+        "items",
+    ),
     C("n", "int", "count", "Scored traces on them.", KEY_NULL, "traces"),
-    *ends(C("pearson_r", "float", "", "Correlation over items of difficulty and the share of trials that missed.", _NONE, "r with difficulty"), _FEW),
-    *ends(C("spearman_r", "float", "", "The same of places: for difficulties that are only an order.", _NONE, "ρ with difficulty"), _FEW),
-    *ends(C("easy_rate", "float", "0..1", "Pass rate on the easiest part.", "no items", "pass rate, easiest"), "fewer than two items"),
-    *ends(C("hard_rate", "float", "0..1", "Pass rate on the hardest part.", "no items", "pass rate, hardest"), "fewer than two items"),
-)  # fmt: skip
+    *ends(
+        C(
+            "pearson_r",
+            "float",
+            "",
+            "Correlation over items of difficulty and the share of trials that missed.",
+            _NONE,
+            "r with difficulty",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "spearman_r",
+            "float",
+            "",
+            "The same of places: for difficulties that are only an order.",
+            _NONE,
+            "ρ with difficulty",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "easy_rate",
+            "float",
+            "0..1",
+            "Pass rate on the easiest part.",
+            "no items",
+            "pass rate, easiest",
+        ),
+        "fewer than two items",
+    ),
+    *ends(
+        C(
+            "hard_rate",
+            "float",
+            "0..1",
+            "Pass rate on the hardest part.",
+            "no items",
+            "pass rate, hardest",
+        ),
+        "fewer than two items",
+    ),
+)
 _PARTS = (
     C("part", "int", "", "Part of the items by difficulty, from 1, the easiest.", KEY_NULL),
     C("difficulty_from", "float", "", "Least difficulty of the part.", KEY_NULL, "from"),
     C("difficulty_to", "float", "", "Greatest difficulty of the part.", KEY_NULL, "to"),
     C("part_items", "int", "count", "Items of the part.", KEY_NULL, "items"),
-    *ends(C("part_rate", "float", "0..1", "Pass rate on them.", KEY_NULL, "pass rate"), "fewer than two items"),
-)  # fmt: skip
+    *ends(
+        C("part_rate", "float", "0..1", "Pass rate on them.", KEY_NULL, "pass rate"),
+        "fewer than two items",
+    ),
+)
 
 
 @analysis(
@@ -44,14 +94,16 @@ _PARTS = (
     source="orthographic calibration (from a review: r of human difficulty and miss rate, recall by quartile); interval: Fisher 1921",
     needs=("item_id", "passed", "difficulty"),
     options=(
-        Option("parts", "int", 4, "parts that the items are cut into by difficulty", low=2, high=20),
+        Option(
+            "parts", "int", 4, "parts that the items are cut into by difficulty", low=2, high=20
+        ),
         LEVEL,
     ),
     columns=(*_ROWS, *_PARTS),
     chart=ChartSpec("figures", x="pearson_r", y="group", also=("easy_rate", "hard_rate")),
     settles=Settles("pearson_r", 0.0),
     example={"by": ("model", "strategy")},
-)  # fmt: skip
+)
 def human_difficulty(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -69,21 +121,33 @@ def human_difficulty(
     """
     rows = fetched.fetch(frame, by, ("difficulty",), flags=("passed",))
     scored, dropped = fetched.sieve(
-        rows, {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()}
-    )  # fmt: skip
+        rows,
+        {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
+    )
     of_by = {c: scored.schema[c] for c in by}
     groups = scored.select(by).unique().sort(by, nulls_last=True)
-    known, gone = fetched.sieve(scored, {"traces whose item has no difficulty": pl.col("_difficulty").is_finite()})  # fmt: skip
+    known, gone = fetched.sieve(
+        scored, {"traces whose item has no difficulty": pl.col("_difficulty").is_finite()}
+    )
     of_groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     parts = []
     for key, own in fetched.parts(known, by):
         names = dict(zip(by, key, strict=True))
-        items = own.group_by("_item").agg(
-            pl.col("_difficulty").first(), pl.col("_code").first(), pl.col("_passed").cast(pl.Float64).mean()
-        ).sort("_item")  # fmt: skip
+        items = (
+            own.group_by("_item")
+            .agg(
+                pl.col("_difficulty").first(),
+                pl.col("_code").first(),
+                pl.col("_passed").cast(pl.Float64).mean(),
+            )
+            .sort("_item")
+        )
         cut = _cut(items, options["parts"])
         row = {"n_items": items.height, "n": own.height} | _agreement(items, options["level"])
-        of = [names | _part(k, items.filter(pl.Series(cut == k)), options["level"]) for k in np.unique(cut)]  # fmt: skip
+        of = [
+            names | _part(k, items.filter(pl.Series(cut == k)), options["level"])
+            for k in np.unique(cut)
+        ]
         for name, part in (("easy_rate", of[0]), ("hard_rate", of[-1])):
             row |= {f"{name}{e}": part[f"part_rate{e}"] for e in ("", "_low", "_high")}
         of_groups[key] = row
@@ -95,8 +159,9 @@ def human_difficulty(
     shapes = [of_by | {c.name: DTYPES[c.type] for c in cs} for cs in (_ROWS, _PARTS)]
     return Answer(
         pl.DataFrame([dict.fromkeys(shapes[0]) | r for r in found], schema=shapes[0]),
-        more={"parts": pl.DataFrame(parts, schema=shapes[1])}, dropped=dropped | gone,
-    )  # fmt: skip
+        more={"parts": pl.DataFrame(parts, schema=shapes[1])},
+        dropped=dropped | gone,
+    )
 
 
 def _cut(items: pl.DataFrame, parts: int) -> npt.NDArray[np.int64]:
@@ -132,8 +197,10 @@ def fisher(r: float, n: int, level: float) -> tuple[float, float]:
 def _part(number: int, items: pl.DataFrame, level: float) -> dict[str, Any]:
     x = items["_difficulty"].to_numpy()
     row: dict[str, Any] = {
-        "part": int(number), "difficulty_from": float(x.min()), "difficulty_to": float(x.max()),
+        "part": int(number),
+        "difficulty_from": float(x.min()),
+        "difficulty_to": float(x.max()),
         "part_items": items.height,
-    }  # fmt: skip
+    }
     rate = ratios.share(items["_passed"].to_numpy(), items["_code"].to_numpy(), level)
     return row | ratios.figures("part_rate", rate)

@@ -24,24 +24,93 @@ _ROWS = (
     C("n_items", "int", "count", "Items with a number as target.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces on them.", KEY_NULL, "traces"),
     C("n_intervals", "int", "count", "Those whose answer is an interval.", KEY_NULL, "intervals"),
-    *ends(C("coverage", "float", "0..1", "Share of the traces whose interval holds the truth; an answer that is no interval misses.", "no traces"), _FEW),
-    *ends(C("undercover", "float", "0..1", "Nominal level minus coverage: above 0 is overconfident.", "no traces", "missing coverage"), _FEW),
-    *ends(C("interval_score", "float", "", "Mean interval score (Winkler) of the intervals, on the scale asked for; the lower the better.", _NONE, "interval score"), f"{_FEW}, or no spread"),
-    *ends(C("width", "float", "", "Mean width of the intervals on that scale (sharpness); the lower the sharper, coverage permitting.", _NONE, "width of the interval"), f"{_FEW}, or no spread"),
-    C("below", "float", "0..1", "Share of the intervals that lie wholly above the truth.", _NONE, "truth below"),
-    C("above", "float", "0..1", "Share of the intervals that lie wholly below the truth.", _NONE, "truth above"),
-    C("n_swapped", "int", "count", "Intervals given with the larger end first.", KEY_NULL, "ends swapped"),
-    C("n_off_scale", "int", "count", "Intervals or truths that the scale cannot take, left out of score and width.", KEY_NULL, "off the scale"),
-)  # fmt: skip
-_NUMBER = r"[-+−]?(?:\d[\d,_ ]*\d|\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?\s*%?"  # fmt: skip
+    *ends(
+        C(
+            "coverage",
+            "float",
+            "0..1",
+            "Share of the traces whose interval holds the truth; an answer that is no interval misses.",
+            "no traces",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "undercover",
+            "float",
+            "0..1",
+            "Nominal level minus coverage: above 0 is overconfident.",
+            "no traces",
+            "missing coverage",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "interval_score",
+            "float",
+            "",
+            "Mean interval score (Winkler) of the intervals, on the scale asked for; the lower the better.",
+            _NONE,
+            "interval score",
+        ),
+        f"{_FEW}, or no spread",
+    ),
+    *ends(
+        C(
+            "width",
+            "float",
+            "",
+            "Mean width of the intervals on that scale (sharpness); the lower the sharper, coverage permitting.",
+            _NONE,
+            "width of the interval",
+        ),
+        f"{_FEW}, or no spread",
+    ),
+    C(
+        "below",
+        "float",
+        "0..1",
+        "Share of the intervals that lie wholly above the truth.",
+        _NONE,
+        "truth below",
+    ),
+    C(
+        "above",
+        "float",
+        "0..1",
+        "Share of the intervals that lie wholly below the truth.",
+        _NONE,
+        "truth above",
+    ),
+    C(
+        "n_swapped",
+        "int",
+        "count",
+        "Intervals given with the larger end first.",
+        KEY_NULL,
+        "ends swapped",
+    ),
+    C(
+        "n_off_scale",
+        "int",
+        "count",
+        "Intervals or truths that the scale cannot take, left out of score and width.",
+        KEY_NULL,
+        "off the scale",
+    ),
+)
+_NUMBER = r"[-+−]?(?:\d[\d,_ ]*\d|\d)?(?:\.\d+)?(?:[eE][-+]?\d+)?\s*%?"
 _BETWEEN = r"\s*(?:,|;|\.\.+|…|\bto\b|\band\b|–|—|−|-)\s*"
 _PAIR = re.compile(
     rf"[\[(]?\s*({_NUMBER})(?:\s*(?!to\b|and\b)[A-Za-z]+)?{_BETWEEN}({_NUMBER})\s*[\])]?"
 )
 _SCALES: dict[str, Callable[[Floats], Floats]] = {
-    "ln": np.log, "log10": np.log10, "plain": np.asarray,
+    "ln": np.log,
+    "log10": np.log10,
+    "plain": np.asarray,
     "signed-log": lambda x: np.sign(x) * np.log1p(np.abs(x)),
-}  # fmt: skip
+}
 
 
 @analysis(
@@ -52,8 +121,21 @@ _SCALES: dict[str, Callable[[Floats], Floats]] = {
     needs=("item_id",),
     scored=False,
     options=(
-        Option("nominal", "float", 0.9, "the coverage that the model was asked for", low=0.01, high=0.999),
-        Option("scale", "choice", "ln", "what score and width are taken of; ln and log10 need numbers above 0", choices=tuple(_SCALES)),
+        Option(
+            "nominal",
+            "float",
+            0.9,
+            "the coverage that the model was asked for",
+            low=0.01,
+            high=0.999,
+        ),
+        Option(
+            "scale",
+            "choice",
+            "ln",
+            "what score and width are taken of; ln and log10 need numbers above 0",
+            choices=tuple(_SCALES),
+        ),
         LEVEL,
     ),
     columns=_ROWS,
@@ -66,7 +148,7 @@ _SCALES: dict[str, Callable[[Floats], Floats]] = {
     },
     chart=ChartSpec("figures", x="coverage", y="group", also=("interval_score", "width")),
     settles=Settles("coverage", "nominal"),
-)  # fmt: skip
+)
 def interval_forecasts(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -88,11 +170,18 @@ def interval_forecasts(
     done, dropped = fetched.sieve(rows, {"failed traces": ~pl.col("_failed")})
     shape = {c: done.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     groups = done.select(by).unique()
-    asked, gone = fetched.sieve(done, {"traces whose item has no number as target": pl.col("_truth").is_not_null()})  # fmt: skip
-    found = [dict(zip(by, key, strict=True)) | _row(part, options) for key, part in fetched.parts(asked, by)]  # fmt: skip
-    silent = groups.join(asked.select(by).unique(), on=list(by), how="anti", nulls_equal=True)  # fmt: skip
+    asked, gone = fetched.sieve(
+        done, {"traces whose item has no number as target": pl.col("_truth").is_not_null()}
+    )
+    found = [
+        dict(zip(by, key, strict=True)) | _row(part, options)
+        for key, part in fetched.parts(asked, by)
+    ]
+    silent = groups.join(asked.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
     counts = [c.name for c in _ROWS if c.type == "int"]
-    found += [r | dict.fromkeys(counts, 0) for r in silent.sort(by, nulls_last=True).iter_rows(named=True)]  # fmt: skip
+    found += [
+        r | dict.fromkeys(counts, 0) for r in silent.sort(by, nulls_last=True).iter_rows(named=True)
+    ]
     table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape)
     none = table.filter((pl.col("n") > 0) & (pl.col("n_intervals") == 0)).height
     said = f"no answer of {none} groups is an interval: were they asked for one?"
@@ -102,11 +191,23 @@ def interval_forecasts(
 def _read(rows: pl.DataFrame) -> pl.DataFrame:
     """Read answers and targets as numbers: `_truth`, `_low`, `_high`; each wording once."""
     targets, answers = (rows[c].unique() for c in ("_target", "_answer"))
-    truth = pl.DataFrame({"_target": targets, "_truth": [number(t) for t in targets]}, schema_overrides={"_truth": pl.Float64})  # fmt: skip
+    truth = pl.DataFrame(
+        {"_target": targets, "_truth": [number(t) for t in targets]},
+        schema_overrides={"_truth": pl.Float64},
+    )
     pairs = [read(a) or (None, None) for a in answers]
-    ends_ = {name: pl.Series([p[k] for p in pairs], dtype=pl.Float64) for k, name in enumerate(("_low", "_high"))}  # fmt: skip
+    ends_ = {
+        name: pl.Series([p[k] for p in pairs], dtype=pl.Float64)
+        for k, name in enumerate(("_low", "_high"))
+    }
     told = rows.join(truth, on="_target", how="left", nulls_equal=True, maintain_order="left")
-    told = told.join(pl.DataFrame({"_answer": answers} | ends_), on="_answer", how="left", nulls_equal=True, maintain_order="left")  # fmt: skip
+    told = told.join(
+        pl.DataFrame({"_answer": answers} | ends_),
+        on="_answer",
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    )
     return told.drop("_target", "_answer")
 
 
@@ -159,21 +260,27 @@ def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     score[usable] = interval_score(scaled[0][usable], scaled[1][usable], scaled[2][usable], alpha)
     width[usable] = (scaled[1] - scaled[0])[usable]
     named = part.with_columns(
-        held=pl.Series(held.astype(float)), score=pl.Series(score).fill_nan(None),
+        held=pl.Series(held.astype(float)),
+        score=pl.Series(score).fill_nan(None),
         width=pl.Series(width).fill_nan(None),
-    )  # fmt: skip
+    )
     items = ratios.by_item(named, ("held", "score", "width"))
     codes = items["_code"].to_numpy()
     values = {c: items[c].fill_null(np.nan).to_numpy() for c in ("held", "score", "width")}
     covered = ratios.share(values["held"], codes, level)
     row: dict[str, Any] = {
-        "n_items": items.height, "n": part.height, "n_intervals": int(given.sum()),
-        "n_swapped": int((ends_[:, 0] > ends_[:, 1]).sum()), "n_off_scale": int((given & ~usable).sum()),
-    }  # fmt: skip
+        "n_items": items.height,
+        "n": part.height,
+        "n_intervals": int(given.sum()),
+        "n_swapped": int((ends_[:, 0] > ends_[:, 1]).sum()),
+        "n_off_scale": int((given & ~usable).sum()),
+    }
     row |= ratios.figures("coverage", covered)
     gap = options["nominal"]
     row |= ratios.figures("undercover", (gap - covered[0], gap - covered[2], gap - covered[1]))
-    row |= ratios.figures("interval_score", ratios.mean(values["score"], codes, level, ratios.AMOUNT))  # fmt: skip
+    row |= ratios.figures(
+        "interval_score", ratios.mean(values["score"], codes, level, ratios.AMOUNT)
+    )
     row |= ratios.figures("width", ratios.mean(values["width"], codes, level, ratios.AMOUNT))
     if given.any():
         row["below"] = float((truth < low)[given].mean())

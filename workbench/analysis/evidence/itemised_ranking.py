@@ -20,23 +20,67 @@ C = Column
 _LEAST = "fewer than two groups or items"
 _ROWS = (
     C("rank", "int", "", "Place by strength, 1 the strongest.", _LEAST),
-    *ends(C("strength", "float", "", "Log odds of being right on an item of middling difficulty, above the average group.", _LEAST), _LEAST),
-    *ends(C("p_average", "float", "0..1", "Chance of being right on an item of difficulty 0 of an average author.", _LEAST, "right on an average item"), _LEAST),
-    C("mean_outcome", "float", "0..1", "Mean over items of the share of right trials.", KEY_NULL, "mean outcome"),
+    *ends(
+        C(
+            "strength",
+            "float",
+            "",
+            "Log odds of being right on an item of middling difficulty, above the average group.",
+            _LEAST,
+        ),
+        _LEAST,
+    ),
+    *ends(
+        C(
+            "p_average",
+            "float",
+            "0..1",
+            "Chance of being right on an item of difficulty 0 of an average author.",
+            _LEAST,
+            "right on an average item",
+        ),
+        _LEAST,
+    ),
+    C(
+        "mean_outcome",
+        "float",
+        "0..1",
+        "Mean over items of the share of right trials.",
+        KEY_NULL,
+        "mean outcome",
+    ),
     C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
     C("n", "int", "count", "Scored traces.", KEY_NULL, "traces"),
-)  # fmt: skip
+)
 _ITEMS = (
     C("item_id", "text", doc="The item.", null=KEY_NULL),
     C("item", "text", doc="Key of the item within its task.", null="not known"),
     C("author", "text", doc="Who set it, as the option says.", null="not known"),
-    C("difficulty_fitted", "float", doc="Log odds by which it is harder than an average one of its author.", null=KEY_NULL, title="difficulty"),
-    C("difficulty_se", "float", doc="Its standard error, the strengths taken as known.", null=KEY_NULL, title="standard error"),
-)  # fmt: skip
+    C(
+        "difficulty_fitted",
+        "float",
+        doc="Log odds by which it is harder than an average one of its author.",
+        null=KEY_NULL,
+        title="difficulty",
+    ),
+    C(
+        "difficulty_se",
+        "float",
+        doc="Its standard error, the strengths taken as known.",
+        null=KEY_NULL,
+        title="standard error",
+    ),
+)
 _AUTHORS = (
-    C("author_fitted", "float", doc="Log odds by which an author's items are hard.", null=KEY_NULL, title="difficulty of the author"),
+    C(
+        "author_fitted",
+        "float",
+        doc="Log odds by which an author's items are hard.",
+        null=KEY_NULL,
+        title="difficulty of the author",
+    ),
     C("n_author", "int", "count", "Items of the author.", KEY_NULL, "items"),
-)  # fmt: skip
+)
 
 
 @analysis(
@@ -47,12 +91,13 @@ _AUTHORS = (
     needs=("item_id", "passed"),
     options=(
         Option("author", "text", "task", "the column whose values set items: task, cluster"),
-        ERRORS, LEVEL,
+        ERRORS,
+        LEVEL,
     ),
     columns=(*_ROWS, *_ITEMS, *_AUTHORS),
     chart=ChartSpec("figures", x="strength", y="group", also=("p_average", "mean_outcome")),
     example={"by": ("model", "strategy")},
-)  # fmt: skip
+)
 def itemised_ranking(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -110,31 +155,51 @@ def _fitted(
     codes = np.array([places[a] for a in names], np.int64)
     mean = np.divide(right, n, out=np.full(n.shape, np.nan), where=n > 0)
     table = panel.groups.with_columns(
-        pl.Series("mean_outcome", np.nanmean(mean, axis=0)), pl.Series("n_items", (n > 0).sum(axis=0)).cast(pl.Int64),
+        pl.Series("mean_outcome", np.nanmean(mean, axis=0)),
+        pl.Series("n_items", (n > 0).sum(axis=0)).cast(pl.Int64),
         pl.Series("n", n.sum(axis=0)).cast(pl.Int64),
-    )  # fmt: skip
+    )
     if n.shape[1] < 2 or len(ids) < 2:
-        nothing = [pl.lit(None, DTYPES[c.type]).alias(c.name) for c in _ROWS if c.name not in table.columns]  # fmt: skip
-        of = [pl.DataFrame(schema={c.name: DTYPES[c.type] for c in cs}) for cs in (_ITEMS, (_ITEMS[2], *_AUTHORS))]  # fmt: skip
+        nothing = [
+            pl.lit(None, DTYPES[c.type]).alias(c.name) for c in _ROWS if c.name not in table.columns
+        ]
+        of = [
+            pl.DataFrame(schema={c.name: DTYPES[c.type] for c in cs})
+            for cs in (_ITEMS, (_ITEMS[2], *_AUTHORS))
+        ]
         return table.with_columns(nothing), of[0], of[1]
     fit, _ = rasch.learn(n, right, codes)
     half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(np.maximum(np.diag(fit.covariance), 0))
     common = float(fit.author.mean())
     figures = {
         f"{name}{end}": shape(fit.strength + sign * half)
-        for name, shape in (("strength", np.asarray), ("p_average", lambda b: 1 / (1 + np.exp(common - b))))
+        for name, shape in (
+            ("strength", np.asarray),
+            ("p_average", lambda b: 1 / (1 + np.exp(common - b))),
+        )
         for end, sign in (("", 0.0), ("_low", -1.0), ("_high", 1.0))
-    }  # fmt: skip
+    }
     table = table.with_columns(pl.Series(k, v) for k, v in figures.items()).with_columns(
         rank=pl.col("strength").round(9).rank("min", descending=True).cast(pl.Int64)
     )
-    of_items = pl.DataFrame({
-        "item_id": ids, "item": panel.items["item"].to_list(), "author": names,
-        "difficulty_fitted": fit.item, "difficulty_se": fit.item_sd,
-    }, schema={c.name: DTYPES[c.type] for c in _ITEMS}).sort("difficulty_fitted", "item_id", descending=[True, False])  # fmt: skip
-    of_authors = pl.DataFrame({
-        "author": authors, "author_fitted": fit.author, "n_author": np.bincount(codes, minlength=len(authors)),
-    }, schema={c.name: DTYPES[c.type] for c in (_ITEMS[2], *_AUTHORS)})  # fmt: skip
+    of_items = pl.DataFrame(
+        {
+            "item_id": ids,
+            "item": panel.items["item"].to_list(),
+            "author": names,
+            "difficulty_fitted": fit.item,
+            "difficulty_se": fit.item_sd,
+        },
+        schema={c.name: DTYPES[c.type] for c in _ITEMS},
+    ).sort("difficulty_fitted", "item_id", descending=[True, False])
+    of_authors = pl.DataFrame(
+        {
+            "author": authors,
+            "author_fitted": fit.author,
+            "n_author": np.bincount(codes, minlength=len(authors)),
+        },
+        schema={c.name: DTYPES[c.type] for c in (_ITEMS[2], *_AUTHORS)},
+    )
     order = panel.groups.columns
     ranked = table.sort(
         "rank", *order

@@ -18,26 +18,82 @@ from workbench.schema import KEY_NULL, Column
 C = Column
 _CELLS = 400_000  # random numbers held at once
 _ONE = "one candidate, or all candidates alike"
-_LEVEL = Option("level", "float", 0.95, "share of the looks that the ranges span", low=0.5, high=0.999)  # fmt: skip
+_LEVEL = Option(
+    "level", "float", 0.95, "share of the looks that the ranges span", low=0.5, high=0.999
+)
 _NAMED = 20  # candidates in a note
 _ROWS = (
-    C("k", "int", "count", "Candidates in the portfolio, the best by the cheap look.", KEY_NULL, "portfolio size"),
-    C("sharpe_ratio", "float", "", "Best true score of the portfolio above the incumbent's, at least 0, over the standard deviation of its true scores; median over looks.", _ONE, "Sharpe ratio"),
+    C(
+        "k",
+        "int",
+        "count",
+        "Candidates in the portfolio, the best by the cheap look.",
+        KEY_NULL,
+        "portfolio size",
+    ),
+    C(
+        "sharpe_ratio",
+        "float",
+        "",
+        "Best true score of the portfolio above the incumbent's, at least 0, over the standard deviation of its true scores; median over looks.",
+        _ONE,
+        "Sharpe ratio",
+    ),
     C("sharpe_ratio_low", "float", "", "Low end over looks.", _ONE, "Sharpe ratio, low"),
     C("sharpe_ratio_high", "float", "", "High end over looks.", _ONE, "Sharpe ratio, high"),
-    C("best", "float", "0..1", "Best true score of the portfolio; mean over looks.", KEY_NULL, "best in portfolio"),
-    C("worst", "float", "0..1", "Worst true score of it; mean over looks.", KEY_NULL, "worst in portfolio"),
-    C("regret", "float", "0..1", "Best true score of all candidates minus that; mean over looks.", KEY_NULL),
-    C("holds_best", "float", "0..1", "Share of looks whose portfolio holds the best candidate.", KEY_NULL, "holds the best"),
-)  # fmt: skip
+    C(
+        "best",
+        "float",
+        "0..1",
+        "Best true score of the portfolio; mean over looks.",
+        KEY_NULL,
+        "best in portfolio",
+    ),
+    C(
+        "worst",
+        "float",
+        "0..1",
+        "Worst true score of it; mean over looks.",
+        KEY_NULL,
+        "worst in portfolio",
+    ),
+    C(
+        "regret",
+        "float",
+        "0..1",
+        "Best true score of all candidates minus that; mean over looks.",
+        KEY_NULL,
+    ),
+    C(
+        "holds_best",
+        "float",
+        "0..1",
+        "Share of looks whose portfolio holds the best candidate.",
+        KEY_NULL,
+        "holds the best",
+    ),
+)
 _TOTALS = (
     C("incumbent", "text", doc="Whom the portfolio is held against.", null="the mean of all"),
     C("incumbent_score", "float", "0..1", "Its true score.", KEY_NULL),
-    C("rank_correlation", "float", doc="Spearman's ρ of look and true score; mean over looks.", null="all alike", title="rank correlation"),
-    C("mse", "float", "", "Mean squared distance of look and true score; mean over looks.", "the look is no score", "mean squared error"),
+    C(
+        "rank_correlation",
+        "float",
+        doc="Spearman's ρ of look and true score; mean over looks.",
+        null="all alike",
+        title="rank correlation",
+    ),
+    C(
+        "mse",
+        "float",
+        "",
+        "Mean squared distance of look and true score; mean over looks.",
+        "the look is no score",
+        "mean squared error",
+    ),
     C("n_candidates", "int", "count", "Candidates.", KEY_NULL, "candidates"),
     C("n_looked", "int", "count", "Items of a look.", KEY_NULL, "items looked at"),
-)  # fmt: skip
+)
 
 
 @analysis(
@@ -47,17 +103,30 @@ _TOTALS = (
     source="SharpeRatio@k: Kiyohara et al. (scope-rl, code: sample standard deviation, numerator at least 0)",
     needs=("item_id",),
     options=(
-        Option("look", "choice", "items", "the cheap look: a few items, or a mean that costs no labels", choices=("items", "confidence", "verifier_score")),
+        Option(
+            "look",
+            "choice",
+            "items",
+            "the cheap look: a few items, or a mean that costs no labels",
+            choices=("items", "confidence", "verifier_score"),
+        ),
         Option("items", "int", 10, "items of a look, drawn at random", low=1),
-        Option("incumbent", "group", None, "the group whom the portfolio is held against; the mean of all where none is named"),
+        Option(
+            "incumbent",
+            "group",
+            None,
+            "the group whom the portfolio is held against; the mean of all where none is named",
+        ),
         Option("looks", "int", 500, "looks drawn", low=10, high=20_000),
-        OUTCOME, ERRORS, _LEVEL,
+        OUTCOME,
+        ERRORS,
+        _LEVEL,
     ),
     columns=(*_ROWS, *_TOTALS),
     chart=ChartSpec("figures", x="sharpe_ratio", y="k", also=("best", "regret", "holds_best")),
     settles=None,  # its ranges are over looks, not over what other items would show
     example={"by": ("model", "strategy"), "where": "strategy:direct,cot,think"},
-)  # fmt: skip
+)
 def portfolio(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -133,17 +202,26 @@ def _portfolios(
         ratios = found.ratio[:, k - 1]
         known = ratios[~np.isnan(ratios)]
         low, middle, high = np.quantile(known, tails) if len(known) else (None, None, None)
-        rows.append({
-            "k": k, "sharpe_ratio": middle, "sharpe_ratio_low": low, "sharpe_ratio_high": high,
-            "best": float(found.best[:, k - 1].mean()), "worst": float(found.worst[:, k - 1].mean()),
-            "regret": float((true.max() - found.best[:, k - 1]).mean()),
-            "holds_best": float((found.best[:, k - 1] >= true.max() - 1e-12).mean()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "k": k,
+                "sharpe_ratio": middle,
+                "sharpe_ratio_low": low,
+                "sharpe_ratio_high": high,
+                "best": float(found.best[:, k - 1].mean()),
+                "worst": float(found.worst[:, k - 1].mean()),
+                "regret": float((true.max() - found.best[:, k - 1]).mean()),
+                "holds_best": float((found.best[:, k - 1] >= true.max() - 1e-12).mean()),
+            }
+        )
     total = {
-        "incumbent": name, "incumbent_score": reference, "n_candidates": n, "n_looked": size,
+        "incumbent": name,
+        "incumbent_score": reference,
+        "n_candidates": n,
+        "n_looked": size,
         "rank_correlation": _spearman(told, true),
         "mse": float(((looks - true) ** 2).mean()) if options["look"] == "items" else None,
-    }  # fmt: skip
+    }
     return rows, total
 
 

@@ -28,25 +28,130 @@ _ROWS = (
     C("b", "text", doc="What it is held against.", null=KEY_NULL, title="B"),
     C("verdict", "text", doc="What it takes, in words.", null=KEY_NULL),
     C("n_items", "int", "count", "Items that both were tried on.", KEY_NULL, "shared items"),
-    C("trials_a", "float", "count", "Mean trials of A per shared item.", "no shared items", "trials of A"),
-    C("trials_b", "float", "count", "Mean trials of B per shared item.", "no shared items", "trials of B"),
-    C("difference", "float", "0..1", "Pass rate of A minus B on the shared items.", "no shared items", "A − B"),
+    C(
+        "trials_a",
+        "float",
+        "count",
+        "Mean trials of A per shared item.",
+        "no shared items",
+        "trials of A",
+    ),
+    C(
+        "trials_b",
+        "float",
+        "count",
+        "Mean trials of B per shared item.",
+        "no shared items",
+        "trials of B",
+    ),
+    C(
+        "difference",
+        "float",
+        "0..1",
+        "Pass rate of A minus B on the shared items.",
+        "no shared items",
+        "A − B",
+    ),
     C("difference_low", "float", "0..1", "Lower end of its interval.", _FEW, "A − B, low"),
     C("difference_high", "float", "0..1", "Upper end of its interval.", _FEW, "A − B, high"),
-    C("between", "float", "", "Variance over items of the true difference.", _SINGLE, "variance between items"),
-    C("within", "float", "", "Variance of one trial's outcome, of A plus of B.", _SINGLE, "variance between trials"),
-    C("detectable", "float", "0..1", "Smallest difference that the recorded items and trials show.", _FEW, "smallest visible difference"),
-    C("items_needed", "int", "count", "Items that show the difference asked for, with as many trials as now.", _FEW, "items needed"),
+    C(
+        "between",
+        "float",
+        "",
+        "Variance over items of the true difference.",
+        _SINGLE,
+        "variance between items",
+    ),
+    C(
+        "within",
+        "float",
+        "",
+        "Variance of one trial's outcome, of A plus of B.",
+        _SINGLE,
+        "variance between trials",
+    ),
+    C(
+        "detectable",
+        "float",
+        "0..1",
+        "Smallest difference that the recorded items and trials show.",
+        _FEW,
+        "smallest visible difference",
+    ),
+    C(
+        "items_needed",
+        "int",
+        "count",
+        "Items that show the difference asked for, with as many trials as now.",
+        _FEW,
+        "items needed",
+    ),
     C("items_more", "int", "count", "Items still missing for it.", _FEW, "further items"),
-    C("items_cost_usd", "float", "USD", "What these items would cost, for A and B.", _ENOUGH, "cost of further items"),
-    C("items_energy_j", "float", "J", "What energy they would take.", _ENOUGH, "energy of further items"),
-    C("items_time_s", "float", "s", "How long they would take, one attempt after the other.", _ENOUGH, "time of further items"),
-    C("trials_needed", "int", "count", "Trials per item, of A and of B, that show it on the items as now.", "no number of them suffices, or a single trial per item", "trials needed"),
-    C("trials_cost_usd", "float", "USD", "What the missing trials would cost.", _ENOUGH, "cost of further trials"),
-    C("trials_energy_j", "float", "J", "What energy they would take.", _ENOUGH, "energy of further trials"),
-    C("trials_time_s", "float", "s", "How long they would take, one attempt after the other.", _ENOUGH, "time of further trials"),
-    C("repeats_needed", "int", "count", "Trials per item that show it on these very items, whatever others would do.", _SINGLE, "repeats needed, same items"),
-)  # fmt: skip
+    C(
+        "items_cost_usd",
+        "float",
+        "USD",
+        "What these items would cost, for A and B.",
+        _ENOUGH,
+        "cost of further items",
+    ),
+    C(
+        "items_energy_j",
+        "float",
+        "J",
+        "What energy they would take.",
+        _ENOUGH,
+        "energy of further items",
+    ),
+    C(
+        "items_time_s",
+        "float",
+        "s",
+        "How long they would take, one attempt after the other.",
+        _ENOUGH,
+        "time of further items",
+    ),
+    C(
+        "trials_needed",
+        "int",
+        "count",
+        "Trials per item, of A and of B, that show it on the items as now.",
+        "no number of them suffices, or a single trial per item",
+        "trials needed",
+    ),
+    C(
+        "trials_cost_usd",
+        "float",
+        "USD",
+        "What the missing trials would cost.",
+        _ENOUGH,
+        "cost of further trials",
+    ),
+    C(
+        "trials_energy_j",
+        "float",
+        "J",
+        "What energy they would take.",
+        _ENOUGH,
+        "energy of further trials",
+    ),
+    C(
+        "trials_time_s",
+        "float",
+        "s",
+        "How long they would take, one attempt after the other.",
+        _ENOUGH,
+        "time of further trials",
+    ),
+    C(
+        "repeats_needed",
+        "int",
+        "count",
+        "Trials per item that show it on these very items, whatever others would do.",
+        _SINGLE,
+        "repeats needed, same items",
+    ),
+)
 
 
 @analysis(
@@ -57,16 +162,27 @@ _ROWS = (
     needs=("item_id", "passed"),
     measures=tuple(_MEASURES),
     options=(
-        Option("difference", "float", 0.05, "the difference of pass rates to see", low=0.0001, high=1),
+        Option(
+            "difference", "float", 0.05, "the difference of pass rates to see", low=0.0001, high=1
+        ),
         Option("power", "float", 0.8, "chance to see it", low=0.5, high=0.9999),
-        Option("test", "choice", "normal", "t takes the variance as estimated: a little more is needed, which counts where items are a handful", choices=("normal", "t")),
-        Option("baseline", "group", None, "what the others are held against; the commonest if open"),
-        ERRORS, LEVEL,
+        Option(
+            "test",
+            "choice",
+            "normal",
+            "t takes the variance as estimated: a little more is needed, which counts where items are a handful",
+            choices=("normal", "t"),
+        ),
+        Option(
+            "baseline", "group", None, "what the others are held against; the commonest if open"
+        ),
+        ERRORS,
+        LEVEL,
     ),
     columns=_ROWS,
     chart=ChartSpec("power", x="items_needed", y="pair"),
     settles=None,  # it is the plan
-)  # fmt: skip
+)
 def power(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -150,8 +266,10 @@ def _plan(
     observed = curves.difference(panel, (rate[:, 0] - rate[:, 1])[:, None], options["level"])
     k = np.nanmean(trials, axis=0)
     found: dict[str, Any] = {
-        "trials_a": float(k[0]), "trials_b": float(k[1]), "difference": float(observed.value[0]),
-    }  # fmt: skip
+        "trials_a": float(k[0]),
+        "trials_b": float(k[1]),
+        "difference": float(observed.value[0]),
+    }
     clusters = len(np.unique(panel.clusters[both]))
     if clusters < 2:
         return found
@@ -182,8 +300,9 @@ def _needs(
     needed = _up(planning.items(variance, wanted, *test, t=t))
     needs: dict[str, Any] = {
         "detectable": min(planning.detectable(variance, n, *test, t=t), 1.0),
-        "items_needed": needed, "items_more": max(needed - n, 0),
-    }  # fmt: skip
+        "items_needed": needed,
+        "items_more": max(needed - n, 0),
+    }
     if "within" in found:
         within = found["within"]
         trials = planning.trials(found["between"], within, n, wanted, test, t=t)

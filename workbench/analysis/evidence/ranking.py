@@ -22,23 +22,62 @@ _ELO = 400 / np.log(10)
 _LOOSE = "no chain of wins joins all groups"
 _FEW = "no chain of wins joins all groups, or fewer than two items"
 _ROWS = (
-    C("rank", "int", "", "Place by strength, 1 for the strongest; equal ones share the better.", _LOOSE),
+    C(
+        "rank",
+        "int",
+        "",
+        "Place by strength, 1 for the strongest; equal ones share the better.",
+        _LOOSE,
+    ),
     C("strength", "float", "", "Log odds of beating an average group on an item.", _LOOSE),
     C("strength_low", "float", "", "Lower end of its interval.", _FEW, "strength, low"),
     C("strength_high", "float", "", "Upper end of its interval.", _FEW, "strength, high"),
     C("elo", "float", "", "Strength in Elo's unit: 400 points are odds of 10 to 1.", _LOOSE, "Elo"),
-    C("win_rate", "float", "0..1", "Share of its comparisons that it won, ties half.", "compared with nobody"),
-    C("tie_rate", "float", "0..1", "Share of its comparisons that were ties.", "compared with nobody"),
-    C("n_comparisons", "int", "count", "Pairs of this group and another on a shared item.", KEY_NULL, "comparisons"),
+    C(
+        "win_rate",
+        "float",
+        "0..1",
+        "Share of its comparisons that it won, ties half.",
+        "compared with nobody",
+    ),
+    C(
+        "tie_rate",
+        "float",
+        "0..1",
+        "Share of its comparisons that were ties.",
+        "compared with nobody",
+    ),
+    C(
+        "n_comparisons",
+        "int",
+        "count",
+        "Pairs of this group and another on a shared item.",
+        KEY_NULL,
+        "comparisons",
+    ),
     C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
-    C("mean_outcome", "float", "0..1", "Mean over items of the mean outcome of their trials.", KEY_NULL, "mean outcome"),
-)  # fmt: skip
+    C(
+        "mean_outcome",
+        "float",
+        "0..1",
+        "Mean over items of the mean outcome of their trials.",
+        KEY_NULL,
+        "mean outcome",
+    ),
+)
 _AGREEMENT = (
     C("a", "text", doc="One ranking.", null=KEY_NULL, title="A"),
     C("b", "text", doc="The other.", null=KEY_NULL, title="B"),
     C("n_groups", "int", "count", "Groups in both.", KEY_NULL, "groups"),
-    C("kendall_tau", "float", "", "Kendall's τ-b: 1 where they agree, −1 where one is the other reversed.", "fewer than two groups, or all tied", "Kendall's τ"),
-)  # fmt: skip
+    C(
+        "kendall_tau",
+        "float",
+        "",
+        "Kendall's τ-b: 1 where they agree, −1 where one is the other reversed.",
+        "fewer than two groups, or all tied",
+        "Kendall's τ",
+    ),
+)
 
 
 @analysis(
@@ -51,7 +90,7 @@ _AGREEMENT = (
     options=(OUTCOME, ERRORS, LEVEL),
     columns=(*_ROWS, *_AGREEMENT),
     chart=ChartSpec("ranking", x="strength", y="group"),
-)  # fmt: skip
+)
 def ranking(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -71,9 +110,12 @@ def ranking(
     better), and between the strengths on two tasks, over the groups in both.
     """
     items = reduce_items(
-        frame, by, ("cost_usd",), outcome=options["outcome"],
+        frame,
+        by,
+        ("cost_usd",),
+        outcome=options["outcome"],
         errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+    )
     panels = build(items)
     rows, notes, agreement = [], panels.notes, []
     strengths: list[tuple[str, dict[str, float]]] = []
@@ -105,9 +147,10 @@ def _mean(values: Floats) -> Floats:
 def _agree(a: tuple[str, dict[str, float]], b: tuple[str, dict[str, float]]) -> dict[str, Any]:
     """Compare two rankings on the groups that both have a value of."""
     both = [
-        (x, b[1][name]) for name, x in a[1].items()
+        (x, b[1][name])
+        for name, x in a[1].items()
         if name in b[1] and not np.isnan(x) and not np.isnan(b[1][name])
-    ]  # fmt: skip
+    ]
     tau = float("nan")
     if len(both) > 1:
         left, right = np.array(both).T
@@ -132,14 +175,18 @@ def _rows(panel: Panel, level: float) -> tuple[pl.DataFrame, Floats]:
         *(
             pl.Series(name, values).fill_nan(None)
             for name, values in {
-                "strength": theta, "strength_low": low, "strength_high": high, "elo": _ELO * theta,
-                "win_rate": divide(wins.sum(axis=1), games), "tie_rate": divide(ties, games),
+                "strength": theta,
+                "strength_low": low,
+                "strength_high": high,
+                "elo": _ELO * theta,
+                "win_rate": divide(wins.sum(axis=1), games),
+                "tie_rate": divide(ties, games),
                 "mean_outcome": curves.share(panel, outcome, level).value,
             }.items()
         ),
         pl.Series("n_comparisons", games).cast(pl.Int64),
         pl.Series("n_items", panel.tried.sum(axis=0)).cast(pl.Int64),
-    )  # fmt: skip
+    )
     # Strengths that differ by rounding only share a place.
     rank = pl.col("strength").round(9).rank("min", descending=True).cast(pl.Int64)
     table = table.with_columns(rank=rank)
@@ -173,9 +220,7 @@ def _errors(panel: Panel, outcome: Floats, wins: Floats, theta: Floats) -> Float
     if m < 2:
         return np.full(n, np.nan)
     p = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
-    scores = np.column_stack([
-        np.nansum(_against(outcome, g)[0] - p[g], axis=1) for g in range(n)
-    ])  # fmt: skip
+    scores = np.column_stack([np.nansum(_against(outcome, g)[0] - p[g], axis=1) for g in range(n)])
     sums = panel.cluster_sums(scores)
     _, information = bradley_terry.derivatives(wins, theta)
     inverse = np.linalg.inv(information + np.ones((n, n)))

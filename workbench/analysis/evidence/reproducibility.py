@@ -29,22 +29,97 @@ _SPACES = f"[{_ALL}][ {_ALL}]*| [ {_ALL}]+"
 _ROWS = (
     C("n_settings", "int", "count", "Settings: values of `setting`.", KEY_NULL, "settings"),
     C("n_items", "int", "count", "Items tried, and scored, under all of them.", KEY_NULL, "items"),
-    C("n", "int", "count", "Attempts (item and trial) made under all of them.", KEY_NULL, "attempts"),
+    C(
+        "n",
+        "int",
+        "count",
+        "Attempts (item and trial) made under all of them.",
+        KEY_NULL,
+        "attempts",
+    ),
     C("pass_rate", "float", "0..1", "Mean over settings of the share of right ones.", _ONE),
-    *ends(C("accuracy_sd", "float", "0..1", "Sample standard deviation of the settings' pass rates (Std@Acc).", _ONE, "sd of the pass rate"), "one setting, or no spread"),
-    C("accuracy_range", "float", "0..1", "Highest minus lowest pass rate.", _ONE, "range of the pass rate"),
-    C("chance_sd", "float", "0..1", "The sd that independent changes of single attempts, as often as seen, would give.", _ONE, "sd by chance"),
-    *ends(C("changed_rate", "float", "0..1", "Share of attempts right under one setting and wrong under another.", _ONE, "attempts that flip"), _FEW),
-    *ends(C("length_sd_tokens", "float", "tokens", "Mean over attempts of the sample standard deviation of the output tokens (Avg_Std@Output_Length).", "output tokens unknown, or one setting", "sd of the length"), "fewer than two items, or no spread"),
-    *ends(C("diverging_rate", "float", "0..1", "Share of attempts whose texts differ between settings.", _NO_TEXT, "texts that diverge"), _FEW),
-    C("n_texts", "int", "count", "Attempts with text under two settings or more.", KEY_NULL, "attempts with texts"),
-    C("divergence_words", "float", "count", "Median place of the first word that differs, from 0; texts that are alike are left out.", "none diverges", "place of divergence"),
-)  # fmt: skip
+    *ends(
+        C(
+            "accuracy_sd",
+            "float",
+            "0..1",
+            "Sample standard deviation of the settings' pass rates (Std@Acc).",
+            _ONE,
+            "sd of the pass rate",
+        ),
+        "one setting, or no spread",
+    ),
+    C(
+        "accuracy_range",
+        "float",
+        "0..1",
+        "Highest minus lowest pass rate.",
+        _ONE,
+        "range of the pass rate",
+    ),
+    C(
+        "chance_sd",
+        "float",
+        "0..1",
+        "The sd that independent changes of single attempts, as often as seen, would give.",
+        _ONE,
+        "sd by chance",
+    ),
+    *ends(
+        C(
+            "changed_rate",
+            "float",
+            "0..1",
+            "Share of attempts right under one setting and wrong under another.",
+            _ONE,
+            "attempts that flip",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "length_sd_tokens",
+            "float",
+            "tokens",
+            "Mean over attempts of the sample standard deviation of the output tokens (Avg_Std@Output_Length).",
+            "output tokens unknown, or one setting",
+            "sd of the length",
+        ),
+        "fewer than two items, or no spread",
+    ),
+    *ends(
+        C(
+            "diverging_rate",
+            "float",
+            "0..1",
+            "Share of attempts whose texts differ between settings.",
+            _NO_TEXT,
+            "texts that diverge",
+        ),
+        _FEW,
+    ),
+    C(
+        "n_texts",
+        "int",
+        "count",
+        "Attempts with text under two settings or more.",
+        KEY_NULL,
+        "attempts with texts",
+    ),
+    C(
+        "divergence_words",
+        "float",
+        "count",
+        "Median place of the first word that differs, from 0; texts that are alike are left out.",
+        "none diverges",
+        "place of divergence",
+    ),
+)
 _SETTINGS = (
     C("setting", "text", doc="The setting.", null="not known"),
     C("rate", "float", "0..1", "Pass rate on the shared attempts.", _ONE, "pass rate"),
     C("mean_tokens", "float", "tokens", "Mean output tokens of them.", "unknown", "output tokens"),
-)  # fmt: skip
+)
 
 
 @analysis(
@@ -54,15 +129,29 @@ _SETTINGS = (
     source="Yuan et al. 2025, arXiv 2506.09501 (Std@Acc, Avg_Std@Output_Length, Div_Index); words stand for tokens, and the sd of the top-1 probability is not given: neither is recorded",
     needs=("item_id", "passed"),
     options=(
-        Option("setting", "text", "run_id", "the column that tells runtime settings apart: run_id, provider, precision, effort, trial …"),
+        Option(
+            "setting",
+            "text",
+            "run_id",
+            "the column that tells runtime settings apart: run_id, provider, precision, effort, trial …",
+        ),
         LEVEL,
     ),
     columns=(*_ROWS, *_SETTINGS),
     rows="trace_texts",
-    chart=ChartSpec("figures", x="accuracy_sd", y="group", also=("changed_rate", "diverging_rate", "length_sd_tokens")),
+    chart=ChartSpec(
+        "figures",
+        x="accuracy_sd",
+        y="group",
+        also=("changed_rate", "diverging_rate", "length_sd_tokens"),
+    ),
     settles=Settles("accuracy_sd", better="less", unit="settings", n="n_settings"),
-    example={"by": ("model", "strategy"), "where": "strategy:direct,cot,think,budgeted", "setting": "trial"},
-)  # fmt: skip
+    example={
+        "by": ("model", "strategy"),
+        "where": "strategy:direct,cot,think,budgeted",
+        "setting": "trial",
+    },
+)
 def reproducibility(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -98,12 +187,23 @@ def reproducibility(
     found, settings, dropped, names = compared
     shape = names | {c.name: DTYPES[c.type] for c in _ROWS}
     lone = sum(row["n_settings"] < 2 for row in found)
-    notes = (f"{lone} of {len(found)} groups have one value of {setting}: group by what stays the same, as model",) if lone else ()  # fmt: skip
+    notes = (
+        (
+            f"{lone} of {len(found)} groups have one value of {setting}: group by what stays the same, as model",
+        )
+        if lone
+        else ()
+    )
     return Answer(
         pl.DataFrame([dict.fromkeys(shape) | row for row in found], schema=shape),
-        more={"settings": pl.DataFrame(settings, schema=names | {c.name: DTYPES[c.type] for c in _SETTINGS})},
-        dropped=dropped, notes=notes,
-    )  # fmt: skip
+        more={
+            "settings": pl.DataFrame(
+                settings, schema=names | {c.name: DTYPES[c.type] for c in _SETTINGS}
+            )
+        },
+        dropped=dropped,
+        notes=notes,
+    )
 
 
 def _compared(
@@ -150,9 +250,10 @@ def _shared(part: pl.DataFrame, n: int) -> pl.DataFrame | None:
 def _settings(shared: pl.DataFrame) -> list[dict[str, Any]]:
     """Average each setting over the shared attempts."""
     each = shared.group_by("_place").agg(
-        pl.col("__setting").first().alias("setting"), pl.col("_passed").mean().alias("rate"),
+        pl.col("__setting").first().alias("setting"),
+        pl.col("_passed").mean().alias("rate"),
         pl.col("_output_tokens").mean().alias("mean_tokens"),
-    )  # fmt: skip
+    )
     return each.drop("_place").sort("setting").to_dicts()
 
 
@@ -160,10 +261,13 @@ def _attempts(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str]
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Fetch scored traces with the numbers of attempt and setting, `_attempt` and `_place`."""
-    rows = fetched.fetch(frame, by, ("output_tokens", *keys), texts=("_setting",), flags=("passed",))  # fmt: skip
+    rows = fetched.fetch(
+        frame, by, ("output_tokens", *keys), texts=("_setting",), flags=("passed",)
+    )
     rows, dropped = fetched.sieve(
-        rows, {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()}
-    )  # fmt: skip
+        rows,
+        {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
+    )
     place = engine.ranks(rows["__setting"]).fill_null(0).cast(pl.Int32)
     attempt = pl.col("_item").cast(pl.Int64)
     for key in keys:
@@ -197,9 +301,10 @@ def _row(shared: pl.DataFrame, n: int, level: float) -> dict[str, Any]:
     codes = shared["_code"].to_numpy().reshape(-1, n)[:, 0]
     rates = right.mean(axis=0)
     row |= {
-        "pass_rate": float(rates.mean()), "accuracy_range": float(np.ptp(rates)),
+        "pass_rate": float(rates.mean()),
+        "accuracy_range": float(np.ptp(rates)),
         "chance_sd": _tidy(np.sqrt(right.var(axis=1, ddof=1).sum()) / len(right)),
-    }  # fmt: skip
+    }
     sd = _tidy(rates.std(ddof=1))
     unknown_ends = float("nan"), float("nan")
     row |= ratios.figures("accuracy_sd", (sd, *(sd_ends(sd, n, level) if sd else unknown_ends)))
@@ -207,7 +312,9 @@ def _row(shared: pl.DataFrame, n: int, level: float) -> dict[str, Any]:
     row |= ratios.figures("changed_rate", ratios.share(flips, codes, level))
     tokens = shared["_output_tokens"].fill_null(np.nan).to_numpy().reshape(-1, n)
     spread = tokens.std(axis=1, ddof=1)
-    return row | ratios.figures("length_sd_tokens", ratios.mean(spread, codes, level, ratios.AMOUNT))  # fmt: skip
+    return row | ratios.figures(
+        "length_sd_tokens", ratios.mean(spread, codes, level, ratios.AMOUNT)
+    )
 
 
 def _tidy(sd: Any) -> float:
@@ -241,10 +348,12 @@ def _texts(frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str]) -
     )
     kept = [c for c in ("task_id", "cluster") if c in present and c not in by]
     grouped = told.group_by(*dict.fromkeys((*by, "_item", *keys))).agg(
-        nw.len().alias("n"), nw.col("_text").count().alias("known"),
-        nw.col("_text").min().alias("low"), nw.col("_text").max().alias("high"),
+        nw.len().alias("n"),
+        nw.col("_text").count().alias("known"),
+        nw.col("_text").min().alias("low"),
+        nw.col("_text").max().alias("high"),
         *[nw.col(c).max() for c in kept],
-    )  # fmt: skip
+    )
     alike = nw.col("low") == nw.col("high")
     told = grouped.with_columns(
         item_id=nw.col("_item"), **{c: nw.when(~alike).then(nw.col(c)) for c in ("low", "high")}
@@ -267,8 +376,11 @@ def _divergences(attempts: pl.DataFrame, level: float) -> dict[str, Any]:
     parted = known["_parted"]
     row: dict[str, Any] = {"n_texts": known.height}
     row |= ratios.figures(
-        "diverging_rate", ratios.share(parted.is_not_null().cast(pl.Float64).to_numpy(), known["_code"].to_numpy(), level)
-    )  # fmt: skip
+        "diverging_rate",
+        ratios.share(
+            parted.is_not_null().cast(pl.Float64).to_numpy(), known["_code"].to_numpy(), level
+        ),
+    )
     row["divergence_words"] = parted.median()
     return row
 

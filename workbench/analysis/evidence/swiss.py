@@ -24,17 +24,48 @@ Ints = npt.NDArray[np.int64]
 _FEW = "fewer than two items"
 _ROWS = (
     C("rank", "int", "", "Place by expected points, 1 the most.", KEY_NULL),
-    *ends(C("points", "float", "", "Expected points over all rounds.", KEY_NULL, "expected points"), _FEW),
-    C("p_first", "float", "0..1", "Share of the tournaments with the most points, shared ones shared out.", KEY_NULL, "comes first"),
-    C("mean_outcome", "float", "0..1", "Mean over benchmarks of the score.", KEY_NULL, "mean score"),
+    *ends(
+        C("points", "float", "", "Expected points over all rounds.", KEY_NULL, "expected points"),
+        _FEW,
+    ),
+    C(
+        "p_first",
+        "float",
+        "0..1",
+        "Share of the tournaments with the most points, shared ones shared out.",
+        KEY_NULL,
+        "comes first",
+    ),
+    C(
+        "mean_outcome",
+        "float",
+        "0..1",
+        "Mean over benchmarks of the score.",
+        KEY_NULL,
+        "mean score",
+    ),
     C("mean_rank", "int", "", "Place by that mean.", KEY_NULL, "place by mean score"),
-    C("failure_slope", "float", "", "Points per elimination: expected points with `eliminate` minus without, over it; the lower the more is lost by being weak early.", "nobody is eliminated", "points per elimination"),
+    C(
+        "failure_slope",
+        "float",
+        "",
+        "Points per elimination: expected points with `eliminate` minus without, over it; the lower the more is lost by being weak early.",
+        "nobody is eliminated",
+        "points per elimination",
+    ),
     C("n_benchmarks", "int", "count", "Rounds.", KEY_NULL, "benchmarks"),
-)  # fmt: skip
+)
 _SENSITIVITY = (
     C("eliminated", "int", "count", "How many leave after a round.", KEY_NULL),
-    C("expected", "float", "", "Expected points with so many leaving.", KEY_NULL, "expected points"),
-)  # fmt: skip
+    C(
+        "expected",
+        "float",
+        "",
+        "Expected points with so many leaving.",
+        KEY_NULL,
+        "expected points",
+    ),
+)
 
 
 @analysis(
@@ -44,16 +75,32 @@ _SENSITIVITY = (
     source="competitive Swiss-system dynamics, arXiv 2512.21010 (from summaries); ties, late eliminations and the slope are ours",
     needs=("item_id", "task"),
     options=(
-        Option("order", "text", "", "benchmarks in the order of the rounds, comma-separated; empty is by name"),
-        Option("eliminate", "int", 1, "how many of the last leave after each round but the last", low=0),
+        Option(
+            "order",
+            "text",
+            "",
+            "benchmarks in the order of the rounds, comma-separated; empty is by name",
+        ),
+        Option(
+            "eliminate", "int", 1, "how many of the last leave after each round but the last", low=0
+        ),
         Option("times", "int", 2000, "tournaments", low=100, high=100_000),
-        OUTCOME, ERRORS, LEVEL,
-        Option("resamples", "int", 200, "bootstrap resamples of the items, a tenth of `times` tournaments each", low=50, high=5000),
+        OUTCOME,
+        ERRORS,
+        LEVEL,
+        Option(
+            "resamples",
+            "int",
+            200,
+            "bootstrap resamples of the items, a tenth of `times` tournaments each",
+            low=50,
+            high=5000,
+        ),
     ),
     columns=(*_ROWS, *_SENSITIVITY),
     chart=ChartSpec("figures", x="points", y="group", also=("mean_outcome", "p_first")),
     example={"where": "strategy:direct,cot,think"},
-)  # fmt: skip
+)
 def swiss(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -76,15 +123,23 @@ def swiss(
         raise AnalysisError("by: tasks are the rounds; group by what meets, as model")
     told = ("task is no group here: tasks are the rounds",) if len(by) < len(whole_by) else ()
     items = reduce_items(
-        frame, by, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"], about=("task",)
-    )  # fmt: skip
+        frame,
+        by,
+        outcome=options["outcome"],
+        errors_as_wrong=options["errors_as_wrong"],
+        about=("task",),
+    )
     built = build(items)
     shape = {c: items.frame.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     if not built.parts:
         return Answer(pl.DataFrame(schema=shape), dropped=built.dropped, notes=told)
     panel = built.parts[0][1]
     tasks = _order(panel.items["task"].fill_null("").unique().sort().to_list(), options["order"])
-    rounds = panel.items["task"].fill_null("").replace_strict({t: k for k, t in enumerate(tasks)}, return_dtype=pl.Int64)  # fmt: skip
+    rounds = (
+        panel.items["task"]
+        .fill_null("")
+        .replace_strict({t: k for k, t in enumerate(tasks)}, return_dtype=pl.Int64)
+    )
     outcome = panel.outcome()
     sums = _sums(panel, outcome, rounds.to_numpy(), len(tasks))
     scores = _scores(sums.sum(axis=0, keepdims=True), outcome.shape[1], len(tasks))[0]
@@ -98,7 +153,9 @@ def swiss(
     table = table.with_columns(
         pl.Series("points_low", low).fill_nan(None), pl.Series("points_high", high).fill_nan(None)
     )
-    table = table.select(*by, *(c.name for c in _ROWS)).sort("points", *by, descending=[True, *[False] * len(by)])  # fmt: skip
+    table = table.select(*by, *(c.name for c in _ROWS)).sort(
+        "points", *by, descending=[True, *[False] * len(by)]
+    )
     notes = (*built.notes, *told, f"rounds: {', '.join(tasks)}")
     return Answer(table, more={"sensitivity": more}, dropped=dropped, notes=notes)
 
@@ -110,18 +167,21 @@ def _played(
     asked, n = options["eliminate"], len(groups)
     points, firsts = (x[0] for x in swiss_rounds.play(scores[None], asked, options["times"], rng))
     levels = {0, 1, 2, asked} & set(range(n)) if n > 1 else {0}
-    each = {t: swiss_rounds.play(scores[None], t, options["times"], rng)[0][0] for t in sorted(levels)}  # fmt: skip
+    each = {
+        t: swiss_rounds.play(scores[None], t, options["times"], rng)[0][0] for t in sorted(levels)
+    }
     each[asked] = points
     slope = (points - each[0]) / asked if asked else np.full(n, np.nan)
     table = groups.with_columns(
-        pl.Series("points", points), pl.Series("p_first", firsts),
+        pl.Series("points", points),
+        pl.Series("p_first", firsts),
         pl.Series("mean_outcome", scores.mean(axis=1)),
         pl.Series("failure_slope", slope).fill_nan(None),
         n_benchmarks=pl.lit(scores.shape[1], pl.Int64),
     ).with_columns(
         rank=pl.col("points").rank("min", descending=True).cast(pl.Int64),
         mean_rank=pl.col("mean_outcome").round(9).rank("min", descending=True).cast(pl.Int64),
-    )  # fmt: skip
+    )
     more = [
         groups.with_columns(pl.lit(t, pl.Int64).alias("eliminated"), pl.Series("expected", v))
         for t, v in sorted(each.items())
@@ -160,9 +220,14 @@ def _scores(totals: Floats, n_groups: int, n_tasks: int) -> Floats:
 
 
 def _interval(
-    sums: Floats, n_clusters: int, whole: Any, n_tasks: int, *,
-    rng: np.random.Generator, options: dict[str, Any],
-) -> tuple[Floats, Floats]:  # fmt: skip
+    sums: Floats,
+    n_clusters: int,
+    whole: Any,
+    n_tasks: int,
+    *,
+    rng: np.random.Generator,
+    options: dict[str, Any],
+) -> tuple[Floats, Floats]:
     nothing = np.full(int(whole.sum()), np.nan)
     if n_clusters < 2:
         return nothing, nothing

@@ -22,19 +22,91 @@ _NONE = "no confidence known"
 _ROWS = (
     C("n_items", "int", "count", "Items.", KEY_NULL, "items"),
     C("n", "int", "count", "Scored traces with a known confidence.", KEY_NULL, "traces"),
-    C("own_threshold", "float", "", "The lowest threshold from which at least `wanted` of the group's accepted traces are right.", "no threshold reaches it, or no confidence known", "its own threshold"),
-    C("own_accepted", "float", "0..1", "Share of its traces that this threshold accepts.", "no threshold reaches it", "accepted at its own"),
-    C("common_threshold", "float", "", "The same threshold for all groups' traces together.", "no threshold reaches it", "common threshold"),
-    *ends(C("precision_common", "float", "0..1", "Share of its traces accepted at the common threshold that are right.", "none accepted", "right among the accepted"), _FEW),
-    *ends(C("accepted_common", "float", "0..1", "Share of its traces that the common threshold accepts.", _NONE, "accepted"), _FEW),
-    *ends(C("utility_common", "float", "0..1", "Share handled right at the common threshold: accepted and right, or refused and wrong.", _NONE, "handled right"), _FEW),
-)  # fmt: skip
+    C(
+        "own_threshold",
+        "float",
+        "",
+        "The lowest threshold from which at least `wanted` of the group's accepted traces are right.",
+        "no threshold reaches it, or no confidence known",
+        "its own threshold",
+    ),
+    C(
+        "own_accepted",
+        "float",
+        "0..1",
+        "Share of its traces that this threshold accepts.",
+        "no threshold reaches it",
+        "accepted at its own",
+    ),
+    C(
+        "common_threshold",
+        "float",
+        "",
+        "The same threshold for all groups' traces together.",
+        "no threshold reaches it",
+        "common threshold",
+    ),
+    *ends(
+        C(
+            "precision_common",
+            "float",
+            "0..1",
+            "Share of its traces accepted at the common threshold that are right.",
+            "none accepted",
+            "right among the accepted",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "accepted_common",
+            "float",
+            "0..1",
+            "Share of its traces that the common threshold accepts.",
+            _NONE,
+            "accepted",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "utility_common",
+            "float",
+            "0..1",
+            "Share handled right at the common threshold: accepted and right, or refused and wrong.",
+            _NONE,
+            "handled right",
+        ),
+        _FEW,
+    ),
+)
 _TOTALS = (
-    C("inconsistency", "float", "", "Variance over groups of the share handled right, averaged over the thresholds.", "fewer than two groups", "threshold inconsistency"),
-    C("precision_spread", "float", "0..1", "Highest minus lowest share of right ones among the accepted, at the common threshold.", "fewer than two groups", "spread of precision"),
-    C("threshold_spread", "float", "", "Highest minus lowest of the groups' own thresholds.", "fewer than two groups reach it", "spread of thresholds"),
+    C(
+        "inconsistency",
+        "float",
+        "",
+        "Variance over groups of the share handled right, averaged over the thresholds.",
+        "fewer than two groups",
+        "threshold inconsistency",
+    ),
+    C(
+        "precision_spread",
+        "float",
+        "0..1",
+        "Highest minus lowest share of right ones among the accepted, at the common threshold.",
+        "fewer than two groups",
+        "spread of precision",
+    ),
+    C(
+        "threshold_spread",
+        "float",
+        "",
+        "Highest minus lowest of the groups' own thresholds.",
+        "fewer than two groups reach it",
+        "spread of thresholds",
+    ),
     C("n_groups", "int", "count", "Groups with a known confidence.", KEY_NULL, "groups"),
-)  # fmt: skip
+)
 
 
 @analysis(
@@ -44,15 +116,32 @@ _TOTALS = (
     source="the figures are ours: precision, share accepted and share handled right at one threshold, and their spread over groups",
     needs=("item_id", "passed"),
     options=(
-        Option("signal", "choice", "confidence", "what the threshold is on", choices=("confidence", "verifier_score")),
-        Option("wanted", "float", 0.9, "share of the accepted that should be right", low=0.01, high=1.0),
-        Option("grid", "int", 101, "thresholds tried for the inconsistency, from the lowest signal to the highest", low=3, high=10_001),
+        Option(
+            "signal",
+            "choice",
+            "confidence",
+            "what the threshold is on",
+            choices=("confidence", "verifier_score"),
+        ),
+        Option(
+            "wanted", "float", 0.9, "share of the accepted that should be right", low=0.01, high=1.0
+        ),
+        Option(
+            "grid",
+            "int",
+            101,
+            "thresholds tried for the inconsistency, from the lowest signal to the highest",
+            low=3,
+            high=10_001,
+        ),
         LEVEL,
     ),
     columns=(*_ROWS, *_TOTALS),
     example={"where": "strategy:self_consistency", "wanted": 0.5},
-    chart=ChartSpec("figures", x="own_threshold", y="group", also=("precision_common", "accepted_common")),
-)  # fmt: skip
+    chart=ChartSpec(
+        "figures", x="own_threshold", y="group", also=("precision_common", "accepted_common")
+    ),
+)
 def thresholds(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -88,10 +177,18 @@ def thresholds(
         of_groups[key] = _row(own, common, options)
         parts.append(own.select("_signal", "_right"))
     nothing = {"n_items": 0, "n": 0, "common_threshold": common}
-    found = [dict(zip(by, key, strict=True)) | of_groups.get(key, nothing) for key in groups.iter_rows()]  # fmt: skip
+    found = [
+        dict(zip(by, key, strict=True)) | of_groups.get(key, nothing) for key in groups.iter_rows()
+    ]
     table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape)
-    totals = pl.DataFrame([_totals(table, parts, options["grid"])], schema={c.name: DTYPES[c.type] for c in _TOTALS})  # fmt: skip
-    notes = (f"no threshold makes {100 * options['wanted']:g} % of the accepted right over all groups",) if known.height and common is None else ()  # fmt: skip
+    totals = pl.DataFrame(
+        [_totals(table, parts, options["grid"])], schema={c.name: DTYPES[c.type] for c in _TOTALS}
+    )
+    notes = (
+        (f"no threshold makes {100 * options['wanted']:g} % of the accepted right over all groups",)
+        if known.height and common is None
+        else ()
+    )
     return Answer(
         table, more={"totals": totals} if found else {}, dropped=gone | silent, notes=notes
     )
@@ -110,8 +207,10 @@ def lowest(signal: Floats, right: Floats, wanted: float) -> float | None:
 
 def _row(own: pl.DataFrame, common: float | None, options: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "n_items": own["_item"].n_unique(), "n": own.height, "common_threshold": common,
-    }  # fmt: skip
+        "n_items": own["_item"].n_unique(),
+        "n": own.height,
+        "common_threshold": common,
+    }
     signal, right, codes = (own[c].to_numpy() for c in ("_signal", "_right", "_code"))
     at = lowest(signal, right, options["wanted"])
     if at is not None:
@@ -120,9 +219,10 @@ def _row(own: pl.DataFrame, common: float | None, options: dict[str, Any]) -> di
         return row
     accepted = signal >= common
     figures = {
-        "precision_common": np.where(accepted, right, np.nan), "accepted_common": accepted.astype(float),
+        "precision_common": np.where(accepted, right, np.nan),
+        "accepted_common": accepted.astype(float),
         "utility_common": (accepted == (right == 1)).astype(float),
-    }  # fmt: skip
+    }
     for name, values in figures.items():
         row |= ratios.figures(name, ratios.share(values, codes, options["level"]))
     return row
@@ -135,7 +235,10 @@ def _totals(table: pl.DataFrame, parts: list[pl.DataFrame], grid: int) -> dict[s
     signals = [p["_signal"].to_numpy() for p in parts]
     rights = [p["_right"].to_numpy() for p in parts]
     total["inconsistency"] = inconsistency(signals, rights, grid)
-    for name, column in (("precision_spread", "precision_common"), ("threshold_spread", "own_threshold")):  # fmt: skip
+    for name, column in (
+        ("precision_spread", "precision_common"),
+        ("threshold_spread", "own_threshold"),
+    ):
         values = table[column].drop_nulls().to_numpy()
         if len(values) > 1:
             total[name] = float(np.ptp(values))
@@ -153,7 +256,11 @@ def inconsistency(signals: Sequence[Floats], rights: Sequence[Floats], grid: int
     ends_ = min(s.min() for s in signals), max(s.max() for s in signals)
     places = np.linspace(*ends_, grid).round(12)  # decimal, so that .3 is at the threshold .3
     signals = [s.round(12) for s in signals]
-    return float(np.array([_handled(s, r, places) for s, r in zip(signals, rights, strict=True)]).var(axis=0).mean())  # fmt: skip
+    return float(
+        np.array([_handled(s, r, places) for s, r in zip(signals, rights, strict=True)])
+        .var(axis=0)
+        .mean()
+    )
 
 
 def _handled(signal: Floats, right: Floats, places: Floats) -> Floats:

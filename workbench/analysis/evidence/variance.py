@@ -21,33 +21,157 @@ _FEW = "no item has two trials, or fewer than two items"
 _ENDS = "no spread to judge it by, or fewer than three items"
 _ROWS = (
     C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
-    C("n_repeated", "int", "count", "Items with two trials or more.", KEY_NULL, "items with repeats"),
+    C(
+        "n_repeated",
+        "int",
+        "count",
+        "Items with two trials or more.",
+        KEY_NULL,
+        "items with repeats",
+    ),
     C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
-    C("pass_rate", "float", "0..1", "Mean over items of the share of trials that passed.", KEY_NULL),
-    C("pass_rate_low", "float", "0..1", "Lower end of its interval.", "fewer than two items", "pass rate, low"),
-    C("pass_rate_high", "float", "0..1", "Upper end of its interval.", "fewer than two items", "pass rate, high"),
-    C("se", "float", "", "Standard error of the pass rate, clustered.", "fewer than two items", "standard error"),
-    C("naive_se", "float", "", "What it would be if all traces were independent.", "fewer than two traces", "naive standard error"),
-    C("within", "float", "", "Variance of an outcome between trials of an item.", _SINGLE, "variance within items"),
+    C(
+        "pass_rate",
+        "float",
+        "0..1",
+        "Mean over items of the share of trials that passed.",
+        KEY_NULL,
+    ),
+    C(
+        "pass_rate_low",
+        "float",
+        "0..1",
+        "Lower end of its interval.",
+        "fewer than two items",
+        "pass rate, low",
+    ),
+    C(
+        "pass_rate_high",
+        "float",
+        "0..1",
+        "Upper end of its interval.",
+        "fewer than two items",
+        "pass rate, high",
+    ),
+    C(
+        "se",
+        "float",
+        "",
+        "Standard error of the pass rate, clustered.",
+        "fewer than two items",
+        "standard error",
+    ),
+    C(
+        "naive_se",
+        "float",
+        "",
+        "What it would be if all traces were independent.",
+        "fewer than two traces",
+        "naive standard error",
+    ),
+    C(
+        "within",
+        "float",
+        "",
+        "Variance of an outcome between trials of an item.",
+        _SINGLE,
+        "variance within items",
+    ),
     C("within_low", "float", "", "Lower end of its interval.", _ENDS, "within, low"),
     C("within_high", "float", "", "Upper end of its interval.", _ENDS, "within, high"),
-    C("between", "float", "", "Variance of the items' true pass rates.", _FEW, "variance between items"),
+    C(
+        "between",
+        "float",
+        "",
+        "Variance of the items' true pass rates.",
+        _FEW,
+        "variance between items",
+    ),
     C("between_low", "float", "", "Lower end of its interval.", _ENDS, "between, low"),
     C("between_high", "float", "", "Upper end of its interval.", _ENDS, "between, high"),
-    C("icc", "float", "0..1", "Share of the variance that lies between items.", "not known, or no variance", "intraclass correlation"),
-    C("icc_low", "float", "0..1", "Lower end of its interval.", _ENDS, "intraclass correlation, low"),
-    C("icc_high", "float", "0..1", "Upper end of its interval.", _ENDS, "intraclass correlation, high"),
-    C("design_effect", "float", "", "Factor by which repeats inflate the variance of a mean of traces.", "not known, or no variance", "design effect"),
-    C("expected_repeat_sd", "float", "", "Standard deviation of one repeat's pass rate that trials alone explain.", _SINGLE, "expected sd of a repeat"),
-)  # fmt: skip
+    C(
+        "icc",
+        "float",
+        "0..1",
+        "Share of the variance that lies between items.",
+        "not known, or no variance",
+        "intraclass correlation",
+    ),
+    C(
+        "icc_low",
+        "float",
+        "0..1",
+        "Lower end of its interval.",
+        _ENDS,
+        "intraclass correlation, low",
+    ),
+    C(
+        "icc_high",
+        "float",
+        "0..1",
+        "Upper end of its interval.",
+        _ENDS,
+        "intraclass correlation, high",
+    ),
+    C(
+        "design_effect",
+        "float",
+        "",
+        "Factor by which repeats inflate the variance of a mean of traces.",
+        "not known, or no variance",
+        "design effect",
+    ),
+    C(
+        "expected_repeat_sd",
+        "float",
+        "",
+        "Standard deviation of one repeat's pass rate that trials alone explain.",
+        _SINGLE,
+        "expected sd of a repeat",
+    ),
+)
 _ONE = "fewer than two complete repeats"
 _REPEATS = (
-    C("n_repeats", "int", "count", "Repeats that cover every item of the group.", KEY_NULL, "complete repeats"),
-    C("repeat_sd", "float", "", "Standard deviation of the pass rate over the repeats.", _ONE, "sd over repeats"),
-    C("repeat_min", "float", "0..1", "Lowest pass rate of a repeat.", "no complete repeat", "worst repeat"),
-    C("repeat_max", "float", "0..1", "Highest pass rate of a repeat.", "no complete repeat", "best repeat"),
-    C("signal_to_noise", "float", "", "Mean over standard deviation of the repeats' pass rates.", "fewer than two complete repeats, or all alike"),
-)  # fmt: skip
+    C(
+        "n_repeats",
+        "int",
+        "count",
+        "Repeats that cover every item of the group.",
+        KEY_NULL,
+        "complete repeats",
+    ),
+    C(
+        "repeat_sd",
+        "float",
+        "",
+        "Standard deviation of the pass rate over the repeats.",
+        _ONE,
+        "sd over repeats",
+    ),
+    C(
+        "repeat_min",
+        "float",
+        "0..1",
+        "Lowest pass rate of a repeat.",
+        "no complete repeat",
+        "worst repeat",
+    ),
+    C(
+        "repeat_max",
+        "float",
+        "0..1",
+        "Highest pass rate of a repeat.",
+        "no complete repeat",
+        "best repeat",
+    ),
+    C(
+        "signal_to_noise",
+        "float",
+        "",
+        "Mean over standard deviation of the repeats' pass rates.",
+        "fewer than two complete repeats, or all alike",
+    ),
+)
 
 
 @analysis(
@@ -57,14 +181,22 @@ _REPEATS = (
     source="one-way random effects (Searle, Casella & McCulloch 1992); Miller 2024, arXiv 2411.00640; Madaan et al. 2024, arXiv 2406.10229; Bjarnason et al. 2026, arXiv 2602.07150",
     needs=("item_id", "passed"),
     options=(
-        Option("repeat", "choice", "trial", "what tells repeats of the whole set apart", choices=("trial", "run_id")),
-        SHARED, ERRORS, LEVEL,
+        Option(
+            "repeat",
+            "choice",
+            "trial",
+            "what tells repeats of the whole set apart",
+            choices=("trial", "run_id"),
+        ),
+        SHARED,
+        ERRORS,
+        LEVEL,
     ),
     columns=(*_ROWS, *_REPEATS),
     example={"where": "strategy:direct,cot,think,budgeted"},
     chart=ChartSpec("variance", x="within", y="group"),
     settles=Settles("icc", 0.5),
-)  # fmt: skip
+)
 def variance(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -132,9 +264,10 @@ def _rows(panel: Panel, level: float) -> pl.DataFrame:
     rate = curves.share(panel, panel.outcome(), level)
     pooled = divide(np.nansum(passed, axis=0), total)
     ends: dict[str, tuple[float, Any]] = {
-        "within": (0.0, 0.5), "between": (0.0, 0.25 * divide(found.items, found.items - 1)),
+        "within": (0.0, 0.5),
+        "between": (0.0, 0.25 * divide(found.items, found.items - 1)),
         "icc": (0.0, 1.0),
-    }  # fmt: skip
+    }
     return panel.groups.with_columns(
         pl.Series("n_items", found.items).cast(pl.Int64),
         pl.Series("n_repeated", found.repeated).cast(pl.Int64),

@@ -30,21 +30,91 @@ _ALL = (
 )
 _METERED = (
     C("n_metered", "int", "count", "Those whose energy is known.", KEY_NULL, "with energy"),
-    *ends(C("energy_j", "float", "J", "Mean energy of a trace, at the device.", _NOT, "energy per trace"), _FEW),
-    *ends(C("carbon_g", "float", "g", "Mean carbon of a trace: energy × PUE × g/kWh.", _NOT, "carbon per trace"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "energy_j",
+            "float",
+            "J",
+            "Mean energy of a trace, at the device.",
+            _NOT,
+            "energy per trace",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "carbon_g",
+            "float",
+            "g",
+            "Mean carbon of a trace: energy × PUE × g/kWh.",
+            _NOT,
+            "carbon per trace",
+        ),
+        _FEW,
+    ),
+)
 _PER_TOKEN = (
-    *ends(C("energy_per_token", "float", "J/token", "Mean energy over mean output tokens, thinking included.", "not measured, or no output tokens", "energy per output token"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "energy_per_token",
+            "float",
+            "J/token",
+            "Mean energy over mean output tokens, thinking included.",
+            "not measured, or no output tokens",
+            "energy per output token",
+        ),
+        _FEW,
+    ),
+)
 _POWER = (
-    *ends(C("power_w", "float", "W", "Mean energy over mean time of a trace.", "energy or time unknown", "mean power"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "power_w",
+            "float",
+            "W",
+            "Mean energy over mean time of a trace.",
+            "energy or time unknown",
+            "mean power",
+        ),
+        _FEW,
+    ),
+)
 _PER_PASS = (
-    C("n_scored", "int", "count", "Scored traces whose energy is known.", KEY_NULL, "scored with energy"),
-    *ends(C("rate", "float", "0..1", "Accuracy of those.", "none scored and measured", "accuracy"), _FEW),
-    *ends(C("energy_per_pass_j", "float", "J", "Mean energy over accuracy: joules per right answer; infinite where nothing passed.", "none scored and measured", "energy per right answer"), _FEW),
-    *ends(C("carbon_per_pass_g", "float", "g", "Mean carbon over accuracy; infinite where nothing passed.", "none scored and measured", "carbon per right answer"), _FEW),
-)  # fmt: skip
+    C(
+        "n_scored",
+        "int",
+        "count",
+        "Scored traces whose energy is known.",
+        KEY_NULL,
+        "scored with energy",
+    ),
+    *ends(
+        C("rate", "float", "0..1", "Accuracy of those.", "none scored and measured", "accuracy"),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "energy_per_pass_j",
+            "float",
+            "J",
+            "Mean energy over accuracy: joules per right answer; infinite where nothing passed.",
+            "none scored and measured",
+            "energy per right answer",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "carbon_per_pass_g",
+            "float",
+            "g",
+            "Mean carbon over accuracy; infinite where nothing passed.",
+            "none scored and measured",
+            "carbon per right answer",
+        ),
+        _FEW,
+    ),
+)
 _MEASURES = ("energy_j", "output_tokens", "e2e_s")
 
 
@@ -76,12 +146,22 @@ _PARTS = (
     scored=False,
     options=(
         Option(
-            "g_per_kwh", "float", 475.0,
-            "carbon intensity of the grid; 475 is CodeCarbon's world average", low=0,
+            "g_per_kwh",
+            "float",
+            475.0,
+            "carbon intensity of the grid; 475 is CodeCarbon's world average",
+            low=0,
         ),
-        Option("grid", "text", None, "take the carbon intensity of this grid instead: USA, FRA, world"),
+        Option(
+            "grid", "text", None, "take the carbon intensity of this grid instead: USA, FRA, world"
+        ),
         Option("pue", "float", 1.0, "power usage effectiveness: facility over device", low=1),
-        shapes.REFERENCE, OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
+        shapes.REFERENCE,
+        OUTCOME,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=tuple(c for part in _PARTS for c in part.columns),
     by_hand={
@@ -90,7 +170,7 @@ _PARTS = (
         " 360 g/kWh 0.1 g. 5 of 6 answers are right: 1,200 J each. Terse is behind an API, where nothing was read.",
     },
     chart=ChartSpec("energy", x="energy_j", y="group"),
-)  # fmt: skip
+)
 def energy(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -162,15 +242,17 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
 
     if part.scored:
         return [
-            counts[1].alias("n_scored"), *drawn.series("rate", operator.itemgetter("rate")),
+            counts[1].alias("n_scored"),
+            *drawn.series("rate", operator.itemgetter("rate")),
             *drawn.per_success("energy_per_pass_j", joules),
             *drawn.per_success("carbon_per_pass_g", grams),
-        ]  # fmt: skip
+        ]
     if part.columns == _METERED:
         return [
-            counts[1].alias("n_metered"), *drawn.series("energy_j", joules),
+            counts[1].alias("n_metered"),
+            *drawn.series("energy_j", joules),
             *drawn.series("carbon_g", grams),
-        ]  # fmt: skip
+        ]
     name, other = (
         ("energy_per_token", "output_tokens")
         if part.columns == _PER_TOKEN

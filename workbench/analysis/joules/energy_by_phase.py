@@ -23,26 +23,91 @@ _FEW = "fewer than two items, or unknown"
 _KEYS = (
     C("phase", "text", doc="prefill, thinking, answer or tool_wait.", null="the whole call"),
     C("device", "text", doc="Which device.", null="the frame does not tell devices apart"),
-    C("method", "text", doc="How the energy was found: measured, apportioned, reported or estimated.", null="the frame does not say"),
-)  # fmt: skip
+    C(
+        "method",
+        "text",
+        doc="How the energy was found: measured, apportioned, reported or estimated.",
+        null="the frame does not say",
+    ),
+)
 _ROWS = (
     C("n_items", "int", "count", "Items with a reading.", KEY_NULL, "items"),
     C("n", "int", "count", "Readings: one per call.", KEY_NULL, "readings"),
-    C("n_metered", "int", "count", "Those whose energy and tokens of the phase are known.", KEY_NULL, "with energy and tokens"),
-    C("tokens", "text", doc="Which tokens the phase is divided by.", null="a wait has none", title="per"),
-    *ends(C("energy_per_token", "float", "J/token", "Energy of the phase over its tokens: all calls together.", _NOT, "energy per token of the phase"), _FEW),
-    C("full_per_token", "float", "J/token", "The same with the share of idle power.", "idle not known, or estimated", "energy per token with idle"),
-    C("range_low", "float", "J/token", "Lower end of what the method itself leaves open.", "it gives no range", "range of the method, low"),
-    C("range_high", "float", "J/token", "Upper end of it.", "it gives no range", "range of the method, high"),
-    *ends(C("energy_per_call_j", "float", "J", "Mean energy of the phase in a call.", "energy unknown", "energy per call"), _FEW),
-    C("share", "float", "0..1", "Part of the energy of the group's phases, on the device and by the method.", "energy unknown"),
-)  # fmt: skip
-_TOGETHER = (
-    C("n_devices", "int", "count", "Devices added up.", KEY_NULL, "devices"),
-)  # fmt: skip
+    C(
+        "n_metered",
+        "int",
+        "count",
+        "Those whose energy and tokens of the phase are known.",
+        KEY_NULL,
+        "with energy and tokens",
+    ),
+    C(
+        "tokens",
+        "text",
+        doc="Which tokens the phase is divided by.",
+        null="a wait has none",
+        title="per",
+    ),
+    *ends(
+        C(
+            "energy_per_token",
+            "float",
+            "J/token",
+            "Energy of the phase over its tokens: all calls together.",
+            _NOT,
+            "energy per token of the phase",
+        ),
+        _FEW,
+    ),
+    C(
+        "full_per_token",
+        "float",
+        "J/token",
+        "The same with the share of idle power.",
+        "idle not known, or estimated",
+        "energy per token with idle",
+    ),
+    C(
+        "range_low",
+        "float",
+        "J/token",
+        "Lower end of what the method itself leaves open.",
+        "it gives no range",
+        "range of the method, low",
+    ),
+    C(
+        "range_high",
+        "float",
+        "J/token",
+        "Upper end of it.",
+        "it gives no range",
+        "range of the method, high",
+    ),
+    *ends(
+        C(
+            "energy_per_call_j",
+            "float",
+            "J",
+            "Mean energy of the phase in a call.",
+            "energy unknown",
+            "energy per call",
+        ),
+        _FEW,
+    ),
+    C(
+        "share",
+        "float",
+        "0..1",
+        "Part of the energy of the group's phases, on the device and by the method.",
+        "energy unknown",
+    ),
+)
+_TOGETHER = (C("n_devices", "int", "count", "Devices added up.", KEY_NULL, "devices"),)
 _TOKENS = {
-    "prefill": "input_tokens", "thinking": "reasoning_tokens", "answer": "visible_tokens",
-}  # fmt: skip
+    "prefill": "input_tokens",
+    "thinking": "reasoning_tokens",
+    "answer": "visible_tokens",
+}
 _ENERGIES = ("energy_j", "full_j", "low_j", "high_j")
 _MEASURES = ("alone_j", "own_j", "own_tokens", "full", "full_tokens", "low", "high", "range_tokens")
 
@@ -57,7 +122,10 @@ _MEASURES = ("alone_j", "own_j", "own_tokens", "full", "full_tokens", "low", "hi
     scored=False,
     options=(
         Option("judges", "flag", default=False, help="count the calls that only grade, too"),
-        SHARED, ERRORS, LEVEL, RESAMPLES,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_KEYS, *_ROWS, *_TOGETHER),
     rows="energy_facts",
@@ -68,7 +136,7 @@ _MEASURES = ("alone_j", "own_j", "own_tokens", "full", "full_tokens", "low", "hi
         " Terse is behind an API: an estimate of 2 J a token, between 1 and 4.",
     },
     chart=ChartSpec("energy_by_phase", x="energy_per_token", y="group"),
-)  # fmt: skip
+)
 def energy_by_phase(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -96,8 +164,12 @@ def energy_by_phase(
     silent = int(table["n"].sum()) - int(table["n_metered"].sum())
     dropped = built.dropped | {"readings without energy or tokens of their phase": silent}
     phased = "phase" in frame.collect_schema().names()
-    return Answer(table, more={"together": together} if table.height else {}, dropped=dropped,
-                  notes=(*built.notes, *_notes(table, by, phased=phased)))  # fmt: skip
+    return Answer(
+        table,
+        more={"together": together} if table.height else {},
+        dropped=dropped,
+        notes=(*built.notes, *_notes(table, by, phased=phased)),
+    )
 
 
 def _rows(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> "nw.LazyFrame[Any]":
@@ -117,11 +189,15 @@ def _rows(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> "nw.LazyFrame[
     both, with_idle = _both(whole, tokens), _both(full, tokens)
     ranged = _both(low, tokens) & ~high.is_null()
     return frame.with_columns(
-        alone_j=whole, own_j=nw.when(both).then(whole), own_tokens=nw.when(both).then(tokens),
-        full=nw.when(with_idle).then(full), full_tokens=nw.when(with_idle).then(tokens),
-        low=nw.when(ranged).then(low), high=nw.when(ranged).then(high),
+        alone_j=whole,
+        own_j=nw.when(both).then(whole),
+        own_tokens=nw.when(both).then(tokens),
+        full=nw.when(with_idle).then(full),
+        full_tokens=nw.when(with_idle).then(tokens),
+        low=nw.when(ranged).then(low),
+        high=nw.when(ranged).then(high),
         range_tokens=nw.when(ranged).then(tokens),
-    )  # fmt: skip
+    )
 
 
 def _both(energy: nw.Expr, tokens: nw.Expr) -> nw.Expr:
@@ -157,13 +233,14 @@ def _figures(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) ->
     energy = np.nansum(values["alone_j"], axis=0)
     energy = np.where(np.isnan(values["alone_j"]).all(axis=0), np.nan, energy)
     return [
-        *sample.counts(panel), pl.Series("n_metered", both).cast(pl.Int64),
+        *sample.counts(panel),
+        pl.Series("n_metered", both).cast(pl.Int64),
         pl.Series("tokens", tokens, pl.String),
         *drawn.series("energy_per_token", lambda m: sample.per(m["own_j"], m["own_tokens"])),
         *(pl.Series(name, figure).fill_nan(None) for name, figure in bare.items()),
         *drawn.series("energy_per_call_j", lambda m: sample.per(m["alone_j"], m["alone"])),
         pl.Series("share", _shares(panel.groups, energy)).fill_nan(None),
-    ]  # fmt: skip
+    ]
 
 
 def _shares(groups: pl.DataFrame, energy: Floats) -> Floats:

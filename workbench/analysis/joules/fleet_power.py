@@ -24,12 +24,51 @@ _ROWS = (
     C("n_items", "int", "count", "Items with a trace that did not fail.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that did not fail.", KEY_NULL, "traces"),
     C("n_metered", "int", "count", "Those whose energy is known.", KEY_NULL, "with energy"),
-    *ends(C("query_wh", "float", "Wh", "Mean energy of a trace, at the device.", _NOT, "energy per query"), _FEW),
-    *ends(C("power_mw", "float", "MW", "Mean power of the fleet: energy per query × queries per day / 24 h × PUE.", _NOT, "fleet power"), _FEW),
-    *ends(C("daily_gwh", "float", "GWh", "Energy of the fleet in a day.", _NOT, "energy per day"), _FEW),
-    C("times_least", "float", doc="Power over that of the group with the least (of its task).", null=_NOT, title="times the least"),
-    *ends(C("daily_cost_usd", "float", "USD", "Energy per day at the price given.", "not measured, or no price given", "electricity per day"), "fewer than two items, not measured, or no price given"),
-)  # fmt: skip
+    *ends(
+        C(
+            "query_wh",
+            "float",
+            "Wh",
+            "Mean energy of a trace, at the device.",
+            _NOT,
+            "energy per query",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "power_mw",
+            "float",
+            "MW",
+            "Mean power of the fleet: energy per query × queries per day / 24 h × PUE.",
+            _NOT,
+            "fleet power",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C("daily_gwh", "float", "GWh", "Energy of the fleet in a day.", _NOT, "energy per day"),
+        _FEW,
+    ),
+    C(
+        "times_least",
+        "float",
+        doc="Power over that of the group with the least (of its task).",
+        null=_NOT,
+        title="times the least",
+    ),
+    *ends(
+        C(
+            "daily_cost_usd",
+            "float",
+            "USD",
+            "Energy per day at the price given.",
+            "not measured, or no price given",
+            "electricity per day",
+        ),
+        "fewer than two items, not measured, or no price given",
+    ),
+)
 _JOULES_PER_WH = 3600.0
 
 
@@ -42,10 +81,15 @@ _JOULES_PER_WH = 3600.0
     measures=("energy_j",),
     scored=False,
     options=(
-        Option("queries_per_day", "float", 71.4e6, "queries that the fleet answers in a day", low=0),
+        Option(
+            "queries_per_day", "float", 71.4e6, "queries that the fleet answers in a day", low=0
+        ),
         Option("pue", "float", 1.0, "power usage effectiveness: facility over device", low=1),
         Option("usd_per_kwh", "float", None, "price of electricity; no cost if open", low=0),
-        SHARED, ERRORS, LEVEL, RESAMPLES,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=_ROWS,
     by_hand={
@@ -55,7 +99,7 @@ _JOULES_PER_WH = 3600.0
         " day, which cost $2,400.",
     },
     chart=ChartSpec("fleet_power", x="power_mw", y="group"),
-)  # fmt: skip
+)
 def fleet_power(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -89,10 +133,11 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
     least = np.nanmin(power) if np.isfinite(power).any() else np.nan
     metered = np.nansum(panel.matrix("energy_j_known"), axis=0)
     return [
-        *sample.counts(panel), pl.Series("n_metered", metered).cast(pl.Int64),
+        *sample.counts(panel),
+        pl.Series("n_metered", metered).cast(pl.Int64),
         *drawn.series("query_wh", operator.itemgetter("wh")),
         *drawn.series("power_mw", lambda m: m["wh"] * per_day / 24 / 1e6),
         *drawn.series("daily_gwh", lambda m: m["wh"] * per_day / 1e9),
         pl.Series("times_least", sample.per(power, np.asarray(least))).fill_nan(None),
         *drawn.series("daily_cost_usd", lambda m: m["wh"] * per_day / 1000 * price),
-    ]  # fmt: skip
+    ]

@@ -21,31 +21,120 @@ Floats = intervals.Floats
 _NOT = "no window, or energy unknown"
 _UNKNOWN = "energy not known"
 _ROWS = (
-    C("n_windows", "int", "count", "Windows found: one per run, or published figure.", KEY_NULL, "windows"),
-    C("n_stable", "int", "count", "Those that pass the filter; the figures are of these.", KEY_NULL, "steady windows"),
-    *ends(C("energy_per_token", "float", "J/token", "Energy in the windows over the output tokens generated in them.", _NOT, "energy per token"), "fewer than two steady windows"),
-    C("token_rate", "float", "tokens/s", "Output tokens generated per second of window.", "no window", "tokens per second"),
+    C(
+        "n_windows",
+        "int",
+        "count",
+        "Windows found: one per run, or published figure.",
+        KEY_NULL,
+        "windows",
+    ),
+    C(
+        "n_stable",
+        "int",
+        "count",
+        "Those that pass the filter; the figures are of these.",
+        KEY_NULL,
+        "steady windows",
+    ),
+    *ends(
+        C(
+            "energy_per_token",
+            "float",
+            "J/token",
+            "Energy in the windows over the output tokens generated in them.",
+            _NOT,
+            "energy per token",
+        ),
+        "fewer than two steady windows",
+    ),
+    C(
+        "token_rate",
+        "float",
+        "tokens/s",
+        "Output tokens generated per second of window.",
+        "no window",
+        "tokens per second",
+    ),
     C("power_w", "float", "W", "Energy per token × tokens per second.", _NOT, "power"),
-    C("energy_per_request_j", "float", "J", "Energy per token × mean output tokens of a request.", _NOT, "energy per request"),
-    C("mean_output_tokens", "float", "tokens", "Mean output tokens of a request.", "not known", "output tokens per request"),
-    C("batch_size", "float", "count", "Mean number of requests in flight in the windows.", "not known", "requests in flight"),
-)  # fmt: skip
+    C(
+        "energy_per_request_j",
+        "float",
+        "J",
+        "Energy per token × mean output tokens of a request.",
+        _NOT,
+        "energy per request",
+    ),
+    C(
+        "mean_output_tokens",
+        "float",
+        "tokens",
+        "Mean output tokens of a request.",
+        "not known",
+        "output tokens per request",
+    ),
+    C(
+        "batch_size",
+        "float",
+        "count",
+        "Mean number of requests in flight in the windows.",
+        "not known",
+        "requests in flight",
+    ),
+)
 _WINDOWS = (
-    C("run_id", "text", doc="The run it is of.", null="a published figure, or the frame does not tell runs apart"),
-    C("max_batch_size", "float", "count", "Requests that the server takes at once: as given, else the most seen in flight.", "not known", "most at once"),
+    C(
+        "run_id",
+        "text",
+        doc="The run it is of.",
+        null="a published figure, or the frame does not tell runs apart",
+    ),
+    C(
+        "max_batch_size",
+        "float",
+        "count",
+        "Requests that the server takes at once: as given, else the most seen in flight.",
+        "not known",
+        "most at once",
+    ),
     C("window_s", "float", "s", "Length of the window.", "a published figure", "window"),
-    C("batch_share", "float", "0..1", "Requests in flight over the most at once.", "one of the two is unknown", "share of the batch"),
-    C("identity_gap", "float", "", "Largest relative distance of published power and energy per request from what energy per token implies.", "our own window, or not published", "distance from the identities"),
+    C(
+        "batch_share",
+        "float",
+        "0..1",
+        "Requests in flight over the most at once.",
+        "one of the two is unknown",
+        "share of the batch",
+    ),
+    C(
+        "identity_gap",
+        "float",
+        "",
+        "Largest relative distance of published power and energy per request from what energy per token implies.",
+        "our own window, or not published",
+        "distance from the identities",
+    ),
     C("is_stable", "bool", doc="Whether it passes the filter.", null=KEY_NULL, title="steady"),
     C("why", "text", doc="Why it does not.", null="it does"),
-)  # fmt: skip
-_KEPT = ("energy_per_token", "token_rate", "power_w", "energy_per_request_j", "mean_output_tokens", "batch_size")  # fmt: skip
+)
+_KEPT = (
+    "energy_per_token",
+    "token_rate",
+    "power_w",
+    "energy_per_request_j",
+    "mean_output_tokens",
+    "batch_size",
+)
 _METRICS = {  # of published figures → ours
-    "energy_per_token_j": "energy_per_token", "output_tokens_per_s": "token_rate",
-    "power_w": "power_w", "energy_per_request_j": "energy_per_request_j",
-    "mean_output_tokens": "mean_output_tokens", "batch_size": "batch_size",
-    "max_batch_size": "max_batch_size", "window_s": "window_s",
-}  # fmt: skip
+    "energy_per_token_j": "energy_per_token",
+    "output_tokens_per_s": "token_rate",
+    "power_w": "power_w",
+    "energy_per_request_j": "energy_per_request_j",
+    "mean_output_tokens": "mean_output_tokens",
+    "batch_size": "batch_size",
+    "max_batch_size": "max_batch_size",
+    "window_s": "window_s",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,11 +172,30 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
     measures=("energy_j", "output_tokens", "e2e_s"),
     scored=False,
     options=(
-        Option("max_batch_size", "int", None, "requests that the server takes at once; the most seen in flight if open", low=1),
+        Option(
+            "max_batch_size",
+            "int",
+            None,
+            "requests that the server takes at once; the most seen in flight if open",
+            low=1,
+        ),
         Option("least_window_s", "float", 20.0, "shortest window that counts", low=0),
-        Option("least_batch_share", "float", 0.85, "least share of the batch that must be in flight", low=0, high=1),
-        Option("family", "text", None, "columns, comma between, whose larger batches fall with an unsteady one: model,precision"),
-        ERRORS, LEVEL,
+        Option(
+            "least_batch_share",
+            "float",
+            0.85,
+            "least share of the batch that must be in flight",
+            low=0,
+            high=1,
+        ),
+        Option(
+            "family",
+            "text",
+            None,
+            "columns, comma between, whose larger batches fall with an unsteady one: model,precision",
+        ),
+        ERRORS,
+        LEVEL,
     ),
     columns=(*_ROWS, *_WINDOWS),
     rows="call_outcomes",
@@ -100,7 +208,7 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
     aggregates=True,
     chart=ChartSpec("figures", x="energy_per_token", y="group", also=("token_rate", "power_w")),
     settles=Settles(unit="windows", n="n_stable"),
-)  # fmt: skip
+)
 def steady_state(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -135,7 +243,9 @@ def steady_state(
     schema = _schema(frame, by, [*_WINDOWS, *(c for c in _ROWS if c.name in _KEPT)])
     names = [*by, *(c.name for c in _WINDOWS[:3]), *_KEPT, *(c.name for c in _WINDOWS[3:])]
     rows = [row | {"is_stable": row["why"] is None} for row in windows]
-    listed = pl.DataFrame([{n: row.get(n) for n in names} for row in rows], schema={n: schema[n] for n in names})  # fmt: skip
+    listed = pl.DataFrame(
+        [{n: row.get(n) for n in names} for row in rows], schema={n: schema[n] for n in names}
+    )
     table = _table(rows, by, _schema(frame, by, _ROWS), options["level"])
     first = ["task"] if "task" in by and len(by) > 1 else []
     table = table.sort(*first, "energy_per_token", *by, nulls_last=True)
@@ -243,10 +353,11 @@ def _measured(part: pl.DataFrame, most: int | None) -> Row:
     joules = _spread(requests.sent, requests.end, requests.energy, span)
     made = float(tokens.sum())
     row |= {
-        "window_s": length, "batch_size": float(flying.sum() / length),
+        "window_s": length,
+        "batch_size": float(flying.sum() / length),
         "token_rate": _known(made / length),
         "energy_per_token": _known(float(joules.sum()) / max(made, 1.0)),
-    }  # fmt: skip
+    }
     row["batch_share"] = row["batch_size"] / seen
     row |= {"_joules": float(joules.sum()), "_made": made, "_length": length}
     return row | _identities(row)
@@ -351,7 +462,11 @@ def _summed(part: Sequence[Row], level: float) -> Row:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    return None if any(v is None for v in values) else float(np.mean([v for v in values if v is not None]))  # fmt: skip
+    return (
+        None
+        if any(v is None for v in values)
+        else float(np.mean([v for v in values if v is not None]))
+    )
 
 
 def _known(value: float) -> float | None:

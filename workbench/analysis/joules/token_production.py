@@ -24,20 +24,104 @@ _NOT = "neither measured nor given"
 _ROWS = (
     C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
-    C("n_metered", "int", "count", "Those whose energy and output tokens are known.", KEY_NULL, "with energy and tokens"),
-    *ends(C("joules_per_token", "float", "J/token", "Energy of an output token at the device.", _NOT, "energy per token"), _FEW),
-    C("flops_per_token", "float", "FLOP/token", "Arithmetic of an output token: twice the parameters that it meets.", "no parameters known of the model, and none given", "arithmetic per token"),
-    C("compute_ceiling", "float", "tokens/s", "Tokens that the accelerators' arithmetic allows.", "arithmetic per token, or the accelerator's peak, is not known", "ceiling of arithmetic"),
-    *ends(C("power_ceiling", "float", "tokens/s", "Tokens that the electricity allows.", _NOT, "ceiling of power"), _FEW),
-    *ends(C("token_rate", "float", "tokens/s", "The lower of the ceilings that are known.", "neither is known", "tokens per second"), _FEW),
-    C("binding", "text", doc="What it runs out of first: compute, power or cooling.", null="only one ceiling is known"),
-    C("crossover_j", "float", "J", "Energy per token at which the two ceilings meet: below it arithmetic is what binds.", "no ceiling of arithmetic", "crossover"),
-    C("facility_joules_per_token", "float", "J/token", "Energy per token × PUE.", _NOT, "facility energy per token"),
-    C("usd_per_mtok", "float", "USD/Mtok", "Electricity of a million tokens.", "energy per token, or the price, is not known", "electricity per million tokens"),
+    C(
+        "n_metered",
+        "int",
+        "count",
+        "Those whose energy and output tokens are known.",
+        KEY_NULL,
+        "with energy and tokens",
+    ),
+    *ends(
+        C(
+            "joules_per_token",
+            "float",
+            "J/token",
+            "Energy of an output token at the device.",
+            _NOT,
+            "energy per token",
+        ),
+        _FEW,
+    ),
+    C(
+        "flops_per_token",
+        "float",
+        "FLOP/token",
+        "Arithmetic of an output token: twice the parameters that it meets.",
+        "no parameters known of the model, and none given",
+        "arithmetic per token",
+    ),
+    C(
+        "compute_ceiling",
+        "float",
+        "tokens/s",
+        "Tokens that the accelerators' arithmetic allows.",
+        "arithmetic per token, or the accelerator's peak, is not known",
+        "ceiling of arithmetic",
+    ),
+    *ends(
+        C(
+            "power_ceiling",
+            "float",
+            "tokens/s",
+            "Tokens that the electricity allows.",
+            _NOT,
+            "ceiling of power",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "token_rate",
+            "float",
+            "tokens/s",
+            "The lower of the ceilings that are known.",
+            "neither is known",
+            "tokens per second",
+        ),
+        _FEW,
+    ),
+    C(
+        "binding",
+        "text",
+        doc="What it runs out of first: compute, power or cooling.",
+        null="only one ceiling is known",
+    ),
+    C(
+        "crossover_j",
+        "float",
+        "J",
+        "Energy per token at which the two ceilings meet: below it arithmetic is what binds.",
+        "no ceiling of arithmetic",
+        "crossover",
+    ),
+    C(
+        "facility_joules_per_token",
+        "float",
+        "J/token",
+        "Energy per token × PUE.",
+        _NOT,
+        "facility energy per token",
+    ),
+    C(
+        "usd_per_mtok",
+        "float",
+        "USD/Mtok",
+        "Electricity of a million tokens.",
+        "energy per token, or the price, is not known",
+        "electricity per million tokens",
+    ),
     C("rate", "float", "0..1", "Accuracy of the scored traces.", "none scored", "accuracy"),
     C("latency_s", "float", "s", "Mean time of a trace.", "not measured", "time"),
-    C("right_rate", "float", "1/s", "Right answers a second: tokens per second over mean output tokens × accuracy.", "tokens or accuracy unknown", "right answers per second"),
-)  # fmt: skip
+    C(
+        "right_rate",
+        "float",
+        "1/s",
+        "Right answers a second: tokens per second over mean output tokens × accuracy.",
+        "tokens or accuracy unknown",
+        "right answers per second",
+    ),
+)
 _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
 
 
@@ -52,15 +136,59 @@ _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
     options=(
         Option("facility_w", "float", 1e6, "power that the facility draws, in watts", low=0),
         Option("pue", "float", 1.25, "power usage effectiveness: facility over IT", low=1),
-        Option("cooling_w", "float", None, "heat that can be carried away, in watts; no ceiling if open", low=0),
+        Option(
+            "cooling_w",
+            "float",
+            None,
+            "heat that can be carried away, in watts; no ceiling if open",
+            low=0,
+        ),
         Option("accelerator", "text", "H100-SXM5-80GB", "which accelerator it runs"),
-        Option("n_accelerators", "float", None, "how many; as many as the IT power feeds at their TDP if open", low=0),
-        Option("compute_share", "float", 0.4, "share of peak arithmetic that is attained", low=0, high=1),
-        Option("power_share", "float", 1.0, "share of the IT power that goes into tokens; 1 where J/token was measured under load", low=0, high=1),
-        Option("joules_per_token", "float", None, "energy of an output token, in place of what was measured", low=0),
-        Option("flops_per_token", "float", None, "arithmetic of an output token, in place of twice the parameters", low=0),
+        Option(
+            "n_accelerators",
+            "float",
+            None,
+            "how many; as many as the IT power feeds at their TDP if open",
+            low=0,
+        ),
+        Option(
+            "compute_share",
+            "float",
+            0.4,
+            "share of peak arithmetic that is attained",
+            low=0,
+            high=1,
+        ),
+        Option(
+            "power_share",
+            "float",
+            1.0,
+            "share of the IT power that goes into tokens; 1 where J/token was measured under load",
+            low=0,
+            high=1,
+        ),
+        Option(
+            "joules_per_token",
+            "float",
+            None,
+            "energy of an output token, in place of what was measured",
+            low=0,
+        ),
+        Option(
+            "flops_per_token",
+            "float",
+            None,
+            "arithmetic of an output token, in place of twice the parameters",
+            low=0,
+        ),
         Option("usd_per_kwh", "float", None, "price of electricity; no cost if open", low=0),
-        shapes.SHAPE, shapes.REFERENCE, OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
+        shapes.SHAPE,
+        shapes.REFERENCE,
+        OUTCOME,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=_ROWS,
     example={"by": ("model",), "joules_per_token": 0.5, "usd_per_kwh": 0.1},
@@ -69,8 +197,10 @@ _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
         "worked": "1 MW with a PUE of 1.25 leaves 800 kW; at 1,000 J for 800 tokens, 1.25 J each, they make 640,000 tokens a"
         " second.",
     },
-    chart=ChartSpec("figures", x="token_rate", y="group", also=("compute_ceiling", "power_ceiling")),
-)  # fmt: skip
+    chart=ChartSpec(
+        "figures", x="token_rate", y="group", also=("compute_ceiling", "power_ceiling")
+    ),
+)
 def token_production(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -99,9 +229,13 @@ def token_production(
         whole = nw.when(~nw.col("output_tokens").is_null()).then(nw.col("energy_j"))
         frame = frame.with_columns(energy_j=whole.cast(nw.Float64))
     items = reduce_items(
-        frame.with_columns(metered_tokens=tokens), by, _MEASURES, scored=False,
-        outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+        frame.with_columns(metered_tokens=tokens),
+        by,
+        _MEASURES,
+        scored=False,
+        outcome=options["outcome"],
+        errors_as_wrong=options["errors_as_wrong"],
+    )
     built = build(items, shared=options["shared"])
     site = _Site(options)
     table = sample.tabulate(built, by, _ROWS, lambda p: _rows(p, site, groups, rng, options))
@@ -110,7 +244,11 @@ def token_production(
     table = table.sort(*first, "token_rate", *by, descending=down, nulls_last=True)
     notes = _notes(table, found, site, options)
     silent = int(table["n"].sum()) - int(table["n_metered"].sum())
-    lost = {} if options["joules_per_token"] is not None else {"traces without energy_j or output_tokens": silent}  # fmt: skip
+    lost = (
+        {}
+        if options["joules_per_token"] is not None
+        else {"traces without energy_j or output_tokens": silent}
+    )
     return Answer(table, dropped=built.dropped | lost, notes=(*built.notes, *notes))
 
 
@@ -155,16 +293,21 @@ def _rows(
     price = np.nan if options["usd_per_kwh"] is None else options["usd_per_kwh"]
     at_facility = joules(drawn.means) * options["pue"]
     series = [
-        *drawn.series("joules_per_token", joules), pl.Series("flops_per_token", flops),
-        pl.Series("compute_ceiling", compute), *drawn.series("power_ceiling", power),
+        *drawn.series("joules_per_token", joules),
+        pl.Series("flops_per_token", flops),
+        pl.Series("compute_ceiling", compute),
+        *drawn.series("power_ceiling", power),
         *drawn.series("token_rate", lambda m: np.fmin(power(m), compute)),
         pl.Series("binding", _binding(power(drawn.means), compute, site.bound), pl.String),
-        pl.Series("crossover_j", sample.per(np.asarray(options["power_share"] * site.it_w), compute)),
+        pl.Series(
+            "crossover_j", sample.per(np.asarray(options["power_share"] * site.it_w), compute)
+        ),
         pl.Series("facility_joules_per_token", at_facility),
         pl.Series("usd_per_mtok", at_facility / 3.6e6 * price * 1e6),
-        pl.Series("rate", drawn.means["rate"]), pl.Series("latency_s", drawn.means["e2e_s"]),
+        pl.Series("rate", drawn.means["rate"]),
+        pl.Series("latency_s", drawn.means["e2e_s"]),
         pl.Series("right_rate", sample.per(made * drawn.means["rate"], tokens)),
-    ]  # fmt: skip
+    ]
     metered = np.nansum(panel.matrix("metered_tokens_known"), axis=0)
     head = [*sample.counts(panel), pl.Series("n_metered", metered).cast(pl.Int64)]
     plain = [s.fill_nan(None) if s.dtype == pl.Float64 else s for s in series]

@@ -25,19 +25,115 @@ _FEW = "fewer than two items, or the baseline itself"
 _ROWS = (
     C("precision", "text", doc="Number format of the weights.", null="not known"),
     C("baseline", "text", doc="The format that it is held against.", null="not known"),
-    C("bits", "float", "bits", "Bits of a weight, as the format's name says; blocks and scales come on top.", "the name does not say"),
-    C("n_items", "int", "count", "Items that every format of the group was tried on.", KEY_NULL, "items"),
+    C(
+        "bits",
+        "float",
+        "bits",
+        "Bits of a weight, as the format's name says; blocks and scales come on top.",
+        "the name does not say",
+    ),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Items that every format of the group was tried on.",
+        KEY_NULL,
+        "items",
+    ),
     C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
-    *ends(C("rate", "float", "0..1", "Mean over items of the mean outcome of their trials.", KEY_NULL, "score"), "fewer than two items"),
-    *ends(C("change", "float", "0..1", "Score minus that of the baseline, on the same items.", "the baseline has none", "change of the score"), _FEW),
-    *ends(C("recovered", "float", "", "Score over that of the baseline.", "the baseline scored 0", "score recovered"), _FEW),
-    *ends(C("speedup", "float", "", "Time of an attempt at the baseline over its own; above 1 is faster.", "a time is unknown", "times as fast"), _FEW),
-    *ends(C("tokens_factor", "float", "", "Its output tokens over those at the baseline.", "tokens unknown", "times the tokens"), _FEW),
-    *ends(C("energy_factor", "float", "", "Its joules over those at the baseline; below 1 saves.", "an energy is unknown", "times the energy"), _FEW),
-    *ends(C("cost_factor", "float", "", "Its cost over that at the baseline; below 1 saves.", "a cost is unknown", "times the cost"), _FEW),
-    C("memory_factor", "float", "", "Bits over those of the baseline: memory of the weights alone.", "a format's bits are unknown", "times the memory of the weights"),
-    C("ties_baseline", "bool", doc="Whether the interval of the change holds 0: no loss is shown, which does not say there is none.", null=_FEW, title="loss not shown"),
-)  # fmt: skip
+    *ends(
+        C(
+            "rate",
+            "float",
+            "0..1",
+            "Mean over items of the mean outcome of their trials.",
+            KEY_NULL,
+            "score",
+        ),
+        "fewer than two items",
+    ),
+    *ends(
+        C(
+            "change",
+            "float",
+            "0..1",
+            "Score minus that of the baseline, on the same items.",
+            "the baseline has none",
+            "change of the score",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "recovered",
+            "float",
+            "",
+            "Score over that of the baseline.",
+            "the baseline scored 0",
+            "score recovered",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "speedup",
+            "float",
+            "",
+            "Time of an attempt at the baseline over its own; above 1 is faster.",
+            "a time is unknown",
+            "times as fast",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "tokens_factor",
+            "float",
+            "",
+            "Its output tokens over those at the baseline.",
+            "tokens unknown",
+            "times the tokens",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "energy_factor",
+            "float",
+            "",
+            "Its joules over those at the baseline; below 1 saves.",
+            "an energy is unknown",
+            "times the energy",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "cost_factor",
+            "float",
+            "",
+            "Its cost over that at the baseline; below 1 saves.",
+            "a cost is unknown",
+            "times the cost",
+        ),
+        _FEW,
+    ),
+    C(
+        "memory_factor",
+        "float",
+        "",
+        "Bits over those of the baseline: memory of the weights alone.",
+        "a format's bits are unknown",
+        "times the memory of the weights",
+    ),
+    C(
+        "ties_baseline",
+        "bool",
+        doc="Whether the interval of the change holds 0: no loss is shown, which does not say there is none.",
+        null=_FEW,
+        title="loss not shown",
+    ),
+)
 _MEASURES = ("e2e_s", "output_tokens", "energy_j", "cost_usd")
 
 
@@ -49,8 +145,16 @@ _MEASURES = ("e2e_s", "output_tokens", "energy_j", "cost_usd")
     needs=("item_id",),
     measures=_MEASURES,
     options=(
-        Option("baseline", "text", "", "the format that others are held against; empty for the one with the most bits"),
-        OUTCOME, ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "baseline",
+            "text",
+            "",
+            "the format that others are held against; empty for the one with the most bits",
+        ),
+        OUTCOME,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=_ROWS,
     by_hand={
@@ -62,7 +166,7 @@ _MEASURES = ("e2e_s", "output_tokens", "energy_j", "cost_usd")
     within=("precision",),
     chart=ChartSpec("lines", x="bits", y="rate"),
     example={"by": ("model",)},
-)  # fmt: skip
+)
 def quantization(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -83,9 +187,12 @@ def quantization(
     if "precision" not in frame.collect_schema().names():
         frame = frame.with_columns(nw.lit(None).cast(nw.String).alias("precision"))
     items = reduce_items(
-        frame, (*by, "precision"), _MEASURES, outcome=options["outcome"],
+        frame,
+        (*by, "precision"),
+        _MEASURES,
+        outcome=options["outcome"],
         errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+    )
     kept = items.frame.filter(pl.col("n") > 0)
     tables, lost, lone, several = [], 0, 0, 0
     for _, part in kept.sort(by, nulls_last=True).group_by(by, maintain_order=True):
@@ -94,10 +201,12 @@ def quantization(
         lost += gone
         lone += table.height == 1
         several += table.height > 1
-        tables.append(table.with_columns(pl.lit(part[c][0], part.schema[c]).alias(c) for c in by))  # fmt: skip
+        tables.append(table.with_columns(pl.lit(part[c][0], part.schema[c]).alias(c) for c in by))
     notes = []
     if lone:
-        notes.append(f"{lone} of {lone + several} groups have one number format: group by what stays the same, as model")  # fmt: skip
+        notes.append(
+            f"{lone} of {lone + several} groups have one number format: group by what stays the same, as model"
+        )
     if mixed := _mixed(frame, by):
         notes.append(
             f"{mixed} groups hold several models: what differs between formats may be the model's doing"
@@ -131,7 +240,10 @@ def bits(precision: str | None) -> float | None:
         return 32.0
     if text == "half":
         return 16.0
-    named = re.search(r"(?:^|[^a-z0-9])(?:i?q|w|fp|bf|mxfp|nvfp|nf|f|int|uint|float|bfloat|e)(\d+(?:\.\d+)?)", " " + text)  # fmt: skip
+    named = re.search(
+        r"(?:^|[^a-z0-9])(?:i?q|w|fp|bf|mxfp|nvfp|nf|f|int|uint|float|bfloat|e)(\d+(?:\.\d+)?)",
+        " " + text,
+    )
     told = named or re.search(r"(\d+(?:\.\d+)?)[ _-]?bits?\b", text)
     return float(told[1]) if told and 1 <= float(told[1]) <= 64 else None
 
@@ -146,7 +258,10 @@ def _group(
     if not panel.items.height:
         names = whole.groups["precision"].to_list()
         empty = {c.name: DTYPES[c.type] for c in _ROWS}
-        rows = [dict.fromkeys(empty) | {"precision": p, "bits": bits(p), "n_items": 0, "n": 0} for p in names]  # fmt: skip
+        rows = [
+            dict.fromkeys(empty) | {"precision": p, "bits": bits(p), "n_items": 0, "n": 0}
+            for p in names
+        ]
         return pl.DataFrame(rows, schema=empty), lost
     names = panel.groups["precision"].to_list()
     base = _baseline(names, options["baseline"])
@@ -164,33 +279,41 @@ def _group(
 
     figures: dict[str, Statistic] = {
         "change": lambda m: np.asarray(m["rate"] - m["rate"][..., base : base + 1]),
-        "recovered": against("rate"), "speedup": against("e2e_s", inverse=True),
-        "tokens_factor": against("output_tokens"), "energy_factor": against("energy_j"),
+        "recovered": against("rate"),
+        "speedup": against("e2e_s", inverse=True),
+        "tokens_factor": against("output_tokens"),
+        "energy_factor": against("energy_j"),
         "cost_factor": against("cost_usd"),
-    }  # fmt: skip
+    }
     width = [bits(p) for p in names]
     columns = list(drawn.series("rate", lambda m: m["rate"]))
     for name, figure in figures.items():
         columns += [_but(s, base) if s.name != name else s for s in drawn.series(name, figure)]
     table = panel.groups.with_columns(
-        *columns, *sample.counts(panel), pl.Series("bits", width, pl.Float64),
+        *columns,
+        *sample.counts(panel),
+        pl.Series("bits", width, pl.Float64),
         pl.lit(names[base], pl.String).alias("baseline"),
     ).with_columns(
         memory_factor=pl.col("bits") / pl.lit(width[base], pl.Float64),
         ties_baseline=(pl.col("change_low") <= 0) & (pl.col("change_high") >= 0),
-    )  # fmt: skip
+    )
     table = table.select(c.name for c in _ROWS)
     return table.sort("bits", "precision", descending=[True, False], nulls_last=True), lost
 
 
 def _but(column: pl.Series, base: int) -> pl.Series:
     """Leave the baseline's own interval open: it is held against itself."""
-    return pl.Series(column.name, [None if k == base else v for k, v in enumerate(column)], pl.Float64)  # fmt: skip
+    return pl.Series(
+        column.name, [None if k == base else v for k, v in enumerate(column)], pl.Float64
+    )
 
 
 def _baseline(names: list[str | None], asked: str) -> int:
     if asked:
         if asked not in names:
-            raise AnalysisError(unknown("number format of option baseline", asked, [str(n) for n in names]))  # fmt: skip
+            raise AnalysisError(
+                unknown("number format of option baseline", asked, [str(n) for n in names])
+            )
         return names.index(asked)
     return max(range(len(names)), key=lambda k: (bits(names[k]) or 0.0, str(names[k])))

@@ -26,39 +26,125 @@ _NO_LAW = "fewer than three different amounts of the resource, or the law has no
 _ROWS = (
     C("family", "text", doc="The groups that share a law.", null=KEY_NULL),
     C("x", "float", doc="Amount of the resource.", null="unknown", title="resource"),
-    C("x2", "float", doc="Amount of the second resource.", null="none asked for, or unknown", title="second resource"),
-    *ends(C("rate", "float", "0..1", "Mean over items of the mean outcome of their trials.", KEY_NULL, "score"), "fewer than two items"),
+    C(
+        "x2",
+        "float",
+        doc="Amount of the second resource.",
+        null="none asked for, or unknown",
+        title="second resource",
+    ),
+    *ends(
+        C(
+            "rate",
+            "float",
+            "0..1",
+            "Mean over items of the mean outcome of their trials.",
+            KEY_NULL,
+            "score",
+        ),
+        "fewer than two items",
+    ),
     C("fitted", "float", "0..1", "What the law of its family gives.", _NO_LAW, "score by the law"),
     C("residual", "float", "0..1", "Score minus what the law gives.", _NO_LAW),
     C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
-)  # fmt: skip
+)
 _LAWS = (
     C("n_points", "int", "count", "Groups with a known amount above 0.", KEY_NULL, "points"),
     *ends(C("asymptote", "float", "0..1", "The score that no amount exceeds (a).", _NO_LAW), _FEW),
     C("scale", "float", doc="What is missing at an amount of 1 (b).", null=_NO_LAW),
     *ends(C("exponent", "float", doc="How fast what is missing shrinks (c).", null=_NO_LAW), _FEW),
-    C("scale_2", "float", doc="The same of the second resource (d).", null="none asked for, or fewer than five points"),
-    C("exponent_2", "float", doc="The same of the second resource (e).", null="none asked for, or fewer than five points"),
-    C("r_squared", "float", "0..1", "Share of the points' squares that the law explains; 1 of three points by three figures says nothing.", "no law, or all scores alike", "R²"),
+    C(
+        "scale_2",
+        "float",
+        doc="The same of the second resource (d).",
+        null="none asked for, or fewer than five points",
+    ),
+    C(
+        "exponent_2",
+        "float",
+        doc="The same of the second resource (e).",
+        null="none asked for, or fewer than five points",
+    ),
+    C(
+        "r_squared",
+        "float",
+        "0..1",
+        "Share of the points' squares that the law explains; 1 of three points by three figures says nothing.",
+        "no law, or all scores alike",
+        "R²",
+    ),
     C("rmse", "float", "0..1", "Root of the mean squared residual.", "no law", "typical residual"),
-    *ends(C("predicted", "float", "0..1", "The score at `at` times the largest amount seen.", "no law", "extrapolated score"), _FEW),
-    C("plateau_x", "float", doc="The amount from which less than `tolerance` is missing to the asymptote.", null=_NO_LAW, title="plateau from"),
-    C("on_plateau", "bool", doc="Whether the largest amount seen is beyond it.", null=_NO_LAW, title="plateau reached"),
-)  # fmt: skip
+    *ends(
+        C(
+            "predicted",
+            "float",
+            "0..1",
+            "The score at `at` times the largest amount seen.",
+            "no law",
+            "extrapolated score",
+        ),
+        _FEW,
+    ),
+    C(
+        "plateau_x",
+        "float",
+        doc="The amount from which less than `tolerance` is missing to the asymptote.",
+        null=_NO_LAW,
+        title="plateau from",
+    ),
+    C(
+        "on_plateau",
+        "bool",
+        doc="Whether the largest amount seen is beyond it.",
+        null=_NO_LAW,
+        title="plateau reached",
+    ),
+)
 _LEVELS = (
-    C("upto_x", "float", doc="Largest amount among the points used.", null=KEY_NULL, title="points up to"),
+    C(
+        "upto_x",
+        "float",
+        doc="Largest amount among the points used.",
+        null=KEY_NULL,
+        title="points up to",
+    ),
     C("n_used", "int", "count", "Points used, the smallest amounts.", KEY_NULL, "points"),
-    C("trend_asymptote", "float", "0..1", "Asymptote fitted to them alone, not held below 1.", "no asymptote in sight", "asymptote so far"),
-    C("is_admissible", "bool", doc="Whether that asymptote is a score, at most 1.", null=KEY_NULL, title="admissible"),
-    C("change", "float", "0..1", "Distance from the asymptote of the level before.", "the first, or one of the two unknown"),
-    C("may_stop", "bool", doc="Whether from the prediction level on the change is at most `tolerance`.", null=KEY_NULL, title="may stop"),
-)  # fmt: skip
+    C(
+        "trend_asymptote",
+        "float",
+        "0..1",
+        "Asymptote fitted to them alone, not held below 1.",
+        "no asymptote in sight",
+        "asymptote so far",
+    ),
+    C(
+        "is_admissible",
+        "bool",
+        doc="Whether that asymptote is a score, at most 1.",
+        null=KEY_NULL,
+        title="admissible",
+    ),
+    C(
+        "change",
+        "float",
+        "0..1",
+        "Distance from the asymptote of the level before.",
+        "the first, or one of the two unknown",
+    ),
+    C(
+        "may_stop",
+        "bool",
+        doc="Whether from the prediction level on the change is at most `tolerance`.",
+        null=KEY_NULL,
+        title="may stop",
+    ),
+)
 _CURVE = (
     C("curve", "float", "0..1", "The law's score.", KEY_NULL, "score by the law"),
     C("curve_low", "float", "0..1", "Lower end of its interval.", _FEW, "law, low"),
     C("curve_high", "float", "0..1", "Upper end of its interval.", _FEW, "law, high"),
-)  # fmt: skip
+)
 _ALL = "all groups"
 _DRAWN = 40  # places of a curve
 
@@ -70,19 +156,40 @@ _DRAWN = 40  # places of a curve
     source="power law with asymptote; two resources in the form of Hoffmann et al. 2022, eq. 2; stopping level: Vilares et al., arXiv 2402.02515 (details unverified)",
     needs=("item_id",),
     options=(
-        Option("x", "text", "output_tokens", "the resource: a measure, a numeric column of `by`, or parameters (read from the model's name)"),
+        Option(
+            "x",
+            "text",
+            "output_tokens",
+            "the resource: a measure, a numeric column of `by`, or parameters (read from the model's name)",
+        ),
         Option("x2", "text", "", "a second resource; empty for none"),
-        Option("family", "text", "", "column of `by` whose values each get a law of their own; empty for one law of all"),
-        Option("at", "float", 2.0, "extrapolate to this many times the largest amount seen", low=1.0),
-        Option("tolerance", "float", 0.01, "what may be missing on a plateau, and the change of the asymptote at which to stop", low=1e-6, high=1.0),
-        OUTCOME, ERRORS, LEVEL,
+        Option(
+            "family",
+            "text",
+            "",
+            "column of `by` whose values each get a law of their own; empty for one law of all",
+        ),
+        Option(
+            "at", "float", 2.0, "extrapolate to this many times the largest amount seen", low=1.0
+        ),
+        Option(
+            "tolerance",
+            "float",
+            0.01,
+            "what may be missing on a plateau, and the change of the asymptote at which to stop",
+            low=1e-6,
+            high=1.0,
+        ),
+        OUTCOME,
+        ERRORS,
+        LEVEL,
         Option("resamples", "int", 1000, "bootstrap resamples of the items", low=100, high=100_000),
     ),
     columns=(*_ROWS, *_LAWS, *_LEVELS, *_CURVE),
     chart=ChartSpec("law", x="x", y="rate"),
     settles=Settles("asymptote", 1.0, table="laws"),
     example={"by": ("model", "strategy"), "x": "output_tokens"},
-)  # fmt: skip
+)
 def scaling_law(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -112,9 +219,13 @@ def scaling_law(
     taken = (options["x"], options["x2"])
     measures = tuple(x for x in taken if x and x not in by and x != "parameters")
     items = reduce_items(
-        frame, by, measures, outcome=options["outcome"], errors_as_wrong=options["errors_as_wrong"],
+        frame,
+        by,
+        measures,
+        outcome=options["outcome"],
+        errors_as_wrong=options["errors_as_wrong"],
         require=measures,
-    )  # fmt: skip
+    )
     built = build(items)
     dropped = dict(built.dropped)
     for task, panel in built.parts:
@@ -172,7 +283,11 @@ def _amount(panel: Panel, drawn: sample.Sample, name: str) -> tuple[Floats, Floa
         column = "model" if "model" in panel.groups.columns else "configuration"
         return np.array([parameters(v) for v in panel.groups[column].to_list()], float), None
     values = panel.groups[name].cast(pl.Float64, strict=False) if name else None
-    return (np.full(panel.groups.height, np.nan) if values is None else values.fill_null(np.nan).to_numpy()), None  # fmt: skip
+    return (
+        np.full(panel.groups.height, np.nan)
+        if values is None
+        else values.fill_null(np.nan).to_numpy()
+    ), None
 
 
 def parameters(name: str | None) -> float:
@@ -181,7 +296,9 @@ def parameters(name: str | None) -> float:
     >>> parameters("SmolLM2-135M-Instruct"), parameters("Mixtral-8x7B")
     (135000000.0, 56000000000.0)
     """
-    found = re.search(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([MBT])(?![A-Za-z0-9])", name or "", re.IGNORECASE)  # fmt: skip
+    found = re.search(
+        r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([MBT])(?![A-Za-z0-9])", name or "", re.IGNORECASE
+    )
     if not found:
         return float("nan")
     unit = {"m": 1e6, "b": 1e9, "t": 1e12}[found[3].lower()]
@@ -193,10 +310,12 @@ def _points(panel: Panel, drawn: sample.Sample, options: dict[str, Any]) -> pl.D
     x2, draws_2 = _amount(panel, drawn, options["x2"])
     place = pl.Series("_place", np.arange(panel.groups.height))
     table = panel.groups.with_columns(
-        place, pl.Series("x", np.where(x > 0, x, np.nan)).fill_nan(None),
+        place,
+        pl.Series("x", np.where(x > 0, x, np.nan)).fill_nan(None),
         pl.Series("x2", np.where(x2 > 0, x2, np.nan)).fill_nan(None),
-        *drawn.series("rate", lambda m: m["rate"]), *sample.counts(panel),
-    )  # fmt: skip
+        *drawn.series("rate", lambda m: m["rate"]),
+        *sample.counts(panel),
+    )
     cells = [
         None if d is None else d[:, k].tolist() for d in (draws, draws_2) for k in range(len(x))
     ]
@@ -263,7 +382,9 @@ class _Family:
             fitted = self.surface.at(self.x, self.z)
         known = self.used.select("_place", fitted=pl.Series(fitted).fill_nan(None))
         table = self.table.join(known, on="_place", how="left", maintain_order="left")
-        return table.with_columns(family=pl.lit(self.names["family"]), residual=pl.col("rate") - pl.col("fitted"))  # fmt: skip
+        return table.with_columns(
+            family=pl.lit(self.names["family"]), residual=pl.col("rate") - pl.col("fitted")
+        )
 
     def law_row(self) -> dict[str, Any]:
         """Give the row of the family's law."""
@@ -279,13 +400,25 @@ class _Family:
             return row
         law, far = self.law, self.options["at"] * float(self.x.max())
         draws = self.draws
-        row |= _three("predicted", float(law.at(far)[0]), *self._ends(None if draws is None else draws.at(far)))  # fmt: skip
+        row |= _three(
+            "predicted",
+            float(law.at(far)[0]),
+            *self._ends(None if draws is None else draws.at(far)),
+        )
         row |= self._goodness(float(law.rss[0]))
         if law.edge[0]:
             return row
         plateau = float(law.needed(self.options["tolerance"])[0])
-        row |= _three("asymptote", float(law.asymptote[0]), *self._ends(None if draws is None else draws.asymptote))  # fmt: skip
-        row |= _three("exponent", float(law.exponent[0]), *self._ends(None if draws is None else draws.exponent))  # fmt: skip
+        row |= _three(
+            "asymptote",
+            float(law.asymptote[0]),
+            *self._ends(None if draws is None else draws.asymptote),
+        )
+        row |= _three(
+            "exponent",
+            float(law.exponent[0]),
+            *self._ends(None if draws is None else draws.exponent),
+        )
         reached = bool(self.x.max() >= plateau)
         return row | {"scale": float(law.scale[0]), "plateau_x": plateau, "on_plateau": reached}
 
@@ -308,11 +441,17 @@ class _Family:
             change = abs(found - before)
             admissible = found <= 1
             near = trusted and change <= self.options["tolerance"]
-            rows.append(self.names | {
-                "upto_x": float(self.x[n - 1]), "n_used": n, "is_admissible": admissible, "may_stop": near,
-                "trend_asymptote": None if np.isnan(found) else found,
-                "change": None if np.isnan(change) else change,
-            })  # fmt: skip
+            rows.append(
+                self.names
+                | {
+                    "upto_x": float(self.x[n - 1]),
+                    "n_used": n,
+                    "is_admissible": admissible,
+                    "may_stop": near,
+                    "trend_asymptote": None if np.isnan(found) else found,
+                    "change": None if np.isnan(change) else change,
+                }
+            )
             before, trusted = found, trusted or admissible
         return rows
 
@@ -327,17 +466,23 @@ class _Family:
             low, high = resampling.percentile(each, self.options["level"], self.clusters)
         rows = zip(places, self.law.at(places), low, high, strict=True)
         return [
-            self.names | {"x": float(p), "curve": float(y)}
-            | {f"curve_{n}": None if np.isnan(v) else float(v) for n, v in (("low", a), ("high", b))}
+            self.names
+            | {"x": float(p), "curve": float(y)}
+            | {
+                f"curve_{n}": None if np.isnan(v) else float(v)
+                for n, v in (("low", a), ("high", b))
+            }
             for p, y, a, b in rows
-        ]  # fmt: skip
+        ]
 
     def notes(self) -> list[str]:
         """Say what keeps the law from being one."""
         name = self.names["family"]
         if self.law is None and self.surface is None:
             least = "five points" if self.two else "three different amounts"
-            return [f"{name}: a law needs {least} of {self.options['x']}; {self.used.height} groups have one"]  # fmt: skip
+            return [
+                f"{name}: a law needs {least} of {self.options['x']}; {self.used.height} groups have one"
+            ]
         if self.law is not None and self.law.edge[0]:
             return [f"{name}: no asymptote in sight; the points do not bend, or fall"]
         if self.used.height == 3:

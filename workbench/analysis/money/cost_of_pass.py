@@ -24,24 +24,106 @@ _ROWS = (
     C("n_items", "int", "count", "Items with a trace that counts.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that count.", KEY_NULL, "traces"),
     C("n_solved", "int", "count", "Items that it passed at least once.", KEY_NULL, "items solved"),
-    C("pass_rate", "float", "0..1", "Mean over items of the share of trials that passed.", KEY_NULL),
+    C(
+        "pass_rate",
+        "float",
+        "0..1",
+        "Mean over items of the share of trials that passed.",
+        KEY_NULL,
+    ),
     C("cost_usd", "float", "USD", "Mean cost of an attempt.", KEY_NULL, "cost per attempt"),
-    C("cost_of_pass_usd", "float", "USD", "Mean cost of an attempt over the pass rate; infinite where nothing passed.", KEY_NULL, "cost of pass"),
-    C("cost_of_pass_usd_low", "float", "USD", "Lower end of its interval; where nothing passed a one-sided bound.", _FEW, "cost of pass, low"),
-    C("cost_of_pass_usd_high", "float", "USD", "Upper end of its interval.", _FEW, "cost of pass, high"),
-    C("frontier_cost_of_pass_usd", "float", "USD", "Mean over items of its cost of pass there, or of the expert's if that is lower.", KEY_NULL, "cost of pass, or the expert's"),
-    C("frontier_cost_of_pass_usd_low", "float", "USD", "Lower end of its interval.", _FEW, "with the expert, low"),
-    C("frontier_cost_of_pass_usd_high", "float", "USD", "Upper end of its interval.", _FEW, "with the expert, high"),
-    C("essentialness", "float", "0..1", "Share by which the frontier would be lower with it than without it.", "no group solves what is left", "essentialness"),
-    C("n_best", "int", "count", "Items on which it has the lowest cost of pass.", KEY_NULL, "items cheapest"),
-)  # fmt: skip
+    C(
+        "cost_of_pass_usd",
+        "float",
+        "USD",
+        "Mean cost of an attempt over the pass rate; infinite where nothing passed.",
+        KEY_NULL,
+        "cost of pass",
+    ),
+    C(
+        "cost_of_pass_usd_low",
+        "float",
+        "USD",
+        "Lower end of its interval; where nothing passed a one-sided bound.",
+        _FEW,
+        "cost of pass, low",
+    ),
+    C(
+        "cost_of_pass_usd_high",
+        "float",
+        "USD",
+        "Upper end of its interval.",
+        _FEW,
+        "cost of pass, high",
+    ),
+    C(
+        "frontier_cost_of_pass_usd",
+        "float",
+        "USD",
+        "Mean over items of its cost of pass there, or of the expert's if that is lower.",
+        KEY_NULL,
+        "cost of pass, or the expert's",
+    ),
+    C(
+        "frontier_cost_of_pass_usd_low",
+        "float",
+        "USD",
+        "Lower end of its interval.",
+        _FEW,
+        "with the expert, low",
+    ),
+    C(
+        "frontier_cost_of_pass_usd_high",
+        "float",
+        "USD",
+        "Upper end of its interval.",
+        _FEW,
+        "with the expert, high",
+    ),
+    C(
+        "essentialness",
+        "float",
+        "0..1",
+        "Share by which the frontier would be lower with it than without it.",
+        "no group solves what is left",
+        "essentialness",
+    ),
+    C(
+        "n_best",
+        "int",
+        "count",
+        "Items on which it has the lowest cost of pass.",
+        KEY_NULL,
+        "items cheapest",
+    ),
+)
 _TOTALS = (
     C("n_groups", "int", "count", "Groups.", KEY_NULL, "groups"),
     C("n_unsolved", "int", "count", "Items that no group passed.", KEY_NULL, "items unsolved"),
-    C("human_cost_usd", "float", "USD", "Mean over items of what an expert charges.", "no expert", "expert"),
-    C("gain", "float", "0..1", "Share by which all groups together undercut the expert.", "no expert"),
-    C("n_expert", "int", "count", "Items where the expert is the cheapest.", KEY_NULL, "items for the expert"),
-)  # fmt: skip
+    C(
+        "human_cost_usd",
+        "float",
+        "USD",
+        "Mean over items of what an expert charges.",
+        "no expert",
+        "expert",
+    ),
+    C(
+        "gain",
+        "float",
+        "0..1",
+        "Share by which all groups together undercut the expert.",
+        "no expert",
+    ),
+    C(
+        "n_expert",
+        "int",
+        "count",
+        "Items where the expert is the cheapest.",
+        KEY_NULL,
+        "items for the expert",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,16 +177,27 @@ class _Costs:
     require=("cost_usd",),
     options=(
         Option(
-            "human_cost_usd", "float", None,
-            "what an expert charges per item; the items' own figures if open", low=0,
+            "human_cost_usd",
+            "float",
+            None,
+            "what an expert charges per item; the items' own figures if open",
+            low=0,
         ),
         Option("expert", "flag", default=True, help="let an expert answer where that is cheaper"),
-        SHARED, ERRORS, BOOTSTRAP, LEVEL, RESAMPLES,
+        SHARED,
+        ERRORS,
+        BOOTSTRAP,
+        LEVEL,
+        RESAMPLES,
     ),
-    columns=(*_ROWS, *_TOTALS, C("best", "text", doc="The cheapest group, or the expert.", null="nobody solves it")),
+    columns=(
+        *_ROWS,
+        *_TOTALS,
+        C("best", "text", doc="The cheapest group, or the expert.", null="nobody solves it"),
+    ),
     example={"human_cost_usd": 0.0001},
     chart=ChartSpec("cost_of_pass", x="cost_of_pass_usd", y="group"),
-)  # fmt: skip
+)
 def cost_of_pass(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -125,9 +218,13 @@ def cost_of_pass(
     rate, each cluster counted once.
     """
     items = reduce_items(
-        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"], require=("cost_usd",),
+        frame,
+        by,
+        ("cost_usd",),
+        errors_as_wrong=options["errors_as_wrong"],
+        require=("cost_usd",),
         about=("task", "item", "human_cost_usd"),
-    )  # fmt: skip
+    )
     panels = build(items, shared=options["shared"])
     notes = panels.notes
     rows, totals, details = [], [], []
@@ -196,16 +293,19 @@ def _totals(costs: _Costs, low: Floats, high: Floats) -> pl.DataFrame:
     expert = (
         costs.expert.mean(keepdims=True) if np.isfinite(costs.expert).all() else np.array([np.nan])
     )
-    return pl.DataFrame({
-        "n_items": [len(v)], "n_groups": [v.shape[1]],
-        "n_unsolved": [int(np.isinf(v).all(axis=1).sum())],
-        "frontier_cost_of_pass_usd": [total],
-    }).with_columns(
+    return pl.DataFrame(
+        {
+            "n_items": [len(v)],
+            "n_groups": [v.shape[1]],
+            "n_unsolved": [int(np.isinf(v).all(axis=1).sum())],
+            "frontier_cost_of_pass_usd": [total],
+        }
+    ).with_columns(
         *_ends("frontier_cost_of_pass_usd", low, high),
         pl.Series("human_cost_usd", expert).fill_nan(None),
         pl.Series("gain", _share(expert, total)).fill_nan(None),
         pl.Series("n_expert", [int((costs.expert < v.min(axis=1)).sum())]),
-    )  # fmt: skip
+    )
 
 
 def _over(cost: Floats, rate: Floats) -> Floats:

@@ -26,24 +26,118 @@ _UNVALUED = "no value of a right answer: the items have none, and none is given"
 _COUNTS = (
     C("n_items", "int", "count", "Items with a scored trace.", KEY_NULL, "items"),
     C("n", "int", "count", "Scored traces.", KEY_NULL, "traces"),
-    *ends(C("rate", "float", "0..1", "Mean over items of the outcome of their trials.", KEY_NULL, "accuracy")),
-)  # fmt: skip
+    *ends(
+        C(
+            "rate",
+            "float",
+            "0..1",
+            "Mean over items of the outcome of their trials.",
+            KEY_NULL,
+            "accuracy",
+        )
+    ),
+)
 _EARNED = (
-    C("n_valued", "int", "count", "Scored traces of items whose right answer has a value.", KEY_NULL, "valued"),
-    C("total_value_usd", "float", "USD", "Value of all these items, each once.", _UNVALUED, "offered"),
-    *ends(C("total_earnings_usd", "float", "USD", "Earned of it by one attempt at each.", _UNVALUED, "earned"), _FEW),
-    *ends(C("earnings_share", "float", "0..1", "Earned over offered.", f"{_UNVALUED}, or it is 0", "share earned"), _FEW),
-)  # fmt: skip
+    C(
+        "n_valued",
+        "int",
+        "count",
+        "Scored traces of items whose right answer has a value.",
+        KEY_NULL,
+        "valued",
+    ),
+    C(
+        "total_value_usd",
+        "float",
+        "USD",
+        "Value of all these items, each once.",
+        _UNVALUED,
+        "offered",
+    ),
+    *ends(
+        C(
+            "total_earnings_usd",
+            "float",
+            "USD",
+            "Earned of it by one attempt at each.",
+            _UNVALUED,
+            "earned",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "earnings_share",
+            "float",
+            "0..1",
+            "Earned over offered.",
+            f"{_UNVALUED}, or it is 0",
+            "share earned",
+        ),
+        _FEW,
+    ),
+)
 _LEFT = (
-    C("revenue_usd", "float", "USD", "Mean earned by a run.", f"{_UNVALUED}, or no cost", "revenue per run"),
-    C("run_cost_usd", "float", "USD", "Mean cost of a run: tokens, what each run costs beside, and what a wrong one costs.", f"{_UNVALUED}, or no cost", "cost per run"),
-    *ends(C("margin_usd", "float", "USD", "Mean revenue minus cost of a run.", f"{_UNVALUED}, or no cost", "margin per run"), _FEW),
-    *ends(C("break_even_runs", "float", "count", "Runs until the fixed cost is earned back; infinite where a run leaves nothing.", "no fixed cost given, or no margin", "runs to break even"), _FEW),
-)  # fmt: skip
+    C(
+        "revenue_usd",
+        "float",
+        "USD",
+        "Mean earned by a run.",
+        f"{_UNVALUED}, or no cost",
+        "revenue per run",
+    ),
+    C(
+        "run_cost_usd",
+        "float",
+        "USD",
+        "Mean cost of a run: tokens, what each run costs beside, and what a wrong one costs.",
+        f"{_UNVALUED}, or no cost",
+        "cost per run",
+    ),
+    *ends(
+        C(
+            "margin_usd",
+            "float",
+            "USD",
+            "Mean revenue minus cost of a run.",
+            f"{_UNVALUED}, or no cost",
+            "margin per run",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "break_even_runs",
+            "float",
+            "count",
+            "Runs until the fixed cost is earned back; infinite where a run leaves nothing.",
+            "no fixed cost given, or no margin",
+            "runs to break even",
+        ),
+        _FEW,
+    ),
+)
 _AGAINST = (
-    C("n_referenced", "int", "count", "Items whose reference cost is known, with a priced trace.", KEY_NULL, "with a reference"),
-    *ends(C("cost_aware_success", "float", "", "Mean over items of the outcome × cost of the reference / own cost: above 1 beats it.", "no reference, or no cost", "cost-aware success"), _FEW),
-)  # fmt: skip
+    C(
+        "n_referenced",
+        "int",
+        "count",
+        "Items whose reference cost is known, with a priced trace.",
+        KEY_NULL,
+        "with a reference",
+    ),
+    *ends(
+        C(
+            "cost_aware_success",
+            "float",
+            "",
+            "Mean over items of the outcome × cost of the reference / own cost: above 1 beats it.",
+            "no reference, or no cost",
+            "cost-aware success",
+        ),
+        _FEW,
+    ),
+)
 _MEASURES = ("value", "earned", "spent", "worth", "cost_usd")
 
 
@@ -56,9 +150,11 @@ class _Part:
 
 
 _PARTS = (
-    _Part((), _COUNTS), _Part(("value",), _EARNED), _Part(("value", "spent"), _LEFT),
+    _Part((), _COUNTS),
+    _Part(("value",), _EARNED),
+    _Part(("value", "spent"), _LEFT),
     _Part(("worth",), _AGAINST),
-)  # fmt: skip
+)
 
 
 @analysis(
@@ -69,18 +165,41 @@ _PARTS = (
     needs=("item_id",),
     measures=("cost_usd",),
     options=(
-        Option("value_usd", "float", None, "what a right answer is worth, where the item does not say", low=0),
+        Option(
+            "value_usd",
+            "float",
+            None,
+            "what a right answer is worth, where the item does not say",
+            low=0,
+        ),
         Option("other_usd", "float", 0.0, "what a run costs beside its tokens", low=0),
         Option("wrong_usd", "float", 0.0, "what a wrong answer costs: compensation, repair", low=0),
-        Option("fixed_usd", "float", None, "what is spent once, before the first run; no break-even if open", low=0),
-        Option("against", "group", None, "the reference method of the cost-aware success; what an expert charges if open"),
-        OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "fixed_usd",
+            "float",
+            None,
+            "what is spent once, before the first run; no break-even if open",
+            low=0,
+        ),
+        Option(
+            "against",
+            "group",
+            None,
+            "the reference method of the cost-aware success; what an expert charges if open",
+        ),
+        OUTCOME,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=tuple(c for part in _PARTS for c in part.columns),
     example={"by": ("strategy",), "value_usd": 0.0001, "fixed_usd": 10.0, "against": "direct"},
-    chart=ChartSpec("figures", x="margin_usd", y="group", also=("earnings_share", "cost_aware_success")),
+    chart=ChartSpec(
+        "figures", x="margin_usd", y="group", also=("earnings_share", "cost_aware_success")
+    ),
     settles=Settles("margin_usd", 0.0),
-)  # fmt: skip
+)
 def economics(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -111,7 +230,9 @@ def economics(
         if table is None:
             table, dropped, notes = found, dict(built.dropped), built.notes
         else:
-            table = table.join(found, on=list(by), how="left", nulls_equal=True, maintain_order="left")  # fmt: skip
+            table = table.join(
+                found, on=list(by), how="left", nulls_equal=True, maintain_order="left"
+            )
             dropped |= _lost(part, built.dropped)
     assert table is not None  # the parts are a constant
     table = table.with_columns(pl.col("n_valued", "n_referenced").fill_null(0))
@@ -148,11 +269,13 @@ def _valued(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> "nw.LazyFram
     wrong = options["wrong_usd"] * (1 - outcome)
     nothing = (outcome == 0) | (cost <= 0)
     return frame.with_columns(
-        value=value, earned=value * outcome, spent=cost + options["other_usd"] + wrong,
+        value=value,
+        earned=value * outcome,
+        spent=cost + options["other_usd"] + wrong,
         worth=nw.when(~cost.is_null()).then(
             nw.when(nothing).then(nw.lit(0.0)).otherwise(outcome / cost)
         ),
-    )  # fmt: skip
+    )
 
 
 def _check(source: sample.Source, options: dict[str, Any]) -> None:
@@ -193,8 +316,9 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
     return [
         pl.Series("revenue_usd", drawn.means["earned"]),
         pl.Series("run_cost_usd", drawn.means["spent"]),
-        *drawn.series("margin_usd", margin), *drawn.series("break_even_runs", runs),
-    ]  # fmt: skip
+        *drawn.series("margin_usd", margin),
+        *drawn.series("break_even_runs", runs),
+    ]
 
 
 def _against(source: sample.Source, panel: Panel) -> list[pl.Series]:

@@ -22,24 +22,104 @@ _FEW = "fewer than two items with both known"
 _HEAD = (
     C("n_items", "int", "count", "Items with a scored trace.", KEY_NULL, "items"),
     C("n", "int", "count", "Scored traces.", KEY_NULL, "traces"),
-    *ends(C("rate", "float", "0..1", "Mean over items of the outcome of their trials.", KEY_NULL, "accuracy")),
-)  # fmt: skip
+    *ends(
+        C(
+            "rate",
+            "float",
+            "0..1",
+            "Mean over items of the outcome of their trials.",
+            KEY_NULL,
+            "accuracy",
+        )
+    ),
+)
 _TOKENS = (
-    C("n_tokens", "int", "count", "Scored traces whose output tokens are known.", KEY_NULL, "traces with tokens"),
-    *ends(C("e3", "float", "1/token", "Accuracy squared over mean output tokens.", "tokens unknown, or 0", "E³"), _FEW),
-    *ends(C("rate_per_ktok", "float", "1/ktok", "Accuracy per thousand output tokens.", "tokens unknown, or 0", "accuracy per 1k tokens"), _FEW),
-)  # fmt: skip
+    C(
+        "n_tokens",
+        "int",
+        "count",
+        "Scored traces whose output tokens are known.",
+        KEY_NULL,
+        "traces with tokens",
+    ),
+    *ends(
+        C(
+            "e3",
+            "float",
+            "1/token",
+            "Accuracy squared over mean output tokens.",
+            "tokens unknown, or 0",
+            "E³",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "rate_per_ktok",
+            "float",
+            "1/ktok",
+            "Accuracy per thousand output tokens.",
+            "tokens unknown, or 0",
+            "accuracy per 1k tokens",
+        ),
+        _FEW,
+    ),
+)
 _COST = (
-    C("n_priced", "int", "count", "Scored traces whose cost is known.", KEY_NULL, "traces with a cost"),
-    *ends(C("rate_per_dollar", "float", "1/USD", "Accuracy per dollar of mean cost.", "cost unknown, or 0", "accuracy per dollar"), _FEW),
-)  # fmt: skip
+    C(
+        "n_priced",
+        "int",
+        "count",
+        "Scored traces whose cost is known.",
+        KEY_NULL,
+        "traces with a cost",
+    ),
+    *ends(
+        C(
+            "rate_per_dollar",
+            "float",
+            "1/USD",
+            "Accuracy per dollar of mean cost.",
+            "cost unknown, or 0",
+            "accuracy per dollar",
+        ),
+        _FEW,
+    ),
+)
 _ENERGY = (
-    C("n_metered", "int", "count", "Scored traces whose energy is known.", KEY_NULL, "traces with energy"),
-    *ends(C("rate_per_joule", "float", "1/J", "Accuracy per joule of mean energy.", "energy not measured, or 0", "accuracy per joule"), _FEW),
-)  # fmt: skip
+    C(
+        "n_metered",
+        "int",
+        "count",
+        "Scored traces whose energy is known.",
+        KEY_NULL,
+        "traces with energy",
+    ),
+    *ends(
+        C(
+            "rate_per_joule",
+            "float",
+            "1/J",
+            "Accuracy per joule of mean energy.",
+            "energy not measured, or 0",
+            "accuracy per joule",
+        ),
+        _FEW,
+    ),
+)
 _POWER = (
-    *ends(C("rate_per_watt", "float", "1/W", "Accuracy per watt: mean energy over mean time.", "energy or time unknown, or 0", "accuracy per watt"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "rate_per_watt",
+            "float",
+            "1/W",
+            "Accuracy per watt: mean energy over mean time.",
+            "energy or time unknown, or 0",
+            "accuracy per watt",
+        ),
+        _FEW,
+    ),
+)
 _MEASURES = ("output_tokens", "cost_usd", "energy_j", "e2e_s")
 
 
@@ -55,20 +135,40 @@ class _Part:
 
 _PARTS = (
     _Part((), "n", _HEAD, {"rate": lambda m: m["rate"]}),
-    _Part(("output_tokens",), "n_tokens", _TOKENS, {
-        "e3": lambda m: sample.per(m["rate"] ** 2, m["output_tokens"]),
-        "rate_per_ktok": lambda m: 1000 * sample.per(m["rate"], m["output_tokens"]),
-    }),
-    _Part(("cost_usd",), "n_priced", _COST, {
-        "rate_per_dollar": lambda m: sample.per(m["rate"], m["cost_usd"]),
-    }),
-    _Part(("energy_j",), "n_metered", _ENERGY, {
-        "rate_per_joule": lambda m: sample.per(m["rate"], m["energy_j"]),
-    }),
-    _Part(("energy_j", "e2e_s"), "", _POWER, {
-        "rate_per_watt": lambda m: sample.per(m["rate"], sample.per(m["energy_j"], m["e2e_s"])),
-    }),
-)  # fmt: skip
+    _Part(
+        ("output_tokens",),
+        "n_tokens",
+        _TOKENS,
+        {
+            "e3": lambda m: sample.per(m["rate"] ** 2, m["output_tokens"]),
+            "rate_per_ktok": lambda m: 1000 * sample.per(m["rate"], m["output_tokens"]),
+        },
+    ),
+    _Part(
+        ("cost_usd",),
+        "n_priced",
+        _COST,
+        {
+            "rate_per_dollar": lambda m: sample.per(m["rate"], m["cost_usd"]),
+        },
+    ),
+    _Part(
+        ("energy_j",),
+        "n_metered",
+        _ENERGY,
+        {
+            "rate_per_joule": lambda m: sample.per(m["rate"], m["energy_j"]),
+        },
+    ),
+    _Part(
+        ("energy_j", "e2e_s"),
+        "",
+        _POWER,
+        {
+            "rate_per_watt": lambda m: sample.per(m["rate"], sample.per(m["energy_j"], m["e2e_s"])),
+        },
+    ),
+)
 
 
 @analysis(
@@ -80,14 +180,21 @@ _PARTS = (
     measures=_MEASURES,
     options=(
         Option(
-            "scale", "choice", "percent", "accuracy in E³ and the ratios: 0..100 or 0..1",
+            "scale",
+            "choice",
+            "percent",
+            "accuracy in E³ and the ratios: 0..100 or 0..1",
             choices=("percent", "fraction"),
         ),
-        OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
+        OUTCOME,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=tuple(c for part in _PARTS for c in part.columns),
     chart=ChartSpec("efficiency_scores", x="e3", y="group"),
-)  # fmt: skip
+)
 def efficiency_scores(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:

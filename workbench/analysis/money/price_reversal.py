@@ -31,51 +31,200 @@ _UNLISTED = (
     "add a sheet with input_usd_per_mtok and output_usd_per_mtok (workbench prices add)"
 )
 _PAIRS = (
-    C("cheaper", "text", doc="The group with the lower listed price.", null=KEY_NULL, title="listed cheaper"),
-    C("dearer", "text", doc="The group with the higher listed price.", null=KEY_NULL, title="listed dearer"),
+    C(
+        "cheaper",
+        "text",
+        doc="The group with the lower listed price.",
+        null=KEY_NULL,
+        title="listed cheaper",
+    ),
+    C(
+        "dearer",
+        "text",
+        doc="The group with the higher listed price.",
+        null=KEY_NULL,
+        title="listed dearer",
+    ),
     C("reversed", "bool", doc="Whether the cheaper by list costs more.", null=KEY_NULL),
-    C("p_reversed", "float", "0..1", "Share of resamples of the items in which it costs more.", _FEW, "probability of reversal"),
-    C("reversed_without_thinking", "bool", doc="Whether it would, if thinking were free.", null=_NO_THINKING),
-    C("list_ratio", "float", doc="Listed price of the dearer over that of the cheaper.", null="the cheaper is free", title="listed ratio"),
-    C("cost_ratio", "float", doc="Bill of the cheaper by list over that of the dearer; above 1 reversed.", null="the dearer was free", title="bill ratio"),
-)  # fmt: skip
+    C(
+        "p_reversed",
+        "float",
+        "0..1",
+        "Share of resamples of the items in which it costs more.",
+        _FEW,
+        "probability of reversal",
+    ),
+    C(
+        "reversed_without_thinking",
+        "bool",
+        doc="Whether it would, if thinking were free.",
+        null=_NO_THINKING,
+    ),
+    C(
+        "list_ratio",
+        "float",
+        doc="Listed price of the dearer over that of the cheaper.",
+        null="the cheaper is free",
+        title="listed ratio",
+    ),
+    C(
+        "cost_ratio",
+        "float",
+        doc="Bill of the cheaper by list over that of the dearer; above 1 reversed.",
+        null="the dearer was free",
+        title="bill ratio",
+    ),
+)
 _GROUPS = (
-    C("list_usd_per_mtok", "float", "USD/Mtok", "Listed input price plus listed output price.", KEY_NULL, "listed price"),
+    C(
+        "list_usd_per_mtok",
+        "float",
+        "USD/Mtok",
+        "Listed input price plus listed output price.",
+        KEY_NULL,
+        "listed price",
+    ),
     C("cost_usd", "float", "USD", "Bill for the shared items, once each.", KEY_NULL, "bill"),
-    C("cost_without_thinking_usd", "float", "USD", "That bill, had thinking been free.", _NO_THINKING, "bill without thinking"),
-    C("list_rank", "float", doc="Place by listed price, 1 the cheapest; ties share the mean.", null=KEY_NULL, title="place by listed price"),
-    C("cost_rank", "float", doc="Place by bill, 1 the cheapest; ties share the mean.", null=KEY_NULL, title="place by bill"),
-)  # fmt: skip
+    C(
+        "cost_without_thinking_usd",
+        "float",
+        "USD",
+        "That bill, had thinking been free.",
+        _NO_THINKING,
+        "bill without thinking",
+    ),
+    C(
+        "list_rank",
+        "float",
+        doc="Place by listed price, 1 the cheapest; ties share the mean.",
+        null=KEY_NULL,
+        title="place by listed price",
+    ),
+    C(
+        "cost_rank",
+        "float",
+        doc="Place by bill, 1 the cheapest; ties share the mean.",
+        null=KEY_NULL,
+        title="place by bill",
+    ),
+)
 _TOTALS = (
     C("n_items", "int", "count", "Items that every group was tried on.", KEY_NULL, "items"),
     C("n_groups", "int", "count", "Groups with a listed price and a cost.", KEY_NULL, "groups"),
     C("n_pairs", "int", "count", "Pairs whose listed prices differ.", KEY_NULL, "pairs"),
-    C("n_reversed", "int", "count", "Pairs in which the cheaper by list costs more.", KEY_NULL, "reversed"),
+    C(
+        "n_reversed",
+        "int",
+        "count",
+        "Pairs in which the cheaper by list costs more.",
+        KEY_NULL,
+        "reversed",
+    ),
     C("n_reversed_low", "float", "count", "Lower end of its interval.", _FEW, "reversed, low"),
     C("n_reversed_high", "float", "count", "Upper end of its interval.", _FEW, "reversed, high"),
     C("reversal_rate", "float", "0..1", "Reversed pairs over pairs.", "no pairs"),
-    C("n_reversed_surely", "int", "count", "Reversed in at least the level's share of resamples.", _FEW, "surely reversed"),
-    C("kendall_tau", "float", doc="Kendall's τ-b of listed price and bill; over tasks the mean.", null="fewer than two groups, or all tied", title="Kendall's τ"),
+    C(
+        "n_reversed_surely",
+        "int",
+        "count",
+        "Reversed in at least the level's share of resamples.",
+        _FEW,
+        "surely reversed",
+    ),
+    C(
+        "kendall_tau",
+        "float",
+        doc="Kendall's τ-b of listed price and bill; over tasks the mean.",
+        null="fewer than two groups, or all tied",
+        title="Kendall's τ",
+    ),
     C("kendall_tau_low", "float", doc="Lower end of its interval.", null=_FEW, title="τ, low"),
     C("kendall_tau_high", "float", doc="Upper end of its interval.", null=_FEW, title="τ, high"),
-    C("n_reversed_without_thinking", "int", "count", "Reversed pairs, were thinking free.", _NO_THINKING, "reversed without thinking"),
-    C("kendall_tau_without_thinking", "float", doc="τ-b, were thinking free.", null=_NO_THINKING, title="τ without thinking"),
-)  # fmt: skip
+    C(
+        "n_reversed_without_thinking",
+        "int",
+        "count",
+        "Reversed pairs, were thinking free.",
+        _NO_THINKING,
+        "reversed without thinking",
+    ),
+    C(
+        "kendall_tau_without_thinking",
+        "float",
+        doc="τ-b, were thinking free.",
+        null=_NO_THINKING,
+        title="τ without thinking",
+    ),
+)
 _FACTORS = (
-    C("cheaper", "text", doc="The group with the lower listed price.", null=KEY_NULL, title="listed cheaper"),
-    C("dearer", "text", doc="The group with the higher listed price.", null=KEY_NULL, title="listed dearer"),
-    C("factor", "text", doc="What the bill is made of; the rest is caches, discounts and prices that changed.", null=KEY_NULL),
-    C("cheaper_value", "float", doc="Its value for the cheaper by list: calls per item, tokens per call, or USD per million tokens.", null="unknown, or the rest"),
+    C(
+        "cheaper",
+        "text",
+        doc="The group with the lower listed price.",
+        null=KEY_NULL,
+        title="listed cheaper",
+    ),
+    C(
+        "dearer",
+        "text",
+        doc="The group with the higher listed price.",
+        null=KEY_NULL,
+        title="listed dearer",
+    ),
+    C(
+        "factor",
+        "text",
+        doc="What the bill is made of; the rest is caches, discounts and prices that changed.",
+        null=KEY_NULL,
+    ),
+    C(
+        "cheaper_value",
+        "float",
+        doc="Its value for the cheaper by list: calls per item, tokens per call, or USD per million tokens.",
+        null="unknown, or the rest",
+    ),
     C("dearer_value", "float", doc="Its value for the dearer.", null="unknown, or the rest"),
-    C("effect_usd", "float", "USD", "How much of the bills' difference, cheaper by list minus dearer, is due to it.", "unknown", "effect"),
-)  # fmt: skip
+    C(
+        "effect_usd",
+        "float",
+        "USD",
+        "How much of the bills' difference, cheaper by list minus dearer, is due to it.",
+        "unknown",
+        "effect",
+    ),
+)
 _REPEATS = (
-    C("n_repeated", "int", "count", "Items with several traces whose thinking is known.", KEY_NULL, "repeated items"),
-    C("widest_ratio", "float", doc="Most over least thinking tokens of one item, the widest of all; the least counts as 1 at least.", null=KEY_NULL, title="widest spread"),
+    C(
+        "n_repeated",
+        "int",
+        "count",
+        "Items with several traces whose thinking is known.",
+        KEY_NULL,
+        "repeated items",
+    ),
+    C(
+        "widest_ratio",
+        "float",
+        doc="Most over least thinking tokens of one item, the widest of all; the least counts as 1 at least.",
+        null=KEY_NULL,
+        title="widest spread",
+    ),
     C("widest_item", "text", doc="That item.", null=KEY_NULL),
-    C("median_ratio", "float", doc="That ratio in the middle of the items.", null=KEY_NULL, title="usual spread"),
-    C("variation", "float", doc="Sample standard deviation over mean of an item's thinking tokens, averaged over items.", null="none thought", title="coefficient of variation"),
-)  # fmt: skip
+    C(
+        "median_ratio",
+        "float",
+        doc="That ratio in the middle of the items.",
+        null=KEY_NULL,
+        title="usual spread",
+    ),
+    C(
+        "variation",
+        "float",
+        doc="Sample standard deviation over mean of an item's thinking tokens, averaged over items.",
+        null="none thought",
+        title="coefficient of variation",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,10 +308,12 @@ def price_reversal(
             for (task, _), (table, _) in zip(parts, tables, strict=True)
         ]
     ).sort("reversed", "cost_ratio", descending=True, nulls_last=True, maintain_order=True)
-    parts_of = pl.concat([
-        _attributed(bills, table).select(_named(task), pl.all())
-        for (task, bills), (table, _) in zip(parts, tables, strict=True)
-    ])  # fmt: skip
+    parts_of = pl.concat(
+        [
+            _attributed(bills, table).select(_named(task), pl.all())
+            for (task, bills), (table, _) in zip(parts, tables, strict=True)
+        ]
+    )
     more = {"totals": totals, "groups": groups, "attribution": parts_of, "repeats": repeats}
     return Answer(rows, more=more, dropped=dropped, notes=panels.notes + _changed(items, by))
 
@@ -225,7 +376,9 @@ def _bill(factors: attribution.Factors) -> Floats:
 
 def _attributed(bills: _Bills, pairs: pl.DataFrame) -> pl.DataFrame:
     """Share out the differences of the widest pairs' bills."""
-    widest = pairs.sort("reversed", "cost_ratio", descending=True, nulls_last=True, maintain_order=True).head(_MOST_PAIRS)  # fmt: skip
+    widest = pairs.sort(
+        "reversed", "cost_ratio", descending=True, nulls_last=True, maintain_order=True
+    ).head(_MOST_PAIRS)
     place = {name: j for j, name in enumerate(bills.panel.labels)}
     low, high = ([place[name] for name in widest[c]] for c in ("cheaper", "dearer"))
     one, other = ({f: v[at] for f, v in bills.factors.items()} for at in (low, high))
@@ -237,13 +390,19 @@ def _attributed(bills: _Bills, pairs: pl.DataFrame) -> pl.DataFrame:
         widest.select("cheaper", "dearer").with_columns(
             pl.lit(factor).alias("factor"),
             *[
-                pl.Series(c, values.get(factor, np.full(len(low), np.nan)), pl.Float64).fill_nan(None)
-                for c, values in (("cheaper_value", one), ("dearer_value", other), ("effect_usd", effects))
+                pl.Series(c, values.get(factor, np.full(len(low), np.nan)), pl.Float64).fill_nan(
+                    None
+                )
+                for c, values in (
+                    ("cheaper_value", one),
+                    ("dearer_value", other),
+                    ("effect_usd", effects),
+                )
             ],
             _pair=pl.int_range(len(low)),
         )
         for factor in effects
-    ]  # fmt: skip
+    ]
     return pl.concat(tables).sort("_pair", maintain_order=True).drop("_pair")
 
 
@@ -259,22 +418,38 @@ def _repeats(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> pl.DataFrame:
         done = done.filter(nw.col("error_type").is_null())
     name = "item" if "item" in present else "item_id"
     keys = [*by, *(c for c in ("task", "item_id") if c not in by)]
-    told = done.group_by(keys).agg(
-        thinking.count().alias("n"), thinking.min().alias("least"), thinking.max().alias("most"),
-        thinking.mean().alias("mean"), thinking.std().alias("sd"),
-        nw.col(name).max().alias("_item"),
-    ).filter(nw.col("n") > 1)  # fmt: skip
+    told = (
+        done.group_by(keys)
+        .agg(
+            thinking.count().alias("n"),
+            thinking.min().alias("least"),
+            thinking.max().alias("most"),
+            thinking.mean().alias("mean"),
+            thinking.std().alias("sd"),
+            nw.col(name).max().alias("_item"),
+        )
+        .filter(nw.col("n") > 1)
+    )
     variation = nw.when(nw.col("mean") > 0).then(nw.col("sd") / nw.col("mean"))
     ratio = nw.col("most") / nw.max_horizontal(nw.col("least"), nw.lit(1.0))
     several = engine.collect(told.select(*keys, "_item", ratio=ratio, variation=variation))
     groups = [*by, "task"]
     # The few widest are sorted, not all.
     widest = several.filter(pl.col("ratio") == pl.col("ratio").max().over(groups))
-    first = engine.spelled(widest).sort(keys).group_by(groups).agg(pl.col("_item").first().cast(pl.String).alias("widest_item"))  # fmt: skip
-    figures = engine.spelled(several.group_by(groups).agg(
-        pl.len().cast(pl.Int64).alias("n_repeated"), pl.col("ratio").max().alias("widest_ratio"),
-        pl.col("ratio").median().alias("median_ratio"), pl.col("variation").mean(),
-    ))  # fmt: skip
+    first = (
+        engine.spelled(widest)
+        .sort(keys)
+        .group_by(groups)
+        .agg(pl.col("_item").first().cast(pl.String).alias("widest_item"))
+    )
+    figures = engine.spelled(
+        several.group_by(groups).agg(
+            pl.len().cast(pl.Int64).alias("n_repeated"),
+            pl.col("ratio").max().alias("widest_ratio"),
+            pl.col("ratio").median().alias("median_ratio"),
+            pl.col("variation").mean(),
+        )
+    )
     both = figures.join(first, on=groups, how="left", nulls_equal=True)
     return both.sort(groups).select(*groups, *columns)
 
@@ -314,15 +489,17 @@ def _pairs(bills: _Bills) -> tuple[pl.DataFrame, int]:
     unknown = np.isnan(bills.bare[low]) | np.isnan(bills.bare[high])
     bare = pl.Series(bills.bare[low] > bills.bare[high]).set(pl.Series(unknown), None)
     p = None if bills.draws is None else (bills.draws[:, low] > bills.draws[:, high]).mean(axis=0)
-    table = pl.DataFrame({
-        "cheaper": names.gather(low),
-        "dearer": names.gather(high),
-        "reversed": bills.cost[low] > bills.cost[high],
-        "p_reversed": pl.Series([None] * len(low) if p is None else p, dtype=pl.Float64),
-        "reversed_without_thinking": bare,
-        "list_ratio": pl.Series(np.where(np.isfinite(listed), listed, np.nan)).fill_nan(None),
-        "cost_ratio": pl.Series(np.where(np.isfinite(ratio), ratio, np.nan)).fill_nan(None),
-    })  # fmt: skip
+    table = pl.DataFrame(
+        {
+            "cheaper": names.gather(low),
+            "dearer": names.gather(high),
+            "reversed": bills.cost[low] > bills.cost[high],
+            "p_reversed": pl.Series([None] * len(low) if p is None else p, dtype=pl.Float64),
+            "reversed_without_thinking": bare,
+            "list_ratio": pl.Series(np.where(np.isfinite(listed), listed, np.nan)).fill_nan(None),
+            "cost_ratio": pl.Series(np.where(np.isfinite(ratio), ratio, np.nan)).fill_nan(None),
+        }
+    )
     return table, int(tied.sum())
 
 
@@ -341,14 +518,22 @@ def _totals(bills: _Bills, pairs: pl.DataFrame, options: dict[str, Any]) -> dict
     n, k = pairs.height, len(bills.listed)
     known = not np.isnan(bills.bare).any()
     total: dict[str, Any] = {
-        "n_items": bills.panel.items.height, "n_groups": k, "n_pairs": n,
-        "n_reversed": int(pairs["reversed"].sum()), "n_reversed_low": None, "n_reversed_high": None,
-        "reversal_rate": pairs["reversed"].mean(), "n_reversed_surely": None,
+        "n_items": bills.panel.items.height,
+        "n_groups": k,
+        "n_pairs": n,
+        "n_reversed": int(pairs["reversed"].sum()),
+        "n_reversed_low": None,
+        "n_reversed_high": None,
+        "reversal_rate": pairs["reversed"].mean(),
+        "n_reversed_surely": None,
         "kendall_tau": _float(tau_b(bills.listed, bills.cost)),
-        "kendall_tau_low": None, "kendall_tau_high": None,
-        "n_reversed_without_thinking": int(pairs["reversed_without_thinking"].sum()) if known else None,
+        "kendall_tau_low": None,
+        "kendall_tau_high": None,
+        "n_reversed_without_thinking": int(pairs["reversed_without_thinking"].sum())
+        if known
+        else None,
         "kendall_tau_without_thinking": _float(tau_b(bills.listed, bills.bare)) if known else None,
-    }  # fmt: skip
+    }
     if bills.draws is None or n == 0:
         return total
     i, j = np.triu_indices(k, 1)
@@ -360,10 +545,12 @@ def _totals(bills: _Bills, pairs: pl.DataFrame, options: dict[str, Any]) -> dict
     )
     surely = pairs["reversed"] & (pairs["p_reversed"] >= options["level"])
     return total | {
-        "n_reversed_low": float(low), "n_reversed_high": float(high),
+        "n_reversed_low": float(low),
+        "n_reversed_high": float(high),
         "n_reversed_surely": int(surely.sum()),
-        "kendall_tau_low": _float(tau_low), "kendall_tau_high": _float(tau_high),
-    }  # fmt: skip
+        "kendall_tau_low": _float(tau_low),
+        "kendall_tau_high": _float(tau_high),
+    }
 
 
 def _float(value: Any) -> float | None:

@@ -24,24 +24,107 @@ _FEW = "fewer than two items, or unknown"
 _ALL = (
     C("n_items", "int", "count", "Items with a trace that did not fail.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that did not fail.", KEY_NULL, "traces"),
-    C("n_priced", "int", "count", "Those whose tokens and tools are all priced.", KEY_NULL, "priced"),
-    *ends(C("unified_cost_usd", "float", "USD", "Mean cost of a trace's tokens and tools; judges apart.", _NOT, "unified cost"), _FEW),
+    C(
+        "n_priced",
+        "int",
+        "count",
+        "Those whose tokens and tools are all priced.",
+        KEY_NULL,
+        "priced",
+    ),
+    *ends(
+        C(
+            "unified_cost_usd",
+            "float",
+            "USD",
+            "Mean cost of a trace's tokens and tools; judges apart.",
+            _NOT,
+            "unified cost",
+        ),
+        _FEW,
+    ),
     C("token_cost_usd", "float", "USD", "Part of it that paid for tokens.", _NOT, "tokens"),
     C("tool_cost_usd", "float", "USD", "Part of it that paid for tools.", _NOT, "tools"),
-    C("tool_share", "float", "0..1", "Cost of tools over unified cost.", f"{_NOT}, or nothing was charged", "share of tools"),
-    C("calls_per_trace", "float", "count", "Mean tool calls of a trace.", "not known", "tool calls"),
-)  # fmt: skip
+    C(
+        "tool_share",
+        "float",
+        "0..1",
+        "Cost of tools over unified cost.",
+        f"{_NOT}, or nothing was charged",
+        "share of tools",
+    ),
+    C(
+        "calls_per_trace",
+        "float",
+        "count",
+        "Mean tool calls of a trace.",
+        "not known",
+        "tool calls",
+    ),
+)
 _PASSES = (
-    C("rate", "float", "0..1", "Accuracy of the scored ones with a unified cost.", "none", "accuracy"),
-    *ends(C("unified_per_pass_usd", "float", "USD", "Their mean unified cost over their accuracy; infinite where nothing passed.", "none", "unified cost per right answer"), _FEW),
-)  # fmt: skip
+    C(
+        "rate",
+        "float",
+        "0..1",
+        "Accuracy of the scored ones with a unified cost.",
+        "none",
+        "accuracy",
+    ),
+    *ends(
+        C(
+            "unified_per_pass_usd",
+            "float",
+            "USD",
+            "Their mean unified cost over their accuracy; infinite where nothing passed.",
+            "none",
+            "unified cost per right answer",
+        ),
+        _FEW,
+    ),
+)
 _BUDGETS = (
-    C("budget_calls", "int", "count", "Cap on the tool calls of a trace.", KEY_NULL, "cap on tool calls"),
-    C("within", "float", "0..1", "Share of the priced, scored traces that called no more.", KEY_NULL, "within the cap"),
-    C("rate_at_least", "float", "0..1", "Accuracy if each trace that called more ended wrong.", KEY_NULL, "accuracy, at least"),
-    C("cost_at_most_usd", "float", "USD", "Unified cost with all tokens paid and tools up to the cap.", KEY_NULL, "unified cost, at most"),
-    C("per_pass_at_most_usd", "float", "USD", "That cost over that accuracy; infinite where nothing is left.", KEY_NULL, "per right answer, at most"),
-)  # fmt: skip
+    C(
+        "budget_calls",
+        "int",
+        "count",
+        "Cap on the tool calls of a trace.",
+        KEY_NULL,
+        "cap on tool calls",
+    ),
+    C(
+        "within",
+        "float",
+        "0..1",
+        "Share of the priced, scored traces that called no more.",
+        KEY_NULL,
+        "within the cap",
+    ),
+    C(
+        "rate_at_least",
+        "float",
+        "0..1",
+        "Accuracy if each trace that called more ended wrong.",
+        KEY_NULL,
+        "accuracy, at least",
+    ),
+    C(
+        "cost_at_most_usd",
+        "float",
+        "USD",
+        "Unified cost with all tokens paid and tools up to the cap.",
+        KEY_NULL,
+        "unified cost, at most",
+    ),
+    C(
+        "per_pass_at_most_usd",
+        "float",
+        "USD",
+        "That cost over that accuracy; infinite where nothing is left.",
+        KEY_NULL,
+        "per right answer, at most",
+    ),
+)
 _MEASURES = ("unified", "tokens_usd", "tools_usd", "uses")
 _MOST_BUDGETS = 12
 
@@ -55,15 +138,29 @@ _MOST_BUDGETS = 12
     measures=("cost_usd",),
     scored=False,
     options=(
-        Option("prices", "text", None, "price per call of each tool in USD: search=0.001, browse=0.002"),
-        Option("tool_usd", "float", None, "price per call of every other tool whose charge is not recorded", low=0),
-        OUTCOME, SHARED, ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "prices", "text", None, "price per call of each tool in USD: search=0.001, browse=0.002"
+        ),
+        Option(
+            "tool_usd",
+            "float",
+            None,
+            "price per call of every other tool whose charge is not recorded",
+            low=0,
+        ),
+        OUTCOME,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ALL, *_PASSES, *_BUDGETS),
     rows="tool_uses",
     example={"by": ("model",), "where": "strategy:react", "tool_usd": 0.0001},
-    chart=ChartSpec("figures", x="unified_cost_usd", y="group", also=("unified_per_pass_usd", "tool_share")),
-)  # fmt: skip
+    chart=ChartSpec(
+        "figures", x="unified_cost_usd", y="group", also=("unified_per_pass_usd", "tool_share")
+    ),
+)
 def unified_cost(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -100,9 +197,14 @@ def unified_cost(
     silent = int(table["n"].sum()) - int(table["n_priced"].sum())
     replayed = [
         _replayed(panel, n, cap, by, task)
-        for task, panel in scored.parts for n, cap in enumerate(budgets)
-    ]  # fmt: skip
-    more = {"budgets": pl.concat(replayed).sort(*by, "budget_calls", nulls_last=True)} if replayed else {}  # fmt: skip
+        for task, panel in scored.parts
+        for n, cap in enumerate(budgets)
+    ]
+    more = (
+        {"budgets": pl.concat(replayed).sort(*by, "budget_calls", nulls_last=True)}
+        if replayed
+        else {}
+    )
     dropped = every.dropped | {"traces whose tokens or tools are not all priced": silent}
     notes = (*every.notes, *_notes(table, frame, prices, options))
     return Answer(table, more=more, dropped=dropped, notes=notes)
@@ -131,13 +233,18 @@ def _tells_tools(columns: Iterable[str]) -> bool:
 
 
 def _traces(
-    frame: "nw.LazyFrame[Any]", by: Sequence[str], prices: Mapping[str, float], options: dict[str, Any]
-) -> "nw.LazyFrame[Any]":  # fmt: skip
+    frame: "nw.LazyFrame[Any]",
+    by: Sequence[str],
+    prices: Mapping[str, float],
+    options: dict[str, Any],
+) -> "nw.LazyFrame[Any]":
     """Give every trace the cost of its tokens, the cost of its tools and their sum as columns."""
     present = set(frame.collect_schema().names())
     other = nw.lit(None, nw.Float64) if options["tool_usd"] is None else nw.lit(options["tool_usd"])
     if not _tells_tools(present):
-        missing = {c: nw.lit(None, nw.Float64) for c in ("cost_usd", "n_tool_calls") if c not in present}  # fmt: skip
+        missing = {
+            c: nw.lit(None, nw.Float64) for c in ("cost_usd", "n_tool_calls") if c not in present
+        }
         frame = frame.with_columns(**missing) if missing else frame
         uses = nw.col("n_tool_calls").cast(nw.Float64)
         tools = nw.when(uses == 0).then(nw.lit(0.0)).otherwise(uses * other)
@@ -149,15 +256,19 @@ def _traces(
         price = nw.when(nw.col("tool") == name).then(nw.lit(value)).otherwise(price)
     called = ~nw.col("tool").is_null()
     kept = ("task_id", "cluster", "passed", "score", "trace_error_type")
-    grouped = frame.with_columns(
-        _price=nw.when(called).then(price), _called=nw.when(called).then(nw.lit(1.0))
-    ).group_by(*dict.fromkeys((*by, "item_id", "trace_id"))).agg(
-        *[nw.col(c).max() for c in kept if c in present and c not in by],
-        nw.col("trace_cost_usd").cast(nw.Float64).max().alias("tokens_usd"),
-        nw.col("_called").count().cast(nw.Float64).alias("uses"),
-        nw.col("_price").count().cast(nw.Float64).alias("_told"),
-        nw.col("_price").sum().alias("_paid"),
-    )  # fmt: skip
+    grouped = (
+        frame.with_columns(
+            _price=nw.when(called).then(price), _called=nw.when(called).then(nw.lit(1.0))
+        )
+        .group_by(*dict.fromkeys((*by, "item_id", "trace_id")))
+        .agg(
+            *[nw.col(c).max() for c in kept if c in present and c not in by],
+            nw.col("trace_cost_usd").cast(nw.Float64).max().alias("tokens_usd"),
+            nw.col("_called").count().cast(nw.Float64).alias("uses"),
+            nw.col("_price").count().cast(nw.Float64).alias("_told"),
+            nw.col("_price").sum().alias("_paid"),
+        )
+    )
     paid = nw.when(nw.col("_told") == nw.col("uses")).then(nw.col("_paid").fill_null(0.0))
     whole = grouped.with_columns(tools_usd=paid)
     if "trace_error_type" in present:
@@ -196,9 +307,10 @@ def _capped(
         inside = nw.when(uses <= cap).then(nw.lit(1.0)).otherwise(nw.lit(0.0))
         part = nw.when(uses <= cap).then(nw.lit(1.0)).otherwise(cap / uses)
         made |= {
-            f"within_{n}": inside, f"right_{n}": inside * outcome,
+            f"within_{n}": inside,
+            f"right_{n}": inside * outcome,
             f"spent_{n}": nw.col("tokens_usd") + nw.col("tools_usd") * part,
-        }  # fmt: skip
+        }
     return traces.with_columns(**made) if made else traces
 
 
@@ -208,13 +320,14 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
     known = np.nansum(panel.matrix("unified_known"), axis=0)
     means = drawn.means
     return [
-        *sample.counts(panel), pl.Series("n_priced", known).cast(pl.Int64),
+        *sample.counts(panel),
+        pl.Series("n_priced", known).cast(pl.Int64),
         *drawn.series("unified_cost_usd", operator.itemgetter("unified")),
         pl.Series("token_cost_usd", means["tokens_usd"]).fill_nan(None),
         pl.Series("tool_cost_usd", means["tools_usd"]).fill_nan(None),
         pl.Series("tool_share", sample.per(means["tools_usd"], means["unified"])).fill_nan(None),
         pl.Series("calls_per_trace", means["uses"]).fill_nan(None),
-    ]  # fmt: skip
+    ]
 
 
 def _passes(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
@@ -231,15 +344,21 @@ def _replayed(panel: Panel, n: int, cap: int, by: Sequence[str], task: str | Non
     )
     where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
     return panel.groups.with_columns(
-        pl.lit(cap, pl.Int64).alias("budget_calls"), pl.Series("within", within),
-        pl.Series("rate_at_least", right), pl.Series("cost_at_most_usd", spent),
-        pl.Series("per_pass_at_most_usd", sample.over(spent, right)), *where,
-    ).select(*by, *(c.name for c in _BUDGETS))  # fmt: skip
+        pl.lit(cap, pl.Int64).alias("budget_calls"),
+        pl.Series("within", within),
+        pl.Series("rate_at_least", right),
+        pl.Series("cost_at_most_usd", spent),
+        pl.Series("per_pass_at_most_usd", sample.over(spent, right)),
+        *where,
+    ).select(*by, *(c.name for c in _BUDGETS))
 
 
 def _notes(
-    table: pl.DataFrame, frame: "nw.LazyFrame[Any]", prices: Mapping[str, float], options: dict[str, Any]
-) -> tuple[str, ...]:  # fmt: skip
+    table: pl.DataFrame,
+    frame: "nw.LazyFrame[Any]",
+    prices: Mapping[str, float],
+    options: dict[str, Any],
+) -> tuple[str, ...]:
     if table.is_empty():
         return ()
     notes = []

@@ -28,38 +28,195 @@ _NO_COST = "a cost is unknown"
 _MOST_PAIRS = 40
 _ROWS = (
     C("pair", "text", doc="The small model and the larger one.", null=KEY_NULL),
-    C("n_items", "int", "count", "Items that both were tried on, with a confidence.", KEY_NULL, "items"),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Items that both were tried on, with a confidence.",
+        KEY_NULL,
+        "items",
+    ),
     C("n", "int", "count", "Answers of the small model on them.", KEY_NULL, "answers"),
-    C("by_what", "text", doc="recorded: the confidence of the trace; agreement: the share of the item's trials that gave the commonest answer.", null=KEY_NULL, title="confidence"),
+    C(
+        "by_what",
+        "text",
+        doc="recorded: the confidence of the trace; agreement: the share of the item's trials that gave the commonest answer.",
+        null=KEY_NULL,
+        title="confidence",
+    ),
     C("small_rate", "float", "0..1", "Accuracy of the small model alone.", KEY_NULL, "small alone"),
-    C("large_rate", "float", "0..1", "Accuracy of the larger model alone.", KEY_NULL, "large alone"),
-    *ends(C("area", "float", "0..1", "Mean accuracy over all shares that could be deferred, the least confident first (AUC-DF).", KEY_NULL, "area under deferral"), _FEW),
-    C("random_area", "float", "0..1", "The same when items are deferred at random.", KEY_NULL, "area at random"),
-    *ends(C("gain_area", "float", "0..1", "The first minus the second.", KEY_NULL, "gain over random"), _FEW),
+    C(
+        "large_rate",
+        "float",
+        "0..1",
+        "Accuracy of the larger model alone.",
+        KEY_NULL,
+        "large alone",
+    ),
+    *ends(
+        C(
+            "area",
+            "float",
+            "0..1",
+            "Mean accuracy over all shares that could be deferred, the least confident first (AUC-DF).",
+            KEY_NULL,
+            "area under deferral",
+        ),
+        _FEW,
+    ),
+    C(
+        "random_area",
+        "float",
+        "0..1",
+        "The same when items are deferred at random.",
+        KEY_NULL,
+        "area at random",
+    ),
+    *ends(
+        C(
+            "gain_area",
+            "float",
+            "0..1",
+            "The first minus the second.",
+            KEY_NULL,
+            "gain over random",
+        ),
+        _FEW,
+    ),
     C("relative_gain", "float", "0..1", "That over the area at random.", "nothing is ever right"),
-    C("oracle_area", "float", "0..1", "The area if exactly those were deferred first that the larger model gets better.", KEY_NULL, "area of an oracle"),
-    C("of_oracle", "float", "0..1", "Part of the oracle's gain over random that the confidence has.", "the oracle gains nothing", "part of the oracle's gain"),
-    C("best_share", "float", "0..1", "Share to defer for the highest accuracy.", KEY_NULL, "best share to defer"),
-    C("best_rate", "float", "0..1", "The accuracy there, on the same items: a little too good.", KEY_NULL, "accuracy there"),
-    *ends(C("parity_share", "float", "0..1", "The least share to defer to be as good as the larger model alone.", KEY_NULL, "deferred at parity"), _FEW),
-    C("parity_cost_usd", "float", "USD", "Mean cost of an item there: the small model always, the larger one where deferred.", _NO_COST, "cost at parity"),
-    C("large_cost_usd", "float", "USD", "Mean cost of an item by the larger model alone.", _NO_COST, "cost of large alone"),
-    *ends(C("saving", "float", "0..1", "Share of the larger model's cost that is saved at equal accuracy; below 0 where the cascade is dearer.", _NO_COST, "saved at parity"), "fewer than two items, or a cost is unknown"),
-)  # fmt: skip
+    C(
+        "oracle_area",
+        "float",
+        "0..1",
+        "The area if exactly those were deferred first that the larger model gets better.",
+        KEY_NULL,
+        "area of an oracle",
+    ),
+    C(
+        "of_oracle",
+        "float",
+        "0..1",
+        "Part of the oracle's gain over random that the confidence has.",
+        "the oracle gains nothing",
+        "part of the oracle's gain",
+    ),
+    C(
+        "best_share",
+        "float",
+        "0..1",
+        "Share to defer for the highest accuracy.",
+        KEY_NULL,
+        "best share to defer",
+    ),
+    C(
+        "best_rate",
+        "float",
+        "0..1",
+        "The accuracy there, on the same items: a little too good.",
+        KEY_NULL,
+        "accuracy there",
+    ),
+    *ends(
+        C(
+            "parity_share",
+            "float",
+            "0..1",
+            "The least share to defer to be as good as the larger model alone.",
+            KEY_NULL,
+            "deferred at parity",
+        ),
+        _FEW,
+    ),
+    C(
+        "parity_cost_usd",
+        "float",
+        "USD",
+        "Mean cost of an item there: the small model always, the larger one where deferred.",
+        _NO_COST,
+        "cost at parity",
+    ),
+    C(
+        "large_cost_usd",
+        "float",
+        "USD",
+        "Mean cost of an item by the larger model alone.",
+        _NO_COST,
+        "cost of large alone",
+    ),
+    *ends(
+        C(
+            "saving",
+            "float",
+            "0..1",
+            "Share of the larger model's cost that is saved at equal accuracy; below 0 where the cascade is dearer.",
+            _NO_COST,
+            "saved at parity",
+        ),
+        "fewer than two items, or a cost is unknown",
+    ),
+)
 _CURVE = (
-    C("share", "float", "0..1", "Share of items deferred to the larger model, the least confident first.", KEY_NULL, "deferred"),
+    C(
+        "share",
+        "float",
+        "0..1",
+        "Share of items deferred to the larger model, the least confident first.",
+        KEY_NULL,
+        "deferred",
+    ),
     *ends(C("rate", "float", "0..1", "Accuracy of the cascade.", KEY_NULL, "accuracy"), _FEW),
-    C("random_rate", "float", "0..1", "Accuracy when as many are deferred at random.", KEY_NULL, "at random"),
+    C(
+        "random_rate",
+        "float",
+        "0..1",
+        "Accuracy when as many are deferred at random.",
+        KEY_NULL,
+        "at random",
+    ),
     C("cost_usd", "float", "USD", "Mean cost of an item.", _NO_COST, "cost"),
-    C("threshold", "float", "0..1", "The highest confidence that is deferred.", "nothing is deferred"),
-)  # fmt: skip
+    C(
+        "threshold",
+        "float",
+        "0..1",
+        "The highest confidence that is deferred.",
+        "nothing is deferred",
+    ),
+)
 _RECORDED = (
-    C("n_run", "int", "count", "Traces of a cascade that was really run.", KEY_NULL, "traces of a cascade"),
-    C("deferred_rate", "float", "0..1", "Share of them that were deferred.", KEY_NULL, "deferred as run"),
-    C("kept_right", "float", "0..1", "Accuracy of those that were kept.", "none kept", "accuracy where kept"),
-    C("deferred_right", "float", "0..1", "Accuracy of those that were deferred.", "none deferred", "accuracy where deferred"),
+    C(
+        "n_run",
+        "int",
+        "count",
+        "Traces of a cascade that was really run.",
+        KEY_NULL,
+        "traces of a cascade",
+    ),
+    C(
+        "deferred_rate",
+        "float",
+        "0..1",
+        "Share of them that were deferred.",
+        KEY_NULL,
+        "deferred as run",
+    ),
+    C(
+        "kept_right",
+        "float",
+        "0..1",
+        "Accuracy of those that were kept.",
+        "none kept",
+        "accuracy where kept",
+    ),
+    C(
+        "deferred_right",
+        "float",
+        "0..1",
+        "Accuracy of those that were deferred.",
+        "none deferred",
+        "accuracy where deferred",
+    ),
     C("run_cost_usd", "float", "USD", "Mean cost of a trace.", _NO_COST, "cost as run"),
-)  # fmt: skip
+)
 
 
 @analysis(
@@ -70,16 +227,33 @@ _RECORDED = (
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
-        Option("small", "group", None, "the model that answers first; every one with a confidence if open"),
-        Option("large", "group", None, "the model that is deferred to; the most accurate dearer one if open"),
-        Option("confidence", "choice", "auto", "recorded with the trace, or agreement among an item's trials, which are all paid for; auto takes what was recorded where there is any", choices=("auto", "recorded", "agreement")),
-        LEVEL, RESAMPLES,
+        Option(
+            "small",
+            "group",
+            None,
+            "the model that answers first; every one with a confidence if open",
+        ),
+        Option(
+            "large",
+            "group",
+            None,
+            "the model that is deferred to; the most accurate dearer one if open",
+        ),
+        Option(
+            "confidence",
+            "choice",
+            "auto",
+            "recorded with the trace, or agreement among an item's trials, which are all paid for; auto takes what was recorded where there is any",
+            choices=("auto", "recorded", "agreement"),
+        ),
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_CURVE, *_RECORDED),
     chart=ChartSpec("curve", x="share", y="rate", also=("random_rate",)),
     settles=Settles("gain_area", 0.0, groups=("pair",)),
     example={"where": "strategy:direct"},
-)  # fmt: skip
+)
 def cascade(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -132,9 +306,12 @@ def cascade(
 
 
 def _answer(
-    rows: list[dict[str, Any]], curves: list[dict[str, Any]], run: pl.DataFrame | None,
-    by: Sequence[str], told: tuple[dict[str, int], tuple[str, ...]],
-) -> Answer:  # fmt: skip
+    rows: list[dict[str, Any]],
+    curves: list[dict[str, Any]],
+    run: pl.DataFrame | None,
+    by: Sequence[str],
+    told: tuple[dict[str, int], tuple[str, ...]],
+) -> Answer:
     first = ["task"] if "task" in by else []
     if not rows:
         return Answer(
@@ -144,7 +321,13 @@ def _answer(
             notes=told[1],
         )
     table = pl.DataFrame(rows, schema=empty(first, _ROWS).schema).fill_nan(None)
-    table = table.sort(*first, "gain_area", "pair", descending=[False] * len(first) + [True, False], nulls_last=True)  # fmt: skip
+    table = table.sort(
+        *first,
+        "gain_area",
+        "pair",
+        descending=[False] * len(first) + [True, False],
+        nulls_last=True,
+    )
     pair = C("pair", "text")
     more = {}
     if curves:
@@ -165,9 +348,11 @@ def _check(parts: Sequence[tuple[str | None, Panel]], options: dict[str, Any]) -
 
 
 def _judged(
-    panel: Panel, answers: Callable[[int], Answers | None], rng: np.random.Generator,
+    panel: Panel,
+    answers: Callable[[int], Answers | None],
+    rng: np.random.Generator,
     options: dict[str, Any],
-) -> tuple[list[tuple[str, _Row, list[_Row]]], list[str]]:  # fmt: skip
+) -> tuple[list[tuple[str, _Row, list[_Row]]], list[str]]:
     """Measure the pairs of a task: name, figures and curve of each; and what there is to say."""
     found: list[tuple[str, _Row, list[_Row], int]] = []
     skipped = 0
@@ -259,16 +444,25 @@ def _exact(pair: Pair) -> tuple[_Row, list[_Row]]:
     )
     row: _Row = dict.fromkeys(c.name for c in _ROWS if c.name not in {"pair", "by_what"})
     row |= {
-        "n_items": round(float(pair.weight.sum())), "n": len(pair.sure),
-        "small_rate": float(rate[0]), "large_rate": float(alone[0]), "area": area,
-        "random_area": at_random, "gain_area": area - at_random,
+        "n_items": round(float(pair.weight.sum())),
+        "n": len(pair.sure),
+        "small_rate": float(rate[0]),
+        "large_rate": float(alone[0]),
+        "area": area,
+        "random_area": at_random,
+        "gain_area": area - at_random,
         "relative_gain": (area - at_random) / at_random if at_random > 0 else None,
         "oracle_area": oracle,
-        "of_oracle": (area - at_random) / (oracle - at_random) if oracle - at_random > 1e-12 else None,
-        "best_share": float(share[best]), "best_rate": float(rate[best]),
-        "parity_share": parity, "parity_cost_usd": parity_cost, "large_cost_usd": float(alone[1]),
+        "of_oracle": (area - at_random) / (oracle - at_random)
+        if oracle - at_random > 1e-12
+        else None,
+        "best_share": float(share[best]),
+        "best_rate": float(rate[best]),
+        "parity_share": parity,
+        "parity_cost_usd": parity_cost,
+        "large_cost_usd": float(alone[1]),
         "saving": 1 - parity_cost / alone[1] if alone[1] > 0 else None,
-    }  # fmt: skip
+    }
     return row, _points(pair, share, rate, cost)
 
 
@@ -279,8 +473,14 @@ def _points(pair: Pair, share: Floats, rate: Floats, cost: Floats) -> list[_Row]
     last = np.minimum(np.searchsorted(weight, GRID - 1e-12), len(order) - 1)
     rates, costs = (np.interp(GRID, share, x) for x in (rate, cost))
     return [
-        {"share": float(s), "rate": float(rates[j]), "rate_low": None, "rate_high": None,
-         "random_rate": float(rate[0] + s * (rate[-1] - rate[0])), "cost_usd": float(costs[j]),
-         "threshold": None if s == 0 else float(pair.sure[order[last[j]]])}
+        {
+            "share": float(s),
+            "rate": float(rates[j]),
+            "rate_low": None,
+            "rate_high": None,
+            "random_rate": float(rate[0] + s * (rate[-1] - rate[0])),
+            "cost_usd": float(costs[j]),
+            "threshold": None if s == 0 else float(pair.sure[order[last[j]]]),
+        }
         for j, s in enumerate(GRID)
-    ]  # fmt: skip
+    ]

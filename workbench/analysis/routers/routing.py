@@ -32,27 +32,120 @@ _ROWS = (
     C("router", "text", doc="A single model, or a way to choose one for each item.", null=KEY_NULL),
     C("kind", "text", doc="single, mix, learned or oracle.", null=KEY_NULL),
     C("n_items", "int", "count", "Items that every model was tried on.", KEY_NULL, "items"),
-    C("peak_rate", "float", "0..1", "The highest accuracy of the curve (P_s).", KEY_NULL, "highest accuracy"),
+    C(
+        "peak_rate",
+        "float",
+        "0..1",
+        "The highest accuracy of the curve (P_s).",
+        KEY_NULL,
+        "highest accuracy",
+    ),
     C("peak_cost", "float", "", "The least mean cost at which it has it.", KEY_NULL, "cost there"),
-    *ends(C("mean_rate", "float", "0..1", "Mean accuracy over the costs from the cheapest to the dearest single model (nAUC, on the range that all share).", _SINGLE, "accuracy over costs"), _FEW),
-    *ends(C("gain", "float", "0..1", "That minus the random mix's: what knowing the item is worth.", _SINGLE, "gain over mixing"), _FEW),
-    C("own_mean_rate", "float", "0..1", "nAUC over the router's own range of costs, as MMR-Bench has it; not comparable.", "a single point", "nAUC, own range"),
-    C("parity", "float", "0..1", "The least cost at which it is as good as the best single model, over that model's cost (QNC); infinite where it never is.", "that model is free", "cost at parity"),
-    C("aiq", "float", "0..1", "Area under its concave hull up to the dearest model's cost, over that cost (AIQ, as RouterBench's code has it).", KEY_NULL, "AIQ"),
-    C("aiq_span", "float", "0..1", "The same over the span of costs alone (AIQ as the paper writes it; unverified).", "no span", "AIQ over the span"),
-    C("apgr", "float", "", "Part of the gap between two models that it closes, on average over shares of strong calls (APGR); an oracle goes beyond 1.", _PAIR, "gap closed (APGR)"),
-    *(C(f"cpt_{p}", "float", "0..1", f"Share of calls to the strong model that close {p} % of the gap.", "never closed, a single model, or no gap", f"CPT {p} %") for p in (20, 50, 80)),
-)  # fmt: skip
+    *ends(
+        C(
+            "mean_rate",
+            "float",
+            "0..1",
+            "Mean accuracy over the costs from the cheapest to the dearest single model (nAUC, on the range that all share).",
+            _SINGLE,
+            "accuracy over costs",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "gain",
+            "float",
+            "0..1",
+            "That minus the random mix's: what knowing the item is worth.",
+            _SINGLE,
+            "gain over mixing",
+        ),
+        _FEW,
+    ),
+    C(
+        "own_mean_rate",
+        "float",
+        "0..1",
+        "nAUC over the router's own range of costs, as MMR-Bench has it; not comparable.",
+        "a single point",
+        "nAUC, own range",
+    ),
+    C(
+        "parity",
+        "float",
+        "0..1",
+        "The least cost at which it is as good as the best single model, over that model's cost (QNC); infinite where it never is.",
+        "that model is free",
+        "cost at parity",
+    ),
+    C(
+        "aiq",
+        "float",
+        "0..1",
+        "Area under its concave hull up to the dearest model's cost, over that cost (AIQ, as RouterBench's code has it).",
+        KEY_NULL,
+        "AIQ",
+    ),
+    C(
+        "aiq_span",
+        "float",
+        "0..1",
+        "The same over the span of costs alone (AIQ as the paper writes it; unverified).",
+        "no span",
+        "AIQ over the span",
+    ),
+    C(
+        "apgr",
+        "float",
+        "",
+        "Part of the gap between two models that it closes, on average over shares of strong calls (APGR); an oracle goes beyond 1.",
+        _PAIR,
+        "gap closed (APGR)",
+    ),
+    *(
+        C(
+            f"cpt_{p}",
+            "float",
+            "0..1",
+            f"Share of calls to the strong model that close {p} % of the gap.",
+            "never closed, a single model, or no gap",
+            f"CPT {p} %",
+        )
+        for p in (20, 50, 80)
+    ),
+)
 _CURVE = (
     C("cost", "float", "", "Mean cost of an item.", KEY_NULL),
     C("rate", "float", "0..1", "Accuracy there.", KEY_NULL, "accuracy"),
-)  # fmt: skip
+)
 _ASSIGNED = (
     C("model", "text", doc="A single model.", null=KEY_NULL),
-    C("given_share", "float", "0..1", "Share of the items that the router gives to it within the budget.", KEY_NULL, "share of items"),
-    C("budget_rate", "float", "0..1", "Accuracy of the whole assignment.", KEY_NULL, "accuracy within budget"),
-    C("budget_cost", "float", "", "Mean cost of the whole assignment, as it came out.", KEY_NULL, "cost within budget"),
-)  # fmt: skip
+    C(
+        "given_share",
+        "float",
+        "0..1",
+        "Share of the items that the router gives to it within the budget.",
+        KEY_NULL,
+        "share of items",
+    ),
+    C(
+        "budget_rate",
+        "float",
+        "0..1",
+        "Accuracy of the whole assignment.",
+        KEY_NULL,
+        "accuracy within budget",
+    ),
+    C(
+        "budget_cost",
+        "float",
+        "",
+        "Mean cost of the whole assignment, as it came out.",
+        KEY_NULL,
+        "cost within budget",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,20 +181,34 @@ class _Curve:
     source="RouterBench (hull, AIQ), MMR-Bench (nAUC, P_s, QNC), RouteLLM, arXiv 2406.18665 (APGR, CPT), FORC (assignment within a budget); all from their code",
     needs=("item_id",),
     options=(
-        Option("weak", "group", None, "the model that APGR and CPT begin with; the cheapest if open"),
+        Option(
+            "weak", "group", None, "the model that APGR and CPT begin with; the cheapest if open"
+        ),
         Option("strong", "group", None, "the model that they end with; the most accurate if open"),
         Option("budget", "float", None, "assign the items within this mean cost", low=0),
         cost_axis("cost", "cost_usd", "what is paid: any measure of a trace"),
-        Option("folds", "int", 5, "parts of the items: each is routed by what the others taught", low=2, high=20),
-        Option("neighbours", "int", 20, "items that the nearest-neighbour router asks", low=1, high=500),
-        OUTCOME, ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "folds",
+            "int",
+            5,
+            "parts of the items: each is routed by what the others taught",
+            low=2,
+            high=20,
+        ),
+        Option(
+            "neighbours", "int", 20, "items that the nearest-neighbour router asks", low=1, high=500
+        ),
+        OUTCOME,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_CURVE, *_ASSIGNED),
     rows="trace_details",
     chart=ChartSpec("routing", x="cost", y="rate"),
     settles=Settles("gain", 0.0, where=("kind", "learned")),
     example={"where": "strategy:direct,cot,think"},
-)  # fmt: skip
+)
 def routing(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -129,9 +236,13 @@ def routing(
     measure = options["cost"]
     check_measure(frame, measure)
     items = reduce_items(
-        frame, by, (measure,), outcome=options["outcome"], require=(measure,),
+        frame,
+        by,
+        (measure,),
+        outcome=options["outcome"],
+        require=(measure,),
         errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+    )
     built = build(items, shared=True)
     known = _known(frame)
     rows, points, given, notes = [], [], [], list(built.notes)
@@ -149,9 +260,14 @@ def routing(
 
 
 def _answer(  # noqa: PLR0917  # the parts of one answer
-    rows: list[dict[str, Any]], points: list[dict[str, Any]], given: list[dict[str, Any]],
-    by: Sequence[str], measure: str, dropped: dict[str, int], notes: list[str],
-) -> Answer:  # fmt: skip
+    rows: list[dict[str, Any]],
+    points: list[dict[str, Any]],
+    given: list[dict[str, Any]],
+    by: Sequence[str],
+    measure: str,
+    dropped: dict[str, int],
+    notes: list[str],
+) -> Answer:
     unit = known_columns()[measure].unit
     priced = {"cost", "peak_cost", "budget_cost"}
     columns = [
@@ -211,7 +327,11 @@ def _task(
     guesses = features.predicted(matrix, rate, folds, options["neighbours"], rng)
     found.predicted.update({name: (guess, expected) for name, guess in guesses.items()})
     alike = facts.drop("item_id").unique().height < 2
-    bare = ["nothing tells the items apart: learned routers can only learn the best model"] if alike else []  # fmt: skip
+    bare = (
+        ["nothing tells the items apart: learned routers can only learn the best model"]
+        if alike
+        else []
+    )
     if facts["input"].null_count() == facts.height and not bare:
         bare = ["no question is recorded: routers learned from task and difficulty alone"]
     return found, bare
@@ -271,18 +391,24 @@ def _rows(
         row: dict[str, Any] = dict.fromkeys(c.name for c in _ROWS)
         aiq, span = routes.hull_area(curve.cost, curve.rate, high)
         row |= {
-            "router": name, "kind": curve.kind, "n_items": len(task.rate),
-            "peak_rate": float(y[-1]), "peak_cost": float(x[-1]),
+            "router": name,
+            "kind": curve.kind,
+            "n_items": len(task.rate),
+            "peak_rate": float(y[-1]),
+            "peak_cost": float(x[-1]),
             "parity": routes.parity_cost(curve.cost, curve.rate, rates[best], costs[best]),
-            "aiq": aiq, "aiq_span": span,
-        }  # fmt: skip
+            "aiq": aiq,
+            "aiq_span": span,
+        }
         if curve.kind != "single":
             mean = routes.common_area(curve.cost, curve.rate, low, high)
             row |= {
-                "mean_rate": mean, "gain": None if curve.kind == "mix" else mean - mixed,
+                "mean_rate": mean,
+                "gain": None if curve.kind == "mix" else mean - mixed,
                 "own_mean_rate": routes.own_area(curve.cost, curve.rate),
-                **drawn.get(name, {}), **_gap(task, name, options),
-            }  # fmt: skip
+                **drawn.get(name, {}),
+                **_gap(task, name, options),
+            }
         rows.append(row)
     return rows
 
@@ -300,9 +426,11 @@ def _gap(task: _Task, name: str, options: dict[str, Any]) -> dict[str, Any]:
     else:
         rate, _ = task.predicted[name]
         share, got = routes.deferred(
-            task.rate[:, [weak]], task.rate[:, [strong]], rate[:, weak] - rate[:, strong],
+            task.rate[:, [weak]],
+            task.rate[:, [strong]],
+            rate[:, weak] - rate[:, strong],
             np.ones(len(rate)),
-        )  # fmt: skip
+        )
         quality = np.interp(_TENTHS, share, got[:, 0])
         if name == ORACLE:  # it need not call the strong model more often than it gains
             quality = np.maximum.accumulate(quality)
@@ -330,7 +458,9 @@ def _resampled(
     at = 2 * m
     for name, (cost, _) in routed.items():
         k = cost.shape[1]
-        areas[name] = routes.common_areas(drawn[:, at : at + k], drawn[:, at + k : at + 2 * k], low, high)  # fmt: skip
+        areas[name] = routes.common_areas(
+            drawn[:, at : at + k], drawn[:, at + k : at + 2 * k], low, high
+        )
         at += 2 * k
     found: dict[str, dict[str, float]] = {}
     for name, area in areas.items():
@@ -353,8 +483,13 @@ def _assigned(task: _Task, budget: float) -> list[dict[str, Any]]:
         at = np.arange(len(rate))
         got = float(task.rate[at, chosen].mean()), float(task.cost[at, chosen].mean())
         rows += [
-            {"router": name, "model": model, "given_share": float((chosen == j).mean()),
-             "budget_rate": got[0], "budget_cost": got[1]}
+            {
+                "router": name,
+                "model": model,
+                "given_share": float((chosen == j).mean()),
+                "budget_rate": got[0],
+                "budget_cost": got[1],
+            }
             for j, model in enumerate(task.names)
-        ]  # fmt: skip
+        ]
     return rows

@@ -24,16 +24,83 @@ _TIME = "runtime or measured time unknown"
 _ALL = (
     C("n_items", "int", "count", "Items with a trace that did not fail.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces that did not fail.", KEY_NULL, "traces"),
-    C("n_modelled", "int", "count", "Those whose runtime the coefficients give.", KEY_NULL, "modelled"),
-    *ends(C("runtime_s", "float", "s", "Mean runtime of a trace that the coefficients give.", _NOT, "runtime"), _FEW),
-    *ends(C("runtime_cost_usd", "float", "USD", "Mean runtime × accelerators × their price.", "no runtime, number of accelerators or price", "cost on the hardware"), _FEW),
-    *ends(C("runtime_energy_j", "float", "J", "Mean runtime × accelerators × their power.", "no runtime, number of accelerators or power", "energy on the hardware"), _FEW),
-)  # fmt: skip
+    C(
+        "n_modelled",
+        "int",
+        "count",
+        "Those whose runtime the coefficients give.",
+        KEY_NULL,
+        "modelled",
+    ),
+    *ends(
+        C(
+            "runtime_s",
+            "float",
+            "s",
+            "Mean runtime of a trace that the coefficients give.",
+            _NOT,
+            "runtime",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "runtime_cost_usd",
+            "float",
+            "USD",
+            "Mean runtime × accelerators × their price.",
+            "no runtime, number of accelerators or price",
+            "cost on the hardware",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "runtime_energy_j",
+            "float",
+            "J",
+            "Mean runtime × accelerators × their power.",
+            "no runtime, number of accelerators or power",
+            "energy on the hardware",
+        ),
+        _FEW,
+    ),
+)
 _BOTH = (
-    *ends(C("measured_s", "float", "s", "Mean time measured of the traces that have both.", _TIME, "measured"), _FEW),
-    *ends(C("excess_s", "float", "s", "Measured minus runtime: queues, contention, network.", _TIME, "measured − runtime"), _FEW),
-    *ends(C("slowdown", "float", "", "Mean measured time over mean runtime.", _TIME, "measured / runtime"), _FEW),
-)  # fmt: skip
+    *ends(
+        C(
+            "measured_s",
+            "float",
+            "s",
+            "Mean time measured of the traces that have both.",
+            _TIME,
+            "measured",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "excess_s",
+            "float",
+            "s",
+            "Measured minus runtime: queues, contention, network.",
+            _TIME,
+            "measured − runtime",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "slowdown",
+            "float",
+            "",
+            "Mean measured time over mean runtime.",
+            _TIME,
+            "measured / runtime",
+        ),
+        _FEW,
+    ),
+)
 _MEASURES = ("runtime", "accelerator_s", "e2e_s")
 _OWN = ("per_output_token_s", "prompt_s", "prompt_tokens")
 
@@ -48,15 +115,50 @@ _OWN = ("per_output_token_s", "prompt_s", "prompt_tokens")
     require=("input_tokens", "output_tokens"),
     scored=False,
     options=(
-        Option("kind", "choice", "idealized", "uniform hardware, or the service without its noise", choices=("idealized", "denoised")),
-        Option("deployment", "text", None, "whose coefficients; those of each trace's model if open"),
-        Option("per_output_token_s", "float", None, "coefficients of your own: seconds per output token", low=0),
-        Option("prompt_s", "float", None, "coefficients of your own: seconds for a prompt …", low=0),
-        Option("prompt_tokens", "float", None, "… of so many tokens, in proportion for others", low=1),
-        Option("n_accelerators", "float", None, "accelerators it runs on; those of the coefficients if open", low=0),
-        Option("accelerator_usd_per_hour", "float", None, "price of one accelerator; no cost if open", low=0),
-        Option("accelerator_w", "float", None, "power of one accelerator; no energy if open", low=0),
-        SHARED, ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "kind",
+            "choice",
+            "idealized",
+            "uniform hardware, or the service without its noise",
+            choices=("idealized", "denoised"),
+        ),
+        Option(
+            "deployment", "text", None, "whose coefficients; those of each trace's model if open"
+        ),
+        Option(
+            "per_output_token_s",
+            "float",
+            None,
+            "coefficients of your own: seconds per output token",
+            low=0,
+        ),
+        Option(
+            "prompt_s", "float", None, "coefficients of your own: seconds for a prompt …", low=0
+        ),
+        Option(
+            "prompt_tokens", "float", None, "… of so many tokens, in proportion for others", low=1
+        ),
+        Option(
+            "n_accelerators",
+            "float",
+            None,
+            "accelerators it runs on; those of the coefficients if open",
+            low=0,
+        ),
+        Option(
+            "accelerator_usd_per_hour",
+            "float",
+            None,
+            "price of one accelerator; no cost if open",
+            low=0,
+        ),
+        Option(
+            "accelerator_w", "float", None, "power of one accelerator; no energy if open", low=0
+        ),
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ALL, *_BOTH),
     rows="call_outcomes",
@@ -73,7 +175,7 @@ _OWN = ("per_output_token_s", "prompt_s", "prompt_tokens")
         " at 2 × 300 W 2,697 J.",
     },
     chart=ChartSpec("idealized_runtime", x="runtime_s", y="group"),
-)  # fmt: skip
+)
 def idealized_runtime(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -184,11 +286,12 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
     )
     known = np.nansum(panel.matrix("runtime_known"), axis=0)
     return [
-        *sample.counts(panel), pl.Series("n_modelled", known).cast(pl.Int64),
+        *sample.counts(panel),
+        pl.Series("n_modelled", known).cast(pl.Int64),
         *drawn.series("runtime_s", operator.itemgetter("runtime")),
         *drawn.series("runtime_cost_usd", lambda m: m["accelerator_s"] * price),
         *drawn.series("runtime_energy_j", lambda m: m["accelerator_s"] * power),
-    ]  # fmt: skip
+    ]
 
 
 def _timed(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:

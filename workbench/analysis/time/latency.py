@@ -24,29 +24,80 @@ _PERCENTILES = (50, 90, 99)
 _TPOT = "tpot_s"
 TRACE_MEASURES = ("ttft_s", "answer_start_s", _TPOT, "e2e_s")
 CALL_MEASURES = (
-    "queue_s", "ttft_s", "answer_start_s", _TPOT, "gap_p50_s", "gap_p99_s", "gap_max_s", "e2e_s",
-)  # fmt: skip
+    "queue_s",
+    "ttft_s",
+    "answer_start_s",
+    _TPOT,
+    "gap_p50_s",
+    "gap_p99_s",
+    "gap_max_s",
+    "e2e_s",
+)
 _OBJECTIVES = {
-    "max_ttft_s": "ttft_s", "max_answer_s": "answer_start_s", "max_tpot_s": _TPOT, "max_e2e_s": "e2e_s",
-}  # fmt: skip
+    "max_ttft_s": "ttft_s",
+    "max_answer_s": "answer_start_s",
+    "max_tpot_s": _TPOT,
+    "max_e2e_s": "e2e_s",
+}
 _ROWS = (
-    C("measure", "text", doc="What was timed: a column of traces or calls, or tpot_s.", null=KEY_NULL),
+    C(
+        "measure",
+        "text",
+        doc="What was timed: a column of traces or calls, or tpot_s.",
+        null=KEY_NULL,
+    ),
     C("n_items", "int", "count", "Items with a known time.", KEY_NULL, "items"),
     C("n", "int", "count", "Traces (or calls) with a known time.", KEY_NULL, "timed"),
-    C("n_unknown", "int", "count", "Traces (or calls) whose time is unknown.", KEY_NULL, "not timed"),
+    C(
+        "n_unknown",
+        "int",
+        "count",
+        "Traces (or calls) whose time is unknown.",
+        KEY_NULL,
+        "not timed",
+    ),
     C("mean_s", "float", "s", "Mean time.", KEY_NULL, "mean"),
     *ends(C("p50_s", "float", "s", "Median time.", KEY_NULL, "median"), _UNBOUNDED),
     *ends(C("p90_s", "float", "s", "90th percentile.", KEY_NULL, "p90"), _UNBOUNDED),
     *ends(C("p99_s", "float", "s", "99th percentile.", KEY_NULL, "p99"), _UNBOUNDED),
     C("max_s", "float", "s", "Longest time.", KEY_NULL, "longest"),
-    C("spread", "float", doc="90th percentile over the median.", null="the median is 0", title="p90 / median"),
-)  # fmt: skip
+    C(
+        "spread",
+        "float",
+        doc="90th percentile over the median.",
+        null="the median is 0",
+        title="p90 / median",
+    ),
+)
 _GOODPUT = (
-    C("n_judged", "int", "count", "Traces (or calls) that were held to the objectives.", KEY_NULL, "judged"),
+    C(
+        "n_judged",
+        "int",
+        "count",
+        "Traces (or calls) that were held to the objectives.",
+        KEY_NULL,
+        "judged",
+    ),
     C("n_met", "int", "count", "Those that met every objective.", KEY_NULL, "met"),
-    *ends(C("goodput", "float", "0..1", "Share that met every objective given.", "none has all the times asked for"), "fewer than two items"),
-    C("goodput_per_second", "float", "1/s", "Those that met them over the time from the first start to the last end.", "starts or ends are unknown", "goodput per second"),
-)  # fmt: skip
+    *ends(
+        C(
+            "goodput",
+            "float",
+            "0..1",
+            "Share that met every objective given.",
+            "none has all the times asked for",
+        ),
+        "fewer than two items",
+    ),
+    C(
+        "goodput_per_second",
+        "float",
+        "1/s",
+        "Those that met them over the time from the first start to the last end.",
+        "starts or ends are unknown",
+        "goodput per second",
+    ),
+)
 
 
 def _objective(name: str, measure: str) -> Option:
@@ -148,10 +199,12 @@ def _row(part: pl.DataFrame, column: str, level: float) -> dict[str, Any] | None
         values, timed["_code"].to_numpy(), [p / 100 for p in _PERCENTILES], level
     )
     row: dict[str, Any] = {
-        "n_items": timed["_item"].n_unique(), "n": timed.height,
-        "n_unknown": part.height - timed.height, "mean_s": float(values.mean()),
+        "n_items": timed["_item"].n_unique(),
+        "n": timed.height,
+        "n_unknown": part.height - timed.height,
+        "mean_s": float(values.mean()),
         "max_s": float(values.max()),
-    }  # fmt: skip
+    }
     for p, figures in zip(_PERCENTILES, found, strict=True):
         for end, figure in zip(("", "_low", "_high"), figures, strict=True):
             row[f"p{p}_s{end}"] = None if np.isnan(figure) else float(figure)
@@ -184,11 +237,13 @@ def _met(part: pl.DataFrame, level: float) -> dict[str, Any]:
     se = intervals.clustered_se(sums["_left"].to_numpy()[:, None], [len(met)], [sums.height])
     low, high = intervals.clustered_share([share], se, [sums.height], level)
     row: dict[str, Any] = {
-        "n_judged": len(met), "n_met": int(met.sum()), "goodput": share,
+        "n_judged": len(met),
+        "n_met": int(met.sum()),
+        "goodput": share,
         "goodput_low": float(low[0]) if sums.height > 1 else None,
         "goodput_high": float(high[0]) if sums.height > 1 else None,
         "goodput_per_second": None,
-    }  # fmt: skip
+    }
     timed = part.filter(pl.col("_started_at").is_not_null() & pl.col("_e2e_s").is_not_null())
     if timed.height == part.height:
         end = (timed["_started_at"] + (timed["_e2e_s"] * 1e6).round().cast(pl.Duration("us"))).max()

@@ -25,24 +25,108 @@ _FEW = "fewer than two items, or the law was given"
 _ROWS = (
     C("n_items", "int", "count", "Items with a call that did not fail.", KEY_NULL, "items"),
     C("n", "int", "count", "Calls that did not fail.", KEY_NULL, "calls"),
-    C("n_timed", "int", "count", "Those with tokens, time to first token and end.", KEY_NULL, "timed"),
-    C("prompt_tokens", "float", "tokens", "Prompt that the figures are for: as given, else the mean.", _NOT, "prompt"),
-    *ends(C("budget_tokens", "float", "tokens", "Most output tokens before the deadline, thinking included; 0 where the prompt alone takes longer.", f"{_NOT}, or decoding takes no time", "tokens before the deadline"), _FEW),
-    *ends(C("predicted_ttft_s", "float", "s", "Time to the first token of that prompt.", _NOT, "time to first token"), _FEW),
-    *ends(C("step_s", "float", "s", "Time of the first decoding step after that prompt.", _NOT, "time per token"), _FEW),
+    C(
+        "n_timed",
+        "int",
+        "count",
+        "Those with tokens, time to first token and end.",
+        KEY_NULL,
+        "timed",
+    ),
+    C(
+        "prompt_tokens",
+        "float",
+        "tokens",
+        "Prompt that the figures are for: as given, else the mean.",
+        _NOT,
+        "prompt",
+    ),
+    *ends(
+        C(
+            "budget_tokens",
+            "float",
+            "tokens",
+            "Most output tokens before the deadline, thinking included; 0 where the prompt alone takes longer.",
+            f"{_NOT}, or decoding takes no time",
+            "tokens before the deadline",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "predicted_ttft_s",
+            "float",
+            "s",
+            "Time to the first token of that prompt.",
+            _NOT,
+            "time to first token",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "step_s",
+            "float",
+            "s",
+            "Time of the first decoding step after that prompt.",
+            _NOT,
+            "time per token",
+        ),
+        _FEW,
+    ),
     C("prefill_a", "float", "s/token²", "Seconds per squared prompt token.", _NOT, "a"),
     C("prefill_b", "float", "s/token", "Seconds per prompt token.", _NOT, "b"),
     C("prefill_c", "float", "s", "Seconds whatever the prompt.", _NOT, "c"),
-    C("decode_m", "float", "s/token²", "Seconds per decoding step and token of context.", _NOT, "m"),
+    C(
+        "decode_m",
+        "float",
+        "s/token²",
+        "Seconds per decoding step and token of context.",
+        _NOT,
+        "m",
+    ),
     C("decode_n", "float", "s/token", "Seconds per decoding step.", _NOT, "n"),
-    C("r2_prefill", "float", "", "Share of the variance of the time to first token that the law explains; below 0 where it does worse than the mean.", "no variance, or not timed", "R² of prefill"),
-    C("r2_decode", "float", "", "The same of the time from first token to end.", "no variance, or not timed", "R² of decoding"),
+    C(
+        "r2_prefill",
+        "float",
+        "",
+        "Share of the variance of the time to first token that the law explains; below 0 where it does worse than the mean.",
+        "no variance, or not timed",
+        "R² of prefill",
+    ),
+    C(
+        "r2_decode",
+        "float",
+        "",
+        "The same of the time from first token to end.",
+        "no variance, or not timed",
+        "R² of decoding",
+    ),
     C("measured_s", "float", "s", "Mean time of a call.", _NOT, "measured"),
     C("predicted_s", "float", "s", "What the law says of the same calls.", _NOT, "predicted"),
-)  # fmt: skip
+)
 # Sums that both fits need: of prompts p (padded) and first-token times y; of steps s, their contexts z, and times w.
-_PREFILL = {"p4": (4, 0), "p3": (3, 0), "p2": (2, 0), "p1": (1, 0), "p2y": (2, 1), "p1y": (1, 1), "y": (0, 1), "yy": (0, 2)}  # fmt: skip
-_DECODE = {"ss": (2, 0, 0), "sz": (1, 1, 0), "zz": (0, 2, 0), "sw": (1, 0, 1), "zw": (0, 1, 1), "s": (1, 0, 0), "z": (0, 1, 0), "w": (0, 0, 1), "ww": (0, 0, 2)}  # fmt: skip
+_PREFILL = {
+    "p4": (4, 0),
+    "p3": (3, 0),
+    "p2": (2, 0),
+    "p1": (1, 0),
+    "p2y": (2, 1),
+    "p1y": (1, 1),
+    "y": (0, 1),
+    "yy": (0, 2),
+}
+_DECODE = {
+    "ss": (2, 0, 0),
+    "sz": (1, 1, 0),
+    "zz": (0, 2, 0),
+    "sw": (1, 0, 1),
+    "zw": (0, 1, 1),
+    "s": (1, 0, 0),
+    "z": (0, 1, 0),
+    "w": (0, 0, 1),
+    "ww": (0, 0, 2),
+}
 _SUMS = ("one", *_PREFILL, *_DECODE, "prompt")
 
 
@@ -55,7 +139,9 @@ class _Fit(NamedTuple):
     square: str
 
 
-_FIRST = _Fit((("p4", "p3", "p2"), ("p3", "p2", "p1"), ("p2", "p1", "one")), ("p2y", "p1y", "y"), "y", "yy")  # fmt: skip
+_FIRST = _Fit(
+    (("p4", "p3", "p2"), ("p3", "p2", "p1"), ("p2", "p1", "one")), ("p2y", "p1y", "y"), "y", "yy"
+)
 _LATER = _Fit((("zz", "sz"), ("sz", "ss")), ("zw", "sw"), "w", "ww")
 
 
@@ -97,11 +183,17 @@ def steps_within(law: Sequence[Floats], prompt: Floats, seconds: Floats) -> Floa
     scored=False,
     options=(
         Option("deadline_s", "float", 10.0, "the deadline, from the request on", low=0),
-        Option("prompt_tokens", "float", None, "prompt to answer for; the group's mean if open", low=0),
+        Option(
+            "prompt_tokens", "float", None, "prompt to answer for; the group's mean if open", low=0
+        ),
         Option("law", "text", None, "a law of the reference rows in place of a fit: DSR1-Llama-8B"),
         Option("pad_tokens", "int", 1, "prompts are computed in multiples of this", low=1),
         Option("fresh", "flag", default=False, help="prompt tokens read from a cache take no time"),
-        shapes.REFERENCE, SHARED, ERRORS, LEVEL, RESAMPLES,
+        shapes.REFERENCE,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=_ROWS,
     rows="call_outcomes",
@@ -109,7 +201,7 @@ def steps_within(law: Sequence[Floats], prompt: Floats, seconds: Floats) -> Floa
     example={"by": ("model",), "deadline_s": 5.0, "fresh": True},
     chart=ChartSpec("figures", x="budget_tokens", y="group", also=("predicted_ttft_s", "step_s")),
     settles=Settles("budget_tokens", better="more"),
-)  # fmt: skip
+)
 def latency_model(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -167,11 +259,14 @@ def _counted(
     computed = prompt - cached.fill_null(0.0) if options["fresh"] else prompt
     steps = out - (1.0 if law is None else 0.0)
     terms = frame.with_columns(
-        _p=nw.when(serves).then((computed / pad).ceil() * pad), _y=nw.when(serves).then(ttft),
-        _s=nw.when(serves).then(steps), _z=nw.when(serves).then(steps * (prompt + (steps - 1) / 2)),
-        _w=nw.when(serves).then(end - ttft), prompt=nw.when(serves).then(prompt),
+        _p=nw.when(serves).then((computed / pad).ceil() * pad),
+        _y=nw.when(serves).then(ttft),
+        _s=nw.when(serves).then(steps),
+        _z=nw.when(serves).then(steps * (prompt + (steps - 1) / 2)),
+        _w=nw.when(serves).then(end - ttft),
+        prompt=nw.when(serves).then(prompt),
         one=nw.when(serves).then(nw.lit(1.0)),
-    )  # fmt: skip
+    )
     made = {name: _product(("_p", "_y"), powers) for name, powers in _PREFILL.items()}
     made |= {name: _product(("_s", "_z", "_w"), powers) for name, powers in _DECODE.items()}
     return terms.with_columns(**made)
@@ -239,12 +334,20 @@ def _figures(
     first = a * sums["p2"] + b * sums["p1"] + c * sums["one"]
     later = m * sums["z"] + decode * sums["s"]
     return {
-        "prompt_tokens": prompt, "budget_tokens": np.where(np.isnan(steps), np.nan, budget),
-        "predicted_ttft_s": ttft, "step_s": decode + m * prompt,
-        "prefill_a": a, "prefill_b": b, "prefill_c": c, "decode_m": m, "decode_n": decode,
-        "r2_prefill": _r2(_FIRST, (a, b, c), sums), "r2_decode": _r2(_LATER, (m, decode), sums),
-        "measured_s": (sums["y"] + sums["w"]) / n, "predicted_s": (first + later) / n,
-    }  # fmt: skip
+        "prompt_tokens": prompt,
+        "budget_tokens": np.where(np.isnan(steps), np.nan, budget),
+        "predicted_ttft_s": ttft,
+        "step_s": decode + m * prompt,
+        "prefill_a": a,
+        "prefill_b": b,
+        "prefill_c": c,
+        "decode_m": m,
+        "decode_n": decode,
+        "r2_prefill": _r2(_FIRST, (a, b, c), sums),
+        "r2_decode": _r2(_LATER, (m, decode), sums),
+        "measured_s": (sums["y"] + sums["w"]) / n,
+        "predicted_s": (first + later) / n,
+    }
 
 
 def _solved(fit: _Fit, sums: dict[str, Floats]) -> list[Floats]:

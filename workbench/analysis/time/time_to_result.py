@@ -21,16 +21,77 @@ C = Column
 Floats = sample.Floats
 _FEW = "fewer than two workloads"
 _PROFILE = (
-    C("ratio", "float", "", "Times the time of whoever is first on the workload.", KEY_NULL, "times the first"),
-    *ends(C("share", "float", "0..1", "Share of workloads whose result is there within that ratio.", KEY_NULL, "share of workloads"), _FEW),
-)  # fmt: skip
+    C(
+        "ratio",
+        "float",
+        "",
+        "Times the time of whoever is first on the workload.",
+        KEY_NULL,
+        "times the first",
+    ),
+    *ends(
+        C(
+            "share",
+            "float",
+            "0..1",
+            "Share of workloads whose result is there within that ratio.",
+            KEY_NULL,
+            "share of workloads",
+        ),
+        _FEW,
+    ),
+)
 _ROWS = (
-    C("n_workloads", "int", "count", "Workloads that the group was tried on and some group has a result of.", KEY_NULL, "workloads"),
-    *ends(C("first", "float", "0..1", "Share of workloads on which nobody is faster; ties count for all.", KEY_NULL, "first"), _FEW),
-    *ends(C("reached", "float", "0..1", "Share of workloads of which it has a result at all.", KEY_NULL, "has a result"), _FEW),
-    *ends(C("area", "float", "0..1", "Mean height of the profile from 1 to the largest ratio.", KEY_NULL, "area under the profile"), _FEW),
-    C("median_ratio", "float", "", "Median of the ratios; infinite where half of the workloads have no result.", KEY_NULL, "median ratio"),
-)  # fmt: skip
+    C(
+        "n_workloads",
+        "int",
+        "count",
+        "Workloads that the group was tried on and some group has a result of.",
+        KEY_NULL,
+        "workloads",
+    ),
+    *ends(
+        C(
+            "first",
+            "float",
+            "0..1",
+            "Share of workloads on which nobody is faster; ties count for all.",
+            KEY_NULL,
+            "first",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "reached",
+            "float",
+            "0..1",
+            "Share of workloads of which it has a result at all.",
+            KEY_NULL,
+            "has a result",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "area",
+            "float",
+            "0..1",
+            "Mean height of the profile from 1 to the largest ratio.",
+            KEY_NULL,
+            "area under the profile",
+        ),
+        _FEW,
+    ),
+    C(
+        "median_ratio",
+        "float",
+        "",
+        "Median of the ratios; infinite where half of the workloads have no result.",
+        KEY_NULL,
+        "median ratio",
+    ),
+)
 _STEPS = 17
 
 
@@ -46,12 +107,15 @@ _STEPS = 17
         Option("unit", "choice", "item_id", "what a workload is", choices=("item_id", "task")),
         Option("target", "float", None, "score that counts as a result; whether it passed if open"),
         Option("most", "float", 4.0, "largest ratio of the profile and its area", low=1.01),
-        SHARED, ERRORS, LEVEL, RESAMPLES,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_PROFILE),
     chart=ChartSpec("time_to_result", x="ratio", y="share"),
     settles=Settles("area", unit="workloads", n="n_workloads"),
-)  # fmt: skip
+)
 def time_to_result(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -80,8 +144,12 @@ def time_to_result(
         reached = nw.col("score") >= options["target"]
         frame = frame.with_columns(passed=nw.when(~nw.col("score").is_null()).then(reached))
     items = reduce_items(
-        frame, by, (measure,), require=(measure,), errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+        frame,
+        by,
+        (measure,),
+        require=(measure,),
+        errors_as_wrong=options["errors_as_wrong"],
+    )
     built = build(items, shared=options["shared"])
     rows, profiles, nobody = [], [], 0
     for task, panel in built.parts:

@@ -20,29 +20,111 @@ C = Column
 _FEW = "fewer than two items"
 _ROWS = (
     C("k", "int", "count", "Attempts per item.", KEY_NULL, "attempts"),
-    C("n_items", "int", "count", "Items with enough trials for the whole curve.", KEY_NULL, "items"),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Items with enough trials for the whole curve.",
+        KEY_NULL,
+        "items",
+    ),
     C("n", "int", "count", "Traces on them.", KEY_NULL, "traces"),
-    C("pass_at_k", "float", "0..1", "Chance that at least one of k attempts passes.", KEY_NULL, "pass@k"),
+    C(
+        "pass_at_k",
+        "float",
+        "0..1",
+        "Chance that at least one of k attempts passes.",
+        KEY_NULL,
+        "pass@k",
+    ),
     C("pass_at_k_low", "float", "0..1", "Lower end of its interval.", _FEW, "pass@k, low"),
     C("pass_at_k_high", "float", "0..1", "Upper end of its interval.", _FEW, "pass@k, high"),
     C("pass_all_k", "float", "0..1", "Chance that all k attempts pass.", KEY_NULL, "pass^k"),
     C("pass_all_k_low", "float", "0..1", "Lower end of its interval.", _FEW, "pass^k, low"),
     C("pass_all_k_high", "float", "0..1", "Upper end of its interval.", _FEW, "pass^k, high"),
-    C("envelope_gap", "float", "0..1", "pass@k minus pass^k: what luck decides.", KEY_NULL, "envelope gap"),
-    C("envelope_gap_low", "float", "0..1", "Lower end of its interval.", "fewer than two items, or all alike", "envelope gap, low"),
-    C("envelope_gap_high", "float", "0..1", "Upper end of its interval.", "fewer than two items, or all alike", "envelope gap, high"),
-    C("cost_usd", "float", "USD", "Mean cost of k attempts at an item.", "no cost known", "cost of k attempts"),
-)  # fmt: skip
+    C(
+        "envelope_gap",
+        "float",
+        "0..1",
+        "pass@k minus pass^k: what luck decides.",
+        KEY_NULL,
+        "envelope gap",
+    ),
+    C(
+        "envelope_gap_low",
+        "float",
+        "0..1",
+        "Lower end of its interval.",
+        "fewer than two items, or all alike",
+        "envelope gap, low",
+    ),
+    C(
+        "envelope_gap_high",
+        "float",
+        "0..1",
+        "Upper end of its interval.",
+        "fewer than two items, or all alike",
+        "envelope gap, high",
+    ),
+    C(
+        "cost_usd",
+        "float",
+        "USD",
+        "Mean cost of k attempts at an item.",
+        "no cost known",
+        "cost of k attempts",
+    ),
+)
 _FLAT = "fewer than three sizes with a pass@k between 0 and 1"
 _FIT = (
     C("a", "float", doc="Factor of the law pass@k = exp(a k^b); below 0.", null=_FLAT),
-    C("b", "float", doc="Exponent of the law; the further below 0, the more a try adds.", null=_FLAT),
-    C("fit_error", "float", "0..1", "Mean distance of the law from the curve.", _FLAT, "error of the fit"),
-    C("far_k", "int", "count", "Attempts that the law was asked about.", "not asked", "attempts asked about"),
-    C("far_pass_at_k", "float", "0..1", "pass@k there, if the law holds.", "not asked, or no fit", "extrapolated pass@k"),
-    C("far_pass_at_k_low", "float", "0..1", "Lower end of its interval.", "not asked, or no fit", "extrapolated, low"),
-    C("far_pass_at_k_high", "float", "0..1", "Upper end of its interval.", "not asked, or no fit", "extrapolated, high"),
-)  # fmt: skip
+    C(
+        "b",
+        "float",
+        doc="Exponent of the law; the further below 0, the more a try adds.",
+        null=_FLAT,
+    ),
+    C(
+        "fit_error",
+        "float",
+        "0..1",
+        "Mean distance of the law from the curve.",
+        _FLAT,
+        "error of the fit",
+    ),
+    C(
+        "far_k",
+        "int",
+        "count",
+        "Attempts that the law was asked about.",
+        "not asked",
+        "attempts asked about",
+    ),
+    C(
+        "far_pass_at_k",
+        "float",
+        "0..1",
+        "pass@k there, if the law holds.",
+        "not asked, or no fit",
+        "extrapolated pass@k",
+    ),
+    C(
+        "far_pass_at_k_low",
+        "float",
+        "0..1",
+        "Lower end of its interval.",
+        "not asked, or no fit",
+        "extrapolated, low",
+    ),
+    C(
+        "far_pass_at_k_high",
+        "float",
+        "0..1",
+        "Upper end of its interval.",
+        "not asked, or no fit",
+        "extrapolated, high",
+    ),
+)
 
 
 @analysis(
@@ -53,14 +135,23 @@ _FIT = (
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
-        Option("k", "int", None, "most attempts; items with fewer trials are left out. If open, what nine in ten items have", low=1),
+        Option(
+            "k",
+            "int",
+            None,
+            "most attempts; items with fewer trials are left out. If open, what nine in ten items have",
+            low=1,
+        ),
         Option("far_k", "int", None, "extrapolate to this many attempts", low=1),
-        SHARED, ERRORS, LEVEL, RESAMPLES,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_FIT),
     example={"where": "strategy:think"},
     chart=ChartSpec("coverage", x="k", y="pass_at_k"),
-)  # fmt: skip
+)
 def coverage(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:

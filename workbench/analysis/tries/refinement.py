@@ -25,26 +25,177 @@ _ROWS = (
     C("round", "int", "count", "Revisions made or allowed; 0 is the first answer.", KEY_NULL),
     C("n_items", "int", "count", "Items.", KEY_NULL, "items"),
     C("n", "int", "count", "Attempts.", KEY_NULL, "traces"),
-    *ends(C("rate", "float", "0..1", "Share of attempts whose answer after the round is right; one that ended earlier keeps its last.", KEY_NULL, "accuracy after the round"), _FEW),
-    *ends(C("gain", "float", "0..1", "Accuracy above that of the first answer.", _FIRST, "gain over the first answer"), _FEW),
-    C("made_rate", "float", "0..1", "Share of attempts that made the round.", KEY_NULL, "rounds made"),
-    *ends(C("correction_rate", "float", "0..1", "Share of the wrong answers before the round that are right after it.", "nothing wrong before", "wrong made right"), _FEW),
-    *ends(C("overcorrection_rate", "float", "0..1", "Share of the right answers before the round that are wrong after it.", "nothing right before", "right made wrong"), _FEW),
-    *ends(C("cost_usd", "float", "USD", "Mean cost of an attempt up to the round.", "a cost is unknown", "cost so far"), _FEW),
-    C("per_point_usd", "float", "USD", "Extra cost per point (1 %) of accuracy gained over the round before; infinite where it costs and gains nothing.", "the first answer, a cost unknown, or not dearer", "cost per point gained"),
-)  # fmt: skip
+    *ends(
+        C(
+            "rate",
+            "float",
+            "0..1",
+            "Share of attempts whose answer after the round is right; one that ended earlier keeps its last.",
+            KEY_NULL,
+            "accuracy after the round",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "gain",
+            "float",
+            "0..1",
+            "Accuracy above that of the first answer.",
+            _FIRST,
+            "gain over the first answer",
+        ),
+        _FEW,
+    ),
+    C(
+        "made_rate",
+        "float",
+        "0..1",
+        "Share of attempts that made the round.",
+        KEY_NULL,
+        "rounds made",
+    ),
+    *ends(
+        C(
+            "correction_rate",
+            "float",
+            "0..1",
+            "Share of the wrong answers before the round that are right after it.",
+            "nothing wrong before",
+            "wrong made right",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "overcorrection_rate",
+            "float",
+            "0..1",
+            "Share of the right answers before the round that are wrong after it.",
+            "nothing right before",
+            "right made wrong",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "cost_usd",
+            "float",
+            "USD",
+            "Mean cost of an attempt up to the round.",
+            "a cost is unknown",
+            "cost so far",
+        ),
+        _FEW,
+    ),
+    C(
+        "per_point_usd",
+        "float",
+        "USD",
+        "Extra cost per point (1 %) of accuracy gained over the round before; infinite where it costs and gains nothing.",
+        "the first answer, a cost unknown, or not dearer",
+        "cost per point gained",
+    ),
+)
 _TOTALS = (
-    *ends(C("change_rate", "float", "0..1", "Share of the rounds that changed the answer (revision rate).", _NO_ANSWERS, "answers changed"), _FEW),
-    *ends(C("success_rate", "float", "0..1", "Share of the changed answers that are right.", _NO_ANSWERS, "changed answers right"), _FEW),
-    *ends(C("harmful_share", "float", "0..1", "Share of the changes that made a right answer wrong.", _NO_ANSWERS, "harmful changes"), _FEW),
-    *ends(C("mended", "float", "0..1", "Share of all rounds in which a wrong answer became right.", KEY_NULL, "mended, per round"), _FEW),
-    *ends(C("broken", "float", "0..1", "Share of all rounds in which a right answer became wrong.", KEY_NULL, "broken, per round"), _FEW),
-    *ends(C("slope", "float", "0..1", "Least squares slope of accuracy on the round.", KEY_NULL, "improvement per round"), _FEW),
-    *ends(C("whole_gain", "float", "0..1", "Accuracy after the last round minus that of the first answer.", KEY_NULL, "gain by all rounds"), _FEW),
-    *ends(C("extra_usd", "float", "USD", "What all rounds cost beyond the first answer.", "a cost is unknown", "cost of the rounds"), _FEW),
-    C("best_round", "int", "count", "The round of the highest accuracy, the earliest of equal ones.", KEY_NULL, "best round"),
+    *ends(
+        C(
+            "change_rate",
+            "float",
+            "0..1",
+            "Share of the rounds that changed the answer (revision rate).",
+            _NO_ANSWERS,
+            "answers changed",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "success_rate",
+            "float",
+            "0..1",
+            "Share of the changed answers that are right.",
+            _NO_ANSWERS,
+            "changed answers right",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "harmful_share",
+            "float",
+            "0..1",
+            "Share of the changes that made a right answer wrong.",
+            _NO_ANSWERS,
+            "harmful changes",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "mended",
+            "float",
+            "0..1",
+            "Share of all rounds in which a wrong answer became right.",
+            KEY_NULL,
+            "mended, per round",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "broken",
+            "float",
+            "0..1",
+            "Share of all rounds in which a right answer became wrong.",
+            KEY_NULL,
+            "broken, per round",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "slope",
+            "float",
+            "0..1",
+            "Least squares slope of accuracy on the round.",
+            KEY_NULL,
+            "improvement per round",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "whole_gain",
+            "float",
+            "0..1",
+            "Accuracy after the last round minus that of the first answer.",
+            KEY_NULL,
+            "gain by all rounds",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "extra_usd",
+            "float",
+            "USD",
+            "What all rounds cost beyond the first answer.",
+            "a cost is unknown",
+            "cost of the rounds",
+        ),
+        _FEW,
+    ),
+    C(
+        "best_round",
+        "int",
+        "count",
+        "The round of the highest accuracy, the earliest of equal ones.",
+        KEY_NULL,
+        "best round",
+    ),
     C("source", "text", doc="Rounds noted in the traces, or levels of a parameter.", null=KEY_NULL),
-)  # fmt: skip
+)
 _COUNTED = ("right", "made", "wrong", "mended", "held", "broken", "changed", "landed", "harmed")
 
 
@@ -68,14 +219,21 @@ class _Group:
     needs=("item_id",),
     measures=("cost_usd",),
     options=(
-        Option("parameter", "text", "rounds", "the parameter of the strategy that counts rounds, where traces note none"),
-        ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "parameter",
+            "text",
+            "rounds",
+            "the parameter of the strategy that counts rounds, where traces note none",
+        ),
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_TOTALS),
     rows="trace_details",
     chart=ChartSpec("lines", x="round", y="rate"),
     settles=Settles("whole_gain", 0.0, table="totals"),
-)  # fmt: skip
+)
 def refinement(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -150,11 +308,17 @@ def _noted(noted: rounds.Recorded, names: pl.DataFrame, at: rounds.Ints) -> _Gro
     revised = made.copy()
     revised[:, 0] = 0.0
     facts = {
-        "right": right, "made": made, "wrong": revised * (1 - before), "held": revised * before,
-        "mended": revised * (1 - before) * right, "broken": revised * before * (1 - right),
-        "changed": changed, "landed": changed * right, "harmed": changed * before * (1 - right),
+        "right": right,
+        "made": made,
+        "wrong": revised * (1 - before),
+        "held": revised * before,
+        "mended": revised * (1 - before) * right,
+        "broken": revised * before * (1 - right),
+        "changed": changed,
+        "landed": changed * right,
+        "harmed": changed * before * (1 - right),
         "cost": noted.cost[at],
-    }  # fmt: skip
+    }
     last = int(noted.made[at].sum(axis=1).max())
     place, codes = rounds.items(noted, at)
     n = np.bincount(place)[:, None]
@@ -170,11 +334,17 @@ def _levels(ladder: ladders.Ladder) -> _Group:
     revised[:, 0] = 0.0
     unseen = np.full_like(right, np.nan)
     values = {
-        "right": right, "made": np.ones_like(right), "wrong": revised * (1 - before),
-        "held": revised * before, "mended": revised * (1 - before) * right,
-        "broken": revised * before * (1 - right), "changed": unseen, "landed": unseen,
-        "harmed": unseen, "cost": ladder.panel.measure("cost_usd"),
-    }  # fmt: skip
+        "right": right,
+        "made": np.ones_like(right),
+        "wrong": revised * (1 - before),
+        "held": revised * before,
+        "mended": revised * (1 - before) * right,
+        "broken": revised * before * (1 - right),
+        "changed": unseen,
+        "landed": unseen,
+        "harmed": unseen,
+        "cost": ladder.panel.measure("cost_usd"),
+    }
     n = int(np.nansum(ladder.panel.matrix("n")))
     levels = [round(level) for level in ladder.levels]
     return _Group(
@@ -253,9 +423,10 @@ def _totals(group: _Group, drawn: Sample) -> pl.DataFrame:
     }
     one = dataclasses.replace(drawn, clusters=drawn.clusters[:1])
     columns = [
-        s for name, figure in figures.items()
+        s
+        for name, figure in figures.items()
         for s in one.series(name, lambda m, f=figure: np.asarray(f(m))[..., None])  # type: ignore[misc]  # a lambda's default
-    ]  # fmt: skip
+    ]
     best = group.rounds[int(np.argmax(drawn.means["right"] > drawn.means["right"].max() - 1e-12))]
     return group.names.with_columns(
         *columns, pl.Series("best_round", [best], pl.Int64), pl.Series("source", [group.source])
@@ -270,7 +441,9 @@ def _verdict(group: _Group, totals: pl.DataFrame) -> list[str]:
     if low is None or (low <= 0 <= high and high > low):
         return []
     said = "helps" if low > 0 else "does harm" if high < 0 else "changes nothing"
-    return [f"{label(group.names.row(0))}: revising {said}, {100 * low:+.1f} to {100 * high:+.1f} points"]  # fmt: skip
+    return [
+        f"{label(group.names.row(0))}: revising {said}, {100 * low:+.1f} to {100 * high:+.1f} points"
+    ]
 
 
 def _missing(single: Sequence[pl.DataFrame], parameter: str) -> list[str]:

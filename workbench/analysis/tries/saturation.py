@@ -32,22 +32,75 @@ _ROWS = (
     C("n", "int", "count", "Traces on them.", KEY_NULL, "traces"),
     C("n_levels", "int", "count", "Points of the curve.", KEY_NULL, "levels"),
     C("most", "float", "", "The largest level tried.", KEY_NULL, "largest level"),
-    *ends(C("plateau", "float", "0..1", "Accuracy that endless tries approach: F_max.", _NO_FIT), _FEW),
-    *ends(C("step", "float", "0..1", "Share of what is left that one more unit gains: p.", _NO_FIT, "gained per unit"), _FEW),
-    *ends(C("n_star", "float", "", "Units after which one more gains no more than it must; infinite where the curve has no bend.", _NO_FIT, "saturation at"), _FEW),
-    C("is_beyond", "bool", doc="Saturation lies beyond the largest level tried: a guess of the law, nobody saw it.", null=_NO_FIT, title="beyond what was tried"),
-    C("must_gain", "float", "0..1", "Accuracy that one more unit must gain to be worth it: ε.", "a cost is unknown", "gain asked per unit"),
-    C("last_gain", "float", "0..1", "Gain per unit over the last two levels, as seen.", "a single level"),
-    C("worst_residual", "float", "0..1", "The largest distance of the curve from the law.", _NO_FIT, "largest residual"),
+    *ends(
+        C("plateau", "float", "0..1", "Accuracy that endless tries approach: F_max.", _NO_FIT), _FEW
+    ),
+    *ends(
+        C(
+            "step",
+            "float",
+            "0..1",
+            "Share of what is left that one more unit gains: p.",
+            _NO_FIT,
+            "gained per unit",
+        ),
+        _FEW,
+    ),
+    *ends(
+        C(
+            "n_star",
+            "float",
+            "",
+            "Units after which one more gains no more than it must; infinite where the curve has no bend.",
+            _NO_FIT,
+            "saturation at",
+        ),
+        _FEW,
+    ),
+    C(
+        "is_beyond",
+        "bool",
+        doc="Saturation lies beyond the largest level tried: a guess of the law, nobody saw it.",
+        null=_NO_FIT,
+        title="beyond what was tried",
+    ),
+    C(
+        "must_gain",
+        "float",
+        "0..1",
+        "Accuracy that one more unit must gain to be worth it: ε.",
+        "a cost is unknown",
+        "gain asked per unit",
+    ),
+    C(
+        "last_gain",
+        "float",
+        "0..1",
+        "Gain per unit over the last two levels, as seen.",
+        "a single level",
+    ),
+    C(
+        "worst_residual",
+        "float",
+        "0..1",
+        "The largest distance of the curve from the law.",
+        _NO_FIT,
+        "largest residual",
+    ),
     C("law_holds", "bool", doc="No point is further from the law than chance explains.", null=_FEW),
-    C("what", "text", doc="What is right: the commonest of N answers, one of N, or the trace.", null=KEY_NULL),
-)  # fmt: skip
+    C(
+        "what",
+        "text",
+        doc="What is right: the commonest of N answers, one of N, or the trace.",
+        null=KEY_NULL,
+    ),
+)
 _CURVE = (
     C("level", "float", "", "Samples, rounds or units of the setting: N.", KEY_NULL, "N"),
     *ends(C("rate", "float", "0..1", "Accuracy.", KEY_NULL, "accuracy"), _FEW),
     C("law", "float", "0..1", "F_max (1 − (1 − p)^N).", _NO_FIT, "law"),
     C("cost_usd", "float", "USD", "Mean cost of an item.", "a cost is unknown", "cost"),
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,19 +197,44 @@ def _below_one(step: Floats) -> Floats:
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
-        Option("axis", "text", "trials", "what grows: trials, rounds (as noted in traces), or a numeric column or parameter of the strategy, such as thinking_budget_tokens, samples"),
-        Option("select", "choice", "auto", "how one of several trials is chosen; auto votes where answers are recorded", choices=("auto", "vote", "any")),
+        Option(
+            "axis",
+            "text",
+            "trials",
+            "what grows: trials, rounds (as noted in traces), or a numeric column or parameter of the strategy, such as thinking_budget_tokens, samples",
+        ),
+        Option(
+            "select",
+            "choice",
+            "auto",
+            "how one of several trials is chosen; auto votes where answers are recorded",
+            choices=("auto", "vote", "any"),
+        ),
         Option("epsilon", "float", 0.01, "accuracy that one more unit must gain", low=0, high=1),
-        Option("value_usd", "float", None, "what a right answer is worth: one more unit must gain its cost over this", low=0),
-        Option("unit", "float", 1.0, "how much of the axis is one unit: 1000 for thousands of tokens", low=0),
-        ERRORS, LEVEL, RESAMPLES,
+        Option(
+            "value_usd",
+            "float",
+            None,
+            "what a right answer is worth: one more unit must gain its cost over this",
+            low=0,
+        ),
+        Option(
+            "unit",
+            "float",
+            1.0,
+            "how much of the axis is one unit: 1000 for thousands of tokens",
+            low=0,
+        ),
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_CURVE),
     rows="trace_details",
     chart=ChartSpec("curve", x="level", y="rate", also=("law",)),
     settles=Settles("n_star", "most"),
     example={"by": ("model",), "where": "strategy:cot"},
-)  # fmt: skip
+)
 def saturation(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -264,10 +342,14 @@ def _of_group(tries: subsets.Attempts, voted: Floats | None, g: int) -> Iterator
         return
     levels = np.array(sizes, float)
     yield _Curve(
-        tries.panel.groups[g], levels, rate[enough], levels * tries.cost[g],
-        tries.panel.items["_cluster"].filter(pl.Series(enough)), int(tries.n[enough, g].sum()),
+        tries.panel.groups[g],
+        levels,
+        rate[enough],
+        levels * tries.cost[g],
+        tries.panel.items["_cluster"].filter(pl.Series(enough)),
+        int(tries.n[enough, g].sum()),
         "one of N right" if voted is None else "majority of N",
-    )  # fmt: skip
+    )
 
 
 def _of_rounds(noted: rounds.Recorded, names: pl.DataFrame, at: rounds.Ints) -> _Curve:
@@ -298,10 +380,16 @@ def _judge(
     levels, mean, level = curve.levels, curve.rate.mean(axis=0), options["level"]
     gain = _must_gain(curve, options)
     row: dict[str, Any] = {
-        "n_items": len(curve.rate), "n": curve.n, "n_levels": len(levels), "most": float(levels[-1]),
-        "must_gain": gain, "what": curve.what,
-        "last_gain": float((mean[-1] - mean[-2]) / (levels[-1] - levels[-2])) if len(levels) > 1 else None,
-    }  # fmt: skip
+        "n_items": len(curve.rate),
+        "n": curve.n,
+        "n_levels": len(levels),
+        "most": float(levels[-1]),
+        "must_gain": gain,
+        "what": curve.what,
+        "last_gain": float((mean[-1] - mean[-2]) / (levels[-1] - levels[-2]))
+        if len(levels) > 1
+        else None,
+    }
     fitted = np.full(len(levels), np.nan)
     if len(levels) > 2 and mean.max() > 0:
         fitted, more = _fitted(levels, mean, resampled, gain, level)
@@ -309,11 +397,21 @@ def _judge(
     names = [c.name for c in _ROWS]
     full = {n: None if (v := row.get(n)) is None or v != v else v for n in names}  # noqa: PLR0124  # NaN
     table = pl.DataFrame([full], schema=empty((), _ROWS).schema)
-    low, high = resampling.percentile(drawn, level, clusters) if drawn is not None else (np.full_like(mean, np.nan),) * 2  # fmt: skip
-    points = pl.DataFrame({
-        "level": levels, "rate": mean, "rate_low": low, "rate_high": high, "law": fitted,
-        "cost_usd": curve.cost,
-    }).fill_nan(None)  # fmt: skip
+    low, high = (
+        resampling.percentile(drawn, level, clusters)
+        if drawn is not None
+        else (np.full_like(mean, np.nan),) * 2
+    )
+    points = pl.DataFrame(
+        {
+            "level": levels,
+            "rate": mean,
+            "rate_low": low,
+            "rate_high": high,
+            "law": fitted,
+            "cost_usd": curve.cost,
+        }
+    ).fill_nan(None)
     return pl.concat([curve.names, table], how="horizontal"), curve.names.join(points, how="cross")
 
 
@@ -339,16 +437,20 @@ def _fitted(
     fitted = law(levels, plateau, step)[0]
     left = mean - fitted
     row: dict[str, Any] = {
-        "plateau": float(plateau[0]), "step": float(step[0]), "n_star": float(star[0]),
+        "plateau": float(plateau[0]),
+        "step": float(step[0]),
+        "n_star": float(star[0]),
         "is_beyond": None if math.isnan(star[0]) else bool(star[0] > levels[-1]),
         "worst_residual": float(np.abs(left).max()),
-    }  # fmt: skip
+    }
     if drawn is None:
         return fitted, row
     plateaus, steps = fit(levels, drawn, roughly=True)
     for name, draws in (
-        ("plateau", plateaus), ("step", steps), ("n_star", saturates_at(plateaus, steps, gain)),
-    ):  # fmt: skip
+        ("plateau", plateaus),
+        ("step", steps),
+        ("n_star", saturates_at(plateaus, steps, gain)),
+    ):
         if np.isnan(draws).all():
             continue
         low, high = resampling.percentile(draws[:, None], level, clusters)
@@ -363,7 +465,9 @@ def _short(curves: Sequence[_Curve]) -> list[str]:
     """Say once whose curves have too few levels."""
     names = [label(c.names.row(0)) for c in curves]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return [f"the law needs three levels: fewer of {', '.join(names[:_NAMED])}{more}"] if names else []  # fmt: skip
+    return (
+        [f"the law needs three levels: fewer of {', '.join(names[:_NAMED])}{more}"] if names else []
+    )
 
 
 def _said(curve: _Curve, row: pl.DataFrame) -> list[str]:

@@ -25,34 +25,179 @@ _NONE = "no verifier scores"
 _FEW = "no verifier scores, or fewer than two items"
 _ROWS = (
     C("k", "int", "count", "Most attempts at an item.", KEY_NULL, "attempts"),
-    C("n_items", "int", "count", "Items with enough verified trials for the whole curve.", KEY_NULL, "items"),
+    C(
+        "n_items",
+        "int",
+        "count",
+        "Items with enough verified trials for the whole curve.",
+        KEY_NULL,
+        "items",
+    ),
     C("n", "int", "count", "Verified traces on them.", KEY_NULL, "traces"),
-    C("accepted_rate", "float", "0..1", "Chance that the first accepted of k attempts is right.", _NONE, "accepted and right"),
-    C("accepted_rate_low", "float", "0..1", "Lower end of its interval.", _FEW, "accepted and right, low"),
-    C("accepted_rate_high", "float", "0..1", "Upper end of its interval.", _FEW, "accepted and right, high"),
-    C("wrong_rate", "float", "0..1", "Chance that the first accepted of k attempts is wrong.", _NONE, "accepted but wrong"),
-    C("abstain_rate", "float", "0..1", "Chance that none of k attempts is accepted.", _NONE, "none accepted"),
-    C("best_rate", "float", "0..1", "Chance that the best scored of k attempts is right, ties by lot.", _NONE, "best scored right"),
-    C("oracle_rate", "float", "0..1", "Chance that at least one of k attempts is right.", _NONE, "pass@k (oracle)"),
-    C("value", "float", "", "Right answers minus the penalty for wrong ones, per item.", _NONE, "value per item"),
-    C("value_low", "float", "", "Lower end of its interval.", "no spread, or too few items", "value per item, low"),
-    C("value_high", "float", "", "Upper end of its interval.", "no spread, or too few items", "value per item, high"),
-    C("mean_attempts", "float", "count", "Mean attempts until one is accepted, k at most.", _NONE, "attempts made"),
+    C(
+        "accepted_rate",
+        "float",
+        "0..1",
+        "Chance that the first accepted of k attempts is right.",
+        _NONE,
+        "accepted and right",
+    ),
+    C(
+        "accepted_rate_low",
+        "float",
+        "0..1",
+        "Lower end of its interval.",
+        _FEW,
+        "accepted and right, low",
+    ),
+    C(
+        "accepted_rate_high",
+        "float",
+        "0..1",
+        "Upper end of its interval.",
+        _FEW,
+        "accepted and right, high",
+    ),
+    C(
+        "wrong_rate",
+        "float",
+        "0..1",
+        "Chance that the first accepted of k attempts is wrong.",
+        _NONE,
+        "accepted but wrong",
+    ),
+    C(
+        "abstain_rate",
+        "float",
+        "0..1",
+        "Chance that none of k attempts is accepted.",
+        _NONE,
+        "none accepted",
+    ),
+    C(
+        "best_rate",
+        "float",
+        "0..1",
+        "Chance that the best scored of k attempts is right, ties by lot.",
+        _NONE,
+        "best scored right",
+    ),
+    C(
+        "oracle_rate",
+        "float",
+        "0..1",
+        "Chance that at least one of k attempts is right.",
+        _NONE,
+        "pass@k (oracle)",
+    ),
+    C(
+        "value",
+        "float",
+        "",
+        "Right answers minus the penalty for wrong ones, per item.",
+        _NONE,
+        "value per item",
+    ),
+    C(
+        "value_low",
+        "float",
+        "",
+        "Lower end of its interval.",
+        "no spread, or too few items",
+        "value per item, low",
+    ),
+    C(
+        "value_high",
+        "float",
+        "",
+        "Upper end of its interval.",
+        "no spread, or too few items",
+        "value per item, high",
+    ),
+    C(
+        "mean_attempts",
+        "float",
+        "count",
+        "Mean attempts until one is accepted, k at most.",
+        _NONE,
+        "attempts made",
+    ),
     C("cost_usd", "float", "USD", "What they cost.", "no cost known", "cost per item"),
-    C("relative_compute", "float", "", "Compute of k attempts, each checked: k (1 + λ V), of one unchecked attempt.", KEY_NULL, "compute, relative"),
-)  # fmt: skip
+    C(
+        "relative_compute",
+        "float",
+        "",
+        "Compute of k attempts, each checked: k (1 + λ V), of one unchecked attempt.",
+        KEY_NULL,
+        "compute, relative",
+    ),
+)
 _TOTALS = (
-    C("completeness", "float", "0..1", "Share of the right traces that the verifier accepts.", "nothing right"),
+    C(
+        "completeness",
+        "float",
+        "0..1",
+        "Share of the right traces that the verifier accepts.",
+        "nothing right",
+    ),
     C("soundness", "float", "0..1", "Share of the wrong traces that it rejects.", "nothing wrong"),
-    C("precision", "float", "0..1", "Share of the accepted traces that are right.", "nothing accepted"),
-    C("ceiling_rate", "float", "0..1", "What endless attempts reach: mean over items of the precision, 0 where nothing is accepted.", KEY_NULL, "ceiling"),
-    C("ceiling_rate_low", "float", "0..1", "Lower end of its interval.", "fewer than two items", "ceiling, low"),
-    C("ceiling_rate_high", "float", "0..1", "Upper end of its interval.", "fewer than two items", "ceiling, high"),
-    C("conditional_rate", "float", "0..1", "The same over the items of which something was accepted.", "nothing accepted", "ceiling where accepted"),
-    C("n_never", "int", "count", "Items of which nothing was accepted.", KEY_NULL, "items never accepted"),
-    C("best_k", "int", "count", "Attempts of the highest value; 0 where it is best not to answer.", "no curve", "best number of attempts"),
+    C(
+        "precision",
+        "float",
+        "0..1",
+        "Share of the accepted traces that are right.",
+        "nothing accepted",
+    ),
+    C(
+        "ceiling_rate",
+        "float",
+        "0..1",
+        "What endless attempts reach: mean over items of the precision, 0 where nothing is accepted.",
+        KEY_NULL,
+        "ceiling",
+    ),
+    C(
+        "ceiling_rate_low",
+        "float",
+        "0..1",
+        "Lower end of its interval.",
+        "fewer than two items",
+        "ceiling, low",
+    ),
+    C(
+        "ceiling_rate_high",
+        "float",
+        "0..1",
+        "Upper end of its interval.",
+        "fewer than two items",
+        "ceiling, high",
+    ),
+    C(
+        "conditional_rate",
+        "float",
+        "0..1",
+        "The same over the items of which something was accepted.",
+        "nothing accepted",
+        "ceiling where accepted",
+    ),
+    C(
+        "n_never",
+        "int",
+        "count",
+        "Items of which nothing was accepted.",
+        KEY_NULL,
+        "items never accepted",
+    ),
+    C(
+        "best_k",
+        "int",
+        "count",
+        "Attempts of the highest value; 0 where it is best not to answer.",
+        "no curve",
+        "best number of attempts",
+    ),
     C("best_value", "float", "", "The value there.", "no curve", "best value per item"),
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,11 +256,28 @@ def first_accepted(
     require=("verifier_score",),
     options=(
         Option("threshold", "float", 0.5, "a verifier's score from which on it accepts"),
-        Option("penalty", "float", 1.0, "what accepting a wrong answer costs, in right answers", low=0),
+        Option(
+            "penalty", "float", 1.0, "what accepting a wrong answer costs, in right answers", low=0
+        ),
         Option("checks", "int", 1, "V: verifications of an attempt", low=0),
-        Option("check_compute", "float", 1.0, "λ: compute of a verification over that of an attempt, as tokens over tokens", low=0),
-        Option("k", "int", None, "most attempts; items with fewer trials are left out. If open, what nine in ten items have", low=1, high=_MOST),
-        SHARED, ERRORS, LEVEL,
+        Option(
+            "check_compute",
+            "float",
+            1.0,
+            "λ: compute of a verification over that of an attempt, as tokens over tokens",
+            low=0,
+        ),
+        Option(
+            "k",
+            "int",
+            None,
+            "most attempts; items with fewer trials are left out. If open, what nine in ten items have",
+            low=1,
+            high=_MOST,
+        ),
+        SHARED,
+        ERRORS,
+        LEVEL,
     ),
     columns=(*_ROWS, *_TOTALS),
     by_hand={
@@ -126,7 +288,7 @@ def first_accepted(
     },
     chart=ChartSpec("verifier_ceiling", x="k", y="accepted_rate"),
     settles=Settles("value", 0.0),
-)  # fmt: skip
+)
 def verifier_ceiling(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -155,9 +317,12 @@ def verifier_ceiling(
     """
     frame = _with_numbers(frame)
     items = reduce_items(
-        frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"],
+        frame,
+        by,
+        ("cost_usd",),
+        errors_as_wrong=options["errors_as_wrong"],
         require=("verifier_score",),
-    )  # fmt: skip
+    )
     items, blocks = _blocks(frame, items, options["threshold"])
     panels = build(items, shared=options["shared"])
     rows, totals, notes, short = [], [], panels.notes, 0
@@ -217,7 +382,9 @@ def _blocks(
     told = told.filter(~nw.col("_verdict").is_null())
     rows = scored_rows(told, items, ("_verdict",))
     order = best_first(rows["_at"].to_numpy(), rows["_verdict"].to_numpy())
-    at, verdict, passed = (rows.drop_in_place(c).gather(order).to_numpy() for c in ("_at", "_verdict", "outcome"))  # fmt: skip
+    at, verdict, passed = (
+        rows.drop_in_place(c).gather(order).to_numpy() for c in ("_at", "_verdict", "outcome")
+    )
     item = np.append(True, at[1:] != at[:-1])[: len(at)]
     start = np.flatnonzero(item | np.append(True, verdict[1:] != verdict[:-1])[: len(at)])
     size = np.diff(np.append(start, len(at)))
@@ -233,7 +400,9 @@ def _blocks(
     above, size, right_of = made[kind[of]].T
     pattern = shown[at][of]
     n = np.bincount(pattern, size, len(example))[pattern]
-    blocks = pl.DataFrame({"pattern": pattern, "n": n, "above": above, "size": size, "share": right_of / size})  # fmt: skip
+    blocks = pl.DataFrame(
+        {"pattern": pattern, "n": n, "above": above, "size": size, "share": right_of / size}
+    )
     known = np.bincount(at, minlength=items.frame.height) > 0
     frame_ = items.frame.with_columns(
         _right=np.bincount(at, right * accepted, len(place)),
@@ -285,16 +454,25 @@ def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFra
         ).value
         cost = pl.Series("cost_usd", made * tries.cost).fill_nan(None)
         relative = k * (1 + options["check_compute"] * options["checks"])
-        parts.append(tries.rows(k).with_columns(
-            *curves.share(panel, right, level).series("accepted_rate"),
-            *curves.share(panel, wrong, level).series("wrong_rate")[:1],
-            *curves.share(panel, (1.0 - right - wrong).round(12), level).series("abstain_rate")[:1],
-            *curves.share(panel, np.where(np.isnan(right), np.nan, best), level).series("best_rate")[:1],
-            *curves.share(panel, tries.at_least_one(k), level).series("oracle_rate")[:1],
-            *curves.difference(panel, right - penalty * wrong, level, low=-penalty).series("value"),
-            pl.Series("mean_attempts", made).fill_nan(None), cost,
-            pl.lit(relative, pl.Float64).alias("relative_compute"),
-        ))  # fmt: skip
+        parts.append(
+            tries.rows(k).with_columns(
+                *curves.share(panel, right, level).series("accepted_rate"),
+                *curves.share(panel, wrong, level).series("wrong_rate")[:1],
+                *curves.share(panel, (1.0 - right - wrong).round(12), level).series("abstain_rate")[
+                    :1
+                ],
+                *curves.share(panel, np.where(np.isnan(right), np.nan, best), level).series(
+                    "best_rate"
+                )[:1],
+                *curves.share(panel, tries.at_least_one(k), level).series("oracle_rate")[:1],
+                *curves.difference(panel, right - penalty * wrong, level, low=-penalty).series(
+                    "value"
+                ),
+                pl.Series("mean_attempts", made).fill_nan(None),
+                cost,
+                pl.lit(relative, pl.Float64).alias("relative_compute"),
+            )
+        )
     return subsets.ordered(parts, "accepted_rate", panel, _ROWS)
 
 
@@ -308,10 +486,11 @@ def _totals(
     ceiling = np.where(panel.tried, np.nan_to_num(precise), np.nan)
     a, b, all_right, all_n = (np.nansum(x, axis=0) for x in (right, wrong, passed, n))
     figures = {
-        "completeness": divide(a, all_right), "soundness": 1 - divide(b, all_n - all_right),
+        "completeness": divide(a, all_right),
+        "soundness": 1 - divide(b, all_n - all_right),
         "precision": divide(a, a + b),
         "conditional_rate": curves.share(panel, precise, options["level"]).value,
-    }  # fmt: skip
+    }
     keys = panel.groups.columns
     best = curve.sort("value", "k", descending=[True, False], nulls_last=True)
     best = best.group_by(keys, maintain_order=True).agg(pl.col("k", "value").first())

@@ -25,28 +25,102 @@ _ROWS = (
     C("b", "text", doc="The group on the right.", null=KEY_NULL, title="B"),
     C("verdict", "text", doc="The finding in words.", null=KEY_NULL),
     C("n_items", "int", "count", "Shared items.", KEY_NULL, "shared items"),
-    C("n_clusters", "int", "count", "Clusters of them, which the intervals and tests rest on.", KEY_NULL, "clusters"),
+    C(
+        "n_clusters",
+        "int",
+        "count",
+        "Clusters of them, which the intervals and tests rest on.",
+        KEY_NULL,
+        "clusters",
+    ),
     C("n", "int", "count", "Traces on them, of both.", KEY_NULL, "traces"),
-    C("rate_a", "float", "0..1", "Mean outcome of A over the shared items.", "no shared items", "A"),
-    C("rate_b", "float", "0..1", "Mean outcome of B over the shared items.", "no shared items", "B"),
+    C(
+        "rate_a",
+        "float",
+        "0..1",
+        "Mean outcome of A over the shared items.",
+        "no shared items",
+        "A",
+    ),
+    C(
+        "rate_b",
+        "float",
+        "0..1",
+        "Mean outcome of B over the shared items.",
+        "no shared items",
+        "B",
+    ),
     C("difference", "float", "0..1", "A minus B.", "no shared items", "A − B"),
     C("difference_low", "float", "0..1", "Lower end of its interval.", _FEW, "A − B, low"),
     C("difference_high", "float", "0..1", "Upper end of its interval.", _FEW, "A − B, high"),
-    C("joint_difference_low", "float", "0..1", "Lower end of the interval for all comparisons at once.", _FEW, "A − B, low (joint)"),
-    C("joint_difference_high", "float", "0..1", "Upper end of the interval for all comparisons at once.", _FEW, "A − B, high (joint)"),
+    C(
+        "joint_difference_low",
+        "float",
+        "0..1",
+        "Lower end of the interval for all comparisons at once.",
+        _FEW,
+        "A − B, low (joint)",
+    ),
+    C(
+        "joint_difference_high",
+        "float",
+        "0..1",
+        "Upper end of the interval for all comparisons at once.",
+        _FEW,
+        "A − B, high (joint)",
+    ),
     C("se", "float", "0..1", "Paired standard error, clustered.", _FEW, "standard error"),
     C("p_value", "float", "0..1", "Two-sided, of no difference.", "no shared items", "p"),
-    C("p_holm", "float", "0..1", "Adjusted for all comparisons of the table.", "no shared items", "p (Holm)"),
+    C(
+        "p_holm",
+        "float",
+        "0..1",
+        "Adjusted for all comparisons of the table.",
+        "no shared items",
+        "p (Holm)",
+    ),
     C("test", "text", doc="The test that gave p.", null="no shared items"),
     C("n_a_better", "int", "count", "Items on which A did better.", KEY_NULL, "A better"),
     C("n_b_better", "int", "count", "Items on which B did better.", KEY_NULL, "B better"),
     C("n_same", "int", "count", "Items on which both did the same.", KEY_NULL, "same"),
-    C("cost_a_usd", "float", "USD", "Mean cost of A's traces on shared items of known cost.", "none known", "cost of A"),
-    C("cost_b_usd", "float", "USD", "Mean cost of B's traces on shared items of known cost.", "none known", "cost of B"),
-    C("cost_ratio", "float", doc="Cost of A over that of B.", null="a cost is unknown or B is free", title="cost A / B"),
-    C("cost_ratio_low", "float", doc="Lower end of its interval.", null=_FEW, title="cost A / B, low"),
-    C("cost_ratio_high", "float", doc="Upper end of its interval.", null=_FEW, title="cost A / B, high"),
-)  # fmt: skip
+    C(
+        "cost_a_usd",
+        "float",
+        "USD",
+        "Mean cost of A's traces on shared items of known cost.",
+        "none known",
+        "cost of A",
+    ),
+    C(
+        "cost_b_usd",
+        "float",
+        "USD",
+        "Mean cost of B's traces on shared items of known cost.",
+        "none known",
+        "cost of B",
+    ),
+    C(
+        "cost_ratio",
+        "float",
+        doc="Cost of A over that of B.",
+        null="a cost is unknown or B is free",
+        title="cost A / B",
+    ),
+    C(
+        "cost_ratio_low",
+        "float",
+        doc="Lower end of its interval.",
+        null=_FEW,
+        title="cost A / B, low",
+    ),
+    C(
+        "cost_ratio_high",
+        "float",
+        doc="Upper end of its interval.",
+        null=_FEW,
+        title="cost A / B, high",
+    ),
+)
 _FLIPS = (
     C("outcome_a", "float", "0..1", "Mean outcome of A on the item.", KEY_NULL, "A"),
     C("outcome_b", "float", "0..1", "Mean outcome of B on the item.", KEY_NULL, "B"),
@@ -76,14 +150,19 @@ class _Pair:
         Option("b", "group", None, "what to hold it against; every other group if only a is given"),
         OUTCOME,
         Option(
-            "interval", "choice", "t", "interval of the difference",
+            "interval",
+            "choice",
+            "t",
+            "interval of the difference",
             choices=("t", "percentile", "bca"),
         ),
-        ERRORS, LEVEL, RESAMPLES,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_FLIPS),
     chart=ChartSpec("compare", x="difference", y="pair"),
-)  # fmt: skip
+)
 def compare(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -110,9 +189,13 @@ def compare(
     percentile bootstrap.
     """
     items = reduce_items(
-        frame, by, ("cost_usd",), outcome=options["outcome"],
-        errors_as_wrong=options["errors_as_wrong"], about=("task", "item"),
-    )  # fmt: skip
+        frame,
+        by,
+        ("cost_usd",),
+        outcome=options["outcome"],
+        errors_as_wrong=options["errors_as_wrong"],
+        about=("task", "item"),
+    )
     panels = build(items)
     chosen = _choose(items, by, options["a"], options["b"])
     found = [
@@ -165,9 +248,12 @@ def _pair(panel: Panel, a: str, b: str) -> tuple[_Pair, int]:
         return _Pair(shared, (a, b), nothing, nothing, nothing), int(tried.any(axis=1).sum())
     at = [shared.labels.index(a), shared.labels.index(b)]
     pair = _Pair(
-        shared, (a, b), shared.outcome()[:, at], shared.measure("cost_usd")[:, at],
+        shared,
+        (a, b),
+        shared.outcome()[:, at],
+        shared.measure("cost_usd")[:, at],
         shared.matrix("n_scored")[:, at],
-    )  # fmt: skip
+    )
     return pair, int((tried.any(axis=1) & ~both).sum())
 
 
@@ -185,9 +271,10 @@ def _judge(
     if n == 0:
         return row
     row |= {
-        "rate_a": float(pair.outcome[:, 0].mean()), "rate_b": float(pair.outcome[:, 1].mean()),
+        "rate_a": float(pair.outcome[:, 0].mean()),
+        "rate_b": float(pair.outcome[:, 1].mean()),
         "difference": float(d.mean()),
-    }  # fmt: skip
+    }
     row |= _interval(pair, d, rng, options, n_tests)
     row |= _test(pair, d, rng, options)
     return row | _cost(pair, rng, options)
@@ -282,11 +369,12 @@ def _flips(pair: _Pair) -> pl.DataFrame:
     table = items.select(
         pl.lit(pair.names[0]).alias("a"), pl.lit(pair.names[1]).alias("b"), pl.all()
     ).with_columns(
-        pl.Series("outcome_a", outcome[:, 0]), pl.Series("outcome_b", outcome[:, 1]),
+        pl.Series("outcome_a", outcome[:, 0]),
+        pl.Series("outcome_b", outcome[:, 1]),
         pl.Series("difference", outcome[:, 0] - outcome[:, 1]),
         pl.Series("cost_a_usd", cost[:, 0]).fill_nan(None),
         pl.Series("cost_b_usd", cost[:, 1]).fill_nan(None),
-    )  # fmt: skip
+    )
     differ = table.filter(pl.col("difference") != 0)
     return differ.sort("difference", "item_id", descending=[True, False])
 

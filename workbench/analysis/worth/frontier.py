@@ -23,24 +23,65 @@ _AGGREGATE = "fewer than two items, or an aggregate"
 _ROWS = (
     C("n_items", "int", "count", "Items behind the point.", "an aggregate", "items"),
     C("n", "int", "count", "Traces behind the point.", "an aggregate", "traces"),
-    C("on_frontier", "bool", doc="No other group is at least as good on all axes and better on one.", null=KEY_NULL),
-    C("p_on_frontier", "float", "0..1", "Share of resamples in which it is on the frontier.", _AGGREGATE, "probability of the frontier"),
-    C("dominated_by", "text", doc="The best group that beats it on all axes.", null="on the frontier"),
-    C("stood_for_by", "text", doc="The group of the thinned frontier that is nearly as good or better (ε-dominance); itself if kept.", null="beaten, or no ε given", title="stood for by"),
+    C(
+        "on_frontier",
+        "bool",
+        doc="No other group is at least as good on all axes and better on one.",
+        null=KEY_NULL,
+    ),
+    C(
+        "p_on_frontier",
+        "float",
+        "0..1",
+        "Share of resamples in which it is on the frontier.",
+        _AGGREGATE,
+        "probability of the frontier",
+    ),
+    C(
+        "dominated_by",
+        "text",
+        doc="The best group that beats it on all axes.",
+        null="on the frontier",
+    ),
+    C(
+        "stood_for_by",
+        "text",
+        doc="The group of the thinned frontier that is nearly as good or better (ε-dominance); itself if kept.",
+        null="beaten, or no ε given",
+        title="stood for by",
+    ),
     C("on_hull", "bool", doc="Not beaten by mixing two others at random.", null="three axes"),
     C("is_knee", "bool", doc="Highest above the chord of the frontier.", null=KEY_NULL),
-)  # fmt: skip
+)
 _TOTALS = (
     C("n_groups", "int", "count", "Groups with a figure on every axis.", KEY_NULL, "groups"),
     C("n_on_frontier", "int", "count", "Groups on the frontier.", KEY_NULL, "on the frontier"),
-    C("n_kept", "int", "count", "Groups of the frontier thinned out by ε-dominance.", "no ε given", "kept within ε"),
+    C(
+        "n_kept",
+        "int",
+        "count",
+        "Groups of the frontier thinned out by ε-dominance.",
+        "no ε given",
+        "kept within ε",
+    ),
     C("knee", "text", doc="The group at the knee.", null="no knee, or three axes"),
-    C("hypervolume", "float", doc="Area (volume of three axes) between the frontier and the reference.", null="no points, or log of 0"),
-    C("hypervolume_share", "float", "0..1", "That over the box from the reference to the ideal.", "the box is empty"),
+    C(
+        "hypervolume",
+        "float",
+        doc="Area (volume of three axes) between the frontier and the reference.",
+        null="no points, or log of 0",
+    ),
+    C(
+        "hypervolume_share",
+        "float",
+        "0..1",
+        "That over the box from the reference to the ideal.",
+        "the box is empty",
+    ),
     C("reference_x", "float", doc="The reference on the x axis.", null="no points"),
     C("reference_y", "float", doc="The reference on the y axis.", null="no points"),
     C("reference_z", "float", doc="The reference on the z axis.", null="two axes"),
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,10 +108,18 @@ class _Points:
     source="Pareto dominance; bootstrap over items (Efron 1979); hypervolume (Zitzler & Thiele 1999); ε-dominance (Laumanns et al. 2002)",
     needs=("item_id",),
     options=(
-        Option("y", "measure", "pass_rate", "the gain: pass_rate, score or a metric", choices=SCORES),
+        Option(
+            "y", "measure", "pass_rate", "the gain: pass_rate, score or a metric", choices=SCORES
+        ),
         OUTCOME,
         cost_axis("x", "cost_usd", "the cost: any measure of a trace, or a metric"),
-        Option("z", "measure", None, "a third axis, another cost: any measure of a trace, or a metric", choices=MEASURES),
+        Option(
+            "z",
+            "measure",
+            None,
+            "a third axis, another cost: any measure of a trace, or a metric",
+            choices=MEASURES,
+        ),
         Option("maximise_x", "flag", default=False, help="more of x is better"),
         Option("minimise_y", "flag", default=False, help="less of y is better"),
         Option("maximise_z", "flag", default=False, help="more of z is better"),
@@ -78,8 +127,16 @@ class _Points:
         Option("reference_x", "float", None, "worst x for the hypervolume; the worst seen if open"),
         Option("reference_y", "float", None, "worst y for the hypervolume; 0 for a score if open"),
         Option("reference_z", "float", None, "worst z for the hypervolume; the worst seen if open"),
-        Option("epsilon_x", "float", None, "thin the frontier out: a cost this much higher, as a share, is as good (.05: 5 %)", low=0.0),
-        Option("epsilon_y", "float", None, "the same of y: a gain this much lower, as a share", low=0.0),
+        Option(
+            "epsilon_x",
+            "float",
+            None,
+            "thin the frontier out: a cost this much higher, as a share, is as good (.05: 5 %)",
+            low=0.0,
+        ),
+        Option(
+            "epsilon_y", "float", None, "the same of y: a gain this much lower, as a share", low=0.0
+        ),
         Option("epsilon_z", "float", None, "the same of z", low=0.0),
         SHARED,
         ERRORS,
@@ -90,7 +147,7 @@ class _Points:
     aggregates=True,
     chart=ChartSpec("frontier", x="cost_usd", y="pass_rate"),
     settles=Settles("pass_rate", where=("on_frontier", True)),
-)  # fmt: skip
+)
 def frontier(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -154,9 +211,13 @@ def _axis_columns(options: dict[str, Any], units: dict[str, str]) -> dict[str, C
         found[name] = base
         for end, word in (("low", "Lower"), ("high", "Upper")):
             found[f"{name}_{end}"] = C(
-                f"{name}_{end}", "float", base.unit, f"{word} end of its interval.", _AGGREGATE,
+                f"{name}_{end}",
+                "float",
+                base.unit,
+                f"{word} end of its interval.",
+                _AGGREGATE,
                 f"{base.title or name.replace('_', ' ')}, {end}",
-            )  # fmt: skip
+            )
     return found
 
 
@@ -167,9 +228,14 @@ def _from_traces(
     for measure in plan.measures:
         check_measure(frame, measure, "axis")
     items = reduce_items(
-        frame, by, plan.measures, outcome=plan.outcome, require=plan.require, scored=plan.scored,
+        frame,
+        by,
+        plan.measures,
+        outcome=plan.outcome,
+        require=plan.require,
+        scored=plan.scored,
         errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+    )
     panels = build(items, shared=options["shared"])
     parts = [(task, _resampled(panel, rng, options)) for task, panel in panels.parts]
     return parts, panels.dropped, panels.notes
@@ -185,8 +251,9 @@ def _resampled(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) 
     tried = panel.tried
     n_items = tried.sum(axis=0)
     extra: dict[str, Any] = {
-        "n_items": n_items, "n": np.nan_to_num(panel.matrix("n")).sum(axis=0).astype(int)
-    }  # fmt: skip
+        "n_items": n_items,
+        "n": np.nan_to_num(panel.matrix("n")).sum(axis=0).astype(int),
+    }
     sums = np.hstack([panel.cluster_sums(v) for v in (*values.values(), tried.astype(float))])
     mean = {axis: divide(np.nansum(v, axis=0), n_items) for axis, v in values.items()}
     draws = None
@@ -227,12 +294,17 @@ def _from_results(
     split = "task" in by and bool(keys)
     parts = whole.partition_by("task", as_dict=True) if split else {(None,): whole}
     points = [
-        (None if task is None else str(task), _Points(
-            part.select(keys if split else by),
-            {axis: part[name].to_numpy().astype(float) for axis, name in axes.items()}, {},
-        ))
-        for (task,), part in sorted(parts.items(), key=lambda part: str(part[0])) if part.height
-    ]  # fmt: skip
+        (
+            None if task is None else str(task),
+            _Points(
+                part.select(keys if split else by),
+                {axis: part[name].to_numpy().astype(float) for axis, name in axes.items()},
+                {},
+            ),
+        )
+        for (task,), part in sorted(parts.items(), key=lambda part: str(part[0]))
+        if part.height
+    ]
     missing = wide.frame.height - whole.height
     dropped = {f"groups without {' or '.join(axes.values())}": missing}
     return points, dropped, wide.notes, wide.units
@@ -272,12 +344,13 @@ def _rows(
         pl.Series("p_on_frontier", p, pl.Float64),
         pl.Series("dominated_by", by_whom, pl.String),
         pl.Series(
-            "stood_for_by", nothing if stand is None else [names[j] if j >= 0 else None for j in stand],
+            "stood_for_by",
+            nothing if stand is None else [names[j] if j >= 0 else None for j in stand],
             pl.String,
         ),
         pl.Series("on_hull", nothing if second else pareto.hull(cost, gain), pl.Boolean),
         pl.Series("is_knee", [j == knee for j in range(len(names))], pl.Boolean),
-    ).sort(options["x"], descending=options["maximise_x"], maintain_order=True)  # fmt: skip
+    ).sort(options["x"], descending=options["maximise_x"], maintain_order=True)
     return rows, total, notes
 
 
@@ -321,10 +394,14 @@ def _totals(
 ) -> tuple[dict[str, Any], int | None, tuple[str, ...]]:
     worst, signs = _references(points, options), _signs(options)
     total: dict[str, Any] = {
-        "n_groups": len(names), "n_on_frontier": int(on.sum()), "n_kept": None, "knee": None,
-        "hypervolume": None, "hypervolume_share": None,
+        "n_groups": len(names),
+        "n_on_frontier": int(on.sum()),
+        "n_kept": None,
+        "knee": None,
+        "hypervolume": None,
+        "hypervolume_share": None,
         **{f"reference_{axis}": worst.get(axis) for axis in ("x", "y", "z")},
-    }  # fmt: skip
+    }
     at = dict(points.at)
     if options["log_x"]:
         if (at["x"] <= 0).any() or worst["x"] <= 0:
@@ -341,8 +418,9 @@ def _totals(
         knee, area = pareto.knee(cost, gain), pareto.hypervolume(cost, gain, (x, y))
     total |= {
         "knee": names[knee] if knee is not None else None,
-        "hypervolume": area, "hypervolume_share": area / whole if whole > 0 else None,
-    }  # fmt: skip
+        "hypervolume": area,
+        "hypervolume_share": area / whole if whole > 0 else None,
+    }
     places: dict[tuple[float, ...], list[str]] = {}
     for j in np.flatnonzero(on):
         places.setdefault(tuple(v[j] for v in points.at.values()), []).append(names[j])

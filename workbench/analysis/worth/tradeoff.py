@@ -26,21 +26,87 @@ _NEVER = "no point of it is as good as the baseline"
 _DEAR = "each point of it costs more than the baseline"
 _SPAN = "a single point, or no quality in common"
 _ROWS = (
-    C("is_baseline", "bool", doc="What the others are held against.", null=KEY_NULL, title="baseline"),
-    C("n_points", "int", "count", "Points of the curve; 1 unless `points` names what tells them apart.", KEY_NULL, "points"),
+    C(
+        "is_baseline",
+        "bool",
+        doc="What the others are held against.",
+        null=KEY_NULL,
+        title="baseline",
+    ),
+    C(
+        "n_points",
+        "int",
+        "count",
+        "Points of the curve; 1 unless `points` names what tells them apart.",
+        KEY_NULL,
+        "points",
+    ),
     C("n_items", "int", "count", "Items behind its best point.", "an aggregate", "items"),
     C("n", "int", "count", "Traces behind its best point.", "an aggregate", "traces"),
-    *ends(C("cost_ratio", "float", "", "Cost at which it is as good as the baseline, over the baseline's: 0.8 is a fifth cheaper.", _NEVER, "cost at equal quality / baseline"), f"{_AGGREGATE}, or never as good"),
-    *ends(C("gain", "float", "", "Its quality at the baseline's cost, minus the baseline's; in the unit of y.", _DEAR, "quality at equal cost − baseline"), f"{_AGGREGATE}, or too rarely as cheap"),
-    C("p_cheaper", "float", "0..1", "Share of resamples in which it is as good for less.", _AGGREGATE, "probability of being cheaper"),
-    C("p_better", "float", "0..1", "Share of resamples in which it is better for no more.", _AGGREGATE, "probability of being better"),
-    C("mean_cost_ratio", "float", "", "Geometric mean of the ratio of costs over all qualities that both curves span.", _SPAN, "mean cost ratio"),
-    C("mean_gain", "float", "", "Mean difference of quality over all costs that both curves span.", _SPAN, "mean gain"),
-)  # fmt: skip
+    *ends(
+        C(
+            "cost_ratio",
+            "float",
+            "",
+            "Cost at which it is as good as the baseline, over the baseline's: 0.8 is a fifth cheaper.",
+            _NEVER,
+            "cost at equal quality / baseline",
+        ),
+        f"{_AGGREGATE}, or never as good",
+    ),
+    *ends(
+        C(
+            "gain",
+            "float",
+            "",
+            "Its quality at the baseline's cost, minus the baseline's; in the unit of y.",
+            _DEAR,
+            "quality at equal cost − baseline",
+        ),
+        f"{_AGGREGATE}, or too rarely as cheap",
+    ),
+    C(
+        "p_cheaper",
+        "float",
+        "0..1",
+        "Share of resamples in which it is as good for less.",
+        _AGGREGATE,
+        "probability of being cheaper",
+    ),
+    C(
+        "p_better",
+        "float",
+        "0..1",
+        "Share of resamples in which it is better for no more.",
+        _AGGREGATE,
+        "probability of being better",
+    ),
+    C(
+        "mean_cost_ratio",
+        "float",
+        "",
+        "Geometric mean of the ratio of costs over all qualities that both curves span.",
+        _SPAN,
+        "mean cost ratio",
+    ),
+    C(
+        "mean_gain",
+        "float",
+        "",
+        "Mean difference of quality over all costs that both curves span.",
+        _SPAN,
+        "mean gain",
+    ),
+)
 _POINTS = (
     C("is_baseline", "bool", doc="Whether it is a point of the baseline.", null=KEY_NULL),
-    C("on_frontier", "bool", doc="No other point of its curve is at least as good on both axes.", null=KEY_NULL),
-)  # fmt: skip
+    C(
+        "on_frontier",
+        "bool",
+        doc="No other point of its curve is at least as good on both axes.",
+        null=KEY_NULL,
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,22 +131,38 @@ class _Points:
     needs=("item_id",),
     options=(
         Option("baseline", "group", None, "what the others are held against; the dearest if open"),
-        Option("points", "text", None, "a column that tells the points of one curve apart: effort, thinking_budget_tokens, precision"),
-        Option("y", "measure", "pass_rate", "the quality: pass_rate, score or a metric", choices=SCORES),
+        Option(
+            "points",
+            "text",
+            None,
+            "a column that tells the points of one curve apart: effort, thinking_budget_tokens, precision",
+        ),
+        Option(
+            "y", "measure", "pass_rate", "the quality: pass_rate, score or a metric", choices=SCORES
+        ),
         OUTCOME,
         cost_axis("x", "cost_usd", "the cost: any measure of a trace, or a metric"),
         Option("maximise_x", "flag", default=False, help="more of x is better: tokens per second"),
         Option("minimise_y", "flag", default=False, help="less of y is better: an error rate"),
-        Option("between", "choice", "line", "between two points of a curve: a straight line (a mixture of both), or only the points", choices=("line", "step")),
+        Option(
+            "between",
+            "choice",
+            "line",
+            "between two points of a curve: a straight line (a mixture of both), or only the points",
+            choices=("line", "step"),
+        ),
         Option("log_x", "flag", default=False, help="the straight line is over the logarithm of x"),
-        SHARED, ERRORS, LEVEL, RESAMPLES,
+        SHARED,
+        ERRORS,
+        LEVEL,
+        RESAMPLES,
     ),
     columns=(*_ROWS, *_POINTS),
     example={"by": ("strategy",), "points": "model", "baseline": "cot"},
     aggregates=True,
     within=("points",),
     chart=ChartSpec("figures", x="cost_ratio", y="group", also=("gain",)),
-)  # fmt: skip
+)
 def tradeoff(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
@@ -127,10 +209,13 @@ def tradeoff(
     columns = (*_axes(options, units).values(), *_ROWS, *_POINTS)
     more = {
         name: pl.concat(tables[name], how="vertical_relaxed")
-        for name in ("points", "others") if tables[name]
-    }  # fmt: skip
+        for name in ("points", "others")
+        if tables[name]
+    }
     if not tables["rows"]:
-        return Answer(empty(by, (*_axes(options, units).values(), *_ROWS)), columns, {}, dropped, notes)  # fmt: skip
+        return Answer(
+            empty(by, (*_axes(options, units).values(), *_ROWS)), columns, {}, dropped, notes
+        )
     rows = pl.concat(tables["rows"], how="vertical_relaxed")
     order = [*(["task"] if "task" in by and len(by) > 1 else []), "cost_ratio"]
     rows = rows.select(*by, pl.exclude(by)).sort(*order, *by, nulls_last=True)
@@ -144,7 +229,9 @@ def _axes(options: dict[str, Any], units: dict[str, str]) -> dict[str, Column]:
     found: dict[str, Column] = {}
     for axis in ("y", "x"):
         name = options[axis]
-        base = rate if name == "pass_rate" else schema.get(name, C(name, "float", units.get(name, "")))  # fmt: skip
+        base = (
+            rate if name == "pass_rate" else schema.get(name, C(name, "float", units.get(name, "")))
+        )
         doc = base.doc or "Mean of the metric's values."
         base = dataclasses.replace(base, type="float", null=KEY_NULL, doc=doc)
         found |= {c.name: c for c in ends(base, _AGGREGATE)}
@@ -155,15 +242,23 @@ Part = tuple[str | None, _Points]
 
 
 def _from_traces(
-    frame: "nw.LazyFrame[Any]", keys: Sequence[str], rng: np.random.Generator, options: dict[str, Any]
-) -> tuple[list[Part], dict[str, int], tuple[str, ...]]:  # fmt: skip
+    frame: "nw.LazyFrame[Any]",
+    keys: Sequence[str],
+    rng: np.random.Generator,
+    options: dict[str, Any],
+) -> tuple[list[Part], dict[str, int], tuple[str, ...]]:
     plan = tradeoff.reduction(options)
     for measure in plan.measures:
         check_measure(frame, measure, "axis")
     items = reduce_items(
-        frame, keys, plan.measures, outcome=plan.outcome, require=plan.require, scored=plan.scored,
+        frame,
+        keys,
+        plan.measures,
+        outcome=plan.outcome,
+        require=plan.require,
+        scored=plan.scored,
         errors_as_wrong=options["errors_as_wrong"],
-    )  # fmt: skip
+    )
     built = build(items, shared=options["shared"])
     parts = [(task, _drawn(panel, rng, options)) for task, panel in built.parts]
     return parts, built.dropped, built.notes
@@ -258,7 +353,10 @@ def _judge(
     table = points.groups.select(own)[first]
     figures = pl.DataFrame(rows, schema=dict(empty((), _ROWS).schema) | _floats(options))
     named = [*_axes(options, {}), *(c.name for c in _ROWS)]
-    found = {"rows": table.hstack(figures.select(named)), "points": _listed(points, places, base, options)}  # fmt: skip
+    found = {
+        "rows": table.hstack(figures.select(named)),
+        "points": _listed(points, places, base, options),
+    }
     others = [j for j in range(len(names)) if j not in base]
     if len(others) > 1:
         alone = pl.DataFrame([_row(points, others, base, options)], schema=figures.schema)
@@ -294,7 +392,9 @@ def _best(points: _Points, at: list[int]) -> int:
     return min(known, key=lambda j: (-points.gain[0, j], points.cost[0, j]))
 
 
-def _row(points: _Points, at: list[int], base: list[int], options: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
+def _row(
+    points: _Points, at: list[int], base: list[int], options: dict[str, Any]
+) -> dict[str, Any]:
     """Hold one curve against the baseline."""
     straight = options["between"] == "line"
     curve = Curve(points.cost[:, at], points.gain[:, at], straight=straight)

@@ -162,9 +162,13 @@ def _seen(batch: Batch) -> Seen:
     counts = batch.request_counts
     failed = counts.errored + counts.canceled + counts.expired
     return Seen(
-        batch.id, batch.processing_status, batch.processing_status == "ended",
-        counts.succeeded + failed, failed, batch.created_at,
-    )  # fmt: skip
+        batch.id,
+        batch.processing_status,
+        batch.processing_status == "ended",
+        counts.succeeded + failed,
+        failed,
+        batch.created_at,
+    )
 
 
 def _may_be(batch: Batch, note: Note) -> bool:

@@ -229,10 +229,15 @@ class Courier:
         now, (model, path) = self._provider.now(), group[0].group
         ids = [p.custom_id for p in group]
         note = Note(
-            label=content_id(now.isoformat(), ids), kind=self._api.kind, base=self._provider.base,
-            path=path, model=model, created_at=now, custom_ids=ids,
+            label=content_id(now.isoformat(), ids),
+            kind=self._api.kind,
+            base=self._provider.base,
+            path=path,
+            model=model,
+            created_at=now,
+            custom_ids=ids,
             attempts=[p.attempt for p in group],
-        )  # fmt: skip
+        )
         self._known[note.label] = note
         self._labels |= dict.fromkeys(ids, note.label)
         lines = [p.line for p in group]

@@ -73,9 +73,15 @@ class Batches:
         self._notes, self._slots = Notes(spool_folder), set[str]()
         self.forget(settled)
         self.courier = Courier(
-            provider, api, self._notes, limits=limits or Limits(), active=active,
-            on_change=on_change, sleep=sleep, clock=clock,
-        )  # fmt: skip
+            provider,
+            api,
+            self._notes,
+            limits=limits or Limits(),
+            active=active,
+            on_change=on_change,
+            sleep=sleep,
+            clock=clock,
+        )
 
     # -- a provider ------------------------------------------------------------------------------
 
@@ -156,9 +162,11 @@ class Batches:
     def _read(self, request: Request, note: Note, result: Result | None) -> Reply:
         """Make a reply of a result, or raise its error."""
         about: dict[str, Any] = {
-            "provider": self.name, "model": request.model, "started_at": note.created_at,
+            "provider": self.name,
+            "model": request.model,
+            "started_at": note.created_at,
             "service_tier": "batch",
-        }  # fmt: skip
+        }
         error = missing(note.status) if result is None else result.error
         if error is not None or result is None or result.body is None:
             reply = Reply(call=Call(**about))

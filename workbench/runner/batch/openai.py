@@ -16,10 +16,20 @@ from workbench.runner.providers import transport
 from workbench.runner.providers.exchange import error_text
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
-_REFUSALS = frozenset({
-    "invalid_json_line", "invalid_request", "invalid_custom_id", "invalid_method", "invalid_url",
-    "mismatched_model", "missing_required_parameter", "model_not_found", "too_large", "unsupported_model",
-})  # fmt: skip  # of a file that was refused: sent again, it is refused again
+_REFUSALS = frozenset(
+    {
+        "invalid_json_line",
+        "invalid_request",
+        "invalid_custom_id",
+        "invalid_method",
+        "invalid_url",
+        "mismatched_model",
+        "missing_required_parameter",
+        "model_not_found",
+        "too_large",
+        "unsupported_model",
+    }
+)  # of a file that was refused: sent again, it is refused again
 _MARK = "workbench"  # the name of our label in a batch's metadata
 _SKEW = dt.timedelta(hours=1)  # how far the service's clock may be from ours
 _BOUNDARY = "workbench-7d1f0c52b6e34a"
@@ -114,9 +124,11 @@ class OpenAIBatches:
         form = {"content-type": f"multipart/form-data; boundary={_BOUNDARY}"}
         file = await self._wire.json("POST", "/files", File, _form(note.label, lines), form)
         asked = {
-            "input_file_id": file.id, "endpoint": f"/v1{note.path}", "completion_window": "24h",
+            "input_file_id": file.id,
+            "endpoint": f"/v1{note.path}",
+            "completion_window": "24h",
             "metadata": {_MARK: note.label},
-        }  # fmt: skip
+        }
         batch = await self._wire.json("POST", "/batches", Batch, asked)
         return self._seen(batch)
 
@@ -143,9 +155,13 @@ class OpenAIBatches:
     def _seen(self, batch: Batch) -> Seen:
         counts = batch.request_counts or Counts()
         return Seen(
-            batch.id, batch.status, batch.status in _ENDED, counts.completed + counts.failed,
-            counts.failed, moment(batch.created_at),
-        )  # fmt: skip
+            batch.id,
+            batch.status,
+            batch.status in _ENDED,
+            counts.completed + counts.failed,
+            counts.failed,
+            moment(batch.created_at),
+        )
 
     async def results(self, batch_id: str) -> AsyncIterator[bytes]:
         """Read both files; the faults of a batch that was refused as a whole are a line of their own."""

@@ -223,14 +223,18 @@ class Account:
         why = "; ".join([*notes, *remarks, *([_GUESSED] if is_guessed else [])])
         return [
             EnergyReading(
-                call_ordinal=ordinal, device=self._device.name, phase=phase,
-                method="measured" if alone else "apportioned", energy_j=energy,
+                call_ordinal=ordinal,
+                device=self._device.name,
+                phase=phase,
+                method="measured" if alone else "apportioned",
+                energy_j=energy,
                 low_j=0.0 if is_guessed else max(energy - took.half_j, 0.0),
                 high_j=max(energy + took.half_j, likely_w * took.work_s),
-                full_j=energy + ledger.idle.idle_w * took.machine_s, note=why or None,
+                full_j=energy + ledger.idle.idle_w * took.machine_s,
+                note=why or None,
             )
             for (phase, took), energy in zip(taken.items(), given, strict=True)
-        ]  # fmt: skip
+        ]
 
     def _give(self, taken: Sequence[_Taken], mean_w: float) -> tuple[list[float], bool]:
         """Say what the phases of a call are told, none less than nothing, and whether that is a guess.
@@ -264,9 +268,12 @@ class Account:
         edges += ledger.end_w(lasts[:, 1], lasts[:, 2]).sum()
         noise = noise_j(ledger.idle, np.array(machine_s), np.array(length_s))
         half = half_width(
-            np.maximum(energy, 0.0), edges, noise,
-            period_s=ledger.idle.period_s, disagreement=self._disagreement,
-        )  # fmt: skip
+            np.maximum(energy, 0.0),
+            edges,
+            noise,
+            period_s=ledger.idle.period_s,
+            disagreement=self._disagreement,
+        )
         work_s = float((rate * (end - begin)).sum())
         return _Taken(float(energy), float(half), float(noise), work_s, machine_s)
 
@@ -292,9 +299,12 @@ class Account:
             lost: requests that nobody asked about, as when a run is cancelled.
         """
         opened = EnergyBalance(
-            run_id=run_id, device=self._device.name, meter=self._device.how,
-            n_samples=self._n_samples, n_calls=n_calls,
-        )  # fmt: skip
+            run_id=run_id,
+            device=self._device.name,
+            meter=self._device.how,
+            n_samples=self._n_samples,
+            n_calls=n_calls,
+        )
         ledger, idle = self._ledger, self._idle
         if ledger is None or idle is None or ledger.metered_j <= 0:
             why = "the counter did not move often enough in the quiet window"
@@ -317,11 +327,20 @@ class Account:
             off = added - ledger.metered_j
             notes.append(f"the sum is {off:+.3g} J off" + (_BELOW if off > 0 else ""))
         return msgspec.structs.replace(
-            opened, meter_j=ledger.metered_j, calls_j=self._calls_j, idle_j=ledger.idle_j,
-            unattributed_j=loose_j, mismatch=mismatch, is_conserved=mismatch <= MOST_MISMATCH,
-            integral_j=self._integral_j, duration_s=ledger.duration_s, idle_w=idle.idle_w,
-            idle_sd_w=idle.idle_sd_w, period_s=idle.period_s, note="; ".join(notes) or None,
-        )  # fmt: skip
+            opened,
+            meter_j=ledger.metered_j,
+            calls_j=self._calls_j,
+            idle_j=ledger.idle_j,
+            unattributed_j=loose_j,
+            mismatch=mismatch,
+            is_conserved=mismatch <= MOST_MISMATCH,
+            integral_j=self._integral_j,
+            duration_s=ledger.duration_s,
+            idle_w=idle.idle_w,
+            idle_sd_w=idle.idle_sd_w,
+            period_s=idle.period_s,
+            note="; ".join(notes) or None,
+        )
 
     def after(self, balance: EnergyBalance) -> EnergyBalance:
         """Add the idle power of the quiet window after the run."""

@@ -297,9 +297,12 @@ def apportion(
     energy = np.maximum(ledger.energy_j(begin, end, rate), 0.0)
     machine_s = _machine_s(spans)
     half = half_width(
-        energy, ledger.begin_w(begin, rate) + ledger.end_w(end, rate),
-        noise_j(idle, machine_s, end - begin), period_s=idle.period_s, disagreement=disagreement,
-    )  # fmt: skip
+        energy,
+        ledger.begin_w(begin, rate) + ledger.end_w(end, rate),
+        noise_j(idle, machine_s, end - begin),
+        period_s=idle.period_s,
+        disagreement=disagreement,
+    )
     alone = ledger.alone(calls.begin_s, calls.end_s)[np.searchsorted(calls.call, spans.call)]
     low = np.maximum(energy - half, 0.0)
     return Shares(energy, low, energy + half, machine_s, alone), ledger

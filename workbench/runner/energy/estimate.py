@@ -134,9 +134,14 @@ def estimate(call: Call) -> EnergyReading | None:
         for p, t, b, u in zip(active, totals, BATCHES, pue, strict=True)
     ]
     return EnergyReading(
-        call_ordinal=call.ordinal, device=DEVICE, method="estimated", energy_j=found[1],
-        low_j=min(found), high_j=max(found), note=_why(size, totals, pue, facts.date),
-    )  # fmt: skip
+        call_ordinal=call.ordinal,
+        device=DEVICE,
+        method="estimated",
+        energy_j=found[1],
+        low_j=min(found),
+        high_j=max(found),
+        note=_why(size, totals, pue, facts.date),
+    )
 
 
 def _why(size: Size, totals: Sequence[float], pue: Sequence[float], date: str) -> str:

@@ -341,10 +341,12 @@ class Budget:
         allowed = request.sampling.get("max_tokens")
         longest = self._most_output.get(configuration_id, ordinary)
         call = Call(
-            provider=provider, model=request.model, cache_read_tokens=0,
+            provider=provider,
+            model=request.model,
+            cache_read_tokens=0,
             input_tokens=len(text) // _BYTES_A_TOKEN + 1,
             output_tokens=allowed if isinstance(allowed, int) else longest,
-        )  # fmt: skip
+        )
         if typical is not None and typical.model == call.model:
             call = msgspec.structs.replace(
                 call,

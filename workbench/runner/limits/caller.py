@@ -146,8 +146,10 @@ class Caller:
         silent = reply.call.n_retries or 0  # the provider asked again itself
         retries = took.failures + silent if error is None else max(took.failures - 1, 0)
         extra: dict[str, object] = {
-            "queue_s": took.queued_s, "n_retries": retries, "retry_wait_s": took.waited_s,
-        }  # fmt: skip
+            "queue_s": took.queued_s,
+            "n_retries": retries,
+            "retry_wait_s": took.waited_s,
+        }
         if self._machine is not None:
             extra |= {"machine": self._machine, "machine_s": took.share_s}
         return self._finish(request, reply, error, extra), error
@@ -217,18 +219,25 @@ class Caller:
     def _failed(self, request: Request, error: ProviderError) -> dict[str, object]:
         """Give what a call says that failed."""
         return {
-            "provider": self.provider.name, "model": request.model, "stop_reason": "error",
-            "error_type": error.kind, "error_message": str(error),
-        }  # fmt: skip
+            "provider": self.provider.name,
+            "model": request.model,
+            "stop_reason": "error",
+            "error_type": error.kind,
+            "error_message": str(error),
+        }
 
     def _lane(self, model: str) -> Lane:
         lane = self._lanes.get(model)
         if lane is None:
             state = ModelState(provider=self.provider.name, model=model, cap=self._slots)
             lane = self._lanes[model] = Lane(
-                state, start=self._start, has_room=self._has_room,
-                clock=self._clock, now=self._now, sleep=self._sleep,
-            )  # fmt: skip
+                state,
+                start=self._start,
+                has_room=self._has_room,
+                clock=self._clock,
+                now=self._now,
+                sleep=self._sleep,
+            )
         return lane
 
     def _has_room(self) -> bool:

@@ -29,9 +29,11 @@ class Asked(NamedTuple):
 def reply(asked: Asked, sequence: Sequence | None, loaded: Loaded | None) -> Reply:
     """Return the reply as far as it came; a request that was never run has no tokens and no times."""
     known: dict[str, Any] = {
-        "provider": asked.provider, "model": asked.request.model, "started_at": asked.at,
+        "provider": asked.provider,
+        "model": asked.request.model,
+        "started_at": asked.at,
         "request_id": asked.key,
-    }  # fmt: skip
+    }
     if sequence is None or loaded is None:
         return Reply(call=Call(**known))
     got = Arrived()
@@ -49,15 +51,22 @@ def reply(asked: Asked, sequence: Sequence | None, loaded: Loaded | None) -> Rep
     fields = _counts(sequence) | got.times_of_chunks()
     ended_s = sequence.ended_s
     call = Call(
-        **known, stop_reason=reason, response_model=_name(asked.request.model),
+        **known,
+        stop_reason=reason,
+        response_model=_name(asked.request.model),
         e2e_s=None if ended_s is None else ended_s - asked.at_s,
-        usage=json_text(_usage(asked, sequence, loaded)), **fields,
-    )  # fmt: skip
+        usage=json_text(_usage(asked, sequence, loaded)),
+        **fields,
+    )
     return Reply(
-        text=text, thinking="".join(got.thinking).strip() or None, tool_calls=tools,
-        stop_reason=reason, call=call,
-        text_ends=tuple(got.text_ends), text_times=tuple(got.text_times),
-    )  # fmt: skip
+        text=text,
+        thinking="".join(got.thinking).strip() or None,
+        tool_calls=tools,
+        stop_reason=reason,
+        call=call,
+        text_ends=tuple(got.text_ends),
+        text_times=tuple(got.text_times),
+    )
 
 
 def _counts(sequence: Sequence) -> dict[str, Any]:
@@ -65,11 +74,13 @@ def _counts(sequence: Sequence) -> dict[str, Any]:
     if sequence.admitted_s is None:
         return {}  # it never ran
     return {
-        "input_tokens": len(sequence.prompt), "cache_read_tokens": 0,
-        "output_tokens": len(sequence.tokens), "tokens_source": "counted",
+        "input_tokens": len(sequence.prompt),
+        "cache_read_tokens": 0,
+        "output_tokens": len(sequence.tokens),
+        "tokens_source": "counted",
         "reasoning_tokens": sequence.reasoning_tokens if sequence.looks_for_thinking else None,
         "logprob_sum": sequence.logprob_sum if sequence.tokens else None,
-    }  # fmt: skip
+    }
 
 
 def _usage(asked: Asked, sequence: Sequence, loaded: Loaded) -> dict[str, Any]:
@@ -77,13 +88,18 @@ def _usage(asked: Asked, sequence: Sequence, loaded: Loaded) -> dict[str, Any]:
     sampling, first_s = sequence.sampling, sequence.first_s
     admitted_s, ended_s = sequence.admitted_s, sequence.ended_s
     return {
-        "device": loaded.device, "precision": loaded.precision,
-        "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k,
-        "min_p": sampling.min_p, "seed": sampling.seed if sampling.temperature else None,
+        "device": loaded.device,
+        "precision": loaded.precision,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "seed": sampling.seed if sampling.temperature else None,
         "waited_s": None if admitted_s is None else admitted_s - asked.at_s,
-        "prefill_s": sequence.prefill_s, "prefill_tokens": sequence.n_prefilled,
+        "prefill_s": sequence.prefill_s,
+        "prefill_tokens": sequence.n_prefilled,
         "decode_s": None if first_s is None or ended_s is None else ended_s - first_s,
-    }  # fmt: skip
+    }
 
 
 def _name(model: str) -> str:

@@ -117,8 +117,9 @@ def _unpack(path: Path, folder: Path, precision: str) -> None:
 
     dtype = torch_dtype(precision)
     where: dict[str, Any] = {
-        "pretrained_model_name_or_path": os.fspath(path.parent), "gguf_file": path.name,
-    }  # fmt: skip
+        "pretrained_model_name_or_path": os.fspath(path.parent),
+        "gguf_file": path.name,
+    }
     with _once_and_quietly(reader):
         tokenizer = AutoTokenizer.from_pretrained(**where)
         settings = AutoConfig.from_pretrained(**where)

@@ -18,9 +18,12 @@ from workbench.runner.local.output import Tags
 from workbench.runner.local.tool_text import MARKS
 
 _TAGS: tuple[Tags, ...] = (
-    ("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|begin_of_thought|>", "<|end_of_thought|>"),
-)  # fmt: skip
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+)
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<turn|>")
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -190,13 +193,17 @@ def _described(model: Any, tokenizer: Any, device: str, precision: str) -> Loade
         ends |= set(found if isinstance(found, list) else [found])
     text = model.config.get_text_config()
     return Loaded(
-        model, tokenizer, device, precision,
+        model,
+        tokenizer,
+        device,
+        precision,
         context_tokens=getattr(text, "max_position_embeddings", None) or 2**31,
         end_ids=frozenset(e for e in ends if e is not None),
-        special=special, tags=tags,
+        special=special,
+        tags=tags,
         suggested=suggested if suggested.get("do_sample") else {},
         forward=frozenset(inspect.signature(model.forward).parameters),
-    )  # fmt: skip
+    )
 
 
 def _check(name: str, model: Any) -> None:
@@ -205,7 +212,9 @@ def _check(name: str, model: Any) -> None:
     kinds = set(getattr(text, "layer_types", None) or ()) - _ATTENTION
     if kinds or getattr(model, "_is_stateful", False):
         what = ", ".join(sorted(kinds)) or "a recurrent state"
-        raise _bad(f"{name} has layers of another kind than attention ({what}); serve it with vLLM or llama.cpp, and ask it over HTTP")  # fmt: skip
+        raise _bad(
+            f"{name} has layers of another kind than attention ({what}); serve it with vLLM or llama.cpp, and ask it over HTTP"
+        )
 
 
 def _bad(message: str) -> ProviderRejected:

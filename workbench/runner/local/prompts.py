@@ -100,10 +100,16 @@ def _options(request: Request, loaded: Loaded, sampling: Sampling) -> dict[str, 
                 kind="no_tools",
             )
         options["tools"] = [
-            {"type": "function", "function": {
-                "name": t.name, "description": t.description, "parameters": dict(t.parameters)}}
+            {
+                "type": "function",
+                "function": {
+                    "name": t.name,
+                    "description": t.description,
+                    "parameters": dict(t.parameters),
+                },
+            }
             for t in request.tools
-        ]  # fmt: skip
+        ]
     effort = sampling.reasoning_effort
     if effort is not None:
         if "reasoning_effort" in loaded.template:
@@ -122,10 +128,13 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     found: dict[str, Any] = {"role": message["role"], "content": _text(message.get("content"))}
     if message.get("tool_calls"):
         found["tool_calls"] = [
-            {"id": c.get("id"), "type": "function", "function": {
-                "name": c["name"], "arguments": _object(c["arguments"])}}
+            {
+                "id": c.get("id"),
+                "type": "function",
+                "function": {"name": c["name"], "arguments": _object(c["arguments"])},
+            }
             for c in message["tool_calls"]
-        ]  # fmt: skip
+        ]
     for name in ("tool_call_id", "name"):
         if message.get(name) is not None:
             found[name] = message[name]

@@ -122,8 +122,12 @@ class MessageArrived(Arrived):
             if block.input:  # comes whole where nothing is streamed, else empty
                 asked[1] = json_text(block.input)
         # an empty piece of arguments brings nothing
-        self.saw(at_s, block.text or "", block.thinking or "",
-                 tool=tool and bool(block.name or block.partial_json))  # fmt: skip
+        self.saw(
+            at_s,
+            block.text or "",
+            block.thinking or "",
+            tool=tool and bool(block.name or block.partial_json),
+        )
         return block.text or ""
 
     def _grow(self, place: int, delta: Block) -> None:
@@ -177,7 +181,10 @@ class AnthropicMessages(HttpProvider):
         if stop := settings.pop("stop", None):
             settings["stop_sequences"] = [stop] if isinstance(stop, str) else stop
         settings |= _tools(request, settings.pop("tool_choice", None))
-        effort, budget = settings.pop("reasoning_effort", None), settings.pop("thinking_budget_tokens", None)  # fmt: skip
+        effort, budget = (
+            settings.pop("reasoning_effort", None),
+            settings.pop("thinking_budget_tokens", None),
+        )
         if effort == "none":
             settings["thinking"] = {"type": "disabled"}
         elif effort is not None:
@@ -240,9 +247,11 @@ def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 def _result(message: ChatMessage) -> dict[str, Any]:
     failed = {"is_error": True} if message.get("error") else {}
     return {
-        "type": "tool_result", "tool_use_id": message["tool_call_id"],
-        "content": message["content"], **failed,
-    }  # fmt: skip
+        "type": "tool_result",
+        "tool_use_id": message["tool_call_id"],
+        "content": message["content"],
+        **failed,
+    }
 
 
 def _use(call: Mapping[str, Any]) -> dict[str, Any]:

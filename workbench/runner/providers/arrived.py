@@ -155,9 +155,11 @@ class Arrived:
         if len(times) > 1:
             gaps = sorted(b - a for a, b in itertools.pairwise(times))
             fields |= {
-                "gap_p50_s": quantile(gaps, 0.5), "gap_p90_s": quantile(gaps, 0.9),
-                "gap_p99_s": quantile(gaps, 0.99), "gap_max_s": gaps[-1],
-            }  # fmt: skip
+                "gap_p50_s": quantile(gaps, 0.5),
+                "gap_p90_s": quantile(gaps, 0.9),
+                "gap_p99_s": quantile(gaps, 0.99),
+                "gap_max_s": gaps[-1],
+            }
         return fields
 
     def usage_text(self) -> str | None:

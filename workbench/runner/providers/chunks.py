@@ -207,9 +207,10 @@ class Assembly(Arrived):
             return None
         extra = [self._extra.get(place) for place in sorted(self.tools)]
         found = {
-            "reasoning_content": "".join(self._reasoning), "reasoning_details": self._details,
+            "reasoning_content": "".join(self._reasoning),
+            "reasoning_details": self._details,
             "extra_content": extra if any(extra) else None,
-        }  # fmt: skip
+        }
         return {name: value for name, value in found.items() if value} or None
 
 

@@ -25,19 +25,36 @@ LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _SHARES = {"minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.95, "max": 0.95}
 _LEAST, _MOST = 1024, 128_000  # tokens of thinking that Claude takes
 _GEMINI = {
-    "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576, "max": 24_576,
-}  # fmt: skip
+    "minimal": 1024,
+    "low": 1024,
+    "medium": 8192,
+    "high": 24_576,
+    "xhigh": 24_576,
+    "max": 24_576,
+}
 _CLAUDE = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4(?:[.-][015](?!\d)|-20\d{6}|$|[@:]))")
 _TEMPLATED = {"llama.cpp", "vllm", "sglang"}
 _BUDGET_FIELDS = {"llama.cpp": "thinking_budget_tokens", "vllm": "thinking_token_budget"}
 _PLACES = (
-    "reasoning_effort", "reasoning.enabled", "reasoning.effort", "reasoning.max_tokens",
-    "thinking.type", "thinking.budget_tokens", "output_config.effort",
-    "generationConfig.thinkingConfig.thinkingLevel", "generationConfig.thinkingConfig.thinkingBudget",
-    "chat_template_kwargs.enable_thinking", "chat_template_kwargs.thinking",
-    "chat_template_kwargs.reasoning_effort", "chat_template_kwargs.thinking_budget",
-    "thinking_budget_tokens", "thinking_token_budget", "enable_thinking", "thinking_budget", "think",
-)  # fmt: skip
+    "reasoning_effort",
+    "reasoning.enabled",
+    "reasoning.effort",
+    "reasoning.max_tokens",
+    "thinking.type",
+    "thinking.budget_tokens",
+    "output_config.effort",
+    "generationConfig.thinkingConfig.thinkingLevel",
+    "generationConfig.thinkingConfig.thinkingBudget",
+    "chat_template_kwargs.enable_thinking",
+    "chat_template_kwargs.thinking",
+    "chat_template_kwargs.reasoning_effort",
+    "chat_template_kwargs.thinking_budget",
+    "thinking_budget_tokens",
+    "thinking_token_budget",
+    "enable_thinking",
+    "thinking_budget",
+    "think",
+)
 
 
 def translate(service: str, convention: str, request: Request) -> tuple[Request, dict[str, Any]]:

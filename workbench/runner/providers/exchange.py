@@ -32,17 +32,35 @@ _ERROR_BYTES = 65_536
 _BODY_BYTES = 64_000_000
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"([0-9.]+)s"')  # Google says it in the body
 STATUS_OF_WORDS = {  # how errors within a stream name what would have been a status
-    "invalid_request_error": 400, "invalid_prompt": 400, "authentication_error": 401,
-    "permission_error": 403, "not_found_error": 404, "request_too_large": 413,
-    "rate_limit_error": 429, "rate_limit_exceeded": 429, "api_error": 500, "server_error": 500,
-    "overloaded_error": 529, "internal_server_error": 500, "overloaded": 529, "timeout_error": 504,
-    "context_length_exceeded": 400, "model_not_found": 404, "invalid_api_key": 401,
+    "invalid_request_error": 400,
+    "invalid_prompt": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "overloaded_error": 529,
+    "internal_server_error": 500,
+    "overloaded": 529,
+    "timeout_error": 504,
+    "context_length_exceeded": 400,
+    "model_not_found": 404,
+    "invalid_api_key": 401,
     "insufficient_quota": 429,
     # Google
-    "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400, "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403, "NOT_FOUND": 404, "RESOURCE_EXHAUSTED": 429, "INTERNAL": 500,
-    "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
-}  # fmt: skip
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
 
 
 def _now() -> dt.datetime:
@@ -90,9 +108,12 @@ class HttpProvider:
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise ConfigError("the key holds characters that no header may hold; set it anew")
         make = functools.partial(
-            transport.make_client, base_url, headers | self.headers(api_key),
-            concurrency=concurrency, kind=http,
-        )  # fmt: skip
+            transport.make_client,
+            base_url,
+            headers | self.headers(api_key),
+            concurrency=concurrency,
+            kind=http,
+        )
         self.client, self._make = make(timeout_s=timeout_s), make
         self._spare: httpx.AsyncClient | None = None
         self._keeps = True
@@ -254,9 +275,12 @@ class _Attempt:
     """One request on the wire."""
 
     def __init__(
-        self, provider: HttpProvider, request: Request, on_chunk: OnChunk | None,
+        self,
+        provider: HttpProvider,
+        request: Request,
+        on_chunk: OnChunk | None,
         effort_sent: str | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.provider, self.request, self.on_chunk = provider, request, on_chunk
         self.effort_sent = effort_sent
         self.status: int | None = None
@@ -438,11 +462,16 @@ class _Attempt:
             ),
         )
         return Reply(
-            text=clean(text), thinking=clean(thinking) or None, tool_calls=tools,
-            tool_ids=tuple(map(clean, got.tool_ids())), state=cleaned(got.state(), clean),
-            stop_reason=call.stop_reason, call=call,
-            text_ends=tuple(got.text_ends), text_times=tuple(got.text_times),
-        )  # fmt: skip
+            text=clean(text),
+            thinking=clean(thinking) or None,
+            tool_calls=tools,
+            tool_ids=tuple(map(clean, got.tool_ids())),
+            state=cleaned(got.state(), clean),
+            stop_reason=call.stop_reason,
+            call=call,
+            text_ends=tuple(got.text_ends),
+            text_times=tuple(got.text_times),
+        )
 
 
 def _with_resends(reply: Reply, n_sent: int) -> Reply:

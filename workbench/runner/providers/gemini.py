@@ -73,7 +73,10 @@ class ContentArrived(Arrived):
         piece = decode(_decoder, event.data)
         if piece.error or event.type == b"error":
             raise StreamFailed(piece.error or event.data.decode("utf-8", "replace"))
-        self.model, self.reply_id = piece.model_version or self.model, piece.response_id or self.reply_id  # fmt: skip
+        self.model, self.reply_id = (
+            piece.model_version or self.model,
+            piece.response_id or self.reply_id,
+        )
         shown = ""
         for candidate in piece.candidates or ():
             if candidate.index == 0:
@@ -120,7 +123,9 @@ class ContentArrived(Arrived):
 
     def state(self) -> list[dict[str, Any]] | None:
         """Return the parts where the service gave signatures, or ids, that it wants back."""
-        marked = any("thoughtSignature" in p or (p.get("functionCall") or {}).get("id") for p in self._parts)  # fmt: skip
+        marked = any(
+            "thoughtSignature" in p or (p.get("functionCall") or {}).get("id") for p in self._parts
+        )
         return self._parts if marked and self.tools else None
 
 
@@ -155,7 +160,10 @@ class Gemini(HttpProvider):
         if isinstance(choice := settings.pop("tool_choice", None), str):
             mode = {"required": "ANY"}.get(choice, choice.upper())
             body["toolConfig"] = {"functionCallingConfig": {"mode": mode}}
-        effort, budget = settings.pop("reasoning_effort", None), settings.pop("thinking_budget_tokens", None)  # fmt: skip
+        effort, budget = (
+            settings.pop("reasoning_effort", None),
+            settings.pop("thinking_budget_tokens", None),
+        )
         thinking: dict[str, Any] = {}
         if effort == "none":
             thinking = {"thinkingBudget": 0}
@@ -188,8 +196,10 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 def _function(tool: ToolSpec) -> dict[str, Any]:
     return {
-        "name": tool.name, "description": tool.description, "parametersJsonSchema": dict(tool.parameters)
-    }  # fmt: skip
+        "name": tool.name,
+        "description": tool.description,
+        "parametersJsonSchema": dict(tool.parameters),
+    }
 
 
 def _contents(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:

@@ -87,9 +87,11 @@ class LocalProvider:
         self.name, self.model = name, model
         self._how: dict[str, Any] = {"device": device, "dtype": dtype, "folder": folder}
         self._engine_options: dict[str, Any] = {
-            "slots": slots, "prefill_tokens": prefill_tokens, "cache_bytes": cache_bytes,
+            "slots": slots,
+            "prefill_tokens": prefill_tokens,
+            "cache_bytes": cache_bytes,
             "threads": threads,
-        }  # fmt: skip
+        }
         self._tags, self._timeout_s = thinking_tags, timeout_s
         self._rng, self._now = rng or random.SystemRandom(), now
         self._lock = threading.Lock()
@@ -221,14 +223,19 @@ class LocalProvider:
             )
         closing = f"{tags[1]}\n\n" if tags else ""
         return Sequence(
-            asked.key, prompt.tokens, sampling=sampling,
-            output=Output(tags, sampling.stop, thinking=prompt.is_thinking, keep_tags=prompt.is_own),
+            asked.key,
+            prompt.tokens,
+            sampling=sampling,
+            output=Output(
+                tags, sampling.stop, thinking=prompt.is_thinking, keep_tags=prompt.is_own
+            ),
             detokenizer=Detokenizer(loaded.tokenizer, loaded.special, prompt.tokens),
             end_ids=loaded.end_ids,
             closing=loaded.tokenizer(closing, add_special_tokens=False)["input_ids"],
-            most_tokens=min(sampling.max_tokens or room, room), submitted_s=asked.at_s,
+            most_tokens=min(sampling.max_tokens or room, room),
+            submitted_s=asked.at_s,
             deliver=desk.deliver,
-        )  # fmt: skip
+        )
 
 
 def _failure(error: ProviderError, so_far: Reply) -> ProviderError:

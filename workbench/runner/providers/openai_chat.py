@@ -55,8 +55,10 @@ class OpenAIChat(HttpProvider):
 def described(tool: ToolSpec) -> dict[str, Any]:
     """Describe a tool as chat completions do."""
     function = {
-        "name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)
-    }  # fmt: skip
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+    }
     return {"type": "function", "function": function}
 
 
@@ -64,8 +66,10 @@ def _message(message: ChatMessage) -> Mapping[str, Any]:
     """Write a message: turns with tools, and answers to them, have a form of their own."""
     if message["role"] == "tool":
         return {
-            "role": "tool", "tool_call_id": message["tool_call_id"], "content": message["content"]
-        }  # fmt: skip
+            "role": "tool",
+            "tool_call_id": message["tool_call_id"],
+            "content": message["content"],
+        }
     calls = message.get("tool_calls")
     if not calls:
         return {"role": message["role"], "content": message["content"]}
@@ -73,11 +77,12 @@ def _message(message: ChatMessage) -> Mapping[str, Any]:
     extra = state.pop("extra_content", None) or [None] * len(calls)
     written = [
         {
-            "id": call["id"], "type": "function",
+            "id": call["id"],
+            "type": "function",
             "function": {"name": call["name"], "arguments": call.get("arguments") or "{}"},
             **({"extra_content": more} if more else {}),
         }
         for call, more in zip(calls, extra, strict=True)
-    ]  # fmt: skip
+    ]
     content = message.get("content") or ""
     return {"role": "assistant", "content": content, "tool_calls": written, **state}

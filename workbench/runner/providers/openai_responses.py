@@ -73,9 +73,14 @@ class Piece(Body):
 _decoder = msgspec.json.Decoder(Piece)
 _raw = msgspec.json.Decoder(dict[str, Any])
 _THOUGHTS = frozenset({"response.reasoning_text.delta", "response.reasoning_summary_text.delta"})
-_ENDS = frozenset({
-    "response.completed", "response.incomplete", "response.failed", "response.cancelled",
-})  # fmt: skip
+_ENDS = frozenset(
+    {
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "response.cancelled",
+    }
+)
 _SHOWN = frozenset({"response.output_text.done", "response.refusal.done"})
 
 
@@ -257,18 +262,24 @@ class OpenAIResponses(HttpProvider):
 def _tool(tool: ToolSpec) -> dict[str, Any]:
     """Describe a function; its arguments may be left out, which the service's strict reading forbids."""
     return {
-        "type": "function", "name": tool.name, "description": tool.description,
-        "parameters": dict(tool.parameters), "strict": False,
-    }  # fmt: skip
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+        "strict": False,
+    }
 
 
 def _items(message: ChatMessage) -> list[dict[str, Any]]:
     """Turn a message of a chat into items; what the service gave sealed goes back as it came."""
     if message["role"] == "tool":
-        return [{
-            "type": "function_call_output", "call_id": message["tool_call_id"],
-            "output": message["content"],
-        }]  # fmt: skip
+        return [
+            {
+                "type": "function_call_output",
+                "call_id": message["tool_call_id"],
+                "output": message["content"],
+            }
+        ]
     if message.get("state"):
         return list(message["state"])
     found = []
@@ -276,9 +287,11 @@ def _items(message: ChatMessage) -> list[dict[str, Any]]:
         found.append({"role": message["role"], "content": message["content"]})
     found += [
         {
-            "type": "function_call", "call_id": call["id"], "name": call["name"],
+            "type": "function_call",
+            "call_id": call["id"],
+            "name": call["name"],
             "arguments": call.get("arguments") or "{}",
         }
         for call in message.get("tool_calls") or ()
-    ]  # fmt: skip
+    ]
     return found

@@ -210,8 +210,12 @@ def _by_call(trace: Trace, calls: list[Call]) -> list[list[Message]]:
 
 
 def _recorded(
-    trace: Trace, configuration: Configuration | None, call: Call, messages: list[Message], seed: int | None
-) -> Recorded:  # fmt: skip
+    trace: Trace,
+    configuration: Configuration | None,
+    call: Call,
+    messages: list[Message],
+    seed: int | None,
+) -> Recorded:
     """Tell the prompt from the reply: the reply is what the assistant said last."""
     turn = len(messages)
     while turn and messages[turn - 1].role == "assistant":
@@ -224,10 +228,19 @@ def _recorded(
     ]
     said += [Part("assistant", "tool_call", _tool_text(t.tool, t.arguments)) for t in tools]
     return Recorded(
-        trace=trace, configuration=configuration, call=call,
-        heard=tuple(_heard(m) for m in messages[:turn] if m.kind != "thinking" and (m.text or m.role != "assistant")),
-        said=tuple(said), thinking=thinking or None, tools=tools, seed=seed,
-    )  # fmt: skip
+        trace=trace,
+        configuration=configuration,
+        call=call,
+        heard=tuple(
+            _heard(m)
+            for m in messages[:turn]
+            if m.kind != "thinking" and (m.text or m.role != "assistant")
+        ),
+        said=tuple(said),
+        thinking=thinking or None,
+        tools=tools,
+        seed=seed,
+    )
 
 
 def _heard(message: Message) -> Part:

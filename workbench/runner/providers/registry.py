@@ -12,9 +12,12 @@ from workbench.runner.providers.openai_responses import OpenAIResponses
 from workbench.runner.providers.services import SERVICES, Quirks
 
 KINDS: dict[str, Callable[..., HttpProvider]] = {
-    "chat": OpenAIChat, "completions": OpenAIChat, "responses": OpenAIResponses,
-    "messages": AnthropicMessages, "gemini": Gemini,
-}  # fmt: skip
+    "chat": OpenAIChat,
+    "completions": OpenAIChat,
+    "responses": OpenAIResponses,
+    "messages": AnthropicMessages,
+    "gemini": Gemini,
+}
 
 
 def make(endpoint: str, base_url: str, *, name: str, **options: Any) -> HttpProvider:

@@ -24,14 +24,31 @@ from workbench.runner.providers.recording import Chat, Conversation, Part, Recor
 from workbench.runner.whose import ASKER, ORDINAL, Asker
 
 _TIMES = (
-    "ttft_s", "answer_start_s", "e2e_s", "gap_p50_s", "gap_p90_s", "gap_p99_s", "gap_max_s",
+    "ttft_s",
+    "answer_start_s",
+    "e2e_s",
+    "gap_p50_s",
+    "gap_p90_s",
+    "gap_p99_s",
+    "gap_max_s",
     "n_chunks",
-)  # fmt: skip
+)
 _FACTS = (
-    "response_model", "n_requests", "input_tokens", "cache_read_tokens", "cache_write_5m_tokens",
-    "cache_write_1h_tokens", "output_tokens", "reasoning_tokens", "total_tokens", "tokens_source",
-    "logprob_sum", "stop_reason", "usage", "effort_sent",
-)  # fmt: skip
+    "response_model",
+    "n_requests",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "tokens_source",
+    "logprob_sum",
+    "stop_reason",
+    "usage",
+    "effort_sent",
+)
 _PASSING = frozenset({"http_408", "http_409", "http_425", "http_429"})
 _NEAR = 200  # recorded prompts that are compared with one that is not recorded
 _SHOWN = 80  # characters of a text in a message
@@ -130,9 +147,7 @@ class Replay:
             raise _refused(f"this chat was recorded with another {' and another '.join(least)}")
         asker = ASKER.get()
         free = self._free(agreeing if self._strict else fitting, asker)
-        best = min(
-            free, key=lambda f: (len(differing[f.recorded.call_id]), *self._rank(f, asker))
-        )  # fmt: skip
+        best = min(free, key=lambda f: (len(differing[f.recorded.call_id]), *self._rank(f, asker)))
         self._used[_user(asker), best.recorded.call_id] = asker
         return best
 
@@ -166,9 +181,11 @@ class Replay:
     def _rank(self, found: _Found, asker: Asker | None) -> tuple[bool, bool, int, int]:
         recorded = found.recorded
         ours, theirs = asker.configuration if asker else None, recorded.configuration
-        same = ours is not None and theirs is not None and (
-            (ours.strategy, ours.strategy_params) == (theirs.strategy, theirs.strategy_params)
-        )  # fmt: skip
+        same = (
+            ours is not None
+            and theirs is not None
+            and ((ours.strategy, ours.strategy_params) == (theirs.strategy, theirs.strategy_params))
+        )
         elsewhere = ORDINAL.get() not in {None, recorded.call.ordinal}
         return not same, elsewhere, found.conversation, recorded.call.ordinal
 
@@ -189,12 +206,16 @@ class Replay:
             tool_calls=recorded.tools,
             stop_reason=call.stop_reason,
             call=Call(
-                provider=self.name, model=request.model, started_at=self._now(),
-                billed_cost_usd=0.0, request_id=recorded.call_id, **given,
+                provider=self.name,
+                model=request.model,
+                started_at=self._now(),
+                billed_cost_usd=0.0,
+                request_id=recorded.call_id,
+                **given,
             ),
             text_ends=ends,
             text_times=times,
-        )  # fmt: skip
+        )
 
     def _what_differs(self, model: str, chat: Chat) -> str:
         """Say how the nearest recorded prompt differs most from one that is not recorded."""
@@ -235,7 +256,7 @@ def _differences(recorded: Recorded, request: Request) -> list[str]:
         or recorded.call.role != "subject"
         or recorded.model != configuration.model
     ):
-        return found  # fmt: skip
+        return found
     params: Any = msgspec.json.decode(configuration.strategy_params or "{}")
     known = {
         "temperature": {configuration.temperature, params.get("temperature")},

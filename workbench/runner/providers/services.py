@@ -58,31 +58,48 @@ _OPENAI, _GOOGLE = "https://api.openai.com/v1", "https://generativelanguage.goog
 _OPENROUTER, _REMOTE = "https://openrouter.ai/api/v1", Quirks(tokenize_field=None)
 SERVICES: Mapping[str, Service] = {
     "openai": Service(
-        {"chat": _OPENAI, "responses": _OPENAI}, "OPENAI_API_KEY",
+        {"chat": _OPENAI, "responses": _OPENAI},
+        "OPENAI_API_KEY",
         Quirks(rename={"max_tokens": "max_completion_tokens"}, tokenize_field=None),
     ),
-    "anthropic": Service({"messages": "https://api.anthropic.com/v1", "chat": "https://api.anthropic.com/v1"},
-                         "ANTHROPIC_API_KEY", _REMOTE),
+    "anthropic": Service(
+        {"messages": "https://api.anthropic.com/v1", "chat": "https://api.anthropic.com/v1"},
+        "ANTHROPIC_API_KEY",
+        _REMOTE,
+    ),
     "google": Service({"gemini": _GOOGLE, "chat": f"{_GOOGLE}/openai"}, "GEMINI_API_KEY", _REMOTE),
     "openrouter": Service(
-        dict.fromkeys(("chat", "responses", "messages"), _OPENROUTER), "OPENROUTER_API_KEY",
+        dict.fromkeys(("chat", "responses", "messages"), _OPENROUTER),
+        "OPENROUTER_API_KEY",
         Quirks(body={"usage": {"include": True}}, nested_reasoning=True, tokenize_field=None),
     ),
-    "deepseek": Service({"chat": "https://api.deepseek.com/v1", "messages": "https://api.deepseek.com/anthropic/v1"},
-                        "DEEPSEEK_API_KEY", _REMOTE),
+    "deepseek": Service(
+        {
+            "chat": "https://api.deepseek.com/v1",
+            "messages": "https://api.deepseek.com/anthropic/v1",
+        },
+        "DEEPSEEK_API_KEY",
+        _REMOTE,
+    ),
     "llama.cpp": _server(8080, "content"),
     "vllm": _server(8000, "prompt"),
     "sglang": _server(30000),
     "ollama": _server(11434),
-}  # fmt: skip
+}
 _HOSTS = {
-    "api.groq.com": "groq", "api.mistral.ai": "mistral", "api.together.xyz": "together",
-    "api.x.ai": "x-ai", "api.fireworks.ai": "fireworks", "127.0.0.1": "local", "localhost": "local",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral",
+    "api.together.xyz": "together",
+    "api.x.ai": "x-ai",
+    "api.fireworks.ai": "fireworks",
+    "127.0.0.1": "local",
+    "localhost": "local",
 } | {
     str(urlsplit(url).hostname): name
-    for name, service in SERVICES.items() if service.api_key_env
+    for name, service in SERVICES.items()
+    if service.api_key_env
     for url in service.base_urls.values()
-}  # fmt: skip
+}
 
 
 def name_of(base_url: str) -> str:

@@ -28,19 +28,31 @@ import httpx
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 
 FAILURES: tuple[type[Exception], ...] = (
-    httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, aiohttp.ClientError,
+    httpx.HTTPError,
+    httpx.StreamError,
+    httpx.InvalidURL,
+    aiohttp.ClientError,
     OSError,  # TimeoutError is one
-)  # fmt: skip
+)
 _STALE = (
-    httpx.RemoteProtocolError, httpx.WriteError, aiohttp.ServerDisconnectedError,
-    ConnectionResetError, BrokenPipeError,
-)  # fmt: skip
+    httpx.RemoteProtocolError,
+    httpx.WriteError,
+    aiohttp.ServerDisconnectedError,
+    ConnectionResetError,
+    BrokenPipeError,
+)
 RETRYABLE = frozenset({408, 409, 425, 429})  # and every 5xx
 TEXT_LIMIT = 500
-_CREDIT_CODES = frozenset({
-    "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance",
-    "insufficient_credits", "insufficient_funds",
-})  # fmt: skip
+_CREDIT_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
+    }
+)
 _CREDIT = re.compile(r"(?i)credit balance is too low|insufficient (?:balance|credits|funds)")
 _ENCODINGS = frozenset({"identity", "gzip", "deflate", "zstd"}) | (
     {"br"} if any(map(importlib.util.find_spec, ("brotli", "brotlicffi"))) else frozenset()

@@ -10,25 +10,49 @@ __all__ = ["STOP_REASONS", "billed_usd", "laid_over", "stop_reason", "token_fiel
 
 STOP_REASONS = {
     # OpenAI and those that copy it
-    "stop": "stop", "eos": "stop", "length": "max_tokens", "max_tokens": "max_tokens",
-    "tool_calls": "tool_calls", "function_call": "tool_calls",
-    "content_filter": "content_filter", "error": "error",
+    "stop": "stop",
+    "eos": "stop",
+    "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "error",
     # text-generation-inference, Mistral, vLLM and SGLang, DeepSeek, GLM
-    "eos_token": "stop", "model_length": "max_tokens", "abort": "error", "aborted": "error",
-    "insufficient_system_resource": "error", "network_error": "error", "sensitive": "content_filter",
+    "eos_token": "stop",
+    "model_length": "max_tokens",
+    "abort": "error",
+    "aborted": "error",
+    "insufficient_system_resource": "error",
+    "network_error": "error",
+    "sensitive": "content_filter",
     # OpenAI's Responses
-    "completed": "stop", "max_output_tokens": "max_tokens", "failed": "error", "cancelled": "error",
+    "completed": "stop",
+    "max_output_tokens": "max_tokens",
+    "failed": "error",
+    "cancelled": "error",
     # Anthropic
-    "end_turn": "stop", "stop_sequence": "stop", "tool_use": "tool_calls",
-    "model_context_window_exceeded": "max_tokens", "refusal": "content_filter",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "model_context_window_exceeded": "max_tokens",
+    "refusal": "content_filter",
     # Gemini
-    "STOP": "stop", "MAX_TOKENS": "max_tokens", "SAFETY": "content_filter",
-    "RECITATION": "content_filter", "LANGUAGE": "content_filter", "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter", "SPII": "content_filter",
-    "IMAGE_SAFETY": "content_filter", "MODEL_ARMOR": "content_filter",
-    "MALFORMED_FUNCTION_CALL": "error", "UNEXPECTED_TOOL_CALL": "error",
-    "MALFORMED_RESPONSE": "error", "MISSING_THOUGHT_SIGNATURE": "error",
-}  # fmt: skip
+    "STOP": "stop",
+    "MAX_TOKENS": "max_tokens",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "LANGUAGE": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+    "MODEL_ARMOR": "content_filter",
+    "MALFORMED_FUNCTION_CALL": "error",
+    "UNEXPECTED_TOOL_CALL": "error",
+    "MALFORMED_RESPONSE": "error",
+    "MISSING_THOUGHT_SIGNATURE": "error",
+}
 
 
 def stop_reason(finish_reason: str | None) -> str:
@@ -90,13 +114,18 @@ def _believed(found: usages.Usage) -> usages.Usage:
     """Leave out the zeros that a reply with something in it contradicts."""
     if found.output_tokens == 0:
         found = found._replace(
-            output_tokens=None, reasoning_tokens=None, total_tokens=None,
+            output_tokens=None,
+            reasoning_tokens=None,
+            total_tokens=None,
             billed_cost_usd=found.billed_cost_usd or None,
-        )  # fmt: skip
+        )
     if found.input_tokens == 0:
         found = found._replace(
-            input_tokens=None, cache_read_tokens=None, cache_write_5m_tokens=None,
-            cache_write_1h_tokens=None, total_tokens=None,
-        )  # fmt: skip
+            input_tokens=None,
+            cache_read_tokens=None,
+            cache_write_5m_tokens=None,
+            cache_write_1h_tokens=None,
+            total_tokens=None,
+        )
     counted = any(n is not None for n in found[:7])
     return found if counted else found._replace(tokens_source=None)

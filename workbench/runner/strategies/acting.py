@@ -67,14 +67,22 @@ class Acting(Parameters):
     async def act(self, session: Session, item: TaskItem, lessons: Sequence[str] = ()) -> Outcome:
         """Make one attempt at an item; `lessons` are what earlier ones have taught."""
         budget = AgentBudget(
-            self.max_turns, self.max_tool_calls, self.token_budget, self.extension_turns,
+            self.max_turns,
+            self.max_tool_calls,
+            self.token_budget,
+            self.extension_turns,
             self.most_turns,
-        )  # fmt: skip
+        )
         hands = Hands(
-            session, toolkit.Toolbox([toolkit.get(name) for name in self.tools]), budget,
-            remind=self.remind, track=self.track,
-        )  # fmt: skip
-        text = self.protocol == "text" or (self.protocol == "auto" and session.endpoint in _TEXT_ONLY)  # fmt: skip
+            session,
+            toolkit.Toolbox([toolkit.get(name) for name in self.tools]),
+            budget,
+            remind=self.remind,
+            track=self.track,
+        )
+        text = self.protocol == "text" or (
+            self.protocol == "auto" and session.endpoint in _TEXT_ONLY
+        )
         if text:
             return await acting_text.act(hands, item, lessons, self.shots)
         return await acting_native.act(hands, item, lessons)

@@ -97,9 +97,11 @@ class Hands:
         if limit is None and self._was_cut(reply):
             limit = "tokens"
         return Outcome(
-            text, stop_reason=reply.stop_reason, limit_type=limit,
+            text,
+            stop_reason=reply.stop_reason,
+            limit_type=limit,
             metadata={**facts, **self.account.facts()},
-        )  # fmt: skip
+        )
 
 
 def told(lessons: Sequence[str]) -> str:

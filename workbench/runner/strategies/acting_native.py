@@ -25,8 +25,9 @@ async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
     session, specs = hands.session, hands.specs
     system = _ASK.format(prompt=session.task.prompt, lessons=told(lessons))
     chat: list[ChatMessage] = [
-        {"role": "system", "content": system}, {"role": "user", "content": item.question}
-    ]  # fmt: skip
+        {"role": "system", "content": system},
+        {"role": "user", "content": item.question},
+    ]
     more: dict[str, Any] = {}
     while True:
         reply = await session.generate(chat, tools=specs, most_tokens=hands.most_tokens, **more)
@@ -39,11 +40,14 @@ async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
         results = await hands.use(reply, asked, in_text=False)
         answers = [
             {
-                "role": "tool", "tool_call_id": tool_id, "name": called.record.tool,
-                "content": called.text, "error": called.record.error_type is not None,
+                "role": "tool",
+                "tool_call_id": tool_id,
+                "name": called.record.tool,
+                "content": called.text,
+                "error": called.record.error_type is not None,
             }
             for tool_id, called in zip(reply.tool_ids, results, strict=True)
-        ]  # fmt: skip
+        ]
         # within the last answer: some chat templates allow no message of the user's there
         answers[-1]["content"] = f"{answers[-1]['content']}{hands.notes()}"
         chat += [reply.turn, *answers]

@@ -28,7 +28,9 @@ The tools:
 _ACTION = re.compile(r"^[ \t]*Action[ \t]*:[ \t]*(.*)$", re.MULTILINE | re.IGNORECASE)
 _INPUT = re.compile(r"^[ \t]*Action Input[ \t]*:[ \t]*", re.MULTILINE | re.IGNORECASE)
 _ANSWER = re.compile(r"^[ \t]*(?:Final )?Answer[ \t]*:", re.MULTILINE | re.IGNORECASE)
-_NEXT = re.compile(r"^[ \t]*(?:Thought|Action|(?:Final )?Answer|Question)[ \t]*:", re.MULTILINE | re.IGNORECASE)  # fmt: skip
+_NEXT = re.compile(
+    r"^[ \t]*(?:Thought|Action|(?:Final )?Answer|Question)[ \t]*:", re.MULTILINE | re.IGNORECASE
+)
 _CALL = re.compile(r"([A-Za-z_]\w*)[ \t]*(?:\[(.*)\]|\((.*)\))[ \t]*$")  # the paper's search[query]
 
 
@@ -140,5 +142,7 @@ async def _opening(
 
 
 def _described(spec: ToolSpec) -> str:
-    arguments = {n: p.get("description", p["type"]) for n, p in spec.parameters["properties"].items()}  # fmt: skip
+    arguments = {
+        n: p.get("description", p["type"]) for n, p in spec.parameters["properties"].items()
+    }
     return f"- {spec.name}: {spec.description} Arguments: {json_text(arguments)}"

@@ -72,9 +72,10 @@ class Budgeted(Parameters):
         closed = f"{OPEN}{thinking.text}{CLOSE}\nAnswer:"
         forced = await session.generate(
             [*chat, {"role": "assistant", "content": closed}],
-            thinking_tags=(OPEN, CLOSE), max_tokens=self.answer_tokens,
+            thinking_tags=(OPEN, CLOSE),
+            max_tokens=self.answer_tokens,
             instead=ask_to_finish(thinking.text),
-        )  # fmt: skip
+        )
         return Outcome(forced.text.replace(CLOSE, "").strip(), metadata=thinking.metadata)
 
     async def _one_call(self, session: Session, item: TaskItem) -> Outcome:
@@ -91,9 +92,11 @@ class Budgeted(Parameters):
         while True:
             reply = await session.generate(
                 [*chat, {"role": "assistant", "content": OPEN + thinking.text}],
-                thinking_tags=(OPEN, CLOSE), stop=[CLOSE],
-                max_tokens=self.thinking_tokens - thinking.tokens, instead=thinking.go_on,
-            )  # fmt: skip
+                thinking_tags=(OPEN, CLOSE),
+                stop=[CLOSE],
+                max_tokens=self.thinking_tokens - thinking.tokens,
+                instead=thinking.go_on,
+            )
             thinking.add(reply)
             left = self.thinking_tokens - thinking.tokens
             thinking.was_cut = left <= 0 or reply.stop_reason == "max_tokens"
@@ -138,6 +141,8 @@ class _Thinking:
     def metadata(self) -> dict[str, Any]:
         """What was used."""
         return {
-            "enforced_by": "tags", "thinking_tokens": self.tokens, "extensions": self.extensions,
+            "enforced_by": "tags",
+            "thinking_tokens": self.tokens,
+            "extensions": self.extensions,
             "was_cut": self.was_cut,
-        }  # fmt: skip
+        }

@@ -78,15 +78,19 @@ class Cascade(Parameters):
         sure = first.confidence
         if sure is not None and sure >= self.threshold:
             return Outcome(
-                first.reply.text, confidence=sure, stop_reason=first.reply.stop_reason,
+                first.reply.text,
+                confidence=sure,
+                stop_reason=first.reply.stop_reason,
                 metadata={"confidence": sure, "deferred": False},
-            )  # fmt: skip
+            )
         larger = await session.generate(chat, model=self.large)
         stands = larger if larger.text.strip() else first.reply
         return Outcome(
-            stands.text, confidence=sure if stands is first.reply else None,
-            stop_reason=stands.stop_reason, metadata={"confidence": sure, "deferred": True},
-        )  # fmt: skip
+            stands.text,
+            confidence=sure if stands is first.reply else None,
+            stop_reason=stands.stop_reason,
+            metadata={"confidence": sure, "deferred": True},
+        )
 
     async def _vote(self, session: Session, item: TaskItem, chat: list[Turn]) -> _First:
         replies = await sampled(session, chat, self.samples, self.temperature)
@@ -103,9 +107,15 @@ class Cascade(Parameters):
                 raise without_logprobs(self.name)
             return _First(reply, sure)
         said = await session.generate(
-            [*chat, {"role": "assistant", "content": reply.text}, {"role": "user", "content": _ASK}],
-            role="verifier", temperature=0.0, max_tokens=_TOKENS,
-        )  # fmt: skip
+            [
+                *chat,
+                {"role": "assistant", "content": reply.text},
+                {"role": "user", "content": _ASK},
+            ],
+            role="verifier",
+            temperature=0.0,
+            max_tokens=_TOKENS,
+        )
         return _First(reply, read_confidence(said.text))
 
 

@@ -23,9 +23,12 @@ class Direct(Parameters):
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item with one call."""
         chat = opening(
-            session.task, item, shots=self.shots, answer=_answer,
+            session.task,
+            item,
+            shots=self.shots,
+            answer=_answer,
             instruction="Reply with the answer alone.",
-        )  # fmt: skip
+        )
         begun = [{"role": "assistant", "content": "Answer:"}] if session.goes_on else []
         reply = await session.generate([*chat, *begun])
         return Outcome(reply.text)

@@ -58,6 +58,8 @@ class DiversePrompts(Parameters):
         vote = majority(session, item, [reply.text for reply in replies])
         chosen = replies[vote.place]
         return Outcome(
-            chosen.text, confidence=vote.share, stop_reason=chosen.stop_reason,
+            chosen.text,
+            confidence=vote.share,
+            stop_reason=chosen.stop_reason,
             metadata={"prompt": vote.place % len(self.prompts)},
-        )  # fmt: skip
+        )

@@ -42,9 +42,12 @@ class Effort(Parameters):
 def ask_for_answer(session: Session, item: TaskItem, shots: int) -> list[Turn]:
     """Write the chat that asks for the answer, and leaves the thinking to the model."""
     return opening(
-        session.task, item, shots=shots, answer=_answer,
+        session.task,
+        item,
+        shots=shots,
+        answer=_answer,
         instruction="Write 'Answer:' and the answer.",
-    )  # fmt: skip
+    )
 
 
 def _answer(example: Example) -> str:

@@ -79,14 +79,17 @@ class IterativeAgentDecoding(Parameters):
                 break
             if best.reply.text.strip():
                 words = _AGAIN.format(
-                    question=item.question, answer=best.reply.text,
+                    question=item.question,
+                    answer=best.reply.text,
                     verdict=best.mark.said.strip() or _SILENT,
-                )  # fmt: skip
+                )
                 asked = ask_again(chat, words)
         return Outcome(
-            best.reply.text, verifier_score=best.mark.score, stop_reason=best.reply.stop_reason,
+            best.reply.text,
+            verifier_score=best.mark.score,
+            stop_reason=best.reply.stop_reason,
             metadata={"rounds": turn, "best_round": best.round or None},
-        )  # fmt: skip
+        )
 
 
 def _better(best: _Best, replies: Sequence[Reply], marks: Sequence[Mark], turn: int) -> _Best:

@@ -32,9 +32,13 @@ class Mark(NamedTuple):
 
 
 async def mark(
-    session: Session, item: TaskItem, texts: Sequence[str], *, model: str | None = None,
+    session: Session,
+    item: TaskItem,
+    texts: Sequence[str],
+    *,
+    model: str | None = None,
     ask: str = _ASK,
-) -> list[Mark]:  # fmt: skip
+) -> list[Mark]:
     """Have every different text marked once, all at once, at temperature 0, in the role "verifier".
 
     Args:
@@ -55,10 +59,12 @@ async def mark(
                     ),
                 }
             ],
-            role="verifier", model=model, temperature=0.0,
+            role="verifier",
+            model=model,
+            temperature=0.0,
         )
         for text in different
-    )  # fmt: skip
+    )
     marks = {
         text: Mark(read_mark(reply.text), reply.text)
         for text, reply in zip(different, said, strict=True)

@@ -81,7 +81,11 @@ def load(name: str, params: Mapping[str, Any], folder: Path | None) -> Own:
 
 def _made(name: str, kind: type[Any], params: Mapping[str, Any]) -> Any:
     """Make an object of a class; the fields of a dataclass are checked as those of our own are."""
-    known = {f.name: f for f in dataclasses.fields(kind) if f.init} if dataclasses.is_dataclass(kind) else {}  # fmt: skip
+    known = (
+        {f.name: f for f in dataclasses.fields(kind) if f.init}
+        if dataclasses.is_dataclass(kind)
+        else {}
+    )
     for key in params:
         if key not in known:
             has = ", ".join(known) or "none"

@@ -80,9 +80,11 @@ class ParallelDistillRefine(Parameters):
     async def _notes(self, session: Session, item: TaskItem, drafts: Sequence[str]) -> str:
         numbered = "\n\n".join(f"Try {n}:\n{draft}" for n, draft in enumerate(drafts, 1))
         words = _DISTIL.format(
-            prompt=session.task.prompt, question=item.question, drafts=numbered,
+            prompt=session.task.prompt,
+            question=item.question,
+            drafts=numbered,
             tokens=self.workspace_tokens,
-        )  # fmt: skip
+        )
         reply = await session.generate(
             [{"role": "user", "content": words}], role="draft", max_tokens=self.workspace_tokens
         )

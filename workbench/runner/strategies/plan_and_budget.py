@@ -73,8 +73,10 @@ class PlanAndBudget(Parameters):
         parts = read_plan(plan.text)[: min(self.parts, self.total_tokens)]
         caps = self._caps(parts)
         metadata = {
-            "parts": len(parts), "difficulties": [p.difficulty for p in parts], "caps": caps,
-        }  # fmt: skip
+            "parts": len(parts),
+            "difficulties": [p.difficulty for p in parts],
+            "caps": caps,
+        }
         if not parts:
             reply = await session.generate(chat, max_tokens=self.total_tokens + self.answer_tokens)
             return Outcome(reply.text, metadata=metadata)

@@ -61,8 +61,10 @@ class Reflexion(Acting):
                 break
             lessons.append(await _reflect(session, item, outcome, story))
         facts: dict[str, Any] = {
-            **(outcome.metadata or {}), "n_attempts": len(lessons) + 1, "signal": self.source,
-        }  # fmt: skip
+            **(outcome.metadata or {}),
+            "n_attempts": len(lessons) + 1,
+            "signal": self.source,
+        }
         return msgspec.structs.replace(outcome, metadata=facts)
 
     @property
@@ -123,6 +125,8 @@ def _story(session: Session, first: int, question: str) -> str:
 
 
 async def _reflect(session: Session, item: TaskItem, outcome: Outcome, story: str) -> str:
-    ask = _REFLECT.format(question=item.question, story=story, answer=outcome.answer_text or "(none)")  # fmt: skip
+    ask = _REFLECT.format(
+        question=item.question, story=story, answer=outcome.answer_text or "(none)"
+    )
     said = await session.generate([{"role": "user", "content": ask}], role="verifier")
     return said.text.strip() or "(nothing was noted)"

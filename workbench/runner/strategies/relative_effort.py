@@ -57,9 +57,13 @@ class RelativeEffort(Parameters):
         used = _length(reply, usual.unit)
         relative = used / usual.mean if used is not None and usual.mean else None
         metadata = {
-            "unit": usual.unit, "mean": usual.mean or None, "pilot": list(usual.pilot),
-            "asked": asked, "used": used, "relative_effort": relative,
-        }  # fmt: skip
+            "unit": usual.unit,
+            "mean": usual.mean or None,
+            "pilot": list(usual.pilot),
+            "asked": asked,
+            "used": used,
+            "relative_effort": relative,
+        }
         return Outcome(reply.text, metadata=metadata)
 
     def _words(self, usual: _Lengths, asked: int | None) -> str:

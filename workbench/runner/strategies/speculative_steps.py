@@ -95,8 +95,10 @@ class SpeculativeSteps(Parameters):
         )
         said = await session.generate(
             [{"role": "user", "content": words}],
-            role="verifier", temperature=0.0, max_tokens=_MARK_TOKENS,
-        )  # fmt: skip
+            role="verifier",
+            temperature=0.0,
+            max_tokens=_MARK_TOKENS,
+        )
         return read_mark(said.text)
 
 
@@ -117,6 +119,8 @@ class _Chain:
         """End it with a last text, if any."""
         said = [*self.steps, last] if last.strip() else self.steps
         metadata = {
-            "steps": len(self.steps), "accepted": self.n_accepted, "marks": list(self.marks),
-        }  # fmt: skip
+            "steps": len(self.steps),
+            "accepted": self.n_accepted,
+            "marks": list(self.marks),
+        }
         return Outcome(self.joint.join(said), stop_reason=stop_reason, metadata=metadata)

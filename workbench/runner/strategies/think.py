@@ -42,18 +42,22 @@ class Think(Parameters):
         closed = f"{OPEN}{reply.thinking or ''}{CLOSE}\nAnswer:"
         forced = await session.generate(
             [*chat, {"role": "assistant", "content": closed}],
-            thinking_tags=(OPEN, CLOSE), max_tokens=self.max_answer_tokens,
+            thinking_tags=(OPEN, CLOSE),
+            max_tokens=self.max_answer_tokens,
             instead=ask_to_finish(reply.thinking or ""),
-        )  # fmt: skip
+        )
         return Outcome(_visible(forced.text))
 
 
 def ask_for_thinking(session: Session, item: TaskItem, shots: int) -> list[Turn]:
     """Write the chat that asks for thinking inside tags and then the answer."""
     return opening(
-        session.task, item, shots=shots, answer=_answer,
+        session.task,
+        item,
+        shots=shots,
+        answer=_answer,
         instruction=f"Think between {OPEN} and {CLOSE}, then write 'Answer:' and the answer.",
-    )  # fmt: skip
+    )
 
 
 def ask_to_finish(thinking: str) -> list[Turn]:

@@ -86,15 +86,19 @@ class TreeSearch(Parameters):
         metadata = {"nodes": tree.n_asked, "depth": best.depth}
         if best.is_done:
             return Outcome(
-                best.steps, verifier_score=best.value.score, stop_reason=best.stop_reason,
+                best.steps,
+                verifier_score=best.value.score,
+                stop_reason=best.stop_reason,
                 metadata=metadata,
-            )  # fmt: skip
+            )
         last = await session.generate(finish(chat, best.steps))
         parts = [part for part in (best.steps, last.text) if part.strip()]
         return Outcome(
-            (self.delimiter or "\n").join(parts), verifier_score=best.value.score,
-            stop_reason=last.stop_reason, metadata=metadata,
-        )  # fmt: skip
+            (self.delimiter or "\n").join(parts),
+            verifier_score=best.value.score,
+            stop_reason=last.stop_reason,
+            metadata=metadata,
+        )
 
 
 class _Tree:
@@ -140,11 +144,14 @@ class _Tree:
         capped: dict[str, Any] = {"stop": [delimiter]} if delimiter else {}
         replies = await together(
             self.session.generate(
-                next_step(self.chat, parent.steps), role="draft", max_tokens=self.how.step_tokens,
-                temperature=self.how.temperature, **capped,
+                next_step(self.chat, parent.steps),
+                role="draft",
+                max_tokens=self.how.step_tokens,
+                temperature=self.how.temperature,
+                **capped,
             )
             for parent in parents
-        )  # fmt: skip
+        )
         found: dict[str, Thought] = {}
         for parent, reply in zip(parents, replies, strict=True):
             if step := cut(reply.text, delimiter):

@@ -16,12 +16,21 @@ from workbench.runner.asking import ToolSpec
 
 LAST_TOKENS = 256  # of the answer that is asked for where none are left
 MORE = ToolSpec(
-    "more_turns", "Ask for more turns, if the ones that are left will not do.",
+    "more_turns",
+    "Ask for more turns, if the ones that are left will not do.",
     {
-        "type": "object", "required": ["reason"], "additionalProperties": False,
-        "properties": {"reason": {"type": "string", "maxLength": 500, "description": "what is still to be done"}},
+        "type": "object",
+        "required": ["reason"],
+        "additionalProperties": False,
+        "properties": {
+            "reason": {
+                "type": "string",
+                "maxLength": 500,
+                "description": "what is still to be done",
+            }
+        },
     },
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

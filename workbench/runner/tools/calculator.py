@@ -43,19 +43,24 @@ class Calculator:
         "Work out an arithmetic expression exactly. It knows + - * / // % ^, parentheses, and sqrt, abs, min, max,"
         " round, floor, ceil, gcd, lcm, factorial, comb. Roots that do not end are rounded to 30 digits.",
         {
-            "type": "object", "required": ["expression"], "additionalProperties": False,
+            "type": "object",
+            "required": ["expression"],
+            "additionalProperties": False,
             "properties": {
                 "expression": {
-                    "type": "string", "maxLength": 500,
+                    "type": "string",
+                    "maxLength": 500,
                     "description": "the expression, for example (17 + 4) * 23",
                 },
             },
         },
-    )  # fmt: skip
+    )
     example: ClassVar[Example] = Example(
-        "What is 17 times 23, less 6?", "I should work this out with the calculator.",
-        {"expression": "17 * 23 - 6"}, "385",
-    )  # fmt: skip
+        "What is 17 times 23, less 6?",
+        "I should work this out with the calculator.",
+        {"expression": "17 * 23 - 6"},
+        "385",
+    )
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """Work out the expression; error "no_value" where it has none."""
@@ -118,7 +123,9 @@ class _Parser:
 
     def next(self, *signs: str) -> str | None:
         """Take the next token if it is one of these signs."""
-        if self.place < len(self.tokens) and self.tokens[self.place] in {("sign", s) for s in signs}:  # fmt: skip
+        if self.place < len(self.tokens) and self.tokens[self.place] in {
+            ("sign", s) for s in signs
+        }:
             self.place += 1
             return self.tokens[self.place - 1][1]
         return None
@@ -259,12 +266,21 @@ def _comb(n: Fraction, k: Fraction) -> Fraction:
 
 
 _PRODUCTS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
-    "*": lambda a, b: a * b, "/": lambda a, b: a / b, "//": lambda a, b: Fraction(a // b),
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "//": lambda a, b: Fraction(a // b),
     "%": lambda a, b: a % b,
-}  # fmt: skip
+}
 _FUNCTIONS: dict[str, Callable[..., Fraction]] = {
-    "sqrt": _root, "abs": abs, "min": lambda *v: min(v), "max": lambda *v: max(v), "round": _round,
-    "floor": lambda v: Fraction(math.floor(v)), "ceil": lambda v: Fraction(math.ceil(v)),
-    "gcd": lambda *v: Fraction(math.gcd(*_whole(*v))), "lcm": lambda *v: Fraction(math.lcm(*_whole(*v))),
-    "factorial": _factorial, "comb": _comb,
-}  # fmt: skip
+    "sqrt": _root,
+    "abs": abs,
+    "min": lambda *v: min(v),
+    "max": lambda *v: max(v),
+    "round": _round,
+    "floor": lambda v: Fraction(math.floor(v)),
+    "ceil": lambda v: Fraction(math.ceil(v)),
+    "gcd": lambda *v: Fraction(math.gcd(*_whole(*v))),
+    "lcm": lambda *v: Fraction(math.lcm(*_whole(*v))),
+    "factorial": _factorial,
+    "comb": _comb,
+}

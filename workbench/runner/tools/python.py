@@ -23,19 +23,24 @@ class Python:
         "Run a Python script with the standard library, and read what it prints. Every script starts anew; there is"
         " no network.",
         {
-            "type": "object", "required": ["code"], "additionalProperties": False,
+            "type": "object",
+            "required": ["code"],
+            "additionalProperties": False,
             "properties": {
                 "code": {
-                    "type": "string", "maxLength": 20_000,
+                    "type": "string",
+                    "maxLength": 20_000,
                     "description": "the script; print what you want to see",
                 },
             },
         },
-    )  # fmt: skip
+    )
     example: ClassVar[Example] = Example(
-        "How many whole numbers from 1 to 500 are divisible by 7 or by 11?", "I should count them with a script.",
-        {"code": "print(sum(n % 7 == 0 or n % 11 == 0 for n in range(1, 501)))"}, "110",
-    )  # fmt: skip
+        "How many whole numbers from 1 to 500 are divisible by 7 or by 11?",
+        "I should count them with a script.",
+        {"code": "print(sum(n % 7 == 0 or n % 11 == 0 for n in range(1, 501)))"},
+        "110",
+    )
 
     def __init__(self) -> None:
         """Refuse at once where code cannot be run safely."""

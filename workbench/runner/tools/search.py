@@ -17,11 +17,45 @@ from workbench.runner.tools.base import Example, ToolResult
 _K1, _B = 1.2, 0.75  # Robertson and Zaragoza 2009, §3.4
 _SNIPPET = 400  # characters
 _WORD = re.compile(r"[^\W_]+")
-_STOP = frozenset((
-    "a", "an", "and", "are", "as", "at", "be", "by", "did", "do", "does", "for", "from", "has", "have",
-    "how", "in", "is", "it", "its", "many", "of", "on", "or", "that", "the", "to", "was", "were", "what",
-    "when", "where", "which", "who", "with",
-))  # fmt: skip
+_STOP = frozenset(
+    (
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "has",
+        "have",
+        "how",
+        "in",
+        "is",
+        "it",
+        "its",
+        "many",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "to",
+        "was",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "with",
+    )
+)
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -90,29 +124,39 @@ class Search:
         "Search the documents about the Corran Isles: their islands, towns, people, lighthouses, bridges, firms and"
         " feasts. Returns the documents that fit best.",
         {
-            "type": "object", "required": ["query"], "additionalProperties": False,
+            "type": "object",
+            "required": ["query"],
+            "additionalProperties": False,
             "properties": {
                 "query": {
-                    "type": "string", "maxLength": 300, "description": "names and other words to look for",
+                    "type": "string",
+                    "maxLength": 300,
+                    "description": "names and other words to look for",
                 },
                 "k": {
-                    "type": "integer", "minimum": 1, "maximum": 10,
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 10,
                     "description": "how many documents to return; 3 if left out",
                 },
             },
         },
-    )  # fmt: skip
+    )
     example: ClassVar[Example] = Example(
-        "Who designed the Teslund Bridge?", "I should search for the bridge.",
-        {"query": "Teslund Bridge designer", "k": 1}, "Cito Maenlund",
-    )  # fmt: skip
+        "Who designed the Teslund Bridge?",
+        "I should search for the bridge.",
+        {"query": "Teslund Bridge designer", "k": 1},
+        "Cito Maenlund",
+    )
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """List titles and texts, the best first."""
         found = corpus().find(arguments["query"], arguments.get("k", 3))
         if not found:
             return ToolResult("No document has any of these words.")
-        return ToolResult("\n".join(f"[{d.document}] {d.title}: {_snippet(d.text)}" for d, _ in found))  # fmt: skip
+        return ToolResult(
+            "\n".join(f"[{d.document}] {d.title}: {_snippet(d.text)}" for d, _ in found)
+        )
 
 
 def _snippet(text: str) -> str:

@@ -39,23 +39,35 @@ class Sql:
         f"Ask the database of the shop with one SELECT statement (DuckDB). Its tables: {_TABLES}. Shows {_MOST_ROWS}"
         " rows at most.",
         {
-            "type": "object", "required": ["query"], "additionalProperties": False,
+            "type": "object",
+            "required": ["query"],
+            "additionalProperties": False,
             "properties": {
-                "query": {"type": "string", "maxLength": 2000, "description": "one SELECT statement"},
+                "query": {
+                    "type": "string",
+                    "maxLength": 2000,
+                    "description": "one SELECT statement",
+                },
             },
         },
-    )  # fmt: skip
+    )
     example: ClassVar[Example] = Example(
-        "How many products belong to the category desk?", "I should count them in the table of products.",
-        {"query": "SELECT count(*) AS n FROM products WHERE category = 'desk'"}, "5",
-    )  # fmt: skip
+        "How many products belong to the category desk?",
+        "I should count them in the table of products.",
+        {"query": "SELECT count(*) AS n FROM products WHERE category = 'desk'"},
+        "5",
+    )
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """Return the rows as text; error "sql" where the statement is refused, "limit" or "timeout" where it goes too far."""
         asked = {
-            "database": str(datasets.data_dir() / "tools" / "database.sql"), "query": arguments["query"],
-            "rows": _MOST_ROWS, "cell": _CELL, "memory_bytes": _MEMORY_BYTES, "cpu_s": _QUERY_S,
-        }  # fmt: skip
+            "database": str(datasets.data_dir() / "tools" / "database.sql"),
+            "query": arguments["query"],
+            "rows": _MOST_ROWS,
+            "cell": _CELL,
+            "memory_bytes": _MEMORY_BYTES,
+            "cpu_s": _QUERY_S,
+        }
         try:
             said = await _ask(msgspec.json.encode(asked))
         except TimeoutError:
@@ -72,9 +84,14 @@ class Sql:
 async def _ask(asked: bytes) -> bytes:
     """Have a query answered in a process of its own, without our environment."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", str(Path(sql_worker.__file__)), env={},
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+        sys.executable,
+        "-I",
+        str(Path(sql_worker.__file__)),
+        env={},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     try:
         async with asyncio.timeout(_QUERY_S + 2):  # its start included
             return (await process.communicate(asked))[0]

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     import duckdb
 
 _LOCKS = (
-    "SET temp_directory = ''", "SET enable_external_access = false", "SET autoinstall_known_extensions = false",
-    "SET autoload_known_extensions = false", "SET memory_limit = '128MB'", "SET max_expression_depth = 200",
+    "SET temp_directory = ''",
+    "SET enable_external_access = false",
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET memory_limit = '128MB'",
+    "SET max_expression_depth = 200",
     "SET lock_configuration = true",
-)  # fmt: skip
+)
 
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
@@ -59,9 +63,10 @@ def _limit(memory_bytes: int, cpu_s: int) -> None:
     except ImportError:  # not a POSIX system
         return
     wanted = {
-        resource.RLIMIT_AS: (memory_bytes, memory_bytes), resource.RLIMIT_CPU: (cpu_s, cpu_s + 1),
+        resource.RLIMIT_AS: (memory_bytes, memory_bytes),
+        resource.RLIMIT_CPU: (cpu_s, cpu_s + 1),
         resource.RLIMIT_CORE: (0, 0),
-    }  # fmt: skip
+    }
     for kind, values in wanted.items():
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, values)

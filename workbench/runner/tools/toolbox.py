@@ -60,15 +60,24 @@ class Toolbox:
         return self._called(name, text, result, self._now(), None)
 
     def _called(
-        self, name: str, text: str | None, result: ToolResult, started_at: dt.datetime,
+        self,
+        name: str,
+        text: str | None,
+        result: ToolResult,
+        started_at: dt.datetime,
         e2e_s: float | None,
-    ) -> Called:  # fmt: skip
+    ) -> Called:
         shown = _cut(result.text, self._most)
         record = ToolCall(
-            ordinal=0, tool=name, arguments=text, started_at=started_at, e2e_s=e2e_s,
-            result_bytes=len(shown.encode("utf-8", "replace")), error_type=result.error,
+            ordinal=0,
+            tool=name,
+            arguments=text,
+            started_at=started_at,
+            e2e_s=e2e_s,
+            result_bytes=len(shown.encode("utf-8", "replace")),
+            error_type=result.error,
             error_message=shown[:300] if result.error else None,
-        )  # fmt: skip
+        )
         return Called(shown, record)
 
     async def _run(self, name: str, text: str | None) -> ToolResult:

@@ -49,9 +49,13 @@ class Conversation(Blocks):
 
     CURSOR = "talk--cursor"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "talk--cursor", "talk--margin", "talk--ordinal", "talk--body", "talk--more",
+        "talk--cursor",
+        "talk--margin",
+        "talk--ordinal",
+        "talk--body",
+        "talk--more",
         *(f"talk--{kind}" for kind in KINDS),
-    }  # fmt: skip
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open"),
         Binding("space", "open", "open", show=False),

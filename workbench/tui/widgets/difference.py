@@ -37,9 +37,16 @@ class Difference(Blocks):
 
     CURSOR = "difference--cursor"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "difference--cursor", "difference--same", "difference--head", "difference--body",
-        "difference--a", "difference--b", "difference--mark-a", "difference--mark-b", "difference--note",
-    }  # fmt: skip
+        "difference--cursor",
+        "difference--same",
+        "difference--head",
+        "difference--body",
+        "difference--a",
+        "difference--b",
+        "difference--mark-a",
+        "difference--mark-b",
+        "difference--note",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open"),
         Binding("space", "open", "open", show=False),

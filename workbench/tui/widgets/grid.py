@@ -65,9 +65,13 @@ class Grid(Toned, ScrollView, can_focus=True):
     """Rows under a fixed head, with a cursor, marks and a sorted column."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "grid--head", "grid--sorted", "grid--cursor", "grid--cursor-blur", "grid--mark",
+        "grid--head",
+        "grid--sorted",
+        "grid--cursor",
+        "grid--cursor-blur",
+        "grid--mark",
         *(f"grid--{tone}" for tone in TONES),
-    }  # fmt: skip
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "move(1)", "down", show=False),
         Binding("up,k", "move(-1)", "up", show=False),

@@ -174,9 +174,15 @@ class Scatter(Toned, Widget):
         label = one_line(point.label + point.note, LABEL)
         width = cell_len(label)
         spots = [
-            (x + 2, y), (x - 1 - width, y), (x - width // 2, y - 1), (x - width // 2, y + 1),
-            (x + 2, y - 1), (x + 2, y + 1), (x - 1 - width, y - 1), (x - 1 - width, y + 1),
-        ]  # fmt: skip
+            (x + 2, y),
+            (x - 1 - width, y),
+            (x - width // 2, y - 1),
+            (x - width // 2, y + 1),
+            (x + 2, y - 1),
+            (x + 2, y + 1),
+            (x - 1 - width, y - 1),
+            (x - 1 - width, y + 1),
+        ]
         bottom = canvas.height - 2
         free = [
             (canvas.dots_under(left, row, width), place)
