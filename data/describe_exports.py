@@ -1,6 +1,7 @@
 """Write the manifests of the shipped exports from their files: `python data/describe_exports.py`.
 
-`workbench export` writes one itself; this is for files that were exported before it did, and for editing by hand.
+`workbench export` writes one itself; this is for files that were exported before it did, and for
+editing by hand.
 """
 
 from pathlib import Path

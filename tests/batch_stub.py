@@ -1,4 +1,5 @@
-"""The batches of OpenAI and Anthropic on a real socket: strict about what it takes, and counts what it bills."""
+"""The batches of OpenAI and Anthropic on a real socket: strict about what it takes, and counts what
+it bills."""
 
 import json
 import re
@@ -45,9 +46,10 @@ def reply_body(endpoint, text, number):
 class Service:
     """Keeps batches in memory.
 
-    `answer(body, n)` gives a text, or ("error", status, message), ("expired",), ("canceled",), ("missing",); n is how
-    often this very body was asked before. `polls` is how often a batch is seen unfinished. `before(event)` may return
-    steps to send instead of doing what is asked, `hook(event)` steps instead of the reply.
+    `answer(body, n)` gives a text, or ("error", status, message), ("expired",), ("canceled",),
+    ("missing",); n is how often this very body was asked before. `polls` is how often a batch is
+    seen unfinished. `before(event)` may return steps to send instead of doing what is asked,
+    `hook(event)` steps instead of the reply.
     """
 
     def __init__(self, answer, *, polls=1, hook=lambda event: None, before=lambda event: None):

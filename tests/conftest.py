@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same examples every time, so that what passed here passes elsewhere. `make check` takes new ones.
+# The same examples every time, so that what passed here passes elsewhere. `make check` takes new
+# ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -35,7 +36,8 @@ _LLAMA = """
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Half a million objects are made that all stay: look for no garbage meanwhile, nor later among them."""
+    """Half a million objects are made that all stay: look for no garbage meanwhile, nor later among
+    them."""
     gc.disable()
     try:
         return (yield)
@@ -78,7 +80,8 @@ def _no_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the small model's GGUF file is unpacked to, once: that takes longer than what it is asked.
+    """Where the small model's GGUF file is unpacked to, once: that takes longer than what it is
+    asked.
 
     Workers of one run have it together.
     """

@@ -1,6 +1,7 @@
 """A small HTTP server that answers as a test tells it, byte by byte; a real socket, no mock.
 
-In a test: `with Stub(respond) as stub: …`. As a script it is a server in a process of its own, which streams
+In a test: `with Stub(respond) as stub: …`. As a script it is a server in a process of its own,
+which streams
 replies and logs every one that it answered:
 
     python tests/runner_stub.py --chunks 20 --gap-s 0.1 --log answered.jsonl
@@ -187,11 +188,13 @@ def reply_pieces(n_chunks: int) -> list[bytes]:
 
 
 class Storm:
-    """Answers as a server has its bad days: what befalls a request follows from a seed, its body and its try.
+    """Answers as a server has its bad days: what befalls a request follows from a seed, its body
+    and its try.
 
-    In each period there is a time of 429s, one in two with Retry-After. Outside of it, of a hundred requests five
-    fail with a 5xx, one hangs for `hang_s`, one breaks off after its first chunk. With `tells`, none hangs, and
-    three break off after two chunks with the usage so far, which is billed.
+    In each period there is a time of 429s, one in two with Retry-After. Outside of it, of a hundred
+    requests five fail with a 5xx, one hangs for `hang_s`, one breaks off after its first chunk.
+    With `tells`, none hangs, and three break off after two chunks with the usage so far, which is
+    billed.
     """
 
     def __init__(

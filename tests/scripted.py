@@ -1,4 +1,5 @@
-"""A model in this process for tests of strategies: it says what a script says, at once or in any order."""
+"""A model in this process for tests of strategies: it says what a script says, at once or in any
+order."""
 
 import asyncio
 import random
@@ -31,8 +32,8 @@ class Asked(NamedTuple):
 class Scripted:
     """Says the texts of a role in the order in which they are asked, or what `say` gives.
 
-    Words, and one for the end, are output tokens. `delays` (an rng) makes replies arrive in any order.
-    `fails` are the numbers of calls, from 0, that the server does not answer.
+    Words, and one for the end, are output tokens. `delays` (an rng) makes replies arrive in any
+    order. `fails` are the numbers of calls, from 0, that the server does not answer.
     """
 
     def __init__(

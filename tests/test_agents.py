@@ -1,4 +1,5 @@
-"""Agents: what they ask, which tools they run, how budgets end them, and that a real model gets through."""
+"""Agents: what they ask, which tools they run, how budgets end them, and that a real model gets
+through."""
 
 import asyncio
 import dataclasses
@@ -75,11 +76,13 @@ async def act(model, name="react", endpoint="chat", **params):
     return outcome, session
 
 
-# ---- native ---------------------------------------------------------------------------------------
+# ---- native
+# ---------------------------------------------------------------------------------------
 
 
 async def test_an_agent_goes_on_until_it_answers():
-    """A tool, its answer, the model's answer; the turn goes back with its state; all of it on record."""
+    """A tool, its answer, the model's answer; the turn goes back with its state; all of it on
+    record."""
     model = Model([SUM], "It is 42.\nAnswer: 42")
     outcome, session = await act(model)
 
@@ -156,7 +159,8 @@ async def test_tools_beyond_the_budget_are_not_run():
 
 @pytest.mark.parametrize("protocol", ["native", "text"])
 async def test_a_budget_of_tokens_caps_each_reply_at_what_is_left(protocol):
-    """Of 2050, turns of 1010 leave 1040, then 30; the configuration's own cap of 99 holds where it is lower."""
+    """Of 2050, turns of 1010 leave 1040, then 30; the configuration's own cap of 99 holds where it
+    is lower."""
     step = [SUM] if protocol == "native" else STEP
     model = Model(step, step, step, "Answer: 42")
     outcome, _ = await act(model, protocol=protocol, token_budget=2050)
@@ -167,7 +171,8 @@ async def test_a_budget_of_tokens_caps_each_reply_at_what_is_left(protocol):
 
 @pytest.mark.parametrize(("stop", "limit"), [("max_tokens", "tokens"), ("stop", None)])
 async def test_an_answer_that_is_cut_by_the_budget_names_it(stop, limit):
-    """Ten tokens were left, and it wrote ten: the budget ended it where the server says that a cap did."""
+    """Ten tokens were left, and it wrote ten: the budget ended it where the server says that a cap
+    did."""
     model = Model("Answer: 4", stop=stop)
     outcome, _ = await act(model, token_budget=10)
 
@@ -219,7 +224,8 @@ async def test_a_trace_without_tools_has_no_limit():
     assert (outcome.limit_type, session.tool_calls) == (None, [])
 
 
-# ---- in words -------------------------------------------------------------------------------------
+# ---- in words
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -316,11 +322,13 @@ async def test_an_action_at_the_end_is_no_answer():
     assert [t.error_type for t in session.tool_calls] == [None, "budget"]
 
 
-# ---- reflexion ------------------------------------------------------------------------------------
+# ---- reflexion
+# ------------------------------------------------------------------------------------
 
 
 async def test_reflexion_tries_again_with_what_it_noted():
-    """Its own verdict decides; the note stands before the question; judging is no turn of the subject's."""
+    """Its own verdict decides; the note stands before the question; judging is no turn of the
+    subject's."""
     model = Model(
         "Answer: 41",
         "Hm. Verdict: wrong",
@@ -400,7 +408,8 @@ def test_a_verdict_is_read_or_unknown(text, verdict):
     assert read_verdict(text) is verdict
 
 
-# ---- parameters -----------------------------------------------------------------------------------
+# ---- parameters
+# -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -435,7 +444,8 @@ def test_parameters_are_json_and_identify_the_configuration():
     assert strategies.get("react", max_turns=4, extension_turns=2, most_turns=9).most_calls == 10
 
 
-# ---- a real model ---------------------------------------------------------------------------------
+# ---- a real model
+# ---------------------------------------------------------------------------------
 
 
 def test_a_real_model_acts_in_words(llama, tmp_path):
@@ -469,7 +479,8 @@ def test_a_real_model_acts_in_words(llama, tmp_path):
 
 
 def test_a_real_template_without_tools_is_found_out(llama, tmp_path):
-    """SmolLM2's drops them without a word: the attempt fails with what to do, instead of a wrong figure."""
+    """SmolLM2's drops them without a word: the attempt fails with what to do, instead of a wrong
+    figure."""
     plan = Plan(
         models=("smollm2",),
         tasks=("lookup",),

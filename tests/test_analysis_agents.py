@@ -1,4 +1,5 @@
-"""Agents: tools, their waste, search, processes, efficient code; real traces, worked examples, second derivations, traps."""
+"""Agents: tools, their waste, search, processes, efficient code; real traces, worked examples,
+second derivations, traps."""
 
 import json
 import re
@@ -126,7 +127,8 @@ def test_tools_run_inside_duckdb_and_do_not_mind_the_order(tau):
 
 
 def test_traces_without_tools_count_and_unknown_stays_unknown():
-    """Half the traces use a tool; tokens that were not counted are unknown, not 0; failed traces go."""
+    """Half the traces use a tool; tokens that were not counted are unknown, not 0; failed traces
+    go."""
     rows = rows_of(
         "tool_uses",
         *used("a", "1", [("s", "x"), ("s", "x"), ("s", None), ("s", None)], e2e_s=2.0),
@@ -226,7 +228,8 @@ def test_patterns_of_each_tool():
 
 
 def test_patterns_are_compared_within_items():
-    """On the item with both: pass rate 0 against 1, twice the tokens; another item moves nothing."""
+    """On the item with both: pass rate 0 against 1, twice the tokens; another item moves
+    nothing."""
     repeated = [("s", "x"), ("s", "x")]
     found = one(
         analysis.inefficiency(
@@ -415,7 +418,8 @@ def test_seeking_rate_and_efficiency_by_hand():
 
 
 def test_words_stand_whole():
-    """As the pattern (?<!\\w)words(?!\\w) finds them, in random texts of letters, marks and accents."""
+    """As the pattern (?<!\\w)words(?!\\w) finds them, in random texts of letters, marks and
+    accents."""
     rng = np.random.default_rng(7)
     letters = list("ab_ .é٣ß")
     for _ in range(2000):
@@ -451,7 +455,8 @@ def series(costs, wins, item="i", answers=None, **more) -> list[dict]:
 
 
 def test_the_worked_example_of_advgamebench():
-    """Costs 10 10 12 9 9 11, wins 0 1 1 0 0 1, budget 11: ORR .6, CSR .666667, slope .0285714, OBR .166667, WR .5."""
+    """Costs 10 10 12 9 9 11, wins 0 1 1 0 0 1, budget 11: ORR .6, CSR .666667, slope .0285714, OBR
+    .166667, WR .5."""
     rows = rows_of("trace_details", *series([10, 10, 12, 9, 9, 11], [0, 1, 1, 0, 0, 1]))
 
     found = one(analysis.process(rows, budget=11, revised_by="spent"))
@@ -467,7 +472,8 @@ def test_the_worked_example_of_advgamebench():
 
 
 def test_rounds_noted_in_traces():
-    """Three rounds of a self-refinement: wrong, right, spoilt again; the cost is shared out by tokens."""
+    """Three rounds of a self-refinement: wrong, right, spoilt again; the cost is shared out by
+    tokens."""
     rounds = [
         {"answer": a, "passed": p, "input_tokens": 0, "output_tokens": n}
         for a, p, n in (("1", False, 10), ("2", True, 10), ("3", False, 20))
@@ -528,7 +534,8 @@ def test_level_matching_of_evalperf(cost, dps, norm):
 
 
 def test_wrong_solutions_have_no_efficiency():
-    """They are no part of the score, and 0 in dps_all; items with too few right ones are left out."""
+    """They are no part of the score, and 0 in dps_all; items with too few right ones are left
+    out."""
 
     def solved(item, passed, cost, trial=0):
         metadata = None if cost is None else json.dumps({"solution_s": cost})
@@ -559,7 +566,8 @@ def test_wrong_solutions_have_no_efficiency():
 
 
 def test_levels_made_of_solutions():
-    """1.0 and 1.1 are one level, 2 and 2.2 one, 9 stands alone; the slowest of a level stands for it."""
+    """1.0 and 1.1 are one level, 2 and 2.2 one, 9 stands alone; the slowest of a level stands for
+    it."""
     ladder = levels([2.2, 1.0, 9.0, 1.1, 2.0], 0.2)
 
     assert ladder.cost.tolist() == [9.0, 2.2, 1.1]
@@ -603,7 +611,8 @@ def test_ratio_is_the_clustered_mean_where_the_bottom_is_one():
 
 
 def test_intervals_of_ratios_and_shares_cover():
-    """Clusters of four with a common part, 60 of them: 95 % intervals hold the truth in 93 to 97 of 100."""
+    """Clusters of four with a common part, 60 of them: 95 % intervals hold the truth in 93 to 97 of
+    100."""
     rng = np.random.default_rng(4)
     codes, hits, held = np.repeat(np.arange(60), 4), [], []
     for _ in range(1500):
@@ -631,7 +640,8 @@ def test_ratios_without_spread_or_clusters_have_no_interval():
 
 
 def test_inspect_logs_of_agents(shared_data, tmp_path):
-    """A real log of an agent, imported: calls and errors as the log says, in a plain count of its text."""
+    """A real log of an agent, imported: calls and errors as the log says, in a plain count of its
+    text."""
     path = shared_data / "generated" / "inspect_0.3.285_mockllm_react_5items_3epochs.json"
     messages = [m for sample in json.loads(path.read_text())["samples"] for m in sample["messages"]]
     asked = Counter(c["function"] for m in messages for c in m.get("tool_calls") or ())

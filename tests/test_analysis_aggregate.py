@@ -1,4 +1,5 @@
-"""Aggregates over tasks and repeats: rliable's own examples, an independent derivation, coverage, traps."""
+"""Aggregates over tasks and repeats: rliable's own examples, an independent derivation, coverage,
+traps."""
 
 import numpy as np
 import polars as pl
@@ -24,7 +25,8 @@ def ask(*rows, **options):
 
 
 def test_the_examples_of_rliable():
-    """x = [[1,2],[2,2],[1,1],[2,1]], y = [[1,1],[2,2],[3,3]] over 4: all figures 1.5 and 2; P(x > y) = 1/3."""
+    """x = [[1,2],[2,2],[1,1],[2,1]], y = [[1,1],[2,2],[3,3]] over 4: all figures 1.5 and 2; P(x >
+    y) = 1/3."""
     x, y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]]) / 4, np.array([[1, 1], [2, 2], [3, 3]]) / 4
     rows = [
         r
@@ -80,7 +82,8 @@ def test_the_profile_is_strictly_above():
 
 
 def test_the_interval_of_a_mean_is_that_of_a_t_distribution():
-    """Mean ± t · √(Σ s² / n) / tasks with tasks × (n − 1) degrees of freedom; one seed, one answer."""
+    """Mean ± t · √(Σ s² / n) / tasks with tasks × (n − 1) degrees of freedom; one seed, one
+    answer."""
     rng = np.random.default_rng(5)
     tasks = {f"t{k}": rng.random(6) for k in range(4)}
     rows = [r for t, s in tasks.items() for r in scored("a", t, s)]

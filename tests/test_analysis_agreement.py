@@ -1,4 +1,5 @@
-"""Is it real, further: reproducibility, Swiss rounds, itemised strengths, portfolios, intervals, thresholds, difficulty, markers."""
+"""Is it real, further: reproducibility, Swiss rounds, itemised strengths, portfolios, intervals,
+thresholds, difficulty, markers."""
 
 import itertools
 from fractions import Fraction
@@ -53,7 +54,8 @@ def settings(passed: np.ndarray, lengths=None, texts=None) -> pl.DataFrame:
 
 
 def test_the_published_definitions_on_the_toy():
-    """Accuracies .5333, .6, .5, .5667: Std@Acc .0430; lengths 100 120 90 and 200 200 260: mean sd 24.95813."""
+    """Accuracies .5333, .6, .5, .5667: Std@Acc .0430; lengths 100 120 90 and 200 200 260: mean sd
+    24.95813."""
     passed = np.zeros((30, 4))
     for s, right in enumerate((16, 18, 15, 17)):
         passed[:right, s] = 1
@@ -86,7 +88,8 @@ def test_the_place_of_divergence(responses, place):
 
 
 def test_the_first_and_the_last_text_part_where_any_two_do():
-    """Of random texts the extremes in order tell the place, looked for word by word (Div_Index of §3.1)."""
+    """Of random texts the extremes in order tell the place, looked for word by word (Div_Index of
+    §3.1)."""
     rng = np.random.default_rng(5)
     pairs, expected = [], []
     for _ in range(300):
@@ -105,7 +108,8 @@ def test_the_first_and_the_last_text_part_where_any_two_do():
 
 
 def test_texts_diverge_by_words():
-    """One attempt alike, one parting at the third word, one without a second text; in either engine."""
+    """One attempt alike, one parting at the third word, one without a second text; in either
+    engine."""
     texts = [["a b c", "a b  c"], ["a b c", "a b d"], ["a", None], [" a\tb\n", "a\u00a0b\x1c"]]
     frame = settings(np.ones((4, 2)), texts=texts)
     connection = duckdb.connect()
@@ -117,7 +121,8 @@ def test_texts_diverge_by_words():
 
 
 def test_of_an_attempt_made_twice_the_first_id_stands():
-    """A setting that holds an attempt twice, right and wrong: the lesser id decides, whatever the order."""
+    """A setting that holds an attempt twice, right and wrong: the lesser id decides, whatever the
+    order."""
     frame = settings(np.ones((3, 2)))
     again = frame.with_columns(passed=pl.lit(value=False), trace_id="0" + pl.col("trace_id"))
     for rows in (pl.concat([frame, again]), pl.concat([again, frame])):
@@ -205,7 +210,8 @@ def exact(scores: np.ndarray, eliminated: int) -> list[float]:
 
 
 def test_swiss_rounds_of_the_worked_example():
-    """Four models, three benchmarks, nobody leaves: E[S] = 4/3, 5/3, 2, 0: the mean's third comes first."""
+    """Four models, three benchmarks, nobody leaves: E[S] = 4/3, 5/3, 2, 0: the mean's third comes
+    first."""
     assert exact(SCORES, 0) == pytest.approx([4 / 3, 5 / 3, 2, 0])
     points, _ = swiss_rounds.play(SCORES[None], 0, 40_000, np.random.default_rng(0))
     assert points[0] == pytest.approx([4 / 3, 5 / 3, 2, 0], abs=0.02)
@@ -344,7 +350,8 @@ def test_itemised_traps():
 
 
 def test_the_published_figure_of_sharpe_ratios():
-    """Ten policies of true value 1 3 4 … 10 12; X guesses 9 and 10 as 2: SR@2..10 as drawn in the docs."""
+    """Ten policies of true value 1 3 4 … 10 12; X guesses 9 and 10 as 2: SR@2..10 as drawn in the
+    docs."""
     true = np.array([1, 3, 4, 5, 6, 7, 8, 9, 10, 12.0])
     look = np.where(np.isin(true, [9, 10]), 2.0, true)
     expected = [1.4142, 1.5119, 1.5209, 1.4805, 1.4142, 1.3369, 1.3139, 1.3631, 1.1853]
@@ -407,7 +414,8 @@ def test_interval_scores_of_the_toy(truth, plain, ln, log10):
 
 
 def test_the_true_quantiles_have_the_least_score():
-    """The interval score is proper: 5 % and 95 % of a normal distribution beat wider and narrower ones."""
+    """The interval score is proper: 5 % and 95 % of a normal distribution beat wider and narrower
+    ones."""
     y = np.random.default_rng(0).normal(size=20_000)
     ends = stats.norm.ppf(0.95)
     means = [
@@ -438,7 +446,8 @@ def test_intervals_are_read(text, expected):
 
 
 def test_interval_traps():
-    """No interval misses; swapped ends are put right; what a logarithm cannot take leaves the score."""
+    """No interval misses; swapped ends are put right; what a logarithm cannot take leaves the
+    score."""
     rows = [
         named("a", "1", answer="20 to 10", target="15"),
         named("a", "2", answer="15", target="15"),
@@ -517,7 +526,8 @@ def test_threshold_traps():
 
 
 def test_correlation_with_difficulty_is_scipys():
-    """Pearson's and Spearman's of difficulty and miss rate, and Pearson's interval by Fisher's z."""
+    """Pearson's and Spearman's of difficulty and miss rate, and Pearson's interval by Fisher's
+    z."""
     rng = np.random.default_rng(1)
     d = rng.random(40)
     rows = [
@@ -614,7 +624,8 @@ def test_lists_of_markers_can_be_replaced():
 
 
 def test_echo_and_relative_effort():
-    """Two of the question's two runs of five stand in the text; 300 tokens against a mean of 200."""
+    """Two of the question's two runs of five stand in the text; 300 tokens against a mean of
+    200."""
     rows = rows_of(
         "trace_texts",
         wrote("1", "So: how many legs has a cat?", group="a", output_tokens=300),

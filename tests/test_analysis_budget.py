@@ -135,7 +135,8 @@ def test_efforts_are_ordered_by_meaning_and_have_no_area():
 
 
 def test_levels_are_compared_on_common_items():
-    """An item that one level lacks is left out of all, and counted; so are traces without a level."""
+    """An item that one level lacks is left out of all, and counted; so are traces without a
+    level."""
     frame = facts(
         *levels({1000: 0.5, 2000: 0.75}, n_items=4),
         tried("9", 2000, True),

@@ -72,7 +72,8 @@ def test_gamma_of_two_shapes(shape, expected):
 
 
 def test_gamma_from_bytes_and_operations():
-    """Bytes of a cached token times HOI over operations of a prefill token; GQA and fp8 scale it."""
+    """Bytes of a cached token times HOI over operations of a prefill token; GQA and fp8 scale
+    it."""
     layers, width, params, hoi = 36, 4096, 8.19e9, 295
 
     direct = hoi * (2 * layers * width * 2) / (2 * params)
@@ -326,7 +327,8 @@ def test_every_coefficient_agrees_with_plain_python(kind):
 
 
 def test_own_coefficients_serve_any_model():
-    """.1 s for 1,000 prompt tokens and .02 s a token: (500, 11) takes .25 s; a deployment by name too."""
+    """.1 s for 1,000 prompt tokens and .02 s a token: (500, 11) takes .25 s; a deployment by name
+    too."""
     frame = facts(on("mine", 500, 11))
     own = analysis.idealized_runtime(
         frame, prompt_s=0.1, prompt_tokens=1000, per_output_token_s=0.02

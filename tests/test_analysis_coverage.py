@@ -1,4 +1,5 @@
-"""Intervals hold the truth as often as they say: a part of `benchmarks/bench_coverage.py`, with fixed seeds."""
+"""Intervals hold the truth as often as they say: a part of `benchmarks/bench_coverage.py`, with
+fixed seeds."""
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ def test_intervals_of_a_hundred_items_hold_the_truth(name):
 
 
 def test_widened_percentiles_of_few_clusters_hold_the_mean():
-    """Eight normal values: percentiles hold their mean in 88 of 100, widened ones in 94; 4,000 times."""
+    """Eight normal values: percentiles hold their mean in 88 of 100, widened ones in 94; 4,000
+    times."""
     rng = np.random.default_rng(6)
     values = rng.normal(0, 1, (8, 4000))
     draws = resampling.resampled_sums(values, 2000, rng) / 8
@@ -57,7 +59,8 @@ def test_widened_percentiles_of_few_clusters_hold_the_mean():
 
 
 def test_the_tails_are_hesterbergs():
-    """Φ(−√(n / (n − 1)) t): by scipy's distributions; none are cut without clusters, or below two."""
+    """Φ(−√(n / (n − 1)) t): by scipy's distributions; none are cut without clusters, or below
+    two."""
     n = np.array([1, 2, 10, 1000])
 
     found = resampling.tails(0.95, n)

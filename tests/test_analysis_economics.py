@@ -1,4 +1,5 @@
-"""Unified cost and economics: published and hand-made figures, unknown prices, caps, break-even, references."""
+"""Unified cost and economics: published and hand-made figures, unknown prices, caps, break-even,
+references."""
 
 import math
 
@@ -69,7 +70,8 @@ def test_tokens_and_tools_of_one_question():
 
 
 def test_cost_per_right_answer_of_a_published_pair():
-    """9.9 c at 12.6 % is 78.57 c a right answer, 6.8 c at 12.8 % is 53.13 c; 31.3 % lower per question."""
+    """9.9 c at 12.6 % is 78.57 c a right answer, 6.8 c at 12.8 % is 53.13 c; 31.3 % lower per
+    question."""
     frame = used(
         *[
             uses(str(i), [], cost, i < right, configuration=name)
@@ -211,7 +213,8 @@ def test_break_even_of_a_delivery_robot():
 
 @pytest.mark.parametrize("opex", [45.5743, 38.9482, 30.8490, 3.49])
 def test_a_run_that_leaves_nothing_is_never_paid_back(opex):
-    """The published operating costs against 3.49 a run, and just as much: infinite, never negative."""
+    """The published operating costs against 3.49 a run, and just as much: infinite, never
+    negative."""
     frame = facts(*[trace("a", str(i), True, cost_usd=opex) for i in range(3)])
 
     found = row(analysis.economics(frame, value_usd=3.49, fixed_usd=13_000))

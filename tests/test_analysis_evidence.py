@@ -1,4 +1,5 @@
-"""Is it real: variance, power, calibration, ranking; published figures, second derivations, simulations, traps."""
+"""Is it real: variance, power, calibration, ranking; published figures, second derivations,
+simulations, traps."""
 
 import itertools
 import json
@@ -68,7 +69,8 @@ def tau(shared_data) -> pl.DataFrame:
 
 
 def test_components_of_tau_bench(tau):
-    """σ² = .146667, τ² = .099660, ICC .404584; errors .052216 = .051691 √(50/49) clustered, .034987 naive."""
+    """σ² = .146667, τ² = .099660, ICC .404584; errors .052216 = .051691 √(50/49) clustered, .034987
+    naive."""
     found = analysis.variance(tau).frame.row(0, named=True)
 
     assert found["within"] == pytest.approx(0.146667, abs=5e-7)
@@ -478,7 +480,8 @@ def test_reliability_of_eight_traces():
 
 
 def test_decimal_confidences_are_in_the_bins_that_they_begin():
-    """.1, .2 … .9 begin bins 2 to 10 of ten, sums of binary fractions among them: the error is exact."""
+    """.1, .2 … .9 begin bins 2 to 10 of ten, sums of binary fractions among them: the error is
+    exact."""
     given = [k / 10 for k in range(10)] + [0.1 + 0.2, 1 - 0.9, 0.7 - 0.1]
     result = analysis.calibration(facts(*said("a", *[(c, c > 0.45) for c in given])))
 
@@ -491,7 +494,8 @@ def test_decimal_confidences_are_in_the_bins_that_they_begin():
 
 
 def test_equal_parts_by_difficulty_do_not_depend_on_rounding():
-    """Of 99 items in 100 parts each has its own, the 29th too, whose 29 / 100 · 100 is below 29 in binary."""
+    """Of 99 items in 100 parts each has its own, the 29th too, whose 29 / 100 · 100 is below 29 in
+    binary."""
     items = pl.DataFrame({"_difficulty": [float(k) for k in range(1, 100)]})
 
     assert human_difficulty._cut(items, 100).tolist() == list(range(2, 101))
@@ -632,7 +636,8 @@ def test_intervals_of_strengths_cover_the_truth():
 
 
 def test_no_chain_of_wins_gives_no_strength():
-    """Who always wins would be infinitely strong: null, in order of wins, and told; one group, too."""
+    """Who always wins would be infinitely strong: null, in order of wins, and told; one group,
+    too."""
     frame = facts(*[trace("a", i, True) for i in "123"], *[trace("b", i, False) for i in "123"])
 
     result = analysis.ranking(frame)

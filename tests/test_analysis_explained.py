@@ -1,4 +1,5 @@
-"""Explained variance: a statsmodels GLM and ANOVA as independent derivations, known truth, traps."""
+"""Explained variance: a statsmodels GLM and ANOVA as independent derivations, known truth,
+traps."""
 
 import numpy as np
 import polars as pl

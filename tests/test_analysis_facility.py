@@ -1,4 +1,5 @@
-"""Steady state, token production and energy by phase: published rows, hand-made windows and facilities, methods apart."""
+"""Steady state, token production and energy by phase: published rows, hand-made windows and
+facilities, methods apart."""
 
 import datetime as dt
 import json
@@ -59,7 +60,8 @@ def published(rows: list[dict], *, without: tuple[str, ...] = ()) -> pl.DataFram
 
 
 def test_identities_of_the_leaderboard(released):
-    """W = J/token × tokens/s and J/request = J/token × length, on all 187 rows; the filter lets them pass."""
+    """W = J/token × tokens/s and J/request = J/token × length, on all 187 rows; the filter lets
+    them pass."""
     result = analysis.steady_state(published(released), family=",".join(FAMILY))
 
     windows = result.more["windows"]
@@ -71,7 +73,8 @@ def test_identities_of_the_leaderboard(released):
 
 
 def test_the_leaderboard_through_its_mapping_and_the_store(shared_data, tmp_path):
-    """File → mapping → store → published figures: the identities hold, but for a row measured twice."""
+    """File → mapping → store → published figures: the identities hold, but for a row measured
+    twice."""
     store = open_store(tmp_path / "traces.duckdb", create=True)
     store.ingest(sources.read(shared_data / "ml_energy" / "gpqa.json"))
 
@@ -199,7 +202,8 @@ def test_the_window_opens_with_the_batch_and_closes_before_it_thins_out():
 
 
 def test_a_server_that_is_always_full():
-    """40 J and 400 tokens every 2 s: in the window as many as its length implies, at the decoding's share."""
+    """40 J and 400 tokens every 2 s: in the window as many as its length implies, at the decoding's
+    share."""
     result = analysis.steady_state(served(), least_window_s=10.0)
 
     (found,) = result.more["windows"].rows(named=True)
@@ -282,7 +286,8 @@ def metered(joules: float | None, tokens: int | None = 100, **more) -> pl.DataFr
 
 
 def test_a_facility_of_one_megawatt():
-    """PUE 1.25, .5 J, 80 %: 1.28e6 tokens/s; 4,480 accelerators at 40 % and 80 %: 1.0127e7; power binds."""
+    """PUE 1.25, .5 J, 80 %: 1.28e6 tokens/s; 4,480 accelerators at 40 % and 80 %: 1.0127e7; power
+    binds."""
     options = {
         "joules_per_token": 0.5,
         "power_share": 0.8,
@@ -302,7 +307,8 @@ def test_a_facility_of_one_megawatt():
 
 
 def test_the_crossover_is_where_the_ceilings_meet():
-    """At that many joules per token they are the same; a little more and power binds, a little less and compute."""
+    """At that many joules per token they are the same; a little more and power binds, a little less
+    and compute."""
     first = row(
         analysis.token_production(metered(None), joules_per_token=0.5, flops_per_token=1e11)
     )
@@ -328,7 +334,8 @@ def test_cooling_binds_where_it_carries_less_than_the_power():
 
 
 def test_joules_are_measured_where_they_can_be():
-    """Mean energy over mean tokens of the traces that have both, with an interval that scales the ceiling."""
+    """Mean energy over mean tokens of the traces that have both, with an interval that scales the
+    ceiling."""
     rng = np.random.default_rng(0)
     frame = metered(1.0).with_columns(energy_j=pl.Series(rng.gamma(4, 10, 10)))
     frame = pl.concat([frame, metered(99.0, None).with_columns(item_id=pl.lit("10"))])
@@ -361,7 +368,8 @@ def test_one_known_ceiling_binds_nothing():
 
 
 def test_experts_take_turns_and_unknown_peaks_are_said():
-    """Twice the active parameters; an accelerator without a peak has no ceiling; an unknown one is refused."""
+    """Twice the active parameters; an accelerator without a peak has no ceiling; an unknown one is
+    refused."""
     found = row(analysis.token_production(metered(None, model="openai/gpt-oss-120b")))
     assert found["flops_per_token"] == pytest.approx(2 * 5.1e9)
     orin = analysis.token_production(
@@ -425,7 +433,8 @@ def phase(result, name: str | None, **more) -> dict:
 
 
 def test_each_phase_is_divided_by_its_own_tokens():
-    """600 J as in the hand-made check: prefill 200 over 100, thinking 300 over 30, answer 100 over 20."""
+    """600 J as in the hand-made check: prefill 200 over 100, thinking 300 over 30, answer 100 over
+    20."""
     rows = [
         reading(i, p, j)
         for i in "12"

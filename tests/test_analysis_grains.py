@@ -1,4 +1,5 @@
-"""Which rows an analysis takes: the same question asked in two ways is answered alike, or refused."""
+"""Which rows an analysis takes: the same question asked in two ways is answered alike, or
+refused."""
 
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def _asked(name: str, rows: object, **more: object) -> pl.DataFrame | str:
 
 @pytest.mark.parametrize("name", analysis.names())
 def test_a_question_asked_in_two_ways_is_answered_alike_or_refused(store: Store, name: str) -> None:
-    """The store opens the right rows; frames of the store give the same, or are refused with their grain."""
+    """The store opens the right rows; frames of the store give the same, or are refused with their
+    grain."""
     declared = analysis.get(name)
     with store.facts("", declared.rows) as frame:
         right = _asked(name, frame)

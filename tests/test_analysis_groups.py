@@ -1,4 +1,5 @@
-"""No analysis drops a column that it was asked to group by: it is in the result, or the result says why not."""
+"""No analysis drops a column that it was asked to group by: it is in the result, or the result says
+why not."""
 
 import itertools
 
@@ -23,7 +24,8 @@ FACTORS = "explained-variance"  # a row per column of `by`
 
 @pytest.fixture(scope="module")
 def traces() -> pl.DataFrame:
-    """Two models with two strategies each, on the items of two tasks, all trials right or wrong by chance."""
+    """Two models with two strategies each, on the items of two tasks, all trials right or wrong by
+    chance."""
     rng = np.random.default_rng(3)
     places = itertools.product(("m1", "m2"), ("direct", "cot"), ("t1", "t2"), range(8), range(2))
     return facts(

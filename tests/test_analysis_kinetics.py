@@ -1,4 +1,5 @@
-"""Kinetics and information capacity: the released formulas, hand-made figures, frontiers re-ranked, what is missing."""
+"""Kinetics and information capacity: the released formulas, hand-made figures, frontiers re-ranked,
+what is missing."""
 
 import math
 
@@ -63,7 +64,8 @@ def test_the_toy_of_the_released_cost_model(toy):
 
 
 def test_samples_share_the_prompt_and_expected_costs_are_means_over_lengths(toy):
-    """k samples against the released formula, averaged over the lengths that were seen; pass@k beside it."""
+    """k samples against the released formula, averaged over the lengths that were seen; pass@k
+    beside it."""
     lengths = [(100, 1000), (100, 500), (100, 2000), (100, 10)]
     result = analysis.kinetics(facts(*attempts("a", "1", lengths, 2)), reference=toy)
 
@@ -100,7 +102,8 @@ def test_intensity_of_an_accelerator(toy):
 
 
 def test_memory_re_ranks_the_frontier(tmp_path):
-    """By arithmetic the small model's long thinking is cheap; its keys and values make it the dearer."""
+    """By arithmetic the small model's long thinking is cheap; its keys and values make it the
+    dearer."""
     path = tmp_path / "two.toml"
     path.write_text(
         '[[model]]\nmodel = "small"\nn_params = 600_000_000\nn_heads = 16\nn_kv_heads = 16\nn_layers = 28\nhead_dim = 128\n'
@@ -192,7 +195,8 @@ def test_the_interval_of_the_eflops_agrees_with_students(toy):
 
 
 def test_pte_takes_shape_and_hardware_of_the_reference_rows():
-    """γ = 2 L d HOI / N with the share of key-value heads: 36 × 4096, 8.19e9, a quarter, on an H100."""
+    """γ = 2 L d HOI / N with the share of key-value heads: 36 × 4096, 8.19e9, a quarter, on an
+    H100."""
     frame = facts(trace("a", "1", True, input_tokens=1000, output_tokens=300))
     result = analysis.pte(frame, model="Qwen3-8B", accelerator="H100-SXM5-80GB")
 
@@ -239,7 +243,8 @@ def test_surprise_and_size_come_from_the_log_probabilities():
 
 
 def test_flops_per_token_are_those_of_the_released_count():
-    """Written down again for Qwen3-8B, and within a fifth of twice its parameters at a short context."""
+    """Written down again for Qwen3-8B, and within a fifth of twice its parameters at a short
+    context."""
     shape = hardware.bundled().model("Qwen3-8B")
     d, kv, ff, vocab, layers = 4096, 1024, 12288, 151936, 36
     expected = layers * (4 * d**2 + 4 * d * kv + 6 * d * ff + 2 * d * 1023) + 2 * d * vocab

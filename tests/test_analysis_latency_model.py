@@ -1,4 +1,5 @@
-"""Latency model and time to result: published laws, recovered coefficients, deadlines, profiles by hand."""
+"""Latency model and time to result: published laws, recovered coefficients, deadlines, profiles by
+hand."""
 
 import math
 
@@ -52,7 +53,8 @@ def row(result, group: str = "a") -> dict:
 
 
 def test_the_published_law_of_an_edge_device():
-    """DSR1-Llama-8B on 1,000 prompt and 500 output tokens: 1.0979320 + 50.6244886 = 51.7224206 s."""
+    """DSR1-Llama-8B on 1,000 prompt and 500 output tokens: 1.0979320 + 50.6244886 = 51.7224206
+    s."""
     law = hardware.bundled().latency("DSR1-Llama-8B")
     padded, prompt, out = (np.array([float(x)]) for x in (1024, 1000, 500))
 
@@ -134,7 +136,8 @@ def test_prompts_are_padded_and_cached_tokens_may_be_free():
 
 
 def test_what_does_not_serve_is_counted():
-    """Judges are no part; calls without a first token, tokens or an end, and failed ones, are left out."""
+    """Judges are no part; calls without a first token, tokens or an end, and failed ones, are left
+    out."""
     frame = calls(
         call("1", 100, 10, 0.5, 2.0),
         call("2", 100, 10, None, 2.0),

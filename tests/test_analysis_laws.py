@@ -40,7 +40,8 @@ def test_the_learning_curve_of_vilares_is_found_again():
 
 
 def test_asymptotes_of_the_first_points_alone():
-    """With N(0, .02) noise of seed 1: 96.548, 96.951, 97.019, 96.951, 97.008, 97.022, 97.026 for 4 to 10 points."""
+    """With N(0, .02) noise of seed 1: 96.548, 96.951, 97.019, 96.951, 97.008, 97.022, 97.026 for 4
+    to 10 points."""
     noisy = Y + np.random.default_rng(1).normal(0, 0.02, 10)
 
     found = [float(power_law.fit(X[:n], noisy[:n]).asymptote[0]) for n in range(4, 11)]
@@ -71,7 +72,8 @@ def test_fits_are_those_of_scipy():
 
 
 def test_a_law_scales_with_its_units():
-    """A thousandfold x leaves asymptote and exponent alone; many curves at once give the same as one."""
+    """A thousandfold x leaves asymptote and exponent alone; many curves at once give the same as
+    one."""
     noisy = Y / 100 + np.random.default_rng(3).normal(0, 1e-3, (6, 10))
     small, large = power_law.fit(X, noisy), power_law.fit(1000 * X, noisy)
 
@@ -139,7 +141,8 @@ def test_a_law_of_groups():
 
 
 def test_intervals_of_the_extrapolation_cover():
-    """90 % within two points and the chance of 300 samples (600 of them, with 400 resamples: 91.8); 12 groups on 300 items."""
+    """90 % within two points and the chance of 300 samples (600 of them, with 400 resamples: 91.8);
+    12 groups on 300 items."""
     x = np.geomspace(100, 6400, 12)
     rate, far = 0.85 - 3 * x**-0.4, 0.85 - 3 * 12_800**-0.4
     rng, held = np.random.default_rng(0), []
@@ -152,7 +155,8 @@ def test_intervals_of_the_extrapolation_cover():
 
 
 def test_families_have_laws_of_their_own():
-    """Two models over three budgets that name them; a third with two points has none, and says so."""
+    """Two models over three budgets that name them; a third with two points has none, and says
+    so."""
     rows = []
     for model, c in (("m", 0.5), ("n", 1.0)):
         for budget in (100, 400, 1600):
@@ -273,7 +277,8 @@ def test_what_is_kept_and_gained_by_hand():
 
 
 def test_another_baseline_and_traps():
-    """A named one; a score of 0 recovers nothing finite; unshared items go; unknown energy stays unknown."""
+    """A named one; a score of 0 recovers nothing finite; unshared items go; unknown energy stays
+    unknown."""
     rows = formats(FP16=[0, 0, 0, 0], Q4_K_M=[1, 1, 0])
     result = analysis.quantization(rows, by="model")
     low = result.frame.filter(precision="Q4_K_M").row(0, named=True)
@@ -303,7 +308,8 @@ def test_groups_of_one_format_and_of_several_models_are_told():
 
 
 def test_the_change_is_the_paired_difference():
-    """The interval of the change is narrower than that of unpaired rates where items go together."""
+    """The interval of the change is narrower than that of unpaired rates where items go
+    together."""
     rng = np.random.default_rng(5)
     easy = rng.random(300) < 0.5
     flips = rng.random(300) < 0.05

@@ -457,7 +457,8 @@ def repeated(shared_data) -> pl.DataFrame:
     ids=["five repeats", "with the scored run"],
 )
 def test_repeats_of_aime_differ_in_thinking(repeated, pooled, expected):
-    """Most over least thinking on one item: 7.95, 5.43 and 3.23 times; GPT-5.2's item 26, or 18 if pooled."""
+    """Most over least thinking on one item: 7.95, 5.43 and 3.23 times; GPT-5.2's item 26, or 18 if
+    pooled."""
     frame = repeated if pooled else repeated.filter(pl.col("trial") > 0)
 
     found = analysis.price_reversal(frame, resamples=100).more["repeats"]
@@ -470,7 +471,8 @@ def test_repeats_of_aime_differ_in_thinking(repeated, pooled, expected):
 
 
 def test_the_spread_of_repeats_by_hand():
-    """1200, 300 and 0 of 600: a ratio of 4, of 600 with 0 as 1; sd over mean of the thoughtful item .8485."""
+    """1200, 300 and 0 of 600: a ratio of 4, of 600 with 0 as 1; sd over mean of the thoughtful item
+    .8485."""
     rows = [
         trace(
             "a",
@@ -494,7 +496,8 @@ def test_the_spread_of_repeats_by_hand():
 
 
 def test_differences_of_bills_are_shared_out(aime):
-    """Six factors and a rest add up to the difference; tokens alone explain bills at list prices."""
+    """Six factors and a rest add up to the difference; tokens alone explain bills at list
+    prices."""
     tokens = aime.with_columns(
         n_calls=pl.lit(1),
         reasoning_tokens=(pl.col("reasoning_cost_usd") / pl.col("output_usd_per_mtok") * 1e6)

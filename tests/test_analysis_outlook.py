@@ -1,4 +1,5 @@
-"""What would it take: which questions are open, how many items would settle them, and at what cost."""
+"""What would it take: which questions are open, how many items would settle them, and at what
+cost."""
 
 import dataclasses
 import math
@@ -27,7 +28,8 @@ def plan(result: Result) -> str:
 
 
 def outcomes(rights: dict[str, list[float]], cost: float | None = None, **more) -> pl.DataFrame:
-    """Traces of groups that were tried on the same items: how many of an item's trials are right, over `trials`."""
+    """Traces of groups that were tried on the same items: how many of an item's trials are right,
+    over `trials`."""
     trials = more.pop("trials", 1)
     return facts(
         *[
@@ -85,7 +87,8 @@ def row(g: str, x: float, half: float, n: int | None = 100, **more) -> dict:
 
 
 def test_items_are_those_of_the_published_example():
-    """Miller 2024: ω² = 1/9 and a difference of 3 points take 969 items at 80 % power, from an interval of any n."""
+    """Miller 2024: ω² = 1/9 and a difference of 3 points take 969 items at 80 % power, from an
+    interval of any n."""
     for n in (50, 969, 20_000):
         half = NormalDist().inv_cdf(0.975) * math.sqrt(1 / 9 / n)
         assert planning.to_settle(half, 0.03, n) == pytest.approx(968.997, abs=1e-3)
@@ -95,13 +98,15 @@ def test_items_are_those_of_the_published_example():
 
 
 def test_at_a_power_of_one_half_the_interval_would_just_touch():
-    """Four times the items halve a width, so that a difference of half the width takes four times as many."""
+    """Four times the items halve a width, so that a difference of half the width takes four times
+    as many."""
     assert planning.to_settle(0.2, 0.1, 100, power=0.5) == pytest.approx(400)
     assert planning.to_settle(0.2, 0.1, 100, level=0.8, power=0.5) == pytest.approx(400)
 
 
 def test_independent_halves_add_as_squares():
-    """The root of the summed squares, with Wilson's ends: Newcombe 1998 (method 10), 56/70 − 48/80 is 0.0524 to 0.3339."""
+    """The root of the summed squares, with Wilson's ends: Newcombe 1998 (method 10), 56/70 − 48/80
+    is 0.0524 to 0.3339."""
     (a_low, a_high), (b_low, b_high) = (intervals.wilson(k / n, n) for k, n in ((56, 70), (48, 80)))
     assert planning.apart(3.0, 4.0) == 5.0
     assert 0.2 - planning.apart(0.8 - a_low, b_high - 0.6) == pytest.approx(0.0524, abs=5e-5)
@@ -145,7 +150,8 @@ def test_independent_groups_are_told_apart_as_often_as_said():
 
 
 def test_a_ratio_of_means_is_settled_as_often_as_said():
-    """Cost over rights with bootstrap intervals: as many items as 40,000 say are needed tell two groups apart in 80 %."""
+    """Cost over rights with bootstrap intervals: as many items as 40,000 say are needed tell two
+    groups apart in 80 %."""
 
     def drawn(n: int, seed: int) -> pl.DataFrame:
         rng = np.random.default_rng(seed)
@@ -172,7 +178,8 @@ def test_a_ratio_of_means_is_settled_as_often_as_said():
 
 
 def test_what_is_seen_in_a_first_sample_is_itself_uncertain():
-    """Where a first sample of 100 leaves a true difference open, its plan shows it less often than 80 %, and more often than half."""
+    """Where a first sample of 100 leaves a true difference open, its plan shows it less often than
+    80 %, and more often than half."""
     rng = np.random.default_rng(3)
     first = rng.normal(0.1, 0.1, 20_000)  # one standard error each
     half = NormalDist().inv_cdf(0.975) * 0.1
@@ -187,7 +194,8 @@ def test_what_is_seen_in_a_first_sample_is_itself_uncertain():
 
 
 def test_a_settled_question_is_not_spoken_of():
-    """Intervals that leave the neutral value out, and groups that are apart, get no note; costs are not asked."""
+    """Intervals that leave the neutral value out, and groups that are apart, get no note; costs are
+    not asked."""
     assert made([row("a", 0.5, 0.1)], Settles("x", 0.0)) == ()
     assert made([row("a", 0.5, 0.1), row("b", 0.2, 0.1)]) == ()
     assert made([row("a", 0.5, 0.1)]) == ()
@@ -235,7 +243,8 @@ def test_no_interval_no_promise(ends):
 
 
 def test_an_infinite_end_is_no_promise_either():
-    """An end that lies at infinity plans nothing; where it is on the far side it does not matter."""
+    """An end that lies at infinity plans nothing; where it is on the far side it does not
+    matter."""
     far = {"g": "b", "n_items": 100, "x": 3.0, "x_low": 1.5, "x_high": math.inf}
     (note,) = made([row("a", 2.0, 1.0), far], Settles("x", better="less"))
     assert items_named(note) > 0
@@ -256,13 +265,15 @@ def test_one_item_tells_nothing_about_others():
 
 
 def test_without_a_number_of_items_it_is_said_as_a_multiple():
-    """Rows that do not say how many items they have get a factor; where traces tell the items, a number."""
+    """Rows that do not say how many items they have get a factor; where traces tell the items, a
+    number."""
     (note,) = made([row("a", 0.5, 0.1, None), row("b", 0.4, 0.1, None)])
     assert "about 4.1 times as many items would tell" in note
 
 
 def test_tasks_are_held_apart():
-    """Groups meet within a task; the one that takes the least is named, and how many more are open."""
+    """Groups meet within a task; the one that takes the least is named, and how many more are
+    open."""
     rows = [
         row(g, x, 0.1, task=t)
         for t, gap in (("first", 0.01), ("second", 0.05), ("third", 0.3))
@@ -274,7 +285,8 @@ def test_tasks_are_held_apart():
 
 
 def test_rows_of_one_group_are_told_apart_by_what_comes_first():
-    """Where a group has several rows, those of one size are held against each other, as pass@k at one k."""
+    """Where a group has several rows, those of one size are held against each other, as pass@k at
+    one k."""
     rows = [row(g, x, 0.1) | {"k": k} for k in (1, 2) for g, x in (("a", 0.5 + k), ("b", 0.4 + k))]
     rows = [{key: r[key] for key in ("g", "k", "n_items", "x", "x_low", "x_high")} for r in rows]
     (note,) = made(rows)
@@ -292,7 +304,8 @@ def test_the_neutral_value_may_be_an_option_or_a_column():
 
 
 def test_what_shrinks_the_interval_need_not_be_items():
-    """Repeats of a fixed set are asked for as repeats, and thousands of them of nobody; an option can silence it."""
+    """Repeats of a fixed set are asked for as repeats, and thousands of them of nobody; an option
+    can silence it."""
     settles = Settles("x", unit="repeats", n="n_repeats", unless="all")
     rows = [row("a", 0.5, 0.1) | {"n_repeats": 4}, row("b", 0.45, 0.1) | {"n_repeats": 4}]
     (note,) = made(rows, settles)
@@ -401,7 +414,8 @@ def test_a_trace_of_several_tool_calls_is_paid_once():
 
 @pytest.mark.parametrize("engine", ["polars", "duckdb"])
 def test_noise_of_trials_is_that_of_the_item_means(engine):
-    """Mean over items of the sample variance over the number of trials, over the number of items."""
+    """Mean over items of the sample variance over the number of trials, over the number of
+    items."""
     import duckdb
     import narwhals as nw
 
@@ -431,7 +445,8 @@ def test_noise_of_trials_is_that_of_the_item_means(engine):
 
 
 def test_trials_help_where_the_spread_is_theirs():
-    """Items alike: more trials do what more items do. Items all right or all wrong: no number of trials does."""
+    """Items alike: more trials do what more items do. Items all right or all wrong: no number of
+    trials does."""
     alike = noisy({"a": 0.6, "b": 0.5}, 30, 5, seed=1)
     note = plan(analysis.summary(alike))
     found = re.search(r"so would about ([\d,]+) trials of each in place of 5", note)
@@ -516,7 +531,8 @@ def test_the_engine_does_not_matter(name):
 
 
 def test_items_are_not_dropped_from_the_plan_by_clusters():
-    """Twice the items of the same clusters: the same clusters decide, so twice the items are asked for."""
+    """Twice the items of the same clusters: the same clusters decide, so twice the items are asked
+    for."""
     base = outcomes({"a": [1] * 24 + [0] * 16, "b": [1] * 20 + [0] * 20})
     base = base.with_columns(cluster=pl.col("item_id"))
     twin = pl.concat([base, base.with_columns(item_id=pl.col("item_id") + "x")])

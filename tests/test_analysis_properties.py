@@ -1,4 +1,5 @@
-"""What holds for every analysis of the registry: the order of rows, doubled imports, bounds, units."""
+"""What holds for every analysis of the registry: the order of rows, doubled imports, bounds,
+units."""
 
 import dataclasses
 import functools
@@ -123,7 +124,8 @@ def test_the_order_of_rows_changes_nothing(name, rows, answer):
 
 
 def test_importing_again_changes_nothing(samples, tmp_path):
-    """The same files twice, and a file that holds every row twice: each view has the rows it had."""
+    """The same files twice, and a file that holds every row twice: each view has the rows it
+    had."""
     source = datasets.sample_traces_dir()
     doubled = tmp_path / "doubled"
     doubled.mkdir()
@@ -200,14 +202,16 @@ MONEY = 4.0  # a power of two, so that nothing is rounded otherwise
 
 
 def worth(unit):
-    """How often a unit has money in it: 1 for USD and USD per something, −1 for something per USD."""
+    """How often a unit has money in it: 1 for USD and USD per something, −1 for something per
+    USD."""
     above, _, below = unit.partition("/")
     return ("USD" in above) - ("USD" in below)
 
 
 @pytest.mark.parametrize("name", analysis.names())
 def test_figures_scale_with_the_unit_of_money(name, rows, answer):
-    """A currency of a quarter of the worth: money times four, the inverse of money a quarter, the rest as it was."""
+    """A currency of a quarter of the worth: money times four, the inverse of money a quarter, the
+    rest as it was."""
     asked = question(name)
     frame = rows(asked)
     amounts = [c for c in frame.columns if "usd" in c and frame[c].dtype.is_float()]

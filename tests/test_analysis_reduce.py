@@ -145,7 +145,8 @@ def test_engines_reduce_alike(options):
 @given(st.integers(0, 10_000))
 @settings(deadline=None, max_examples=15)
 def test_counts_add_up(seed):
-    """Each trace is used, failed, unscored or without a required measure: never twice, never lost."""
+    """Each trace is used, failed, unscored or without a required measure: never twice, never
+    lost."""
     found = reduced(random_facts(80, seed), require=("cost_usd",))
 
     parts = found.select(pl.sum("n", "n_failed", "n_unscored", "n_missing")).row(0)

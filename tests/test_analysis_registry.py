@@ -72,7 +72,8 @@ def test_the_five_analyses_are_found_by_their_files():
 
 
 def test_a_new_file_in_a_family_is_all_it_takes(tmp_path, monkeypatch):
-    """A folder with a module that declares an analysis appears under its name, runs and draws JSON."""
+    """A folder with a module that declares an analysis appears under its name, runs and draws
+    JSON."""
     family = tmp_path / "novelty"
     family.mkdir()
     (family / "__init__.py").write_text('"""A family."""\n')

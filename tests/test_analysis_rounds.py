@@ -1,4 +1,5 @@
-"""Saturation and refinement: published figures, plain second derivations, real strategies, traps."""
+"""Saturation and refinement: published figures, plain second derivations, real strategies,
+traps."""
 
 import json
 import math
@@ -74,7 +75,8 @@ def test_saturation_of_the_worked_example():
     ],
 )
 def test_saturation_at_the_edges(plateau, step, gain, expected):
-    """0 where the first unit gains too little, 1 where it gains all, endless where nothing must be gained."""
+    """0 where the first unit gains too little, 1 where it gains all, endless where nothing must be
+    gained."""
     found = saturates_at(np.array([plateau]), np.array([step]), gain)[0]
 
     if expected is None:
@@ -120,7 +122,8 @@ def test_the_marginal_gain_at_saturation_is_just_small_enough():
 
 
 def test_coverage_of_equal_items_follows_the_law():
-    """Ten trials of one kind of item: pass@N over thousands of items has p as its step, 1 as its plateau."""
+    """Ten trials of one kind of item: pass@N over thousands of items has p as its step, 1 as its
+    plateau."""
     rng = np.random.default_rng(1)
     rows = [attempt(str(i), bool(rng.random() < 0.3), k) for i in range(600) for k in range(8)]
 
@@ -137,7 +140,8 @@ def test_coverage_of_equal_items_follows_the_law():
 
 
 def test_votes_are_taken_where_answers_are_recorded():
-    """Half the items are always right, half always wrong: saturated by one answer, nothing to gain."""
+    """Half the items are always right, half always wrong: saturated by one answer, nothing to
+    gain."""
     rows = [attempt(str(i), i < 10, k, answer=str(i)) for i in range(20) for k in range(5)]
 
     result = analysis.saturation(frame(rows))
@@ -193,7 +197,8 @@ def test_levels_of_a_parameter_and_a_value_of_an_answer():
 
 
 def test_levels_must_be_left_out_of_the_groups():
-    """A group with one level has no curve, and is told how to get one; the column itself is refused."""
+    """A group with one level has no curve, and is told how to get one; the column itself is
+    refused."""
     rows = [attempt(str(i), passed=True, strategy_params='{"samples": 3}') for i in range(3)]
 
     single = analysis.run("saturation", frame(rows), axis="samples")
@@ -254,7 +259,8 @@ def test_the_worked_example_of_revisions():
 
 
 def test_rounds_by_hand():
-    """Four attempts of which one ends early: what is mended, broken, still made, and what it costs."""
+    """Four attempts of which one ends early: what is mended, broken, still made, and what it
+    costs."""
     rows = [
         noted("1", "ab", "01"),
         noted("1", "aa", "11", 1),
@@ -279,7 +285,8 @@ def test_rounds_by_hand():
 
 
 def test_what_cannot_be_read_is_counted():
-    """Hostile or foreign metadata, unscored rounds and failures are left out and told; a number of rounds is none."""
+    """Hostile or foreign metadata, unscored rounds and failures are left out and told; a number of
+    rounds is none."""
     rows = [
         noted("1", "ab", "01"),
         attempt("2", passed=True, metadata='{"rounds":[{"answer":3,"passed":"yes"}]}'),
@@ -302,7 +309,8 @@ def test_what_cannot_be_read_is_counted():
 
 
 def test_configurations_of_different_rounds_are_followed_by_expectation():
-    """Levels 1 and 3: mended (1 − a) b and broken a (1 − b) item by item, what changed is unknown."""
+    """Levels 1 and 3: mended (1 − a) b and broken a (1 − b) item by item, what changed is
+    unknown."""
     rows = [
         attempt(
             str(i),
@@ -364,7 +372,8 @@ def test_costs_are_shared_out_by_tokens_at_their_prices():
 
 
 def test_engines_and_orders_agree():
-    """DuckDB and Polars, shuffled or not, give the same tables; saturation over rounds reads the same notes."""
+    """DuckDB and Polars, shuffled or not, give the same tables; saturation over rounds reads the
+    same notes."""
     rng = np.random.default_rng(0)
     rows = [
         noted(str(i), "abc", "".join(str(int(rng.random() < p)) for p in (0.3, 0.5, 0.6)), k)

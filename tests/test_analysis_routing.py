@@ -16,7 +16,8 @@ from workbench import analysis
 from workbench.analysis import deferral, features, routes
 from workbench.errors import AnalysisError
 
-# Items of GSM8K whose question is in the router's training data (RouteLLM, contaminated_prompts.jsonl).
+# Items of GSM8K whose question is in the router's training data (RouteLLM,
+# contaminated_prompts.jsonl).
 CONTAMINATED = {0, 1, 2, 18, 67, 147, 233, 269, 285, 364, 530, 932}
 POINTS = np.array([1, 2, 3, 6, 8.0]), np.array([0.5, 0.55, 0.8, 0.7, 0.9])
 
@@ -65,11 +66,13 @@ def router(result, name: str) -> dict:
 
 
 def test_the_worked_curve():
-    """nAUC .778571, QNC 1/3 against (9, .8), AIQ .735 of 10 and .816667 of [1, 10], hull of three."""
+    """nAUC .778571, QNC 1/3 against (9, .8), AIQ .735 of 10 and .816667 of [1, 10], hull of
+    three."""
     assert routes.own_area(*POINTS) == pytest.approx(0.778571, abs=1e-6)
     assert routes.parity_cost(*POINTS, 0.8, 9.0) == pytest.approx(1 / 3)
     assert routes.hull_area(*POINTS, 10.0) == pytest.approx((0.735, 0.816667), abs=1e-6)
-    # Cut at 2, half-way up from (1, .5) to (3, .8): a trapezium of .5 and .65 over 1. Nothing costs as little as .5.
+    # Cut at 2, half-way up from (1, .5) to (3, .8): a trapezium of .5 and .65 over 1. Nothing costs
+    # as little as .5.
     assert routes.hull_area(*POINTS, 2.0) == pytest.approx((0.575 / 2, 0.575))
     assert routes.hull_area(*POINTS, 0.5) == pytest.approx((0.0, np.nan), nan_ok=True)
     x, y = routes.concave(*POINTS)
@@ -78,7 +81,8 @@ def test_the_worked_curve():
 
 
 def test_areas_of_many_curves_are_those_of_one():
-    """The vectorised area, curve by curve, with random points, ties and ranges beyond the points."""
+    """The vectorised area, curve by curve, with random points, ties and ranges beyond the
+    points."""
     rng = np.random.default_rng(0)
     cost, quality = rng.integers(1, 9, (200, 6)) / 2, rng.integers(0, 9, (200, 6)) / 8
     low, high = np.sort(rng.uniform(0, 5, (2, 200)), axis=0)
@@ -119,7 +123,8 @@ def test_area_of_a_curve_is_the_integral_of_interpolation():
 
 
 def test_closed_gap_of_mmlu_from_its_counts():
-    """8816 both, 2496 strong only, 742 weak only, 1983 neither: an oracle's APGR and CPT by hand."""
+    """8816 both, 2496 strong only, 742 weak only, 1983 neither: an oracle's APGR and CPT by
+    hand."""
     n, weak, gap = 14_037, 8816 + 742, 2496 - 742
     share = np.linspace(0, 1, 11)
     quality = (weak + np.minimum(share * n, 2496)) / n
@@ -135,7 +140,8 @@ def test_closed_gap_of_mmlu_from_its_counts():
 
 
 def test_a_gap_that_closes_and_opens_again():
-    """The first crossing counts, where interpolating the inverse would go wrong; a gap never closed is NaN."""
+    """The first crossing counts, where interpolating the inverse would go wrong; a gap never closed
+    is NaN."""
     share, quality = np.linspace(0, 1, 5), np.array([0.5, 0.9, 0.6, 0.7, 0.8])
 
     assert routes.calls_for(share, quality, 0.5, 0.8, 0.5) == pytest.approx(0.25 * 0.15 / 0.4)
@@ -148,7 +154,8 @@ def test_a_gap_that_closes_and_opens_again():
 
 
 def test_routing_gsm8k_is_what_the_counts_say(routed):
-    """Weak .637337, strong .857689; oracle .92961 at best, APGR 1.130937, CPT 4.407/11.018/17.628 %."""
+    """Weak .637337, strong .857689; oracle .92961 at best, APGR 1.130937, CPT 4.407/11.018/17.628
+    %."""
     oracle, mix = router(routed, "oracle"), router(routed, "random mix")
 
     assert router(routed, "weak")["peak_rate"] == pytest.approx(0.637337, abs=1e-6)
@@ -178,7 +185,8 @@ def test_learned_routers_lie_between_chance_and_the_oracle(routed):
 
 
 def test_a_router_learns_what_the_question_tells():
-    """Sums are for the small model, proofs for the large one; who reads gets all right at less cost."""
+    """Sums are for the small model, proofs for the large one; who reads gets all right at less
+    cost."""
     texts = [f"{'Add' if i % 2 else 'Prove'} number {i} for me" for i in range(80)]
     small, large = [i % 2 for i in range(80)], [1] * 80
     frame = outcomes({"small": small, "large": large}, {"small": 1.0, "large": 9.0}, input=texts)
@@ -197,7 +205,8 @@ def test_a_router_learns_what_the_question_tells():
 
 
 def test_a_router_that_knows_nothing_gains_nothing():
-    """Outcomes without any relation to the question: the gain's interval holds 0, and noise is not learned."""
+    """Outcomes without any relation to the question: the gain's interval holds 0, and noise is not
+    learned."""
     rng = np.random.default_rng(0)
     texts = [
         " ".join(rng.choice(["red", "blue", "tall", "old", "new", "wide"], 4)) for _ in range(300)
@@ -234,7 +243,8 @@ def test_no_item_teaches_its_own_route():
 
 
 def test_routing_says_what_it_lacks():
-    """No question, a single model, a single item, unequal items, models without a cost: each is told."""
+    """No question, a single model, a single item, unequal items, models without a cost: each is
+    told."""
     rights = {"a": [1, 0, 1, 0], "b": [1, 1, 1, 0]}
     frame = outcomes(rights, {"a": 1.0, "b": 2.0})
 
@@ -285,7 +295,8 @@ def test_routing_repeats_itself():
 
 
 def test_features_are_the_same_everywhere():
-    """Columns come from a hash, not from a dictionary: alone or among others, today and tomorrow."""
+    """Columns come from a hash, not from a dictionary: alone or among others, today and
+    tomorrow."""
     alone = features.hashed(["Add 12 and 7"], [{"task": "sums"}])
     among = features.hashed(["x", "add 99 AND 3!"], [{}, {"task": "sums"}])
 
@@ -300,7 +311,8 @@ def test_features_are_the_same_everywhere():
 
 
 def test_fits_side_by_side_are_those_alone():
-    """An outcome's probabilities do not depend on the others; an outcome all alike is near certain."""
+    """An outcome's probabilities do not depend on the others; an outcome all alike is near
+    certain."""
     rng = np.random.default_rng(2)
     x = sparse.csr_matrix(rng.random((120, 9)) * (rng.random((120, 9)) < 0.5))
     y = (rng.random((120, 5)) < 0.4).astype(float)
@@ -344,7 +356,8 @@ def pair(small=SMALL, large=LARGE, sure=SURE) -> pl.DataFrame:
 
 
 def test_the_worked_deferral():
-    """acc(d) .5 .6667 .8333 .8333 .6667 .6667 .6667; AUC-DF .708333, random .583333; cost 1 + 10 d."""
+    """acc(d) .5 .6667 .8333 .8333 .6667 .6667 .6667; AUC-DF .708333, random .583333; cost 1 + 10
+    d."""
     share, means = routes.deferred(
         np.column_stack([SMALL, np.ones(6)]),
         np.column_stack([LARGE, np.full(6, 11.0)]),
@@ -415,7 +428,8 @@ def test_resampled_blocks_are_the_curve_where_they_are_few():
 
 
 def test_the_interval_of_the_area_covers_it():
-    """95 % within two points and the chance of 250 samples (1,500 of them: 95.1); 150 items each."""
+    """95 % within two points and the chance of 250 samples (1,500 of them: 95.1); 150 items
+    each."""
     rng = np.random.default_rng(4)
 
     def sample(n: int) -> tuple[np.ndarray, ...]:
@@ -440,7 +454,8 @@ def test_the_interval_of_the_area_covers_it():
 
 
 def test_agreement_stands_in_for_a_confidence():
-    """Four trials vote; the share of the commonest answer is the confidence, and all four are paid for."""
+    """Four trials vote; the share of the commonest answer is the confidence, and all four are paid
+    for."""
     answers = {"sure": ["x"] * 4, "torn": ["x", "x", "y", "z"]}
     rows = [
         {
@@ -477,7 +492,8 @@ def test_agreement_stands_in_for_a_confidence():
 
 
 def test_a_cascade_that_was_run_is_described():
-    """Deferred answers are the larger model's: their confidence says nothing of them, and is not replayed."""
+    """Deferred answers are the larger model's: their confidence says nothing of them, and is not
+    replayed."""
     frame = pair().with_columns(
         metadata=pl.when(pl.col("configuration") == "small").then(
             pl.lit(json.dumps({"confidence": 0.2, "deferred": True}))

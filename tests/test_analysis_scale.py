@@ -55,7 +55,8 @@ def both(frame: pl.DataFrame) -> list:
 
 
 def test_many_rows_reduce_alike_in_either_engine(monkeypatch):
-    """Categories on the way out of DuckDB leave no trace: values, types and order are those of Polars."""
+    """Categories on the way out of DuckDB leave no trace: values, types and order are those of
+    Polars."""
     monkeypatch.setattr(engine, "_MANY", 1000)
     here, inside = (
         reduce.reduce_items(f, ("configuration",), ("cost_usd",)).frame for f in both(traces())
@@ -69,7 +70,8 @@ def test_many_rows_reduce_alike_in_either_engine(monkeypatch):
 
 
 def test_fetched_rows_and_their_clusters_are_alike_in_either_engine():
-    """Single rows keep their words; items of one cluster have one code, others codes of their own."""
+    """Single rows keep their words; items of one cluster have one code, others codes of their
+    own."""
     here, inside = (
         fetched.fetch(
             f, ("configuration",), ("cost_usd",), texts=("answer", "item_id"), flags=("passed",)
@@ -206,7 +208,8 @@ def test_blocks_of_a_product_are_the_product(shape):
 
 @pytest.mark.parametrize("n", [1, 3999, 4000, 4001, 10_000, 99_999])
 def test_bags_are_alike_and_hold_every_cluster_once(n):
-    """Few clusters are bags of their own, many share 2,000 to 4,000 of one size but for the last."""
+    """Few clusters are bags of their own, many share 2,000 to 4,000 of one size but for the
+    last."""
     bag = resampling.bags(n, np.random.default_rng(0))
 
     sizes = np.bincount(bag)
@@ -217,7 +220,8 @@ def test_bags_are_alike_and_hold_every_cluster_once(n):
 
 
 def test_resampled_bags_spread_as_resampled_clusters():
-    """Mean, standard error and skewness of a ratio are those of the closed form, of 20,000 skewed clusters."""
+    """Mean, standard error and skewness of a ratio are those of the closed form, of 20,000 skewed
+    clusters."""
     rng = np.random.default_rng(5)
     n = 20_000
     cost, tries = rng.lognormal(0, 1, n), rng.integers(1, 6, n).astype(float)
@@ -300,7 +304,8 @@ def test_one_vote_gains_nothing():
 
 @pytest.mark.parametrize("also", [(), ("number",)])
 def test_words_are_sorted_by_one_number_as_by_themselves(also):
-    """Order by several columns of categories is that of their words, null last, whatever else there is."""
+    """Order by several columns of categories is that of their words, null last, whatever else there
+    is."""
     rng = np.random.default_rng(5)
     words = pl.DataFrame(
         {
@@ -318,7 +323,8 @@ def test_words_are_sorted_by_one_number_as_by_themselves(also):
 
 @pytest.mark.parametrize("unscored", [False, True])
 def test_scored_traces_are_not_reduced_twice_where_all_are(unscored):
-    """One pass serves figures of all traces and of the scored ones; with an unscored trace it may not."""
+    """One pass serves figures of all traces and of the scored ones; with an unscored trace it may
+    not."""
     known = pl.col("passed").fill_null(value=True)
     first = pl.int_range(pl.len()) == 0
     frame = traces(2000).with_columns(

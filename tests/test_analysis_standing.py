@@ -29,7 +29,8 @@ def _store(folder: Path, *traces: Trace) -> Store:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Four attempts that count (one timed out, and passed); a failure; a try that was made again."""
+    """Four attempts that count (one timed out, and passed); a failure; a try that was made
+    again."""
     none = {"score": None, "passed": None, "scores": ()}
     return _store(
         tmp_path,

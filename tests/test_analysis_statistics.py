@@ -34,7 +34,8 @@ def test_proportion_intervals_agree_with_scipy(k, n):
 
 
 def test_skewed_intervals_undo_halls_transformation():
-    """T + a T²/3 + a² T³/27 + a/6 of either end is a quantile of t (Hall 1992); without skewness it is Student's."""
+    """T + a T²/3 + a² T³/27 + a/6 of either end is a quantile of t (Hall 1992); without skewness it
+    is Student's."""
     rng = np.random.default_rng(4)
     residuals = rng.lognormal(size=(12, 5))
     residuals -= residuals.mean(axis=0)
@@ -51,7 +52,8 @@ def test_skewed_intervals_undo_halls_transformation():
 
 
 def test_skewed_intervals_of_waiting_times_hold_the_truth():
-    """Means of 30 exponential times: 95 % hold it within 2 points, and miss it on both sides; Student's do not."""
+    """Means of 30 exponential times: 95 % hold it within 2 points, and miss it on both sides;
+    Student's do not."""
     times = np.random.default_rng(0).exponential(size=(30, 20_000))
     mean, n = times.mean(axis=0), np.full(20_000, 30.0)
     se, a = intervals.clustered_se(times - mean, n, n), intervals.bend(times - mean)
@@ -409,7 +411,8 @@ def test_the_knee_depends_on_the_axis():
 
 
 def test_clustered_error_is_that_of_inspect():
-    """Inspect's clustered standard error, correction for few clusters included, on 7 uneven clusters."""
+    """Inspect's clustered standard error, correction for few clusters included, on 7 uneven
+    clusters."""
     from inspect_ai.scorer import SampleScore, Score, stderr
 
     rng = np.random.default_rng(3)
@@ -428,7 +431,8 @@ def test_clustered_error_is_that_of_inspect():
 
 
 def test_single_attempts_have_wilsons_interval():
-    """Their variance follows from the mean, so that nothing is estimated: 3 right of 5, and of 50."""
+    """Their variance follows from the mean, so that nothing is estimated: 3 right of 5, and of
+    50."""
     for n in (5, 50):
         right = np.arange(n) < 0.6 * n
         se = intervals.clustered_se((right - 0.6)[:, None], [n], [n])
@@ -441,7 +445,8 @@ def test_single_attempts_have_wilsons_interval():
 @pytest.mark.parametrize("n_clusters", [5, 10, 20])
 @pytest.mark.parametrize("rate", [0.5, 0.8])
 def test_rates_of_few_clusters_are_held_at_the_nominal_rate(n_clusters, rate):
-    """10 attempts in each of 5, 10, 20 clusters, ICC .2: 95 % hold the truth, to 2 points; z alone does not."""
+    """10 attempts in each of 5, 10, 20 clusters, ICC .2: 95 % hold the truth, to 2 points; z alone
+    does not."""
     rng = np.random.default_rng(5)
     n = 8000
     item = rng.binomial(10, rng.beta(4 * rate, 4 - 4 * rate, (n_clusters, n))) / 10

@@ -84,7 +84,8 @@ def test_the_censored_fit_agrees_with_scipys():
 
 
 def test_the_product_limit_of_freireich():
-    """Remission of 21 patients on 6-MP (Freireich 1963): S(6) = .8571, S(10) = .7529, S(23) = .4482."""
+    """Remission of 21 patients on 6-MP (Freireich 1963): S(6) = .8571, S(10) = .7529, S(23) =
+    .4482."""
     times = [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35]
     cut = [0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1]
 
@@ -261,7 +262,8 @@ def test_hard_items_do_not_make_long_thinking_wrong():
 
 
 def test_the_interval_of_the_difference_is_welchs_without_clusters():
-    """One trial an item: the linearised standard error is √(s²/n + s²/n), corrected for 100 clusters."""
+    """One trial an item: the linearised standard error is √(s²/n + s²/n), corrected for 100
+    clusters."""
     rng = np.random.default_rng(7)
     right, wrong = rng.integers(100, 900, 60), rng.integers(300, 1500, 40)
     frame = facts(

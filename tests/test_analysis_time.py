@@ -122,7 +122,8 @@ def test_percentiles_are_over_traces_and_agree_with_a_plain_sort():
 
 
 def test_tpot_is_of_single_calls_alone():
-    """(3 − 1) / (101 − 1) = .02; a trace of two calls, of one token or without streaming has none."""
+    """(3 − 1) / (101 − 1) = .02; a trace of two calls, of one token or without streaming has
+    none."""
     frame = facts(
         timed("1", 3.0, ttft_s=1.0, output_tokens=101),
         timed("2", 3.0, ttft_s=1.0, output_tokens=101, n_calls=2),

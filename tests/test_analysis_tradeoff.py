@@ -1,4 +1,5 @@
-"""Trade-offs against a baseline: hand-made frontiers, both directions, any metric, truth covered, what is never reached."""
+"""Trade-offs against a baseline: hand-made frontiers, both directions, any metric, truth covered,
+what is never reached."""
 
 import itertools
 import math
@@ -44,7 +45,8 @@ def row(result, name: str, column: str = "method") -> dict:
     [("line", (1 + 2 * 0.2 / 0.3) / 4, 0.8 + 0.1 / 5 - 0.7), ("step", 3 / 4, 0.8 - 0.7)],
 )
 def test_a_curve_against_a_point(between, ratio, gain):
-    """Frontier (1, .5), (3, .8), (8, .9) against (4, .7): straight between its points, or only at them."""
+    """Frontier (1, .5), (3, .8), (8, .9) against (4, .7): straight between its points, or only at
+    them."""
     result = ask(table(ours=CURVE, base={"only": (4.0, 0.7)}), between=between)
 
     found = row(result, "ours")
@@ -68,7 +70,8 @@ def test_a_line_over_the_logarithm_of_cost():
 
 
 def test_what_is_never_reached_is_null_and_said():
-    """A curve neither reaches a better baseline nor is there where even its cheapest point costs more."""
+    """A curve neither reaches a better baseline nor is there where even its cheapest point costs
+    more."""
     result = ask(
         table(
             base={"b": (4.0, 0.95)},
@@ -132,7 +135,8 @@ def test_the_others_make_a_frontier_together():
 
 @pytest.mark.parametrize("straight", [True, False])
 def test_curves_agree_with_a_plain_search(straight):
-    """Random points: cost of a gain and gain at a cost, against trying every mixture of two points."""
+    """Random points: cost of a gain and gain at a cost, against trying every mixture of two
+    points."""
     rng = np.random.default_rng(3)
     for _ in range(30):
         x, y = rng.integers(1, 9, 6).astype(float), rng.integers(1, 9, 6).astype(float)
@@ -202,7 +206,8 @@ def test_the_interval_of_the_gain_covers_the_truth():
 
 
 def test_edges_of_traces():
-    """One item: no interval. Nobody passed: equal at 0. Unpriced and failed traces are counted, not used."""
+    """One item: no interval. Nobody passed: equal at 0. Unpriced and failed traces are counted, not
+    used."""
     single = analysis.tradeoff(
         facts(trace("a", "1", True, cost_usd=1), trace("b", "1", True, cost_usd=2))
     )
@@ -249,7 +254,8 @@ def test_misuse_is_told(options, says):
 
 
 def test_what_is_rarely_as_good_may_be_infinitely_dear():
-    """A cheap group about as good as the baseline: the low end is its cost ratio, the high end infinite."""
+    """A cheap group about as good as the baseline: the low end is its cost ratio, the high end
+    infinite."""
     rows = [
         (g, str(i), right(i), c)
         for g, right, c in (("cheap", lambda i: i < 31, 1), ("dear", lambda i: i >= 30, 2))

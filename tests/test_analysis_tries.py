@@ -172,7 +172,8 @@ def test_a_k_beyond_the_trials_is_unknown():
 
 
 def test_unequal_trials_use_one_set_of_items_throughout():
-    """By default one item in three ends the curve; with k given short items are left out and told."""
+    """By default one item in three ends the curve; with k given short items are left out and
+    told."""
     frame = facts(*trials("a", "1", 4, 2), *trials("a", "2", 4, 0), *trials("a", "3", 1, 1))
 
     short, long = analysis.coverage(frame), analysis.coverage(frame, k=3)
@@ -190,7 +191,8 @@ def test_unequal_trials_use_one_set_of_items_throughout():
 
 
 def test_a_few_short_items_do_not_cost_the_curve():
-    """One item in twenty lost a trial: the curve keeps its length, the item is left out and told."""
+    """One item in twenty lost a trial: the curve keeps its length, the item is left out and
+    told."""
     frame = facts(*[t for i in range(20) for t in trials("a", str(i), 3 if i else 2, 1)])
 
     result = analysis.coverage(frame)
@@ -288,7 +290,8 @@ def test_the_power_law_is_recovered():
 
 
 def test_extrapolation_carries_its_uncertainty(game_of_24):
-    """From the first 10 of a hundred attempts per puzzle the law's interval at 10 holds the curve."""
+    """From the first 10 of a hundred attempts per puzzle the law's interval at 10 holds the
+    curve."""
     result = analysis.coverage(game_of_24, k=10, far_k=10)
 
     fit = result.more["fit"].row(0, named=True)
@@ -358,7 +361,8 @@ def listed(given: list[tuple[str | None, bool]], k: int) -> tuple[float, float]:
 
 
 def test_majority_of_five_three_and_two():
-    """maj@1, 2, 3, 5, 7, 10 = .5 .5 .583333 .678571 .833333 1, with ties by lot; pass@k beside it."""
+    """maj@1, 2, 3, 5, 7, 10 = .5 .5 .583333 .678571 .833333 1, with ties by lot; pass@k beside
+    it."""
     result = analysis.voting(facts(*answers("a", "1", *FIVE_THREE_TWO)))
 
     expected = {1: 0.5, 2: 0.5, 3: 0.583333, 5: 0.678571, 7: 0.833333, 10: 1.0}
@@ -444,7 +448,8 @@ def test_voting_hurts_where_the_commonest_answer_is_wrong():
 
 
 def test_an_unrecorded_answer_is_not_a_wrong_one():
-    """Without any answer the vote is null; a right trace without one spoils its item, and is told."""
+    """Without any answer the vote is null; a right trace without one spoils its item, and is
+    told."""
     frame = facts(
         *trials("silent", "1", 3, 2),
         *answers("a", "1", ("A", True), ("A", True), ("B", False)),
@@ -564,7 +569,8 @@ def test_weighted_votes_by_confidence_leave_the_unscored_items_out():
 
 
 def test_weighted_votes_of_millions_of_traces_are_left_out_and_that_is_said(monkeypatch):
-    """Where there are too many traces to weigh one by one the figure is null, with a note; the rest stays."""
+    """Where there are too many traces to weigh one by one the figure is null, with a note; the rest
+    stays."""
     given = WEIGHED["a sure minority outweighs"]
     frame = facts(
         *[trace("a", "1", r, i, answer=a, verifier_score=w) for i, (a, r, w) in enumerate(given)]
@@ -720,7 +726,8 @@ def test_equal_scores_are_chosen_from_by_lot():
 
 
 def test_easy_and_hard_items_with_an_unsound_verifier():
-    """r = .87 and .13 in shares .58 and .42, soundness .75, V = −.7: E(1..3), ceilings, precision."""
+    """r = .87 and .13 in shares .58 and .42, soundness .75, V = −.7: E(1..3), ceilings,
+    precision."""
     from workbench.analysis.tries.verifier_ceiling import first_accepted
 
     n, share = 4e8, np.array([0.58, 0.42])
@@ -793,7 +800,8 @@ def test_a_score_that_is_no_number_is_unknown():
 
 @pytest.mark.parametrize("name", ["coverage", "voting", "verifier-ceiling"])
 def test_a_task_too_short_for_the_curve_leaves_the_others(name):
-    """Groups named by a number, one task with too few trials: its rows are missing, not an error."""
+    """Groups named by a number, one task with too few trials: its rows are missing, not an
+    error."""
     short = {"task": "u", "task_id": "u"}
     rows = [
         *answers("a", "1", *FIVE_THREE_TWO, verifier_score=1.0),

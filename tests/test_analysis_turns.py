@@ -42,7 +42,8 @@ def frame(rows: list[dict]) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def tau(shared_data) -> pl.DataFrame:
-    """Fifty airline tasks, four trials: a turn per assistant message, its cost all that it reads and writes."""
+    """Fifty airline tasks, four trials: a turn per assistant message, its cost all that it reads
+    and writes."""
     rows = []
     for r in json.loads((shared_data / "tau_bench" / "gpt-4o-airline.json").read_text()):
         read, costs = 0, []
@@ -100,7 +101,8 @@ def test_limits_of_tau_bench_run_by_run(tau):
 
 
 def test_extending_lies_between_its_two_limits(tau):
-    """Accuracy and cost of L0 → L1 are bounded by those of the limits; the last one extends to the end."""
+    """Accuracy and cost of L0 → L1 are bounded by those of the limits; the last one extends to the
+    end."""
     result = analysis.run("turn-control", tau)
 
     a, b = rule(result, "limit", 7), rule(result, "limit", 11)
@@ -122,7 +124,8 @@ def test_a_longer_limit_keeps_more_and_saves_less(tau):
 
 
 def test_what_counts_as_a_turn():
-    """Judges neither count nor cost; verifiers and failed calls cost with the turn that they belong to."""
+    """Judges neither count nor cost; verifiers and failed calls cost with the turn that they belong
+    to."""
     roles = ["draft", "subject", "verifier", "subject", "subject", "judge"]
     rows = calls("1", [1, 2, 4, 8, 16, 1000], passed=True)
     rows = [r | {"role": role} for r, role in zip(rows, roles, strict=True)]
@@ -136,7 +139,8 @@ def test_what_counts_as_a_turn():
 
 
 def test_odd_traces_among_regular_ones():
-    """Turns by number, and turns to be counted, add up alike: every limit as a plain loop has it."""
+    """Turns by number, and turns to be counted, add up alike: every limit as a plain loop has
+    it."""
     rng = np.random.default_rng(7)
     roles = ["subject", "subject", "subject", "verifier", "judge"]
     rows, told = [], []
@@ -173,7 +177,8 @@ def test_odd_traces_among_regular_ones():
 
 
 def test_failed_unscored_and_unpriced_traces():
-    """Two are left out and told; a call of unknown cost leaves the saving null and the accuracy as it is."""
+    """Two are left out and told; a call of unknown cost leaves the saving null and the accuracy as
+    it is."""
     rows = calls("1", [1.0, None], passed=True) + calls("2", [1.0], passed=None)
     rows += calls("3", [1.0], passed=None, trace_error_type="timeout")
 
@@ -232,7 +237,8 @@ def test_engines_and_orders_agree_on_turns(tau):
 
 @pytest.mark.parametrize("limits", ["", "p101", "0", "-3", "p", "5;6", "p50,x", "1e3"])
 def test_limits_that_are_none(limits):
-    """A wrong limit is refused with its text; nothing is guessed. Nothing given takes the default."""
+    """A wrong limit is refused with its text; nothing is guessed. Nothing given takes the
+    default."""
     rows = frame(calls("1", [1.0], passed=True))
     if not limits:
         assert analysis.run("turn-control", rows, limits=limits).options["limits"] == "p25,p50,p75"
@@ -270,7 +276,8 @@ def test_the_knapsack_is_that_of_trying_all_choices(seed):
 
 
 def test_the_published_assignment():
-    """û = [[.9, .95], [.4, .8], [.2, .9]], c = (1, 10): 1.5 within 3, 2.2 within 12, item 3 to the large one."""
+    """û = [[.9, .95], [.4, .8], [.2, .9]], c = (1, 10): 1.5 within 3, 2.2 within 12, item 3 to the
+    large one."""
     totals = knapsack.solve(
         np.array([[0.9, 0.95], [0.4, 0.8], [0.2, 0.9]]), np.tile([1.0, 10.0], (3, 1))
     )
@@ -292,7 +299,8 @@ def test_the_knapsack_refuses_what_it_cannot_do():
 
 
 def test_one_price_is_the_best_choice_at_its_cost():
-    """What a price chooses is an unbeaten total of the exact solution; equal merits go to the cheaper."""
+    """What a price chooses is an unbeaten total of the exact solution; equal merits go to the
+    cheaper."""
     rng = np.random.default_rng(1)
     value, cost = rng.random((6, 3)), rng.random((6, 3))
     totals = knapsack.solve(value, cost)
@@ -356,7 +364,8 @@ def test_hard_items_get_the_dear_option_and_easy_ones_the_cheap_one():
 
 
 def test_what_was_chosen_by_luck_does_not_hold():
-    """Options that are all coin tosses promise a gain on the same items and have none on new ones."""
+    """Options that are all coin tosses promise a gain on the same items and have none on new
+    ones."""
     rng = np.random.default_rng(0)
     rights = {f"g{j}": [[int(x)] for x in rng.random(400) < 0.5] for j in range(8)}
     rights["base"] = [[int(x) for x in row] for row in rng.random((400, 4)) < 0.5]
@@ -392,7 +401,8 @@ def test_a_base_of_single_trials_is_no_option():
 
 
 def test_bins_by_a_column_and_budgets_in_tokens():
-    """Other groups of items than difficulty; a budget in another unit; too small a budget has no plan."""
+    """Other groups of items than difficulty; a budget in another unit; too small a budget has no
+    plan."""
     frame_ = traces({"a": [[1], [0]] * 10, "b": [[0], [1]] * 10}, {"a": 1.0, "b": 1.0})
     frame_ = frame_.with_columns(
         cluster=pl.when(pl.col("item_id").cast(pl.Int64) % 2 == 0)

@@ -33,7 +33,8 @@ def spread(group: str, n_items: int, passed: int, cost: float, trials: int = 1) 
 
 
 def test_large_language_monkeys_table_1_costs():
-    """300 issues: DeepSeek $0.0072 × 5 attempts = $10.8; GPT-4o $39, 3.6 ×; Claude 3.5 $51, 4.7 ×."""
+    """300 issues: DeepSeek $0.0072 × 5 attempts = $10.8; GPT-4o $39, 3.6 ×; Claude 3.5 $51, 4.7
+    ×."""
     frame = facts(
         *spread("DeepSeek", 300, 89, 0.0072, 5),
         *spread("GPT-4o", 300, 72, 0.13),
@@ -65,7 +66,8 @@ def test_error_of_five_hundred_fair_coins():
 
 
 def test_routellm_gsm8k_unpaired_error_and_correlation():
-    """SE unpaired .0164451, r .111806, z 14.174: with them the paired error is what compare says."""
+    """SE unpaired .0164451, r .111806, z 14.174: with them the paired error is what compare
+    says."""
     found = row(analysis.compare(counted(739, 382, 94, 92), a="a", b="b"))
     n, rates = 1307, (1121 / 1307, 833 / 1307)
     sd = [math.sqrt(p * (1 - p)) for p in rates]
@@ -79,7 +81,8 @@ def test_routellm_gsm8k_unpaired_error_and_correlation():
 
 
 def test_routellm_gsm8k_mcnemar_by_chi_square():
-    """382 against 94 discordant items: χ² 174.2521, with continuity correction 173.0441, exact p 3.257e-42."""
+    """382 against 94 discordant items: χ² 174.2521, with continuity correction 173.0441, exact p
+    3.257e-42."""
     found = row(analysis.compare(counted(739, 382, 94, 92), a="a", b="b"))
     b, c = found["n_a_better"], found["n_b_better"]
 
@@ -106,7 +109,8 @@ def test_kendall_tau_p_of_a_trajectory():
 
 @pytest.mark.parametrize(("difference", "published"), [(2, 9.889), (1, 36.306)])
 def test_repeats_by_t_of_the_paper_on_randomness(difference, published):
-    """σ = 1.5 points, 80 % power: 9.889 and 36.306 runs a side by t, where z gives 8.83 and 35.32."""
+    """σ = 1.5 points, 80 % power: 9.889 and 36.306 runs a side by t, where z gives 8.83 and
+    35.32."""
     found = planning.repeats(2 * 1.5**2, difference, 0.05, 0.8, t=True)
 
     assert found == pytest.approx(published, abs=5e-4)
@@ -137,7 +141,8 @@ def test_items_by_t_keep_the_power_that_they_plan():
 
 
 def test_power_plans_by_t_where_that_is_asked():
-    """About two items more, a wider smallest difference and no fewer trials; the rest is as it was."""
+    """About two items more, a wider smallest difference and no fewer trials; the rest is as it
+    was."""
     frame = counted(30, 12, 6, 12)
     z, t = (row(analysis.power(frame, baseline="b", test=test)) for test in ("normal", "t"))
 
@@ -147,7 +152,8 @@ def test_power_plans_by_t_where_that_is_asked():
 
 
 def test_routellm_gsm8k_oracle_by_tenths():
-    """Oracle .63734, .73734, .83734, .92961 at 0, 10, 20 % of strong calls; PGR 0, .4538, .9076, 1.3264."""
+    """Oracle .63734, .73734, .83734, .92961 at 0, 10, 20 % of strong calls; PGR 0, .4538, .9076,
+    1.3264."""
     counts = {(1, 1): 739, (1, 0): 382, (0, 1): 94, (0, 0): 92}  # strong, weak
     strong, weak = (np.repeat([k[j] for k in counts], list(counts.values())) for j in (0, 1))
 
@@ -229,7 +235,8 @@ def gaia() -> dict[str, float]:
 
 @pytest.mark.parametrize("name", EFFICIENT_AGENTS)
 def test_efficient_agents_cost_of_pass(name, gaia):
-    """Mean dollars per task over accuracy: the printed figure of each row that agrees with itself."""
+    """Mean dollars per task over accuracy: the printed figure of each row that agrees with
+    itself."""
     *_, printed, recomputed = EFFICIENT_AGENTS[name]
 
     assert gaia[name] == pytest.approx(recomputed, abs=1e-3)
@@ -238,7 +245,8 @@ def test_efficient_agents_cost_of_pass(name, gaia):
 
 @pytest.mark.parametrize("name", MISMATCHED)
 def test_efficient_agents_rows_that_contradict_themselves(name, gaia):
-    """Their cost over their accuracy is not what is printed: no one's implementation reproduces them."""
+    """Their cost over their accuracy is not what is printed: no one's implementation reproduces
+    them."""
     *_, printed, recomputed = MISMATCHED[name]
 
     assert gaia[name] == pytest.approx(recomputed, abs=2e-3)
@@ -246,7 +254,8 @@ def test_efficient_agents_rows_that_contradict_themselves(name, gaia):
 
 
 def test_efficient_agents_and_a2fm_savings():
-    """28.4 % is 1 − .285/.398, of cost; the cost of pass fell by 26.7 %; 96.6 % of the accuracy; A²FM 45.2 and 33.5 %."""
+    """28.4 % is 1 − .285/.398, of cost; the cost of pass fell by 26.7 %; 96.6 % of the accuracy;
+    A²FM 45.2 and 33.5 %."""
     owl, ours = EFFICIENT_AGENTS["OWL"], EFFICIENT_AGENTS["Efficient Agents"]
 
     assert 1 - ours[1] / owl[1] == pytest.approx(0.28392, abs=5e-5)
@@ -298,7 +307,8 @@ def test_frontier_cost_of_pass_is_concave_in_the_wage(less):
     ("reversed_", "printed"), [(55, (0.21825, 0.56349)), (16, (0.06349, 0.87302))]
 )
 def test_price_reversal_v1_is_consistent_with_itself(reversed_, printed):
-    """55 of 252 pairs are 21.8 % and a mean τ of .563 over nine tasks; 16 without thinking, .873."""
+    """55 of 252 pairs are 21.8 % and a mean τ of .563 over nine tasks; 16 without thinking,
+    .873."""
     listed = np.arange(8.0)
     left, taus, pairs = reversed_, [], 0
     for task in range(9):
@@ -324,7 +334,8 @@ def _with_inversions(n: int) -> np.ndarray:
 
 
 def test_price_reversal_listed_gap_of_flash(shared_data):
-    """Gemini 3 Flash lists at 3.50 against GPT-5.2's 15.75: 78 % cheaper; GPT-5.2 used 10,101 prompt tokens."""
+    """Gemini 3 Flash lists at 3.50 against GPT-5.2's 15.75: 78 % cheaper; GPT-5.2 used 10,101
+    prompt tokens."""
     folder = shared_data / "pricing_reversal"
     models = json.loads((folder / "model_info.json").read_text())["models"]
     listed = {
@@ -384,14 +395,16 @@ def test_idealized_coefficients_of_helm(deployment):
 
 
 def test_utilisation_of_davinci():
-    """24 h² L FLOPs a token over its seconds and eight A100: .536871 TFLOP/s each (benchmarking_efficiency)."""
+    """24 h² L FLOPs a token over its seconds and eight A100: .536871 TFLOP/s each
+    (benchmarking_efficiency)."""
     step = runtimes.deployments()["openai/davinci"]["idealized"]["per_output_token_s"]
 
     assert 24 * 12_288**2 * 96 / step / 8 / 1e12 == pytest.approx(0.536871, abs=5e-7)
 
 
 def test_edge_reasoning_laws():
-    """The coefficients of three models on an Orin, and 8B at (1000, 500): 1.0979320 + 50.6244886 s."""
+    """The coefficients of three models on an Orin, and 8B at (1000, 500): 1.0979320 + 50.6244886
+    s."""
     seconds = {}
     for law in ("DSR1-Qwen-1.5B", "DSR1-Llama-8B", "DSR1-Qwen-14B"):
         x = hardware.bundled().latency(law)
@@ -434,7 +447,8 @@ def test_codecarbon_grids(grid, grams):
     ],
 )
 def test_helm_training_energy(run, mwh, intensity, tonnes):
-    """Chips × watts × 1.1 × hours: GPT-J, OPT-175B, BLOOM, MT-NLG; OPT's printed 127.2 t is of a finer intensity."""
+    """Chips × watts × 1.1 × hours: GPT-J, OPT-175B, BLOOM, MT-NLG; OPT's printed 127.2 t is of a
+    finer intensity."""
     frame = facts(trace("a", "1", energy_j=3600.0 * math.prod(run), energy_method="measured"))
 
     found = row(analysis.energy(frame, pue=1.1, g_per_kwh=1000 * (intensity or 1)))
@@ -446,7 +460,8 @@ def test_helm_training_energy(run, mwh, intensity, tonnes):
 
 
 def test_ml_energy_best_row(shared_data):
-    """gpt-oss-120b on two H100, batch 2048: .086040 J/token × 1720.9659 = 148.0717 J, 925.9872 W at 10762.3049 tok/s."""
+    """gpt-oss-120b on two H100, batch 2048: .086040 J/token × 1720.9659 = 148.0717 J, 925.9872 W at
+    10762.3049 tok/s."""
     path = shared_data / "ml_energy" / "gpqa.json"
     [best] = [
         r
@@ -471,7 +486,8 @@ def test_ml_energy_best_row(shared_data):
 
 
 def test_gsm8k_four_systems_in_pairs(shared_data):
-    """286, 515, 458 and 742 of 1,319: the best against each other, exactly as scipy's binomial test of the flips."""
+    """286, 515, 458 and 742 of 1,319: the best against each other, exactly as scipy's binomial test
+    of the flips."""
     systems = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
     path = shared_data / "gsm8k" / "example_model_solutions.jsonl"
     right = {
@@ -503,7 +519,8 @@ def aider(shared_data, tmp_path_factory):
 
 
 def test_aider_frontier(aider, shared_data):
-    """Of 51 priced rows eight are unbeaten, o3 (high) at 81.3 % and $21.23 is not; a cost of 0 is unknown, not free."""
+    """Of 51 priced rows eight are unbeaten, o3 (high) at 81.3 % and $21.23 is not; a cost of 0 is
+    unknown, not free."""
     rows = yaml.safe_load((shared_data / "aider" / "polyglot_leaderboard.yml").read_text())
     priced = [
         (r["total_cost"], r["pass_rate_2"] / 100, r["model"]) for r in rows if r.get("total_cost")
@@ -537,7 +554,8 @@ def test_aider_frontier(aider, shared_data):
 
 
 def test_inference_scaling_flaws_single_attempts():
-    """Easy r = .87 and hard .13 with soundness .75: rejected .0975 and .6525, right .87 and .13, flukes .0325 and .2175."""
+    """Easy r = .87 and hard .13 with soundness .75: rejected .0975 and .6525, right .87 and .13,
+    flukes .0325 and .2175."""
     rows = []
     for name, right, fluke in (("easy", 348, 13), ("hard", 52, 87)):
         for k in range(400):
@@ -556,7 +574,8 @@ def test_inference_scaling_flaws_single_attempts():
 
 
 def test_mrt_progress_and_cumulative_regret():
-    """J = .10 .25 .40 .35 .75: progress .15 .15 −.05 .40; regret against 1 over the last four 2.25."""
+    """J = .10 .25 .40 .35 .75: progress .15 .15 −.05 .40; regret against 1 over the last four
+    2.25."""
     rates = {1000: 0.10, 2000: 0.25, 3000: 0.40, 4000: 0.35, 5000: 0.75}
     rows = levels(rates, n_items=20)
 
@@ -580,7 +599,8 @@ def test_e1_relative_effort():
     ("k", "checks", "compute", "expected"), [(16, 8, 2, 272), (4, 32, 1, 132), (4, 32, 2, 260)]
 )
 def test_when_to_solve_when_to_verify_compute(k, checks, compute, expected):
-    """C(S, V) = S (1 + λ V): 16 solutions with 8 checks at λ = 2 are 272 of a single one, 4 with 32 132 or 260."""
+    """C(S, V) = S (1 + λ V): 16 solutions with 8 checks at λ = 2 are 272 of a single one, 4 with 32
+    132 or 260."""
     frame = facts(
         *[
             trace("a", str(i), j % 2 == 0, trial=j, verifier_score=1.0)
@@ -595,7 +615,8 @@ def test_when_to_solve_when_to_verify_compute(k, checks, compute, expected):
 
 
 def test_large_language_monkeys_flops(tmp_path):
-    """P = 8e9, 32 layers of 4096, 10 tokens in, 2 × 5 out: 320,096,993,280, token by token; eFLOPs' decoding is its integral."""
+    """P = 8e9, 32 layers of 4096, 10 tokens in, 2 × 5 out: 320,096,993,280, token by token; eFLOPs'
+    decoding is its integral."""
     path = tmp_path / "shape.toml"
     path.write_text(
         '[[model]]\nmodel = "monkey"\nn_params = 8_000_000_000\nn_heads = 32\nn_kv_heads = 32\n'
@@ -649,7 +670,8 @@ def test_azure_conversations(shared_data, tmp_path):
 
 
 def test_exgentic_agent_cost(shared_data, tmp_path):
-    """One session is one file: $2.297865 in 494 s; the steps' running cost stops before the last call."""
+    """One session is one file: $2.297865 in 494 s; the steps' running cost stops before the last
+    call."""
     folder = shared_data / "exgentic"
     mapping = """
         [constants]

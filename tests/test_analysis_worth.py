@@ -316,7 +316,8 @@ def test_hypervolume_of_three_points():
 
 
 def test_frontier_of_aggregates():
-    """Two metrics of a results frame; a name without one of them is left out, told, and doubles averaged."""
+    """Two metrics of a results frame; a name without one of them is left out, told, and doubles
+    averaged."""
     frame = pl.DataFrame(
         [
             ("a", "pass_rate_2", 80.0),
@@ -357,7 +358,8 @@ def published(**points: tuple[float, ...]) -> pl.DataFrame:
 
 
 def test_points_within_epsilon_stand_for_one_another():
-    """ε = 5 % and 2 % on (1, .50), (3, .80), (3.1, .805), (8, .90): the third is stood for by the cheaper second."""
+    """ε = 5 % and 2 % on (1, .50), (3, .80), (3.1, .805), (8, .90): the third is stood for by the
+    cheaper second."""
     frame = published(a=(1, 0.5), b=(3, 0.8), c=(3.1, 0.805), d=(8, 0.9), e=(9, 0.7))
 
     result = analysis.frontier(frame, x="cost", y="accuracy", epsilon_x=0.05, epsilon_y=0.02)
@@ -397,14 +399,16 @@ def test_three_axes_with_energy():
     by_name = {row["configuration"]: row for row in result.frame.iter_rows(named=True)}
     assert by_name["d"]["dominated_by"] == "b"
     assert by_name["a"]["on_hull"] is None
-    # c costs more than b and is better; a fourth that is worse than b on two axes lives by its joules.
+    # c costs more than b and is better; a fourth that is worse than b on two axes lives by its
+    # joules.
     least = published(b=(3, 0.8, 4), e=(4, 0.7, 1))
     assert analysis.frontier(least, **asked).frame["on_frontier"].all()
     assert analysis.frontier(least, x="cost", y="accuracy").frame["on_frontier"].sum() == 1
 
 
 def test_three_axes_of_traces():
-    """Every axis has intervals; what lacks the third counts nowhere; the chance is that of resamples."""
+    """Every axis has intervals; what lacks the third counts nowhere; the chance is that of
+    resamples."""
     rows = [
         trace(g, str(i), i < n, c + 0.01 * i, energy_j=e)
         for g, n, c, e in (("a", 5, 1.0, 9.0), ("b", 8, 3.0, 4.0), ("c", 4, 2.0, 1.0))
@@ -617,7 +621,8 @@ def test_the_two_commonest_are_compared_by_default():
 
 
 def test_an_adjusted_p_stands_beside_adjusted_intervals():
-    """Of three comparisons the intervals for all are those of level 1 − .05 / 3; tied ones hold 0."""
+    """Of three comparisons the intervals for all are those of level 1 − .05 / 3; tied ones hold
+    0."""
     frame = pl.concat([many(a=0.5), many(b=0.45), many(c=0.5, seed=1), many(d=0.9)])
 
     found = analysis.compare(frame, a="a")
@@ -652,7 +657,8 @@ def test_an_adjusted_p_stands_beside_adjusted_intervals():
 
 
 def test_an_interval_without_0_that_the_test_does_not_support_is_no_tie():
-    """Six clusters, summed differences 3, 3, 3, 3, 3, −1: t leaves out 0, sign flips give p = .0625."""
+    """Six clusters, summed differences 3, 3, 3, 3, 3, −1: t leaves out 0, sign flips give p =
+    .0625."""
     rows = []
     for c, d in enumerate((3, 3, 3, 3, 3, -1)):
         for i in range(3):
@@ -709,7 +715,8 @@ def test_fewer_than_two_groups_cannot_be_compared():
 
 
 def test_the_cost_ratio_is_of_shared_priced_items():
-    """An item whose cost is unknown for one side enters on neither; the interval holds the ratio."""
+    """An item whose cost is unknown for one side enters on neither; the interval holds the
+    ratio."""
     frame = many(a=0.4, b=0.8).with_columns(
         cost_usd=pl.when((pl.col("model") != "a") | (pl.col("item_id") != "7")).then("cost_usd")
     )

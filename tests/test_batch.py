@@ -1,4 +1,5 @@
-"""Batches: the same traces at batch prices; nothing lost and nothing paid twice, whatever happens in between."""
+"""Batches: the same traces at batch prices; nothing lost and nothing paid twice, whatever happens
+in between."""
 
 import asyncio
 import datetime as dt
@@ -76,7 +77,8 @@ def run(
     stop_when=None,
     **given,
 ):
-    """Collect in batches; returns the report, and what was said at the end of batches that are left."""
+    """Collect in batches; returns the report, and what was said at the end of batches that are
+    left."""
     plan = Plan(
         **{
             "models": ("m",),
@@ -131,7 +133,8 @@ def traces(folder, run_id=None):
 
 
 def test_the_requests_of_a_plan_go_out_in_one_batch(tmp_path, endpoint):
-    """Every item answered and scored; tokens and tier are known, times are not; the key is in no body."""
+    """Every item answered and scored; tokens and tier are known, times are not; the key is in no
+    body."""
     service = Service(sums, polls=3)
     with service.serve() as stub:
         report, left = run(tmp_path, stub, endpoint)
@@ -231,7 +234,8 @@ def test_a_batch_holds_one_model_and_no_more_than_its_limits(tmp_path, endpoint)
 def test_a_submission_without_an_answer_is_looked_up_before_it_is_sent_again(
     tmp_path, endpoint, made
 ):
-    """The connection drops after the batch was made, or the server fails before: one batch, paid once."""
+    """The connection drops after the batch was made, or the server fails before: one batch, paid
+    once."""
     broken = fixed(500, b'{"error": {"message": "oh"}}')
     if made:
         service = Service(sums, hook=drop(CREATE[endpoint]))
@@ -258,7 +262,8 @@ def test_a_file_that_is_refused_as_a_whole_costs_only_the_line_that_is_wrong(tmp
 
 
 def test_stopping_leaves_the_batch_to_the_service_and_the_next_run_takes_it_in(tmp_path, endpoint):
-    """Attempts stay open, the way back is said, nothing is sent again; strategies of many calls go on."""
+    """Attempts stay open, the way back is said, nothing is sent again; strategies of many calls go
+    on."""
     service = Service(lambda body, n: sums(body) if n == 0 else "Correct it.")
     service.hold = True
     with service.serve() as stub:
@@ -588,7 +593,8 @@ def by_plan(folder, stub, endpoint, run_id, *, stop=None, n=40):
 
 
 def test_a_plan_with_batch_stops_at_once_and_comes_back(tmp_path, endpoint, monkeypatch):
-    """More requests than may be in flight share a batch; stopped, it goes on and its answers are taken in."""
+    """More requests than may be in flight share a batch; stopped, it goes on and its answers are
+    taken in."""
     monkeypatch.setattr(batch, "make", functools.partial(batch.make, limits=QUICK))
     service, stop = Service(sums, polls=2), Stop()
     service.hold = True

@@ -1,4 +1,5 @@
-"""One rule for the cells of all tables: numbers, units, durations, times, flags and what says nothing."""
+"""One rule for the cells of all tables: numbers, units, durations, times, flags and what says
+nothing."""
 
 import datetime as dt
 from decimal import Decimal
@@ -221,7 +222,8 @@ def test_what_is_no_count_is_refused(cell: object) -> None:
     ],
 )
 def test_times_are_utc_however_they_are_written(cell: object, expected: dt.datetime) -> None:
-    """With and without a zone, by seconds to nanoseconds since 1970; a text of digits is the same number."""
+    """With and without a zone, by seconds to nanoseconds since 1970; a text of digits is the same
+    number."""
     assert convert(cell, "time") == expected
 
 

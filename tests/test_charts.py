@@ -64,7 +64,8 @@ def svg_of(chart, folder: Path) -> str:
 
 @functools.cache
 def drawn(name: str, tasks: int) -> tuple[analysis.Result, dict, str]:
-    """An analysis of hostile names and a plain one, its valid specification, and the picture's text."""
+    """An analysis of hostile names and a plain one, its valid specification, and the picture's
+    text."""
     frame = traces(HOSTILE, HOSTILE + "2", 'x"y\\', "plain", tasks=tasks)
     result = analysis.run(name, frame, by=("configuration", "task")[:tasks])
     spec = charts.chart(result).to_dict(validate=True)

@@ -368,7 +368,8 @@ def test_formats_are_for_dry_runs(priced):
 def test_a_task_of_code_is_collected_from_a_folder_and_analysed_in_another(
     tmp_path, capsys, monkeypatch
 ):
-    """What tests took is what code-efficiency reads; the plan that is shown names its file so that it is found."""
+    """What tests took is what code-efficiency reads; the plan that is shown names its file so that
+    it is found."""
     if (why := sandbox.why_not()) is not None:
         pytest.skip(why)
     items = [
@@ -492,7 +493,8 @@ def test_what_was_refused_for_good_before_is_not_ok_later(tmp_path, three, capsy
 
 
 def test_an_answer_without_a_score_is_not_ok(tmp_path, capsys, monkeypatch):
-    """The scorer's own fault is told; a run in which everything is scored ends with a line that says so."""
+    """The scorer's own fault is told; a run in which everything is scored ends with a line that
+    says so."""
     from workbench.errors import TaskError
     from workbench.runner import grading
 

@@ -1,4 +1,5 @@
-"""The pages of the catalogue are those that the declarations and the sample traces give; strategies are listed."""
+"""The pages of the catalogue are those that the declarations and the sample traces give; strategies
+are listed."""
 
 import re
 from pathlib import Path
@@ -29,7 +30,8 @@ def numbers(text):
 
 @pytest.mark.parametrize("name", analysis.names())
 def test_a_page_is_what_its_analysis_says_and_gives(name, stores):
-    """Write them anew with `workbench docs --output notebooks/catalogue`; figures may differ in their last digit."""
+    """Write them anew with `workbench docs --output notebooks/catalogue`; figures may differ in
+    their last digit."""
     kept, kept_text = numbers((PAGES / f"{name}.md").read_text(encoding="utf-8"))
     made, made_text = numbers(docs.page(analysis.get(name), stores))
     assert made_text == kept_text

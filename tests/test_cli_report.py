@@ -1,4 +1,5 @@
-"""`workbench report` on a real small store: files, options, what fails, and commands that give it all again."""
+"""`workbench report` on a real small store: files, options, what fails, and commands that give it
+all again."""
 
 import json
 import re
@@ -48,7 +49,8 @@ def test_the_ending_of_the_file_says_what_is_written(ask, tmp_path):
 
 
 def test_what_was_looked_at_is_said(ask, store):
-    """The slice, n of N, models, runs, prices with their digest, and the seed; never the folder of the store."""
+    """The slice, n of N, models, runs, prices with their digest, and the seed; never the folder of
+    the store."""
     status, out, _ = ask("summary", "--where", "model:gpt*", "--by", "model", "--seed", "7")
 
     assert status == 0
@@ -171,7 +173,8 @@ def test_a_report_is_reached_from_python(store):
 
 
 def test_a_store_that_changes_meanwhile_is_said(store):
-    """Every analysis reads for itself: what came in between is in some answers and not in others."""
+    """Every analysis reads for itself: what came in between is in some answers and not in
+    others."""
     found = report.make(
         store, ["summary"], draw=False, told=lambda *_: store.save_slice("meanwhile", "right")
     )

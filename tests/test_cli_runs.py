@@ -93,7 +93,8 @@ def until(test, timeout_s=60.0):
 
 
 def test_a_live_run_is_listed_steered_and_watched_to_its_end(live, ask, monkeypatch):
-    """Pause, set, cancel, requeue, resume; every answer is a sentence on stderr; the watch ends with it."""
+    """Pause, set, cancel, requeue, resume; every answer is a sentence on stderr; the watch ends
+    with it."""
     monkeypatch.setattr(runs, "WATCH_EVERY_S", 0.1)
     run_id = live.state().run_id
 

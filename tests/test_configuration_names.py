@@ -223,7 +223,8 @@ def test_names_are_unique_and_do_not_depend_on_the_order(given: list[dict], rand
 
 
 def test_a_second_launch_renames_the_first_too(tmp_path: Path) -> None:
-    """The twin comes in a later ingest; both then say their value, and importing again changes nothing."""
+    """The twin comes in a later ingest; both then say their value, and importing again changes
+    nothing."""
     cold, hot = _configuration(temperature=0.0), _configuration(temperature=1.0)
     store = _store(tmp_path, cold)
     assert list(_names(store).values()) == ["m direct"]

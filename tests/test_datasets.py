@@ -1,4 +1,5 @@
-"""Task sets and sample traces: what ships is sound, and a user's own file is read or refused clearly."""
+"""Task sets and sample traces: what ships is sound, and a user's own file is read or refused
+clearly."""
 
 import hashlib
 import json
@@ -25,7 +26,8 @@ POLARS = {
     "time": pl.Datetime("us"),
 }
 
-# ---- task sets that ship --------------------------------------------------------------------------
+# ---- task sets that ship
+# --------------------------------------------------------------------------
 
 
 def test_at_least_four_kinds_ship() -> None:
@@ -166,7 +168,8 @@ def test_answers_about_the_isles_stand_in_the_documents() -> None:
     assert len(texts) > 100
 
 
-# ---- a user's own file ----------------------------------------------------------------------------
+# ---- a user's own file
+# ----------------------------------------------------------------------------
 
 
 def test_header_may_be_a_line_or_a_file_beside(tmp_path: Path) -> None:
@@ -370,7 +373,8 @@ def test_item_ids_follow_content() -> None:
     assert first.item_id != second.item_id
 
 
-# ---- the sample traces ----------------------------------------------------------------------------
+# ---- the sample traces
+# ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -443,7 +447,8 @@ def test_samples_are_priced_by_the_example_sheet(samples: dict[str, pl.DataFrame
 
 
 def test_samples_cover_the_design(samples: dict[str, pl.DataFrame]) -> None:
-    """2 models × 4 tasks and more × 3 strategies × 4 trials, nothing missing; and further strategies."""
+    """2 models × 4 tasks and more × 3 strategies × 4 trials, nothing missing; and further
+    strategies."""
     every = joined(samples)
     traces = every.filter(pl.col("strategy").is_in(["direct", "cot", "think"]))
     more = {
@@ -499,7 +504,8 @@ def test_samples_agree_with_their_scorers(samples: dict[str, pl.DataFrame]) -> N
 
 
 def test_sample_calls_measure_what_they_should(samples: dict[str, pl.DataFrame]) -> None:
-    """Streamed, timed, counted; thinking is part of the output and only the tagged strategy has it."""
+    """Streamed, timed, counted; thinking is part of the output and only the tagged strategy has
+    it."""
     names = samples["configurations"].select("configuration_id", "strategy", "temperature")
     calls = (
         samples["calls"].filter(pl.col("error_type").is_null()).join(names, on="configuration_id")

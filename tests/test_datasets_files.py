@@ -1,4 +1,5 @@
-"""Any file of the user's becomes a task set: formats, mappings, guesses that are said, and faults that are placed."""
+"""Any file of the user's becomes a task set: formats, mappings, guesses that are said, and faults
+that are placed."""
 
 import contextlib
 import json
@@ -39,7 +40,8 @@ def write(path: Path, rows: list[dict], **options: object) -> Path:
     return path
 
 
-# ---- formats --------------------------------------------------------------------------------------
+# ---- formats
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"])
@@ -97,7 +99,8 @@ def test_encodings_and_delimiters_are_told_or_seen(
 
 
 def test_nulls_and_nan_are_empty_cells(tmp_path: Path) -> None:
-    """NaN as Python's JSON writes it, null, and a Parquet null are no values; the text "null" is one."""
+    """NaN as Python's JSON writes it, null, and a Parquet null are no values; the text "null" is
+    one."""
     (tmp_path / "a.jsonl").write_text(
         '{"input": "a", "target": "null", "difficulty": NaN, "cluster": null}\n'
     )
@@ -166,7 +169,8 @@ def test_many_rows_load_in_seconds(tmp_path: Path) -> None:
     assert time.perf_counter() - start < 10
 
 
-# ---- mapping --------------------------------------------------------------------------------------
+# ---- mapping
+# --------------------------------------------------------------------------------------
 
 TOLD = {
     "input": "{ctx}\n\nQ: {q}",
@@ -235,7 +239,8 @@ def test_the_plan_goes_before_the_file_beside(tmp_path: Path) -> None:
 
 
 def test_a_shipped_set_may_be_graded_otherwise() -> None:
-    """A table that names a shipped set lays its own scorers over it, as another version of the task."""
+    """A table that names a shipped set lays its own scorers over it, as another version of the
+    task."""
     usual = datasets.load_task("arithmetic")
     other = datasets.load_task({"task": "arithmetic", "scorer": ["numeric", "exact"]})
 
@@ -269,7 +274,8 @@ FAULTS = [
 def test_a_wrong_mapping_is_refused_with_what_there_is(
     tmp_path: Path, told: dict, words: str
 ) -> None:
-    """The error names the field, the column and the nearest one; nothing in a template is evaluated."""
+    """The error names the field, the column and the nearest one; nothing in a template is
+    evaluated."""
     path = write(tmp_path / "a.jsonl", ROWS)
 
     with pytest.raises(TaskError, match=words.replace("PATH", ".*")):
@@ -315,7 +321,8 @@ def test_a_fault_that_speaks_of_emptiness_leaves_no_row_out(tmp_path: Path) -> N
 
 
 def test_repeated_rows_are_said(tmp_path: Path) -> None:
-    """The same row twice is one item; the same question with another answer stays, and is said too."""
+    """The same row twice is one item; the same question with another answer stays, and is said
+    too."""
     path = write(tmp_path / "a.jsonl", [*ROWS, ROWS[1], {**ROWS[0], "answer": "11"}])
 
     task = datasets.load_task(path)
@@ -383,7 +390,8 @@ NAMES = st.sampled_from(
 def test_whatever_the_rows_hold_is_read_or_refused(
     tmp_path_factory, rows: list[dict], suffix: str
 ) -> None:
-    """Property: a file is a task set whose items can be recorded, or a TaskError; nothing else happens."""
+    """Property: a file is a task set whose items can be recorded, or a TaskError; nothing else
+    happens."""
     path = tmp_path_factory.getbasetemp() / f"any{suffix}"
     text = json.dumps(rows) if suffix == ".json" else "\n".join(map(json.dumps, rows))
     path.write_text(text)
@@ -410,11 +418,13 @@ def test_whatever_the_bytes_are_is_read_or_refused(
         datasets.load_task(path)
 
 
-# ---- other people's files -------------------------------------------------------------------------
+# ---- other people's files
+# -------------------------------------------------------------------------
 
 
 def test_worked_solutions_give_their_answers(tmp_path: Path) -> None:
-    """GSM8K's, MATH's, and a last line with its mark; one row without the mark leaves all as they are."""
+    """GSM8K's, MATH's, and a last line with its mark; one row without the mark leaves all as they
+    are."""
     cases = {
         "#### 1,234": ["So 3.\n#### 1,234", "x\n#### -5"],
         "A: 7": ["So it is.\nA: 7", "Hm.\nAnswer: 5."],
@@ -571,7 +581,8 @@ def test_several_truths_are_all_accepted(tmp_path: Path) -> None:
 
 
 def test_code_tasks_are_recognised(tmp_path: Path) -> None:
-    """HumanEval's and MBPP's columns become tests, entry point, setup and the text that code goes on from."""
+    """HumanEval's and MBPP's columns become tests, entry point, setup and the text that code goes
+    on from."""
     human = [
         {
             "task_id": "H/0",
@@ -604,7 +615,8 @@ def test_code_tasks_are_recognised(tmp_path: Path) -> None:
 
 
 def test_gsm8k_scores_as_published(shared_data: Path) -> None:
-    """Reading the real file and scoring its four systems' solutions gives their published counts."""
+    """Reading the real file and scoring its four systems' solutions gives their published
+    counts."""
     path = shared_data / "gsm8k" / "example_model_solutions.jsonl"
     task = datasets.load_task(path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -620,7 +632,8 @@ def test_gsm8k_scores_as_published(shared_data: Path) -> None:
     assert right == dict(zip(systems, (286, 515, 458, 742), strict=True))
 
 
-# ---- cells, by the rule of all tables ---------------------------------------------------------------
+# ---- cells, by the rule of all tables
+# ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def load(path, **told):
 
 
 def test_options_are_shuffled_where_the_right_one_is_always_first(tmp_path):
-    """With a warning; the letter follows its option, the item keeps its key, and the order is on record."""
+    """With a warning; the letter follows its option, the item keeps its key, and the order is on
+    record."""
     task = load(of_gpqa(tmp_path))
 
     assert any("warning" in n and "first of all 40 items" in n for n in task.notes)
@@ -63,7 +64,8 @@ def test_the_order_is_the_same_in_every_run(tmp_path):
 
 
 def test_other_files_keep_their_order_unless_they_are_told(tmp_path):
-    """Letters that differ, a single item, `shuffle = false`; `shuffle = true` does it to any file."""
+    """Letters that differ, a single item, `shuffle = false`; `shuffle = true` does it to any
+    file."""
     rows = '{"input": "q1", "choices": ["a", "b", "c"], "target": "A"}\n{"input": "q2", "choices": ["a", "b", "c"], "target": "B"}\n'
     path = tmp_path / "mixed.jsonl"
     path.write_text(rows)
@@ -101,7 +103,8 @@ def test_a_letter_of_no_option_is_still_refused(tmp_path):
 
 
 def test_the_prompt_is_the_same_when_it_is_resumed(tmp_path, monkeypatch, capsys):
-    """A second launch asks nothing; a second trial asks the same prompts; the answers are graded by the moved letter."""
+    """A second launch asks nothing; a second trial asks the same prompts; the answers are graded by
+    the moved letter."""
     monkeypatch.chdir(tmp_path)
     of_gpqa(tmp_path, 4)
     (tmp_path / "gpqa.toml").write_text(

@@ -1,4 +1,5 @@
-"""The rows made by hand say so, are as they are described, and the examples on them give what is worked out here."""
+"""The rows made by hand say so, are as they are described, and the examples on them give what is
+worked out here."""
 
 import functools
 import hashlib
@@ -54,7 +55,8 @@ def rows(table, key="configuration"):
     return {row[key]: SimpleNamespace(**row) for row in table.iter_rows(named=True)}
 
 
-# ---- the rows --------------------------------------------------------------------------------------
+# ---- the rows
+# --------------------------------------------------------------------------------------
 
 
 def test_files_are_small_and_as_the_readme_says():
@@ -95,7 +97,8 @@ def test_the_script_writes_the_same_rows(tmp_path):
 
 
 def test_rows_by_hand_say_so_and_are_not_among_the_samples(stores):
-    """Every model is called made-up, every run, price and reading is by hand; the samples have none of them."""
+    """Every model is called made-up, every run, price and reading is by hand; the samples have none
+    of them."""
     store = stores.by_hand
     models = store.sql("SELECT DISTINCT model FROM configurations")["model"]
     notes = [
@@ -124,7 +127,8 @@ def test_a_user_can_import_them_and_ask(tmp_path, capsys):
     assert '"rows": []' in capsys.readouterr().out
 
 
-# ---- the pages -------------------------------------------------------------------------------------
+# ---- the pages
+# -------------------------------------------------------------------------------------
 
 
 def test_which_pages_use_them():
@@ -159,7 +163,8 @@ def test_a_page_says_that_its_rows_are_made_by_hand(name, stores):
 
 @pytest.mark.parametrize("name", analysis.names())
 def test_no_page_shows_an_empty_example(name):
-    """Every example has rows, and most of what its page (see test_cli_docs) shows of them is known."""
+    """Every example has rows, and most of what its page (see test_cli_docs) shows of them is
+    known."""
     table = (PAGES / f"{name}.md").read_text(encoding="utf-8").partition("## Example")[2]
     cells = [line.split("|")[2:-1] for line in table.splitlines() if line.startswith("| ")][1:]
     every = [cell.strip() for line in cells for cell in line]
@@ -176,7 +181,8 @@ def test_on_a_named_store_the_rows_by_hand_are_left_alone(stores, capsys):
     assert MEASURED_BY in said
 
 
-# ---- the figures, by plain arithmetic --------------------------------------------------------------
+# ---- the figures, by plain arithmetic
+# --------------------------------------------------------------
 
 # What is written for the six items, over the mean; of an item, the mean is 1.
 SIZES = (0.5, 1, 1.5, 1, 1, 1)
@@ -215,7 +221,8 @@ def test_energy_by_phase(answer):
 
     assert prefill.energy_per_call_j == exactly(100 * 2)
     assert prefill.energy_per_token == exactly(100 * 2 / 1000)
-    # even trials think 100 tokens less than 600, odd ones 100 more: the mean over items and trials is 600
+    # even trials think 100 tokens less than 600, odd ones 100 more: the mean over items and trials
+    # is 600
     assert thinking.energy_per_call_j == exactly(100 * 600 / 100)
     assert thinking.energy_per_token == exactly(100 / 100)
     assert found[THINKER, "answer", "gpu0"].energy_per_call_j == exactly(100 * 200 / 100)
@@ -249,7 +256,8 @@ def test_fleet_power(answer):
 
 
 def test_steady_state(answer):
-    """The window, its joules and its tokens; the interval is Student's with one degree of freedom."""
+    """The window, its joules and its tokens; the interval is Student's with one degree of
+    freedom."""
     result = answer("steady-state")
     found = rows(result.frame)
     windows = {
@@ -269,7 +277,8 @@ def test_steady_state(answer):
     assert (found[THINKER].power_w, found[THINKER].batch_size) == exactly((200, 2))
     assert windows[THINKER, "by-hand-1"]["energy_per_token"] == exactly(0.99 * 1.2)
     assert windows[THINKER, "by-hand-2"]["energy_per_token"] == exactly(1.01 * 1.2)
-    # Of two values the standard error is half their distance; t at 0.975 with 1 degree is tan(0.475 π).
+    # Of two values the standard error is half their distance; t at 0.975 with 1 degree is tan(0.475
+    # π).
     half = math.tan(0.475 * math.pi) * 0.012
     assert (found[THINKER].energy_per_token_low, found[THINKER].energy_per_token_high) == exactly(
         (1.2 - half, 1.2 + half)
@@ -307,8 +316,9 @@ def test_price_reversal(answer):
     # Of three pairs two agree: τ = (2 − 1) / 3.
     assert (total["n_pairs"], total["n_reversed"], total["kendall_tau"]) == exactly((3, 1, 1 / 3))
     assert total["kendall_tau_without_thinking"] == 1
-    # Shapley: thinking, output price and input price are all that differ. The thinker's 600 tokens more at the
-    # mean price of $7.5; 1,000 prompt tokens at $1 less; output price $5 less on the mean of 800 and 200.
+    # Shapley: thinking, output price and input price are all that differ. The thinker's 600 tokens
+    # more at the mean price of $7.5; 1,000 prompt tokens at $1 less; output price $5 less on the
+    # mean of 800 and 200.
     parts = result.more["attribution"].filter(cheaper=THINKER, dearer=TERSE)
     effect = dict(parts.select("factor", "effect_usd").iter_rows())
     assert effect["thinking per call"] == exactly(6 * 600 * 7.5 / 1e6)
@@ -340,7 +350,8 @@ def test_idealized_runtime(answer):
 
 
 def test_interval_forecasts(answer):
-    """Width, and for a miss by 10 the penalty of 2 / 0.2 times as much (Gneiting and Raftery 2007, eq. 43)."""
+    """Width, and for a miss by 10 the penalty of 2 / 0.2 times as much (Gneiting and Raftery 2007,
+    eq. 43)."""
     found = rows(answer("interval-forecasts").frame)
 
     held = {BF16: 24, INT4: 20, THINKER: 20, TERSE: 16}
@@ -393,7 +404,8 @@ def test_token_production(answer):
     assert found[THINKER].right_rate == exactly(640_000 / 800 * 20 / 24)
 
 
-# ---- what the samples say instead ------------------------------------------------------------------
+# ---- what the samples say instead
+# ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

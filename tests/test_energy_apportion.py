@@ -1,4 +1,5 @@
-"""Sharing a device's energy among calls: the definition by hand, by a second derivation, and conserved."""
+"""Sharing a device's energy among calls: the definition by hand, by a second derivation, and
+conserved."""
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def total(shares: Shares, idle_j: float, loose_j: float) -> float:
 
 
 def test_the_hand_made_check_of_the_definition() -> None:
-    """Idle 100 W, 300 W for 6 s; A is active 0–4 s (prefill to 1 s), B 2–6 s: 600 J each, idle 600 J."""
+    """Idle 100 W, 300 W for 6 s; A is active 0–4 s (prefill to 1 s), B 2–6 s: 600 J each, idle 600
+    J."""
     shared, ledger = apportion(
         steady(300.0, 6.0), QUIET, spans((0, 0, 1, 1), (0, 1, 4, 1), (1, 2, 6, 1))
     )
@@ -61,7 +63,8 @@ def test_energy_while_nobody_is_active_is_unattributed() -> None:
 
 
 def test_a_call_shorter_than_the_counters_period_does_not_read_zero() -> None:
-    """It gets the energy above idle of the interval that it lies in, with bounds as wide as that."""
+    """It gets the energy above idle of the interval that it lies in, with bounds as wide as
+    that."""
     shared, _ = apportion(steady(300.0, 6.0), QUIET, spans((0, 3.02, 3.03, 1)))
 
     assert shared.energy_j == pytest.approx([20.0])
@@ -70,7 +73,8 @@ def test_a_call_shorter_than_the_counters_period_does_not_read_zero() -> None:
 
 
 def test_only_a_call_that_met_no_other_is_alone() -> None:
-    """Sharing a single interval of the counter is enough to be apportioned, in all of a call's spans."""
+    """Sharing a single interval of the counter is enough to be apportioned, in all of a call's
+    spans."""
     shared, _ = apportion(
         steady(300.0, 6.0),
         QUIET,
@@ -225,7 +229,8 @@ def test_what_is_counted_after_a_call_ended_is_still_its_own(lag_s: float) -> No
 @pytest.mark.parametrize("concurrent", [1, 8])
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
 def test_a_run_teaches_how_late_its_counter_is(step: int, concurrent: int) -> None:
-    """The delay by which energy follows activity becomes the likely one, for one call at a time and for more."""
+    """The delay by which energy follows activity becomes the likely one, for one call at a time and
+    for more."""
     rng = np.random.default_rng(step)
     begin = np.sort(rng.uniform(1.0, 95.0, 100 * concurrent))
     calls = spans(*((n, b, b + rng.uniform(0.05, 0.4), 1.0) for n, b in enumerate(begin)))
@@ -251,7 +256,8 @@ def test_a_load_that_never_changes_teaches_nothing_of_the_lag() -> None:
 
 
 def test_energy_near_its_neighbours_is_a_calls_own_once_the_lag_is_known() -> None:
-    """Of calls that draw 100 and 300 W in turn, 0.1 s apart, each is told its own and not the mean of both."""
+    """Of calls that draw 100 and 300 W in turn, 0.1 s apart, each is told its own and not the mean
+    of both."""
     begin = 1.0 + 0.4 * np.arange(200)
     calls = spans(*((n, b, b + 0.3, 1.0) for n, b in enumerate(begin)))
     grid = np.arange(0.0, 90.0, 1e-3)
@@ -268,7 +274,8 @@ def test_energy_near_its_neighbours_is_a_calls_own_once_the_lag_is_known() -> No
 
 
 def test_noise_of_idle_does_not_raise_the_energy_of_short_calls() -> None:
-    """2,000 calls of 1 J under noise of 1 J an update: the mean is right within 3 %, not that of positive parts."""
+    """2,000 calls of 1 J under noise of 1 J an update: the mean is right within 3 %, not that of
+    positive parts."""
     rng = np.random.default_rng(3)
     begin = 1.0 + 0.5 * np.arange(2000)
     calls = spans(*((n, b, b + 0.01, 1.0) for n, b in enumerate(begin)))
@@ -286,7 +293,8 @@ def test_noise_of_idle_does_not_raise_the_energy_of_short_calls() -> None:
 
 @pytest.mark.parametrize("period_s", [0.07, 0.1003, 0.13])
 def test_updates_between_looks_are_placed_by_the_counters_period(period_s: float) -> None:
-    """A steady power stays steady: looks 50 ms apart do not make idle power swing by tens of watts."""
+    """A steady power stays steady: looks 50 ms apart do not make idle power swing by tens of
+    watts."""
     at = np.arange(0.0, 20.0, 0.05)
     energy = 100.0 * np.floor(at / period_s) * period_s
     found = baseline(at, energy, np.full(at.size, np.nan))
@@ -304,7 +312,8 @@ def test_updates_between_looks_are_placed_by_the_counters_period(period_s: float
 
 
 def test_a_pause_in_the_looks_does_not_shift_what_was_drawn_in_it() -> None:
-    """After a second without a look, the update is placed at the end of it, not a period after the last."""
+    """After a second without a look, the update is placed at the end of it, not a period after the
+    last."""
     at = np.concatenate((np.arange(0.0, 10.0, 0.05), np.arange(11.02, 13.0, 0.05)))
     energy = 100.0 * np.floor(at / 0.1 + 1e-6) * 0.1
     found = Baseline(100.0, 0.0, 0.1, 5.0, look_s=0.05)
@@ -315,11 +324,13 @@ def test_a_pause_in_the_looks_does_not_shift_what_was_drawn_in_it() -> None:
     assert np.abs(above[10:]).max() < 5.0  # of the 110 J that the counter grew by in it
 
 
-# -- idle --------------------------------------------------------------------------------------------
+# -- idle
+# --------------------------------------------------------------------------------------------
 
 
 def test_idle_power_is_the_counters_and_its_noise_is_the_powers() -> None:
-    """The mean comes from the instrument that meters the run; the deviation from the samples of power."""
+    """The mean comes from the instrument that meters the run; the deviation from the samples of
+    power."""
     at = np.arange(101) * 0.05
     energy = np.floor(at / 0.1 + 1e-9) * 0.1 * 70.0
     power = np.where(np.arange(101) % 2, 74.0, 76.0)
@@ -347,7 +358,8 @@ def test_a_counter_that_stands_still_has_no_baseline() -> None:
     assert baseline(np.arange(3.0), np.ones(3), np.full(3, 70.0)) is None
 
 
-# -- phases ------------------------------------------------------------------------------------------
+# -- phases
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -367,7 +379,8 @@ def test_a_counter_that_stands_still_has_no_baseline() -> None:
 def test_a_window_is_cut_where_tokens_begin(
     call: Call, expected: list[tuple[str | None, float, float]]
 ) -> None:
-    """Prefill to the first token, thinking to the first visible one; unknown marks leave it whole."""
+    """Prefill to the first token, thinking to the first visible one; unknown marks leave it
+    whole."""
     window = windows.Window(10.0, 15.0)
 
     assert [tuple(s) for s in windows.spans(window, call)] == expected

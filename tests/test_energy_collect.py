@@ -1,4 +1,5 @@
-"""Energy through a whole collection: a real socket, real Zeus over NVML's stand-in, and the store."""
+"""Energy through a whole collection: a real socket, real Zeus over NVML's stand-in, and the
+store."""
 
 import json
 import os
@@ -59,7 +60,8 @@ print(json.dumps({
 
 
 def test_a_collection_keeps_the_energy_of_its_calls(tmp_path: Path) -> None:
-    """Calls, idle and the rest are what the counter read; off measures nothing; a budget of joules ends a run."""
+    """Calls, idle and the rest are what the counter read; off measures nothing; a budget of joules
+    ends a run."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler: NVML's stand-in cannot be built")

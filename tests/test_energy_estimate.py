@@ -1,4 +1,5 @@
-"""Estimates of remote calls: the published formula by hand, ranges that say why, unknown stays unknown."""
+"""Estimates of remote calls: the published formula by hand, ranges that say why, unknown stays
+unknown."""
 
 import json
 import math
@@ -15,7 +16,8 @@ LLAMA: Any = {"active": 8.03, "total": 8.03, "batch": 64}
 
 
 def test_the_formula_by_hand() -> None:
-    """Llama 3.1 8B on 1 GPU: 162 J there, 105 J for 44.8 s of an eighth of 1.2 kW over 64, × PUE 1.2."""
+    """Llama 3.1 8B on 1 GPU: 162 J there, 105 J for 44.8 s of an eighth of 1.2 kW over 64, × PUE
+    1.2."""
     gpu_j = 1000 * (1.17e-6 * math.exp(-1.12e-2 * 64) * 8.03 + 4.05e-5) * 3600
     server_j = 1000 * (6.78e-4 * 8.03 + 3.12e-4 * 64 + 1.94e-2) * 1200 / 8 / 64
 
@@ -112,7 +114,8 @@ def test_every_size_that_ships_is_sensible() -> None:
     not ML_ENERGY.is_file(), reason="shared/data is not here: ML.ENERGY's measurements"
 )
 def test_the_fit_is_near_the_measurements_it_was_made_from() -> None:
-    """GPU energy per token on H100 at batches of 64 to 512, bfloat16 up to 200 B: mostly within a factor 3."""
+    """GPU energy per token on H100 at batches of 64 to 512, bfloat16 up to 200 B: mostly within a
+    factor 3."""
     rows = json.loads(ML_ENERGY.read_text())["configurations"]
     rows = [
         r

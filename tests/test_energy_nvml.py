@@ -1,4 +1,5 @@
-"""Zeus and pynvml over a library with NVML's names that plays a power curve: real bindings, no GPU."""
+"""Zeus and pynvml over a library with NVML's names that plays a power curve: real bindings, no
+GPU."""
 
 import json
 import os
@@ -37,7 +38,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def play(library: Path, tmp_path: Path) -> Play:
-    """Play calls against a curve in a process of its own; without a curve the library is not found."""
+    """Play calls against a curve in a process of its own; without a curve the library is not
+    found."""
 
     def run(
         calls: list[tuple[float, float, float]],
@@ -133,7 +135,8 @@ def test_the_range_holds_the_truth(play: Play) -> None:
 def test_calls_shorter_than_an_update_do_not_read_zero(
     play: Play, period: float, lag: float
 ) -> None:
-    """A window of 20 ms gets its energy wherever it lies in the period, and however late that is counted."""
+    """A window of 20 ms gets its energy wherever it lies in the period, and however late that is
+    counted."""
     calls = [(6.0 + 0.537 * n, 6.02 + 0.537 * n) for n in range(20)]
     at = np.arange(0.0, 22.0, 0.001)
     busy = sum(((b <= at) & (at < e)).astype(float) for b, e in calls)
@@ -183,7 +186,8 @@ def test_each_device_is_metered_on_its_own(play: Play) -> None:
 
 
 def test_a_counter_that_the_power_contradicts_widens_the_range(play: Play) -> None:
-    """More than 5 % between counter and integral of power is said, and goes into the uncertainty."""
+    """More than 5 % between counter and integral of power is said, and goes into the
+    uncertainty."""
     at = np.arange(0.0, 40.0, 0.01)
     watts = np.where((at >= 6) & (at < 26), 300.0, 70.0)
     call = [(6.0, 26.0, 1.0)]

@@ -1,4 +1,5 @@
-"""Layout 2: what runs measured is kept beside their traces, and older stores and folders are taken."""
+"""Layout 2: what runs measured is kept beside their traces, and older stores and folders are
+taken."""
 
 from pathlib import Path
 

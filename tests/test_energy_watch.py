@@ -1,4 +1,5 @@
-"""A run watched from its quiet window to its balance, in virtual time over meters that are known."""
+"""A run watched from its quiet window to its balance, in virtual time over meters that are
+known."""
 
 import asyncio
 import time
@@ -20,7 +21,8 @@ START = 1000.0
 
 
 class Known:
-    """A meter whose devices draw a known power: a counter that moves every period, and the power."""
+    """A meter whose devices draw a known power: a counter that moves every period, and the
+    power."""
 
     reason = ""
 
@@ -175,7 +177,8 @@ def test_requests_without_a_trace_are_unattributed_and_said() -> None:
 
 
 def test_a_run_below_its_idle_power_is_marked() -> None:
-    """Idle measured too high would take energy from nowhere: the mismatch is shown, with the reason."""
+    """Idle measured too high would take energy from nowhere: the mismatch is shown, with the
+    reason."""
     stage = Stage(lambda t: 100.0 if t < 5.2 else 60.0)
 
     [balance] = stage.play(stage.call(0, (6.0, 26.0)))
@@ -256,7 +259,8 @@ def test_a_step_under_way_is_waited_for() -> None:
 
 
 def test_a_device_that_is_lost_stops_counting_and_fails_nobody() -> None:
-    """Readings that fail are counted; a call after that waits three periods at most, and is unknown."""
+    """Readings that fail are counted; a call after that waits three periods at most, and is
+    unknown."""
     stage = Stage(busy((6.0, 8.0), (10.0, 12.0)))
 
     async def calls() -> None:
@@ -297,7 +301,8 @@ def short_calls(watts: float, noise_w: float) -> tuple[Stage, EnergyBalance]:
 
 
 def test_calls_below_the_noise_are_told_what_it_may_hide() -> None:
-    """Of calls of 2 J under noise of 1 J an update none reads 0; a guess says so, and its range is from nothing to the mean."""
+    """Of calls of 2 J under noise of 1 J an update none reads 0; a guess says so, and its range is
+    from nothing to the mean."""
     stage, balance = short_calls(100.0, 10.0)
 
     energy = np.array([sum(stage.joules(n).values()) for n in range(200)])
@@ -321,7 +326,8 @@ def test_calls_that_draw_nothing_read_next_to_nothing() -> None:
 
 
 def test_a_device_that_works_for_others_too_costs_a_call_two_updates_at_most() -> None:
-    """What is drawn just before and after a call may be its own: that much is doubtful, and no more."""
+    """What is drawn just before and after a call may be its own: that much is doubtful, and no
+    more."""
     stage = Stage(busy((5.5, 100.0)))
 
     async def calls() -> None:
@@ -366,7 +372,8 @@ def test_without_devices_a_watch_costs_nothing_and_says_why() -> None:
 
 
 def test_a_long_run_is_settled_without_anybody_asking_and_forgets() -> None:
-    """Ten minutes without a call, then a hundred calls: what is kept stays small, and it still adds up."""
+    """Ten minutes without a call, then a hundred calls: what is kept stays small, and it still adds
+    up."""
     stage = Stage(busy(*((600.0 + 4 * n, 603.0 + 4 * n) for n in range(100))))
 
     async def calls() -> None:
@@ -434,7 +441,8 @@ def test_a_run_knows_what_it_has_spent_so_far() -> None:
     assert spent[1] == pytest.approx(5.0 * 100.0 + 400.0, rel=0.03)
 
 
-# -- meters ------------------------------------------------------------------------------------------
+# -- meters
+# ------------------------------------------------------------------------------------------
 
 
 def _zone(folder: Path, name: str, joules: float, range_j: float = 100.0) -> Path:
@@ -448,7 +456,8 @@ def _zone(folder: Path, name: str, joules: float, range_j: float = 100.0) -> Pat
 def test_rapl_is_found_through_zeus_and_counts_past_its_range(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package and its DRAM, as the kernel shows them; a counter that starts again has turned once."""
+    """A package and its DRAM, as the kernel shows them; a counter that starts again has turned
+    once."""
     rapl = pytest.importorskip("zeus.device.cpu.rapl", reason="zeus is not installed")
     import zeus.device.cpu as zeus_cpu
 

@@ -1,4 +1,5 @@
-"""Grading within a collection: scorers of every kind, judges that cost apart, and answers that are never lost."""
+"""Grading within a collection: scorers of every kind, judges that cost apart, and answers that are
+never lost."""
 
 import asyncio
 import json
@@ -102,7 +103,8 @@ def test_several_judges_vote(tmp_path: Path) -> None:
 
 
 def test_a_judge_that_fails_loses_no_answer(tmp_path: Path) -> None:
-    """The paid answer and the other scorers' scores stay; the judge's score is null with the reason."""
+    """The paid answer and the other scorers' scores stay; the judge's score is null with the
+    reason."""
 
     def respond(seen: Seen) -> list:
         return (
@@ -169,7 +171,8 @@ def test_code_of_the_user_runs_beside_the_others(own: Callable) -> None:
 
 
 def test_code_of_the_user_has_a_time_limit(own: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What never ends is left behind, a few times; then it is not started again, and the program still ends."""
+    """What never ends is left behind, a few times; then it is not started again, and the program
+    still ends."""
     monkeypatch.setattr(grading, "MOST_LEFT_BEHIND", 2)
     monkeypatch.setattr(grading, "_left_behind", [])
     task = own("import time\ndef f(item, text): time.sleep(20)\n", scorer_timeout_s=0.1)
@@ -206,7 +209,8 @@ def test_unit_tests_run_within_a_collection(tmp_path: Path) -> None:
 
 
 def test_stored_answers_can_be_graded_again() -> None:
-    """Without a session deterministic scorers work as ever; a judge says that there is nobody to ask."""
+    """Without a session deterministic scorers work as ever; a judge says that there is nobody to
+    ask."""
     item = TaskItem("t", "1", "2?", "2", scorer="numeric", more_scorers=("judge",))
 
     counted, judged = asyncio.run(grading.grade(None, set_of(item), item, "Answer: 2"))

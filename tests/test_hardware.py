@@ -19,7 +19,8 @@ WHOLE = [m for m in hardware.bundled().models if m.d_ff]
 
 @pytest.mark.parametrize("row", WHOLE, ids=[m.model for m in WHOLE])
 def test_shapes_imply_the_parameters(row):
-    """Layers, widths, heads and vocabulary multiply out to the parameters, embeddings once or twice."""
+    """Layers, widths, heads and vocabulary multiply out to the parameters, embeddings once or
+    twice."""
     d, heads = row.d_model, (row.n_heads + row.n_kv_heads) * row.head_width
     body = row.n_layers * (2 * d * heads + 3 * d * row.d_ff)
     embedding = d * row.vocab_size
@@ -154,7 +155,8 @@ def test_files_are_as_the_readme_says():
 
 
 def test_the_command_lists_and_adds(tmp_path, capsys):
-    """Rows that ship, then those of the store; what has no table is said; an analysis finds the new ones."""
+    """Rows that ship, then those of the store; what has no table is said; an analysis finds the new
+    ones."""
     store = tmp_path / "traces.duckdb"
     mine = tmp_path / "mine.toml"
     mine.write_text(

@@ -1,4 +1,5 @@
-"""A key goes to its server in one header, and nowhere else: not to a file, a log, a record, a screen."""
+"""A key goes to its server in one header, and nowhere else: not to a file, a log, a record, a
+screen."""
 
 import base64
 import json
@@ -146,7 +147,8 @@ class Cli:
 
 
 def test_a_key_that_a_server_says_in_every_way_is_nowhere(tmp_path):
-    """Answers, errors, retries, a kill and an interrupt: files, tables and screens hold no shape of it."""
+    """Answers, errors, retries, a kill and an interrupt: files, tables and screens hold no shape of
+    it."""
     key = KEYS[1]
     cli = Cli(tmp_path, key)
     replies = list(echoes(key))

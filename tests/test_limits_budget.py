@@ -1,4 +1,5 @@
-"""A run's budget: dollars, tokens, joules and seconds; kept call by call, unknown is never nothing."""
+"""A run's budget: dollars, tokens, joules and seconds; kept call by call, unknown is never
+nothing."""
 
 import asyncio
 
@@ -91,7 +92,8 @@ def test_a_call_that_was_refused_cost_nothing():
 
 
 def test_a_lost_try_counts_as_its_estimate():
-    """It ran out of time, was made again, and the record knows only the second: both may be billed."""
+    """It ran out of time, was made again, and the record knows only the second: both may be
+    billed."""
     budget = Budget(1.0, price)
     budget.expect("c", call(30))
 
@@ -172,7 +174,8 @@ def test_joules_without_a_meter_are_refused():
 
 
 def test_joules_are_read_from_the_meter():
-    """Two attempts took 40 J: of 100 J three are in reach beside them, and calls end at the limit itself."""
+    """Two attempts took 40 J: of 100 J three are in reach beside them, and calls end at the limit
+    itself."""
     meter = 0.0
     budget = Budget(None, None, limit_j=100.0, joules=lambda: meter)
     settle(budget)
@@ -266,7 +269,8 @@ def test_attempts_side_by_side_never_pass_the_budget_by_more_than_one_call_each(
 
 
 def test_calls_in_flight_are_counted_before_they_end():
-    """Ten calls at once of an attempt, 10 tokens each by the mean: the budget of 50 lets four more go."""
+    """Ten calls at once of an attempt, 10 tokens each by the mean: the budget of 50 lets four more
+    go."""
     budget = Budget(None, None, limit_tokens=50)
     budget.expect("c", call(10, input_tokens=0))
 

@@ -1,4 +1,5 @@
-"""The limits as a user meets them: a collection that is held back, stopped, or told that it may go on."""
+"""The limits as a user meets them: a collection that is held back, stopped, or told that it may go
+on."""
 
 import asyncio
 import datetime as dt
@@ -45,7 +46,8 @@ def answer(seen):
 
 
 def test_items_that_are_too_long_fail_alone(tmp_path):
-    """Half of the items pass the model's context: they fail, the others are answered, nothing is stopped."""
+    """Half of the items pass the model's context: they fail, the others are answered, nothing is
+    stopped."""
     said = {"error": {"message": "This model's maximum context length is 8192 tokens"}}
 
     def respond(seen):
@@ -80,7 +82,8 @@ def test_a_budget_too_small_for_one_call_asks_nothing(tmp_path):
 
 
 def test_a_long_attempt_is_cut_by_the_budget_and_gone_on_with(tmp_path):
-    """Thirty calls with room for 25: no trace, and the replies are kept; with room the next run asks five more."""
+    """Thirty calls with room for 25: no trace, and the replies are kept; with room the next run
+    asks five more."""
 
     class Long:
         name, params, most_calls = "long", {}, 30
@@ -147,7 +150,8 @@ def test_a_budget_of_time_stops_the_run(tmp_path):
 
 
 def test_a_collection_that_only_retries_says_so(tmp_path, monkeypatch):
-    """While one waits and nothing ends it tells again and again: how many retry, since when, and why."""
+    """While one waits and nothing ends it tells again and again: how many retry, since when, and
+    why."""
     monkeypatch.setattr(collection, "_TELL_S", 0.02)
     told = []
 

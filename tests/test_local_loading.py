@@ -1,4 +1,5 @@
-"""Finding, unpacking and loading local models; what is missing is said, and nothing heavy is imported early."""
+"""Finding, unpacking and loading local models; what is missing is said, and nothing heavy is
+imported early."""
 
 import asyncio
 import importlib.metadata
@@ -218,7 +219,8 @@ def test_the_format_of_a_gguf_file_is_read_from_its_head(tmp_path, content, expe
 
 
 def test_the_precision_of_a_local_model_is_recorded_as_it_will_be_loaded(tiny):
-    """Where nothing is said, what `auto` comes to here; what was asked elsewhere; the file's for a GGUF file."""
+    """Where nothing is said, what `auto` comes to here; what was asked elsewhere; the file's for a
+    GGUF file."""
     (tiny.parent / "m.gguf").write_bytes(head(file_type(3)))
 
     def recorded(**settings):

@@ -1,4 +1,5 @@
-"""Text as it comes from a local model: thinking apart, stop texts, tools, settings; no model needed."""
+"""Text as it comes from a local model: thinking apart, stop texts, tools, settings; no model
+needed."""
 
 import json
 
@@ -14,7 +15,8 @@ TAGS = ("<think>", "</think>")
 
 
 def written(parts, *, tags=TAGS, stops=(), thinking=False, keep_tags=False):
-    """Return (thinking, text, reasoning tokens, stopped) of an output whose tokens are the parts."""
+    """Return (thinking, text, reasoning tokens, stopped) of an output whose tokens are the
+    parts."""
     output = Output(tags, stops, thinking=thinking, keep_tags=keep_tags)
     pieces, ends = [], []
     for part in parts:

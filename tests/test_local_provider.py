@@ -79,7 +79,8 @@ def rendered(provider, text):
 
 
 def test_greedy_text_equals_that_of_generate_alone_and_in_a_crowd(provider):
-    """Five ragged chats over three slots: the same text as transformers, one by one and as one batch."""
+    """Five ragged chats over three slots: the same text as transformers, one by one and as one
+    batch."""
     crowd = [r.text for r in ask(provider, *map(chat, QUESTIONS))]
     alone = ask(provider, chat(QUESTIONS[1]))[0].text
 
@@ -93,7 +94,8 @@ def test_greedy_text_equals_that_of_generate_alone_and_in_a_crowd(provider):
 
 
 def test_counts_and_log_probabilities_are_exact(provider):
-    """Tokens as the tokenizer counts them, the end token too; the sum as one forward pass gives it."""
+    """Tokens as the tokenizer counts them, the end token too; the sum as one forward pass gives
+    it."""
     (reply,) = ask(provider, chat(QUESTIONS[0]))
     call, loaded = reply.call, provider.load()
     prompt = loaded.tokenizer(rendered(provider, QUESTIONS[0]), add_special_tokens=False)[
@@ -114,7 +116,8 @@ def test_counts_and_log_probabilities_are_exact(provider):
 
 
 def test_the_same_seed_gives_the_same_text_whatever_else_runs(provider):
-    """Alone, and in a crowd of others; another seed gives another text, no seed one that is told."""
+    """Alone, and in a crowd of others; another seed gives another text, no seed one that is
+    told."""
     drawn = {"temperature": 0.9, "top_p": 0.95, "max_tokens": 7}
     request = chat(QUESTIONS[1], seed=11, **drawn)
 
@@ -160,7 +163,8 @@ def test_times_are_those_of_the_steps(provider):
 
 
 def test_steps_tell_which_call_the_device_worked_for(provider):
-    """Each prompt token is read once, each output token but the last is fed once; steps never overlap."""
+    """Each prompt token is read once, each output token but the last is fed once; steps never
+    overlap."""
     steps = []
     provider.on_step = steps.append
     replies = ask(provider, *[chat(q, max_tokens=4) for q in QUESTIONS])
@@ -237,7 +241,8 @@ def test_a_cancelled_request_frees_its_slot(provider):
 
 
 def test_the_event_loop_stays_free(provider):
-    """While the engine writes, a task that ticks every 5 ms is never held up as long as a step takes."""
+    """While the engine writes, a task that ticks every 5 ms is never held up as long as a step
+    takes."""
 
     async def run():
         gaps, task = [], asyncio.create_task(provider.generate(chat(QUESTIONS[1], max_tokens=10)))

@@ -39,7 +39,8 @@ def warped(logits, settings):
 
 @pytest.mark.parametrize("size", [50, 3000])
 def test_what_is_cut_off_is_what_transformers_cuts_off(size):
-    """All settings in one batch, each row against its own processors; 3000 does not fit the candidates."""
+    """All settings in one batch, each row against its own processors; 3000 does not fit the
+    candidates."""
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(len(CASES), size, generator=generator) * 2
     settings = [Sampling(**{"temperature": 1.0, **c}) for c in CASES]
@@ -81,7 +82,8 @@ def test_the_ends_of_the_unit_interval_give_possible_tokens(draw):
 
 
 def test_greedy_forced_and_drawn_rows_share_a_step():
-    """The likeliest, the forced one and the drawn one; each with the model's own log probability."""
+    """The likeliest, the forced one and the drawn one; each with the model's own log
+    probability."""
     logits = torch.tensor([[0.0, 3.0, 1.0]] * 3)
     settings = [Sampling(temperature=0.0), Sampling(temperature=0.0), Sampling(temperature=5.0)]
 

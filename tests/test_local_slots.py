@@ -1,4 +1,5 @@
-"""Continuous batching over models of several kinds, tiny and random, beside transformers' `generate`."""
+"""Continuous batching over models of several kinds, tiny and random, beside transformers'
+`generate`."""
 
 import asyncio
 import collections
@@ -115,7 +116,8 @@ def greedy(model, prompt, n):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sequences_that_come_and_go_write_what_they_write_alone(kind):
-    """Two slots, ragged, one joining mid-way with a longer prompt, one leaving early; parts of prompts."""
+    """Two slots, ragged, one joining mid-way with a longer prompt, one leaving early; parts of
+    prompts."""
     model = loaded(kind)
     crowd = Crowd(model, slots=2, prefill_tokens=8)
     rng = torch.Generator().manual_seed(0)
@@ -145,7 +147,8 @@ def short_of_memory(monkeypatch, crowd, *, above):
 
 
 def test_memory_that_runs_out_halves_the_slots_and_loses_nothing(monkeypatch):
-    """A refusal of the real allocator above 2 sequences: 8 slots become 4, then 2; drawn texts stay as they were."""
+    """A refusal of the real allocator above 2 sequences: 8 slots become 4, then 2; drawn texts stay
+    as they were."""
     model = loaded("llama")
     prompts = [[i + 1, 7, 9] for i in range(8)]
     free, tight = Crowd(model, slots=8), Crowd(model, slots=8)
@@ -167,7 +170,8 @@ def test_memory_that_runs_out_halves_the_slots_and_loses_nothing(monkeypatch):
 
 
 def test_running_sequences_go_on_where_they_were(monkeypatch):
-    """Memory runs out when a third joins two that are writing: the newest waits, no token is lost or doubled."""
+    """Memory runs out when a third joins two that are writing: the newest waits, no token is lost
+    or doubled."""
     model = loaded("llama")
     crowd = Crowd(model, slots=4)
     short_of_memory(monkeypatch, crowd, above=1)
@@ -236,7 +240,8 @@ def test_a_fault_of_the_program_reaches_every_caller(monkeypatch):
 
 
 def at_desk(crowd, prompts, n, watchers):
-    """Have prompts written side by side; returns what came of each, and how often the loop was woken."""
+    """Have prompts written side by side; returns what came of each, and how often the loop was
+    woken."""
     woken = []
 
     async def run():
@@ -261,7 +266,8 @@ def at_desk(crowd, prompts, n, watchers):
 
 
 def test_what_is_asked_at_one_moment_is_read_in_one_step_and_wakes_the_loop_once():
-    """Three prompts: one prefill, as many steps as tokens, and no round trip to the loop in between."""
+    """Three prompts: one prefill, as many steps as tokens, and no round trip to the loop in
+    between."""
     model, steps = loaded("llama"), []
     crowd = Crowd(model, slots=4, on_step=steps.append)
     prompts = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]

@@ -51,7 +51,8 @@ def count(provider, text):
 
 
 def test_a_budget_closes_the_thinking_and_the_answer_goes_on(thinker):
-    """Six tokens of thinking, then the closing tag is written and the model answers; all is counted."""
+    """Six tokens of thinking, then the closing tag is written and the model answers; all is
+    counted."""
     steps = []
     thinker.on_step = steps.append
     reply = ask(thinker, thinking_budget_tokens=6, max_tokens=16)
@@ -72,7 +73,8 @@ def test_a_budget_closes_the_thinking_and_the_answer_goes_on(thinker):
 
 
 def test_thinking_that_never_ends_is_thinking_whole(thinker):
-    """Cut by the cap within thinking: no visible text, no time of an answer, every token counted."""
+    """Cut by the cap within thinking: no visible text, no time of an answer, every token
+    counted."""
     reply = ask(thinker, max_tokens=9, ignore_eos=True)
 
     assert (reply.text, reply.stop_reason) == ("", "max_tokens")
@@ -92,7 +94,8 @@ def test_a_budget_of_nothing_answers_at_once(thinker):
 
 
 def test_a_caller_that_opened_the_thinking_takes_it_apart_itself(thinker):
-    """The tags stay in the text, so that the session's own splitting finds what the engine counted."""
+    """The tags stay in the text, so that the session's own splitting finds what the engine
+    counted."""
     begun = (*MESSAGES, {"role": "assistant", "content": "<think>\nThe user asks"})
     reply = ask(thinker, begun, thinking_budget_tokens=5, max_tokens=14)
 

@@ -1,4 +1,5 @@
-"""A row of a table that sums up a run of many turns is not one call: in the store and in every law of calls."""
+"""A row of a table that sums up a run of many turns is not one call: in the store and in every law
+of calls."""
 
 import pytest
 

@@ -246,7 +246,8 @@ NAMES = (
 def test_a_name_means_one_model_and_finds_its_price_or_none(
     provider: str | None, name: str, meant: str, entry: str | None
 ) -> None:
-    """Over the forms of OpenRouter, LiteLLM, Inspect, Bedrock, Vertex, Azure, Groq, Together, Fireworks."""
+    """Over the forms of OpenRouter, LiteLLM, Inspect, Bedrock, Vertex, Azure, Groq, Together,
+    Fireworks."""
     found = find(provider, name)
 
     assert canonical(name).model == meant

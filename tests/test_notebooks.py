@@ -1,4 +1,5 @@
-"""Every notebook runs from top to bottom, is kept without outputs, and asks DuckDB for no more than it shows."""
+"""Every notebook runs from top to bottom, is kept without outputs, and asks DuckDB for no more than
+it shows."""
 
 import contextlib
 import datetime as dt
@@ -75,7 +76,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], str]:
-    """What DuckDB's own profiler says that the last query was; letting the file go asks once more."""
+    """What DuckDB's own profiler says that the last query was; letting the file go asks once
+    more."""
     profile = tmp_path / "profile.json"
     reading = database.reading
     queries = [""]

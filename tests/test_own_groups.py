@@ -1,4 +1,5 @@
-"""Groups, axes, factors and outcomes by what was varied and measured; and what a group's name pools."""
+"""Groups, axes, factors and outcomes by what was varied and measured; and what a group's name
+pools."""
 
 import json
 from pathlib import Path
@@ -34,7 +35,8 @@ CONFIGURATIONS = tuple(
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Three configurations that differ in their documents; the more, the better the rubric and the loss."""
+    """Three configurations that differ in their documents; the more, the better the rubric and the
+    loss."""
     found = open_store(tmp_path_factory.mktemp("groups") / "s.duckdb", create=True)
     rows = [making.run(), making.TASK, *making.ITEMS, *CONFIGURATIONS]
     for place, configuration in enumerate(CONFIGURATIONS):
@@ -156,7 +158,8 @@ def test_summary_takes_a_metric_as_it_is(store: Store) -> None:
 
 
 def test_elsewhere_a_metric_is_the_share_of_its_scale(store: Store) -> None:
-    """From the worst end to the best, so that lower errors win; an open scale is refused with a way on."""
+    """From the worst end to the best, so that lower errors win; an open scale is refused with a way
+    on."""
     names = sorted(store.sql("FROM configurations")["configuration"])
     result = _run(store, "compare", outcome="metrics.errors", a=names[2], b=names[0])
     row = result.frame.row(0, named=True)
@@ -224,7 +227,8 @@ def test_the_command_line_groups_by_any_key(
 def test_the_command_line_takes_a_scorers_direction(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A flag that was not typed is not given: less loss is better, as in Python; a typed one holds."""
+    """A flag that was not typed is not given: less loss is better, as in Python; a typed one
+    holds."""
     for name, axis in (("frontier", "--y"), ("frontier", "--outcome"), ("tradeoff", "--y")):
         typed = (name, "--x", "params.docs", axis, "metrics.loss")
         assert main(_cli(store, *typed, "--format", "json")) == 0
@@ -250,7 +254,8 @@ def test_a_form_at_its_defaults_takes_a_scorers_direction(store: Store) -> None:
     assert analysis.run("frontier", store, **question.options).frame["on_frontier"].all()
 
 
-# -- what a name pools ---------------------------------------------------------------------------------
+# -- what a name pools
+# ---------------------------------------------------------------------------------
 
 
 def test_pooled_configurations_are_told(store: Store) -> None:
@@ -376,7 +381,8 @@ def test_the_explorer_has_facets_and_axes_of_the_stores_own(store: Store) -> Non
     assert explorer.further == {"params.docs": ("3", "10")}
 
 
-# -- names that are gone -----------------------------------------------------------------------------
+# -- names that are gone
+# -----------------------------------------------------------------------------
 
 
 def test_a_name_that_was_completed_is_not_missed_in_silence(

@@ -943,7 +943,8 @@ BASE = {"models": ["m"], "tasks": ["t"], "max_tokens": 9}
     ],
 )
 def test_a_provider_s_name_fills_the_plan_in(settings, endpoint, url, key):
-    """Address, endpoint and the key's variable; the key never goes to another host, or without TLS."""
+    """Address, endpoint and the key's variable; the key never goes to another host, or without
+    TLS."""
     plan = Plan.from_mapping({**BASE, **settings})
 
     assert (plan.endpoint, plan.base_url, plan.api_key_env) == (endpoint, url, key)

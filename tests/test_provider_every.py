@@ -1,6 +1,8 @@
-"""One contract for every provider: the four formats over HTTP, recorded traces, and a model in this process.
+"""One contract for every provider: the four formats over HTTP, recorded traces, and a model in this
+process.
 
-What only a wire can do wrong is in test_provider_contract.py; this is what a strategy relies on, whoever answers.
+What only a wire can do wrong is in test_provider_contract.py; this is what a strategy relies on,
+whoever answers.
 """
 
 import asyncio

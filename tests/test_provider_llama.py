@@ -38,7 +38,8 @@ def totals(url):
 
 
 def test_both_endpoints_count_as_the_server_does(llama):
-    """Fresh and cached prompt, output: equal to the timings where they are sent, and to the metrics."""
+    """Fresh and cached prompt, output: equal to the timings where they are sent, and to the
+    metrics."""
     for endpoint in ("responses", "messages"):
         before = totals(llama)
         replies = ask(llama, endpoint, CHAT, CHAT)

@@ -1,4 +1,5 @@
-"""Servers that misbehave: what they send is read as far as it is evidence, and their failures stay theirs."""
+"""Servers that misbehave: what they send is read as far as it is evidence, and their failures stay
+theirs."""
 
 import asyncio
 import gzip

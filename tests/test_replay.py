@@ -80,7 +80,8 @@ def run(folder, run_id, *, url="http://127.0.0.1:9/v1", strategies, provider=Non
 
 
 def facts(records):
-    """What an answer is, by strategy, item and trial: everything but times, ids and names of places."""
+    """What an answer is, by strategy, item and trial: everything but times, ids and names of
+    places."""
     names = {r.configuration_id: r.strategy for r in records if isinstance(r, Configuration)}
     found = {}
     for t in (r for r in records if isinstance(r, Trace)):
@@ -231,7 +232,8 @@ def test_a_recording_is_a_store_an_export_or_a_spool(tmp_path, through):
 
 
 def test_recorded_failures_fail_again(tmp_path):
-    """A refusal, a broken stream with the beginning of an answer; kind, message and texts are the same."""
+    """A refusal, a broken stream with the beginning of an answer; kind, message and texts are the
+    same."""
 
     def respond(seen):
         item = seen.number % 2
@@ -302,7 +304,8 @@ def test_the_nth_equal_request_gets_the_nth_recorded_reply():
 
 
 def test_a_trial_gets_its_own_recording_in_whatever_order_trials_ask():
-    """Also in a program that begins in the middle, as after a kill; every configuration for itself."""
+    """Also in a program that begins in the middle, as after a kill; every configuration for
+    itself."""
     traces = [DIRECT, *(recorded_trace(f"answer {n}", n) for n in range(3))]
     ours = DIRECT
     other = Configuration(model="m", strategy="other")

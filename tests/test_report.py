@@ -1,4 +1,5 @@
-"""Reports: the same words in three formats, everything that was asked in them, nothing from outside obeyed."""
+"""Reports: the same words in three formats, everything that was asked in them, nothing from outside
+obeyed."""
 
 import base64
 import datetime as dt
@@ -116,7 +117,8 @@ def rendered(text: str) -> Page:
 
 
 def check_latex(text: str) -> None:
-    """Read LaTeX as TeX groups it: braces and environments close, rows have their cells, nothing is left unescaped."""
+    """Read LaTeX as TeX groups it: braces and environments close, rows have their cells, nothing is
+    left unescaped."""
     assert all(ord(c) >= 32 or c == "\n" for c in text)
     body = "\n".join(line for line in text.split("\n") if not line.startswith("%"))
     body = re.sub(r"\\ifdefined.*?\\fi\n", "", body, flags=re.DOTALL)
@@ -169,7 +171,8 @@ def answers():
 
 
 def test_every_analysis_of_the_registry_is_in_every_format(answers):
-    """With an answer or with the reason for none: adding a file to the catalogue adds it to the report."""
+    """With an answer or with the reason for none: adding a file to the catalogue adds it to the
+    report."""
     found = made(*answers)
     assert len(found.answers) + len(found.unanswered) == len(analysis.names())
     assert len(found.answers) > 25
@@ -232,7 +235,8 @@ def hostile():
 
 
 def test_a_page_takes_no_markup_from_outside(hostile):
-    """Names are text: no element and no attribute but the page's own, nothing that runs or loads."""
+    """Names are text: no element and no attribute but the page's own, nothing that runs or
+    loads."""
     text = report.as_html(hostile)
     found = Page(text)
 
@@ -315,7 +319,8 @@ def test_a_page_asks_for_nothing_and_allows_nothing():
 
 
 def test_markdown_takes_no_markup_from_outside(hostile):
-    """A reader sees names as they are: no link but those of the contents, no picture, no HTML but folds."""
+    """A reader sees names as they are: no link but those of the contents, no picture, no HTML but
+    folds."""
     text = report.as_markdown(hostile)
     found = rendered(text)
 

@@ -1,4 +1,5 @@
-"""A claim on work: collectors at the same time make each attempt once, share a budget, and take over from the dead."""
+"""A claim on work: collectors at the same time make each attempt once, share a budget, and take
+over from the dead."""
 
 import asyncio
 import json
@@ -265,7 +266,8 @@ def test_what_a_stopped_launch_gives_back_the_other_makes(tmp_path):
 
 
 def test_a_pilot_that_others_make_is_over(tmp_path):
-    """What another launch makes of it is waited for by nobody; the question is asked all the same."""
+    """What another launch makes of it is waited for by nobody; the question is asked all the
+    same."""
     asked = []
 
     async def go_on():
@@ -407,7 +409,8 @@ def test_three_collectors_keep_a_budget_together(tmp_path):
 
 
 def test_a_killed_collectors_attempts_are_made_by_the_others(tmp_path):
-    """Kill -9 of one of three: the others end the plan; nothing that it had written is asked again."""
+    """Kill -9 of one of three: the others end the plan; nothing that it had written is asked
+    again."""
     with Server(tmp_path, 200) as server:
         processes = [server.launch(f"r{n}-x") for n in range(3)]
         server.until(60)
@@ -424,7 +427,8 @@ def test_a_killed_collectors_attempts_are_made_by_the_others(tmp_path):
 
 
 def test_a_budget_holds_over_a_kill(tmp_path):
-    """What was in flight when a collector was killed counts as what it had reserved, in later launches too."""
+    """What was in flight when a collector was killed counts as what it had reserved, in later
+    launches too."""
     with Server(tmp_path, 300, budget_tokens=1500) as server:
         first = server.launch("r0-x")
         server.until(30)
@@ -484,7 +488,8 @@ def test_spending_counts_what_was_in_flight_at_a_kill(tmp_path):
 
 @pytest.mark.parametrize("n", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_collectors_that_are_killed_at_random_lose_and_repeat_nothing_written(tmp_path, n):
-    """As many launches at once as said, killed and begun again; each attempt is there once at the end."""
+    """As many launches at once as said, killed and begun again; each attempt is there once at the
+    end."""
     rng = random.Random(n)
     with Server(tmp_path, 120, concurrency=3) as server:
         living = [server.launch(f"r{i}-x") for i in range(n)]

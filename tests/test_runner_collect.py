@@ -1,4 +1,5 @@
-"""Collecting: every attempt of a plan once, failures as data, and only what is missing the next time."""
+"""Collecting: every attempt of a plan once, failures as data, and only what is missing the next
+time."""
 
 import asyncio
 import datetime as dt
@@ -332,7 +333,8 @@ def test_a_disk_that_refuses_stops_the_run(tmp_path, monkeypatch):
 
 
 def _filling(monkeypatch, stub, *, frees):
-    """Let the disk refuse lines once the server has answered four times; with room again where `frees` says so."""
+    """Let the disk refuse lines once the server has answered four times; with room again where
+    `frees` says so."""
     real = spool.os.write
 
     def write(fd, line):
@@ -476,7 +478,8 @@ def test_a_missing_key_names_its_variable():
 
 
 def test_any_beginning_of_the_order_is_balanced():
-    """Configurations and tasks differ by one at most within a trial; the order is the same each time."""
+    """Configurations and tasks differ by one at most within a trial; the order is the same each
+    time."""
     _, work = make(
         "http://x/v1", tasks=[task_set(10, "a"), task_set(10, "b")], models=("m", "n"), trials=2
     )
@@ -634,7 +637,8 @@ def test_tagged_thinking_is_taken_out_and_counted(tmp_path, text, visible, think
 
 
 def test_a_base_model_gets_the_chat_as_text(tmp_path):
-    """Instruction, worked examples and the question, up to where the model goes on; it stops at the next one."""
+    """Instruction, worked examples and the question, up to where the model goes on; it stops at the
+    next one."""
     example = Example(input="What is 7 + 1?", target="8")
     bare = task_set(1)
     task = TaskSet(bare.task, bare.items, bare.scorer, bare.prompt, (example,))

@@ -1,4 +1,5 @@
-"""Live control: a real collection against a real socket, told things through files while it runs."""
+"""Live control: a real collection against a real socket, told things through files while it
+runs."""
 
 import asyncio
 import json
@@ -124,7 +125,8 @@ class Launch:
 
 
 def test_a_run_says_how_it_stands(tmp_path):
-    """Counts, per configuration too, attempts in flight with their calls, settings, and how it ended."""
+    """Counts, per configuration too, attempts in flight with their calls, settings, and how it
+    ended."""
     with (
         Server() as server,
         Launch(tmp_path, server.url, strategies=("direct", "cot"), concurrency=3, seed=7) as launch,
@@ -567,7 +569,8 @@ def test_a_folder_that_cannot_be_made_costs_the_control_and_not_the_run(tmp_path
 
 @pytest.mark.parametrize(("go_on", "made"), [(True, 12), (False, 4)])
 def test_a_pilot_is_made_first_and_the_rest_if_somebody_says_so(tmp_path, go_on, made):
-    """Two items with both configurations, all ended before the question; they are of the same run."""
+    """Two items with both configurations, all ended before the question; they are of the same
+    run."""
     asked = []
 
     async def decide():

@@ -1,4 +1,5 @@
-"""Where the parts of the runner meet: traces that wait for meters, cut attempts, commands, kept replies."""
+"""Where the parts of the runner meet: traces that wait for meters, cut attempts, commands, kept
+replies."""
 
 import asyncio
 import dataclasses
@@ -78,7 +79,8 @@ def kept(folder):
 
 
 def test_a_fault_in_a_trace_that_waits_ends_the_run_and_loses_no_reply(tmp_path, meter):
-    """It is raised, the run's record says so, and the next launch writes the traces without asking again."""
+    """It is raised, the run's record says so, and the next launch writes the traces without asking
+    again."""
     meter(fault=StoreError("the disk is full"))
     with Stub(answer) as stub:
         with pytest.raises(StoreError, match="the disk is full"):
@@ -98,7 +100,8 @@ def test_a_fault_in_a_trace_that_waits_ends_the_run_and_loses_no_reply(tmp_path,
 
 @pytest.mark.parametrize("now", [True, False])
 def test_traces_that_wait_are_written_however_the_run_ends(tmp_path, meter, now):
-    """Stopped while two wait for the counters, one in flight: what was answered is there, with its energy."""
+    """Stopped while two wait for the counters, one in flight: what was answered is there, with its
+    energy."""
     meter(0.4)
     with Server() as server, Launch(tmp_path, server.url, concurrency=1) as launch:
         server.allowed = 2
@@ -186,7 +189,8 @@ def test_a_cut_attempt_goes_on_when_the_budget_is_raised_meanwhile(tmp_path):
 
 
 def test_a_command_is_answered_although_the_run_ends_meanwhile(tmp_path, monkeypatch):
-    """It was obeyed; that the state was still being written when the last attempt ended does not change that."""
+    """It was obeyed; that the state was still being written when the last attempt ended does not
+    change that."""
     publish = Mailbox.publish
 
     def slow(box, state):
@@ -204,7 +208,8 @@ def test_a_command_is_answered_although_the_run_ends_meanwhile(tmp_path, monkeyp
 
 
 def test_replies_of_settled_attempts_go_with_the_next_launch(tmp_path):
-    """A run that was killed between a trace and the sweep left them; doctor counts those that are left."""
+    """A run that was killed between a trace and the sweep left them; doctor counts those that are
+    left."""
     store = open_store(tmp_path / "s.duckdb", create=True)
     with Stub(answer) as stub:
         run(store.spool_dir, stub.url, tasks=[task_set(1)])
@@ -235,7 +240,8 @@ def _reply():
 
 
 def test_an_attempt_that_is_made_again_begins_anew(tmp_path, meter):
-    """Its failed first try had got no reply: there is nothing to go on from, and its trace stands apart."""
+    """Its failed first try had got no reply: there is nothing to go on from, and its trace stands
+    apart."""
     meter()
     with Server() as server, Launch(tmp_path, server.url, concurrency=1, trials=3) as launch:
         first = until(lambda: launch.state.attempts)[0]
@@ -283,7 +289,8 @@ def test_more_at_once_of_one_model_than_of_the_plan(tmp_path):
 
 
 def test_concurrency_cannot_be_set_where_requests_go_out_in_batches(tmp_path):
-    """How many go into a batch is not a matter of concurrency: a change of it is refused, others are not."""
+    """How many go into a batch is not a matter of concurrency: a change of it is refused, others
+    are not."""
     plan, _ = make("http://127.0.0.1:9/v1", batch=True)
 
     class Launched:

@@ -58,7 +58,8 @@ def launch(folder, run_id, provider, *, n=5):
 
 
 def test_a_killed_attempt_asks_only_for_what_had_not_arrived(tmp_path):
-    """Three of five samples had arrived; the next launch asks the other two, and the trace has all five."""
+    """Three of five samples had arrived; the next launch asks the other two, and the trace has all
+    five."""
     first = Dies(at=3)
     with pytest.raises(Killed):
         launch(tmp_path, "r1", first)
@@ -106,7 +107,8 @@ def test_a_torn_line_never_arrived(tmp_path):
 
 
 def test_equal_requests_are_told_apart_by_their_order(tmp_path):
-    """Two samples of one question without a seed are two replies; another role is another request."""
+    """Two samples of one question without a seed are two replies; another role is another
+    request."""
     journal = Journal(tmp_path, "r1")
     attempt, request = journal.open(KEY), Request(model="m", prompt="again")
     ids = [attempt.recall(request, role).request_id for role in ("subject", "subject", "judge")]
@@ -185,7 +187,8 @@ def stored(store):
 
 @pytest.mark.parametrize("taken_in", [True, False])
 def test_an_attempt_that_failed_goes_on_from_its_replies(tmp_path, taken_in):
-    """Call 3 of 5 fails; the next launch asks 3 to 5 only, and its trace takes the place of the failed one."""
+    """Call 3 of 5 fails; the next launch asks 3 to 5 only, and its trace takes the place of the
+    failed one."""
     store = open_store(tmp_path / "s.duckdb", create=True)
     server = Server("part 2")
     first = chained(store, "r1", server)
@@ -206,7 +209,8 @@ def test_an_attempt_that_failed_goes_on_from_its_replies(tmp_path, taken_in):
 
 
 def test_an_attempt_that_fails_again_and_again_is_paid_once(tmp_path):
-    """Three launches that get a call further each leave one trace, whose calls are those that were paid."""
+    """Three launches that get a call further each leave one trace, whose calls are those that were
+    paid."""
     store, server = open_store(tmp_path / "s.duckdb", create=True), Server()
     for n, fails in enumerate(("part 1", "part 2", "part 4")):
         server.fails = fails
@@ -219,7 +223,8 @@ def test_an_attempt_that_fails_again_and_again_is_paid_once(tmp_path):
 
 
 def test_a_kill_between_a_failed_trace_and_what_follows_counts_nothing_twice(tmp_path, monkeypatch):
-    """The trace is in the spool and its journal is as it was: the next launch writes a trace of the same id."""
+    """The trace is in the spool and its journal is as it was: the next launch writes a trace of the
+    same id."""
     store, server = open_store(tmp_path / "s.duckdb", create=True), Server("part 2")
     append = SpoolWriter.append
 
@@ -241,7 +246,8 @@ def test_a_kill_between_a_failed_trace_and_what_follows_counts_nothing_twice(tmp
 
 
 def test_a_request_that_always_fails_does_not_keep_its_attempt_forever(tmp_path):
-    """After three launches with the same fault the fourth begins anew, and what was paid stands in its trace."""
+    """After three launches with the same fault the fourth begins anew, and what was paid stands in
+    its trace."""
     store, server = open_store(tmp_path / "s.duckdb", create=True), Server("part 2", "http_500")
     for n in range(3):
         chained(store, f"r{n}", server)
@@ -266,7 +272,8 @@ def test_a_server_that_is_away_for_long_costs_no_reply(tmp_path):
 
 
 def test_what_an_earlier_try_paid_and_nobody_asks_for_stands_in_the_trace(tmp_path):
-    """The second try asks in other words: its trace has its five calls, and the two that led nowhere."""
+    """The second try asks in other words: its trace has its five calls, and the two that led
+    nowhere."""
     store, server = open_store(tmp_path / "s.duckdb", create=True), Server("part 2")
     chained(store, "r1", server)
     server.fails = ""
@@ -278,7 +285,8 @@ def test_what_an_earlier_try_paid_and_nobody_asks_for_stands_in_the_trace(tmp_pa
 
 
 def test_of_two_traces_of_one_id_the_later_try_stays(tmp_path):
-    """In whichever order they come, once or twice: a settled one before a failed one, then the later one."""
+    """In whichever order they come, once or twice: a settled one before a failed one, then the
+    later one."""
     store, server = open_store(tmp_path / "s.duckdb", create=True), Server("part 2")
     for run_id, fails in (("r1", "part 2"), ("r2", "part 3"), ("r3", "")):
         server.fails = fails
@@ -302,7 +310,8 @@ def test_of_two_traces_of_one_id_the_later_try_stays(tmp_path):
 
 
 def test_merging_stores_keeps_the_later_try(tmp_path):
-    """A colleague's copy from before gains the whole trace; mine does not go back to the failed one."""
+    """A colleague's copy from before gains the whole trace; mine does not go back to the failed
+    one."""
     mine, theirs = (
         open_store(tmp_path / f"{name}.duckdb", create=True) for name in ("mine", "theirs")
     )
@@ -365,7 +374,8 @@ class Metered(Server):
 def test_the_energy_of_calls_from_before_a_kill_is_known_or_said_to_be_unknown(
     tmp_path, monkeypatch, tells, joules
 ):
-    """Three of five calls were made before; their joules are in the trace, or the trace has no sum."""
+    """Three of five calls were made before; their joules are in the trace, or the trace has no
+    sum."""
     store = open_store(tmp_path / "s.duckdb", create=True)
     found = []
 

@@ -1,4 +1,5 @@
-"""kill -9 at random moments: no answered call is lost, and only what was in flight is made again."""
+"""kill -9 at random moments: no answered call is lost, and only what was in flight is made
+again."""
 
 import json
 import random

@@ -1,4 +1,5 @@
-"""One ledger: what every request took that left is a row, and budget, report and store add up to the server's count."""
+"""One ledger: what every request took that left is a row, and budget, report and store add up to
+the server's count."""
 
 import asyncio
 from collections import Counter
@@ -33,7 +34,8 @@ def told(n, text="word "):
 
 
 class Halves:
-    """Breaks off the first try of every request after it told what it will bill; the second is whole."""
+    """Breaks off the first try of every request after it told what it will bill; the second is
+    whole."""
 
     def __init__(self):
         self.seen, self.billed = Counter(), 0
@@ -57,7 +59,8 @@ def in_store(tmp_path, folder):
 
 
 def test_requests_that_broke_off_are_rows_and_everything_adds_up(tmp_path):
-    """Ledger, report and budget are what the server billed; the calls of the answers are as without them."""
+    """Ledger, report and budget are what the server billed; the calls of the answers are as without
+    them."""
     halves, folder = Halves(), tmp_path / "s.spool"
     with Stub(halves) as stub:
         report = run(folder, stub.url, retries=1, max_tokens=50, options={"price": price})
@@ -88,7 +91,8 @@ def test_requests_that_broke_off_are_rows_and_everything_adds_up(tmp_path):
 
 
 def test_a_budget_holds_by_what_requests_told_before_they_broke_off(tmp_path):
-    """Ten thousand tokens by the server's own count, broken requests among them; the next launch knows of them."""
+    """Ten thousand tokens by the server's own count, broken requests among them; the next launch
+    knows of them."""
     halves, folder = Halves(), tmp_path / "s.spool"
     settings = {"tasks": [task_set(30)], "budget_tokens": 10_000, "concurrency": 1, "retries": 1}
     with Stub(halves) as stub:
@@ -154,7 +158,8 @@ def test_a_judges_requests_count_apart(tmp_path):
 
 
 def test_what_a_reply_told_before_it_was_cancelled_is_a_row(tmp_path):
-    """Ctrl-C twice while replies stream: their usage is in the spool, and counts for the plan's budget."""
+    """Ctrl-C twice while replies stream: their usage is in the spool, and counts for the plan's
+    budget."""
     stop = Stop()
     folder = tmp_path / "s.spool"
     with Stub(lambda seen: [*stream(told(3))[:2], 30.0]) as stub:
@@ -205,7 +210,8 @@ def test_a_dollar_holds_where_no_usage_is_reported(tmp_path):
 
 
 def test_a_long_prompt_is_not_taken_for_one_of_ordinary_size():
-    """300,000 bytes are some 100,000 tokens: a dollar at $10 a million has no room for the second."""
+    """300,000 bytes are some 100,000 tokens: a dollar at $10 a million has no room for the
+    second."""
     budget = Budget(1.5, price)
     budget.expect("c", Call(model="m", input_tokens=500, output_tokens=10))
 
@@ -218,7 +224,8 @@ ASK = Request(model="m", messages=({"role": "user", "content": "x"},))
 
 
 def sent(respond, n=1, **settings):
-    """Ask n times, one after the other; returns the replies or errors, and how many requests the server read."""
+    """Ask n times, one after the other; returns the replies or errors, and how many requests the
+    server read."""
 
     async def ask(url):
         provider = OpenAIChat(url, timeout_s=5.0, **settings)
@@ -237,7 +244,8 @@ def sent(respond, n=1, **settings):
 
 @pytest.mark.parametrize("http", ["aiohttp", "httpx"])
 def test_a_request_that_was_read_and_dropped_is_not_sent_again_in_silence(http):
-    """Over a connection of its own it was read, and may be billed: the caller decides, and counts."""
+    """Over a connection of its own it was read, and may be billed: the caller decides, and
+    counts."""
     (error,), n = sent(lambda seen: [CLOSE], http=http)
 
     assert (error.kind, error.n_sent, n) == ("connection", 1, 1)
@@ -245,7 +253,8 @@ def test_a_request_that_was_read_and_dropped_is_not_sent_again_in_silence(http):
 
 @pytest.mark.parametrize("http", ["aiohttp", "httpx"])
 def test_over_a_used_connection_it_is_sent_once_more(http):
-    """The server may have closed it before it read; the second time is over a new one, and is the last."""
+    """The server may have closed it before it read; the second time is over a new one, and is the
+    last."""
     whole = stream(*reply_pieces(3))
     (first, error), n = sent(lambda seen: whole if seen.number == 0 else [CLOSE], 2, http=http)
 
@@ -282,7 +291,8 @@ def quota(seen):
 
 
 def test_an_account_without_credit_ends_what_asks_it(tmp_path):
-    """No request after the first refusals, whatever the strategy or the item; other servers' models go on."""
+    """No request after the first refusals, whatever the strategy or the item; other servers' models
+    go on."""
     with Stub(quota) as poor, Stub(answer) as rich:
         models = (
             {"model": "a", "base_url": poor.url},
@@ -300,7 +310,8 @@ def test_an_account_without_credit_ends_what_asks_it(tmp_path):
 
 
 def test_another_model_behind_the_same_address_goes_on(tmp_path):
-    """A gateway has an account for each: one without credit says nothing of the others, and is asked once."""
+    """A gateway has an account for each: one without credit says nothing of the others, and is
+    asked once."""
 
     def gateway(seen):
         return quota(seen) if seen.json["model"] == "poor" else answer(seen)

@@ -154,7 +154,8 @@ def test_no_more_requests_than_slots_are_under_way():
 
 
 def together(stub, n, **options):
-    """Ask n times at once through one caller; returns the calls and how its model stands at the end."""
+    """Ask n times at once through one caller; returns the calls and how its model stands at the
+    end."""
 
     async def run():
         provider = OpenAIChat(stub.url, timeout_s=5.0, concurrency=64)
@@ -227,7 +228,8 @@ def test_all_slots_of_a_server_of_ones_own_are_used_at_once():
 
 
 def test_requests_wait_for_the_servers_bucket_instead_of_being_refused():
-    """The headers allow 10 requests and then 50 a second: nothing is refused by a server that means it."""
+    """The headers allow 10 requests and then 50 a second: nothing is refused by a server that means
+    it."""
     level, last = 10.0, None
 
     def respond(seen):
@@ -305,7 +307,8 @@ def test_a_cancelled_call_leaves_its_place_to_the_next():
 
 
 def test_a_request_that_always_breaks_the_server_is_given_up_sooner():
-    """The same 500 three times while the others are answered: no fourth try, and the others are not held up."""
+    """The same 500 three times while the others are answered: no fourth try, and the others are not
+    held up."""
 
     def respond(seen):
         if seen.json["model"] == "m" and b"poison" in seen.body:

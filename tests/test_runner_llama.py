@@ -132,7 +132,8 @@ def test_a_collection_of_three_strategies(llama, tmp_path):
     ],
 )
 def test_a_strategy_of_several_calls_can_be_had_again(llama, tmp_path, name, params, extra):
-    """Samples differ, a second collection with the same seed gets the same ones, every call is paid for."""
+    """Samples differ, a second collection with the same seed gets the same ones, every call is paid
+    for."""
     item = scoring.TaskItem(
         task="sums", item="1", input="What is 2 + 3?", target="5", scorer="numeric"
     )

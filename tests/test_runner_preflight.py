@@ -1,4 +1,5 @@
-"""Preflight: what a plan will take, from which history, with what interval, and when it is not known."""
+"""Preflight: what a plan will take, from which history, with what interval, and when it is not
+known."""
 
 import time
 
@@ -48,7 +49,8 @@ def guess(work, found, settled=NOTHING, **options):
 
 
 def test_what_is_missing_is_like_what_was_made():
-    """9 of 12 attempts are missing at a mean of 2 $, 3 s and 5 tokens; other measures say why not."""
+    """9 of 12 attempts are missing at a mean of 2 $, 3 s and 5 tokens; other measures say why
+    not."""
     _, work = make(URL, tasks=[task_set(4)], trials=3)
     ids = [i.item_id for i in work.items]
     name = work.configuration_ids[0]
@@ -74,7 +76,8 @@ def test_what_is_missing_is_like_what_was_made():
 
 
 def test_counts_agree_with_a_walk_over_the_plan():
-    """Cells count what a walk lists, whatever else is in the store: other items, trials beyond, repeats."""
+    """Cells count what a walk lists, whatever else is in the store: other items, trials beyond,
+    repeats."""
     tasks = [task_set(5, "one"), task_set(3, "two")]
     _, work = make(URL, tasks=tasks, models=("a", "b"), strategies=("direct", "cot"), trials=3)
     rng = np.random.default_rng(3)
@@ -141,7 +144,8 @@ def test_unknown_is_never_nothing():
 
 
 def test_history_without_a_cost_is_priced_as_of_now():
-    """By its tokens, where the model has a price; once asked in vain, a model is not asked again."""
+    """By its tokens, where the model has a price; once asked in vain, a model is not asked
+    again."""
     _, work = make(URL, models=("a", "b"))
     tokens = {"input_tokens": 100.0, "output_tokens": 10.0}
     found = history(*[past(work, p, f"i{n}", **tokens) for p in (0, 1) for n in range(50)])
@@ -190,10 +194,11 @@ def test_the_same_seed_gives_the_same_interval():
 
 @pytest.mark.parametrize("trials", [1, 4])
 def test_the_interval_covers_what_then_happens(trials):
-    """In 300 simulated plans, with skewed costs: items of their own mean, trials that scatter around it.
+    """In 300 simulated plans, with skewed costs: items of their own mean, trials that scatter
+    around it.
 
-    20 items are known, 60 others are to come, with two configurations that find the same items hard. Nominal is
-    95 %; conservative as trials of an item are taken to be alike.
+    20 items are known, 60 others are to come, with two configurations that find the same items
+    hard. Nominal is 95 %; conservative as trials of an item are taken to be alike.
     """
     _, work = make(URL, tasks=[task_set(60)], models=("a", "b"), trials=trials)
     rng = np.random.default_rng(11)
@@ -214,7 +219,8 @@ def test_the_interval_covers_what_then_happens(trials):
 
 
 def test_known_variances_give_the_interval_of_a_prediction():
-    """For normal items: width² = (missing² / n + Σ m²) σ², the mean's own and that of what is to come."""
+    """For normal items: width² = (missing² / n + Σ m²) σ², the mean's own and that of what is to
+    come."""
     _, work = make(URL, tasks=[task_set(50)], trials=2)
     values = np.random.default_rng(2).normal(10.0, 1.0, 400)
     found = history(*[past(work, 0, f"i{n:03}", cost_usd=float(x)) for n, x in enumerate(values)])
@@ -228,7 +234,8 @@ def test_known_variances_give_the_interval_of_a_prediction():
 
 
 def test_budgets_that_will_not_do_are_told_beforehand():
-    """With how far they reach; those that only may not do, and those of which nothing is known, apart."""
+    """With how far they reach; those that only may not do, and those of which nothing is known,
+    apart."""
     plan = {"budget_usd": 15.0, "budget_tokens": 330.0, "budget_j": 1.0, "budget_time_s": 1000.0}
     _, work = make(URL, tasks=[task_set(30)], **plan)
     found = history(
@@ -310,7 +317,8 @@ def test_history_is_the_mean_attempt_per_item_judges_included():
 
 
 def test_settled_is_what_need_not_be_made_again():
-    """A refusal that would come again is settled, a timeout is not; trials beyond the plan do not count."""
+    """A refusal that would come again is settled, a timeout is not; trials beyond the plan do not
+    count."""
     _, work = make(URL, trials=3)
     facts = facts_of(work, error_type=[None, "http_400", "timeout", None])
 

@@ -1,4 +1,5 @@
-"""The budgets of a plan hold for the plan, over all its launches; those of a launch for the launch."""
+"""The budgets of a plan hold for the plan, over all its launches; those of a launch for the
+launch."""
 
 import asyncio
 import datetime as dt
@@ -32,7 +33,8 @@ TEN = Plan(models=("m",), tasks=("t",), budget_usd=10.0)
     ],
 )
 def test_what_is_left_of_a_plan_and_a_launch_both_hold(spent_usd, limits, left):
-    """Ten dollars for the plan are never more than ten; a limit of the launch only makes it less."""
+    """Ten dollars for the plan are never more than ten; a limit of the launch only makes it
+    less."""
     assert left_of(TEN, Spent(budget_usd=spent_usd), limits) == left
 
 
@@ -63,7 +65,8 @@ def launch(store, run_id, url, *, ingest, limits=None, **settings):
 
 
 def test_a_budget_of_a_plan_holds_over_its_launches(tmp_path):
-    """1,320 tokens are sixty answers, however many launches make them, and wherever their traces lie."""
+    """1,320 tokens are sixty answers, however many launches make them, and wherever their traces
+    lie."""
     store = open_store(tmp_path / "s.duckdb", create=True)
     with stub.Stub(answer) as server:
         first = launch(
@@ -90,7 +93,8 @@ def test_a_budget_of_a_plan_holds_over_its_launches(tmp_path):
 
 
 def test_replies_without_a_trace_and_calls_without_an_amount_count(tmp_path):
-    """A killed attempt's three answers are paid; a call whose usage nobody told counts as their mean."""
+    """A killed attempt's three answers are paid; a call whose usage nobody told counts as their
+    mean."""
     store = open_store(tmp_path / "s.duckdb", create=True)
     dollar = {"input_usd_per_mtok": 1e6, "output_usd_per_mtok": 1e6}
     store.add_prices([Price(model="m", sheet="mine", **dollar)])
@@ -151,7 +155,8 @@ NOWHERE = "http://127.0.0.1:9/v1"
 
 
 def test_a_plan_file_is_continued_within_its_budget(tmp_path, capsys):
-    """Dry run and report say what was spent before; a flag is for the launch and is no part of the plan."""
+    """Dry run and report say what was spent before; a flag is for the launch and is no part of the
+    plan."""
     store = str(tmp_path / "s.duckdb")
     told = stub.usage(prompt_tokens=20, completion_tokens=2, total_tokens=22)
     reply = stub.stream(stub.delta("Answer: 4", finish="stop"), told, stub.DONE)

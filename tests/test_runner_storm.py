@@ -1,7 +1,8 @@
 """A bad day: 429 storms, 5xx, hangs, resets, and a collector that is killed again and again.
 
-Every attempt is there exactly once at the end, and no answer that arrived was paid for twice. The stub logs every
-answer that it sent to its last byte; the recorded calls are compared with that log, request by request.
+Every attempt is there exactly once at the end, and no answer that arrived was paid for twice. The
+stub logs every answer that it sent to its last byte; the recorded calls are compared with that log,
+request by request.
 """
 
 import json
@@ -24,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 IN_FLIGHT = 32
 TOKENS = 12 + 3  # of each answer
 
-# Imports once and then forks a collector per line it reads; the collector tells its memory early and late.
+# Imports once and then forks a collector per line it reads; the collector tells its memory early
+# and late.
 LAUNCHER = """
 import asyncio, json, os, sys
 from pathlib import Path
@@ -166,7 +168,8 @@ def request_of(trace: Trace, call: Call, questions: dict[str, str]) -> tuple[str
 
 
 def weather(bench: Bench, n_attempts: int, kills: int, within_s: float, seed: int) -> dict:
-    """Collect through the storm with kills, and check what came of it; returns the last big launch's report."""
+    """Collect through the storm with kills, and check what came of it; returns the last big
+    launch's report."""
     rng = random.Random(seed)
     begun = time.perf_counter()
     for n in range(kills):
@@ -207,7 +210,8 @@ def test_a_thousand_attempts_survive_a_storm_and_three_kills(tmp_path):
 
 @pytest.mark.slow
 def test_ten_thousand_attempts_survive_a_storm_and_ten_kills(tmp_path):
-    """As above, and at the end in the store as well; the collector's memory does not grow with the run."""
+    """As above, and at the end in the store as well; the collector's memory does not grow with the
+    run."""
     with Bench(tmp_path, 5000) as bench:
         report = weather(bench, 10_000, kills=10, within_s=1.0, seed=7)
     store = open_store(bench.path, create=True, take_in=False)
@@ -222,7 +226,8 @@ def test_ten_thousand_attempts_survive_a_storm_and_ten_kills(tmp_path):
 
 
 def ledger(bench: Bench, report: dict) -> dict[str, int]:
-    """Tokens of the same storm in four books: the server's, the report's, the spool's and the store's."""
+    """Tokens of the same storm in four books: the server's, the report's, the spool's and the
+    store's."""
     traces, _ = bench.traces()
     in_spool = sum((c.input_tokens or 0) + (c.output_tokens or 0) for t in traces for c in t.calls)
     store = open_store(bench.path, create=True, take_in=False)
@@ -260,13 +265,15 @@ def test_the_ledger_is_the_servers_own_count_in_a_storm(tmp_path):
 
 
 def test_a_budget_holds_in_a_storm(tmp_path):
-    """Tokens are enough for a third; tries that broke off count, so no more is ever answered than that."""
+    """Tokens are enough for a third; tries that broke off count, so no more is ever answered than
+    that."""
     with Bench(tmp_path, 300, budget_tokens=5000, concurrency=16) as bench:
         report = bench.finish("only")
     answered = bench.answered().total()
 
     assert report["status"] == "cancelled"
     assert "budget is used up" in report["notes"][0]
-    # what hung or broke off without a word counts as its prompt, at three bytes a token, and the longest reply
+    # what hung or broke off without a word counts as its prompt, at three bytes a token, and the
+    # longest reply
     assert 3000 <= report["tokens"] <= 5000
     assert answered * TOKENS <= 5000

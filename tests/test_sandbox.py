@@ -1,4 +1,5 @@
-"""Code that nobody vouches for: what it can do within the sandbox, and that it can do nothing else."""
+"""Code that nobody vouches for: what it can do within the sandbox, and that it can do nothing
+else."""
 
 import os
 import shutil

@@ -1,4 +1,5 @@
-"""Scorer `json`: which value counts, how it is compared, and the part of JSON Schema that is checked."""
+"""Scorer `json`: which value counts, how it is compared, and the part of JSON Schema that is
+checked."""
 
 import json
 import time
@@ -211,7 +212,8 @@ SCHEMA = [
 def test_schema_keywords_mean_what_the_standard_says(
     schema, right: str | None, wrong: str | None
 ) -> None:
-    """Each keyword lets one value pass and stops another; the schema is that of the list's one element."""
+    """Each keyword lets one value pass and stops another; the schema is that of the list's one
+    element."""
     whole = schema if schema == {"type": "object"} else {"items": schema}
     json_schema.check(item(), whole)
 

@@ -98,7 +98,8 @@ def test_targets_in_latex_are_noticed(tmp_path):
     assert any('scorer = "math"' in note for note in task.notes)
 
 
-# ---- with the library ------------------------------------------------------------------------------
+# ---- with the library
+# ------------------------------------------------------------------------------
 
 SAME = [
     (r"\frac{1}{2}", "0.5", True),

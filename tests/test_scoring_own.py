@@ -1,4 +1,5 @@
-"""Scorers that run something: the user's functions, unit tests in the sandbox, and what a judge is asked and says."""
+"""Scorers that run something: the user's functions, unit tests in the sandbox, and what a judge is
+asked and says."""
 
 import json
 import sys
@@ -14,7 +15,8 @@ from workbench.records import Score
 from workbench.scoring import Judge, TaskItem, UnitTests, user_code
 from workbench.scoring.unit_tests import last_block
 
-# ---- the user's functions -------------------------------------------------------------------------
+# ---- the user's functions
+# -------------------------------------------------------------------------
 
 CODE = """
     import asyncio
@@ -82,7 +84,8 @@ OWN = [
 def test_a_function_of_the_user_scores(
     folder: Path, function: str, text: str, wanted: tuple
 ) -> None:
-    """Truth, number, record, sync or async; whatever it does wrong is a score of null that says so."""
+    """Truth, number, record, sync or async; whatever it does wrong is a score of null that says
+    so."""
     scorer = user_code.load(f"mine:{function}", folder)
 
     found = scorer.score(ITEM, text)
@@ -99,7 +102,8 @@ def test_a_number_passes_from_the_threshold_on(folder: Path) -> None:
 
 
 def test_an_edited_scorer_is_another_version_of_the_task(folder: Path) -> None:
-    """The hash of the module is part of the task's version and its record; the same code gives the same id."""
+    """The hash of the module is part of the task's version and its record; the same code gives the
+    same id."""
     (folder / "a.jsonl").write_text('{"input": "q", "target": "yes"}\n')
     told = {"path": "a.jsonl", "version": "1", "scorer": "mine:right"}
 
@@ -168,7 +172,8 @@ def test_two_plans_may_have_a_module_of_the_same_name(tmp_path: Path) -> None:
     assert "mine" not in sys.modules
 
 
-# ---- unit tests -----------------------------------------------------------------------------------
+# ---- unit tests
+# -----------------------------------------------------------------------------------
 
 BLOCKS = [
     ("one", "Here:\n```python\nx = 1\n```\nDone", "x = 1\n"),
@@ -307,7 +312,8 @@ def test_items_without_usable_tests_are_refused(tests: object) -> None:
         UnitTests().check(code_item(tests))
 
 
-# ---- judges ---------------------------------------------------------------------------------------
+# ---- judges
+# ---------------------------------------------------------------------------------------
 
 VERDICTS = [
     ("right", "It is fine.\nVerdict: CORRECT", {}, 1.0),
@@ -330,7 +336,8 @@ VERDICTS = [
     ("said", "settings", "score"), [v[1:] for v in VERDICTS], ids=[v[0] for v in VERDICTS]
 )
 def test_a_verdict_is_read_strictly(said: str, settings: dict, score: float | None) -> None:
-    """The last line, in the words that were asked for; anything else is no verdict, with the reason."""
+    """The last line, in the words that were asked for; anything else is no verdict, with the
+    reason."""
     found = Judge().read(TaskItem("t", "1", "?", "", options=settings), "judge", said)
 
     assert found.score == (None if score is None else pytest.approx(score))

@@ -364,7 +364,8 @@ gen-3,2026-09-28 03:48:10.100,0.0001,0,500,0,0,0,anthropic/claude-4.5-sonnet-202
 
 
 def test_an_activity_export_is_recognised_and_its_slugs_find_their_prices(tmp_path: Path) -> None:
-    """Billed and computed cost stand beside each other, a key of one's own within; cancelled is failed."""
+    """Billed and computed cost stand beside each other, a key of one's own within; cancelled is
+    failed."""
     path = tmp_path / "activity.csv"
     path.write_text(ACTIVITY)
     store = store_of(tmp_path, path)

@@ -168,7 +168,8 @@ def test_the_graders_tokens_of_security_guide_are_apart(shared_data: Path) -> No
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log that inspect-ai writes now: cached input, a grader, a failing item, a limit, dict scores."""
+    """A log that inspect-ai writes now: cached input, a grader, a failing item, a limit, dict
+    scores."""
     from inspect_ai import Task, eval
     from inspect_ai.dataset import Sample
     from inspect_ai.model import (
@@ -279,7 +280,8 @@ def test_the_same_log_as_json_gives_the_same_records(written: Path, tmp_path: Pa
 def test_chunked_samples_give_the_same_records(written: Path, tmp_path: Path) -> None:
     """As inspect-ai's own converter writes them, in chunks of two entries.
 
-    It gives messages of equal text one id, so that only the texts of a conversation can be compared.
+    It gives messages of equal text one id, so that only the texts of a conversation can be
+    compared.
     """
     from inspect_ai.log._recorders.chunked import convert_eval_logs_to_chunked
 

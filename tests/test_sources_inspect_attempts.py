@@ -1,4 +1,5 @@
-"""Inspect logs: what an attempt is, tries that were made again, samples in odd places, figures without samples."""
+"""Inspect logs: what an attempt is, tries that were made again, samples in odd places, figures
+without samples."""
 
 import json
 import zipfile
@@ -57,7 +58,8 @@ def bring(store: Store, *paths: Path) -> list[str]:
 
 @pytest.fixture
 def logs(tmp_path: Path) -> list[Path]:
-    """A log with a finished sample and one that failed; and its retry, to which both were carried over."""
+    """A log with a finished sample and one that failed; and its retry, to which both were carried
+    over."""
     done = sample(uuid="u1", events=[at(1)])
     retry = {
         "message": "boom",
@@ -97,7 +99,8 @@ def test_what_a_retry_carries_over_is_one_attempt(
 def test_what_was_cancelled_and_made_again_is_replaced(
     tmp_path: Path, order: tuple[int, int]
 ) -> None:
-    """eval-retry does not list it among the failed tries; the later log of the same task has it anew."""
+    """eval-retry does not list it among the failed tries; the later log of the same task has it
+    anew."""
     spec = [
         SPEC | {"eval_id": name, "run_id": name, "created": f"2026-01-0{day}T00:00:00+00:00"}
         for name, day in (("first", 2), ("second", 3))
@@ -161,7 +164,8 @@ def test_tries_whose_requests_a_log_does_not_keep_are_said(tmp_path: Path) -> No
 def test_a_store_of_an_older_layout_keeps_each_attempt_once(
     tmp_path: Path, logs: list[Path]
 ) -> None:
-    """Its doubles go, the rest gets its id, and importing the logs again brings only what it lacked."""
+    """Its doubles go, the rest gets its id, and importing the logs again brings only what it
+    lacked."""
     store = open_store(tmp_path / "s.duckdb", create=True)
     for path in logs:
         store.ingest(
@@ -219,7 +223,8 @@ def test_ids_of_samples_may_hold_slashes(tmp_path: Path) -> None:
 
 
 def test_a_sample_in_chunks_is_put_together(tmp_path: Path) -> None:
-    """A shell and four sequences; a log may mix both forms, and chunks are in the order of their numbers."""
+    """A shell and four sequences; a log may mix both forms, and chunks are in the order of their
+    numbers."""
     entire = sample(
         id="h/1",
         metadata={"k": 1},
@@ -446,7 +451,8 @@ def test_a_log_with_nothing_in_it_is_not_all_in(tmp_path: Path) -> None:
 
 
 def test_a_scorer_with_a_scale_of_its_own_gives_a_metric(tmp_path: Path) -> None:
-    """All its numbers do: a 1 on a rubric to 10 is no pass; the trace's score is that of the next scorer."""
+    """All its numbers do: a 1 on a rubric to 10 is no pass; the trace's score is that of the next
+    scorer."""
     values = (7, 1, 0.5, None)
     samples = [
         sample(id=n, scores={"rubric": {"value": value}, "match": {"value": "C"}})

@@ -1,4 +1,5 @@
-"""Sessions of Claude Code and Codex: each call once, whoever repeats it, in whatever order files come."""
+"""Sessions of Claude Code and Codex: each call once, whoever repeats it, in whatever order files
+come."""
 
 import datetime as dt
 import json
@@ -143,7 +144,8 @@ def session() -> list[Line]:
 
 
 def test_a_call_is_a_message_not_a_line(tmp_path: Path) -> None:
-    """Its usage is that of the line with the most output, its time from the line that it answers."""
+    """Its usage is that of the line with the most output, its time from the line that it
+    answers."""
     trace, report = only_trace(write(tmp_path / "s1.jsonl", session()))
 
     first, second = trace.calls
@@ -162,7 +164,8 @@ def test_a_call_is_a_message_not_a_line(tmp_path: Path) -> None:
 
 
 def test_messages_and_tools_are_told_apart(tmp_path: Path) -> None:
-    """Thinking from text, the user's words from injected ones, a failed tool from one that worked."""
+    """Thinking from text, the user's words from injected ones, a failed tool from one that
+    worked."""
     trace, _ = only_trace(write(tmp_path / "s1.jsonl", session()))
 
     assert [(m.role, m.kind, m.text, m.call_ordinal) for m in trace.messages] == [
@@ -279,7 +282,8 @@ def test_a_session_that_grew_replaces_what_was_imported(tmp_path: Path) -> None:
 
 
 def _family(folder: Path) -> list[Path]:
-    """A session, one that was resumed from it, one that was forked, a sub-agent, and each half written."""
+    """A session, one that was resumed from it, one that was forked, a sub-agent, and each half
+    written."""
     first = session()
     resumed = [line | {"sessionId": "s2"} for line in first]
     resumed += [
@@ -336,7 +340,8 @@ def _whole(store: Store) -> list[Any]:
 
 
 def test_resumed_and_forked_sessions_count_each_call_once_in_any_order(tmp_path: Path) -> None:
-    """The shorter half of a file before or after the whole one, parents before or after their forks."""
+    """The shorter half of a file before or after the whole one, parents before or after their
+    forks."""
     paths = _family(tmp_path / "files")
     found = []
     for number, order in enumerate([paths, paths[::-1], paths[2:] + paths[:2]]):
@@ -407,7 +412,8 @@ def test_a_line_of_another_shape_ends_nothing(tmp_path: Path, line: Line) -> Non
 
 
 def test_a_long_session_is_not_held_in_memory_more_than_once(tmp_path: Path) -> None:
-    """300 turns of 160 kB each, repeated tool results within, need a fraction of ten times their size."""
+    """300 turns of 160 kB each, repeated tool results within, need a fraction of ten times their
+    size."""
     path = tmp_path / "s.jsonl"
     with path.open("w") as file:
         for n in range(300):

@@ -826,7 +826,8 @@ def test_blanks_around_names_are_no_part_of_them(tmp_path: Path) -> None:
 
 
 def test_parquet_of_other_writers_is_read_as_any(tmp_path: Path) -> None:
-    """Texts marked as bytes, times and durations in nanoseconds, decimal dollars, whole items as floats."""
+    """Texts marked as bytes, times and durations in nanoseconds, decimal dollars, whole items as
+    floats."""
     path = tmp_path / "rows.parquet"
     table = pa.table(
         {

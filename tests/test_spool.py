@@ -316,7 +316,8 @@ def test_a_file_where_the_folder_should_be_is_a_clear_error(tmp_path):
 
 
 def test_a_glance_sees_what_a_whole_reading_sees(tmp_path):
-    """Runs, attempts and traces with their keys; a damaged line was never done, a torn one neither."""
+    """Runs, attempts and traces with their keys; a damaged line was never done, a torn one
+    neither."""
     trace = making.trace(making.COT, making.ITEMS[0], 1, run_id="r1")
     key = {f: getattr(trace, f) for f in ("run_id", "configuration_id", "item_id", "trial")}
     failed = msgspec.structs.replace(trace, trial=0, trace_id="", error_type="http_429")

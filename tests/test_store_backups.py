@@ -1,4 +1,5 @@
-"""Backups hold what the store holds, and a store opens in the versions of DuckDB that we run with."""
+"""Backups hold what the store holds, and a store opens in the versions of DuckDB that we run
+with."""
 
 from pathlib import Path
 

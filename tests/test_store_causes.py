@@ -1,4 +1,5 @@
-"""Why a store cannot be opened, read or written: told by facts and codes, whatever words a path has."""
+"""Why a store cannot be opened, read or written: told by facts and codes, whatever words a path
+has."""
 
 import shutil
 import subprocess

@@ -94,7 +94,8 @@ def test_readers_and_writers_wait_for_a_holder(
 def test_a_stranger_that_keeps_the_file_is_named_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Store], object], how: str
 ) -> None:
-    """Nobody waits as long for it as for those who take turns; the error says which process and what to do."""
+    """Nobody waits as long for it as for those who take turns; the error says which process and
+    what to do."""
     assert database.STRANGER_S <= 2
     store = making.small_store(tmp_path)
     monkeypatch.setattr(database, "STRANGER_S", 0.2)
@@ -110,7 +111,8 @@ def test_a_stranger_that_keeps_the_file_is_named_soon(
 def test_a_writer_that_takes_turns_is_named_while_it_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever asks can say whom the query waits for, and call it off; otherwise it is answered in the end."""
+    """Whoever asks can say whom the query waits for, and call it off; otherwise it is answered in
+    the end."""
     store = making.small_store(tmp_path)
     monkeypatch.setattr(database, "_TOLD_AFTER_S", 0.0)
     monkeypatch.setattr(database, "WAIT_S", 600)
@@ -138,7 +140,8 @@ def test_a_writer_that_takes_turns_is_named_while_it_is_waited_for(
 def test_a_writer_waits_longer_for_readers_that_take_turns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long query of another workbench is no stranger: it ends, and what was to be written is written."""
+    """A long query of another workbench is no stranger: it ends, and what was to be written is
+    written."""
     store = making.small_store(tmp_path)
     monkeypatch.setattr(database, "STRANGER_S", 0.0)
     monkeypatch.setattr(database, "WAIT_S", 600)
@@ -165,7 +168,8 @@ def _settings(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, ...]]:
 
 
 def test_a_plain_connection_of_this_process_is_no_obstacle(tmp_path: Path) -> None:
-    """Who reads the file with DuckDB in the same kernel, first or second, keeps settings of their own."""
+    """Who reads the file with DuckDB in the same kernel, first or second, keeps settings of their
+    own."""
     store = making.small_store(tmp_path)
     with duckdb.connect(store.path, read_only=True) as theirs:
         usual = _settings(theirs)
@@ -440,7 +444,8 @@ def test_reading_needs_no_right_to_write(tmp_path: Path) -> None:
 def test_a_query_that_outgrows_its_memory_spills(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, writable: bool
 ) -> None:
-    """It is answered from a file on disk: beside the store, or elsewhere if that cannot be written."""
+    """It is answered from a file on disk: beside the store, or elsewhere if that cannot be
+    written."""
     monkeypatch.setattr(database, "_MEMORY", {"memory_limit": "64MB"})
     store = making.small_store(tmp_path)
     many = "SELECT count(*) AS n FROM (SELECT range % 600000 AS k, max(range::VARCHAR || 'long enough') FROM range(1200000) GROUP BY k)"
@@ -464,7 +469,8 @@ def test_the_demo_replaces_no_store_that_holds_traces(tmp_path: Path) -> None:
 
 
 def test_samples_of_an_older_version_are_completed(tmp_path: Path) -> None:
-    """Where all runs of a store are among the shipped ones, those that came later join; nothing is there twice."""
+    """Where all runs of a store are among the shipped ones, those that came later join; nothing is
+    there twice."""
     older = demo_store(tmp_path / "demo.duckdb")
     with duckdb.connect(older.path) as connection:
         newest = connection.execute("SELECT max(run_id) FROM traces").fetchall()[0][0]
@@ -496,7 +502,8 @@ def test_saved_slices_are_checked_and_replaced(tmp_path: Path) -> None:
 
 
 def test_a_cancel_before_the_query_executes_is_not_lost(tmp_path: Path) -> None:
-    """DuckDB forgets an interrupt while nothing runs; the handle repeats it until the query ends."""
+    """DuckDB forgets an interrupt while nothing runs; the handle repeats it until the query
+    ends."""
     path = open_store(tmp_path / "s.duckdb", create=True).path
     cancel = database.Cancel()
 

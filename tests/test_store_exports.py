@@ -109,7 +109,8 @@ def test_an_export_that_fails_leaves_nothing(
 
 
 def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path: Path) -> None:
-    """Tables that the new one lacks go; a script beside them stays; any other folder is left alone."""
+    """Tables that the new one lacks go; a script beside them stays; any other folder is left
+    alone."""
     store, folder = making.small_store(tmp_path), tmp_path / "export"
     store.export(folder)
     (folder / "make.py").write_text("x")

@@ -1,4 +1,5 @@
-"""A store is somebody: its spool, exports and backups are known by its id, and those of others are refused."""
+"""A store is somebody: its spool, exports and backups are known by its id, and those of others are
+refused."""
 
 import logging
 from pathlib import Path
@@ -163,7 +164,8 @@ def test_nobody_writes_to_a_spool_of_another_store(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_gone_is_not_made_anew_by_a_write(tmp_path: Path) -> None:
-    """It was moved while it was open: the rows would have gone to an empty database without tables."""
+    """It was moved while it was open: the rows would have gone to an empty database without
+    tables."""
     store = making.small_store(tmp_path)
     store.path.rename(tmp_path / "elsewhere.duckdb")
 

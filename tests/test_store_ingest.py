@@ -134,7 +134,8 @@ def test_merging_two_stores_gives_the_same_whichever_way(tmp_path: Path) -> None
 
 
 def test_exports_put_together_are_taken_once(tmp_path: Path) -> None:
-    """Files with rows twice give one store of each and say so; rows of one key that differ are an error."""
+    """Files with rows twice give one store of each and say so; rows of one key that differ are an
+    error."""
     store = making.small_store(tmp_path)
     store.export(tmp_path / "part")
     for file in (tmp_path / "part").glob("*.parquet"):
@@ -324,7 +325,8 @@ def _attempt(item: int, trial: int = 0) -> Attempt:
 
 
 def test_the_spool_is_taken_in_live_and_deleted_when_its_writer_is_gone(tmp_path: Path) -> None:
-    """Rows of a live segment arrive once; the segment goes only after it is closed and committed."""
+    """Rows of a live segment arrive once; the segment goes only after it is closed and
+    committed."""
     store = open_store(tmp_path / "s.duckdb", create=True)
     begun = Run(
         run_id="run-1", kind="collect", source="runner", status="running", started_at=making.START

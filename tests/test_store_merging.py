@@ -1,4 +1,5 @@
-"""A merge is checked inside its transaction, finds contradictions, and does not depend on the order."""
+"""A merge is checked inside its transaction, finds contradictions, and does not depend on the
+order."""
 
 import datetime as dt
 import itertools
@@ -119,7 +120,8 @@ def test_an_item_with_another_target_is_a_contradiction(tmp_path: Path) -> None:
 
 
 def test_traces_without_their_calls_get_them(tmp_path: Path) -> None:
-    """A part came first, in an earlier version; the whole completes it, sums and prices included."""
+    """A part came first, in an earlier version; the whole completes it, sums and prices
+    included."""
     whole = store(tmp_path / "whole.duckdb", records(), price("a.toml", 1.0))
     whole.export(tmp_path / "export")
     part = store(tmp_path / "part.duckdb", records())

@@ -87,7 +87,8 @@ def _calls(n: int, seed: int = 1) -> list[Call]:
 
 
 def _media_calls(n: int, seed: int = 3) -> list[Call]:
-    """Calls with audio, images and video in them; some contradict themselves, some do not say what was cached."""
+    """Calls with audio, images and video in them; some contradict themselves, some do not say what
+    was cached."""
     rng = random.Random(seed)
     calls = []
     for call in _calls(n, seed):
@@ -140,7 +141,8 @@ def test_the_view_and_the_price_book_agree_on_every_call(
 
 
 def test_the_sum_of_many_prompts_is_no_long_prompt(tmp_path: Path) -> None:
-    """Twenty prompts of 15,000 tokens are not priced as one of 300,000; what is said of none counts as one."""
+    """Twenty prompts of 15,000 tokens are not priced as one of 300,000; what is said of none counts
+    as one."""
     sheet = (
         Price(model="m", sheet="s", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0),
         Price(
@@ -337,7 +339,8 @@ def test_counts_that_contradict_themselves_have_no_cost(
 
 
 def test_sound_audio_images_and_video_have_their_own_prices() -> None:
-    """By hand, a realtime call: text, audio and an image in, some of it cached, text and audio out."""
+    """By hand, a realtime call: text, audio and an image in, some of it cached, text and audio
+    out."""
     call = Call(
         provider="openai",
         model="gpt-realtime",
@@ -358,7 +361,8 @@ def test_sound_audio_images_and_video_have_their_own_prices() -> None:
 
 
 def test_media_without_a_price_of_their_own_make_the_cost_unknown() -> None:
-    """Audio always; images where the user's own sheet says nothing of them; not what was free of them."""
+    """Audio always; images where the user's own sheet says nothing of them; not what was free of
+    them."""
     own = Price(model="m", sheet="mine.toml", input_usd_per_mtok=1.0, output_usd_per_mtok=1.0)
     text = {"model": "m", "input_tokens": 100, "output_tokens": 10}
 
@@ -393,7 +397,8 @@ def test_rows_of_layout_2_give_way_to_those_that_price_media(tmp_path: Path) -> 
 
 
 def test_an_older_store_loses_the_costs_of_contradictory_calls(tmp_path: Path) -> None:
-    """A negative cost that layout 2 summed is unknown afterwards, and doctor finds the store sound."""
+    """A negative cost that layout 2 summed is unknown afterwards, and doctor finds the store
+    sound."""
     call = Call(provider="openai", model="gpt-5", input_tokens=100, output_tokens=50)
     path = _store(tmp_path, [call]).path
     with duckdb.connect(str(path)) as connection:

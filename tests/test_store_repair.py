@@ -139,7 +139,8 @@ def test_what_is_not_ours_is_named_and_no_damage(sound: Path, tmp_path: Path) ->
 
 
 def test_a_damaged_spool_line_is_damage_and_a_torn_one_is_not(tmp_path: Path) -> None:
-    """A writer that is killed tears its last line; a line that is whole and does not fit was changed later."""
+    """A writer that is killed tears its last line; a line that is whole and does not fit was
+    changed later."""
     store = making.small_store(tmp_path)
     with spool.SpoolWriter(store.spool_dir, "run-2") as writer:
         writer.append(making.run("run-2"))

@@ -1,4 +1,5 @@
-"""What a strategy asks, and which text it hands to the scorer: no server, the runner's own session."""
+"""What a strategy asks, and which text it hands to the scorer: no server, the runner's own
+session."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -82,7 +83,8 @@ async def run(
 
 
 async def test_direct_begins_the_answer_for_the_model() -> None:
-    """Where it goes on with a begun turn: one call; examples show answers alone; the text holds the mark."""
+    """Where it goes on with a begun turn: one call; examples show answers alone; the text holds the
+    mark."""
     outcome, session, script = await run("direct", " 2", begun_turns=BegunTurns(True))
 
     chat = script.asked[0].messages
@@ -137,7 +139,8 @@ async def test_think_parts_thinking_from_the_answer(endpoint: str) -> None:
 
 
 async def test_think_closes_the_tag_where_the_cap_was_hit() -> None:
-    """A second, short call is given the thinking so far and asked for the answer; nothing is thought twice."""
+    """A second, short call is given the thinking so far and asked for the answer; nothing is
+    thought twice."""
     outcome, session, script = await run(
         "think", "1 + 1 is", " 2", max_thinking_tokens=4, max_answer_tokens=7
     )

@@ -1,4 +1,5 @@
-"""What holds for every strategy: bounded calls, known roles, the same result in any order of arrival; parameters."""
+"""What holds for every strategy: bounded calls, known roles, the same result in any order of
+arrival; parameters."""
 
 import dataclasses
 import json
@@ -73,7 +74,8 @@ async def play(name, params, seed, delays=None, **session):
 
 @pytest.mark.parametrize(("name", "params"), VARIANTS)
 async def test_calls_are_bounded_and_whatever_comes_back_is_endured(name, params):
-    """No more calls than `most_calls`, roles that the store knows, facts that are JSON, seeds that differ."""
+    """No more calls than `most_calls`, roles that the store knows, facts that are JSON, seeds that
+    differ."""
     strategy = strategies.get(name, **params)
     for seed in range(40):
         outcome, calls, seeds, _ = await play(name, params, seed)
@@ -122,7 +124,8 @@ def test_a_strategy_says_what_it_needs(name, params):
 
 
 async def test_calls_at_once_keep_their_order_and_their_failures():
-    """All are asked before any is answered; the first failure in the order of asking is raised at the end."""
+    """All are asked before any is answered; the first failure in the order of asking is raised at
+    the end."""
     model = Scripted({"subject": list("abcd")}, fails=(1, 2))
     session = model.session()
 

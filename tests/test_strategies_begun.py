@@ -167,7 +167,8 @@ async def test_a_count_of_thinking_that_was_reported_stands():
 
 
 def test_an_unclosed_thought_is_scored_as_no_answer(tmp_path):
-    """Cut by the limit in the middle of its thinking: wrong, without an answer, and the thinking kept."""
+    """Cut by the limit in the middle of its thinking: wrong, without an answer, and the thinking
+    kept."""
     pieces = [
         delta("<think>0 + 1 is 1. Answer: 1? let me see"),
         delta(finish="length"),

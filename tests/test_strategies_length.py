@@ -1,4 +1,5 @@
-"""How long to think: efforts in each service's words, lengths relative to the model's own, separate budgets."""
+"""How long to think: efforts in each service's words, lengths relative to the model's own, separate
+budgets."""
 
 import asyncio
 import json
@@ -25,7 +26,8 @@ def outgoing(endpoint, service, model="m", extra=None, **sampling):
     return body, provider.effort_sent(body)
 
 
-# ---- effort ---------------------------------------------------------------------------------------
+# ---- effort
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,8 @@ def test_an_unknown_level_is_explained():
         strategies.get("effort", level="medum")
 
 
-# ---- relative effort ------------------------------------------------------------------------------
+# ---- relative effort
+# ------------------------------------------------------------------------------
 
 
 def sums(n):
@@ -229,7 +232,8 @@ def sums(n):
 
 
 async def test_a_pilot_of_other_items_finds_the_usual_length():
-    """Lengths 600, 1400 and 2500 have the mean 1500; 600 tokens of it are a relative effort of 0.4."""
+    """Lengths 600, 1400 and 2500 have the mean 1500; 600 tokens of it are a relative effort of
+    0.4."""
     lengths = [600, 1400, 2500]
     texts = {
         "draft": [" ".join(["w"] * (n - 1)) for n in lengths],
@@ -291,7 +295,8 @@ async def test_words_are_counted_where_the_server_counts_no_tokens():
     assert quiet.asked[1].request.messages[0]["content"].endswith("that you usually write.")
 
 
-# ---- budgets --------------------------------------------------------------------------------------
+# ---- budgets
+# --------------------------------------------------------------------------------------
 
 
 async def test_thinking_and_answer_have_budgets_of_their_own():
@@ -315,7 +320,8 @@ async def test_thinking_and_answer_have_budgets_of_their_own():
 
 
 async def test_thinking_that_ends_too_soon_is_made_to_go_on():
-    """ "Wait," is written until 12 tokens are thought; every call gets what is left of the budget."""
+    """ "Wait," is written until 12 tokens are thought; every call gets what is left of the
+    budget."""
     texts = {"subject": ["so it is 3", "no it is 2", "yes it is 2", " 2"]}
     outcome, session, model = await run(
         "budgeted", texts, thinking_tokens=50, min_thinking_tokens=12, extensions=4
@@ -357,7 +363,8 @@ async def test_thinking_that_ends_too_soon_is_made_to_go_on():
     ids=["cut at the cap", "extensions run out", "cap while extended", "nothing thought"],
 )
 async def test_thinking_ends(texts, settings, extensions, was_cut):
-    """At its cap, where it is enough, or where it was extended as often as allowed; then comes the answer."""
+    """At its cap, where it is enough, or where it was extended as often as allowed; then comes the
+    answer."""
     outcome, _, model = await run("budgeted", {"subject": texts}, **settings)
 
     assert model.left == {"subject": []}

@@ -1,4 +1,5 @@
-"""Every strategy of many calls on llama.cpp's server with a real small model: collected, counted, had again."""
+"""Every strategy of many calls on llama.cpp's server with a real small model: collected, counted,
+had again."""
 
 import asyncio
 import json
@@ -45,7 +46,8 @@ def sums():
 
 
 def test_every_strategy_runs_on_a_real_model(llama, tmp_path):
-    """All calls are answered, priced in tokens, within the bound; what was sent and found is on record."""
+    """All calls are answered, priced in tokens, within the bound; what was sent and found is on
+    record."""
     helper = {"model": "smollm2-helper", "provider": "llama.cpp", "base_url": llama}
     plan = Plan(
         models=("smollm2",),

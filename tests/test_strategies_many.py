@@ -1,4 +1,5 @@
-"""Strategies of several calls: what each call asks, which answer wins, and what the trace then holds."""
+"""Strategies of several calls: what each call asks, which answer wins, and what the trace then
+holds."""
 
 import asyncio
 import json
@@ -45,7 +46,8 @@ def launch(folder, url, name, run_id="r1", *, items=1, options=None, params=None
     return report, records(folder, run_id=run_id)
 
 
-# ---- self-consistency -----------------------------------------------------------------------------
+# ---- self-consistency
+# -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,8 @@ async def test_the_majority_of_the_answers_that_the_scorer_reads_wins(texts, cho
 
 
 async def test_every_call_has_a_seed_of_its_own_that_comes_again():
-    """The first is the attempt's; another attempt's seeds are others; without a seed there is none."""
+    """The first is the attempt's; another attempt's seeds are others; without a seed there is
+    none."""
 
     async def seeds(**sampling):
         script = Script(*["Answer: 2"] * 8)
@@ -122,7 +125,8 @@ def test_every_sample_is_in_the_trace_and_paid_for(tmp_path):
 
 
 def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path):
-    """No vote of fewer samples than were asked for; those in flight are waited for, and none is asked again."""
+    """No vote of fewer samples than were asked for; those in flight are waited for, and none is
+    asked again."""
 
     def flaky(seen):
         return fixed(503, b"{}") if seen.number == 1 else say("Answer: 1")
@@ -145,7 +149,8 @@ def test_a_sample_that_fails_fails_the_attempt_and_keeps_what_was_paid(tmp_path)
 
 
 def test_a_budget_holds_within_the_first_attempt(tmp_path):
-    """Nobody knows yet how long one is: of five calls with room for four, four are asked, and none is lost."""
+    """Nobody knows yet how long one is: of five calls with room for four, four are asked, and none
+    is lost."""
     price = lambda call: None if call.output_tokens is None else call.output_tokens * 0.01  # noqa: E731  # a rule of one line
     with Stub(lambda seen: say("Answer: 1")) as stub:
         report, traces = launch(
@@ -173,7 +178,8 @@ def test_a_plan_names_a_strategy_and_its_parameters(name):
     assert strategies.get("self_consistency", temperature=1).params["temperature"] == 1.0
 
 
-# ---- self-refine ----------------------------------------------------------------------------------
+# ---- self-refine
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -227,7 +233,8 @@ def test_a_refined_answer_is_one_chat_in_the_trace(tmp_path):
     assert len({r.json["seed"] for r in stub.requests}) == 3
 
 
-# ---- best of n ------------------------------------------------------------------------------------
+# ---- best of n
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -279,7 +286,8 @@ def test_a_mark_is_read_or_is_unknown(text, mark):
 
 
 def test_the_likelihood_is_the_geometric_mean_of_the_tokens_probabilities():
-    """0.5, 0.5 and 0.125 have the mean (1/32)^(1/3); nothing is made up without log probabilities."""
+    """0.5, 0.5 and 0.125 have the mean (1/32)^(1/3); nothing is made up without log
+    probabilities."""
     logs = math.log(0.5) * 2 + math.log(0.125)
 
     assert likelihood(Call(logprob_sum=logs, output_tokens=3)) == pytest.approx(32 ** (-1 / 3))

@@ -131,7 +131,8 @@ def plan(folder):
 
 
 def test_code_that_a_plan_names_is_not_run_unless_it_is_allowed(folder, plan, collect):
-    """Without a terminal nobody can be asked: the message says what to give; nothing is imported."""
+    """Without a terminal nobody can be asked: the message says what to give; nothing is
+    imported."""
     with Stub(answer) as stub:
         status, err = collect(stub.url, plan)
         assert (status, stub.n) == (1, 0)

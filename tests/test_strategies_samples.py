@@ -1,4 +1,5 @@
-"""Many samples: votes over wordings, verifiers of one's choice, rounds of refinement; who is asked what, and who wins."""
+"""Many samples: votes over wordings, verifiers of one's choice, rounds of refinement; who is asked
+what, and who wins."""
 
 import math
 
@@ -9,7 +10,8 @@ from tests.test_strategies import ITEM
 from workbench.errors import ProviderRejected
 from workbench.runner import strategies
 
-# ---- diverse prompts ------------------------------------------------------------------------------
+# ---- diverse prompts
+# ------------------------------------------------------------------------------
 
 
 async def test_every_wording_is_asked_and_the_commonest_answer_wins():
@@ -42,7 +44,8 @@ async def test_a_wording_comes_twice_only_after_all_came_once():
     assert (outcome.answer_text, outcome.metadata["prompt"]) == ("Answer: 5", 0)
 
 
-# ---- best of n ------------------------------------------------------------------------------------
+# ---- best of n
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("verifier", "marker"), [("self", "m"), ("judge", "judge-model")])
@@ -125,7 +128,8 @@ def test_a_verifier_says_what_it_costs_and_needs(verifier, most, helpers):
     assert strategies.get("best_of_n", verifier="judge", judge="critic").helpers == ("critic",)
 
 
-# ---- sequential refinement ------------------------------------------------------------------------
+# ---- sequential refinement
+# ------------------------------------------------------------------------
 
 
 async def test_each_round_sees_the_question_and_the_last_answer_alone():
@@ -154,11 +158,13 @@ async def test_a_round_that_says_nothing_ends_it(texts, answer, n_calls):
     assert (outcome.answer_text, len(session.calls)) == (answer, n_calls)
 
 
-# ---- parallel, distil, refine -----------------------------------------------------------------------
+# ---- parallel, distil, refine
+# -----------------------------------------------------------------------
 
 
 async def test_drafts_are_distilled_into_notes_and_the_notes_refined():
-    """Two rounds of two drafts: the second round's drafts, and the answer, start from notes alone."""
+    """Two rounds of two drafts: the second round's drafts, and the answer, start from notes
+    alone."""
     texts = {
         "draft": ["one", "two", "notes A", "three", "four", "notes B"],
         "subject": ["Answer: 2"],
@@ -213,11 +219,13 @@ async def test_silence_is_left_out(drafts, answer, said, roles):
         assert "Try 1:\ntwo" in model.asked[2].last
 
 
-# ---- iterative agent decoding -----------------------------------------------------------------------
+# ---- iterative agent decoding
+# -----------------------------------------------------------------------
 
 
 async def test_the_verdict_on_the_best_is_fed_back_and_a_worse_round_does_not_win():
-    """Round two knows of the best of round one; its replies score less; round three brings a better one."""
+    """Round two knows of the best of round one; its replies score less; round three brings a better
+    one."""
     texts = {
         "subject": ["Answer: 5", "Answer: 4", "Answer: 6", "Answer: 7", "Answer: 2", "Answer: 8"],
         "verifier": ["Score: 1", "Near. Score: 6", "Score: 6", "Score: 0", "Score: 7", "?"],

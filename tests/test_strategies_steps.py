@@ -1,4 +1,5 @@
-"""Questions in parts, steps by two models, deferral, trees: who is asked what, what is accepted, what bounds it."""
+"""Questions in parts, steps by two models, deferral, trees: who is asked what, what is accepted,
+what bounds it."""
 
 import math
 
@@ -12,11 +13,13 @@ from workbench.runner.strategies.cascade import read_confidence
 from workbench.runner.strategies.plan_and_budget import Part, allot, read_plan
 from workbench.runner.strategies.steps import cut, has_answer
 
-# ---- plan and budget ------------------------------------------------------------------------------
+# ---- plan and budget
+# ------------------------------------------------------------------------------
 
 
 async def test_parts_are_answered_in_turn_each_under_its_cap():
-    """Difficulty 2 and 4 with linear decay over two parts weigh 2·2 and 4·1: half of 100 tokens each."""
+    """Difficulty 2 and 4 with linear decay over two parts weigh 2·2 and 4·1: half of 100 tokens
+    each."""
     texts = {
         "draft": ["1. [2] What is one?\n2. [4] What is twice it?", "It is 1.", "It is 2."],
         "subject": ["Answer: 2"],
@@ -52,7 +55,8 @@ async def test_parts_are_answered_in_turn_each_under_its_cap():
     ],
 )
 def test_a_plan_is_read_line_by_line(plan, parts):
-    """Numbered lines are parts, whole; the difficulty is 3 where none is given; without words it is no part."""
+    """Numbered lines are parts, whole; the difficulty is 3 where none is given; without words it is
+    no part."""
     assert read_plan(plan) == parts
 
 
@@ -69,7 +73,8 @@ def test_a_plan_is_read_line_by_line(plan, parts):
     ],
 )
 def test_tokens_are_shared_out_to_the_last_one(total, weights, caps):
-    """One each, the rest by weight: of 100 for weights 2, 1, 1 that is 1 + 97·(½, ¼, ¼) with largest remainders."""
+    """One each, the rest by weight: of 100 for weights 2, 1, 1 that is 1 + 97·(½, ¼, ¼) with
+    largest remainders."""
     shared = allot(total, weights)
 
     assert sum(shared) == (total if weights else 0)
@@ -122,7 +127,8 @@ async def test_a_schedule_decays_over_the_parts(schedule, weights):
     ids=["no plan", "silence", "a silent part", "all silent", "answered early", "no answer"],
 )
 async def test_a_plan_that_fails_still_ends_in_an_answer(draft, subject, answer, roles):
-    """Without a plan the question is asked at once; what a part found stands where nothing else does."""
+    """Without a plan the question is asked at once; what a part found stands where nothing else
+    does."""
     outcome, _, model = await run("plan_and_budget", {"draft": draft, "subject": subject})
 
     assert (outcome.answer_text, model.roles) == (answer, roles)
@@ -139,7 +145,8 @@ async def test_further_parts_are_left_out():
     assert (few.metadata["parts"], poor.metadata["caps"]) == (2, [1, 1, 1])
 
 
-# ---- speculative steps ----------------------------------------------------------------------------
+# ---- speculative steps
+# ----------------------------------------------------------------------------
 
 
 async def test_a_small_model_drafts_and_the_large_one_accepts_or_rewrites():
@@ -233,7 +240,8 @@ def test_a_step_that_states_the_answer_is_the_last(step, states):
     assert has_answer(step) is states
 
 
-# ---- cascade --------------------------------------------------------------------------------------
+# ---- cascade
+# --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -256,7 +264,8 @@ def test_a_step_that_states_the_answer_is_the_last(step, states):
 async def test_what_the_model_is_not_sure_of_goes_to_the_large_one(
     texts, answer, confidence, facts, models
 ):
-    """The share of agreeing samples decides; it is the trace's confidence only where that answer stands."""
+    """The share of agreeing samples decides; it is the trace's confidence only where that answer
+    stands."""
     outcome, session, model = await run("cascade", {"subject": texts}, threshold=0.6)
 
     assert (outcome.answer_text, outcome.confidence) == (answer, confidence)
@@ -286,7 +295,8 @@ async def test_a_stated_confidence_is_asked_for_in_a_call_of_its_own(said, confi
 
 
 async def test_a_likelihood_decides_without_a_further_call():
-    """exp(−0.3 / 3) is 0.905; without log probabilities the attempt is refused and says what to do."""
+    """exp(−0.3 / 3) is 0.905; without log probabilities the attempt is refused and says what to
+    do."""
     texts = {"subject": ["Answer: 3"]}
     outcome, _, model = await run(
         "cascade", texts, by="logprob", threshold=0.9, options={"logprobs": [-0.3]}
@@ -322,11 +332,13 @@ def test_a_confidence_is_read_or_is_unknown(text, confidence):
     assert read_confidence(text) == (None if confidence is None else pytest.approx(confidence))
 
 
-# ---- tree search ----------------------------------------------------------------------------------
+# ---- tree search
+# ----------------------------------------------------------------------------------
 
 
 def tree(proposals, values, default="Score: 0"):
-    """A model that proposes steps after given steps, in turn, and values them by their last step."""
+    """A model that proposes steps after given steps, in turn, and values them by their last
+    step."""
     left = {steps: list(said) for steps, said in proposals.items()}
 
     def say(request, role):
@@ -360,7 +372,8 @@ async def test_a_beam_keeps_the_best_of_a_level_and_grows_them_all():
 
 
 async def test_the_best_thought_of_all_is_grown_first():
-    """Best-first goes back to an earlier branch once it promises more; a worse one is never grown."""
+    """Best-first goes back to an earlier branch once it promises more; a worse one is never
+    grown."""
     say = tree(
         {"": ["a", "b"], "b": ["c", "d"], "a": ["Answer: 2", "e"]},
         {
@@ -427,7 +440,8 @@ async def test_a_tree_without_a_thought_is_one_chain():
 
 
 def test_the_calls_of_a_tree_are_bounded():
-    """Breadth: 3 + 2·3·(4−1) = 21 nodes of at most 24, each valued, and the answer; best: all nodes."""
+    """Breadth: 3 + 2·3·(4−1) = 21 nodes of at most 24, each valued, and the answer; best: all
+    nodes."""
     most = [
         strategies.get("tree_search", **p).most_calls
         for p in ({}, {"nodes": 10}, {"order": "best"})

@@ -1,4 +1,5 @@
-"""The tools one by one: what they answer, what they refuse, and what hostile questions cannot do."""
+"""The tools one by one: what they answer, what they refuse, and what hostile questions cannot
+do."""
 
 import asyncio
 import json
@@ -24,7 +25,8 @@ def call(name, text, **options):
     return asyncio.run(box.call(name, text if isinstance(text, str | None) else json.dumps(text)))
 
 
-# ---- calculator -----------------------------------------------------------------------------------
+# ---- calculator
+# -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,8 @@ def test_the_calculator_works_out_exactly(expression, value):
     )
 )
 def test_the_calculator_agrees_with_fractions(expression):
-    """A second derivation: Python's own grammar over fractions, where nothing is divided by zero."""
+    """A second derivation: Python's own grammar over fractions, where nothing is divided by
+    zero."""
     try:
         expected = eval(re.sub(r"\d+", r"Fraction(\g<0>)", expression), {"Fraction": Fraction})
     except ZeroDivisionError:
@@ -139,7 +142,8 @@ def test_no_text_breaks_the_calculator(text):
     assert called.record.error_type in {None, "no_value"}
 
 
-# ---- search ---------------------------------------------------------------------------------------
+# ---- search
+# ---------------------------------------------------------------------------------------
 
 
 def test_search_scores_as_the_formula_says():
@@ -183,7 +187,8 @@ def test_search_answers_with_titles_and_texts():
     assert call("search", {"query": "town", "k": 11}).record.error_type == "bad_arguments"
 
 
-# ---- sql ------------------------------------------------------------------------------------------
+# ---- sql
+# ------------------------------------------------------------------------------------------
 
 
 def test_sql_answers_with_a_table():
@@ -246,7 +251,8 @@ def test_a_query_without_end_is_ended(monkeypatch):
     assert time.perf_counter() - start < 30.0
 
 
-# ---- python ---------------------------------------------------------------------------------------
+# ---- python
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sandbox.why_not() is not None, reason=f"no sandbox: {sandbox.why_not()}")
@@ -271,7 +277,8 @@ def test_without_a_sandbox_there_is_no_python(monkeypatch):
         tools.get("python")
 
 
-# ---- all of them ----------------------------------------------------------------------------------
+# ---- all of them
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", tools.names())

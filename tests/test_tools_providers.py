@@ -1,4 +1,5 @@
-"""Tools over the wire: a question, two tools at once, their answers, and the answer, in every format.
+"""Tools over the wire: a question, two tools at once, their answers, and the answer, in every
+format.
 
 A real server on a real socket; the agent is the runner's own.
 """
@@ -137,7 +138,8 @@ def function(name, arguments):
 
 
 def given_back(seen, sum_):
-    """What the second request holds of the first reply and of the tools' answers, in each format."""
+    """What the second request holds of the first reply and of the tools' answers, in each
+    format."""
     extra = {"google": {"thought_signature": SIGNED}}
     calls = [
         {
@@ -251,7 +253,8 @@ def form(request):
 
 
 def test_an_exchange_with_tools_goes_back_as_it_came(form):
-    """Two tools at once, arguments split within characters, thinking that is signed, ids: all of it returns."""
+    """Two tools at once, arguments split within characters, thinking that is signed, ids: all of it
+    returns."""
     pieces = [*form.begin(), *PIECES[form.endpoint](), *form.end(reason="tools")]
     first = raw(pieces)
     assert "\U0001f9ee".encode() in first
@@ -291,7 +294,8 @@ def _same(form, text):
 
 @pytest.mark.parametrize("form", FORMATS[:3], ids=[f.endpoint for f in FORMATS[:3]])
 def test_arguments_that_are_no_json_are_answered_and_go_back(form):
-    """Cut or broken arguments: the model is told, the API gets a request that it takes. Gemini's are objects."""
+    """Cut or broken arguments: the model is told, the API gets a request that it takes. Gemini's
+    are objects."""
     broken = form.tool(0, Tool("calculator", ('{"expression": "2 +',)))
 
     def respond(seen):
@@ -310,7 +314,8 @@ def test_arguments_that_are_no_json_are_answered_and_go_back(form):
 
 
 def test_no_more_tools_is_said_in_the_format_s_own_words(form):
-    """After the last turn the tools stay described, and may not be used; what follows is the answer."""
+    """After the last turn the tools stay described, and may not be used; what follows is the
+    answer."""
 
     def respond(seen):
         middle = (

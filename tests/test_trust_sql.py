@@ -110,7 +110,8 @@ def test_a_result_that_is_too_large_is_refused_while_it_is_fetched(store: Store)
 
 
 def test_memory_that_duckdb_does_not_count_is_bounded_by_the_system(store: Store) -> None:
-    """`repeat` passes the engine's own limit by; in a process of its own, as the limit is one of a process."""
+    """`repeat` passes the engine's own limit by; in a process of its own, as the limit is one of a
+    process."""
     query = "SELECT max(length(repeat(chr(65 + (range % 2)::INT), 1000000000))) FROM range(200)"
     done = subprocess.run(
         [sys.executable, "-c", _SMALL, query, str(store.path)],

@@ -372,7 +372,8 @@ def _convention(provider: str, flavour: str) -> str:
 
 
 def test_every_reading_of_every_real_body_is_ours(shared_data):
-    """789 bodies, each as all the APIs that could have sent it: every count that is published is the same."""
+    """789 bodies, each as all the APIs that could have sent it: every count that is published is
+    the same."""
     wrong, n_readings = [], 0
     for entry, raw in _bodies(shared_data):
         for group in entry["extracted"]:
@@ -393,7 +394,8 @@ _COUNTED = set(_flat(Usage(*[1] * len(Usage._fields))))
 
 
 def test_a_body_tells_its_own_convention(shared_data):
-    """Without being told: one of the published readings, all of it and nothing else, for each body."""
+    """Without being told: one of the published readings, all of it and nothing else, for each
+    body."""
     wrong = []
     for entry, raw in _bodies(shared_data):
         mine = _flat(normalise(raw))

@@ -1,4 +1,5 @@
-"""The Explorer on real stores, without a browser: what Python sets and reads, and what the page sends."""
+"""The Explorer on real stores, without a browser: what Python sets and reads, and what the page
+sends."""
 
 import datetime as dt
 import subprocess
@@ -96,7 +97,8 @@ def test_sql_and_polars_give_the_same_rows(explorer: Explorer, store: Store) -> 
 
 
 def test_a_wrong_slice_is_shown_at_its_column(explorer: Explorer) -> None:
-    """The caret stands under the fault, and the page stays as it was; who asks for the rows gets the error."""
+    """The caret stands under the fault, and the page stays as it was; who asks for the rows gets
+    the error."""
     explorer.where = "right"
     before = explorer._trace_grid.n_rows
 
@@ -134,7 +136,8 @@ def test_ages_count_back_from_the_clock(store: Store) -> None:
 
 
 def test_an_axis_that_no_trace_has_is_said_in_words(explorer: Explorer) -> None:
-    """An axis without data leaves the tables and says why there is no chart; an unknown one is an error."""
+    """An axis without data leaves the tables and says why there is no chart; an unknown one is an
+    error."""
     explorer.axis = "billed_cost_usd"
     assert (
         "no configuration of this view has both pass rate and billed cost (USD)"
@@ -402,7 +405,8 @@ def test_a_still_is_left_where_there_is_no_kernel(explorer: Explorer) -> None:
 
 
 def test_the_still_of_a_saved_notebook_is_the_last_state(store: Store) -> None:
-    """What a later cell, or the mouse, changed is in the output of the cell that displayed the panel."""
+    """What a later cell, or the mouse, changed is in the output of the cell that displayed the
+    panel."""
     nbclient, nbformat = (pytest.importorskip(name) for name in ("nbclient", "nbformat"))
     cells = [
         f"from widgets import Explorer\nexplorer = Explorer({str(store.path)!r})\nexplorer",

@@ -31,7 +31,8 @@ def call(at: float | None, s: float, queue_s: float = 0.0, retry_wait_s: float =
 def test_only_moments_in_which_all_waits_are_no_work(
     calls: list[Call], e2e_s: float, expected: float
 ) -> None:
-    """Five samples that queued for one slot worked all the time; e2e minus the sum of waits said 0."""
+    """Five samples that queued for one slot worked all the time; e2e minus the sum of waits said
+    0."""
     assert working_s(START, e2e_s, calls, []) == pytest.approx(expected)
 
 
@@ -65,7 +66,8 @@ def taken(e2e_s: float, calls: list[dict], tools: list[dict] | None = None) -> d
 
 
 def test_phases_of_calls_side_by_side_do_not_take_longer_than_the_trace() -> None:
-    """Two calls at once, 1 s of prefill and 3 s of answer each, are four seconds; as is what nobody can place."""
+    """Two calls at once, 1 s of prefill and 3 s of answer each, are four seconds; as is what nobody
+    can place."""
     assert taken(4, [row(0, 1, 4), row(0, 1, 4)]) == pytest.approx({"prefill": 1, "answer": 3})
     assert taken(4, [row(None, 1, 4)] * 2) == pytest.approx({"prefill": 1, "answer": 3})
     assert taken(5, [row(0, 1, 4), row(1, 1, 4)]) == pytest.approx({"prefill": 1.5, "answer": 3.5})

@@ -58,14 +58,16 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     Everything is state that Python can set and read; the page only shows it.
 
     Attributes:
-        where: the slice as text; what does not parse fills `error`, and leaves what the page shows as it was.
+        where: the slice as text; what does not parse fills `error`, and leaves what the page shows
+            as it was.
         task, model, strategy: values chosen in the facets, None among them for unknown; () is all.
         further: values chosen in further facets, by field; see `facets` of the constructor.
-        axis: the cost axis of the frontier: any measure of a trace, for example "energy_j", or a column of the
-            store's own, as "metrics.rubric".
+        axis: the cost axis of the frontier: any measure of a trace, for example "energy_j", or a
+            column of the store's own, as "metrics.rubric".
         selected: configurations brushed in the chart or picked in the summary; () is all.
         slice: the view with facets and selection, for `store.traces`, the CLI and the terminal app.
-        sql, polars_code: the same view as a query and as source code; `store` is in scope there; "" with an `error`.
+        sql, polars_code: the same view as a query and as source code; `store` is in scope there; ""
+            with an `error`.
         trace: id of the trace picked in the table, "" where none is.
         error: what is wrong with the slice or the store, "" where nothing is.
     """
@@ -96,8 +98,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         Args:
             store: a store, or the path of one.
             where: the slice to begin with.
-            facets: further fields to list the values of: columns of `trace_facts`, or of the store's own, as
-                "params.docs" (see `store.fields()`).
+            facets: further fields to list the values of: columns of `trace_facts`, or of the
+                store's own, as "params.docs" (see `store.fields()`).
             clock: tells what ages such as `since:7d` count back from.
 
         Raises:
@@ -131,7 +133,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         """The traces of the view, with facets and selection: one row per trace of `trace_facts`.
 
         Raises:
-            WorkbenchError: what `error` says of the view that is asked for; the page still shows the one before.
+            WorkbenchError: what `error` says of the view that is asked for; the page still shows
+                the one before.
         """
         if self._refused is not None:
             raise self._refused

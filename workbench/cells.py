@@ -1,8 +1,8 @@
 """What a cell of a table says: numbers, flags, times and unknown ones, by one rule for every reader.
 
 Cells come from other people's files as text (CSV), or typed (JSON, YAML, TOML, Parquet). Nothing is
-guessed that could be read in two ways: 1,234 is a number only once its column, its file or the reader
-has told the decimal mark, and 03/04/2026 is a date only with a format.
+guessed that could be read in two ways: 1,234 is a number only once its column, its file or the
+reader has told the decimal mark, and 03/04/2026 is a date only with a format.
 """
 
 import datetime as dt
@@ -172,8 +172,8 @@ def decimal_mark(text: str) -> str | None:
     """Tell the decimal mark that a number must have been written with.
 
     Returns:
-        POINT or COMMA where only one reading gives a number; "" where the text has neither, or is no
-        number; None where both readings do: 1,234 and 1.234.
+        POINT or COMMA where only one reading gives a number; "" where the text has neither, or is
+        no number; None where both readings do: 1,234 and 1.234.
     """
     if COMMA not in text and POINT not in text:
         return ""
@@ -231,10 +231,11 @@ def moment(value: object, form: str = "") -> dt.datetime:
     """Read a time as UTC.
 
     Args:
-        value: a time or date; ISO 8601 text, also with / for - or UTC for Z; an e-mail date; YYYYMMDD;
-            seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size. No
-            zone means UTC.
-        form: how the text is written, in the letters of `datetime.strptime`, where it is none of these.
+        value: a time or date; ISO 8601 text, also with / for - or UTC for Z; an e-mail date;
+            YYYYMMDD; seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by
+            their size. No zone means UTC.
+        form: how the text is written, in the letters of `datetime.strptime`, where it is none of
+            these.
 
     Raises:
         ValueError: it is none, or could be two days (03/04/2026).
@@ -357,7 +358,8 @@ class Survey:
     def typed(self, cell: str) -> int | float | bool | str | None:
         """Give a cell the type of its whole column: whole number, number, flag or text.
 
-        Whole numbers with empty fractions are whole numbers, as a column with gaps is often written.
+        Whole numbers with empty fractions are whole numbers, as a column with gaps is often
+        written.
         """
         marks = self._marks or (set() if self._is_open else {POINT})
         is_number = self.is_float and len(marks) == 1

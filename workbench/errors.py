@@ -108,7 +108,8 @@ class LimitReached(WorkbenchError):
     """An attempt may not ask again; what it has so far is its result.
 
     Attributes:
-        limit_type: which limit, stored as such (for example "budget", "turns", "tool_calls", "tokens").
+        limit_type: which limit, stored as such (for example "budget", "turns", "tool_calls",
+            "tokens").
     """
 
     def __init__(self, message: str, *, limit_type: str) -> None:

@@ -116,8 +116,9 @@ def _number_text(value: float, column: "Column | None") -> str:
 def interval(value: Any, low: Any, high: Any, column: "Column | None" = None) -> str:
     """Write a figure with its interval, as in "0.42 [0.38, 0.46]", in the digits that its width bears.
 
-    All three have as many decimal places as it takes for the width to be at least `_UNITS` of the last, or one more
-    where the figure would else be of a single digit; a figure without an interval stands alone.
+    All three have as many decimal places as it takes for the width to be at least `_UNITS` of the
+    last, or one more where the figure would else be of a single digit; a figure without an interval
+    stands alone.
 
     >>> interval(0.42413, 0.37987, 0.45991), interval(3.1, None, None)
     ('0.42 [0.38, 0.46]', '3.100')

@@ -1,8 +1,8 @@
 """What is known of models, accelerators, electricity grids and measured latencies: `data/reference`, and the user's own.
 
-A file of the user's is TOML of the same form, with any of the tables `[[model]]`, `[[accelerator]]`, `[[grid]]`
-and `[[latency]]`; its rows win over those that ship, field by field. A store's tables `models`, `accelerators` and
-`grids` hold the same rows.
+A file of the user's is TOML of the same form, with any of the tables `[[model]]`,
+`[[accelerator]]`, `[[grid]]` and `[[latency]]`; its rows win over those that ship, field by field.
+A store's tables `models`, `accelerators` and `grids` hold the same rows.
 """
 
 import contextlib

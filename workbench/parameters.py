@@ -1,10 +1,11 @@
 """What a configuration is made of, value by value, and the names that tell configurations apart.
 
-A configuration is known by its content; its name is for people. Two of them may come with one name: the
-same model and strategy at another temperature, in another launch, from another store. Then each name is
-completed by all in which they differ: `m direct temperature=0`, `m direct temperature=1`. What is not
-set is not said, so that of `m direct` and `m direct temperature=1` the first is the one without. The
-names are a function of the set of configurations alone: neither order nor repetition changes them.
+A configuration is known by its content; its name is for people. Two of them may come with one name:
+the same model and strategy at another temperature, in another launch, from another store. Then each
+name is completed by all in which they differ: `m direct temperature=0`, `m direct temperature=1`.
+What is not set is not said, so that of `m direct` and `m direct temperature=1` the first is the one
+without. The names are a function of the set of configurations alone: neither order nor repetition
+changes them.
 """
 
 import collections
@@ -29,7 +30,8 @@ COLUMNS = (
     "precision",
     "machine",
 )
-"""The columns of `configurations` that hold one value each, in the order in which names say them."""
+"""The columns of `configurations` that hold one value each, in the order in which names say
+them."""
 GROUPS = {"strategy_params": "params", "settings": "settings"}
 """The columns that hold many values as JSON, and what the names of those begin with."""
 _MOST = 40  # characters of a value that a name shows
@@ -42,7 +44,8 @@ class Parameter(NamedTuple):
     """One value that was set.
 
     Attributes:
-        name: `params.docs`, `settings.seed`; values inside of values have the path, `settings.limits.tokens`.
+        name: `params.docs`, `settings.seed`; values inside of values have the path,
+            `settings.limits.tokens`.
         type: int, float, bool or text, as it was given.
         value: as text; lists as JSON.
         number: as a number; None where the text is none.
@@ -123,8 +126,9 @@ def named(row: Mapping[str, Any]) -> Named:
 def names(configurations: Iterable[Named]) -> dict[str, str]:
     """Give every configuration a name of its own; by id.
 
-    Names that are unique stay. Where several share one, each is completed by every value in which they
-    differ. What no value tells apart, as where the same is spelled in two ways, gets the id's first digits.
+    Names that are unique stay. Where several share one, each is completed by every value in which
+    they differ. What no value tells apart, as where the same is spelled in two ways, gets the id's
+    first digits.
     """
     known = {c.configuration_id: c for c in configurations}
     shown: dict[str, frozenset[str]] = dict.fromkeys(known, frozenset())

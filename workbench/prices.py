@@ -86,9 +86,9 @@ def _variants(
 ) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Yield (service tier, period, rates) of the tiers with prices of their own.
 
-    genai-prices dates them by the day on which it first recorded them. Until a tier's first record it
-    is taken to have had the same price as long as the ordinary price stood: a batch of September costs
-    what one of October does, unless the model's price changed between.
+    genai-prices dates them by the day on which it first recorded them. Until a tier's first record
+    it is taken to have had the same price as long as the ordinary price stood: a batch of September
+    costs what one of October does, unless the model's price changed between.
 
     Args:
         info: the model's entry.

@@ -1,9 +1,9 @@
 """What sources and the runner yield and the store keeps: frozen records with content-hash ids.
 
-A record's fields are the columns of its table in `schema.py`, where units and the meaning of null are
-written. Records are `msgspec` structs: they are built and written to the spool an order of magnitude
-faster than dataclasses. An id left empty is filled from the content that identifies the record, so
-that importing twice, or merging a colleague's store, changes nothing.
+A record's fields are the columns of its table in `schema.py`, where units and the meaning of null
+are written. Records are `msgspec` structs: they are built and written to the spool an order of
+magnitude faster than dataclasses. An id left empty is filled from the content that identifies the
+record, so that importing twice, or merging a colleague's store, changes nothing.
 """
 
 import datetime as dt

@@ -1,14 +1,16 @@
 """The append-only JSONL format that the runner writes and the store reads.
 
-One line is `{"crc":"<crc32 of the record's bytes, 8 hex digits>","record":<record as tagged JSON>}`. A
-segment is one file, `<run_id>-<seq>.jsonl`, that one writer holds under an advisory lock while it
-lives: the operating system lets go of the lock however the writer ends. Nothing here ever changes or
-deletes what was written; `remove` is for the store, after it has committed a segment's rows.
+One line is `{"crc":"<crc32 of the record's bytes, 8 hex digits>","record":<record as tagged
+JSON>}`. A segment is one file, `<run_id>-<seq>.jsonl`, that one writer holds under an advisory lock
+while it lives: the operating system lets go of the lock however the writer ends. Nothing here ever
+changes or deletes what was written; `remove` is for the store, after it has committed a segment's
+rows.
 
 The folder carries the id of its store in the file `store`, and so does the first line of a segment,
 `{"crc":"…","store":"<id>"}`: what another store's collector wrote is not taken in.
 
-Where there is no `fcntl` (Windows) a segment counts as live while it changed in the last ten minutes.
+Where there is no `fcntl` (Windows) a segment counts as live while it changed in the last ten
+minutes.
 """
 
 import contextlib
@@ -93,8 +95,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False, tag="Trace"):
 
 _glancer = msgspec.json.Decoder(Run | Begun | Ended)
 _GLANCED = tuple(_MIDDLE + b'{"type":"%s",' % name for name in (b"Trace", b"Run", b"Attempt"))
-# Most of a `Trace` is its lists, and what `Ended` has comes before them. No text looks like their beginning:
-# within one every quote is written \".
+# Most of a `Trace` is its lists, and what `Ended` has comes before them. No text looks like their
+# beginning: within one every quote is written \".
 _LISTS = b',"calls":['
 _READ_BYTES = 1 << 18  # at a time, so that a line is looked at while the processor's cache holds it
 
@@ -177,10 +179,10 @@ def decode_line(line: bytes) -> AnyRecord:
 class SpoolWriter:
     """Appends records to segments of its own.
 
-    `append` hands the line to the operating system at once, so it survives the death of this process;
-    `sync` makes all lines so far survive the death of the machine. A full segment is closed and the next
-    one begun with the run's record and the attempts that are still open, so that the newest segment
-    always tells what was in flight.
+    `append` hands the line to the operating system at once, so it survives the death of this
+    process; `sync` makes all lines so far survive the death of the machine. A full segment is
+    closed and the next one begun with the run's record and the attempts that are still open, so
+    that the newest segment always tells what was in flight.
     """
 
     def __init__(
@@ -196,7 +198,8 @@ class SpoolWriter:
         Args:
             folder: the spool.
             run_id: the run that writes.
-            store_id: the store that the lines are for; None takes that of the folder, where it has one.
+            store_id: the store that the lines are for; None takes that of the folder, where it has
+                one.
             segment_bytes: a segment that has grown to this size is followed by the next.
         """
         if not run_id or not run_id.replace("-", "").replace("_", "").isalnum():
@@ -295,8 +298,8 @@ class SpoolWriter:
     def _rotate(self) -> None:
         """Begin the next segment: locked and with its head before it gets its name, and before the last is let go.
 
-        So none looks abandoned, nor its run, and the newest tells what is open even if the writer is killed
-        right here.
+        So none looks abandoned, nor its run, and the newest tells what is open even if the writer
+        is killed right here.
         """
         self.sync()
         before = self._fd
@@ -443,8 +446,8 @@ def is_spool(folder: Path) -> bool:
 def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
     """Read the records from an offset on; changes nothing.
 
-    A last line without its line end is left for a later reading while the writer lives; it is a bad line
-    once the writer is gone. Bad lines are returned beside the good ones: see `quarantine`.
+    A last line without its line end is left for a later reading while the writer lives; it is a bad
+    line once the writer is gone. Bad lines are returned beside the good ones: see `quarantine`.
     """
     live = is_live(path)  # before the reading: a line that a dead writer left torn stays torn
     try:
@@ -473,12 +476,13 @@ def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
 def glance(path: Path, *, attempts: bool = True) -> Iterator[Run | Begun | Ended]:
     """Read of a segment what a resuming run needs, ten times as fast as all of it; bad lines are passed over.
 
-    The checksums are looked at all the same: what is damaged was never done. A segment that was taken into
-    the store meanwhile has nothing.
+    The checksums are looked at all the same: what is damaged was never done. A segment that was
+    taken into the store meanwhile has nothing.
 
     Args:
         path: the segment.
-        attempts: whether to read those that were begun, too; the newest segment of a run tells all that is open.
+        attempts: whether to read those that were begun, too; the newest segment of a run tells all
+            that is open.
     """
     crc32, decode = zlib.crc32, _glancer.decode
     wanted = _GLANCED if attempts else _GLANCED[:-1]

@@ -1,6 +1,7 @@
 """What the token counts of a call hold, part within whole, and when they contradict themselves.
 
-Counts are inclusive: input holds the cached tokens and those of every medium, output holds thinking.
+Counts are inclusive: input holds the cached tokens and those of every medium, output holds
+thinking.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,9 @@
 
 Providers disagree on what their counters hold; each way of counting is a convention here:
 
-- `chat`: OpenAI's chat completions and all that copy them. Cached tokens are within the prompt, thinking
-  within the completion. Gemini's compatible endpoint leaves thinking out of both: only its total holds it.
+- `chat`: OpenAI's chat completions and all that copy them. Cached tokens are within the prompt,
+  thinking within the completion. Gemini's compatible endpoint leaves thinking out of both: only its
+  total holds it.
 - `chat_beside`: the same words at xAI, but thinking stands beside the completion.
 - `chat_flat`: Perplexity's: a flat `reasoning_tokens` and `citation_tokens` beside the completion.
 - `responses`: OpenAI's Responses: as chat, in other words.
@@ -13,13 +14,14 @@ Providers disagree on what their counters hold; each way of counting is a conven
 - `cohere`: the tokens used; `cohere_billed`: those that are charged.
 - `ollama`: its own API, without any cache.
 
-A total decides, row by row, where servers that use the same words differ: whether the cached tokens are within
-the input, and the thinking within the output (`reading`).
+A total decides, row by row, where servers that use the same words differ: whether the cached tokens
+are within the input, and the thinking within the output (`reading`).
 
-A counter that is missing is unknown (None), and so is all that would need it. A 0 is a statement, except for the
-flat `reasoning_tokens` of chat, which SGLang fills with 0 where it did not count.
+A counter that is missing is unknown (None), and so is all that would need it. A 0 is a statement,
+except for the flat `reasoning_tokens` of chat, which SGLang fills with 0 where it did not count.
 
-Audio, images and video are counted apart as parts of input, cached input and output, because they are priced apart.
+Audio, images and video are counted apart as parts of input, cached input and output, because they
+are priced apart.
 """
 
 import math
@@ -35,7 +37,8 @@ class Usage(NamedTuple):
     """Token counts of a call, under the names of the `calls` table; None is unknown.
 
     Attributes:
-        cache_write_5m_tokens: written to a cache of the shorter lifetime, or of one that is not named.
+        cache_write_5m_tokens: written to a cache of the shorter lifetime, or of one that is not
+            named.
         cache_write_1h_tokens: written to a cache of the longer lifetime.
         total_tokens: as reported; never computed.
         billed_cost_usd: what the provider says it charged.
@@ -91,8 +94,8 @@ def normalise(usage: Raw | None, convention: str | None = None, *, model: str = 
 def usage_of(body: Raw | None) -> Raw | None:
     """Find the usage object in a provider's answer, or in a chunk of its stream.
 
-    It stands at the top in most; Gemini calls it usageMetadata, Moonshot puts it into the choice, events of
-    Anthropic and of OpenAI's Responses wrap the answer.
+    It stands at the top in most; Gemini calls it usageMetadata, Moonshot puts it into the choice,
+    events of Anthropic and of OpenAI's Responses wrap the answer.
     """
     if not isinstance(body, Mapping):
         return None

@@ -2,9 +2,10 @@
 
     python data/examples/make_by_hand.py [--output FOLDER]
 
-No sample trace has energy, a listed price or a verifier's score; these rows have them, in round numbers, so that every
-answer can be worked out in one's head. They are also a pattern for rows of one's own: records in, a store, `export`.
-What the rows say is in the tables below, and in README.md one folder up.
+No sample trace has energy, a listed price or a verifier's score; these rows have them, in round
+numbers, so that every answer can be worked out in one's head. They are also a pattern for rows of
+one's own: records in, a store, `export`. What the rows say is in the tables below, and in README.md
+one folder up.
 """
 
 import argparse
@@ -41,7 +42,8 @@ SIZES = (0.5, 1.0, 1.5, 1.0, 1.0, 1.0)  # of the items: how much is written, ove
 INPUT_TOKENS = 1000
 PREFILL_S = 2.0
 IDLE_W = 100.0  # of every GPU, shared by the two requests that are always in flight
-# Two runs of the same: the second draws 2 % more power than the first. Each asks every item twice, side by side.
+# Two runs of the same: the second draws 2 % more power than the first. Each asks every item twice,
+# side by side.
 RUNS = {
     "by-hand-1": (dt.datetime(2026, 1, 5, 9, tzinfo=dt.UTC), 0.99),
     "by-hand-2": (dt.datetime(2026, 1, 6, 9, tzinfo=dt.UTC), 1.01),
@@ -59,9 +61,11 @@ class Subject:
     """What answers, and how; tokens are those of an item of size 1, mean over trials.
 
     Attributes:
-        thinking, visible: output tokens; even trials think `less` tokens less than odd ones, and write as many more.
+        thinking, visible: output tokens; even trials think `less` tokens less than odd ones, and
+            write as many more.
         per_s: output tokens a second of each request.
-        gpus: where it runs; each draws 200 W above idle while two requests are in flight. () for an API.
+        gpus: where it runs; each draws 200 W above idle while two requests are in flight. () for an
+            API.
         right: of each item's four trials, how many (the first) are right.
     """
 

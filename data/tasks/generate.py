@@ -1,8 +1,8 @@
 """Write the task sets of this folder: `python data/tasks/generate.py [--output FOLDER]`.
 
-Every item is our own, built from a template, `vocabulary.toml` and dice with a fixed seed, so that the same
-script writes the same bytes. Items come in rounds of the five difficulties: the first n items of a
-set are balanced. The worked examples of a set are never among its items.
+Every item is our own, built from a template, `vocabulary.toml` and dice with a fixed seed, so that
+the same script writes the same bytes. Items come in rounds of the five difficulties: the first n
+items of a set are balanced. The worked examples of a set are never among its items.
 """
 
 import argparse
@@ -41,7 +41,10 @@ MONTHS = (
 
 
 class Dice:
-    """Draws that stay the same across versions: NumPy promises the raw stream of a bit generator."""
+    """Draws that stay the same across versions.
+
+    NumPy promises the raw stream of a bit generator.
+    """
 
     def __init__(self, *seed: int) -> None:
         """Seed the stream."""
@@ -66,7 +69,8 @@ def item(cluster: str, question: str, target: object, **more: Any) -> Fields:
     return {"cluster": cluster, "input": question, "target": str(target), **more}
 
 
-# ---- multi-step arithmetic ------------------------------------------------------------------------
+# ---- multi-step arithmetic
+# ------------------------------------------------------------------------
 
 
 def arithmetic(dice: Dice, level: int) -> Fields:
@@ -95,7 +99,8 @@ def arithmetic(dice: Dice, level: int) -> Fields:
     return item("story-3", f"{text} How many {thing} are there now?", a * b - c + other * each)
 
 
-# ---- counting and string manipulation -------------------------------------------------------------
+# ---- counting and string manipulation
+# -------------------------------------------------------------
 
 
 def strings(dice: Dice, level: int) -> Fields:
@@ -132,7 +137,8 @@ def harder_strings(dice: Dice, level: int) -> Fields:
     return item("drop-first", f"Write the word {word} without its first letter.", word[1:])
 
 
-# ---- small logic puzzles --------------------------------------------------------------------------
+# ---- small logic puzzles
+# --------------------------------------------------------------------------
 
 
 def choose(dice: Dice, cluster: str, question: str, right: str, wrong: Sequence[str]) -> Fields:
@@ -173,7 +179,8 @@ def logic(dice: Dice, level: int) -> Fields:
     return choose(dice, "order-4", f"{' '.join(said)} Who is the {least}?", c, [a, b, d])
 
 
-# ---- dates and units ------------------------------------------------------------------------------
+# ---- dates and units
+# ------------------------------------------------------------------------------
 
 UNITS = (
     ("minutes", "hours", 60),
@@ -224,7 +231,8 @@ def dates_on(dice: Dice, level: int) -> Fields:
     return item("date-in-month" if end.month == start.month else "date-over-month", ask, end)
 
 
-# ---- everyday facts -------------------------------------------------------------------------------
+# ---- everyday facts
+# -------------------------------------------------------------------------------
 
 ASK = {
     "capital": "What is the capital of {}?",
@@ -244,7 +252,8 @@ def facts(dice: Dice, level: int) -> Fields:
     return item(kind, ASK[kind].format(known), answer)
 
 
-# ---- short lists ----------------------------------------------------------------------------------
+# ---- short lists
+# ----------------------------------------------------------------------------------
 
 
 def lists(dice: Dice, level: int) -> Fields:
@@ -273,7 +282,8 @@ def _row(values: Sequence[object]) -> str:
     return ", ".join(map(str, values))
 
 
-# ---- the sets -------------------------------------------------------------------------------------
+# ---- the sets
+# -------------------------------------------------------------------------------------
 
 Maker = Callable[[Dice, int], Fields]
 MAKERS: dict[str, Maker] = {

@@ -1,8 +1,11 @@
-"""Write what tools look into, and the sets that ask for it: `python data/tasks/generate_for_tools.py`.
+"""Write what tools look into, and the sets that ask for it.
 
-A country that does not exist (the Corran Isles) with its towns, people, bridges and firms, so that no model can know
-an answer by heart: it must be looked up. The corpus and the database are our own, made by dice with a
-fixed seed; the same script writes the same bytes. Answers are worked out here in Python, never by the tools.
+Run as `python data/tasks/generate_for_tools.py`.
+
+A country that does not exist (the Corran Isles) with its towns, people, bridges and firms, so that
+no model can know an answer by heart: it must be looked up. The corpus and the database are our own,
+made by dice with a fixed seed; the same script writes the same bytes. Answers are worked out here
+in Python, never by the tools.
 """
 
 import argparse
@@ -20,7 +23,8 @@ from made_up import CATEGORIES, Rows, Thing, as_sql, books, country
 PER_LEVEL = 12
 
 
-# ---- questions about the country ------------------------------------------------------------------
+# ---- questions about the country
+# ------------------------------------------------------------------
 
 
 def lookup(world: dict[str, list[Thing]]) -> Callable[[Dice, int], Fields]:
@@ -95,7 +99,8 @@ def _three_steps(dice: Dice, world: World, by_name: ByName) -> Fields:
     return item("founder-hill", ask, island.facts["hill"])
 
 
-# ---- questions about the books --------------------------------------------------------------------
+# ---- questions about the books
+# --------------------------------------------------------------------
 
 
 def ledger(tables: dict[str, Rows]) -> Callable[[Dice, int], Fields]:
@@ -193,7 +198,8 @@ def _best_town(dice: Dice, _: dict[str, Rows], joined: Rows) -> Fields:
     return item(f"best-{group}", ask, best)
 
 
-# ---- files ----------------------------------------------------------------------------------------
+# ---- files
+# ----------------------------------------------------------------------------------------
 
 
 def documents(world: dict[str, list[Thing]], dice: Dice) -> Iterator[str]:

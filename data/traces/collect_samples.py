@@ -3,9 +3,9 @@
     python data/traces/collect_samples.py collect --work FOLDER --gguf SmolLM2-135M-Instruct=FILE …
     python data/traces/collect_samples.py export --work FOLDER [--output FOLDER]
 
-`collect` serves each model with one thread (llama.cpp inside `xllamacpp`) and asks both at once; the same
-command again asks only for what is missing. `export` turns the spool into this folder's Parquet files,
-and prints the rows of README.md that list them.
+`collect` serves each model with one thread (llama.cpp inside `xllamacpp`) and asks both at once;
+the same command again asks only for what is missing. `export` turns the spool into this folder's
+Parquet files, and prints the rows of README.md that list them.
 """
 
 import argparse
@@ -101,13 +101,16 @@ PARTS = (
 
 
 class InTurn(Work):
-    """The attempts task by task and strategy by strategy, so that prompts share their cached beginning."""
+    """The attempts task by task and strategy by strategy.
+
+    So prompts share their cached beginning.
+    """
 
     sets: tuple[datasets.TaskSet, ...] = ()
     block = 10
 
     def __iter__(self) -> Iterator[Planned]:
-        """Walk a block of items of every task and strategy, with all trials, then the next block."""
+        """Walk items in blocks: all tasks, strategies and trials of one, then the next."""
         place = {
             (task.name, item.item): i for task in self.sets for i, item in enumerate(task.items)
         }
@@ -239,7 +242,7 @@ def records(folder: Path) -> Iterator[AnyRecord]:
 
 
 def _with_rounds(trace: Trace, tasks: dict[str, datasets.TaskSet]) -> Trace:
-    """Note the rounds of a refinement that was collected before strategies noted them themselves."""
+    """Note the rounds of a refinement collected before strategies noted them."""
     if "rounds" in (trace.metadata or ""):
         return trace
     task = tasks[trace.task_id]

@@ -1,9 +1,10 @@
 """How fast the bootstrap and every analysis are, and how much memory they take; prints tables.
 
-Run as `python tests/benchmarks/bench_analysis.py`: a million rows for every analysis, one pass, each
-in a process of its own. `--large` takes ten million; `--rows N` any number; names of analyses take
-only those. `--rliable PYTHON` gives a python that has rliable 1.2.0 (which needs pandas < 3), to be
-timed on the same bootstrap; it is not needed. CPU seconds are those to compare on a busy machine.
+Run as `python tests/benchmarks/bench_analysis.py`: a million rows for every analysis, one pass,
+each in a process of its own. `--large` takes ten million; `--rows N` any number; names of analyses
+take only those. `--rliable PYTHON` gives a python that has rliable 1.2.0 (which needs pandas < 3),
+to be timed on the same bootstrap; it is not needed. CPU seconds are those to compare on a busy
+machine.
 
 Goals: a million in 3 s, ten million in 15 s and 2 GiB, the bootstrap in 1 s and 20 × faster.
 """
@@ -40,8 +41,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tradeoff": {"by": "precision", "points": "model", "baseline": "bf16"},
 }
 RESAMPLES, N_ITEMS, N_MODELS, N_TRIALS = 10_000, 1000, 20, 4
-# rliable resamples runs within tasks: items are handed over as runs, models as tasks. It draws for every
-# model anew, where the draws here are shared, so that models stay paired.
+# rliable resamples runs within tasks: items are handed over as runs, models as tasks. It draws for
+# every model anew, where the draws here are shared, so that models stay paired.
 RLIABLE = f"""
 import sys, time
 import numpy as np
@@ -64,7 +65,8 @@ def timed(action: Callable[[], Any], times: int = 1) -> tuple[float, float]:
 
 
 def bench_bootstrap(rliable: str | None) -> None:
-    """Intervals of all models' means from resampled items, all models paired, trials within their item."""
+    """Intervals of all models' means from resampled items, all models paired, trials within their
+    item."""
     rng = np.random.default_rng(0)
     rate = rng.beta(1, 1, (N_ITEMS, 1)) * rng.uniform(0.5, 1, N_MODELS)
     item = rng.binomial(N_TRIALS, rate) / N_TRIALS

@@ -1,11 +1,12 @@
-"""How often the intervals hold the truth: simulated studies through the real analyses; prints a table.
+"""How often the intervals hold the truth: simulated studies through the real analyses; prints a
+table.
 
-Run as `python tests/benchmarks/bench_coverage.py`, with names of cases to take only those; `--studies N`
-for more of them than 1,000, `--items 30,100,500` for other sizes, `--level 0.95`. Every study has items of
-its own difficulty, and what an attempt costs goes with it. The truth is that of a million items. An
-interval is as good as the share of studies in which it holds the truth; `±` is two standard errors of
-that share, `below` and `above` are how often the truth was there. Studies without an interval are
-counted in `none`.
+Run as `python tests/benchmarks/bench_coverage.py`, with names of cases to take only those;
+`--studies N` for more of them than 1,000, `--items 30,100,500` for other sizes, `--level 0.95`.
+Every study has items of its own difficulty, and what an attempt costs goes with it. The truth is
+that of a million items. An interval is as good as the share of studies in which it holds the truth;
+`±` is two standard errors of that share, `below` and `above` are how often the truth was there.
+Studies without an interval are counted in `none`.
 """
 
 import argparse
@@ -293,7 +294,8 @@ def repeats(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
 
 
 def _two(ease: Floats, rng: np.random.Generator) -> list[tuple[Floats, Floats, Floats]]:
-    """A cheap model and one that is better and dearer on the same items: right, cost, confidence."""
+    """A cheap model and one that is better and dearer on the same items: right, cost,
+    confidence."""
     found = []
     for skill, price in ((0.0, 1.0), (1.0, 5.0)):
         right = rng.random(ease.shape) < 1 / (1 + np.exp(-ease - skill))
@@ -433,7 +435,8 @@ def _hedges() -> tuple[float, float, float]:
 
 
 def formats(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
-    """Two number formats of a model on the same items, the coarser one a little worse, and cheaper."""
+    """Two number formats of a model on the same items, the coarser one a little worse, and
+    cheaper."""
     study, item = (x.ravel() for x in np.indices((studies, n)))
     ease = rng.normal(0.3, 1.3, len(study))
     (b, cost_b, _), (a, cost_a, _) = _two(ease, rng)
@@ -471,7 +474,8 @@ def _levels() -> tuple[float, float]:
 
 
 def runs(rng: np.random.Generator, studies: int, n: int) -> pl.DataFrame:
-    """Runs of 1 to 30 turns, of which the long ones rarely pass; a turn reads all that went before."""
+    """Runs of 1 to 30 turns, of which the long ones rarely pass; a turn reads all that went
+    before."""
     study, item = (x.ravel() for x in np.indices((studies, n)))
     passed, turns = _runs(rng, len(study))
     cost = 1e-3 * turns * (turns + 1) / 2
@@ -532,7 +536,8 @@ def _pair_of_formats() -> tuple[float, float, float]:
 
 @functools.cache
 def _heaviest(k: int) -> float:
-    """The answer of the greatest sum of confidences, of k attempts: right, or one of three wrong ones."""
+    """The answer of the greatest sum of confidences, of k attempts: right, or one of three wrong
+    ones."""
     made, rng = world(np.random.default_rng(11), (_TRUTH_ITEMS,), k), np.random.default_rng(12)
     answer = np.where(made.passed, 0, 1 + rng.integers(0, 3, made.passed.shape))
     sums = np.stack([np.where(answer == a, made.sure, 0.0).sum(axis=1) for a in range(4)])
@@ -541,7 +546,8 @@ def _heaviest(k: int) -> float:
 
 @functools.cache
 def _threshold() -> tuple[float, float, float]:
-    """Right among the accepted, accepted, and handled right, at the threshold that makes 80 % right."""
+    """Right among the accepted, accepted, and handled right, at the threshold that makes 80 %
+    right."""
     w = everything()
     order = np.argsort(w.sure.ravel())[::-1]
     right = w.passed.ravel()[order]

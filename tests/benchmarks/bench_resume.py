@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_resume.py [--done 200000]
 
-Twice: with all of it in the store, and with all of it still in the spool, never taken in. The plan has one attempt
-more than is done; the clock stops when its request reaches the provider. Goal: 2 s.
+Twice: with all of it in the store, and with all of it still in the spool, never taken in. The plan
+has one attempt more than is done; the clock stops when its request reaches the provider. Goal: 2 s.
 """
 
 import argparse
@@ -31,7 +31,8 @@ NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 
 
 def work_of(n_done: int) -> Work:
-    """Items × two configurations × ten trials: as many attempts as are done, and those of one item more."""
+    """Items × two configurations × ten trials: as many attempts as are done, and those of one item
+    more."""
     items = [
         TaskItem(
             task="sums", item=str(i), input=f"What is {i} + 1?", target=str(i + 1), scorer="numeric"
@@ -123,7 +124,8 @@ class First:
 
 
 def resume(path: Path, n_done: int, run_id: str) -> float:
-    """Collect what is missing; returns the seconds to the first request, the expansion of the plan included."""
+    """Collect what is missing; returns the seconds to the first request, the expansion of the plan
+    included."""
     store, first = open_store(path, take_in=False), First()
     with spool.SpoolWriter(store.spool_dir, run_id) as writer:
         begun, cpu = time.perf_counter(), time.process_time()

@@ -1,10 +1,11 @@
-"""CPU of a streamed request, and how true the measured times are, against a stub in another process.
+"""CPU of a streamed request, and how true the measured times are, against a stub in another
+process.
 
     python tests/benchmarks/bench_runner.py [--requests 3000] [--no-inspect] [--no-pace]
 
-Prints CPU milliseconds per request of 20 chunks, and requests per second, with 10, 100 and 1,000 in flight: our
-full path (strategy, session, provider, limits, retries, score, spool with fsync) beside httpx over aiohttp
-and bare aiohttp reading the same stream, and beside inspect-ai; then a stream of true 2.0 s with 200 in
+Prints CPU milliseconds per request of 20 chunks, and requests per second, with 10, 100 and 1,000 in
+flight: our full path (strategy, session, provider, limits, retries, score, spool with fsync) beside
+httpx over aiohttp and bare aiohttp reading the same stream, and beside inspect-ai; then a stream of true 2.0 s with 200 in
 flight. The stub has a core of its own where there are two; 1,000 in flight need 2,100 open files.
 """
 
@@ -170,7 +171,8 @@ def inspect_ai(url: str, n: int, in_flight: int) -> tuple[float, float]:
 
 
 def paced() -> None:
-    """Read streams that the server spreads over 2.0 s, and print beside ours how long it took to write them."""
+    """Read streams that the server spreads over 2.0 s, and print beside ours how long it took to
+    write them."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "answered.jsonl"
         with stub("--chunks", "20", "--gap-s", str(2.0 / 22), "--log", str(log)) as url:
@@ -184,7 +186,8 @@ def paced() -> None:
 
 
 def beside(url: str, n: int, in_flight: int, *, inspect: bool) -> None:
-    """Print one line for each client, medians of three turns; inspect-ai takes one, of fewer requests."""
+    """Print one line for each client, medians of three turns; inspect-ai takes one, of fewer
+    requests."""
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(3):
         cpu, wall, traces = ours(url, n, in_flight)

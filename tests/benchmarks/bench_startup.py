@@ -1,4 +1,5 @@
-"""Start-up times: `import workbench`, `workbench --help`, `workbench --version`, beside a bare interpreter.
+"""Start-up times: `import workbench`, `workbench --help`, `workbench --version`, beside a bare
+interpreter.
 
 Run as: python tests/benchmarks/bench_startup.py [ROUNDS]
 """

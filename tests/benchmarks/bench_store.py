@@ -1,7 +1,8 @@
 """How fast the store takes traces in, and how fast it answers on ten million calls.
 
 Run: python tests/benchmarks/bench_store.py [MILLIONS OF CALLS, default 10]
-Prints seconds and ratios; the rows are generated for the clock only and never leave the temporary folder.
+Prints seconds and ratios; the rows are generated for the clock only and never leave the temporary
+folder.
 """
 
 import datetime as dt

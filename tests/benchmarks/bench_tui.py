@@ -1,7 +1,7 @@
 """How fast the terminal app is: first frame in tmux, a million traces, a 300-turn trace.
 
-Run as `python tests/benchmarks/bench_tui.py`; needs tmux. The first frame is timed from the start of the
-process to the moment the pane shows it, beside a Textual app that shows one word.
+Run as `python tests/benchmarks/bench_tui.py`; needs tmux. The first frame is timed from the start
+of the process to the moment the pane shows it, beside a Textual app that shows one word.
 """
 
 import asyncio
@@ -101,7 +101,8 @@ def small() -> Iterator[r.AnyRecord]:
 
 
 def agent(turns: int) -> Iterator[r.AnyRecord]:
-    """Yield one agent: every turn thinks, calls a tool, and reads 4 kB; the last result has 10 MB."""
+    """Yield one agent: every turn thinks, calls a tool, and reads 4 kB; the last result has 10
+    MB."""
     task, config = r.Task(task="agent"), r.Configuration(model="model", strategy="react")
     item = r.Item(task_id=task.task_id, item="0")
     calls, tools, messages = [], [], []

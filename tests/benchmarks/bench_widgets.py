@@ -1,8 +1,8 @@
 """How long the notebook panel takes to follow a facet, a brush and a scroll on a million traces.
 
 Run: python tests/benchmarks/bench_widgets.py [MILLIONS OF TRACES, default 1]
-Prints milliseconds in the kernel, from the change of a trait to all that it moves; what the page adds is
-not in them. The ratio is to the one query that such a change cannot do without.
+Prints milliseconds in the kernel, from the change of a trait to all that it moves; what the page
+adds is not in them. The ratio is to the one query that such a change cannot do without.
 """
 
 import statistics

@@ -1,1 +1,2 @@
-"""A stand-in for NVML in C, the power curves that it plays, and time that passes without waiting."""
+"""A stand-in for NVML in C, the power curves that it plays, and time that passes without
+waiting."""

@@ -1,6 +1,7 @@
 """Plays a schedule of calls against the meters of this process, in virtual time; JSON in, JSON out.
 
-NVML is looked for when the process starts, so whoever wants the fake one runs this with LD_LIBRARY_PATH.
+NVML is looked for when the process starts, so whoever wants the fake one runs this with
+LD_LIBRARY_PATH.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ from workbench.runner.energy.watch import Watch
 
 
 def main(asked: dict[str, Any]) -> dict[str, Any]:
-    """Run a schedule of {clock, calls: [[begin, end, ttft]], hz, quiet_s}; times from the run's begin."""
+    """Run a schedule of {clock, calls: [[begin, end, ttft]], hz, quiet_s}; times from the run's
+    begin."""
     clock_file = Path(asked["clock"])
     clock_file.write_bytes(struct.pack("d", 1000.0))
 

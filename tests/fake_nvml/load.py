@@ -1,4 +1,5 @@
-"""Loads and the power that they draw: schedules of calls, and a curve as a recorder would write it."""
+"""Loads and the power that they draw: schedules of calls, and a curve as a recorder would write
+it."""
 
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def schedule(
 
 
 def dynamic_w(active: np.ndarray) -> np.ndarray:
-    """Power above idle of a GPU that serves so many at once: a batch of one already takes most of it."""
+    """Power above idle of a GPU that serves so many at once: a batch of one already takes most of
+    it."""
     return np.where(active > 0, 180.0 + 330.0 * (1.0 - np.exp(-active / 20.0)), 0.0)
 
 
@@ -39,7 +41,8 @@ def curve(
     rng: np.random.Generator,
     step_s: float = 0.005,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Times and watts: idle with noise, ramps of 80 ms up and down, and the noise of a busy device."""
+    """Times and watts: idle with noise, ramps of 80 ms up and down, and the noise of a busy
+    device."""
     at = np.arange(0.0, length_s, step_s)
     begins, ends = np.sort([b for b, _ in calls]), np.sort([e for _, e in calls])
     active = np.searchsorted(begins, at, "right") - np.searchsorted(ends, at, "right")

@@ -90,7 +90,8 @@ def trace(config: r.Configuration, task: r.Task, item: r.Item, trial: int, n: in
 
 
 def agent(run: str, config: r.Configuration, task: r.Task, item: r.Item, turns: int) -> r.Trace:
-    """An agent of many turns: every turn thinks, calls a tool and reads its result; one tool fails."""
+    """An agent of many turns: every turn thinks, calls a tool and reads its result; one tool
+    fails."""
     calls, tools, messages = [], [], []
     for turn in range(turns):
         calls.append(
@@ -203,7 +204,8 @@ def app(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkbenchApp:
 
 
 class Begun(WorkbenchApp):
-    """The app with its store open already and another first screen, for what the usual one has no part in."""
+    """The app with its store open already and another first screen, for what the usual one has no
+    part in."""
 
     CSS_PATH: ClassVar = [
         Path(inspect.getfile(WorkbenchApp)).with_name(name)

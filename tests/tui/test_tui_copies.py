@@ -1,4 +1,5 @@
-"""What is copied from a screen gives what is on the screen, cell by cell: it is run and compared."""
+"""What is copied from a screen gives what is on the screen, cell by cell: it is run and
+compared."""
 
 import ast
 import csv
@@ -120,7 +121,8 @@ def of_csv(text: str) -> dict[str, str]:
 async def test_the_first_screen(
     app: WorkbenchApp, store_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Cell and commands give every column, the frontier over the axes that are shown; SQL says what it lacks."""
+    """Cell and commands give every column, the frontier over the axes that are shown; SQL says what
+    it lacks."""
     async with opened(app) as pilot:
         await write(pilot, "task:logic,strings", "enter", "x", "X")
         texts = await copied(pilot)
@@ -146,7 +148,8 @@ async def test_the_first_screen(
 
 
 async def test_what_is_copied_is_the_slice_that_is_shown(app: WorkbenchApp) -> None:
-    """A slice that the store refuses is in the bar; the table, and so the copy, are of the one before."""
+    """A slice that the store refuses is in the bar; the table, and so the copy, are of the one
+    before."""
     async with opened(app) as pilot:
         await write(pilot, "task:logic", "enter")
         await write(pilot, "params.nothing>1", "enter")
@@ -385,7 +388,8 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_groups_and_slices_of_what_was_varied(
     varied: Path, capsys: pytest.CaptureFixture[str], by: str, groups: set[tuple[float, ...]]
 ) -> None:
-    """Parameters are groups in the catalogue, fields in the slice bar, and stay both in every copy."""
+    """Parameters are groups in the catalogue, fields in the slice bar, and stay both in every
+    copy."""
     app = WorkbenchApp(varied)
     async with opened(app) as pilot:
         await write(pilot, "params.docs>2", "enter")

@@ -1,4 +1,5 @@
-"""Two traces beside each other: which messages are matched, which words are marked, and the keys for it."""
+"""Two traces beside each other: which messages are matched, which words are marked, and the keys
+for it."""
 
 import re
 from pathlib import Path
@@ -104,7 +105,8 @@ def test_words_that_the_other_has_not_are_marked() -> None:
 
 
 def test_marks_stay_on_their_words_where_lines_are_broken() -> None:
-    """Each line is cut where a mark begins and ends; a space between two marked words is marked too."""
+    """Each line is cut where a mark begins and ends; a space between two marked words is marked
+    too."""
     text = "one two three four five six seven eight nine ten"
     spans = marks("one five six ten", text).b
 
@@ -149,7 +151,8 @@ def test_words_that_were_not_compared_are_counted() -> None:
 
 
 async def test_a_marked_trace_is_compared_with_another(store_path: Path) -> None:
-    """m marks in the list and in the trace, d compares; both outcomes stand on top; x swaps them."""
+    """m marks in the list and in the trace, d compares; both outcomes stand on top; x swaps
+    them."""
     text = 'task:logic item:03 config:"smol-135m think"'
     app = Begun(store_path, lambda: TracesScreen(text))
     async with opened(app, (80, 24)) as pilot:

@@ -107,7 +107,8 @@ def hostile() -> list[r.AnyRecord]:
 
 
 def cells(app: WorkbenchApp) -> str:
-    """Everything that the terminal would get of the screen, control sequences of Textual's own aside."""
+    """Everything that the terminal would get of the screen, control sequences of Textual's own
+    aside."""
     strips = app.screen._compositor.render_strips()
     return "\n".join("".join(s.text for s in strip if isinstance(s, Segment)) for strip in strips)
 

@@ -1,4 +1,5 @@
-"""An answer is shown only while its question is the one on screen, and all of a screen is of one moment."""
+"""An answer is shown only while its question is the one on screen, and all of a screen is of one
+moment."""
 
 import asyncio
 import subprocess
@@ -125,7 +126,8 @@ async def test_a_late_look_does_not_overwrite_a_newer_slice(
 async def test_rows_of_an_older_order_do_not_come_into_a_newer_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page that was asked for in one order arrives after another was chosen: no row stands twice."""
+    """A page that was asked for in one order arrives after another was chosen: no row stands
+    twice."""
     store.ingest(attempts(20, 3 * PAGE))
     gate = Gate()
     app = WorkbenchApp(store.path)
@@ -169,7 +171,8 @@ async def test_pages_of_a_store_that_changed_meanwhile_bring_a_whole_new_list(
 
 
 async def test_the_cursor_stays_on_its_trace_when_many_come_before_it(store: Store) -> None:
-    """The trace under the cursor is known by what it is, also where it moves to a page not fetched yet."""
+    """The trace under the cursor is known by what it is, also where it moves to a page not fetched
+    yet."""
     app = WorkbenchApp(store.path)
     async with opened(app) as pilot:
         app.push_screen(TracesScreen(""))
@@ -189,7 +192,8 @@ async def test_the_cursor_stays_on_its_trace_when_many_come_before_it(store: Sto
 
 
 async def test_counts_while_typing_are_of_one_moment(store: Store) -> None:
-    """The store grew since the screen was drawn: what a line selects is never more than there is."""
+    """The store grew since the screen was drawn: what a line selects is never more than there
+    is."""
     app = WorkbenchApp(store.path)
     async with opened(app) as pilot:
         store.ingest(attempts(20, 200))
@@ -219,7 +223,8 @@ async def test_all_parts_of_the_first_screen_are_of_one_moment(
 async def test_a_late_frontier_is_not_drawn_on_other_axes(
     app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seconds were asked for, then tokens: the seconds never stand under the title of the tokens."""
+    """Seconds were asked for, then tokens: the seconds never stand under the title of the
+    tokens."""
     gate = Gate()
     async with opened(app) as pilot:
         with monkeypatch.context() as held:
@@ -239,7 +244,8 @@ async def test_a_late_frontier_is_not_drawn_on_other_axes(
 async def test_the_answer_of_one_analysis_is_not_shown_under_another(
     app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While `summary` runs the cursor goes on: its table does not appear as that of the next one."""
+    """While `summary` runs the cursor goes on: its table does not appear as that of the next
+    one."""
     gate = Gate()
     async with opened(app) as pilot:
         await press(pilot, "a")
@@ -261,7 +267,8 @@ async def test_the_answer_of_one_analysis_is_not_shown_under_another(
 
 
 async def test_a_table_says_that_it_is_no_answer_to_other_options(app: WorkbenchApp) -> None:
-    """The form was changed after the answer came: the line above the table says so, until it is changed back."""
+    """The form was changed after the answer came: the line above the table says so, until it is
+    changed back."""
     async with opened(app) as pilot:
         await press(pilot, "a")
         screen = app.screen
@@ -316,7 +323,8 @@ async def test_a_facet_under_the_cursor_is_known_by_its_value(app: WorkbenchApp)
 
 
 async def test_escape_gives_up_an_answer_that_no_query_holds_back(app: WorkbenchApp) -> None:
-    """An estimate cannot be interrupted: its answer is dropped all the same, and the screen is free at once."""
+    """An estimate cannot be interrupted: its answer is dropped all the same, and the screen is free
+    at once."""
     gate, seen = threading.Event(), []
     async with opened(app) as pilot:
         app.screen.ask("estimate", once, lambda *_: gate.wait(60) and 1, seen.append)
@@ -353,7 +361,8 @@ async def test_a_look_that_fails_is_told_once(
 async def test_escape_leaves_a_way_on_while_a_store_is_opened(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opening takes forever: Esc gives up at once, the page says what can be done, and r tries again."""
+    """Opening takes forever: Esc gives up at once, the page says what can be done, and r tries
+    again."""
     gate = Gate()
     app = WorkbenchApp(store.path)
     monkeypatch.setattr(explore, "_open", gate.around(explore._open))

@@ -1,4 +1,5 @@
-"""The screen of runs: a real collection watched and steered by keys, and what is said of one that is over."""
+"""The screen of runs: a real collection watched and steered by keys, and what is said of one that
+is over."""
 
 import datetime as dt
 import json

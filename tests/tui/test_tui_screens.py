@@ -81,7 +81,8 @@ def shown(widget: Static) -> str:
 
 
 async def test_explore_lists_configurations_and_marks_the_frontier(app: WorkbenchApp) -> None:
-    """A row per configuration, the best first, with its cost of a right answer; the chart agrees."""
+    """A row per configuration, the best first, with its cost of a right answer; the chart
+    agrees."""
     async with opened(app):
         rows = [app.screen.grid.rows.get(i) for i in range(app.screen.grid.rows.n)]
         points = {p.key: p for p in app.screen.query_one(Scatter).points}
@@ -401,7 +402,8 @@ async def test_copied_code_runs(app: WorkbenchApp, form: str) -> None:
 
 
 async def test_help_palette_and_themes_know_the_screen(app: WorkbenchApp) -> None:
-    """? shows every key with its meaning, the palette has a command for it; colours follow the theme."""
+    """? shows every key with its meaning, the palette has a command for it; colours follow the
+    theme."""
     async with opened(app) as pilot:
         titles = {command.title for command in app.get_system_commands(app.screen)}
         assert {"Compare", "Theme", "Save slice", "Sql"} <= titles
@@ -422,7 +424,8 @@ async def test_help_palette_and_themes_know_the_screen(app: WorkbenchApp) -> Non
 
 
 async def test_sql_shows_rows_and_errors_and_changes_nothing(app: WorkbenchApp) -> None:
-    """A result is a table; an error is in the engine's words; history recalls; writing is refused."""
+    """A result is a table; an error is in the engine's words; history recalls; writing is
+    refused."""
     async with opened(app) as pilot:
         await press(pilot, "colon")
         screen = app.screen
@@ -460,7 +463,8 @@ async def test_the_catalogue_runs_an_analysis_with_typed_options(app: WorkbenchA
 
 
 async def test_an_analysis_is_found_by_its_words(app: WorkbenchApp) -> None:
-    """The slash leads to the line; the list keeps what has all words, under its family; enter runs."""
+    """The slash leads to the line; the list keeps what has all words, under its family; enter
+    runs."""
     async with opened(app) as pilot:
         await press(pilot, "a")
         screen = app.screen

@@ -1,4 +1,5 @@
-"""Tokens, seconds and dollars stand beside the message that a call produced, whatever it was told before."""
+"""Tokens, seconds and dollars stand beside the message that a call produced, whatever it was told
+before."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -20,8 +20,8 @@ def filled(rows: "nw.LazyFrame[Any]", by: Sequence[str]) -> tuple["nw.LazyFrame[
         by: the columns that name a group.
 
     Returns:
-        The rows, and what is to be said of them: how many costs are billed ones, and in which groups
-        they stand beside computed ones; "" where none is.
+        The rows, and what is to be said of them: how many costs are billed ones, and in which
+        groups they stand beside computed ones; "" where none is.
     """
     present = rows.collect_schema().names()
     if "billed_cost_usd" not in present:

@@ -17,8 +17,8 @@ def requests(frame: "nw.LazyFrame[Any]") -> nw.Expr:
     """Give how many requests a row sums up, as a float; null where its columns leave that open.
 
     Sources that know totals alone make one call of a run of many turns. Such a call says its number
-    (`n_requests`), or its trace does (`n_turns`); of a trace its calls or its turns, whichever are more.
-    A frame without these columns has a request a row.
+    (`n_requests`), or its trace does (`n_turns`); of a trace its calls or its turns, whichever are
+    more. A frame without these columns has a request a row.
     """
     present = set(frame.collect_schema().names())
     of_calls = is_calls(frame)
@@ -58,9 +58,10 @@ def to_traces(
 ) -> "nw.LazyFrame[Any]":
     """Add up columns over a trace's calls; unknown where one call's is. Judges' calls are no part.
 
-    Nor are requests that broke off and were made again, and answers of earlier tries that the trace has no
-    use for. A trace failed if it says so, else if one of its calls did; outcomes, the item and its cluster
-    are kept where the frame has them, and nothing else but `by`: there are many traces to keep it for.
+    Nor are requests that broke off and were made again, and answers of earlier tries that the trace
+    has no use for. A trace failed if it says so, else if one of its calls did; outcomes, the item
+    and its cluster are kept where the frame has them, and nothing else but `by`: there are many
+    traces to keep it for.
     """
     present = set(frame.collect_schema().names())
     if "retried_as" in present:

@@ -103,11 +103,13 @@ class Settles:
     """Which figure with an interval decides the question, and what leaves it open; see `outlook`.
 
     Attributes:
-        column: the figure; if open, one called gain, difference or change, else the first of the chart's axes.
-        neutral: what the figure is held against: a number, an option, or a column of the row. If None,
-            0 for a gain, a difference or a change, and groups are held against each other for other figures.
-        better: which group is held against the others, that with more of the figure or with less; if open,
-            less of money, time, energy, tokens and arithmetic, more of anything else.
+        column: the figure; if open, one called gain, difference or change, else the first of the
+            chart's axes.
+        neutral: what the figure is held against: a number, an option, or a column of the row. If
+            None, 0 for a gain, a difference or a change, and groups are held against each other for
+            other figures.
+        better: which group is held against the others, that with more of the figure or with less;
+            if open, less of money, time, energy, tokens and arithmetic, more of anything else.
         table: the table of the result that has it; "" is the main one.
         where: (column, value) of the rows that count.
         groups: columns that name the groups a row compares, where it is not of one group.
@@ -148,9 +150,10 @@ class Analysis:
         also_rows: further views whose rows it takes as they are.
         aggregates: whether it takes published figures (rows of `result_facts`) as well.
         example: options, `by` and `where` of the worked example on its page.
-        by_hand: the same, where the sample traces cannot show it, of an example on the rows made by hand
-            (`datasets.by_hand_dir`); `worked` says how its figures come about.
-        own_scale: whether a metric that is the outcome is taken as it is, not as a share of its scale.
+        by_hand: the same, where the sample traces cannot show it, of an example on the rows made by
+            hand (`datasets.by_hand_dir`); `worked` says how its figures come about.
+        own_scale: whether a metric that is the outcome is taken as it is, not as a share of its
+            scale.
         within: what it tells apart within a group: columns, or options that name some.
         settles: what decides its question; None where no further items would, or it says so itself.
         doc: the function's docstring.

@@ -1,9 +1,10 @@
 """Columns of a store's own in analyses: which are asked for, on which scale, and which way is better.
 
-`params.docs`, `settings.batch_size` and `metrics.rubric` are no columns of the views; whoever opens the rows for an
-analysis adds those that it names. As an axis such a column is taken as it is. As an outcome a metric takes
-the place of the score: as the share of its scale from the worst end to the best, so that everything that holds
-for scores holds for it; only analyses that say so (`own_scale`) take it as it is.
+`params.docs`, `settings.batch_size` and `metrics.rubric` are no columns of the views; whoever opens
+the rows for an analysis adds those that it names. As an axis such a column is taken as it is. As an
+outcome a metric takes the place of the score: as the share of its scale from the worst end to the
+best, so that everything that holds for scores holds for it; only analyses that say so (`own_scale`)
+take it as it is.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """An answer in forms that can be taken elsewhere: SQL, Polars code, a notebook cell, a command.
 
-Cells and commands give every column. SQL can give the counts and means of the analyses whose table holds
-them as they are; of all others it gives the rows that they take. What a form does not give, it says.
+Cells and commands give every column. SQL can give the counts and means of the analyses whose table
+holds them as they are; of all others it gives the rows that they take. What a form does not give,
+it says.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """Which rows an analysis takes: opened from a store, and refused where they are of another grain.
 
-Rows of another grain have most of the columns, so that an analysis would answer, and wrongly: traces
-without their tool calls look as if no tool was ever called, calls count as if each were a trace.
+Rows of another grain have most of the columns, so that an analysis would answer, and wrongly:
+traces without their tool calls look as if no tool was ever called, calls count as if each were a
+trace.
 """
 
 import contextlib

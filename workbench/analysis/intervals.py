@@ -87,8 +87,9 @@ def skewed(
 ) -> tuple[Floats, Floats]:
     """Interval of the mean of amounts, which have a longer tail above: `student` corrected for skewness.
 
-    Hall's cubic transformation of t (1992, Journal of the Royal Statistical Society B 54:221), undone:
-    mean − SE · (3 / a) (∛(1 + a (±t − a / 6)) − 1), a the `bend`. Where tails are long on both sides it
+    Hall's cubic transformation of t (1992, Journal of the Royal Statistical Society B 54:221),
+    undone: mean − SE · (3 / a) (∛(1 + a (±t − a / 6)) − 1), a the `bend`. Where tails are long on
+        both sides it
     holds the truth less often than `student`: for what cannot be below 0, not for differences.
     """
     centre, error, a = (np.asarray(x, float) for x in (mean, se, bend))
@@ -120,10 +121,11 @@ def clustered_share(
     as a whole, single attempts among them (their variance follows from the mean), and clusters that
     do not vary at all.
 
-    At 95 %, in 4,000 simulated studies each of 5, 10 and 20 clusters of 10 attempts, rates of .5, .8
-    and .95 and intraclass correlations of 0, .1 and .3 (`bench_coverage clustered`), the intervals
-    held the truth in .935 to .99, except at a rate of .95 in 20 clusters with correlations of .1
-    (.925) and .3 (.896): where hardly anything fails, how alike failures are cannot be seen.
+    At 95 %, in 4,000 simulated studies each of 5, 10 and 20 clusters of 10 attempts, rates of .5,
+    .8 and .95 and intraclass correlations of 0, .1 and .3 (`bench_coverage clustered`), the
+    intervals held the truth in .935 to .99, except at a rate of .95 in 20 clusters with
+    correlations of .1 (.925) and .3 (.896): where hardly anything fails, how alike failures are
+    cannot be seen.
 
     Args:
         mean: (k,) means of the attempts, or of the items.
@@ -146,8 +148,9 @@ def near_the_edge(
 ) -> tuple[str, ...]:
     """Say where intervals of `clustered_share` are known to be too short.
 
-    Few clusters of several attempts, alike within a cluster, and a rate near 0 or 1. Single attempts
-    are not meant, nor rates of exactly 0 or 1, whose interval is that of the clusters alone.
+    Few clusters of several attempts, alike within a cluster, and a rate near 0 or 1. Single
+    attempts are not meant, nor rates of exactly 0 or 1, whose interval is that of the clusters
+    alone.
 
     Args:
         mean: (k,) as in `clustered_share`.

@@ -105,8 +105,8 @@ def by_price(value: Floats, cost: Floats, price: float) -> Ints:
 def within(rate: Floats, cost: Floats, budget: float) -> Ints | None:
     """Assign a model to each item so that the mean cost keeps to a budget, by one price for all items.
 
-    It is the best assignment at the cost that it has; the exact best one within the budget may use what is
-    left over, at most one item's worth of it (relaxation of the integer program of FORC).
+    It is the best assignment at the cost that it has; the exact best one within the budget may use
+    what is left over, at most one item's worth of it (relaxation of the integer program of FORC).
 
     Args:
         rate: (n_items, m) accuracy as expected.

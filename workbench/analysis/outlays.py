@@ -33,8 +33,8 @@ class Outlay:
         rows: traces, or calls where the rows are of calls.
         items: distinct items; None where they were not counted.
         trials: mean scored attempts of an item; None where no outcome was asked for.
-        each: dollars, joules and seconds ("usd", "j", "s") of a row, the mean of those of known cost; what no
-            row tells is not there.
+        each: dollars, joules and seconds ("usd", "j", "s") of a row, the mean of those of known
+            cost; what no row tells is not there.
         noise: what the spread between an item's trials adds to the variance of the mean outcome:
             Σ s_i² / K_i / n²; None where most items have a single one, or no outcome was asked for.
     """
@@ -67,7 +67,8 @@ def measured(
         by: the columns that name a group.
         groups: the groups, none of them twice.
         outcome: the column whose spread between trials is asked for: passed or score.
-        counted: whether it is known how many traces an item has; items are not counted then, if rows are traces.
+        counted: whether it is known how many traces an item has; items are not counted then, if
+            rows are traces.
 
     Returns:
         One per group; None where it has no row, or rows tell no items.

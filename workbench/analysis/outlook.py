@@ -1,15 +1,18 @@
 """What would it take: where an interval leaves the question of an analysis open, how much more would settle it.
 
-Every analysis has this by its declaration (`Settles`): `registry.run` asks it after the function, and what it says
+Every analysis has this by its declaration (`Settles`): `registry.run` asks it after the function,
+and what it says
 is a note of the result. Two kinds of question:
 
 - a figure against a neutral value, as a gain against 0: open where its interval holds that value;
-- groups against each other: the leader against each of the others, open where the interval of their difference
-  holds 0, taken as if they were independent (`planning.apart`), which is cautious where they share items.
+- groups against each other: the leader against each of the others, open where the interval of their
+  difference holds 0, taken as if they were independent (`planning.apart`), which is cautious where
+  they share items.
 
-How much it takes is `planning.to_settle`: the interval leaves the neutral value out with a chance of 80 % if the
-difference stays what it is seen to be. It may not: a difference that is seen is itself an estimate, and the leader
-was picked for being ahead. Items count with their clusters: further ones are taken to come in clusters alike.
+How much it takes is `planning.to_settle`: the interval leaves the neutral value out with a chance
+of 80 % if the difference stays what it is seen to be. It may not: a difference that is seen is
+itself an estimate, and the leader was picked for being ahead. Items count with their clusters:
+further ones are taken to come in clusters alike.
 """
 
 import dataclasses
@@ -34,7 +37,8 @@ def said(declared: Analysis, result: Result, lazy: Any) -> tuple[str, ...]:
     Args:
         declared: the analysis.
         result: its answer.
-        lazy: the rows it was given, as a narwhals frame; asked once for what attempts cost, if something is open.
+        lazy: the rows it was given, as a narwhals frame; asked once for what attempts cost, if
+            something is open.
     """
     asked = question(declared, result)
     if asked is None:

@@ -16,8 +16,8 @@ Bools = npt.NDArray[np.bool_]
 def non_dominated(cost: Floats, gain: Floats, second: Floats | None = None) -> Bools:
     """Mark the points that no other dominates, along the last axis; NaN points never are.
 
-    With a second cost point by point. Else, sorted by cost up and gain down, a point stays if its gain strictly exceeds the running maximum,
-    or equals the point that set it.
+    With a second cost point by point. Else, sorted by cost up and gain down, a point stays if its
+    gain strictly exceeds the running maximum, or equals the point that set it.
     """
     if second is not None:
         return _unbeaten(cost, gain, second)

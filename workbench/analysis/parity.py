@@ -1,7 +1,8 @@
 """Where a curve of points is as good, or as dear, as a given point: many resamples of it at once.
 
-A curve is what its unbeaten points offer: at a cost, the best of what costs no more; for a gain, the cheapest of
-what gains no less. Between two unbeaten points it may be a straight line (a mixture of the two) or the step itself.
+A curve is what its unbeaten points offer: at a cost, the best of what costs no more; for a gain,
+the cheapest of what gains no less. Between two unbeaten points it may be a straight line (a mixture
+of the two) or the step itself.
 """
 
 from collections.abc import Callable, Sequence

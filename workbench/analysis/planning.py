@@ -1,8 +1,9 @@
 """How many items, trials or repeats it takes to see a difference.
 
 A difference δ of paired means is seen with chance `power` by a two-sided test at α if its variance
-is (δ / z)², with z = z₁₋α⸝₂ + z_power: a normal approximation. With `t` the test is one of Student's,
-whose variance is estimated: about one repeat or two items more, which counts where they are a handful.
+is (δ / z)², with z = z₁₋α⸝₂ + z_power: a normal approximation. With `t` the test is one of
+Student's, whose variance is estimated: about one repeat or two items more, which counts where they
+are a handful.
 """
 
 import math
@@ -19,8 +20,8 @@ POWER = 0.8  # the chance that a plan gives a difference to be seen
 def reach(alpha: float, power: float, df: float = math.inf) -> float:
     """Give z₁₋α⸝₂ + z_power: how many standard errors a difference must have.
 
-    With finite `df` it is of a t test: the λ at which noncentral t exceeds t₁₋α⸝₂ with chance `power`. What
-    falls beyond the opposite end is left out; it is next to nothing.
+    With finite `df` it is of a t test: the λ at which noncentral t exceeds t₁₋α⸝₂ with chance
+    `power`. What falls beyond the opposite end is left out; it is next to nothing.
     """
     if not math.isinf(df):
         from scipy import special
@@ -105,9 +106,10 @@ def to_settle(
 ) -> float:
     """How many items it takes until an interval leaves the neutral value out with chance `power`.
 
-    n ((z₁₋α⸝₂ + z_power) / z₁₋α⸝₂)² (half / difference)², for an interval whose width falls as 1 / √n: Miller's
-    sample size with the variance that the interval shows, n (half / z₁₋α⸝₂)². A power of one half is where it
-    would just touch. It takes the difference for the true one, which itself may move.
+    n ((z₁₋α⸝₂ + z_power) / z₁₋α⸝₂)² (half / difference)², for an interval whose width falls as 1 /
+    √n: Miller's sample size with the variance that the interval shows, n (half / z₁₋α⸝₂)². A power
+    of one half is where it would just touch. It takes the difference for the true one, which itself
+    may move.
 
     Args:
         half: the interval's half width, on the side of the neutral value.
@@ -125,7 +127,7 @@ def to_settle(
 def apart(half_a: float, half_b: float) -> float:
     """The half width of a difference of independent figures: √(h_a² + h_b²), each on the side of the other.
 
-    Zou & Donner 2008, Stat. Med. 27:1693 (MOVER). Figures of the same items mostly rise and fall together, and
-    then their difference has a narrower one.
+    Zou & Donner 2008, Stat. Med. 27:1693 (MOVER). Figures of the same items mostly rise and fall
+    together, and then their difference has a narrower one.
     """
     return math.hypot(half_a, half_b)

@@ -1,7 +1,7 @@
 """What a group's name holds more than one of: configurations, versions of a task, providers of a model.
 
-A name is a label; what it stands for has an id. Where a group holds traces of several things, its figures
-are means over all of them, and the reader is told.
+A name is a label; what it stands for has an id. Where a group holds traces of several things, its
+figures are means over all of them, and the reader is told.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,8 @@ def notes(
     Args:
         rows: the rows that the analysis was given.
         by: the columns that name a group.
-        within: columns by which the analysis tells traces of a group apart; those that are absent do not.
+        within: columns by which the analysis tells traces of a group apart; those that are absent
+            do not.
     """
     present = set(rows.collect_schema().names())
     by = list(dict.fromkeys([*by, *(c for c in within if c in present)]))

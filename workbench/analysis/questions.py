@@ -74,7 +74,8 @@ class Case:
     """A question that is open.
 
     Attributes:
-        rows: the row of a figure that is held against a neutral value; or of two groups, the leader's first.
+        rows: the row of a figure that is held against a neutral value; or of two groups, the
+            leader's first.
         needed: the items it takes, of each group; infinite where no number of them does.
         relative: whether that is a multiple of those there are, because rows do not say how many.
         neutral: the neutral value; None between groups.

@@ -41,8 +41,8 @@ def fit(
 ) -> Fit:
     """Find the maximum a posteriori under Gaussian priors, by Newton's method.
 
-    Items are many and meet only groups and their own author: their part of the Hessian is diagonal and
-    is eliminated (Schur complement), so that a step costs items × (groups + authors)².
+    Items are many and meet only groups and their own author: their part of the Hessian is diagonal
+    and is eliminated (Schur complement), so that a step costs items × (groups + authors)².
 
     Args:
         n: (n_items, n_groups) trials; 0 where not tried.

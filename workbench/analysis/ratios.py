@@ -24,8 +24,8 @@ def ratio(
     """Give Σ top / Σ bottom with the interval of its linearisation, t · SE clustered.
 
     Of amounts, which have no upper bound but are never below 0, it is corrected for skewness.
-    With `bottom` of ones it is a mean. SE = √(C / (C − 1) Σ_c (Σ_{i∈c} (top − R · bottom))²) / Σ bottom
-    (Cochran 1977, Sampling Techniques, §6.3), one degree of freedom fewer than clusters.
+    With `bottom` of ones it is a mean. SE = √(C / (C − 1) Σ_c (Σ_{i∈c} (top − R · bottom))²) / Σ
+    bottom (Cochran 1977, Sampling Techniques, §6.3), one degree of freedom fewer than clusters.
 
     Args:
         top: (n,) finite.

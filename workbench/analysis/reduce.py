@@ -3,11 +3,11 @@
 Written once in narwhals over `trace_facts`, so that it runs inside DuckDB for a relation and in
 Polars for a frame; only its small result is fetched.
 
-Which traces count is said in `standing`. A failed trace (`error_type` set) and an unscored one say nothing about the
-answer and are left out and counted; `errors_as_wrong` scores failed ones 0 instead. Where an
-analysis sets a cost against a score, traces without that cost are left out of both, so that the two
-speak of the same traces. Trials weigh within their item: means are taken per item first and then
-over items, whatever the number of trials.
+Which traces count is said in `standing`. A failed trace (`error_type` set) and an unscored one say
+nothing about the answer and are left out and counted; `errors_as_wrong` scores failed ones 0
+instead. Where an analysis sets a cost against a score, traces without that cost are left out of
+both, so that the two speak of the same traces. Trials weigh within their item: means are taken per
+item first and then over items, whatever the number of trials.
 """
 
 import dataclasses
@@ -65,8 +65,8 @@ class Items:
     """Traces reduced to items.
 
     Attributes:
-        frame: one row per group and item, sorted: the `by` columns; `item_id`; of what is known of the
-            item what was asked for, and `_cluster`, unique over tasks; `n_traces`, `n_failed`,
+        frame: one row per group and item, sorted: the `by` columns; `item_id`; of what is known of
+            the item what was asked for, and `_cluster`, unique over tasks; `n_traces`, `n_failed`,
             `n_unscored`, `n_missing` (a required measure is unknown), `n` (those that count),
             `n_scored`; `outcome`, the sum over the scored ones; and per measure `{m}_sum` and
             `{m}_known`, its sum and the number of traces that it is known of.

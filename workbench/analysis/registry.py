@@ -106,8 +106,8 @@ def run(
         rng: the source of randomness; a generator with seed 0 where None.
         options: see the declaration.
 
-    A cost is that at listed prices; where it cannot be computed, what was billed stands in, and a note
-    says of how many.
+    A cost is that at listed prices; where it cannot be computed, what was billed stands in, and a
+    note says of how many.
 
     Raises:
         AnalysisError: an unknown name, option, column or group, a value out of bounds, or rows of

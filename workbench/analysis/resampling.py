@@ -133,7 +133,8 @@ def tails(
 
     Resampling n of n draws from a variance divided by n where n − 1 is due, and from no t
     distribution. Φ(−√(n / (n − 1)) t), t the quantile with n − 1 degrees of freedom, makes up for
-    both: the expanded percentile interval (Hesterberg 2015, The American Statistician 69:371). Where
+    both: the expanded percentile interval (Hesterberg 2015, The American Statistician 69:371).
+        Where
     strata of n each are resampled, `freedom` is their number times n − 1.
 
     Exactly (1 − level) / 2 where `clusters` is None or below two.

@@ -44,7 +44,8 @@ class Recorded:
 
     Attributes:
         traces: one row per attempt: the `by` columns, `_item`, `_code` (its cluster).
-        right: (n, r) 0 or 1, whether the answer that stands after a round is right; the last one stands on.
+        right: (n, r) 0 or 1, whether the answer that stands after a round is right; the last one
+            stands on.
         made: (n, r) whether the round was made.
         changed: (n, r) whether it was made and gave another answer than the round before.
         cost: (n, r) cost up to a round; NaN where the attempt's is unknown.
@@ -81,8 +82,8 @@ def added(values: npt.NDArray[Any], place: Ints) -> Floats:
 def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
     """Read the rounds of the traces that have any; failed traces are left out.
 
-    What an attempt cost is known as a whole; it is shared out over the rounds by their tokens at the
-    listed prices, or by their output tokens alone where no price per token is known.
+    What an attempt cost is known as a whole; it is shared out over the rounds by their tokens at
+    the listed prices, or by their output tokens alone where no price per token is known.
     """
     present = frame.collect_schema().names()
     if "metadata" not in present:

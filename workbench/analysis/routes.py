@@ -85,7 +85,8 @@ def common_areas(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Fl
 def hull_areas(cost: Floats, quality: Floats) -> Floats:
     """Mean quality over the points' range of cost on their concave hull, for many resamples at once.
 
-    Along each hull the next corner is the point of the steepest rise; behind the last one it is flat.
+    Along each hull the next corner is the point of the steepest rise; behind the last one it is
+    flat.
 
     Args:
         cost: (r, k).
@@ -130,9 +131,9 @@ def hull_area(cost: Floats, quality: Floats, most: float) -> tuple[float, float]
     """AIQ of RouterBench in both forms, over the concave hull made flat up to the cost `most`, or cut there.
 
     Returns:
-        the area over `most`, beginning at the first point (as its code has it), 0 if that costs more;
-        and over the range from the first point to `most` (as the paper writes it; unverified). NaN
-        where there is none.
+        the area over `most`, beginning at the first point (as its code has it), 0 if that costs
+        more; and over the range from the first point to `most` (as the paper writes it;
+        unverified). NaN where there is none.
     """
     x, y = concave(cost, quality)
     inside = x < most

@@ -37,7 +37,8 @@ def as_sql(
         where: the slice.
         by: the columns that name a group.
         options: those of the analysis.
-        fields: columns of the store's own (`store.fields()`), for the types of those that are named.
+        fields: columns of the store's own (`store.fields()`), for the types of those that are
+            named.
     """
     declared, chosen = _plan(name, by, options)
     by = columns(by)

@@ -16,7 +16,8 @@ class Part(NamedTuple):
     """What one group adds.
 
     Attributes:
-        batch: parts of one batch share their draws; those of other batches have none of their items.
+        batch: parts of one batch share their draws; those of other batches have none of their
+            items.
         clusters: (n_items,) the name or number of each item's cluster, the same in every part.
         values: (n_items, k); NaN where unknown.
     """

@@ -1,10 +1,12 @@
 """Which traces count, in every analysis: one rule, applied to the rows before an analysis sees them.
 
-- A try that was made again (`is_replaced`) was paid, and is no answer: its rows are left out, and counted.
-- A trace failed where it ended in an error and its source gave it no score. One that was scored is an answer,
-  whatever ended it: terminal-bench counts what resolved although it timed out.
+- A try that was made again (`is_replaced`) was paid, and is no answer: its rows are left out, and
+  counted.
+- A trace failed where it ended in an error and its source gave it no score. One that was scored is
+  an answer, whatever ended it: terminal-bench counts what resolved although it timed out.
 
-Failed and unscored traces say nothing about the answer; `reduce` leaves them out, or counts failed ones as wrong.
+Failed and unscored traces say nothing about the answer; `reduce` leaves them out, or counts failed
+ones as wrong.
 """
 
 from typing import Any
@@ -29,8 +31,8 @@ def counting(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
         frame: rows of a view, of traces or of what belongs to them; absent columns decide nothing.
 
     Returns:
-        The rows that count or failed; `error_type` (or `trace_error_type`, where a row is not a trace) is
-        null where the trace was scored. Doing it twice changes nothing.
+        The rows that count or failed; `error_type` (or `trace_error_type`, where a row is not a
+        trace) is null where the trace was scored. Doing it twice changes nothing.
     """
     present = set(frame.collect_schema().names())
     if "is_replaced" in present:

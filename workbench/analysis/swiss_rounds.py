@@ -12,10 +12,10 @@ def play(
 ) -> tuple[Floats, Floats]:
     """Play tournaments and average the points.
 
-    In each round, one benchmark, everyone still in meets a random other of the same points; the higher
-    score gets a point, equal scores half each, who is left over gets none. After every round but
-    the last, `eliminated` of those with the fewest points leave, drawn at random, as far as there are
-    so many and one stays in; what they won they keep.
+    In each round, one benchmark, everyone still in meets a random other of the same points; the
+    higher score gets a point, equal scores half each, who is left over gets none. After every round
+    but the last, `eliminated` of those with the fewest points leave, drawn at random, as far as
+    there are so many and one stays in; what they won they keep.
 
     Args:
         scores: (m, n_players, n_rounds): m sets of scores, in order of the rounds; none unknown.

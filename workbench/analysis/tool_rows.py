@@ -9,8 +9,8 @@ import polars as pl
 
 from workbench.analysis import engine, fetched
 
-# Whether an earlier row of the trace asked the same tool in the same words; what was not recorded is
-# not seen to repeat.
+# Whether an earlier row of the trace asked the same tool in the same words; what was not recorded
+# is not seen to repeat.
 AGAIN = pl.col("_words").is_not_null() & ~pl.col("_words").is_first_distinct()
 _BITS = 16  # of a call's place in its trace, where both are sorted as one number
 _LAST = (1 << _BITS) - 1
@@ -63,7 +63,8 @@ def ordered(rows: pl.DataFrame) -> pl.DataFrame:
     """Put rows trace by trace and call by call; in a trace, calls without a place come last."""
     place = rows["_ordinal"].fill_null(_LAST).to_numpy()
     trace = rows["_trace"].to_numpy()
-    # One number is sorted many times quicker than two; what it leaves out of the trace's own seldom matters.
+    # One number is sorted many times quicker than two; what it leaves out of the trace's own seldom
+    # matters.
     order = np.argsort((trace << _BITS) | place.clip(0, _LAST).astype(np.uint64))
     begun = np.count_nonzero(trace[order][1:] != trace[order][:-1]) + 1
     if begun > rows["_trace"].n_unique() or place.max(initial=0) > _LAST:

@@ -46,8 +46,8 @@ class Weighed:
     ) -> tuple[Floats, bool]:
         """Evaluate some rows: the chance that the heaviest of k answers is right; whether all is exact.
 
-        Over all subsets where there is time for it: with up to 14 trials of not too many items; else
-        over drawn ones, 1 to 1,000 of every size and item.
+        Over all subsets where there is time for it: with up to 14 trials of not too many items;
+        else over drawn ones, 1 to 1,000 of every size and item.
 
         Returns:
             (len(rows), n_sizes); NaN where an item has fewer than k trials, or no score.

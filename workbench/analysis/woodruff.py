@@ -16,8 +16,8 @@ def quantiles(
     """Give quantiles (linear between order statistics), each with an interval.
 
     Woodruff 1952 (JASA 47:635): the share of observations at or below the quantile has a clustered
-    standard error; the quantiles at p ± t · SE are the ends, t with one degree of freedom fewer than
-    clusters. No shape of the distribution is assumed.
+    standard error; the quantiles at p ± t · SE are the ends, t with one degree of freedom fewer
+    than clusters. No shape of the distribution is assumed.
 
     Args:
         values: (n,) known observations, all weighing alike.

@@ -160,15 +160,16 @@ def collect(
     """Ask models the items of tasks; only what is missing.
 
     Every model × strategy is a configuration, tried on every item so many times. The same command
-    again does only what is missing; Ctrl-C once waits for what is in flight. From another terminal a
-    running collection is watched, paused and retuned: see workbench runs --help.
+    again does only what is missing; Ctrl-C once waits for what is in flight. From another terminal
+    a running collection is watched, paused and retuned: see workbench runs --help.
 
-    A budget in the plan file is for the plan, over all its launches: what its attempts took before counts.
-    A budget given here is for this launch alone; where there are both, both hold. Collections at the same
-    time on one store share their attempts and the budgets of their plans.
+    A budget in the plan file is for the plan, over all its launches: what its attempts took before
+    counts. A budget given here is for this launch alone; where there are both, both hold.
+    Collections at the same time on one store share their attempts and the budgets of their plans.
 
-    Exit status: 0 every attempt of the plan is answered and scored; 1 some failed, have no score or are
-    left, or nothing could be asked; 2 the command was not understood. With --allow-partial 0 also where
+    Exit status: 0 every attempt of the plan is answered and scored; 1 some failed, have no score or
+    are left, or nothing could be asked; 2 the command was not understood. With --allow-partial 0
+    also where
     at least one attempt of the plan is answered. For example:
 
     workbench collect --base-url http://127.0.0.1:8080/v1 --model smollm2 --task arithmetic

@@ -55,8 +55,9 @@ def doctor(
 ) -> None:
     """Check the installation and the store.
 
-    Every column of every table is read. Exit status 1 if the store is damaged; what is only worth knowing does not count. A store that
-    --repair made is checked in place of the one that it was made of.
+    Every column of every table is read. Exit status 1 if the store is damaged; what is only worth
+    knowing does not count. A store that --repair made is checked in place of the one that it was
+    made of.
     """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of

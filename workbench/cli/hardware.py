@@ -21,8 +21,9 @@ def hardware(
 ) -> None:
     """List models' shapes, accelerators and grids, or add rows of your own.
 
-    Analyses look these up: parameters and heads of a model, FLOP/s and watts of an accelerator, grams
-    of carbon of a grid. Rows of the store come after those that ship and win over them, field by field.
+    Analyses look these up: parameters and heads of a model, FLOP/s and watts of an accelerator,
+    grams of carbon of a grid. Rows of the store come after those that ship and win over them, field
+    by field.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -45,8 +46,8 @@ def hardware(
 def add(file: Path, store_path: str | None) -> None:
     """Add the rows of a file to the store, in place of those of the same name.
 
-    FILE is TOML with [[model]], [[accelerator]] or [[grid]] tables; their fields are the columns of the
-    tables models, accelerators and grids (workbench schema models).
+    FILE is TOML with [[model]], [[accelerator]] or [[grid]] tables; their fields are the columns of
+    the tables models, accelerators and grids (workbench schema models).
     """
     from workbench.hardware import read
     from workbench.store import reference

@@ -86,9 +86,9 @@ def import_(
     (.duckdb), their spools, and folders that export wrote. The same file twice changes nothing.
     A file that fails leaves nothing behind, the others land.
 
-    A file is ok (all of it is in, and agrees with the totals that it states), partial (samples or rows
-    did not come in, or its version is not known), differs (it adds up to other totals than it states)
-    or failed.
+    A file is ok (all of it is in, and agrees with the totals that it states), partial (samples or
+    rows did not come in, or its version is not known), differs (it adds up to other totals than it
+    states) or failed.
 
     Exit status: 0 if all files are ok, 1 if one is not, 2 if the command is not understood. With
     --allow-partial it is 0 where anything came in, and the last line says so. Rows that

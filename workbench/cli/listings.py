@@ -49,8 +49,9 @@ def tasks(
 ) -> None:
     """List tasks: those in the store, those that ship, or a file of your own as it is understood.
 
-    FILE is a .csv, .tsv, .jsonl, .json or .parquet file, or a plan. Shown are its first items, which columns
-    became what, and what is wrong. For example: workbench tasks my.csv --set input=question
+    FILE is a .csv, .tsv, .jsonl, .json or .parquet file, or a plan. Shown are its first items,
+    which columns became what, and what is wrong. For example: workbench tasks my.csv --set
+    input=question
     """
     if file is not None:
         from workbench.cli.task_preview import preview

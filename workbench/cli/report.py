@@ -83,8 +83,9 @@ def report(
 ) -> None:
     """Write the answers of many analyses as one page, Markdown or LaTeX tables.
 
-    Without a NAME it is the usual questions. A page is one file with charts that asks the network for nothing.
-    Analyses that find nothing to answer from are listed with the reason; the exit status is 1 if one failed.
+    Without a NAME it is the usual questions. A page is one file with charts that asks the network
+    for nothing. Analyses that find nothing to answer from are listed with the reason; the exit
+    status is 1 if one failed.
     """
     from workbench import report as reports
     from workbench.cli.output import check_output, replacing

@@ -64,7 +64,8 @@ def runs(
 ) -> None:
     """List what was collected or imported.
 
-    Those that are being collected come as a second table, with how far they are. They are steered from any
+    Those that are being collected come as a second table, with how far they are. They are steered
+    from any
     terminal; RUN is the beginning of a run's id, or "latest":
 
     workbench runs pause latest

@@ -58,7 +58,8 @@ def sql(
 def memory_limit() -> Iterator[None]:
     """Bound what a query may take by the system, as some functions of DuckDB pass its own limit by.
 
-    Three quarters of the memory, beside what is in use; where the system has no such limit, there is none.
+    Three quarters of the memory, beside what is in use; where the system has no such limit, there
+    is none.
     """
     try:
         import resource

@@ -1,8 +1,9 @@
 """Task sets and sample traces; the one package that knows where `data/` is.
 
-A task set is a file with one item a row: CSV, JSON Lines, JSON or Parquet. What the set says of itself (`Header`)
-is the first line of a `.jsonl` file, a `.toml` file of the same name beside it, or a table of the plan (`TaskSpec`);
-columns that nobody names are guessed by their names, and what was guessed is said (`TaskSet.notes`).
+A task set is a file with one item a row: CSV, JSON Lines, JSON or Parquet. What the set says of
+itself (`Header`) is the first line of a `.jsonl` file, a `.toml` file of the same name beside it,
+or a table of the plan (`TaskSpec`); columns that nobody names are guessed by their names, and what
+was guessed is said (`TaskSet.notes`).
 """
 
 from workbench.datasets.loading import Loaded, examine, load_task

@@ -56,12 +56,14 @@ def load_task(
     Args:
         source: what to load. A file is .jsonl, .csv, .tsv, .json or .parquet.
         folder: the plan's; its files and the user's scorers are looked for here first.
-        allow_code: whether a scorer `module:function` that only the file itself names may be imported.
-            One that the table names has been named by the user.
-        helpers: what identifies the plan's helper models, by name; a judge by another model is another scorer.
+        allow_code: whether a scorer `module:function` that only the file itself names may be
+            imported. One that the table names has been named by the user.
+        helpers: what identifies the plan's helper models, by name; a judge by another model is
+            another scorer.
 
     Raises:
-        TaskError: there is no such set, or a line of the file is wrong (the message has file and line).
+        TaskError: there is no such set, or a line of the file is wrong (the message has file and
+            line).
     """
     loaded = examine(source, folder=folder, allow_code=allow_code, helpers=helpers)
     if loaded.faults:

@@ -1,6 +1,7 @@
 """Rows of a user's file: CSV, TSV, JSON Lines, JSON or Parquet → cells by column name, and where each row stands.
 
-Sizes are bounded before anything is read whole; what is refused is said with file, line or row, and column.
+Sizes are bounded before anything is read whole; what is refused is said with file, line or row, and
+column.
 """
 
 import codecs

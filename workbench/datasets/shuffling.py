@@ -1,7 +1,7 @@
 """The order in which the options of a multiple choice are shown, where the file's own gives the answer away.
 
-An order follows from the item alone (its key, question and options) and a seed: it is the same in every run,
-so that an attempt that is resumed, or repeated by somebody else, asks the same prompt.
+An order follows from the item alone (its key, question and options) and a seed: it is the same in
+every run, so that an attempt that is resumed, or repeated by somebody else, asks the same prompt.
 """
 
 import random
@@ -30,8 +30,8 @@ def order(
     """Draw the order of an item's options: which one, from 0, stands at each place.
 
     Returns:
-        None where an option speaks of the places of others ("all of the above"), or where the right ones are no
-        letters of options.
+        None where an option speaks of the places of others ("all of the above"), or where the right
+        ones are no letters of options.
     """
     if any(_PLACED.search(choice) for choice in choices):
         return None

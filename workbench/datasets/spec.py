@@ -33,26 +33,31 @@ class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a task set says of itself, and which of its columns are what; all of it may be left out.
 
-    A column is named as it is in the file; "a.b" is the field b of an object in column a. Where a text is
-    wanted, it may be a template over columns: "{context}, {question}".
+    A column is named as it is in the file; "a.b" is the field b of an object in column a. Where a
+    text is wanted, it may be a template over columns: "{context}, {question}".
 
     Attributes:
         task: name of the set; by default the file's.
-        scorer: one name, or several; the first gives a trace its score. `module:function` is one of your own.
+        scorer: one name, or several; the first gives a trace its score. `module:function` is one of
+            your own.
         options: settings of the scorers, for all items: tolerance, rubric, votes …
         prompt: the instruction that comes before every question.
         input, target, item: column or template of the question, the truth and the key.
-        choices: a column that holds the list of options, or the columns that hold one option each; where none
-            of the names is a column, they are the options themselves.
-        answers: what the target says of a choice: letter, index0 (from 0), index1, or the option's text.
-        shuffle: whether the options of choices are shown in an order drawn for each item, the same in every run;
-            a number is the seed. Where nothing is said, they are if the file has the right one first in every item.
+        choices: a column that holds the list of options, or the columns that hold one option each;
+            where none of the names is a column, they are the options themselves.
+        answers: what the target says of a choice: letter, index0 (from 0), index1, or the option's
+            text.
+        shuffle: whether the options of choices are shown in an order drawn for each item, the same
+            in every run; a number is the seed. Where nothing is said, they are if the file has the
+            right one first in every item.
         tags: columns whose values become tags.
         metadata: columns that are kept with an item, or a table of names and columns.
         tests, entry_point: columns for the scorer unit_tests.
         rows: which field of a JSON file holds the list of rows.
-        decimal: the decimal mark of numbers in text, "." or ","; told by their columns where it is left out.
-        skip_incomplete: leave rows without a question or a target out, in place of refusing the file.
+        decimal: the decimal mark of numbers in text, "." or ","; told by their columns where it is
+            left out.
+        skip_incomplete: leave rows without a question or a target out, in place of refusing the
+            file.
     """
 
     task: str | None = None

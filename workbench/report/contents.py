@@ -28,13 +28,16 @@ class Looked:
         where: the slice as text; "" is everything.
         n_traces: traces of the slice.
         n_all: traces of the store.
-        models: the models of the slice, the commonest first; likewise tasks, strategies and configurations.
-        runs: rows of the table `runs` that the slice has traces of, with `n_traces`, those of the slice.
+        models: the models of the slice, the commonest first; likewise tasks, strategies and
+            configurations.
+        runs: rows of the table `runs` that the slice has traces of, with `n_traces`, those of the
+            slice.
         first_at: when the first attempt began (UTC); None if not known.
         last_at: when the last one began.
         prices: rows of the table `prices` in force for the traces.
         n_unpriced: traces without a price row; None if not known.
-        methods: how joules were found: measured, apportioned, estimated, reported; () where none are known.
+        methods: how joules were found: measured, apportioned, estimated, reported; () where none
+            are known.
         most: of how many names a list has at most; a list as long may be cut.
     """
 

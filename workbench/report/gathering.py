@@ -16,9 +16,9 @@ from workbench.report.contents import Answered, Looked, Report, Unanswered, Valu
 from workbench.slice import Slice
 from workbench.store import Store
 
-# The usual questions, one figure each: how good, who is worth it, what a right answer costs, how long it takes,
-# what it draws, what thinking and tools bring, and how many items it takes to tell. All 53 take ten times as long
-# to make and to read; whoever wants them says so.
+# The usual questions, one figure each: how good, who is worth it, what a right answer costs, how
+# long it takes, what it draws, what thinking and tools bring, and how many items it takes to tell.
+# All 53 take ten times as long to make and to read; whoever wants them says so.
 USUAL = (
     "summary",
     "frontier",
@@ -95,7 +95,8 @@ def make(
         told: hears how far it is.
 
     Raises:
-        AnalysisError: an unknown name or option, or a value out of bounds; what goes wrong later is in the report.
+        AnalysisError: an unknown name or option, or a value out of bounds; what goes wrong later is
+            in the report.
     """
     now = now or dt.datetime.now(dt.UTC)
     where, keys = Slice.of(where, now=now), (by,) if isinstance(by, str) else tuple(by)

@@ -1,7 +1,8 @@
 r"""A report as LaTeX tables, to be read into a paper by `\input`; nothing but booktabs is needed.
 
-What comes from outside is shown, not obeyed: every character that TeX acts on is escaped, and letters
-that pdfLaTeX does not know are written by XeLaTeX and LuaLaTeX, and by pdfLaTeX as their number.
+What comes from outside is shown, not obeyed: every character that TeX acts on is escaped, and
+letters that pdfLaTeX does not know are written by XeLaTeX and LuaLaTeX, and by pdfLaTeX as their
+number.
 """
 
 import re

@@ -1,7 +1,7 @@
 """A report as one page that needs nothing else: no request, no script, charts inside.
 
-What comes from outside reaches the page as text; a policy in its head forbids everything that is not there:
-scripts, images, fonts, frames, forms, and any style but the page's own.
+What comes from outside reaches the page as text; a policy in its head forbids everything that is
+not there: scripts, images, fonts, frames, forms, and any style but the page's own.
 """
 
 import base64

@@ -37,7 +37,8 @@ def picture(result: Result, name: str) -> str:
 
     Args:
         result: what is drawn.
-        name: of letters, digits and dashes, and unlike those of other pictures of the page: it marks the ids.
+        name: of letters, digits and dashes, and unlike those of other pictures of the page: it
+            marks the ids.
     """
     from workbench import charts
 

@@ -10,11 +10,12 @@ import msgspec
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call, ToolCall
 
-# kinds of errors that say the same of every request: to a server that has no address or no trust, or to a model
-# for which there is no money (behind one address may stand several accounts)
+# kinds of errors that say the same of every request: to a server that has no address or no trust,
+# or to a model for which there is no money (behind one address may stand several accounts)
 UNREACHABLE = frozenset({"dns", "tls"})
 FATAL = UNREACHABLE | {"insufficient_quota", "http_402"}
-# {"role": "system" | "user" | "assistant", "content": text}, or as `Reply.turn` and a tool's answer are
+# {"role": "system" | "user" | "assistant", "content": text}, or as `Reply.turn` and a tool's answer
+# are
 ChatMessage = Mapping[str, Any]
 
 
@@ -53,8 +54,10 @@ class Reply(msgspec.Struct, frozen=True):
     Attributes:
         text: the visible text, thinking taken out.
         thinking: the thinking text; null where none was shown.
-        tool_calls: the tools that it asks for, in order; `tool_ids` are the provider's names of them.
-        state: what the provider wants back, unchanged, when the chat goes on (signatures of thinking).
+        tool_calls: the tools that it asks for, in order; `tool_ids` are the provider's names of
+            them.
+        state: what the provider wants back, unchanged, when the chat goes on (signatures of
+            thinking).
         call: tokens, times and errors of the call.
         text_ends: characters of `text` received after each of its chunks, rising.
         text_times: seconds from the request to those chunks.
@@ -131,8 +134,8 @@ OnChunk = Callable[[str], None]  # called with each visible piece of text as it 
 class Provider(Protocol):
     """A way to reach models: one file each under `providers/`.
 
-    `generate` raises ProviderRejected where asking again will not help, ProviderUnavailable where it
-    may; every other failure is a fault of the program. What arrived before is in the `reply` of
+    `generate` raises ProviderRejected where asking again will not help, ProviderUnavailable where
+    it may; every other failure is a fault of the program. What arrived before is in the `reply` of
     `CallRefused` and `StreamBroken`.
     """
 
@@ -160,7 +163,8 @@ Render = Callable[[Sequence[ChatMessage]], tuple[str, tuple[str, ...]]]
 class BegunTurns:
     """Whether the models of a server go on with a turn of the assistant's that was begun for them.
 
-    One is shared by all attempts at a server, so that what one of them learns by a refusal is known.
+    One is shared by all attempts at a server, so that what one of them learns by a refusal is
+    known.
     """
 
     def __init__(self, taken: bool | None = None) -> None:

@@ -133,7 +133,8 @@ def trace_of(
 ) -> Trace:
     """Write what an attempt did as a record, with all that was paid for it.
 
-    After its own calls come those that earlier tries of it made in vain, and the requests that broke off.
+    After its own calls come those that earlier tries of it made in vain, and the requests that
+    broke off.
     """
     configuration_id, item_id, trial = planned.key
     outcome, error, limit = ended.outcome, ended.error, ended.limit
@@ -181,8 +182,8 @@ def working_s(
 ) -> float | None:
     """Take from the time of an attempt the moments in which all of it only waited, for a slot or to try again.
 
-    What waits beside a call or a tool at work costs no time, and what waits beside another that waits
-    costs none twice.
+    What waits beside a call or a tool at work costs no time, and what waits beside another that
+    waits costs none twice.
 
     Args:
         started_at: when the attempt began.

@@ -1,25 +1,27 @@
 """Which collector makes which attempt, and what each of them takes of a budget, without a server.
 
-Any number of collectors may work on one store at once, with one plan or with plans that share attempts. Each has
-a file of its own, `<spool>/claims/<run>-<random>.jsonl`, to which it appends a line whenever it begins an attempt,
-has ended one, or takes more for one than it had reserved. It reads what the others append. An attempt is claimed,
-and room in a budget taken, only under the lock of `<spool>/claims/lock`, after the others' newest lines were
-read: so no two collectors ever hold one attempt, and together they stay within the budgets of a plan.
+Any number of collectors may work on one store at once, with one plan or with plans that share
+attempts. Each has a file of its own, `<spool>/claims/<run>-<random>.jsonl`, to which it appends a
+line whenever it begins an attempt, has ended one, or takes more for one than it had reserved. It
+reads what the others append. An attempt is claimed, and room in a budget taken, only under the lock
+of `<spool>/claims/lock`, after the others' newest lines were read: so no two collectors ever hold
+one attempt, and together they stay within the budgets of a plan.
 
-A claim holds for as long as its owner lives. That is no matter of clocks: the owner keeps its file under an advisory
-lock, as it does its spool segment, and the operating system lets go of it in the moment in which the owner
-ends, however it ends, on this machine and, through the file server, on others. A collector that is merely stopped or
-slow keeps what it holds: an attempt is never paid twice because somebody was late. What a dead collector held is
-free for the others, once they have looked into the spool and the store for what it had settled; what it may
-have spent on them counts for budgets all the same.
+A claim holds for as long as its owner lives. That is no matter of clocks: the owner keeps its file
+under an advisory lock, as it does its spool segment, and the operating system lets go of it in the
+moment in which the owner ends, however it ends, on this machine and, through the file server, on
+others. A collector that is merely stopped or slow keeps what it holds: an attempt is never paid
+twice because somebody was late. What a dead collector held is free for the others, once they have
+looked into the spool and the store for what it had settled; what it may have spent on them counts
+for budgets all the same.
 
-A trace is in the spool before its attempt's claim is ended; a collector puts its file there before it looks
-for what is settled. So whoever comes later finds every attempt either settled or claimed. Files of the dead go
-when no collector lives that may not have read them; those that were killed with attempts under way leave theirs,
-for what these may have cost (`unfinished`).
+A trace is in the spool before its attempt's claim is ended; a collector puts its file there before
+it looks for what is settled. So whoever comes later finds every attempt either settled or claimed.
+Files of the dead go when no collector lives that may not have read them; those that were killed
+with attempts under way leave theirs, for what these may have cost (`unfinished`).
 
-Where there are no advisory locks (Windows) collectors cannot tell the living from the dead: the second one at a time
-is refused.
+Where there are no advisory locks (Windows) collectors cannot tell the living from the dead: the
+second one at a time is refused.
 """
 
 import asyncio
@@ -55,10 +57,10 @@ class Line(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a collector says of an attempt.
 
     Attributes:
-        kind: begin claims it, take says that it takes more than was said, end and fail that it has its trace,
-            without and with an error that may pass, back that somebody else may make it.
-        usd, tokens: what it has taken, estimates for what nobody reported included; while it is under way, no less
-            than what it has reserved.
+        kind: begin claims it, take says that it takes more than was said, end and fail that it has
+            its trace, without and with an error that may pass, back that somebody else may make it.
+        usd, tokens: what it has taken, estimates for what nobody reported included; while it is
+            under way, no less than what it has reserved.
     """
 
     kind: Kind
@@ -130,8 +132,8 @@ class Claims:
     """What one collector holds, and what it knows of the others.
 
     Attributes:
-        taken: attempts that are nobody else's to make: others hold them, or have ended them since this
-            collector began.
+        taken: attempts that are nobody else's to make: others hold them, or have ended them since
+            this collector began.
         spent: what others take of the attempts that are meant, since this collector began.
     """
 
@@ -159,8 +161,8 @@ class Claims:
     ) -> Self:
         """Join the collectors of a store.
 
-        What others have ended by then is none of this object's business: it is in the spool or in the store, where
-        the caller looks next.
+        What others have ended by then is none of this object's business: it is in the spool or in
+        the store, where the caller looks next.
 
         Args:
             spool_folder: the store's spool.
@@ -276,8 +278,8 @@ class Claims:
     def bury(self) -> set[Key]:
         """Find collectors that have died since; returns the attempts that they held.
 
-        They stay `taken` until the caller has found out which of them are settled, and let go of the others
-        with `free`.
+        They stay `taken` until the caller has found out which of them are settled, and let go of
+        the others with `free`.
         """
         orphans: set[Key] = set()
         for name, other in self._others.items():
@@ -321,7 +323,8 @@ class Claims:
     def say(self, kind: Kind, key: Key, amounts: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
         """Append a line; "begin" only within `exclusively`, and of an attempt that is not `taken`.
 
-        What the disk refuses is said with the next line. Only a beginning must be known to the others first.
+        What the disk refuses is said with the next line. Only a beginning must be known to the
+        others first.
 
         Raises:
             StoreError: a beginning cannot be written; it is taken back.

@@ -2,13 +2,14 @@
 
 A run has a folder `<spool>/control/<run_id>/` while it lives:
 
-    lock             held by the collector; the operating system lets go of it however the collector ends
-    state.json       what it says of itself: a `RunState`, replaced whole about once a second
+    lock             held by the collector; the operating system lets go of it however the collector
+    ends state.json       what it says of itself: a `RunState`, replaced whole about once a second
     commands/*.json  what others ask of it: a `Command` a file, renamed into place
     results/*.json   how each command was taken: a `Taken` of the same name
 
-Whoever sends needs nothing but the right to write there, which the folder's owner alone has. Nothing in
-these files is trusted: they are bounded in size, read as plain files only, and checked field by field.
+Whoever sends needs nothing but the right to write there, which the folder's owner alone has.
+Nothing in these files is trusted: they are bounded in size, read as plain files only, and checked
+field by field.
 """
 
 import contextlib
@@ -149,8 +150,8 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     """What a running collection says of itself.
 
     Attributes:
-        status: running, paused, asking (a pilot is over), stopping, or how it ended: done, cancelled,
-            failed.
+        status: running, paused, asking (a pilot is over), stopping, or how it ended: done,
+            cancelled, failed.
         at: when it said so; the state of a collector that lives is about a second old.
         plan: the plan, as `Plan.as_json` writes it.
         planned, before, done, failed, in_flight, left: attempts, as in `Progress`.
@@ -287,7 +288,8 @@ def send(
         spool_dir: the spool of the store that it collects into.
         run_id: the whole id.
         command: what it is told.
-        wait_s: seconds after which an unanswered command is left to the run, and `waiting` returned.
+        wait_s: seconds after which an unanswered command is left to the run, and `waiting`
+            returned.
         sleep: waits between looks.
         clock: monotonic seconds.
 
@@ -373,8 +375,8 @@ def _folders(spool_dir: Path) -> list[Path]:
 def read_plain(path: Path, most_bytes: int) -> bytes | None:
     """Read a plain file that is no link, pipe or device; None where there is none.
 
-    What is there but cannot be read is None too. A file that is too large gives its first `most_bytes`
-    bytes and one more.
+    What is there but cannot be read is None too. A file that is too large gives its first
+    `most_bytes` bytes and one more.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with contextlib.suppress(OSError):

@@ -48,17 +48,17 @@ async def collect(
 ) -> CollectReport:
     """Make the attempts of a plan that are missing, and write them to the spool.
 
-    A failed call is data: its trace holds the error. A configuration that is refused for the same reason again
-    and again is stopped; the run ends early when the budget is used up. Ctrl-C once waits for what is in
-    flight, twice cancels it.
+    A failed call is data: its trace holds the error. A configuration that is refused for the same
+    reason again and again is stopped; the run ends early when the budget is used up. Ctrl-C once
+    waits for what is in flight, twice cancels it.
 
     Args:
         plan: what is asked.
         spool: where lines go; its run id is the run's.
-        done: gives the keys that the store holds for some configuration ids (`Store.done`); what lies in
-            the spool is looked up here.
-        spent: tells what earlier launches took of the plan's budgets, which hold over all of them; nothing, where
-            None.
+        done: gives the keys that the store holds for some configuration ids (`Store.done`); what
+            lies in the spool is looked up here.
+        spent: tells what earlier launches took of the plan's budgets, which hold over all of them;
+            nothing, where None.
         limits: budgets of this launch alone, by the names of the plan's; both hold.
         on_progress: called whenever an attempt has ended.
         price: gives the cost of a call in USD, None where unknown; needed with a budget.
@@ -74,7 +74,8 @@ async def collect(
     """
     work = work or expand(plan)
     grading.check(work.task_sets, plan.helpers)
-    # joined first: what others end from now on is heard of, what they have ended before is found below
+    # joined first: what others end from now on is heard of, what they have ended before is found
+    # below
     claims = await Claims.open(
         spool.folder,
         spool.run_id,

@@ -1,6 +1,7 @@
 """Grades an answer with the scorers of its item: at once, in a sandbox, in a thread, or by asking a judge.
 
-An answer that was paid for is never lost to its grading: whatever fails leaves a score of null that says why.
+An answer that was paid for is never lost to its grading: whatever fails leaves a score of null that
+says why.
 """
 
 import asyncio
@@ -45,7 +46,8 @@ async def grade(
 ) -> tuple[Score, ...]:
     """Score a text with all scorers of its item; the first score is the trace's. Null text gives nulls.
 
-    Without a session, as for answers that are already stored, nobody can be asked: a judge's score is null.
+    Without a session, as for answers that are already stored, nobody can be asked: a judge's score
+    is null.
     """
     return tuple([await _one(session, scorer, item, text) for scorer in task.scorers_of(item)])
 
@@ -110,7 +112,8 @@ def _run_python(code: str, **settings: object) -> "SandboxResult":
 async def _in_thread(work: Callable[[], _T], limit_s: float | None) -> _T:
     """Run what blocks in a thread of its own, a few at a time.
 
-    A thread cannot be stopped: one that runs out of time is left behind, and does not keep the program from ending.
+    A thread cannot be stopped: one that runs out of time is left behind, and does not keep the
+    program from ending.
 
     Raises:
         TimeoutError: it took longer than `limit_s`, or too many were left behind already.
@@ -206,7 +209,8 @@ def check(tasks: Iterable[TaskSet], helpers: Collection[str]) -> None:
         helpers: names of the plan's helper models.
 
     Raises:
-        ConfigError: a judge is not among the plan's helper models, or code is to be run and there is no sandbox.
+        ConfigError: a judge is not among the plan's helper models, or code is to be run and there
+            is no sandbox.
     """
     for task in tasks:
         missing = sorted(most_calls(task).keys() - set(helpers))

@@ -24,8 +24,8 @@ def history_of(facts: "nw.LazyFrame[Any]", work: Work) -> pl.DataFrame:
     """Reduce `trace_facts` to what a plan's models took so far.
 
     Returns:
-        One row per configuration and item: `_GROUP`, n (traces), and the mean per attempt of each of
-        `MEASURES`; null = unknown for all of them. Failed attempts are left out.
+        One row per configuration and item: `_GROUP`, n (traces), and the mean per attempt of each
+        of `MEASURES`; null = unknown for all of them. Failed attempts are left out.
     """
     import narwhals as nw
 

@@ -1,16 +1,18 @@
 """What attempts of many calls have received so far, so that neither a kill nor a failure loses what was paid.
 
-A trace is one line of the spool, written when its attempt ends, or when the meters know what it took.
-Until then every reply of an attempt that has something to wait for after its first lies in a file of its
-own, `<spool>/arrived/<attempt>-<run>-<n>.jsonl`, a checksummed line each. Whoever makes the attempt again
-gets these replies for the same requests and asks only for the rest. The files go once a trace that settles
-the attempt is safe on the disk; what is left of settled attempts goes with the next launch.
+A trace is one line of the spool, written when its attempt ends, or when the meters know what it
+took. Until then every reply of an attempt that has something to wait for after its first lies in a
+file of its own, `<spool>/arrived/<attempt>-<run>-<n>.jsonl`, a checksummed line each. Whoever makes
+the attempt again gets these replies for the same requests and asks only for the rest. The files go
+once a trace that settles the attempt is safe on the disk; what is left of settled attempts goes
+with the next launch.
 
-So that nothing counts twice, all tries of an attempt that has replies write one trace: each line names it,
-whoever goes on takes that id, and the store keeps the last of the same id. What earlier tries paid and the
-last has no use for, calls that failed among it, stands in the trace as `unused` calls. A request that brings
-the server down in the same way again and again does not keep its attempt from ever ending: after
-`_HOPELESS` tries the attempt is begun anew, without the replies that led there.
+So that nothing counts twice, all tries of an attempt that has replies write one trace: each line
+names it, whoever goes on takes that id, and the store keeps the last of the same id. What earlier
+tries paid and the last has no use for, calls that failed among it, stands in the trace as `unused`
+calls. A request that brings the server down in the same way again and again does not keep its
+attempt from ever ending: after `_HOPELESS` tries the attempt is begun anew, without the replies
+that led there.
 """
 
 import asyncio
@@ -42,7 +44,8 @@ class Kept(msgspec.Struct, omit_defaults=True):
     """One line: how a request ended, or what it took once that is known.
 
     Attributes:
-        request_id: which one of the attempt's; that of a failure has "!" and its file's name after it.
+        request_id: which one of the attempt's; that of a failure has "!" and its file's name after
+            it.
         reply: null on a line that tells the energy alone.
         trace_id: of the trace that holds the call, or will.
         is_metered: whether it was under the meters of this machine.
@@ -240,7 +243,8 @@ class AttemptJournal:
 def _begun_anew(kept: Iterable[Kept]) -> int:
     """Count how often the attempt was begun anew, as one request had failed in the same way too often.
 
-    Only ways that say something of the request count: a server that is away for a week costs no reply.
+    Only ways that say something of the request count: a server that is away for a week costs no
+    reply.
     """
     answered, failed = set(), Counter[str]()
     for line in kept:

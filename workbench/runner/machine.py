@@ -4,8 +4,9 @@
 class MachineClock:
     """Apportions a machine's busy time: a call's share is ∫ dt / n(t) while it is active.
 
-    The shares of all calls add up to the time in which at least one call was active. One number, the
-    integral since the beginning, is kept; a share is its growth between the begin and the end of a call.
+    The shares of all calls add up to the time in which at least one call was active. One number,
+    the integral since the beginning, is kept; a share is its growth between the begin and the end
+    of a call.
     """
 
     def __init__(self) -> None:

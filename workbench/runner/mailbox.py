@@ -36,8 +36,8 @@ class Mailbox:
     def open(cls, spool_dir: Path, run_id: str) -> Self:
         """Make the folder of a run, and delete those of runs that are gone.
 
-        It is locked before it gets its name, so that nobody takes it for a dead one. Nobody but its owner may
-        look into it or drop files there.
+        It is locked before it gets its name, so that nobody takes it for a dead one. Nobody but its
+        owner may look into it or drop files there.
         """
         control.sweep(spool_dir)
         parent = control.control_dir(spool_dir)
@@ -61,7 +61,8 @@ class Mailbox:
     def collect(self) -> list[tuple[str, bytes | None]]:
         """Take what was dropped, the oldest names first; None is no plain file.
 
-        Names that begin with a dot are still being written. What has another name than a command is left.
+        Names that begin with a dot are still being written. What has another name than a command is
+        left.
         """
         inbox = self.folder / "commands"
         try:

@@ -21,7 +21,8 @@ class Metering:
     """Tells what finished calls took, and closes the books at the end.
 
     Attributes:
-        measures: whether there is a meter; its counters lag, so that a trace waits for them a moment.
+        measures: whether there is a meter; its counters lag, so that a trace waits for them a
+            moment.
     """
 
     def __init__(self, watch: "Watch | None" = None, remote: Collection[str] = ()) -> None:
@@ -93,7 +94,8 @@ class Metering:
             return tuple(found)
         from workbench.runner.energy.estimate import estimate
 
-        # a provider's name may serve models here and elsewhere: what was metered is not estimated too
+        # a provider's name may serve models here and elsewhere: what was metered is not estimated
+        # too
         here = {o for o, kept in earlier.items() if kept.is_metered}
         here |= {ordinal for ordinal, made in session.windows.items() if made}
         away = [

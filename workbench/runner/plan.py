@@ -27,20 +27,21 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         models: names, or tables of settings with a `model`.
         tasks: names of shipped sets, files, or tables (see `datasets.load_task`).
-        strategies: names, or tables of parameters with a `name`; every combination of model and strategy is a
-            configuration, asked all items.
+        strategies: names, or tables of parameters with a `name`; every combination of model and
+            strategy is a configuration, asked all items.
         strategy_params: parameters by strategy name.
-        helpers: other models that strategies and scorers ask, by the name they use: `judge`, `large` …
+        helpers: other models that strategies and scorers ask, by the name they use: `judge`,
+            `large` …
         trials: repeats of every item.
         limit: at most so many items of each task; which ones depends on their content alone.
         seed: base of the seeds, one per item and trial; None leaves the seed to the server.
-        budget_usd, budget_tokens, budget_j, budget_time_s: what the plan may spend over all its launches (see `spending`):
-            dollars, tokens (input and output), joules, seconds.
+        budget_usd, budget_tokens, budget_j, budget_time_s: what the plan may spend over all its
+            launches (see `spending`): dollars, tokens (input and output), joules, seconds.
         energy: auto measures what runs on this machine, where there is a meter; off does not.
         batch: whether requests go out in batches, at batch prices, where the provider has them.
         retries: tries after the first, if it failed for a passing reason.
-        allow_code: whether scorers named `module:function` by a task file, and strategies named `module:Class`
-            or `file.py:Class`, may be imported.
+        allow_code: whether scorers named `module:function` by a task file, and strategies named
+            `module:Class` or `file.py:Class`, may be imported.
     """
 
     models: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)]
@@ -193,9 +194,9 @@ class Planned(NamedTuple):
 class Work:
     """A plan with its tasks and strategies at hand: the records that it needs and its attempts in order.
 
-    The order is the same on every launch, and any beginning of it is balanced: trial by trial, the tasks'
-    items in turn, every configuration on an item before the next item. Items follow their content
-    hash, so that a beginning holds easy and hard ones.
+    The order is the same on every launch, and any beginning of it is balanced: trial by trial, the
+    tasks' items in turn, every configuration on an item before the next item. Items follow their
+    content hash, so that a beginning holds easy and hard ones.
 
     Attributes:
         task_sets: the tasks with their scorers.
@@ -288,7 +289,8 @@ def expand(plan: Plan, folder: Path | None = None, trusted: Collection[str] = ()
     Args:
         plan: what is asked.
         folder: the plan's.
-        trusted: strategies of the user's own that the user named, so that importing them is allowed.
+        trusted: strategies of the user's own that the user named, so that importing them is
+            allowed.
     """
     from workbench.datasets import load_task
     from workbench.runner import strategies

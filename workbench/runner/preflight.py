@@ -1,8 +1,9 @@
 """What a plan will cost, take and draw before it is collected, from what like it cost before.
 
-Each configuration × task of the plan is a cell. Its attempts that are missing are taken to be like those of
-the nearest history that the store holds: of the same configuration on the task, else of the same model and
-strategy on the task, else of the configuration on other tasks, else of the model (always at the same provider).
+Each configuration × task of the plan is a cell. Its attempts that are missing are taken to be like
+those of the nearest history that the store holds: of the same configuration on the task, else of
+the same model and strategy on the task, else of the configuration on other tasks, else of the model
+(always at the same provider).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,10 +46,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         planned, there, missing: attempts.
-        basis: what the estimates rest on; null where there is nothing like it, or nothing is missing.
+        basis: what the estimates rest on; null where there is nothing like it, or nothing is
+            missing.
         n_items, n_traces: of that history.
-        estimates: by measure: cost_usd (judges included), input_tokens, output_tokens, time_s (latencies
-            added up, waits for slots and retries left out), energy_j.
+        estimates: by measure: cost_usd (judges included), input_tokens, output_tokens, time_s
+            (latencies added up, waits for slots and retries left out), energy_j.
     """
 
     configuration_id: str
@@ -68,8 +70,8 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         total: as `Cell.estimates`, over all cells; unknown as soon as one of them is.
-        elapsed_s: from begin to end: the latencies divided by how many attempts go on at once. Queues at the
-            server, rate limits and retries are not in it.
+        elapsed_s: from begin to end: the latencies divided by how many attempts go on at once.
+            Queues at the server, rate limits and retries are not in it.
         warnings: budgets that will not, or may not, do.
         notes: what the reader has to know beside the numbers.
     """
@@ -105,8 +107,9 @@ def estimate(
     """Estimate what a plan still takes; counts attempts, never lists them.
 
     The interval is one of prediction: items of the history are resampled (the same ones for every
-    configuration), which moves the mean, and the items to come scatter around it as those of the history do, all
-    trials of an item alike and all configurations together, so that totals add up without cancelling.
+    configuration), which moves the mean, and the items to come scatter around it as those of the
+    history do, all trials of an item alike and all configurations together, so that totals add up
+    without cancelling.
 
     Args:
         work: the plan expanded.

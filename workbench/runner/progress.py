@@ -23,7 +23,8 @@ class ModelState(msgspec.Struct):
         waiting: calls that wait for their turn.
         retrying: calls that failed for a passing reason and will be asked again.
         retrying_since: when the oldest of those failed first; null where there is none.
-        paused_until: when the next request goes out, at the server's wish; null while requests go out.
+        paused_until: when the next request goes out, at the server's wish; null while requests go
+            out.
         last_error, last_error_at: kind and time of the last failure; null before the first.
         n_overloads: refusals for overload or a rate limit so far (429, 503, 529).
         n_retries: tries that were made again so far.
@@ -71,7 +72,8 @@ class Progress(msgspec.Struct):
         spent_usd: known cost; null without prices, and where no call has a known cost.
         n_unpriced: calls without a known price.
         input_tokens, output_tokens: of this launch, as far as reported.
-        n_reported, n_unreported: requests that told their tokens, and those that may be billed and did not.
+        n_reported, n_unreported: requests that told their tokens, and those that may be billed and
+            did not.
         spent_j: joules as metered; null without a meter.
         models: how each model stands: requests at once, waits, retries.
         batches: how far the batches are, in words.
@@ -132,13 +134,15 @@ class CollectReport(msgspec.Struct, frozen=True):
         status: done, cancelled (stopped before its end) or failed.
         planned: attempts of the plan.
         before: attempts that earlier launches had done.
-        collected: attempts that this launch has made and that were answered; `failed` ones are apart.
+        collected: attempts that this launch has made and that were answered; `failed` ones are
+            apart.
         unscored: of the answered ones, those whose scorer gave nothing.
         reasons: why attempts failed or have no score, the commonest first.
         left: attempts not made.
         elsewhere: attempts that other collectors made meanwhile; `failed_elsewhere` of them failed.
         repeated: attempts that were under way when an earlier run ended, and are made again.
-        input_tokens, output_tokens: as far as reported, requests that broke off included; null where none was.
+        input_tokens, output_tokens: as far as reported, requests that broke off included; null
+            where none was.
         spent_usd: known cost; null without prices, and where no call has a known cost.
         n_unreported: requests that may be billed and did not tell their tokens.
         notes: sentences for the user.

@@ -80,9 +80,9 @@ class Outcome(msgspec.Struct, frozen=True):
 class Strategy(Protocol):
     """A way of using a model to answer an item.
 
-    One that makes more than one call says how many at most in `most_calls` (None where nobody knows): a
-    budget counts on it before the first item has ended, and replies are kept as they arrive. One that asks
-    other models names them in `helpers`; the plan must have them.
+    One that makes more than one call says how many at most in `most_calls` (None where nobody
+    knows): a budget counts on it before the first item has ended, and replies are kept as they
+    arrive. One that asks other models names them in `helpers`; the plan must have them.
 
     Attributes:
         name: what `--strategy` and `configurations.strategy` say.
@@ -117,9 +117,9 @@ Meter = Callable[[Call, Sequence[windows.Window]], Awaitable[tuple[EnergyReading
 class Session:
     """One attempt's conversation: sends requests and keeps what was said.
 
-    Where the configuration has a seed, the first call gets it as it is, and every later call one derived
-    from it and from the call's ordinal: samples of one question differ, and can be had again. Calls
-    may be in flight at once; their ordinals are the order in which they were asked.
+    Where the configuration has a seed, the first call gets it as it is, and every later call one
+    derived from it and from the call's ordinal: samples of one question differ, and can be had
+    again. Calls may be in flight at once; their ordinals are the order in which they were asked.
 
     Attributes:
         task: the task set of the item: its prompt, its name.
@@ -128,7 +128,8 @@ class Session:
         broken: requests that broke off and were made again, each with the ordinal of its call.
         recalled: the calls that an earlier run had paid for, as the journal had them, by ordinal.
         windows: when each call was under way, as the meters of this machine saw it; by ordinal.
-        facts: JSON-able facts about the attempt that have no column: they become part of the trace's metadata.
+        facts: JSON-able facts about the attempt that have no column: they become part of the
+            trace's metadata.
         rng: the strategy's own randomness, seeded by the attempt.
     """
 
@@ -190,7 +191,8 @@ class Session:
         Args:
             call: ordinal of the call that asked for it (`reply.call.ordinal`).
             tool: the record; its own ordinals are filled in.
-            place: which of the reply's `tool_calls` it is; None where the model asked for it in its text.
+            place: which of the reply's `tool_calls` it is; None where the model asked for it in its
+                text.
         """
         self._transcript.tool(call, tool, place)
 
@@ -217,20 +219,23 @@ class Session:
     ) -> Reply:
         """Ask a model to answer a chat.
 
-        A base model gets the chat as a text (see `templates.py`). A last message by the assistant is the
-        beginning of the answer, which the model goes on with; it is part of the reply's text. A server that
-        refuses a begun turn is asked again without it, and is not sent one any more.
+        A base model gets the chat as a text (see `templates.py`). A last message by the assistant
+        is the beginning of the answer, which the model goes on with; it is part of the reply's
+        text. A server that refuses a begun turn is asked again without it, and is not sent one any
+        more.
 
         Args:
-            messages: {"role": "system" | "user" | "assistant", "content": text}, in order; `Reply.turn`
-                and {"role": "tool", "tool_call_id", "name", "content"} where tools were used.
+            messages: {"role": "system" | "user" | "assistant", "content": text}, in order;
+                `Reply.turn` and {"role": "tool", "tool_call_id", "name", "content"} where tools
+                were used.
             role: subject, judge, verifier or draft.
             model: name of a helper model of the plan; None is the configuration's own.
             tools: what the model may ask for; a base model cannot.
-            thinking_tags: (opening, closing); the text between them is thinking: it leaves `text`, and its
-                tokens are counted by the server's tokenizer where there is one. Where None, the tags that
-                models think between of their own accord are found.
-            instead: what stands in the place of a begun turn where the model does not go on with one.
+            thinking_tags: (opening, closing); the text between them is thinking: it leaves `text`,
+                and its tokens are counted by the server's tokenizer where there is one. Where None,
+                the tags that models think between of their own accord are found.
+            instead: what stands in the place of a begun turn where the model does not go on with
+                one.
             most_tokens: cap on the output of this call; the configuration's own, if lower, holds.
             sampling: settings of this request, over those of the configuration.
 

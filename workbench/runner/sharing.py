@@ -24,8 +24,10 @@ class Sharing:
 
     Attributes:
         claims: what is held, by this collector and by the others.
-        waiting: attempts of the plan that others hold; whoever lets go of one gives it back to this launch.
-        n_made: attempts of the plan that others have ended since this launch began; `n_failed` of them failed.
+        waiting: attempts of the plan that others hold; whoever lets go of one gives it back to this
+            launch.
+        n_made: attempts of the plan that others have ended since this launch began; `n_failed` of
+            them failed.
     """
 
     def __init__(

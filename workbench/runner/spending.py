@@ -1,10 +1,12 @@
 """What a plan may spend, and what its earlier launches have spent of that.
 
-The budgets of a plan hold for the plan, over all its launches; a limit given to a launch holds for that launch as
-well. What was spent is what the plan's own attempts took, whoever made them: the calls of their traces, and replies
-of attempts that have no trace yet. A call that may have been billed and whose amount nobody knows counts as the mean
-of the others, or, where none is known, as a call of ordinary size; an attempt that was under way when its collector
-was killed counts as what it had reserved. Joules and seconds are those of the runs that made any of the attempts, idle power and waits included.
+The budgets of a plan hold for the plan, over all its launches; a limit given to a launch holds for
+that launch as well. What was spent is what the plan's own attempts took, whoever made them: the
+calls of their traces, and replies of attempts that have no trace yet. A call that may have been
+billed and whose amount nobody knows counts as the mean of the others, or, where none is known, as a
+call of ordinary size; an attempt that was under way when its collector was killed counts as what it
+had reserved. Joules and seconds are those of the runs that made any of the attempts, idle power and
+waits included.
 """
 
 import datetime as dt

@@ -1,7 +1,8 @@
 """The collector's end of live control: it holds attempts back, obeys commands, and says how it stands.
 
-What a worker asks before each attempt (`may_begin`, `passes_over`) costs no system call. Files are looked at
-by a task of its own, a few times a second; where they cannot be had, the collection goes on without.
+What a worker asks before each attempt (`may_begin`, `passes_over`) costs no system call. Files are
+looked at by a task of its own, a few times a second; where they cannot be had, the collection goes
+on without.
 """
 
 import asyncio
@@ -193,7 +194,8 @@ class Control:
                 if taken or launch.clock() >= due_s:
                     due_s = launch.clock() + PUBLISH_S
                     await asyncio.to_thread(box.publish, self.state())
-                # whoever has an answer finds the state changed; a stop leaves no time for an answer after it
+                # whoever has an answer finds the state changed; a stop leaves no time for an answer
+                # after it
                 self._answer(box)
                 for _, act in taken:
                     if act is not None:

@@ -27,10 +27,11 @@ def usual(reply: Reply) -> tuple[str, str] | None:
 async def split(reply: Reply, prefill: str, tags: tuple[str, str], count: Count) -> Reply:
     """Take the tagged thinking out of a reply's text, and count its tokens.
 
-    The thinking reaches from the opening tag (in what the model wrote, or in the beginning that it was
-    given, or by the template of the server: then only the closing tag shows) to the closing tag, or to
-    the end of the text where the model never closed it. Its tokens are those of the received text up
-    to and with the closing tag, no more than the output; none where there is no tag.
+    The thinking reaches from the opening tag (in what the model wrote, or in the beginning that it
+    was given, or by the template of the server: then only the closing tag shows) to the closing
+    tag, or to the end of the text where the model never closed it. Its tokens are those of the
+    received text up to and with the closing tag, no more than the output; none where there is no
+    tag.
     """
     whole = prefill + reply.text
     opened, closed = whole.find(tags[0]), whole.find(tags[1])

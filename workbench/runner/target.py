@@ -46,19 +46,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What a plan says for all its models, and the table of a model for itself.
 
     Attributes:
-        base_url: the server, with its `/v1`; "" is the provider's own, or llama.cpp's on this machine.
+        base_url: the server, with its `/v1`; "" is the provider's own, or llama.cpp's on this
+            machine.
         provider: its name in the price sheet; taken from the host where None.
-        api_key_env: the NAME of the environment variable that holds the key; never the key. Where None, the
-            usual one of the provider, at the provider's own address only.
-        endpoint: chat, responses (OpenAI), messages (Anthropic), gemini, completions for a base model
-            (`template` turns a chat into text), local (torch in this process; local_completions for a
-            base model), replay (recorded traces); auto is the provider's own, else chat.
+        api_key_env: the NAME of the environment variable that holds the key; never the key. Where
+            None, the usual one of the provider, at the provider's own address only.
+        endpoint: chat, responses (OpenAI), messages (Anthropic), gemini, completions for a base
+            model (`template` turns a chat into text), local (torch in this process;
+            local_completions for a base model), replay (recorded traces); auto is the provider's
+            own, else chat.
         extra_body: further fields of the request.
         effort: reasoning effort, in the server's words; recorded so, sent as the endpoint wants it.
         thinking_budget_tokens: most tokens of thinking, where the endpoint takes a cap.
         machine: name, in the price sheet, of the machine that the model runs on.
-        precision: number format of the weights, for the record; a local model is loaded so, and where nothing is
-            said, what it is loaded as is recorded.
+        precision: number format of the weights, for the record; a local model is loaded so, and
+            where nothing is said, what it is loaded as is recorded.
         device: where a local model runs: auto, cpu, cuda, mps.
         recording: a store, or a folder of exported traces, that replay answers from.
         concurrency: calls in flight at once.
@@ -165,7 +167,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f" the key; give an https address, or set {_PLAIN_KEYS}=1 if you trust the way"
             )
         if not key:
-            # keys look like names too (gsk_…, hf_…): only what is written as variables are is repeated
+            # keys look like names too (gsk_…, hf_…): only what is written as variables are is
+            # repeated
             is_name = self.api_key_env.isupper()
             named = self.api_key_env if is_name else "that api_key_env names (shown if upper case)"
             raise ConfigError(

@@ -79,7 +79,8 @@ class Transcript:
         Args:
             ordinal: the call.
             tool: the record.
-            place: which of the reply's tool calls it is; None where the model asked for it in its text.
+            place: which of the reply's tool calls it is; None where the model asked for it in its
+                text.
         """
         exchange = self._exchanges[ordinal]
         if place is None:

@@ -1,8 +1,8 @@
 """Requests that broke off: who sends them tells whoever keeps the books of the call.
 
-A call may take several requests, of which the last alone becomes the call. What the others took was paid all
-the same: the session makes rows of them, the budget counts them. The same way goes what had arrived of a
-request that somebody cancelled.
+A call may take several requests, of which the last alone becomes the call. What the others took was
+paid all the same: the session makes rows of them, the budget counts them. The same way goes what
+had arrived of a request that somebody cancelled.
 """
 
 import contextlib

@@ -1,8 +1,9 @@
 """Runs Python code that nobody vouches for: in a process without network, files, keys or children.
 
-The walls are Linux's own, put up by bubblewrap (`bwrap`) or, where that does not work, by nsjail: every
-namespace of its own, a read-only system, an emptied environment, and a small folder in memory to work in. A filter of system calls (`seccomp`) and limits
-of the kernel do the rest. Where they cannot be had, nothing is run: there is no way around them.
+The walls are Linux's own, put up by bubblewrap (`bwrap`) or, where that does not work, by nsjail:
+every namespace of its own, a read-only system, an emptied environment, and a small folder in memory
+to work in. A filter of system calls (`seccomp`) and limits of the kernel do the rest. Where they
+cannot be had, nothing is run: there is no way around them.
 """
 
 import functools
@@ -33,8 +34,8 @@ class SandboxResult(msgspec.Struct, frozen=True, kw_only=True):
         timed_out: whether wall time or CPU time ran out.
         elapsed_s: wall time in seconds, start of the process included.
         truncated: whether some of the output was dropped.
-        limit: "time", "output" or "files" where that limit ended it; else None. Memory that is refused is a
-            MemoryError of the code's own.
+        limit: "time", "output" or "files" where that limit ended it; else None. Memory that is
+            refused is a MemoryError of the code's own.
     """
 
     stdout: str
@@ -58,8 +59,8 @@ def run_python(
 ) -> SandboxResult:
     """Run a script with the standard library of this interpreter, in a sandbox; blocks until it has ended.
 
-    It is one process: it may start threads, and no other process. It sees no network, no `/proc`, no
-    installed package and no file but the system's and its own folder, which is gone afterwards.
+    It is one process: it may start threads, and no other process. It sees no network, no `/proc`,
+    no installed package and no file but the system's and its own folder, which is gone afterwards.
     Hashes are not randomised, the clock is UTC.
 
     Args:

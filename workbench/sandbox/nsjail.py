@@ -1,8 +1,9 @@
 """How nsjail is called, the second choice of walls.
 
-nsjail takes no compiled filter of system calls, hands over no file, and tells a signal's end as its own: a launcher
-within its walls does that, as their first process. It puts the sources into the folder, begins the code in a
-process of its own under the limits and the filter, and tells how that one ended.
+nsjail takes no compiled filter of system calls, hands over no file, and tells a signal's end as its
+own: a launcher within its walls does that, as their first process. It puts the sources into the
+folder, begins the code in a process of its own under the limits and the filter, and tells how that
+one ended.
 """
 
 import json

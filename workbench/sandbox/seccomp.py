@@ -1,7 +1,8 @@
 """The filter of system calls, as the kernel reads it: what a process in the sandbox may not even ask.
 
-Refused are new processes and namespaces, sockets, mounts, looking into other processes, memory that belongs
-to no address space, keys, clocks, and every call younger than the ones this file names. Threads are let through.
+Refused are new processes and namespaces, sockets, mounts, looking into other processes, memory that
+belongs to no address space, keys, clocks, and every call younger than the ones this file names.
+Threads are let through.
 """
 
 import errno

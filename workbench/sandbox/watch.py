@@ -47,7 +47,8 @@ def run(
     """Run a sandbox to its end, or to that of its time; nothing of it is left afterwards.
 
     Raises:
-        ConfigError: the program called `name`, which puts it up, failed itself, so that the code never ran.
+        ConfigError: the program called `name`, which puts it up, failed itself, so that the code
+            never ran.
     """
     start = time.monotonic()
     process = subprocess.Popen(  # noqa: S603  # the program that was found; the code is in a file

@@ -1,6 +1,7 @@
 """Every stored column once: name, type, unit, what null means, one sentence.
 
-DDL, Polars schemas, chart titles, the `workbench schema` command and the documentation come from here.
+DDL, Polars schemas, chart titles, the `workbench schema` command and the documentation come from
+here.
 """
 
 import contextlib

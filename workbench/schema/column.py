@@ -16,8 +16,10 @@ class Column:
         null: what a missing value means; `KEY_NULL` where there is always one.
         title: what a table head or an axis says; made from the name where empty.
         since: the layout that brought the column; folders exported before it are read without it.
-        scale: the lowest and the highest value that there can be, None where an end is open or not known.
-        direction: higher or lower: which values are better; "" where it is not known, or no matter of better.
+        scale: the lowest and the highest value that there can be, None where an end is open or not
+            known.
+        direction: higher or lower: which values are better; "" where it is not known, or no matter
+            of better.
     """
 
     name: str

@@ -1,8 +1,9 @@
 r"""Scorers: what a model wrote and what was asked → a `Score`; those that ship by name, or the user's own.
 
-A scorer looks for the answer where the model says that it is: after the last "Answer:" (or "the answer
-is"), in the last \boxed{…}, else at the end of the text. Only the last of several answers counts. Text is
-hostile: every search is linear in its length, and what is parsed is cut to a window first.
+A scorer looks for the answer where the model says that it is: after the last "Answer:" (or "the
+answer is"), in the last \boxed{…}, else at the end of the text. Only the last of several answers
+counts. Text is hostile: every search is linear in its length, and what is parsed is cut to a window
+first.
 """
 
 from workbench.scoring.answers import candidate

@@ -1,7 +1,7 @@
 r"""Where the answer is in what a model wrote: after the last "Answer:", in the last \boxed{…}, else at the end.
 
-Only the last of several answers counts. Text is hostile: every search is linear in its length, and what is
-parsed is cut to a window first.
+Only the last of several answers counts. Text is hostile: every search is linear in its length, and
+what is parsed is cut to a window first.
 """
 
 import re
@@ -82,7 +82,8 @@ def marked(text: str) -> Span | None:
 def candidate(text: str) -> tuple[str, bool]:
     """Find the span that holds the answer: (cleaned span, whether the model marked it).
 
-    Unmarked, the span is the end of the text. An empty mark ("Answer:" and nothing) is an empty span.
+    Unmarked, the span is the end of the text. An empty mark ("Answer:" and nothing) is an empty
+    span.
     """
     mark, box = marked(text), boxed(text)
     if box and (not mark or box.end > mark.end):

@@ -18,8 +18,9 @@ Check = Callable[[TaskItem], None]
 class Scorer(Protocol):
     """Compares what a model wrote with an item's target.
 
-    A scorer that is also callable, `(item, text) -> Score`, is pure and instant (`InlineScorer`). The others
-    need something to run with (a sandbox, a thread, a judge); `workbench.runner.grading` gives it to them.
+    A scorer that is also callable, `(item, text) -> Score`, is pure and instant (`InlineScorer`).
+    The others need something to run with (a sandbox, a thread, a judge); `workbench.runner.grading`
+    gives it to them.
     """
 
     @property
@@ -51,7 +52,8 @@ class Deterministic:
     """A scorer made of a reader (text → answer in a canonical form) and a comparison with the target.
 
     Attributes:
-        refuse: raises TaskError for an item whose target or settings are of no use to the comparison.
+        refuse: raises TaskError for an item whose target or settings are of no use to the
+            comparison.
     """
 
     name: str
@@ -71,7 +73,8 @@ class Deterministic:
     def __call__(self, item: TaskItem, text: str | None) -> Score:
         """Score a text.
 
-        The answer is null where none was found; that counts as wrong, because the model was asked for one.
+        The answer is null where none was found; that counts as wrong, because the model was asked
+        for one.
         """
         if text is None:
             return Score(scorer=self.name)

@@ -1,8 +1,9 @@
 """A part of JSON Schema (2020-12), checked here: what is not known is refused, never passed over.
 
-Known: type, enum, const; properties, required, additionalProperties, minProperties, maxProperties; items,
-prefixItems, minItems, maxItems, uniqueItems; minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf;
-minLength, maxLength, pattern; allOf, anyOf, oneOf, not. Words that only describe are passed over.
+Known: type, enum, const; properties, required, additionalProperties, minProperties, maxProperties;
+items, prefixItems, minItems, maxItems, uniqueItems; minimum, maximum, exclusiveMinimum,
+exclusiveMaximum, multipleOf; minLength, maxLength, pattern; allOf, anyOf, oneOf, not. Words that
+only describe are passed over.
 """
 
 import json

@@ -1,8 +1,9 @@
 """Scorer `json`: the last JSON value in the text, compared with the target or checked against a schema.
 
-Settings, of an item's metadata or of the set: `mode` (`exact`; `subset`: what the target has must be there, more
-may be; `keys`: only the named `keys` are compared), `tolerance` and `relative_tolerance` for numbers, `any_order`
-for lists, `schema` (see `json_schema.py`). With a schema the target may be empty; with both, both must hold.
+Settings, of an item's metadata or of the set: `mode` (`exact`; `subset`: what the target has must
+be there, more may be; `keys`: only the named `keys` are compared), `tolerance` and
+`relative_tolerance` for numbers, `any_order` for lists, `schema` (see `json_schema.py`). With a
+schema the target may be empty; with both, both must hold.
 """
 
 import json
@@ -36,8 +37,8 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 def find_value(text: str, kind: type = object) -> tuple[bool, Any]:
     """Find the last JSON object or list in a text, fenced or not: (whether there is one, the value).
 
-    Where there are values of the wanted kind, the last of those: "[1]" after an object may be a footnote.
-    Without any value, the marked answer ("Answer: 42") may be a bare JSON value.
+    Where there are values of the wanted kind, the last of those: "[1]" after an object may be a
+    footnote. Without any value, the marked answer ("Answer: 42") may be a bare JSON value.
     """
     found = list(_values(text[-_WINDOW:]))
     fitting = [value for value in found if isinstance(value, kind)]
@@ -206,7 +207,8 @@ def _take(owner: dict[int, int], came: dict[int, int], column: int, *, fits_row:
 
 
 def _exact(number: float) -> Fraction:
-    # through the decimal text, as the numeric scorer does: 0.1 is one tenth; 1e999 reads as infinity
+    # through the decimal text, as the numeric scorer does: 0.1 is one tenth; 1e999 reads as
+    # infinity
     if abs(number) < 1e308:
         return Fraction(str(number))
     return Fraction(10) ** 400 * (1 if number > 0 else -1)

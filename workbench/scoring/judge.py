@@ -1,13 +1,14 @@
 """Scorer `judge`: another model reads the answer and gives a verdict.
 
-Settings, of an item's metadata or of the set: `rubric` (what a right answer is), `judge_prompt` (a text of your own
-with {question}, {answer}, {target} and {rubric}, which tells the judge to end with its verdict), `scale` ([1, 5]: a
-number in place of a yes or no; the score is its place on the scale, 0..1), `judges` (names of the plan's helper
-models, ["judge"] by default), `votes` (calls to each judge, 1 by default), `judge_temperature`.
+Settings, of an item's metadata or of the set: `rubric` (what a right answer is), `judge_prompt` (a
+text of your own with {question}, {answer}, {target} and {rubric}, which tells the judge to end with
+its verdict), `scale` ([1, 5]: a number in place of a yes or no; the score is its place on the
+scale, 0..1), `judges` (names of the plan's helper models, ["judge"] by default), `votes` (calls to
+each judge, 1 by default), `judge_temperature`.
 
-A verdict is read from the last line alone, "Verdict: CORRECT" or "Verdict: 4"; a line that says anything else is no
-verdict. Several verdicts are put together by majority, on a scale by their mean; a tie or no verdict at all gives a
-score of null, with the reason.
+A verdict is read from the last line alone, "Verdict: CORRECT" or "Verdict: 4"; a line that says
+anything else is no verdict. Several verdicts are put together by majority, on a scale by their
+mean; a tie or no verdict at all gives a score of null, with the reason.
 """
 
 import dataclasses

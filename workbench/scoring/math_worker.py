@@ -1,7 +1,8 @@
 """Compares answers of mathematics in a process of its own: `python math_worker.py`, a question a line, an answer a line.
 
-It imports nothing of ours. Symbolic algebra may take for ever, or all memory, on a text that is made for it
-(9^9^9^9): whoever asks ends this process when its time is up, and the kernel bounds its memory.
+It imports nothing of ours. Symbolic algebra may take for ever, or all memory, on a text that is
+made for it (9^9^9^9): whoever asks ends this process when its time is up, and the kernel bounds its
+memory.
 """
 
 import contextlib

@@ -1,8 +1,9 @@
 r"""Scorer `math`: answers of mathematics as LaTeX or plain, compared by what they mean: \frac{1}{2} is 0.5.
 
-Equal texts are equal at once; whether others mean the same is for math-verify to say (fractions, roots, sets,
-intervals, matrices, expressions, units and percent signs), which whoever runs the scorer gives to it: it takes a
-process of its own, as algebra may take for ever on a text that is made for it.
+Equal texts are equal at once; whether others mean the same is for math-verify to say (fractions,
+roots, sets, intervals, matrices, expressions, units and percent signs), which whoever runs the
+scorer gives to it: it takes a process of its own, as algebra may take for ever on a text that is
+made for it.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ from workbench.scoring.base import number_option
 from workbench.scoring.items import TaskItem
 from workbench.scoring.words import need_target
 
-# (targets, answer, seconds of computing) → (whether they are the same, why that could not be found out)
+# (targets, answer, seconds of computing) → (whether they are the same, why that could not be found
+# out)
 Same = Callable[[Sequence[str], str, float], tuple[bool, str | None]]
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mbox|operatorname)\s?\{([^{}]*)\}")
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|[,;:! ])|[\s$]")

@@ -1,21 +1,23 @@
 """Scorer `unit_tests`: the code of the last fenced block is run with the item's tests, in a sandbox.
 
 `tests` of the item's metadata (or of the set) is one of
-- a script, as HumanEval has it: it asserts, or defines `check(candidate)`, called with the item's `entry_point`;
+- a script, as HumanEval has it: it asserts, or defines `check(candidate)`, called with the item's
+  `entry_point`;
 - a list of such scripts, as MBPP has it: each is a test of its own;
-- a list of {"input": text, "output": text}: the code is run as a program, and what it prints is compared line by
-  line, without the spaces at the ends of lines.
+- a list of {"input": text, "output": text}: the code is run as a program, and what it prints is
+  compared line by line, without the spaces at the ends of lines.
 
-Further settings: `setup` (a script to be run before), `result` (`all`: 1 where every test passes; `share`: the share
-that passes), `timeout_s` and `memory_mb` of one process (all the processes of one answer may take six times as long;
-the tests that are left then have failed), `prefix` (text before code that does not define the
-`entry_point`: the beginning that a model was to go on with).
+Further settings: `setup` (a script to be run before), `result` (`all`: 1 where every test passes;
+`share`: the share that passes), `timeout_s` and `memory_mb` of one process (all the processes of
+one answer may take six times as long; the tests that are left then have failed), `prefix` (text
+before code that does not define the `entry_point`: the beginning that a model was to go on with).
 
-A collection keeps the wall seconds of all these processes, their starts included, as `solution_s` in the trace's
-metadata, where the analysis `code-efficiency` looks for what a right solution costs.
+A collection keeps the wall seconds of all these processes, their starts included, as `solution_s`
+in the trace's metadata, where the analysis `code-efficiency` looks for what a right solution costs.
 
-The code shares a process with its tests, as it does in HumanEval: a sandbox protects the machine, but code that sets
-out to cheat its tests can. The mark that a test has passed is not known to the code beforehand.
+The code shares a process with its tests, as it does in HumanEval: a sandbox protects the machine,
+but code that sets out to cheat its tests can. The mark that a test has passed is not known to the
+code beforehand.
 """
 
 import dataclasses
@@ -63,7 +65,8 @@ class Ran(Protocol):
 # (code, stdin=, timeout_s=, memory_mb=, files=) → how it ran; `workbench.sandbox.run_python`
 RunPython = Callable[..., Ran]
 
-# Reads its mark from stdin before the code can; then says after each test, by its number, how it went.
+# Reads its mark from stdin before the code can; then says after each test, by its number, how it
+# went.
 _HARNESS = """
 import json as _json, sys as _sys
 def _main():

@@ -1,8 +1,9 @@
 """Code of the user's own: `module:name` or `file.py:name`, imported only where the user named or allowed it.
 
-A scorer is a function that takes (item, text) and gives a `Score`, True or False, a number 0..1, or None (not scored); it
-may be `async`. Its module is looked for in the plan's folder first, then where Python looks. It runs with the user's
-rights: it is the user's code, and nothing that a file or a model says makes it run.
+A scorer is a function that takes (item, text) and gives a `Score`, True or False, a number 0..1, or
+None (not scored); it may be `async`. Its module is looked for in the plan's folder first, then
+where Python looks. It runs with the user's rights: it is the user's code, and nothing that a file
+or a model says makes it run.
 """
 
 import dataclasses
@@ -40,7 +41,8 @@ class UserScorer:
 
     Attributes:
         name: `module:function`, as it was named.
-        identity: the same with a hash of the module's source; helpers in other modules are not in it.
+        identity: the same with a hash of the module's source; helpers in other modules are not in
+            it.
     """
 
     name: str
@@ -120,8 +122,8 @@ def find(name: str, folder: Path | None, what: str, kind: str) -> tuple[Any, str
         kind: what it is in Python, in messages: function, class.
 
     Returns:
-        It, and its name, without folders, with a hash of the module's source; helpers in other modules are not in
-        the hash.
+        It, and its name, without folders, with a hash of the module's source; helpers in other
+        modules are not in the hash.
 
     Raises:
         TaskError: there is no such module or name, or the import failed.
@@ -145,7 +147,8 @@ def _import(name: str, folder: Path | None) -> ModuleType:
     path = _file(name, folder) if name.endswith(".py") else _beside(name, folder)
     if path is None:
         return importlib.import_module(name)
-    # a name of its own, so that two plans may each have a module of the same name, and an edited file is read anew
+    # a name of its own, so that two plans may each have a module of the same name, and an edited
+    # file is read anew
     content = path.read_bytes()
     key = hashlib.blake2b(str(path).encode() + b"\0" + content, digest_size=8).hexdigest()
     own = f"_workbench_own_{key}"

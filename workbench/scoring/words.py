@@ -31,8 +31,9 @@ def matches(
 ) -> bool:
     """Match a text with a pattern in time linear in its length; the whole of it, or any part.
 
-    Patterns come from task files, so they are read by the engine of Polars (Rust's `regex`), which never
-    backtracks: no look-around and no back-references, and no text for which a pattern takes for ever.
+    Patterns come from task files, so they are read by the engine of Polars (Rust's `regex`), which
+    never backtracks: no look-around and no back-references, and no text for which a pattern takes
+    for ever.
 
     Raises:
         TaskError: it is no regular expression, or needs what that engine leaves out.

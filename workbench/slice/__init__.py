@@ -6,12 +6,13 @@
 - `field:pattern` ignores case, `*` and `?` are wild, quoted pieces are literal; `field:none` and
   `field:any` ask whether there is a value. `field=a,b` asks for exactly those values.
 - `field>n`, `>=`, `<`, `<=`, `=`, `!=` compare numbers: 2k, 1.5M, 50%, 500ms, 2h, 3kJ, $0.1.
-- `params.docs`, `settings.batch_size` and `metrics.rubric` ask what the configuration was given, and what a
-  scorer gave on its own scale; `:` and `=` take numbers and texts alike, keys with spaces stand in quotes.
+- `params.docs`, `settings.batch_size` and `metrics.rubric` ask what the configuration was given,
+  and what a scorer gave on its own scale; `:` and `=` take numbers and texts alike, keys with
+  spaces stand in quotes.
 - `tokens` means output tokens; `s` and `latency` mean end-to-end seconds.
-- **Unknown** (null) satisfies no comparison and no pattern, `!=` included; a negated term is the exact
-  complement, so it keeps the unknown: `-thinking>2000` are the traces not known to think longer.
-  SQL and Polars agree on this.
+- **Unknown** (null) satisfies no comparison and no pattern, `!=` included; a negated term is the
+  exact complement, so it keeps the unknown: `-thinking>2000` are the traces not known to think
+  longer. SQL and Polars agree on this.
 """
 
 import dataclasses

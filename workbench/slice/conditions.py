@@ -1,9 +1,9 @@
 """What a filter's terms come down to, and how that is written as SQL and as Polars.
 
-Both spellings select the same rows. A comparison with an unknown value is unknown, and a filter keeps
-only what is true; `Not` is the exact complement, so every row is in a term or in its negation.
-Text compared by pattern uses one regular expression that RE2 (DuckDB) and Rust's regex (Polars) read
-alike, because the two engines lower-case some letters differently.
+Both spellings select the same rows. A comparison with an unknown value is unknown, and a filter
+keeps only what is true; `Not` is the exact complement, so every row is in a term or in its
+negation. Text compared by pattern uses one regular expression that RE2 (DuckDB) and Rust's regex
+(Polars) read alike, because the two engines lower-case some letters differently.
 """
 
 import datetime as dt

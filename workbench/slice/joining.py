@@ -11,8 +11,8 @@ def joined(rows: str, columns: Sequence[Column], names: Sequence[str] | None = N
     """Write a query that adds columns to a relation.
 
     Args:
-        rows: what stands after FROM: a view, or a query in parentheses; with `configuration_id`, for metrics
-            `trace_id`.
+        rows: what stands after FROM: a view, or a query in parentheses; with `configuration_id`,
+            for metrics `trace_id`.
         columns: what to add.
         names: what to call them, their own names where None.
     """

@@ -1,8 +1,8 @@
 """Names that are made of a store's content: params.docs, settings.batch_size, metrics.rubric.
 
-A column of that name holds what the configuration of a trace was given under a key, or what a scorer
-gave the trace on its own scale. Keys are anybody's text: in a filter they stand bare, or in quotes where
-they hold a space, a comma or an operator: `params."my key":3`.
+A column of that name holds what the configuration of a trace was given under a key, or what a
+scorer gave the trace on its own scale. Keys are anybody's text: in a filter they stand bare, or in
+quotes where they hold a space, a comma or an operator: `params."my key":3`.
 """
 
 import re

@@ -1,9 +1,9 @@
 """Sessions of Claude Code: one file of JSON lines a session, or a sub-agent of one.
 
-One answer of the model is several lines, one for each block of its content. All repeat the id of the
-message and its usage, and the first ones were written before the answer was whole: the call is the
-message, and the line with the most output says what it took. Resumed and forked sessions repeat the
-lines of those before them: a call is known by its message, and the store counts it once.
+One answer of the model is several lines, one for each block of its content. All repeat the id of
+the message and its usage, and the first ones were written before the answer was whole: the call is
+the message, and the line with the most output says what it took. Resumed and forked sessions repeat
+the lines of those before them: a call is known by its message, and the store counts it once.
 """
 
 import dataclasses

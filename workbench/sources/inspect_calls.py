@@ -129,9 +129,9 @@ def _tokens(
 ) -> dict[str, Any]:
     """Give a call's token fields: as the provider's own usage object has them, else as Inspect does.
 
-    Inspect's summary leaves out what a provider's adapter does not look for (Groq's cached and thinking
-    tokens), so it only fills in what the object does not say. An object that does not add up to its own
-    total is not understood, and left to Inspect.
+    Inspect's summary leaves out what a provider's adapter does not look for (Groq's cached and
+    thinking tokens), so it only fills in what the object does not say. An object that does not add
+    up to its own total is not understood, and left to Inspect.
     """
     found = usages.normalise(own, model=split(model)[1])
     fields = {k: v for k, v in found.known().items() if k != "tokens_source"}

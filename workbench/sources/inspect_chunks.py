@@ -1,8 +1,9 @@
 """Samples of an `.eval` file that are written in chunks: a shell, and four sequences beside it.
 
-Inspect writes large samples so (`samples/{id}_epoch_{n}/sample.json`): the shell lacks messages, events,
-attachments and metadata, which stand in numbered chunks; the number is the place of a chunk's first entry.
-An id may hold slashes itself, so a sample is told by how its member's name ends.
+Inspect writes large samples so (`samples/{id}_epoch_{n}/sample.json`): the shell lacks messages,
+events, attachments and metadata, which stand in numbered chunks; the number is the place of a
+chunk's first entry. An id may hold slashes itself, so a sample is told by how its member's name
+ends.
 """
 
 import re

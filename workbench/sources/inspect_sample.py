@@ -148,8 +148,9 @@ class SampleReader:
     def _trace_id(self, item: Item, scores: tuple[Score, ...]) -> str:
         """Tell the attempt by what it is: eval-retry carries samples, and failed tries, over to its own log.
 
-        A sample has a name for good (uuid); a failed try appears in later logs without it, and is told by its
-        last request. Where a log says neither, "": the run, the item and the trial tell it.
+        A sample has a name for good (uuid); a failed try appears in later logs without it, and is
+        told by its last request. Where a log says neither, "": the run, the item and the trial tell
+        it.
         """
         sent = [c.started_at for c in self.calls if c.started_at is not None]
         if self.sample.error and not scores and sent:

@@ -1,6 +1,7 @@
 """The parts of an Inspect log that we read, typed for decoding; unknown fields are passed over.
 
-Fields that hold different things in different events are kept raw and decoded where they are needed.
+Fields that hold different things in different events are kept raw and decoded where they are
+needed.
 """
 
 import datetime as dt

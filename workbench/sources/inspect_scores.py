@@ -1,7 +1,7 @@
 """Inspect's score values → 0..1: C and I, P and N, numbers, yes and no, and one score per key of a dict.
 
-A scorer with any number outside of 0..1 has a scale of its own: all its numbers are metrics, a 1 on a rubric
-from 0 to 10 as well, which is no pass.
+A scorer with any number outside of 0..1 has a scale of its own: all its numbers are metrics, a 1 on
+a rubric from 0 to 10 as well, which is no pass.
 """
 
 import math

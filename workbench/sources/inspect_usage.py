@@ -70,7 +70,8 @@ def _reading(usage: ModelUsage, cached: int, model: str, version: tuple[int, ...
     """Say what input and output leave out: what the total tells, else the provider and the version."""
     given, output = usage.input_tokens or 0, usage.output_tokens or 0
     thinking = usage.reasoning_tokens or 0
-    # of these services' totals some (0.3.77 to 0.3.88) count thinking twice, which is always in the output
+    # of these services' totals some (0.3.77 to 0.3.88) count thinking twice, which is always in the
+    # output
     disjoint = model.startswith(_DISJOINT)
     apart = cached > 0 and (disjoint or cached > given or version >= EXCLUDING_SINCE)
     usual = Reading(apart, thinking > output)

@@ -1,7 +1,7 @@
 """Members of an Inspect `.eval` file: deflate and Zstandard, with limits against bombs.
 
-The standard library reads zip method 93 (Zstandard) only from Python 3.14 on, so members are inflated
-here, from the place that the central directory names.
+The standard library reads zip method 93 (Zstandard) only from Python 3.14 on, so members are
+inflated here, from the place that the central directory names.
 """
 
 import struct

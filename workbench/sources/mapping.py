@@ -3,11 +3,13 @@
 ```toml
 title = "…"                      # one line for `workbench import`
 kind = "traces"                  # traces (a row is one attempt) | results (aggregates) | prices
-rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root; a JSON object there is one row
-tokens = ["input excludes cached", "output excludes thinking"]   # where it is so; added back. A row whose
+rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root; a JSON
+object there is one row tokens = ["input excludes cached", "output excludes thinking"]   # where it
+is so; added back. A row whose
                                  # total_tokens shows the other convention is read by its total
 delimiter = ";"                  # of CSV; else told by the first line: , ; | or tab
-decimal = ","                    # decimal mark of numbers in text; else told by each column, or by the whole file
+decimal = ","                    # decimal mark of numbers in text; else told by each column, or by
+the whole file
 
 [match]                          # how to recognise a file; all that is given must hold
 files = ["*.json"]               # globs over the file's name
@@ -23,27 +25,31 @@ model = "^model_name"            # ^ : a field beside the rows;  a.b : inside a 
 task = "@stem"                   # @stem, @name, @folder : of the file; @row : number of the row
 trial = "@repeat"                # how often the same item stood there before
 e2e_s = { column = "latency_ms", unit = "ms" }
-score = { column = "points", unit = "percent" }   # a score is 0..1; what else a cell holds is refused
-difficulty = { column = "^level", offset = 1 }
+score = { column = "points", unit = "percent" }   # a score is 0..1; what else a cell holds is
+refused difficulty = { column = "^level", offset = 1 }
 billed_cost_usd = { column = "cost", null_if = [0], decimal = ",", optional = true }
-billed_cost_usd = { column = "fee", plus = ["tax"] }   # further columns added; one that is unknown adds nothing
-started_at = { column = "day", format = "%d/%m/%Y" }   # where it is neither ISO 8601 nor a time since 1970
-passed = { column = "verdict", map = { ok = true, bad = false, timeout = "@null", "@null" = false } }
+billed_cost_usd = { column = "fee", plus = ["tax"] }   # further columns added; one that is unknown
+adds nothing started_at = { column = "day", format = "%d/%m/%Y" }   # where it is neither ISO 8601
+nor a time since 1970 passed = { column = "verdict", map = { ok = true, bad = false, timeout =
+"@null", "@null" = false } }
                                  # "@null" is unknown on the right, an empty cell on the left
 request_id = "message.id"        # of rows of one item with the same, the last is kept
-n_turns = "steps"                # a row of several turns is a sum of as many requests (or n_requests = "…")
+n_turns = "steps"                # a row of several turns is a sum of as many requests (or
+n_requests = "…")
 
 [metrics]                        # scores on scales of their own, as rows of the table scores
 rubric = { column = "judge", range = [0, 10], direction = "higher" }
 loss = { column = "nll", unit = "nats", direction = "lower" }
 
-[strategy_params] [settings] [metadata]   # name = column as above; kept as JSON, with the column's type
+[strategy_params] [settings] [metadata]   # name = column as above; kept as JSON, with the column's
+type
 
 [totals]                         # stated total = which of our fields to add up (or average)
 cost = { column = "^cost", of = "billed_cost_usd", how = "sum", tolerance = 0.005 }
 
-[results]                        # kind = "results": metric = column as above, also range and direction
-[prices]                         # kind = "prices": field of the prices table = column as above
+[results]                        # kind = "results": metric = column as above, also range and
+direction [prices]                         # kind = "prices": field of the prices table = column as
+above
 ```
 """
 

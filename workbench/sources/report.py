@@ -62,9 +62,11 @@ class FileReport:
         mismatches: rows whose parts do not add up to what the row itself says.
         totals: totals that the file states, beside ours.
         notes: anything else that a reader should know.
-        skip_bad_rows: whether a row that cannot be read is passed over and counted; else its file is refused.
+        skip_bad_rows: whether a row that cannot be read is passed over and counted; else its file
+            is refused.
         bad_rows: the rows passed over so; `skipped` counts them too.
-        nothing: why a file of a known format holds nothing to take, as a session in which no model was called.
+        nothing: why a file of a known format holds nothing to take, as a session in which no model
+            was called.
         incomplete: why the file is not all in, beside rows skipped and totals that differ.
     """
 

@@ -42,8 +42,8 @@ def head(path: Path) -> list[Line]:
 def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
     """Yield (number, object) of each line.
 
-    A last line without its end is what a live session was writing: it is left out and said. Any other
-    line that is no JSON object is left out, counted and named.
+    A last line without its end is what a live session was writing: it is left out and said. Any
+    other line that is no JSON object is left out, counted and named.
     """
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):

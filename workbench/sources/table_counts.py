@@ -16,8 +16,8 @@ def make_inclusive(
 ) -> None:
     """Make input and output hold cached and thinking tokens, where they do not.
 
-    A row's own total decides, where it has one: exports of routers hold rows of several conventions.
-    Without it, or where no convention gives the total, the mapping's word is taken.
+    A row's own total decides, where it has one: exports of routers hold rows of several
+    conventions. Without it, or where no convention gives the total, the mapping's word is taken.
     """
     apart = _CACHED_APART in conventions, _THINKING_APART in conventions
     by_total = _by_total(values, apart)
@@ -66,8 +66,8 @@ def forget_contradictions(
 ) -> None:
     """Report what cannot be true of a call; amounts below nothing become unknown, and so does an early end.
 
-    Counts that contradict each other stay as they were reported: they have no cost, and `usage_faults`
-    names them.
+    Counts that contradict each other stay as they were reported: they have no cost, and
+    `usage_faults` names them.
     """
     forget_negative(values, columns, place, report)
     given, output = values.get("input_tokens"), values.get("output_tokens")

@@ -1,7 +1,7 @@
 """Attempts that their source names for good: one trace each, under the id that says so.
 
-Before layout 3 a sample of an Inspect log was told by its run, item and trial, so that one that eval-retry
-carried over to its own log came in again.
+Before layout 3 a sample of an Inspect log was told by its run, item and trial, so that one that
+eval-retry carried over to its own log came in again.
 """
 
 import duckdb

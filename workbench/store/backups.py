@@ -30,10 +30,12 @@ def reach(path: Path, layout: int) -> database.Reach:
 def take(connection: duckdb.DuckDBPyConnection, path: Path, layout: int) -> Path:
     """Copy a store, with what its write-ahead log holds, and check the copy.
 
-    The engine copies it: a handle of our own to the file would let go of the lock when it is closed.
+    The engine copies it: a handle of our own to the file would let go of the lock when it is
+    closed.
 
     Args:
-        connection: inside a lease, in which nothing is to be rolled back any more; a new transaction is begun.
+        connection: inside a lease, in which nothing is to be rolled back any more; a new
+            transaction is begun.
         path: the store.
         layout: of the store as it is.
 

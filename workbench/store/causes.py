@@ -1,8 +1,8 @@
 """Why a file could not be opened, read or written: told by facts and error codes, never by words of a message.
 
-DuckDB's errors carry a type and a text; the text holds paths and values of the user. So whatever the type
-leaves open is looked up: who holds a lock, what the operating system answers to an opening, what the
-file's header says, whether the disk takes a write.
+DuckDB's errors carry a type and a text; the text holds paths and values of the user. So whatever
+the type leaves open is looked up: who holds a lock, what the operating system answers to an
+opening, what the file's header says, whether the disk takes a write.
 """
 
 import contextlib
@@ -167,8 +167,8 @@ def use_failed(path: Path, error: duckdb.Error, *, writing: bool) -> StoreError 
     if isinstance(error, duckdb.IOException):
         return StoreError(f"reading or writing failed: {said}")
     if writing and isinstance(error, duckdb.TransactionException):
-        # Nobody else writes meanwhile, so nothing contradicts: the disk has refused. What was written of it
-        # is taken back by now, so that a full disk has room again.
+        # Nobody else writes meanwhile, so nothing contradicts: the disk has refused. What was
+        # written of it is taken back by now, so that a full disk has room again.
         free = shutil.disk_usage(path.parent).free
         return StoreError(
             f"cannot write {path}: {said}; nothing was changed; its disk has {free / 1e6:,.0f} MB free:"

@@ -13,7 +13,8 @@ from workbench.store.ingest import IngestReport, Relations
 
 Prefer = Literal["mine", "theirs"]
 SHOWN = 10  # of each table, in a message
-# what identifies or follows from other columns cannot contradict; null is unknown and contradicts nothing
+# what identifies or follows from other columns cannot contradict; null is unknown and contradicts
+# nothing
 _COMPARED = {
     "configurations": tuple(
         name
@@ -82,8 +83,8 @@ class Found:
 def find(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[Found]:
     """Compare what both sides know; leaves the traces that are the same attempt in the temporary table `common`.
 
-    A failed try and a later one of the same attempt do not contradict each other, nor do a session and what it
-    was before it grew, nor one attempt in two logs.
+    A failed try and a later one of the same attempt do not contradict each other, nor do a session
+    and what it was before it grew, nor one attempt in two logs.
 
     Args:
         connection: inside a lease, before anything is written.

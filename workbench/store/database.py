@@ -1,12 +1,12 @@
 """Who has the file: readers open it read-only per query, the writer takes a short lease.
 
 DuckDB lets one process write, and then no other may read. So nobody keeps the file: every use opens
-it, and waits politely where another process has it. Within a process, many read or one writes. Across
-processes a writer closes a turnstile, an advisory lock beside the store: readers that are inside finish,
-new ones wait, so that many short readers cannot starve a writer.
+it, and waits politely where another process has it. Within a process, many read or one writes.
+Across processes a writer closes a turnstile, an advisory lock beside the store: readers that are
+inside finish, new ones wait, so that many short readers cannot starve a writer.
 
-Who takes turns lets go soon and is waited for. Any other program that has the file open, a DuckDB shell or
-a connection of the notebook, may keep it for hours: it is named after `STRANGER_S`.
+Who takes turns lets go soon and is waited for. Any other program that has the file open, a DuckDB
+shell or a connection of the notebook, may keep it for hours: it is named after `STRANGER_S`.
 """
 
 import atexit
@@ -59,10 +59,11 @@ _CONFINED = ("enable_external_access = false", "python_enable_replacements = fal
 # another instance of this process has the file
 _CONFLICT = (getattr(duckdb, "ResourceInUseException", duckdb.BinderException),)  # before DuckDB 2
 _OFFLINE = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-# DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file; what a
-# query gives is held by Polars beside that. At half, blocks are let go earlier; what a query makes on
-# its way is spilled from 1 GB on where it can be, which is no hard limit: nothing fails for it.
-# Before 2.0 processes that spill at once overwrite each other's files: there the limit stays as it was.
+# DuckDB's own limit is four fifths of the memory, and it fills it with the blocks of a large file;
+# what a query gives is held by Polars beside that. At half, blocks are let go earlier; what a query
+# makes on its way is spilled from 1 GB on where it can be, which is no hard limit: nothing fails
+# for it. Before 2.0 processes that spill at once overwrite each other's files: there the limit
+# stays as it was.
 _MEMORY = {"memory_limit": "50%"} if int(duckdb.__version__.partition(".")[0]) >= 2 else {}
 
 
@@ -70,8 +71,8 @@ _MEMORY = {"memory_limit": "50%"} if int(duckdb.__version__.partition(".")[0]) >
 class Reach:
     """What a connection may touch beside its store.
 
-    What a store or a query says is not trusted: by default no other file, no network and no object of
-    Python can be reached from SQL.
+    What a store or a query says is not trusted: by default no other file, no network and no object
+    of Python can be reached from SQL.
 
     Attributes:
         folders: whose files may be read and written.
@@ -438,7 +439,8 @@ def _connect(
                 unseen = 0 if held else unseen + 1
                 if not held and (fault := _fault(path, error, unseen, read_only=read_only)):
                     raise fault from error
-                # Writers that take turns have closed the turnstile, so that only a stranger keeps a reader out.
+                # Writers that take turns have closed the turnstile, so that only a stranger keeps a
+                # reader out.
                 turns = not read_only and _are_inside(path)
                 if turns:  # whoever is left when they are gone gets time of its own
                     stranger = _Wait(cancel)
@@ -465,7 +467,8 @@ def _opened(path: Path, *, read_only: bool, reach: Reach) -> tuple[duckdb.DuckDB
     """Open the file in an instance that has nothing but it; whether the instance is shared.
 
     An instance of its own keeps our settings from other connections of the process, and theirs from
-    ours. Readers of one file that reach for nothing else share one, as its blocks are read once then.
+    ours. Readers of one file that reach for nothing else share one, as its blocks are read once
+    then.
     """
     shared = read_only and reach == NOTHING
     with _opening:

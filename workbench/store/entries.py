@@ -1,7 +1,8 @@
 """Columns that a store has of its own: what configurations were given, what scorers gave on their scales.
 
-They are no columns of the views. A question that names one gets it joined: parameters by configuration, which
-are few, metrics by trace, from `scores`. Their types are those of the values that are there.
+They are no columns of the views. A question that names one gets it joined: parameters by
+configuration, which are few, metrics by trace, from `scores`. Their types are those of the values
+that are there.
 """
 
 import difflib
@@ -85,8 +86,8 @@ def check(known: Mapping[str, Column], names: Iterable[str]) -> list[Column]:
     """Take the columns of these names.
 
     Raises:
-        QueryError: a name that the store does not have, with the nearest; or two that differ in case alone,
-            which the engine takes for one.
+        QueryError: a name that the store does not have, with the nearest; or two that differ in
+            case alone, which the engine takes for one.
     """
     chosen: dict[str, Column] = {}
     for name in names:

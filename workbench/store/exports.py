@@ -69,7 +69,8 @@ def verify(folder: Path) -> Manifest:
     """Check that a folder is one whole export.
 
     Raises:
-        ImportFormatError: it has no manifest, lacks a part, or a part is damaged or of another export.
+        ImportFormatError: it has no manifest, lacks a part, or a part is damaged or of another
+            export.
     """
     manifest = read_manifest(folder)
     insist = "export it again, or take its files as they are with --as-tables"

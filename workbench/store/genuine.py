@@ -1,8 +1,9 @@
 """Whether a file's tables and views are what ours are: a store may come from a stranger.
 
-A view is a query that runs when it is read, and so is a table that is really a view. Neither can reach a
-file (see `database.Reach`), but both can give other figures than the rows do. So the views are compared
-with ours by their text, tables must be base tables, and functions of the file must not hide the engine's.
+A view is a query that runs when it is read, and so is a table that is really a view. Neither can
+reach a file (see `database.Reach`), but both can give other figures than the rows do. So the views
+are compared with ours by their text, tables must be base tables, and functions of the file must not
+hide the engine's.
 """
 
 import contextlib
@@ -37,7 +38,8 @@ def check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         path: the file, for the message.
 
     Raises:
-        StoreVersionError: a table is a view, a view is a table, or a function hides one of DuckDB's.
+        StoreVersionError: a table is a view, a view is a table, or a function hides one of
+            DuckDB's.
     """
     views = _names(connection, "SELECT view_name FROM duckdb_views() WHERE NOT internal")
     tables = _names(connection, "SELECT table_name FROM duckdb_tables() WHERE NOT internal")

@@ -200,8 +200,8 @@ def _note_carried_over(
 def _replace_tries(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[str]:
     """Bring together what two files say of one failed try; returns those to be marked once all are there.
 
-    A later log says that a try was made again, and holds only its last request; the log of its own holds all.
-    Whichever comes first, the fuller one is kept, and marked.
+    A later log says that a try was made again, and holds only its last request; the log of its own
+    holds all. Whichever comes first, the fuller one is kept, and marked.
     """
     traces = new["traces"]
     told = f"SELECT trace_id FROM {traces} WHERE is_replaced"

@@ -174,8 +174,10 @@ def merge(
         path: the store.
         other: what to read.
         store_id: of the store, so that nothing is written to another one in its place.
-        as_tables: take the files of a folder as they are, whatever its manifest says or whether it has one.
-        prefer: which side is right where both know a thing and say it differently; None takes nothing then.
+        as_tables: take the files of a folder as they are, whatever its manifest says or whether it
+            has one.
+        prefer: which side is right where both know a thing and say it differently; None takes
+            nothing then.
 
     Raises:
         ImportFormatError: it is not whole, or contradicts the store; nothing was written.

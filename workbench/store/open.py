@@ -20,12 +20,14 @@ def open_store(
     """Open a store, bring its layout up to date, and take in what waits in its spool.
 
     Args:
-        path: the DuckDB file; None takes `WORKBENCH_STORE`, the configuration, or the user's data folder.
+        path: the DuckDB file; None takes `WORKBENCH_STORE`, the configuration, or the user's data
+            folder.
         create: make the file, with its folder, where there is none.
         take_in: ingest the spool; a collector looks at it first, for what was in flight.
         cancel: stops waiting for whoever has the file, and says who that is.
-        allow_files: let the SQL that is given to `Store.sql` read and write files, attach databases and
-            load extensions, as the user may. A store of somebody else's should not be opened so.
+        allow_files: let the SQL that is given to `Store.sql` read and write files, attach databases
+            and load extensions, as the user may. A store of somebody else's should not be opened
+            so.
 
     Raises:
         StoreMissing: there is no store and `create` is false.

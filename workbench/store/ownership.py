@@ -1,7 +1,8 @@
 """Whose spool it is: a folder belongs to the store whose id it carries, and is found again by it.
 
-A spool is named after the whole file name, `traces.duckdb.spool`. Before, it was named after the name without its
-last suffix, so that `gpt-4.1` and `gpt-4.5` shared one; such a folder is moved if only one store can be meant.
+A spool is named after the whole file name, `traces.duckdb.spool`. Before, it was named after the
+name without its last suffix, so that `gpt-4.1` and `gpt-4.5` shared one; such a folder is moved if
+only one store can be meant.
 """
 
 import contextlib
@@ -21,8 +22,9 @@ FOREIGN = "foreign"  # folder within a spool: segments that another store's coll
 def settle(path: Path, store_id: str) -> None:
     """See to it that the folder in the place of a store's spool is its own.
 
-    A folder in the old place is moved, as is that of a store which was renamed within its folder. What belongs to
-    another store is set aside, and said; where nothing can be written all stays as it is.
+    A folder in the old place is moved, as is that of a store which was renamed within its folder.
+    What belongs to another store is set aside, and said; where nothing can be written all stays as
+    it is.
 
     Raises:
         StoreError: a collector of another store is still writing there.

@@ -19,7 +19,8 @@ class Reading:
     Attributes:
         n_tables, n_columns, n_rows: of the tables that are there.
         n_blocks, n_bytes: of the file that hold data.
-        faults: by "table.column", or "table" where its columns cannot even be listed, what the engine said.
+        faults: by "table.column", or "table" where its columns cannot even be listed, what the
+            engine said.
         missing: tables and columns that a store of this layout has, and this one has not.
         foreign: tables and views that are none of a store's.
         altered: views of a store's names that ask something else.

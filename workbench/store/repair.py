@@ -1,8 +1,9 @@
 """A sound store out of a damaged one: what can be read of it, then its spool, backups and other stores.
 
-A trace is saved whole, with calls that sum to its totals and as many messages and tool calls as it counts.
-Only where no source has it whole, it is saved without the messages that are lost, and counts those that
-are left: what it cost and whether it passed is known all the same. The damaged file is only read.
+A trace is saved whole, with calls that sum to its totals and as many messages and tool calls as it
+counts. Only where no source has it whole, it is saved without the messages that are lost, and
+counts those that are left: what it cost and whether it passed is known all the same. The damaged
+file is only read.
 """
 
 import contextlib
@@ -41,7 +42,8 @@ class Repaired:
     """What became of a store.
 
     Attributes:
-        traces_from: by source, the traces that came from there, in the order in which they were asked.
+        traces_from: by source, the traces that came from there, in the order in which they were
+            asked.
         notes: what could not be saved, in words.
     """
 

@@ -1,9 +1,9 @@
 """Sessions that are still written to when they are imported, and that repeat each other.
 
-A log of a session is imported again when it has grown, and a resumed or forked session begins with the
-calls of another. Their calls have ids of their own, so that each stands in `calls` once, for the
-session that began first; `call_copies` says where else it was seen. What is in the store follows from
-the sessions alone, whatever the order in which they came.
+A log of a session is imported again when it has grown, and a resumed or forked session begins with
+the calls of another. Their calls have ids of their own, so that each stands in `calls` once, for
+the session that began first; `call_copies` says where else it was seen. What is in the store
+follows from the sessions alone, whatever the order in which they came.
 """
 
 from collections.abc import Iterable

@@ -137,8 +137,8 @@ class Store:
     ) -> pl.DataFrame:
         """Run a query, with `$name` parameters, and fetch all of it.
 
-        The query reads this store and nothing else: no file, no other database, no variable of Python,
-        unless the store was opened with `allow_files`.
+        The query reads this store and nothing else: no file, no other database, no variable of
+        Python, unless the store was opened with `allow_files`.
 
         Args:
             query: one statement that reads: SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN.
@@ -206,8 +206,9 @@ class Store:
         Args:
             where: the slice.
             view: whose rows.
-            fields: names of the store's own, such as "params.docs" or "metrics.rubric", to add as columns.
-                Those that are none are passed over, so that groups and options can be given as they are.
+            fields: names of the store's own, such as "params.docs" or "metrics.rubric", to add as
+                columns. Those that are none are passed over, so that groups and options can be
+                given as they are.
             cancel: stops it.
 
         Raises:
@@ -251,8 +252,8 @@ class Store:
     def traces(self, where: Where = "") -> pl.LazyFrame:
         """Scan `trace_facts`; filters, columns and `head` run inside DuckDB at collect.
 
-        Beside its columns the frame has those of the store's own (see `fields`), which are only joined
-        where they are used.
+        Beside its columns the frame has those of the store's own (see `fields`), which are only
+        joined where they are used.
         """
         own = tuple(self.fields().values())
         return lazy.scan(self.path, self._rows("trace_facts", where), schema.TRACE_FACTS, own)
@@ -336,8 +337,8 @@ class Store:
     ) -> pl.DataFrame:
         """Count a slice by a column: value, n, and the share of the scored traces that passed.
 
-        One row per value, null among them, the commonest first. All traces weigh alike: it is a look
-        at the store, not an estimate; `analysis.summary` is that.
+        One row per value, null among them, the commonest first. All traces weigh alike: it is a
+        look at the store, not an estimate; `analysis.summary` is that.
         """
         name = _column(column)
         rows = self._rows("trace_facts", where, self._own([column]))
@@ -352,7 +353,8 @@ class Store:
     def unmatched(self, where: Where) -> list[str]:
         """Say of every name that a slice asks for, and nothing in the store has, which ones are nearest.
 
-        Names of configurations, models, providers, strategies, efforts, precisions, machines and tasks.
+        Names of configurations, models, providers, strategies, efforts, precisions, machines and
+        tasks.
         """
         with self._reading() as connection:
             return unmatched.sentences(connection, Slice.of(where, now=dt.datetime.now(dt.UTC)))
@@ -389,8 +391,9 @@ class Store:
     ) -> pl.DataFrame:
         """Fetch a window of a conversation, long texts cut to their first `max_chars` characters.
 
-        `is_bearer` says of a message that the call it belongs to produced it, and that the figures of the
-        call stand beside it: of the thinking beside what was thought, the rest beside what was said.
+        `is_bearer` says of a message that the call it belongs to produced it, and that the figures
+        of the call stand beside it: of the thinking beside what was thought, the rest beside what
+        was said.
         """
         return self.sql(
             f"""SELECT m.ordinal, m.role, m.kind, m.call_id, m.tool_call_id, m.n_tokens, m.is_bearer,
@@ -428,7 +431,8 @@ class Store:
 
         Args:
             configuration_ids: whose attempts.
-            in_spool: list those that wait in the spool as well; a collector has looked there itself.
+            in_spool: list those that wait in the spool as well; a collector has looked there
+                itself.
         """
         wanted = list(configuration_ids)
         query = """SELECT configuration_id, item_id, trial FROM traces
@@ -489,13 +493,14 @@ class Store:
 
         Args:
             other: what to read.
-            as_tables: take a folder's files as they are, without asking whether they are one whole export.
+            as_tables: take a folder's files as they are, without asking whether they are one whole
+                export.
             prefer: "mine" or "theirs": which is right where they say different things of one trace,
                 configuration, item or price; None takes nothing then, and lists them.
 
         Raises:
-            ImportFormatError: the folder has no manifest, lacks a part, is made of two exports, or contradicts
-                the store.
+            ImportFormatError: the folder has no manifest, lacks a part, is made of two exports, or
+                contradicts the store.
         """
         return lake.merge(self.path, other, self._id, as_tables=as_tables, prefer=prefer)
 
@@ -550,7 +555,8 @@ class Store:
 class Snapshot(Store):
     """A store as it is at one moment: all that is asked of it is answered from one state of the file.
 
-    Nobody can write while it is open, so it is kept no longer than the questions take. It is of one thread.
+    Nobody can write while it is open, so it is kept no longer than the questions take. It is of one
+    thread.
 
     Attributes:
         moment: a text that two snapshots share only where the database did not change between them.

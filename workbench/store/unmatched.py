@@ -1,7 +1,8 @@
 """Values in a slice that nothing in the store has, and the nearest that there are.
 
-A filter may be older than the store is now: a saved slice, a copied command. A configuration whose name was
-completed since, as its twin came, is not found by the name it had; that is said rather than nothing shown.
+A filter may be older than the store is now: a saved slice, a copied command. A configuration whose
+name was completed since, as its twin came, is not found by the name it had; that is said rather
+than nothing shown.
 """
 
 import difflib

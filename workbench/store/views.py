@@ -142,8 +142,8 @@ TOTALS = (*_SUMS, *_FIRSTS, "answer_start_s", *_COUNTS)
 def totals(calls: str, *, single: bool = False) -> str:
     """Sum calls to one row per trace: the derived columns of `traces`.
 
-    A sum is null as soon as a call that answered lacks the value: part of a sum is no sum. The writer
-    uses this when rows arrive and when prices change; `workbench doctor` compares.
+    A sum is null as soon as a call that answered lacks the value: part of a sum is no sum. The
+    writer uses this when rows arrive and when prices change; `workbench doctor` compares.
 
     Args:
         calls: a relation with the columns of `calls`.
@@ -196,9 +196,9 @@ FROM trace_facts x
 LEFT JOIN items i USING (item_id)
 LEFT JOIN configurations f USING (configuration_id)"""
 
-# Worked examples are told to the model in its own role: of a call's messages it wrote the last of each
-# kind, after all that others said; what its tools answered comes after, where that is counted to the call
-# that asked. Sources that know no calls record no examples.
+# Worked examples are told to the model in its own role: of a call's messages it wrote the last of
+# each kind, after all that others said; what its tools answered comes after, where that is counted
+# to the call that asked. Sources that know no calls record no examples.
 _AFTER = """m.role = 'assistant' AND m.ordinal > coalesce(
     max(m.ordinal) FILTER (m.role <> 'assistant' AND m.kind <> 'tool_result') OVER call, -1)"""
 _SAID = f"""SELECT m.*, {_AFTER} AS is_after,
@@ -206,8 +206,9 @@ _SAID = f"""SELECT m.*, {_AFTER} AS is_after,
     AND m.ordinal = max(m.ordinal) OVER (PARTITION BY m.trace_id, m.call_id, m.role, m.kind))) AS said
 FROM messages m WINDOW call AS (PARTITION BY m.trace_id, m.call_id)"""
 
-# The messages of a trace ($id), and whether each bears figures of its call: what was thought those of the
-# thinking, what was said the rest, or else the first tool call. An example that was told to the model bears none.
+# The messages of a trace ($id), and whether each bears figures of its call: what was thought those
+# of the thinking, what was said the rest, or else the first tool call. An example that was told to
+# the model bears none.
 MESSAGES = f"""SELECT *, call_id IS NOT NULL AND (said OR coalesce(is_after AND kind = 'tool_call'
     AND ordinal = min(ordinal) FILTER (is_after AND kind = 'tool_call') OVER call
     AND NOT bool_or(said AND kind = 'text') OVER call, false)) AS is_bearer
@@ -397,8 +398,8 @@ def priced(calls: str, at: str) -> str:
     """Select the calls of a relation with `price_id` set to the row in force.
 
     Among the rows that apply the order is that of `prices.PriceBook`: a sheet of the user's before
-    the bundled one, a machine's hour, a named provider, a time of day, the latest start, the highest
-    tier.
+    the bundled one, a machine's hour, a named provider, a time of day, the latest start, the
+    highest tier.
 
     Args:
         calls: a relation with the columns of `calls`.

@@ -1,9 +1,10 @@
 """Questions to the store, asked in threads: an answer is shown only while its question is the one on screen.
 
-A question is a value made from everything on the screen that its answer depends on: slice, order, options,
-the moment that the rest was read at. It is made when it is asked and again when an answer arrives; where
-the two differ the answer is dropped and the question of by then is asked. A newer question of a group
-replaces an older, Esc cancels all. A thread never touches a widget: it posts its answer.
+A question is a value made from everything on the screen that its answer depends on: slice, order,
+options, the moment that the rest was read at. It is made when it is asked and again when an answer
+arrives; where the two differ the answer is dropped and the question of by then is asked. A newer
+question of a group replaces an older, Esc cancels all. A thread never touches a widget: it posts
+its answer.
 """
 
 import threading
@@ -125,8 +126,8 @@ class Asking(_Base):
         Args:
             group: a newer question of the same group stops the older.
             about: makes the question, all that the answer depends on, from what is on the screen.
-            work: answers the question in the thread, and looks at nothing else of the screen; may raise
-                `WorkbenchError`. A generator gives its answer in parts.
+            work: answers the question in the thread, and looks at nothing else of the screen; may
+                raise `WorkbenchError`. A generator gives its answer in parts.
             done: takes what `work` returned, or each part of it, in the app.
             quiet: never say that it is running (for what nobody waits for).
         """
@@ -233,7 +234,8 @@ class Asking(_Base):
     def stop_asking(self) -> bool:
         """Give up every open question that somebody waits for, at once; say whether there was one.
 
-        What has no query to interrupt, such as an estimate, goes on in its thread; its answer is dropped.
+        What has no query to interrupt, such as an estimate, goes on in its thread; its answer is
+        dropped.
         """
         waiting = [ticket for ticket in self._tickets.values() if not ticket.quiet]
         for ticket in waiting:

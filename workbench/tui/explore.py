@@ -176,7 +176,8 @@ class ExploreScreen(SlicedScreen):
             right.append((f"   ⚠ {formats.count(known.n_faults)} fault{plural}", "warning"))
         self.query_one(TopBar).show(name, right)
 
-    # -- what the slice selects ----------------------------------------------------------------------
+    # -- what the slice selects
+    # ----------------------------------------------------------------------
 
     @property
     def shown_slice(self) -> str | None:

@@ -19,8 +19,8 @@ class Host(App[None]):
         store_path: the file as it was asked for; None looks where `workbench.open` would.
         opened: the store, once the first screen's worker has opened it.
         sql_history: the statements run since the app began, the newest last.
-        stamp: of the newest moment at which all that waited in the spool was known to be taken in; a screen that
-            shows the store later than that has at least what it stands for.
+        stamp: of the newest moment at which all that waited in the spool was known to be taken in;
+            a screen that shows the store later than that has at least what it stands for.
         marked: ids of the traces that are marked for comparing; forgotten when the app ends.
     """
 

@@ -1,7 +1,7 @@
 """Signals that end the app: the terminal gets its modes back first, then the process dies of the signal.
 
-The app's own way of leaving waits for its threads; a signal does not. Where the event loop does not come to
-restoring the terminal in time, the handler does it by itself.
+The app's own way of leaving waits for its threads; a signal does not. Where the event loop does not
+come to restoring the terminal in time, the handler does it by itself.
 """
 
 import asyncio

@@ -12,8 +12,8 @@ TRIES = 3  # of taking in all there is while a collection writes; the next look 
 def newer(store: "Store", stamp: str) -> str | None:
     """Take in what waits in the spool and return the store's new stamp; None where nothing changed.
 
-    The stamp is of a moment from which on all was taken in: what is written meanwhile is another change.
-    Runs in a thread.
+    The stamp is of a moment from which on all was taken in: what is written meanwhile is another
+    change. Runs in a thread.
 
     Raises:
         StoreLocked: somebody writes just now; the next look will do.

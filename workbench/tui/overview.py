@@ -1,7 +1,7 @@
 """What the first screen asks the core, in one place: rows by configuration, frontier, facets.
 
-Runs in threads; nothing here touches a widget, and nothing here computes what an analysis can say. All parts
-of a view are read from one snapshot of the store, so that they speak of the same traces.
+Runs in threads; nothing here touches a widget, and nothing here computes what an analysis can say.
+All parts of a view are read from one snapshot of the store, so that they speak of the same traces.
 """
 
 import dataclasses
@@ -35,12 +35,14 @@ class Part:
     Attributes:
         whole: the store at a glance.
         n: traces that the slice selects.
-        unmatched: what the slice asks for by name that nothing has, in sentences, where it selects none.
+        unmatched: what the slice asks for by name that nothing has, in sentences, where it selects
+            none.
         total: traces of the store.
         rows: one per configuration.
         frontier: figures of the frontier by configuration, its axes under the names x and y.
         costs: cost of a right answer by configuration.
-        facets: values of each field with what the rest of the slice leaves of them, and those chosen.
+        facets: values of each field with what the rest of the slice leaves of them, and those
+            chosen.
     """
 
     question: Question
@@ -70,7 +72,8 @@ def view(
         store: where.
         question: what.
         cancel: stops it.
-        known: the moment at which the whole store was looked at last; at another one it is looked at anew.
+        known: the moment at which the whole store was looked at last; at another one it is looked
+            at anew.
         with_facets: whether there is room for them.
     """
     with store.snapshot(cancel=cancel) as held:

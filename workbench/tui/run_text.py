@@ -37,7 +37,8 @@ def _n(n: int, noun: str) -> str:
     return f"{formats.count(n)} {noun}{'' if n == 1 else 's'}"
 
 
-# -- the list ----------------------------------------------------------------------------------------
+# -- the list
+# ----------------------------------------------------------------------------------------
 
 
 def live_row(state: "RunState") -> Row:
@@ -129,7 +130,8 @@ COLUMNS = (
 )
 
 
-# -- the page about a run that is being collected ----------------------------------------------------
+# -- the page about a run that is being collected
+# ----------------------------------------------------
 
 
 def live_page(
@@ -263,7 +265,8 @@ def _about(state: "RunState") -> str:
     )
 
 
-# -- the page about a run that is over ---------------------------------------------------------------
+# -- the page about a run that is over
+# ---------------------------------------------------------------
 
 
 def stored_page(

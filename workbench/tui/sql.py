@@ -92,7 +92,8 @@ class SqlScreen(StatusScreen):
             "F5 runs · F7 and F8 go through the statements of this session · nothing can be changed here"
         )
 
-    # -- the tables ----------------------------------------------------------------------------------
+    # -- the tables
+    # ----------------------------------------------------------------------------------
 
     def _list_schema(self) -> None:
         listing = self.query_one("#sql-side", OptionList)
@@ -136,7 +137,8 @@ class SqlScreen(StatusScreen):
             self.editor.insert(name)
             self.editor.focus()
 
-    # -- running ---------------------------------------------------------------------------------------
+    # -- running
+    # ---------------------------------------------------------------------------------------
 
     def action_run(self) -> None:
         """Run the statement."""
@@ -169,7 +171,8 @@ class SqlScreen(StatusScreen):
             rows = results.ordered(self.frame, message.key, descending=message.descending)
             message.grid.show(rows)
 
-    # -- keys ------------------------------------------------------------------------------------------
+    # -- keys
+    # ------------------------------------------------------------------------------------------
 
     def action_recall(self, by: int) -> None:
         """Go through the statements of this session."""

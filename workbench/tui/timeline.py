@@ -55,8 +55,8 @@ def shares(call: Facts) -> dict[str, Share]:
 def phases(facts: Facts, calls: Iterable[Facts], tool_calls: Iterable[Facts]) -> list[Share]:
     """Divide the time of a trace among its phases; [] where no time is known.
 
-    A moment in which several calls or tools are at work is shared by their phases, so that all phases
-    together never take longer than the trace.
+    A moment in which several calls or tools are at work is shared by their phases, so that all
+    phases together never take longer than the trace.
 
     Args:
         facts: its row of `trace_facts`.

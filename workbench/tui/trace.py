@@ -126,7 +126,8 @@ class TraceScreen(AskingScreen):
             parts.append(formats.when(facts["started_at"]))
         return Text(one_line("  ·  ".join(parts), max(60, self.size.width * 2 - 4)))
 
-    # -- more of a long message ----------------------------------------------------------------------
+    # -- more of a long message
+    # ----------------------------------------------------------------------
 
     def on_conversation_more_wanted(self, message: Conversation.MoreWanted) -> None:
         """Show the next stretch of a message's text."""

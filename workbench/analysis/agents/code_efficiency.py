@@ -153,19 +153,21 @@ def code_efficiency(
     """Score right solutions by the fastest reference that they are at least level with.
 
     Grain: one row per group, the most efficient first; `more["pairs"]`: one row per pair of groups.
-    Only right solutions have a cost that means something, so `dps` says how good the solved ones are;
-    read it beside the pass rate, or take `dps_all`. Costs may be seconds, instructions, joules, tokens.
+    Only right solutions have a cost that means something, so `dps` says how good the solved ones
+    are; read it beside the pass rate, or take `dps_all`. Costs may be seconds, instructions,
+    joules, tokens.
 
-    References stand from slow to fast. A solution's score is that of the fastest reference it is not
-    slower than, 0 if it is slower than all; by level it is that reference's place over their number.
-    The items' metadata give references as costs, whose scores are then their places, or as [cost,
-    score in per cent] pairs. Without them levels are made of all right solutions of the slice, as
-    EvalPerf makes its own: sorted by cost, a level ends where the next cost is more than `gap` above;
-    its slowest solution is the reference, its score the share of solutions at that level or slower. Then
-    the score is relative to whom the slice holds, and a group's own solutions are among them.
+    References stand from slow to fast. A solution's score is that of the fastest reference it is
+    not slower than, 0 if it is slower than all; by level it is that reference's place over their
+    number. The items' metadata give references as costs, whose scores are then their places, or as
+    [cost, score in per cent] pairs. Without them levels are made of all right solutions of the
+    slice, as EvalPerf makes its own: sorted by cost, a level ends where the next cost is more than
+    `gap` above; its slowest solution is the reference, its score the share of solutions at that
+    level or slower. Then the score is relative to whom the slice holds, and a group's own solutions
+    are among them.
 
-    An item's value is the mean of its right solutions, a group's the mean over its items with at least
-    `least` of them. Pairs: on items both solved. Intervals: t · SE over items, clustered.
+    An item's value is the mean of its right solutions, a group's the mean over its items with at
+    least `least` of them. Pairs: on items both solved. Intervals: t · SE over items, clustered.
     """
     rows, dropped = _solutions(frame, by, options)
     given = _references(frame, options["references"])

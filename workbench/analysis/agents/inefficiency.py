@@ -189,22 +189,24 @@ def inefficiency(
 ) -> Answer:
     """Look for four patterns of tools in vain, trace by trace.
 
-    Grain: one row per group; `more["patterns"]`: one row per group and pattern; `more["traces"]`: one
+    Grain: one row per group; `more["patterns"]`: one row per group and pattern; `more["traces"]`:
+        one
     row per trace and pattern that it shows, so that they can be opened. Failed traces are left out;
     all others weigh alike.
 
-    Confirmatory: the final answer, letter case aside and as whole words, stood in what the model wrote
+    Confirmatory: the final answer, letter case aside and as whole words, stood in what the model
+        wrote
     up to its first call, and not in the question. A short answer may stand there by chance. Mixing:
     the tool differs from that of the call before at least `switches` times. Lack of tool priors: at
     least the share `wasted` of the calls failed, came back with no bytes, or repeated tool and
     arguments of an earlier one. Format collapse: at least the share `wasted` of the calls was
-    unreadable or named a tool that is not there (error types unknown_tool, bad_arguments, parsing), or
-    no call ran and tool syntax stands in the text. That call rates drop when tools are renamed, also
-    a sign of collapse, is for an experiment, not for a detector.
+    unreadable or named a tool that is not there (error types unknown_tool, bad_arguments, parsing),
+    or no call ran and tool syntax stands in the text. That call rates drop when tools are renamed,
+    also a sign of collapse, is for an experiment, not for a detector.
 
-    A pattern is no harm in itself: `patterns` compares traces with and without it on the same items.
-    Intervals, clustered by item: rates Wilson's with the effective number of items, else t · SE,
-    of amounts corrected for skewness (Hall 1992).
+    A pattern is no harm in itself: `patterns` compares traces with and without it on the same
+    items. Intervals, clustered by item: rates Wilson's with the effective number of items, else t ·
+    SE, of amounts corrected for skewness (Hall 1992).
     """
     rows = tool_rows.fetch(frame, by, _NUMBERS, texts=_TEXTS, each=lambda piece: _read(piece, by))
     names = {c: rows.schema[c] for c in by}

@@ -170,17 +170,19 @@ def process(
 ) -> Answer:
     """Follow series of rounds: spending against a budget, revisions and what they do, improvement.
 
-    Grain: one row per group. A series is the rounds that a trace notes (self-refinement, reflexion),
+    Grain: one row per group. A series is the rounds that a trace notes (self-refinement,
+        reflexion),
     or the trials of an item in their order, as rounds of a game whose player remembers. Independent
     trials are no process: there revisions are chance, and the slope is 0 but for chance. Failed and
     unscored attempts are left out.
 
-    A step from one round to the next revised if the answer differs, or with `revised_by` spent if the
-    spending does (the paper's code knows a revision by its cost alone). Correction success: right
-    after a revision, over revisions. Wrong made right and right made wrong: over the revisions of a
-    wrong, of a right round. Slope: of right or wrong on the place in the series, over series of two
-    rounds or more. `skip` leaves out the first rounds, as the paper does with one; that it keeps every
-    other round of a game is for the slice. Rates are of all rounds or steps of a group.
+    A step from one round to the next revised if the answer differs, or with `revised_by` spent if
+    the spending does (the paper's code knows a revision by its cost alone). Correction success:
+    right after a revision, over revisions. Wrong made right and right made wrong: over the
+    revisions of a wrong, of a right round. Slope: of right or wrong on the place in the series,
+    over series of two rounds or more. `skip` leaves out the first rounds, as the paper does with
+    one; that it keeps every other round of a game is for the slice. Rates are of all rounds or
+    steps of a group.
 
     Intervals: t · SE of ratios, clustered by item.
     """
@@ -209,8 +211,8 @@ def _series(
 ) -> tuple[pl.DataFrame, dict[str, int], str]:
     """Make one row per round: `by`, _item, _code, _series, _round, _right, _revised, _spent.
 
-    Of trials there are _run, _trial and _told, what tells a revision, in place of the series, the round
-    and whether it revised: see `_ordered`.
+    Of trials there are _run, _trial and _told, what tells a revision, in place of the series, the
+    round and whether it revised: see `_ordered`.
     """
     if options["series"] != "trials":
         noted = rounds.read(frame, by)

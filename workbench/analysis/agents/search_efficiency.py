@@ -150,18 +150,19 @@ def search_efficiency(
 ) -> Answer:
     """Hold what tools answered against what the item needs.
 
-    Grain: one row per group; failed traces, those without a tool call and those whose entities are not
+    Grain: one row per group; failed traces, those without a tool call and those whose entities are
+        not
     known are left out; trials are averaged within their item.
 
     R, the needed entities of an item, is the list under the key `entities` of its metadata, or its
-    target, cut at line ends, semicolons and commas that a space follows. O is what the model was told
-    after its first words: results of tools, and by the text protocol the user's observations. An
-    entity counts once, letter case aside and as whole words; whether a search or a visit brought it is
-    not told apart. T is the number of tool calls. Means are of the traces' own rates.
+    target, cut at line ends, semicolons and commas that a space follows. O is what the model was
+    told after its first words: results of tools, and by the text protocol the user's observations.
+    An entity counts once, letter case aside and as whole words; whether a search or a visit brought
+    it is not told apart. T is the number of tool calls. Means are of the traces' own rates.
 
     Finding is not answering: the pass rates with everything found and with something missing tell
-    search from reasoning. Intervals: rates Wilson's with the effective number of items, else t · SE,
-    of amounts corrected for skewness (Hall 1992), clustered by item.
+    search from reasoning. Intervals: rates Wilson's with the effective number of items, else t ·
+    SE, of amounts corrected for skewness (Hall 1992), clustered by item.
     """
     rows = fetched.fetch(
         frame,

@@ -199,18 +199,20 @@ def tools(
 ) -> Answer:
     """Count what tools were asked for and what came of it.
 
-    Grain: one row per group, per task if `by` names it; `more["by_tool"]`: one row per group and tool,
+    Grain: one row per group, per task if `by` names it; `more["by_tool"]`: one row per group and
+        tool,
     the most called first. Failed traces are left out of the groups' rows, their calls are not of
     `by_tool`. Traces that called nothing count in all means; trials are averaged within their item.
 
-    Right answers per tool call: mean of right or wrong over mean calls, of scored traces. Failed and
-    repeated calls: over all calls. A call repeats if the same trace had called the same tool with the
-    same arguments, letter by letter; calls whose arguments were not recorded never do. Calls beyond the
-    fewest: those of a right trace minus the fewest with which a trace of its group got the item right;
-    0 where an item has one right trace. Waits and tokens are unknown for a group in which a call's
-    are; a failed call without a time took none.
+    Right answers per tool call: mean of right or wrong over mean calls, of scored traces. Failed
+    and repeated calls: over all calls. A call repeats if the same trace had called the same tool
+    with the same arguments, letter by letter; calls whose arguments were not recorded never do.
+    Calls beyond the fewest: those of a right trace minus the fewest with which a trace of its group
+    got the item right; 0 where an item has one right trace. Waits and tokens are unknown for a
+    group in which a call's are; a failed call without a time took none.
 
-    Intervals: expanded percentile bootstrap of item clusters; of `by_tool` t · SE of the ratio, clustered.
+    Intervals: expanded percentile bootstrap of item clusters; of `by_tool` t · SE of the ratio,
+        clustered.
     """
     rows = tool_rows.fetch(
         frame, by, _NUMBERS, each=lambda piece: piece.drop("_trace_id", "_ordinal")

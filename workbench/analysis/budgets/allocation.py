@@ -202,21 +202,23 @@ def allocation(
 ) -> Answer:
     """Give every bin of items one option, so that most answers are right within a budget per item.
 
-    Grain: one row per budget (per task if `by` names it); `more["plan"]`: one row per budget and bin;
-    `more["bins"]`: one row per bin and option. The options are the groups of `by`. Only traces with the
-    cost count, on the items that all options were tried on; trials weigh within their item.
+    Grain: one row per budget (per task if `by` names it); `more["plan"]`: one row per budget and
+        bin;
+    `more["bins"]`: one row per bin and option. The options are the groups of `by`. Only traces with
+    the cost count, on the items that all options were tried on; trials weigh within their item.
 
-    Bins of difficulty: quantiles of the pass rate of `base` per item, linear between order statistics;
-    bins that coincide are one. Of the trials of base, the first of an item, and every second number after it, say
-    how hard the item is, the others what base achieves, so that luck does not count twice; a base with
-    single trials is no option.
+    Bins of difficulty: quantiles of the pass rate of `base` per item, linear between order
+    statistics; bins that coincide are one. Of the trials of base, the first of an item, and every
+    second number after it, say how hard the item is, the others what base achieves, so that luck
+    does not count twice; a base with single trials is no option.
 
-    Plan: one option per bin with the largest expected number of right answers within the budget, exact
-    (all unbeaten totals are listed; the order of bins or options has no say). Rates: each half of the items
-    (by clusters, drawn within bins) is planned for on the other half, so `rate` is of items that the plan
-    has not seen, `promised` of those it has. `single_rate` is chosen alike. A plan can overrun its budget on
-    new items: `cost` says what it took. Intervals: Wilson's with the effective number of items, of the gain
-    mean ± t · SE; they leave the luck of the halves out.
+    Plan: one option per bin with the largest expected number of right answers within the budget,
+        exact
+    (all unbeaten totals are listed; the order of bins or options has no say). Rates: each half of
+    the items (by clusters, drawn within bins) is planned for on the other half, so `rate` is of
+    items that the plan has not seen, `promised` of those it has. `single_rate` is chosen alike. A
+    plan can overrun its budget on new items: `cost` says what it took. Intervals: Wilson's with the
+    effective number of items, of the gain mean ± t · SE; they leave the luck of the halves out.
     """
     measure = options["cost"]
     check_measure(frame, measure)

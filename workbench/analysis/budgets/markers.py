@@ -141,12 +141,15 @@ def markers(
 ) -> Answer:
     """Count markers in what models wrote; per group, the most hedging first.
 
-    Grain: one row per group. Failed traces and those without a recorded text are left out; all others
-    weigh alike. Markers are whole words or phrases, letter case aside; a word counts once even where
-    two markers overlap. "let me re" also finds "let me reconsider": a marker that ends in "re" is a
-    beginning. They are English, and a list is no understanding: change it by `hedges` and `turns`.
+    Grain: one row per group. Failed traces and those without a recorded text are left out; all
+        others
+    weigh alike. Markers are whole words or phrases, letter case aside; a word counts once even
+    where two markers overlap. "let me re" also finds "let me reconsider": a marker that ends in
+    "re" is a beginning. They are English, and a list is no understanding: change it by `hedges` and
+    `turns`.
 
-    Echo: of the question's runs of `run` words in a row, the share that stands in the text. Relative
+    Echo: of the question's runs of `run` words in a row, the share that stands in the text.
+        Relative
     effort: output tokens of a trace over the mean of all traces on its item, whatever the group, so
     that hard items weigh on both sides; it needs the item tried by others, or several times.
 
@@ -196,7 +199,8 @@ def _read(rows: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.
         "output": ("_output_text",),
     }[options["text"]]
     some = pl.any_horizontal(pl.col(c).is_not_null() for c in chosen)
-    # A line break in front, so that every word follows white space and is quickly counted; and behind, for `spaced`.
+    # A line break in front, so that every word follows white space and is quickly counted; and
+    # behind, for `spaced`.
     text = pl.concat_str(pl.lit(""), *chosen, pl.lit(""), separator="\n", ignore_nulls=True)
     told = rows.with_columns(_text=pl.when(some).then(text).str.to_lowercase())
     told = told.with_columns(_counted(told, options))

@@ -167,12 +167,13 @@ def thinking_length(
     (`gamma_distance` tells how far it is from what was seen). The mean, the share of the output and
     right against wrong are of the lengths as seen, and too low where there are cuts.
 
-    Longer thinking goes with hard items: `wrong_extra_within_tokens` compares within items that have
-    right and wrong traces. Intervals: t · SE of the linearised statistic, clustered by item, with one degree of
-    freedom fewer than clusters, of the mean length corrected for skewness (Hall 1992); percentiles after Woodruff.
-    Lengths are skewed: where 95 are promised, the interval of `wrong_extra_tokens` holds the truth in 90 of 100
-    simulated studies of 30 items, 93 of 100 items and 94 of 500; that of the median in 96. What the thinking says
-    (hedges, second thoughts, the question repeated) is counted by the analysis `markers`.
+    Longer thinking goes with hard items: `wrong_extra_within_tokens` compares within items that
+    have right and wrong traces. Intervals: t · SE of the linearised statistic, clustered by item,
+    with one degree of freedom fewer than clusters, of the mean length corrected for skewness (Hall
+    1992); percentiles after Woodruff. Lengths are skewed: where 95 are promised, the interval of
+    `wrong_extra_tokens` holds the truth in 90 of 100 simulated studies of 30 items, 93 of 100 items
+    and 94 of 500; that of the median in 96. What the thinking says (hedges, second thoughts, the
+    question repeated) is counted by the analysis `markers`.
     """
     told = frame.with_columns(is_cut=_cut(frame, budget=options["budget_cuts"]))
     rows = fetched.fetch(

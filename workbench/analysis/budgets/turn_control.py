@@ -200,20 +200,22 @@ def turn_control(
     """Replay caps on turns: which runs would have been stopped, what that saves and loses.
 
     Grain: one row per group and rule; `more["curve"]`: one per group and number of turns allowed;
-    `more["turns"]`: one per group. A turn is a call of the subject that did not fail; calls in other
-    roles cost with the turn before them, judges not at all. Failed and unscored traces are left out.
-    Given traces without calls, turns are `n_turns`, and a run's cost is shared out as 1 : 2 : 3 …, since
-    every turn reads all that went before.
+    `more["turns"]`: one per group. A turn is a call of the subject that did not fail; calls in
+    other roles cost with the turn before them, judges not at all. Failed and unscored traces are
+    left out. Given traces without calls, turns are `n_turns`, and a run's cost is shared out as 1 :
+    2 : 3 …, since every turn reads all that went before.
 
-    A limit L of turns costs the first L turns of every run, exactly, if the run would have gone the same
-    way. What it solves is only bounded: at least the runs that passed within L turns (an agent that is told
-    how many turns are left may hurry, and half a patch may pass), at most all that passed. Beginning with L0
-    and extending to L1 on demand lies between the two limits in both, wherever the decision falls; the
-    rule `extend` gives those bounds. A percentile is rounded down to whole turns, 1 at least.
+    A limit L of turns costs the first L turns of every run, exactly, if the run would have gone the
+    same way. What it solves is only bounded: at least the runs that passed within L turns (an agent
+    that is told how many turns are left may hurry, and half a patch may pass), at most all that
+    passed. Beginning with L0 and extending to L1 on demand lies between the two limits in both,
+    wherever the decision falls; the rule `extend` gives those bounds. A percentile is rounded down
+    to whole turns, 1 at least.
 
-    Intervals: expanded percentile bootstrap of item clusters, items weighing alike for accuracy, runs for cost.
-    They hold for the given limits and leave their choice out; `held_out` shows what that is worth. The curve
-    has Wilson's interval with the effective number of clusters.
+    Intervals: expanded percentile bootstrap of item clusters, items weighing alike for accuracy,
+        runs for cost.
+    They hold for the given limits and leave their choice out; `held_out` shows what that is worth.
+    The curve has Wilson's interval with the effective number of clusters.
     """
     wanted = _wanted(options["limits"])
     found = turns.read(frame, by)

@@ -86,8 +86,9 @@ _MEASURES = ("nll", "size")
 def decode_flops(shape: hardware.Model, context: float = 1024) -> float | None:
     """FLOP per decoded token, mean over a context that fills from empty; None where the shape is not known.
 
-    layers · (4 d² + 4 d · kv width + M + 2 d (T − 1)) + 2 d · vocabulary with M = 6 d · d_ff, as the authors' code
-    has it for grouped-query attention; of mixtures of experts the shape does not say enough.
+    layers · (4 d² + 4 d · kv width + M + 2 d (T − 1)) + 2 d · vocabulary with M = 6 d · d_ff, as
+    the authors' code has it for grouped-query attention; of mixtures of experts the shape does not
+    say enough.
     """
     kv = shape.n_kv_heads or shape.n_heads
     d, width = shape.d_model, shape.head_width
@@ -146,17 +147,19 @@ def information_capacity(
 ) -> Answer:
     """Relate the bits saved on a text to the arithmetic, the best capacity first, per task if `by` names it.
 
-    Grain: one row per group. Capacity = (S − NLL + b) / log2 F: S the UTF-8 bits of a token's text, NLL its mean
-    −log2 p, F the FLOP of decoding a token (see `decode_flops`), b a bias of the corpus in bits: −24 for mixed_text,
-    −18.7 for Ch-FineWeb-Edu, else −27. The bias is not divided by the length: so the authors' code has it, where their
-    older README divides. S − NLL + b may be negative.
+    Grain: one row per group. Capacity = (S − NLL + b) / log2 F: S the UTF-8 bits of a token's text,
+        NLL its mean
+    −log2 p, F the FLOP of decoding a token (see `decode_flops`), b a bias of the corpus in bits:
+    −24 for mixed_text, −18.7 for Ch-FineWeb-Edu, else −27. The bias is not divided by the length:
+    so the authors' code has it, where their older README divides. S − NLL + b may be negative.
 
-    The measure is of a given text that a model scores, its first token left out and the text cut to `context`
-    tokens: import such a run with the log probabilities as `logprob_sum` (natural), the tokens scored as
-    `output_tokens` and, in Python, the text's size as a column `text_bytes`. From ordinary traces NLL is of what
-    the model itself wrote: that is its own surprise, not comparable with published capacities, and the notes say so.
-    Traces usually have no log probabilities; then NLL, S or F can be given. Intervals: expanded percentile bootstrap of
-    item clusters, of NLL (and S) alone.
+    The measure is of a given text that a model scores, its first token left out and the text cut to
+    `context` tokens: import such a run with the log probabilities as `logprob_sum` (natural), the
+    tokens scored as `output_tokens` and, in Python, the text's size as a column `text_bytes`. From
+    ordinary traces NLL is of what the model itself wrote: that is its own surprise, not comparable
+    with published capacities, and the notes say so. Traces usually have no log probabilities; then
+    NLL, S or F can be given. Intervals: expanded percentile bootstrap of item clusters, of NLL (and
+    S) alone.
     """
     shape = _no_shapes if options["flops_per_token"] is not None else shapes.of_traces
     found = shape(frame, options, (decode_flops,))

@@ -91,8 +91,9 @@ _TERA = 1e12
 def decode_positions(prompt: float, output: float, budget: float | None = None) -> float:
     """Positions of context that a decoding reads in all: prompt · output + output² / 2.
 
-    With `budget` each step reads that many at most: ∫ min(budget, prompt + t) dt over the output. (Of the two
-    released cost models one adds where this subtracts, which counts more than `budget` per step.)
+    With `budget` each step reads that many at most: ∫ min(budget, prompt + t) dt over the output.
+    (Of the two released cost models one adds where this subtracts, which counts more than `budget`
+    per step.)
     """
     whole = prompt * output + output**2 / 2
     if budget is None or prompt + output <= budget:
@@ -153,18 +154,21 @@ def kinetics(
 ) -> Answer:
     """Count equivalent FLOPs of k samples and set pass@k against them, the best first sample first.
 
-    Grain: one row per group and k, per task if `by` names it. With P the parameters that a token meets, H
-    query and K key-value heads, D = head width × layers, I prompt and O output tokens, at 16 bits: arithmetic of k
-    samples = k (2 P O + 2 (2 I + O) O H D); memory = 2 (2 I + k O) O K D × intensity, the keys and values of the
-    prompt read once for all k samples. The weights' traffic is left out (large batches), so is the prompt's
-    prefill: as in the paper. Expected values are means of this over the traces, not this of mean lengths.
-    With `budget_tokens` every step reads that many positions at most, and the prompt is shared no more.
+    Grain: one row per group and k, per task if `by` names it. With P the parameters that a token
+        meets, H
+    query and K key-value heads, D = head width × layers, I prompt and O output tokens, at 16 bits:
+    arithmetic of k samples = k (2 P O + 2 (2 I + O) O H D); memory = 2 (2 I + k O) O K D ×
+    intensity, the keys and values of the prompt read once for all k samples. The weights' traffic
+    is left out (large batches), so is the prompt's prefill: as in the paper. Expected values are
+    means of this over the traces, not this of mean lengths. With `budget_tokens` every step reads
+    that many positions at most, and the prompt is shared no more.
 
-    A trace's model is looked up among the reference rows (its active parameters where experts take turns);
-    groups whose shape or tokens are not known have nulls. The law is of a call: given calls (rows of
-    `call_outcomes`) they are added up, judges apart; traces, and calls, that sum up several are null. pass@k is
-    unbiased, over items with enough trials. The frontiers are over all rows of a task. Intervals: Wilson's with
-    the effective number of items; of the eFLOPs expanded percentile bootstrap of item clusters.
+    A trace's model is looked up among the reference rows (its active parameters where experts take
+    turns); groups whose shape or tokens are not known have nulls. The law is of a call: given calls
+    (rows of `call_outcomes`) they are added up, judges apart; traces, and calls, that sum up
+    several are null. pass@k is unbiased, over items with enough trials. The frontiers are over all
+    rows of a task. Intervals: Wilson's with the effective number of items; of the eFLOPs expanded
+    percentile bootstrap of item clusters.
     """
     found = shapes.of_traces(frame, options, _NEEDS)
     counted = _counted(frame, by, found, options)

@@ -105,9 +105,10 @@ def gamma(
 ) -> float:
     """What one cached token costs a decode step, in prefill tokens.
 
-    γ = 2 · layers · width · HOI / parameters: reading the 4 · layers · width bytes of a token's keys
-    and values takes the time of that many · HOI operations, of which a prefill token needs twice the
-    parameters. Grouped-query attention keeps `kv_share` of the heads, other formats `kv_bytes` of 2.
+    γ = 2 · layers · width · HOI / parameters: reading the 4 · layers · width bytes of a token's
+    keys and values takes the time of that many · HOI operations, of which a prefill token needs
+    twice the parameters. Grouped-query attention keeps `kv_share` of the heads, other formats
+    `kv_bytes` of 2.
     """
     return 2 * n_layers * d_model * hoi / n_params * kv_share * kv_bytes / 2
 
@@ -187,18 +188,18 @@ def pte(
     """Count the work of traces in prefill-token equivalents, least first, per task if `by` names it.
 
     Grain: one row per group. PTE = Σ over calls (prompt + γ · L · output), γ as in `gamma`, L the
-    context while decoding: prompt + output at the call's end, half of the output at its mean, none at
-    its start (the source leaves open which; `length`). The whole prompt of every call counts, as if the
-    cache were lost at each tool's pause; with `keep_cache` the part read from a cache does not. It
-    assumes 16-bit multi-head attention unless `kv_share` and `kv_bytes` say otherwise, and leaves the
-    reading of the weights out.
+    context while decoding: prompt + output at the call's end, half of the output at its mean, none
+    at its start (the source leaves open which; `length`). The whole prompt of every call counts, as
+    if the cache were lost at each tool's pause; with `keep_cache` the part read from a cache does
+    not. It assumes 16-bit multi-head attention unless `kv_share` and `kv_bytes` say otherwise, and
+    leaves the reading of the weights out.
 
-    Given calls (rows of `call_outcomes`) the sum is exact, judges' calls apart. Given traces it is exact
-    for a single call; of several only the totals I and O are known, and L · output is taken as
-    (I + O) · O / calls, as if they had decoded alike (`n_approximate` counts them). So it is for a call that sums
-    up several requests, as a table of runs of many turns gives them. One shape holds
-    for all groups: compare groups of one model, or the work as if they were. Trials are averaged
-    within their item. Intervals: expanded percentile bootstrap of item clusters.
+    Given calls (rows of `call_outcomes`) the sum is exact, judges' calls apart. Given traces it is
+    exact for a single call; of several only the totals I and O are known, and L · output is taken
+    as (I + O) · O / calls, as if they had decoded alike (`n_approximate` counts them). So it is for
+    a call that sums up several requests, as a table of runs of many turns gives them. One shape
+    holds for all groups: compare groups of one model, or the work as if they were. Trials are
+    averaged within their item. Intervals: expanded percentile bootstrap of item clusters.
     """
     weight = _gamma(options)
     counted = _counted(frame, by, weight, options)

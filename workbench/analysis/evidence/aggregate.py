@@ -124,20 +124,21 @@ def aggregate(
     """Sum up the scores of repeats over tasks, best interquartile mean first.
 
     Grain: one row per group, per task if `by` names it; `more["improvement"]`: one row per pair of
-    groups, of the same task then; `more["profile"]`: one row per group and threshold. A score is the mean outcome of one repeat (a trial, or a run) on
-    one task. Single items score 0 or 1, of which quartiles say little: `unit` item_id is for graded
-    scores. Only scored traces count.
+    groups, of the same task then; `more["profile"]`: one row per group and threshold. A score is
+    the mean outcome of one repeat (a trial, or a run) on one task. Single items score 0 or 1, of
+    which quartiles say little: `unit` item_id is for graded scores. Only scored traces count.
 
     The interquartile mean cuts int(N / 4) of the N scores from each end and averages the rest. Mean
     and median are over tasks, of the means over repeats. Optimality gap: target − mean(min(score,
     target)). Improvement: the Mann–Whitney statistic U / (n_a n_b) per task, averaged over tasks. A
     profile gives the share of scores strictly above each threshold.
 
-    Intervals: bootstrap of the repeats within each task, the tasks as they are, for each group on its
+    Intervals: bootstrap of the repeats within each task, the tasks as they are, for each group on
+        its
     own; with `resample_tasks` of the tasks too. Its percentiles are widened for few repeats, by
-    √(n / (n − 1)) and t (Hesterberg 2015), which the paper's are not: of three repeats of five tasks
-    those hold a mean in 87 of 100 studies where 95 are promised and these in 94 (the interquartile
-    mean in 92). Null where no task has two repeats.
+    √(n / (n − 1)) and t (Hesterberg 2015), which the paper's are not: of three repeats of five
+    tasks those hold a mean in 87 of 100 studies where 95 are promised and these in 94 (the
+    interquartile mean in 92). Null where no task has two repeats.
     """
     by = list(by)
     scores = reduce_repeats(

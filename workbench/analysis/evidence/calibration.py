@@ -163,7 +163,8 @@ def calibration(
 ) -> Answer:
     """Hold a signal against what came true.
 
-    Grain: one row per group, in order of their names; `more["bins"]`: one row per group and bin that
+    Grain: one row per group, in order of their names; `more["bins"]`: one row per group and bin
+        that
     is not empty. Only scored traces with a known, finite signal count, all traces alike.
 
     Estimators: AUC, the chance that a right trace's signal exceeds a wrong one's, ties half (Mann &
@@ -174,8 +175,8 @@ def calibration(
     its own range.
 
     Intervals respect that trials of an item, and items of a cluster, go together: AUC ± t · SE from
-    the clusters' sums of placement values (Obuchowski 1997, eq. 3), bias ± t · SE, pass rates of bins
-    Wilson's with the effective number of traces.
+    the clusters' sums of placement values (Obuchowski 1997, eq. 3), bias ± t · SE, pass rates of
+    bins Wilson's with the effective number of traces.
     """
     signal = options["signal"]
     rows = fetched.fetch(frame, by, (signal,), flags=("passed",))

@@ -105,17 +105,19 @@ def explained_variance(
 
     Explained alone: D² = 1 − D(factor) / D(null), D the deviance of single traces (Bernoulli, not
     grouped) under logit P(right) = a level of the factor, whose fit is the level's share of right
-    traces. Adjusted: 1 − (D(factor) + L − 1) / D(null), since L levels of independent traces explain
+    traces. Adjusted: 1 − (D(factor) + L − 1) / D(null), since L levels of independent traces
+    explain
     L − 1 by chance, on average (χ²). Beside the others:
-    (D(all but the factor) − D(all)) / D(null) under an additive logit (type II). A column with a level
-    per item would explain all there is; it is refused above 500 levels.
+    (D(all but the factor) − D(all)) / D(null) under an additive logit (type II). A column with a
+    level per item would explain all there is; it is refused above 500 levels.
 
     Analysis of variance: outcomes averaged per group and item, on the items that every group was
     tried on, items as blocks: F = MS(groups) / MS(left). It takes items for independent; `compare`
-    says which groups differ, with clusters. Intervals of D²: expanded percentile bootstrap of item clusters,
-    for the share among all items: what chance explains in a sample, estimated by what resampling adds,
-    is taken off twice, once for the sample and once for the resamples (Efron & Tibshirani 1993, §10.6).
-    Of many levels and few traces `explained` itself may lie above its interval.
+    says which groups differ, with clusters. Intervals of D²: expanded percentile bootstrap of item
+    clusters, for the share among all items: what chance explains in a sample, estimated by what
+    resampling adds, is taken off twice, once for the sample and once for the resamples (Efron &
+    Tibshirani 1993, §10.6). Of many levels and few traces `explained` itself may lie above its
+    interval.
     """
     asked = columns(options["factors"])
     present = frame.collect_schema().names()
@@ -240,8 +242,8 @@ def _whole(tried: Floats, passed: Floats) -> float:
 def additive(factors: list[npt.NDArray[np.int64]], n: Floats, right: Floats) -> float:
     """Deviance under logit P = an effect per level of each factor, added up; by Newton's method.
 
-    Levels that are always right or wrong have no finite effect; the deviance still has its limit, to
-    which a ridge of 1e-9 leads.
+    Levels that are always right or wrong have no finite effect; the deviance still has its limit,
+    to which a ridge of 1e-9 leads.
 
     Args:
         factors: the levels of each row, from 0; none gives the null model.

@@ -154,14 +154,16 @@ def interval_forecasts(
 ) -> Answer:
     """Hold intervals that models answered against the number that came true.
 
-    Grain: one row per group. Traces count whose item's target is a number and which did not fail; trials
-    are averaged within their item. An answer is an interval if two numbers stand in it with a comma,
-    "to", "and" or a dash between them: [10, 20], 10–20, from 10 to 20. Swapped ends are put right and
-    counted. An answer that is none misses in the coverage; width and score, which need one, leave it out.
+    Grain: one row per group. Traces count whose item's target is a number and which did not fail;
+        trials
+    are averaged within their item. An answer is an interval if two numbers stand in it with a
+    comma, "to", "and" or a dash between them: [10, 20], 10–20, from 10 to 20. Swapped ends are put
+    right and counted. An answer that is none misses in the coverage; width and score, which need
+    one, leave it out.
 
-    Interval score at level 1 − α: (u − l) + 2/α · (l − y)₊ + 2/α · (y − u)₊, on the logarithms of ends
-    and truth unless `scale` says otherwise; width is u − l there. A wide interval holds everything, so
-    widths are compared at equal coverage, or by the score, which pays for both.
+    Interval score at level 1 − α: (u − l) + 2/α · (l − y)₊ + 2/α · (y − u)₊, on the logarithms of
+    ends and truth unless `scale` says otherwise; width is u − l there. A wide interval holds
+    everything, so widths are compared at equal coverage, or by the score, which pays for both.
 
     Intervals of the figures: coverage Wilson's with the effective number of items, else t · SE
     corrected for skewness (Hall 1992), clustered by item.

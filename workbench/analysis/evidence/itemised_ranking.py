@@ -103,17 +103,19 @@ def itemised_ranking(
 ) -> Answer:
     """Fit strengths of groups beside difficulties of items and their authors, the strongest first.
 
-    Grain: one row per group; `more["items"]`: one row per item, the hardest first; `more["authors"]`: one
-    row per author. Per task if `by` names it. Only scored traces count, right or wrong; trials of an
-    item are binomial.
+    Grain: one row per group; `more["items"]`: one row per item, the hardest first;
+        `more["authors"]`: one
+    row per author. Per task if `by` names it. Only scored traces count, right or wrong; trials of
+    an item are binomial.
 
-    logit P(group b is right on question q of author a) = β_b − α_a − δ_q with Gaussian priors on all
-    three, Σβ = 0; the most probable values, with the priors' spreads that make the data most probable
-    (Laplace's approximation). Groups that were tried on harder items are not punished for it, as long
-    as some items are shared; a group that is always right has a finite strength, held by the prior.
-    The authors' part is one common difficulty where there is one author.
+    logit P(group b is right on question q of author a) = β_b − α_a − δ_q with Gaussian priors on
+    all three, Σβ = 0; the most probable values, with the priors' spreads that make the data most
+    probable (Laplace's approximation). Groups that were tried on harder items are not punished for
+    it, as long as some items are shared; a group that is always right has a finite strength, held
+    by the prior. The authors' part is one common difficulty where there is one author.
 
-    Intervals: ± z · SE of the posterior (Laplace), the authors' difficulties taken as known; clusters of items are not told apart, the items
+    Intervals: ± z · SE of the posterior (Laplace), the authors' difficulties taken as known;
+        clusters of items are not told apart, the items
     being in the model.
     """
     set_by = _authors(frame, options["author"])

@@ -132,17 +132,18 @@ def portfolio(
 ) -> Answer:
     """Pick the k best groups by a cheap look and hold them against what they are worth.
 
-    Grain: one row per portfolio size, per task if `by` names it; `more["totals"]`: one row, or one per
-    task. Candidates are the groups, on the items that all of them were tried on; true scores are their
-    means over these items.
+    Grain: one row per portfolio size, per task if `by` names it; `more["totals"]`: one row, or one
+        per
+    task. Candidates are the groups, on the items that all of them were tried on; true scores are
+    their means over these items.
 
     SharpeRatio@k = (best@k − J(incumbent)) / std@k over the true scores of the k best by the look:
-    what the best of a tried portfolio brings, over the risk of trying all of it. The numerator is at
-    least 0; std has k − 1 in its denominator (the paper's text has k), so that one candidate has none.
-    Ties among a few items are broken at random (the paper's code
-    prefers the truly better, which a look cannot). The look is the mean score over `items` items drawn at
-    random, or the groups' mean confidence or verifier score, the same for every look. There is no
-    interval: the ranges say how the figure differs from look to look.
+    what the best of a tried portfolio brings, over the risk of trying all of it. The numerator is
+    at least 0; std has k − 1 in its denominator (the paper's text has k), so that one candidate has
+    none. Ties among a few items are broken at random (the paper's code
+    prefers the truly better, which a look cannot). The look is the mean score over `items` items
+    drawn at random, or the groups' mean confidence or verifier score, the same for every look.
+    There is no interval: the ranges say how the figure differs from look to look.
     """
     measures = () if options["look"] == "items" else (options["look"],)
     items = reduce_items(

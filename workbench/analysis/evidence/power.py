@@ -195,9 +195,10 @@ def power(
     With δ the difference asked for, n = z² V / δ² items are needed, where V = ω² + σ_A² / K_A +
     σ_B² / K_B is the variance of one item's observed difference (Miller 2024), clusters of items
     included, and z = z for 1 − level, two-sided, plus z for the power: a normal approximation. With
-    `test=t` noncentral t takes the place of z (n − 1 degrees of freedom): about two items more. ω² is the variance of the observed
-    differences minus what trials explain, not below 0; K trials suffice on the items as they are if
-    ω² alone leaves room. `repeats_needed` asks about these very items only: ω² does not enter.
+    `test=t` noncentral t takes the place of z (n − 1 degrees of freedom): about two items more. ω²
+    is the variance of the observed differences minus what trials explain, not below 0; K trials
+    suffice on the items as they are if ω² alone leaves room. `repeats_needed` asks about these very
+    items only: ω² does not enter.
 
     Costs are further attempts times their mean cost, energy and time so far, of A and of B. The
     variance is an estimate: with few items what is needed is a rough figure.

@@ -101,10 +101,10 @@ def ranking(
     one with the higher mean outcome wins; equal ones take half a win each.
 
     Estimator: maximum likelihood of P(i beats j) = 1 / (1 + exp(θ_j − θ_i)), strengths of mean 0.
-    Unlike a mean it compares groups on shared items only, so that an easy set of items lifts nobody.
-    Where no chain of wins leads from each group to each other the likelihood has no maximum, and
-    strengths are null, not large. Intervals: ± t · SE of the sandwich estimator with the items'
-    clusters, since the comparisons on one item are not independent.
+    Unlike a mean it compares groups on shared items only, so that an easy set of items lifts
+    nobody. Where no chain of wins leads from each group to each other the likelihood has no
+    maximum, and strengths are null, not large. Intervals: ± t · SE of the sandwich estimator with
+    the items' clusters, since the comparisons on one item are not independent.
 
     Agreement is Kendall's τ-b between strength, mean outcome and cheapness (the lower mean cost the
     better), and between the strengths on two tasks, over the groups in both.

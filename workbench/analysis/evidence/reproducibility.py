@@ -159,11 +159,14 @@ def reproducibility(
 
     Grain: one row per group; `more["settings"]`: one row per group and setting. Failed and unscored
     traces are left out, and what was not tried under every setting of its group. If the setting is
-    `trial` itself, an attempt is an item. Where a setting holds an attempt twice, the one with the first id stands.
+    `trial` itself, an attempt is an item. Where a setting holds an attempt twice, the one with the
+    first id stands.
 
-    Estimators: sample standard deviations (one less in the denominator) of pass rates over settings,
-    and of output tokens over settings, averaged over attempts; below 1e-12 they are 0. Sd by chance:
-    √(Σ s²) / n with s² an attempt's variance over settings: what single attempts that change without
+    Estimators: sample standard deviations (one less in the denominator) of pass rates over
+        settings,
+    and of output tokens over settings, averaged over attempts; below 1e-12 they are 0. Sd by
+    chance: √(Σ s²) / n with s² an attempt's variance over settings: what single attempts that
+        change without
     regard to each other would give; a larger sd of the pass rate says that a setting shifts them
     together. Divergence: the first word, counted from 0, at which not all texts (thinking, then
     answer) agree; where one text ends there, its end. Greedy decoding should give 0 throughout.
@@ -333,8 +336,8 @@ def sd_ends(sd: float, n: int, level: float) -> tuple[float, float]:
 def _texts(frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str]) -> pl.DataFrame:
     """Compare the texts of each attempt where the data are: `_n` traces, `_known` texts, `_parted`.
 
-    Of texts in order the first and the last differ where any two do: what all begin with, those begin
-    with.
+    Of texts in order the first and the last differ where any two do: what all begin with, those
+    begin with.
     """
     present = frame.collect_schema().names()
     for column in ("thinking_text", "output_text"):
@@ -389,7 +392,8 @@ def partings(low: Sequence[bytes], high: Sequence[bytes]) -> Ints:
     """Give the first word, from 0, at which the two texts of each pair part; where one ends there, its end.
 
     Args:
-        low: (n,) the text of a pair that comes first in order, in UTF-8, single spaces between its words.
+        low: (n,) the text of a pair that comes first in order, in UTF-8, single spaces between its
+            words.
         high: (n,) the other one, which differs.
 
     >>> partings([b"one two four", b"one"], [b"one two three", b"one two"])

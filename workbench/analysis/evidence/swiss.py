@@ -106,16 +106,18 @@ def swiss(
 ) -> Answer:
     """Let groups meet in Swiss rounds, a task a round, the most points first.
 
-    Grain: one row per group that has a score on every task, which `by` need not name; `more["sensitivity"]`: one row per group
+    Grain: one row per group that has a score on every task, which `by` need not name;
+        `more["sensitivity"]`: one row per group
     and number of eliminations. Trials are averaged within items and items within tasks.
 
-    In each round those of equal points are paired at random; the higher score on the round's task gets
-    a point, equal scores half each; who is left over in its class gets none. Then `eliminate` of those
-    with the fewest points leave, drawn at random. Expected points are means over simulated tournaments,
-    so they carry the simulation's own error, about √(rounds / times) at most. The order of the tasks
-    matters: what comes first decides who stays in.
+    In each round those of equal points are paired at random; the higher score on the round's task
+    gets a point, equal scores half each; who is left over in its class gets none. Then `eliminate`
+    of those with the fewest points leave, drawn at random. Expected points are means over simulated
+    tournaments, so they carry the simulation's own error, about √(rounds / times) at most. The
+    order of the tasks matters: what comes first decides who stays in.
 
-    Intervals: expanded percentile bootstrap of item clusters, tournaments played anew on each resample; a wider
+    Intervals: expanded percentile bootstrap of item clusters, tournaments played anew on each
+        resample; a wider
     one than the data's alone by the simulation's error.
     """
     whole_by, by = by, tuple(c for c in by if c != "task")
@@ -200,7 +202,8 @@ def _order(tasks: list[str], asked: str) -> list[str]:
 def _sums(panel: Panel, outcome: Floats, rounds: Ints, n_tasks: int) -> Floats:
     """Add up scores and how many, (n_clusters, columns × n_tasks), so that a resample is a product.
 
-    The columns are the groups' scores, and how many there are of each, or of all where they share items.
+    The columns are the groups' scores, and how many there are of each, or of all where they share
+    items.
     """
     known = ~np.isnan(outcome)
     if (known == known[:, :1]).all():

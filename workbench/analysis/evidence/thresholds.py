@@ -148,13 +148,14 @@ def thresholds(
     """Find each group's threshold, and try one threshold on all.
 
     Grain: one row per group; `more["totals"]`: one row. Groups may be models, tasks, or anything a
-    threshold is shared over. Only scored traces with a known signal count, all traces alike. A trace
-    is accepted if its signal is at or above the threshold.
+    threshold is shared over. Only scored traces with a known signal count, all traces alike. A
+    trace is accepted if its signal is at or above the threshold.
 
-    Own threshold: the lowest of the group's signals from which at least the share `wanted` of what is
-    accepted is right; the common one the same over the traces of all groups. Picked on the data it is
-    judged on, its precision is optimistic, the more so the fewer traces there are. Inconsistency: the
-    variance over groups (as a population) of the share handled right, averaged over `grid` thresholds;
+    Own threshold: the lowest of the group's signals from which at least the share `wanted` of what
+    is accepted is right; the common one the same over the traces of all groups. Picked on the data
+    it is judged on, its precision is optimistic, the more so the fewer traces there are.
+    Inconsistency: the variance over groups (as a population) of the share handled right, averaged
+        over `grid` thresholds;
     0 where every threshold does every group the same.
 
     Intervals: Wilson's with the effective number of items, the threshold taken as given.

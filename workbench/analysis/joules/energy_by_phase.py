@@ -142,15 +142,18 @@ def energy_by_phase(
 ) -> Answer:
     """Divide the energy of each phase by the phase's tokens, the least per thinking token first, per task if `by` names it.
 
-    Grain: one row per group, phase, device and method; methods are never added up, nor averaged, and where a group
-    has several the notes say so. `more["together"]`: the same over all devices, where all have a reading of as many
-    calls. Prefill is divided by input tokens (cached ones included), thinking by thinking tokens, the answer by
-    visible ones, a whole call (null) by output tokens; a wait for a tool has none.
+    Grain: one row per group, phase, device and method; methods are never added up, nor averaged,
+        and where a group
+    has several the notes say so. `more["together"]`: the same over all devices, where all have a
+    reading of as many calls. Prefill is divided by input tokens (cached ones included), thinking by
+    thinking tokens, the answer by visible ones, a whole call (null) by output tokens; a wait for a
+    tool has none.
 
-    Energy per token is the sum over the calls of which both are known over the sum of their tokens: calls weigh
-    by their tokens. It is above idle where it was measured; `full_per_token` adds the share of idle. The range is the
-    sum of the lower (upper) ends that the method gives itself, as estimates do; the interval is the spread
-    over items: a expanded percentile bootstrap of their clusters. Both are to be read. Failed traces are left out.
+    Energy per token is the sum over the calls of which both are known over the sum of their tokens:
+    calls weigh by their tokens. It is above idle where it was measured; `full_per_token` adds the
+    share of idle. The range is the sum of the lower (upper) ends that the method gives itself, as
+    estimates do; the interval is the spread over items: a expanded percentile bootstrap of their
+    clusters. Both are to be read. Failed traces are left out.
     """
     keys = [*by, *(c.name for c in _KEYS if c.name not in by)]
     rows = _rows(frame, options)

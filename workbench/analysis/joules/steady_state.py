@@ -151,8 +151,8 @@ class Requests:
 def window(requests: Requests, most: int) -> tuple[float, float] | None:
     """Find the steady window of n requests of which `most` run at once; None where there is none.
 
-    It opens when the `most`-th request has returned its first token, and closes when n − most − 1 have finished
-    (the benchmark's tracker; a comment in it says first token).
+    It opens when the `most`-th request has returned its first token, and closes when n − most − 1
+    have finished (the benchmark's tracker; a comment in it says first token).
     """
     n = len(requests.sent)
     last = n - most - 1
@@ -214,21 +214,24 @@ def steady_state(
 ) -> Answer:
     """Give energy per token in the steady window, the least first, per task if `by` names it.
 
-    Grain: one row per group; `more["windows"]`: one row per group and run, or published figure. With B requests
-    at once and n in all, a window opens when the B-th has returned its first token and closes when n − B − 1 have
-    finished. Tokens and joules of a request are spread evenly over its decoding and over its time in flight,
-    and what falls into the window counts: the energy is what the calls were given (above idle where it was
-    measured), prefill absorbed. Unknown energy of a request in the window makes the window's unknown.
+    Grain: one row per group; `more["windows"]`: one row per group and run, or published figure.
+        With B requests
+    at once and n in all, a window opens when the B-th has returned its first token and closes when
+    n − B − 1 have finished. Tokens and joules of a request are spread evenly over its decoding and
+    over its time in flight, and what falls into the window counts: the energy is what the calls
+    were given (above idle where it was measured), prefill absorbed. Unknown energy of a request in
+    the window makes the window's unknown.
 
-    A window is steady if it is `least_window_s` long, its energy per token is known and above 0, and the mean
-    number in flight is `least_batch_share` of B; with `family` every larger batch of the same family falls with
-    an unsteady one. Power = energy per token × tokens per second; energy per request = energy per token × mean
-    output tokens. Given published figures (metrics energy_per_token_j, output_tokens_per_s, power_w,
-    energy_per_request_j, mean_output_tokens, batch_size, max_batch_size, window_s), what is missing of the
-    identities is worked out, and how far the rest is from them is said. The filter then asks of what is there.
+    A window is steady if it is `least_window_s` long, its energy per token is known and above 0,
+    and the mean number in flight is `least_batch_share` of B; with `family` every larger batch of
+    the same family falls with an unsteady one. Power = energy per token × tokens per second; energy
+    per request = energy per token × mean output tokens. Given published figures (metrics
+    energy_per_token_j, output_tokens_per_s, power_w, energy_per_request_j, mean_output_tokens,
+    batch_size, max_batch_size, window_s), what is missing of the identities is worked out, and how
+    far the rest is from them is said. The filter then asks of what is there.
 
-    Failed requests are left out, and so are traces of several calls: give calls. Interval: mean ± t · SE over two
-    steady windows or more; one window is one measurement, however many tokens it has.
+    Failed requests are left out, and so are traces of several calls: give calls. Interval: mean ± t
+    · SE over two steady windows or more; one window is one measurement, however many tokens it has.
     """
     family = _family(frame, options)
     if grains.are_figures(frame.collect_schema().names()):

@@ -172,15 +172,17 @@ def quantization(
 ) -> Answer:
     """Hold every number format of a group against its baseline, item by item.
 
-    Grain: one row per group and format, the most bits first. Group by what stays the same, as model or
-    model and strategy: `by` leaves the format out, and a configuration has only one. Only scored traces
-    count, on the items that every format of the group was tried on; trials are averaged within their
-    item. What the groups differ in beside the format counts as its doing: with several models in a
-    group the models are compared, not the formats.
+    Grain: one row per group and format, the most bits first. Group by what stays the same, as model
+        or
+    model and strategy: `by` leaves the format out, and a configuration has only one. Only scored
+    traces count, on the items that every format of the group was tried on; trials are averaged
+    within their item. What the groups differ in beside the format counts as its doing: with several
+    models in a group the models are compared, not the formats.
 
-    Bits are read from the format's name: FP16, BF16, F32, int8, Q4_K_M, W4A16 (of the weights), 4-bit,
-    MXFP4. Memory is the weights' alone, without blocks' scales, caches or activations. Ratios are of
-    means. Intervals: expanded percentile bootstrap of item clusters, the same resample for all formats.
+    Bits are read from the format's name: FP16, BF16, F32, int8, Q4_K_M, W4A16 (of the weights),
+    4-bit, MXFP4. Memory is the weights' alone, without blocks' scales, caches or activations.
+    Ratios are of means. Intervals: expanded percentile bootstrap of item clusters, the same
+    resample for all formats.
     """
     if "precision" in by:
         raise AnalysisError("by: precision is what varies; group by what stays the same, as model")

@@ -207,11 +207,11 @@ def cost_of_pass(
     `more["items"]`: one row per item with its cheapest group. Only scored traces of known cost
     count, for costs and passes alike.
 
-    Two estimators that differ widely. `cost_of_pass_usd` = mean cost of an attempt / pass rate, over
-    the items at large: what retrying until right costs with a perfect verifier. The frontier form
-    takes v = C / R for every item, the least of it over the groups and the expert (who is always
-    right), and then the mean over items; it is infinite where nobody solves an item. With few trials
-    the least of noisy values is too low. Essentialness of g: (V(M∖g) − V(M)) / V(M∖g).
+    Two estimators that differ widely. `cost_of_pass_usd` = mean cost of an attempt / pass rate,
+    over the items at large: what retrying until right costs with a perfect verifier. The frontier
+    form takes v = C / R for every item, the least of it over the groups and the expert (who is
+    always right), and then the mean over items; it is infinite where nobody solves an item. With
+    few trials the least of noisy values is too low. Essentialness of g: (V(M∖g) − V(M)) / V(M∖g).
 
     Intervals: bootstrap over clusters of items, paired over groups. Where nothing passed the figure
     is infinite, and the low end is the mean cost over the upper Clopper–Pearson bound of the pass

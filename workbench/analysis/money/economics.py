@@ -205,18 +205,20 @@ def economics(
 ) -> Answer:
     """Set what right answers earn against what runs cost, the largest margin first, per task if `by` names it.
 
-    Grain: one row per group. A run is a scored trace. Earned = Σ over items of value × mean outcome of its trials; a
+    Grain: one row per group. A run is a scored trace. Earned = Σ over items of value × mean outcome
+        of its trials; a
     partial pass earns nothing unless `outcome` is the score. Share = earned / offered.
 
-    Margin of a run = value · outcome − cost of tokens − `other_usd` − `wrong_usd` · (1 − outcome). Break-even =
-    `fixed_usd` / margin, infinite where the margin is not above 0 (never negative). Mean over items of the mean over
-    trials, over the traces whose value and cost are both known.
+    Margin of a run = value · outcome − cost of tokens − `other_usd` − `wrong_usd` · (1 − outcome).
+    Break-even = `fixed_usd` / margin, infinite where the margin is not above 0 (never negative).
+    Mean over items of the mean over trials, over the traces whose value and cost are both known.
 
-    Cost-aware success of an item = mean over trials of outcome · C_ref / C, C_ref the mean cost of the group
-    `against` on that item, or what an expert charges; 0 where it failed or nothing was paid (SimulCost: there with
-    analytic costs of simulations). Above 1 a group does the work for less than the reference would. The mean is
-    over items: group by task and average its rows to weigh tasks alike, as SimulCost does. Judges' calls
-    are no part of any cost. Intervals: expanded percentile bootstrap of item clusters.
+    Cost-aware success of an item = mean over trials of outcome · C_ref / C, C_ref the mean cost of
+    the group `against` on that item, or what an expert charges; 0 where it failed or nothing was
+    paid (SimulCost: there with analytic costs of simulations). Above 1 a group does the work for
+    less than the reference would. The mean is over items: group by task and average its rows to
+    weigh tasks alike, as SimulCost does. Judges' calls are no part of any cost. Intervals: expanded
+    percentile bootstrap of item clusters.
     """
     source = sample.Source(
         _valued(frame, options), tuple(by), _MEASURES, rng, options, ("human_cost_usd",)

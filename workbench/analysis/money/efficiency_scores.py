@@ -200,15 +200,17 @@ def efficiency_scores(
 ) -> Answer:
     """Set accuracy against what it took, best E³ first, per task if `by` names it.
 
-    Grain: one row per group. A is the mean over items of the mean outcome of their trials, T the mean
+    Grain: one row per group. A is the mean over items of the mean outcome of their trials, T the
+        mean
     output tokens (thinking included), both over the same traces: the scored ones whose tokens are
     known; likewise for cost and energy, so that each score has its own traces, counted beside it.
 
-    E³ = A² / T (Plan-and-Budget, arXiv 2505.16122, in the form that its reviews state; the scale of A
-    is not settled there). With `scale` percent A runs to 100, and E³ is 10⁴ times, the ratios 100
+    E³ = A² / T (Plan-and-Budget, arXiv 2505.16122, in the form that its reviews state; the scale of
+    A is not settled there). With `scale` percent A runs to 100, and E³ is 10⁴ times, the ratios 100
     times what they are with `fraction`. Accuracy per 1k tokens = 1000 A / T is linear in A, so that
     short wrong answers can win; E³ weighs accuracy twice. Per watt: A over mean energy / mean time.
-    A = 0 gives 0; T = 0 or unknown gives null. Intervals: expanded percentile bootstrap of item clusters.
+    A = 0 gives 0; T = 0 or unknown gives null. Intervals: expanded percentile bootstrap of item
+    clusters.
     """
     tables, dropped, notes = [], dict[str, int](), tuple[str, ...]()
     source = sample.Source(frame, tuple(by), _MEASURES, rng, options)

@@ -266,9 +266,9 @@ def price_reversal(
 
     Grain: one row per task and pair of groups whose listed prices differ, the widest reversal
     first; `more["groups"]`: one row per task and group; `more["totals"]`: one row per task, and one
-    over all tasks where there are several (counts summed, τ averaged); `more["attribution"]`: one row
-    per task, pair (the first 200) and factor; `more["repeats"]`: one row per task and group with
-    repeated items.
+    over all tasks where there are several (counts summed, τ averaged); `more["attribution"]`: one
+    row per task, pair (the first 200) and factor; `more["repeats"]`: one row per task and group
+    with repeated items.
 
     Listed price: input plus output per million tokens, unweighted. Bill: the cost of the items that
     every group was tried on, trials averaged. A pair is reversed if the cheaper by list has the
@@ -278,10 +278,11 @@ def price_reversal(
     without thinking is known only if it is for every trace of the shared items.
 
     Attribution: a bill is calls × (input per call × input price + (answer + thinking per call) ×
-    output price). The difference of two bills is shared out among these six factors by their Shapley
-    values (the idea of the paper's second version, known from notes on it, whose game has the prices
-    and amounts of cached input as two factors more); what they do not explain, as reads from caches, is the rest. Repeats: how much the thinking on one
-    item differs from trace to trace, whether priced or not: the most over the least.
+    output price). The difference of two bills is shared out among these six factors by their
+    Shapley values (the idea of the paper's second version, known from notes on it, whose game has
+    the prices and amounts of cached input as two factors more); what they do not explain, as reads
+    from caches, is the rest. Repeats: how much the thinking on one item differs from trace to
+    trace, whether priced or not: the most over the least.
     """
     by = tuple(c for c in by if c != "task")
     if not by:

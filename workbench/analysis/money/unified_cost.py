@@ -166,19 +166,20 @@ def unified_cost(
 ) -> Answer:
     """Add tools at a price per call to the cost of tokens, the cheapest first, per task if `by` names it.
 
-    Grain: one row per group; `more["budgets"]`: one row per group and cap. Unified cost = cost of tokens at the price in
-    force (cached ones at theirs) + Σ over tools of calls × price per call. A tool's price is that of `prices`; else what it
-    charged as recorded; else `tool_usd`; else unknown, and so is the cost of the trace: no tool is free by default. A
-    trace without tool calls costs its tokens.
+    Grain: one row per group; `more["budgets"]`: one row per group and cap. Unified cost = cost of
+        tokens at the price in
+    force (cached ones at theirs) + Σ over tools of calls × price per call. A tool's price is that
+    of `prices`; else what it charged as recorded; else `tool_usd`; else unknown, and so is the cost
+    of the trace: no tool is free by default. A trace without tool calls costs its tokens.
 
-    The caps replay the traces at hand: a trace that called no more is as it was, one that called more counts as
-    wrong, with all its tokens and its tools in proportion up to the cap. So accuracy is a lower and cost an upper bound: a
-    model that knows its cap hurries, and one that is stopped spends fewer tokens. Runs with caps of their own
-    are configurations, and have rows of their own.
+    The caps replay the traces at hand: a trace that called no more is as it was, one that called
+    more counts as wrong, with all its tokens and its tools in proportion up to the cap. So accuracy
+    is a lower and cost an upper bound: a model that knows its cap hurries, and one that is stopped
+    spends fewer tokens. Runs with caps of their own are configurations, and have rows of their own.
 
-    Given rows of `tool_uses` the tools are told apart; given traces there is only their number, and `tool_usd`.
-    Cost per right answer is over the traces that are scored and priced. Intervals: expanded percentile bootstrap of item
-    clusters.
+    Given rows of `tool_uses` the tools are told apart; given traces there is only their number, and
+    `tool_usd`. Cost per right answer is over the traces that are scored and priced. Intervals:
+    expanded percentile bootstrap of item clusters.
     """
     prices = _prices(options["prices"])
     traces = _traces(frame, by, prices, options)

@@ -259,20 +259,25 @@ def cascade(
 ) -> Answer:
     """Replay deferring the least confident answers of a small model to a larger one.
 
-    Grain: one row per pair of groups, the widest gain over random first (per task if `by` names it);
-    `more["curve"]`: one row per pair and share deferred; `more["recorded"]`: one row per group that a
-    cascade was really run in (the strategy `cascade` notes it). Only scored traces of known confidence
-    count, on the items that both models were tried on; an item's answers share its weight.
+    Grain: one row per pair of groups, the widest gain over random first (per task if `by` names
+        it);
+    `more["curve"]`: one row per pair and share deferred; `more["recorded"]`: one row per group that
+    a cascade was really run in (the strategy `cascade` notes it). Only scored traces of known
+    confidence count, on the items that both models were tried on; an item's answers share its
+    weight.
 
-    Deferring a share d hands over the answers of lowest confidence; equal ones by lot, so the curve is
-    straight between steps. A handed-over answer is as right as the larger model's trials of the item are on
-    average, and costs both: cost(d) = small + large where deferred. Area: by trapezia over d from 0 to 1;
-    at random it is the mean of the two models. Relative gain: (area − random) / random. Parity: the least d
-    at which the cascade is as good as the larger model alone; savings are against that model alone.
+    Deferring a share d hands over the answers of lowest confidence; equal ones by lot, so the curve
+    is straight between steps. A handed-over answer is as right as the larger model's trials of the
+    item are on average, and costs both: cost(d) = small + large where deferred. Area: by trapezia
+    over d from 0 to 1; at random it is the mean of the two models. Relative gain: (area − random) /
+    random. Parity: the least d at which the cascade is as good as the larger model alone; savings
+    are against that model alone.
 
-    Agreement: the commonest of an item's recorded answers stands (ties by lot), its share of the trials is
-    the confidence, and all trials are paid for. Intervals: expanded percentile bootstrap of item clusters, with the
-    curve in 25 steps. The threshold is chosen on the items that it is judged on; the area has no such choice.
+    Agreement: the commonest of an item's recorded answers stands (ties by lot), its share of the
+        trials is
+    the confidence, and all trials are paid for. Intervals: expanded percentile bootstrap of item
+    clusters, with the curve in 25 steps. The threshold is chosen on the items that it is judged on;
+    the area has no such choice.
     """
     sure = confidences.read(frame, by)
     items = reduce_items(frame, by, ("cost_usd",))

@@ -215,23 +215,25 @@ def routing(
     """Route items to the groups of `by`, and hold every router against mixing models at random.
 
     Grain: one row per router (per task if `by` names it), the best mean accuracy first;
-    `more["curve"]`: one row per router and unbeaten point; `more["assignment"]`: with a `budget`, one
-    row per router and model. Only traces with the cost count, on the items that every model was tried
-    on; trials are averaged within their item.
+    `more["curve"]`: one row per router and unbeaten point; `more["assignment"]`: with a `budget`,
+    one row per router and model. Only traces with the cost count, on the items that every model was
+    tried on; trials are averaged within their item.
 
-    Routers choose, for a price λ, the model with the largest expected accuracy − λ · expected cost; over all
-    λ this draws a curve. Equal ones go to the cheaper model. The oracle knows accuracy and cost of each item: no
-    router can be better, and with single trials it also profits from luck. Random mix: the concave hull of the
-    single models, which needs no knowledge of the item. Learned routers know the item's text, task and
-    difficulty, in 4,096 hashed columns: `nearest neighbours` averages the outcomes of the closest items,
-    `logistic` fits one penalised logistic curve per model. Both are cross-validated by clusters: no item is routed by
-    what it, or its cluster, taught. From more than 2,000 items that many are learned from, drawn at random.
+    Routers choose, for a price λ, the model with the largest expected accuracy − λ · expected cost;
+    over all λ this draws a curve. Equal ones go to the cheaper model. The oracle knows accuracy and
+    cost of each item: no router can be better, and with single trials it also profits from luck.
+    Random mix: the concave hull of the single models, which needs no knowledge of the item. Learned
+    routers know the item's text, task and difficulty, in 4,096 hashed columns: `nearest neighbours`
+    averages the outcomes of the closest items, `logistic` fits one penalised logistic curve per
+    model. Both are cross-validated by clusters: no item is routed by what it, or its cluster,
+    taught. From more than 2,000 items that many are learned from, drawn at random.
 
-    Mean accuracy: the area between the cheapest and the dearest single model's cost, straight between
-    unbeaten points, flat beyond, over the span. APGR and CPT: of the items by the predicted gain of the
-    strong model over the weak one, in tenths of calls as RouteLLM has it; the oracle calls the strong model only
-    where it gains. Intervals: expanded percentile bootstrap of item clusters with the routers as they are; they
-    leave out what other training items would have taught.
+    Mean accuracy: the area between the cheapest and the dearest single model's cost, straight
+    between unbeaten points, flat beyond, over the span. APGR and CPT: of the items by the predicted
+    gain of the strong model over the weak one, in tenths of calls as RouteLLM has it; the oracle
+    calls the strong model only where it gains. Intervals: expanded percentile bootstrap of item
+    clusters with the routers as they are; they leave out what other training items would have
+    taught.
     """
     measure = options["cost"]
     check_measure(frame, measure)

@@ -184,14 +184,15 @@ def idealized_runtime(
     Grain: one row per group. T(p, o) = T_prompt(p) + max(o − 1, 0) · t_out + overhead in seconds, p
     prompt and o output tokens of a call (see `runtimes`). Idealized: coefficients measured on A100s
     with Megatron, no overhead. Denoised: fitted on the service's own runtimes, with its overhead. A
-    trace's model is looked up among the deployments by its whole name, or by the part after the slash
-    where that is unambiguous; models without coefficients, and unknown tokens, are null and counted.
+    trace's model is looked up among the deployments by its whole name, or by the part after the
+    slash where that is unambiguous; models without coefficients, and unknown tokens, are null and
+    counted.
 
-    The law is of a call: given calls (rows of `call_outcomes`) a trace's runtimes are added up, as if in
-    sequence, judges apart; traces, and calls, that sum up several are null. Cost = T · accelerators ·
-    price / 3600, energy = T · accelerators · power. Excess and slowdown are of the traces that have
-    both times. Means are over items of the mean over trials; intervals: expanded percentile bootstrap of item
-    clusters.
+    The law is of a call: given calls (rows of `call_outcomes`) a trace's runtimes are added up, as
+    if in sequence, judges apart; traces, and calls, that sum up several are null. Cost = T ·
+    accelerators · price / 3600, energy = T · accelerators · power. Excess and slowdown are of the
+    traces that have both times. Means are over items of the mean over trials; intervals: expanded
+    percentile bootstrap of item clusters.
     """
     given = frame
     frame, missing = _modelled(given, by, options)

@@ -123,19 +123,21 @@ def latency(
 ) -> Answer:
     """Give percentiles of every time that is known, and the share that is fast enough.
 
-    Grain: one row per group and measure; `more["goodput"]`, where an objective is given: one row per
+    Grain: one row per group and measure; `more["goodput"]`, where an objective is given: one row
+        per
     group. Given traces the measures are time to the first token, time to the answer (the first
-    visible token), time per output token and end to end. Given calls (rows of `call_facts`) there are
-    also the wait for a slot and the gaps between chunks, which only calls have: gap_p50_s is the
-    call's own median gap, and a percentile of it is over calls.
+    visible token), time per output token and end to end. Given calls (rows of `call_facts`) there
+    are also the wait for a slot and the gaps between chunks, which only calls have: gap_p50_s is
+    the call's own median gap, and a percentile of it is over calls.
 
-    TPOT = (end to end − time to first token) / (output tokens − 1). Of a trace it is only known where
-    the trace is one call; otherwise tools and later prompts would count as decoding.
+    TPOT = (end to end − time to first token) / (output tokens − 1). Of a trace it is only known
+    where the trace is one call; otherwise tools and later prompts would count as decoding.
 
     All traces weigh alike: a percentile is what a user meets. Linear between order statistics;
-    intervals after Woodruff, clustered by item; an end beyond the observations is null. Goodput: the
-    share of those with every time asked for known that met all objectives (Wilson's interval with the
-    effective number of observations). Failed ones are left out, or miss with `errors_as_wrong`.
+    intervals after Woodruff, clustered by item; an end beyond the observations is null. Goodput:
+    the share of those with every time asked for known that met all objectives (Wilson's interval
+    with the effective number of observations). Failed ones are left out, or miss with
+    `errors_as_wrong`.
     """
     calls = "call_id" in frame.collect_schema().names()
     wanted = {m: options[o] for o, m in _OBJECTIVES.items() if options[o] is not None}

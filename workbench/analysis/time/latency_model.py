@@ -105,7 +105,8 @@ _ROWS = (
     C("measured_s", "float", "s", "Mean time of a call.", _NOT, "measured"),
     C("predicted_s", "float", "s", "What the law says of the same calls.", _NOT, "predicted"),
 )
-# Sums that both fits need: of prompts p (padded) and first-token times y; of steps s, their contexts z, and times w.
+# Sums that both fits need: of prompts p (padded) and first-token times y; of steps s, their
+# contexts z, and times w.
 _PREFILL = {
     "p4": (4, 0),
     "p3": (3, 0),
@@ -207,18 +208,21 @@ def latency_model(
 ) -> Answer:
     """Fit laws of prefill and decoding and solve them for a deadline, most tokens first, per task if `by` names it.
 
-    Grain: one row per group. Time to first token = a I'² + b I' + c; from there to the end = s (n + m I + m (s − 1)
-    / 2): I prompt tokens, I' padded to a multiple of `pad_tokens`, s decoding steps, the context one token longer
-    at each. Fitted by least squares with no coefficient below 0, all calls alike; the first output token is part
-    of the time to first token, so s = O − 1. With `law` the coefficients are another's, of its own padding, and s = O
-    as there: then measured against predicted says how far this machine is from that one.
+    Grain: one row per group. Time to first token = a I'² + b I' + c; from there to the end = s (n +
+        m I + m (s − 1)
+    / 2): I prompt tokens, I' padded to a multiple of `pad_tokens`, s decoding steps, the context
+    one token longer at each. Fitted by least squares with no coefficient below 0, all calls alike;
+    the first output token is part of the time to first token, so s = O − 1. With `law` the
+    coefficients are another's, of its own padding, and s = O as there: then measured against
+    predicted says how far this machine is from that one.
 
-    The budget is the largest O whose predicted end is within `deadline_s`. It is of the mean call: half of them
-    take longer. Queues, batching and shared machines are in the fit as far as they were in the calls: R² says how
-    much of the time the lengths explain.
+    The budget is the largest O whose predicted end is within `deadline_s`. It is of the mean call:
+    half of them take longer. Queues, batching and shared machines are in the fit as far as they
+    were in the calls: R² says how much of the time the lengths explain.
 
-    A law is of a call: given calls judges are left out; traces, and calls, that sum up several are. Calls that were not
-    streamed have no time to first token and are left out. Intervals: expanded percentile bootstrap of item clusters.
+    A law is of a call: given calls judges are left out; traces, and calls, that sum up several are.
+    Calls that were not streamed have no time to first token and are left out. Intervals: expanded
+    percentile bootstrap of item clusters.
     """
     law = None
     if options["law"] is not None:
@@ -360,8 +364,8 @@ def _solved(fit: _Fit, sums: dict[str, Floats]) -> list[Floats]:
 def nonnegative(gram: Floats, moment: Floats) -> Floats:
     """Solve least squares with coefficients of at least 0, for many small problems at once.
 
-    Every set of coefficients that may be above 0 is tried: the solution on the best feasible one is that of the
-    whole (Lawson & Hanson 1974, chapter 23: the problem is convex).
+    Every set of coefficients that may be above 0 is tried: the solution on the best feasible one is
+    that of the whole (Lawson & Hanson 1974, chapter 23: the problem is convex).
 
     Args:
         gram: (…, p, p) XᵀX.

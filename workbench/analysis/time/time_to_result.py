@@ -121,17 +121,20 @@ def time_to_result(
 ) -> Answer:
     """Sum up the performance profile of every group, the largest area first, per task if `by` names it.
 
-    Grain: one row per group; `more["profile"]`: one row per group and ratio. A workload is an item (or a task). The time
-    to its result is what it is expected to take with attempts until one is right: the mean time of an attempt over the share
-    that is right, infinite where none was. A ratio is that time over the least of all groups on the same
-    workload; the profile at τ is the share of workloads with a ratio of at most τ: at 1 how often a group is first,
-    far right how often it gets there at all. The area is the mean of the profile from 1 to `most` (the score of
-    AlgoPerf, there with a ratio of 4), exactly: the mean of (most − ratio) / (most − 1), not below 0.
+    Grain: one row per group; `more["profile"]`: one row per group and ratio. A workload is an item
+        (or a task). The time
+    to its result is what it is expected to take with attempts until one is right: the mean time of
+    an attempt over the share that is right, infinite where none was. A ratio is that time over the
+    least of all groups on the same workload; the profile at τ is the share of workloads with a
+    ratio of at most τ: at 1 how often a group is first, far right how often it gets there at all.
+    The area is the mean of the profile from 1 to `most` (the score of AlgoPerf, there with a ratio
+    of 4), exactly: the mean of (most − ratio) / (most − 1), not below 0.
 
-    Ratios depend on who else is there: leave a group out and the others' may change. Workloads of which no group has a result
-    are left out and counted; a group is judged on the workloads that it was tried on. Only scored traces whose time is
-    known count. Intervals: Wilson's with the effective number of workloads; of the area percentile
-    bootstrap of their clusters. The spread of trials within a workload is not in them.
+    Ratios depend on who else is there: leave a group out and the others' may change. Workloads of
+    which no group has a result are left out and counted; a group is judged on the workloads that it
+    was tried on. Only scored traces whose time is known count. Intervals: Wilson's with the
+    effective number of workloads; of the area percentile bootstrap of their clusters. The spread of
+    trials within a workload is not in them.
     """
     measure, present = options["measure"], frame.collect_schema().names()
     check_measure(frame, measure)
@@ -177,7 +180,8 @@ def ratios(time: Floats, rate: Floats) -> Floats:
         rate: share of right attempts; NaN where the group was not tried.
 
     Returns:
-        Infinite where a group was never right; NaN where it was not tried, or nobody was ever right.
+        Infinite where a group was never right; NaN where it was not tried, or nobody was ever
+        right.
     """
     tried = ~np.isnan(rate)
     time = np.where(tried & (rate == 0), np.inf, time)

@@ -125,13 +125,14 @@ def law(levels: Floats, plateau: Floats, step: Floats) -> Floats:
 def fit(levels: Floats, rate: Floats, *, roughly: bool = False) -> tuple[Floats, Floats]:
     """Fit F_max and p, both within 0..1, by least squares.
 
-    For a given p the best F_max has a closed form; p is found on a grid of log(−ln(1 − p)), since the
-    sum of squares may have several low points, and then on finer ones around the best.
+    For a given p the best F_max has a closed form; p is found on a grid of log(−ln(1 − p)), since
+    the sum of squares may have several low points, and then on finer ones around the best.
 
     Args:
         levels: (k,) positive, rising.
         rate: (r, k).
-        roughly: p to a thousandth of itself, by a parabola through the best three points: for resamples.
+        roughly: p to a thousandth of itself, by a parabola through the best three points: for
+            resamples.
 
     Returns:
         (r,) F_max and (r,) p; NaN where all is 0.
@@ -241,22 +242,25 @@ def saturation(
     """Fit the law of saturation to accuracy over N, and say from which N on the next unit pays too little.
 
     Grain: one row per group; `more["curve"]`: one row per group and level. Over trials, N recorded
-    answers of an item are taken for the samples of one attempt: their commonest answer (`vote`, ties by
-    lot), or any right one (`any`: pass@N, which needs a perfect verifier and saturates later); exact
-    expectations over subsets, on the items with enough trials. Over rounds, N answers were given one
-    after the other (see refinement). Over a setting, each level has traces of its own; `by` must leave
-    it out (as model), and the items are those that all levels were tried on.
+    answers of an item are taken for the samples of one attempt: their commonest answer (`vote`,
+    ties by lot), or any right one (`any`: pass@N, which needs a perfect verifier and saturates
+    later); exact expectations over subsets, on the items with enough trials. Over rounds, N answers
+    were given one after the other (see refinement). Over a setting, each level has traces of its
+    own; `by` must leave it out (as model), and the items are those that all levels were tried on.
 
-    Law: F(N) = F_max (1 − (1 − p)^N): N independent samples or rounds, each right with chance p, and
-    no harm done. F_max is the plateau of the selected answer, not of coverage. Least squares over the
-    levels, F_max and p within 0..1. N* is the least N with F(N + 1) − F(N) ≤ ε; where it is beyond the
-    largest level tried it is an extrapolation (`is_beyond`), and its interval says how little is known.
+    Law: F(N) = F_max (1 − (1 − p)^N): N independent samples or rounds, each right with chance p,
+        and
+    no harm done. F_max is the plateau of the selected answer, not of coverage. Least squares over
+    the levels, F_max and p within 0..1. N* is the least N with F(N + 1) − F(N) ≤ ε; where it is
+    beyond the largest level tried it is an extrapolation (`is_beyond`), and its interval says how
+    little is known.
 
-    Check: `law_holds` compares every residual with its bootstrap spread (Bonferroni over the levels).
-    Items of very different difficulty bend the curve otherwise than one p can, and answers that get worse
-    (overthinking) break the law: trust the curve then, and `last_gain`. Intervals: bootstrap of item
-    clusters, widened for few of them; those of the plateau hold it in 91 of 100 simulated studies of 30
-    items, 93 of 100 items and 94 of 500, where 95 are promised.
+    Check: `law_holds` compares every residual with its bootstrap spread (Bonferroni over the
+        levels).
+    Items of very different difficulty bend the curve otherwise than one p can, and answers that get
+    worse (overthinking) break the law: trust the curve then, and `last_gain`. Intervals: bootstrap
+    of item clusters, widened for few of them; those of the plateau hold it in 91 of 100 simulated
+    studies of 30 items, 93 of 100 items and 94 of 500, where 95 are promised.
     """
     if options["unit"] <= 0:
         raise AnalysisError("option unit: give how much of the axis is one unit, above 0")

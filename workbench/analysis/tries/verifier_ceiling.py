@@ -309,8 +309,9 @@ def verifier_ceiling(
     if all are below 0. Per item the best is always none or all; a number between comes from items
     that differ.
 
-    `relative_compute` is S (1 + λ V) for S = k attempts with V verifications each (Singhi et al.): at
-    that many votes the analysis `voting` answers whether solving or verifying is the better use of it.
+    `relative_compute` is S (1 + λ V) for S = k attempts with V verifications each (Singhi et al.):
+    at that many votes the analysis `voting` answers whether solving or verifying is the better use
+    of it.
 
     Intervals: Wilson's with the effective number of items that the clustered standard error
     implies; of the value mean ± t · SE. Null with fewer than two items (clusters).
@@ -415,7 +416,8 @@ def _blocks(
 def best_first(at: Ints, verdict: Floats) -> Ints:
     """Order traces by their item, the highest score first: (n,) items from 0 and scores → (n,) places.
 
-    One number is sorted many times quicker than two: the item, and as much of the score as has room beside it.
+    One number is sorted many times quicker than two: the item, and as much of the score as has room
+    beside it.
     """
     bits = (verdict + 0.0).view(np.uint64)
     negative = bits >> np.uint64(63) == 1

@@ -201,11 +201,11 @@ def voting(
     `single_rate` the pass rate. `tie_rate` says how often the lot decides. The cost is k times the
     mean cost of an attempt, over the traces of known cost.
 
-    The weighted vote is won by the answer whose traces' scores add up to the most (Singhi et al. 2025,
-    arXiv 2504.01005, code); a trace without a score adds 0, a tie is broken by lot, and an item of which no
-    trace has a score is left out of it. It is the expectation over all subsets where there is time to
-    list them (few items, at most 14 trials), else over drawn ones, which the notes tell. Of more than two
-    million scored traces there is none.
+    The weighted vote is won by the answer whose traces' scores add up to the most (Singhi et al.
+    2025, arXiv 2504.01005, code); a trace without a score adds 0, a tie is broken by lot, and an
+    item of which no trace has a score is left out of it. It is the expectation over all subsets
+    where there is time to list them (few items, at most 14 trials), else over drawn ones, which the
+    notes tell. Of more than two million scored traces there is none.
 
     Items of which a right trace has no recorded answer are left out and told; in a group without
     any answer the vote is null. Intervals: Wilson's with the effective number of items that the

@@ -172,18 +172,18 @@ def compare(
     differ. Only scored traces count; trials are averaged within their item.
 
     The difference is the mean over shared items of A's outcome minus B's, its standard error paired
-    and clustered (Miller 2024), its interval ± t with one degree of freedom fewer than clusters, or a
-    bootstrap over clusters. p: exact McNemar where every shared item has one trial in both groups
+    and clustered (Miller 2024), its interval ± t with one degree of freedom fewer than clusters, or
+    a bootstrap over clusters. p: exact McNemar where every shared item has one trial in both groups
     and is a cluster of its own; else a sign-flip permutation of the clusters' summed differences,
     exact up to 16 that differ.
 
-    `difference_low`, `difference_high` and `p_value` are of each comparison alone. With several, `p_holm` is adjusted
-    by Holm's method and `joint_difference_low`, `joint_difference_high` by Bonferroni's: together the intervals hold all true
-    differences with probability `level`. The verdict speaks of these: "tied" unless p_holm is below
-    1 − level; "alike" where both are right on every shared item, or on none; "undecided" where the
-    interval leaves out 0 though the test, which is exact, does not reject it; "too few" where not even
-    a difference of the same sign in every cluster could be significant (p ≥ 2^(1 − clusters) times
-    the number of comparisons).
+    `difference_low`, `difference_high` and `p_value` are of each comparison alone. With several,
+    `p_holm` is adjusted by Holm's method and `joint_difference_low`, `joint_difference_high` by
+    Bonferroni's: together the intervals hold all true differences with probability `level`. The
+    verdict speaks of these: "tied" unless p_holm is below 1 − level; "alike" where both are right
+    on every shared item, or on none; "undecided" where the interval leaves out 0 though the test,
+    which is exact, does not reject it; "too few" where not even a difference of the same sign in
+    every cluster could be significant (p ≥ 2^(1 − clusters) times the number of comparisons).
 
     The cost ratio is of mean costs over the shared items where both are known, with an expanded
     percentile bootstrap.

@@ -161,9 +161,9 @@ def frontier(
     Domination: at least as good on all axes and better on one; equal points both stay. The
     probability of being on the frontier is the share of resamples of item clusters, the same for
     all groups, in which a group is not dominated. Intervals: Wilson's with the effective number of
-    observations for scores, bootstrap percentiles widened for few clusters for the rest. The hull is
-    on the linear axis; knee and hypervolume follow `log_x`. With a third axis `z` there is no hull
-    and no knee, and the hypervolume is a volume.
+    observations for scores, bootstrap percentiles widened for few clusters for the rest. The hull
+    is on the linear axis; knee and hypervolume follow `log_x`. With a third axis `z` there is no
+    hull and no knee, and the hypervolume is a volume.
 
     ε-dominance: a stands for b if its costs are at most 1 + ε times those of b, and its gain times
     1 + ε is at least that of b. With an `epsilon` of any axis (0 for the others) the frontier is

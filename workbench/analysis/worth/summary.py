@@ -184,11 +184,14 @@ def summary(
     tokens are left out of their means, and null a total unless `partial_totals`. Quantiles are over
     all traces that count.
 
-    Intervals: of the pass rate Wilson's, with the effective number of observations that the clustered
+    Intervals: of the pass rate Wilson's, with the effective number of observations that the
+        clustered
     standard error implies and t in place of z, or mean ± t · SE, t with one degree of freedom fewer
-    than there are clusters; of the cost the latter, corrected for skewness (Hall 1992) and not below
-    0. Standard errors are corrected for few clusters. Null where there are fewer than two items. Of 30 or 100 items with costs as of reasoning models the interval of their mean holds
-    the truth in 93 to 94 of 100 simulated studies, of 500 in 95; that of the pass rate in 94 to 96.
+    than there are clusters; of the cost the latter, corrected for skewness (Hall 1992) and not
+    below
+    0. Standard errors are corrected for few clusters. Null where there are fewer than two items. Of
+    30 or 100 items with costs as of reasoning models the interval of their mean holds the truth in
+    93 to 94 of 100 simulated studies, of 500 in 95; that of the pass rate in 94 to 96.
     """
     items = reduce_items(
         frame, by, _MEANS, outcome=outcome, errors_as_wrong=errors_as_wrong, scored=False

@@ -168,23 +168,27 @@ def tradeoff(
 ) -> Answer:
     """Hold every group's curve against the baseline, the cheapest at equal quality first, per task if `by` names it.
 
-    Grain: one row per group; `more["points"]`: one row per point; `more["others"]`: one row per task, where
-    three points or more are known, of the frontier that all groups but the baseline make together. A
-    group is one point, or a curve of as many as the column `points` tells apart: budgets, sizes, bits.
+    Grain: one row per group; `more["points"]`: one row per point; `more["others"]`: one row per
+        task, where
+    three points or more are known, of the frontier that all groups but the baseline make together.
+    A group is one point, or a curve of as many as the column `points` tells apart: budgets, sizes,
+    bits.
 
-    The baseline's point is its best one. At equal quality: the least cost at which a curve is at least as good,
-    over the baseline's cost. At equal cost: the most quality that a curve has for no more, minus the
-    baseline's. Between unbeaten points of a curve the cost is interpolated (`between`), which a mixture of
-    the two attains; before its cheapest and after its best point a curve does not go on: what it never
-    reaches is null, not extrapolated. Where both curves span a range, the means over it compare them
-    as a whole (as Bjøntegaard's do for video codecs, there with a cubic).
+    The baseline's point is its best one. At equal quality: the least cost at which a curve is at
+    least as good, over the baseline's cost. At equal cost: the most quality that a curve has for no
+    more, minus the baseline's. Between unbeaten points of a curve the cost is interpolated
+    (`between`), which a mixture of the two attains; before its cheapest and after its best point a
+    curve does not go on: what it never reaches is null, not extrapolated. Where both curves span a
+    range, the means over it compare them as a whole (as Bjøntegaard's do for video codecs, there
+    with a cubic).
 
-    Given traces, a figure is the mean over items of the mean over trials, both over the scored traces whose x is
-    known. Given aggregates (columns `metric`, `value`) it is the mean of the metric's values, without
-    intervals: any metric in either direction. Intervals: expanded percentile bootstrap of item clusters, the same for
-    all groups. A resample in which a curve never gets as good counts as infinitely dear; one in which it is dearer
-    throughout is left out of the gain, whose interval is null where that is more than one in ten. The
-    probabilities count both as no.
+    Given traces, a figure is the mean over items of the mean over trials, both over the scored
+    traces whose x is known. Given aggregates (columns `metric`, `value`) it is the mean of the
+    metric's values, without intervals: any metric in either direction. Intervals: expanded
+    percentile bootstrap of item clusters, the same for all groups. A resample in which a curve
+    never gets as good counts as infinitely dear; one in which it is dearer throughout is left out
+    of the gain, whose interval is null where that is more than one in ten. The probabilities count
+    both as no.
     """
     if options["x"] == options["y"]:
         raise AnalysisError(f"x and y are both {options['x']}; choose two")

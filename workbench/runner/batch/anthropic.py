@@ -77,8 +77,9 @@ class Line(msgspec.Struct):
 class AnthropicBatches:
     """The batches of Anthropic's Messages.
 
-    A batch carries no label. One that may have been made when the program was killed is told by the moment, by the
-    number of its requests, and in the end by the ids of its requests, which its results show.
+    A batch carries no label. One that may have been made when the program was killed is told by the
+    moment, by the number of its requests, and in the end by the ids of its requests, which its
+    results show.
     """
 
     kind = "anthropic"

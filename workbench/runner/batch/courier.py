@@ -1,7 +1,7 @@
 """Carries requests to a service in batches and brings the answers back, whatever happens in between.
 
-Everything that is sent is noted before; see `notes.py`. A batch is looked at until it has ended, its results are
-written down, and only then handed out.
+Everything that is sent is noted before; see `notes.py`. A batch is looked at until it has ended,
+its results are written down, and only then handed out.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ class Limits(msgspec.Struct, frozen=True):
     Attributes:
         quiet_s: nobody has asked for so long: everybody seems to wait.
         most_wait_s: how long those who wait do so for attempts that are at something else.
-        poll_s, most_poll_s: the first wait between two looks; it grows by half from look to look, so far.
+        poll_s, most_poll_s: the first wait between two looks; it grows by half from look to look,
+            so far.
         sends: how often a batch is sent that the service refuses to take for a passing reason.
         most_requests, most_bytes: of a batch, where that is less than the service takes.
     """

@@ -1,10 +1,10 @@
 """`Batches`: a provider whose requests wait for one another and go out together, at batch prices.
 
-Requests are gathered until nobody can go on without an answer, or a batch is full. Strategies of many calls go
-on round by round. What is sent is noted before (`notes.py`): a kill at any moment loses no answer and pays for none
-twice. A request is known by its attempt, its ordinal there and what it says, so whoever makes the attempt again
-finds the batch that holds it, or its result. Requests that a batch did not answer are asked again by the caller's
-retries, in a batch to come.
+Requests are gathered until nobody can go on without an answer, or a batch is full. Strategies of
+many calls go on round by round. What is sent is noted before (`notes.py`): a kill at any moment
+loses no answer and pays for none twice. A request is known by its attempt, its ordinal there and
+what it says, so whoever makes the attempt again finds the batch that holds it, or its result.
+Requests that a batch did not answer are asked again by the caller's retries, in a batch to come.
 
 A call of a batch has no times, and the service tier "batch", which price sheets know.
 """

@@ -1,8 +1,9 @@
 """What must be known of batches after a kill: which were meant, which were sent, and what came back.
 
-Each batch has a note `<spool>/batches/<label>.json`, and once it has ended its results as received beside it,
-`<label>.results.jsonl`. A note is written before its batch is sent, so that none is ever sent twice: whoever finds
-a note without the service's name for its batch asks the service first. Files are replaced whole.
+Each batch has a note `<spool>/batches/<label>.json`, and once it has ended its results as received
+beside it, `<label>.results.jsonl`. A note is written before its batch is sent, so that none is ever
+sent twice: whoever finds a note without the service's name for its batch asks the service first.
+Files are replaced whole.
 """
 
 import contextlib

@@ -33,11 +33,13 @@ class Wire:
     ) -> AsyncIterator[httpx.Response]:
         """Send a request; the block reads what comes back.
 
-        The path is below the provider's address, which a server's word never replaces: the key goes nowhere else.
+        The path is below the provider's address, which a server's word never replaces: the key goes
+        nowhere else.
 
         Raises:
             ProviderRejected: asking again will not help.
-            ProviderUnavailable: no or no good answer; whether the request was carried out is not known.
+            ProviderUnavailable: no or no good answer; whether the request was carried out is not
+                known.
         """
         client, url = self.provider.client, httpx.URL(self.provider.base + path)
         request = client.build_request(method, url, content=content, headers=dict(headers or {}))

@@ -218,7 +218,8 @@ class Account:
         given, is_guessed = self._give(list(taken.values()), ledger.mean_w)
         is_short = float((ends - begins).sum()) < 2 * ledger.idle.period_s
         remarks = self._remarks(is_short=is_short, is_shared=not alone and not stepped)
-        # a sensor that looks for a part of a period, 25 of 100 ms on A100 and H100, may have missed a short call
+        # a sensor that looks for a part of a period, 25 of 100 ms on A100 and H100, may have missed
+        # a short call
         likely_w = ledger.mean_w if is_short or is_guessed else 0.0
         why = "; ".join([*notes, *remarks, *([_GUESSED] if is_guessed else [])])
         return [
@@ -239,8 +240,9 @@ class Account:
     def _give(self, taken: Sequence[_Taken], mean_w: float) -> tuple[list[float], bool]:
         """Say what the phases of a call are told, none less than nothing, and whether that is a guess.
 
-        Where the call is above the noise, phases below it are 0, and the others so much less. Where it is
-        not, it took from nothing to what the noise hides, and hardly more than the mean of the run: half.
+        Where the call is above the noise, phases below it are 0, and the others so much less. Where
+        it is not, it took from nothing to what the noise hides, and hardly more than the mean of
+        the run: half.
         """
         counted_j = sum(t.energy_j for t in taken)
         if counted_j > 0:

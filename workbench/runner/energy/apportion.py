@@ -1,13 +1,15 @@
 """The energy of a device shared among the calls that were active, and conserved.
 
-Between two updates of the counter, the energy above idle, D = ΔE − P₀·Δt, goes to the active calls by
-overlap × work rate. As each call's share is D / Σ(overlap × rate) times its own overlap × rate, it is the
-growth, between its begin and its end, of one curve that all calls have in common. So a call costs two
-look-ups, however many intervals it spans, and the shares add up to D by construction.
+Between two updates of the counter, the energy above idle, D = ΔE − P₀·Δt, goes to the active calls
+by overlap × work rate. As each call's share is D / Σ(overlap × rate) times its own overlap × rate,
+it is the growth, between its begin and its end, of one curve that all calls have in common. So a
+call costs two look-ups, however many intervals it spans, and the shares add up to D by
+construction.
 
-What was drawn is seen later (see `lag`): a call's work counts as done after each of several delays, each with
-its probability, and there is a curve for each. D keeps its sign, so that the noise of idle power and of
-the times of updates cancels within a call; no call is told less than nothing in the end.
+What was drawn is seen later (see `lag`): a call's work counts as done after each of several delays,
+each with its probability, and there is a curve for each. D keeps its sign, so that the noise of
+idle power and of the times of updates cancels within a call; no call is told less than nothing in
+the end.
 """
 
 import bisect
@@ -31,8 +33,8 @@ class Spans(NamedTuple):
     Attributes:
         call: (n,) which call.
         begin_s, end_s: (n,) seconds on the meter's clock.
-        rate: (n,) work rate: 1 for a sequence that decodes; for a prefill its tokens per second times
-            the cost of one of them relative to a decode step, where they are known, else 1.
+        rate: (n,) work rate: 1 for a sequence that decodes; for a prefill its tokens per second
+            times the cost of one of them relative to a decode step, where they are known, else 1.
     """
 
     call: Ints
@@ -48,7 +50,8 @@ class Shares(NamedTuple):
         energy_j: dynamic energy, above idle.
         low_j, high_j: its bounds; low is never negative.
         machine_s: seconds of the device: its time divided among the calls active at once.
-        alone: no other call was active in any counter interval that may hold energy of the span's call.
+        alone: no other call was active in any counter interval that may hold energy of the span's
+            call.
     """
 
     energy_j: Floats
@@ -114,7 +117,8 @@ class Ledger:
         duration_s: their length.
         unattributed_j: energy above idle in intervals that hold no call's. A stretch of them counts
             as one interval, so that noise about the idle power cancels instead of being rectified.
-        mean_w: energy above idle of all calls so far, per second of work at a rate of 1; never negative.
+        mean_w: energy above idle of all calls so far, per second of work at a rate of 1; never
+            negative.
     """
 
     def __init__(self, idle: Baseline, start_s: float) -> None:
@@ -123,8 +127,9 @@ class Ledger:
         self.metered_j = self.duration_s = 0.0
         self._quiet_j = self._loose_j = self._paid_j = self._paid_s = 0.0
         self._lag = Lag(idle.late_s)
-        # rows: time; crowded intervals so far; of the interval that begins there, D per unit of work (infinite
-        # where nobody worked) and D per second; then, for each delay, ∫D per unit of work
+        # rows: time; crowded intervals so far; of the interval that begins there, D per unit of
+        # work (infinite where nobody worked) and D per second; then, for each delay, ∫D per unit of
+        # work
         self._rows: Floats = np.zeros((_SHARED + self._lag.delays_s.size, 256))
         self._rows[_AT, 0] = start_s
         self._n = 1
@@ -229,7 +234,8 @@ class Ledger:
     def begin_w(self, at_s: Floats, rate: Floats) -> Floats:
         """Return the watts of work when it begins, (n,): the most in a counter interval that may hold that.
 
-        Never more than the device's, which is what short work in a long interval would seem to draw.
+        Never more than the device's, which is what short work in a long interval would seem to
+        draw.
         """
         return self._power(self._first(at_s[:, None] + self._lag.delays_s), rate)
 
@@ -260,7 +266,8 @@ class Ledger:
 def noise_j(idle: Baseline, machine_s: Floats, length_s: Floats) -> Floats:
     """Return what noise may put into shares or hide of them, in joules, (n,).
 
-    Idle's standard deviation × the share of the device's time, and that of the counter at both ends.
+    Idle's standard deviation × the share of the device's time, and that of the counter at both
+    ends.
     """
     part = np.divide(machine_s, length_s, out=np.zeros_like(machine_s), where=length_s > 0)
     found: Floats = (idle.idle_sd_w or 0.0) * machine_s + np.sqrt(2.0) * idle.jump_sd_j * part
@@ -272,8 +279,8 @@ def half_width(
 ) -> Floats:
     """Return the uncertainty of shares in joules, (n,): the sum of three bounds.
 
-    One update period of the counter at each end, at the share's own power there; the noise; and what counter
-    and integral of power disagree about, as a fraction, where it is over 5 %.
+    One update period of the counter at each end, at the share's own power there; the noise; and
+    what counter and integral of power disagree about, as a fraction, where it is over 5 %.
     """
     doubt = disagreement if disagreement > MOST_DISAGREEMENT else 0.0
     return period_s * edges_w + noise_j + doubt * energy_j

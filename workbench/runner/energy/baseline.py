@@ -22,13 +22,15 @@ class Baseline(NamedTuple):
     """Idle power of one device, and the rhythm of its counter.
 
     Attributes:
-        idle_w: mean power; from the counter, so that it and the run's energy are read by one instrument.
-        idle_sd_w: standard deviation of the power samples, or of the counter's power from update to update
-            where the device gives none; null with fewer than two.
+        idle_w: mean power; from the counter, so that it and the run's energy are read by one
+            instrument.
+        idle_sd_w: standard deviation of the power samples, or of the counter's power from update to
+            update where the device gives none; null with fewer than two.
         period_s: mean time between two updates of the counter, as seen.
         duration_s: length of the window, from the first update in it to the last.
         look_s: median time between two readings; 0 where it is known when the counter moved.
-        jump_sd_j: standard deviation of what the counter counts above the mean from update to update.
+        jump_sd_j: standard deviation of what the counter counts above the mean from update to
+            update.
     """
 
     idle_w: float
@@ -42,7 +44,8 @@ class Baseline(NamedTuple):
     def late_s(self) -> float:
         """How long after it was drawn energy is seen in the counter, at most.
 
-        A counter may be an update late, as driver and sensor buffer; and an update is seen at the next look.
+        A counter may be an update late, as driver and sensor buffer; and an update is seen at the
+        next look.
         """
         return self.period_s + self.look_s if self.look_s else 0.0
 
@@ -53,8 +56,8 @@ class Baseline(NamedTuple):
     def moved_s(self, looked_s: float, seen_s: float, last_s: float | None) -> float:
         """Say when a counter moved that stood at one look and had moved at the next.
 
-        It is due a period after its last update. Reckoned from a look that saw it moved, and with a period
-        that is rather too long, an error leaves it late, not before the energy was drawn.
+        It is due a period after its last update. Reckoned from a look that saw it moved, and with a
+        period that is rather too long, an error leaves it late, not before the energy was drawn.
         """
         is_one = (
             self._stands and seen_s - looked_s < self.period_s

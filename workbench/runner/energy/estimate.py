@@ -1,8 +1,8 @@
 """Estimates of what a remote call took, where nothing can be metered: always a range, never a measurement.
 
-The model is EcoLogits' (Rincé and Banse, "EcoLogits: Evaluating the Environmental Impacts of Generative AI",
-Journal of Open Source Software 10(111), 7471, 2025; https://ecologits.ai/latest/methodology/llm_inference/): a
-fit to the ML.ENERGY measurements of vLLM on H100, extended to a server and a data centre. It knows output tokens
+The model is EcoLogits' (Rincé and Banse, "EcoLogits: Evaluating the Environmental Impacts of
+Generative AI", Journal of Open Source Software 10(111), 7471, 2025;
+https://ecologits.ai/latest/methodology/llm_inference/): a fit to the ML.ENERGY measurements of vLLM on H100, extended to a server and a data centre. It knows output tokens
 alone; a prompt is in the fit only as far as theirs were.
 """
 
@@ -21,13 +21,15 @@ from workbench.records import Call, EnergyReading
 
 DEVICE = "provider"
 _J_PER_WH = 3600.0
-# energy of one GPU per output token in Wh: α·exp(β·B)·P + γ, P in billions of active parameters, B the batch
+# energy of one GPU per output token in Wh: α·exp(β·B)·P + γ, P in billions of active parameters, B
+# the batch
 _ENERGY = (1.17e-6, -1.12e-2, 4.05e-5)
 # latency per output token in s: α·P + β·B + γ
 _LATENCY = (6.78e-4, 3.12e-4, 1.94e-2)
 _GPU_GB, _GPUS_INSTALLED, _SERVER_W = 80.0, 8, 1200.0  # an AWS p5.48xlarge without its GPUs
 _OVERHEAD, _BITS = 1.2, 16
-# EcoLogits holds the batch at 64; that is the largest unknown beside the size, so the range spans more
+# EcoLogits holds the batch at 64; that is the largest unknown beside the size, so the range spans
+# more
 BATCHES = (256, 64, 16)
 _VERSION = r"(-(latest|preview[\w.-]*|\d{3,4}|\d{6,8}|\d{4}-\d{2}-\d{2}|v\d[\w.]*))?"
 
@@ -117,8 +119,8 @@ def n_gpus_of(total: float) -> int:
 def estimate(call: Call) -> EnergyReading | None:
     """Estimate what a call to a remote service took; null where its model or its output is unknown.
 
-    Low is the smallest size at the largest batch and the best data centre, high the opposite, central the
-    middle of each at a batch of 64.
+    Low is the smallest size at the largest batch and the best data centre, high the opposite,
+    central the middle of each at a batch of 64.
     """
     size = size_of(call.response_model or "") or size_of(call.model or "")
     if size is None or call.output_tokens is None:

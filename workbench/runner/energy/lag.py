@@ -1,8 +1,8 @@
 """How far a counter is behind what is drawn: unknown before a run, and learnt from it.
 
-NVML's counter moves every 20 to 100 ms and is read 20 times a second: what a call drew is seen up to an
-update and a look later, after its end perhaps. So a call's energy is looked for at several delays at once,
-each with the probability that the run so far gives it.
+NVML's counter moves every 20 to 100 ms and is read 20 times a second: what a call drew is seen up
+to an update and a look later, after its end perhaps. So a call's energy is looked for at several
+delays at once, each with the probability that the run so far gives it.
 """
 
 import numpy as np
@@ -35,8 +35,9 @@ class Lag:
     def learn(self, above_j: Floats, busy_s: Floats, work_s: Floats) -> None:
         """Weigh the delays by how well what was done so much earlier explains what the counter counted.
 
-        The likelihood of energy = a · time in which anybody was active + b · work, with normal errors and
-        the best a and b, over all intervals so far: a device draws more for two than for one, not twice as much.
+        The likelihood of energy = a · time in which anybody was active + b · work, with normal
+        errors and the best a and b, over all intervals so far: a device draws more for two than for
+        one, not twice as much.
 
         Args:
             above_j: (n,) energy above idle of intervals of the counter.

@@ -1,7 +1,7 @@
 """Meters: energy counters and power of the devices of this machine, read through Zeus.
 
-A meter never fails a run: a device that cannot be read has null readings, and a machine without any has a
-meter without devices that says why. Zeus is imported only when a meter is opened (0.25 s).
+A meter never fails a run: a device that cannot be read has null readings, and a machine without any
+has a meter without devices that says why. Zeus is imported only when a meter is opened (0.25 s).
 """
 
 import time
@@ -178,8 +178,8 @@ class _Gpu:
 class RaplZone:
     """A RAPL zone of the kernel: a counter in microjoules that starts again at its range.
 
-    It is read here and not through Zeus, which watches for the turn with a process of its own per zone and
-    a look a second; a meter that looks twenty times a second sees every turn itself.
+    It is read here and not through Zeus, which watches for the turn with a process of its own per
+    zone and a look a second; a meter that looks twenty times a second sees every turn itself.
     """
 
     def __init__(self, path: Path, range_j: float, device: Device) -> None:

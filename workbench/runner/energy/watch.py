@@ -1,9 +1,10 @@
 """Watches the meters while a run is under way, and tells each call what it took.
 
-A thread reads the devices twenty times a second and does nothing else; sharing happens when somebody
-asks. Intervals are settled once, and while other calls are still under way: what they will turn out to be
-is not known then, so all of them weigh alike per second, prefill too, and a later phase split cannot
-change what was given. An engine of ours reports its steps, and there energy goes by tokens processed.
+A thread reads the devices twenty times a second and does nothing else; sharing happens when
+somebody asks. Intervals are settled once, and while other calls are still under way: what they will
+turn out to be is not known then, so all of them weigh alike per second, prefill too, and a later
+phase split cannot change what was given. An engine of ours reports its steps, and there energy goes
+by tokens processed.
 """
 
 import asyncio

@@ -80,8 +80,8 @@ def collect(window: Window) -> None:
 def spans(window: Window, call: Call) -> list[Span]:
     """Split a window into the phases of the call that it ended with.
 
-    Prefill lasts until the first token of any kind, thinking until the first visible one. A call that was
-    not streamed, or that failed before its first token, has one span without a phase.
+    Prefill lasts until the first token of any kind, thinking until the first visible one. A call
+    that was not streamed, or that failed before its first token, has one span without a phase.
     """
     begin, end = window.begin_s, window.begin_s if window.end_s is None else window.end_s
     if call.ttft_s is None or end <= begin:

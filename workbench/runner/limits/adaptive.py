@@ -13,10 +13,11 @@ _STEP = 0.05  # growth per round beyond the slow start, as a share; one request 
 class Window:
     """Adds while answers come, halves when the server says that it is too much (AIMD).
 
-    The beginning, and the way back up to half of where an overload was met, is a slow start: one more per
-    answer, so that it doubles per round (Jacobson, 1988, "Congestion avoidance and control"). Beyond, it
-    grows by one per round, or a twentieth. An overload halves it once per window: only a request sent after
-    the last cut can cut again. Isolated timeouts and broken streams do not cut; a quarter of all does.
+    The beginning, and the way back up to half of where an overload was met, is a slow start: one
+    more per answer, so that it doubles per round (Jacobson, 1988, "Congestion avoidance and
+    control"). Beyond, it grows by one per round, or a twentieth. An overload halves it once per
+    window: only a request sent after the last cut can cut again. Isolated timeouts and broken
+        streams do not cut; a quarter of all does.
     It does not grow while the first token takes several times as long as in the best round.
 
     A request is named by its number, counted from 1 in the order of sending.

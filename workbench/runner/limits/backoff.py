@@ -8,9 +8,10 @@ import msgspec
 class Backoff(msgspec.Struct, frozen=True):
     """How long to wait between tries.
 
-    The wait is exponential with full jitter (uniform below the ceiling), but never shorter than what the
-    server asked for, and that is capped too. A server that asks for more than all waits may take gets no
-    further try: the call fails now, with the server's words, instead of after the same refusals.
+    The wait is exponential with full jitter (uniform below the ceiling), but never shorter than
+    what the server asked for, and that is capped too. A server that asks for more than all waits
+    may take gets no further try: the call fails now, with the server's words, instead of after the
+    same refusals.
 
     Attributes:
         retries: tries after the first one.

@@ -90,9 +90,10 @@ def _rate(told: RateLimit) -> float:
 class Buckets:
     """The limits of one model and key, as its answers tell them.
 
-    An answer tells what was left when the server let its request in. Taken off until the server has spoken of them:
-    requests that went out and have not begun to be answered, by their estimate; and, from a bucket of
-    output tokens, what is being written, by its estimate, and what was, by its count.
+    An answer tells what was left when the server let its request in. Taken off until the server has
+    spoken of them: requests that went out and have not begun to be answered, by their estimate;
+    and, from a bucket of output tokens, what is being written, by its estimate, and what was, by
+    its count.
     """
 
     def __init__(self) -> None:

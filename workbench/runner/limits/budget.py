@@ -78,7 +78,8 @@ class _Currency:
         self.limit, self.amount = limit, amount
         self.spent, self.doubt = 0.0, 0.0  # known; estimates for calls whose amount is not known
         self.n_known, self.n_doubtful = 0, 0  # calls and broken requests of each kind
-        # what this and other collectors may take together, and what the others take, reserved amounts included
+        # what this and other collectors may take together, and what the others take, reserved
+        # amounts included
         self.shared_limit: float | None = None
         self.elsewhere = 0.0
         self._means: dict[str, _Means] = {}
@@ -121,8 +122,8 @@ class _Currency:
     def add(self, configuration_id: str, call: Call, most: float) -> tuple[float, bool | None]:
         """Count an ended call; returns what it is taken to have cost, and whether that is known.
 
-        A call that nobody can bill says nothing about the others: None. One that may be billed and whose
-        amount nobody knows counts as the mean of its like, and no less than `most`.
+        A call that nobody can bill says nothing about the others: None. One that may be billed and
+        whose amount nobody knows counts as the mean of its like, and no less than `most`.
         """
         means, amount = self.of(configuration_id), self.amount(call)
         if amount is not None:
@@ -156,12 +157,14 @@ class _Currency:
 class Budget:
     """What a run has spent, and whether it may begin another attempt or make another call.
 
-    An attempt begins if what is spent, what those in flight will take by the mean of their configuration's finished
-    ones, and its own share stay within every limit; before there are any finished ones, a call is taken to
-    be of ordinary size with all the output that it may write, and the first attempt needs room for one call only. A call within an attempt is made if the calls in flight
-    and one more stay within the limits: an attempt of hundreds of calls ends in time, with `LimitReached`.
-    A call that ended without usage but may have been billed counts as what it may have taken at the most: its
-    prompt, and all the output that it was allowed. The first call of an attempt belongs to its beginning.
+    An attempt begins if what is spent, what those in flight will take by the mean of their
+    configuration's finished ones, and its own share stay within every limit; before there are any
+    finished ones, a call is taken to be of ordinary size with all the output that it may write, and
+    the first attempt needs room for one call only. A call within an attempt is made if the calls in
+    flight and one more stay within the limits: an attempt of hundreds of calls ends in time, with
+    `LimitReached`. A call that ended without usage but may have been billed counts as what it may
+    have taken at the most: its prompt, and all the output that it was allowed. The first call of an
+    attempt belongs to its beginning.
 
     The limits may be changed while the run goes on; None is no limit.
 
@@ -537,7 +540,8 @@ class Tab:
         """Count the attempt as ended; its calls that are still under way are counted when they end.
 
         Args:
-            is_whole: all of its calls were made here; one that went on from kept replies says nothing of others.
+            is_whole: all of its calls were made here; one that went on from kept replies says
+                nothing of others.
         """
         if not self._is_open:
             return

@@ -67,8 +67,8 @@ class Caller:
         provider: who answers.
         states: how each model that was asked stands, kept up to date in place.
         watch: the meters of this machine, where the model runs on it.
-        fatal: what every further request would meet, by model, and by None where it holds for all of them: none
-            is sent any more.
+        fatal: what every further request would meet, by model, and by None where it holds for all
+            of them: none is sent any more.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class Caller:
             backoff: the waits between tries.
             rng: for the jitter of waits.
             machine: the one whose time is apportioned.
-            start: how many at once a model's window begins with; None begins with all slots, which is right for
-                a server of one's own.
+            start: how many at once a model's window begins with; None begins with all slots, which
+                is right for a server of one's own.
             clock: monotonic seconds.
             now: the time of day in UTC.
             sleep: waits.

@@ -31,9 +31,9 @@ class _Ticket:
 class Desk:
     """The way from one event loop to an engine and back.
 
-    Requests of one turn of the loop are submitted together, so that their prompts are read in one step; and
-    what a step brought wakes the loop once, whatever the number of sequences, and only where it ends one or
-    somebody looks on.
+    Requests of one turn of the loop are submitted together, so that their prompts are read in one
+    step; and what a step brought wakes the loop once, whatever the number of sequences, and only
+    where it ends one or somebody looks on.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: "Engine") -> None:

@@ -5,7 +5,8 @@ from typing import Any
 from workbench.errors import ProviderRejected
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-# no int8: torch's own takes one scale for the whole batch, so that a text would depend on its neighbours
+# no int8: torch's own takes one scale for the whole batch, so that a text would depend on its
+# neighbours
 PRECISIONS = ("fp32", "bf16", "fp16")
 _WORDS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -13,8 +14,8 @@ _WORDS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 def resolve(device: str, dtype: str) -> tuple[str, str]:
     """Choose device and number format; imports torch.
 
-    `auto` takes CUDA, then Apple's GPU, then the CPU; and bf16 on CUDA where it is native (else fp16), fp16 on
-    Apple's, fp32 on a CPU, where results are compared.
+    `auto` takes CUDA, then Apple's GPU, then the CPU; and bf16 on CUDA where it is native (else
+    fp16), fp16 on Apple's, fp32 on a CPU, where results are compared.
 
     Raises:
         ProviderRejected: there is no such device here, or it has no such format.

@@ -1,8 +1,9 @@
 """Continuous batching: sequences join and leave between steps, in a thread of their own.
 
-A step either reads prompts (prefill) or gives every running sequence its next token (decode). Waiting requests
-are read as soon as a slot is free, those that fit together at once and a long one in parts, with a decode step
-after each part, so that nobody waits long. Memory that runs out costs slots, never answers.
+A step either reads prompts (prefill) or gives every running sequence its next token (decode).
+Waiting requests are read as soon as a slot is free, those that fit together at once and a long one
+in parts, with a decode step after each part, so that nobody waits long. Memory that runs out costs
+slots, never answers.
 """
 
 import collections
@@ -29,8 +30,9 @@ class Step(NamedTuple):
 
     Attributes:
         begin_s, end_s: on `time.perf_counter`'s clock; the device had finished.
-        work: (key of the call, prefill | thinking | answer, tokens) of each sequence. A decode step reads
-            one token of each: the output token before the one that it chooses, which gives it its phase.
+        work: (key of the call, prefill | thinking | answer, tokens) of each sequence. A decode step
+            reads one token of each: the output token before the one that it chooses, which gives it
+            its phase.
     """
 
     begin_s: float
@@ -60,7 +62,8 @@ class Engine:
 
     Attributes:
         slots: most sequences at once.
-        limit: as many as memory has allowed so far; grows back by one for each round that went well.
+        limit: as many as memory has allowed so far; grows back by one for each round that went
+            well.
         on_step: called by the engine's thread after each step.
         n_out_of_memory: how often memory ran out.
     """
@@ -312,8 +315,8 @@ class Engine:
     def _make_room(self, said: str) -> None:
         """Halve the slots; the newest sequences wait, and go on later from where they were.
 
-        All memory is let go first, since an allocation may have failed half-way: the oldest are read
-        once more, with what they have written.
+        All memory is let go first, since an allocation may have failed half-way: the oldest are
+        read once more, with what they have written.
         """
         self.n_out_of_memory += 1
         self._since_shortage = 0

@@ -73,8 +73,8 @@ def _skip(file: BinaryIO, kind: int, count: int = 1) -> None:
 def unpacked(path: Path, precision: str, folder: Path | None = None) -> Path:
     """Return the safetensors folder of a GGUF file, making it the first time.
 
-    The weights leave their blocks, so the folder is several times the size of the file. Its name is made of
-    the file's content and the precision; it appears whole or not at all.
+    The weights leave their blocks, so the folder is several times the size of the file. Its name is
+    made of the file's content and the precision; it appears whole or not at all.
 
     Args:
         path: the file.
@@ -108,8 +108,8 @@ def _key(path: Path, precision: str) -> str:
 def _unpack(path: Path, folder: Path, precision: str) -> None:
     """Write weights, configuration and tokenizer of a GGUF file as transformers keeps them.
 
-    The reader that transformers has for this is asked directly: its `from_pretrained` wants the package
-    accelerate for it, and makes no use of it.
+    The reader that transformers has for this is asked directly: its `from_pretrained` wants the
+    package accelerate for it, and makes no use of it.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -137,8 +137,8 @@ def _unpack(path: Path, folder: Path, precision: str) -> None:
 def _once_and_quietly(reader: Any) -> Iterator[None]:
     """Have transformers read the file's head once and not three times, and show no bar.
 
-    Vocabulary and merges are read value by value, and a map of all tensors' names is made anew for each
-    module of the model: most of the time of a small one. The terminal may be an app's.
+    Vocabulary and merges are read value by value, and a map of all tensors' names is made anew for
+    each module of the model: most of the time of a small one. The terminal may be an app's.
     """
     import gguf
 

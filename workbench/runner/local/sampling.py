@@ -1,8 +1,8 @@
 """Which token comes next, for all sequences of a step at once, on the device.
 
-The randomness of a sequence is one number in [0, 1) a token, drawn by the sequence from its own seed: the token
-is where that number falls in the cumulative distribution. So a sequence's text does not depend on what else
-is in the batch, but for the last bits of the arithmetic.
+The randomness of a sequence is one number in [0, 1) a token, drawn by the sequence from its own
+seed: the token is where that number falls in the cumulative distribution. So a sequence's text does
+not depend on what else is in the batch, but for the last bits of the arithmetic.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ class Choice(NamedTuple):
 
     Attributes:
         tokens: ids.
-        logprobs: natural log of their probability, as the model gives it: temperature 1, nothing cut off.
+        logprobs: natural log of their probability, as the model gives it: temperature 1, nothing
+            cut off.
     """
 
     tokens: list[int]
@@ -35,7 +36,8 @@ def choose(
     Args:
         logits: (n sequences, vocabulary).
         settings: how each sequence is sampled.
-        draws: each sequence's own random number in [0, 1); not looked at where it is greedy or forced.
+        draws: each sequence's own random number in [0, 1); not looked at where it is greedy or
+            forced.
         forced: a token that is written whatever the model says, or None.
     """
     logits = logits.float()

@@ -22,9 +22,11 @@ class Sequence:
         logprob_sum: sum of the log probabilities of the output tokens; see `sampling.Choice`.
         stop_reason: None while it goes on.
         error: why it failed; None where it did not.
-        admitted_s, first_s, ended_s: when it got a slot, its first token, its last; None until then.
+        admitted_s, first_s, ended_s: when it got a slot, its first token, its last; None until
+            then.
         cancelled: set from outside: the slot is freed before the next step.
-        prefill_s: time of the steps that read its prompt, those of other prompts read with it included.
+        prefill_s: time of the steps that read its prompt, those of other prompts read with it
+            included.
         n_prefilled: tokens that were read for it; more than the prompt where it had to make room.
     """
 

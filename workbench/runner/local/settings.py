@@ -19,13 +19,15 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         temperature: 0 takes the likeliest token.
-        top_p: smallest set of tokens with this much probability (Holtzman et al. 2020, arXiv 1904.09751).
+        top_p: smallest set of tokens with this much probability (Holtzman et al. 2020, arXiv
+            1904.09751).
         top_k: this many likeliest tokens; 0 is all.
         min_p: tokens with at least this part of the likeliest one's probability (arXiv 2407.01082).
         seed: of the sequence's own randomness; the same seed gives the same text.
         max_tokens: most output tokens, thinking included; None is as many as the context holds.
         stop: texts that end the visible answer, and are left out of it.
-        thinking_budget_tokens: most tokens between the thinking tags; the closing tag is then written.
+        thinking_budget_tokens: most tokens between the thinking tags; the closing tag is then
+            written.
         reasoning_effort: handed to chat templates that know it.
         ignore_eos: go on past the end token, for measurements of equal length.
     """

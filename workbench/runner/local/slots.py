@@ -6,8 +6,8 @@ All sequences end at the same column; each begins where its length says:
     row 0        a b c d e f |          first = 2
     row 1              x y z |
 
-So a new token is written into one column for all, distances within a sequence are true (sliding windows work),
-and the mask is one comparison. A sequence that leaves gives its row to the last one.
+So a new token is written into one column for all, distances within a sequence are true (sliding
+windows work), and the mask is one comparison. A sequence that leaves gives its row to the last one.
 """
 
 from collections.abc import Sequence

@@ -21,8 +21,8 @@ def parse(text: str, names: Collection[str]) -> tuple[str, list[Asked]]:
     """Take the tool calls out of a text; what is broken, or names no tool, stays text.
 
     Args:
-        text: what the model wrote: `<tool_call>{…}</tool_call>` (Hermes, Qwen), `[TOOL_CALLS][…]` (Mistral),
-            or nothing but one object (Llama).
+        text: what the model wrote: `<tool_call>{…}</tool_call>` (Hermes, Qwen), `[TOOL_CALLS][…]`
+            (Mistral), or nothing but one object (Llama).
         names: the tools that it was offered.
 
     Returns:

@@ -1,7 +1,7 @@
 """Anthropic's Messages: blocks of text, thinking and tool use, streamed as typed events.
 
-The API has no seed: a seed is left out. An effort turns adaptive thinking on, "none" turns thinking off, and a thinking
-budget asks for that many tokens at most (models up to Claude 4.6).
+The API has no seed: a seed is left out. An effort turns adaptive thinking on, "none" turns thinking
+off, and a thinking budget asks for that many tokens at most (models up to Claude 4.6).
 """
 
 from collections.abc import Mapping, Sequence

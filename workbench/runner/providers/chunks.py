@@ -44,7 +44,8 @@ class Delta(msgspec.Struct):
 class Choice(msgspec.Struct):
     """One choice of a chunk; `text` in completions, `message` where the server did not stream.
 
-    `native_finish_reason` is the word of the host that a router asked. Moonshot puts the usage here.
+    `native_finish_reason` is the word of the host that a router asked. Moonshot puts the usage
+    here.
     """
 
     index: int | None = 0
@@ -82,9 +83,9 @@ def decode_chunk(data: bytes) -> Chunk:
 class Assembly(Arrived):
     """What has arrived of one reply.
 
-    A turn that asks for tools goes back with the thinking before it where the server needs that: as the text of
-    `reasoning_content` (DeepSeek), as `reasoning_details` (OpenRouter), as a signature in the tool
-    call's `extra_content` (Google).
+    A turn that asks for tools goes back with the thinking before it where the server needs that: as
+    the text of `reasoning_content` (DeepSeek), as `reasoning_details` (OpenRouter), as a signature
+    in the tool call's `extra_content` (Google).
     """
 
     def __init__(self) -> None:
@@ -178,9 +179,10 @@ class Assembly(Arrived):
     def _place(self, piece: ToolDelta, name: str, begun: int) -> int | None:
         """Find the call that a piece goes on with; None where it begins another.
 
-        Calls are told apart by their id, then by where they stand: Ollama and others give every call the
-        index 0, or none. A piece with a name begins a call of its own where the call at its index came in the
-        same chunk, or has its arguments whole already; without a name it goes on with that call.
+        Calls are told apart by their id, then by where they stand: Ollama and others give every
+        call the index 0, or none. A piece with a name begins a call of its own where the call at
+        its index came in the same chunk, or has its arguments whole already; without a name it goes
+        on with that call.
         """
         if piece.index is None:
             last: int | None = len(self.tools) - 1 if self.tools else None

@@ -1,15 +1,17 @@
 """How an effort, or a thinking budget, is said to services that have words of their own; and what went out.
 
-An effort is one of `LEVELS`, as OpenAI's chat takes it. The providers write it as their API does; here
+An effort is one of `LEVELS`, as OpenAI's chat takes it. The providers write it as their API does;
+here
 is what differs by service and by model:
 
-- Claude up to 4.5 knows no adaptive thinking: the effort becomes a share of `max_tokens`, with the shares
-  that OpenRouter documents for these models.
-- Gemini 2.5 knows no thinking level: the effort becomes the budget to which Google's own OpenAI-compatible
-  endpoint maps it.
+- Claude up to 4.5 knows no adaptive thinking: the effort becomes a share of `max_tokens`, with the
+  shares that OpenRouter documents for these models.
+- Gemini 2.5 knows no thinking level: the effort becomes the budget to which Google's own
+  OpenAI-compatible endpoint maps it.
 - DeepSeek turns thinking on and off with a field of its own.
 - llama.cpp, vLLM and SGLang hand the effort to the model's chat template, under the names that most
-  templates read; whether a model heeds it is the template's business. llama.cpp and vLLM cap thinking.
+  templates read; whether a model heeds it is the template's business. llama.cpp and vLLM cap
+  thinking.
 """
 
 import re
@@ -66,8 +68,8 @@ def translate(service: str, convention: str, request: Request) -> tuple[Request,
         request: its sampling may hold `reasoning_effort` and `thinking_budget_tokens`.
 
     Returns:
-        The request with what the provider still has to write in its API's words, and further fields of
-        the body.
+        The request with what the provider still has to write in its API's words, and further fields
+        of the body.
     """
     settings, extra = dict(request.sampling), {}
     effort = settings.get("reasoning_effort")

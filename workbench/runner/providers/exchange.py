@@ -1,7 +1,7 @@
 """One request to a streaming HTTP API: sent, timed at the network read, and its failures named.
 
-Every provider is an `HttpProvider`: it says where a request goes and how it reads, and which `Arrived`
-puts its events together; the wire, the clock, the errors and the key are here.
+Every provider is an `HttpProvider`: it says where a request goes and how it reads, and which
+`Arrived` puts its events together; the wire, the clock, the errors and the key are here.
 """
 
 import asyncio
@@ -74,7 +74,8 @@ class _Tokens(msgspec.Struct):
 class HttpProvider:
     """One server that is asked over HTTP and streams its reply.
 
-    The key is read by the caller, goes out in one header only, and is taken out of whatever the server says.
+    The key is read by the caller, goes out in one header only, and is taken out of whatever the
+    server says.
     """
 
     arrived: ClassVar[type[Arrived]]
@@ -203,8 +204,8 @@ class HttpProvider:
     ) -> bool:
         """Say whether a request failed for a pooled connection that the server had closed.
 
-        llama.cpp's server closes a connection after a stream without saying so. Where that happens without
-        TLS, connections are no longer kept: a new one costs next to nothing there.
+        llama.cpp's server closes a connection after a stream without saying so. Where that happens
+        without TLS, connections are no longer kept: a new one costs next to nothing there.
         """
         if not connection.is_reused or not transport.is_stale(error):
             return False
@@ -214,8 +215,9 @@ class HttpProvider:
     async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Reply:
         """Ask once; a pooled connection that turns out closed is replaced at once, by a new one, once.
 
-        A request that goes out over a connection of its own is not sent again from here: the server may have
-        read it, and charge for it. What had arrived of one that is cancelled is told to `tries`.
+        A request that goes out over a connection of its own is not sent again from here: the server
+        may have read it, and charge for it. What had arrived of one that is cancelled is told to
+        `tries`.
         """
         url, outgoing = self.url(request), self.outgoing(request)
         body, effort_sent = _encode(outgoing), self.effort_sent(outgoing)

@@ -1,7 +1,7 @@
 """Gemini's generateContent, streamed: every event is a reply as far as it came.
 
-Thoughts are shown as summaries where an effort or a thinking budget is asked for. An effort is the API's thinking level
-(Gemini 3 and later), "none" a thinking budget of 0.
+Thoughts are shown as summaries where an effort or a thinking budget is asked for. An effort is the
+API's thinking level (Gemini 3 and later), "none" a thinking budget of 0.
 """
 
 from collections.abc import Mapping, Sequence

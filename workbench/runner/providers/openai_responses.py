@@ -1,7 +1,8 @@
 """OpenAI's Responses: items in, items out, typed events between.
 
-Summaries of the thinking are streamed where they are asked for: `extra_body.reasoning.summary = "auto"`. There is no
-seed and there are no stop words in this API: a seed is left out, stop words are refused.
+Summaries of the thinking are streamed where they are asked for: `extra_body.reasoning.summary =
+"auto"`. There is no seed and there are no stop words in this API: a seed is left out, stop words
+are refused.
 """
 
 from collections.abc import Iterable

@@ -2,12 +2,15 @@
 
 Read here, with what their documentation or their replies show:
 
-- OpenAI, Azure, Groq, Fireworks, xAI, OpenRouter: `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; a
-  reset is a duration ("6m0s", "20ms"), seconds, or a time (OpenRouter: milliseconds since 1970).
+- OpenAI, Azure, Groq, Fireworks, xAI, OpenRouter:
+  `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; a reset is a duration ("6m0s", "20ms"),
+  seconds, or a time (OpenRouter: milliseconds since 1970).
 - Cerebras and Mistral: the same with a period, `…-requests-day`, `…-tokens-minute`, `…-req-minute`.
-- Anthropic: `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`, the
+- Anthropic:
+  `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}`, the
   reset an RFC 3339 time. Its `tokens` repeats whichever limit is the closest, so it is left aside.
-- Together: `x-ratelimit-…` for requests and `x-tokenlimit-…` for tokens; the IETF's draft: `ratelimit-…`.
+- Together: `x-ratelimit-…` for requests and `x-tokenlimit-…` for tokens; the IETF's draft:
+  `ratelimit-…`.
 
 A header that is not understood is no limit.
 """

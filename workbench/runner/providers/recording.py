@@ -1,7 +1,8 @@
 """What recorded traces say of requests: which prompts a call may have had, and what came back to it.
 
-A trace keeps every message once (see `transcript.py`), so the prompt of a call is some beginning of what was
-said before, and then what was new. `Conversation.was_asked` says whether a chat can be that prompt.
+A trace keeps every message once (see `transcript.py`), so the prompt of a call is some beginning of
+what was said before, and then what was new. `Conversation.was_asked` says whether a chat can be
+that prompt.
 """
 
 import dataclasses
@@ -165,8 +166,8 @@ def conversations(records: Iterable[AnyRecord]) -> list[Conversation]:
 def raw_text(recorded: Recorded, begun: str) -> str | None:
     """Return what a server would have sent after the beginning that a request gives; None if it cannot be.
 
-    A session adds the beginning to the text and takes tagged thinking out (`tagged.split`); whatever is returned
-    here becomes the recorded text and thinking again.
+    A session adds the beginning to the text and takes tagged thinking out (`tagged.split`);
+    whatever is returned here becomes the recorded text and thinking again.
     """
     text, thinking = recorded.text, recorded.thinking or ""
     if not begun or (not text and not thinking):

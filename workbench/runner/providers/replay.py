@@ -1,11 +1,13 @@
 """Answers from recorded traces: the same texts, thinking, tools, counts and errors again, for $0.
 
-Which recorded call answers a request is told by its model, its chat and its sampling. The n-th equal request
-of an attempt gets the n-th recorded reply. Where it is known which attempt asks (`whose.ASKER`), every trial gets
-the replies of the recorded trial of that number, preferably those of the same item and strategy.
+Which recorded call answers a request is told by its model, its chat and its sampling. The n-th
+equal request of an attempt gets the n-th recorded reply. Where it is known which attempt asks
+(`whose.ASKER`), every trial gets the replies of the recorded trial of that number, preferably those
+of the same item and strategy.
 
-A replayed call is no measurement: it belongs to the provider "replay", was billed 0 dollars, and its times are
-null, unless the recorded pace is played and recorded again. `request_id` is the recorded call.
+A replayed call is no measurement: it belongs to the provider "replay", was billed 0 dollars, and
+its times are null, unless the recorded pace is played and recorded again. `request_id` is the
+recorded call.
 """
 
 import asyncio
@@ -87,8 +89,8 @@ class Replay:
             records: traces with messages, and their configurations; other records are let pass.
             name: the provider's name in records.
             pace: take the recorded time to answer, and record it again.
-            strict: whether replies recorded with another temperature, top_p, effort, thinking budget or
-                seed are refused; else they rank last.
+            strict: whether replies recorded with another temperature, top_p, effort, thinking
+                budget or seed are refused; else they rank last.
             now: the time of day in UTC.
             sleep: waits, for the pace.
         """
@@ -243,8 +245,8 @@ def _user(asker: Asker | None) -> str:
 def _differences(recorded: Recorded, request: Request) -> list[str]:
     """Name the settings that were others when the call was recorded, as far as that is known.
 
-    The recording knows the settings of the configuration, and the temperature among a strategy's parameters. Calls
-    of other roles, and of helper models, may have had settings of their own.
+    The recording knows the settings of the configuration, and the temperature among a strategy's
+    parameters. Calls of other roles, and of helper models, may have had settings of their own.
     """
     found = []
     seed = request.sampling.get("seed")

@@ -1,7 +1,7 @@
 """Server-sent events from raw bytes, incrementally: any chunking of the bytes gives the same events.
 
-Follows the HTML standard's event stream format, with one leniency: an event that the end of the stream
-leaves without its blank line is still given, because some servers end so.
+Follows the HTML standard's event stream format, with one leniency: an event that the end of the
+stream leaves without its blank line is still given, because some servers end so.
 """
 
 from typing import NamedTuple

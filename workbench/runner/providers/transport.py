@@ -64,7 +64,8 @@ class Connection:
     """How one request went out.
 
     Attributes:
-        is_reused: whether over a connection that had served before, which the server may have closed.
+        is_reused: whether over a connection that had served before, which the server may have
+            closed.
     """
 
     def __init__(self) -> None:
@@ -259,14 +260,14 @@ def status_error(
 def transport_error(error: BaseException, where: str, *, reached: bool = False) -> ProviderError:
     """Say what a failure of the connection means.
 
-    Most may pass and are worth asking again. A certificate that is not trusted, a server that speaks no
-    TLS, and a host that has no address are not: they are the same for every request.
+    Most may pass and are worth asking again. A certificate that is not trusted, a server that
+    speaks no TLS, and a host that has no address are not: they are the same for every request.
 
     Args:
         error: what the transport raised.
         where: the server, for the message.
-        reached: whether the server has answered before: then a name that is not found for the moment
-            is a passing trouble.
+        reached: whether the server has answered before: then a name that is not found for the
+            moment is a passing trouble.
     """
     chain = list(_causes(error))
     cause = error.__cause__ or error

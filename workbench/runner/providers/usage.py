@@ -65,8 +65,8 @@ def laid_over(
 ) -> dict[str, Any] | None:
     """Lay a later usage object of a reply over an earlier one, as their counts are cumulative.
 
-    Absence does not outrank evidence: what the later object leaves out, or gives as null or zero, stays
-    as the earlier one has it.
+    Absence does not outrank evidence: what the later object leaves out, or gives as null or zero,
+    stays as the earlier one has it.
 
     >>> laid_over({"prompt_tokens": 11, "completion_tokens": 7}, {"prompt_tokens": 0, "cost": 0.5})
     {'prompt_tokens': 11, 'completion_tokens': 7, 'cost': 0.5}

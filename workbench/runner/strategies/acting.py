@@ -22,16 +22,18 @@ class Acting(Parameters):
 
     Attributes:
         tools: their names.
-        protocol: "native" hands the tools to the API; "text" asks for them in words, for base models and models
-            whose chat template leaves tools out; "auto" is native except for base models. Where a
-            server's count of tokens shows that native tools never reached the model, the call is refused.
-        shots: worked examples of tools in use, at most one for each tool, with the tools' real answers; by the
-            text protocol only.
+        protocol: "native" hands the tools to the API; "text" asks for them in words, for base
+            models and models whose chat template leaves tools out; "auto" is native except for base
+            models. Where a server's count of tokens shows that native tools never reached the
+            model, the call is refused.
+        shots: worked examples of tools in use, at most one for each tool, with the tools' real
+            answers; by the text protocol only.
         max_turns: replies that may ask for tools; the answer asked for after them is one more call.
         max_tool_calls, token_budget: the other limits; None is none.
         remind: tell the model after each turn how many turns are left.
         track: tell it what it has used up of every limit.
-        extension_turns: granted each time the model asks for more turns, up to `most_turns`; 0 offers none.
+        extension_turns: granted each time the model asks for more turns, up to `most_turns`; 0
+            offers none.
     """
 
     tools: tuple[str, ...] = dataclasses.field(

@@ -26,7 +26,8 @@ class Hands:
 
     Attributes:
         account: what was used up.
-        specs: the tools that the model is told of; asking for more turns is one where there are more.
+        specs: the tools that the model is told of; asking for more turns is one where there are
+            more.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """Acting in words, after ReAct: Thought, Action, Action Input, and an Observation that the model never writes.
 
-For base models the whole attempt is one growing text; in a chat every observation is a message of the user's.
+For base models the whole attempt is one growing text; in a chat every observation is a message of
+the user's.
 """
 
 import json

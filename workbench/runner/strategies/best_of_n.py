@@ -26,15 +26,15 @@ class BestOfN(Parameters):
 
     Ties go to the first reply; a reply without a score ranks last. The verifiers:
 
-    - logprob: exp(sum of the log probabilities / output tokens), the geometric mean probability of a
-      token. They are asked for in the provider's own words, by the plan's `extra_body`; where none come,
-      the attempt fails and says so.
+    - logprob: exp(sum of the log probabilities / output tokens), the geometric mean probability of
+      a token. They are asked for in the provider's own words, by the plan's `extra_body`; where
+      none come, the attempt fails and says so.
     - self: the same model marks every different reply, at temperature 0, in a call with the role
       "verifier"; a mark that cannot be read is null.
     - judge: as self, by the plan's helper model of the name `judge`.
     - auto: logprob where every reply came with log probabilities, else self.
-    - oracle: the item's own scorer, which knows the target. No strategy that could be used: a ceiling
-      for all others (coverage, pass@k).
+    - oracle: the item's own scorer, which knows the target. No strategy that could be used: a
+      ceiling for all others (coverage, pass@k).
 
     Attributes:
         samples: replies per item.

@@ -18,20 +18,22 @@ _CAPPING = {"messages", "gemini", "local"}  # endpoints that cap the thinking th
 class Budgeted(Parameters):
     """Let the model think for `thinking_tokens` at most, then answer in `answer_tokens` at most.
 
-    With tags, the thinking is a text between tags that a first call writes and a further one ends: where it
-    reaches its cap it is cut and the answer asked for; where it ends below `min_thinking_tokens`, "Wait"
-    is written for the model and it goes on, `extensions` times at most. Both after budget forcing
-    (s1: Muennighoff et al. 2025, arXiv 2501.19393); that both budgets are separate is after Elastic
-    Reasoning. With a provider that caps the thinking itself, one call asks it to. What was used is in the
-    trace's metadata: enforced_by, thinking_tokens, extensions, was_cut.
+    With tags, the thinking is a text between tags that a first call writes and a further one ends:
+    where it reaches its cap it is cut and the answer asked for; where it ends below
+    `min_thinking_tokens`, "Wait" is written for the model and it goes on, `extensions` times at
+    most. Both after budget forcing (s1: Muennighoff et al. 2025, arXiv 2501.19393); that both
+    budgets are separate is after Elastic Reasoning. With a provider that caps the thinking itself,
+    one call asks it to. What was used is in the trace's metadata: enforced_by, thinking_tokens,
+    extensions, was_cut.
 
     Attributes:
         thinking_tokens, answer_tokens: the budgets.
-        min_thinking_tokens: thinking that is wished for at least; 0 lets the model end when it will.
+        min_thinking_tokens: thinking that is wished for at least; 0 lets the model end when it
+            will.
         extensions: how many times "Wait" is written, at most.
-        by: who keeps the thinking's budget: "provider", "tags", or "auto": the provider where its endpoint
-            can (messages, gemini, local) and no minimum is set, else tags. Tags want a service that goes on
-            with a turn that was begun for the model.
+        by: who keeps the thinking's budget: "provider", "tags", or "auto": the provider where its
+            endpoint can (messages, gemini, local) and no minimum is set, else tags. Tags want a
+            service that goes on with a turn that was begun for the model.
     """
 
     name: ClassVar[str] = "budgeted"

@@ -35,17 +35,18 @@ class _First(NamedTuple):
 class Cascade(Parameters):
     """Ask the configuration's own, cheap model; below `threshold` of confidence the helper `large` answers.
 
-    After FrugalGPT's cascade of two; the scorer there is trained, the confidence here is the model's own. An
-    unknown confidence counts as none. Where the large model says nothing, the answer before it stands. A
-    confidence is the trace's where the own model's answer stands; in every case it is in the trace's metadata:
-    confidence, deferred.
+    After FrugalGPT's cascade of two; the scorer there is trained, the confidence here is the
+    model's own. An unknown confidence counts as none. Where the large model says nothing, the
+    answer before it stands. A
+    confidence is the trace's where the own model's answer stands; in every case it is in the
+    trace's metadata: confidence, deferred.
 
     Attributes:
         large: the helper model that the item is deferred to.
         threshold: the confidence, 0..1, from which on the own answer stands.
-        by: "vote", the share of `samples` chains of thought that agree; "logprob", the geometric mean
-            probability of the reply's tokens, asked for by the plan's `extra_body`; "stated", a number that
-            the model writes in a second call, in the role "verifier".
+        by: "vote", the share of `samples` chains of thought that agree; "logprob", the geometric
+            mean probability of the reply's tokens, asked for by the plan's `extra_body`; "stated",
+            a number that the model writes in a second call, in the role "verifier".
         samples: chains of thought where the confidence is a vote; else it is one.
         temperature: of these samples, in place of the plan's.
     """

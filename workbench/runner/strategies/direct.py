@@ -13,8 +13,8 @@ from workbench.runner.strategies.shots import opening
 class Direct(Parameters):
     """Ask for the answer alone, after `shots` worked examples.
 
-    Where the model is known to go on with a turn that was begun for it (base models, models in this process,
-    llama.cpp), it is begun with "Answer:", so that it cannot think aloud first.
+    Where the model is known to go on with a turn that was begun for it (base models, models in this
+    process, llama.cpp), it is begun with "Answer:", so that it cannot think aloud first.
     """
 
     name: ClassVar[str] = "direct"

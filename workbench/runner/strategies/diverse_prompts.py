@@ -23,9 +23,10 @@ _PROMPTS = (
 class DiversePrompts(Parameters):
     """Ask once for every prompt, at once, and take the commonest answer.
 
-    After DiVeRSe, which varies the prompts to vary the reasoning; there, prompts differ by their worked
-    examples and a trained verifier weighs the votes; here they differ by wording or persona, and
-    votes weigh the same. Votes, ties, confidence and samples without an answer are as in `self_consistency`.
+    After DiVeRSe, which varies the prompts to vary the reasoning; there, prompts differ by their
+    worked examples and a trained verifier weighs the votes; here they differ by wording or persona,
+    and votes weigh the same. Votes, ties, confidence and samples without an answer are as in
+    `self_consistency`.
 
     Attributes:
         prompts: what comes before the instruction, each in its turn; "" is the plain instruction.

@@ -14,10 +14,11 @@ from workbench.runner.strategies.shots import Turn, opening
 class Effort(Parameters):
     """Ask for the answer with an effort level; for models that think by themselves.
 
-    The level goes out in each provider's words (see `providers/effort.py`): `reasoning_effort` for OpenAI's
-    chat, `reasoning.effort` for its Responses and for OpenRouter, adaptive thinking or a thinking budget for
-    Claude, a thinking level or budget for Gemini, the variables of the chat template for a local server.
-    What went out is in `calls.effort_sent`; a service that does not know the level refuses it.
+    The level goes out in each provider's words (see `providers/effort.py`): `reasoning_effort` for
+    OpenAI's chat, `reasoning.effort` for its Responses and for OpenRouter, adaptive thinking or a
+    thinking budget for Claude, a thinking level or budget for Gemini, the variables of the chat
+    template for a local server. What went out is in `calls.effort_sent`; a service that does not
+    know the level refuses it.
 
     Attributes:
         level: none, minimal, low, medium, high, xhigh or max, in place of the plan's effort.

@@ -31,18 +31,18 @@ class IterativeAgentDecoding(Parameters):
     """For `rounds`, ask for `samples` at once, given the best so far and the verifier's words about it.
 
     Best-of-n whose samples know of the rounds before, after "Review, Refine, Repeat: Understanding
-    Iterative Decoding of AI Agents with Dynamic Evaluation and Selection". Every different reply is marked
-    0..1 in the role "verifier"; a later reply becomes the best only with a higher mark, and a mark that cannot be read is
-    below all. It ends early where the best mark reaches `enough`. The trace's metadata has the rounds made
-    and the round of the best.
+    Iterative Decoding of AI Agents with Dynamic Evaluation and Selection". Every different reply is
+    marked 0..1 in the role "verifier"; a later reply becomes the best only with a higher mark, and
+    a mark that cannot be read is below all. It ends early where the best mark reaches `enough`. The
+    trace's metadata has the rounds made and the round of the best.
 
     Attributes:
         rounds: at most.
         samples: replies a round.
         enough: the mark, 0..1, that ends it.
         temperature: of every reply, in place of the plan's.
-        verifier: "self", the same model; "judge", a helper model; "oracle", the item's scorer, which knows
-            the target: a ceiling, no strategy that could be used.
+        verifier: "self", the same model; "judge", a helper model; "oracle", the item's scorer,
+            which knows the target: a ceiling, no strategy that could be used.
         judge: the helper model that marks where the verifier is judge.
     """
 

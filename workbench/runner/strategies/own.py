@@ -1,8 +1,8 @@
 """Strategies of the user's own: a class, or an object, in a module or a file that the user named.
 
-It has a `name` and an async `run(session, item)` that returns an `Outcome`, as `Strategy` says; `params` are the
-fields of a dataclass where it has none of its own. A hash of its source is part of the configuration, so
-that the figures of two versions are never pooled.
+It has a `name` and an async `run(session, item)` that returns an `Outcome`, as `Strategy` says;
+`params` are the fields of a dataclass where it has none of its own. A hash of its source is part of
+the configuration, so that the figures of two versions are never pooled.
 """
 
 import dataclasses

@@ -29,10 +29,11 @@ class ParallelDistillRefine(Parameters):
     """In every round, write `drafts` at once and distil them into notes; then answer with the last notes.
 
     The notes are a workspace of bounded length that the next round's drafts start from, so that the
-    context does not grow with the number of drafts. Drafts and notes have the role "draft", the answer is the subject's. A draft
-    that says nothing is left out; where a round's drafts or notes say nothing, the notes before them stand;
-    where the answer says nothing, the first draft of the last round does. What each round came to, by its
-    first draft, and the answer after them are in the trace's metadata: rounds (see `rounds.py`).
+    context does not grow with the number of drafts. Drafts and notes have the role "draft", the
+    answer is the subject's. A draft that says nothing is left out; where a round's drafts or notes
+    say nothing, the notes before them stand; where the answer says nothing, the first draft of the
+    last round does. What each round came to, by its first draft, and the answer after them are in
+    the trace's metadata: rounds (see `rounds.py`).
 
     Attributes:
         rounds: times that drafts are written and distilled.

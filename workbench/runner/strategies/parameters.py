@@ -1,9 +1,11 @@
 """The parameters of strategies: the fields of their classes, and checks of what a plan gives for them.
 
-A field is a whole number, a number, a text, yes or no, or a list of texts, or one of these or None; its
+A field is a whole number, a number, a text, yes or no, or a list of texts, or one of these or None;
+its
 metadata may say more:
 
-- `least`, `most`: bounds of a number; from 0 up where nothing is said. Of a list, bounds of its length.
+- `least`, `most`: bounds of a number; from 0 up where nothing is said. Of a list, bounds of its
+  length.
 - `choices`: the texts that there are. Any other text must not be empty, unless `empty` is true.
 """
 

@@ -37,12 +37,13 @@ class Part(NamedTuple):
 class PlanAndBudget(Parameters):
     """Have the question split, allot `total_tokens` to the parts, answer each under its cap, combine.
 
-    The model itself splits the question and says how difficult, that is how uncertain, each part is. A part's
-    tokens are its share of difficulty × schedule, where the schedule decays over the parts, because what
-    comes early decides the rest. After Plan-and-Budget, whose prompts, weights and constants are its own.
-    Plan and parts have the role "draft", one part after the other as each may need the last; the combined
-    answer is the subject's. Without a readable plan the question is answered at once, under
-    the total. The trace's metadata has parts, difficulties and caps.
+    The model itself splits the question and says how difficult, that is how uncertain, each part
+    is. A part's tokens are its share of difficulty × schedule, where the schedule decays over the
+    parts, because what comes early decides the rest. After Plan-and-Budget, whose prompts, weights
+    and constants are its own. Plan and parts have the role "draft", one part after the other as
+    each may need the last; the combined answer is the subject's. Without a readable plan the
+    question is answered at once, under the total. The trace's metadata has parts, difficulties and
+    caps.
 
     Attributes:
         parts: at most so many smaller questions; further ones are left out.

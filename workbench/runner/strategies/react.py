@@ -12,8 +12,8 @@ from workbench.runner.strategies.acting import Acting
 class ReAct(Acting):
     """Let the model ask for tools, turn by turn, until it answers or a limit is reached; see `Acting`.
 
-    When a limit is reached the model is asked once more, for its answer alone, and the trace's `limit_type` says
-    which limit: turns, tool_calls or tokens.
+    When a limit is reached the model is asked once more, for its answer alone, and the trace's
+    `limit_type` says which limit: turns, tool_calls or tokens.
     """
 
     name: ClassVar[str] = "react"

@@ -28,9 +28,10 @@ _STORY = 6_000  # characters of what was done, the end of it
 class Reflexion(Acting):
     """Make attempts as `react` does; between them the model writes down what to do differently.
 
-    Whether another attempt is made never depends on the item's target: the model judges its own answer (`signal` =
-    "self"), or an attempt counts as failed if a tool ended in an error, a limit was reached, or there is no
-    answer ("tools"). The last attempt's answer is scored. Judgements and reflections have the role "verifier".
+    Whether another attempt is made never depends on the item's target: the model judges its own
+    answer (`signal` = "self"), or an attempt counts as failed if a tool ended in an error, a limit
+    was reached, or there is no answer ("tools"). The last attempt's answer is scored. Judgements
+    and reflections have the role "verifier".
 
     Attributes:
         attempts: at most.
@@ -91,8 +92,8 @@ class Reflexion(Acting):
 class ReflexionOracle(Reflexion):
     """Reflexion as the paper ran it on questions: the item's own scorer says whether an attempt failed.
 
-    Its results are no estimate of what a model can do alone, since the target decides when to stop: an upper bound. The
-    name says so, and the trace's metadata holds the signal "oracle".
+    Its results are no estimate of what a model can do alone, since the target decides when to stop:
+    an upper bound. The name says so, and the trace's metadata holds the signal "oracle".
     """
 
     name: ClassVar[str] = "reflexion_oracle"

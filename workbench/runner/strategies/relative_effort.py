@@ -22,18 +22,20 @@ class _Lengths(NamedTuple):
 class RelativeEffort(Parameters):
     """Ask for a chain of thought of about `fraction` of the length that the model usually writes.
 
-    The relative effort of a reply is its length over the model's mean length; the idea of asking for effort
-    relative to the model's own, not in tokens, is after e1 ("e1: Learning Adaptive Control of Reasoning
-    Effort"), which trains models for it; here the words of the prompt ask. The mean is given, or it is that
-    of a pilot: calls with the role "draft" that ask for the same with no word of length. What was
-    asked for and used is in the trace's metadata: unit, mean, pilot, asked, used, relative_effort.
+    The relative effort of a reply is its length over the model's mean length; the idea of asking
+    for effort relative to the model's own, not in tokens, is after e1 ("e1: Learning Adaptive
+    Control of Reasoning Effort"), which trains models for it; here the words of the prompt ask. The
+    mean is given, or it is that of a pilot: calls with the role "draft" that ask for the same with
+    no word of length. What was asked for and used is in the trace's metadata: unit, mean, pilot,
+    asked, used, relative_effort.
 
     Attributes:
         fraction: of the mean length; 0.5 asks for half, 2 for twice.
         mean_tokens: the model's mean length in tokens, from an earlier run; 0 has a pilot find it.
         pilot: replies that the pilot is made of; not asked for where the mean is given.
-        pilot_on: "task" takes so many other items of the task, drawn at random (the item itself where it is
-            the only one); "item" asks the item itself so many times, as e1's definition does.
+        pilot_on: "task" takes so many other items of the task, drawn at random (the item itself
+            where it is the only one); "item" asks the item itself so many times, as e1's definition
+            does.
     """
 
     name: ClassVar[str] = "relative_effort"

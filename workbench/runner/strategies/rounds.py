@@ -34,9 +34,10 @@ async def refined(
 class Rounds:
     """The answers of an attempt, round by round, each scored like the last one.
 
-    A round has: `answer`, as the scorer reads it; `passed`; `input_tokens` and `output_tokens` of the calls
-    made for it, all roles, null where a call does not report them. Where the scorer needs more than the text
-    (a judge, code to run), answer and passed are null: a round is not worth another model's time.
+    A round has: `answer`, as the scorer reads it; `passed`; `input_tokens` and `output_tokens` of
+    the calls made for it, all roles, null where a call does not report them. Where the scorer needs
+    more than the text (a judge, code to run), answer and passed are null: a round is not worth
+    another model's time.
     """
 
     def __init__(self, session: Session, item: TaskItem) -> None:

@@ -15,11 +15,11 @@ from workbench.runner.strategies.votes import majority
 class SelfConsistency(Parameters):
     """Ask for `samples` chains of thought, at once, and take the commonest answer.
 
-    The answers are those that the item's scorer reads, so that two ways to write one answer count together
-    as far as the scorer sees them as one; ties go to the answer that came first. What is scored is
-    the first reply with that answer. The confidence is its share of all samples; a sample without an
-    answer votes for none and still counts. Without any answer the first reply with text stands, its
-    confidence unknown.
+    The answers are those that the item's scorer reads, so that two ways to write one answer count
+    together as far as the scorer sees them as one; ties go to the answer that came first. What is
+    scored is the first reply with that answer. The confidence is its share of all samples; a sample
+    without an answer votes for none and still counts. Without any answer the first reply with text
+    stands, its confidence unknown.
 
     Attributes:
         samples: calls per item.

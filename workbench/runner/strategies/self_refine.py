@@ -18,9 +18,9 @@ _REVISE = "Now answer the question again without these mistakes: think step by s
 class SelfRefine(Parameters):
     """Ask for a chain of thought, then `rounds` times for its mistakes and for a better one, in one chat.
 
-    It ends early where the model finds no mistake. The last answer is scored; where nothing came (an empty
-    critique or revision), the answer before it stands. Critiques have the role "verifier". What each round
-    came to is in the trace's metadata: rounds (see `rounds.py`).
+    It ends early where the model finds no mistake. The last answer is scored; where nothing came
+    (an empty critique or revision), the answer before it stands. Critiques have the role
+    "verifier". What each round came to is in the trace's metadata: rounds (see `rounds.py`).
 
     Attributes:
         rounds: critiques, and revisions after them, at most.

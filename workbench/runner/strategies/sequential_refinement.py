@@ -20,10 +20,11 @@ _AGAIN = (
 class SequentialRefinement(Parameters):
     """Ask for a chain of thought, then `rounds` times for a better one, given the last one alone.
 
-    After the sequential baseline of Madaan et al. 2025 (arXiv 2510.01123): one candidate is improved
-    iteratively. Unlike `self_refine` nothing is criticised apart, and a round sees only the answer before
-    it, so that the prompt does not grow. A round that says nothing ends it: the answer before stands.
-    What each round came to is in the trace's metadata: rounds (see `rounds.py`).
+    After the sequential baseline of Madaan et al. 2025 (arXiv 2510.01123): one candidate is
+    improved iteratively. Unlike `self_refine` nothing is criticised apart, and a round sees only
+    the answer before it, so that the prompt does not grow. A round that says nothing ends it: the
+    answer before stands. What each round came to is in the trace's metadata: rounds (see
+    `rounds.py`).
 
     Attributes:
         rounds: revisions, at most.

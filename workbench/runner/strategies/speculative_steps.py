@@ -21,12 +21,13 @@ _MARK_TOKENS = 16
 class SpeculativeSteps(Parameters):
     """Have the helper `small` draft each step; the own model marks it, and rewrites it below `threshold`.
 
-    After SpecReason: a step of a chain of thought need not be the same, only as useful, so that most can be
-    the small model's; the score there is a digit of 0 to 9, here a mark of 0 to 10 in the role "verifier",
-    read as 0..1. A draft that says nothing, or whose mark cannot be read, is not accepted; where the own
-    model then writes nothing, a draft that said something stands. It ends with the step that states the
-    answer; after `max_steps` the own model is asked for it. Drafts have the role "draft", own steps and the
-    last answer are the subject's. The trace's metadata has the steps made, those accepted, and the marks.
+    After SpecReason: a step of a chain of thought need not be the same, only as useful, so that
+    most can be the small model's; the score there is a digit of 0 to 9, here a mark of 0 to 10 in
+    the role "verifier", read as 0..1. A draft that says nothing, or whose mark cannot be read, is
+    not accepted; where the own model then writes nothing, a draft that said something stands. It
+    ends with the step that states the answer; after `max_steps` the own model is asked for it.
+    Drafts have the role "draft", own steps and the last answer are the subject's. The trace's
+    metadata has the steps made, those accepted, and the marks.
 
     Attributes:
         small: the helper model that drafts.

@@ -24,7 +24,8 @@ def first_step(session: Session, item: TaskItem, shots: int) -> list[Turn]:
 def next_step(chat: Sequence[Turn], steps: str) -> list[Turn]:
     """Write the chat that asks for the step after those so far.
 
-    The steps are a turn of the assistant's that has ended: not every service goes on with one that has not.
+    The steps are a turn of the assistant's that has ended: not every service goes on with one that
+    has not.
     """
     return [*chat, *_turns(steps, _NEXT)] if steps else list(chat)
 

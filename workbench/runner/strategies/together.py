@@ -10,9 +10,9 @@ from workbench.runner.session import ChatMessage, Reply, Session
 async def together(calls: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
     """Make calls at once; return their replies in the order of asking, whichever arrives first.
 
-    Each is a single `session.generate`, never a chain of calls: seeds and ordinals follow the order in which
-    calls are asked, and that must not depend on arrival. Where one fails, the others are waited for, because
-    they are paid for; then the first error in the order of asking is raised.
+    Each is a single `session.generate`, never a chain of calls: seeds and ordinals follow the order
+    in which calls are asked, and that must not depend on arrival. Where one fails, the others are
+    waited for, because they are paid for; then the first error in the order of asking is raised.
     """
     ended = await asyncio.gather(*calls, return_exceptions=True)
     replies = []

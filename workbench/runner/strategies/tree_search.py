@@ -40,13 +40,14 @@ class Thought:
 class TreeSearch(Parameters):
     """Grow a tree of steps: propose next steps, value them, go on from the best, answer from the best of all.
 
-    After Tree of Thoughts. Proposals (role "draft") are sampled at once, `branches` for every thought
-    that is grown; every different one is valued 0..1 (role "verifier"), by the model's own mark. Order
-    "breadth" grows all thoughts of a level and keeps the `width` best, a beam; "best" grows the one best
-    thought of the whole tree (the paper itself searches in breadth and in depth). Equal values go to the
-    earlier thought, a value that cannot be read is below all. A thought that states the answer is grown no
-    further. Where the best one does not state it, the model is asked for it (role "subject"); a tree without any
-    thought is one chain of thought. The trace's metadata has the nodes made and the depth of the best.
+    After Tree of Thoughts. Proposals (role "draft") are sampled at once, `branches` for every
+    thought that is grown; every different one is valued 0..1 (role "verifier"), by the model's own
+    mark. Order "breadth" grows all thoughts of a level and keeps the `width` best, a beam; "best"
+    grows the one best thought of the whole tree (the paper itself searches in breadth and in
+    depth). Equal values go to the earlier thought, a value that cannot be read is below all. A
+    thought that states the answer is grown no further. Where the best one does not state it, the
+    model is asked for it (role "subject"); a tree without any thought is one chain of thought. The
+    trace's metadata has the nodes made and the depth of the best.
 
     Attributes:
         order: "breadth" or "best".

@@ -20,10 +20,10 @@ class Vote(NamedTuple):
 def majority(session: Session, item: TaskItem, texts: Sequence[str]) -> Vote:
     """Find the first text with the commonest answer.
 
-    Two ways to write one answer count together as far as the scorer sees them as one. Ties go to the
-    answer that came first in `texts`. A text without an answer votes for none and still counts in
-    the share; where no text has one, the first that says anything stands. Where the scorer needs more than
-    the text (a judge, code to run), the spans that hold the answers are compared.
+    Two ways to write one answer count together as far as the scorer sees them as one. Ties go to
+    the answer that came first in `texts`. A text without an answer votes for none and still counts
+    in the share; where no text has one, the first that says anything stands. Where the scorer needs
+    more than the text (a judge, code to run), the spans that hold the answers are compared.
     """
     answers = [_answer(session, item, text) for text in texts]
     votes = Counter(answer for answer in answers if answer is not None)

@@ -22,7 +22,8 @@ class BadArguments(ValueError):
 def read(text: str | None, schema: Mapping[str, Any]) -> dict[str, Any]:
     """Read arguments as JSON and check them.
 
-    A model that writes the one text that a tool takes as it is, without JSON around it, is understood too.
+    A model that writes the one text that a tool takes as it is, without JSON around it, is
+    understood too.
 
     Args:
         text: what the model wrote; nothing is no arguments.

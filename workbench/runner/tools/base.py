@@ -13,7 +13,8 @@ class ToolResult(msgspec.Struct, frozen=True):
 
     Attributes:
         text: what the model is shown; never empty.
-        error: a short, stable word for what went wrong, stored as `error_type`; null where nothing did.
+        error: a short, stable word for what went wrong, stored as `error_type`; null where nothing
+            did.
     """
 
     text: str

@@ -1,9 +1,9 @@
 """What an agent may use up, how it is told, and how it may ask for more.
 
-Limits on turns, tool calls and tokens hold together: whichever is reached first ends the acting, and the
-model is asked once more for its answer. A reminder of the turns that are left, and turns granted on demand, are
-the turn control of "More with Less" (arXiv 2510.16786); the account of what was spent is the Budget Tracker of
-BATS (arXiv 2511.17006).
+Limits on turns, tool calls and tokens hold together: whichever is reached first ends the acting,
+and the model is asked once more for its answer. A reminder of the turns that are left, and turns
+granted on demand, are the turn control of "More with Less" (arXiv 2510.16786); the account of what
+was spent is the Budget Tracker of BATS (arXiv 2511.17006).
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ class AgentBudget:
     Attributes:
         turns: replies that may ask for tools; the answer asked for after them is one more.
         tool_calls: tools that are run.
-        tokens: input and output of all calls, added up after each. A reply may write no more than is left;
-            the answer that is asked for when nothing is left has LAST_TOKENS.
+        tokens: input and output of all calls, added up after each. A reply may write no more than
+            is left; the answer that is asked for when nothing is left has LAST_TOKENS.
         extension: turns (and tool calls) granted each time the model asks for more; 0 grants none.
         most_turns: no extension goes beyond.
     """

@@ -6,7 +6,8 @@
     power   = atom (("^" | "**") sign)?
     atom    = number | constant | name "(" sum ("," sum)* ")" | "(" sum ")"
 
-Values are fractions of whole numbers of bounded size; a root that is not rational is rounded to 30 digits.
+Values are fractions of whole numbers of bounded size; a root that is not rational is rounded to 30
+digits.
 """
 
 import decimal

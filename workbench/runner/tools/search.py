@@ -69,9 +69,10 @@ class Document(msgspec.Struct, frozen=True):
 class Index:
     """An inverted index of some documents.
 
-    The score of a document is Σ over the query's words of idf · tf·(k₁+1) / (tf + k₁·(1 − b + b·length/mean)) with
-    idf = ln(1 + (N − n + ½)/(n + ½)) (Robertson and Zaragoza 2009, eq. 3.15, with the 1 that keeps it
-    positive); a word of the title counts as one of the text. Equal scores keep the order of the corpus.
+    The score of a document is Σ over the query's words of idf · tf·(k₁+1) / (tf + k₁·(1 − b +
+    b·length/mean)) with idf = ln(1 + (N − n + ½)/(n + ½)) (Robertson and Zaragoza 2009, eq. 3.15,
+    with the 1 that keeps it positive); a word of the title counts as one of the text. Equal scores
+    keep the order of the corpus.
     """
 
     def __init__(self, documents: Sequence[Document]) -> None:

@@ -1,7 +1,7 @@
 """Answers one query in a process of its own: `python sql_worker.py`, with a `Query` on stdin, an answer on stdout.
 
-It imports nothing of ours. DuckDB's own limit on memory does not hold for every function (`repeat` is one), so that
-the kernel's limit on this process is the one that counts.
+It imports nothing of ours. DuckDB's own limit on memory does not hold for every function (`repeat`
+is one), so that the kernel's limit on this process is the one that counts.
 """
 
 import contextlib

@@ -1,6 +1,7 @@
 """Two conversations, pair by pair: beside each other where there is room, else one message above the other.
 
-A pair that is the same is one line; the words of another are compared when the pair comes into view.
+A pair that is the same is one line; the words of another are compared when the pair comes into
+view.
 """
 
 from collections.abc import Sequence

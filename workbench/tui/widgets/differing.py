@@ -1,7 +1,7 @@
 """Where two conversations part: their messages side by side, and the words that are not the other's.
 
-Messages are matched whole; words only within a pair that is looked at, and only so many of them, so that a
-conversation of any length is compared at once.
+Messages are matched whole; words only within a pair that is looked at, and only so many of them, so
+that a conversation of any length is compared at once.
 """
 
 import dataclasses

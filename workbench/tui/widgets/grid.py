@@ -1,7 +1,8 @@
 """A table that draws only the rows in view: 10 rows and 10 million open alike.
 
 The grid knows nothing of queries. It is given columns and `Rows`; for a row that is not here yet it
-posts `PagesWanted` and draws a placeholder. Cells are plain text or (text, tone) pairs, never markup.
+posts `PagesWanted` and draws a placeholder. Cells are plain text or (text, tone) pairs, never
+markup.
 """
 
 import dataclasses
@@ -156,7 +157,8 @@ class Grid(Toned, ScrollView, can_focus=True):
         Args:
             rows: what to show.
             columns: as what; None leaves those that there are.
-            keep: keep the cursor on the row with the same identity, and that row where it is on the screen.
+            keep: keep the cursor on the row with the same identity, and that row where it is on the
+                screen.
             place: where that row is, if it is not among those that are here.
         """
         held, before = self.current if keep else None, self.cursor
@@ -208,7 +210,8 @@ class Grid(Toned, ScrollView, can_focus=True):
     def _fitted(self, widths: list[tuple[GridColumn, int]]) -> list[tuple[GridColumn, int]]:
         """Leave out what ranks last until the rest fits; the wide column gives or takes the rest.
 
-        Without a wide one, no text takes more than half of the room, so that a figure is beside the name.
+        Without a wide one, no text takes more than half of the room, so that a figure is beside the
+        name.
         """
         room = self._view.width
         wide = next((column for column, _ in widths if column.wide), None)
