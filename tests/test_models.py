@@ -285,7 +285,7 @@ def _priced(folder: Path, pairs: list[tuple[str | None, str]]) -> Store:
             output_tokens=100,
         )
         records += [configuration, making.trace(configuration, making.ITEMS[0], calls=(call,))]
-    store.ingest(records)  # type: ignore[arg-type]
+    store.ingest(records)  # type: ignore[arg-type]  # a list of several kinds
     return store
 
 

@@ -420,8 +420,8 @@ def _configuration(asked: Line, answer: _Answer, provider: str | None) -> Config
     )
     for name in ("temperature", "top_p"):
         value = asked.get(name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        known[name] = float(value) if number else None  # type: ignore[arg-type]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            known[name] = float(value)
     taken = {
         *_ASKED,
         *_APART,

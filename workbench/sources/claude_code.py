@@ -325,13 +325,13 @@ class _Session:
         key = f"{session}/{agent}" if agent else session
         run_id = content_id(NAME, session, agent)
         calls = tuple(map(self._call, self.answers.values()))
-        about = {
+        about: dict[str, Any] = {
             **self.facts,
             "session": session,
             "agent": agent,
             "n_compactions": self.n_compacted or None,
+            "stated_cost_usd": self.stated_usd,
         }
-        about["stated_cost_usd"] = self.stated_usd  # type: ignore[assignment]
         item = Item(
             task_id=TASK.task_id, item=key, input=self.prompt, cluster=self.facts.get("cwd")
         )

@@ -479,10 +479,8 @@ def _usage(usage: Line) -> tuple[Usage, str]:
         for name in ("input_tokens", "output_tokens", "reasoning_output_tokens", "total_tokens")
     )
     convention = "responses"
-    if None not in {given, output, thought, total} and thought:
-        beside = given + output + thought == total  # type: ignore[operator]  # none is None
-        if beside:
-            output, convention = output + thought, "thinking beside output"  # type: ignore[operator]
+    if thought and given is not None and output is not None and given + output + thought == total:
+        output, convention = output + thought, "thinking beside output"
     found = Usage(
         input_tokens=given,
         cache_read_tokens=count(usage.get("cached_input_tokens")),
