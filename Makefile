@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .demo/traces.duckdb
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench lock audit clean
 
 # the stamps hold the day's requirements: an unchanged pyproject.toml installs nothing again
 .venv/base.stamp: pyproject.toml
@@ -36,6 +36,21 @@ check: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# programs of their own: they are no part of the environment that they look at
+.venv/tools.stamp: Makefile
+	$(PYTHON) -m venv .venv/tools
+	.venv/tools/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'uv>=0.9,<1' 'pip-audit>=2.9,<3' 'cyclonedx-bom>=7,<8'
+	@touch $@
+
+# the versions in the file are kept where they still fit; UPGRADE=--upgrade takes the newest
+lock: .venv/tools.stamp
+	.venv/tools/bin/uv pip compile pyproject.toml --extra notebook --universal --python-version 3.11 \
+	  --generate-hashes --custom-compile-command 'make lock' --quiet $(UPGRADE) --output-file requirements.lock
+
+audit: .venv/tools.stamp
+	.venv/tools/bin/python .ci/audit.py requirements.lock build/sbom.json --tools .venv/tools/bin
 
 clean:
 	rm -rf .venv .demo
