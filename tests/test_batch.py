@@ -153,6 +153,7 @@ def test_the_requests_of_a_plan_go_out_in_one_batch(tmp_path, endpoint):
         )
         assert abs(call.started_at.timestamp() - time.time()) < 60
         assert call.request_id.startswith("msg_" if endpoint == "messages" else "req_")
+        assert call.response_id
     assert not any(KEY.encode() in seen.body for seen in stub.requests)
     assert not any(KEY.encode() in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
 

@@ -563,6 +563,35 @@ def test_requests_and_tiers_have_names(form):
     assert named.call.request_id == "req-9"
     assert unnamed.call.request_id == in_body.get(form.endpoint)
     assert named.call.service_tier == (None if form.endpoint == "chat" else "flex")
+    assert named.call.response_id == in_body.get(form.endpoint)
+
+
+@pytest.mark.parametrize("end", [True, False])
+def test_a_chat_completion_bears_the_id_of_its_chunks(end: bool) -> None:
+    """In a stream, whole or broken off, and in a body that came whole; the header has another."""
+    chunk = {"id": "chatcmpl-7", "model": "m", "choices": [{"index": 0, "delta": {"content": "4"}}]}
+    last = {"id": "", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    pieces = [data(chunk), data(last), DONE] if end else [data(chunk)]
+    form = ChatFormat()
+    if end:
+        call = answered(form, stream(*pieces, x_request_id="req-9")).call
+        body = {"id": "gen-1", "choices": [{"message": {"content": "4"}, "finish_reason": "stop"}]}
+        assert answered(form, fixed(200, json.dumps(body).encode())).call.response_id == "gen-1"
+    else:
+        with pytest.raises(StreamBroken) as broken:
+            answered(form, stream(*pieces, end=False, x_request_id="req-9"))
+        call = broken.value.reply.call
+
+    assert (call.response_id, call.request_id) == ("chatcmpl-7", "req-9")
+
+
+def test_a_stream_that_fails_at_its_first_word_bears_its_id() -> None:
+    """A router bills what its host had begun, and says so in the chunk with the error."""
+    failing = {"id": "gen-2", "choices": [], "error": {"message": "no", "code": 502}}
+    with pytest.raises(StreamBroken) as broken:
+        answered(ChatFormat(), data(failing))
+
+    assert broken.value.reply.call.response_id == "gen-2"
 
 
 def test_a_recorded_reply_is_replayed_as_it_came(form):

@@ -94,6 +94,15 @@ def test_results_and_errors_of_a_batch_are_traces_at_batch_prices(tmp_path: Path
     ]
 
 
+def test_results_of_a_batch_bear_the_ids_of_reply_and_request(tmp_path: Path) -> None:
+    """A bill names one or the other; a failed line has no reply."""
+    store = store_of(tmp_path, write(tmp_path / "output.jsonl", [result("q-1"), failure("q-3")]))
+
+    rows = store.sql("SELECT response_id, request_id FROM calls ORDER BY request_id DESC").rows()
+
+    assert rows == [("chatcmpl-q-1", "req_q-1"), (None, "r")]
+
+
 def test_requests_in_the_same_folder_are_joined_by_their_custom_id(tmp_path: Path) -> None:
     """The question, the model and the settings as asked; those of a failed request too."""
     path = write(tmp_path / "output.jsonl", [result("q-2"), failure("q-1")])

@@ -429,6 +429,15 @@ def test_errors_limits_and_retries(tmp_path: Path) -> None:
     assert call.e2e_s == 1.0
 
 
+def test_a_reply_bears_the_providers_id_unless_it_came_from_the_cache(tmp_path: Path) -> None:
+    """One request is on the bill, though the log holds its response twice; Gemini's name counts."""
+    gemini = {"request": {}, "response": {"responseId": "r-1"}}
+    sent, repeated = model(call=gemini), model(call=gemini, cache="read")
+    trace, _ = one(tmp_path, events=[sent, repeated])
+
+    assert [call.response_id for call in trace.calls] == ["r-1", None]
+
+
 def test_an_answer_from_inspects_cache_costs_nothing(tmp_path: Path) -> None:
     """Its usage is that of the first time, which Inspect does not count again."""
     trace, report = one(tmp_path, events=[model(), model(cache="read")])
@@ -451,6 +460,7 @@ def test_what_only_the_provider_says_is_taken_from_its_usage(tmp_path: Path) -> 
 
     [call] = trace.calls
     assert (call.request_id, call.service_tier, call.billed_cost_usd) == ("req1", "flex", 0.01)
+    assert call.response_id == "req1"
     assert (call.cache_write_5m_tokens, call.cache_write_1h_tokens) == (3, 7)
     assert json.loads(call.usage or "") == usage
 

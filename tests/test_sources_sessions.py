@@ -156,6 +156,7 @@ def test_a_call_is_a_message_not_a_line(tmp_path: Path) -> None:
     assert [c.e2e_s for c in trace.calls] == [4.0, 3.0]
     assert [c.provider for c in trace.calls] == ["anthropic", "anthropic"]
     assert first.request_id == "req_msg_0000000000000001"
+    assert first.response_id == "msg_0000000000000001"
     assert second.started_at == START + dt.timedelta(seconds=9)
     assert trace.e2e_s == 12.0
     assert trace.answer == "nothing"
@@ -624,6 +625,7 @@ def test_records_of_usage_win_over_counters(tmp_path: Path) -> None:
     trace, report = only_trace(write(tmp_path / "r.jsonl", rollout()))
 
     assert [c.request_id for c in trace.calls] == ["r1", "r2"]
+    assert [c.response_id for c in trace.calls] == ["r1", "r2"]
     assert [c.total_tokens for c in trace.calls] == [1100, 2200]
     assert [c.service_tier for c in trace.calls] == ["flex", None]
     assert {(c.model, c.effort_sent) for c in trace.calls} == {("gpt-5.6-sol", "high")}

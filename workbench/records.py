@@ -221,6 +221,7 @@ class Call(Record, frozen=True, kw_only=True):
     output_image_tokens: int | None = None
     output_video_tokens: int | None = None
     retried_as: int | None = None
+    response_id: str | None = None
 
 
 class ToolCall(Record, frozen=True, kw_only=True):

@@ -44,7 +44,7 @@ __all__ = [
     "known_columns",
 ]
 
-VERSION = 3  # of the layout; migrations bring an older store up to it
+VERSION = 4  # of the layout; migrations bring an older store up to it
 RELATIONS: dict[str, Table] = TABLES | VIEWS
 
 

@@ -606,6 +606,13 @@ CALLS = Table(
             "it was not made again",
             since=3,
         ),
+        C(
+            "response_id",
+            "text",
+            doc="The provider's id of the reply, as its body has it: chatcmpl-…, resp_…, msg_….",
+            null="no reply, or it has no id",
+            since=4,
+        ),
     ),
     key=("call_id",),
     compressed=("usage",),

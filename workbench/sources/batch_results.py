@@ -231,6 +231,7 @@ class _Reader:
             started_at=answer.created_at,
             stop_reason="error" if answer.error_type else _stop(answer.stop),
             request_id=answer.request_id,
+            response_id=text(answer.body.get("id")),
             service_tier=BATCH,
             error_type=answer.error_type,
             error_message=answer.error_message,

@@ -112,6 +112,7 @@ class _Answer:
     ended_at: dt.datetime | None = None
     model: str | None = None
     request_id: str | None = None
+    message_id: str | None = None
     stop: str | None = None
     usage: Line | None = None
     n_lines: int = 0
@@ -210,6 +211,7 @@ class _Session:
         answer.ended_at = at or answer.ended_at
         answer.model = text(message.get("model")) or answer.model
         answer.request_id = text(line.get("requestId")) or answer.request_id
+        answer.message_id = text(message.get("id")) or answer.message_id
         answer.stop = text(message.get("stop_reason")) or answer.stop
         self._usage(answer, message.get("usage"))
         if isinstance(cost := line.get("costUSD"), (int, float)) and not isinstance(cost, bool):
@@ -408,6 +410,7 @@ class _Session:
             e2e_s=seconds(answer.asked_at, answer.ended_at),
             stop_reason=_STOPS.get(answer.stop, "unknown") if answer.stop else None,
             request_id=answer.request_id,
+            response_id=answer.message_id,
             service_tier=tier,
             usage=json_text(usage) if usage is not None else None,
             **found.known(),

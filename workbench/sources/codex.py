@@ -442,6 +442,7 @@ class _Thread:
             started_at=answer.asked_at or answer.ended_at,
             e2e_s=seconds(answer.asked_at, answer.ended_at),
             request_id=answer.response_id,
+            response_id=answer.response_id,
             service_tier=answer.tier,
             effort_sent=answer.effort,
             usage=json_text(answer.usage),

@@ -89,6 +89,7 @@ def call_of(
     error = text_of(event.error) or output.error
     stop = output.choices[0].stop_reason if output.choices else None
     response = _response(event)
+    reply_id = _name(response.id or response.response_id or response.responseId)
     usage = _usage(event, output, report)
     tokens: dict[str, Any] = {}
     if event.cache == "read":  # nothing was sent, nothing was spent
@@ -113,6 +114,7 @@ def call_of(
         error_type=_kind(error, event),
         error_message=error,
         request_id=_name(response.id),
+        response_id=None if event.cache == "read" else reply_id,  # else one bill has two calls
         service_tier=_name(response.service_tier),
     )
     return call, usage

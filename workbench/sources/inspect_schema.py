@@ -88,6 +88,8 @@ class Response(Struct, gc=False):
     """The provider's own answer, as far as it is the same everywhere; usage stands in one of three places."""
 
     id: Any = None
+    response_id: Any = None
+    responseId: Any = None  # noqa: N815 (Gemini's own name)
     usage: Any = None
     usage_metadata: Any = None
     usageMetadata: Any = None  # noqa: N815 (Gemini's own name)

@@ -34,6 +34,7 @@ nor a time since 1970 passed = { column = "verdict", map = { ok = true, bad = fa
 "@null", "@null" = false } }
                                  # "@null" is unknown on the right, an empty cell on the left
 request_id = "message.id"        # of rows of one item with the same, the last is kept
+response_id = "generation_id"    # the provider's id of the reply, to match a bill by
 n_turns = "steps"                # a row of several turns is a sum of as many requests (or
 n_requests = "…")
 
@@ -201,7 +202,8 @@ def fields() -> dict[str, schema.Column]:
                 found.setdefault(name, known[name])
     for name in _TEXTS:
         found[name] = schema.Column(name, "text")
-    found["request_id"] = schema.CALLS["request_id"]
+    for name in ("request_id", "response_id"):
+        found[name] = schema.CALLS[name]
     found["energy_j"] = schema.ENERGY["energy_j"]
     found["date"] = schema.RESULTS["date"]
     found["n"] = schema.RESULTS["n"]

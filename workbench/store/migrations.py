@@ -66,6 +66,7 @@ STEPS: dict[int, tuple[str, Step]] = {
     1: ("first layout", _first_layout),
     2: ("energy balances, energy with idle, effort as sent", _added(2)),
     3: ("scores on their own scale, replaced attempts, broken requests", _third_layout),
+    4: ("the provider's id of a reply", _added(4)),
 }
 
 

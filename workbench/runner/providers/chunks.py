@@ -62,6 +62,7 @@ class Choice(msgspec.Struct):
 class Chunk(msgspec.Struct):
     """One event's data; Groq has an object of its own for the usage."""
 
+    id: Any = None
     model: str | None = None
     choices: list[Choice] | None = None
     usage: Any = None
@@ -103,6 +104,8 @@ class Assembly(Arrived):
             self.done = True
             return ""
         chunk = decode_chunk(event.data)
+        if isinstance(chunk.id, str):  # also of a stream that fails: it may be on the bill
+            self.reply_id = self.reply_id or chunk.id or None
         error = chunk.error or next((c.error for c in chunk.choices or () if c.error), None)
         if error or event.type == b"error":  # an empty object beside a reply is no error
             raise StreamFailed(error or event.data.decode("utf-8", "replace"))

@@ -450,6 +450,7 @@ class _Attempt:
             e2e_s=self.last_s or None,
             stop_reason=got.stop_reason(),
             request_id=request_id and clean(request_id)[:200],
+            response_id=got.reply_id and clean(got.reply_id)[:200],
             service_tier=got.tier and clean(got.tier),
             usage=usage and clean(usage),
             logprob_sum=got.logprob_sum,
