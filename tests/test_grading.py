@@ -244,6 +244,17 @@ def test_what_could_not_be_graded_is_refused_before_anything_is_paid(
     assert grading.most_calls(judged) == {"one": 1, "two": 1}
 
 
+def test_packages_that_code_may_not_import_are_refused_before_anything_is_paid() -> None:
+    """A package that is not on the sandbox's list."""
+    if (why := sandbox.why_not()) is not None:
+        pytest.skip(why)
+    settings = {"tests": "x", "packages": ["msgspec"]}
+    coded = set_of(TaskItem("t", "1", "?", "", scorer="unit_tests", metadata=settings))
+
+    with pytest.raises(ConfigError, match="may not import the package 'msgspec'"):
+        grading.check([coded], ())
+
+
 def test_another_judge_is_another_version_of_the_task(tmp_path: Path) -> None:
     """What identifies the helper model, and the rubric, are part of the task's version."""
     (tmp_path / "q.jsonl").write_text('{"input": "2?"}\n')

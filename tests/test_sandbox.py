@@ -1,8 +1,11 @@
 """Code that nobody vouches for: what it can do within the sandbox, and that it can do nothing
 else."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 from workbench import sandbox
 from workbench.errors import ConfigError
-from workbench.sandbox import bubblewrap, nsjail, seccomp
+from workbench.sandbox import bubblewrap, libraries, nsjail, packages, seccomp
 
 
 @pytest.fixture(params=[bubblewrap, nsjail], ids=lambda jail: jail.NAME)
@@ -191,6 +194,226 @@ def test_killing_everything_reaches_nothing_outside():
 
     assert ran.exit_status in {0, 137}
     assert run("print(1)").stdout == "1\n"
+
+
+LIST_READABLE = """
+import os
+for root, folders, files in os.walk("/"):
+    for name in files:
+        path = os.path.join(root, name)
+        try:
+            with open(path, "rb") as file:
+                file.read(1)
+        except OSError:
+            continue
+        print(path)
+"""
+
+
+@needs_it
+def test_only_this_python_its_libraries_and_time_zones_are_readable():
+    """No `/etc`, no programs, no settings, no installed package."""
+    ran = run(LIST_READABLE, timeout_s=60.0, output_bytes=4_000_000)
+
+    standard = f"/python/{Path(os.__file__).parent.relative_to(sys.base_prefix)}/"
+    allowed = (standard, "/libraries/lib", "/usr/share/zoneinfo/", "/work/main.py")
+    single = {
+        f"/python/{Path(sys.executable).resolve().relative_to(sys.base_prefix)}",
+        str(libraries.loader(Path(sys.executable).resolve())),
+        *(f"/dev/{name}" for name in ("null", "zero", "random", "urandom")),
+    }
+    lines = set(ran.stdout.splitlines())
+    assert (ran.stderr, ran.truncated) == ("", False)
+    assert {path for path in lines - single if not path.startswith(allowed)} == set()
+    assert f"{standard}os.py" in lines
+    assert {path for path in lines if "-packages" in path} == set()
+    assert {path for path in lines if "/libraries/" in path and ".so" not in path} == set()
+
+
+@needs_it
+def test_a_package_is_visible_only_where_it_is_asked_for():
+    """With what it imports, and nothing else that is installed."""
+    code = (
+        "import os\nimport sympy\nprint(sympy.factorint(91))\n"
+        "print(sorted(n for n in os.listdir('/packages') if n.islower() and '-' not in n))"
+    )
+    ran = run(code, packages=["SymPy"], timeout_s=60.0)
+
+    assert ran.stdout.splitlines()[0] == "{7: 1, 13: 1}", ran.stderr
+    assert "msgspec" not in ran.stdout
+    assert "'mpmath'" in ran.stdout
+    assert "No module named 'sympy'" in run("import sympy").stderr
+
+
+@needs_it
+def test_compiled_packages_find_their_libraries():
+    """NumPy's are beside it and in the system."""
+    pytest.importorskip("numpy")
+    ran = run("import numpy\nprint(numpy.eye(2) @ [3, 4])", packages=["numpy"], timeout_s=60.0)
+
+    assert ran.stdout == "[3. 4.]\n", ran.stderr
+
+
+@needs_it
+@pytest.mark.parametrize("name", ["trace-workbench", "msgspec", "../numpy", "", "pip"])
+def test_a_package_that_is_not_on_the_list_is_refused(name):
+    """Packages of one's own may hold what a model has no business with."""
+    with pytest.raises(ConfigError, match="may not import"):
+        run("", packages=[name])
+
+
+def test_a_package_that_is_not_installed_says_how_to_install_it(monkeypatch):
+    """On the list, and not here."""
+    monkeypatch.setitem(packages.ALLOWED, "no-such-package", ())
+
+    with pytest.raises(ConfigError, match="pip install no-such-package"):
+        packages.check(["no-such-package"])
+
+
+# one expression each; all must raise, or give a false value
+ATTACKS = {
+    "read": [
+        *(
+            f"open({path!r})"
+            for path in (
+                "/etc/passwd",
+                "/etc/shadow",
+                "/etc/hosts",
+                "/etc/ld.so.cache",
+                "/usr/local/etc/npmrc",
+                "/proc/1/environ",
+                "/proc/self/maps",
+                "/sys/kernel/version",
+                "/root/.bashrc",
+                "/var/log/syslog",
+                "/dev/mem",
+                "/dev/kmsg",
+                "/dev/sda",
+                "/dev/tty",
+                "/dev/ptmx",
+                "/usr/bin/env",
+                "/work/../../etc/passwd",
+            )
+        ),
+        "[p for p in ('/home', '/root', '/tmp', '/var', '/etc', '/run', '/opt', '/usr/local')"
+        " if os.path.exists(p)]",
+        "__import__('msgspec')",
+        "os.getenv('HOME') != '/work'",
+        "open('/work/link') if os.symlink('/etc/passwd', '/work/link') is None else 0",
+        "os.listdir('/proc')",
+    ],
+    "write": [
+        *(
+            f"open({path!r}, 'w')"
+            for path in (
+                "/x",
+                "/usr/x",
+                "/usr/share/zoneinfo/UTC",
+                "/python/lib/x.py",
+                "/libraries/libc.so.6",
+                "/libraries/x.so",
+                "/dev/x",
+                sys.executable,
+            )
+        ),
+        "os.chmod('/libraries', 0o777)",
+        "os.remove('/libraries/libc.so.6')",
+        "os.rename('/libraries', '/work/l')",
+        "os.link('/libraries/libc.so.6', '/work/libc')",
+        "os.mknod('/work/disk', 0o60666, os.makedev(8, 0))",
+        "os.mkdir('/tmp')",
+        "open('/work/large', 'wb').write(bytes(64 << 20))",
+    ],
+    "processes": [
+        "os.fork()",
+        "os.posix_spawn(sys.executable, [sys.executable], {})",
+        "subprocess.run([sys.executable, '-c', ''])",
+        "os.kill(1, 9)",
+        "os.kill(2**22 - 1, 9)",
+        "os.setuid(0)",
+        "os.setgroups([0])",
+        "os.chroot('/work')",
+        "os.pidfd_open(1) and signal.pidfd_send_signal(os.pidfd_open(1), 9)",
+        "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+        "resource.setrlimit(resource.RLIMIT_NPROC, (10**6, 10**6))",
+        "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))",
+        "os.nice(-10) < 0",
+        "os.memfd_create('x')",
+        "bytearray(10**10)",
+        "mmap.mmap(-1, 8 << 30)",
+    ],
+    "network": [
+        *(f"socket.socket({family})" for family in (1, 2, 10, 16, 17, 31, 38, 40)),
+        "socket.create_connection(('127.0.0.1', 80))",
+        "socket.getaddrinfo('example.org', 80)",
+        "socket.sethostname('x')",
+        "urllib.request.urlopen('http://169.254.169.254/')",
+        "socket.socketpair()[0].family is None",
+    ],
+}
+REPORT = """
+import ctypes, mmap, os, resource, signal, socket, subprocess, sys, urllib.request
+for attack in open("attacks", encoding="utf-8").read().split("\\0"):
+    try:
+        result = eval(attack)
+    except (OSError, MemoryError, ModuleNotFoundError, ValueError):
+        result = None
+    if result:
+        print(attack, "gave", result)
+print("all were tried")
+"""
+
+
+@needs_it
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_no_attack_gets_anything(kind):
+    """Paths of the machine, writes, processes and rights, the network."""
+    ran = run(REPORT, files={"attacks": "\0".join(ATTACKS[kind])}, timeout_s=30.0, memory_mb=256)
+
+    assert ran.stdout == "all were tried\n", ran.stderr
+
+
+@needs_it
+def test_no_system_call_of_the_filter_is_let_through():
+    """Each by its number, with arguments of no meaning: refused before the kernel looks at them."""
+    _, calls = seccomp.MACHINES[os.uname().machine]
+    code = (
+        "import ctypes, errno, json\nc = ctypes.CDLL(None, use_errno=True)\n"
+        "for name, number in json.load(open('calls')).items():\n"
+        "    if c.syscall(number, *[-1] * 6) != -1 or ctypes.get_errno() != errno.EPERM:\n"
+        "        print(name)\nprint('tried')"
+    )
+
+    assert run(code, files={"calls": json.dumps(calls)}).stdout == "tried\n"
+
+
+COUNT_CHILDREN = """
+import ctypes, os, sys
+from workbench import sandbox
+from workbench.sandbox import bubblewrap, nsjail
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans become ours
+sandbox.JAILS = tuple(j for j in (bubblewrap, nsjail) if j.NAME == sys.argv[1])
+codes = ["print(1)", "while True: pass", "import os; os.fork()", "import os; os.abort()",
+         "import os; os.kill(os.getpid(), 9)", "import os; os.close(1); os.close(2); os._exit(3)"]
+for number in range(50):
+    sandbox.run_python(codes[number % len(codes)], timeout_s=0.3)
+print(open(f"/proc/self/task/{os.getpid()}/children").read().split())
+"""
+
+
+@needs_it
+def test_fifty_runs_leave_no_process_dead_or_alive(jail):
+    """Whoever runs as the first process of a container has nobody who waits for orphans."""
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        pytest.skip("this kernel does not list children")
+    told = subprocess.run(
+        [sys.executable, "-c", COUNT_CHILDREN, jail.NAME],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (told.stdout, told.stderr) == ("[]\n", "")
 
 
 @needs_it

@@ -292,6 +292,19 @@ def test_human_eval_items_are_run_as_they_are_meant() -> None:
         UnitTests().check(code_item("def check(c):\n    assert c(2) == 4\n"))
 
 
+def test_packages_are_imported_only_where_the_item_names_them() -> None:
+    """An answer that imports SymPy passes with it, and fails without."""
+    code = "import sympy\ndef add(a, b): return sympy.Integer(a) + b"
+
+    with_it = run(code_item(ADD, packages=["sympy"], timeout_s=30.0), code)
+    without = run(code_item(ADD), code)
+
+    assert with_it.passed, with_it.explanation
+    assert "No module named 'sympy'" in (without.explanation or "")
+    with pytest.raises(TaskError, match="not a list of names"):
+        UnitTests().check(code_item(ADD, packages="sympy"))
+
+
 def test_programs_are_compared_by_what_they_print() -> None:
     """Input on stdin, output line by line without the spaces at their ends."""
     item = code_item([{"input": "2 3\n", "output": "5"}, {"input": "1 1\n", "output": "2\n"}])

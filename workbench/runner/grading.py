@@ -25,6 +25,7 @@ from workbench.scoring import (
     Verdict,
     judge_temperature,
     judges,
+    packages_of,
     votes,
 )
 
@@ -210,7 +211,7 @@ def check(tasks: Iterable[TaskSet], helpers: Collection[str]) -> None:
 
     Raises:
         ConfigError: a judge is not among the plan's helper models, or code is to be run and there
-            is no sandbox.
+            is no sandbox, or not the packages that it may import.
     """
     for task in tasks:
         missing = sorted(most_calls(task).keys() - set(helpers))
@@ -226,6 +227,8 @@ def check(tasks: Iterable[TaskSet], helpers: Collection[str]) -> None:
                 raise ConfigError(
                     f"task {task.name!r} runs the code that models write, and there is no sandbox here: {why}"
                 )
+            for packages in {packages_of(item) for item in task.items}:
+                sandbox.check_packages(packages)
 
 
 def _scorers(task: TaskSet) -> Sequence[Scorer]:

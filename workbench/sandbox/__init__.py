@@ -1,8 +1,8 @@
 """Runs Python code that nobody vouches for: in a process without network, files, keys or children.
 
 The walls are Linux's own, put up by bubblewrap (`bwrap`) or, where that does not work, by nsjail:
-every namespace of its own, a read-only system, an emptied environment, and a small folder in memory
-to work in. A filter of system calls (`seccomp`) and limits of the kernel do the rest. Where they
+every namespace of its own, this Python and nothing else of the system, an emptied environment, and
+a small folder in memory to work in. A filter of system calls (`seccomp`) and limits of the kernel do the rest. Where they
 cannot be had, nothing is run: there is no way around them.
 """
 
@@ -10,7 +10,7 @@ import functools
 import math
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from types import ModuleType
 
@@ -18,8 +18,9 @@ import msgspec
 
 from workbench.errors import ConfigError
 from workbench.sandbox import bubblewrap, nsjail, walls, watch
+from workbench.sandbox.packages import check as check_packages
 
-__all__ = ["SandboxResult", "run_python", "why_not"]
+__all__ = ["SandboxResult", "check_packages", "run_python", "why_not"]
 _MAIN = "main.py"
 JAILS: tuple[ModuleType, ...] = (bubblewrap, nsjail)  # the first that works is taken
 _MOST_FILES = 64
@@ -56,12 +57,13 @@ def run_python(
     files: Mapping[str, str] = {},
     output_bytes: int = 65_536,
     disk_mb: int = 32,
+    packages: Sequence[str] = (),
 ) -> SandboxResult:
-    """Run a script with the standard library of this interpreter, in a sandbox; blocks until it has ended.
+    """Run a script with this interpreter's standard library, in a sandbox; blocks until it has ended.
 
     It is one process: it may start threads, and no other process. It sees no network, no `/proc`,
-    no installed package and no file but the system's and its own folder, which is gone afterwards.
-    Hashes are not randomised, the clock is UTC.
+    no file but the interpreter, its standard library, the libraries that these need and its own
+    folder, which is gone afterwards. Hashes are not randomised, the clock is UTC.
 
     Args:
         code: the script; it is `main.py` in its working folder.
@@ -71,9 +73,12 @@ def run_python(
         files: text by name, relative to its working folder, to be imported or read.
         output_bytes: most bytes kept of each of stdout and stderr.
         disk_mb: size in MiB of its working folder, which lies in memory.
+        packages: installed packages that it may import, from the list in
+            `workbench.sandbox.packages`.
 
     Raises:
-        ConfigError: there is no sandbox here (see `why_not`), or an argument is of no use.
+        ConfigError: there is no sandbox here (see `why_not`), an argument is of no use, or a
+            package is not installed or not on the list.
     """
     if (reason := why_not()) is not None:
         raise ConfigError(f"code is run in a sandbox only, and there is none: {reason}")
@@ -88,6 +93,7 @@ def run_python(
         files=files,
         output_bytes=output_bytes,
         disk_mb=disk_mb,
+        packages=packages,
     )
 
 
@@ -142,6 +148,7 @@ def _run(
     files: Mapping[str, str],
     output_bytes: int,
     disk_mb: int,
+    packages: Sequence[str] = (),
 ) -> SandboxResult:
     _check(timeout_s, memory_mb, files, output_bytes, disk_mb)
     limits = walls.Limits(
@@ -153,7 +160,7 @@ def _run(
         try:
             ended = watch.run(
                 jail.NAME,
-                jail.command(handed, limits, _MAIN),
+                jail.command(handed, limits, _MAIN, packages),
                 stdin=stdin.encode("utf-8", "replace"),
                 timeout_s=timeout_s,
                 output_bytes=output_bytes,

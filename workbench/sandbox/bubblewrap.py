@@ -3,19 +3,13 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 
-from workbench.sandbox import walls
+from workbench.sandbox import launcher, walls
 
 NAME = "bubblewrap"
 _OLDEST = (0, 7)  # the first that takes the size of a folder in memory
 _INSTALL = "install bubblewrap 0.7 or later (Debian and Ubuntu: apt install bubblewrap)"
-# set within the walls: set without, the limit on processes would count those of the user
-_LAUNCH = """
-import json, os, resource, sys
-for name, value in json.loads(sys.argv[1]).items():
-    resource.setrlimit(getattr(resource, "RLIMIT_" + name), tuple(value))
-os.execv(sys.executable, [sys.executable, "-s", "-B", "-u", "-X", "utf8", *sys.argv[2:]])
-"""
 
 
 def missing() -> str | None:
@@ -32,7 +26,9 @@ def missing() -> str | None:
     return None
 
 
-def command(handed: walls.Handed, limits: walls.Limits, main: str) -> list[str]:
+def command(
+    handed: walls.Handed, limits: walls.Limits, main: str, packages: Sequence[str] = ()
+) -> list[str]:
     """Write the command line: walls, what is seen through them, then the launcher."""
     words = [
         shutil.which("bwrap") or "bwrap",
@@ -44,22 +40,18 @@ def command(handed: walls.Handed, limits: walls.Limits, main: str) -> list[str]:
         "65534",
     ]
     words += ["--hostname", "sandbox", "--die-with-parent", "--clearenv", "--cap-drop", "ALL"]
-    for name, value in walls.environment().items():
+    for name, value in walls.environment(packages).items():
         words += ["--setenv", name, value]
-    for kind, what, at in walls.seen():
+    for kind, what, at in walls.seen(packages):
         match kind:
             case "bind":
                 words += ["--ro-bind", what, at]
-            case "link":
-                words += ["--symlink", what, at]
             case "hidden":
                 words += ["--tmpfs", at, "--remount-ro", at]
             case "device":
                 words += ["--dev-bind", what, at]
     words += ["--size", str(limits.disk_bytes), "--tmpfs", walls.WORK]
-    for name, number in handed.sources.items():
-        words += ["--file", str(number), f"{walls.WORK}/{name}"]
     words += ["--chdir", walls.WORK, "--remount-ro", "/"]
-    words += ["--json-status-fd", str(handed.status), "--seccomp", str(handed.seccomp), "--"]
-    launch = [walls.python(), "-I", "-S", "-c", _LAUNCH, limits.as_json()]
-    return [*words, *launch, f"{walls.WORK}/{main}"]
+    # else a process of bubblewrap's own is the first within, and it is not waited for
+    words += ["--as-pid-1", "--"]
+    return [*words, *launcher.command(handed, limits, main)]

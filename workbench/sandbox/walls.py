@@ -1,20 +1,23 @@
 """What a sandboxed process sees and may use up, whichever program puts up the walls around it."""
 
 import dataclasses
-import json
+import functools
 import os
 import platform
-import site
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from workbench.sandbox import seccomp
+from workbench.sandbox import libraries, seccomp
+from workbench.sandbox import packages as package_files
 
 WORK = "/work"
-_PYTHON = Path("/python")
-_TOP = ("/bin", "/sbin", "/lib", "/lib32", "/lib64")
+_PYTHON, _LIBRARIES, _PACKAGES = Path("/python"), Path("/libraries"), Path("/packages")
+_TIME_ZONES = Path("/usr/share/zoneinfo")
+# within the standard library's folder: what is installed, and what no program needs
+_HIDDEN = ("site-packages", "dist-packages", "ensurepip", "idlelib", "test", "turtledemo")
+_NOT_LOADED = ("_tkinter",)  # there is no screen, and it needs the libraries of one
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _ENVIRONMENT = {
     "PATH": "/usr/bin",
@@ -24,6 +27,7 @@ _ENVIRONMENT = {
     "TZ": "UTC",
     "PYTHONHASHSEED": "0",
     "PYTHON_HISTORY": "/dev/null",
+    "OPENBLAS_NUM_THREADS": "1",  # NumPy's; each thread takes a share of the addresses
     "MALLOC_ARENA_MAX": "1",  # else every thread takes 64 MiB of the addresses that there are
 }
 
@@ -36,9 +40,9 @@ class Limits:
     memory_bytes: int
     disk_bytes: int
 
-    def as_json(self) -> str:
-        """Write the limits of the kernel as {name: (soft, hard)}."""
-        values = {
+    def by_name(self) -> dict[str, tuple[int, int]]:
+        """Return the limits of the kernel as {name: (soft, hard)}."""
+        return {
             "CPU": (self.cpu_s, self.cpu_s + 1),
             "AS": (self.memory_bytes,) * 2,
             "FSIZE": (self.disk_bytes,) * 2,
@@ -49,7 +53,6 @@ class Limits:
             "SIGPENDING": (64, 64),
             "MSGQUEUE": (0, 0),
         }
-        return json.dumps(values)
 
 
 @dataclasses.dataclass(slots=True)
@@ -80,9 +83,12 @@ class Handed:
 
 
 class Seen(NamedTuple):
-    """Something that is seen within: `what` of the host is at `at`, or an empty folder hides what is there."""
+    """Something that is visible in the sandbox.
 
-    kind: Literal["bind", "link", "hidden", "device"]
+    `what` of the host is at `at`, or an empty folder hides what is there.
+    """
+
+    kind: Literal["bind", "hidden", "device"]
     what: str
     at: str
 
@@ -94,9 +100,10 @@ def missing() -> str | None:
         return f"it needs Linux, and this is {sys.platform}; use a Linux machine or container"
     if machine not in seccomp.MACHINES:
         return f"no filter of system calls is known for {machine}; there is one for {', '.join(seccomp.MACHINES)}"
-    prefix, python = _prefix(), Path(sys.executable).resolve()
+    prefix, python = _prefix(), _executable()
     home = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111  # never raises
-    if home.is_relative_to(prefix) or not python.is_relative_to(prefix):
+    own = (python, _standard_library())
+    if home.is_relative_to(prefix) or not all(path.is_relative_to(prefix) for path in own):
         return f"{python} does not lie in a folder of its own (its prefix is {prefix}); use another Python"
     return None
 
@@ -124,35 +131,67 @@ def _as_file(content: bytes, path: Path) -> int:
 
 def python() -> str:
     """Return where this Python lies within."""
-    return str(_within(Path(sys.executable).resolve()))
+    return str(_within(_executable()))
 
 
-def environment() -> dict[str, str]:
+def environment(packages: Sequence[str] = ()) -> dict[str, str]:
     """Return all variables that there are within."""
-    if _prefix().is_relative_to("/usr"):
-        return dict(_ENVIRONMENT)
-    # else a Python that finds its library by its path takes another one's from the system
-    return _ENVIRONMENT | {"LD_LIBRARY_PATH": str(_PYTHON / "lib")}
+    libraries_path = {"LD_LIBRARY_PATH": str(_LIBRARIES)}
+    return _ENVIRONMENT | libraries_path | ({"PYTHONPATH": str(_PACKAGES)} if packages else {})
 
 
-def seen() -> Iterator[Seen]:
-    """Show the system's programs and this Python's library, read-only; hide installed packages."""
-    yield Seen("bind", "/usr", "/usr")
-    for top in map(Path, _TOP):
-        if top.is_symlink():
-            yield Seen("link", str(top.readlink()), str(top))
-        elif top.is_dir():
-            yield Seen("bind", str(top), str(top))
-    if Path("/etc/ld.so.cache").exists():
-        yield Seen("bind", "/etc/ld.so.cache", "/etc/ld.so.cache")
-    prefix = _prefix()
-    if not prefix.is_relative_to("/usr"):
-        yield Seen("bind", str(prefix), str(_within(prefix)))
-    for packages in map(Path, site.getsitepackages([str(prefix)])):
-        if packages.is_dir():
-            yield Seen("hidden", "", str(_within(packages)))
+def seen(packages: Sequence[str] = ()) -> Iterator[Seen]:
+    """List what is visible: this Python with its standard library, the libraries they need, packages.
+
+    No folder of the system is among it but the rules of time zones.
+
+    Args:
+        packages: installed packages that the code may import; see `workbench.sandbox.packages`.
+
+    Raises:
+        ConfigError: a package may not be seen, or is not installed.
+    """
+    shown = tuple(package_files.visible(packages))
+    executable, standard = _executable(), _standard_library()
+    yield Seen("bind", str(executable), str(_within(executable)))
+    yield Seen("bind", str(standard), str(_within(standard)))
+    for name in _HIDDEN:
+        if (standard / name).is_dir():
+            yield Seen("hidden", "", str(_within(standard / name)))
+    for name, file in _libraries(tuple(path for _, path in shown)).items():
+        yield Seen("bind", str(file.resolve()), str(_LIBRARIES / name))
+    if (loader := libraries.loader(executable)) is not None:
+        yield Seen("bind", str(Path(loader).resolve()), loader)
+    for name, path in shown:
+        yield Seen("bind", str(path), str(_PACKAGES / name))
+    if _TIME_ZONES.is_dir():
+        yield Seen("bind", str(_TIME_ZONES), str(_TIME_ZONES))
     for device in _DEVICES:
         yield Seen("device", device, device)
+
+
+@functools.lru_cache(maxsize=16)
+def _libraries(packages: tuple[Path, ...]) -> dict[str, Path]:
+    """Find the libraries of the interpreter, its extension modules, and those of packages."""
+    executable, standard = _executable(), _standard_library()
+    modules = (
+        m for m in (standard / "lib-dynload").glob("*.so") if not m.name.startswith(_NOT_LOADED)
+    )
+    found = libraries.needed(executable, standard, sorted(modules))
+    for folder in filter(Path.is_dir, packages):
+        modules = (m for m in folder.rglob("*.so*") if m.is_file())
+        for name, file in libraries.needed(executable, folder, sorted(modules)).items():
+            if not any(file.is_relative_to(package) for package in packages):
+                found.setdefault(name, file)
+    return found
+
+
+def _executable() -> Path:
+    return Path(sys.executable).resolve()
+
+
+def _standard_library() -> Path:
+    return Path(os.__file__).resolve().parent
 
 
 def _prefix() -> Path:
@@ -160,8 +199,8 @@ def _prefix() -> Path:
 
 
 def _within(path: Path) -> Path:
-    """Return where a path of this Python lies in the sandbox: tracebacks shall not name the user's folders."""
-    prefix = _prefix()
-    if prefix.is_relative_to("/usr") or not path.is_relative_to(prefix):
-        return path
-    return _PYTHON / path.relative_to(prefix)
+    """Return where a path of this Python lies in the sandbox.
+
+    Tracebacks shall not name the user's folders.
+    """
+    return _PYTHON / path.relative_to(_prefix())

@@ -21,6 +21,7 @@ _LOOK_S = 0.05  # between looks at how many files it has made
 _MOST_FILES = 5_000  # a folder in memory is limited in bytes, and an empty file has none
 _MOST_OUTPUT = 16 << 20  # who writes more than that is not waited for
 _PIECE = 65_536
+_END_S = 5.0  # for a sandbox to go once its first process was killed
 
 
 @dataclasses.dataclass(slots=True)
@@ -66,10 +67,7 @@ def run(
     try:
         limit = watched.until(start + timeout_s)
     finally:
-        # the first process of the sandbox is in this group; when it goes, all in there go
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _end(process)
         watched.close()
     elapsed_s = time.monotonic() - start
     status = watched.exit_status()
@@ -89,6 +87,34 @@ def run(
         elapsed_s,
         watched.truncated,
     )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a sandbox from within, so that each process is waited for by its parent.
+
+    When the first process of the sandbox goes, all in there go.
+    """
+    deadline = time.monotonic() + _END_S
+    while process.poll() is None:
+        children = _children(process.pid)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        if not children or time.monotonic() > deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_LOOK_S)
+
+
+def _children(pid: int) -> list[int]:
+    """List the children of a process; none where it has gone."""
+    found = []
+    for threads in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in threads.read_text(encoding="ascii").split()]
+    return found
 
 
 class _Watched:
@@ -160,7 +186,7 @@ class _Watched:
     def _n_files(self) -> int:
         """Count the files in the sandbox's folder, seen from outside; 0 where that cannot be seen."""
         if self.pid is None:
-            self.pid = self._said("child-pid") or self._first_child()
+            self.pid = next(iter(_children(self.process.pid)), None)
         if self.pid is None:
             return 0
         try:
@@ -170,15 +196,6 @@ class _Watched:
         except OSError:
             return 0
         return seen.f_files - seen.f_ffree
-
-    def _first_child(self) -> int | None:
-        """Find the process that the program began, where it does not say itself."""
-        mine = self.process.pid
-        try:
-            found = Path(f"/proc/{mine}/task/{mine}/children").read_text(encoding="ascii").split()
-        except OSError:
-            return None
-        return int(found[0]) if found else None
 
     def _said(self, name: str) -> int | None:
         """Find a number in what was told of the process, one object a line."""

@@ -13,7 +13,7 @@ from workbench.scoring.judge import Judge, Verdict, judge_temperature, judges, v
 from workbench.scoring.mathematics import Mathematics
 from workbench.scoring.numeric import is_number
 from workbench.scoring.registry import find, get, inline_names, names
-from workbench.scoring.unit_tests import UnitTests
+from workbench.scoring.unit_tests import UnitTests, packages_of
 from workbench.scoring.user_code import UserScorer, is_user_code
 
 __all__ = [
@@ -36,5 +36,6 @@ __all__ = [
     "judge_temperature",
     "judges",
     "names",
+    "packages_of",
     "votes",
 ]

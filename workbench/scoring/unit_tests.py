@@ -10,7 +10,9 @@
 Further settings: `setup` (a script to be run before), `result` (`all`: 1 where every test passes;
 `share`: the share that passes), `timeout_s` and `memory_mb` of one process (all the processes of
 one answer may take six times as long; the tests that are left then have failed), `prefix` (text
-before code that does not define the `entry_point`: the beginning that a model was to go on with).
+before code that does not define the `entry_point`: the beginning that a model was to go on with),
+`packages` (names of installed packages that code and tests may import, of those that
+`workbench.sandbox.packages` lists; without it there is the standard library alone).
 
 A collection keeps the wall seconds of all these processes, their starts included, as `solution_s`
 in the trace's metadata, where the analysis `code-efficiency` looks for what a right solution costs.
@@ -62,7 +64,7 @@ class Ran(Protocol):
     def elapsed_s(self) -> float: ...  # noqa: D102  # see SandboxResult
 
 
-# (code, stdin=, timeout_s=, memory_mb=, files=) → how it ran; `workbench.sandbox.run_python`
+# (code, stdin=, timeout_s=, memory_mb=, files=, packages=) → how it ran; `workbench.sandbox.run_python`
 RunPython = Callable[..., Ran]
 
 # Reads its mark from stdin before the code can; then says after each test, by its number, how it
@@ -138,7 +140,7 @@ class UnitTests:
             raise TaskError(
                 f"{item.place}: the tests define check(), and no `entry_point` says what to call it with"
             )
-        _limits(item)
+        _settings(item)
         word_option(item, "result", RESULTS)
         for name in ("setup", "prefix", "entry_point"):
             if not isinstance(item.option(name, ""), str):
@@ -206,8 +208,17 @@ def _is_case(test: Any) -> bool:
     )
 
 
-def _limits(item: TaskItem) -> dict[str, Any]:
+def packages_of(item: TaskItem) -> tuple[str, ...]:
+    """Return the packages that code and tests of an item may import; TaskError for no list of names."""
+    names = item.option("packages", ())
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise TaskError(f"{item.place}: `packages` is not a list of names of packages")
+    return tuple(names)
+
+
+def _settings(item: TaskItem) -> dict[str, Any]:
     return {
+        "packages": packages_of(item),
         "timeout_s": number_option(item, "timeout_s", 10.0, least=0.1, most=600.0),
         "memory_mb": int(number_option(item, "memory_mb", 512.0, least=64.0, most=8_192.0)),
     }
@@ -221,9 +232,9 @@ def _assert_all(item: TaskItem, code: str, tests: list[str], run: RunPython) -> 
     """
     failures: dict[int, str] = {}
     todo = list(enumerate(tests))
-    limits, spent_s = _limits(item), 0.0
+    settings, spent_s = _settings(item), 0.0
     while todo:
-        if spent_s > _WHOLE * limits["timeout_s"]:
+        if spent_s > _WHOLE * settings["timeout_s"]:
             return failures | dict.fromkeys((n for n, _ in todo), _LATE)
         mark = secrets.token_hex(16)
         plan = {
@@ -236,7 +247,7 @@ def _assert_all(item: TaskItem, code: str, tests: list[str], run: RunPython) -> 
             "setup.py": item.option("setup", ""),
             "tests.json": json.dumps(plan),
         }
-        ran = run(_HARNESS, stdin=f"{mark}\n", files=files, **limits)
+        ran = run(_HARNESS, stdin=f"{mark}\n", files=files, **settings)
         spent_s += ran.elapsed_s
         said = _said(ran.stdout, mark)
         if "code" in said:
@@ -274,12 +285,12 @@ def _run_all(
     """Run the code as a program, once per case."""
     whole = "\n".join(filter(None, (item.option("setup", ""), code)))
     failures: dict[int, str] = {}
-    limits, spent_s = _limits(item), 0.0
+    settings, spent_s = _settings(item), 0.0
     for number, test in enumerate(tests):
-        if spent_s > _WHOLE * limits["timeout_s"]:
+        if spent_s > _WHOLE * settings["timeout_s"]:
             failures[number] = _LATE
             continue
-        ran = run(whole, stdin=test["input"], files={}, **limits)
+        ran = run(whole, stdin=test["input"], files={}, **settings)
         spent_s += ran.elapsed_s
         if ran.timed_out or ran.exit_status != 0 or ran.truncated:
             failures[number] = _end(ran)
