@@ -13,10 +13,10 @@ import pytest
 from tests.making import COT, DIRECT, ITEMS, TASK, run
 from tests.making import trace as recorded
 from workbench import analysis, sources
-from workbench.analysis import ratios
-from workbench.analysis.agents.code_efficiency import levels, read_references
-from workbench.analysis.agents.search_efficiency import entities
-from workbench.analysis.wording import stands
+from workbench.analysis.families.agents.code_efficiency import levels, read_references
+from workbench.analysis.families.agents.search_efficiency import entities
+from workbench.analysis.inputs.text_matching import stands
+from workbench.analysis.stats import ratios
 from workbench.errors import AnalysisError
 from workbench.records import Call, Message, ToolCall
 from workbench.schema import VIEWS

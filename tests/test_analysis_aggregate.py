@@ -8,7 +8,7 @@ from scipy import stats
 
 from tests.test_analysis_evidence import facts, trace
 from workbench import analysis
-from workbench.analysis.evidence.aggregate import probability_of_improvement
+from workbench.analysis.families.evidence.aggregate import probability_of_improvement
 
 
 def scored(group, task, scores):

@@ -14,13 +14,13 @@ from scipy import optimize, stats
 from tests.test_analysis_agents import named, rows_of
 from tests.test_analysis_evidence import facts, trace
 from workbench import analysis
-from workbench.analysis import rasch, swiss_rounds
-from workbench.analysis.budgets.markers import echoes, pattern, spaced
-from workbench.analysis.evidence.human_difficulty import fisher
-from workbench.analysis.evidence.interval_forecasts import interval_score, number, read
-from workbench.analysis.evidence.portfolio import sharpe_ratios
-from workbench.analysis.evidence.reproducibility import partings, sd_ends
-from workbench.analysis.evidence.thresholds import inconsistency, lowest
+from workbench.analysis.families.budgets.markers import echoes, pattern, spaced
+from workbench.analysis.families.evidence.human_difficulty import fisher
+from workbench.analysis.families.evidence.interval_forecasts import interval_score, number, read
+from workbench.analysis.families.evidence.portfolio import sharpe_ratios
+from workbench.analysis.families.evidence.reproducibility import partings, sd_ends
+from workbench.analysis.families.evidence.thresholds import inconsistency, lowest
+from workbench.analysis.stats import rasch, swiss_rounds
 from workbench.errors import AnalysisError
 
 

@@ -6,7 +6,7 @@ import polars.testing
 import pytest
 
 from workbench import analysis, charts
-from workbench.analysis.budgets import budget_curve as module
+from workbench.analysis.families.budgets import budget_curve as module
 from workbench.errors import AnalysisError
 from workbench.schema import TRACE_FACTS
 

@@ -7,8 +7,8 @@ import polars.testing
 import pytest
 
 from workbench import analysis, charts
-from workbench.analysis import runtimes
-from workbench.analysis.compute import pte as module
+from workbench.analysis.families.compute import pte as module
+from workbench.analysis.inputs import runtime_coefficients
 from workbench.errors import AnalysisError
 from workbench.schema import CALL_FACTS, TRACE_FACTS
 
@@ -311,7 +311,7 @@ def by_hand(given: int, out: int, entry: dict) -> float:
 def test_every_coefficient_agrees_with_plain_python(kind):
     """All deployments, prompts on and between and beyond the grid."""
     rows, expected = [], {}
-    for name, entry in runtimes.deployments().items():
+    for name, entry in runtime_coefficients.deployments().items():
         if kind in entry:
             for j, given in enumerate((1, 7, 512, 513, 1500, 1919, 5000)):
                 rows.append(on(name, given, 3 * j, str(j)))
@@ -337,7 +337,7 @@ def test_own_coefficients_serve_any_model():
 
     assert row(own, "mine")["runtime_s"] == pytest.approx(0.05 + 10 * 0.02)
     assert row(borrowed, "mine")["runtime_s"] == pytest.approx(
-        by_hand(500, 11, runtimes.deployments()["openai/davinci"]["idealized"])
+        by_hand(500, 11, runtime_coefficients.deployments()["openai/davinci"]["idealized"])
     )
     with pytest.raises(AnalysisError, match="openai/davinci"):
         analysis.idealized_runtime(frame, deployment="openai/davincy")

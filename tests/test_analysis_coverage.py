@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from tests.benchmarks.bench_coverage import CASES, measure
-from workbench.analysis import resampling
+from workbench.analysis.stats import resampling
 
 STUDIES = 500
 CHANCE = 2 * np.sqrt(0.95 * 0.05 / STUDIES)  # two standard errors of a share of 500 studies

@@ -11,10 +11,10 @@ import polars.testing
 import pytest
 
 from workbench import analysis
-from workbench.analysis import bradley_terry, planning
-from workbench.analysis.evidence import human_difficulty
-from workbench.analysis.evidence.calibration import auc
-from workbench.analysis.money.price_reversal import tau_b
+from workbench.analysis.families.evidence import human_difficulty
+from workbench.analysis.families.evidence.calibration import auc
+from workbench.analysis.stats import bradley_terry, sample_size
+from workbench.analysis.stats.rank_correlation import tau_b
 from workbench.errors import AnalysisError
 from workbench.schema import TRACE_FACTS
 
@@ -221,7 +221,7 @@ TEST = (0.05, 0.8)
 )
 def test_repeats_of_a_fixed_set(sd, difference, power, exact, whole):
     """The four published numbers of runs, and what they are before rounding."""
-    found = planning.repeats(2 * sd**2, difference, 0.05, power)
+    found = sample_size.repeats(2 * sd**2, difference, 0.05, power)
 
     assert found == pytest.approx(exact, abs=0.005)
     assert math.ceil(found) == whole
@@ -229,19 +229,19 @@ def test_repeats_of_a_fixed_set(sd, difference, power, exact, whole):
 
 def test_items_for_three_points():
     """ω² = 1/9: 968.997 items; with σ² = 1/6 a side 1259.7 at ten trials and 3876 at one."""
-    assert planning.items(1 / 9, 0.03, *TEST) == pytest.approx(968.997, abs=5e-4)
-    ten = planning.items(1 / 9 + 2 * (1 / 6) / 10, 0.03, *TEST)
-    one = planning.items(1 / 9 + 2 * (1 / 6), 0.03, *TEST)
+    assert sample_size.items(1 / 9, 0.03, *TEST) == pytest.approx(968.997, abs=5e-4)
+    ten = sample_size.items(1 / 9 + 2 * (1 / 6) / 10, 0.03, *TEST)
+    one = sample_size.items(1 / 9 + 2 * (1 / 6), 0.03, *TEST)
     assert ten == pytest.approx(1259.7, abs=0.05)
     assert one == pytest.approx(3876, abs=0.5)
 
 
 def test_smallest_visible_differences():
     """.04176 with 500 items; with 198 items .07567 at ten trials and .1327 at one."""
-    assert planning.detectable(1 / 9, 500, *TEST) == pytest.approx(0.04176, abs=5e-6)
-    ten, one = (planning.detectable(1 / 9 + 1 / 3 / k, 198, *TEST) for k in (10, 1))
+    assert sample_size.detectable(1 / 9, 500, *TEST) == pytest.approx(0.04176, abs=5e-6)
+    ten, one = (sample_size.detectable(1 / 9 + 1 / 3 / k, 198, *TEST) for k in (10, 1))
     assert (ten, one) == pytest.approx((0.07567, 0.1327), abs=5e-5)
-    assert planning.items(1 / 9, 0.04176, *TEST) == pytest.approx(500, rel=1e-3)
+    assert sample_size.items(1 / 9, 0.04176, *TEST) == pytest.approx(500, rel=1e-3)
 
 
 @pytest.mark.parametrize(("k", "ratio"), [(2, 2 / 3), (4, 1 / 2), (6, 4 / 9)])
@@ -249,13 +249,13 @@ def test_uniform_rates_profit_from_trials(k, ratio):
     """With p uniform on 0..1 the variance falls to 2/3, 1/2 and 4/9: (1/12 + 1/6 K⁻¹) / (1/4)."""
     assert (1 / 12 + 1 / 6 / k) / (1 / 12 + 1 / 6) == pytest.approx(ratio)
     # So many trials, then, bring as many items down to that share of them.
-    n = planning.items(1 / 12 + 1 / 6, 0.05, *TEST)
-    assert planning.trials(1 / 12, 1 / 6, n * ratio, 0.05, TEST) == pytest.approx(k)
+    n = sample_size.items(1 / 12 + 1 / 6, 0.05, *TEST)
+    assert sample_size.trials(1 / 12, 1 / 6, n * ratio, 0.05, TEST) == pytest.approx(k)
 
 
 def test_no_number_of_trials_makes_up_for_too_few_items():
     """Where items alone leave no room there is no answer, rather than a negative one."""
-    assert math.isnan(planning.trials(0.2, 0.1, 50, 0.05, TEST))
+    assert math.isnan(sample_size.trials(0.2, 0.1, 50, 0.05, TEST))
 
 
 def test_planned_items_have_the_planned_power():
@@ -265,7 +265,7 @@ def test_planned_items_have_the_planned_power():
     # B's rate is uniform on .1 … .7 and A's .2 … .8, independently: ω² = 2 · .6²/12.
     between = 2 * 0.6**2 / 12
     within = 2 * (0.25 - 0.05**2 - 0.6**2 / 12)
-    n = math.ceil(planning.items(between + within / k, difference, *TEST))
+    n = math.ceil(sample_size.items(between + within / k, difference, *TEST))
     a, b = (rng.binomial(k, rng.uniform(low, low + 0.6, (4000, n))) / k for low in (0.2, 0.1))
     d = a - b
     z = d.mean(axis=1) / (d.std(axis=1, ddof=1) / math.sqrt(n))

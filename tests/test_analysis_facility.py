@@ -12,7 +12,7 @@ import pytest
 from tests.making import DIRECT, ITEMS, rich_trace, run, trace
 from tests.making import TASK as SUMS
 from workbench import analysis, sources
-from workbench.analysis.joules.steady_state import Requests, in_flight, window
+from workbench.analysis.families.energy.steady_state import Requests, in_flight, window
 from workbench.errors import AnalysisError, ConfigError
 from workbench.records import EnergyReading
 from workbench.store import open_store

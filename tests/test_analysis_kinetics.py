@@ -10,8 +10,8 @@ import pytest
 
 from tests.test_analysis_evidence import facts, trace
 from workbench import analysis, hardware
-from workbench.analysis.compute.information_capacity import decode_flops
-from workbench.analysis.compute.kinetics import decode_positions
+from workbench.analysis.families.compute.information_capacity import decode_flops
+from workbench.analysis.families.compute.kinetics import decode_positions
 from workbench.errors import ConfigError
 
 TOY = '[[model]]\nmodel = "toy"\nn_params = 1_000_000_000\nn_heads = 16\nn_kv_heads = 4\nn_layers = 10\nhead_dim = 64\n'  # D = 640

@@ -11,8 +11,13 @@ from scipy import optimize
 
 from tests.test_analysis_evidence import facts, trace
 from workbench import analysis, hardware
-from workbench.analysis.time.latency_model import decoding, nonnegative, prefill, steps_within
-from workbench.analysis.time.time_to_result import ratios
+from workbench.analysis.families.latency.latency_model import (
+    decoding,
+    nonnegative,
+    prefill,
+    steps_within,
+)
+from workbench.analysis.families.latency.time_to_result import ratios
 from workbench.errors import AnalysisError, ConfigError
 
 CALLS = {

@@ -7,9 +7,9 @@ from scipy import optimize
 
 from tests.test_analysis_evidence import facts, trace
 from workbench import analysis
-from workbench.analysis import power_law, resampling
-from workbench.analysis.laws.quantization import bits
-from workbench.analysis.laws.scaling_law import parameters
+from workbench.analysis.families.scaling.quantization import bits
+from workbench.analysis.families.scaling.scaling_law import parameters
+from workbench.analysis.stats import power_law, resampling
 from workbench.errors import AnalysisError
 
 X = np.arange(5, 51, 5) * 1000.0

@@ -10,8 +10,8 @@ import polars.testing
 import pytest
 
 from workbench import analysis
-from workbench.analysis.attribution import shapley
-from workbench.analysis.money.price_reversal import tau_b
+from workbench.analysis.stats.rank_correlation import tau_b
+from workbench.analysis.stats.shapley import shapley
 from workbench.schema import TRACE_FACTS
 
 DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}

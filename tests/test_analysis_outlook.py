@@ -12,9 +12,11 @@ import pytest
 
 from tests.test_analysis_registry import facts, two_models
 from workbench import analysis
-from workbench.analysis import intervals, outlays, outlook, planning, sentences
-from workbench.analysis.declaration import Settles
-from workbench.analysis.result import Result
+from workbench.analysis.catalogue import sentences, what_would_it_take
+from workbench.analysis.core.declaration import Settles
+from workbench.analysis.core.result import Result
+from workbench.analysis.inputs import cost_history
+from workbench.analysis.stats import intervals, sample_size
 from workbench.schema import Column
 
 PLAN = "80 % chance"
@@ -63,7 +65,7 @@ def made(
         Column(c, "text" if frame[c].dtype == pl.String else "float") for c in frame.columns
     )
     result = Result("made", frame, columns, {}, (), {"level": level}, by)
-    return outlook.said(declared, result, _Nothing())
+    return what_would_it_take.said(declared, result, _Nothing())
 
 
 class _Nothing:
@@ -91,26 +93,26 @@ def test_items_are_those_of_the_published_example():
     interval of any n."""
     for n in (50, 969, 20_000):
         half = NormalDist().inv_cdf(0.975) * math.sqrt(1 / 9 / n)
-        assert planning.to_settle(half, 0.03, n) == pytest.approx(968.997, abs=1e-3)
+        assert sample_size.to_settle(half, 0.03, n) == pytest.approx(968.997, abs=1e-3)
     repeated = NormalDist().inv_cdf(0.975) * math.sqrt((1 / 9 + 2 * (1 / 6) / 10) / 300)
-    assert planning.to_settle(repeated, 0.03, 300) == pytest.approx(1259.7, abs=0.05)
-    assert planning.to_settle(0.1, 0.0, 100) == math.inf
+    assert sample_size.to_settle(repeated, 0.03, 300) == pytest.approx(1259.7, abs=0.05)
+    assert sample_size.to_settle(0.1, 0.0, 100) == math.inf
 
 
 def test_at_a_power_of_one_half_the_interval_would_just_touch():
     """Four times the items halve a width, so that a difference of half the width takes four times
     as many."""
-    assert planning.to_settle(0.2, 0.1, 100, power=0.5) == pytest.approx(400)
-    assert planning.to_settle(0.2, 0.1, 100, level=0.8, power=0.5) == pytest.approx(400)
+    assert sample_size.to_settle(0.2, 0.1, 100, power=0.5) == pytest.approx(400)
+    assert sample_size.to_settle(0.2, 0.1, 100, level=0.8, power=0.5) == pytest.approx(400)
 
 
 def test_independent_halves_add_as_squares():
     """The root of the summed squares, with Wilson's ends: Newcombe 1998 (method 10), 56/70 − 48/80
     is 0.0524 to 0.3339."""
     (a_low, a_high), (b_low, b_high) = (intervals.wilson(k / n, n) for k, n in ((56, 70), (48, 80)))
-    assert planning.apart(3.0, 4.0) == 5.0
-    assert 0.2 - planning.apart(0.8 - a_low, b_high - 0.6) == pytest.approx(0.0524, abs=5e-5)
-    assert 0.2 + planning.apart(a_high - 0.8, 0.6 - b_low) == pytest.approx(0.3339, abs=5e-5)
+    assert sample_size.apart(3.0, 4.0) == 5.0
+    assert 0.2 - sample_size.apart(0.8 - a_low, b_high - 0.6) == pytest.approx(0.0524, abs=5e-5)
+    assert 0.2 + sample_size.apart(a_high - 0.8, 0.6 - b_low) == pytest.approx(0.3339, abs=5e-5)
 
 
 def items_named(note: str) -> int:
@@ -172,7 +174,7 @@ def test_a_ratio_of_means_is_settled_as_often_as_said():
     large = analysis.cost_of_pass(drawn(40_000, 0), resamples=300).frame
     half = (large["cost_of_pass_usd_high"] - large["cost_of_pass_usd_low"]) / 2
     distance = abs(large["cost_of_pass_usd"][0] - large["cost_of_pass_usd"][1])
-    n = math.ceil(planning.to_settle(planning.apart(*half), distance, 40_000))
+    n = math.ceil(sample_size.to_settle(sample_size.apart(*half), distance, 40_000))
     results = [analysis.cost_of_pass(drawn(n, 100 + s), resamples=300) for s in range(120)]
     assert np.mean([plan(r) == "" for r in results]) == pytest.approx(0.8, abs=0.1)
 
@@ -184,7 +186,7 @@ def test_what_is_seen_in_a_first_sample_is_itself_uncertain():
     first = rng.normal(0.1, 0.1, 20_000)  # one standard error each
     half = NormalDist().inv_cdf(0.975) * 0.1
     open_ = first[(np.abs(first) < half) & (first > 0)]
-    needed = np.array([planning.to_settle(half, d, 100) for d in open_])
+    needed = np.array([sample_size.to_settle(half, d, 100) for d in open_])
     again = rng.normal(0.1, 0.1 * np.sqrt(100 / needed))
     seen = np.mean(np.abs(again) > half * np.sqrt(100 / needed))
     assert 0.5 < seen < 0.8
@@ -213,7 +215,7 @@ def test_the_leader_is_held_against_the_next_and_the_others_are_counted():
 
     (note,) = made(rows)
     assert note.startswith("highest x: a (0.5), not told apart from b (0.45) and 1 more; about ")
-    expected = planning.to_settle(math.hypot(0.1, 0.1), 0.05, 100) - 100
+    expected = sample_size.to_settle(math.hypot(0.1, 0.1), 0.05, 100) - 100
     assert items_named(note) == pytest.approx(expected, rel=0.05)
     assert "more items each" in note
     assert made(rows, Settles("x", better="less")) == ()  # d is apart from all
@@ -400,10 +402,10 @@ def test_a_trace_of_several_tool_calls_is_paid_once():
             "trace_cost_usd": [0.5, 0.5, 0.5, 0.25, None],
         }
     )
-    (found,) = outlays.measured(
+    (found,) = cost_history.measured(
         nw.from_native(calls).lazy(),
         ("configuration",),
-        [outlays.Group({"configuration": "a"})],
+        [cost_history.Group({"configuration": "a"})],
         None,
     )
 
@@ -432,9 +434,9 @@ def test_noise_of_trials_is_that_of_the_item_means(engine):
     connection = duckdb.connect()
     connection.register("frame", frame.to_arrow())
     native = frame if engine == "polars" else connection.table("frame")
-    groups = [outlays.Group({"model": "m", "task": None}), outlays.Group({}, "m · —")]
+    groups = [cost_history.Group({"model": "m", "task": None}), cost_history.Group({}, "m · —")]
     for group in groups:
-        (found,) = outlays.measured(
+        (found,) = cost_history.measured(
             nw.from_native(native).lazy(), ("model", "task"), [group], "passed"
         )
         assert found is not None
@@ -476,8 +478,8 @@ def test_the_number_of_trials_is_that_of_the_power_formula():
     within = sum(float((wide[g] * (1 - wide[g])).mean()) * 5 / 4 for g in "ab")
     observed = float(((wide["a"] - wide["b"]).to_numpy()).var(ddof=1))
     difference = abs(result.frame["difference"][0])
-    test = (0.05, planning.POWER)
-    expected = planning.trials(max(observed - within / 5, 0.0), within, 60, difference, test)
+    test = (0.05, sample_size.POWER)
+    expected = sample_size.trials(max(observed - within / 5, 0.0), within, 60, difference, test)
     assert float(found[1]) == pytest.approx(expected, rel=0.15)  # t for z, and rounded up
 
 
@@ -501,7 +503,7 @@ def test_every_declaration_names_columns_that_exist():
         if settles.where is not None:
             assert settles.where[0] in columns, name
         assert not settles.unless or settles.unless in options, name
-        assert outlook.described(declared).endswith("what they would cost."), name
+        assert what_would_it_take.described(declared).endswith("what they would cost."), name
 
 
 @pytest.mark.parametrize("name", analysis.names())

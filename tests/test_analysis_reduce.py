@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench import analysis
-from workbench.analysis import snippets
-from workbench.analysis.panel import build
-from workbench.analysis.reduce import MEASURES, reduce_items
+from workbench.analysis.catalogue import snippets
+from workbench.analysis.core.options import MEASURES
+from workbench.analysis.inputs.panel import build
+from workbench.analysis.inputs.reduce import reduce_items
 from workbench.errors import AnalysisError, SliceError
 from workbench.schema import TRACE_FACTS
 
@@ -189,7 +190,7 @@ def test_clusters_are_apart_between_tasks():
 
 def test_too_many_cells_are_refused_in_words(monkeypatch):
     """A grouping that no machine can compare says what to do instead."""
-    monkeypatch.setattr("workbench.analysis.panel._MAX_CELLS", 10)
+    monkeypatch.setattr("workbench.analysis.inputs.panel._MAX_CELLS", 10)
 
     with pytest.raises(AnalysisError, match="narrow the slice"):
         analysis.frontier(random_facts())

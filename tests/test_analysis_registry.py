@@ -12,9 +12,10 @@ import polars.testing
 import pytest
 
 from workbench import analysis
-from workbench.analysis import registry
-from workbench.analysis.declaration import Option
-from workbench.analysis.result import plain
+from workbench.analysis import families
+from workbench.analysis.catalogue import registry
+from workbench.analysis.core.declaration import Option
+from workbench.analysis.core.result import plain
 from workbench.errors import AnalysisError
 from workbench.schema import TRACE_FACTS
 
@@ -79,14 +80,14 @@ def test_a_new_file_in_a_family_is_all_it_takes(tmp_path, monkeypatch):
     (family / "__init__.py").write_text('"""A family."""\n')
     (family / "trace_count.py").write_text(
         "import polars as pl\n"
-        "from workbench.analysis.declaration import ChartSpec, analysis\n"
-        "from workbench.analysis.result import Answer\n"
+        "from workbench.analysis.core.declaration import ChartSpec, analysis\n"
+        "from workbench.analysis.core.result import Answer\n"
         "@analysis(name='trace-count', title='Count', question='How many?', source='none',\n"
         "          chart=ChartSpec('summary'), columns=())\n"
         "def trace_count(frame, *, by, rng):\n"
         "    return Answer(frame.group_by(*by).agg().collect('polars').to_native())\n"
     )
-    monkeypatch.setattr(analysis, "__path__", [*analysis.__path__, str(tmp_path)])
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     registry._homes.cache_clear()
     try:
         assert "trace-count" in analysis.names()
@@ -102,7 +103,7 @@ def test_a_file_must_declare_the_analysis_of_its_name(tmp_path, monkeypatch):
     family.mkdir()
     (family / "__init__.py").touch()
     (family / "other_name.py").write_text("VALUE = 1\n")
-    monkeypatch.setattr(analysis, "__path__", [*analysis.__path__, str(tmp_path)])
+    monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
     registry._homes.cache_clear()
     try:
         with pytest.raises(AnalysisError, match="must declare the analysis 'other-name'"):

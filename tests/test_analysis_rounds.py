@@ -14,8 +14,8 @@ from scipy import optimize
 from tests.making import COT, ITEMS, TASK, run, trace
 from tests.scripted import run as run_strategy
 from workbench import analysis
-from workbench.analysis import stacked
-from workbench.analysis.tries.saturation import fit, law, saturates_at
+from workbench.analysis.families.sampling.saturation import fit, law, saturates_at
+from workbench.analysis.inputs import joint_resampling
 from workbench.errors import AnalysisError
 from workbench.store import open_store
 
@@ -232,9 +232,9 @@ def test_the_interval_of_the_plateau_covers_it():
     parts = []
     for _ in range(300):
         right = rng.random((80, 1)) < truth  # one draw per item: levels go together, as pass@k does
-        parts.append(stacked.Part("", pl.Series(range(80)), right.astype(float)))
+        parts.append(joint_resampling.Part("", pl.Series(range(80)), right.astype(float)))
     covered = 0
-    for drawn in (stacked.together([part], 200, rng)[0] for part in parts):
+    for drawn in (joint_resampling.together([part], 200, rng)[0] for part in parts):
         low, high = np.quantile(fit(levels, drawn.draws, roughly=True)[0], [0.025, 0.975])
         covered += low <= 0.7 <= high
 

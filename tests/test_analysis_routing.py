@@ -13,7 +13,8 @@ import pytest
 from scipy import sparse
 
 from workbench import analysis
-from workbench.analysis import deferral, features, routes
+from workbench.analysis.inputs import features
+from workbench.analysis.stats import handover, quality_curves
 from workbench.errors import AnalysisError
 
 # Items of GSM8K whose question is in the router's training data (RouteLLM,
@@ -68,16 +69,16 @@ def router(result, name: str) -> dict:
 def test_the_worked_curve():
     """nAUC .778571, QNC 1/3 against (9, .8), AIQ .735 of 10 and .816667 of [1, 10], hull of
     three."""
-    assert routes.own_area(*POINTS) == pytest.approx(0.778571, abs=1e-6)
-    assert routes.parity_cost(*POINTS, 0.8, 9.0) == pytest.approx(1 / 3)
-    assert routes.hull_area(*POINTS, 10.0) == pytest.approx((0.735, 0.816667), abs=1e-6)
+    assert quality_curves.own_area(*POINTS) == pytest.approx(0.778571, abs=1e-6)
+    assert quality_curves.parity_cost(*POINTS, 0.8, 9.0) == pytest.approx(1 / 3)
+    assert quality_curves.hull_area(*POINTS, 10.0) == pytest.approx((0.735, 0.816667), abs=1e-6)
     # Cut at 2, half-way up from (1, .5) to (3, .8): a trapezium of .5 and .65 over 1. Nothing costs
     # as little as .5.
-    assert routes.hull_area(*POINTS, 2.0) == pytest.approx((0.575 / 2, 0.575))
-    assert routes.hull_area(*POINTS, 0.5) == pytest.approx((0.0, np.nan), nan_ok=True)
-    x, y = routes.concave(*POINTS)
+    assert quality_curves.hull_area(*POINTS, 2.0) == pytest.approx((0.575 / 2, 0.575))
+    assert quality_curves.hull_area(*POINTS, 0.5) == pytest.approx((0.0, np.nan), nan_ok=True)
+    x, y = quality_curves.concave(*POINTS)
     assert (x.tolist(), y.tolist()) == ([1, 3, 8], [0.5, 0.8, 0.9])
-    assert routes.parity_cost(*POINTS, 0.95, 9.0) == np.inf
+    assert quality_curves.parity_cost(*POINTS, 0.95, 9.0) == np.inf
 
 
 def test_areas_of_many_curves_are_those_of_one():
@@ -87,12 +88,12 @@ def test_areas_of_many_curves_are_those_of_one():
     cost, quality = rng.integers(1, 9, (200, 6)) / 2, rng.integers(0, 9, (200, 6)) / 8
     low, high = np.sort(rng.uniform(0, 5, (2, 200)), axis=0)
 
-    many = routes.common_areas(cost, quality, low, high)
+    many = quality_curves.common_areas(cost, quality, low, high)
 
-    each = [routes.common_area(*row) for row in zip(cost, quality, low, high, strict=True)]
+    each = [quality_curves.common_area(*row) for row in zip(cost, quality, low, high, strict=True)]
     assert many.tolist() == pytest.approx(each)
-    assert routes.common_area(*POINTS, 1, 8) == pytest.approx(0.778571, abs=1e-6)
-    assert np.isnan(routes.common_area(*POINTS, 2, 2))
+    assert quality_curves.common_area(*POINTS, 1, 8) == pytest.approx(0.778571, abs=1e-6)
+    assert np.isnan(quality_curves.common_area(*POINTS, 2, 2))
 
 
 def test_hulls_of_many_resamples_are_those_of_one():
@@ -101,10 +102,10 @@ def test_hulls_of_many_resamples_are_those_of_one():
     cost, quality = rng.integers(1, 9, (300, 7)) / 2, rng.integers(0, 9, (300, 7)) / 8
     cost[0] = 3.0
 
-    many = routes.hull_areas(cost, quality)
+    many = quality_curves.hull_areas(cost, quality)
 
     each = [
-        routes.common_area(*routes.concave(c, q), c.min(), c.max())
+        quality_curves.common_area(*quality_curves.concave(c, q), c.min(), c.max())
         for c, q in zip(cost, quality, strict=True)
     ]
     assert np.isnan(many[0])
@@ -113,11 +114,11 @@ def test_hulls_of_many_resamples_are_those_of_one():
 
 def test_area_of_a_curve_is_the_integral_of_interpolation():
     """Against a fine sum of np.interp over the unbeaten points."""
-    x, y = routes.unbeaten(*POINTS)
+    x, y = quality_curves.unbeaten(*POINTS)
     grid = np.linspace(0, 10, 200_001)
     middle = (grid[1:] + grid[:-1]) / 2
 
-    assert routes.common_area(*POINTS, 0, 10) == pytest.approx(
+    assert quality_curves.common_area(*POINTS, 0, 10) == pytest.approx(
         np.interp(middle, x, y).mean(), abs=1e-7
     )
 
@@ -130,13 +131,13 @@ def test_closed_gap_of_mmlu_from_its_counts():
     quality = (weak + np.minimum(share * n, 2496)) / n
 
     low, high = weak / n, (weak + gap) / n
-    apgr = routes.mean_recovered(share, quality, low, high)
+    apgr = quality_curves.mean_recovered(share, quality, low, high)
 
     closed = [min(f * n, 2496) / gap for f in share.tolist()]
     assert apgr == pytest.approx(sum((a + b) / 20 for a, b in itertools.pairwise(closed)))
-    assert routes.calls_for(share, quality, low, high, 0.5) == pytest.approx(0.5 * gap / n)
+    assert quality_curves.calls_for(share, quality, low, high, 0.5) == pytest.approx(0.5 * gap / n)
     random = low + share * (high - low)
-    assert routes.mean_recovered(share, random, low, high) == pytest.approx(0.5)
+    assert quality_curves.mean_recovered(share, random, low, high) == pytest.approx(0.5)
 
 
 def test_a_gap_that_closes_and_opens_again():
@@ -144,10 +145,12 @@ def test_a_gap_that_closes_and_opens_again():
     is NaN."""
     share, quality = np.linspace(0, 1, 5), np.array([0.5, 0.9, 0.6, 0.7, 0.8])
 
-    assert routes.calls_for(share, quality, 0.5, 0.8, 0.5) == pytest.approx(0.25 * 0.15 / 0.4)
-    assert np.isnan(routes.calls_for(share, quality, 0.5, 1.0, 0.9))
-    assert np.isnan(routes.calls_for(share, quality, 0.8, 0.8, 0.5))
-    assert routes.calls_for(share, quality, 0.5, 0.8, 0.0) == 0
+    assert quality_curves.calls_for(share, quality, 0.5, 0.8, 0.5) == pytest.approx(
+        0.25 * 0.15 / 0.4
+    )
+    assert np.isnan(quality_curves.calls_for(share, quality, 0.5, 1.0, 0.9))
+    assert np.isnan(quality_curves.calls_for(share, quality, 0.8, 0.8, 0.5))
+    assert quality_curves.calls_for(share, quality, 0.5, 0.8, 0.0) == 0
 
 
 # --- routing ---
@@ -358,7 +361,7 @@ def pair(small=SMALL, large=LARGE, sure=SURE) -> pl.DataFrame:
 def test_the_worked_deferral():
     """acc(d) .5 .6667 .8333 .8333 .6667 .6667 .6667; AUC-DF .708333, random .583333; cost 1 + 10
     d."""
-    share, means = routes.deferred(
+    share, means = quality_curves.deferred(
         np.column_stack([SMALL, np.ones(6)]),
         np.column_stack([LARGE, np.full(6, 11.0)]),
         np.array(SURE),
@@ -395,7 +398,7 @@ def test_equal_confidences_are_drawn_by_lot():
 def test_ties_equal_the_mean_over_all_orders():
     """Three answers of one confidence: the curve is the average over their six orders."""
     kept, handed = np.array([1, 0, 0.0])[:, None], np.array([0, 1, 1.0])[:, None]
-    share, means = routes.deferred(kept, handed, np.zeros(3), np.ones(3))
+    share, means = quality_curves.deferred(kept, handed, np.zeros(3), np.ones(3))
     orders = [
         [
             np.where(np.isin(np.arange(3), order[:d]), handed[:, 0], kept[:, 0]).mean()
@@ -417,14 +420,14 @@ def test_resampled_blocks_are_the_curve_where_they_are_few():
     small, large = (rng.random(n) < sure).astype(float), (rng.random(n) < 0.7).astype(float)
     kept, handed = np.column_stack([small, np.ones(n)]), np.column_stack([large, np.full(n, 11.0)])
     alone = np.column_stack([large, np.full(n, 10.0)])
-    share, means = routes.deferred(kept, handed, sure, np.ones(n))
-    one = deferral.Pair(kept, handed, alone, sure, np.ones(n), np.arange(n))
+    share, means = quality_curves.deferred(kept, handed, sure, np.ones(n))
+    one = handover.Pair(kept, handed, alone, sure, np.ones(n), np.arange(n))
 
-    (drawn,) = deferral.resampled([one], rng, 400)
-    areas = [routes.area(s, r) for s, r in zip(drawn[0], drawn[1], strict=True)]
+    (drawn,) = handover.resampled([one], rng, 400)
+    areas = [quality_curves.area(s, r) for s, r in zip(drawn[0], drawn[1], strict=True)]
 
     assert drawn[0].shape == (400, 26)
-    assert np.mean(areas) == pytest.approx(routes.area(share, means[:, 0]), abs=0.005)
+    assert np.mean(areas) == pytest.approx(quality_curves.area(share, means[:, 0]), abs=0.005)
 
 
 def test_the_interval_of_the_area_covers_it():
@@ -441,13 +444,13 @@ def test_the_interval_of_the_area_covers_it():
         )
         return kept.astype(float), handed.astype(float), sure
 
-    share, means = routes.deferred(*sample(400_000), np.ones(400_000))
-    truth = routes.area(share, means[:, 0])
+    share, means = quality_curves.deferred(*sample(400_000), np.ones(400_000))
+    truth = quality_curves.area(share, means[:, 0])
     covered = 0
     for _ in range(250):
         kept, handed, sure = sample(150)
-        one = deferral.Pair(kept, handed, handed, sure, np.ones(150), np.arange(150))
-        found, _ = deferral.intervals(deferral.resampled([one], rng, 200)[0], 0.95, 150)
+        one = handover.Pair(kept, handed, handed, sure, np.ones(150), np.arange(150))
+        found, _ = handover.intervals(handover.resampled([one], rng, 200)[0], 0.95, 150)
         covered += found["area_low"] <= truth <= found["area_high"]
 
     assert covered / 250 == pytest.approx(0.95, abs=0.02 + 2 * (0.95 * 0.05 / 250) ** 0.5)

@@ -9,16 +9,8 @@ import polars as pl
 import pytest
 
 from workbench import analysis
-from workbench.analysis import (
-    engine,
-    fetched,
-    lengths,
-    patterns,
-    ratios,
-    reduce,
-    resampling,
-    sample,
-)
+from workbench.analysis.inputs import engine, per_trace, reduce, sample
+from workbench.analysis.stats import ratios, resampling, survival, trial_patterns
 
 N = 60_000  # rows from which words are held once each
 
@@ -73,7 +65,7 @@ def test_fetched_rows_and_their_clusters_are_alike_in_either_engine():
     """Single rows keep their words; items of one cluster have one code, others codes of their
     own."""
     here, inside = (
-        fetched.fetch(
+        per_trace.fetch(
             f, ("configuration",), ("cost_usd",), texts=("answer", "item_id"), flags=("passed",)
         )
         for f in both(traces())
@@ -96,7 +88,7 @@ def test_rows_that_are_read_on_the_way_are_alike_in_either_engine(monkeypatch):
         return rows.with_columns(length=pl.col("_answer").str.len_chars()).drop("_answer")
 
     here, inside = (
-        fetched.fetch(f, ("configuration",), ("cost_usd",), texts=("answer",), each=read)
+        per_trace.fetch(f, ("configuration",), ("cost_usd",), texts=("answer",), each=read)
         for f in both(traces())
     )
 
@@ -109,7 +101,7 @@ def test_a_sieve_counts_what_each_test_keeps_back():
     """A row is counted at the first test that it fails; what is unknown fails."""
     rows = pl.DataFrame({"a": [1, 2, None, 4], "b": [True, True, True, None]})
 
-    kept, dropped = fetched.sieve(rows, {"small": pl.col("a") > 1, "not b": pl.col("b")})
+    kept, dropped = per_trace.sieve(rows, {"small": pl.col("a") > 1, "not b": pl.col("b")})
 
     assert kept.rows() == [(2, True)]
     assert dropped == {"small": 2, "not b": 1}
@@ -128,7 +120,7 @@ def test_parts_are_the_groups_in_order():
         configuration=pl.when(pl.col("trial") > 0).then("configuration")
     )
 
-    found = list(fetched.parts(rows, ("configuration",)))
+    found = list(per_trace.parts(rows, ("configuration",)))
 
     assert [key[0] for key, _ in found] == ["B", "a", "b", "c", "d", "ü long name of a group", None]
     assert sum(part.height for _, part in found) == rows.height
@@ -139,7 +131,7 @@ def test_many_groups_are_sorted():
     """With more groups than are worth taking out singly the parts are the same."""
     rows = traces(5000)
 
-    found = list(fetched.parts(rows, ("item_id",)))
+    found = list(per_trace.parts(rows, ("item_id",)))
 
     assert [key[0] for key, _ in found] == sorted(rows["item_id"].unique())
 
@@ -245,8 +237,8 @@ def test_alike_items_are_found_whatever_the_order():
     rng = np.random.default_rng(0)
     at, n, right = rng.integers(0, 300, 900), rng.integers(0, 3, 900), rng.integers(0, 2, 900)
 
-    kind, made = patterns.kinds(n, right)
-    place, example = patterns.alike(at, kind, 301)
+    kind, made = trial_patterns.kinds(n, right)
+    place, example = trial_patterns.alike(at, kind, 301)
 
     assert np.array_equal(made[kind], np.column_stack([n, right]))
     own = [collections.Counter(kind[at == i].tolist()) for i in range(301)]
@@ -262,7 +254,7 @@ def test_a_gamma_fit_to_many_cut_lengths_is_the_exact_one():
     cut = true > limit
     assert len(np.unique(limit[cut])) > 1000
 
-    fit = lengths.gamma(lengths.seen(np.minimum(true, limit), cut))
+    fit = survival.gamma(survival.seen(np.minimum(true, limit), cut))
 
     from scipy import stats
 

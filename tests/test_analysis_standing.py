@@ -8,8 +8,8 @@ import pytest
 
 from tests import making
 from workbench import analysis
-from workbench.analysis import snippets
-from workbench.analysis.standing import REPLACED
+from workbench.analysis.catalogue import snippets
+from workbench.analysis.inputs.counted_traces import REPLACED
 from workbench.errors import AnalysisError
 from workbench.records import ToolCall, Trace
 from workbench.store import Store, open_store

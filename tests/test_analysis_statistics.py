@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from workbench.analysis import intervals, paired, pareto, resampling
+from workbench.analysis.stats import intervals, paired_tests, pareto, resampling
 
 TAU_PASSED = (0,) * 14 + (1,) * 12 + (2,) * 10 + (3,) * 4 + (4,) * 10  # of 4 trials, 50 items
 
@@ -224,13 +224,13 @@ def test_mcnemar_exact_of_small_counts(a, b, p):
     n, k = a + b, min(a, b)
     direct = min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
 
-    assert paired.mcnemar(a, b) == pytest.approx(p, abs=1e-6)
-    assert paired.mcnemar(a, b) == paired.mcnemar(b, a) == pytest.approx(direct)
+    assert paired_tests.mcnemar(a, b) == pytest.approx(p, abs=1e-6)
+    assert paired_tests.mcnemar(a, b) == paired_tests.mcnemar(b, a) == pytest.approx(direct)
 
 
 def test_mcnemar_of_the_router_pair():
     """GPT-4 against Mixtral on 1,307 items of GSM8K: 382 against 94."""
-    assert paired.mcnemar(382, 94) == pytest.approx(3.257e-42, rel=1e-3)
+    assert paired_tests.mcnemar(382, 94) == pytest.approx(3.257e-42, rel=1e-3)
 
 
 def test_sign_flips_of_eight_differences():
@@ -245,7 +245,7 @@ def test_sign_flips_of_eight_differences():
         vectorized=True,
     )
 
-    p, exact = paired.sign_flip(d, 1000, np.random.default_rng(0))
+    p, exact = paired_tests.sign_flip(d, 1000, np.random.default_rng(0))
 
     assert exact
     assert p == pytest.approx(0.21875) == other.pvalue
@@ -257,11 +257,11 @@ def test_drawn_sign_flips_are_near_the_exact_ones():
     d = np.concatenate([np.full(12, 0.25), np.full(6, -0.25)])
     expected = 2 * sum(math.comb(18, k) for k in range(12, 19)) / 2**18
 
-    p, exact = paired.sign_flip(d, 40_000, rng)
+    p, exact = paired_tests.sign_flip(d, 40_000, rng)
 
     assert not exact
     assert p == pytest.approx(expected, abs=0.01)
-    assert paired.sign_flip(np.ones(40), 1000, rng)[0] == pytest.approx(1 / 1001)
+    assert paired_tests.sign_flip(np.ones(40), 1000, rng)[0] == pytest.approx(1 / 1001)
 
 
 def test_rounding_does_not_break_ties_between_sign_patterns():
@@ -270,7 +270,7 @@ def test_rounding_does_not_break_ties_between_sign_patterns():
     whole = np.array([1, 2, -1, 1, 1, -2.0])
     rng = np.random.default_rng(0)
 
-    assert paired.sign_flip(d, 10, rng) == paired.sign_flip(whole, 10, rng)
+    assert paired_tests.sign_flip(d, 10, rng) == paired_tests.sign_flip(whole, 10, rng)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_rounding_does_not_break_ties_between_sign_patterns():
 )
 def test_holm(p, expected):
     """Step down, monotone, capped at 1."""
-    assert paired.holm(p) == pytest.approx(expected)
+    assert paired_tests.holm(p) == pytest.approx(expected)
 
 
 POINTS = st.lists(
@@ -475,8 +475,8 @@ def test_a_rate_near_one_in_few_clusters_is_said_to_be_uncertain():
 
 def test_the_least_p_of_few_clusters():
     """Six clusters can give .03125, five no less than .0625; with ten comparisons it takes nine."""
-    assert paired.clusters_needed(0.05) == 6
-    assert paired.clusters_needed(0.05, 10) == 9
-    assert paired.clusters_needed(0.0625) == 6
+    assert paired_tests.clusters_needed(0.05) == 6
+    assert paired_tests.clusters_needed(0.05, 10) == 9
+    assert paired_tests.clusters_needed(0.0625) == 6
     rng = np.random.default_rng(0)
-    assert paired.sign_flip(np.ones(5), 100, rng)[0] == pytest.approx(0.0625)
+    assert paired_tests.sign_flip(np.ones(5), 100, rng)[0] == pytest.approx(0.0625)

@@ -8,7 +8,7 @@ import polars.testing
 import pytest
 
 from workbench import analysis, charts
-from workbench.analysis import lengths, woodruff
+from workbench.analysis.stats import quantiles, survival
 from workbench.schema import TRACE_FACTS
 
 DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
@@ -43,7 +43,7 @@ def test_the_gamma_fit_of_eight_lengths():
     """Maximum likelihood: shape 4.002328, scale 565.296, as scipy's own fit."""
     from scipy import stats
 
-    found = lengths.gamma(lengths.seen(SEEN, np.zeros(8, bool)))
+    found = survival.gamma(survival.seen(SEEN, np.zeros(8, bool)))
 
     assert (found.shape, found.scale) == pytest.approx((4.002328, 565.296), rel=1e-5)
     shape, _, scale = stats.gamma.fit(SEEN, floc=0)
@@ -59,7 +59,7 @@ def test_a_cut_sample_gives_the_uncut_distribution_back():
     x = rng.gamma(2, 1500, 20_000)
     cut = x > 3000
 
-    found = lengths.gamma(lengths.seen(np.minimum(x, 3000), cut))
+    found = survival.gamma(survival.seen(np.minimum(x, 3000), cut))
 
     assert 1 - cut.mean() == pytest.approx(0.593994, abs=0.01)
     assert found.shape == pytest.approx(2, rel=0.04)
@@ -76,7 +76,7 @@ def test_the_censored_fit_agrees_with_scipys():
     cut = x > 2500
     shown = np.minimum(x, 2500)
 
-    found = lengths.gamma(lengths.seen(shown, cut))
+    found = survival.gamma(survival.seen(shown, cut))
 
     data = stats.CensoredData(uncensored=shown[~cut], right=shown[cut])
     shape, _, scale = stats.gamma.fit(data, floc=0)
@@ -89,10 +89,10 @@ def test_the_product_limit_of_freireich():
     times = [6, 6, 6, 6, 7, 9, 10, 10, 11, 13, 16, 17, 19, 20, 22, 23, 25, 32, 32, 34, 35]
     cut = [0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1]
 
-    steps = lengths.product_limit(np.array(times, float), np.array(cut, bool))
+    steps = survival.product_limit(np.array(times, float), np.array(cut, bool))
 
-    survival = dict(zip(steps.at, 1 - steps.share, strict=True))
-    assert (survival[6], survival[10], survival[23]) == pytest.approx(
+    surviving = dict(zip(steps.at, 1 - steps.share, strict=True))
+    assert (surviving[6], surviving[10], surviving[23]) == pytest.approx(
         (0.8571, 0.7529, 0.4482), abs=5e-5
     )
     assert steps.quantile(0.5) == 23
@@ -106,7 +106,7 @@ def test_the_influence_has_greenwoods_variance():
     )
     cut = np.array([0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1], bool)
 
-    influence = lengths._influence(lengths.seen(times, cut), cut, 10.0)
+    influence = survival._influence(survival.seen(times, cut), cut, 10.0)
 
     assert np.sqrt((influence**2).sum()) / 21 == pytest.approx(0.0963, rel=0.06)
     assert influence.mean() == pytest.approx(0, abs=0.01)
@@ -118,10 +118,10 @@ def test_without_cuts_the_product_limit_is_the_share_of_lengths():
     x = rng.permutation(np.arange(1.0, 501.0))
     codes = np.arange(500) // 5
 
-    steps = lengths.product_limit(x, np.zeros(500, bool))
+    steps = survival.product_limit(x, np.zeros(500, bool))
     whole = np.zeros(500, bool)
-    found = lengths.quantiles(lengths.seen(x, whole), whole, codes, (0.5, 0.9))
-    plain = woodruff.quantiles(x, codes, (0.5, 0.9))
+    found = survival.quantiles(survival.seen(x, whole), whole, codes, (0.5, 0.9))
+    plain = quantiles.quantiles(x, codes, (0.5, 0.9))
 
     assert steps.share == pytest.approx(np.arange(1, 501) / 500)
     assert np.abs(found - plain).max() <= 2
@@ -138,8 +138,8 @@ def test_the_interval_of_a_cut_median_covers_it():
         x = 1000 * np.exp(item + rng.normal(0, 0.5, 180))
         limit = rng.uniform(700, 4000, 180)
         cut = x > limit
-        sample = lengths.seen(np.minimum(x, limit), cut)
-        ((_, low, high),) = lengths.quantiles(sample, cut, codes, (0.5,))
+        sample = survival.seen(np.minimum(x, limit), cut)
+        ((_, low, high),) = survival.quantiles(sample, cut, codes, (0.5,))
         hits += low <= truth <= (np.inf if np.isnan(high) else high)
 
     assert hits / 1200 == pytest.approx(0.95, abs=0.02)
@@ -148,7 +148,7 @@ def test_the_interval_of_a_cut_median_covers_it():
 @pytest.mark.parametrize("x", [[5.0] * 9, [0.0] * 9, [1.0, 2.0], []])
 def test_what_cannot_be_fitted_has_no_fit(x):
     """All equal, all zero, two lengths, none."""
-    assert lengths.gamma(lengths.seen(np.array(x), np.zeros(len(x), bool))) is None
+    assert survival.gamma(survival.seen(np.array(x), np.zeros(len(x), bool))) is None
 
 
 # --- the analysis ---

@@ -9,7 +9,7 @@ import polars.testing
 import pytest
 
 from workbench import analysis, charts
-from workbench.analysis import woodruff
+from workbench.analysis.stats import quantiles
 from workbench.schema import CALL_FACTS, TRACE_FACTS
 
 DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
@@ -45,7 +45,7 @@ def test_quantiles_equal_numpys(seed):
     rng = np.random.default_rng(seed)
     values = rng.integers(0, 9, 37).astype(float)
 
-    found = woodruff.quantiles(values, np.arange(37), (0.0, 0.5, 0.9, 0.99, 1.0))
+    found = quantiles.quantiles(values, np.arange(37), (0.0, 0.5, 0.9, 0.99, 1.0))
 
     assert found[:, 0] == pytest.approx(np.quantile(values, (0.0, 0.5, 0.9, 0.99, 1.0)))
 
@@ -54,7 +54,7 @@ def test_the_interval_of_independent_values_is_the_textbooks():
     """400 values 1..400: ranks .5 ± t · √(.25/399); t of 399 degrees of freedom is 1.965927."""
     values = np.arange(1.0, 401.0)
 
-    (_, low, high), *_ = woodruff.quantiles(values, np.arange(400), (0.5,))
+    (_, low, high), *_ = quantiles.quantiles(values, np.arange(400), (0.5,))
 
     half = 1.965927 * np.sqrt(0.25 / 399)
     assert (low, high) == pytest.approx((1 + 399 * (0.5 - half), 1 + 399 * (0.5 + half)), abs=1e-3)
@@ -72,7 +72,7 @@ def test_the_interval_covers_what_it_should(p):
     hits = 0
     for _ in range(runs):
         item = rng.normal(0, 0.5, n_items)[clusters]
-        ((_, low, high),) = woodruff.quantiles(
+        ((_, low, high),) = quantiles.quantiles(
             np.exp(item + rng.normal(0, 0.5, len(clusters))), clusters, (p,)
         )
         hits += low <= truth <= (np.inf if np.isnan(high) else high)
@@ -82,18 +82,18 @@ def test_the_interval_covers_what_it_should(p):
 
 def test_too_few_traces_leave_an_end_open():
     """The 99th percentile of ten has no upper end; a single item has neither."""
-    ten = woodruff.quantiles(np.arange(10.0), np.arange(10), (0.99,))[0]
-    one = woodruff.quantiles(np.arange(10.0), np.zeros(10, int), (0.5,))[0]
+    ten = quantiles.quantiles(np.arange(10.0), np.arange(10), (0.99,))[0]
+    one = quantiles.quantiles(np.arange(10.0), np.zeros(10, int), (0.5,))[0]
 
     assert np.isfinite(ten[1])
     assert np.isnan(ten[2])
     assert np.isnan(one[1:]).all()
-    assert np.isnan(woodruff.quantiles(np.empty(0), np.empty(0, int), (0.5,))).all()
+    assert np.isnan(quantiles.quantiles(np.empty(0), np.empty(0, int), (0.5,))).all()
 
 
 def test_equal_values_have_an_interval_of_no_width():
     """All alike: every quantile is that value, and so are its ends."""
-    found = woodruff.quantiles(np.full(20, 3.0), np.arange(20), (0.5, 0.99))
+    found = quantiles.quantiles(np.full(20, 3.0), np.arange(20), (0.5, 0.99))
 
     assert found.tolist() == [[3.0] * 3] * 2
 

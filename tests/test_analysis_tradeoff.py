@@ -11,7 +11,7 @@ import pytest
 
 from tests.test_analysis_evidence import facts, trace
 from workbench import analysis
-from workbench.analysis.parity import Curve
+from workbench.analysis.stats.step_curves import Curve
 from workbench.errors import AnalysisError
 
 CURVE = {"small": (1.0, 0.5), "medium": (3.0, 0.8), "large": (8.0, 0.9), "worse": (6.0, 0.7)}

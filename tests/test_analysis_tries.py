@@ -10,9 +10,9 @@ import polars.testing
 import pytest
 
 from workbench import analysis
-from workbench.analysis import resampling, subsets
-from workbench.analysis.tries import verifier_ceiling
-from workbench.analysis.tries.coverage import power_law
+from workbench.analysis.families.sampling import verifier_ceiling
+from workbench.analysis.families.sampling.coverage import power_law
+from workbench.analysis.stats import pass_at_k, resampling
 from workbench.schema import TRACE_FACTS
 
 DTYPES = {"text": pl.String, "json": pl.String, "int": pl.Int64, "float": pl.Float64}
@@ -97,7 +97,7 @@ def test_errors_of_pass_at_k_of_tau_bench(tau):
     """Over tasks .052216, .056745, .064143 for k = 1, 2, 4; bootstrap of pass@1 [.32, .52]."""
     counts = tau.group_by("item_id", maintain_order=True).agg(pl.col("passed").sum())["passed"]
     c = counts.to_numpy().astype(float)
-    per_item = np.column_stack([1 - subsets.all_marked(4 - c, 4, k) for k in (1, 2, 4)])
+    per_item = np.column_stack([pass_at_k.pass_at_k(c, 4, k) for k in (1, 2, 4)])
 
     # Bessel's n − 1, where ours has n.
     errors = per_item.std(axis=0, ddof=1) / math.sqrt(50)
@@ -119,7 +119,7 @@ def test_game_of_24_is_the_published_one(game_of_24):
     assert last["pass_at_k"] == pytest.approx(0.49)
     assert last["pass_all_k"] == 0
     assert round(last["cost_usd"], 2) == 0.47
-    assert result.frame.height == len(subsets.sizes(100)) <= 25
+    assert result.frame.height == len(pass_at_k.curve_sizes(100)) <= 25
     assert result.frame["pass_at_k"].is_sorted()
 
 
@@ -155,20 +155,20 @@ def test_coverage_equals_listing_all_subsets(n, c):
         one = sum(map(any, subsets_of_k)) / len(subsets_of_k)
         every = sum(map(all, subsets_of_k)) / len(subsets_of_k)
 
-        assert 1 - subsets.all_marked(n - c, n, k) == pytest.approx(one)
-        assert subsets.all_marked(c, n, k) == pytest.approx(every)
+        assert pass_at_k.pass_at_k(c, n, k) == pytest.approx(one)
+        assert pass_at_k.pass_all_k(c, n, k) == pytest.approx(every)
 
 
 def test_large_counts_agree_with_exact_binomials():
     """Ten thousand trials: Python's whole numbers give the same."""
     for c, k in ((3, 5000), (9000, 4), (9990, 7000)):
         exact = math.comb(c, k) / math.comb(10_000, k)
-        assert subsets.all_marked(c, 10_000, k) == pytest.approx(exact, rel=1e-10)
+        assert pass_at_k.pass_all_k(c, 10_000, k) == pytest.approx(exact, rel=1e-10)
 
 
 def test_a_k_beyond_the_trials_is_unknown():
     """Never clipped: fewer trials than k give no value."""
-    assert np.isnan(subsets.all_marked([1, 2], [3, np.nan], 4)).all()
+    assert np.isnan(pass_at_k.pass_all_k([1, 2], [3, np.nan], 4)).all()
 
 
 def test_unequal_trials_use_one_set_of_items_throughout():
@@ -401,7 +401,7 @@ def test_votes_equal_listing_all_subsets(given):
 
 def test_votes_among_many_answers_agree_with_drawing_them():
     """Two hundred trials: a simulation of votes of 60 comes out within its noise."""
-    from workbench.analysis.ballots import vote
+    from workbench.analysis.inputs.votes import vote
 
     rng = np.random.default_rng(0)
     counts, rights, none = [1] * 30 + [5, 20, 31, 34, 50], [0.0] * 34 + [1.0], 30
@@ -420,7 +420,7 @@ def test_votes_among_many_answers_agree_with_drawing_them():
 
 def test_ten_thousand_trials_stay_within_range():
     """No overflow with large counts: the clear favourite wins, an even race is even."""
-    from workbench.analysis.ballots import vote
+    from workbench.analysis.inputs.votes import vote
 
     clear, _ = vote([4000, 6000], [0.0, 1.0], 0, [11, 101])
     even, tied = vote([5000, 5000], [0.0, 1.0], 0, [2, 100])
@@ -577,7 +577,7 @@ def test_weighted_votes_of_millions_of_traces_are_left_out_and_that_is_said(monk
     )
     whole = analysis.voting(frame)
 
-    monkeypatch.setattr("workbench.analysis.weighted.MOST_TRACES", 3)
+    monkeypatch.setattr("workbench.analysis.inputs.weighted_votes.MOST_TRACES", 3)
     result = analysis.voting(frame)
 
     assert result.frame["weighted_rate"].null_count() == result.frame.height == 4
@@ -728,7 +728,7 @@ def test_equal_scores_are_chosen_from_by_lot():
 def test_easy_and_hard_items_with_an_unsound_verifier():
     """r = .87 and .13 in shares .58 and .42, soundness .75, V = −.7: E(1..3), ceilings,
     precision."""
-    from workbench.analysis.tries.verifier_ceiling import first_accepted
+    from workbench.analysis.families.sampling.verifier_ceiling import first_accepted
 
     n, share = 4e8, np.array([0.58, 0.42])
     right, wrong = n * np.array([0.87, 0.13]), n * np.array([0.0325, 0.2175])

@@ -10,8 +10,8 @@ import polars.testing
 import pytest
 
 from workbench import analysis
-from workbench.analysis import knapsack
-from workbench.analysis.budgets.allocation import quantile_bins
+from workbench.analysis.families.budgets.allocation import quantile_bins
+from workbench.analysis.stats import knapsack
 from workbench.errors import AnalysisError
 
 

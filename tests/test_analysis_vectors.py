@@ -16,8 +16,9 @@ from tests.test_analysis_budget import levels
 from tests.test_analysis_facility import FAMILY, published
 from tests.test_analysis_worth import counted, facts, row, trace
 from workbench import analysis, hardware, sources
-from workbench.analysis import intervals, lengths, planning, routes, runtimes
-from workbench.analysis.money.price_reversal import tau_b
+from workbench.analysis.inputs import runtime_coefficients
+from workbench.analysis.stats import intervals, quality_curves, sample_size, survival
+from workbench.analysis.stats.rank_correlation import tau_b
 from workbench.store import Store, open_store
 
 # --- many tries ---
@@ -111,7 +112,7 @@ def test_kendall_tau_p_of_a_trajectory():
 def test_repeats_by_t_of_the_paper_on_randomness(difference, published):
     """σ = 1.5 points, 80 % power: 9.889 and 36.306 runs a side by t, where z gives 8.83 and
     35.32."""
-    found = planning.repeats(2 * 1.5**2, difference, 0.05, 0.8, t=True)
+    found = sample_size.repeats(2 * 1.5**2, difference, 0.05, 0.8, t=True)
 
     assert found == pytest.approx(published, abs=5e-4)
     df, shift = 2 * found - 2, difference / 1.5 * math.sqrt(found / 2)
@@ -124,20 +125,20 @@ def test_repeats_by_t_of_the_paper_on_randomness(difference, published):
 def test_items_by_t_keep_the_power_that_they_plan():
     """Eleven items, not nine: of 20,000 paired t tests of eleven 83 % see it, of nine by z 73 %."""
     rng = np.random.default_rng(4)
-    n = planning.items(0.1, 0.3, 0.05, 0.8, t=True)
+    n = sample_size.items(0.1, 0.3, 0.05, 0.8, t=True)
 
     assert math.ceil(n) == 11
-    assert math.ceil(planning.items(0.1, 0.3, 0.05, 0.8)) == 9
-    assert planning.detectable(0.1, n, 0.05, 0.8, t=True) == pytest.approx(0.3)
+    assert math.ceil(sample_size.items(0.1, 0.3, 0.05, 0.8)) == 9
+    assert sample_size.detectable(0.1, n, 0.05, 0.8, t=True) == pytest.approx(0.3)
     for size in (9, 11):
         d = rng.normal(0.3, math.sqrt(0.1), (20_000, size))
         seen = (stats.ttest_1samp(d, 0, axis=1).pvalue < 0.05).mean()
         shift, end = 0.3 * math.sqrt(size / 0.1), stats.t.ppf(0.975, size - 1)
         assert seen == pytest.approx(stats.nct.sf(end, size - 1, shift), abs=0.01)
         assert (seen >= 0.8) == (size == 11)
-    assert planning.items(1e-9, 0.3, 0.05, 0.8, t=True) == 2  # a t test needs two
-    far = planning.items(1 / 9, 0.0003, 0.05, 0.8)
-    assert planning.items(1 / 9, 0.0003, 0.05, 0.8, t=True) == pytest.approx(far, rel=1e-6)
+    assert sample_size.items(1e-9, 0.3, 0.05, 0.8, t=True) == 2  # a t test needs two
+    far = sample_size.items(1 / 9, 0.0003, 0.05, 0.8)
+    assert sample_size.items(1 / 9, 0.0003, 0.05, 0.8, t=True) == pytest.approx(far, rel=1e-6)
 
 
 def test_power_plans_by_t_where_that_is_asked():
@@ -157,7 +158,7 @@ def test_routellm_gsm8k_oracle_by_tenths():
     counts = {(1, 1): 739, (1, 0): 382, (0, 1): 94, (0, 0): 92}  # strong, weak
     strong, weak = (np.repeat([k[j] for k in counts], list(counts.values())) for j in (0, 1))
 
-    share, means = routes.deferred(
+    share, means = quality_curves.deferred(
         np.column_stack([weak, weak]).astype(float),
         np.column_stack([strong, strong]).astype(float),
         (weak - strong).astype(float),
@@ -167,7 +168,7 @@ def test_routellm_gsm8k_oracle_by_tenths():
 
     assert at[:3] == pytest.approx([0.63734, 0.73734, 0.83734], abs=5e-6)
     assert at.max() <= 0.92961 + 5e-6
-    gap = routes.recovered(np.append(at[:3], 0.92961), at[0], 0.857689)
+    gap = quality_curves.recovered(np.append(at[:3], 0.92961), at[0], 0.857689)
     assert gap == pytest.approx([0, 0.4538, 0.9076, 1.3264], abs=5e-5)
     needed = np.interp(0.857689, np.maximum.accumulate(means[:, 0]), share)
     assert needed == pytest.approx(0.22035, abs=5e-6)
@@ -175,20 +176,20 @@ def test_routellm_gsm8k_oracle_by_tenths():
 
 def test_gamma_of_budget_guidance():
     """Shape 2, scale 1500: mean 3000, sd 2121.32; eight lengths by moments 3.598923 and 628.660."""
-    found = lengths.Gamma(2.0, 1500.0, 0.0)
+    found = survival.Gamma(2.0, 1500.0, 0.0)
     eight = np.array([900, 1200, 1500, 2100, 3300, 4800, 2500, 1800.0])
 
     assert found.mean == 3000
     assert math.sqrt(found.shape) * found.scale == pytest.approx(2121.32, abs=5e-3)
     shape = eight.mean() ** 2 / eight.var()
     assert (shape, eight.mean() / shape) == pytest.approx((3.598923, 628.660), rel=1e-6)
-    fit = lengths.gamma(lengths.seen(eight, np.zeros(8, bool)))
+    fit = survival.gamma(survival.seen(eight, np.zeros(8, bool)))
     assert fit.mean == pytest.approx(eight.mean())  # both methods keep the mean
 
 
 def test_elo_of_seven_to_three():
     """A 7–3 record is ln(7/3) = .847298, 147.19 Elo; Example 1 of SCOPE-RL ranks with r = .413."""
-    from workbench.analysis.bradley_terry import strengths
+    from workbench.analysis.stats.bradley_terry import strengths
 
     a, b = strengths(np.array([[0.0, 7.0], [3.0, 0.0]]))
     true = np.array([1, 3, 4, 5, 6, 7, 8, 9, 10, 12.0])
@@ -397,7 +398,7 @@ def test_idealized_coefficients_of_helm(deployment):
 def test_utilisation_of_davinci():
     """24 h² L FLOPs a token over its seconds and eight A100: .536871 TFLOP/s each
     (benchmarking_efficiency)."""
-    step = runtimes.deployments()["openai/davinci"]["idealized"]["per_output_token_s"]
+    step = runtime_coefficients.deployments()["openai/davinci"]["idealized"]["per_output_token_s"]
 
     assert 24 * 12_288**2 * 96 / step / 8 / 1e12 == pytest.approx(0.536871, abs=5e-7)
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests import making
 from workbench import analysis, report
+from workbench.analysis.catalogue import registry
 from workbench.cli import main
 from workbench.cli import report as command
 
@@ -95,16 +96,22 @@ def test_the_command_of_an_answer_gives_it_again(ask, capsys):
 def test_the_usual_questions_a_family_and_all():
     """The usual ones come first in their family; all are the whole registry."""
     assert set(report.chosen()) == set(report.USUAL)
-    assert set(report.chosen(families=["laws"])) == {"quantization", "scaling-law"}
+    assert set(report.chosen(families=["scaling"])) == {"quantization", "scaling-law"}
     assert set(report.chosen(all_=True)) == set(analysis.names())
     assert report.chosen(["tradeoff", "summary"]) == ["summary", "tradeoff"]
+
+
+def test_a_family_of_a_former_name_is_found_with_a_warning():
+    """Scripts that name `laws` go on, and learn the new name."""
+    with pytest.warns(FutureWarning, match="scaling"):
+        assert report.chosen(families=["laws"]) == report.chosen(families=["scaling"])
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (["summry"], "summary"),
-        (["--family", "monye"], "money"),
+        (["--family", "cots"], "cost"),
         (["summary", "-O", "lvl=1"], "level"),
         (["summary", "-O", "level=3"], "above"),
         (["summary", "-O", "frontier.x=e2e_s"], "analysis of this report"),
@@ -129,7 +136,7 @@ def test_one_that_fails_does_not_cost_the_others_their_answer(ask, store, monkey
         raise ZeroDivisionError("<b>by</b> zero")
 
     monkeypatch.setattr(
-        analysis.registry,
+        registry,
         "get",
         lambda name: _with(declared, broken) if name == "power" else analysis.get(name),
     )

@@ -11,7 +11,7 @@ import pytest
 from tests import making
 from widgets import Explorer
 from workbench import analysis
-from workbench.analysis import snippets
+from workbench.analysis.catalogue import snippets
 from workbench.cli.app import main
 from workbench.errors import AnalysisError, QueryError
 from workbench.records import Configuration, Item, Score, Task, json_text

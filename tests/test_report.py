@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from workbench import analysis, formats, report
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 from workbench.report import latex, markdown, page, pictures, tables, words
 from workbench.report.contents import Looked, Unanswered, Value
 from workbench.schema import Column

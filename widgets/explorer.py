@@ -15,7 +15,7 @@ from widgets import frontier_chart, still
 from widgets.facets import Facet, counts, under
 from widgets.grid import Grid, Row
 from workbench import analysis, schema
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 from workbench.errors import WorkbenchError
 from workbench.slice import Slice, names
 from workbench.store import Store, open_store

@@ -10,7 +10,7 @@ import polars as pl
 import traitlets
 
 from workbench import charts
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 
 BRUSH, PICKED = "brush", "picked"
 _WAIT_MS = 60  # the page waits until the mouse rests that long before it says what is brushed

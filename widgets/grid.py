@@ -7,7 +7,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from workbench.analysis.result import plain
+from workbench.analysis.core.result import plain
 from workbench.schema import Column
 
 HEAD = 50  # rows that travel with the widget's state, so that they show without a round trip

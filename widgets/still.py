@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 if TYPE_CHECKING:
-    from workbench.analysis.result import Result
+    from workbench.analysis.core.result import Result
 
 _COLUMNS = (
     "configuration",

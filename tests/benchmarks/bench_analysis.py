@@ -25,7 +25,7 @@ import facts
 import numpy as np
 
 from workbench import analysis
-from workbench.analysis import resampling
+from workbench.analysis.stats import resampling
 
 # What an analysis is asked where its defaults ask nothing of these rows.
 OPTIONS: dict[str, dict[str, Any]] = {

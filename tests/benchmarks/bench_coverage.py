@@ -22,9 +22,9 @@ import numpy.typing as npt
 import polars as pl
 
 from workbench import analysis
-from workbench.analysis import swiss_rounds
-from workbench.analysis.tries.coverage import power_law
-from workbench.analysis.tries.saturation import fit as saturating
+from workbench.analysis.families.sampling.coverage import power_law
+from workbench.analysis.families.sampling.saturation import fit as saturating
+from workbench.analysis.stats import swiss_rounds
 
 Floats = npt.NDArray[np.float64]
 Rows = Callable[[np.random.Generator, int, int], pl.DataFrame]

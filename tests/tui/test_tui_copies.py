@@ -19,7 +19,7 @@ from textual.widgets import Input
 
 from workbench import analysis
 from workbench import records as r
-from workbench.analysis import forms
+from workbench.analysis.catalogue import forms
 from workbench.cli import main
 from workbench.slice import Slice
 from workbench.store import Store, open_store

@@ -7,11 +7,11 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from workbench.analysis.declaration import Analysis, ChartSpec, Option, analysis
-from workbench.analysis.registry import by_family, catalogue, get, names, run
+from workbench.analysis.catalogue.registry import by_family, catalogue, get, names, run
+from workbench.analysis.core.declaration import Analysis, ChartSpec, Option, analysis
 
 if TYPE_CHECKING:
-    from workbench.analysis.result import Answer, Result
+    from workbench.analysis.core.result import Answer, Result
 
 __all__ = [
     "Analysis",
@@ -27,7 +27,11 @@ __all__ = [
     "run",
 ]
 
-_LAZY = {"Answer": "result", "Result": "result", "snippets": "snippets"}
+_LAZY = {
+    "Answer": "core.result",
+    "Result": "core.result",
+    "snippets": "catalogue.snippets",
+}
 
 
 def __getattr__(name: str) -> Any:

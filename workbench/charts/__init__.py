@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.charts.saving import SUFFIXES, save, svg
 
 if TYPE_CHECKING:
-    from workbench.analysis.result import Result
+    from workbench.analysis.core.result import Result
 
 __all__ = ["SUFFIXES", "chart", "save", "svg"]
 

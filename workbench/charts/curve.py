@@ -7,7 +7,7 @@ import altair as alt
 import polars as pl
 
 from workbench import analysis
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 from workbench.charts import curves
 from workbench.charts.drawing import Panel, clean
 

@@ -11,8 +11,8 @@ import altair as alt
 import polars as pl
 
 from workbench import analysis
-from workbench.analysis.declaration import unknown
-from workbench.analysis.result import Result
+from workbench.analysis.core.declaration import unknown
+from workbench.analysis.core.result import Result
 from workbench.charts import theme
 from workbench.errors import AnalysisError
 

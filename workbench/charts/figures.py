@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from workbench import analysis
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 from workbench.charts import bands
 from workbench.charts.drawing import Panel, clean
 

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 from workbench.charts import theme
 from workbench.charts.drawing import Panel, finite
 from workbench.charts.labels import place

@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 
 from workbench import analysis
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 from workbench.charts import curves
 from workbench.charts.drawing import Panel
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import altair as alt
 
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 from workbench.charts import dots
 from workbench.charts.drawing import Panel
 

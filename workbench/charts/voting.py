@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workbench.analysis.result import Result
+from workbench.analysis.core.result import Result
 from workbench.charts import curves
 from workbench.charts.drawing import Panel
 

@@ -292,7 +292,7 @@ def _snippet(
     by: Sequence[str] | None,
     options: Mapping[str, Any],
 ) -> str:
-    from workbench.analysis import forms
+    from workbench.analysis.catalogue import forms
 
     asked = forms.Asked(name, where, tuple(by or ("configuration",)), options)
     path, fields = str(store.path), store.fields(asked.own) if asked.own else {}

@@ -113,12 +113,12 @@ def index() -> str:
 
 def page(declared: "Analysis", stores: Stores) -> str:
     """Write the page of one analysis as Markdown."""
-    from workbench.analysis import outlook
+    from workbench.analysis.catalogue import what_would_it_take
     from workbench.report import words
 
     lines = [f"# {declared.title}", "", f"**{_plain(declared.question)}**", ""]
     lines += [_plain(paragraph) + "\n" for paragraph in words.paragraphs(declared.doc)]
-    settled = outlook.described(declared)
+    settled = what_would_it_take.described(declared)
     lines += [_plain(settled), ""] if settled else []
     lines += [f"Source: {_plain(declared.source)}.", ""] if declared.source else []
     if declared.options:

@@ -21,7 +21,7 @@ import click
 import polars as pl
 
 from workbench import __version__
-from workbench.analysis.result import plain
+from workbench.analysis.core.result import plain
 from workbench.cli.options import is_excel_safe, is_terminal, settings, talk
 from workbench.cli.tables import lines, markdown
 from workbench.schema import Column, columns_by_name

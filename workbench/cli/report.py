@@ -2,6 +2,7 @@
 
 import datetime as dt
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ SUFFIXES = (".html", ".md", ".tex")  # those of workbench.report, which is not i
     "families",
     multiple=True,
     metavar="FAMILY",
-    help="All analyses of a family, for example worth or money; may be repeated.",
+    help="All analyses of a family, for example tradeoffs or cost; may be repeated.",
 )
 @click.option("--all", "all_", is_flag=True, help="All analyses.")
 @click.option(
@@ -93,7 +94,10 @@ def report(
     check_output(output, SUFFIXES)
     suffix = output.suffix.lower() if output is not None else ".md"
     try:
-        wanted = reports.chosen(names, families, all_=all_)
+        with warnings.catch_warnings(record=True) as renamed:
+            wanted = reports.chosen(names, families, all_=all_)
+        for warning in renamed:
+            talk(str(warning.message))
         store = open_store(store_path)
         talk_of_unmatched(store, where)
         found = reports.make(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from workbench import __version__, analysis
 from workbench.analysis import Result
-from workbench.analysis.entries import turned_by_metric
+from workbench.analysis.core.entry_columns import turned_by_metric
 from workbench.errors import WorkbenchError
 from workbench.report.contents import Answered, Looked, Report, Unanswered, is_blank, why_blank
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from workbench.analysis import Analysis, Result
-from workbench.analysis.registry import FAMILIES
+from workbench.analysis.catalogue.registry import FAMILIES
 from workbench.formats import count, is_unknown
 
 

@@ -1,6 +1,7 @@
 """Asking a store for what a report says: what there is in a slice, and the answers of analyses."""
 
 import datetime as dt
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,8 +9,8 @@ import polars as pl
 
 from workbench import __version__, analysis
 from workbench.analysis import Analysis
-from workbench.analysis.declaration import unknown
-from workbench.analysis.registry import FAMILIES
+from workbench.analysis.catalogue.registry import FAMILIES, FORMER_FAMILIES
+from workbench.analysis.core.declaration import unknown
 from workbench.errors import AnalysisError
 from workbench.report.answers import answer, words_of
 from workbench.report.contents import Answered, Looked, Report, Unanswered, Value
@@ -47,9 +48,7 @@ def chosen(
         AnalysisError: an unknown name or family.
     """
     wanted = {analysis.get(name).name for name in names}
-    for family in families:
-        if family not in FAMILIES:
-            raise AnalysisError(unknown("family of analyses", family, FAMILIES))
+    families = [_family(name) for name in families]
     wanted |= {
         name
         for name in analysis.names()
@@ -58,6 +57,20 @@ def chosen(
     order = list(FAMILIES)
     found = [analysis.get(name) for name in wanted or USUAL]
     return [a.name for a in sorted(found, key=lambda a: (order.index(a.family), *_place(a.name)))]
+
+
+def _family(name: str) -> str:
+    """Check the name of a family; one that it had before is replaced, with a warning."""
+    if name in FORMER_FAMILIES:
+        warnings.warn(
+            f"the family {name!r} of analyses is now called {FORMER_FAMILIES[name]!r}",
+            FutureWarning,
+            stacklevel=3,
+        )
+        return FORMER_FAMILIES[name]
+    if name not in FAMILIES:
+        raise AnalysisError(unknown("family of analyses", name, FAMILIES))
+    return name
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -2,17 +2,18 @@
 
 from workbench.schema.column import KEY_NULL, Column, Table
 
-C = Column
-_RUN = C("run_id", "text", doc="The run that recorded it.", null=KEY_NULL)
-_TRACE = C("trace_id", "text", doc="The trace it belongs to.", null=KEY_NULL)
-_CALL = C("call_id", "text", doc="The call it belongs to.", null="made by no recorded call")
-_TASK = C("task_id", "text", doc="Hash of the task's name and version.", null=KEY_NULL)
-_ITEM = C("item_id", "text", doc="Hash of task, key and input.", null=KEY_NULL)
-_CONF = C("configuration_id", "text", doc="Hash of what is compared.", null=KEY_NULL)
-_METADATA = C("metadata", "json", doc="What the source said and no column holds.", null="nothing")
+_RUN = Column("run_id", "text", doc="The run that recorded it.", null=KEY_NULL)
+_TRACE = Column("trace_id", "text", doc="The trace it belongs to.", null=KEY_NULL)
+_CALL = Column("call_id", "text", doc="The call it belongs to.", null="made by no recorded call")
+_TASK = Column("task_id", "text", doc="Hash of the task's name and version.", null=KEY_NULL)
+_ITEM = Column("item_id", "text", doc="Hash of task, key and input.", null=KEY_NULL)
+_CONF = Column("configuration_id", "text", doc="Hash of what is compared.", null=KEY_NULL)
+_METADATA = Column(
+    "metadata", "json", doc="What the source said and no column holds.", null="nothing"
+)
 _ERROR = (
-    C("error_type", "text", doc="A short, stable word for the failure.", null="did not fail"),
-    C(
+    Column("error_type", "text", doc="A short, stable word for the failure.", null="did not fail"),
+    Column(
         "error_message",
         "text",
         doc="The failure in the words of whoever reported it.",
@@ -21,7 +22,7 @@ _ERROR = (
 )
 
 _TIMES = (
-    C(
+    Column(
         "ttft_s",
         "float",
         "s",
@@ -29,7 +30,7 @@ _TIMES = (
         "not streamed, or not measured",
         "time to first token",
     ),
-    C(
+    Column(
         "answer_start_s",
         "float",
         "s",
@@ -39,17 +40,17 @@ _TIMES = (
     ),
 )
 _TOKENS = (
-    C(
+    Column(
         "input_tokens",
         "int",
         "tokens",
         "All prompt tokens, cached ones included.",
         title="input tokens",
     ),
-    C("cache_read_tokens", "int", "tokens", "Part of the input that was read from a cache."),
-    C("cache_write_tokens", "int", "tokens", "Part of the input that was written to a cache."),
-    C("output_tokens", "int", "tokens", "All generated tokens, thinking included."),
-    C(
+    Column("cache_read_tokens", "int", "tokens", "Part of the input that was read from a cache."),
+    Column("cache_write_tokens", "int", "tokens", "Part of the input that was written to a cache."),
+    Column("output_tokens", "int", "tokens", "All generated tokens, thinking included."),
+    Column(
         "reasoning_tokens",
         "int",
         "tokens",
@@ -58,13 +59,13 @@ _TOKENS = (
     ),
 )
 _WRITES = (
-    C(
+    Column(
         "cache_write_5m_tokens",
         "int",
         "tokens",
         "Part of the input written to a cache that lives 5 minutes.",
     ),
-    C(
+    Column(
         "cache_write_1h_tokens",
         "int",
         "tokens",
@@ -72,59 +73,59 @@ _WRITES = (
     ),
 )
 _MEDIA = (
-    C(
+    Column(
         "input_audio_tokens",
         "int",
         "tokens",
         "Part of the input that is audio, cached ones included.",
         since=3,
     ),
-    C(
+    Column(
         "input_image_tokens",
         "int",
         "tokens",
         "Part of the input that is images (and documents read as images), cached ones included.",
         since=3,
     ),
-    C(
+    Column(
         "input_video_tokens",
         "int",
         "tokens",
         "Part of the input that is video, cached ones included.",
         since=3,
     ),
-    C(
+    Column(
         "cache_read_audio_tokens",
         "int",
         "tokens",
         "Part of the audio input that was read from a cache.",
         since=3,
     ),
-    C(
+    Column(
         "cache_read_image_tokens",
         "int",
         "tokens",
         "Part of the image input that was read from a cache.",
         since=3,
     ),
-    C(
+    Column(
         "cache_read_video_tokens",
         "int",
         "tokens",
         "Part of the video input that was read from a cache.",
         since=3,
     ),
-    C("output_audio_tokens", "int", "tokens", "Part of the output that is audio.", since=3),
-    C("output_image_tokens", "int", "tokens", "Part of the output that is images.", since=3),
-    C("output_video_tokens", "int", "tokens", "Part of the output that is video.", since=3),
+    Column("output_audio_tokens", "int", "tokens", "Part of the output that is audio.", since=3),
+    Column("output_image_tokens", "int", "tokens", "Part of the output that is images.", since=3),
+    Column("output_video_tokens", "int", "tokens", "Part of the output that is video.", since=3),
 )
-_STOP = C(
+_STOP = Column(
     "stop_reason", "text", doc="stop, max_tokens, tool_calls, content_filter, error or unknown."
 )
-_BILLED = C(
+_BILLED = Column(
     "billed_cost_usd", "float", "USD", "What the provider said it charged.", title="billed cost"
 )
-_MACHINE = C(
+_MACHINE = Column(
     "machine_s",
     "float",
     "s",
@@ -132,23 +133,23 @@ _MACHINE = C(
     "not run on a machine of ours",
     "machine time",
 )
-_PRICE = C("price_id", "text", doc="The price row in force.", null="no price known")
+_PRICE = Column("price_id", "text", doc="The price row in force.", null="no price known")
 _SCALE = (
-    C(
+    Column(
         "scale_low",
         "float",
         doc="Lowest value that the scale has.",
         null="no lower end, or not known",
         since=3,
     ),
-    C(
+    Column(
         "scale_high",
         "float",
         doc="Highest value that the scale has.",
         null="no upper end, or not known",
         since=3,
     ),
-    C(
+    Column(
         "direction",
         "text",
         doc="higher or lower: which values are better.",
@@ -162,37 +163,39 @@ RUNS = Table(
     "one row per launch of the runner or imported file",
     (
         _RUN,
-        C("kind", "text", doc="collect or import.", null=KEY_NULL),
-        C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
-        C(
+        Column("kind", "text", doc="collect or import.", null=KEY_NULL),
+        Column("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
+        Column(
             "origin",
             "text",
             doc="Name of the file it came from, without its folder.",
             null="made here",
         ),
-        C("plan", "json", doc="What was asked for.", null="not known"),
-        C(
+        Column("plan", "json", doc="What was asked for.", null="not known"),
+        Column(
             "status",
             "text",
             doc="running, done, failed, cancelled or interrupted.",
             null="not known",
         ),
-        C("started_at", "time", doc="When it began.", null="not known"),
-        C("ended_at", "time", doc="When it ended.", null="not ended, or not known"),
-        C("host", "text", doc="Name of the machine.", null="not known"),
-        C("platform", "text", doc="Operating system and processor.", null="not known"),
-        C("accelerator", "text", doc="The accelerator used.", null="none, or not known"),
-        C("versions", "json", doc="Versions of the software that took part.", null="not known"),
-        C(
+        Column("started_at", "time", doc="When it began.", null="not known"),
+        Column("ended_at", "time", doc="When it ended.", null="not ended, or not known"),
+        Column("host", "text", doc="Name of the machine.", null="not known"),
+        Column("platform", "text", doc="Operating system and processor.", null="not known"),
+        Column("accelerator", "text", doc="The accelerator used.", null="none, or not known"),
+        Column(
+            "versions", "json", doc="Versions of the software that took part.", null="not known"
+        ),
+        Column(
             "commit_sha",
             "text",
             doc="Commit of the evaluated or the evaluating code.",
             null="not known",
         ),
-        C("n_planned", "int", "count", "Traces that were planned.", "not known"),
-        C("error_message", "text", doc="Why the run failed.", null="did not fail"),
+        Column("n_planned", "int", "count", "Traces that were planned.", "not known"),
+        Column("error_message", "text", doc="Why the run failed.", null="did not fail"),
         _METADATA,
-        C(
+        Column(
             "series_id",
             "text",
             doc="Shared by runs of which the later make again what failed in the earlier.",
@@ -209,10 +212,10 @@ TASKS = Table(
     "one row per named set of items",
     (
         _TASK,
-        C("task", "text", doc="Name of the set of items.", null=KEY_NULL),
-        C("version", "text", doc="Version of the set.", null="not versioned"),
-        C("description", "text", doc="What it asks.", null="not described"),
-        C("scorer", "text", doc="Name of the scorer.", null="not known"),
+        Column("task", "text", doc="Name of the set of items.", null=KEY_NULL),
+        Column("version", "text", doc="Version of the set.", null="not versioned"),
+        Column("description", "text", doc="What it asks.", null="not described"),
+        Column("scorer", "text", doc="Name of the scorer.", null="not known"),
         _METADATA,
     ),
     key=("task_id",),
@@ -224,24 +227,24 @@ ITEMS = Table(
     (
         _ITEM,
         _TASK,
-        C("item", "text", doc="Key of the item within its task.", null=KEY_NULL),
-        C("input", "text", doc="The question.", null="not recorded"),
-        C("target", "text", doc="The accepted truth.", null="none, or not recorded"),
-        C("tags", "json", doc="List of labels.", null="none"),
-        C(
+        Column("item", "text", doc="Key of the item within its task.", null=KEY_NULL),
+        Column("input", "text", doc="The question.", null="not recorded"),
+        Column("target", "text", doc="The accepted truth.", null="none, or not recorded"),
+        Column("tags", "json", doc="List of labels.", null="none"),
+        Column(
             "cluster",
             "text",
             doc="Items of one cluster are not independent: a passage, a repository.",
             null="a cluster of its own",
         ),
-        C(
+        Column(
             "difficulty",
             "float",
             doc="The higher the harder, on the task's own scale.",
             null="not graded",
         ),
-        C("value_usd", "float", "USD", "What a right answer is worth.", "not priced"),
-        C(
+        Column("value_usd", "float", "USD", "What a right answer is worth.", "not priced"),
+        Column(
             "human_cost_usd",
             "float",
             "USD",
@@ -259,37 +262,41 @@ CONFIGURATIONS = Table(
     "one row per thing compared",
     (
         _CONF,
-        C(
+        Column(
             "configuration",
             "text",
             doc="Its name, unique in the store: the base name, and what tells it from others of that name.",
             null=KEY_NULL,
         ),
-        C("model", "text", doc="The model that was asked for.", null=KEY_NULL),
-        C("provider", "text", doc="The service or engine that answers.", null="not known"),
-        C("strategy", "text", doc="How the model is used: direct, cot, react …", null="not known"),
-        C("strategy_params", "json", doc="Parameters of the strategy.", null="none"),
-        C("effort", "text", doc="Reasoning effort as asked.", null="not set"),
-        C("thinking_budget_tokens", "int", "tokens", "Cap on thinking tokens.", "not set"),
-        C("temperature", "float", doc="Sampling temperature.", null="the provider's default"),
-        C("top_p", "float", doc="Nucleus sampling mass.", null="the provider's default"),
-        C("max_tokens", "int", "tokens", "Cap on output tokens.", "not set"),
-        C("precision", "text", doc="Number format of the weights.", null="not known"),
-        C(
+        Column("model", "text", doc="The model that was asked for.", null=KEY_NULL),
+        Column("provider", "text", doc="The service or engine that answers.", null="not known"),
+        Column(
+            "strategy", "text", doc="How the model is used: direct, cot, react …", null="not known"
+        ),
+        Column("strategy_params", "json", doc="Parameters of the strategy.", null="none"),
+        Column("effort", "text", doc="Reasoning effort as asked.", null="not set"),
+        Column("thinking_budget_tokens", "int", "tokens", "Cap on thinking tokens.", "not set"),
+        Column("temperature", "float", doc="Sampling temperature.", null="the provider's default"),
+        Column("top_p", "float", doc="Nucleus sampling mass.", null="the provider's default"),
+        Column("max_tokens", "int", "tokens", "Cap on output tokens.", "not set"),
+        Column("precision", "text", doc="Number format of the weights.", null="not known"),
+        Column(
             "machine",
             "text",
             doc="Name of the machine in the price sheet.",
             null="not run on a machine of ours",
         ),
-        C("settings", "json", doc="Every other setting that may change the answer.", null="none"),
-        C(
+        Column(
+            "settings", "json", doc="Every other setting that may change the answer.", null="none"
+        ),
+        Column(
             "base_name",
             "text",
             doc="The name that it came with, or made of model, strategy, effort and cap on thinking.",
             null=KEY_NULL,
             since=3,
         ),
-        C(
+        Column(
             "canonical_model",
             "text",
             doc="The model that the name asked for means, without provider, region and date.",
@@ -306,15 +313,15 @@ PARAMETERS = Table(
     "one row per configuration and single value of its strategy_params (params.…) and settings (settings.…)",
     (
         _CONF,
-        C(
+        Column(
             "name",
             "text",
             doc="As slices and groups name it: params.docs, settings.limits.tokens.",
             null=KEY_NULL,
         ),
-        C("type", "text", doc="int, float, bool or text, as it was given.", null=KEY_NULL),
-        C("value", "text", doc="The value as text; lists as JSON.", null=KEY_NULL),
-        C("number", "float", doc="The value as a number.", null="not a number"),
+        Column("type", "text", doc="int, float, bool or text, as it was given.", null=KEY_NULL),
+        Column("value", "text", doc="The value as text; lists as JSON.", null=KEY_NULL),
+        Column("number", "float", doc="The value as a number.", null="not a number"),
     ),
     key=("configuration_id", "name"),
 )
@@ -323,21 +330,23 @@ TRACES = Table(
     "traces",
     "one row per attempt: configuration × item × trial of a run",
     (
-        C("trace_id", "text", doc="Hash of run, configuration, item and trial.", null=KEY_NULL),
+        Column(
+            "trace_id", "text", doc="Hash of run, configuration, item and trial.", null=KEY_NULL
+        ),
         _RUN,
         _CONF,
         _TASK,
         _ITEM,
-        C("trial", "int", "count", "Repeat of the item, from 0.", KEY_NULL),
-        C("started_at", "time", doc="When the attempt began.", null="not known"),
-        C(
+        Column("trial", "int", "count", "Repeat of the item, from 0.", KEY_NULL),
+        Column("started_at", "time", doc="When the attempt began.", null="not known"),
+        Column(
             "e2e_s",
             "float",
             "s",
             "Begin to end of the attempt, waits and tools included.",
             title="end to end",
         ),
-        C(
+        Column(
             "working_s",
             "float",
             "s",
@@ -345,57 +354,59 @@ TRACES = Table(
             title="working time",
         ),
         *_TIMES,
-        C(
+        Column(
             "answer",
             "text",
             doc="The part of the output that the scorer read.",
             null="no answer found",
         ),
-        C("score", "float", "0..1", "What the first scorer gave.", "not scored"),
-        C(
+        Column("score", "float", "0..1", "What the first scorer gave.", "not scored"),
+        Column(
             "passed",
             "bool",
             doc="Whether the score counts as right.",
             null="not scored",
             title="passed",
         ),
-        C("verifier_score", "float", doc="What a verifier gave the answer.", null="no verifier"),
-        C("confidence", "float", "0..1", "The model's confidence in its answer.", "not asked"),
+        Column(
+            "verifier_score", "float", doc="What a verifier gave the answer.", null="no verifier"
+        ),
+        Column("confidence", "float", "0..1", "The model's confidence in its answer.", "not asked"),
         _STOP,
-        C(
+        Column(
             "limit_type",
             "text",
             doc="The limit that ended the attempt: tokens, turns, tool_calls, time, cost, budget.",
             null="no limit was hit",
         ),
         *_ERROR,
-        C("n_turns", "int", "count", "Assistant turns."),
-        C(
+        Column("n_turns", "int", "count", "Assistant turns."),
+        Column(
             "n_calls",
             "int",
             "count",
             "Calls to the subject model, drafts and verifiers included; not the requests that broke off and were made again.",
             KEY_NULL,
         ),
-        C("n_tool_calls", "int", "count", "Tool calls that were run.", KEY_NULL),
-        C("n_tool_errors", "int", "count", "Tool calls that failed.", KEY_NULL),
-        C("n_messages", "int", "count", "Recorded parts of the conversation.", KEY_NULL),
+        Column("n_tool_calls", "int", "count", "Tool calls that were run.", KEY_NULL),
+        Column("n_tool_errors", "int", "count", "Tool calls that failed.", KEY_NULL),
+        Column("n_messages", "int", "count", "Recorded parts of the conversation.", KEY_NULL),
         *_TOKENS,
-        C(
+        Column(
             "judge_input_tokens",
             "int",
             "tokens",
             "Input tokens of the calls that only grade.",
             "nothing graded, or not reported",
         ),
-        C(
+        Column(
             "judge_output_tokens",
             "int",
             "tokens",
             "Output tokens of the calls that only grade.",
             "nothing graded, or not reported",
         ),
-        C(
+        Column(
             "cost_usd",
             "float",
             "USD",
@@ -403,7 +414,7 @@ TRACES = Table(
             "a price or a token count is unknown",
             "cost",
         ),
-        C(
+        Column(
             "reasoning_cost_usd",
             "float",
             "USD",
@@ -411,7 +422,7 @@ TRACES = Table(
             "thinking or price is unknown",
             "thinking cost",
         ),
-        C(
+        Column(
             "judge_cost_usd",
             "float",
             "USD",
@@ -420,7 +431,7 @@ TRACES = Table(
             "judge cost",
         ),
         _BILLED,
-        C(
+        Column(
             "energy_j",
             "float",
             "J",
@@ -431,7 +442,7 @@ TRACES = Table(
         _MACHINE,
         _PRICE,
         _METADATA,
-        C(
+        Column(
             "is_replaced",
             "bool",
             doc="Whether a later try took its place: it was paid, and is no answer.",
@@ -439,7 +450,7 @@ TRACES = Table(
             title="replaced",
             since=3,
         ),
-        C(
+        Column(
             "n_broken",
             "int",
             "count",
@@ -447,7 +458,7 @@ TRACES = Table(
             "not known",
             since=3,
         ),
-        C(
+        Column(
             "n_broken_unknown",
             "int",
             "count",
@@ -455,7 +466,7 @@ TRACES = Table(
             "not known",
             since=3,
         ),
-        C(
+        Column(
             "broken_tokens",
             "int",
             "tokens",
@@ -463,7 +474,7 @@ TRACES = Table(
             "none broke off, or none reported",
             since=3,
         ),
-        C(
+        Column(
             "broken_cost_usd",
             "float",
             "USD",
@@ -482,20 +493,20 @@ SCORES = Table(
     "one row per trace and scorer",
     (
         _TRACE,
-        C("scorer", "text", doc="Name of the scorer.", null=KEY_NULL),
-        C("score", "float", "0..1", "The value as a number.", "not a number, or not scored"),
-        C("passed", "bool", doc="Whether it counts as right.", null="the scorer does not say"),
-        C("value", "text", doc="The value as the scorer wrote it.", null="not scored"),
-        C("answer", "text", doc="What the scorer read.", null="not recorded"),
-        C("explanation", "text", doc="Why.", null="not given"),
-        C(
+        Column("scorer", "text", doc="Name of the scorer.", null=KEY_NULL),
+        Column("score", "float", "0..1", "The value as a number.", "not a number, or not scored"),
+        Column("passed", "bool", doc="Whether it counts as right.", null="the scorer does not say"),
+        Column("value", "text", doc="The value as the scorer wrote it.", null="not scored"),
+        Column("answer", "text", doc="What the scorer read.", null="not recorded"),
+        Column("explanation", "text", doc="Why.", null="not given"),
+        Column(
             "metric",
             "float",
             doc="The value on the scorer's own scale.",
             null="its scale is 0..1 (see score), or not a number",
             since=3,
         ),
-        C("unit", "text", doc="The unit of the metric.", null="none", since=3),
+        Column("unit", "text", doc="The unit of the metric.", null="none", since=3),
         *_SCALE,
     ),
     key=("trace_id", "scorer"),
@@ -506,39 +517,41 @@ CALLS = Table(
     "calls",
     "one row per request to a model",
     (
-        C("call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
+        Column("call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
         _TRACE,
         _RUN,
         _CONF,
         _TASK,
         _ITEM,
-        C("ordinal", "int", "count", "Place among the trace's calls, from 0.", KEY_NULL),
-        C("role", "text", doc="subject, judge, verifier or draft.", null=KEY_NULL),
-        C("provider", "text", doc="The service or engine asked.", null="not known"),
-        C("model", "text", doc="The model asked for.", null="not known"),
-        C("response_model", "text", doc="The model that said it answered."),
-        C("started_at", "time", doc="When the request was sent.", null="not known"),
-        C("queue_s", "float", "s", "Wait for a slot before the request was sent.", title="queue"),
+        Column("ordinal", "int", "count", "Place among the trace's calls, from 0.", KEY_NULL),
+        Column("role", "text", doc="subject, judge, verifier or draft.", null=KEY_NULL),
+        Column("provider", "text", doc="The service or engine asked.", null="not known"),
+        Column("model", "text", doc="The model asked for.", null="not known"),
+        Column("response_model", "text", doc="The model that said it answered."),
+        Column("started_at", "time", doc="When the request was sent.", null="not known"),
+        Column(
+            "queue_s", "float", "s", "Wait for a slot before the request was sent.", title="queue"
+        ),
         *_TIMES,
-        C("e2e_s", "float", "s", "Request sent to the last byte.", title="latency"),
-        C("gap_p50_s", "float", "s", "Median gap between chunks.", "fewer than two chunks"),
-        C(
+        Column("e2e_s", "float", "s", "Request sent to the last byte.", title="latency"),
+        Column("gap_p50_s", "float", "s", "Median gap between chunks.", "fewer than two chunks"),
+        Column(
             "gap_p90_s",
             "float",
             "s",
             "90th percentile of the gaps between chunks.",
             "fewer than two chunks",
         ),
-        C(
+        Column(
             "gap_p99_s",
             "float",
             "s",
             "99th percentile of the gaps between chunks.",
             "fewer than two chunks",
         ),
-        C("gap_max_s", "float", "s", "Longest gap between chunks.", "fewer than two chunks"),
-        C("n_chunks", "int", "count", "Non-empty chunks.", "not streamed"),
-        C(
+        Column("gap_max_s", "float", "s", "Longest gap between chunks.", "fewer than two chunks"),
+        Column("n_chunks", "int", "count", "Non-empty chunks.", "not streamed"),
+        Column(
             "n_requests",
             "int",
             "count",
@@ -548,19 +561,19 @@ CALLS = Table(
         *_TOKENS[:2],
         *_WRITES,
         *_TOKENS[3:],
-        C(
+        Column(
             "total_tokens",
             "int",
             "tokens",
             "The total as the provider reported it; only checked, never used.",
         ),
-        C(
+        Column(
             "tokens_source",
             "text",
             doc="reported, counted (by a tokenizer of ours) or derived.",
             null="not known",
         ),
-        C(
+        Column(
             "logprob_sum",
             "float",
             doc="Sum of the log probabilities of the output tokens.",
@@ -568,20 +581,20 @@ CALLS = Table(
         ),
         _STOP,
         _BILLED,
-        C(
+        Column(
             "machine",
             "text",
             doc="Name of the machine in the price sheet.",
             null="not run on a machine of ours",
         ),
         _MACHINE,
-        C("n_retries", "int", "count", "Requests that failed before this one answered."),
-        C("retry_wait_s", "float", "s", "Time spent waiting between retries."),
+        Column("n_retries", "int", "count", "Requests that failed before this one answered."),
+        Column("retry_wait_s", "float", "s", "Time spent waiting between retries."),
         *_ERROR,
-        C("request_id", "text", doc="The provider's name for the request."),
-        C("service_tier", "text", doc="Service tier: batch, flex, priority …"),
-        C("usage", "json", doc="The provider's usage object as received."),
-        C(
+        Column("request_id", "text", doc="The provider's name for the request."),
+        Column("service_tier", "text", doc="Service tier: batch, flex, priority …"),
+        Column("usage", "json", doc="The provider's usage object as received."),
+        Column(
             "energy_j",
             "float",
             "J",
@@ -590,7 +603,7 @@ CALLS = Table(
             "energy",
         ),
         _PRICE,
-        C(
+        Column(
             "effort_sent",
             "text",
             doc="What was sent to the provider for the effort asked.",
@@ -598,7 +611,7 @@ CALLS = Table(
             since=2,
         ),
         *_MEDIA,
-        C(
+        Column(
             "retried_as",
             "int",
             "count",
@@ -606,7 +619,7 @@ CALLS = Table(
             "it was not made again",
             since=3,
         ),
-        C(
+        Column(
             "response_id",
             "text",
             doc="The provider's id of the reply, as its body has it: chatcmpl-…, resp_…, msg_….",
@@ -622,14 +635,14 @@ CALL_COPIES = Table(
     "call_copies",
     "one row per session that repeats a call of another: a resumed or forked one",
     (
-        C(
+        Column(
             "call_id",
             "text",
             doc="The call; its row in calls belongs to the session that began first.",
             null=KEY_NULL,
         ),
         _TRACE,
-        C(
+        Column(
             "ordinal",
             "int",
             "count",
@@ -644,17 +657,17 @@ TOOL_CALLS = Table(
     "tool_calls",
     "one row per tool that a model asked for",
     (
-        C("tool_call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
+        Column("tool_call_id", "text", doc="Hash of the trace and the ordinal.", null=KEY_NULL),
         _TRACE,
         _CALL,
-        C("ordinal", "int", "count", "Place among the trace's tool calls, from 0.", KEY_NULL),
-        C("tool", "text", doc="Name of the tool.", null=KEY_NULL),
-        C("arguments", "json", doc="Arguments as the model wrote them.", null="not recorded"),
-        C("started_at", "time", doc="When the tool began.", null="not known"),
-        C("e2e_s", "float", "s", "How long the tool took.", title="tool time"),
-        C("result_tokens", "int", "tokens", "Tokens of the result."),
-        C("result_bytes", "int", "bytes", "Bytes of the result."),
-        C("cost_usd", "float", "USD", "What the tool charged.", "not priced", "tool cost"),
+        Column("ordinal", "int", "count", "Place among the trace's tool calls, from 0.", KEY_NULL),
+        Column("tool", "text", doc="Name of the tool.", null=KEY_NULL),
+        Column("arguments", "json", doc="Arguments as the model wrote them.", null="not recorded"),
+        Column("started_at", "time", doc="When the tool began.", null="not known"),
+        Column("e2e_s", "float", "s", "How long the tool took.", title="tool time"),
+        Column("result_tokens", "int", "tokens", "Tokens of the result."),
+        Column("result_bytes", "int", "bytes", "Bytes of the result."),
+        Column("cost_usd", "float", "USD", "What the tool charged.", "not priced", "tool cost"),
         *_ERROR,
     ),
     key=("tool_call_id",),
@@ -666,18 +679,18 @@ MESSAGES = Table(
     "one row per part of a conversation",
     (
         _TRACE,
-        C("ordinal", "int", "count", "Place in the trace, from 0.", KEY_NULL),
-        C("role", "text", doc="system, user, assistant or tool.", null=KEY_NULL),
-        C("kind", "text", doc="text, thinking, tool_call or tool_result.", null=KEY_NULL),
-        C("content_id", "text", doc="Hash of the text.", null=KEY_NULL),
+        Column("ordinal", "int", "count", "Place in the trace, from 0.", KEY_NULL),
+        Column("role", "text", doc="system, user, assistant or tool.", null=KEY_NULL),
+        Column("kind", "text", doc="text, thinking, tool_call or tool_result.", null=KEY_NULL),
+        Column("content_id", "text", doc="Hash of the text.", null=KEY_NULL),
         _CALL,
-        C(
+        Column(
             "tool_call_id",
             "text",
             doc="The tool call it asks for or answers.",
             null="about no tool call",
         ),
-        C("n_tokens", "int", "tokens", "Tokens of the text.", "not counted"),
+        Column("n_tokens", "int", "tokens", "Tokens of the text.", "not counted"),
     ),
     key=("trace_id", "ordinal"),
 )
@@ -686,9 +699,9 @@ CONTENTS = Table(
     "contents",
     "one row per distinct text",
     (
-        C("content_id", "text", doc="Hash of the text.", null=KEY_NULL),
-        C("n_bytes", "int", "bytes", "Length in UTF-8.", KEY_NULL),
-        C("text", "text", doc="The text.", null=KEY_NULL),
+        Column("content_id", "text", doc="Hash of the text.", null=KEY_NULL),
+        Column("n_bytes", "int", "bytes", "Length in UTF-8.", KEY_NULL),
+        Column("text", "text", doc="The text.", null=KEY_NULL),
     ),
     key=("content_id",),
     compressed=("text",),
@@ -699,11 +712,15 @@ ENERGY = Table(
     "one row per call, device and phase",
     (
         _TRACE,
-        C("call_id", "text", doc="The call it belongs to.", null=KEY_NULL),
-        C("device", "text", doc="Which device.", null=KEY_NULL),
-        C("phase", "text", doc="prefill, thinking, answer or tool_wait.", null="the whole call"),
-        C("method", "text", doc="measured, apportioned, reported or estimated.", null=KEY_NULL),
-        C(
+        Column("call_id", "text", doc="The call it belongs to.", null=KEY_NULL),
+        Column("device", "text", doc="Which device.", null=KEY_NULL),
+        Column(
+            "phase", "text", doc="prefill, thinking, answer or tool_wait.", null="the whole call"
+        ),
+        Column(
+            "method", "text", doc="measured, apportioned, reported or estimated.", null=KEY_NULL
+        ),
+        Column(
             "energy_j",
             "float",
             "J",
@@ -711,10 +728,10 @@ ENERGY = Table(
             "not known",
             "energy",
         ),
-        C("low_j", "float", "J", "Lower end."),
-        C("high_j", "float", "J", "Upper end."),
-        C("note", "text", doc="Why the range is what it is.", null="nothing to say"),
-        C(
+        Column("low_j", "float", "J", "Lower end."),
+        Column("high_j", "float", "J", "Upper end."),
+        Column("note", "text", doc="Why the range is what it is.", null="nothing to say"),
+        Column(
             "full_j",
             "float",
             "J",
@@ -732,16 +749,16 @@ ENERGY_BALANCES = Table(
     "one row per run and device: what its meter read, and where it went",
     (
         _RUN,
-        C("device", "text", doc="Which device.", null=KEY_NULL),
-        C(
+        Column("device", "text", doc="Which device.", null=KEY_NULL),
+        Column(
             "meter",
             "text",
             doc="What was read: nvml, rapl, apple …, and counter or power.",
             null="nothing was measured",
         ),
-        C("meter_j", "float", "J", "What the meter counted.", "not measured", "metered"),
-        C("calls_j", "float", "J", "Given to calls, above idle.", "not measured", "calls"),
-        C(
+        Column("meter_j", "float", "J", "What the meter counted.", "not measured", "metered"),
+        Column("calls_j", "float", "J", "Given to calls, above idle.", "not measured", "calls"),
+        Column(
             "idle_j",
             "float",
             "J",
@@ -749,7 +766,7 @@ ENERGY_BALANCES = Table(
             "not measured",
             "idle",
         ),
-        C(
+        Column(
             "unattributed_j",
             "float",
             "J",
@@ -757,21 +774,21 @@ ENERGY_BALANCES = Table(
             "not measured",
             "unattributed",
         ),
-        C(
+        Column(
             "mismatch",
             "float",
             "0..1",
             "|calls + idle + unattributed − metered| over metered.",
             "not measured",
         ),
-        C(
+        Column(
             "is_conserved",
             "bool",
             doc="Whether the mismatch is within 2 %.",
             null="not measured",
             title="conserved",
         ),
-        C(
+        Column(
             "integral_j",
             "float",
             "J",
@@ -779,20 +796,22 @@ ENERGY_BALANCES = Table(
             "no power samples",
             "integral of power",
         ),
-        C("duration_s", "float", "s", "Length of the run as metered.", "not measured"),
-        C("idle_w", "float", "W", "Mean power in the quiet window before the run.", "not measured"),
-        C("idle_sd_w", "float", "W", "Its standard deviation.", "fewer than two samples"),
-        C(
+        Column("duration_s", "float", "s", "Length of the run as metered.", "not measured"),
+        Column(
+            "idle_w", "float", "W", "Mean power in the quiet window before the run.", "not measured"
+        ),
+        Column("idle_sd_w", "float", "W", "Its standard deviation.", "fewer than two samples"),
+        Column(
             "idle_after_w",
             "float",
             "W",
             "Mean power in the quiet window after the run.",
             "ended without one",
         ),
-        C("period_s", "float", "s", "Update period of the counter as seen.", "not measured"),
-        C("n_samples", "int", "count", "Readings taken.", KEY_NULL),
-        C("n_calls", "int", "count", "Calls that were given energy.", KEY_NULL),
-        C(
+        Column("period_s", "float", "s", "Update period of the counter as seen.", "not measured"),
+        Column("n_samples", "int", "count", "Readings taken.", KEY_NULL),
+        Column("n_calls", "int", "count", "Calls that were given energy.", KEY_NULL),
+        Column(
             "note",
             "text",
             doc="Why there is no reading, or what to know of it.",
@@ -806,16 +825,16 @@ RESULTS = Table(
     "results",
     "one row per figure that exists only as an aggregate",
     (
-        C("result_id", "text", doc="Hash of what it says about what.", null=KEY_NULL),
+        Column("result_id", "text", doc="Hash of what it says about what.", null=KEY_NULL),
         _RUN,
         _CONF,
         _TASK,
-        C("metric", "text", doc="Name of the figure.", null=KEY_NULL),
-        C("value", "float", doc="The figure.", null="unknown"),
-        C("unit", "text", doc="Its unit.", null="none"),
-        C("n", "int", "count", "Items or traces behind it."),
-        C("standard_error", "float", doc="Its standard error, in its unit."),
-        C("date", "time", doc="When it was measured."),
+        Column("metric", "text", doc="Name of the figure.", null=KEY_NULL),
+        Column("value", "float", doc="The figure.", null="unknown"),
+        Column("unit", "text", doc="Its unit.", null="none"),
+        Column("n", "int", "count", "Items or traces behind it."),
+        Column("standard_error", "float", doc="Its standard error, in its unit."),
+        Column("date", "time", doc="When it was measured."),
         _METADATA,
         *_SCALE,
     ),
@@ -826,73 +845,79 @@ PRICES = Table(
     "prices",
     "one row per model (or machine), period and tier",
     (
-        C("price_id", "text", doc="Hash of the row.", null=KEY_NULL),
-        C("model", "text", doc="The model as asked for, or the machine's name.", null=KEY_NULL),
-        C("sheet", "text", doc="Where the price comes from.", null=KEY_NULL),
-        C("provider", "text", doc="The provider as asked.", null="any"),
-        C("starts_at", "time", doc="In force from then on.", null="always was"),
-        C("ends_at", "time", doc="In force until then.", null="still is"),
-        C(
+        Column("price_id", "text", doc="Hash of the row.", null=KEY_NULL),
+        Column(
+            "model", "text", doc="The model as asked for, or the machine's name.", null=KEY_NULL
+        ),
+        Column("sheet", "text", doc="Where the price comes from.", null=KEY_NULL),
+        Column("provider", "text", doc="The provider as asked.", null="any"),
+        Column("starts_at", "time", doc="In force from then on.", null="always was"),
+        Column("ends_at", "time", doc="In force until then.", null="still is"),
+        Column(
             "daily_from",
             "text",
             doc="In force from that time of day (UTC, HH:MM:SS).",
             null="all day",
         ),
-        C(
+        Column(
             "daily_to",
             "text",
             doc="In force until that time of day (UTC, HH:MM:SS).",
             null="all day",
         ),
-        C(
+        Column(
             "min_input_tokens",
             "int",
             "tokens",
             "In force for prompts longer than that; 0 for all.",
             KEY_NULL,
         ),
-        C("input_usd_per_mtok", "float", "USD/Mtok", "Fresh input.", "not priced"),
-        C(
+        Column("input_usd_per_mtok", "float", "USD/Mtok", "Fresh input.", "not priced"),
+        Column(
             "cache_read_usd_per_mtok",
             "float",
             "USD/Mtok",
             "Input read from a cache.",
             "as fresh input",
         ),
-        C(
+        Column(
             "cache_write_5m_usd_per_mtok",
             "float",
             "USD/Mtok",
             "Input written to a 5-minute cache.",
             "as fresh input",
         ),
-        C(
+        Column(
             "cache_write_1h_usd_per_mtok",
             "float",
             "USD/Mtok",
             "Input written to a 1-hour cache.",
             "as fresh input",
         ),
-        C("output_usd_per_mtok", "float", "USD/Mtok", "Output, thinking included.", "not priced"),
-        C(
+        Column(
+            "output_usd_per_mtok", "float", "USD/Mtok", "Output, thinking included.", "not priced"
+        ),
+        Column(
             "reasoning_usd_per_mtok",
             "float",
             "USD/Mtok",
             "Thinking, where it is priced apart.",
             "as output",
         ),
-        C("request_usd", "float", "USD", "Per request.", "none"),
-        C("machine_usd_per_hour", "float", "USD/h", "Per hour of a machine.", "priced by token"),
-        C("note", "text", doc="Anything to know.", null="nothing"),
-        C(
+        Column("request_usd", "float", "USD", "Per request.", "none"),
+        Column(
+            "machine_usd_per_hour", "float", "USD/h", "Per hour of a machine.", "priced by token"
+        ),
+        Column("note", "text", doc="Anything to know.", null="nothing"),
+        Column(
             "service_tier",
             "text",
             doc="In force for calls of that service tier alone; calls of batches are priced by no other row.",
             null="for all but batches",
             since=2,
         ),
-        C("input_audio_usd_per_mtok", "float", "USD/Mtok", "Audio input.", "unknown", since=3),
-        C(
+        Column("input_audio_usd_per_mtok", "float", "USD/Mtok", "Audio input.", "unknown", since=3),
+        Column(
             "input_image_usd_per_mtok",
             "float",
             "USD/Mtok",
@@ -900,7 +925,7 @@ PRICES = Table(
             "as fresh input in genai-prices, else unknown",
             since=3,
         ),
-        C(
+        Column(
             "input_video_usd_per_mtok",
             "float",
             "USD/Mtok",
@@ -908,7 +933,7 @@ PRICES = Table(
             "as fresh input in genai-prices, else unknown",
             since=3,
         ),
-        C(
+        Column(
             "cache_read_audio_usd_per_mtok",
             "float",
             "USD/Mtok",
@@ -916,7 +941,7 @@ PRICES = Table(
             "as audio input",
             since=3,
         ),
-        C(
+        Column(
             "cache_read_image_usd_per_mtok",
             "float",
             "USD/Mtok",
@@ -924,7 +949,7 @@ PRICES = Table(
             "as image input",
             since=3,
         ),
-        C(
+        Column(
             "cache_read_video_usd_per_mtok",
             "float",
             "USD/Mtok",
@@ -932,9 +957,15 @@ PRICES = Table(
             "as video input",
             since=3,
         ),
-        C("output_audio_usd_per_mtok", "float", "USD/Mtok", "Audio output.", "unknown", since=3),
-        C("output_image_usd_per_mtok", "float", "USD/Mtok", "Image output.", "unknown", since=3),
-        C("output_video_usd_per_mtok", "float", "USD/Mtok", "Video output.", "unknown", since=3),
+        Column(
+            "output_audio_usd_per_mtok", "float", "USD/Mtok", "Audio output.", "unknown", since=3
+        ),
+        Column(
+            "output_image_usd_per_mtok", "float", "USD/Mtok", "Image output.", "unknown", since=3
+        ),
+        Column(
+            "output_video_usd_per_mtok", "float", "USD/Mtok", "Video output.", "unknown", since=3
+        ),
     ),
     key=("price_id",),
 )
@@ -943,16 +974,16 @@ MODELS = Table(
     "models",
     "one row per model whose shape or dates are known",
     (
-        C("model", "text", doc="Name of the model.", null=KEY_NULL),
-        C("family", "text", doc="Family it belongs to."),
-        C("released_at", "time", doc="Release date."),
-        C("n_params", "int", "count", "Parameters."),
-        C("n_active_params", "int", "count", "Parameters active per token."),
-        C("n_layers", "int", "count", "Layers."),
-        C("d_model", "int", "count", "Width of the hidden state."),
-        C("n_heads", "int", "count", "Attention heads."),
-        C("n_kv_heads", "int", "count", "Key-value heads."),
-        C("source", "text", doc="Where the row comes from."),
+        Column("model", "text", doc="Name of the model.", null=KEY_NULL),
+        Column("family", "text", doc="Family it belongs to."),
+        Column("released_at", "time", doc="Release date."),
+        Column("n_params", "int", "count", "Parameters."),
+        Column("n_active_params", "int", "count", "Parameters active per token."),
+        Column("n_layers", "int", "count", "Layers."),
+        Column("d_model", "int", "count", "Width of the hidden state."),
+        Column("n_heads", "int", "count", "Attention heads."),
+        Column("n_kv_heads", "int", "count", "Key-value heads."),
+        Column("source", "text", doc="Where the row comes from."),
     ),
     key=("model",),
 )
@@ -961,16 +992,16 @@ MODEL_ALIASES = Table(
     "model_aliases",
     "one row per name of a model that the user explained",
     (
-        C("model", "text", doc="The model as asked for.", null=KEY_NULL),
-        C("provider", "text", doc="The provider as asked.", null="any"),
-        C("canonical_model", "text", doc="The model that the name means.", null=KEY_NULL),
-        C(
+        Column("model", "text", doc="The model as asked for.", null=KEY_NULL),
+        Column("provider", "text", doc="The provider as asked.", null="any"),
+        Column("canonical_model", "text", doc="The model that the name means.", null=KEY_NULL),
+        Column(
             "priced_as",
             "text",
             doc="The name whose prices it has, as genai-prices knows it.",
             null="those of canonical_model",
         ),
-        C("sheet", "text", doc="Name of the file that says so.", null=KEY_NULL),
+        Column("sheet", "text", doc="Name of the file that says so.", null=KEY_NULL),
     ),
     key=("model", "provider"),
 )
@@ -979,12 +1010,12 @@ ACCELERATORS = Table(
     "accelerators",
     "one row per accelerator",
     (
-        C("accelerator", "text", doc="Its name.", null=KEY_NULL),
-        C("peak_flops", "float", "FLOP/s", "Dense 16-bit peak."),
-        C("bandwidth_bytes_per_s", "float", "bytes/s", "Memory bandwidth."),
-        C("memory_bytes", "int", "bytes", "Memory."),
-        C("tdp_w", "float", "W", "Thermal design power."),
-        C("source", "text", doc="Where the row comes from."),
+        Column("accelerator", "text", doc="Its name.", null=KEY_NULL),
+        Column("peak_flops", "float", "FLOP/s", "Dense 16-bit peak."),
+        Column("bandwidth_bytes_per_s", "float", "bytes/s", "Memory bandwidth."),
+        Column("memory_bytes", "int", "bytes", "Memory."),
+        Column("tdp_w", "float", "W", "Thermal design power."),
+        Column("source", "text", doc="Where the row comes from."),
     ),
     key=("accelerator",),
 )
@@ -993,10 +1024,10 @@ GRIDS = Table(
     "grids",
     "one row per electricity grid and year",
     (
-        C("grid", "text", doc="Country or region.", null=KEY_NULL),
-        C("year", "int", "", "Year of the figure."),
-        C("carbon_g_per_kwh", "float", "g/kWh", "Carbon intensity."),
-        C("source", "text", doc="Where the row comes from."),
+        Column("grid", "text", doc="Country or region.", null=KEY_NULL),
+        Column("year", "int", "", "Year of the figure."),
+        Column("carbon_g_per_kwh", "float", "g/kWh", "Carbon intensity."),
+        Column("source", "text", doc="Where the row comes from."),
     ),
     key=("grid", "year"),
 )
@@ -1006,10 +1037,10 @@ ANNOTATIONS = Table(
     "one row per mark that a person set on a trace",
     (
         _TRACE,
-        C("author", "text", doc="Who.", null="not said"),
-        C("created_at", "time", doc="When.", null=KEY_NULL),
-        C("mark", "text", doc="A short label.", null=KEY_NULL),
-        C("note", "text", doc="A remark.", null="none"),
+        Column("author", "text", doc="Who.", null="not said"),
+        Column("created_at", "time", doc="When.", null=KEY_NULL),
+        Column("mark", "text", doc="A short label.", null=KEY_NULL),
+        Column("note", "text", doc="A remark.", null="none"),
     ),
     key=("trace_id", "author", "mark"),
 )
@@ -1018,9 +1049,9 @@ SAVED_SLICES = Table(
     "saved_slices",
     "one row per filter kept under a name",
     (
-        C("name", "text", doc="Its name.", null=KEY_NULL),
-        C("filter", "text", doc="The filter.", null=KEY_NULL),
-        C("created_at", "time", doc="When it was saved.", null=KEY_NULL),
+        Column("name", "text", doc="Its name.", null=KEY_NULL),
+        Column("filter", "text", doc="The filter.", null=KEY_NULL),
+        Column("created_at", "time", doc="When it was saved.", null=KEY_NULL),
     ),
     key=("name",),
 )

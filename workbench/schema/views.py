@@ -17,7 +17,6 @@ from workbench.schema.tables import (
     TRACES,
 )
 
-C = Column
 _NAMES = (
     CONFIGURATIONS["configuration"],
     CONFIGURATIONS["model"],
@@ -36,11 +35,11 @@ _NAMES = (
     ITEMS["difficulty"],
     ITEMS["value_usd"],
     ITEMS["human_cost_usd"],
-    C("task_version", "text", doc="Version of the set of items.", null="not versioned"),
+    Column("task_version", "text", doc="Version of the set of items.", null="not versioned"),
 )
 _ON = CONFIGURATIONS["machine"]  # a call has its own
 _LISTED = (
-    C(
+    Column(
         "input_usd_per_mtok",
         "float",
         "USD/Mtok",
@@ -48,7 +47,7 @@ _LISTED = (
         "no price known",
         "input price",
     ),
-    C(
+    Column(
         "output_usd_per_mtok",
         "float",
         "USD/Mtok",
@@ -57,7 +56,7 @@ _LISTED = (
         "output price",
     ),
 )
-_VISIBLE = C(
+_VISIBLE = Column(
     "visible_tokens",
     "int",
     "tokens",
@@ -75,8 +74,8 @@ TRACE_FACTS = Table(
         _ON,
         *_LISTED,
         _VISIBLE,
-        C("origin", "text", doc="Name of the file it came from.", null="made here"),
-        C("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
+        Column("origin", "text", doc="Name of the file it came from.", null="made here"),
+        Column("source", "text", doc="The format it was read from, or the runner.", null=KEY_NULL),
     ),
     key=("trace_id",),
 )
@@ -89,7 +88,7 @@ TRACE_DETAILS = Table(
         ITEMS["input"],
         CONFIGURATIONS["strategy_params"],
         ITEMS["target"],
-        C(
+        Column(
             "item_metadata",
             "json",
             doc="What the source said of the item and no column holds.",
@@ -104,14 +103,16 @@ TRACE_TEXTS = Table(
     "one row per trace as in trace_details, with what the model wrote and was told",
     (
         *TRACE_DETAILS.columns,
-        C("thinking_text", "text", doc="Its thinking, call by call.", null="none, or not recorded"),
-        C(
+        Column(
+            "thinking_text", "text", doc="Its thinking, call by call.", null="none, or not recorded"
+        ),
+        Column(
             "output_text",
             "text",
             doc="What it wrote beside the thinking, call by call; tool calls are no part.",
             null="none, or not recorded",
         ),
-        C(
+        Column(
             "read_text",
             "text",
             doc="What it was told after its first words: results of tools, remarks of the user.",
@@ -128,17 +129,21 @@ CALL_FACTS = Table(
         *(c for c in CALLS.columns if c.name not in {"provider", "model"}),
         *_NAMES,
         *_LISTED,
-        C(
+        Column(
             "call_model",
             "text",
             doc="The model this call asked for: a judge's differs from the subject's.",
             null="not known",
         ),
-        C("call_provider", "text", doc="The provider this call asked.", null="not known"),
-        C("fresh_input_tokens", "int", "tokens", "Input neither read from nor written to a cache."),
+        Column("call_provider", "text", doc="The provider this call asked.", null="not known"),
+        Column(
+            "fresh_input_tokens", "int", "tokens", "Input neither read from nor written to a cache."
+        ),
         _VISIBLE,
-        C("cost_usd", "float", "USD", "At the price in force.", "price or tokens unknown", "cost"),
-        C(
+        Column(
+            "cost_usd", "float", "USD", "At the price in force.", "price or tokens unknown", "cost"
+        ),
+        Column(
             "reasoning_cost_usd",
             "float",
             "USD",
@@ -146,7 +151,7 @@ CALL_FACTS = Table(
             "thinking or price is unknown",
             "thinking cost",
         ),
-        C(
+        Column(
             "tpot_s",
             "float",
             "s",
@@ -154,7 +159,7 @@ CALL_FACTS = Table(
             "one token or fewer, not streamed, or a sum of several requests",
             "time per output token",
         ),
-        C(
+        Column(
             "output_tokens_per_s",
             "float",
             "tokens/s",
@@ -180,7 +185,7 @@ _OF_TRACE = tuple(
     )
 )
 _ENDED = (
-    C("trace_error_type", "text", doc="Why the trace failed.", null="it did not"),
+    Column("trace_error_type", "text", doc="Why the trace failed.", null="it did not"),
     TRACES["is_replaced"],
 )
 
@@ -224,7 +229,7 @@ TOOL_USES = Table(
         _ON,
         ITEMS["input"],
         *(TRACES[c] for c in ("answer", "n_tool_calls", "output_tokens")),
-        C(
+        Column(
             "trace_cost_usd",
             "float",
             "USD",
@@ -232,13 +237,13 @@ TOOL_USES = Table(
             "a price or a token count is unknown",
             "cost of the trace",
         ),
-        C(
+        Column(
             "opening_text",
             "text",
             doc="What the model wrote up to its first tool call, thinking first; of a trace without one, everything.",
             null="not recorded",
         ),
-        C(
+        Column(
             "opening_tokens",
             "int",
             "tokens",
@@ -292,24 +297,26 @@ RUN_SUMMARY = Table(
         RUNS["started_at"],
         RUNS["ended_at"],
         RUNS["n_planned"],
-        C("n_traces", "int", "count", "Traces recorded.", KEY_NULL),
-        C("n_errors", "int", "count", "Traces that failed.", KEY_NULL),
-        C("n_scored", "int", "count", "Traces with a score.", KEY_NULL),
-        C("n_passed", "int", "count", "Traces that passed.", KEY_NULL),
-        C("n_configurations", "int", "count", "Configurations.", KEY_NULL),
-        C("n_items", "int", "count", "Distinct items.", KEY_NULL),
-        C("n_calls", "int", "count", "Calls.", KEY_NULL),
-        C("n_broken", "int", "count", "Requests that broke off and were made again.", "not known"),
-        C(
+        Column("n_traces", "int", "count", "Traces recorded.", KEY_NULL),
+        Column("n_errors", "int", "count", "Traces that failed.", KEY_NULL),
+        Column("n_scored", "int", "count", "Traces with a score.", KEY_NULL),
+        Column("n_passed", "int", "count", "Traces that passed.", KEY_NULL),
+        Column("n_configurations", "int", "count", "Configurations.", KEY_NULL),
+        Column("n_items", "int", "count", "Distinct items.", KEY_NULL),
+        Column("n_calls", "int", "count", "Calls.", KEY_NULL),
+        Column(
+            "n_broken", "int", "count", "Requests that broke off and were made again.", "not known"
+        ),
+        Column(
             "broken_tokens",
             "int",
             "tokens",
             "Input and output of requests that broke off, as far as known.",
             "none known",
         ),
-        C("input_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
-        C("output_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
-        C(
+        Column("input_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
+        Column("output_tokens", "int", "tokens", "Sum of the known ones.", "none known"),
+        Column(
             "reasoning_tokens",
             "int",
             "tokens",
@@ -317,10 +324,12 @@ RUN_SUMMARY = Table(
             "none known",
             "thinking tokens",
         ),
-        C("cost_usd", "float", "USD", "Sum of the known ones.", "none known", "cost"),
-        C("n_unpriced", "int", "count", "Traces without a cost.", KEY_NULL),
-        C("billed_cost_usd", "float", "USD", "Sum of the known ones.", "none known", "billed cost"),
-        C("energy_j", "float", "J", "Sum of the known ones.", "none known", "energy"),
+        Column("cost_usd", "float", "USD", "Sum of the known ones.", "none known", "cost"),
+        Column("n_unpriced", "int", "count", "Traces without a cost.", KEY_NULL),
+        Column(
+            "billed_cost_usd", "float", "USD", "Sum of the known ones.", "none known", "billed cost"
+        ),
+        Column("energy_j", "float", "J", "Sum of the known ones.", "none known", "energy"),
     ),
     key=("run_id",),
 )
@@ -329,12 +338,12 @@ USAGE_FAULTS = Table(
     "usage_faults",
     "one row per call and rule that its token counts break",
     (
-        C("call_id", "text", doc="The call.", null=KEY_NULL),
+        Column("call_id", "text", doc="The call.", null=KEY_NULL),
         CALLS["trace_id"],
         CALLS["run_id"],
-        C("configuration", "text", doc="Its configuration.", null=KEY_NULL),
-        C("fault", "text", doc="Short name of the rule.", null=KEY_NULL),
-        C("detail", "text", doc="The numbers that contradict each other.", null=KEY_NULL),
+        Column("configuration", "text", doc="Its configuration.", null=KEY_NULL),
+        Column("fault", "text", doc="Short name of the rule.", null=KEY_NULL),
+        Column("detail", "text", doc="The numbers that contradict each other.", null=KEY_NULL),
     ),
     key=("call_id", "fault"),
 )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from workbench.analysis import Analysis, Result
     from workbench.analysis import Option as Setting
-    from workbench.analysis.forms import Asked
+    from workbench.analysis.catalogue.forms import Asked
     from workbench.store import Cancel, Store
 
 BY = "configuration"
@@ -59,7 +59,7 @@ class Question:
 
     def as_shown(self, table: str) -> "Asked":
         """Return the question of one of the tables of its answer."""
-        from workbench.analysis.forms import Asked
+        from workbench.analysis.catalogue.forms import Asked
 
         return Asked(self.name, slices.read(self.text), self.by, self.options, table)
 

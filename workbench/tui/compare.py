@@ -20,7 +20,7 @@ from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
     from workbench.analysis import Result
-    from workbench.analysis.forms import Asked
+    from workbench.analysis.catalogue.forms import Asked
     from workbench.store import Cancel, Store
 
 HIDDEN = ("a", "b", "item_id")
@@ -140,7 +140,7 @@ class CompareScreen(AskingScreen):
             offer_answer(self, self._asked, self.query_one(Grid).current)
 
     def _asked(self) -> "Asked":
-        from workbench.analysis.forms import Asked
+        from workbench.analysis.catalogue.forms import Asked
 
         assert self.result is not None
         where = slices.read(self._text)

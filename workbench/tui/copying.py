@@ -26,7 +26,7 @@ from workbench.tui import slices
 from workbench.tui.asking import Asking, AskingScreen, once
 
 if TYPE_CHECKING:
-    from workbench.analysis.forms import Asked
+    from workbench.analysis.catalogue.forms import Asked
     from workbench.store import Store
 
 Texts = dict[str, tuple[str, str]]  # what it is → (text, file ending)
@@ -41,7 +41,7 @@ def answer_texts(store: "Store", asked: "Asked") -> Texts:
         store: where; it knows the types of columns of its own that the question names.
         asked: the question that the table on screen answers.
     """
-    from workbench.analysis import forms
+    from workbench.analysis.catalogue import forms
 
     path, fields = str(store.path), store.fields(asked.own) if asked.own else {}
     return {
@@ -62,8 +62,8 @@ def overview_texts(path: Path, text: str, x: str, y: str) -> Texts:
         x: the axis of the frontier that is paid.
         y: the one that is achieved.
     """
-    from workbench.analysis import forms
-    from workbench.analysis.forms import Asked
+    from workbench.analysis.catalogue import forms
+    from workbench.analysis.catalogue.forms import Asked
 
     where, at = slices.read(text), str(path)
     summary = Asked("summary", where)

@@ -1,1 +1,0 @@
-"""What a budget of thinking buys."""

@@ -1,0 +1,1 @@
+"""The catalogue of analyses: finds and runs them, and writes what stands beside a result."""

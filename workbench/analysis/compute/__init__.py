@@ -1,1 +1,0 @@
-"""Work done, whatever the hardware."""

@@ -1,0 +1,5 @@
+"""Reasons why a figure of a table is null that many analyses share."""
+
+FEW_ITEMS = "fewer than two items"
+FEW_ITEMS_OR_UNKNOWN = "fewer than two items, or unknown"
+FEW_ITEMS_OR_NO_SPREAD = "fewer than two items, or no spread"

@@ -1,1 +1,0 @@
-"""Whether a finding is real: its spread, and what it takes to see it."""

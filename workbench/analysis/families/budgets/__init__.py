@@ -1,0 +1,1 @@
+"""Budgets of thinking tokens, turns and money."""

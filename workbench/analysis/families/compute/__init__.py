@@ -1,0 +1,1 @@
+"""Compute: the work of inference, whatever the hardware."""

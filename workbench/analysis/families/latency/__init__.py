@@ -1,0 +1,1 @@
+"""Latency: times to the first token, between tokens and to the result."""

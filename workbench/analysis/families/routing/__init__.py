@@ -1,0 +1,1 @@
+"""Routing and cascades: which model should answer which item."""

@@ -1,0 +1,1 @@
+"""Repeated sampling: coverage, voting, verifiers, refinement."""

@@ -1,0 +1,1 @@
+"""Trade-offs: quality against cost, and the frontier of both."""

@@ -1,0 +1,1 @@
+"""Inputs of analyses: from rows of traces, calls or turns to items × groups."""

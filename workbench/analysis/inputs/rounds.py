@@ -1,0 +1,177 @@
+"""The answers that an attempt gave round by round, as its strategy noted them in the metadata."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis.inputs.per_trace import fetch
+from workbench.analysis.stats.arrays import Bools, Floats, Ints
+
+_MOST = 100  # rounds of an attempt
+UNREADABLE = "traces whose rounds cannot be read"
+UNSCORED = "traces with a round without a score"
+_PRICES = ("input_usd_per_mtok", "output_usd_per_mtok")
+
+
+class _Round(msgspec.Struct, gc=False):
+    answer: str | None = None
+    passed: bool | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class _Facts(msgspec.Struct, gc=False):
+    """A sequence is rounds as `self_refine` notes them; a number only says how many there were."""
+
+    rounds: tuple[_Round, ...] | int | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Facts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recorded:
+    """Attempts whose every round was scored, r rounds at most; the first answer is round 0.
+
+    Attributes:
+        traces: one row per attempt: the `by` columns, `_item`, `_code` (its cluster).
+        right: (n, r) 0 or 1, whether the answer that stands after a round is right; the last one
+            stands on.
+        made: (n, r) whether the round was made.
+        changed: (n, r) whether it was made and gave another answer than the round before.
+        cost: (n, r) cost up to a round; NaN where the attempt's is unknown.
+        dropped: what was left out, by reason in words.
+    """
+
+    traces: pl.DataFrame
+    right: Floats
+    made: Bools
+    changed: Bools
+    cost: Floats
+    dropped: dict[str, int]
+
+    def groups(self, by: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Ints]]:
+        """Give each group's names, a frame of one row, and the places of its attempts, in order."""
+        placed = self.traces.with_row_index("_at").group_by(by).agg("_at")
+        for row in placed.sort(by, nulls_last=True).iter_slices(1):
+            yield row.select(by), row["_at"][0].cast(pl.Int64).to_numpy()
+
+
+def items(noted: Recorded, at: Ints) -> tuple[Ints, pl.Series]:
+    """Number the items of some attempts from 0: (len(at),) places; and give each item's cluster."""
+    own = noted.traces[at].select("_item", "_code")
+    place = own["_item"].rank("dense").cast(pl.Int64).to_numpy() - 1
+    _, first = np.unique(place, return_index=True)
+    return place, own["_code"][first]
+
+
+def added(values: npt.NDArray[Any], place: Ints) -> Floats:
+    """Add up rows of one place: (n, k) → (n_places, k)."""
+    return np.column_stack([np.bincount(place, column) for column in values.T])
+
+
+def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
+    """Read the rounds of the traces that have any; failed traces are left out.
+
+    What an attempt cost is known as a whole; it is shared out over the rounds by their tokens at
+    the listed prices, or by their output tokens alone where no price per token is known.
+    """
+    present = frame.collect_schema().names()
+    if "metadata" not in present:
+        frame = frame.with_columns(nw.lit(None, nw.String).alias("metadata"))
+    noted = frame.filter(nw.col("metadata").cast(nw.String).str.contains('"rounds"', literal=True))
+    reader = _Reader()
+    rows = fetch(noted, by, ("cost_usd", *_PRICES), texts=("metadata",), each=reader)
+    return _recorded(rows, by, reader)
+
+
+class _Reader:
+    """Reads pieces of rows: metadata is replaced by `_n`, the number of rounds; what they hold is kept apart.
+
+    Attributes:
+        flat: per piece, of all rounds of its rows: right, changed, share of the attempt's cost.
+    """
+
+    def __init__(self) -> None:
+        self.flat: list[tuple[Bools, Bools, Floats]] = []
+        self.dropped = {UNREADABLE: 0, UNSCORED: 0}
+
+    def __call__(self, piece: pl.DataFrame) -> pl.DataFrame:
+        """Read one piece; a row without rounds that count has 0 of them."""
+        texts = piece.select(pl.when(pl.col("_failed")).then(pl.lit("{}")).otherwise("_metadata"))
+        found = self._read(texts.to_series().to_list())
+        n = np.fromiter(map(len, found), np.int64, len(found))
+        rounds = list(itertools.chain.from_iterable(found))
+        passed = np.array([r.passed for r in rounds], float)  # None becomes NaN
+        unscored = np.bincount(np.repeat(np.arange(len(n)), n), np.isnan(passed), len(n)) > 0
+        self.dropped[UNSCORED] += int(unscored.sum())
+        answers = pl.Series([r.answer for r in rounds], dtype=pl.String)
+        answers = answers.str.strip_chars().fill_null("")
+        changed = (answers != answers.shift(1, fill_value="")).to_numpy(writable=True)
+        changed[(np.cumsum(n) - n)[n > 0]] = False
+        prices = piece.select(f"_{p}" for p in _PRICES).cast(pl.Float64).fill_null(np.nan)
+        share = _shares(rounds, n, *prices.to_numpy().T)
+        kept = np.repeat(~unscored, n)
+        self.flat.append((passed[kept] > 0, changed[kept], share[kept]))
+        left = pl.Series(np.where(unscored, 0, n))
+        return piece.drop("_metadata", *(f"_{p}" for p in _PRICES)).with_columns(_n=left)
+
+    def _read(self, texts: list[str]) -> list[tuple[_Round, ...]]:
+        """Read the rounds of every text: all at once, or one by one where any is no JSON."""
+        try:
+            found = _DECODER.decode_lines("\n".join(texts))
+        except msgspec.DecodeError:
+            found = []
+        if len(found) != len(texts):  # a line held two
+            found = [self._read_one(text) for text in texts]
+        return [f.rounds[:_MOST] if isinstance(f.rounds, tuple) else () for f in found]
+
+    def _read_one(self, text: str) -> _Facts:
+        try:
+            return _DECODER.decode(text)
+        except msgspec.DecodeError:
+            self.dropped[UNREADABLE] += 1
+            return _Facts()
+
+
+def _recorded(rows: pl.DataFrame, by: Sequence[str], reader: _Reader) -> Recorded:
+    rows = rows.filter(pl.col("_n") > 0)
+    n = rows["_n"].to_numpy()
+    made = np.arange(n.max(initial=0)) < n[:, None]
+    flat = [np.concatenate(part) for part in zip(*reader.flat, strict=True)]
+    last = flat[0][np.cumsum(n) - 1].astype(float)
+    right, spent = np.repeat(last[:, None], made.shape[1], axis=1), np.zeros(made.shape)
+    changed = np.zeros(made.shape, bool)
+    right[made], changed[made], spent[made] = flat
+    spent = np.cumsum(spent, axis=1, out=spent)
+    spent *= rows["_cost_usd"].fill_null(np.nan).to_numpy()[:, None]
+    return Recorded(rows.select(*by, "_item", "_code"), right, made, changed, spent, reader.dropped)
+
+
+def _shares(rounds: list[_Round], n: Ints, paid: Floats, made: Floats) -> Floats:
+    """Share each attempt's cost out; NaN where the tokens are unknown, or none were used.
+
+    Args:
+        rounds: of all attempts, one after the other.
+        n: (m,) how many each attempt has.
+        paid: (m,) price of input; NaN where unknown.
+        made: (m,) price of output.
+    """
+    unknown = np.isnan(paid) | np.isnan(made)
+    paid, made = (
+        np.repeat(np.where(unknown, 0.0, paid), n),
+        np.repeat(np.where(unknown, 1.0, made), n),
+    )
+    read = np.array([r.input_tokens for r in rounds], float)  # None becomes NaN
+    work = made * np.array([r.output_tokens for r in rounds], float)
+    work += np.where(paid > 0, paid * read, 0.0)
+    total = np.repeat(np.bincount(np.repeat(np.arange(len(n)), n), work, len(n)), n)
+    share: Floats = np.divide(work, total, out=np.full(len(work), np.nan), where=total > 0)
+    return share

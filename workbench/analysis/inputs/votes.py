@@ -1,0 +1,178 @@
+"""The answers of an item's trials, and what a plurality of some of them is: exact, not drawn."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from workbench.analysis.inputs.panel import Panel
+from workbench.analysis.inputs.reduce import Items, reduce_counts
+from workbench.analysis.stats import trial_patterns
+from workbench.analysis.stats.arrays import Floats, Ints
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ballots:
+    """The answers of every item.
+
+    Attributes:
+        place: (n_items, n_groups) which pattern the item has; −1 where there is none.
+        patterns: one row per pattern: counts and rights of the answers, and how many gave none.
+    """
+
+    place: npt.NDArray[np.int64]
+    patterns: pl.DataFrame
+
+    def votes(self, sizes: Sequence[int]) -> tuple[Floats, Floats]:
+        """Evaluate every pattern: chances to be right and to be tied, (n_patterns, n_sizes)."""
+        rows = self.patterns.iter_rows(named=True)
+        found = [vote(r["counts"], r["rights"], int(r["none"]), sizes) for r in rows]
+        shape = (len(found), len(sizes))
+        right, tied = (np.reshape([f[i] for f in found], shape) for i in (0, 1))
+        return right, tied
+
+
+def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.DataFrame, int]:
+    """Add each item's pattern of answers as `_pattern`; also list the patterns, count lost items.
+
+    The pattern is null where no scored trace is, and in a group where nobody gave an answer.
+    """
+    present = "answer" in frame.collect_schema().names()
+    answer = nw.col("answer").cast(nw.String).str.strip_chars() if present else nw.lit(None)
+    answer = answer.cast(nw.String).fill_null("")
+    told = frame.with_columns(_answer=answer, _given=answer != "")
+    votes = reduce_counts(told, items, ("_answer", "_given"), kept=("_given",))
+    at, n, right = (votes[c].to_numpy() for c in ("_at", "n_scored", "outcome"))
+    given, rows = votes["_given"].to_numpy(), items.frame.height
+    first = items.frame.select(pl.struct(items.by).rle_id())
+    group = first.to_series().cast(pl.Int64).to_numpy()
+    heard = (np.bincount(group[at], given, int(group.max(initial=0)) + 1) > 0)[group]
+    lost = (np.bincount(at, right * ~given, rows) > 0) & heard
+    told_of = (np.bincount(at, minlength=rows) > 0) & heard & ~lost
+    # Kinds of answers by how many gave it and how many of these are right; those not given are one.
+    kind, made = trial_patterns.kinds(
+        n, np.where(given, right, 0).astype(np.int64), given.astype(np.int64)
+    )
+    place, example = trial_patterns.alike(at, kind, rows)
+    used, number = np.unique(place[told_of], return_inverse=True)
+    shown = np.full(rows, -1)
+    shown[example[used]] = np.arange(len(used))
+    listed = _listed(shown[at], kind, made, len(used))
+    pattern = np.full(rows, -1)
+    pattern[told_of] = number
+    column = pl.Series("_pattern", pattern, pl.Int64).replace(-1, None)
+    own = items.frame.with_columns(column).filter(pl.Series(~lost))
+    return dataclasses.replace(items, frame=own), listed, int(lost.sum())
+
+
+def _listed(pattern: Ints, kind: Ints, made: Ints, n_patterns: int) -> pl.DataFrame:
+    """Write patterns out from the votes of an item of each; −1 marks votes of other items."""
+    at = np.flatnonzero(pattern >= 0)
+    order = at[np.lexsort((kind[at], pattern[at]))]
+    found: dict[str, list[Any]] = {
+        name: [[] for _ in range(n_patterns)] for name in ("counts", "rights")
+    }
+    none = [0] * n_patterns
+    for p, k in zip(pattern[order].tolist(), kind[order].tolist(), strict=True):
+        n, right, given = made[k].tolist()
+        if given:
+            found["counts"][p].append(n)
+            found["rights"][p].append(right / n)
+        else:
+            none[p] += n
+    return pl.DataFrame(
+        [
+            pl.Series("counts", found["counts"], pl.List(pl.Int64)),
+            pl.Series("rights", found["rights"], pl.List(pl.Float64)),
+            pl.Series("none", none, pl.Int64),
+        ]
+    )
+
+
+def ballots(panel: Panel, listed: pl.DataFrame) -> Ballots:
+    """Place the patterns of a reduced frame, as `with_answers` numbers them, in a panel."""
+    place = np.nan_to_num(panel.matrix("_pattern"), nan=-1.0).astype(np.int64)
+    used = np.unique(place[place >= 0])
+    kept = listed[used]
+    renumber = np.full(listed.height + 1, -1)  # the last one is for −1
+    renumber[used] = np.arange(len(used))
+    return Ballots(renumber[place], kept)
+
+
+def vote(
+    counts: Sequence[int], rights: Sequence[float], none: int, sizes: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """Give the chances that a plurality of k drawn answers is right, and that it is tied.
+
+    A winner with t votes beats answers with fewer; with j others that also have t it wins with
+    chance 1 / (j + 1) = ∫₀¹ u^j du. So answers are multiplied as polynomials in x, the number
+    drawn, with u on the term x^t, for a few u at once (Gauss–Legendre, exact for polynomials).
+
+    Args:
+        counts: (a,) how many trials gave each distinct answer.
+        rights: (a,) how right each answer is, 0..1.
+        none: how many trials gave no answer.
+        sizes: (s,) the k.
+
+    Returns:
+        (s,) and (s,) chances; NaN where k is more than the number of trials.
+    """
+    n = sum(counts) + none
+    asked = np.asarray(sizes, dtype=np.int64)
+    at = asked[asked <= n]
+    most = int(at.max(initial=1))
+    tilt = most / n  # binomials times tilt^s stay within range for any n
+    # The last u is 0: what no other answer ties with.
+    right, alone = np.zeros(most + 1), np.zeros(most + 1)
+    for t in range(1, min(max(counts, default=0), most) + 1):
+        rivals = [(m, r) for m, r in zip(counts, rights, strict=True) if m >= t]
+        u, weight = _nodes(min(len(rivals), most // t))
+        others = _binomials(n - sum(m for m, _ in rivals), most, tilt)
+        product = np.tile(others, (len(u), 1))
+        won, single = np.zeros_like(product), np.zeros_like(product)
+        for m, r in rivals:
+            terms = _binomials(m, t, tilt)
+            best = _shifted(product, t) * terms[t]
+            terms = np.tile(terms, (len(u), 1))
+            terms[:, t] *= u
+            won = _times(won, terms) + r * best
+            single = _times(single, terms) + best
+            product = _times(product, terms)
+        right += weight @ won
+        alone += single[-1]
+    total = _binomials(n, most, tilt)[at]
+    nobody = _binomials(none, most, tilt)[at] / total
+    found = np.full((2, len(asked)), np.nan)
+    found[:, asked <= n] = right[at] / total, 1.0 - nobody - alone[at] / total
+    chances = np.clip(np.where(found < 1e-12, 0.0, found), 0.0, 1.0)  # less is rounding
+    return chances[0], chances[1]
+
+
+def _nodes(degree: int) -> tuple[Floats, Floats]:
+    """Points and weights on 0..1 that integrate polynomials of a degree; 0 is added, of weight 0."""
+    x, w = np.polynomial.legendre.leggauss(degree // 2 + 1)
+    return np.append((x + 1) / 2, 0.0), np.append(w / 2, 0.0)
+
+
+def _binomials(n: int, most: int, tilt: float) -> Floats:
+    """C(n, s) tilt^s for s = 0 … most, (most + 1,)."""
+    s = np.arange(most)
+    return np.append(1.0, np.cumprod(np.maximum(n - s, 0) / (s + 1) * tilt))
+
+
+def _shifted(rows: Floats, by: int) -> Floats:
+    out = np.zeros_like(rows)
+    out[:, by:] = rows[:, : rows.shape[1] - by]
+    return out
+
+
+def _times(rows: Floats, terms: Floats) -> Floats:
+    """Multiply polynomials row by row; (u, most + 1) and (u, few), cut to (u, most + 1)."""
+    out = rows * terms[:, :1]
+    for s in range(1, terms.shape[1]):
+        out[:, s:] += rows[:, : rows.shape[1] - s] * terms[:, s : s + 1]
+    return out

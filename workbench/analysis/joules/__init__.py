@@ -1,1 +1,0 @@
-"""Energy, power and carbon."""

@@ -1,1 +1,0 @@
-"""Laws: how scores grow with what is spent, and what a coarser model keeps of them."""

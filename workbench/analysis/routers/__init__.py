@@ -1,1 +1,0 @@
-"""Which model should answer which item."""

@@ -1,0 +1,156 @@
+"""Answers that are handed over from one model to another, the least sure first: resampled curves."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.analysis.stats import resampling
+from workbench.analysis.stats.arrays import Floats
+
+GRID = np.linspace(0, 1, 21)  # shares at which curves are shown
+_BLOCKS = 25  # steps of a resampled curve
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """Answers of the small model with what either model makes of their item.
+
+    Attributes:
+        kept, handed: (n, 2) accuracy and cost if the small model's answer stands, or is deferred.
+        large: (n, 2) accuracy and cost of the larger model alone.
+        sure: (n,) confidence; weight: (n,), an item's answers sum to 1; cluster: (n,).
+    """
+
+    kept: Floats
+    handed: Floats
+    large: Floats
+    sure: Floats
+    weight: Floats
+    cluster: npt.NDArray[np.int64]
+
+
+class Drawn(NamedTuple):
+    """A curve's resamples: (r, k) shares, accuracies and costs; (r,) the larger model's cost."""
+
+    share: Floats
+    rate: Floats
+    cost: Floats
+    large_cost: Floats
+
+
+def parity(share: Floats, rate: Floats, cost: Floats) -> tuple[Floats, Floats]:
+    """The least share at which a curve is as good as at its end, and the cost there; (r,) and (r,)."""
+    enough = rate >= rate[:, -1:] - 1e-12
+    j = np.argmax(enough, axis=1)
+    rows, before = np.arange(len(rate)), np.maximum(j - 1, 0)
+    rise = rate[rows, j] - rate[rows, before]
+    part = np.divide(
+        rate[:, -1] - rate[rows, before], rise, out=np.ones(len(rate)), where=rise > 1e-12
+    )
+    part = np.clip(part, 0, 1)
+    found = [x[rows, before] + part * (x[rows, j] - x[rows, before]) for x in (share, cost)]
+    return found[0], found[1]
+
+
+def resampled(
+    pairs: Iterable[Pair], rng: np.random.Generator, resamples: int
+) -> list[Drawn | None]:
+    """Resample clusters; pairs of the same clusters see the same resamples.
+
+    Args:
+        pairs: taken one at a time, so that no more than one need be held.
+        rng: the source of randomness.
+        resamples: how many.
+
+    Returns:
+        Per pair the curves of its resamples, None below two clusters.
+    """
+    bags: dict[bytes, npt.NDArray[np.int64]] = {}
+    parts: list[tuple[bytes, Floats]] = []
+    for pair in pairs:
+        present = np.bincount(pair.cluster) > 0
+        key = np.flatnonzero(present).tobytes()
+        if key not in bags:
+            bags[key] = resampling.bags(int(present.sum()), rng)
+        bag = bags[key][np.cumsum(present) - 1]
+        parts.append((key, _blocks(pair, bag[pair.cluster])))
+    out: list[Drawn | None] = [None] * len(parts)
+    for key, bag in bags.items():
+        own = [i for i, (k, _) in enumerate(parts) if k == key and len(bag) > 1]
+        if not own:
+            continue
+        sums = np.hstack([parts[i][1] for i in own])
+        drawn = resampling.resampled_sums(np.nan_to_num(sums), resamples, rng)
+        drawn[:, np.isnan(sums).any(axis=0)] = np.nan
+        ends = np.cumsum([parts[i][1].shape[1] for i in own])[:-1]
+        for i, each in zip(own, np.split(drawn, ends, axis=1), strict=True):
+            out[i] = _drawn(each)
+    return out
+
+
+def _blocks(pair: Pair, bag: npt.NDArray[np.int64]) -> Floats:
+    """Add up weights, and what deferring changes in accuracy and cost, per bag and block of confidence.
+
+    Returns:
+        (n_bags, 3 k + 2): k blocks of each, then accuracy and cost if nothing is deferred.
+    """
+    order = np.argsort(pair.sure, kind="stable")
+    rises = np.append(True, pair.sure[order][1:] > pair.sure[order][:-1])
+    upto = np.cumsum(pair.weight[order])
+    last = upto[np.append(np.flatnonzero(rises)[1:] - 1, len(order) - 1)]  # of equal confidences
+    block = np.arange(len(last))
+    if len(last) > _BLOCKS:
+        step = np.ceil(last / upto[-1] * _BLOCKS - 1e-9)
+        block = np.cumsum(np.diff(step, prepend=step[0]) > 0)
+    k, w = int(block[-1]) + 1, pair.weight
+    place = np.empty(len(order), np.int64)
+    place[order] = block[np.cumsum(rises) - 1]
+    place += bag * k
+    n_bags = int(bag.max()) + 1
+    change, start = w[:, None] * (pair.handed - pair.kept), w[:, None] * pair.kept
+    parts = [
+        np.bincount(place, x, n_bags * k).reshape(n_bags, k)
+        for x in (w, change[:, 0], change[:, 1])
+    ]
+    whole = [np.bincount(bag, x, n_bags) for x in (start[:, 0], start[:, 1])]
+    return np.column_stack([*parts, *whole])
+
+
+def _drawn(sums: Floats) -> Drawn:
+    k = (sums.shape[1] - 2) // 3
+    share, rate, cost = (np.cumsum(sums[:, j * k : (j + 1) * k], axis=1) for j in range(3))
+    total, large = share[:, -1:], cost[:, -1]
+    first = np.zeros_like(total), sums[:, -2:-1], sums[:, -1:]
+    curves = [
+        np.column_stack([start, start + x]) / total
+        for start, x in zip(first, (share, rate, cost), strict=True)
+    ]
+    return Drawn(curves[0], curves[1], curves[2], large / total[:, 0])
+
+
+def intervals(
+    drawn: Drawn, level: float, n_clusters: int
+) -> tuple[dict[str, float], tuple[Floats, Floats]]:
+    """Intervals (widened percentiles) of the figures by name, and the ends of the accuracy at `GRID`."""
+    share, rate, cost, large_cost = drawn
+    area = (np.diff(share, axis=1) * (rate[:, 1:] + rate[:, :-1]) / 2).sum(axis=1)
+    at_random = (rate[:, 0] + rate[:, -1]) / 2
+    least, parity_cost = parity(share, rate, cost)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        saving = np.where(large_cost > 0, 1 - parity_cost / large_cost, np.nan)
+    figures = {
+        "area": area,
+        "gain_area": area - at_random,
+        "parity_share": least,
+        "saving": saving,
+    }
+    found: dict[str, float] = {}
+    for name, draws in figures.items():
+        low, high = resampling.percentile(draws[:, None], level, n_clusters)
+        found |= {f"{name}_low": float(low[0]), f"{name}_high": float(high[0])}
+    interp: Callable[..., Floats] = np.interp
+    points = np.stack([interp(GRID, s, r) for s, r in zip(share, rate, strict=True)])
+    return found, resampling.percentile(points, level, n_clusters)

@@ -1,0 +1,131 @@
+"""How many items, trials or repeats it takes to see a difference.
+
+A difference δ of paired means is seen with chance `power` by a two-sided test at α if its variance
+is (δ / z)², with z = z₁₋α⸝₂ + z_power: a normal approximation. With `t` the test is one of
+Student's, whose variance is estimated: about one repeat or two items more, which counts where they
+are a handful.
+"""
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+
+POWER = 0.8  # the chance that a plan gives a difference to be seen
+
+
+def reach(alpha: float, power: float, df: float = math.inf) -> float:
+    """Give z₁₋α⸝₂ + z_power: how many standard errors a difference must have.
+
+    With finite `df` it is of a t test: the λ at which noncentral t exceeds t₁₋α⸝₂ with chance
+    `power`. What falls beyond the opposite end is left out; it is next to nothing.
+    """
+    if not math.isinf(df):
+        from scipy import special
+
+        return float(special.nctdtrinc(df, 1 - power, special.stdtrit(df, 1 - alpha / 2)))
+    normal = NormalDist()
+    return normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
+
+
+def items(
+    variance: float, difference: float, alpha: float, power: float, *, t: bool = False
+) -> float:
+    """Items for a paired comparison: n = z² (ω² + σ_A² / K_A + σ_B² / K_B) / δ².
+
+    Miller 2024, arXiv 2411.00640 (sample size); `variance` is the sum in parentheses. By `t`
+    with n − 1 degrees of freedom, and at least 2.
+    """
+    if t:
+        one = variance / difference**2
+        return _solved(lambda n: one * reach(alpha, power, n - 1) ** 2)
+    return (reach(alpha, power) / difference) ** 2 * variance
+
+
+def detectable(variance: float, n: float, alpha: float, power: float, *, t: bool = False) -> float:
+    """The smallest difference that n items show; the inverse of `items`."""
+    return reach(alpha, power, n - 1 if t else math.inf) * float(np.sqrt(variance / n))
+
+
+def trials(
+    between: float,
+    within: float,
+    n: float,
+    difference: float,
+    test: tuple[float, float],
+    *,
+    t: bool = False,
+) -> float:
+    """Trials K of each of n items, so that z² (ω² + σ² / K) / n = δ²; NaN where none suffices.
+
+    Args:
+        between: ω², the variance over items of the true difference.
+        within: σ² = σ_A² + σ_B², the variances of one trial.
+        n: the number of items.
+        difference: δ.
+        test: α of the two-sided test, and the chance to see δ.
+        t: whether it is a t test.
+    """
+    room = n * (difference / reach(*test, n - 1 if t else math.inf)) ** 2 - between
+    return within / room if room > 0 else float("nan")
+
+
+def repeats(
+    variance: float, difference: float, alpha: float, power: float, *, t: bool = False
+) -> float:
+    """Repeats per group of one fixed set of items: n = z² (s_A² + s_B²) / δ².
+
+    With equal s it is 2 (z s / δ)² (Bjarnason et al. 2026, arXiv 2602.07150, app. A).
+
+    Args:
+        variance: s_A² + s_B², variances of the whole set's mean from repeat to repeat.
+        difference: δ.
+        alpha: of the two-sided test.
+        power: chance to see δ.
+        t: a t test of two groups of one variance, with 2 n − 2 degrees of freedom; at least 2.
+    """
+    if t:
+        one = variance / difference**2
+        return _solved(lambda n: one * reach(alpha, power, 2 * n - 2) ** 2)
+    return (reach(alpha, power) / difference) ** 2 * variance
+
+
+def _solved(needed: Callable[[float], float]) -> float:
+    """Find the n that asks for just as many, at least 2; `needed` falls as n rises."""
+    from scipy import optimize
+
+    first = needed(2.0)
+    return 2.0 if first <= 2 else float(optimize.brentq(lambda n: n - needed(n), 2.0, first))
+
+
+def to_settle(
+    half: float, difference: float, n: float, level: float = 0.95, power: float = POWER
+) -> float:
+    """How many items it takes until an interval leaves the neutral value out with chance `power`.
+
+    n ((z₁₋α⸝₂ + z_power) / z₁₋α⸝₂)² (half / difference)², for an interval whose width falls as 1 /
+    √n: Miller's sample size with the variance that the interval shows, n (half / z₁₋α⸝₂)². A power
+    of one half is where it would just touch. It takes the difference for the true one, which itself
+    may move.
+
+    Args:
+        half: the interval's half width, on the side of the neutral value.
+        difference: how far the estimate is from the neutral value.
+        n: the items behind the interval.
+        level: its nominal coverage, two-sided.
+        power: the chance wanted.
+    """
+    if not difference:
+        return math.inf
+    touching = NormalDist().inv_cdf((1 + level) / 2)
+    return n * (reach(1 - level, power) / touching * half / difference) ** 2
+
+
+def apart(half_a: float, half_b: float) -> float:
+    """The half width of a difference of independent figures: √(h_a² + h_b²), each on the side of the other.
+
+    Zou & Donner 2008, Stat. Med. 27:1693 (MOVER). Figures of the same items mostly rise and fall
+    together, and then their difference has a narrower one.
+    """
+    return math.hypot(half_a, half_b)

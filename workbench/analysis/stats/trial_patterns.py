@@ -1,0 +1,54 @@
+"""Items whose trials are alike: of many items with a few trials each only some hundred differ."""
+
+import numpy as np
+
+from workbench.analysis.stats.arrays import Ints
+
+_BITS = 36  # sums of up to 100,000 such numbers are exact
+
+
+def alike(at: Ints, kind: Ints, n_rows: int) -> tuple[Ints, Ints]:
+    """Find the items that have the same kinds of things equally often.
+
+    Every kind has two random numbers; items with equal sums of both are taken to be alike. Of a
+    million different ones two would be confused with a chance of 10⁻¹⁰.
+
+    Args:
+        at: (m,) the item that each thing belongs to, from 0.
+        kind: (m,) of each thing, from 0.
+        n_rows: how many items.
+
+    Returns:
+        (n_rows,) the pattern of each item, from 0; and (n_patterns,) an item of each pattern.
+    """
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(1, 1 << _BITS, (2, int(kind.max(initial=0)) + 1)).astype(float)
+    first, second = (np.bincount(at, number[kind], n_rows) for number in numbers)
+    _, example, place = np.unique(first + 1j * second, return_index=True, return_inverse=True)
+    return np.asarray(place), np.asarray(example)
+
+
+def kinds(*parts: Ints) -> tuple[Ints, Ints]:
+    """Number the combinations of whole numbers from 0 up.
+
+    Returns:
+        (m,) the kind of each, and (n_kinds, len(parts)) what it is made of, in rising order.
+    """
+    widths = [int(part.max(initial=0)) + 1 for part in parts]
+    codes = np.zeros(len(parts[0]), np.int64)
+    for part, width in zip(parts, widths, strict=True):
+        codes *= width
+        codes += part
+    size = int(np.prod(widths, dtype=float))
+    if size > max(len(codes), 1_000_000):
+        listed, place = np.unique(codes, return_inverse=True)
+    else:
+        here = np.zeros(size, bool)
+        here[codes] = True
+        listed, place = np.flatnonzero(here), (np.cumsum(here) - 1)[codes]
+    made = []
+    rest = listed
+    for width in reversed(widths):
+        rest, part = np.divmod(rest, width)
+        made.append(part)
+    return np.asarray(place), np.column_stack(made[::-1])

@@ -1,1 +1,0 @@
-"""How fast: waits, gaps and ends."""

@@ -1,1 +1,0 @@
-"""What many tries are worth: coverage, voting, verifying."""

@@ -1,1 +1,0 @@
-"""Who is worth it: score against cost."""
