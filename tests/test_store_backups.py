@@ -1,6 +1,9 @@
 """Backups hold what the store holds, and a store opens in the versions of DuckDB that we run
 with."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -9,7 +12,7 @@ import pytest
 from tests import making
 from workbench import schema
 from workbench.errors import StoreError
-from workbench.store import Store, backups, migrations, open_store
+from workbench.store import Store, backups, database, genuine, migrations, open_store
 
 
 def _mood(connection: duckdb.DuckDBPyConnection) -> None:
@@ -98,3 +101,61 @@ def test_a_copy_that_lacks_rows_is_told_by_counting(tmp_path: Path) -> None:
 
         with pytest.raises(StoreError, match=f"0 rows of scores where the store has {n}"):
             backups._compare(connection, other)
+
+
+def test_a_new_store_and_its_backup_have_the_storage_version_of_the_oldest_duckdb(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """DuckDB 2 writes files by default that 1.5 cannot open; byte 12 holds the version's number."""
+    store = making.small_store(tmp_path)
+    today = request.getfixturevalue("newer")
+    open_store(store.path)
+
+    for file in (store.path, backups.path_of(store.path, today)):
+        assert int.from_bytes(file.read_bytes()[12:20], "little") == 68, file
+
+
+def test_views_are_written_alike_in_memory_and_in_files_of_the_older_version(
+    tmp_path: Path,
+) -> None:
+    """Else every opening would find them altered and write them again."""
+    store = making.small_store(tmp_path)
+
+    with database.reading(store.path) as connection:
+        assert genuine.has_our_views(connection)
+
+
+_OTHER_DUCKDB = """
+import sys
+import duckdb
+from pathlib import Path
+from tests import making
+from workbench.store import checks, open_store
+store = open_store(Path(sys.argv[1]), create=True)
+store.ingest(making.records())
+assert not [c for c in checks.checks(store) if c.is_damage]
+print(duckdb.__version__, store.overview())
+"""
+
+
+@pytest.mark.slow
+def test_two_versions_of_duckdb_open_a_store_in_turn(tmp_path: Path) -> None:
+    """WORKBENCH_OTHER_DUCKDB names a folder of packages with another DuckDB, such as 1.5.5."""
+    other = os.environ.get("WORKBENCH_OTHER_DUCKDB")
+    if not other:
+        pytest.skip("WORKBENCH_OTHER_DUCKDB names no folder with another version of duckdb")
+    root = str(Path(__file__).parents[1])
+    said = []
+    for first in (root, f"{other}:{root}", root, f"{other}:{root}"):
+        done = subprocess.run(
+            [sys.executable, "-c", _OTHER_DUCKDB, str(tmp_path / "s.duckdb")],
+            env={**os.environ, "PYTHONPATH": first},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.partition(" "))
+
+    assert len({version for version, _, _ in said}) == 2
+    assert len({overview for _, _, overview in said}) == 1

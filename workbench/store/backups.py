@@ -47,7 +47,7 @@ def take(connection: duckdb.DuckDBPyConnection, path: Path, layout: int) -> Path
     connection.execute("COMMIT")
     connection.execute("CHECKPOINT")
     try:
-        with _attached(connection, partial, "READ_WRITE"):
+        with _attached(connection, partial, f"STORAGE_VERSION '{database.STORAGE}'"):
             connection.execute(f"COPY FROM DATABASE {_own_name(connection)} TO {_SAVED}")
         with _attached(connection, partial, "READ_ONLY"):
             _compare(connection, partial)

@@ -126,7 +126,8 @@ def opening_failed(path: Path, error: duckdb.Error) -> StoreError:
     if not is_damage(error) and _newer(written_by):
         return StoreVersionError(
             f"{path} was written by DuckDB {written_by}, and this is {duckdb.__version__}"
-            f" ({first_line(error)}); upgrade duckdb"
+            f" ({first_line(error)}); upgrade duckdb, or export it where it opens (workbench export"
+            " FOLDER) and import the folder here: stores made now open in both"
         )
     if is_damage(error):
         return StoreError(f"{path} is damaged: {first_line(error)}; {REPAIR}")

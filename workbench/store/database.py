@@ -54,6 +54,8 @@ _INSIST_S = 0.02  # between interrupts of a query that was cancelled
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 _BESIDE = ("", ".wal", ".wal.checkpoint", ".wal.recovery")  # the files of one database
 _STORE = "store"  # the name under which an instance has the file
+STORAGE = "v1.5.0"
+"""Storage version of new stores: the newest that every DuckDB of pyproject's range can open."""
 # neither can be turned on again where it was turned off, or not by a SELECT
 _CONFINED = ("enable_external_access = false", "python_enable_replacements = false")
 # another instance of this process has the file
@@ -490,6 +492,8 @@ def _instance(path: Path, *, read_only: bool, reach: Reach) -> duckdb.DuckDBPyCo
         for name, value in {**_OFFLINE, **_MEMORY}.items():
             connection.execute(f"SET {name} = $value", {"value": value})
         mode = "READ_ONLY" if read_only else "READ_WRITE"
+        if not read_only and not path.exists():
+            mode += f", STORAGE_VERSION '{STORAGE}'"
         connection.execute(f"ATTACH {_text(path)} AS {_STORE} (TYPE duckdb, {mode})")
         _enter(connection)
         if not reach.all_files:

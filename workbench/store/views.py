@@ -12,6 +12,8 @@ _BUCKETS = (
     "coalesce(c.cache_write_1h_tokens, 0)",
 )
 _THINKING = "coalesce(c.reasoning_tokens, 0)"
+# not 1e6, which the engine writes in one way for files of DuckDB 1.5 and in another for those of 2
+_MILLION = "CAST(1000000 AS DOUBLE)"
 
 FRESH_INPUT = f"(c.input_tokens - {' - '.join(_BUCKETS)})"
 
@@ -94,10 +96,10 @@ COST = f"""CASE
     THEN CASE WHEN c.machine_s >= 0 THEN c.machine_s * p.machine_usd_per_hour / 3600 END
   WHEN {_TEXT_BROKEN} THEN NULL
   ELSE CASE WHEN {_HAS_MEDIA} OR {_TEXT_IN} IS NULL OR {_TEXT_OUT} IS NULL THEN {_every_bucket()}
-    ELSE {_TEXT_ALONE} END / 1e6 + coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1)
+    ELSE {_TEXT_ALONE} END / {_MILLION} + coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1)
 END"""
 REASONING_COST = f"""CASE WHEN {_TEXT_BROKEN} OR ({_HAS_MEDIA} AND ({CONTRADICTORY})) THEN NULL
-  ELSE c.reasoning_tokens * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok) / 1e6 END"""
+  ELSE c.reasoning_tokens * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok) / {_MILLION} END"""
 
 # A request that broke off and was made again was paid for, but it is no part of what the model did.
 _BROKEN, _WHOLE = "c.retried_as IS NOT NULL", "c.retried_as IS NULL"
@@ -354,7 +356,8 @@ _FAULTS = {
         "'first token ' || coalesce(c.ttft_s::VARCHAR, '—') || ' s, answer ' || coalesce(c.answer_start_s::VARCHAR, '—') || ' s, end ' || coalesce(c.e2e_s::VARCHAR, '—') || ' s'",
     ),
     "billed_differs": (
-        f"abs(c.billed_cost_usd - {COST}) > greatest(0.01 * c.billed_cost_usd, 1e-6)",
+        f"abs(c.billed_cost_usd - {COST}) > greatest(0.01 * c.billed_cost_usd,"
+        " CAST(0.000001 AS DOUBLE))",
         f"'billed $' || c.billed_cost_usd || ', priced $' || {COST}",
     ),
 }
