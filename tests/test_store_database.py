@@ -456,8 +456,8 @@ def test_a_query_that_outgrows_its_memory_spills(
 
         assert connection.sql(many).fetchall() == [(600_000,)]
 
-    assert (Path(told[0][0]).parent == tmp_path) is writable
-    assert not list(tmp_path.glob("*.tmp/*"))
+    assert (Path(told[0][0]).parent == store.spool_dir) is writable
+    assert not list(store.spool_dir.glob("spilled/*"))
 
 
 def test_the_demo_replaces_no_store_that_holds_traces(tmp_path: Path) -> None:

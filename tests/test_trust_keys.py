@@ -67,7 +67,7 @@ def test_a_spool_that_everybody_can_write_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="every user of this machine can write"):
         open_store(store.path)
-    with pytest.raises(StoreError, match="chmod o-w"):
+    with pytest.raises(StoreError, match="chmod go-w"):
         SpoolWriter(store.spool_dir, "r1")
 
     store.spool_dir.chmod(0o700)

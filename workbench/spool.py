@@ -16,7 +16,6 @@ minutes.
 import contextlib
 import datetime as dt
 import os
-import stat
 import threading
 import time
 import zlib
@@ -26,6 +25,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
+from workbench import private
 from workbench.errors import StoreError
 from workbench.records import AnyRecord, Attempt, Run, Trace
 
@@ -132,7 +132,7 @@ def own(folder: Path, store_id: str) -> None:
     """Write the id of its store into a folder that has none."""
     if owner(folder) is None:
         hidden = Path(folder) / f".{_OWNER}.{os.getpid()}-{threading.get_ident()}"
-        hidden.write_text(f"{store_id}\n", "ascii")
+        private.write_text(hidden, f"{store_id}\n")
         hidden.replace(Path(folder) / _OWNER)
 
 
@@ -213,7 +213,7 @@ class SpoolWriter:
         self._open: dict[tuple[str, str, int], Attempt] = {}
         self._held: list[AnyRecord] = []
         with _explain(self.folder):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private.make_folder(self.folder)
             check_private(self.folder)
             if store_id is not None:
                 own(self.folder, store_id)
@@ -423,14 +423,22 @@ def segments(folder: Path) -> list[Segment]:
 def check_private(folder: Path) -> None:
     """Check that no other user can put answers into a spool; nothing where there is none.
 
+    It may belong to this user, to root, or to whoever owns the store beside it. A folder above it
+    that a group can write is let pass: who shares a folder of stores trusts the group with them.
+
     Raises:
-        StoreError: everybody may write there.
+        StoreError: another user may write there, or put another folder in its place.
     """
+    if os.name != "posix":
+        return
+    owners = {os.geteuid(), 0}
+    with contextlib.suppress(OSError):
+        owners.add(folder.with_name(folder.name.removesuffix(".spool")).stat().st_uid)
     with contextlib.suppress(FileNotFoundError):
-        if os.name == "posix" and folder.stat().st_mode & stat.S_IWOTH:
+        if (who := private.who_else_can_write(folder, owners)) is not None:
             raise StoreError(
-                f"every user of this machine can write to {folder}, so what waits there may be anybody's;"
-                f" look at it, then: chmod o-w {folder}"
+                f"what waits in the spool may be anybody's: {who}. Where the file system ignores"
+                " that, keep the store on another one (--store)"
             )
 
 
@@ -511,8 +519,8 @@ def quarantine(path: Path, bad: Iterable[BadLine]) -> list[Path]:
     for line in bad:
         target = path.parent / "quarantine" / f"{path.stem}-{line.offset}.bad"
         with _explain(target):
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(line.data)
+            private.make_folder(target.parent)
+            private.write_bytes(target, line.data)
         kept.append(target)
     return kept
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import private
 from workbench.errors import AnalysisError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def save(chart: "alt.TopLevelMixin", path: str | Path) -> Path:
         raise AnalysisError(f"cannot draw to {target.name!r}; end it in {', '.join(SUFFIXES)}")
     content = _render(chart.to_dict(), suffix)
     try:
-        target.write_bytes(content)
+        private.write_bytes(target, content)
     except OSError as error:
         raise AnalysisError(f"cannot write {target}: {error.strerror}") from error
     return target

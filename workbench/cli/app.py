@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from workbench import __version__
+from workbench import __version__, private
 from workbench.errors import WorkbenchError
 
 FAILED, INTERRUPTED = 1, 130
@@ -126,11 +126,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
     What it makes is for its user alone: files 0600, folders 0700.
     """
-    before = os.umask(0o077)
-    try:
+    with private.only_owner():
         return _run(args)
-    finally:
-        os.umask(before)
 
 
 def _run(args: Sequence[str] | None) -> int:

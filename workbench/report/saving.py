@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from workbench import private
 from workbench.errors import ConfigError
 from workbench.report.contents import Report
 from workbench.report.latex import as_latex
@@ -32,5 +33,5 @@ def save(report: Report, path: str | Path) -> Path:
     """Write a report to a file; see `written`."""
     target = Path(path)
     text = written(report, target.suffix.lower())
-    target.write_text(text, encoding="utf-8", newline="\n")
+    private.write_text(target, text)
     return target

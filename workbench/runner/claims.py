@@ -35,7 +35,7 @@ from typing import Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from workbench import spool
+from workbench import private, spool
 from workbench.errors import StoreError
 from workbench.runner.limits import Amounts
 from workbench.runner.whose import Key
@@ -176,7 +176,7 @@ class Claims:
         folder = Path(spool_folder) / FOLDER
         path = folder / f"{run_id}-{secrets.token_hex(4)}.jsonl"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private.make_folder(folder)
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fd = _locked_file(path)

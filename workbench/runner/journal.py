@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from workbench import spool
+from workbench import private, spool
 from workbench.errors import StoreError
 from workbench.records import Call, EnergyReading, content_id
 from workbench.runner.asking import Reply, Request
@@ -215,7 +215,7 @@ class AttemptJournal:
         body = _encode(kept)
         line = b"%08x %s\n" % (zlib.crc32(body), body)
         if self._fd < 0:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self._path.parent)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._fd = os.open(self._path, flags, 0o600)
         written = os.write(self._fd, line)

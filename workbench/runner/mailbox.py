@@ -9,6 +9,7 @@ from typing import Self
 
 import msgspec
 
+from workbench import private
 from workbench.runner import control
 from workbench.runner.control import RunState, Taken
 
@@ -41,7 +42,7 @@ class Mailbox:
         """
         control.sweep(spool_dir)
         parent = control.control_dir(spool_dir)
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make_folder(parent)
         hidden = parent / f".{run_id}.{os.getpid()}"
         shutil.rmtree(hidden, ignore_errors=True)
         for folder in (hidden, hidden / "commands", hidden / "results"):

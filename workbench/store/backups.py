@@ -51,7 +51,6 @@ def take(connection: duckdb.DuckDBPyConnection, path: Path, layout: int) -> Path
             connection.execute(f"COPY FROM DATABASE {_own_name(connection)} TO {_SAVED}")
         with _attached(connection, partial, "READ_ONLY"):
             _compare(connection, partial)
-        partial.chmod(0o600)
         partial.replace(backup)
     except BaseException:
         partial.unlink(missing_ok=True)

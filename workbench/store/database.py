@@ -27,7 +27,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from workbench import spool
+from workbench import private, spool
 from workbench.errors import (
     QueryCancelled,
     QueryError,
@@ -378,7 +378,7 @@ def lease(
         )
     if not create:
         _must_exist(path)
-    with _gate(path).write(), _turnstile(path, closing=True):
+    with _gate(path).write(), _turnstile(path, closing=True), private.only_owner():
         if not create:
             _must_exist(path)
         connection, shared = _connect(path, read_only=False, reach=reach)
@@ -557,8 +557,14 @@ def _less(counts: dict[Path, int], path: Path) -> int:
 
 
 def _spill_folder(path: Path) -> str:
-    """Where queries that outgrow their memory spill: beside the file if that can be written."""
-    return f"{path}.tmp" if os.access(path.parent, os.W_OK) else _scratch()
+    """Where queries that outgrow their memory spill: into a folder that nobody else can enter.
+
+    DuckDB makes the files with the mask of the process, so that the folder above has to hide them.
+    """
+    beside = spool.folder_of(path)
+    if beside.is_dir() and os.access(beside, os.W_OK):
+        return str(beside / "spilled")
+    return _scratch()
 
 
 @functools.cache

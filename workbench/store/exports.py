@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from workbench import __version__, schema
+from workbench import __version__, private, schema
 from workbench.errors import ImportFormatError, StoreError
 from workbench.store import database
 
@@ -123,7 +123,7 @@ def export(path: Path, folder: Path, predicate: str, *, where: str = "") -> dict
         raise StoreError(f"{folder} is there and is no export; name a new folder")
     partial = _sibling(folder, "partial")
     with _explained(folder):
-        partial.mkdir(parents=True)
+        private.make_folder(partial)
     try:
         manifest = _write(path, partial, predicate, where)
         with _explained(folder):
@@ -141,7 +141,10 @@ def export(path: Path, folder: Path, predicate: str, *, where: str = "") -> dict
 
 def _write(path: Path, folder: Path, predicate: str, where: str) -> Manifest:
     rows: dict[str, int] = {}
-    with database.reading(path, reach=database.Reach(folders=(folder,))) as connection:
+    with (
+        private.only_owner(),
+        database.reading(path, reach=database.Reach(folders=(folder,))) as connection,
+    ):
         store_id = database.identity(connection)
         connection.execute(
             f"CREATE TEMP TABLE chosen AS SELECT trace_id FROM trace_facts WHERE {predicate}"
@@ -173,7 +176,7 @@ def describe(
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a manifest as indented JSON."""
     data = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-    (folder / MANIFEST).write_bytes(data + b"\n")
+    private.write_bytes(folder / MANIFEST, data + b"\n")
 
 
 def _put(partial: Path, folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from workbench import config, schema
+from workbench import config, private, schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
 from workbench.store.views import VIEWS
@@ -115,8 +115,8 @@ def _expected() -> str:
             return found
     digest = _digest(expected_texts())
     with contextlib.suppress(OSError):
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make_folder(kept.parent)
         part = kept.with_name(f"{kept.name}.{os.getpid()}")
-        part.write_text(digest, encoding="ascii")
+        private.write_text(part, digest)
         part.replace(kept)
     return digest

@@ -8,7 +8,7 @@ from typing import Self
 import duckdb
 import polars as pl
 
-from workbench import schema, spool
+from workbench import private, schema, spool
 from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
 from workbench.store import (
@@ -51,15 +51,16 @@ class Staging:
 
     def _spill(self, batch: fr.Frames) -> list[Path]:
         if self._temporary is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self._folder)
             self._temporary = tempfile.TemporaryDirectory(prefix=".staging-", dir=self._folder)
         folder = Path(self._temporary.name) / str(len(self._held))
-        folder.mkdir()
+        private.make_folder(folder)
         paths = []
         for name, frame in batch.items():
             if frame.height:
-                frame.write_parquet(folder / f"{name}.parquet", compression_level=1)
                 paths.append(folder / f"{name}.parquet")
+                with private.only_owner():
+                    frame.write_parquet(paths[-1], compression_level=1)
         return paths
 
     def __iter__(self) -> Iterator[fr.Frames]:

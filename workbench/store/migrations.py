@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from workbench import models, schema
+from workbench import models, private, schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
 from workbench.store import aliases, attempts, backups, configurations, database, genuine
@@ -117,7 +117,7 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
         if 0 < found < schema.VERSION:
             reach = backups.reach(path, found)
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(path.parent)
     with database.lease(path, create=True, reach=reach) as connection:
         connection.execute(_META)
         store_id = _identify(connection, new_id)

@@ -504,14 +504,14 @@ class Store:
         """
         return lake.merge(self.path, other, self._id, as_tables=as_tables, prefer=prefer)
 
-    def export(self, folder: Path, where: Where = "") -> dict[str, int]:
+    def export(self, folder: str | Path, where: Where = "") -> dict[str, int]:
         """Write the rows of a slice as one Parquet file a table, with a manifest; returns rows by table.
 
         The folder is whole or not there; an export that is there already is replaced.
         """
         slice_ = Slice.of(where, now=dt.datetime.now(dt.UTC))
         self._own(entries.asked(slice_))
-        return exports.export(self.path, folder, slice_.sql(), where=str(slice_))
+        return exports.export(self.path, Path(folder), slice_.sql(), where=str(slice_))
 
     def add_prices(self, rows: Iterable[Price]) -> tuple[int, int]:
         """Add price rows and resolve every call again; returns (new rows, traces whose cost moved)."""

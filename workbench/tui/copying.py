@@ -20,6 +20,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from workbench import private
 from workbench.safe import clipboard_text, one_line
 from workbench.slice.conditions import quote
 from workbench.tui import slices
@@ -204,7 +205,7 @@ def copies_folder() -> Path:
     """Return the folder of copied texts, which only the user may read."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(home) / "workbench" / "copied"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private.make_folder(folder)
     return folder
 
 
@@ -261,7 +262,7 @@ class CopyScreen(Asking, ModalScreen[None]):
         file = f"{name.replace(' ', '-')}.{self.texts[name][1]}"
         try:
             where = copies_folder() / file
-            where.write_text(text, encoding="utf-8")
+            private.write_text(where, text)
             kept = f"also in {where}" if fits else f"it is in {where}"
         except OSError as error:
             kept = f"{error.filename or file} cannot be written ({error.strerror or error})"

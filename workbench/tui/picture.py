@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from workbench import private
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.explore import ExploreScreen
 
@@ -42,7 +43,7 @@ def picture(
         keys: names of keys to press one after the other, for example ("enter",) for the traces.
         size: columns and lines of the terminal.
     """
-    out.write_text(asyncio.run(_draw(store, keys, size)), encoding="utf-8")
+    private.write_text(out, asyncio.run(_draw(store, keys, size)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from workbench import spool
+from workbench import private, spool
 from workbench.errors import StoreError
 
 
@@ -85,7 +85,7 @@ class Notes:
     def write(self, note: Note) -> None:
         """Write a note so that it outlives a power cut."""
         with _explain(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private.make_folder(self.folder)
             _replace(self.folder / f"{note.label}.json", _encode(note))
 
     async def store(self, note: Note, lines: AsyncIterator[bytes]) -> None:
