@@ -4,12 +4,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import analysis, charts, report
+    from workbench import analysis, billing, charts, report
+    from workbench.billing import reconcile
     from workbench.slice import Slice
     from workbench.store import Store
     from workbench.store import open_store as open
 
-__all__ = ["Slice", "Store", "__version__", "analysis", "charts", "open", "report"]
+__all__ = [
+    "Slice",
+    "Store",
+    "__version__",
+    "analysis",
+    "billing",
+    "charts",
+    "open",
+    "reconcile",
+    "report",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -17,7 +28,9 @@ _HOMES = {
     "Store": ("workbench.store", "Store"),
     "open": ("workbench.store", "open_store"),
     "analysis": ("workbench.analysis", None),
+    "billing": ("workbench.billing", None),
     "charts": ("workbench.charts", None),
+    "reconcile": ("workbench.billing", "reconcile"),
     "report": ("workbench.report", None),
 }
 

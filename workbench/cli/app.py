@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "hardware:hardware",
         "List models' shapes, accelerators and grids, or add rows of your own.",
     ),
+    "reconcile": ("reconcile:reconcile", "Compare a provider's bill with the stored calls."),
     "faults": ("faults:faults", "List calls whose token counts contradict themselves."),
     "schema": ("schema:schema", "Describe tables and views, with example queries."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),

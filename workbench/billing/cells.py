@@ -1,0 +1,95 @@
+"""Cells of bills: amounts as exact decimals, times, and names; what is empty is unknown."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from workbench import cells
+from workbench.errors import ImportFormatError
+
+Row = Mapping[str, Any]
+
+
+def amount(row: Row, column: str, place: str) -> Decimal | None:
+    """Read a number exactly as it is printed; None where the cell is empty or missing.
+
+    Raises:
+        ImportFormatError: the cell is no finite number.
+    """
+    cell = row.get(column)
+    if cells.is_unknown(cell):
+        return None
+    try:
+        # repr of a float is the shortest text that is the same number: as the bill printed it
+        text = repr(cell) if isinstance(cell, float) else str(cell).strip().replace(",", "")
+        value = Decimal(text.removeprefix("$"))
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if isinstance(cell, bool) or not value.is_finite():
+        raise ImportFormatError(f"{place}: {column} is {cell!r}, and no number")
+    return value
+
+
+def count(row: Row, column: str, place: str) -> Decimal | None:
+    """Read a count of tokens or requests.
+
+    Raises:
+        ImportFormatError: it is no number, or below 0.
+    """
+    value = amount(row, column, place)
+    if value is not None and value < 0:
+        raise ImportFormatError(f"{place}: {column} is {value}; a count cannot be below 0")
+    return value
+
+
+def total(*parts: Decimal | None) -> Decimal | None:
+    """Add parts up; None where one is unknown."""
+    known = [part for part in parts if part is not None]
+    return sum(known, Decimal(0)) if len(known) == len(parts) else None
+
+
+def name(row: Row, *columns: str) -> str | None:
+    """Read the first of some columns that holds a name."""
+    for column in columns:
+        cell = row.get(column)
+        if cell is not None and str(cell).strip():
+            return cells.text(cell).strip()
+    return None
+
+
+def time(row: Row, place: str, *columns: str) -> dt.datetime | dt.date | None:
+    """Read a moment from the first of some columns that is filled; a bare date stays a date.
+
+    A time without an offset has no `tzinfo`: it is of the zone that the bill is in.
+
+    Raises:
+        ImportFormatError: it is no time.
+    """
+    column = next((c for c in columns if not cells.is_unknown(row.get(c))), None)
+    if column is None:
+        return None
+    text = str(row[column]).strip()
+    try:
+        if len(text) == len("2026-11-30") and not text.isdecimal():
+            return dt.date.fromisoformat(text)
+        if not text.isdecimal():
+            return dt.datetime.fromisoformat(text)  # without an offset: of the bill's own zone
+    except ValueError:
+        pass  # another way to write a time
+    try:
+        return cells.moment(row[column])
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ImportFormatError(f"{place}: {column} is {row[column]!r}, and no time") from error
+
+
+def object_of(row: Row, column: str) -> Mapping[str, Any]:
+    """Read a cell that holds a JSON object, or its text; {} where it holds none."""
+    cell = row.get(column)
+    if isinstance(cell, str) and cell.lstrip()[:1] == "{":
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError):
+            return {}
+    return cell if isinstance(cell, Mapping) else {}

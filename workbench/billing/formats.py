@@ -1,0 +1,95 @@
+"""The formats of bills that are known, and the reading of a file of one of them."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench.billing import anthropic, deepseek, gateways, openai
+from workbench.billing.bill import Bill
+from workbench.billing.format import Format, Reader
+from workbench.errors import ImportFormatError
+from workbench.sources.report import FileReport
+from workbench.sources.table_rows import kind_of, open_table
+
+FORMATS: tuple[Format, ...] = (
+    *openai.FORMATS,
+    *anthropic.FORMATS,
+    *gateways.FORMATS,
+    *deepseek.FORMATS,
+)
+_LOOKED_AT = 1000  # rows by whose columns a format is told: JSON leaves out what is empty
+
+
+def read_bill(path: Path) -> Bill:
+    """Read a provider's export: CSV, JSON (a page, or a list of pages or rows) or JSON lines.
+
+    Raises:
+        ImportFormatError: of no known format, without rows, or a cell that cannot be what it should
+            be; the message names file and place.
+    """
+    report = FileReport(path)
+    rows = _rows(path, report)
+    first = list(itertools.islice(rows, _LOOKED_AT))
+    if not first:
+        raise ImportFormatError(f"{path} has no rows; export a time in which there were requests")
+    columns = frozenset(itertools.chain.from_iterable(row for _, row in first))
+    format_ = next((f for f in FORMATS if f.fits(columns)), None)
+    if format_ is None:
+        known = ", ".join(dict.fromkeys(f.name for f in FORMATS))
+        shown = ", ".join(sorted(map(str, columns))[:12])
+        raise ImportFormatError(
+            f"{path} is no bill of a known format; known are: {known}. Its columns are: {shown}"
+        )
+    bill = Bill(path.name, format_.name, format_.service, format_.measures)
+    reader = Reader(bill)
+    for place, row in itertools.chain(first, rows):
+        read = format_.read(row, f"{path}, {place}", reader)
+        if read is not None:
+            (bill.rows if read.amounts else bill.periods).append(read)
+    if not bill.rows and not bill.periods:
+        reasons = "; ".join(f"{n:,} {reason}" for reason, n in bill.passed_over.items())
+        raise ImportFormatError(f"{path} holds no charge: {reasons}")
+    return bill
+
+
+def _rows(path: Path, report: FileReport) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Walk the rows of a file; a bucket of a page gives one row for each of its results."""
+    if path.is_dir():
+        raise ImportFormatError(f"{path} is a folder; name the bill's files")
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head == b"PK\x03\x04":
+        raise ImportFormatError(f"{path} is a ZIP archive; unpack it and name the CSV files in it")
+    for place, row in open_table(path, _rows_path(path), report).rows:
+        for inner, part in _flat(row):
+            yield f"{place}{inner}", part
+
+
+def _rows_path(path: Path) -> str:
+    """Say where the rows of a JSON file are: a page of an API has them in `data`."""
+    if kind_of(path) != "json":
+        return ""
+    with path.open("rb") as file:
+        is_object = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    return "data" if is_object else ""
+
+
+def _flat(row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(row.get("data"), list):  # one of several pages
+        for number, bucket in enumerate(row["data"]):
+            if isinstance(bucket, dict):
+                for inner, part in _flat(bucket):
+                    yield f".data[{number}]{inner}", part
+        return
+    results = row.get("results")
+    if not isinstance(results, list):
+        yield "", row
+        return
+    bucket = {name: value for name, value in row.items() if name not in {"results", "object"}}
+    if not results:
+        yield "", bucket
+    for number, result in enumerate(results):
+        if isinstance(result, dict):
+            named = {name: value for name, value in result.items() if name != "object"}
+            yield f".results[{number}]", bucket | named

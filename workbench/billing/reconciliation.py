@@ -1,0 +1,488 @@
+"""The comparison of bills with the store: by the provider's ids, and by sums over (day, model).
+
+Rules:
+
+- A call is found by its `response_id` or `request_id` where the bill names its rows. It then counts
+  for the bill's own day and model, so that a request around midnight is no difference.
+- All other calls count for the day on which they were sent, in the bill's zone, and for the model
+  that answered (else that was asked), by its canonical name.
+- Tokens and requests must be equal. Dollars may differ by half a unit of the last decimal place
+  that the bill prints, for each of the rows that are summed.
+- Stored dollars are what the provider told with the reply, else what tokens cost at the price in
+  force. A sum over calls of which one is unknown is unknown.
+"""
+
+import dataclasses
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from workbench import models
+from workbench.billing.bill import MEASURES, Amounts, Bill, BillRow
+from workbench.billing.formats import read_bill
+from workbench.billing.stored import Days, StoredCall, read
+from workbench.errors import ImportFormatError
+
+if TYPE_CHECKING:
+    from workbench.slice import Slice
+    from workbench.store import Store
+
+AGREES, UNKNOWN = "agrees", "cannot be compared"
+ONLY_BILL, ONLY_STORE = "only in the bill", "only in the store"
+BILL_TWICE, STORE_TWICE = "twice in the bill", "twice in the store"
+NO_ID = "stored without an id"
+_FLOOR = Decimal("1e-9")  # USD: below it, floating point decides
+Group = tuple[dt.date | None, str | None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What comparing bills with a store found.
+
+    Attributes:
+        frame: one row per day and model: `verdict`, and of each measure that the bills state what
+            is billed, what is stored and the difference (billed − stored). A row without a model
+            is about all models of a day, as a bill that does not tell them apart.
+        calls: one row per request, of bills that name requests; those that agree are left out
+            unless all were asked for. None where no bill names any.
+        total: one row over all of `frame` that has a model, else over all of it.
+        notes: the rules in force, and what a reader must know.
+        provenance: files, formats and settings.
+    """
+
+    frame: pl.DataFrame
+    calls: pl.DataFrame | None
+    total: pl.DataFrame
+    notes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing differs and nothing is on one side only."""
+        frames = [self.frame, *([self.calls] if self.calls is not None else [])]
+        return all((frame["verdict"] == AGREES).all() for frame in frames)
+
+
+def reconcile(
+    store: "Store",
+    *paths: Path | str,
+    where: "Slice | str" = "",
+    providers: Collection[str] = (),
+    keys: Collection[str] = (),
+    projects: Collection[str] = (),
+    zone: dt.tzinfo = dt.UTC,
+    tolerance_usd: float | None = None,
+    every: bool = False,
+) -> Reconciliation:
+    """Compare a provider's usage and cost exports with what the store has.
+
+    Args:
+        store: the store.
+        paths: the exports; usage and costs of one provider may be two files.
+        where: compare the calls of these traces only.
+        providers: providers of the store's calls, as it names them. By default those that are the
+            bill's service; of a gateway, those whose calls the bill names.
+        keys: keep the bill's rows of these API keys only.
+        projects: likewise of projects or workspaces.
+        zone: of the bill's days, and of its times without an offset.
+        tolerance_usd: by how much dollars may differ; None for half a unit of the last decimal
+            place that the bill prints, for each row that is summed.
+        every: list the requests that agree as well.
+
+    Raises:
+        ImportFormatError: a file is of no known format or is broken, or the bills are of different
+            providers.
+    """
+    bills = [read_bill(Path(path)) for path in paths]
+    if not bills:
+        raise ImportFormatError("name at least one bill")
+    services = sorted({str(bill.service or bill.format) for bill in bills})
+    if len(services) > 1:
+        raise ImportFormatError(
+            f"the files are bills of {' and of '.join(services)}; compare one provider at a time"
+        )
+    notes = _without_repeats(bills)
+    for bill in bills:
+        bill.keep(keys=frozenset(keys), projects=frozenset(projects))
+    ids = {row.id for bill in bills for row in bill.rows if row.id is not None}
+    covered = [span for bill in bills if (span := bill.days(zone)) is not None]
+    first, last = (
+        min((d[0] for d in covered), default=None),
+        max((d[1] for d in covered), default=None),
+    )
+    days = Days(first, last, zone)
+    stored = read(store, where, ids, days)
+    comparison = _Comparison(bills, stored, days, tolerance_usd, providers)
+    notes += comparison.notes(keys, projects)
+    return Reconciliation(
+        frame=comparison.frame(),
+        calls=comparison.calls(every=every) if ids else None,
+        total=comparison.total(),
+        notes=tuple(notes),
+        provenance={
+            "store": str(store.path),
+            "where": str(where),
+            "bills": [{"file": bill.name, "format": bill.format} for bill in bills],
+            "from": first and first.isoformat(),
+            "to": last and last.isoformat(),
+            "zone": str(zone),
+            "providers": sorted(comparison.providers),
+        },
+    )
+
+
+def _without_repeats(bills: Sequence[Bill]) -> list[str]:
+    """Drop rows that another file has as well: exports of times that overlap."""
+    seen: set[tuple[object, ...]] = set()
+    n = 0
+    for bill in bills:
+        mine = [(row, _identity(bill, row)) for row in bill.rows]
+        bill.rows = [row for row, identity in mine if identity not in seen]
+        n += len(mine) - len(bill.rows)
+        seen |= {identity for _, identity in mine}
+    return [f"{n:,} rows stand in two of the files; they are counted once"] if n else []
+
+
+def _identity(bill: Bill, row: BillRow) -> tuple[object, ...]:
+    amounts = tuple(sorted(row.amounts.items(), key=lambda pair: pair[0]))
+    place = () if bill.has_ids else (row.end,)
+    return (bill.format, row.start, row.model, row.id, row.key, row.project, *place, amounts)
+
+
+@dataclasses.dataclass(slots=True)
+class _Sum:
+    """Amounts added up; a measure is unknown once one of its parts is."""
+
+    amounts: dict[str, Decimal | None] = dataclasses.field(default_factory=dict)
+    n: int = 0
+
+    def add(self, amounts: Amounts) -> None:
+        self.n += 1
+        for measure, value in amounts.items():
+            before = self.amounts.get(measure, Decimal(0))
+            self.amounts[measure] = None if before is None or value is None else before + value
+
+    def merge(self, other: "_Sum") -> None:
+        n = self.n + other.n
+        if other.n:
+            self.add(other.amounts)
+        self.n = n
+
+
+@dataclasses.dataclass(slots=True)
+class _Side:
+    """Both sides of one day and model."""
+
+    billed: _Sum = dataclasses.field(default_factory=_Sum)
+    stored: _Sum = dataclasses.field(default_factory=_Sum)
+    n_uncertain: int = 0
+
+
+class _Comparison:
+    """Bills and stored calls, matched."""
+
+    def __init__(
+        self,
+        bills: Sequence[Bill],
+        stored: Sequence[StoredCall],
+        days: Days,
+        tolerance_usd: float | None,
+        providers: Collection[str],
+    ) -> None:
+        self._bills, self._days = bills, days
+        stated = frozenset().union(*(bill.measures for bill in bills))
+        self._measures = [measure for measure in MEASURES if measure in stated]
+        self._tolerance = None if tolerance_usd is None else Decimal(repr(tolerance_usd))
+        self._half_unit = max(
+            (Decimal(5).scaleb(-bill.decimals - 1) for bill in bills if "usd" in bill.measures),
+            default=_FLOOR,
+        )
+        self._stored = stored
+        self._pairs: list[tuple[BillRow, StoredCall]] = []
+        self._unmatched: list[tuple[BillRow, str]] = []
+        self._match()
+        self.providers = self._in_scope(frozenset(providers))
+        matched = {call.call_id for _, call in self._pairs}
+        self._repeated = [
+            call for call in stored if call.call_id in self._sharing and call.call_id not in matched
+        ]
+        self._rest = [
+            call
+            for call in stored
+            if call.call_id not in matched
+            and call.provider in self.providers
+            and call.day is not None
+        ]
+        self._models = {
+            model
+            for bill in bills
+            for row in bill.rows
+            if row.model is not None
+            for model in [_canonical(row.model)]
+        }
+
+    def _match(self) -> None:
+        """Match rows and calls that bear the same id, each at most once."""
+        by_id: dict[str, list[StoredCall]] = defaultdict(list)
+        for call in self._stored:
+            for name in call.ids:
+                by_id[name].append(call)
+        taken: set[str] = set()
+        self._sharing: set[str] = set()  # calls that bear the id of one that was matched
+        for bill in self._bills:
+            for row in bill.rows:
+                if row.id is None:
+                    continue
+                same = by_id.get(row.id, [])
+                free = [call for call in same if call.call_id not in taken]
+                if free:
+                    taken.add(free[0].call_id)
+                    self._pairs.append((row, free[0]))
+                    self._sharing |= {call.call_id for call in free[1:]}
+                else:
+                    self._unmatched.append((row, BILL_TWICE if same else ONLY_BILL))
+
+    def _in_scope(self, named: frozenset[str]) -> frozenset[str | None]:
+        """Say whose calls the bill must have."""
+        if named:
+            return named
+        services = {bill.service for bill in self._bills} - {None}
+        own = {call.provider for call in self._stored if call.service in services}
+        return frozenset(own or {call.provider for _, call in self._pairs})
+
+    # -- sums ------------------------------------------------------------------------------------
+
+    def _groups(self) -> dict[Group, _Side]:
+        groups: dict[Group, _Side] = defaultdict(_Side)
+        own = {id(row): call for row, call in self._pairs}
+        without_model: set[dt.date | None] = set()
+        for bill in self._bills:
+            for row in bill.rows:
+                model = None if row.model is None else _canonical(row.model)
+                day = row.day(self._days.zone)
+                if model is None:
+                    without_model.add(day)
+                side = groups[day, model]
+                side.billed.add(row.amounts)
+                if id(row) in own:
+                    self._count(side, own[id(row)])
+        for call in self._rest:
+            self._count(groups[call.day, self._model(call)], call)
+            if call.day in without_model:
+                self._count(groups[call.day, None], call)
+        if not self._models and without_model:  # nothing to tell models apart by
+            return {group: side for group, side in groups.items() if group[1] is None}
+        return dict(groups)
+
+    def _count(self, side: _Side, call: StoredCall) -> None:
+        if call.is_certain:
+            side.stored.add(call.amounts)
+        else:
+            side.n_uncertain += 1
+
+    def _model(self, call: StoredCall) -> str | None:
+        """Choose the name of a call's model that the bill has, where it has one."""
+        shared = [model for model in call.models if model in self._models]
+        return next(iter(shared or call.models), None)
+
+    def frame(self) -> pl.DataFrame:
+        """Tabulate days and models."""
+        rows = [
+            {"day": day, "model": model} | self._compared(side)
+            for (day, model), side in sorted(
+                self._groups().items(), key=lambda g: (str(g[0][0]), g[0][1] or "")
+            )
+        ]
+        return self._framed(rows, {"day": pl.Date, "model": pl.String})
+
+    def total(self) -> pl.DataFrame:
+        """Tabulate the sum over all."""
+        groups = self._groups()
+        has_models = any(model is not None for _, model in groups)
+        whole = _Side()
+        for (_, model), side in groups.items():
+            if (model is not None) == has_models:
+                whole.billed.merge(side.billed)
+                whole.stored.merge(side.stored)
+                whole.n_uncertain += side.n_uncertain
+        return self._framed([self._compared(whole)], {})
+
+    def _compared(self, side: _Side) -> dict[str, Any]:
+        """Compare one row: the figures of both sides, and the verdict in words."""
+        billed = {m: side.billed.amounts.get(m) for m in self._measures}
+        is_stated = {m: m in side.billed.amounts for m in self._measures}
+        stored = {m: side.stored.amounts.get(m) for m in self._measures}
+        if not side.stored.n and side.n_uncertain:  # what is known to be stored is nothing
+            stored = dict.fromkeys(self._measures, Decimal(0))
+        if not side.billed.n:
+            verdict = ONLY_STORE
+        elif not side.stored.n and not side.n_uncertain:
+            verdict = ONLY_BILL
+        else:
+            verdict = self._verdict(
+                {m: (billed[m], stored[m]) for m in self._measures if is_stated[m]}, side.billed.n
+            )
+        row: dict[str, Any] = {"verdict": verdict}
+        for measure in self._measures:
+            row |= _figures(measure, billed[measure], stored[measure])
+        return row | {"n_uncertain": side.n_uncertain}
+
+    def _verdict(
+        self, both: Mapping[str, tuple[Decimal | None, Decimal | None]], n_rows: int
+    ) -> str:
+        differs, compared = [], 0
+        for measure, (billed, stored) in both.items():
+            if billed is None or stored is None:
+                continue
+            compared += 1
+            allowed = Decimal(0)
+            if measure == "usd":
+                allowed = (
+                    self._tolerance if self._tolerance is not None else n_rows * self._half_unit
+                )
+                allowed = max(allowed, _FLOOR)
+            if abs(billed - stored) > allowed:
+                differs.append(f"{measure} {_signed(billed - stored, measure)}")
+        if differs:
+            return f"differs: {', '.join(differs)}"
+        return AGREES if compared else UNKNOWN
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def calls(self, *, every: bool) -> pl.DataFrame:
+        """Tabulate requests: those that differ or are on one side only, or all."""
+        rows = []
+        for row, call in self._pairs:
+            verdict = self._verdict(
+                {m: (row.amounts.get(m), call.amounts.get(m)) for m in row.amounts}, 1
+            )
+            if every or verdict != AGREES:
+                rows.append(self._request(row, call, verdict))
+        rows += [self._request(row, None, verdict) for row, verdict in self._unmatched]
+        rows += [self._request(None, call, STORE_TWICE) for call in self._repeated]
+        repeated = {call.call_id for call in self._repeated}
+        for call in self._rest:
+            if call.is_certain and call.call_id not in repeated:
+                rows.append(self._request(None, call, ONLY_STORE if call.ids else NO_ID))
+        kinds = dict.fromkeys(("id", "verdict", "model", "call_id", "trace_id"), pl.String)
+        return self._framed(rows, {"day": pl.Date, **kinds})
+
+    def _request(
+        self, row: BillRow | None, call: StoredCall | None, verdict: str
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {"id": None, "day": None, "model": None}
+        if row is not None:
+            model = None if row.model is None else _canonical(row.model)
+            found = {"id": row.id, "day": row.day(self._days.zone), "model": model}
+        elif call is not None:
+            model = self._model(call)
+            found = {"id": next(iter(call.ids), None), "day": call.day, "model": model}
+        found["verdict"] = verdict
+        for measure in self._measures:
+            billed = None if row is None else row.amounts.get(measure)
+            stored = None if call is None else call.amounts.get(measure)
+            found |= _figures(measure, billed, stored)
+        ids = {"call_id": call and call.call_id, "trace_id": call and call.trace_id}
+        return found | ids
+
+    def _framed(self, rows: Sequence[Mapping[str, Any]], more: Mapping[str, Any]) -> pl.DataFrame:
+        figures: dict[str, Any] = {}
+        for measure in self._measures:
+            kind = pl.Float64 if measure == "usd" else pl.Int64
+            figures |= dict.fromkeys(_names(measure), kind)
+        ends = {name: more[name] for name in ("call_id", "trace_id") if name in more}
+        begins = {name: kind for name, kind in more.items() if name not in ends}
+        wanted = {**begins, "verdict": pl.String, **figures}
+        wanted |= ends or {"n_uncertain": pl.Int64}
+        return pl.DataFrame(
+            [[row.get(name) for name in wanted] for row in rows], schema=wanted, orient="row"
+        )
+
+    # -- words -----------------------------------------------------------------------------------
+
+    def notes(self, keys: Collection[str], projects: Collection[str]) -> list[str]:
+        """Say the rules in force, and what stands in the way of a comparison."""
+        days = self._days
+        notes = []
+        if days.first is not None:
+            span = f"{days.first} to {days.last}" if days.first != days.last else f"{days.first}"
+            notes.append(f"compared: {span}, in days of {days.zone}")
+        notes += self._rules()
+        for what, chosen in (("key", keys), ("project", projects)):
+            names = {getattr(row, what) for bill in self._bills for row in bill.rows} - {None}
+            if len(names) > 1 and not chosen:
+                shown = ", ".join(sorted(names)[:5])
+                notes.append(
+                    f"the bill has {len(names)} {what}s ({shown}), and the store does not know the"
+                    f" {what} of a call; keep one with --{what}"
+                )
+        for bill in self._bills:
+            notes += [
+                f"{bill.name}: rows passed over: {n:,}: {t}" for t, n in bill.passed_over.items()
+            ]
+            notes += [f"{bill.name}: {text}: {n:,}" for text, n in bill.notes.items()]
+        return [*notes, *self._about_the_store()]
+
+    def _rules(self) -> Iterable[str]:
+        if "usd" not in self._measures:
+            yield "tokens and requests must be equal"
+            return
+        if self._tolerance is not None:
+            allowed = f"dollars by at most {self._tolerance:f}"
+        else:
+            allowed = (
+                f"dollars by at most {max(self._half_unit, _FLOOR):f} for each row that is summed"
+            )
+        others = "tokens and requests must be equal; " if len(self._measures) > 1 else ""
+        yield f"{others}{allowed} may differ (rounding)"
+        calls = [*(call for _, call in self._pairs), *self._rest]
+        told = sum(call.was_told_usd for call in calls)
+        yield (
+            f"stored dollars: of {told:,} calls as the provider told with the reply, of"
+            f" {len(calls) - told:,} from tokens and prices"
+        )
+
+    def _about_the_store(self) -> Iterable[str]:
+        if not self.providers:
+            here = sorted({call.provider or "—" for call in self._stored})
+            yield (
+                f"the store has no calls of the bill's provider in this time; it has calls of:"
+                f" {', '.join(here) or 'nobody'}; name those that the bill is for with --provider"
+            )
+        uncertain = sum(not call.is_certain for call in self._rest)
+        if uncertain:
+            yield (
+                f"{uncertain:,} failed requests without a reply and without tokens are in no sum:"
+                " nobody can tell whether they were charged (n_uncertain)"
+            )
+        if self._has_ids and (n := sum(not call.ids for call in self._rest)):
+            yield f"{n:,} calls are stored without an id and can be compared by sums only"
+
+    @property
+    def _has_ids(self) -> bool:
+        return any(bill.has_ids for bill in self._bills)
+
+
+def _canonical(model: str) -> str:
+    return models.canonical(model).model
+
+
+def _names(measure: str) -> tuple[str, str, str]:
+    return f"billed_{measure}", f"stored_{measure}", f"{measure}_difference"
+
+
+def _figures(measure: str, billed: Decimal | None, stored: Decimal | None) -> dict[str, Any]:
+    kind = float if measure == "usd" else int
+    values = (billed, stored, None if billed is None or stored is None else billed - stored)
+    pairs = zip(_names(measure), values, strict=True)
+    return {name: None if value is None else kind(value) for name, value in pairs}
+
+
+def _signed(value: Decimal, measure: str) -> str:
+    text = f"{value:+,.6f}".rstrip("0").rstrip(".") if measure == "usd" else f"{value:+,f}"
+    return text.replace("-", "−")

@@ -1,0 +1,161 @@
+"""The stored calls that a bill may charge for, with what is known of each."""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from workbench import models
+from workbench.billing.bill import Amounts, day_of
+
+if TYPE_CHECKING:
+    from workbench.slice import Slice
+    from workbench.store import Store
+
+_COLUMNS = (
+    "call_id",
+    "trace_id",
+    "call_provider",
+    "call_model",
+    "response_model",
+    "response_id",
+    "request_id",
+    "started_at",
+    "n_requests",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "billed_cost_usd",
+    "cost_usd",
+    "error_type",
+    "retried_as",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredCall:
+    """One call of the store, as a bill would have it.
+
+    Attributes:
+        models: canonical names: of the model that answered, and of the one that was asked.
+        ids: what the provider may call it: its id of the reply, and of the request.
+        amounts: by measure; None is unknown.
+        was_told_usd: whether the dollars are what the provider said, not computed from prices.
+        is_certain: whether a reply came or its tokens are known. Of a failed request without
+            either nobody can tell whether it was charged.
+    """
+
+    call_id: str
+    trace_id: str
+    provider: str | None
+    service: str | None
+    models: tuple[str, ...]
+    ids: tuple[str, ...]
+    day: dt.date | None
+    amounts: Amounts
+    was_told_usd: bool
+    is_certain: bool
+
+
+def read(
+    store: "Store", where: "Slice | str", ids: Iterable[str], days: "Days"
+) -> list[StoredCall]:
+    """Read the calls that bear one of the bill's ids, or were made in its days.
+
+    Calls for which nothing was sent (answers from a cache, `n_requests` 0) are left out.
+
+    Args:
+        store: where they are.
+        where: only of these traces.
+        ids: the bill's.
+        days: the time that the bill covers.
+    """
+    wanted = pl.Series("id", list(ids), pl.String).implode()
+    frame = store.calls(where).select(_COLUMNS).collect()
+    frame = frame.filter(pl.col("n_requests").fill_null(1) > 0)
+    named = pl.col("response_id").is_in(wanted) | pl.col("request_id").is_in(wanted)
+    frame = frame.filter(named.fill_null(False) | days.has("started_at"))
+    aliases = store.model_aliases()
+    known: dict[tuple[str | None, str], str] = {}
+
+    def canonical(provider: str | None, model: str) -> str:
+        key = (provider, model)
+        if key not in known:
+            known[key] = aliases.canonical(provider, model).model
+        return known[key]
+
+    found = []
+    for row in frame.iter_rows(named=True):
+        provider = row["call_provider"]
+        names = [row["response_model"], row["call_model"]]
+        if row["call_model"] and aliases.find(provider, row["call_model"]):
+            names.reverse()  # the user says what the name means
+        found.append(
+            StoredCall(
+                call_id=row["call_id"],
+                trace_id=row["trace_id"],
+                provider=provider,
+                service=models.service_of(provider) if provider else None,
+                models=tuple(dict.fromkeys(canonical(provider, name) for name in names if name)),
+                ids=tuple(dict.fromkeys(filter(None, (row["response_id"], row["request_id"])))),
+                day=days.of(row["started_at"]),
+                amounts=_amounts(row),
+                was_told_usd=row["billed_cost_usd"] is not None,
+                is_certain=_is_certain(row),
+            )
+        )
+    return found
+
+
+def _is_certain(row: Mapping[str, Any]) -> bool:
+    told = row["input_tokens"] is not None or row["billed_cost_usd"] is not None
+    return told or (row["error_type"] is None and row["retried_as"] is None)
+
+
+def _amounts(row: Mapping[str, Any]) -> Amounts:
+    written = [row["cache_write_5m_tokens"], row["cache_write_1h_tokens"]]
+    told = [n for n in written if n is not None]
+    usd = row["billed_cost_usd"] if row["billed_cost_usd"] is not None else row["cost_usd"]
+    return {
+        # what has an id of its own is one request, though its source may not count
+        "requests": _exact(row["n_requests"] or (1 if row["response_id"] else None)),
+        "input_tokens": _exact(row["input_tokens"]),
+        "cache_read_tokens": _exact(row["cache_read_tokens"]),
+        "cache_write_tokens": _exact(sum(told)) if told else None,
+        "output_tokens": _exact(row["output_tokens"]),
+        "usd": _exact(usd),
+    }
+
+
+def _exact(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(repr(value))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Days:
+    """The days that bills cover, in their zone; None where no row of theirs has a time."""
+
+    first: dt.date | None
+    last: dt.date | None
+    zone: dt.tzinfo
+
+    def of(self, moment: dt.datetime | None) -> dt.date | None:
+        """Return the day of a stored moment, which is UTC without saying so."""
+        return None if moment is None else day_of(moment.replace(tzinfo=dt.UTC), self.zone)
+
+    def has(self, column: str) -> pl.Expr:
+        """Write whether a stored moment is within the days; a call without a time is not."""
+        if self.first is None or self.last is None:
+            return pl.lit(False)
+        begin = self._utc(self.first)
+        end = self._utc(self.last + dt.timedelta(days=1))
+        return ((pl.col(column) >= begin) & (pl.col(column) < end)).fill_null(False)
+
+    def _utc(self, day: dt.date) -> dt.datetime:
+        midnight = dt.datetime.combine(day, dt.time(), tzinfo=self.zone)
+        return midnight.astimezone(dt.UTC).replace(tzinfo=None)
