@@ -98,16 +98,47 @@ def test_a_plan_shows_its_tasks(ask, quiz, tmp_path):
     assert "2+" in out
 
 
-def test_code_of_a_file_needs_a_flag(ask, quiz, tmp_path):
-    """A scorer that only the file beside names is not imported without `--allow-code`."""
-    (tmp_path / "mine.py").write_text("def f(item, text): return True\n")
+@pytest.mark.parametrize("named_by", ["file", "plan", "typed"])
+def test_code_is_shown_and_not_imported_without_a_flag(ask, quiz, tmp_path, named_by):
+    """Whoever names it; the version of the task is the one that it gets when it is collected."""
+    source = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
+    (tmp_path / "mine.py").write_text(source + "def f(item, text): return True\n")
+    words = [quiz]
+    if named_by == "file":
+        quiz.with_suffix(".toml").write_text('scorer = "mine:f"\n')
+    elif named_by == "plan":
+        words = [tmp_path / "plan.toml"]
+        words[0].write_text('allow_code = true\ntasks = [{path = "quiz.csv", scorer = "mine:f"}]\n')
+    else:
+        words += ["--set", "scorer=mine:f"]
+
+    looked, out, err = ask(*words, "--format", "json")
+    assert looked == 0
+    assert f"the scorer 'mine:f' is code of {str(tmp_path / 'mine.py')!r}" in err
+    assert not (tmp_path / "ran").exists()
+
+    allowed, imported, _ = ask(*words, "--format", "json", "--allow-code")
+    assert (allowed, (tmp_path / "ran").exists()) == (0, True)
+    version = [json.loads(text)["provenance"]["version"] for text in (out, imported)]
+    assert version[0] == version[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [(None, "No module named 'mine'"), ("g = 1\n", "no function 'f'"), ("def f(:\n", "Syntax")],
+)
+def test_code_that_cannot_work_is_a_problem_before_it_is_imported(
+    ask, quiz, tmp_path, source, words
+):
+    """As far as its source shows."""
     quiz.with_suffix(".toml").write_text('scorer = "mine:f"\n')
+    if source is not None:
+        (tmp_path / "mine.py").write_text(source)
 
-    refused, _, err = ask(quiz)
-    allowed, _, _ = ask(quiz, "--allow-code")
+    status, _, err = ask(quiz)
 
-    assert (refused, allowed) == (1, 0)
-    assert "give --allow-code" in err
+    assert status == 1
+    assert words in err
 
 
 def test_hostile_cells_do_not_reach_the_terminal(ask, tmp_path):

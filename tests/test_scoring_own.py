@@ -134,7 +134,7 @@ def test_code_that_only_a_file_names_is_not_imported(tmp_path: Path, where: str)
         path.write_text(row)
         (tmp_path / "a.toml").write_text('scorer = "evil:f"\n')
 
-    with pytest.raises(TaskError, match="allow_code = true"):
+    with pytest.raises(TaskError, match="allow_code=True in Python"):
         datasets.load_task(path, folder=tmp_path)
     assert not (tmp_path / "ran").exists()
     assert datasets.load_task(path, folder=tmp_path, allow_code=True).items

@@ -112,15 +112,15 @@ def test_a_strategy_of_a_file_is_typed_on_the_command_line(folder, collect):
 def test_another_source_is_another_configuration(folder):
     """The figures of two versions are never pooled; where the file lies does not matter."""
     plan = Plan.from_mapping(BASE | {"strategies": ("mine.py:Mine",), "allow_code": True})
-    first = expand(plan, folder).configuration_ids
+    first = expand(plan, folder, trust=True).configuration_ids
     again = Plan.from_mapping(
         BASE | {"strategies": (f"{folder}/mine.py:Mine",), "allow_code": True}
     )
-    same = expand(again, folder).configuration_ids
+    same = expand(again, folder, trust=True).configuration_ids
     (folder / "mine.py").write_text(SOURCE.replace("please", "kindly"))
 
     assert first == same
-    assert expand(plan, folder).configuration_ids != first
+    assert expand(plan, folder, trust=True).configuration_ids != first
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_code_that_a_plan_names_is_not_run_unless_it_is_allowed(folder, plan, co
     with Stub(answer) as stub:
         status, err = collect(stub.url, plan)
         assert (status, stub.n) == (1, 0)
-        assert "--allow-code" in err
+        assert "give --trust" in err
         assert not (folder / "imported").exists()
 
         status, err = collect(stub.url, plan, "--allow-code")
@@ -153,7 +153,7 @@ def test_on_a_terminal_the_user_is_asked_once(plan, collect, monkeypatch, said, 
         found, err = collect(stub.url, plan)
 
     assert (found, stub.n) == (status, 1 - status), err
-    assert err.count("mine.py:Mine), which runs with your rights") == 1
+    assert err.count("run code with your rights: the strategy 'mine.py:Mine'") == 1
 
 
 @pytest.mark.parametrize(

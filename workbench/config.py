@@ -185,6 +185,11 @@ def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     return _xdg(os.environ if environ is None else environ, "XDG_CACHE_HOME", ".cache")
 
 
+def state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Find the folder for what is kept from launch to launch, such as what the user has trusted."""
+    return _xdg(os.environ if environ is None else environ, "XDG_STATE_HOME", ".local/state")
+
+
 def load(
     flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
 ) -> Config:

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from workbench.cli.piloting import Asking
     from workbench.cli.progress import Bar
     from workbench.records import AnyRecord
-    from workbench.runner import CollectReport, Plan, Work
+    from workbench.runner import CollectReport, Work
+    from workbench.runner.plan import Typed
     from workbench.store import Store
+    from workbench.trust import Gate
 
 INGEST_EVERY_S = 3.0
+_PLACE = ("provider", "base_url", "api_key_env", "endpoint", "max_tokens")
 _SETTINGS = ("provider", "base_url", "api_key_env", "machine", "concurrency")
 _BUDGETS = ("budget_usd", "budget_tokens", "budget_j", "budget_time_s")
 _LISTS = {"model": "models", "task": "tasks", "strategy": "strategies"}
@@ -122,10 +125,20 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--allow-code",
     is_flag=True,
     default=None,
-    help="Import code that files name: scorers (module:function), strategies (file.py:Class).",
+    help="Import code that files name, this time: scorers (module:function), strategies"
+    " (file.py:Class).",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Say what is missing and what it will take, and ask nothing."
+    "--trust",
+    is_flag=True,
+    help="Trust the code that the plan and its task files name, and the addresses that it sends"
+    " keys to, until one of them changes. At a terminal you are asked.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what is missing and what it will take; send nothing, and import nothing that you have"
+    " not trusted.",
 )
 @click.option(
     "--pilot",
@@ -148,6 +161,7 @@ def collect(
     *,
     plan_file: Path | None,
     sheet: Path | None,
+    trust: bool,
     dry_run: bool,
     pilot: int | None,
     yes: bool,
@@ -189,7 +203,10 @@ def collect(
     if isinstance(given["tasks"], list):
         given["tasks"] = [located(task, folder) for task in given["tasks"]]
     plan = Plan.from_mapping(given)
-    work = expand(plan, folder, trusted=_trusted(plan, flags, plan_file))
+    gate = _gate(plan_file, trust=trust, allow_code=flags["allow_code"])
+    work = expand(plan, folder, trust=gate, typed=_typed(flags, plan_file), preview=dry_run)
+    for note in gate.notes:
+        talk(f"note: {note}")
     for task in work.task_sets:
         for note in task.notes:
             talk(f"{task.name}: {note}")
@@ -256,20 +273,51 @@ class _Outcome(NamedTuple):
         return f"not whole: of {self.planned:,} attempts {said}{again if self.failed or self.left else ''}"
 
 
-def _trusted(plan: "Plan", flags: dict[str, Any], plan_file: Path | None) -> tuple[str, ...]:
-    """Name the strategies of the user's own that may be imported: those typed, else those that the user allows now."""
-    from workbench.scoring import is_user_code
+def _typed(flags: dict[str, Any], plan_file: Path | None) -> "Typed":
+    """Tell what the user typed, or set in his own configuration, from what a plan file says."""
+    from workbench.runner import Plan
+    from workbench.runner.plan import Typed
 
-    named = [s if isinstance(s, str) else str(s.get("name")) for s in plan.strategies]
-    code = tuple(name for name in named if is_user_code(name))
-    if not code or flags.get("strategy") or plan.allow_code or not _can_answer():
-        return code if flags.get("strategy") else ()
-    question = f"{plan_file} names code of its own ({', '.join(code)}), which runs with your rights; run it?"
-    return code if click.confirm(question, err=True) else ()
+    names = [s if isinstance(s, str) else s["name"] for s in map(typed, flags["strategy"])]
+    anything = {"models": ["any"], "tasks": ["any"]}  # only where and how models are asked counts
+    try:
+        (own,) = Plan.from_mapping(anything | _typed_settings(flags)).targets
+    except ConfigError:  # it takes the plan to make sense of it
+        return Typed(names, tasks=plan_file is None or bool(flags["task"]))
+    return Typed(
+        strategies=names,
+        keys=[] if own.api_key_env is None else [(own.api_key_env, own.base_url)],
+        addresses=[own.base_url],
+        tasks=plan_file is None or bool(flags["task"]),
+    )
+
+
+def _typed_settings(flags: dict[str, Any]) -> dict[str, Any]:
+    """Combine settings < flags, of what says where a model is and with which key it is asked."""
+    found = settings()
+    usual = {n: getattr(found, n) for n in _PLACE if found.origins.get(n, "default") != "default"}
+    return usual | {n: flags[n] for n in _PLACE if flags.get(n) is not None}
+
+
+def _gate(plan_file: Path | None, *, trust: bool, allow_code: bool | None) -> "Gate":
+    """Make what answers for code and keys: the flags, else a person at a terminal."""
+    from workbench.trust import Gate
+
+    return Gate(
+        trust or (_confirm if _can_answer() else False),
+        allow_code=bool(allow_code),
+        source=f"the plan {str(plan_file)!r}" if plan_file is not None else "the task files",
+    )
 
 
 def _can_answer() -> bool:
     return sys.stdin.isatty()
+
+
+def _confirm(question: str) -> bool:
+    from workbench.safe import safe
+
+    return click.confirm(safe(question, lines=True), err=True)
 
 
 def _store(store_path: str | None, sheet: Path | None) -> "Store":
@@ -319,7 +367,7 @@ def _estimate(
     from workbench.cli.output import emit
 
     found = estimates.estimate_of(store, work, limits)
-    talk(f"{found.planned:,} planned, {found.missing:,} missing")
+    talk(f"{found.planned:,} planned, {estimates.count_text(found.missing)} missing")
     if output is not None or (format_ or settings().format) != "table":
         emit(estimates.document(found, store=str(store.path)), format_, output)
         return

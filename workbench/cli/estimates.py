@@ -99,6 +99,11 @@ def _price_rows(store: "Store") -> "list[Price]":
     return [msgspec.convert(row, Price) for row in rows.iter_rows(named=True)]
 
 
+def count_text(n: int | None) -> str:
+    """Write a count of attempts, which may be unknown."""
+    return UNKNOWN if n is None else f"{n:,}"
+
+
 def show(preflight: "Preflight", *, on_stderr: bool = False) -> None:
     """Print the table on stdout, or all of it on stderr, and the sentences on stderr."""
     width = shutil.get_terminal_size().columns if is_terminal() else None
@@ -151,7 +156,7 @@ def document(preflight: "Preflight", **provenance: object) -> Document:
 def said(preflight: "Preflight") -> list[str]:
     """Say the sentences of a preflight: how long it takes, what the budgets do, what to know."""
     elapsed: list[str] = []
-    if preflight.missing and preflight.elapsed_s.mean is not None:
+    if preflight.missing != 0 and preflight.elapsed_s.mean is not None:
         elapsed = [f"elapsed about {_span(preflight.elapsed_s, 'elapsed_s')}"]
     reasons: dict[str, list[str]] = {}
     for measure, found in preflight.total.items():
@@ -170,12 +175,13 @@ def table(preflight: "Preflight", width: int | None = None) -> list[str]:
     What is unknown of every row has no column; the sentences say why.
     """
     rows = [_row(cell) for cell in preflight.cells]
+    missing = preflight.missing
     rows.append(
         {
             "configuration": "total",
             "planned": preflight.planned,
-            "missing": preflight.missing,
-            "there": preflight.planned - preflight.missing,
+            "missing": missing,
+            "there": None if missing is None else preflight.planned - missing,
             **{
                 _HEADS[m]: UNKNOWN if found.mean is None else _span(found, m)  # the notes say why
                 for m, found in preflight.total.items()
@@ -195,6 +201,8 @@ def table(preflight: "Preflight", width: int | None = None) -> list[str]:
 
 def _row(cell: "Cell") -> dict[str, object]:
     basis = "nothing like it" if cell.missing else ""
+    if cell.missing is None:
+        basis = "nothing: its code is not imported"
     if cell.basis is not None:
         items = "1 item" if cell.n_items == 1 else f"{cell.n_items:,} items"
         basis = f"{items}, {cell.basis}"

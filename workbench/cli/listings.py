@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     help="What FILE does not say of itself, for example input=question; may be repeated.",
 )
 @click.option(
-    "--allow-code", is_flag=True, help="Import scorers (module:function) that FILE names."
+    "--allow-code",
+    is_flag=True,
+    help="Import scorers (module:function) that FILE names, to see whether they load.",
 )
 @store_option
 @where_option

@@ -55,7 +55,7 @@ class Asking:
         await ingest()
         found = await asyncio.to_thread(estimates.estimate_of, self._store, self._work, self.limits)
         with bar.aside():
-            talk(f"the pilot is made; {found.missing:,} attempts are left:")
+            talk(f"the pilot is made; {estimates.count_text(found.missing)} attempts are left:")
             estimates.show(found, on_stderr=True)
             if self._yes:
                 return True

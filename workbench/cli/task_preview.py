@@ -1,7 +1,7 @@
 """`workbench tasks FILE`: what a file of the user's, or the tasks of a plan, would be as task sets."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ from workbench import datasets
 from workbench.cli.options import talk
 from workbench.cli.output import Document, emit
 from workbench.cli.tables import frame_of
+from workbench.datasets.loading import FindScorer
 from workbench.errors import ConfigError
+from workbench.scoring import Scorer, UnimportedScorer, user_code
 
 _SHOWN = ("item", "question", "target", "scorer", "difficulty", "tags")
 _N_SHOWN = 3
@@ -20,13 +22,34 @@ def preview(
 ) -> bool:
     """Show how a file is understood; return whether it could be collected."""
     if path.suffix.lower() == ".toml":
-        sources, folder, allow_code = _of_plan(path, allow_code=allow_code)
+        sources, folder = _of_plan(path)
         settings = _settings(told)
         sources = [_table(source) | settings for source in sources] if settings else sources
     else:
         sources, folder = [{"path": str(path), **_settings(told)}], None
-    shown = [_show(s, folder, allow_code, format_, output) for s in sources]
+    find_scorer = _finder(_named(told), allow_code=allow_code)
+    shown = [_show(s, folder, find_scorer, format_, output) for s in sources]
     return all(shown)
+
+
+def _named(told: Sequence[str]) -> set[str]:
+    """Name the scorers that were typed with --set."""
+    scorer = _settings(told).get("scorer", ())
+    return {scorer} if isinstance(scorer, str) else set(scorer)
+
+
+def _finder(typed: Collection[str], *, allow_code: bool) -> FindScorer:
+    """Make what finds scorers of the user's: it imports them only where --allow-code was given.
+
+    Those that were typed are looked for where the command runs first.
+    """
+
+    def find(name: str, folder: Path) -> Scorer:
+        folders = [Path(), folder] if name in typed else [folder]
+        scorer = user_code.locate(name, folders, is_typed=name in typed)
+        return scorer.load() if allow_code else scorer
+
+    return find
 
 
 def _table(source: Any) -> dict[str, Any]:
@@ -36,7 +59,7 @@ def _table(source: Any) -> dict[str, Any]:
     return {key: source}
 
 
-def _of_plan(path: Path, *, allow_code: bool) -> tuple[list[Any], Path, bool]:
+def _of_plan(path: Path) -> tuple[list[Any], Path]:
     try:
         plan = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -47,7 +70,7 @@ def _of_plan(path: Path, *, allow_code: bool) -> tuple[list[Any], Path, bool]:
             f"{path} is no plan with `tasks`; give a plan, or a task file:"
             f" {', '.join(datasets.SUFFIXES)}"
         )
-    return sources, path.parent, allow_code or plan.get("allow_code") is True
+    return sources, path.parent
 
 
 def _settings(told: Sequence[str]) -> dict[str, Any]:
@@ -65,10 +88,19 @@ def _settings(told: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(
-    source: Any, folder: Path | None, allow_code: bool, format_: str | None, output: Path | None
+    source: Any,
+    folder: Path | None,
+    find_scorer: FindScorer,
+    format_: str | None,
+    output: Path | None,
 ) -> bool:
-    loaded = datasets.examine(source, folder=folder, allow_code=allow_code)
+    loaded = datasets.examine(source, folder=folder, find_scorer=find_scorer)
     tasks = loaded.tasks
+    code = [
+        f"the scorer {s.name!r} is code of {s.code.place!r}; it is not imported here"
+        for s in tasks.scorers.values()
+        if isinstance(s, UnimportedScorer)
+    ]
     first = [_row(item) for item in tasks.items[:_N_SHOWN]]
     mapping = [{"field": f, "read from": s} for f, s in tasks.mapping.items()]
     about = {
@@ -83,7 +115,7 @@ def _show(
     document = Document(
         name="task",
         frame=frame_of(first, _SHOWN),
-        notes=tasks.notes,
+        notes=(*tasks.notes, *code),
         more={
             "read from": frame_of(mapping, ("field", "read from")),
             "about": frame_of(facts, ("about", "value")),

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from workbench.datasets.shipped import data_dir, task_names
 from workbench.datasets.spec import Header, TaskSpec, convert
 from workbench.datasets.taskset import TaskSet
 from workbench.errors import TaskError
+from workbench.external_code import is_external
 from workbench.records import Task, content_id, json_text
-from workbench.scoring import Judge, Scorer, TaskItem, is_user_code
+from workbench.scoring import Judge, Scorer, TaskItem
 
 _FIRST_FAULTS = 20
 _PROMPTS = {
@@ -28,6 +29,7 @@ _PROMPTS = {
 }
 _LATEX = re.compile(r"\\(?:frac|dfrac|sqrt|pi|text|left|begin|cup|infty|cdot)\b")
 Source = str | Path | Mapping[str, Any] | TaskSpec
+FindScorer = Callable[[str, Path], Scorer]  # by `module:function`, and the folder to look in first
 
 
 @dataclasses.dataclass(slots=True)
@@ -49,6 +51,7 @@ def load_task(
     *,
     folder: Path | None = None,
     allow_code: bool = False,
+    find_scorer: FindScorer | None = None,
     helpers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> TaskSet:
     """Load a task set that ships, by name; a file of the user's; or a table of a plan (`TaskSpec`).
@@ -58,6 +61,8 @@ def load_task(
         folder: the plan's; its files and the user's scorers are looked for here first.
         allow_code: whether a scorer `module:function` that only the file itself names may be
             imported. One that the table names has been named by the user.
+        find_scorer: finds the scorers named `module:function`, whoever names them; what is said
+            here and in the table of allowing code does not count then.
         helpers: what identifies the plan's helper models, by name; a judge by another model is
             another scorer.
 
@@ -65,7 +70,9 @@ def load_task(
         TaskError: there is no such set, or a line of the file is wrong (the message has file and
             line).
     """
-    loaded = examine(source, folder=folder, allow_code=allow_code, helpers=helpers)
+    loaded = examine(
+        source, folder=folder, allow_code=allow_code, find_scorer=find_scorer, helpers=helpers
+    )
     if loaded.faults:
         more = loaded.n_faults - 1
         tail = f" (and {more:,} more; see them with: workbench tasks FILE)" if more else ""
@@ -78,6 +85,7 @@ def examine(
     *,
     folder: Path | None = None,
     allow_code: bool = False,
+    find_scorer: FindScorer | None = None,
     helpers: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Loaded:
     """Load as much of a task set as can be understood, with what is wrong; see `load_task`."""
@@ -86,7 +94,9 @@ def examine(
     table = reading.read(path, _beside(path, spec))
     header = _header(path, table, spec)
     allowed = allow_code or spec.allow_code
-    loading = _Loading(path, table, header, spec, folder or path.parent, allowed=allowed)
+    loading = _Loading(
+        path, table, header, spec, folder or path.parent, allowed=allowed, find_scorer=find_scorer
+    )
     return loading.finish(helpers or {})
 
 
@@ -119,12 +129,20 @@ def _find(spec: TaskSpec, folder: Path | None) -> Path:
     return beside if beside is not None and beside.exists() else path
 
 
-def located(source: Any, folder: Path | None = None) -> Any:
-    """Write a task of a plan so that it is found from any folder: a file that exists by its absolute path."""
+def file_of(source: Any, folder: Path | None = None) -> Path | None:
+    """Find the file of a task of a plan, without links; None for a set that ships."""
     spec = _spec(source) if isinstance(source, str | Mapping) else TaskSpec(task="")
     if spec.path is None or not (path := _find(spec, folder)).exists():
+        return None
+    return path.resolve()
+
+
+def located(source: Any, folder: Path | None = None) -> Any:
+    """Write a task of a plan so that it is found from any folder: a file that exists by its absolute path."""
+    path = file_of(source, folder)
+    if path is None:
         return source
-    absolute = str(path.resolve())
+    absolute = str(path)
     return {**source, "path": absolute} if isinstance(source, Mapping) else absolute
 
 
@@ -159,7 +177,7 @@ def _header(path: Path, table: reading.Table, spec: TaskSpec) -> Header:
 def _known(header: Header, place: str) -> None:
     """Refuse a scorer that does not exist where the header names it."""
     for name in header.scorers:
-        if not is_user_code(name):
+        if not is_external(name):
             try:
                 scoring.get(name)
             except TaskError as error:
@@ -178,6 +196,7 @@ class _Loading:
         folder: Path,
         *,
         allowed: bool,
+        find_scorer: FindScorer | None,
     ) -> None:
         if not table.columns:
             raise TaskError(
@@ -186,7 +205,7 @@ class _Loading:
         self.path, self.table, self.header, self.folder = path, table, header, folder
         self.task_name = header.task or path.stem
         self.named = set(spec.scorers)
-        self.allowed = allowed
+        self.allowed, self.find_scorer = allowed, find_scorer
         self.columns = mapping.decide(table, header, path)
         self.notes = [*table.notes, *self.columns.notes]
         self.faults: list[str] = []
@@ -416,14 +435,18 @@ class _Loading:
         """Find a scorer once; one that cannot be had is a fault once."""
         if name not in self.scorers:
             try:
-                found = scoring.find(
-                    name, allow_code=self.allowed or name in self.named, folder=self.folder
-                )
+                found = self._find(name)
             except TaskError as error:
                 self.fault(f"{place}: {error}")
                 return None
             self.scorers[name] = found
         return self.scorers[name]
+
+    def _find(self, name: str) -> Scorer:
+        if self.find_scorer is not None and is_external(name):
+            return self.find_scorer(name, self.folder)
+        allowed = self.allowed or name in self.named
+        return scoring.find(name, allow_code=allowed, folder=self.folder)
 
     def _task(
         self,

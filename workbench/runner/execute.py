@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from workbench.errors import ConfigError
 from workbench.runner import grading, spending
 from workbench.runner.asking import Provider
 from workbench.runner.claims import Claims
@@ -25,6 +26,7 @@ from workbench.runner.steering import Pilot
 from workbench.runner.stop import Stop
 from workbench.runner.whose import Key
 from workbench.spool import SpoolWriter
+from workbench.trust import Trust
 
 
 async def collect(
@@ -43,6 +45,7 @@ async def collect(
     stop: Stop | None = None,
     pilot: Pilot | None = None,
     recordings: Recordings | None = None,
+    trust: Trust = False,
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
 ) -> CollectReport:
@@ -67,12 +70,15 @@ async def collect(
         stop: ends the collection from outside; SIGINT and SIGTERM call it too.
         pilot: a first part, after which somebody decides whether the rest is made.
         recordings: reads the traces at a path, for a replay.
+        trust: as of `expand`, where that is done here.
         environ: where the key is looked up.
         rng: for the jitter of waits.
         clock: monotonic seconds.
         now: the time of day in UTC.
     """
-    work = work or expand(plan)
+    work = work or expand(plan, trust=trust)
+    if work.wants:
+        raise ConfigError("the plan was expanded for a look only; expand it without preview=True")
     grading.check(work.task_sets, plan.helpers)
     # joined first: what others end from now on is heard of, what they have ended before is found
     # below

@@ -9,6 +9,7 @@ import polars as pl
 
 from workbench.records import Call, Configuration
 from workbench.runner.plan import Work
+from workbench.runner.strategies.own import Unimported
 from workbench.runner.whose import Key
 from workbench.spool import FINAL_ERRORS
 
@@ -103,7 +104,10 @@ class Source(NamedTuple):
 
 
 def count(work: Work, settled: pl.DataFrame, waiting: Iterable[Key]) -> list[Counted]:
-    """Count what is planned and what is missing per cell."""
+    """Count what is planned and what is missing per cell; not of strategies that were not imported.
+
+    What these are called, and so what was done with them before, is not known.
+    """
     trials = work.plan.trials
     schema = {"configuration_id": pl.String, "item_id": pl.String, "trial": pl.Int64}
     more = pl.DataFrame(list(waiting), schema=schema, orient="row")
@@ -126,7 +130,9 @@ def count(work: Work, settled: pl.DataFrame, waiting: Iterable[Key]) -> list[Cou
     found = {(c, t): rest for c, t, *rest in done.iter_rows()}
     sizes = dict(items.group_by("task_id").len().iter_rows())
     counted = []
-    for configuration, _, _ in work.configurations:
+    for configuration, _, strategy in work.configurations:
+        if isinstance(strategy, Unimported):
+            continue
         for task in work.tasks:
             n_items = sizes.get(task.task_id, 0)
             n, touched, squares = found.get(

@@ -1,5 +1,7 @@
 """What is to be collected: a plan, and the attempts (configuration × item × trial) that it means."""
 
+import contextlib
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,13 +12,18 @@ import msgspec
 
 from workbench import parameters
 from workbench.datasets import TaskSet
+from workbench.datasets.loading import file_of
 from workbench.errors import ConfigError
+from workbench.external_code import ExternalCode, is_external, locate
 from workbench.records import Configuration, Item, Task, as_dict, content_id, json_text
 from workbench.runner.limits import Backoff
+from workbench.runner.providers import services
 from workbench.runner.session import Strategy
+from workbench.runner.strategies.own import Unimported
 from workbench.runner.target import IN_PROCESS, Positive, Settings, Target
 from workbench.runner.whose import Key
-from workbench.scoring import TaskItem, is_user_code
+from workbench.scoring import Scorer, TaskItem, UnimportedScorer, user_code
+from workbench.trust import Gate, Permission, Trust, to_run, to_send_file, to_send_key
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -40,8 +47,9 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         energy: auto measures what runs on this machine, where there is a meter; off does not.
         batch: whether requests go out in batches, at batch prices, where the provider has them.
         retries: tries after the first, if it failed for a passing reason.
-        allow_code: whether scorers named `module:function` by a task file, and strategies named
-            `module:Class` or `file.py:Class`, may be imported.
+        allow_code: that the plan or its task files name code, scorers `module:function` or
+            strategies `module:Class`; whether it may be imported is not for the plan to say
+            (see `workbench.trust`).
     """
 
     models: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)]
@@ -202,12 +210,19 @@ class Work:
         task_sets: the tasks with their scorers.
         tasks: their records.
         configurations: each with its target and strategy.
+        wants: what it needs and is not trusted with; it cannot be collected then.
     """
 
     def __init__(
-        self, plan: Plan, tasks: Sequence[TaskSet], strategies: Sequence[Strategy]
+        self,
+        plan: Plan,
+        tasks: Sequence[TaskSet],
+        strategies: Sequence[Strategy],
+        *,
+        wants: Sequence[Permission] = (),
     ) -> None:
         """Expand a plan."""
+        self.wants = tuple(wants)
         self.plan, self.task_sets = plan, tuple(tasks)
         self.tasks: tuple[Task, ...] = tuple(t.task for t in tasks)
         self.configurations = [
@@ -283,33 +298,140 @@ def _told_apart(
     ]
 
 
-def expand(plan: Plan, folder: Path | None = None, trusted: Collection[str] = ()) -> Work:
+class Typed(NamedTuple):
+    """What of a plan the user typed, or set in his own configuration: it is his, and not asked for.
+
+    Attributes:
+        strategies: names of strategies; code of them is looked for where the command runs first.
+        keys: (variable, address) of keys that may be sent.
+        addresses: where tasks may be sent.
+        tasks: whether the tasks are.
+    """
+
+    strategies: Collection[str] = ()
+    keys: Collection[tuple[str, str]] = ()
+    addresses: Collection[str] = ()
+    tasks: bool = False
+
+
+_NOTHING_TYPED = Typed()
+
+
+def expand(
+    plan: Plan,
+    folder: Path | None = None,
+    *,
+    trust: Trust = False,
+    typed: Typed = _NOTHING_TYPED,
+    preview: bool = False,
+) -> Work:
     """Load a plan's tasks and strategies by name; files are looked for in the plan's folder first.
 
     Args:
         plan: what is asked.
         folder: the plan's.
-        trusted: strategies of the user's own that the user named, so that importing them is
-            allowed.
+        trust: who answers for code that the plan or its task files name, for keys that it sends to
+            other addresses than their provider's, and for files from elsewhere (see `Gate`).
+        typed: what of it needs no answer.
+        preview: import nothing that is not trusted already, and ask for nothing; `Work.wants` says
+            what it would be. Such work cannot be collected.
+
+    Raises:
+        ConfigError: a name is wrong, or something is not trusted.
     """
     from workbench.datasets import load_task
     from workbench.runner import strategies
 
     for given in plan.strategy_params:
-        if not is_user_code(given):
+        if not is_external(given):
             strategies.kind(given)  # a name that nobody has would be passed over in silence
-    chosen = []
-    for asked in plan.strategies:
-        table = {"name": asked} if isinstance(asked, str) else dict(asked)
-        name = table.pop("name", None)
-        if not isinstance(name, str):
-            raise ConfigError(f"a table of `strategies` needs a name: {table}")
-        params = plan.strategy_params.get(name, {}) | table
-        allowed = plan.allow_code or name in trusted
-        chosen.append(strategies.find(name, params, allow_code=allowed, folder=folder))
+    chosen = [_strategy(plan, asked, folder, typed) for asked in plan.strategies]
     helpers = {name: plan.helper(name).identity for name in plan.helpers}
     tasks = [
-        load_task(task, folder=folder, allow_code=plan.allow_code, helpers=helpers)
+        load_task(task, folder=folder, find_scorer=_located_scorer, helpers=helpers)
         for task in plan.tasks
     ]
-    return Work(plan, tasks, chosen)
+    code = [s.code for s in chosen if isinstance(s, Unimported)]
+    code += [s.code for t in tasks for s in _own_scorers(t)]
+    runs = {c: to_run(c) for c in code}
+    wanted = [p for c, p in runs.items() if not c.is_typed]
+    wanted += _sends(plan, folder, typed)
+    gate = Gate.of(trust)
+    lacking = gate.lacking(wanted)
+    if lacking and not preview:
+        gate.require(wanted)
+        for c, permission in runs.items():
+            if to_run(c).digest != permission.digest:
+                raise ConfigError(f"{c.place} was changed while you were asked; look at it again")
+        lacking = []
+    refused = {p.digest for p in lacking}
+    trusted = {c for c, permission in runs.items() if permission.digest not in refused}
+    return Work(
+        plan,
+        [_with_scorers(task, trusted) for task in tasks],
+        [
+            strategies.imported(s.code, s.params)
+            if isinstance(s, Unimported) and s.code in trusted
+            else s
+            for s in chosen
+        ],
+        wants=lacking,
+    )
+
+
+def _strategy(
+    plan: Plan, asked: str | dict[str, Any], folder: Path | None, typed: Typed
+) -> Strategy | Unimported:
+    """Make a strategy that ships, or locate code of the user's."""
+    from workbench.runner import strategies
+
+    table = {"name": asked} if isinstance(asked, str) else dict(asked)
+    name = table.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"a table of `strategies` needs a name: {table}")
+    params = plan.strategy_params.get(name, {}) | table
+    if not is_external(name):
+        return strategies.get(name, **params)
+    beside = [folder] if folder is not None else [Path()]
+    if name in typed.strategies:
+        # what is typed is looked for where it is typed; what lies beside a plan is the plan's
+        with contextlib.suppress(ConfigError):
+            return Unimported(locate("strategy", name, [Path()], is_typed=True), params)
+    code = locate("strategy", name, beside)
+    code.check("class")
+    return Unimported(code, params)
+
+
+def _located_scorer(name: str, folder: Path) -> UnimportedScorer:
+    return user_code.locate(name, [folder])
+
+
+def _own_scorers(task: TaskSet) -> list[UnimportedScorer]:
+    return [s for s in task.scorers.values() if isinstance(s, UnimportedScorer)]
+
+
+def _with_scorers(task: TaskSet, trusted: Collection[ExternalCode]) -> TaskSet:
+    """Import the trusted scorers of a task."""
+    loaded: dict[str, Scorer] = {s.name: s.load() for s in _own_scorers(task) if s.code in trusted}
+    first = loaded.get(task.scorer.name, task.scorer)
+    return dataclasses.replace(task, scorer=first, scorers={**task.scorers, **loaded})
+
+
+def _sends(plan: Plan, folder: Path | None, typed: Typed) -> Iterator[Permission]:
+    """List keys that go to other addresses than their provider's, and files that go there."""
+    targets = [*plan.targets, *(plan.helper(name) for name in plan.helpers)]
+    for target in targets:
+        if target.endpoint in IN_PROCESS:
+            continue
+        variable, address = target.api_key_env, target.base_url
+        is_mine = variable is None or (variable, address) in typed.keys
+        if variable is not None and not is_mine and not services.is_own_key(variable, address):
+            yield to_send_key(variable, address)
+        is_known = services.is_own_address(address) or address in typed.addresses
+        if folder is None or typed.tasks or is_known or target.is_on_this_host:
+            continue
+        files = [file_of(task, folder) for task in plan.tasks]
+        home = folder.resolve()
+        for file in files:
+            if file is not None and not file.is_relative_to(home):
+                yield to_send_file(file, address)

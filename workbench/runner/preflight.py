@@ -6,6 +6,7 @@ the same model and strategy on the task, else of the configuration on other task
 (always at the same provider).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -18,6 +19,7 @@ from workbench.runner import spending
 from workbench.runner.history import MEASURES, Counted, Source, count, nearest_source, priced
 from workbench.runner.plan import Work
 from workbench.runner.spending import Spent
+from workbench.runner.strategies.own import Unimported
 from workbench.runner.whose import Key
 
 Floats = npt.NDArray[np.float64]
@@ -45,7 +47,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One configuration on one task.
 
     Attributes:
-        planned, there, missing: attempts.
+        planned, there, missing: attempts; `there` and `missing` are null where the strategy is code
+            that was not imported.
         basis: what the estimates rest on; null where there is nothing like it, or nothing is
             missing.
         n_items, n_traces: of that history.
@@ -57,8 +60,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     configuration: str
     task: str
     planned: int
-    there: int
-    missing: int
+    there: int | None
+    missing: int | None
     basis: str | None
     n_items: int
     n_traces: int
@@ -88,9 +91,10 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
         return sum(c.planned for c in self.cells)
 
     @property
-    def missing(self) -> int:
-        """Attempts still to be made."""
-        return sum(c.missing for c in self.cells)
+    def missing(self) -> int | None:
+        """Attempts still to be made; null where that is not known of all cells."""
+        counts = [c.missing for c in self.cells if c.missing is not None]
+        return sum(counts) if len(counts) == len(self.cells) else None
 
 
 def estimate(
@@ -129,21 +133,22 @@ def estimate(
         _cell(row, source, draws[:, place])
         for place, (row, source) in enumerate(zip(counted, sources, strict=True))
     )
-    total = _totals(cells, draws)
-    missing = sum(c.missing for c in cells)
+    unknown = tuple(_unknown_cells(work))
+    total = _totals((*cells, *unknown), draws)
+    missing = sum(c.planned if c.missing is None else c.missing for c in (*cells, *unknown))
     at_once = max(1, min(work.plan.at_once, missing))
     before = spent or Spent()
     may_spend = spending.left_of(work.plan, before, limits or {})
     elapsed = _divided(total["time_s"], at_once)
     return Preflight(
-        cells=cells,
+        cells=(*cells, *unknown),
         total=total,
         elapsed_s=elapsed,
         warnings=(
             *spending.said(work.plan, before),
             *_warnings(may_spend, total, elapsed, missing),
         ),
-        notes=tuple(_notes(cells, at_once)),
+        notes=(*_notes(cells, at_once), *_wants(work)),
     )
 
 
@@ -213,6 +218,34 @@ def _cell(row: Counted, source: Source | None, draws: Floats) -> Cell:
     )
 
 
+def _unknown_cells(work: Work) -> Iterable[Cell]:
+    """Make the cells of strategies that were not imported: only what is planned is known."""
+    why = Estimate(why="code that is not imported")
+    sizes = Counter(item.task_id for item in work.items)
+    for configuration, _, strategy in work.configurations:
+        if not isinstance(strategy, Unimported):
+            continue
+        for task in work.tasks:
+            yield Cell(
+                configuration_id=configuration.configuration_id,
+                configuration=configuration.configuration,
+                task=task.task,
+                planned=work.plan.trials * sizes[task.task_id],
+                there=None,
+                missing=None,
+                basis=None,
+                n_items=0,
+                n_traces=0,
+                estimates=dict.fromkeys(MEASURES, why),
+            )
+
+
+def _wants(work: Work) -> Iterable[str]:
+    """Say what a collection will ask the user to trust."""
+    for permission in work.wants:
+        yield f"not trusted yet, and asked before it is collected: {permission.sentence}"
+
+
 _WHY = {"cost_usd": "no price", "energy_j": "not measured", "time_s": "not timed"}
 
 
@@ -238,8 +271,8 @@ def _interval(mean: float, draws: Floats) -> Estimate:
 
 def _totals(cells: Sequence[Cell], draws: Floats) -> dict[str, Estimate]:
     """Add up the cells in which something is missing."""
+    chosen = [cell for cell in cells if cell.missing != 0]
     places = [place for place, cell in enumerate(cells) if cell.missing]
-    chosen = [cells[place] for place in places]
     return {m: _total(m, chosen, draws[:, places, k]) for k, m in enumerate(MEASURES)}
 
 

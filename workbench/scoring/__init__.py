@@ -14,7 +14,7 @@ from workbench.scoring.mathematics import Mathematics
 from workbench.scoring.numeric import is_number
 from workbench.scoring.registry import find, get, inline_names, names
 from workbench.scoring.unit_tests import UnitTests, packages_of
-from workbench.scoring.user_code import UserScorer, is_user_code
+from workbench.scoring.user_code import UnimportedScorer, UserScorer
 
 __all__ = [
     "LETTERS",
@@ -24,6 +24,7 @@ __all__ = [
     "Mathematics",
     "Scorer",
     "TaskItem",
+    "UnimportedScorer",
     "UnitTests",
     "UserScorer",
     "Verdict",
@@ -32,7 +33,6 @@ __all__ = [
     "get",
     "inline_names",
     "is_number",
-    "is_user_code",
     "judge_temperature",
     "judges",
     "names",

@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from workbench.errors import TaskError
+from workbench.external_code import is_external
 from workbench.scoring import user_code
 from workbench.scoring.base import InlineScorer, Scorer
 from workbench.scoring.choice import CHOICE
@@ -48,11 +49,11 @@ def find(name: str, *, allow_code: bool, folder: Path | None = None) -> Scorer:
     Raises:
         TaskError: there is none, or it is code that a file names and the user did not allow.
     """
-    if not user_code.is_user_code(name):
+    if not is_external(name):
         return get(name)
     if not allow_code:
         raise TaskError(
-            f"the scorer {name!r} is code that a task file names, and importing it would run it; if you trust"
-            " it, say `allow_code = true` in the plan, or give --allow-code, or name the scorer in the plan"
+            f"the scorer {name!r} is code that a task file names, and importing it would run it;"
+            " read it, and give --allow-code (allow_code=True in Python) if you trust it"
         )
     return user_code.load(name, folder)

@@ -124,3 +124,17 @@ def is_at_home(name: str, base_url: str) -> bool:
     service = SERVICES.get(name)
     hosts = {urlsplit(u).hostname for u in service.base_urls.values()} if service else set()
     return urlsplit(base_url).hostname in hosts and urlsplit(base_url).scheme == "https"
+
+
+def is_own_key(variable: str, base_url: str) -> bool:
+    """Say whether a variable is the usual one of the service whose own address this is."""
+    return any(
+        service.api_key_env == variable and is_at_home(name, base_url)
+        for name, service in SERVICES.items()
+    )
+
+
+def is_own_address(base_url: str) -> bool:
+    """Say whether an address is that of a service that is known by name, and nobody else's."""
+    host = urlsplit(base_url).hostname or ""
+    return host in _HOSTS and urlsplit(base_url).scheme == "https"

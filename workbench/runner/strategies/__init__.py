@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ConfigError
+from workbench.external_code import ExternalCode, is_external, locate
 from workbench.runner.session import Strategy
 from workbench.runner.strategies.parameters import checked
-from workbench.scoring import is_user_code
 
 _HOMES = {
     "direct": ("workbench.runner.strategies.direct", "Direct"),
@@ -77,19 +77,29 @@ def find(
     Raises:
         ConfigError: there is none, it has no such parameter, or it is code that was not allowed.
     """
-    if not is_user_code(name):
+    if not is_external(name):
         return get(name, **params)
     if not allow_code:
         raise ConfigError(
-            f"the strategy {name!r} is code that the plan names, and importing it would run it; if you trust"
-            " it, give --allow-code, or name it on the command line with --strategy"
+            f"the strategy {name!r} is code, and importing it would run it; read it, and give"
+            " allow_code=True if you trust it"
         )
+    return imported(locate("strategy", name, [folder or Path()]), params)
+
+
+def imported(code: ExternalCode, params: Mapping[str, Any]) -> Strategy:
+    """Import and make a strategy of the user's; the caller has made sure that it may run.
+
+    Raises:
+        ConfigError: it is none, has no such parameter, or bears the name of one that ships.
+    """
     from workbench.runner.strategies import own
 
-    strategy = own.load(name, params, folder or Path())
+    strategy = own.make(code, params)
     if strategy.name in _HOMES:
         raise ConfigError(
-            f"the strategy {name!r} calls itself {strategy.name!r}, which is one that ships; give it another name"
+            f"the strategy {code.name!r} calls itself {strategy.name!r}, which is one that ships;"
+            " give it another name"
         )
     return strategy
 

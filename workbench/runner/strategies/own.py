@@ -8,13 +8,13 @@ the configuration, so that the figures of two versions are never pooled.
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from workbench.errors import ConfigError, ProviderRejected, TaskError, WorkbenchError
+from workbench.errors import ConfigError, ProviderRejected, WorkbenchError
+from workbench.external_code import ExternalCode, fault
 from workbench.runner.session import Outcome, Session
 from workbench.runner.strategies.parameters import checked
-from workbench.scoring import TaskItem, user_code
+from workbench.scoring import TaskItem
 
 _CHECKED = frozenset({int, float, str, bool})
 
@@ -48,7 +48,7 @@ class Own:
         except WorkbenchError:
             raise
         except Exception as error:
-            said = f"the strategy {self.name!r} failed: {user_code.told(error)}"
+            said = f"the strategy {self.name!r} failed: {fault(error)}"
             raise ProviderRejected(said, kind="strategy_failed") from error
         if not isinstance(outcome, Outcome):
             said = f"the strategy {self.name!r} returned {type(outcome).__name__}, not an Outcome"
@@ -56,16 +56,40 @@ class Own:
         return outcome
 
 
-def load(name: str, params: Mapping[str, Any], folder: Path | None) -> Own:
-    """Import and make a strategy; the caller has made sure that the user named or allowed it.
+@dataclasses.dataclass(frozen=True)
+class Unimported:
+    """A strategy of the user's that was located and not imported: what it is called is not known.
+
+    Attributes:
+        params: those that were given; the others are not known either.
+    """
+
+    code: ExternalCode
+    params: Mapping[str, Any]
+    most_calls: ClassVar[int | None] = None
+
+    @property
+    def name(self) -> str:
+        """As it was named, for want of what it calls itself."""
+        return self.code.name
+
+    @property
+    def identity(self) -> str:
+        """As of `Own`."""
+        return self.code.identity
+
+    async def run(self, session: Session, item: TaskItem) -> Outcome:
+        """Refuse to answer."""
+        raise ConfigError(f"the strategy {self.name!r} was not imported, as it is not trusted")
+
+
+def make(code: ExternalCode, params: Mapping[str, Any]) -> Own:
+    """Import and make a strategy; the caller has made sure that it may run.
 
     Raises:
         ConfigError: there is none, it is no strategy, or it has no such parameter.
     """
-    try:
-        found, identity = user_code.find(name, folder, "strategy", "class")
-    except TaskError as error:
-        raise ConfigError(str(error)) from error
+    name, found = code.name, code.load("class")
     strategy = _made(name, found, params) if isinstance(found, type) else found
     if not isinstance(found, type) and params:
         raise ConfigError(f"strategy {name!r} is an object, not a class, and takes no parameters")
@@ -76,7 +100,7 @@ def load(name: str, params: Mapping[str, Any], folder: Path | None) -> Own:
     kept = getattr(strategy, "params", None)
     if kept is None and dataclasses.is_dataclass(strategy):
         kept = dataclasses.asdict(strategy)  # type: ignore[arg-type]  # an object, made above
-    return Own(strategy, identity, dict(kept or {}))
+    return Own(strategy, code.identity, dict(kept or {}))
 
 
 def _made(name: str, kind: type[Any], params: Mapping[str, Any]) -> Any:
@@ -95,9 +119,7 @@ def _made(name: str, kind: type[Any], params: Mapping[str, Any]) -> Any:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(
-            f"strategy {name!r} could not be made: {user_code.told(error)}"
-        ) from error
+        raise ConfigError(f"strategy {name!r} could not be made: {fault(error)}") from error
 
 
 def _value(name: str, field: dataclasses.Field[Any], value: Any) -> Any:

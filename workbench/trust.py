@@ -1,0 +1,186 @@
+"""Trust once: what a plan or a task file wants and only the user can allow, and what was allowed.
+
+Three things are asked for: that code outside the package is imported, that a key is sent to an
+address that is not its provider's own, and that a file from outside the plan's folder is sent to
+such an address. Each is a `Permission` with a digest of all that decides what would happen. A yes
+is kept in the user's state folder by that digest; what has changed since is asked for again.
+
+For every kind of code that is named `module:name` the way is the same:
+
+    code = locate("tool", name, [folder])
+    gate.require([to_run(code)])
+    tool = code.load("class")
+"""
+
+import datetime as dt
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from workbench import config
+from workbench.errors import ConfigError
+from workbench.external_code import ExternalCode
+
+Ask = Callable[[str], bool]
+_MOST_BYTES = 16 << 20
+_FILE = "trusted.jsonl"
+
+
+class Permission(NamedTuple):
+    """One thing that only the user can allow.
+
+    Attributes:
+        kind: code, key or file.
+        sentence: what would happen, in words; texts from files are quoted as Python's `repr`
+            does, so that none can write lines of its own.
+        digest: of all that decides what would happen; the value of no key is in it.
+    """
+
+    kind: str
+    sentence: str
+    digest: str
+
+
+def to_run(code: ExternalCode) -> Permission:
+    """Ask for code to be imported: its files and their contents."""
+    n_others = len(code.sources()) - 1
+    also = f" (and {n_others:,} more of that folder, which it imports)" if n_others > 0 else ""
+    sentence = f"run code with your rights: the {code.what} {code.name!r} of {code.place!r}{also}"
+    return Permission("code", sentence, _digest("code", code.what, code.name, code.digest()))
+
+
+def to_send_key(variable: str, address: str) -> Permission:
+    """Ask for a key to be sent to an address that is not its provider's own."""
+    sentence = (
+        f"send the key in {variable} to {address!r}, which is not the address of its provider"
+    )
+    return Permission("key", sentence, _digest("key", variable, address))
+
+
+def to_send_file(path: Path, address: str) -> Permission:
+    """Ask for a file from outside the plan's folder to be sent to an address of the plan."""
+    where = str(path)
+    sentence = f"send what is in {where!r}, outside the plan's folder, to {address!r}"
+    return Permission("file", sentence, _digest("file", where, address))
+
+
+class Gate:
+    """Knows what is trusted, and whom to ask.
+
+    Attributes:
+        notes: sentences for the user, of answers that could not be kept.
+    """
+
+    def __init__(
+        self,
+        trust: bool | Ask = False,
+        *,
+        allow_code: bool = False,
+        source: str = "the plan",
+        ledger: Path | None = None,
+        now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ) -> None:
+        """Take what the user has said already.
+
+        Args:
+            trust: True trusts everything that is asked for; a function is given the question, and
+                answers it. Both are kept. False: only what was trusted before.
+            allow_code: whether code may run without being kept as trusted.
+            source: what asks, at the beginning of the question.
+            ledger: the file of what is trusted; in the user's state folder where None.
+            now: the time of day in UTC, for the record.
+        """
+        self._trust, self._allow_code, self._source = trust, allow_code, source
+        self._path = config.state_dir() / _FILE if ledger is None else ledger
+        self._now = now
+        self.notes: list[str] = []
+
+    @classmethod
+    def of(cls, trust: "Trust") -> "Gate":
+        """Make one of what a caller gave."""
+        return trust if isinstance(trust, Gate) else cls(trust)
+
+    def lacking(self, permissions: Iterable[Permission]) -> list[Permission]:
+        """List what is not allowed yet, each thing once; nobody is asked."""
+        wanted = {p.digest: p for p in permissions if not (self._allow_code and p.kind == "code")}
+        known = self._known() if wanted else frozenset[str]()
+        return [p for digest, p in wanted.items() if digest not in known]
+
+    def require(self, permissions: Iterable[Permission]) -> None:
+        """Make sure that all of it is allowed, by asking once for what is lacking.
+
+        Raises:
+            ConfigError: it is not; the message says what would happen, and what to give.
+        """
+        lacking = self.lacking(permissions)
+        if not lacking:
+            return
+        listed = "\n".join(f"  - {p.sentence}" for p in lacking)
+        wants = f"{self._source} wants to\n{listed}\n"
+        if self._trust is False:
+            raise ConfigError(
+                f"{wants}which you have not trusted; read it, then give --trust (trust=True in"
+                " Python): the answer is kept until something of this changes"
+            )
+        if self._trust is not True and not self._trust(f"{wants}Do you trust it?"):
+            raise ConfigError(f"{self._source} is not trusted; nothing of it was run or sent")
+        try:
+            self._keep(lacking)
+        except OSError as error:
+            self.notes.append(
+                f"{self._path} cannot be written ({error.strerror}); it will be asked again"
+            )
+
+    def _known(self) -> frozenset[str]:
+        """Read the digests of what is trusted; a file that others can write is nobody's word."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return frozenset()
+        except OSError as error:
+            raise ConfigError(f"{self._path} cannot be read: {error.strerror}") from None
+        try:
+            about = os.fstat(fd)
+            others = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if not stat.S_ISREG(about.st_mode) or others or about.st_uid != os.getuid():
+                raise ConfigError(
+                    f"{self._path} is not a file that only you can write, so that others could"
+                    " trust in your name; remove it, and answer again"
+                )
+            text = os.read(fd, _MOST_BYTES).decode("utf-8", "replace")
+        finally:
+            os.close(fd)
+        return frozenset(_digests(text))
+
+    def _keep(self, permissions: Iterable[Permission]) -> None:
+        """Append what was allowed."""
+        at = self._now().isoformat(timespec="seconds")
+        lines = [
+            json.dumps({"trusted": p.digest, "kind": p.kind, "what": p.sentence, "at": at})
+            for p in permissions
+        ]
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(self._path, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write("\n" + "\n".join(lines) + "\n")  # after a line that was cut off
+
+
+Trust = bool | Ask | Gate
+
+
+def _digests(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # a line that was cut off: its question is asked again
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("trusted"), str):
+            yield entry["trusted"]
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
