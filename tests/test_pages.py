@@ -54,10 +54,6 @@ def test_the_tour_names_every_layer():
     assert [p.name for p in folders if f"workbench/{p.name}/" not in house] == []
 
 
-def test_the_readme_and_the_tour_stay_readable():
-    """A README of 200 lines at most; lines of the tour are at most 100 columns wide."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    tour = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
-
-    assert len(readme) <= 200
-    assert [line for line in tour if len(line) > 100] == []
+def test_the_readme_stays_readable():
+    """200 lines at most; figures and long tables have pages of their own."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
