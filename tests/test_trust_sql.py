@@ -1,5 +1,6 @@
 """A query, and a store that came from somebody else, read the store and nothing else."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import workbench as wb
 from tests import making
 from workbench.cli import main
 from workbench.errors import QueryCancelled, QueryError, StoreVersionError, WorkbenchError
-from workbench.store import Store, database, genuine, open_store
+from workbench.store import Cancel, Store, database, genuine, memory, open_store
+from workbench.tui.sql import _run
 
 
 @pytest.fixture
@@ -109,12 +111,23 @@ def test_a_result_that_is_too_large_is_refused_while_it_is_fetched(store: Store)
             database.fetch(relation, most_bytes=10_000_000)
 
 
-def test_memory_that_duckdb_does_not_count_is_bounded_by_the_system(store: Store) -> None:
+@pytest.mark.parametrize(
+    "face",
+    [
+        "main(['sql', query, '--store', path])",
+        "wb.open(path).sql(query)",
+        "_run(wb.open(path), query, Cancel())",
+    ],
+    ids=["command line", "Python and notebooks", "app"],
+)
+def test_memory_that_duckdb_does_not_count_is_bounded_by_the_system(
+    store: Store, face: str
+) -> None:
     """`repeat` passes the engine's own limit by; in a process of its own, as the limit is one of a
     process."""
     query = "SELECT max(length(repeat(chr(65 + (range % 2)::INT), 1000000000))) FROM range(200)"
     done = subprocess.run(
-        [sys.executable, "-c", _SMALL, query, str(store.path)],
+        [sys.executable, "-c", _SMALL.format(face=face), query, str(store.path)],
         capture_output=True,
         text=True,
         check=False,
@@ -122,16 +135,60 @@ def test_memory_that_duckdb_does_not_count_is_bounded_by_the_system(store: Store
     )
 
     assert done.returncode == 1, done.stderr
-    assert "memory" in done.stderr
+    assert "the query needs more memory than it may have" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 _SMALL = """
 import os, sys
 real = os.sysconf
 os.sysconf = lambda name: (3 << 30) // real("SC_PAGE_SIZE") if name == "SC_PHYS_PAGES" else real(name)
+import workbench as wb
 from workbench.cli import main
-raise SystemExit(main(["sql", sys.argv[1], "--store", sys.argv[2]]))
+from workbench.errors import QueryError
+from workbench.store import Cancel
+from workbench.tui.sql import _run
+query, path = sys.argv[1:]
+try:
+    status = {face}
+except QueryError as error:
+    sys.exit(str(error))
+sys.exit(status)
 """
+
+
+def test_the_bound_on_memory_ends_with_the_last_query_of_those_that_overlap() -> None:
+    """The first to end gives back no limit that another still needs, and the last one all."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+
+    first.enter_context(memory.limited())
+    within = resource.getrlimit(resource.RLIMIT_DATA)
+    second.enter_context(memory.limited())
+    first.close()
+    still = resource.getrlimit(resource.RLIMIT_DATA)
+    second.close()
+
+    assert within == still != before
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_queries_of_the_user_have_a_time_limit_that_is_not_asked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default is 600 s; here it is shorter."""
+    assert Store.sql.__kwdefaults__["time_limit_s"] == 600
+    monkeypatch.setitem(Store.sql.__kwdefaults__, "time_limit_s", 0.2)
+    long = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
+
+    with pytest.raises(QueryCancelled, match=r"longer than the 0\.2 s"):
+        _run(store, long, Cancel())
+    with (
+        pytest.raises(QueryCancelled, match=r"longer than the 0\.3 s"),
+        store.relation(long, time_limit_s=0.3) as relation,
+    ):
+        relation.fetchall()
 
 
 def _strange(store: Store, tmp_path: Path, *statements: str) -> Path:

@@ -1,15 +1,11 @@
 """`workbench sql`."""
 
-import contextlib
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from workbench.cli.options import open_store, output_options, store_option
-from workbench.errors import QueryError
 
 
 @click.command()
@@ -49,34 +45,5 @@ def sql(
     check_output(output)
     text = sys.stdin.read() if query == "-" else query
     store = open_store(store_path, allow_files=allow_files)
-    with memory_limit():
-        frame = store.sql(text, time_limit_s=time_limit_s)
+    frame = store.sql(text, time_limit_s=time_limit_s)
     emit(Document.of_frame("sql", frame, store=str(store.path), sql=text), format_, output)
-
-
-@contextlib.contextmanager
-def memory_limit() -> Iterator[None]:
-    """Bound what a query may take by the system, as some functions of DuckDB pass its own limit by.
-
-    Three quarters of the memory, beside what is in use; where the system has no such limit, there
-    is none.
-    """
-    try:
-        import resource
-    except ImportError:  # not a POSIX system
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    wanted = memory * 3 // 4
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
-    try:
-        yield
-    except MemoryError as error:
-        raise QueryError(
-            "the query needs more memory than it may have; narrow the slice, or ask for shorter texts"
-        ) from error
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

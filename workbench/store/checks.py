@@ -91,7 +91,7 @@ def _relations(store: Store) -> list[Check]:
 
 
 def _look(store: Store, name: str, query: str, fatal: bool, advice: str) -> Check:
-    return Check(name, int(store.sql(query)["n"][0]), fatal, advice)
+    return Check(name, int(store.sql(query, time_limit_s=None)["n"][0]), fatal, advice)
 
 
 def _alone(store: Store, name: str, query: str, fatal: bool, advice: str) -> Check:

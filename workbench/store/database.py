@@ -35,7 +35,7 @@ from workbench.errors import (
     StoreLocked,
     StoreMissing,
 )
-from workbench.store import causes
+from workbench.store import causes, memory
 
 try:
     import fcntl
@@ -48,6 +48,8 @@ _TOLD_AFTER_S = 1.0  # waiting in silence
 # Whoever had the file may have let go before the look; so often in a row it was nobody.
 _UNSEEN = 20
 _UNKNOWN = "another process"
+TIME_LIMIT_S = 600.0
+"""How long a query of the user may run, unless something else is asked for."""
 _LOG = logging.getLogger(__name__)
 _FETCHED_ROWS = 100_000  # at a time
 _INSIST_S = 0.02  # between interrupts of a query that was cancelled
@@ -139,7 +141,8 @@ class Cancel:
         except QueryCancelled as error:
             if over.is_set():
                 raise QueryCancelled(
-                    f"the query ran longer than the {limit_s:g} s that it may; narrow it, or allow more"
+                    f"the query ran longer than the {limit_s:g} s that it may; narrow it, or allow"
+                    " more: --time-limit-s of workbench sql, time_limit_s of store.sql"
                 ) from error
             raise
         finally:
@@ -651,7 +654,7 @@ def fetch(relation: duckdb.DuckDBPyRelation, most_bytes: int | None = None) -> p
     """
     import pyarrow as pa
 
-    most = most_bytes or _memory_bytes() // 4
+    most = most_bytes or memory.total_bytes() // 4
     reader = relation.to_arrow_reader(_FETCHED_ROWS)
     batches, size = [], 0
     for batch in reader:
@@ -665,15 +668,6 @@ def fetch(relation: duckdb.DuckDBPyRelation, most_bytes: int | None = None) -> p
     frame = pl.from_arrow(pa.Table.from_batches(batches, reader.schema))
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-@functools.cache
-def _memory_bytes() -> int:
-    """How much memory this machine has; 8 GB where it does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not a POSIX system
-        return 8 << 30
 
 
 @contextlib.contextmanager

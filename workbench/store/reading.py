@@ -69,7 +69,8 @@ def _note(found: Reading, name: str, error: StoreError) -> None:
 def _read(store: Store, table: str, columns: str) -> int:
     """Read columns of a table by what each row's values hash to; returns its rows."""
     frame = store.sql(
-        f"SELECT count(*) AS n_rows, sum(hash({columns})::HUGEINT % 1000) FROM {identifier(table)}"
+        f"SELECT count(*) AS n_rows, sum(hash({columns})::HUGEINT % 1000) FROM {identifier(table)}",
+        time_limit_s=None,
     )
     return int(frame["n_rows"][0])
 

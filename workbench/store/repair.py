@@ -141,7 +141,7 @@ def _rows(store: Store, table: str, start: int, end: int) -> Iterator[pl.DataFra
     )
     query = f"SELECT {chosen}{missing} FROM {table} WHERE rowid >= {start} AND rowid < {end}"
     try:
-        yield store.sql(query)
+        yield store.sql(query, time_limit_s=None)
     except StoreError:
         middle = (start + end) // 2
         if end - start > _LEAST:

@@ -26,6 +26,7 @@ from workbench.store import (
     ingest,
     lake,
     lazy,
+    memory,
     migrations,
     ownership,
     reference,
@@ -121,10 +122,19 @@ class Store:
 
     @contextlib.contextmanager
     def relation(
-        self, query: str, params: Mapping[str, Any] | None = None, *, cancel: Cancel | None = None
+        self,
+        query: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        cancel: Cancel | None = None,
+        time_limit_s: float | None = None,
     ) -> Iterator[duckdb.DuckDBPyRelation]:
-        """Open a query as a relation that is valid inside the block; see `sql`."""
-        with self._asking(cancel) as connection:
+        """Open a query as a relation that is valid inside the block; see `sql`.
+
+        The time limit is one of the whole block, and there is none by default.
+        """
+        cancel = cancel or Cancel()
+        with cancel.after(time_limit_s), self._asking(cancel) as connection:
             yield database.select(connection, query, params)
 
     def sql(
@@ -133,7 +143,7 @@ class Store:
         params: Mapping[str, Any] | None = None,
         *,
         cancel: Cancel | None = None,
-        time_limit_s: float | None = None,
+        time_limit_s: float | None = database.TIME_LIMIT_S,
     ) -> pl.DataFrame:
         """Run a query, with `$name` parameters, and fetch all of it.
 
@@ -147,12 +157,16 @@ class Store:
             time_limit_s: how long it may run; None for as long as it takes.
 
         Raises:
-            QueryError: in the engine's words; another kind of statement, or a result larger than a
-                quarter of the memory.
+            QueryError: in the engine's words; another kind of statement, a result larger than a
+                quarter of the memory, or a query that needs more than three quarters of it.
             QueryCancelled: it was stopped, or ran longer than it may.
         """
         cancel = cancel or Cancel()
-        with cancel.after(time_limit_s), self._asking(cancel) as connection:
+        with (
+            memory.limited(),
+            cancel.after(time_limit_s),
+            self._asking(cancel) as connection,
+        ):
             return database.fetch(database.select(connection, query, params))
 
     def fields(self, among: Iterable[str] | None = None) -> dict[str, schema.Column]:
