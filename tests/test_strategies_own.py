@@ -211,3 +211,20 @@ def test_names_of_code_are_typed_with_parameters():
     assert typed("mine:Mine") == "mine:Mine"
     assert typed("a/b.py:Mine:x=1,y=z") == {"name": "a/b.py:Mine", "x": 1, "y": "z"}
     assert typed("direct:shots=2") == {"name": "direct", "shots": 2}
+
+
+def test_a_strategy_of_a_file_is_described_from_its_source(folder, capsys):
+    """Docstring, fields and defaults, in the order of the source; nothing is imported."""
+    described = SOURCE.replace("class Mine:", 'class Mine:\n    """Asks politely."""\n')
+    (folder / "mine.py").write_text(described)
+
+    assert main(["strategies", "mine.py:Mine:rounds=2", "mine:Direct", "mine:ready"]) == 0
+    out = capsys.readouterr().out
+
+    assert "mine.py:Mine\n\nAsks politely.\n" in out
+    assert "    word = 'please'\n    rounds = 1\n    extra = None\n" in out
+    assert f"Read from {folder / 'mine.py'}, not imported; what it has of Mine is not shown." in out
+    assert out.count("\n—\n") == 2
+    assert not (folder / "imported").exists()
+    assert main(["strategies", "mine.py:Nowhere"]) == 1
+    assert "mine.py has no class 'Nowhere'" in capsys.readouterr().err

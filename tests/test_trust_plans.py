@@ -19,7 +19,7 @@ from workbench.external_code import locate
 from workbench.runner import Plan, collect, expand
 from workbench.runner.plan import Typed
 from workbench.spool import SpoolWriter
-from workbench.trust import Gate, to_run, to_send_key
+from workbench.trust import Gate, load_trusted, to_run, to_send_key
 
 STRATEGY = """
 from pathlib import Path
@@ -250,7 +250,7 @@ def test_what_is_typed_is_looked_for_where_it_is_typed(strange, run):
         words = ("collect", plan, "--strategy", "mine.py:Mine", "--store")
         beside, err = run(*words, "a.duckdb")
         assert (beside, stub.n) == (1, 0)
-        assert "which you have not trusted" in err
+        assert "is not trusted yet; it would\n  - run code" in err
 
         Path("mine.py").write_text(STRATEGY)
         Path("aid.py").write_text('WORD = "mine"\n')
@@ -513,3 +513,19 @@ def test_two_plans_may_have_neighbours_of_the_same_name(strange, tmp_path):
         assert locate("tool", "one:f", [folder]).load("function")() == word
     again = locate("tool", "one:f", [strange]).load("function")
     assert locate("tool", "one:f", [strange]).load("function") is again
+
+
+@pytest.mark.parametrize("what", ["strategy", "tool", "scorer", "source", "analysis", "provider"])
+def test_code_of_every_kind_goes_through_the_same_gate(strange, what):
+    """Asked once, by its own word; what is typed is not asked."""
+    name, kind = "evil:score", "function"
+    with pytest.raises(ConfigError, match=f"run code with your rights: the {what} 'evil:score'"):
+        load_trusted(what, name, [strange], kind=kind)
+    assert not (strange / "ran").exists()
+
+    assert load_trusted(what, name, [strange], kind=kind, trust=True)(None, "")
+    assert load_trusted(what, name, [strange], kind=kind)(None, "")
+    (strange / "evil.py").write_text(SCORER + "# more\n")
+    with pytest.raises(ConfigError, match="not trusted yet"):
+        load_trusted(what, name, [strange], kind=kind)
+    assert load_trusted(what, name, [strange], kind=kind, is_typed=True)(None, "")

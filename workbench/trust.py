@@ -7,9 +7,7 @@ is kept in the user's state folder by that digest; what has changed since is ask
 
 For every kind of code that is named `module:name` the way is the same:
 
-    code = locate("tool", name, [folder])
-    gate.require([to_run(code)])
-    tool = code.load("class")
+    tool = load_trusted("tool", "mine.py:Mine", [folder], trust=gate)
 """
 
 import datetime as dt
@@ -17,13 +15,13 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from workbench import config
 from workbench.errors import ConfigError
-from workbench.external_code import ExternalCode
+from workbench.external_code import ExternalCode, locate
 
 Ask = Callable[[str], bool]
 _MOST_BYTES = 16 << 20
@@ -120,11 +118,11 @@ class Gate:
         if not lacking:
             return
         listed = "\n".join(f"  - {p.sentence}" for p in lacking)
-        wants = f"{self._source} wants to\n{listed}\n"
+        wants = f"{self._source} is not trusted yet; it would\n{listed}\n"
         if self._trust is False:
             raise ConfigError(
-                f"{wants}which you have not trusted; read it, then give --trust (trust=True in"
-                " Python): the answer is kept until something of this changes"
+                f"{wants}Look at it, then give --trust (trust=True in Python); the answer is kept"
+                " until something of this changes"
             )
         if self._trust is not True and not self._trust(f"{wants}Do you trust it?"):
             raise ConfigError(f"{self._source} is not trusted; nothing of it was run or sent")
@@ -170,6 +168,42 @@ class Gate:
 
 
 Trust = bool | Ask | Gate
+
+
+def load_trusted(
+    what: str,
+    name: str,
+    folders: Sequence[Path] = (),
+    *,
+    kind: str = "class",
+    trust: Trust = False,
+    is_typed: bool = False,
+) -> Any:
+    """Import what is named `module:name` or `file.py:name`, if the user trusts it.
+
+    Args:
+        what: what it is used as, in messages: strategy, tool, scorer, source, analysis, provider.
+        name: as the user or a file named it.
+        folders: where it is looked for first, in order.
+        kind: what it is in Python, in messages: class, function.
+        trust: who answers for it.
+        is_typed: whether the user named it where he works, so that nobody is asked.
+
+    Raises:
+        ConfigError: it is not trusted, is not there, or its import failed.
+    """
+    code = locate(what, name, folders, kind=kind, is_typed=is_typed)
+    permission = to_run(code)
+    if not is_typed:
+        Gate.of(trust).require([permission])
+        check_unchanged(code, permission)
+    return code.load(kind)
+
+
+def check_unchanged(code: ExternalCode, permission: Permission) -> None:
+    """Refuse code that was changed while the user looked at it; ConfigError says so."""
+    if to_run(code).digest != permission.digest:
+        raise ConfigError(f"{code.place} was changed while you were asked; look at it again")
 
 
 def _digests(text: str) -> Iterator[str]:

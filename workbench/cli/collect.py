@@ -14,7 +14,14 @@ from uuid import uuid4
 
 import click
 
-from workbench.cli.options import open_store, output_options, settings, store_option, talk
+from workbench.cli.options import (
+    amount,
+    open_store,
+    output_options,
+    settings,
+    store_option,
+    talk,
+)
 from workbench.cli.strategies import typed
 from workbench.errors import ConfigError, StoreError, StoreLocked
 
@@ -32,7 +39,6 @@ _PLACE = ("provider", "base_url", "api_key_env", "endpoint", "max_tokens")
 _SETTINGS = ("provider", "base_url", "api_key_env", "machine", "concurrency")
 _BUDGETS = ("budget_usd", "budget_tokens", "budget_j", "budget_time_s")
 _LISTS = {"model": "models", "task": "tasks", "strategy": "strategies"}
-_AMOUNT = click.FloatRange(min=0)
 
 
 _FLAGS: tuple[tuple[str, Any, str], ...] = (
@@ -41,16 +47,24 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--api-key-env", str, "Name of the environment variable that holds the key."),
     ("--trials", click.INT, "Repeats of every item."),
     ("--limit", click.INT, "At most so many items of each task."),
-    ("--budget-usd", _AMOUNT, "Stop this launch before it spends more dollars than that."),
-    ("--budget-tokens", _AMOUNT, "Stop it before it uses more tokens than that, in and out."),
-    ("--budget-j", _AMOUNT, "Stop it before it draws more joules than that; needs a meter."),
-    ("--budget-time-s", _AMOUNT, "Begin nothing after so many seconds of this launch."),
+    ("--budget-usd", amount("USD"), "Stop this launch before it spends more dollars than that."),
+    (
+        "--budget-tokens",
+        amount("tokens"),
+        "Stop it before it uses more tokens than that, in and out: 500k, 1M.",
+    ),
+    ("--budget-j", amount("J"), "Stop it before it draws more joules than that; needs a meter."),
+    ("--budget-time-s", amount("s"), "Begin nothing after so many seconds of this launch."),
     ("--concurrency", click.INT, "Calls in flight."),
     ("--temperature", click.FLOAT, "Sampling temperature."),
     ("--top-p", click.FLOAT, "Nucleus sampling mass."),
-    ("--max-tokens", click.INT, "Cap on output tokens."),
+    ("--max-tokens", amount("tokens", whole=True), "Cap on output tokens."),
     ("--effort", str, "Reasoning effort, in the server's words."),
-    ("--thinking-budget-tokens", click.INT, "Cap on thinking tokens, where the API takes one."),
+    (
+        "--thinking-budget-tokens",
+        amount("tokens", whole=True),
+        "Cap on thinking tokens, where the API takes one.",
+    ),
     ("--seed", click.INT, "Base of the seeds, one per item and trial."),
     ("--machine", str, "Name, in the price sheet, of the machine that serves the model."),
     ("--precision", str, "Number format of the weights, for the record."),
@@ -306,7 +320,7 @@ def _gate(plan_file: Path | None, *, trust: bool, allow_code: bool | None) -> "G
     return Gate(
         trust or (_confirm if _can_answer() else False),
         allow_code=bool(allow_code),
-        source=f"the plan {str(plan_file)!r}" if plan_file is not None else "the task files",
+        source=f"the plan {str(plan_file)!r}" if plan_file is not None else "this collection",
     )
 
 

@@ -45,6 +45,36 @@ def _parse_by(
     return tuple(n if f is None or f.kind == "flag" else f.column for n, f in fields)
 
 
+def amount(unit: str, *, whole: bool = False, lifts: bool = False) -> Callable[[str], float]:
+    """Make the type of an option that takes a number as filters have it: 1M, 2k, $3, 30min, 4Wh.
+
+    Args:
+        unit: the unit of the result: tokens, count, s, J, USD.
+        whole: whether it is a whole number.
+        lifts: whether "none" is a value; it is read as -1.
+    """
+
+    def number(text: str) -> float:
+        from workbench.slice import fields
+
+        none = ', or "none"' if lifts else ""
+        if lifts and text == "none":
+            return -1.0
+        try:
+            found = fields.amount(text, "the option", unit)
+        except ValueError as error:
+            suffixes = ", ".join(fields.suffixes(unit))
+            raise click.BadParameter(
+                f"{error}; write a number, with {suffixes} if you like{none}"
+            ) from None
+        if found < 0 or (whole and not found.is_integer()):
+            kind = "whole number" if whole else "number"
+            raise click.BadParameter(f"{text!r} is no {kind} from 0 on{none}")
+        return int(found) if whole else found
+
+    return number
+
+
 def store_option(command: F) -> F:
     """Add `--store`."""
     text = "The store; by default $WORKBENCH_STORE, else in your data folder."

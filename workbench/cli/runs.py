@@ -1,6 +1,5 @@
 """`workbench runs`: what was collected, what is being collected, and how to steer it."""
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench.cli.options import open_store, output_options, settings, store_option, talk
+from workbench.cli.options import (
+    amount,
+    open_store,
+    output_options,
+    settings,
+    store_option,
+    talk,
+)
 from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -237,30 +243,32 @@ def stop(run: str, store_path: str | None, now: bool) -> None:
     _tell(store_path, run, Stop(now=now))
 
 
-def _limit(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    """Read a number from 0 on, or "none", which is below 0."""
-    if text is None or text == "none":
-        return None if text is None else -1.0
-    with contextlib.suppress(ValueError):
-        if 0 <= (value := float(text)) < float("inf"):
-            return value
-    raise click.BadParameter(f"{text!r} is no number from 0 on, nor none", ctx, parameter)
-
-
 @runs.command("set")
 @_steering
 @click.option("--concurrency", type=int, help="Attempts and calls at once.")
 @click.option(
-    "--budget-usd", callback=_limit, metavar="N|none", help="Dollars of this launch, or none."
+    "--budget-usd",
+    type=amount("USD", lifts=True),
+    metavar="N|none",
+    help="Dollars of this launch, or none.",
 )
 @click.option(
-    "--budget-tokens", callback=_limit, metavar="N|none", help="Tokens of this launch, or none."
+    "--budget-tokens",
+    type=amount("tokens", lifts=True),
+    metavar="N|none",
+    help="Tokens of this launch, or none.",
 )
 @click.option(
-    "--budget-j", callback=_limit, metavar="N|none", help="Joules of this launch, or none."
+    "--budget-j",
+    type=amount("J", lifts=True),
+    metavar="N|none",
+    help="Joules of this launch, or none.",
 )
 @click.option(
-    "--budget-time-s", callback=_limit, metavar="N|none", help="Seconds of this launch, or none."
+    "--budget-time-s",
+    type=amount("s", lifts=True),
+    metavar="N|none",
+    help="Seconds of this launch, or none.",
 )
 @click.option("--retries", type=int, help="Tries after the first.")
 @click.option("--timeout-s", type=float, help="Cap of one request in seconds.")

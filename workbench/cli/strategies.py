@@ -1,13 +1,18 @@
 """`workbench strategies`: the ways of using a model, with their parameters; and how they are typed."""
 
+import ast
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 from workbench.cli.options import output_options
+from workbench.external_code import is_external, locate
+from workbench.safe import safe
 
 _OWN = re.compile(r"([A-Za-z_]\w*)(:|$)")
 
@@ -20,7 +25,8 @@ def strategies(names: tuple[str, ...], format_: str | None, output: Any) -> None
 
     On the command line parameters follow the name: --strategy budgeted:thinking_tokens=64,by=tags
 
-    One of your own is named by its file or module: --strategy mine.py:Mine:rounds=2
+    One of your own is named by its file or module: --strategy mine.py:Mine:rounds=2. Its source is
+    read for this list, and not imported.
     """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
@@ -46,9 +52,44 @@ def _describe(name: str) -> str:
 
     from workbench.runner import strategies as known
 
+    if is_external(name):
+        return _describe_code(name)
     kind = known.kind(name)
     given = "\n".join(f"    {n} = {json.dumps(v)}" for n, v in _parameters(kind).items())
     return f"{name}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\nDefaults:\n{given}\n"
+
+
+def _describe_code(name: str) -> str:
+    """Write what the source of a strategy of the user's says of it; nothing of it is imported."""
+    from workbench.formats import UNKNOWN
+
+    read = typed(name)
+    code = locate("strategy", read if isinstance(read, str) else read["name"], [Path()])
+    code.check("class")
+    tree = code.syntax()
+    nodes = [] if tree is None else tree.body
+    found = next(
+        (n for n in nodes if isinstance(n, ast.ClassDef) and n.name == code.attribute), None
+    )
+    about, given, bases = UNKNOWN, f"    {UNKNOWN}", ""
+    if found is not None:
+        about = ast.get_docstring(found) or UNKNOWN
+        fields = [f"    {n} = {v}" for n, v in _fields(found)]
+        given = "\n".join(fields) or "    none of its own"
+        bases = ", ".join(ast.unparse(b) for b in found.bases)
+    also = f"; what it has of {bases} is not shown" if bases else ""
+    source = f"Read from {code.place}, not imported{also}."
+    return safe(f"{code.name}\n\n{about}\n\nDefaults:\n{given}\n\n{source}\n", lines=True)
+
+
+def _fields(found: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """List the fields of a dataclass, with their defaults, as its source has them."""
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            kind = ast.unparse(node.annotation)
+            if "ClassVar" not in kind:
+                default = f"({kind}, required)" if node.value is None else ast.unparse(node.value)
+                yield node.target.id, default
 
 
 def _parameters(kind: type[Any]) -> dict[str, Any]:

@@ -23,7 +23,15 @@ from workbench.runner.strategies.own import Unimported
 from workbench.runner.target import IN_PROCESS, Positive, Settings, Target
 from workbench.runner.whose import Key
 from workbench.scoring import Scorer, TaskItem, UnimportedScorer, user_code
-from workbench.trust import Gate, Permission, Trust, to_run, to_send_file, to_send_key
+from workbench.trust import (
+    Gate,
+    Permission,
+    Trust,
+    check_unchanged,
+    to_run,
+    to_send_file,
+    to_send_key,
+)
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -361,8 +369,7 @@ def expand(
     if lacking and not preview:
         gate.require(wanted)
         for c, permission in runs.items():
-            if to_run(c).digest != permission.digest:
-                raise ConfigError(f"{c.place} was changed while you were asked; look at it again")
+            check_unchanged(c, permission)
         lacking = []
     refused = {p.digest for p in lacking}
     trusted = {c for c, permission in runs.items() if permission.digest not in refused}

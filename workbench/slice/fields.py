@@ -147,22 +147,41 @@ _SCALES = {"s": _SECONDS, "J": _JOULES, "0..1": {"%": "1e-2"}, "USD": {"k": "1e3
 
 def units(field: Field) -> tuple[str, ...]:
     """List the suffixes that a number of this field may carry."""
-    return tuple(_SCALES.get(field.unit, _COUNT))
+    return suffixes(field.unit)
+
+
+def suffixes(unit: str) -> tuple[str, ...]:
+    """List the suffixes that a number of a unit may carry."""
+    return tuple(_SCALES.get(unit, _COUNT))
 
 
 def number(text: str, field: Field) -> float:
     """Read a number with a suffix, in the field's own unit; ValueError says what is wrong."""
+    return amount(text, field.name, field.unit)
+
+
+def amount(text: str, name: str, unit: str) -> float:
+    """Read a number as it is typed anywhere: `2k`, `1.5M`, `$3`, `30min`, `4Wh`.
+
+    Args:
+        text: as typed.
+        name: what it is of, for messages.
+        unit: the unit of the result: tokens, count, s, J, USD, 0..1.
+
+    Raises:
+        ValueError: says what is wrong.
+    """
     try:
         found, dollar, suffix = cells.quantity(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is {error}") from None
     if dollar not in {"", "$"}:
         raise ValueError(f"{text!r} is not a number")
-    if dollar and "USD" not in field.unit:
-        raise ValueError(f"{field.name} is not in dollars")
-    scale = "1" if not suffix else _SCALES.get(field.unit, _COUNT).get(suffix)
+    if dollar and "USD" not in unit:
+        raise ValueError(f"{name} is not in dollars")
+    scale = "1" if not suffix else _SCALES.get(unit, _COUNT).get(suffix)
     if scale is None:
-        raise ValueError(f"{field.name} knows no unit {suffix!r}")
+        raise ValueError(f"{name} knows no unit {suffix!r}")
     value = float(decimal.Decimal(repr(found)) * decimal.Decimal(scale))
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is too large")

@@ -1,6 +1,5 @@
 """Small windows with which a running collection is steered: a question, and a form of its limits."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 NONE = "none"
 # name in `Retune` → what it is called here, what it means
+_UNITS = {"budget_usd": "USD", "budget_j": "J", "budget_time_s": "s", "timeout_s": "s"}
 FIELDS = {
     "concurrency": ("at once", "attempts and calls"),
     "budget_usd": ("dollars", "of this launch"),
@@ -131,12 +131,12 @@ def changed(held: Mapping[str, str], typed: Mapping[str, str]) -> "Retune | None
 
 def _number(name: str, text: str) -> float:
     """Read a number; whole where it is whole."""
+    from workbench.slice.fields import amount
+
     try:
-        value = float(text)
+        value = amount(text, FIELDS[name][0], _UNITS.get(name, "count"))
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise _refusal(name, text)
+        raise _refusal(name, text) from None
     return int(value) if value.is_integer() else value
 
 
