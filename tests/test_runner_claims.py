@@ -18,8 +18,10 @@ import pytest
 from tests.runner_stub import Stub
 from tests.test_runner_collect import answer, make, records, task_set
 from workbench import spool
-from workbench.records import Trace
+from workbench.records import Call, Trace
 from workbench.runner import Stop, claims, collect
+from workbench.runner.asking import Reply
+from workbench.runner.journal import Journal
 from workbench.runner.limits import Amounts
 from workbench.runner.spending import Spending
 from workbench.runner.steering import Pilot
@@ -92,6 +94,36 @@ def test_amounts_are_what_was_said_last_of_attempts_that_are_meant(tmp_path):
         b.update()
 
     assert (heard, b.spent) == ([5.0, 7.0], Amounts(6.0, 60.0))
+
+
+def test_what_each_try_of_an_attempt_took_counts(tmp_path):
+    """Whoever gave an attempt back and takes it up again has paid twice for it, not once."""
+    with joined(tmp_path, "a-1") as a, joined(tmp_path, "b-1") as b:
+        heard = []
+        for kind, usd in (
+            ("begin", 3.0),
+            ("back", 1.0),
+            ("begin", 3.0),
+            ("take", 4.0),
+            ("end", 2.0),
+        ):
+            a.say(kind, KEY, Amounts(usd, 10 * usd))
+            b.update()
+            heard.append(b.spent.usd)
+
+    assert heard == [3.0, 1.0, 4.0, 5.0, 3.0]
+
+
+def test_a_collector_that_joins_within_one_tick_of_the_clock_is_seen(tmp_path):
+    """The folder's time may stay as it was when a file appears."""
+    with joined(tmp_path, "a-1") as a:
+        a.update()
+        about = (tmp_path / claims.FOLDER).stat()
+        with joined(tmp_path, "b-1") as b:
+            takes(b)
+            os.utime(tmp_path / claims.FOLDER, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+            assert not takes(a)
 
 
 def dies_with(folder, *lines):
@@ -484,6 +516,50 @@ def test_spending_counts_what_was_in_flight_at_a_kill(tmp_path):
 
     assert Spending(work, tmp_path, None)._sum(set()).budget_tokens == 20
     assert plan.budget_tokens == 100
+
+
+def kept_reply(folder, run_id, key, trace_id="t"):
+    """Keep a reply of 4 tokens for an attempt, as a collector does; returns its file."""
+    attempt = Journal(folder, run_id).open(key, trace_id)
+    reply = Reply(call=Call(input_tokens=3, output_tokens=1))
+    asyncio.run(attempt.keep("r", reply))
+    attempt.close()
+    return attempt
+
+
+def test_what_was_in_flight_beside_a_kept_reply_counts_too(tmp_path):
+    """Of 10 tokens that were reserved 4 are known: 6 more may have been spent in the moment of the
+    kill."""
+    _, work = make("http://127.0.0.1:9/v1", budget_tokens=100)
+    first = next(iter(work)).key
+    dies_with(tmp_path, first)
+    kept_reply(tmp_path, "dead-1", first)
+
+    assert Spending(work, tmp_path, None)._sum(set()).budget_tokens == 10
+
+
+def test_of_a_reply_and_its_trace_the_larger_counts(tmp_path):
+    """Files of replies are swept while somebody reads: what is left of them is not all that was
+    paid."""
+    _, work = make("http://127.0.0.1:9/v1", budget_tokens=100)
+    planned = next(iter(work))
+    configuration, item, trial = planned.key
+    kept_reply(tmp_path, "r1-x", planned.key, "t1")
+    calls = tuple(Call(ordinal=n, input_tokens=3, output_tokens=1) for n in range(2))
+    with SpoolWriter(tmp_path, "r1-x") as writer:
+        writer.append(
+            Trace(
+                trace_id="t1",
+                run_id="r1-x",
+                configuration_id=configuration,
+                task_id="t",
+                item_id=item,
+                trial=trial,
+                calls=calls,
+            )
+        )
+
+    assert Spending(work, tmp_path, None)._sum(set()).budget_tokens == 8
 
 
 @pytest.mark.parametrize("n", [2, pytest.param(5, marks=pytest.mark.slow)])

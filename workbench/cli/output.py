@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,7 +226,9 @@ def write_file(document: Document, output: Path) -> None:
 @contextlib.contextmanager
 def replacing(output: Path) -> Iterator[Path]:
     """Give a file beside the wanted one that takes its place when the block ends well."""
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=output.parent) as folder:
-        path = Path(folder) / output.name
+    from workbench.store import scratch
+
+    with scratch.folder(output.parent, ".writing-") as folder:
+        path = folder / output.name
         yield path
         path.replace(output)

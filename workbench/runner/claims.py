@@ -28,6 +28,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -49,6 +50,7 @@ _LOCKS: bool = fcntl is not None
 FOLDER = "claims"
 _LOCK = "lock"
 _FIRST_WAIT_S, _MOST_WAIT_S = 0.0005, 0.02
+_IS_CLAIMS = re.compile(r".*-.*\.jsonl").fullmatch
 _T = TypeVar("_T")
 Kind = Literal["begin", "take", "end", "fail", "back"]
 
@@ -142,7 +144,6 @@ class Claims:
         self._folder, self._path, self._fd, self._lock = folder, path, fd, lock
         self._unsaid = b""  # lines that the disk has refused
         self._others: dict[str, _Other] = {}
-        self._seen_ns = -1
         self._configurations: frozenset[str] = frozenset()
         self._items: frozenset[str] = frozenset()
         self._amounts: dict[tuple[str, Key], Amounts] = {}
@@ -214,7 +215,7 @@ class Claims:
         for name, other in self._others.items():
             for key, amounts in other.open.items() if not other.is_dead else ():
                 self.taken.add(key)
-                self._count(name, key, amounts)
+                self._count(name, Line("begin", *key, *amounts))
 
     @property
     def has_company(self) -> bool:
@@ -235,12 +236,10 @@ class Claims:
 
     def update(self) -> None:
         """Read what the others have appended; costs a look at the folder and at each file."""
-        now_ns = self._folder.stat().st_mtime_ns
-        if now_ns != self._seen_ns:
-            self._seen_ns = now_ns
-            for path in sorted(self._folder.glob("*-*.jsonl")):
-                if path != self._path and path.name not in self._others:
-                    self._others[path.name] = _Other(path)
+        # by its names, not by its time: two changes within one tick of the clock have the same
+        for name in sorted(os.listdir(self._folder)):  # noqa: PTH208  # a path each is dear here
+            if name not in self._others and name != self._path.name and _IS_CLAIMS(name):
+                self._others[name] = _Other(self._folder / name)
         for name, other in self._others.items():
             if not other.is_dead and other.has_more:
                 for line in other.read():
@@ -253,22 +252,27 @@ class Claims:
 
     def _hear(self, name: str, line: Line) -> None:
         self._changes.append(Change(line.key, line.kind))
-        self._count(name, line.key, line.amounts)
+        self._count(name, line)
         if line.kind == "back":
             self.taken.discard(line.key)
         else:
             self.taken.add(line.key)
 
-    def _count(self, name: str, key: Key, amounts: Amounts) -> None:
-        """Take an amount for what an attempt takes, in place of what was said of it before."""
+    def _count(self, name: str, line: Line) -> None:
+        """Take an amount for what a try takes, in place of what was said of that try before.
+
+        A collector may take up again what it gave back: what each of its tries took counts.
+        """
+        key = line.key
         if not self._is_meant(key):
             return
-        before = self._amounts.get((name, key), Amounts())
-        self._amounts[name, key] = amounts
+        before = self._amounts.pop((name, key), Amounts())
+        if line.kind in {"begin", "take"}:
+            self._amounts[name, key] = line.amounts
         self.spent = Amounts(
             *(
                 total + now - old
-                for total, now, old in zip(self.spent, amounts, before, strict=True)
+                for total, now, old in zip(self.spent, line.amounts, before, strict=True)
             )
         )
 

@@ -98,6 +98,15 @@ class _Paid(msgspec.Struct):
         self.n_unpriced += cost is None and billed
         self.n_uncounted += tokens is None and billed
 
+    def at_least(self, other: "_Paid") -> None:
+        """Take the larger of each sum.
+
+        Replies are kept before a trace has them and go once it is safe: of what is read while that
+        happens, neither need be whole.
+        """
+        for name in _SUMS:
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+
 
 class Spending:
     """Adds up what a plan's attempts took: first what waits in the spool's folder, then what the store holds."""
@@ -112,16 +121,17 @@ class Spending:
         self._at_kills: dict[tuple[str, Key], Amounts] = {}
         self._runs: dict[str, tuple[dt.datetime | None, dt.datetime | None]] = {}
         self._metered_j: dict[tuple[str, str], float] = {}
-        # the replies that are kept hold all that a trace of theirs may have, and more
-        self._kept = set()
-        for run_id, trace_id, kept in _kept(work, folder):
-            self._kept.add(trace_id)
+        # what each run kept of an attempt, by the attempt's name among the files of replies
+        kept_by: dict[tuple[str, str], _Paid] = {}
+        for name, run_id, trace_id, kept in _kept(work, folder):
             paid = self._paid.setdefault(trace_id, _Paid())
             paid.run_id = run_id
             paid.energy_j += sum(e.energy_j or 0.0 for e in kept.energy or ())
             if kept.reply is not None:
                 paid.add(kept.reply.call, price)
-        self._add_kills(folder)
+                kept_by.setdefault((run_id, name), _Paid()).add(kept.reply.call, price)
+        self._kept = set(self._paid)
+        self._add_kills(folder, kept_by)
         self._mine = {paid.run_id for paid in self._paid.values()}
         latest: dict[str, Trace] = {}
         for record in _in_spool(folder):
@@ -136,14 +146,14 @@ class Spending:
         for trace in latest.values():
             self._add_trace(trace)
 
-    def _add_kills(self, folder: Path) -> None:
-        """Count what was reserved for attempts that were under way at a kill, and of which nothing was kept."""
-        kept_of = {(paid.run_id, trace_id) for trace_id, paid in self._paid.items()}
-        for run_id, key, amounts in claims.unfinished(folder):
-            # what was kept of an attempt says better what it took
-            is_known = (run_id, content_id("Trace", run_id, *key)) in kept_of
-            if not is_known and key[0] in self._configurations and key[1] in self._items:
-                self._at_kills[run_id, key] = amounts
+    def _add_kills(self, folder: Path, kept_by: Mapping[tuple[str, str], _Paid]) -> None:
+        """Count what was reserved for attempts that were under way at a kill, beyond what was kept of them."""
+        for run_id, key, reserved in claims.unfinished(folder):
+            if key[0] in self._configurations and key[1] in self._items:
+                kept = kept_by.get((run_id, content_id(*key)), _Paid())
+                self._at_kills[run_id, key] = Amounts(
+                    max(reserved.usd - kept.usd, 0.0), max(reserved.tokens - kept.tokens, 0.0)
+                )
 
     def _is_mine(self, trace: Trace) -> bool:
         return trace.configuration_id in self._configurations and trace.item_id in self._items
@@ -153,8 +163,10 @@ class Spending:
         paid.run_id, paid.until = trace.run_id, trace.started_at
         own = sum(e.energy_j or 0.0 for e in trace.energy if e.method != "estimated")
         paid.energy_j = max(paid.energy_j, own)
-        for call in trace.calls if trace.trace_id not in self._kept else ():
-            paid.add(call, self._price)
+        told = _Paid()
+        for call in trace.calls:
+            told.add(call, self._price)
+        paid.at_least(told)
 
     def with_store(
         self, calls: "nw.LazyFrame[Any]", runs: "nw.LazyFrame[Any]", balances: "nw.LazyFrame[Any]"
@@ -169,6 +181,8 @@ class Spending:
         rows = _per_trace(calls, self._configurations)
         rows = rows.filter(pl.col("item_id").is_in(list(self._items)))
         self._mine |= set(rows.filter(pl.col("trace_id").is_in(list(self._kept)))["run_id"])
+        for row in rows.filter(pl.col("trace_id").is_in(list(self._kept))).iter_rows(named=True):
+            self._paid[row["trace_id"]].at_least(_Paid(**{name: row[name] for name in _SUMS}))
         rows = rows.filter(~pl.col("trace_id").is_in(list(self._paid)))
         sums = rows.group_by("run_id").agg(pl.col(_SUMS).sum(), pl.col("until").max())
         for row in sums.iter_rows(named=True):
@@ -283,14 +297,14 @@ def _rows(frame: "nw.LazyFrame[Any]", runs: set[str], *columns: str) -> Iterator
     return native.iter_rows()
 
 
-def _kept(work: Work, folder: Path) -> Iterator[tuple[str, str, journal.Kept]]:
-    """Walk what is kept of a plan's unfinished attempts: the run, the trace, and a line of it."""
+def _kept(work: Work, folder: Path) -> Iterator[tuple[str, str, str, journal.Kept]]:
+    """Walk what is kept of a plan's unfinished attempts: its name, the run, the trace, a line of it."""
     found = journal.files(folder)
     mine = {content_id(*planned.key) for planned in work} if found else set()
     for path in found:
         name, _, rest = path.stem.partition("-")
         for kept in journal.read(path) if name in mine else ():
-            yield rest.rpartition("-")[0], kept.trace_id or path.stem, kept
+            yield name, rest.rpartition("-")[0], kept.trace_id or path.stem, kept
 
 
 def _in_spool(folder: Path) -> Iterator[AnyRecord]:

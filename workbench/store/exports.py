@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import msgspec
 
 from workbench import __version__, private, schema
 from workbench.errors import ImportFormatError, StoreError
-from workbench.store import database
+from workbench.store import database, scratch
 
 MANIFEST = "manifest.json"
 _FORMAT = "workbench export 1"
@@ -121,19 +122,16 @@ def export(path: Path, folder: Path, predicate: str, *, where: str = "") -> dict
         folder.is_dir() and (is_export(folder) or not any(folder.iterdir()))
     ):
         raise StoreError(f"{folder} is there and is no export; name a new folder")
-    partial = _sibling(folder, "partial")
-    with _explained(folder):
-        private.make_folder(partial)
-    try:
+    with contextlib.ExitStack() as stack:
+        with _explained(folder):
+            partial = stack.enter_context(scratch.folder(folder.parent, f".{folder.name}.partial-"))
+            _finish_exchange(folder)
         manifest = _write(path, partial, predicate, where)
         with _explained(folder):
             write_manifest(partial, manifest)
             for file in partial.iterdir():
                 _sync(file)
             _put(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return {
         name: manifest.tables[name].rows if name in manifest.tables else 0 for name in schema.TABLES
     }
@@ -184,18 +182,33 @@ def _put(partial: Path, folder: Path) -> None:
     if not folder.exists():
         partial.rename(folder)
         return
-    before = _sibling(folder, "before")
+    before = folder.with_name(f"{_before(folder)}{secrets.token_hex(4)}")
     folder.rename(before)
     partial.rename(folder)
+    _clear(before, folder)
+
+
+def _before(folder: Path) -> str:
+    return f".{folder.name}.before-"
+
+
+def _clear(before: Path, folder: Path) -> None:
+    """Remove an export that another one has replaced; what is not its own goes to the new one."""
     ours = {MANIFEST, *(f"{name}.parquet" for name in schema.TABLES)}
     for entry in before.iterdir():
-        if entry.name not in ours:
+        if entry.name not in ours and not (folder / entry.name).exists():
             entry.rename(folder / entry.name)
     shutil.rmtree(before)
 
 
-def _sibling(folder: Path, what: str) -> Path:
-    return folder.with_name(f".{folder.name}.{what}-{secrets.token_hex(4)}")
+def _finish_exchange(folder: Path) -> None:
+    """Finish what a kill cut short: the earlier export gets its name back, or goes where it is replaced."""
+    name = re.compile(rf"{re.escape(_before(folder))}[0-9a-f]{{8}}")
+    for before in [entry for entry in folder.parent.iterdir() if name.fullmatch(entry.name)]:
+        if folder.exists():
+            _clear(before, folder)
+        else:
+            before.rename(folder)
 
 
 def _sync(file: Path) -> None:

@@ -1,6 +1,6 @@
 """Whole tables in and out: the spool, other stores, and folders of Parquet files."""
 
-import tempfile
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,7 @@ from workbench.store import (
     ingest,
     migrations,
     relations,
+    scratch,
 )
 from workbench.store import frames as fr
 from workbench.store.ingest import IngestReport
@@ -35,14 +36,14 @@ class Staging:
         self._folder, self._spill_bytes = folder, spill_bytes
         self._held: list[fr.Frames | list[Path]] = []
         self._bytes = 0
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._stack = contextlib.ExitStack()
+        self._spilled: Path | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        self._stack.close()
 
     def add(self, batch: fr.Frames) -> None:
         """Take one batch."""
@@ -50,10 +51,9 @@ class Staging:
         self._held.append(batch if self._bytes < self._spill_bytes else self._spill(batch))
 
     def _spill(self, batch: fr.Frames) -> list[Path]:
-        if self._temporary is None:
-            private.make_folder(self._folder)
-            self._temporary = tempfile.TemporaryDirectory(prefix=".staging-", dir=self._folder)
-        folder = Path(self._temporary.name) / str(len(self._held))
+        if self._spilled is None:
+            self._spilled = self._stack.enter_context(scratch.folder(self._folder, ".staging-"))
+        folder = self._spilled / str(len(self._held))
         private.make_folder(folder)
         paths = []
         for name, frame in batch.items():

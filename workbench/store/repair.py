@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import glob
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from workbench import schema, spool
 from workbench.errors import StoreError, WorkbenchError
 from workbench.records import NOT_RUN, AnyRecord
 from workbench.slice.joining import identifier
-from workbench.store import causes, database, ingest, views
+from workbench.store import causes, database, ingest, scratch, views
 from workbench.store.ingest import IngestReport
 from workbench.store.open import open_store
 from workbench.store.relations import OWNERS
@@ -255,8 +254,8 @@ def _from_spool(store: Store, target: Store, done: Repaired) -> int:
 
 def _from_backup(backup: Path, target: Store) -> int:
     """Merge a backup by way of a copy, which can be brought up to date."""
-    with tempfile.TemporaryDirectory(prefix=".repair-", dir=target.path.parent) as folder:
-        copied = Path(shutil.copy(backup, Path(folder) / "backup.duckdb"))
+    with scratch.folder(target.path.parent, ".repair-") as folder:
+        copied = Path(shutil.copy(backup, folder / "backup.duckdb"))
         open_store(copied, take_in=False)
         return target.merge(copied).rows_new.get("traces", 0)
 
