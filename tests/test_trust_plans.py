@@ -529,3 +529,29 @@ def test_code_of_every_kind_goes_through_the_same_gate(strange, what):
     with pytest.raises(ConfigError, match="not trusted yet"):
         load_trusted(what, name, [strange], kind=kind)
     assert load_trusted(what, name, [strange], kind=kind, is_typed=True)(None, "")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("x = " + "-" * 2_000_000 + "1\n", "too deeply nested"),
+        ("x = " + "1 + " * 500_000 + "1\n", "recursion"),
+        ("x = 1\0", "null bytes"),
+        ("#" * (5 << 20), "no code: it has more than 4 MiB"),
+    ],
+    ids=["deep", "long", "null", "large"],
+)
+def test_a_source_that_is_made_to_exhaust_us_is_refused(strange, run, source, words):
+    """It is parsed to see what it imports, before anybody trusts it."""
+    (strange / "evil.py").write_text(source)
+    plan = write(strange, "http://127.0.0.1:1/v1", **NAMING["a scorer of the plan"])
+
+    status, err = run("collect", plan, "--dry-run", "--store", "s.duckdb")
+
+    assert status == 1
+    assert words in err
+
+
+def test_letters_that_look_like_others_are_shown_by_number():
+    """An address with a Cyrillic а is not that of OpenAI."""
+    assert "api.open\\u0430i.com" in to_send_key("K", "https://api.open\u0430i.com/v1").sentence

@@ -24,6 +24,7 @@ from workbench.errors import ConfigError
 _NAME = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^:\0]+\.py):[A-Za-z_]\w*")
 _ROOTS: list[str] = []  # folders whose modules may be imported by name, the latest first
 _OWN = "_workbench_own_"  # begins the names of modules that a plan or the user named
+_MOST_SOURCE_BYTES, _MOST_BYTES = 4 << 20, 256 << 20  # of a source; of a compiled module
 _MOST_FILES = 2_000  # of one program beside a plan; more is a mistake, or meant to exhaust us
 
 
@@ -66,7 +67,7 @@ class ExternalCode:
     @property
     def identity(self) -> str:
         """`module:name`, without folders, with a hash of the module's source alone."""
-        content = self.path.read_bytes() if self.path is not None else self.module.encode()
+        content = _read(self.path) if self.path is not None else self.module.encode()
         digest = hashlib.blake2b(content, digest_size=6).hexdigest()
         return f"{Path(self.module).name}:{self.attribute}#{digest}"
 
@@ -119,8 +120,8 @@ class ExternalCode:
         if self.path is None or self.path.suffix != ".py":
             return None
         try:
-            return ast.parse(_read(self.path), str(self.path))
-        except (SyntaxError, ValueError, RecursionError) as error:
+            return _parse(self.path)
+        except SyntaxError as error:
             raise self._failed(error) from None
 
     def check(self, kind: str) -> None:
@@ -162,7 +163,7 @@ class ExternalCode:
             return importlib.import_module(self.module)
         # a name of its own, so that two plans may each have a module of the same name, and edited
         # files are read anew
-        content = self.path.read_bytes()
+        content = _read(self.path)
         own = f"{_OWN}{self.digest()}"
         if own in sys.modules:
             return sys.modules[own]
@@ -277,8 +278,8 @@ def _spec(name: str, path: list[str]) -> importlib.machinery.ModuleSpec | None:
 def _imported(path: Path, root: Path) -> Iterator[Path]:
     """List the files of `root` that the import statements of a file name, with their packages."""
     try:
-        tree = ast.parse(_read(path), str(path))
-    except (SyntaxError, ValueError, RecursionError):  # importing it will say so
+        tree = _parse(path)
+    except SyntaxError:  # importing it will say so
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -324,10 +325,24 @@ def _star(package: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> bytes:
+    """Read a file of code; ConfigError where that cannot be, or it is no size for one."""
+    most = _MOST_SOURCE_BYTES if path.suffix == ".py" else _MOST_BYTES
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(most + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > most:
+        raise ConfigError(f"{path} is no code: it has more than {most >> 20} MiB")
+    return content
+
+
+def _parse(path: Path) -> ast.Module:
+    """Parse a source; SyntaxError whatever is wrong with it."""
+    try:
+        return ast.parse(_read(path), str(path))
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SyntaxError(str(error) or "too deeply nested", (str(path), 1, 0, "")) from None
 
 
 _BINDS_UNSEEN = frozenset({"globals", "exec", "setattr", "vars"})

@@ -34,7 +34,8 @@ class Permission(NamedTuple):
     Attributes:
         kind: code, key or file.
         sentence: what would happen, in words; texts from files are quoted as Python's `repr`
-            does, so that none can write lines of its own.
+            does, so that none can write lines of its own, and addresses as `ascii` does, so that
+            no letter passes for another.
         digest: of all that decides what would happen; the value of no key is in it.
     """
 
@@ -54,7 +55,7 @@ def to_run(code: ExternalCode) -> Permission:
 def to_send_key(variable: str, address: str) -> Permission:
     """Ask for a key to be sent to an address that is not its provider's own."""
     sentence = (
-        f"send the key in {variable} to {address!r}, which is not the address of its provider"
+        f"send the key in {variable} to {address!a}, which is not the address of its provider"
     )
     return Permission("key", sentence, _digest("key", variable, address))
 
@@ -62,7 +63,7 @@ def to_send_key(variable: str, address: str) -> Permission:
 def to_send_file(path: Path, address: str) -> Permission:
     """Ask for a file from outside the plan's folder to be sent to an address of the plan."""
     where = str(path)
-    sentence = f"send what is in {where!r}, outside the plan's folder, to {address!r}"
+    sentence = f"send what is in {where!r}, outside the plan's folder, to {address!a}"
     return Permission("file", sentence, _digest("file", where, address))
 
 

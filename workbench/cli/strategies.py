@@ -12,6 +12,7 @@ import click
 
 from workbench.cli.options import output_options
 from workbench.external_code import is_external, locate
+from workbench.formats import UNKNOWN
 from workbench.safe import safe
 
 _OWN = re.compile(r"([A-Za-z_]\w*)(:|$)")
@@ -61,8 +62,6 @@ def _describe(name: str) -> str:
 
 def _describe_code(name: str) -> str:
     """Write what the source of a strategy of the user's says of it; nothing of it is imported."""
-    from workbench.formats import UNKNOWN
-
     read = typed(name)
     code = locate("strategy", read if isinstance(read, str) else read["name"], [Path()])
     code.check("class")
@@ -76,7 +75,7 @@ def _describe_code(name: str) -> str:
         about = ast.get_docstring(found) or UNKNOWN
         fields = [f"    {n} = {v}" for n, v in _fields(found)]
         given = "\n".join(fields) or "    none of its own"
-        bases = ", ".join(ast.unparse(b) for b in found.bases)
+        bases = ", ".join(_text(b) for b in found.bases)
     also = f"; what it has of {bases} is not shown" if bases else ""
     source = f"Read from {code.place}, not imported{also}."
     return safe(f"{code.name}\n\n{about}\n\nDefaults:\n{given}\n\n{source}\n", lines=True)
@@ -86,10 +85,17 @@ def _fields(found: ast.ClassDef) -> Iterator[tuple[str, str]]:
     """List the fields of a dataclass, with their defaults, as its source has them."""
     for node in found.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            kind = ast.unparse(node.annotation)
+            kind = _text(node.annotation)
             if "ClassVar" not in kind:
-                default = f"({kind}, required)" if node.value is None else ast.unparse(node.value)
+                default = f"({kind}, required)" if node.value is None else _text(node.value)
                 yield node.target.id, default
+
+
+def _text(node: ast.expr) -> str:
+    try:
+        return ast.unparse(node)
+    except RecursionError:  # nested deeper than anybody would read
+        return UNKNOWN
 
 
 def _parameters(kind: type[Any]) -> dict[str, Any]:
