@@ -1,7 +1,9 @@
 """A store is somebody: its spool, exports and backups are known by its id, and those of others are
 refused."""
 
+import asyncio
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,12 @@ import pytest
 from tests import making
 from workbench import spool
 from workbench.errors import StoreError, StoreMissing
+from workbench.runner import claims, journal
+from workbench.runner.asking import Reply, Request
+from workbench.runner.batch.notes import Note, Notes
+from workbench.runner.claims import Claims
+from workbench.runner.journal import Journal
+from workbench.runner.limits import Amounts
 from workbench.spool import SpoolWriter
 from workbench.store import Store, open_store
 
@@ -155,6 +163,98 @@ def test_a_segment_of_another_store_is_set_aside(
     assert str(one.id)[:8] in caplog.text
 
 
+def leave_files(folder: Path) -> list[Path]:
+    """Leave what a killed collector leaves beside its segments; returns the files."""
+    key, request = ("c", "i", 0), Request(model="m", prompt="2+2?")
+
+    async def work() -> None:
+        with await Claims.open(folder, "run-1") as mine:
+            await mine.exclusively(lambda: mine.say("begin", key, Amounts(1.0, 10.0)))
+        attempt = Journal(folder, "run-1").open(key)
+        await attempt.keep(attempt.recall(request, "subject").request_id, Reply(text="4"))
+        attempt.close()
+
+    asyncio.run(work())
+    ids = {"kind": "openai", "base": "b", "path": "/p", "model": "m"}
+    note = Note(label="l1", created_at=making.START, custom_ids=["1"], attempts=["a"], **ids)
+    Notes(folder).write(note)
+    (folder / spool.BATCHES / "l1.results.jsonl").write_text('{"custom_id":"1"}\n')
+    patterns = ("claims/*.jsonl", "arrived/*.jsonl", "batches/*")
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+
+def seen(folder: Path) -> list[int]:
+    """Count what a collector would go on with: claims of the dead, journals, batches."""
+    return [
+        len(list(claims.unfinished(folder))),
+        len(journal.files(folder)),
+        len(list(Notes(folder))),
+    ]
+
+
+def test_journals_claims_and_batches_carry_the_stores_id(tmp_path: Path) -> None:
+    """As segments do, each in its first line or its note; and they read as before."""
+    store = open_store(tmp_path / "a.duckdb", create=True)
+    spool.own(store.spool_dir, str(store.id))
+
+    files = leave_files(store.spool_dir)
+
+    named = [spool.file_owner(path) for path in files if not path.name.endswith("results.jsonl")]
+    assert named == [store.id] * 3
+    assert seen(store.spool_dir) == [1, 1, 1]
+    kept = Journal(store.spool_dir, "run-2").open(("c", "i", 0))
+    found = kept.recall(Request(model="m", prompt="2+2?"), "subject").reply
+    assert found is not None
+    assert found.text == "4"
+
+
+@pytest.mark.parametrize("can_move", [True, False])
+def test_journals_claims_and_batches_of_another_store_are_refused_in_words(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    can_move: bool,
+) -> None:
+    """Paid answers of one store are no answers of the other; its claims keep nobody waiting."""
+    one, two = (open_store(tmp_path / name, create=True) for name in ("a.duckdb", "b.duckdb"))
+    for store in (one, two):
+        spool.own(store.spool_dir, str(store.id))
+    files = leave_files(one.spool_dir)
+    for folder in ("claims", "arrived", "batches"):
+        shutil.copytree(one.spool_dir / folder, two.spool_dir / folder)
+    spooled(one.spool_dir, one.id)
+    [segment] = spool.segments(one.spool_dir)
+    shutil.copy(segment.path, two.spool_dir)
+
+    assert seen(two.spool_dir) == [0, 0, 0]
+    assert spool.segments(two.spool_dir) == []
+    if not can_move:
+        (two.spool_dir / "foreign").write_text("in the way")
+    open_store(two.path)
+
+    assert str(one.id)[:8] in caplog.text or "cannot be moved" in caplog.text
+    assert seen(two.spool_dir) == [0, 0, 0]
+    if can_move:
+        names = {path.relative_to(one.spool_dir) for path in [*files, segment.path]}
+        aside = two.spool_dir / "foreign"
+        assert {p.relative_to(aside) for p in aside.rglob("*") if p.is_file()} == names
+        assert "import" in caplog.text
+    assert seen(one.spool_dir) == [1, 1, 1]
+
+
+def test_files_without_an_id_belong_to_the_store_whose_folder_they_are_in(tmp_path: Path) -> None:
+    """Earlier versions wrote none."""
+    store = open_store(tmp_path / "a.duckdb", create=True)
+    folder = store.spool_dir
+    (folder / "store").unlink(missing_ok=True)
+    files = leave_files(folder)
+    assert [spool.file_owner(path) for path in files] == [None] * 4
+
+    again = open_store(store.path)
+
+    assert spool.owner(folder) == again.id
+    assert seen(folder) == [1, 1, 1]
+
+
 def test_nobody_writes_to_a_spool_of_another_store(tmp_path: Path) -> None:
     """A collector is told before it pays."""
     store = open_store(tmp_path / "a.duckdb", create=True)
@@ -199,6 +299,6 @@ def test_the_head_of_a_segment_is_no_damaged_line(tmp_path: Path) -> None:
 
     batch = spool.read_segment(segment)
 
-    assert spool.segment_owner(segment) == "a" * 32
+    assert spool.file_owner(segment) == "a" * 32
     assert batch.bad == []
     assert len(batch.records) == len(list(making.records()))

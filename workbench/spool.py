@@ -136,16 +136,38 @@ def own(folder: Path, store_id: str) -> None:
         hidden.replace(Path(folder) / _OWNER)
 
 
-def segment_owner(path: Path) -> str | None:
-    """Return the id of the store that a segment was written for; None where it does not say, or is gone."""
+class _Note(msgspec.Struct):
+    """The part of a JSON note that names its store."""
+
+    store_id: str | None = None
+
+
+def file_owner(path: Path) -> str | None:
+    """Return the id of the store that a file of a spool was written for.
+
+    Segments, journals and claims name it in their first line, notes of batches in `store_id`.
+
+    Returns:
+        None where the file does not say, as files of earlier versions, or cannot be read.
+    """
     try:
+        if path.suffix == ".json":
+            return msgspec.json.decode(path.read_bytes(), type=_Note).store_id
         with path.open("rb") as file:
             return _owner_in(file.readline(200).rstrip(b"\n"))
-    except OSError:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
-def _encode_owner(store_id: str) -> bytes:
+def is_foreign(path: Path, store_id: str | None) -> bool:
+    """Say whether a file was written for another store; one that does not say belongs to its folder."""
+    return store_id is not None and file_owner(path) not in {None, store_id}
+
+
+def owner_line(store_id: str | None) -> bytes:
+    """Write the first line of a file, which names its store; nothing where the folder has no id."""
+    if store_id is None:
+        return b""
     body = _encoder.encode(store_id)
     return b"".join((_HEAD, b"%08x" % zlib.crc32(body), _OWNED, body, b"}\n"))
 
@@ -336,7 +358,7 @@ class SpoolWriter:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._size = 0
         if self._owner is not None:
-            self._write(_encode_owner(self._owner))
+            self._write(owner_line(self._owner))
         if self._run is not None:
             self._write(encode_line(self._run))
         for attempt in self._open.values():
@@ -411,9 +433,14 @@ def is_live(path: Path) -> bool:
 
 
 def segments(folder: Path) -> list[Segment]:
-    """List the segments, oldest last line first: what a later run says of an earlier one comes later."""
-    found = []
+    """List the segments, oldest last line first: what a later run says of an earlier one comes later.
+
+    Those of another store than the folder's are left out.
+    """
+    found, store_id = [], owner(folder)
     for path in Path(folder).glob("*-*.jsonl"):
+        if is_foreign(path, store_id):
+            continue
         with contextlib.suppress(FileNotFoundError):
             about = path.stat()
             found.append((about.st_mtime_ns, Segment(path, about.st_size, is_live(path))))

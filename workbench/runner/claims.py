@@ -144,6 +144,8 @@ class Claims:
         self._folder, self._path, self._fd, self._lock = folder, path, fd, lock
         self._unsaid = b""  # lines that the disk has refused
         self._others: dict[str, _Other] = {}
+        self._store_id = spool.owner(folder.parent)
+        self._ignored = {path.name}  # and the files of other stores' collectors
         self._configurations: frozenset[str] = frozenset()
         self._items: frozenset[str] = frozenset()
         self._amounts: dict[tuple[str, Key], Amounts] = {}
@@ -180,7 +182,7 @@ class Claims:
             private.make_folder(folder)
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                fd = _locked_file(path)
+                fd = _locked_file(path, spool.owner_line(spool.owner(spool_folder)))
             except OSError:
                 os.close(lock)
                 raise
@@ -238,8 +240,13 @@ class Claims:
         """Read what the others have appended; costs a look at the folder and at each file."""
         # by its names, not by its time: two changes within one tick of the clock have the same
         for name in sorted(os.listdir(self._folder)):  # noqa: PTH208  # a path each is dear here
-            if name not in self._others and name != self._path.name and _IS_CLAIMS(name):
-                self._others[name] = _Other(self._folder / name)
+            if name in self._others or name in self._ignored or not _IS_CLAIMS(name):
+                continue
+            path = self._folder / name
+            if spool.is_foreign(path, self._store_id):  # it makes attempts of another store
+                self._ignored.add(name)
+            else:
+                self._others[name] = _Other(path)
         for name, other in self._others.items():
             if not other.is_dead and other.has_more:
                 for line in other.read():
@@ -357,13 +364,15 @@ class Claims:
             os.close(fd)
 
 
-def _locked_file(path: Path) -> int:
+def _locked_file(path: Path, head: bytes) -> int:
     """Make a file and lock it before it gets its name, so that nobody takes its owner for dead."""
     hidden = path.with_suffix(f".new{os.getpid()}")
     fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
     try:
         if _LOCKS:
             fcntl.flock(fd, fcntl.LOCK_EX)
+        while head:  # whole, so that no claim goes on in a torn line
+            head = head[os.write(fd, head) :]
         hidden.rename(path)
     except OSError:
         os.close(fd)
@@ -381,7 +390,7 @@ def _unwritable(folder: Path, error: OSError) -> StoreError:
 
 def unfinished(spool_folder: Path) -> Iterator[tuple[str, Key, Amounts]]:
     """Walk the attempts that were under way when a collector was killed: its run, the attempt, what it may have cost."""
-    for path in sorted((Path(spool_folder) / FOLDER).glob("*-*.jsonl")):
+    for path in _files(spool_folder):
         if spool.is_live(path):
             continue
         dead = _Other(path)
@@ -393,5 +402,11 @@ def unfinished(spool_folder: Path) -> Iterator[tuple[str, Key, Amounts]]:
 
 def live_runs(spool_folder: Path) -> set[str]:
     """List the runs whose collector lives."""
-    paths = (Path(spool_folder) / FOLDER).glob("*-*.jsonl")
+    paths = _files(spool_folder)
     return {path.stem.rpartition("-")[0] for path in paths if spool.is_live(path)}
+
+
+def _files(spool_folder: Path) -> list[Path]:
+    """List the collectors' files; what a collector of another store holds is none of this store's."""
+    found, store_id = (Path(spool_folder) / FOLDER).glob("*-*.jsonl"), spool.owner(spool_folder)
+    return sorted(path for path in found if not spool.is_foreign(path, store_id))

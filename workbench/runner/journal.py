@@ -92,6 +92,7 @@ class Journal:
     def __init__(self, spool_folder: Path, run_id: str, settled: Collection[Key] = ()) -> None:
         """Look at what earlier runs left, and delete that of settled attempts; makes no folder yet."""
         self.folder, self.run_id = Path(spool_folder) / spool.ARRIVED, run_id
+        self._owner = spool.owner(spool_folder)
         self._left: dict[str, list[Path]] = {}
         for path in files(spool_folder):
             self._left.setdefault(path.name.partition("-")[0], []).append(path)
@@ -111,14 +112,15 @@ class Journal:
         left = self._left.setdefault(name, [])
         self._n_opened += 1
         path = self.folder / f"{name}-{self.run_id}-{self._n_opened}.jsonl"
-        attempt = AttemptJournal(path, left, trace_id)
+        attempt = AttemptJournal(path, left, trace_id, store_id=self._owner)
         left.append(path)
         return attempt
 
     def adopt(self, key: Key) -> None:
         """Look again at what is left of an attempt: a collector that has died may have added to it."""
         name = content_id(*key)
-        left = sorted(self.folder.glob(f"{name}-*.jsonl"))
+        found = sorted(self.folder.glob(f"{name}-*.jsonl"))
+        left = [path for path in found if not spool.is_foreign(path, self._owner)]
         if left:
             self._left[name] = left
 
@@ -146,9 +148,11 @@ class AttemptJournal:
         has_replies: whether any has arrived, in this try or before.
     """
 
-    def __init__(self, path: Path, left: Iterable[Path], trace_id: str = "") -> None:
-        """Read what was left; a file of its own appears with the first reply."""
-        self._path, self._fd = path, -1
+    def __init__(
+        self, path: Path, left: Iterable[Path], trace_id: str = "", *, store_id: str | None = None
+    ) -> None:
+        """Read what was left; a file of its own, which names the store, appears with the first reply."""
+        self._path, self._fd, self._store_id = path, -1, store_id
         self._n_lost, self._is_closed = 0, False
         lines = [kept for p in left for kept in read(p)]
         self.has_replies = any(kept.arrived for kept in lines)
@@ -218,6 +222,8 @@ class AttemptJournal:
             private.make_folder(self._path.parent)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             self._fd = os.open(self._path, flags, 0o600)
+            if not os.fstat(self._fd).st_size:
+                line = spool.owner_line(self._store_id) + line
         written = os.write(self._fd, line)
         while written < len(line):
             written += os.write(self._fd, line[written:])
@@ -263,9 +269,16 @@ def _begun_anew(kept: Iterable[Kept]) -> int:
 
 
 def files(spool_folder: Path) -> list[Path]:
-    """List the files of unfinished attempts; what comes before the first "-" of a name is `content_id(*key)`."""
-    folder = Path(spool_folder) / spool.ARRIVED
-    return sorted(path for path in folder.glob("*.jsonl") if _NAME.fullmatch(path.name))
+    """List the files of unfinished attempts; those of another store are left out.
+
+    What comes before the first "-" of a name is `content_id(*key)`.
+    """
+    folder, store_id = Path(spool_folder) / spool.ARRIVED, spool.owner(spool_folder)
+    return sorted(
+        path
+        for path in folder.glob("*.jsonl")
+        if _NAME.fullmatch(path.name) and not spool.is_foreign(path, store_id)
+    )
 
 
 def read(path: Path) -> list[Kept]:

@@ -123,7 +123,7 @@ def _of_spool(store: Store) -> list[Check]:
         ),
         Check(
             "spool files of another store that were set aside",
-            len(_files(store.spool_dir / FOREIGN, "*")),
+            len(_files(store.spool_dir / FOREIGN, "**/*.json*")),
             False,
             f"put them into the spool of the store that they are of: {store.spool_dir / FOREIGN}",
         ),

@@ -79,7 +79,7 @@ def ingest_spool(path: Path, folder: Path, store_id: str | None = None) -> Inges
     waiting = [
         segment
         for segment in spool.segments(folder)
-        if store_id is None or spool.segment_owner(segment.path) in {None, store_id}
+        if store_id is None or spool.file_owner(segment.path) in {None, store_id}
     ]
     if not waiting:
         return report

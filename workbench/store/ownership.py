@@ -16,7 +16,9 @@ from workbench.store import database
 
 _LOG = logging.getLogger(__name__)
 _LOCKS = (".turnstile", ".readers")
-FOREIGN = "foreign"  # folder within a spool: segments that another store's collector wrote
+FOREIGN = "foreign"  # folder within a spool: files that another store's collector wrote
+# files that name their store: segments, journals, claims, notes of batches (with their results)
+_OWNED = ("*-*.jsonl", f"{spool.ARRIVED}/*-*.jsonl", "claims/*-*.jsonl", f"{spool.BATCHES}/*.json")
 
 
 def settle(path: Path, store_id: str) -> None:
@@ -39,7 +41,7 @@ def settle(path: Path, store_id: str) -> None:
     with contextlib.suppress(OSError):
         if folder.is_dir():
             spool.own(folder, store_id)
-            _refuse_segments(folder, store_id)
+            _refuse_foreign(folder, store_id)
 
 
 def is_live(folder: Path) -> bool:
@@ -138,23 +140,52 @@ def _set_aside(folder: Path, owner: str) -> None:
     )
 
 
-def _refuse_segments(folder: Path, store_id: str) -> None:
-    moved = []
-    for segment in spool.segments(folder):
-        owner = spool.segment_owner(segment.path)
-        if owner in {None, store_id} or segment.live:
-            continue
-        (folder / FOREIGN).mkdir(mode=0o700, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            segment.path.rename(folder / FOREIGN / segment.path.name)
-            moved.append(str(owner)[:8])
+def _refuse_foreign(folder: Path, store_id: str) -> None:
+    """Set aside the files within a spool that another store's collector wrote, and say so.
+
+    Segments, journals of unfinished attempts, claims and notes of batches: taken in, they would be
+    answers that this store never paid, or attempts that nobody makes.
+    """
+    moved: list[tuple[Path, str]] = []
+    stuck: list[Path] = []
+    for pattern in _OWNED:
+        for path in sorted(folder.glob(pattern)):
+            if not spool.is_foreign(path, store_id) or spool.is_live(path):
+                continue
+            who = str(spool.file_owner(path))[:8]
+            try:
+                for part in (path, path.with_suffix(".results.jsonl")):
+                    _set_file_aside(folder, part)
+            except OSError:
+                stuck.append(path)
+            else:
+                moved.append((path, who))
+    aside = folder / FOREIGN
     if moved:
+        owners = ", ".join(sorted({who for _, who in moved}))
         _LOG.warning(
-            "%d spool segments in %s were written for another store (id %s); they are set aside in %s. "
-            "To take them into this store: workbench import %s",
+            "%d files in %s were written for another store (id %s); they are set aside in %s. "
+            "They belong into the spool of that store%s",
             len(moved),
             folder,
-            ", ".join(sorted(set(moved))),
-            folder / FOREIGN,
-            folder / FOREIGN,
+            owners,
+            aside,
+            f"; to take its answers into this store: workbench import {aside}"
+            if any(path.parent == folder for path, _ in moved)
+            else "",
         )
+    if stuck:
+        _LOG.warning(
+            "%d files in %s were written for another store and cannot be moved; nothing of them is "
+            "used. Move them yourself: %s",
+            len(stuck),
+            folder,
+            ", ".join(str(path) for path in stuck[:3]),
+        )
+
+
+def _set_file_aside(folder: Path, path: Path) -> None:
+    target = folder / FOREIGN / path.relative_to(folder)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(target)

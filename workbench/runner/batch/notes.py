@@ -29,6 +29,7 @@ class Note(msgspec.Struct, kw_only=True):
         attempts: the attempt that each request of `custom_ids` is of.
         batch_id: the service's name of it; None until it is known to have been made.
         is_ended: whether its results are here.
+        store_id: the store that pays for it; None where the folder has no id.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Note(msgspec.Struct, kw_only=True):
     batch_id: str | None = None
     is_ended: bool = False
     status: str = ""
+    store_id: str | None = None
 
 
 class Stored(NamedTuple):
@@ -68,10 +70,13 @@ class Notes:
     def __init__(self, spool_folder: Path) -> None:
         """Look into the spool's folder; makes nothing yet."""
         self.folder = Path(spool_folder) / spool.BATCHES
+        self._store_id = spool.owner(spool_folder)
 
     def __iter__(self) -> Iterator[Note]:
-        """Read all notes, the oldest first; one that is damaged is an error: it may be of a paid batch."""
+        """Read all notes of this store; one that is damaged is an error: it may be of a paid batch."""
         for path in sorted(self.folder.glob("*.json")):
+            if spool.is_foreign(path, self._store_id):
+                continue
             try:
                 yield _decode(path.read_bytes())
             except FileNotFoundError:  # forgotten by another collector since the look
@@ -84,6 +89,7 @@ class Notes:
 
     def write(self, note: Note) -> None:
         """Write a note so that it outlives a power cut."""
+        note.store_id = note.store_id or self._store_id
         with _explain(self.folder):
             private.make_folder(self.folder)
             _replace(self.folder / f"{note.label}.json", _encode(note))
