@@ -17,6 +17,7 @@ from workbench.runner.batch.notes import Note, Notes
 from workbench.runner.claims import Claims
 from workbench.runner.journal import Journal
 from workbench.runner.limits import Amounts
+from workbench.runner.whose import Key
 from workbench.spool import SpoolWriter
 from workbench.store import Store, open_store
 
@@ -239,6 +240,24 @@ def test_journals_claims_and_batches_of_another_store_are_refused_in_words(
         assert {p.relative_to(aside) for p in aside.rglob("*") if p.is_file()} == names
         assert "import" in caplog.text
     assert seen(one.spool_dir) == [1, 1, 1]
+
+
+def test_a_living_collector_of_another_store_holds_nothing_of_this_one(tmp_path: Path) -> None:
+    """Its store's file was replaced under it, and it goes on: nobody here waits for what it makes."""
+    store = open_store(tmp_path / "a.duckdb", create=True)
+    folder, key = store.spool_dir, ("c", "i", 0)
+    (folder / "store").write_text("f" * 32)
+
+    async def work() -> set[Key]:
+        with await Claims.open(folder, "run-1") as other:
+            (folder / "store").write_text(f"{store.id}\n")
+            with await Claims.open(folder, "run-2") as mine:
+                await other.exclusively(lambda: other.say("begin", key, Amounts()))
+                await mine.exclusively(lambda: None)
+                assert claims.live_runs(folder) == {"run-2"}
+                return mine.taken
+
+    assert asyncio.run(work()) == set()
 
 
 def test_files_without_an_id_belong_to_the_store_whose_folder_they_are_in(tmp_path: Path) -> None:
