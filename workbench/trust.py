@@ -71,7 +71,8 @@ class Gate:
     """Knows what is trusted, and whom to ask.
 
     Attributes:
-        notes: sentences for the user, of answers that could not be kept.
+        notes: sentences for the user: what was trusted without a question, and what could not be
+            kept.
     """
 
     def __init__(
@@ -127,6 +128,8 @@ class Gate:
             )
         if self._trust is not True and not self._trust(f"{wants}Do you trust it?"):
             raise ConfigError(f"{self._source} is not trusted; nothing of it was run or sent")
+        if self._trust is True:  # nobody has read it
+            self.notes += [f"trusted until it changes: {p.sentence}" for p in lacking]
         try:
             self._keep(lacking)
         except OSError as error:
