@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -12,7 +13,7 @@ from workbench import schema, spool
 from workbench.cli import main
 from workbench.errors import StoreError
 from workbench.records import Message
-from workbench.store import Store, checks, open_store, reading, repair
+from workbench.store import Store, checks, copies, exports, open_store, reading, repair
 
 BLOCKS_AT = 12288  # three headers come before
 
@@ -220,3 +221,114 @@ def test_repair_never_writes_over_a_file(sound: Path, tmp_path: Path) -> None:
     """Not even over the store itself."""
     with pytest.raises(StoreError, match="is there already"):
         repair.repair(sound, sound)
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """An export of a small store, readable by its user alone."""
+    store = making.small_store(tmp_path)
+    store.export(tmp_path / "out")
+    for file in (tmp_path / "out").iterdir():
+        file.chmod(0o600)
+    return tmp_path / "out"
+
+
+def _cut(folder: Path) -> None:
+    file = folder / "calls.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _one_byte(folder: Path) -> None:
+    file = folder / "calls.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def _other_rows(folder: Path) -> None:
+    manifest = exports.read_manifest(folder)
+    assert manifest is not None
+    manifest.tables["calls"].rows += 1
+    exports.write_manifest(folder, manifest)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / exports.MANIFEST).unlink(), "manifests that are missing"),
+        (lambda folder: (folder / "calls.parquet").unlink(), "calls.parquet is missing"),
+        (lambda folder: shutil.copy(folder / "runs.parquet", folder / "calls.parquet"), "another"),
+        (_cut, "tables that cannot be read"),
+        (_one_byte, "calls.parquet is damaged"),
+        (_other_rows, "its manifest says"),
+    ],
+    ids=["no manifest", "no file", "another file", "cut", "one bit", "rows"],
+)
+def test_doctor_finds_damage_in_an_export(
+    exported: Path,
+    damage: Callable[[Path], object],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Manifest, hashes, rows; a sound one is in order, and others' eyes are no damage."""
+    assert main(["doctor", str(exported)]) == 0
+    (exported / "runs.parquet").chmod(0o644)
+    assert main(["doctor", str(exported), "--format", "json"]) == 0
+    assert "chmod go-rwx" in capsys.readouterr().out
+
+    damage(exported)
+
+    assert main(["doctor", str(exported), "--format", "json"]) == 1
+    out, err = capsys.readouterr()
+    assert says in out
+    assert "the export is damaged" in err
+
+
+def test_doctor_finds_damage_in_a_backup_and_leaves_it_as_it_is(
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A backup of an older layout is no store of today's that lacks columns."""
+    backup = Path(shutil.copy(sound, tmp_path / "s.duckdb.v3.backup"))
+    before = backup.read_bytes()
+    assert main(["doctor", str(backup)]) == 0
+    assert backup.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [backup.name]
+
+    _damaged(sound, backup, "contents.text")
+    assert main(["doctor", str(backup), "--format", "json"]) == 1
+    out, err = capsys.readouterr()
+    assert "contents.text" in out
+    assert "the backup is damaged" in err
+
+
+def test_doctor_takes_a_backup_of_an_older_layout_for_what_it_is(tmp_path: Path) -> None:
+    backup = tmp_path / "s.duckdb.v2.backup"
+    with duckdb.connect(str(backup)) as connection:
+        connection.execute((Path(__file__).parent / "layouts" / "layout_2.sql").read_text())
+
+    copy = copies.look(backup)
+
+    assert copy.layout == 2
+    assert [check.name for check in copy.checks if check.is_damage] == []
+
+
+def test_repair_finds_its_sources_by_the_id_of_the_store_and_takes_of_no_other(
+    sound: Path, tmp_path: Path
+) -> None:
+    """A backup and an export under other names are found; a stranger's in the right place is not
+    taken. The copy has the id of the store whose place it takes."""
+    path = _damaged(sound, tmp_path / "s.duckdb", "calls.call_id")
+    Store(sound).export(tmp_path / "monday")
+    (strange := tmp_path / "strange").mkdir()
+    other = open_store(strange / "s.duckdb", create=True)
+    other.ingest([*making.records(), making.trace(making.COT, making.ITEMS[0], 7_000)])
+    shutil.copy(other.path, tmp_path / "s.duckdb.v3.backup")
+
+    done = repair.repair(path, tmp_path / "copy.duckdb", [other.path])
+
+    copy = open_store(tmp_path / "copy.duckdb")
+    assert copy.id == open_store(sound).id
+    assert copy.count() == Store(sound).count()
+    assert done.traces_from[str(tmp_path / "monday")] > 0
+    assert sum("is of another store" in note for note in done.notes) == 2
+    assert not any(check.is_damage for check in checks.checks(copy))

@@ -22,6 +22,7 @@ Row = dict[str, str]
 
 
 @click.command()
+@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
 @store_option
 @click.option(
     "--quick", is_flag=True, help="Look at relations between rows only, not at every column."
@@ -39,13 +40,14 @@ Row = dict[str, str]
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
-    help="With --repair: another store, or an exported folder, that has some of it; repeatable.",
+    help="With --repair: another copy of the store (file, backup or exported folder); repeatable.",
 )
 @output_options
 @click.pass_context
 def doctor(
     ctx: click.Context,
     *,
+    path: Path | None,
     store_path: str | None,
     copy: Path | None,
     sources: tuple[Path, ...],
@@ -55,14 +57,22 @@ def doctor(
 ) -> None:
     """Check the installation and the store.
 
-    Every column of every table is read. Exit status 1 if the store is damaged; what is only worth
-    knowing does not count. A store that --repair made is checked in place of the one that it was
-    made of.
+    PATH is another store, an exported folder, or a backup. Of a folder: its manifest, and the hash and rows of each file. Of a store or backup: every
+    column of every table is read. Exit status 1 if something is damaged; what is only worth
+    knowing does not count. --repair takes what it lacks from the spool, backups and exports beside
+    the store that carry its id; the store that it made is checked in place of the damaged one.
     """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
+    from workbench.store import copies
 
-    found = settings(store=store_path)
+    if path is not None and store_path is not None:
+        raise click.UsageError("give PATH or --store, not both")
+    if path is not None and copies.is_copy(path):
+        if copy is not None:
+            raise click.UsageError(f"--repair is for a store, and {path} is a copy of one")
+        ctx.exit(_copy(path, quick=quick, format_=format_, output=output))
+    found = settings(store=store_path if path is None else str(path))
     if sources and copy is None:
         raise click.UsageError("--from says what --repair takes more from; give --repair COPY too")
     rows = [*_installation(), *_settings(found)]
@@ -81,6 +91,27 @@ def doctor(
     looked = " as far as --quick looks" if quick and not damaged else ""
     talk("the store is damaged" if damaged else f"nothing is damaged{looked}")
     ctx.exit(1 if damaged else 0)
+
+
+def _copy(path: Path, *, quick: bool, format_: str | None, output: Path | None) -> int:
+    """Print what is found of an export or a backup; returns the exit status."""
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+    from workbench.store import copies
+
+    began = time.perf_counter()
+    copy = copies.look(path, quick=quick)
+    layout = "" if copy.layout is None else f", layout {copy.layout}"
+    rows = [
+        _row(copy.kind, path, f"of the store {copy.store_id or '—'}{layout}"),
+        *(_of_look(check) for check in copy.checks),
+        _row("looked at", f"{copy.n_rows:,} rows, in {time.perf_counter() - began:.1f} s"),
+    ]
+    damaged = any(check.is_damage for check in copy.checks)
+    emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
+    looked = " as far as --quick looks" if quick and not damaged else ""
+    talk(f"the {copy.kind} is damaged" if damaged else f"nothing is damaged{looked}")
+    return int(damaged)
 
 
 def _row(check: str, found: object, advice: str = "") -> Row:

@@ -44,7 +44,7 @@ def checks(store: Store, *, quick: bool = False) -> list[Check]:
         quick: look at relations between rows alone, without reading every column first.
     """
     read = [] if quick else of_reading(reading.read_all(store))
-    return [*read, *_relations(store), *_of_spool(store)]
+    return [*read, *of_relations(store), *_of_spool(store)]
 
 
 def of_reading(found: reading.Reading) -> list[Check]:
@@ -54,35 +54,37 @@ def of_reading(found: reading.Reading) -> list[Check]:
             "columns that cannot be read",
             len(found.faults),
             True,
-            f"damaged are {_listed(list(found.faults))}; {causes.REPAIR}",
+            f"damaged are {listed(list(found.faults))}; {causes.REPAIR}",
         ),
         Check(
             "tables and columns that are missing",
             len(found.missing),
             True,
-            f"there should be {_listed(found.missing)}; {causes.REPAIR}",
+            f"there should be {listed(found.missing)}; {causes.REPAIR}",
         ),
         Check(
             "views that ask something else than workbench does",
             len(found.altered),
             True,
-            f"figures from {_listed(found.altered)} are somebody else's; {causes.REPAIR}",
+            f"figures from {listed(found.altered)} are somebody else's; {causes.REPAIR}",
         ),
         Check(
             "tables and views that are not workbench's",
             len(found.foreign),
             False,
-            f"merge and export pass over {_listed(found.foreign)}",
+            f"merge and export pass over {listed(found.foreign)}",
         ),
     ]
 
 
-def _listed(names: list[str], most: int = 8) -> str:
+def listed(names: list[str], most: int = 8) -> str:
+    """Write names in a row; of more than `most` the first ones, and how many there are more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(name for name in names[:most]) + more
 
 
-def _relations(store: Store) -> list[Check]:
+def of_relations(store: Store) -> list[Check]:
+    """Look at what must hold between the rows of a store."""
     try:
         with store.snapshot() as snapshot:
             return [_look(snapshot, *query) for query in RELATIONS]
@@ -153,7 +155,7 @@ def _of_spool(store: Store) -> list[Check]:
             "files with transcripts that other users can read",
             len(_readable(store)),
             False,
-            f"chmod go-rwx {_listed([str(path) for path in _readable(store)])}",
+            f"chmod go-rwx {listed([str(path) for path in _readable(store)])}",
         ),
     ]
 

@@ -9,7 +9,6 @@ file is only read.
 import contextlib
 import dataclasses
 import glob
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from workbench import schema, spool
 from workbench.errors import StoreError, WorkbenchError
 from workbench.records import NOT_RUN, AnyRecord
 from workbench.slice.joining import identifier
-from workbench.store import causes, database, ingest, scratch, views
+from workbench.store import causes, copies, database, ingest, migrations, views
 from workbench.store.ingest import IngestReport
 from workbench.store.open import open_store
 from workbench.store.relations import OWNERS
@@ -56,7 +55,9 @@ def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
     Args:
         path: the damaged store; it is only read.
         copy: where the sound one is made; there is nothing yet.
-        sources: other stores, or exported folders, that have some of it.
+        sources: other copies of the store: stores, backups, exported folders, spools. What carries
+            the id of another store is passed over, and said. Those beside the store are found by
+            the id.
 
     Raises:
         StoreError: there is something at `copy` already, or it cannot be written.
@@ -65,16 +66,20 @@ def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
     if copy.exists():
         raise StoreError(f"{copy} is there already; name a file that --repair can make")
     done = Repaired()
-    target = open_store(copy, create=True, take_in=False)
+    store_id = copies.store_id(path)
+    migrations.prepare(copy, new_id=store_id)  # it is to take the damaged one's place
+    target = open_store(copy, take_in=False)
     salvaged, n_before = _salvage(path, done)
     _add(done, str(path), _save(target, salvaged, without_messages=False))
     _add(done, f"the spool of {path}", _from_spool(Store(path), target, done))
-    for backup in backups(path):
-        with _noting(backup, done):
-            _add(done, str(backup), _from_backup(backup, target))
-    for source in sources:
+    for source in _sources(path, store_id, sources):
+        if refused := copies.refusal(source, store_id):
+            done.notes.append(refused)
+            continue
         with _noting(source, done):
-            _add(done, str(source), target.merge(source).rows_new.get("traces", 0))
+            is_backup = source.name.endswith(copies.BACKUP)
+            n_new = _from_backup(source, target) if is_backup else _merged(source, target)
+            _add(done, str(source), n_new)
     bare = _save(target, salvaged, without_messages=True)
     if bare:
         _add(done, f"{path}, without messages that are lost", bare)
@@ -82,8 +87,14 @@ def repair(path: Path, copy: Path, sources: Sequence[Path] = ()) -> Repaired:
     return done
 
 
+def _sources(path: Path, store_id: str | None, named: Sequence[Path]) -> list[Path]:
+    """List each copy of a store once: backups called after it, what has its id, what was named."""
+    found = [*backups(path), *(copies.beside(path, store_id) if store_id else ()), *named]
+    return list(dict.fromkeys(source.resolve() for source in found))
+
+
 def backups(path: Path) -> list[Path]:
-    """List the backups beside a store, which are made before its layout is raised."""
+    """List the backups that are called after a store, made before its layout is raised."""
     names = (glob.escape(name) for name in {path.stem, path.name})
     return sorted(found for name in names for found in path.parent.glob(f"{name}.v*.backup"))
 
@@ -254,10 +265,13 @@ def _from_spool(store: Store, target: Store, done: Repaired) -> int:
 
 def _from_backup(backup: Path, target: Store) -> int:
     """Merge a backup by way of a copy, which can be brought up to date."""
-    with scratch.folder(target.path.parent, ".repair-") as folder:
-        copied = Path(shutil.copy(backup, folder / "backup.duckdb"))
-        open_store(copied, take_in=False)
-        return target.merge(copied).rows_new.get("traces", 0)
+    with copies.raised(backup, target.path.parent) as store:
+        return _merged(store.path, target)
+
+
+def _merged(source: Path, target: Store) -> int:
+    """Merge a source; returns how many traces were new."""
+    return target.merge(source).rows_new.get("traces", 0)
 
 
 def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target: Store) -> None:
