@@ -117,7 +117,7 @@ class Collection:
         stop.at_once = bool(fleet.batches)
         for batches in fleet.batches:
             batches.courier.active = lambda: self.progress.in_flight
-        self.journal = Journal(spool.folder, spool.run_id, known)
+        self.journal = Journal(spool.folder, spool.run_id, known, may_wait=self._may_wait)
         self.record = Run(
             run_id=spool.run_id,
             kind="collect",
@@ -277,6 +277,11 @@ class Collection:
         self.note(str(error))
         self.stop.asked = max(self.stop.asked, 1)
         self.wake()
+
+    def _may_wait(self, error: StoreError, waited_s: float) -> bool:
+        """Say whether an attempt waits on for a disk that refuses its replies."""
+        self._refused(error)
+        return waited_s < ROOM_S and self.stop.asked < 2
 
     def _keep(self, trace: Trace) -> bool:
         """Write a trace; False where it waits in memory until the disk takes it."""
