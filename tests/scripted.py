@@ -10,8 +10,9 @@ from tests.test_strategies import ITEM, task_set
 from workbench import datasets
 from workbench.errors import ProviderError, ProviderUnavailable
 from workbench.records import Call
-from workbench.runner import strategies, templates
-from workbench.runner.session import Line, Outcome, Reply, Request, Session
+from workbench.runner import strategies
+from workbench.runner.attempts.session import Line, Outcome, Reply, Request, Session
+from workbench.runner.providers import chat_templates
 
 HELPERS = ("small", "large", "judge")
 Say = Callable[[Request, str], str]
@@ -86,7 +87,7 @@ class Scripted:
         self, *, endpoint: str = "chat", task: datasets.TaskSet | None = None, **sampling: Any
     ) -> Session:
         """Bind a session to the model, and to helpers that it plays too."""
-        render = templates.get("question_answer") if endpoint == "completions" else None
+        render = chat_templates.get("question_answer") if endpoint == "completions" else None
         helpers = {n: Line(f"{n}-model", self.ask, self.count, "chat", sampling) for n in HELPERS}
         return Session(
             task=task or task_set(),

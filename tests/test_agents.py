@@ -11,9 +11,10 @@ from tests.test_runner_collect import records
 from workbench import datasets, scoring
 from workbench.errors import ConfigError, ProviderRejected
 from workbench.records import Call, Task, ToolCall
-from workbench.runner import Plan, Work, collect, strategies, templates
-from workbench.runner.session import Reply, Session
-from workbench.runner.strategies.acting_text import read_step
+from workbench.runner import Plan, Work, collect, strategies
+from workbench.runner.attempts.session import Reply, Session
+from workbench.runner.providers import chat_templates
+from workbench.runner.strategies.agent_text import read_step
 from workbench.runner.strategies.reflexion import read_verdict
 from workbench.runner.tools.budget import LAST_TOKENS
 from workbench.spool import SpoolWriter
@@ -52,7 +53,7 @@ class Model:
         return len(text.split())
 
     def session(self, endpoint="chat"):
-        render = templates.get("question_answer") if endpoint == "completions" else None
+        render = chat_templates.get("question_answer") if endpoint == "completions" else None
         return Session(
             task=SET,
             model="m",

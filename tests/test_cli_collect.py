@@ -496,7 +496,7 @@ def test_an_answer_without_a_score_is_not_ok(tmp_path, capsys, monkeypatch):
     """The scorer's own fault is told; a run in which everything is scored ends with a line that
     says so."""
     from workbench.errors import TaskError
-    from workbench.runner import grading
+    from workbench.runner.attempts import grading
 
     async def broken(*_):
         raise TaskError("no such checker")

@@ -13,7 +13,8 @@ import pytest
 from tests import runner_stub as stub
 from workbench.cli import main, runs
 from workbench.cli.toml_text import toml_text
-from workbench.runner import Plan, control
+from workbench.runner import Plan
+from workbench.runner.control import protocol
 from workbench.store import open_store
 
 ROOT = Path(__file__).parents[1]
@@ -76,8 +77,8 @@ def live(tmp_path):
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         process.server = server
         folder = tmp_path / "s.duckdb.spool"
-        until(lambda: server.requests and control.live_runs(folder))
-        process.state = lambda: control.live_runs(folder)[0]
+        until(lambda: server.requests and protocol.live_runs(folder))
+        process.state = lambda: protocol.live_runs(folder)[0]
         yield process
         if process.poll() is None:
             process.kill()

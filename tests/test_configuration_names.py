@@ -12,7 +12,7 @@ from tests import making
 from workbench import parameters
 from workbench.records import Configuration, as_dict, json_text
 from workbench.runner import strategies
-from workbench.runner.plan import Plan, Work
+from workbench.runner.planning.plan import Plan, Work
 from workbench.safe import both_ends, distinct_ends
 from workbench.store import Store, demo_store, open_store
 

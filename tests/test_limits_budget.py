@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from workbench.errors import ConfigError, LimitReached, ProviderUnavailable
 from workbench.records import Call
+from workbench.runner.attempts.session import Reply, Request
 from workbench.runner.limits import Budget
-from workbench.runner.session import Reply, Request
 
 ASK = Request(model="m")
 

@@ -12,7 +12,8 @@ from workbench import scoring, spool
 from workbench.datasets import TaskItem, TaskSet
 from workbench.errors import ConfigError
 from workbench.records import Task, Trace
-from workbench.runner import Plan, Work, collect, collection
+from workbench.runner import Plan, Work, collect
+from workbench.runner.execution import launch
 from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter
 
@@ -95,7 +96,7 @@ def test_a_long_attempt_is_cut_by_the_budget_and_gone_on_with(tmp_path):
 
         @staticmethod
         def end(reply):
-            from workbench.runner.session import Outcome
+            from workbench.runner.attempts.session import Outcome
 
             return Outcome(reply.text)
 
@@ -152,7 +153,7 @@ def test_a_budget_of_time_stops_the_run(tmp_path):
 def test_a_collection_that_only_retries_says_so(tmp_path, monkeypatch):
     """While one waits and nothing ends it tells again and again: how many retry, since when, and
     why."""
-    monkeypatch.setattr(collection, "_TELL_S", 0.02)
+    monkeypatch.setattr(launch, "_TELL_S", 0.02)
     told = []
 
     def respond(seen):
@@ -166,7 +167,7 @@ def test_a_collection_that_only_retries_says_so(tmp_path, monkeypatch):
 
     waiting = re.compile(
         r"m: 1 retrying since \d+ s \(http_429\), paused \d s,"
-        r" \d of 2 at once \(cap 4: (halved after http_429|growing)\)"  # as answers come in
+        r" \d of 2 at once \(cap 4: halved after http_429\)"
     )
     done = [n for n, said in told if waiting.fullmatch(said)]
     assert report.status == "done"

@@ -11,9 +11,9 @@ import pytest
 
 from workbench.errors import MissingExtra, ProviderRejected
 from workbench.runner import Plan
+from workbench.runner.attempts.session import CallRefused, Request
 from workbench.runner.local import device, gguf, loading
-from workbench.runner.providers.local import LocalProvider
-from workbench.runner.session import CallRefused, Request
+from workbench.runner.local.provider import LocalProvider
 from workbench.runner.strategies import get as strategy
 
 
@@ -68,7 +68,7 @@ def ask(path, sampling, **options):
 def test_importing_the_provider_imports_neither_torch_nor_transformers():
     """A fresh interpreter: the libraries come with the first model."""
     code = (
-        "import sys, workbench.runner.providers.local;"
+        "import sys, workbench.runner.local.provider;"
         "assert not {'torch', 'transformers', 'gguf'} & set(sys.modules)"
     )
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import ProviderRejected
 from workbench.runner.local import settings, tool_text
-from workbench.runner.local.output import Detokenizer, Output
+from workbench.runner.local.output_parser import Detokenizer, Output
 
 TAGS = ("<think>", "</think>")
 

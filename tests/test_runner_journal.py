@@ -9,11 +9,12 @@ from tests.test_runner_collect import records, task_set
 from workbench import spool
 from workbench.errors import ProviderUnavailable
 from workbench.records import Call, EnergyReading, ToolCall, Trace
-from workbench.runner import Plan, Work, collect, execute, strategies
+from workbench.runner import Plan, Work, collect, strategies
+from workbench.runner.attempts.journal import Journal
+from workbench.runner.attempts.session import Outcome, Reply, Request
 from workbench.runner.energy import windows
-from workbench.runner.journal import Journal
-from workbench.runner.metering import Metering
-from workbench.runner.session import Outcome, Reply, Request
+from workbench.runner.execution import collect as collect_module
+from workbench.runner.execution.metering import Metering
 from workbench.spool import SpoolWriter
 from workbench.store import open_store
 
@@ -385,7 +386,7 @@ def test_the_energy_of_calls_from_before_a_kill_is_known_or_said_to_be_unknown(
         server.meter = found[-1]
         return found[-1]
 
-    monkeypatch.setattr(execute.Metering, "begin", begin)
+    monkeypatch.setattr(collect_module.Metering, "begin", begin)
     server = Metered(None, tells=tells, dies=True)
     with pytest.raises(Killed):
         chained(store, "r1", server)

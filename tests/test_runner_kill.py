@@ -14,7 +14,7 @@ import pytest
 
 from workbench import spool
 from workbench.records import Attempt, Item, Run, Trace
-from workbench.runner.plan import seed_of
+from workbench.runner.planning.plan import seed_of
 
 ROOT = Path(__file__).resolve().parents[1]
 N_KILLS = 20

@@ -10,10 +10,10 @@ from tests.runner_stub import CLOSE, DONE, Stub, data, delta, fixed, reply_piece
 from tests.test_runner_collect import answer, make, records, run, task_set
 from workbench.records import Call, Price, Run
 from workbench.runner import Stop, collect
-from workbench.runner.asking import Request, StreamBroken
 from workbench.runner.limits import Budget
+from workbench.runner.planning.plan_budget import Spending, budgets_of
 from workbench.runner.providers.openai_chat import OpenAIChat
-from workbench.runner.spending import Spending, budgets_of
+from workbench.runner.providers.protocol import Request, StreamBroken
 from workbench.spool import SpoolWriter
 from workbench.store import checks, open_store
 

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from tests.test_runner_collect import make, task_set
-from workbench.runner import history as store_history
-from workbench.runner.history import MEASURES
-from workbench.runner.preflight import Preflight, estimate
+from workbench.runner.planning import history as store_history
+from workbench.runner.planning.history import MEASURES
+from workbench.runner.planning.preflight import Preflight, estimate
 
 URL = "http://127.0.0.1:9/v1"
 NOTHING = pl.DataFrame(

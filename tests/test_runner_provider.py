@@ -12,8 +12,8 @@ import pytest
 
 from tests.runner_stub import CLOSE, DONE, Stub, data, delta, fixed, reply_pieces, stream, usage
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
+from workbench.runner.attempts.session import Request, StreamBroken
 from workbench.runner.providers.openai_chat import OpenAIChat
-from workbench.runner.session import Request, StreamBroken
 
 KEY = "sk-test-0123456789abcdef"
 ASK = Request(

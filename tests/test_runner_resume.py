@@ -8,7 +8,7 @@ from workbench import scoring
 from workbench.datasets import TaskItem, TaskSet
 from workbench.records import Attempt, Run, Task, Trace
 from workbench.runner import Plan, Work
-from workbench.runner.resume import look
+from workbench.runner.planning.resume import look
 from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter, segments
 

@@ -14,7 +14,7 @@ from workbench.cli import main
 from workbench.cli.estimates import spent_of
 from workbench.records import Call, EnergyBalance, Price, Run
 from workbench.runner import Plan, Work, collect
-from workbench.runner.spending import Spent, left_of, said
+from workbench.runner.planning.plan_budget import Spent, left_of, said
 from workbench.spool import SpoolWriter
 from workbench.store import open_store
 

@@ -18,7 +18,7 @@ import pytest
 
 from workbench import spool
 from workbench.records import Call, Item, Trace, content_id
-from workbench.runner.plan import seed_of
+from workbench.runner.planning.plan import seed_of
 from workbench.store import open_store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ from workbench.runner.limits import Backoff
 from workbench.runner.providers import openai_chat
 from workbench.store import open_store
 plan = runner.Plan.from_mapping(json.loads(sys.argv[1]))
-runner.plan.Plan.backoff = Backoff(retries=plan.retries, base_s=0.2)
+runner.Plan.backoff = Backoff(retries=plan.retries, base_s=0.2)
 folder = Path(sys.argv[2])
 
 def rss_mib():

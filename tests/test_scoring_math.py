@@ -8,8 +8,8 @@ import pytest
 from workbench import scoring
 from workbench.datasets import load_task
 from workbench.errors import MissingExtra, TaskError
-from workbench.runner.algebra import Algebra
-from workbench.runner.grading import grade
+from workbench.runner.attempts.grading import grade
+from workbench.runner.attempts.math_comparison import Algebra
 from workbench.scoring import TaskItem, mathematics
 from workbench.scoring.answers import boxed, candidate
 

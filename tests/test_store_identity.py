@@ -11,13 +11,14 @@ import pytest
 from tests import making
 from workbench import spool
 from workbench.errors import StoreError, StoreMissing
-from workbench.runner import claims, journal
-from workbench.runner.asking import Reply, Request
-from workbench.runner.batch.notes import Note, Notes
-from workbench.runner.claims import Claims
-from workbench.runner.journal import Journal
+from workbench.runner.attempts import journal
+from workbench.runner.attempts.journal import Journal
+from workbench.runner.batch.batch_journal import Note, Notes
 from workbench.runner.limits import Amounts
-from workbench.runner.whose import Key
+from workbench.runner.planning import claims
+from workbench.runner.planning.claims import Claims
+from workbench.runner.providers.current_attempt import AttemptKey
+from workbench.runner.providers.protocol import Reply, Request
 from workbench.spool import SpoolWriter
 from workbench.store import Store, open_store
 
@@ -248,7 +249,7 @@ def test_a_living_collector_of_another_store_holds_nothing_of_this_one(tmp_path:
     folder, key = store.spool_dir, ("c", "i", 0)
     (folder / "store").write_text("f" * 32)
 
-    async def work() -> set[Key]:
+    async def work() -> set[AttemptKey]:
         with await Claims.open(folder, "run-1") as other:
             (folder / "store").write_text(f"{store.id}\n")
             with await Claims.open(folder, "run-2") as mine:

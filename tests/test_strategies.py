@@ -9,9 +9,10 @@ import pytest
 from workbench import datasets
 from workbench.errors import ConfigError
 from workbench.records import Call
-from workbench.runner import strategies, templates
-from workbench.runner.asking import BegunTurns
-from workbench.runner.session import Line, Outcome, Reply, Request, Session
+from workbench.runner import strategies
+from workbench.runner.attempts.session import Line, Outcome, Reply, Request, Session
+from workbench.runner.providers import chat_templates
+from workbench.runner.providers.protocol import BegunTurns
 
 ITEM = datasets.TaskItem(task="t", item="1", input="What is 1 + 1?", target="2", scorer="numeric")
 EXAMPLES = (
@@ -49,7 +50,7 @@ class Script:
         self, endpoint: str = "chat", begun_turns: BegunTurns | None = None, **sampling: Any
     ) -> Session:
         """Bind a session to the script."""
-        render = templates.get("question_answer") if endpoint == "completions" else None
+        render = chat_templates.get("question_answer") if endpoint == "completions" else None
         settings = {"max_tokens": 500, **sampling}
         helpers = {
             name: Line(f"{name}-model", self.ask, self.count, "chat", settings)

@@ -12,9 +12,9 @@ from tests.test_strategies import ITEM
 from workbench.errors import ConfigError, ProviderUnavailable
 from workbench.records import content_id
 from workbench.runner import strategies
-from workbench.runner.session import Reply
+from workbench.runner.attempts.session import Reply
+from workbench.runner.strategies.parallel import together
 from workbench.runner.strategies.parameters import checked
-from workbench.runner.strategies.together import together
 from workbench.runner.strategies.votes import majority
 
 VOCABULARY = (

@@ -8,9 +8,9 @@ from tests.runner_stub import DONE, Stub, delta, fixed, stream, usage
 from tests.test_runner_collect import records, run, task_set
 from tests.test_strategies import ITEM, Script
 from workbench.records import Call
-from workbench.runner import strategies, tagged
-from workbench.runner.asking import BegunTurns, CallRefused, Reply
-from workbench.runner.providers import services
+from workbench.runner import strategies
+from workbench.runner.providers import services, thinking_tags
+from workbench.runner.providers.protocol import BegunTurns, CallRefused, Reply
 
 REFUSALS = [
     "This model does not support assistant message prefill. The conversation must end with a user message.",
@@ -156,14 +156,14 @@ async def test_a_count_of_thinking_that_was_reported_stands():
         text="<think>a b c</think>4",
         call=Call(reasoning_tokens=2, output_tokens=9, tokens_source="reported"),
     )
-    found = await tagged.split(reply, "", ("<think>", "</think>"), nobody)
+    found = await thinking_tags.split(reply, "", ("<think>", "</think>"), nobody)
 
     assert (found.text, found.call.reasoning_tokens, found.call.tokens_source) == (
         "4",
         2,
         "reported",
     )
-    assert tagged.usual(Reply(text="<think>a", thinking="b")) is None
+    assert thinking_tags.usual(Reply(text="<think>a", thinking="b")) is None
 
 
 def test_an_unclosed_thought_is_scored_as_no_answer(tmp_path):

@@ -12,8 +12,8 @@ from tests.test_strategies import EXAMPLES, ITEM, task_set
 from workbench import datasets
 from workbench.errors import ConfigError
 from workbench.runner import strategies
+from workbench.runner.attempts.session import Request
 from workbench.runner.providers import effort, registry
-from workbench.runner.session import Request
 
 CHAT = ({"role": "user", "content": "2+2?"},)
 

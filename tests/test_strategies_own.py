@@ -18,7 +18,7 @@ import dataclasses
 from typing import ClassVar
 from pathlib import Path
 
-from workbench.runner.session import Outcome
+from workbench.runner.attempts.session import Outcome
 
 Path("imported").touch()
 

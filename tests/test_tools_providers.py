@@ -15,7 +15,7 @@ from workbench import datasets, scoring
 from workbench.errors import ProviderRejected
 from workbench.records import Task
 from workbench.runner import strategies
-from workbench.runner.session import Request, Session, ToolSpec
+from workbench.runner.attempts.session import Request, Session, ToolSpec
 
 ITEM = scoring.TaskItem(
     task="t", item="1", input="How tall, and 2+2?", target="4", scorer="numeric"

@@ -9,7 +9,7 @@ import pytest
 from tests import making
 from workbench.cli import main
 from workbench.errors import ConfigError, StoreError
-from workbench.runner.target import Target
+from workbench.runner.planning.target import Target
 from workbench.spool import SpoolWriter
 from workbench.store import open_store
 

@@ -17,14 +17,14 @@ from workbench.cli import main
 from workbench.errors import ConfigError
 from workbench.external_code import locate
 from workbench.runner import Plan, collect, expand
-from workbench.runner.plan import Typed
+from workbench.runner.planning.plan import Typed
 from workbench.spool import SpoolWriter
 from workbench.trust import Gate, load_trusted, to_run, to_send_key
 
 STRATEGY = """
 from pathlib import Path
 import aid
-from workbench.runner.session import Outcome
+from workbench.runner.attempts.session import Outcome
 
 Path(__file__).with_name("ran").touch()
 

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from workbench.records import Call, ToolCall
-from workbench.runner.attempt import working_s
+from workbench.runner.execution.attempt import working_s
 from workbench.tui.timeline import phases
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

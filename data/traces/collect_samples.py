@@ -27,7 +27,7 @@ import msgspec
 from workbench import datasets, runner, spool
 from workbench.records import AnyRecord, Attempt, Configuration, Run, Trace, json_text
 from workbench.runner import strategies
-from workbench.runner.plan import Planned, Work
+from workbench.runner.planning.plan import Planned, Work
 
 TASKS = ("arithmetic", "facts", "lists", "logic", "strings")
 TOOL_TASKS = ("lookup", "ledger", "arithmetic")

@@ -35,8 +35,8 @@ from workbench import scoring, spool  # noqa: E402  # the checkout is on the pat
 from workbench.datasets import TaskItem, TaskSet  # noqa: E402  # as above
 from workbench.records import Task  # noqa: E402  # as above
 from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
-from workbench.runner.providers.local import LocalProvider  # noqa: E402  # as above
-from workbench.runner.session import Outcome, Reply, Request, Session  # noqa: E402  # as above
+from workbench.runner.attempts.session import Outcome, Reply, Request, Session  # noqa: E402  # as above
+from workbench.runner.local.provider import LocalProvider  # noqa: E402  # as above
 
 SLOTS = 8
 

@@ -22,7 +22,7 @@ from workbench import scoring, spool  # noqa: E402  # the checkout is on the pat
 from workbench.datasets import TaskItem, TaskSet  # noqa: E402  # as above
 from workbench.records import Attempt, Call, Message, Run, Score, Task, Trace  # noqa: E402  # as above
 from workbench.runner import Plan, Work, collect  # noqa: E402  # as above
-from workbench.runner.session import Reply, Request  # noqa: E402  # as above
+from workbench.runner.attempts.session import Reply, Request  # noqa: E402  # as above
 from workbench.runner.strategies import get as strategy  # noqa: E402  # as above
 from workbench.store import open_store  # noqa: E402  # as above
 

@@ -4,7 +4,7 @@ is over."""
 import datetime as dt
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from textual.widgets import Input, Static
 from tests import test_runner_control as control
 from tests.test_runner_control import Launch
 from workbench import records as r
-from workbench.runner import steering as collector
-from workbench.runner.control import Retune, RunState
-from workbench.runner.progress import ModelState
+from workbench.runner.control.protocol import Retune, RunState
+from workbench.runner.execution import controller as collector
+from workbench.runner.limits.progress import ModelState
 from workbench.store import open_store
 from workbench.tui import run_text, runs, steering
 from workbench.tui.app import WorkbenchApp
@@ -30,7 +30,7 @@ from workbench.tui.steering import AskScreen, RetuneScreen
 from workbench.tui.traces import TracesScreen
 
 from .conftest import Begun
-from .test_tui_screens import opened, press, shown, until
+from .test_tui_screens import opened, press, shown
 
 NOW = dt.datetime(2026, 10, 1, 12, 0, 10, tzinfo=dt.UTC)
 
@@ -57,6 +57,15 @@ class Server(control.Server):
 def path(store_path: Path, tmp_path: Path) -> Path:
     """The sample in a store of the test's own."""
     return Path(shutil.copy(store_path, tmp_path / "own.duckdb"))
+
+
+async def until(pilot: Pilot[None], test: Callable[[], Any]) -> None:
+    """Let the app go on until something holds."""
+    for _ in range(3000):
+        if test():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError("it never came true")
 
 
 async def hit(pilot: Pilot[None], *keys: str) -> None:

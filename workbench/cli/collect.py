@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.cli.progress import Bar
     from workbench.records import AnyRecord
     from workbench.runner import CollectReport, Work
-    from workbench.runner.plan import Typed
+    from workbench.runner.planning.plan import Typed
     from workbench.store import Store
     from workbench.trust import Gate
 
@@ -241,7 +241,7 @@ def collect(
 
 def _n_refused(store: "Store", work: "Work") -> int:
     """Count the attempts of a plan that were refused for good in earlier launches, and are not asked again."""
-    from workbench.runner import history
+    from workbench.runner.planning import history
 
     with contextlib.suppress(StoreLocked), store.facts() as facts:
         return history.refused_of(facts, work)
@@ -290,7 +290,7 @@ class _Outcome(NamedTuple):
 def _typed(flags: dict[str, Any], plan_file: Path | None) -> "Typed":
     """Tell what the user typed, or set in his own configuration, from what a plan file says."""
     from workbench.runner import Plan
-    from workbench.runner.plan import Typed
+    from workbench.runner.planning.plan import Typed
 
     names = [s if isinstance(s, str) else s["name"] for s in map(typed, flags["strategy"])]
     anything = {"models": ["any"], "tasks": ["any"]}  # only where and how models are asked counts

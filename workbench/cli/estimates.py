@@ -17,8 +17,8 @@ from workbench.schema import Column
 if TYPE_CHECKING:
     from workbench.records import Call, Price
     from workbench.runner import Work
-    from workbench.runner.preflight import Cell, Estimate, Preflight
-    from workbench.runner.spending import Spent
+    from workbench.runner.planning.plan_budget import Spent
+    from workbench.runner.planning.preflight import Cell, Estimate, Preflight
     from workbench.store import Store
 
 SEED = 0  # of the resamples: the same store and plan give the same interval
@@ -42,7 +42,7 @@ _ENDS = ("low", "high", "unknown_because")
 
 def spent_of(store: "Store", work: "Work") -> "Spent":
     """Add up what the plan's attempts took so far: in the spool, and in the store."""
-    from workbench.runner.spending import Spending
+    from workbench.runner.planning.plan_budget import Spending
 
     # the spool first: what is taken in meanwhile is then found in the store
     spending = Spending(work, store.spool_dir, pricer(store, dt.datetime.now(dt.UTC)))
@@ -60,9 +60,9 @@ def estimate_of(
     """Estimate what a plan still takes, from what the store and its spool hold; `limits` are of the launch alone."""
     import numpy as np
 
-    from workbench.runner import history, preflight
-    from workbench.runner.resume import look
-    from workbench.runner.spending import budgets_of
+    from workbench.runner.planning import history, preflight
+    from workbench.runner.planning.plan_budget import budgets_of
+    from workbench.runner.planning.resume import look
 
     with store.facts() as facts:
         past, settled = history.history_of(facts, work), history.settled_of(facts, work)

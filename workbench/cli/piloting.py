@@ -10,7 +10,7 @@ from workbench.cli.options import talk
 if TYPE_CHECKING:
     from workbench.cli.progress import Bar
     from workbench.runner import Work
-    from workbench.runner.steering import Pilot
+    from workbench.runner.execution.controller import Pilot
     from workbench.store import Store
 
 
@@ -33,7 +33,7 @@ class Asking:
     def warn(self) -> None:
         """Say beforehand which budgets will not do."""
         from workbench.cli.estimates import estimate_of
-        from workbench.runner.spending import budgets_of
+        from workbench.runner.planning.plan_budget import budgets_of
 
         if not budgets_of(self._work.plan) and not self.limits:
             return
@@ -42,7 +42,7 @@ class Asking:
 
     def pilot(self, bar: "Bar", ingest: Callable[[], Awaitable[None]]) -> "Pilot | None":
         """Make the pilot that was typed; `ingest` takes in what it wrote."""
-        from workbench.runner.steering import Pilot
+        from workbench.runner.execution.controller import Pilot
 
         if self._n_items is None:
             return None

@@ -14,7 +14,7 @@ from workbench.formats import UNKNOWN, clock, count, decimal, usd
 
 if TYPE_CHECKING:
     from workbench.runner import Progress as Collected
-    from workbench.runner.control import RunState
+    from workbench.runner.control.protocol import RunState
 
 LOG_EVERY_S = 10.0
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from workbench.cli.output import Document
-    from workbench.runner.control import AnyCommand, RunState
+    from workbench.runner.control.protocol import AnyCommand, RunState
     from workbench.store import Store
 
 WATCH_EVERY_S = 1.0
@@ -98,7 +98,7 @@ def _listing(store: "Store", live_columns: tuple[str, ...]) -> "Document":
 
     from workbench.cli.output import Document
     from workbench.cli.tables import frame_of
-    from workbench.runner.control import live_runs
+    from workbench.runner.control.protocol import live_runs
     from workbench.schema import Column
 
     document = Document.of_frame("runs", _summary(store), store=str(store.path))
@@ -180,7 +180,7 @@ def _plan_text(row: Mapping[str, Any]) -> str:
 def _tell_state(store: "Store", run_id: str) -> None:
     """Say how a live run stands, on stderr: stdout is the plan."""
     from workbench.cli.progress import with_trouble
-    from workbench.runner.control import live_runs
+    from workbench.runner.control.protocol import live_runs
 
     for state in live_runs(store.spool_dir):
         if state.run_id != run_id:
@@ -200,11 +200,11 @@ def _tell_state(store: "Store", run_id: str) -> None:
 
 def _tell(store_path: str | None, run: str, command: "AnyCommand") -> None:
     """Send a command to a live run; exit status 1 where it was not obeyed."""
-    from workbench.runner import control
+    from workbench.runner.control import protocol
 
     store = open_store(store_path, take_in=False)
-    state = control.find(store.spool_dir, run)
-    taken = control.send(store.spool_dir, state.run_id, command)
+    state = protocol.find(store.spool_dir, run)
+    taken = protocol.send(store.spool_dir, state.run_id, command)
     talk(f"{state.run_id}: {'' if taken.status == 'done' else taken.status + ': '}{taken.said}")
     if taken.status != "done":
         click.get_current_context().exit(1)
@@ -219,7 +219,7 @@ def _steering(command: Callable[..., Any]) -> Callable[..., Any]:
 @_steering
 def pause(run: str, store_path: str | None) -> None:
     """Begin no new attempts; those in flight go on."""
-    from workbench.runner.control import Pause
+    from workbench.runner.control.protocol import Pause
 
     _tell(store_path, run, Pause())
 
@@ -228,7 +228,7 @@ def pause(run: str, store_path: str | None) -> None:
 @_steering
 def resume(run: str, store_path: str | None) -> None:
     """Begin new attempts again."""
-    from workbench.runner.control import Resume
+    from workbench.runner.control.protocol import Resume
 
     _tell(store_path, run, Resume())
 
@@ -238,7 +238,7 @@ def resume(run: str, store_path: str | None) -> None:
 @click.option("--now", is_flag=True, help="Do not wait for what is in flight.")
 def stop(run: str, store_path: str | None, now: bool) -> None:
     """End a run after what is in flight, as Ctrl-C does."""
-    from workbench.runner.control import Stop
+    from workbench.runner.control.protocol import Stop
 
     _tell(store_path, run, Stop(now=now))
 
@@ -276,7 +276,7 @@ def set_(run: str, store_path: str | None, **changes: Any) -> None:
     """Change how fast and how far a run goes."""
     import msgspec
 
-    from workbench.runner.control import BUDGETS, Retune
+    from workbench.runner.control.protocol import BUDGETS, Retune
 
     lifted = [name for name in BUDGETS if changes[name] == -1.0]
     given = {n: v for n, v in changes.items() if v is not None and n not in lifted}
@@ -307,7 +307,7 @@ def cancel(
 
     ITEM is its name, task/name, or id. The next launch of the same plan makes it again.
     """
-    from workbench.runner.control import Cancel
+    from workbench.runner.control.protocol import Cancel
 
     _tell(store_path, run, Cancel(item, trial, configuration))
 
@@ -318,7 +318,7 @@ def requeue(
     run: str, item: str, trial: int | None, configuration: str | None, store_path: str | None
 ) -> None:
     """Make an item's failed or cancelled attempts again in the same run."""
-    from workbench.runner.control import Requeue
+    from workbench.runner.control.protocol import Requeue
 
     _tell(store_path, run, Requeue(item, trial, configuration))
 
@@ -327,14 +327,14 @@ def requeue(
 @_steering
 def watch(run: str, store_path: str | None) -> None:
     """Print a line a second until a run ends."""
-    from workbench.runner import control
+    from workbench.runner.control import protocol
 
     store = open_store(store_path, take_in=False)
-    run_id = control.find(store.spool_dir, run).run_id
-    folder = control.control_dir(store.spool_dir) / run_id
+    run_id = protocol.find(store.spool_dir, run).run_id
+    folder = protocol.control_dir(store.spool_dir) / run_id
     while True:
-        lives = control.is_live(folder)  # before the look: the last state comes before the end
-        state = control.state_of(store.spool_dir, run_id)
+        lives = protocol.is_live(folder)  # before the look: the last state comes before the end
+        state = protocol.state_of(store.spool_dir, run_id)
         if state is None:  # the next collector has cleaned up
             talk(f"{run_id} has ended; see: workbench runs")
             return

@@ -45,13 +45,13 @@ class TaskSet:
         """Score a text with the item's first scorer; null text gives nulls.
 
         Raises:
-            TaskError: the scorer needs more than the text; `workbench.runner.grading` has it.
+            TaskError: the scorer needs more than the text; `workbench.runner.attempts.grading` has it.
         """
         scorer = self.scorers_of(item)[0]
         if not callable(scorer):  # what asking the Protocol would say, at a hundredth of its cost
             raise TaskError(
                 f"{item.place}: scorer {scorer.name!r} needs something to run with; use"
-                " workbench.runner.grading.grade"
+                " workbench.runner.attempts.grading.grade"
             )
         score: Score = scorer(item, text)
         return score

@@ -19,7 +19,7 @@ class Scorer(Protocol):
     """Compares what a model wrote with an item's target.
 
     A scorer that is also callable, `(item, text) -> Score`, is pure and instant (`InlineScorer`).
-    The others need something to run with (a sandbox, a thread, a judge); `workbench.runner.grading`
+    The others need something to run with (a sandbox, a thread, a judge); `workbench.runner.attempts.grading`
     gives it to them.
     """
 

@@ -64,7 +64,7 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judge:
-    """Writes what a judge is asked, and reads what it says; the asking is `workbench.runner.grading`'s."""
+    """Writes what a judge is asked, and reads what it says; the asking is `workbench.runner.attempts.grading`'s."""
 
     name: str = "judge"
 

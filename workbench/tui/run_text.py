@@ -14,8 +14,8 @@ from workbench.tui.widgets.grid import Cell, GridColumn
 from workbench.tui.widgets.rows import Row
 
 if TYPE_CHECKING:
-    from workbench.runner.control import RunState
-    from workbench.runner.progress import ModelState
+    from workbench.runner.control.protocol import RunState
+    from workbench.runner.limits.progress import ModelState
 
 Facts = Mapping[str, Any]
 SILENT_S = 5.0  # a run that lives says how it stands about once a second

@@ -22,7 +22,7 @@ from workbench.tui.widgets.rows import ListRows, Row
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
-    from workbench.runner.control import AnyCommand, Retune, RunState, Taken
+    from workbench.runner.control.protocol import AnyCommand, Retune, RunState, Taken
     from workbench.store import Cancel, Store
 
 WATCH_EVERY = 1.0  # seconds; a run says as often how it stands
@@ -203,13 +203,13 @@ class RunsScreen(StatusScreen):
         return state
 
     def _send(self, run_id: str, command: "AnyCommand") -> None:
-        from workbench.runner import control
+        from workbench.runner.control import protocol
 
         folder = self.app.store.spool_dir
         self.ask(
             "tell",
             once,
-            lambda *_: control.send(folder, run_id, command),
+            lambda *_: protocol.send(folder, run_id, command),
             partial(self._taken, run_id),
         )
 
@@ -222,14 +222,14 @@ class RunsScreen(StatusScreen):
 
     def action_pause(self) -> None:
         """Begin no new attempts, or begin them again."""
-        from workbench.runner.control import Pause, Resume
+        from workbench.runner.control.protocol import Pause, Resume
 
         if (state := self._steered()) is not None:
             self._send(state.run_id, Pause() if state.paused_since is None else Resume())
 
     def action_stop(self, now: bool = False) -> None:
         """End the run after what is in flight, or at once; ask before."""
-        from workbench.runner.control import Stop
+        from workbench.runner.control.protocol import Stop
         from workbench.tui.steering import AskScreen
 
         state = self._steered()
@@ -281,13 +281,13 @@ def _lives(
     spool_dir: Path, known: "Sequence[RunState]"
 ) -> "tuple[list[RunState], list[tuple[RunState, str]]]":
     """List the runs that live, and say what became of those that did: their last state, a sentence."""
-    from workbench.runner import control
+    from workbench.runner.control import protocol
 
-    live = control.live_runs(spool_dir)
+    live = protocol.live_runs(spool_dir)
     names, told = {state.run_id for state in live}, []
     for before in known:
         if before.run_id not in names:
-            last = control.state_of(spool_dir, before.run_id) or before
+            last = protocol.state_of(spool_dir, before.run_id) or before
             said = f"has ended: {last.status}" if last.ended else LOST
             told.append((last, f"{last.run_id} {said}"))
     return live, told

@@ -12,7 +12,7 @@ from textual.widgets import Input, Label, Static
 from workbench.safe import safe
 
 if TYPE_CHECKING:
-    from workbench.runner.control import Retune, RunState
+    from workbench.runner.control.protocol import Retune, RunState
 
 NONE = "none"
 # name in `Retune` → what it is called here, what it means
@@ -114,7 +114,7 @@ def changed(held: Mapping[str, str], typed: Mapping[str, str]) -> "Retune | None
     """
     import msgspec
 
-    from workbench.runner.control import BUDGETS, Retune
+    from workbench.runner.control.protocol import BUDGETS, Retune
 
     new = {name: text for name, text in typed.items() if text != held[name]}
     if not new:
@@ -150,7 +150,7 @@ def bounds() -> dict[str, tuple[bool, str]]:
     """Say of each limit whether it is whole, and between which ends, by what the command takes."""
     import msgspec
 
-    from workbench.runner.control import BUDGETS, Retune
+    from workbench.runner.control.protocol import BUDGETS, Retune
 
     kind: Any = msgspec.inspect.type_info(Retune)
     found = {}

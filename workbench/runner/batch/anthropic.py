@@ -9,7 +9,7 @@ import msgspec
 
 from workbench.errors import ProviderUnavailable
 from workbench.runner.batch.api import Result, Seen, Undecided, batch_error, decode
-from workbench.runner.batch.notes import Note
+from workbench.runner.batch.batch_journal import Note
 from workbench.runner.batch.wire import Wire
 
 _PATH = "/messages/batches"

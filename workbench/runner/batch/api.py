@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
-from workbench.runner.batch.notes import Note
+from workbench.runner.batch.batch_journal import Note
 from workbench.runner.providers import transport
 from workbench.runner.providers.exchange import STATUS_OF_WORDS
 

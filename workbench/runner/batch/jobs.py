@@ -19,18 +19,18 @@ import msgspec
 
 from workbench.errors import ConfigError, ProviderRejected
 from workbench.records import Call, content_id
-from workbench.runner.asking import CallRefused, OnChunk, Reply, Request, StreamBroken
 from workbench.runner.batch.anthropic import AnthropicBatches
 from workbench.runner.batch.api import BatchApi, Result, missing
-from workbench.runner.batch.courier import Courier, Limits, Pending
-from workbench.runner.batch.notes import Note, Notes
+from workbench.runner.batch.batch_client import BatchClient, Limits, Pending
+from workbench.runner.batch.batch_journal import Note, Notes
 from workbench.runner.batch.openai import OpenAIBatches
 from workbench.runner.batch.wire import Wire
 from workbench.runner.providers.anthropic import AnthropicMessages
+from workbench.runner.providers.current_attempt import CURRENT_ATTEMPT, ORDINAL
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.openai_chat import OpenAIChat
 from workbench.runner.providers.openai_responses import OpenAIResponses
-from workbench.runner.whose import ASKER, ORDINAL
+from workbench.runner.providers.protocol import CallRefused, OnChunk, Reply, Request, StreamBroken
 
 
 class Batches:
@@ -38,7 +38,7 @@ class Batches:
 
     Attributes:
         timed: whether the times of its calls say anything about a model.
-        courier: carries the requests; its `states` say how far the batches are.
+        client: carries the requests; its `states` say how far the batches are.
     """
 
     timed: ClassVar[bool] = False
@@ -72,7 +72,7 @@ class Batches:
         self.name, self._provider, self._api = provider.name, provider, api
         self._notes, self._slots = Notes(spool_folder), set[str]()
         self.forget(settled)
-        self.courier = Courier(
+        self.client = BatchClient(
             provider,
             api,
             self._notes,
@@ -93,12 +93,12 @@ class Batches:
         """
         outgoing = self._provider.outgoing(request)
         path = str(self._provider.url(request)).removeprefix(self._provider.base)
-        asker = ASKER.get()
+        asker = CURRENT_ATTEMPT.get()
         attempt = content_id(*asker.key) if asker is not None else ""
         custom_id = self._name(attempt, ORDINAL.get(), path, outgoing)
         line = self._api.line(custom_id, path, outgoing)
         try:
-            note, result = await self.courier.result(
+            note, result = await self.client.result(
                 Pending(custom_id, attempt, (request.model, path), line)
             )
             reply = self._read(
@@ -107,7 +107,7 @@ class Batches:
         except BaseException as error:
             self._slots.discard(custom_id)  # asked again, it is the same request
             if isinstance(error, StreamBroken):
-                self.courier.set_aside(custom_id)
+                self.client.set_aside(custom_id)
             raise
         if on_chunk is not None and reply.text:
             on_chunk(reply.text)
@@ -119,22 +119,22 @@ class Batches:
 
     async def aclose(self) -> None:
         """Stop waiting; batches that were sent go on at the service."""
-        await self.courier.aclose()
+        await self.client.aclose()
         await self._provider.aclose()
 
     # -- what to tell a person -------------------------------------------------------------------
 
     def describe(self) -> str:
         """Say in one line how far the batches are; "" where there are none."""
-        parts = [str(state) for state in self.courier.states.values()]
-        if waiting := self.courier.n_waiting:
+        parts = [str(state) for state in self.client.states.values()]
+        if waiting := self.client.n_waiting:
             verb = "request waits" if waiting == 1 else "requests wait"
             parts.append(f"{waiting:,} {verb} for the next batch")
         return "; ".join(parts)
 
     def left_running(self) -> str:
         """Say which batches go on without us, and how to come back; "" where there are none."""
-        sent = {s.batch_id: s.n for s in self.courier.states.values() if s.batch_id}
+        sent = {s.batch_id: s.n for s in self.client.states.values() if s.batch_id}
         if not sent:
             return ""
         n, requests = len(sent), sum(sent.values())

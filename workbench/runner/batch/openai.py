@@ -10,7 +10,7 @@ import msgspec
 from workbench.errors import ProviderUnavailable
 from workbench.records import json_text
 from workbench.runner.batch.api import Result, Seen, batch_error, decode, moment, rejected
-from workbench.runner.batch.notes import Note
+from workbench.runner.batch.batch_journal import Note
 from workbench.runner.batch.wire import Wire
 from workbench.runner.providers import transport
 from workbench.runner.providers.exchange import error_text

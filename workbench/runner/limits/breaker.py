@@ -3,7 +3,7 @@
 import re
 
 from workbench.errors import ProviderError, ProviderRejected
-from workbench.runner.asking import FATAL
+from workbench.runner.providers.protocol import FATAL
 
 # the configuration is wrong whatever the item: the key, the account, the model, a parameter
 _WRONG_KINDS = frozenset({"http_401", "http_402", "http_404", "http_405"})

@@ -8,12 +8,12 @@ import msgspec
 
 from workbench.errors import ConfigError, LimitReached
 from workbench.records import Call
-from workbench.runner import tries
-from workbench.runner.tries import may_be_billed, tokens_of
+from workbench.runner.providers import broken_requests
+from workbench.runner.providers.broken_requests import may_be_billed, tokens_of
 
 if TYPE_CHECKING:
     from workbench.errors import ProviderError
-    from workbench.runner.asking import Ask, Line, Reply, Request
+    from workbench.runner.providers.protocol import Ask, Line, Reply, Request
 
 PriceOf = Callable[[Call], float | None]
 _ROUNDING = 1e-9  # of the limit: sums of floats
@@ -567,13 +567,13 @@ class Tab:
         arrived: list[Call] = []
 
         def lose(lost: Call) -> None:
-            if lost.error_type == tries.CANCELLED:
+            if lost.error_type == broken_requests.CANCELLED:
                 arrived.append(lost)
             else:
                 self.lose(lost, most)
 
         try:
-            with tries.listening(lose):
+            with broken_requests.listening(lose):
                 reply, error = await ask(request, role)
             call = reply.call
         except asyncio.CancelledError:

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
-from workbench.runner import tries
-from workbench.runner.asking import (
+from workbench.runner.limits.backoff import Backoff
+from workbench.runner.limits.machine_time import MachineClock
+from workbench.runner.limits.model_queue import OVERLOAD, ModelQueue
+from workbench.runner.limits.progress import ModelState
+from workbench.runner.providers import broken_requests, ratelimits
+from workbench.runner.providers.protocol import (
     FATAL,
     UNREACHABLE,
     CallRefused,
@@ -21,11 +25,6 @@ from workbench.runner.asking import (
     Request,
     StreamBroken,
 )
-from workbench.runner.limits.backoff import Backoff
-from workbench.runner.limits.lane import OVERLOAD, Lane
-from workbench.runner.machine import MachineClock
-from workbench.runner.progress import ModelState
-from workbench.runner.providers import ratelimits
 
 if TYPE_CHECKING:
     from workbench.runner.energy.watch import Watch
@@ -60,7 +59,7 @@ def _now() -> dt.datetime:
 
 
 class Caller:
-    """Asks one provider with one key; each of its models has a lane of its own.
+    """Asks one provider with one key; each of its models has a queue of its own.
 
     Attributes:
         backoff: the waits between tries; may be replaced while calls are under way.
@@ -102,7 +101,7 @@ class Caller:
         self._slots, self._start = slots, start
         self._machine, self._shares = machine, MachineClock()
         self._clock, self._now, self._sleep = clock, now, sleep
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, ModelQueue] = {}
         self.watch: Watch | None = None
         self.fatal: dict[str | None, ProviderError] = {}
 
@@ -114,7 +113,7 @@ class Caller:
     @property
     def states(self) -> list[ModelState]:
         """How the models stand that were asked so far."""
-        return [lane.state for lane in self._lanes.values()]
+        return [queue.state for queue in self._lanes.values()]
 
     async def count_tokens(self, text: str) -> int | None:
         """Count with the provider's own tokenizer; None where it offers none."""
@@ -123,26 +122,26 @@ class Caller:
     def resize(self, slots: int) -> None:
         """Set another number of requests at a time; those under way go on."""
         self._slots = slots
-        for lane in self._lanes.values():
-            lane.resize(slots)
+        for queue in self._lanes.values():
+            queue.resize(slots)
         self._pump()
 
     async def ask(self, request: Request, _role: str) -> tuple[Reply, ProviderError | None]:
         """Ask until the provider answers or it is no use; the call tells what it took."""
-        lane, took = self._lane(request.model), _Took()
+        queue, took = self._lane(request.model), _Took()
         try:
             while True:
-                reply, error = await self._once(lane, request, took)
-                wait = self._wait_s(lane, error, took)
+                reply, error = await self._once(queue, request, took)
+                wait = self._wait_s(queue, error, took)
                 self._pump()
                 if wait is None:
                     break
                 self._lose(request, error, took)
-                lane.retrying(took)
+                queue.retrying(took)
                 await self._sleep(wait)
                 took.waited_s += wait
         finally:
-            lane.ended(took)
+            queue.ended(took)
         silent = reply.call.n_retries or 0  # the provider asked again itself
         retries = took.failures + silent if error is None else max(took.failures - 1, 0)
         extra: dict[str, object] = {
@@ -155,14 +154,14 @@ class Caller:
         return self._finish(request, reply, error, extra), error
 
     async def _once(
-        self, lane: Lane, request: Request, took: "_Took"
+        self, queue: ModelQueue, request: Request, took: "_Took"
     ) -> tuple[Reply, ProviderError | None]:
         """Wait for a seat and ask once."""
         asked = self._clock()
-        seat = await lane.enter(request)
+        seat = await queue.enter(request)
         fatal = self.fatal.get(request.model) or self.fatal.get(None)
         if fatal is not None:
-            lane.leave(seat, None, None)
+            queue.leave(seat, None, None)
             self._pump()
             return Reply(), fatal
         sent = self._clock()
@@ -171,7 +170,7 @@ class Caller:
         reply: Reply | None = None
         error: ProviderError | None = None
         try:
-            with ratelimits.listening(lambda told: lane.heard(seat, told)), self._watched():
+            with ratelimits.listening(lambda told: queue.heard(seat, told)), self._watched():
                 reply = await self.provider.generate(request)
         except ProviderError as caught:
             error = caught
@@ -181,7 +180,7 @@ class Caller:
         finally:
             took.last_s = self._shares.end(begun, self._clock())
             took.share_s += took.last_s
-            lane.leave(seat, reply, error)
+            queue.leave(seat, reply, error)
             if reply is None and error is None:  # cancelled
                 self._pump()
         return reply or Reply(), error
@@ -192,16 +191,18 @@ class Caller:
             return contextlib.nullcontext()
         return self.watch.request(stepped=hasattr(self.provider, "on_step"))
 
-    def _wait_s(self, lane: Lane, error: ProviderError | None, took: "_Took") -> float | None:
+    def _wait_s(
+        self, queue: ModelQueue, error: ProviderError | None, took: "_Took"
+    ) -> float | None:
         """Say how long a failed call waits, and keep the others from sending while the server asks for it."""
         if not isinstance(error, ProviderUnavailable):
             return None
-        took.fail(error, lane.n_answered)
-        if took.is_hopeless(error, lane.n_answered):
+        took.fail(error, queue.n_answered)
+        if took.is_hopeless(error, queue.n_answered):
             return None
         asked_s = error.retry_after_s
         if asked_s and error.kind in OVERLOAD:
-            lane.pause(min(asked_s, self.backoff.most_s))
+            queue.pause(min(asked_s, self.backoff.most_s))
         return self.backoff.wait_s(took.failures, took.waited_s, asked_s, self._rng)
 
     def _lose(self, request: Request, error: ProviderError | None, took: "_Took") -> None:
@@ -212,9 +213,9 @@ class Caller:
         if self._machine is not None:
             extra |= {"machine": self._machine, "machine_s": took.last_s}
         call = msgspec.structs.replace(error.reply.call, **extra)
-        if tries.may_be_billed(call):
+        if broken_requests.may_be_billed(call):
             took.share_s -= took.last_s  # it has a row of its own
-            tries.tell(call)
+            broken_requests.tell(call)
 
     def _failed(self, request: Request, error: ProviderError) -> dict[str, object]:
         """Give what a call says that failed."""
@@ -226,11 +227,11 @@ class Caller:
             "error_message": str(error),
         }
 
-    def _lane(self, model: str) -> Lane:
-        lane = self._lanes.get(model)
-        if lane is None:
+    def _lane(self, model: str) -> ModelQueue:
+        queue = self._lanes.get(model)
+        if queue is None:
             state = ModelState(provider=self.provider.name, model=model, cap=self._slots)
-            lane = self._lanes[model] = Lane(
+            queue = self._lanes[model] = ModelQueue(
                 state,
                 start=self._start,
                 has_room=self._has_room,
@@ -238,14 +239,14 @@ class Caller:
                 now=self._now,
                 sleep=self._sleep,
             )
-        return lane
+        return queue
 
     def _has_room(self) -> bool:
-        return sum(lane.state.in_flight for lane in self._lanes.values()) < self._slots
+        return sum(queue.state.in_flight for queue in self._lanes.values()) < self._slots
 
     def _pump(self) -> None:
-        for lane in self._lanes.values():
-            lane.pump()
+        for queue in self._lanes.values():
+            queue.pump()
 
     def _finish(
         self, request: Request, reply: Reply, error: ProviderError | None, extra: dict[str, object]

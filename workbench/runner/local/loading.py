@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from workbench.errors import MissingExtra, ProviderRejected
 from workbench.runner.local import gguf
 from workbench.runner.local.device import resolve, torch_dtype
-from workbench.runner.local.output import Tags
+from workbench.runner.local.output_parser import Tags
 from workbench.runner.local.tool_text import MARKS
 
 _TAGS: tuple[Tags, ...] = (

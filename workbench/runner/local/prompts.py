@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from workbench.errors import ProviderRejected
-from workbench.runner.asking import ChatMessage, Request
 from workbench.runner.local.loading import Loaded
-from workbench.runner.local.output import Tags
+from workbench.runner.local.output_parser import Tags
 from workbench.runner.local.settings import Sampling
+from workbench.runner.providers.protocol import ChatMessage, Request
 
 
 class Prompt(NamedTuple):

@@ -4,7 +4,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from workbench.runner.local.output import Detokenizer, Output, Piece
+from workbench.runner.local.output_parser import Detokenizer, Output, Piece
 from workbench.runner.local.settings import Sampling
 
 # called by the engine's thread after each step, with those of its sequences that share it

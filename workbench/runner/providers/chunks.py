@@ -8,7 +8,7 @@ import msgspec
 
 from workbench.errors import ProviderUnavailable
 from workbench.records import json_text
-from workbench.runner.providers.arrived import Arrived, StreamFailed, decode, quantile
+from workbench.runner.providers.partial_reply import Arrived, StreamFailed, decode, quantile
 from workbench.runner.providers.sse import Event
 
 __all__ = ["Assembly", "Chunk", "decode_chunk", "quantile"]

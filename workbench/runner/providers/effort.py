@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from workbench.records import json_text
-from workbench.runner.asking import Request
+from workbench.runner.providers.protocol import Request
 
 LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _SHARES = {"minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.95, "max": 0.95}

@@ -18,11 +18,10 @@ import msgspec
 
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call
-from workbench.runner import tries
-from workbench.runner.asking import CallRefused, OnChunk, Reply, Request, StreamBroken
-from workbench.runner.providers import effort, ratelimits, transport
+from workbench.runner.providers import broken_requests, effort, ratelimits, transport
 from workbench.runner.providers import usage as usages
-from workbench.runner.providers.arrived import Arrived, StreamFailed, cleaned
+from workbench.runner.providers.partial_reply import Arrived, StreamFailed, cleaned
+from workbench.runner.providers.protocol import CallRefused, OnChunk, Reply, Request, StreamBroken
 from workbench.runner.providers.services import Quirks
 from workbench.runner.providers.sse import Event, EventStream
 
@@ -230,7 +229,7 @@ class HttpProvider:
                     async with asyncio.timeout(self._timeout_s):
                         return _with_resends(await attempt.run(client, url, body), n_sent)
             except asyncio.CancelledError:
-                tries.tell(attempt.cancelled())
+                broken_requests.tell(attempt.cancelled())
                 raise
             except StreamBroken as broken:
                 broken.n_sent = n_sent
@@ -427,7 +426,11 @@ class _Attempt:
     def cancelled(self) -> Call:
         """Return the record of a request that somebody ended, with what it had told by then."""
         said = "cancelled while it was in flight"
-        ended = {"stop_reason": "error", "error_type": tries.CANCELLED, "error_message": said}
+        ended = {
+            "stop_reason": "error",
+            "error_type": broken_requests.CANCELLED,
+            "error_message": said,
+        }
         return msgspec.structs.replace(self.reply().call, **ended)
 
     def reply(self) -> Reply:

@@ -13,10 +13,10 @@ import msgspec
 
 from workbench.errors import ProviderRejected
 from workbench.records import json_text
-from workbench.runner.asking import ChatMessage, Request, ToolSpec
 from workbench.runner.providers import transport
-from workbench.runner.providers.arrived import Arrived, StreamFailed, decode
 from workbench.runner.providers.exchange import HttpProvider
+from workbench.runner.providers.partial_reply import Arrived, StreamFailed, decode
+from workbench.runner.providers.protocol import ChatMessage, Request, ToolSpec
 from workbench.runner.providers.sse import Event
 
 

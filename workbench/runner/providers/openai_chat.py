@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import httpx
 
 from workbench.errors import ProviderRejected
-from workbench.runner.asking import ChatMessage, Request, ToolSpec
 from workbench.runner.providers import transport
-from workbench.runner.providers.arrived import Arrived
 from workbench.runner.providers.chunks import Assembly
 from workbench.runner.providers.exchange import HttpProvider, merged
+from workbench.runner.providers.partial_reply import Arrived
+from workbench.runner.providers.protocol import ChatMessage, Request, ToolSpec
 
 
 class OpenAIChat(HttpProvider):

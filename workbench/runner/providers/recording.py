@@ -22,7 +22,7 @@ from workbench.records import (
     content_id,
     json_text,
 )
-from workbench.runner.asking import ChatMessage, Request
+from workbench.runner.providers.protocol import ChatMessage, Request
 
 _TAG = re.compile(r"<([^<>/\s]{1,40})>")
 

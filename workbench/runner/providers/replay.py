@@ -2,7 +2,7 @@
 
 Which recorded call answers a request is told by its model, its chat and its sampling. The n-th
 equal request of an attempt gets the n-th recorded reply. Where it is known which attempt asks
-(`whose.ASKER`), every trial gets the replies of the recorded trial of that number, preferably those
+(`whose.CURRENT_ATTEMPT`), every trial gets the replies of the recorded trial of that number, preferably those
 of the same item and strategy.
 
 A replayed call is no measurement: it belongs to the provider "replay", was billed 0 dollars, and
@@ -20,10 +20,10 @@ import msgspec
 
 from workbench.errors import ProviderError
 from workbench.records import AnyRecord, Call
-from workbench.runner.asking import CallRefused, OnChunk, Reply, Request, StreamBroken
 from workbench.runner.providers import recording
+from workbench.runner.providers.current_attempt import CURRENT_ATTEMPT, ORDINAL, CurrentAttempt
+from workbench.runner.providers.protocol import CallRefused, OnChunk, Reply, Request, StreamBroken
 from workbench.runner.providers.recording import Chat, Conversation, Part, Recorded
-from workbench.runner.whose import ASKER, ORDINAL, Asker
 
 _TIMES = (
     "ttft_s",
@@ -100,7 +100,7 @@ class Replay:
         self._index: dict[tuple[str, Part], list[tuple[int, int]]] = {}
         for number, conversation in enumerate(self._conversations):
             self._note(number, conversation)
-        self._used: dict[tuple[str, str], Asker | None] = {}
+        self._used: dict[tuple[str, str], CurrentAttempt | None] = {}
 
     def _note(self, number: int, conversation: Conversation) -> None:
         for place, recorded in enumerate(conversation.calls):
@@ -147,7 +147,7 @@ class Replay:
         if self._strict and not agreeing:
             least = min(differing.values(), key=len)
             raise _refused(f"this chat was recorded with another {' and another '.join(least)}")
-        asker = ASKER.get()
+        asker = CURRENT_ATTEMPT.get()
         free = self._free(agreeing if self._strict else fitting, asker)
         best = min(free, key=lambda f: (len(differing[f.recorded.call_id]), *self._rank(f, asker)))
         self._used[_user(asker), best.recorded.call_id] = asker
@@ -164,7 +164,7 @@ class Replay:
                     found.append(_Found(number, conversation.calls[place], raw))
         return found
 
-    def _free(self, fitting: list[_Found], asker: Asker | None) -> list[_Found]:
+    def _free(self, fitting: list[_Found], asker: CurrentAttempt | None) -> list[_Found]:
         """Leave out what was given before, and other trials than the asker's."""
         mine = fitting
         if asker is not None:
@@ -180,7 +180,7 @@ class Replay:
             raise _refused(f"this chat was recorded {times}, and is asked once more")
         return free or again[-1:]  # asked again after a failure, it fails again
 
-    def _rank(self, found: _Found, asker: Asker | None) -> tuple[bool, bool, int, int]:
+    def _rank(self, found: _Found, asker: CurrentAttempt | None) -> tuple[bool, bool, int, int]:
         recorded = found.recorded
         ours, theirs = asker.configuration if asker else None, recorded.configuration
         same = (
@@ -237,7 +237,7 @@ class Replay:
         return f"the last message is not recorded: {_shown(last.text)}; the nearest recorded one is {_shown(part.text)}"
 
 
-def _user(asker: Asker | None) -> str:
+def _user(asker: CurrentAttempt | None) -> str:
     """Name who uses a recorded call up: each configuration of its own, or everybody."""
     return asker.configuration.configuration_id if asker is not None else ""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.errors import ConfigError
 from workbench.external_code import ExternalCode, is_external, locate
-from workbench.runner.session import Strategy
+from workbench.runner.attempts.session import Strategy
 from workbench.runner.strategies.parameters import checked
 
 _HOMES = {
@@ -93,9 +93,9 @@ def imported(code: ExternalCode, params: Mapping[str, Any]) -> Strategy:
     Raises:
         ConfigError: it is none, has no such parameter, or bears the name of one that ships.
     """
-    from workbench.runner.strategies import own
+    from workbench.runner.strategies import custom
 
-    strategy = own.make(code, params)
+    strategy = custom.make(code, params)
     if strategy.name in _HOMES:
         raise ConfigError(
             f"the strategy {code.name!r} calls itself {strategy.name!r}, which is one that ships;"

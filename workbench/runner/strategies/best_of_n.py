@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.attempts.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
-from workbench.runner.strategies.marks import (
+from workbench.runner.strategies.parallel import sampled
+from workbench.runner.strategies.parameters import Parameters
+from workbench.runner.strategies.reply_scores import (
     likelihood,
     read_mark,
     verified,
     without_logprobs,
 )
-from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.together import sampled
 
 __all__ = ["BestOfN", "likelihood", "read_mark"]
 _VERIFIERS = ("auto", "logprob", "self", "judge", "oracle")

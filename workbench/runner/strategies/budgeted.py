@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from workbench.datasets import TaskItem
 from workbench.errors import ConfigError
-from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.attempts.session import Outcome, Reply, Session
 from workbench.runner.strategies.effort import ask_for_answer
+from workbench.runner.strategies.few_shot import Turn
 from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.shots import Turn
 from workbench.runner.strategies.think import CLOSE, OPEN, ask_for_thinking, ask_to_finish
 
 _CAPPING = {"messages", "gemini", "local"}  # endpoints that cap the thinking themselves

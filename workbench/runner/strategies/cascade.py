@@ -5,12 +5,12 @@ import re
 from typing import ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.attempts.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
-from workbench.runner.strategies.marks import likelihood, without_logprobs
+from workbench.runner.strategies.few_shot import Turn
+from workbench.runner.strategies.parallel import sampled
 from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.shots import Turn
-from workbench.runner.strategies.together import sampled
+from workbench.runner.strategies.reply_scores import likelihood, without_logprobs
 from workbench.runner.strategies.votes import majority
 
 _ASK = (

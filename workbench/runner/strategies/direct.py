@@ -4,9 +4,9 @@ import dataclasses
 from typing import ClassVar
 
 from workbench.datasets import Example, TaskItem
-from workbench.runner.session import Outcome, Session
+from workbench.runner.attempts.session import Outcome, Session
+from workbench.runner.strategies.few_shot import opening
 from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.shots import opening
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

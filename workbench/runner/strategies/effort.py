@@ -4,10 +4,10 @@ import dataclasses
 from typing import ClassVar
 
 from workbench.datasets import Example, TaskItem
+from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.providers.effort import LEVELS
-from workbench.runner.session import Outcome, Session
+from workbench.runner.strategies.few_shot import Turn, opening
 from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.shots import Turn, opening
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

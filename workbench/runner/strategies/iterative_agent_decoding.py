@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.attempts.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
-from workbench.runner.strategies.marks import Mark, verified
+from workbench.runner.strategies.parallel import sampled
 from workbench.runner.strategies.parameters import Parameters
+from workbench.runner.strategies.reply_scores import Mark, verified
 from workbench.runner.strategies.sequential_refinement import ask_again
-from workbench.runner.strategies.together import sampled
 
 _AGAIN = (
     "{question}\n\nThe best answer so far:\n{answer}\n\nWhat a verifier says of it:\n{verdict}\n\nWrite a better"

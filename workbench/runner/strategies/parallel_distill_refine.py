@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
+from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.few_shot import Turn
+from workbench.runner.strategies.parallel import together
 from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.rounds import Rounds
 from workbench.runner.strategies.sequential_refinement import ask_again
-from workbench.runner.strategies.shots import Turn
-from workbench.runner.strategies.together import together
 
 _DISTIL = (
     "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir tries:\n{drafts}\n\nWrite short notes for"

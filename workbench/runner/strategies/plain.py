@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
+from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.strategies.parameters import Parameters
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
+from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.few_shot import Turn, opening
 from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.sequential_refinement import ask_again
-from workbench.runner.strategies.shots import Turn, opening
 from workbench.runner.strategies.steps import has_answer
 
 _PLAN = (

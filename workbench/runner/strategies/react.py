@@ -4,8 +4,8 @@ import dataclasses
 from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
-from workbench.runner.strategies.acting import Acting
+from workbench.runner.attempts.session import Outcome, Session
+from workbench.runner.strategies.agent import Acting
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

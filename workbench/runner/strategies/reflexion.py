@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from workbench.datasets import TaskItem
-from workbench.runner.grading import grade
-from workbench.runner.session import Outcome, Session
-from workbench.runner.strategies.acting import Acting
+from workbench.runner.attempts.grading import grade
+from workbench.runner.attempts.session import Outcome, Session
+from workbench.runner.strategies.agent import Acting
 
 _JUDGE = (
     "A question was:\n{question}\n\nThe answer given:\n{answer}\n\nWhat was done to find it:\n{story}\n\nIs the answer"

@@ -4,10 +4,10 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.attempts.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import STEPS, ask_for_steps
+from workbench.runner.strategies.parallel import together
 from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.together import together
 
 
 class _Lengths(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Any
 from workbench.datasets import TaskItem
 from workbench.errors import TaskError
 from workbench.records import Call
-from workbench.runner.session import Outcome, Reply, Session
-from workbench.runner.strategies.shots import Turn
+from workbench.runner.attempts.session import Outcome, Reply, Session
+from workbench.runner.strategies.few_shot import Turn
 
 Revise = Callable[[Reply], Awaitable[Reply | None]]
 

@@ -4,10 +4,10 @@ import dataclasses
 from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
+from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.parallel import sampled
 from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.together import sampled
 from workbench.runner.strategies.votes import majority
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.attempts.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
 from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.rounds import refined

@@ -4,11 +4,11 @@ import dataclasses
 from typing import ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Reply, Session
+from workbench.runner.attempts.session import Outcome, Reply, Session
 from workbench.runner.strategies.cot import ask_for_steps
+from workbench.runner.strategies.few_shot import Turn
 from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.rounds import refined
-from workbench.runner.strategies.shots import Turn
 
 _AGAIN = (
     "{question}\n\nAn earlier answer to this, which may hold mistakes:\n{answer}\n\nWrite a better answer:"

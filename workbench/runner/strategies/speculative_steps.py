@@ -4,10 +4,10 @@ import dataclasses
 from typing import Any, ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
-from workbench.runner.strategies.marks import read_mark
+from workbench.runner.attempts.session import Outcome, Session
+from workbench.runner.strategies.few_shot import Turn
 from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.shots import Turn
+from workbench.runner.strategies.reply_scores import read_mark
 from workbench.runner.strategies.steps import cut, finish, first_step, has_answer, next_step
 
 _JUDGE = (

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Session
+from workbench.runner.attempts.session import Session
 from workbench.runner.strategies.cot import ask_for_steps
-from workbench.runner.strategies.shots import Turn
+from workbench.runner.strategies.few_shot import Turn
 from workbench.runner.strategies.think import FINISH
 
 _INSTRUCTION = (

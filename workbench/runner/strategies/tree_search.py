@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from workbench.datasets import TaskItem
-from workbench.runner.session import Outcome, Session
-from workbench.runner.strategies.marks import Mark, mark
+from workbench.runner.attempts.session import Outcome, Session
+from workbench.runner.strategies.few_shot import Turn
+from workbench.runner.strategies.parallel import together
 from workbench.runner.strategies.parameters import Parameters
-from workbench.runner.strategies.shots import Turn
+from workbench.runner.strategies.reply_scores import Mark, mark
 from workbench.runner.strategies.steps import cut, finish, first_step, has_answer, next_step
-from workbench.runner.strategies.together import together
 
 _VALUE = (
     "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir steps so far:\n{reply}\n\nHow likely do these"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from workbench.datasets import TaskItem
 from workbench.errors import TaskError
-from workbench.runner.session import Session
+from workbench.runner.attempts.session import Session
 from workbench.scoring.answers import candidate, last_line, plain
 
 

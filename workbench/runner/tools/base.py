@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from workbench.runner.asking import ToolSpec
+from workbench.runner.providers.protocol import ToolSpec
 
 
 class ToolResult(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.errors import ProviderRejected
 from workbench.records import Call
-from workbench.runner.asking import ToolSpec
+from workbench.runner.providers.protocol import ToolSpec
 
 LAST_TOKENS = 256  # of the answer that is asked for where none are left
 MORE = ToolSpec(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from workbench.runner.asking import ToolSpec
+from workbench.runner.providers.protocol import ToolSpec
 from workbench.runner.tools.base import Example, ToolResult
 
 _MOST_BITS = 4_096  # of a numerator or a denominator: 1,233 digits

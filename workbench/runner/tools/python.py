@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from workbench import sandbox
 from workbench.errors import ConfigError
-from workbench.runner.asking import ToolSpec
+from workbench.runner.providers.protocol import ToolSpec
 from workbench.runner.tools.base import Example, ToolResult
 
 _RUN_S = 10.0

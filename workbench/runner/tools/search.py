@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from workbench import datasets
-from workbench.runner.asking import ToolSpec
+from workbench.runner.providers.protocol import ToolSpec
 from workbench.runner.tools.base import Example, ToolResult
 
 _K1, _B = 1.2, 0.75  # Robertson and Zaragoza 2009, §3.4

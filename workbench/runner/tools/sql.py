@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from workbench import datasets
-from workbench.runner.asking import ToolSpec
+from workbench.runner.providers.protocol import ToolSpec
 from workbench.runner.tools import sql_worker
 from workbench.runner.tools.base import Example, ToolResult
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from workbench.records import ToolCall
-from workbench.runner.asking import ToolSpec
+from workbench.runner.providers.protocol import ToolSpec
 from workbench.runner.tools import arguments
 from workbench.runner.tools.base import Tool, ToolResult
 

@@ -1,0 +1,1 @@
+"""Attempts: what a strategy sees and leaves: session, transcript, journal, grades."""

@@ -1,0 +1,412 @@
+"""Carries requests to a service in batches and brings the answers back, whatever happens in between.
+
+Everything that is sent is noted before; see `notes.py`. A batch is looked at until it has ended,
+its results are written down, and only then handed out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
+from workbench.records import content_id
+from workbench.runner.batch.api import BatchApi, Result, Seen, Undecided
+from workbench.runner.batch.batch_journal import Note, Notes, Stored
+from workbench.runner.providers.exchange import HttpProvider
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """When a batch goes out, and how often it is looked at.
+
+    Attributes:
+        quiet_s: nobody has asked for so long: everybody seems to wait.
+        most_wait_s: how long those who wait do so for attempts that are at something else.
+        poll_s, most_poll_s: the first wait between two looks; it grows by half from look to look,
+            so far.
+        sends: how often a batch is sent that the service refuses to take for a passing reason.
+        most_requests, most_bytes: of a batch, where that is less than the service takes.
+    """
+
+    quiet_s: float = 2.0
+    most_wait_s: float = 60.0
+    poll_s: float = 5.0
+    most_poll_s: float = 120.0
+    sends: int = 5
+    most_requests: int = 50_000
+    most_bytes: int = 100_000_000
+
+
+class State(msgspec.Struct, frozen=True):
+    """How far one batch is.
+
+    Attributes:
+        batch_id: the service's name of it; "" until it is known.
+        n: requests in it; `n_done` have ended, `n_failed` of them without an answer.
+    """
+
+    batch_id: str
+    status: str
+    n: int
+    n_done: int = 0
+    n_failed: int = 0
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        failed = f", {self.n_failed:,} failed" if self.n_failed else ""
+        name = self.batch_id or "a batch"
+        return f"{name} {self.status}: {self.n_done:,} of {self.n:,} done{failed}"
+
+
+class Pending:
+    """A request whose answer somebody waits for."""
+
+    def __init__(self, custom_id: str, attempt: str, group: tuple[str, str], line: bytes) -> None:
+        self.custom_id, self.attempt, self.group, self.line = custom_id, attempt, group, line
+        # the note of its batch, and the line of its result; None where the batch gave none
+        self.future: asyncio.Future[tuple[Note, bytes | None]] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+
+class BatchClient:
+    """Sends requests and waits for their results.
+
+    Attributes:
+        states: how far the batches under way are, by label.
+        active: how many attempts are under way; the first sign of quiet is taken where None.
+    """
+
+    def __init__(
+        self,
+        provider: HttpProvider,
+        api: BatchApi,
+        notes: Notes,
+        *,
+        limits: Limits,
+        active: Callable[[], int] | None,
+        on_change: Callable[[], object] | None,
+        sleep: Callable[[float], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
+        """Take up the notes of earlier runs that are of this service; nothing is sent yet."""
+        self.states: dict[str, State] = {}
+        self._provider, self._api, self._notes, self._limits = provider, api, notes, limits
+        self.active, self._on_change, self._sleep, self._clock = active, on_change, sleep, clock
+        self._known: dict[str, Note] = {}
+        self._labels: dict[str, str] = {}  # custom id → the batch that it is or will be in
+        self._stored: dict[str, tuple[Note, Stored]] = {}
+        self._pending: dict[str, Pending] = {}
+        self._waiting: dict[str, Pending] = {}
+        self._fresh = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.take_up()
+
+    def take_up(self) -> None:
+        """Take up the notes of this service that are not known yet, as those of a collector that has died."""
+        for note in self._notes:
+            ours = (note.kind, note.base) == (self._api.kind, self._provider.base)
+            if not ours or note.label in self._known:
+                continue
+            self._known[note.label] = note
+            if note.is_ended:
+                self._index(note)
+            else:
+                self._labels |= dict.fromkeys(note.custom_ids, note.label)
+
+    @property
+    def n_waiting(self) -> int:
+        """Count the requests that are not in a batch yet."""
+        return len(self._waiting)
+
+    async def aclose(self) -> None:
+        """Stop waiting; batches that were sent go on at the service."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def result(self, pending: Pending) -> tuple[Note, bytes | None]:
+        """Wait for the result of a request, sent now or by an earlier run: its batch, and its line there."""
+        custom_id = pending.custom_id
+        if custom_id in self._stored:
+            note, stored = self._stored[custom_id]
+            return note, await asyncio.to_thread(stored.read)
+        self._pending[custom_id] = pending
+        label = self._labels.get(custom_id)
+        if label is None:
+            self._wait(pending)
+        else:
+            self._task(label, lambda: self._follow(self._known[label]))
+        try:
+            return await pending.future
+        finally:
+            if self._pending.get(custom_id) is pending:
+                del self._pending[custom_id]
+            if self._waiting.get(custom_id) is pending:
+                del self._waiting[custom_id]
+
+    def set_aside(self, custom_id: str) -> None:
+        """Let go of a result that is no answer; asked for once more, the request goes into another batch."""
+        self._stored.pop(custom_id, None)
+        self._labels.pop(custom_id, None)
+
+    def _wait(self, pending: Pending) -> None:
+        self._waiting[pending.custom_id] = pending
+        self._fresh.set()
+        self._task("", self._gather)
+
+    def _task(self, name: str, work: Callable[[], Any]) -> None:
+        if name not in self._tasks or self._tasks[name].done():
+            self._tasks[name] = asyncio.create_task(self._guard(name, work))
+
+    async def _guard(self, name: str, work: Callable[[], Any]) -> None:
+        """Let those who wait know of whatever ends a task; a fault of the program must not hang them."""
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # handed on to whoever waits
+            note = self._known.get(name)
+            meant = self._pending.keys() if note is None else note.custom_ids
+            for custom_id in list(meant):
+                self._fail(custom_id, error)
+
+    def _fail(self, custom_id: str, error: Exception) -> None:
+        pending = self._pending.get(custom_id)
+        if pending is not None and not pending.future.done():
+            pending.future.set_exception(error)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    async def _gather(self) -> None:
+        """Send what waits, whenever nobody can go on."""
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            await self._quiet()
+            waiting, self._waiting = self._waiting, {}
+            for group in self._cut(waiting.values()):
+                self._note(group)
+
+    async def _quiet(self) -> None:
+        """Wait until everybody waits, or a batch is full."""
+        begun = self._clock()
+        while True:
+            before = len(self._waiting)
+            if before >= self._most_requests:
+                return
+            await self._sleep(self._limits.quiet_s)
+            if len(self._waiting) != before:
+                continue
+            attempts = {p.attempt or p.custom_id for p in self._pending.values()}
+            idle = self.active is None or len(attempts) >= self.active()
+            if idle or self._clock() - begun >= self._limits.most_wait_s:
+                return
+
+    @property
+    def _most_requests(self) -> int:
+        return min(self._limits.most_requests, self._api.most_requests)
+
+    def _cut(self, waiting: Iterable[Pending]) -> Iterator[list[Pending]]:
+        """Cut what waits into batches: one model and one address each, none too long."""
+        most_bytes = min(self._limits.most_bytes, self._api.most_bytes)
+        groups: dict[tuple[str, str], list[Pending]] = {}
+        for pending in waiting:
+            groups.setdefault(pending.group, []).append(pending)
+        for group in groups.values():
+            some: list[Pending] = []
+            size = 0
+            for pending in group:
+                size += len(pending.line) + 1
+                if some and (len(some) >= self._most_requests or size > most_bytes):
+                    yield some
+                    some, size = [], len(pending.line) + 1
+                some.append(pending)
+            yield some
+
+    def _note(self, group: list[Pending]) -> None:
+        """Make the note of a batch, and a task that sends it and follows it."""
+        now, (model, path) = self._provider.now(), group[0].group
+        ids = [p.custom_id for p in group]
+        note = Note(
+            label=content_id(now.isoformat(), ids),
+            kind=self._api.kind,
+            base=self._provider.base,
+            path=path,
+            model=model,
+            created_at=now,
+            custom_ids=ids,
+            attempts=[p.attempt for p in group],
+        )
+        self._known[note.label] = note
+        self._labels |= dict.fromkeys(ids, note.label)
+        lines = [p.line for p in group]
+        self._task(note.label, lambda: self._send(note, lines))
+
+    async def _send(self, note: Note, lines: list[bytes]) -> None:
+        """Write the note, send the batch, write its name, and follow it."""
+        await asyncio.to_thread(self._notes.write, note)
+        self._move(note, State("", "being sent", len(note.custom_ids)))
+        wait = self._limits.poll_s
+        sends = 0
+        while True:
+            sends += 1
+            seen = await self._submitted(note, lines)
+            if isinstance(seen, Seen):
+                await self._name(note, seen)
+                return
+            if isinstance(seen, ProviderRejected) or sends >= self._limits.sends:
+                break
+            await self._sleep(max(wait, seen.retry_after_s or 0.0))
+            wait = self._longer(wait)
+        self._void(note)
+        for custom_id in note.custom_ids:
+            self._fail(custom_id, seen)
+
+    async def _submitted(self, note: Note, lines: list[bytes]) -> Seen | ProviderError:
+        """Send a batch once; an error means that it was surely not made."""
+        try:
+            return await self._api.submit(note, lines)
+        except ProviderRejected as error:
+            return error
+        except ProviderUnavailable as error:
+            found = await self._find(note)  # it may have been made all the same
+            return error if found is None else await self._poll(found)
+
+    async def _find(self, note: Note) -> str | None:
+        """Ask the service whether it has a batch, until it says so or not."""
+        wait = self._limits.poll_s
+        while True:
+            others = {n.batch_id for n in self._known.values() if n.batch_id and n is not note}
+            try:
+                return await self._api.find(note, others)
+            except (Undecided, ProviderUnavailable):
+                self._move(note, State("", "not known to have been made", len(note.custom_ids)))
+            await self._sleep(wait)
+            wait = self._longer(wait)
+
+    def _longer(self, wait: float) -> float:
+        return min(wait * 1.5, self._limits.most_poll_s)
+
+    async def _name(self, note: Note, seen: Seen) -> None:
+        """Write the service's name of a batch, and follow it."""
+        note.batch_id, note.status = seen.batch_id, seen.status
+        note.created_at = seen.created_at or note.created_at
+        await asyncio.to_thread(self._notes.write, note)
+        self._look(note, seen)
+        await self._follow(note)
+
+    # -- following -------------------------------------------------------------------------------
+
+    async def _follow(self, note: Note) -> None:
+        """Wait for a batch to end, take its results in, and hand them out."""
+        if note.batch_id is None:
+            found = await self._find(note)
+            if found is None:
+                self._send_again(note)
+            else:
+                await self._name(note, await self._poll(found))
+            return
+        batch_id = note.batch_id
+        wait = self._limits.poll_s
+        while not (seen := await self._poll(batch_id)).ended:
+            self._look(note, seen)
+            await self._sleep(wait)
+            wait = self._longer(wait)
+        note.status = seen.status
+        await self._store(note, batch_id)
+        self._hand_out(note)
+        self._move(note, None)
+
+    async def _poll(self, batch_id: str) -> Seen:
+        """Look at a batch; a service that does not answer is asked again for as long as it takes."""
+        wait = self._limits.poll_s
+        while True:
+            try:
+                return await self._api.poll(batch_id)
+            except ProviderUnavailable as error:
+                await self._sleep(max(wait, error.retry_after_s or 0.0))
+                wait = self._longer(wait)
+            except ProviderRejected as error:
+                raise ProviderRejected(
+                    f"{error}; the batch {batch_id} was sent, and its answers may be paid for: it is noted in"
+                    f" {self._notes.folder}",
+                    kind="batch_unknown" if error.kind == "http_404" else error.kind,
+                ) from None
+
+    async def _store(self, note: Note, batch_id: str) -> None:
+        wait = self._limits.poll_s
+        while True:
+            try:
+                return await self._notes.store(note, self._clean(self._api.results(batch_id)))
+            except ProviderUnavailable:
+                await self._sleep(wait)
+                wait = self._longer(wait)
+
+    async def _clean(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Take the key out of what a service sent, before it lies on the disk."""
+        async for line in lines:
+            yield self._provider.redact(line.decode("utf-8", "replace")).encode()
+
+    def _hand_out(self, note: Note) -> None:
+        """Give the results to those who wait for them; what has none may be sent again."""
+        found = self._index(note)
+        for custom_id in note.custom_ids:
+            if custom_id not in self._stored:
+                self._labels.pop(custom_id, None)
+            pending = self._pending.get(custom_id)
+            if pending is not None and not pending.future.done():
+                pending.future.set_result(
+                    (note, found[custom_id].read() if custom_id in found else None)
+                )
+
+    def _index(self, note: Note) -> dict[str, Stored]:
+        """Find the results of an ended batch; those that are final are kept for whoever asks."""
+        found: dict[str, Stored] = {}
+        for stored, line in self._notes.results(note):
+            result = self._api.parse(line)
+            for custom_id in _meant(note, result):
+                found.setdefault(custom_id, stored)
+                if result is not None and not isinstance(result.error, ProviderUnavailable):
+                    self._stored[custom_id] = (note, stored)
+        return found
+
+    def _void(self, note: Note) -> None:
+        """Forget a batch that was surely never made."""
+        self._notes.forget(note)
+        self._known.pop(note.label, None)
+        self._move(note, None)
+        for custom_id in note.custom_ids:
+            self._labels.pop(custom_id, None)
+
+    def _send_again(self, note: Note) -> None:
+        self._void(note)
+        for custom_id in note.custom_ids:
+            if custom_id in self._pending:
+                self._wait(self._pending[custom_id])
+
+    def _look(self, note: Note, seen: Seen) -> None:
+        n = len(note.custom_ids)
+        self._move(note, State(seen.batch_id, seen.status, n, seen.n_done, seen.n_failed))
+
+    def _move(self, note: Note, state: State | None) -> None:
+        before = self.states.get(note.label)
+        if state is None:
+            self.states.pop(note.label, None)
+        else:
+            self.states[note.label] = state
+        if before != state and self._on_change is not None:
+            self._on_change()
+
+
+def _meant(note: Note, result: Result | None) -> Collection[str]:
+    """Say which requests a result is about: one, or for "#" all of a batch, for "#3" its third."""
+    if result is None:
+        return ()
+    if not result.custom_id.startswith("#"):
+        return (result.custom_id,)
+    place = result.custom_id[1:]
+    if not place:
+        return note.custom_ids
+    return note.custom_ids[int(place) - 1 : int(place)] if place.isdecimal() and int(place) else ()

@@ -1,0 +1,1 @@
+"""Control of running collections: commands and states, as files in a folder."""

@@ -1,0 +1,1 @@
+"""Execution: one launch of a plan, from its first attempt to its report."""

@@ -1,0 +1,212 @@
+"""The way to one model with one key: who may send next, and when."""
+
+import asyncio
+import datetime as dt
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import msgspec
+
+from workbench.errors import ProviderError, ProviderRejected
+from workbench.runner.limits.adaptive import Window
+from workbench.runner.limits.buckets import Buckets, Cost, Sizes
+from workbench.runner.limits.progress import ModelState
+from workbench.runner.providers.protocol import Reply, Request
+from workbench.runner.providers.ratelimits import RateLimit
+
+OVERLOAD = frozenset({"http_429", "http_503", "http_529"})
+_MOST_S = 60.0  # then it is sent all the same: headers may be misread, and a refusal says more
+_SOON_S = 1e-4
+_FREE = Cost()
+
+
+class Seat(msgspec.Struct):
+    """The right to send one request.
+
+    Attributes:
+        number: of the request, in the order of sending.
+        cost: what it was expected to take.
+    """
+
+    number: int
+    cost: Cost
+
+
+class ModelQueue:
+    """A queue, first come first served, before a window, the server's limits and its wishes to wait.
+
+    Attributes:
+        state: what it knows of itself, for the collection to show.
+        n_answered: calls that were answered.
+    """
+
+    def __init__(
+        self,
+        state: ModelState,
+        *,
+        start: int | None,
+        has_room: Callable[[], bool],
+        clock: Callable[[], float],
+        now: Callable[[], dt.datetime],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """Begin with `start` requests at once (None: the cap); `has_room` asks whoever shares the cap."""
+        self.state = state
+        self.window = Window(state.cap, start=start)
+        self.buckets, self.sizes = Buckets(), Sizes()
+        self._has_room, self._clock, self._now, self._sleep = has_room, clock, now, sleep
+        self._waiting: deque[tuple[asyncio.Future[Seat], Request]] = deque()
+        self._resume_s, self._bucket_due_s = 0.0, 0.0
+        self._timer: asyncio.Task[None] | None = None
+        self._timer_s = 0.0
+        self._retrying: dict[object, dt.datetime] = {}
+        self.n_answered = 0
+        self._show()
+
+    async def enter(self, request: Request) -> Seat:
+        """Wait for a seat."""
+        if not self._waiting and (seat := self._try(request)):
+            return seat
+        future: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
+        self._waiting.append((future, request))
+        self.state.waiting += 1
+        self.pump()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.leave(future.result(), None, None)
+            raise
+        finally:
+            self.state.waiting -= 1
+
+    def leave(self, seat: Seat, reply: Reply | None, error: ProviderError | None) -> None:
+        """Give a seat back with what came of it; nothing came of a call that was cancelled."""
+        waiting, number = any(not f.done() for f, _ in self._waiting), seat.number
+        self.state.in_flight -= 1
+        written: int | None = None
+        if error is not None and not isinstance(error, ProviderRejected):
+            self._failed(number, error)
+        elif error is not None:
+            self.window.answered(number, None, full=False)
+        elif reply is not None:
+            call = reply.call
+            self.n_answered += 1
+            written = call.output_tokens
+            if written is not None:
+                self.sizes.add(written)
+            latency_s = call.e2e_s if call.ttft_s is None else call.ttft_s
+            self.window.answered(number, latency_s, full=waiting)
+        self.buckets.end(number, written)
+        self._show()
+
+    def pump(self) -> None:
+        """Let those in that may go."""
+        while self._waiting:
+            future, request = self._waiting[0]
+            if not future.done():
+                seat = self._try(request)
+                if seat is None:
+                    return
+                future.set_result(seat)
+            self._waiting.popleft()
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for a while: the server asked for it."""
+        until_s = self._clock() + seconds
+        if until_s > self._resume_s:
+            self._resume_s = until_s
+            self.state.paused_until = self._now() + dt.timedelta(seconds=seconds)
+
+    def heard(self, seat: Seat, limits: Sequence[RateLimit]) -> None:
+        """Take what the answer to a request says about the server's limits, as it begins."""
+        self.buckets.told(seat.number, limits, self._clock())
+
+    def resize(self, cap: int) -> None:
+        """Set another cap."""
+        self.state.cap = cap
+        self.window.resize(cap)
+        self._show()
+
+    def retrying(self, call: object) -> None:
+        """Note that a call failed and is tried again."""
+        self._retrying.setdefault(call, self._now())
+        self.state.n_retries += 1
+        self._show_retrying()
+
+    def ended(self, call: object) -> None:
+        """Note that a call is over."""
+        if self._retrying.pop(call, None) is not None:
+            self._show_retrying()
+
+    def _try(self, request: Request) -> Seat | None:
+        """Give a seat if there is one now; else see to it that the queue is looked at again in time."""
+        if self.state.in_flight >= int(self.window.limit) or not self._has_room():
+            return None
+        at_s = self._clock()
+        cost = self._cost(request) if self.buckets else _FREE
+        wait_s = max(self._resume_s - at_s, self._bucket_wait_s(cost, at_s))
+        if wait_s > _SOON_S:
+            self._wake_in(wait_s)
+            return None
+        self._bucket_due_s = 0.0
+        if self.state.paused_until is not None:
+            self.state.paused_until = None
+            self._show()
+        number = self.window.send()
+        self.buckets.take(number, cost)
+        self.state.in_flight += 1
+        return Seat(number, cost)
+
+    def _bucket_wait_s(self, cost: Cost, at_s: float) -> float:
+        if not self.buckets or not (wait_s := self.buckets.wait_s(cost, at_s)):
+            return 0.0
+        if not self._bucket_due_s:
+            self._bucket_due_s = at_s + _MOST_S
+        wait_s = min(wait_s, self._bucket_due_s - at_s)
+        if wait_s > 1.0:
+            self.state.paused_until = self._now() + dt.timedelta(seconds=wait_s)
+            self.state.why = f"the server's {self.buckets.scarcest(cost, at_s)} are used up"
+        return wait_s
+
+    def _cost(self, request: Request) -> Cost:
+        texts = [request.prompt or "", *_texts(request.messages)]
+        n_bytes = sum(len(t) if t.isascii() else len(t.encode()) for t in texts)
+        most = request.sampling.get("max_tokens")
+        return self.sizes.cost(n_bytes, most if isinstance(most, int) else None)
+
+    def _failed(self, number: int, error: ProviderError) -> None:
+        self.state.last_error, self.state.last_error_at = error.kind, self._now()
+        if error.kind in OVERLOAD:
+            self.state.n_overloads += 1
+            self.window.overloaded(number, error.kind)
+        else:
+            self.window.troubled(number, error.kind)
+
+    def _wake_in(self, seconds: float) -> None:
+        at_s = self._clock() + seconds
+        if self._timer is not None:
+            if self._timer_s <= at_s + _SOON_S:
+                return
+            self._timer.cancel()
+        self._timer_s = at_s
+        self._timer = asyncio.get_running_loop().create_task(self._wake(seconds))
+
+    async def _wake(self, seconds: float) -> None:
+        await self._sleep(seconds)
+        self._timer = None
+        self.pump()
+
+    def _show(self) -> None:
+        self.state.limit, self.state.why = int(self.window.limit), self.window.why
+
+    def _show_retrying(self) -> None:
+        self.state.retrying = len(self._retrying)
+        self.state.retrying_since = next(iter(self._retrying.values()), None)
+
+
+def _texts(messages: Sequence[object]) -> Iterator[str]:
+    """Walk the texts of a chat; what is no text counts by its written form."""
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else message
+        yield content if isinstance(content, str) else repr(content)

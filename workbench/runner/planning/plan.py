@@ -1,0 +1,444 @@
+"""What is to be collected: a plan, and the attempts (configuration × item × trial) that it means."""
+
+import contextlib
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import msgspec
+
+from workbench import parameters
+from workbench.datasets import TaskSet
+from workbench.datasets.loading import file_of
+from workbench.errors import ConfigError
+from workbench.external_code import ExternalCode, is_external, locate
+from workbench.records import Configuration, Item, Task, as_dict, content_id, json_text
+from workbench.runner.attempts.session import Strategy
+from workbench.runner.limits import Backoff
+from workbench.runner.planning.target import IN_PROCESS, Positive, Settings, Target
+from workbench.runner.providers import services
+from workbench.runner.providers.current_attempt import AttemptKey
+from workbench.runner.strategies.custom import Unimported
+from workbench.scoring import Scorer, TaskItem, UnimportedScorer, user_code
+from workbench.trust import (
+    Gate,
+    Permission,
+    Trust,
+    check_unchanged,
+    to_run,
+    to_send_file,
+    to_send_key,
+)
+
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that decides what a collection asks, and how fast; `Settings` has what a model may override.
+
+    Attributes:
+        models: names, or tables of settings with a `model`.
+        tasks: names of shipped sets, files, or tables (see `datasets.load_task`).
+        strategies: names, or tables of parameters with a `name`; every combination of model and
+            strategy is a configuration, asked all items.
+        strategy_params: parameters by strategy name.
+        helpers: other models that strategies and scorers ask, by the name they use: `judge`,
+            `large` …
+        trials: repeats of every item.
+        limit: at most so many items of each task; which ones depends on their content alone.
+        seed: base of the seeds, one per item and trial; None leaves the seed to the server.
+        budget_usd, budget_tokens, budget_j, budget_time_s: what the plan may spend over all its
+            launches (see `spending`): dollars, tokens (input and output), joules, seconds.
+        energy: auto measures what runs on this machine, where there is a meter; off does not.
+        batch: whether requests go out in batches, at batch prices, where the provider has them.
+        retries: tries after the first, if it failed for a passing reason.
+        allow_code: that the plan or its task files name code, scorers `module:function` or
+            strategies `module:Class`; whether it may be imported is not for the plan to say
+            (see `workbench.trust`).
+    """
+
+    models: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)]
+    tasks: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)]
+    strategies: Annotated[tuple[str | dict[str, Any], ...], msgspec.Meta(min_length=1)] = (
+        "direct",
+    )
+    strategy_params: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    helpers: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    trials: Positive = 1
+    limit: Positive | None = None
+    seed: int | None = None
+    budget_usd: Amount | None = None
+    budget_tokens: Amount | None = None
+    budget_j: Amount | None = None
+    budget_time_s: Amount | None = None
+    energy: Literal["auto", "off"] = "auto"
+    batch: bool = False
+    retries: Annotated[int, msgspec.Meta(ge=0, le=100)] = 5
+    allow_code: bool = False
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> Self:
+        """Build a plan from TOML or flags; ConfigError names the setting that is wrong."""
+        try:
+            return msgspec.convert(dict(settings), cls)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"the plan is not usable: {error}") from error
+
+    @property
+    def targets(self) -> list[Target]:
+        """The models, each with its settings."""
+        return [Target.of(self, model) for model in self.models]
+
+    @property
+    def at_once(self) -> int:
+        """Attempts under way at once: as many as the most of calls that a model may get."""
+        return max(target.concurrency for target in self.targets)
+
+    def helper(self, name: str) -> Target:
+        """Resolve a helper model; ConfigError says how to add one."""
+        if name not in self.helpers:
+            known = ", ".join(sorted(self.helpers)) or "none"
+            raise ConfigError(
+                f"the helper model {name!r} is needed, and the plan has {known}; add a table"
+                f" [helpers.{name}] with its model"
+            )
+        try:
+            return Target.of(self, self.helpers[name])
+        except ConfigError as error:
+            raise ConfigError(f"[helpers.{name}]: {error}") from error
+
+    @property
+    def backoff(self) -> Backoff:
+        """The waits between tries."""
+        return Backoff(retries=self.retries)
+
+    def as_json(self) -> str:
+        """Write the plan for the run's record."""
+        return msgspec.json.encode(self, order="deterministic").decode()
+
+    @classmethod
+    def special(cls, recorded: str) -> dict[str, Any]:
+        """Give the settings of a plan in a run's record that are not as by default; none if it is no plan."""
+        try:
+            settings = msgspec.json.decode(recorded)
+        except msgspec.DecodeError:
+            return {}
+        usual = {
+            f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
+            for f in msgspec.structs.fields(cls)
+        }
+        known = settings.items() if isinstance(settings, dict) else ()
+        return {n: v for n, v in known if v is not None and v != usual.get(n, msgspec.UNSET)}
+
+    def configuration(
+        self, target: Target, strategy: Strategy, among: Sequence[Strategy] = ()
+    ) -> Configuration:
+        """Make the record of a model used with a strategy; `among` are all strategies of the plan."""
+        settings = target.differences
+        settings |= {"seed": self.seed} if self.seed is not None else {}
+        settings |= {"batch": True} if self.batch and target.endpoint not in IN_PROCESS else {}
+        named = getattr(strategy, "helpers", ())
+        settings |= {"helpers": {n: self.helper(n).identity for n in named}} if named else {}
+        code = getattr(strategy, "identity", None)  # of the user's own
+        settings |= {"strategy_code": code} if code is not None else {}
+        return Configuration(
+            model=target.model,
+            provider=target.provider_name,
+            strategy=strategy.name,
+            strategy_params=json_text(dict(strategy.params)) if strategy.params else None,
+            effort=getattr(strategy, "effort", None) or target.effort,
+            thinking_budget_tokens=_thinking_budget(target, strategy),
+            temperature=target.temperature,
+            top_p=target.top_p,
+            max_tokens=target.max_tokens,
+            precision=target.weights,
+            machine=target.machine,
+            settings=json_text(settings) if settings else None,
+            configuration=_label(target, strategy, among),
+        )
+
+
+def _thinking_budget(target: Target, strategy: Strategy) -> int | None:
+    """The cap on thinking that a strategy sets, else that of the plan."""
+    return getattr(strategy, "thinking_tokens", None) or target.thinking_budget_tokens
+
+
+def _label(target: Target, strategy: Strategy, among: Sequence[Strategy]) -> str:
+    """Name a configuration for people: the model, the strategy, and what tells it from its like."""
+    like = [other.params for other in among if other.name == strategy.name]
+    special = [
+        f"{name}={value}"
+        for name, value in strategy.params.items()
+        if any(other.get(name) != value for other in like)
+    ]
+    budget = target.thinking_budget_tokens  # a strategy's own is among its parameters
+    parts = [
+        target.model,
+        strategy.name,
+        *special,
+        target.effort,
+        f"{budget}tok" if budget else None,
+    ]
+    return " ".join(p for p in parts if p)
+
+
+def seed_of(base: int | None, item_id: str, trial: int) -> int | None:
+    """Derive the seed of an item's trial (31 bits), the same for all configurations."""
+    return None if base is None else int(content_id(base, item_id, trial)[:8], 16) & 0x7FFFFFFF
+
+
+class Planned(NamedTuple):
+    """One attempt to be made."""
+
+    configuration: Configuration
+    target: Target
+    strategy: Strategy
+    task: TaskSet
+    item: TaskItem
+    item_id: str
+    trial: int
+
+    @property
+    def key(self) -> AttemptKey:
+        """What identifies it from run to run."""
+        return self.configuration.configuration_id, self.item_id, self.trial
+
+
+class Work:
+    """A plan with its tasks and strategies at hand: the records that it needs and its attempts in order.
+
+    The order is the same on every launch, and any beginning of it is balanced: trial by trial, the
+    tasks' items in turn, every configuration on an item before the next item. Items follow their
+    content hash, so that a beginning holds easy and hard ones.
+
+    Attributes:
+        task_sets: the tasks with their scorers.
+        tasks: their records.
+        configurations: each with its target and strategy.
+        wants: what it needs and is not trusted with; it cannot be collected then.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        tasks: Sequence[TaskSet],
+        strategies: Sequence[Strategy],
+        *,
+        wants: Sequence[Permission] = (),
+    ) -> None:
+        """Expand a plan."""
+        self.wants = tuple(wants)
+        self.plan, self.task_sets = plan, tuple(tasks)
+        self.tasks: tuple[Task, ...] = tuple(t.task for t in tasks)
+        self.configurations = [
+            (plan.configuration(target, strategy, strategies), target, strategy)
+            for target in plan.targets
+            for strategy in strategies
+        ]
+        ids = self.configuration_ids
+        if len(set(ids)) < len(ids):
+            raise ConfigError("the plan names a model or a strategy twice")
+        self.configurations = _told_apart(self.configurations)
+        chosen = [
+            sorted(((task.record(i), task, i) for i in task.items), key=lambda row: row[0].item_id)
+            for task in tasks
+        ]
+        turns = itertools.zip_longest(*[rows[: plan.limit] for rows in chosen])
+        self._items = [row for turn in turns for row in turn if row is not None]
+        asked = Counter(record.item_id for record in self.items)
+        for record in self.items:
+            if asked[record.item_id] > 1:
+                raise ConfigError(
+                    f"the item {record.item!r} stands twice in the plan's tasks; name each task once"
+                )
+
+    @property
+    def items(self) -> list[Item]:
+        """The records of the items that are asked."""
+        return [record for record, _, _ in self._items]
+
+    @property
+    def configuration_ids(self) -> list[str]:
+        """The ids of what is compared."""
+        return [c.configuration_id for c, _, _ in self.configurations]
+
+    def __len__(self) -> int:
+        """Count the attempts."""
+        return self.plan.trials * len(self._items) * len(self.configurations)
+
+    def __iter__(self) -> Iterator[Planned]:
+        """Walk the attempts in order."""
+        return (planned for _, planned in self.without(frozenset()))
+
+    def without(self, known: Collection[AttemptKey]) -> Iterator[tuple[int, Planned]]:
+        """Walk the attempts that are not known yet, each with its place in the order, from 1 on."""
+        place, ids = 0, self.configuration_ids
+        for trial in range(self.plan.trials):
+            for record, task, item in self._items:
+                item_id = record.item_id
+                for configuration_id, how in zip(ids, self.configurations, strict=True):
+                    place += 1
+                    if (configuration_id, item_id, trial) not in known:
+                        yield place, Planned(*how, task, item, item_id, trial)
+
+    def count(self, known: Collection[AttemptKey]) -> Counter[str]:
+        """Count the attempts that are known, by configuration."""
+        item_ids, trials = [record.item_id for record, _, _ in self._items], range(self.plan.trials)
+        return Counter(
+            {
+                c: sum((c, i, t) in known for i in item_ids for t in trials)
+                for c in self.configuration_ids
+            }
+        )
+
+
+def _told_apart(
+    configurations: Sequence[tuple[Configuration, Target, Strategy]],
+) -> list[tuple[Configuration, Target, Strategy]]:
+    """Give every configuration a name of its own, as the store does for all that it holds."""
+    names = parameters.names(parameters.named(as_dict(c)) for c, _, _ in configurations)
+    return [
+        (msgspec.structs.replace(c, configuration=names[c.configuration_id]), target, strategy)
+        for c, target, strategy in configurations
+    ]
+
+
+class Typed(NamedTuple):
+    """What of a plan the user typed, or set in his own configuration: it is his, and not asked for.
+
+    Attributes:
+        strategies: names of strategies; code of them is looked for where the command runs first.
+        keys: (variable, address) of keys that may be sent.
+        addresses: where tasks may be sent.
+        tasks: whether the tasks are.
+    """
+
+    strategies: Collection[str] = ()
+    keys: Collection[tuple[str, str]] = ()
+    addresses: Collection[str] = ()
+    tasks: bool = False
+
+
+_NOTHING_TYPED = Typed()
+
+
+def expand(
+    plan: Plan,
+    folder: Path | None = None,
+    *,
+    trust: Trust = False,
+    typed: Typed = _NOTHING_TYPED,
+    preview: bool = False,
+) -> Work:
+    """Load a plan's tasks and strategies by name; files are looked for in the plan's folder first.
+
+    Args:
+        plan: what is asked.
+        folder: the plan's.
+        trust: who answers for code that the plan or its task files name, for keys that it sends to
+            other addresses than their provider's, and for files from elsewhere (see `Gate`).
+        typed: what of it needs no answer.
+        preview: import nothing that is not trusted already, and ask for nothing; `Work.wants` says
+            what it would be. Such work cannot be collected.
+
+    Raises:
+        ConfigError: a name is wrong, or something is not trusted.
+    """
+    from workbench.datasets import load_task
+    from workbench.runner import strategies
+
+    for given in plan.strategy_params:
+        if not is_external(given):
+            strategies.kind(given)  # a name that nobody has would be passed over in silence
+    chosen = [_strategy(plan, asked, folder, typed) for asked in plan.strategies]
+    helpers = {name: plan.helper(name).identity for name in plan.helpers}
+    tasks = [
+        load_task(task, folder=folder, find_scorer=_located_scorer, helpers=helpers)
+        for task in plan.tasks
+    ]
+    code = [s.code for s in chosen if isinstance(s, Unimported)]
+    code += [s.code for t in tasks for s in _own_scorers(t)]
+    runs = {c: to_run(c) for c in code}
+    wanted = [p for c, p in runs.items() if not c.is_typed]
+    wanted += _sends(plan, folder, typed)
+    gate = Gate.of(trust)
+    lacking = gate.lacking(wanted)
+    if lacking and not preview:
+        gate.require(wanted)
+        for c, permission in runs.items():
+            check_unchanged(c, permission)
+        lacking = []
+    refused = {p.digest for p in lacking}
+    trusted = {c for c, permission in runs.items() if permission.digest not in refused}
+    return Work(
+        plan,
+        [_with_scorers(task, trusted) for task in tasks],
+        [
+            strategies.imported(s.code, s.params)
+            if isinstance(s, Unimported) and s.code in trusted
+            else s
+            for s in chosen
+        ],
+        wants=lacking,
+    )
+
+
+def _strategy(
+    plan: Plan, asked: str | dict[str, Any], folder: Path | None, typed: Typed
+) -> Strategy | Unimported:
+    """Make a strategy that ships, or locate code of the user's."""
+    from workbench.runner import strategies
+
+    table = {"name": asked} if isinstance(asked, str) else dict(asked)
+    name = table.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"a table of `strategies` needs a name: {table}")
+    params = plan.strategy_params.get(name, {}) | table
+    if not is_external(name):
+        return strategies.get(name, **params)
+    beside = [folder] if folder is not None else [Path()]
+    if name in typed.strategies:
+        # what is typed is looked for where it is typed; what lies beside a plan is the plan's
+        with contextlib.suppress(ConfigError):
+            return Unimported(locate("strategy", name, [Path()], is_typed=True), params)
+    code = locate("strategy", name, beside)
+    code.check("class")
+    return Unimported(code, params)
+
+
+def _located_scorer(name: str, folder: Path) -> UnimportedScorer:
+    return user_code.locate(name, [folder])
+
+
+def _own_scorers(task: TaskSet) -> list[UnimportedScorer]:
+    return [s for s in task.scorers.values() if isinstance(s, UnimportedScorer)]
+
+
+def _with_scorers(task: TaskSet, trusted: Collection[ExternalCode]) -> TaskSet:
+    """Import the trusted scorers of a task."""
+    loaded: dict[str, Scorer] = {s.name: s.load() for s in _own_scorers(task) if s.code in trusted}
+    first = loaded.get(task.scorer.name, task.scorer)
+    return dataclasses.replace(task, scorer=first, scorers={**task.scorers, **loaded})
+
+
+def _sends(plan: Plan, folder: Path | None, typed: Typed) -> Iterator[Permission]:
+    """List keys that go to other addresses than their provider's, and files that go there."""
+    targets = [*plan.targets, *(plan.helper(name) for name in plan.helpers)]
+    for target in targets:
+        if target.endpoint in IN_PROCESS:
+            continue
+        variable, address = target.api_key_env, target.base_url
+        is_mine = variable is None or (variable, address) in typed.keys
+        if variable is not None and not is_mine and not services.is_own_key(variable, address):
+            yield to_send_key(variable, address)
+        is_known = services.is_own_address(address) or address in typed.addresses
+        if folder is None or typed.tasks or is_known or target.is_on_this_host:
+            continue
+        files = [file_of(task, folder) for task in plan.tasks]
+        home = folder.resolve()
+        for file in files:
+            if file is not None and not file.is_relative_to(home):
+                yield to_send_file(file, address)

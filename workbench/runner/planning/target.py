@@ -1,0 +1,257 @@
+"""One model as a plan asks it: where it is, what is spoken there, with which settings."""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from workbench.errors import ConfigError, WorkbenchError
+from workbench.records import content_id
+from workbench.runner.providers import chat_templates, services
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Endpoint = Literal[
+    "auto",
+    "chat",
+    "completions",
+    "responses",
+    "messages",
+    "gemini",
+    "local",
+    "local_completions",
+    "replay",
+]
+_PLAIN_KEYS = "WORKBENCH_ALLOW_HTTP_KEYS"  # of the environment, as a plan may be a stranger's
+LOCAL = frozenset({"local", "local_completions"})
+IN_PROCESS = LOCAL | {"replay"}  # endpoints that no request leaves the process for
+_COMPLETIONS = frozenset({"completions", "local_completions"})
+# what says where a model is: a table that gives one of them takes none of them from its plan
+_PLACE = (
+    "provider",
+    "base_url",
+    "endpoint",
+    "api_key_env",
+    "extra_body",
+    "template",
+    "machine",
+    "recording",
+)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a plan says for all its models, and the table of a model for itself.
+
+    Attributes:
+        base_url: the server, with its `/v1`; "" is the provider's own, or llama.cpp's on this
+            machine.
+        provider: its name in the price sheet; taken from the host where None.
+        api_key_env: the NAME of the environment variable that holds the key; never the key. Where
+            None, the usual one of the provider, at the provider's own address only.
+        endpoint: chat, responses (OpenAI), messages (Anthropic), gemini, completions for a base
+            model (`template` turns a chat into text), local (torch in this process;
+            local_completions for a base model), replay (recorded traces); auto is the provider's
+            own, else chat.
+        extra_body: further fields of the request.
+        effort: reasoning effort, in the server's words; recorded so, sent as the endpoint wants it.
+        thinking_budget_tokens: most tokens of thinking, where the endpoint takes a cap.
+        machine: name, in the price sheet, of the machine that the model runs on.
+        precision: number format of the weights, for the record; a local model is loaded so, and
+            where nothing is said, what it is loaded as is recorded.
+        device: where a local model runs: auto, cpu, cuda, mps.
+        recording: a store, or a folder of exported traces, that replay answers from.
+        concurrency: calls in flight at once.
+        timeout_s: cap of one request.
+    """
+
+    base_url: str = ""
+    provider: str | None = None
+    api_key_env: str | None = None
+    endpoint: Endpoint = "auto"
+    template: str = "question_answer"
+    extra_body: dict[str, Any] = {}
+    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    top_p: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    max_tokens: Positive | None = None
+    effort: str | None = None
+    thinking_budget_tokens: Positive | None = None
+    machine: str | None = None
+    precision: str | None = None
+    device: str = "auto"
+    recording: str | None = None
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 8
+    timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+
+    def __post_init__(self) -> None:
+        """Fill in what the provider's name tells; refuse what cannot work, or would record a secret."""
+        self._fill()
+        if self.is_base_model:
+            chat_templates.get(self.template)
+        if self.endpoint == "messages" and self.max_tokens is None:
+            raise ConfigError("the endpoint messages needs a cap on the answers; give max_tokens")
+        if self.endpoint == "replay" and self.recording is None:
+            raise ConfigError(
+                "the endpoint replay needs a recording: a store or a folder of traces"
+            )
+        if self.api_key_env is not None and not self.api_key_env.isidentifier():
+            raise ConfigError(
+                "api_key_env is not the name of an environment variable; give the name, never the key"
+            )
+        if self.endpoint not in IN_PROCESS:
+            self._check_address()
+
+    def _check_address(self) -> None:
+        url = urlsplit(self.base_url)
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            shown = url._replace(netloc=url.hostname or "", query="", fragment="").geturl()
+            raise ConfigError(f"base_url {shown!r} is no http(s) address")
+        if url.username or url.password or url.query or url.fragment:
+            raise ConfigError(
+                "base_url holds a user, a password or a query; put the key into an environment variable"
+                " and its name into api_key_env"
+            )
+
+    def _fill(self) -> None:
+        """Take address, endpoint and name of the key's variable from what is known of the provider."""
+        if self.endpoint in IN_PROCESS:
+            return
+        service = services.SERVICES.get(self.provider or services.name_of(self.base_url))
+        if self.endpoint == "auto":
+            endpoint = service.endpoint if service is not None else "chat"
+            msgspec.structs.force_setattr(self, "endpoint", endpoint)
+        if not self.base_url:
+            known = service.base_url(self.endpoint) if service is not None else services.LOCAL_URL
+            if known is None:
+                raise ConfigError(
+                    f"no address of {self.provider} is known for {self.endpoint}; give base_url"
+                )
+            msgspec.structs.force_setattr(self, "base_url", known)
+        at_home = services.is_at_home(self.provider_name, self.base_url)
+        if self.api_key_env is None and service is not None and at_home:
+            msgspec.structs.force_setattr(self, "api_key_env", service.api_key_env)
+
+    @property
+    def provider_name(self) -> str:
+        """The provider's name in records and price sheets."""
+        if self.provider is None and self.endpoint in IN_PROCESS:
+            return "local" if self.endpoint in LOCAL else self.endpoint
+        return self.provider or services.name_of(self.base_url)
+
+    @property
+    def is_base_model(self) -> bool:
+        """Whether it continues a text and knows no chat."""
+        return self.endpoint in _COMPLETIONS
+
+    @property
+    def is_on_this_host(self) -> bool:
+        """Whether the model runs on this machine, so that its energy can be measured here."""
+        host = urlsplit(self.base_url).hostname or ""
+        return self.endpoint in LOCAL or (self.endpoint != "replay" and _is_loopback(host))
+
+    def _is_private(self) -> bool:
+        """Whether nobody on the way to the address can read what is sent there."""
+        url = urlsplit(self.base_url)
+        return url.scheme == "https" or _is_loopback(url.hostname or "")
+
+    def api_key(self, environ: Mapping[str, str] = os.environ) -> str | None:
+        """Read the key; ConfigError names the variable if it is not set."""
+        if self.api_key_env is None:
+            return None
+        key = environ.get(self.api_key_env, "").strip()
+        if key and environ.get(_PLAIN_KEYS) != "1" and not self._is_private():
+            raise ConfigError(
+                f"{self.base_url} is plain http to another machine, and whoever is on the way could read"
+                f" the key; give an https address, or set {_PLAIN_KEYS}=1 if you trust the way"
+            )
+        if not key:
+            # keys look like names too (gsk_…, hf_…): only what is written as variables are is
+            # repeated
+            is_name = self.api_key_env.isupper()
+            named = self.api_key_env if is_name else "that api_key_env names (shown if upper case)"
+            raise ConfigError(
+                f"the environment variable {named} is not set; it should hold the key for"
+                f" {self.provider_name}"
+            )
+        return key
+
+
+class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model with its settings."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+
+    @classmethod
+    def of(cls, settings: Settings, model: str | Mapping[str, Any]) -> Self:
+        """Resolve a name, or a table with settings of its own, within a plan."""
+        own = {"model": model} if isinstance(model, str) else dict(model)
+        given = {f: getattr(settings, f) for f in Settings.__struct_fields__}
+        if any(name in own for name in _PLACE):
+            given = {name: value for name, value in given.items() if name not in _PLACE}
+        try:
+            return msgspec.convert(given | own, cls)
+        except (msgspec.ValidationError, ConfigError) as error:
+            raise ConfigError(
+                f"the model {own.get('model', own)!r} of the plan: {error}"
+            ) from error
+
+    @property
+    def place_id(self) -> str:
+        """Name what a connection to it shares: targets that differ in sampling only share one."""
+        sampling = {"temperature", "top_p", "max_tokens", "effort", "thinking_budget_tokens"}
+        fields = [f for f in self.__struct_fields__ if f not in sampling]
+        if self.endpoint not in IN_PROCESS:
+            fields.remove("model")
+        return content_id(*[getattr(self, f) for f in fields])
+
+    @property
+    def weights(self) -> str | None:
+        """The number format of the weights: as said, or as a model in this process will be loaded."""
+        if self.endpoint not in LOCAL:
+            return self.precision
+        from workbench.runner.local import loading
+
+        try:
+            loading.require()
+            return loading.precision_of(self.model, self.device, self.precision or "auto")
+        except WorkbenchError:  # who connects to it says why it cannot be had here
+            return self.precision
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The settings of its requests, in OpenAI's names."""
+        found = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "reasoning_effort": self.effort,
+            "thinking_budget_tokens": self.thinking_budget_tokens,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def differences(self) -> dict[str, Any]:
+        """What a configuration keeps of it beside the columns of its own."""
+        found: dict[str, Any] = {"endpoint": self.endpoint} if self.endpoint != "chat" else {}
+        if self.is_base_model:
+            found["template"] = self.template
+        return found | ({"extra_body": self.extra_body} if self.extra_body else {})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes it another helper of a configuration."""
+        named = {"model": self.model, "provider": self.provider_name, "precision": self.weights}
+        return {
+            n: v for n, v in (named | self.sampling | self.differences).items() if v is not None
+        }
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its address and not by how its name begins."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False

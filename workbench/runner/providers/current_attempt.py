@@ -1,0 +1,30 @@
+"""Which attempt asks: for providers to whom equal requests of two attempts are not the same.
+
+A replay gives every trial its own recorded reply, and a batch that outlives the program gives every
+answer back to whoever paid for it. Both would be wrong if they went by the order of asking alone.
+"""
+
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from workbench.records import Configuration
+
+AttemptKey = tuple[str, str, int]  # configuration_id, item_id, trial
+
+
+class CurrentAttempt(NamedTuple):
+    """An attempt, as the providers know it."""
+
+    configuration: Configuration
+    item_id: str
+    trial: int
+
+    @property
+    def key(self) -> AttemptKey:
+        """What identifies it from run to run."""
+        return self.configuration.configuration_id, self.item_id, self.trial
+
+
+# set by whoever makes an attempt, and by its session before each call; None where nobody said
+CURRENT_ATTEMPT: ContextVar[CurrentAttempt | None] = ContextVar("CURRENT_ATTEMPT", default=None)
+ORDINAL: ContextVar[int | None] = ContextVar("ORDINAL", default=None)

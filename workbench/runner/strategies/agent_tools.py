@@ -1,0 +1,114 @@
+"""An agent's hands: run the tools that a reply asks for, within the budget, and write their records."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from workbench.records import NOT_RUN
+from workbench.runner.attempts.session import Outcome, Reply, Session, ToolSpec
+from workbench.runner.tools import Called, Toolbox, ToolResult
+from workbench.runner.tools.budget import MORE, Account, AgentBudget
+
+FINAL = "No more tools can be used. Write 'Answer:' and your final answer now."
+
+
+class Asked(NamedTuple):
+    """A tool that the model asks for, in its own words."""
+
+    name: str
+    arguments: str | None
+
+
+class Hands:
+    """The tools of one attempt, with what was used up of its budget.
+
+    Attributes:
+        account: what was used up.
+        specs: the tools that the model is told of; asking for more turns is one where there are
+            more.
+    """
+
+    def __init__(
+        self, session: Session, toolbox: Toolbox, budget: AgentBudget, *, remind: bool, track: bool
+    ) -> None:
+        """Bind the tools to an attempt."""
+        self.session, self.toolbox, self.account = session, toolbox, Account(budget)
+        self.specs: tuple[ToolSpec, ...] = (*toolbox.specs, *((MORE,) if budget.may_grow else ()))
+        self._grows, self._remind, self._track = budget.may_grow, remind, track
+
+    async def use(self, reply: Reply, asked: Sequence[Asked], *, in_text: bool) -> list[Called]:
+        """Run the tools that a reply asks for, side by side, and record them in order.
+
+        What goes beyond the budget of tool calls is not run; its error type is NOT_RUN.
+        """
+        self.account.reply(reply.call)
+        found = await asyncio.gather(*[self._one(each, self._room(each)) for each in asked])
+        for place, called in enumerate(found):
+            counted = await self.session.count_tokens(called.text)
+            record = msgspec.structs.replace(called.record, result_tokens=counted)
+            self.session.record_tool(reply.call.ordinal, record, place=None if in_text else place)
+        return found
+
+    def turn_down(self, reply: Reply, asked: Sequence[Asked], *, in_text: bool) -> None:
+        """Record the tools that a reply asks for after the end: none is run, and nobody is told."""
+        for place, each in enumerate(asked):
+            record = msgspec.structs.replace(self._refuse(each).record, result_bytes=None)
+            self.session.record_tool(reply.call.ordinal, record, place=None if in_text else place)
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The most that the next reply may write; None without a budget of tokens."""
+        return self.account.most_tokens
+
+    def _room(self, asked: Asked) -> bool:
+        """Count a tool call before it runs; asking for turns is none."""
+        return (self._grows and asked.name == MORE.name) or self.account.take_tool()
+
+    async def _one(self, asked: Asked, room: bool) -> Called:
+        name, text = asked
+        if self._grows and name == MORE.name:
+            return self.toolbox.refuse(name, text, ToolResult(self.account.grow()))
+        return await self.toolbox.call(name, text) if room else self._refuse(asked)
+
+    def _refuse(self, asked: Asked) -> Called:
+        said = "Not run: no tool calls are left."
+        return self.toolbox.refuse(asked.name, asked.arguments, ToolResult(said, NOT_RUN))
+
+    def notes(self) -> str:
+        """Return what the model is told after its turn; "" where nothing is."""
+        said = [FINAL] if self.account.limit() else []
+        if self._track:
+            said.insert(0, self.account.tracked())
+        if self._remind and not self.account.limit():
+            said.append(self.account.reminder())
+        return f"\n\n[{' '.join(said)}]" if said else ""
+
+    def _was_cut(self, reply: Reply) -> bool:
+        """Say whether a reply ended at what was left of the budget of tokens, not at a cap of its own."""
+        most, wrote = self.most_tokens, reply.call.output_tokens
+        if most is None or wrote is None:
+            return False
+        return reply.stop_reason == "max_tokens" and wrote >= most
+
+    def outcome(self, text: str, reply: Reply, **facts: Any) -> Outcome:
+        """End the attempt with a text; the limit is named where one ended the acting."""
+        limit = self.account.limit() if self.account.turns else None
+        if limit is None and self._was_cut(reply):
+            limit = "tokens"
+        return Outcome(
+            text,
+            stop_reason=reply.stop_reason,
+            limit_type=limit,
+            metadata={**facts, **self.account.facts()},
+        )
+
+
+def told(lessons: Sequence[str]) -> str:
+    """Write what earlier attempts have taught; "" where nothing."""
+    if not lessons:
+        return ""
+    return "\n\nYou have tried this question before. What you noted then:\n" + "\n".join(
+        f"- {' '.join(lesson.split())}" for lesson in lessons
+    )
