@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := .demo/traces.duckdb
+# one more than the cores of a small machine: a sixth of a worker's time is waiting for apps and processes
+WORKERS ?= 3
 
 .PHONY: demo test check bench lock audit clean
 
@@ -25,14 +27,14 @@ demo: .venv/base.stamp
 
 # a file's tests stay together: they share what is dear to make
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --hypothesis-profile=default
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --hypothesis-profile=default
 
 bench: .venv/dev.stamp
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -37,8 +37,6 @@ def test_a_question_asked_in_two_ways_is_answered_alike_or_refused(store: Store,
     with store.facts("", declared.rows) as frame:
         right = _asked(name, frame)
     assert str(_asked(name, store)) == str(right)
-    if isinstance(right, pl.DataFrame):
-        assert right.equals(store.analyze(name, by=("model", "task")).frame)
     for view, rows in (("trace_facts", store.traces()), ("call_facts", store.calls())):
         if (name, view) == (OF_CALLS, "call_facts"):
             continue
@@ -50,6 +48,17 @@ def test_a_question_asked_in_two_ways_is_answered_alike_or_refused(store: Store,
         else:
             assert isinstance(right, pl.DataFrame)
             assert found.equals(right)
+
+
+@pytest.mark.parametrize(
+    "name", ["summary", "process", "energy-by-phase", "kinetics", "tools", "markers"]
+)
+def test_a_store_answers_as_the_analysis_does(store: Store, name: str) -> None:
+    """`store.analyze` is `analysis.run` on the store: one of each grain."""
+    asked = analysis.run(name, store, by=("model", "task")).frame
+
+    assert store.analyze(name, by=("model", "task")).frame.equals(asked)
+    assert asked.height
 
 
 @pytest.mark.parametrize("view", [v for v in VIEWS if v.endswith(("_facts", "_outcomes", "_uses"))])
