@@ -23,6 +23,7 @@ from tests.test_sources_inspect import (
     whole,
 )
 from workbench import sources
+from workbench.billing import reconcile
 from workbench.records import Item, Result, Trace
 from workbench.sources import FileReport, inspect_log
 from workbench.store import Store, open_store
@@ -70,6 +71,39 @@ def logs(tmp_path: Path) -> list[Path]:
     again = sample(id=3, uuid="u9", events=[at(5)], error_retries=[retry])
     first = log(tmp_path, "first", done, failed("u2", at(2), at(3)))
     return [first, log(tmp_path, "second", done, again)]
+
+
+def test_a_bill_has_the_tries_that_were_made_again_and_an_answer_does_not(tmp_path: Path) -> None:
+    """Two attempts count, $0.65; three requests were paid, $0.975: by the bill, and by the log."""
+    counts = {"input_tokens": 100_000, "output_tokens": 20_000, "total_tokens": 120_000}
+
+    def sent(second: int) -> dict:
+        return at(second) | {
+            "output": model()["output"] | {"usage": counts},
+            "model": "openai/gpt-5",
+        }
+
+    retry = {"message": "boom", "traceback": "RuntimeError: boom", "events": [sent(3)]}
+    samples = [
+        sample(uuid="u1", events=[sent(1)], model_usage={}),
+        sample(id=2, uuid="u2", events=[sent(2)], model_usage={}),
+        sample(id=3, uuid="u3", error=retry, scores=None, error_retries=[retry], events=[]),
+    ]
+    store = open_store(tmp_path / "s.duckdb", create=True)
+    bring(store, log(tmp_path, "only", *samples))
+    day = store.sql("SELECT min(started_at)::DATE AS d FROM calls")["d"][0]
+    bill = tmp_path / "activity.json"
+    row = {"date": str(day), "model": "gpt-5", "usage": 0.975, "requests": 3}
+    tokens = {"prompt_tokens": 300_000, "completion_tokens": 60_000}
+    bill.write_text(json.dumps({"data": [row | tokens]}))
+
+    found = reconcile(store, bill, providers=["openai"])
+    [summary] = store.analyze("summary", by="task").frame.rows(named=True)
+
+    assert found.frame["verdict"].to_list() == ["agrees"]
+    assert found.total["stored_usd"].to_list() == [pytest.approx(0.975)]
+    assert any("tries that were made again: 1;" in note for note in found.notes)
+    assert summary["total_cost_usd"] == pytest.approx(0.65)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0, 1)], ids=str)

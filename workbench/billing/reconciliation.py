@@ -8,6 +8,8 @@ Rules:
   that answered (else that was asked), by its canonical name.
 - Tokens and requests must be equal. Dollars may differ by half a unit of the last decimal place
   that the bill prints, for each of the rows that are summed.
+- Every request counts that was paid: also of attempts that failed and of tries that were made
+  again, which analyses leave out.
 - Stored dollars are what the provider told with the reply, else what tokens cost at the price in
   force. A sum over calls of which one is unknown is unknown.
 """
@@ -453,6 +455,12 @@ class _Comparison:
             yield (
                 f"the store has no calls of the bill's provider in this time; it has calls of:"
                 f" {', '.join(here) or 'nobody'}; name those that the bill is for with --provider"
+            )
+        calls = [*(call for _, call in self._pairs), *self._rest]
+        if again := sum(call.is_replaced for call in calls):
+            yield (
+                f"calls of tries that were made again: {again:,}; they were paid, so the bill has"
+                " them, and analyses leave them out"
             )
         uncertain = sum(not call.is_certain for call in self._rest)
         if uncertain:

@@ -48,6 +48,7 @@ class StoredCall:
         was_told_usd: whether the dollars are what the provider said, not computed from prices.
         is_certain: whether a reply came or its tokens are known. Of a failed request without
             either nobody can tell whether it was charged.
+        is_replaced: whether it is of a try that was made again: paid, and left out of analyses.
     """
 
     call_id: str
@@ -60,6 +61,7 @@ class StoredCall:
     amounts: Amounts
     was_told_usd: bool
     is_certain: bool
+    is_replaced: bool
 
 
 def read(
@@ -80,6 +82,8 @@ def read(
     frame = frame.filter(pl.col("n_requests").fill_null(1) > 0)
     named = pl.col("response_id").is_in(wanted) | pl.col("request_id").is_in(wanted)
     frame = frame.filter(named.fill_null(False) | days.has("started_at"))
+    again = store.traces(where).filter("is_replaced").select("trace_id").collect()
+    replaced = set(again["trace_id"])
     aliases = store.model_aliases()
     known: dict[tuple[str | None, str], str] = {}
 
@@ -107,6 +111,7 @@ def read(
                 amounts=_amounts(row),
                 was_told_usd=row["billed_cost_usd"] is not None,
                 is_certain=_is_certain(row),
+                is_replaced=row["trace_id"] in replaced,
             )
         )
     return found
