@@ -3,14 +3,18 @@ refused."""
 
 import asyncio
 import logging
+import os
 import shutil
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests import making
 from workbench import spool
-from workbench.errors import StoreError, StoreMissing
+from workbench.errors import QueryCancelled, StoreError, StoreMissing
 from workbench.runner.attempts import journal
 from workbench.runner.attempts.journal import Journal
 from workbench.runner.batch.batch_journal import Note, Notes
@@ -20,7 +24,7 @@ from workbench.runner.planning.claims import Claims
 from workbench.runner.providers.current_attempt import AttemptKey
 from workbench.runner.providers.protocol import Reply, Request
 from workbench.spool import SpoolWriter
-from workbench.store import Store, open_store
+from workbench.store import Cancel, Store, open_store
 
 
 def spooled(folder: Path, store_id: str | None = None) -> None:
@@ -259,6 +263,41 @@ def test_a_living_collector_of_another_store_holds_nothing_of_this_one(tmp_path:
                 return mine.taken
 
     assert asyncio.run(work()) == set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no advisory locks")
+def test_a_writer_names_its_store_at_the_turnstile(tmp_path: Path) -> None:
+    """Whoever waits is told if it is for another store, whose file lay there before."""
+    store = open_store(tmp_path / "a.duckdb", create=True)
+    turnstile = store.spool_dir / ".turnstile"
+    with store.lease():
+        assert turnstile.read_text() == f"{os.getpid()} {store.id}"
+
+    import fcntl
+
+    with turnstile.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        told = []
+        for said in (f"12 {store.id}", "12", f"12 {'f' * 32}", ""):
+            file.truncate(0)
+            os.pwrite(file.fileno(), said.encode(), 0)
+            cancel = Cancel()
+            reader = threading.Thread(target=refuse_cancelled, args=(store, cancel))
+            reader.start()
+            while not cancel.waiting_for:
+                time.sleep(0.01)
+            told.append(cancel.waiting_for)
+            cancel.cancel()
+            reader.join()
+
+    other = "workbench, process 12, which writes to another store (id ffffffff)"
+    assert told == ["workbench, process 12"] * 2 + [other, "another workbench"]
+
+
+def refuse_cancelled(store: Store, cancel: Cancel) -> None:
+    """Read until it is called off."""
+    with pytest.raises(QueryCancelled):
+        store.sql("SELECT 1", cancel=cancel)
 
 
 def test_files_without_an_id_belong_to_the_store_whose_folder_they_are_in(tmp_path: Path) -> None:

@@ -262,7 +262,9 @@ def _beside(path: Path, name: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def _turnstile(path: Path, *, closing: bool, cancel: Cancel | None = None) -> Iterator[None]:
+def _turnstile(
+    path: Path, *, closing: bool, cancel: Cancel | None = None, store_id: str | None = None
+) -> Iterator[None]:
     """Pass the turnstile of a store, or close it for the length of the block.
 
     It only orders who goes first; DuckDB's own lock decides who may. Where there is no spool folder
@@ -280,8 +282,19 @@ def _turnstile(path: Path, *, closing: bool, cancel: Cancel | None = None) -> It
                 entered = _flock(file, fcntl.LOCK_EX if closing else fcntl.LOCK_SH, path, cancel)
                 if entered and closing:  # whom others wait for
                     stack.callback(os.ftruncate, file, 0)
-                    os.pwrite(file, str(os.getpid()).encode(), 0)
+                    os.pwrite(file, f"{os.getpid()} {store_id or ''}".strip().encode(), 0)
         yield
+
+
+def _holder(said: bytes, path: Path) -> str:
+    """Name the writer that closed a turnstile: its process, and its store where that is another."""
+    process, _, store_id = said.decode("ascii", "replace").partition(" ")
+    if not process.isdecimal():
+        return "another workbench"
+    owner = spool.owner(spool.folder_of(path))
+    is_foreign = bool(store_id) and owner not in {None, store_id}
+    other = f", which writes to another store (id {store_id[:8]})" if is_foreign else ""
+    return f"workbench, process {process}{other}"
 
 
 def _flock(file: int, kind: int, path: Path, cancel: Cancel | None) -> bool:
@@ -294,9 +307,7 @@ def _flock(file: int, kind: int, path: Path, cancel: Cancel | None) -> bool:
                 return True
             if wait.over(WAIT_S):
                 break
-            process = os.pread(file, 20, 0).decode(errors="replace")
-            who = f"workbench, process {process}" if process else "another workbench"
-            wait.name(path, who, aloud=True)
+            wait.name(path, _holder(os.pread(file, 100, 0), path), aloud=True)
             time.sleep(pause)
     finally:
         wait.end()
@@ -381,7 +392,8 @@ def lease(
         )
     if not create:
         _must_exist(path)
-    with _gate(path).write(), _turnstile(path, closing=True), private.only_owner():
+    turnstile = _turnstile(path, closing=True, store_id=store_id)
+    with _gate(path).write(), turnstile, private.only_owner():
         if not create:
             _must_exist(path)
         connection, shared = _connect(path, read_only=False, reach=reach)
