@@ -15,6 +15,7 @@ from workbench import __version__
 from workbench.cli import output
 from workbench.cli.output import Document, emit, json_text, write_file
 from workbench.cli.tables import lines, markdown
+from workbench.errors import WorkbenchError
 
 FRAME = pl.DataFrame(
     {
@@ -178,7 +179,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(output, "json_text", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WorkbenchError, match="the disk is full; make room"):
         write_file(DOCUMENT, path)
 
     assert path.read_text() == "old"

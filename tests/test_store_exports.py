@@ -101,7 +101,7 @@ def test_an_export_that_fails_leaves_nothing(
 
     monkeypatch.setattr(exports, "write_manifest", full)
     for name in ("export", "new"):
-        with pytest.raises(StoreError, match="No space left"):
+        with pytest.raises(StoreError, match="the disk is full; make room"):
             store.export(tmp_path / name)
 
     assert exports.verify(tmp_path / "export") == before

@@ -150,8 +150,10 @@ def _run(args: Sequence[str] | None) -> int:
     except WorkbenchError as error:
         return _fail(str(error))
     except OSError as error:
+        from workbench.store import causes
+
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}")
+        return _fail(f"{where}{causes.reason(error, 'another place')}")
     return status if isinstance(status, int) else 0
 
 

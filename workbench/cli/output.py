@@ -23,6 +23,7 @@ from workbench import __version__
 from workbench.analysis.core.result import plain
 from workbench.cli.options import is_excel_safe, is_terminal, settings, talk
 from workbench.cli.tables import lines, markdown
+from workbench.errors import WorkbenchError
 from workbench.schema import Column, columns_by_name
 
 if TYPE_CHECKING:
@@ -225,10 +226,27 @@ def write_file(document: Document, output: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(output: Path) -> Iterator[Path]:
-    """Give a file beside the wanted one that takes its place when the block ends well."""
-    from workbench.store import scratch
+    """Give a file beside the wanted one that takes its place when the block ends well.
 
-    with scratch.folder(output.parent, ".writing-") as folder:
-        path = folder / output.name
-        yield path
-        path.replace(output)
+    Raises:
+        WorkbenchError: the disk refuses it; what was there before is as it was.
+    """
+    from polars.exceptions import PolarsError
+
+    from workbench.store import causes, scratch
+
+    try:
+        with scratch.folder(output.parent, ".writing-") as folder:
+            path = folder / output.name
+            yield path
+            path.replace(output)
+    except (OSError, PolarsError, WorkbenchError) as error:
+        cause = error.__cause__ if isinstance(error, WorkbenchError) else error
+        if isinstance(cause, PolarsError):  # it has no code of the system's
+            cause = causes.refusal(output.parent)
+        if not isinstance(cause, OSError) or not causes.is_of_disk(cause):
+            raise
+        raise WorkbenchError(
+            f"cannot write {output}: {causes.reason(cause, 'another file')};"
+            " what was there is as it was"
+        ) from error

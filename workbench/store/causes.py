@@ -103,9 +103,23 @@ def unopenable(path: Path, *, read_only: bool) -> StoreError | None:
         return StoreError(f"cannot read {path}: {reason(error)}")
     finally:
         os.close(file)
+    return _not_a_store(path, head, read_only=read_only)
+
+
+def _not_a_store(path: Path, head: bytes, *, read_only: bool) -> StoreError | None:
+    if not head:  # a store that is being made, or was not finished
+        refused = None if read_only else refusal(path.parent)
+        return None if refused is None else StoreError(f"cannot write {path}: {reason(refused)}")
     if head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
         return StoreVersionError(f"{path} is no DuckDB database; name another file with --store")
     return None
+
+
+def is_empty(path: Path) -> bool:
+    """Say whether a file is there that holds nothing."""
+    with contextlib.suppress(OSError):
+        return path.is_file() and not path.stat().st_size
+    return False
 
 
 def _no_file(path: Path, *, read_only: bool) -> StoreError:
@@ -122,6 +136,10 @@ def _no_file(path: Path, *, read_only: bool) -> StoreError:
 
 def opening_failed(path: Path, error: duckdb.Error) -> StoreError:
     """Turn an error of the engine at opening into ours, where `unopenable` knows nothing."""
+    if is_empty(path):
+        return StoreVersionError(
+            f"{path} is empty: making a store there was not finished; delete it, or import into it"
+        )
     written_by = _library(path)
     if not is_damage(error) and _newer(written_by):
         return StoreVersionError(
@@ -184,11 +202,11 @@ def refusal(folder: Path) -> OSError | None:
     A disk with so little room that the next write may not fit counts as full.
     """
     try:
-        if shutil.disk_usage(folder).free < _NARROW_BYTES:
-            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(bytes(_PROBE_BYTES))
             os.fsync(file.fileno())
+        if shutil.disk_usage(folder).free < _NARROW_BYTES:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     except OSError as error:
         return error
     return None
@@ -197,18 +215,30 @@ def refusal(folder: Path) -> OSError | None:
 _ADVICE = {
     errno.ENOSPC: "the disk is full; make room, then run the same command again",
     errno.EDQUOT: "the quota of the disk is used up; make room, then run the same command again",
-    errno.EROFS: "the disk is read-only; give another --store",
-    errno.EACCES: "permission denied; give another --store, or change the rights of its folder",
-    errno.EPERM: "not permitted; give another --store, or change the rights of its folder",
+    errno.EROFS: "the disk is read-only; give {other}",
+    errno.EACCES: "permission denied; give {other}, or change the rights of its folder",
+    errno.EPERM: "not permitted; give {other}, or change the rights of its folder",
     errno.ENOENT: "the folder is gone; its disk may not be mounted",
     errno.EIO: "the disk failed",
     errno.ESTALE: "the disk of the network is lost",
     errno.ENOTCONN: "the disk of the network is lost",
-    errno.EISDIR: "it is a folder; name a file with --store",
+    errno.EISDIR: "it is a folder; give {other}",
 }
 
 
-def reason(error: OSError) -> str:
-    """Say what an error code means for whoever has to mend it."""
+def is_of_disk(error: OSError) -> bool:
+    """Say whether an error is the fault of a disk or of rights, and not of what was asked."""
+    return error.errno in _ADVICE
+
+
+def reason(error: OSError, other: str = "another --store") -> str:
+    """Say what an error code means for whoever has to mend it.
+
+    Args:
+        error: of the operating system.
+        other: what may be named in place of what was refused.
+    """
     said = error.strerror or str(error)
-    return _ADVICE.get(error.errno or 0, said[:1].lower() + said[1:])
+    if error.errno in _ADVICE:
+        return _ADVICE[error.errno].format(other=other)
+    return said[:1].lower() + said[1:]

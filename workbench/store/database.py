@@ -392,8 +392,12 @@ def lease(
         )
     if not create:
         _must_exist(path)
-    turnstile = _turnstile(path, closing=True, store_id=store_id)
-    with _gate(path).write(), turnstile, private.only_owner():
+    with (
+        _gate(path).write(),
+        _turnstile(path, closing=True, store_id=store_id),
+        private.only_owner(),
+        _whole_or_gone(path) if create else contextlib.nullcontext(),
+    ):
         if not create:
             _must_exist(path)
         connection, shared = _connect(path, read_only=False, reach=reach)
@@ -410,6 +414,26 @@ def lease(
                 connection.execute("COMMIT")
         finally:
             _close(path, connection, shared=shared)
+
+
+@contextlib.contextmanager
+def _whole_or_gone(path: Path) -> Iterator[None]:
+    """Take a new file away again where making the store fails, as on a full disk.
+
+    An empty file holds nothing, and is one that was begun before; DuckDB would refuse it.
+    """
+    if causes.is_empty(path):
+        path.unlink()
+    if path.exists():
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        for suffix in _BESIDE:
+            with contextlib.suppress(OSError):
+                path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+        raise
 
 
 def _must_exist(path: Path) -> None:

@@ -9,11 +9,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import msgspec
 
 from workbench import __version__, private, schema
 from workbench.errors import ImportFormatError, StoreError
-from workbench.store import database, scratch
+from workbench.store import causes, database, scratch
 
 MANIFEST = "manifest.json"
 _FORMAT = "workbench export 1"
@@ -155,9 +156,16 @@ def _write(path: Path, folder: Path, predicate: str, where: str) -> Manifest:
         for table in schema.TABLES.values():
             query = f"FROM {table.name} {_belongs(table.name, predicate)} ORDER BY {', '.join(table.key)}"
             target = quoted(folder / f"{table.name}.parquet")
-            written = connection.execute(
-                f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15)"
-            ).fetchall()
+            copy = f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15)"
+            try:
+                written = connection.execute(copy).fetchall()
+            except duckdb.IOException as error:
+                if (refused := causes.refusal(folder)) is None:
+                    raise
+                why = causes.reason(refused, "another folder")
+                raise StoreError(
+                    f"cannot write to {folder.parent}: {why}; nothing was exported"
+                ) from error
             rows[table.name] = int(written[0][0])
             if not rows[table.name]:
                 (folder / f"{table.name}.parquet").unlink()
@@ -229,7 +237,9 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise StoreError(
+            f"cannot write {folder}: {causes.reason(error, 'another folder')}"
+        ) from error
 
 
 def _sha256(file: Path) -> str:

@@ -9,7 +9,7 @@ import duckdb
 from workbench import models, private, schema
 from workbench.errors import StoreVersionError
 from workbench.records import content_id
-from workbench.store import aliases, attempts, backups, configurations, database, genuine
+from workbench.store import aliases, attempts, backups, causes, configurations, database, genuine
 from workbench.store.views import CONTRADICTORY, PRICED, VIEWS, totals
 
 _META = """CREATE TABLE IF NOT EXISTS migrations (
@@ -102,7 +102,7 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
         The store's id.
     """
     found, reach = 0, database.NOTHING
-    if path.exists():
+    if path.exists() and not causes.is_empty(path):
         with database.reading(path, cancel) as connection:
             found = version(connection, path)
             is_current = False

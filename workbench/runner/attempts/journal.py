@@ -22,7 +22,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,10 @@ from workbench.runner.providers.broken_requests import CANCELLED
 from workbench.runner.providers.current_attempt import AttemptKey
 from workbench.runner.providers.protocol import Reply, Request
 
+# (why the disk refuses a reply, seconds waited so far) → whether to wait on
+MayWait = Callable[[StoreError, float], bool]
 _HOPELESS = 3
+_RETRY_S = 0.05
 _NAME = re.compile(r"[0-9a-f]+-.+\.jsonl")
 
 
@@ -86,15 +89,33 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Kept).decode
 
 
+def _never(_error: StoreError, _waited_s: float) -> bool:
+    return False
+
+
 class Journal:
     """The replies of unfinished attempts of one store."""
 
     def __init__(
-        self, spool_folder: Path, run_id: str, settled: Collection[AttemptKey] = ()
+        self,
+        spool_folder: Path,
+        run_id: str,
+        settled: Collection[AttemptKey] = (),
+        *,
+        may_wait: MayWait = _never,
     ) -> None:
-        """Look at what earlier runs left, and delete that of settled attempts; makes no folder yet."""
+        """Look at what earlier runs left, and delete that of settled attempts; makes no folder yet.
+
+        Args:
+            spool_folder: the spool.
+            run_id: the run that writes.
+            settled: attempts that are done.
+            may_wait: is told why the disk refuses a reply and for how many seconds it has waited;
+                says whether to wait on.
+        """
         self.folder, self.run_id = Path(spool_folder) / spool.ARRIVED, run_id
         self._owner = spool.owner(spool_folder)
+        self._may_wait = may_wait
         self._left: dict[str, list[Path]] = {}
         for path in files(spool_folder):
             self._left.setdefault(path.name.partition("-")[0], []).append(path)
@@ -114,7 +135,9 @@ class Journal:
         left = self._left.setdefault(name, [])
         self._n_opened += 1
         path = self.folder / f"{name}-{self.run_id}-{self._n_opened}.jsonl"
-        attempt = AttemptJournal(path, left, trace_id, store_id=self._owner)
+        attempt = AttemptJournal(
+            path, left, trace_id, store_id=self._owner, may_wait=self._may_wait
+        )
         left.append(path)
         return attempt
 
@@ -151,10 +174,18 @@ class AttemptJournal:
     """
 
     def __init__(
-        self, path: Path, left: Iterable[Path], trace_id: str = "", *, store_id: str | None = None
+        self,
+        path: Path,
+        left: Iterable[Path],
+        trace_id: str = "",
+        *,
+        store_id: str | None = None,
+        may_wait: MayWait = _never,
     ) -> None:
-        """Read what was left; a file of its own, which names the store, appears with the first reply."""
-        self._path, self._fd, self._store_id = path, -1, store_id
+        """Read what was left; a file of its own, which names the store, appears with a reply."""
+        self._path, self._fd = path, -1
+        self._store_id, self._may_wait = store_id, may_wait
+        self._unwritten: list[bytes] = []  # lines that the disk has refused
         self._n_lost, self._is_closed = 0, False
         lines = [kept for p in left for kept in read(p)]
         self.has_replies = any(kept.arrived for kept in lines)
@@ -191,14 +222,27 @@ class AttemptJournal:
         return list(self._left.values())
 
     async def keep(self, request_id: str, reply: Reply, *, is_metered: bool = False) -> str:
-        """Write down how a request ended and force it to the disk, beside the event loop; returns the line's id."""
+        """Write down how a request ended and force it to the disk, beside the event loop.
+
+        While the disk refuses, the line waits in memory, and whoever keeps it waits here: the
+        attempt asks nothing more until what it has paid for is safe.
+
+        Returns:
+            The line's id.
+
+        Raises:
+            StoreError: there was no room for longer than `may_wait` allows.
+        """
         if reply.call.error_type is None:
             self.has_replies = True
         else:
             request_id = f"{request_id}!{self._path.stem}"
-        with self._explain():
-            self._write(Kept(request_id, reply, self.trace_id, is_metered))
-            await asyncio.to_thread(os.fsync, self._fd)
+        self._unwritten.append(_line(Kept(request_id, reply, self.trace_id, is_metered)))
+        began_s = asyncio.get_running_loop().time()
+        while (error := await self._write_through()) is not None:
+            if not self._may_wait(error, asyncio.get_running_loop().time() - began_s):
+                raise StoreError(f"a reply that was paid for is lost: {error}") from error
+            await asyncio.sleep(_RETRY_S)
         return request_id
 
     def lose(self, request_id: str, call: Call) -> None:
@@ -207,45 +251,77 @@ class AttemptJournal:
             return
         self._n_lost += 1
         line_id = f"{request_id}!{self._path.stem}~{self._n_lost}"
-        with self._explain():
-            self._write(Kept(line_id, Reply(call=call), self.trace_id))
+        self._write_later(Kept(line_id, Reply(call=call), self.trace_id))
 
     def keep_energy(self, line_id: str, energy: tuple[EnergyReading, ...]) -> None:
         """Write down what a request took; a power cut may lose it, which makes it unknown."""
-        if self._fd < 0:  # closed: the attempt was given up
-            return
-        with self._explain():
-            self._write(Kept(line_id, trace_id=self.trace_id, energy=energy))
+        if not self._is_closed:  # else the attempt was given up
+            self._write_later(Kept(line_id, trace_id=self.trace_id, energy=energy))
 
-    def _write(self, kept: Kept) -> None:
-        body = _encode(kept)
-        line = b"%08x %s\n" % (zlib.crc32(body), body)
-        if self._fd < 0:
-            private.make_folder(self._path.parent)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._fd = os.open(self._path, flags, 0o600)
-            if not os.fstat(self._fd).st_size:
-                line = spool.owner_line(self._store_id) + line
-        written = os.write(self._fd, line)
-        while written < len(line):
-            written += os.write(self._fd, line[written:])
+    def _write_later(self, kept: Kept) -> None:
+        """Write a line now, or with the next one where the disk refuses; nobody waits for it."""
+        self._unwritten.append(_line(kept))
+        if (error := self._write()) is not None:
+            self._may_wait(error, 0.0)
 
-    @contextlib.contextmanager
-    def _explain(self) -> Iterator[None]:
+    async def _write_through(self) -> StoreError | None:
+        """Force all lines to the disk; returns why it refuses."""
+        if (refused := self._write()) is not None:
+            return refused
         try:
-            yield
+            await asyncio.to_thread(os.fsync, self._fd)
         except OSError as error:
-            raise StoreError(
-                f"a reply cannot be written at {self._path}: {error.strerror or error}; make room or give"
-                " another --store, then run the same command again"
-            ) from error
+            return self._explained(error)
+        return None
+
+    def _write(self) -> StoreError | None:
+        """Write what is not written yet, in its order; returns why some of it still is not."""
+        try:
+            if self._fd < 0:
+                private.make_folder(self._path.parent)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                self._fd = os.open(self._path, flags, private.FILE_MODE)
+                if not os.fstat(self._fd).st_size:
+                    self._unwritten.insert(0, spool.owner_line(self._store_id))
+            while self._unwritten:
+                _append(self._fd, self._unwritten[0])
+                del self._unwritten[0]
+        except OSError as error:
+            return self._explained(error)
+        return None
+
+    def _explained(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"a reply cannot be written at {self._path}: {error.strerror or error}; make room or"
+            " give another --store, then run the same command again"
+        )
 
     def close(self) -> None:
-        """Let go of the file; it stays."""
+        """Let go of the file; it stays. What the disk has refused is tried once more."""
         self._is_closed = True
+        if self._unwritten:
+            self._write()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _line(kept: Kept) -> bytes:
+    body = _encode(kept)
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _append(file: int, line: bytes) -> None:
+    """Append a line, or nothing of it: half a line would spoil the next one."""
+    size = os.fstat(file).st_size
+    try:
+        written = os.write(file, line)
+        while written < len(line):
+            written += os.write(file, line[written:])
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(file, size)
+        raise
 
 
 def _begun_anew(kept: Iterable[Kept]) -> int:

@@ -102,7 +102,7 @@ class Launch(LaunchState):
         self.breakers: dict[str, Breaker] = {}
         self.queue = self._missing()
         self.control = Controller(self, commands.obey, pilot=pilot)
-        self.journal = Journal(spool.folder, spool.run_id, known)
+        self.journal = Journal(spool.folder, spool.run_id, known, may_wait=self._may_wait)
         stop.at_once = bool(connected.batches)
         for batches in connected.batches:
             batches.client.active = lambda: self.progress.in_flight
@@ -253,6 +253,11 @@ class Launch(LaunchState):
         self.note(str(error))
         self.stop.asked = max(self.stop.asked, 1)
         self.wake()
+
+    def _may_wait(self, error: StoreError, waited_s: float) -> bool:
+        """Say whether an attempt waits on for a disk that refuses its replies."""
+        self._refused(error)
+        return waited_s < ROOM_S and self.stop.asked < 2
 
     def _keep(self, trace: Trace) -> bool:
         """Write a trace; False where it waits in memory until the disk takes it."""

@@ -1,0 +1,212 @@
+"""A disk that is full, lost or not to be written: one sentence, and nothing that was paid is lost.
+
+The disks are real: a small one is mounted in a user namespace of its own. Where that is not allowed
+the tests say so and are skipped.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import making
+
+needs_mounts = pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode != 0,
+    reason="needs a user namespace to mount a small disk in",
+)
+
+
+def on_small_disk(
+    code: str, disk: Path, *args: str, size: str = "4m"
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code with a disk of a few megabytes mounted at a folder, its first argument."""
+    disk.mkdir(exist_ok=True)
+    shell = 'mount -t tmpfs -o mode=700,size="$0" small "$1" && exec "$2" -c "$3" "$1" "${@:4}"'
+    return subprocess.run(
+        ["unshare", "-rm", "bash", "-c", shell, size, str(disk), sys.executable, code, *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+_COLLECT = """
+import asyncio, json, logging, os, sys
+from pathlib import Path
+from workbench import scoring, spool
+from workbench.datasets import TaskSet
+from workbench.errors import StoreError
+from workbench.records import Call, Task, Trace
+from workbench.runner import Plan, Work, collect, strategies
+from workbench.runner import collection
+from workbench.runner.providers.protocol import Reply
+from workbench.spool import SpoolWriter
+
+disk, makes_room = Path(sys.argv[1]), sys.argv[2] == "makes room"
+ballast, asked = disk / "ballast", []
+
+def fill():
+    with ballast.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                pass
+
+class Provider:
+    name = "stub"
+
+    async def generate(self, request, on_chunk=None):
+        asked.append(request.sampling["seed"])
+        if len(asked) == 3:
+            fill()
+        text = "x" * 20_000 + "\\nAnswer: 1"
+        return Reply(text=text, stop_reason="stop", call=Call(output_tokens=4))
+
+    async def count_tokens(self, text):
+        pass
+
+    async def aclose(self):
+        pass
+
+class MakesRoom(logging.Handler):
+    def emit(self, record):
+        ballast.unlink(missing_ok=True)
+
+if makes_room:
+    logging.getLogger(collection.__name__).addHandler(MakesRoom())
+else:
+    collection.ROOM_S = 0.3
+    logging.disable()
+
+def launch(run_id):
+    items = [scoring.TaskItem("sums", str(n), "1?", "1", scorer="numeric") for n in range(2)]
+    task = TaskSet(Task(task="sums"), items, scoring.get("numeric"), "Answer.")
+    plan = Plan(models=("m",), tasks=("sums",), strategies=("s",), seed=7, concurrency=1)
+    work = Work(plan, [task], [strategies.get("self_consistency", samples=5)])
+    with SpoolWriter(disk / "s.spool", run_id) as writer:
+        return asyncio.run(collect(plan, spool=writer, work=work, provider=Provider())).collected
+
+told = []
+for run_id in ("r1", "r2"):
+    try:
+        told.append(launch(run_id))
+    except StoreError as error:
+        told.append(str(error))
+    ballast.unlink(missing_ok=True)
+records = [r for s in spool.segments(disk / "s.spool") for r in spool.read_segment(s.path).records]
+traces = [r for r in records if isinstance(r, Trace)]
+calls = [c for t in traces for c in t.calls if c.error_type is None]
+print(json.dumps({"told": told, "asked": len(asked), "again": len(asked) - len(set(asked)),
+                  "traces": len(traces), "calls": len(calls)}))
+"""
+
+
+@needs_mounts
+def test_replies_wait_in_memory_until_a_full_disk_has_room(tmp_path: Path) -> None:
+    """The third of five samples meets a full disk: it is kept, and the next launch does the rest."""
+    done = on_small_disk(_COLLECT, tmp_path / "small", "makes room")
+    assert done.returncode == 0, done.stderr
+
+    told = json.loads(done.stdout)
+    assert told == {"told": [1, 1], "asked": 10, "again": 0, "traces": 2, "calls": 10}
+    assert "Traceback" not in done.stderr
+
+
+@needs_mounts
+def test_a_disk_that_stays_full_loses_what_was_in_memory_and_says_so(tmp_path: Path) -> None:
+    """One sentence; what had been written is used, and only the lost reply is paid again."""
+    done = on_small_disk(_COLLECT, tmp_path / "small", "stays full")
+    assert done.returncode == 0, done.stderr
+
+    told = json.loads(done.stdout)
+    first, second = told["told"]
+    assert "lost" in first
+    assert "No space left on device; make room" in first
+    assert (second, told["traces"]) == (2, 2)
+    assert told["again"] <= 5
+    assert "Traceback" not in done.stderr
+
+
+_COMMANDS = """
+import contextlib, io, json, os, shutil, subprocess, sys
+from pathlib import Path
+from tests import making
+from workbench.cli.app import main
+from workbench.errors import StoreError
+from workbench.store import open_store
+
+disk, source, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+ballast = disk / "ballast"
+
+def block():
+    if how == "read-only":
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        return
+    with ballast.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+def unblock():
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    ballast.unlink(missing_ok=True)
+
+def run(*args):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([*args])
+    return status, err.getvalue()
+
+shutil.copy(source, disk / "s.duckdb")
+here = ["--store", str(disk / "s.duckdb")]
+run("sql", "SELECT 1", *here)
+commands = {
+    "import": ["import", str(source), "--store", str(disk / "new.duckdb")],
+    "export": ["export", "all", "--folder", str(disk / "out"), *here],
+    "sql csv": ["sql", "FROM messages", "-o", str(disk / "m.csv"), *here],
+    "sql parquet": ["sql", "FROM messages", "-o", str(disk / "m.parquet"), *here],
+    "analyze": ["analyze", "summary", "-o", str(disk / "a.json"), *here],
+    "chart": ["analyze", "frontier", "-o", str(disk / "a.json"), *here],
+    "report": ["report", "-o", str(disk / "r.md"), *here],
+    "docs": ["docs", "summary", "-o", str(disk / "docs")],
+    "repair": ["doctor", "--repair", str(disk / "copy.duckdb"), *here],
+}
+told = {}
+for name, command in commands.items():
+    before = {p.name for p in disk.iterdir() if not p.name.endswith(".spool")}
+    block()
+    first = run(*command)
+    after = {p.name for p in disk.iterdir() if not p.name.endswith(".spool")}
+    unblock()
+    told[name] = (*first, sorted(after - before - {"ballast", "docs"}), *run(*command))
+print(json.dumps(told))
+"""
+
+
+@needs_mounts
+@pytest.mark.parametrize(
+    ("how", "words"), [("full", "the disk is full; make room"), ("read-only", "is read-only")]
+)
+def test_every_command_says_in_one_sentence_that_the_disk_refuses(
+    tmp_path: Path, how: str, words: str
+) -> None:
+    """Exit status 1, no traceback, nothing half-written; once the disk takes writes, all is done."""
+    source = making.small_store(tmp_path / "made").path
+    done = on_small_disk(_COMMANDS, tmp_path / "small", str(source), how, size="24m")
+    assert done.returncode == 0, done.stderr
+
+    for name, (status, said, left, later, said_later) in json.loads(done.stdout).items():
+        assert (name, status, left) == (name, 1, []), said
+        assert words in said, (name, said)
+        assert "Traceback" not in said, name
+        assert (name, later) == (name, 0), said_later
