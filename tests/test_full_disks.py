@@ -4,6 +4,7 @@ The disks are real: a small one is mounted in a user namespace of its own. Where
 the tests say so and are skipped.
 """
 
+import datetime as dt
 import json
 import os
 import shutil
@@ -14,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests import making
+from workbench import spool
+from workbench.records import Attempt
+from workbench.spool import SpoolWriter
 
 needs_mounts = pytest.mark.skipif(
     shutil.which("unshare") is None
@@ -45,7 +49,7 @@ from workbench.datasets import TaskSet
 from workbench.errors import StoreError
 from workbench.records import Call, Task, Trace
 from workbench.runner import Plan, Work, collect, strategies
-from workbench.runner import collection
+from workbench.runner.execution import launch as launching
 from workbench.runner.providers.protocol import Reply
 from workbench.spool import SpoolWriter
 
@@ -82,9 +86,9 @@ class MakesRoom(logging.Handler):
         ballast.unlink(missing_ok=True)
 
 if makes_room:
-    logging.getLogger(collection.__name__).addHandler(MakesRoom())
+    logging.getLogger(launching.__name__).addHandler(MakesRoom())
 else:
-    collection.ROOM_S = 0.3
+    launching.ROOM_S = 0.3
     logging.disable()
 
 def launch(run_id):
@@ -210,3 +214,91 @@ def test_every_command_says_in_one_sentence_that_the_disk_refuses(
         assert words in said, (name, said)
         assert "Traceback" not in said, name
         assert (name, later) == (name, 0), said_later
+
+
+_WAITING = """
+import contextlib, sys
+from pathlib import Path
+from tests import making
+from workbench.errors import StoreUnwritable
+from workbench.spool import SpoolWriter
+from workbench.store import open_store
+
+disk = Path(sys.argv[1])
+store = making.small_store(disk)
+before = store.count()
+with SpoolWriter(store.spool_dir, "r9", store_id=store.id) as writer:
+    writer.append(making.trace(making.COT, making.ITEMS[0], 77))
+with (disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+    for size in (65536, 1):
+        with contextlib.suppress(OSError):
+            while file.write(bytes(size)) == size:
+                pass
+print(open_store(store.path).count() - before)
+try:
+    store.ingest_spool()
+except StoreUnwritable as error:
+    print(error)
+(disk / "ballast").unlink()
+print(open_store(store.path).count() - before)
+"""
+
+
+@needs_mounts
+def test_a_store_on_a_full_disk_can_be_read_though_its_spool_waits(tmp_path: Path) -> None:
+    """A warning says that it was not taken in; with room it is."""
+    done = on_small_disk(_WAITING, tmp_path / "small", size="12m")
+    assert done.returncode == 0, done.stderr
+
+    read, refused, taken_in = done.stdout.splitlines()
+    assert (read, taken_in) == ("0", "1")
+    assert "the disk is full; make room" in refused
+    assert "was not taken in" in done.stderr
+
+
+def _attempt(trial: int) -> Attempt:
+    return Attempt(
+        run_id="r1",
+        configuration_id="c",
+        item_id="i",
+        trial=trial,
+        started_at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    )
+
+
+def _trials(folder: Path) -> list[int]:
+    batches = [spool.read_segment(s.path) for s in spool.segments(folder)]
+    return [r.trial for b in batches for r in b.records if isinstance(r, Attempt)]
+
+
+def test_a_spool_whose_disk_is_unmounted_holds_lines_until_it_is_back(tmp_path: Path) -> None:
+    """Nobody would find what is written to a file without a name."""
+    here, away = tmp_path / "spool", tmp_path / "away"
+    with SpoolWriter(here, "r1") as writer:
+        writer.append(_attempt(0))
+        here.rename(away)
+        for trial in (1, 2):
+            error = writer.offer(_attempt(trial))
+            assert "No such file" in str(error)
+        assert (writer.n_held, _trials(away)) == (2, [0])
+        away.rename(here)
+        assert writer.retry() is None
+
+        assert (writer.n_held, _trials(here)) == (0, [0, 1, 2])
+
+
+def test_at_the_end_lines_go_to_a_spool_that_was_moved_and_not_to_a_deleted_one(
+    tmp_path: Path,
+) -> None:
+    """The open file is the last resort; one that was deleted keeps nothing."""
+    here, away = tmp_path / "spool", tmp_path / "away"
+    with SpoolWriter(here, "r1") as writer:
+        writer.append(_attempt(0))
+        here.rename(away)
+        assert writer.offer(_attempt(1)) is not None
+        assert writer.retry_elsewhere() is None
+        assert _trials(away) == [0, 1]
+        shutil.rmtree(away)
+
+        assert "deleted" in str(writer.offer(_attempt(2)))
+        assert writer.retry_elsewhere() is not None

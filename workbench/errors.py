@@ -6,6 +6,7 @@ WorkbenchError
 ├── StoreError             the database
 │   ├── StoreMissing       there is no store at the path
 │   ├── StoreLocked        another process kept the file for longer than we waited
+│   ├── StoreUnwritable    the disk refuses what is to be written
 │   ├── StoreVersionError  written by a newer version, or not one of ours
 │   ├── QueryError         a statement that the engine refuses
 │   └── QueryCancelled     a query that its asker stopped
@@ -56,6 +57,10 @@ class StoreMissing(StoreError):
 
 class StoreLocked(StoreError):
     """Another process kept the database for longer than we waited."""
+
+
+class StoreUnwritable(StoreError):
+    """The disk is full, read-only, lost, or the rights are missing; what was there can be read."""
 
 
 class StoreVersionError(StoreError):

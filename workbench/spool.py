@@ -15,6 +15,7 @@ minutes.
 
 import contextlib
 import datetime as dt
+import errno
 import os
 import threading
 import time
@@ -234,6 +235,7 @@ class SpoolWriter:
         self._run: Run | None = None
         self._open: dict[tuple[str, str, int], Attempt] = {}
         self._held: list[AnyRecord] = []
+        self._may_be_elsewhere = False
         with _explain(self.folder):
             private.make_folder(self.folder)
             check_private(self.folder)
@@ -250,6 +252,8 @@ class SpoolWriter:
         """Write one record; StoreError, and nothing half-written, if the disk refuses."""
         if self._fd < 0 or self._size >= self._segment_bytes:
             self._rotate()
+        with _explain(self._path):
+            self._check_there()
         if isinstance(record, Attempt):
             self._open[record.configuration_id, record.item_id, record.trial] = record
         elif isinstance(record, Trace):
@@ -267,6 +271,11 @@ class SpoolWriter:
     def n_held(self) -> int:
         """Records that wait in memory until the disk takes them."""
         return len(self._held)
+
+    def retry_elsewhere(self) -> StoreError | None:
+        """Write what is held even if the folder was moved or unmounted, as a last resort."""
+        self._may_be_elsewhere = True
+        return self.retry()
 
     def retry(self) -> StoreError | None:
         """Write what is held, in its order; returns why some of it still is."""
@@ -304,6 +313,14 @@ class SpoolWriter:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    def _check_there(self) -> None:
+        """Raise OSError where the file that is open is not found any more: nobody would read it."""
+        mine = os.fstat(self._fd)
+        if not mine.st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "it was deleted")
+        if not self._may_be_elsewhere and not os.path.samestat(mine, self._path.stat()):
+            raise FileNotFoundError(errno.ENOENT, "another file is in its place")
 
     def _write(self, line: bytes) -> None:
         self._dirty = True

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from workbench.errors import StoreError, StoreMissing, StoreVersionError
+from workbench.errors import StoreError, StoreMissing, StoreUnwritable, StoreVersionError
 
 try:
     import fcntl
@@ -96,7 +96,8 @@ def unopenable(path: Path, *, read_only: bool) -> StoreError | None:
     except OSError as error:
         if getattr(error, "winerror", None) == _WINDOWS_SHARING:
             return None
-        return StoreError(f"cannot open {path}: {reason(error)}")
+        kind = StoreUnwritable if is_of_disk(error) and not read_only else StoreError
+        return kind(f"cannot open {path}: {reason(error)}")
     try:
         head = os.read(file, 128)
     except OSError as error:
@@ -180,7 +181,7 @@ def use_failed(path: Path, error: duckdb.Error, *, writing: bool) -> StoreError 
         )
     if is_damage(error) or isinstance(error, duckdb.IOException | duckdb.TransactionException):
         if writing and (refused := refusal(path.parent)):
-            return StoreError(f"cannot write {path}: {reason(refused)} ({said})")
+            return StoreUnwritable(f"cannot write {path}: {reason(refused)} ({said})")
         if is_damage(error):
             return StoreError(f"{path} is damaged: {said}; {REPAIR}")
     if isinstance(error, duckdb.IOException):
@@ -189,7 +190,7 @@ def use_failed(path: Path, error: duckdb.Error, *, writing: bool) -> StoreError 
         # Nobody else writes meanwhile, so nothing contradicts: the disk has refused. What was
         # written of it is taken back by now, so that a full disk has room again.
         free = shutil.disk_usage(path.parent).free
-        return StoreError(
+        return StoreUnwritable(
             f"cannot write {path}: {said}; nothing was changed; its disk has {free / 1e6:,.0f} MB free:"
             " if that is little, make room; then run the same command again"
         )

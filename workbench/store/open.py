@@ -1,12 +1,14 @@
 """Finding, making and opening a store."""
 
-import contextlib
+import logging
 from pathlib import Path
 
 from workbench import config, datasets, prices
-from workbench.errors import StoreLocked, StoreMissing
+from workbench.errors import StoreLocked, StoreMissing, StoreUnwritable
 from workbench.store.database import Cancel
 from workbench.store.store import Store
+
+_LOG = logging.getLogger(__name__)
 
 
 def open_store(
@@ -41,8 +43,12 @@ def open_store(
         )
     store.prepare(cancel)
     if take_in:
-        with contextlib.suppress(StoreLocked):  # whoever has it will take the spool in
+        try:
             store.ingest_spool()
+        except StoreLocked:  # whoever has it will take the spool in
+            pass
+        except StoreUnwritable as error:  # what the store has can be read all the same
+            _LOG.warning("what waits in %s was not taken in: %s", store.spool_dir, error)
     return store
 
 

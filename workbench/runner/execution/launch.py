@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -40,6 +41,13 @@ _COMMIT_S = 0.05
 _RAMP_S = 0.001
 _TELL_S = 1.0
 _AROUND_BYTES = 500  # of an item's prompt: the task's words and the strategy's
+
+
+def _lost(folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"the spool {folder} cannot be read: {error.strerror or error}; if its disk was unmounted,"
+        " mount it again"
+    )
 
 
 class _Made(NamedTuple):
@@ -275,8 +283,15 @@ class Launch(LaunchState):
         until = self.clock() + ROOM_S
         while (error := self.spool.retry()) is not None:
             if self.clock() > until or self.stop.asked > 1:
+                if self.spool.retry_elsewhere() is None:
+                    self.note(f"the last answers lie where {self.spool.folder} is now")
+                    return
                 raise StoreError(f"{self.spool.n_held:,} answers are lost: {error}") from error
-            await asyncio.sleep(_COMMIT_S)
+            try:
+                await asyncio.sleep(_COMMIT_S)
+            except asyncio.CancelledError:
+                if not self.stop.is_now:
+                    raise
 
     def _missing(self) -> Iterator[Planned]:
         for place, planned in self.work.without(self.known):
@@ -334,7 +349,11 @@ class Launch(LaunchState):
         """See what other collectors have done, and let those look again who wait for it."""
         while True:
             await asyncio.sleep(LOOK_S)
-            free = await self.sharing.look(self.journal, self._look_at_batches)
+            try:
+                free = await self.sharing.look(self.journal, self._look_at_batches)
+            except OSError as error:  # the disk is lost: what is in flight was paid for
+                self._refused(_lost(self.spool.folder, error))
+                continue
             if free:
                 self.control.again.extend(free)
             if free is not None or self.stop.asked:
