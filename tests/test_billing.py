@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
-from tests import making, runner_stub
+from tests.support import making, runner_stub
 from workbench.billing import read_bill
 from workbench.cli import main
 from workbench.errors import ImportFormatError

@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
+from tests.support import ROOT
 from workbench import analysis, datasets, schema
 from workbench.cli import docs
 from workbench.cli.analyze import ask
 from workbench.cli.app import main
 from workbench.slice import Slice
 
-PAGES = Path(__file__).resolve().parents[1] / "notebooks" / "catalogue"
+PAGES = ROOT / "notebooks" / "catalogue"
 BY_HAND = [name for name in analysis.names() if analysis.get(name).by_hand is not None]
 THINKER, TERSE, BF16, INT4 = (
     "made-up-thinker",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import making
+from tests.support import making
 from workbench import spool
 from workbench.records import Attempt
 from workbench.spool import SpoolWriter

@@ -8,19 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.batch_stub import Service
-from tests.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
-from tests.test_batch import run as run_batches
+from tests.runner.test_batch import run as run_batches
+from tests.support import ROOT
+from tests.support.batch_stub import Service
+from tests.support.runner_stub import DONE, Stub, data, delta, fixed, stream, usage
 from workbench.cli import main
 from workbench.runner.providers import transport
 from workbench.store import open_store
 
-ROOT = Path(__file__).resolve().parents[1]
 KEYS = [
     "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8t",
     "k/9+x=Zz&%q:~pa\"ss\\Wd'12345",

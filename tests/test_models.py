@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import making
+from tests.support import making
 from workbench.errors import ConfigError
 from workbench.models import canonical, find, read_aliases, why_unpriced
 from workbench.prices import PriceBook, rows_for

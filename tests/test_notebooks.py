@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests import making
+from tests.support import ROOT, making
 from workbench.store import Cancel, Store, database
 
 nbformat = pytest.importorskip("nbformat", reason="the notebook extra is not installed")
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MOST_S = 20.0  # a cell that takes longer is no first look
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

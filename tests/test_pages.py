@@ -1,11 +1,11 @@
 """CONTRIBUTING.md, README.md and SECURITY.md name files that are there."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support import ROOT
+
 PAGES = {"CONTRIBUTING.md": 60, "README.md": 5, "SECURITY.md": 3}
 # where a name begins that can only be a file or folder of this repository
 TOPS = ("workbench", "widgets", "tests", "data", "notebooks", ".ci")

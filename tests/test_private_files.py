@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
-from tests import making
+from tests.support import making
 from workbench import private, scoring, spool
 from workbench.datasets import TaskSet
 from workbench.errors import StoreError

@@ -41,7 +41,7 @@ BODY = b'{"model":"stub","stream":true,"messages":[{"role":"user","content":"Wha
 @contextlib.contextmanager
 def stub(*options: str) -> Iterator[str]:
     """Serve in another process."""
-    command = [sys.executable, str(ROOT / "tests" / "runner_stub.py"), *options]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "runner_stub.py"), *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         _apart(server.pid)
         port = int(server.stdout.readline())

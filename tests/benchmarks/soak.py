@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 def _ingest_loop(path: str, seconds: float) -> None:
     """Import small batches as fast as leases come."""
-    from tests import making
+    from tests.support import making
     from workbench.store import open_store
 
     end, n, longest = time.monotonic() + seconds, 0, 0.0
@@ -128,7 +128,7 @@ def _collector(path: Path, url: str) -> "subprocess.Popen[str]":
 
 def main(seconds: float) -> int:
     """Run the four at once, then check that every answered call is in the store once."""
-    from tests import making
+    from tests.support import making
     from workbench.store import open_store
 
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +138,7 @@ def main(seconds: float) -> int:
         stub = subprocess.Popen(
             [
                 sys.executable,
-                str(ROOT / "tests/runner_stub.py"),
+                str(ROOT / "tests/support/runner_stub.py"),
                 "--chunks",
                 "10",
                 "--gap-s",

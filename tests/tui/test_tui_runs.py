@@ -14,8 +14,8 @@ from rich.console import Console
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from tests import test_runner_control as control
-from tests.test_runner_control import Launch
+from tests.runner import test_control as control
+from tests.runner.test_control import Launch
 from workbench import records as r
 from workbench.runner.control.protocol import Retune, RunState
 from workbench.runner.execution import controller as collector

@@ -1,0 +1,170 @@
+"""Exports are whole or not at all, and a folder that is not a whole one is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.support import making
+from workbench import datasets, schema
+from workbench.cli import main
+from workbench.errors import ImportFormatError, StoreError
+from workbench.store import Store, exports, open_store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The export of a small store."""
+    making.small_store(tmp_path).export(tmp_path / "export")
+    return tmp_path / "export"
+
+
+def fresh(tmp_path: Path) -> Store:
+    """A store with nothing in it."""
+    return open_store(tmp_path / "new.duckdb", create=True)
+
+
+def test_the_manifest_says_what_the_export_holds(tmp_path: Path) -> None:
+    """Tables with rows and hashes, the store, the slice, the versions."""
+    store = making.small_store(tmp_path)
+    rows = store.export(tmp_path / "export", "model:gpt-4o right")
+
+    said = json.loads((tmp_path / "export" / "manifest.json").read_bytes())
+
+    assert {name: part["rows"] for name, part in said["tables"].items()} == {
+        name: n for name, n in rows.items() if n
+    }
+    assert said["store_id"] == store.id
+    assert said["where"] == "model:gpt-4o right"
+    assert said["layout"] == schema.VERSION
+    assert exports.verify(tmp_path / "export").tables["traces"].rows == 6
+
+
+def test_a_part_of_an_export_is_refused_and_the_whole_then_has_all(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Traces came without calls, and the whole later was "ok" and changed nothing."""
+    part, store = tmp_path / "part", fresh(tmp_path)
+    shutil.copytree(folder, part)
+    (part / "calls.parquet").unlink()
+
+    with pytest.raises(ImportFormatError, match=r"calls\.parquet is missing"):
+        store.merge(part)
+    (part / "manifest.json").unlink()
+    with pytest.raises(ImportFormatError, match=r"has no manifest\.json.*--as-tables"):
+        store.merge(part)
+    assert store.count() == 0
+
+    store.merge(folder)
+    assert store.sql("SELECT count(*) AS n FROM calls")["n"].to_list() == [33]
+
+
+def test_a_folder_of_two_exports_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Whichever file is of the other one, also one that this one lacks."""
+    other = tmp_path / "other"
+    Store(tmp_path / "traces.duckdb").export(other, "model:gpt-5")
+    mixed, more = tmp_path / "mixed", tmp_path / "more"
+    shutil.copytree(folder, mixed)
+    shutil.copy(other / "calls.parquet", mixed)
+    shutil.copytree(folder, more)
+    shutil.copy(other / "calls.parquet", more / "energy_balances.parquet")
+
+    with pytest.raises(ImportFormatError, match=r"calls\.parquet is damaged or of another export"):
+        fresh(tmp_path).merge(mixed)
+    with pytest.raises(ImportFormatError, match=r"energy_balances\.parquet does not belong"):
+        fresh(tmp_path).merge(more)
+
+
+def test_one_byte_is_noticed(folder: Path, tmp_path: Path) -> None:
+    """By the hash, before anything is written."""
+    file = folder / "messages.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+    with pytest.raises(ImportFormatError, match=r"messages\.parquet is damaged"):
+        fresh(tmp_path).merge(folder)
+
+
+def test_an_export_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a folder with the name nor one beside it; what was there stays."""
+    store = making.small_store(tmp_path)
+    store.export(tmp_path / "export", "model:gpt-5")
+    before = exports.verify(tmp_path / "export")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exports, "write_manifest", full)
+    for name in ("export", "new"):
+        with pytest.raises(StoreError, match="the disk is full; make room"):
+            store.export(tmp_path / name)
+
+    assert exports.verify(tmp_path / "export") == before
+    assert not [p for p in tmp_path.iterdir() if p.name == "new" or "partial" in p.name]
+
+
+def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path: Path) -> None:
+    """Tables that the new one lacks go; a script beside them stays; any other folder is left
+    alone."""
+    store, folder = making.small_store(tmp_path), tmp_path / "export"
+    store.export(folder)
+    (folder / "make.py").write_text("x")
+    store.export(folder, "model:gpt-5 -right")
+
+    assert exports.verify(folder).where == "model:gpt-5 -right"
+    assert (folder / "make.py").read_text() == "x"
+
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("x")
+    with pytest.raises(StoreError, match="is no export"):
+        store.export(tmp_path / "home")
+    assert [p.name for p in (tmp_path / "home").iterdir()] == ["letter.txt"]
+
+
+def test_as_tables_takes_the_files_as_they_are(folder: Path, tmp_path: Path, capsys) -> None:
+    """For those who know what is in the folder."""
+    (folder / "manifest.json").unlink()
+    store = ["--store", str(tmp_path / "new.duckdb")]
+
+    assert main(["import", str(folder), *store]) == 1
+    assert "--as-tables" in "".join(capsys.readouterr())
+    assert main(["import", str(folder), "--as-tables", *store]) == 0
+    assert open_store(tmp_path / "new.duckdb").count() == 31
+
+
+@pytest.mark.parametrize("name", ["star*", "run[1]", "what?", "[a]*[b]"])
+def test_a_path_is_never_a_pattern(name: str, tmp_path: Path) -> None:
+    """ "star*" took the rows of "starX" as well."""
+    store = making.small_store(tmp_path)
+    names = [name, "starX", "run1", "whatX", "a_b"]
+    for other in names:
+        store.export(tmp_path / other, "model:gpt-5" if other == name else "model:gpt-4o")
+    new = open_store(tmp_path / name.replace("?", "") / "new.duckdb", create=True)
+
+    new.merge(tmp_path / name)
+
+    assert set(new.sql("FROM configurations")["model"]) == {"gpt-5"}
+    assert new.count() == store.count("model:gpt-5")
+
+
+def test_a_store_cannot_have_a_question_mark_in_its_path(tmp_path: Path) -> None:
+    """DuckDB takes what follows for no part of the name when it writes beside the file."""
+    with pytest.raises(StoreError, match="question mark"):
+        open_store(tmp_path / "what?" / "new.duckdb", create=True)
+
+
+@pytest.mark.parametrize("folder", [datasets.sample_traces_dir(), datasets.by_hand_dir()])
+def test_shipped_exports_are_whole(folder: Path) -> None:
+    """Their manifests fit their files."""
+    manifest = exports.verify(folder)
+
+    for name, part in manifest.tables.items():
+        assert (
+            pl.scan_parquet(folder / f"{name}.parquet").select(pl.len()).collect().item()
+            == part.rows
+        )
