@@ -336,8 +336,8 @@ _FAULTS = {
         f" || ({_MEDIA_OUT}) || ' of output ' || c.output_tokens",
     ),
     "media_unpriced": (
-        f"{_HAS_MEDIA} AND p.price_id IS NOT NULL AND c.input_tokens IS NOT NULL"
-        f" AND NOT coalesce({CONTRADICTORY}, false) AND {COST} IS NULL",
+        f"{_HAS_MEDIA} AND c.is_priced AND c.input_tokens IS NOT NULL"
+        f" AND NOT coalesce({CONTRADICTORY}, false) AND c.call_cost_usd IS NULL",
         "'the price of its audio, images or video is unknown, or which of them were cached'",
     ),
     "total_differs": (
@@ -357,17 +357,20 @@ _FAULTS = {
         "'first token ' || coalesce(c.ttft_s::VARCHAR, '—') || ' s, answer ' || coalesce(c.answer_start_s::VARCHAR, '—') || ' s, end ' || coalesce(c.e2e_s::VARCHAR, '—') || ' s'",
     ),
     "billed_differs": (
-        f"abs(c.billed_cost_usd - {COST}) > greatest(0.01 * c.billed_cost_usd,"
+        "abs(c.billed_cost_usd - c.call_cost_usd) > greatest(0.01 * c.billed_cost_usd,"
         " CAST(0.000001 AS DOUBLE))",
-        f"'billed $' || c.billed_cost_usd || ', priced $' || {COST}",
+        "'billed $' || c.billed_cost_usd || ', priced $' || c.call_cost_usd",
     ),
 }
 USAGE_FAULTS = """SELECT call_id, trace_id, run_id, configuration, fault.name AS fault, fault.detail AS detail
 FROM (SELECT c.call_id, c.trace_id, c.run_id, f.configuration, unnest(list_filter([
 {rules}
 ], lambda x: x.broken)) AS fault
-FROM calls c LEFT JOIN configurations f USING (configuration_id) LEFT JOIN prices p USING (price_id)
+FROM (SELECT c.*, p.price_id IS NOT NULL AS is_priced, {cost} AS call_cost_usd
+  FROM calls c LEFT JOIN prices p USING (price_id)) c
+LEFT JOIN configurations f USING (configuration_id)
 WHERE {any_rule})""".format(
+    cost=COST,
     rules=",\n".join(
         f"  {{'name': '{name}', 'broken': coalesce({broken}, false), 'detail': {detail}}}"
         for name, (broken, detail) in _FAULTS.items()
