@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 UNKNOWN = "—"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _UNITS = 7.5  # of the last digit, that an interval is wide at least: 0.42 [0.38, 0.46], not 0.4 [0.4, 0.5]
+_AS_GIVEN = {"temperature", "top_p"}  # somebody set them: 0.7, not 0.7000 as if it was measured
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
@@ -22,6 +23,15 @@ def is_unknown(value: Any) -> bool:
 def count(value: float | None) -> str:
     """Write a whole number with thousands separators."""
     return UNKNOWN if value is None or is_unknown(value) else f"{value:,.0f}"
+
+
+def counted(n: float, noun: str, plural: str = "") -> str:
+    """Write how many there are of something.
+
+    >>> counted(1, "trace"), counted(1_250, "trace"), counted(0, "entry", "entries")
+    ('1 trace', '1,250 traces', '0 entries')
+    """
+    return f"{count(n)} {noun if n == 1 else plural or noun + 's'}"
 
 
 def clock(seconds: float | None) -> str:
@@ -99,6 +109,8 @@ def value_text(value: Any, column: "Column | None" = None) -> str:
         return "yes" if value else "no"
     if isinstance(value, dt.datetime):
         return when(value)
+    if column is not None and column.name in _AS_GIVEN:
+        return f"{value:.12g}"
     return _number_text(value, column) if isinstance(value, int | float) else str(value)
 
 

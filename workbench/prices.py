@@ -11,7 +11,7 @@ import functools
 import math
 import tomllib
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -184,30 +184,35 @@ def read_sheet(path: Path) -> list[Price]:
         ConfigError: naming the file, the entry and the field.
     """
     try:
-        rows = _read_rows(path)
+        rows, delimiter = _read_rows(path)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
         raise ConfigError(f"cannot read the price sheet {path}: {error}") from error
     if not rows:
         raise ConfigError(f"the price sheet {path} holds no [[price]] entry; give at least one")
     numbers = [v for row in rows for k, v in row.items() if k not in _TEXTS | _TIMES]
     mark = cells.common_mark(numbers)  # one sheet is written in one way
-    return [_price(path, n, row, mark) for n, row in enumerate(rows, 1)]
+    open_marks = {cells.COMMA, cells.POINT} if delimiter == ";" else {cells.COMMA}
+    return [_price(path, n, row, mark, open_marks) for n, row in enumerate(rows, 1)]
 
 
-def _read_rows(path: Path) -> list[Mapping[str, Any]]:
+def _read_rows(path: Path) -> tuple[list[Mapping[str, Any]], str]:
+    """Read the rows of a sheet, and what stands between the cells of a CSV."""
     if path.suffix.lower() == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as file:
             head = file.readline()
-            rows = csv.DictReader([head, *file], delimiter=cells.delimiter(head), strict=True)
+            delimiter = cells.delimiter(head)
+            rows = csv.DictReader([head, *file], delimiter=delimiter, strict=True)
             names = rows.fieldnames or ()
             if len(set(names)) < len(names):
                 raise csv.Error(f"line 1: a column name stands there twice: {', '.join(names)}")
-            return [{k: v for k, v in row.items() if v} for row in rows]
+            return [{k: v for k, v in row.items() if v} for row in rows], delimiter
     rows = tomllib.loads(path.read_text(encoding="utf-8")).get("price", [])
-    return rows if isinstance(rows, list) else [rows]
+    return rows if isinstance(rows, list) else [rows], ""
 
 
-def _price(path: Path, number: int, row: Mapping[str, Any], mark: str | None) -> Price:
+def _price(
+    path: Path, number: int, row: Mapping[str, Any], mark: str | None, open_marks: Set[str]
+) -> Price:
     where = f"price {number} of {path}"
     if None in row:
         raise ConfigError(f"{where} has more cells than the first line has names")
@@ -222,7 +227,9 @@ def _price(path: Path, number: int, row: Mapping[str, Any], mark: str | None) ->
             raise ConfigError(f"{where} has an unknown field {key!r}{hint}")
     if not row.get("model"):
         raise ConfigError(f"{where} names no model (for a machine, the machine's name)")
-    values = {key: _value(f"{where}: {key}", key, value, mark) for key, value in row.items()}
+    values = {
+        key: _value(f"{where}: {key}", key, value, mark, open_marks) for key, value in row.items()
+    }
     if not any(key.endswith(("_mtok", "_usd", "_hour")) for key in values):
         raise ConfigError(
             f"{where} holds no price; give input_usd_per_mtok or machine_usd_per_hour"
@@ -230,8 +237,16 @@ def _price(path: Path, number: int, row: Mapping[str, Any], mark: str | None) ->
     return Price(sheet=path.name, **values)
 
 
-def _value(where: str, key: str, value: Any, mark: str | None) -> Any:
-    """Read a field of a price; `mark` is the sheet's decimal mark, None where no number tells it."""
+def _value(where: str, key: str, value: Any, mark: str | None, open_marks: Set[str]) -> Any:
+    """Read a field of a price.
+
+    Args:
+        where: for messages.
+        key: the field.
+        value: as written.
+        mark: the sheet's decimal mark, None where no number tells it.
+        open_marks: marks that may set thousands apart just as well.
+    """
     if key in _TEXTS:
         return str(value)
     try:
@@ -241,10 +256,11 @@ def _value(where: str, key: str, value: Any, mark: str | None) -> Any:
             mark is None
             and isinstance(value, str)
             and cells.decimal_mark(value) is None
-            and cells.COMMA in value
+            and not open_marks.isdisjoint(value)
         ):
+            role = "comma" if cells.COMMA in value else "point"
             raise ConfigError(
-                f"{where} = {value!r} may be a thousand or have a decimal comma; write 1234 or 1.234"
+                f"{where} = {value!r} may be a thousand or have a decimal {role}; write 1234 or 1.2340"
             )
         number = cells.number(value, mark or cells.POINT)
     except (ValueError, OverflowError) as error:
@@ -273,15 +289,23 @@ class PriceBook:
         when = call.started_at or at
         offered = [
             *(self._own.get(call.machine, ()) if call.machine else ()),
-            *(self._own.get(call.model, ()) if call.model else ()),
+            *(price for name in _names(call) for price in self._own.get(name, ())),
             *(rows_for(call.provider, call.model) if call.model else ()),
         ]
-        return max((p for p in offered if _applies(p, call, when)), key=_rank, default=None)
+        fitting = (p for p in offered if _applies(p, call, when))
+        return max(fitting, key=lambda p: _rank(p, call), default=None)
 
     def cost(self, call: Call, at: dt.datetime | None = None) -> float | None:
         """Cost in USD; None where the price, the tokens or the machine time is unknown."""
         row = self.row(call, at)
         return None if row is None else cost(call, row)
+
+
+def _names(call: Call) -> tuple[str, ...]:
+    """List what a sheet of the user's may call a call's model: its name, else the name that it means."""
+    if not call.model:
+        return ()
+    return tuple(dict.fromkeys((call.model, models.canonical(call.model).model)))
 
 
 def _applies(price: Price, call: Call, when: dt.datetime | None) -> bool:
@@ -314,10 +338,11 @@ def _in_hours(price: Price, when: dt.datetime) -> bool:
     return start <= clock < end if start <= end else clock >= start or clock < end
 
 
-def _rank(price: Price) -> tuple[bool, bool, bool, bool, bool, float, int, bool]:
-    """Order rows that all apply; the store's `resolve_prices` orders them alike."""
+def _rank(price: Price, call: Call) -> tuple[bool, bool, bool, bool, bool, bool, float, int, bool]:
+    """Order rows that all apply; the store's `views.priced` orders them alike."""
     return (
         not price.sheet.startswith(BUNDLED),
+        price.model in {call.model, call.machine},
         price.machine_usd_per_hour is not None,
         price.provider is not None,
         price.service_tier is not None,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import __version__
+from workbench import __version__, formats, schema
 from workbench.cli import output
 from workbench.cli.output import Document, emit, json_text, write_file
 from workbench.cli.tables import lines, markdown
@@ -209,3 +209,14 @@ def test_what_was_left_out_is_said_on_stderr_and_further_tables_follow(capsys):
     assert table.err == "left out: 1,200 failed traces\nnote: a note\n"
     assert "totals" not in csv.out
     assert "--format json has totals" in csv.err
+
+
+def test_two_columns_never_bear_one_head() -> None:
+    """Ids lose their ending where nothing else has their name; settings stand as they were set."""
+    frame = pl.DataFrame({"item": ["q1"], "item_id": ["abc"], "temperature": [0.7]})
+    known = {c.name: c for c in (*schema.TABLES["items"].columns, *schema.TRACE_FACTS.columns)}
+
+    assert schema.headings(frame.columns, known)[:2] == ["item", "item id"]
+    assert schema.headings(["item_id"], known) == ["item"]
+    assert formats.value_text(0.7, known["temperature"]) == "0.7"
+    assert formats.value_text(0.7) != "0.7"  # a figure has its digits

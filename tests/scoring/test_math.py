@@ -189,3 +189,14 @@ def test_accepted_targets_count_too():
     both = item("1", accepted=["2"])
     assert mathematics.Mathematics().score(both, r"\boxed{\frac{4}{2}}", algebra.same).passed
     algebra.close()
+
+
+def test_an_answer_that_could_not_be_compared_has_no_score():
+    """It was wrong, as if somebody had found it so."""
+    one = item("1")
+    late = "not compared within 1 s of computing (timeout_s)"
+
+    score = mathematics.Mathematics().score(one, r"\boxed{9^{9^{9}}}", lambda *_: (False, late))
+
+    assert (score.score, score.passed, score.value) == (None, None, None)
+    assert (score.answer, score.explanation) == ("9^{9^{9}}", late)

@@ -973,3 +973,18 @@ def test_aliases_that_save_writing_are_read(tmp_path: Path) -> None:
     records, _ = load(tmp_path / "t.yaml", mapping(tmp_path))
 
     assert [item.item for item in of(records, Item)] == ["a", "b"]
+
+
+def test_a_point_between_semicolons_is_refused_until_something_tells(tmp_path: Path) -> None:
+    """1.234 is a thousand where the comma is the decimal mark, as semicolons let expect."""
+    path = tmp_path / "rows.csv"
+    text = f"{QUIZ}billed_cost_usd='cost'"
+    path.write_text("q;cost\n1;1.234\n2;2.345\n")
+    with pytest.raises(ImportFormatError, match=r"'1\.234' may have a decimal point.*decimal = "):
+        list(load(path, mapping(tmp_path, text))[0])
+
+    said = load(path, mapping(tmp_path, f'decimal = "."\n{text}'))[0]
+    assert [t.calls[0].billed_cost_usd for t in of(said, Trace)] == [1.234, 2.345]
+    path.write_text("q;cost\n1;1.234\n2;2.5\n")  # the second one tells
+    told = load(path, mapping(tmp_path, text))[0]
+    assert [t.calls[0].billed_cost_usd for t in of(told, Trace)] == [1.234, 2.5]

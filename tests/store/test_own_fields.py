@@ -8,7 +8,7 @@ import pytest
 from tests.support import making
 from workbench.errors import QueryError, SliceError
 from workbench.records import Configuration, Score, json_text
-from workbench.slice import Slice, complete
+from workbench.slice import Slice, complete, names
 from workbench.store import Store, open_store
 
 WEIRD = 'a "b", it\'s; DROP TABLE traces--.ü/1'
@@ -200,3 +200,32 @@ def test_faults_in_own_fields_are_pointed_at(text: str) -> None:
     """As with any other field."""
     with pytest.raises(SliceError):
         Slice.parse(text)
+
+
+@pytest.mark.parametrize("ask", ["facet", "values"])
+def test_the_store_takes_names_as_its_own_hints_write_them(store: Store, ask: str) -> None:
+    """In quotes where they need them, and where they do not."""
+    written = names.written(f"params.{WEIRD}")
+    assert written.startswith('params."')
+
+    assert str(getattr(store, ask)('params."docs"')) == str(getattr(store, ask)("params.docs"))
+    assert str(getattr(store, ask)(written)) == str(getattr(store, ask)(f"params.{WEIRD}"))
+    page = store.page(columns=["trace_id", 'params."docs"'], order_by='params."docs"')
+    assert page.columns == ["trace_id", "params.docs"]
+
+
+@pytest.mark.parametrize("text", ['params."":3', "params.:3", "settings.=1", "metrics."])
+def test_a_name_without_a_key_is_refused_in_words(text: str) -> None:
+    with pytest.raises(SliceError, match="needs a name after the point"):
+        Slice.parse(text)
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "a\tb\r", "\\n", '"', "\\"])
+def test_every_key_can_be_written_on_one_line(key: str) -> None:
+    """And is read back as it was, by filters and by --by."""
+    written = names.written(f"params.{key}")
+
+    assert not set(written) & set("\n\r\t")
+    assert names.entry(written) == f"params.{key}"
+    assert names.columns(written) == (f"params.{key}",)
+    assert Slice.parse(f"{written}:3").terms[0].field.column == f"params.{key}"

@@ -483,3 +483,47 @@ def test_a_wrong_price_sheet_is_refused_with_the_place(
     with pytest.raises(ConfigError, match=message) as caught:
         read_sheet(path)
     assert "sheet.toml" in str(caught.value)
+
+
+def test_a_sheet_prices_a_model_by_the_name_that_is_meant_and_its_very_name_first(
+    tmp_path: Path,
+) -> None:
+    """A sheet for gpt-5 is of openai/gpt-5 too; in the store and in a budget."""
+    calls = [
+        Call(
+            provider="router",
+            model=name,
+            ordinal=n,
+            input_tokens=1_000_000,
+            output_tokens=0,
+            started_at=dt.datetime(2026, 9, 1, tzinfo=dt.UTC),
+        )
+        for n, name in enumerate(("gpt-5", "openai/gpt-5", "openrouter/openai/gpt-5", "gpt-6"))
+    ]
+    sheet = [
+        Price(model="gpt-5", sheet="mine.toml", input_usd_per_mtok=3.0, output_usd_per_mtok=0.0),
+        Price(
+            model="openrouter/openai/gpt-5",
+            sheet="mine.toml",
+            input_usd_per_mtok=7.0,
+            output_usd_per_mtok=0.0,
+        ),
+    ]
+    store = _store(tmp_path, calls)
+    store.add_prices(sheet)
+
+    assert [PriceBook(sheet).cost(call) for call in calls] == [3.0, 3.0, 7.0, None]
+    assert _costs(store) == [3.0, 3.0, 7.0, None]
+
+
+def test_a_point_that_may_set_thousands_apart_is_refused_in_a_sheet_with_semicolons(
+    tmp_path: Path,
+) -> None:
+    """Where cells are apart by commas, it is the decimal mark."""
+    sheet = tmp_path / "mine.csv"
+    sheet.write_text("model;machine_usd_per_hour\nm;1.234\n")
+    with pytest.raises(ConfigError, match="may be a thousand or have a decimal point"):
+        read_sheet(sheet)
+
+    sheet.write_text("model,machine_usd_per_hour\nm,1.234\n")
+    assert read_sheet(sheet)[0].machine_usd_per_hour == 1.234

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench import __version__, config
+from workbench import __version__, config, formats
 from workbench import schema as stored
 from workbench.cli.options import output_options, settings, store_option, talk
 
@@ -105,7 +105,10 @@ def _copy(path: Path, *, quick: bool, format_: str | None, output: Path | None) 
     rows = [
         _row(copy.kind, path, f"of the store {copy.store_id or '—'}{layout}"),
         *(_of_look(check) for check in copy.checks),
-        _row("looked at", f"{copy.n_rows:,} rows, in {time.perf_counter() - began:.1f} s"),
+        _row(
+            "looked at",
+            f"{formats.counted(copy.n_rows, 'row')}, in {time.perf_counter() - began:.1f} s",
+        ),
     ]
     damaged = any(check.is_damage for check in copy.checks)
     emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
@@ -172,7 +175,12 @@ def _store(store: "Store", *, quick: bool) -> tuple[list[Row], bool]:
         looks = [*checks.of_reading(read), *looks]
     try:
         overview = store.overview()
-        rows.append(_row("holds", f"{overview.n_traces:,} traces of {overview.n_runs:,} runs"))
+        rows.append(
+            _row(
+                "holds",
+                f"{formats.counted(overview.n_traces, 'trace')} of {formats.counted(overview.n_runs, 'run')}",
+            )
+        )
         names = checks.unpriced_models(store)
     except StoreError as error:  # the looks tell which columns
         rows.append(_row("holds", "—", str(error)))
@@ -205,5 +213,6 @@ def _repair(store: Path, copy: Path, sources: Sequence[Path]) -> list[Row]:
     done = repair.repair(store, copy, sources)
     talk(f"{copy} holds what could be saved of {store}, which is as it was")
     return [
-        _row(f"saved from {source}", f"{n:,} traces") for source, n in done.traces_from.items()
+        _row(f"saved from {source}", formats.counted(n, "trace"))
+        for source, n in done.traces_from.items()
     ] + [_row("not saved", note) for note in done.notes]

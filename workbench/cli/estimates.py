@@ -11,7 +11,7 @@ import polars as pl
 from workbench.cli.options import is_terminal, talk
 from workbench.cli.output import Document
 from workbench.cli.tables import frame_of, lines
-from workbench.formats import UNKNOWN, clock, decimal, si, usd
+from workbench.formats import UNKNOWN, clock, counted, decimal, si, usd
 from workbench.schema import Column
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _row(cell: "Cell") -> dict[str, object]:
     if cell.missing is None:
         basis = "nothing: its code is not imported"
     if cell.basis is not None:
-        items = "1 item" if cell.n_items == 1 else f"{cell.n_items:,} items"
+        items = counted(cell.n_items, "item")
         basis = f"{items}, {cell.basis}"
     about = ("configuration", "task", "planned", "there", "missing")
     return {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from workbench import schema
+from workbench import formats, schema
 from workbench.cli.options import (
     open_store,
     output_options,
@@ -51,7 +51,7 @@ def export(
     talk_of_unmatched(store, where)
     if folder is not None:
         for table, n in store.export(folder, where).items():
-            talk(f"{table}: {n:,} rows")
+            talk(f"{table}: {formats.counted(n, 'row')}")
         talk(f"wrote {folder}; read it back with: workbench import {folder}")
         return
     with store.facts(where, view) as frame:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from workbench import formats
 from workbench.cli.options import open_store, output_options, store_option, talk, where_option
 from workbench.slice import Slice
 
@@ -37,6 +38,8 @@ def faults(
         Document.of_frame("faults", rows, store=str(store.path), where=str(where)), format_, output
     )
     if rows.height:
-        talk(f"{rows.height:,} faults; each row says which numbers contradict each other")
+        talk(
+            f"{formats.counted(rows.height, 'fault')}; each row says which numbers contradict each other"
+        )
         ctx.exit(1 if check else 0)
     talk("every call adds up")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from workbench import formats
 from workbench.cli.options import open_store, output_options, store_option, talk
 
 
@@ -50,4 +51,6 @@ def add(file: Path, store_path: str | None) -> None:
 
     rows = list(read_sheet(file))
     new, moved = open_store(store_path, create=True).add_prices(rows)
-    talk(f"{len(rows):,} rows read, {new:,} new; the cost of {moved:,} traces changed")
+    talk(
+        f"{formats.counted(len(rows), 'row')} read, {new:,} new; the cost of {formats.counted(moved, 'trace')} changed"
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from workbench import formats
 from workbench.cli.output import Document
 from workbench.cli.tables import frame_of
 
@@ -148,7 +149,7 @@ def _remarks(imported: Imported) -> Iterator[tuple[str, str]]:
 
 def _of_report(report: "FileReport") -> Iterator[tuple[str, str]]:
     for reason, n in report.skipped.items():
-        yield "skipped", f"{n:,} rows: {reason}"
+        yield "skipped", f"{formats.counted(n, 'row')}: {reason}"
     kinds = {
         "bad row": report.bad_rows,
         "incomplete": report.incomplete,
@@ -206,7 +207,7 @@ def conclusion(done: Sequence[Imported], *, allow_partial: bool) -> str:
     reports = [i.report for i in done if i.report is not None and not i.failed]
     broken = sum(r.mismatches.n for r in reports)
     if broken:
-        counted += f"; {broken:,} rows contradict themselves"
+        counted += f"; {formats.counted(broken, 'contradiction')} within rows"
     if exit_status(done, allow_partial=False) == 0:
         return counted
     if exit_status(done, allow_partial=allow_partial) == 0:

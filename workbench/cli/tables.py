@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from workbench.formats import value_text
 from workbench.safe import one_line, safe
-from workbench.schema import Column
+from workbench.schema import Column, headings
 
 GAP = "  "
 NARROWEST = 12  # cells that a text column keeps when a terminal is too narrow
@@ -25,7 +25,7 @@ def _cells(frame: pl.DataFrame, columns: Columns) -> list[list[str]]:
 
 
 def _head(frame: pl.DataFrame, columns: Columns) -> list[str]:
-    return [safe(columns[n].heading if n in columns else n) for n in frame.columns]
+    return [safe(head) for head in headings(frame.columns, columns)]
 
 
 def _numeric(frame: pl.DataFrame) -> list[bool]:

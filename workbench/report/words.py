@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from workbench.formats import UNKNOWN, count, when
+from workbench.formats import UNKNOWN, count, counted, when
 from workbench.report import tables
 from workbench.report.contents import Answered, Looked, Report, Value, left_out
 from workbench.report.tables import Table
@@ -139,19 +139,16 @@ def _listed(values: Sequence[Value]) -> str:
 def _prices(looked: Looked) -> str:
     rows = looked.prices
     unpriced = looked.n_unpriced
-    without = (
-        ""
-        if unpriced is None
-        else f"; {count(unpriced)} {'trace' if unpriced == 1 else 'traces'} without a price"
-    )
+    without = "" if unpriced is None else f"; {counted(unpriced, 'trace')} without a price"
     if rows.is_empty():
         return f"none{without}"
     sheets = ", ".join(sorted({str(sheet) for sheet in rows["sheet"]}))
-    plural = "" if rows.height == 1 else "s"
     starts = [row["starts_at"] for row in rows.iter_rows(named=True) if row.get("starts_at")]
     since = f", the latest since {max(starts):%Y-%m-%d}" if starts else ""
     digest = hashlib.sha256("\n".join(sorted(rows["price_id"])).encode()).hexdigest()[:12]
-    return f"{count(rows.height)} row{plural} of {sheets}{since}, sha256 of their ids {digest}{without}"
+    return (
+        f"{counted(rows.height, 'row')} of {sheets}{since}, sha256 of their ids {digest}{without}"
+    )
 
 
 def _versions(looked: Looked) -> str:

@@ -9,7 +9,7 @@ import contextvars
 import functools
 from collections.abc import Iterator, Mapping
 
-from workbench.schema.column import KEY_NULL, Column, Table, ddl
+from workbench.schema.column import KEY_NULL, Column, Table, ddl, headings
 from workbench.schema.tables import (
     CALLS,
     CONTENTS,
@@ -41,6 +41,7 @@ __all__ = [
     "columns_by_name",
     "ddl",
     "described",
+    "headings",
     "known_columns",
 ]
 

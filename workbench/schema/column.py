@@ -1,6 +1,7 @@
 """What a column and a table are, and how they are written as DDL."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 KEY_NULL = "never null"
 
@@ -83,6 +84,19 @@ def _humanise(name: str) -> str:
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     return name.removeprefix("n_").replace("_", " ")
+
+
+def headings(names: Sequence[str], known: Mapping[str, Column]) -> list[str]:
+    """Write the heads of a table: where two columns would bear one, the longer name stands itself.
+
+    Args:
+        names: of the columns, in order.
+        known: the columns that are described, by name.
+    """
+    heads = [known[name].heading if name in known else name for name in names]
+    plain = [name.replace("_", " ") for name in names]
+    shared = [heads.count(head) > 1 for head in heads]
+    return [p if s else h for h, p, s in zip(heads, plain, shared, strict=True)]
 
 
 def ddl(table: Table) -> str:

@@ -67,14 +67,17 @@ class Mathematics:
         self._limit_s(item)
 
     def score(self, item: TaskItem, text: str, same: Same) -> Score:
-        """Score a text; what could not be compared in time is not the same, and the explanation says so."""
+        """Score a text; what could not be compared has no score, and the explanation says why."""
         answer = read(text)
+        why = None
         if answer is None:
             passed, why = False, "no answer found in the text"
         elif plain(answer) in map(plain, item.targets):
-            passed, why = True, None
+            passed = True
         else:
-            passed, why = same(item.targets, answer, self._limit_s(item))
+            passed, unknown = same(item.targets, answer, self._limit_s(item))
+            if unknown:
+                return Score(scorer=self.name, answer=answer, explanation=unknown)
         return Score(
             scorer=self.name,
             score=float(passed),

@@ -1,8 +1,9 @@
-"""Names that are made of a store's content: params.docs, settings.batch_size, metrics.rubric.
+r"""Names that are made of a store's content: params.docs, settings.batch_size, metrics.rubric.
 
 A column of that name holds what the configuration of a trace was given under a key, or what a
 scorer gave the trace on its own scale. Keys are anybody's text: in a filter they stand bare, or in
-quotes where they hold a space, a comma or an operator: `params."my key":3`.
+quotes where they hold a space, a comma or an operator: `params."my key":3`. Within the quotes
+\n, \r and \t stand for the characters that no single line can hold.
 """
 
 import re
@@ -12,11 +13,13 @@ PARAMETERS = ("params", "settings")
 METRICS = "metrics"
 PREFIXES = (*PARAMETERS, METRICS)
 _QUOTED = r'"(?:\\.|[^"\\])*"'
-_ENTRY = rf'(?:{"|".join(PREFIXES)})\.(?:{_QUOTED}|[^\s:<>=!,"\\]+)'
+_KEY = r'"(?:\\.|[^"\\])+"'  # no empty one
+_ENTRY = rf'(?:{"|".join(PREFIXES)})\.(?:{_KEY}|[^\s:<>=!,"\\]+)'
 HEAD = re.compile(rf"((?i:{_ENTRY})|[A-Za-z_][A-Za-z0-9_]*)(:|>=|<=|!=|>|<|=)", re.DOTALL)
 """A name and the operator after it, at the beginning of a term."""
 _TYPED = re.compile(rf"(?i:{_ENTRY})", re.DOTALL)
 _BARE = re.compile(r"[\w./@+-]+")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def in_quotes(text: str) -> str:
@@ -25,8 +28,8 @@ def in_quotes(text: str) -> str:
 
 
 def unquoted(text: str) -> str:
-    """Read what stands between double quotes."""
-    return re.sub(r'\\(["\\])', r"\1", text[1:-1])
+    """Read the name that stands between double quotes."""
+    return re.sub(r'\\(["\\nrt])', lambda found: _ESCAPES.get(found[1], found[1]), text[1:-1])
 
 
 def is_entry(column: str) -> bool:
@@ -47,7 +50,12 @@ def entry(typed: str) -> str | None:
 def written(column: str) -> str:
     """Write the name of a column as a filter does."""
     prefix, _, key = column.partition(".")
-    return column if _BARE.fullmatch(key) else f"{prefix}.{in_quotes(key)}"
+    if _BARE.fullmatch(key):
+        return column
+    quoted = in_quotes(key)
+    for letter, meant in _ESCAPES.items():
+        quoted = quoted.replace(meant, f"\\{letter}")
+    return f"{prefix}.{quoted}"
 
 
 def split(text: str) -> list[str]:

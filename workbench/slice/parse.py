@@ -12,9 +12,10 @@ import re
 
 from workbench.errors import SliceError
 from workbench.slice.fields import FIELDS, Field, lookup, moment, nearest, number, units
-from workbench.slice.names import HEAD
+from workbench.slice.names import HEAD, PREFIXES
 from workbench.slice.terms import Compare, Flag, Glob, Moment, OneOf, Said, Term, Whether
 
+_NAMELESS = re.compile(rf'({"|".join(PREFIXES)})\.(?:""|[:<>=!,]|$)', re.IGNORECASE)
 MAX_PATTERN = 1_000  # characters; a longer regular expression can exhaust an engine
 
 
@@ -68,6 +69,9 @@ class Parser:
         return Said(text, negated=negated)
 
     def _flag(self, word: str, start: int, negated: bool) -> Term:
+        if nameless := _NAMELESS.match(word):
+            known = f"for example {nameless[1].lower()}.docs:3"
+            raise self.fail(f"{nameless[1]}. needs a name after the point", start, known)
         field = lookup(word)
         if field and field.kind == "flag":
             return Flag(field.name, negated=negated)

@@ -12,9 +12,23 @@ Texts = Callable[[frozenset[str]], Iterable[dict[str, str]]]
 class Evidence:
     """The columns of one file of texts, surveyed in a pass over it when a cell cannot speak for itself."""
 
-    def __init__(self, rows: Texts, numeric: frozenset[str], named: frozenset[str]) -> None:
-        """Take what gives the texts of some columns row by row, the columns of numbers, and those of any type."""
+    def __init__(
+        self,
+        rows: Texts,
+        numeric: frozenset[str],
+        named: frozenset[str],
+        delimiter: Callable[[], str] = str,
+    ) -> None:
+        """Take what tells of a file.
+
+        Args:
+            rows: gives the texts of some columns row by row.
+            numeric: the columns of numbers.
+            named: the columns of any type.
+            delimiter: gives what stands between the cells of a CSV; "" in other files.
+        """
         self._rows, self._numeric, self._named = rows, numeric, named
+        self._delimiter = delimiter
         self._marks: dict[str, str] = {}
 
     @functools.cached_property
@@ -44,7 +58,7 @@ class Evidence:
         if mark:
             self._marks[path] = mark
             return mark
-        if kind == "float" and COMMA not in text:
+        if kind == "float" and COMMA not in text and not self._may_have_commas:
             return POINT
         if kind == "int" and POINT not in text:
             return POINT  # a count has no fraction, least of all one of three digits
@@ -54,6 +68,11 @@ class Evidence:
             'tells which; say decimal = "." or decimal = "," in the mapping'
         )
         raise ImportFormatError(msg)
+
+    @functools.cached_property
+    def _may_have_commas(self) -> bool:
+        """Semicolons stand between cells where the comma is the decimal mark: 1.234 is a thousand there."""
+        return self._delimiter() == ";"
 
     @functools.cached_property
     def _told(self) -> dict[str, set[str]]:

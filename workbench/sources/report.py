@@ -59,7 +59,7 @@ class FileReport:
         skipped: reason → number of rows not taken.
         duplicates: rows left out because one before them says the same thing about the same trial.
         conventions: token convention → number of usage objects that follow it.
-        mismatches: rows whose parts do not add up to what the row itself says.
+        mismatches: contradictions within rows; a row may have several.
         totals: totals that the file states, beside ours.
         notes: anything else that a reader should know.
         skip_bad_rows: whether a row that cannot be read is passed over and counted; else its file

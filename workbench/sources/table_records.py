@@ -84,7 +84,9 @@ class RowReader:
         self._fields = [(name, c, fields()[name]) for name, c in mapping.columns.items()]
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
-        self.evidence = Evidence(self._texts, _numeric(mapping), _named(mapping))
+        self.evidence = Evidence(
+            self._texts, _numeric(mapping), _named(mapping), lambda: self._open().delimiter
+        )
         self._told: set[str] = set()
         trial = mapping.columns.get("trial")
         self._counts_repeats = trial is not None and trial.path == "@repeat"

@@ -51,12 +51,14 @@ class Table:
         columns: names known before the first row (CSV, Parquet), else None.
         rows: (place in the file, row); the place is for messages.
         is_text: whether every cell is a text, whatever it means (CSV).
+        delimiter: what stands between the cells of a CSV; "" in other files.
     """
 
     header: Row
     columns: tuple[str, ...] | None
     rows: Iterator[tuple[str, Row]]
     is_text: bool = False
+    delimiter: str = ""
 
 
 def kind_of(path: Path) -> str | None:
@@ -121,7 +123,7 @@ def _csv(path: Path, report: FileReport, delimiter: str) -> Table:
         except csv.Error as error:
             raise ImportFormatError(f"{path}, line {start}: {error}") from error
 
-    return Table({}, tuple(names), rows(), is_text=True)
+    return Table({}, tuple(names), rows(), is_text=True, delimiter=delimiter)
 
 
 def _csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[list[str], str, int]:

@@ -82,20 +82,31 @@ def read_names(connection: duckdb.DuckDBPyConnection, *, every: bool = False) ->
         every: read all names again, as after a new alias or a change of the rules.
     """
     new = "" if every else "WHERE canonical_model IS NULL"
+    note_names(connection, f"(FROM configurations {new})", "names")
+    connection.execute(
+        """UPDATE configurations c SET canonical_model = n.meant FROM names n WHERE n.model = c.model
+        AND n.provider IS NOT DISTINCT FROM c.provider AND n.meant IS DISTINCT FROM c.canonical_model"""
+    )
+    connection.execute("DROP TABLE names")
+
+
+def note_names(connection: duckdb.DuckDBPyConnection, rows: str, into: str) -> None:
+    """Make a temporary table (provider, model, meant) of the models that a relation names.
+
+    Args:
+        connection: inside a lease.
+        rows: a relation with `provider` and `model`.
+        into: what to call the table.
+    """
     pairs = connection.execute(
-        f"SELECT DISTINCT provider, model FROM configurations {new}"
+        f"SELECT DISTINCT provider, model FROM {rows} WHERE model IS NOT NULL"
     ).fetchall()
-    if not pairs:
-        return
     explained = known(connection)
     named = pl.DataFrame(
         [(*pair, explained.canonical(*pair).model) for pair in pairs],
         schema=dict.fromkeys(("provider", "model", "meant"), pl.String),
         orient="row",
     )
-    connection.register("names", named)
-    connection.execute(
-        """UPDATE configurations c SET canonical_model = n.meant FROM names n WHERE n.model = c.model
-        AND n.provider IS NOT DISTINCT FROM c.provider AND n.meant IS DISTINCT FROM c.canonical_model"""
-    )
-    connection.unregister("names")
+    connection.register("named", named)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {into} AS FROM named")
+    connection.unregister("named")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from workbench import schema, spool
+from workbench import formats, schema, spool
 from workbench.errors import StoreError, WorkbenchError
 from workbench.store import checks, database, exports, migrations, reading, scratch
 from workbench.store.checks import Check
@@ -91,7 +91,9 @@ def _export(folder: Path, *, quick: bool) -> Copy:
             continue
         copy.n_rows += n_rows
         if part is not None and part.rows != n_rows:
-            unequal.append(f"{file.name} has {n_rows:,} rows, its manifest says {part.rows:,}")
+            unequal.append(
+                f"{file.name} has {formats.counted(n_rows, 'row')}, its manifest says {part.rows:,}"
+            )
     copy.checks += [
         Check("tables that cannot be read", len(unreadable), True, f"{unreadable}; {_AGAIN}"),
         Check(

@@ -24,6 +24,7 @@ _NAMED = (
     "grids",
 )
 _PARTS = ("tool_calls", "scores", "energy", "messages", "call_copies")
+_NAMES = "asked_names"  # temporary: which models the names of calls mean
 
 
 @dataclasses.dataclass
@@ -282,9 +283,9 @@ def price(connection: duckdb.DuckDBPyConnection, calls: str, traces: str, into: 
     else:
         at = "c.started_at"
     drop = "EXCLUDE (begun_at)" if undated else ""
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {into} AS SELECT * {drop} FROM ({views.priced(calls, at)})"
-    )
+    aliases.note_names(connection, calls, _NAMES)
+    query = views.priced(calls, at, _NAMES)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {into} AS SELECT * {drop} FROM ({query})")
 
 
 def _insert_contents(

@@ -8,7 +8,7 @@ from typing import Self
 import duckdb
 import polars as pl
 
-from workbench import private, schema, spool
+from workbench import formats, private, schema, spool
 from workbench.errors import ImportFormatError, StoreError, StoreVersionError
 from workbench.records import Attempt, Run, Trace, json_text
 from workbench.store import (
@@ -247,7 +247,9 @@ def _check_arrived(
         f"SELECT count(*) FROM {new['traces']} ANTI JOIN traces USING (trace_id)"
     ).fetchall()[0][0]
     if lost:
-        raise ImportFormatError(f"{lost:,} traces of {other} did not arrive; nothing was taken")
+        raise ImportFormatError(
+            f"{formats.counted(lost, 'trace')} of {other} did not arrive; nothing was taken"
+        )
 
 
 def _check_damage(
@@ -326,5 +328,7 @@ def _once(
             f"{file} has {left - keys:,} rows that contradict another one of the same {key}; "
             "import the exports that it was made of one by one"
         )
-    report.notes.append(f"{file} holds {rows - keys:,} rows more than once; they were taken once")
+    report.notes.append(
+        f"{file} holds {formats.counted(rows - keys, 'row')} more than once; taken once"
+    )
     return distinct

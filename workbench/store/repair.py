@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from workbench import schema, spool
+from workbench import formats, schema, spool
 from workbench.errors import StoreError, WorkbenchError
 from workbench.records import NOT_RUN, AnyRecord
 from workbench.slice.joining import identifier
@@ -128,7 +128,9 @@ def _salvage(path: Path, done: Repaired) -> tuple[Salvaged, int | None]:
                 salvaged[name] = list(_readable(store, name, n_rows))
                 n_lost = n_rows - sum(frame.height for frame in salvaged[name])
                 if n_lost:
-                    done.notes.append(f"{n_lost:,} of {n_rows:,} rows of {name} cannot be read")
+                    done.notes.append(
+                        f"{n_lost:,} of {formats.counted(n_rows, 'row')} of {name} cannot be read"
+                    )
     return salvaged, n_traces
 
 
@@ -254,7 +256,9 @@ def _from_spool(store: Store, target: Store, done: Repaired) -> int:
         records += batch.records
         n_bad += len(batch.bad)
     if n_bad:
-        done.notes.append(f"{n_bad:,} lines of the spool {store.spool_dir} cannot be read")
+        done.notes.append(
+            f"{formats.counted(n_bad, 'line')} of the spool {store.spool_dir} cannot be read"
+        )
     for folder in (spool.ARRIVED, spool.BATCHES):
         if (store.spool_dir / folder).is_dir() and any((store.spool_dir / folder).iterdir()):
             done.notes.append(
@@ -280,11 +284,11 @@ def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target
     n_lost = len(named - there)
     if n_lost:
         done.notes.append(
-            f"{n_lost:,} traces are lost: their calls or what they refer to is damaged"
+            f"lost: {formats.counted(n_lost, 'trace')} whose calls, or what they refer to, is damaged"
         )
     if n_before is None:
         done.notes.append("how many traces there were is not known")
     elif n_before > len(named):
         done.notes.append(
-            f"{n_before - len(named):,} traces could not be read; what backups had of them is there"
+            f"{formats.counted(n_before - len(named), 'trace')} could not be read; what backups had of them is there"
         )

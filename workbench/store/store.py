@@ -16,7 +16,7 @@ from workbench.models import Alias
 from workbench.records import AnyRecord, Price
 from workbench.slice import Slice
 from workbench.slice.joining import identifier, joined
-from workbench.slice.names import is_entry
+from workbench.slice.names import entry, is_entry
 from workbench.store import (
     aliases,
     database,
@@ -187,7 +187,7 @@ class Store:
 
     def _own(self, names: Iterable[str]) -> list[schema.Column]:
         """Describe those among the names that are of the store's own; QueryError for one it lacks."""
-        wanted = [name for name in names if is_entry(name)]
+        wanted = [name for name in map(entry, names) if name is not None]
         if not wanted:
             return []
         known = self.fields(wanted)
@@ -611,7 +611,8 @@ def _select(view: str, where: Where) -> str:
     return f"FROM {view} WHERE trace_id IN (SELECT trace_id FROM trace_facts WHERE {test})"
 
 
-def _column(name: str) -> str:
+def _column(typed: str) -> str:
+    name = entry(typed) or typed
     if name not in schema.TRACE_FACTS.names and not is_entry(name):
-        raise QueryError(f"trace_facts has no column {name!r}; see: workbench schema trace_facts")
+        raise QueryError(f"trace_facts has no column {typed!r}; see: workbench schema trace_facts")
     return identifier(name)

@@ -401,16 +401,17 @@ VIEWS = {
 }
 
 
-def priced(calls: str, at: str) -> str:
+def priced(calls: str, at: str, names: str) -> str:
     """Select the calls of a relation with `price_id` set to the row in force.
 
     Among the rows that apply the order is that of `prices.PriceBook`: a sheet of the user's before
-    the bundled one, a machine's hour, a named provider, a time of day, the latest start, the
-    highest tier.
+    the bundled one, the very name before the canonical one, a machine's hour, a named provider, a
+    time of day, the latest start, the highest tier.
 
     Args:
         calls: a relation with the columns of `calls`.
         at: the moment of a call, as SQL over its alias `c`.
+        names: a relation (provider, model, meant) with the canonical names of the calls' models.
     """
     clock = f"strftime({at}, '%H:%M:%S')"
     applies = f"""CASE WHEN r.machine_usd_per_hour IS NOT NULL THEN true
@@ -422,10 +423,14 @@ def priced(calls: str, at: str) -> str:
   AND (r.daily_from IS NULL OR CASE WHEN r.daily_from <= r.daily_to
     THEN {clock} >= r.daily_from AND {clock} < r.daily_to
     ELSE {clock} >= r.daily_from OR {clock} < r.daily_to END)"""
-    order = f"""starts_with(p.sheet, '{BUNDLED}'), p.machine_usd_per_hour IS NULL, p.provider IS NULL,
+    order = f"""starts_with(p.sheet, '{BUNDLED}'), p.model IS DISTINCT FROM w.model
+      AND p.model IS DISTINCT FROM w.machine, p.machine_usd_per_hour IS NULL, p.provider IS NULL,
     p.service_tier IS NULL, p.daily_from IS NULL, p.starts_at DESC NULLS LAST, p.min_input_tokens DESC,
     coalesce({", ".join(f"p.{rate}" for rate in MEDIA_RATES)}) IS NULL, p.price_id"""
-    return f"""WITH wanted AS (SELECT DISTINCT provider, model, machine FROM {calls}),
+    own = f"NOT starts_with(p.sheet, '{BUNDLED}')"
+    return f"""WITH asked AS (SELECT DISTINCT provider, model, machine FROM {calls}),
+wanted AS (SELECT a.*, n.meant FROM asked a LEFT JOIN {names} n
+  ON n.model = a.model AND n.provider IS NOT DISTINCT FROM a.provider),
 offers AS (
   SELECT w.provider AS w_provider, w.model AS w_model, w.machine AS w_machine,
     list({{'price_id': p.price_id, 'min_input_tokens': p.min_input_tokens, 'starts_at': p.starts_at,
@@ -433,7 +438,8 @@ offers AS (
       'service_tier': p.service_tier, 'machine_usd_per_hour': p.machine_usd_per_hour}} ORDER BY {order}) AS rows,
     CASE WHEN count(*) = 1 AND bool_and(p.min_input_tokens = 0 AND p.starts_at IS NULL
       AND p.ends_at IS NULL AND p.daily_from IS NULL AND p.service_tier IS NULL) THEN any_value(p.price_id) END AS only
-  FROM wanted w JOIN prices p ON p.model = w.model OR p.model = w.machine
+  FROM wanted w JOIN prices p
+    ON p.model = w.model OR p.model = w.machine OR (p.model = w.meant AND {own})
   WHERE p.provider IS NULL OR p.provider = w.provider GROUP BY ALL)
 SELECT c.* REPLACE (CASE WHEN o.rows IS NULL THEN NULL
     WHEN o.only IS NOT NULL AND c.service_tier IS DISTINCT FROM '{BATCH}' THEN o.only

@@ -96,7 +96,7 @@ class CompareScreen(AskingScreen):
         table.add_row(numbers)
         table.add_row("")
         table.add_row(
-            f"{formats.count(row['n_items'])} shared items, {formats.count(row['n'])} traces · "
+            f"{formats.counted(row['n_items'], 'shared item')}, {formats.counted(row['n'], 'trace')} · "
             f"p = {formats.decimal(row['p_value'])}{' by ' + row['test'] if row['test'] else ''}"
         )
         return table

@@ -97,9 +97,8 @@ def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
 def note(rows: Sequence[Row], x: Measure, n_marked: int) -> str:
     """Say below the table how many there are and what the diamonds mean."""
     marked = f" · {n_marked} marked" if n_marked else ""
-    plural = "" if len(rows) == 1 else "s"
     return (
-        f"{len(rows)} configuration{plural} · ◆ on the frontier over {x.title}{marked}"
+        f"{formats.counted(len(rows), 'configuration')} · ◆ on the frontier over {x.title}{marked}"
         if rows
         else ""
     )

@@ -165,15 +165,14 @@ class ExploreScreen(SlicedScreen):
         assert known is not None
         name: Parts = [("workbench", "primary"), ("  ", ""), (self.app.store_name, "foreground")]
         facts = [
-            f"{formats.count(known.n_traces)} traces",
+            formats.counted(known.n_traces, "trace"),
             f"{formats.count(known.n_runs)} run{'' if known.n_runs == 1 else 's'}",
         ]
         facts += [formats.usd(known.cost_usd)] if known.cost_usd is not None else []
         facts += [formats.si(known.energy_j, "J")] if known.energy_j is not None else []
         right: Parts = [(" · ".join(facts), "")]
         if known.n_faults:
-            plural = "" if known.n_faults == 1 else "s"
-            right.append((f"   ⚠ {formats.count(known.n_faults)} fault{plural}", "warning"))
+            right.append((f"   ⚠ {formats.counted(known.n_faults, 'fault')}", "warning"))
         self.query_one(TopBar).show(name, right)
 
     # -- what the slice selects

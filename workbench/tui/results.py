@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import formats
 from workbench.safe import one_line
-from workbench.schema import Column
+from workbench.schema import Column, headings
 from workbench.tui.widgets.grid import GridColumn
 from workbench.tui.widgets.rows import FrameRows, ListRows
 
@@ -34,12 +34,13 @@ def grid_columns(
     """Return a grid column per column of a frame, headed and written by what is known of it."""
     by_name = {column.name: column for column in known}
     found = []
-    for name, dtype in frame.schema.items():
+    heads = headings(frame.columns, by_name)
+    for (name, dtype), head in zip(frame.schema.items(), heads, strict=True):
         column = by_name.get(name)
         found.append(
             GridColumn(
                 key=name,
-                title=one_line(column.heading if column else name, WIDEST),
+                title=one_line(head, WIDEST),
                 cell=_writer(name, column, most),
                 right=dtype.is_numeric(),
                 most=most,
@@ -50,7 +51,7 @@ def grid_columns(
 
 def height(frame: "pl.DataFrame") -> str:
     """Count rows in words."""
-    return "1 row" if frame.height == 1 else f"{formats.count(frame.height)} rows"
+    return formats.counted(frame.height, "row")
 
 
 def record(

@@ -33,10 +33,6 @@ TONES = {
 COLOURS = {"good": "success", "warn": "warning", "bad": "error", "dim": ""}
 
 
-def _n(n: int, noun: str) -> str:
-    return f"{formats.count(n)} {noun}{'' if n == 1 else 's'}"
-
-
 # -- the list
 # ----------------------------------------------------------------------------------------
 
@@ -47,6 +43,7 @@ def live_row(state: "RunState") -> Row:
         "run_id": state.run_id,
         "status": state.status,
         "source": "runner",
+        "origin": None,  # made here
         "n_planned": state.done + state.left,
         "n_made": state.done,
         "n_failed": state.failed,
@@ -127,6 +124,14 @@ COLUMNS = (
         sortable=False,
     ),
     GridColumn("source", "source", lambda row: one_line(row["source"], 16), rank=7, sortable=False),
+    GridColumn(
+        "origin",
+        "file",
+        lambda row: one_line(row["origin"] or "", 40),
+        most=40,
+        rank=8,
+        sortable=False,
+    ),
 )
 
 
@@ -301,16 +306,18 @@ def _facts(summary: Facts, record: Facts) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     planned = "" if summary["n_planned"] is None else f"{count(summary['n_planned'])} planned, "
-    made = f"{_n(summary['n_traces'], 'trace')}, {count(summary['n_errors'])} failed"
+    made = f"{formats.counted(summary['n_traces'], 'trace')}, {count(summary['n_errors'])} failed"
     right = f"{count(summary['n_passed'])} right of {count(summary['n_scored'])} scored"
     table.add_row("made", f"{planned}{made}, {right}")
     of = (("n_configurations", "configuration"), ("n_items", "item"), ("n_calls", "call"))
-    table.add_row("of", ", ".join(_n(summary[name], noun) for name, noun in of))
+    table.add_row("of", ", ".join(formats.counted(summary[name], noun) for name, noun in of))
     began, ended = summary["started_at"], summary["ended_at"]
     took = None if began is None or ended is None else (ended - began).total_seconds()
     table.add_row("time", f"{formats.clock(took)} from {formats.when(began)} UTC")
     unpriced = (
-        f", {_n(summary['n_unpriced'], 'trace')} without a price" if summary["n_unpriced"] else ""
+        f", {formats.counted(summary['n_unpriced'], 'trace')} without a price"
+        if summary["n_unpriced"]
+        else ""
     )
     billed = summary["billed_cost_usd"]
     bill = "" if billed is None else f", {formats.usd(billed)} billed"

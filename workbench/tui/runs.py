@@ -156,10 +156,7 @@ class RunsScreen(StatusScreen):
         grid.empty_text = "looking…" if self._is_new else EMPTY
         grid.show(ListRows(rows), keep=True)
         running = f" · {len(live)} being collected" if live else ""
-        plural = "" if len(rows) == 1 else "s"
-        self.query_one(TopBar).show(
-            right=[(f"{formats.count(len(rows))} run{plural}{running}", "")]
-        )
+        self.query_one(TopBar).show(right=[(f"{formats.counted(len(rows), 'run')}{running}", "")])
         self._show_page()
 
     def _show_page(self) -> None:

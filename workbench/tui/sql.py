@@ -155,8 +155,9 @@ class SqlScreen(StatusScreen):
 
     def _show(self, query: str, found: "tuple[pl.DataFrame, float]") -> None:
         self.statement, (self.frame, took) = query, found
-        rows = formats.count(self.frame.height)
-        self.say(f"{rows} rows × {self.frame.width} columns in {formats.seconds(took)} s")
+        self.say(
+            f"{formats.counted(self.frame.height, 'row')} × {formats.counted(self.frame.width, 'column')} in {formats.seconds(took)} s"
+        )
         grid = self.query_one(Grid)
         grid.empty_text = "no rows"
         grid.sort_key = ""
