@@ -380,7 +380,7 @@ def test_a_full_disk_is_an_error_in_words_and_nothing_is_half_imported(tmp_path:
     script = f"""
         import resource, signal, sys
         sys.path.insert(0, {str(ROOT)!r})
-        from tests import making
+        from tests.support import making
         from workbench.errors import StoreError
         from workbench.records import Message
         from workbench.store import open_store
