@@ -129,7 +129,7 @@ _OTHER_DUCKDB = """
 import sys
 import duckdb
 from pathlib import Path
-from tests import making
+from tests.support import making
 from workbench.store import checks, open_store
 store = open_store(Path(sys.argv[1]), create=True)
 store.ingest(making.records())
