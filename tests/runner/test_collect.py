@@ -368,7 +368,7 @@ def test_what_arrives_while_the_disk_is_full_is_written_when_there_is_room(
 
 def test_answers_that_no_disk_takes_are_counted_as_lost(tmp_path, monkeypatch):
     """One sentence says how many and why, after a wait for room."""
-    monkeypatch.setattr(launch, "ROOM_S", 0.2)
+    monkeypatch.setattr(launch, "DISK_WAIT_S", 0.2)
     with Stub(lambda seen: [0.02, *answer(seen)]) as stub:
         _filling(monkeypatch, stub, frees=lambda: False)
         with pytest.raises(StoreError, match=r"\d answers are lost: .*No space left on device"):
@@ -430,7 +430,10 @@ def test_the_key_is_in_no_line_of_the_spool(tmp_path):
 
 def test_a_key_inside_the_plan_is_refused(tmp_path):
     """It would be written to the run's record."""
-    with Stub(answer) as stub, pytest.raises(ConfigError, match="the plan holds the key") as caught:
+    with (
+        Stub(answer) as stub,
+        pytest.raises(ConfigError, match="the plan contains the API key") as caught,
+    ):
         run(
             tmp_path,
             stub.url,

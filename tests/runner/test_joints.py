@@ -301,7 +301,7 @@ def test_concurrency_cannot_be_set_where_requests_go_out_in_batches(tmp_path):
             plan, rng=random.Random(1), batching=collect_module._batching(plan, tmp_path, set())
         )
 
-    with pytest.raises(ValueError, match="requests go out in batches"):
+    with pytest.raises(ValueError, match="requests are sent in batches"):
         commands._retune(Launched(), Retune(concurrency=3))
 
 

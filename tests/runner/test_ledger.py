@@ -316,7 +316,7 @@ def test_an_account_without_credit_ends_what_asks_it(tmp_path):
     assert poor.n <= 4  # as many as were under way
     assert rich.n == report.collected == 50
     assert report.status == "cancelled"
-    assert any("nothing more is asked of" in note and "quota" in note for note in report.notes)
+    assert any("no more requests are sent to" in note and "quota" in note for note in report.notes)
 
 
 def test_another_model_behind_the_same_address_goes_on(tmp_path):
@@ -333,7 +333,7 @@ def test_another_model_behind_the_same_address_goes_on(tmp_path):
 
     assert asked == {"rich": 20, "poor": 1, "other": 20}
     assert (report.collected, report.failed) == (40, 1)
-    assert any("nothing more is asked of poor (" in note for note in report.notes)
+    assert any("no more requests are sent to poor (" in note for note in report.notes)
 
 
 def test_what_waits_for_a_server_without_credit_is_not_sent(tmp_path):

@@ -8,7 +8,7 @@ from workbench import scoring
 from workbench.datasets import TaskItem, TaskSet
 from workbench.records import Attempt, Run, Task, Trace
 from workbench.runner import Plan, Work
-from workbench.runner.planning.resume import look
+from workbench.runner.planning.resume import read_leftovers
 from workbench.runner.strategies import get as strategy
 from workbench.spool import SpoolWriter, segments
 
@@ -55,7 +55,7 @@ def test_what_is_done_and_what_was_in_flight_is_found_however_the_lines_are_spre
         ):
             writer.append(record)
 
-    left = look(tmp_path)
+    left = read_leftovers(tmp_path)
 
     assert left.settled == {key(1), key(3), key(6)}
     assert left.in_flight == {key(0), key(4), key(5)}
@@ -71,7 +71,7 @@ def test_what_is_in_flight_elsewhere_is_left_alone(tmp_path):
     writer.append(RUN)
     writer.append(attempt(0))
 
-    left = look(tmp_path)
+    left = read_leftovers(tmp_path)
     writer.close()
 
     assert (left.in_flight, left.killed) == (set(), [])

@@ -62,7 +62,7 @@ def estimate_of(
 
     from workbench.runner.planning import history, preflight
     from workbench.runner.planning.plan_budget import budgets_of
-    from workbench.runner.planning.resume import look
+    from workbench.runner.planning.resume import read_leftovers
 
     with store.facts() as facts:
         past, settled = history.history_of(facts, work), history.settled_of(facts, work)
@@ -70,7 +70,7 @@ def estimate_of(
         work,
         history=past,
         settled=settled,
-        waiting=look(store.spool_dir).settled,
+        waiting=read_leftovers(store.spool_dir).settled,
         price=pricer(store, dt.datetime.now(dt.UTC)),
         rng=np.random.default_rng(SEED),
         spent=spent_of(store, work) if budgets_of(work.plan) else None,

@@ -1,4 +1,4 @@
-"""Collect traces: a plan is expanded into attempts, a provider answers, a spool keeps what came back."""
+"""The runner: it expands a plan into attempts, runs them and writes their traces to the spool."""
 
 from workbench.runner.execution.collect import collect
 from workbench.runner.execution.stop import Stop

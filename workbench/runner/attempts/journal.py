@@ -43,7 +43,7 @@ _RETRY_S = 0.05
 _NAME = re.compile(r"[0-9a-f]+-.+\.jsonl")
 
 
-class Kept(msgspec.Struct, omit_defaults=True):
+class JournalLine(msgspec.Struct, omit_defaults=True):
     """One line: how a request ended, or what it took once that is known.
 
     Attributes:
@@ -77,7 +77,7 @@ class Recalled(NamedTuple):
     """What is known of a request: its id among the attempt's, and what came of it before."""
 
     request_id: str
-    kept: Kept | None
+    kept: JournalLine | None
 
     @property
     def reply(self) -> Reply | None:
@@ -86,7 +86,7 @@ class Recalled(NamedTuple):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Kept).decode
+_decode = msgspec.json.Decoder(JournalLine).decode
 
 
 def _never(_error: StoreError, _waited_s: float) -> bool:
@@ -217,7 +217,7 @@ class AttemptJournal:
         return Recalled(request_id, self._left.pop(request_id, None))
 
     @property
-    def unused(self) -> list[Kept]:
+    def unused(self) -> list[JournalLine]:
         """What earlier tries got, or failed at, and this one has not asked for."""
         return list(self._left.values())
 
@@ -237,7 +237,7 @@ class AttemptJournal:
             self.has_replies = True
         else:
             request_id = f"{request_id}!{self._path.stem}"
-        self._unwritten.append(_line(Kept(request_id, reply, self.trace_id, is_metered)))
+        self._unwritten.append(_line(JournalLine(request_id, reply, self.trace_id, is_metered)))
         began_s = asyncio.get_running_loop().time()
         while (error := await self._write_through()) is not None:
             if not self._may_wait(error, asyncio.get_running_loop().time() - began_s):
@@ -251,14 +251,14 @@ class AttemptJournal:
             return
         self._n_lost += 1
         line_id = f"{request_id}!{self._path.stem}~{self._n_lost}"
-        self._write_later(Kept(line_id, Reply(call=call), self.trace_id))
+        self._write_later(JournalLine(line_id, Reply(call=call), self.trace_id))
 
     def keep_energy(self, line_id: str, energy: tuple[EnergyReading, ...]) -> None:
         """Write down what a request took; a power cut may lose it, which makes it unknown."""
         if not self._is_closed:  # else the attempt was given up
-            self._write_later(Kept(line_id, trace_id=self.trace_id, energy=energy))
+            self._write_later(JournalLine(line_id, trace_id=self.trace_id, energy=energy))
 
-    def _write_later(self, kept: Kept) -> None:
+    def _write_later(self, kept: JournalLine) -> None:
         """Write a line now, or with the next one where the disk refuses; nobody waits for it."""
         self._unwritten.append(_line(kept))
         if (error := self._write()) is not None:
@@ -306,7 +306,7 @@ class AttemptJournal:
             self._fd = -1
 
 
-def _line(kept: Kept) -> bytes:
+def _line(kept: JournalLine) -> bytes:
     body = _encode(kept)
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
@@ -324,7 +324,7 @@ def _append(file: int, line: bytes) -> None:
         raise
 
 
-def _begun_anew(kept: Iterable[Kept]) -> int:
+def _begun_anew(kept: Iterable[JournalLine]) -> int:
     """Count how often the attempt was begun anew, as one request had failed in the same way too often.
 
     Only ways that say something of the request count: a server that is away for a week costs no
@@ -359,7 +359,7 @@ def files(spool_folder: Path) -> list[Path]:
     )
 
 
-def read(path: Path) -> list[Kept]:
+def read(path: Path) -> list[JournalLine]:
     """Read the whole lines of a file; a torn or damaged one was never known to have arrived."""
     try:
         lines = path.read_bytes().split(b"\n")

@@ -35,7 +35,7 @@ from workbench.runner.providers.protocol import (
 
 if TYPE_CHECKING:
     from workbench.datasets import TaskSet
-    from workbench.runner.attempts.journal import AttemptJournal, Kept
+    from workbench.runner.attempts.journal import AttemptJournal, JournalLine
     from workbench.scoring import TaskItem
 
 __all__ = [
@@ -160,7 +160,7 @@ class Session:
         self.calls: list[Call] = []
         self.broken: list[Call] = []
         self.facts: dict[str, Any] = {}
-        self.recalled: dict[int, Kept] = {}
+        self.recalled: dict[int, JournalLine] = {}
         self.windows: dict[int, list[windows.Window]] = {}
         self._line_ids: dict[int, str] = {}  # of the journal's, by ordinal
         self._metered: list[asyncio.Task[tuple[EnergyReading, ...]]] = []

@@ -1,1 +1,1 @@
-"""Execution: one launch of a plan, from its first attempt to its report."""
+"""Execution of a plan: one launch, from the first attempt to the report."""

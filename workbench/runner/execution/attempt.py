@@ -1,4 +1,4 @@
-"""One attempt: a strategy answers an item, and what came of it becomes a trace."""
+"""One attempt: runs a strategy on an item, grades the answer and builds the trace."""
 
 import datetime as dt
 import random
@@ -17,23 +17,23 @@ from workbench.records import (
     json_text,
 )
 from workbench.runner.attempts.grading import grade
-from workbench.runner.attempts.journal import AttemptJournal, Kept
+from workbench.runner.attempts.journal import AttemptJournal, JournalLine
 from workbench.runner.attempts.session import Meter, Outcome, Session
 from workbench.runner.execution.connected_models import ConnectedModels
 from workbench.runner.limits import Tab
 from workbench.runner.planning.plan import Plan, Planned, seed_of
 from workbench.runner.providers.broken_requests import CANCELLED
 
-UNUSED = "unused"  # a call of an earlier try whose answer the last one has not asked for
-BUDGET = "budget"  # an attempt that the run's budget cut short is no result: it is made again
+UNUSED = "unused"  # error type of a call of an earlier try that the last try did not repeat
+BUDGET = "budget"  # limit type of the run's budget: such an attempt is no result and is made again
 
 
 class Ended(msgspec.Struct):
-    """How an attempt ended.
+    """The result of an attempt.
 
     Attributes:
-        outcome: null where an error or a limit ended it before an answer.
-        error: what the provider said last.
+        outcome: the strategy's; null where an error or a limit came first.
+        error: the provider's last error.
         limit: the limit that a strategy did not handle itself.
         scores: the first one is the trace's.
     """
@@ -53,7 +53,7 @@ def open_session(
     *,
     meter: Meter | None = None,
 ) -> Session:
-    """Begin the conversation of an attempt; every call is counted on its tab."""
+    """Open the session of an attempt; every call is charged to its tab."""
     seed = seed_of(plan.seed, planned.item_id, planned.trial)
     sampling = {"seed": seed} if seed is not None else {}
     line = tab.over(connected.line(planned.target, sampling))
@@ -75,7 +75,7 @@ def open_session(
 
 
 async def make(session: Session, planned: Planned) -> Ended:
-    """Let the strategy answer the item, and grade the answer; failures of the provider are data."""
+    """Run the strategy on the item and grade the answer; a provider's errors are returned."""
     ended = Ended()
     try:
         ended.outcome = await planned.strategy.run(session, planned.item)
@@ -88,35 +88,37 @@ async def make(session: Session, planned: Planned) -> Ended:
 
 
 def cancelled(session: Session) -> Ended:
-    """End an attempt that somebody cancelled: calls without an answer are marked so."""
+    """Return the result of a cancelled attempt, and mark its calls in flight as cancelled."""
     error = ProviderError("cancelled while it was in flight", kind=CANCELLED)
     for place, call in enumerate(session.calls):
-        if (
-            call.ordinal not in session.windows
-        ):  # still under way; what a batch answered has no times
-            ended = {"error_type": error.kind, "error_message": str(error), "stop_reason": "error"}
-            session.calls[place] = msgspec.structs.replace(call, **ended)
+        # a call has its windows once it has ended; its times do not tell, as a batch has none
+        if call.ordinal not in session.windows:
+            fields = {"error_type": error.kind, "error_message": str(error), "stop_reason": "error"}
+            session.calls[place] = msgspec.structs.replace(call, **fields)
     return Ended(error=error)
 
 
-def trace_id(run_id: str, planned: Planned, again: int = 0) -> str:
-    """Name the trace of an attempt; one made `again` in its run has an id of its own."""
+def trace_id(run_id: str, planned: Planned, n_requeued: int = 0) -> str:
+    """Return the trace id of an attempt; one that was requeued in its run gets another id."""
     parts = (run_id, *planned.key)
-    return content_id("Trace", *parts, again) if again else content_id("Trace", *parts)
+    return content_id("Trace", *parts, n_requeued) if n_requeued else content_id("Trace", *parts)
 
 
-def unused(session: Session, journal: AttemptJournal | None) -> list[tuple[Call, Kept]]:
-    """List the calls that earlier tries of an attempt made in vain, numbered after its own: they were paid."""
-    found = []
-    for ordinal, kept in enumerate(journal.unused if journal else (), len(session.calls)):
-        if kept.reply is None:
+def unused(session: Session, journal: AttemptJournal | None) -> list[tuple[Call, JournalLine]]:
+    """List the paid calls of earlier tries that the last try did not repeat.
+
+    Their ordinals follow those of the session's own calls.
+    """
+    calls = []
+    for ordinal, line in enumerate(journal.unused if journal else (), len(session.calls)):
+        if line.reply is None:
             continue
-        call = msgspec.structs.replace(kept.reply.call, ordinal=ordinal)
+        call = msgspec.structs.replace(line.reply.call, ordinal=ordinal)
         if call.error_type is None:
-            said = "answered an earlier try of this attempt; the last one asked something else"
-            call = msgspec.structs.replace(call, error_type=UNUSED, error_message=said)
-        found.append((call, kept))
-    return found
+            message = "answered an earlier try of this attempt; the last one asked something else"
+            call = msgspec.structs.replace(call, error_type=UNUSED, error_message=message)
+        calls.append((call, line))
+    return calls
 
 
 def trace_of(
@@ -131,10 +133,10 @@ def trace_of(
     unused: Sequence[Call] = (),
     energy: tuple[EnergyReading, ...] = (),
 ) -> Trace:
-    """Write what an attempt did as a record, with all that was paid for it.
+    """Build the trace of an attempt from its session and result.
 
-    After its own calls come those that earlier tries of it made in vain, and the requests that
-    broke off.
+    Its own calls come first, then the unused calls of earlier tries, then the broken requests: all
+    of them were paid for.
     """
     configuration_id, item_id, trial = planned.key
     outcome, error, limit = ended.outcome, ended.error, ended.limit
@@ -180,14 +182,14 @@ def trace_of(
 def working_s(
     started_at: dt.datetime, e2e_s: float | None, calls: Sequence[Call], tools: Sequence[ToolCall]
 ) -> float | None:
-    """Take from the time of an attempt the moments in which all of it only waited, for a slot or to try again.
+    """Subtract from an attempt's duration the time in which it only waited.
 
-    What waits beside a call or a tool at work costs no time, and what waits beside another that
-    waits costs none twice.
+    Waits are those for a slot and those before a retry. A wait that overlaps a call or a tool is
+    not subtracted, and overlapping waits are subtracted once.
 
     Args:
-        started_at: when the attempt began.
-        e2e_s: how long it took; None if not known.
+        started_at: start of the attempt.
+        e2e_s: duration in seconds; None if not known.
         calls: its calls, with the wait before each.
         tools: its tool calls.
 
@@ -198,22 +200,22 @@ def working_s(
         return None
     work: list[tuple[float, float]] = []
     waits: list[tuple[float, float]] = []
-    unplaced_s = 0.0  # nobody knows beside what
+    unplaced_s = 0.0  # waits of calls without a start time, which cannot overlap anything
     parts = [(c.started_at, c.e2e_s, (c.queue_s or 0.0) + (c.retry_wait_s or 0.0)) for c in calls]
     parts += [(t.started_at, t.e2e_s, 0.0) for t in tools]
-    for began, took_s, waited_s in parts:
-        if began is None:
+    for part_started_at, duration_s, waited_s in parts:
+        if part_started_at is None:
             unplaced_s += waited_s
             continue
-        at = (began - started_at).total_seconds()
-        waits.append((at - waited_s, at))
-        work.append((at, at + (took_s or 0.0)))
+        offset_s = (part_started_at - started_at).total_seconds()
+        waits.append((offset_s - waited_s, offset_s))
+        work.append((offset_s, offset_s + (duration_s or 0.0)))
     idle_s = _covered([*waits, *work], e2e_s) - _covered(work, e2e_s)
     return max(e2e_s - idle_s - unplaced_s, 0.0)
 
 
 def _covered(spans: Sequence[tuple[float, float]], end: float) -> float:
-    """Add up the time from 0 to `end` that at least one span covers."""
+    """Return the total time between 0 and `end` that at least one span covers."""
     total, reached = 0.0, 0.0
     for low, high in sorted(spans):
         total += max(min(high, end) - max(low, reached), 0.0)
@@ -221,10 +223,10 @@ def _covered(spans: Sequence[tuple[float, float]], end: float) -> float:
     return total
 
 
-def _stop_reason(ended: Ended, said: Sequence[str | None]) -> str | None:
+def _stop_reason(ended: Ended, call_reasons: Sequence[str | None]) -> str | None:
     if ended.error:
         return "error"
     if ended.limit:
         return "limit"
-    own = ended.outcome.stop_reason if ended.outcome else None
-    return own or (said[-1] if said else None)
+    reason = ended.outcome.stop_reason if ended.outcome else None
+    return reason or (call_reasons[-1] if call_reasons else None)

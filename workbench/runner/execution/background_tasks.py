@@ -1,4 +1,4 @@
-"""Work that follows an attempt after its worker has gone on: a trace that waits for the counters of a meter."""
+"""Background tasks of a launch: traces that are written once the energy counters have updated."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,37 +6,37 @@ from typing import Any
 
 
 class BackgroundTasks:
-    """Tasks beside the workers; none is forgotten, and the first fault of one ends the run."""
+    """A set of asyncio tasks that all finish before the run does; the first fault ends the run."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start with no tasks."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = asyncio.Event()
         self._fault: BaseException | None = None
 
     def __len__(self) -> int:
-        """Count those that go on."""
+        """Return the number of tasks that have not finished."""
         return len(self._tasks)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let something follow."""
+        """Start a coroutine as a task."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and self._fault is None and (fault := task.exception()) is not None:
             self._fault = fault
             self._failed.set()
 
     async def watch(self) -> None:
-        """Raise the first fault when it happens; waits until cancelled where there is none."""
+        """Wait for the first fault of a task and raise it."""
         await self._failed.wait()
         self._raise()
 
     async def drain(self) -> None:
-        """Wait for all of them; then raise the first fault, if nobody has."""
+        """Wait for all tasks; then raise the first fault unless `watch` has raised it."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
         self._raise()

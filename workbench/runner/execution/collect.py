@@ -1,4 +1,4 @@
-"""Makes the attempts of a plan that are missing: the public way into the runner."""
+"""`collect`, the entry point of the runner: makes the missing attempts of a plan."""
 
 import datetime as dt
 import os
@@ -22,7 +22,7 @@ from workbench.runner.planning import plan_budget
 from workbench.runner.planning.claims import Claims
 from workbench.runner.planning.plan import Plan, Work, expand
 from workbench.runner.planning.plan_budget import Spent
-from workbench.runner.planning.resume import look
+from workbench.runner.planning.resume import read_leftovers
 from workbench.runner.providers.current_attempt import AttemptKey
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.protocol import Provider
@@ -50,39 +50,41 @@ async def collect(
     clock: Callable[[], float] = time.perf_counter,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
 ) -> CollectReport:
-    """Make the attempts of a plan that are missing, and write them to the spool.
+    """Make the missing attempts of a plan, and write their traces to the spool.
 
-    A failed call is data: its trace holds the error. A configuration that is refused for the same
-    reason again and again is stopped; the run ends early when the budget is used up. Ctrl-C once
-    waits for what is in flight, twice cancels it.
+    A failed call is data: its trace holds the error. A configuration that repeatedly fails for the
+    same reason is stopped; the run ends early when the budget is used up. The first Ctrl-C waits
+    for the attempts in flight, the second cancels them.
 
     Args:
-        plan: what is asked.
-        spool: where lines go; its run id is the run's.
-        done: gives the keys that the store holds for some configuration ids (`Store.done`); what
-            lies in the spool is looked up here.
-        spent: tells what earlier launches took of the plan's budgets, which hold over all of them;
-            nothing, where None.
-        limits: budgets of this launch alone, by the names of the plan's; both hold.
+        plan: tasks, models, strategies and limits.
+        spool: writer of the run's records; its run id is the run's.
+        done: returns the attempt keys that the store holds for some configuration ids
+            (`Store.done`); keys in the spool are read here.
+        spent: returns how much earlier launches took of the plan's budgets, which hold over all
+            launches; None: nothing was spent before.
+        limits: budgets of this launch alone, by the plan's names; both hold.
         on_progress: called whenever an attempt has ended.
-        price: gives the cost of a call in USD, None where unknown; needed with a budget.
-        work: the plan expanded; made from the names in the plan where None.
-        provider: made from the plan where None.
+        price: returns the cost of a call in USD, None where unknown; required with a budget.
+        work: the expanded plan; None expands it here.
+        provider: serves every model; None connects the providers that the plan names.
         stop: ends the collection from outside; SIGINT and SIGTERM call it too.
-        pilot: a first part, after which somebody decides whether the rest is made.
+        pilot: a first part, after which a callback decides whether the rest is made.
         recordings: reads the traces at a path, for a replay.
-        trust: as of `expand`, where that is done here.
-        environ: where the key is looked up.
-        rng: for the jitter of waits.
+        trust: passed to `expand` where the plan is expanded here.
+        environ: where API keys are looked up.
+        rng: randomness of the jitter of waits.
         clock: monotonic seconds.
         now: the time of day in UTC.
     """
     work = work or expand(plan, trust=trust)
     if work.wants:
-        raise ConfigError("the plan was expanded for a look only; expand it without preview=True")
+        raise ConfigError(
+            "the plan was expanded with preview=True, which leaves parts out; expand it without"
+        )
     grading.check(work.task_sets, plan.helpers)
-    # joined first: what others end from now on is heard of, what they have ended before is found
-    # below
+    # Claims open before the spool is read: attempts that other collectors end from now on are
+    # reported to the claims, those that ended earlier are in the spool.
     claims = await Claims.open(
         spool.folder,
         spool.run_id,
@@ -90,10 +92,10 @@ async def collect(
         items=[item.item_id for item in work.items],
     )
     with claims:
-        left = look(spool.folder)
+        leftovers = read_leftovers(spool.folder)
         before = spent(work) if spent is not None and plan_budget.budgets_of(plan) else Spent()
-        may_spend = plan_budget.left_of(plan, before, limits or {})
-        known = left.settled | set(done(work.configuration_ids) if done else ())
+        remaining = plan_budget.remaining(plan, before, limits or {})
+        known = leftovers.settled | set(done(work.configuration_ids) if done else ())
         connected = ConnectedModels(
             plan,
             provider=provider,
@@ -107,19 +109,19 @@ async def collect(
         try:
             await connected.start()
             metering = await Metering.begin(plan, connected, clock)
-            begun_s = clock()
+            start_s = clock()
             budget = Budget(
-                may_spend.get("budget_usd"),
+                remaining.get("budget_usd"),
                 price,
-                limit_tokens=may_spend.get("budget_tokens"),
-                limit_j=may_spend.get("budget_j"),
-                limit_time_s=may_spend.get("budget_time_s"),
-                elapsed_s=lambda: clock() - begun_s,
-                # a meter whose counters stand still keeps no budget
+                limit_tokens=remaining.get("budget_tokens"),
+                limit_j=remaining.get("budget_j"),
+                limit_time_s=remaining.get("budget_time_s"),
+                elapsed_s=lambda: clock() - start_s,
+                # no energy budget where no meter gives a figure
                 joules=None if metering.spent_j is None else lambda: metering.spent_j,
             )
-            _expect(budget, work)
-            shared = plan_budget.left_of(plan, before, {})
+            _set_expected_use(budget, work)
+            shared = plan_budget.remaining(plan, before, {})
             budget.share(claims, shared.get("budget_usd"), shared.get("budget_tokens"))
             sharing = SharedWork(
                 claims,
@@ -142,15 +144,15 @@ async def collect(
                 metering=metering,
                 sharing=sharing,
             )
-            launch.notes += plan_budget.said(plan, before)
-            return await launch.run(left)
+            launch.notes += plan_budget.describe_spent(plan, before)
+            return await launch.run(leftovers)
         finally:
             metering.stop()
             await connected.aclose()
 
 
-def _expect(budget: Budget, work: Work) -> None:
-    """Tell a budget what attempts of ordinary size take; ConfigError where it could not be kept."""
+def _set_expected_use(budget: Budget, work: Work) -> None:
+    """Give a budget the expected use of an attempt; ConfigError where a price is missing."""
     n_judged = max(sum(grading.most_calls(task).values()) for task in work.task_sets)
     for configuration, target, strategy in work.configurations:
         n_calls = (getattr(strategy, "most_calls", 1) or 1) + n_judged
@@ -161,7 +163,7 @@ def _expect(budget: Budget, work: Work) -> None:
 
 
 def _batching(plan: Plan, folder: Path, known: set[AttemptKey]) -> Batching | None:
-    """Say how requests go out in batches, if they do."""
+    """Return the wrapper that sends a provider's requests in batches; None without a batch plan."""
     if not plan.batch:
         return None
 

@@ -1,4 +1,4 @@
-"""Makes the provider that a target names; what is heavy is imported only then."""
+"""`connect` makes the provider that a target names; heavy modules are imported only then."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,15 +8,15 @@ from workbench.runner.planning.target import LOCAL, Target
 from workbench.runner.providers.protocol import Provider
 
 Recordings = Callable[[str], Iterable[AnyRecord]]  # reads the records at a path
-POOL = 10_000  # connections: the caller's slots are the limit, and may be raised while it runs
+POOL = 10_000  # connections; the caller's slots are the real limit, and can be raised in the run
 
 
 def connect(target: Target, key: str | None, recordings: Recordings | None = None) -> Provider:
-    """Make a provider; no request is made and no model loaded yet.
+    """Make the provider of a target; no request is sent and no model is loaded yet.
 
     Raises:
-        ConfigError: a replay without anybody who reads recordings.
-        MissingExtra: a model in this process without torch.
+        ConfigError: a replay, and no reader of recordings was given.
+        MissingExtra: a model in this process, and torch is not installed.
     """
     if target.endpoint in LOCAL:
         from workbench.runner.local.provider import LocalProvider
@@ -33,7 +33,10 @@ def connect(target: Target, key: str | None, recordings: Recordings | None = Non
         from workbench.runner.providers.replay import Replay
 
         if recordings is None or target.recording is None:
-            raise ConfigError("nobody here reads recordings; replay with: workbench collect")
+            raise ConfigError(
+                "a replay needs the reader of a recording, which is missing here; replay with:"
+                " workbench collect"
+            )
         return Replay(recordings(target.recording), name=target.provider_name)
     from workbench.runner.providers import registry
 

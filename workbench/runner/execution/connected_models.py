@@ -1,4 +1,4 @@
-"""The models of a plan, connected: a provider for each place, a caller for each provider."""
+"""The connected models of a plan: one provider and one caller for each server."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from workbench.runner.providers import chat_templates, services
 from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.protocol import BegunTurns, Line, Provider
 
-_START = 16  # requests at once that a model far away begins with
+_START = 16  # initial limit on concurrent requests to a remote model
 Batching = Callable[[HttpProvider], Provider]
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ConnectedModels:
-    """Makes the way from an attempt to its models; what shares a place shares its slots and connections.
+    """Connects a plan's targets to providers; targets on one server share its slots.
 
     Attributes:
         callers: by `Target.place_id`.
@@ -48,21 +48,24 @@ class ConnectedModels:
         """Connect the models and helpers of a plan.
 
         Args:
-            plan: says which.
+            plan: names the targets and helpers.
             provider: serves all of them, if given.
             environ: where keys are looked up.
-            rng: for the jitter of waits.
+            rng: randomness of the jitter of waits.
             clock: monotonic seconds.
-            recordings: reads what a replay answers from.
-            batching: sends requests in batches, where the plan wants that.
+            recordings: reads the recording of a replay.
+            batching: wraps a provider to send requests in batches; None sends them one by one.
         """
-        self._plan, self._given, self._environ = plan, provider, environ
-        self._rng, self._clock = rng, clock
-        self._recordings, self._batching = recordings, batching
+        self._plan = plan
+        self._given = provider
+        self._environ = environ
+        self._rng = rng
+        self._clock = clock
+        self._recordings = recordings
+        self._batching = batching
         self.callers: dict[str, Caller] = {}
-        self._most: dict[
-            str, int
-        ] = {}  # requests at once that a place can serve, however many are wanted
+        # fixed upper limits on concurrent requests, by place
+        self._max_concurrency: dict[str, int] = {}
         self._providers: dict[str, Provider] = {}
         self._begun_turns: dict[str, BegunTurns] = {}
         self._helpers = {name: plan.helper(name) for name in plan.helpers}
@@ -74,25 +77,27 @@ class ConnectedModels:
         place = target.place_id
         if place in self.callers:
             return
-        taken = services.takes_begun_turns(target.provider_name, target.endpoint)
-        self._begun_turns[place] = BegunTurns(target.endpoint in LOCAL or taken)
+        takes_begun_turns = services.takes_begun_turns(target.provider_name, target.endpoint)
+        self._begun_turns[place] = BegunTurns(target.endpoint in LOCAL or takes_begun_turns)
         key = target.api_key(self._environ) if self._given is None else None
         if key and key in self._plan.as_json():
             raise ConfigError(
-                "the plan holds the key itself; only its variable's name belongs there"
+                "the plan contains the API key itself; write the name of the environment variable"
+                " that holds it"
             )
         provider = self._given or connect(target, key, self._recordings)
-        waits = False  # for a batch: then as many as can go into it are under way
+        is_batched = False
         if self._batching is not None and isinstance(provider, HttpProvider):
-            provider, waits = self._batching(provider), True
+            provider = self._batching(provider)
+            is_batched = True
         if self._given is None:
             self._providers[place] = provider
-            if target.endpoint in LOCAL:  # the memory of its slots is laid out once
-                self._most[place] = target.concurrency
-        at_once = waits or target.is_on_this_host or target.endpoint in IN_PROCESS
+            if target.endpoint in LOCAL:  # the memory of its slots is allocated once
+                self._max_concurrency[place] = target.concurrency
+        at_once = is_batched or target.is_on_this_host or target.endpoint in IN_PROCESS
         self.callers[place] = Caller(
             provider,
-            slots=POOL if waits else target.concurrency,
+            slots=POOL if is_batched else target.concurrency,
             backoff=self._plan.backoff,
             rng=self._rng,
             machine=target.machine,
@@ -101,7 +106,7 @@ class ConnectedModels:
         )
 
     def line(self, target: Target, sampling: Mapping[str, Any]) -> Line:
-        """Return the way to a model, with the settings of one attempt."""
+        """Return the line to a model, with the sampling settings of one attempt."""
         caller = self.callers[target.place_id]
         render = chat_templates.get(target.template) if target.is_base_model else None
         endpoint = "completions" if target.is_base_model else target.endpoint
@@ -117,35 +122,36 @@ class ConnectedModels:
         )
 
     async def start(self) -> None:
-        """Load the models that run in this process, so that no call waits for it."""
+        """Load the models that run in this process, so that no call waits for the loading."""
         for provider in self._providers.values():
             load = getattr(provider, "load", None)
             if load is not None:
                 await asyncio.to_thread(load)
 
     def watch(self, target: Target, watch: "Watch") -> None:
-        """Tell the meters of this machine when a model that runs on it is asked, and what it works on."""
+        """Report the calls and engine steps of a model on this machine to its energy meters."""
         caller = self.callers[target.place_id]
         caller.watch = watch
         if hasattr(caller.provider, "on_step"):  # an engine of ours
             caller.provider.on_step = watch.step
 
     def is_timed(self, target: Target) -> bool:
-        """Say whether the times of a model's calls say anything about it: a replay's and a batch's do not."""
+        """Whether durations of calls describe the model; those of replays and batches do not."""
         return bool(getattr(self.callers[target.place_id].provider, "timed", True))
 
     @property
     def batches(self) -> "list[Batches]":
-        """Those of the providers that send batches."""
-        return [p for p in self._providers.values() if hasattr(p, "left_running")]  # type: ignore[misc]  # only they have it
+        """The providers that send their requests in batches."""
+        providers: list[Any] = list(self._providers.values())
+        return [p for p in providers if hasattr(p, "left_running")]
 
     @property
     def states(self) -> list[ModelState]:
-        """How the models stand that were asked so far."""
+        """The states of the models that have got requests so far."""
         return [state for caller in self.callers.values() for state in caller.states]
 
     def helpers(self, sampling: Mapping[str, Any]) -> dict[str, Line]:
-        """Return the ways to the helper models."""
+        """Return the lines to the helper models, by name."""
         return {name: self.line(target, sampling) for name, target in self._helpers.items()}
 
     def retune(
@@ -154,24 +160,24 @@ class ConnectedModels:
         retries: int | None = None,
         timeout_s: float | None = None,
     ) -> None:
-        """Change limits while calls are under way; None leaves one as it is. Those under way go on.
+        """Change limits during the run; None leaves one as it is, and calls in flight continue.
 
-        A model in this process never takes more at once than it began with.
+        A model in this process keeps its initial concurrency as the upper limit.
         """
         for place, caller in self.callers.items():
             if concurrency is not None:
-                caller.resize(min(concurrency, self._most.get(place, concurrency)))
+                caller.resize(min(concurrency, self._max_concurrency.get(place, concurrency)))
             if retries is not None:
                 caller.backoff = msgspec.structs.replace(caller.backoff, retries=retries)
         if timeout_s is not None:
             for provider in (self._given, *self._providers.values()):
-                retime = getattr(provider, "retime", None)  # a replay and a batch have no such cap
+                retime = getattr(provider, "retime", None)  # replays and batches have no timeout
                 if retime is not None:
                     retime(timeout_s)
         self.retries = self.retries if retries is None else retries
         self.timeout_s = self.timeout_s if timeout_s is None else timeout_s
 
     async def aclose(self) -> None:
-        """Let go of the connections that were made here."""
+        """Close the connections that were made here."""
         for provider in self._providers.values():
             await provider.aclose()

@@ -1,15 +1,15 @@
-"""The collector's end of live control: it holds attempts back, obeys commands, and says how it stands.
+"""The controller of a running collection: holds attempts back, executes commands, publishes state.
 
-What a worker asks before each attempt (`may_begin`, `passes_over`) costs no system call. Files are
-looked at by a task of its own, a few times a second; where they cannot be had, the collection goes
-on without.
+The checks of a worker before each attempt (`may_begin`, `skips`) make no system call. A task of its
+own reads the command files every `POLL_S` seconds; the collection continues without live control
+where the folder cannot be made.
 """
 
 import asyncio
 import datetime as dt
 import os
 import platform
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from itertools import islice
 
@@ -23,19 +23,21 @@ from workbench.runner.execution.launch_state import LaunchState
 from workbench.runner.planning.plan import Planned
 from workbench.runner.providers.current_attempt import AttemptKey
 
-Act = Callable[[], object]  # what is left to do once a command was answered
-Obey = Callable[["Controller", LaunchState, AnyCommand], tuple[str, Act | None]]
+FollowUp = Callable[[], object]  # a step to take once a command was answered
+Execute = Callable[["Controller", LaunchState, AnyCommand], tuple[str, FollowUp | None]]
 POLL_S = 0.25
 PUBLISH_S = 1.0
-_MOST_SHOWN = 500  # attempts in flight that the state lists
-_KEPT = 20  # commands that the state tells of
+_MAX_ATTEMPTS = 500  # attempts in flight that the state lists
+_MAX_COMMANDS = 20  # answered commands that the state lists
 
 
 class InFlight(msgspec.Struct):
-    """An attempt under way.
+    """An attempt in flight.
 
     Attributes:
-        cancelled: whether somebody asked for its end.
+        start_s: the launch's clock when it began.
+        task: the asyncio task that makes it.
+        cancelled: whether the user cancelled it.
     """
 
     planned: Planned
@@ -46,10 +48,10 @@ class InFlight(msgspec.Struct):
 
 
 class Pilot(msgspec.Struct, frozen=True):
-    """A first part of the run, after which somebody decides whether the rest is made.
+    """A first part of the run, after which a callback decides whether the rest is made.
 
     Attributes:
-        n_items: the first so many items of the plan, with every configuration.
+        n_items: number of items, the first of the plan, with every configuration.
         go_on: called once they are made; False ends the run.
     """
 
@@ -58,95 +60,105 @@ class Pilot(msgspec.Struct, frozen=True):
 
 
 class Controller:
-    """What a running collection obeys.
+    """Live control of one launch: pause, pilot, commands and the published state.
 
     Attributes:
-        flights: attempts under way, the oldest first.
-        failed: attempts of this run whose trace holds an error: they may be made again.
-        left_out: attempts of this run that were passed over: they too.
-        again: those that are to be made again next.
-        passed_over: attempts not to be begun.
+        flights: attempts in flight, the oldest first.
+        failed: attempts of this run whose trace holds an error; they can be requeued.
+        skipped: attempts of this run that were cancelled before they began; they too.
+        requeued: attempts to make next.
+        cancelled: keys of attempts that will be skipped when their turn comes.
+        counts: done and failed attempts by configuration id.
+        tries: how often each attempt was requeued.
+        taken: the last commands with their answers.
     """
 
     def __init__(
         self,
         launch: LaunchState,
-        obey: Obey,
+        execute: Execute,
         *,
         pilot: Pilot | None = None,
         host: str | None = None,
         pid: int | None = None,
     ) -> None:
         """Bind to a launch; nothing is written before `open`."""
-        self._launch, self._pilot = launch, pilot
-        self._obey = obey
-        self._host, self._pid = host or platform.node(), pid or os.getpid()
+        self._launch = launch
+        self._pilot = pilot
+        self._execute_command = execute
+        self._host = host or platform.node()
+        self._pid = pid or os.getpid()
         self.flights: dict[AttemptKey, InFlight] = {}
         self.failed: dict[AttemptKey, Planned] = {}
-        self.left_out: dict[AttemptKey, Planned] = {}
-        self.again: deque[Planned] = deque()
-        self.passed_over: set[AttemptKey] = set()
-        self.counts: dict[str, list[int]] = {}  # done, failed by configuration
-        self.tries: dict[AttemptKey, int] = {}  # how often an attempt was asked for again
-        self.taken: deque[Taken] = deque(maxlen=_KEPT)
-        self._free = asyncio.Event()
-        self._free.set()
+        self.skipped: dict[AttemptKey, Planned] = {}
+        self.requeued: deque[Planned] = deque()
+        self.cancelled: set[AttemptKey] = set()
+        self.counts: dict[str, list[int]] = {}
+        self.tries: dict[AttemptKey, int] = {}
+        self.taken: deque[Taken] = deque(maxlen=_MAX_COMMANDS)
+        self._may_begin = asyncio.Event()
+        self._may_begin.set()
         self._paused_since: dt.datetime | None = None
-        self._holds: set[str] = set()  # why nothing begins: "pause", "pilot"
-        self._held_at_s, self._held_s = 0.0, 0.0
-        self._pilot_keys = self._keys_of_pilot()
-        self._gate = None if pilot is None else len(self._pilot_keys)
-        self._begun = 0
-        self._asking: asyncio.Task[bool] | None = None
-        self._box: CommandFolder | None = None
-        self._owed: list[Taken] = []
+        self._hold_reasons: set[str] = set()  # why no attempt begins: "pause", "pilot"
+        self._hold_start_s = 0.0
+        self._total_hold_s = 0.0
+        self._pilot_keys = self._missing_pilot_keys()
+        # attempts of the pilot; None once the rest was decided on, or without a pilot
+        self._pilot_size = None if pilot is None else len(self._pilot_keys)
+        self._n_begun = 0
+        self._pilot_decision: asyncio.Task[bool] | None = None
+        self._folder: CommandFolder | None = None
+        self._unanswered: list[Taken] = []
         self.status = "running"
 
-    def _keys_of_pilot(self) -> set[AttemptKey]:
-        """Find the attempts of the pilot that are missing."""
+    def _missing_pilot_keys(self) -> set[AttemptKey]:
+        """Return the keys of the pilot's attempts that are missing."""
         if self._pilot is None:
             return set()
         work, known = self._launch.work, self._launch.known
         first = islice(work, self._pilot.n_items * len(work.configurations))
         return {planned.key for planned in first} - set(known)
 
-    # -- what workers ask ------------------------------------------------------------------------
+    # -- called by the workers -------------------------------------------------------------------
 
     async def may_begin(self) -> bool:
-        """Wait while the run is paused, or its pilot is not decided; False where it is to end."""
-        while (self._gate is not None and self._begun >= self._gate) or not self._free.is_set():
+        """Wait while the run is paused or its pilot is undecided; False where the run is to end."""
+        while self._is_pilot_begun() or not self._may_begin.is_set():
             if self._launch.stop.asked:
                 return False
-            self._free.clear()
-            await self._free.wait()
+            self._may_begin.clear()
+            await self._may_begin.wait()
         return not self._launch.stop.asked
 
-    def passes_over(self, planned: Planned) -> bool:
-        """Say whether an attempt is not to be begun, as somebody cancelled its item."""
-        if not self.passed_over or planned.key not in self.passed_over:
+    def _is_pilot_begun(self) -> bool:
+        return self._pilot_size is not None and self._n_begun >= self._pilot_size
+
+    def skips(self, planned: Planned) -> bool:
+        """Skip an attempt whose item was cancelled; returns whether it was."""
+        if not self.cancelled or planned.key not in self.cancelled:
             return False
-        self.passed_over.discard(planned.key)
-        self.left_out[planned.key] = planned
+        self.cancelled.discard(planned.key)
+        self.skipped[planned.key] = planned
         return True
 
     def leave_to_others(self, planned: Planned) -> None:
-        """Note that another collector makes an attempt: the pilot is over without it."""
-        if self._gate is not None and planned.key in self._pilot_keys:
+        """Record that another collector makes an attempt; the pilot does not wait for it."""
+        if self._pilot_size is not None and planned.key in self._pilot_keys:
             self._pilot_keys.discard(planned.key)
-            self._gate -= 1
+            self._pilot_size -= 1
 
     def begin(self, planned: Planned, session: Session) -> InFlight:
-        """Note that the current task makes an attempt."""
+        """Record that the current task makes an attempt."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an attempt is made within a task")
         flight = InFlight(planned, session, self._launch.clock(), task)
         self.flights[planned.key] = flight
-        self._begun += 1
+        self._n_begun += 1
         return flight
 
     def end(self, flight: InFlight) -> None:
-        """Note that an attempt is over, however it went."""
+        """Record that an attempt has ended, with any result."""
         self.flights.pop(flight.planned.key, None)
 
     def note(self, planned: Planned, *, failed: bool) -> None:
@@ -158,8 +170,8 @@ class Controller:
         if failed:
             self.failed[planned.key] = planned
 
-    def take_back(self, planned: Planned) -> None:
-        """Count an attempt that failed as not made, as it is to be made again."""
+    def uncount_failure(self, planned: Planned) -> None:
+        """Remove a failed attempt from the counts, as it is made again."""
         key, progress = planned.key, self._launch.progress
         counts = self.counts[planned.configuration.configuration_id]
         for place in (0, 1):
@@ -168,99 +180,101 @@ class Controller:
         progress.failed -= 1
         self.tries[key] = self.tries.get(key, 0) + 1
 
-    # -- what it serves --------------------------------------------------------------------------
+    # -- the command folder ----------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make the run's folder; a disk that refuses costs the control, not the run."""
+        """Make the run's folder; without it the run continues and takes no commands."""
         launch = self._launch
         try:
-            self._box = CommandFolder.open(launch.spool.folder, launch.spool.run_id)
+            self._folder = CommandFolder.open(launch.spool.folder, launch.spool.run_id)
         except OSError as error:
             launch.note(f"no live control of this run: {error.filename}: {error.strerror or error}")
             return
-        self._box.publish(self.state())
+        self._folder.publish(self.state())
 
     async def serve(self) -> None:
-        """Take commands and publish the state until cancelled."""
+        """Execute commands and publish the state until cancelled."""
         launch = self._launch
         due_s = launch.clock() + PUBLISH_S
         while True:
-            self._look_at_pilot()
+            self._check_pilot()
             if launch.stop.asked:
-                self._free.set()
-            if (box := self._box) is not None:
-                letters = await asyncio.to_thread(box.collect)
-                taken = [self._take(command_id, data) for command_id, data in letters]
-                self._owed += [answer for answer, _ in taken]
-                if taken or launch.clock() >= due_s:
+                self._may_begin.set()
+            if (folder := self._folder) is not None:
+                received = await asyncio.to_thread(folder.collect)
+                executed = [self._execute(command_id, data) for command_id, data in received]
+                self._unanswered += [answer for answer, _ in executed]
+                if executed or launch.clock() >= due_s:
                     due_s = launch.clock() + PUBLISH_S
-                    await asyncio.to_thread(box.publish, self.state())
-                # whoever has an answer finds the state changed; a stop leaves no time for an answer
-                # after it
-                self._answer(box)
-                for _, act in taken:
-                    if act is not None:
-                        act()
+                    await asyncio.to_thread(folder.publish, self.state())
+                # Answers come after the state, so that a sender who has its answer reads the new
+                # state; and before the follow-ups, as a stop leaves no time to answer.
+                self._send_answers(folder)
+                for _, follow_up in executed:
+                    if follow_up is not None:
+                        follow_up()
             await asyncio.sleep(POLL_S)
 
-    def _take(self, command_id: str, data: bytes | None) -> tuple[Taken, Act | None]:
-        """Obey one command; what would end the run is returned, to be done last."""
+    def _execute(self, command_id: str, data: bytes | None) -> tuple[Taken, FollowUp | None]:
+        """Execute one command; a step that ends the run is returned, to be taken last."""
         name = ""
-        act: Act | None = None
+        follow_up: FollowUp | None = None
         try:
             command = protocol.decode_command(data)
             name = protocol.name_of(command)
-            said, act = self._obey(self, self._launch, command)
+            message, follow_up = self._execute_command(self, self._launch, command)
             status = "done"
         except ValueError as error:
-            status, said = "refused", str(error)
-        except Exception as error:  # noqa: BLE001  # a fault in here must not end a run that is paid for
-            status, said = "refused", f"it could not be obeyed: {type(error).__name__}: {error}"
-        taken = Taken(command_id, name, status, said, self._launch.now())  # type: ignore[arg-type]  # of two literals
+            status, message = "refused", str(error)
+        except Exception as error:  # noqa: BLE001  # a bug in a command must not end a paid run
+            status = "refused"
+            message = f"the command failed: {type(error).__name__}: {error}"
+        at = self._launch.now()
+        taken = Taken(command_id, name, status, message, at)  # type: ignore[arg-type]  # literals
         self.taken.append(taken)
-        return taken, act
+        return taken, follow_up
 
-    def _answer(self, box: CommandFolder) -> None:
-        """Say how commands were taken that nobody was told of yet."""
-        owed, self._owed = self._owed, []
-        for answer in owed:
-            box.answer(answer)
+    def _send_answers(self, folder: CommandFolder) -> None:
+        """Write the answers to executed commands that were not answered yet."""
+        answers, self._unanswered = self._unanswered, []
+        for answer in answers:
+            folder.answer(answer)
 
     def close(self, status: str) -> None:
-        """Say how the run ended, refuse what still waits, and let go of the folder."""
+        """Publish the final state, refuse the commands that still wait, and close the folder."""
         self.status = status
-        if self._asking is not None:
-            self._asking.cancel()
-        if self._box is None:
+        if self._pilot_decision is not None:
+            self._pilot_decision.cancel()
+        if self._folder is None:
             return
-        box, self._box = self._box, None
-        self._answer(box)  # the run may have ended while its state was being written
-        for command_id, _ in box.collect():
-            box.answer(
+        folder, self._folder = self._folder, None
+        self._send_answers(folder)  # the run may have ended while its state was being written
+        for command_id, _ in folder.collect():
+            folder.answer(
                 Taken(command_id, "", "refused", f"the run has ended: {status}", self._launch.now())
             )
-        box.close(self.state())
+        folder.close(self.state())
 
-    def _look_at_pilot(self) -> None:
-        """Once the pilot is made, ask; then let the rest begin, or end the run."""
-        if self._pilot is None or self._gate is None:
+    def _check_pilot(self) -> None:
+        """Ask for a decision once the pilot is made; then let the rest begin, or end the run."""
+        if self._pilot is None or self._pilot_size is None:
             return
-        if self._asking is None:
-            under_way = len(self.flights) + len(self._launch.background)
-            if self._begun >= self._gate and not under_way and self._launch.workers.present:
-                self._asking = asyncio.create_task(_decide(self._pilot))
+        if self._pilot_decision is None:
+            n_unfinished = len(self.flights) + len(self._launch.background)
+            if self._is_pilot_begun() and not n_unfinished and self._launch.workers.present:
+                self._pilot_decision = asyncio.create_task(_decide(self._pilot))
                 self._hold("pilot")
             return
-        if self._asking.done():
-            self._gate = None
-            self._let_go("pilot")
-            if not self._asking.result():
+        if self._pilot_decision.done():
+            self._pilot_size = None
+            self._release("pilot")
+            if not self._pilot_decision.result():
                 self._launch.note("stopped after the pilot")
                 self._launch.stop.asked = max(self._launch.stop.asked, 1)
             if self._paused_since is None:
-                self._free.set()
+                self._may_begin.set()
 
-    # -- what it is told -------------------------------------------------------------------------
+    # -- pause and resume ------------------------------------------------------------------------
 
     def pause(self) -> bool:
         """Hold new attempts back; False if they were held already."""
@@ -268,51 +282,55 @@ class Controller:
             return False
         self._paused_since = self._launch.now()
         self._hold("pause")
-        self._free.clear()
+        self._may_begin.clear()
         return True
 
     def resume(self) -> bool:
-        """Let new attempts begin; False if they did already."""
+        """Let new attempts begin; False if the run was not paused."""
         if self._paused_since is None:
             return False
         self._paused_since = None
-        self._let_go("pause")
-        self._free.set()
+        self._release("pause")
+        self._may_begin.set()
         return True
 
-    # -- what it says ----------------------------------------------------------------------------
+    # -- the published state ---------------------------------------------------------------------
 
     @property
     def status_now(self) -> str:
-        """How the run stands, in the words of `RunState.status`."""
+        """The status of the run, one of `RunState.status`."""
         if self.status != "running":
             return self.status
         if self._launch.stop.asked:
             return "stopping"
         if self._paused_since is not None:
             return "paused"
-        return "asking" if self._asking is not None and self._gate is not None else "running"
+        is_deciding = self._pilot_decision is not None and self._pilot_size is not None
+        return "asking" if is_deciding else "running"
 
     def active_s(self) -> float:
-        """Seconds of the run in which attempts might begin: no pause, no question after a pilot."""
+        """Seconds of the run in which attempts could begin: no pause, no pending pilot decision."""
         now_s = self._launch.clock()
-        held_s = self._held_s + (now_s - self._held_at_s if self._holds else 0.0)
-        return now_s - self._launch.begun_s - held_s
+        current_hold_s = now_s - self._hold_start_s if self._hold_reasons else 0.0
+        return now_s - self._launch.begun_s - self._total_hold_s - current_hold_s
 
-    def _hold(self, why: str) -> None:
-        if not self._holds:
-            self._held_at_s = self._launch.clock()
-        self._holds.add(why)
+    def _hold(self, reason: str) -> None:
+        if not self._hold_reasons:
+            self._hold_start_s = self._launch.clock()
+        self._hold_reasons.add(reason)
 
-    def _let_go(self, why: str) -> None:
-        self._holds.discard(why)
-        if not self._holds:
-            self._held_s += self._launch.clock() - self._held_at_s
+    def _release(self, reason: str) -> None:
+        self._hold_reasons.discard(reason)
+        if not self._hold_reasons:
+            self._total_hold_s += self._launch.clock() - self._hold_start_s
 
     def state(self) -> protocol.RunState:
-        """Say how the run stands."""
-        launch, p, now_s = self._launch, self._launch.progress, self._launch.clock()
-        active_s, models = self.active_s(), tuple(launch.connected.states)
+        """Return the state of the run, as it is published."""
+        launch = self._launch
+        p = launch.progress
+        now_s = launch.clock()
+        active_s = self.active_s()
+        models = tuple(launch.connected.states)
         rate = p.done / active_s if p.done and active_s > 0 else None
         status = self.status_now
         since = [m.retrying_since for m in models if m.retrying_since is not None]
@@ -352,41 +370,41 @@ class Controller:
             retrying_since=min(since, default=None),
             paused_since=self._paused_since,
             models=models,
-            configurations=self._counted(),
-            attempts=tuple(_flying(f, now_s) for f in islice(self.flights.values(), _MOST_SHOWN)),
+            configurations=self._configuration_counts(),
+            attempts=tuple(
+                _attempt_state(f, now_s) for f in islice(self.flights.values(), _MAX_ATTEMPTS)
+            ),
             taken=tuple(self.taken),
             notes=tuple(launch.notes),
         )
 
-    def _counted(self) -> tuple[protocol.Counts, ...]:
+    def _configuration_counts(self) -> tuple[protocol.Counts, ...]:
         launch = self._launch
-        each = launch.plan.trials * len(launch.work.items)
-        flying: dict[str, int] = {}
-        for configuration_id, _, _ in self.flights:
-            flying[configuration_id] = flying.get(configuration_id, 0) + 1
-        found = []
+        n_planned = launch.plan.trials * len(launch.work.items)
+        in_flight = Counter(configuration_id for configuration_id, _, _ in self.flights)
+        counts = []
         for configuration, _, _ in launch.work.configurations:
-            name = configuration.configuration_id
-            done, failed = self.counts.get(name, (0, 0))
-            found.append(
+            configuration_id = configuration.configuration_id
+            done, failed = self.counts.get(configuration_id, (0, 0))
+            counts.append(
                 protocol.Counts(
-                    name,
+                    configuration_id,
                     configuration.configuration,
-                    planned=each,
-                    before=launch.before.get(name, 0),
+                    planned=n_planned,
+                    before=launch.before.get(configuration_id, 0),
                     done=done,
                     failed=failed,
-                    in_flight=flying.get(name, 0),
+                    in_flight=in_flight[configuration_id],
                 )
             )
-        return tuple(found)
+        return tuple(counts)
 
 
 async def _decide(pilot: Pilot) -> bool:
     return await pilot.go_on()
 
 
-def _flying(flight: InFlight, now_s: float) -> protocol.AttemptInFlight:
+def _attempt_state(flight: InFlight, now_s: float) -> protocol.AttemptInFlight:
     planned = flight.planned
     return protocol.AttemptInFlight(
         planned.configuration.configuration,

@@ -1,4 +1,4 @@
-"""One launch of the runner under way: workers make the attempts, one writer keeps what comes."""
+"""A launch of the runner: workers make the attempts, one writer appends traces to the spool."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from workbench.runner.execution.connected_models import ConnectedModels
 from workbench.runner.execution.controller import Controller, InFlight, Pilot
 from workbench.runner.execution.launch_state import LaunchState
 from workbench.runner.execution.metering import Metering
-from workbench.runner.execution.shared_work import LOOK_S, SharedWork
+from workbench.runner.execution.shared_work import UPDATE_S, SharedWork
 from workbench.runner.execution.stop import Stop
 from workbench.runner.execution.worker_pool import WorkerPool
 from workbench.runner.limits import Breaker, Budget, Tab
@@ -36,42 +36,42 @@ from workbench.runner.providers.protocol import FATAL, UNREACHABLE
 from workbench.spool import SpoolWriter, is_settled
 
 _LOG = logging.getLogger(__name__)
-ROOM_S = 120.0  # so long, at the end, room is waited for on a disk that refuses what was paid for
+DISK_WAIT_S = 120.0  # at the end of a run, for a full disk to take traces that were paid for
 _COMMIT_S = 0.05
 _RAMP_S = 0.001
-_TELL_S = 1.0
-_AROUND_BYTES = 500  # of an item's prompt: the task's words and the strategy's
+_PROGRESS_S = 1.0
+_PROMPT_OVERHEAD_BYTES = 500  # instructions of the task and the strategy around an item's prompt
 
 
-def _lost(folder: Path, error: OSError) -> StoreError:
+def _spool_lost(folder: Path, error: OSError) -> StoreError:
     return StoreError(
         f"the spool {folder} cannot be read: {error.strerror or error}; if its disk was unmounted,"
         " mount it again"
     )
 
 
-class _Made(NamedTuple):
-    """An attempt that has ended.
+class _EndedAttempt(NamedTuple):
+    """An attempt that has ended and whose trace is not written yet.
 
     Attributes:
-        e2e_s: null where its time says nothing, as in a batch.
-        kept: its replies, where they are kept until the trace is written.
+        e2e_s: null where the duration does not describe the model, as in a batch.
+        journal: its replies on the disk until the trace is written; None where it has no journal.
     """
 
     flight: InFlight
-    ended: attempt.Ended
+    result: attempt.Ended
     started_at: dt.datetime
     e2e_s: float | None
-    kept: AttemptJournal | None
+    journal: AttemptJournal | None
     trace_id: str
     tab: Tab
 
 
 class Launch(LaunchState):
-    """One launch under way.
+    """One launch of the runner.
 
     Attributes:
-        control: the commands that it is given while it runs.
+        control: executes the commands that arrive while the launch runs.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Launch(LaunchState):
         sharing: SharedWork,
         pilot: Pilot | None = None,
     ) -> None:
-        """Prepare; nothing is asked or written yet."""
+        """Prepare the launch; no request is sent and nothing is written yet."""
         in_process = all(target.endpoint in IN_PROCESS for target in work.plan.targets)
         super().__init__(
             work=work,
@@ -106,22 +106,27 @@ class Launch(LaunchState):
         self.on_progress = on_progress
         self.metering = metering
         self.sharing = sharing
-        self.failures, self.n_unscored = Failures(), 0
+        self.failures = Failures()
+        self.n_unscored = 0
         self.breakers: dict[str, Breaker] = {}
         self.queue = self._missing()
-        self.control = Controller(self, commands.obey, pilot=pilot)
+        self.control = Controller(self, commands.execute, pilot=pilot)
         self.journal = Journal(spool.folder, spool.run_id, known, may_wait=self._may_wait)
         stop.at_once = bool(connected.batches)
         for batches in connected.batches:
             batches.client.active = lambda: self.progress.in_flight
 
-    async def run(self, left: Leftovers) -> CollectReport:
-        """Make the missing attempts; `left` is what earlier launches left in the spool."""
-        missing = left.in_flight - self.known
+    async def run(self, leftovers: Leftovers) -> CollectReport:
+        """Make the missing attempts, and return the report.
+
+        Args:
+            leftovers: runs and attempts that earlier launches left unfinished in the spool.
+        """
+        missing = leftovers.in_flight - self.known
         repeated = len(missing & {p.key for p in self.work}) if missing else 0
-        self._write_head(left)
+        self._write_head(leftovers)
         with self._signals():
-            status = await self._through()
+            status = await self._run_and_record_status()
         p = self.progress
         is_unknown = p.n_unreported > 0 and not p.n_reported
         return CollectReport(
@@ -146,11 +151,11 @@ class Launch(LaunchState):
             notes=tuple(self.notes),
         )
 
-    async def _through(self) -> str:
-        """Do the work and write how it ended; returns the status."""
+    async def _run_and_record_status(self) -> str:
+        """Run the workers, write the run's final record and return its status."""
         status, why = "failed", "the program failed"
         try:
-            await self._work()
+            await self._run_workers()
             self.progress.elsewhere = self.sharing.n_made
             status, why = ("cancelled", "stopped early") if self.progress.left else ("done", "")
         except asyncio.CancelledError:
@@ -164,11 +169,14 @@ class Launch(LaunchState):
             why = f"{type(error).__name__}: {error}"
             raise
         finally:
-            status = await self._end(status, why)
+            status = await self._finish(status, why)
         return status
 
-    async def _end(self, status: str, why: str) -> str:
-        """Write the traces that wait, the energy balances and, whatever comes between, how the run ended."""
+    async def _finish(self, status: str, why: str) -> str:
+        """Write the remaining traces, the energy balances and the run's final record.
+
+        The final record is written even where an error interrupts the rest.
+        """
         self.stop.at_once = True  # nothing is in flight any more
         try:
             await self.background.drain()
@@ -182,19 +190,19 @@ class Launch(LaunchState):
             status, why = "failed", f"{type(error).__name__}: {error}"
             raise
         finally:
-            said = "; ".join((why, *self.notes)) if why else None
-            ended = {"status": status, "ended_at": self.now(), "error_message": said}
+            message = "; ".join((why, *self.notes)) if why else None
+            fields = {"status": status, "ended_at": self.now(), "error_message": message}
             try:
-                await self._wait_for_room()
-                self.spool.append(msgspec.structs.replace(self.record, **ended))
+                await self._wait_for_disk()
+                self.spool.append(msgspec.structs.replace(self.record, **fields))
                 self._sync()
             finally:
                 self.control.close(status)
         return status
 
-    def _write_head(self, left: Leftovers) -> None:
-        """Write what the traces will refer to, and how killed runs ended."""
-        for run in left.killed:
+    def _write_head(self, leftovers: Leftovers) -> None:
+        """Write the records that traces refer to, and the final records of killed runs."""
+        for run in leftovers.killed:
             self.spool.append(run)
         self.spool.append(self.record)
         for task in self.work.tasks:
@@ -211,51 +219,51 @@ class Launch(LaunchState):
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         if task is not None:
             self.stop.bind(task.cancel)
-        taken = []
+        handled = []
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):
                 loop.add_signal_handler(number, self.stop)
-                taken.append(number)
+                handled.append(number)
         try:
             yield
         finally:
-            for number in taken:
+            for number in handled:
                 loop.remove_signal_handler(number)
 
-    async def _work(self) -> None:
-        """Run the workers; the first fault of the program ends them all."""
-        # whoever waits for a batch is in nobody's way: the more wait, the fuller it is
+    async def _run_workers(self) -> None:
+        """Run the workers; the first exception of the program ends them all."""
+        # attempts that wait for a batch use no resources, and a fuller batch is sent sooner
         at_once = POOL if self.connected.batches else self.plan.at_once
         self.workers.resize(min(at_once, max(self.progress.left, 1)), self.progress.left)
         self.control.open()
-        beside = (
+        services = (
             self._commit(),
-            self._keep_telling(),
+            self._report_every_second(),
             self.control.serve(),
             self.background.watch(),
-            self._look_at_others(),
+            self._watch_other_collectors(),
         )
-        await self.workers.run(*[asyncio.create_task(task) for task in beside])
+        await self.workers.run(*[asyncio.create_task(service) for service in services])
         await self.background.drain()
 
     async def _commit(self) -> None:
-        """Force the lines of the last moments to the disk together."""
+        """Sync the spool every `_COMMIT_S` seconds, so that many lines share one fsync."""
         while True:
             await asyncio.sleep(_COMMIT_S)
             if self.spool.retry() is None:
                 try:
                     await asyncio.to_thread(self._sync)
                 except StoreError as error:
-                    self._refused(error)
+                    self._stop_on_disk_error(error)
 
     def _sync(self) -> None:
-        """Force the spool to the disk; only then the replies of finished attempts may go."""
+        """Sync the spool, and then delete the journals of the attempts it holds."""
         settled = self.journal.take_settled()
         self.spool.sync()
         self.journal.sweep(settled)
 
-    def _refused(self, error: StoreError) -> None:
-        """Begin nothing more on a disk that refuses; what is in flight arrives, and is held in memory."""
+    def _stop_on_disk_error(self, error: StoreError) -> None:
+        """Start no more attempts; traces of those in flight wait in memory for the disk."""
         if str(error) not in self.notes:
             _LOG.warning("%s", error)
         self.note(str(error))
@@ -263,24 +271,24 @@ class Launch(LaunchState):
         self.wake()
 
     def _may_wait(self, error: StoreError, waited_s: float) -> bool:
-        """Say whether an attempt waits on for a disk that refuses its replies."""
-        self._refused(error)
-        return waited_s < ROOM_S and self.stop.asked < 2
+        """Whether an attempt goes on waiting for a disk that does not take its replies."""
+        self._stop_on_disk_error(error)
+        return waited_s < DISK_WAIT_S and self.stop.asked < 2
 
-    def _keep(self, trace: Trace) -> bool:
+    def _write_trace(self, trace: Trace) -> bool:
         """Write a trace; False where it waits in memory until the disk takes it."""
         error = self.spool.offer(trace)
         if error is not None:
-            self._refused(error)
+            self._stop_on_disk_error(error)
         return error is None
 
-    async def _wait_for_room(self) -> None:
-        """Wait until the disk has taken what is held.
+    async def _wait_for_disk(self) -> None:
+        """Wait until the disk has taken the traces that wait in memory.
 
         Raises:
-            StoreError: nobody made room, or whoever runs this asked twice to stop.
+            StoreError: the disk stayed full for `DISK_WAIT_S`, or the user asked twice to stop.
         """
-        until = self.clock() + ROOM_S
+        until = self.clock() + DISK_WAIT_S
         while (error := self.spool.retry()) is not None:
             if self.clock() > until or self.stop.asked > 1:
                 if self.spool.retry_elsewhere() is None:
@@ -301,73 +309,73 @@ class Launch(LaunchState):
 
     async def _step(self) -> bool:
         """Make the next attempt; False where there is none, or none may begin."""
-        again = self.control.again
-        planned = again.popleft() if again else next(self.queue, None)
+        requeued = self.control.requeued
+        planned = requeued.popleft() if requeued else next(self.queue, None)
         if self.stop.asked:
             return False
         if planned is None:
-            return await self._others_let_go()
-        if self.sharing.is_elsewhere(planned):
+            return await self._wait_for_other_collectors()
+        if self.sharing.is_claimed_elsewhere(planned):
             self.control.leave_to_others(planned)
             return True
-        self.held[id(planned)] = planned
+        self.waiting_for_start[id(planned)] = planned
         configuration_id = planned.configuration.configuration_id
         try:
             if not await self._is_admitted(planned):
                 return False
         finally:
-            del self.held[id(planned)]
-        if self.workers.present > self.workers.wanted:  # retuned meanwhile: somebody else makes it
-            again.appendleft(planned)
-        elif configuration_id not in self.stopped and not self.control.passes_over(planned):
+            del self.waiting_for_start[id(planned)]
+        if self.workers.present > self.workers.wanted:  # fewer workers now: another one makes it
+            requeued.appendleft(planned)
+        elif configuration_id not in self.stopped and not self.control.skips(planned):
             await self._claim(planned)
         return True
 
     async def _claim(self, planned: Planned) -> None:
-        """Make an attempt, unless another collector makes it, or has used the budget up meanwhile."""
+        """Make an attempt unless another collector makes it or has used up the budget."""
         may_start = partial(self._may_start, planned)
         try:
             claimed = await self.sharing.claim(planned, may_start, _prompt_bytes(planned))
-        except StoreError as error:  # nothing was asked yet
-            self._refused(error)
-            self.control.again.append(planned)
+        except StoreError as error:  # no request was sent yet
+            self._stop_on_disk_error(error)
+            self.control.requeued.append(planned)
             return
         if claimed:
             await self._attempt(planned)
         elif claimed is None:
-            self.control.again.appendleft(planned)
+            self.control.requeued.appendleft(planned)
         else:
             self.control.leave_to_others(planned)
 
-    async def _others_let_go(self) -> bool:
-        """Wait, with nothing left to begin, while others hold attempts that may come free; False at the end."""
+    async def _wait_for_other_collectors(self) -> bool:
+        """Wait while other collectors hold attempts that may be released; False at the end."""
         if self.sharing.waiting and not self.stop.asked:
-            await self.settled.wait()
-        return bool(self.sharing.waiting or self.control.again) and not self.stop.asked
+            await self.attempt_ended.wait()
+        return bool(self.sharing.waiting or self.control.requeued) and not self.stop.asked
 
-    async def _look_at_others(self) -> None:
-        """See what other collectors have done, and let those look again who wait for it."""
+    async def _watch_other_collectors(self) -> None:
+        """Read the claims of other collectors every `UPDATE_S` seconds, and wake the workers."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(UPDATE_S)
             try:
-                free = await self.sharing.look(self.journal, self._look_at_batches)
-            except OSError as error:  # the disk is lost: what is in flight was paid for
-                self._refused(_lost(self.spool.folder, error))
+                released = await self.sharing.update(self.journal, self._reload_batches)
+            except OSError as error:  # disk lost: attempts in flight go on, they are paid for
+                self._stop_on_disk_error(_spool_lost(self.spool.folder, error))
                 continue
-            if free:
-                self.control.again.extend(free)
-            if free is not None or self.stop.asked:
+            if released:
+                self.control.requeued.extend(released)
+            if released is not None or self.stop.asked:
                 self.progress.elsewhere = self.sharing.n_made
                 self.wake()
 
-    def _look_at_batches(self) -> None:
+    def _reload_batches(self) -> None:
         for batches in self.connected.batches:
             batches.client.take_up()
 
     async def _is_admitted(self, planned: Planned) -> bool:
-        """Wait until the budget has room and nothing holds attempts back, both at one moment."""
-        while await self._fits(planned) and await self.control.may_begin():
-            if self._may_start(planned):  # others who waited may have begun
+        """Wait until the budget has room and the controller lets attempts begin, both at once."""
+        while await self._wait_for_budget(planned) and await self.control.may_begin():
+            if self._may_start(planned):  # other workers may have begun meanwhile
                 return True
         return False
 
@@ -375,10 +383,11 @@ class Launch(LaunchState):
         configuration_id = planned.configuration.configuration_id
         return self.budget.may_start(configuration_id, _prompt_bytes(planned), alone=alone)
 
-    async def _fits(self, planned: Planned) -> bool:
-        """Wait until the budget has room; no room and nothing in flight is the end of it.
+    async def _wait_for_budget(self, planned: Planned) -> bool:
+        """Wait until the budget has room; False where it never will.
 
-        Other collectors may take less of it than they have reserved.
+        Room may still come while attempts are in flight, here or in another collector: they may
+        take less than was reserved for them.
         """
         while not self._may_start(planned):
             others = self.sharing.is_awaited and self._may_start(planned, alone=True)
@@ -388,13 +397,13 @@ class Launch(LaunchState):
                 self.stop.asked = max(self.stop.asked, 1)
             if self.stop.asked:
                 return False
-            await self.settled.wait()
+            await self.attempt_ended.wait()
         return True
 
     async def _attempt(self, planned: Planned) -> None:
         configuration_id, item_id, trial = planned.key
         started_at, start = self.now(), self.clock()
-        begun = Attempt(
+        record = Attempt(
             run_id=self.spool.run_id,
             configuration_id=configuration_id,
             item_id=item_id,
@@ -402,28 +411,28 @@ class Launch(LaunchState):
             started_at=started_at,
         )
         try:
-            self.spool.append(begun)
-        except StoreError as error:  # nothing was asked yet
-            self._refused(error)
-            self.control.again.append(planned)
+            self.spool.append(record)
+        except StoreError as error:  # no request was sent yet
+            self._stop_on_disk_error(error)
+            self.control.requeued.append(planned)
             self.sharing.withdraw(planned)
             return
         tab = self.budget.begin(configuration_id, _prompt_bytes(planned))
         self.sharing.open(planned, tab)
         self.progress.in_flight += 1
         CURRENT_ATTEMPT.set(CurrentAttempt(planned.configuration, item_id, trial))
-        kept, trace_id = self._kept(planned)
+        journal, trace_id = self._open_journal(planned)
         session = attempt.open_session(
-            self.plan, planned, self.connected, kept, tab, meter=self.metering.meter
+            self.plan, planned, self.connected, journal, tab, meter=self.metering.meter
         )
         flight = self.control.begin(planned, session)
         try:
-            ended = await self._make(flight)
+            result = await self._make(flight)
         except BaseException as error:
-            if kept is not None:
-                kept.close()
+            if journal is not None:
+                journal.close()
             if isinstance(error, asyncio.CancelledError):
-                self._write_paid(flight, started_at, trace_id, kept)
+                self._write_interrupted(flight, started_at, trace_id, journal)
             self.sharing.give_back(planned, tab)
             raise
         finally:
@@ -433,27 +442,31 @@ class Launch(LaunchState):
             self.progress.add(session.broken)
             tab.close(is_whole=not session.recalled)
             self.wake()
-        if tab.was_stopped and kept is not None:  # with room it goes on from what is kept
+        if tab.was_stopped and journal is not None:  # continues from its journal given more budget
             await session.energy()
-            kept.close()
+            journal.close()
             self.sharing.give_back(planned, tab)
-            self.control.again.append(planned)
+            self.control.requeued.append(planned)
             return
-        # the time of an attempt that goes on from replies of an earlier run says nothing
+        # replies of an earlier run took no time here, so the duration would be too short
         is_timed = self.connected.is_timed(planned.target) and not session.recalled
         e2e_s = self.clock() - start if is_timed else None
-        made = _Made(flight, ended, started_at, e2e_s, kept, trace_id, tab)
+        ended = _EndedAttempt(flight, result, started_at, e2e_s, journal, trace_id, tab)
         if not self.metering.measures:
-            await self._write(made)
+            await self._write(ended)
             return
-        # the counters lag by an update: the worker goes on, and the trace follows
-        self.background.begin(self._write(made))
+        # energy counters lag by one update: the worker continues, the trace is written later
+        self.background.begin(self._write(ended))
 
-    def _write_paid(
-        self, flight: InFlight, started_at: dt.datetime, trace_id: str, kept: AttemptJournal | None
+    def _write_interrupted(
+        self,
+        flight: InFlight,
+        started_at: dt.datetime,
+        trace_id: str,
+        journal: AttemptJournal | None,
     ) -> None:
-        """Write what an attempt took that is cut off as the run ends: it is made again, and was paid so far."""
-        is_paid = self.connected.is_timed(flight.planned.target)  # a batch goes on without us
+        """Write the calls that an attempt had paid for when the run was cancelled."""
+        is_paid = self.connected.is_timed(flight.planned.target)  # a batch continues at the server
         if not is_paid or not flight.session.calls:
             return
         trace = attempt.trace_of(
@@ -464,67 +477,74 @@ class Launch(LaunchState):
             started_at=started_at,
             e2e_s=None,
             trace_id=trace_id,
-            unused=[call for call, _ in attempt.unused(flight.session, kept)],
+            unused=[call for call, _ in attempt.unused(flight.session, journal)],
         )
-        is_written = self._keep(trace)
-        if is_written and kept is not None and not kept.has_replies:  # the trace tells it all
-            self.journal.settle(flight.planned.key, kept)
+        is_written = self._write_trace(trace)
+        if is_written and journal is not None and not journal.has_replies:  # the trace has it all
+            self.journal.settle(flight.planned.key, journal)
 
-    def _kept(self, planned: Planned) -> tuple[AttemptJournal | None, str]:
-        """Open the replies of an attempt, where a kill or a failure could lose any, and name its trace."""
-        named = attempt.trace_id(self.spool.run_id, planned, self.control.tries.get(planned.key, 0))
+    def _open_journal(self, planned: Planned) -> tuple[AttemptJournal | None, str]:
+        """Open the journal of an attempt and return it with the id of the attempt's trace.
+
+        There is no journal where neither a kill nor a failure could lose a reply.
+        """
+        n_tries = self.control.tries.get(planned.key, 0)
+        trace_id = attempt.trace_id(self.spool.run_id, planned, n_tries)
         if not self.metering.measures and not _is_long(planned):
-            return None, named
-        kept = self.journal.open(planned.key, named)
-        return kept, kept.trace_id
+            return None, trace_id
+        journal = self.journal.open(planned.key, trace_id)
+        return journal, journal.trace_id
 
-    async def _write(self, made: "_Made") -> None:
-        """Write the trace of an attempt with the energy that it took, and count it."""
-        flight, ended = made.flight, made.ended
+    async def _write(self, ended: "_EndedAttempt") -> None:
+        """Write the trace of an ended attempt with its energy, and count it."""
+        flight, journal = ended.flight, ended.journal
         planned, session = flight.planned, flight.session
-        unused = attempt.unused(session, made.kept)
+        unused = attempt.unused(session, journal)
         trace = attempt.trace_of(
             self.spool.run_id,
             planned,
             session,
-            ended,
-            started_at=made.started_at,
-            e2e_s=made.e2e_s,
-            trace_id=made.trace_id,
+            ended.result,
+            started_at=ended.started_at,
+            e2e_s=ended.e2e_s,
+            trace_id=ended.trace_id,
             unused=[call for call, _ in unused],
             energy=await self.metering.settle(session, unused),
         )
-        is_written = self._keep(trace)
-        self.sharing.close(planned, made.tab, failed=not is_settled(trace.error_type))
-        if made.kept is not None:
-            made.kept.close()
-            # what a passing failure has cut short is made again, and goes on from its replies
-            settles = is_settled(trace.error_type) or not made.kept.has_replies
-            if is_written and settles:  # else its replies are the only copy on the disk
-                self.journal.settle(planned.key, made.kept)
+        is_written = self._write_trace(trace)
+        self.sharing.close(planned, ended.tab, failed=not is_settled(trace.error_type))
+        if journal is not None:
+            journal.close()
+            # an attempt that a temporary failure interrupted continues from its journal
+            settles = is_settled(trace.error_type) or not journal.has_replies
+            if is_written and settles:  # else the journal is the only copy on the disk
+                self.journal.settle(planned.key, journal)
         failed = trace.error_type is not None
         self.control.note(planned, failed=failed)
-        self._explain(planned, trace)
+        self._record_reason(planned, trace)
         self.progress.done += 1
         if not flight.cancelled:
-            self._watch(planned, ended.error)
-            self._watch_helpers(trace)
-        self._tell()
+            self._check_breaker(planned, ended.result.error)
+            self._check_judges(trace)
+        self._report_progress()
 
-    def _explain(self, planned: Planned, trace: Trace) -> None:
-        """Remember why an attempt failed, or has no score."""
-        example = f"{planned.task.name}/{planned.item.item}, trial {planned.trial}, {planned.configuration.configuration}"
+    def _record_reason(self, planned: Planned, trace: Trace) -> None:
+        """Record why an attempt failed, or has no score."""
+        example = (
+            f"{planned.task.name}/{planned.item.item}, trial {planned.trial}, "
+            f"{planned.configuration.configuration}"
+        )
         if trace.error_type is not None:
             is_final = is_settled(trace.error_type)
-            said = trace.error_message or "no reason was given"
-            self.failures.add(trace.error_type, said, example, is_final=is_final)
+            reason = trace.error_message or "no reason was given"
+            self.failures.add(trace.error_type, reason, example, is_final=is_final)
         elif trace.scores and trace.score is None:
             self.n_unscored += 1
-            said = trace.scores[0].explanation or f"{trace.scores[0].scorer} gave no score"
-            self.failures.add("not scored", said, example)
+            reason = trace.scores[0].explanation or f"{trace.scores[0].scorer} gave no score"
+            self.failures.add("not scored", reason, example)
 
     async def _make(self, flight: InFlight) -> attempt.Ended:
-        """Make an attempt; one that somebody cancelled ends as data, with what it got so far."""
+        """Make an attempt; a cancelled one ends with an error and the calls it made so far."""
         try:
             return await attempt.make(flight.session, flight.planned)
         except asyncio.CancelledError:
@@ -534,8 +554,8 @@ class Launch(LaunchState):
             task.uncancel()
             return attempt.cancelled(flight.session)
 
-    def _tell(self) -> None:
-        """Show how far it is, and how the models stand."""
+    def _report_progress(self) -> None:
+        """Update the progress and the state of the models, and call `on_progress`."""
         progress = self.progress
         progress.spent_usd, progress.n_unpriced = self.budget.spent_usd, self.budget.n_unpriced
         progress.batches = "; ".join(b.describe() for b in self.connected.batches)
@@ -544,14 +564,14 @@ class Launch(LaunchState):
         if self.on_progress is not None:
             self.on_progress(progress)
 
-    async def _keep_telling(self) -> None:
-        """Show it while nothing ends too: a collection that only retries says so."""
+    async def _report_every_second(self) -> None:
+        """Report progress every second, so that retries show while no attempt ends."""
         while True:
-            await asyncio.sleep(_TELL_S)
-            self._tell()
+            await asyncio.sleep(_PROGRESS_S)
+            self._report_progress()
 
-    def _watch(self, planned: Planned, error: ProviderError | None) -> None:
-        """Stop a configuration whose failures say that the next item would fail too."""
+    def _check_breaker(self, planned: Planned, error: ProviderError | None) -> None:
+        """Stop a configuration whose failures predict that the next item would fail too."""
         configuration = planned.configuration
         configuration_id = configuration.configuration_id
         breaker = self.breakers.setdefault(configuration_id, Breaker(2 * self.plan.at_once + 5))
@@ -559,24 +579,25 @@ class Launch(LaunchState):
         if times is None or configuration_id in self.stopped:
             return
         if error is not None and error.kind in FATAL:
-            self._give_up(planned, error)
+            self._stop_model(planned, error)
             return
         self.stopped.add(configuration_id)
         self.note(
             f"stopped {configuration.configuration!r} after {times} failures in a row: {error}"
         )
 
-    def _give_up(self, planned: Planned, error: ProviderError) -> None:
-        """Stop all that asks a model, or a server, of which every request would fail; the others go on."""
-        asked, whole = planned.target, error.kind in UNREACHABLE
+    def _stop_model(self, planned: Planned, error: ProviderError) -> None:
+        """Stop every configuration of a model, or of an unreachable server; others continue."""
+        failed = planned.target
+        is_server = error.kind in UNREACHABLE
         for configuration, target, _ in self.work.configurations:
-            if target.place_id == asked.place_id and (whole or target.model == asked.model):
+            if target.place_id == failed.place_id and (is_server or target.model == failed.model):
                 self.stopped.add(configuration.configuration_id)
-        of = asked.provider_name if whole else f"{asked.model} ({asked.provider_name})"
-        self.note(f"nothing more is asked of {of}: {error}")
+        name = failed.provider_name if is_server else f"{failed.model} ({failed.provider_name})"
+        self.note(f"no more requests are sent to {name}: {error}")
 
-    def _watch_helpers(self, trace: Trace) -> None:
-        """End the run where a judge cannot be asked for good: answers would be paid, and have no score."""
+    def _check_judges(self, trace: Trace) -> None:
+        """End the run where a judge fails for good: answers would be paid for and not scored."""
         for call in trace.calls:
             if call.role == "judge" and call.error_type in FATAL:
                 self.note(
@@ -587,12 +608,12 @@ class Launch(LaunchState):
 
 
 def _prompt_bytes(planned: Planned) -> int:
-    """About how long the first prompt of an attempt is: its item, and what stands around it."""
-    return len(planned.item.input.encode()) + _AROUND_BYTES
+    """Estimate the length of an attempt's first prompt from its item."""
+    return len(planned.item.input.encode()) + _PROMPT_OVERHEAD_BYTES
 
 
 def _is_long(planned: Planned) -> bool:
-    """Say whether a kill in the middle of an attempt could lose a reply: it makes calls after the first."""
+    """Whether an attempt may make calls after its first, so that a kill could lose a reply."""
     if getattr(planned.strategy, "most_calls", 1) != 1:
         return True
     return not grading.at_once(planned.task, planned.item)

@@ -1,4 +1,4 @@
-"""The state of one launch, which its parts share: workers, controller and commands."""
+"""The state of one launch, shared by its workers, its controller and the commands."""
 
 import asyncio
 import datetime as dt
@@ -19,18 +19,19 @@ from workbench.spool import SpoolWriter
 
 
 class LaunchState:
-    """How far one launch is, and what it runs with.
+    """Progress, limits and resources of one launch.
 
     Attributes:
+        known: keys of attempts that are settled in the store or the spool.
         begun_s: the clock when the launch began.
-        before: attempts that earlier launches had done, by configuration.
-        position: how many of the plan's attempts were taken from the queue.
-        held: those of them that a worker has taken and not begun.
-        stopped: configurations of which nothing more is asked.
-        background: traces that wait for the counters of a meter.
-        settled: set whenever an attempt has ended, then replaced by a new event.
+        before: number of attempts that earlier launches had done, by configuration.
+        position: number of the plan's attempts that were taken from the queue.
+        waiting_for_start: attempts that a worker has taken and not begun, by `id()`.
+        stopped: ids of configurations that get no more requests.
+        background: tasks that write traces once the energy counters have updated.
+        attempt_ended: set whenever an attempt has ended, then replaced by a new event.
         notes: sentences for the user.
-        record: how the launch stands in the store.
+        record: the run's record in the store.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class LaunchState:
         now: Callable[[], dt.datetime],
         workers: WorkerPool,
     ) -> None:
-        """Begin with nothing made; nothing is asked or written yet."""
+        """Start with no attempts made; no request is sent and nothing is written yet."""
         self.work = work
         self.plan = work.plan
         self.spool = spool
@@ -63,9 +64,9 @@ class LaunchState:
         self.before = work.count(known)
         self.progress.before = self.before.total()
         self.position = 0
-        self.held: dict[int, Planned] = {}
+        self.waiting_for_start: dict[int, Planned] = {}
         self.stopped: set[str] = set()
-        self.settled = asyncio.Event()
+        self.attempt_ended = asyncio.Event()
         self.notes: list[str] = []
         self.record = Run(
             run_id=spool.run_id,
@@ -81,11 +82,11 @@ class LaunchState:
         )
 
     def wake(self) -> None:
-        """Let workers look again that wait for room in the budget."""
-        self.settled.set()
-        self.settled = asyncio.Event()
+        """Wake the workers that wait for room in the budget."""
+        self.attempt_ended.set()
+        self.attempt_ended = asyncio.Event()
 
     def note(self, sentence: str) -> None:
-        """Keep a sentence for the user, once."""
+        """Add a sentence for the user, unless it is there already."""
         if sentence not in self.notes:
             self.notes.append(sentence)

@@ -1,4 +1,4 @@
-"""The energy of a launch: measured for what runs on this machine, estimated for what runs elsewhere."""
+"""Metering of a launch's energy: measured for models on this machine, estimated for the others."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Self
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from workbench.records import Call, EnergyBalance, EnergyReading
-from workbench.runner.attempts.journal import Kept
+from workbench.runner.attempts.journal import JournalLine
 from workbench.runner.attempts.session import Meter, Session
 from workbench.runner.energy.windows import Window
 from workbench.runner.execution.connected_models import ConnectedModels
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 
 class Metering:
-    """Tells what finished calls took, and closes the books at the end.
+    """Energy readings of finished calls, and the run's energy balances at the end.
 
     Attributes:
-        measures: whether there is a meter; its counters lag, so that a trace waits for them a
-            moment.
+        measures: whether there is a meter; its counters lag by one update, so that traces are
+            written a moment after their attempts have ended.
     """
 
     def __init__(self, watch: "Watch | None" = None, remote: Collection[str] = ()) -> None:
-        """Take a watch that has begun, and the names of the providers that run elsewhere."""
-        self._watch, self._remote = watch, frozenset(remote)
+        """Take a started watch, and the names of the providers on other machines."""
+        self._watch = watch
+        self._remote = frozenset(remote)
         self.measures = watch is not None
 
     @classmethod
     async def begin(
         cls, plan: Plan, connected: ConnectedModels, clock: Callable[[], float]
     ) -> Self:
-        """Open the meters of this machine where a model runs on it, and wait through the idle window.
+        """Open this machine's meters if a model runs on it, and measure the idle power first.
 
-        Without a meter nothing waits; the reason is in `workbench doctor`.
+        Without a meter this returns at once; `workbench doctor` tells the reason.
         """
         if plan.energy == "off":
             return cls()
@@ -63,65 +64,65 @@ class Metering:
 
     @property
     def spent_j(self) -> float | None:
-        """Joules that the meters counted since the run began; null without one."""
+        """Joules that the meters counted since the run began; null without a meter."""
         return self._watch.spent_j if self._watch is not None else None
 
     @property
     def meter(self) -> Meter | None:
-        """What tells the energy of one call; null without a meter."""
+        """Function that returns the energy readings of one call; null without a meter."""
         watch = self._watch
         if watch is None:
             return None
 
-        async def told(call: Call, made: Sequence[Window]) -> tuple[EnergyReading, ...]:
-            return await watch.settle([(call, made)])
+        async def readings_of(call: Call, windows: Sequence[Window]) -> tuple[EnergyReading, ...]:
+            return await watch.settle([(call, windows)])
 
-        return told
+        return readings_of
 
     async def settle(
-        self, session: Session, unused: Sequence[tuple[Call, Kept]] = ()
+        self, session: Session, unused: Sequence[tuple[Call, JournalLine]] = ()
     ) -> tuple[EnergyReading, ...]:
-        """Tell the energy of a finished attempt's calls; none where nothing is known.
+        """Return the energy readings of a finished attempt's calls; empty where none are known.
 
         Args:
             session: the attempt.
-            unused: the calls that earlier tries of it made in vain, as its trace has them.
+            unused: the unused calls of earlier tries, as in the attempt's trace.
         """
         calls = [c for c in session.calls if c.provider is not None]
-        earlier = {call.ordinal: kept for call, kept in unused} | session.recalled
-        found = list(await session.energy())
-        for ordinal, kept in earlier.items():
-            found += _told_before(ordinal, kept)
+        earlier = {call.ordinal: line for call, line in unused} | session.recalled
+        readings = list(await session.energy())
+        for ordinal, line in earlier.items():
+            readings += _earlier_readings(ordinal, line)
         if not self._remote:
-            return tuple(found)
+            return tuple(readings)
         from workbench.runner.energy.estimate import estimate
 
-        # a provider's name may serve models here and elsewhere: what was metered is not estimated
-        # too
-        here = {o for o, kept in earlier.items() if kept.is_metered}
-        here |= {ordinal for ordinal, made in session.windows.items() if made}
-        away = [
+        # One provider name may serve models on this machine and on others: a metered call is not
+        # estimated as well.
+        metered = {ordinal for ordinal, line in earlier.items() if line.is_metered}
+        metered |= {ordinal for ordinal, windows in session.windows.items() if windows}
+        estimates = [
             estimate(c)
             for c in (*calls, *(call for call, _ in unused))
-            if c.provider in self._remote and c.ordinal not in here
+            if c.provider in self._remote and c.ordinal not in metered
         ]
-        return (*found, *(reading for reading in away if reading is not None))
+        return (*readings, *(reading for reading in estimates if reading is not None))
 
     async def finish(self, run_id: str, *, quiet: bool) -> list[EnergyBalance]:
-        """Close the books; `quiet` waits through the idle window after the run."""
+        """Return the run's energy balances; `quiet` measures the idle power once more first."""
         return [] if self._watch is None else await self._watch.finish(run_id, quiet=quiet)
 
     def stop(self) -> None:
-        """End the reading."""
+        """Stop reading the meters."""
         if self._watch is not None:
             self._watch.stop()
 
 
-def _told_before(ordinal: int, kept: Kept) -> list[EnergyReading]:
-    """Give the readings of a call that an earlier run made; one without a figure where it was not told in time."""
-    if kept.energy is not None:
-        return [msgspec.structs.replace(reading, call_ordinal=ordinal) for reading in kept.energy]
-    if not kept.is_metered:
+def _earlier_readings(ordinal: int, line: JournalLine) -> list[EnergyReading]:
+    """Return the readings of a call of an earlier run; one without a figure where it was killed."""
+    if line.energy is not None:
+        return [msgspec.structs.replace(reading, call_ordinal=ordinal) for reading in line.energy]
+    if not line.is_metered:
         return []
     note = "metered by a run that was killed before the counters had told"
     return [EnergyReading(call_ordinal=ordinal, device="unknown", method="unknown", note=note)]

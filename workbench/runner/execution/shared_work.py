@@ -1,4 +1,4 @@
-"""A launch among others: it makes what nobody else makes, waits for what others hold, and takes over from the dead."""
+"""Shared work of several collectors on one store: each attempt is made by exactly one of them."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
@@ -9,25 +9,24 @@ from workbench.errors import StoreLocked
 from workbench.runner.limits import Budget, Tab
 from workbench.runner.planning.claims import Claims
 from workbench.runner.planning.plan import Planned
-from workbench.runner.planning.resume import look
+from workbench.runner.planning.resume import read_leftovers
 from workbench.runner.providers.current_attempt import AttemptKey
 
 if TYPE_CHECKING:
     from workbench.runner.attempts.journal import Journal
 
-LOOK_S = 0.25
+UPDATE_S = 0.25
 Done = Callable[[Collection[str]], Collection[AttemptKey]]
 
 
 class SharedWork:
-    """What a launch knows of the attempts that other collectors make.
+    """The attempts of a launch's plan that other collectors make.
 
     Attributes:
-        claims: what is held, by this collector and by the others.
-        waiting: attempts of the plan that others hold; whoever lets go of one gives it back to this
-            launch.
-        n_made: attempts of the plan that others have ended since this launch began; `n_failed` of
-            them failed.
+        claims: the attempts held by this collector and by the others.
+        waiting: attempts of the plan that others hold; this launch makes those they release.
+        n_made: attempts of the plan that others have ended since this launch began.
+        n_failed: how many of those failed.
     """
 
     def __init__(
@@ -39,25 +38,28 @@ class SharedWork:
         done: Done | None,
         budget: Budget,
     ) -> None:
-        """Take the claims of a launch, and ways to find out what is settled."""
-        self.claims, self._folder, self._done, self._budget = claims, spool_folder, done, budget
-        self._ids = list(configuration_ids)
+        """Take the claims of a launch, and the sources that tell which attempts are settled."""
+        self.claims = claims
+        self._folder = spool_folder
+        self._done = done
+        self._budget = budget
+        self._configuration_ids = list(configuration_ids)
         self.waiting: dict[AttemptKey, Planned] = {}
-        self.n_made = self.n_failed = 0
-        self._ended: dict[
-            AttemptKey, bool
-        ] = {}  # by others, since this launch began: whether it failed
-        self._orphans: set[AttemptKey] = set()
+        self.n_made = 0
+        self.n_failed = 0
+        # attempts that others have ended since this launch began: whether each failed
+        self._ended: dict[AttemptKey, bool] = {}
+        self._orphans: set[AttemptKey] = set()  # held by collectors that have died
 
     @property
     def is_awaited(self) -> bool:
-        """Whether others may still make, or let go of, something that this launch lacks, or room in its budget."""
+        """Whether other collectors may still end or release attempts, or free budget."""
         return self.claims.is_awaited or bool(self._orphans)
 
     # -- attempts --------------------------------------------------------------------------------
 
-    def is_elsewhere(self, planned: Planned) -> bool:
-        """Say whether an attempt is others' to make; it is remembered, to be made here if they let go of it."""
+    def is_claimed_elsewhere(self, planned: Planned) -> bool:
+        """Whether another collector has an attempt; one not ended yet is added to `waiting`."""
         key = planned.key
         if key not in self.claims.taken:
             return False
@@ -74,12 +76,16 @@ class SharedWork:
     async def claim(
         self, planned: Planned, may_start: Callable[[], bool], prompt_bytes: int
     ) -> bool | None:
-        """Claim an attempt: True; False where others have it, None where the budget has no room any more."""
+        """Claim an attempt.
 
-        def act() -> bool | None:
-            self._hear()
+        Returns:
+            True: claimed. False: another collector has it. None: the budget has no room for it.
+        """
+
+        def try_claim() -> bool | None:
+            self._apply_changes()
             self._budget.elsewhere(self.claims.spent)
-            if self.is_elsewhere(planned):
+            if self.is_claimed_elsewhere(planned):
                 return False
             if not may_start():
                 return None
@@ -87,56 +93,59 @@ class SharedWork:
             self.claims.say("begin", planned.key, share)
             return True
 
-        return await self.claims.exclusively(act)
+        return await self.claims.exclusively(try_claim)
 
     def open(self, planned: Planned, tab: Tab) -> None:
-        """Let the others know whenever a claimed attempt takes more than was reserved."""
+        """Publish every change of a claimed attempt's reservation to the other collectors."""
         tab.on_change = lambda: self.claims.say("take", planned.key, tab.taken)
 
     def close(self, planned: Planned, tab: Tab, *, failed: bool = False) -> None:
-        """Let the others know that an attempt has its trace in the spool."""
+        """Publish that an attempt's trace is in the spool."""
         tab.on_change = None
         self.claims.say("fail" if failed else "end", planned.key, tab.spent)
 
     def withdraw(self, planned: Planned) -> None:
-        """Let the others have an attempt of which nothing was asked."""
+        """Release an attempt for which no request was sent."""
         self.claims.say("back", planned.key)
 
     def give_back(self, planned: Planned, tab: Tab) -> None:
-        """Let the others have an attempt that was begun and is not ended."""
+        """Release an attempt that was begun and has not ended."""
         tab.on_change = None
         self.claims.say("back", planned.key, tab.spent)
 
-    # -- others ----------------------------------------------------------------------------------
+    # -- other collectors ------------------------------------------------------------------------
 
-    async def look(self, journal: "Journal", refresh: Callable[[], None]) -> list[Planned] | None:
-        """See what the others have done since; returns attempts that came free, None where nothing has changed.
+    async def update(self, journal: "Journal", refresh: Callable[[], None]) -> list[Planned] | None:
+        """Read what the other collectors have done since the last call.
 
         Args:
-            journal: is told of attempts whose replies others have left.
+            journal: takes over the replies of attempts whose collector has died.
             refresh: called before attempts of a dead collector are made here.
+
+        Returns:
+            Attempts that this launch may make now; None where nothing has changed.
         """
-        before = self.claims.spent
+        spent_before = self.claims.spent
         self.claims.update()
         orphans = self.claims.bury()
-        changed = self._hear()
+        changed = self._apply_changes()
         self._orphans |= orphans - self._ended.keys()
         if self._orphans:
-            changed |= await self._inherit(journal, refresh)
+            changed |= await self._take_over(journal, refresh)
         self._budget.elsewhere(self.claims.spent)
-        free = [p for key, p in self.waiting.items() if key not in self.claims.taken]
-        for planned in free:
+        released = [p for key, p in self.waiting.items() if key not in self.claims.taken]
+        for planned in released:
             del self.waiting[planned.key]
-        if not free and not changed and before == self.claims.spent:
+        if not released and not changed and spent_before == self.claims.spent:
             return None
-        return free
+        return released
 
-    def _hear(self) -> bool:
-        """Take in what the others have ended."""
+    def _apply_changes(self) -> bool:
+        """Record the attempts that others have ended or begun; returns whether there were any."""
         changed = False
         for key, kind in self.claims.take_changes():
             changed = True
-            self._orphans.discard(key)  # somebody has taken it over
+            self._orphans.discard(key)  # another collector has taken it over
             if kind in {"end", "fail"}:
                 self._ended[key] = kind == "fail"
                 if self.waiting.pop(key, None) is not None:
@@ -145,18 +154,18 @@ class SharedWork:
                 self._ended.pop(key, None)
         return changed
 
-    async def _inherit(self, journal: "Journal", refresh: Callable[[], None]) -> bool:
-        """Find out what dead collectors had settled of what they held, and let go of the rest."""
+    async def _take_over(self, journal: "Journal", refresh: Callable[[], None]) -> bool:
+        """Release the attempts of dead collectors that those had not settled."""
         try:
-            # the spool first: what is taken in meanwhile is then found in the store
-            settled = set((await asyncio.to_thread(look, self._folder)).settled)
+            # the spool first: a trace that is imported meanwhile is then in the store
+            settled = set((await asyncio.to_thread(read_leftovers, self._folder)).settled)
             if self._done is not None:
-                settled |= set(await asyncio.to_thread(self._done, self._ids))
+                settled |= set(await asyncio.to_thread(self._done, self._configuration_ids))
         except StoreLocked:
-            return False  # the next look will find out
+            return False  # tried again at the next update
         refresh()
-        self.claims.update()  # what others have taken over meanwhile is theirs
-        self._hear()
+        self.claims.update()  # attempts that another collector has taken over meanwhile
+        self._apply_changes()
         orphans, self._orphans = self._orphans, set()
         for key in orphans:
             if key in settled:

@@ -1,31 +1,33 @@
-"""The wish to end a collection, from outside: signals, commands, callers."""
+"""`Stop` ends a collection from outside: by a signal, a command or the caller."""
 
 from collections.abc import Callable
 
 
 class Stop:
-    """A way to end a collection from outside: once is after what is in flight, twice is now.
+    """Ends a collection: the first call waits for the attempts in flight, the second cancels them.
 
     Attributes:
-        at_once: the first time is now: what is in flight, in a batch, goes on without us.
+        asked: number of calls so far.
+        at_once: whether the first call cancels already; for batches, which continue at the server.
     """
 
     def __init__(self) -> None:
-        """Begin without a wish to stop."""
-        self.asked, self.at_once = 0, False
-        self._now: Callable[[], object] | None = None
+        """Start with no call made."""
+        self.asked = 0
+        self.at_once = False
+        self._cancel: Callable[[], object] | None = None
 
-    def bind(self, now: Callable[[], object]) -> None:
-        """Say what ends the collection at once."""
-        self._now = now
+    def bind(self, cancel: Callable[[], object]) -> None:
+        """Set the function that cancels the attempts in flight."""
+        self._cancel = cancel
 
     def __call__(self) -> None:
-        """Ask to stop; ask twice to cancel what is in flight."""
+        """Stop the collection; a second call cancels the attempts in flight."""
         self.asked += 1
-        if self.is_now and self._now is not None:
-            self._now()
+        if self.is_now and self._cancel is not None:
+            self._cancel()
 
     @property
     def is_now(self) -> bool:
-        """Whether what is in flight is not waited for."""
+        """Whether the attempts in flight are cancelled."""
         return self.asked > (0 if self.at_once else 1)

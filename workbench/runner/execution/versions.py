@@ -10,9 +10,9 @@ _PACKAGES = ("trace-workbench", "httpx", "httpx-aiohttp", "aiohttp")
 
 
 def versions() -> str:
-    """Give the versions of Python and of the packages that a request passes through, as JSON."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that send requests, as JSON."""
+    numbers = {"python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return json_text(found)
+            numbers[name] = importlib.metadata.version(name)
+    return json_text(numbers)

@@ -1,46 +1,48 @@
-"""Workers that go on as long as there is something to do: as many as are wanted, which may change meanwhile."""
+"""A pool of asyncio workers whose size can change while it runs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 class WorkerPool:
-    """Runs so many workers at once; each takes step after step. The first fault ends them all.
+    """Runs workers that repeat one step until it returns False; the first fault ends them all.
 
     Attributes:
-        wanted: workers that may be there; one that is too many leaves after its step.
-        present: workers that are there.
+        wanted: the size of the pool; surplus workers end after their current step.
+        present: the number of running workers.
     """
 
     def __init__(self, step: Callable[[], Awaitable[bool]], *, ramp_s: float) -> None:
-        """Prepare.
+        """Prepare an empty pool.
 
         Args:
-            step: does one thing; False where there is nothing left to do.
-            ramp_s: seconds between the beginnings of workers that come together.
+            step: the unit of work; returns False where there is nothing left to do.
+            ramp_s: seconds between the starts of workers that are added together.
         """
-        self._step, self._ramp_s = step, ramp_s
-        self.wanted = self.present = 0
+        self._step = step
+        self._ramp_s = ramp_s
+        self.wanted = 0
+        self.present = 0
         self._workers: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._fault: BaseException | None = None
 
     @property
     def is_over(self) -> bool:
-        """Whether all workers have left."""
+        """Whether all workers have ended."""
         return self._ended.is_set()
 
     def resize(self, wanted: int, most_new: int) -> None:
-        """Set how many are wanted; at most `most_new`, for whom there is work, come at once."""
+        """Set the size of the pool, and start at most `most_new` workers now."""
         self.wanted = wanted
         for place in range(min(wanted - self.present, most_new)):
             self.present += 1
             worker = asyncio.create_task(self._run(place))
             self._workers.add(worker)
-            worker.add_done_callback(self._left)
+            worker.add_done_callback(self._on_done)
 
     async def run(self, *others: asyncio.Task[None]) -> None:
-        """Wait until all workers have left; a fault of theirs, or of one of the others, is raised."""
+        """Wait until all workers have ended; raises the first fault of a worker or other task."""
         if not self.present:
             self._ended.set()
         ended = asyncio.create_task(self._ended.wait())
@@ -58,16 +60,16 @@ class WorkerPool:
 
     async def _run(self, place: int) -> None:
         try:
-            # all at once would delay one another, and so be timed wrongly, or trip a rate limit
+            # simultaneous starts delay one another, which distorts timings, and trip rate limits
             await asyncio.sleep(place * self._ramp_s)
             while self.present <= self.wanted and await self._step():
                 pass
         finally:
             self.present -= 1
 
-    def _left(self, worker: asyncio.Task[None]) -> None:
+    def _on_done(self, worker: asyncio.Task[None]) -> None:
         self._workers.discard(worker)
-        # asked of every worker: asyncio prints the faults that nobody asks for
+        # read from every worker, as asyncio logs exceptions that are never retrieved
         fault = None if worker.cancelled() else worker.exception()
         self._fault = self._fault or fault
         if not self.present or self._fault is not None:

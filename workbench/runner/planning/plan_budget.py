@@ -56,14 +56,14 @@ def budgets_of(plan: Plan) -> dict[str, float]:
     return {name: limit for name, limit in found.items() if limit is not None}
 
 
-def left_of(plan: Plan, spent: Spent, limits: Mapping[str, float]) -> dict[str, float]:
+def remaining(plan: Plan, spent: Spent, limits: Mapping[str, float]) -> dict[str, float]:
     """Say how much one launch may spend: what is left of the plan's budgets, and no more than its own `limits`."""
     left = {n: max(limit - getattr(spent, n), 0.0) for n, limit in budgets_of(plan).items()}
     return left | {n: min(limit, left.get(n, limit)) for n, limit in limits.items()}
 
 
-def said(plan: Plan, spent: Spent) -> list[str]:
-    """Say what earlier launches left of a plan's budgets; nothing where they spent nothing."""
+def describe_spent(plan: Plan, spent: Spent) -> list[str]:
+    """Describe what earlier launches spent of a plan's budgets; empty where they spent nothing."""
     return [
         f"{name} = {TEXTS[name].format(limit)} is for all launches of the plan:"
         f" {TEXTS[name].format(getattr(spent, name))} spent before,"
@@ -298,7 +298,7 @@ def _rows(frame: "nw.LazyFrame[Any]", runs: set[str], *columns: str) -> Iterator
     return native.iter_rows()
 
 
-def _kept(work: Work, folder: Path) -> Iterator[tuple[str, str, str, journal.Kept]]:
+def _kept(work: Work, folder: Path) -> Iterator[tuple[str, str, str, journal.JournalLine]]:
     """Walk what is kept of a plan's unfinished attempts: its name, the run, the trace, a line of it."""
     found = journal.files(folder)
     mine = {content_id(*planned.key) for planned in work} if found else set()

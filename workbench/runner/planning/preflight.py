@@ -145,14 +145,14 @@ def estimate(
     missing = sum(c.planned if c.missing is None else c.missing for c in (*cells, *unknown))
     at_once = max(1, min(work.plan.at_once, missing))
     before = spent or Spent()
-    may_spend = plan_budget.left_of(work.plan, before, limits or {})
+    may_spend = plan_budget.remaining(work.plan, before, limits or {})
     elapsed = _divided(total["time_s"], at_once)
     return Preflight(
         cells=(*cells, *unknown),
         total=total,
         elapsed_s=elapsed,
         warnings=(
-            *plan_budget.said(work.plan, before),
+            *plan_budget.describe_spent(work.plan, before),
             *_warnings(may_spend, total, elapsed, missing),
         ),
         notes=(*_notes(cells, at_once), *_wants(work)),

@@ -14,7 +14,7 @@ from workbench.runner.providers.current_attempt import AttemptKey
 
 
 class Leftovers(msgspec.Struct):
-    """What a look at the spool found.
+    """What earlier launches left in the spool.
 
     Attributes:
         settled: keys of the attempts that need not be made again.
@@ -27,7 +27,7 @@ class Leftovers(msgspec.Struct):
     killed: list[Run]
 
 
-def look(folder: Path) -> Leftovers:
+def read_leftovers(folder: Path) -> Leftovers:
     """Read all segments; changes nothing. A killed run ended, as far as known, with its last line."""
     runs: dict[str, Run] = {}
     live: set[str] = set()
