@@ -189,7 +189,7 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_is_half_written(tmp_path: Pa
     done = on_small_disk(_FILL, tmp_path / "small")
     assert done.returncode == 0, done.stderr
     said, count = done.stdout.splitlines()
-    assert said.startswith(f"StoreError cannot write {tmp_path / 'small' / 'traces.duckdb'}: ")
+    assert said.startswith(f"StoreUnwritable cannot write {tmp_path / 'small' / 'traces.duckdb'}: ")
     assert "make room" in said
     assert count == "31"
 
