@@ -130,7 +130,7 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
     if part or power:
         number: int | float = float(f"{sign}{whole}.{part or 0}{power}")
     else:
-        number = int(sign + whole) if len(whole) < 400 else math.inf
+        number = int(sign + whole) if len(whole) <= 300 else math.inf
     if not math.isfinite(number):
         msg = "too large"
         raise ValueError(msg)
@@ -271,7 +271,11 @@ def _since_1970(value: float) -> dt.datetime:
     else:
         msg = "too large"
         raise ValueError(msg)
-    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
+    try:
+        return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=micros)
+    except OverflowError:
+        msg = "too large"
+        raise ValueError(msg) from None
 
 
 def _written(text: str) -> dt.datetime:

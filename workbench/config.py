@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench.decoding import toml
 from workbench.errors import ConfigError
 
 PREFIX = "WORKBENCH_"
@@ -158,7 +159,7 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigError: with file and line where it is no TOML, or cannot be read.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return toml(path.read_bytes().decode())
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from workbench.datasets import data_dir
+from workbench.decoding import toml
 from workbench.errors import ConfigError
 
 FILES = ("models.toml", "accelerators.toml", "grids.toml", "latency.toml")
@@ -216,7 +217,7 @@ def read(path: Path) -> Reference:
         ConfigError: naming the file, the entry and the field.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = toml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the reference rows {path}: {error}") from error
     tables.pop("date", None)

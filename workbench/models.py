@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from workbench.decoding import toml
 from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ def read_aliases(path: Path) -> list[Alias]:
         ConfigError: naming the file, the entry and the field.
     """
     try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("alias", [])
+        rows = toml(path.read_text(encoding="utf-8")).get("alias", [])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the aliases of {path}: {error}") from error
     if not isinstance(rows, list) or not rows:

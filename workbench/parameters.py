@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from workbench.cells import NUMBER, number_text
+from workbench.decoding import UNDECODABLE
 from workbench.records import content_id, json_text
 
 COLUMNS = (
@@ -72,7 +73,7 @@ def _decoded(text: str | None) -> Any:
         return None
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return text
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import cells, models
+from workbench.decoding import toml
 from workbench.errors import ConfigError
 from workbench.records import Call, Price, as_dict
 from workbench.tokens import MEDIA, contradiction
@@ -206,7 +207,7 @@ def _read_rows(path: Path) -> tuple[list[Mapping[str, Any]], str]:
             if len(set(names)) < len(names):
                 raise csv.Error(f"line 1: a column name stands there twice: {', '.join(names)}")
             return [{k: v for k, v in row.items() if v} for row in rows], delimiter
-    rows = tomllib.loads(path.read_text(encoding="utf-8")).get("price", [])
+    rows = toml(path.read_text(encoding="utf-8")).get("price", [])
     return rows if isinstance(rows, list) else [rows], ""
 
 

@@ -27,6 +27,7 @@ from typing import NamedTuple, Self
 import msgspec
 
 from workbench import private
+from workbench.decoding import UNDECODABLE
 from workbench.errors import StoreError
 from workbench.records import AnyRecord, Attempt, Run, Trace
 
@@ -156,7 +157,7 @@ def file_owner(path: Path) -> str | None:
             return msgspec.json.decode(path.read_bytes(), type=_Note).store_id
         with path.open("rb") as file:
             return _owner_in(file.readline(200).rstrip(b"\n"))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNDECODABLE):
         return None
 
 
@@ -180,7 +181,7 @@ def _owner_in(line: bytes) -> str | None:
         return None
     try:
         return msgspec.json.decode(body, type=str)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
 
 
@@ -194,7 +195,7 @@ def decode_line(line: bytes) -> AnyRecord:
         raise ValueError("checksum does not match")
     try:
         record: AnyRecord = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise ValueError(f"no record of this version: {error}") from error
     return record
 
@@ -548,7 +549,7 @@ def glance(path: Path, *, attempts: bool = True) -> Iterator[Run | Begun | Ended
                     lists = body.find(_LISTS)
                     try:
                         record = decode(body if lists < 0 else body[:lists] + b"}")
-                    except (msgspec.DecodeError, UnicodeDecodeError):
+                    except UNDECODABLE:
                         continue
                     yield record
     except FileNotFoundError:

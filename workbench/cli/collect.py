@@ -23,6 +23,7 @@ from workbench.cli.options import (
     talk,
 )
 from workbench.cli.strategies import typed
+from workbench.decoding import toml
 from workbench.errors import ConfigError, StoreError, StoreLocked
 
 if TYPE_CHECKING:
@@ -359,7 +360,7 @@ def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     plan = {n: getattr(found, n) for n in _SETTINGS if found.origins[n] != "default"}
     if plan_file is not None:
         try:
-            plan |= tomllib.loads(plan_file.read_text(encoding="utf-8"))
+            plan |= toml(plan_file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{plan_file} is not TOML: {error}") from None
     for name, value in flags.items():

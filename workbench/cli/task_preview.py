@@ -10,6 +10,7 @@ from workbench.cli.options import talk
 from workbench.cli.output import Document, emit
 from workbench.cli.tables import frame_of
 from workbench.datasets.loading import FindScorer
+from workbench.decoding import toml
 from workbench.errors import ConfigError
 from workbench.scoring import Scorer, UnimportedScorer, user_code
 
@@ -61,7 +62,7 @@ def _table(source: Any) -> dict[str, Any]:
 
 def _of_plan(path: Path) -> tuple[list[Any], Path]:
     try:
-        plan = tomllib.loads(path.read_text(encoding="utf-8"))
+        plan = toml(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     sources = plan.get("tasks")
@@ -81,7 +82,7 @@ def _settings(told: Sequence[str]) -> dict[str, Any]:
         if not mark:
             raise ConfigError(f"--set {text!r}: write it as name=value, for example input=question")
         try:
-            found[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+            found[name.strip()] = toml(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             found[name.strip()] = value.strip()
     return found

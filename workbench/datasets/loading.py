@@ -15,6 +15,7 @@ from workbench.datasets import cells, mapping, reading, shuffling, targets
 from workbench.datasets.shipped import data_dir, task_names
 from workbench.datasets.spec import Header, TaskSpec, convert
 from workbench.datasets.taskset import TaskSet
+from workbench.decoding import toml
 from workbench.errors import TaskError
 from workbench.external_code import is_external
 from workbench.records import Task, content_id, json_text
@@ -152,7 +153,7 @@ def _beside(path: Path, spec: TaskSpec) -> Header:
     raw: dict[str, Any] = {}
     if beside.is_file():
         try:
-            raw = tomllib.loads(reading.read_text(beside))
+            raw = toml(reading.read_text(beside))
         except tomllib.TOMLDecodeError as error:
             raise TaskError(f"{beside}: not TOML: {error}") from error
     header: Header = convert(raw, Header, str(beside))

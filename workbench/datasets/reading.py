@@ -18,6 +18,7 @@ import msgspec
 from workbench.cells import delimiter as delimiter_of
 from workbench.cells import is_empty, is_open
 from workbench.datasets.spec import Header
+from workbench.decoding import UNDECODABLE
 from workbench.errors import TaskError
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet")
@@ -119,7 +120,7 @@ def _decode(text: str) -> Any:
     """Read JSON; NaN, which Python writes for what is missing, reads as null."""
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return json.loads(text, parse_constant=lambda _: None)
 
 

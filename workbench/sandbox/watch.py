@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ConfigError
 from workbench.sandbox.walls import Handed
 
@@ -200,7 +201,7 @@ class _Watched:
     def _said(self, name: str) -> int | None:
         """Find a number in what was told of the process, one object a line."""
         for line in bytes(self.kept["status"]).splitlines():
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(*UNDECODABLE):
                 if name in (said := msgspec.json.decode(line, type=dict[str, Any])):
                     return int(said[name])
         return None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.prices import BATCH
 from workbench.records import (
     AnyRecord,
@@ -378,7 +379,7 @@ def _places(path: Path) -> Iterator[tuple[str, _Place]]:
         for line in file:
             try:
                 value = _ANY.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNDECODABLE:
                 value = None
             if isinstance(value, dict) and _is_request(value):
                 yield value["custom_id"], _Place(path, offset)

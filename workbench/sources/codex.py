@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.records import (
     AnyRecord,
     Call,
@@ -501,7 +502,7 @@ def _json(value: object) -> str | None:
     if isinstance(value, str):
         try:
             msgspec.json.decode(value)
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             return json_text(value)
         return value
     return json_text(value)
@@ -513,7 +514,7 @@ def _result(output: object) -> tuple[str, str | None]:
     if isinstance(output, str) and output.lstrip()[:1] == "{":
         try:
             value = msgspec.json.decode(output)
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             value = output
     if not isinstance(value, dict):
         return plain(value), None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ImportFormatError
 from workbench.records import AnyRecord, Run
 from workbench.sources import json_bytes
@@ -252,5 +253,5 @@ def _located(where: str) -> Iterator[None]:
     """Say in which file and member a field is not what it should be."""
     try:
         yield
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ImportFormatError(f"{where}: {error}") from error

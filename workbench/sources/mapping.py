@@ -3,13 +3,13 @@
 ```toml
 title = "…"                      # one line for `workbench import`
 kind = "traces"                  # traces (a row is one attempt) | results (aggregates) | prices
-rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root; a JSON
-object there is one row tokens = ["input excludes cached", "output excludes thinking"]   # where it
-is so; added back. A row whose
-                                 # total_tokens shows the other convention is read by its total
+rows = "records"                 # path to the list of rows in JSON or YAML; "" is the root; a
+                                 # JSON object there is one row
+tokens = ["input excludes cached", "output excludes thinking"]   # where it is so; added back.
+                                 # A row whose total_tokens shows the other is read by its total
 delimiter = ";"                  # of CSV; else told by the first line: , ; | or tab
-decimal = ","                    # decimal mark of numbers in text; else told by each column, or by
-the whole file
+decimal = ","                    # decimal mark of numbers in text; else told by each column, or
+                                 # by the whole file
 
 [match]                          # how to recognise a file; all that is given must hold
 files = ["*.json"]               # globs over the file's name
@@ -26,31 +26,33 @@ task = "@stem"                   # @stem, @name, @folder : of the file; @row : n
 trial = "@repeat"                # how often the same item stood there before
 e2e_s = { column = "latency_ms", unit = "ms" }
 score = { column = "points", unit = "percent" }   # a score is 0..1; what else a cell holds is
-refused difficulty = { column = "^level", offset = 1 }
+                                 # refused
+difficulty = { column = "^level", offset = 1 }
 billed_cost_usd = { column = "cost", null_if = [0], decimal = ",", optional = true }
-billed_cost_usd = { column = "fee", plus = ["tax"] }   # further columns added; one that is unknown
-adds nothing started_at = { column = "day", format = "%d/%m/%Y" }   # where it is neither ISO 8601
-nor a time since 1970 passed = { column = "verdict", map = { ok = true, bad = false, timeout =
-"@null", "@null" = false } }
+energy_j = { column = "joules", plus = ["idle"] }   # further columns added; one that is
+                                 # unknown adds nothing
+started_at = { column = "day", format = "%d/%m/%Y" }   # where it is neither ISO 8601 nor a time
+                                 # since 1970
+passed = { column = "verdict", map = { ok = true, bad = false, late = "@null", "@null" = false } }
                                  # "@null" is unknown on the right, an empty cell on the left
 request_id = "message.id"        # of rows of one item with the same, the last is kept
 response_id = "generation_id"    # the provider's id of the reply, to match a bill by
 n_turns = "steps"                # a row of several turns is a sum of as many requests (or
-n_requests = "…")
+                                 # n_requests = "…")
 
 [metrics]                        # scores on scales of their own, as rows of the table scores
 rubric = { column = "judge", range = [0, 10], direction = "higher" }
 loss = { column = "nll", unit = "nats", direction = "lower" }
 
-[strategy_params] [settings] [metadata]   # name = column as above; kept as JSON, with the column's
-type
+[strategy_params]                # and [settings], [metadata]: name = column as above; kept as
+shots = "n_shots"                # JSON, with the column's type
 
 [totals]                         # stated total = which of our fields to add up (or average)
 cost = { column = "^cost", of = "billed_cost_usd", how = "sum", tolerance = 0.005 }
 
 [results]                        # kind = "results": metric = column as above, also range and
-direction [prices]                         # kind = "prices": field of the prices table = column as
-above
+                                 # direction
+[prices]                         # kind = "prices": field of the prices table = column as above
 ```
 """
 
@@ -64,6 +66,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import cells, records, schema
+from workbench.decoding import toml
 from workbench.errors import ImportFormatError
 from workbench.sources.units import UNITS, in_ours
 
@@ -240,7 +243,7 @@ def load_shipped() -> tuple[Mapping, ...]:
 
 def _parse(path: Path, text: str) -> Mapping:
     try:
-        raw = tomllib.loads(text)
+        raw = toml(text)
     except tomllib.TOMLDecodeError as error:
         raise ImportFormatError(f"mapping {path.name} is not TOML: {error}") from error
     check = _Check(path.name)
@@ -250,7 +253,8 @@ def _parse(path: Path, text: str) -> Mapping:
     kind = raw.get("kind", "traces")
     if kind not in KINDS:
         raise ImportFormatError(f"mapping {path.name}: kind {kind!r}; use one of {KINDS}")
-    check.names("tokens", dict.fromkeys(raw.get("tokens", ())), set(CONVENTIONS))
+    tokens = check.texts("tokens", raw.get("tokens", []))
+    check.names("tokens", dict.fromkeys(tokens), set(CONVENTIONS))
     constants = check.table(raw, "constants")
     columns = check.columns(raw, "columns")
     check.names("field", constants, set(fields()))
@@ -268,10 +272,10 @@ def _parse(path: Path, text: str) -> Mapping:
         title=str(raw.get("title", "")),
         kind=kind,
         rows=str(raw.get("rows", "")),
-        tokens=tuple(raw.get("tokens", ())),
-        files=tuple(match.get("files", ())),
-        keys=tuple(match.get("keys", ())),
-        match_columns=tuple(match.get("columns", ())),
+        tokens=tokens,
+        files=check.texts("files of [match]", match.get("files", [])),
+        keys=check.texts("keys of [match]", match.get("keys", [])),
+        match_columns=check.texts("columns of [match]", match.get("columns", [])),
         constants=constants,
         columns=columns,
         strategy_params=check.columns(raw, "strategy_params"),
@@ -308,6 +312,22 @@ class _Check:
             raise self.fail(f"[{section}] must be a table, not {value!r}")
         return value
 
+    def texts(self, where: str, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise self.fail(f'{where} must be a list of texts, ["…"], not {value!r}')
+        return tuple(value)
+
+    def text(self, where: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise self.fail(f"{where} must be a text, not {value!r}")
+        return value
+
+    def number(self, where: str, value: object) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):  # type: ignore[arg-type]  # it is a number
+            raise self.fail(f"{where} must be a number, not {value!r}")
+        return value  # type: ignore[return-value]  # likewise
+
     def columns(self, raw: Dict[str, Any], section: str) -> dict[str, Column]:
         return {
             name: self.column(f"[{section}] {name}", value)
@@ -320,16 +340,21 @@ class _Check:
         if not isinstance(value, dict) or not isinstance(value.get("column"), str):
             raise self.fail(f'{where} must be "column" or {{ column = "…", … }}, not {value!r}')
         self.names(f"key of {where}", value, _KEYS)
-        unit = value.get("unit", "")
+        unit = self.text(f"unit of {where}", value.get("unit", ""))
         if unit and not free_units:
             self.names(f"unit of {where}", {unit: 1}, set(UNITS))
         self.mark(f"decimal of {where}", value.get("decimal", ""))
+        null_if, values = value.get("null_if", []), value.get("map")
+        if not isinstance(null_if, list):
+            raise self.fail(f"null_if of {where} must be a list of values, not {null_if!r}")
+        if values is not None and not isinstance(values, dict):
+            raise self.fail(f"map of {where} must be a table, {{ theirs = ours }}, not {values!r}")
         column = Column(
             path=value["column"],
-            unit=str(unit),
-            offset=value.get("offset", 0),
-            null_if=tuple(value.get("null_if", ())),
-            values=value.get("map"),
+            unit=unit,
+            offset=self.number(f"offset of {where}", value.get("offset", 0)),
+            null_if=tuple(null_if),
+            values=values,
             optional=bool(value.get("optional", False)),
             decimal=value.get("decimal", ""),
             form=str(value.get("format", "")),
@@ -338,9 +363,10 @@ class _Check:
 
     def plus(self, where: str, column: Column, paths: object) -> tuple[Column, ...]:
         """Read the names of columns that are added to one."""
-        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            raise self.fail(f'plus of {where} must be a list of columns, ["…"], not {paths!r}')
-        return tuple(dataclasses.replace(column, path=path, optional=True) for path in paths)
+        return tuple(
+            dataclasses.replace(column, path=path, optional=True)
+            for path in self.texts(f"plus of {where}", paths)
+        )
 
     def added(self, columns: Dict[str, Column]) -> None:
         """Refuse sums of what is no number."""
@@ -382,7 +408,7 @@ class _Check:
         return (low if math.isfinite(low) else None, high if math.isfinite(high) else None)
 
     def mark(self, where: str, value: object) -> None:
-        if value not in {"", cells.POINT, cells.COMMA}:
+        if value not in ("", cells.POINT, cells.COMMA):
             raise self.fail(f'{where} is {value!r}; use "." or ","')
 
     def totals(self, raw: Dict[str, Any]) -> dict[str, TotalOf]:
@@ -390,10 +416,12 @@ class _Check:
         for name, value in self.table(raw, "totals").items():
             if not isinstance(value, dict) or "of" not in value:
                 raise self.fail(f'[totals] {name} needs {{ column = "^…", of = "our field" }}')
-            self.names(f"field of [totals] {name}", {value["of"]: 1}, set(fields()))
-            how = value.get("how", "sum")
+            of = self.text(f"of of [totals] {name}", value["of"])
+            self.names(f"field of [totals] {name}", {of: 1}, set(fields()))
+            how = self.text(f"how of [totals] {name}", value.get("how", "sum"))
             self.names(f"how of [totals] {name}", {how: 1}, {"sum", "mean", "count"})
             rest = {k: v for k, v in value.items() if k not in {"of", "how", "tolerance"}}
             column = self.column(f"[totals] {name}", rest)
-            found[name] = TotalOf(column, value["of"], how, float(value.get("tolerance", 0)))
+            tolerance = self.number(f"tolerance of [totals] {name}", value.get("tolerance", 0))
+            found[name] = TotalOf(column, of, how, tolerance)
         return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.records import Message
 from workbench.sources.report import FileReport
 
@@ -32,7 +33,7 @@ def head(path: Path) -> list[Line]:
                 line = raw.removeprefix(_BOM).strip()
                 if not raw or left <= 0 or (line and line[:1] != b"{"):
                     break
-                with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                with contextlib.suppress(*UNDECODABLE):
                     found.append(_OBJECT.decode(line))
     except OSError:
         return []
@@ -52,7 +53,7 @@ def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
                 continue
             try:
                 value = _ANY.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            except UNDECODABLE as error:
                 if not raw.endswith(b"\n"):
                     report.notes[_TORN] += 1
                 else:

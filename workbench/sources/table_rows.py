@@ -135,7 +135,10 @@ def _csv_head(path: Path, lines: Iterator[str], delimiter: str) -> tuple[list[st
     while cells.is_open("".join(head)) and (line := next(lines, None)) is not None:
         head.append(line)
     delimiter = delimiter or cells.delimiter("".join(head))
-    names = [n.strip() for n in next(csv.reader(iter(head), delimiter=delimiter), [])]
+    try:
+        names = [n.strip() for n in next(csv.reader(iter(head), delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise ImportFormatError(f"{path}, line {n_before + 1}: {error}") from error
     if not any(names) or len(set(names)) != len(names):
         where = f"{path}, line {n_before + 1}"
         raise ImportFormatError(f"{where}: column names are missing or repeated: {names}")
@@ -270,7 +273,7 @@ def _yaml(path: Path, rows_path: str, report: FileReport) -> Table:
     for step in [*filter(None, rows_path.split("."))]:
         if not isinstance(found, dict) or step not in found:
             raise ImportFormatError(f"{path} has no {step!r}")
-        header |= {k: v for k, v in found.items() if k != step}
+        header |= _named({k: v for k, v in found.items() if k != step})
         found = found[step]
     if not isinstance(found, list):
         raise ImportFormatError(f"{path}: {rows_path or 'the root'} is no list of rows")
@@ -328,4 +331,11 @@ def _as_python_has_it(column: "pa.Array") -> "pa.Array":
 def _as_row(value: object, where: str) -> Row:
     if not isinstance(value, dict):
         raise ImportFormatError(f"{where}: a row must be an object, not {type(value).__name__}")
-    return value
+    return _named(value)
+
+
+def _named(value: dict[Any, Any]) -> Row:
+    """Name columns by texts: a key of YAML may be a number, a flag or a date."""
+    if all(isinstance(name, str) for name in value):
+        return value
+    return {str(name): cell for name, cell in value.items()}

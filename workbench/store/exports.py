@@ -13,6 +13,7 @@ import duckdb
 import msgspec
 
 from workbench import __version__, private, schema
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ImportFormatError, StoreError
 from workbench.store import causes, database, scratch
 
@@ -63,7 +64,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         data = (folder / MANIFEST).read_bytes()
         return msgspec.json.decode(data, type=Manifest)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNDECODABLE):
         return None
 
 

@@ -13,6 +13,7 @@ from workbench.analysis.inputs import engine
 from workbench.analysis.inputs.panel import Panel
 from workbench.analysis.inputs.votes import Ballots, vote
 from workbench.analysis.stats.arrays import Floats, Ints
+from workbench.decoding import UNDECODABLE
 
 
 class Answers(NamedTuple):
@@ -134,7 +135,7 @@ def _deferred(noted: pl.Series) -> pl.Series:
 def _read(text: str) -> _Facts:
     try:
         return msgspec.json.decode(text, type=_Facts)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return _Facts()
 
 

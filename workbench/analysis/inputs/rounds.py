@@ -13,6 +13,7 @@ import polars as pl
 
 from workbench.analysis.inputs.per_trace import fetch
 from workbench.analysis.stats.arrays import Bools, Floats, Ints
+from workbench.decoding import UNDECODABLE
 
 _MOST = 100  # rounds of an attempt
 UNREADABLE = "traces whose rounds cannot be read"
@@ -127,7 +128,7 @@ class _Reader:
         """Read the rounds of every text: all at once, or one by one where any is no JSON."""
         try:
             found = _DECODER.decode_lines("\n".join(texts))
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             found = []
         if len(found) != len(texts):  # a line held two
             found = [self._read_one(text) for text in texts]
@@ -136,7 +137,7 @@ class _Reader:
     def _read_one(self, text: str) -> _Facts:
         try:
             return _DECODER.decode(text)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             self.dropped[UNREADABLE] += 1
             return _Facts()
 

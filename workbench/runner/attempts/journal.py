@@ -29,6 +29,7 @@ from typing import NamedTuple
 import msgspec
 
 from workbench import private, spool
+from workbench.decoding import UNDECODABLE
 from workbench.errors import StoreError
 from workbench.records import Call, EnergyReading, content_id
 from workbench.runner.limits.caller import DETERMINISTIC
@@ -371,6 +372,6 @@ def read(path: Path) -> list[JournalLine]:
         if crc == b"%08x" % zlib.crc32(body):
             try:
                 kept.append(_decode(body))
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNDECODABLE:
                 continue
     return kept

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.runner.batch.batch_journal import Note
 from workbench.runner.providers import transport
@@ -122,5 +123,5 @@ def decode(line: bytes, kind: type[Any]) -> Any:
     """Decode a line of results; None if it is of another form."""
     try:
         return msgspec.json.decode(line, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from workbench import private, spool
+from workbench.decoding import UNDECODABLE
 from workbench.errors import StoreError
 
 
@@ -81,7 +82,7 @@ class Notes:
                 yield _decode(path.read_bytes())
             except FileNotFoundError:  # forgotten by another collector since the look
                 continue
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (OSError, *UNDECODABLE) as error:
                 raise StoreError(
                     f"the note of a batch {path} cannot be read: {error}; look at the service whether the batch was"
                     " made, then delete the file"

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderUnavailable
 from workbench.runner.providers import transport
 from workbench.runner.providers.exchange import HttpProvider, error_text
@@ -84,7 +85,7 @@ class Wire:
             data = b"".join([piece async for piece in response.aiter_raw()])
         try:
             return msgspec.json.decode(data, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             said = self.provider.redact(data[:1000].decode("utf-8", "replace"))[:200]
             what = f"{path} answered what is none of this API's: {said!r} ({error})"
             raise ProviderUnavailable(what, kind="bad_response") from None

@@ -27,6 +27,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from workbench import spool
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ConfigError
 from workbench.runner.limits.progress import ModelState
 
@@ -245,7 +246,7 @@ def read_state(folder: Path) -> RunState | None:
         return None
     try:
         state = _states.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
     return state if state.format == FORMAT and state.run_id == folder.name else None
 
@@ -323,7 +324,7 @@ def _answer(folder: Path, command_id: str, command: AnyCommand) -> Taken | None:
     if data is not None:
         try:
             return _results.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             said = "its answer cannot be read; see: workbench runs show"
     return Taken(command_id, name_of(command), "refused", said)
 
@@ -346,7 +347,7 @@ def decode_command(data: bytes | None) -> AnyCommand:
         raise ValueError(f"larger than {MOST_BYTES:,} bytes")
     try:
         command: AnyCommand = _commands.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ValueError(f"no command of this version: {error}") from error
     return command
 

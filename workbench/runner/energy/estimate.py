@@ -9,13 +9,13 @@ alone; a prompt is in the fit only as far as theirs were.
 import functools
 import math
 import re
-import tomllib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from workbench.datasets import data_dir
+from workbench.decoding import toml
 from workbench.errors import ConfigError
 from workbench.records import Call, EnergyReading
 
@@ -62,7 +62,7 @@ class _Facts(NamedTuple):
 def _facts() -> _Facts:
     path = data_dir() / "energy" / "api_models.toml"
     try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw: dict[str, Any] = toml(path.read_text(encoding="utf-8"))
         sizes = msgspec.convert(raw["closed"] | raw["open"], dict[str, Size])
         pue = msgspec.convert(raw["pue"], dict[str, tuple[float, float]])
     except (OSError, KeyError, ValueError) as error:

@@ -37,6 +37,7 @@ from typing import Literal, NamedTuple, Self, TypeVar
 import msgspec
 
 from workbench import private, spool
+from workbench.decoding import UNDECODABLE
 from workbench.errors import StoreError
 from workbench.runner.limits import Amounts
 from workbench.runner.providers.current_attempt import AttemptKey
@@ -114,7 +115,7 @@ class _Other:
         for text in whole.splitlines():
             try:
                 line = _decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNDECODABLE:
                 continue  # of a version to come
             if line.kind in {"begin", "take"}:
                 self.open[line.key] = line.amounts

@@ -13,6 +13,7 @@ import msgspec
 from workbench import parameters
 from workbench.datasets import TaskSet
 from workbench.datasets.loading import file_of
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ConfigError
 from workbench.external_code import ExternalCode, is_external, locate
 from workbench.records import Configuration, Item, Task, as_dict, content_id, json_text
@@ -124,7 +125,7 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Give the settings of a plan in a run's record that are not as by default; none if it is no plan."""
         try:
             settings = msgspec.json.decode(recorded)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return {}
         usual = {
             f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()

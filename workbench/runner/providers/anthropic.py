@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import httpx
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderRejected
 from workbench.records import json_text
 from workbench.runner.providers import transport
@@ -263,5 +264,5 @@ def _arguments(text: str | None) -> dict[str, Any]:
     """Read what a model wrote as arguments; the API takes objects alone, so that what is none becomes empty."""
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         return {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderUnavailable
 from workbench.records import json_text
 from workbench.runner.providers.partial_reply import Arrived, StreamFailed, decode, quantile
@@ -229,7 +230,7 @@ def _is_object(arguments: str) -> bool:
         return False
     try:
         return isinstance(msgspec.json.decode(arguments), dict)
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         return False
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import httpx
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ConfigError, ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import Call
 from workbench.runner.providers import broken_requests, effort, ratelimits, transport
@@ -170,7 +171,7 @@ class HttpProvider:
         self._tokenizer = True
         try:
             return len(msgspec.json.decode(response.content, type=_Tokens).tokens)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return None
 
     async def _post(self, url: httpx.URL, body: bytes) -> httpx.Response | None:
@@ -537,7 +538,7 @@ async def _drain(read: AsyncIterator[bytes]) -> None:
 def _json_of(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return None
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderRejected
 from workbench.records import json_text
 from workbench.runner.providers import transport
@@ -236,6 +237,6 @@ def _function_call(call: Mapping[str, Any]) -> dict[str, Any]:
     """Write a call; arguments must be an object, so that what is none becomes empty."""
     try:
         arguments = msgspec.json.decode(call.get("arguments") or "{}", type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         arguments = {}
     return {"functionCall": {"name": call["name"], "args": arguments}}

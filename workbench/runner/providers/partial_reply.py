@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.errors import ProviderUnavailable
 from workbench.records import ToolCall, json_text
 from workbench.runner.providers import usage as usages
@@ -174,7 +175,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     """Decode JSON; ValueError if it is none, or of another form. Broken characters are replaced."""
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         pass  # strict about text; look again, more slowly
     try:
         value = json.loads(data.decode("utf-8", "replace"))

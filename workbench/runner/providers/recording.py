@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
 from workbench.records import (
     AnyRecord,
     Call,
@@ -265,7 +266,7 @@ def _base_seed(configuration: Configuration | None) -> int | None:
         return None
     try:
         base = msgspec.json.decode(configuration.settings).get("seed")
-    except (msgspec.DecodeError, AttributeError):
+    except (*UNDECODABLE, AttributeError):
         return None
     return base if isinstance(base, int) else None
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from workbench.decoding import UNDECODABLE
+
 _KINDS: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -36,7 +38,7 @@ def read(text: str | None, schema: Mapping[str, Any]) -> dict[str, Any]:
     stripped = _unfenced((text or "").strip())
     try:
         found = msgspec.json.decode(stripped or "{}")
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         if (name := _only_text(schema)) is None or stripped.startswith("{"):
             raise BadArguments(f"the arguments are no JSON ({error})") from error
         found = {name: stripped}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from workbench import datasets
+from workbench.decoding import UNDECODABLE
 from workbench.runner.providers.protocol import ToolSpec
 from workbench.runner.tools import sql_worker
 from workbench.runner.tools.base import Example, ToolResult
@@ -74,7 +75,7 @@ class Sql:
             return ToolResult(f"Error: the query was ended after {_QUERY_S} seconds.", "timeout")
         try:
             answer = msgspec.json.decode(said, type=_Answer)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return ToolResult("Error: the query took more memory or time than it may.", "limit")
         if answer.error is not None:
             return ToolResult(f"Error: {answer.error}", "sql")
