@@ -143,7 +143,7 @@ def test_a_disk_that_stays_full_loses_what_was_in_memory_and_says_so(tmp_path: P
 _COMMANDS = """
 import contextlib, io, json, os, shutil, subprocess, sys
 from pathlib import Path
-from tests import making
+from tests.support import making
 from workbench.cli.app import main
 from workbench.errors import StoreError
 from workbench.store import open_store
@@ -219,7 +219,7 @@ def test_every_command_says_in_one_sentence_that_the_disk_refuses(
 _WAITING = """
 import contextlib, sys
 from pathlib import Path
-from tests import making
+from tests.support import making
 from workbench.errors import StoreUnwritable
 from workbench.spool import SpoolWriter
 from workbench.store import open_store

@@ -167,7 +167,7 @@ def on_small_disk(
 _FILL = """
 import os, sys
 from pathlib import Path
-from tests import making
+from tests.support import making
 from workbench.errors import StoreError
 from workbench.records import Message
 disk = Path(sys.argv[1])
