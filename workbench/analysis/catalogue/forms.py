@@ -165,6 +165,9 @@ def _remark(asked: Asked, sign: str) -> str:
         name = "pass_rate" if outcome == "passed" else outcome
         said = (
             f"Counts and means of {asked.name}; outcome is its {name}.",
-            "Intervals and other estimates are not among them: the notebook cell and the command give those, too.",
+            (
+                "Intervals and other estimates are not among them: the notebook cell and the "
+                "command give those, too."
+            ),
         )
     return "".join(f"{sign} {line}\n" for line in said)

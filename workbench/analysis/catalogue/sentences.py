@@ -62,7 +62,10 @@ def _between(asked: Question, case: Case, history: History) -> str:
     more = _more(asked, case, history)
     told = f"no realistic number of {asked.settles.unit} would tell these two apart"
     if more is not None:
-        told = f"about {_many(asked, case, more)} would tell these two apart ({_CHANCE} if the difference stays)"
+        told = (
+            f"about {_many(asked, case, more)} would tell these two apart ({_CHANCE} if the "
+            "difference stays)"
+        )
         told += _price(asked, case, more, history)
         told += _trials(case, [row[0] for row in history[:2]], asked.level)
         told += "; compare, item by item, may need fewer" if asked.of_outcome else ""
@@ -163,7 +166,10 @@ def _trials(case: Case, history: Sequence["Outlay | None"], level: float) -> str
     most = max(told.trials or 1.0 for told in known)
     if room <= 0 or noise * most / room > _MOST_TRIALS:
         return "; more trials of the same items hardly would"
-    return f"; so would about {_rounded(noise * most / room):,} trials of each in place of {_number(most, 2)}"
+    return (
+        f"; so would about {_rounded(noise * most / room):,} trials of each in place of "
+        f"{_number(most, 2)}"
+    )
 
 
 def _name(asked: Question, row: Mapping[str, Any]) -> str:

@@ -62,10 +62,16 @@ def described(declared: Analysis) -> str:
     columns, options = {c.name: c for c in declared.columns}, declared.parse({})
     name = settles.column or figure(declared, tuple(columns), options)
     neutral = 0.0 if settles.neutral is None and name in CONTRASTS else settles.neutral
-    plan = f"how many more {settles.unit} would {{}}, with a chance of {100 * sample_size.POWER:.0f} % if it stays, and what they would cost"
+    plan = (
+        f"how many more {settles.unit} would {{}}, with a chance of "
+        f"{100 * sample_size.POWER:.0f} % if it stays, and what they would cost"
+    )
     if neutral is not None:
         held = f"`{neutral}`" if isinstance(neutral, str) else f"{neutral:g}"
-        return f"Where the interval of `{name}` holds {held}, a note says {plan.format('leave it out')}."
+        return (
+            f"Where the interval of `{name}` holds {held}, a note says "
+            f"{plan.format('leave it out')}."
+        )
     unit = columns[name].unit if name in columns else ""
     end = "least" if is_less(settles, unit, options) else "most"
     told = plan.format("show the difference")

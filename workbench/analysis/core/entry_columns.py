@@ -57,7 +57,8 @@ def directed(
         if not direction:
             way = "higher" if axis == "y" else "lower"
             notes.append(
-                f"which values of {name} are better is not known; {way} ones are taken for it ({flag})"
+                f"which values of {name} are better is not known; {way} ones are taken for "
+                f"it ({flag})"
             )
         else:
             notes.append(f"{direction} values of {name} are better")
@@ -120,7 +121,8 @@ def share_of(name: str, column: Column | None) -> tuple[float, float, bool]:
     low, high = (None, None) if column is None else column.scale
     if column is None or low is None or high is None or high <= low:
         raise AnalysisError(
-            f"outcome {name}: its scale has no two known ends, so that it is no share of it; summary takes it "
+            f"outcome {name}: its scale has no two known ends, so that it is no share of "
+            "it; summary takes it "
             f"as it is, and so do frontier and tradeoff as an axis (y={written(name)})"
         )
     return low, high, column.direction == "lower"

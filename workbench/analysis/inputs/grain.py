@@ -65,7 +65,8 @@ def opened(
             yield frame
     elif where:
         raise AnalysisError(
-            f"where={str(where)!r} chooses traces of a store; give the store in place of the frame, as in "
+            f"where={str(where)!r} chooses traces of a store; give the store in place of "
+            "the frame, as in "
             f"{_call(declared)}, or filter the frame"
         )
     else:
@@ -102,7 +103,8 @@ def check(declared: Analysis, rows: "nw.LazyFrame[Any]") -> None:
         others = (v for family in _FAMILIES for v in family if v not in views)
         is_of = max(others, key=lambda view: len(columns & set(VIEWS[view].names)))
         raise AnalysisError(
-            f"{declared.name} takes rows of {declared.rows} ({VIEWS[declared.rows].grain}), and these are of "
+            f"{declared.name} takes rows of {declared.rows} ({VIEWS[declared.rows].grain}), "
+            "and these are of "
             f"{is_of} ({VIEWS[is_of].grain}); give it the store: {_call(declared)}"
         )
 

@@ -14,7 +14,8 @@ REFERENCE = Option(
     "reference",
     "text",
     None,
-    "a file with rows of your own ([[model]], [[accelerator]], [[grid]], [[latency]]), which win over those that ship",
+    "a file with rows of your own ([[model]], [[accelerator]], [[grid]], [[latency]]), "
+    "which win over those that ship",
 )
 SHAPE = Option(
     "model", "text", None, "whose shape counts for all; that of each trace's model if open"
@@ -51,7 +52,8 @@ class Shapes(NamedTuple):
             return ()
         more = f" and {len(self.missing) - 5} more" if len(self.missing) > 5 else ""
         return (
-            f"no {what} known of {', '.join(self.missing[:5])}{more}: add a [[model]] row (option reference), "
+            f"no {what} known of {', '.join(self.missing[:5])}{more}: add a [[model]] row "
+            "(option reference), "
             "or name a shape (option model)",
         )
 

@@ -38,7 +38,8 @@ _ROWS = (
             "dps",
             "float",
             "0..1",
-            "Mean over items of the share of solutions that a right one is at least level with (differential performance score).",
+            "Mean over items of the share of solutions that a right one is at least level "
+            "with (differential performance score).",
             _NONE,
             "performance score",
         ),
@@ -60,7 +61,8 @@ _ROWS = (
             "dps_all",
             "float",
             "0..1",
-            "The performance score with wrong solutions counted 0, over all its scored items with references.",
+            "The performance score with wrong solutions counted 0, over all its scored "
+            "items with references.",
             "nothing scored",
             "performance score, wrong as 0",
         ),
@@ -113,7 +115,8 @@ class Ladder(NamedTuple):
     name="code-efficiency",
     title="Code efficiency",
     question="How efficient are the right solutions, level by level against reference solutions?",
-    source="differential performance evaluation: EvalPerf (Liu et al. 2024; from its code); the rule that tells levels apart is ours",
+    source="differential performance evaluation: EvalPerf (Liu et al. 2024; from its code); the "
+    "rule that tells levels apart is ours",
     needs=("item_id", "passed"),
     options=(
         Option(
@@ -192,11 +195,13 @@ def code_efficiency(
     notes = []
     if made:
         notes.append(
-            f"{made} items have no references: their levels are made of the slice's own right solutions"
+            f"{made} items have no references: their levels are made of the slice's own "
+            "right solutions"
         )
     if rows.height and not made and not given:
         notes.append(
-            f"no right solution has a {options['cost']}; name a column or a key of the traces' metadata by --cost"
+            f"no right solution has a {options['cost']}; name a column or a key of the "
+            "traces' metadata by --cost"
         )
     pairs = _pairs(values, options["level"])
     shape = {c.name: DTYPES[c.type] for c in _PAIRS}

@@ -24,11 +24,20 @@ _NO_TOOL = "no trace called a tool"
 PATTERNS = {
     "confirmatory": "its final answer stood in what the model wrote before the first tool answered",
     "mixing": "it went from one tool to another at least `switches` times",
-    "no_priors": "at least `wasted` of its calls failed, came back empty or repeated an earlier one",
-    "collapse": "at least `wasted` of its calls could not be read or named no tool, or tool syntax stands in its text and no tool ever ran",
+    "no_priors": (
+        "at least `wasted` of its calls failed, came back empty or repeated an earlier one"
+    ),
+    "collapse": (
+        "at least `wasted` of its calls could not be read or "
+        "named no tool, or tool syntax "
+        "stands in its text and no tool ever ran"
+    ),
 }
 _MALFORMED = ("unknown_tool", "bad_arguments", "parsing")  # the last is Inspect's word
-_SYNTAX = r"(?im)^\s*Action( Input)?\s*:|<tool_call>|<function[=_ ]|\[TOOL_CALLS\]|<\|python_tag\|>|\"(tool|function)(_call|_name)?\"\s*:\s*[\"{]"
+_SYNTAX = (
+    r"(?im)^\s*Action( Input)?\s*:|<tool_call>|<function[=_ "
+    r"]|\[TOOL_CALLS\]|<\|python_tag\|>|\"(tool|function)(_call|_name)?\"\s*:\s*[\"{]"
+)
 _NUMBERS = ("result_bytes", "output_tokens", "opening_tokens")
 _TEXTS = ("answer", "opening_text", "input")
 _ROWS = (
@@ -159,8 +168,11 @@ _TRACES = (
 @analysis(
     name="inefficiency",
     title="Tool inefficiency",
-    question="Which traces ask tools for what they know, switch to and fro, waste calls, or fail to write them?",
-    source="names of the four patterns: arXiv 2604.05404 (tool-integrated reasoning); the detectors are ours",
+    question="Which traces ask tools for what they know, switch to and "
+    "fro, waste calls, or fail to "
+    "write them?",
+    source="names of the four patterns: arXiv 2604.05404 (tool-integrated reasoning); the "
+    "detectors are ours",
     needs=("item_id",),
     scored=False,
     options=(
@@ -240,7 +252,10 @@ def inefficiency(
     }
     notes: tuple[str, ...] = (
         (
-            f"{silent} traces with tools have no answer or no recorded text: they count as not confirmatory",
+            (
+                f"{silent} traces with tools have no answer or no recorded text: they count as "
+                "not confirmatory"
+            ),
         )
         if silent
         else ()

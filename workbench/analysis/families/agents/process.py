@@ -126,8 +126,10 @@ _SUMS = (
 @analysis(
     name="process",
     title="Process",
-    question="Over a series of attempts: how often over budget, how often revised, with what success, and does it improve?",
-    source="AdvGameBench (over-budget ratio, revision rate, success of revisions, improvement slope; from its code)",
+    question="Over a series of attempts: how often over budget, how often revised, with what "
+    "success, and does it improve?",
+    source="AdvGameBench (over-budget ratio, revision rate, success of revisions, improvement "
+    "slope; from its code)",
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
@@ -146,7 +148,8 @@ _SUMS = (
             "series",
             "choice",
             "auto",
-            "what a series is: rounds noted in traces (where there are any), or the trials of an item",
+            "what a series is: rounds noted in traces (where there are any), or the trials "
+            "of an item",
             choices=("auto", "rounds", "trials"),
         ),
         Option("skip", "int", 0, "first rounds that do not count", low=0),
@@ -217,7 +220,8 @@ def _series(
         if noted.traces.height or options["series"] == "rounds":
             if options["spent"] != "cost_usd":
                 raise AnalysisError(
-                    f"option spent: of rounds noted in traces only cost_usd is known, not {options['spent']}; use series trials"
+                    "option spent: of rounds noted in traces only cost_usd is known, not "
+                    f"{options['spent']}; use series trials"
                 )
             return _noted(noted, options), noted.dropped, "rounds"
     spent = f"_{options['spent']}"

@@ -113,7 +113,8 @@ _TEXTS = ("read_text", "target", "item_metadata")
     name="search-efficiency",
     title="Search efficiency",
     question="How much of what the answer needs do the tools bring, and in how many calls?",
-    source="WebLeaper: ISR = |R ∩ O| / |R|, ISE = n / T, kept above ISR .3 and ISE .1; n is read as |R ∩ O|, which its documentation leaves open",
+    source="WebLeaper: ISR = |R ∩ O| / |R|, ISE = n / T, kept above ISR .3 and ISE .1; n is read "
+    "as |R ∩ O|, which its documentation leaves open",
     needs=("item_id",),
     scored=False,
     options=(

@@ -61,7 +61,8 @@ _ROWS = (
             "repeat_rate",
             "float",
             "0..1",
-            "Share of the tool calls that an earlier one of the same trace had asked with the same words.",
+            "Share of the tool calls that an earlier one of the same trace had asked with "
+            "the same words.",
             _NO_CALL,
             "repeated calls",
         ),
@@ -83,7 +84,8 @@ _ROWS = (
             "extra_calls",
             "float",
             "count",
-            "Calls of a right trace beyond the fewest with which a trace of its group was right on the item (redundancy).",
+            "Calls of a right trace beyond the fewest with which a trace of its group was "
+            "right on the item (redundancy).",
             "no item was ever right",
             "calls beyond the fewest",
         ),
@@ -179,8 +181,10 @@ _MEASURES = (
 @analysis(
     name="tools",
     title="Tools",
-    question="Which tools are called, how often do they fail, wait or repeat, and how many right answers does a call bring?",
-    source="tool productivity: OTC-PO (unverified); redundancy and fewer calls for right answers after LightSearcher (abstract only): the exact forms are ours",
+    question="Which tools are called, how often do they fail, wait or repeat, and how many right "
+    "answers does a call bring?",
+    source="tool productivity: OTC-PO (unverified); redundancy and fewer calls for right answers "
+    "after LightSearcher (abstract only): the exact forms are ours",
     needs=("item_id",),
     scored=False,
     options=(LEVEL, RESAMPLES),

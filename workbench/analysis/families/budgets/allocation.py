@@ -36,7 +36,8 @@ _ROWS = (
             "rate",
             "float",
             "0..1",
-            "Accuracy with the best option for each bin, chosen on one half of the items and measured on the other.",
+            "Accuracy with the best option for each bin, chosen on one half of the items "
+            "and measured on the other.",
             _NOT,
             "one option per bin",
         ),
@@ -162,8 +163,11 @@ class _Task:
 @analysis(
     name="allocation",
     title="Allocation",
-    question="Which option should hard items get, and which easy ones, for the most right answers within a budget?",
-    source="Snell et al. 2024, arXiv 2408.03314 (difficulty bins, two-fold choice within them; unverified beyond the abstract); exact plan: multiple-choice knapsack (Nemhauser & Ullmann 1969)",
+    question="Which option should hard items get, and which easy ones, for the most right answers "
+    "within a budget?",
+    source="Snell et al. 2024, arXiv 2408.03314 (difficulty bins, two-fold choice within them; "
+    "unverified beyond the abstract); exact plan: multiple-choice knapsack (Nemhauser & "
+    "Ullmann 1969)",
     needs=("item_id",),
     measures=(),
     options=(

@@ -87,7 +87,8 @@ _ROWS = (
             "per_point_usd",
             "float",
             "USD",
-            "Extra cost per point (1 %) of accuracy gained over the level before; infinite where it is dearer and no better.",
+            "Extra cost per point (1 %) of accuracy gained over the level before; infinite "
+            "where it is dearer and no better.",
             "the first level, a cost unknown, or not dearer",
             "marginal cost per point",
         ),
@@ -98,7 +99,8 @@ _ROWS = (
             "per_point_j",
             "float",
             "J",
-            "Extra energy per point of accuracy gained over the level before; infinite where it takes more and is no better.",
+            "Extra energy per point of accuracy gained over the level before; infinite "
+            "where it takes more and is no better.",
             "the first level, energy unknown, or no more of it",
             "marginal energy per point",
         ),

@@ -24,8 +24,14 @@ _THREADS = (
     3  # that read texts: Polars alone keeps little more than one processor busy with short ones
 )
 _ONE_SIDE = "none right, or none wrong"
-HEDGES = "maybe, perhaps, possibly, probably, might, could be, seems, i think, i guess, not sure, unsure, likely"
-TURNS = "wait, but, however, actually, alternatively, hmm, let me check, let me verify, let me re, double-check, hold on, on second thought"
+HEDGES = (
+    "maybe, perhaps, possibly, probably, might, could be, seems, i think, i guess, not sure, "
+    "unsure, likely"
+)
+TURNS = (
+    "wait, but, however, actually, alternatively, hmm, let me check, let me verify, let me re, "
+    "double-check, hold on, on second thought"
+)
 _ROWS = (
     Column("n_items", "int", "count", "Items with a recorded text.", KEY_NULL, "items"),
     Column("n", "int", "count", "Traces with a recorded text.", KEY_NULL, "traces"),
@@ -82,7 +88,8 @@ _ROWS = (
             "relative_effort",
             "float",
             "",
-            "Mean over traces of their output tokens over the mean of all groups on the item; above 1 spends more than its peers.",
+            "Mean over traces of their output tokens over the mean of all groups on the "
+            "item; above 1 spends more than its peers.",
             "output tokens unknown",
             "relative effort",
         ),
@@ -114,8 +121,10 @@ _FIGURES = {
 @analysis(
     name="markers",
     title="Markers",
-    question="How much do texts hedge, turn back and repeat the question, and how much effort is that next to others?",
-    source="relative effort ρ = ℓ / mean ℓ of the item: e1 (from notes); the lists of markers and the measure of the echo are ours",
+    question="How much do texts hedge, turn back and repeat the question, and how much effort is "
+    "that next to others?",
+    source="relative effort ρ = ℓ / mean ℓ of the item: e1 (from notes); the lists of markers and "
+    "the measure of the echo are ours",
     needs=("item_id",),
     scored=False,
     options=(

@@ -28,7 +28,8 @@ _ROWS = (
     Column(
         "rule",
         "text",
-        doc="none; limit: stop after so many turns; extend: begin with one limit, and extend to the next where the run has not ended.",
+        doc="none; limit: stop after so many turns; extend: begin with one limit, and extend to "
+        "the next where the run has not ended.",
         null=KEY_NULL,
     ),
     Column(
@@ -76,7 +77,8 @@ _ROWS = (
             "rate_most",
             "float",
             "0..1",
-            "Accuracy if the stopped runs that passed would still have passed; under `extend`, if all that reach the longer limit may.",
+            "Accuracy if the stopped runs that passed would still have passed; under "
+            "`extend`, if all that reach the longer limit may.",
             _UNKNOWN,
             "accuracy kept, at most",
         ),
@@ -176,7 +178,8 @@ _TURNS = (
     name="turn-control",
     title="Turn control",
     question="What would a cap on the number of turns have saved, and what would it have lost?",
-    source="arXiv 2510.16786 (limits at percentiles, extension on demand; from abstract and summaries); replay and its bounds are derived here",
+    source="arXiv 2510.16786 (limits at percentiles, extension on demand; from abstract and "
+    "summaries); replay and its bounds are derived here",
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
@@ -184,7 +187,8 @@ _TURNS = (
             "limits",
             "text",
             "p25,p50,p75",
-            "limits to replay, comma-separated: turns (8), or percentiles of the group's own turns (p75)",
+            "limits to replay, comma-separated: turns (8), or percentiles of the group's "
+            "own turns (p75)",
         ),
         Option(
             "held_out",
@@ -266,7 +270,8 @@ def _wanted(text: str) -> list[tuple[bool, float]]:
     for word in (w.strip().lower() for w in text.split(",")):
         if not re.fullmatch(r"p?\d{1,4}(\.\d{1,4})?", word):
             raise AnalysisError(
-                f"option limits: {word[:20]!r} is neither a number of turns nor a percentile, as 8,p75"
+                f"option limits: {word[:20]!r} is neither a number of turns nor a "
+                "percentile, as 8,p75"
             )
         is_percentile, value = word.startswith("p"), float(word.lstrip("p"))
         if (is_percentile and value > 100) or (not is_percentile and value < 1):

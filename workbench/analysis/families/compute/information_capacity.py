@@ -102,7 +102,8 @@ def decode_flops(shape: hardware.Model, context: float = 1024) -> float | None:
 @analysis(
     name="information-capacity",
     title="Information capacity",
-    question="How many bits does a model save on a text, per order of the arithmetic that it takes?",
+    question="How many bits does a model save on a text, per order of "
+    "the arithmetic that it takes?",
     source="Information Capacity, arXiv 2511.08066 (form of its code, calc_ic.py at 0aa7168)",
     needs=("item_id",),
     measures=("output_tokens",),
@@ -248,7 +249,8 @@ def _notes(
             notes.append("no log probabilities are recorded: collect with them, or give nll_bits")
         else:
             notes.append(
-                "log probabilities of text that the model wrote itself are not those of a given corpus: "
+                "log probabilities of text that the model wrote itself are not those of a "
+                "given corpus: "
                 "compare with published capacities only if the traces score a given text"
             )
     if table["text_bits"].null_count():

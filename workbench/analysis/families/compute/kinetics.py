@@ -50,7 +50,8 @@ _ROWS = (
             "eflops",
             "float",
             "TFLOP",
-            "Mean arithmetic of k samples at an item, and the arithmetic that their memory traffic displaces.",
+            "Mean arithmetic of k samples at an item, and the arithmetic that their memory "
+            "traffic displaces.",
             _NOT,
             "equivalent FLOPs",
         ),
@@ -80,7 +81,8 @@ _ROWS = (
     Column(
         "on_compute_frontier",
         "bool",
-        doc="The same where arithmetic alone counts: where the two differ, memory changes the answer.",
+        doc="The same where arithmetic alone counts: where the two differ, memory changes the "
+        "answer.",
         null=_NOT,
         title="on the frontier of arithmetic",
     ),
@@ -106,8 +108,10 @@ def decode_positions(prompt: float, output: float, budget: float | None = None) 
 @analysis(
     name="kinetics",
     title="Kinetics",
-    question="What do long thinking and many samples cost once memory traffic counts, and who is ahead then?",
-    source="Sadhukhan et al. 2025, Kinetics, arXiv 2506.05333 (eFLOPs; its cost_model at af7fa57); pass@k: Chen et al. 2021",
+    question="What do long thinking and many samples cost once memory traffic counts, and who is "
+    "ahead then?",
+    source="Sadhukhan et al. 2025, Kinetics, arXiv 2506.05333 (eFLOPs; its cost_model at af7fa57); "
+    "pass@k: Chen et al. 2021",
     needs=("item_id", "output_tokens"),
     measures=("input_tokens", "output_tokens"),
     options=(
@@ -115,7 +119,8 @@ def decode_positions(prompt: float, output: float, budget: float | None = None) 
             "k",
             "int",
             None,
-            "most samples; items with fewer trials are left out. If open, what nine in ten items have",
+            "most samples; items with fewer trials are left out. If open, what nine in ten "
+            "items have",
             low=1,
         ),
         Option(

@@ -139,7 +139,8 @@ def gamma(
             "model",
             "text",
             None,
-            "take shape and share of key-value heads of this model of the reference rows instead: Qwen3-8B",
+            "take shape and share of key-value heads of this model of the reference rows "
+            "instead: Qwen3-8B",
         ),
         Option(
             "accelerator",

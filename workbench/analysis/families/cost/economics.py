@@ -159,8 +159,11 @@ _PARTS = (
 @analysis(
     name="economics",
     title="Economics",
-    question="What do right answers earn, what does a run leave, and when is an investment paid back?",
-    source="Earnings: arXiv 2505.13511 (abstract); margin and break-even: CostNav, arXiv 2511.20216 (docs/cost_model.md at 144b293); cost-aware success: SimulCost-Bench at 72c7c4a (evaluation/*/eval.py)",
+    question="What do right answers earn, what does a run leave, and when "
+    "is an investment paid back?",
+    source="Earnings: arXiv 2505.13511 (abstract); margin and break-even: CostNav, arXiv "
+    "2511.20216 (docs/cost_model.md at 144b293); cost-aware success: SimulCost-Bench at "
+    "72c7c4a (evaluation/*/eval.py)",
     needs=("item_id",),
     measures=("cost_usd",),
     options=(

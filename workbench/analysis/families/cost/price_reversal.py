@@ -27,7 +27,8 @@ _MOST_PAIRS = 200  # whose difference is taken apart
 _EVERY = "(all tasks)"
 _NO_THINKING = "the cost of thinking is unknown"
 _UNLISTED = (
-    "no trace has a bill and a listed price of input and output (a price per machine-hour is none): "
+    "no trace has a bill and a listed price of input and output (a price per machine-hour "
+    "is none): "
     "add a sheet with input_usd_per_mtok and output_usd_per_mtok (workbench prices add)"
 )
 _PAIRS = (
@@ -199,7 +200,8 @@ _FACTORS = (
     Column(
         "cheaper_value",
         "float",
-        doc="Its value for the cheaper by list: calls per item, tokens per call, or USD per million tokens.",
+        doc="Its value for the cheaper by list: calls per item, tokens per call, or USD per "
+        "million tokens.",
         null="unknown, or the rest",
     ),
     Column("dearer_value", "float", doc="Its value for the dearer.", null="unknown, or the rest"),
@@ -224,7 +226,8 @@ _REPEATS = (
     Column(
         "widest_ratio",
         "float",
-        doc="Most over least thinking tokens of one item, the widest of all; the least counts as 1 at least.",
+        doc="Most over least thinking tokens of one item, the widest of all; the least counts "
+        "as 1 at least.",
         null=KEY_NULL,
         title="widest spread",
     ),
@@ -239,7 +242,8 @@ _REPEATS = (
     Column(
         "variation",
         "float",
-        doc="Sample standard deviation over mean of an item's thinking tokens, averaged over items.",
+        doc="Sample standard deviation over mean of an item's thinking tokens, averaged over "
+        "items.",
         null="none thought",
         title="coefficient of variation",
     ),
@@ -262,7 +266,8 @@ class _Bills:
     name="price-reversal",
     title="Price reversal",
     question="Does the listed price predict the bill, and what does thinking do to it?",
-    source="arXiv 2603.23971 (listed price, reversal, ablation of thinking, attribution); Kendall 1945 (τ-b); Shapley 1953",
+    source="arXiv 2603.23971 (listed price, reversal, ablation of thinking, attribution); Kendall "
+    "1945 (τ-b); Shapley 1953",
     needs=("item_id", "task", "cost_usd", "input_usd_per_mtok", "output_usd_per_mtok"),
     measures=_MEASURES,
     require=_REQUIRE,
@@ -271,8 +276,11 @@ class _Bills:
     columns=(*_PAIRS, *_GROUPS, *_TOTALS, *_FACTORS[2:], *_REPEATS),
     by_hand={
         "by": ("model",),
-        "worked": "By list the thinker costs $1 + $5 per million tokens, terse $2 + $10. But an item costs the thinker"
-        " 1,000 × $1 + 800 × $5 per million = $0.005, and terse 1,000 × $2 + 200 × $10 = $0.004: reversed, by 1.25."
+        "worked": "By list the thinker costs $1 + $5 per million tokens, "
+        "terse $2 + $10. But an item "
+        "costs the thinker"
+        " 1,000 × $1 + 800 × $5 per million = $0.005, and terse 1,000 × $2 + 200 × $10 = "
+        "$0.004: reversed, by 1.25."
         " Without its 600 thinking tokens the thinker would come to $0.002.",
     },
     chart=ChartSpec("price_reversal", x="list_rank", y="cost_rank"),

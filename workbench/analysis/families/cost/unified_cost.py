@@ -130,8 +130,10 @@ _MOST_BUDGETS = 12
 @analysis(
     name="unified-cost",
     title="Unified cost",
-    question="What do tokens and tools cost in one currency, and what would a cap on tool calls leave?",
-    source="BATS, arXiv 2511.17006 (C = C_token + Σ c_i P_i, from a note; its prices of tools and its rule for cached tokens were not found)",
+    question="What do tokens and tools cost in one currency, and what would a cap on tool calls "
+    "leave?",
+    source="BATS, arXiv 2511.17006 (C = C_token + Σ c_i P_i, from a note; its prices of tools and "
+    "its rule for cached tokens were not found)",
     needs=("item_id",),
     measures=("cost_usd",),
     scored=False,

@@ -168,8 +168,10 @@ _PARTS = (
     columns=tuple(c for part in _PARTS for c in part.columns),
     by_hand={
         "g_per_kwh": 360,
-        "worked": "A request of the thinker has half of 200 W for 10 s: 1,000 J, over 800 output tokens 1.25 J each, at"
-        " 360 g/kWh 0.1 g. 5 of 6 answers are right: 1,200 J each. Terse is behind an API, where nothing was read.",
+        "worked": "A request of the thinker has half of 200 W for 10 s: 1,000 J, over 800 output "
+        "tokens 1.25 J each, at"
+        " 360 g/kWh 0.1 g. 5 of 6 answers are right: 1,200 J each. Terse is behind an API, "
+        "where nothing was read.",
     },
     chart=ChartSpec("energy", x="energy_j", y="group"),
 )

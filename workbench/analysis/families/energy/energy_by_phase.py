@@ -114,8 +114,10 @@ _MEASURES = ("alone_j", "own_j", "own_tokens", "full", "full_tokens", "low", "hi
 @analysis(
     name="energy-by-phase",
     title="Energy by phase",
-    question="How many joules does a thinking token take, a prompt token, a visible one, on which device, found by which method?",
-    source="Energy of calls as recorded by phase and device; ratio of sums with a clustered bootstrap (Efron 1979)",
+    question="How many joules does a thinking token take, a prompt token, a visible one, on which "
+    "device, found by which method?",
+    source="Energy of calls as recorded by phase and device; ratio of sums with a clustered "
+    "bootstrap (Efron 1979)",
     needs=("item_id",),
     measures=("energy_j",),
     scored=False,
@@ -130,8 +132,10 @@ _MEASURES = ("alone_j", "own_j", "own_tokens", "full", "full_tokens", "low", "hi
     rows="energy_facts",
     by_hand={
         "where": "model:made-up-thinker,made-up-terse",
-        "worked": "Two requests share 200 W above idle, 100 W each: 2 s of prefill are 200 J over 1,000 prompt tokens,"
-        " and at 100 tokens a second each token takes 1 J, thinking or visible; half of 100 W idle comes on top."
+        "worked": "Two requests share 200 W above idle, 100 W each: 2 s of prefill are 200 J over "
+        "1,000 prompt tokens,"
+        " and at 100 tokens a second each token takes 1 J, thinking or visible; half of 100 "
+        "W idle comes on top."
         " Terse is behind an API: an estimate of 2 J a token, between 1 and 4.",
     },
     chart=ChartSpec("energy_by_phase", x="energy_per_token", y="group"),
@@ -289,7 +293,8 @@ def _notes(table: pl.DataFrame, by: Sequence[str], *, phased: bool) -> tuple[str
     if mixed.height:
         names = ", ".join(sorted({name for row in mixed["method"].to_list() for name in row}))
         notes.append(
-            f"energies of {mixed.height} groups were found in several ways ({names}): they stand in rows of their "
+            f"energies of {mixed.height} groups were found in several ways ({names}): they "
+            "stand in rows of their "
             "own and must not be averaged"
         )
     if table["n_metered"].sum() == 0:

@@ -96,7 +96,9 @@ _JOULES_PER_WH = 3600.0
     by_hand={
         "queries_per_day": 86_400_000,
         "usd_per_kwh": 0.1,
-        "worked": "86.4 million queries a day are 1,000 a second: at 1,000 J each (the thinker) that is 1 MW, or 24 MWh a"
+        "worked": "86.4 million queries a day are 1,000 a second: at 1,000 "
+        "J each (the thinker) that "
+        "is 1 MW, or 24 MWh a"
         " day, which cost $2,400.",
     },
     chart=ChartSpec("fleet_power", x="power_mw", y="group"),

@@ -110,7 +110,8 @@ _WINDOWS = (
         "identity_gap",
         "float",
         "",
-        "Largest relative distance of published power and energy per request from what energy per token implies.",
+        "Largest relative distance of published power and energy per request from what "
+        "energy per token implies.",
         "our own window, or not published",
         "distance from the identities",
     ),
@@ -167,7 +168,8 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
     name="steady-state",
     title="Steady state",
     question="How many joules does a token take while the server is busy, and was it steady?",
-    source="ML.ENERGY benchmark (steady window, stability filter; mlenergy/benchmark at c1d6557, records/runs.py at b37408f)",
+    source="ML.ENERGY benchmark (steady window, stability filter; mlenergy/benchmark at c1d6557, "
+    "records/runs.py at b37408f)",
     needs=("item_id",),
     measures=("energy_j", "output_tokens", "e2e_s"),
     scored=False,
@@ -192,7 +194,8 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
             "family",
             "text",
             None,
-            "columns, comma between, whose larger batches fall with an unsteady one: model,precision",
+            "columns, comma between, whose larger batches fall with an unsteady one: "
+            "model,precision",
         ),
         ERRORS,
         LEVEL,
@@ -201,9 +204,13 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
     rows="call_outcomes",
     also_rows=("call_facts",),
     by_hand={
-        "worked": "Two requests are always in flight. The thinker's window opens when the second has its first token,"
-        " at 2 s, and closes when 12 − 2 − 1 = 9 have finished, at 50 s: 48 s × 200 W = 9,600 J, while two requests"
-        " wrote for 40 s at 100 tokens a second: 8,000 tokens, 1.2 J each. The two runs are 1 % below and above that.",
+        "worked": "Two requests are always in flight. The thinker's window "
+        "opens when the second has "
+        "its first token,"
+        " at 2 s, and closes when 12 − 2 − 1 = 9 have finished, at 50 s: 48 s × 200 W = "
+        "9,600 J, while two requests"
+        " wrote for 40 s at 100 tokens a second: 8,000 tokens, 1.2 J each. The two runs are "
+        "1 % below and above that.",
     },
     aggregates=True,
     chart=ChartSpec("figures", x="energy_per_token", y="group", also=("token_rate", "power_w")),

@@ -127,8 +127,10 @@ _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
 @analysis(
     name="token-production",
     title="Token production",
-    question="How many tokens a second does a facility make, and is it arithmetic or power that binds?",
-    source="Energy-to-token production, arXiv 2605.11733: its equation was not seen; the minimum of two ceilings is derived here from its abstract",
+    question="How many tokens a second does a facility make, and is it arithmetic or power that "
+    "binds?",
+    source="Energy-to-token production, arXiv 2605.11733: its equation was not seen; the minimum "
+    "of two ceilings is derived here from its abstract",
     needs=("item_id",),
     measures=("energy_j", "output_tokens", "e2e_s"),
     scored=False,
@@ -193,7 +195,8 @@ _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
     example={"by": ("model",), "joules_per_token": 0.5, "usd_per_kwh": 0.1},
     by_hand={
         "usd_per_kwh": 0.1,
-        "worked": "1 MW with a PUE of 1.25 leaves 800 kW; at 1,000 J for 800 tokens, 1.25 J each, they make 640,000 tokens a"
+        "worked": "1 MW with a PUE of 1.25 leaves 800 kW; at 1,000 J for 800 tokens, 1.25 J each, "
+        "they make 640,000 tokens a"
         " second.",
     },
     chart=ChartSpec(
@@ -342,7 +345,8 @@ def _notes(
         notes.append(f"no ceiling of arithmetic: the peak of {options['accelerator']} is not known")
     if table["joules_per_token"].null_count():
         notes.append(
-            "energy per token is not measured for all: only the ceiling of arithmetic is given there; "
+            "energy per token is not measured for all: only the ceiling of arithmetic is "
+            "given there; "
             "give joules_per_token, or traces with energy"
         )
     if options["flops_per_token"] is None:

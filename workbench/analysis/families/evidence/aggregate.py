@@ -46,7 +46,8 @@ _ROWS = (
             "optimality_gap",
             "float",
             "0..1",
-            "How far the scores stay below `target`, on average; what is beyond it counts as reached.",
+            "How far the scores stay below `target`, on average; what is beyond it counts "
+            "as reached.",
             KEY_NULL,
         ),
         _NULL_IF_FEW,
@@ -60,7 +61,8 @@ _PAIRS = (
             "improvement",
             "float",
             "0..1",
-            "Chance that a repeat of a scores higher than one of b on a task drawn at random, ties half.",
+            "Chance that a repeat of a scores higher than one of b on a task drawn at "
+            "random, ties half.",
             "no task in common",
             "a better than b",
         ),
@@ -90,7 +92,8 @@ _STEPS = 51  # thresholds of a profile
     name="aggregate",
     title="Aggregate over tasks",
     question="Over many tasks and a few repeats, who is ahead when outliers have no say?",
-    source="Agarwal et al. 2021, arXiv 2108.13264 (IQM, optimality gap, profiles, P(X > Y), stratified bootstrap)",
+    source="Agarwal et al. 2021, arXiv 2108.13264 (IQM, optimality gap, profiles, P(X > Y), "
+    "stratified bootstrap)",
     needs=("item_id", "task"),
     options=(
         Option("unit", "choice", "task", "what a repeat is scored on", choices=("task", "item_id")),

@@ -149,8 +149,11 @@ class _Blocks(NamedTuple):
 @analysis(
     name="calibration",
     title="Calibration",
-    question="Can a confidence or a verifier's score be believed: does it tell right from wrong, and how often?",
-    source="Murphy & Winkler 1977 (reliability); Hanley & McNeil 1982 (AUC); Obuchowski 1997 (clustered); Naeini et al. 2015 (calibration error); Brier 1950",
+    question="Can a confidence or a verifier's score be believed: does "
+    "it tell right from wrong, and "
+    "how often?",
+    source="Murphy & Winkler 1977 (reliability); Hanley & McNeil 1982 (AUC); Obuchowski 1997 "
+    "(clustered); Naeini et al. 2015 (calibration error); Brier 1950",
     needs=("item_id", "passed"),
     options=(
         Option(

@@ -81,8 +81,10 @@ _STEPS = 100  # of Newton's method
 @analysis(
     name="explained-variance",
     title="Explained variance",
-    question="Which explains more of right and wrong: the task, the model, the strategy or the setting?",
-    source="McFadden 1974 (share of deviance explained by a binomial model); Fisher 1925 (analysis of variance, items as blocks)",
+    question="Which explains more of right and wrong: the task, the model, the strategy or the "
+    "setting?",
+    source="McFadden 1974 (share of deviance explained by a binomial model); Fisher 1925 (analysis "
+    "of variance, items as blocks)",
     needs=("item_id", "passed"),
     options=(
         Option("factors", "text", "task", "further columns, comma-separated, beside those of `by`"),
@@ -134,7 +136,8 @@ def explained_variance(
     for name, codes in levels.items():
         if codes.max() >= _MOST_LEVELS:
             raise AnalysisError(
-                f"the factor {name} has {codes.max() + 1:,} levels; more than {_MOST_LEVELS} explain"
+                f"the factor {name} has {codes.max() + 1:,} levels; more than "
+                f"{_MOST_LEVELS} explain"
                 " anything"
             )
     table = _factors(rows, levels, rng, options)

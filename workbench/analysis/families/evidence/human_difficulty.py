@@ -90,7 +90,8 @@ _PARTS = (
     name="human-difficulty",
     title="Agreement with difficulty",
     question="Does a model miss what people find hard?",
-    source="orthographic calibration (from a review: r of human difficulty and miss rate, recall by quartile); interval: Fisher 1921",
+    source="orthographic calibration (from a review: r of human difficulty and miss rate, recall "
+    "by quartile); interval: Fisher 1921",
     needs=("item_id", "passed", "difficulty"),
     options=(
         Option(

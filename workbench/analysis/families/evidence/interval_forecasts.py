@@ -31,7 +31,8 @@ _ROWS = (
             "coverage",
             "float",
             "0..1",
-            "Share of the traces whose interval holds the truth; an answer that is no interval misses.",
+            "Share of the traces whose interval holds the truth; an answer that is no "
+            "interval misses.",
             "no traces",
         ),
         FEW_ITEMS,
@@ -52,7 +53,8 @@ _ROWS = (
             "interval_score",
             "float",
             "",
-            "Mean interval score (Winkler) of the intervals, on the scale asked for; the lower the better.",
+            "Mean interval score (Winkler) of the intervals, on the scale asked for; the "
+            "lower the better.",
             _NONE,
             "interval score",
         ),
@@ -63,7 +65,8 @@ _ROWS = (
             "width",
             "float",
             "",
-            "Mean width of the intervals on that scale (sharpness); the lower the sharper, coverage permitting.",
+            "Mean width of the intervals on that scale (sharpness); the lower the sharper, "
+            "coverage permitting.",
             _NONE,
             "width of the interval",
         ),
@@ -118,8 +121,10 @@ _SCALES: dict[str, Callable[[Floats], Floats]] = {
 @analysis(
     name="interval-forecasts",
     title="Interval forecasts",
-    question="Do answers that are intervals hold the truth as often as asked, and how sharp are they?",
-    source="interval score: Winkler 1972; Gneiting & Raftery 2007, eq. 43; on logarithms after QuantSightBench (base and treatment of numbers below 0 unverified)",
+    question="Do answers that are intervals hold the truth as often as "
+    "asked, and how sharp are they?",
+    source="interval score: Winkler 1972; Gneiting & Raftery 2007, eq. 43; on logarithms after "
+    "QuantSightBench (base and treatment of numbers below 0 unverified)",
     needs=("item_id",),
     scored=False,
     options=(
@@ -145,7 +150,9 @@ _SCALES: dict[str, Callable[[Floats], Floats]] = {
     by_hand={
         "nominal": 0.8,
         "scale": "plain",
-        "worked": "Every interval is 20 wide; one that misses is 10 off, and pays 2 / (1 − 0.8) × 10 = 100. Terse holds 4 of"
+        "worked": "Every interval is 20 wide; one that misses is 10 off, "
+        "and pays 2 / (1 − 0.8) × 10 "
+        "= 100. Terse holds 4 of"
         " 6: 20 + 100 × 2/6 = 53.3.",
     },
     chart=ChartSpec("figures", x="coverage", y="group", also=("interval_score", "width")),

@@ -86,7 +86,8 @@ _AUTHORS = (
     name="itemised-ranking",
     title="Itemised ranking",
     question="Who is strongest once each item, and whoever set it, has a difficulty of its own?",
-    source="itemised Bradley–Terry of Benchmarking at the Edge of Comprehension (from its code): logit P = β − α − δ, Gaussian priors; Rasch 1960",
+    source="itemised Bradley–Terry of Benchmarking at the Edge of Comprehension (from its code): "
+    "logit P = β − α − δ, Gaussian priors; Rasch 1960",
     needs=("item_id", "passed"),
     options=(
         Option("author", "text", "task", "the column whose values set items: task, cluster"),

@@ -35,7 +35,8 @@ _ROWS = (
         "sharpe_ratio",
         "float",
         "",
-        "Best true score of the portfolio above the incumbent's, at least 0, over the standard deviation of its true scores; median over looks.",
+        "Best true score of the portfolio above the incumbent's, at least 0, over the "
+        "standard deviation of its true scores; median over looks.",
         _ONE,
         "Sharpe ratio",
     ),
@@ -99,8 +100,10 @@ _TOTALS = (
 @analysis(
     name="portfolio",
     title="Portfolio",
-    question="If candidates were picked by a cheap look, how good would the picked ones be against the risk of trying them?",
-    source="SharpeRatio@k: Kiyohara et al. (scope-rl, code: sample standard deviation, numerator at least 0)",
+    question="If candidates were picked by a cheap look, how good would the picked ones be against "
+    "the risk of trying them?",
+    source="SharpeRatio@k: Kiyohara et al. (scope-rl, code: sample standard deviation, numerator "
+    "at least 0)",
     needs=("item_id",),
     options=(
         Option(

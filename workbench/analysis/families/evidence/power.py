@@ -169,8 +169,10 @@ _ROWS = (
 @analysis(
     name="power",
     title="Power",
-    question="How many items and trials does it take to see a difference, and what would they cost?",
-    source="Miller 2024, arXiv 2411.00640 (sample size); Bjarnason et al. 2026, arXiv 2602.07150 (app. A)",
+    question="How many items and trials does it take to see a difference, "
+    "and what would they cost?",
+    source="Miller 2024, arXiv 2411.00640 (sample size); Bjarnason et al. 2026, arXiv 2602.07150 "
+    "(app. A)",
     needs=("item_id", "passed"),
     measures=tuple(_MEASURES),
     options=(
@@ -182,7 +184,8 @@ _ROWS = (
             "test",
             "choice",
             "normal",
-            "t takes the variance as estimated: a little more is needed, which counts where items are a handful",
+            "t takes the variance as estimated: a little more is needed, which counts where "
+            "items are a handful",
             choices=("normal", "t"),
         ),
         Option(

@@ -83,7 +83,8 @@ _ROWS = (
             "length_sd_tokens",
             "float",
             "tokens",
-            "Mean over attempts of the sample standard deviation of the output tokens (Avg_Std@Output_Length).",
+            "Mean over attempts of the sample standard deviation of the output tokens "
+            "(Avg_Std@Output_Length).",
             "output tokens unknown, or one setting",
             "sd of the length",
         ),
@@ -129,15 +130,18 @@ _SETTINGS = (
 @analysis(
     name="reproducibility",
     title="Reproducibility",
-    question="How far do accuracy, length and text spread over runtime settings, and where do outputs part?",
-    source="Yuan et al. 2025, arXiv 2506.09501 (Std@Acc, Avg_Std@Output_Length, Div_Index); words stand for tokens, and the sd of the top-1 probability is not given: neither is recorded",
+    question="How far do accuracy, length and text spread over runtime settings, and where do "
+    "outputs part?",
+    source="Yuan et al. 2025, arXiv 2506.09501 (Std@Acc, Avg_Std@Output_Length, Div_Index); words "
+    "stand for tokens, and the sd of the top-1 probability is not given: neither is recorded",
     needs=("item_id", "passed"),
     options=(
         Option(
             "setting",
             "text",
             "run_id",
-            "the column that tells runtime settings apart: run_id, provider, precision, effort, trial …",
+            "the column that tells runtime settings apart: run_id, provider, precision, "
+            "effort, trial …",
         ),
         LEVEL,
     ),
@@ -196,7 +200,10 @@ def reproducibility(
     lone = sum(row["n_settings"] < 2 for row in found)
     notes = (
         (
-            f"{lone} of {len(found)} groups have one value of {setting}: group by what stays the same, as model",
+            (
+                f"{lone} of {len(found)} groups have one value of {setting}: group by what "
+                "stays the same, as model"
+            ),
         )
         if lone
         else ()

@@ -48,7 +48,8 @@ _ROWS = (
         "failure_slope",
         "float",
         "",
-        "Points per elimination: expected points with `eliminate` minus without, over it; the lower the more is lost by being weak early.",
+        "Points per elimination: expected points with `eliminate` minus without, over it; "
+        "the lower the more is lost by being weak early.",
         "nobody is eliminated",
         "points per elimination",
     ),
@@ -70,8 +71,11 @@ _SENSITIVITY = (
 @analysis(
     name="swiss",
     title="Swiss rounds",
-    question="Who wins when groups meet benchmark by benchmark against those of equal standing, and whom do early failures cost most?",
-    source="competitive Swiss-system dynamics, arXiv 2512.21010 (from summaries); ties, late eliminations and the slope are ours",
+    question="Who wins when groups meet benchmark by benchmark against "
+    "those of equal standing, and "
+    "whom do early failures cost most?",
+    source="competitive Swiss-system dynamics, arXiv 2512.21010 (from summaries); ties, late "
+    "eliminations and the slope are ours",
     needs=("item_id", "task"),
     options=(
         Option(

@@ -25,7 +25,8 @@ _ROWS = (
         "own_threshold",
         "float",
         "",
-        "The lowest threshold from which at least `wanted` of the group's accepted traces are right.",
+        "The lowest threshold from which at least `wanted` of the group's accepted traces "
+        "are right.",
         "no threshold reaches it, or no confidence known",
         "its own threshold",
     ),
@@ -72,7 +73,8 @@ _ROWS = (
             "utility_common",
             "float",
             "0..1",
-            "Share handled right at the common threshold: accepted and right, or refused and wrong.",
+            "Share handled right at the common threshold: accepted and right, or refused "
+            "and wrong.",
             _NONE,
             "handled right",
         ),
@@ -111,8 +113,11 @@ _TOTALS = (
 @analysis(
     name="thresholds",
     title="Threshold consistency",
-    question="Does one threshold on the confidence mean the same for every group, or does each need its own?",
-    source="the figures are ours: precision, share accepted and share handled right at one threshold, and their spread over groups",
+    question="Does one threshold on the confidence mean the same for "
+    "every group, or does each need "
+    "its own?",
+    source="the figures are ours: precision, share accepted and share handled right at one "
+    "threshold, and their spread over groups",
     needs=("item_id", "passed"),
     options=(
         Option(

@@ -177,8 +177,11 @@ _REPEATS = (
 @analysis(
     name="variance",
     title="Variance",
-    question="How much of the spread is between items, how much between trials, and how much do repeats differ?",
-    source="one-way random effects (Searle, Casella & McCulloch 1992); Miller 2024, arXiv 2411.00640; Madaan et al. 2024, arXiv 2406.10229; Bjarnason et al. 2026, arXiv 2602.07150",
+    question="How much of the spread is between items, how much between trials, and how much do "
+    "repeats differ?",
+    source="one-way random effects (Searle, Casella & McCulloch 1992); Miller 2024, arXiv "
+    "2411.00640; Madaan et al. 2024, arXiv 2406.10229; Bjarnason et al. 2026, arXiv "
+    "2602.07150",
     needs=("item_id", "passed"),
     options=(
         Option(

@@ -169,8 +169,10 @@ _OWN = ("per_output_token_s", "prompt_s", "prompt_tokens")
         "n_accelerators": 2,
         "accelerator_usd_per_hour": 3.6,
         "accelerator_w": 300,
-        "worked": "Coefficients of one's own, for all models alike. The thinker's 1,000 tokens of prompt and 800 of output"
-        " would take 0.5 s + 799 × 0.005 s = 4.495 s in place of 10 s; at 2 × $3.60 an hour that is $0.00899,"
+        "worked": "Coefficients of one's own, for all models alike. The thinker's 1,000 tokens of "
+        "prompt and 800 of output"
+        " would take 0.5 s + 799 × 0.005 s = 4.495 s in place of 10 s; at 2 × $3.60 an hour "
+        "that is $0.00899,"
         " at 2 × 300 W 2,697 J.",
     },
     chart=ChartSpec("idealized_runtime", x="runtime_s", y="group"),
@@ -206,7 +208,8 @@ def idealized_runtime(
     notes = []
     if missing:
         notes.append(
-            f"no {options['kind']} coefficients for {', '.join(missing[:5])}: name a deployment whose to take, or give"
+            f"no {options['kind']} coefficients for {', '.join(missing[:5])}: name a "
+            "deployment whose to take, or give"
             f" some of your own ({', '.join(_OWN)})"
         )
     if silent:

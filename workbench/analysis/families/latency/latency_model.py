@@ -46,7 +46,8 @@ _ROWS = (
             "budget_tokens",
             "float",
             "tokens",
-            "Most output tokens before the deadline, thinking included; 0 where the prompt alone takes longer.",
+            "Most output tokens before the deadline, thinking included; 0 where the prompt "
+            "alone takes longer.",
             f"{_NOT}, or decoding takes no time",
             "tokens before the deadline",
         ),
@@ -90,7 +91,8 @@ _ROWS = (
         "r2_prefill",
         "float",
         "",
-        "Share of the variance of the time to first token that the law explains; below 0 where it does worse than the mean.",
+        "Share of the variance of the time to first token that the law explains; below 0 "
+        "where it does worse than the mean.",
         "no variance, or not timed",
         "R² of prefill",
     ),
@@ -178,7 +180,8 @@ def steps_within(law: Sequence[Floats], prompt: Floats, seconds: Floats) -> Floa
     name="latency-model",
     title="Latency model",
     question="How long do a prompt and an answer take, and how many tokens fit before a deadline?",
-    source="EdgeReasoning, arXiv 2511.01866 (laws of prefill and decoding; edge-inference/edgereasoning at e74ca1e)",
+    source="EdgeReasoning, arXiv 2511.01866 (laws of prefill and decoding; "
+    "edge-inference/edgereasoning at e74ca1e)",
     needs=("item_id", "output_tokens", "e2e_s"),
     measures=("output_tokens", "e2e_s"),
     scored=False,

@@ -97,8 +97,10 @@ _STEPS = 17
 @analysis(
     name="time-to-result",
     title="Time to result",
-    question="Over many workloads, who has the right result first, and how far behind are the others?",
-    source="Dolan & Moré 2002 (performance profiles); Dahl et al. 2023, arXiv 2306.07179 (area as a score; form of mlcommons/algorithmic-efficiency at 11e70c0)",
+    question="Over many workloads, who has the right result first, and "
+    "how far behind are the others?",
+    source="Dolan & Moré 2002 (performance profiles); Dahl et al. 2023, arXiv 2306.07179 (area as "
+    "a score; form of mlcommons/algorithmic-efficiency at 11e70c0)",
     needs=("item_id",),
     measures=("e2e_s",),
     options=(

@@ -41,7 +41,8 @@ _ROWS = (
     Column(
         "by_what",
         "text",
-        doc="recorded: the confidence of the trace; agreement: the share of the item's trials that gave the commonest answer.",
+        doc="recorded: the confidence of the trace; agreement: the share of the item's trials "
+        "that gave the commonest answer.",
         null=KEY_NULL,
         title="confidence",
     ),
@@ -61,7 +62,8 @@ _ROWS = (
             "area",
             "float",
             "0..1",
-            "Mean accuracy over all shares that could be deferred, the least confident first (AUC-DF).",
+            "Mean accuracy over all shares that could be deferred, the least confident "
+            "first (AUC-DF).",
             KEY_NULL,
             "area under deferral",
         ),
@@ -153,7 +155,8 @@ _ROWS = (
             "saving",
             "float",
             "0..1",
-            "Share of the larger model's cost that is saved at equal accuracy; below 0 where the cascade is dearer.",
+            "Share of the larger model's cost that is saved at equal accuracy; below 0 "
+            "where the cascade is dearer.",
             _NO_COST,
             "saved at parity",
         ),
@@ -229,8 +232,10 @@ _RECORDED = (
 @analysis(
     name="cascade",
     title="Cascade",
-    question="If a small model answers first and a larger one where it is not sure, what is right, and at what cost?",
-    source="deferral curves as in the literature on cascades (unverified beyond abstracts; FrugalGPT, arXiv 2305.05176, for the idea); areas are derived here",
+    question="If a small model answers first and a larger one where it is not sure, what is right, "
+    "and at what cost?",
+    source="deferral curves as in the literature on cascades (unverified beyond abstracts; "
+    "FrugalGPT, arXiv 2305.05176, for the idea); areas are derived here",
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
@@ -250,7 +255,8 @@ _RECORDED = (
             "confidence",
             "choice",
             "auto",
-            "recorded with the trace, or agreement among an item's trials, which are all paid for; auto takes what was recorded where there is any",
+            "recorded with the trace, or agreement among an item's trials, which are all "
+            "paid for; auto takes what was recorded where there is any",
             choices=("auto", "recorded", "agreement"),
         ),
         LEVEL,
@@ -310,7 +316,8 @@ def cascade(
             curves += [where | {"pair": name} | point for point in curve]
     if not rows:
         notes.append(
-            "no pair: a confidence (or several answers of an item) and a dearer model on the same items"
+            "no pair: a confidence (or several answers of an item) and a dearer model on "
+            "the same items"
             " are needed"
         )
     told = built.dropped, tuple(dict.fromkeys(notes))

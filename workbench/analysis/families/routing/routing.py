@@ -49,7 +49,8 @@ _ROWS = (
             "mean_rate",
             "float",
             "0..1",
-            "Mean accuracy over the costs from the cheapest to the dearest single model (nAUC, on the range that all share).",
+            "Mean accuracy over the costs from the cheapest to the dearest single model "
+            "(nAUC, on the range that all share).",
             _SINGLE,
             "accuracy over costs",
         ),
@@ -78,7 +79,8 @@ _ROWS = (
         "parity",
         "float",
         "0..1",
-        "The least cost at which it is as good as the best single model, over that model's cost (QNC); infinite where it never is.",
+        "The least cost at which it is as good as the best single model, over that model's "
+        "cost (QNC); infinite where it never is.",
         "that model is free",
         "cost at parity",
     ),
@@ -86,7 +88,8 @@ _ROWS = (
         "aiq",
         "float",
         "0..1",
-        "Area under its concave hull up to the dearest model's cost, over that cost (AIQ, as RouterBench's code has it).",
+        "Area under its concave hull up to the dearest model's cost, over that cost (AIQ, "
+        "as RouterBench's code has it).",
         KEY_NULL,
         "AIQ",
     ),
@@ -102,7 +105,8 @@ _ROWS = (
         "apgr",
         "float",
         "",
-        "Part of the gap between two models that it closes, on average over shares of strong calls (APGR); an oracle goes beyond 1.",
+        "Part of the gap between two models that it closes, on average over shares of "
+        "strong calls (APGR); an oracle goes beyond 1.",
         _PAIR,
         "gap closed (APGR)",
     ),
@@ -180,8 +184,10 @@ class _Curve:
 @analysis(
     name="routing",
     title="Routing",
-    question="Is it worth choosing the model by the item: what do routers reach, between mixing at random and an oracle?",
-    source="RouterBench (hull, AIQ), MMR-Bench (nAUC, P_s, QNC), RouteLLM, arXiv 2406.18665 (APGR, CPT), FORC (assignment within a budget); all from their code",
+    question="Is it worth choosing the model by the item: what do routers reach, between mixing at "
+    "random and an oracle?",
+    source="RouterBench (hull, AIQ), MMR-Bench (nAUC, P_s, QNC), RouteLLM, arXiv 2406.18665 (APGR, "
+    "CPT), FORC (assignment within a budget); all from their code",
     needs=("item_id",),
     options=(
         Option(

@@ -140,7 +140,8 @@ _FIT = (
     name="coverage",
     title="Coverage",
     question="What is trying again worth: how often is one of k right, or all of k, at what cost?",
-    source="Chen et al. 2021, arXiv 2107.03374 (eq. 1); Yao et al. 2024, arXiv 2406.12045 (pass^k); Brown et al. 2024, arXiv 2407.21787 (§3.1)",
+    source="Chen et al. 2021, arXiv 2107.03374 (eq. 1); Yao et al. 2024, arXiv 2406.12045 "
+    "(pass^k); Brown et al. 2024, arXiv 2407.21787 (§3.1)",
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
@@ -148,7 +149,8 @@ _FIT = (
             "k",
             "int",
             None,
-            "most attempts; items with fewer trials are left out. If open, what nine in ten items have",
+            "most attempts; items with fewer trials are left out. If open, what nine in ten "
+            "items have",
             low=1,
         ),
         Option("far_k", "int", None, "extrapolate to this many attempts", low=1),

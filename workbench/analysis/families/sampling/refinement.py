@@ -29,7 +29,8 @@ _ROWS = (
             "rate",
             "float",
             "0..1",
-            "Share of attempts whose answer after the round is right; one that ended earlier keeps its last.",
+            "Share of attempts whose answer after the round is right; one that ended "
+            "earlier keeps its last.",
             KEY_NULL,
             "accuracy after the round",
         ),
@@ -91,7 +92,8 @@ _ROWS = (
         "per_point_usd",
         "float",
         "USD",
-        "Extra cost per point (1 %) of accuracy gained over the round before; infinite where it costs and gains nothing.",
+        "Extra cost per point (1 %) of accuracy gained over the round before; infinite "
+        "where it costs and gains nothing.",
         "the first answer, a cost unknown, or not dearer",
         "cost per point gained",
     ),
@@ -216,7 +218,8 @@ class _Group:
     name="refinement",
     title="Refinement",
     question="What does each round of revision mend, what does it break, and what does it cost?",
-    source="AdvGameBench (revision rate, success of revisions, improvement slope; from its code, read by changes of the answer in place of changes of the cost)",
+    source="AdvGameBench (revision rate, success of revisions, improvement slope; from its code, "
+    "read by changes of the answer in place of changes of the cost)",
     needs=("item_id",),
     measures=("cost_usd",),
     options=(
@@ -449,7 +452,10 @@ def _verdict(group: _Group, totals: pl.DataFrame) -> list[str]:
         return []
     said = "helps" if low > 0 else "does harm" if high < 0 else "changes nothing"
     return [
-        f"{label(group.names.row(0))}: revising {said}, {100 * low:+.1f} to {100 * high:+.1f} points"
+        (
+            f"{label(group.names.row(0))}: revising {said}, {100 * low:+.1f} to "
+            f"{100 * high:+.1f} points"
+        )
     ]
 
 

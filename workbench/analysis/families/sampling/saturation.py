@@ -52,7 +52,8 @@ _ROWS = (
             "n_star",
             "float",
             "",
-            "Units after which one more gains no more than it must; infinite where the curve has no bend.",
+            "Units after which one more gains no more than it must; infinite where the "
+            "curve has no bend.",
             _NO_FIT,
             "saturation at",
         ),
@@ -208,7 +209,8 @@ def _below_one(step: Floats) -> Floats:
             "axis",
             "text",
             "trials",
-            "what grows: trials, rounds (as noted in traces), or a numeric column or parameter of the strategy, such as thinking_budget_tokens, samples",
+            "what grows: trials, rounds (as noted in traces), or a numeric column or "
+            "parameter of the strategy, such as thinking_budget_tokens, samples",
         ),
         Option(
             "select",

@@ -154,7 +154,8 @@ _TOTALS = (
         "ceiling_rate",
         "float",
         "0..1",
-        "What endless attempts reach: mean over items of the precision, 0 where nothing is accepted.",
+        "What endless attempts reach: mean over items of the precision, 0 where nothing is "
+        "accepted.",
         KEY_NULL,
         "ceiling",
     ),
@@ -251,8 +252,10 @@ def first_accepted(
 @analysis(
     name="verifier-ceiling",
     title="Verifier ceiling",
-    question="How far does trying until a verifier accepts go, and when do further attempts do harm?",
-    source="Stroebl, Kapoor & Narayanan 2024, arXiv 2411.17501 (value of k attempts); best of k: Singhi et al. 2025, arXiv 2504.01005",
+    question="How far does trying until a verifier accepts go, and when "
+    "do further attempts do harm?",
+    source="Stroebl, Kapoor & Narayanan 2024, arXiv 2411.17501 (value of k attempts); best of k: "
+    "Singhi et al. 2025, arXiv 2504.01005",
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     require=("verifier_score",),
@@ -273,7 +276,8 @@ def first_accepted(
             "k",
             "int",
             None,
-            "most attempts; items with fewer trials are left out. If open, what nine in ten items have",
+            "most attempts; items with fewer trials are left out. If open, what nine in ten "
+            "items have",
             low=1,
             high=_MOST,
         ),
@@ -284,8 +288,11 @@ def first_accepted(
     columns=(*_ROWS, *_TOTALS),
     by_hand={
         "where": "model:made-up-terse",
-        "worked": "Terse is right in 4, 4, 4, 2, 2 and 0 of four trials; the verifier accepts these, and of the wrong ones"
-        " 0, 0, 0, 1, 1 and 2. One attempt: 16/24 − 4/24 = 0.5. As many as there are: (1 + 1 + 1 + 2/3 + 2/3 + 0) / 6"
+        "worked": "Terse is right in 4, 4, 4, 2, 2 and 0 of four trials; "
+        "the verifier accepts these, "
+        "and of the wrong ones"
+        " 0, 0, 0, 1, 1 and 2. One attempt: 16/24 − 4/24 = 0.5. As many as there are: (1 + "
+        "1 + 1 + 2/3 + 2/3 + 0) / 6"
         " = 0.722 accepted and right, but 5/18 = 0.278 accepted and wrong: more attempts do harm.",
     },
     chart=ChartSpec("verifier_ceiling", x="k", y="accepted_rate"),

@@ -165,7 +165,8 @@ _WEIGHTED = tuple(c.name for c in _ROWS if c.name.startswith("weighted_"))
     name="voting",
     title="Voting",
     question="What is a majority vote over k answers worth, against one answer and the best of k?",
-    source="Wang et al. 2022, arXiv 2203.11171 (self-consistency); Brown et al. 2024, arXiv 2407.21787 (§4); expectation over subsets exact",
+    source="Wang et al. 2022, arXiv 2203.11171 (self-consistency); Brown et al. 2024, arXiv "
+    "2407.21787 (§4); expectation over subsets exact",
     needs=("item_id", "passed"),
     measures=("cost_usd",),
     options=(
@@ -173,7 +174,8 @@ _WEIGHTED = tuple(c.name for c in _ROWS if c.name.startswith("weighted_"))
             "k",
             "int",
             None,
-            "most votes; items with fewer trials are left out. If open, what nine in ten items have, up to 100",
+            "most votes; items with fewer trials are left out. If open, what nine in ten "
+            "items have, up to 100",
             low=1,
             high=_MOST,
         ),

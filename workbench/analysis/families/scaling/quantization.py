@@ -129,7 +129,8 @@ _ROWS = (
     Column(
         "ties_baseline",
         "bool",
-        doc="Whether the interval of the change holds 0: no loss is shown, which does not say there is none.",
+        doc="Whether the interval of the change holds 0: no loss is shown, which does not say "
+        "there is none.",
         null=_NULL_IF_FEW,
         title="loss not shown",
     ),
@@ -140,7 +141,8 @@ _MEASURES = ("e2e_s", "output_tokens", "energy_j", "cost_usd")
 @analysis(
     name="quantization",
     title="Quantization",
-    question="How much of the score does a coarser number format keep, and what does it gain in time, energy, memory and money?",
+    question="How much of the score does a coarser number format keep, and what does it gain in "
+    "time, energy, memory and money?",
     source="paired comparison by number format on shared items; bits as the formats' names say",
     needs=("item_id",),
     measures=_MEASURES,
@@ -160,7 +162,9 @@ _MEASURES = ("e2e_s", "output_tokens", "energy_j", "cost_usd")
     by_hand={
         "by": ("model",),
         "where": "model:made-up-large",
-        "worked": "BF16 runs on two GPUs, where a request has 200 W for 10 s, INT4 on one, where it has 100 W for 6 s: 600 J"
+        "worked": "BF16 runs on two GPUs, where a request has 200 W for "
+        "10 s, INT4 on one, where it "
+        "has 100 W for 6 s: 600 J"
         " in place of 2,000 J.",
     },
     within=("precision",),
@@ -207,11 +211,13 @@ def quantization(
     notes = []
     if lone:
         notes.append(
-            f"{lone} of {lone + several} groups have one number format: group by what stays the same, as model"
+            f"{lone} of {lone + several} groups have one number format: group by what stays "
+            "the same, as model"
         )
     if mixed := _mixed(frame, by):
         notes.append(
-            f"{mixed} groups hold several models: what differs between formats may be the model's doing"
+            f"{mixed} groups hold several models: what differs between formats may be the "
+            "model's doing"
         )
     dropped = items.dropped() | {"items that not every format was tried on": lost}
     if not tables:

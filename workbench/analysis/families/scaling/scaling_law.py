@@ -78,7 +78,8 @@ _LAWS = (
         "r_squared",
         "float",
         "0..1",
-        "Share of the points' squares that the law explains; 1 of three points by three figures says nothing.",
+        "Share of the points' squares that the law explains; 1 of three points by three "
+        "figures says nothing.",
         "no law, or all scores alike",
         "R²",
     ),
@@ -162,15 +163,18 @@ _DRAWN = 40  # places of a curve
 @analysis(
     name="scaling-law",
     title="Scaling law",
-    question="How does the score grow with what is put in, where does it level off, and what would more bring?",
-    source="power law with asymptote; two resources in the form of Hoffmann et al. 2022, eq. 2; stopping level: Vilares et al., arXiv 2402.02515 (details unverified)",
+    question="How does the score grow with what is put in, where does it level off, and what would "
+    "more bring?",
+    source="power law with asymptote; two resources in the form of Hoffmann et al. 2022, eq. 2; "
+    "stopping level: Vilares et al., arXiv 2402.02515 (details unverified)",
     needs=("item_id",),
     options=(
         Option(
             "x",
             "text",
             "output_tokens",
-            "the resource: a measure, a numeric column of `by`, or parameters (read from the model's name)",
+            "the resource: a measure, a numeric column of `by`, or parameters (read from "
+            "the model's name)",
         ),
         Option("x2", "text", "", "a second resource; empty for none"),
         Option(
@@ -496,7 +500,10 @@ class _Family:
         if self.law is None and self.surface is None:
             least = "five points" if self.two else "three different amounts"
             return [
-                f"{name}: a law needs {least} of {self.options['x']}; {self.used.height} groups have one"
+                (
+                    f"{name}: a law needs {least} of {self.options['x']}; {self.used.height} "
+                    "groups have one"
+                )
             ]
         if self.law is not None and self.law.edge[0]:
             return [f"{name}: no asymptote in sight; the points do not bend, or fall"]

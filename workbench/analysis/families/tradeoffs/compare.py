@@ -152,7 +152,8 @@ class _Pair:
     name="compare",
     title="Compare",
     question="Is A really better than B, at what price, and on which items?",
-    source="Miller 2024, arXiv 2411.00640 (paired, clustered); McNemar 1947; Fisher 1935; Holm 1979",
+    source="Miller 2024, arXiv 2411.00640 (paired, clustered); McNemar "
+    "1947; Fisher 1935; Holm 1979",
     needs=("item_id",),
     measures=("cost_usd",),
     options=(

@@ -54,7 +54,8 @@ _ROWS = (
     Column(
         "stood_for_by",
         "text",
-        doc="The group of the thinned frontier that is nearly as good or better (ε-dominance); itself if kept.",
+        doc="The group of the thinned frontier that is nearly as good or better (ε-dominance); "
+        "itself if kept.",
         null="beaten, or no ε given",
         title="stood for by",
     ),
@@ -113,7 +114,8 @@ class _Points:
     name="frontier",
     title="Frontier",
     question="Who is not beaten on score and cost, and how sure is that?",
-    source="Pareto dominance; bootstrap over items (Efron 1979); hypervolume (Zitzler & Thiele 1999); ε-dominance (Laumanns et al. 2002)",
+    source="Pareto dominance; bootstrap over items (Efron 1979); hypervolume (Zitzler & Thiele "
+    "1999); ε-dominance (Laumanns et al. 2002)",
     needs=("item_id",),
     options=(
         Option(

@@ -48,7 +48,8 @@ _ROWS = (
             "cost_ratio",
             "float",
             "",
-            "Cost at which it is as good as the baseline, over the baseline's: 0.8 is a fifth cheaper.",
+            "Cost at which it is as good as the baseline, over the baseline's: 0.8 is a "
+            "fifth cheaper.",
             _NEVER,
             "cost at equal quality / baseline",
         ),
@@ -126,8 +127,10 @@ class _Points:
 @analysis(
     name="tradeoff",
     title="Trade-off",
-    question="Against a baseline, how much cheaper at equal quality, and how much better at equal cost?",
-    source="Interpolation on Pareto frontiers; mean over a span in the manner of Bjøntegaard 2001 (VCEG-M33), with straight lines",
+    question="Against a baseline, how much cheaper at equal quality, and how much better at equal "
+    "cost?",
+    source="Interpolation on Pareto frontiers; mean over a span in the manner of Bjøntegaard 2001 "
+    "(VCEG-M33), with straight lines",
     needs=("item_id",),
     options=(
         Option("baseline", "group", None, "what the others are held against; the dearest if open"),
@@ -135,7 +138,8 @@ class _Points:
             "points",
             "text",
             None,
-            "a column that tells the points of one curve apart: effort, thinking_budget_tokens, precision",
+            "a column that tells the points of one curve apart: effort, "
+            "thinking_budget_tokens, precision",
         ),
         Option(
             "y", "measure", "pass_rate", "the quality: pass_rate, score or a metric", choices=SCORES
@@ -148,7 +152,8 @@ class _Points:
             "between",
             "choice",
             "line",
-            "between two points of a curve: a straight line (a mixture of both), or only the points",
+            "between two points of a curve: a straight line (a mixture of both), or only "
+            "the points",
             choices=("line", "step"),
         ),
         Option("log_x", "flag", default=False, help="the straight line is over the logarithm of x"),
