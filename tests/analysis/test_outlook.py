@@ -24,7 +24,9 @@ PLAN = "80 % chance"
 
 def plan(result: Result) -> str:
     """The note about what would settle the question; "" if there is none."""
-    told = [n for n in result.notes if PLAN in n or "no realistic" in n or n == sentences.ALONE]
+    told = [
+        n for n in result.notes if PLAN in n or "no realistic" in n or n == sentences.SINGLE_ITEM
+    ]
     assert len(told) <= 1, told
     return "".join(told)
 
@@ -65,7 +67,7 @@ def made(
         Column(c, "text" if frame[c].dtype == pl.String else "float") for c in frame.columns
     )
     result = Result("made", frame, columns, {}, (), {"level": level}, by)
-    return what_would_it_take.said(declared, result, _Nothing())
+    return what_would_it_take.notes(declared, result, _Nothing())
 
 
 class _Nothing:
@@ -93,26 +95,30 @@ def test_items_are_those_of_the_published_example():
     interval of any n."""
     for n in (50, 969, 20_000):
         half = NormalDist().inv_cdf(0.975) * math.sqrt(1 / 9 / n)
-        assert sample_size.to_settle(half, 0.03, n) == pytest.approx(968.997, abs=1e-3)
+        assert sample_size.items_to_settle(half, 0.03, n) == pytest.approx(968.997, abs=1e-3)
     repeated = NormalDist().inv_cdf(0.975) * math.sqrt((1 / 9 + 2 * (1 / 6) / 10) / 300)
-    assert sample_size.to_settle(repeated, 0.03, 300) == pytest.approx(1259.7, abs=0.05)
-    assert sample_size.to_settle(0.1, 0.0, 100) == math.inf
+    assert sample_size.items_to_settle(repeated, 0.03, 300) == pytest.approx(1259.7, abs=0.05)
+    assert sample_size.items_to_settle(0.1, 0.0, 100) == math.inf
 
 
 def test_at_a_power_of_one_half_the_interval_would_just_touch():
     """Four times the items halve a width, so that a difference of half the width takes four times
     as many."""
-    assert sample_size.to_settle(0.2, 0.1, 100, power=0.5) == pytest.approx(400)
-    assert sample_size.to_settle(0.2, 0.1, 100, level=0.8, power=0.5) == pytest.approx(400)
+    assert sample_size.items_to_settle(0.2, 0.1, 100, power=0.5) == pytest.approx(400)
+    assert sample_size.items_to_settle(0.2, 0.1, 100, level=0.8, power=0.5) == pytest.approx(400)
 
 
 def test_independent_halves_add_as_squares():
     """The root of the summed squares, with Wilson's ends: Newcombe 1998 (method 10), 56/70 − 48/80
     is 0.0524 to 0.3339."""
     (a_low, a_high), (b_low, b_high) = (intervals.wilson(k / n, n) for k, n in ((56, 70), (48, 80)))
-    assert sample_size.apart(3.0, 4.0) == 5.0
-    assert 0.2 - sample_size.apart(0.8 - a_low, b_high - 0.6) == pytest.approx(0.0524, abs=5e-5)
-    assert 0.2 + sample_size.apart(a_high - 0.8, 0.6 - b_low) == pytest.approx(0.3339, abs=5e-5)
+    assert sample_size.difference_half_width(3.0, 4.0) == 5.0
+    assert 0.2 - sample_size.difference_half_width(0.8 - a_low, b_high - 0.6) == pytest.approx(
+        0.0524, abs=5e-5
+    )
+    assert 0.2 + sample_size.difference_half_width(a_high - 0.8, 0.6 - b_low) == pytest.approx(
+        0.3339, abs=5e-5
+    )
 
 
 def items_named(note: str) -> int:
@@ -174,7 +180,9 @@ def test_a_ratio_of_means_is_settled_as_often_as_said():
     large = analysis.cost_of_pass(drawn(40_000, 0), resamples=300).frame
     half = (large["cost_of_pass_usd_high"] - large["cost_of_pass_usd_low"]) / 2
     distance = abs(large["cost_of_pass_usd"][0] - large["cost_of_pass_usd"][1])
-    n = math.ceil(sample_size.to_settle(sample_size.apart(*half), distance, 40_000))
+    n = math.ceil(
+        sample_size.items_to_settle(sample_size.difference_half_width(*half), distance, 40_000)
+    )
     results = [analysis.cost_of_pass(drawn(n, 100 + s), resamples=300) for s in range(120)]
     assert np.mean([plan(r) == "" for r in results]) == pytest.approx(0.8, abs=0.1)
 
@@ -186,7 +194,7 @@ def test_what_is_seen_in_a_first_sample_is_itself_uncertain():
     first = rng.normal(0.1, 0.1, 20_000)  # one standard error each
     half = NormalDist().inv_cdf(0.975) * 0.1
     open_ = first[(np.abs(first) < half) & (first > 0)]
-    needed = np.array([sample_size.to_settle(half, d, 100) for d in open_])
+    needed = np.array([sample_size.items_to_settle(half, d, 100) for d in open_])
     again = rng.normal(0.1, 0.1 * np.sqrt(100 / needed))
     seen = np.mean(np.abs(again) > half * np.sqrt(100 / needed))
     assert 0.5 < seen < 0.8
@@ -215,7 +223,7 @@ def test_the_leader_is_held_against_the_next_and_the_others_are_counted():
 
     (note,) = made(rows)
     assert note.startswith("highest x: a (0.5), not told apart from b (0.45) and 1 more; about ")
-    expected = sample_size.to_settle(math.hypot(0.1, 0.1), 0.05, 100) - 100
+    expected = sample_size.items_to_settle(math.hypot(0.1, 0.1), 0.05, 100) - 100
     assert items_named(note) == pytest.approx(expected, rel=0.05)
     assert "more items each" in note
     assert made(rows, Settles("x", better="less")) == ()  # d is apart from all
@@ -258,7 +266,7 @@ def test_an_infinite_end_is_no_promise_either():
 
 def test_one_item_tells_nothing_about_others():
     """With a single item there is no interval, and the note says what is missing."""
-    assert plan(analysis.summary(outcomes({"a": [1], "b": [0]}))) == sentences.ALONE
+    assert plan(analysis.summary(outcomes({"a": [1], "b": [0]}))) == sentences.SINGLE_ITEM
     single = {"g": "a", "n_items": 1, "x": 1.0, "x_low": None, "x_high": None}
     assert made([single, row("b", 0.5, 0.1), row("c", 0.5, 0.1)]) == ()
     several = single | {"n_items": 5}
@@ -402,7 +410,7 @@ def test_a_trace_of_several_tool_calls_is_paid_once():
             "trace_cost_usd": [0.5, 0.5, 0.5, 0.25, None],
         }
     )
-    (found,) = cost_history.measured(
+    (found,) = cost_history.attempt_costs(
         nw.from_native(calls).lazy(),
         ("configuration",),
         [cost_history.Group({"configuration": "a"})],
@@ -411,7 +419,7 @@ def test_a_trace_of_several_tool_calls_is_paid_once():
 
     assert found is not None
     assert found.items == 2
-    assert (found.rows, found.each) == (3, {"usd": pytest.approx(0.375)})
+    assert (found.rows, found.per_row) == (3, {"usd": pytest.approx(0.375)})
 
 
 @pytest.mark.parametrize("engine", ["polars", "duckdb"])
@@ -436,14 +444,14 @@ def test_noise_of_trials_is_that_of_the_item_means(engine):
     native = frame if engine == "polars" else connection.table("frame")
     groups = [cost_history.Group({"model": "m", "task": None}), cost_history.Group({}, "m · —")]
     for group in groups:
-        (found,) = cost_history.measured(
+        (found,) = cost_history.attempt_costs(
             nw.from_native(native).lazy(), ("model", "task"), [group], "passed"
         )
         assert found is not None
         expected = np.mean([xs.var(ddof=1) / len(xs) for xs in trials[:-1]]) / 5
         assert found.noise == pytest.approx(expected)
         assert found.trials == pytest.approx(14 / 5)
-        assert (found.rows, found.items, found.each) == (14, 5, {"usd": 1.0})
+        assert (found.rows, found.items, found.per_row) == (14, 5, {"usd": 1.0})
 
 
 def test_trials_help_where_the_spread_is_theirs():
@@ -503,7 +511,7 @@ def test_every_declaration_names_columns_that_exist():
         if settles.where is not None:
             assert settles.where[0] in columns, name
         assert not settles.unless or settles.unless in options, name
-        assert what_would_it_take.described(declared).endswith("what they would cost."), name
+        assert what_would_it_take.describe_note(declared).endswith("what they would cost."), name
 
 
 @pytest.mark.parametrize("name", analysis.names())

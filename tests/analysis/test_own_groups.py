@@ -142,7 +142,7 @@ def test_the_command_of_a_report_turns_an_axis_as_its_table_did(store: Store) ->
 def test_the_direction_of_a_frame_that_does_not_say_is_told(store: Store) -> None:
     """A bare frame has no scales: higher is taken for better, and the note says so."""
     result = analysis.run("frontier", store.traces().collect(), y="metrics.loss")
-    assert any("which values of metrics.loss are better is not known" in n for n in result.notes)
+    assert any("not known which values of metrics.loss are better" in n for n in result.notes)
 
 
 def test_summary_takes_a_metric_as_it_is(store: Store) -> None:

@@ -88,13 +88,13 @@ def test_a_new_file_in_a_family_is_all_it_takes(tmp_path, monkeypatch):
         "    return Answer(frame.group_by(*by).agg().collect('polars').to_native())\n"
     )
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
-    registry._homes.cache_clear()
+    registry._module_paths.cache_clear()
     try:
         assert "trace-count" in analysis.names()
         assert analysis.trace_count(two_models()).frame.height == 2
         assert analysis.get("trace-count").family == "novelty"
     finally:
-        registry._homes.cache_clear()
+        registry._module_paths.cache_clear()
 
 
 def test_a_file_must_declare_the_analysis_of_its_name(tmp_path, monkeypatch):
@@ -104,12 +104,12 @@ def test_a_file_must_declare_the_analysis_of_its_name(tmp_path, monkeypatch):
     (family / "__init__.py").touch()
     (family / "other_name.py").write_text("VALUE = 1\n")
     monkeypatch.setattr(families, "__path__", [*families.__path__, str(tmp_path)])
-    registry._homes.cache_clear()
+    registry._module_paths.cache_clear()
     try:
         with pytest.raises(AnalysisError, match="must declare the analysis 'other-name'"):
             analysis.get("other-name")
     finally:
-        registry._homes.cache_clear()
+        registry._module_paths.cache_clear()
 
 
 def test_unknown_names_of_the_module_and_of_a_result():

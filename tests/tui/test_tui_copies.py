@@ -448,7 +448,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.mark.parametrize("name", analysis.names())
 def test_the_query_of_an_analysis_gives_what_it_says(tiny: Store, name: str) -> None:
     """Counts and means are those of its table; the rows are those that it takes."""
-    question = forms.Asked(name, Slice.parse("-failed"), ("strategy",))
+    question = forms.AnalysisRequest(name, Slice.parse("-failed"), ("strategy",))
     query = forms.sql(question)
 
     found = tiny.sql(query)
@@ -470,7 +470,7 @@ def test_hostile_text_stays_text() -> None:
     """Quotes and line ends of paths, values and names end no string."""
     path = 'it\'s\n"my" $store.duckdb'
     where = Slice().where(model="x'\"; DROP TABLE traces; --\n")
-    question = forms.Asked("frontier", where, ("model",), {"x": "e2e_s", "log_x": "no"})
+    question = forms.AnalysisRequest("frontier", where, ("model",), {"x": "e2e_s", "log_x": "no"})
 
     compile(forms.cell(question, path), "cell", "exec")
     compile(forms.polars(question, path), "polars", "exec")

@@ -1,4 +1,4 @@
-"""Questions about traces and their answers: pure, frame in, frame out, one registry.
+"""Public interface of the analyses: each answers one question about traces, frame in, frame out.
 
 Every analysis is a function of this module by its name with underscores: `analysis.cost_of_pass`.
 """
@@ -35,7 +35,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Resolve an analysis by name, or a public name that is dear to import."""
+    """Resolve an analysis by name, or a public name whose import is deferred because it is slow."""
     if name in _LAZY:
         module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
         return module if name == "snippets" else getattr(module, name)

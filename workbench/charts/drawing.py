@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 
 from workbench import analysis
-from workbench.analysis.core.declaration import unknown
+from workbench.analysis.core.declaration import unknown_name
 from workbench.analysis.core.result import Result
 from workbench.charts import theme
 from workbench.errors import AnalysisError
@@ -90,13 +90,13 @@ def draw(result: Result, axes: Mapping[str, Any]) -> Any:
     known = ("x", "y", "log_x", "width")
     for name in axes:
         if name not in known:
-            raise AnalysisError(unknown("setting of a chart", name, known))
+            raise AnalysisError(unknown_name("setting of a chart", name, known))
     module = importlib.import_module(f"workbench.charts.{spec.kind}")
     chosen = {"x": spec.x, "y": spec.y, "width": theme.WIDTH} | module.defaults(result) | axes
     for axis in ("x", "y"):
         if axis in axes and axes[axis] not in {c.name for c in result.columns}:
             names = [c.name for c in result.columns]
-            raise AnalysisError(unknown(f"column for {axis}", str(axes[axis]), names))
+            raise AnalysisError(unknown_name(f"column for {axis}", str(axes[axis]), names))
     title = analysis.get(result.name).title
     if result.frame.is_empty():
         return theme.configured(_nothing(title))

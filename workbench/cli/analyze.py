@@ -294,7 +294,7 @@ def _snippet(
 ) -> str:
     from workbench.analysis.catalogue import forms
 
-    asked = forms.Asked(name, where, tuple(by or ("configuration",)), options)
+    asked = forms.AnalysisRequest(name, where, tuple(by or ("configuration",)), options)
     path, fields = str(store.path), store.fields(asked.own) if asked.own else {}
     if kind == "cell":
         return forms.cell(asked, path)

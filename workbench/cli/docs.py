@@ -118,7 +118,7 @@ def page(declared: "Analysis", stores: Stores) -> str:
 
     lines = [f"# {declared.title}", "", f"**{_plain(declared.question)}**", ""]
     lines += [_plain(paragraph) + "\n" for paragraph in words.paragraphs(declared.doc)]
-    settled = what_would_it_take.described(declared)
+    settled = what_would_it_take.describe_note(declared)
     lines += [_plain(settled), ""] if settled else []
     lines += [f"Source: {_plain(declared.source)}.", ""] if declared.source else []
     if declared.options:

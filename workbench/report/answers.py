@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from workbench import __version__, analysis
 from workbench.analysis import Result
-from workbench.analysis.core.entry_columns import turned_by_metric
+from workbench.analysis.core.entry_columns import flags_set_by_metrics
 from workbench.errors import WorkbenchError
 from workbench.report.contents import Answered, Looked, Report, Unanswered, is_blank, why_blank
 
@@ -93,7 +93,7 @@ def words_of(error: Exception) -> str:
 def command(result: Result, store: str = "", where: str = "", seed: int = 0) -> str:
     """Write the command that gives a result again, all rows of it; options at their default are left out."""
     declared = analysis.get(result.name)
-    turned = turned_by_metric(result.options)
+    turned = flags_set_by_metrics(result.options)
     words = ["workbench", "analyze", result.name]
     words += ["--where", where] if where else []
     words += ["--by", ",".join(result.by)] if result.by != ("configuration",) else []

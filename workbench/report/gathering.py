@@ -10,7 +10,7 @@ import polars as pl
 from workbench import __version__, analysis
 from workbench.analysis import Analysis
 from workbench.analysis.catalogue.registry import FAMILIES, FORMER_FAMILIES
-from workbench.analysis.core.declaration import unknown
+from workbench.analysis.core.declaration import unknown_name
 from workbench.errors import AnalysisError
 from workbench.report.answers import answer, words_of
 from workbench.report.contents import Answered, Looked, Report, Unanswered, Value
@@ -69,7 +69,7 @@ def _family(name: str) -> str:
         )
         return FORMER_FAMILIES[name]
     if name not in FAMILIES:
-        raise AnalysisError(unknown("family of analyses", name, FAMILIES))
+        raise AnalysisError(unknown_name("family of analyses", name, FAMILIES))
     return name
 
 
@@ -152,11 +152,13 @@ def _options(declared: Analysis, options: Options) -> dict[str, Any]:
 def _check_names(options: Options, wanted: Sequence[Analysis]) -> None:
     for name in options:
         if name and name not in {a.name for a in wanted}:
-            raise AnalysisError(unknown("analysis of this report", name, [a.name for a in wanted]))
+            raise AnalysisError(
+                unknown_name("analysis of this report", name, [a.name for a in wanted])
+            )
     known = {o.name for a in wanted for o in a.options}
     for name in options.get("", {}):
         if name not in known:
-            raise AnalysisError(unknown("option of any analysis of this report", name, known))
+            raise AnalysisError(unknown_name("option of any analysis of this report", name, known))
 
 
 def _ask(

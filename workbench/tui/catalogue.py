@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from workbench.analysis import Analysis, Result
     from workbench.analysis import Option as Setting
-    from workbench.analysis.catalogue.forms import Asked
+    from workbench.analysis.catalogue.forms import AnalysisRequest
     from workbench.store import Cancel, Store
 
 BY = "configuration"
@@ -57,11 +57,11 @@ class Question:
             if name != "by" and value not in ("", defaults[name])
         }
 
-    def as_shown(self, table: str) -> "Asked":
+    def as_shown(self, table: str) -> "AnalysisRequest":
         """Return the question of one of the tables of its answer."""
-        from workbench.analysis.catalogue.forms import Asked
+        from workbench.analysis.catalogue.forms import AnalysisRequest
 
-        return Asked(self.name, slices.read(self.text), self.by, self.options, table)
+        return AnalysisRequest(self.name, slices.read(self.text), self.by, self.options, table)
 
 
 class CatalogueScreen(StatusScreen):

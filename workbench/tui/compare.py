@@ -20,7 +20,7 @@ from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
     from workbench.analysis import Result
-    from workbench.analysis.catalogue.forms import Asked
+    from workbench.analysis.catalogue.forms import AnalysisRequest
     from workbench.store import Cancel, Store
 
 HIDDEN = ("a", "b", "item_id")
@@ -139,12 +139,12 @@ class CompareScreen(AskingScreen):
         if self.result is not None:
             offer_answer(self, self._asked, self.query_one(Grid).current)
 
-    def _asked(self) -> "Asked":
-        from workbench.analysis.catalogue.forms import Asked
+    def _asked(self) -> "AnalysisRequest":
+        from workbench.analysis.catalogue.forms import AnalysisRequest
 
         assert self.result is not None
         where = slices.read(self._text)
-        return Asked("compare", where, self.result.by, self.result.options)
+        return AnalysisRequest("compare", where, self.result.by, self.result.options)
 
     def action_back(self) -> None:
         """Cancel what runs; else go back."""

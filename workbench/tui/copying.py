@@ -27,7 +27,7 @@ from workbench.tui import slices
 from workbench.tui.asking import Asking, AskingScreen, once
 
 if TYPE_CHECKING:
-    from workbench.analysis.catalogue.forms import Asked
+    from workbench.analysis.catalogue.forms import AnalysisRequest
     from workbench.store import Store
 
 Texts = dict[str, tuple[str, str]]  # what it is → (text, file ending)
@@ -35,7 +35,7 @@ CLIPBOARD = 100_000  # bytes; terminals drop longer sequences
 BEGINNING = 50  # cells of a form that are shown beside its name
 
 
-def answer_texts(store: "Store", asked: "Asked") -> Texts:
+def answer_texts(store: "Store", asked: "AnalysisRequest") -> Texts:
     """Return every form in which the answer of an analysis can be taken elsewhere; runs in a thread.
 
     Args:
@@ -64,14 +64,14 @@ def overview_texts(path: Path, text: str, x: str, y: str) -> Texts:
         y: the one that is achieved.
     """
     from workbench.analysis.catalogue import forms
-    from workbench.analysis.catalogue.forms import Asked
+    from workbench.analysis.catalogue.forms import AnalysisRequest
 
     where, at = slices.read(text), str(path)
-    summary = Asked("summary", where)
+    summary = AnalysisRequest("summary", where)
     parts = (
         summary,
-        Asked("frontier", where, options={"x": x, "y": y}),
-        Asked("cost-of-pass", where),
+        AnalysisRequest("frontier", where, options={"x": x, "y": y}),
+        AnalysisRequest("cost-of-pass", where),
     )
     call = f"where={str(where)!r}, by={summary.by!r}"
     cell = (
@@ -173,7 +173,7 @@ def row_texts(row: Mapping[str, Any] | None) -> Texts:
 
 
 def offer_answer(
-    screen: "AskingScreen", read: "Callable[[], Asked]", row: Mapping[str, Any] | None
+    screen: "AskingScreen", read: "Callable[[], AnalysisRequest]", row: Mapping[str, Any] | None
 ) -> None:
     """Let the answer of an analysis be copied.
 

@@ -1,1 +1,1 @@
-"""The catalogue of analyses: finds and runs them, and writes what stands beside a result."""
+"""Catalogue of analyses: registry, notes about results, and copies of an answer as code."""

@@ -1,4 +1,4 @@
-"""Dollars that a provider billed, where none can be computed from tokens and prices."""
+"""Billed cost: the provider's amount, used where none can be computed from tokens and prices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,19 +9,21 @@ import polars as pl
 from workbench.analysis.core.result import label
 from workbench.analysis.inputs import engine
 
-_NAMED = 5  # groups in a note
+_MOST_NAMED = 5  # groups that a note names
 
 
-def filled(rows: "nw.LazyFrame[Any]", by: Sequence[str]) -> tuple["nw.LazyFrame[Any]", str]:
-    """Let the billed cost of a row stand in where its computed cost is unknown.
+def fill_unknown_costs(
+    rows: "nw.LazyFrame[Any]", by: Sequence[str]
+) -> tuple["nw.LazyFrame[Any]", str]:
+    """Use the billed cost of a row where its computed cost is unknown.
 
     Args:
         rows: rows of a view; those without a column `billed_cost_usd` are left as they are.
         by: the columns that name a group.
 
     Returns:
-        The rows, and what is to be said of them: how many costs are billed ones, and in which
-        groups they stand beside computed ones; "" where none is.
+        The rows, and a note: how many costs are billed ones, and which groups mix them with
+        computed ones; "" where none is billed.
     """
     present = rows.collect_schema().names()
     if "billed_cost_usd" not in present:
@@ -37,13 +39,13 @@ def filled(rows: "nw.LazyFrame[Any]", by: Sequence[str]) -> tuple["nw.LazyFrame[
     ).group_by(*by)
     counts = engine.collect(grouped.agg(nw.col("_billed").sum(), nw.col("_computed").sum()))
     counts = counts.sort(by, nulls_last=True)
-    both = counts.filter(pl.col("_billed") > 0, pl.col("_computed") > 0)
+    mixed = counts.filter(pl.col("_billed") > 0, pl.col("_computed") > 0)
     names = [
-        f"{label(row[:-2])} ({row[-2]:,} of {row[-2] + row[-1]:,})" for row in both.iter_rows()
+        f"{label(row[:-2])} ({row[-2]:,} of {row[-2] + row[-1]:,})" for row in mixed.iter_rows()
     ]
-    said = f"billed dollars stand in where none can be computed: {counts['_billed'].sum():,} costs"
+    note = f"billed dollars stand in where none can be computed: {counts['_billed'].sum():,} costs"
     if names:
-        rest = f" and {len(names) - _NAMED} more groups" if len(names) > _NAMED else ""
-        said += f"; beside computed ones in {', '.join(names[:_NAMED])}{rest}"
+        rest = f" and {len(names) - _MOST_NAMED} more groups" if len(names) > _MOST_NAMED else ""
+        note += f"; beside computed ones in {', '.join(names[:_MOST_NAMED])}{rest}"
     filled_in = nw.when(stands_in).then(billed).otherwise(computed)
-    return rows.with_columns(cost_usd=filled_in), said
+    return rows.with_columns(cost_usd=filled_in), note

@@ -1,8 +1,7 @@
-"""An answer in forms that can be taken elsewhere: SQL, Polars code, a notebook cell, a command.
+"""Forms of an answer that can be copied: SQL, Polars code, a notebook cell, a command.
 
-Cells and commands give every column. SQL can give the counts and means of the analyses whose table
-holds them as they are; of all others it gives the rows that they take. What a form does not give,
-it says.
+Cells and commands give every column. SQL gives the counts and means of the analyses in `MEANS`; for
+all others it gives the rows that they take. A comment in the form names what it does not give.
 """
 
 import dataclasses
@@ -19,20 +18,20 @@ if TYPE_CHECKING:
     from workbench.analysis.core.declaration import Analysis
     from workbench.schema import Column
 
-# whose main table has the counts and means of the reduce stage under their own names
+# analyses whose main table has the counts and means of the reduce stage under their own names
 MEANS = frozenset({"cost-of-pass", "energy", "frontier", "summary", "tradeoff"})
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """A question of the catalogue, as its answer is shown.
+class AnalysisRequest:
+    """An analysis with its slice, groups and options, as its answer is shown.
 
     Attributes:
         name: the analysis.
         where: the slice.
         by: the columns that name a group.
         options: those of the analysis, as typed or as values; defaults may be among them.
-        table: which of the result's tables is meant, "" the main one.
+        table: the name of the result's table, "" for the main one.
     """
 
     name: str
@@ -43,14 +42,14 @@ class Asked:
 
     @property
     def declared(self) -> "Analysis":
-        """The analysis."""
+        """The declaration of the analysis."""
         return get(self.name)
 
     @property
     def given(self) -> dict[str, Any]:
         """The options that are not at their default, as values.
 
-        A flag that is off is among them where it was set so: it keeps an axis from being turned.
+        A flag that was switched off is among them: it prevents a metric's direction from setting it.
         """
         defaults = {o.name: o.default for o in self.declared.options}
         chosen = self.declared.parse(self.options)
@@ -62,7 +61,7 @@ class Asked:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """Columns of the store's own among groups and options."""
+        """Entry columns (see `core.entry_columns`) among groups and options."""
         return own_fields(self.by, self.options)
 
     @property
@@ -71,54 +70,58 @@ class Asked:
         return self.name in MEANS and not self.table
 
 
-def sql(asked: Asked, fields: "Mapping[str, Column] | None" = None) -> str:
+def sql(request: AnalysisRequest, fields: "Mapping[str, Column] | None" = None) -> str:
     """Write the query of the counts and means, or of the rows that the analysis takes.
 
     Args:
-        asked: the question.
-        fields: columns of the store's own that it names, for their types.
+        request: the analysis and its options.
+        fields: entry columns that it names, for their types.
     """
-    if asked.is_means:
+    if request.is_means:
         more = _own(fields)
-        query = snippets.as_sql(asked.name, asked.where, asked.by, asked.given, **more)
-        return f"{_remark(asked, '--')}{query}\n"
-    view, test = asked.declared.rows, asked.where.sql()
+        query = snippets.as_sql(request.name, request.where, request.by, request.given, **more)
+        return f"{_remark(request, '--')}{query}\n"
+    view, test = request.declared.rows, request.where.sql()
     if test == "TRUE":
         query = f"FROM {view}"
     elif view == "trace_facts":
         query = f"FROM trace_facts\nWHERE {test}"
     else:
         query = f"FROM {view}\nWHERE trace_id IN (SELECT trace_id FROM trace_facts WHERE {test})"
-    return f"{_remark(asked, '--')}{query}\n"
+    return f"{_remark(request, '--')}{query}\n"
 
 
-def polars(asked: Asked, path: str, fields: "Mapping[str, Column] | None" = None) -> str:
+def polars(
+    request: AnalysisRequest, path: str, fields: "Mapping[str, Column] | None" = None
+) -> str:
     """Write Polars code: `means`, built from the traces, or `table`, as the analysis gives it.
 
     Args:
-        asked: the question.
+        request: the analysis and its options.
         path: the store.
-        fields: columns of the store's own that it names, for their types.
+        fields: entry columns that it names, for their types.
     """
-    if not asked.is_means:
-        return f"{_opened(path)}table = {_call(asked)}{_table(asked)}\n"
-    code = snippets.as_polars(asked.name, asked.where, asked.by, asked.given, **_own(fields))
+    if not request.is_means:
+        return f"{_opened(path)}table = {_call(request)}{_table(request)}\n"
+    code = snippets.as_polars(
+        request.name, request.where, request.by, request.given, **_own(fields)
+    )
     opened = f"import workbench as wb\n\ntraces = wb.open({path!r}).traces()\n"
-    return f"{_remark(asked, '#')}{opened}{code}\n"
+    return f"{_remark(request, '#')}{opened}{code}\n"
 
 
-def cell(asked: Asked, path: str) -> str:
-    """Write a notebook cell that asks the store again: `result`, and its chart or the table that is meant."""
-    shown = f"result{_table(asked)}" if asked.table else "wb.charts.chart(result)"
-    return f"{_opened(path)}result = {_call(asked)}\n{shown}\n"
+def cell(request: AnalysisRequest, path: str) -> str:
+    """Write a notebook cell that runs the analysis again and shows its chart, or the table."""
+    shown = f"result{_table(request)}" if request.table else "wb.charts.chart(result)"
+    return f"{_opened(path)}result = {_call(request)}\n{shown}\n"
 
 
-def command(asked: Asked, path: str) -> str:
+def command(request: AnalysisRequest, path: str) -> str:
     """Write the shell command that prints the answer."""
-    words = ["workbench", "analyze", asked.name, "--store", path]
-    words += ["--where", str(asked.where)] if asked.where else []
-    words += ["--by", ",".join(map(_typed, columns(asked.by)))]
-    for name, value in asked.given.items():
+    words = ["workbench", "analyze", request.name, "--store", path]
+    words += ["--where", str(request.where)] if request.where else []
+    words += ["--by", ",".join(map(_typed, columns(request.by)))]
+    for name, value in request.given.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
@@ -139,35 +142,35 @@ def _opened(path: str) -> str:
     return f"import workbench as wb\n\nstore = wb.open({path!r})\n"
 
 
-def _call(asked: Asked) -> str:
-    """Write the call that asks a `store`."""
-    where = f", where={str(asked.where)!r}" if asked.where else ""
-    options = "".join(f", {name}={value!r}" for name, value in asked.given.items())
-    function = asked.name.replace("-", "_")
-    return f"wb.analysis.{function}(store{where}, by={asked.by!r}{options})"
+def _call(request: AnalysisRequest) -> str:
+    """Write the call that runs the analysis on `store`."""
+    where = f", where={str(request.where)!r}" if request.where else ""
+    options = "".join(f", {name}={value!r}" for name, value in request.given.items())
+    function = request.name.replace("-", "_")
+    return f"wb.analysis.{function}(store{where}, by={request.by!r}{options})"
 
 
-def _table(asked: Asked) -> str:
-    return f".more[{asked.table!r}]" if asked.table else ".frame"
+def _table(request: AnalysisRequest) -> str:
+    return f".more[{request.table!r}]" if request.table else ".frame"
 
 
-def _remark(asked: Asked, sign: str) -> str:
-    """Say what a query gives of the answer, and what it does not."""
-    declared = asked.declared
-    if not asked.is_means:
-        shown = f"the table {asked.table} of {asked.name}" if asked.table else asked.name
-        said = (
-            f"The rows that {asked.name} takes ({declared.rows} of the slice).",
+def _remark(request: AnalysisRequest, sign: str) -> str:
+    """Write comment lines on what a query gives of the answer, and what it does not."""
+    declared = request.declared
+    if not request.is_means:
+        shown = f"the table {request.table} of {request.name}" if request.table else request.name
+        lines = (
+            f"The rows that {request.name} takes ({declared.rows} of the slice).",
             f"SQL does not give {shown}: the notebook cell and the command do.",
         )
     else:
-        outcome = declared.reduction(declared.parse(asked.options)).outcome
+        outcome = declared.reduction(declared.parse(request.options)).outcome
         name = "pass_rate" if outcome == "passed" else outcome
-        said = (
-            f"Counts and means of {asked.name}; outcome is its {name}.",
+        lines = (
+            f"Counts and means of {request.name}; outcome is its {name}.",
             (
                 "Intervals and other estimates are not among them: the notebook cell and the "
                 "command give those, too."
             ),
         )
-    return "".join(f"{sign} {line}\n" for line in said)
+    return "".join(f"{sign} {line}\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Scores between wrong and right, of which no trace passes: rates of right answers say nothing of them."""
+"""Graded scores: a note where pass rates are all 0 because scores lie between wrong and right."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def notes(
     declared: "Analysis", rows: "nw.LazyFrame[Any]", options: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """Say that every rate is 0 because scores are graded, and how they can be asked for.
+    """Write a note that every rate is 0 because scores are graded, and how to ask for their means.
 
     Args:
         declared: the analysis.
@@ -22,8 +22,8 @@ def notes(
         options: as parsed.
 
     Returns:
-        One note, where no scored trace passed and a score is neither 0 nor 1; none where scores are
-        asked for already, or the analysis is not about outcomes.
+        One note, where no scored trace passed and a score is neither 0 nor 1; none where the outcome
+        is the score already, or the analysis is not about outcomes.
     """
     plan = declared.reduction(options)
     takes = {o.name for o in declared.options}
@@ -33,14 +33,13 @@ def notes(
         return ()
     passed, score = nw.col("passed"), nw.col("score").cast(nw.Float64)
     between = (score > 0) & (score < 1)
-    found = engine.collect(
+    right, low, high = engine.collect(
         rows.filter(~passed.is_null()).select(
             right=nw.when(passed).then(nw.lit(1)).otherwise(nw.lit(0)).max(),
             low=nw.when(between).then(score).min(),
             high=nw.when(between).then(score).max(),
         )
     ).row(0)
-    right, low, high = found
     if right != 0 or low is None:
         return ()
     if "outcome" in takes:

@@ -1,4 +1,4 @@
-"""What an analysis asks of its result, and what of it is open; `outlook` finds both, `sentences` writes them."""
+"""Questions that a result may leave open: types shared by `what_would_it_take` and `sentences`."""
 
 import dataclasses
 import math
@@ -10,31 +10,31 @@ from workbench.analysis.core.result import Result
 from workbench.schema import Column
 
 Row = Mapping[str, Any]
-FAR = 1_000_000  # items beyond which nobody asks
-OFTEN = 1000  # repeats of everything; also times as many items as there are, where their number is not known
-_LESS = {"USD", "s", "J", "g", "Wh", "MW", "GWh", "PTE", "TFLOP", "tokens", "J/token"}
-_OUTCOMES = {"pass_rate", "rate", "score", "difference"}  # of which trials are known
+MOST_ITEMS = 1_000_000  # a larger number of items is called unrealistic
+MOST_REPEATS = 1000  # the same for repeats of the whole set, and for multiples where the number of items is unknown
+_LESS_IS_BETTER = {"USD", "s", "J", "g", "Wh", "MW", "GWh", "PTE", "TFLOP", "tokens", "J/token"}
+_OUTCOMES = {"pass_rate", "rate", "score", "difference"}  # figures that average over trials
 
 
 def is_less(settles: Settles, unit: str, options: Mapping[str, Any]) -> bool:
-    """Say whether the group with the least of a figure leads."""
+    """Whether the group with the least of a figure leads."""
     if settles.better is not None:
         return settles.better == "less"
-    return bool(options.get("minimise_y")) or unit in _LESS
+    return bool(options.get("minimise_y")) or unit in _LESS_IS_BETTER
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of a result.
+    """The question of an analysis, applied to its result.
 
     Attributes:
         declared: the analysis.
         result: its answer.
-        settles: how it was declared.
+        settles: its declaration.
         column: the figure.
-        rows: those where the figure is known.
-        own: the columns that name a group.
-        within: those that rows must share to be held against each other.
+        rows: the rows where the figure is known.
+        group_columns: the columns that name a group.
+        within: the columns that rows must share to be compared with each other.
         level: nominal coverage of the intervals.
     """
 
@@ -43,13 +43,13 @@ class Question:
     settles: Settles
     column: Column
     rows: Sequence[Row]
-    own: tuple[str, ...]
+    group_columns: tuple[str, ...]
     within: tuple[str, ...]
     level: float
 
     @property
     def of_outcome(self) -> bool:
-        """Whether the figure is a mean over items of what their trials came to, or a difference of two."""
+        """Whether the figure is a mean over items of their trials' outcomes, or a difference of two."""
         return self.column.name in _OUTCOMES and self.settles.unit == "items"
 
     @property
@@ -61,31 +61,31 @@ class Question:
         """The figure and its interval; NaN where unknown."""
         name = self.column.name
         value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return tuple(math.nan if x is None else float(x) for x in (value, low, high))  # type: ignore[return-value]  # of three
+        return tuple(math.nan if x is None else float(x) for x in (value, low, high))  # type: ignore[return-value]  # three values
 
     def count(self, row: Row) -> int | None:
-        """How many items, or whatever shrinks the interval, stand behind the row; None where it does not say."""
-        found = row.get(self.settles.n)
-        return None if found is None else int(found)
+        """Count the items, or other units, behind a row; None if it has no such column."""
+        n = row.get(self.settles.n)
+        return None if n is None else int(n)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
-    """A question that is open.
+    """A comparison that the intervals leave open.
 
     Attributes:
-        rows: the row of a figure that is held against a neutral value; or of two groups, the
+        rows: the row whose figure is compared with a neutral value; or those of two groups, the
             leader's first.
-        needed: the items it takes, of each group; infinite where no number of them does.
-        relative: whether that is a multiple of those there are, because rows do not say how many.
+        needed: the items that each group needs; infinite where no number suffices.
+        relative: whether `needed` is a multiple of the present number, because rows do not give it.
         neutral: the neutral value; None between groups.
         half: half the width of the interval on that side, of the difference between groups.
-        difference: how far it is from the neutral value, or one group from the other.
-        others: how many more figures, or groups, are as open.
-        elsewhere: in how many more tasks, or sizes, leaders are open.
-        easier: a group further behind that it takes less to tell from the leader.
+        difference: the distance from the neutral value, or between the groups.
+        others: how many more figures, or groups, are open.
+        elsewhere: in how many more tasks, or sizes, the leader is open.
+        easier: a group further behind that needs fewer items to be told from the leader.
         partial: whether groups without an interval are ahead of the leader.
-        repeats: whether it takes no further items, but all of them again.
+        repeats: whether `needed` counts repeats of all items rather than further items.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -102,5 +102,5 @@ class Case:
 
     @property
     def within_reach(self) -> bool:
-        """Whether anybody would try so many."""
-        return self.needed <= (OFTEN if self.relative or self.repeats else FAR)
+        """Whether the number is realistic."""
+        return self.needed <= (MOST_REPEATS if self.relative or self.repeats else MOST_ITEMS)

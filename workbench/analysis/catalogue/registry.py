@@ -1,7 +1,8 @@
-"""The catalogue of analyses: a declaration and a function per file, found by walking the families.
+"""Registry of analyses: finds them by file name and runs them.
 
-A family is a folder here, an analysis a file in it whose name is the analysis' with underscores.
-Adding the file is all it takes; every face reads the declaration.
+A family is a folder of `analysis.families`, an analysis a file in it, named after the analysis with
+underscores for hyphens. The CLI, the terminal app and the notebooks read its declaration, so that
+adding the file is enough.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import pkgutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.analysis.core.declaration import Analysis, unknown
+from workbench.analysis.core.declaration import Analysis, unknown_name
 from workbench.errors import AnalysisError
 from workbench.schema import Column, described, known_columns
 from workbench.slice.names import METRICS, columns, entry, is_entry
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from workbench.slice import Slice
 
 _PACKAGE = "workbench.analysis.families"
-# families in the order in which they are read, and what a menu calls them
+# families in the order of menus, with their titles
 FAMILIES = {
     "tradeoffs": "Trade-offs",
     "cost": "Cost",
@@ -38,7 +39,7 @@ FAMILIES = {
     "agents": "Agents",
     "scaling": "Scaling laws",
 }
-# names that families had before, and what they are called now
+# former names of families → present names
 FORMER_FAMILIES = {
     "worth": "tradeoffs",
     "money": "cost",
@@ -51,48 +52,52 @@ FORMER_FAMILIES = {
 
 
 @functools.cache
-def _homes() -> dict[str, str]:
-    """Map every analysis' name to its module, by file name alone; nothing is imported."""
+def _module_paths() -> dict[str, str]:
+    """Map the name of every analysis to its module by file names, without importing any."""
     root = importlib.import_module(_PACKAGE)
-    homes: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for family in pkgutil.iter_modules(root.__path__):
         if family.ispkg:
-            paths = [f"{path}/{family.name}" for path in root.__path__]
-            for module in pkgutil.iter_modules(paths):
+            folders = [f"{path}/{family.name}" for path in root.__path__]
+            for module in pkgutil.iter_modules(folders):
                 name = module.name.replace("_", "-")
-                homes[name] = f"{_PACKAGE}.{family.name}.{module.name}"
-    return dict(sorted(homes.items()))
+                paths[name] = f"{_PACKAGE}.{family.name}.{module.name}"
+    return dict(sorted(paths.items()))
 
 
 def names() -> tuple[str, ...]:
     """List the analyses without importing any of them."""
-    return tuple(_homes())
+    return tuple(_module_paths())
 
 
 def get(name: str) -> Analysis:
-    """Import one analysis; AnalysisError offers the nearest names."""
+    """Import one analysis.
+
+    Raises:
+        AnalysisError: there is none of that name; the message offers the nearest names.
+    """
     name = name.replace("_", "-")
-    homes = _homes()
-    if name not in homes:
-        raise AnalysisError(unknown("analysis", name, homes))
-    module = importlib.import_module(homes[name])
-    found = [value for value in vars(module).values() if isinstance(value, Analysis)]
-    if [a.name for a in found] != [name]:
-        raise AnalysisError(f"{homes[name]} must declare the analysis {name!r}, and only that one")
-    return found[0]
+    paths = _module_paths()
+    if name not in paths:
+        raise AnalysisError(unknown_name("analysis", name, paths))
+    module = importlib.import_module(paths[name])
+    declared = [value for value in vars(module).values() if isinstance(value, Analysis)]
+    if [a.name for a in declared] != [name]:
+        raise AnalysisError(f"{paths[name]} must declare the analysis {name!r}, and only that one")
+    return declared[0]
 
 
 def catalogue() -> dict[str, Analysis]:
-    """Import every analysis; declarations by name."""
+    """Import every analysis and return the declarations by name."""
     return {name: get(name) for name in names()}
 
 
 def by_family() -> dict[str, list[Analysis]]:
-    """Import every analysis; declarations by the title of their family, in the order of `FAMILIES`."""
-    found: dict[str, list[Analysis]] = {title: [] for title in FAMILIES.values()}
+    """Import every analysis and return the declarations by the title of their family."""
+    families: dict[str, list[Analysis]] = {title: [] for title in FAMILIES.values()}
     for declared in catalogue().values():
-        found[FAMILIES[declared.family]].append(declared)
-    return found
+        families[FAMILIES[declared.family]].append(declared)
+    return families
 
 
 def run(
@@ -108,16 +113,16 @@ def run(
 
     Args:
         name: an analysis of the catalogue.
-        frame: a store, of which the rows are opened that the analysis takes; or these rows (see
+        frame: a store, from which the rows of the analysis are opened; or these rows (see
             `Analysis.rows`): a Polars frame (lazy or not), a DuckDB relation or a narwhals frame.
-            An engine does the grouping; only its result is fetched.
+            The engine does the grouping; only its result is fetched.
         where: which traces of a store.
-        by: the columns that name a group. With "task" among them everything is done per task.
+        by: the columns that name a group. With "task" among them everything is computed per task.
         rng: the source of randomness; a generator with seed 0 where None.
         options: see the declaration.
 
-    A cost is that at listed prices; where it cannot be computed, what was billed stands in, and a
-    note says of how many.
+    A cost is computed from listed prices; where that is impossible the billed amount is used, and a
+    note counts such costs.
 
     Raises:
         AnalysisError: an unknown name, option, column or group, a value out of bounds, or rows of
@@ -130,53 +135,60 @@ def run(
     from workbench.analysis.inputs import grain
 
     declared = get(name)
-    typed = declared.parse(options)
-    chosen = _named_columns(declared, typed)
-    keys = columns((by,) if isinstance(by, str) else by)
+    parsed = declared.parse(options)
+    chosen = _resolve_columns(declared, parsed)
+    group_columns = columns((by,) if isinstance(by, str) else by)
     rng = np.random.default_rng(0) if rng is None else rng
-    plain = entry_columns.Aliases.of(declared, keys, typed)
-    with grain.opened(declared, frame, where, plain.names) as rows:
+    aliases = entry_columns.Aliases.of(declared, group_columns, parsed)
+    with grain.opened(declared, frame, where, aliases.names) as rows:
         lazy: nw.LazyFrame[Any] = nw.from_native(rows).lazy()
-        _check_columns(declared, lazy, keys)
-        chosen, turned = entry_columns.directed(declared, options, chosen)
-        lazy, meant, shared = entry_columns.scored(declared, lazy, chosen)
-        with described(plain.described()), plain.spelled():
-            result = _answered(
-                declared, plain.rows(lazy), plain.keys(keys), plain.options(meant), rng
+        _check_columns(declared, lazy, group_columns)
+        chosen, axis_notes = entry_columns.orient_axes(declared, options, chosen)
+        lazy, function_options, metric_notes = entry_columns.metric_as_score(declared, lazy, chosen)
+        with described(aliases.described()), aliases.original_names_in_errors():
+            result = _run_function(
+                declared,
+                aliases.rows(lazy),
+                aliases.keys(group_columns),
+                aliases.options(function_options),
+                rng,
             )
-        result = dataclasses.replace(plain.result(result), by=keys, options=chosen)
+        result = dataclasses.replace(aliases.result(result), by=group_columns, options=chosen)
         result = entry_columns.on_own_scale(declared, result, chosen.get("outcome"))
     notes = [n for n in result.notes if n not in result.outlook]
-    return dataclasses.replace(result, notes=(*notes, *shared, *turned, *result.outlook))
+    return dataclasses.replace(result, notes=(*notes, *metric_notes, *axis_notes, *result.outlook))
 
 
-def _answered(
+def _run_function(
     declared: Analysis,
     lazy: "nw.LazyFrame[Any]",
     by: tuple[str, ...],
     options: dict[str, Any],
     rng: "np.random.Generator",
 ) -> "Result":
-    """Run the function of an analysis, and say what is pooled and what would settle the question."""
+    """Run the function of an analysis; add notes on pooling and on what would settle the question."""
     from workbench.analysis.catalogue import billed_cost, graded_scores, pooling, what_would_it_take
     from workbench.analysis.inputs import counted_traces
 
     within = [c for name in declared.within for c in columns(options.get(name, name) or "")]
-    replaced, lazy = counted_traces.n_replaced(lazy), counted_traces.counting(lazy)
-    pooled = pooling.notes(lazy, by, within)
-    lazy, dollars = billed_cost.filled(lazy, by)
+    replaced = counted_traces.n_replaced(lazy)
+    lazy = counted_traces.counting(lazy)
+    pooling_notes = pooling.notes(lazy, by, within)
+    lazy, billed_note = billed_cost.fill_unknown_costs(lazy, by)
     answer = declared.function(lazy, by=by, rng=rng, **options)
     dropped = {**answer.dropped, counted_traces.REPLACED: replaced}
     result = _result(declared, dataclasses.replace(answer, dropped=dropped), options, by)
-    paid = (dollars,) if dollars and any("USD" in c.unit for c in result.columns) else ()
+    billed_notes = (
+        (billed_note,) if billed_note and any("USD" in c.unit for c in result.columns) else ()
+    )
     graded_only = graded_scores.notes(declared, lazy, options)
-    told = () if graded_only else what_would_it_take.said(declared, result, lazy)
-    notes = (*graded_only, *result.notes, *pooled, *paid, *told)
-    return dataclasses.replace(result, notes=notes, outlook=told)
+    outlook = () if graded_only else what_would_it_take.notes(declared, result, lazy)
+    notes = (*graded_only, *result.notes, *pooling_notes, *billed_notes, *outlook)
+    return dataclasses.replace(result, notes=notes, outlook=outlook)
 
 
-def _named_columns(declared: Analysis, chosen: dict[str, Any]) -> dict[str, Any]:
-    """Turn names as typed into columns, in the options that take one."""
+def _resolve_columns(declared: Analysis, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Resolve typed names to columns, in the options that take a column."""
     takes = {o.name for o in declared.options if o.type in {"measure", "choice"}}
     return {
         n: (entry(v) or v) if n in takes and isinstance(v, str) else v for n, v in chosen.items()
@@ -186,17 +198,17 @@ def _named_columns(declared: Analysis, chosen: dict[str, Any]) -> dict[str, Any]
 def _result(
     declared: Analysis, answer: "Answer", options: dict[str, Any], by: tuple[str, ...]
 ) -> "Result":
-    """Say what every column of the answer means."""
+    """Make the result, with the declaration of every column of the answer."""
     from workbench.analysis.core.result import Result
 
     schema = known_columns()
-    meaning = {c.name: c for c in (*declared.columns, *answer.columns)}
+    declared_columns = {c.name: c for c in (*declared.columns, *answer.columns)}
     tables = (answer.frame, *answer.more.values())
-    shown = dict.fromkeys(c for table in tables for c in table.columns)
+    names = dict.fromkeys(c for table in tables for c in table.columns)
     return Result(
         name=declared.name,
         frame=answer.frame,
-        columns=tuple(meaning.get(c) or schema.get(c) or Column(c, "text") for c in shown),
+        columns=tuple(declared_columns.get(c) or schema.get(c) or Column(c, "text") for c in names),
         dropped={reason: n for reason, n in answer.dropped.items() if n},
         notes=answer.notes,
         options=options,
@@ -221,12 +233,12 @@ def _check_columns(declared: Analysis, lazy: "nw.LazyFrame[Any]", by: Sequence[s
     for column in by:
         if column not in present:
             if is_entry(column):
-                raise AnalysisError(entry_columns.absent(column))
-            raise AnalysisError(unknown("column to group by", column, present))
+                raise AnalysisError(entry_columns.missing_column(column))
+            raise AnalysisError(unknown_name("column to group by", column, present))
         if column in {"score", *MEASURES} or column.startswith(f"{METRICS}."):
             raise AnalysisError(f"by: {column} is measured, not a name; filter by it in the slice")
     if grain.are_figures(present):
-        return  # the analysis looks its metrics up itself
+        return  # the analysis checks its metrics itself
     for column in declared.needs:
         if column not in present:
             reason = f"{declared.name} needs the column {column!r}, which the frame does not have"

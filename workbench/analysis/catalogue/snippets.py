@@ -1,15 +1,15 @@
-"""The same view elsewhere: SQL or Polars code that gives an analysis' group means; see `forms`.
+"""Snippets of SQL or Polars code that compute an analysis' group means; see `forms`.
 
-SQL and Polars code repeat the reduce stage (which traces count, trials averaged within their item,
-items within their group); intervals and judgements stay with the analysis.
+The code repeats the reduce stage (which traces count, trials averaged within their item, items
+within their group), without intervals and judgements.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.analysis.catalogue.registry import get
-from workbench.analysis.core.declaration import unknown
-from workbench.analysis.core.entry_columns import share_of
+from workbench.analysis.core.declaration import unknown_name
+from workbench.analysis.core.entry_columns import scale_of
 from workbench.analysis.inputs.counted_traces import (
     COUNTS_CODE,
     COUNTS_SQL,
@@ -42,30 +42,27 @@ def as_sql(
         where: the slice.
         by: the columns that name a group.
         options: those of the analysis.
-        fields: columns of the store's own (`store.fields()`), for the types of those that are
-            named.
+        fields: entry columns (`store.fields()`), for the types of those that are named.
     """
     declared, chosen = _plan(name, by, options)
     by = columns(by)
     plan = declared.reduction(chosen)
     measures = plan.measures
     metric, share = _metric(declared, chosen, fields or {}, identifier)
-    outcome, kept = _kept(
+    outcome, counted = _counted(
         plan, metric and share, errors_as_wrong=bool(chosen.get("errors_as_wrong"))
     )
-    own = [
+    entries = [
         (fields or {}).get(c, Column(c, "float" if c.startswith(METRICS) else "text"))
         for c in dict.fromkeys((*by, *measures, metric))
         if is_entry(c)
     ]
-    source = f"(\n{joined('trace_facts', own)}\n)" if own else "trace_facts"
+    source = f"(\n{joined('trace_facts', entries)}\n)" if entries else "trace_facts"
     keys = ", ".join(map(identifier, by))
     means = [f"avg({m}) AS {m}" for m in map(identifier, measures)]
-    per_item, per_group = (
-        [f"avg({outcome}) AS outcome", *means],
-        ["avg(outcome) AS outcome", *means],
-    )
-    conditions = "\n    AND ".join([f"({_slice(where).sql()})", *kept])
+    per_item = [f"avg({outcome}) AS outcome", *means]
+    per_group = ["avg(outcome) AS outcome", *means]
+    conditions = "\n    AND ".join([f"({_slice(where).sql()})", *counted])
     return (
         "WITH items AS (\n"
         f"  SELECT {keys}, item_id, count(*) AS n, {', '.join(per_item)}\n"
@@ -85,22 +82,21 @@ def _metric(
     fields: Mapping[str, Column],
     column: Callable[[str], str],
 ) -> tuple[str, str]:
-    """Give the metric that is the outcome, and its share of its scale in code; "" where none is."""
+    """Return the metric that is the outcome, and its share of its scale as code; "" where none is."""
     metric = str(chosen.get("outcome"))
     if not metric.startswith(f"{METRICS}."):
         return "", ""
-    metric, code = columns([metric])[0], column(columns([metric])[0])
+    metric = columns([metric])[0]
+    code = column(metric)
     if declared.own_scale:
         return metric, code
-    low, high, less = share_of(metric, fields.get(metric))
-    return (
-        metric,
-        f"({high} - {code}) / {high - low}" if less else f"({code} - {low}) / {high - low}",
-    )
+    low, high, less = scale_of(metric, fields.get(metric))
+    share = f"({high} - {code})" if less else f"({code} - {low})"
+    return metric, f"{share} / {high - low}"
 
 
-def _kept(plan: "Reduction", metric: str, *, errors_as_wrong: bool) -> tuple[str, list[str]]:
-    """Say in SQL what the outcome is and which traces count."""
+def _counted(plan: "Reduction", metric: str, *, errors_as_wrong: bool) -> tuple[str, list[str]]:
+    """Write in SQL what the outcome is and the conditions for a trace to count."""
     outcome = f"CAST({metric or plan.outcome} AS DOUBLE)"
     conditions = [f"{identifier(column)} IS NOT NULL" for column in plan.require]
     if errors_as_wrong:
@@ -124,15 +120,15 @@ def as_polars(
     plan = declared.reduction(chosen)
     _, share = _metric(declared, chosen, fields or {}, _column)
     outcome = f"{f'({share})' if share else _column(plan.outcome)}.cast(pl.Float64)"
-    kept = [f"{_column(column)}.is_not_null()" for column in plan.require]
+    counted = [f"{_column(column)}.is_not_null()" for column in plan.require]
     if chosen.get("errors_as_wrong"):
         outcome = f"pl.when({FAILED_CODE}).then(0.0).otherwise({outcome})"
     else:
-        kept.insert(0, f"~{FAILED_CODE}")
-    kept.insert(0, COUNTS_CODE)
+        counted.insert(0, f"~{FAILED_CODE}")
+    counted.insert(0, COUNTS_CODE)
     filters = [
         _slice(where).polars_code(),
-        *kept,
+        *counted,
         *(['pl.col("outcome").is_not_null()'] * plan.scored),
     ]
     lines = "".join(f"        {f},\n" for f in filters)
@@ -170,10 +166,10 @@ def _slice(where: Slice | str) -> Slice:
 def _plan(
     name: str | None, by: Sequence[str], options: Mapping[str, Any] | None
 ) -> tuple["Analysis", dict[str, Any]]:
-    """Check everything that will be written into code."""
+    """Check every name that will be written into code."""
     declared = get(name or _DEFAULT)
     chosen = declared.parse(options or {})
     for column in columns((*by, *declared.reduction(chosen).measures)):
         if column not in TRACE_FACTS.names and not is_entry(column):
-            raise AnalysisError(unknown("column of trace_facts", column, TRACE_FACTS.names))
+            raise AnalysisError(unknown_name("column of trace_facts", column, TRACE_FACTS.names))
     return declared, chosen

@@ -1,1 +1,1 @@
-"""The core of an analysis: its declaration, options, columns and result."""
+"""Core types of an analysis: its declaration, options, columns and result."""

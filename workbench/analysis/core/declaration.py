@@ -1,4 +1,4 @@
-"""What an analysis is: its name, question, options, columns, chart, and what would settle its question."""
+"""Declaration of an analysis: its name, question, options, columns, chart and deciding figure."""
 
 import dataclasses
 import difflib
@@ -23,7 +23,7 @@ class Option:
     Attributes:
         type: int, float, flag, text, choice; measure (a numeric column, or a metric of a results
             frame); group (a value of the grouping).
-        default: used where nothing is given; None means that it may be left open.
+        default: the value if none is given; None means that the option is optional.
         help: one line.
         choices: the accepted values of a choice, the suggested ones of a measure.
         low, high: inclusive bounds of a number.
@@ -38,7 +38,11 @@ class Option:
     high: float | None = None
 
     def parse(self, value: Any) -> Any:
-        """Turn typed or textual input into the option's value; AnalysisError says what is wrong."""
+        """Convert typed or textual input to the option's value.
+
+        Raises:
+            AnalysisError: it has another type, is no choice of the option, or is out of bounds.
+        """
         if value is None or value == "":
             return self.default
         try:
@@ -48,7 +52,7 @@ class Option:
             raise AnalysisError(reason) from error
         is_metric = METRIC in self.choices and str(parsed).startswith("metrics.")
         if self.type == "choice" and parsed not in self.choices and not is_metric:
-            raise AnalysisError(unknown(f"value of option {self.name}", parsed, self.choices))
+            raise AnalysisError(unknown_name(f"value of option {self.name}", parsed, self.choices))
         if self.low is not None and parsed < self.low:
             raise AnalysisError(f"option {self.name}: {parsed} is below {self.low:g}")
         if self.high is not None and parsed > self.high:
@@ -90,7 +94,13 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChartSpec:
-    """The default drawing: which module of `charts`, the columns on its axes, and what is drawn beside them."""
+    """Default chart of an analysis.
+
+    Attributes:
+        kind: the module of `charts` that draws it.
+        x, y: the columns on the axes.
+        also: further columns that the chart uses.
+    """
 
     kind: str
     x: str = ""
@@ -100,22 +110,22 @@ class ChartSpec:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settles:
-    """Which figure with an interval decides the question, and what leaves it open; see `outlook`.
+    """The figure whose interval decides the question; see `catalogue.what_would_it_take`.
 
     Attributes:
-        column: the figure; if open, one called gain, difference or change, else the first of the
+        column: the figure; by default one called gain, difference or change, else the first of the
             chart's axes.
-        neutral: what the figure is held against: a number, an option, or a column of the row. If
-            None, 0 for a gain, a difference or a change, and groups are held against each other for
-            other figures.
-        better: which group is held against the others, that with more of the figure or with less;
-            if open, less of money, time, energy, tokens and arithmetic, more of anything else.
+        neutral: what the figure is compared with: a number, an option, or a column of the row. If
+            None, 0 for a gain, a difference or a change; for other figures groups are compared with
+            each other.
+        better: which group is compared with the others, that with more of the figure or with less;
+            by default less of money, time, energy, tokens and arithmetic, more of anything else.
         table: the table of the result that has it; "" is the main one.
         where: (column, value) of the rows that count.
         groups: columns that name the groups a row compares, where it is not of one group.
-        unit: what shrinks the interval if there is more of it.
+        unit: what narrows the interval if there is more of it.
         n: the column that counts them.
-        unless: an option under which nothing is said.
+        unless: an option that, if set, suppresses the note.
     """
 
     column: str = ""
@@ -150,12 +160,13 @@ class Analysis:
         also_rows: further views whose rows it takes as they are.
         aggregates: whether it takes published figures (rows of `result_facts`) as well.
         example: options, `by` and `where` of the worked example on its page.
-        by_hand: the same, where the sample traces cannot show it, of an example on the rows made by
-            hand (`datasets.by_hand_dir`); `worked` says how its figures come about.
+        by_hand: the same for an example on the rows made by hand (`datasets.by_hand_dir`), where the
+            sample traces cannot show it; `worked` explains its figures.
         own_scale: whether a metric that is the outcome is taken as it is, not as a share of its
             scale.
-        within: what it tells apart within a group: columns, or options that name some.
-        settles: what decides its question; None where no further items would, or it says so itself.
+        within: columns, or options that name columns, by which it separates the traces of a group.
+        settles: the figure that decides its question; None where no further items would decide it,
+            or the analysis writes that note itself.
         doc: the function's docstring.
     """
 
@@ -187,16 +198,16 @@ class Analysis:
         known = {o.name: o for o in self.options}
         for name in options:
             if name not in known:
-                raise AnalysisError(unknown(f"option of {self.name}", name, known))
+                raise AnalysisError(unknown_name(f"option of {self.name}", name, known))
         parsed = {name: o.parse(options.get(name)) for name, o in known.items()}
         if parsed.get("y") == SCORES[0] and parsed.get("outcome", "passed") != "passed":
             parsed |= {"y": parsed["outcome"], "outcome": "passed"}  # its mean is the axis
         return parsed
 
     def reduction(self, options: Mapping[str, Any]) -> "Reduction":
-        """Say what it reduces under options: measures, what a trace must have, which outcome."""
-        asked = (options[o.name] for o in self.options if o.type == "measure")
-        axes = [axis for axis in asked if axis is not None]
+        """Derive from the options what the reduce stage computes."""
+        option_values = (options[o.name] for o in self.options if o.type == "measure")
+        axes = [axis for axis in option_values if axis is not None]
         chosen = tuple(axis for axis in axes if axis not in SCORES)
         outcome = str(options.get("outcome"))  # a metric takes the place of the score
         by_score = "score" in (*axes, outcome) or outcome.startswith("metrics.")
@@ -208,7 +219,7 @@ class Analysis:
 
 
 class Reduction(NamedTuple):
-    """What the reduce stage of an analysis is asked for; see `reduce.reduce_items`."""
+    """Arguments of the reduce stage of an analysis; see `reduce.reduce_items`."""
 
     measures: tuple[str, ...]
     require: tuple[str, ...]
@@ -271,8 +282,10 @@ def analysis(
     return declare
 
 
-def unknown(what: str, value: str, valid: Iterable[str]) -> str:
-    """Say that a name is not known, with the nearest ones, or all where they are few."""
+def unknown_name(kind: str, value: str, valid: Iterable[str]) -> str:
+    """Write an error message for an unknown name, with the nearest valid names."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(value, valid, n=3, cutoff=0.5) or valid[:8]
-    return f"unknown {what}: {value!r}; " + (f"try {', '.join(near)}" if near else "there is none")
+    suggestions = difflib.get_close_matches(value, valid, n=3, cutoff=0.5) or valid[:8]
+    return f"unknown {kind}: {value!r}; " + (
+        f"try {', '.join(suggestions)}" if suggestions else "there is none"
+    )

@@ -1,10 +1,10 @@
-"""Columns of a store's own in analyses: which are asked for, on which scale, and which way is better.
+"""Entry columns in analyses: parameters, settings and metrics of one store.
 
-`params.docs`, `settings.batch_size` and `metrics.rubric` are no columns of the views; whoever opens
-the rows for an analysis adds those that it names. As an axis such a column is taken as it is. As an
-outcome a metric takes the place of the score: as the share of its scale from the worst end to the
-best, so that everything that holds for scores holds for it; only analyses that say so (`own_scale`)
-take it as it is.
+`params.docs`, `settings.batch_size` and `metrics.rubric` are not columns of the views; the code that
+opens the rows for an analysis adds those that its options name. As an axis such a column is used
+unchanged. As an outcome a metric replaces the score: as the share of its scale from the worst end to
+the best, so that everything that holds for scores holds for it; only analyses that declare
+`own_scale` use it unchanged.
 """
 
 import contextlib
@@ -28,63 +28,69 @@ if TYPE_CHECKING:
 _PLAIN = "__own_"
 # numbers of a configuration that are columns of the views
 SETTINGS = ("temperature", "top_p", "max_tokens", "thinking_budget_tokens")
-# axis → the flag that turns it, and the direction that needs it turned
-_TURNED = {
+# axis → the flag that reverses it, and the metric's direction that needs it reversed
+_AXIS_FLAGS = {
     "x": ("maximise_x", "higher"),
     "y": ("minimise_y", "lower"),
     "z": ("maximise_z", "higher"),
 }
 
 
-def is_own(column: str) -> bool:
-    """Whether a column is of the store's own, by its name or by the plain one that stands for it here."""
+def is_entry_column(column: str) -> bool:
+    """Whether a column is an entry column, by its name or by its alias in an analysis."""
     return names.is_entry(column) or column.startswith(_PLAIN)
 
 
-def directed(
+def orient_axes(
     declared: Analysis, given: Mapping[str, Any], chosen: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Turn the axes on which a scorer says that the other way is better, unless the flag was given."""
+    """Set the axis flags from the directions that scorers declare, unless a flag was given.
+
+    Returns:
+        The options, and a note for each axis that is a metric.
+    """
     notes = []
     flags = {option.name for option in declared.options}
-    for axis, (flag, turned) in _TURNED.items():
+    for axis, (flag, reversed_direction) in _AXIS_FLAGS.items():
         name = chosen.get(axis)
         if flag not in flags or flag in given or not _is_metric(name):
             continue
         assert isinstance(name, str)
-        direction = _described(name).direction
-        chosen = chosen | {flag: direction == turned}
+        direction = _column_of(name).direction
+        chosen = chosen | {flag: direction == reversed_direction}
         if not direction:
             way = "higher" if axis == "y" else "lower"
             notes.append(
-                f"which values of {name} are better is not known; {way} ones are taken for "
-                f"it ({flag})"
+                f"it is not known which values of {name} are better; {way} ones are assumed to "
+                f"be better ({flag})"
             )
         else:
             notes.append(f"{direction} values of {name} are better")
     return chosen, tuple(notes)
 
 
-def turned_by_metric(options: Mapping[str, Any]) -> frozenset[str]:
-    """Name the flags that are no default where they are off: left out, a metric's direction sets them."""
-    return frozenset(flag for axis, (flag, _) in _TURNED.items() if _is_metric(options.get(axis)))
+def flags_set_by_metrics(options: Mapping[str, Any]) -> frozenset[str]:
+    """Name the flags that a metric's direction sets when they are left out."""
+    return frozenset(
+        flag for axis, (flag, _) in _AXIS_FLAGS.items() if _is_metric(options.get(axis))
+    )
 
 
 def _is_metric(name: Any) -> bool:
     return isinstance(name, str) and name.startswith(f"{METRICS}.")
 
 
-def _described(name: str) -> Column:
+def _column_of(name: str) -> Column:
     return known_columns().get(name) or Column(name, "float")
 
 
-def scored(
+def metric_as_score(
     declared: Analysis, lazy: "nw.LazyFrame[Any]", chosen: dict[str, Any]
 ) -> tuple["nw.LazyFrame[Any]", dict[str, Any], tuple[str, ...]]:
-    """Put the metric that is the outcome in the place of the score.
+    """Replace the score by the metric that is the outcome.
 
     Returns:
-        The rows; the options for the function, whose outcome is the score then; notes.
+        The rows; the options for the function, whose outcome is then the score; notes.
 
     Raises:
         AnalysisError: the scale has no two ends, or is not known for this frame.
@@ -96,24 +102,24 @@ def scored(
         return lazy, chosen, ()
     assert isinstance(name, str)
     if name not in lazy.collect_schema().names():
-        raise AnalysisError(absent(name))
+        raise AnalysisError(missing_column(name))
     value = nw.col(name).cast(nw.Float64)
     chosen = chosen | {"outcome": "score"}
-    column = _described(name)
+    column = _column_of(name)
     if declared.own_scale:
         if chosen.get("errors_as_wrong"):
             raise AnalysisError(f"errors_as_wrong: a failed trace has no {name}; leave it out")
         return lazy.with_columns(score=value), chosen | {"interval": "t"}, ()
-    low, high, less = share_of(name, column)
+    low, high, less = scale_of(name, column)
     share = (high - value) / (high - low) if less else (value - low) / (high - low)
     worst, best = (high, low) if less else (low, high)
     note = f"the outcome is {name} as a share of its scale: {worst:g} is 0, {best:g} is 1"
-    unsaid = "; that higher is better is not said by its scorer" * (not column.direction)
-    return lazy.with_columns(score=share), chosen, (note + unsaid,)
+    direction_unknown = "; that higher is better is not said by its scorer" * (not column.direction)
+    return lazy.with_columns(score=share), chosen, (note + direction_unknown,)
 
 
-def share_of(name: str, column: Column | None) -> tuple[float, float, bool]:
-    """Give the ends of a metric's scale, and whether its lower end is the better.
+def scale_of(name: str, column: Column | None) -> tuple[float, float, bool]:
+    """Return the ends of a metric's scale, and whether its lower end is the better.
 
     Raises:
         AnalysisError: it has no two ends, or they are not known here.
@@ -130,11 +136,13 @@ def share_of(name: str, column: Column | None) -> tuple[float, float, bool]:
 
 @dataclasses.dataclass(frozen=True)
 class Aliases:
-    """Plain names for the time of an analysis: engines read a dot, or a quote, in a name as their own syntax.
+    """Aliases of entry columns while an analysis runs.
+
+    Engines would parse a dot or a quote in a name as their own syntax.
 
     Attributes:
-        names: column → its plain name.
-        axes: column that is a group and an axis at once → the name of its copy for the axis.
+        names: column → its alias.
+        axes: column that is both a group and an axis → the alias of its copy for the axis.
     """
 
     names: Mapping[str, str]
@@ -143,14 +151,14 @@ class Aliases:
 
     @classmethod
     def of(cls, declared: Analysis, by: Sequence[str], options: Mapping[str, Any]) -> "Aliases":
-        """Name the columns that groups and options name; a name is no part of any other text."""
-        own = names.own_fields(by, options)
+        """Choose aliases for the columns that groups and options name; none is part of other text."""
+        entries = names.own_fields(by, options)
         measures = tuple(o.name for o in declared.options if o.type == "measure")
         axes = {options.get(name) for name in measures}
-        both = [c for c in by if c in axes and (c in own or c in SETTINGS)]
+        grouped_axes = [c for c in by if c in axes and (c in entries or c in SETTINGS)]
         return cls(
-            {column: f"{_PLAIN}{n:03d}__" for n, column in enumerate(own)},
-            {column: f"{_PLAIN}axis_{n:03d}__" for n, column in enumerate(both)},
+            {column: f"{_PLAIN}{n:03d}__" for n, column in enumerate(entries)},
+            {column: f"{_PLAIN}axis_{n:03d}__" for n, column in enumerate(grouped_axes)},
             measures,
         )
 
@@ -183,7 +191,7 @@ class Aliases:
         return {n: self.axes[v] if n in axes else renamed(v) for n, v in chosen.items()}
 
     def described(self) -> dict[str, Column]:
-        """Say what the plain names mean."""
+        """Return the declarations of the aliased columns."""
         known = known_columns()
         return {
             alias: dataclasses.replace(
@@ -193,21 +201,21 @@ class Aliases:
         }
 
     @contextlib.contextmanager
-    def spelled(self) -> Iterator[None]:
-        """Write the columns' own names into the errors of the block."""
+    def original_names_in_errors(self) -> Iterator[None]:
+        """Replace aliases by the columns' names in the errors of the block."""
         try:
             yield
         except AnalysisError as error:
             raise AnalysisError(self.text(str(error))) from error
 
     def text(self, text: str) -> str:
-        """Write the columns' own names into a text."""
+        """Replace aliases by the columns' names in a text."""
         for column, alias in self._all:
             text = text.replace(alias, column)
         return text
 
     def result(self, result: "Result") -> "Result":
-        """Write the columns' own names into everything that a result says."""
+        """Replace aliases by the columns' names throughout a result."""
         if not self._all:
             return result
         columns = [
@@ -227,12 +235,12 @@ class Aliases:
         )
 
     def _table(self, table: pl.DataFrame) -> pl.DataFrame:
-        twice = [
+        duplicates = [
             copy
             for c, copy in self.axes.items()
             if self.names.get(c, c) in table.columns and copy in table.columns
         ]
-        table = table.drop(twice).rename(self.text)
+        table = table.drop(duplicates).rename(self.text)
         if any(alias in value for _, alias in self._all for value in _texts(table)):
             texts = pl.col(pl.String)
             for column, alias in self._all:
@@ -247,24 +255,24 @@ def _texts(table: pl.DataFrame) -> Iterator[str]:
 
 
 def on_own_scale(declared: Analysis, result: "Result", outcome: Any) -> "Result":
-    """Call the score by the metric's name where it was taken as it is, the better groups first."""
+    """Rename the score to the metric where it was used unchanged, and sort the better groups first."""
     if not declared.own_scale or not _is_metric(outcome):
         return result
-    column = _described(outcome)
+    column = _column_of(outcome)
     ends = {f"score{end}": f"{outcome}{end}" for end in ("", "_low", "_high")}
     frame = result.frame.rename({k: v for k, v in ends.items() if k in result.frame.columns})
     low, high = column.scale  # a mean is nowhere else, nor is an end of its interval
     frame = frame.with_columns(pl.col(f"{outcome}_low", f"{outcome}_high").clip(low, high))
     if column.direction == "lower":
-        first = ["task"] if "task" in result.by else []
-        frame = frame.sort(*first, pl.col(outcome), *result.by, nulls_last=True)
-    meant = {
+        sort_keys = ["task"] if "task" in result.by else []
+        frame = frame.sort(*sort_keys, pl.col(outcome), *result.by, nulls_last=True)
+    renamed = {
         "score": dataclasses.replace(
             column, null="no trace has it", doc=f"Mean over items of {outcome}."
         )
     }
     for end, word in (("low", "Lower"), ("high", "Upper")):
-        meant[f"score_{end}"] = Column(
+        renamed[f"score_{end}"] = Column(
             f"{outcome}_{end}",
             "float",
             column.unit,
@@ -272,12 +280,12 @@ def on_own_scale(declared: Analysis, result: "Result", outcome: Any) -> "Result"
             "a single item",
             f"{outcome}, {end}",
         )
-    columns = tuple(meant.get(c.name, c) for c in result.columns)
+    columns = tuple(renamed.get(c.name, c) for c in result.columns)
     return dataclasses.replace(result, frame=frame, columns=columns)
 
 
-def absent(name: str) -> str:
-    """Say how to get rows with a column of the store's own."""
+def missing_column(name: str) -> str:
+    """Write an error message for a missing entry column, with how to open rows that have it."""
     return (
         f"the rows have no column {name}: it is of the store's own; open them with "
         f"store.facts(where, fields=[{name!r}]), or take them from store.traces()"

@@ -1,4 +1,4 @@
-"""Reasons why a figure of a table is null that many analyses share."""
+"""Null reasons that many analyses share: why a figure of a table is null."""
 
 FEW_ITEMS = "fewer than two items"
 FEW_ITEMS_OR_UNKNOWN = "fewer than two items, or unknown"

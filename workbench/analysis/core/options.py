@@ -1,4 +1,4 @@
-"""Options that several analyses share, so that they mean the same everywhere."""
+"""Options that several analyses share."""
 
 from workbench.analysis.core.declaration import METRIC, Option
 from workbench.analysis.core.entry_columns import SETTINGS
@@ -35,5 +35,5 @@ BOOTSTRAP = Option(
 
 
 def cost_axis(name: str, default: str, help: str) -> Option:
-    """Make an option whose value is a measure of `trace_facts`, a metric, or a number that was set."""
+    """Make an option whose value is a measure of `trace_facts`, a metric, or a numeric setting."""
     return Option(name, "measure", default, help, choices=MEASURES)

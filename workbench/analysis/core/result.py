@@ -1,4 +1,4 @@
-"""What an analysis answers: a frame, what its columns mean, what was left out and why."""
+"""Result of an analysis: its tables, the meaning of their columns, and what was left out and why."""
 
 import dataclasses
 import datetime as dt
@@ -12,7 +12,7 @@ from workbench.schema import Column
 
 
 def label(values: Sequence[object]) -> str:
-    """Name a group by its values: "gpt · cot"; an unknown value reads "—"."""
+    """Name a group by its values, as in "gpt · cot"; an unknown value is written "—"."""
     return " · ".join("—" if v is None else str(v) for v in values)
 
 
@@ -27,18 +27,18 @@ DTYPES: dict[str, type[pl.DataType]] = {
 
 
 def empty(by: Sequence[str], columns: Iterable[Column]) -> pl.DataFrame:
-    """A table without rows."""
+    """Make a table without rows."""
     declared = {c.name: DTYPES[c.type] for c in columns}
     return pl.DataFrame(schema=dict.fromkeys(by, DTYPES["text"]) | declared)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What the function of an analysis returns; the registry makes a `Result` of it.
+    """Return value of an analysis' function, from which the registry makes a `Result`.
 
     Attributes:
         frame: the rows; grain and columns as declared.
-        columns: what the columns mean where options change them; () takes the declared ones.
+        columns: the columns whose meaning depends on options; () if all are as declared.
         more: further tables by name, for example "totals", at their own grain.
         dropped: how many traces, items or groups were left out, by reason in words.
         notes: what a reader should know, in sentences.
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True, repr=False)
 class Result:
-    """The answer of an analysis with everything that is needed to print, draw or repeat it.
+    """Result of an analysis with everything that is needed to print, draw or repeat it.
 
     Attributes:
         name: the analysis.
@@ -65,7 +65,7 @@ class Result:
         by: the columns that name a group.
         more: further tables by name, for example "totals".
         source: the paper and the equation.
-        outlook: which of the notes say what would settle the question.
+        outlook: the notes about what would settle the question.
     """
 
     name: str
@@ -80,14 +80,14 @@ class Result:
     outlook: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Column:
-        """Find what a column means; KeyError if the result has no such column."""
+        """Return the declaration of a column; KeyError if the result has no such column."""
         for column in self.columns:
             if column.name == name:
                 return column
         raise KeyError(name)
 
     def __repr__(self) -> str:
-        """Show the tables, and what a reader must know beside them."""
+        """Show the tables, what was left out, and the notes."""
         parts = [f"{self.name} by {', '.join(self.by)}", str(self.frame)]
         parts += [f"{name}\n{frame}" for name, frame in self.more.items()]
         parts += [f"left out: {n:,} {reason}" for reason, n in self.dropped.items() if n]
@@ -100,18 +100,18 @@ class Result:
         return [label(row) for row in frame.select(keys).iter_rows()] if keys else []
 
     def as_json(self, **provenance: Any) -> dict[str, Any]:
-        """Give one JSON-ready object: numbers unrounded, unknown null, infinity "inf".
+        """Return one JSON-ready object: numbers unrounded, unknown null, infinity "inf".
 
-        `provenance` is added to what the result knows itself: options, groups and source.
+        `provenance` is added to the options, groups and source of the result.
         """
-        known = {"by": list(self.by), "options": self.options, "source": self.source}
+        own_provenance = {"by": list(self.by), "options": self.options, "source": self.source}
         document = {
             "name": self.name,
             "rows": _rows(self.frame),
             "columns": {c.name: {"title": c.title or c.name, "unit": c.unit} for c in self.columns},
             "dropped": self.dropped,
             "notes": list(self.notes),
-            "provenance": plain(known | provenance),
+            "provenance": plain(own_provenance | provenance),
         }
         if self.more:
             document["more"] = {name: _rows(frame) for name, frame in self.more.items()}

@@ -26,14 +26,14 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Outlay:
+class AttemptCost:
     """What a group's attempts have cost, all of them, failed ones too.
 
     Attributes:
         rows: traces, or calls where the rows are of calls.
         items: distinct items; None where they were not counted.
         trials: mean scored attempts of an item; None where no outcome was asked for.
-        each: dollars, joules and seconds ("usd", "j", "s") of a row, the mean of those of known
+        per_row: dollars, joules and seconds ("usd", "j", "s") of a row, the mean of those of known
             cost; what no row tells is not there.
         noise: what the spread between an item's trials adds to the variance of the mean outcome:
             Σ s_i² / K_i / n²; None where most items have a single one, or no outcome was asked for.
@@ -42,24 +42,24 @@ class Outlay:
     rows: int
     items: int | None
     trials: float | None
-    each: dict[str, float]
+    per_row: dict[str, float]
     noise: float | None
 
 
-def named(cells: Sequence[object], within: Known) -> list[Group]:
+def named_groups(cells: Sequence[object], within: Known) -> list[Group]:
     """Read the groups that the cells of a row name; a cell may hold two with an arrow between."""
     found = [name for cell in cells if cell is not None for name in str(cell).split(_PAIRED)]
     return [Group(within, name) for name in dict.fromkeys(found)]
 
 
-def measured(
+def attempt_costs(
     lazy: "nw.LazyFrame[Any]",
     by: Sequence[str],
     groups: Sequence[Group],
     outcome: str | None,
     *,
     counted: bool = False,
-) -> list[Outlay | None]:
+) -> list[AttemptCost | None]:
     """Add up what groups have cost, in one pass over the rows of these groups.
 
     Args:
@@ -176,7 +176,7 @@ def _per_group(items: "nw.LazyFrame[Any]", costs: Mapping[str, str]) -> Any:
     return grouped.collect("polars").to_native()
 
 
-def _outlay(row: Mapping[str, Any], costs: Mapping[str, str]) -> Outlay:
+def _outlay(row: Mapping[str, Any], costs: Mapping[str, str]) -> AttemptCost:
     each = {key: row[f"_{key}"] / row[f"_{key}_known"] for key in costs if row[f"_{key}_known"]}
     scored, several = row.get("_scored", 0.0), row.get("_several", 0.0)
     noise = None
@@ -184,4 +184,4 @@ def _outlay(row: Mapping[str, Any], costs: Mapping[str, str]) -> Outlay:
         noise = max(row["_noise"] / several / scored, 0.0)
     trials = row["_k"] / scored if scored else None
     items = row.get("_items")
-    return Outlay(int(row["_n"]), None if items is None else int(items), trials, each, noise)
+    return AttemptCost(int(row["_n"]), None if items is None else int(items), trials, each, noise)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import narwhals as nw
 import polars as pl
 
-from workbench.analysis.core.declaration import unknown
+from workbench.analysis.core.declaration import unknown_name
 from workbench.analysis.core.result import label
 from workbench.errors import AnalysisError
 
@@ -48,7 +48,7 @@ def wide(
     )
     for metric in need:
         if metric not in long["metric"].to_list():
-            raise AnalysisError(unknown("metric", metric, set(long["metric"].drop_nulls())))
+            raise AnalysisError(unknown_name("metric", metric, set(long["metric"].drop_nulls())))
     kept = long.filter(pl.col("metric").is_in(wanted))
     table = (
         kept.group_by(by)

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from workbench.analysis.core import entry_columns
-from workbench.analysis.core.declaration import SCORES, unknown
+from workbench.analysis.core.declaration import SCORES, unknown_name
 from workbench.analysis.core.entry_columns import SETTINGS
 from workbench.analysis.core.options import MEASURES
 from workbench.analysis.inputs import counted_traces, engine
@@ -37,12 +37,12 @@ def check_measure(frame: "nw.LazyFrame[Any]", name: str, what: str = "measure") 
         AnalysisError: there is no such measure, with the nearest, or it is text.
     """
     schema = frame.collect_schema()
-    own = entry_columns.is_own(name)
+    own = entry_columns.is_entry_column(name)
     if own and name not in schema:
-        raise AnalysisError(entry_columns.absent(name))
+        raise AnalysisError(entry_columns.missing_column(name))
     if name not in schema or not (name in MEASURES or name in SETTINGS or own):
         known = {*SCORES, *MEASURES} & {*SCORES, *schema}
-        raise AnalysisError(unknown(what, name, known))
+        raise AnalysisError(unknown_name(what, name, known))
     if own and not schema[name].is_numeric():
         raise AnalysisError(
             f"{what} {name}: not all of its values are numbers; group by it instead"

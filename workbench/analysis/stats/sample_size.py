@@ -15,7 +15,7 @@ import numpy as np
 POWER = 0.8  # the chance that a plan gives a difference to be seen
 
 
-def reach(alpha: float, power: float, df: float = math.inf) -> float:
+def required_z(alpha: float, power: float, df: float = math.inf) -> float:
     """Give z₁₋α⸝₂ + z_power: how many standard errors a difference must have.
 
     With finite `df` it is of a t test: the λ at which noncentral t exceeds t₁₋α⸝₂ with chance
@@ -39,13 +39,13 @@ def items(
     """
     if t:
         one = variance / difference**2
-        return _solved(lambda n: one * reach(alpha, power, n - 1) ** 2)
-    return (reach(alpha, power) / difference) ** 2 * variance
+        return _solved(lambda n: one * required_z(alpha, power, n - 1) ** 2)
+    return (required_z(alpha, power) / difference) ** 2 * variance
 
 
 def detectable(variance: float, n: float, alpha: float, power: float, *, t: bool = False) -> float:
     """The smallest difference that n items show; the inverse of `items`."""
-    return reach(alpha, power, n - 1 if t else math.inf) * float(np.sqrt(variance / n))
+    return required_z(alpha, power, n - 1 if t else math.inf) * float(np.sqrt(variance / n))
 
 
 def trials(
@@ -67,7 +67,7 @@ def trials(
         test: α of the two-sided test, and the chance to see δ.
         t: whether it is a t test.
     """
-    room = n * (difference / reach(*test, n - 1 if t else math.inf)) ** 2 - between
+    room = n * (difference / required_z(*test, n - 1 if t else math.inf)) ** 2 - between
     return within / room if room > 0 else float("nan")
 
 
@@ -87,8 +87,8 @@ def repeats(
     """
     if t:
         one = variance / difference**2
-        return _solved(lambda n: one * reach(alpha, power, 2 * n - 2) ** 2)
-    return (reach(alpha, power) / difference) ** 2 * variance
+        return _solved(lambda n: one * required_z(alpha, power, 2 * n - 2) ** 2)
+    return (required_z(alpha, power) / difference) ** 2 * variance
 
 
 def _solved(needed: Callable[[float], float]) -> float:
@@ -99,7 +99,7 @@ def _solved(needed: Callable[[float], float]) -> float:
     return 2.0 if first <= 2 else float(optimize.brentq(lambda n: n - needed(n), 2.0, first))
 
 
-def to_settle(
+def items_to_settle(
     half: float, difference: float, n: float, level: float = 0.95, power: float = POWER
 ) -> float:
     """How many items it takes until an interval leaves the neutral value out with chance `power`.
@@ -119,10 +119,10 @@ def to_settle(
     if not difference:
         return math.inf
     touching = NormalDist().inv_cdf((1 + level) / 2)
-    return n * (reach(1 - level, power) / touching * half / difference) ** 2
+    return n * (required_z(1 - level, power) / touching * half / difference) ** 2
 
 
-def apart(half_a: float, half_b: float) -> float:
+def difference_half_width(half_a: float, half_b: float) -> float:
     """The half width of a difference of independent figures: √(h_a² + h_b²), each on the side of the other.
 
     Zou & Donner 2008, Stat. Med. 27:1693 (MOVER). Figures of the same items mostly rise and fall

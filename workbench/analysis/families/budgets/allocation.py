@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, LEVEL, OUTCOME, cost_axis
 from workbench.analysis.core.result import Answer, empty, label
 from workbench.analysis.inputs import clustered_means
@@ -288,7 +288,7 @@ def _reduced(
     present = frame.collect_schema().names()
     if over != _DIFFICULTY:
         if over not in present:
-            raise AnalysisError(unknown("column of the items", over, present))
+            raise AnalysisError(unknown_name("column of the items", over, present))
         value = frame.group_by("item_id").agg(nw.col(over).cast(nw.String).max().alias("_value"))
         fetched: pl.DataFrame = value.collect("polars").to_native()
         return reduce_items(frame, by, (measure,), **given), fetched, "", [], {}
@@ -329,7 +329,7 @@ def _base(
     ).sort("mean", *named, nulls_last=True)
     keys = {label(row): row for row in groups.select(named).iter_rows()}
     if asked is not None and asked not in keys:
-        raise AnalysisError(unknown("group for base", asked, keys))
+        raise AnalysisError(unknown_name("group for base", asked, keys))
     base = asked or next(iter(keys), "")
     mine = ~nw.lit(value=not keys)
     for name, value in zip(named, keys.get(base, ()), strict=False):

@@ -10,7 +10,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown_name
 from workbench.analysis.core.null_reasons import FEW_ITEMS_OR_UNKNOWN
 from workbench.analysis.core.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED
 from workbench.analysis.core.result import Answer
@@ -288,7 +288,7 @@ def _check(source: sample.Source, options: dict[str, Any]) -> None:
         return
     labels = {name for _, p in source.built((), scored=True).parts for name in p.labels}
     if labels and options["against"] not in labels:
-        raise AnalysisError(unknown("group for against", options["against"], labels))
+        raise AnalysisError(unknown_name("group for against", options["against"], labels))
 
 
 def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series]:

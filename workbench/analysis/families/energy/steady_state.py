@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, LEVEL
 from workbench.analysis.core.result import DTYPES, Answer
 from workbench.analysis.inputs import calls, energy_coverage, grain, per_trace, published_figures
@@ -268,7 +268,7 @@ def _family(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> tuple[str, .
     present = frame.collect_schema().names()
     for name in names:
         if name not in present:
-            raise AnalysisError(unknown("column of family", name, present))
+            raise AnalysisError(unknown_name("column of family", name, present))
     return names
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, LEVEL, RESAMPLES
 from workbench.analysis.core.result import Answer, empty
 from workbench.analysis.inputs.panel import Panel, build, divide
@@ -125,7 +125,7 @@ def explained_variance(
     present = frame.collect_schema().names()
     for column in asked:
         if column not in present:
-            raise AnalysisError(unknown("factor", column, present))
+            raise AnalysisError(unknown_name("factor", column, present))
     factors = list(dict.fromkeys((*by, *asked)))
     items = reduce_items(frame, factors, errors_as_wrong=options["errors_as_wrong"])
     rows = items.frame.filter(pl.col("n_scored") > 0)

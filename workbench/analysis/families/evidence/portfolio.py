@@ -7,7 +7,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, OUTCOME
 from workbench.analysis.core.result import DTYPES, Answer
 from workbench.analysis.inputs.panel import Panel, build, divide
@@ -187,7 +187,7 @@ def _portfolios(
     name, size = options["incumbent"], min(options["items"], n_items)
     labels = panel.labels
     if name is not None and name not in labels:
-        raise AnalysisError(unknown("group of option incumbent", name, labels))
+        raise AnalysisError(unknown_name("group of option incumbent", name, labels))
     reference = float(true.mean()) if name is None else float(true[labels.index(name)])
     if options["look"] == "items":
         looks = _looks(outcome, size, options["looks"], rng)

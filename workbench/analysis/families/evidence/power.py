@@ -9,7 +9,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, LEVEL
 from workbench.analysis.core.result import DTYPES, Answer, label
 from workbench.analysis.inputs import clustered_means, variance_components
@@ -251,7 +251,7 @@ def _baseline(items: Items, by: Sequence[str], asked: str | None) -> str | None:
     counts = counts.sort("n", *keys, descending=[True] + [False] * len(keys), nulls_last=True)
     labels = [label(row) for row in counts.select(keys).iter_rows()]
     if asked is not None and asked not in labels and labels:
-        raise AnalysisError(unknown("group for baseline", asked, labels))
+        raise AnalysisError(unknown_name("group for baseline", asked, labels))
     return asked if asked is not None else next(iter(labels), None)
 
 

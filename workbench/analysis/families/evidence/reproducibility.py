@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown_name
 from workbench.analysis.core.options import LEVEL
 from workbench.analysis.core.result import DTYPES, Answer
 from workbench.analysis.inputs import engine, per_trace
@@ -186,7 +186,7 @@ def reproducibility(
     setting = options["setting"]
     present = frame.collect_schema().names()
     if setting not in present and setting not in TRACE_FACTS.names:
-        raise AnalysisError(unknown("column of option setting", setting, present))
+        raise AnalysisError(unknown_name("column of option setting", setting, present))
     told = nw.col(setting) if setting in present else nw.lit(None)
     frame = frame.with_columns(told.cast(nw.String).alias("_setting"))
     keys = () if setting == "trial" else ("trial",)

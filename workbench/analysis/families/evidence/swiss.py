@@ -7,7 +7,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.null_reasons import FEW_ITEMS
 from workbench.analysis.core.options import ERRORS, LEVEL, OUTCOME
 from workbench.analysis.core.result import DTYPES, Answer
@@ -198,7 +198,7 @@ def _order(tasks: list[str], asked: str) -> list[str]:
     named = [t.strip() for t in asked.split(",") if t.strip()]
     for task in named:
         if task not in tasks:
-            raise AnalysisError(unknown("task of option order", task, tasks))
+            raise AnalysisError(unknown_name("task of option order", task, tasks))
     return [*named, *(t for t in tasks if t not in named)]
 
 

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.null_reasons import FEW_ITEMS_OR_UNKNOWN
 from workbench.analysis.core.options import ERRORS, LEVEL, RESAMPLES, SHARED
 from workbench.analysis.core.result import Answer
@@ -231,7 +231,7 @@ def _chosen(options: dict[str, Any]) -> Mapping[str, Any] | None:
     name = runtime_coefficients.find(options["deployment"])
     if name is None:
         raise AnalysisError(
-            unknown("deployment", options["deployment"], runtime_coefficients.deployments())
+            unknown_name("deployment", options["deployment"], runtime_coefficients.deployments())
         )
     return runtime_coefficients.deployments()[name]
 

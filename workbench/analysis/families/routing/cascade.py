@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown_name
 from workbench.analysis.core.null_reasons import FEW_ITEMS
 from workbench.analysis.core.options import LEVEL, RESAMPLES
 from workbench.analysis.core.result import Answer, empty
@@ -363,7 +363,7 @@ def _check(parts: Sequence[tuple[str | None, Panel]], options: dict[str, Any]) -
     names = {name for _, panel in parts for name in panel.labels}
     for option in ("small", "large"):
         if options[option] is not None and options[option] not in names and names:
-            raise AnalysisError(unknown(f"group for {option}", options[option], names))
+            raise AnalysisError(unknown_name(f"group for {option}", options[option], names))
 
 
 def _judged(

@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, cost_axis
 from workbench.analysis.core.result import Answer, empty
 from workbench.analysis.inputs import features
@@ -317,7 +317,7 @@ def _task(
     rate, cost = rate[:, order], cost[:, order]
     for option in ("weak", "strong"):
         if options[option] is not None and options[option] not in names:
-            raise AnalysisError(unknown(f"group for {option}", options[option], names))
+            raise AnalysisError(unknown_name(f"group for {option}", options[option], names))
     found = _Task(panel, names, rate, cost, {})
     if len(names) < 2:
         return found, [f"a single model, nothing to route: {names[0]}"]

@@ -9,7 +9,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, LEVEL, OUTCOME, RESAMPLES
 from workbench.analysis.core.result import DTYPES, Answer
 from workbench.analysis.inputs import sample
@@ -321,7 +321,7 @@ def _baseline(names: list[str | None], asked: str) -> int:
     if asked:
         if asked not in names:
             raise AnalysisError(
-                unknown("number format of option baseline", asked, [str(n) for n in names])
+                unknown_name("number format of option baseline", asked, [str(n) for n in names])
             )
         return names.index(asked)
     return max(range(len(names)), key=lambda k: (bits(names[k]) or 0.0, str(names[k])))

@@ -8,8 +8,8 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown
-from workbench.analysis.core.entry_columns import SETTINGS, is_own
+from workbench.analysis.core.declaration import ChartSpec, Option, Settles, analysis, unknown_name
+from workbench.analysis.core.entry_columns import SETTINGS, is_entry_column
 from workbench.analysis.core.options import ERRORS, LEVEL, MEASURES, OUTCOME
 from workbench.analysis.core.result import DTYPES, Answer, label
 from workbench.analysis.inputs import sample
@@ -281,12 +281,12 @@ def _check(frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any
             *(["parameters"] if "model" in by or "configuration" in by else []),
         )
         resource = options[name]
-        if resource and resource not in by and (is_own(resource) or resource in SETTINGS):
+        if resource and resource not in by and (is_entry_column(resource) or resource in SETTINGS):
             check_measure(frame, resource, f"resource of option {name}")
         elif resource and resource not in valid:
-            raise AnalysisError(unknown(f"resource of option {name}", options[name], valid))
+            raise AnalysisError(unknown_name(f"resource of option {name}", options[name], valid))
     if options["family"] and options["family"] not in by:
-        raise AnalysisError(unknown("column of option family", options["family"], by))
+        raise AnalysisError(unknown_name("column of option family", options["family"], by))
 
 
 def _table(rows: list[dict[str, Any]], columns: Sequence[Column]) -> pl.DataFrame:

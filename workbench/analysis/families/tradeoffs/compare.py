@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, LEVEL, OUTCOME, RESAMPLES
 from workbench.analysis.core.result import DTYPES, Answer, label
 from workbench.analysis.inputs.panel import Panel, build
@@ -238,7 +238,7 @@ def _choose(items: Items, by: Sequence[str], a: str | None, b: str | None) -> li
     labels = [label(row) for row in counts.select(keys).iter_rows()]
     for side, name in (("a", a), ("b", b)):
         if name is not None and name not in labels:
-            raise AnalysisError(unknown(f"group for {side}", name, labels))
+            raise AnalysisError(unknown_name(f"group for {side}", name, labels))
     if a is not None and a == b:
         raise AnalysisError(f"a and b are the same group: {a}")
     if a is None and b is None:

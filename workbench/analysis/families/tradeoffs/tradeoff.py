@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from workbench.analysis.core.declaration import SCORES, ChartSpec, Option, analysis, unknown
+from workbench.analysis.core.declaration import SCORES, ChartSpec, Option, analysis, unknown_name
 from workbench.analysis.core.options import ERRORS, LEVEL, OUTCOME, RESAMPLES, SHARED, cost_axis
 from workbench.analysis.core.result import Answer, empty, label
 from workbench.analysis.inputs import grain, published_figures, sample
@@ -200,7 +200,7 @@ def tradeoff(
     keys = (*by, *(() if options["points"] in (None, *by) else (options["points"],)))
     present = frame.collect_schema().names()
     if options["points"] is not None and options["points"] not in present:
-        raise AnalysisError(unknown("column of points", options["points"], present))
+        raise AnalysisError(unknown_name("column of points", options["points"], present))
     units: dict[str, str] = {}
     if grain.are_figures(frame.collect_schema().names()):
         parts, dropped, notes, units = _from_results(frame, keys, options)
@@ -343,7 +343,7 @@ def _baseline(parts: Sequence[Part], own: Sequence[str], options: dict[str, Any]
             costs.setdefault(label(row), []).append(float(cost))
     asked = options["baseline"]
     if asked is not None and asked not in costs and costs:
-        raise AnalysisError(unknown("group for baseline", asked, costs))
+        raise AnalysisError(unknown_name("group for baseline", asked, costs))
     if asked is not None or not costs:
         return None if asked is None else str(asked)
     return max(sorted(costs), key=lambda name: np.nan_to_num(np.mean(costs[name]), nan=-np.inf))
