@@ -114,7 +114,7 @@ def test_hulls_of_many_resamples_are_those_of_one():
 
 def test_area_of_a_curve_is_the_integral_of_interpolation():
     """Against a fine sum of np.interp over the unbeaten points."""
-    x, y = quality_curves.unbeaten(*POINTS)
+    x, y = quality_curves.pareto_points(*POINTS)
     grid = np.linspace(0, 10, 200_001)
     middle = (grid[1:] + grid[:-1]) / 2
 

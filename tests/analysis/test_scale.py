@@ -254,7 +254,7 @@ def test_a_gamma_fit_to_many_cut_lengths_is_the_exact_one():
     cut = true > limit
     assert len(np.unique(limit[cut])) > 1000
 
-    fit = survival.gamma(survival.seen(np.minimum(true, limit), cut))
+    fit = survival.gamma(survival.count_lengths(np.minimum(true, limit), cut))
 
     from scipy import stats
 

@@ -374,7 +374,7 @@ def test_a_thinned_frontier_is_the_smallest_that_stands_for_all(points, x, y):
     on = pareto.non_dominated(cost, gain)
     covers = (cost[:, None] <= (1 + x) * cost) & (gain[:, None] * (1 + y) >= gain)
 
-    stand = pareto.stands_for(covers, cost, on)
+    stand = pareto.representatives(covers, cost, on)
 
     kept = set(stand[on].tolist())
     assert (stand[~on] == -1).all()
@@ -468,9 +468,9 @@ def test_a_rate_near_one_in_few_clusters_is_said_to_be_uncertain():
     clustered_error = intervals.clustered_se((items - 0.95)[:, None], [5], [5])
     single = intervals.clustered_se((np.arange(20) < 19) - 0.95, 20, 20)
 
-    assert "too short" in intervals.near_the_edge([0.95], clustered_error, [5])[0]
-    assert intervals.near_the_edge([0.95], [single], [20]) == ()
-    assert intervals.near_the_edge([0.6], clustered_error, [5]) == ()
+    assert "too short" in intervals.edge_notes([0.95], clustered_error, [5])[0]
+    assert intervals.edge_notes([0.95], [single], [20]) == ()
+    assert intervals.edge_notes([0.6], clustered_error, [5]) == ()
 
 
 def test_the_least_p_of_few_clusters():

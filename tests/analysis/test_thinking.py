@@ -43,7 +43,7 @@ def test_the_gamma_fit_of_eight_lengths():
     """Maximum likelihood: shape 4.002328, scale 565.296, as scipy's own fit."""
     from scipy import stats
 
-    found = survival.gamma(survival.seen(SEEN, np.zeros(8, bool)))
+    found = survival.gamma(survival.count_lengths(SEEN, np.zeros(8, bool)))
 
     assert (found.shape, found.scale) == pytest.approx((4.002328, 565.296), rel=1e-5)
     shape, _, scale = stats.gamma.fit(SEEN, floc=0)
@@ -59,7 +59,7 @@ def test_a_cut_sample_gives_the_uncut_distribution_back():
     x = rng.gamma(2, 1500, 20_000)
     cut = x > 3000
 
-    found = survival.gamma(survival.seen(np.minimum(x, 3000), cut))
+    found = survival.gamma(survival.count_lengths(np.minimum(x, 3000), cut))
 
     assert 1 - cut.mean() == pytest.approx(0.593994, abs=0.01)
     assert found.shape == pytest.approx(2, rel=0.04)
@@ -76,7 +76,7 @@ def test_the_censored_fit_agrees_with_scipys():
     cut = x > 2500
     shown = np.minimum(x, 2500)
 
-    found = survival.gamma(survival.seen(shown, cut))
+    found = survival.gamma(survival.count_lengths(shown, cut))
 
     data = stats.CensoredData(uncensored=shown[~cut], right=shown[cut])
     shape, _, scale = stats.gamma.fit(data, floc=0)
@@ -106,7 +106,7 @@ def test_the_influence_has_greenwoods_variance():
     )
     cut = np.array([0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1], bool)
 
-    influence = survival._influence(survival.seen(times, cut), cut, 10.0)
+    influence = survival._influence(survival.count_lengths(times, cut), cut, 10.0)
 
     assert np.sqrt((influence**2).sum()) / 21 == pytest.approx(0.0963, rel=0.06)
     assert influence.mean() == pytest.approx(0, abs=0.01)
@@ -120,7 +120,7 @@ def test_without_cuts_the_product_limit_is_the_share_of_lengths():
 
     steps = survival.product_limit(x, np.zeros(500, bool))
     whole = np.zeros(500, bool)
-    found = survival.quantiles(survival.seen(x, whole), whole, codes, (0.5, 0.9))
+    found = survival.quantiles(survival.count_lengths(x, whole), whole, codes, (0.5, 0.9))
     plain = quantiles.quantiles(x, codes, (0.5, 0.9))
 
     assert steps.share == pytest.approx(np.arange(1, 501) / 500)
@@ -138,7 +138,7 @@ def test_the_interval_of_a_cut_median_covers_it():
         x = 1000 * np.exp(item + rng.normal(0, 0.5, 180))
         limit = rng.uniform(700, 4000, 180)
         cut = x > limit
-        sample = survival.seen(np.minimum(x, limit), cut)
+        sample = survival.count_lengths(np.minimum(x, limit), cut)
         ((_, low, high),) = survival.quantiles(sample, cut, codes, (0.5,))
         hits += low <= truth <= (np.inf if np.isnan(high) else high)
 
@@ -148,7 +148,7 @@ def test_the_interval_of_a_cut_median_covers_it():
 @pytest.mark.parametrize("x", [[5.0] * 9, [0.0] * 9, [1.0, 2.0], []])
 def test_what_cannot_be_fitted_has_no_fit(x):
     """All equal, all zero, two lengths, none."""
-    assert survival.gamma(survival.seen(np.array(x), np.zeros(len(x), bool))) is None
+    assert survival.gamma(survival.count_lengths(np.array(x), np.zeros(len(x), bool))) is None
 
 
 # --- the analysis ---

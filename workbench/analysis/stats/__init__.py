@@ -1,1 +1,1 @@
-"""Statistics on NumPy arrays: they know no column of a store, and could be a library."""
+"""Statistics on NumPy arrays, independent of the columns of a store."""

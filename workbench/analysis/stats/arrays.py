@@ -1,4 +1,4 @@
-"""Types of NumPy arrays that signatures name."""
+"""Type aliases of NumPy arrays."""
 
 import numpy as np
 import numpy.typing as npt

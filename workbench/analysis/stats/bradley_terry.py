@@ -1,14 +1,18 @@
-"""Strengths from who beat whom (Bradley & Terry 1952): P(i beats j) = 1 / (1 + exp(θ_j − θ_i))."""
+"""Bradley–Terry strengths from pairwise wins: P(i beats j) = 1 / (1 + exp(θ_j − θ_i)).
+
+Source: Bradley & Terry 1952, Biometrika 39:324.
+"""
 
 import numpy as np
 
 from workbench.analysis.stats.arrays import Floats
 
-_ROUNDS, _CLOSE = 10_000, 1e-11
+_MAX_STEPS = 10_000
+_TOLERANCE = 1e-11
 
 
 def connected(wins: Floats) -> bool:
-    """Whether everybody can be reached from everybody by a chain of wins.
+    """Whether a chain of wins leads from each group to every other.
 
     If not, the likelihood has no maximum: some strength would be infinite (Ford 1957).
     """
@@ -28,19 +32,19 @@ def strengths(wins: Floats) -> Floats:
     """
     n = len(wins)
     theta = np.zeros(n)
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_STEPS):
         gradient, information = derivatives(wins, theta)
         step = np.linalg.solve(information + np.ones((n, n)), gradient)
         while _likelihood(wins, theta + step) < _likelihood(wins, theta) - 1e-12:
             step = step / 2
         theta = theta + step
-        if np.abs(step).max() < _CLOSE:
+        if np.abs(step).max() < _TOLERANCE:
             break
     return np.asarray(theta - theta.mean())
 
 
 def derivatives(wins: Floats, theta: Floats) -> tuple[Floats, Floats]:
-    """Give the gradient, (n,), and Fisher's information, (n, n), of the log likelihood."""
+    """Return the gradient, (n,), and Fisher's information, (n, n), of the log likelihood."""
     games = wins + wins.T
     p = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
     weight = games * p * (1 - p)

@@ -1,4 +1,4 @@
-"""Answers that are handed over from one model to another, the least sure first: resampled curves."""
+"""Handover curves: answers deferred to a larger model, the least confident first, resampled."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -16,24 +16,31 @@ _BLOCKS = 25  # steps of a resampled curve
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """Answers of the small model with what either model makes of their item.
+    """Answers of the small model, with accuracy and cost of both models on their items.
 
     Attributes:
-        kept, handed: (n, 2) accuracy and cost if the small model's answer stands, or is deferred.
+        small, deferred: (n, 2) accuracy and cost if the small model's answer stands, or is deferred.
         large: (n, 2) accuracy and cost of the larger model alone.
-        sure: (n,) confidence; weight: (n,), an item's answers sum to 1; cluster: (n,).
+        confidence: (n,) of the small model's answer.
+        weight: (n,) the answers of an item sum to 1.
+        cluster: (n,) the number of the item's cluster.
     """
 
-    kept: Floats
-    handed: Floats
+    small: Floats
+    deferred: Floats
     large: Floats
-    sure: Floats
+    confidence: Floats
     weight: Floats
     cluster: npt.NDArray[np.int64]
 
 
-class Drawn(NamedTuple):
-    """A curve's resamples: (r, k) shares, accuracies and costs; (r,) the larger model's cost."""
+class ResampledCurves(NamedTuple):
+    """Resamples of a curve.
+
+    Attributes:
+        share, rate, cost: (r, k) shares of deferred answers, accuracies and costs.
+        large_cost: (r,) the larger model's cost.
+    """
 
     share: Floats
     rate: Floats
@@ -41,8 +48,17 @@ class Drawn(NamedTuple):
     large_cost: Floats
 
 
-def parity(share: Floats, rate: Floats, cost: Floats) -> tuple[Floats, Floats]:
-    """The least share at which a curve is as good as at its end, and the cost there; (r,) and (r,)."""
+def parity_point(share: Floats, rate: Floats, cost: Floats) -> tuple[Floats, Floats]:
+    """Find the least share at which a curve is as accurate as at its end, and the cost there.
+
+    Args:
+        share: (r, k) rising shares of deferred answers.
+        rate: (r, k) accuracies.
+        cost: (r, k) costs.
+
+    Returns:
+        (r,) shares and (r,) costs, linear between points.
+    """
     enough = rate >= rate[:, -1:] - 1e-12
     j = np.argmax(enough, axis=1)
     rows, before = np.arange(len(rate)), np.maximum(j - 1, 0)
@@ -51,17 +67,18 @@ def parity(share: Floats, rate: Floats, cost: Floats) -> tuple[Floats, Floats]:
         rate[:, -1] - rate[rows, before], rise, out=np.ones(len(rate)), where=rise > 1e-12
     )
     part = np.clip(part, 0, 1)
-    found = [x[rows, before] + part * (x[rows, j] - x[rows, before]) for x in (share, cost)]
-    return found[0], found[1]
+    least_share = share[rows, before] + part * (share[rows, j] - share[rows, before])
+    least_cost = cost[rows, before] + part * (cost[rows, j] - cost[rows, before])
+    return least_share, least_cost
 
 
 def resampled(
     pairs: Iterable[Pair], rng: np.random.Generator, resamples: int
-) -> list[Drawn | None]:
+) -> list[ResampledCurves | None]:
     """Resample clusters; pairs of the same clusters see the same resamples.
 
     Args:
-        pairs: taken one at a time, so that no more than one need be held.
+        pairs: consumed one at a time, so that only one is in memory.
         rng: the source of randomness.
         resamples: how many.
 
@@ -77,28 +94,28 @@ def resampled(
             bags[key] = resampling.bags(int(present.sum()), rng)
         bag = bags[key][np.cumsum(present) - 1]
         parts.append((key, _blocks(pair, bag[pair.cluster])))
-    out: list[Drawn | None] = [None] * len(parts)
+    out: list[ResampledCurves | None] = [None] * len(parts)
     for key, bag in bags.items():
-        own = [i for i, (k, _) in enumerate(parts) if k == key and len(bag) > 1]
-        if not own:
+        indices = [i for i, (k, _) in enumerate(parts) if k == key and len(bag) > 1]
+        if not indices:
             continue
-        sums = np.hstack([parts[i][1] for i in own])
+        sums = np.hstack([parts[i][1] for i in indices])
         drawn = resampling.resampled_sums(np.nan_to_num(sums), resamples, rng)
         drawn[:, np.isnan(sums).any(axis=0)] = np.nan
-        ends = np.cumsum([parts[i][1].shape[1] for i in own])[:-1]
-        for i, each in zip(own, np.split(drawn, ends, axis=1), strict=True):
-            out[i] = _drawn(each)
+        ends = np.cumsum([parts[i][1].shape[1] for i in indices])[:-1]
+        for i, curve_sums in zip(indices, np.split(drawn, ends, axis=1), strict=True):
+            out[i] = _curves(curve_sums)
     return out
 
 
 def _blocks(pair: Pair, bag: npt.NDArray[np.int64]) -> Floats:
-    """Add up weights, and what deferring changes in accuracy and cost, per bag and block of confidence.
+    """Sum weights and the changes by deferring, per bag and block of confidence.
 
     Returns:
         (n_bags, 3 k + 2): k blocks of each, then accuracy and cost if nothing is deferred.
     """
-    order = np.argsort(pair.sure, kind="stable")
-    rises = np.append(True, pair.sure[order][1:] > pair.sure[order][:-1])
+    order = np.argsort(pair.confidence, kind="stable")
+    rises = np.append(True, pair.confidence[order][1:] > pair.confidence[order][:-1])
     upto = np.cumsum(pair.weight[order])
     last = upto[np.append(np.flatnonzero(rises)[1:] - 1, len(order) - 1)]  # of equal confidences
     block = np.arange(len(last))
@@ -110,7 +127,7 @@ def _blocks(pair: Pair, bag: npt.NDArray[np.int64]) -> Floats:
     place[order] = block[np.cumsum(rises) - 1]
     place += bag * k
     n_bags = int(bag.max()) + 1
-    change, start = w[:, None] * (pair.handed - pair.kept), w[:, None] * pair.kept
+    change, start = w[:, None] * (pair.deferred - pair.small), w[:, None] * pair.small
     parts = [
         np.bincount(place, x, n_bags * k).reshape(n_bags, k)
         for x in (w, change[:, 0], change[:, 1])
@@ -119,7 +136,7 @@ def _blocks(pair: Pair, bag: npt.NDArray[np.int64]) -> Floats:
     return np.column_stack([*parts, *whole])
 
 
-def _drawn(sums: Floats) -> Drawn:
+def _curves(sums: Floats) -> ResampledCurves:
     k = (sums.shape[1] - 2) // 3
     share, rate, cost = (np.cumsum(sums[:, j * k : (j + 1) * k], axis=1) for j in range(3))
     total, large = share[:, -1:], cost[:, -1]
@@ -128,17 +145,17 @@ def _drawn(sums: Floats) -> Drawn:
         np.column_stack([start, start + x]) / total
         for start, x in zip(first, (share, rate, cost), strict=True)
     ]
-    return Drawn(curves[0], curves[1], curves[2], large / total[:, 0])
+    return ResampledCurves(curves[0], curves[1], curves[2], large / total[:, 0])
 
 
 def intervals(
-    drawn: Drawn, level: float, n_clusters: int
+    curves: ResampledCurves, level: float, n_clusters: int
 ) -> tuple[dict[str, float], tuple[Floats, Floats]]:
-    """Intervals (widened percentiles) of the figures by name, and the ends of the accuracy at `GRID`."""
-    share, rate, cost, large_cost = drawn
+    """Return intervals (widened percentiles) of the figures by name, and of the accuracy at `GRID`."""
+    share, rate, cost, large_cost = curves
     area = (np.diff(share, axis=1) * (rate[:, 1:] + rate[:, :-1]) / 2).sum(axis=1)
     at_random = (rate[:, 0] + rate[:, -1]) / 2
-    least, parity_cost = parity(share, rate, cost)
+    least, parity_cost = parity_point(share, rate, cost)
     with np.errstate(divide="ignore", invalid="ignore"):
         saving = np.where(large_cost > 0, 1 - parity_cost / large_cost, np.nan)
     figures = {
@@ -147,10 +164,10 @@ def intervals(
         "parity_share": least,
         "saving": saving,
     }
-    found: dict[str, float] = {}
+    ends: dict[str, float] = {}
     for name, draws in figures.items():
         low, high = resampling.percentile(draws[:, None], level, n_clusters)
-        found |= {f"{name}_low": float(low[0]), f"{name}_high": float(high[0])}
+        ends |= {f"{name}_low": float(low[0]), f"{name}_high": float(high[0])}
     interp: Callable[..., Floats] = np.interp
     points = np.stack([interp(GRID, s, r) for s, r in zip(share, rate, strict=True)])
-    return found, resampling.percentile(points, level, n_clusters)
+    return ends, resampling.percentile(points, level, n_clusters)

@@ -1,14 +1,13 @@
-"""Closed-form intervals for means of scores, vectorised over groups."""
+"""Closed-form confidence intervals for means of scores, vectorised over groups."""
 
 import numpy as np
 import numpy.typing as npt
 
 from workbench.analysis.stats.arrays import Floats
 
-ENOUGH = (
-    60  # items from which intervals of skewed or fitted figures hold about as often as they say
-)
-_EDGE = 0.1  # how near to 0 or 1 a rate is when few clusters do not show how they vary
+# items from which intervals of skewed or fitted figures have about their nominal coverage
+ENOUGH_ITEMS = 60
+_EDGE = 0.1  # within this distance of 0 or 1 few clusters do not show their variance
 
 
 def clustered_se(
@@ -86,12 +85,12 @@ def skewed(
     n_clusters: npt.ArrayLike,
     level: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """Interval of the mean of amounts, which have a longer tail above: `student` corrected for skewness.
+    """Interval of the mean of right-skewed amounts: `student` corrected for skewness.
 
     Hall's cubic transformation of t (1992, Journal of the Royal Statistical Society B 54:221),
-    undone: mean − SE · (3 / a) (∛(1 + a (±t − a / 6)) − 1), a the `bend`. Where tails are long on
-        both sides it
-    holds the truth less often than `student`: for what cannot be below 0, not for differences.
+    inverted: mean − SE · (3 / a) (∛(1 + a (±t − a / 6)) − 1), a the `bend`. Where tails are long on
+    both sides its coverage is lower than that of `student`: use it for amounts that cannot be
+    negative, not for differences.
     """
     centre, error, a = (np.asarray(x, float) for x in (mean, se, bend))
     a = np.where(np.abs(a) > 1e-6, a, 1e-6)
@@ -144,14 +143,14 @@ def clustered_share(
     return _score_interval(p, np.where(whole, clusters, effective), quantile)
 
 
-def near_the_edge(
+def edge_notes(
     mean: npt.ArrayLike, se: npt.ArrayLike, n_clusters: npt.ArrayLike
 ) -> tuple[str, ...]:
-    """Say where intervals of `clustered_share` are known to be too short.
+    """Write a note where intervals of `clustered_share` are known to be too short.
 
-    Few clusters of several attempts, alike within a cluster, and a rate near 0 or 1. Single
-    attempts are not meant, nor rates of exactly 0 or 1, whose interval is that of the clusters
-    alone.
+    That is so for few clusters of several attempts that are alike within a cluster, and a rate near
+    0 or 1; but not for single attempts, nor for rates of exactly 0 or 1, whose interval depends on
+    the number of clusters alone.
 
     Args:
         mean: (k,) as in `clustered_share`.
@@ -162,7 +161,7 @@ def near_the_edge(
     edge = np.minimum(p, 1 - p)
     with np.errstate(invalid="ignore", divide="ignore"):
         whole = np.isclose(p * (1 - p) / error**2, clusters - 1, rtol=1e-9)
-    short = (edge > 0) & (edge < _EDGE) & (clusters > 1) & (clusters < ENOUGH) & ~whole
+    short = (edge > 0) & (edge < _EDGE) & (clusters > 1) & (clusters < ENOUGH_ITEMS) & ~whole
     if not short.any():
         return ()
     return (
@@ -172,15 +171,16 @@ def near_the_edge(
     )
 
 
-def too_few(n_clusters: int, figure: str, held: int) -> tuple[str, ...]:
-    """Say of a figure whose interval is known to be too short for few items how short it is.
+def few_items_notes(n_clusters: int, figure: str, held: int) -> tuple[str, ...]:
+    """Write a note on the coverage of an interval that is known to be too short for few items.
 
     Args:
-        n_clusters: items, or clusters of them; nothing is said of a single one, or of enough.
-        figure: as it reads in a sentence.
-        held: in how many of 100 simulated studies of 30 items a 95 % interval held the truth.
+        n_clusters: items, or clusters of them; a single one, or enough of them, get no note.
+        figure: its name in a sentence.
+        held: the number of 100 simulated studies of 30 items in which a 95 % interval contained the
+            true value.
     """
-    if not 1 < n_clusters < ENOUGH:
+    if not 1 < n_clusters < ENOUGH_ITEMS:
         return ()
     return (
         f"the interval of {figure} is too short from {n_clusters} items: at 95 %, 30 items held the"

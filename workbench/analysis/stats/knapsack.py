@@ -1,7 +1,7 @@
-"""One option for each group under a common budget: the multiple-choice knapsack, solved exactly.
+"""Multiple-choice knapsack, solved exactly: one option for each group under a common budget.
 
-All totals that no other choice beats are built up group by group (Nemhauser & Ullmann 1969,
-Management Science 15:494): what is beaten part way is beaten at the end.
+All non-dominated totals are built up group by group (Nemhauser & Ullmann 1969, Management Science
+15:494): a choice that is dominated over some groups stays so over all.
 """
 
 import dataclasses
@@ -11,12 +11,12 @@ import numpy as np
 from workbench.analysis.stats.arrays import Floats, Ints
 from workbench.errors import AnalysisError
 
-_MOST = 2_000_000  # totals held at once
+_MOST_TOTALS = 2_000_000  # in memory at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Totals:
-    """The unbeaten choices, cheapest first.
+    """Non-dominated choices, cheapest first.
 
     Attributes:
         cost: (k,) total cost, strictly rising.
@@ -28,13 +28,13 @@ class Totals:
     _steps: tuple[tuple[Ints, Ints], ...]  # per group: the option, and the total before it
 
     def best(self, budget: float) -> int | None:
-        """Place of the most valuable choice within a budget; None where none is."""
+        """Return the place of the most valuable choice within a budget; None if there is none."""
         # A budget that is a sum of these costs must not fail on the rounding of the sum.
         place = int(np.searchsorted(self.cost, budget * (1 + 1e-12) + 1e-15, side="right")) - 1
         return place if place >= 0 else None
 
     def options(self, place: int) -> Ints:
-        """Which option each group takes, (n_groups,)."""
+        """Return the option that each group takes, (n_groups,)."""
         chosen = np.empty(len(self._steps), np.int64)
         for group in range(len(self._steps) - 1, -1, -1):
             option, before = self._steps[group]
@@ -43,14 +43,14 @@ class Totals:
 
 
 def solve(value: Floats, cost: Floats) -> Totals:
-    """List the unbeaten ways to take exactly one option per group.
+    """List the non-dominated ways to take exactly one option per group.
 
     Args:
         value: (n_groups, n_options); NaN where a group does not have the option.
         cost: (n_groups, n_options), not negative; NaN likewise.
 
     Raises:
-        AnalysisError: a group without an option, or too many unbeaten totals to list.
+        AnalysisError: a group without an option, or too many non-dominated totals to list.
     """
     known = ~(np.isnan(value) | np.isnan(cost))
     if not known.any(axis=1).all():
@@ -59,25 +59,25 @@ def solve(value: Floats, cost: Floats) -> Totals:
     steps = []
     for group in range(len(value)):
         options = np.flatnonzero(known[group])
-        if len(options) * len(costs) > _MOST:
+        if len(options) * len(costs) > _MOST_TOTALS:
             reason = (
                 f"{len(value):,} groups × {value.shape[1]:,} options have too many unbeaten totals"
             )
             raise AnalysisError(f"{reason}; take fewer groups, or fewer options")
         new_cost = (cost[group, options][:, None] + costs).ravel()
         new_value = (value[group, options][:, None] + values).ravel()
-        kept = _unbeaten(new_cost, new_value)
-        option, before = np.divmod(kept, len(costs))
+        stays = _non_dominated(new_cost, new_value)
+        option, before = np.divmod(stays, len(costs))
         steps.append((options[option], before))
-        costs, values = new_cost[kept], new_value[kept]
+        costs, values = new_cost[stays], new_value[stays]
     return Totals(costs, values, tuple(steps))
 
 
-def _unbeaten(cost: Floats, value: Floats) -> Ints:
-    """Places of the totals with no cheaper one of the same value, cheapest first; ties once."""
+def _non_dominated(cost: Floats, value: Floats) -> Ints:
+    """Return the places of the non-dominated totals, cheapest first; of equal totals one."""
     order = np.lexsort((-value, cost))
     best = np.maximum.accumulate(value[order])
-    # A gain that is rounding is none: it would keep the dearer of two equal choices.
+    # A gain within rounding error is none: it would keep the dearer of two equal choices.
     rises = np.concatenate([[True], value[order][1:] > best[:-1] + 1e-12])
     return np.asarray(order[rises], np.int64)
 
@@ -101,7 +101,7 @@ def by_price(value: Floats, cost: Floats, price: float) -> Ints:
 
 
 def within(rate: Floats, cost: Floats, budget: float) -> Ints | None:
-    """Assign a model to each item so that the mean cost keeps to a budget, by one price for all items.
+    """Assign a model to each item under a budget for the mean cost, by one price for all items.
 
     It is the best assignment at the cost that it has; the exact best one within the budget may use
     what is left over, at most one item's worth of it (relaxation of the integer program of FORC).

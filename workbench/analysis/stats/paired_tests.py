@@ -1,4 +1,4 @@
-"""Tests of paired differences: is A better than B, or could the difference be chance."""
+"""Paired tests of a difference: exact McNemar, sign-flip permutation, and Holm's adjustment."""
 
 import math
 
@@ -44,7 +44,8 @@ def sign_flip(differences: Floats, resamples: int, rng: np.random.Generator) -> 
         bits = (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))) & 1
         sums = (2.0 * bits - 1.0) @ moved
         return float((np.abs(sums) >= observed).mean()), True
-    extreme, done = 0, 0
+    extreme = 0
+    done = 0
     while done < resamples:
         size = min(resamples - done, max(1, 4_000_000 // len(moved)))
         signs = rng.integers(0, 2, (size, len(moved)), dtype=np.int8)

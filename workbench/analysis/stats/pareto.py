@@ -1,7 +1,7 @@
-"""Who is not beaten: a cost to keep low, a gain to keep high, and a second cost where there is one.
+"""Pareto frontier of a gain to maximise and one or two costs to minimise.
 
-Definitions: a point dominates another if it costs no more and gains no less, and differs in one of
-these. Equal points do not dominate each other: both stay.
+A point dominates another if it costs no more, gains no less, and differs in one of these. Equal
+points do not dominate each other: both are on the frontier.
 """
 
 import itertools
@@ -13,13 +13,14 @@ from workbench.analysis.stats.arrays import Bools, Floats
 
 
 def non_dominated(cost: Floats, gain: Floats, second: Floats | None = None) -> Bools:
-    """Mark the points that no other dominates, along the last axis; NaN points never are.
+    """Mark the points that no other dominates, along the last axis; points with NaN are not marked.
 
-    With a second cost point by point. Else, sorted by cost up and gain down, a point stays if its
-    gain strictly exceeds the running maximum, or equals the point that set it.
+    With a second cost each point is compared with all others. Else, sorted by rising cost and
+    falling gain, a point is marked if its gain strictly exceeds the running maximum, or if it equals
+    the point that set it.
     """
     if second is not None:
-        return _unbeaten(cost, gain, second)
+        return _non_dominated_in_three(cost, gain, second)
     bad = np.isnan(cost) | np.isnan(gain)
     x, y = np.where(bad, np.inf, cost), np.where(bad, -np.inf, gain)
     order = np.lexsort((-y, x), axis=-1)
@@ -35,15 +36,15 @@ def non_dominated(cost: Floats, gain: Floats, second: Floats | None = None) -> B
     return out & ~bad
 
 
-def _unbeaten(cost: Floats, gain: Floats, second: Floats) -> Bools:
+def _non_dominated_in_three(cost: Floats, gain: Floats, second: Floats) -> Bools:
     known = ~(np.isnan(cost) | np.isnan(gain) | np.isnan(second))
     stays = known.copy()
     for j in range(cost.shape[-1]):
-        stays[..., j] &= ~_beat(cost, gain, second, j).any(axis=-1)
+        stays[..., j] &= ~_dominating(cost, gain, second, j).any(axis=-1)
     return stays
 
 
-def _beat(cost: Floats, gain: Floats, second: Floats, j: int) -> Bools:
+def _dominating(cost: Floats, gain: Floats, second: Floats, j: int) -> Bools:
     """Mark the points that dominate the j-th."""
     at = [v[..., j : j + 1] for v in (cost, gain, second)]
     as_good = (cost <= at[0]) & (gain >= at[1]) & (second <= at[2])
@@ -51,14 +52,14 @@ def _beat(cost: Floats, gain: Floats, second: Floats, j: int) -> Bools:
 
 
 def dominators(cost: Floats, gain: Floats, second: Floats | None = None) -> list[int | None]:
-    """Name for each point the one that beats it with the highest gain, then the lowest cost."""
-    found: list[int | None] = []
+    """List for each point the one that dominates it with the highest gain, then the lowest cost."""
+    dominating: list[int | None] = []
     level = np.zeros_like(cost) if second is None else second
     for i in range(len(cost)):
-        beats = _beat(cost, gain, level, i)
+        beats = _dominating(cost, gain, level, i)
         best = sorted(np.flatnonzero(beats), key=lambda j: (-gain[j], cost[j], j))
-        found.append(int(best[0]) if best else None)
-    return found
+        dominating.append(int(best[0]) if best else None)
+    return dominating
 
 
 def hull(cost: Floats, gain: Floats) -> Bools:
@@ -101,7 +102,7 @@ def hypervolume(cost: Floats, gain: Floats, reference: tuple[float, float]) -> f
 def volume(
     cost: Floats, gain: Floats, second: Floats, reference: tuple[float, float, float]
 ) -> float:
-    """Hypervolume of points with a second cost: the area of those within each level of it, stacked.
+    """Hypervolume with a second cost: the sum of areas of the points within each level of it.
 
     Args:
         cost: (n,) to keep low.
@@ -110,37 +111,40 @@ def volume(
         reference: cost, gain and second cost that are worse than all points.
     """
     levels = np.append(np.unique(second[second < reference[2]]), reference[2])
-    found = 0.0
+    volume = 0.0
     for low, high in itertools.pairwise(levels.tolist()):
         within = second <= low
-        found += (high - low) * hypervolume(cost[within], gain[within], reference[:2])
-    return found
+        volume += (high - low) * hypervolume(cost[within], gain[within], reference[:2])
+    return volume
 
 
-def stands_for(covers: Bools, cost: Floats, among: Bools) -> npt.NDArray[np.int64]:
-    """Thin points out until each is stood for by one that is kept and nearly as good.
+def representatives(covers: Bools, cost: Floats, among: Bools) -> npt.NDArray[np.int64]:
+    """Choose representatives so that each point has one that is nearly as good or better.
 
-    Along the first uncovered point by cost, the one that covers it and most others is kept, the
-    cheaper of equals. Along a frontier of two axes what a point covers is a stretch, and the kept
-    are as few as can be; with three they may be more.
+    For the first uncovered point by cost, the point that covers it and most others is chosen, the
+    cheaper of equals. On a frontier of two axes a point covers an interval of it, and the
+    representatives are as few as possible; with three axes they may be more.
 
     Args:
         covers: (n, n): whether the first is nearly as good as the second or better.
         cost: (n,) sets the order.
-        among: (n,) which points are to be stood for, and may be kept.
+        among: (n,) which points need a representative, and may be one.
 
     Returns:
-        (n,): which point stands for each, itself if it is kept; −1 where it is not among them.
+        (n,): the representative of each point, itself if it is one; −1 outside `among`.
     """
     out = np.full(len(cost), -1)
     order = [int(j) for j in np.argsort(cost, kind="stable") if among[j]]
-    left = among.copy()
+    uncovered = among.copy()
     for i in order:
-        if not left[i]:
+        if not uncovered[i]:
             continue
-        best = max((j for j in order if covers[j, i]), key=lambda j: int((covers[j] & left).sum()))
-        mine = covers[best] & left
-        out[mine], left = best, left & ~mine
+        best = max(
+            (j for j in order if covers[j, i]), key=lambda j: int((covers[j] & uncovered).sum())
+        )
+        covered = covers[best] & uncovered
+        out[covered] = best
+        uncovered = uncovered & ~covered
         out[best] = best
     return out
 
@@ -158,7 +162,7 @@ def knee(cost: Floats, gain: Floats) -> int | None:
     """Find the frontier point highest above the chord from its cheapest to its best point.
 
     Both axes are scaled to 0..1 first, so that the answer depends on whether `cost` is logarithmic.
-    None where fewer than three points stay or none lies above the chord.
+    None where the frontier has fewer than three points or none lies above the chord.
     """
     along = _along(cost, gain)
     x, y = cost[along], gain[along]

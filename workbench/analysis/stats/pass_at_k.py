@@ -1,12 +1,12 @@
-"""pass@k and pass^k: unbiased estimates from n ≥ k recorded trials, without replacement."""
+"""Unbiased estimators of pass@k and pass^k from n ≥ k recorded trials, without replacement."""
 
 import numpy as np
 import numpy.typing as npt
 
 from workbench.analysis.stats.arrays import Floats
 
-_COUNTED = 2000  # counts up to which pairs of them are not sorted
-_SHOWN = 25  # sizes up to which a curve has them all
+_MOST_COUNTED = 2000  # up to this count, pairs of counts are tabulated instead of sorted
+_MOST_SIZES = 25  # points of a curve
 
 
 def pass_at_k(passed: npt.ArrayLike, n: npt.ArrayLike, k: int) -> Floats:
@@ -37,7 +37,7 @@ def pass_all_k(passed: npt.ArrayLike, n: npt.ArrayLike, k: int) -> Floats:
 def all_marked(marked: npt.ArrayLike, n: npt.ArrayLike, k: int) -> Floats:
     """Chance that k draws from n trials are all among the marked ones: C(m, k) / C(n, k).
 
-    `pass_at_k` and `pass_all_k` are made of it.
+    `pass_at_k` and `pass_all_k` are computed from it.
 
     Args:
         marked: (...) counts of marked trials, 0 ≤ m ≤ n.
@@ -52,9 +52,9 @@ def all_marked(marked: npt.ArrayLike, n: npt.ArrayLike, k: int) -> Floats:
     # The same few pairs of counts occur over and over: the product is taken once for each.
     pairs = np.stack([m[enough], size[enough]], axis=-1)
     distinct, place = _distinct(pairs)
-    drawn = np.arange(k)
-    left, total = distinct[:, :1] - drawn, distinct[:, 1:] - drawn
-    chance = np.prod(np.maximum(left, 0.0) / total, axis=1)
+    draws = np.arange(k)
+    remaining, total = distinct[:, :1] - draws, distinct[:, 1:] - draws
+    chance = np.prod(np.maximum(remaining, 0.0) / total, axis=1)
     out = np.full(m.shape, np.nan)
     out[enough] = chance[place]
     return out
@@ -66,7 +66,7 @@ def _distinct(pairs: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
         return np.empty((0, 2)), np.empty(0, np.intp)
     width = int(pairs.max()) + 1
     codes = (pairs[:, 0] * width + pairs[:, 1]).astype(np.int64)
-    if width > _COUNTED:
+    if width > _MOST_COUNTED:
         codes, place = np.unique(codes, return_inverse=True)
     else:
         here = np.zeros(width * width, bool)
@@ -77,6 +77,6 @@ def _distinct(pairs: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
 
 def curve_sizes(most: int) -> list[int]:
     """The subset sizes of a curve: all up to 25, else 25 that are even in the logarithm."""
-    if most <= _SHOWN:
+    if most <= _MOST_SIZES:
         return list(range(1, most + 1))
-    return sorted({round(k) for k in np.geomspace(1, most, _SHOWN).tolist()})
+    return sorted({round(k) for k in np.geomspace(1, most, _MOST_SIZES).tolist()})

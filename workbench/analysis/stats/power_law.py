@@ -1,4 +1,7 @@
-"""Power laws with an asymptote: y = a − b · x^(−c), in one resource, and y = a − b · x^(−c) − d · z^(−e) in two."""
+"""Power laws with an asymptote, in one or two resources.
+
+y = a − b · x^(−c), and y = a − b · x^(−c) − d · z^(−e).
+"""
 
 from typing import NamedTuple
 
@@ -7,8 +10,8 @@ import numpy.typing as npt
 
 from workbench.analysis.stats.arrays import Floats
 
-_GRID = np.geomspace(0.01, 10.0, 61)  # exponents tried first
-_FINER = 25  # halvings of the step around the best one
+_GRID = np.geomspace(0.01, 10.0, 61)  # exponents of the coarse search
+_REFINEMENTS = 25  # reductions of the step around the best exponent
 
 
 class Law(NamedTuple):
@@ -18,8 +21,8 @@ class Law(NamedTuple):
         asymptote: a, what no amount of x exceeds.
         scale: b ≥ 0, what is missing at x = 1.
         exponent: c > 0.
-        edge: whether c ran into an end of the range that was searched (0.01 to 10): towards 0 the
-            curve rises as log x and no asymptote is in sight; at the other end it is flat at once.
+        edge: whether c is an end of the range that was searched (0.01 to 10): at the lower end the
+            curve rises as log x and no asymptote is in sight; at the upper end it is flat.
         rss: residual sum of squares.
     """
 
@@ -30,12 +33,12 @@ class Law(NamedTuple):
     rss: Floats
 
     def at(self, x: npt.ArrayLike) -> Floats:
-        """Give y at x, broadcast against (m,)."""
+        """Return y at x, broadcast against (m,)."""
         y: Floats = self.asymptote - self.scale * np.asarray(x, float) ** -self.exponent
         return y
 
     def needed(self, gap: float) -> Floats:
-        """Give the x from which less than `gap` is missing to the asymptote; (m,)."""
+        """Return the x from which y is within `gap` of the asymptote; (m,)."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             x: Floats = np.where(self.scale > 0, (self.scale / gap) ** (1 / self.exponent), 0.0)
         return x
@@ -59,7 +62,7 @@ def fit(x: Floats, y: Floats, ceiling: float = np.inf) -> Law:
     x = np.broadcast_to(np.asarray(x, float), y.shape)
     if y.shape[1] < 3 or not (x > 0).all():
         raise ValueError("a power law needs three points with x above 0")
-    # In units of the geometric mean the powers stay near 1.
+    # In units of the geometric mean the powers are near 1.
     unit = np.exp(np.log(x).mean(axis=1, keepdims=True))
     logs = np.log(x / unit)
     best = np.full(len(y), np.inf)
@@ -69,7 +72,7 @@ def fit(x: Floats, y: Floats, ceiling: float = np.inf) -> Law:
         better = rss < best
         best, exponent = np.where(better, rss, best), np.where(better, c, exponent)
     step = float(np.log(_GRID[1] / _GRID[0]))
-    for _ in range(_FINER):
+    for _ in range(_REFINEMENTS):
         step /= 1.6
         for sign in (-1.0, 1.0):
             tried = np.clip(exponent * np.exp(sign * step), _GRID[0], _GRID[-1])
@@ -84,7 +87,7 @@ def fit(x: Floats, y: Floats, ceiling: float = np.inf) -> Law:
 def _linear(
     logs: Floats, y: Floats, exponent: Floats, ceiling: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Best a ≤ ceiling and b ≥ 0 of y = a − b · exp(−c · log x) for given exponents; and the RSS."""
+    """Solve for a ≤ ceiling and b ≥ 0 of y = a − b · exp(−c · log x), c given; return a, b, RSS."""
     z = np.exp(-exponent[:, None] * logs)
     mean_z, mean_y = z.mean(axis=1), y.mean(axis=1)
     spread = ((z - mean_z[:, None]) ** 2).sum(axis=1)
@@ -110,7 +113,7 @@ class Surface(NamedTuple):
     rss: float
 
     def at(self, x: npt.ArrayLike, z: npt.ArrayLike) -> Floats:
-        """Give y at (x, z)."""
+        """Return y at (x, z)."""
         first = self.scale * np.asarray(x, float) ** -self.exponent
         return np.asarray(
             self.asymptote - first - self.scale_2 * np.asarray(z, float) ** -self.exponent_2
@@ -121,7 +124,9 @@ _COARSE = np.geomspace(0.03, 4.0, 22)
 
 
 def fit_two(x: Floats, z: Floats, y: Floats, ceiling: float = np.inf) -> Surface:
-    """Fit y = a − b · x^(−c) − d · z^(−e), b and d ≥ 0, by least squares (after Hoffmann et al. 2022, eq. 2).
+    """Fit y = a − b · x^(−c) − d · z^(−e), b and d ≥ 0, by least squares.
+
+    After Hoffmann et al. 2022, arXiv 2203.15556, eq. 2.
 
     The exponents are searched on a grid that is refined around the best pair; a, b, d are then
     non-negative least squares.
@@ -149,10 +154,10 @@ def fit_two(x: Floats, z: Floats, y: Floats, ceiling: float = np.inf) -> Surface
         around = [
             (c * np.exp(i * step), e * np.exp(j * step)) for i in (-1, 0, 1) for j in (-1, 0, 1)
         ]
-        found = min(around, key=lambda p: _plane(logs, y, p, ceiling)[1])
-        rss = _plane(logs, y, found, ceiling)[1]
+        nearby = min(around, key=lambda p: _plane(logs, y, p, ceiling)[1])
+        rss = _plane(logs, y, nearby, ceiling)[1]
         if rss < best:
-            (c, e), best = found, rss
+            (c, e), best = nearby, rss
     (a, b, d), rss = _plane(logs, y, (c, e), ceiling)
     return Surface(
         float(a), float(b * units[0] ** c), float(c), float(d * units[1] ** e), float(e), rss
@@ -162,7 +167,7 @@ def fit_two(x: Floats, z: Floats, y: Floats, ceiling: float = np.inf) -> Surface
 def _plane(
     logs: tuple[Floats, Floats], y: Floats, exponents: tuple[float, float], ceiling: float
 ) -> tuple[Floats, float]:
-    """Best a ≤ ceiling, b ≥ 0, d ≥ 0 for given exponents, and the RSS; by trying what is active."""
+    """Solve for a ≤ ceiling, b ≥ 0, d ≥ 0 for given exponents, by trying each active set; and RSS."""
     powers = [np.exp(-c * log) for c, log in zip(exponents, logs, strict=True)]
     best, least = np.array([y.mean(), 0.0, 0.0]), np.inf
     for use in ((0, 1), (0,), (1,), ()):
@@ -170,18 +175,18 @@ def _plane(
         for capped in (False, True):
             if capped and not np.isfinite(ceiling):
                 continue
-            left = y - ceiling if capped else y
+            remainder = y - ceiling if capped else y
             design = columns if capped else [np.ones_like(y), *columns]
             if not design:
-                solved, rss = np.zeros(0), float((left**2).sum())
+                solved, rss = np.zeros(0), float((remainder**2).sum())
             else:
                 matrix = np.column_stack(design)
-                solved = np.linalg.lstsq(matrix, left, rcond=None)[0]
-                rss = float(((left - matrix @ solved) ** 2).sum())
-            found = np.zeros(3)
-            found[0] = ceiling if capped else solved[0]
+                solved = np.linalg.lstsq(matrix, remainder, rcond=None)[0]
+                rss = float(((remainder - matrix @ solved) ** 2).sum())
+            coefficients = np.zeros(3)
+            coefficients[0] = ceiling if capped else solved[0]
             for place, k in enumerate(use):
-                found[1 + k] = solved[place + (0 if capped else 1)]
-            if rss < least and found[0] <= ceiling + 1e-12 and (found[1:] >= 0).all():
-                best, least = found, rss
+                coefficients[1 + k] = solved[place + (0 if capped else 1)]
+            if rss < least and coefficients[0] <= ceiling + 1e-12 and (coefficients[1:] >= 0).all():
+                best, least = coefficients, rss
     return best, least

@@ -1,4 +1,4 @@
-"""Figures of curves of quality over cost, which routers and cascades draw.
+"""Figures of quality curves over cost, as those of routers and cascades.
 
 A curve is given by its points: (k,) or (…, k) costs and qualities, in any order.
 """
@@ -9,15 +9,15 @@ from workbench.analysis.stats import pareto
 from workbench.analysis.stats.arrays import Floats
 
 
-def unbeaten(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
-    """The points that no other beats, cheapest first, each cost once: (j,) and (j,)."""
+def pareto_points(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
+    """Return the non-dominated points, cheapest first, each cost once: (j,) and (j,)."""
     keep = pareto.non_dominated(cost, quality)
     x, place = np.unique(cost[keep], return_index=True)
     return x, quality[keep][place]
 
 
 def concave(cost: Floats, quality: Floats) -> tuple[Floats, Floats]:
-    """The corners of the concave hull of the unbeaten points: what mixing at random achieves."""
+    """Return the corners of the concave hull of the Pareto points, which random mixing achieves."""
     corner = pareto.hull(cost, quality)
     x, place = np.unique(cost[corner], return_index=True)
     return x, quality[corner][place]
@@ -33,19 +33,19 @@ def own_area(cost: Floats, quality: Floats) -> float:
 
     Not comparable between curves that span different ranges; `common_area` is.
     """
-    x, y = unbeaten(cost, quality)
+    x, y = pareto_points(cost, quality)
     return area(x, y) / float(x[-1] - x[0]) if len(x) > 1 else float("nan")
 
 
 def common_area(cost: Floats, quality: Floats, low: float, high: float) -> float:
-    """Mean quality over a given range of cost: straight between unbeaten points, flat beyond them.
+    """Mean quality over a given range of cost: linear between Pareto points, flat beyond them.
 
     NaN where the range is empty. Before its first point a curve has that point's quality: give a
     range that begins where all curves do.
     """
     if not high > low:
         return float("nan")
-    x, y = unbeaten(cost, quality)
+    x, y = pareto_points(cost, quality)
     inside = x[(x > low) & (x < high)]
     at = np.concatenate([[low], inside, [high]])
     return area(at, np.interp(at, x, y)) / (high - low)
@@ -63,7 +63,7 @@ def common_areas(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Fl
     order = np.argsort(cost, axis=1, kind="stable")
     x, y = (np.take_along_axis(v, order, 1) for v in (cost, quality))
     keep = pareto.non_dominated(x, y)
-    # A beaten point takes the place of the unbeaten one before it: it adds no area.
+    # A dominated point is replaced by the Pareto point before it, which adds no area.
     place = np.maximum.accumulate(np.where(keep, np.arange(x.shape[1]), -1), axis=1)
     first = np.argmax(keep, axis=1)[:, None]
     place = np.where(place < 0, first, place)
@@ -81,7 +81,7 @@ def common_areas(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Fl
 
 
 def hull_areas(cost: Floats, quality: Floats) -> Floats:
-    """Mean quality over the points' range of cost on their concave hull, for many resamples at once.
+    """Mean quality on the concave hull over the points' range of cost, for many resamples at once.
 
     Along each hull the next corner is the point of the steepest rise; behind the last one it is
     flat.
@@ -118,7 +118,7 @@ def parity_cost(cost: Floats, quality: Floats, best: float, best_cost: float) ->
 
     Infinite where the curve never is (MMR-Bench); NaN where that model's cost is 0.
     """
-    x, y = unbeaten(cost, quality)
+    x, y = pareto_points(cost, quality)
     enough = y >= best - 1e-12
     if not best_cost > 0:
         return float("nan")
@@ -126,7 +126,7 @@ def parity_cost(cost: Floats, quality: Floats, best: float, best_cost: float) ->
 
 
 def hull_area(cost: Floats, quality: Floats, most: float) -> tuple[float, float]:
-    """AIQ of RouterBench in both forms, over the concave hull made flat up to the cost `most`, or cut there.
+    """AIQ of RouterBench in both forms, over the concave hull extended or cut to the cost `most`.
 
     Returns:
         the area over `most`, beginning at the first point (as its code has it), 0 if that costs
@@ -163,7 +163,7 @@ def calls_for(share: Floats, quality: Floats, weak: float, strong: float, part: 
     """CPT(part): the share of strong calls at which that part of the gap is first closed.
 
     Straight between points; NaN where the curve never gets there, or there is no gap. Where quality
-    falls somewhere, interpolating its inverse is wrong without a word; the first crossing is not.
+    falls somewhere, interpolating its inverse would be silently wrong; the first crossing is not.
     """
     closed = recovered(quality, weak, strong)
     reached = np.flatnonzero(closed >= part - 1e-12)
@@ -177,7 +177,7 @@ def calls_for(share: Floats, quality: Floats, weak: float, strong: float, part: 
 
 
 def deferred(first: Floats, other: Floats, score: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Sum up handing over what scores least, step by step; equal scores go together.
+    """Accumulate the effect of handing over the lowest scores first; equal scores go together.
 
     Args:
         first: (n, k) what an item gives (quality, cost …) if kept.
@@ -195,7 +195,7 @@ def deferred(first: Floats, other: Floats, score: Floats, weight: Floats) -> tup
     share = np.append(0.0, np.cumsum(w)[last])
     share[-1] = 1.0
     means = np.empty((len(share), first.shape[1]))
-    for j, (kept, handed) in enumerate(zip(first.T, other.T, strict=True)):
-        means[0, j] = (weight * kept).sum() / weight.sum()
-        means[1:, j] = means[0, j] + np.cumsum(w * (handed - kept)[order])[last]
+    for j, (first_value, other_value) in enumerate(zip(first.T, other.T, strict=True)):
+        means[0, j] = (weight * first_value).sum() / weight.sum()
+        means[1:, j] = means[0, j] + np.cumsum(w * (other_value - first_value)[order])[last]
     return share, means

@@ -1,4 +1,4 @@
-"""Rank correlation of two orders."""
+"""Rank correlation (Kendall's τ-b) of two orders."""
 
 import numpy as np
 

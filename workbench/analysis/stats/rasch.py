@@ -1,4 +1,4 @@
-"""Strengths of groups and difficulties of items: logit P(right) = β_group − α_author − δ_item."""
+"""Rasch model with authors: logit P(right) = β_group − α_author − δ_item."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,14 @@ import numpy as np
 
 from workbench.analysis.stats.arrays import Floats, Ints
 
-_STEPS, _CLOSE = 60, 1e-9
-_ENOUGH = 2000  # items from which the spreads are learnt
-_WIDE = 10.0  # sd of what is hardly held back: a difficulty common to all
+_MAX_STEPS = 60
+_TOLERANCE = 1e-9
+_ENOUGH_ITEMS = 2000  # a sample of this size determines the prior standard deviations
+_WIDE_SD = 10.0  # of a nearly flat prior, as for a difficulty common to all items
 
 
 class Fit(NamedTuple):
-    """The most probable strengths and difficulties.
+    """Maximum a posteriori estimates of strengths and difficulties.
 
     Attributes:
         strength: (n_groups,) β, of mean 0.
@@ -52,40 +53,41 @@ def fit(
     """
     n_items, n_groups = n.shape
     n_authors = int(author.max()) + 1
-    held = np.concatenate([np.full(n_groups, sds[0] ** -2), np.full(n_authors, sds[1] ** -2)])
-    theta, delta = np.zeros(n_groups + n_authors), np.zeros(n_items)
+    precision = np.concatenate([np.full(n_groups, sds[0] ** -2), np.full(n_authors, sds[1] ** -2)])
+    theta = np.zeros(n_groups + n_authors)
+    delta = np.zeros(n_items)
     if begin is not None:
         theta, delta = np.concatenate([begin.strength, begin.author]), begin.item
 
-    def look(theta: Floats, delta: Floats) -> tuple[float, Floats, Floats]:
-        """Log posterior, residuals and weights at a point."""
+    def evaluate(theta: Floats, delta: Floats) -> tuple[float, Floats, Floats]:
+        """Return log posterior, residuals and weights at a point."""
         value, residual, weight = _likelihood(
             n, right, theta[None, :n_groups] - (theta[n_groups + author] + delta)[:, None]
         )
-        prior = (held * theta**2).sum() + ((delta / sds[2]) ** 2).sum()
+        prior = (precision * theta**2).sum() + ((delta / sds[2]) ** 2).sum()
         return value - float(prior) / 2, residual, weight
 
-    value, residual, weight = look(theta, delta)
+    value, residual, weight = evaluate(theta, delta)
     schur, diagonal = np.eye(len(theta)), np.ones(n_items)
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         schur, diagonal, step, drop = _newton(
-            residual, weight, (theta, delta), author, (held, sds[2] ** -2)
+            residual, weight, (theta, delta), author, (precision, sds[2] ** -2)
         )
         scale, before = 1.0, value
         while True:
             at = theta + scale * step, delta + scale * drop
-            value, residual, weight = look(*at)
+            value, residual, weight = evaluate(*at)
             # Near the top a step changes less than rounding does.
             if value >= before - 1e-12 * (1 + abs(before)) or scale < 1e-6:
                 break
             scale /= 2
         theta, delta = at
-        if max(np.abs(step).max(), np.abs(drop).max()) < _CLOSE:
+        if max(np.abs(step).max(), np.abs(drop).max()) < _TOLERANCE:
             break
     inverse = np.linalg.inv(schur)[:n_groups, :n_groups]
     inverse = inverse - inverse.mean(axis=0)
     inverse = (inverse.T - inverse.mean(axis=1)).T
-    priors = np.log(held).sum() / 2 - n_items * np.log(sds[2])
+    priors = np.log(precision).sum() / 2 - n_items * np.log(sds[2])
     evidence = value + priors - (np.linalg.slogdet(schur)[1] + np.log(diagonal).sum()) / 2
     shift = theta[:n_groups].mean()
     return Fit(
@@ -103,18 +105,18 @@ def _newton(
     weight: Floats,
     at: tuple[Floats, Floats],
     author: Ints,
-    held: tuple[Floats, float],
+    precisions: tuple[Floats, float],
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Give the Schur complement, the items' diagonal, and the steps of groups and authors and of items.
+    """Compute a Newton step: the Schur complement, the items' diagonal, and the two steps.
 
     Args:
         residual: right minus expected, (n_items, n_groups).
         weight: n p (1 − p), as many.
         at: strengths and authors, and items, as they are.
         author: (n_items,) the number of each item's author.
-        held: what the priors add to the diagonal, for those two.
+        precisions: prior precisions, which are added to the diagonal, for those two.
     """
-    (theta, delta), (of_others, of_items) = at, held
+    (theta, delta), (of_others, of_items) = at, precisions
     n_groups = weight.shape[1]
     n_authors = len(theta) - n_groups
     of_item = weight.sum(axis=1)
@@ -143,7 +145,7 @@ def _newton(
 
 
 def _likelihood(n: Floats, right: Floats, eta: Floats) -> tuple[float, Floats, Floats]:
-    """Log likelihood at log odds, right minus expected, and the weights n p (1 − p)."""
+    """Return log likelihood at log odds, right minus expected, and the weights n p (1 − p)."""
     small = np.exp(-np.abs(eta))
     chance = np.where(eta >= 0, 1.0, small) / (1 + small)
     value = float((right * eta - n * (np.maximum(eta, 0) + np.log(1 + small))).sum())
@@ -159,31 +161,31 @@ def _by_author(values: Floats, author: Ints, n_authors: int) -> Floats:
 def learn(n: Floats, right: Floats, author: Ints) -> tuple[Fit, tuple[float, float, float]]:
     """Fit with the prior standard deviations that make the data most probable (Laplace).
 
-    Fewer than three authors tell no spread of theirs: then theirs is wide, 10. Each is kept
-    between 0.05 and 10.
+    Fewer than three authors do not determine their standard deviation, which is then 10. Each is
+    limited to 0.05 to 10.
     """
     from scipy import optimize
 
     several = int(author.max()) >= 2
 
     def unpack(point: Floats) -> tuple[float, float, float]:
-        sds = np.exp(np.clip(point, np.log(0.05), np.log(_WIDE)))
-        return float(sds[0]), float(sds[2]) if several else _WIDE, float(sds[1])
+        sds = np.exp(np.clip(point, np.log(0.05), np.log(_WIDE_SD)))
+        return float(sds[0]), float(sds[2]) if several else _WIDE_SD, float(sds[1])
 
-    # Of very many items an even sample tells the spreads as well.
-    some = np.unique(np.linspace(0, len(n) - 1, min(len(n), _ENOUGH)).astype(int))
-    kept = n[some], right[some], np.unique(author[some], return_inverse=True)[1]
+    # Of very many items an evenly spaced sample suffices for the standard deviations.
+    some = np.unique(np.linspace(0, len(n) - 1, min(len(n), _ENOUGH_ITEMS)).astype(int))
+    sample = n[some], right[some], np.unique(author[some], return_inverse=True)[1]
     last: list[Fit] = []
 
     def loss(point: Floats) -> float:
-        last[:] = [fit(*kept, unpack(point), last[0] if last else None)]
+        last[:] = [fit(*sample, unpack(point), last[0] if last else None)]
         return -last[0].evidence
 
-    found = optimize.minimize(
+    optimum = optimize.minimize(
         loss,
         np.zeros(3 if several else 2),
         method="Nelder-Mead",
         options={"xatol": 0.02, "fatol": 1e-3, "maxiter": 80},
     )
-    sds = unpack(found.x)
+    sds = unpack(optimum.x)
     return fit(n, right, author, sds), sds

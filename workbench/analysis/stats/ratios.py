@@ -1,4 +1,4 @@
-"""Ratios of sums over clustered rows, for tables whose rows are no items × groups."""
+"""Ratios of sums over clustered rows, with intervals."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from workbench.analysis.stats import intervals
 from workbench.analysis.stats.arrays import Floats, Ints
 
-AMOUNT = (0.0, np.inf)  # the bounds of what is counted or measured
+AMOUNT = (0.0, np.inf)  # bounds of counts and measured amounts
 
 
 def ratio(
@@ -18,9 +18,9 @@ def ratio(
     level: float,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> tuple[float, float, float]:
-    """Give Σ top / Σ bottom with the interval of its linearisation, t · SE clustered.
+    """Estimate Σ top / Σ bottom with the interval of its linearisation, t · SE clustered.
 
-    Of amounts, which have no upper bound but are never below 0, it is corrected for skewness.
+    The interval of amounts (`bounds` = `AMOUNT`) is corrected for skewness.
     With `bottom` of ones it is a mean. SE = √(C / (C − 1) Σ_c (Σ_{i∈c} (top − R · bottom))²) / Σ
     bottom (Cochran 1977, Sampling Techniques, §6.3), one degree of freedom fewer than clusters.
 
@@ -29,11 +29,11 @@ def ratio(
         bottom: (n,) finite.
         codes: (n,) the number of each row's cluster.
         level: nominal coverage.
-        bounds: what the ends are cut to.
+        bounds: the limits of the interval.
 
     Returns:
         Ratio, low and high; NaN where the bottom adds up to 0, ends also below two clusters or
-        where all rows have the same ratio: no spread was seen, which does not say there is none.
+        where all rows have the same ratio, which gives no estimate of the spread.
     """
     nan = float("nan")
     whole = float(bottom.sum())
@@ -80,7 +80,7 @@ def share(values: Floats, codes: Ints, level: float) -> tuple[float, float, floa
 
 
 def numbered(codes: npt.NDArray[np.integer[Any]]) -> Ints:
-    """Number codes from 0 without a gap, (n,), in their order; they lie close enough to be counted."""
+    """Number codes from 0 without a gap, (n,), in their order; their range must be small."""
     if not len(codes):
         return codes.astype(np.int64)
     places = codes - codes.min()
@@ -89,7 +89,7 @@ def numbered(codes: npt.NDArray[np.integer[Any]]) -> Ints:
     return np.asarray((np.cumsum(seen) - 1)[places])
 
 
-def figures(name: str, found: tuple[float, float, float]) -> dict[str, Any]:
+def figures(name: str, estimate: tuple[float, float, float]) -> dict[str, Any]:
     """Make the three cells of a figure: `name`, `name_low`, `name_high`; null where unknown."""
-    given = zip(("", "_low", "_high"), found, strict=True)
-    return {f"{name}{end}": None if np.isnan(v) else float(v) for end, v in given}
+    cells = zip(("", "_low", "_high"), estimate, strict=True)
+    return {f"{name}{end}": None if np.isnan(v) else float(v) for end, v in cells}

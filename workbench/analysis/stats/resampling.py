@@ -1,7 +1,7 @@
-"""The bootstrap, resampling clusters of items; every group sees the same resample (paired).
+"""Resampling by the bootstrap over clusters of items, paired over groups.
 
 A resample is a vector of counts, how often each cluster was drawn, so that all sums of a resample
-are one matrix product. Statistics are functions of sums; nothing is ever gathered row by row.
+are one matrix product. Statistics are functions of sums; rows are never gathered.
 """
 
 from typing import Literal
@@ -11,35 +11,35 @@ import numpy.typing as npt
 
 from workbench.analysis.stats.arrays import Floats, Ints
 
-_BAGS = 4000  # clusters beyond which bags of them are resampled
-_CHUNK_CELLS = 100_000  # counts held at once: they stay in the cache
+_MOST_BAGS = 4000  # more clusters than this are resampled in bags
+_CHUNK_CELLS = 100_000  # counts in memory at once: they fit in the cache
 # Of many clusters a cache holds the counts of few resamples, and a product of few rows mostly waits
 # for memory and threads: then more rows, but no more than this many cells (32 MB).
 _CHUNK_ROWS, _MOST_CELLS = 128, 4_000_000
-_ROW_BY_ROW = (
-    1000  # clusters from which counting each resample alone costs less than one long count
-)
+# clusters from which counting each resample separately costs less than one long count
+_ROW_BY_ROW = 1000
 _ONE_THREAD = 200_000  # multiplications below which OpenBLAS does not share the work out
-_ROWS, _COLUMNS = 64, 64  # of such a product
+_ROWS = 64  # of such a product
+_COLUMNS = 64
 
 
 def bags(n_clusters: int, rng: np.random.Generator) -> Ints:
     """Put clusters into at most 4,000 bags at random, all of one size but for a smaller last one.
 
-    Bags made at random are independent and alike, as clusters are, so that resampled bags have the
-    sums of resampled clusters: the same mean and, on average over ways to fill the bags, the same
+    Random bags are independent and identically distributed, as clusters are, so that resampled bags
+    have the sums of resampled clusters: the same mean and, on average over ways to fill the bags, the same
     variance and skewness (random groups; Wolter 2007, Introduction to Variance Estimation, ch. 2).
-    There are at least 2,000 of them, so that their luck moves a standard error by 1.6 % at most, as
-    does that of 2,000 resamples: 1 / √(2 · 2,000).
+    There are at least 2,000 of them, so that the random assignment changes a standard error by 1.6 %
+    at most, as do 2,000 resamples: 1 / √(2 · 2,000).
 
     Args:
         n_clusters: how many clusters.
-        rng: the source of randomness; not used where each is a bag of its own.
+        rng: the source of randomness; not used where each cluster is its own bag.
 
     Returns:
         (n_clusters,) the bag of each cluster, from 0.
     """
-    size = -(-n_clusters // _BAGS)
+    size = -(-n_clusters // _MOST_BAGS)
     if size == 1:
         return np.arange(n_clusters)
     return np.asarray(rng.permutation(n_clusters) // size, np.int64)
@@ -49,14 +49,15 @@ def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Fl
     """Draw clusters with replacement, many in `bags`, and add up their columns.
 
     Args:
-        sums: (n_clusters, k) what each cluster adds to each of k sums; finite, at least one row.
+        sums: (n_clusters, k) the contribution of each cluster to each of k sums; finite, at least
+            one row.
         resamples: how many resamples.
         rng: the source of randomness.
 
     Returns:
         (resamples, k) sums.
     """
-    if len(sums) > _BAGS:
+    if len(sums) > _MOST_BAGS:
         bag = bags(len(sums), rng)
         sums = np.column_stack([np.bincount(bag, column) for column in sums.T])
     n, k = sums.shape
@@ -70,13 +71,13 @@ def resampled_sums(sums: Floats, resamples: int, rng: np.random.Generator) -> Fl
 
 def _weights(size: int, n: int, rng: np.random.Generator) -> Floats:
     """Draw n of n clusters with replacement, size times: how often each was drawn, (size, n)."""
-    drawn = rng.integers(0, n, (size, n), dtype=np.uint32)
+    draws = rng.integers(0, n, (size, n), dtype=np.uint32)
     if n >= _ROW_BY_ROW:
         counts = np.empty((size, n))
-        for count, row in zip(counts, drawn, strict=True):
+        for count, row in zip(counts, draws, strict=True):
             count[:] = np.bincount(row, minlength=n)
         return counts
-    placed = drawn + np.arange(size, dtype=np.int64)[:, None] * n
+    placed = draws + np.arange(size, dtype=np.int64)[:, None] * n
     return np.bincount(placed.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
 
 
@@ -87,16 +88,16 @@ def _multiply(weights: Floats, sums: Floats, out: Floats) -> None:
     """
     out[:] = 0.0
     for left in range(0, sums.shape[1], _COLUMNS):
-        part, goal = sums[:, left : left + _COLUMNS], out[:, left : left + _COLUMNS]
+        part, target = sums[:, left : left + _COLUMNS], out[:, left : left + _COLUMNS]
         depth = _ONE_THREAD // (min(_ROWS, len(weights)) * part.shape[1])
         for start in range(0, len(sums), depth):
-            few, drawn = part[start : start + depth], weights[:, start : start + depth]
+            factor, counts = part[start : start + depth], weights[:, start : start + depth]
             for top in range(0, len(weights), _ROWS):
-                goal[top : top + _ROWS] += drawn[top : top + _ROWS] @ few
+                target[top : top + _ROWS] += counts[top : top + _ROWS] @ factor
 
 
 def left_out_sums(sums: Floats) -> Floats:
-    """The jackknife: the sums without each cluster in turn, (n_clusters, k)."""
+    """Return the sums without each cluster in turn (jackknife), (n_clusters, k)."""
     left: Floats = sums.sum(axis=0) - sums
     return left
 
@@ -114,27 +115,26 @@ def percentile(
     Args:
         draws: (resamples, k) the statistic on resamples.
         level: nominal coverage.
-        clusters: of how many the resamples were made, for all or (k,): the interval is then
-            widened for their being few, see `tails`.
+        clusters: the number of clusters resampled, for all or (k,): the interval is then widened
+            for a small number, see `tails`.
         freedom: degrees of freedom, where they are not clusters − 1.
     """
     tail = np.broadcast_to(tails(level, clusters, freedom), draws.shape[1:])
     low, high = np.empty((2, *draws.shape[1:]))
-    for each in np.unique(tail):
-        same = tail == each
-        low[same], high[same] = _ends(draws if same.all() else draws[:, same], float(each))
+    for share in np.unique(tail):
+        same = tail == share
+        low[same], high[same] = _ends(draws if same.all() else draws[:, same], float(share))
     return low, high
 
 
 def tails(
     level: float, clusters: npt.ArrayLike | None = None, freedom: npt.ArrayLike | None = None
 ) -> Floats:
-    """What an interval leaves out on either side, of the distribution over resamples.
+    """Share of the distribution over resamples that an interval excludes on either side.
 
-    Resampling n of n draws from a variance divided by n where n − 1 is due, and from no t
-    distribution. Φ(−√(n / (n − 1)) t), t the quantile with n − 1 degrees of freedom, makes up for
-    both: the expanded percentile interval (Hesterberg 2015, The American Statistician 69:371).
-        Where
+    Resampling n of n has a variance divided by n where n − 1 is due, and a normal instead of a t
+    distribution. Φ(−√(n / (n − 1)) t), t the quantile with n − 1 degrees of freedom, corrects both:
+    the expanded percentile interval (Hesterberg 2015, The American Statistician 69:371). Where
     strata of n each are resampled, `freedom` is their number times n − 1.
 
     Exactly (1 − level) / 2 where `clusters` is None or below two.
@@ -163,9 +163,9 @@ def _quantile(
     if not missing.any():
         return np.asarray(np.quantile(draws, q, axis=0, method=method))
     columns = [draws[~missing[:, j], j] for j in range(draws.shape[1])]
-    nothing = np.full(np.shape(q), np.nan)
-    found = [np.quantile(c, q, method=method) if len(c) else nothing for c in columns]
-    return np.stack(found, axis=-1)
+    unknown = np.full(np.shape(q), np.nan)
+    quantiles = [np.quantile(c, q, method=method) if len(c) else unknown for c in columns]
+    return np.stack(quantiles, axis=-1)
 
 
 def bca(

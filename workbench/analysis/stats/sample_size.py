@@ -1,9 +1,8 @@
-"""How many items, trials or repeats it takes to see a difference.
+"""Sample sizes: the items, trials or repeats needed to detect a difference.
 
-A difference δ of paired means is seen with chance `power` by a two-sided test at α if its variance
-is (δ / z)², with z = z₁₋α⸝₂ + z_power: a normal approximation. With `t` the test is one of
-Student's, whose variance is estimated: about one repeat or two items more, which counts where they
-are a handful.
+A difference δ of paired means is detected with probability `power` by a two-sided test at α if its
+variance is (δ / z)², with z = z₁₋α⸝₂ + z_power: a normal approximation. With `t` it is Student's
+test, whose variance is estimated, and about one repeat or two items more are needed.
 """
 
 import math
@@ -12,14 +11,14 @@ from statistics import NormalDist
 
 import numpy as np
 
-POWER = 0.8  # the chance that a plan gives a difference to be seen
+POWER = 0.8  # the probability of detection that plans aim at
 
 
 def required_z(alpha: float, power: float, df: float = math.inf) -> float:
-    """Give z₁₋α⸝₂ + z_power: how many standard errors a difference must have.
+    """Return z₁₋α⸝₂ + z_power: the number of standard errors that a difference must have.
 
-    With finite `df` it is of a t test: the λ at which noncentral t exceeds t₁₋α⸝₂ with chance
-    `power`. What falls beyond the opposite end is left out; it is next to nothing.
+    With finite `df` it is that of a t test: the λ at which noncentral t exceeds t₁₋α⸝₂ with
+    probability `power`. The opposite tail is neglected.
     """
     if not math.isinf(df):
         from scipy import special
@@ -44,7 +43,7 @@ def items(
 
 
 def detectable(variance: float, n: float, alpha: float, power: float, *, t: bool = False) -> float:
-    """The smallest difference that n items show; the inverse of `items`."""
+    """Return the smallest difference that n items detect; the inverse of `items`."""
     return required_z(alpha, power, n - 1 if t else math.inf) * float(np.sqrt(variance / n))
 
 
@@ -92,7 +91,7 @@ def repeats(
 
 
 def _solved(needed: Callable[[float], float]) -> float:
-    """Find the n that asks for just as many, at least 2; `needed` falls as n rises."""
+    """Solve n = needed(n) for n ≥ 2; `needed` falls as n rises."""
     from scipy import optimize
 
     first = needed(2.0)
@@ -102,12 +101,11 @@ def _solved(needed: Callable[[float], float]) -> float:
 def items_to_settle(
     half: float, difference: float, n: float, level: float = 0.95, power: float = POWER
 ) -> float:
-    """How many items it takes until an interval leaves the neutral value out with chance `power`.
+    """Estimate the items at which an interval excludes the neutral value with probability `power`.
 
     n ((z₁₋α⸝₂ + z_power) / z₁₋α⸝₂)² (half / difference)², for an interval whose width falls as 1 /
-    √n: Miller's sample size with the variance that the interval shows, n (half / z₁₋α⸝₂)². A power
-    of one half is where it would just touch. It takes the difference for the true one, which itself
-    may move.
+    √n: Miller's sample size with the variance that the interval shows, n (half / z₁₋α⸝₂)². At a
+    power of one half it would just touch. The observed difference is taken for the true one.
 
     Args:
         half: the interval's half width, on the side of the neutral value.
@@ -123,9 +121,10 @@ def items_to_settle(
 
 
 def difference_half_width(half_a: float, half_b: float) -> float:
-    """The half width of a difference of independent figures: √(h_a² + h_b²), each on the side of the other.
+    """Half width of the interval of a difference of independent figures: √(h_a² + h_b²).
 
-    Zou & Donner 2008, Stat. Med. 27:1693 (MOVER). Figures of the same items mostly rise and fall
-    together, and then their difference has a narrower one.
+    Each half width is that on the side of the other figure (MOVER; Zou & Donner 2008, Stat. Med.
+    27:1693). Figures of the same items are mostly positively correlated, and then the interval of
+    their difference is narrower.
     """
     return math.hypot(half_a, half_b)

@@ -1,4 +1,4 @@
-"""What a difference of two bills is made of: Shapley values over the factors of a cost."""
+"""Shapley values of the factors of a cost: shares of a difference between two bills."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ Factors = Mapping[str, Floats]
 
 
 def shapley(cost: Callable[[Factors], Floats], one: Factors, other: Factors) -> dict[str, Floats]:
-    """Share cost(one) − cost(other) out among the factors (Shapley 1953).
+    """Split cost(one) − cost(other) among the factors (Shapley 1953).
 
     Factors join one after the other: those in a coalition have the values of `one`, the rest those
     of `other`. A factor's part is what its joining changes, averaged over all orders; the parts add
@@ -25,19 +25,19 @@ def shapley(cost: Callable[[Factors], Floats], one: Factors, other: Factors) -> 
     """
     names = list(one)
     k = len(names)
-    worth = {
+    value_of = {
         frozenset(chosen): cost({f: one[f] if f in chosen else other[f] for f in names})
         for size in range(k + 1)
         for chosen in itertools.combinations(names, size)
     }
     parts = {}
     for name in names:
-        rest = [c for c in worth if name not in c]
+        rest = [c for c in value_of if name not in c]
         gains = (
             math.factorial(len(c))
             * math.factorial(k - len(c) - 1)
             / math.factorial(k)
-            * (worth[c | {name}] - worth[c])
+            * (value_of[c | {name}] - value_of[c])
             for c in rest
         )
         parts[name] = np.asarray(sum(gains))

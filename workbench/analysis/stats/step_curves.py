@@ -1,8 +1,8 @@
-"""Where a curve of points is as good, or as dear, as a given point: many resamples of it at once.
+"""Step curves along Pareto frontiers, many resamples at once: cost of a gain, gain at a cost.
 
-A curve is what its unbeaten points offer: at a cost, the best of what costs no more; for a gain,
-the cheapest of what gains no less. Between two unbeaten points it may be a straight line (a mixture
-of the two) or the step itself.
+At a cost the curve is the best gain of the points that cost no more; for a gain, the least cost of
+those that gain no less. Between two non-dominated points it is a step, or a straight line (a random
+mixture of the two).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ _STEPS = 32  # of the means over a span
 
 
 class Curve:
-    """Unbeaten points of curves, one curve a row.
+    """Non-dominated points of curves, one curve a row.
 
     Args:
         cost: (r, k) in any order; NaN = no point.
@@ -26,7 +26,7 @@ class Curve:
     """
 
     def __init__(self, cost: Floats, gain: Floats, *, straight: bool) -> None:
-        """Sort the points by cost and let the best gain so far stand for each."""
+        """Sort the points by cost and take the running maximum of the gain."""
         bad = np.isnan(cost) | np.isnan(gain)
         x, y = np.where(bad, np.inf, cost), np.where(bad, -np.inf, gain)
         order = np.lexsort((-y, x), axis=-1)
@@ -63,7 +63,7 @@ class Curve:
         return np.where(inside.any(axis=1), y, np.nan)
 
     def spans(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Least and most cost, then least and most gain of the unbeaten points, (r,) each; NaN without any."""
+        """Least and most cost, then gain, of the non-dominated points, (r,) each; NaN without any."""
         known = np.isfinite(self.best) & np.isfinite(self.cost)
         rows = known.any(axis=1)
         top = np.where(rows, np.where(known, self.best, -np.inf).max(axis=1), np.nan)
@@ -77,12 +77,12 @@ class Curve:
 
 
 def mean_cost_ratio(one: Curve, two: Curve, plain: Callable[[Floats], Floats]) -> float:
-    """Geometric mean of the ratio of costs over the gains that the first rows of both curves span.
+    """Geometric mean of the cost ratio over the gains that the first rows of both curves share.
 
     Args:
         one: the curve judged.
-        two: the curve it is held against.
-        plain: turns costs as the curves have them to positive amounts.
+        two: the curve it is compared with.
+        plain: converts costs of the curves to positive amounts.
 
     Returns:
         NaN where they have no span in common, or a cost is not above 0.
@@ -95,7 +95,7 @@ def mean_cost_ratio(one: Curve, two: Curve, plain: Callable[[Floats], Floats]) -
 
 
 def mean_gain(one: Curve, two: Curve) -> float:
-    """Mean difference of gains over the costs that the first rows of both curves span; NaN without any."""
+    """Mean difference of gains over the costs that the first rows of both curves share, or NaN."""
     costs = _steps([curve.spans()[:2] for curve in (one, two)])
     if not len(costs):
         return float("nan")
@@ -104,7 +104,7 @@ def mean_gain(one: Curve, two: Curve) -> float:
 
 
 def _steps(spans: Sequence[tuple[Floats, Floats]]) -> Floats:
-    """Middles of equal steps over what all spans have in common; none where that is empty."""
+    """Midpoints of equal steps over the common part of all spans; none if that is empty."""
     low, high = max(float(s[0][0]) for s in spans), min(float(s[1][0]) for s in spans)
     if not high > low:
         return np.empty(0)
@@ -112,7 +112,7 @@ def _steps(spans: Sequence[tuple[Floats, Floats]]) -> Floats:
 
 
 def _first(curve: Curve, times: int) -> Curve:
-    """The first row of a curve, so many times."""
+    """Repeat the first row of a curve."""
     whole = (np.broadcast_to(part[0], (times, part.shape[1])) for part in (curve.cost, curve.best))
     cost, best = (np.where(np.isinf(part), np.nan, part) for part in whole)
     return Curve(cost, best, straight=curve.straight)
@@ -123,5 +123,5 @@ def _take(values: Floats, place: npt.NDArray[np.intp]) -> Floats:
 
 
 def _below(value: Floats) -> Floats:
-    """A little less: equal figures must not fail on their rounding."""
+    """Subtract a tolerance, so that equal figures do not fail on rounding."""
     return np.asarray(value - _SLACK * np.abs(value))

@@ -1,4 +1,4 @@
-"""Lengths that were cut off: the product-limit estimate and the Gamma distribution."""
+"""Survival analysis of censored lengths: Kaplan–Meier estimate and Gamma distribution."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,8 +9,9 @@ from workbench.analysis.stats import intervals
 from workbench.analysis.stats.arrays import Bools, Floats, Ints
 
 _Loss = Callable[[Floats], float]
-_ROUGHLY, _FINELY = 40, 200  # classes of lengths that were cut
-_WHOLE = 10_000_000  # lengths up to which whole numbers are counted, not sorted
+_COARSE_CLASSES = 40  # of censored lengths, for a first fit
+_FINE_CLASSES = 200  # for the final fit
+_MOST_COUNTED = 10_000_000  # up to this length whole numbers are counted, not sorted
 
 
 class Steps(NamedTuple):
@@ -20,18 +21,18 @@ class Steps(NamedTuple):
     share: Floats
 
     def quantile(self, p: float) -> float:
-        """The least length that a share of p does not exceed; NaN where the cut came before."""
+        """Return the least length that a share of p does not exceed; NaN if censored before."""
         place = int(np.searchsorted(self.share, p - 1e-12))
         return float(self.at[place]) if place < len(self.at) else float("nan")
 
 
-class Seen(NamedTuple):
+class LengthSample(NamedTuple):
     """A sample of lengths.
 
     Attributes:
         at: (m,) the distinct lengths, rising.
-        place: (n,) of each observation among them.
-        ended, cut: (m,) how many ended there, and how many were cut.
+        place: (n,) the index of each observation's length in `at`.
+        ended, cut: (m,) how many ended at that length, and how many were censored there.
     """
 
     at: Floats
@@ -41,7 +42,7 @@ class Seen(NamedTuple):
 
     @property
     def risk(self) -> Floats:
-        """How many were still going just before each length, (m,)."""
+        """Number at risk just before each length, (m,)."""
         left: Floats = (self.ended + self.cut)[::-1].cumsum()[::-1]
         return left
 
@@ -51,17 +52,17 @@ class Seen(NamedTuple):
         return Steps(self.at[self.ended > 0], share[self.ended > 0])
 
 
-def seen(lengths: Floats, cut: Bools) -> Seen:
-    """Count a sample of lengths."""
+def count_lengths(lengths: Floats, cut: Bools) -> LengthSample:
+    """Count the distinct lengths of a sample."""
     at, place = _distinct(lengths)
     everyone = np.bincount(place, minlength=len(at)).astype(float)
     ended = np.bincount(place, weights=~cut, minlength=len(at)).astype(float)
-    return Seen(at, place, ended, everyone - ended)
+    return LengthSample(at, place, ended, everyone - ended)
 
 
 def _distinct(lengths: Floats) -> tuple[Floats, Ints]:
-    """List distinct lengths, and the place of each; whole numbers need no sorting."""
-    if len(lengths) and lengths.min() >= 0 and lengths.max() < _WHOLE:
+    """List distinct lengths, and the index of each observation; whole numbers need no sorting."""
+    if len(lengths) and lengths.min() >= 0 and lengths.max() < _MOST_COUNTED:
         whole = lengths.astype(np.int64)
         if (whole == lengths).all():
             here = np.bincount(whole) > 0
@@ -71,18 +72,22 @@ def _distinct(lengths: Floats) -> tuple[Floats, Ints]:
 
 
 def product_limit(lengths: Floats, cut: Bools) -> Steps:
-    """Estimate the distribution of lengths of which some are only known to be longer.
+    """Estimate the distribution of right-censored lengths (Kaplan–Meier).
 
     F(t) = 1 − Π (1 − d/r) over the lengths up to t that ended, d of r (Kaplan & Meier 1958, JASA
-    53:457). Without cuts it is the share of lengths up to t.
+    53:457). Without censoring it is the share of lengths up to t.
     """
-    return seen(lengths, cut).steps()
+    return count_lengths(lengths, cut).steps()
 
 
 def quantiles(
-    sample: Seen, cut: Bools, clusters: Ints, wanted: Sequence[float], level: float = 0.95
+    sample: LengthSample,
+    cut: Bools,
+    clusters: Ints,
+    probabilities: Sequence[float],
+    level: float = 0.95,
 ) -> Floats:
-    """Give quantiles of lengths of which some were cut, with intervals after Woodruff (1952).
+    """Estimate quantiles of right-censored lengths, with intervals after Woodruff (1952).
 
     The standard error of F at the quantile comes from its influence function, summed within
     clusters (as Greenwood's where each stands alone; Williams 1995, Stat. Med. 14:1439); the
@@ -92,18 +97,18 @@ def quantiles(
         sample: the lengths.
         cut: (n,) which were cut.
         clusters: (n,) the cluster of each, 0 or more.
-        wanted: probabilities.
+        probabilities: of the quantiles, 0..1.
         level: nominal coverage.
 
     Returns:
-        (len(wanted), 3): quantile, low, high; NaN where the cut came before, and ends below two
+        (len(probabilities), 3): quantile, low, high; NaN if censored before, and ends below two
         clusters.
     """
-    out = np.full((len(wanted), 3), np.nan)
+    out = np.full((len(probabilities), 3), np.nan)
     if len(cut) == 0:
         return out
     steps, n_clusters = sample.steps(), int((np.bincount(clusters) > 0).sum())
-    for row, p in zip(out, wanted, strict=True):
+    for row, p in zip(out, probabilities, strict=True):
         row[0] = steps.quantile(p)
         if n_clusters < 2 or np.isnan(row[0]):
             continue
@@ -115,8 +120,8 @@ def quantiles(
     return out
 
 
-def _influence(sample: Seen, cut: Bools, t: float) -> Floats:
-    """How much each observation moves the share of lengths up to t, times n."""
+def _influence(sample: LengthSample, cut: Bools, t: float) -> Floats:
+    """Influence of each observation on the share of lengths up to t, times n."""
     ended, risk, n = sample.ended, sample.risk, len(cut)
     upto = sample.at <= t
     survive = float(np.prod(1 - ended[upto] / risk[upto]))
@@ -144,11 +149,11 @@ class Gamma(NamedTuple):
         return self.shape * self.scale
 
 
-def gamma(sample: Seen) -> Gamma | None:
+def gamma(sample: LengthSample) -> Gamma | None:
     """Fit a Gamma distribution by maximum likelihood; lengths of 0 are no part of it.
 
-    An ended length adds its log density, a cut one the log of the upper tail. Of many cut lengths
-    neighbours are joined in classes, each as two lengths with the first three moments of the class
+    An ended length adds its log density, a censored one the log of the upper tail. Many censored
+    lengths are joined in classes of neighbours, each as two lengths with the first three moments of the class
     (Gauss). `distance` is the largest gap between the fitted and the product-limit distribution.
     None below three distinct lengths that ended, or where no finite shape fits.
     """
@@ -160,25 +165,25 @@ def gamma(sample: Seen) -> Gamma | None:
     n = (ended + cut).sum()
     unit = float(x @ (ended + cut) / n)
     y = x / unit
-    # Of what ended only three sums matter; of what was cut, each length.
+    # Ended lengths enter by three sums; censored ones each by their length.
     sums = float(ended.sum()), float(ended @ np.log(y)), float(ended @ y)
-    later, times = y[cut > 0], cut[cut > 0]
+    censored, times = y[cut > 0], cut[cut > 0]
     variance = float((ended + cut) @ (y - 1) ** 2 / n)
     start = np.log([1 / variance, variance])
     exact = {"xatol": 1e-9, "fatol": 1e-13, "maxiter": 4000}
-    if len(later) > 2 * _ROUGHLY:
-        found = _least(
-            _loss(sums, *_classes(later, times, _ROUGHLY), n),
+    if len(censored) > 2 * _COARSE_CLASSES:
+        optimum = _minimise(
+            _loss(sums, *_classes(censored, times, _COARSE_CLASSES), n),
             start,
             {**exact, "xatol": 1e-6, "fatol": 1e-12},
         )
-        start, nearby = found.x, 1e-5 * np.array([[0, 0], [1, 0], [0, 1]])
-        exact["initial_simplex"] = found.x + nearby
-    found = _least(_loss(sums, *_classes(later, times, _FINELY), n), start, exact)
-    shape, scale = np.exp(found.x)
-    if not found.success or not shape < 1e5:
+        start, nearby = optimum.x, 1e-5 * np.array([[0, 0], [1, 0], [0, 1]])
+        exact["initial_simplex"] = optimum.x + nearby
+    optimum = _minimise(_loss(sums, *_classes(censored, times, _FINE_CLASSES), n), start, exact)
+    shape, scale = np.exp(optimum.x)
+    if not optimum.success or not shape < 1e5:
         return None
-    steps = Seen(x, sample.place, ended, cut).steps()
+    steps = LengthSample(x, sample.place, ended, cut).steps()
     fitted = special.gammainc(shape, steps.at / unit / scale)
     before = np.concatenate([[0.0], steps.share[:-1]])
     distance = np.maximum(np.abs(fitted - steps.share), np.abs(fitted - before)).max()
@@ -232,7 +237,7 @@ def _classes(later: Floats, times: Floats, n_classes: int) -> tuple[Floats, Floa
     return np.concatenate([mean + below, mean + above]), np.concatenate([share, count - share])
 
 
-def _least(loss: _Loss, start: Floats, options: dict[str, Any]) -> Any:
+def _minimise(loss: _Loss, start: Floats, options: dict[str, Any]) -> Any:
     from scipy import optimize
 
     return optimize.minimize(loss, start, method="Nelder-Mead", options=options)

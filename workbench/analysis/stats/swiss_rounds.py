@@ -1,4 +1,4 @@
-"""Swiss rounds by simulation: pairs within equal scores, a benchmark a round, the last eliminated at random."""
+"""Swiss rounds by simulation: a benchmark a round, pairs of equal points, random elimination."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,10 @@ def play(
 ) -> tuple[Floats, Floats]:
     """Play tournaments and average the points.
 
-    In each round, one benchmark, everyone still in meets a random other of the same points; the
-    higher score gets a point, equal scores half each, who is left over gets none. After every round
-    but the last, `eliminated` of those with the fewest points leave, drawn at random, as far as
-    there are so many and one stays in; what they won they keep.
+    In each round, one benchmark, every active player is paired with a random other of the same
+    points; the higher score gets a point, equal scores half each, an unpaired player none. After
+    every round but the last, `eliminated` of those with the fewest points, drawn at random, leave
+    with their points, as far as there are so many and one player stays.
 
     Args:
         scores: (m, n_players, n_rounds): m sets of scores, in order of the rounds; none unknown.
@@ -33,9 +33,9 @@ def play(
     sets = np.repeat(np.arange(m), times)
     for start in range(0, len(sets), _CHUNK):
         which = sets[start : start + _CHUNK]
-        found = _tournaments(scores[which], eliminated, rounds, rng)
-        best = found >= found.max(axis=1, keepdims=True) - 1e-9
-        np.add.at(points, which, found)
+        tournament_points = _tournaments(scores[which], eliminated, rounds, rng)
+        best = tournament_points >= tournament_points.max(axis=1, keepdims=True) - 1e-9
+        np.add.at(points, which, tournament_points)
         np.add.at(firsts, which, best / best.sum(axis=1, keepdims=True))
     return points / times, firsts / times
 
@@ -47,7 +47,7 @@ def _tournaments(scores: Floats, eliminated: int, rounds: int, rng: np.random.Ge
     place = np.arange(players)
     for k in range(rounds):
         standing = np.where(active, points, -1.0)
-        # Points are halves: what is added below ½ only shuffles equal ones.
+        # Points are multiples of ½: a random number below ½ only shuffles equal ones.
         order = np.argsort(-standing + 0.4 * rng.random((n, players)), axis=1)
         sorted_ = np.take_along_axis(standing, order, axis=1)
         begins = np.ones((n, players), bool)
@@ -59,9 +59,9 @@ def _tournaments(scores: Floats, eliminated: int, rounds: int, rng: np.random.Ge
         inside &= np.take_along_axis(first, partner, axis=1) == first
         own = np.take_along_axis(scores[:, :, k], order, axis=1)
         other = np.take_along_axis(own, partner, axis=1)
-        won = np.where(np.abs(own - other) < 1e-12, 0.5, own > other)
+        points_won = np.where(np.abs(own - other) < 1e-12, 0.5, own > other)
         gained = np.zeros((n, players))
-        np.put_along_axis(gained, order, np.where(inside & (sorted_ >= 0), won, 0.0), axis=1)
+        np.put_along_axis(gained, order, np.where(inside & (sorted_ >= 0), points_won, 0.0), axis=1)
         points += gained
         if k < rounds - 1 and eliminated:
             active &= ~_leave(np.where(active, points, np.inf), eliminated, rng)
@@ -69,10 +69,10 @@ def _tournaments(scores: Floats, eliminated: int, rounds: int, rng: np.random.Ge
 
 
 def _leave(standing: Floats, eliminated: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Draw who leaves: of those with the fewest points, as many as asked, and never the last one."""
+    """Draw the players who leave: `eliminated` of those with the fewest points, never the last one."""
     lowest = standing == standing.min(axis=1, keepdims=True)
     others = np.isfinite(standing).sum(axis=1) - lowest.sum(axis=1)
     most = np.minimum(eliminated, lowest.sum(axis=1) - (others == 0))
-    drawn = np.where(lowest, rng.random(standing.shape), 2.0)
-    rank = np.argsort(np.argsort(drawn, axis=1), axis=1)
+    ticket = np.where(lowest, rng.random(standing.shape), 2.0)
+    rank = np.argsort(np.argsort(ticket, axis=1), axis=1)
     return np.asarray(lowest & (rank < most[:, None]))

@@ -1,17 +1,20 @@
-"""Items whose trials are alike: of many items with a few trials each only some hundred differ."""
+"""Patterns of trials: groups items whose trials are alike.
+
+Of many items with a few trials each only some hundred patterns differ.
+"""
 
 import numpy as np
 
 from workbench.analysis.stats.arrays import Ints
 
-_BITS = 36  # sums of up to 100,000 such numbers are exact
+_BITS = 36  # of a random number: sums of up to 100,000 of them are exact in float64
 
 
 def alike(at: Ints, kind: Ints, n_rows: int) -> tuple[Ints, Ints]:
     """Find the items that have the same kinds of things equally often.
 
-    Every kind has two random numbers; items with equal sums of both are taken to be alike. Of a
-    million different ones two would be confused with a chance of 10⁻¹⁰.
+    Every kind has two random numbers; items with equal sums of both are treated as alike. Among a
+    million different items the probability of a collision is 10⁻¹⁰.
 
     Args:
         at: (m,) the item that each thing belongs to, from 0.
@@ -46,9 +49,9 @@ def kinds(*parts: Ints) -> tuple[Ints, Ints]:
         here = np.zeros(size, bool)
         here[codes] = True
         listed, place = np.flatnonzero(here), (np.cumsum(here) - 1)[codes]
-    made = []
+    parts_of_kind = []
     rest = listed
     for width in reversed(widths):
         rest, part = np.divmod(rest, width)
-        made.append(part)
-    return np.asarray(place), np.column_stack(made[::-1])
+        parts_of_kind.append(part)
+    return np.asarray(place), np.column_stack(parts_of_kind[::-1])

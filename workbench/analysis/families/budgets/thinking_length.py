@@ -204,7 +204,7 @@ def thinking_length(
     notes = _notes(rows)
     if table["wrong_extra_tokens_low"].count():
         fewest = table.filter(pl.col("wrong_extra_tokens_low").is_not_null())["n_items"].min()
-        notes += intervals.too_few(int(fewest), "what wrong traces think more", 90)  # type: ignore[arg-type]  # of integers
+        notes += intervals.few_items_notes(int(fewest), "what wrong traces think more", 90)  # type: ignore[arg-type]  # of integers
     return Answer(table, dropped=dropped | unknown, notes=notes)
 
 
@@ -249,7 +249,7 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
     row: dict[str, Any] = {"n_items": n_items, "n": len(x), "n_censored": int(cut.sum())}
     row |= ratios.figures("reasoning_tokens", ratios.mean(x, codes, level, ratios.AMOUNT))
     wanted = (10, 50, 90)
-    sample = survival.seen(x, cut)
+    sample = survival.count_lengths(x, cut)
     found = survival.quantiles(sample, cut, codes, [p / 100 for p in wanted], level)
     for p, figures in zip(wanted, found, strict=True):
         row |= _figures(f"p{p}_tokens", *figures)

@@ -449,22 +449,22 @@ def _paired(panel: Panel, answers: Answers, rate: Floats, cost: Floats) -> Pair 
 
 def _exact(pair: Pair) -> tuple[_Row, list[_Row]]:
     """Measure the exact curve; ends of intervals are left open."""
-    share, means = quality_curves.deferred(pair.kept, pair.handed, pair.sure, pair.weight)
+    share, means = quality_curves.deferred(pair.small, pair.deferred, pair.confidence, pair.weight)
     rate, cost = means.T
     alone = pair.weight @ pair.large / pair.weight.sum()
     area, at_random = quality_curves.area(share, rate), float(rate[0] + rate[-1]) / 2
     ideal_share, ideal = quality_curves.deferred(
-        pair.kept[:, :1], pair.handed[:, :1], pair.kept[:, 0] - pair.handed[:, 0], pair.weight
+        pair.small[:, :1], pair.deferred[:, :1], pair.small[:, 0] - pair.deferred[:, 0], pair.weight
     )
     oracle = quality_curves.area(ideal_share, ideal[:, 0])
     best = int(np.argmax(rate > rate.max() - 1e-12))
     parity, parity_cost = (
-        float(x[0]) for x in handover.parity(share[None], rate[None], cost[None])
+        float(x[0]) for x in handover.parity_point(share[None], rate[None], cost[None])
     )
     row: _Row = dict.fromkeys(c.name for c in _ROWS if c.name not in {"pair", "by_what"})
     row |= {
         "n_items": round(float(pair.weight.sum())),
-        "n": len(pair.sure),
+        "n": len(pair.confidence),
         "small_rate": float(rate[0]),
         "large_rate": float(alone[0]),
         "area": area,
@@ -487,7 +487,7 @@ def _exact(pair: Pair) -> tuple[_Row, list[_Row]]:
 
 def _points(pair: Pair, share: Floats, rate: Floats, cost: Floats) -> list[_Row]:
     """Read the exact curve at the shares that are shown."""
-    order = np.argsort(pair.sure, kind="stable")
+    order = np.argsort(pair.confidence, kind="stable")
     weight = np.cumsum(pair.weight[order]) / pair.weight.sum()
     last = np.minimum(np.searchsorted(weight, GRID - 1e-12), len(order) - 1)
     rates, costs = (np.interp(GRID, share, x) for x in (rate, cost))
@@ -499,7 +499,7 @@ def _points(pair: Pair, share: Floats, rate: Floats, cost: Floats) -> list[_Row]
             "rate_high": None,
             "random_rate": float(rate[0] + s * (rate[-1] - rate[0])),
             "cost_usd": float(costs[j]),
-            "threshold": None if s == 0 else float(pair.sure[order[last[j]]]),
+            "threshold": None if s == 0 else float(pair.confidence[order[last[j]]]),
         }
         for j, s in enumerate(GRID)
     ]

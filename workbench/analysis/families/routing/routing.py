@@ -381,7 +381,7 @@ def _prices(rate: Floats, cost: Floats) -> list[float]:
 
 
 def _points(name: str, curve: _Curve) -> list[dict[str, Any]]:
-    x, y = quality_curves.unbeaten(curve.cost, curve.rate)
+    x, y = quality_curves.pareto_points(curve.cost, curve.rate)
     return [{"router": name, "cost": float(a), "rate": float(b)} for a, b in zip(x, y, strict=True)]
 
 
@@ -398,7 +398,7 @@ def _rows(
         mixed = quality_curves.common_area(curves[MIX].cost, curves[MIX].rate, low, high)
     rows = []
     for name, curve in curves.items():
-        x, y = quality_curves.unbeaten(curve.cost, curve.rate)
+        x, y = quality_curves.pareto_points(curve.cost, curve.rate)
         row: dict[str, Any] = dict.fromkeys(c.name for c in _ROWS)
         aiq, span = quality_curves.hull_area(curve.cost, curve.rate, high)
         row |= {

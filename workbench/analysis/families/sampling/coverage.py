@@ -200,7 +200,7 @@ def coverage(
         notes += tries.notes(task)
         if options["far_k"] is not None and len(panel.n_own_clusters):
             fewest = int(panel.n_own_clusters.min())
-            notes += intervals.too_few(fewest, "the extrapolation", 91)
+            notes += intervals.few_items_notes(fewest, "the extrapolation", 91)
     dropped = panels.dropped | {
         SHORT: short,
         attempt_counts.UNPRICED: attempt_counts.unpriced(panels.parts),

@@ -273,7 +273,7 @@ def saturation(
     if options["unit"] <= 0:
         raise AnalysisError("option unit: give how much of the axis is one unit, above 0")
     found, dropped, notes = _found(frame, by, options)
-    rows, curves, fewest = [], [], intervals.ENOUGH
+    rows, curves, fewest = [], [], intervals.ENOUGH_ITEMS
     parts = [
         joint_resampling.Part(joint_resampling.batch(c.names), c.clusters, c.rate) for c in found
     ]
@@ -285,7 +285,7 @@ def saturation(
         notes += _said(curve, row)
         if row["plateau_low"].item() is not None:
             fewest = min(fewest, drawn.n_clusters)
-    notes += intervals.too_few(fewest, "a plateau", 91)
+    notes += intervals.few_items_notes(fewest, "a plateau", 91)
     notes += _short([c for c, r in zip(found, rows, strict=True) if r["n_levels"].item() < 3])
     table = pl.concat(rows).select(*by, *(c.name for c in _ROWS)) if rows else empty(by, _ROWS)
     more = {"curve": pl.concat(curves).select(*by, *(c.name for c in _CURVE))} if curves else {}

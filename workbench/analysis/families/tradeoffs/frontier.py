@@ -386,7 +386,7 @@ def _thinned(points: _Points, on: Bools, options: dict[str, Any]) -> Any:
         covers &= (
             (a <= wide * b * (1 + 1e-12)) if signs[axis] > 0 else (a * wide * (1 + 1e-12) >= b)
         )
-    return pareto.stands_for(covers, signs["x"] * points.at["x"], on)
+    return pareto.representatives(covers, signs["x"] * points.at["x"], on)
 
 
 def _references(points: _Points, options: dict[str, Any]) -> dict[str, float]:

@@ -228,7 +228,7 @@ def summary(
     single = table.filter((pl.col("n_items") < 2) & pl.col(head).is_not_null())
     names = "; ".join(label(row) for row in single.select(by).head(5).iter_rows())
     notes = (f"no interval where there is a single item: {names}",) if names else ()
-    short = intervals.near_the_edge(*(rates[c].to_numpy() for c in ("mean", "se", "n_clusters")))
+    short = intervals.edge_notes(*(rates[c].to_numpy() for c in ("mean", "se", "n_clusters")))
     return Answer(table, dropped=dropped, notes=(*notes, *short))
 
 
