@@ -42,7 +42,7 @@ def takes(one, key=KEY, amounts=Amounts()):  # noqa: B008  # frozen
     def act():
         if key in one.taken:
             return False
-        one.say("begin", key, amounts)
+        one.append("begin", key, amounts)
         return True
 
     return asyncio.run(one.exclusively(act))
@@ -65,7 +65,7 @@ def test_what_is_given_back_is_free(tmp_path):
     """And what it took until then counts on."""
     with joined(tmp_path, "a-1") as a, joined(tmp_path, "b-1") as b:
         takes(a, amounts=Amounts(2.0, 20.0))
-        a.say("back", KEY, Amounts(1.0, 10.0))
+        a.append("back", KEY, Amounts(1.0, 10.0))
 
         assert takes(b)
         assert b.spent == Amounts(1.0, 10.0)
@@ -75,7 +75,7 @@ def test_an_ended_attempt_is_nobodys_for_those_who_were_there(tmp_path):
     """Who comes later finds in the spool whether it is settled."""
     with joined(tmp_path, "a-1") as a, joined(tmp_path, "b-1") as b:
         takes(a)
-        a.say("fail", KEY, Amounts(1.0, 10.0))
+        a.append("fail", KEY, Amounts(1.0, 10.0))
         with joined(tmp_path, "c-1") as c:
             assert not takes(b)
             assert takes(c)
@@ -90,7 +90,7 @@ def test_amounts_are_what_was_said_last_of_attempts_that_are_meant(tmp_path):
         for kind, usd in (("take", 7.0), ("end", 6.0)):
             b.update()
             heard.append(b.spent.usd)
-            a.say(kind, KEY, Amounts(usd, 10 * usd))
+            a.append(kind, KEY, Amounts(usd, 10 * usd))
         b.update()
 
     assert (heard, b.spent) == ([5.0, 7.0], Amounts(6.0, 60.0))
@@ -107,7 +107,7 @@ def test_what_each_try_of_an_attempt_took_counts(tmp_path):
             ("take", 4.0),
             ("end", 2.0),
         ):
-            a.say(kind, KEY, Amounts(usd, 10 * usd))
+            a.append(kind, KEY, Amounts(usd, 10 * usd))
             b.update()
             heard.append(b.spent.usd)
 
@@ -143,7 +143,7 @@ def test_what_the_dead_held_is_free_once_somebody_has_looked(tmp_path):
         dies_with(tmp_path, KEY, ("c", "j", 0))
         a.update()
         before = takes(a)
-        orphans = a.bury()
+        orphans = a.find_dead()
         for key in orphans:
             a.free(key)
 
@@ -160,10 +160,10 @@ def test_clocks_are_no_matter(tmp_path):
         takes(a)
         for path in (tmp_path / "claims").iterdir():
             os.utime(path, (0, 0))
-        past = (b.bury(), takes(b))
+        past = (b.find_dead(), takes(b))
         for path in (tmp_path / "claims").iterdir():
             os.utime(path, (2e10, 2e10))
-        future = (b.bury(), takes(b))
+        future = (b.find_dead(), takes(b))
 
     assert past == future == (set(), False)
 
@@ -173,7 +173,7 @@ def test_files_of_the_dead_go_when_nobody_needs_them(tmp_path):
     for n in range(3):
         with joined(tmp_path, f"a-{n}") as a:
             takes(a)
-            a.say("end", KEY)
+            a.append("end", KEY)
     dies_with(tmp_path, KEY)
     with joined(tmp_path, "last-1"):
         names = {path.name.rpartition("-")[0] for path in (tmp_path / "claims").glob("*.jsonl")}

@@ -545,7 +545,7 @@ def test_two_collectors_keep_out_of_each_others_folders(tmp_path):
         assert find(tmp_path / "s", "r1").run_id == "r1"
         with pytest.raises(ConfigError, match="several live runs begin with 'r': r1, r2"):
             find(tmp_path / "s", "r")
-        with pytest.raises(ConfigError, match="live are r1, r2"):
+        with pytest.raises(ConfigError, match="live runs: r1, r2"):
             find(tmp_path / "s", "x")
 
 

@@ -183,7 +183,7 @@ def test_code_of_the_user_has_a_time_limit(own: Callable, monkeypatch: pytest.Mo
 
     told = [scores[0].explanation for scores in found]
     assert told[:2] == ["the scorer failed: it took longer than 0.1 s (scorer_timeout_s)"] * 2
-    assert "have run out of time and go on still" in (told[2] or "")
+    assert "have timed out and are still running" in (told[2] or "")
     assert all(scores[1].passed for scores in found)
     assert time.perf_counter() - start < 5
 

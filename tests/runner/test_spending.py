@@ -14,7 +14,7 @@ from workbench.cli import main
 from workbench.cli.estimates import spent_of
 from workbench.records import Call, EnergyBalance, Price, Run
 from workbench.runner import Plan, Work, collect
-from workbench.runner.planning.plan_budget import Spent, left_of, said
+from workbench.runner.planning.plan_budget import Spent, describe_spent, remaining
 from workbench.spool import SpoolWriter
 from workbench.store import open_store
 
@@ -35,13 +35,13 @@ TEN = Plan(models=("m",), tasks=("t",), budget_usd=10.0)
 def test_what_is_left_of_a_plan_and_a_launch_both_hold(spent_usd, limits, left):
     """Ten dollars for the plan are never more than ten; a limit of the launch only makes it
     less."""
-    assert left_of(TEN, Spent(budget_usd=spent_usd), limits) == left
+    assert remaining(TEN, Spent(budget_usd=spent_usd), limits) == left
 
 
 def test_what_was_spent_before_is_said():
     """In the unit of each budget that was set; nothing where nothing was spent."""
-    assert said(TEN, Spent(budget_tokens=5.0)) == []
-    assert said(TEN, Spent(budget_usd=6.5)) == [
+    assert describe_spent(TEN, Spent(budget_tokens=5.0)) == []
+    assert describe_spent(TEN, Spent(budget_usd=6.5)) == [
         "budget_usd = $10 is for all launches of the plan: $6.5 spent before, $3.5 left"
     ]
 

@@ -22,7 +22,7 @@ from workbench.tui.widgets.rows import ListRows, Row
 from workbench.tui.widgets.top_bar import TopBar
 
 if TYPE_CHECKING:
-    from workbench.runner.control.protocol import AnyCommand, Retune, RunState, Taken
+    from workbench.runner.control.protocol import AnyCommand, CommandResult, Retune, RunState
     from workbench.store import Cancel, Store
 
 WATCH_EVERY = 1.0  # seconds; a run says as often how it stands
@@ -210,7 +210,7 @@ class RunsScreen(StatusScreen):
             partial(self._taken, run_id),
         )
 
-    def _taken(self, run_id: str, taken: "Taken") -> None:
+    def _taken(self, run_id: str, taken: "CommandResult") -> None:
         if run_id not in self._live:
             return  # how it ended has been said already
         status = "" if taken.status == "done" else f"{taken.status}: "

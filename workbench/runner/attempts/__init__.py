@@ -1,1 +1,1 @@
-"""Attempts: what a strategy sees and leaves: session, transcript, journal, grades."""
+"""Parts of an attempt: its session, transcript, journal and grading."""

@@ -1,7 +1,6 @@
-"""Grades an answer with the scorers of its item: at once, in a sandbox, in a thread, or by asking a judge.
+"""Grading of answers with their items' scorers: inline, in a sandbox, in a thread or by a judge.
 
-An answer that was paid for is never lost to its grading: whatever fails leaves a score of null that
-says why.
+A scorer that fails gives a score of null with the reason, so that a paid answer is never lost.
 """
 
 import asyncio
@@ -32,9 +31,9 @@ from workbench.scoring import (
 if TYPE_CHECKING:
     from workbench.sandbox import SandboxResult
 
-SLOTS = 4  # processes and threads of scorers at once
-LIMIT_S = 60.0  # for a scorer of the user's, where the item does not say `scorer_timeout_s`
-MOST_LEFT_BEHIND = 8  # threads that ran out of time and go on; no more are started then
+SLOTS = 4  # concurrent processes and threads of scorers
+LIMIT_S = 60.0  # of a user's scorer, where the item has no `scorer_timeout_s`
+MOST_LEFT_BEHIND = 8  # timed-out threads still running, at which no more are started
 _T = TypeVar("_T")
 _left_behind: list[threading.Thread] = []
 _slots: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]" = (
@@ -45,10 +44,10 @@ _slots: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
 async def grade(
     session: Session | None, task: TaskSet, item: TaskItem, text: str | None
 ) -> tuple[Score, ...]:
-    """Score a text with all scorers of its item; the first score is the trace's. Null text gives nulls.
+    """Score a text with all scorers of its item; the first score is the trace's.
 
-    Without a session, as for answers that are already stored, nobody can be asked: a judge's score
-    is null.
+    A null text gives null scores. Without a session, as for stored answers, no judge can be asked:
+    its score is null.
     """
     return tuple([await _one(session, scorer, item, text) for scorer in task.scorers_of(item)])
 
@@ -58,13 +57,13 @@ async def _one(session: Session | None, scorer: Scorer, item: TaskItem, text: st
         return Score(scorer=scorer.name)
     try:
         return await _run(session, scorer, item, text)
-    except StoreError:  # a judge's reply could not be kept: the run ends
+    except StoreError:  # a judge's reply could not be written: the run ends
         raise
-    except (TaskError, ConfigError, TimeoutError) as error:  # these say it all
+    except (TaskError, ConfigError, TimeoutError) as error:  # their messages need no type name
         return Score(scorer=scorer.name, explanation=f"the scorer failed: {error}"[:1_000])
-    except Exception as error:  # noqa: BLE001  # whatever it is, the answer was paid for
-        said = f"the scorer failed: {type(error).__name__}: {error}"
-        return Score(scorer=scorer.name, explanation=said[:1_000])
+    except Exception as error:  # noqa: BLE001  # any other bug of a scorer: the answer was paid for
+        reason = f"the scorer failed: {type(error).__name__}: {error}"
+        return Score(scorer=scorer.name, explanation=reason[:1_000])
 
 
 async def _run(session: Session | None, scorer: Scorer, item: TaskItem, text: str) -> Score:
@@ -81,27 +80,27 @@ async def _run(session: Session | None, scorer: Scorer, item: TaskItem, text: st
         return await _in_thread(lambda: scorer.score(item, text, ALGEBRA.same), None)
     if isinstance(scorer, Judge):
         return await _judged(session, scorer, item, text)
-    raise TypeError(f"nobody knows how to run the scorer {scorer.name!r}")
+    raise TypeError(f"the scorer {scorer.name!r} is of a kind that cannot be run")
 
 
 async def _tested(session: Session | None, scorer: UnitTests, item: TaskItem, text: str) -> Score:
-    """Run an answer's tests; what they took is a fact of the trace, as `code-efficiency` reads it."""
-    took_s: list[float] = []
+    """Run an answer's tests; their duration becomes a fact that `code-efficiency` reads."""
+    durations_s: list[float] = []
 
     def timed(code: str, **settings: object) -> "SandboxResult":
-        ran = _run_python(code, **settings)
-        took_s.append(ran.elapsed_s)
-        return ran
+        result = _run_python(code, **settings)
+        durations_s.append(result.elapsed_s)
+        return result
 
     score = await _in_thread(lambda: scorer.score(item, text, timed), None)
-    if session is not None and took_s:
-        session.facts["solution_s"] = sum(took_s)
+    if session is not None and durations_s:
+        session.facts["solution_s"] = sum(durations_s)
     return score
 
 
 def _inline(scorer: Scorer) -> TypeGuard[InlineScorer]:
-    """Say whether a scorer needs nothing but the text; asking the Protocol itself would cost more than scoring."""
-    return callable(scorer)
+    """Whether a scorer needs nothing but the text."""
+    return callable(scorer)  # isinstance with the protocol would cost more than the scoring
 
 
 def _run_python(code: str, **settings: object) -> "SandboxResult":
@@ -111,18 +110,17 @@ def _run_python(code: str, **settings: object) -> "SandboxResult":
 
 
 async def _in_thread(work: Callable[[], _T], limit_s: float | None) -> _T:
-    """Run what blocks in a thread of its own, a few at a time.
+    """Run a blocking function in a thread of its own, at most `SLOTS` at a time.
 
-    A thread cannot be stopped: one that runs out of time is left behind, and does not keep the
-    program from ending.
+    A thread cannot be stopped: one that times out runs on as a daemon.
 
     Raises:
-        TimeoutError: it took longer than `limit_s`, or too many were left behind already.
+        TimeoutError: it took longer than `limit_s`, or too many timed-out threads still run.
     """
     loop = asyncio.get_running_loop()
     if sum(t.is_alive() for t in _left_behind) >= MOST_LEFT_BEHIND:
         raise TimeoutError(
-            f"not run, as {MOST_LEFT_BEHIND} of its calls have run out of time and go on still"
+            f"not run, as {MOST_LEFT_BEHIND} scorer calls have timed out and are still running"
         )
     done: asyncio.Future[_T] = loop.create_future()
 
@@ -130,10 +128,10 @@ async def _in_thread(work: Callable[[], _T], limit_s: float | None) -> _T:
         result, fault = None, None
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001  # raised again by the awaiting task
             fault = error
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_tell, done, result, fault)
+            loop.call_soon_threadsafe(_resolve, done, result, fault)
 
     async with _slots.setdefault(loop, asyncio.Semaphore(SLOTS)):
         thread = threading.Thread(target=run, daemon=True, name="workbench-scorer")
@@ -142,12 +140,12 @@ async def _in_thread(work: Callable[[], _T], limit_s: float | None) -> _T:
             return await asyncio.wait_for(done, limit_s)
         except TimeoutError:
             if not done.cancelled():
-                raise  # the work's own
+                raise  # a TimeoutError of the work itself
             _left_behind.append(thread)
             raise TimeoutError(f"it took longer than {limit_s:g} s (scorer_timeout_s)") from None
 
 
-def _tell(done: "asyncio.Future[_T]", result: Any, error: BaseException | None) -> None:
+def _resolve(done: "asyncio.Future[_T]", result: Any, error: BaseException | None) -> None:
     if done.cancelled():
         return
     if error is not None:
@@ -157,13 +155,13 @@ def _tell(done: "asyncio.Future[_T]", result: Any, error: BaseException | None) 
 
 
 async def _judged(session: Session | None, judge: Judge, item: TaskItem, text: str) -> Score:
-    """Ask every judge for its votes, all at once, and put the verdicts together."""
+    """Ask every judge for its votes concurrently, and combine the verdicts."""
     if session is None:
         return Score(scorer=judge.name, explanation="no verdict: there is no model to ask")
     prompt = judge.prompt(item, text)
-    asked = [name for name in judges(item) for _ in range(votes(item))]
+    names = [name for name in judges(item) for _ in range(votes(item))]
     verdicts = await asyncio.gather(
-        *[_verdict(session, judge, item, name, prompt) for name in asked]
+        *[_verdict(session, judge, item, name, prompt) for name in names]
     )
     return judge.combine(item, verdicts)
 
@@ -171,8 +169,8 @@ async def _judged(session: Session | None, judge: Judge, item: TaskItem, text: s
 async def _verdict(
     session: Session, judge: Judge, item: TaskItem, name: str, prompt: str
 ) -> Verdict:
-    heat = judge_temperature(item)
-    sampling: dict[str, Any] = {} if heat is None else {"temperature": heat}
+    temperature = judge_temperature(item)
+    sampling: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     try:
         reply = await session.generate(
             [{"role": "user", "content": prompt}], role="judge", model=name, **sampling
@@ -183,49 +181,50 @@ async def _verdict(
 
 
 def calls_of(task: TaskSet, item: TaskItem) -> dict[str, int]:
-    """Count, by helper model, the calls that grading one answer takes; {} where no judge is asked."""
+    """Count the calls that grading one answer takes, by helper model; {} without a judge."""
     if not any(isinstance(scorer, Judge) for scorer in task.scorers_of(item)):
         return {}
     return dict.fromkeys(judges(item), votes(item))
 
 
 def at_once(task: TaskSet, item: TaskItem) -> bool:
-    """Say whether an answer is graded in the moment it arrives: no judge, no sandbox, no code of the user's."""
+    """Whether grading is inline: no judge, no sandbox, no code of the user's."""
     return all(_inline(scorer) for scorer in task.scorers_of(item))
 
 
 def most_calls(task: TaskSet) -> dict[str, int]:
-    """Count, by helper model, the most calls that grading one answer of a task takes."""
-    found: dict[str, int] = {}
+    """Count the most calls that grading one answer of a task takes, by helper model."""
+    most: dict[str, int] = {}
     for item in task.items:
-        found |= {name: max(found.get(name, 0), n) for name, n in calls_of(task, item).items()}
-    return found
+        most |= {name: max(most.get(name, 0), n) for name, n in calls_of(task, item).items()}
+    return most
 
 
 def check(tasks: Iterable[TaskSet], helpers: Collection[str]) -> None:
-    """Refuse, before anything is asked and paid, what could not be graded.
+    """Check that all tasks can be graded, before any request is paid for.
 
     Args:
-        tasks: what is to be collected.
+        tasks: the tasks of a plan.
         helpers: names of the plan's helper models.
 
     Raises:
-        ConfigError: a judge is not among the plan's helper models, or code is to be run and there
-            is no sandbox, or not the packages that it may import.
+        ConfigError: a judge is not among the plan's helper models, or code must run and the sandbox
+            or a package that it may import is missing.
     """
     for task in tasks:
         missing = sorted(most_calls(task).keys() - set(helpers))
         if missing:
             raise ConfigError(
-                f"task {task.name!r} is graded by the helper model {missing[0]!r}, which the plan does not have;"
-                f' add a table [helpers.{missing[0]}] with model = "…"'
+                f"task {task.name!r} is graded by the helper model {missing[0]!r}, which the plan"
+                f' does not have; add a table [helpers.{missing[0]}] with model = "…"'
             )
         if any(isinstance(s, UnitTests) for s in _scorers(task)):
             from workbench import sandbox
 
             if (why := sandbox.why_not()) is not None:
                 raise ConfigError(
-                    f"task {task.name!r} runs the code that models write, and there is no sandbox here: {why}"
+                    f"task {task.name!r} runs the code that models write, and there is no sandbox"
+                    f" here: {why}"
                 )
             for packages in {packages_of(item) for item in task.items}:
                 sandbox.check_packages(packages)

@@ -1,18 +1,16 @@
-"""What attempts of many calls have received so far, so that neither a kill nor a failure loses what was paid.
+"""The journal of unfinished attempts: replies on the disk, so that a kill loses nothing paid for.
 
-A trace is one line of the spool, written when its attempt ends, or when the meters know what it
-took. Until then every reply of an attempt that has something to wait for after its first lies in a
-file of its own, `<spool>/arrived/<attempt>-<run>-<n>.jsonl`, a checksummed line each. Whoever makes
-the attempt again gets these replies for the same requests and asks only for the rest. The files go
-once a trace that settles the attempt is safe on the disk; what is left of settled attempts goes
-with the next launch.
+A trace is one line of the spool, written when its attempt ends or when the meters know its energy.
+Until then the replies of an attempt of several calls lie in files of their own,
+`<spool>/arrived/<attempt>-<run>-<n>.jsonl`, one checksummed line each. The next try of the attempt
+takes these replies for equal requests and sends only the others. The files are deleted once a trace
+that settles the attempt is safe on the disk, at the latest by the next launch.
 
-So that nothing counts twice, all tries of an attempt that has replies write one trace: each line
-names it, whoever goes on takes that id, and the store keeps the last of the same id. What earlier
-tries paid and the last has no use for, calls that failed among it, stands in the trace as `unused`
-calls. A request that brings the server down in the same way again and again does not keep its
-attempt from ever ending: after `_HOPELESS` tries the attempt is begun anew, without the replies
-that led there.
+So that nothing counts twice, all tries of an attempt with replies write one trace: each line names
+its id, later tries take that id, and the store keeps the last trace of an id. Calls of earlier
+tries that the last one did not repeat, failed calls included, are in the trace as `unused` calls. A
+request that makes the server fail in the same way again and again does not block its attempt for
+ever: after `_HOPELESS` tries the attempt starts anew, without the replies that led there.
 """
 
 import asyncio
@@ -45,15 +43,15 @@ _NAME = re.compile(r"[0-9a-f]+-.+\.jsonl")
 
 
 class JournalLine(msgspec.Struct, omit_defaults=True):
-    """One line: how a request ended, or what it took once that is known.
+    """One line of a journal: the reply to a request, or later its energy readings.
 
     Attributes:
-        request_id: which one of the attempt's; that of a failure has "!" and its file's name after
-            it.
-        reply: null on a line that tells the energy alone.
+        request_id: id among the attempt's requests; that of a failure ends in "!" and its file's
+            name.
+        reply: null on a line that holds the energy alone.
         trace_id: of the trace that holds the call, or will.
-        is_metered: whether it was under the meters of this machine.
-        energy: null until the counters have told.
+        is_metered: whether it ran under the meters of this machine.
+        energy: null until the counters have updated.
     """
 
     request_id: str
@@ -64,26 +62,26 @@ class JournalLine(msgspec.Struct, omit_defaults=True):
 
     @property
     def arrived(self) -> bool:
-        """Whether it is an answer."""
+        """Whether it holds an answer."""
         return self.reply is not None and self.reply.call.error_type is None
 
     @property
     def was_lost(self) -> bool:
-        """Whether it is a request that broke off while its call went on, or was cancelled."""
+        """Whether it holds a broken request that was sent again, or a cancelled one."""
         call = None if self.reply is None else self.reply.call
         return call is not None and (call.retried_as is not None or call.error_type == CANCELLED)
 
 
 class Recalled(NamedTuple):
-    """What is known of a request: its id among the attempt's, and what came of it before."""
+    """A request's id within its attempt, and its journal line of an earlier try (None without)."""
 
     request_id: str
-    kept: JournalLine | None
+    line: JournalLine | None
 
     @property
     def reply(self) -> Reply | None:
-        """The reply, if it came before."""
-        return None if self.kept is None else self.kept.reply
+        """The reply that an earlier try got; None without."""
+        return None if self.line is None else self.line.reply
 
 
 _encode = msgspec.json.Encoder().encode
@@ -105,55 +103,55 @@ class Journal:
         *,
         may_wait: MayWait = _never,
     ) -> None:
-        """Look at what earlier runs left, and delete that of settled attempts; makes no folder yet.
+        """List the files of earlier runs, and delete those of settled attempts; makes no folder.
 
         Args:
             spool_folder: the spool.
             run_id: the run that writes.
             settled: attempts that are done.
-            may_wait: is told why the disk refuses a reply and for how many seconds it has waited;
-                says whether to wait on.
+            may_wait: called with the disk's error and the seconds waited so far; returns whether to
+                go on waiting.
         """
         self.folder, self.run_id = Path(spool_folder) / spool.ARRIVED, run_id
         self._owner = spool.owner(spool_folder)
         self._may_wait = may_wait
-        self._left: dict[str, list[Path]] = {}
+        self._files: dict[str, list[Path]] = {}  # by `content_id` of the attempt's key
         for path in files(spool_folder):
-            self._left.setdefault(path.name.partition("-")[0], []).append(path)
+            self._files.setdefault(path.name.partition("-")[0], []).append(path)
         self._settled: list[Path] = []
         self._n_opened = 0
-        if self._left:  # of a run that was killed between its last trace and the sweep
-            self.sweep([path for key in settled for path in self._left.pop(content_id(*key), ())])
+        if self._files:  # of a run that was killed between its last trace and the sweep
+            self.sweep([path for key in settled for path in self._files.pop(content_id(*key), ())])
 
     def open(self, key: AttemptKey, trace_id: str = "") -> "AttemptJournal":
-        """Begin, or take up, an attempt; each time in a file of its own.
+        """Open a new file for a try of an attempt, with the replies of the earlier tries.
 
         Args:
             key: the attempt.
-            trace_id: of its trace, where nothing is left of earlier tries.
+            trace_id: of its trace, where no earlier try has named one.
         """
         name = content_id(*key)
-        left = self._left.setdefault(name, [])
+        earlier = self._files.setdefault(name, [])
         self._n_opened += 1
         path = self.folder / f"{name}-{self.run_id}-{self._n_opened}.jsonl"
         attempt = AttemptJournal(
-            path, left, trace_id, store_id=self._owner, may_wait=self._may_wait
+            path, earlier, trace_id, store_id=self._owner, may_wait=self._may_wait
         )
-        left.append(path)
+        earlier.append(path)
         return attempt
 
     def adopt(self, key: AttemptKey) -> None:
-        """Look again at what is left of an attempt: a collector that has died may have added to it."""
+        """List an attempt's files again, as a collector that has died may have added some."""
         name = content_id(*key)
-        found = sorted(self.folder.glob(f"{name}-*.jsonl"))
-        left = [path for path in found if not spool.is_foreign(path, self._owner)]
-        if left:
-            self._left[name] = left
+        paths = sorted(self.folder.glob(f"{name}-*.jsonl"))
+        own_paths = [path for path in paths if not spool.is_foreign(path, self._owner)]
+        if own_paths:
+            self._files[name] = own_paths
 
     def settle(self, key: AttemptKey, attempt: "AttemptJournal") -> None:
-        """Note that an attempt's trace is written: its files go with the next `sweep`, and nobody reads them again."""
+        """Mark an attempt as settled by its trace; the next `sweep` may delete its files."""
         attempt.close()
-        self._settled += self._left.pop(content_id(*key), ())
+        self._settled += self._files.pop(content_id(*key), ())
 
     def sweep(self, settled: list[Path]) -> None:
         """Delete files whose traces are safe on the disk."""
@@ -161,49 +159,52 @@ class Journal:
             path.unlink(missing_ok=True)
 
     def take_settled(self) -> list[Path]:
-        """Return what may be swept after the next sync of the spool."""
+        """Return the files that may be deleted after the next sync of the spool."""
         settled, self._settled = self._settled, []
         return settled
 
 
 class AttemptJournal:
-    """The replies of one attempt. Equal requests are told apart by their order.
+    """The journal of one attempt; equal requests are distinguished by their order.
 
     Attributes:
         trace_id: of the trace that all tries of the attempt write.
-        has_replies: whether any has arrived, in this try or before.
+        has_replies: whether any reply has arrived, in this try or before.
     """
 
     def __init__(
         self,
         path: Path,
-        left: Iterable[Path],
+        earlier: Iterable[Path],
         trace_id: str = "",
         *,
         store_id: str | None = None,
         may_wait: MayWait = _never,
     ) -> None:
-        """Read what was left; a file of its own, which names the store, appears with a reply."""
-        self._path, self._fd = path, -1
-        self._store_id, self._may_wait = store_id, may_wait
+        """Read the files of earlier tries; the new file is made with the first line."""
+        self._path = path
+        self._fd = -1
+        self._store_id = store_id
+        self._may_wait = may_wait
         self._unwritten: list[bytes] = []  # lines that the disk has refused
-        self._n_lost, self._is_closed = 0, False
-        lines = [kept for p in left for kept in read(p)]
-        self.has_replies = any(kept.arrived for kept in lines)
-        if not self.has_replies:  # failures alone are told by the traces that they ended
-            lines = [kept for kept in lines if kept.was_lost]
-        self.trace_id = next((k.trace_id for k in lines if k.trace_id), trace_id)
-        mine = [k for k in lines if k.trace_id in {"", self.trace_id}]
-        self._left = {k.request_id: k for k in mine if k.reply is not None}
-        for kept in mine:
-            if kept.reply is None and kept.request_id in self._left:
-                self._left[kept.request_id].energy = kept.energy
-        self._begun = _begun_anew(self._left.values())
-        self._asked: Counter[str] = Counter()
+        self._n_lost = 0
+        self._is_closed = False
+        lines = [line for p in earlier for line in read(p)]
+        self.has_replies = any(line.arrived for line in lines)
+        if not self.has_replies:  # failed calls are in the traces that they ended
+            lines = [line for line in lines if line.was_lost]
+        self.trace_id = next((line.trace_id for line in lines if line.trace_id), trace_id)
+        lines = [line for line in lines if line.trace_id in {"", self.trace_id}]
+        self._unused = {line.request_id: line for line in lines if line.reply is not None}
+        for line in lines:
+            if line.reply is None and line.request_id in self._unused:
+                self._unused[line.request_id].energy = line.energy
+        self._round = _restarts(self._unused.values())
+        self._n_equal: Counter[str] = Counter()  # requests so far, by their content
 
     def recall(self, request: Request, role: str) -> Recalled:
-        """Name the request, and give what came of it before; once."""
-        same = content_id(
+        """Return the request's id and its reply from an earlier try, which is given out once."""
+        content = content_id(
             role,
             request.model,
             request.messages,
@@ -211,22 +212,22 @@ class AttemptJournal:
             dict(request.sampling),
             [tool.name for tool in request.tools],
         )
-        request_id = f"{same}-{self._asked[same]}"
-        self._asked[same] += 1
-        if self._begun:
-            request_id = f"{self._begun}:{request_id}"
-        return Recalled(request_id, self._left.pop(request_id, None))
+        request_id = f"{content}-{self._n_equal[content]}"
+        self._n_equal[content] += 1
+        if self._round:
+            request_id = f"{self._round}:{request_id}"
+        return Recalled(request_id, self._unused.pop(request_id, None))
 
     @property
     def unused(self) -> list[JournalLine]:
-        """What earlier tries got, or failed at, and this one has not asked for."""
-        return list(self._left.values())
+        """Lines of earlier tries, replies and failures, that this try has not recalled."""
+        return list(self._unused.values())
 
     async def keep(self, request_id: str, reply: Reply, *, is_metered: bool = False) -> str:
-        """Write down how a request ended and force it to the disk, beside the event loop.
+        """Append a reply and sync it to the disk in a thread.
 
-        While the disk refuses, the line waits in memory, and whoever keeps it waits here: the
-        attempt asks nothing more until what it has paid for is safe.
+        While the disk refuses, the line waits in memory and the caller waits here: the attempt
+        sends no more requests until the replies it has paid for are safe.
 
         Returns:
             The line's id.
@@ -239,15 +240,15 @@ class AttemptJournal:
         else:
             request_id = f"{request_id}!{self._path.stem}"
         self._unwritten.append(_line(JournalLine(request_id, reply, self.trace_id, is_metered)))
-        began_s = asyncio.get_running_loop().time()
+        start_s = asyncio.get_running_loop().time()
         while (error := await self._write_through()) is not None:
-            if not self._may_wait(error, asyncio.get_running_loop().time() - began_s):
+            if not self._may_wait(error, asyncio.get_running_loop().time() - start_s):
                 raise StoreError(f"a reply that was paid for is lost: {error}") from error
             await asyncio.sleep(_RETRY_S)
         return request_id
 
     def lose(self, request_id: str, call: Call) -> None:
-        """Write down what a request took that broke off; a power cut may lose it."""
+        """Append a broken request, without a sync: a power cut may lose it."""
         if self._is_closed:
             return
         self._n_lost += 1
@@ -255,18 +256,18 @@ class AttemptJournal:
         self._write_later(JournalLine(line_id, Reply(call=call), self.trace_id))
 
     def keep_energy(self, line_id: str, energy: tuple[EnergyReading, ...]) -> None:
-        """Write down what a request took; a power cut may lose it, which makes it unknown."""
-        if not self._is_closed:  # else the attempt was given up
+        """Append a call's energy, without a sync: after a power cut it may be unknown."""
+        if not self._is_closed:  # else the attempt was cancelled
             self._write_later(JournalLine(line_id, trace_id=self.trace_id, energy=energy))
 
-    def _write_later(self, kept: JournalLine) -> None:
-        """Write a line now, or with the next one where the disk refuses; nobody waits for it."""
-        self._unwritten.append(_line(kept))
+    def _write_later(self, line: JournalLine) -> None:
+        """Write a line now, or with the next one where the disk refuses it."""
+        self._unwritten.append(_line(line))
         if (error := self._write()) is not None:
             self._may_wait(error, 0.0)
 
     async def _write_through(self) -> StoreError | None:
-        """Force all lines to the disk; returns why it refuses."""
+        """Write and sync all lines; returns the error where the disk refuses them."""
         if (refused := self._write()) is not None:
             return refused
         try:
@@ -276,7 +277,7 @@ class AttemptJournal:
         return None
 
     def _write(self) -> StoreError | None:
-        """Write what is not written yet, in its order; returns why some of it still is not."""
+        """Write the unwritten lines in order; returns the error where the disk refuses one."""
         try:
             if self._fd < 0:
                 private.make_folder(self._path.parent)
@@ -298,7 +299,7 @@ class AttemptJournal:
         )
 
     def close(self) -> None:
-        """Let go of the file; it stays. What the disk has refused is tried once more."""
+        """Close the file, after a last try to write the lines that the disk has refused."""
         self._is_closed = True
         if self._unwritten:
             self._write()
@@ -307,8 +308,8 @@ class AttemptJournal:
             self._fd = -1
 
 
-def _line(kept: JournalLine) -> bytes:
-    body = _encode(kept)
+def _line(line: JournalLine) -> bytes:
+    body = _encode(line)
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
@@ -325,14 +326,14 @@ def _append(file: int, line: bytes) -> None:
         raise
 
 
-def _begun_anew(kept: Iterable[JournalLine]) -> int:
-    """Count how often the attempt was begun anew, as one request had failed in the same way too often.
+def _restarts(lines: Iterable[JournalLine]) -> int:
+    """Count how often the attempt started anew because a request kept failing in the same way.
 
-    Only ways that say something of the request count: a server that is away for a week costs no
-    reply.
+    Only deterministic failures count: a server that is unavailable for a week costs no reply.
     """
-    answered, failed = set(), Counter[str]()
-    for line in kept:
+    answered = set()
+    failed = Counter[str]()
+    for line in lines:
         request_id = line.request_id.partition("!")[0]
         if line.arrived:
             answered.add(request_id)
@@ -348,9 +349,9 @@ def _begun_anew(kept: Iterable[JournalLine]) -> int:
 
 
 def files(spool_folder: Path) -> list[Path]:
-    """List the files of unfinished attempts; those of another store are left out.
+    """List the files of unfinished attempts, without those of other stores.
 
-    What comes before the first "-" of a name is `content_id(*key)`.
+    A file's name up to the first "-" is `content_id(*key)` of its attempt.
     """
     folder, store_id = Path(spool_folder) / spool.ARRIVED, spool.owner(spool_folder)
     return sorted(
@@ -361,17 +362,17 @@ def files(spool_folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> list[JournalLine]:
-    """Read the whole lines of a file; a torn or damaged one was never known to have arrived."""
+    """Read the complete lines of a file, without torn or damaged ones."""
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError:
         return []
-    kept = []
+    decoded = []
     for line in lines:
         crc, _, body = line.partition(b" ")
         if crc == b"%08x" % zlib.crc32(body):
             try:
-                kept.append(_decode(body))
+                decoded.append(_decode(body))
             except UNDECODABLE:
                 continue
-    return kept
+    return decoded

@@ -1,4 +1,4 @@
-"""Compares mathematics for the scorer `math`: one process that is asked one thing after the other, and ended when it takes too long."""
+"""Comparison of mathematical answers for the scorer `math`, in a process with a time limit."""
 
 import atexit
 import contextlib
@@ -14,42 +14,45 @@ from workbench.errors import TaskError
 from workbench.scoring import math_worker
 
 _START_S = 120.0  # the library is large, and the disk may be busy
-_WALL = 20.0  # times the limit on computing: a machine may have others to serve
+_WALL = 20.0  # wall-clock limit in units of the CPU limit: other processes share the machine
 
 
-class _Said(msgspec.Struct):
+class _Result(msgspec.Struct):
     same: bool = False
     error: str | None = None
 
 
 class Algebra:
-    """The process; it is begun with the first question, and again after one that it did not survive."""
+    """A worker process, started with the first comparison and again after one that killed it."""
 
     def __init__(self) -> None:
-        """Begin without one."""
+        """Create without a process."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     def same(self, targets: Sequence[str], answer: str, limit_s: float) -> tuple[bool, str | None]:
-        """Say whether an answer is the same as one of the targets, and why that could not be found out.
+        """Compare an answer with the targets.
 
         Args:
-            targets: what is accepted.
-            answer: what was answered.
-            limit_s: seconds of computing.
+            targets: the accepted answers.
+            answer: the model's answer.
+            limit_s: seconds of CPU time.
+
+        Returns:
+            Whether the answer equals a target, and why no comparison was possible (None if it was).
 
         Raises:
-            TaskError: the process does not begin.
+            TaskError: the process does not start.
         """
-        asked = msgspec.json.encode({"targets": targets, "answer": answer, "limit_s": limit_s})
+        request = msgspec.json.encode({"targets": targets, "answer": answer, "limit_s": limit_s})
         with self._lock:
             process = self._process or self._begin()
-            line = _exchange(process, asked + b"\n", _WALL * limit_s)
+            line = _exchange(process, request + b"\n", _WALL * limit_s)
             if not line:
                 self._end()
                 return False, f"not compared within {limit_s:g} s of computing (timeout_s)"
-        said = msgspec.json.decode(line, type=_Said)
-        return said.same, said.error and f"not compared: {said.error}"
+        result = msgspec.json.decode(line, type=_Result)
+        return result.same, result.error and f"not compared: {result.error}"
 
     def _begin(self) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(  # noqa: S603  # our own file, by this very Python
@@ -62,7 +65,10 @@ class Algebra:
         self._process = process
         if not _exchange(process, b"", _START_S):
             self._end()
-            raise TaskError("math-verify does not load here; see: python -c 'import math_verify'")
+            raise TaskError(
+                "math-verify cannot be imported here; for the reason run: python -c 'import"
+                " math_verify'"
+            )
         return process
 
     def _end(self) -> None:
@@ -77,15 +83,15 @@ class Algebra:
             self._end()
 
 
-def _exchange(process: "subprocess.Popen[bytes]", asked: bytes, limit_s: float) -> bytes:
-    """Write a line and read one; b"" where the process ended, or was ended as it took too long."""
+def _exchange(process: "subprocess.Popen[bytes]", request: bytes, limit_s: float) -> bytes:
+    """Write a line and read one; b"" where the process ended, or was killed after `limit_s`."""
     if process.stdin is None or process.stdout is None:
-        raise TypeError("the process was begun without pipes")
+        raise TypeError("the process was started without pipes")
     timer = threading.Timer(limit_s, process.kill)
     timer.start()
     try:
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(asked)
+            process.stdin.write(request)
             process.stdin.flush()
         return process.stdout.readline()
     finally:

@@ -1,7 +1,7 @@
-"""What a strategy sees: the session through which it asks models, and the answers it gets.
+"""The session through which a strategy sends requests, and the protocol of strategies.
 
-A strategy is one file under `strategies/` with one class. It holds no HTTP, no clock and no record
-keeping: the session sends, times and records; the executor scores and writes the trace.
+A strategy is one file under `strategies/` with one class. It does no HTTP, timing or recording: the
+session sends, times and records; `execution/attempt.py` scores and builds the trace.
 """
 
 import asyncio
@@ -58,10 +58,10 @@ __all__ = [
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a strategy ended an item.
+    """The result of a strategy on one item.
 
     Attributes:
-        answer_text: the text that the scorer reads; "" where the model said nothing.
+        answer_text: the text that the scorer reads; "" where the model wrote nothing.
         confidence: the model's own confidence, 0..1; null where it was not asked.
         verifier_score: what a verifier gave the answer, the higher the better; null without one.
         stop_reason: why it ended; null takes the stop reason of the last subject call.
@@ -80,9 +80,9 @@ class Outcome(msgspec.Struct, frozen=True):
 class Strategy(Protocol):
     """A way of using a model to answer an item.
 
-    One that makes more than one call says how many at most in `most_calls` (None where nobody
-    knows): a budget counts on it before the first item has ended, and replies are kept as they
-    arrive. One that asks other models names them in `helpers`; the plan must have them.
+    A strategy of more than one call gives the upper bound in `most_calls` (None: unknown): a budget
+    uses it before the first item has ended, and replies go to the journal as they arrive. A
+    strategy that uses other models names them in `helpers`; the plan must define them.
 
     Attributes:
         name: what `--strategy` and `configurations.strategy` say.
@@ -104,33 +104,33 @@ class Strategy(Protocol):
         ...
 
 
-def _goes_on(line: Line) -> bool | None:
-    if line.endpoint == "completions":  # the chat is a text, which ends where the turn was left
+def _continues_turns(line: Line) -> bool | None:
+    """Whether a model continues a begun assistant turn; None where that is not known yet."""
+    if line.endpoint == "completions":  # the chat is one text, which ends inside the turn
         return True
     return line.begun_turns.taken_by(line.model) if line.begun_turns is not None else None
 
 
-# (call, when it was under way) → what it took, once the counters have told
+# (call, its time windows) → its energy readings, once the counters have updated
 Meter = Callable[[Call, Sequence[windows.Window]], Awaitable[tuple[EnergyReading, ...]]]
 
 
 class Session:
-    """One attempt's conversation: sends requests and keeps what was said.
+    """The conversation of one attempt: sends requests and records calls, messages and tool calls.
 
-    Where the configuration has a seed, the first call gets it as it is, and every later call one
-    derived from it and from the call's ordinal: samples of one question differ, and can be had
-    again. Calls may be in flight at once; their ordinals are the order in which they were asked.
+    Where the configuration has a seed, the first call uses it, and every later call one derived
+    from it and the call's ordinal: samples of one question differ, and are reproducible. Calls may
+    be in flight concurrently; their ordinals are the order in which they were sent.
 
     Attributes:
         task: the task set of the item: its prompt, its name.
         endpoint: "chat", or "completions" for a base model.
-        calls: the records so far; a call in flight is there without its result.
-        broken: requests that broke off and were made again, each with the ordinal of its call.
-        recalled: the calls that an earlier run had paid for, as the journal had them, by ordinal.
-        windows: when each call was under way, as the meters of this machine saw it; by ordinal.
-        facts: JSON-able facts about the attempt that have no column: they become part of the
-            trace's metadata.
-        rng: the strategy's own randomness, seeded by the attempt.
+        calls: the records so far; a call in flight has no result yet.
+        broken: broken requests that were sent again, each with the ordinal of its call.
+        recalled: journal lines of calls that an earlier run had paid for, by ordinal.
+        windows: time windows of each ended call at this machine's meters, by ordinal.
+        facts: JSON-able facts about the attempt that have no column; part of the trace's metadata.
+        rng: the strategy's randomness, seeded by the attempt.
     """
 
     def __init__(
@@ -150,11 +150,14 @@ class Session:
         begun_turns: BegunTurns | None = None,
     ) -> None:
         """Bind a session to a model, and to helper models by name."""
-        self.task, self.endpoint = task, endpoint
+        self.task = task
+        self.endpoint = endpoint
         self._line = Line(
             model, ask, count, endpoint, dict(sampling or {}), render, begun_turns=begun_turns
         )
-        self._helpers, self._journal, self._meter = dict(helpers or {}), journal, meter
+        self._helpers = dict(helpers or {})
+        self._journal = journal
+        self._meter = meter
         self._transcript = Transcript()
         self.rng = rng or random.Random(0)  # noqa: S311  # not for secrets
         self.calls: list[Call] = []
@@ -162,47 +165,47 @@ class Session:
         self.facts: dict[str, Any] = {}
         self.recalled: dict[int, JournalLine] = {}
         self.windows: dict[int, list[windows.Window]] = {}
-        self._line_ids: dict[int, str] = {}  # of the journal's, by ordinal
+        self._line_ids: dict[int, str] = {}  # ids of journal lines, by ordinal
         self._metered: list[asyncio.Task[tuple[EnergyReading, ...]]] = []
 
     @property
     def messages(self) -> list[Message]:
-        """What was said so far."""
+        """The messages so far."""
         return self._transcript.messages
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The tools that were asked for so far."""
+        """The tool calls so far."""
         return self._transcript.tool_calls
 
     @property
     def goes_on(self) -> bool:
-        """Whether the configuration's model is known to go on with a turn that was begun for it."""
-        return _goes_on(self._line) is True
+        """Whether the configuration's model is known to continue a begun assistant turn."""
+        return _continues_turns(self._line) is True
 
     @property
     def helpers(self) -> frozenset[str]:
-        """The names of the other models that the plan gives."""
+        """The names of the plan's helper models."""
         return frozenset(self._helpers)
 
     def record_tool(self, call: int, tool: ToolCall, *, place: int | None = None) -> None:
-        """Record what came of a tool.
+        """Record the result of a tool call.
 
         Args:
-            call: ordinal of the call that asked for it (`reply.call.ordinal`).
-            tool: the record; its own ordinals are filled in.
-            place: which of the reply's `tool_calls` it is; None where the model asked for it in its
+            call: ordinal of the call that requested it (`reply.call.ordinal`).
+            tool: the record; its ordinals are filled in.
+            place: index among the reply's `tool_calls`; None where the model requested it in its
                 text.
         """
         self._transcript.tool(call, tool, place)
 
     async def energy(self) -> tuple[EnergyReading, ...]:
-        """Wait until the counters have told what the calls took that were made here under the meters."""
-        told = await asyncio.gather(*self._metered)
-        return tuple(reading for readings in told for reading in readings)
+        """Wait for the energy readings of the calls that ran under this machine's meters."""
+        per_call = await asyncio.gather(*self._metered)
+        return tuple(reading for readings in per_call for reading in readings)
 
     async def count_tokens(self, text: str) -> int | None:
-        """Count a text with the tokenizer of the configuration's server; None where it offers none."""
+        """Count a text's tokens with the server's tokenizer; None where it offers none."""
         return await self._line.count_tokens(text)
 
     async def generate(
@@ -219,28 +222,27 @@ class Session:
     ) -> Reply:
         """Ask a model to answer a chat.
 
-        A base model gets the chat as a text (see `templates.py`). A last message by the assistant
-        is the beginning of the answer, which the model goes on with; it is part of the reply's
-        text. A server that refuses a begun turn is asked again without it, and is not sent one any
-        more.
+        A base model gets the chat as a text (see `providers/chat_templates.py`). A last message by
+        the assistant is the beginning of the answer, which the model continues; it is part of the
+        reply's text. A server that refuses a begun turn gets the request again without it, and no
+        begun turn any more.
 
         Args:
             messages: {"role": "system" | "user" | "assistant", "content": text}, in order;
                 `Reply.turn` and {"role": "tool", "tool_call_id", "name", "content"} where tools
                 were used.
             role: subject, judge, verifier or draft.
-            model: name of a helper model of the plan; None is the configuration's own.
-            tools: what the model may ask for; a base model cannot.
-            thinking_tags: (opening, closing); the text between them is thinking: it leaves `text`,
-                and its tokens are counted by the server's tokenizer where there is one. Where None,
-                the tags that models think between of their own accord are found.
-            instead: what stands in the place of a begun turn where the model does not go on with
-                one.
-            most_tokens: cap on the output of this call; the configuration's own, if lower, holds.
+            model: name of a helper model of the plan; None is the configuration's model.
+            tools: tools that the model may call; a base model cannot.
+            thinking_tags: (opening, closing); the text between them is thinking: it is taken out of
+                `text`, and its tokens are counted by the server's tokenizer where there is one.
+                None: the usual thinking tags are searched.
+            instead: messages in place of a begun turn where the model does not continue one.
+            most_tokens: cap on the output of this call; a lower one of the configuration holds.
             sampling: settings of this request, over those of the configuration.
 
         Raises:
-            ProviderError: the model could not be asked; the call is recorded.
+            ProviderError: the request failed; the call is recorded.
             LimitReached: a budget is used up.
         """
         line = self._line_to(model)
@@ -248,11 +250,12 @@ class Session:
         if most_tokens is not None:
             settings["max_tokens"] = min(settings.get("max_tokens") or most_tokens, most_tokens)
         last = messages[-1] if messages else {"role": "user"}
-        begun = last["role"] == "assistant" and not last.get("tool_calls")
-        otherwise = [*messages[:-1], *instead]
-        if begun and _goes_on(line) is False:
-            messages, begun = otherwise, False
-        prefill = last["content"] if begun else ""
+        is_begun = last["role"] == "assistant" and not last.get("tool_calls")
+        without_begun_turn = [*messages[:-1], *instead]
+        if is_begun and _continues_turns(line) is False:
+            messages = without_begun_turn
+            is_begun = False
+        prefill = last["content"] if is_begun else ""
         if line.endpoint == "completions":
             if line.render is None:
                 raise TypeError("a session of completions needs a template")
@@ -260,7 +263,7 @@ class Session:
             if stop:
                 settings["stop"] = list(dict.fromkeys((*settings.get("stop", ()), *stop)))
             request = Request(model=line.model, prompt=prompt, sampling=settings)
-            heard: Sequence[ChatMessage] = [{"role": "user", "content": prompt}]
+            heard: Sequence[ChatMessage] = [{"role": "user", "content": prompt}]  # as recorded
         else:
             request = Request(
                 model=line.model, messages=tuple(messages), sampling=settings, tools=tuple(tools)
@@ -271,11 +274,16 @@ class Session:
                 line, request, heard=heard, role=role, prefill=prefill, tags=thinking_tags
             )
         except CallRefused as error:
-            learnt = line.begun_turns if begun and request.prompt is None else None
-            if learnt is None or not learnt.refused(line.model, error):
+            begun_turns = line.begun_turns if is_begun and request.prompt is None else None
+            if begun_turns is None or not begun_turns.refused(line.model, error):
                 raise
         return await self.generate(
-            otherwise, role=role, model=model, tools=tools, thinking_tags=thinking_tags, **settings
+            without_begun_turn,
+            role=role,
+            model=model,
+            tools=tools,
+            thinking_tags=thinking_tags,
+            **settings,
         )
 
     async def complete(
@@ -300,7 +308,7 @@ class Session:
         if model not in self._helpers:
             known = ", ".join(sorted(self._helpers)) or "none"
             raise ConfigError(
-                f"the strategy asks the helper model {model!r}, and the plan has {known}; add"
+                f"the strategy uses the helper model {model!r}, and the plan has {known}; add"
                 f" [helpers.{model}] with its model to the plan"
             )
         return self._helpers[model]
@@ -325,9 +333,9 @@ class Session:
     ) -> Reply:
         ordinal = self._transcript.hear(heard)
         self.calls.append(Call(ordinal=ordinal, role=role, model=line.model))
-        with windows.collecting() as made:
-            reply, error = await self._ask(line, request, role, ordinal, made)
-        self.windows[ordinal] = made
+        with windows.collecting() as call_windows:
+            reply, error = await self._ask(line, request, role, ordinal, call_windows)
+        self.windows[ordinal] = call_windows
         tags = tags or thinking_tags.usual(reply)
         if tags is not None:
             reply = await thinking_tags.split(reply, prefill, tags, line.count_tokens)
@@ -336,22 +344,27 @@ class Session:
         call = msgspec.structs.replace(reply.call, ordinal=ordinal, role=role)
         reply = msgspec.structs.replace(reply, call=call)
         self.calls[ordinal] = reply.call
-        if made and self._meter is not None:
-            told = self._settle(self._meter, reply.call, made)
-            self._metered.append(asyncio.create_task(told))
+        if call_windows and self._meter is not None:
+            readings = self._settle(self._meter, reply.call, call_windows)
+            self._metered.append(asyncio.create_task(readings))
         self._transcript.answer(ordinal, reply)
         if error is not None:
             raise error
         return reply
 
     async def _ask(
-        self, line: Line, request: Request, role: str, ordinal: int, made: list[windows.Window]
+        self,
+        line: Line,
+        request: Request,
+        role: str,
+        ordinal: int,
+        call_windows: list[windows.Window],
     ) -> tuple[Reply, ProviderError | None]:
-        """Ask, unless an earlier run has got the answer; what arrives is kept at once."""
+        """Send a request unless the journal has its reply; a new reply is journalled at once."""
         ORDINAL.set(ordinal)
         known = self._journal.recall(request, role) if self._journal is not None else None
-        if known is not None and known.kept is not None and known.reply is not None:
-            self.recalled[ordinal] = known.kept
+        if known is not None and known.line is not None and known.reply is not None:
+            self.recalled[ordinal] = known.line
             return known.reply, None
 
         def lose(call: Call) -> None:
@@ -369,15 +382,17 @@ class Session:
         if self._journal is not None and known is not None:
             call = msgspec.structs.replace(reply.call, role=role)
             self._line_ids[ordinal] = await self._journal.keep(
-                known.request_id, msgspec.structs.replace(reply, call=call), is_metered=bool(made)
+                known.request_id,
+                msgspec.structs.replace(reply, call=call),
+                is_metered=bool(call_windows),
             )
         return reply, error
 
     async def _settle(
-        self, meter: Meter, call: Call, made: Sequence[windows.Window]
+        self, meter: Meter, call: Call, call_windows: Sequence[windows.Window]
     ) -> tuple[EnergyReading, ...]:
-        """Wait for what a call took, and keep it beside its reply."""
-        readings = await meter(call, made)
+        """Wait for the energy readings of a call, and journal them beside its reply."""
+        readings = await meter(call, call_windows)
         if self._journal is not None and call.ordinal in self._line_ids:
             self._journal.keep_energy(self._line_ids[call.ordinal], readings)
         return readings

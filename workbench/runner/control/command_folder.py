@@ -1,4 +1,4 @@
-"""The folder of a running collection, from the inside: made, locked, emptied of commands, let go."""
+"""The command folder of a running collection, as the collector uses it."""
 
 import contextlib
 import os
@@ -11,34 +11,33 @@ import msgspec
 
 from workbench import private
 from workbench.runner.control import protocol
-from workbench.runner.control.protocol import RunState, Taken
+from workbench.runner.control.protocol import CommandResult, RunState
 
 try:
     import fcntl
-except (
-    ImportError
-):  # not a POSIX system: the age of the lock file tells instead (see `spool.is_live`)
+except ImportError:  # not POSIX: the age of the lock file decides (see `spool.is_live`)
     fcntl = None  # type: ignore[assignment]  # the one platform switch
 
-_MOST = 100  # commands taken at a time
-_ANSWERS = 200  # results that are kept
+_MAX_COMMANDS = 100  # read at a time
+_MAX_RESULTS = 200  # files; older ones are deleted
 
 
 class CommandFolder:
-    """One run's folder under `<spool>/control`, held under its lock."""
+    """One run's folder under `<spool>/control`, locked while the collector lives."""
 
     def __init__(self, folder: Path, lock: int) -> None:
         """Take a folder over; see `open`."""
         self.folder, self._lock = folder, lock
-        self._answered: list[Path] = []
-        self._guard, self._is_closed = threading.Lock(), False
+        self._results: list[Path] = []
+        self._guard = threading.Lock()
+        self._is_closed = False
 
     @classmethod
     def open(cls, spool_dir: Path, run_id: str) -> Self:
-        """Make the folder of a run, and delete those of runs that are gone.
+        """Make the folder of a run, and delete the folders of runs whose collector has died.
 
-        It is locked before it gets its name, so that nobody takes it for a dead one. Nobody but its
-        owner may look into it or drop files there.
+        It is locked before it gets its name, so that no other collector deletes it as a dead one.
+        Only its owner may read it or write files there.
         """
         protocol.sweep(spool_dir)
         parent = protocol.control_dir(spool_dir)
@@ -60,37 +59,36 @@ class CommandFolder:
         return cls(folder, lock)
 
     def collect(self) -> list[tuple[str, bytes | None]]:
-        """Take what was dropped, the oldest names first; None is no plain file.
+        """Read and delete the command files, the oldest first; None stands for no plain file.
 
-        Names that begin with a dot are still being written. What has another name than a command is
-        left.
+        Files whose name begins with a dot are still being written; files of other names stay.
         """
         inbox = self.folder / "commands"
         try:
             with os.scandir(inbox) as entries:
-                names = sorted(e.name for e in entries if protocol.is_command_name(e.name))[:_MOST]
+                names = sorted(e.name for e in entries if protocol.is_command_name(e.name))
         except OSError:
             return []
-        letters = []
-        for name in names:
+        commands = []
+        for name in names[:_MAX_COMMANDS]:
             path = inbox / name
-            letters.append((path.stem, protocol.read_plain(path, protocol.MOST_BYTES)))
+            commands.append((path.stem, protocol.read_plain(path, protocol.MOST_BYTES)))
             _discard(path)
-        return letters
+        return commands
 
-    def answer(self, taken: Taken) -> None:
-        """Say how a command was taken; the oldest answers go."""
-        path = self.folder / "results" / f"{taken.command_id}.json"
-        with contextlib.suppress(OSError):  # the state tells it too
-            protocol.write_whole(path, msgspec.json.encode(taken))
-            self._answered.append(path)
-        while len(self._answered) > _ANSWERS:
-            self._answered.pop(0).unlink(missing_ok=True)
+    def answer(self, result: CommandResult) -> None:
+        """Write the result of a command; the oldest results are deleted."""
+        path = self.folder / "results" / f"{result.command_id}.json"
+        with contextlib.suppress(OSError):  # the state lists it too
+            protocol.write_whole(path, msgspec.json.encode(result))
+            self._results.append(path)
+        while len(self._results) > _MAX_RESULTS:
+            self._results.pop(0).unlink(missing_ok=True)
 
     def publish(self, state: RunState) -> None:
-        """Replace the state; a disk that refuses leaves the last one, whose time tells its age.
+        """Replace the state file; on a disk error the last one stays, whose time tells its age.
 
-        May be called from a thread; one that comes too late does not undo the last word.
+        May be called from a thread; after `close` it does nothing.
         """
         with self._guard, contextlib.suppress(OSError):
             if self._is_closed:
@@ -99,7 +97,7 @@ class CommandFolder:
             os.utime(self.folder / "lock")
 
     def close(self, last: RunState) -> None:
-        """Leave a last state and let go of the lock; the folder stays until the next collector."""
+        """Publish the last state and release the lock; the next collector deletes the folder."""
         self.publish(last)
         with self._guard:
             self._is_closed = True
@@ -107,7 +105,7 @@ class CommandFolder:
 
 
 def _discard(path: Path) -> None:
-    """Delete what was dropped, a folder too; never what a link leads to."""
+    """Delete a file or a folder; a link is deleted, not its target."""
     try:
         path.unlink()
     except OSError:

@@ -1,15 +1,14 @@
-"""Live control of collections without a server: what a running one says, and how others tell it something.
+"""The protocol of live control: commands to a running collection and its state, as files.
 
 A run has a folder `<spool>/control/<run_id>/` while it lives:
 
-    lock             held by the collector; the operating system lets go of it however the collector
-    ends state.json       what it says of itself: a `RunState`, replaced whole about once a second
-    commands/*.json  what others ask of it: a `Command` a file, renamed into place
-    results/*.json   how each command was taken: a `Taken` of the same name
+    lock             locked by the collector; released by the system however the collector ends
+    state.json       a `RunState`, replaced as a whole about once a second
+    commands/*.json  a `Command` a file, renamed into place by the sender
+    results/*.json   a `CommandResult` for each command, under the same name
 
-Whoever sends needs nothing but the right to write there, which the folder's owner alone has.
-Nothing in these files is trusted: they are bounded in size, read as plain files only, and checked
-field by field.
+A sender needs the right to write there, which only the folder's owner has. Nothing in these files
+is trusted: they are bounded in size, read as plain files only, and checked field by field.
 """
 
 import contextlib
@@ -41,11 +40,11 @@ BUDGETS = ("budget_usd", "budget_tokens", "budget_j", "budget_time_s")
 
 
 class Command(msgspec.Struct, frozen=True, tag_field="command", forbid_unknown_fields=True):
-    """Base of what a running collection can be told."""
+    """Base of the commands to a running collection."""
 
 
 class Pause(Command, frozen=True, tag="pause"):
-    """Begin no new attempts; those in flight go on."""
+    """Begin no new attempts; those in flight continue."""
 
 
 class Resume(Command, frozen=True, tag="resume"):
@@ -53,16 +52,16 @@ class Resume(Command, frozen=True, tag="resume"):
 
 
 class Stop(Command, frozen=True, tag="stop"):
-    """End the run: after what is in flight, or at once with `now`."""
+    """End the run: after the attempts in flight, or with `now` at once."""
 
     now: bool = False
 
 
 class Retune(Command, frozen=True, tag="set"):
-    """Change how fast and how far the run goes; what is None stays as it is.
+    """Change limits of the run; those that are None stay as they are.
 
     Attributes:
-        lift: budgets that are to hold no longer.
+        lift: budgets to remove.
     """
 
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
@@ -76,12 +75,12 @@ class Retune(Command, frozen=True, tag="set"):
 
 
 class _Pick(Command, frozen=True):
-    """Which attempts are meant.
+    """A selection of attempts.
 
     Attributes:
         item: the item's name, "task/name" where several tasks have one of that name, or its id.
-        trial: one repeat; None is all of them.
-        configuration: name or id of one configuration; None is all of them.
+        trial: one trial; None: all of them.
+        configuration: name or id of one configuration; None: all of them.
     """
 
     item: Text
@@ -90,23 +89,23 @@ class _Pick(Command, frozen=True):
 
 
 class Cancel(_Pick, frozen=True, tag="cancel"):
-    """End an item's attempts in flight, and begin those that wait no more in this run."""
+    """End an item's attempts in flight, and skip its waiting ones in this run."""
 
 
 class Requeue(_Pick, frozen=True, tag="requeue"):
-    """Make an item's attempts again that failed or were cancelled in this run."""
+    """Make an item's failed or cancelled attempts of this run again."""
 
 
 AnyCommand = Pause | Resume | Stop | Retune | Cancel | Requeue
 
 
-class Taken(msgspec.Struct, frozen=True):
-    """How a command was taken.
+class CommandResult(msgspec.Struct, frozen=True):
+    """The result of a command.
 
     Attributes:
         command_id: the name of its file.
-        command: which one; "" where it could not be read.
-        status: done, refused, or waiting where nobody has answered yet.
+        command: the command's name; "" where it could not be read.
+        status: done, refused, or waiting where there is no answer yet.
         said: a sentence for the user.
     """
 
@@ -118,7 +117,7 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How far one configuration is; the counts of `Progress`."""
+    """Attempts of one configuration, counted as in `Progress`."""
 
     configuration_id: str
     configuration: str
@@ -148,24 +147,24 @@ class AttemptInFlight(msgspec.Struct, frozen=True):
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running collection says of itself.
+    """The state of a running collection, as it publishes it.
 
     Attributes:
-        status: running, paused, asking (a pilot is over), stopping, or how it ended: done,
-            cancelled, failed.
-        at: when it said so; the state of a collector that lives is about a second old.
+        status: running, paused, asking (a pilot is over), stopping, or the final done, cancelled or
+            failed.
+        at: time of this state; that of a live collector is about a second old.
         plan: the plan, as `Plan.as_json` writes it.
         planned, before, done, failed, in_flight, left: attempts, as in `Progress`.
         rate_per_s: attempts finished per second, pauses left out; null before the first.
         eta_s: seconds to the end at that rate; null while paused and before the first attempt.
-        spent_usd, spent_tokens, spent_j: so far in this run; null where nothing is known.
+        spent_usd, spent_tokens, spent_j: so far in this run; null where not known.
         budget_usd, budget_tokens, budget_j, budget_time_s: null where there is none.
-        concurrency: requests that may be in flight now; `concurrency_cap` is the most there may be.
-        models: how each model that was asked stands: its window, waits, retries.
-        retrying: calls that failed for a passing reason and are being tried again.
-        retrying_since, paused_since: since when; null while nothing is.
-        attempts: those in flight, the oldest first; `in_flight` counts them all.
-        taken: the last commands, the newest last.
+        concurrency: requests that may be in flight now; `concurrency_cap` is the upper limit.
+        models: window, waits and retries of each model that has got requests.
+        retrying: calls that failed for a temporary reason and wait for their next try.
+        retrying_since, paused_since: time it began; null while nothing is retried or paused.
+        attempts: the oldest attempts in flight; `in_flight` counts them all.
+        taken: results of the last commands, the newest last.
         notes: sentences for the user.
     """
 
@@ -205,26 +204,26 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelState, ...] = ()
     configurations: tuple[Counts, ...] = ()
     attempts: tuple[AttemptInFlight, ...] = ()
-    taken: tuple[Taken, ...] = ()
+    taken: tuple[CommandResult, ...] = ()
     notes: tuple[str, ...] = ()
 
     def trouble(self, now: dt.datetime) -> str:
-        """Say what holds the models back that are asked; "" where nothing does."""
-        return "; ".join(said for model in self.models if (said := model.trouble(now)))
+        """Describe what holds the models back; "" where nothing does."""
+        return "; ".join(text for model in self.models if (text := model.trouble(now)))
 
     @property
     def ended(self) -> bool:
-        """Whether the run has said how it ended."""
+        """Whether the status is a final one."""
         return self.status in {"done", "cancelled", "failed"}
 
 
 _states = msgspec.json.Decoder(RunState)
 _commands = msgspec.json.Decoder(AnyCommand)
-_results = msgspec.json.Decoder(Taken)
+_results = msgspec.json.Decoder(CommandResult)
 
 
 def control_dir(spool_dir: Path) -> Path:
-    """The folder that holds one folder a live run."""
+    """The folder that holds a folder for each live run."""
     return Path(spool_dir) / _FOLDER
 
 
@@ -235,12 +234,12 @@ def is_live(folder: Path) -> bool:
 
 def live_runs(spool_dir: Path) -> list[RunState]:
     """List the runs whose collector lives, the oldest first."""
-    found = (read_state(folder) for folder in _folders(spool_dir) if is_live(folder))
-    return sorted((s for s in found if s is not None), key=lambda s: (s.started_at, s.run_id))
+    states = (read_state(folder) for folder in _folders(spool_dir) if is_live(folder))
+    return sorted((s for s in states if s is not None), key=lambda s: (s.started_at, s.run_id))
 
 
 def read_state(folder: Path) -> RunState | None:
-    """Read what a run says; None where there is nothing, or nothing of this version."""
+    """Read the state of a run's folder; None without one of this version."""
     data = read_plain(folder / "state.json", _STATE_BYTES)
     if data is None:
         return None
@@ -252,26 +251,26 @@ def read_state(folder: Path) -> RunState | None:
 
 
 def state_of(spool_dir: Path, run_id: str) -> RunState | None:
-    """Read what one run said last, whether it lives or not; None where nothing is known."""
+    """Read the last state of a run, live or not; None where there is none."""
     return read_state(control_dir(spool_dir) / run_id) if _NAME.fullmatch(run_id) else None
 
 
 def find(spool_dir: Path, text: str) -> RunState:
-    """Find the live run that is meant by the beginning of its id, or by "latest".
+    """Find a live run by the beginning of its id, or the newest by "latest".
 
     Raises:
-        ConfigError: none or several are meant.
+        ConfigError: no run matches, or several do.
     """
     live = live_runs(spool_dir)
-    meant = live[-1:] if text == "latest" else [s for s in live if s.run_id.startswith(text)]
-    exact = [s for s in meant if s.run_id == text]
-    if len(exact or meant) == 1:
-        return (exact or meant)[0]
-    names = ", ".join(s.run_id for s in (meant or live))
-    if meant:
+    matches = live[-1:] if text == "latest" else [s for s in live if s.run_id.startswith(text)]
+    exact = [s for s in matches if s.run_id == text]
+    if len(exact or matches) == 1:
+        return (exact or matches)[0]
+    names = ", ".join(s.run_id for s in (matches or live))
+    if matches:
         raise ConfigError(f"several live runs begin with {text!r}: {names}; type more of the id")
-    known = f"live are {names}" if live else "no collection is running on this store"
-    raise ConfigError(f"no live run is meant by {text!r}; {known}; see: workbench runs")
+    known = f"live runs: {names}" if live else "no collection is running on this store"
+    raise ConfigError(f"no live run matches {text!r}; {known}; see: workbench runs")
 
 
 def send(
@@ -282,20 +281,20 @@ def send(
     wait_s: float = 5.0,
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> Taken:
-    """Tell a live run something and wait for its answer; blocks, so a TUI calls it in a thread.
+) -> CommandResult:
+    """Send a command to a live run and wait for the result; blocks, so a TUI uses a thread.
 
     Args:
-        spool_dir: the spool of the store that it collects into.
+        spool_dir: the spool of the store that the run collects into.
         run_id: the whole id.
-        command: what it is told.
-        wait_s: seconds after which an unanswered command is left to the run, and `waiting`
-            returned.
-        sleep: waits between looks.
+        command: the command.
+        wait_s: seconds to wait; then the status `waiting` is returned, and the run still executes
+            the command.
+        sleep: waits between two checks for the result.
         clock: monotonic seconds.
 
     Raises:
-        ConfigError: the run does not live, or its folder cannot be written.
+        ConfigError: the run has ended, or its folder cannot be written.
     """
     folder = control_dir(spool_dir) / run_id
     if not _NAME.fullmatch(run_id) or not is_live(folder):
@@ -306,41 +305,42 @@ def send(
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror or error}") from error
     due_s = clock() + wait_s
-    while (taken := _answer(folder, command_id, command)) is None:
+    while (result := _read_result(folder, command_id, command)) is None:
         if clock() >= due_s:
-            said = f"no answer in {wait_s:g} s; the run will take it when it looks"
-            return Taken(command_id, name_of(command), "waiting", said)
+            message = f"no answer in {wait_s:g} s; the run executes it when it reads its commands"
+            return CommandResult(command_id, name_of(command), "waiting", message)
         sleep(0.02)
-    return taken
+    return result
 
 
-def _answer(folder: Path, command_id: str, command: AnyCommand) -> Taken | None:
-    """Look how a command was taken; None where that is not known yet."""
-    lives = is_live(folder)  # before the look: a run answers what waits before it ends
+def _read_result(folder: Path, command_id: str, command: AnyCommand) -> CommandResult | None:
+    """Read the result of a command; None where there is none yet."""
+    # before the file is read: a run answers all waiting commands before it ends
+    lives = is_live(folder)
     data = read_plain(folder / "results" / f"{command_id}.json", MOST_BYTES)
     if data is None and lives:
         return None
-    said = "the run ended before it answered"
+    message = "the run ended before it answered"
     if data is not None:
         try:
             return _results.decode(data)
         except UNDECODABLE:
-            said = "its answer cannot be read; see: workbench runs show"
-    return Taken(command_id, name_of(command), "refused", said)
+            message = "the run's answer cannot be read; see: workbench runs show"
+    return CommandResult(command_id, name_of(command), "refused", message)
 
 
 def name_of(command: AnyCommand) -> str:
-    """The word for a command."""
+    """The name of a command."""
     return str(command.__struct_config__.tag)
 
 
 def is_command_name(name: str) -> bool:
-    """Whether a file of that name is a command; what begins with a dot is still being written."""
+    """Whether a file name is a command's; names with a leading dot are still being written."""
     return name.endswith(".json") and _NAME.fullmatch(name.removesuffix(".json")) is not None
 
 
 def decode_command(data: bytes | None) -> AnyCommand:
-    """Read a command; ValueError says what is wrong with it. None is what could not be read."""
+    """Decode a command; ValueError tells what is wrong. None stands for an unreadable file."""
     if data is None:
         raise ValueError("not a plain file that can be read")
     if len(data) > MOST_BYTES:
@@ -353,7 +353,7 @@ def decode_command(data: bytes | None) -> AnyCommand:
 
 
 def sweep(spool_dir: Path) -> list[str]:
-    """Delete the folders of runs whose collector is gone; returns their ids."""
+    """Delete the folders of runs whose collector has died; returns their ids."""
     gone = []
     for folder in _folders(spool_dir):
         if not is_live(folder):
@@ -363,7 +363,7 @@ def sweep(spool_dir: Path) -> list[str]:
 
 
 def _folders(spool_dir: Path) -> list[Path]:
-    """List the folders of runs; what is hidden is still being made, and links lead elsewhere."""
+    """List the folders of runs, without hidden ones (still being made) and links."""
     try:
         entries = sorted(os.scandir(control_dir(spool_dir)), key=lambda e: e.name)
     except (FileNotFoundError, NotADirectoryError):
@@ -374,10 +374,9 @@ def _folders(spool_dir: Path) -> list[Path]:
 
 
 def read_plain(path: Path, most_bytes: int) -> bytes | None:
-    """Read a plain file that is no link, pipe or device; None where there is none.
+    """Read a plain file that is no link, pipe or device; None where there is none to read.
 
-    What is there but cannot be read is None too. A file that is too large gives its first
-    `most_bytes` bytes and one more.
+    Of a larger file, the first `most_bytes` + 1 bytes are returned.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with contextlib.suppress(OSError):
@@ -391,7 +390,7 @@ def read_plain(path: Path, most_bytes: int) -> bytes | None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that whoever looks sees all of it or what was there before."""
+    """Write a file atomically: readers see the old content or the new one."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}")
     fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -18,7 +18,7 @@ import msgspec
 from workbench.runner.attempts.session import Session
 from workbench.runner.control import protocol
 from workbench.runner.control.command_folder import CommandFolder
-from workbench.runner.control.protocol import AnyCommand, Taken
+from workbench.runner.control.protocol import AnyCommand, CommandResult
 from workbench.runner.execution.launch_state import LaunchState
 from workbench.runner.planning.plan import Planned
 from workbench.runner.providers.current_attempt import AttemptKey
@@ -95,7 +95,7 @@ class Controller:
         self.cancelled: set[AttemptKey] = set()
         self.counts: dict[str, list[int]] = {}
         self.tries: dict[AttemptKey, int] = {}
-        self.taken: deque[Taken] = deque(maxlen=_MAX_COMMANDS)
+        self.taken: deque[CommandResult] = deque(maxlen=_MAX_COMMANDS)
         self._may_begin = asyncio.Event()
         self._may_begin.set()
         self._paused_since: dt.datetime | None = None
@@ -108,7 +108,7 @@ class Controller:
         self._n_begun = 0
         self._pilot_decision: asyncio.Task[bool] | None = None
         self._folder: CommandFolder | None = None
-        self._unanswered: list[Taken] = []
+        self._unanswered: list[CommandResult] = []
         self.status = "running"
 
     def _missing_pilot_keys(self) -> set[AttemptKey]:
@@ -215,7 +215,9 @@ class Controller:
                         follow_up()
             await asyncio.sleep(POLL_S)
 
-    def _execute(self, command_id: str, data: bytes | None) -> tuple[Taken, FollowUp | None]:
+    def _execute(
+        self, command_id: str, data: bytes | None
+    ) -> tuple[CommandResult, FollowUp | None]:
         """Execute one command; a step that ends the run is returned, to be taken last."""
         name = ""
         follow_up: FollowUp | None = None
@@ -230,7 +232,7 @@ class Controller:
             status = "refused"
             message = f"the command failed: {type(error).__name__}: {error}"
         at = self._launch.now()
-        taken = Taken(command_id, name, status, message, at)  # type: ignore[arg-type]  # literals
+        taken = CommandResult(command_id, name, status, message, at)  # type: ignore[arg-type]  # literals
         self.taken.append(taken)
         return taken, follow_up
 
@@ -251,7 +253,9 @@ class Controller:
         self._send_answers(folder)  # the run may have ended while its state was being written
         for command_id, _ in folder.collect():
             folder.answer(
-                Taken(command_id, "", "refused", f"the run has ended: {status}", self._launch.now())
+                CommandResult(
+                    command_id, "", "refused", f"the run has ended: {status}", self._launch.now()
+                )
             )
         folder.close(self.state())
 

@@ -90,28 +90,28 @@ class SharedWork:
             if not may_start():
                 return None
             share = self._budget.share_of(planned.configuration.configuration_id, prompt_bytes)
-            self.claims.say("begin", planned.key, share)
+            self.claims.append("begin", planned.key, share)
             return True
 
         return await self.claims.exclusively(try_claim)
 
     def open(self, planned: Planned, tab: Tab) -> None:
         """Publish every change of a claimed attempt's reservation to the other collectors."""
-        tab.on_change = lambda: self.claims.say("take", planned.key, tab.taken)
+        tab.on_change = lambda: self.claims.append("take", planned.key, tab.taken)
 
     def close(self, planned: Planned, tab: Tab, *, failed: bool = False) -> None:
         """Publish that an attempt's trace is in the spool."""
         tab.on_change = None
-        self.claims.say("fail" if failed else "end", planned.key, tab.spent)
+        self.claims.append("fail" if failed else "end", planned.key, tab.spent)
 
     def withdraw(self, planned: Planned) -> None:
         """Release an attempt for which no request was sent."""
-        self.claims.say("back", planned.key)
+        self.claims.append("back", planned.key)
 
     def give_back(self, planned: Planned, tab: Tab) -> None:
         """Release an attempt that was begun and has not ended."""
         tab.on_change = None
-        self.claims.say("back", planned.key, tab.spent)
+        self.claims.append("back", planned.key, tab.spent)
 
     # -- other collectors ------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class SharedWork:
         """
         spent_before = self.claims.spent
         self.claims.update()
-        orphans = self.claims.bury()
+        orphans = self.claims.find_dead()
         changed = self._apply_changes()
         self._orphans |= orphans - self._ended.keys()
         if self._orphans:

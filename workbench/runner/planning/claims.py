@@ -1,27 +1,26 @@
-"""Which collector makes which attempt, and what each of them takes of a budget, without a server.
+"""Claims of attempts: which collector makes which, and how much budget it takes, without a server.
 
 Any number of collectors may work on one store at once, with one plan or with plans that share
 attempts. Each has a file of its own, `<spool>/claims/<run>-<random>.jsonl`, to which it appends a
-line whenever it begins an attempt, has ended one, or takes more for one than it had reserved. It
-reads what the others append. An attempt is claimed, and room in a budget taken, only under the lock
-of `<spool>/claims/lock`, after the others' newest lines were read: so no two collectors ever hold
-one attempt, and together they stay within the budgets of a plan.
+line whenever it begins or ends an attempt, or takes more for one than it had reserved. It reads the
+lines of the others. Attempts are claimed, and budget is reserved, only under the lock of
+`<spool>/claims/lock`, after the others' newest lines were read: so no two collectors ever hold one
+attempt, and together they stay within the budgets of a plan.
 
-A claim holds for as long as its owner lives. That is no matter of clocks: the owner keeps its file
-under an advisory lock, as it does its spool segment, and the operating system lets go of it in the
-moment in which the owner ends, however it ends, on this machine and, through the file server, on
-others. A collector that is merely stopped or slow keeps what it holds: an attempt is never paid
-twice because somebody was late. What a dead collector held is free for the others, once they have
-looked into the spool and the store for what it had settled; what it may have spent on them counts
-for budgets all the same.
+A claim holds as long as its owner lives. This does not depend on clocks: the owner holds an
+advisory lock on its file, as on its spool segment, and the operating system releases it when the
+owner ends in any way, on this machine and, through the file server, on others. A stopped or slow
+collector keeps its claims, so that no attempt is paid twice. The claims of a dead collector are
+free for the others once they have read in the spool and the store which of them it had settled;
+the amounts it may have spent count for budgets all the same.
 
-A trace is in the spool before its attempt's claim is ended; a collector puts its file there before
-it looks for what is settled. So whoever comes later finds every attempt either settled or claimed.
-Files of the dead go when no collector lives that may not have read them; those that were killed
-with attempts under way leave theirs, for what these may have cost (`unfinished`).
+A trace is in the spool before its attempt's claim ends, and a collector makes its claims file
+before it reads which attempts are settled. So it sees every attempt either settled or claimed. A
+dead collector's file is deleted when no collector lives that may not have read it; files with
+attempts in flight at the kill stay, for their possible cost (`unfinished`).
 
-Where there are no advisory locks (Windows) collectors cannot tell the living from the dead: the
-second one at a time is refused.
+Without advisory locks (Windows) live and dead collectors cannot be distinguished: a second
+concurrent collector is refused.
 """
 
 import asyncio
@@ -50,20 +49,21 @@ except ImportError:  # not a POSIX system: see the module's docstring
 _LOCKS: bool = fcntl is not None
 FOLDER = "claims"
 _LOCK = "lock"
-_FIRST_WAIT_S, _MOST_WAIT_S = 0.0005, 0.02
+_FIRST_WAIT_S = 0.0005
+_MAX_WAIT_S = 0.02
 _IS_CLAIMS = re.compile(r".*-.*\.jsonl").fullmatch
 _T = TypeVar("_T")
 Kind = Literal["begin", "take", "end", "fail", "back"]
 
 
 class Line(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a collector says of an attempt.
+    """One line of a claims file.
 
     Attributes:
-        kind: begin claims it, take says that it takes more than was said, end and fail that it has
-            its trace, without and with an error that may pass, back that somebody else may make it.
-        usd, tokens: what it has taken, estimates for what nobody reported included; while it is
-            under way, no less than what it has reserved.
+        kind: begin (claimed), take (takes more than before), end (its trace is written), fail (the
+            same, with a temporary error), back (released for other collectors).
+        usd, tokens: taken so far, estimates for unreported usage included; while the attempt is in
+            flight, at least the amount it has reserved.
     """
 
     kind: Kind
@@ -75,12 +75,12 @@ class Line(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def key(self) -> AttemptKey:
-        """The attempt."""
+        """The key of the attempt."""
         return self.configuration_id, self.item_id, self.trial
 
     @property
     def amounts(self) -> Amounts:
-        """What it takes."""
+        """The dollars and tokens that it takes."""
         return Amounts(self.usd, self.tokens)
 
 
@@ -89,21 +89,23 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 class Change(NamedTuple):
-    """What another collector has come to hold, has ended or has let go of."""
+    """A claim that another collector has made, ended or released."""
 
     key: AttemptKey
     kind: Kind
 
 
 class _Other:
-    """The file of another collector, as far as it was read."""
+    """The claims file of another collector, up to the offset that was read."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.offset, self.is_dead = path, 0, False
+        self.path = path
+        self.offset = 0
+        self.is_dead = False
         self.open: dict[AttemptKey, Amounts] = {}
 
     def read(self) -> Iterator[Line]:
-        """Read the whole lines that were appended since; keeps account of what is open."""
+        """Read the complete new lines, and update the open claims."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
@@ -116,7 +118,7 @@ class _Other:
             try:
                 line = _decode(text)
             except UNDECODABLE:
-                continue  # of a version to come
+                continue  # of a later version
             if line.kind in {"begin", "take"}:
                 self.open[line.key] = line.amounts
             else:
@@ -125,25 +127,28 @@ class _Other:
 
     @property
     def has_more(self) -> bool:
-        """Whether anything was appended since."""
+        """Whether the file has unread lines."""
         with contextlib.suppress(FileNotFoundError):
             return self.path.stat().st_size > self.offset
         return False
 
 
 class Claims:
-    """What one collector holds, and what it knows of the others.
+    """The claims of one collector, and those of the others.
 
     Attributes:
-        taken: attempts that are nobody else's to make: others hold them, or have ended them since
-            this collector began.
-        spent: what others take of the attempts that are meant, since this collector began.
+        taken: attempts that this collector must not make: others hold them, or have ended them
+            since it began.
+        spent: amounts that others take for attempts of this plan, since this collector began.
     """
 
     def __init__(self, folder: Path, path: Path, fd: int, lock: int) -> None:
-        """Take the files over; see `open`."""
-        self._folder, self._path, self._fd, self._lock = folder, path, fd, lock
-        self._unsaid = b""  # lines that the disk has refused
+        """Take over the open files; see `open`."""
+        self._folder = folder
+        self._path = path
+        self._fd = fd
+        self._lock = lock
+        self._unwritten = b""  # lines that the disk has refused
         self._others: dict[str, _Other] = {}
         self._store_id = spool.owner(folder.parent)
         self._ignored = {path.name}  # and the files of other stores' collectors
@@ -165,14 +170,14 @@ class Claims:
     ) -> Self:
         """Join the collectors of a store.
 
-        What others have ended by then is none of this object's business: it is in the spool or in
-        the store, where the caller looks next.
+        Attempts that others have ended before are not in `taken`: they are in the spool or in the
+        store, which the caller reads next.
 
         Args:
             spool_folder: the store's spool.
             run_id: of the run that begins.
-            configurations: whose attempts, beside `items`, count for the budget.
-            items: see there.
+            configurations: ids of the plan's configurations; their attempts count for the budget.
+            items: ids of the plan's items, likewise.
 
         Raises:
             StoreError: the folder cannot be written.
@@ -199,13 +204,13 @@ class Claims:
         return claims
 
     def _join(self) -> None:
-        """Read what the others hold; delete what nobody needs any more."""
+        """Read the claims of the others, and delete files that are not needed any more."""
         for other in self._others.values():
             other.is_dead = not spool.is_live(other.path)
         if not _LOCKS and any(not other.is_dead for other in self._others.values()):
             raise StoreError(
-                f"another collector works on {self._folder.parent}, and this system has no locks by which they could"
-                " share the work; wait until it has ended"
+                f"another collector works on {self._folder.parent}, and this system has no file"
+                " locks with which they could share the work; wait until it has ended"
             )
         if all(other.is_dead for other in self._others.values()):
             for other in self._others.values():
@@ -222,25 +227,25 @@ class Claims:
 
     @property
     def has_company(self) -> bool:
-        """Whether another collector lives, as far as was seen."""
+        """Whether another collector was alive at the last update."""
         return any(not other.is_dead for other in self._others.values())
 
     @property
     def is_awaited(self) -> bool:
-        """Whether others hold attempts that are meant: they may come free, or take less than was reserved."""
+        """Whether others hold attempts of this plan, which they may release or end cheaper."""
         return any(
-            self._is_meant(key)
+            self._is_of_plan(key)
             for other in self._others.values()
             if not other.is_dead
             for key in other.open
         )
 
-    # -- what the others say ---------------------------------------------------------------------
+    # -- the claims of others --------------------------------------------------------------------
 
     def update(self) -> None:
-        """Read what the others have appended; costs a look at the folder and at each file."""
-        # by its names, not by its time: two changes within one tick of the clock have the same
-        for name in sorted(os.listdir(self._folder)):  # noqa: PTH208  # a path each is dear here
+        """Read the new lines of the others; costs one listing and one `stat` per live file."""
+        # not by the folder's modification time: two changes within one tick have the same
+        for name in sorted(os.listdir(self._folder)):  # noqa: PTH208  # Path objects are slow here
             if name in self._others or name in self._ignored or not _IS_CLAIMS(name):
                 continue
             path = self._folder / name
@@ -251,14 +256,14 @@ class Claims:
         for name, other in self._others.items():
             if not other.is_dead and other.has_more:
                 for line in other.read():
-                    self._hear(name, line)
+                    self._apply(name, line)
 
     def take_changes(self) -> list[Change]:
-        """Return what was heard of the others since the last time."""
+        """Return the changes that were read since the last call."""
         changes, self._changes = self._changes, []
         return changes
 
-    def _hear(self, name: str, line: Line) -> None:
+    def _apply(self, name: str, line: Line) -> None:
         self._changes.append(Change(line.key, line.kind))
         self._count(name, line)
         if line.kind == "back":
@@ -267,12 +272,12 @@ class Claims:
             self.taken.add(line.key)
 
     def _count(self, name: str, line: Line) -> None:
-        """Take an amount for what a try takes, in place of what was said of that try before.
+        """Replace the amount of an attempt's current try by that of a line.
 
-        A collector may take up again what it gave back: what each of its tries took counts.
+        A collector may claim again what it released: the amounts of all its tries count.
         """
         key = line.key
-        if not self._is_meant(key):
+        if not self._is_of_plan(key):
             return
         before = self._amounts.pop((name, key), Amounts())
         if line.kind in {"begin", "take"}:
@@ -284,38 +289,40 @@ class Claims:
             )
         )
 
-    def _is_meant(self, key: AttemptKey) -> bool:
+    def _is_of_plan(self, key: AttemptKey) -> bool:
         return key[0] in self._configurations and key[1] in self._items
 
-    def bury(self) -> set[AttemptKey]:
-        """Find collectors that have died since; returns the attempts that they held.
+    def find_dead(self) -> set[AttemptKey]:
+        """Find collectors that have died since the last call; returns the attempts they held.
 
-        They stay `taken` until the caller has found out which of them are settled, and let go of
-        the others with `free`.
+        These stay `taken` until the caller knows which of them are settled, and releases the others
+        with `free`.
         """
         orphans: set[AttemptKey] = set()
         for name, other in self._others.items():
             if other.is_dead or spool.is_live(other.path):
                 continue
-            for line in other.read():  # it is dead: these are its last
-                self._hear(name, line)
+            for line in other.read():  # it is dead: these are its last lines
+                self._apply(name, line)
             other.is_dead = True
             orphans |= other.open.keys()
-        held = {k for other in self._others.values() if not other.is_dead for k in other.open}
-        return orphans - held
+        live_claims = {
+            key for other in self._others.values() if not other.is_dead for key in other.open
+        }
+        return orphans - live_claims
 
     def free(self, key: AttemptKey) -> None:
-        """Let go of an attempt of a dead collector."""
+        """Release an attempt of a dead collector."""
         self.taken.discard(key)
 
-    # -- what this one says ----------------------------------------------------------------------
+    # -- the claims of this collector ------------------------------------------------------------
 
     async def exclusively(self, act: Callable[[], _T]) -> _T:
-        """Do something while no other collector can claim or take anything; their lines are read before."""
+        """Call a function under the lock of all collectors, after reading their new lines."""
         wait_s = _FIRST_WAIT_S
         while not self._try_lock():
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  # not for secrets
-            wait_s = min(wait_s * 2, _MOST_WAIT_S)
+            wait_s = min(wait_s * 2, _MAX_WAIT_S)
         try:
             self.update()
             return act()
@@ -332,47 +339,52 @@ class Claims:
             return False
         return True
 
-    def say(self, kind: Kind, key: AttemptKey, amounts: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
+    def append(
+        self,
+        kind: Kind,
+        key: AttemptKey,
+        amounts: Amounts = Amounts(),  # noqa: B008  # frozen
+    ) -> None:
         """Append a line; "begin" only within `exclusively`, and of an attempt that is not `taken`.
 
-        What the disk refuses is said with the next line. Only a beginning must be known to the
-        others first.
+        A line that the disk refuses is written with the next one; only "begin" must be on the disk
+        before its attempt is made.
 
         Raises:
-            StoreError: a beginning cannot be written; it is taken back.
+            StoreError: a "begin" cannot be written; it is revoked.
         """
-        self._unsaid += _encode(Line(kind, *key, *amounts)) + b"\n"
+        self._unwritten += _encode(Line(kind, *key, *amounts)) + b"\n"
         try:
-            while self._unsaid:
-                written = os.write(self._fd, self._unsaid)
-                self._unsaid = self._unsaid[written:]
+            while self._unwritten:
+                written = os.write(self._fd, self._unwritten)
+                self._unwritten = self._unwritten[written:]
         except OSError as error:
             if kind == "begin":
-                self._unsaid += _encode(Line("back", *key)) + b"\n"
+                self._unwritten += _encode(Line("back", *key)) + b"\n"
                 raise _unwritable(self._folder, error) from error
 
     def __enter__(self) -> Self:
-        """Return it."""
+        """Return the claims."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave."""
+        """Close the files."""
         self.close()
 
     def close(self) -> None:
-        """Leave; what is still held is free for the others."""
+        """Close the files, which releases all claims."""
         for fd in (self._fd, self._lock):
             os.close(fd)
 
 
 def _locked_file(path: Path, head: bytes) -> int:
-    """Make a file and lock it before it gets its name, so that nobody takes its owner for dead."""
+    """Make a file, locked before it gets its name, so that its owner never looks dead."""
     hidden = path.with_suffix(f".new{os.getpid()}")
     fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
     try:
         if _LOCKS:
             fcntl.flock(fd, fcntl.LOCK_EX)
-        while head:  # whole, so that no claim goes on in a torn line
+        while head:  # written completely, so that no claim follows a torn line
             head = head[os.write(fd, head) :]
         hidden.rename(path)
     except OSError:
@@ -384,13 +396,17 @@ def _locked_file(path: Path, head: bytes) -> int:
 
 def _unwritable(folder: Path, error: OSError) -> StoreError:
     return StoreError(
-        f"what collectors hold cannot be written at {folder}: {error.strerror or error}; make room or give"
-        " another --store, then run the same command again"
+        f"the claims of collectors cannot be written at {folder}: {error.strerror or error}; make"
+        " room or give another --store, then run the same command again"
     )
 
 
 def unfinished(spool_folder: Path) -> Iterator[tuple[str, AttemptKey, Amounts]]:
-    """Walk the attempts that were under way when a collector was killed: its run, the attempt, what it may have cost."""
+    """Yield the attempts in flight when a collector was killed.
+
+    Yields:
+        The collector's run id, the attempt, and the amounts that it may have cost.
+    """
     for path in _files(spool_folder):
         if spool.is_live(path):
             continue
@@ -402,12 +418,13 @@ def unfinished(spool_folder: Path) -> Iterator[tuple[str, AttemptKey, Amounts]]:
 
 
 def live_runs(spool_folder: Path) -> set[str]:
-    """List the runs whose collector lives."""
+    """Return the ids of the runs whose collector lives."""
     paths = _files(spool_folder)
     return {path.stem.rpartition("-")[0] for path in paths if spool.is_live(path)}
 
 
 def _files(spool_folder: Path) -> list[Path]:
-    """List the collectors' files; what a collector of another store holds is none of this store's."""
-    found, store_id = (Path(spool_folder) / FOLDER).glob("*-*.jsonl"), spool.owner(spool_folder)
-    return sorted(path for path in found if not spool.is_foreign(path, store_id))
+    """List the claims files, without those of other stores' collectors."""
+    paths = (Path(spool_folder) / FOLDER).glob("*-*.jsonl")
+    store_id = spool.owner(spool_folder)
+    return sorted(path for path in paths if not spool.is_foreign(path, store_id))

@@ -1,4 +1,4 @@
-"""What a plan's models took so far, and how much of the plan is there: what a preflight goes by."""
+"""The history of a plan: past use of its models and attempts already made, for the preflight."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +22,7 @@ _GROUP = ["configuration_id", "model", "provider", "strategy", "task_id", "item_
 
 
 def history_of(facts: "nw.LazyFrame[Any]", work: Work) -> pl.DataFrame:
-    """Reduce `trace_facts` to what a plan's models took so far.
+    """Reduce `trace_facts` to the past use of a plan's models.
 
     Returns:
         One row per configuration and item: `_GROUP`, n (traces), and the mean per attempt of each
@@ -31,9 +31,9 @@ def history_of(facts: "nw.LazyFrame[Any]", work: Work) -> pl.DataFrame:
     import narwhals as nw
 
     models = sorted({c.model for c, _, _ in work.configurations})
-    judged = nw.coalesce(nw.col("judge_cost_usd"), nw.lit(0.0))
+    judge_cost = nw.coalesce(nw.col("judge_cost_usd"), nw.lit(0.0))
     means = {
-        "cost_usd": nw.col("cost_usd") + judged,
+        "cost_usd": nw.col("cost_usd") + judge_cost,
         "input_tokens": nw.col("input_tokens"),
         "output_tokens": nw.col("output_tokens"),
         "time_s": nw.coalesce(nw.col("working_s"), nw.col("e2e_s")),
@@ -53,15 +53,15 @@ def settled_of(facts: "nw.LazyFrame[Any]", work: Work) -> pl.DataFrame:
 
     ids = work.configuration_ids
     final = nw.col("error_type").is_null() | nw.col("error_type").is_in(sorted(FINAL_ERRORS))
-    kept = facts.filter(
+    settled = facts.filter(
         nw.col("configuration_id").is_in(ids), final, nw.col("trial") < work.plan.trials
     )
-    frame: pl.DataFrame = kept.select(*_KEYS).collect("polars").to_native()
+    frame: pl.DataFrame = settled.select(*_KEYS).collect("polars").to_native()
     return frame.unique()
 
 
 def refused_of(facts: "nw.LazyFrame[Any]", work: Work) -> int:
-    """Count the attempts in `trace_facts` that were refused for good and never answered."""
+    """Count the attempts in `trace_facts` that failed for good and were never answered."""
     import narwhals as nw
 
     ids = work.configuration_ids
@@ -99,14 +99,14 @@ class Source(NamedTuple):
     def means(self) -> npt.NDArray[np.float64]:
         """The item means, (n_items, measures); NaN = unknown."""
         known = self.items.select(pl.col(MEASURES).cast(pl.Float64)).fill_null(np.nan)
-        found: npt.NDArray[np.float64] = known.to_numpy()
-        return found
+        means: npt.NDArray[np.float64] = known.to_numpy()
+        return means
 
 
 def count(work: Work, settled: pl.DataFrame, waiting: Iterable[AttemptKey]) -> list[Counted]:
-    """Count what is planned and what is missing per cell; not of strategies that were not imported.
+    """Count the planned and missing attempts per cell, without strategies that are not imported.
 
-    What these are called, and so what was done with them before, is not known.
+    The identity of such a strategy, and so its attempts in the store, is not known.
     """
     trials = work.plan.trials
     schema = {"configuration_id": pl.String, "item_id": pl.String, "trial": pl.Int64}
@@ -127,7 +127,7 @@ def count(work: Work, settled: pl.DataFrame, waiting: Iterable[AttemptKey]) -> l
             ((trials - pl.col("n").cast(pl.Int64)) ** 2).sum().alias("squares"),
         )
     )
-    found = {(c, t): rest for c, t, *rest in done.iter_rows()}
+    counts = {(c, t): rest for c, t, *rest in done.iter_rows()}
     sizes = dict(items.group_by("task_id").len().iter_rows())
     counted = []
     for configuration, _, strategy in work.configurations:
@@ -135,7 +135,7 @@ def count(work: Work, settled: pl.DataFrame, waiting: Iterable[AttemptKey]) -> l
             continue
         for task in work.tasks:
             n_items = sizes.get(task.task_id, 0)
-            n, touched, squares = found.get(
+            n, touched, squares = counts.get(
                 (configuration.configuration_id, task.task_id), (0, 0, 0)
             )
             planned = trials * n_items
@@ -149,7 +149,7 @@ def count(work: Work, settled: pl.DataFrame, waiting: Iterable[AttemptKey]) -> l
 
 
 def priced(history: pl.DataFrame, price: Callable[[Call], float | None] | None) -> pl.DataFrame:
-    """Price the mean attempt of rows that have tokens and no cost, where the model has a price now."""
+    """Price the mean attempt of rows with tokens and no cost, where the model has a price now."""
     if price is None or not history.height:
         return history
     unpriced: set[tuple[Any, Any]] = set()
@@ -174,7 +174,7 @@ def priced(history: pl.DataFrame, price: Callable[[Call], float | None] | None) 
 
 
 def nearest_source(history: pl.DataFrame, row: Counted) -> Source | None:
-    """Find the nearest history of a cell."""
+    """Return the nearest history of a cell; None where there is none."""
     c = row.configuration
     here, same = pl.col("task_id") == row.task_id, pl.col("configuration_id") == c.configuration_id
     model = (pl.col("model") == c.model) & pl.col("provider").eq_missing(pl.lit(c.provider))

@@ -1,4 +1,4 @@
-"""What is to be collected: a plan, and the attempts (configuration × item × trial) that it means."""
+"""A plan of what to collect, and its attempts: configuration × item × trial."""
 
 import contextlib
 import dataclasses
@@ -38,26 +38,26 @@ Amount = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that decides what a collection asks, and how fast; `Settings` has what a model may override.
+    """All settings of a collection; a model may override those of `Settings`.
 
     Attributes:
         models: names, or tables of settings with a `model`.
         tasks: names of shipped sets, files, or tables (see `datasets.load_task`).
         strategies: names, or tables of parameters with a `name`; every combination of model and
-            strategy is a configuration, asked all items.
+            strategy is a configuration, run on all items.
         strategy_params: parameters by strategy name.
-        helpers: other models that strategies and scorers ask, by the name they use: `judge`,
+        helpers: other models that strategies and scorers use, by the name they use: `judge`,
             `large` …
         trials: repeats of every item.
-        limit: at most so many items of each task; which ones depends on their content alone.
+        limit: most items of each task; which ones depends on their content alone.
         seed: base of the seeds, one per item and trial; None leaves the seed to the server.
         budget_usd, budget_tokens, budget_j, budget_time_s: what the plan may spend over all its
             launches (see `spending`): dollars, tokens (input and output), joules, seconds.
-        energy: auto measures what runs on this machine, where there is a meter; off does not.
-        batch: whether requests go out in batches, at batch prices, where the provider has them.
-        retries: tries after the first, if it failed for a passing reason.
-        allow_code: that the plan or its task files name code, scorers `module:function` or
-            strategies `module:Class`; whether it may be imported is not for the plan to say
+        energy: auto measures models on this machine where there is a meter; off does not.
+        batch: whether requests are sent in batches, at batch prices, where the provider has them.
+        retries: tries after the first, if it failed for a temporary reason.
+        allow_code: whether the plan or its task files name code, scorers `module:function` or
+            strategies `module:Class`; whether it may be imported is decided by the user
             (see `workbench.trust`).
     """
 
@@ -95,7 +95,7 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def at_once(self) -> int:
-        """Attempts under way at once: as many as the most of calls that a model may get."""
+        """Concurrent attempts: the largest concurrency of the plan's models."""
         return max(target.concurrency for target in self.targets)
 
     def helper(self, name: str) -> Target:
@@ -113,7 +113,7 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def backoff(self) -> Backoff:
-        """The waits between tries."""
+        """The back-off between tries."""
         return Backoff(retries=self.retries)
 
     def as_json(self) -> str:
@@ -122,28 +122,28 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def special(cls, recorded: str) -> dict[str, Any]:
-        """Give the settings of a plan in a run's record that are not as by default; none if it is no plan."""
+        """Return the settings of a recorded plan that are not defaults; {} if it is no plan."""
         try:
             settings = msgspec.json.decode(recorded)
         except UNDECODABLE:
             return {}
-        usual = {
+        defaults = {
             f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory()
             for f in msgspec.structs.fields(cls)
         }
-        known = settings.items() if isinstance(settings, dict) else ()
-        return {n: v for n, v in known if v is not None and v != usual.get(n, msgspec.UNSET)}
+        pairs = settings.items() if isinstance(settings, dict) else ()
+        return {n: v for n, v in pairs if v is not None and v != defaults.get(n, msgspec.UNSET)}
 
     def configuration(
         self, target: Target, strategy: Strategy, among: Sequence[Strategy] = ()
     ) -> Configuration:
-        """Make the record of a model used with a strategy; `among` are all strategies of the plan."""
+        """Make the record of a model with a strategy; `among` are all strategies of the plan."""
         settings = target.differences
         settings |= {"seed": self.seed} if self.seed is not None else {}
         settings |= {"batch": True} if self.batch and target.endpoint not in IN_PROCESS else {}
         named = getattr(strategy, "helpers", ())
         settings |= {"helpers": {n: self.helper(n).identity for n in named}} if named else {}
-        code = getattr(strategy, "identity", None)  # of the user's own
+        code = getattr(strategy, "identity", None)  # of code of the user's
         settings |= {"strategy_code": code} if code is not None else {}
         return Configuration(
             model=target.model,
@@ -163,17 +163,17 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def _thinking_budget(target: Target, strategy: Strategy) -> int | None:
-    """The cap on thinking that a strategy sets, else that of the plan."""
+    """Return the cap on thinking that a strategy sets, else that of the plan."""
     return getattr(strategy, "thinking_tokens", None) or target.thinking_budget_tokens
 
 
 def _label(target: Target, strategy: Strategy, among: Sequence[Strategy]) -> str:
-    """Name a configuration for people: the model, the strategy, and what tells it from its like."""
-    like = [other.params for other in among if other.name == strategy.name]
+    """Name a configuration: model, strategy, and the parameters in which it differs from others."""
+    same_name = [other.params for other in among if other.name == strategy.name]
     special = [
         f"{name}={value}"
         for name, value in strategy.params.items()
-        if any(other.get(name) != value for other in like)
+        if any(other.get(name) != value for other in same_name)
     ]
     budget = target.thinking_budget_tokens  # a strategy's own is among its parameters
     parts = [
@@ -204,22 +204,22 @@ class Planned(NamedTuple):
 
     @property
     def key(self) -> AttemptKey:
-        """What identifies it from run to run."""
+        """The attempt's key, the same in every run."""
         return self.configuration.configuration_id, self.item_id, self.trial
 
 
 class Work:
-    """A plan with its tasks and strategies at hand: the records that it needs and its attempts in order.
+    """An expanded plan: its tasks, its configurations and its attempts in order.
 
-    The order is the same on every launch, and any beginning of it is balanced: trial by trial, the
-    tasks' items in turn, every configuration on an item before the next item. Items follow their
-    content hash, so that a beginning holds easy and hard ones.
+    The order is the same on every launch, and every beginning of it is balanced: trial by trial,
+    the items of all tasks in turn, every configuration on an item before the next item. Items are
+    sorted by content hash, so that easy and hard ones are mixed.
 
     Attributes:
         task_sets: the tasks with their scorers.
         tasks: their records.
         configurations: each with its target and strategy.
-        wants: what it needs and is not trusted with; it cannot be collected then.
+        wants: permissions that the user has not given; with any, the plan cannot be collected.
     """
 
     def __init__(
@@ -232,7 +232,8 @@ class Work:
     ) -> None:
         """Expand a plan."""
         self.wants = tuple(wants)
-        self.plan, self.task_sets = plan, tuple(tasks)
+        self.plan = plan
+        self.task_sets = tuple(tasks)
         self.tasks: tuple[Task, ...] = tuple(t.task for t in tasks)
         self.configurations = [
             (plan.configuration(target, strategy, strategies), target, strategy)
@@ -242,28 +243,29 @@ class Work:
         ids = self.configuration_ids
         if len(set(ids)) < len(ids):
             raise ConfigError("the plan names a model or a strategy twice")
-        self.configurations = _told_apart(self.configurations)
+        self.configurations = _with_unique_names(self.configurations)
         chosen = [
             sorted(((task.record(i), task, i) for i in task.items), key=lambda row: row[0].item_id)
             for task in tasks
         ]
         turns = itertools.zip_longest(*[rows[: plan.limit] for rows in chosen])
         self._items = [row for turn in turns for row in turn if row is not None]
-        asked = Counter(record.item_id for record in self.items)
+        n_times = Counter(record.item_id for record in self.items)
         for record in self.items:
-            if asked[record.item_id] > 1:
+            if n_times[record.item_id] > 1:
                 raise ConfigError(
-                    f"the item {record.item!r} stands twice in the plan's tasks; name each task once"
+                    f"the item {record.item!r} stands twice in the plan's tasks; name each task"
+                    " once"
                 )
 
     @property
     def items(self) -> list[Item]:
-        """The records of the items that are asked."""
+        """The records of the items."""
         return [record for record, _, _ in self._items]
 
     @property
     def configuration_ids(self) -> list[str]:
-        """The ids of what is compared."""
+        """The ids of the configurations."""
         return [c.configuration_id for c, _, _ in self.configurations]
 
     def __len__(self) -> int:
@@ -271,11 +273,11 @@ class Work:
         return self.plan.trials * len(self._items) * len(self.configurations)
 
     def __iter__(self) -> Iterator[Planned]:
-        """Walk the attempts in order."""
+        """Yield the attempts in order."""
         return (planned for _, planned in self.without(frozenset()))
 
     def without(self, known: Collection[AttemptKey]) -> Iterator[tuple[int, Planned]]:
-        """Walk the attempts that are not known yet, each with its place in the order, from 1 on."""
+        """Yield the attempts that are not `known`, each with its place in the order, from 1."""
         place, ids = 0, self.configuration_ids
         for trial in range(self.plan.trials):
             for record, task, item in self._items:
@@ -286,7 +288,7 @@ class Work:
                         yield place, Planned(*how, task, item, item_id, trial)
 
     def count(self, known: Collection[AttemptKey]) -> Counter[str]:
-        """Count the attempts that are known, by configuration."""
+        """Count the attempts that are `known`, by configuration."""
         item_ids, trials = [record.item_id for record, _, _ in self._items], range(self.plan.trials)
         return Counter(
             {
@@ -296,10 +298,10 @@ class Work:
         )
 
 
-def _told_apart(
+def _with_unique_names(
     configurations: Sequence[tuple[Configuration, Target, Strategy]],
 ) -> list[tuple[Configuration, Target, Strategy]]:
-    """Give every configuration a name of its own, as the store does for all that it holds."""
+    """Give every configuration a unique name, as the store does for its configurations."""
     names = parameters.names(parameters.named(as_dict(c)) for c, _, _ in configurations)
     return [
         (msgspec.structs.replace(c, configuration=names[c.configuration_id]), target, strategy)
@@ -308,13 +310,13 @@ def _told_apart(
 
 
 class Typed(NamedTuple):
-    """What of a plan the user typed, or set in his own configuration: it is his, and not asked for.
+    """Parts of a plan that the user typed or configured, which need no permission.
 
     Attributes:
-        strategies: names of strategies; code of them is looked for where the command runs first.
+        strategies: names of strategies; their code is searched in the working directory first.
         keys: (variable, address) of keys that may be sent.
-        addresses: where tasks may be sent.
-        tasks: whether the tasks are.
+        addresses: addresses to which tasks may be sent.
+        tasks: whether the user typed the tasks.
     """
 
     strategies: Collection[str] = ()
@@ -334,16 +336,16 @@ def expand(
     typed: Typed = _NOTHING_TYPED,
     preview: bool = False,
 ) -> Work:
-    """Load a plan's tasks and strategies by name; files are looked for in the plan's folder first.
+    """Load a plan's tasks and strategies by name; files are searched in the plan's folder first.
 
     Args:
-        plan: what is asked.
-        folder: the plan's.
-        trust: who answers for code that the plan or its task files name, for keys that it sends to
-            other addresses than their provider's, and for files from elsewhere (see `Gate`).
-        typed: what of it needs no answer.
-        preview: import nothing that is not trusted already, and ask for nothing; `Work.wants` says
-            what it would be. Such work cannot be collected.
+        plan: the plan.
+        folder: the plan's folder.
+        trust: decides on code that the plan or its task files name, on keys sent to other addresses
+            than their provider's, and on files from outside the plan's folder (see `Gate`).
+        typed: parts that need no permission.
+        preview: import only code that is trusted already, and ask nothing; `Work.wants` lists the
+            missing permissions. Such work cannot be collected.
 
     Raises:
         ConfigError: a name is wrong, or something is not trusted.
@@ -353,8 +355,8 @@ def expand(
 
     for given in plan.strategy_params:
         if not is_external(given):
-            strategies.kind(given)  # a name that nobody has would be passed over in silence
-    chosen = [_strategy(plan, asked, folder, typed) for asked in plan.strategies]
+            strategies.kind(given)  # raises on an unknown name, which would have no effect
+    chosen = [_strategy(plan, entry, folder, typed) for entry in plan.strategies]
     helpers = {name: plan.helper(name).identity for name in plan.helpers}
     tasks = [
         load_task(task, folder=folder, find_scorer=_located_scorer, helpers=helpers)
@@ -388,12 +390,12 @@ def expand(
 
 
 def _strategy(
-    plan: Plan, asked: str | dict[str, Any], folder: Path | None, typed: Typed
+    plan: Plan, entry: str | dict[str, Any], folder: Path | None, typed: Typed
 ) -> Strategy | Unimported:
     """Make a strategy that ships, or locate code of the user's."""
     from workbench.runner import strategies
 
-    table = {"name": asked} if isinstance(asked, str) else dict(asked)
+    table = {"name": entry} if isinstance(entry, str) else dict(entry)
     name = table.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"a table of `strategies` needs a name: {table}")
@@ -402,7 +404,7 @@ def _strategy(
         return strategies.get(name, **params)
     beside = [folder] if folder is not None else [Path()]
     if name in typed.strategies:
-        # what is typed is looked for where it is typed; what lies beside a plan is the plan's
+        # typed names are searched in the working directory; files beside a plan belong to the plan
         with contextlib.suppress(ConfigError):
             return Unimported(locate("strategy", name, [Path()], is_typed=True), params)
     code = locate("strategy", name, beside)
@@ -426,7 +428,7 @@ def _with_scorers(task: TaskSet, trusted: Collection[ExternalCode]) -> TaskSet:
 
 
 def _sends(plan: Plan, folder: Path | None, typed: Typed) -> Iterator[Permission]:
-    """List keys that go to other addresses than their provider's, and files that go there."""
+    """Yield permissions for keys and files that are sent to addresses of no known provider."""
     targets = [*plan.targets, *(plan.helper(name) for name in plan.helpers)]
     for target in targets:
         if target.endpoint in IN_PROCESS:

@@ -1,12 +1,11 @@
-"""What a plan may spend, and what its earlier launches have spent of that.
+"""The budgets of a plan, and how much of them its earlier launches have spent.
 
-The budgets of a plan hold for the plan, over all its launches; a limit given to a launch holds for
-that launch as well. What was spent is what the plan's own attempts took, whoever made them: the
-calls of their traces, and replies of attempts that have no trace yet. A call that may have been
-billed and whose amount nobody knows counts as the mean of the others, or, where none is known, as a
-call of ordinary size; an attempt that was under way when its collector was killed counts as what it
-had reserved. Joules and seconds are those of the runs that made any of the attempts, idle power and
-waits included.
+The budgets of a plan hold over all its launches; a limit given to a launch holds for that launch as
+well. Spent is what the plan's attempts took in any run: the calls of their traces, and replies of
+attempts without a trace yet. A call that may have been billed and whose amount is unknown counts as
+the mean of the others, or, where none is known, as a call of typical size; an attempt that was in
+flight when its collector was killed counts as the amount it had reserved. Joules and seconds are
+those of the runs that made any of the attempts, idle power and waits included.
 """
 
 import datetime as dt
@@ -42,7 +41,7 @@ _SUMS = ("usd", "n_usd", "n_unpriced", "tokens", "n_tokens", "n_uncounted", "ene
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What earlier launches took for a plan's attempts, in the units of the plan's budgets."""
+    """Amounts that earlier launches spent on a plan's attempts, in the units of its budgets."""
 
     budget_usd: float = 0.0
     budget_tokens: float = 0.0
@@ -51,15 +50,18 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def budgets_of(plan: Plan) -> dict[str, float]:
-    """The budgets that a plan sets, by name."""
-    found = {name: getattr(plan, name) for name in TEXTS}
-    return {name: limit for name, limit in found.items() if limit is not None}
+    """Return the budgets that a plan sets, by name."""
+    limits = {name: getattr(plan, name) for name in TEXTS}
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def remaining(plan: Plan, spent: Spent, limits: Mapping[str, float]) -> dict[str, float]:
-    """Say how much one launch may spend: what is left of the plan's budgets, and no more than its own `limits`."""
-    left = {n: max(limit - getattr(spent, n), 0.0) for n, limit in budgets_of(plan).items()}
-    return left | {n: min(limit, left.get(n, limit)) for n, limit in limits.items()}
+    """Return how much one launch may spend, by name of the budget.
+
+    That is the rest of the plan's budgets, or the launch's own `limits` where they are lower.
+    """
+    rest = {n: max(limit - getattr(spent, n), 0.0) for n, limit in budgets_of(plan).items()}
+    return rest | {n: min(limit, rest.get(n, limit)) for n, limit in limits.items()}
 
 
 def describe_spent(plan: Plan, spent: Spent) -> list[str]:
@@ -74,7 +76,7 @@ def describe_spent(plan: Plan, spent: Spent) -> list[str]:
 
 
 class _Paid(msgspec.Struct):
-    """What one trace took so far, or all of a run that only the store holds."""
+    """Sums over the calls of one trace, or of a run's traces that only the store holds."""
 
     usd: float = 0.0
     n_usd: int = 0
@@ -91,54 +93,53 @@ class _Paid(msgspec.Struct):
         cost = call.billed_cost_usd
         cost = price(call) if cost is None and price is not None else cost
         tokens, billed = tokens_of(call), may_be_billed(call)
-        self.usd, self.n_usd = self.usd + (cost or 0.0), self.n_usd + (cost is not None)
-        self.tokens, self.n_tokens = (
-            self.tokens + (tokens or 0.0),
-            self.n_tokens + (tokens is not None),
-        )
+        self.usd += cost or 0.0
+        self.n_usd += cost is not None
+        self.tokens += tokens or 0.0
+        self.n_tokens += tokens is not None
         self.n_unpriced += cost is None and billed
         self.n_uncounted += tokens is None and billed
 
     def at_least(self, other: "_Paid") -> None:
         """Take the larger of each sum.
 
-        Replies are kept before a trace has them and go once it is safe: of what is read while that
-        happens, neither need be whole.
+        Journals are written before their trace and deleted after it: a reader in between may see
+        only a part of either.
         """
         for name in _SUMS:
             setattr(self, name, max(getattr(self, name), getattr(other, name)))
 
 
 class Spending:
-    """Adds up what a plan's attempts took: first what waits in the spool's folder, then what the store holds."""
+    """Sums up what a plan's attempts have spent: first in the spool's folder, then in the store."""
 
     def __init__(self, work: Work, folder: Path, price: PriceOf | None) -> None:
-        """Read the spool and the replies that are kept; `price` gives the cost of a call."""
+        """Read the spool and the journals; `price` gives the cost of a call."""
         self._configurations = set(work.configuration_ids)
         self._items = {item.item_id for item in work.items}
         self._price = price
-        self._ordinary = [typical(target, 1) for _, target, _ in work.configurations]
+        self._typical = [typical(target, 1) for _, target, _ in work.configurations]
         self._paid: dict[str, _Paid] = {}
         self._at_kills: dict[tuple[str, AttemptKey], Amounts] = {}
         self._runs: dict[str, tuple[dt.datetime | None, dt.datetime | None]] = {}
         self._metered_j: dict[tuple[str, str], float] = {}
-        # what each run kept of an attempt, by the attempt's name among the files of replies
-        kept_by: dict[tuple[str, str], _Paid] = {}
-        for name, run_id, trace_id, kept in _kept(work, folder):
+        # sums of each journal, by run and by the attempt's name among the journal files
+        journalled: dict[tuple[str, str], _Paid] = {}
+        for name, run_id, trace_id, line in _journal_lines(work, folder):
             paid = self._paid.setdefault(trace_id, _Paid())
             paid.run_id = run_id
-            paid.energy_j += sum(e.energy_j or 0.0 for e in kept.energy or ())
-            if kept.reply is not None:
-                paid.add(kept.reply.call, price)
-                kept_by.setdefault((run_id, name), _Paid()).add(kept.reply.call, price)
-        self._kept = set(self._paid)
-        self._add_kills(folder, kept_by)
-        self._mine = {paid.run_id for paid in self._paid.values()}
+            paid.energy_j += sum(e.energy_j or 0.0 for e in line.energy or ())
+            if line.reply is not None:
+                paid.add(line.reply.call, price)
+                journalled.setdefault((run_id, name), _Paid()).add(line.reply.call, price)
+        self._journalled_traces = set(self._paid)
+        self._add_kills(folder, journalled)
+        self._runs_of_plan = {paid.run_id for paid in self._paid.values()}
         latest: dict[str, Trace] = {}
         for record in _in_spool(folder):
             if isinstance(record, Trace):
                 known = latest.get(record.trace_id)
-                if self._is_mine(record) and (known is None or spool.supersedes(record, known)):
+                if self._is_of_plan(record) and (known is None or spool.supersedes(record, known)):
                     latest[record.trace_id] = record
             elif isinstance(record, Run):
                 self._runs[record.run_id] = record.started_at, record.ended_at
@@ -147,32 +148,32 @@ class Spending:
         for trace in latest.values():
             self._add_trace(trace)
 
-    def _add_kills(self, folder: Path, kept_by: Mapping[tuple[str, str], _Paid]) -> None:
-        """Count what was reserved for attempts that were under way at a kill, beyond what was kept of them."""
+    def _add_kills(self, folder: Path, journalled: Mapping[tuple[str, str], _Paid]) -> None:
+        """Count the reservations of attempts in flight at a kill, less their journalled calls."""
         for run_id, key, reserved in claims.unfinished(folder):
             if key[0] in self._configurations and key[1] in self._items:
-                kept = kept_by.get((run_id, content_id(*key)), _Paid())
+                paid = journalled.get((run_id, content_id(*key)), _Paid())
                 self._at_kills[run_id, key] = Amounts(
-                    max(reserved.usd - kept.usd, 0.0), max(reserved.tokens - kept.tokens, 0.0)
+                    max(reserved.usd - paid.usd, 0.0), max(reserved.tokens - paid.tokens, 0.0)
                 )
 
-    def _is_mine(self, trace: Trace) -> bool:
+    def _is_of_plan(self, trace: Trace) -> bool:
         return trace.configuration_id in self._configurations and trace.item_id in self._items
 
     def _add_trace(self, trace: Trace) -> None:
         paid = self._paid.setdefault(trace.trace_id, _Paid())
         paid.run_id, paid.until = trace.run_id, trace.started_at
-        own = sum(e.energy_j or 0.0 for e in trace.energy if e.method != "estimated")
-        paid.energy_j = max(paid.energy_j, own)
-        told = _Paid()
+        metered_j = sum(e.energy_j or 0.0 for e in trace.energy if e.method != "estimated")
+        paid.energy_j = max(paid.energy_j, metered_j)
+        in_trace = _Paid()
         for call in trace.calls:
-            told.add(call, self._price)
-        paid.at_least(told)
+            in_trace.add(call, self._price)
+        paid.at_least(in_trace)
 
     def with_store(
         self, calls: "nw.LazyFrame[Any]", runs: "nw.LazyFrame[Any]", balances: "nw.LazyFrame[Any]"
     ) -> Spent:
-        """Add what the store holds beside that, and give the sums.
+        """Add the traces that only the store holds, and return the sums.
 
         Args:
             calls: `call_facts`.
@@ -181,41 +182,43 @@ class Spending:
         """
         rows = _per_trace(calls, self._configurations)
         rows = rows.filter(pl.col("item_id").is_in(list(self._items)))
-        self._mine |= set(rows.filter(pl.col("trace_id").is_in(list(self._kept)))["run_id"])
-        for row in rows.filter(pl.col("trace_id").is_in(list(self._kept))).iter_rows(named=True):
+        in_both = rows.filter(pl.col("trace_id").is_in(list(self._journalled_traces)))
+        self._runs_of_plan |= set(in_both["run_id"])
+        for row in in_both.iter_rows(named=True):
             self._paid[row["trace_id"]].at_least(_Paid(**{name: row[name] for name in _SUMS}))
         rows = rows.filter(~pl.col("trace_id").is_in(list(self._paid)))
         sums = rows.group_by("run_id").agg(pl.col(_SUMS).sum(), pl.col("until").max())
         for row in sums.iter_rows(named=True):
             self._paid[f"all of {row['run_id']}"] = _Paid(**row)
-        mine = self._mine | {paid.run_id for paid in self._paid.values()}
-        for run_id, *times in _rows(runs, mine, "run_id", "started_at", "ended_at"):
+        run_ids = self._runs_of_plan | {paid.run_id for paid in self._paid.values()}
+        for run_id, *times in _rows(runs, run_ids, "run_id", "started_at", "ended_at"):
             self._runs.setdefault(run_id, (times[0], times[1]))
-        for run_id, device, joules in _rows(balances, mine, "run_id", "device", "meter_j"):
+        for run_id, device, joules in _rows(balances, run_ids, "run_id", "device", "meter_j"):
             if joules is not None:
                 self._metered_j.setdefault((run_id, device), joules)
-        return self._sum(mine)
+        return self._sum(run_ids)
 
-    def _sum(self, mine: set[str]) -> Spent:
-        every, at_kills = self._paid.values(), self._at_kills.values()
+    def _sum(self, run_ids: set[str]) -> Spent:
+        paid = self._paid.values()
+        at_kills = self._at_kills.values()
         metered = {run_id for run_id, _ in self._metered_j}
-        joules = sum(j for (run_id, _), j in self._metered_j.items() if run_id in mine)
+        joules = sum(j for (run_id, _), j in self._metered_j.items() if run_id in run_ids)
+        usd = _with_estimates(
+            ((p.usd, p.n_usd, p.n_unpriced) for p in paid), self._typical, self._price
+        )
+        tokens = _with_estimates(
+            ((p.tokens, p.n_tokens, p.n_uncounted) for p in paid), self._typical, tokens_of
+        )
         return Spent(
-            budget_usd=sum(a.usd for a in at_kills)
-            + _with_doubt(
-                ((p.usd, p.n_usd, p.n_unpriced) for p in every), self._ordinary, self._price
-            ),
-            budget_tokens=sum(a.tokens for a in at_kills)
-            + _with_doubt(
-                ((p.tokens, p.n_tokens, p.n_uncounted) for p in every), self._ordinary, tokens_of
-            ),
-            # a run that was killed has no balance: at least what its calls took
-            budget_j=joules + sum(p.energy_j for p in every if p.run_id not in metered),
-            budget_time_s=sum(self._lasted_s(run_id) for run_id in mine),
+            budget_usd=sum(a.usd for a in at_kills) + usd,
+            budget_tokens=sum(a.tokens for a in at_kills) + tokens,
+            # a killed run has no balance: it took at least the energy of its calls
+            budget_j=joules + sum(p.energy_j for p in paid if p.run_id not in metered),
+            budget_time_s=sum(self._duration_s(run_id) for run_id in run_ids),
         )
 
-    def _lasted_s(self, run_id: str) -> float:
-        """How long a run lasted; one that was killed at least to its last attempt."""
+    def _duration_s(self, run_id: str) -> float:
+        """Seconds that a run lasted; for a killed run, until its last attempt began."""
         begun, ended = self._runs.get(run_id, (None, None))
         if ended is None:
             last = (p.until for p in self._paid.values() if p.run_id == run_id)
@@ -224,7 +227,7 @@ class Spending:
 
 
 def typical(target: Target, n_calls: int) -> Call:
-    """Make up calls of an ordinary size, added up, to see whether they can be priced; never recorded."""
+    """Return the sum of `n_calls` calls of a typical size, for budgets; it is never recorded."""
     return Call(
         provider=target.provider_name,
         model=target.model,
@@ -236,21 +239,33 @@ def typical(target: Target, n_calls: int) -> Call:
     )
 
 
-def _with_doubt(
-    parts: Iterable[tuple[float, int, int]], ordinary: Iterable[Call], amount_of: PriceOf | None
+def _with_estimates(
+    parts: Iterable[tuple[float, int, int]],
+    typical_calls: Iterable[Call],
+    amount_of: PriceOf | None,
 ) -> float:
-    """Add up (known amount, calls that it is of, calls of unknown amount)."""
-    known, n, n_unknown = 0.0, 0, 0
-    for amount, of, without in parts:
-        known, n, n_unknown = known + amount, n + of, n_unknown + without
-    if n or not n_unknown:
-        return known * (1 + n_unknown / n) if n else 0.0
-    found = [amount_of(call) for call in ordinary] if amount_of is not None else []
-    return n_unknown * max((a for a in found if a is not None), default=0.0)
+    """Add up parts, with the mean known amount for every call of unknown amount.
+
+    Args:
+        parts: (known amount, number of calls it is of, number of calls of unknown amount).
+        typical_calls: their largest amount is used where no call has a known one.
+        amount_of: the amount of a call.
+    """
+    known = 0.0
+    n_known = 0
+    n_unknown = 0
+    for amount, n_with, n_without in parts:
+        known += amount
+        n_known += n_with
+        n_unknown += n_without
+    if n_known or not n_unknown:
+        return known * (1 + n_unknown / n_known) if n_known else 0.0
+    amounts = [amount_of(call) for call in typical_calls] if amount_of is not None else []
+    return n_unknown * max((a for a in amounts if a is not None), default=0.0)
 
 
 def _utc(at: dt.datetime) -> dt.datetime:
-    """Times in the store are UTC without saying so."""
+    """Add the time zone to a time of the store, which holds UTC without one."""
     return at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC)
 
 
@@ -262,10 +277,9 @@ def _per_trace(calls: "nw.LazyFrame[Any]", configurations: set[str]) -> pl.DataF
     both = nw.col("input_tokens") + nw.col("output_tokens")
     tokens = nw.coalesce(both, nw.col("total_tokens")).cast(nw.Float64)
     error = nw.col("error_type")
-    left_alone = error.is_in(["timeout", CANCELLED])
-    billed = (
-        error.is_null() | ~nw.col("ttft_s").is_null() | left_alone
-    )  # what told its usage is known
+    is_abandoned = error.is_in(["timeout", CANCELLED])
+    # may have been billed (see `may_be_billed`); calls that reported usage have a known amount
+    billed = error.is_null() | ~nw.col("ttft_s").is_null() | is_abandoned
     chosen = calls.filter(nw.col("configuration_id").is_in(sorted(configurations)))
     rows = chosen.select(
         "trace_id",
@@ -298,18 +312,18 @@ def _rows(frame: "nw.LazyFrame[Any]", runs: set[str], *columns: str) -> Iterator
     return native.iter_rows()
 
 
-def _kept(work: Work, folder: Path) -> Iterator[tuple[str, str, str, journal.JournalLine]]:
-    """Walk what is kept of a plan's unfinished attempts: its name, the run, the trace, a line of it."""
-    found = journal.files(folder)
-    mine = {content_id(*planned.key) for planned in work} if found else set()
-    for path in found:
+def _journal_lines(work: Work, folder: Path) -> Iterator[tuple[str, str, str, journal.JournalLine]]:
+    """Yield the journal lines of a plan's attempts: attempt name, run id, trace id and line."""
+    paths = journal.files(folder)
+    names = {content_id(*planned.key) for planned in work} if paths else set()
+    for path in paths:
         name, _, rest = path.stem.partition("-")
-        for kept in journal.read(path) if name in mine else ():
-            yield name, rest.rpartition("-")[0], kept.trace_id or path.stem, kept
+        for line in journal.read(path) if name in names else ():
+            yield name, rest.rpartition("-")[0], line.trace_id or path.stem, line
 
 
 def _in_spool(folder: Path) -> Iterator[AnyRecord]:
-    """Walk what waits in the spool; a segment that was taken into the store meanwhile is there."""
+    """Yield the records of the spool, except of segments that were imported meanwhile."""
     for segment in spool.segments(folder):
         try:
             yield from spool.read_segment(segment.path).records

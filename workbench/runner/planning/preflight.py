@@ -1,9 +1,9 @@
-"""What a plan will cost, take and draw before it is collected, from what like it cost before.
+"""Preflight of a plan: its expected cost, time and energy, from the history in the store.
 
-Each configuration × task of the plan is a cell. Its attempts that are missing are taken to be like
-those of the nearest history that the store holds: of the same configuration on the task, else of
-the same model and strategy on the task, else of the configuration on other tasks, else of the model
-(always at the same provider).
+Each configuration × task of the plan is a cell. Its missing attempts are assumed to be like those
+of the nearest history in the store: of the same configuration on the task, else of the same model
+and strategy on the task, else of the configuration on other tasks, else of the model (always at the
+same provider).
 """
 
 from collections import Counter
@@ -37,11 +37,12 @@ _CHUNK_CELLS = 500_000
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """A sum over attempts that are to come, with its prediction interval.
+    """A sum over missing attempts, with its prediction interval.
 
     Attributes:
-        mean: expected; null where unknown, and then `why` says why.
-        low, high: ends of the 95 % interval; null where one item is all the history.
+        mean: expected value; null where unknown.
+        low, high: ends of the 95 % interval; null where the history has one item only.
+        why: why the mean or the interval is unknown.
     """
 
     mean: float | None = None
@@ -56,8 +57,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         planned, there, missing: attempts; `there` and `missing` are null where the strategy is code
             that was not imported.
-        basis: what the estimates rest on; null where there is nothing like it, or nothing is
-            missing.
+        basis: the history used for the estimates; null where there is none, or nothing is missing.
         n_items, n_traces: of that history.
         estimates: by measure: cost_usd (judges included), input_tokens, output_tokens, time_s
             (latencies added up, waits for slots and retries left out), energy_j.
@@ -76,14 +76,14 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preflight(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan's cells, and what they come to.
+    """A plan's cells, and their totals.
 
     Attributes:
         total: as `Cell.estimates`, over all cells; unknown as soon as one of them is.
-        elapsed_s: from begin to end: the latencies divided by how many attempts go on at once.
-            Queues at the server, rate limits and retries are not in it.
-        warnings: budgets that will not, or may not, do.
-        notes: what the reader has to know beside the numbers.
+        elapsed_s: duration of the run: the sum of the latencies divided by the number of concurrent
+            attempts. Queues at the server, rate limits and retries are not included.
+        warnings: budgets that will not, or may not, suffice.
+        notes: sentences that explain the figures.
     """
 
     cells: tuple[Cell, ...]
@@ -115,21 +115,21 @@ def estimate(
     spent: Spent | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> Preflight:
-    """Estimate what a plan still takes; counts attempts, never lists them.
+    """Estimate the cost, time and energy of a plan's missing attempts, without listing them.
 
-    The interval is one of prediction: items of the history are resampled (the same ones for every
-    configuration), which moves the mean, and the items to come scatter around it as those of the
-    history do, all trials of an item alike and all configurations together, so that totals add up
-    without cancelling.
+    The interval is a prediction interval: items of the history are resampled (the same ones for
+    every configuration), which varies the mean, and future items scatter around it as those of the
+    history do, equally in all trials of an item and jointly in all configurations, so that totals
+    add up without cancelling.
 
     Args:
-        work: the plan expanded.
-        history: as `history.history_of` gives it.
-        settled: as `history.settled_of` gives it.
+        work: the expanded plan.
+        history: as `history.history_of` returns it.
+        settled: as `history.settled_of` returns it.
         waiting: settled attempts that are not in the store yet.
-        price: the cost of a call now, for history without a cost.
-        rng: for the resamples.
-        spent: what earlier launches took of the plan's budgets.
+        price: the present cost of a call, for history without a cost.
+        rng: randomness of the resamples.
+        spent: amounts of the plan's budgets that earlier launches spent.
         limits: budgets of this launch alone.
     """
     counted = count(work, settled, waiting)
@@ -145,7 +145,7 @@ def estimate(
     missing = sum(c.planned if c.missing is None else c.missing for c in (*cells, *unknown))
     at_once = max(1, min(work.plan.at_once, missing))
     before = spent or Spent()
-    may_spend = plan_budget.remaining(work.plan, before, limits or {})
+    remaining = plan_budget.remaining(work.plan, before, limits or {})
     elapsed = _divided(total["time_s"], at_once)
     return Preflight(
         cells=(*cells, *unknown),
@@ -153,7 +153,7 @@ def estimate(
         elapsed_s=elapsed,
         warnings=(
             *plan_budget.describe_spent(work.plan, before),
-            *_warnings(may_spend, total, elapsed, missing),
+            *_warnings(remaining, total, elapsed, missing),
         ),
         notes=(*_notes(cells, at_once), *_wants(work)),
     )
@@ -190,22 +190,27 @@ def _draw(
 
 
 def _columns(source: Source, places: Mapping[str, int]) -> tuple[Floats, Floats]:
-    """Lay a source's item means out over all items: values and 0/1 presence, (n_items, measures)."""
+    """Spread a source's item means over all items.
+
+    Returns:
+        Values and 0/1 presence, both (n_items, measures).
+    """
     values = np.zeros((len(places), len(MEASURES)))
     present = np.zeros_like(values)
     rows = [places[i] for i in source.items["item_id"]]
-    found = source.means
-    values[rows], present[rows] = np.nan_to_num(found), ~np.isnan(found)
+    means = source.means
+    values[rows] = np.nan_to_num(means)
+    present[rows] = ~np.isnan(means)
     return values, present
 
 
 def _spread(source: Source) -> Floats:
     """Standard deviation between items (ddof 1) of each measure; NaN below two items."""
-    found = source.means
-    n = (~np.isnan(found)).sum(axis=0)
-    spread = np.full(found.shape[1], np.nan)
+    means = source.means
+    n = (~np.isnan(means)).sum(axis=0)
+    spread = np.full(means.shape[1], np.nan)
     for j in np.flatnonzero(n > 1):
-        spread[j] = np.nanstd(found[:, j], ddof=1)
+        spread[j] = np.nanstd(means[:, j], ddof=1)
     return spread
 
 
@@ -226,7 +231,7 @@ def _cell(row: Counted, source: Source | None, draws: Floats) -> Cell:
 
 
 def _unknown_cells(work: Work) -> Iterable[Cell]:
-    """Make the cells of strategies that were not imported: only what is planned is known."""
+    """Yield the cells of strategies that were not imported: only `planned` is known."""
     why = Estimate(why="code that is not imported")
     sizes = Counter(item.task_id for item in work.items)
     for configuration, _, strategy in work.configurations:
@@ -248,7 +253,7 @@ def _unknown_cells(work: Work) -> Iterable[Cell]:
 
 
 def _wants(work: Work) -> Iterable[str]:
-    """Say what a collection will ask the user to trust."""
+    """Describe the permissions that a collection will ask for."""
     for permission in work.wants:
         yield f"not trusted yet, and asked before it is collected: {permission.sentence}"
 
@@ -268,7 +273,7 @@ def _estimate(measure: str, row: Counted, source: Source | None, draws: Floats) 
 
 
 def _interval(mean: float, draws: Floats) -> Estimate:
-    """Cut the tails off; a sum of costs is never below zero."""
+    """Return the mean with the interval between the tails; a sum of costs is never below zero."""
     known = draws[~np.isnan(draws)]
     if not len(known):
         return Estimate(mean, why="one item is no interval")
@@ -277,14 +282,14 @@ def _interval(mean: float, draws: Floats) -> Estimate:
 
 
 def _totals(cells: Sequence[Cell], draws: Floats) -> dict[str, Estimate]:
-    """Add up the cells in which something is missing."""
+    """Add up the cells with missing attempts."""
     chosen = [cell for cell in cells if cell.missing != 0]
     places = [place for place, cell in enumerate(cells) if cell.missing]
     return {m: _total(m, chosen, draws[:, places, k]) for k, m in enumerate(MEASURES)}
 
 
 def _total(measure: str, cells: Sequence[Cell], draws: Floats) -> Estimate:
-    """Add cells up, draw by draw."""
+    """Add up one measure of the cells, draw by draw."""
     if not cells:
         return Estimate(0.0, 0.0, 0.0)
     parts = [c.estimates[measure] for c in cells]
@@ -301,18 +306,18 @@ def _total(measure: str, cells: Sequence[Cell], draws: Floats) -> Estimate:
 
 
 def _warnings(
-    may_spend: Mapping[str, float], total: Mapping[str, Estimate], elapsed: Estimate, missing: int
+    remaining: Mapping[str, float], total: Mapping[str, Estimate], elapsed: Estimate, missing: int
 ) -> Iterable[str]:
-    """Say which budgets will not do, and which may not."""
+    """Describe the budgets that will not, or may not, suffice."""
     tokens = _add(total["input_tokens"], total["output_tokens"])
-    spent = {
+    estimates = {
         "budget_usd": total["cost_usd"],
         "budget_tokens": tokens,
         "budget_j": total["energy_j"],
         "budget_time_s": elapsed,
     }
     for name, text in plan_budget.TEXTS.items():
-        limit, expected = may_spend.get(name), spent[name]
+        limit, expected = remaining.get(name), estimates[name]
         if limit is None or not missing:
             continue
         if expected.mean is None:
@@ -320,23 +325,23 @@ def _warnings(
         elif expected.mean > limit:
             made = int(missing * limit / expected.mean)
             yield (
-                f"{name} = {text.format(limit)} will not do: {text.format(expected.mean)} expected; it ends"
-                f" after about {made:,} of {missing:,} attempts"
+                f"{name} = {text.format(limit)} will not do: {text.format(expected.mean)} expected;"
+                f" it ends after about {made:,} of {missing:,} attempts"
             )
         elif expected.high is not None and expected.high > limit:
             yield (
-                f"{name} = {text.format(limit)} may not do: {text.format(expected.mean)} expected, up to"
-                f" {text.format(expected.high)}"
+                f"{name} = {text.format(limit)} may not do: {text.format(expected.mean)} expected,"
+                f" up to {text.format(expected.high)}"
             )
 
 
-def _divided(found: Estimate, by: int) -> Estimate:
-    mean, low, high = (None if v is None else v / by for v in (found.mean, found.low, found.high))
-    return Estimate(mean, low, high, found.why)
+def _divided(total: Estimate, by: int) -> Estimate:
+    mean, low, high = (None if v is None else v / by for v in (total.mean, total.low, total.high))
+    return Estimate(mean, low, high, total.why)
 
 
 def _add(one: Estimate, other: Estimate) -> Estimate:
-    """Add input and output tokens; their ends add up, as both grow with hard items."""
+    """Add input and output tokens and the ends of their intervals, as both grow with hard items."""
     if one.mean is None or other.mean is None:
         return Estimate(why=one.why or other.why)
     if one.low is None or one.high is None or other.low is None or other.high is None:
@@ -347,8 +352,8 @@ def _add(one: Estimate, other: Estimate) -> Estimate:
 def _notes(cells: Sequence[Cell], at_once: int) -> Iterable[str]:
     if any(c.missing for c in cells):
         yield (
-            f"elapsed time is the latencies added up over {at_once:,} at once; waits at the server, rate"
-            " limits and retries are not in it"
+            f"elapsed time is the latencies added up over {at_once:,} at once; waits at the server,"
+            " rate limits and retries are not in it"
         )
     if any(c.missing and c.basis is None for c in cells):
         yield "— without history: --pilot N makes the first N items, then shows the estimate"

@@ -1,4 +1,4 @@
-"""What earlier launches left in the spool: what is done, and what was in flight when one was killed."""
+"""Resuming a plan: the attempts that earlier launches settled or left in flight, from the spool."""
 
 import datetime as dt
 from collections import defaultdict
@@ -18,8 +18,8 @@ class Leftovers(msgspec.Struct):
 
     Attributes:
         settled: keys of the attempts that need not be made again.
-        in_flight: keys that a killed run had begun and nobody has finished.
-        killed: what is to be written of the runs that ended without saying so.
+        in_flight: keys of attempts that a killed run had begun and no run has ended.
+        killed: final records to write for the runs that ended without one.
     """
 
     settled: set[AttemptKey]
@@ -28,7 +28,10 @@ class Leftovers(msgspec.Struct):
 
 
 def read_leftovers(folder: Path) -> Leftovers:
-    """Read all segments; changes nothing. A killed run ended, as far as known, with its last line."""
+    """Read all segments of the spool; changes nothing.
+
+    The end of a killed run is the time of its last attempt's record.
+    """
     runs: dict[str, Run] = {}
     live: set[str] = set()
     begun: defaultdict[str, set[AttemptKey]] = defaultdict(set)
@@ -37,11 +40,11 @@ def read_leftovers(folder: Path) -> Leftovers:
     segments = spool.segments(folder)
     newest = {s.run_id: s.path for s in sorted(segments, key=lambda s: s.path)}
     for segment in segments:
-        is_newest = newest[segment.run_id] == segment.path  # it begins with what was open
+        is_newest = newest[segment.run_id] == segment.path  # it begins with the open attempts
         for record in spool.glance(segment.path, attempts=is_newest):
             if isinstance(record, spool.Ended):
                 key = (record.configuration_id, record.item_id, record.trial)
-                if record.error_type == CANCELLED:  # its trace tells what was paid until then
+                if record.error_type == CANCELLED:  # not ended: its trace holds the calls paid for
                     begun[record.run_id].add(key)
                 else:
                     begun[record.run_id].discard(key)

@@ -1,4 +1,4 @@
-"""One model as a plan asks it: where it is, what is spoken there, with which settings."""
+"""The target of a plan: one model with its address, endpoint and settings."""
 
 import ipaddress
 import os
@@ -24,11 +24,11 @@ Endpoint = Literal[
     "local_completions",
     "replay",
 ]
-_PLAIN_KEYS = "WORKBENCH_ALLOW_HTTP_KEYS"  # of the environment, as a plan may be a stranger's
+_PLAIN_KEYS = "WORKBENCH_ALLOW_HTTP_KEYS"  # in the environment, as a plan may be a stranger's
 LOCAL = frozenset({"local", "local_completions"})
-IN_PROCESS = LOCAL | {"replay"}  # endpoints that no request leaves the process for
+IN_PROCESS = LOCAL | {"replay"}  # endpoints whose requests do not leave the process
 _COMPLETIONS = frozenset({"completions", "local_completions"})
-# what says where a model is: a table that gives one of them takes none of them from its plan
+# fields of a model's address: a model's table with one of them takes none of them from its plan
 _PLACE = (
     "provider",
     "base_url",
@@ -42,7 +42,7 @@ _PLACE = (
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a plan says for all its models, and the table of a model for itself.
+    """Settings that a plan gives for all its models, and a model's table for itself.
 
     Attributes:
         base_url: the server, with its `/v1`; "" is the provider's own, or llama.cpp's on this
@@ -55,15 +55,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             local_completions for a base model), replay (recorded traces); auto is the provider's
             own, else chat.
         extra_body: further fields of the request.
-        effort: reasoning effort, in the server's words; recorded so, sent as the endpoint wants it.
+        effort: reasoning effort in the server's words, as recorded; sent in the endpoint's form.
         thinking_budget_tokens: most tokens of thinking, where the endpoint takes a cap.
         machine: name, in the price sheet, of the machine that the model runs on.
-        precision: number format of the weights, for the record; a local model is loaded so, and
-            where nothing is said, what it is loaded as is recorded.
-        device: where a local model runs: auto, cpu, cuda, mps.
-        recording: a store, or a folder of exported traces, that replay answers from.
-        concurrency: calls in flight at once.
-        timeout_s: cap of one request.
+        precision: number format of the weights, for the record; a local model is loaded in it.
+            None: the format that a local model is loaded in is recorded.
+        device: device of a local model: auto, cpu, cuda, mps.
+        recording: a store, or a folder of exported traces, from which replay answers.
+        concurrency: concurrent calls.
+        timeout_s: time limit of one request in seconds.
     """
 
     base_url: str = ""
@@ -85,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
 
     def __post_init__(self) -> None:
-        """Fill in what the provider's name tells; refuse what cannot work, or would record a secret."""
+        """Fill in defaults of the provider; refuse settings that cannot work or hold a secret."""
         self._fill()
         if self.is_base_model:
             chat_templates.get(self.template)
@@ -97,7 +97,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             )
         if self.api_key_env is not None and not self.api_key_env.isidentifier():
             raise ConfigError(
-                "api_key_env is not the name of an environment variable; give the name, never the key"
+                "api_key_env is not the name of an environment variable; give the name, never the"
+                " key"
             )
         if self.endpoint not in IN_PROCESS:
             self._check_address()
@@ -106,15 +107,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         url = urlsplit(self.base_url)
         if url.scheme not in {"http", "https"} or not url.hostname:
             shown = url._replace(netloc=url.hostname or "", query="", fragment="").geturl()
-            raise ConfigError(f"base_url {shown!r} is no http(s) address")
+            raise ConfigError(f"base_url {shown!r} is not an http(s) address")
         if url.username or url.password or url.query or url.fragment:
             raise ConfigError(
-                "base_url holds a user, a password or a query; put the key into an environment variable"
-                " and its name into api_key_env"
+                "base_url holds a user, a password or a query; put the key into an environment"
+                " variable and its name into api_key_env"
             )
 
     def _fill(self) -> None:
-        """Take address, endpoint and name of the key's variable from what is known of the provider."""
+        """Fill in address, endpoint and the key's variable from the list of known services."""
         if self.endpoint in IN_PROCESS:
             return
         service = services.SERVICES.get(self.provider or services.name_of(self.base_url))
@@ -141,7 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def is_base_model(self) -> bool:
-        """Whether it continues a text and knows no chat."""
+        """Whether it is a base model, which continues a text."""
         return self.endpoint in _COMPLETIONS
 
     @property
@@ -151,7 +152,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.endpoint in LOCAL or (self.endpoint != "replay" and _is_loopback(host))
 
     def _is_private(self) -> bool:
-        """Whether nobody on the way to the address can read what is sent there."""
+        """Whether requests to the address are encrypted or stay on this machine."""
         url = urlsplit(self.base_url)
         return url.scheme == "https" or _is_loopback(url.hostname or "")
 
@@ -162,12 +163,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         key = environ.get(self.api_key_env, "").strip()
         if key and environ.get(_PLAIN_KEYS) != "1" and not self._is_private():
             raise ConfigError(
-                f"{self.base_url} is plain http to another machine, and whoever is on the way could read"
-                f" the key; give an https address, or set {_PLAIN_KEYS}=1 if you trust the way"
+                f"{self.base_url} is plain http to another machine, so the key could be read on the"
+                f" network; give an https address, or set {_PLAIN_KEYS}=1 if you trust the network"
             )
         if not key:
-            # keys look like names too (gsk_…, hf_…): only what is written as variables are is
-            # repeated
+            # a key can look like a name (gsk_…, hf_…): only upper-case names are shown
             is_name = self.api_key_env.isupper()
             named = self.api_key_env if is_name else "that api_key_env names (shown if upper case)"
             raise ConfigError(
@@ -184,21 +184,21 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, settings: Settings, model: str | Mapping[str, Any]) -> Self:
-        """Resolve a name, or a table with settings of its own, within a plan."""
-        own = {"model": model} if isinstance(model, str) else dict(model)
-        given = {f: getattr(settings, f) for f in Settings.__struct_fields__}
-        if any(name in own for name in _PLACE):
-            given = {name: value for name, value in given.items() if name not in _PLACE}
+        """Resolve a model's name, or its table of settings, with the plan's settings."""
+        table = {"model": model} if isinstance(model, str) else dict(model)
+        inherited = {f: getattr(settings, f) for f in Settings.__struct_fields__}
+        if any(name in table for name in _PLACE):
+            inherited = {name: value for name, value in inherited.items() if name not in _PLACE}
         try:
-            return msgspec.convert(given | own, cls)
+            return msgspec.convert(inherited | table, cls)
         except (msgspec.ValidationError, ConfigError) as error:
             raise ConfigError(
-                f"the model {own.get('model', own)!r} of the plan: {error}"
+                f"the model {table.get('model', table)!r} of the plan: {error}"
             ) from error
 
     @property
     def place_id(self) -> str:
-        """Name what a connection to it shares: targets that differ in sampling only share one."""
+        """Id of its connection; targets that differ in sampling only share one."""
         sampling = {"temperature", "top_p", "max_tokens", "effort", "thinking_budget_tokens"}
         fields = [f for f in self.__struct_fields__ if f not in sampling]
         if self.endpoint not in IN_PROCESS:
@@ -207,7 +207,7 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def weights(self) -> str | None:
-        """The number format of the weights: as said, or as a model in this process will be loaded."""
+        """The number format of the weights, given or as a local model will be loaded."""
         if self.endpoint not in LOCAL:
             return self.precision
         from workbench.runner.local import loading
@@ -215,40 +215,40 @@ class Target(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         try:
             loading.require()
             return loading.precision_of(self.model, self.device, self.precision or "auto")
-        except WorkbenchError:  # who connects to it says why it cannot be had here
+        except WorkbenchError:  # the connection will raise it with the reason
             return self.precision
 
     @property
     def sampling(self) -> dict[str, Any]:
         """The settings of its requests, in OpenAI's names."""
-        found = {
+        values = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "reasoning_effort": self.effort,
             "thinking_budget_tokens": self.thinking_budget_tokens,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def differences(self) -> dict[str, Any]:
-        """What a configuration keeps of it beside the columns of its own."""
-        found: dict[str, Any] = {"endpoint": self.endpoint} if self.endpoint != "chat" else {}
+        """Its settings that a configuration records beside its columns."""
+        settings: dict[str, Any] = {"endpoint": self.endpoint} if self.endpoint != "chat" else {}
         if self.is_base_model:
-            found["template"] = self.template
-        return found | ({"extra_body": self.extra_body} if self.extra_body else {})
+            settings["template"] = self.template
+        return settings | ({"extra_body": self.extra_body} if self.extra_body else {})
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes it another helper of a configuration."""
-        named = {"model": self.model, "provider": self.provider_name, "precision": self.weights}
+        """Its settings as a helper, which are part of a configuration's identity."""
+        model = {"model": self.model, "provider": self.provider_name, "precision": self.weights}
         return {
-            n: v for n, v in (named | self.sampling | self.differences).items() if v is not None
+            n: v for n, v in (model | self.sampling | self.differences).items() if v is not None
         }
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its address and not by how its name begins."""
+    """Whether a host is this machine: "localhost" or a loopback address, by no other name."""
     if host == "localhost":
         return True
     try:
