@@ -151,7 +151,7 @@ def test_openai_costs_name_the_model_in_their_line_items(tmp_path: Path) -> None
         (midnight, "gpt-5-2025-08-07", {"usd": 0.895874}),
         (midnight, "web search", {}),
     ]
-    assert read_bill(table).decimals == 6
+    assert read_bill(table).decimals == 10
     assert "amounts in eur" in next(iter(read_bill(table).notes))
     assert read(tmp_path / "page.json") == [(midnight, None, {"usd": 0.895874})]
 
@@ -297,6 +297,12 @@ def test_deepseeks_amounts_come_one_kind_a_row(tmp_path: Path) -> None:
         ),
         ([USAGE, usage_line(1, -5, 2, 1)], "a count cannot be below 0"),
         ([LOG, "g,yesterday,1,0,1,1,0,m,P,k"], "created_at is 'yesterday', and no time"),
+        ([LOG, "g,0001-01-01 00:00:00,1,0,1,1,0,m,P,k"], "and no time of a bill"),
+        ([LOG, "g,99999999999999999999,1,0,1,1,0,m,P,k"], "and no time"),
+        ([LOG, "g,2026-11-02,1e999999999,0,1,1,0,m,P,k"], "which no bill can hold"),
+        ([LOG, "g,2026-11-02,1,0,1e999999,1,0,m,P,k"], "which no bill can hold"),
+        ([LOG, "g,2026-11-02,1,0,1.5,1,0,m,P,k"], "a count is a whole number"),
+        ([LOG, "g,2026-11-02,inf,0,1,1,0,m,P,k"], "and no number"),
     ],
 )
 def test_a_bill_that_cannot_be_read_says_where_and_why(
@@ -417,9 +423,37 @@ def test_dollars_may_differ_by_the_rounding_of_the_bill(tmp_path: Path) -> None:
     costs = write(tmp_path / "c.csv", COSTS, f"{BUCKET},0.01,usd,gpt-5,p1")
 
     assert wb.reconcile(store, costs).frame["verdict"].to_list() == ["agrees"]
+    cheaper = write(tmp_path / "d.csv", COSTS, f"{BUCKET},0.00,usd,gpt-5,p1")
+    usage = write(
+        tmp_path / "u.csv", USAGE, *[usage_line(0, 0, 0, 0)] * 9, usage_line(1, 1000, 300, 400)
+    )
+    [verdict] = wb.reconcile(store, cheaper, usage, tolerance_usd=None).frame["verdict"]
+    assert verdict == "differs: usd −0.0149"  # only rows with dollars are rounded
     strict = wb.reconcile(store, costs, tolerance_usd=0.001)
     assert strict.frame["verdict"].to_list() == ["differs: usd −0.0049"]
     assert any("at most 0.005 for each row" in note for note in wb.reconcile(store, costs).notes)
+
+
+@pytest.mark.parametrize(("usage", "agrees"), [(0.5, False), (1, False), (0.4951, True)], ids=str)
+def test_numbers_of_json_are_not_rounded(tmp_path: Path, usage: float, *, agrees: bool) -> None:
+    """0.5 is no half that was printed with one decimal: half a cent off is a difference."""
+    store = store_of(tmp_path, call(billed_cost_usd=0.4951))
+    counts = {"requests": 1, "prompt_tokens": 1000, "completion_tokens": 300}
+    path = tmp_path / "activity.json"
+    row = {"date": str(DAY), "model": "gpt-5", "usage": usage, **counts}
+    path.write_text(json.dumps({"data": [row]}))
+
+    assert wb.reconcile(store, path, providers=["openai"]).agrees is agrees
+
+
+def test_whole_cents_of_anthropics_api_are_cents(tmp_path: Path) -> None:
+    """The text 100 is a dollar to the cent, not to the dollar."""
+    times = {"starting_at": "2026-11-02T00:00:00Z", "ending_at": "2026-11-03T00:00:00Z"}
+    cost = {"amount": "100", "currency": "USD", "model": "claude-haiku-4-5-20251001"}
+    path = tmp_path / "page.json"
+    path.write_text(json.dumps({"data": [{**times, "results": [cost]}]}))
+
+    assert read_bill(path).decimals == 2
 
 
 def test_days_are_those_of_the_bills_zone(tmp_path: Path) -> None:
@@ -437,6 +471,34 @@ def test_days_are_those_of_the_bills_zone(tmp_path: Path) -> None:
 
     assert utc.frame["verdict"].to_list() == ["only in the bill"]
     assert berlin.frame["verdict"].to_list() == ["agrees"]
+
+
+def test_requests_around_midnight_are_told_from_what_is_missing(tmp_path: Path) -> None:
+    """They began on one day and were charged on the next: the differences cancel."""
+    store = store_of(tmp_path, call(), call(started_at=NOON.replace(hour=23, minute=59)))
+    row = {"model": "gpt-5", "requests": 1, "prompt_tokens": 1000, "completion_tokens": 300}
+    days = [{**row, "date": f"2026-11-0{n}", "usage": 1e-30} for n in (2, 3)]
+    path = tmp_path / "activity.json"
+    path.write_text(json.dumps({"data": days}))
+
+    def notes(rows: list[dict[str, Any]]) -> list[str]:
+        path.write_text(json.dumps({"data": rows}))
+        found = wb.reconcile(store, path, providers=["openai"], tolerance_usd=1)
+        return [note for note in found.notes if "midnight" in note]
+
+    assert notes(days) == []  # the store has nothing on the second day
+    store.ingest(
+        [
+            making.trace(
+                OPENAI, making.ITEMS[1], calls=(call(started_at=NOON + dt.timedelta(days=1)),)
+            )
+        ]
+    )
+    [note] = notes(
+        [days[0], {**days[1], "requests": 2, "prompt_tokens": 2000, "completion_tokens": 600}]
+    )
+    assert note.startswith("gpt-5: the differences of 2026-11-02 and 2026-11-03 cancel")
+    assert notes(days) == []
 
 
 def test_an_export_that_does_not_tell_models_apart_is_compared_by_days(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def _cost_api(row: Row, place: str, reader: Reader) -> BillRow | None:
     if "amount" not in row:  # a bucket without costs
         return _row(row, place, None, {})
     cents = cells.amount(row, "amount", place)
-    usd = reader.money(None if cents is None else cents / 100, row.get("currency"))
+    usd = reader.money(None if cents is None else cents.scaleb(-2), row.get("currency"))
     model = _model(cells.name(row, "model", "description"))
     return _row(row, place, model, {"usd": usd})
 

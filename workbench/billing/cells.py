@@ -10,6 +10,9 @@ from workbench import cells
 from workbench.errors import ImportFormatError
 
 Row = Mapping[str, Any]
+_MOST_DIGITS = 15  # before the point: a larger cell is a mistake, or hostile
+_EXACT = Decimal("0E-12")  # added to a number, it says that no decimal was rounded away
+_YEARS = range(2000, 2200)
 
 
 def amount(row: Row, column: str, place: str) -> Decimal | None:
@@ -29,18 +32,23 @@ def amount(row: Row, column: str, place: str) -> Decimal | None:
         value = Decimal("NaN")
     if isinstance(cell, bool) or not value.is_finite():
         raise ImportFormatError(f"{place}: {column} is {cell!r}, and no number")
-    return value
+    if value.adjusted() >= _MOST_DIGITS:  # arithmetic itself would fail on 1e999999999
+        raise ImportFormatError(f"{place}: {column} is {cell!r}, which no bill can hold")
+    # a text has the decimals that the bill prints, zeros too; a number of JSON is not rounded
+    return value if isinstance(cell, str) else value + _EXACT
 
 
 def count(row: Row, column: str, place: str) -> Decimal | None:
     """Read a count of tokens or requests.
 
     Raises:
-        ImportFormatError: it is no number, or below 0.
+        ImportFormatError: it is no whole number, or below 0.
     """
     value = amount(row, column, place)
     if value is not None and value < 0:
         raise ImportFormatError(f"{place}: {column} is {value}; a count cannot be below 0")
+    if value is not None and value != int(value):
+        raise ImportFormatError(f"{place}: {column} is {value}; a count is a whole number")
     return value
 
 
@@ -70,7 +78,17 @@ def time(row: Row, place: str, *columns: str) -> dt.datetime | dt.date | None:
     column = next((c for c in columns if not cells.is_unknown(row.get(c))), None)
     if column is None:
         return None
-    text = str(row[column]).strip()
+    try:
+        found = _moment(row[column])
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ImportFormatError(f"{place}: {column} is {row[column]!r}, and no time") from error
+    if found.year not in _YEARS:
+        raise ImportFormatError(f"{place}: {column} is {row[column]!r}, and no time of a bill")
+    return found
+
+
+def _moment(cell: object) -> dt.datetime | dt.date:
+    text = str(cell).strip()
     try:
         if len(text) == len("2026-11-30") and not text.isdecimal():
             return dt.date.fromisoformat(text)
@@ -78,10 +96,7 @@ def time(row: Row, place: str, *columns: str) -> dt.datetime | dt.date | None:
             return dt.datetime.fromisoformat(text)  # without an offset: of the bill's own zone
     except ValueError:
         pass  # another way to write a time
-    try:
-        return cells.moment(row[column])
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ImportFormatError(f"{place}: {column} is {row[column]!r}, and no time") from error
+    return cells.moment(cell)
 
 
 def object_of(row: Row, column: str) -> Mapping[str, Any]:

@@ -7,6 +7,8 @@ from decimal import Decimal
 from workbench.billing.bill import Bill, BillRow
 from workbench.billing.cells import Row
 
+MOST_DECIMALS = 12  # beyond them floating point, not the bill, decides
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reader:
@@ -21,9 +23,9 @@ class Reader:
         if str(currency or "usd").strip().lower() != "usd":
             self.bill.notes[f"amounts in {currency}, which are not compared with dollars"] += 1
             return None
-        exponent = value.normalize().as_tuple().exponent
+        exponent = value.as_tuple().exponent
         digits = -exponent if isinstance(exponent, int) else 0
-        self.bill.decimals = max(self.bill.decimals, digits)
+        self.bill.decimals = min(max(self.bill.decimals, digits), MOST_DECIMALS)
         return value
 
     def skip(self, reason: str) -> None:

@@ -162,18 +162,20 @@ class _Sum:
 
     amounts: dict[str, Decimal | None] = dataclasses.field(default_factory=dict)
     n: int = 0
+    n_priced: int = 0  # of them those that state dollars, each rounded
 
     def add(self, amounts: Amounts) -> None:
         self.n += 1
+        self.n_priced += "usd" in amounts
         for measure, value in amounts.items():
             before = self.amounts.get(measure, Decimal(0))
             self.amounts[measure] = None if before is None or value is None else before + value
 
     def merge(self, other: "_Sum") -> None:
-        n = self.n + other.n
+        n, n_priced = self.n + other.n, self.n_priced + other.n_priced
         if other.n:
             self.add(other.amounts)
-        self.n = n
+        self.n, self.n_priced = n, n_priced
 
 
 @dataclasses.dataclass(slots=True)
@@ -327,7 +329,8 @@ class _Comparison:
             verdict = ONLY_BILL
         else:
             verdict = self._verdict(
-                {m: (billed[m], stored[m]) for m in self._measures if is_stated[m]}, side.billed.n
+                {m: (billed[m], stored[m]) for m in self._measures if is_stated[m]},
+                side.billed.n_priced,
             )
         row: dict[str, Any] = {"verdict": verdict}
         for measure in self._measures:
@@ -462,6 +465,11 @@ class _Comparison:
                 f"calls of tries that were made again: {again:,}; they were paid, so the bill has"
                 " them, and analyses leave them out"
             )
+        for model, first, second in self._around_midnight():
+            yield (
+                f"{model}: the differences of {first} and {second} cancel, as of requests around"
+                " midnight: a bill may count them for the day on which they ended"
+            )
         uncertain = sum(not call.is_certain for call in self._rest)
         if uncertain:
             yield (
@@ -470,6 +478,21 @@ class _Comparison:
             )
         if self._has_ids and (n := sum(not call.ids for call in self._rest)):
             yield f"{n:,} calls are stored without an id and can be compared by sums only"
+
+    def _around_midnight(self) -> Iterable[tuple[str, dt.date, dt.date]]:
+        """Find neighbouring days of one model whose differences are each other's opposite."""
+        tokens = [
+            name for measure in self._measures for name in _names(measure)[2:] if measure != "usd"
+        ]
+        rows = {(row["day"], row["model"]): row for row in self.frame().iter_rows(named=True)}
+        for (day, model), row in rows.items():
+            following = rows.get((day + dt.timedelta(days=1), model)) if day else None
+            if following is None:
+                continue
+            pairs = [(row[n], following[n]) for n in tokens if row[n] is not None]
+            cancels = all(b is not None and a + b == 0 for a, b in pairs)
+            if cancels and any(a for a, _ in pairs):
+                yield model or "all models", day, following["day"]
 
     @property
     def _has_ids(self) -> bool:
