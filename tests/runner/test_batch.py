@@ -300,7 +300,7 @@ def test_a_batch_waits_for_attempts_that_are_still_at_something(tmp_path):
     """As long as fewer wait than are under way, up to a limit."""
     service = Service(sums)
 
-    async def go(stub, active, most_wait_s):
+    async def go(stub, active, most_wait_s, is_sent_alone):
         http = registry.make("chat", stub.url, name="acme", timeout_s=5.0)
         limits = Limits(quiet_s=0.02, most_wait_s=most_wait_s, poll_s=0.01)
         batches = batch.make(
@@ -311,16 +311,19 @@ def test_a_batch_waits_for_attempts_that_are_still_at_something(tmp_path):
             return Request(model="m", messages=({"role": "user", "content": f"{n} + 1"},))
 
         first = asyncio.create_task(batches.generate(request(1)))
+        before = len(service.sizes)
         await asyncio.sleep(0.2)
+        while is_sent_alone and len(service.sizes) == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         second = asyncio.create_task(batches.generate(request(2)))
         replies = await asyncio.gather(first, second)
         await batches.aclose()
         return [r.text for r in replies]
 
     with service.serve() as stub:
-        assert asyncio.run(go(stub, 2, 5.0)) == ["Answer: 2", "Answer: 3"]
+        assert asyncio.run(go(stub, 2, 60.0, is_sent_alone=False)) == ["Answer: 2", "Answer: 3"]
         assert service.sizes == [2]
-        asyncio.run(go(stub, 2, 0.05))
+        asyncio.run(go(stub, 2, 0.05, is_sent_alone=True))
     assert service.sizes == [2, 1, 1]
 
 

@@ -292,14 +292,16 @@ def test_a_cancelled_call_leaves_its_place_to_the_next():
         provider = OpenAIChat(stub.url, timeout_s=5.0)
         caller = Caller(provider, slots=1, backoff=Backoff(), rng=random.Random(1))
         tasks = [asyncio.create_task(caller.ask(ASK, "subject")) for _ in range(4)]
-        await asyncio.sleep(0.05)
+        while stub.n < 1:  # noqa: ASYNC110  # the stub counts in a thread of its own
+            await asyncio.sleep(0.005)
         for task in tasks[:3]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await provider.aclose()
         return tasks, caller.states[0]
 
-    with Stub(lambda seen: stream(0.1, *reply_pieces(2))) as stub:
+    whole = stream(*reply_pieces(2))
+    with Stub(lambda seen: whole if seen.number else [*whole[:1], 30.0]) as stub:
         tasks, state = asyncio.run(run(stub))
 
     assert [t.cancelled() for t in tasks] == [True, True, True, False]

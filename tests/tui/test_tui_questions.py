@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from workbench import records as r
@@ -30,7 +29,7 @@ from workbench.tui.widgets.facets import Facet, Facets
 from workbench.tui.widgets.rows import PAGE
 from workbench.tui.widgets.scatter import Scatter
 
-from .test_tui_screens import opened, press, settle, shown, write
+from .test_tui_screens import opened, press, settle, shown, until, write
 
 ITEMS = 20
 
@@ -83,15 +82,6 @@ def store(tmp_path: Path) -> Store:
     found = open_store(tmp_path / "own.duckdb", create=True)
     found.ingest(attempts(0, 20))
     return found
-
-
-async def until(pilot: Pilot[None], is_so: Callable[[], bool]) -> None:
-    """Wait for something, a minute at most."""
-    for _ in range(1200):
-        if is_so():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError("it did not come")
 
 
 def answers(screen: TracesScreen) -> list[str]:

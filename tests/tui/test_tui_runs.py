@@ -4,7 +4,7 @@ is over."""
 import datetime as dt
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from workbench.tui.steering import AskScreen, RetuneScreen
 from workbench.tui.traces import TracesScreen
 
 from .conftest import Begun
-from .test_tui_screens import opened, press, shown
+from .test_tui_screens import opened, press, shown, until
 
 NOW = dt.datetime(2026, 10, 1, 12, 0, 10, tzinfo=dt.UTC)
 
@@ -57,15 +57,6 @@ class Server(control.Server):
 def path(store_path: Path, tmp_path: Path) -> Path:
     """The sample in a store of the test's own."""
     return Path(shutil.copy(store_path, tmp_path / "own.duckdb"))
-
-
-async def until(pilot: Pilot[None], test: Callable[[], Any]) -> None:
-    """Let the app go on until something holds."""
-    for _ in range(3000):
-        if test():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("it never came true")
 
 
 async def hit(pilot: Pilot[None], *keys: str) -> None:

@@ -43,6 +43,15 @@ async def settle(pilot: Pilot[None]) -> None:
         await pilot.pause(0.01)
 
 
+async def until(pilot: Pilot[None], is_so: Callable[[], object]) -> None:
+    """Let the app go on until something holds, a minute or more."""
+    for _ in range(3000):
+        if is_so():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError("it never came true")
+
+
 @asynccontextmanager
 async def opened(
     app: WorkbenchApp, size: tuple[int, int] = (100, 30)
@@ -235,8 +244,8 @@ async def test_escape_cancels_a_long_query(app: WorkbenchApp) -> None:
 
     async with opened(app) as pilot:
         app.screen.ask("configurations", once, slow, lambda _: None)
-        await pilot.pause(0.4)
-        assert "esc cancels" in shown(app.screen.query_one("#slice-count", Static))
+        count = app.screen.query_one("#slice-count", Static)
+        await until(pilot, lambda: "esc cancels" in shown(count))
         await pilot.press("escape")
         await settle(pilot)
 
@@ -409,8 +418,7 @@ async def test_help_palette_and_themes_know_the_screen(app: WorkbenchApp) -> Non
         assert {"Compare", "Theme", "Save slice", "Sql"} <= titles
         dark = app.screen.grid.tone("grid--accent")
         app.theme = "workbench-light"
-        await pilot.pause(0.05)
-        assert app.screen.grid.tone("grid--accent") != dark
+        await until(pilot, lambda: app.screen.grid.tone("grid--accent") != dark)
 
         await press(pilot, "question_mark")
         assert isinstance(app.screen, HelpScreen)
@@ -510,8 +518,7 @@ async def test_no_traces_say_what_to_do_next(
         prepare(path)
     app = WorkbenchApp(path)
     async with opened(app) as pilot:
-        await pilot.pause(0.1)
-        assert isinstance(app.screen, EmptyScreen)
+        await until(pilot, lambda: isinstance(app.screen, EmptyScreen))
         page = app.screen._page().plain
         assert f"workbench import LOGS… --store {path}" in page
 
@@ -529,6 +536,5 @@ async def test_a_file_that_is_no_store_is_explained(tmp_path: Path) -> None:
     path.write_text("these are notes, and no database of any kind\n" * 200)
     app = WorkbenchApp(path)
     async with opened(app) as pilot:
-        await pilot.pause(0.1)
-        assert isinstance(app.screen, EmptyScreen)
+        await until(pilot, lambda: isinstance(app.screen, EmptyScreen))
         assert str(path) in app.screen._page().plain

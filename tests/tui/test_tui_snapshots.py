@@ -6,8 +6,9 @@ import pytest
 from textual.pilot import Pilot
 
 from workbench.tui.app import WorkbenchApp
+from workbench.tui.empty import EmptyScreen
 
-from .test_tui_screens import settle
+from .test_tui_screens import settle, until
 
 SMALL, LARGE = (80, 24), (120, 40)
 KEYS: dict[str, tuple[str, ...]] = {
@@ -60,8 +61,7 @@ def test_a_missing_store_looks_as_it_did(
     app = WorkbenchApp("traces.duckdb")
 
     async def wait(pilot: Pilot[None]) -> None:
-        await settle(pilot)
-        await pilot.pause(0.2)
+        await until(pilot, lambda: isinstance(app.screen, EmptyScreen))
         await settle(pilot)
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=wait)

@@ -32,12 +32,14 @@ class Known:
         self._clock, self._powers, self._period_s = clock, powers, period_s
         self._counted = [(START, 0.0)] * len(powers)
         self.lost = False
+        self.n_reads = 0
         self.devices: Sequence[Device] = [
             Device(f"gpu:{n}", "known counter") for n in range(len(powers))
         ]
 
     def read(self) -> tuple[Reading, ...]:
         now = self._clock()
+        self.n_reads += 1
         if self.lost:
             return tuple(Reading(now, None, None) for _ in self._powers)
         found = []
@@ -396,7 +398,8 @@ def test_the_thread_reads_while_the_run_goes_on() -> None:
     async def run() -> tuple[Sequence[EnergyReading], list[EnergyBalance], Watch]:
         watch = await Watch(meter, hz=100.0, quiet_s=0.2).start()
         window = watch.begin(time.perf_counter())
-        await asyncio.sleep(0.1)
+        while meter.n_reads < 30:  # noqa: ASYNC110  # the watch reads in a thread of its own
+            await asyncio.sleep(0.01)
         watch.end(window, time.perf_counter())
         readings = await watch.settle([(Call(), [window])])
         return readings, await watch.finish("run-1"), watch
@@ -522,7 +525,8 @@ def test_who_cannot_wait_loses_the_quiet_window_and_not_the_balance() -> None:
         watch = Watch(meter, hz=100.0, quiet_s=0.5, clock=meter._clock, sleep=sleep)
         await watch.start()
         watch._quiet_s = 30.0
-        await asyncio.sleep(0.2)
+        while meter.n_reads < 10:  # noqa: ASYNC110  # the watch reads in a thread of its own
+            await asyncio.sleep(0.01)
         closing = asyncio.create_task(watch.finish("r"))
         await asyncio.sleep(0.3)
         closing.cancel()

@@ -228,8 +228,7 @@ def test_a_cancelled_request_frees_its_slot(provider):
         ]
         await until(lambda: provider.active == 3)
         last = asyncio.create_task(provider.generate(chat(QUESTIONS[0])))
-        await asyncio.sleep(0.05)
-        assert provider.waiting == 1
+        await until(lambda: provider.waiting == 1)
         for task in long:
             task.cancel()
         return await asyncio.wait_for(last, 20), await asyncio.gather(*long, return_exceptions=True)
