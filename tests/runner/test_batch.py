@@ -423,7 +423,7 @@ import asyncio, json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, os.getcwd())
 import pytest
-from tests import test_batch
+from tests.runner import test_batch
 from workbench import spool
 from workbench.runner.batch import batch_client, batch_journal
 from workbench.runner.batch.openai import OpenAIBatches
