@@ -30,9 +30,14 @@ def test_a_number_may_carry_the_suffix_of_its_unit(text, unit, more, value):
 @pytest.mark.parametrize(
     ("text", "unit", "more", "words"),
     [
-        ("1Q", "tokens", {}, "knows no unit 'Q'; write a number, with k, K, m, M"),
-        ("-1", "USD", {}, "is no number from 0 on"),
-        ("1.5", "tokens", {"whole": True}, "is no whole number from 0 on"),
+        (
+            "1Q",
+            "tokens",
+            {},
+            "knows no unit 'Q'; write a number, with or without a suffix (k, K, m, M",
+        ),
+        ("-1", "USD", {}, "is not a number of 0 or more"),
+        ("1.5", "tokens", {"whole": True}, "is not a whole number of 0 or more"),
         ("none", "USD", {}, "not a number"),
         ("many", "s", {"lifts": True}, 'or "none"'),
         ("nan", "USD", {}, "not a number"),

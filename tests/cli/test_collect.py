@@ -87,7 +87,7 @@ def test_a_store_that_cannot_be_written_leaves_the_answers_in_the_spool(
     monkeypatch.undo()
 
     assert status == 1
-    assert "the disk is full\nwhat was written waits in" in err
+    assert "the disk is full\nthe traces are in" in err
     assert open_store(tmp_path / "s.duckdb").count() == 3
 
 
@@ -320,7 +320,7 @@ def test_a_pilot_is_made_and_yes_goes_on(priced, tmp_path):
     with stub.Stub(answer) as server:
         status, out, err = priced(server.url, "--trials", 2, "--pilot", 3, "--yes")
         assert (status, out) == (0, "")
-        assert "the pilot is made; 17 attempts are left" in err
+        assert "the pilot is finished; 17 attempts are left" in err
         assert "3 items, this configuration" in err
         assert len(server.requests) == 20
 
@@ -336,7 +336,7 @@ def test_where_nobody_can_answer_it_ends_after_the_pilot(priced):
     with stub.Stub(answer) as server:
         status, _, err = priced(server.url, "--pilot", 3)
         assert status == 1
-        assert "--yes goes on" in err
+        assert "the same command with --yes" in err
         assert len(server.requests) == 3
 
         status, _, err = priced(server.url, "--pilot", 3, "--yes")
@@ -353,7 +353,7 @@ def test_a_person_is_asked_after_the_pilot(priced, monkeypatch, typed, asked):
         status, _, err = priced(server.url, "--pilot", 3)
     os.close(master)
 
-    assert "go on? [y/N]" in err
+    assert "continue? [y/N]" in err
     assert (status, len(server.requests)) == (0 if asked == 10 else 1, asked)
 
 
@@ -460,8 +460,8 @@ def test_a_run_with_failures_is_not_ok(tmp_path, three, flags, status, capsys):
     assert "1 collected, 2 failed, 0 left" in err
     assert "1 × http_500: the server answered 500: out of memory (e.g. three/" in err
     assert err.splitlines()[-1] == (
-        "not whole: of 3 attempts 1 failed, 1 refused for good; the same command again makes those that"
-        " failed or are left"
+        "not complete: of 3 attempts 1 failed, 1 refused for good; to make those that"
+        " failed or are left, run the same command again"
     )
 
 
@@ -489,7 +489,7 @@ def test_what_was_refused_for_good_before_is_not_ok_later(tmp_path, three, capsy
 
     assert status == 1
     assert "done: 3 planned, 2 done before, 1 collected, 0 failed, 0 left" in err
-    assert err.splitlines()[-1] == "not whole: of 3 attempts 1 refused for good"
+    assert err.splitlines()[-1] == "not complete: of 3 attempts 1 refused for good"
 
 
 def test_an_answer_without_a_score_is_not_ok(tmp_path, capsys, monkeypatch):
@@ -522,4 +522,4 @@ def test_an_answer_without_a_score_is_not_ok(tmp_path, capsys, monkeypatch):
     assert (whole, unscored) == (0, 1)
     assert last == "all 2 attempts are answered and scored"
     assert "2 × not scored: the scorer failed: no such checker" in err
-    assert err.splitlines()[-1] == "not whole: of 4 attempts 2 without a score"
+    assert err.splitlines()[-1] == "not complete: of 4 attempts 2 without a score"

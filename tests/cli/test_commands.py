@@ -168,20 +168,20 @@ def test_analyze_draws_a_chart_to_a_file(ask, tmp_path):
         (["analyze", "summary", "--level", "2"], "level: 2.0 is above"),
         (["analyze", "summary", "--nosuch"], "--nosuch"),
         (["analyze", "summary", "--where", "modle:x"], "did you mean model?"),
-        (["analyze", "summary", "--by", "a,,b"], "a column name is missing"),
-        (["analyze", "summary", "--output", "x.xls"], "no known ending"),
-        (["analyze", "frontier", "--where", "wrong", "--aggregates"], "--where slices traces"),
+        (["analyze", "summary", "--by", "a,,b"], "a column name is empty"),
+        (["analyze", "summary", "--output", "x.xls"], "no known suffix"),
+        (["analyze", "frontier", "--where", "wrong", "--aggregates"], "--where filters traces"),
         (
             ["analyze", "summary", "--aggregates"],
-            "can be asked by frontier, steady-state, tradeoff",
+            "analyses of published figures are frontier, steady-state, tradeoff",
         ),
         (["export", "nosuch"], "nosuch"),
-        (["export", "all"], "go together"),
+        (["export", "all"], "VIEW all needs --folder"),
         (["schema", "trace_fact"], "did you mean trace_facts?"),
         (["imprt"], "Did you mean import?"),
         (["import"], "Missing argument"),
         (["import", "/no/such/file"], "does not exist"),
-        (["collect"], "no model; name one with --model"),
+        (["collect"], "no model was given; name one with --model"),
         (["sql", "SELECT 1", "--format", "xml"], "xml"),
         (["tui"], "needs a terminal"),
     ],
@@ -395,7 +395,7 @@ def test_a_store_without_published_figures_says_so(ask):
     """It was a guess at the name of a metric."""
     status, _, said = ask("analyze", "frontier", "--aggregates")
     assert status == 1
-    assert "holds no published figures" in said
+    assert "has no published figures" in said
 
 
 def test_a_store_of_published_figures_says_what_to_type(tmp_path, capsys):
@@ -417,7 +417,7 @@ def test_a_store_of_published_figures_says_what_to_type(tmp_path, capsys):
 
     assert main(["analyze", "summary", "--store", str(figures.path)]) == 1
     said = capsys.readouterr().err
-    command = re.search(r"type: workbench (analyze frontier .*) \(likewise", said)
+    command = re.search(r"run: workbench (analyze frontier .*) \(likewise", said)
     assert "4 published figures (accuracy, dollars)" in said
 
     assert "--x dollars --y accuracy" in said

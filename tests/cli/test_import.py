@@ -166,7 +166,7 @@ def test_an_empty_folder_has_nothing_to_import(tmp_path, bring):
     status, _, err = bring(folder)
 
     assert status == 1
-    assert "no file to import" in err
+    assert "no file that can be imported" in err
 
 
 def test_real_files_add_up_to_their_own_totals(bring, shared_data):
@@ -245,7 +245,9 @@ def test_ok_means_ok(tmp_path, bring, given, word, said):
     assert said in err
     last = err.splitlines()[-1]
     assert last.startswith(f"1 {word}")
-    assert ("not all is in" in last or "nothing came in" in last) == (word != "ok")
+    assert ("not everything was imported" in last or "nothing was imported" in last) == (
+        word != "ok"
+    )
 
 
 def test_what_is_partly_in_can_be_allowed(tmp_path, bring):
@@ -258,7 +260,8 @@ def test_what_is_partly_in_can_be_allowed(tmp_path, bring):
     status, _, err = bring(log, nothing, "--allow-partial")
     assert status == 0
     assert (
-        err.splitlines()[-1] == "1 differs, 1 failed; not all is in, which --allow-partial allows"
+        err.splitlines()[-1]
+        == "1 differs, 1 failed; not everything was imported, which --allow-partial accepts"
     )
     assert bring(nothing, "--allow-partial")[0] == 1
 

@@ -187,7 +187,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("x.xls", "no known ending"), ("no/x.csv", "no folder")]
+    ("name", "said"), [("x.xls", "no known suffix"), ("no/x.csv", "no folder")]
 )
 def test_a_file_that_cannot_be_is_refused(tmp_path, name, said):
     """Misuse is told before the work is done."""
@@ -208,7 +208,7 @@ def test_what_was_left_out_is_said_on_stderr_and_further_tables_follow(capsys):
     assert "\ntotals\n" in table.out
     assert table.err == "left out: 1,200 failed traces\nnote: a note\n"
     assert "totals" not in csv.out
-    assert "--format json has totals" in csv.err
+    assert "for totals as well, use --format json" in csv.err
 
 
 def test_two_columns_never_bear_one_head() -> None:

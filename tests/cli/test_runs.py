@@ -172,7 +172,7 @@ def test_a_killed_run_ends_its_watch_and_is_listed_as_interrupted(live, ask, mon
 
     status, out, err = ask("watch", "latest")
     assert (status, bool(out)) == (1, True)
-    assert f"the collector of {run_id} is gone" in err
+    assert f"the process of {run_id} has gone" in err
     live.wait()
 
     document = json.loads(ask("--format", "json")[1])
@@ -185,7 +185,7 @@ def test_a_killed_run_ends_its_watch_and_is_listed_as_interrupted(live, ask, mon
 @pytest.mark.parametrize(
     ("args", "status", "said"),
     [
-        (["set", "latest"], 2, "nothing to change"),
+        (["set", "latest"], 2, "no setting was given"),
         (["set", "latest", "--concurrency", "0"], 2, ">= 1"),
         (["set", "latest", "--budget-usd", "lots"], 2, "lots"),
         (["show", "nosuch"], 1, "there is no run 'nosuch'"),

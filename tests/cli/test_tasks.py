@@ -155,7 +155,7 @@ def test_hostile_cells_do_not_reach_the_terminal(ask, tmp_path):
 @pytest.mark.parametrize(
     ("args", "status", "words"),
     [
-        (["--set", "input"], 1, "write it as name=value"),
+        (["--set", "input"], 1, "is not NAME=VALUE"),
         (["--set", "inptu=question"], 1, "inptu"),
         (["--set", "input=quesion"], 1, "did you mean 'question'"),
     ],
@@ -171,4 +171,4 @@ def test_misuse_is_explained(ask, quiz, args, status, words):
 def test_settings_without_a_file_are_misuse(ask):
     """They are about a file."""
     status, _, err = ask("--set", "a=b")
-    assert (status, "name one" in err) == (2, True)
+    assert (status, "need a FILE" in err) == (2, True)

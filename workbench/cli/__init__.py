@@ -1,4 +1,4 @@
-"""The command line: parses, wires, prints. One command a file; SQL and arithmetic live below."""
+"""The command line: parses arguments, calls the packages below, prints. One command a file."""
 
 from workbench.cli.app import main
 

@@ -1,4 +1,4 @@
-"""`workbench analyze`: one command per analysis, its options made from the declaration."""
+"""`workbench analyze`: one command per analysis, with options made from its declaration."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from workbench import analysis
+from workbench.cli.examples import examples, of_analysis
 from workbench.cli.options import (
     by_option,
     open_store,
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from workbench.cli.output import Document
     from workbench.store import Store
 
-CHARTS = (".svg", ".png", ".html")
-_LISTED = 8  # metrics
+CHART_SUFFIXES = (".svg", ".png", ".html")
+_MAX_METRICS = 8  # named in a message
 
 
 class Analyses(click.Group):
-    """The catalogue as commands."""
+    """Group with one command per analysis of the catalogue."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the analyses without importing them."""
@@ -44,44 +45,52 @@ class Analyses(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the analyses by family."""
-        for title, found in analysis.by_family().items():
+        for title, analyses in analysis.by_family().items():
             with formatter.section(title):
-                formatter.write_dl([(a.name, a.question) for a in found])
+                formatter.write_dl([(a.name, a.question) for a in analyses])
 
 
-def _list(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
-    if not asked or ctx.resilient_parsing:
+def _list(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
         return
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
 
     rows = [
         {"family": family, "name": a.name, "question": a.question, "source": a.source}
-        for family, found in analysis.by_family().items()
-        for a in found
+        for family, analyses in analysis.by_family().items()
+        for a in analyses
     ]
     emit(Document("analyses", frame_of(rows, ["family", "name", "question", "source"])))
     ctx.exit()
 
 
-@click.group(cls=Analyses, no_args_is_help=True, subcommand_metavar="NAME [OPTIONS]")
+@click.group(
+    cls=Analyses,
+    no_args_is_help=True,
+    subcommand_metavar="NAME [OPTIONS]",
+    epilog=examples(
+        "workbench analyze --list",
+        "workbench analyze frontier --by model,task --where task:arithmetic",
+    ),
+)
 @click.option(
     "--list",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=_list,
-    help="List the analyses with the questions they answer.",
+    help="List the analyses with the questions that they answer.",
 )
 def analyze() -> None:
     """Answer a question about the traces.
 
-    Every analysis takes --where, --by and its own options; see workbench analyze NAME --help.
+    Every analysis takes --where, --by and options of its own: run workbench analyze NAME --help.
     """
 
 
 def _command(declared: "Analysis") -> click.Command:
-    """Make a command whose flags are the analysis' options."""
+    """Make the command of an analysis, with a flag for each of its options."""
 
     def callback(
         *,
@@ -97,11 +106,11 @@ def _command(declared: "Analysis") -> click.Command:
     ) -> None:
         from workbench.cli.output import SUFFIXES, check_output, emit
 
-        check_output(output, (*SUFFIXES, *CHARTS))
-        chosen = _checked(declared, options)
+        check_output(output, (*SUFFIXES, *CHART_SUFFIXES))
+        given = _checked(declared, options)
         store = open_store(store_path)
         if as_ is not None:
-            click.echo(_snippet(as_, store, declared.name, where=where, by=by, options=chosen))
+            click.echo(_snippet(as_, store, declared.name, where=where, by=by, options=given))
             return
         talk_of_unmatched(store, where)
         result = ask(
@@ -111,44 +120,49 @@ def _command(declared: "Analysis") -> click.Command:
             by=by,
             aggregates=aggregates,
             seed=seed,
-            options=chosen,
+            options=given,
         )
         if result.frame.is_empty():
             talk(
-                f"nothing to answer from: see what there is with: workbench runs --store {store.path}"
+                "no trace has what this analysis needs; to see what the store contains, run:"
+                f" workbench runs --store {store.path}"
             )
-        if output is not None and output.suffix.lower() in CHARTS:
+        if output is not None and output.suffix.lower() in CHART_SUFFIXES:
             _draw(result, output)
         else:
             emit(_document(store, result, where, seed), format_, output)
 
-    text = (
-        f"{declared.question}\n\nSource: {declared.source}"
-        if declared.source
-        else declared.question
-    )
+    text = declared.question
+    if declared.source:
+        text += f"\n\nSource: {declared.source}"
     command = click.Command(
         declared.name,
         callback=callback,
         help=text,
         short_help=declared.title,
+        epilog=of_analysis(declared),
         params=[_option(option) for option in declared.options],
     )
     snippets = click.Choice(["sql", "polars", "cell"])
     shared = (
-        click.option("--as", "as_", type=snippets, help="Print the code that gives this, instead."),
+        click.option(
+            "--as",
+            "as_",
+            type=snippets,
+            help="Print code that computes this in place of the answer.",
+        ),
         click.option(
             "--seed",
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="Seed of what is random.",
+            help="Seed of the random numbers.",
         ),
         click.option(
             "--aggregates",
             is_flag=True,
             hidden=not declared.aggregates,
-            help="Answer from published figures (the results table) in place of traces.",
+            help="Use published figures (the results table) in place of traces.",
         ),
         output_options,
         by_option,
@@ -181,10 +195,10 @@ def _option(option: "Option") -> click.Option:
 
 
 def _checked(declared: "Analysis", options: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the options that were typed, and no others: what was not typed is not given.
+    """Parse the options that were typed; the others keep their defaults.
 
     Raises:
-        click.UsageError: a value is none of the option.
+        click.UsageError: a value is not valid for its option.
     """
     typed = {k: v for k, v in options.items() if v is not None}
     try:
@@ -213,43 +227,45 @@ def ask(
     rng = np.random.default_rng(seed)
     if aggregates:
         if where:
-            raise click.UsageError("--where slices traces; published figures have none")
+            raise click.UsageError("--where filters traces; leave it out with --aggregates")
         if not analysis.get(name).aggregates:
             raise click.UsageError(
-                f"{name} answers from traces; published figures can be asked by {_takers()}"
+                f"{name} needs traces; analyses of published figures are {_on_aggregates()}"
             )
         if not store.overview().n_results:
             raise AnalysisError(
-                f"{store.path} holds no published figures; leave --aggregates out to ask its traces"
+                f"{store.path} has no published figures; leave --aggregates out to use its traces"
             )
         return analysis.run(name, store.results(), rng=rng, **given)
-    if not store.count() and (figures := _figures(store)):
-        raise AnalysisError(figures)
+    if not store.count() and (hint := _figures_hint(store)):
+        raise AnalysisError(hint)
     return analysis.run(name, store, where=where, rng=rng, **given)
 
 
-def _figures(store: "Store") -> str:
-    """Say what can be asked of a store that holds no traces but published figures; "" where it has none."""
+def _figures_hint(store: "Store") -> str:
+    """Name the commands for a store without traces but with published figures; else ""."""
     metrics = store.sql(
-        "SELECT metric, count(*) AS n, max(unit) AS unit FROM results GROUP BY metric ORDER BY n DESC, metric"
+        "SELECT metric, count(*) AS n, max(unit) AS unit FROM results"
+        " GROUP BY metric ORDER BY n DESC, metric"
     )
     if metrics.is_empty():
         return ""
     named = list(metrics["metric"])
-    listed = ", ".join(named[:_LISTED]) + (", …" if len(named) > _LISTED else "")
+    listed = ", ".join(named[:_MAX_METRICS]) + (", …" if len(named) > _MAX_METRICS else "")
     units = dict(metrics.select("metric", "unit").iter_rows())
     x = next((m for m in named if units[m] == "USD" or "cost" in m), named[0])
     gains = [m for m in named if m != x]
     y = next((m for m in gains if units[m] == "0..1"), gains[0] if gains else "METRIC")
     return (
-        f"{store.path} holds no traces, only {int(metrics['n'].sum())} published figures ({listed}); "
-        f"type: workbench analyze frontier --aggregates --x {x} --y {y} --store {store.path} "
-        f"(likewise {_takers('frontier')}), or: workbench sql 'FROM result_facts' --store {store.path}"
+        f"{store.path} has no traces, only {int(metrics['n'].sum())} published figures ({listed});"
+        f" run: workbench analyze frontier --aggregates --x {x} --y {y} --store {store.path}"
+        f" (likewise {_on_aggregates('frontier')}),"
+        f" or: workbench sql 'FROM result_facts' --store {store.path}"
     )
 
 
-def _takers(but: str = "") -> str:
-    """Name the analyses that take published figures."""
+def _on_aggregates(but: str = "") -> str:
+    """Name the analyses that can use published figures, except `but`."""
     return ", ".join(
         a.name for a in analysis.catalogue().values() if a.aggregates and a.name != but
     )
@@ -270,7 +286,7 @@ def answer(
     where: Slice = Slice(),  # noqa: B008 (frozen)
     by: Sequence[str] | None = None,
 ) -> "Document":
-    """Run an analysis with its defaults, ready to print."""
+    """Run an analysis with its defaults, and make a document of the result."""
     return _document(store, ask(store, name, where=where, by=by), where, 0)
 
 
@@ -294,8 +310,9 @@ def _snippet(
 ) -> str:
     from workbench.analysis.catalogue import forms
 
-    asked = forms.AnalysisRequest(name, where, tuple(by or ("configuration",)), options)
-    path, fields = str(store.path), store.fields(asked.own) if asked.own else {}
+    request = forms.AnalysisRequest(name, where, tuple(by or ("configuration",)), options)
+    path = str(store.path)
+    fields = store.fields(request.own) if request.own else {}
     if kind == "cell":
-        return forms.cell(asked, path)
-    return forms.sql(asked, fields) if kind == "sql" else forms.polars(asked, path, fields)
+        return forms.cell(request, path)
+    return forms.sql(request, fields) if kind == "sql" else forms.polars(request, path, fields)

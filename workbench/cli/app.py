@@ -1,6 +1,6 @@
-"""The `workbench` command: finds commands without importing them, and turns errors into statuses.
+"""The `workbench` command line app: imports commands on use, and maps errors to exit statuses.
 
-Exit status: 0 done, 1 failed, 2 misuse. Data goes to stdout, talk to stderr.
+Exit status: 0 done, 1 failed, 2 misuse. Data goes to stdout, messages to stderr.
 """
 
 import contextlib
@@ -14,16 +14,17 @@ from typing import Any
 import click
 
 from workbench import __version__, private
+from workbench.cli.examples import examples
 from workbench.errors import WorkbenchError
 
 FAILED, INTERRUPTED = 1, 130
 
-# name → where the command lives and its one line; a test holds the lines to the commands' own
+# name → module:attribute, and the first line of its help (a test compares them)
 COMMANDS: dict[str, tuple[str, str]] = {
     "tui": ("tui:tui", "Open the terminal app on a store."),
     "demo": ("demo:demo", "Open the sample traces in the terminal app."),
     "import": ("importing:import_", "Import logs, tables, or another store."),
-    "collect": ("collect:collect", "Ask models the items of tasks; only what is missing."),
+    "collect": ("collect:collect", "Run tasks against models; skip what is already in the store."),
     "analyze": ("analyze:analyze", "Answer a question about the traces."),
     "report": (
         "report:report",
@@ -33,18 +34,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "docs:docs",
         "Write the pages of analyses: question, definition, options, columns, an example.",
     ),
-    "sql": ("sql:sql", "Run a query on the store; nothing can be changed."),
+    "sql": ("sql:sql", "Run a read-only SQL query on the store."),
     "export": ("export:export", "Write a view, or the whole store, to files."),
-    "runs": ("runs:runs", "List what was collected or imported."),
+    "runs": ("runs:runs", "List the runs that you collected or imported."),
     "tasks": (
-        "listings:tasks",
-        "List tasks: those in the store, those that ship, or a file of your own as it is understood.",
+        "tasks:tasks",
+        "List the tasks of the store or those that ship, or preview a task file.",
     ),
     "strategies": (
         "strategies:strategies",
-        "List strategies with their parameters; with names, say what these do.",
+        "List strategies with their parameters, or describe those that you name.",
     ),
-    "models": ("listings:models", "List the models in the store, and what their names mean."),
+    "models": ("models:models", "List the models in the store, and what their names mean."),
     "prices": ("prices:prices", "List prices, or add a sheet of your own."),
     "hardware": (
         "hardware:hardware",
@@ -54,7 +55,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "faults": ("faults:faults", "List calls whose token counts contradict themselves."),
     "schema": ("schema:schema", "Describe tables and views, with example queries."),
     "doctor": ("doctor:doctor", "Check the installation and the store."),
-    "version": ("version:version", "Print the version."),
+    "version": ("version:version", "Print the installed version."),
 }
 
 
@@ -62,7 +63,7 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are run or asked for help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands, in the order of a session."""
+        """Return the names of the commands, in the order in which you use them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -93,8 +94,8 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
-    if asked and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         click.echo(f"workbench {__version__}")
         ctx.exit()
 
@@ -103,7 +104,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool)
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
-    epilog="Begin with: workbench demo · workbench import PATH · workbench COMMAND --help",
+    epilog=examples("workbench demo", "workbench import logs/", "workbench COMMAND --help"),
 )
 @click.option(
     "--version",
@@ -113,10 +114,10 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, asked: bool)
     callback=_print_version,
     help="Print the version and exit.",
 )
-@click.option("--store", metavar="PATH", help="The store that every command is to use.")
+@click.option("--store", metavar="PATH", help="Path of the store, for any command.")
 @click.pass_context
 def cli(ctx: click.Context, store: str | None) -> None:
-    """What LLMs and agents cost for what they achieve: one store of traces, many ways to look."""
+    """Measure what LLMs and agents cost for what they achieve, in one store of traces."""
     ctx.obj = {"store": store}
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -125,7 +126,7 @@ def cli(ctx: click.Context, store: str | None) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    What it makes is for its user alone: files 0600, folders 0700.
+    Files that it creates are readable by their owner alone: files 0600, folders 0700.
     """
     with private.only_owner():
         return _run(args)
@@ -145,7 +146,7 @@ def _run(args: Sequence[str] | None) -> int:
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        _hush()
+        _close_stdout()
         return FAILED
     except WorkbenchError as error:
         return _fail(str(error))
@@ -165,7 +166,7 @@ def _fail(message: str) -> int:
     return FAILED
 
 
-def _hush() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not complain."""
+def _close_stdout() -> None:
+    """Redirect stdout to the null device, so that the last flush does not raise."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`workbench collect`: a plan from a file or from flags, the runner, and the spool taken in meanwhile."""
+"""`workbench collect`: a plan from a file or flags, its run, and ingestion of the run's spool."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import click
 
+from workbench.cli.examples import examples
 from workbench.cli.options import (
     amount,
     open_store,
@@ -27,7 +28,7 @@ from workbench.decoding import toml
 from workbench.errors import ConfigError, StoreError, StoreLocked
 
 if TYPE_CHECKING:
-    from workbench.cli.piloting import Asking
+    from workbench.cli.pilot_prompt import PilotPrompt
     from workbench.cli.progress import Bar
     from workbench.records import AnyRecord
     from workbench.runner import CollectReport, Work
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from workbench.trust import Gate
 
 INGEST_EVERY_S = 3.0
-_PLACE = ("provider", "base_url", "api_key_env", "endpoint", "max_tokens")
+_CONNECTION = ("provider", "base_url", "api_key_env", "endpoint", "max_tokens")
 _SETTINGS = ("provider", "base_url", "api_key_env", "machine", "concurrency")
 _BUDGETS = ("budget_usd", "budget_tokens", "budget_j", "budget_time_s")
 _LISTS = {"model": "models", "task": "tasks", "strategy": "strategies"}
@@ -44,31 +45,39 @@ _LISTS = {"model": "models", "task": "tasks", "strategy": "strategies"}
 
 _FLAGS: tuple[tuple[str, Any, str], ...] = (
     ("--base-url", str, "Address of the API, with its /v1; by default the provider's own."),
-    ("--provider", str, "Its name in the price sheet; by default told by the address."),
+    ("--provider", str, "Provider's name in the price sheet; by default derived from the address."),
     ("--api-key-env", str, "Name of the environment variable that holds the key."),
-    ("--trials", click.INT, "Repeats of every item."),
-    ("--limit", click.INT, "At most so many items of each task."),
-    ("--budget-usd", amount("USD"), "Stop this launch before it spends more dollars than that."),
+    ("--trials", click.INT, "Attempts at every item."),
+    ("--limit", click.INT, "Items of each task, at most."),
+    (
+        "--budget-usd",
+        amount("USD"),
+        "Stop this launch before it spends more than this many dollars.",
+    ),
     (
         "--budget-tokens",
         amount("tokens"),
-        "Stop it before it uses more tokens than that, in and out: 500k, 1M.",
+        "Stop this launch before it uses more tokens than this, input and output: 500k, 1M.",
     ),
-    ("--budget-j", amount("J"), "Stop it before it draws more joules than that; needs a meter."),
-    ("--budget-time-s", amount("s"), "Begin nothing after so many seconds of this launch."),
-    ("--concurrency", click.INT, "Calls in flight."),
+    (
+        "--budget-j",
+        amount("J"),
+        "Stop this launch before it uses more joules; needs an energy meter.",
+    ),
+    ("--budget-time-s", amount("s"), "Start no attempt after this many seconds of this launch."),
+    ("--concurrency", click.INT, "Calls in flight at once."),
     ("--temperature", click.FLOAT, "Sampling temperature."),
-    ("--top-p", click.FLOAT, "Nucleus sampling mass."),
-    ("--max-tokens", amount("tokens", whole=True), "Cap on output tokens."),
-    ("--effort", str, "Reasoning effort, in the server's words."),
+    ("--top-p", click.FLOAT, "Probability mass of nucleus sampling, 0 to 1."),
+    ("--max-tokens", amount("tokens", whole=True), "Maximum of output tokens of a call."),
+    ("--effort", str, "Reasoning effort, as your provider names it: low, medium, high."),
     (
         "--thinking-budget-tokens",
         amount("tokens", whole=True),
-        "Cap on thinking tokens, where the API takes one.",
+        "Maximum of thinking tokens, if the API accepts one.",
     ),
-    ("--seed", click.INT, "Base of the seeds, one per item and trial."),
+    ("--seed", click.INT, "Base of the seeds; each item and trial derives its own."),
     ("--machine", str, "Name, in the price sheet, of the machine that serves the model."),
-    ("--precision", str, "Number format of the weights, for the record."),
+    ("--precision", str, "Number format of the weights, such as int4; it is stored, not sent."),
     (
         "--endpoint",
         click.Choice(
@@ -83,19 +92,19 @@ _FLAGS: tuple[tuple[str, Any, str], ...] = (
                 "replay",
             ]
         ),
-        "The API that is spoken; by default the provider's own. completions is for base models,"
-        " local runs the model in this process, replay answers from recorded traces.",
+        "API to call; by default the provider's own. completions is for base models, local runs"
+        " the model in this process, replay answers from recorded traces.",
     ),
-    ("--device", str, "Where a local model runs: auto, cpu, cuda, mps."),
-    ("--recording", str, "The store, or folder of traces, that replay answers from."),
+    ("--device", str, "Device of a local model: auto, cpu, cuda or mps."),
+    ("--recording", str, "Store or folder of traces that replay answers from."),
     (
         "--energy",
         click.Choice(["auto", "off"]),
-        "Whether the energy of this machine is measured.",
+        "Whether to measure the energy of this machine.",
     ),
-    ("--template", str, "How a chat becomes text for completions."),
-    ("--timeout-s", click.FLOAT, "Cap of one request in seconds."),
-    ("--retries", click.INT, "Tries after the first."),
+    ("--template", str, "Template that turns a chat into text for completions."),
+    ("--timeout-s", click.FLOAT, "Timeout of one request in seconds."),
+    ("--retries", click.INT, "Retries of a failed request."),
 )
 
 
@@ -106,17 +115,24 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, text in (
         (
             "strategy",
-            "a way of asking, NAME or NAME:PARAMETER=VALUE,… (see: workbench strategies), or file.py:Class of your own",
+            "a strategy: NAME or NAME:PARAMETER=VALUE,… (see workbench strategies), or"
+            " file.py:Class for your own",
         ),
-        ("task", "a shipped task, or a file"),
-        ("model", "the model to ask"),
+        ("task", "a shipped task, or a task file"),
+        ("model", "a model to run"),
     ):
         help_text = f"Add {text}; may be repeated."
         command = click.option(f"--{name}", multiple=True, help=help_text)(command)
     return command
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench collect plan.toml --dry-run",
+        "workbench collect --base-url http://127.0.0.1:8080/v1 --model smollm2 --task arithmetic",
+        "workbench collect plan.toml --strategy cot --trials 4 --pilot 5",
+    ),
+)
 @click.argument(
     "plan_file",
     required=False,
@@ -128,19 +144,19 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--prices",
     "sheet",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A price sheet to add first.",
+    help="Price sheet to add to the store first.",
 )
 @click.option(
     "--batch",
     is_flag=True,
     default=None,
-    help="Send requests in batches, at batch prices, where the provider has them.",
+    help="Send requests in batches, at batch prices, if the provider has them.",
 )
 @click.option(
     "--allow-code",
     is_flag=True,
     default=None,
-    help="Import code that files name, this time: scorers (module:function), strategies"
+    help="Import code that your files name, for this launch: scorers (module:function), strategies"
     " (file.py:Class).",
 )
 @click.option(
@@ -152,20 +168,20 @@ def _plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Say what is missing and what it will take; send nothing, and import nothing that you have"
-    " not trusted.",
+    help="Print what is missing with estimates of cost, tokens and time; send nothing, and import"
+    " no code that you have not trusted.",
 )
 @click.option(
     "--pilot",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Make the first N items, say what the rest will take, and ask.",
+    help="Run the first N items, print estimates for the rest, and ask whether to continue.",
 )
-@click.option("--yes", is_flag=True, help="Go on after the pilot without a question.")
+@click.option("--yes", is_flag=True, help="Continue after the pilot without a question.")
 @click.option(
     "--allow-partial",
     is_flag=True,
-    help="Exit with 0 as well where some attempts failed, have no score or are left.",
+    help="Exit with status 0 although some attempts failed, have no score or are left.",
 )
 @store_option
 @output_options
@@ -186,26 +202,23 @@ def collect(
     output: Path | None,
     **flags: Any,
 ) -> None:
-    """Ask models the items of tasks; only what is missing.
+    """Run tasks against models; skip what is already in the store.
 
-    Every model × strategy is a configuration, tried on every item so many times. The same command
-    again does only what is missing; Ctrl-C once waits for what is in flight. From another terminal
-    a running collection is watched, paused and retuned: see workbench runs --help.
+    Every model × strategy is a configuration, and every configuration attempts every item --trials
+    times. If you run the same command again, it makes the missing attempts only. Press Ctrl-C once
+    to stop after the attempts in flight. From another terminal you can watch, pause and retune a
+    running collection: see workbench runs --help.
 
-    A budget in the plan file is for the plan, over all its launches: what its attempts took before
-    counts. A budget given here is for this launch alone; where there are both, both hold.
-    Collections at the same time on one store share their attempts and the budgets of their plans.
+    A budget in the plan file is for all launches of the plan together. A budget that you give here
+    is for this launch alone; if you give both, both limit it. Collections that run at the same time
+    on one store share their attempts and the budgets of their plans.
 
-    Exit status: 0 every attempt of the plan is answered and scored; 1 some failed, have no score or
-    are left, or nothing could be asked; 2 the command was not understood. With --allow-partial 0
-    also where
-    at least one attempt of the plan is answered. For example:
-
-    workbench collect --base-url http://127.0.0.1:8080/v1 --model smollm2 --task arithmetic
-    --strategy direct --strategy cot --trials 4
+    Exit status: 0 if every attempt of the plan is answered and scored; 1 if some failed, have no
+    score or are left, or nothing could be sent; 2 if the command is not understood. With
+    --allow-partial it is 0 if at least one attempt of the plan is answered.
     """
     from workbench.cli.output import check_output
-    from workbench.cli.piloting import Asking
+    from workbench.cli.pilot_prompt import PilotPrompt
     from workbench.datasets.loading import located
     from workbench.runner import Plan, expand
 
@@ -213,11 +226,11 @@ def collect(
     if not dry_run and (output or format_):
         raise click.UsageError("--format and --output are for --dry-run")
     folder = plan_file.parent if plan_file is not None else None
-    given = _plan(plan_file, flags)
-    # what the run's record says of its tasks is read in other folders too
-    if isinstance(given["tasks"], list):
-        given["tasks"] = [located(task, folder) for task in given["tasks"]]
-    plan = Plan.from_mapping(given)
+    plan_settings = _plan(plan_file, flags)
+    # task paths are made absolute: the run's record is read from other folders too
+    if isinstance(plan_settings["tasks"], list):
+        plan_settings["tasks"] = [located(task, folder) for task in plan_settings["tasks"]]
+    plan = Plan.from_mapping(plan_settings)
     gate = _gate(plan_file, trust=trust, allow_code=flags["allow_code"])
     work = expand(plan, folder, trust=gate, typed=_typed(flags, plan_file), preview=dry_run)
     for note in gate.notes:
@@ -230,27 +243,27 @@ def collect(
     if dry_run:
         _estimate(store, work, limits, format_, output)
         return
-    asking = Asking(store, work, yes=yes, n_items=pilot, limits=limits)
-    report = asyncio.run(_collect(store, work, asking))
+    prompt = PilotPrompt(store, work, yes=yes, n_items=pilot, limits=limits)
+    report = asyncio.run(_collect(store, work, prompt))
     talk(str(report))
-    talk(f"see them with: workbench tui {store.path}")
-    state = _Outcome.of(report, _n_refused(store, work))
+    talk(f"to see the traces: workbench tui {store.path}")
+    state = _PlanState.of(report, _n_refused(store, work))
     talk(str(state))
-    is_enough = state.is_whole or (allow_partial and state.answered > 0)
+    is_enough = state.is_complete or (allow_partial and state.answered > 0)
     ctx.exit(0 if is_enough and report.status != "failed" else 1)
 
 
 def _n_refused(store: "Store", work: "Work") -> int:
-    """Count the attempts of a plan that were refused for good in earlier launches, and are not asked again."""
+    """Count attempts that providers refused for good in earlier launches; they are not repeated."""
     from workbench.runner.planning import history
 
     with contextlib.suppress(StoreLocked), store.facts() as facts:
         return history.refused_of(facts, work)
-    return 0  # this launch's own are in its report
+    return 0  # the store is locked; refusals of this launch are in its report
 
 
-class _Outcome(NamedTuple):
-    """How a plan stands after a launch, as far as is known: counts of its attempts."""
+class _PlanState(NamedTuple):
+    """Counts of a plan's attempts after a launch, by outcome."""
 
     planned: int
     answered: int
@@ -260,8 +273,8 @@ class _Outcome(NamedTuple):
     left: int
 
     @classmethod
-    def of(cls, report: "CollectReport", n_refused: int) -> "_Outcome":
-        """Combine what a launch reports with what was refused for good, then or before."""
+    def of(cls, report: "CollectReport", n_refused: int) -> "_PlanState":
+        """Combine the report of a launch with the number of attempts refused for good."""
         n_final = sum(reason.n for reason in report.reasons if reason.is_final)
         failed = report.failed + report.failed_elsewhere - n_final
         refused = max(n_refused, n_final)
@@ -269,13 +282,13 @@ class _Outcome(NamedTuple):
         return cls(report.planned, answered, failed, refused, report.unscored, report.left)
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every attempt is answered and scored."""
         return self.answered == self.planned and not self.unscored
 
     def __str__(self) -> str:
-        """Say in one line whether the plan is whole, and what to do where it is not."""
-        if self.is_whole:
+        """Write whether the plan is complete and, if not, the counts and what to do."""
+        if self.is_complete:
             return f"all {self.planned:,} attempts are answered and scored"
         parts = (
             (self.failed, "failed"),
@@ -283,39 +296,43 @@ class _Outcome(NamedTuple):
             (self.unscored, "without a score"),
             (self.left, "left"),
         )
-        said = ", ".join(f"{n:,} {what}" for n, what in parts if n > 0)
-        again = "; the same command again makes those that failed or are left"
-        return f"not whole: of {self.planned:,} attempts {said}{again if self.failed or self.left else ''}"
+        counts = ", ".join(f"{n:,} {outcome}" for n, outcome in parts if n > 0)
+        hint = ""
+        if self.failed or self.left:
+            hint = "; to make those that failed or are left, run the same command again"
+        return f"not complete: of {self.planned:,} attempts {counts}{hint}"
 
 
 def _typed(flags: dict[str, Any], plan_file: Path | None) -> "Typed":
-    """Tell what the user typed, or set in his own configuration, from what a plan file says."""
+    """Collect what the user typed or set in the settings file, which needs no trust question."""
     from workbench.runner import Plan
     from workbench.runner.planning.plan import Typed
 
     names = [s if isinstance(s, str) else s["name"] for s in map(typed, flags["strategy"])]
-    anything = {"models": ["any"], "tasks": ["any"]}  # only where and how models are asked counts
+    placeholders = {"models": ["any"], "tasks": ["any"]}  # only address and key are read
     try:
-        (own,) = Plan.from_mapping(anything | _typed_settings(flags)).targets
-    except ConfigError:  # it takes the plan to make sense of it
+        (target,) = Plan.from_mapping(placeholders | _typed_settings(flags)).targets
+    except ConfigError:  # the flags are valid only together with the plan file
         return Typed(names, tasks=plan_file is None or bool(flags["task"]))
     return Typed(
         strategies=names,
-        keys=[] if own.api_key_env is None else [(own.api_key_env, own.base_url)],
-        addresses=[own.base_url],
+        keys=[] if target.api_key_env is None else [(target.api_key_env, target.base_url)],
+        addresses=[target.base_url],
         tasks=plan_file is None or bool(flags["task"]),
     )
 
 
 def _typed_settings(flags: dict[str, Any]) -> dict[str, Any]:
-    """Combine settings < flags, of what says where a model is and with which key it is asked."""
-    found = settings()
-    usual = {n: getattr(found, n) for n in _PLACE if found.origins.get(n, "default") != "default"}
-    return usual | {n: flags[n] for n in _PLACE if flags.get(n) is not None}
+    """Combine settings < flags for the keys of a connection: address, provider, key, endpoint."""
+    loaded = settings()
+    usual = {
+        n: getattr(loaded, n) for n in _CONNECTION if loaded.origins.get(n, "default") != "default"
+    }
+    return usual | {n: flags[n] for n in _CONNECTION if flags.get(n) is not None}
 
 
 def _gate(plan_file: Path | None, *, trust: bool, allow_code: bool | None) -> "Gate":
-    """Make what answers for code and keys: the flags, else a person at a terminal."""
+    """Make the gate for external code and keys: it follows the flags, else asks at a terminal."""
     from workbench.trust import Gate
 
     return Gate(
@@ -337,7 +354,7 @@ def _confirm(question: str) -> bool:
 
 def _store(store_path: str | None, sheet: Path | None) -> "Store":
     """Open or make the store, with the prices of a sheet."""
-    # the runner looks at the spool before it is taken in, for what was in flight at a kill
+    # the runner reads the spool first, to find attempts in flight when a run was killed
     store = open_store(store_path, create=True, take_in=False)
     if sheet is not None:
         from workbench.prices import read_sheet
@@ -347,17 +364,17 @@ def _store(store_path: str | None, sheet: Path | None) -> "Store":
 
 
 def _limits(flags: dict[str, Any]) -> dict[str, float]:
-    """Find the budgets of this launch: those typed, and that of the settings."""
-    found = settings()
-    usual = found.budget_usd if found.origins["budget_usd"] != "default" else None
+    """Return the budgets of this launch: those typed, else that of the settings file."""
+    loaded = settings()
+    usual = loaded.budget_usd if loaded.origins["budget_usd"] != "default" else None
     given = {"budget_usd": usual} | {n: flags[n] for n in _BUDGETS if flags[n] is not None}
     return {name: limit for name, limit in given.items() if limit is not None}
 
 
 def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """Combine settings < plan file < flags; budgets that are not the plan's are left aside."""
-    found = settings()
-    plan = {n: getattr(found, n) for n in _SETTINGS if found.origins[n] != "default"}
+    """Combine settings < plan file < flags; budgets of the launch are not part of the plan."""
+    loaded = settings()
+    plan = {n: getattr(loaded, n) for n in _SETTINGS if loaded.origins[n] != "default"}
     if plan_file is not None:
         try:
             plan |= toml(plan_file.read_text(encoding="utf-8"))
@@ -370,42 +387,45 @@ def _plan(plan_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
         plan["strategies"] = [typed(text) for text in flags["strategy"]]
     for flag, name in _LISTS.items():
         if not plan.get(name) and name != "strategies":
-            raise click.UsageError(f"no {flag}; name one with --{flag}, or give a PLAN.toml")
+            raise click.UsageError(
+                f"no {flag} was given; name one with --{flag}, or give a PLAN.toml"
+            )
     return plan
 
 
 def _estimate(
     store: "Store", work: "Work", limits: dict[str, float], format_: str | None, output: Path | None
 ) -> None:
-    """Print what is missing and what it will take."""
+    """Print the number of missing attempts and estimates of their cost, tokens and time."""
     from workbench.cli import estimates
     from workbench.cli.output import emit
 
-    found = estimates.estimate_of(store, work, limits)
-    talk(f"{found.planned:,} planned, {estimates.count_text(found.missing)} missing")
+    preflight = estimates.estimate_of(store, work, limits)
+    talk(f"{preflight.planned:,} planned, {estimates.count_text(preflight.missing)} missing")
     if output is not None or (format_ or settings().format) != "table":
-        emit(estimates.document(found, store=str(store.path)), format_, output)
+        emit(estimates.document(preflight, store=str(store.path)), format_, output)
         return
-    estimates.show(found)
+    estimates.show(preflight)
 
 
 def _recordings(path: str) -> "Iterator[AnyRecord]":
-    """Read the traces that a replay answers from."""
+    """Read the recorded traces that a replay answers from."""
     from workbench.store import recorded
 
     return recorded.read(Path(path))
 
 
-async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectReport":
-    """Run the plan and take the spool in every few seconds, and at the end."""
+async def _collect(store: "Store", work: "Work", asking: "PilotPrompt") -> "CollectReport":
+    """Run the plan; ingest its spool every few seconds and at the end."""
     from workbench import runner
     from workbench.cli.estimates import pricer, spent_of
     from workbench.spool import SpoolWriter
 
-    plan, now = work.plan, dt.datetime.now(dt.UTC)
+    plan = work.plan
+    now = dt.datetime.now(dt.UTC)
     run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}"
     await asyncio.to_thread(asking.warn)
-    with _shown() as bar:
+    with _progress_bar() as bar:
         ended = asyncio.Event()
         one_at_a_time = asyncio.Lock()
         ingest = functools.partial(_ingest, store, one_at_a_time)
@@ -428,21 +448,21 @@ async def _collect(store: "Store", work: "Work", asking: "Asking") -> "CollectRe
         finally:
             ended.set()
             await ingesting
-            is_taken_in = await asyncio.to_thread(_ingest_last, store)
-    if not is_taken_in:
-        raise StoreError("the spool was not taken in; the next command on the store does it")
+            is_ingested = await asyncio.to_thread(_ingest_last, store)
+    if not is_ingested:
+        raise StoreError("the spool was not ingested; the next command on this store does it")
     return report
 
 
 async def _ingest(store: "Store", one_at_a_time: asyncio.Lock) -> None:
-    """Take the spool in, never twice at once."""
-    with contextlib.suppress(StoreError):  # the spool waits; what the last try says is told
+    """Ingest the spool; the lock keeps two ingestions from running at once."""
+    with contextlib.suppress(StoreError):  # the last ingestion reports a lasting error
         async with one_at_a_time:
             await asyncio.to_thread(store.ingest_spool)
 
 
 async def _keep_ingesting(ingest: Callable[[], Awaitable[None]], ended: asyncio.Event) -> None:
-    """Take the spool in every few seconds."""
+    """Ingest the spool every `INGEST_EVERY_S` seconds until the run has ended."""
     while not ended.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), INGEST_EVERY_S)
@@ -451,11 +471,11 @@ async def _keep_ingesting(ingest: Callable[[], Awaitable[None]], ended: asyncio.
 
 
 def _ingest_last(store: "Store") -> bool:
-    """Take the spool in; False where something but another process keeps it from being taken in."""
+    """Ingest the spool; return False on an error other than a store locked by a process."""
     try:
         report = store.ingest_spool()
     except StoreError as error:
-        talk(f"{error}\nwhat was written waits in {store.spool_dir}; nothing of it is lost")
+        talk(f"{error}\nthe traces are in {store.spool_dir} until then; none is lost")
         return isinstance(error, StoreLocked)
     for note in report.notes:
         talk(f"note: {note}")
@@ -463,8 +483,8 @@ def _ingest_last(store: "Store") -> bool:
 
 
 @contextlib.contextmanager
-def _shown() -> "Iterator[Bar]":
-    """Show progress on stderr: a bar for a person, a line every ten seconds for a log."""
+def _progress_bar() -> "Iterator[Bar]":
+    """Show progress on stderr, and close the bar at the end."""
     from workbench.cli.progress import Bar
 
     bar = Bar()

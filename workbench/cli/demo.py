@@ -1,28 +1,37 @@
-"""`workbench demo`: the sample traces, in the app or, without a terminal, as two tables."""
+"""`workbench demo`: the sample traces, in the terminal app or as two tables."""
 
 from pathlib import Path
 
 import click
 
 from workbench import config
+from workbench.cli.examples import examples
 from workbench.cli.options import can_draw, talk
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench demo",
+        "workbench demo samples.duckdb --print",
+    ),
+)
 @click.argument("path", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--print", "print_", is_flag=True, help="Print the tables even on a terminal.")
+@click.option(
+    "--print", "print_", is_flag=True, help="Print the two tables even if you are at a terminal."
+)
 def demo(path: Path | None, print_: bool) -> None:
     """Open the sample traces in the terminal app.
 
-    The store is made at PATH, by default in your cache folder, from the traces that ship: real
-    ones, of small models on a laptop's processor. Without a terminal, print summary and frontier.
+    The samples are real traces of small models on a laptop's processor. The command writes them to
+    a store at PATH, by default in your cache folder, and opens it. Without a terminal it prints
+    the analyses summary and frontier.
     """
     from workbench.store import demo_store
 
     path = path or config.cache_dir() / "demo.duckdb"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        talk(f"making the sample store at {path} …")
+        talk(f"writing the sample store to {path} …")
     store = demo_store(path)
     if can_draw() and not print_:
         from workbench.tui import run

@@ -1,4 +1,4 @@
-"""`workbench docs`: the catalogue as pages, written from the declarations, each with an example that was run."""
+"""`workbench docs`: pages of the analyses as Markdown, each with an example that was run."""
 
 import contextlib
 import functools
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench import analysis, datasets
+from workbench.cli.examples import examples
 from workbench.cli.options import open_store, store_option, talk
 from workbench.errors import AnalysisError
 
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
     from workbench.store import Store
 
 _STORE = "by-hand.duckdb"
-_ROWS = 4  # of an example's table, on their side: a column of the page each
+_MAX_ROWS = 4  # of an example; the table is transposed, so a row is a column of the page
 _BY_HAND = (
-    "The sample traces cannot show this. The example runs on rows that are **made by hand, not measured** "
-    "(`data/examples`), in round numbers that can be worked out in one's head:"
+    "The sample traces cannot show this. The example runs on rows that are **made by hand, not"
+    " measured** (`data/examples`), in round numbers that can be worked out in one's head:"
 )
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench docs frontier",
+        "workbench docs frontier coverage -o pages",
+    ),
+)
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option(
     "--output",
@@ -42,8 +48,8 @@ _BY_HAND = (
 def docs(names: tuple[str, ...], folder: Path | None, store_path: str | None) -> None:
     """Write the pages of analyses: question, definition, options, columns, an example.
 
-    The examples are run on the sample traces, or on rows made by hand where those have nothing to
-    show; with --store, on that.
+    Without a NAME you get all pages. The examples run on the sample traces, or on rows made by hand
+    if the samples cannot show the analysis; with --store they run on your store.
     """
     wanted = _wanted(names)
     with _examples(store_path) as stores:
@@ -67,15 +73,15 @@ def _wanted(names: Sequence[str]) -> list[str]:
 
 
 class Stores:
-    """What the examples are run on; each is made when it is first asked for."""
+    """Stores that the examples run on; each is made on first use."""
 
     def __init__(self, folder: Path, named: "Store | None" = None) -> None:
-        """Bind to the folder where passing stores are made; a named store stands for all."""
+        """Bind to a folder for temporary stores; a `named` store is used in place of all."""
         self._folder, self._named = folder, named
 
     @property
     def is_named(self) -> bool:
-        """Whether it is a store of the user's."""
+        """Whether the user named a store."""
         return self._named is not None
 
     @functools.cached_property
@@ -97,7 +103,7 @@ class Stores:
 
 @contextlib.contextmanager
 def _examples(store_path: str | None) -> Iterator[Stores]:
-    """Take the store that was named, or passing ones of what ships."""
+    """Yield the store that was named, or temporary stores with the shipped rows."""
     with tempfile.TemporaryDirectory(prefix="workbench-docs-") as folder:
         yield Stores(Path(folder), open_store(store_path) if store_path else None)
 
@@ -105,8 +111,8 @@ def _examples(store_path: str | None) -> Iterator[Stores]:
 def index() -> str:
     """Write the list of all pages, by family."""
     lines = ["# The analyses", ""]
-    for title, found in analysis.by_family().items():
-        pages = (f"- [{a.title}]({a.name}.md): {_plain(a.question)}" for a in found)
+    for title, analyses in analysis.by_family().items():
+        pages = (f"- [{a.title}]({a.name}.md): {_plain(a.question)}" for a in analyses)
         lines += [f"## {title}", "", *pages, ""]
     return "\n".join(lines)
 
@@ -129,11 +135,11 @@ def page(declared: "Analysis", stores: Stores) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep Markdown from reading a formula as markup; what stands in backquotes is left alone."""
+    """Escape Markdown markup in a text, except inside backquotes."""
     parts = text.split("`")
-    for place in range(0, len(parts), 2):
+    for index in range(0, len(parts), 2):
         for mark in ("\\", "*", "_", "|", "<", "[", "~"):
-            parts[place] = parts[place].replace(mark, "\\" + mark)
+            parts[index] = parts[index].replace(mark, "\\" + mark)
     return "`".join(parts)
 
 
@@ -168,23 +174,23 @@ def _columns(columns: Sequence["Column"]) -> Iterator[str]:
 
 
 def _example(declared: "Analysis", stores: Stores) -> Iterator[str]:
-    """Run the declared example, and show its first rows and what the answer says beside them."""
+    """Run the declared example; write its first rows, its dropped rows and its notes."""
     from workbench.cli.analyze import ask
     from workbench.report.answers import command
     from workbench.slice import Slice
 
-    on_hand = declared.by_hand is not None and not stores.is_named
-    given = dict(declared.by_hand or {} if on_hand else declared.example)
-    where, by, worked = (
-        given.pop(k, default) for k, default in (("where", ""), ("by", None), ("worked", ""))
-    )
-    store = stores.by_hand if on_hand else stores.samples
-    result = ask(store, declared.name, where=Slice.parse(where), by=by, options=given)
-    if on_hand:
+    by_hand = declared.by_hand is not None and not stores.is_named
+    options = dict(declared.by_hand or {} if by_hand else declared.example)
+    where = options.pop("where", "")
+    by = options.pop("by", None)
+    worked = options.pop("worked", "")
+    store = stores.by_hand if by_hand else stores.samples
+    result = ask(store, declared.name, where=Slice.parse(where), by=by, options=options)
+    if by_hand:
         yield from (_BY_HAND, "", "```", f"workbench import data/examples --store {_STORE}")
     else:
         yield "```"
-    yield from (command(result, _STORE if on_hand else "", where), "```", "")
+    yield from (command(result, _STORE if by_hand else "", where), "```", "")
     if worked:
         yield from (_plain(worked), "")
     yield from _answer(result)
@@ -195,35 +201,29 @@ def _answer(result: "Result") -> Iterator[str]:
     if frame.is_empty():
         yield "There is nothing to answer this from."
     else:
-        yield from _sideways(result, frame.head(_ROWS))
-        if frame.height > _ROWS:
-            yield f"\n… and {frame.height - _ROWS} more rows."
+        yield from _transposed(result, frame.head(_MAX_ROWS))
+        if frame.height > _MAX_ROWS:
+            yield f"\n… and {frame.height - _MAX_ROWS} more rows."
     for name, table in result.more.items():
         yield f"\nBeside them: `{name}`, {table.height} rows."
-    said = [f"{reason}: {n:,}" for reason, n in result.dropped.items()]
-    if said:
-        yield f"\nLeft out: {'; '.join(said)}."
+    reasons = [f"{reason}: {n:,}" for reason, n in result.dropped.items()]
+    if reasons:
+        yield f"\nLeft out: {'; '.join(reasons)}."
     for note in result.notes:
         yield f"\n> {_plain(note)}"
 
 
-def _sideways(result: "Result", frame: "pl.DataFrame") -> Iterator[str]:
-    """Turn a wide table: a line per column, a column per row."""
+def _transposed(result: "Result", frame: "pl.DataFrame") -> Iterator[str]:
+    """Transpose a wide table: a line per column, a column per row."""
     from workbench.formats import value_text
 
-    meaning = {c.name: c for c in result.columns}
+    columns = {c.name: c for c in result.columns}
     keys = [c for c in result.by if c in frame.columns]
-    head = (
-        ["", *(_plain(label) for label in result.labels(frame))]
-        if keys
-        else [""] * (frame.height + 1)
-    )
-    rows = [
-        [
-            _plain(meaning[name].heading),
-            *(_plain(value_text(v, meaning[name])) for v in frame[name]),
-        ]
-        for name in frame.columns
-        if name not in keys
-    ]
+    labels = result.labels(frame) if keys else [""] * frame.height
+    head = ["", *(_plain(label) for label in labels)]
+    rows = []
+    for name in frame.columns:
+        if name not in keys:
+            values = (_plain(value_text(v, columns[name])) for v in frame[name])
+            rows.append([_plain(columns[name].heading), *values])
     return _table(head, rows)

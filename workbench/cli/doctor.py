@@ -1,4 +1,4 @@
-"""`workbench doctor`: is everything in order, and if not, what to do."""
+"""`workbench doctor`: checks of the installation and the store, with repairs."""
 
 import importlib.metadata
 import platform
@@ -11,6 +11,7 @@ import click
 
 from workbench import __version__, config, formats
 from workbench import schema as stored
+from workbench.cli.examples import examples
 from workbench.cli.options import output_options, settings, store_option, talk
 
 if TYPE_CHECKING:
@@ -21,18 +22,23 @@ LIBRARIES = ("duckdb", "polars", "narwhals", "pyarrow", "textual", "altair", "ge
 Row = dict[str, str]
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench doctor --quick",
+        "workbench doctor --repair repaired.duckdb",
+    ),
+)
 @click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
 @store_option
 @click.option(
-    "--quick", is_flag=True, help="Look at relations between rows only, not at every column."
+    "--quick", is_flag=True, help="Check relations between rows only; do not read every column."
 )
 @click.option(
     "--repair",
     "copy",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="COPY",
-    help="Make a sound store of what can be read and of backups, at COPY.",
+    help="Write a sound store to COPY, from what is readable and from backups.",
 )
 @click.option(
     "--from",
@@ -40,7 +46,8 @@ Row = dict[str, str]
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
-    help="With --repair: another copy of the store (file, backup or exported folder); repeatable.",
+    help="With --repair: a copy of the store to read (file, backup or exported folder); may be"
+    " repeated.",
 )
 @output_options
 @click.pass_context
@@ -57,10 +64,12 @@ def doctor(
 ) -> None:
     """Check the installation and the store.
 
-    PATH is another store, an exported folder, or a backup. Of a folder: its manifest, and the hash and rows of each file. Of a store or backup: every
-    column of every table is read. Exit status 1 if something is damaged; what is only worth
-    knowing does not count. --repair takes what it lacks from the spool, backups and exports beside
-    the store that carry its id; the store that it made is checked in place of the damaged one.
+    Give a PATH to check another store, an exported folder or a backup. Of a folder, the manifest
+    and the hash and rows of each file are checked; of a store or backup, every column of every
+    table is read. The exit status is 1 if something is damaged; remarks do not count.
+
+    With --repair, rows that cannot be read are taken from the spool, backups and exports beside
+    the store that carry its id. The new store is then checked in place of the damaged one.
     """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
@@ -70,31 +79,33 @@ def doctor(
         raise click.UsageError("give PATH or --store, not both")
     if path is not None and copies.is_copy(path):
         if copy is not None:
-            raise click.UsageError(f"--repair is for a store, and {path} is a copy of one")
+            raise click.UsageError(
+                f"--repair needs a store; {path} is an export or a backup of one"
+            )
         ctx.exit(_copy(path, quick=quick, format_=format_, output=output))
-    found = settings(store=store_path if path is None else str(path))
+    active_config = settings(store=store_path if path is None else str(path))
     if sources and copy is None:
-        raise click.UsageError("--from says what --repair takes more from; give --repair COPY too")
-    rows = [*_installation(), *_settings(found)]
+        raise click.UsageError("--from names a source of --repair; give --repair COPY as well")
+    rows = [*_installation(), *_settings(active_config)]
     damaged = False
-    if found.store.exists():
+    if active_config.store.exists():
         from workbench.store import open_store
 
         if copy is not None:
-            rows += _repair(found.store, copy, sources)
-        store = open_store(copy or found.store)
+            rows += _repair(active_config.store, copy, sources)
+        store = open_store(copy or active_config.store)
         in_store, damaged = _store(store, quick=quick)
         rows += in_store
     else:
-        rows.append(_row("store", "missing", "workbench import PATH, or workbench demo, makes one"))
+        rows.append(_row("store", "missing", "make one: workbench import PATH, or workbench demo"))
     emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
-    looked = " as far as --quick looks" if quick and not damaged else ""
-    talk("the store is damaged" if damaged else f"nothing is damaged{looked}")
+    scope = " as far as --quick checks" if quick and not damaged else ""
+    talk("the store is damaged" if damaged else f"nothing is damaged{scope}")
     ctx.exit(1 if damaged else 0)
 
 
 def _copy(path: Path, *, quick: bool, format_: str | None, output: Path | None) -> int:
-    """Print what is found of an export or a backup; returns the exit status."""
+    """Check an export or a backup, print the rows, and return the exit status."""
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
     from workbench.store import copies
@@ -104,16 +115,16 @@ def _copy(path: Path, *, quick: bool, format_: str | None, output: Path | None) 
     layout = "" if copy.layout is None else f", layout {copy.layout}"
     rows = [
         _row(copy.kind, path, f"of the store {copy.store_id or '—'}{layout}"),
-        *(_of_look(check) for check in copy.checks),
+        *(_check_row(check) for check in copy.checks),
         _row(
-            "looked at",
+            "checked",
             f"{formats.counted(copy.n_rows, 'row')}, in {time.perf_counter() - began:.1f} s",
         ),
     ]
     damaged = any(check.is_damage for check in copy.checks)
     emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
-    looked = " as far as --quick looks" if quick and not damaged else ""
-    talk(f"the {copy.kind} is damaged" if damaged else f"nothing is damaged{looked}")
+    scope = " as far as --quick checks" if quick and not damaged else ""
+    talk(f"the {copy.kind} is damaged" if damaged else f"nothing is damaged{scope}")
     return int(damaged)
 
 
@@ -138,7 +149,7 @@ def _installation() -> list[Row]:
 
 
 def _meters() -> Row:
-    """Say whose joules can be measured here, or why none."""
+    """List the devices whose energy can be measured, or the reason why there is none."""
     from workbench.runner.energy.meters import open_meter
 
     meter = open_meter()
@@ -147,18 +158,18 @@ def _meters() -> Row:
 
 
 def _sandbox() -> Row:
-    """Say whether code that models write can be run here."""
+    """Report whether the sandbox for code that models write works here."""
     from workbench import sandbox
 
-    why = sandbox.why_not()
-    return _row("sandbox for code", "none" if why else "ready", why or "")
+    reason = sandbox.why_not()
+    return _row("sandbox for code", "none" if reason else "ready", reason or "")
 
 
-def _settings(found: config.Config) -> list[Row]:
+def _settings(active_config: config.Config) -> list[Row]:
     path = config.config_path()
     return [
         _row("settings file", path if path.exists() else f"none at {path}"),
-        _row("store", found.store, f"set by {found.origins['store']}"),
+        _row("store", active_config.store, f"set by {active_config.origins['store']}"),
     ]
 
 
@@ -169,50 +180,49 @@ def _store(store: "Store", *, quick: bool) -> tuple[list[Row], bool]:
     began = time.perf_counter()
     size = store.path.stat().st_size
     rows = [_row("size", f"{size / 1e6:,.1f} MB, layout {stored.VERSION}")]
-    looks = checks.checks(store, quick=True)
+    results = checks.checks(store, quick=True)
     read = None if quick else reading.read_all(store)
     if read is not None:
-        looks = [*checks.of_reading(read), *looks]
+        results = [*checks.of_reading(read), *results]
     try:
         overview = store.overview()
-        rows.append(
-            _row(
-                "holds",
-                f"{formats.counted(overview.n_traces, 'trace')} of {formats.counted(overview.n_runs, 'run')}",
-            )
-        )
+        traces = formats.counted(overview.n_traces, "trace")
+        runs = formats.counted(overview.n_runs, "run")
+        rows.append(_row("contains", f"{traces} of {runs}"))
         names = checks.unpriced_models(store)
-    except StoreError as error:  # the looks tell which columns
-        rows.append(_row("holds", "—", str(error)))
+    except StoreError as error:  # the checks below name the damaged columns
+        rows.append(_row("contains", "—", str(error)))
         names = []
-    rows += [_of_look(look) for look in looks]
+    rows += [_check_row(result) for result in results]
     if names:
         rows.append(_row("without a price", ", ".join(names), "workbench prices add FILE"))
     took = f"{time.perf_counter() - began:.1f} s"
     if read is None:
-        rows.append(_row("looked at", f"{len(looks)} relations, in {took}"))
+        rows.append(_row("checked", f"{len(results)} relations, in {took}"))
     else:
         rows.append(
             _row(
                 "looked at",
                 f"{read.n_rows:,} rows of {read.n_columns} columns in {read.n_tables} tables,"
-                f" {read.n_blocks:,} blocks ({read.n_bytes / 1e6:,.1f} MB), the views and the spool, in {took}",
+                f" {read.n_blocks:,} blocks ({read.n_bytes / 1e6:,.1f} MB), the views and the"
+                f" spool, in {took}",
             )
         )
-    return rows, any(look.is_damage for look in looks)
+    return rows, any(result.is_damage for result in results)
 
 
-def _of_look(look: "Check") -> Row:
-    found = "—" if look.n is None else f"{look.n:,}"
-    return _row(look.name, found, look.advice if look.n != 0 else "")
+def _check_row(check: "Check") -> Row:
+    """Make the row of one check; the advice is shown unless the count is 0."""
+    found = "—" if check.n is None else f"{check.n:,}"
+    return _row(check.name, found, check.advice if check.n != 0 else "")
 
 
 def _repair(store: Path, copy: Path, sources: Sequence[Path]) -> list[Row]:
     from workbench.store import repair
 
-    done = repair.repair(store, copy, sources)
-    talk(f"{copy} holds what could be saved of {store}, which is as it was")
+    report = repair.repair(store, copy, sources)
+    talk(f"{copy} contains what could be saved of {store}, which was not changed")
     return [
         _row(f"saved from {source}", formats.counted(n, "trace"))
-        for source, n in done.traces_from.items()
-    ] + [_row("not saved", note) for note in done.notes]
+        for source, n in report.traces_from.items()
+    ] + [_row("not saved", note) for note in report.notes]

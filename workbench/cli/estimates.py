@@ -1,4 +1,4 @@
-"""A preflight: made from a store's history, shown as a table for people and as rows for programs."""
+"""Preflight estimates of a plan: made from the store's history, printed as a table or as rows."""
 
 import datetime as dt
 import shutil
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workbench.runner.planning.preflight import Cell, Estimate, Preflight
     from workbench.store import Store
 
-SEED = 0  # of the resamples: the same store and plan give the same interval
+SEED = 0  # of the bootstrap: the same store and plan give the same interval
 
 _UNITS = {
     "cost_usd": "USD",
@@ -41,10 +41,10 @@ _ENDS = ("low", "high", "unknown_because")
 
 
 def spent_of(store: "Store", work: "Work") -> "Spent":
-    """Add up what the plan's attempts took so far: in the spool, and in the store."""
+    """Add up what the plan's attempts used so far, in the spool and in the store."""
     from workbench.runner.planning.plan_budget import Spending
 
-    # the spool first: what is taken in meanwhile is then found in the store
+    # the spool is read first: rows ingested meanwhile are then counted in the store
     spending = Spending(work, store.spool_dir, pricer(store, dt.datetime.now(dt.UTC)))
     with (
         store.facts("", "call_facts") as calls,
@@ -57,7 +57,13 @@ def spent_of(store: "Store", work: "Work") -> "Spent":
 def estimate_of(
     store: "Store", work: "Work", limits: "Mapping[str, float] | None" = None
 ) -> "Preflight":
-    """Estimate what a plan still takes, from what the store and its spool hold; `limits` are of the launch alone."""
+    """Estimate the cost, tokens, time and energy of a plan's missing attempts.
+
+    Args:
+        store: the store; its history and spool are read.
+        work: the attempts of the plan.
+        limits: budgets of this launch alone, by name.
+    """
     import numpy as np
 
     from workbench.runner.planning import history, preflight
@@ -79,7 +85,7 @@ def estimate_of(
 
 
 def pricer(store: "Store", at: dt.datetime) -> "Callable[[Call], float | None]":
-    """Give the cost of calls at the prices of a moment."""
+    """Return a function from a call to its cost in USD at the prices in force at `at`."""
     from workbench import prices
 
     book = prices.PriceBook(_price_rows(store))
@@ -100,16 +106,16 @@ def _price_rows(store: "Store") -> "list[Price]":
 
 
 def count_text(n: int | None) -> str:
-    """Write a count of attempts, which may be unknown."""
+    """Write a count of attempts; a dash if it is unknown."""
     return UNKNOWN if n is None else f"{n:,}"
 
 
 def show(preflight: "Preflight", *, on_stderr: bool = False) -> None:
-    """Print the table on stdout, or all of it on stderr, and the sentences on stderr."""
+    """Print the table on stdout or, with `on_stderr`, on stderr; the notes go to stderr."""
     width = shutil.get_terminal_size().columns if is_terminal() else None
     for line in table(preflight, width):
         click.echo(line, err=on_stderr)
-    for sentence in said(preflight):
+    for sentence in sentences(preflight):
         talk(f"note: {sentence}")
 
 
@@ -117,24 +123,24 @@ def _columns(measure: str) -> tuple[str, ...]:
     return (measure, *(f"{measure}_{end}" for end in _ENDS))
 
 
-def _values(measure: str, found: "Estimate") -> dict[str, object]:
-    values = (found.mean, found.low, found.high, found.why)
+def _values(measure: str, estimate: "Estimate") -> dict[str, object]:
+    values = (estimate.mean, estimate.low, estimate.high, estimate.why)
     return dict(zip(_columns(measure), values, strict=True))
 
 
 def document(preflight: "Preflight", **provenance: object) -> Document:
-    """Give every number of a preflight: a row per configuration and task, and the totals as a table of one."""
+    """Make a document of a preflight: a row per configuration and task, and a table of totals."""
     about = ["configuration", "task", "planned", "there", "missing", "basis", "n_items", "n_traces"]
     rows = []
     for cell in preflight.cells:
         row: dict[str, object] = {name: getattr(cell, name) for name in about}
-        for measure, found in cell.estimates.items():
-            row |= _values(measure, found)
+        for measure, estimate in cell.estimates.items():
+            row |= _values(measure, estimate)
         rows.append(row)
     names = [c for m in _UNITS for c in _columns(m)]
     total: dict[str, object] = {"planned": preflight.planned, "missing": preflight.missing}
-    for measure, found in (*preflight.total.items(), ("elapsed_s", preflight.elapsed_s)):
-        total |= _values(measure, found)
+    for measure, estimate in (*preflight.total.items(), ("elapsed_s", preflight.elapsed_s)):
+        total |= _values(measure, estimate)
     columns = {
         c: Column(c, "float", unit)
         for m, unit in (*_UNITS.items(), ("elapsed_s", "s"))
@@ -147,21 +153,21 @@ def document(preflight: "Preflight", **provenance: object) -> Document:
         "preflight",
         frame_of(rows, [*about, *names]),
         columns,
-        notes=said(preflight),
+        notes=sentences(preflight),
         more={"total": frame_of([total], list(total))},
         provenance=provenance,
     )
 
 
-def said(preflight: "Preflight") -> list[str]:
-    """Say the sentences of a preflight: how long it takes, what the budgets do, what to know."""
+def sentences(preflight: "Preflight") -> list[str]:
+    """Write warnings of budgets, the elapsed time, unknown totals and notes as sentences."""
     elapsed: list[str] = []
     if preflight.missing != 0 and preflight.elapsed_s.mean is not None:
         elapsed = [f"elapsed about {_span(preflight.elapsed_s, 'elapsed_s')}"]
     reasons: dict[str, list[str]] = {}
-    for measure, found in preflight.total.items():
-        if found.mean is None:
-            reasons.setdefault(found.why or "", []).append(_HEADS[measure])
+    for measure, estimate in preflight.total.items():
+        if estimate.mean is None:
+            reasons.setdefault(estimate.why or "", []).append(_HEADS[measure])
     unknown = [
         f"the total {', '.join(heads)} {'are' if heads[1:] else 'is'} not known: {why}"
         for why, heads in reasons.items()
@@ -170,9 +176,9 @@ def said(preflight: "Preflight") -> list[str]:
 
 
 def table(preflight: "Preflight", width: int | None = None) -> list[str]:
-    """Write a preflight for people: mean (low–high), a dash and the reason where it is unknown.
+    """Write a preflight as lines of text: mean (low–high), or a dash and the reason if unknown.
 
-    What is unknown of every row has no column; the sentences say why.
+    A measure that is unknown in every row has no column; `sentences` gives the reason.
     """
     rows = [_row(cell) for cell in preflight.cells]
     missing = preflight.missing
@@ -183,8 +189,10 @@ def table(preflight: "Preflight", width: int | None = None) -> list[str]:
             "missing": missing,
             "there": None if missing is None else preflight.planned - missing,
             **{
-                _HEADS[m]: UNKNOWN if found.mean is None else _span(found, m)  # the notes say why
-                for m, found in preflight.total.items()
+                _HEADS[m]: UNKNOWN
+                if estimate.mean is None
+                else _span(estimate, m)  # the notes say why
+                for m, estimate in preflight.total.items()
             },
         }
     )
@@ -214,11 +222,15 @@ def _row(cell: "Cell") -> dict[str, object]:
     }
 
 
-def _span(found: "Estimate", measure: str) -> str:
-    if found.mean is None:
-        return f"{UNKNOWN} {found.why or ''}".rstrip()
-    ends = (_text(found.mean, measure), _text(found.low, measure), _text(found.high, measure))
-    if found.low is None or ends[1] == ends[2]:
+def _span(estimate: "Estimate", measure: str) -> str:
+    if estimate.mean is None:
+        return f"{UNKNOWN} {estimate.why or ''}".rstrip()
+    ends = (
+        _text(estimate.mean, measure),
+        _text(estimate.low, measure),
+        _text(estimate.high, measure),
+    )
+    if estimate.low is None or ends[1] == ends[2]:
         return ends[0]
     return f"{ends[0]} ({ends[1]}–{ends[2]})"
 

@@ -1,10 +1,11 @@
-"""`workbench export`."""
+"""`workbench export`: a view as a file, or the whole store as a folder."""
 
 from pathlib import Path
 
 import click
 
 from workbench import formats, schema
+from workbench.cli.examples import examples
 from workbench.cli.options import (
     open_store,
     output_options,
@@ -18,7 +19,12 @@ from workbench.slice import Slice
 ALL = "all"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench export trace_facts -o traces.parquet",
+        "workbench export all --folder exported --where task:arithmetic",
+    ),
+)
 @click.argument("view", type=click.Choice([ALL, *schema.RELATIONS]), metavar="VIEW")
 @store_option
 @where_option
@@ -26,7 +32,7 @@ ALL = "all"
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="With VIEW all: write one Parquet file per table there.",
+    help="With VIEW all: the folder to write, one Parquet file per table.",
 )
 def export(
     *,
@@ -39,20 +45,20 @@ def export(
 ) -> None:
     """Write a view, or the whole store, to files.
 
-    VIEW is a table or view (workbench schema lists them), or all: everything in a slice, as a
-    folder that `workbench import` reads back.
+    VIEW is a table or view (run workbench schema to list them), or all. With all you get a folder
+    of every table in the slice, which workbench import reads back.
     """
     from workbench.cli.output import Document, check_output, emit
 
     if (view == ALL) != (folder is not None):
-        raise click.UsageError("VIEW all and --folder go together")
+        raise click.UsageError("VIEW all needs --folder, and --folder needs VIEW all")
     check_output(output)
     store = open_store(store_path)
     talk_of_unmatched(store, where)
     if folder is not None:
         for table, n in store.export(folder, where).items():
             talk(f"{table}: {formats.counted(n, 'row')}")
-        talk(f"wrote {folder}; read it back with: workbench import {folder}")
+        talk(f"wrote {folder}; to read it back, run: workbench import {folder}")
         return
     with store.facts(where, view) as frame:
         rows = frame.collect("polars").to_native()

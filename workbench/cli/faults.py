@@ -1,16 +1,22 @@
-"""`workbench faults`: the usage linter."""
+"""`workbench faults`: calls with contradictory token counts (the usage linter)."""
 
 from pathlib import Path
 
 import click
 
 from workbench import formats
+from workbench.cli.examples import examples
 from workbench.cli.options import open_store, output_options, store_option, talk, where_option
 from workbench.slice import Slice
 
 
-@click.command()
-@click.option("--check", is_flag=True, help="Exit with 1 if there is any.")
+@click.command(
+    epilog=examples(
+        "workbench faults",
+        "workbench faults --where task:arithmetic --check",
+    ),
+)
+@click.option("--check", is_flag=True, help="Exit with status 1 if there is a fault.")
 @store_option
 @where_option
 @output_options
@@ -26,8 +32,9 @@ def faults(
 ) -> None:
     """List calls whose token counts contradict themselves.
 
-    Parts that do not add up to the total, thinking above output, cached above input, costs below
-    zero: one row per call and rule.
+    The rules: parts add up to their total, thinking tokens are at most the output tokens, cached
+    tokens are at most the input tokens, costs are not negative. You get one row per call and
+    broken rule.
     """
     from workbench.cli.output import Document, emit
 
@@ -38,8 +45,7 @@ def faults(
         Document.of_frame("faults", rows, store=str(store.path), where=str(where)), format_, output
     )
     if rows.height:
-        talk(
-            f"{formats.counted(rows.height, 'fault')}; each row says which numbers contradict each other"
-        )
+        faults_text = formats.counted(rows.height, "fault")
+        talk(f"{faults_text}; each row names the numbers that contradict each other")
         ctx.exit(1 if check else 0)
-    talk("every call adds up")
+    talk("no faults: the token counts of every call agree")

@@ -1,4 +1,4 @@
-"""`workbench import`: files of others into the store, one transaction each, and a report that adds up."""
+"""`workbench import`: logs, tables and stores into the store, one transaction per file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from workbench.cli.examples import examples
 from workbench.cli.options import open_store, output_options, settings, store_option, talk
 
 if TYPE_CHECKING:
-    from workbench.cli.reconciliation import Imported
+    from workbench.cli.import_report import ImportOutcome
     from workbench.sources import Found
     from workbench.store import Store
     from workbench.store.contradictions import Prefer
 
-STORES = (".duckdb", ".db")
+STORE_SUFFIXES = (".duckdb", ".db")
 
 
 def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -26,12 +27,21 @@ def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
-@click.command("import")
+@click.command(
+    "import",
+    epilog=examples(
+        "workbench import logs/",
+        "workbench import results.csv --mapping mapping.toml --dry-run",
+        "workbench import other.duckdb --prefer mine",
+    ),
+)
 @click.argument(
     "paths", nargs=-1, required=True, metavar="PATH…", type=click.Path(exists=True, path_type=Path)
 )
 @click.option(
-    "--mapping", metavar="FILE", help="Mapping of a table's columns, or a shipped one's name."
+    "--mapping",
+    metavar="FILE",
+    help="A mapping from a table's columns to the store's, or the name of a shipped mapping.",
 )
 @click.option(
     "--mapping-help",
@@ -39,28 +49,29 @@ def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> N
     is_eager=True,
     expose_value=False,
     callback=_show_mapping_help,
-    help="Show how a mapping is written, with every key, and the shipped ones' names.",
+    help="Print how you write a mapping, with every key, and the names of the shipped ones.",
 )
 @click.option(
     "--skip-bad-rows",
     is_flag=True,
-    help="Pass over rows of a table that cannot be read, and say which; else their file is refused.",
+    help="Skip unreadable rows of a table and list them; without this the file is refused.",
 )
 @click.option(
     "--as-tables",
     is_flag=True,
-    help="Take a folder of tables as it is, without its manifest or against it; else it is refused.",
+    help="Import an exported folder although its manifest is missing or does not match.",
 )
 @click.option(
     "--prefer",
     type=click.Choice(["mine", "theirs"]),
-    help="Which store is right where both know a trace, item or price and differ; else nothing is taken.",
+    help="Which side to take where both stores have a trace, item or price and differ; without"
+    " this nothing is imported.",
 )
-@click.option("--dry-run", is_flag=True, help="Read and report, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Read the files and print the report; write nothing.")
 @click.option(
     "--allow-partial",
     is_flag=True,
-    help="Exit with 0 also where not all came in, or what a file states does not agree; it is said.",
+    help="Exit with status 0 if anything was imported, even if rows are missing or totals differ.",
 )
 @store_option
 @output_options
@@ -81,28 +92,28 @@ def import_(
 ) -> None:
     """Import logs, tables, or another store.
 
-    Files and folders of: Inspect logs (.eval, .json), sessions of Claude Code and Codex, batch
-    results, EvalPlus results, tables (CSV, JSON, JSONL, YAML, Parquet) with a mapping, stores
-    (.duckdb), their spools, and folders that export wrote. The same file twice changes nothing.
-    A file that fails leaves nothing behind, the others land.
+    You can import files and folders of: Inspect logs (.eval, .json), sessions of Claude Code and
+    Codex, batch results, EvalPlus results, tables (CSV, JSON, JSONL, YAML, Parquet) with a mapping,
+    stores (.duckdb), their spools, and folders that workbench export wrote. Importing a file twice
+    changes nothing. If a file fails, none of it is stored; the other files are imported.
 
-    A file is ok (all of it is in, and agrees with the totals that it states), partial (samples or
-    rows did not come in, or its version is not known), differs (it adds up to other totals than it
-    states) or failed.
+    The status of a file is ok (everything was imported and agrees with the totals that the file
+    states), partial (samples or rows are missing, or its version is not known), differs (its rows
+    add up to other totals than it states) or failed.
 
     Exit status: 0 if all files are ok, 1 if one is not, 2 if the command is not understood. With
-    --allow-partial it is 0 where anything came in, and the last line says so. Rows that
-    --skip-bad-rows passes over were to be passed over.
+    --allow-partial it is 0 if anything was imported, and the last line says so. Rows that you skip
+    with --skip-bad-rows do not count as missing.
     """
+    from workbench.cli.import_report import conclusion, document, exit_status, remarks
     from workbench.cli.output import check_output, emit
-    from workbench.cli.reconciliation import conclusion, document, exit_status, remarks
 
     check_output(output)
     store = None if dry_run else open_store(store_path, create=True)
-    done = [
-        imported
+    outcomes = [
+        outcome
         for path in paths
-        for imported in _import(
+        for outcome in _import(
             store,
             path,
             mapping,
@@ -112,11 +123,11 @@ def import_(
         )
     ]
     full = output is not None or (format_ or settings().format) == "json"
-    emit(document(done, store.path if store else None, full=full), format_, output)
-    for line in remarks(done):
+    emit(document(outcomes, store.path if store else None, full=full), format_, output)
+    for line in remarks(outcomes):
         talk(line)
-    talk(conclusion(done, allow_partial=allow_partial))
-    ctx.exit(exit_status(done, allow_partial=allow_partial))
+    talk(conclusion(outcomes, allow_partial=allow_partial))
+    ctx.exit(exit_status(outcomes, allow_partial=allow_partial))
 
 
 def _import(
@@ -127,97 +138,88 @@ def _import(
     skip_bad_rows: bool,
     as_tables: bool,
     prefer: "Prefer | None",
-) -> Iterator["Imported"]:
+) -> Iterator["ImportOutcome"]:
     from workbench import sources
-    from workbench.cli.reconciliation import Imported
+    from workbench.cli.import_report import ImportOutcome
     from workbench.errors import WorkbenchError
     from workbench.spool import is_spool
     from workbench.store.exports import is_export
 
-    if path.suffix.lower() in STORES or is_export(path) or is_spool(path):
+    if path.suffix.lower() in STORE_SUFFIXES or is_export(path) or is_spool(path):
         yield _merge(store, path, as_tables=as_tables, prefer=prefer)
         return
     try:
-        found = sources.find(path, mapping=mapping)
+        files = sources.find(path, mapping=mapping)
     except WorkbenchError as error:
-        yield Imported(path, failed=str(error))
+        yield ImportOutcome(path, failed=str(error))
         return
-    if not found:
-        yield Imported(path, failed=f"{path} holds no file to import")
-    with _progress(found) as steps:
-        for file in steps:
-            named = file.path == path
-            yield _read(store, file, mapping, named=named, skip_bad_rows=skip_bad_rows)
+    if not files:
+        yield ImportOutcome(path, failed=f"{path} contains no file that can be imported")
+    for file in _with_progress(files):
+        named = file.path == path
+        yield _read(store, file, mapping, named=named, skip_bad_rows=skip_bad_rows)
 
 
 def _read(
     store: "Store | None", file: "Found", mapping: str | None, *, named: bool, skip_bad_rows: bool
-) -> "Imported":
-    """Import one file; one of no known format fails only if it was named itself."""
+) -> "ImportOutcome":
+    """Import one file; a file of no known format fails only if the user named it."""
     from workbench import sources
-    from workbench.cli.reconciliation import Imported
+    from workbench.cli.import_report import ImportOutcome
     from workbench.errors import WorkbenchError
 
     if file.source is None:
         reason = sources.why_not(file.path)
-        return Imported(file.path, failed=reason) if named else Imported(file.path, skipped=reason)
+        return (
+            ImportOutcome(file.path, failed=reason)
+            if named
+            else ImportOutcome(file.path, skipped=reason)
+        )
     report = sources.FileReport(file.path, skip_bad_rows=skip_bad_rows)
     records = sources.read(file.path, report=report, mapping=mapping)
     try:
         if store is None:
             for _ in records:
                 pass
-            return Imported(file.path, report=report, skipped=report.nothing)
+            return ImportOutcome(file.path, report=report, skipped=report.nothing)
         ingested = store.ingest(records)
-        return Imported(file.path, report=report, ingest=ingested, skipped=report.nothing)
+        return ImportOutcome(file.path, report=report, ingest=ingested, skipped=report.nothing)
     except WorkbenchError as error:
-        return Imported(file.path, report=report, failed=str(error))
+        return ImportOutcome(file.path, report=report, failed=str(error))
     except OSError as error:
-        return Imported(file.path, report=report, failed=f"{file.path}: {error.strerror or error}")
+        return ImportOutcome(
+            file.path, report=report, failed=f"{file.path}: {error.strerror or error}"
+        )
 
 
 def _merge(
     store: "Store | None", path: Path, *, as_tables: bool, prefer: "Prefer | None"
-) -> "Imported":
-    from workbench.cli.reconciliation import Imported
+) -> "ImportOutcome":
+    from workbench.cli.import_report import ImportOutcome
     from workbench.errors import WorkbenchError
 
     if store is None:
-        return Imported(path, failed=f"{path}: a store cannot be read in a dry run")
+        return ImportOutcome(path, failed=f"{path}: --dry-run reads files only, not stores")
     try:
-        return Imported(path, ingest=store.merge(path, as_tables=as_tables, prefer=prefer))
+        return ImportOutcome(path, ingest=store.merge(path, as_tables=as_tables, prefer=prefer))
     except WorkbenchError as error:
-        return Imported(path, failed=str(error))
+        return ImportOutcome(path, failed=str(error))
 
 
-class _progress:  # noqa: N801 (used as a function)
-    """Walk files with a bar on stderr, where a person sees it."""
+def _with_progress(files: list["Found"]) -> Iterator["Found"]:
+    """Iterate over files, with a bar on stderr if it is a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    def __init__(self, found: list["Found"]) -> None:
-        self.found = found
-
-    def __enter__(self) -> Iterator["Found"]:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = (
-            TextColumn("importing"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        console = Console(stderr=True)
-        self.bar = Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        )
-        self.bar.start()
-        return iter(self.bar.track(self.found))
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        yield from bar.track(files)

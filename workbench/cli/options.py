@@ -1,4 +1,4 @@
-"""Options that commands share, and what they stand for: settings, a store, a slice."""
+"""Options that commands share, and helpers to open a store and print to stderr."""
 
 import datetime as dt
 import sys
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _parse_where(ctx: click.Context, parameter: click.Parameter, text: str) -> "Slice":
-    """Parse a filter, ages such as `since:7d` counted back from now; a fault is misuse."""
+    """Parse a filter; ages such as `since:7d` count back from now."""
     from workbench.slice import Slice
 
     try:
@@ -31,14 +31,14 @@ def _parse_where(ctx: click.Context, parameter: click.Parameter, text: str) -> "
 def _parse_by(
     ctx: click.Context, parameter: click.Parameter, text: str | None
 ) -> tuple[str, ...] | None:
-    """Split columns and resolve the short names of filters; the analysis checks the rest."""
+    """Split a list of columns and resolve filter names; the analysis checks the columns."""
     if text is None:
         return None
     from workbench.slice.names import split
 
     names = split(text)
     if not all(names):
-        raise click.BadParameter("a column name is missing", ctx, parameter)
+        raise click.BadParameter("a column name is empty; write it as model,task", ctx, parameter)
     from workbench.slice import lookup
 
     fields = [(name, lookup(name)) for name in names]
@@ -46,12 +46,12 @@ def _parse_by(
 
 
 def amount(unit: str, *, whole: bool = False, lifts: bool = False) -> Callable[[str], float]:
-    """Make the type of an option that takes a number as filters have it: 1M, 2k, $3, 30min, 4Wh.
+    """Make the type of an option that takes numbers with units: 1M, 2k, $3, 30min, 4Wh.
 
     Args:
         unit: the unit of the result: tokens, count, s, J, USD.
-        whole: whether it is a whole number.
-        lifts: whether "none" is a value; it is read as -1.
+        whole: accept whole numbers only.
+        lifts: accept "none", which removes a limit; it is returned as -1.
     """
 
     def number(text: str) -> float:
@@ -61,29 +61,29 @@ def amount(unit: str, *, whole: bool = False, lifts: bool = False) -> Callable[[
         if lifts and text == "none":
             return -1.0
         try:
-            found = fields.amount(text, "the option", unit)
+            value = fields.amount(text, "the option", unit)
         except ValueError as error:
             suffixes = ", ".join(fields.suffixes(unit))
             raise click.BadParameter(
-                f"{error}; write a number, with {suffixes} if you like{none}"
+                f"{error}; write a number, with or without a suffix ({suffixes}){none}"
             ) from None
-        if found < 0 or (whole and not found.is_integer()):
+        if value < 0 or (whole and not value.is_integer()):
             kind = "whole number" if whole else "number"
-            raise click.BadParameter(f"{text!r} is no {kind} from 0 on{none}")
-        return int(found) if whole else found
+            raise click.BadParameter(f"{text!r} is not a {kind} of 0 or more{none}")
+        return int(value) if whole else value
 
     return number
 
 
 def store_option(command: F) -> F:
     """Add `--store`."""
-    text = "The store; by default $WORKBENCH_STORE, else in your data folder."
+    text = "Path of the store; by default $WORKBENCH_STORE, else one in your data folder."
     return click.option("--store", "store_path", metavar="PATH", help=text)(command)
 
 
 def where_option(command: F) -> F:
     """Add `--where`."""
-    text = "Which traces, for example 'model:gpt* wrong thinking>2k'."
+    text = "Use only traces that match, for example 'model:gpt* wrong thinking>2k'."
     return click.option("--where", default="", metavar="FILTER", callback=_parse_where, help=text)(
         command
     )
@@ -91,7 +91,7 @@ def where_option(command: F) -> F:
 
 def by_option(command: F) -> F:
     """Add `--by`."""
-    text = "What to group by, for example model,task.  [default: configuration]"
+    text = "Columns to group by, for example model,task.  [default: configuration]"
     return click.option("--by", metavar="COLUMNS", callback=_parse_by, help=text)(command)
 
 
@@ -103,7 +103,7 @@ def output_options(command: F) -> F:
         "-o",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Write a file instead: .parquet .csv .json .md",
+        help="Write a file in place of printing: .parquet, .csv, .json or .md",
     )(command)
     command = click.option(
         "--excel-safe",
@@ -112,7 +112,7 @@ def output_options(command: F) -> F:
         callback=_note_excel_safe,
         help="In CSV, put ' before texts that a spreadsheet would run as formulas.",
     )(command)
-    return click.option("--format", "format_", type=formats, help="How to print.")(command)
+    return click.option("--format", "format_", type=formats, help="Format to print in.")(command)
 
 
 _EXCEL_SAFE = "workbench.excel_safe"
@@ -124,13 +124,13 @@ def _note_excel_safe(ctx: click.Context, parameter: click.Parameter, value: bool
 
 
 def is_excel_safe() -> bool:
-    """Whether CSV is to hold no formulas, as `--excel-safe` says."""
+    """Whether `--excel-safe` was given."""
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(_EXCEL_SAFE))
 
 
 def settings(**flags: Any) -> config.Config:
-    """Merge the settings with what was typed; `--store` before the command counts too."""
+    """Merge settings and flags; `--store` may also stand before the command."""
     context = click.get_current_context(silent=True)
     typed = (context.find_object(dict) if context else None) or {}
     if flags.get("store") is None:
@@ -141,7 +141,7 @@ def settings(**flags: Any) -> config.Config:
 def open_store(
     path: str | None, *, create: bool = False, take_in: bool = True, allow_files: bool = False
 ) -> "Store":
-    """Open the store that was typed, or set; with `take_in`, ingest what waits in its spool."""
+    """Open the store at `path`, or the one of the settings; with `take_in`, ingest its spool."""
     from workbench import store
 
     return store.open_store(
@@ -150,23 +150,23 @@ def open_store(
 
 
 def talk(text: str) -> None:
-    """Say something on stderr, made fit for a terminal."""
+    """Print a message to stderr, with control characters escaped."""
     from workbench.safe import safe
 
     click.echo(safe(text, lines=True), err=True)
 
 
 def talk_of_unmatched(store: "Store", where: "Slice") -> None:
-    """Say on stderr what the slice asks for by name that nothing in the store has, and what is nearest."""
+    """Print the names in a filter that match nothing in the store, with the nearest ones."""
     for sentence in store.unmatched(where):
         talk(f"note: {sentence}")
 
 
 def is_terminal() -> bool:
-    """Whether a person is looking at stdout."""
+    """Whether stdout is a terminal."""
     return sys.stdout.isatty()
 
 
 def can_draw() -> bool:
-    """Whether the terminal app can be seen and typed to; it reads stdin and draws on stderr."""
+    """Whether the terminal app can run: it reads stdin and draws on stdout and stderr."""
     return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()

@@ -1,6 +1,6 @@
-"""Documents on their way out: a table, JSON, CSV or Markdown on stdout, or a file.
+"""Output of commands: documents as a table, JSON, CSV or Markdown on stdout, or as a file.
 
-What a terminal or a Markdown reader would act on is shown by name; JSON and files hold it as it is.
+Control characters and markup are escaped for terminals and Markdown; JSON and files keep the text.
 """
 
 import contextlib
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from workbench.analysis import Result
 
 SUFFIXES = (".parquet", ".csv", ".json", ".md")
-# JSON leaves these raw; a terminal acts on the first range, and reorders text at the others
+# json.dumps leaves these raw: control characters, and marks that reorder text on a terminal
 _ACTIVE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-    """A table with what is needed to read it.
+    """A table with its columns' descriptions, notes and provenance.
 
     Attributes:
-        name: of the command, the view or the analysis.
+        name: name of the command, view or analysis.
         frame: the rows.
-        columns: what the columns mean, by name; those that are ours.
-        dropped: how many rows were left out, by reason.
+        columns: descriptions by column name; only columns of the schema or the analysis.
+        dropped: number of rows left out, by reason.
         notes: sentences for the reader.
         more: further tables by name.
-        provenance: where it comes from.
+        provenance: store, filter, options and version that the rows were made with.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Document:
 
     @classmethod
     def of_frame(cls, name: str, frame: pl.DataFrame, **provenance: Any) -> "Document":
-        """Describe a frame by the columns that the schema knows."""
+        """Make a document of a frame; columns that the schema has are described."""
         known = columns_by_name()
         columns = {c: known[c] for c in frame.columns if c in known}
         return cls(name, frame, columns, provenance=provenance)
 
     @classmethod
     def of_result(cls, result: "Result", **provenance: Any) -> "Document":
-        """Take over what an analysis answered."""
+        """Make a document of the result of an analysis."""
         known = {"by": list(result.by), "options": result.options, "source": result.source}
         columns = {c.name: c for c in result.columns}
         return cls(
@@ -79,13 +79,13 @@ class Document:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Give the one JSON object that every command prints."""
+        """Return the JSON object that every command prints with --format json."""
         names = dict.fromkeys(c for f in (self.frame, *self.more.values()) for c in f.columns)
-        found = {n: self.columns.get(n) or Column(n, "text") for n in names}
+        described = {n: self.columns.get(n) or Column(n, "text") for n in names}
         document = {
             "name": self.name,
             "rows": _rows(self.frame),
-            "columns": {n: {"title": c.title or n, "unit": c.unit} for n, c in found.items()},
+            "columns": {n: {"title": c.title or n, "unit": c.unit} for n, c in described.items()},
             "dropped": dict(self.dropped),
             "notes": list(self.notes),
             "provenance": plain({"workbench": __version__, **self.provenance}),
@@ -99,7 +99,7 @@ def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _other(value: object) -> Any:
-    """Make JSON of what the engine returns beside plain values."""
+    """Convert decimals, bytes and intervals of DuckDB for `json.dumps`."""
     if isinstance(value, decimal.Decimal):
         return float(value)
     if isinstance(value, bytes):
@@ -110,7 +110,7 @@ def _other(value: object) -> Any:
 
 
 def json_text(document: Document) -> str:
-    """Write the JSON object; nothing in it moves a cursor or turns text around."""
+    """Write the JSON object, with characters that a terminal interprets escaped."""
     text = json.dumps(
         document.as_json(), ensure_ascii=False, allow_nan=False, indent=1, default=_other
     )
@@ -132,7 +132,7 @@ def _csv(frame: pl.DataFrame) -> str:
 
 
 def _without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
-    """Put an apostrophe before texts, names of columns among them, that a spreadsheet takes for formulas."""
+    """Put an apostrophe before texts and column names that a spreadsheet runs as formulas."""
     pattern = r"^([=+\-@\t\r])"
     escaped = frame.with_columns(
         pl.col(pl.String, pl.Categorical, pl.Enum).cast(pl.String).str.replace(pattern, "'$1")
@@ -161,7 +161,7 @@ def _print_tables(document: Document, *, as_markdown: bool) -> None:
 
 
 def emit(document: Document, format_: str | None = None, output: Path | None = None) -> None:
-    """Print a document, or write it to a file; what was left out is said on stderr."""
+    """Print a document, or write it to a file; notes and dropped rows go to stderr."""
     if output is not None:
         write_file(document, output)
         talk(f"wrote {output}")
@@ -180,7 +180,7 @@ def _print(document: Document, format_: str) -> None:
         text = _csv(document.frame)
         sys.stdout.write(_shown(text) if is_terminal() else text)
         for name in document.more:
-            talk(f"note: CSV holds one table; --format json has {name} too")
+            talk(f"note: CSV has room for one table only; for {name} as well, use --format json")
     else:
         _print_tables(document, as_markdown=format_ == "md")
     sys.stdout.flush()
@@ -193,12 +193,12 @@ def _shown(text: str) -> str:
 
 
 def check_output(output: Path | None, suffixes: Sequence[str] = SUFFIXES) -> None:
-    """Refuse a file that could not be written, before the work is done."""
+    """Raise a usage error, before the work starts, if the file cannot be written."""
     if output is None:
         return
     if output.suffix.lower() not in suffixes:
         raise click.BadParameter(
-            f"{output.name} has no known ending; write one of {' '.join(suffixes)}",
+            f"{output.name} has no known suffix; use one of {' '.join(suffixes)}",
             param_hint="'--output'",
         )
     if not output.parent.is_dir():
@@ -206,7 +206,7 @@ def check_output(output: Path | None, suffixes: Sequence[str] = SUFFIXES) -> Non
 
 
 def write_file(document: Document, output: Path) -> None:
-    """Write a file by its ending: whole, or not at all."""
+    """Write a file in the format of its suffix, atomically."""
     check_output(output)
     suffix = output.suffix.lower()
     with replacing(output) as path:
@@ -226,10 +226,10 @@ def write_file(document: Document, output: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(output: Path) -> Iterator[Path]:
-    """Give a file beside the wanted one that takes its place when the block ends well.
+    """Yield a temporary path that replaces `output` if the block does not raise.
 
     Raises:
-        WorkbenchError: the disk refuses it; what was there before is as it was.
+        WorkbenchError: the file cannot be written; the previous one is unchanged.
     """
     from polars.exceptions import PolarsError
 
@@ -242,11 +242,11 @@ def replacing(output: Path) -> Iterator[Path]:
             path.replace(output)
     except (OSError, PolarsError, WorkbenchError) as error:
         cause = error.__cause__ if isinstance(error, WorkbenchError) else error
-        if isinstance(cause, PolarsError):  # it has no code of the system's
+        if isinstance(cause, PolarsError):  # it carries no errno
             cause = causes.refusal(output.parent)
         if not isinstance(cause, OSError) or not causes.is_of_disk(cause):
             raise
         raise WorkbenchError(
             f"cannot write {output}: {causes.reason(cause, 'another file')};"
-            " what was there is as it was"
+            " the previous file is unchanged"
         ) from error

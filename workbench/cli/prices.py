@@ -1,15 +1,22 @@
-"""`workbench prices`."""
+"""`workbench prices`: the price sheet of the store."""
 
 from pathlib import Path
 
 import click
 
 from workbench import formats
+from workbench.cli.examples import examples
 from workbench.cli.options import open_store, output_options, store_option, talk
 
 
-@click.group(invoke_without_command=True)
-@click.option("--model", default="", help="Only models (or machines) whose name holds this.")
+@click.group(
+    invoke_without_command=True,
+    epilog=examples(
+        "workbench prices --model gpt-4o",
+        "workbench prices -o prices.csv",
+    ),
+)
+@click.option("--model", default="", help="List only models and machines whose name contains this.")
 @store_option
 @output_options
 @click.pass_context
@@ -19,7 +26,7 @@ def prices(
     """List prices, or add a sheet of your own.
 
     A call's cost is its tokens (or its share of machine time) at the price in force when it ran.
-    Your own rows win over the bundled ones, from the date on that they give.
+    Your own rows replace the bundled ones from their starts_at date on.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -37,20 +44,26 @@ def prices(
     emit(document, format_, output)
 
 
-@prices.command()
+@prices.command(
+    epilog=examples(
+        "workbench prices add sheet.toml",
+        "workbench prices add sheet.csv --store traces.duckdb",
+    ),
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @store_option
 def add(file: Path, store_path: str | None) -> None:
     """Add the rows of a price sheet and price every call again.
 
     FILE is TOML or CSV with the columns of the prices table (workbench schema prices), for example
-    model, input_usd_per_mtok, output_usd_per_mtok, starts_at; for a machine of yours
-    model (its name) and machine_usd_per_hour.
+    model, input_usd_per_mtok, output_usd_per_mtok and starts_at. For a machine that you rent or
+    own: model (the machine's name) and machine_usd_per_hour.
     """
     from workbench.prices import read_sheet
 
     rows = list(read_sheet(file))
     new, moved = open_store(store_path, create=True).add_prices(rows)
     talk(
-        f"{formats.counted(len(rows), 'row')} read, {new:,} new; the cost of {formats.counted(moved, 'trace')} changed"
+        f"{formats.counted(len(rows), 'row')} read, {new:,} new;"
+        f" the cost of {formats.counted(moved, 'trace')} changed"
     )

@@ -1,4 +1,4 @@
-"""`workbench reconcile`: a provider's bill beside the stored calls."""
+"""`workbench reconcile`: a provider's bill compared with the stored calls."""
 
 import zoneinfo
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from workbench.cli.examples import examples
 from workbench.cli.options import open_store, output_options, settings, store_option, where_option
 from workbench.slice import Slice
 
@@ -24,7 +25,12 @@ def _parse_zone(ctx: click.Context, parameter: click.Parameter, text: str) -> zo
         ) from None
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench reconcile activity.json --all",
+        "workbench reconcile usage.csv costs.csv --project Default --check",
+    ),
+)
 @click.argument(
     "bills",
     nargs=-1,
@@ -37,15 +43,15 @@ def _parse_zone(ctx: click.Context, parameter: click.Parameter, text: str) -> zo
     "providers",
     multiple=True,
     metavar="NAME",
-    help="Whose calls the bill is for, as the store names it; may be repeated.",
+    help="Compare calls of this provider only, as the store names it; may be repeated.",
 )
-@click.option("--key", "keys", multiple=True, metavar="KEY", help="Only the bill's rows of a key.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Use only bill rows of this key.")
 @click.option(
     "--project",
     "projects",
     multiple=True,
     metavar="NAME",
-    help="Only the bill's rows of a project or workspace.",
+    help="Use only bill rows of this project or workspace.",
 )
 @click.option(
     "--timezone",
@@ -54,16 +60,16 @@ def _parse_zone(ctx: click.Context, parameter: click.Parameter, text: str) -> zo
     show_default=True,
     metavar="ZONE",
     callback=_parse_zone,
-    help="Of the bill's days, and of its times without an offset.",
+    help="Time zone of the bill's days, and of its times without an offset.",
 )
 @click.option(
     "--tolerance-usd",
     type=click.FloatRange(min=0),
     metavar="USD",
-    help="By how much dollars may differ.  [default: half a unit of the last decimal, by row]",
+    help="Dollars that may differ in a row.  [default: half a unit of the row's last decimal]",
 )
 @click.option("--all", "every", is_flag=True, help="List the requests that agree as well.")
-@click.option("--check", is_flag=True, help="Exit with 1 unless everything agrees.")
+@click.option("--check", is_flag=True, help="Exit with status 1 unless everything agrees.")
 @store_option
 @where_option
 @output_options
@@ -87,22 +93,18 @@ def reconcile(
     """Compare a provider's bill with the stored calls.
 
     BILL is an export of usage or costs, as CSV or JSON: OpenAI's and Anthropic's usage and cost
-    reports, OpenRouter's log and activity, LiteLLM's spend logs, DeepSeek's amounts and costs.
-    Usage and costs of one provider may be two files.
+    reports, OpenRouter's log and activity, LiteLLM's spend logs, DeepSeek's amounts and costs. You
+    can give the usage and the costs of one provider as two files.
 
-    Requests are matched by the provider's id where the bill names them; tokens, requests and
-    dollars are compared by sums over (day, model) in any case. For example:
-
-    workbench reconcile openrouter_activity.csv --all
-
-    workbench reconcile usage.csv costs.csv --project Default --check
+    Requests are matched by the provider's id if the bill names it. Tokens, requests and dollars
+    are compared as sums over (day, model) in any case.
     """
     from workbench import billing
     from workbench.cli.output import Document, check_output, emit
 
     check_output(output)
     store = open_store(store_path)
-    found = billing.reconcile(
+    comparison = billing.reconcile(
         store,
         *bills,
         where=where,
@@ -114,25 +116,25 @@ def reconcile(
         every=every,
     )
     as_table = output is None and (format_ or settings().format) in {"table", "md"}
-    tables = {"total": found.total}
-    if found.calls is not None and found.calls.height:
-        tables["calls"] = found.calls
-    frame = found.frame
-    notes = list(found.notes)
-    if as_table:  # the verdict says what differs, and by how much
+    tables = {"total": comparison.total}
+    if comparison.calls is not None and comparison.calls.height:
+        tables["calls"] = comparison.calls
+    frame = comparison.frame
+    notes = list(comparison.notes)
+    if as_table:  # the column verdict names what differs, and by how much
         frame = _paired(frame)
         tables = {name: _paired(table) for name, table in tables.items()}
-        notes.append("one figure where both sides are equal, else: billed / stored")
+        notes.append("a cell has one figure if both sides are equal, else: billed / stored")
     document = Document(
         "reconcile",
         frame,
-        _described(found.frame.columns),
+        _described(comparison.frame.columns),
         notes=notes,
         more=tables,
-        provenance=found.provenance,
+        provenance=comparison.provenance,
     )
     emit(document, format_, output)
-    if check and not found.agrees:
+    if check and not comparison.agrees:
         ctx.exit(1)
 
 
@@ -149,12 +151,12 @@ def _paired(frame: "pl.DataFrame") -> "pl.DataFrame":
     for name in frame.columns:
         measure = name.removeprefix("billed_")
         if measure != name:
-            write = usd if measure == "usd" else count
+            format_value = usd if measure == "usd" else count
             pairs = frame.select(name, f"stored_{measure}", f"{measure}_difference").iter_rows()
             texts = [
-                write(billed)
+                format_value(billed)
                 if difference == 0 or billed is stored
-                else f"{write(billed)} / {write(stored)}"
+                else f"{format_value(billed)} / {format_value(stored)}"
                 for billed, stored, difference in pairs
             ]
             columns.append(pl.Series(_title(measure), texts, pl.String))
@@ -168,10 +170,10 @@ def _title(measure: str) -> str:
 
 
 def _described(names: list[str]) -> dict[str, "Column"]:
-    """Say what the columns of figures are."""
+    """Describe the columns of figures: type, unit and title."""
     from workbench.schema import Column
 
-    found = {"n_uncertain": Column("n_uncertain", "int", "count", title="perhaps charged")}
+    columns = {"n_uncertain": Column("n_uncertain", "int", "count", title="perhaps charged")}
     for name in names:
         measure = name.removeprefix("billed_").removeprefix("stored_").removesuffix("_difference")
         if measure != name:
@@ -179,5 +181,5 @@ def _described(names: list[str]) -> dict[str, "Column"]:
             unit = "USD" if is_usd else "count" if measure == "requests" else "tokens"
             side = "difference of" if name.endswith("_difference") else name.partition("_")[0]
             title = f"{side} {'cost' if is_usd else _title(measure)}"
-            found[name] = Column(name, "float" if is_usd else "int", unit, title=title)
-    return found
+            columns[name] = Column(name, "float" if is_usd else "int", unit, title=title)
+    return columns

@@ -1,4 +1,4 @@
-"""`workbench report`: the answers of many analyses as one page, Markdown or LaTeX."""
+"""`workbench report`: many analyses in one HTML page, Markdown or LaTeX file."""
 
 import datetime as dt
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from workbench.cli.examples import examples
 from workbench.cli.options import (
     by_option,
     open_store,
@@ -20,48 +21,53 @@ from workbench.cli.options import (
 from workbench.errors import AnalysisError
 from workbench.slice import Slice
 
-SUFFIXES = (".html", ".md", ".tex")  # those of workbench.report, which is not imported for --help
+SUFFIXES = (".html", ".md", ".tex")  # of workbench.report, which --help must not import
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench report -o report.html",
+        "workbench report frontier cost-of-pass --by model,task",
+    ),
+)
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option(
     "--family",
     "families",
     multiple=True,
     metavar="FAMILY",
-    help="All analyses of a family, for example tradeoffs or cost; may be repeated.",
+    help="Include all analyses of a family, for example tradeoffs or cost; may be repeated.",
 )
-@click.option("--all", "all_", is_flag=True, help="All analyses.")
+@click.option("--all", "all_", is_flag=True, help="Include all analyses.")
 @click.option(
     "--option",
     "-O",
     "typed",
     multiple=True,
     metavar="[NAME.]OPTION=VALUE",
-    help="An option of one analysis, or of all that have it, for example frontier.x=energy_j, level=0.9.",
+    help="An option of one analysis, or of all that have it: frontier.x=energy_j, level=0.9.",
 )
-@click.option("--title", default="", help="The headline.")
+@click.option("--title", default="", help="Title of the report.")
 @click.option(
     "--rows",
     type=click.IntRange(min=1),
     default=40,
     show_default=True,
-    help="Rows of a table at most.",
+    help="Rows of a table, at most.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Seed of what is random.",
+    help="Seed of the random numbers.",
 )
 @click.option(
     "--output",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write .html, .md or .tex; Markdown is printed where there is none.",
+    help="File to write: .html, .md or .tex; without it, Markdown is printed.",
 )
 @by_option
 @where_option
@@ -84,9 +90,9 @@ def report(
 ) -> None:
     """Write the answers of many analyses as one page, Markdown or LaTeX tables.
 
-    Without a NAME it is the usual questions. A page is one file with charts that asks the network
-    for nothing. Analyses that find nothing to answer from are listed with the reason; the exit
-    status is 1 if one failed.
+    Without a NAME you get a standard set of analyses. An HTML page is one file with its charts, and
+    loads nothing from the network. Analyses that your traces cannot answer are listed with the
+    reason. The exit status is 1 if one failed.
     """
     from workbench import report as reports
     from workbench.cli.output import check_output, replacing
@@ -100,7 +106,7 @@ def report(
             talk(str(warning.message))
         store = open_store(store_path)
         talk_of_unmatched(store, where)
-        found = reports.make(
+        document = reports.make(
             store,
             wanted,
             where=where,
@@ -111,47 +117,49 @@ def report(
             now=dt.datetime.now(dt.UTC),
             draw=suffix == ".html",
             most=rows,
-            told=_teller(),
+            told=_progress_printer(),
         )
     except AnalysisError as error:
         raise click.UsageError(str(error)) from error
     if output is None:
-        click.echo(reports.written(found, suffix), nl=False)
+        click.echo(reports.written(document, suffix), nl=False)
     else:
         with replacing(output) as path:
-            reports.save(found, path)
-        talk(f"wrote {output}: {len(found.answers)} answers, {len(found.unanswered)} without one")
-    failed = [f.declared.name for f in found.unanswered if f.failed]
+            reports.save(document, path)
+        n, without = len(document.answers), len(document.unanswered)
+        talk(f"wrote {output}: {n} answers, {without} analyses without an answer")
+    failed = [f.declared.name for f in document.unanswered if f.failed]
     if failed:
-        talk(f"failed: {', '.join(failed)}; the report says why")
+        talk(f"failed: {', '.join(failed)}; the report gives the reasons")
     ctx.exit(1 if failed else 0)
 
 
 def _options(typed: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Read options as typed; those without the name of an analysis stand under ""."""
+    """Parse options by analysis; those without the name of an analysis are under the key ""."""
     from workbench import analysis
 
-    found: dict[str, dict[str, Any]] = {}
+    options: dict[str, dict[str, Any]] = {}
     for text in typed:
-        option, equals, value = text.partition("=")
-        name, dot, of = option.rpartition(".")
-        if not equals or not of or (dot and not name):
+        target, equals, value = text.partition("=")
+        name, dot, option = target.rpartition(".")
+        if not equals or not option or (dot and not name):
             raise click.BadParameter(
-                f"{text!r} is not [NAME.]OPTION=VALUE", param_hint="'--option'"
+                f"{text!r} is not [NAME.]OPTION=VALUE, such as frontier.x=energy_j",
+                param_hint="'--option'",
             )
         key = analysis.get(name).name if name else ""
-        found.setdefault(key, {})[of.replace("-", "_")] = value
-    return found
+        options.setdefault(key, {})[option.replace("-", "_")] = value
+    return options
 
 
-def _teller() -> Callable[[int, int, str], None]:
-    """Say on stderr how far it is: one line that is written over on a terminal, else a line an analysis."""
-    person = sys.stderr.isatty()
+def _progress_printer() -> Callable[[int, int, str], None]:
+    """Make a function that prints progress to stderr, on one line if that is a terminal."""
+    is_terminal = sys.stderr.isatty()
 
-    def tell(done: int, n: int, name: str) -> None:
-        if person:
+    def show(done: int, n: int, name: str) -> None:
+        if is_terminal:
             click.echo(f"\r\x1b[K{f'{done + 1}/{n}  {name}' if name else ''}", nl=False, err=True)
         elif name:
             talk(f"{done + 1}/{n}  {name}")
 
-    return tell
+    return show

@@ -1,4 +1,4 @@
-"""`workbench runs`: what was collected, what is being collected, and how to steer it."""
+"""`workbench runs`: finished and live runs, and commands that control live ones."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench.cli.examples import examples
 from workbench.cli.options import (
     amount,
     open_store,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from workbench.store import Store
 
 WATCH_EVERY_S = 1.0
-_LIVE = {
+_STATE_COLUMNS = {
     "run_id": ("text", ""),
     "status": ("text", ""),
     "planned": ("int", "count"),
@@ -47,7 +48,7 @@ _LIVE = {
     "pid": ("int", ""),
     "started_at": ("time", ""),
 }
-_SHOWN = (
+_TABLE_COLUMNS = (
     "run_id",
     "status",
     "in_flight",
@@ -61,20 +62,24 @@ _SHOWN = (
 )
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    epilog=examples(
+        "workbench runs",
+        "workbench runs --format json",
+    ),
+)
 @store_option
 @output_options
 @click.pass_context
 def runs(
     ctx: click.Context, store_path: str | None, format_: str | None, output: Path | None
 ) -> None:
-    """List what was collected or imported.
+    """List the runs that you collected or imported.
 
-    Those that are being collected come as a second table, with how far they are. They are steered
-    from any
-    terminal; RUN is the beginning of a run's id, or "latest":
-
-    workbench runs pause latest
+    A second table shows the progress of live runs. You can control a live run from any terminal:
+    pause, resume, stop, set, cancel and requeue take RUN, which is the beginning of a run's id, or
+    "latest".
     """
     ctx.obj = {"store": _store_of(ctx, store_path)}
     if ctx.invoked_subcommand is not None:
@@ -84,11 +89,11 @@ def runs(
     check_output(output)
     store = open_store(store_path)
     as_table = output is None and (format_ or settings().format) in {"table", "md"}
-    emit(_listing(store, _SHOWN if as_table else tuple(_LIVE)), format_, output)
+    emit(_listing(store, _TABLE_COLUMNS if as_table else tuple(_STATE_COLUMNS)), format_, output)
 
 
 def _store_of(ctx: click.Context, store_path: str | None) -> str | None:
-    """Let `--store` before the subcommand, or before `runs`, count."""
+    """Return the `--store` of the subcommand, of `runs`, or of `workbench`."""
     typed = (ctx.find_object(dict) or {}).get("store")
     return store_path if store_path is not None else typed
 
@@ -106,7 +111,7 @@ def _listing(store: "Store", live_columns: tuple[str, ...]) -> "Document":
     if not live:
         return document
     rows = [{name: getattr(state, name) for name in live_columns} for state in live]
-    described = {n: Column(n, kind, unit) for n, (kind, unit) in _LIVE.items()}
+    described = {n: Column(n, kind, unit) for n, (kind, unit) in _STATE_COLUMNS.items()}
     return dataclasses.replace(
         document,
         more={"live": frame_of(rows, live_columns)},
@@ -120,21 +125,26 @@ def _summary(store: "Store") -> "pl.DataFrame":
     return rows.sort("started_at", "run_id", nulls_last=True)
 
 
-@runs.command()
+@runs.command(
+    epilog=examples(
+        "workbench runs show latest",
+        "workbench runs show latest --format json",
+    ),
+)
 @click.argument("run")
 @store_option
 @output_options
 def show(run: str, store_path: str | None, format_: str | None, output: Path | None) -> None:
-    """Print a run's plan as TOML that can be collected again.
+    """Print a run's plan as TOML that you can collect again.
 
-    With --format json and the others, its row of the table of runs.
+    With --format or --output you get the run's row of the table of runs.
     """
     from workbench.cli.output import Document, emit
 
     store = open_store(store_path)
     with store.facts("", "runs") as frame:
         rows = frame.collect("polars").to_native()
-    row = _named(rows, run)
+    row = _find_run(rows, run)
     if format_ is not None or output is not None:
         import polars as pl
 
@@ -145,13 +155,16 @@ def show(run: str, store_path: str | None, format_: str | None, output: Path | N
         )
         return
     if not row["plan"]:
-        raise ConfigError(f"the run {row['run_id']} has no plan: it was not collected here")
+        raise ConfigError(
+            f"the run {row['run_id']} has no plan: it was imported, not collected; for its row:"
+            f" workbench runs show {row['run_id']} --format json"
+        )
     click.echo(_plan_text(row), nl=False)
-    _tell_state(store, row["run_id"])
+    _print_state(store, row["run_id"])
 
 
-def _named(rows: "pl.DataFrame", text: str) -> Mapping[str, Any]:
-    """Find a run by the beginning of its id, or the latest."""
+def _find_run(rows: "pl.DataFrame", text: str) -> Mapping[str, Any]:
+    """Return the row of the run whose id begins with `text`, or of the latest run."""
     rows = rows.sort("started_at", "run_id", nulls_last=False)
     if text == "latest":
         rows = rows.tail(1)
@@ -161,24 +174,25 @@ def _named(rows: "pl.DataFrame", text: str) -> Mapping[str, Any]:
     if rows.height == 1:
         return rows.row(0, named=True)
     if not rows.height:
-        raise ConfigError(f"there is no run {text!r} in the store; see: workbench runs")
+        raise ConfigError(f"there is no run {text!r} in the store; to list them: workbench runs")
     names = ", ".join(rows["run_id"].head(5))
     raise ConfigError(f"several runs begin with {text!r}: {names}; type more of the id")
 
 
 def _plan_text(row: Mapping[str, Any]) -> str:
-    """Write a plan without what is as by default, headed by how the run went."""
+    """Write a plan without its defaults, under a comment with the run's status and times."""
     from workbench.cli.toml_text import toml_text
     from workbench.formats import when
     from workbench.runner import Plan
     from workbench.safe import safe
 
-    about = f"run {row['run_id']}: {row['status']}, {when(row['started_at'])} to {when(row['ended_at'])}"
+    times = f"{when(row['started_at'])} to {when(row['ended_at'])}"
+    about = f"run {row['run_id']}: {row['status']}, {times}"
     return f"# {safe(about)}\n{toml_text(Plan.special(row['plan']))}"
 
 
-def _tell_state(store: "Store", run_id: str) -> None:
-    """Say how a live run stands, on stderr: stdout is the plan."""
+def _print_state(store: "Store", run_id: str) -> None:
+    """Print the state of a live run to stderr, because stdout has the plan."""
     from workbench.cli.progress import with_trouble
     from workbench.runner.control.protocol import live_runs
 
@@ -188,92 +202,116 @@ def _tell_state(store: "Store", run_id: str) -> None:
         talk(with_trouble(state))
         for c in state.configurations:
             talk(
-                f"  {c.configuration}: {c.before + c.done:,} of {c.planned:,}, {c.in_flight} in flight, {c.failed} failed"
+                f"  {c.configuration}: {c.before + c.done:,} of {c.planned:,},"
+                f" {c.in_flight} in flight, {c.failed} failed"
             )
         for a in state.attempts[:20]:
             talk(
-                f"  {a.task}/{a.item} trial {a.trial} {a.configuration}: {a.elapsed_s:.1f} s, {a.n_calls} calls"
+                f"  {a.task}/{a.item} trial {a.trial} {a.configuration}:"
+                f" {a.elapsed_s:.1f} s, {a.n_calls} calls"
             )
         if state.in_flight > 20:
             talk(f"  and {state.in_flight - 20} more in flight")
 
 
-def _tell(store_path: str | None, run: str, command: "AnyCommand") -> None:
-    """Send a command to a live run; exit status 1 where it was not obeyed."""
+def _send(store_path: str | None, run: str, command: "AnyCommand") -> None:
+    """Send a command to a live run; exit with status 1 if it was not carried out."""
     from workbench.runner.control import protocol
 
     store = open_store(store_path, take_in=False)
     state = protocol.find(store.spool_dir, run)
-    taken = protocol.send(store.spool_dir, state.run_id, command)
-    talk(f"{state.run_id}: {'' if taken.status == 'done' else taken.status + ': '}{taken.said}")
-    if taken.status != "done":
+    reply = protocol.send(store.spool_dir, state.run_id, command)
+    status = "" if reply.status == "done" else f"{reply.status}: "
+    talk(f"{state.run_id}: {status}{reply.said}")
+    if reply.status != "done":
         click.get_current_context().exit(1)
 
 
-def _steering(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what every steering command takes."""
+def _run_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument RUN and the option `--store`."""
     return click.argument("run")(store_option(command))
 
 
-@runs.command()
-@_steering
+@runs.command(
+    epilog=examples(
+        "workbench runs pause latest",
+        "workbench runs pause 20261201T09",
+    ),
+)
+@_run_argument
 def pause(run: str, store_path: str | None) -> None:
-    """Begin no new attempts; those in flight go on."""
+    """Start no new attempts; those in flight continue."""
     from workbench.runner.control.protocol import Pause
 
-    _tell(store_path, run, Pause())
+    _send(store_path, run, Pause())
 
 
-@runs.command()
-@_steering
+@runs.command(
+    epilog=examples(
+        "workbench runs resume latest",
+        "workbench runs resume 20261201T09",
+    ),
+)
+@_run_argument
 def resume(run: str, store_path: str | None) -> None:
-    """Begin new attempts again."""
+    """Start new attempts again after a pause."""
     from workbench.runner.control.protocol import Resume
 
-    _tell(store_path, run, Resume())
+    _send(store_path, run, Resume())
 
 
-@runs.command()
-@_steering
-@click.option("--now", is_flag=True, help="Do not wait for what is in flight.")
+@runs.command(
+    epilog=examples(
+        "workbench runs stop latest",
+        "workbench runs stop latest --now",
+    ),
+)
+@_run_argument
+@click.option("--now", is_flag=True, help="Cancel the attempts in flight; do not wait for them.")
 def stop(run: str, store_path: str | None, now: bool) -> None:
-    """End a run after what is in flight, as Ctrl-C does."""
+    """End a run when the attempts in flight are finished, as Ctrl-C does."""
     from workbench.runner.control.protocol import Stop
 
-    _tell(store_path, run, Stop(now=now))
+    _send(store_path, run, Stop(now=now))
 
 
-@runs.command("set")
-@_steering
-@click.option("--concurrency", type=int, help="Attempts and calls at once.")
+@runs.command(
+    "set",
+    epilog=examples(
+        "workbench runs set latest --concurrency 16",
+        "workbench runs set latest --budget-usd none --timeout-s 120",
+    ),
+)
+@_run_argument
+@click.option("--concurrency", type=int, help="Attempts and calls in flight at once.")
 @click.option(
     "--budget-usd",
     type=amount("USD", lifts=True),
     metavar="N|none",
-    help="Dollars of this launch, or none.",
+    help="Budget of this launch in dollars, or none.",
 )
 @click.option(
     "--budget-tokens",
     type=amount("tokens", lifts=True),
     metavar="N|none",
-    help="Tokens of this launch, or none.",
+    help="Budget of this launch in tokens, or none.",
 )
 @click.option(
     "--budget-j",
     type=amount("J", lifts=True),
     metavar="N|none",
-    help="Joules of this launch, or none.",
+    help="Budget of this launch in joules, or none.",
 )
 @click.option(
     "--budget-time-s",
     type=amount("s", lifts=True),
     metavar="N|none",
-    help="Seconds of this launch, or none.",
+    help="Budget of this launch in seconds, or none.",
 )
-@click.option("--retries", type=int, help="Tries after the first.")
-@click.option("--timeout-s", type=float, help="Cap of one request in seconds.")
+@click.option("--retries", type=int, help="Retries of a failed request.")
+@click.option("--timeout-s", type=float, help="Timeout of one request in seconds.")
 def set_(run: str, store_path: str | None, **changes: Any) -> None:
-    """Change how fast and how far a run goes."""
+    """Change the concurrency, budgets, retries or timeout of a run."""
     import msgspec
 
     from workbench.runner.control.protocol import BUDGETS, Retune
@@ -281,50 +319,70 @@ def set_(run: str, store_path: str | None, **changes: Any) -> None:
     lifted = [name for name in BUDGETS if changes[name] == -1.0]
     given = {n: v for n, v in changes.items() if v is not None and n not in lifted}
     if not given and not lifted:
-        raise click.UsageError("nothing to change was given; see: workbench runs set --help")
+        raise click.UsageError("no setting was given; for the options: workbench runs set --help")
     try:
         command = msgspec.convert({"command": "set", "lift": lifted, **given}, Retune)
     except msgspec.ValidationError as error:
         raise click.UsageError(str(error)) from None
-    _tell(store_path, run, command)
+    _send(store_path, run, command)
 
 
 def _item_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names an item's attempts."""
-    command = click.option("--configuration", help="One configuration, by name or id.")(command)
-    command = click.option("--trial", type=click.IntRange(min=0), help="One repeat, from 0.")(
+    """Add the arguments and options that select attempts: RUN, ITEM, trial, configuration."""
+    command = click.option("--configuration", help="Select one configuration, by name or id.")(
         command
     )
+    command = click.option(
+        "--trial", type=click.IntRange(min=0), help="Select one repeat, counted from 0."
+    )(command)
     return click.argument("run")(click.argument("item")(store_option(command)))
 
 
-@runs.command()
+@runs.command(
+    epilog=examples(
+        "workbench runs cancel latest arithmetic/a7",
+        "workbench runs cancel latest a7 --trial 0 --configuration smollm2",
+    ),
+)
 @_item_options
 def cancel(
     run: str, item: str, trial: int | None, configuration: str | None, store_path: str | None
 ) -> None:
-    """End an item's attempts in flight, and leave out those that wait.
+    """Cancel an item's attempts in flight, and skip those that wait.
 
-    ITEM is its name, task/name, or id. The next launch of the same plan makes it again.
+    ITEM is the item's name, task/name, or id. The next launch of the same plan makes the attempts.
     """
     from workbench.runner.control.protocol import Cancel
 
-    _tell(store_path, run, Cancel(item, trial, configuration))
+    _send(store_path, run, Cancel(item, trial, configuration))
 
 
-@runs.command()
+@runs.command(
+    epilog=examples(
+        "workbench runs requeue latest arithmetic/a7",
+        "workbench runs requeue latest a7 --configuration smollm2",
+    ),
+)
 @_item_options
 def requeue(
     run: str, item: str, trial: int | None, configuration: str | None, store_path: str | None
 ) -> None:
-    """Make an item's failed or cancelled attempts again in the same run."""
+    """Repeat an item's failed or cancelled attempts in the same run.
+
+    ITEM is the item's name, task/name, or id.
+    """
     from workbench.runner.control.protocol import Requeue
 
-    _tell(store_path, run, Requeue(item, trial, configuration))
+    _send(store_path, run, Requeue(item, trial, configuration))
 
 
-@runs.command()
-@_steering
+@runs.command(
+    epilog=examples(
+        "workbench runs watch latest",
+        "workbench runs watch 20261201T09",
+    ),
+)
+@_run_argument
 def watch(run: str, store_path: str | None) -> None:
     """Print a line a second until a run ends."""
     from workbench.runner.control import protocol
@@ -333,17 +391,17 @@ def watch(run: str, store_path: str | None) -> None:
     run_id = protocol.find(store.spool_dir, run).run_id
     folder = protocol.control_dir(store.spool_dir) / run_id
     while True:
-        lives = protocol.is_live(folder)  # before the look: the last state comes before the end
+        is_live = protocol.is_live(folder)  # read first: the last state is written before the end
         state = protocol.state_of(store.spool_dir, run_id)
-        if state is None:  # the next collector has cleaned up
-            talk(f"{run_id} has ended; see: workbench runs")
+        if state is None:  # a later collection removed the folder of this run
+            talk(f"{run_id} has ended; for its result: workbench runs")
             return
         click.echo(_watched(state))
-        if state.ended or not lives:
+        if state.ended or not is_live:
             break
         time.sleep(WATCH_EVERY_S)
     if not state.ended:
-        talk(f"the collector of {run_id} is gone; the same collect command goes on where it was")
+        talk(f"the process of {run_id} has gone; to continue it, run the same collect command")
     click.get_current_context().exit(0 if state.status == "done" else 1)
 
 

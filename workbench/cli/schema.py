@@ -1,20 +1,26 @@
-"""`workbench schema`: tables and views that keep their names."""
+"""`workbench schema`: the tables, views, columns and filter names of a store."""
 
 from pathlib import Path
 
 import click
 
 from workbench import schema as stored
+from workbench.cli.examples import examples
 from workbench.cli.options import open_store, output_options, store_option
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench schema trace_facts",
+        "workbench schema --examples",
+    ),
+)
 @click.argument("table", required=False)
 @click.option("--examples", is_flag=True, help="Print example queries for workbench sql.")
 @click.option(
     "--filters",
     is_flag=True,
-    help="List the names that --where and --by know, those of the store's own among them.",
+    help="List the names that you can use in --where and --by, your store's own fields included.",
 )
 @store_option
 @output_options
@@ -27,7 +33,11 @@ def schema(
     format_: str | None,
     output: Path | None,
 ) -> None:
-    """Describe tables and views, with example queries."""
+    """Describe tables and views, with example queries.
+
+    Without TABLE you get the list of all tables and views, with TABLE its columns. The names are
+    an interface: your queries keep working in later versions.
+    """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
 
@@ -49,18 +59,22 @@ def schema(
             for t in stored.RELATIONS.values()
         ]
         frame = frame_of(rows, ["table", "kind", "grain", "key", "n_columns"])
-        notes = ["workbench schema TABLE lists columns; workbench schema --examples has queries"]
+        notes = ["for columns: workbench schema TABLE; for queries: workbench schema --examples"]
         emit(Document("schema", frame, notes=notes), format_, output)
         return
-    found = stored.RELATIONS.get(table)
-    if found is None:
+    relation = stored.RELATIONS.get(table)
+    if relation is None:
         raise click.BadParameter(_unknown(table), param_hint="'TABLE'")
     described = [
         {"column": c.name, "type": c.sql_type, "unit": c.unit, "about": c.doc, "null means": c.null}
-        for c in found.columns
+        for c in relation.columns
     ]
     frame = frame_of(described, ["column", "type", "unit", "about", "null means"])
-    emit(Document(found.name, frame, notes=[f"{found.name}: {found.grain}"]), format_, output)
+    emit(
+        Document(relation.name, frame, notes=[f"{relation.name}: {relation.grain}"]),
+        format_,
+        output,
+    )
 
 
 def _unknown(table: str) -> str:
@@ -71,8 +85,8 @@ def _unknown(table: str) -> str:
     return f"no table or view {table!r}; {hint}"
 
 
-def _own(store_path: str | None) -> list[dict[str, str]]:
-    """List what the store has of its own, with the types and scales of the values; nothing without a store."""
+def _store_fields(store_path: str | None) -> list[dict[str, str]]:
+    """List the fields that only this store has, with types and scales; empty without a store."""
     from workbench.errors import StoreMissing
     from workbench.slice.names import written
 
@@ -104,20 +118,20 @@ def _filters(store_path: str | None, format_: str | None, output: Path | None) -
     from workbench.cli.tables import frame_of
     from workbench.slice import FIELDS
 
-    others: dict[str, list[str]] = {}
+    aliases: dict[str, list[str]] = {}
     for name, field in FIELDS.items():
-        others.setdefault(field.name, []).extend([name] if name != field.name else [])
+        aliases.setdefault(field.name, []).extend([name] if name != field.name else [])
     rows = [
         {
             "name": f.name,
             "kind": f.kind,
             "unit": f.unit,
-            "also": ", ".join(others[f.name]),
+            "also": ", ".join(aliases[f.name]),
             "about": f.doc,
         }
         for name, f in FIELDS.items()
         if name == f.name
-    ] + _own(store_path)
+    ] + _store_fields(store_path)
     notes = ['for example: model:gpt* task:gsm8k wrong thinking>2k since:7d "text in transcript"']
     frame = frame_of(rows, ["name", "kind", "unit", "also", "about"])
     emit(Document("filters", frame, notes=notes), format_, output)

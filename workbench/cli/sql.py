@@ -1,27 +1,33 @@
-"""`workbench sql`."""
+"""`workbench sql`: a read-only SQL query on the store."""
 
 import sys
 from pathlib import Path
 
 import click
 
+from workbench.cli.examples import examples
 from workbench.cli.options import open_store, output_options, store_option
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench sql 'SELECT model, count(*) AS n FROM trace_facts GROUP BY model'",
+        "workbench sql 'FROM runs' --format json",
+    ),
+)
 @click.argument("query")
 @store_option
 @click.option(
     "--allow-files",
     is_flag=True,
-    help="Let the query read and write files, attach databases and load extensions, as you may.",
+    help="Let the query read and write your files, attach databases and load extensions.",
 )
 @click.option(
     "--time-limit-s",
     type=click.FloatRange(0, min_open=True),
     default=600.0,
     show_default=True,
-    help="How long the query may run.",
+    help="Seconds after which the query is interrupted.",
 )
 @output_options
 def sql(
@@ -33,12 +39,11 @@ def sql(
     format_: str | None,
     output: Path | None,
 ) -> None:
-    """Run a query on the store; nothing can be changed.
+    """Run a read-only SQL query on the store.
 
-    It reads the store and nothing else: no file, no other database, unless --allow-files is given.
-
-    QUERY is SQL as DuckDB reads it, or - for stdin. The tables and views that keep their names,
-    and ten examples: workbench schema --examples
+    QUERY is SQL in DuckDB's dialect, or - to read it from stdin. It can read the store and nothing
+    else: no file and no other database, unless you give --allow-files. To list the tables and
+    views, run workbench schema; for ten example queries, run workbench schema --examples.
     """
     from workbench.cli.output import Document, check_output, emit
 

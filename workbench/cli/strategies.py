@@ -1,4 +1,4 @@
-"""`workbench strategies`: the ways of using a model, with their parameters; and how they are typed."""
+"""`workbench strategies`: strategies with their parameters, and the parser of `--strategy`."""
 
 import ast
 import dataclasses
@@ -10,24 +10,31 @@ from typing import Any
 
 import click
 
+from workbench.cli.examples import examples
 from workbench.cli.options import output_options
 from workbench.external_code import is_external, locate
 from workbench.formats import UNKNOWN
 from workbench.safe import safe
 
-_OWN = re.compile(r"([A-Za-z_]\w*)(:|$)")
+_ATTRIBUTE = re.compile(r"([A-Za-z_]\w*)(:|$)")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench strategies",
+        "workbench strategies cot budgeted",
+    ),
+)
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @output_options
 def strategies(names: tuple[str, ...], format_: str | None, output: Any) -> None:
-    """List strategies with their parameters; with names, say what these do.
+    """List strategies with their parameters, or describe those that you name.
 
-    On the command line parameters follow the name: --strategy budgeted:thinking_tokens=64,by=tags
+    A strategy is a way of using a model: one call, a vote over many, an agent loop. You give its
+    parameters after the name: --strategy budgeted:thinking_tokens=64,by=tags
 
-    One of your own is named by its file or module: --strategy mine.py:Mine:rounds=2. Its source is
-    read for this list, and not imported.
+    You name a strategy of your own by its file or module: --strategy mine.py:Mine:rounds=2. This
+    command reads its source and does not import it.
     """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
@@ -48,7 +55,7 @@ def strategies(names: tuple[str, ...], format_: str | None, output: Any) -> None
 
 
 def _describe(name: str) -> str:
-    """Write what a strategy does, as its class says it."""
+    """Describe a strategy by the docstring and the defaults of its class."""
     import inspect
 
     from workbench.runner import strategies as known
@@ -61,29 +68,31 @@ def _describe(name: str) -> str:
 
 
 def _describe_code(name: str) -> str:
-    """Write what the source of a strategy of the user's says of it; nothing of it is imported."""
-    read = typed(name)
-    code = locate("strategy", read if isinstance(read, str) else read["name"], [Path()])
+    """Describe a strategy from outside the package by its source; nothing is imported."""
+    parsed = typed(name)
+    code = locate("strategy", parsed if isinstance(parsed, str) else parsed["name"], [Path()])
     code.check("class")
     tree = code.syntax()
     nodes = [] if tree is None else tree.body
-    found = next(
+    definition = next(
         (n for n in nodes if isinstance(n, ast.ClassDef) and n.name == code.attribute), None
     )
-    about, given, bases = UNKNOWN, f"    {UNKNOWN}", ""
-    if found is not None:
-        about = ast.get_docstring(found) or UNKNOWN
-        fields = [f"    {n} = {v}" for n, v in _fields(found)]
-        given = "\n".join(fields) or "    none of its own"
-        bases = ", ".join(_text(b) for b in found.bases)
-    also = f"; what it has of {bases} is not shown" if bases else ""
-    source = f"Read from {code.place}, not imported{also}."
-    return safe(f"{code.name}\n\n{about}\n\nDefaults:\n{given}\n\n{source}\n", lines=True)
+    about = UNKNOWN
+    defaults = f"    {UNKNOWN}"
+    bases = ""
+    if definition is not None:
+        about = ast.get_docstring(definition) or UNKNOWN
+        fields = [f"    {n} = {v}" for n, v in _fields(definition)]
+        defaults = "\n".join(fields) or "    no parameters of its own"
+        bases = ", ".join(_text(b) for b in definition.bases)
+    inherited = f"; parameters inherited from {bases} are not shown" if bases else ""
+    source = f"Read from {code.place}, not imported{inherited}."
+    return safe(f"{code.name}\n\n{about}\n\nDefaults:\n{defaults}\n\n{source}\n", lines=True)
 
 
-def _fields(found: ast.ClassDef) -> Iterator[tuple[str, str]]:
-    """List the fields of a dataclass, with their defaults, as its source has them."""
-    for node in found.body:
+def _fields(definition: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """List the fields of a dataclass with their defaults, as its source writes them."""
+    for node in definition.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             kind = _text(node.annotation)
             if "ClassVar" not in kind:
@@ -94,20 +103,22 @@ def _fields(found: ast.ClassDef) -> Iterator[tuple[str, str]]:
 def _text(node: ast.expr) -> str:
     try:
         return ast.unparse(node)
-    except RecursionError:  # nested deeper than anybody would read
+    except RecursionError:  # an expression nested deeper than the interpreter's stack
         return UNKNOWN
 
 
 def _parameters(kind: type[Any]) -> dict[str, Any]:
-    found = {}
+    defaults = {}
     for field in dataclasses.fields(kind):
         factory = field.default_factory
-        found[field.name] = field.default if factory is dataclasses.MISSING else factory()
-    return found
+        defaults[field.name] = field.default if factory is dataclasses.MISSING else factory()
+    return defaults
 
 
 def typed(text: str) -> str | dict[str, Any]:
-    """Read NAME or NAME:PARAMETER=VALUE,… as a plan has it; values are JSON where they can be, else text.
+    """Parse NAME or NAME:PARAMETER=VALUE,… into a strategy as a plan writes it.
+
+    Values are JSON if they parse as JSON, else text.
 
     >>> typed("mine.py:Mine:shots=3")
     {'name': 'mine.py:Mine', 'shots': 3}
@@ -115,9 +126,11 @@ def typed(text: str) -> str | dict[str, Any]:
     from workbench.runner import strategies as known
 
     name, colon, rest = text.partition(":")
-    own = None if name in known.names() else _OWN.match(rest)
-    if own:  # code of the user's: the name itself holds a colon
-        name, colon, rest = f"{name}:{own[1]}", own[2], rest[own.end() :]
+    attribute = None if name in known.names() else _ATTRIBUTE.match(rest)
+    if attribute:  # a strategy outside the package: its name contains a colon, module:Class
+        name = f"{name}:{attribute[1]}"
+        colon = attribute[2]
+        rest = rest[attribute.end() :]
     if not colon:
         return name
     table: dict[str, Any] = {"name": name}
@@ -125,7 +138,8 @@ def typed(text: str) -> str | dict[str, Any]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise click.UsageError(
-                f"--strategy {text}: {part!r} is not PARAMETER=VALUE; see: workbench strategies {name}"
+                f"--strategy {text}: {part!r} is not PARAMETER=VALUE; for the parameters, run:"
+                f" workbench strategies {name}"
             )
         try:
             table[key.strip()] = json.loads(value)

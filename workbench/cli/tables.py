@@ -1,4 +1,4 @@
-"""A frame as lines of text: aligned for a terminal or a file, or as Markdown."""
+"""Tables of text from frames: aligned for a terminal or a file, or as Markdown."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from workbench.safe import one_line, safe
 from workbench.schema import Column, headings
 
 GAP = "  "
-NARROWEST = 12  # cells that a text column keeps when a terminal is too narrow
+MIN_TEXT_WIDTH = 12  # terminal cells; a text column is not cut below this
 
 Columns = Mapping[str, Column]
 
 
 def _cells(frame: pl.DataFrame, columns: Columns) -> list[list[str]]:
-    """Write every value, column by column, without anything that a terminal acts on."""
+    """Write every value as text, column by column, with control characters escaped."""
     return [
         [safe(value_text(value, columns.get(name))) for value in frame[name].to_list()]
         for name in frame.columns
@@ -39,37 +39,39 @@ def lines(
 
     Args:
         frame: the rows.
-        columns: what the columns mean; the others are headed by their name.
-        width: cells of the terminal; long texts are cut to fit, and rows that cannot fit are
-            written one value a line. None writes everything at full width.
-        bold: whether the head may be set in bold.
+        columns: descriptions of columns by name; a column without one is headed by its name.
+        width: width of the terminal in cells. Long texts are cut to fit; if the table cannot fit,
+            every value is written on a line of its own. None writes everything at full width.
+        bold: whether to write the head in bold.
     """
     if not frame.width:
         return
     head, cells, right = _head(frame, columns), _cells(frame, columns), _numeric(frame)
-    wide = [max(map(cell_len, [h, *c])) for h, c in zip(head, cells, strict=True)]
-    fitted = wide if width is None else _fit(wide, right, width - len(GAP) * (len(wide) - 1))
-    if width is not None and sum(fitted) > width - len(GAP) * (len(wide) - 1):
-        yield from _tall(head, cells)
-        return
-    top = GAP.join(_pad(h, w, r) for h, w, r in zip(head, fitted, right, strict=True)).rstrip()
+    widths = [max(map(cell_len, [h, *c])) for h, c in zip(head, cells, strict=True)]
+    if width is not None:
+        available = width - len(GAP) * (len(widths) - 1)
+        widths = _fit(widths, right, available)
+        if sum(widths) > available:
+            yield from _one_value_per_line(head, cells)
+            return
+    top = GAP.join(_pad(h, w, r) for h, w, r in zip(head, widths, right, strict=True)).rstrip()
     yield f"\x1b[1m{top}\x1b[0m" if bold else top
-    yield GAP.join("─" * w for w in fitted)
+    yield GAP.join("─" * w for w in widths)
     for row in zip(*cells, strict=True):
-        padded = (_pad(c, w, r) for c, w, r in zip(row, fitted, right, strict=True))
+        padded = (_pad(c, w, r) for c, w, r in zip(row, widths, right, strict=True))
         yield GAP.join(padded).rstrip()
 
 
-def _fit(wide: Sequence[int], numeric: Sequence[bool], room: int) -> list[int]:
-    """Narrow the widest text columns until the table fits, or none can give more."""
-    fitted = list(wide)
-    while sum(fitted) > room:
-        spare = [(w, i) for i, w in enumerate(fitted) if not numeric[i] and w > NARROWEST]
-        if not spare:
+def _fit(widths: Sequence[int], numeric: Sequence[bool], available: int) -> list[int]:
+    """Narrow the widest text columns until the table fits, or all are at their minimum."""
+    fitted = list(widths)
+    while sum(fitted) > available:
+        shrinkable = [(w, i) for i, w in enumerate(fitted) if not numeric[i] and w > MIN_TEXT_WIDTH]
+        if not shrinkable:
             break
-        widest, place = max(spare)
-        second = max([w for w, i in spare if i != place], default=NARROWEST)
-        fitted[place] = max(second - 1, NARROWEST, widest - (sum(fitted) - room))
+        widest, index = max(shrinkable)
+        second = max([w for w, i in shrinkable if i != index], default=MIN_TEXT_WIDTH)
+        fitted[index] = max(second - 1, MIN_TEXT_WIDTH, widest - (sum(fitted) - available))
     return fitted
 
 
@@ -79,8 +81,8 @@ def _pad(text: str, width: int, right: bool) -> str:
     return fill + text if right else text + fill
 
 
-def _tall(head: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Write one value a line."""
+def _one_value_per_line(head: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Write every value on a line of its own, under the number of its row."""
     name_width = max(map(cell_len, head))
     for number, row in enumerate(zip(*cells, strict=True), 1):
         yield f"─ row {number}"
@@ -89,7 +91,7 @@ def _tall(head: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def markdown(frame: pl.DataFrame, columns: Columns) -> Iterator[str]:
-    """Write a Markdown table; markup in values is shown, not followed."""
+    """Write a Markdown table; markup in values is escaped."""
     from workbench.report.markdown import grid
 
     if frame.width:
@@ -98,14 +100,9 @@ def markdown(frame: pl.DataFrame, columns: Columns) -> Iterator[str]:
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pl.DataFrame:
-    """Make a frame of few rows with these columns, in this order; all-unknown columns are text."""
-    frame = (
-        pl.DataFrame([dict(r) for r in rows], infer_schema_length=None) if rows else pl.DataFrame()
-    )
+    """Make a frame with these columns, in this order; a column without values is text."""
+    if not rows:
+        return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+    frame = pl.DataFrame([dict(r) for r in rows], infer_schema_length=None)
     missing = [pl.lit(None, pl.String).alias(n) for n in names if n not in frame.columns]
-    frame = (
-        frame.with_columns(missing)
-        if rows
-        else pl.DataFrame(schema=dict.fromkeys(names, pl.String))
-    )
-    return frame.select(names)
+    return frame.with_columns(missing).select(names)

@@ -1,4 +1,4 @@
-"""`workbench tasks FILE`: what a file of the user's, or the tasks of a plan, would be as task sets."""
+"""Preview of a task file, or of the tasks of a plan: `workbench tasks FILE`."""
 
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -14,43 +14,48 @@ from workbench.decoding import toml
 from workbench.errors import ConfigError
 from workbench.scoring import Scorer, UnimportedScorer, user_code
 
-_SHOWN = ("item", "question", "target", "scorer", "difficulty", "tags")
-_N_SHOWN = 3
+_COLUMNS = ("item", "question", "target", "scorer", "difficulty", "tags")
+_N_ITEMS = 3
 
 
 def preview(
-    path: Path, told: Sequence[str], *, allow_code: bool, format_: str | None, output: Path | None
+    path: Path,
+    set_options: Sequence[str],
+    *,
+    allow_code: bool,
+    format_: str | None,
+    output: Path | None,
 ) -> bool:
-    """Show how a file is understood; return whether it could be collected."""
+    """Print how a file is read as tasks; return whether `collect` would accept it."""
     if path.suffix.lower() == ".toml":
         sources, folder = _of_plan(path)
-        settings = _settings(told)
+        settings = _settings(set_options)
         sources = [_table(source) | settings for source in sources] if settings else sources
     else:
-        sources, folder = [{"path": str(path), **_settings(told)}], None
-    find_scorer = _finder(_named(told), allow_code=allow_code)
+        sources, folder = [{"path": str(path), **_settings(set_options)}], None
+    find_scorer = _finder(_typed_scorers(set_options), allow_code=allow_code)
     shown = [_show(s, folder, find_scorer, format_, output) for s in sources]
     return all(shown)
 
 
-def _named(told: Sequence[str]) -> set[str]:
-    """Name the scorers that were typed with --set."""
-    scorer = _settings(told).get("scorer", ())
+def _typed_scorers(set_options: Sequence[str]) -> set[str]:
+    """Return the names of scorers that were given with --set."""
+    scorer = _settings(set_options).get("scorer", ())
     return {scorer} if isinstance(scorer, str) else set(scorer)
 
 
 def _finder(typed: Collection[str], *, allow_code: bool) -> FindScorer:
-    """Make what finds scorers of the user's: it imports them only where --allow-code was given.
+    """Make a function that finds scorers outside the package; it imports them if `allow_code`.
 
-    Those that were typed are looked for where the command runs first.
+    A scorer that was typed is searched for in the current folder first.
     """
 
-    def find(name: str, folder: Path) -> Scorer:
+    def find_scorer(name: str, folder: Path) -> Scorer:
         folders = [Path(), folder] if name in typed else [folder]
         scorer = user_code.locate(name, folders, is_typed=name in typed)
         return scorer.load() if allow_code else scorer
 
-    return find
+    return find_scorer
 
 
 def _table(source: Any) -> dict[str, Any]:
@@ -68,24 +73,26 @@ def _of_plan(path: Path) -> tuple[list[Any], Path]:
     sources = plan.get("tasks")
     if not isinstance(sources, list) or not sources:
         raise ConfigError(
-            f"{path} is no plan with `tasks`; give a plan, or a task file:"
-            f" {', '.join(datasets.SUFFIXES)}"
+            f"{path} has no list `tasks`; give a plan with one, or a task file"
+            f" ({', '.join(datasets.SUFFIXES)})"
         )
     return sources, path.parent
 
 
-def _settings(told: Sequence[str]) -> dict[str, Any]:
-    """Read `name=value`; a value that TOML knows is that, every other one is text."""
-    found: dict[str, Any] = {}
-    for text in told:
+def _settings(set_options: Sequence[str]) -> dict[str, Any]:
+    """Parse NAME=VALUE options; a value is TOML if it parses as TOML, else text."""
+    settings: dict[str, Any] = {}
+    for text in set_options:
         name, mark, value = text.partition("=")
         if not mark:
-            raise ConfigError(f"--set {text!r}: write it as name=value, for example input=question")
+            raise ConfigError(
+                f"--set {text!r} is not NAME=VALUE; for example: --set input=question"
+            )
         try:
-            found[name.strip()] = toml(f"value = {value}")["value"]
+            settings[name.strip()] = toml(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            found[name.strip()] = value.strip()
-    return found
+            settings[name.strip()] = value.strip()
+    return settings
 
 
 def _show(
@@ -98,11 +105,11 @@ def _show(
     loaded = datasets.examine(source, folder=folder, find_scorer=find_scorer)
     tasks = loaded.tasks
     code = [
-        f"the scorer {s.name!r} is code of {s.code.place!r}; it is not imported here"
+        f"the scorer {s.name!r} is code of {s.code.place!r}; --allow-code imports it"
         for s in tasks.scorers.values()
         if isinstance(s, UnimportedScorer)
     ]
-    first = [_row(item) for item in tasks.items[:_N_SHOWN]]
+    first = [_row(item) for item in tasks.items[:_N_ITEMS]]
     mapping = [{"field": f, "read from": s} for f, s in tasks.mapping.items()]
     about = {
         "task": tasks.name,
@@ -115,7 +122,7 @@ def _show(
     facts = [{"about": n, "value": str(v)} for n, v in about.items() if v is not None]
     document = Document(
         name="task",
-        frame=frame_of(first, _SHOWN),
+        frame=frame_of(first, _COLUMNS),
         notes=(*tasks.notes, *code),
         more={
             "read from": frame_of(mapping, ("field", "read from")),
@@ -127,7 +134,7 @@ def _show(
     for fault in loaded.faults:
         talk(f"problem: {fault}")
     if loaded.n_faults > len(loaded.faults):
-        talk(f"problem: and {loaded.n_faults - len(loaded.faults):,} more")
+        talk(f"problem: {loaded.n_faults - len(loaded.faults):,} more problems are not listed")
     return not loaded.faults
 
 

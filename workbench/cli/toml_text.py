@@ -1,4 +1,4 @@
-"""Settings as TOML text; reading is `tomllib`'s."""
+"""Writer of TOML text for settings and plans (`tomllib` reads it)."""
 
 import json
 import re
@@ -6,26 +6,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-# what JSON leaves raw and TOML forbids, or a terminal would act on
+# characters that json.dumps does not escape, and that TOML forbids or a terminal interprets
 _ACTIVE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def toml_text(settings: Mapping[str, Any]) -> str:
-    """Write a mapping of plain values; None is left out, as TOML has no null."""
+    """Write a mapping of plain values as TOML; None is omitted, because TOML has no null."""
     return "\n".join(_table(settings, ())) + "\n"
 
 
 def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
     """Write the values of a table first, then the tables below it."""
-    below = {k: v for k, v in table.items() if isinstance(v, Mapping)}
+    subtables = {k: v for k, v in table.items() if isinstance(v, Mapping)}
     for key, value in table.items():
-        if key not in below and value is not None:
+        if key not in subtables and value is not None:
             yield f"{_key(key)} = {_value(value)}"
-    for key, value in below.items():
-        here = (*path, key)
+    for key, value in subtables.items():
+        subpath = (*path, key)
         yield ""
-        yield f"[{'.'.join(map(_key, here))}]"
-        yield from _table(value, here)
+        yield f"[{'.'.join(map(_key, subpath))}]"
+        yield from _table(value, subpath)
 
 
 def _key(key: str) -> str:
@@ -46,10 +46,8 @@ def _value(value: Any) -> str:
         case str():
             return _string(value)
         case Mapping():
-            inside = ", ".join(
-                f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None
-            )
-            return f"{{ {inside} }}" if inside else "{}"
+            pairs = ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None)
+            return f"{{ {pairs} }}" if pairs else "{}"
         case list() | tuple():
             return f"[{', '.join(_value(v) for v in value if v is not None)}]"
     raise TypeError(f"{value!r} cannot be written as TOML")

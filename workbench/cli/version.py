@@ -1,11 +1,17 @@
-"""`workbench version`."""
+"""`workbench version`: the installed version."""
 
 import click
 
 from workbench import __version__
+from workbench.cli.examples import examples
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "workbench version",
+        "workbench --version",
+    ),
+)
 def version() -> None:
-    """Print the version."""
+    """Print the installed version."""
     click.echo(f"workbench {__version__}")

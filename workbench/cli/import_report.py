@@ -1,4 +1,4 @@
-"""What an import did, file by file: every row in is a row out, a duplicate, or skipped with a reason."""
+"""Import report: for each file, rows read, stored, duplicate, and skipped with a reason."""
 
 import dataclasses
 from collections import Counter
@@ -28,13 +28,13 @@ COLUMNS = [
     "not_adding_up",
     "status",
 ]
-MADE = ("traces", "results", "prices")  # what a row of a file becomes
-SHOWN = 5  # remarks of one kind on one file
+TABLES = ("traces", "results", "prices")  # the tables that rows of a file go to
+MAX_REMARKS = 5  # of one kind, printed for one file
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Imported:
-    """One file or store: what reading found, what the store took, or why neither happened."""
+class ImportOutcome:
+    """Outcome of one imported file or store: the reader's report, the store's, or an error."""
 
     path: Path
     report: "FileReport | None" = None
@@ -44,7 +44,7 @@ class Imported:
 
     @property
     def status(self) -> str:
-        """Say in a word how it went: failed, partial, differs or ok; "" if it was passed over."""
+        """Name the outcome: failed, partial, differs or ok; "" if the file was skipped."""
         if self.failed:
             return "failed"
         if self.skipped:
@@ -56,24 +56,24 @@ class Imported:
 
     @property
     def is_as_asked(self) -> bool:
-        """Whether all came in, but for rows that were to be passed over, and the totals agree."""
+        """Whether every row not skipped on request was imported, and the stated totals agree."""
         if self.status in {"ok", ""}:
             return True
         report = self.report
         if self.failed or report is None or report.incomplete.n or not report.rows_out:
             return False
-        asked_for = report.skipped.total() == report.bad_rows.n
-        return asked_for and all(t.agrees for t in report.totals)
+        only_bad_rows = report.skipped.total() == report.bad_rows.n  # --skip-bad-rows
+        return only_bad_rows and all(t.agrees for t in report.totals)
 
     @property
-    def came_in(self) -> bool:
-        """Whether anything was taken, or was there already."""
+    def has_rows(self) -> bool:
+        """Whether any row was stored, or was in the store already."""
         if self.failed or self.skipped:
             return False
         return self.report is None or self.report.rows_out > 0
 
     def row(self) -> dict[str, object]:
-        """Make the file's row of the report."""
+        """Make the row of this file in the report."""
         row: dict[str, object] = {"file": str(self.path), "status": self.status or "skipped"}
         if self.report is not None:
             r = self.report
@@ -86,36 +86,36 @@ class Imported:
                 "not_adding_up": r.mismatches.n + sum(not t.agrees for t in r.totals),
             }
         if self.ingest is not None:
-            new = sum(self.ingest.rows_new.get(t, 0) for t in MADE)
+            new = sum(self.ingest.rows_new.get(t, 0) for t in TABLES)
             row |= {
                 "new": new,
-                "already_there": sum(self.ingest.duplicates.get(t, 0) for t in MADE),
+                "already_there": sum(self.ingest.duplicates.get(t, 0) for t in TABLES),
             }
         return row
 
 
-def document(done: Sequence[Imported], store: Path | None, *, full: bool) -> Document:
-    """Make the report: one row a file, and further tables.
+def document(outcomes: Sequence[ImportOutcome], store: Path | None, *, full: bool) -> Document:
+    """Make the report: a table with one row per file, and further tables.
 
     Args:
-        done: what was imported.
-        store: where to; None in a dry run.
+        outcomes: outcomes, one per file or store.
+        store: path of the store; None in a dry run.
         full: add every stated total and every remark; else only the totals that disagree.
     """
-    frame = frame_of([i.row() for i in done], COLUMNS)
+    frame = frame_of([i.row() for i in outcomes], COLUMNS)
     frame = frame.with_columns(pl.col(COLUMNS[2:-1]).cast(pl.Int64))
     conventions: Counter[str] = Counter()
-    for imported in done:
+    for imported in outcomes:
         if imported.report is not None:
             conventions.update(imported.report.conventions)
     tables: dict[str, list[dict[str, object]]] = {
         "conventions": [{"convention": k, "usage objects": n} for k, n in conventions.items()],
-        "totals": [t for t in _totals(done) if full or not t["agrees"]],
+        "totals": [t for t in _totals(outcomes) if full or not t["agrees"]],
     }
     if full:
         tables["remarks"] = [
             {"file": str(i.path), "kind": k, "remark": text}
-            for i in done
+            for i in outcomes
             for k, text in _remarks(i)
         ]
     more = {name: pl.DataFrame(rows) for name, rows in tables.items() if rows}
@@ -123,8 +123,8 @@ def document(done: Sequence[Imported], store: Path | None, *, full: bool) -> Doc
     return Document("import", frame, more=more, provenance=provenance)
 
 
-def _totals(done: Iterable[Imported]) -> Iterator[dict[str, object]]:
-    for imported in done:
+def _totals(outcomes: Iterable[ImportOutcome]) -> Iterator[dict[str, object]]:
+    for imported in outcomes:
         for total in imported.report.totals if imported.report else ():
             yield {
                 "file": imported.path.name,
@@ -136,7 +136,7 @@ def _totals(done: Iterable[Imported]) -> Iterator[dict[str, object]]:
             }
 
 
-def _remarks(imported: Imported) -> Iterator[tuple[str, str]]:
+def _remarks(imported: ImportOutcome) -> Iterator[tuple[str, str]]:
     if imported.failed:
         yield "failed", imported.failed
     if imported.skipped:
@@ -156,8 +156,8 @@ def _of_report(report: "FileReport") -> Iterator[tuple[str, str]]:
         "does not add up": report.mismatches,
         "duplicate": report.duplicates,
     }
-    for kind, found in kinds.items():
-        for text in found.kept:
+    for kind, group in kinds.items():
+        for text in group.kept:
             yield kind, text
     for total in report.totals:
         if not total.agrees:
@@ -168,58 +168,59 @@ def _of_report(report: "FileReport") -> Iterator[tuple[str, str]]:
         yield "note", note if n == 1 else f"{note} ({n:,} ×)"
 
 
-def remarks(done: Sequence[Imported]) -> Iterator[str]:
-    """Say what a person must know of single files: a few remarks of each kind."""
-    for imported in done:
+def remarks(outcomes: Sequence[ImportOutcome]) -> Iterator[str]:
+    """Write the remarks on single files as lines, at most `MAX_REMARKS` of a kind for one file."""
+    for imported in outcomes:
         kinds: Counter[str] = Counter()
         for kind, text in () if imported.skipped else _remarks(imported):
             kinds[kind] += 1
-            if kinds[kind] <= SHOWN:
+            if kinds[kind] <= MAX_REMARKS:
                 yield f"{imported.path.name}: {kind}: {text}"
         for kind, n in kinds.items():
-            if n > SHOWN:
-                yield f"{imported.path.name}: … {n - SHOWN} more ({kind}); --format json has them"
-    yield from _passed_over(done)
-    totals = Counter(bool(total["agrees"]) for total in _totals(done))
+            if n > MAX_REMARKS:
+                more = f"… {n - MAX_REMARKS} more ({kind}); to list them, add --format json"
+                yield f"{imported.path.name}: {more}"
+    yield from _skipped(outcomes)
+    totals = Counter(bool(total["agrees"]) for total in _totals(outcomes))
     if totals:
         yield f"stated totals: {totals[True]:,} agree with their rows, {totals[False]:,} do not"
 
 
-def _passed_over(done: Iterable[Imported]) -> Iterator[str]:
-    """Name the files that were passed over, by why: of no known format, or with nothing in them to take."""
+def _skipped(outcomes: Iterable[ImportOutcome]) -> Iterator[str]:
+    """Name the skipped files by reason: of no known format, or without rows."""
     unknown = "of no known format"
     by_reason: dict[str, list[str]] = {}
-    for imported in done:
+    for imported in outcomes:
         if imported.skipped:
             reason = unknown if imported.report is None else imported.skipped
             by_reason.setdefault(reason, []).append(imported.path.name)
     for reason, names in by_reason.items():
-        shown = ", ".join(names[:SHOWN])
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        hint = "; import one by its name to see why" if reason == unknown else ""
-        yield f"passed over, {reason}: {shown}{more}{hint}"
+        shown = ", ".join(names[:MAX_REMARKS])
+        more = f" and {len(names) - MAX_REMARKS} more" if len(names) > MAX_REMARKS else ""
+        hint = "; to see why, import one of them by name" if reason == unknown else ""
+        yield f"skipped, {reason}: {shown}{more}{hint}"
 
 
-def conclusion(done: Sequence[Imported], *, allow_partial: bool) -> str:
-    """Say what an import comes to: files by status, and whether that is all."""
-    statuses = Counter(i.status or "skipped" for i in done)
+def conclusion(outcomes: Sequence[ImportOutcome], *, allow_partial: bool) -> str:
+    """Summarise an import in a line: files by status, and whether every row was imported."""
+    statuses = Counter(i.status or "skipped" for i in outcomes)
     counted = ", ".join(f"{n:,} {status}" for status, n in statuses.items())
-    reports = [i.report for i in done if i.report is not None and not i.failed]
+    reports = [i.report for i in outcomes if i.report is not None and not i.failed]
     broken = sum(r.mismatches.n for r in reports)
     if broken:
         counted += f"; {formats.counted(broken, 'contradiction')} within rows"
-    if exit_status(done, allow_partial=False) == 0:
+    if exit_status(outcomes, allow_partial=False) == 0:
         return counted
-    if exit_status(done, allow_partial=allow_partial) == 0:
-        return f"{counted}; not all is in, which --allow-partial allows"
-    if not any(i.came_in for i in done):
-        return f"{counted}; nothing came in"
-    return f"{counted}; not all is in: exit status 1 (0 with --allow-partial)"
+    if exit_status(outcomes, allow_partial=allow_partial) == 0:
+        return f"{counted}; not everything was imported, which --allow-partial accepts"
+    if not any(i.has_rows for i in outcomes):
+        return f"{counted}; nothing was imported"
+    return f"{counted}; not everything was imported: exit status 1 (0 with --allow-partial)"
 
 
-def exit_status(done: Sequence[Imported], *, allow_partial: bool) -> int:
-    """Return 0 where all is in; 1 where something is not, unless that is allowed and anything is in."""
+def exit_status(outcomes: Sequence[ImportOutcome], *, allow_partial: bool) -> int:
+    """Return 0 if everything was imported, or anything with `allow_partial`; else 1."""
     if allow_partial:
-        return 0 if any(i.came_in for i in done) else 1
-    whole = all(i.is_as_asked for i in done)
-    return 0 if whole and any(i.status for i in done) else 1
+        return 0 if any(i.has_rows for i in outcomes) else 1
+    whole = all(i.is_as_asked for i in outcomes)
+    return 0 if whole and any(i.status for i in outcomes) else 1
