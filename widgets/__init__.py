@@ -1,4 +1,4 @@
-"""Notebook panels over a store: `from widgets import Explorer`."""
+"""Widgets for notebooks: panels over a store, as in `from widgets import Explorer`."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ _OPTIONAL = {"anywidget", "ipywidgets"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a panel on first use; MissingExtra says how to install what it needs."""
+    """Import a panel on first use; MissingExtra names the command that installs its libraries."""
     if name not in _HOMES:
         raise AttributeError(f"module 'widgets' has no attribute {name!r}")
     try:

@@ -1,4 +1,4 @@
-"""`Explorer`: facets, frontier chart and the traces behind what is brushed, over one store."""
+"""Explorer widget: facets, frontier chart, summary and traces of one store."""
 
 import datetime as dt
 import html
@@ -11,7 +11,7 @@ import ipywidgets
 import polars as pl
 import traitlets
 
-from widgets import frontier_chart, still
+from widgets import frontier_chart, static_view
 from widgets.facets import Facet, counts, under
 from widgets.grid import Grid, Row
 from workbench import analysis, schema
@@ -53,23 +53,22 @@ _TRACES = (
 
 
 class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no types
-    """Look at a store: choose by facet and slice, brush configurations, read their traces.
+    """Panel to explore a store: filter by facet and slice, brush configurations, read traces.
 
-    Everything is state that Python can set and read; the page only shows it.
+    All state is in traits that Python can set and read; the page only shows it.
 
     Attributes:
-        where: the slice as text; what does not parse fills `error`, and leaves what the page shows
-            as it was.
-        task, model, strategy: values chosen in the facets, None among them for unknown; () is all.
-        further: values chosen in further facets, by field; see `facets` of the constructor.
+        where: the slice as text; if it does not parse, `error` is set and the page keeps its view.
+        task, model, strategy: values selected in the facets, with None for unknown; () is all.
+        further: values selected in further facets, by field; see `facets` of the constructor.
         axis: the cost axis of the frontier: any measure of a trace, for example "energy_j", or a
             column of the store's own, as "metrics.rubric".
-        selected: configurations brushed in the chart or picked in the summary; () is all.
+        selected: configurations brushed in the chart or selected in the summary; () is all.
         slice: the view with facets and selection, for `store.traces`, the CLI and the terminal app.
-        sql, polars_code: the same view as a query and as source code; `store` is in scope there; ""
+        sql, polars_code: the view as a query and as source code with `store` in scope; ""
             with an `error`.
-        trace: id of the trace picked in the table, "" where none is.
-        error: what is wrong with the slice or the store, "" where nothing is.
+        trace: id of the trace selected in the table, "" if none is.
+        error: message of an error in the slice or the store, "" without one.
     """
 
     where = traitlets.Unicode("").tag(sync=True)
@@ -100,7 +99,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
             where: the slice to begin with.
             facets: further fields to list the values of: columns of `trace_facts`, or of the
                 store's own, as "params.docs" (see `store.fields()`).
-            clock: tells what ages such as `since:7d` count back from.
+            clock: returns the time that ages such as `since:7d` count back from.
 
         Raises:
             StoreMissing: there is no store at the path.
@@ -113,7 +112,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         self._counted: tuple[Slice, str] | None = None
         self._cube: pl.DataFrame | None = None
         self._refused: WorkbenchError | None = None
-        self._still: Any = None  # the handle of its output, once it is displayed
+        self._static: Any = None  # the handle of its output, once it is displayed
         self._pictured: tuple[Any, str] | None = None  # a chart and its picture
         self.summary: Result | None = None
         self.frontier: Result | None = None
@@ -121,31 +120,31 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         self._make_parts()
         super().__init__(layout={"width": "100%"})
         self.add_class("wb-explorer")
-        self.children = self._arranged()
+        self.children = self._layout_children()
         self.where = str(where)
         self._link()
         self.refresh()
 
-    # -- what is asked -----------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------
 
     @property
     def selection(self) -> pl.DataFrame:
         """The traces of the view, with facets and selection: one row per trace of `trace_facts`.
 
         Raises:
-            WorkbenchError: what `error` says of the view that is asked for; the page still shows
-                the one before.
+            WorkbenchError: the error of the present filter, as in `error`; the page still shows the
+                previous view.
         """
         if self._refused is not None:
             raise self._refused
         return self.store.traces(self.slice).collect()
 
     def refresh(self) -> None:
-        """Read the store again and show what is there now."""
+        """Read the store again and update the panel."""
         try:
             base = Slice.parse(self.where, self._clock())
             view = base.where(**{name: chosen for name, chosen in self._chosen.items() if chosen})
-            self._ask(base, view)
+            self._query(base, view)
         except WorkbenchError as error:
             self._refused, self.error = error, str(error)
             self.sql = self.polars_code = ""
@@ -157,8 +156,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
     def _chosen(self) -> dict[str, Sequence[str | None]]:
         return {field: getattr(self, field) for field in FACETS} | self.further
 
-    def _ask(self, base: Slice, view: Slice) -> None:
-        """Ask all questions about a view, and keep the answers if there is one to each."""
+    def _query(self, base: Slice, view: Slice) -> None:
+        """Run all queries of a view; keep the results only if every one succeeds."""
         counted, cube = (base, self.store.stamp()), self._cube
         if cube is None or counted != self._counted:
             cube = counts(self.store, base, self._fields)
@@ -169,7 +168,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         self._counted, self._cube, self._view = counted, cube, view
         self.summary, self.frontier = summary, frontier
 
-    # -- what is shown -----------------------------------------------------------------------------
+    # -- display -----------------------------------------------------------------------------------
 
     def _make_parts(self) -> None:
         columns = schema.columns_by_name()
@@ -209,10 +208,10 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
             for n in ("sql", "polars_code")
         }
 
-    def _arranged(self) -> list[ipywidgets.Widget]:
+    def _layout_children(self) -> list[ipywidgets.Widget]:
         code = ipywidgets.Accordion(list(self._code.values()))
         code.titles = ("the same view as SQL", "the same view as Polars code")
-        hide = ipywidgets.HTML(f"<style>.{self._still_class} {{ display: none }}</style>")
+        hide = ipywidgets.HTML(f"<style>.{self._static_class} {{ display: none }}</style>")
         bar = ipywidgets.HBox([self._slice_box, self._again])
         facets = ipywidgets.HBox([f.panel for f in self.facets.values()])
         return [
@@ -263,9 +262,9 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         self._chart.show(self.frontier)
         present = self.summary.frame["configuration"].to_list()
         self._summary_grid.show(len(present), fetch=self._summaries)
-        kept = tuple(c for c in self.selected if c in present)
-        if kept != self.selected:
-            self.selected = kept  # its observer shows the traces
+        remaining = tuple(c for c in self.selected if c in present)
+        if remaining != self.selected:
+            self.selected = remaining  # its observer shows the traces
         else:
             self._show_selection()
 
@@ -277,16 +276,17 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         self._summary_grid.picked = list(self.selected)
         self._trace_grid.picked = []
         try:
-            n, of = self.store.count(self.slice), self.store.count()
+            n = self.store.count(self.slice)
+            of = self.store.count()
             which = f"{len(self.selected)} selected" if self.selected else "all"
             caption = f"traces of {which} configurations: {n:,} of {of:,} in the store"
             if not of:
                 command = f"workbench import PATH --store {self.store.path}"
-                caption = f"this store holds no traces yet; fill it with: {command}"
+                caption = f"this store has no traces yet; to add some, run: {command}"
             self._trace_grid.show(n, caption)
         except WorkbenchError as error:
             self.error = str(error)
-        self._renew_still()
+        self._update_static_view()
 
     def _show_error(self) -> None:
         text = html.escape(self.error)
@@ -319,21 +319,22 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         return f"Explorer of {self.store.path.name}: {chosen}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """Give the live panel, and a still of it for readers without a kernel."""
+        """Return the live panel, and a static view for readers without a kernel."""
         live = dict(super()._repr_mimebundle_(**kwargs))
         return live | self._bundle()
 
     def _bundle(self) -> dict[str, str]:
-        """Write the still; drawing is what takes long, so that a chart is drawn once."""
-        if self._pictured is None or self._pictured[0] is not self._chart.drawn:
-            self._pictured = self._chart.drawn, still.picture(self._chart.drawn)
-        return still.bundle(self._title(), self.summary, self._pictured[1])
+        """Write the static view; a chart is drawn once, because drawing it is slow."""
+        if self._pictured is None or self._pictured[0] is not self._chart.chart:
+            self._pictured = self._chart.chart, static_view.picture(self._chart.chart)
+        return static_view.bundle(self._title(), self.summary, self._pictured[1])
 
     def _ipython_display_(self) -> None:
-        """Display the panel, and its still as an output of its own.
+        """Display the panel, and its static view as a separate output.
 
-        A notebook that is reopened or converted takes the live panel of an output, or an error in
-        its place, and never looks at what else the output offers. The live panel hides the still.
+        A notebook that is reopened or converted shows the live panel of an output, or an error in
+        its place, and ignores the other formats of that output. The live panel hides the static
+        view.
         """
         import IPython.display
 
@@ -341,21 +342,21 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets carries no 
         bundle = self._repr_mimebundle_()
         page = bundle.pop("text/html")
         display(bundle, raw=True)
-        self._still = display(self._left(page), raw=True, display_id=True)
+        self._static = display(self._static_output(page), raw=True, display_id=True)
 
-    def _left(self, page: str) -> dict[str, str]:
-        """Put the page of a still into the output that the live panel hides."""
-        again = "<p><em>A still: run the cell again for the panel itself.</em></p>"
+    def _static_output(self, page: str) -> dict[str, str]:
+        """Wrap the HTML of a static view in the class that the live panel hides."""
+        hint = "<p><em>A static view: run the cell again for the live panel.</em></p>"
         return {
-            "text/html": f'<div class="{self._still_class}">{page}{again}</div>',
+            "text/html": f'<div class="{self._static_class}">{page}{hint}</div>',
             "text/plain": "",
         }
 
-    def _renew_still(self) -> None:
-        """Put the view as it is now in place of the still that the notebook holds."""
-        if self._still is not None:
-            self._still.update(self._left(self._bundle()["text/html"]), raw=True)
+    def _update_static_view(self) -> None:
+        """Replace the static view in the notebook by the present state."""
+        if self._static is not None:
+            self._static.update(self._static_output(self._bundle()["text/html"]), raw=True)
 
     @property
-    def _still_class(self) -> str:
+    def _static_class(self) -> str:
         return f"wb-still-{self.model_id}"

@@ -1,4 +1,4 @@
-"""Facets: the values of a field with their counts, some of them chosen."""
+"""Facets: lists of a field's values with their counts, to select from."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from workbench.schema import columns_by_name
 from workbench.slice import Slice
 from workbench.store import Store
 
-SHOWN = 200  # values listed; rarer ones are reached through the slice
+MAX_VALUES = 200  # values listed, at most; rarer ones need a filter in the slice
 UNKNOWN = "—"
 _LABEL = 60  # characters of a label
 
@@ -25,7 +25,8 @@ def counts(store: Store, where: Slice, fields: Sequence[str]) -> pl.DataFrame:
     Returns:
         One row per combination: the fields (text, null is unknown) and n (traces).
     """
-    plain = {field: f"field_{place}" for place, field in enumerate(fields)}  # dots are syntax there
+    # names without dots, which the engine reads as struct access
+    plain = {field: f"field_{n}" for n, field in enumerate(fields)}
     with store.facts(where, fields=fields) as traces:
         counted: pl.DataFrame = (
             traces.select(**{name: nw.col(f).cast(nw.String) for f, name in plain.items()})
@@ -38,7 +39,7 @@ def counts(store: Store, where: Slice, fields: Sequence[str]) -> pl.DataFrame:
 
 
 def under(cube: pl.DataFrame, field: str, chosen: Mapping[str, Sequence[Value]]) -> pl.DataFrame:
-    """Count a field's values under what is chosen in the other fields, the commonest first."""
+    """Count a field's values among traces that match the other facets, the most frequent first."""
     others = [
         pl.col(name).is_in(list(values), nulls_equal=True)
         for name, values in chosen.items()
@@ -56,8 +57,8 @@ class Facet(traitlets.HasTraits):
     """One field as a list of its values.
 
     Attributes:
-        chosen: the values chosen; none of them chosen asks for all.
-        panel: what is shown.
+        chosen: the values selected; () selects all.
+        panel: the widget to display.
     """
 
     chosen = traitlets.Tuple()
@@ -66,33 +67,35 @@ class Facet(traitlets.HasTraits):
         """Make the facet of a text column of `trace_facts`."""
         super().__init__()
         self.field = field
-        self._showing = False
+        self._is_updating = False
         self._note = ipywidgets.HTML()
         self._list = ipywidgets.SelectMultiple(
-            rows=5, layout={"width": "auto"}, tooltip="Ctrl or Shift adds; none chosen is all"
+            rows=5,
+            layout={"width": "auto"},
+            tooltip="Ctrl or Shift adds to the selection; no selection is all",
         )
         self.panel = ipywidgets.VBox([self._note, self._list], layout={"flex": "1 1 180px"})
         self._list.observe(self._on_list, "value")
 
     def show(self, values: pl.DataFrame) -> None:
-        """List values with their counts; what is chosen stays listed, with 0 where it is gone."""
-        listed: dict[Value, int] = dict(values.head(SHOWN).iter_rows())
+        """List values with their counts; a selected value stays, with 0 if it has no traces."""
+        listed: dict[Value, int] = dict(values.head(MAX_VALUES).iter_rows())
         for value in self.chosen:
             listed.setdefault(value, 0)
-        more = values.height - SHOWN
+        more = values.height - MAX_VALUES
         column = columns_by_name().get(self.field)
         title = (column.title if column else "") or self.field
         rest = f" · {more:,} rarer ones: use the slice" if more > 0 else ""
-        self._showing = True
+        self._is_updating = True
         try:
             self._note.value = f"<b>{title}</b>{rest}"
             self._list.options = [(_label(v, n), v) for v, n in listed.items()]
             self._list.value = self.chosen
         finally:
-            self._showing = False
+            self._is_updating = False
 
     def _on_list(self, change: Mapping[str, Any]) -> None:
-        if not self._showing:
+        if not self._is_updating:
             self.chosen = tuple(change["new"])
 
     @traitlets.observe("chosen")

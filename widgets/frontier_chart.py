@@ -1,4 +1,4 @@
-"""The frontier as a chart that can be brushed: an interval on the page becomes configurations here."""
+"""Frontier chart with a brush: an interval drawn on the page selects configurations in Python."""
 
 import functools
 import html
@@ -13,18 +13,18 @@ from workbench import charts
 from workbench.analysis.core.result import Result
 
 BRUSH, PICKED = "brush", "picked"
-_WAIT_MS = 60  # the page waits until the mouse rests that long before it says what is brushed
+_WAIT_MS = 60  # time that the mouse rests before the page sends the brushed interval
 _WIDTH = 680
-_PALE = 0.25  # of the opacity of what is not selected
+_PALE = 0.25  # factor on the opacity of points that are not selected
 
 
 class FrontierChart(traitlets.HasTraits):
     """A frontier of configurations.
 
     Attributes:
-        selected: the configurations brushed, or set from outside; () where none are.
-        panel: what is shown.
-        drawn: the chart itself; None where there is nothing to draw.
+        selected: the configurations brushed or set from Python; () if none are.
+        panel: the widget to display.
+        chart: the Altair chart; None if there is nothing to draw.
     """
 
     selected = traitlets.Tuple()
@@ -35,11 +35,11 @@ class FrontierChart(traitlets.HasTraits):
         self._places = pl.DataFrame(schema=["configuration", "group"])
         self._note = ipywidgets.HTML()
         self._chart: Any = None
-        self.drawn: Any = None
+        self.chart: Any = None
         self.panel = ipywidgets.VBox([self._note])
 
     def show(self, result: Result) -> None:
-        """Draw a result of the frontier analysis, by configuration; the same one again is left alone."""
+        """Draw a result of the frontier analysis, by configuration, unless it is drawn already."""
         if self._result is not None and _same(self._result, result):
             return
         self._result = result
@@ -49,13 +49,13 @@ class FrontierChart(traitlets.HasTraits):
             notes = [f"no configuration of this view has both {axes}"]
         self._note.value = "<br>".join(html.escape(note) for note in notes)
         if result.frame.is_empty():
-            self.drawn, self.panel.children = None, (self._note,)
+            self.chart, self.panel.children = None, (self._note,)
             return
         with _unchecked():
             chart = charts.chart(result, width=_WIDTH)
             self._places = _places(result, chart)
-            self.drawn = brushable(chart)
-            self._draw(self.drawn)
+            self.chart = brushable(chart)
+            self._draw(self.chart)
         self.panel.children = (self._chart, self._note)
 
     def _draw(self, chart: Any) -> None:
@@ -74,10 +74,10 @@ class FrontierChart(traitlets.HasTraits):
 
     @traitlets.observe("selected")
     def _mark(self, _: object = None) -> None:
-        """Pale what is not selected."""
+        """Reduce the opacity of points that are not selected."""
         if self._chart is not None:
-            here = self._places.filter(pl.col("configuration").is_in(self.selected))
-            setattr(self._chart.params, PICKED, here["group"].unique().to_list())
+            selected_points = self._places.filter(pl.col("configuration").is_in(self.selected))
+            setattr(self._chart.params, PICKED, selected_points["group"].unique().to_list())
 
 
 def inside(result: Result, interval: Mapping[str, Any]) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def inside(result: Result, interval: Mapping[str, Any]) -> tuple[str, ...]:
 
     Args:
         result: a frontier by configuration.
-        interval: (low, high) by axis, "x" and "y", as the page sends it; empty where none is drawn.
+        interval: (low, high) by axis, "x" and "y", as the page sends it; empty if none is drawn.
     """
     if {"x", "y"} - set(interval):
         return ()
@@ -97,10 +97,7 @@ def inside(result: Result, interval: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def brushable(chart: Any) -> Any:
-    """Give a frontier chart of our own an interval to drag and a list of points that stand out.
-
-    Its layers are changed in place.
-    """
+    """Add an interval selection and a list of emphasised points to a frontier chart, in place."""
     import altair as alt
 
     among = f"length({PICKED}) == 0 || indexof({PICKED}, datum.group) >= 0"
@@ -123,10 +120,10 @@ def _same(one: Result, other: Result) -> bool:
 
 
 def _places(result: Result, chart: Any) -> pl.DataFrame:
-    """Find every configuration's label in its chart by where it stands; those on one spot share theirs.
+    """Find the label of each configuration in the chart; those at one position share a label.
 
     Returns:
-        One row per configuration drawn and label on its spot: configuration, group.
+        One row per configuration drawn and label at its position: configuration, group.
     """
     points = next(layer for layer in chart.layer if layer.mark.type == "point").data
     axes = {axis: pl.col(result.options[axis]) for axis in ("x", "y")}
@@ -135,7 +132,7 @@ def _places(result: Result, chart: Any) -> pl.DataFrame:
 
 
 def _unchecked() -> Any:
-    """Spare Altair's validation of every part, which takes longer than the query behind the chart."""
+    """Turn off Altair's validation, which takes longer than the query behind the chart."""
     from altair.utils import schemapi
 
     return schemapi.debug_mode(False)
@@ -143,7 +140,7 @@ def _unchecked() -> Any:
 
 @functools.cache
 def _offline() -> Any:
-    """Altair's widget with everything it needs inside; it would ask the network otherwise."""
+    """Return Altair's widget with its scripts bundled, so that it needs no network."""
     import altair as alt
 
     alt.JupyterChart.enable_offline()

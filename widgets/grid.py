@@ -1,4 +1,4 @@
-"""`Grid`: a table of any length that asks for the rows in sight; values reach the page as text only."""
+"""Grid widget: a table that fetches the rows in view; the page shows values as text only."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ import traitlets
 from workbench.analysis.core.result import plain
 from workbench.schema import Column
 
-HEAD = 50  # rows that travel with the widget's state, so that they show without a round trip
-PAGE = 500  # most rows that one question may ask for
-REACH = 100_000  # rows that can be scrolled to; a page cannot be made taller than some 10⁷ pixels
-TEXT = 300  # characters of a cell; the whole text is in the frame
+HEAD = 50  # rows in the widget's state, which are shown without a round trip
+PAGE = 500  # rows of one request, at most
+REACH = 100_000  # rows that can be scrolled to; browsers limit an element to some 10⁷ pixels
+TEXT = 300  # characters of a cell, at most; the frame has the whole text
 
 Row = Mapping[str, Any]
 Fetch = Callable[[int, int, str, bool], Sequence[Row]]
@@ -23,15 +23,15 @@ _HERE = Path(__file__).parent
 
 
 class Grid(anywidget.AnyWidget):
-    """A scrolling table whose rows are fetched as they come into sight.
+    """A scrolling table whose rows are fetched when they come into view.
 
     Attributes:
         columns: name, title, unit, type and meaning of each column shown; `low` and `high` name the
-            ends of its interval, where it has one.
-        n_rows: rows there are; those beyond `REACH` are counted, not shown.
-        sort, descending: the column in whose order they stand, "" for their own.
+            columns with the ends of its interval, if it has one.
+        n_rows: number of rows; those beyond `REACH` are counted, not shown.
+        sort, descending: the column that the rows are sorted by, "" for the order of `fetch`.
         key: the column that identifies a row.
-        picked: keys of the rows chosen by click or Enter, in any order.
+        picked: keys of the rows selected by click or Enter, in any order.
         caption: one line above the table.
     """
 
@@ -64,25 +64,25 @@ class Grid(anywidget.AnyWidget):
         """Make a grid, empty until `show` is called.
 
         Args:
-            columns: what is shown, from the schema.
-            fetch: answers with rows; see `Fetch`.
-            key: the column that identifies a row; rows can be picked if given.
+            columns: the columns to show, from the schema.
+            fetch: function that returns rows; see `Fetch`.
+            key: the column that identifies a row; if given, rows can be selected.
             intervals: columns whose `NAME_low` and `NAME_high` are drawn with them.
-            lines: rows in sight at once.
-            several: whether more than one row can be picked.
+            lines: rows in view at once.
+            several: whether more than one row can be selected.
         """
         self._fetch = fetch
         described = [_described(c, interval=c.name in intervals) for c in columns]
         super().__init__(columns=described, key=key, lines=lines, several=several)
-        self.on_msg(self._answer)
+        self.on_msg(self._on_message)
 
     def show(self, n_rows: int, caption: str = "", fetch: Fetch | None = None) -> None:
-        """Show other rows, from the first one on.
+        """Replace the rows, and scroll to the first.
 
         Args:
-            n_rows: how many there are.
+            n_rows: number of rows.
             caption: one line above the table.
-            fetch: answers with rows from now on; as before where None.
+            fetch: function that returns rows; None keeps the present one.
         """
         self._fetch = fetch or self._fetch
         head = self._rows(0, HEAD)
@@ -97,8 +97,8 @@ class Grid(anywidget.AnyWidget):
         return [{name: _cell(value) for name, value in row.items()} for row in rows]
 
     @traitlets.validate("sort")
-    def _known(self, proposal: dict[str, Any]) -> str:
-        """Refuse to sort by anything but a column shown: the page may send any text."""
+    def _validate_sort(self, proposal: dict[str, Any]) -> str:
+        """Accept only names of columns shown, because the page may send any text."""
         name: str = proposal["value"]
         return name if name in {c["name"] for c in self.columns} else self.sort
 
@@ -106,8 +106,8 @@ class Grid(anywidget.AnyWidget):
     def _on_sort(self, _: object) -> None:
         self.show(self.n_rows, self.caption)
 
-    def _answer(self, _: object, content: object, __: object) -> None:
-        """Answer the page's question for rows; anything else it says is passed over."""
+    def _on_message(self, _: object, content: object, __: object) -> None:
+        """Send the rows that the page requests; ignore any other message."""
         match content:
             case {
                 "verb": "rows",

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from workbench import analysis, formats, report
 from workbench.analysis.core.result import Result
-from workbench.report import latex, markdown, page, pictures, tables, words
+from workbench.report import latex, markdown, page, pictures, sentences, tables
 from workbench.report.contents import Looked, Unanswered, Value
 from workbench.schema import Column
 
@@ -466,7 +466,7 @@ def test_what_no_row_knows_is_named_and_not_shown():
 
     assert [h.text for h in main.heads] == ["configuration", "pass rate", "n"]
     assert main.rows[0] == ("a", "0.50 [0.40, 0.60]", "1")
-    assert words.unknown(main) == "Not known of any row: cost (USD) (no price)."
+    assert sentences.unknown(main) == "Not known of any row: cost (USD) (no price)."
 
 
 def test_one_long_row_is_turned():
@@ -507,8 +507,8 @@ def test_the_outlook_stands_apart_from_the_notes():
 
     found = made(result)
 
-    assert words.outlook(found.answers[0]) == [words.said(result.outlook[0])]
-    assert words.said(result.outlook[0]) not in words.notes(found.answers[0])
+    assert sentences.outlook(found.answers[0]) == [sentences.clean(result.outlook[0])]
+    assert sentences.clean(result.outlook[0]) not in sentences.notes(found.answers[0])
     assert Page(report.as_html(found)).text.count(result.outlook[0]) == 1
 
 
@@ -572,5 +572,5 @@ def test_prose_keeps_its_code():
 
 def test_a_long_sentence_is_cut_and_says_so():
     """No silent truncation."""
-    assert words.said("x" * 2000).endswith("x… (500 more characters)")
-    assert words.said("short") == "short"
+    assert sentences.clean("x" * 2000).endswith("x… (500 more characters)")
+    assert sentences.clean("short") == "short"

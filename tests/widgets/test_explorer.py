@@ -195,11 +195,11 @@ def test_brushing_the_chart_selects_configurations(explorer: Explorer) -> None:
 def test_a_refresh_without_news_keeps_the_brush(explorer: Explorer) -> None:
     """The chart is drawn anew, and the interval lost, only where there is something new to draw."""
     brush(explorer, x=[0.0, 1e9], y=[0.0, 1.0])
-    drawn, selected = explorer._chart.drawn, explorer.selected
+    drawn, selected = explorer._chart.chart, explorer.selected
 
     explorer.refresh()
 
-    assert explorer._chart.drawn is drawn
+    assert explorer._chart.chart is drawn
     assert explorer.selected == selected != ()
 
 
@@ -375,7 +375,7 @@ def test_the_page_writes_values_as_text_only() -> None:
 
 def test_the_brush_is_on_the_axes_that_it_is_read_on(explorer: Explorer) -> None:
     """The page names an interval's ends after the fields of the layer that carries the brush."""
-    drawn = explorer._chart.drawn.to_dict()
+    drawn = explorer._chart.chart.to_dict()
     brush = next(param for param in drawn["params"] if param["name"] == "brush")
     (layer,) = [part for part in drawn["layer"] if part.get("name") in brush["views"]]
 

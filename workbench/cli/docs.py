@@ -120,10 +120,10 @@ def index() -> str:
 def page(declared: "Analysis", stores: Stores) -> str:
     """Write the page of one analysis as Markdown."""
     from workbench.analysis.catalogue import what_would_it_take
-    from workbench.report import words
+    from workbench.report import sentences
 
     lines = [f"# {declared.title}", "", f"**{_plain(declared.question)}**", ""]
-    lines += [_plain(paragraph) + "\n" for paragraph in words.paragraphs(declared.doc)]
+    lines += [_plain(paragraph) + "\n" for paragraph in sentences.paragraphs(declared.doc)]
     settled = what_would_it_take.describe_note(declared)
     lines += [_plain(settled), ""] if settled else []
     lines += [f"Source: {_plain(declared.source)}.", ""] if declared.source else []

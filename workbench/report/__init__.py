@@ -1,7 +1,7 @@
 """Reports: answers of many analyses as one page, Markdown or LaTeX tables.
 
-A report is gathered from a store (`make`) or put together from results (`of`), and then written:
-`as_html`, `as_markdown` and `as_latex` are pure, `save` writes a file by its ending.
+`make` builds a report from a store, `of` from results. `as_html`, `as_markdown` and `as_latex` turn
+it into text without I/O; `save` writes a file in the format of its suffix.
 """
 
 import importlib
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.report.answers import of
+    from workbench.report.builder import USUAL, chosen, make
     from workbench.report.contents import Answered, Looked, Report, Unanswered
-    from workbench.report.gathering import USUAL, chosen, make
     from workbench.report.latex import as_latex
     from workbench.report.markdown import as_markdown
     from workbench.report.page import as_html
@@ -37,9 +37,9 @@ _HOMES = {
     "SUFFIXES": "saving",
     "save": "saving",
     "written": "saving",
-    "USUAL": "gathering",
-    "chosen": "gathering",
-    "make": "gathering",
+    "USUAL": "builder",
+    "chosen": "builder",
+    "make": "builder",
     "of": "answers",
     "Answered": "contents",
     "Looked": "contents",
@@ -52,7 +52,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name's home on first use: a face that writes one format needs no other."""
+    """Import the module of a public name on first use, to load only the format that is written."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

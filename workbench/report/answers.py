@@ -1,4 +1,4 @@
-"""From a result to its place in a report: with its command and its chart, or the reason why it has none."""
+"""Answers of a report: a result with its command and chart, or the reason why there is none."""
 
 import dataclasses
 import datetime as dt
@@ -22,31 +22,31 @@ def of(
     draw: bool = True,
     most: int = 40,
 ) -> Report:
-    """Put results together to a report.
+    """Make a report of results.
 
     Args:
-        results: in any order; they are read family by family.
-        looked: what they were asked of.
-        made_at: when (UTC).
+        results: results in any order; the report sorts them by family.
+        looked: the store and slice that the results are from.
+        made_at: time of the report (UTC).
         title: the headline.
-        seed: of what was random in them.
-        draw: whether to draw charts; only a page shows them.
-        most: rows of a table.
+        seed: seed that the results were computed with.
+        draw: whether to draw charts; only HTML shows them.
+        most: rows of a table, at most.
     """
-    found: list[Answered | Unanswered] = []
-    seen: dict[str, int] = {}
+    answers: list[Answered | Unanswered] = []
+    n_results: dict[str, int] = {}
     for result in results:
-        n = seen[result.name] = seen.get(result.name, 0) + 1
+        n = n_results[result.name] = n_results.get(result.name, 0) + 1
         mark = result.name if n == 1 else f"{result.name}-{n}"
-        found.append(
+        answers.append(
             answer(result, store=looked.store, where=looked.where, seed=seed, draw=draw, mark=mark)
         )
-    by = next((f.result.by for f in found if isinstance(f, Answered)), ("configuration",))
+    by = next((a.result.by for a in answers if isinstance(a, Answered)), ("configuration",))
     return Report(
         title,
         looked,
-        tuple(f for f in found if isinstance(f, Answered)),
-        tuple(f for f in found if isinstance(f, Unanswered)),
+        tuple(a for a in answers if isinstance(a, Answered)),
+        tuple(a for a in answers if isinstance(a, Unanswered)),
         made_at,
         __version__,
         by=by,
@@ -64,48 +64,49 @@ def answer(
     draw: bool = True,
     mark: str = "",
 ) -> Answered | Unanswered:
-    """Give a result its place: among the answers, with its chart, or among what has none."""
+    """Make the entry of a result: an answer with its chart, or the reason why it has no figure."""
     declared = analysis.get(result.name)
     if is_blank(result):
         return Unanswered(declared, why_blank(result))
-    said = command(result, store, where, seed)
-    found = Answered(declared, result, said, mark=mark or result.name)
-    return drawn(found) if draw else found
+    repeat = command(result, store, where, seed)
+    entry = Answered(declared, result, repeat, mark=mark or result.name)
+    return with_chart(entry) if draw else entry
 
 
-def drawn(found: Answered) -> Answered:
-    """Add the chart of an answer, or why there is none."""
+def with_chart(entry: Answered) -> Answered:
+    """Add the chart of an answer, or the error that kept it from being drawn."""
     from workbench.report.pictures import picture
 
     try:
-        return dataclasses.replace(found, picture=picture(found.result, found.mark))
-    except Exception as error:  # noqa: BLE001 (the table stands without its chart)
-        return dataclasses.replace(found, fault=words_of(error))
+        return dataclasses.replace(entry, picture=picture(entry.result, entry.mark))
+    except Exception as error:  # noqa: BLE001 (the table is shown without its chart)
+        return dataclasses.replace(entry, fault=message_of(error))
 
 
-def words_of(error: Exception) -> str:
-    """Say what went wrong; of a fault that is none of ours, also its kind."""
+def message_of(error: Exception) -> str:
+    """Return the message of an error; for an error outside our hierarchy with its class."""
     if isinstance(error, WorkbenchError):
         return str(error)
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def command(result: Result, store: str = "", where: str = "", seed: int = 0) -> str:
-    """Write the command that gives a result again, all rows of it; options at their default are left out."""
+    """Write the command that repeats a result with all its rows; default options are omitted."""
     declared = analysis.get(result.name)
-    turned = flags_set_by_metrics(result.options)
+    set_by_metrics = flags_set_by_metrics(result.options)
     words = ["workbench", "analyze", result.name]
     words += ["--where", where] if where else []
     words += ["--by", ",".join(result.by)] if result.by != ("configuration",) else []
     for option in declared.options:
-        value, flag = result.options.get(option.name, option.default), option.name.replace("_", "-")
-        if value == option.default and option.name not in turned:
+        value = result.options.get(option.name, option.default)
+        flag = option.name.replace("_", "-")
+        if value == option.default and option.name not in set_by_metrics:
             continue
         if option.type == "flag":
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            said = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
-            words += [f"--{flag}", said]
+            text = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+            words += [f"--{flag}", text]
     words += ["--seed", str(seed)] if seed else []
     words += ["--store", store] if store else []
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""What a report holds, before it is written: what was looked at, the answers, and what has none."""
+"""Contents of a report as records: facts about the slice, answers, and analyses without one."""
 
 import dataclasses
 import datetime as dt
@@ -13,7 +13,7 @@ from workbench.formats import count, is_unknown
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Value:
-    """A name that occurs in the traces looked at, and in how many of them; None where it is unknown."""
+    """A name in the traces of the slice, None if unknown, and the number of traces with it."""
 
     name: str | None
     n: int
@@ -21,24 +21,23 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Looked:
-    """What was looked at.
+    """Facts about the slice that a report is made from.
 
     Attributes:
-        store: the store's file name, without its folder: a report goes to others.
+        store: the store's file name, without its folder, because a report is given to others.
         where: the slice as text; "" is everything.
         n_traces: traces of the slice.
         n_all: traces of the store.
-        models: the models of the slice, the commonest first; likewise tasks, strategies and
+        models: the models of the slice, the most frequent first; likewise tasks, strategies and
             configurations.
-        runs: rows of the table `runs` that the slice has traces of, with `n_traces`, those of the
-            slice.
-        first_at: when the first attempt began (UTC); None if not known.
-        last_at: when the last one began.
+        runs: rows of the table `runs` of the slice, with the number of its traces in `n_traces`.
+        first_at: start of the first attempt (UTC); None if unknown.
+        last_at: start of the last attempt (UTC); None if unknown.
         prices: rows of the table `prices` in force for the traces.
-        n_unpriced: traces without a price row; None if not known.
-        methods: how joules were found: measured, apportioned, estimated, reported; () where none
-            are known.
-        most: of how many names a list has at most; a list as long may be cut.
+        n_unpriced: traces without a price row; None if unknown.
+        methods: methods of the joules: measured, apportioned, estimated, reported; () if there are
+            none.
+        most: length of a list of names, at most; a list of that length may be cut.
     """
 
     store: str = ""
@@ -64,11 +63,11 @@ class Answered:
 
     Attributes:
         declared: the analysis.
-        result: its answer.
-        command: what gives it again, all rows of it.
-        picture: the chart as SVG; "" where none was drawn.
-        fault: why no chart could be drawn; "" where one was, or none was wanted.
-        mark: its name within the report: that of the analysis, numbered where it comes again.
+        result: its result.
+        command: the command that repeats the result with all its rows.
+        picture: the chart as SVG; "" if none was drawn.
+        fault: why the chart could not be drawn; "" if it was, or was not requested.
+        mark: anchor within the report: the analysis' name, numbered from its second result on.
     """
 
     declared: Analysis
@@ -85,8 +84,8 @@ class Unanswered:
 
     Attributes:
         declared: the analysis.
-        reason: in words.
-        failed: whether it ended in an error, in place of finding nothing to answer from.
+        reason: the reason as a sentence.
+        failed: whether it raised an error; else the traces lack what it needs.
     """
 
     declared: Analysis
@@ -99,17 +98,18 @@ class Report:
     """A report, ready to be written.
 
     Attributes:
-        title: its headline.
-        looked: what was looked at.
-        answers: in the order in which they are read.
-        unanswered: the analyses that had nothing to answer from, or failed.
-        others: names of the analyses that were not asked.
+        title: the headline.
+        looked: facts about the slice.
+        answers: the answers in reading order.
+        unanswered: the analyses without an answer.
+        others: names of the analyses that were not run.
         by: the columns that name a group.
-        seed: of what is random.
-        made_at: when it was made (UTC).
-        version: of workbench.
-        most: rows shown of a main table; of a further one, `fewer`.
-        changed: whether the store changed while it was being looked at.
+        seed: seed of the random numbers.
+        made_at: time of the report (UTC).
+        version: version of workbench.
+        most: rows shown of a main table, at most.
+        fewer: rows shown of a further table, at most.
+        changed: whether the store changed while it was being read.
     """
 
     title: str
@@ -126,15 +126,15 @@ class Report:
     changed: bool = False
 
     def families(self) -> dict[str, list[Answered]]:
-        """Sort the answers under the titles of their families, in the order of the catalogue."""
-        found: dict[str, list[Answered]] = {title: [] for title in FAMILIES.values()}
+        """Group the answers by the titles of their families, in the order of the catalogue."""
+        by_title: dict[str, list[Answered]] = {title: [] for title in FAMILIES.values()}
         for answer in self.answers:
-            found[FAMILIES[answer.declared.family]].append(answer)
-        return {title: answers for title, answers in found.items() if answers}
+            by_title[FAMILIES[answer.declared.family]].append(answer)
+        return {title: answers for title, answers in by_title.items() if answers}
 
 
 def is_blank(result: Result) -> bool:
-    """Whether an answer holds no figure: no rows, or none of its figures with an interval is known in any row."""
+    """Whether a result has no figure: no rows, or no known value of a figure with an interval."""
     frame = result.frame
     figures = [c for c in frame.columns if {f"{c}_low", f"{c}_high"} <= set(frame.columns)]
     return frame.is_empty() or (
@@ -143,11 +143,11 @@ def is_blank(result: Result) -> bool:
 
 
 def why_blank(result: Result) -> str:
-    """Say why an answer holds no figure: what it notes, and what was left out."""
+    """Explain why a result has no figure, by its notes and its dropped rows."""
     left = ", ".join(left_out(result))
     return "; ".join((*result.notes, *([f"left out: {left}"] if left else []))) or "no rows"
 
 
 def left_out(result: Result) -> Sequence[str]:
-    """Say what an answer leaves out: "12 failed traces"."""
+    """Write the dropped rows of a result by reason: "12 failed traces"."""
     return [f"{count(n)} {reason}" for reason, n in result.dropped.items()]

@@ -1,24 +1,23 @@
-r"""A report as LaTeX tables, to be read into a paper by `\input`; nothing but booktabs is needed.
+r"""LaTeX tables of a report, for `\input` into a paper that loads booktabs.
 
-What comes from outside is shown, not obeyed: every character that TeX acts on is escaped, and
-letters that pdfLaTeX does not know are written by XeLaTeX and LuaLaTeX, and by pdfLaTeX as their
-number.
+Every character that TeX interprets is escaped. XeLaTeX and LuaLaTeX print letters that pdfLaTeX
+lacks; pdfLaTeX prints their code point.
 """
 
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from workbench.report import words
+from workbench.report import sentences
 from workbench.report.contents import Answered, Report
 from workbench.report.tables import Table, tables
 
-_ROOM = 84  # characters of \footnotesize on a line of the article class
+_LINE_WIDTH = 84  # characters of \footnotesize on a line of the article class
 _GAP = 1.5  # characters between columns
-_NARROW = 26  # characters of a text column that need no wrapping
-_WRAPPED = 26  # the room of one that is wrapped, as its width in the preamble says
+_NARROW = 26  # characters of a text column that is not wrapped
+_WRAPPED = 26  # characters of a line of a wrapped column, whose width is `_WIDTH`
 _WIDTH = r"p{.31\linewidth}"
-_FLOATS = 12  # LaTeX gives up where too many tables wait for a page
+_FLOATS = 12  # tables between page breaks; else LaTeX runs out of unplaced floats
 _CHARACTERS = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -101,7 +100,7 @@ _HEAD = r"""% {title}
 
 
 def escaped(text: str) -> str:
-    """Keep TeX from acting on a line of text; two dashes, commas or apostrophes stay two."""
+    """Escape a line of text for TeX, ligatures of dashes, commas and apostrophes included."""
     return _LIGATURES.sub(r"\g<0>{}", _SPECIAL.sub(_character, text))
 
 
@@ -113,7 +112,7 @@ def _character(match: re.Match[str]) -> str:
 def as_latex(report: Report) -> str:
     """Write the tables of a report as LaTeX."""
     lines = _HEAD.format(
-        title=words.said(report.title),
+        title=sentences.clean(report.title),
         made=f"{report.made_at:%Y-%m-%d %H:%M:%S}",
         version=report.version,
     ).splitlines()
@@ -130,11 +129,11 @@ def as_latex(report: Report) -> str:
 
 
 def _facts(report: Report) -> Iterator[str]:
-    rows = [rf"  {escaped(name)} & {escaped(text)} \\" for name, text in words.facts(report)]
+    rows = [rf"  {escaped(name)} & {escaped(text)} \\" for name, text in sentences.facts(report)]
     yield from (
         r"\begin{table}[htbp]",
         r"  \centering\footnotesize",
-        rf"  \caption{{{escaped(words.said(report.title))}: what was looked at.}}",
+        rf"  \caption{{{escaped(sentences.clean(report.title))}: traces of this report.}}",
     )
     yield from (
         r"  \label{tab:workbench}",
@@ -146,30 +145,32 @@ def _facts(report: Report) -> Iterator[str]:
 
 
 def _answer(report: Report, answer: Answered) -> Iterator[list[str]]:
-    """Write the tables of an answer, each a float of its own."""
+    """Write the tables of an answer, each as a float of its own."""
     declared = answer.declared
-    level = words.level(answer)
+    level = sentences.level(answer)
     main, *further = tables(answer.result, report.most, report.fewer)
-    below = [f"What would it take: {text}" for text in words.outlook(answer)] + words.notes(answer)
+    below = [f"What would it take: {text}" for text in sentences.outlook(answer)] + sentences.notes(
+        answer
+    )
     below += [f"Source: {declared.source}"] if declared.source else []
     caption = " ".join(
         (f"{declared.title}.", declared.question, f"{level.capitalize()}." if level else "")
     )
     yield from _floats(main, caption.strip(), answer.mark, below)
     for n, more in enumerate(further, 1):
-        text = f"{declared.title}: {words.heading(more)}."
+        text = f"{declared.title}: {sentences.heading(more)}."
         yield from _floats(more, text, f"{answer.mark}:{n}", [])
 
 
 def _floats(table: Table, caption: str, label: str, below: Sequence[str]) -> Iterator[list[str]]:
-    """Write a table, in several parts where it is wider than the page, each with the columns that name the row."""
+    """Write a table; one wider than the page is split into parts that repeat the key columns."""
     parts = _parts(table)
-    rest = [f"{words.rest(table)} are not shown"] if table.n_cut else []
-    said = [*rest, *filter(None, [words.unknown(table)]), *below]
+    rest = [f"{sentences.rest(table)} are not shown"] if table.n_cut else []
+    all_notes = [*rest, *filter(None, [sentences.unknown(table)]), *below]
     for n, part in enumerate(parts, 1):
         several = f" Part {n} of {len(parts)}." if len(parts) > 1 else ""
         mark = f":part{n}" if n > 1 else ""
-        notes = said if n == len(parts) else []
+        notes = all_notes if n == len(parts) else []
         yield [
             r"\begin{table}[htbp]",
             r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
@@ -186,13 +187,13 @@ def _below(text: str) -> str:
 
 
 def _widths(table: Table) -> list[int]:
-    """Characters that each column takes, its head wrapped to its cells."""
-    found = []
-    for place, head in enumerate(table.heads):
-        cells = max((len(row[place]) for row in table.rows), default=0)
+    """Return the width of each column in characters, with its head wrapped to its cells."""
+    widths = []
+    for index, head in enumerate(table.heads):
+        cells = max((len(row[index]) for row in table.rows), default=0)
         lines = _wrapped(head.text, cells)
-        found.append(max(cells, *map(len, lines)))
-    return found
+        widths.append(max(cells, *map(len, lines)))
+    return widths
 
 
 def _wrapped(head: str, cells: int) -> list[str]:
@@ -200,18 +201,18 @@ def _wrapped(head: str, cells: int) -> list[str]:
 
 
 def _parts(table: Table) -> list[list[int]]:
-    """Split the columns into as many tables as fit the page, each with the keys; never without one column more."""
+    """Split the columns into parts that fit the page, each with the keys and at least one more."""
     widths = [min(w, _WRAPPED) + _GAP if w > _NARROW else w + _GAP for w in _widths(table)]
     keys = list(range(table.keys))
-    room = _ROOM - sum(widths[k] for k in keys)
+    available = _LINE_WIDTH - sum(widths[k] for k in keys)
     parts: list[list[int]] = [[]]
     used = 0.0
-    for place in range(table.keys, len(widths)):
-        if parts[-1] and used + widths[place] > room:
+    for index in range(table.keys, len(widths)):
+        if parts[-1] and used + widths[index] > available:
             parts.append([])
             used = 0.0
-        parts[-1].append(place)
-        used += widths[place]
+        parts[-1].append(index)
+        used += widths[index]
     return [[*keys, *part] for part in parts]
 
 
@@ -231,14 +232,14 @@ def _tabular(table: Table, part: Sequence[int]) -> Iterator[str]:
     )
     for row in table.rows:
         cells = [escaped(row[p]) for p in part]
-        # After a line's end TeX takes a bracket or a star for an argument.
+        # After \\ TeX reads a bracket or a star as an argument.
         guard = "{}" if cells[0][:1] in {"[", "*"} else ""
         yield rf"  {guard}{' & '.join(cells)} \\"
     yield from (r"  \bottomrule", r"  \end{tabular}")
 
 
 def _stack(table: Table, place: int) -> str:
-    """Write a head, on several lines where it is wider than its cells."""
+    """Write a head, on several lines if it is wider than its cells."""
     head = table.heads[place]
     cells = max((len(row[place]) for row in table.rows), default=0)
     lines = [escaped(line) for line in _wrapped(head.text, cells)]
@@ -250,7 +251,8 @@ def _stack(table: Table, place: int) -> str:
 def _unanswered(report: Report) -> Iterator[str]:
     if report.unanswered:
         yield from ("", r"\paragraph{Without an answer}", r"\begin{itemize}")
-        for found in report.unanswered:
-            failed = "failed: " if found.failed else ""
-            yield rf"  \item {escaped(found.declared.title)}: {failed}{escaped(words.said(found.reason))}"
+        for entry in report.unanswered:
+            failed = "failed: " if entry.failed else ""
+            reason = escaped(sentences.clean(entry.reason))
+            yield rf"  \item {escaped(entry.declared.title)}: {failed}{reason}"
         yield r"\end{itemize}"

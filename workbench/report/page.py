@@ -1,7 +1,7 @@
-"""A report as one page that needs nothing else: no request, no script, charts inside.
+"""HTML page of a report: one file with its charts, without scripts or network requests.
 
-What comes from outside reaches the page as text; a policy in its head forbids everything that is
-not there: scripts, images, fonts, frames, forms, and any style but the page's own.
+Texts of the store are escaped. The page's content security policy forbids scripts, images, fonts,
+frames, forms, and any style but its own.
 """
 
 import base64
@@ -10,12 +10,12 @@ import html
 from collections.abc import Iterator
 from pathlib import Path
 
-from workbench.report import words
+from workbench.report import sentences
 from workbench.report.contents import Answered, Report
 from workbench.report.tables import Head, Table, tables
 
 _STYLE = Path(__file__).with_name("page.css")
-_FEW = 3  # rows of a further table that need no folding away
+_FEW = 3  # a further table of at most this many rows is not folded
 
 
 def e(text: str) -> str:
@@ -27,7 +27,7 @@ def as_html(report: Report) -> str:
     """Write a report as a page."""
     style = _STYLE.read_text(encoding="utf-8")
     families = report.families()
-    title = e(words.said(report.title))
+    title = e(sentences.clean(report.title))
     parts = [
         "<!doctype html>",
         '<html lang="en">',
@@ -44,7 +44,7 @@ def as_html(report: Report) -> str:
         "<body>",
         "<header>",
         f"<h1>{title}</h1>",
-        f'<p class="lead">{e(words.lead(report))}</p>',
+        f'<p class="lead">{e(sentences.lead(report))}</p>',
         "</header>",
         *_contents(report),
         "<main>",
@@ -64,7 +64,7 @@ def _policy(style: str) -> str:
 
 
 def _contents(report: Report) -> Iterator[str]:
-    yield from ('<nav aria-label="Contents">', '<p><a href="#looked">What was looked at</a></p>')
+    yield from ('<nav aria-label="Contents">', '<p><a href="#looked">Traces of this report</a></p>')
     for family, answers in report.families().items():
         links = (f'<li><a href="#{e(a.mark)}">{e(a.declared.title)}</a></li>' for a in answers)
         yield f"<div><h2>{e(family)}</h2><ul>{''.join(links)}</ul></div>"
@@ -74,12 +74,12 @@ def _contents(report: Report) -> Iterator[str]:
 
 
 def _looked(report: Report) -> Iterator[str]:
-    yield from ('<section id="looked">', "<h2>What was looked at</h2>", "<dl>")
-    for name, text in words.facts(report):
+    yield from ('<section id="looked">', "<h2>Traces of this report</h2>", "<dl>")
+    for name, text in sentences.facts(report):
         yield f"<div><dt>{e(name)}</dt><dd>{e(text)}</dd></div>"
     yield "</dl>"
-    for origin in words.origins(report):
-        yield from _folded(words.heading(origin).capitalize(), _table(origin, ""))
+    for origin in sentences.origins(report):
+        yield from _folded(sentences.heading(origin).capitalize(), _table(origin, ""))
     yield "</section>"
 
 
@@ -87,27 +87,28 @@ def _answer(report: Report, answer: Answered) -> Iterator[str]:
     declared = answer.declared
     yield from (f'<article id="{e(answer.mark)}">', f"<h3>{e(declared.title)}</h3>")
     yield f'<p class="question">{e(declared.question)}</p>'
-    for text in words.outlook(answer):
+    for text in sentences.outlook(answer):
         yield f'<p class="outlook"><b>What would it take</b> {e(text)}</p>'
     if answer.picture:
-        yield f'<figure role="img" aria-label="{e(words.alternative(answer))}">{answer.picture}</figure>'
+        label = e(sentences.alternative(answer))
+        yield f'<figure role="img" aria-label="{label}">{answer.picture}</figure>'
     main, *further = tables(answer.result, report.most, report.fewer)
-    yield from _table(main, answer.command, words.level(answer))
-    if notes := words.notes(answer):
+    yield from _table(main, answer.command, sentences.level(answer))
+    if notes := sentences.notes(answer):
         yield f'<ul class="notes">{"".join(f"<li>{e(text)}</li>" for text in notes)}</ul>'
     for more in further:
         yield from _folded(
-            words.heading(more), _table(more, answer.command), is_open=more.n_rows <= _FEW
+            sentences.heading(more), _table(more, answer.command), is_open=more.n_rows <= _FEW
         )
     yield from _folded("How it is estimated", _meaning(answer, main))
     if declared.source:
         yield f'<p class="source">Source: {e(declared.source)}.</p>'
-    yield from (f"<pre><code>{e(words.said(answer.command))}</code></pre>", "</article>")
+    yield from (f"<pre><code>{e(sentences.clean(answer.command))}</code></pre>", "</article>")
 
 
 def _meaning(answer: Answered, main: Table) -> Iterator[str]:
-    """Write the definition, and what the columns of the main table mean."""
-    for text in words.paragraphs(answer.declared.doc):
+    """Write the definition of the analysis and the meanings of the main table's columns."""
+    for text in sentences.paragraphs(answer.declared.doc):
         yield f"<p>{prose(text)}</p>"
     heads = [h for h in main.heads if h.doc]
     if heads:
@@ -116,9 +117,9 @@ def _meaning(answer: Answered, main: Table) -> Iterator[str]:
 
 
 def prose(text: str) -> str:
-    """Write prose of ours; what stands in backquotes is code."""
+    """Write text of our own; text in backquotes is code."""
     return "".join(
-        f"<code>{e(part)}</code>" if code else e(part) for part, code in words.spans(text)
+        f"<code>{e(part)}</code>" if code else e(part) for part, code in sentences.spans(text)
     )
 
 
@@ -129,8 +130,8 @@ def _folded(summary: str, lines: Iterator[str], *, is_open: bool = False) -> Ite
 
 
 def _table(table: Table, command: str, level: str = "") -> Iterator[str]:
-    """Write a table in a box of its own that scrolls, and below it what it does not show."""
-    # A box that scrolls must be reached by the keyboard, too.
+    """Write a table in a box that scrolls, and below it what it does not show."""
+    # tabindex lets the keyboard reach a box that scrolls
     yield '<div class="box" role="region" aria-label="Table" tabindex="0">'
     yield '<table class="side">' if table.sideways else "<table>"
     if not table.sideways:
@@ -140,9 +141,9 @@ def _table(table: Table, command: str, level: str = "") -> Iterator[str]:
         cells = (_cell(text, table, place) for place, text in enumerate(row))
         yield f"<tr>{''.join(cells)}</tr>"
     yield "</tbody></table></div>"
-    below = [f"{e(level)}." if level else "", e(words.unknown(table))]
-    if rest := words.rest(table):
-        all_ = f"; all of them: <code>{e(words.said(command))}</code>." if command else "."
+    below = [f"{e(level)}." if level else "", e(sentences.unknown(table))]
+    if rest := sentences.rest(table):
+        all_ = f"; all of them: <code>{e(sentences.clean(command))}</code>." if command else "."
         below.insert(0, f"{e(rest)}{all_}")
     if any(below):
         yield f'<p class="below">{" ".join(filter(None, below))}</p>'
@@ -155,7 +156,7 @@ def _head(head: Head) -> str:
 
 
 def _cell(text: str, table: Table, place: int) -> str:
-    """Write a cell: the name of a row as its head, an interval paler than its figure."""
+    """Write a cell: a key as the head of its row, an interval paler than its figure."""
     number = ' class="n"' if table.heads[place].is_number else ""
     if place < table.keys:
         return f'<th scope="row"{number}>{e(text)}</th>'
@@ -170,12 +171,12 @@ def _unanswered(report: Report) -> Iterator[str]:
         yield from ('<section id="unanswered">', "<h2>Without an answer</h2>")
         if report.unanswered:
             yield "<dl>"
-        for found in report.unanswered:
-            reason = f"{'failed: ' if found.failed else ''}{words.said(found.reason)}"
-            failed = ' class="failed"' if found.failed else ""
-            yield f"<div{failed}><dt>{e(found.declared.title)}</dt><dd>{e(reason)}</dd></div>"
+        for entry in report.unanswered:
+            reason = f"{'failed: ' if entry.failed else ''}{sentences.clean(entry.reason)}"
+            failed = ' class="failed"' if entry.failed else ""
+            yield f"<div{failed}><dt>{e(entry.declared.title)}</dt><dd>{e(reason)}</dd></div>"
         if report.unanswered:
             yield "</dl>"
-        if others := words.others(report):
+        if others := sentences.others(report):
             yield f'<p class="below">{e(others)}</p>'
         yield "</section>"

@@ -1,4 +1,4 @@
-"""Charts as SVG that may stand inside a page: drawings and text only, names that are theirs alone."""
+"""Pictures of a page: charts as inline SVG, with drawing elements only and unique ids."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 from workbench.analysis import Result
 
 _SVG = "http://www.w3.org/2000/svg"
-# What Vega draws with; anything else, and above all what could run or load, is left out.
-_DRAWN = {
+# The elements that Vega draws with. All others are removed, above all those that run or load.
+_ELEMENTS = {
     "svg",
     "g",
     "path",
@@ -23,22 +23,21 @@ _DRAWN = {
     "radialGradient",
     "stop",
 }
-_KEPT = re.compile(
+_ATTRIBUTES = re.compile(
     r"(d|x|y|[xyr]?[12]?|cx|cy|rx|ry|dx|dy|width|height|viewBox|transform|id|offset|gradientUnits"
     r"|fill(-.+)?|stroke(-.+)?|opacity|font(-.+)?|text-anchor|clip-path|clip-rule|stop-.+|display)"
 )
-_FONT = "font-family"  # every text has the same: said once, on the outermost element
-_USUAL = {("opacity", "1"), ("transform", "translate(0,0)")}
-_OWN = re.compile(r"url\(#([\w-]+)\)")
+_FONT = "font-family"  # the same on every text: moved to the outermost element
+_DEFAULTS = {("opacity", "1"), ("transform", "translate(0,0)")}
+_REFERENCE = re.compile(r"url\(#([\w-]+)\)")
 
 
 def picture(result: Result, name: str) -> str:
     """Draw a result as an SVG element that scales with its page.
 
     Args:
-        result: what is drawn.
-        name: of letters, digits and dashes, and unlike those of other pictures of the page: it
-            marks the ids.
+        result: the result to draw.
+        name: prefix of the ids: letters, digits and dashes, unique in the page.
     """
     from workbench import charts
 
@@ -46,25 +45,27 @@ def picture(result: Result, name: str) -> str:
 
 
 def inline(svg: str, name: str) -> str:
-    """Clean an SVG document to an element for a page; see `picture`."""
+    """Reduce an SVG document to an element for a page; see `picture`."""
     root = ET.fromstring(svg)  # noqa: S314 (written by our own renderer, without a DTD)
     font = next((e.get(_FONT, "") for e in root.iter() if e.get(_FONT)), "")
     _clean(root, name, font)
     if font:
         root.set(_FONT, font)
-    root.set("aria-hidden", "true")  # the figure around it says what it shows
+    root.set("aria-hidden", "true")  # the figure around it has a label
     ET.register_namespace("", _SVG)
     return ET.tostring(root, encoding="unicode", short_empty_elements=True)
 
 
 def _clean(element: ET.Element, name: str, font: str) -> None:
-    given = dict(element.attrib)
+    """Prefix ids, and remove unknown attributes, defaults and references out of the picture."""
+    redundant = {(_FONT, font), *_DEFAULTS}
+    attributes = dict(element.attrib)
     element.attrib.clear()
-    for key, value in given.items():
-        own = _OWN.sub(rf"url(#{name}-\1)", f"{name}-{value}" if key == "id" else value)
-        is_foreign = "url(" in value and not _OWN.fullmatch(value)
-        if _KEPT.fullmatch(key) and not is_foreign and (key, value) not in {(_FONT, font), *_USUAL}:
-            element.set(key, own)
+    for key, value in attributes.items():
+        prefixed = _REFERENCE.sub(rf"url(#{name}-\1)", f"{name}-{value}" if key == "id" else value)
+        is_foreign = "url(" in value and not _REFERENCE.fullmatch(value)
+        if _ATTRIBUTES.fullmatch(key) and not is_foreign and (key, value) not in redundant:
+            element.set(key, prefixed)
     for child in list(element):
         if _is_drawn(child):
             _clean(child, name, font)
@@ -73,7 +74,7 @@ def _clean(element: ET.Element, name: str, font: str) -> None:
 
 
 def _is_drawn(element: ET.Element) -> bool:
-    """Whether an element draws, and draws anything."""
-    if element.tag.removeprefix(f"{{{_SVG}}}") not in _DRAWN or element.get("display") == "none":
+    """Whether an element is of a drawing kind, visible and not empty."""
+    if element.tag.removeprefix(f"{{{_SVG}}}") not in _ELEMENTS or element.get("display") == "none":
         return False
     return not (element.tag == f"{{{_SVG}}}path" and element.get("d") in {"", "M0,0h0v0h0Z"})

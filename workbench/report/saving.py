@@ -1,4 +1,4 @@
-"""Reports to files; the ending says how."""
+"""Saving of reports to files, in the format of the suffix."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +19,13 @@ SUFFIXES = tuple(_WRITERS)
 
 
 def written(report: Report, suffix: str) -> str:
-    """Write a report in the format of an ending.
+    """Write a report as text, in the format of a suffix.
 
     Raises:
-        ConfigError: an ending that is not one of `SUFFIXES`.
+        ConfigError: a suffix that is not one of `SUFFIXES`.
     """
     if suffix not in _WRITERS:
-        raise ConfigError(f"no report ends in {suffix!r}; write one of {' '.join(SUFFIXES)}")
+        raise ConfigError(f"no report format has the suffix {suffix!r}; use {' '.join(SUFFIXES)}")
     return _WRITERS[suffix](report)
 
 

@@ -1,4 +1,4 @@
-"""Tables of a result as cells of text, before they are written in any format."""
+"""Tables of a result as cells of text, before they are written in a format."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,17 @@ from workbench.formats import interval, is_unknown, value_text
 from workbench.safe import both_ends, safe
 from workbench.schema import KEY_NULL, Column
 
-WIDEST = 120  # characters of one cell; names of one family differ at their ends, so the middle goes
+# characters of a cell, at most; a longer text loses its middle, because names of one family differ
+# at their ends
+WIDEST = 120
 _LONG = 1000
-_SIDEWAYS = 4  # more columns than that, in one row, are written a line each
+_MAX_COLUMNS_OF_ROW = 4  # a single row with more columns is transposed
 _LOW, _HIGH = "_low", "_high"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a column: its words, what it means, whether its cells are numbers."""
+    """The head of a column: its text, its meaning, and whether its cells are numbers."""
 
     text: str
     doc: str = ""
@@ -28,16 +30,16 @@ class Head:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """A table ready to be escaped.
+    """A table of text that is not yet escaped.
 
     Attributes:
-        name: that of a further table; "" is the main one.
-        heads: the columns.
-        rows: cells as text, unescaped but safe to show: one line each, nothing invisible.
-        keys: how many columns at the left name the row.
-        n_rows: rows there are, those not shown included.
-        unknown: what no row has a value of, with what that means, in words.
-        sideways: whether the one row is turned: a line per column.
+        name: name of a further table; "" for the main one.
+        heads: heads of the columns.
+        rows: cells as text, unescaped: one line each, without control characters.
+        keys: number of columns at the left that name the row.
+        n_rows: number of rows, those not shown included.
+        unknown: columns without a value in any row, each with the meaning of null.
+        sideways: whether the table is one row, transposed to a line per column.
     """
 
     name: str
@@ -55,34 +57,40 @@ class Table:
 
 
 def tables(result: Result, most: int, fewer: int) -> list[Table]:
-    """Write the tables of a result: the main one of at most `most` rows, further ones, if not empty, of at most `fewer`."""
+    """Write the tables of a result: the main one, and those further ones that are not empty.
+
+    Args:
+        result: the result.
+        most: rows of the main table, at most.
+        fewer: rows of a further table, at most.
+    """
     known = {c.name: c for c in result.columns}
-    found = [table("", result.frame, known, result.by, most)]
+    main = table("", result.frame, known, result.by, most)
     more = {name: frame for name, frame in result.more.items() if not frame.is_empty()}
-    return found + [table(name, frame, known, result.by, fewer) for name, frame in more.items()]
+    return [main, *(table(name, frame, known, result.by, fewer) for name, frame in more.items())]
 
 
 def table(
     name: str, frame: pl.DataFrame, known: Mapping[str, Column], by: Sequence[str], most: int
 ) -> Table:
-    """Write a frame: an interval beside its figure, without the columns that no row has a value of.
+    """Write a frame with intervals beside their figures, without columns that have no value.
 
     Args:
-        name: what it is called; "" is the main table.
+        name: name of the table; "" for the main one.
         frame: all rows.
-        known: what columns mean, by name.
+        known: descriptions of columns by name.
         by: columns that name a group; they come first.
-        most: rows to write.
+        most: rows to write, at most.
     """
     shown = frame.head(most)
     columns = _columns(frame, known, by)
     blank = [c for c in columns if frame.height and all(is_unknown(v) for v in frame[c].to_list())]
-    kept = [c for c in columns if c not in blank]
-    heads = [_head(c, frame, known.get(c)) for c in kept]
-    cells = [_cells(c, shown, known.get(c)) for c in kept]
+    filled = [c for c in columns if c not in blank]
+    heads = [_head(c, frame, known.get(c)) for c in filled]
+    cells = [_cells(c, shown, known.get(c)) for c in filled]
     unknown = tuple(_unknown(c, known.get(c)) for c in blank)
-    keys = sum(c in by for c in kept) or int(bool(kept) and not heads[0].is_number)
-    if frame.height == 1 and len(kept) > _SIDEWAYS:
+    keys = sum(c in by for c in filled) or int(bool(filled) and not heads[0].is_number)
+    if frame.height == 1 and len(filled) > _MAX_COLUMNS_OF_ROW:
         lines = tuple((head.text, cell[0]) for head, cell in zip(heads, cells, strict=True))
         turned = (Head("figure"), Head("value", is_number=True))
         return Table(name, turned, lines, 1, 1, unknown, sideways=True)
@@ -91,7 +99,7 @@ def table(
 
 
 def _columns(frame: pl.DataFrame, known: Mapping[str, Column], by: Sequence[str]) -> list[str]:
-    """Order the columns: those of groups first, counts last; ends of intervals go with their figure."""
+    """Order the columns: groups first, counts last, without the ends of intervals."""
     names = frame.columns
     ends = {f"{c}{end}" for c in names for end in (_LOW, _HIGH) if _is_figure(frame, c)}
     first = [c for c in by if c in names]

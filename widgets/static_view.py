@@ -1,4 +1,4 @@
-"""A still of a panel: what a notebook shows where no kernel and no widget state are left."""
+"""Static view of a panel, which a notebook shows without a kernel and widget state."""
 
 import base64
 import html
@@ -20,20 +20,20 @@ _COLUMNS = (
     "output_tokens",
     "e2e_p50_s",
 )
-_MOST = 40
+_MAX_ROWS = 40
 
 
 def bundle(title: str, summary: "Result | None", picture: str = "") -> dict[str, str]:
-    """Write a title, the chart and the summary's rows as text and as HTML without style or script.
+    """Write a title, the chart and the summary as text and as HTML without styles or scripts.
 
     Args:
-        title: one line on what is shown.
-        summary: a result of the summary analysis, by configuration; None where there is none.
+        title: the title, one line.
+        summary: a result of the summary analysis, by configuration; None shows the title alone.
         picture: the chart, as `picture` writes it.
     """
     if summary is None:
         return {"text/plain": title, "text/html": f"<p>{html.escape(title)}</p>{picture}"}
-    frame = summary.frame.select(_COLUMNS).head(_MOST)
+    frame = summary.frame.select(_COLUMNS).head(_MAX_ROWS)
     shown = frame.with_columns(pl.col(pl.Float64).round_sig_figs(3)).select(
         pl.col(name)
         .cast(pl.String)
@@ -49,7 +49,7 @@ def bundle(title: str, summary: "Result | None", picture: str = "") -> dict[str,
 
 
 def picture(chart: Any) -> str:
-    """Write an Altair chart as an image that needs nothing else; "" where there is none."""
+    """Write an Altair chart as an image with its data inline; "" for None."""
     if chart is None:
         return ""
     page = io.StringIO()
@@ -60,7 +60,7 @@ def picture(chart: Any) -> str:
 
 def _text(frame: pl.DataFrame) -> str:
     with pl.Config(
-        tbl_rows=_MOST,
+        tbl_rows=_MAX_ROWS,
         tbl_cols=-1,
         fmt_str_lengths=60,
         tbl_width_chars=160,

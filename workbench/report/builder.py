@@ -1,4 +1,4 @@
-"""Asking a store for what a report says: what there is in a slice, and the answers of analyses."""
+"""Builder of reports from a store: facts about a slice, and the results of analyses."""
 
 import datetime as dt
 import warnings
@@ -12,14 +12,13 @@ from workbench.analysis import Analysis
 from workbench.analysis.catalogue.registry import FAMILIES, FORMER_FAMILIES
 from workbench.analysis.core.declaration import unknown_name
 from workbench.errors import AnalysisError
-from workbench.report.answers import answer, words_of
+from workbench.report.answers import answer, message_of
 from workbench.report.contents import Answered, Looked, Report, Unanswered, Value
 from workbench.slice import Slice
 from workbench.store import Store
 
-# The usual questions, one figure each: how good, who is worth it, what a right answer costs, how
-# long it takes, what it draws, what thinking and tools bring, and how many items it takes to tell.
-# All 53 take ten times as long to make and to read; whoever wants them says so.
+# The default analyses: pass rate, trade-off, cost per correct answer, latency, energy, gain from
+# thinking and tools, and statistical power. All 53 take ten times as long to run and to read.
 USUAL = (
     "summary",
     "frontier",
@@ -33,16 +32,15 @@ USUAL = (
     "power",
     "tools",
 )
-Options = Mapping[
-    str, Mapping[str, Any]
-]  # analysis → option → value; what stands under "" is for all that have it
-Told = Callable[[int, int, str], None]  # how many are done, of how many, what comes next
+# analysis → option → value; options under "" are for every analysis that has them
+Options = Mapping[str, Mapping[str, Any]]
+OnProgress = Callable[[int, int, str], None]  # (analyses finished, of how many, name of the next)
 
 
 def chosen(
     names: Sequence[str] = (), families: Sequence[str] = (), *, all_: bool = False
 ) -> list[str]:
-    """Name the analyses of a report in the order of reading: those named, of families, or the usual ones.
+    """Select the analyses of a report, in reading order: by name, by family, or the default ones.
 
     Raises:
         AnalysisError: an unknown name or family.
@@ -55,12 +53,14 @@ def chosen(
         if all_ or (families and analysis.get(name).family in families)
     }
     order = list(FAMILIES)
-    found = [analysis.get(name) for name in wanted or USUAL]
-    return [a.name for a in sorted(found, key=lambda a: (order.index(a.family), *_place(a.name)))]
+    analyses = [analysis.get(name) for name in wanted or USUAL]
+    return [
+        a.name for a in sorted(analyses, key=lambda a: (order.index(a.family), *_sort_key(a.name)))
+    ]
 
 
 def _family(name: str) -> str:
-    """Check the name of a family; one that it had before is replaced, with a warning."""
+    """Check the name of a family; a former name is replaced, with a FutureWarning."""
     if name in FORMER_FAMILIES:
         warnings.warn(
             f"the family {name!r} of analyses is now called {FORMER_FAMILIES[name]!r}",
@@ -73,8 +73,8 @@ def _family(name: str) -> str:
     return name
 
 
-def _place(name: str) -> tuple[int, str]:
-    """Read the usual ones of a family first, the others by their names."""
+def _sort_key(name: str) -> tuple[int, str]:
+    """Sort key within a family: default analyses first, then the others by name."""
     return (USUAL.index(name) if name in USUAL else len(USUAL), name)
 
 
@@ -90,46 +90,49 @@ def make(
     now: dt.datetime | None = None,
     draw: bool = True,
     most: int = 40,
-    told: Told | None = None,
+    told: OnProgress | None = None,
 ) -> Report:
-    """Ask a store and gather a report.
+    """Run analyses on a store and make a report of their results.
 
     Args:
-        store: whom to ask.
-        names: the analyses; () takes the usual ones. `chosen` lists families, or all.
-        where: which traces.
+        store: the store.
+        names: the analyses; () takes the default ones. `chosen` lists families, or all.
+        where: filter of the traces.
         by: the columns that name a group.
-        options: those of analyses, by the analysis' name; under "" those of all that have them.
-        seed: of what is random; each analysis begins with it, as `workbench analyze` does.
-        title: the headline; made from the store's name where empty.
-        now: when it is made; the present where None.
-        draw: whether to draw charts; only a page shows them.
-        most: rows of a table.
-        told: hears how far it is.
+        options: options by analysis name; under "" those for every analysis that has them.
+        seed: seed of each analysis, as in `workbench analyze`.
+        title: the headline; made from the store's name if empty.
+        now: time of the report; the present if None.
+        draw: whether to draw charts; only HTML shows them.
+        most: rows of a table, at most.
+        told: called with (analyses finished, of how many, name of the next) before each one.
 
     Raises:
-        AnalysisError: an unknown name or option, or a value out of bounds; what goes wrong later is
-            in the report.
+        AnalysisError: an unknown name or option, or a value out of bounds. Later errors of single
+            analyses are reported in the report.
     """
     now = now or dt.datetime.now(dt.UTC)
-    where, keys = Slice.of(where, now=now), (by,) if isinstance(by, str) else tuple(by)
+    where = Slice.of(where, now=now)
+    keys = (by,) if isinstance(by, str) else tuple(by)
     wanted = [analysis.get(name) for name in dict.fromkeys(names or chosen())]
     _check_names(options or {}, wanted)
-    given = [_options(declared, options or {}) for declared in wanted]
+    parsed = [_options(declared, options or {}) for declared in wanted]
     before = store.stamp()
     looked = look(store, where)
-    found = []
-    for n, (declared, own) in enumerate(zip(wanted, given, strict=True)):
+    answers: list[Answered | Unanswered] = []
+    for n, (declared, values) in enumerate(zip(wanted, parsed, strict=True)):
         if told is not None:
             told(n, len(wanted), declared.name)
-        found.append(_ask(store, declared, where=where, by=keys, options=own, seed=seed, draw=draw))
+        answers.append(
+            _run(store, declared, where=where, by=keys, options=values, seed=seed, draw=draw)
+        )
     if told is not None:
         told(len(wanted), len(wanted), "")
     return Report(
         title or f"What it cost and what it achieved: {store.path.stem}",
         looked,
-        tuple(f for f in found if isinstance(f, Answered)),
-        tuple(f for f in found if isinstance(f, Unanswered)),
+        tuple(a for a in answers if isinstance(a, Answered)),
+        tuple(a for a in answers if isinstance(a, Unanswered)),
         now,
         __version__,
         others=tuple(sorted({*analysis.names()} - {a.name for a in wanted})),
@@ -141,7 +144,7 @@ def make(
 
 
 def _options(declared: Analysis, options: Options) -> dict[str, Any]:
-    """Take the options of one analysis, and check them before anything is asked."""
+    """Select and check the options of one analysis, before any analysis runs."""
     names = {o.name for o in declared.options}
     given = {k: v for k, v in options.get("", {}).items() if k in names}
     given |= options.get(declared.name, {})
@@ -161,7 +164,7 @@ def _check_names(options: Options, wanted: Sequence[Analysis]) -> None:
             raise AnalysisError(unknown_name("option of any analysis of this report", name, known))
 
 
-def _ask(
+def _run(
     store: Store,
     declared: Analysis,
     *,
@@ -171,27 +174,27 @@ def _ask(
     seed: int,
     draw: bool,
 ) -> Answered | Unanswered:
-    """Run one analysis and draw it; whatever goes wrong in it must not cost the others their answer."""
+    """Run one analysis and draw it; an error in it is reported and does not stop the others."""
     import numpy as np
 
     try:
         rng = np.random.default_rng(seed)
         result = analysis.run(declared.name, store, where=where, by=tuple(by), rng=rng, **options)
-    except Exception as error:  # noqa: BLE001 (also a fault of the analysis itself)
-        return Unanswered(declared, words_of(error), failed=True)
+    except Exception as error:  # noqa: BLE001 (also a bug in the analysis)
+        return Unanswered(declared, message_of(error), failed=True)
     return answer(result, store=store.path.name, where=str(where), seed=seed, draw=draw)
 
 
 def look(store: Store, where: Slice | str = "") -> Looked:
-    """Find out what there is in a slice of a store."""
+    """Count the models, tasks, runs and prices of a slice of a store."""
     counted = {c: _values(store, c, where) for c in ("model", "task", "strategy", "configuration")}
-    runs, prices = _values(store, "run_id", where), _values(store, "price_id", where)
-    n_traces, n_all = store.count(where), store.count()
+    runs = _values(store, "run_id", where)
+    prices = _values(store, "price_id", where)
     return Looked(
         store=store.path.name,
         where=str(where),
-        n_traces=n_traces,
-        n_all=n_all,
+        n_traces=store.count(where),
+        n_all=store.count(),
         models=counted["model"],
         tasks=counted["task"],
         strategies=counted["strategy"],
@@ -211,7 +214,7 @@ def _values(store: Store, column: str, where: Slice | str) -> tuple[Value, ...]:
 
 
 def _rows(store: Store, table: str, key: str, values: Sequence[Value], order: str) -> pl.DataFrame:
-    """Fetch the rows of a table by their keys, with how many traces of the slice belong to each."""
+    """Fetch rows of a table by key, with the number of traces of the slice that refer to each."""
     import narwhals as nw
 
     n = pl.DataFrame(
@@ -228,8 +231,8 @@ def _rows(store: Store, table: str, key: str, values: Sequence[Value], order: st
 
 def _first(store: Store, where: Slice | str, *, descending: bool) -> dt.datetime | None:
     page = store.page(where, columns=("started_at",), descending=descending, limit=1)
-    found: dt.datetime | None = page["started_at"][0] if page.height else None
-    return found
+    first: dt.datetime | None = page["started_at"][0] if page.height else None
+    return first
 
 
 def _methods(store: Store, where: Slice | str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The sentences that a page, Markdown and LaTeX share; plain text, not yet escaped."""
+"""Sentences that HTML, Markdown and LaTeX share, as plain text that is not yet escaped."""
 
 import dataclasses
 import hashlib
@@ -13,9 +13,9 @@ from workbench.report.tables import Table
 from workbench.safe import both_ends, safe
 from workbench.schema import KEY_NULL, TABLES, Column
 
-LONGEST = 1500  # characters of a sentence; names in it come from outside
-_LISTED = 12  # names of a list
-_NAME = 60  # characters of one of them
+LONGEST = 1500  # characters of a sentence, at most; it may contain names from files
+_MAX_NAMES = 12  # in a list
+_NAME = 60  # characters of a name in a list
 _TRACES = Column(
     "n_traces", "int", "count", "Traces of the slice.", KEY_NULL, "traces of the slice"
 )
@@ -52,30 +52,30 @@ _PRICES = (
 )
 
 
-def said(text: str) -> str:
-    """Make a sentence of any text: one line, nothing invisible, its length bounded and the cut told."""
+def clean(text: str) -> str:
+    """Make one line of any text: control characters escaped, cut at `LONGEST` with a note."""
     shown = safe(text[: LONGEST + 1])
     rest = len(text) - LONGEST
     return shown if rest <= 0 else f"{safe(text[:LONGEST])}… ({count(rest)} more characters)"
 
 
 def spans(text: str) -> Iterator[tuple[str, bool]]:
-    """Split prose of ours at its backquotes; (text, whether it is code)."""
+    """Split text of our own at its backquotes into pairs: text, and whether it is code."""
     parts = text.split("`")
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         if part:
-            yield part, place % 2 == 1
+            yield part, index % 2 == 1
 
 
 def paragraphs(doc: str) -> list[str]:
-    """Split a docstring; lines of a paragraph flow together."""
+    """Split a docstring into paragraphs, each as one line."""
     first, _, rest = doc.partition("\n")
     text = f"{first}\n{textwrap.dedent(rest)}"
     return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
 def lead(report: Report) -> str:
-    """Say in one line what the report is about."""
+    """Write the line below the title: traces, configurations, models, tasks and the slice."""
     looked = report.looked
     whole = "" if looked.n_all in {None, looked.n_traces} else f" of {count(looked.n_all)}"
     parts = [f"{count(looked.n_traces)}{whole} traces"] if looked.n_traces is not None else []
@@ -88,7 +88,7 @@ def lead(report: Report) -> str:
         )
         if values
     ]
-    return said(" · ".join([*parts, looked.where or "everything in the store"]))
+    return clean(" · ".join([*parts, looked.where or "everything in the store"]))
 
 
 def _many(values: Sequence[Value], name: str, looked: Looked) -> str:
@@ -96,31 +96,31 @@ def _many(values: Sequence[Value], name: str, looked: Looked) -> str:
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
-    """Say what was looked at, at which prices, when and with what: pairs of a name and a text."""
+    """Write the facts about the slice as pairs of a name and a text."""
     looked = report.looked
-    found = [("Store", looked.store), ("Slice", looked.where or "everything")]
+    pairs = [("Store", looked.store), ("Slice", looked.where or "everything")]
     if looked.n_traces is not None:
-        found.append(("Traces", f"{count(looked.n_traces)} of {count(looked.n_all)}"))
+        pairs.append(("Traces", f"{count(looked.n_traces)} of {count(looked.n_all)}"))
     if looked.first_at is not None:
-        found.append(("Attempts begun", f"{when(looked.first_at)} to {when(looked.last_at)} UTC"))
-    found.append(("Grouped by", ", ".join(report.by)))
+        pairs.append(("Attempts begun", f"{when(looked.first_at)} to {when(looked.last_at)} UTC"))
+    pairs.append(("Grouped by", ", ".join(report.by)))
     for title, values in (
         ("Models", looked.models),
         ("Tasks", looked.tasks),
         ("Strategies", looked.strategies),
     ):
         if values:
-            found.append((f"{title} ({_number(values, looked)})", _listed(values)))
+            pairs.append((f"{title} ({_number(values, looked)})", _listed(values)))
     if looked.n_traces is not None:
-        found.append(("Prices in force", _prices(looked)))
-        found.append(("Joules", ", ".join(looked.methods) or "none recorded"))
-        found += [("Software of the runs", versions)] if (versions := _versions(looked)) else []
+        pairs.append(("Prices in force", _prices(looked)))
+        pairs.append(("Joules", ", ".join(looked.methods) or "none recorded"))
+        pairs += [("Software of the runs", versions)] if (versions := _versions(looked)) else []
     brackets = f"in brackets beside their figure; what is resampled begins with seed {report.seed}"
-    found.append(("Intervals", f"{brackets}; “{UNKNOWN}” is unknown, not 0"))
+    pairs.append(("Intervals", f"{brackets}; “{UNKNOWN}” is unknown, not 0"))
     made = f"{when(report.made_at)} UTC with workbench {report.version}"
     changed = "; the store changed while it was being read: not all figures are of one moment"
-    found.append(("Made", made + (changed if report.changed else "")))
-    return [(name, said(text)) for name, text in found]
+    pairs.append(("Made", made + (changed if report.changed else "")))
+    return [(name, clean(text)) for name, text in pairs]
 
 
 def _number(values: Sequence[Value], looked: Looked) -> str:
@@ -130,7 +130,7 @@ def _number(values: Sequence[Value], looked: Looked) -> str:
 def _listed(values: Sequence[Value]) -> str:
     names = [
         f"{both_ends(UNKNOWN if v.name is None else v.name[:1000], _NAME)} ({count(v.n)})"
-        for v in values[:_LISTED]
+        for v in values[:_MAX_NAMES]
     ]
     rest = len(values) - len(names)
     return ", ".join(names) + (f" and {count(rest)} more" if rest > 0 else "")
@@ -152,8 +152,8 @@ def _prices(looked: Looked) -> str:
 
 
 def _versions(looked: Looked) -> str:
-    """List the software that took part, all versions of it, as the runs recorded it."""
-    found: dict[str, set[str]] = {}
+    """List the software that the runs recorded, with all its versions."""
+    versions: dict[str, set[str]] = {}
     if "versions" in looked.runs.columns:
         for text in looked.runs["versions"].drop_nulls().unique():
             try:
@@ -162,15 +162,17 @@ def _versions(looked: Looked) -> str:
                 continue
             if isinstance(recorded, dict):
                 for name, version in recorded.items():
-                    found.setdefault(str(name)[:40], set()).add(str(version)[:40])
-    listed = [f"{name} {', '.join(sorted(found[name]))}" for name in sorted(found)[: 2 * _LISTED]]
-    rest = len(found) - len(listed)
-    return "; ".join(listed) + (f" and {count(rest)} more" if rest > 0 else "")
+                    versions.setdefault(str(name)[:40], set()).add(str(version)[:40])
+    listed = [
+        f"{name} {', '.join(sorted(versions[name]))}" for name in sorted(versions)[: 2 * _MAX_NAMES]
+    ]
+    n_more = len(versions) - len(listed)
+    return "; ".join(listed) + (f" and {count(n_more)} more" if n_more > 0 else "")
 
 
 def origins(report: Report) -> list[Table]:
-    """Write the tables of the runs looked at and of the prices in force, where there are any."""
-    found = []
+    """Write the tables of the slice's runs and of the prices in force, if there are any."""
+    origin_tables = []
     for name, frame, names, of in (
         ("runs", report.looked.runs, _RUNS, "runs"),
         ("prices in force", report.looked.prices, _PRICES, "prices"),
@@ -179,69 +181,69 @@ def origins(report: Report) -> list[Table]:
             known = {c.name: c for c in (*TABLES[of].columns, _TRACES)}
             chosen = frame.select(c for c in names if c in frame.columns)
             made = tables.table(name, chosen, known, chosen.columns[:1], report.most)
-            found.append(
+            origin_tables.append(
                 dataclasses.replace(made, unknown=())
             )  # most columns say nothing by being empty
-    return found
+    return origin_tables
 
 
 def heading(table: Table) -> str:
-    """Name a further table and say how long it is."""
-    return f"{said(table.name)}, {rows(table.n_rows)}"
+    """Write the heading of a further table: its name and number of rows."""
+    return f"{clean(table.name)}, {rows(table.n_rows)}"
 
 
 def rows(n: int) -> str:
-    """Count rows."""
+    """Write a number of rows."""
     return "1 row" if n == 1 else f"{count(n)} rows"
 
 
 def rest(table: Table) -> str:
-    """Say how many rows are not shown; "" where none are missing."""
+    """Write how many rows are not shown; "" if all are."""
     return (
         f"{count(table.n_cut)} more {'row' if table.n_cut == 1 else 'rows'}" if table.n_cut else ""
     )
 
 
 def unknown(table: Table) -> str:
-    """Say which columns are left out because no row has a value of them; "" where there are none."""
-    return said(f"Not known of any row: {'; '.join(table.unknown)}.") if table.unknown else ""
+    """Name the columns that were left out because no row has a value; "" if there are none."""
+    return clean(f"Not known of any row: {'; '.join(table.unknown)}.") if table.unknown else ""
 
 
 def notes(answer: Answered) -> list[str]:
-    """Say what an answer left out and what its reader should know, the outlook aside."""
-    left = left_out(answer.result)
-    own = [note for note in answer.result.notes if note not in answer.result.outlook]
-    drawn = [f"there is no chart: {answer.fault}"] if answer.fault else []
-    return [said(text) for text in ([f"left out: {'; '.join(left)}"] if left else []) + own + drawn]
+    """Write what an answer left out, and its notes except the outlook."""
+    texts = []
+    if dropped := left_out(answer.result):
+        texts.append(f"left out: {'; '.join(dropped)}")
+    texts += [note for note in answer.result.notes if note not in answer.result.outlook]
+    if answer.fault:
+        texts.append(f"there is no chart: {answer.fault}")
+    return [clean(text) for text in texts]
 
 
 def outlook(answer: Answered) -> list[str]:
-    """Say what would settle the question, where it is open."""
-    return [said(text) for text in answer.result.outlook]
+    """Write what it would take to settle the question, if it is open."""
+    return [clean(text) for text in answer.result.outlook]
 
 
 def level(answer: Answered) -> str:
-    """Say what the brackets hold; "" where an analysis has no level."""
-    found = answer.result.options.get("level")
-    return f"{100 * found:g} % intervals in brackets" if isinstance(found, float) else ""
+    """Write the level of the intervals in brackets; "" if the analysis has no level."""
+    value = answer.result.options.get("level")
+    return f"{100 * value:g} % intervals in brackets" if isinstance(value, float) else ""
 
 
 def alternative(answer: Answered) -> str:
-    """Say in words what a chart shows, for who does not see it."""
+    """Write the alternative text of a chart."""
     declared, result = answer.declared, answer.result
     known = {c.name: c.heading for c in result.columns}
     axes = [known[c] for c in (declared.chart.y, declared.chart.x) if c in known]
     shown = f", {' against '.join(axes)}" if axes else ""
-    return said(
-        f"Chart: {declared.title}{shown}, of {rows(result.frame.height)}. The table has its figures."
-    )
+    n_rows = rows(result.frame.height)
+    return clean(f"Chart: {declared.title}{shown}, of {n_rows}. The table has its figures.")
 
 
 def others(report: Report) -> str:
-    """Name the analyses that were not asked."""
+    """Name the analyses that were not run, and how to run them."""
     names = ", ".join(report.others)
-    return (
-        f"Not asked: {names}. With --all they are in the report; workbench analyze NAME asks one."
-        if names
-        else ""
-    )
+    if not names:
+        return ""
+    return f"Not run: {names}. To include them, add --all; to run one: workbench analyze NAME."
