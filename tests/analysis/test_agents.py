@@ -15,7 +15,7 @@ from tests.support.making import trace as recorded
 from workbench import analysis, sources
 from workbench.analysis.families.agents.code_efficiency import levels, read_references
 from workbench.analysis.families.agents.search_efficiency import entities
-from workbench.analysis.inputs.text_matching import stands
+from workbench.analysis.inputs.text_matching import contains_words
 from workbench.analysis.stats import ratios
 from workbench.errors import AnalysisError
 from workbench.records import Call, Message, ToolCall
@@ -426,7 +426,7 @@ def test_words_stand_whole():
         text = "".join(rng.choice(letters, rng.integers(0, 12)))
         words = "".join(rng.choice(letters, rng.integers(1, 3)))
         expected = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
-        assert stands(words, text) == expected
+        assert contains_words(words, text) == expected
 
 
 def test_entities_of_the_metadata():

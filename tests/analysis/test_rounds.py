@@ -234,7 +234,7 @@ def test_the_interval_of_the_plateau_covers_it():
         right = rng.random((80, 1)) < truth  # one draw per item: levels go together, as pass@k does
         parts.append(joint_resampling.Part("", pl.Series(range(80)), right.astype(float)))
     covered = 0
-    for drawn in (joint_resampling.together([part], 200, rng)[0] for part in parts):
+    for drawn in (joint_resampling.resample_jointly([part], 200, rng)[0] for part in parts):
         low, high = np.quantile(fit(levels, drawn.draws, roughly=True)[0], [0.025, 0.975])
         covered += low <= 0.7 <= high
 

@@ -88,7 +88,7 @@ def test_rows_that_are_read_on_the_way_are_alike_in_either_engine(monkeypatch):
         return rows.with_columns(length=pl.col("_answer").str.len_chars()).drop("_answer")
 
     here, inside = (
-        per_trace.fetch(f, ("configuration",), ("cost_usd",), texts=("answer",), each=read)
+        per_trace.fetch(f, ("configuration",), ("cost_usd",), texts=("answer",), transform=read)
         for f in both(traces())
     )
 
@@ -101,7 +101,7 @@ def test_a_sieve_counts_what_each_test_keeps_back():
     """A row is counted at the first test that it fails; what is unknown fails."""
     rows = pl.DataFrame({"a": [1, 2, None, 4], "b": [True, True, True, None]})
 
-    kept, dropped = per_trace.sieve(rows, {"small": pl.col("a") > 1, "not b": pl.col("b")})
+    kept, dropped = per_trace.keep_passing(rows, {"small": pl.col("a") > 1, "not b": pl.col("b")})
 
     assert kept.rows() == [(2, True)]
     assert dropped == {"small": 2, "not b": 1}

@@ -1,6 +1,6 @@
-"""Results drawn: a frame in, an `alt.Chart` out; no I/O but `save`, and no aggregation.
+"""Charts of results: a frame in, an `alt.Chart` out, without aggregation; only `save` does I/O.
 
-A chart of an analysis is a module here, named by the `kind` of the analysis' chart.
+The chart of an analysis is a module of this package, named by `ChartSpec.kind`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ __all__ = ["SUFFIXES", "chart", "save", "svg"]
 
 
 def chart(result: "Result", **axes: Any) -> Any:
-    """Draw a result as its analysis says; `axes` change that: `x`, `y`, `log_x`, `width`.
+    """Draw a result with the chart of its analysis; `axes` override `x`, `y`, `log_x`, `width`.
 
-    An empty result gives a chart that says "no rows". A notebook shows it without the network.
+    An empty result gives a chart with the text "no rows". Notebooks show charts offline.
 
     Raises:
-        AnalysisError: an axis that the chart does not have, or a column that the result has not.
+        AnalysisError: the chart has no such axis, or the result no such column.
     """
     from workbench.charts import drawing, notebook
 

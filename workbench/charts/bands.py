@@ -1,4 +1,4 @@
-"""Dot plots of several figures of the same groups, one below the other, each on its own scale."""
+"""Bands: dot plots of several figures of the same groups, stacked, each on its own scale."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from workbench.charts import blanks, dots, theme
+from workbench.charts import dots, empty_charts, theme
 from workbench.charts.drawing import Panel, finite
 
 
 def draw(panel: Panel, columns: Sequence[str], otherwise: str) -> Any:
-    """Draw a band per column that is known of some group; `otherwise` where none is."""
+    """Draw a band per column that is known of some group; of `otherwise` if none is."""
     known = [c for c in columns if panel.rows[c].count()] or [otherwise]
     stack = [band(panel, c) for c in known]
     return stack[0] if len(stack) == 1 else alt.vconcat(*stack, spacing=14)
 
 
 def band(panel: Panel, column: str) -> Any:
-    """One figure: dots with intervals, ∞ at the edge, a few words where it is unknown."""
+    """Draw one figure: dots with intervals, ∞ at the edge, a text where it is unknown."""
     data = dots.frame(panel, column)
     at = dots.across(_scale(panel, column), panel.axis(column, tickCount=5))
     y = dots.rows(data["group"].to_list())
@@ -26,7 +26,7 @@ def band(panel: Panel, column: str) -> Any:
         pl.when(pl.col(c).cast(pl.Float64).is_finite()).then(pl.col(c)).alias(c)
         for c in ("value", "low", "high")
     )
-    marks = dots.layers(bounded, at, y) + blanks.layers(data, "value", y)
+    marks = dots.layers(bounded, at, y) + empty_charts.layers(data, "value", y)
     endless = data.filter(pl.col("value").cast(pl.Float64).is_infinite()).select("group")
     if endless.height:
         text = alt.Chart(endless).mark_text(align="left", dx=5, fontSize=16, fontWeight="bold")
@@ -37,7 +37,7 @@ def band(panel: Panel, column: str) -> Any:
 
 
 def _scale(panel: Panel, column: str) -> alt.Scale:
-    """The usual scale; one from 0 to 1 where nothing finite is there to span it."""
+    """Return the scale of dots; 0 to 1 where no value is finite."""
     if not finite(panel.rows, column):
         return alt.Scale(domain=[0, 1])
     return dots.scale(panel, column)

@@ -1,4 +1,4 @@
-"""Budget curve: accuracy against what the levels spend, a line per group, its levels named."""
+"""Budget curve: accuracy against spending, a line per group with its levels named."""
 
 from typing import Any
 

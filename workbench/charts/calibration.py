@@ -1,4 +1,4 @@
-"""Calibration: what came true over what was said, a line per group; the diagonal is to be hit."""
+"""Calibration: observed rates over confidence, a line per group, and the diagonal."""
 
 from typing import Any
 

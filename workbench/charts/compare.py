@@ -1,4 +1,4 @@
-"""Comparisons: the difference with its interval, and how many items tip each way."""
+"""Comparisons: differences with intervals, and how many items favour each side."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Cost of pass: per group, at large and item by item with the expert; below it, the frontier."""
+"""Cost of pass per group, overall and item by item with the expert, above the frontier's."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Coverage: one of k right as a line with its band, all of k right as a dashed one."""
+"""Coverage: pass@k as a line with its band, pass^k as a dashed one."""
 
 from typing import Any
 

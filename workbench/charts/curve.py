@@ -1,4 +1,4 @@
-"""Curves, beside the main table as `curve` or in it: one line per group, and a dashed one to compare."""
+"""Curve chart: one line per group from the table `curve` or the main one, and a dashed bound."""
 
 import dataclasses
 from typing import Any
@@ -13,16 +13,16 @@ from workbench.charts.drawing import Panel, clean
 
 MOST = 4000  # rows of one panel
 SPREAD = "bands"
-_KEYS = ("router", "pair")  # what tells lines apart where they are no groups
+_KEYS = ("router", "pair")  # columns that identify lines which are not groups
 
 
 def defaults(result: Result) -> dict[str, Any]:
-    """The analysis' own axes."""
+    """Use the axes of the analysis."""
     return {}
 
 
 def draw(panel: Panel) -> Any:
-    """Draw the declared figure with its band; where another is asked for, that one alone."""
+    """Draw the declared figure with its band, or only the column that `y` names."""
     spec = analysis.get(panel.result.name).chart
     rows = panel.more.get("curve", panel.rows)
     if "group" not in rows.columns:

@@ -1,4 +1,4 @@
-"""One line per group over an ordered axis, with a band for the interval, told apart by colour."""
+"""Curves: one line per group over an ordered axis, with a band for the interval."""
 
 import dataclasses
 from typing import Any
@@ -49,7 +49,7 @@ def axes(panel: Panel, x: str, y: str, *more: str) -> Axes:
 
 
 def colour(panel: Panel, x: str, y: str) -> alt.Color:
-    """A colour for each of the first groups, those with a curve before those with a point; a legend names them."""
+    """Give the first groups a colour and a legend, those with a curve before those with a point."""
     is_drawn = pl.col(x).is_not_null() & pl.col(y).is_not_null()
     points = panel.rows.group_by("group", maintain_order=True).agg(n=is_drawn.sum().clip(0, 2))
     points = points.sort("n", descending=True, maintain_order=True)  # curves before single points
@@ -70,7 +70,7 @@ def colour(panel: Panel, x: str, y: str) -> alt.Color:
 def layers(
     panel: Panel, x: str, y: str, shared: Axes, *, dashed: bool = False, band: bool = True
 ) -> list[Any]:
-    """The lines of one column, with a band where it has an interval; unknown values are gaps."""
+    """Make the lines of one column, with bands for intervals; unknown values are gaps."""
     ends = [
         (
             pl.col(f"{y}_{e}") if f"{y}_{e}" in panel.rows.columns else pl.lit(None, pl.Float64)
@@ -109,9 +109,9 @@ def layers(
 
 
 def against(panel: Panel, first: str, bound: str, title: str) -> Any:
-    """Draw a column as lines with bands and a second, dashed, that it is held against.
+    """Draw a column as lines with bands and a second, dashed one to compare.
 
-    Where another column than the first is asked for, that one alone.
+    If `y` names another column than the first, only that one is drawn.
     """
     x, y = panel.axes["x"], panel.axes["y"]
     both = y == first

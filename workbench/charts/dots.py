@@ -1,4 +1,4 @@
-"""One row per group: a dot, and its interval where there is one."""
+"""Dot plots: one row per group, a dot with its interval."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ At = Callable[[str], alt.X]  # a field on the shared x axis
 
 
 def frame(panel: Panel, column: str) -> pl.DataFrame:
-    """The rows of a column with its interval as `value`, `low`, `high`, in the result's order."""
+    """Return a column with its interval as `value`, `low`, `high`, in the result's order."""
     ends = [
         pl.col(f"{column}_{end}")
         if f"{column}_{end}" in panel.rows.columns
@@ -27,7 +27,7 @@ def frame(panel: Panel, column: str) -> pl.DataFrame:
 
 
 def scale(panel: Panel, column: str, *extra: float) -> alt.Scale:
-    """A scale that shows dots and intervals; from 0 for what is linear, 0 to 1 for a share."""
+    """Make a scale for dots and intervals: linear ones from 0, shares from 0 to 1."""
     values = [*finite(panel.rows, column, f"{column}_low", f"{column}_high"), *extra]
     if panel.percent(column):
         return alt.Scale(domain=[0, 1], clamp=True)
@@ -44,7 +44,7 @@ def across(scale: alt.Scale, axis: alt.Axis) -> At:
 
 
 def rows(order: list[str], **settings: Any) -> alt.Y:
-    """The axis of the groups, from the top in the result's order."""
+    """Make the axis of the groups, from the top in the result's order."""
     axis = alt.Axis(title=None, domain=False, ticks=False, grid=True, **settings)
     return alt.Y("group:N", sort=order, axis=axis)
 
@@ -52,7 +52,7 @@ def rows(order: list[str], **settings: Any) -> alt.Y:
 def layers(
     data: pl.DataFrame, at: At, y: alt.Y, *, colour: Any = theme.BLUE, shape: str = "circle"
 ) -> list[Any]:
-    """The interval as a line and the value as a dot on it; unknown values are not drawn."""
+    """Make a line for the interval and a dot for the value; unknown values are not drawn."""
     base = alt.Chart(data)
     line = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
     dot = base.transform_filter("isValid(datum.value)")

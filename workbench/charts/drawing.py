@@ -1,4 +1,4 @@
-"""What every chart has in common: labels, titles, panels by task, and what to do with no rows."""
+"""Drawing of all charts: labels, titles, panels by task, and charts without rows."""
 
 import dataclasses
 import importlib
@@ -18,19 +18,21 @@ from workbench.errors import AnalysisError
 
 MOST = 40  # rows of one panel, unless its module says otherwise
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
-_HEAD, _TAIL = 21, 17  # characters of a long name: those of one family differ at their ends
-_LARGE = 1e6  # from here on an axis says 2M, not 2,000,000
+# Characters of a long name that are shown: names of one family differ at their ends.
+_HEAD = 21
+_TAIL = 17
+_LARGE = 1e6  # from this value on an axis shows 2M, not 2,000,000
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """The part of a result that is drawn in one frame.
+    """Part of a result that is drawn in one frame.
 
     Attributes:
         result: the whole result: columns, options.
         rows: its rows, with the group's name as `group`.
         more: the further tables' rows of the same task.
-        axes: x, y, log_x, width as asked or by default.
+        axes: x, y, log_x and width, as given or by default.
     """
 
     result: Result
@@ -44,7 +46,7 @@ class Panel:
         return int(self.axes["width"])
 
     def heading(self, column: str) -> str:
-        """Title and unit of a column, with a capital."""
+        """Return the title and unit of a column, capitalised."""
         text = self.result[column].heading
         return text[:1].upper() + text[1:]
 
@@ -53,7 +55,7 @@ class Panel:
         return self.result[column].unit == "0..1"
 
     def axis(self, column: str, **settings: Any) -> alt.Axis:
-        """An axis with the column's title; shares in per cent, millions as 2M."""
+        """Make an axis with the column's title; shares in per cent, millions as 2M."""
         if self.percent(column):
             settings.setdefault("format", "%")
         elif (
@@ -64,22 +66,22 @@ class Panel:
         return alt.Axis(title=self.heading(column), **settings)
 
     def log(self, column: str) -> bool:
-        """Whether a column's axis is logarithmic: as asked, else where it spans a factor of 20."""
+        """Whether a column's axis is logarithmic: by option, else where it spans a factor of 20."""
         values = finite(self.rows, column)
         if not values or min(values) <= 0:
             return False
-        asked = self.axes.get("log_x")
-        return bool(asked) if asked is not None else max(values) > 20 * min(values)
+        log_x = self.axes.get("log_x")
+        return bool(log_x) if log_x is not None else max(values) > 20 * min(values)
 
 
 def clean(value: object) -> str:
-    """Make a label of untrusted text: one line, no control characters, cut in its middle where too long."""
+    """Make a label of untrusted text: one line, no control characters, cut in the middle if long."""
     text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
     return text if len(text) <= _HEAD + _TAIL + 1 else f"{text[:_HEAD]}…{text[-_TAIL:]}"
 
 
 def finite(frame: pl.DataFrame, *columns: str) -> list[float]:
-    """All known finite values of some columns."""
+    """List the finite values of some columns."""
     values = [v for c in columns if c in frame.columns for v in frame[c].to_list()]
     return [float(v) for v in values if v is not None and math.isfinite(v)]
 

@@ -1,4 +1,4 @@
-"""Efficiency scores: a small dot plot per score that is known, one below the other."""
+"""Efficiency scores: a dot plot per known score, stacked."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Energy: joules per trace, per token and per right answer, one below the other."""
+"""Energy: joules per trace, per token and per right answer, stacked."""
 
 from typing import Any
 

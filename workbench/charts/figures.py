@@ -1,4 +1,4 @@
-"""Figures per group as dots with intervals: a band per figure that the analysis names, each on its scale."""
+"""Figures per group as dots with intervals, a band per figure of the analysis."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ from workbench.charts.drawing import Panel, clean
 
 
 def defaults(result: Result) -> dict[str, Any]:
-    """The analysis' own figures; another column of the result by `x`."""
+    """Use the figures of the analysis, or the column that `x` names."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Fleet power: the megawatts that a day's queries call for, a dot with its interval per group."""
+"""Fleet power: megawatts for a day's queries, a dot with its interval per group."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The frontier: gain against cost, the unbeaten joined by steps."""
+"""Pareto frontier: gain against cost, with steps between the non-dominated points."""
 
 import dataclasses
 import itertools
@@ -51,7 +51,7 @@ def defaults(result: Result) -> dict[str, Any]:
 
 
 def draw(panel: Panel) -> Any:
-    """Draw points with intervals, the steps between the unbeaten and, on a linear axis, the hull."""
+    """Draw points with intervals, the steps of the frontier and, on a linear axis, the hull."""
     names = {"x": panel.axes["x"], "y": panel.axes["y"]}
     columns = {
         f"{axis}{end}": f"{name}{end}"

@@ -1,4 +1,4 @@
-"""Idealized runtime: what token counts imply beside what was measured, and the slowdown."""
+"""Idealized runtime: seconds from token counts beside measured ones, and the slowdown."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where names go beside points, so that they cover neither each other nor a point."""
+"""Labels of points, placed so that they overlap neither each other nor a point."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -7,7 +7,7 @@ CHARACTER, LINE = 5.9, 13.0  # size of a label's letter at 11 px
 
 
 class Spot(NamedTuple):
-    """A point to be named, in pixels from the top left."""
+    """Point to be labelled, in pixels from the top left."""
 
     name: str
     x: float
@@ -16,7 +16,7 @@ class Spot(NamedTuple):
 
 
 class Place(NamedTuple):
-    """How a label sits: alignment and offset from its point in pixels."""
+    """Position of a label: alignment and offset from its point in pixels."""
 
     align: Literal["left", "right", "center"]
     dx: int
@@ -44,7 +44,7 @@ def place(
     height: float,
     lines: Sequence[_Box] = (),
 ) -> dict[str, Place]:
-    """Name as many points as fit, those marked `first` before the others; greedy.
+    """Label as many points as fit, greedily, those marked `first` before the others.
 
     Args:
         points: (name, x, y, first) in pixels from the top left.

@@ -1,4 +1,4 @@
-"""A law and its points: the fitted curve of each family with its band, the groups beside it by name."""
+"""Law chart: the fitted curve of each family with its band, and the groups as named points."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""A figure over an ordered axis, one line with its band per group; a second one, dashed, where there is one."""
+"""Lines over an ordered axis, one with its band per group, and a dashed bound."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ SPREAD = "bands"
 
 
 def defaults(result: Result) -> dict[str, Any]:
-    """The analysis' own axes."""
+    """Use the axes of the analysis."""
     return {}
 
 
 def draw(panel: Panel) -> Any:
-    """Draw the line, and the dashed one that it is held against."""
+    """Draw the line, and the dashed bound to compare."""
     spec = analysis.get(panel.result.name).chart
     y = panel.result[spec.y]
     bound = next(iter(spec.also), None)

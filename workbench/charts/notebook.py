@@ -1,4 +1,4 @@
-"""Charts in notebooks: drawn here, where Altair's usual page would fetch its scripts from the network."""
+"""Notebook renderer: charts as SVG, without the scripts that Altair loads from the network."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ NAME = "workbench"
 
 
 def draw_offline() -> None:
-    """Make Altair show charts as drawings, unless somebody has chosen how they are shown.
+    """Make Altair show charts as SVG, unless a renderer has been chosen.
 
-    `altair.renderers.enable("html")`, or any other name, chooses.
+    `altair.renderers.enable("html")`, or another name, chooses one.
     """
     import altair as alt
 
     if alt.renderers.active == "default":
-        alt.renderers.register(NAME, _drawn)
+        alt.renderers.register(NAME, _svg_bundle)
         alt.renderers.enable(NAME)
 
 
-def _drawn(specification: dict[str, Any], **_: Any) -> dict[str, str]:
+def _svg_bundle(specification: dict[str, Any], **_: Any) -> dict[str, str]:
     return {"image/svg+xml": svg_of(specification), "text/plain": "a chart"}

@@ -1,4 +1,4 @@
-"""Power: the items that there are and the items that it takes, a line between them per pair."""
+"""Power: present and needed items, a line between them per pair."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Price reversal: places by listed price on the left, by bill on the right."""
+"""Price reversal: ranks by list price on the left, by bill on the right."""
 
 from typing import Any
 

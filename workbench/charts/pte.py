@@ -1,4 +1,4 @@
-"""Prefill-token equivalents: per trace and per right answer, one below the other."""
+"""Prefill-token equivalents (PTE): per trace and per right answer, stacked."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Routing: every router's curve of accuracy over cost, single models as points; the curves have no bands."""
+"""Routing chart: curves of accuracy over cost without bands, single models as points."""
 
 from workbench.charts.curve import MOST, defaults, draw
 

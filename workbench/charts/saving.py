@@ -1,4 +1,4 @@
-"""Charts to files, offline: vector, picture, page or specification."""
+"""Saving of charts to files, offline: SVG, PNG, HTML or JSON."""
 
 import json
 from pathlib import Path
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import altair as alt
 
 SUFFIXES = (".svg", ".png", ".html", ".json")
-_LESS = "\ue0fe\ue0ff\ue0fe"  # private use: in no text that means anything
+_LESS = "\ue0fe\ue0ff\ue0fe"  # private use characters, which no text contains
 
 
 def save(chart: "alt.TopLevelMixin", path: str | Path) -> Path:
-    """Write a chart; the suffix says how. A page holds everything that it needs inside.
+    """Write a chart in the format of the suffix; a page needs no other files.
 
     Raises:
         AnalysisError: a suffix that is not one of `SUFFIXES`, or a file that cannot be written.

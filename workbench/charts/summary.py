@@ -1,4 +1,4 @@
-"""The summary: how good each group is, with its interval; any other column by `x`."""
+"""Summary: quality of each group with its interval; another column by `x`."""
 
 from typing import Any
 

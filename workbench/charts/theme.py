@@ -1,16 +1,21 @@
-"""How charts look, in one place: a colour-blind-safe palette and quiet axes."""
+"""Theme of charts: a colour-blind-safe palette, fonts, and axes."""
 
 from typing import Any
 
-# Okabe & Ito's palette: told apart by readers with any common colour blindness, and in grey.
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-INK, MUTED, FAINT = "#222222", "#767676", "#D9D9D9"
+# Palette of Okabe & Ito: distinct with any common colour blindness, and in grey.
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+INK = "#222222"
+MUTED = "#767676"
+FAINT = "#D9D9D9"
 WIDTH = 460
 FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
 
 
 def configured(chart: Any) -> Any:
-    """Dress a finished chart, in place: each of Altair's `configure_…` would copy all of it."""
+    """Set the theme of a finished chart in place; Altair's `configure_…` would copy it."""
     import altair as alt
 
     chart.config = alt.Config(
@@ -50,7 +55,7 @@ def configured(chart: Any) -> Any:
 
 
 def legend() -> Any:
-    """A legend above the drawing, in the full colours of the marks."""
+    """Make a legend above the drawing, in the full colours of the marks."""
     import altair as alt
 
     return alt.Legend(title=None, orient="top", symbolOpacity=1, symbolStrokeWidth=0)

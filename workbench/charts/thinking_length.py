@@ -1,4 +1,4 @@
-"""Thinking length: a bar from the 10th to the 90th percentile, the median, right against wrong."""
+"""Thinking length: bars from the 10th to the 90th percentile with the median, right and wrong."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from workbench.analysis.core.result import Result
-from workbench.charts import blanks, dots, theme
+from workbench.charts import dots, empty_charts, theme
 from workbench.charts.drawing import Panel, finite
 
 _RANGE = ("p10_tokens", "p90_tokens")
@@ -31,13 +31,13 @@ def draw(panel: Panel) -> Any:
         data = dots.frame(panel, column)
         at = dots.across(dots.scale(panel, column), panel.axis(column, tickCount=6))
         marks = dots.layers(data, at, dots.rows(order))
-        return alt.layer(*marks, *blanks.layers(data, "value", dots.rows(order)), **size)
+        return alt.layer(*marks, *empty_charts.layers(data, "value", dots.rows(order)), **size)
     values = finite(panel.rows, *_RANGE, *_DOTS, "p50_tokens_high")
     domain = [0, max(values, default=1.0) * 1.05 or 1.0]
     axis = alt.Axis(title="Thinking tokens, bar from p10 to p90", tickCount=6, format="~s")
     at = dots.across(alt.Scale(domain=domain, clamp=True), axis)
     y = dots.rows(order)
-    marks = _marks(panel.rows, at, y) + blanks.layers(panel.rows, "reasoning_tokens", y)
+    marks = _marks(panel.rows, at, y) + empty_charts.layers(panel.rows, "reasoning_tokens", y)
     return alt.layer(*marks, **size)
 
 

@@ -1,4 +1,4 @@
-"""Variance: how much lies between items and how much between trials, a bar per group."""
+"""Variance between items and between trials, a bar per group."""
 
 from typing import Any
 

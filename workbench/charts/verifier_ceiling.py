@@ -1,4 +1,4 @@
-"""Verifier ceiling: what is accepted and right as a line, what an oracle would reach dashed."""
+"""Verifier ceiling: rate of accepted right answers as a line, the oracle's dashed."""
 
 from typing import Any
 

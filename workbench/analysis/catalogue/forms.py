@@ -49,7 +49,8 @@ class AnalysisRequest:
     def given(self) -> dict[str, Any]:
         """The options that are not at their default, as values.
 
-        A flag that was switched off is among them: it prevents a metric's direction from setting it.
+        A flag that was switched off is among them: it prevents a metric's direction from setting
+        it.
         """
         defaults = {o.name: o.default for o in self.declared.options}
         chosen = self.declared.parse(self.options)

@@ -22,8 +22,8 @@ def notes(
         options: as parsed.
 
     Returns:
-        One note, where no scored trace passed and a score is neither 0 nor 1; none where the outcome
-        is the score already, or the analysis is not about outcomes.
+        One note, where no scored trace passed and a score is neither 0 nor 1; none where the
+        outcome is the score already, or the analysis is not about outcomes.
     """
     plan = declared.reduction(options)
     takes = {o.name for o in declared.options}

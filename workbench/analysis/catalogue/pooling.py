@@ -73,7 +73,8 @@ def _configurations(combinations: pl.DataFrame, by: Sequence[str], named: Sequen
     shown = []
     for row in groups.head(_MOST_NAMED).iter_rows(named=True):
         names = row.get("_names") or []
-        listed = f": {', '.join(map(str, names[:_MOST_NAMED]))}{', …' if len(names) > _MOST_NAMED else ''}"
+        more_names = ", …" if len(names) > _MOST_NAMED else ""
+        listed = f": {', '.join(map(str, names[:_MOST_NAMED]))}{more_names}"
         which = ", ".join(f"{k}={label([row[k]])}" for k in keys)
         shown.append(f"{row['_n']} in {which}{listed if names else ''}")
     more = f"; and {groups.height - _MOST_NAMED} more groups" if groups.height > _MOST_NAMED else ""

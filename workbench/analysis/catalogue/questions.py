@@ -11,7 +11,8 @@ from workbench.schema import Column
 
 Row = Mapping[str, Any]
 MOST_ITEMS = 1_000_000  # a larger number of items is called unrealistic
-MOST_REPEATS = 1000  # the same for repeats of the whole set, and for multiples where the number of items is unknown
+# the same for repeats of the whole set, and for multiples where the number of items is unknown
+MOST_REPEATS = 1000
 _LESS_IS_BETTER = {"USD", "s", "J", "g", "Wh", "MW", "GWh", "PTE", "TFLOP", "tokens", "J/token"}
 _OUTCOMES = {"pass_rate", "rate", "score", "difference"}  # figures that average over trials
 
@@ -49,7 +50,7 @@ class Question:
 
     @property
     def of_outcome(self) -> bool:
-        """Whether the figure is a mean over items of their trials' outcomes, or a difference of two."""
+        """Whether the figure is a mean over items of their trials' outcomes, or a difference."""
         return self.column.name in _OUTCOMES and self.settles.unit == "items"
 
     @property

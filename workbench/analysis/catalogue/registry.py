@@ -166,7 +166,7 @@ def _run_function(
     options: dict[str, Any],
     rng: "np.random.Generator",
 ) -> "Result":
-    """Run the function of an analysis; add notes on pooling and on what would settle the question."""
+    """Run the function of an analysis; add notes on pooling and on how to settle the question."""
     from workbench.analysis.catalogue import billed_cost, graded_scores, pooling, what_would_it_take
     from workbench.analysis.inputs import counted_traces
 

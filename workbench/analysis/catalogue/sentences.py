@@ -221,7 +221,7 @@ def _title(question: Question) -> str:
 
 
 def _value(value: float, question: Question, *, signed: bool = False, digits: int = 3) -> str:
-    """Write a value of the figure: differences of shares in points, money with "$", else no unit."""
+    """Write a value of the figure: differences of shares in points, money with "$"."""
     if signed and question.column.unit == "0..1":
         return _number(100 * value, 2, sign="+")
     sign = "+" if signed else ""

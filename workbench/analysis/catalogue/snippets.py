@@ -82,7 +82,7 @@ def _metric(
     fields: Mapping[str, Column],
     column: Callable[[str], str],
 ) -> tuple[str, str]:
-    """Return the metric that is the outcome, and its share of its scale as code; "" where none is."""
+    """Return the metric that is the outcome, and code for its share of its scale; "" if none is."""
     metric = str(chosen.get("outcome"))
     if not metric.startswith(f"{METRICS}."):
         return "", ""

@@ -1,15 +1,17 @@
 """What would it take: how many more items would settle a question that an interval leaves open.
 
-Every analysis declares its question (`Settles`); `registry.run` adds the note after the function has
+Every analysis declares its question (`Settles`); `registry.run` adds the note after the function
+has
 run. There are two kinds of question:
 
-- a figure against a neutral value, as a gain against 0: open where its interval contains that value;
+- a figure against a neutral value, as a gain against 0: open where its interval contains that
+  value;
 - groups against each other: the leader against each of the others, open where the interval of their
-  difference contains 0. The groups are treated as independent (`sample_size.difference_half_width`),
-  which is conservative where they share items.
+  difference contains 0. The groups are treated as independent
+  (`sample_size.difference_half_width`), which is conservative where they share items.
 
-The number is `sample_size.items_to_settle`: the interval excludes the neutral value with a chance of
-80 % if the true difference is the observed one. It may be smaller: an observed difference is an
+The number is `sample_size.items_to_settle`: the interval excludes the neutral value with a chance
+of 80 % if the true difference is the observed one. It may be smaller: an observed difference is an
 estimate, and the leader was selected for being ahead. Further items are assumed to come in clusters
 like the present ones.
 """
@@ -74,7 +76,10 @@ def describe_note(declared: Analysis) -> str:
     unit = columns[name].unit if name in columns else ""
     end = "least" if is_less(settles, unit, options) else "most"
     question_text = plan.format("show the difference")
-    return f"Where whoever has the {end} `{name}` is not told apart from the next, a note says {question_text}."
+    return (
+        f"Where the group with the {end} `{name}` is not told apart from the next, "
+        f"a note says {question_text}."
+    )
 
 
 def find_question(declared: Analysis, result: Result) -> Question | None:
@@ -170,7 +175,7 @@ def _nearest(question: Question, neutral: float | str) -> Case | None:
 
 
 def _leader(question: Question) -> Case | None:
-    """Find a leader that is not told from the next group; of several tasks, the one with fewest items."""
+    """Find a leader that is not told from the next group, in the task that needs fewest items."""
     strata: dict[tuple[Any, ...], list[Row]] = {}
     for row in question.rows:
         strata.setdefault(tuple(row[c] for c in question.within), []).append(row)
@@ -249,7 +254,7 @@ def _needed(question: Question, half: float, difference: float, n: float) -> flo
 def _history(
     question: Question, case: Case, lazy: Any
 ) -> list[list[cost_history.AttemptCost | None]]:
-    """Measure the cost of the groups of a case's rows; skip the query if the number is unrealistic."""
+    """Measure the cost of a case's groups, row by row; no query if the number is unrealistic."""
     cases = [case] if case.easier is None else [case, case.easier]
     if not any(c.within_reach for c in cases):
         return [[] for c in cases for _ in c.rows]

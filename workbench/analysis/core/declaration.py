@@ -160,8 +160,8 @@ class Analysis:
         also_rows: further views whose rows it takes as they are.
         aggregates: whether it takes published figures (rows of `result_facts`) as well.
         example: options, `by` and `where` of the worked example on its page.
-        by_hand: the same for an example on the rows made by hand (`datasets.by_hand_dir`), where the
-            sample traces cannot show it; `worked` explains its figures.
+        by_hand: the same for an example on the rows made by hand (`datasets.by_hand_dir`), where
+            the sample traces cannot show it; `worked` explains its figures.
         own_scale: whether a metric that is the outcome is taken as it is, not as a share of its
             scale.
         within: columns, or options that name columns, by which it separates the traces of a group.

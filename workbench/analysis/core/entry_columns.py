@@ -1,9 +1,9 @@
 """Entry columns in analyses: parameters, settings and metrics of one store.
 
-`params.docs`, `settings.batch_size` and `metrics.rubric` are not columns of the views; the code that
-opens the rows for an analysis adds those that its options name. As an axis such a column is used
-unchanged. As an outcome a metric replaces the score: as the share of its scale from the worst end to
-the best, so that everything that holds for scores holds for it; only analyses that declare
+`params.docs`, `settings.batch_size` and `metrics.rubric` are not columns of the views; the code
+that opens the rows for an analysis adds those that its options name. As an axis such a column is
+used unchanged. As an outcome a metric replaces the score: as the share of its scale from the worst
+end to the best, so that everything that holds for scores holds for it; only analyses that declare
 `own_scale` use it unchanged.
 """
 
@@ -151,7 +151,7 @@ class Aliases:
 
     @classmethod
     def of(cls, declared: Analysis, by: Sequence[str], options: Mapping[str, Any]) -> "Aliases":
-        """Choose aliases for the columns that groups and options name; none is part of other text."""
+        """Choose aliases for the entry columns among groups and options."""
         entries = names.own_fields(by, options)
         measures = tuple(o.name for o in declared.options if o.type == "measure")
         axes = {options.get(name) for name in measures}
@@ -255,7 +255,7 @@ def _texts(table: pl.DataFrame) -> Iterator[str]:
 
 
 def on_own_scale(declared: Analysis, result: "Result", outcome: Any) -> "Result":
-    """Rename the score to the metric where it was used unchanged, and sort the better groups first."""
+    """Rename the score to a metric that was used unchanged, and sort the better groups first."""
     if not declared.own_scale or not _is_metric(outcome):
         return result
     column = _column_of(outcome)

@@ -1,4 +1,4 @@
-"""Result of an analysis: its tables, the meaning of their columns, and what was left out and why."""
+"""Result of an analysis: its tables, the meaning of their columns, and what was left out."""
 
 import dataclasses
 import datetime as dt

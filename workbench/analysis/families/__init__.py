@@ -1,1 +1,4 @@
-"""Families of analyses, a folder each: a question a file, named as the analysis with underscores."""
+"""Families of analyses: one folder a family, one file an analysis.
+
+A file is named after its analysis, with underscores for hyphens.
+"""

@@ -1,4 +1,4 @@
-"""Counts of attempts and passes per item: the input of curves of pass@k, pass^k and votes."""
+"""Attempt counts: attempts and passes per item, for curves of pass@k, pass^k and votes."""
 
 import dataclasses
 import functools
@@ -19,14 +19,14 @@ UNPRICED = "traces without a cost, left out of the cost"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Attempts:
-    """How often each item of a panel was tried and passed, where it has enough trials.
+    """Attempts and passes of each item of a panel, where it has enough trials.
 
     Attributes:
         n, passed: (n_items, n_groups) counts; NaN where a group is not judged on the item.
         most: (n_groups,) the largest k of each group's curve; 0 where it has none.
-        n_short: items that had fewer trials than asked for, added up over the groups.
-        asked: whether the largest k was asked for.
-        cap: what no curve goes beyond; None where there is no such bound.
+        n_short: items with fewer trials than the largest k, added up over the groups.
+        is_fixed: whether the largest k is an option's value.
+        cap: the largest k of any curve; None where there is no such bound.
     """
 
     panel: Panel
@@ -34,7 +34,7 @@ class Attempts:
     passed: Floats
     most: list[int]
     n_short: int
-    asked: bool
+    is_fixed: bool
     cap: int | None = None
 
     @functools.cached_property
@@ -66,7 +66,7 @@ class Attempts:
         return divide(np.nansum(cost, axis=0), (~np.isnan(cost)).sum(axis=0))
 
     def rows(self, k: int) -> pl.DataFrame:
-        """Begin a row per group: its names, k, n_items, n, cost_usd; `_own`, whether k is on its curve."""
+        """Make a row per group: names, k, n_items, n, cost_usd; `_own`: k is on its curve."""
         return self.panel.groups.with_columns(
             pl.lit(k, pl.Int64).alias("k"),
             pl.Series("n_items", (~np.isnan(self.n)).sum(axis=0)).cast(pl.Int64),
@@ -86,7 +86,7 @@ class Attempts:
         notes = []
         if none:
             notes.append(f"no item{on} has that many trials: {_few(none)}")
-        if early and not self.asked:
+        if early and not self.is_fixed:
             notes.append(
                 f"most items{on} have more trials than the curve's end: {_few(early)}; "
                 "give k to leave out the items with fewer"

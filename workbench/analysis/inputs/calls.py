@@ -1,11 +1,11 @@
-"""Figures of single calls, added up to traces where a frame holds calls."""
+"""Calls as rows: their number of requests, and their sums per trace."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import narwhals as nw
 
-_KEPT = ("item_id", "task_id", "cluster", "passed", "score")
+_TRACE_COLUMNS = ("item_id", "task_id", "cluster", "passed", "score")
 
 
 def is_calls(frame: "nw.LazyFrame[Any]") -> bool:
@@ -22,9 +22,9 @@ def requests(frame: "nw.LazyFrame[Any]") -> nw.Expr:
     """
     present = set(frame.collect_schema().names())
     of_calls = is_calls(frame)
-    own = "n_requests" if of_calls else "n_calls"
-    known = [nw.col(c).cast(nw.Float64) for c in (own, "n_turns") if c in present]
-    if not known or (of_calls and own not in present):
+    own_count = "n_requests" if of_calls else "n_calls"
+    known = [nw.col(c).cast(nw.Float64) for c in (own_count, "n_turns") if c in present]
+    if not known or (of_calls and own_count not in present):
         return nw.lit(1.0)
     n = known[0]
     if len(known) == 2:
@@ -40,7 +40,7 @@ def is_alone(frame: "nw.LazyFrame[Any]") -> nw.Expr:
 
 
 def summed(frame: "nw.LazyFrame[Any]") -> tuple[str, ...]:
-    """Say, for an analysis whose law is of single calls, how many rows sum up several; () where none does."""
+    """Write a note on rows that sum up several calls, for a law of single calls; () without any."""
     counted = frame.with_columns(_requests=requests(frame))
     several = counted.filter(nw.col("_requests") > 1).select(nw.len().alias("n"))
     n = int(several.collect("polars").to_native()["n"][0])
@@ -73,10 +73,10 @@ def to_traces(
     if "role" in present:
         frame = frame.filter((nw.col("role") != "judge") | nw.col("role").is_null())
     have = [s for s in sums if s in present]
-    kept = [c for c in _KEPT if c in present and c not in by]
+    trace_columns = [c for c in _TRACE_COLUMNS if c in present and c not in by]
     error = ["error_type"] if "error_type" in present else []
     grouped = frame.group_by(*by, "trace_id").agg(
-        *[nw.col(c).max() for c in (*kept, *error)],
+        *[nw.col(c).max() for c in (*trace_columns, *error)],
         nw.len().alias("n_calls"),
         # The sum is NaN where one is unknown: it takes half the room of a sum and a count.
         *[nw.col(s).cast(nw.Float64).fill_null(float("nan")).sum().alias(s) for s in have],

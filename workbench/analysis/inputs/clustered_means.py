@@ -1,4 +1,4 @@
-"""Means over items of any matrix of items and groups, with clustered intervals."""
+"""Clustered means: means over items of a matrix of items and groups, with intervals."""
 
 from typing import NamedTuple
 

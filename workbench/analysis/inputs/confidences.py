@@ -1,4 +1,4 @@
-"""How sure an answer was, as recorded with it, or as its item's trials agree; and cascades that were run."""
+"""Confidences of answers, as recorded or as agreement of trials; and cascades that were run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,22 +11,29 @@ import polars as pl
 
 from workbench.analysis.inputs import engine
 from workbench.analysis.inputs.panel import Panel
-from workbench.analysis.inputs.votes import Ballots, vote
+from workbench.analysis.inputs.votes import ItemVotes, vote
 from workbench.analysis.stats.arrays import Floats, Ints
 from workbench.decoding import UNDECODABLE
 
 
 class Answers(NamedTuple):
-    """A group's answers, each (n,): the place of the item, how right, what it cost (NaN: unknown), how sure."""
+    """Answers of a group, each (n,).
+
+    Attributes:
+        item: the place of the item.
+        right: 0..1.
+        cost: NaN where unknown.
+        confidence: of the answer.
+    """
 
     item: Ints
     right: Floats
     cost: Floats
-    sure: Floats
+    confidence: Floats
 
 
 class _Facts(msgspec.Struct):
-    """What the strategy `cascade` notes."""
+    """Facts that the strategy `cascade` records in the metadata."""
 
     confidence: float | None = None
     deferred: bool | None = None
@@ -34,7 +41,7 @@ class _Facts(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recorded:
-    """Scored traces with a confidence of their own, or with what a cascade noted.
+    """Scored traces with a confidence, or with facts of a cascade.
 
     Attributes:
         own: those of which the confidence is about the answer: the `by` columns, `_item` (place
@@ -90,7 +97,7 @@ class Recorded:
 
 
 def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
-    """Fetch the scored traces that tell how sure they were, or that a cascade was run."""
+    """Fetch the scored traces with a confidence, or of a cascade."""
     present = frame.collect_schema().names()
     for column, dtype in (
         ("confidence", nw.Float64),
@@ -102,7 +109,7 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
             frame = frame.with_columns(nw.lit(None, dtype).alias(column))
     text, sure = nw.col("metadata").cast(nw.String), nw.col("confidence").cast(nw.Float64)
     noted = text.str.contains('"deferred"', literal=True).fill_null(value=False)
-    told = frame.filter(
+    selected = frame.filter(
         nw.col("error_type").is_null() & ~nw.col("passed").is_null() & (~sure.is_null() | noted)
     ).select(
         *by,
@@ -112,7 +119,7 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
         _cost=nw.col("cost_usd").cast(nw.Float64),
         _noted=nw.when(noted).then(text),
     )
-    rows = engine.collect(told)
+    rows = engine.collect(selected)
     items = rows["_item"].unique().drop_nulls().cast(pl.String).sort()
     rows = rows.with_columns(
         engine.ranks(rows["_item"]).cast(pl.Int32) - 1, _deferred=_deferred(rows["_noted"])
@@ -126,10 +133,10 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
 
 def _deferred(noted: pl.Series) -> pl.Series:
     """Read whether a cascade deferred the answer; null where none was run, or it cannot be read."""
-    told = noted.is_not_null().arg_true()
-    facts = [_read(text).deferred for text in noted.gather(told).cast(pl.String).to_list()]
+    places = noted.is_not_null().arg_true()
+    facts = [_read(text).deferred for text in noted.gather(places).cast(pl.String).to_list()]
     nothing = pl.repeat(None, len(noted), dtype=pl.Boolean, eager=True)
-    return nothing.scatter(told, pl.Series(facts, dtype=pl.Boolean)) if facts else nothing
+    return nothing.scatter(places, pl.Series(facts, dtype=pl.Boolean)) if facts else nothing
 
 
 def _read(text: str) -> _Facts:
@@ -139,8 +146,8 @@ def _read(text: str) -> _Facts:
         return _Facts()
 
 
-def agreeing(panel: Panel, cast: Ballots, group: int) -> Answers | None:
-    """Let an item's trials vote; their agreement is the confidence, and all are paid for.
+def agreeing(panel: Panel, cast: ItemVotes, group: int) -> Answers | None:
+    """Take the vote of an item's trials, with their agreement as confidence and their total cost.
 
     None where no item has two trials.
     """

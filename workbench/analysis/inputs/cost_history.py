@@ -1,4 +1,4 @@
-"""What attempts have cost so far, per item and group, for plans of further ones."""
+"""Cost history of attempts per item and group, for plans of further ones."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AttemptCost:
-    """What a group's attempts have cost, all of them, failed ones too.
+    """Cost of all attempts of a group, including failed ones.
 
     Attributes:
         rows: traces, or calls where the rows are of calls.
@@ -48,8 +48,8 @@ class AttemptCost:
 
 def named_groups(cells: Sequence[object], within: Known) -> list[Group]:
     """Read the groups that the cells of a row name; a cell may hold two with an arrow between."""
-    found = [name for cell in cells if cell is not None for name in str(cell).split(_PAIRED)]
-    return [Group(within, name) for name in dict.fromkeys(found)]
+    names = [name for cell in cells if cell is not None for name in str(cell).split(_PAIRED)]
+    return [Group(within, name) for name in dict.fromkeys(names)]
 
 
 def attempt_costs(
@@ -95,8 +95,8 @@ def attempt_costs(
         grouped = _whole(rows, costs, items=not counted or "call_id" in present)
     else:
         grouped = _per_group(_per_item(rows, costs), costs)
-    told = {row["_which"]: row for row in grouped.iter_rows(named=True)}
-    return [_outlay(told[j], costs) if j in told else None for j in range(len(groups))]
+    row_of = {row["_which"]: row for row in grouped.iter_rows(named=True)}
+    return [_attempt_cost(row_of[j], costs) if j in row_of else None for j in range(len(groups))]
 
 
 def _once(present: Collection[str]) -> list[str]:
@@ -122,8 +122,8 @@ def _is(group: Group, by: Sequence[str]) -> Any:
         for column, value in group.values.items()
     ]
     if group.label:
-        own = [c for c in by if c not in group.values] or list(by)
-        texts = [nw.col(c).cast(nw.String).fill_null("—") for c in own]
+        columns = [c for c in by if c not in group.values] or list(by)
+        texts = [nw.col(c).cast(nw.String).fill_null("—") for c in columns]
         name = texts[0] if len(texts) == 1 else nw.concat_str(texts, separator=" · ")
         tests.append(name == group.label)
     return functools.reduce(operator.and_, tests) if tests else nw.lit(value=True)
@@ -146,7 +146,10 @@ def _whole(rows: "nw.LazyFrame[Any]", costs: Mapping[str, str], *, items: bool) 
 
 
 def _per_item(rows: "nw.LazyFrame[Any]", costs: Mapping[str, str]) -> "nw.LazyFrame[Any]":
-    """Add up items, with the variance of the mean of an item's trials, s² / K = (Σx² − (Σx)² / K) / (K (K − 1))."""
+    """Add up items, with the variance of the mean of an item's trials.
+
+    s² / K = (Σx² − (Σx)² / K) / (K (K − 1)).
+    """
     summed = (
         rows.with_columns(_xx=nw.col("_x") * nw.col("_x"))
         .group_by("_which", "item_id")
@@ -176,12 +179,14 @@ def _per_group(items: "nw.LazyFrame[Any]", costs: Mapping[str, str]) -> Any:
     return grouped.collect("polars").to_native()
 
 
-def _outlay(row: Mapping[str, Any], costs: Mapping[str, str]) -> AttemptCost:
-    each = {key: row[f"_{key}"] / row[f"_{key}_known"] for key in costs if row[f"_{key}_known"]}
+def _attempt_cost(row: Mapping[str, Any], costs: Mapping[str, str]) -> AttemptCost:
+    per_row = {key: row[f"_{key}"] / row[f"_{key}_known"] for key in costs if row[f"_{key}_known"]}
     scored, several = row.get("_scored", 0.0), row.get("_several", 0.0)
     noise = None
     if several and several >= scored / 2:  # items of one trial are taken to be like the others
         noise = max(row["_noise"] / several / scored, 0.0)
     trials = row["_k"] / scored if scored else None
     items = row.get("_items")
-    return AttemptCost(int(row["_n"]), None if items is None else int(items), trials, each, noise)
+    return AttemptCost(
+        int(row["_n"]), None if items is None else int(items), trials, per_row, noise
+    )

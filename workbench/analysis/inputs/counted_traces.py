@@ -1,4 +1,4 @@
-"""Which traces count, in every analysis: one rule, applied to the rows before an analysis sees them.
+"""Counted traces: the rule of which traces count, applied before every analysis.
 
 - A try that was made again (`is_replaced`) was paid, and is no answer: its rows are left out, and
   counted.

@@ -1,4 +1,4 @@
-"""What an answer says where energy was never read: whose is missing, and what to do next."""
+"""Energy coverage: notes on groups whose energy was never measured."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ ELSEWHERE = "what was estimated of APIs stands in energy-by-phase"
 
 
 def notes(table: pl.DataFrame, by: Sequence[str], metered: str = "n_metered") -> tuple[str, ...]:
-    """Say which rows have no energy.
+    """Write a note that names the rows without energy.
 
     Args:
         table: one row per group.
@@ -22,8 +22,10 @@ def notes(table: pl.DataFrame, by: Sequence[str], metered: str = "n_metered") ->
         metered: the column that counts what was read.
 
     >>> rows = pl.DataFrame({"model": ["a", "b"], "n_metered": [0, 2]})
-    >>> notes(rows, ["model"])[0].partition(":")[0], notes(rows.filter(pl.col("n_metered") > 0), ["model"])
-    ('no energy was measured of a', ())
+    >>> notes(rows, ["model"])[0].partition(":")[0]
+    'no energy was measured of a'
+    >>> notes(rows.filter(pl.col("n_metered") > 0), ["model"])
+    ()
     """
     silent = table.filter(pl.col(metered) == 0)
     if silent.is_empty():
@@ -31,5 +33,5 @@ def notes(table: pl.DataFrame, by: Sequence[str], metered: str = "n_metered") ->
     named = [label(row) for row in silent.head(_NAMED).select(*by).iter_rows()]
     more = silent.height - len(named)
     names = "; ".join(named) + (f" and {more:,} more" if more else "")
-    whose = "these traces" if silent.height == table.height else names
-    return (f"no energy was measured of {whose}: {NEXT}; {ELSEWHERE}",)
+    missing = "these traces" if silent.height == table.height else names
+    return (f"no energy was measured of {missing}: {NEXT}; {ELSEWHERE}",)

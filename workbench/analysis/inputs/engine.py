@@ -1,6 +1,6 @@
-"""What an engine computed, as a Polars frame that is held small on the way.
+"""Engine results as Polars frames, fetched in small pieces.
 
-Words that occur again and again (names of groups, items) are held once each while rows are many.
+Repeated texts (names of groups, items) are held as categories while there are many rows.
 """
 
 import math
@@ -10,43 +10,43 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
-_PIECE = 500_000  # rows asked for at once
-_READ = 50_000  # of rows that are read one by one, whose texts may be long
-_MANY = 20_000  # rows from which it is worth the trouble
-Each = Callable[[pl.DataFrame], pl.DataFrame]
+_PIECE_ROWS = 500_000  # rows fetched at once
+_TEXT_ROWS = 50_000  # the same with a transform: the rows may have long texts
+_MIN_ROWS = 20_000  # from this many rows categories save memory
+PieceTransform = Callable[[pl.DataFrame], pl.DataFrame]
 
 
-def collect(lazy: "nw.LazyFrame[Any]", each: Each | None = None) -> pl.DataFrame:
+def collect(lazy: "nw.LazyFrame[Any]", transform: PieceTransform | None = None) -> pl.DataFrame:
     """Fetch rows; of DuckDB piece by piece, with repeated words as categories (see `spelled`).
 
     Args:
         lazy: the rows.
-        each: makes of a piece what is kept of it, so that no texts pile up that are only read once.
+        transform: reduces each piece, so that long texts do not accumulate.
     """
     if lazy.implementation is not nw.Implementation.DUCKDB:
         frame: pl.DataFrame = lazy.collect("polars").to_native()
-        return frame if each is None else each(frame)
-    reader = lazy.to_native().to_arrow_reader(_READ if each else _PIECE)
+        return frame if transform is None else transform(frame)
+    reader = lazy.to_native().to_arrow_reader(_TEXT_ROWS if transform else _PIECE_ROWS)
     pieces: list[pl.DataFrame] = []
     repeated: list[str] = []
     for table in reader:
         piece = pl.DataFrame(pl.from_arrow(table))
-        piece = each(piece) if each else piece
-        if not pieces and piece.height >= _MANY:
+        piece = transform(piece) if transform else piece
+        if not pieces and piece.height >= _MIN_ROWS:
             texts = [c for c, dtype in piece.schema.items() if dtype == pl.String]
             repeated = [c for c in texts if piece[c].n_unique() < piece.height / 4]
-        pieces.append(_own(piece.with_columns(pl.col(repeated).cast(pl.Categorical))))
+        pieces.append(_copied(piece.with_columns(pl.col(repeated).cast(pl.Categorical))))
     if not pieces:
         nothing = pl.DataFrame(pl.from_arrow(reader.read_all()))  # no rows, but the columns
-        return each(nothing) if each else nothing
+        return transform(nothing) if transform else nothing
     whole = pl.concat(pieces)
     pieces.clear()
     # Joined column by column, or Polars would join all at once, beside the pieces.
     return pl.DataFrame([whole.drop_in_place(c).rechunk() for c in whole.columns])
 
 
-def _own(piece: pl.DataFrame) -> pl.DataFrame:
-    """Copy every column: one that is left as it came holds on to all columns that came with it."""
+def _copied(piece: pl.DataFrame) -> pl.DataFrame:
+    """Copy every column: an uncopied one would keep the memory of all columns of its piece."""
     others = pl.exclude(pl.String).gather(pl.int_range(pl.len()))
     return piece.with_columns(pl.col(pl.String) + "", others)
 
@@ -82,7 +82,7 @@ def sort(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
 
 
 def _order(places: pl.DataFrame) -> pl.Series:
-    """The numbers of the rows, in order; of words alone by one number each, their ranks together."""
+    """Row numbers in order of the columns; for texts alone their ranks form one number per row."""
     words = [c for c, dtype in places.schema.items() if dtype == pl.Categorical]
     places = places.with_columns(ranks(places[c]).alias(c) for c in words)
     most = [int(places[c].max() or 0) + 1 for c in words]  # type: ignore[arg-type]  # they are ranks

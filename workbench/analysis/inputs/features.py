@@ -1,4 +1,4 @@
-"""What is known of an item before it is answered, as numbers; and two ways to predict outcomes from it."""
+"""Features of items that are known before they are answered, and predictors of outcomes."""
 
 import collections
 import itertools
@@ -53,12 +53,12 @@ def hashed(texts: Sequence[str | None], facts: Sequence[Mapping[str, Any]]) -> A
         collections.Counter(map(codes.__getitem__, _tokens(text, known)))
         for text, known in zip(texts, facts, strict=True)
     ]
-    own = np.fromiter(map(len, counts), np.int64, len(counts))
+    lengths = np.fromiter(map(len, counts), np.int64, len(counts))
     every = itertools.chain.from_iterable
-    code = np.fromiter(every(counts), np.int64, int(own.sum()))
+    code = np.fromiter(every(counts), np.int64, int(lengths.sum()))
     times = np.fromiter(every(c.values() for c in counts), np.float64, len(code))
     values = np.where(code & (1 << 31), 1, -1) * (1 + np.log(times))
-    ends = np.concatenate([[0], np.cumsum(own)])
+    ends = np.concatenate([[0], np.cumsum(lengths)])
     shape = len(counts), 1 << _BITS
     matrix = sparse.csr_matrix((values, code & ((1 << _BITS) - 1), ends), shape=shape)
     matrix.sum_duplicates()
@@ -168,7 +168,7 @@ def _logistic(x: Any, y: Floats, new: Any, penalty: float = 1.0) -> Floats:
 def _minimise(
     look: Callable[[Floats, Floats], tuple[Floats, Floats]], w: Floats, given: Floats
 ) -> Floats:
-    """Minimise smooth convex functions side by side, one per column, by L-BFGS (Liu & Nocedal 1989).
+    """Minimise smooth convex functions, one per column, by L-BFGS (Liu & Nocedal 1989).
 
     Steps are halved until the loss falls enough (Armijo). All at once cost little more than one
     alone, and no linear algebra library is asked, whose threads cost more than such short sums.
@@ -212,7 +212,7 @@ def _minimise(
 
 
 def _direction(slope: Floats, past: Sequence[tuple[Floats, Floats, Floats]]) -> Floats:
-    """Go down, bent by what past steps told of the curvature: steps, bends of the slope, 1 / step · bend."""
+    """Compute the L-BFGS direction from past (step, change of slope, 1 / step · change)."""
     if not past:
         return np.asarray(-slope / np.maximum(np.sqrt((slope**2).sum(axis=0)), 1.0))
     q, shares = slope.copy(), []

@@ -1,4 +1,4 @@
-"""Which rows an analysis takes: opened from a store, and refused where they are of another grain.
+"""Grain of rows: opens the rows that an analysis takes and rejects those of another grain.
 
 Rows of another grain have most of the columns, so that an analysis would answer, and wrongly:
 traces without their tool calls look as if no tool was ever called, calls count as if each were a
@@ -40,7 +40,7 @@ class Source(Protocol):
     def facts(
         self, where: Slice | str = "", view: str = "trace_facts", **options: Any
     ) -> contextlib.AbstractContextManager[Any]:
-        """Open the rows of a slice, valid inside the block; `fields` are columns of the store's own."""
+        """Open the rows of a slice, valid inside the block; `fields` names entry columns."""
 
 
 @contextlib.contextmanager
@@ -132,15 +132,17 @@ def _fit(view: str, columns: set[str]) -> bool:
 
 @functools.cache
 def _tells(view: str) -> tuple[set[str], ...]:
-    """Sets of columns, of each of which rows of a view have some: what tells them from other rows."""
+    """Return sets of columns; rows of a view have at least one column of each set."""
     family = next(f for f in _FAMILIES if view in f)
     place = family.index(view)
-    found = []
+    column_sets = []
     if family[0] != "trace_facts":
         others = {c for f in _FAMILIES if f != family for v in f for c in VIEWS[v].names}
-        own = {c for v in family for c in VIEWS[v].names} - others
+        family_columns = {c for v in family for c in VIEWS[v].names} - others
         # What is less than a call has its id too.
-        found.append(own | {"call_id"} if family[0] == "call_facts" else own)
+        column_sets.append(
+            family_columns | {"call_id"} if family[0] == "call_facts" else family_columns
+        )
     if place:
-        found.append(set(VIEWS[view].names) - set(VIEWS[family[place - 1]].names))
-    return tuple(found)
+        column_sets.append(set(VIEWS[view].names) - set(VIEWS[family[place - 1]].names))
+    return tuple(column_sets)

@@ -1,4 +1,4 @@
-"""Means per group with the standard errors that clustered items call for, without any matrix."""
+"""Item means per group, with clustered standard errors, without a matrix."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from workbench.analysis.inputs.reduce import ALONE, Items
 
 
 def item_means(items: Items) -> pl.DataFrame:
-    """Average trials within their item: a column per measure, and `outcome_mean`; null = unknown."""
+    """Average trials within their item: a column per measure, and `outcome_mean`; null: unknown."""
     return items.frame.with_columns(
         *[
             pl.when(pl.col(f"{m}_known") > 0)
@@ -54,6 +54,6 @@ def clustered(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFram
 
 
 def by_item(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Average columns over the trials of each item: `_item`, `_code`, the columns; null = unknown."""
+    """Average columns over each item's trials: `_item`, `_code`, the columns; null: unknown."""
     means = [pl.col(c).cast(pl.Float64).mean() for c in columns]
     return rows.group_by("_item").agg(pl.col("_code").first(), *means).sort("_item")

@@ -1,4 +1,4 @@
-"""Groups that are no columns of one panel, resampled together: one draw of clusters serves them all."""
+"""Joint resampling of groups that are not columns of one panel, with shared draws of clusters."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -41,14 +41,16 @@ class Drawn(NamedTuple):
     n_clusters: int
 
 
-def together(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> list[Drawn]:
-    """Average each part's values over items, and over resamples of clusters that the parts share."""
-    found: list[Drawn | None] = [None] * len(parts)
+def resample_jointly(
+    parts: Sequence[Part], resamples: int, rng: np.random.Generator
+) -> list[Drawn]:
+    """Average each part's values over items, and over shared resamples of clusters."""
+    results: list[Drawn | None] = [None] * len(parts)
     for batch in dict.fromkeys(part.batch for part in parts):
         at = [i for i, part in enumerate(parts) if part.batch == batch]
         for i, drawn in zip(at, _batch([parts[i] for i in at], resamples, rng), strict=True):
-            found[i] = drawn
-    return [drawn for drawn in found if drawn is not None]
+            results[i] = drawn
+    return [drawn for drawn in results if drawn is not None]
 
 
 def _batch(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> list[Drawn]:

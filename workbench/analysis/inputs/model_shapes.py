@@ -1,4 +1,4 @@
-"""Shapes of the models that traces were made with, from the reference rows: for laws that need layers and heads."""
+"""Model shapes from the reference rows, for laws that need layers and heads."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -36,15 +36,17 @@ class Shapes(NamedTuple):
 
     def column(self, fact: Fact) -> nw.Expr:
         """A fact of each row's model as an expression; null where unknown."""
-        found = nw.lit(None, nw.Float64)
+        expression = nw.lit(None, nw.Float64)
         for model, shape in self.by_model.items():
             value = fact(shape)
             if value is None:
                 continue
             if model is None:
                 return nw.lit(float(value))
-            found = nw.when(nw.col("model") == model).then(nw.lit(float(value))).otherwise(found)
-        return found
+            expression = (
+                nw.when(nw.col("model") == model).then(nw.lit(float(value))).otherwise(expression)
+            )
+        return expression
 
     def notes(self, what: str) -> tuple[str, ...]:
         """Name the models without a shape, and what to do."""
@@ -71,10 +73,10 @@ def of_traces(frame: "nw.LazyFrame[Any]", options: dict[str, Any], needs: Sequen
         return Shapes({None: rows.model(options["model"])}, ())
     if "model" not in frame.collect_schema().names():
         return Shapes({}, ("any model: the frame does not name them",))
-    found: pl.DataFrame = frame.select("model").unique().collect("polars").to_native()
+    models: pl.DataFrame = frame.select("model").unique().collect("polars").to_native()
     known: dict[str | None, hardware.Model] = {}
     missing = []
-    for name in sorted(found["model"].drop_nulls().cast(pl.String).to_list()):
+    for name in sorted(models["model"].drop_nulls().cast(pl.String).to_list()):
         shape = rows.find_model(name)
         if shape is None or any(fact(shape) is None for fact in needs):
             missing.append(name)
@@ -86,7 +88,7 @@ def of_traces(frame: "nw.LazyFrame[Any]", options: dict[str, Any], needs: Sequen
 def of_groups(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], shapes: Shapes
 ) -> dict[str, hardware.Model]:
-    """Give the shape of each group by its label; groups of several models, or of an unknown one, have none."""
+    """Map labels of groups to shapes; groups of several models, or of an unknown one, have none."""
     named = [*by] if "model" in by else [*by, "model"]
     if None in shapes.by_model:
         rows: pl.DataFrame = frame.select(*by).unique().collect("polars").to_native()
@@ -97,5 +99,5 @@ def of_groups(
     models: dict[str, set[str | None]] = {}
     for row in rows.select(named).iter_rows(named=True):
         models.setdefault(label([row[c] for c in by]), set()).add(row["model"])
-    alone = {name: next(iter(found)) for name, found in models.items() if len(found) == 1}
-    return {n: shapes.by_model[m] for n, m in alone.items() if m in shapes.by_model}
+    single = {name: next(iter(found)) for name, found in models.items() if len(found) == 1}
+    return {n: shapes.by_model[m] for n, m in single.items() if m in shapes.by_model}

@@ -1,4 +1,4 @@
-"""Reduced traces as matrices: items down, groups across, items gathered in clusters.
+"""Panels: reduced traces as matrices of items × groups, with clusters of items.
 
 Within a panel the same item is the same row for every group, so that what is resampled is paired.
 """
@@ -152,7 +152,7 @@ def build(items: Items, *, shared: bool = False) -> Built:
 
 
 def _by_task(frame: pl.DataFrame) -> list[tuple[Any, pl.DataFrame]]:
-    """Take rows apart by their task, in order; where they are in that order already none is copied."""
+    """Split rows by task, in order; rows that are in that order already are not copied."""
     runs = frame["task"].rle().struct.unnest()
     if runs["value"].n_unique() == runs.height:
         starts = runs["len"].cum_sum() - runs["len"]
@@ -186,8 +186,8 @@ def _coverage(panels: list[tuple[str | None, Panel]]) -> tuple[str, ...]:
 
 def _panel(frame: pl.DataFrame, by: tuple[str, ...]) -> Panel:
     groups = frame.select(by).unique().sort(by, nulls_last=True)
-    known = [c for c in ("_cluster", *ABOUT) if c in frame.columns]
-    items = frame.group_by("item_id").agg(pl.col(c).max() for c in known)
+    item_columns = [c for c in ("_cluster", *ABOUT) if c in frame.columns]
+    items = frame.group_by("item_id").agg(pl.col(c).max() for c in item_columns)
     items = items.sort("item_id")
     if groups.height * items.height > _MAX_CELLS:
         reason = f"{groups.height:,} groups × {items.height:,} items are too many to compare"
@@ -201,11 +201,11 @@ def _panel(frame: pl.DataFrame, by: tuple[str, ...]) -> Panel:
 
 def _place(frame: pl.DataFrame, names: pl.DataFrame) -> pl.Series:
     """Find the row of `names` that each row of a frame has."""
-    told = frame.select(names.columns).join(
+    places = frame.select(names.columns).join(
         names.with_row_index("_place"),
         on=names.columns,
         how="left",
         nulls_equal=True,
         maintain_order="left",
     )
-    return told["_place"]
+    return places["_place"]

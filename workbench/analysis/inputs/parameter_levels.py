@@ -1,4 +1,4 @@
-"""Groups that were tried at several levels of a setting: a budget, or a parameter of their strategy."""
+"""Parameter levels: groups that were tried at several levels of a budget or parameter."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ _PARAMS = "strategy_params"
 NOT_EVERYWHERE = "items that not every level was tried on"
 
 
-class Ladder(NamedTuple):
+class LevelledGroup(NamedTuple):
     """One group.
 
     Attributes:
@@ -30,21 +30,21 @@ class Ladder(NamedTuple):
     panel: Panel
 
 
-class Ladders(NamedTuple):
+class LevelledGroups(NamedTuple):
     """The groups with at least two levels; those with one; what was left out."""
 
-    several: list[Ladder]
+    several: list[LevelledGroup]
     single: list[pl.DataFrame]
     dropped: dict[str, int]
 
 
-def climb(
+def levelled_groups(
     frame: "nw.LazyFrame[Any]",
     by: Sequence[str],
     axis: str,
     measures: Sequence[str],
     options: Mapping[str, Any],
-) -> Ladders:
+) -> LevelledGroups:
     """Line each group's levels up on the items that all of them were tried on.
 
     Args:
@@ -58,9 +58,9 @@ def climb(
     if column not in present:
         frame = frame.with_columns(nw.lit(None, nw.String).alias(column))
     items = reduce_items(frame, (*by, column), measures, errors_as_wrong=options["errors_as_wrong"])
-    kept = items.frame.filter(pl.col("n") > 0)
-    counted = int(kept["n"].sum())
-    levelled = _levelled(kept, by, column, axis, items.measures)
+    counted_rows = items.frame.filter(pl.col("n") > 0)
+    counted = int(counted_rows["n"].sum())
+    levelled = _levelled(counted_rows, by, column, axis, items.measures)
     dropped = items.dropped() | {f"traces without {axis}": counted - int(levelled["n"].sum())}
     dropped[NOT_EVERYWHERE] = 0
     several, single = [], []
@@ -69,14 +69,14 @@ def climb(
         if part["_level"].n_unique() < 2:
             single.append(names)
             continue
-        ladder = _ladder(names, dataclasses.replace(items, frame=part, by=("_level",)))
-        dropped[NOT_EVERYWHERE] += part["item_id"].n_unique() - ladder.panel.items.height
-        if ladder.panel.items.height:
-            several.append(ladder)
-    return Ladders(several, single, dropped)
+        group = _group(names, dataclasses.replace(items, frame=part, by=("_level",)))
+        dropped[NOT_EVERYWHERE] += part["item_id"].n_unique() - group.panel.items.height
+        if group.panel.items.height:
+            several.append(group)
+    return LevelledGroups(several, single, dropped)
 
 
-def rungs(
+def level_counts(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], axis: str, *, errors_as_wrong: bool
 ) -> pl.DataFrame:
     """Count each group's levels, without a look at items: `by` and `n_levels`, groups with any."""
@@ -86,11 +86,11 @@ def rungs(
     scored = ~nw.col("passed").is_null() if "passed" in present else nw.lit(value=False)
     failed = ~nw.col("error_type").is_null() if "error_type" in present else nw.lit(value=False)
     fine = scored | failed if errors_as_wrong else scored & ~failed
-    told: pl.DataFrame = (
+    rows: pl.DataFrame = (
         frame.filter(fine).select(*by, column).unique().collect("polars").to_native()
     )
-    level = _level(told[column], axis if column == _PARAMS else None)
-    known = told.select(*by, level.alias("_level")).drop_nulls("_level")
+    level = _level(rows[column], axis if column == _PARAMS else None)
+    known = rows.select(*by, level.alias("_level")).drop_nulls("_level")
     return known.group_by(by).agg(n_levels=pl.col("_level").n_unique()).sort(by, nulls_last=True)
 
 
@@ -112,27 +112,27 @@ def _level(values: pl.Series, parameter: str | None) -> pl.Series:
     return values.replace_strict(levels, default=None, return_dtype=pl.Float64)
 
 
-def flat(
+def single_level_groups(
     frame: "nw.LazyFrame[Any]",
     by: Sequence[str],
     measures: Sequence[str],
     options: Mapping[str, Any],
-) -> Ladders:
+) -> LevelledGroups:
     """Take every group as a ladder of one level, 0; none is `single`."""
     items = reduce_items(frame, by, measures, errors_as_wrong=options["errors_as_wrong"])
-    kept = items.frame.filter(pl.col("n") > 0).with_columns(_level=pl.lit(0.0))
-    parts = kept.group_by(by, maintain_order=True)
-    found = [
-        _ladder(part.head(1).select(by), dataclasses.replace(items, frame=part, by=("_level",)))
+    counted_rows = items.frame.filter(pl.col("n") > 0).with_columns(_level=pl.lit(0.0))
+    parts = counted_rows.group_by(by, maintain_order=True)
+    groups = [
+        _group(part.head(1).select(by), dataclasses.replace(items, frame=part, by=("_level",)))
         for _, part in parts
     ]
-    return Ladders(found, [], items.dropped())
+    return LevelledGroups(groups, [], items.dropped())
 
 
-def _ladder(names: pl.DataFrame, items: Items) -> Ladder:
+def _group(names: pl.DataFrame, items: Items) -> LevelledGroup:
     panel = build(items).parts[0][1]
     shared = panel.restrict(panel.everywhere)
-    return Ladder(names, panel.groups["_level"].to_list(), shared)
+    return LevelledGroup(names, panel.groups["_level"].to_list(), shared)
 
 
 def _levelled(

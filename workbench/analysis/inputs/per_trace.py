@@ -1,4 +1,4 @@
-"""Traces one by one, for what no sum per item can give: quantiles, and fits of a distribution.
+"""Per-trace rows, for figures that sums per item cannot give: quantiles and fits.
 
 Only the columns asked for are fetched, with an underscore before their names.
 """
@@ -24,7 +24,7 @@ def fetch(
     texts: Sequence[str] = (),
     flags: Sequence[str] = (),
     times: Sequence[str] = (),
-    each: engine.Each | None = None,
+    transform: engine.PieceTransform | None = None,
     items: bool = True,
 ) -> pl.DataFrame:
     """Fetch some columns of `trace_facts` or `call_facts`; absent ones are unknown throughout.
@@ -36,8 +36,8 @@ def fetch(
         texts: see above.
         flags: see above.
         times: see above.
-        each: makes of some rows what is kept of them, see `engine.collect`; they have the columns
-            told below, but for the two numbers, and `_item` is a text.
+        transform: reduces each piece of rows, see `engine.collect`; they have the columns named
+            below, but for the two numbers, and `_item` is a text.
         items: whether it matters which item, and cluster, a row is of.
 
     Returns:
@@ -64,9 +64,9 @@ def fetch(
 
     def whole(piece: pl.DataFrame) -> pl.DataFrame:
         piece = piece.with_columns(pl.lit(None, t).alias(c) for c, t in absent.items())
-        return each(piece) if each else piece
+        return transform(piece) if transform else piece
 
-    rows = whole(engine.collect(selected)) if each is None else engine.collect(selected, whole)
+    rows = whole(engine.collect(selected)) if transform is None else engine.collect(selected, whole)
     return engine.spelled(numbered(rows) if items else rows)
 
 
@@ -84,8 +84,10 @@ def numbered(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.drop("_cluster").with_columns(_item=item, _code=code)
 
 
-def sieve(rows: pl.DataFrame, tests: Mapping[str, pl.Expr]) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Keep the rows that pass every test, of which only one copy is held: the frame given is used up.
+def keep_passing(
+    rows: pl.DataFrame, tests: Mapping[str, pl.Expr]
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Keep the rows that pass every test; the given frame is consumed to save memory.
 
     Args:
         rows: what `fetch` gave.
@@ -95,13 +97,13 @@ def sieve(rows: pl.DataFrame, tests: Mapping[str, pl.Expr]) -> tuple[pl.DataFram
         The rows kept, and how many failed each test, having passed those before it.
     """
     dropped = {}
-    kept = pl.select(pl.repeat(value=True, n=rows.height)).to_series()
+    passing = pl.select(pl.repeat(value=True, n=rows.height)).to_series()
     for reason, test in tests.items():
-        passed = kept & rows.select(test.fill_null(value=False)).to_series()
-        dropped[reason] = int((kept & ~passed).sum())
-        kept = passed
+        passed = passing & rows.select(test.fill_null(value=False)).to_series()
+        dropped[reason] = int((passing & ~passed).sum())
+        passing = passed
     if any(dropped.values()):
-        rows = pl.DataFrame([rows.drop_in_place(c).filter(kept) for c in rows.columns])
+        rows = pl.DataFrame([rows.drop_in_place(c).filter(passing) for c in rows.columns])
     return rows, dropped
 
 
@@ -124,7 +126,7 @@ def parts(rows: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ..
 
 
 def _grouped(rows: pl.DataFrame, by: Sequence[str]) -> tuple[list[list[Any]], pl.Series]:
-    """List the values of each column, in order and null last; and number the groups in their order."""
+    """List the values of each column, in order and null last, and number the groups."""
     listed, number = [], pl.Series([0], dtype=pl.Int64).new_from_index(0, rows.height)
     for name in by:
         values = rows[name]

@@ -1,4 +1,4 @@
-"""Published figures (rows of a results table: `metric`, `value`) as one row per group, a column per metric."""
+"""Published figures (rows of `metric` and `value`) as one row per group, a column per metric."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -49,9 +49,9 @@ def wide(
     for metric in need:
         if metric not in long["metric"].to_list():
             raise AnalysisError(unknown_name("metric", metric, set(long["metric"].drop_nulls())))
-    kept = long.filter(pl.col("metric").is_in(wanted))
+    wanted_rows = long.filter(pl.col("metric").is_in(wanted))
     table = (
-        kept.group_by(by)
+        wanted_rows.group_by(by)
         .agg(
             pl.col("value").filter(pl.col("metric") == metric).first().alias(metric)
             for metric in wanted
@@ -59,7 +59,7 @@ def wide(
         .sort(by, nulls_last=True)
         .with_columns(pl.col(wanted).fill_nan(None))
     )
-    several = kept.filter(pl.col("count") > 1).sort(by, nulls_last=True)
+    several = wanted_rows.filter(pl.col("count") > 1).sort(by, nulls_last=True)
     names = dict.fromkeys(label(row) for row in several.select(by).iter_rows())
     shown = [f"several values were averaged: {name}" for name in list(names)[:20]]
     if len(names) > 20:
@@ -71,6 +71,6 @@ def _units(frame: "nw.LazyFrame[Any]", wanted: Sequence[str]) -> dict[str, str]:
     """Look up the units of metrics, where the frame tells them."""
     if "unit" not in frame.collect_schema().names():
         return {}
-    told = frame.filter(nw.col("metric").is_in(list(wanted))).group_by("metric")
-    rows = told.agg(nw.col("unit").max()).collect("polars").to_native()
+    grouped = frame.filter(nw.col("metric").is_in(list(wanted))).group_by("metric")
+    rows = grouped.agg(nw.col("unit").max()).collect("polars").to_native()
     return {metric: unit for metric, unit in rows.iter_rows() if unit}

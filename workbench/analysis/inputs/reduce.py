@@ -1,10 +1,10 @@
-"""The first stage of every analysis: traces → one row per group and item.
+"""Reduce stage of every analysis: traces → one row per group and item.
 
 Written once in narwhals over `trace_facts`, so that it runs inside DuckDB for a relation and in
 Polars for a frame; only its small result is fetched.
 
-Which traces count is said in `standing`. A failed trace (`error_type` set) and an unscored one say
-nothing about the answer and are left out and counted; `errors_as_wrong` scores failed ones 0
+`counted_traces` defines which traces count. A failed trace (`error_type` set) and an unscored one
+say nothing about the answer and are left out and counted; `errors_as_wrong` scores failed ones 0
 instead. Where an analysis sets a cost against a score, traces without that cost are left out of
 both, so that the two speak of the same traces. Trials weigh within their item: means are taken per
 item first and then over items, whatever the number of trials.
@@ -131,7 +131,7 @@ def mean_measure(
     outcome: Outcome = "passed",
     errors_as_wrong: bool = False,
 ) -> pl.DataFrame:
-    """Average a measure over the scored traces that have it: one row per group, `by` and `mean`; in no order."""
+    """Average a measure over the scored traces that have it: rows of `by` and `mean`, unsorted."""
     counted = _counted(
         traces, outcome=outcome, errors_as_wrong=errors_as_wrong, require=(measure,), scored=True
     )
@@ -144,7 +144,7 @@ def mean_measure(
 
 
 def reduce_counts(
-    traces: "nw.LazyFrame[Any]", items: Items, by: Sequence[str], *, kept: Sequence[str] = ()
+    traces: "nw.LazyFrame[Any]", items: Items, by: Sequence[str], *, fetched: Sequence[str] = ()
 ) -> pl.DataFrame:
     """Count the scored traces of every reduced item by something finer, as its answers.
 
@@ -152,24 +152,24 @@ def reduce_counts(
         traces: rows of `trace_facts`.
         items: the same traces, reduced.
         by: what tells traces of an item apart.
-        kept: which of these columns are fetched, the others only tell apart.
+        fetched: which of these columns are fetched; the others only separate.
 
     Returns:
-        `_at`, the row of the item in `items.frame`; the kept columns; `n_scored`; `outcome` (passed
-        traces); in no order.
+        `_at`, the row of the item in `items.frame`; the fetched columns; `n_scored`; `outcome`
+        (passed traces); in no order.
     """
     grouped = _scored(traces, items).group_by(*items.by, "_item", *by)
     counts = grouped.agg(nw.len().alias("n_scored"), nw.col("_outcome").sum().alias("outcome"))
-    rows = engine.collect(counts.select(*items.by, "_item", *kept, "n_scored", "outcome"))
+    rows = engine.collect(counts.select(*items.by, "_item", *fetched, "n_scored", "outcome"))
     return _placed(rows, items).with_columns(
         pl.col("n_scored").cast(pl.Int64), pl.col("outcome").cast(pl.Float64)
     )
 
 
 def scored_rows(traces: "nw.LazyFrame[Any]", items: Items, columns: Sequence[str]) -> pl.DataFrame:
-    """Fetch the scored traces of reduced items one by one: `_at` as above, the columns, `outcome`."""
-    told = _scored(traces, items).with_columns(outcome=nw.col("_outcome"))
-    return _placed(engine.collect(told.select(*items.by, "_item", *columns, "outcome")), items)
+    """Fetch the scored traces of reduced items: `_at` as in `reduce_counts`, columns, `outcome`."""
+    rows = _scored(traces, items).with_columns(outcome=nw.col("_outcome"))
+    return _placed(engine.collect(rows.select(*items.by, "_item", *columns, "outcome")), items)
 
 
 def _scored(traces: "nw.LazyFrame[Any]", items: Items) -> "nw.LazyFrame[Any]":
@@ -196,13 +196,13 @@ def _placed(rows: pl.DataFrame, items: Items) -> pl.DataFrame:
         return group.cast(pl.Int64) * (len(listed) + 1) + place.fill_null(len(listed))
 
     cells = cell(frame, "item_id", groups).to_numpy()  # they rise
-    asked = cell(rows, "_item", typed).to_numpy()
-    if len(groups) * (len(listed) + 1) <= 4 * (len(cells) + len(asked)):
+    row_cells = cell(rows, "_item", typed).to_numpy()
+    if len(groups) * (len(listed) + 1) <= 4 * (len(cells) + len(row_cells)):
         at = np.full(len(groups) * (len(listed) + 1), -1)
         at[cells] = np.arange(len(cells))
-        at = at[asked]
+        at = at[row_cells]
     else:  # of many groups with few items each most cells are empty
-        at = np.searchsorted(cells, asked)
+        at = np.searchsorted(cells, row_cells)
     return rows.drop(*by, "_item", strict=False).with_columns(_at=pl.Series(at, dtype=pl.Int64))
 
 
@@ -213,7 +213,7 @@ def _grouped(
     counting: Sequence[str],
     about: Sequence[str],
 ) -> "nw.LazyFrame[Any]":
-    """Add up what counts per group and item; of some measures also of how many traces they are known."""
+    """Add up counted traces per group and item, and count known values of some measures."""
     present = set(counted.collect_schema().names())
     have = [m for m in measures if m in present]
     named = {a: a for a in about if a in present and a not in by}
@@ -292,7 +292,7 @@ def _counted(
 def _tidy(
     frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str], own: Collection[str]
 ) -> pl.DataFrame:
-    """Give engines one dress: plain types, one order, a null sum where nothing is known.
+    """Normalise the results of engines: types, order, and a null sum where nothing is known.
 
     Args:
         frame: as grouped.
@@ -370,7 +370,7 @@ def mean_repeats(
     *,
     errors_as_wrong: bool = False,
 ) -> pl.DataFrame:
-    """Average the items of every repeat, each the mean of its traces there: one row per group and repeat.
+    """Average the items of every repeat: one row per group and repeat.
 
     Args:
         traces: rows of `trace_facts`.
@@ -386,8 +386,8 @@ def mean_repeats(
     )
     if repeat not in traces.collect_schema().names():
         counted = counted.with_columns(nw.lit(None, nw.String).alias(repeat))
-    told = counted.filter((nw.col("_n") == 1) & ~nw.col(repeat).is_null())
-    marked = told.with_columns(_repeat=nw.col(repeat).cast(nw.String), _item=nw.col("item_id"))
+    used = counted.filter((nw.col("_n") == 1) & ~nw.col(repeat).is_null())
+    marked = used.with_columns(_repeat=nw.col(repeat).cast(nw.String), _item=nw.col("item_id"))
     items = marked.group_by(*by, "_repeat", "_item").agg(nw.col("_outcome").mean().alias("score"))
     grouped = items.group_by(*by, "_repeat").agg(nw.len().alias("n_items"), nw.col("score").mean())
     frame: pl.DataFrame = grouped.collect("polars").to_native()

@@ -1,4 +1,4 @@
-"""The answers that an attempt gave round by round, as its strategy noted them in the metadata."""
+"""Rounds of an attempt: its answers as the strategy recorded them in the metadata."""
 
 import dataclasses
 import itertools
@@ -89,12 +89,12 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
         frame = frame.with_columns(nw.lit(None, nw.String).alias("metadata"))
     noted = frame.filter(nw.col("metadata").cast(nw.String).str.contains('"rounds"', literal=True))
     reader = _Reader()
-    rows = fetch(noted, by, ("cost_usd", *_PRICES), texts=("metadata",), each=reader)
+    rows = fetch(noted, by, ("cost_usd", *_PRICES), texts=("metadata",), transform=reader)
     return _recorded(rows, by, reader)
 
 
 class _Reader:
-    """Reads pieces of rows: metadata is replaced by `_n`, the number of rounds; what they hold is kept apart.
+    """Reader of pieces of rows that replaces metadata by `_n`, the number of rounds.
 
     Attributes:
         flat: per piece, of all rounds of its rows: right, changed, share of the attempt's cost.

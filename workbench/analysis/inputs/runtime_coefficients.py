@@ -18,8 +18,8 @@ import narwhals as nw
 def deployments() -> dict[str, dict[str, Any]]:
     """Read the released coefficients: by deployment, then `idealized` or `denoised`."""
     file = importlib.resources.files("workbench.analysis.inputs") / "coefficients" / "runtimes.json"
-    found: dict[str, dict[str, Any]] = json.loads(file.read_text())["deployments"]
-    return found
+    coefficients: dict[str, dict[str, Any]] = json.loads(file.read_text())["deployments"]
+    return coefficients
 
 
 def find(model: str) -> str | None:
@@ -28,9 +28,9 @@ def find(model: str) -> str | None:
     bare: dict[str, list[str]] = {}
     for name in deployments():
         bare.setdefault(name.split("/")[-1].lower(), []).append(name)
-    asked = model.lower()
-    alone = bare.get(asked, [])
-    return known.get(asked) or (alone[0] if len(alone) == 1 else None)
+    wanted = model.lower()
+    alone = bare.get(wanted, [])
+    return known.get(wanted) or (alone[0] if len(alone) == 1 else None)
 
 
 def law(coefficients: Mapping[str, Any], prompt: nw.Expr, output: nw.Expr) -> nw.Expr:

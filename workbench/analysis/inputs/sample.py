@@ -1,4 +1,4 @@
-"""Means over items per group and figures made of them, with a bootstrap over clusters of items."""
+"""Sample means over items per group, and figures of them, with a bootstrap over clusters."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

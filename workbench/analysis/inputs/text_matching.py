@@ -1,4 +1,4 @@
-"""Whether words stand in a text, letter case and white space aside."""
+"""Text matching of words, ignoring letter case and white space."""
 
 import polars as pl
 
@@ -8,10 +8,10 @@ def plain(text: str | None) -> str:
     return " ".join((text or "").split()).casefold()
 
 
-def stands(words: str, text: str) -> bool:
+def contains_words(words: str, text: str) -> bool:
     """Whether words stand in a text as whole words, both as `plain` writes them.
 
-    >>> stands("paris", "in paris."), stands("paris", "parisian")
+    >>> contains_words("paris", "in paris."), contains_words("paris", "parisian")
     (True, False)
     """
     at = text.find(words)
@@ -24,17 +24,19 @@ def stands(words: str, text: str) -> bool:
     return False
 
 
-def standing(words: pl.Series, texts: pl.Series) -> pl.Series:
+def contain_words(words: pl.Series, texts: pl.Series) -> pl.Series:
     """Whether words stand in texts, row by row; null where there are no words or no text.
 
     Rows repeat each other: every pair is looked at once. A full stop about the words says nothing.
     """
     rows = pl.DataFrame({"words": words, "text": texts})
     pairs = rows.unique()
-    found = pl.Series("found", [_held(w, t) for w, t in pairs.iter_rows()], pl.Boolean)
-    told = pairs.with_columns(found)
+    matches = pl.Series("matches", [_held(w, t) for w, t in pairs.iter_rows()], pl.Boolean)
+    matched = pairs.with_columns(matches)
     keys = ["words", "text"]
-    return rows.join(told, on=keys, how="left", nulls_equal=True, maintain_order="left")["found"]
+    return rows.join(matched, on=keys, how="left", nulls_equal=True, maintain_order="left")[
+        "matches"
+    ]
 
 
 def _held(words: str | None, text: str | None) -> bool | None:
@@ -42,4 +44,4 @@ def _held(words: str | None, text: str | None) -> bool | None:
     if not wanted or text is None:
         return None
     # White space matters only if the words have any.
-    return stands(wanted, plain(text) if " " in wanted else text.casefold())
+    return contains_words(wanted, plain(text) if " " in wanted else text.casefold())

@@ -1,4 +1,4 @@
-"""Single tool calls, trace by trace, with those that ask again what was asked before."""
+"""Tool calls as rows, trace by trace, with those that repeat an earlier call."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from workbench.analysis.inputs import engine, per_trace
 
 # Whether an earlier row of the trace asked the same tool in the same words; what was not recorded
 # is not seen to repeat.
-AGAIN = pl.col("_words").is_not_null() & ~pl.col("_words").is_first_distinct()
+IS_REPEAT = pl.col("_words").is_not_null() & ~pl.col("_words").is_first_distinct()
 _BITS = 16  # of a call's place in its trace, where both are sorted as one number
 _LAST = (1 << _BITS) - 1
 
@@ -22,7 +22,7 @@ def fetch(
     numbers: Sequence[str],
     *,
     texts: Sequence[str] = (),
-    each: engine.Each | None = None,
+    transform: engine.PieceTransform | None = None,
 ) -> pl.DataFrame:
     """Fetch rows of `tool_uses`.
 
@@ -31,31 +31,36 @@ def fetch(
         by: the columns that name a group.
         numbers: columns of numbers.
         texts: columns of texts.
-        each: makes of some rows what is kept of them; see `fetched.fetch`.
+        transform: reduces each piece of rows; see `per_trace.fetch`.
 
     Returns:
-        As `fetched.fetch`, `_passed`, `_trace_id` and `_tool` too, with `_trace`, a number for the
-        trace; `_words`, one for what was asked; `_failed`, whether the trace failed; `_wrong`,
+        As `per_trace.fetch`, `_passed`, `_trace_id` and `_tool` too, with `_trace`, a number for
+        the trace; `_words`, one for what was asked; `_failed`, whether the trace failed; `_wrong`,
         whether the call did.
     """
 
     def read(rows: pl.DataFrame) -> pl.DataFrame:
         # Of 10⁷ traces two have the same number once in 400,000 times.
         rows = rows.with_columns(_trace=pl.col("_trace_id").hash())
-        asked = pl.col("_tool").hash(1) + pl.col("_arguments").hash(2)  # wraps around
+        request = pl.col("_tool").hash(1) + pl.col("_arguments").hash(2)  # wraps around
         recorded = pl.all_horizontal(pl.col("_trace_id", "_tool", "_arguments").is_not_null())
         rows = rows.with_columns(
-            _words=pl.when(recorded).then(pl.col("_trace") + asked),
+            _words=pl.when(recorded).then(pl.col("_trace") + request),
             _failed=pl.col("_trace_error_type").is_not_null(),
             _wrong=pl.col("_tool").is_not_null() & pl.col("_error_type").is_not_null(),
             _ordinal=pl.col("_ordinal").cast(pl.Int32),
         )
-        rows = each(rows) if each else rows
+        rows = transform(rows) if transform else rows
         return rows.drop("_arguments", "_error_type", "_trace_error_type")
 
-    own = ("trace_id", "tool", "arguments", "error_type", "trace_error_type")
+    text_columns = ("trace_id", "tool", "arguments", "error_type", "trace_error_type")
     return per_trace.fetch(
-        frame, by, ("ordinal", *numbers), texts=(*own, *texts), flags=("passed",), each=read
+        frame,
+        by,
+        ("ordinal", *numbers),
+        texts=(*text_columns, *texts),
+        flags=("passed",),
+        transform=read,
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs of agents by their turns: how many each took, how it ended, and what every turn cost."""
+"""Turns of agents' runs: their number, outcome and cost."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -45,8 +45,8 @@ class Runs:
 
     def percentile(self, q: float, keep: npt.NDArray[np.bool_]) -> float:
         """A percentile of the turns of some runs, linear between them."""
-        each = np.repeat(self.turns[keep], self.n[keep])
-        return float(np.quantile(each, q / 100)) if len(each) else float("nan")
+        turns = np.repeat(self.turns[keep], self.n[keep])
+        return float(np.quantile(turns, q / 100)) if len(turns) else float("nan")
 
 
 class Read(NamedTuple):
@@ -70,14 +70,14 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Read:
     calls = _prepared(frame)
     of_calls = is_calls(frame)
     traces = _traces(calls, by) if of_calls else calls.with_columns(_turns=nw.col("n_turns"))
-    told = traces.group_by(*by, "_item", "_turns", "_ok", "_regular").agg(
+    grouped = traces.group_by(*by, "_item", "_turns", "_ok", "_regular").agg(
         nw.len().alias("_n"),
         nw.col("_cluster").max(),
         nw.col("_dear").sum(),
         nw.col("_cost").sum(),
         nw.col("_summed").sum(),
     )
-    rows = _words(engine.collect(told))
+    rows = _words(engine.collect(grouped))
     groups = engine.spelled(rows.select(by).unique())
     lost = int(rows.filter(pl.col("_ok").is_null())["_n"].sum())
     rows = rows.filter(pl.col("_ok").is_not_null())
@@ -92,20 +92,20 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Read:
     both = engine.spelled(per_trace.numbered(both.rechunk()))
     rows, costs = both[: rows.height], both[rows.height :]
     spent = dict(per_trace.parts(costs, by))
-    found, summed = [], []
+    group_runs, summed = [], []
     for key, part in per_trace.parts(rows, by):
         if part["_summed"].sum():
             summed.append(key)
             spent.pop(key, None)
-        found.append(_group(part, by, spent.get(key)))
-    notes = _shared_out(summed, of_calls=of_calls) if found else []
-    unpriced = [label(r.names.row(0)) for r in found if r.spent is None]
+        group_runs.append(_group(part, by, spent.get(key)))
+    notes = _shared_out(summed, of_calls=of_calls) if group_runs else []
+    unpriced = [label(r.names.row(0)) for r in group_runs if r.spent is None]
     if unpriced:
         notes.append(f"a call without a cost, so no saving: {'; '.join(unpriced[:5])}")
-    heard = pl.concat([groups.clear(), *(r.names for r in found)])
+    heard = pl.concat([groups.clear(), *(r.names for r in group_runs)])
     silent = groups.join(heard, on=list(by), how="anti", nulls_equal=True)
     dropped = {_LOST: lost, _UNTOLD: untold}
-    return Read(found, silent.sort(by, nulls_last=True), dropped, notes)
+    return Read(group_runs, silent.sort(by, nulls_last=True), dropped, notes)
 
 
 def _shared_out(summed: Sequence[tuple[Any, ...]], *, of_calls: bool) -> list[str]:
@@ -142,7 +142,7 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
     anyone = nw.col("role").is_null()
     counts = (anyone | (nw.col("role") != "judge")) if of_calls else ~nw.lit(value=False)
     done = nw.col("error_type").is_null()
-    own = (anyone | (nw.col("role") == "subject")) & done
+    is_turn = (anyone | (nw.col("role") == "subject")) & done
     several = requests(frame)
     cost, place = nw.col("cost_usd").cast(nw.Float64), nw.lit(None, nw.Float64)
     if "ordinal" in present:
@@ -159,8 +159,8 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
         _cost=nw.when(counts).then(cost.fill_null(0.0)).otherwise(nw.lit(0.0)),
         _dear=flag(counts & done & cost.is_null()),
         _counts=flag(counts),
-        _is_turn=nw.when(own).then(several.fill_null(0.0)).otherwise(nw.lit(0.0)),
-        _summed=flag(own & (several > 1)) if of_calls else nw.lit(0.0),
+        _is_turn=nw.when(is_turn).then(several.fill_null(0.0)).otherwise(nw.lit(0.0)),
+        _summed=flag(is_turn & (several > 1)) if of_calls else nw.lit(0.0),
         _place=place,
         _regular=nw.lit(1.0),
     )
@@ -183,7 +183,7 @@ def _traces(calls: "nw.LazyFrame[Any]", by: Sequence[str]) -> "nw.LazyFrame[Any]
 
 
 def _per_turn(calls: "nw.LazyFrame[Any]", by: Sequence[str], *, regular: bool) -> pl.DataFrame:
-    """Add up what each turn cost, per group, item and turn (several rows where calls differ in kind)."""
+    """Add up the cost per group, item and turn (several rows where calls differ in kind)."""
     fine = calls.filter(~nw.col("_ok").is_null() & (nw.col("_counts") == 1))
     numbered = []
     if regular:

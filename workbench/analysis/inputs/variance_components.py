@@ -1,4 +1,4 @@
-"""The variance of outcomes split in two: between items, and between the trials of an item."""
+"""Variance components of outcomes: between items, and between the trials of an item."""
 
 import dataclasses
 import functools
@@ -82,11 +82,11 @@ def jackknife(parts: Components, name: str, level: float) -> tuple[Floats, Float
     something that is left is unknown or all are alike.
     """
     whole = added(parts)
-    left = Components(*(np.sum(x, axis=0) - x for x in _fields(parts)))
-    own = parts.items > 0
-    m = own.sum(axis=0).astype(float)
-    values = np.where(own, getattr(left, name), 0.0)
-    away = np.where(own, values - divide(values.sum(axis=0), m), 0.0)
+    without_one = Components(*(np.sum(x, axis=0) - x for x in _fields(parts)))
+    present = parts.items > 0
+    m = present.sum(axis=0).astype(float)
+    values = np.where(present, getattr(without_one, name), 0.0)
+    away = np.where(present, values - divide(values.sum(axis=0), m), 0.0)
     se = np.sqrt(divide(m - 1, m) * (away**2).sum(axis=0))
     se = np.where((m > 2) & (se > 1e-12), se, np.nan)
     return intervals.student(getattr(whole, name), se, m, level)

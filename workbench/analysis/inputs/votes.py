@@ -1,4 +1,4 @@
-"""The answers of an item's trials, and what a plurality of some of them is: exact, not drawn."""
+"""Votes of an item's trials: exact chances that a plurality of k answers is right."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from workbench.analysis.stats.arrays import Floats, Ints
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Ballots:
+class ItemVotes:
     """The answers of every item.
 
     Attributes:
@@ -30,9 +30,9 @@ class Ballots:
     def votes(self, sizes: Sequence[int]) -> tuple[Floats, Floats]:
         """Evaluate every pattern: chances to be right and to be tied, (n_patterns, n_sizes)."""
         rows = self.patterns.iter_rows(named=True)
-        found = [vote(r["counts"], r["rights"], int(r["none"]), sizes) for r in rows]
-        shape = (len(found), len(sizes))
-        right, tied = (np.reshape([f[i] for f in found], shape) for i in (0, 1))
+        chances = [vote(r["counts"], r["rights"], int(r["none"]), sizes) for r in rows]
+        shape = (len(chances), len(sizes))
+        right, tied = (np.reshape([f[i] for f in chances], shape) for i in (0, 1))
         return right, tied
 
 
@@ -44,8 +44,8 @@ def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.Da
     present = "answer" in frame.collect_schema().names()
     answer = nw.col("answer").cast(nw.String).str.strip_chars() if present else nw.lit(None)
     answer = answer.cast(nw.String).fill_null("")
-    told = frame.with_columns(_answer=answer, _given=answer != "")
-    votes = reduce_counts(told, items, ("_answer", "_given"), kept=("_given",))
+    answered = frame.with_columns(_answer=answer, _given=answer != "")
+    votes = reduce_counts(answered, items, ("_answer", "_given"), fetched=("_given",))
     at, n, right = (votes[c].to_numpy() for c in ("_at", "n_scored", "outcome"))
     given, rows = votes["_given"].to_numpy(), items.frame.height
     first = items.frame.select(pl.struct(items.by).rle_id())
@@ -65,42 +65,42 @@ def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.Da
     pattern = np.full(rows, -1)
     pattern[told_of] = number
     column = pl.Series("_pattern", pattern, pl.Int64).replace(-1, None)
-    own = items.frame.with_columns(column).filter(pl.Series(~lost))
-    return dataclasses.replace(items, frame=own), listed, int(lost.sum())
+    kept_rows = items.frame.with_columns(column).filter(pl.Series(~lost))
+    return dataclasses.replace(items, frame=kept_rows), listed, int(lost.sum())
 
 
 def _listed(pattern: Ints, kind: Ints, made: Ints, n_patterns: int) -> pl.DataFrame:
     """Write patterns out from the votes of an item of each; −1 marks votes of other items."""
     at = np.flatnonzero(pattern >= 0)
     order = at[np.lexsort((kind[at], pattern[at]))]
-    found: dict[str, list[Any]] = {
+    columns: dict[str, list[Any]] = {
         name: [[] for _ in range(n_patterns)] for name in ("counts", "rights")
     }
     none = [0] * n_patterns
     for p, k in zip(pattern[order].tolist(), kind[order].tolist(), strict=True):
         n, right, given = made[k].tolist()
         if given:
-            found["counts"][p].append(n)
-            found["rights"][p].append(right / n)
+            columns["counts"][p].append(n)
+            columns["rights"][p].append(right / n)
         else:
             none[p] += n
     return pl.DataFrame(
         [
-            pl.Series("counts", found["counts"], pl.List(pl.Int64)),
-            pl.Series("rights", found["rights"], pl.List(pl.Float64)),
+            pl.Series("counts", columns["counts"], pl.List(pl.Int64)),
+            pl.Series("rights", columns["rights"], pl.List(pl.Float64)),
             pl.Series("none", none, pl.Int64),
         ]
     )
 
 
-def ballots(panel: Panel, listed: pl.DataFrame) -> Ballots:
+def item_votes(panel: Panel, listed: pl.DataFrame) -> ItemVotes:
     """Place the patterns of a reduced frame, as `with_answers` numbers them, in a panel."""
     place = np.nan_to_num(panel.matrix("_pattern"), nan=-1.0).astype(np.int64)
     used = np.unique(place[place >= 0])
-    kept = listed[used]
+    used_patterns = listed[used]
     renumber = np.full(listed.height + 1, -1)  # the last one is for −1
     renumber[used] = np.arange(len(used))
-    return Ballots(renumber[place], kept)
+    return ItemVotes(renumber[place], used_patterns)
 
 
 def vote(
@@ -122,8 +122,8 @@ def vote(
         (s,) and (s,) chances; NaN where k is more than the number of trials.
     """
     n = sum(counts) + none
-    asked = np.asarray(sizes, dtype=np.int64)
-    at = asked[asked <= n]
+    requested = np.asarray(sizes, dtype=np.int64)
+    at = requested[requested <= n]
     most = int(at.max(initial=1))
     tilt = most / n  # binomials times tilt^s stay within range for any n
     # The last u is 0: what no other answer ties with.
@@ -146,14 +146,14 @@ def vote(
         alone += single[-1]
     total = _binomials(n, most, tilt)[at]
     nobody = _binomials(none, most, tilt)[at] / total
-    found = np.full((2, len(asked)), np.nan)
-    found[:, asked <= n] = right[at] / total, 1.0 - nobody - alone[at] / total
-    chances = np.clip(np.where(found < 1e-12, 0.0, found), 0.0, 1.0)  # less is rounding
+    chance_rows = np.full((2, len(requested)), np.nan)
+    chance_rows[:, requested <= n] = right[at] / total, 1.0 - nobody - alone[at] / total
+    chances = np.clip(np.where(chance_rows < 1e-12, 0.0, chance_rows), 0.0, 1.0)  # less is rounding
     return chances[0], chances[1]
 
 
 def _nodes(degree: int) -> tuple[Floats, Floats]:
-    """Points and weights on 0..1 that integrate polynomials of a degree; 0 is added, of weight 0."""
+    """Return Gauss–Legendre points and weights on 0..1; a point 0 of weight 0 is added."""
     x, w = np.polynomial.legendre.leggauss(degree // 2 + 1)
     return np.append((x + 1) / 2, 0.0), np.append(w / 2, 0.0)
 

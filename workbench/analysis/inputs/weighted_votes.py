@@ -1,4 +1,4 @@
-"""What a vote is right where every answer counts as much as a verifier thought of it."""
+"""Weighted votes: chances of a right majority where answers are weighted by a verifier's score."""
 
 import dataclasses
 import itertools
@@ -42,7 +42,7 @@ class Weighed:
     def votes(
         self, rows: Ints, sizes: Sequence[int], rng: np.random.Generator
     ) -> tuple[Floats, bool]:
-        """Evaluate some rows: the chance that the heaviest of k answers is right; whether all is exact.
+        """Compute the chance that the heaviest of k answers is right, and whether it is exact.
 
         Over all subsets where there is time for it: with up to 14 trials of not too many items;
         else over drawn ones, 1 to 1,000 of every size and item.
@@ -50,15 +50,15 @@ class Weighed:
         Returns:
             (len(rows), n_sizes); NaN where an item has fewer than k trials, or no score.
         """
-        asked = np.asarray(sizes)
-        found, exact = np.full((len(rows), len(asked)), np.nan), True
+        requested = np.asarray(sizes)
+        chances, exact = np.full((len(rows), len(requested)), np.nan), True
         counts = np.where(self.known[rows], np.diff(self.start)[rows], 0)
-        for n in np.unique(counts[counts >= asked.min(initial=1)]).tolist():
-            at, ks = np.flatnonzero(counts == n), asked[asked <= n]
+        for n in np.unique(counts[counts >= requested.min(initial=1)]).tolist():
+            at, ks = np.flatnonzero(counts == n), requested[requested <= n]
             places = self.start[rows[at]][:, None] + np.arange(n)
             width = int(self.answer[places].max()) + 1
             if width == 0:
-                found[at[:, None], np.flatnonzero(asked <= n)] = 0.0
+                chances[at[:, None], np.flatnonzero(requested <= n)] = 0.0
                 continue
             room = min(int(_WORK * n / (counts.sum() * width)), 2 * _WORK // n)
             listed = sum(math.comb(n, k) for k in ks.tolist())
@@ -68,11 +68,11 @@ class Weighed:
                 exact = False
                 masks = _drawn(n, ks, min(max(room // len(ks), _FEWEST), _MOST), rng)
                 places = rng.permuted(places, axis=1)  # or all items would have the same luck
-            found[at[:, None], np.flatnonzero(asked <= n)] = self._mean(places, masks, width)
-        return found, exact
+            chances[at[:, None], np.flatnonzero(requested <= n)] = self._mean(places, masks, width)
+        return chances, exact
 
     def _mean(self, places: Ints, masks: Floats, width: int) -> Floats:
-        """Average over the subsets of each size; places (m, n), masks (subsets, n) → (m, n_sizes)."""
+        """Average over subsets by size: places (m, n), masks (subsets, n) → (m, n_sizes)."""
         first = np.flatnonzero(np.diff(masks.sum(axis=1), prepend=0))
         each = np.diff(np.append(first, len(masks)))[:, None]
         step = max(_AT_ONCE // (max(masks.shape) * width), 1)
@@ -138,7 +138,9 @@ def _any(frame: "nw.LazyFrame[Any]", score: str) -> bool:
 
 
 def weighed(frame: "nw.LazyFrame[Any]", items: Items, score: str) -> Weighed | None:
-    """Fetch the votes of reduced items with their scores; None where no trace has one, or `too_many` are scored.
+    """Fetch the votes of reduced items with their scores.
+
+    None where no trace has a score, or `too_many` are scored.
 
     Args:
         frame: rows of `trace_facts`.
@@ -148,8 +150,8 @@ def weighed(frame: "nw.LazyFrame[Any]", items: Items, score: str) -> Weighed | N
     if too_many(items) or not _any(frame, score):
         return None
     answer = nw.col("answer").cast(nw.String).str.strip_chars().fill_null("")
-    told = frame.with_columns(_answer=answer, _weight=nw.col(score).cast(nw.Float64))
-    rows = scored_rows(told, items, ("_answer", "_weight"))
+    selected = frame.with_columns(_answer=answer, _weight=nw.col(score).cast(nw.Float64))
+    rows = scored_rows(selected, items, ("_answer", "_weight"))
     words = rows["_answer"].unique().cast(pl.String).sort()
     code = rows["_answer"].cast(pl.Categorical).cast(pl.Enum(words)).to_physical().cast(pl.Int64)
     key = rows["_at"] * len(words) + code  # one key sorts faster than two
@@ -162,7 +164,7 @@ def weighed(frame: "nw.LazyFrame[Any]", items: Items, score: str) -> Weighed | N
     run = np.cumsum(new) - 1
     # "" sorts first: where it is among an item's answers it has the number −1.
     none = code_ == 0 if "" in words[:1] else np.zeros(len(at), bool)
-    own = run - run[start[at]] - none[start[at]]
+    answer_number = run - run[start[at]] - none[start[at]]
     right = (np.bincount(run, outcome) / np.bincount(run))[run]
     known = np.bincount(at, rows["_weight"].is_not_null().to_numpy(), items.frame.height) > 0
-    return Weighed(start, own, rows["_weight"].fill_null(0.0).to_numpy(), right, known)
+    return Weighed(start, answer_number, rows["_weight"].fill_null(0.0).to_numpy(), right, known)

@@ -19,7 +19,8 @@ class Pair:
     """Answers of the small model, with accuracy and cost of both models on their items.
 
     Attributes:
-        small, deferred: (n, 2) accuracy and cost if the small model's answer stands, or is deferred.
+        small, deferred: (n, 2) accuracy and cost if the small model's answer stands, or is
+            deferred.
         large: (n, 2) accuracy and cost of the larger model alone.
         confidence: (n,) of the small model's answer.
         weight: (n,) the answers of an item sum to 1.
@@ -151,7 +152,7 @@ def _curves(sums: Floats) -> ResampledCurves:
 def intervals(
     curves: ResampledCurves, level: float, n_clusters: int
 ) -> tuple[dict[str, float], tuple[Floats, Floats]]:
-    """Return intervals (widened percentiles) of the figures by name, and of the accuracy at `GRID`."""
+    """Return intervals (widened percentiles) of the figures, and of the accuracy at `GRID`."""
     share, rate, cost, large_cost = curves
     area = (np.diff(share, axis=1) * (rate[:, 1:] + rate[:, :-1]) / 2).sum(axis=1)
     at_random = (rate[:, 0] + rate[:, -1]) / 2

@@ -16,8 +16,8 @@ def non_dominated(cost: Floats, gain: Floats, second: Floats | None = None) -> B
     """Mark the points that no other dominates, along the last axis; points with NaN are not marked.
 
     With a second cost each point is compared with all others. Else, sorted by rising cost and
-    falling gain, a point is marked if its gain strictly exceeds the running maximum, or if it equals
-    the point that set it.
+    falling gain, a point is marked if its gain strictly exceeds the running maximum, or if it
+    equals the point that set it.
     """
     if second is not None:
         return _non_dominated_in_three(cost, gain, second)

@@ -167,7 +167,7 @@ def fit_two(x: Floats, z: Floats, y: Floats, ceiling: float = np.inf) -> Surface
 def _plane(
     logs: tuple[Floats, Floats], y: Floats, exponents: tuple[float, float], ceiling: float
 ) -> tuple[Floats, float]:
-    """Solve for a ≤ ceiling, b ≥ 0, d ≥ 0 for given exponents, by trying each active set; and RSS."""
+    """Solve for a ≤ ceiling, b ≥ 0, d ≥ 0 by trying each active set; also return the RSS."""
     powers = [np.exp(-c * log) for c, log in zip(exponents, logs, strict=True)]
     best, least = np.array([y.mean(), 0.0, 0.0]), np.inf
     for use in ((0, 1), (0,), (1,), ()):

@@ -141,7 +141,7 @@ def hull_area(cost: Floats, quality: Floats, most: float) -> tuple[float, float]
 
 
 def recovered(quality: Floats, weak: float, strong: float) -> Floats:
-    """PGR: (quality − weak) / (strong − weak), the share of the gap that is closed; NaN without one."""
+    """PGR: (quality − weak) / (strong − weak), the share of the gap closed; NaN without a gap."""
     gap = strong - weak
     share: Floats = (quality - weak) / gap if gap > 0 else np.full(quality.shape, np.nan)
     return share

@@ -28,8 +28,8 @@ def quantiles(
         level: nominal coverage.
 
     Returns:
-        (len(probabilities), 3): quantile, low, high; an end is NaN below two clusters, or where it lies
-        beyond the observations: too few to bound it.
+        (len(probabilities), 3): quantile, low, high; an end is NaN below two clusters, or where it
+        lies beyond the observations: too few to bound it.
     """
     out = np.full((len(probabilities), 3), np.nan)
     n = len(values)

@@ -27,10 +27,10 @@ def bags(n_clusters: int, rng: np.random.Generator) -> Ints:
     """Put clusters into at most 4,000 bags at random, all of one size but for a smaller last one.
 
     Random bags are independent and identically distributed, as clusters are, so that resampled bags
-    have the sums of resampled clusters: the same mean and, on average over ways to fill the bags, the same
-    variance and skewness (random groups; Wolter 2007, Introduction to Variance Estimation, ch. 2).
-    There are at least 2,000 of them, so that the random assignment changes a standard error by 1.6 %
-    at most, as do 2,000 resamples: 1 / √(2 · 2,000).
+    have the sums of resampled clusters: the same mean and, on average over ways to fill the bags,
+    the same variance and skewness (random groups; Wolter 2007, Introduction to Variance Estimation,
+    ch. 2). There are at least 2,000 of them, so that the random assignment changes a standard error
+    by 1.6 % at most, as do 2,000 resamples: 1 / √(2 · 2,000).
 
     Args:
         n_clusters: how many clusters.

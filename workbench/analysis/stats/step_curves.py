@@ -63,7 +63,7 @@ class Curve:
         return np.where(inside.any(axis=1), y, np.nan)
 
     def spans(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Least and most cost, then gain, of the non-dominated points, (r,) each; NaN without any."""
+        """Least and most cost, then gain, of the Pareto points, (r,) each; NaN without any."""
         known = np.isfinite(self.best) & np.isfinite(self.cost)
         rows = known.any(axis=1)
         top = np.where(rows, np.where(known, self.best, -np.inf).max(axis=1), np.nan)

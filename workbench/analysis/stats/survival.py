@@ -153,9 +153,9 @@ def gamma(sample: LengthSample) -> Gamma | None:
     """Fit a Gamma distribution by maximum likelihood; lengths of 0 are no part of it.
 
     An ended length adds its log density, a censored one the log of the upper tail. Many censored
-    lengths are joined in classes of neighbours, each as two lengths with the first three moments of the class
-    (Gauss). `distance` is the largest gap between the fitted and the product-limit distribution.
-    None below three distinct lengths that ended, or where no finite shape fits.
+    lengths are joined in classes of neighbours, each as two lengths with the first three moments of
+    the class (Gauss). `distance` is the largest gap between the fitted and the product-limit
+    distribution. None below three distinct lengths that ended, or where no finite shape fits.
     """
     from scipy import special
 

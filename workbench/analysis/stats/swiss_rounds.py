@@ -69,7 +69,7 @@ def _tournaments(scores: Floats, eliminated: int, rounds: int, rng: np.random.Ge
 
 
 def _leave(standing: Floats, eliminated: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Draw the players who leave: `eliminated` of those with the fewest points, never the last one."""
+    """Draw the players who leave, of those with the fewest points; the last one never leaves."""
     lowest = standing == standing.min(axis=1, keepdims=True)
     others = np.isfinite(standing).sum(axis=1) - lowest.sum(axis=1)
     most = np.minimum(eliminated, lowest.sum(axis=1) - (others == 0))

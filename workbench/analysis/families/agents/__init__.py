@@ -1,1 +1,1 @@
-"""Agents: what their tools bring, what they waste, how they search and revise."""
+"""Agents: use and waste of tools, search, and revision over rounds."""

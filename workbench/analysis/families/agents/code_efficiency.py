@@ -1,4 +1,4 @@
-"""How efficient right solutions are, matched with the levels of reference solutions."""
+"""Code efficiency: right solutions scored against reference solutions of different cost."""
 
 import itertools
 import json
@@ -98,13 +98,21 @@ _PAIRS = (
 
 
 class Ladder(NamedTuple):
-    """References of an item, the slowest first: what each costs, and the score of being level with it."""
+    """Reference solutions of an item, the slowest first.
+
+    Attributes:
+        cost: of each reference.
+        score: the score of a solution that is as fast as the reference.
+    """
 
     cost: Floats
     score: Floats
 
     def place(self, costs: npt.ArrayLike) -> Floats:
-        """Give (score, rank over references) of solutions, (2, n): 0 where slower than all, NaN where unknown."""
+        """Return score and rank over references of solutions, (2, n); NaN where unknown.
+
+        Both are 0 where a solution is slower than all references.
+        """
         cost = np.asarray(costs, float)
         level = len(self.cost) - np.searchsorted(self.cost[::-1], cost, side="left")
         found = np.stack([np.concatenate([[0.0], self.score])[level], level / len(self.cost)])
@@ -226,8 +234,10 @@ def _solutions(
     if cost in frame.collect_schema().names():
         rows = per_trace.fetch(frame, by, (cost,), flags=("passed",)).rename({f"_{cost}": "_spent"})
     else:
-        rows = per_trace.fetch(frame, by, (), texts=("metadata",), flags=("passed",), each=read)
-    rows, dropped = per_trace.sieve(
+        rows = per_trace.fetch(
+            frame, by, (), texts=("metadata",), flags=("passed",), transform=read
+        )
+    rows, dropped = per_trace.keep_passing(
         rows,
         {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
     )
@@ -264,7 +274,9 @@ def _references(frame: "nw.LazyFrame[Any]", key: str) -> dict[int, Ladder]:
 def _scores(
     rows: pl.DataFrame, given: dict[int, Ladder], gap: float
 ) -> tuple[list[pl.Series], int]:
-    """Score the right solutions of known cost: `_score`, `_norm`, and `_laddered`, whether the item has references.
+    """Score the right solutions of known cost, as columns `_score`, `_norm` and `_laddered`.
+
+    `_laddered` tells whether the item has references.
 
     Also count the items whose references were made of these solutions.
     """
@@ -310,7 +322,7 @@ def read_references(value: Any) -> Ladder | None:
 
 
 def levels(costs: npt.ArrayLike, gap: float) -> Ladder:
-    """Make references of solutions: a level ends where the next dearer cost is more than `gap` above."""
+    """Make references from solutions: a level ends where the cost rises by more than `gap`."""
     ordered = np.sort(np.asarray(costs, float))
     jumps = ordered[1:] > ordered[:-1] * (1 + gap)
     last = np.flatnonzero(np.append(jumps, True))  # the slowest of each level, the fastest first

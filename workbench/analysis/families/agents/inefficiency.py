@@ -1,4 +1,4 @@
-"""Tools in use without use: four patterns, with the traces that show them."""
+"""Inefficiency of tool use: four patterns, with example traces."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from workbench.analysis.core.result import DTYPES, Answer
 from workbench.analysis.families.agents.tools import NO_TOOLS
 from workbench.analysis.inputs import per_trace, tool_rows
 from workbench.analysis.inputs.sample import ends
-from workbench.analysis.inputs.text_matching import standing
+from workbench.analysis.inputs.text_matching import contain_words
 from workbench.analysis.stats import ratios
 from workbench.analysis.stats.arrays import Floats, Ints
 from workbench.schema import KEY_NULL, Column
@@ -221,7 +221,9 @@ def inefficiency(
     items. Intervals, clustered by item: rates Wilson's with the effective number of items, else t ·
     SE, of amounts corrected for skewness (Hall 1992).
     """
-    rows = tool_rows.fetch(frame, by, _NUMBERS, texts=_TEXTS, each=lambda piece: _read(piece, by))
+    rows = tool_rows.fetch(
+        frame, by, _NUMBERS, texts=_TEXTS, transform=lambda piece: _read(piece, by)
+    )
     names = {c: rows.schema[c] for c in by}
     found, compared, shown, failed, silent = [], [], [], 0, 0
     for key, part in per_trace.parts(rows, by):
@@ -267,15 +269,15 @@ def inefficiency(
 
 
 def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Read the texts, which every row of a trace repeats, once: `_knew`, `_syntax`, null on other rows."""
+    """Read the texts of a trace on one of its rows: `_knew`, `_syntax`; null on other rows."""
     # A trace is in several groups where `by` tells its calls apart.
     group = pl.sum_horizontal(pl.col("_trace"), *(pl.col(c).hash(k) for k, c in enumerate(by)))
     marked = rows.with_columns(_first=group.is_first_distinct())
     at = (marked["_first"] & marked["_tool"].is_not_null()).arg_true()
     answer, opening, question = (rows[f"_{c}"].gather(at) for c in _TEXTS)
-    knew = standing(answer, opening)
+    knew = contain_words(answer, opening)
     hit = knew.arg_true()
-    asked = standing(answer.gather(hit), question.gather(hit)).fill_null(value=False)
+    asked = contain_words(answer.gather(hit), question.gather(hit)).fill_null(value=False)
     knew = knew.scatter(hit, ~asked)
     known = pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows.height)
     malformed = pl.col("_wrong") & pl.col("_error_type").is_in(_MALFORMED)
@@ -309,7 +311,7 @@ def _patterns(rows: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
         "calls": called,
         "malformed": malformed,
         "ran": called & ~malformed,
-        "wasted": called & (pl.col("_wrong") | pl.col("_empty") | tool_rows.AGAIN),
+        "wasted": called & (pl.col("_wrong") | pl.col("_empty") | tool_rows.IS_REPEAT),
         "switches": same & (pl.col("_tool") != pl.col("_tool").shift()),
         "knew": pl.col("_knew"),
         "known": pl.col("_knew").is_not_null(),

@@ -1,4 +1,4 @@
-"""How a series of attempts goes: over budget, revised, mended, spoilt, improved."""
+"""Process of revision: budget overruns and the effects of revisions over a series of attempts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -241,9 +241,9 @@ def _series(
         ("trial", options["spent"]),
         texts=("answer", "run_id"),
         flags=("passed",),
-        each=read,
+        transform=read,
     )
-    rows, dropped = per_trace.sieve(
+    rows, dropped = per_trace.keep_passing(
         rows,
         {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
     )

@@ -1,4 +1,4 @@
-"""How much of what an answer needs was found, and with how many steps."""
+"""Search efficiency: the share of needed evidence that was found, and the steps it took."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from workbench.analysis.core.result import DTYPES, Answer
 from workbench.analysis.inputs import engine, per_trace
 from workbench.analysis.inputs.item_means import by_item
 from workbench.analysis.inputs.sample import ends
-from workbench.analysis.inputs.text_matching import plain, stands
+from workbench.analysis.inputs.text_matching import contains_words, plain
 from workbench.analysis.stats import ratios
 from workbench.schema import KEY_NULL, Column
 
@@ -172,12 +172,12 @@ def search_efficiency(
         ("n_tool_calls",),
         texts=_TEXTS,
         flags=("passed",),
-        each=_reader(options["entities"]),
+        transform=_reader(options["entities"]),
     )
-    done, dropped = per_trace.sieve(rows, {"failed traces": ~pl.col("_failed")})
+    done, dropped = per_trace.keep_passing(rows, {"failed traces": ~pl.col("_failed")})
     schema = {c: done.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     groups = done.select(by).unique()
-    known, gone = per_trace.sieve(
+    known, gone = per_trace.keep_passing(
         done,
         {
             "traces without a tool call": pl.col("_n_tool_calls") > 0,
@@ -201,8 +201,8 @@ def search_efficiency(
     )
 
 
-def _reader(key: str) -> engine.Each:
-    """Make what reads texts: `n_found` entities of `n_needed` stood there; null where that is unknown."""
+def _reader(key: str) -> engine.PieceTransform:
+    """Make a reader of texts that counts entities: `n_found` of `n_needed`; null where unknown."""
     told = ["_target", "_item_metadata"]
 
     def read(rows: pl.DataFrame) -> pl.DataFrame:
@@ -241,7 +241,7 @@ def _count(text: str, needed: Sequence[str]) -> int:
     """Count the entities that stand in a text; white space matters where one of them has any."""
     found = 0
     for entity in needed:
-        if stands(entity, text):
+        if contains_words(entity, text):
             found += 1
     return found
 

@@ -1,4 +1,4 @@
-"""What tools are called, what they bring, and what they cost in waits and tokens."""
+"""Tools by use: calls, failures, and cost in waiting time and tokens."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -220,7 +220,7 @@ def tools(
         clustered.
     """
     rows = tool_rows.fetch(
-        frame, by, _NUMBERS, each=lambda piece: piece.drop("_trace_id", "_ordinal")
+        frame, by, _NUMBERS, transform=lambda piece: piece.drop("_trace_id", "_ordinal")
     )
     recorded = "tool" in frame.collect_schema().names()
     reduced, by_tool = [], []
@@ -240,12 +240,12 @@ def tools(
 
 
 def _traces(rows: pl.DataFrame, *, recorded: bool) -> pl.DataFrame:
-    """Add the calls of a group up to traces; of failed ones, and where no call is recorded, nothing is known."""
+    """Add the calls of a group up to traces; null for failed traces and unrecorded calls."""
     called, wrong = pl.col("_tool").is_not_null(), pl.col("_wrong")
     sums = {
         "_calls": called,
         "_errors": wrong,
-        "_repeats": tool_rows.AGAIN,
+        "_repeats": tool_rows.IS_REPEAT,
         "_untimed": called & ~wrong & pl.col("_e2e_s").is_null(),
         "_wait": pl.col("_e2e_s"),
         "_unread": called & pl.col("_result_tokens").is_null(),

@@ -1,4 +1,4 @@
-"""Which option for which kind of item: by difficulty or another group of items, under a common budget."""
+"""Allocation of options to groups of items, as by difficulty, under a common budget."""
 
 import dataclasses
 import functools

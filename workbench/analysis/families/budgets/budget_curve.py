@@ -1,4 +1,4 @@
-"""What a larger thinking budget, or more effort, buys."""
+"""Budget curve: accuracy gained by a larger thinking budget or more effort."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Words that give thinking away: hedges, second thoughts, the question said again; and effort relative to peers."""
+"""Markers of thinking in texts: hedges, second thoughts, repeated questions; relative effort."""
 
 import functools
 import re
@@ -173,7 +173,7 @@ def markers(
         ("output_tokens",),
         texts=("thinking_text", "output_text", "input"),
         flags=("passed",),
-        each=functools.partial(_read, by=by, options=options),
+        transform=functools.partial(_read, by=by, options=options),
     )
     dropped = {
         "failed traces": int(rows["_failed"].sum()),
@@ -203,7 +203,7 @@ def markers(
 
 
 def _read(rows: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.DataFrame:
-    """Count what is wanted of the texts, and add it up per group and item; the texts are let go of."""
+    """Count markers in the texts and add them up per group and item, without keeping the texts."""
     chosen = {
         "all": ("_thinking_text", "_output_text"),
         "thinking": ("_thinking_text",),
@@ -222,7 +222,7 @@ def _read(rows: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.
 
 
 def _sums() -> dict[str, pl.Expr]:
-    """What is added up over traces: those that told something, what they told, and what is known of it."""
+    """Expressions that are summed over traces: traces with text, their counts, and known counts."""
     done, told = ~pl.col("_failed"), ~pl.col("_failed") & pl.col("_words").is_not_null()
     right = told & pl.col("_passed").fill_null(value=False)
     wrong = told & ~pl.col("_passed").fill_null(value=True)
@@ -243,7 +243,7 @@ def _sums() -> dict[str, pl.Expr]:
 
 
 def _relative(rows: pl.DataFrame) -> pl.DataFrame:
-    """Set output tokens against their mean on the item, all groups together; unknown where nobody spent any."""
+    """Divide output tokens by their mean on the item over all groups; null where that is 0."""
     item = rows["_item"].to_numpy()
     total, n = (np.bincount(item, rows[c].to_numpy())[item] for c in ("_spent", "_spent_n"))
     rate = pl.Series(np.divide(n, total, out=np.zeros(len(item)), where=total > 0))
@@ -254,7 +254,7 @@ def _relative(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def pattern(listed: str) -> str:
-    """Make the pattern that finds any marker of a comma-separated list in lower case, the longest first."""
+    """Make a pattern that matches any marker of a comma-separated list, the longest first."""
     words = sorted(
         {" ".join(w.split()).lower() for w in listed.split(",")} - {""}, key=lambda w: (-len(w), w)
     )
@@ -279,7 +279,7 @@ def spaced(text: pl.Expr) -> pl.Expr:
 
 
 def echoes(texts: pl.DataFrame, run: int) -> pl.Series:
-    """Give the share of each question's runs of words that stand in the text; null where it has none.
+    """Compute the share of a question's n-grams that occur in the text; null where it has none.
 
     Args:
         texts: `_said`, the text in lower case, `spaced`; and `_input`, the question.
@@ -337,7 +337,7 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
 
 
 def _extra(x: Mapping[str, Floats], level: float) -> tuple[float, float, float]:
-    """Ratio of the wrong traces minus that of the right ones, with the interval of both together."""
+    """Difference of the ratios of wrong and of right traces, with its interval."""
     words = {side: float(x[f"_{side}_words"].sum()) for side in ("wrong", "right")}
     if not all(words.values()):
         return (float("nan"),) * 3

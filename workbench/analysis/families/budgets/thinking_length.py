@@ -1,4 +1,4 @@
-"""How long models think, and whether longer is better."""
+"""Thinking length: its distribution, and whether longer thinking is more accurate."""
 
 import functools
 import operator
@@ -187,9 +187,9 @@ def thinking_length(
     rows = per_trace.fetch(
         told, by, ("reasoning_tokens", "output_tokens"), flags=("passed", "is_cut")
     )
-    rows, dropped = per_trace.sieve(rows, {"failed traces": ~pl.col("_failed")})
+    rows, dropped = per_trace.keep_passing(rows, {"failed traces": ~pl.col("_failed")})
     groups = rows.select(by).unique()
-    rows, unknown = per_trace.sieve(
+    rows, unknown = per_trace.keep_passing(
         rows, {"traces without reasoning_tokens": pl.col("_reasoning_tokens").is_not_null()}
     )
     found = [

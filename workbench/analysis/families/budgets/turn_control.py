@@ -1,4 +1,4 @@
-"""What a cap on the number of turns would have saved, and lost, replayed from recorded traces."""
+"""Turn control: savings and losses of a cap on turns, replayed from recorded traces."""
 
 import re
 from collections.abc import Sequence
@@ -360,14 +360,14 @@ def _draw(
             np.full(1, float(found.n_clusters)),
             options["level"],
         )
-        for found in joint_resampling.together(parts, options["resamples"], rng)
+        for found in joint_resampling.resample_jointly(parts, options["resamples"], rng)
     ]
 
 
 def _rule(
     runs: Runs, rule: str, limits: list[Floats], places: tuple[int, int | None], drawn: Sample
 ) -> pl.DataFrame:
-    """Make the row of a rule: what it keeps at least and at most, what it costs at most and at least."""
+    """Make the row of a rule: bounds of the pass rate that it keeps, and of its cost."""
     low, longer = places
     high = low if longer is None else longer
 

@@ -1,1 +1,1 @@
-"""Compute: the work of inference, whatever the hardware."""
+"""Compute: the arithmetic and memory traffic of inference, independent of hardware."""

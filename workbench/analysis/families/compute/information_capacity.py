@@ -1,4 +1,4 @@
-"""Bits that a model saves on a text, per order of the arithmetic it does for it."""
+"""Information capacity: bits that a model saves on a text, relative to its arithmetic."""
 
 import math
 import operator
@@ -83,7 +83,9 @@ _MEASURES = ("nll", "size")
 
 
 def decode_flops(shape: hardware.Model, context: float = 1024) -> float | None:
-    """FLOP per decoded token, mean over a context that fills from empty; None where the shape is not known.
+    """Compute FLOP per decoded token, averaged over a context that fills from empty.
+
+    None where the shape is unknown.
 
     layers · (4 d² + 4 d · kv width + M + 2 d (T − 1)) + 2 d · vocabulary with M = 6 d · d_ff, as
     the authors' code has it for grouped-query attention; of mixtures of experts the shape does not
@@ -145,7 +147,9 @@ def decode_flops(shape: hardware.Model, context: float = 1024) -> float | None:
 def information_capacity(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Relate the bits saved on a text to the arithmetic, the best capacity first, per task if `by` names it.
+    """Relate the bits saved on a text to the arithmetic, the best capacity first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group. Capacity = (S − NLL + b) / log2 F: S the UTF-8 bits of a token's text,
         NLL its mean

@@ -1,4 +1,4 @@
-"""What long thinking and many samples cost in arithmetic and in memory traffic, and who is ahead then."""
+"""Kinetics: cost of long thinking and repeated samples in arithmetic and memory traffic."""
 
 import functools
 from collections.abc import Sequence

@@ -191,7 +191,9 @@ def gamma(
 def pte(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Count the work of traces in prefill-token equivalents, least first, per task if `by` names it.
+    """Count the work of traces in prefill-token equivalents, least first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group. PTE = Σ over calls (prompt + γ · L · output), γ as in `gamma`, L the
     context while decoding: prompt + output at the call's end, half of the output at its mean, none
@@ -250,7 +252,7 @@ def _gamma(options: dict[str, Any]) -> float:
 
 
 def _shape(row: hardware.Model) -> tuple[tuple[float, float, float], float]:
-    """Layers, width of all heads and active parameters of a model, and its share of key-value heads."""
+    """Layers, width of all heads, active parameters and share of key-value heads of a model."""
     if not (row.n_layers and row.n_heads and row.head_width and row.active):
         raise AnalysisError(
             f"the shape of {row.model} is not known; give n_layers, d_model, n_params"

@@ -1,1 +1,1 @@
-"""Cost: what a right answer costs, and what list prices say of it."""
+"""Cost: cost of right answers, bills against list prices, and economics."""

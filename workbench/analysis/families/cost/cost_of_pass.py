@@ -1,4 +1,4 @@
-"""What a right answer is expected to cost: per group, and with the best group for every item."""
+"""Cost of pass: expected cost of a right answer, per group and with the best group per item."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""What right answers earn, what a run leaves after its costs, and when an investment is paid back."""
+"""Economics: value of right answers, margin of a run, and break-even of an investment."""
 
 import dataclasses
 import functools
@@ -205,7 +205,9 @@ _PARTS = (
 def economics(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Set what right answers earn against what runs cost, the largest margin first, per task if `by` names it.
+    """Compare the value of right answers with the cost of runs, the largest margin first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group. A run is a scored trace. Earned = Σ over items of value × mean outcome
         of its trials; a

@@ -1,4 +1,4 @@
-"""How much right answer there is in a token, a dollar, a joule and a watt."""
+"""Efficiency scores: right answers per token, dollar, joule and watt."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Does the listed price predict the bill."""
+"""Price reversal: pairs where the lower list price has the higher bill."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Tokens and tools in one currency, and what a cap on tool calls would leave."""
+"""Unified cost: tokens and tool calls in dollars, and the effect of a cap on tool calls."""
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +164,9 @@ _MOST_BUDGETS = 12
 def unified_cost(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Add tools at a price per call to the cost of tokens, the cheapest first, per task if `by` names it.
+    """Add tool calls at a price per call to the cost of tokens, the cheapest first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group; `more["budgets"]`: one row per group and cap. Unified cost = cost of
         tokens at the price in

@@ -1,4 +1,4 @@
-"""Joules and grams of carbon per trace, per token and per right answer."""
+"""Energy and carbon per trace, per token and per right answer."""
 
 import dataclasses
 import functools

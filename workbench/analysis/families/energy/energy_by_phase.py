@@ -1,4 +1,4 @@
-"""Joules by phase, device and method: of a thinking token, a prompt token, a visible one."""
+"""Energy by phase, device and method, per token of the phase."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -143,7 +143,9 @@ _MEASURES = ("alone_j", "own_j", "own_tokens", "full", "full_tokens", "low", "hi
 def energy_by_phase(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Divide the energy of each phase by the phase's tokens, the least per thinking token first, per task if `by` names it.
+    """Divide the energy of each phase by the phase's tokens, the least per thinking token first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group, phase, device and method; methods are never added up, nor averaged,
         and where a group
@@ -179,7 +181,7 @@ def energy_by_phase(
 
 
 def _rows(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> "nw.LazyFrame[Any]":
-    """Add the sums that figures are made of as columns, each on the readings that have both parts."""
+    """Add the sums behind the figures as columns, each over the readings that have both parts."""
     present = set(frame.collect_schema().names())
     numbers = (*_ENERGIES, "input_tokens", "output_tokens", "reasoning_tokens")
     absent: dict[str, Any] = dict.fromkeys(numbers, nw.Float64)

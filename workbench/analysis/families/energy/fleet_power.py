@@ -1,4 +1,4 @@
-"""From joules per query and queries per day to megawatts."""
+"""Fleet power: megawatts for a number of queries per day at measured joules per query."""
 
 import operator
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Joules per token while a server is busy: without the run's start and end, and only where it was steady."""
+"""Steady state of a server: joules per token over the part of a run with a steady load."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -140,7 +140,7 @@ _METRICS = {  # of published figures → ours
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Requests:
-    """Requests of one run on one clock, (n,) each: sent, first token, end in seconds; tokens; joules (NaN unknown)."""
+    """Requests of a run on one clock, (n,) each: times in s, tokens, joules (NaN: unknown)."""
 
     sent: Floats
     first: Floats
@@ -304,7 +304,7 @@ def _published(
 
 
 def _identities(row: Mapping[str, Any]) -> dict[str, float]:
-    """What energy per token implies: power and energy per request, where the other factor is known."""
+    """Derive power and energy per request from energy per token, if the other factor is known."""
     pairs = {"power_w": "token_rate", "energy_per_request_j": "mean_output_tokens"}
     joules = row["energy_per_token"]
     return {
@@ -326,7 +326,7 @@ def _own(
     texts = ("run_id", *family)
     rows = per_trace.fetch(frame, by, numbers, texts=texts, times=("started_at",), items=False)
     tests = {} if options["errors_as_wrong"] else {"failed requests": ~pl.col("_failed")}
-    rows, failed = per_trace.sieve(rows, tests)
+    rows, failed = per_trace.keep_passing(rows, tests)
     several = rows.filter(pl.col("_requests") > 1).height
     timed = pl.col("_started_at").is_not_null() & pl.col("_e2e_s").is_not_null()
     usable = timed & (pl.col("_requests").fill_null(1) <= 1)
@@ -385,7 +385,7 @@ def _requests(part: pl.DataFrame) -> Requests:
 
 
 def in_flight(requests: Requests) -> int:
-    """The most requests that were in flight at once; one that ends as another begins makes room first."""
+    """Count the most requests in flight at once; an end precedes a start at the same time."""
     times = np.concatenate([requests.sent, requests.end])
     steps = np.concatenate([np.ones(len(requests.sent)), -np.ones(len(requests.end))])
     order = np.lexsort((steps, times))
@@ -398,7 +398,7 @@ def _overlap(start: Floats, end: Floats, span: tuple[float, float]) -> Floats:
 
 
 def _spread(start: Floats, end: Floats, amount: Floats, span: tuple[float, float]) -> Floats:
-    """The part of amounts, each even over its own time, that falls into the span; 0 where none does."""
+    """Sum the parts of amounts within the span, each spread evenly over its own time."""
     length = end - start
     inside = _overlap(start, end, span)
     at_once = (end >= span[0]) & (end < span[1])

@@ -1,4 +1,4 @@
-"""How many tokens a second a facility makes, and whether arithmetic or electricity is what it runs out of."""
+"""Token production of a facility: its ceiling by arithmetic and by electricity."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -206,7 +206,9 @@ _MEASURES = ("energy_j", "metered_tokens", "output_tokens", "e2e_s")
 def token_production(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give the two ceilings on a facility's tokens and the lower of them, most tokens first, per task if `by` names it.
+    """Compute the two ceilings on a facility's tokens and the lower one, most tokens first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group. Tokens/s = min(U_c · C / φ, U_e · P / ε): C the peak FLOP/s of all
         accelerators, φ FLOP per

@@ -1,1 +1,1 @@
-"""Evidence: whether a difference is real, and what it takes to see it."""
+"""Evidence: uncertainty of differences, rankings and confidences, and the sample sizes needed."""

@@ -1,4 +1,4 @@
-"""One figure for many tasks and repeats that a few outliers cannot move, and who is likely the better."""
+"""Aggregate scores over tasks and repeats that are robust to outliers."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -207,7 +207,7 @@ _STATISTICS: dict[str, Callable[[Floats, Floats, float], Floats]] = {
 
 
 class _Drawn:
-    """A group's scores and their resamples: (1 or resamples, n_scores) pooled, (…, n_tasks) averaged."""
+    """Scores of a group and their resamples: (1 or resamples, n_scores), per task (…, n_tasks)."""
 
     def __init__(self, strata: Strata, rng: np.random.Generator, options: dict[str, Any]) -> None:
         scores = _padded(strata)

@@ -1,4 +1,4 @@
-"""Whether a confidence, or a verifier's score, can be believed."""
+"""Calibration of confidences and of verifiers' scores."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -219,7 +219,7 @@ def calibration(
 
 
 def _known(rows: pl.DataFrame, signal: str, *, wrong: bool) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Keep the scored traces with a signal, failed ones as wrong if asked for; also count the others."""
+    """Keep the scored traces with a signal, failed ones as wrong by option; count the others."""
     tests = {"failed traces": ~pl.col("_failed")}
     if wrong:
         passed = pl.when("_failed").then(pl.lit(value=False)).otherwise("_passed")
@@ -228,7 +228,7 @@ def _known(rows: pl.DataFrame, signal: str, *, wrong: bool) -> tuple[pl.DataFram
         "unscored traces": pl.col("_passed").is_not_null(),
         f"traces without {signal}": pl.col(f"_{signal}").is_finite(),
     }
-    return per_trace.sieve(rows, tests)
+    return per_trace.keep_passing(rows, tests)
 
 
 def _blocks(frame: pl.DataFrame, signal: str) -> _Blocks:

@@ -1,4 +1,4 @@
-"""How much of right and wrong a factor explains: the task, the model, the strategy, a setting."""
+"""Explained variance of outcomes: shares of the task, the model, the strategy and settings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -100,7 +100,7 @@ _STEPS = 100  # of Newton's method
 def explained_variance(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Explain right and wrong by one factor at a time and by all of them, the strongest factor first.
+    """Explain outcomes by one factor at a time and by all of them, the strongest factor first.
 
     Grain: one row per factor, which are the columns of `by` and of `factors`; `more["anova"]`: one
     row per source of variation between the groups of `by`. Only scored traces count, all alike.

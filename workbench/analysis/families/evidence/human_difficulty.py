@@ -1,4 +1,4 @@
-"""Whether what is hard for people is hard for models."""
+"""Human difficulty of items against the difficulty for models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -122,13 +122,13 @@ def human_difficulty(
     of items; pass rates Wilson's with the effective number of items.
     """
     rows = per_trace.fetch(frame, by, ("difficulty",), flags=("passed",))
-    scored, dropped = per_trace.sieve(
+    scored, dropped = per_trace.keep_passing(
         rows,
         {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
     )
     of_by = {c: scored.schema[c] for c in by}
     groups = scored.select(by).unique().sort(by, nulls_last=True)
-    known, gone = per_trace.sieve(
+    known, gone = per_trace.keep_passing(
         scored, {"traces whose item has no difficulty": pl.col("_difficulty").is_finite()}
     )
     of_groups: dict[tuple[Any, ...], dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Whether answers that are intervals hold the truth, and how narrow they dare to be."""
+"""Interval forecasts: coverage and width of answers that are intervals."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -177,11 +177,11 @@ def interval_forecasts(
     Intervals of the figures: coverage Wilson's with the effective number of items, else t · SE
     corrected for skewness (Hall 1992), clustered by item.
     """
-    rows = per_trace.fetch(frame, by, (), texts=("answer", "target"), each=_read)
-    done, dropped = per_trace.sieve(rows, {"failed traces": ~pl.col("_failed")})
+    rows = per_trace.fetch(frame, by, (), texts=("answer", "target"), transform=_read)
+    done, dropped = per_trace.keep_passing(rows, {"failed traces": ~pl.col("_failed")})
     shape = {c: done.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     groups = done.select(by).unique()
-    asked, gone = per_trace.sieve(
+    asked, gone = per_trace.keep_passing(
         done, {"traces whose item has no number as target": pl.col("_truth").is_not_null()}
     )
     found = [
@@ -223,7 +223,7 @@ def _read(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def number(text: str | None) -> float | None:
-    """Read a number with separators, a currency or per cent sign beside it; None where there is none.
+    """Parse a number with separators, a currency or per cent sign; None where there is none.
 
     >>> number("$1,250"), number("12 %"), number("about 3")
     (1250.0, 12.0, None)

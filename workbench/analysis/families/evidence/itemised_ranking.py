@@ -1,4 +1,4 @@
-"""Who is strongest once every item has a difficulty of its own."""
+"""Itemised ranking: strengths of groups in a model with a difficulty for every item."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a cheap look at candidates risks: the Sharpe ratio of the portfolio that it would try."""
+"""Portfolio risk of choosing candidates by a cheap estimate: the Sharpe ratio at k."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -250,7 +250,7 @@ class Portfolios(NamedTuple):
 
 
 def sharpe_ratios(looks: Floats, true: Floats, incumbent: float) -> Portfolios:
-    """Give SharpeRatio@k, best@k and worst@k for every k; ratios are NaN at k = 1 and without spread.
+    """Compute SharpeRatio@k, best@k and worst@k; ratios are NaN at k = 1 and without spread.
 
     Args:
         looks: (m, n) what the candidates seem to be worth.

@@ -1,4 +1,4 @@
-"""What it takes to see a difference: items, trials, repeats, and what they would cost."""
+"""Power of comparisons: items, trials or repeats that detect a difference, and their cost."""
 
 import dataclasses
 import math

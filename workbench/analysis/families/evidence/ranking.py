@@ -1,4 +1,4 @@
-"""Who beats whom, item by item, and whether rankings agree."""
+"""Ranking of groups by pairwise wins on items, and the agreement of rankings."""
 
 import itertools
 from collections.abc import Sequence
@@ -213,7 +213,7 @@ def _meetings(outcome: Floats) -> tuple[Floats, Floats]:
 
 
 def _against(outcome: Floats, g: int) -> tuple[Floats, Floats]:
-    """What a group won against each, (n_items, n_groups): 1, ½ or 0; NaN where they did not meet."""
+    """Points of a group against each other, (n_items, n_groups): 1, ½ or 0; NaN if unpaired."""
     away = outcome[:, g : g + 1] - outcome
     away[:, g] = np.nan
     # Means of the same share may differ by rounding.

@@ -1,4 +1,4 @@
-"""Whether the same configuration answers the same under other runtime settings."""
+"""Reproducibility of the answers of a configuration under other runtime settings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,10 @@ _ONE = "one setting, or no attempt made under all of them"
 _NULL_IF_FEW = "fewer than two items, or one setting"
 _NO_TEXT = "no text under two settings"
 # White space that is not one plain space, of all that Python splits words at.
-_ALL = r"\x09-\x0d\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
+_ALL = (
+    r"\x09-\x0d\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}"
+    r"\x{202f}\x{205f}\x{3000}"
+)
 _SPACES = f"[{_ALL}][ {_ALL}]*| [ {_ALL}]+"
 _ROWS = (
     Column("n_settings", "int", "count", "Settings: values of `setting`.", KEY_NULL, "settings"),
@@ -249,7 +252,7 @@ def _compared(
 
 
 def _shared(part: pl.DataFrame, n: int) -> pl.DataFrame | None:
-    """Keep the attempts that all n settings have, by attempt and setting; null where one has it twice."""
+    """Keep the attempts that all n settings have; null where a setting has one twice."""
     attempt, place = part["_attempt"].to_numpy(), part["_place"].to_numpy()
     cell = attempt * (int(place.max(initial=0)) + 1) + place
     order = np.argsort(cell)
@@ -278,7 +281,7 @@ def _attempts(
     rows = per_trace.fetch(
         frame, by, ("output_tokens", *keys), texts=("_setting",), flags=("passed",)
     )
-    rows, dropped = per_trace.sieve(
+    rows, dropped = per_trace.keep_passing(
         rows,
         {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
     )
@@ -372,7 +375,7 @@ def _texts(frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str]) -
     told = grouped.with_columns(
         item_id=nw.col("_item"), **{c: nw.when(~alike).then(nw.col(c)) for c in ("low", "high")}
     )
-    return per_trace.fetch(told, by, ("n", "known"), texts=("low", "high"), each=_read)
+    return per_trace.fetch(told, by, ("n", "known"), texts=("low", "high"), transform=_read)
 
 
 def _read(attempts: pl.DataFrame) -> pl.DataFrame:
@@ -400,7 +403,7 @@ def _divergences(attempts: pl.DataFrame, level: float) -> dict[str, Any]:
 
 
 def partings(low: Sequence[bytes], high: Sequence[bytes]) -> Ints:
-    """Give the first word, from 0, at which the two texts of each pair part; where one ends there, its end.
+    """Find the first word, from 0, at which the two texts of each pair differ, or one ends.
 
     Args:
         low: (n,) the text of a pair that comes first in order, in UTF-8, single spaces between its
@@ -427,6 +430,6 @@ def partings(low: Sequence[bytes], high: Sequence[bytes]) -> Ints:
 
 
 def _letters(texts: Sequence[bytes], which: Ints, start: int) -> npt.NDArray[np.uint8]:
-    """Put the next bytes of some texts side by side: (len(which), _READ), 0 where a text has ended."""
+    """Read the next bytes of some texts: (len(which), _READ), 0 after the end of a text."""
     pieces = [texts[k][start : start + _READ] for k in which.tolist()]
     return np.array(pieces, f"S{_READ}").view(np.uint8).reshape(-1, _READ)

@@ -1,4 +1,4 @@
-"""Who scores in Swiss rounds over benchmarks, and who falls with failure."""
+"""Swiss rounds over benchmarks: points, first places, and elimination."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether one threshold on a confidence means the same for every group."""
+"""Thresholds on a confidence: whether one has the same meaning for every group."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -166,14 +166,14 @@ def thresholds(
     """
     signal = options["signal"]
     rows = per_trace.fetch(frame, by, (signal,), flags=("passed",))
-    scored, gone = per_trace.sieve(
+    scored, gone = per_trace.keep_passing(
         rows,
         {"failed traces": ~pl.col("_failed"), "unscored traces": pl.col("_passed").is_not_null()},
     )
     shape = {c: scored.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     groups = scored.select(by).unique().sort(by, nulls_last=True)
     without = f"traces without {signal}"
-    known, silent = per_trace.sieve(scored, {without: pl.col(f"_{signal}").is_finite()})
+    known, silent = per_trace.keep_passing(scored, {without: pl.col(f"_{signal}").is_finite()})
     known = known.with_columns(pl.col("_passed").cast(pl.Float64).alias("_right"))
     known = known.rename({f"_{signal}": "_signal"})
     common = lowest(known["_signal"].to_numpy(), known["_right"].to_numpy(), options["wanted"])
@@ -200,7 +200,7 @@ def thresholds(
 
 
 def lowest(signal: Floats, right: Floats, wanted: float) -> float | None:
-    """Give the lowest signal from which at least a share `wanted` of the traces is right; None if none."""
+    """Find the lowest signal from which a share `wanted` of the traces is right; None if none."""
     if not len(signal):
         return None
     values, places = np.unique(signal, return_inverse=True)
@@ -269,7 +269,7 @@ def inconsistency(signals: Sequence[Floats], rights: Sequence[Floats], grid: int
 
 
 def _handled(signal: Floats, right: Floats, places: Floats) -> Floats:
-    """Share of traces handled right at each threshold: right and accepted, or wrong and below it."""
+    """Share of traces at each threshold that are right and accepted, or wrong and rejected."""
     order = np.argsort(signal)
     below = np.searchsorted(signal[order], places)
     right_below = np.concatenate([[0.0], np.cumsum(right[order])])[below]

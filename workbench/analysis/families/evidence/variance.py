@@ -1,4 +1,4 @@
-"""Where the spread of outcomes comes from: the items, or chance between trials."""
+"""Variance of outcomes between items and between trials."""
 
 from collections.abc import Sequence
 from typing import Any

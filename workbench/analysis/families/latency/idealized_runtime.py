@@ -1,4 +1,4 @@
-"""How fast a model would be on uniform hardware without contention."""
+"""Idealized runtime of a model on uniform hardware without contention."""
 
 import operator
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How long until the first token, the answer and the end, and whether that is fast enough."""
+"""Latency to the first token, the answer and the end, and the share within limits."""
 
 import datetime as dt
 import functools
@@ -150,7 +150,7 @@ def latency(
     what = f"failed {'calls' if calls else 'traces'}"
     if wanted and options["errors_as_wrong"]:
         what += ", left out of the percentiles"
-    kept, dropped = per_trace.sieve(rows, {what: ~pl.col("_failed")})
+    kept, dropped = per_trace.keep_passing(rows, {what: ~pl.col("_failed")})
     table = _table(kept, by, measures, options["level"])
     lost = kept.select(by).n_unique() - table.select(by).n_unique() if kept.height else 0
     dropped |= {"groups without a known time": lost}
@@ -160,7 +160,7 @@ def latency(
 def _fetched(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], measures: Sequence[str], wanted: Collection[str]
 ) -> pl.DataFrame:
-    """Fetch the times that there are or that are asked for, one row per trace (or call), no more."""
+    """Fetch the times that are recorded or requested, one row per trace (or call)."""
     present = set(frame.collect_schema().names())
     numbers = [m for m in measures if m in present or m in wanted]
     return per_trace.fetch(frame, by, numbers, times=("started_at",) if wanted else ())

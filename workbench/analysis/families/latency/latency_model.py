@@ -1,4 +1,4 @@
-"""How long a prompt and an answer of given lengths take, and how many tokens fit before a deadline."""
+"""Latency model: time of a prompt and an answer of given lengths, and tokens before a deadline."""
 
 import itertools
 from collections.abc import Sequence
@@ -156,14 +156,14 @@ def prefill(law: Sequence[Floats], prompt: Floats) -> Floats:
 
 
 def decoding(law: Sequence[Floats], prompt: Floats, steps: Floats) -> Floats:
-    """Seconds of decoding: s (n + m I + m (s − 1) / 2), law = (m, n); the context grows by 1 per step."""
+    """Seconds of s decoding steps: s (n + m I + m (s − 1) / 2), law = (m, n), after I tokens."""
     m, n = law
     seconds: Floats = steps * (n + m * prompt + m * (steps - 1) / 2)
     return seconds
 
 
 def steps_within(law: Sequence[Floats], prompt: Floats, seconds: Floats) -> Floats:
-    """Most whole steps of decoding within some seconds: the root of the quadratic; 0 where none fits.
+    """Count the whole decoding steps within some seconds: the root of the quadratic; 0 if none.
 
     NaN where steps take no time.
     """
@@ -209,7 +209,9 @@ def steps_within(law: Sequence[Floats], prompt: Floats, seconds: Floats) -> Floa
 def latency_model(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Fit laws of prefill and decoding and solve them for a deadline, most tokens first, per task if `by` names it.
+    """Fit laws of prefill and decoding and solve them for a deadline, most tokens first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group. Time to first token = a I'² + b I' + c; from there to the end = s (n +
         m I + m (s − 1)
@@ -358,7 +360,7 @@ def _figures(
 
 
 def _solved(fit: _Fit, sums: dict[str, Floats]) -> list[Floats]:
-    """Least squares without negative coefficients, from sums of products: one array per coefficient."""
+    """Solve non-negative least squares from sums of products; one array per coefficient."""
     gram = np.stack([np.stack([sums[name] for name in row], -1) for row in fit.gram], -2)
     moment = np.stack([sums[name] for name in fit.moment], -1)
     return list(np.moveaxis(nonnegative(gram, moment), -1, 0))

@@ -1,4 +1,4 @@
-"""Who has the result first over many workloads: performance profiles of time ratios."""
+"""Time to result over many workloads: performance profiles of time ratios."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -120,7 +120,9 @@ _STEPS = 17
 def time_to_result(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Sum up the performance profile of every group, the largest area first, per task if `by` names it.
+    """Summarise the performance profile of every group, the largest area first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group; `more["profile"]`: one row per group and ratio. A workload is an item
         (or a task). The time

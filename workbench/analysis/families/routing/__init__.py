@@ -1,1 +1,1 @@
-"""Routing and cascades: which model should answer which item."""
+"""Routing and cascades: choice of a model for each item."""

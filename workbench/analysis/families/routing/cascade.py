@@ -1,4 +1,4 @@
-"""A small model first, and a larger one where the small one is not sure."""
+"""Cascade: a small model first, and a larger one where its confidence is low."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from workbench.analysis.inputs.confidences import Answers
 from workbench.analysis.inputs.panel import Panel, build
 from workbench.analysis.inputs.reduce import reduce_items
 from workbench.analysis.inputs.sample import ends
-from workbench.analysis.inputs.votes import ballots, with_answers
+from workbench.analysis.inputs.votes import item_votes, with_answers
 from workbench.analysis.stats import handover, quality_curves
 from workbench.analysis.stats.arrays import Floats
 from workbench.analysis.stats.handover import GRID, Pair
@@ -307,7 +307,7 @@ def cascade(
         if cast is None:
             answers = functools.partial(sure.of, panel, task)
         else:
-            answers = functools.partial(confidences.agreeing, panel, ballots(panel, cast))
+            answers = functools.partial(confidences.agreeing, panel, item_votes(panel, cast))
         found, more = _judged(panel, answers, rng, options)
         notes += more
         for name, row, curve in found:
@@ -418,7 +418,7 @@ def _pairs(
 
 
 def _above(rate: Floats, cost: Floats, small: int) -> list[int]:
-    """Choose the most accurate of the dearer groups on common items; of the better, where costs are unknown."""
+    """Choose the most accurate dearer group on common items; any group if costs are unknown."""
     known = ~np.isnan(rate)
     both = known & known[:, [small]]
     dearer, better = (

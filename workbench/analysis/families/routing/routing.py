@@ -1,4 +1,4 @@
-"""Which model for which item: single models, mixing at random, learned routers, and an oracle."""
+"""Routing of items to models: single models, random mixing, learned routers, and an oracle."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -173,7 +173,7 @@ class _Task:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Curve:
-    """A router's points: (k,) mean costs and accuracies, and (n_items, k) what they are means of."""
+    """Points of a router: (k,) mean costs and accuracies, and their (n_items, k) values."""
 
     kind: str
     cost: Floats

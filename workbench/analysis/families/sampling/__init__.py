@@ -1,1 +1,1 @@
-"""Repeated sampling: coverage, voting, verifiers, refinement."""
+"""Repeated sampling: coverage, voting, verifiers and refinement."""

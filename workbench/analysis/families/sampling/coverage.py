@@ -1,4 +1,4 @@
-"""What trying again is worth: one of k right, all of k right, and what k attempts cost."""
+"""Coverage of k attempts: pass@k, pass^k, and their cost."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every round of revision mends and breaks, and what it costs."""
+"""Refinement rounds: answers corrected and broken by revision, and the cost."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -290,10 +290,10 @@ def _unnoted(
 ) -> tuple[list[_Group], dict[str, int], list[str]]:
     """Take the levels of a parameter for rounds; without any, every group has its one answer."""
     parameter, wrong = options["parameter"], options["errors_as_wrong"]
-    rungs = parameter_levels.rungs(frame, by, parameter, errors_as_wrong=wrong)
+    rungs = parameter_levels.level_counts(frame, by, parameter, errors_as_wrong=wrong)
     # Levels are looked for before anything is reduced twice.
     if (rungs["n_levels"] > 1).any():
-        ladder = parameter_levels.climb(frame, by, parameter, ("cost_usd",), options)
+        ladder = parameter_levels.levelled_groups(frame, by, parameter, ("cost_usd",), options)
         said = [
             "rounds are told apart by configuration, each with attempts of its own: chance alone"
             " mends and breaks; look at the gain"
@@ -302,7 +302,7 @@ def _unnoted(
             said += _missing(ladder.single, parameter)
             return [_levels(each) for each in ladder.several], ladder.dropped, said
     single = rungs.filter(pl.col("n_levels") == 1).drop("n_levels")
-    flat = parameter_levels.flat(frame, by, ("cost_usd",), options)
+    flat = parameter_levels.single_level_groups(frame, by, ("cost_usd",), options)
     said = _missing(list(single.iter_slices(1)), parameter) or [
         f"no trace notes its rounds, and no strategy has a parameter {parameter}"
     ]
@@ -334,7 +334,7 @@ def _noted(noted: rounds.Recorded, names: pl.DataFrame, at: Ints) -> _Group:
     return _Group(names, list(range(last)), len(at), values, codes, "noted in traces")
 
 
-def _levels(ladder: parameter_levels.Ladder) -> _Group:
+def _levels(ladder: parameter_levels.LevelledGroup) -> _Group:
     """Take levels of a parameter for rounds; what changes is expected, not seen."""
     right = ladder.panel.outcome()
     before = np.concatenate([right[:, :1], right[:, :-1]], axis=1)
@@ -363,7 +363,7 @@ def _levels(ladder: parameter_levels.Ladder) -> _Group:
 def _draw(
     groups: Sequence[_Group], rng: np.random.Generator, options: dict[str, Any]
 ) -> list[Sample]:
-    """Average over items, and over resamples of their clusters; a round is what a group is elsewhere."""
+    """Average over items, and over resamples of their clusters, with rounds in place of groups."""
     names = (*_COUNTED, "cost")
     parts = [
         joint_resampling.Part(
@@ -373,7 +373,7 @@ def _draw(
     ]
     out = []
     for group, drawn in zip(
-        groups, joint_resampling.together(parts, options["resamples"], rng), strict=True
+        groups, joint_resampling.resample_jointly(parts, options["resamples"], rng), strict=True
     ):
         whole = dict(zip(names, np.split(drawn.mean, len(names)), strict=True))
         draws = None
@@ -403,7 +403,7 @@ def _rows(group: _Group, drawn: Sample) -> pl.DataFrame:
 
 
 def _per_point(cost: Floats, rate: Floats) -> Floats:
-    """Extra cost per point against the round before; NaN for the first, or where it is not dearer."""
+    """Extra cost per point over the round before; NaN for the first, or without extra cost."""
     more, gain = np.diff(cost, prepend=np.nan), 100 * np.diff(rate, prepend=np.nan)
     rises = gain > 1e-9
     price: Floats = np.where(rises, divide(more, np.where(rises, gain, 1.0)), np.inf)

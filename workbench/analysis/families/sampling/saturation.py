@@ -1,4 +1,4 @@
-"""Where more samples, more rounds or a larger budget stop paying."""
+"""Saturation of accuracy with more samples, more rounds or a larger budget."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from workbench.analysis.inputs import attempt_counts, joint_resampling, paramete
 from workbench.analysis.inputs.panel import Panel, build
 from workbench.analysis.inputs.reduce import reduce_items
 from workbench.analysis.inputs.sample import ends
-from workbench.analysis.inputs.votes import ballots, with_answers
+from workbench.analysis.inputs.votes import item_votes, with_answers
 from workbench.analysis.stats import intervals, pass_at_k, resampling
 from workbench.analysis.stats.arrays import Floats, Ints
 from workbench.errors import AnalysisError
@@ -112,7 +112,10 @@ _CURVE = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Curve:
-    """One group: levels (k,), accuracy per item (n_items, k) all known, cost (k,), clusters (n_items,) by name."""
+    """Curve of a group.
+
+    Levels (k,), accuracy per item (n_items, k) all known, cost (k,), cluster names (n_items,).
+    """
 
     names: pl.DataFrame
     levels: Floats
@@ -247,7 +250,7 @@ def _below_one(step: Floats) -> Floats:
 def saturation(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Fit the law of saturation to accuracy over N, and say from which N on the next unit pays too little.
+    """Fit the law of saturation to accuracy over N, and find where the next unit stops paying.
 
     Grain: one row per group; `more["curve"]`: one row per group and level. Over trials, N recorded
     answers of an item are taken for the samples of one attempt: their commonest answer (`vote`,
@@ -277,7 +280,7 @@ def saturation(
     parts = [
         joint_resampling.Part(joint_resampling.batch(c.names), c.clusters, c.rate) for c in found
     ]
-    resampled = joint_resampling.together(parts, options["resamples"], rng)
+    resampled = joint_resampling.resample_jointly(parts, options["resamples"], rng)
     for curve, drawn in zip(found, resampled, strict=True):
         row, table = _judge(curve, drawn, options)
         rows.append(row)
@@ -302,7 +305,7 @@ def _found(
         noted = rounds.read(frame, by)
         found = [_of_rounds(noted, names, at) for names, at in noted.groups(by)]
         return found, noted.dropped, [] if found else ["no trace notes its rounds"]
-    ladder = parameter_levels.climb(frame, by, axis, ("cost_usd",), options)
+    ladder = parameter_levels.levelled_groups(frame, by, axis, ("cost_usd",), options)
     single = "; ".join(label(names.row(0)) for names in ladder.single[:5])
     notes = [f"only one level of {axis}: {single}; group by what stays the same"] if single else []
     if not ladder.single and not ladder.several:
@@ -329,7 +332,7 @@ def _of_trials(
         short += tries.n_short
         voted = None
         if voting and patterns is not None:
-            cast = ballots(panel, patterns)
+            cast = item_votes(panel, patterns)
             right = np.vstack([cast.votes(tries.sizes)[0], np.full((1, len(tries.sizes)), np.nan)])
             voted = right[cast.place]
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
@@ -375,7 +378,7 @@ def _of_rounds(noted: rounds.Recorded, names: pl.DataFrame, at: Ints) -> _Curve:
     return _Curve(names, levels, rate, cost.mean(axis=0), codes, len(at), "after N answers")
 
 
-def _of_levels(ladder: parameter_levels.Ladder, unit: float) -> _Curve:
+def _of_levels(ladder: parameter_levels.LevelledGroup, unit: float) -> _Curve:
     panel: Panel = ladder.panel
     positive = np.array(ladder.levels) > 0
     levels = np.array(ladder.levels)[positive] / unit

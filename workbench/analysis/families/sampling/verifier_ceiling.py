@@ -1,4 +1,4 @@
-"""How far trying until a verifier accepts can go when the verifier errs."""
+"""Verifier ceiling: accuracy of trying until an imperfect verifier accepts."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -225,7 +225,7 @@ class _Marks:
     share: Floats
 
     def best(self, k: int) -> Floats:
-        """Chance that the best scored of k is right, (n_items, n_groups); NaN where there are fewer.
+        """Chance that the best scored of k is right, (n_items, n_groups); NaN below k trials.
 
         Σ over blocks of share · [C(n − above, k) − C(n − above − size, k)] / C(n, k).
         """
@@ -382,7 +382,7 @@ def _silent(items: Items) -> list[pl.DataFrame]:
 def _blocks(
     frame: "nw.LazyFrame[Any]", items: Items, threshold: float
 ) -> tuple[Items, pl.DataFrame]:
-    """Add what is accepted of each item, `_right` and `_wrong`, and its pattern of scores, `_pattern`.
+    """Add each item's accepted trials, `_right` and `_wrong`, and its `_pattern` of scores.
 
     Also gives the blocks of equally scored traces of each pattern, the highest score first.
     """
@@ -423,7 +423,7 @@ def _blocks(
 
 
 def best_first(at: Ints, verdict: Floats) -> Ints:
-    """Order traces by their item, the highest score first: (n,) items from 0 and scores → (n,) places.
+    """Order traces by item, the highest score first: (n,) items and scores → (n,) places.
 
     One number is sorted many times quicker than two: the item, and as much of the score as has room
     beside it.

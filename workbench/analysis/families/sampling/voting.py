@@ -1,4 +1,4 @@
-"""What a majority vote over several answers is worth, against one answer and against an oracle."""
+"""Voting: accuracy of a majority of several answers, against one answer and an oracle."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from workbench.analysis.inputs import attempt_counts, clustered_means
 from workbench.analysis.inputs.attempt_counts import SHORT, Attempts, attempts
 from workbench.analysis.inputs.panel import build
 from workbench.analysis.inputs.reduce import reduce_items
-from workbench.analysis.inputs.votes import Ballots, ballots, with_answers
+from workbench.analysis.inputs.votes import ItemVotes, item_votes, with_answers
 from workbench.analysis.inputs.weighted_votes import MOST_TRACES, Weighed, too_many, weighed
 from workbench.analysis.stats.arrays import Floats
 from workbench.schema import KEY_NULL, Column
@@ -233,7 +233,7 @@ def voting(
         short += tries.n_short
         weights, exact = _weights(tries, heavy, rng)
         sampled |= not exact
-        table, silent = _rows(tries, ballots(panel, patterns), weights, options["level"])
+        table, silent = _rows(tries, item_votes(panel, patterns), weights, options["level"])
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
         rows.append(table.with_columns(where))
         on = f" on {task}" if task else ""
@@ -254,7 +254,7 @@ def voting(
 def _weights(
     tries: Attempts, heavy: Weighed | None, rng: np.random.Generator
 ) -> tuple[Floats | None, bool]:
-    """Give the weighted votes of a panel, (n_sizes, n_items, n_groups), and whether they are exact."""
+    """Compute weighted votes, (n_sizes, n_items, n_groups), and whether they are exact."""
     if heavy is None or not tries.sizes:
         return None, True
     place = np.where(np.isnan(tries.n), np.nan, tries.panel.matrix("_row_of"))
@@ -266,7 +266,7 @@ def _weights(
 
 
 def _rows(
-    tries: Attempts, cast: Ballots, weights: Floats | None, level: float
+    tries: Attempts, cast: ItemVotes, weights: Floats | None, level: float
 ) -> tuple[pl.DataFrame, list[str]]:
     """Average the items' curves; also name the groups without answers."""
     panel, place = tries.panel, cast.place

@@ -1,1 +1,1 @@
-"""Scaling laws, and what quantization costs."""
+"""Scaling laws, and the effect of quantization."""

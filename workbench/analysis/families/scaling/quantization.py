@@ -1,4 +1,4 @@
-"""What a coarser number format keeps of the score, and what it gains."""
+"""Quantization: score and cost of coarser number formats, relative to a baseline."""
 
 import dataclasses
 import re

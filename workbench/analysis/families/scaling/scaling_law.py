@@ -1,4 +1,4 @@
-"""How the score grows with a resource: power laws with an asymptote, learning curves, extrapolation."""
+"""Scaling law of the score in a resource: power laws, learning curves and extrapolation."""
 
 import re
 from collections.abc import Sequence
@@ -295,7 +295,7 @@ def _table(rows: list[dict[str, Any]], columns: Sequence[Column]) -> pl.DataFram
 
 
 def _amount(panel: Panel, drawn: sample.Sample, name: str) -> tuple[Floats, Floats | None]:
-    """Give the groups' amounts, (n_groups,), and of a measure those of resamples; NaN where unknown."""
+    """Return the groups' amounts, (n_groups,), and those of resamples; NaN where unknown."""
     if name in drawn.means:
         return drawn.means[name], None if drawn.draws is None else drawn.draws[name]
     if name == "parameters":

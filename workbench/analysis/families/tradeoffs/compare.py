@@ -1,4 +1,4 @@
-"""Is A really better than B, and at what price."""
+"""Compare two groups item by item: difference, test, interval, and price."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -417,7 +417,7 @@ def _verdict(row: dict[str, Any], level: float, n_tests: int) -> str:
 
 
 def _not_told_apart(row: dict[str, Any], needed: int) -> str:
-    """Say why a comparison found no winner, with the p-value and the interval of all comparisons."""
+    """Explain why a comparison has no winner, with the p-value and interval of all comparisons."""
     p, clusters = f"p = {row['p_holm']:.2g}", row["n_clusters"]
     if row["rate_a"] == row["rate_b"] and row["rate_a"] in {0.0, 1.0}:
         right = "right on every shared item" if row["rate_a"] else "right on no shared item"

@@ -1,4 +1,4 @@
-"""Who is not beaten on a gain and a cost."""
+"""Pareto frontier of gain and cost, with bootstrap probabilities."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -390,7 +390,7 @@ def _thinned(points: _Points, on: Bools, options: dict[str, Any]) -> Any:
 
 
 def _references(points: _Points, options: dict[str, Any]) -> dict[str, float]:
-    """The corner that the hypervolume is held against: as asked, the worst seen, or a score of 0."""
+    """Reference point of the hypervolume: the options' values, the worst point, or a score of 0."""
     signs = _signs(options)
     found = {}
     for axis, values in points.at.items():

@@ -1,4 +1,4 @@
-"""How good, how dear, how slow is each group of traces."""
+"""Summary of each group of traces: quality, cost, time and counts."""
 
 from collections.abc import Sequence
 from typing import Any

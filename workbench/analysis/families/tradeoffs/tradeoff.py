@@ -1,4 +1,4 @@
-"""Against a baseline: how much cheaper at equal quality, how much better at equal cost."""
+"""Trade-off against a baseline: cost at equal quality, and quality at equal cost."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -171,7 +171,9 @@ class _Points:
 def tradeoff(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Hold every group's curve against the baseline, the cheapest at equal quality first, per task if `by` names it.
+    """Compare every group's curve with the baseline's, the cheapest at equal quality first.
+
+    Results are per task if `by` names the task.
 
     Grain: one row per group; `more["points"]`: one row per point; `more["others"]`: one row per
         task, where
@@ -336,7 +338,7 @@ def _plain(cost: Floats, options: dict[str, Any]) -> Floats:
 
 
 def _baseline(parts: Sequence[Part], own: Sequence[str], options: dict[str, Any]) -> str | None:
-    """Name the baseline: as asked, or the group whose mean cost over tasks and points is the worst."""
+    """Name the baseline: the option's value, or the group with the worst mean cost."""
     costs: dict[str, list[float]] = {}
     for _, points in parts:
         for row, cost in zip(points.groups.select(own).iter_rows(), points.cost[0], strict=True):

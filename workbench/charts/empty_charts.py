@@ -1,4 +1,4 @@
-"""Rows of which nothing is known, so that their groups stay on the chart."""
+"""Empty charts: text for groups whose figure is unknown, so that they stay on the chart."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from workbench.charts import theme
 
 
 def layers(rows: pl.DataFrame, column: str, y: alt.Y, text: str = "— not known") -> list[Any]:
-    """Write a few words at the left edge of every group whose column is unknown."""
+    """Write a text at the left edge of every group whose column is unknown."""
     blank = rows.filter(pl.col(column).is_null()).select("group", text=pl.lit(text))
     if blank.is_empty():
         return []
