@@ -28,9 +28,9 @@ def draw(panel: Panel) -> Any:
         return alt.layer(*parts, width=panel.width, height=dots.ROW * len(order))
     # A group without bins keeps its name in the legend.
     bins = panel.rows.select("group").join(panel.more["bins"], on="group", how="left")
-    said = Panel(panel.result, bins, panel.more, {**panel.axes, "log_x": False})
-    shared = curves.axes(said, _SAID, _TRUE)
-    parts = [*_diagonal(said, shared), *curves.layers(said, _SAID, _TRUE, shared)]
+    bins_panel = Panel(panel.result, bins, panel.more, {**panel.axes, "log_x": False})
+    shared = curves.axes(bins_panel, _SAID, _TRUE)
+    parts = [*_diagonal(bins_panel, shared), *curves.layers(bins_panel, _SAID, _TRUE, shared)]
     return alt.layer(*parts, width=panel.width, height=curves.HEIGHT)
 
 

@@ -75,7 +75,7 @@ class Panel:
 
 
 def clean(value: object) -> str:
-    """Make a label of untrusted text: one line, no control characters, cut in the middle if long."""
+    """Make a label of untrusted text: one line, no control characters, cut if long."""
     text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
     return text if len(text) <= _HEAD + _TAIL + 1 else f"{text[:_HEAD]}…{text[-_TAIL:]}"
 

@@ -19,10 +19,10 @@ def defaults(result: Result) -> dict[str, Any]:
 
 def draw(panel: Panel) -> Any:
     """Name each row by its group, then by phase, device and method, and draw one figure."""
-    told = [c for c in _PARTS if c not in panel.result.by and panel.rows[c].count()]
+    part_columns = [c for c in _PARTS if c not in panel.result.by and panel.rows[c].count()]
     names = [
         " · ".join([str(row[0]), *(clean(v) for v in row[1:] if v is not None)])
-        for row in panel.rows.select("group", *told).iter_rows()
+        for row in panel.rows.select("group", *part_columns).iter_rows()
     ]
     named = panel.rows.with_columns(group=pl.Series(names, dtype=pl.String))
     return bands.band(Panel(panel.result, named, panel.more, panel.axes), panel.axes["x"])

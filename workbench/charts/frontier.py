@@ -16,7 +16,8 @@ from workbench.charts.labels import place
 
 HEIGHT = 300
 MOST = 1000  # points of one panel
-_ON, _OFF = "on the frontier", "beaten"
+_ON = "on the frontier"
+_OFF = "dominated"
 Span = tuple[float, float]
 
 
@@ -58,9 +59,9 @@ def draw(panel: Panel) -> Any:
         for axis, name in names.items()
         for end in ("", "_low", "_high")
     }
-    kept = ("group", "on_frontier", "on_hull", "p_on_frontier", "dominated_by")
+    point_columns = ("group", "on_frontier", "on_hull", "p_on_frontier", "dominated_by")
     data = panel.rows.select(
-        *kept,
+        *point_columns,
         *[
             (pl.col(c) if c in panel.rows.columns else pl.lit(None, pl.Float64)).alias(axis)
             for axis, c in columns.items()
@@ -70,15 +71,15 @@ def draw(panel: Panel) -> Any:
     axes = _axes(panel, data, **names)
     if axes.log:
         data = data.filter(pl.col("x") > 0)
-    # What is beaten is drawn first, so that it covers nothing that matters.
+    # Dominated points are drawn first, so that they do not cover the frontier.
     data = data.sort("on_frontier", maintain_order=True)
     parts = [*_lines(panel, data, axes), *_points(data, axes), *_names(data, axes)]
     return alt.layer(*parts, width=panel.width, height=HEIGHT)
 
 
 def _axes(panel: Panel, data: pl.DataFrame, x: str, y: str) -> _Axes:
-    asked = panel.result.options["log_x"] and panel.axes.get("log_x") is not False
-    log = panel.log(x) or bool(asked and min(finite(data, "x"), default=0.0) > 0)
+    log_x = panel.result.options["log_x"] and panel.axes.get("log_x") is not False
+    log = panel.log(x) or bool(log_x and min(finite(data, "x"), default=0.0) > 0)
     xs, ys = _span(data, "x", log=log), _span(data, "y", share=panel.percent(y))
     across = alt.Scale(type="log" if log else "linear", domain=list(xs), nice=False, clamp=True)
     up = alt.Scale(domain=list(ys), nice=False, clamp=True)
@@ -136,7 +137,7 @@ def _points(data: pl.DataFrame, axes: _Axes) -> list[Any]:
         alt.Tooltip("group:N"),
         *[alt.Tooltip(f"{axis}:Q", format=".4g") for axis in ("x", "y")],
         alt.Tooltip("p_on_frontier:Q", title="probability", format=".2f"),
-        alt.Tooltip("dominated_by:N", title="beaten by"),
+        alt.Tooltip("dominated_by:N", title="dominated by"),
     ]
     wide = base.transform_filter("isValid(datum.x_low) && isValid(datum.x_high)")
     tall = base.transform_filter("isValid(datum.y_low) && isValid(datum.y_high)")
@@ -155,7 +156,7 @@ def _points(data: pl.DataFrame, axes: _Axes) -> list[Any]:
 
 
 def _names(data: pl.DataFrame, axes: _Axes) -> list[Any]:
-    """Labels beside their points, where there is room; the unbeaten first."""
+    """Make labels beside their points, where there is room; those of the frontier first."""
     spots = [
         (row["group"], *axes.at(row["x"], row["y"]), row["on_frontier"])
         for row in data.iter_rows(named=True)

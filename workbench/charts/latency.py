@@ -35,8 +35,8 @@ def _band(panel: Panel, measure: str, shown: list[str]) -> Any:
     values = [v for c in shown for v in finite(rows, c, f"{c}_low", f"{c}_high")]
     positive = [v for v in values if v > 0]
     wide = bool(positive) and max(values) > 20 * min(positive)
-    asked = panel.axes.get("log_x")
-    log = (wide if asked is None else bool(asked)) and positive and len(positive) == len(values)
+    log_x = panel.axes.get("log_x")
+    log = (wide if log_x is None else bool(log_x)) and positive and len(positive) == len(values)
     scale = (
         alt.Scale(type="log", domain=[min(positive) / 1.3, max(positive) * 1.3], clamp=True)
         if log

@@ -36,8 +36,8 @@ def draw(panel: Panel) -> Any:
     curve = curve.with_columns(pl.col("family").map_elements(clean, pl.String))
     spots = [*finite(points, "at"), *finite(curve, "x")] or [0.0, 1.0]
     ends = [min(spots), max(spots)] if min(spots) < max(spots) else [0.0, 2 * max(spots) or 1.0]
-    asked = panel.axes.get("log_x")
-    log = ends[0] > 0 and (bool(asked) if asked is not None else ends[1] > 10 * ends[0])
+    log_x = panel.axes.get("log_x")
+    log = ends[0] > 0 and (bool(log_x) if log_x is not None else ends[1] > 10 * ends[0])
     heights = finite(points, "value", f"{y}_low", f"{y}_high") + finite(curve, "curve")
     tall = [min(0.0, *heights), max(heights) * 1.08 or 1.0] if heights else [0.0, 1.0]
     across = alt.X(
@@ -81,8 +81,8 @@ def draw(panel: Panel) -> Any:
 
 
 def _axis(panel: Panel, x: str) -> alt.Axis:
-    asked = panel.result.options.get(x, "") if x in {"x", "x2"} else ""
-    title = f"{panel.heading(x)}: {clean(asked)}" if asked else panel.heading(x)
+    resource = panel.result.options.get(x, "") if x in {"x", "x2"} else ""
+    title = f"{panel.heading(x)}: {clean(resource)}" if resource else panel.heading(x)
     return alt.Axis(title=title, tickCount=6, format="~s")
 
 

@@ -18,9 +18,10 @@ _TEXT = 4000  # characters of a text that are read
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _REFERENCES = 2000  # items that are learned from at most
 _BLOCK = 100  # items whose neighbours are looked for at once: they stay in the cache
-_TOKENS = 500_000  # whose hashes are remembered
-_THREADS = 2  # folds learned at once; no library that they ask has threads of its own
-_STEPS, _PAST = 100, 10  # of a fit: steps at most, and how many past ones shape the next
+_TOKENS = 500_000  # hashes in the cache
+_THREADS = 2  # folds learned at once; the libraries used have no threads of their own
+_MAX_STEPS = 100  # of L-BFGS
+_MEMORY = 10  # past steps that L-BFGS keeps
 
 
 class _Codes(dict[str, int]):
@@ -154,37 +155,41 @@ def _logistic(x: Any, y: Floats, new: Any, penalty: float = 1.0) -> Floats:
     back = design.T.tocsr()
     held = np.append(0.0, np.full(len(used), penalty))[:, None]
 
-    def look(w: Floats, own: Floats) -> tuple[Floats, Floats]:
+    def loss_and_gradient(w: Floats, own: Floats) -> tuple[Floats, Floats]:
         z = design @ w
         loss = (np.logaddexp(0, z) - own * z).sum(axis=0) + (held * w**2).sum(axis=0) / 2
         return loss, back @ (special.expit(z) - own) + held * w
 
     start = np.zeros((len(used) + 1, y.shape[1]))
     start[0] = special.logit(np.clip(y.mean(axis=0), 0.01, 0.99))
-    w = _minimise(look, start, y)
+    w = _minimise(loss_and_gradient, start, y)
     return np.asarray(special.expit(new @ w[1:] + w[0]))
 
 
 def _minimise(
-    look: Callable[[Floats, Floats], tuple[Floats, Floats]], w: Floats, given: Floats
+    loss_and_gradient: Callable[[Floats, Floats], tuple[Floats, Floats]], w: Floats, given: Floats
 ) -> Floats:
     """Minimise smooth convex functions, one per column, by L-BFGS (Liu & Nocedal 1989).
 
-    Steps are halved until the loss falls enough (Armijo). All at once cost little more than one
-    alone, and no linear algebra library is asked, whose threads cost more than such short sums.
+    Steps are halved until the loss falls enough (Armijo). All columns together cost little more
+    than one. No linear algebra library is used: its threads cost more than such short sums.
 
     Args:
-        look: gives the losses (k,) and gradients (p, k) at (p, k), of the columns of `given`.
+        loss_and_gradient: gives the losses (k,) and gradients (p, k) at (p, k), of the columns of
+            `given`.
         w: (p, m) where to begin.
         given: (…, m) what each function is of.
     """
     w, going = w.copy(), np.arange(w.shape[1])
-    at, (loss, slope) = w, look(w, given)
+    at, (loss, slope) = w, loss_and_gradient(w, given)
     past: list[tuple[Floats, Floats, Floats]] = []
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         move = _direction(slope, past)
         size = np.ones(len(going))
-        fell, (new_loss, new_slope) = (move * slope).sum(axis=0), look(at + move, given[:, going])
+        fell, (new_loss, new_slope) = (
+            (move * slope).sum(axis=0),
+            loss_and_gradient(at + move, given[:, going]),
+        )
         for _ in range(30):
             rounding = 1e-13 * (1 + np.abs(loss))
             short = np.flatnonzero(new_loss > loss + 1e-4 * size * fell + rounding)
@@ -192,12 +197,12 @@ def _minimise(
                 break
             size[short] /= 2
             again = at[:, short] + size[short] * move[:, short]
-            new_loss[short], new_slope[:, short] = look(again, given[:, going[short]])
+            new_loss[short], new_slope[:, short] = loss_and_gradient(again, given[:, going[short]])
         step, bend = size * move, new_slope - slope
         curved = (step * bend).sum(axis=0)
         with np.errstate(divide="ignore"):
             past.append((step, bend, np.where(curved > 0, 1 / curved, 0.0)))
-        del past[:-_PAST]
+        del past[:-_MEMORY]
         at, slope = at + step, new_slope
         w[:, going] = at
         gained = (loss - new_loss) / np.maximum(np.maximum(np.abs(loss), np.abs(new_loss)), 1.0)

@@ -39,7 +39,7 @@ class ItemVotes:
 def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.DataFrame, int]:
     """Add each item's pattern of answers as `_pattern`; also list the patterns, count lost items.
 
-    The pattern is null where no scored trace is, and in a group where nobody gave an answer.
+    The pattern is null where no scored trace is, and in a group without any answer.
     """
     present = "answer" in frame.collect_schema().names()
     answer = nw.col("answer").cast(nw.String).str.strip_chars() if present else nw.lit(None)
@@ -145,9 +145,9 @@ def vote(
         right += weight @ won
         alone += single[-1]
     total = _binomials(n, most, tilt)[at]
-    nobody = _binomials(none, most, tilt)[at] / total
+    no_answer = _binomials(none, most, tilt)[at] / total
     chance_rows = np.full((2, len(requested)), np.nan)
-    chance_rows[:, requested <= n] = right[at] / total, 1.0 - nobody - alone[at] / total
+    chance_rows[:, requested <= n] = right[at] / total, 1.0 - no_answer - alone[at] / total
     chances = np.clip(np.where(chance_rows < 1e-12, 0.0, chance_rows), 0.0, 1.0)  # less is rounding
     return chances[0], chances[1]
 

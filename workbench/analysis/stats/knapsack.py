@@ -61,7 +61,8 @@ def solve(value: Floats, cost: Floats) -> Totals:
         options = np.flatnonzero(known[group])
         if len(options) * len(costs) > _MOST_TOTALS:
             reason = (
-                f"{len(value):,} groups × {value.shape[1]:,} options have too many unbeaten totals"
+                f"{len(value):,} groups × {value.shape[1]:,} options have too many "
+                "non-dominated totals"
             )
             raise AnalysisError(f"{reason}; take fewer groups, or fewer options")
         new_cost = (cost[group, options][:, None] + costs).ravel()

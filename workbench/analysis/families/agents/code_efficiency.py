@@ -115,8 +115,8 @@ class Ladder(NamedTuple):
         """
         cost = np.asarray(costs, float)
         level = len(self.cost) - np.searchsorted(self.cost[::-1], cost, side="left")
-        found = np.stack([np.concatenate([[0.0], self.score])[level], level / len(self.cost)])
-        return np.where(np.isnan(cost), np.nan, found)
+        scores = np.stack([np.concatenate([[0.0], self.score])[level], level / len(self.cost)])
+        return np.where(np.isnan(cost), np.nan, scores)
 
 
 @analysis(
@@ -186,14 +186,14 @@ def code_efficiency(
     given = _references(frame, options["references"])
     scores, made = _scores(rows, given, options["gap"])
     rows = rows.with_columns(*scores)
-    found, values = [], {}
+    records, values = [], {}
     for key, part in per_trace.parts(rows, by):
         items = _items(part, options["least"])
         values[label(key)] = items.select("_item", "_code", "dps")
-        found.append(dict(zip(by, key, strict=True)) | _row(items, options["level"]))
+        records.append(dict(zip(by, key, strict=True)) | _row(items, options["level"]))
     schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     first = ["task"] if "task" in by else []
-    table = pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema).sort(
+    table = pl.DataFrame([dict.fromkeys(schema) | row for row in records], schema=schema).sort(
         *first,
         "dps",
         *by,
@@ -370,11 +370,11 @@ def _pairs(values: dict[str, pl.DataFrame], level: float) -> list[dict[str, Any]
         codes[at] = own["_code"].to_numpy()
         scores[name] = np.full(most, np.nan)
         scores[name][at] = own["dps"].fill_null(np.nan).to_numpy()
-    found = []
+    pairs = []
     for a, b in itertools.combinations(scores, 2):
         gap = scores[a] - scores[b]
         both = ~np.isnan(gap)
         won = np.where(np.abs(gap[both]) < 1e-12, 0.5, gap[both] > 0)
         rate = ratios.mean(won, codes[both], level, (0.0, 1.0))
-        found.append({"a": a, "b": b, "n_common": len(won)} | ratios.figures("win_rate", rate))
-    return found
+        pairs.append({"a": a, "b": b, "n_common": len(won)} | ratios.figures("win_rate", rate))
+    return pairs

@@ -225,7 +225,7 @@ def inefficiency(
         frame, by, _NUMBERS, texts=_TEXTS, transform=lambda piece: _read(piece, by)
     )
     names = {c: rows.schema[c] for c in by}
-    found, compared, shown, failed, silent = [], [], [], 0, 0
+    pattern_rows, compared, shown, failed, silent = [], [], [], 0, 0
     for key, part in per_trace.parts(rows, by):
         traces = _patterns(part, options)
         done = traces.filter(~pl.col("_failed"))
@@ -242,7 +242,7 @@ def inefficiency(
             for p in sorted(PATTERNS)
         ]
         if done.height:
-            found.append(own | _row(done, options["level"]))
+            pattern_rows.append(own | _row(done, options["level"]))
             place = ratios.numbered(done["_item"].to_numpy())
             compared += [own | _compare(done, p, options["level"], place) for p in PATTERNS]
     shape = names | dict.fromkeys(("pattern", "trace_id"), pl.String)
@@ -264,7 +264,7 @@ def inefficiency(
     )
     if "tool" not in frame.collect_schema().names():
         notes += (NO_TOOLS,)
-    table = pl.DataFrame(found, schema=names | {c.name: DTYPES[c.type] for c in _ROWS})
+    table = pl.DataFrame(pattern_rows, schema=names | {c.name: DTYPES[c.type] for c in _ROWS})
     return Answer(table, more=more, dropped={"failed traces": failed}, notes=notes)
 
 
@@ -277,8 +277,8 @@ def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     answer, opening, question = (rows[f"_{c}"].gather(at) for c in _TEXTS)
     knew = contain_words(answer, opening)
     hit = knew.arg_true()
-    asked = contain_words(answer.gather(hit), question.gather(hit)).fill_null(value=False)
-    knew = knew.scatter(hit, ~asked)
+    is_in_question = contain_words(answer.gather(hit), question.gather(hit)).fill_null(value=False)
+    knew = knew.scatter(hit, ~is_in_question)
     known = pl.Series([None], dtype=pl.Boolean).new_from_index(0, rows.height)
     malformed = pl.col("_wrong") & pl.col("_error_type").is_in(_MALFORMED)
     # Of a trace that begins with a call that ran, the syntax of calls says nothing.

@@ -188,22 +188,22 @@ def process(
     Intervals: t · SE of ratios, clustered by item.
     """
     series, dropped, source = _series(frame, by, options)
-    found = []
+    series_rows = []
     for key, part in per_trace.parts(series, by):
         table = _sums(
             _ordered(part) if source == "trials" else part.sort("_series", "_round"), options
         )
         if table.height:
-            found.append(
+            series_rows.append(
                 dict(zip(by, key, strict=True)) | _row(table, options) | {"source": source}
             )
     schema = {c: series.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     notes = []
-    if source == "trials" and found:
+    if source == "trials" and series_rows:
         notes.append("series are trials: where they were independent, revisions are chance")
     if options["budget"] is None:
         notes.append("no budget given: set --budget in the unit of --spent")
-    frame_ = pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema)
+    frame_ = pl.DataFrame([dict.fromkeys(schema) | row for row in series_rows], schema=schema)
     return Answer(frame_, dropped=dropped, notes=tuple(notes))
 
 
@@ -230,9 +230,9 @@ def _series(
 
     def read(rows: pl.DataFrame) -> pl.DataFrame:
         # Numbers do to tell answers and runs apart.
-        told = pl.col(spent) if by_spent else pl.when(answer.is_not_null()).then(answer.hash())
+        value = pl.col(spent) if by_spent else pl.when(answer.is_not_null()).then(answer.hash())
         return rows.with_columns(
-            pl.col("_trial").cast(pl.Int32), _run=pl.col("_run_id").hash(), _told=told
+            pl.col("_trial").cast(pl.Int32), _run=pl.col("_run_id").hash(), _told=value
         ).drop("_answer", "_run_id")
 
     rows = per_trace.fetch(
@@ -259,12 +259,12 @@ def _ordered(trials: pl.DataFrame) -> pl.DataFrame:
         _series=pl.struct("_item", "_run").rle_id().cast(pl.Int64),
         _right=pl.col("_passed").cast(pl.Float64),
     )
-    place, told = pl.int_range(pl.len()), pl.col("_told")
+    place, value = pl.int_range(pl.len()), pl.col("_told")
     begins = pl.col("_series") != pl.col("_series").shift(fill_value=-1)
     return ordered.with_columns(
         _round=place - pl.when(begins).then(place).forward_fill(),
         # unknown where one of the two is
-        _revised=pl.when(~begins).then((told != told.shift()).cast(pl.Float64)),
+        _revised=pl.when(~begins).then((value != value.shift()).cast(pl.Float64)),
     )
 
 
@@ -287,7 +287,7 @@ def _noted(noted: rounds.Recorded, options: dict[str, Any]) -> pl.DataFrame:
 
 def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     """Add the rounds of each series of a group up; they come in order."""
-    kept = series.filter(pl.col("_round") >= options["skip"]).with_columns(
+    counted_rounds = series.filter(pl.col("_round") >= options["skip"]).with_columns(
         pl.col("_series").set_sorted()
     )
     one, right = pl.lit(1.0), pl.col("_right")
@@ -297,7 +297,7 @@ def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     revised = pl.when(stepped).then(pl.col("_revised")).otherwise(0.0)
     budget = options["budget"]
     over = pl.col("_spent") > budget if budget is not None else pl.lit(None, pl.Boolean)
-    marked = kept.with_columns(
+    marked = counted_rounds.with_columns(
         win=right,
         round=one,
         over=over.cast(pl.Float64).fill_null(0.0),
@@ -341,6 +341,6 @@ def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     }
     for name, (top, bottom) in shares.items():
         bounds = (-1.0, 1.0) if name == "improvement_slope" else (0.0, 1.0)
-        found = ratios.ratio(sums[top], sums[bottom], codes, options["level"], bounds)
-        row |= ratios.figures(name, found)
+        estimate = ratios.ratio(sums[top], sums[bottom], codes, options["level"], bounds)
+        row |= ratios.figures(name, estimate)
     return row

@@ -186,38 +186,38 @@ def search_efficiency(
             ).is_not_null(),
         },
     )
-    found = [
+    rows_of_groups = [
         dict(zip(by, key, strict=True)) | _row(part, options)
         for key, part in per_trace.parts(known, by)
     ]
     silent = groups.join(known.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
-    found += [
+    rows_of_groups += [
         row | {"n_items": 0, "n": 0}
         for row in silent.sort(by, nulls_last=True).iter_rows(named=True)
     ]
     return Answer(
-        pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema),
+        pl.DataFrame([dict.fromkeys(schema) | row for row in rows_of_groups], schema=schema),
         dropped=dropped | gone,
     )
 
 
 def _reader(key: str) -> engine.PieceTransform:
     """Make a reader of texts that counts entities: `n_found` of `n_needed`; null where unknown."""
-    told = ["_target", "_item_metadata"]
+    target_columns = ["_target", "_item_metadata"]
 
     def read(rows: pl.DataFrame) -> pl.DataFrame:
-        kinds = rows.select(told).unique().with_row_index("kind")
+        kinds = rows.select(target_columns).unique().with_row_index("kind")
         needed = [
             sorted(
                 entities(target, None, key)
                 if key == "target" and target is not None
                 else entities(None, metadata, key)
             )
-            for target, metadata in kinds.select(told).iter_rows()
+            for target, metadata in kinds.select(target_columns).iter_rows()
         ]
-        asked = pl.when(~pl.col("_failed") & (pl.col("_n_tool_calls") > 0)).then("_read_text")
-        rows = rows.with_columns(_read_text=asked).join(
-            kinds, on=told, how="left", nulls_equal=True, maintain_order="left"
+        read_text = pl.when(~pl.col("_failed") & (pl.col("_n_tool_calls") > 0)).then("_read_text")
+        rows = rows.with_columns(_read_text=read_text).join(
+            kinds, on=target_columns, how="left", nulls_equal=True, maintain_order="left"
         )
         # Rows repeat each other: every text is read once for what is needed of it.
         keys = ["_read_text", "kind"]
@@ -239,11 +239,11 @@ def _reader(key: str) -> engine.PieceTransform:
 
 def _count(text: str, needed: Sequence[str]) -> int:
     """Count the entities that stand in a text; white space matters where one of them has any."""
-    found = 0
+    count = 0
     for entity in needed:
         if contains_words(entity, text):
-            found += 1
-    return found
+            count += 1
+    return count
 
 
 def entities(target: str | None, metadata: str | None, key: str) -> set[str]:

@@ -305,7 +305,7 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
         # The traces without tools, which waited for none, are no sample of all.
         unknown = (np.nan_to_num(panel.matrix(f"{name}_known")) < n).any(axis=0)
         values[name] = np.where(unknown, np.nan, values[name])
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
 
     def per_call(top: str, calls: str = "_calls") -> sample.Statistic:
         return lambda m: divide(m[top], m[calls])
@@ -328,7 +328,7 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
     }
     series = sample.counts(panel)
     for name, statistic in statistics.items():
-        series += drawn.series(name, statistic)
+        series += bootstrap.series(name, statistic)
     return series
 
 
@@ -337,7 +337,7 @@ def _by_tool(rows: pl.DataFrame, group: dict[str, Any], level: float) -> list[di
     own = ("_wrong", "_code", "_e2e_s", "_result_tokens", "_result_bytes", "_cost_usd")
     called = rows.select("_tool", "_failed", *own)  # few columns, which are taken apart by tool
     calls = called.filter(~pl.col("_failed") & pl.col("_tool").is_not_null())
-    found = []
+    tool_rows_ = []
     for (tool,), part in per_trace.parts(calls, ("_tool",)):
         wrong = part["_wrong"].cast(pl.Float64).to_numpy()
         rate = ratios.ratio(wrong, np.ones(len(wrong)), part["_code"].to_numpy(), level, (0.0, 1.0))
@@ -350,19 +350,21 @@ def _by_tool(rows: pl.DataFrame, group: dict[str, Any], level: float) -> list[di
         ):
             row[name] = part[f"_{c}"].mean()
         cost = part["_cost_usd"].drop_nulls()
-        found.append(row | {"tool_cost_usd": cost.sum() if len(cost) else None})
-    return found
+        tool_rows_.append(row | {"tool_cost_usd": cost.sum() if len(cost) else None})
+    return tool_rows_
 
 
-def _tabulated(found: list[dict[str, Any]], by: Sequence[str], rows: pl.DataFrame) -> pl.DataFrame:
+def _tabulated(
+    records: list[dict[str, Any]], by: Sequence[str], rows: pl.DataFrame
+) -> pl.DataFrame:
     """Put tools in a table, each group's most called first."""
     names = tuple(c.name for c in _BY_TOOL)
-    if not found:
+    if not records:
         return empty(by, _BY_TOOL)
     schema = {c: rows.schema[c] for c in by} | {
         c.name: DTYPES[c.type] for c in _BY_TOOL if c.name not in by
     }
-    table = pl.DataFrame([dict.fromkeys(schema) | row for row in found], schema=schema)
+    table = pl.DataFrame([dict.fromkeys(schema) | row for row in records], schema=schema)
     share = pl.col("n_calls") / pl.col("n_calls").sum().over(by)
     order = [*by, "n_calls", "tool"] if "tool" not in by else [*by, "n_calls"]
     down = [name == "n_calls" for name in order]

@@ -103,7 +103,7 @@ class _Choices(NamedTuple):
     """What some items say of the options.
 
     Attributes:
-        totals: of one option per bin, the unbeaten ways.
+        totals: the non-dominated choices of one option per bin.
         rate, cost: (n_options,) of one option for all.
     """
 
@@ -142,14 +142,14 @@ class _Task:
         """What the items outside each half say (None where there are none), and what all say."""
         keeps = (self.half != 0, self.half != 1, np.ones(len(self.half), bool))
         share = np.bincount(self.bins, minlength=len(self.names))[:, None] / len(self.bins)
-        found: list[_Choices | None] = []
+        by_bin: list[_Choices | None] = []
         for keep in keeps:
             if not keep.any():
-                found.append(None)
+                by_bin.append(None)
                 continue
             rate, cost = (share * self._means(x, keep) for x in (self.rate, self.cost))
-            found.append(_Choices(knapsack.solve(rate, cost), rate.sum(axis=0), cost.sum(axis=0)))
-        return found
+            by_bin.append(_Choices(knapsack.solve(rate, cost), rate.sum(axis=0), cost.sum(axis=0)))
+        return by_bin
 
     def _means(self, values: Floats, keep: npt.NDArray[np.bool_]) -> Floats:
         """Average per bin and option over some items; over all of them where a bin has none."""
@@ -223,9 +223,9 @@ def allocation(
     does not count twice; a base with single trials is no option.
 
     Plan: one option per bin with the largest expected number of right answers within the budget,
-        exact
-    (all unbeaten totals are listed; the order of bins or options has no say). Rates: each half of
-    the items (by clusters, drawn within bins) is planned for on the other half, so `rate` is of
+    exact (all non-dominated totals are listed; the order of bins or options does not matter).
+    Rates: each half of the items (by clusters, drawn within bins) is planned for on the other half,
+        so `rate` is of
     items that the plan has not seen, `promised` of those it has. `single_rate` is chosen alike. A
     plan can overrun its budget on new items: `cost` says what it took. Intervals: Wilson's with the
     effective number of items, of the gain mean ± t · SE; they leave the luck of the halves out.
@@ -238,12 +238,12 @@ def allocation(
     rows, plans, bins = [], [], []
     for task, panel in built.parts:
         where = {"task": task} if task is not None else {}
-        found = _task(panel, hardness, rng, options)
-        if found is None:
+        choices = _task(panel, hardness, rng, options)
+        if choices is None:
             continue
-        listed = _bins(found, options["level"])
-        for budget in _budgets(found, options["budget"]):
-            row, plan = _row(found, listed, budget, options["level"])
+        listed = _bins(choices, options["level"])
+        for budget in _budgets(choices, options["budget"]):
+            row, plan = _row(choices, listed, budget, options["level"])
             rows.append(where | row)
             plans += [where | {"budget": budget} | p for p in plan]
         bins += [where | b for b in listed]
@@ -257,8 +257,10 @@ def allocation(
     }
     order = [*first, *(c.name for c in _ROWS)]
     table = pl.DataFrame(rows, schema={k: schema[k] for k in order})
-    said = (f"difficulty by the pass rate of {base}",) if base else ()
-    return Answer(table, tuple(columns.values()), tables, dropped, (*built.notes, *said, *notes))
+    difficulty_note = (f"difficulty by the pass rate of {base}",) if base else ()
+    return Answer(
+        table, tuple(columns.values()), tables, dropped, (*built.notes, *difficulty_note, *notes)
+    )
 
 
 def _declared(measure: str) -> dict[str, Column]:
@@ -319,7 +321,7 @@ def _base(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[str, "nw.Expr"]:
     """Name the group that grades the items, as asked or the cheapest; and tell its traces."""
-    named, asked = _named(by), options["base"]
+    named, base_label = _named(by), options["base"]
     groups = mean_measure(
         frame,
         named,
@@ -328,9 +330,9 @@ def _base(
         errors_as_wrong=options["errors_as_wrong"],
     ).sort("mean", *named, nulls_last=True)
     keys = {label(row): row for row in groups.select(named).iter_rows()}
-    if asked is not None and asked not in keys:
-        raise AnalysisError(unknown_name("group for base", asked, keys))
-    base = asked or next(iter(keys), "")
+    if base_label is not None and base_label not in keys:
+        raise AnalysisError(unknown_name("group for base", base_label, keys))
+    base = base_label or next(iter(keys), "")
     mine = ~nw.lit(value=not keys)
     for name, value in zip(named, keys.get(base, ()), strict=False):
         here = nw.col(name)
@@ -394,9 +396,9 @@ def _halves(clusters: Ints, bins: Ints, rng: np.random.Generator) -> Ints:
     return np.asarray(half[clusters])
 
 
-def _budgets(task: _Task, asked: float | None) -> list[float]:
-    if asked is not None:
-        return [asked]
+def _budgets(task: _Task, budget: float | None) -> list[float]:
+    if budget is not None:
+        return [budget]
     means = task.cost.mean(axis=0)
     grid = np.linspace(means.min(), means.max(), _STEPS)
     return sorted({*means.tolist(), *grid.tolist()})[:40]

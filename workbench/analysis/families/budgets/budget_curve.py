@@ -173,7 +173,7 @@ _AREAS = (
         "n_overthinking",
         "int",
         "count",
-        "Levels that a lower one beats.",
+        "Levels with a lower accuracy than a lower level.",
         KEY_NULL,
         "levels past the best",
     ),
@@ -313,9 +313,9 @@ def budget_curve(
         errors_as_wrong=options["errors_as_wrong"],
     )
     rows, areas, lost, unset = [], [], 0, 0
-    kept = items.frame.filter(pl.col("n") > 0)
-    for key, part in kept.group_by(by, maintain_order=True):
-        named = [pl.lit(v, kept.schema[c]).alias(c) for c, v in zip(by, key, strict=True)]
+    counted_rows = items.frame.filter(pl.col("n") > 0)
+    for key, part in counted_rows.group_by(by, maintain_order=True):
+        named = [pl.lit(v, counted_rows.schema[c]).alias(c) for c, v in zip(by, key, strict=True)]
         levelled = part.filter(pl.col(axis).is_not_null()) if part[axis].count() else part
         unset += int(part["n"].sum()) - int(levelled["n"].sum())
         panel = build(dataclasses.replace(items, frame=levelled, by=(axis,))).parts[0][1]
@@ -335,10 +335,10 @@ def budget_curve(
     return Answer(table, more=more, dropped=dropped, notes=_notes(areas, by))
 
 
-def _axis(frame: "nw.LazyFrame[Any]", asked: str) -> str:
+def _axis(frame: "nw.LazyFrame[Any]", axis: str) -> str:
     """Choose what the levels are: what was asked, else the budget where any is set."""
-    if asked != "auto":
-        return asked
+    if axis != "auto":
+        return axis
     present = set(frame.collect_schema().names())
     have = [c for c in (_BUDGET, _EFFORT) if c in present]
     if not have:
@@ -383,7 +383,7 @@ def _order(levels: pl.Series) -> list[int]:
 
 def _levels(curve: _Curve) -> pl.DataFrame:
     """One row per level, with what it adds to the one before."""
-    drawn, n = curve.drawn, len(curve.levels)
+    bootstrap, n = curve.drawn, len(curve.levels)
     return pl.DataFrame(
         [
             pl.Series("level", curve.levels, pl.String),
@@ -392,12 +392,12 @@ def _levels(curve: _Curve) -> pl.DataFrame:
             *(
                 s
                 for c in ("rate", "output_tokens", "cost_usd")
-                for s in drawn.series(c, operator.itemgetter(c))
+                for s in bootstrap.series(c, operator.itemgetter(c))
             ),
-            *drawn.series("gain", lambda m: _step(m["rate"])),
-            *_marginal(drawn, "per_point_usd", "cost_usd"),
-            *_marginal(drawn, "per_point_j", "energy_j"),
-            *drawn.series("overthinking", _overthinking),
+            *bootstrap.series("gain", lambda m: _step(m["rate"])),
+            *_marginal(bootstrap, "per_point_usd", "cost_usd"),
+            *_marginal(bootstrap, "per_point_j", "energy_j"),
+            *bootstrap.series("overthinking", _overthinking),
         ]
     )
 
@@ -408,14 +408,14 @@ def _step(values: Floats) -> Floats:
     return np.concatenate([first, np.diff(values, axis=-1)], axis=-1)
 
 
-def _marginal(drawn: sample.Sample, name: str, measure: str) -> list[pl.Series]:
+def _marginal(bootstrap: sample.Sample, name: str, measure: str) -> list[pl.Series]:
     def price(means: sample.Means) -> Floats:
         more, gain = _step(means[measure]), 100 * _step(means["rate"])
         rises = gain > 1e-9  # rounding is no gain
         paid: Floats = np.where(rises, sample.per(more, np.where(rises, gain, 1.0)), np.inf)
         return np.where(more > 0, paid, np.nan)
 
-    value, *ends_ = drawn.series(name, price)
+    value, *ends_ = bootstrap.series(name, price)
     return [value, *(end.set(value.is_null(), None) for end in ends_)]
 
 
@@ -428,11 +428,11 @@ def _overthinking(means: sample.Means) -> Floats:
 def _areas(curve: _Curve) -> pl.DataFrame:
     """One row per group: anytime scores and areas over the levels."""
     rate, budgets = curve.drawn.means["rate"], curve.budgets
-    drawn = dataclasses.replace(curve.drawn, clusters=curve.drawn.clusters[:1])
+    bootstrap = dataclasses.replace(curve.drawn, clusters=curve.drawn.clusters[:1])
     figures = [
         s
         for name, formula in _FORMULAS.items()
-        for s in drawn.series(name, functools.partial(_figure, formula, budgets))
+        for s in bootstrap.series(name, functools.partial(_figure, formula, budgets))
     ]
     return pl.DataFrame(
         [

@@ -182,17 +182,17 @@ def markers(
     rows = rows.filter(pl.col("_n") + pl.col("_silent") > 0)
     groups = rows.select(by).unique()
     rows = _relative(rows).filter(pl.col("_n") > 0)
-    found = [
+    group_rows = [
         dict(zip(by, key, strict=True)) | _row(part, options["level"])
         for key, part in per_trace.parts(rows, by)
     ]
     silent = groups.join(rows, on=list(by), how="anti", nulls_equal=True)
-    found += [
+    group_rows += [
         r | {"n_items": 0, "n": 0} for r in silent.sort(by, nulls_last=True).iter_rows(named=True)
     ]
     shape = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     first = ["task"] if "task" in by else []
-    table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape).sort(
+    table = pl.DataFrame([dict.fromkeys(shape) | r for r in group_rows], schema=shape).sort(
         *first,
         "hedges",
         *by,
@@ -213,26 +213,28 @@ def _read(rows: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.
     # A line break in front, so that every word follows white space and is quickly counted; and
     # behind, for `spaced`.
     text = pl.concat_str(pl.lit(""), *chosen, pl.lit(""), separator="\n", ignore_nulls=True)
-    told = rows.with_columns(_text=pl.when(some).then(text).str.to_lowercase())
-    told = told.with_columns(_counted(told, options))
+    with_text = rows.with_columns(_text=pl.when(some).then(text).str.to_lowercase())
+    with_text = with_text.with_columns(_counted(with_text, options))
     keys = (*by, "_item")
-    sums = told.select(*keys, "_cluster", **{c: e.cast(pl.Float64) for c, e in _sums().items()})
+    sums = with_text.select(
+        *keys, "_cluster", **{c: e.cast(pl.Float64) for c, e in _sums().items()}
+    )
     grouped = sums.group_by(keys, maintain_order=True)
     return grouped.agg(pl.col("_cluster").first(), pl.exclude(*keys, "_cluster").sum())
 
 
 def _sums() -> dict[str, pl.Expr]:
     """Expressions that are summed over traces: traces with text, their counts, and known counts."""
-    done, told = ~pl.col("_failed"), ~pl.col("_failed") & pl.col("_words").is_not_null()
-    right = told & pl.col("_passed").fill_null(value=False)
-    wrong = told & ~pl.col("_passed").fill_null(value=True)
+    done, has_text = ~pl.col("_failed"), ~pl.col("_failed") & pl.col("_words").is_not_null()
+    right = has_text & pl.col("_passed").fill_null(value=False)
+    wrong = has_text & ~pl.col("_passed").fill_null(value=True)
     spent, marks = pl.col("_output_tokens"), pl.col("_hedges") + pl.col("_turns")
-    sums = {"_failed": pl.col("_failed"), "_silent": done & ~told, "_n": told}
-    sums |= {c: pl.when(told).then(c) for c in ("_words", "_hedges", "_turns", "_echo")}
-    sums |= {"_echo_n": told & pl.col("_echo").is_not_null()}
+    sums = {"_failed": pl.col("_failed"), "_silent": done & ~has_text, "_n": has_text}
+    sums |= {c: pl.when(has_text).then(c) for c in ("_words", "_hedges", "_turns", "_echo")}
+    sums |= {"_echo_n": has_text & pl.col("_echo").is_not_null()}
     for name, which in (
         ("_spent", done),
-        ("_relative_effort", told),
+        ("_relative_effort", has_text),
         ("_relative_effort_right", right),
     ):
         sums |= {name: pl.when(which).then(spent), f"{name}_n": which & spent.is_not_null()}
@@ -285,8 +287,8 @@ def echoes(texts: pl.DataFrame, run: int) -> pl.Series:
         texts: `_said`, the text in lower case, `spaced`; and `_input`, the question.
         run: words in a row.
     """
-    asked = texts["_input"].unique().drop_nulls()
-    words = (re.findall(r"\w+", q.lower()) for q in asked)
+    questions = texts["_input"].unique().drop_nulls()
+    words = (re.findall(r"\w+", q.lower()) for q in questions)
     runs = [{f" {' '.join(w[k : k + run])} " for k in range(len(w) - run + 1)} for w in words]
     listed = pl.DataFrame(
         [(q, found) for q, of in enumerate(runs) for found in of],
@@ -294,7 +296,7 @@ def echoes(texts: pl.DataFrame, run: int) -> pl.Series:
         orient="row",
     )
     # Numbers are joined many times quicker than texts.
-    question = texts["_input"].cast(pl.Enum(asked)).to_physical().cast(pl.UInt32)
+    question = texts["_input"].cast(pl.Enum(questions)).to_physical().cast(pl.UInt32)
     numbered = texts.select("_said", question.alias("_question")).with_row_index("_at")
     each = (
         numbered.join(listed, on="_question", how="inner")
@@ -329,10 +331,10 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
     row: dict[str, Any] = {"n_items": part["_item"].n_unique(), "n": int(x["_n"].sum())}
     for name, (factor, bottom, n, most) in _FIGURES.items():
         (known,) = np.nonzero(x[n])
-        found = ratios.ratio(
+        estimate = ratios.ratio(
             factor * x[f"_{name}"][known], x[bottom][known], known, level, (0.0, most)
         )
-        row |= ratios.figures(name, found)
+        row |= ratios.figures(name, estimate)
     return row | ratios.figures("hedged_wrong_extra", _extra(x, level))
 
 

@@ -183,24 +183,26 @@ def thinking_length(
     and 94 of 500; that of the median in 96. What the thinking says (hedges, second thoughts, the
     question repeated) is counted by the analysis `markers`.
     """
-    told = frame.with_columns(is_cut=_cut(frame, budget=options["budget_cuts"]))
+    marked = frame.with_columns(is_cut=_cut(frame, budget=options["budget_cuts"]))
     rows = per_trace.fetch(
-        told, by, ("reasoning_tokens", "output_tokens"), flags=("passed", "is_cut")
+        marked, by, ("reasoning_tokens", "output_tokens"), flags=("passed", "is_cut")
     )
     rows, dropped = per_trace.keep_passing(rows, {"failed traces": ~pl.col("_failed")})
     groups = rows.select(by).unique()
     rows, unknown = per_trace.keep_passing(
         rows, {"traces without reasoning_tokens": pl.col("_reasoning_tokens").is_not_null()}
     )
-    found = [
+    group_rows = [
         dict(zip(by, key, strict=True)) | _row(part, options["level"])
         for key, part in per_trace.parts(rows, by)
     ]
     silent = groups.join(rows.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
-    found += [row | _nothing() for row in silent.sort(by, nulls_last=True).iter_rows(named=True)]
+    group_rows += [
+        row | _nothing() for row in silent.sort(by, nulls_last=True).iter_rows(named=True)
+    ]
     schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     first = ["task"] if "task" in by else []
-    table = pl.DataFrame(found, schema=schema).sort(*first, "p50_tokens", *by, nulls_last=True)
+    table = pl.DataFrame(group_rows, schema=schema).sort(*first, "p50_tokens", *by, nulls_last=True)
     notes = _notes(rows)
     if table["wrong_extra_tokens_low"].count():
         fewest = table.filter(pl.col("wrong_extra_tokens_low").is_not_null())["n_items"].min()
@@ -250,8 +252,8 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
     row |= ratios.figures("reasoning_tokens", ratios.mean(x, codes, level, ratios.AMOUNT))
     wanted = (10, 50, 90)
     sample = survival.count_lengths(x, cut)
-    found = survival.quantiles(sample, cut, codes, [p / 100 for p in wanted], level)
-    for p, figures in zip(wanted, found, strict=True):
+    quantile_rows = survival.quantiles(sample, cut, codes, [p / 100 for p in wanted], level)
+    for p, figures in zip(wanted, quantile_rows, strict=True):
         row |= _figures(f"p{p}_tokens", *figures)
     fit = survival.gamma(sample)
     if fit is not None:

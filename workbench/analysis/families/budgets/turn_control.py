@@ -229,26 +229,28 @@ def turn_control(
     The curve has Wilson's interval with the effective number of clusters.
     """
     wanted = _wanted(options["limits"])
-    found = turns.read(frame, by)
-    runs, notes = found.runs, found.notes
+    runs_by_group = turns.read(frame, by)
+    runs, notes = runs_by_group.runs, runs_by_group.notes
     rows, curves, taken = [], [], []
-    limits = [_limits(each, wanted, rng, held_out=options["held_out"]) for each in runs]
-    for each, own, drawn in zip(runs, limits, _draw(runs, limits, rng, options), strict=True):
-        rows.append(_rules(each, own, drawn))
-        curves.append(_curve(each, options["level"]))
-        taken.append(_turns(each))
+    limits = [_limits(group_runs, wanted, rng, held_out=options["held_out"]) for group_runs in runs]
+    for group_runs, group_limits, bootstrap in zip(
+        runs, limits, _draw(runs, limits, rng, options), strict=True
+    ):
+        rows.append(_rules(group_runs, group_limits, bootstrap))
+        curves.append(_curve(group_runs, options["level"]))
+        taken.append(_turns(group_runs))
     names = [c.name for c in _ROWS]
-    parts = [*rows, *_silent(found.silent)]
+    parts = [*rows, *_silent(runs_by_group.silent)]
     table = pl.concat([part.select(*by, *names) for part in parts]) if parts else empty(by, _ROWS)
     short = [label(r.names.row(0)) for r in runs if r.turns.max() == 1]
     if short:
         notes.append(f"every run has one turn, nothing to cap: {'; '.join(short[:5])}")
-    if not runs and found.silent.height:
+    if not runs and runs_by_group.silent.height:
         notes.append("no turns recorded: give call_facts, or traces with n_turns")
-        curves = [found.silent.with_columns(_nothing(_CURVE))]
+        curves = [runs_by_group.silent.with_columns(_nothing(_CURVE))]
     more = {"curve": pl.concat(curves)} if curves else {}
     more |= {"turns": pl.concat(taken)} if taken else {}
-    return Answer(table, more=more, dropped=found.dropped, notes=tuple(notes))
+    return Answer(table, more=more, dropped=runs_by_group.dropped, notes=tuple(notes))
 
 
 def _nothing(columns: Sequence[Column]) -> list[pl.Expr]:
@@ -256,7 +258,7 @@ def _nothing(columns: Sequence[Column]) -> list[pl.Expr]:
 
 
 def _silent(groups: pl.DataFrame) -> list[pl.DataFrame]:
-    """One row of nulls for each group whose turns nobody recorded."""
+    """Make a row of nulls for each group whose turns were not recorded."""
     if groups.is_empty():
         return []
     zero = pl.lit(0, pl.Int64)
@@ -266,7 +268,7 @@ def _silent(groups: pl.DataFrame) -> list[pl.DataFrame]:
 
 def _wanted(text: str) -> list[tuple[bool, float]]:
     """Read limits: (is a percentile, value), as asked."""
-    found = []
+    thresholds = []
     for word in (w.strip().lower() for w in text.split(",")):
         if not re.fullmatch(r"p?\d{1,4}(\.\d{1,4})?", word):
             raise AnalysisError(
@@ -276,8 +278,8 @@ def _wanted(text: str) -> list[tuple[bool, float]]:
         is_percentile, value = word.startswith("p"), float(word.lstrip("p"))
         if (is_percentile and value > 100) or (not is_percentile and value < 1):
             raise AnalysisError(f"option limits: {word} is out of range")
-        found.append((is_percentile, value))
-    return found
+        thresholds.append((is_percentile, value))
+    return thresholds
 
 
 def _limits(
@@ -304,13 +306,13 @@ def _limits(
     return [*sorted(known.values(), key=lambda x: float(x.mean())), never]
 
 
-def _rules(runs: Runs, limits: list[Floats], drawn: Sample) -> pl.DataFrame:
+def _rules(runs: Runs, limits: list[Floats], bootstrap: Sample) -> pl.DataFrame:
     """One row per rule: none, each limit, and each extension from one limit to the next."""
     last = len(limits) - 1
     rules: list[tuple[str, int, int | None]] = [("none", last, None)]
     rules += [("limit", j, None) for j in range(last)]
     rules += [("extend", j, j + 1) for j in range(last) if limits[j + 1].mean() > limits[j].mean()]
-    return pl.concat([_rule(runs, rule, limits, (a, b), drawn) for rule, a, b in rules])
+    return pl.concat([_rule(runs, rule, limits, (a, b), bootstrap) for rule, a, b in rules])
 
 
 def _replayed(runs: Runs, limits: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
@@ -321,17 +323,17 @@ def _replayed(runs: Runs, limits: Sequence[Floats]) -> tuple[Floats, Floats, Flo
     """
     n = runs.n_of_items
     shape = len(n), len(limits)
-    kept, stopped, cost = np.empty(shape), np.empty(shape), np.full(shape, np.nan)
+    pass_rate, stopped, cost = np.empty(shape), np.empty(shape), np.full(shape, np.nan)
     upto = None
     if runs.spent is not None:
         upto = np.column_stack([np.zeros(len(n)), np.cumsum(runs.spent, axis=1)])
     for j, limit in enumerate(limits):
         within = runs.turns <= limit[runs.item]
-        kept[:, j] = np.bincount(runs.item, runs.passed * runs.n * within) / n
+        pass_rate[:, j] = np.bincount(runs.item, runs.passed * runs.n * within) / n
         stopped[:, j] = np.bincount(runs.item, runs.n * ~within) / n
         if upto is not None:
             cost[:, j] = upto[np.arange(len(n)), np.minimum(limit, upto.shape[1] - 1).astype(int)]
-    return kept, stopped, cost
+    return pass_rate, stopped, cost
 
 
 def _draw(
@@ -350,22 +352,22 @@ def _draw(
 
     def means(averages: Floats) -> Means:
         k = (averages.shape[-1] - 1) // 3
-        kept, stopped, cost = (averages[..., j * k : (j + 1) * k] for j in range(3))
-        return {"kept": kept, "stopped": stopped, "cost": cost / averages[..., -1:]}
+        pass_rate, stopped, cost = (averages[..., j * k : (j + 1) * k] for j in range(3))
+        return {"kept": pass_rate, "stopped": stopped, "cost": cost / averages[..., -1:]}
 
     return [
         Sample(
-            means(found.mean),
-            None if found.draws is None else means(found.draws),
-            np.full(1, float(found.n_clusters)),
+            means(joint.mean),
+            None if joint.draws is None else means(joint.draws),
+            np.full(1, float(joint.n_clusters)),
             options["level"],
         )
-        for found in joint_resampling.resample_jointly(parts, options["resamples"], rng)
+        for joint in joint_resampling.resample_jointly(parts, options["resamples"], rng)
     ]
 
 
 def _rule(
-    runs: Runs, rule: str, limits: list[Floats], places: tuple[int, int | None], drawn: Sample
+    runs: Runs, rule: str, limits: list[Floats], places: tuple[int, int | None], bootstrap: Sample
 ) -> pl.DataFrame:
     """Make the row of a rule: bounds of the pass rate that it keeps, and of its cost."""
     low, longer = places
@@ -382,7 +384,7 @@ def _rule(
 
     most = high if rule == "extend" else -1
     last = of("kept", most) if most >= 0 else lambda m: m["kept"][..., -1:]
-    least_saved = np.asarray(saving(low)(drawn.means))
+    least_saved = np.asarray(saving(low)(bootstrap.means))
     return runs.names.with_columns(
         rule=pl.lit(rule),
         turns=pl.lit(float(limits[low].mean())),
@@ -390,13 +392,13 @@ def _rule(
         n_items=pl.lit(len(runs.clusters), pl.Int64),
         n=pl.lit(int(runs.n.sum()), pl.Int64),
     ).with_columns(
-        *drawn.series("stopped_rate", of("stopped", high)),
-        *drawn.series("rate", of("kept", low)),
-        *drawn.series("rate_most", last),
-        *drawn.series("saving", saving(high)),
+        *bootstrap.series("stopped_rate", of("stopped", high)),
+        *bootstrap.series("rate", of("kept", low)),
+        *bootstrap.series("rate_most", last),
+        *bootstrap.series("saving", saving(high)),
         pl.Series("saving_most", least_saved).fill_nan(None),
-        *drawn.series("cost_usd", of("cost", high)),
-        *drawn.series("per_pass_usd", lambda m: _over(of("cost", high)(m), of("kept", low)(m))),
+        *bootstrap.series("cost_usd", of("cost", high)),
+        *bootstrap.series("per_pass_usd", lambda m: _over(of("cost", high)(m), of("kept", low)(m))),
     )
 
 
@@ -410,12 +412,12 @@ def _curve(runs: Runs, level: float) -> pl.DataFrame:
     """Replay every limit up to the longest run; the interval of `clustered_share`."""
     longest = int(runs.turns.max())
     at = np.unique(np.linspace(1, longest, min(longest, 60)).round().astype(np.int64))
-    kept, _, cost = _replayed(runs, [np.full(len(runs.clusters), float(t)) for t in at])
-    mean, n_clusters = kept.mean(axis=0), int(runs.clusters.max()) + 1
-    away = kept - mean
+    pass_rate, _, cost = _replayed(runs, [np.full(len(runs.clusters), float(t)) for t in at])
+    mean, n_clusters = pass_rate.mean(axis=0), int(runs.clusters.max()) + 1
+    away = pass_rate - mean
     residuals = np.column_stack([np.bincount(runs.clusters, x, n_clusters) for x in away.T])
     clusters = np.full(len(at), n_clusters)
-    se = intervals.clustered_se(residuals, np.full(len(at), len(kept)), clusters)
+    se = intervals.clustered_se(residuals, np.full(len(at), len(pass_rate)), clusters)
     ends_ = intervals.clustered_share(mean, se, clusters, level)
     low, high = (np.where(clusters > 1, end, np.nan) for end in ends_)
     saved = 1 - divide(cost.sum(axis=0), cost.sum(axis=0)[-1:])

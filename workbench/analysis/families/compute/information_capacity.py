@@ -166,9 +166,9 @@ def information_capacity(
     S) alone.
     """
     shape = _no_shapes if options["flops_per_token"] is not None else model_shapes.of_traces
-    found = shape(frame, options, (decode_flops,))
+    shapes = shape(frame, options, (decode_flops,))
     names = [c for c in by if c != "task"] or list(by)
-    groups = model_shapes.of_groups(frame, names, found)
+    groups = model_shapes.of_groups(frame, names, shapes)
     counted = _counted(frame, by)
     items = reduce_items(
         counted, by, _MEASURES, scored=False, errors_as_wrong=options["errors_as_wrong"]
@@ -182,7 +182,7 @@ def information_capacity(
     if options["nll_bits"] is None:
         silent = int(table["n"].sum()) - int(table["n_logged"].sum())
     dropped = built.dropped | {"traces without log probabilities or token counts": silent}
-    return Answer(table, dropped=dropped, notes=(*built.notes, *_notes(table, found, options)))
+    return Answer(table, dropped=dropped, notes=(*built.notes, *_notes(table, shapes, options)))
 
 
 def _no_shapes(*_: Any) -> model_shapes.Shapes:
@@ -213,7 +213,7 @@ def _rows(
     for name, option in (("nll", "nll_bits"), ("size", "text_bits")):
         if options[option] is not None:
             values[name] = np.where(panel.tried, options[option], np.nan)
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
     bias = BIASES[options["corpus"]] if options["bias"] is None else options["bias"]
     flops = np.array([_flops(groups.get(name), options) for name in panel.labels])
 
@@ -224,10 +224,10 @@ def _rows(
     logged = np.nansum(panel.matrix("nll_known"), axis=0)
     given = options["nll_bits"] is not None and options["text_bits"] is not None
     spread = [
-        *(drawn.series("nll_bits", operator.itemgetter("nll"))),
-        pl.Series("text_bits", drawn.means["size"]),
+        *(bootstrap.series("nll_bits", operator.itemgetter("nll"))),
+        pl.Series("text_bits", bootstrap.means["size"]),
         pl.Series("flops_per_token", flops),
-        *drawn.series("capacity", capacity),
+        *bootstrap.series("capacity", capacity),
     ]
     if given:
         spread = sample.without_ends(spread)
@@ -238,12 +238,12 @@ def _rows(
 def _flops(shape: hardware.Model | None, options: dict[str, Any]) -> float:
     if options["flops_per_token"] is not None:
         return float(options["flops_per_token"])
-    found = decode_flops(shape, options["context"]) if shape is not None else None
-    return float("nan") if found is None else found
+    flops = decode_flops(shape, options["context"]) if shape is not None else None
+    return float("nan") if flops is None else flops
 
 
 def _notes(
-    table: pl.DataFrame, found: model_shapes.Shapes, options: dict[str, Any]
+    table: pl.DataFrame, shapes: model_shapes.Shapes, options: dict[str, Any]
 ) -> tuple[str, ...]:
     if table.is_empty():
         return ()
@@ -259,4 +259,4 @@ def _notes(
             )
     if table["text_bits"].null_count():
         notes.append("the size of a token's text is not known: give text_bits")
-    return (*notes, *found.notes("whole shape"))
+    return (*notes, *shapes.notes("whole shape"))

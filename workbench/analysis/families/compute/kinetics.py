@@ -108,8 +108,8 @@ def decode_positions(prompt: float, output: float, budget: float | None = None) 
 @analysis(
     name="kinetics",
     title="Kinetics",
-    question="What do long thinking and many samples cost once memory traffic counts, and who is "
-    "ahead then?",
+    question="What do long thinking and many samples cost once memory traffic counts, and which "
+    "groups are then on the frontier?",
     source="Sadhukhan et al. 2025, Kinetics, arXiv 2506.05333 (eFLOPs; its cost_model at af7fa57); "
     "pass@k: Chen et al. 2021",
     needs=("item_id", "output_tokens"),
@@ -177,8 +177,8 @@ def kinetics(
     rows of a task. Intervals: Wilson's with the effective number of items; of the eFLOPs expanded
     percentile bootstrap of item clusters.
     """
-    found = model_shapes.of_traces(frame, options, _NEEDS)
-    counted = _counted(frame, by, found, options)
+    shapes = model_shapes.of_traces(frame, options, _NEEDS)
+    counted = _counted(frame, by, shapes, options)
     items = reduce_items(counted, by, _SUMS, errors_as_wrong=options["errors_as_wrong"])
     panels = build(items, shared=options["shared"])
     notes, short, parts = panels.notes, 0, []
@@ -193,9 +193,9 @@ def kinetics(
     table = pl.concat(parts).select(*by, *(c.name for c in _ROWS)) if parts else empty(by, _ROWS)
     silent = sum(int((p.rows["n"] - p.rows["compute_known"]).sum()) for _, p in panels.parts)
     dropped = panels.dropped | {SHORT: short, "traces without a shape or token counts": silent}
-    said = found.notes("shape (layers, heads, parameters)") if table.height else ()
+    shape_notes = shapes.notes("shape (layers, heads, parameters)") if table.height else ()
     summed = calls.summed(frame) if silent else ()
-    return Answer(table, dropped=dropped, notes=(*notes, *said, *summed))
+    return Answer(table, dropped=dropped, notes=(*notes, *shape_notes, *summed))
 
 
 def _heads(shape: hardware.Model) -> float | None:
@@ -226,7 +226,7 @@ def _intensity(options: dict[str, Any]) -> float:
 def _counted(
     frame: "nw.LazyFrame[Any]",
     by: Sequence[str],
-    found: model_shapes.Shapes,
+    shapes: model_shapes.Shapes,
     options: dict[str, Any],
 ) -> "nw.LazyFrame[Any]":
     """Add the work of every trace as columns, in TFLOP; calls are added up."""
@@ -246,7 +246,7 @@ def _counted(
         cut = out * budget - room * room / 2
         own = nw.when(prompt + out <= budget).then(together + own).otherwise(cut)
         together = together * 0.0
-    params, heads, kv = (found.column(fact) for fact in _NEEDS)
+    params, heads, kv = (shapes.column(fact) for fact in _NEEDS)
     bytes_worth = 4 * kv * _intensity(options) / _TERA
     frame = frame.with_columns(
         compute=(2 * params * out + 4 * heads * (together + own)) / _TERA,
@@ -259,15 +259,15 @@ def _counted(
 def _rows(tries: Attempts, rng: np.random.Generator, options: dict[str, Any]) -> pl.DataFrame:
     """Average the items' curves, and what k samples take on the same items."""
     panel = tries.panel
-    kept = np.where(np.isnan(tries.n), np.nan, 1.0)
-    values = {part: panel.measure(part) * kept for part in _PARTS}
-    drawn = sample.draw(panel, values, rng, options)
+    has_trials = np.where(np.isnan(tries.n), np.nan, 1.0)
+    values = {part: panel.measure(part) * has_trials for part in _PARTS}
+    bootstrap = sample.draw(panel, values, rng, options)
     unknown = pl.Series(~_whole(panel, tries))
     parts = []
     for k in tries.sizes:
         one = clustered_means.share(panel, tries.at_least_one(k), options["level"])
-        work = drawn.series("eflops", functools.partial(_eflops, k=k))
-        arithmetic, memory = k * drawn.means["compute"], _memory(drawn.means, k)
+        work = bootstrap.series("eflops", functools.partial(_eflops, k=k))
+        arithmetic, memory = k * bootstrap.means["compute"], _memory(bootstrap.means, k)
         figures = [
             *work,
             pl.Series("compute", arithmetic),
@@ -289,10 +289,10 @@ def _ordered(parts: Sequence[pl.DataFrame], panel: Panel) -> pl.DataFrame:
 
 def _whole(panel: Panel, tries: Attempts) -> Bools:
     """Which groups have a figure for every trace on the items that count, (n_groups,)."""
-    kept = ~np.isnan(tries.n)
+    has_trials = ~np.isnan(tries.n)
     known = np.nan_to_num(panel.matrix("compute_known"))
     counted = known == np.nan_to_num(panel.matrix("n"))
-    return np.asarray((counted | ~kept).all(axis=0))
+    return np.asarray((counted | ~has_trials).all(axis=0))
 
 
 def _memory(means: sample.Means, k: int) -> Floats:
@@ -306,7 +306,7 @@ def _eflops(means: sample.Means, k: int) -> Floats:
 
 
 def _frontiers(rows: pl.DataFrame) -> pl.DataFrame:
-    """Mark the rows that no other row beats, by eFLOPs and by arithmetic alone."""
+    """Mark the non-dominated rows, by eFLOPs and by arithmetic alone."""
     gain = rows["pass_at_k"].fill_null(np.nan).to_numpy()
     marks = []
     for name, cost in (("on_frontier", "eflops"), ("on_compute_frontier", "compute")):

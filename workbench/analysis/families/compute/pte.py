@@ -293,16 +293,16 @@ def _counted(
 
 def _work(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
     values = {m: panel.measure(m) for m in ("pte", "prefill_pte")}
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
     counted, several = (np.nansum(panel.matrix(c), axis=0) for c in ("pte_known", "several_sum"))
     time = panel.measure("e2e_s")
     return [
         *sample.counts(panel),
         pl.Series("n_counted", counted).cast(pl.Int64),
         pl.Series("n_approximate", several).cast(pl.Int64),
-        *drawn.series("pte", operator.itemgetter("pte")),
-        *drawn.series("prefill_pte", operator.itemgetter("prefill_pte")),
-        *drawn.series("decode_pte", lambda m: m["pte"] - m["prefill_pte"]),
+        *bootstrap.series("pte", operator.itemgetter("pte")),
+        *bootstrap.series("prefill_pte", operator.itemgetter("prefill_pte")),
+        *bootstrap.series("decode_pte", lambda m: m["pte"] - m["prefill_pte"]),
         pl.Series("r_time", _correlation(values["pte"], time)).fill_nan(None),
         pl.Series("r_time_tokens", _correlation(panel.measure("all_tokens"), time)).fill_nan(None),
     ]
@@ -310,9 +310,9 @@ def _work(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
 
 def _passes(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
     values = {"pte": panel.measure("pte"), "rate": panel.outcome()}
-    drawn = sample.draw(panel, values, rng, options)
-    rate = pl.Series("rate", drawn.means["rate"]).fill_nan(None)
-    return [rate, *drawn.per_success("pte_per_pass", operator.itemgetter("pte"))]
+    bootstrap = sample.draw(panel, values, rng, options)
+    rate = pl.Series("rate", bootstrap.means["rate"]).fill_nan(None)
+    return [rate, *bootstrap.per_success("pte_per_pass", operator.itemgetter("pte"))]
 
 
 def _correlation(x: Floats, y: Floats) -> Floats:

@@ -171,7 +171,7 @@ class _Costs:
 @analysis(
     name="cost-of-pass",
     title="Cost of pass",
-    question="How many dollars does a right answer cost, and who makes it cheap?",
+    question="How many dollars does a right answer cost, and which group makes it cheap?",
     source="Erol et al. 2025, arXiv 2504.13359 (eq. 3 and essentialness)",
     needs=("item_id", "passed", "cost_usd"),
     measures=("cost_usd",),
@@ -194,7 +194,7 @@ class _Costs:
     columns=(
         *_ROWS,
         *_TOTALS,
-        Column("best", "text", doc="The cheapest group, or the expert.", null="nobody solves it"),
+        Column("best", "text", doc="The cheapest group, or the expert.", null="no group solves it"),
     ),
     example={"human_cost_usd": 0.0001},
     chart=ChartSpec("cost_of_pass", x="cost_of_pass_usd", y="group"),
@@ -211,7 +211,7 @@ def cost_of_pass(
     Two estimators that differ widely. `cost_of_pass_usd` = mean cost of an attempt / pass rate,
     over the items at large: what retrying until right costs with a perfect verifier. The frontier
     form takes v = C / R for every item, the least of it over the groups and the expert (who is
-    always right), and then the mean over items; it is infinite where nobody solves an item. With
+    always right), and then the mean over items; it is infinite where no group solves an item. With
     few trials the least of noisy values is too low. Essentialness of g: (V(M∖g) − V(M)) / V(M∖g).
 
     Intervals: bootstrap over clusters of items, paired over groups. Where nothing passed the figure
@@ -256,7 +256,7 @@ def _notes(task: str | None, costs: _Costs) -> tuple[str, ...]:
     where = f" on {task}" if task else ""
     notes = []
     if not np.isfinite(costs.expert).all():
-        notes.append(f"no expert's cost for some items{where}: what nobody solves costs infinity")
+        notes.append(f"no expert's cost for some items{where}: what no group solves costs infinity")
     if costs.panel.n_clusters < 2:
         notes.append(f"no intervals{where}: they need at least two items")
     return tuple(notes)
@@ -388,10 +388,10 @@ def _details(costs: _Costs) -> pl.DataFrame:
     """Name the cheapest for every item, the dearest item first."""
     v, names = costs.per_item, costs.panel.labels
     least = v.min(axis=1)
-    whom = [names[g] for g in v.argmin(axis=1)]
+    best_groups = [names[g] for g in v.argmin(axis=1)]
     best = [
-        "expert" if e < low else (who if np.isfinite(low) else None)
-        for e, low, who in zip(costs.expert, least, whom, strict=True)
+        "expert" if e < low else (group if np.isfinite(low) else None)
+        for e, low, group in zip(costs.expert, least, best_groups, strict=True)
     ]
     items = costs.panel.items
     return (

@@ -232,12 +232,12 @@ def economics(
     for part in _PARTS:
         built = source.built(part.require, scored=True)
         rows = functools.partial(_figures, source, part)
-        found = sample.tabulate(built, by, part.columns, rows)
+        part_table = sample.tabulate(built, by, part.columns, rows)
         if table is None:
-            table, dropped, notes = found, dict(built.dropped), built.notes
+            table, dropped, notes = part_table, dict(built.dropped), built.notes
         else:
             table = table.join(
-                found, on=list(by), how="left", nulls_equal=True, maintain_order="left"
+                part_table, on=list(by), how="left", nulls_equal=True, maintain_order="left"
             )
             dropped |= _lost(part, built.dropped)
     assert table is not None  # the parts are a constant
@@ -297,16 +297,16 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
     options, counts = source.options, sample.counts(panel)
     if part.columns is _AGAINST:
         return _against(source, panel)
-    drawn = source.drawn(panel)
+    bootstrap = source.drawn(panel)
     if part.columns is _COUNTS:
-        return [*counts, *drawn.series("rate", operator.itemgetter("rate"))]
+        return [*counts, *bootstrap.series("rate", operator.itemgetter("rate"))]
     if part.columns is _EARNED:
         n_items = panel.tried.sum(axis=0).astype(float)
         return [
             counts[1].alias("n_valued"),
-            pl.Series("total_value_usd", n_items * drawn.means["value"]),
-            *drawn.series("total_earnings_usd", lambda m: n_items * m["earned"]),
-            *drawn.series("earnings_share", lambda m: sample.per(m["earned"], m["value"])),
+            pl.Series("total_value_usd", n_items * bootstrap.means["value"]),
+            *bootstrap.series("total_earnings_usd", lambda m: n_items * m["earned"]),
+            *bootstrap.series("earnings_share", lambda m: sample.per(m["earned"], m["value"])),
         ]
 
     def margin(means: sample.Means) -> Floats:
@@ -320,10 +320,10 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
             return np.where(left > 0, paid / left, np.where(np.isnan(left + paid), np.nan, np.inf))
 
     return [
-        pl.Series("revenue_usd", drawn.means["earned"]),
-        pl.Series("run_cost_usd", drawn.means["spent"]),
-        *drawn.series("margin_usd", margin),
-        *drawn.series("break_even_runs", runs),
+        pl.Series("revenue_usd", bootstrap.means["earned"]),
+        pl.Series("run_cost_usd", bootstrap.means["spent"]),
+        *bootstrap.series("margin_usd", margin),
+        *bootstrap.series("break_even_runs", runs),
     ]
 
 
@@ -338,11 +338,11 @@ def _against(source: sample.Source, panel: Panel) -> list[pl.Series]:
     else:
         paid = np.full((panel.items.height, 1), np.nan)
     success = panel.measure("worth") * paid
-    drawn = sample.draw(panel, {"success": success}, source.rng, source.options)
+    bootstrap = sample.draw(panel, {"success": success}, source.rng, source.options)
     known = (~np.isnan(success)).sum(axis=0)
     return [
         pl.Series("n_referenced", known).cast(pl.Int64),
-        *drawn.series("cost_aware_success", operator.itemgetter("success")),
+        *bootstrap.series("cost_aware_success", operator.itemgetter("success")),
     ]
 
 

@@ -241,11 +241,11 @@ def _table(source: sample.Source, built: Built, part: _Part) -> pl.DataFrame:
         return lambda means: figure({**means, "rate": means["rate"] * factor})
 
     def rows(panel: Panel) -> list[pl.Series]:
-        drawn, counts = source.drawn(panel), sample.counts(panel)
+        bootstrap, counts = source.drawn(panel), sample.counts(panel)
         made = counts if not part.require else [counts[1].alias(part.count)] if part.count else []
         return [
             *made,
-            *(s for name, f in part.figures.items() for s in drawn.series(name, scaled(f))),
+            *(s for name, f in part.figures.items() for s in bootstrap.series(name, scaled(f))),
         ]
 
     return sample.tabulate(built, source.by, part.columns, rows)

@@ -446,7 +446,7 @@ def _repeats(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> pl.DataFrame:
         done = done.filter(nw.col("error_type").is_null())
     name = "item" if "item" in present else "item_id"
     keys = [*by, *(c for c in ("task", "item_id") if c not in by)]
-    told = (
+    spreads = (
         done.group_by(keys)
         .agg(
             thinking.count().alias("n"),
@@ -460,7 +460,7 @@ def _repeats(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> pl.DataFrame:
     )
     variation = nw.when(nw.col("mean") > 0).then(nw.col("sd") / nw.col("mean"))
     ratio = nw.col("most") / nw.max_horizontal(nw.col("least"), nw.lit(1.0))
-    several = engine.collect(told.select(*keys, "_item", ratio=ratio, variation=variation))
+    several = engine.collect(spreads.select(*keys, "_item", ratio=ratio, variation=variation))
     groups = [*by, "task"]
     # The few widest are sorted, not all.
     widest = several.filter(pl.col("ratio") == pl.col("ratio").max().over(groups))

@@ -215,7 +215,7 @@ def unified_cost(
 
 def _prices(text: str | None) -> dict[str, float]:
     """Read "search=0.001, browse=0.002"; AnalysisError says what is wrong."""
-    found: dict[str, float] = {}
+    prices: dict[str, float] = {}
     for part in (text or "").split(","):
         if not part.strip():
             continue
@@ -226,8 +226,8 @@ def _prices(text: str | None) -> dict[str, float]:
             raise AnalysisError(f"option prices: {part.strip()!r} is not name=price") from error
         if not sign or not name or not 0 <= value < float("inf"):
             raise AnalysisError(f"option prices: {part.strip()!r} is not name=price of at least 0")
-        found[name] = value
-    return found
+        prices[name] = value
+    return prices
 
 
 def _tells_tools(columns: Iterable[str]) -> bool:
@@ -258,14 +258,14 @@ def _traces(
     for name, value in prices.items():
         price = nw.when(nw.col("tool") == name).then(nw.lit(value)).otherwise(price)
     called = ~nw.col("tool").is_null()
-    kept = ("task_id", "cluster", "passed", "score", "trace_error_type")
+    trace_columns = ("task_id", "cluster", "passed", "score", "trace_error_type")
     grouped = (
         frame.with_columns(
             _price=nw.when(called).then(price), _called=nw.when(called).then(nw.lit(1.0))
         )
         .group_by(*dict.fromkeys((*by, "item_id", "trace_id")))
         .agg(
-            *[nw.col(c).max() for c in kept if c in present and c not in by],
+            *[nw.col(c).max() for c in trace_columns if c in present and c not in by],
             nw.col("trace_cost_usd").cast(nw.Float64).max().alias("tokens_usd"),
             nw.col("_called").count().cast(nw.Float64).alias("uses"),
             nw.col("_price").count().cast(nw.Float64).alias("_told"),
@@ -319,13 +319,13 @@ def _capped(
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
     values = {m: panel.measure(m) for m in _MEASURES}
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
     known = np.nansum(panel.matrix("unified_known"), axis=0)
-    means = drawn.means
+    means = bootstrap.means
     return [
         *sample.counts(panel),
         pl.Series("n_priced", known).cast(pl.Int64),
-        *drawn.series("unified_cost_usd", operator.itemgetter("unified")),
+        *bootstrap.series("unified_cost_usd", operator.itemgetter("unified")),
         pl.Series("token_cost_usd", means["tokens_usd"]).fill_nan(None),
         pl.Series("tool_cost_usd", means["tools_usd"]).fill_nan(None),
         pl.Series("tool_share", sample.per(means["tools_usd"], means["unified"])).fill_nan(None),
@@ -335,9 +335,9 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
 
 def _passes(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
     values = {"unified": panel.measure("unified"), "rate": panel.outcome()}
-    drawn = sample.draw(panel, values, rng, options)
-    rate = pl.Series("rate", drawn.means["rate"]).fill_nan(None)
-    return [rate, *drawn.per_success("unified_per_pass_usd", operator.itemgetter("unified"))]
+    bootstrap = sample.draw(panel, values, rng, options)
+    rate = pl.Series("rate", bootstrap.means["rate"]).fill_nan(None)
+    return [rate, *bootstrap.per_success("unified_per_pass_usd", operator.itemgetter("unified"))]
 
 
 def _replayed(panel: Panel, n: int, cap: int, by: Sequence[str], task: str | None) -> pl.DataFrame:

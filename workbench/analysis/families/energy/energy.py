@@ -205,11 +205,13 @@ def energy(
     for part in _PARTS:
         built = source.built(part.require, scored=part.scored)
         rows = functools.partial(_figures, source, part)
-        found = sample.tabulate(built, by, part.columns, rows)
+        part_table = sample.tabulate(built, by, part.columns, rows)
         if table is None:
-            table, dropped, notes = found, dict(built.dropped), built.notes
+            table, dropped, notes = part_table, dict(built.dropped), built.notes
             continue
-        table = table.join(found, on=list(by), how="left", nulls_equal=True, maintain_order="left")
+        table = table.join(
+            part_table, on=list(by), how="left", nulls_equal=True, maintain_order="left"
+        )
         dropped |= _lost(part, built.dropped)
     assert table is not None  # the parts are a constant
     first = ["task"] if "task" in by else []
@@ -239,7 +241,7 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
     counts = sample.counts(panel)
     if not part.require:
         return counts
-    drawn, options = source.drawn(panel), source.options
+    bootstrap, options = source.drawn(panel), source.options
     joules = operator.itemgetter("energy_j")
     grams_per_joule = options["pue"] * options["g_per_kwh"] / JOULES_PER_KWH
 
@@ -250,19 +252,19 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
     if part.scored:
         return [
             counts[1].alias("n_scored"),
-            *drawn.series("rate", operator.itemgetter("rate")),
-            *drawn.per_success("energy_per_pass_j", joules),
-            *drawn.per_success("carbon_per_pass_g", grams),
+            *bootstrap.series("rate", operator.itemgetter("rate")),
+            *bootstrap.per_success("energy_per_pass_j", joules),
+            *bootstrap.per_success("carbon_per_pass_g", grams),
         ]
     if part.columns == _METERED:
         return [
             counts[1].alias("n_metered"),
-            *drawn.series("energy_j", joules),
-            *drawn.series("carbon_g", grams),
+            *bootstrap.series("energy_j", joules),
+            *bootstrap.series("carbon_g", grams),
         ]
     name, other = (
         ("energy_per_token", "output_tokens")
         if part.columns == _PER_TOKEN
         else ("power_w", "e2e_s")
     )
-    return drawn.series(name, lambda m: sample.per(m["energy_j"], m[other]))
+    return bootstrap.series(name, lambda m: sample.per(m["energy_j"], m[other]))

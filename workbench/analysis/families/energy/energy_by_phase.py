@@ -218,17 +218,17 @@ def _tokens() -> nw.Expr:
         nw.col(c).cast(nw.Float64) for c in ("input_tokens", "output_tokens", "reasoning_tokens")
     )
     phase = nw.col("phase")
-    found = nw.when(phase == "answer").then(output - thinking.fill_null(0.0))
+    phase_tokens = nw.when(phase == "answer").then(output - thinking.fill_null(0.0))
     for name, tokens in (("thinking", thinking), ("prefill", prompt)):
-        found = nw.when(phase == name).then(tokens).otherwise(found)  # type: ignore[assignment]  # a literal, then expressions
-    return nw.when(phase.is_null()).then(output).otherwise(found)
+        phase_tokens = nw.when(phase == name).then(tokens).otherwise(phase_tokens)  # type: ignore[assignment]  # a literal, then expressions
+    return nw.when(phase.is_null()).then(output).otherwise(phase_tokens)
 
 
 def _figures(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
     values = {m: panel.matrix(f"{m}_sum") for m in _MEASURES}
     values["alone"] = np.where(np.isnan(values["alone_j"]), np.nan, panel.matrix("alone_j_known"))
-    drawn = sample.draw(panel, values, rng, options)
-    means = drawn.means
+    bootstrap = sample.draw(panel, values, rng, options)
+    means = bootstrap.means
     both = np.nansum(panel.matrix("own_j_known"), axis=0)
     named = [None if p is None else _TOKENS.get(p) for p in panel.groups["phase"].to_list()]
     whole = panel.groups["phase"].is_null().to_list()
@@ -244,9 +244,9 @@ def _figures(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) ->
         *sample.counts(panel),
         pl.Series("n_metered", both).cast(pl.Int64),
         pl.Series("tokens", tokens, pl.String),
-        *drawn.series("energy_per_token", lambda m: sample.per(m["own_j"], m["own_tokens"])),
+        *bootstrap.series("energy_per_token", lambda m: sample.per(m["own_j"], m["own_tokens"])),
         *(pl.Series(name, figure).fill_nan(None) for name, figure in bare.items()),
-        *drawn.series("energy_per_call_j", lambda m: sample.per(m["alone_j"], m["alone"])),
+        *bootstrap.series("energy_per_call_j", lambda m: sample.per(m["alone_j"], m["alone"])),
         pl.Series("share", _shares(panel.groups, energy)).fill_nan(None),
     ]
 

@@ -131,18 +131,18 @@ def fleet_power(
 
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
-    drawn = sample.draw(panel, {"wh": panel.measure("energy_j") / _JOULES_PER_WH}, rng, options)
+    bootstrap = sample.draw(panel, {"wh": panel.measure("energy_j") / _JOULES_PER_WH}, rng, options)
     per_day = options["queries_per_day"] * options["pue"]
     price = np.nan if options["usd_per_kwh"] is None else options["usd_per_kwh"]
-    power = drawn.means["wh"] * per_day
+    power = bootstrap.means["wh"] * per_day
     least = np.nanmin(power) if np.isfinite(power).any() else np.nan
     metered = np.nansum(panel.matrix("energy_j_known"), axis=0)
     return [
         *sample.counts(panel),
         pl.Series("n_metered", metered).cast(pl.Int64),
-        *drawn.series("query_wh", operator.itemgetter("wh")),
-        *drawn.series("power_mw", lambda m: m["wh"] * per_day / 24 / 1e6),
-        *drawn.series("daily_gwh", lambda m: m["wh"] * per_day / 1e9),
+        *bootstrap.series("query_wh", operator.itemgetter("wh")),
+        *bootstrap.series("power_mw", lambda m: m["wh"] * per_day / 24 / 1e6),
+        *bootstrap.series("daily_gwh", lambda m: m["wh"] * per_day / 1e9),
         pl.Series("times_least", sample.per(power, np.asarray(least))).fill_nan(None),
-        *drawn.series("daily_cost_usd", lambda m: m["wh"] * per_day / 1000 * price),
+        *bootstrap.series("daily_cost_usd", lambda m: m["wh"] * per_day / 1000 * price),
     ]

@@ -290,9 +290,11 @@ def _published(
     keys = [*by, *(c for c in family if c not in by)]
     wide = published_figures.wide(frame, keys, ("energy_per_token_j",), tuple(_METRICS))
     rows = []
-    for found in wide.frame.iter_rows(named=True):
-        row: Row = {k: found[k] for k in keys} | {ours: found[m] for m, ours in _METRICS.items()}
-        row["_family"] = tuple(found[c] for c in family)
+    for figures in wide.frame.iter_rows(named=True):
+        row: Row = {k: figures[k] for k in keys} | {
+            ours: figures[m] for m, ours in _METRICS.items()
+        }
+        row["_family"] = tuple(figures[c] for c in family)
         implied = _identities(row)
         gaps = [abs(row[k] / v - 1) for k, v in implied.items() if row[k] is not None and v]
         row["identity_gap"] = max(gaps, default=None)
@@ -331,19 +333,19 @@ def _own(
     timed = pl.col("_started_at").is_not_null() & pl.col("_e2e_s").is_not_null()
     usable = timed & (pl.col("_requests").fill_null(1) <= 1)
     keys = [*by, "_run_id", *(f"_{c}" for c in family)]
-    found = []
+    windows = []
     for key, part in per_trace.parts(rows, keys):
         named = dict(zip(keys, key, strict=True))
         row: Row = {c: named[c] for c in by} | {"run_id": named["_run_id"]}
         row["_family"] = tuple(named[f"_{c}"] for c in family)
-        found.append(row | _measured(part.filter(usable), options["max_batch_size"]))
-    found.sort(key=lambda r: [str(r[c]) for c in (*by, "run_id")])
+        windows.append(row | _measured(part.filter(usable), options["max_batch_size"]))
+    windows.sort(key=lambda r: [str(r[c]) for c in (*by, "run_id")])
     dropped = {
         **failed,
         "traces of several calls": several,
         "requests without start or end": rows.filter(~timed).height,
     }
-    return found, dropped
+    return windows, dropped
 
 
 def _measured(part: pl.DataFrame, most: int | None) -> Row:
@@ -444,8 +446,10 @@ def _table(
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[c] for c in by), []).append(row)
-    found = [dict(zip(by, key, strict=True)) | _summed(part, level) for key, part in groups.items()]
-    return pl.DataFrame(found, schema={c: schema[c] for c in (*by, *(c.name for c in _ROWS))})
+    records = [
+        dict(zip(by, key, strict=True)) | _summed(part, level) for key, part in groups.items()
+    ]
+    return pl.DataFrame(records, schema={c: schema[c] for c in (*by, *(c.name for c in _ROWS))})
 
 
 def _summed(part: Sequence[Row], level: float) -> Row:

@@ -225,8 +225,8 @@ def token_production(
     Intervals: expanded percentile bootstrap of item clusters, of ε alone; the rest is taken as
         given.
     """
-    found = model_shapes.of_traces(frame, options, (lambda s: s.active,))
-    groups = model_shapes.of_groups(frame, [c for c in by if c != "task"] or by, found)
+    shapes = model_shapes.of_traces(frame, options, (lambda s: s.active,))
+    groups = model_shapes.of_groups(frame, [c for c in by if c != "task"] or by, shapes)
     present = frame.collect_schema().names()
     tokens = nw.lit(None, nw.Float64)
     if {"energy_j", "output_tokens"} <= set(present):
@@ -249,7 +249,7 @@ def token_production(
     first = ["task"] if "task" in by else []
     down = [False] * len(first) + [True] + [False] * len(by)
     table = table.sort(*first, "token_rate", *by, descending=down, nulls_last=True)
-    notes = _notes(table, found, site, options)
+    notes = _notes(table, shapes, site, options)
     silent = int(table["n"].sum()) - int(table["n_metered"].sum())
     lost = (
         {}
@@ -283,7 +283,7 @@ def _rows(
     options: dict[str, Any],
 ) -> list[pl.Series]:
     values = {m: panel.measure(m) for m in _MEASURES} | {"rate": panel.outcome()}
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
     given = options["joules_per_token"]
 
     def joules(means: sample.Means) -> Floats:
@@ -295,25 +295,25 @@ def _rows(
 
     flops = np.array([_flops(groups.get(name), options) for name in panel.labels])
     compute = sample.per(np.asarray(options["compute_share"] * site.peak_flops), flops)
-    tokens = drawn.means["output_tokens"]
-    made = np.fmin(power(drawn.means), compute)
+    tokens = bootstrap.means["output_tokens"]
+    made = np.fmin(power(bootstrap.means), compute)
     price = np.nan if options["usd_per_kwh"] is None else options["usd_per_kwh"]
-    at_facility = joules(drawn.means) * options["pue"]
+    at_facility = joules(bootstrap.means) * options["pue"]
     series = [
-        *drawn.series("joules_per_token", joules),
+        *bootstrap.series("joules_per_token", joules),
         pl.Series("flops_per_token", flops),
         pl.Series("compute_ceiling", compute),
-        *drawn.series("power_ceiling", power),
-        *drawn.series("token_rate", lambda m: np.fmin(power(m), compute)),
-        pl.Series("binding", _binding(power(drawn.means), compute, site.bound), pl.String),
+        *bootstrap.series("power_ceiling", power),
+        *bootstrap.series("token_rate", lambda m: np.fmin(power(m), compute)),
+        pl.Series("binding", _binding(power(bootstrap.means), compute, site.bound), pl.String),
         pl.Series(
             "crossover_j", sample.per(np.asarray(options["power_share"] * site.it_w), compute)
         ),
         pl.Series("facility_joules_per_token", at_facility),
         pl.Series("usd_per_mtok", at_facility / 3.6e6 * price * 1e6),
-        pl.Series("rate", drawn.means["rate"]),
-        pl.Series("latency_s", drawn.means["e2e_s"]),
-        pl.Series("right_rate", sample.per(made * drawn.means["rate"], tokens)),
+        pl.Series("rate", bootstrap.means["rate"]),
+        pl.Series("latency_s", bootstrap.means["e2e_s"]),
+        pl.Series("right_rate", sample.per(made * bootstrap.means["rate"], tokens)),
     ]
     metered = np.nansum(panel.matrix("metered_tokens_known"), axis=0)
     head = [*sample.counts(panel), pl.Series("n_metered", metered).cast(pl.Int64)]
@@ -336,7 +336,7 @@ def _binding(power: Floats, compute: Floats, bound: str) -> list[str | None]:
 
 
 def _notes(
-    table: pl.DataFrame, found: model_shapes.Shapes, site: _Site, options: dict[str, Any]
+    table: pl.DataFrame, shapes: model_shapes.Shapes, site: _Site, options: dict[str, Any]
 ) -> tuple[str, ...]:
     if table.is_empty():
         return ()
@@ -352,5 +352,5 @@ def _notes(
             "give joules_per_token, or traces with energy"
         )
     if options["flops_per_token"] is None:
-        notes += found.notes("parameters")
+        notes += shapes.notes("parameters")
     return tuple(notes)

@@ -91,7 +91,7 @@ _STEPS = 51  # thresholds of a profile
 @analysis(
     name="aggregate",
     title="Aggregate over tasks",
-    question="Over many tasks and a few repeats, who is ahead when outliers have no say?",
+    question="Which group is ahead over many tasks and a few repeats, by robust averages?",
     source="Agarwal et al. 2021, arXiv 2108.13264 (IQM, optimality gap, profiles, P(X > Y), "
     "stratified bootstrap)",
     needs=("item_id", "task"),
@@ -162,18 +162,18 @@ def aggregate(
     strata = [
         _strata(scores.join(groups[g], on=by, nulls_equal=True)) for g in range(groups.height)
     ]
-    drawn = [_Drawn(s, rng, options) for s in strata]
+    bootstraps = [_Drawn(s, rng, options) for s in strata]
     counted = scores.group_by(by).agg(pl.col("n").sum())
     table = groups.with_columns(
         pl.Series("n_units", [len(s) for s in strata], pl.Int64),
         pl.Series("n_repeats", [max(map(len, s.values())) for s in strata], pl.Int64),
-        *[s for name in _STATISTICS for s in _columns(name, drawn, options)],
+        *[s for name in _STATISTICS for s in _columns(name, bootstraps, options)],
     ).join(counted, on=by, how="left", nulls_equal=True, maintain_order="left")
     table = table.with_columns(pl.col("n").cast(pl.Int64)).select(*by, *(c.name for c in columns))
     names = [label(row) for row in groups.iter_rows()]
     more = {
         "improvement": _pairs(names, strata, rng, options, strangers="task" not in by),
-        "profile": _profile(groups, drawn, options),
+        "profile": _profile(groups, bootstraps, options),
     }
     single = [n for n, s in zip(names, strata, strict=True) if max(map(len, s.values())) < 2]
     notes = (f"one repeat everywhere, so no interval: {'; '.join(single[:5])}",) if single else ()
@@ -259,20 +259,20 @@ def _resampled(
     picked = rng.integers(0, n, (size, n)) if tasks else np.broadcast_to(np.arange(n), (size, n))
     repeats = (~np.isnan(scores)).sum(axis=1)[picked][:, :, None]
     place = (rng.random((size, n, most)) * repeats).astype(np.int64)
-    drawn = scores[picked[:, :, None], place]
-    drawn[np.arange(most) >= repeats] = np.nan
-    return drawn.reshape(size, -1), np.nanmean(drawn, axis=2)
+    resampled_scores = scores[picked[:, :, None], place]
+    resampled_scores[np.arange(most) >= repeats] = np.nan
+    return resampled_scores.reshape(size, -1), np.nanmean(resampled_scores, axis=2)
 
 
-def _columns(name: str, drawn: list[_Drawn], options: dict[str, Any]) -> list[pl.Series]:
+def _columns(name: str, bootstraps: list[_Drawn], options: dict[str, Any]) -> list[pl.Series]:
     def statistic(pooled: Floats, tasks: Floats) -> Floats:
         return _STATISTICS[name](pooled, tasks, options["target"])
 
-    found = [d.interval(statistic, options["level"]) for d in drawn]
+    estimates = [d.interval(statistic, options["level"]) for d in bootstraps]
     return [
-        pl.Series(name, [d.value(statistic) for d in drawn], pl.Float64),
-        pl.Series(f"{name}_low", [low for low, _ in found], pl.Float64).fill_nan(None),
-        pl.Series(f"{name}_high", [high for _, high in found], pl.Float64).fill_nan(None),
+        pl.Series(name, [d.value(statistic) for d in bootstraps], pl.Float64),
+        pl.Series(f"{name}_low", [low for low, _ in estimates], pl.Float64).fill_nan(None),
+        pl.Series(f"{name}_high", [high for _, high in estimates], pl.Float64).fill_nan(None),
     ]
 
 
@@ -328,14 +328,18 @@ def _improvements(
         at_once = max(1, _CELLS // (len(x) * len(y)))
         for start in range(0, resamples, at_once):
             size = min(at_once, resamples - start)
-            drawn = [s[rng.integers(0, len(s), (size, len(s)))] for s in (x, y)]
-            total[start : start + size] += probability_of_improvement(drawn[0], drawn[1])
+            resamples_of_both = [s[rng.integers(0, len(s), (size, len(s)))] for s in (x, y)]
+            total[start : start + size] += probability_of_improvement(
+                resamples_of_both[0], resamples_of_both[1]
+            )
     return total / len(pairs)
 
 
-def _profile(groups: pl.DataFrame, drawn: list[_Drawn], options: dict[str, Any]) -> pl.DataFrame:
+def _profile(
+    groups: pl.DataFrame, bootstraps: list[_Drawn], options: dict[str, Any]
+) -> pl.DataFrame:
     parts = []
-    for g, each in enumerate(drawn):
+    for g, each in enumerate(bootstraps):
         rows = []
         for threshold in np.linspace(0, 1, _STEPS):
 

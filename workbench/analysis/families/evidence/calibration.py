@@ -203,10 +203,10 @@ def calibration(
         own = _bins(blocks, options)
         of_groups[key] = _row(blocks, own, options)
         bins += [dict(zip(by, key, strict=True)) | b for b in own]
-    found = [of_groups.get(key, {"n_items": 0, "n": 0}) for key in groups.iter_rows()]
+    group_rows = [of_groups.get(key, {"n_items": 0, "n": 0}) for key in groups.iter_rows()]
     silent = [label(key) for key in groups.iter_rows() if key not in of_groups]
     declared = dict.fromkeys(c.name for c in _ROWS)
-    table = pl.DataFrame([declared | row for row in found], schema=empty((), _ROWS).schema)
+    table = pl.DataFrame([declared | row for row in group_rows], schema=empty((), _ROWS).schema)
     shapes = empty((), (*_ROWS, *_BINS)).schema
     shape = dict(groups.schema) | {name: shapes[name] for name in _BIN_ORDER}
     names = "; ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")
@@ -247,11 +247,11 @@ def _row(blocks: _Blocks, bins: list[dict[str, Any]], options: dict[str, Any]) -
         "mean_signal": mean,
         "pass_rate": rate,
     }
-    found, se = auc(blocks.signal, blocks.passed, blocks.n - blocks.passed, blocks.cluster)
+    area, se = auc(blocks.signal, blocks.passed, blocks.n - blocks.passed, blocks.cluster)
     clusters = int(blocks.cluster.max()) + 1
-    if found is not None:
-        row["auc"] = found
-        row |= _ends("auc", found, se, clusters, level)
+    if area is not None:
+        row["auc"] = area
+        row |= _ends("auc", area, se, clusters, level)
     if blocks.signal.min() < 0 or blocks.signal.max() > 1:
         return row
     gap = blocks.n * (blocks.signal - (mean - rate)) - blocks.passed

@@ -121,12 +121,12 @@ def explained_variance(
     Tibshirani 1993, §10.6). Of many levels and few traces `explained` itself may lie above its
     interval.
     """
-    asked = columns(options["factors"])
+    factor_columns = columns(options["factors"])
     present = frame.collect_schema().names()
-    for column in asked:
+    for column in factor_columns:
         if column not in present:
             raise AnalysisError(unknown_name("factor", column, present))
-    factors = list(dict.fromkeys((*by, *asked)))
+    factors = list(dict.fromkeys((*by, *factor_columns)))
     items = reduce_items(frame, factors, errors_as_wrong=options["errors_as_wrong"])
     rows = items.frame.filter(pl.col("n_scored") > 0)
     if rows.is_empty():
@@ -159,14 +159,14 @@ def _factors(
     total = n.sum()
     null = deviance(np.array([total]), np.array([right.sum()]))
     full = additive(list(levels.values()), n, right)
-    found = []
+    shares = []
     for name, codes in levels.items():
         tried, passed = (np.bincount(codes, weights=w).astype(float) for w in (n, right))
         alone = deviance(tried, passed)
         beside = additive([c for other, c in levels.items() if other != name], n, right)
         low, high = _interval(codes, n, right, clusters, rng=rng, options=options)
         k = len(tried)
-        found.append(
+        shares.append(
             (
                 name,
                 k,
@@ -178,7 +178,7 @@ def _factors(
                 int(total),
             )
         )
-    frame = pl.DataFrame(found, schema=empty((), _ROWS).schema, orient="row")
+    frame = pl.DataFrame(shares, schema=empty((), _ROWS).schema, orient="row")
     return frame.sort("explained", "factor", descending=[True, False], nulls_last=True)
 
 
@@ -223,8 +223,8 @@ def _interval(
         for w in (n, right)
     ]
     sums = np.hstack(counted).astype(float)
-    drawn = resampling.resampled_sums(sums, options["resamples"], rng)
-    tried, passed = drawn[:, :k], drawn[:, k:]
+    resampled = resampling.resampled_sums(sums, options["resamples"], rng)
+    tried, passed = resampled[:, :k], resampled[:, k:]
     null = _deviances(tried.sum(axis=1, keepdims=True), passed.sum(axis=1, keepdims=True))
     shares = np.where(null > 0, 1 - divide(_deviances(tried, passed), null), np.nan)
     if np.isnan(shares).all():

@@ -154,13 +154,13 @@ def human_difficulty(
             row |= {f"{name}{e}": part[f"part_rate{e}"] for e in ("", "_low", "_high")}
         of_groups[key] = row
         parts += of
-    found = [
+    group_rows = [
         dict(zip(by, key, strict=True)) | of_groups.get(key, {"n_items": 0, "n": 0})
         for key in groups.iter_rows()
     ]
     shapes = [of_by | {c.name: DTYPES[c.type] for c in cs} for cs in (_ROWS, _PARTS)]
     return Answer(
-        pl.DataFrame([dict.fromkeys(shapes[0]) | r for r in found], schema=shapes[0]),
+        pl.DataFrame([dict.fromkeys(shapes[0]) | r for r in group_rows], schema=shapes[0]),
         more={"parts": pl.DataFrame(parts, schema=shapes[1])},
         dropped=dropped | gone,
     )

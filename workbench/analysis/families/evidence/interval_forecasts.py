@@ -181,22 +181,22 @@ def interval_forecasts(
     done, dropped = per_trace.keep_passing(rows, {"failed traces": ~pl.col("_failed")})
     shape = {c: done.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     groups = done.select(by).unique()
-    asked, gone = per_trace.keep_passing(
+    with_target, gone = per_trace.keep_passing(
         done, {"traces whose item has no number as target": pl.col("_truth").is_not_null()}
     )
-    found = [
+    group_rows = [
         dict(zip(by, key, strict=True)) | _row(part, options)
-        for key, part in per_trace.parts(asked, by)
+        for key, part in per_trace.parts(with_target, by)
     ]
-    silent = groups.join(asked.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
+    silent = groups.join(with_target.select(by).unique(), on=list(by), how="anti", nulls_equal=True)
     counts = [c.name for c in _ROWS if c.type == "int"]
-    found += [
+    group_rows += [
         r | dict.fromkeys(counts, 0) for r in silent.sort(by, nulls_last=True).iter_rows(named=True)
     ]
-    table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape)
+    table = pl.DataFrame([dict.fromkeys(shape) | r for r in group_rows], schema=shape)
     none = table.filter((pl.col("n") > 0) & (pl.col("n_intervals") == 0)).height
-    said = f"no answer of {none} groups is an interval: were they asked for one?"
-    return Answer(table, dropped=dropped | gone, notes=(said,) if none else ())
+    none_note = f"no answer of {none} groups is an interval: were they asked for one?"
+    return Answer(table, dropped=dropped | gone, notes=(none_note,) if none else ())
 
 
 def _read(rows: pl.DataFrame) -> pl.DataFrame:
@@ -211,15 +211,15 @@ def _read(rows: pl.DataFrame) -> pl.DataFrame:
         name: pl.Series([p[k] for p in pairs], dtype=pl.Float64)
         for k, name in enumerate(("_low", "_high"))
     }
-    told = rows.join(truth, on="_target", how="left", nulls_equal=True, maintain_order="left")
-    told = told.join(
+    with_truth = rows.join(truth, on="_target", how="left", nulls_equal=True, maintain_order="left")
+    with_truth = with_truth.join(
         pl.DataFrame({"_answer": answers} | ends_),
         on="_answer",
         how="left",
         nulls_equal=True,
         maintain_order="left",
     )
-    return told.drop("_target", "_answer")
+    return with_truth.drop("_target", "_answer")
 
 
 def number(text: str | None) -> float | None:
@@ -244,8 +244,8 @@ def read(answer: str | None) -> tuple[float, float] | None:
     ((10.0, 20.0), (1.5, 3.0), (5.0, 9.0), None)
     """
     text = (answer or "").replace("$", "").replace("€", "")
-    for found in _PAIR.finditer(text):
-        low, high = number(found[1]), number(found[2])
+    for match in _PAIR.finditer(text):
+        low, high = number(match[1]), number(match[2])
         if low is not None and high is not None:
             return low, high
     return None

@@ -85,7 +85,7 @@ _AUTHORS = (
 @analysis(
     name="itemised-ranking",
     title="Itemised ranking",
-    question="Who is strongest once each item, and whoever set it, has a difficulty of its own?",
+    question="Which groups are strongest once each item and its author have their own difficulty?",
     source="itemised Bradley–Terry of Benchmarking at the Edge of Comprehension (from its code): "
     "logit P = β − α − δ, Gaussian priors; Rasch 1960",
     needs=("item_id", "passed"),
@@ -136,7 +136,7 @@ def itemised_ranking(
 
 
 def _authors(frame: "nw.LazyFrame[Any]", author: str) -> dict[str, str | None]:
-    """Map items to whoever set them; traces of one item have one author."""
+    """Map items to their authors; traces of one item have one author."""
     if author not in frame.collect_schema().names():
         return {}
     of_items = frame.group_by("item_id").agg(nw.col(author).max().alias("_author"))

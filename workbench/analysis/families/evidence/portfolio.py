@@ -118,7 +118,7 @@ _TOTALS = (
             "incumbent",
             "group",
             None,
-            "the group whom the portfolio is held against; the mean of all where none is named",
+            "the group that the portfolio is compared with; the mean of all where none is named",
         ),
         Option("looks", "int", 500, "looks drawn", low=10, high=20_000),
         OUTCOME,
@@ -159,9 +159,9 @@ def portfolio(
     built = build(items, shared=True)
     rows, totals = [], []
     for task, panel in built.parts:
-        found, total = _portfolios(panel, rng, options)
+        portfolios, total = _portfolios(panel, rng, options)
         at = {"task": task} if task is not None else {}
-        rows += [at | row for row in found]
+        rows += [at | row for row in portfolios]
         totals.append(at | total)
     keys = {"task": pl.String} if any(t is not None for t, _ in built.parts) else {}
     shapes = [keys | {c.name: DTYPES[c.type] for c in cs} for cs in (_ROWS, _TOTALS)]
@@ -191,19 +191,19 @@ def _portfolios(
     reference = float(true.mean()) if name is None else float(true[labels.index(name)])
     if options["look"] == "items":
         looks = _looks(outcome, size, options["looks"], rng)
-        # Few items tie often; who is truly better cannot be known from them.
-        told = looks + 1e-9 * rng.random(looks.shape)
+        # Few items tie often; ties are broken at random.
+        estimates = looks + 1e-9 * rng.random(looks.shape)
     else:
         values = panel.measure(options["look"])
         looks = divide(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))[None]
-        told, size = looks, n_items
+        estimates, size = looks, n_items
     if np.isnan(looks).any():
         raise AnalysisError(f"{options['look']} is not known of every group; look at items instead")
-    found = sharpe_ratios(told, true, reference)
+    sharpe = sharpe_ratios(estimates, true, reference)
     rows = []
     tails = [(1 - options["level"]) / 2, 0.5, (1 + options["level"]) / 2]
     for k in range(1, n + 1):
-        ratios = found.ratio[:, k - 1]
+        ratios = sharpe.ratio[:, k - 1]
         known = ratios[~np.isnan(ratios)]
         low, middle, high = np.quantile(known, tails) if len(known) else (None, None, None)
         rows.append(
@@ -212,10 +212,10 @@ def _portfolios(
                 "sharpe_ratio": middle,
                 "sharpe_ratio_low": low,
                 "sharpe_ratio_high": high,
-                "best": float(found.best[:, k - 1].mean()),
-                "worst": float(found.worst[:, k - 1].mean()),
-                "regret": float((true.max() - found.best[:, k - 1]).mean()),
-                "holds_best": float((found.best[:, k - 1] >= true.max() - 1e-12).mean()),
+                "best": float(sharpe.best[:, k - 1].mean()),
+                "worst": float(sharpe.worst[:, k - 1].mean()),
+                "regret": float((true.max() - sharpe.best[:, k - 1]).mean()),
+                "holds_best": float((sharpe.best[:, k - 1] >= true.max() - 1e-12).mean()),
             }
         )
     total = {
@@ -223,7 +223,7 @@ def _portfolios(
         "incumbent_score": reference,
         "n_candidates": n,
         "n_looked": size,
-        "rank_correlation": _spearman(told, true),
+        "rank_correlation": _spearman(estimates, true),
         "mse": float(((looks - true) ** 2).mean()) if options["look"] == "items" else None,
     }
     return rows, total
@@ -234,11 +234,11 @@ def _looks(outcome: Floats, size: int, looks: int, rng: np.random.Generator) -> 
     n_items = len(outcome)
     if size == n_items:
         return np.tile(outcome.mean(axis=0), (looks, 1))
-    found, chunk = [], max(_CELLS // n_items, 1)
+    chunks, chunk = [], max(_CELLS // n_items, 1)
     for begin in range(0, looks, chunk):
         keys = rng.random((min(chunk, looks - begin), n_items))
-        found.append(outcome[np.argpartition(keys, size - 1, axis=1)[:, :size]].mean(axis=1))
-    return np.concatenate(found)
+        chunks.append(outcome[np.argpartition(keys, size - 1, axis=1)[:, :size]].mean(axis=1))
+    return np.concatenate(chunks)
 
 
 class Portfolios(NamedTuple):
@@ -274,5 +274,5 @@ def _spearman(looks: Floats, true: Floats) -> float | None:
     if np.ptp(true) < 1e-12:
         return None
     places = stats.rankdata(looks, axis=1), stats.rankdata(true)
-    found = [np.corrcoef(p, places[1])[0, 1] for p in places[0] if np.ptp(p) > 0]
-    return float(np.mean(found)) if found else None
+    correlations = [np.corrcoef(p, places[1])[0, 1] for p in places[0] if np.ptp(p) > 0]
+    return float(np.mean(correlations)) if correlations else None

@@ -244,15 +244,15 @@ def power(
     return Answer(table, dropped=dropped, notes=notes)
 
 
-def _baseline(items: Items, by: Sequence[str], asked: str | None) -> str | None:
+def _baseline(items: Items, by: Sequence[str], baseline: str | None) -> str | None:
     """Name what the others are held against: as asked, or the group with the most traces."""
     keys = [c for c in by if c != "task"] or list(by)
     counts = items.frame.filter(pl.col("n") > 0).group_by(keys).agg(pl.col("n").sum())
     counts = counts.sort("n", *keys, descending=[True] + [False] * len(keys), nulls_last=True)
     labels = [label(row) for row in counts.select(keys).iter_rows()]
-    if asked is not None and asked not in labels and labels:
-        raise AnalysisError(unknown_name("group for baseline", asked, labels))
-    return asked if asked is not None else next(iter(labels), None)
+    if baseline is not None and baseline not in labels and labels:
+        raise AnalysisError(unknown_name("group for baseline", baseline, labels))
+    return baseline if baseline is not None else next(iter(labels), None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -283,34 +283,34 @@ def _plan(
         panel, (rate[:, 0] - rate[:, 1])[:, None], options["level"]
     )
     k = np.nanmean(trials, axis=0)
-    found: dict[str, Any] = {
+    plan: dict[str, Any] = {
         "trials_a": float(k[0]),
         "trials_b": float(k[1]),
         "difference": float(observed.value[0]),
     }
     clusters = len(np.unique(panel.clusters[both]))
     if clusters < 2:
-        return found
+        return plan
     variance = n * float(observed.se[0]) ** 2  # of one item's difference
     within = variance_components.added(variance_components.sums(panel, trials, passed)).within
     noise = float((within * np.nanmean(1 / trials, axis=0)).sum())
     if not math.isnan(noise):
         between = max(variance - noise, 0.0)
         variance = between + noise
-        found |= {"between": between, "within": float(within.sum())}
+        plan |= {"between": between, "within": float(within.sum())}
     if variance < 1e-12:
-        return found
-    found |= {"difference_low": float(observed.low[0]), "difference_high": float(observed.high[0])}
-    found = {k: v for k, v in found.items() if not (isinstance(v, float) and math.isnan(v))}
-    needs = _needs(found, variance, n, options)
+        return plan
+    plan |= {"difference_low": float(observed.low[0]), "difference_high": float(observed.high[0])}
+    plan = {k: v for k, v in plan.items() if not (isinstance(v, float) and math.isnan(v))}
+    needs = _needs(plan, variance, n, options)
     missing = {"items": needs["items_more"] * k}
     if needs.get("trials_needed") is not None:
         missing["trials"] = n * np.maximum(needs["trials_needed"] - k, 0.0)
-    return found | needs | _costs(history, pair, both, missing)
+    return plan | needs | _costs(history, pair, both, missing)
 
 
 def _needs(
-    found: dict[str, Any], variance: float, n: int, options: dict[str, Any]
+    plan: dict[str, Any], variance: float, n: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Count the items, trials and repeats that show the difference."""
     test, t = (1 - options["level"], options["power"]), options["test"] == "t"
@@ -321,9 +321,9 @@ def _needs(
         "items_needed": needed,
         "items_more": max(needed - n, 0),
     }
-    if "within" in found:
-        within = found["within"]
-        trials = sample_size.trials(found["between"], within, n, wanted, test, t=t)
+    if "within" in plan:
+        within = plan["within"]
+        trials = sample_size.trials(plan["between"], within, n, wanted, test, t=t)
         needs["trials_needed"] = None if math.isnan(trials) else _up(trials)
         needs["repeats_needed"] = _up(sample_size.repeats(within / n, wanted, *test, t=t))
     return needs

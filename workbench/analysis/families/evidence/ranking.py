@@ -162,8 +162,8 @@ def _agree(a: tuple[str, dict[str, float]], b: tuple[str, dict[str, float]]) -> 
     if len(both) > 1:
         left, right = np.array(both).T
         tau = float(tau_b(left, right))
-    found = None if np.isnan(tau) else tau
-    return {"a": a[0], "b": b[0], "n_groups": len(both), "kendall_tau": found}
+    agreement = None if np.isnan(tau) else tau
+    return {"a": a[0], "b": b[0], "n_groups": len(both), "kendall_tau": agreement}
 
 
 def _rows(panel: Panel, level: float) -> tuple[pl.DataFrame, Floats]:

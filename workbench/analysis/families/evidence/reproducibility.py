@@ -190,21 +190,21 @@ def reproducibility(
     present = frame.collect_schema().names()
     if setting not in present and setting not in TRACE_FACTS.names:
         raise AnalysisError(unknown_name("column of option setting", setting, present))
-    told = nw.col(setting) if setting in present else nw.lit(None)
-    frame = frame.with_columns(told.cast(nw.String).alias("_setting"))
+    setting_column = nw.col(setting) if setting in present else nw.lit(None)
+    frame = frame.with_columns(setting_column.cast(nw.String).alias("_setting"))
     keys = () if setting == "trial" else ("trial",)
     compared = _compared(frame, by, keys, options["level"])
     if compared is None:
         frame = _firsts(frame, (*by, "item_id", *keys, "_setting"))
         compared = _compared(frame, by, keys, options["level"])
         assert compared is not None
-    found, settings, dropped, names = compared
+    comparisons, settings, dropped, names = compared
     shape = names | {c.name: DTYPES[c.type] for c in _ROWS}
-    lone = sum(row["n_settings"] < 2 for row in found)
+    lone = sum(row["n_settings"] < 2 for row in comparisons)
     notes = (
         (
             (
-                f"{lone} of {len(found)} groups have one value of {setting}: group by what "
+                f"{lone} of {len(comparisons)} groups have one value of {setting}: group by what "
                 "stays the same, as model"
             ),
         )
@@ -212,7 +212,7 @@ def reproducibility(
         else ()
     )
     return Answer(
-        pl.DataFrame([dict.fromkeys(shape) | row for row in found], schema=shape),
+        pl.DataFrame([dict.fromkeys(shape) | row for row in comparisons], schema=shape),
         more={
             "settings": pl.DataFrame(
                 settings, schema=names | {c.name: DTYPES[c.type] for c in _SETTINGS}
@@ -234,7 +234,7 @@ def _compared(
     # The texts first: grouping them takes room that the rows would hold.
     of_texts = dict(per_trace.parts(_texts(frame, by, keys), by))
     rows, dropped = _attempts(frame, by, keys)
-    found, settings, lost = [], [], 0
+    comparisons, settings, lost = [], [], 0
     for key, part in per_trace.parts(rows, by):
         n = part["_place"].n_unique()
         shared = _shared(part, n)
@@ -245,10 +245,10 @@ def _compared(
         row = _row(shared, n, level)
         if n > 1 and shared.height:
             row |= _divergences(of_texts[key].filter(pl.col("_n") == n), level)
-        found.append(names | row)
+        comparisons.append(names | row)
         settings += [names | own for own in _settings(shared)]
     dropped |= {"traces not made under every setting": lost}
-    return found, settings, dropped, {c: rows.schema[c] for c in by}
+    return comparisons, settings, dropped, {c: rows.schema[c] for c in by}
 
 
 def _shared(part: pl.DataFrame, n: int) -> pl.DataFrame | None:
@@ -360,22 +360,22 @@ def _texts(frame: "nw.LazyFrame[Any]", by: Sequence[str], keys: Sequence[str]) -
     parts = nw.col("thinking_text"), nw.col("output_text")
     text = nw.concat_str(*parts, separator=" ", ignore_nulls=True)
     text = text.str.replace_all(_SPACES, " ").str.strip_chars(" ")
-    told = _scored(frame).with_columns(
+    hashed = _scored(frame).with_columns(
         _text=nw.when(~parts[0].is_null() | ~parts[1].is_null()).then(text), _item=nw.col("item_id")
     )
-    kept = [c for c in ("task_id", "cluster") if c in present and c not in by]
-    grouped = told.group_by(*dict.fromkeys((*by, "_item", *keys))).agg(
+    item_columns = [c for c in ("task_id", "cluster") if c in present and c not in by]
+    grouped = hashed.group_by(*dict.fromkeys((*by, "_item", *keys))).agg(
         nw.len().alias("n"),
         nw.col("_text").count().alias("known"),
         nw.col("_text").min().alias("low"),
         nw.col("_text").max().alias("high"),
-        *[nw.col(c).max() for c in kept],
+        *[nw.col(c).max() for c in item_columns],
     )
     alike = nw.col("low") == nw.col("high")
-    told = grouped.with_columns(
+    hashed = grouped.with_columns(
         item_id=nw.col("_item"), **{c: nw.when(~alike).then(nw.col(c)) for c in ("low", "high")}
     )
-    return per_trace.fetch(told, by, ("n", "known"), texts=("low", "high"), transform=_read)
+    return per_trace.fetch(hashed, by, ("n", "known"), texts=("low", "high"), transform=_read)
 
 
 def _read(attempts: pl.DataFrame) -> pl.DataFrame:

@@ -71,9 +71,8 @@ _SENSITIVITY = (
 @analysis(
     name="swiss",
     title="Swiss rounds",
-    question="Who wins when groups meet benchmark by benchmark against "
-    "those of equal standing, and "
-    "whom do early failures cost most?",
+    question="Which groups win when they meet benchmark by benchmark others of equal points, and "
+    "which lose most by early failures?",
     source="competitive Swiss-system dynamics, arXiv 2512.21010 (from summaries); ties, late "
     "eliminations and the slope are ours",
     needs=("item_id", "task"),
@@ -114,10 +113,10 @@ def swiss(
     and number of eliminations. Trials are averaged within items and items within tasks.
 
     In each round those of equal points are paired at random; the higher score on the round's task
-    gets a point, equal scores half each; who is left over in its class gets none. Then `eliminate`
+    gets a point, equal scores half each; a group that is left over gets none. Then `eliminate`
     of those with the fewest points leave, drawn at random. Expected points are means over simulated
     tournaments, so they carry the simulation's own error, about √(rounds / times) at most. The
-    order of the tasks matters: what comes first decides who stays in.
+    order of the tasks matters: the first tasks decide which groups stay.
 
     Intervals: expanded percentile bootstrap of item clusters, tournaments played anew on each
         resample; a wider
@@ -126,7 +125,7 @@ def swiss(
     whole_by, by = by, tuple(c for c in by if c != "task")
     if not by:
         raise AnalysisError("by: tasks are the rounds; group by what meets, as model")
-    told = ("task is no group here: tasks are the rounds",) if len(by) < len(whole_by) else ()
+    task_note = ("task is no group here: tasks are the rounds",) if len(by) < len(whole_by) else ()
     items = reduce_items(
         frame,
         by,
@@ -137,7 +136,7 @@ def swiss(
     built = build(items)
     shape = {c: items.frame.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
     if not built.parts:
-        return Answer(pl.DataFrame(schema=shape), dropped=built.dropped, notes=told)
+        return Answer(pl.DataFrame(schema=shape), dropped=built.dropped, notes=task_note)
     panel = built.parts[0][1]
     tasks = _order(panel.items["task"].fill_null("").unique().sort().to_list(), options["order"])
     rounds = (
@@ -152,7 +151,7 @@ def swiss(
     groups = panel.groups.filter(pl.Series(whole))
     dropped = built.dropped | {"groups without a score on every task": int((~whole).sum())}
     if not whole.any():
-        return Answer(pl.DataFrame(schema=shape), dropped=dropped, notes=(*built.notes, *told))
+        return Answer(pl.DataFrame(schema=shape), dropped=dropped, notes=(*built.notes, *task_note))
     table, more = _played(groups, scores[whole], rng, options)
     low, high = _interval(sums, panel.n_clusters, whole, len(tasks), rng=rng, options=options)
     table = table.with_columns(
@@ -161,7 +160,7 @@ def swiss(
     table = table.select(*by, *(c.name for c in _ROWS)).sort(
         "points", *by, descending=[True, *[False] * len(by)]
     )
-    notes = (*built.notes, *told, f"rounds: {', '.join(tasks)}")
+    notes = (*built.notes, *task_note, f"rounds: {', '.join(tasks)}")
     return Answer(table, more={"sensitivity": more}, dropped=dropped, notes=notes)
 
 
@@ -169,14 +168,16 @@ def _played(
     groups: pl.DataFrame, scores: Floats, rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Play with as many leaving as asked, and with fewer; scores are (n_groups, n_rounds)."""
-    asked, n = options["eliminate"], len(groups)
-    points, firsts = (x[0] for x in swiss_rounds.play(scores[None], asked, options["times"], rng))
-    levels = {0, 1, 2, asked} & set(range(n)) if n > 1 else {0}
+    eliminated, n = options["eliminate"], len(groups)
+    points, firsts = (
+        x[0] for x in swiss_rounds.play(scores[None], eliminated, options["times"], rng)
+    )
+    levels = {0, 1, 2, eliminated} & set(range(n)) if n > 1 else {0}
     each = {
         t: swiss_rounds.play(scores[None], t, options["times"], rng)[0][0] for t in sorted(levels)
     }
-    each[asked] = points
-    slope = (points - each[0]) / asked if asked else np.full(n, np.nan)
+    each[eliminated] = points
+    slope = (points - each[0]) / eliminated if eliminated else np.full(n, np.nan)
     table = groups.with_columns(
         pl.Series("points", points),
         pl.Series("p_first", firsts),
@@ -194,8 +195,8 @@ def _played(
     return table, pl.concat(more)
 
 
-def _order(tasks: list[str], asked: str) -> list[str]:
-    named = [t.strip() for t in asked.split(",") if t.strip()]
+def _order(tasks: list[str], order: str) -> list[str]:
+    named = [t.strip() for t in order.split(",") if t.strip()]
     for task in named:
         if task not in tasks:
             raise AnalysisError(unknown_name("task of option order", task, tasks))
@@ -237,11 +238,13 @@ def _interval(
     nothing = np.full(int(whole.sum()), np.nan)
     if n_clusters < 2:
         return nothing, nothing
-    drawn = _scores(
+    resampled = _scores(
         resampling.resampled_sums(sums, options["resamples"], rng), len(whole), n_tasks
     )[:, whole]
-    kept = drawn[~np.isnan(drawn).any(axis=(1, 2))]
-    if len(kept) < options["resamples"] / 2:
+    complete = resampled[~np.isnan(resampled).any(axis=(1, 2))]
+    if len(complete) < options["resamples"] / 2:
         return nothing, nothing  # too few items per task: most resamples miss one
-    points, _ = swiss_rounds.play(kept, options["eliminate"], max(options["times"] // 10, 20), rng)
+    points, _ = swiss_rounds.play(
+        complete, options["eliminate"], max(options["times"] // 10, 20), rng
+    )
     return resampling.percentile(points, options["level"], n_clusters)

@@ -182,10 +182,10 @@ def thresholds(
         of_groups[key] = _row(own, common, options)
         parts.append(own.select("_signal", "_right"))
     nothing = {"n_items": 0, "n": 0, "common_threshold": common}
-    found = [
+    group_rows = [
         dict(zip(by, key, strict=True)) | of_groups.get(key, nothing) for key in groups.iter_rows()
     ]
-    table = pl.DataFrame([dict.fromkeys(shape) | r for r in found], schema=shape)
+    table = pl.DataFrame([dict.fromkeys(shape) | r for r in group_rows], schema=shape)
     totals = pl.DataFrame(
         [_totals(table, parts, options["grid"])], schema={c.name: DTYPES[c.type] for c in _TOTALS}
     )
@@ -195,7 +195,7 @@ def thresholds(
         else ()
     )
     return Answer(
-        table, more={"totals": totals} if found else {}, dropped=gone | silent, notes=notes
+        table, more={"totals": totals} if group_rows else {}, dropped=gone | silent, notes=notes
     )
 
 

@@ -222,8 +222,8 @@ def variance(
     errors_as_wrong = options["errors_as_wrong"]
     items = reduce_items(frame, by, errors_as_wrong=errors_as_wrong)
     panels = build(items, shared=options["shared"])
-    kept = _kept(frame, items, [panel for _, panel in panels.parts])
-    runs = mean_repeats(kept, by, options["repeat"], errors_as_wrong=errors_as_wrong)
+    repeat_runs = _kept(frame, items, [panel for _, panel in panels.parts])
+    runs = mean_repeats(repeat_runs, by, options["repeat"], errors_as_wrong=errors_as_wrong)
     rows, notes, partial = [], panels.notes, 0
     for task, panel in panels.parts:
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
@@ -259,30 +259,30 @@ def _notes(table: pl.DataFrame, panel: Panel, task: str | None) -> tuple[str, ..
 def _rows(panel: Panel, level: float) -> pl.DataFrame:
     n, passed = panel.matrix("n_scored"), panel.matrix("outcome")
     parts = variance_components.sums(panel, n, passed)
-    found = variance_components.added(parts)
-    between = np.maximum(found.between, 0.0)
-    icc = divide(between, between + found.within)
+    components = variance_components.added(parts)
+    between = np.maximum(components.between, 0.0)
+    icc = divide(between, between + components.within)
     total = np.nansum(n, axis=0)
     size = divide(np.nansum(n**2, axis=0), total)
     rate = clustered_means.share(panel, panel.outcome(), level)
     pooled = divide(np.nansum(passed, axis=0), total)
     ends: dict[str, tuple[float, Any]] = {
         "within": (0.0, 0.5),
-        "between": (0.0, 0.25 * divide(found.items, found.items - 1)),
+        "between": (0.0, 0.25 * divide(components.items, components.items - 1)),
         "icc": (0.0, 1.0),
     }
     return panel.groups.with_columns(
-        pl.Series("n_items", found.items).cast(pl.Int64),
-        pl.Series("n_repeated", found.repeated).cast(pl.Int64),
+        pl.Series("n_items", components.items).cast(pl.Int64),
+        pl.Series("n_repeated", components.repeated).cast(pl.Int64),
         pl.Series("n", total).cast(pl.Int64),
         *rate.series("pass_rate"),
         _known("se", rate.se),
         _known("naive_se", np.sqrt(divide(pooled * (1 - pooled), total - 1))),
-        _known("within", found.within),
+        _known("within", components.within),
         _known("between", between),
         _known("icc", icc),
         _known("design_effect", 1 + (size - 1) * icc),
-        _known("expected_repeat_sd", np.sqrt(divide(found.within, found.items))),
+        _known("expected_repeat_sd", np.sqrt(divide(components.within, components.items))),
         *(
             _known(f"{name}_{end}", np.minimum(np.maximum(values, least), most))
             for name, (least, most) in ends.items()
@@ -304,11 +304,11 @@ def _repeats(runs: pl.DataFrame, panel: Panel) -> tuple[pl.DataFrame, int]:
     each = runs.join(whole, on=by, how="inner", nulls_equal=True).sort("score")
     complete = each.filter(pl.col("n_items") == pl.col("_all"))
     spread = pl.col("score").std(ddof=1)
-    found = complete.group_by(by).agg(
+    spreads = complete.group_by(by).agg(
         n_repeats=pl.len().cast(pl.Int64),
         repeat_sd=spread,
         repeat_min=pl.col("score").min(),
         repeat_max=pl.col("score").max(),
         signal_to_noise=pl.when(spread > 1e-12).then(pl.col("score").mean() / spread),
     )
-    return found, each.height - complete.height
+    return spreads, each.height - complete.height

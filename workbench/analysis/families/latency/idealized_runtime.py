@@ -284,7 +284,7 @@ def _assigned(
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
     values = {m: panel.measure(m) for m in ("runtime", "accelerator_s")}
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
     price, power = (
         np.nan if options[name] is None else options[name] * share
         for name, share in (("accelerator_usd_per_hour", 1 / 3600), ("accelerator_w", 1.0))
@@ -293,17 +293,17 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
     return [
         *sample.counts(panel),
         pl.Series("n_modelled", known).cast(pl.Int64),
-        *drawn.series("runtime_s", operator.itemgetter("runtime")),
-        *drawn.series("runtime_cost_usd", lambda m: m["accelerator_s"] * price),
-        *drawn.series("runtime_energy_j", lambda m: m["accelerator_s"] * power),
+        *bootstrap.series("runtime_s", operator.itemgetter("runtime")),
+        *bootstrap.series("runtime_cost_usd", lambda m: m["accelerator_s"] * price),
+        *bootstrap.series("runtime_energy_j", lambda m: m["accelerator_s"] * power),
     ]
 
 
 def _timed(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
     values = {m: panel.measure(m) for m in ("runtime", "e2e_s")}
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
     return [
-        *drawn.series("measured_s", operator.itemgetter("e2e_s")),
-        *drawn.series("excess_s", lambda m: m["e2e_s"] - m["runtime"]),
-        *drawn.series("slowdown", lambda m: sample.per(m["e2e_s"], m["runtime"])),
+        *bootstrap.series("measured_s", operator.itemgetter("e2e_s")),
+        *bootstrap.series("excess_s", lambda m: m["e2e_s"] - m["runtime"]),
+        *bootstrap.series("slowdown", lambda m: sample.per(m["e2e_s"], m["runtime"])),
     ]

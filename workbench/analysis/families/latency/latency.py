@@ -150,9 +150,9 @@ def latency(
     what = f"failed {'calls' if calls else 'traces'}"
     if wanted and options["errors_as_wrong"]:
         what += ", left out of the percentiles"
-    kept, dropped = per_trace.keep_passing(rows, {what: ~pl.col("_failed")})
-    table = _table(kept, by, measures, options["level"])
-    lost = kept.select(by).n_unique() - table.select(by).n_unique() if kept.height else 0
+    counted, dropped = per_trace.keep_passing(rows, {what: ~pl.col("_failed")})
+    table = _table(counted, by, measures, options["level"])
+    lost = counted.select(by).n_unique() - table.select(by).n_unique() if counted.height else 0
     dropped |= {"groups without a known time": lost}
     return Answer(table, more=more, dropped=dropped, notes=_notes(table, measures, calls=calls))
 
@@ -180,15 +180,15 @@ def _with_tpot(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
 def _table(
     rows: pl.DataFrame, by: Sequence[str], measures: Sequence[str], level: float
 ) -> pl.DataFrame:
-    found = []
+    records = []
     known = [m for m in measures if f"_{m}" in rows.columns]
     for key, part in per_trace.parts(rows, by):
         for measure in known:
             row = _row(part, f"_{measure}", level)
             if row is not None:
-                found.append(dict(zip(by, key, strict=True)) | {"measure": measure} | row)
+                records.append(dict(zip(by, key, strict=True)) | {"measure": measure} | row)
     schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
-    return pl.DataFrame(found, schema=schema)
+    return pl.DataFrame(records, schema=schema)
 
 
 def _row(part: pl.DataFrame, column: str, level: float) -> dict[str, Any] | None:
@@ -197,7 +197,7 @@ def _row(part: pl.DataFrame, column: str, level: float) -> dict[str, Any] | None
     if timed.is_empty():
         return None
     values = timed[column].to_numpy()
-    found = quantiles.quantiles(
+    quantile_rows = quantiles.quantiles(
         values, timed["_code"].to_numpy(), [p / 100 for p in _PERCENTILES], level
     )
     row: dict[str, Any] = {
@@ -207,7 +207,7 @@ def _row(part: pl.DataFrame, column: str, level: float) -> dict[str, Any] | None
         "mean_s": float(values.mean()),
         "max_s": float(values.max()),
     }
-    for p, figures in zip(_PERCENTILES, found, strict=True):
+    for p, figures in zip(_PERCENTILES, quantile_rows, strict=True):
         for end, figure in zip(("", "_low", "_high"), figures, strict=True):
             row[f"p{p}_s{end}"] = None if np.isnan(figure) else float(figure)
     row["spread"] = row["p90_s"] / row["p50_s"] if row["p50_s"] > 0 else None
@@ -222,11 +222,11 @@ def _goodput(
     fast = functools.reduce(operator.and_, [pl.col(f"_{m}") <= v for m, v in wanted.items()])
     judged = rows.filter(known | pl.col("_failed")).with_columns(_met=fast & ~pl.col("_failed"))
     judged = judged.with_columns(pl.col("_met").fill_null(value=False).cast(pl.Float64))
-    found = []
+    records = []
     for key, part in per_trace.parts(judged, by):
-        found.append(dict(zip(by, key, strict=True)) | _met(part, level))
+        records.append(dict(zip(by, key, strict=True)) | _met(part, level))
     schema = {c: rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _GOODPUT}
-    table = pl.DataFrame(found, schema=schema)
+    table = pl.DataFrame(records, schema=schema)
     return table.sort("goodput", descending=True, nulls_last=True, maintain_order=True)
 
 
@@ -256,9 +256,9 @@ def _met(part: pl.DataFrame, level: float) -> dict[str, Any]:
 
 
 def _notes(table: pl.DataFrame, measures: Sequence[str], *, calls: bool) -> tuple[str, ...]:
-    found = set(table["measure"].unique())
+    known_measures = set(table["measure"].unique())
     notes = []
-    missing = [m for m in measures if m not in found]
+    missing = [m for m in measures if m not in known_measures]
     if table.height and missing:
         notes.append(f"known of none: {', '.join(missing)}; only streamed calls have most of them")
     if table.height and not calls:

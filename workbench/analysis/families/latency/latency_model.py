@@ -296,13 +296,13 @@ def _rows(
     sums = {name: panel.cluster_sums(panel.matrix(f"{name}_sum")) for name in _SUMS}
     whole = {name: part.sum(axis=0) for name, part in sums.items()}
     figures = _figures(whole, law, options)
-    drawn: dict[str, Floats] | None = None
+    resampled: dict[str, Floats] | None = None
     if law is None and panel.n_clusters > 1:
         stacked = resampling.resampled_sums(
             np.hstack(list(sums.values())), options["resamples"], rng
         )
         parts = np.split(stacked, len(_SUMS), axis=1)
-        drawn = _figures(dict(zip(_SUMS, parts, strict=True)), law, options)
+        resampled = _figures(dict(zip(_SUMS, parts, strict=True)), law, options)
     clusters = (sums["one"] > 0).sum(axis=0)
     enough = clusters > 1
     series = []
@@ -310,8 +310,8 @@ def _rows(
         base, _, end = column.name.rpartition("_")
         if end in {"low", "high"} and base in figures:
             values = np.full(len(enough), np.nan)
-            if drawn is not None:
-                low, high = resampling.percentile(drawn[base], options["level"], clusters)
+            if resampled is not None:
+                low, high = resampling.percentile(resampled[base], options["level"], clusters)
                 values = np.where(enough, low if end == "low" else high, np.nan)
         else:
             values = figures[column.name]
@@ -390,11 +390,13 @@ def nonnegative(gram: Floats, moment: Floats) -> Floats:
             part = g[..., at, :][..., :, at]
             solvable = np.asarray(np.linalg.det(part) > 1e-10)
             safe = np.where(solvable[..., None, None], part, np.eye(size))
-            found = np.linalg.solve(safe, v[..., at][..., None])[..., 0]
-            gain = (found * v[..., at]).sum(axis=-1)
-            better = solvable & np.asarray((found >= 0).all(axis=-1)) & (gain > merit * (1 + 1e-12))
+            solution = np.linalg.solve(safe, v[..., at][..., None])[..., 0]
+            gain = (solution * v[..., at]).sum(axis=-1)
+            better = (
+                solvable & np.asarray((solution >= 0).all(axis=-1)) & (gain > merit * (1 + 1e-12))
+            )
             candidate = np.zeros(moment.shape)
-            candidate[..., at] = found
+            candidate[..., at] = solution
             best = np.where(better[..., None], candidate, best)
             merit = np.where(better, gain, merit)
     known = np.asarray((scale > 0).any(axis=-1))

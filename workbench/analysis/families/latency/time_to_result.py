@@ -24,7 +24,7 @@ _PROFILE = (
         "ratio",
         "float",
         "",
-        "Times the time of whoever is first on the workload.",
+        "Times the time of the fastest group on the workload.",
         KEY_NULL,
         "times the first",
     ),
@@ -54,7 +54,7 @@ _ROWS = (
             "first",
             "float",
             "0..1",
-            "Share of workloads on which nobody is faster; ties count for all.",
+            "Share of workloads on which no group is faster; ties count for all.",
             KEY_NULL,
             "first",
         ),
@@ -97,8 +97,8 @@ _STEPS = 17
 @analysis(
     name="time-to-result",
     title="Time to result",
-    question="Over many workloads, who has the right result first, and "
-    "how far behind are the others?",
+    question="Over many workloads, which group has the right result first, and how far behind are "
+    "the others?",
     source="Dolan & Moré 2002 (performance profiles); Dahl et al. 2023, arXiv 2306.07179 (area as "
     "a score; form of mlcommons/algorithmic-efficiency at 11e70c0)",
     needs=("item_id",),
@@ -133,7 +133,7 @@ def time_to_result(
     The area is the mean of the profile from 1 to `most` (the score of AlgoPerf, there with a ratio
     of 4), exactly: the mean of (most − ratio) / (most − 1), not below 0.
 
-    Ratios depend on who else is there: leave a group out and the others' may change. Workloads of
+    Ratios depend on the other groups: without one of them the others' may change. Workloads of
     which no group has a result are left out and counted; a group is judged on the workloads that it
     was tried on. Only scored traces whose time is known count. Intervals: Wilson's with the
     effective number of workloads; of the area percentile bootstrap of their clusters. The spread of
@@ -157,14 +157,14 @@ def time_to_result(
         errors_as_wrong=options["errors_as_wrong"],
     )
     built = build(items, shared=options["shared"])
-    rows, profiles, nobody = [], [], 0
+    rows, profiles, unsolved = [], [], 0
     for task, panel in built.parts:
         ratio = ratios(sample.per(panel.measure(measure), panel.outcome()), panel.outcome())
-        nobody += int(np.isnan(ratio).all(axis=1).sum())
+        unsolved += int(np.isnan(ratio).all(axis=1).sum())
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
         rows.append(_rows(panel, ratio, rng, options).with_columns(where))
         profiles.append(_profile(panel, ratio, rows[-1]["area"], options).with_columns(where))
-    dropped = built.dropped | {"workloads of which no group has a result": nobody}
+    dropped = built.dropped | {"workloads of which no group has a result": unsolved}
     if not rows:
         return Answer(empty(by, _ROWS), dropped=dropped, notes=built.notes)
     first = ["task"] if "task" in by else []
@@ -216,9 +216,9 @@ def _rows(
 ) -> pl.DataFrame:
     most, level = options["most"], options["level"]
     height = np.clip((most - ratio) / (most - 1), 0.0, 1.0)
-    drawn = sample.draw(panel, {"area": height}, rng, options)
+    bootstrap = sample.draw(panel, {"area": height}, rng, options)
     known = ~np.isnan(ratio)
-    # workloads of which nobody has a result were tried, and say nothing
+    # workloads without any result were tried, but have no time ratio
     few = pl.Series((panel.cluster_sums(known.astype(float)) > 0).sum(axis=0) < 2)
     medians = [
         float(np.median(ratio[known[:, g], g])) if known[:, g].any() else None
@@ -232,7 +232,7 @@ def _rows(
         ),
         *[
             part if part.name == "area" else part.set(few, None)
-            for part in drawn.series("area", lambda means: means["area"])
+            for part in bootstrap.series("area", lambda means: means["area"])
         ],
         pl.Series("median_ratio", medians, pl.Float64),
     )

@@ -308,9 +308,9 @@ def cascade(
             answers = functools.partial(sure.of, panel, task)
         else:
             answers = functools.partial(confidences.agreeing, panel, item_votes(panel, cast))
-        found, more = _judged(panel, answers, rng, options)
+        pair_rows, more = _judged(panel, answers, rng, options)
         notes += more
-        for name, row, curve in found:
+        for name, row, curve in pair_rows:
             what = "agreement" if agreeing else "recorded"
             rows.append(where | {"pair": name, "by_what": what} | row)
             curves += [where | {"pair": name} | point for point in curve]
@@ -320,8 +320,8 @@ def cascade(
             "the same items"
             " are needed"
         )
-    told = built.dropped, tuple(dict.fromkeys(notes))
-    return _answer(rows, curves, sure.described(by), by, told)
+    remarks = built.dropped, tuple(dict.fromkeys(notes))
+    return _answer(rows, curves, sure.described(by), by, remarks)
 
 
 def _answer(
@@ -329,15 +329,15 @@ def _answer(
     curves: list[dict[str, Any]],
     run: pl.DataFrame | None,
     by: Sequence[str],
-    told: tuple[dict[str, int], tuple[str, ...]],
+    remarks: tuple[dict[str, int], tuple[str, ...]],
 ) -> Answer:
     first = ["task"] if "task" in by else []
     if not rows:
         return Answer(
             empty((), _ROWS),
             more={} if run is None else {"recorded": run},
-            dropped=told[0],
-            notes=told[1],
+            dropped=remarks[0],
+            notes=remarks[1],
         )
     table = pl.DataFrame(rows, schema=empty(first, _ROWS).schema).fill_nan(None)
     table = table.sort(
@@ -356,7 +356,7 @@ def _answer(
         more["curve"] = points.sort(*first, place, "share")
     if run is not None:
         more["recorded"] = run
-    return Answer(table, more=more, dropped=told[0], notes=told[1])
+    return Answer(table, more=more, dropped=remarks[0], notes=remarks[1])
 
 
 def _check(parts: Sequence[tuple[str | None, Panel]], options: dict[str, Any]) -> None:
@@ -373,28 +373,28 @@ def _judged(
     options: dict[str, Any],
 ) -> tuple[list[tuple[str, _Row, list[_Row]]], list[str]]:
     """Measure the pairs of a task: name, figures and curve of each; and what there is to say."""
-    found: list[tuple[str, _Row, list[_Row], int]] = []
+    judged: list[tuple[str, _Row, list[_Row], int]] = []
     skipped = 0
 
     def each() -> Iterator[Pair]:
         nonlocal skipped
         for name, pair in _pairs(panel, answers, options):
-            if len(found) == _MOST_PAIRS:
+            if len(judged) == _MOST_PAIRS:
                 skipped += 1
                 continue
-            found.append((name, *_exact(pair), int(np.count_nonzero(np.bincount(pair.cluster)))))
+            judged.append((name, *_exact(pair), int(np.count_nonzero(np.bincount(pair.cluster)))))
             yield pair
 
-    drawn = handover.resampled(each(), rng, options["resamples"])
-    for (_, row, points, n_clusters), draws in zip(found, drawn, strict=True):
+    bootstraps = handover.resampled(each(), rng, options["resamples"])
+    for (_, row, points, n_clusters), draws in zip(judged, bootstraps, strict=True):
         if draws is None:
             continue
         more, (low, high) = handover.intervals(draws, options["level"], n_clusters)
         row.update(more)
         for point, below, above in zip(points, low.tolist(), high.tolist(), strict=True):
             point.update(rate_low=below, rate_high=above)
-    said = [f"{skipped} further pairs are left out; name small or large"] if skipped else []
-    return [(name, row, points) for name, row, points, _ in found], said
+    skipped_note = [f"{skipped} further pairs are left out; name small or large"] if skipped else []
+    return [(name, row, points) for name, row, points, _ in judged], skipped_note
 
 
 def _pairs(
@@ -425,12 +425,12 @@ def _above(rate: Floats, cost: Floats, small: int) -> list[int]:
         np.where(both, x - x[:, [small]], 0.0).sum(axis=0).tolist() for x in (cost, rate)
     )
     n = both.sum(axis=0).tolist()
-    found = [
+    candidates = [
         (-better[large] / n[large], large)
         for large, more in enumerate(dearer)
         if large != small and (better[large] > 0 if np.isnan(more) else more > 0)
     ]
-    return [min(found)[1]] if found else []
+    return [min(candidates)[1]] if candidates else []
 
 
 def _paired(panel: Panel, answers: Answers, rate: Floats, cost: Floats) -> Pair | None:
@@ -441,10 +441,10 @@ def _paired(panel: Panel, answers: Answers, rate: Floats, cost: Floats) -> Pair 
     item = item[known]
     right, own_cost, sure = (x[known] for x in (right, own_cost, sure))
     large = np.column_stack([rate[item], cost[item]])
-    kept = np.column_stack([right, own_cost])
+    small_alone = np.column_stack([right, own_cost])
     handed = np.column_stack([large[:, 0], own_cost + large[:, 1]])
     weight = 1.0 / np.bincount(item)[item]
-    return Pair(kept, handed, large, sure, weight, panel.clusters[item])
+    return Pair(small_alone, handed, large, sure, weight, panel.clusters[item])
 
 
 def _exact(pair: Pair) -> tuple[_Row, list[_Row]]:

@@ -224,9 +224,9 @@ def routing(
     """Route items to the groups of `by`, and hold every router against mixing models at random.
 
     Grain: one row per router (per task if `by` names it), the best mean accuracy first;
-    `more["curve"]`: one row per router and unbeaten point; `more["assignment"]`: with a `budget`,
-    one row per router and model. Only traces with the cost count, on the items that every model was
-    tried on; trials are averaged within their item.
+    `more["curve"]`: one row per router and non-dominated point; `more["assignment"]`: with a
+    `budget`, one row per router and model. Only traces with the cost count, on the items that every
+    model was tried on; trials are averaged within their item.
 
     Routers choose, for a price λ, the model with the largest expected accuracy − λ · expected cost;
     over all λ this draws a curve. Equal ones go to the cheaper model. The oracle knows accuracy and
@@ -238,7 +238,7 @@ def routing(
     taught. From more than 2,000 items that many are learned from, drawn at random.
 
     Mean accuracy: the area between the cheapest and the dearest single model's cost, straight
-    between unbeaten points, flat beyond, over the span. APGR and CPT: of the items by the predicted
+    between Pareto points, flat beyond, over the span. APGR and CPT: of the items by the predicted
     gain of the strong model over the weak one, in tenths of calls as RouteLLM has it; the oracle
     calls the strong model only where it gains. Intervals: expanded percentile bootstrap of item
     clusters with the routers as they are; they leave out what other training items would have
@@ -259,14 +259,14 @@ def routing(
     rows, points, given, notes = [], [], [], list(built.notes)
     for task, panel in built.parts:
         where = {"task": task} if task is not None else {}
-        found, said = _task(panel, known, rng, options)
-        notes += said
-        curves = _curves(found)
-        own = _rows(found, curves, rng, options)
+        task_data, task_notes = _task(panel, known, rng, options)
+        notes += task_notes
+        curves = _curves(task_data)
+        own = _rows(task_data, curves, rng, options)
         rows += [where | row for row in own]
         points += [where | p for name, c in curves.items() for p in _points(name, c)]
         if options["budget"] is not None:
-            given += [where | g for g in _assigned(found, options["budget"])]
+            given += [where | g for g in _assigned(task_data, options["budget"])]
     return _answer(rows, points, given, by, measure, built.dropped, notes)
 
 
@@ -318,13 +318,13 @@ def _task(
     for option in ("weak", "strong"):
         if options[option] is not None and options[option] not in names:
             raise AnalysisError(unknown_name(f"group for {option}", options[option], names))
-    found = _Task(panel, names, rate, cost, {})
+    task_data = _Task(panel, names, rate, cost, {})
     if len(names) < 2:
-        return found, [f"a single model, nothing to route: {names[0]}"]
-    found.predicted[ORACLE] = rate, cost
+        return task_data, [f"a single model, nothing to route: {names[0]}"]
+    task_data.predicted[ORACLE] = rate, cost
     n_folds = min(options["folds"], panel.n_clusters)
     if n_folds < 2:
-        return found, ["a single item, or cluster of items: no router can learn"]
+        return task_data, ["a single item, or cluster of items: no router can learn"]
     facts = panel.items.select("item_id").join(
         known, on="item_id", how="left", maintain_order="left"
     )
@@ -336,7 +336,7 @@ def _task(
     folds = (rng.permutation(panel.n_clusters) % n_folds)[panel.clusters]
     expected = np.stack([cost[folds != f].mean(axis=0) for f in range(n_folds)])[folds]
     guesses = features.predicted(matrix, rate, folds, options["neighbours"], rng)
-    found.predicted.update({name: (guess, expected) for name, guess in guesses.items()})
+    task_data.predicted.update({name: (guess, expected) for name, guess in guesses.items()})
     alike = facts.drop("item_id").unique().height < 2
     bare = (
         ["nothing tells the items apart: learned routers can only learn the best model"]
@@ -345,7 +345,7 @@ def _task(
     )
     if facts["input"].null_count() == facts.height and not bare:
         bare = ["no question is recorded: routers learned from task and difficulty alone"]
-    return found, bare
+    return task_data, bare
 
 
 def _curves(task: _Task) -> dict[str, _Curve]:
@@ -392,7 +392,7 @@ def _rows(
     costs, rates = task.cost.mean(axis=0), task.rate.mean(axis=0)
     best = int(np.lexsort((costs, -rates))[0])
     low, high = float(costs.min()), float(costs.max())
-    drawn = _resampled(task, curves, rng, options) if len(task.names) > 1 else {}
+    intervals_of = _resampled(task, curves, rng, options) if len(task.names) > 1 else {}
     mixed = quality_curves.common_area(costs, rates, low, high)
     if MIX in curves:
         mixed = quality_curves.common_area(curves[MIX].cost, curves[MIX].rate, low, high)
@@ -417,7 +417,7 @@ def _rows(
                 "mean_rate": mean,
                 "gain": None if curve.kind == "mix" else mean - mixed,
                 "own_mean_rate": quality_curves.own_area(curve.cost, curve.rate),
-                **drawn.get(name, {}),
+                **intervals_of.get(name, {}),
                 **_gap(task, name, options),
             }
         rows.append(row)
@@ -445,10 +445,10 @@ def _gap(task: _Task, name: str, options: dict[str, Any]) -> dict[str, Any]:
         quality = np.interp(_TENTHS, share, got[:, 0])
         if name == ORACLE:  # it need not call the strong model more often than it gains
             quality = np.maximum.accumulate(quality)
-    found = {"apgr": quality_curves.mean_recovered(_TENTHS, quality, low, high)}
+    figures = {"apgr": quality_curves.mean_recovered(_TENTHS, quality, low, high)}
     for part in (20, 50, 80):
-        found[f"cpt_{part}"] = quality_curves.calls_for(_TENTHS, quality, low, high, part / 100)
-    return found
+        figures[f"cpt_{part}"] = quality_curves.calls_for(_TENTHS, quality, low, high, part / 100)
+    return figures
 
 
 def _resampled(
@@ -461,27 +461,27 @@ def _resampled(
     routed = {name: c.per_item for name, c in curves.items() if c.per_item is not None}
     blocks = [task.cost, task.rate, *(x for pair in routed.values() for x in pair), np.ones((n, 1))]
     sums = task.panel.cluster_sums(np.hstack(blocks))
-    drawn = resampling.resampled_sums(sums, options["resamples"], rng)
-    drawn = drawn[:, :-1] / drawn[:, -1:]
-    costs, rates = drawn[:, :m], drawn[:, m : 2 * m]
+    resampled = resampling.resampled_sums(sums, options["resamples"], rng)
+    resampled = resampled[:, :-1] / resampled[:, -1:]
+    costs, rates = resampled[:, :m], resampled[:, m : 2 * m]
     low, high = costs.min(axis=1), costs.max(axis=1)
     areas = {MIX: quality_curves.hull_areas(costs, rates)}
     at = 2 * m
     for name, (cost, _) in routed.items():
         k = cost.shape[1]
         areas[name] = quality_curves.common_areas(
-            drawn[:, at : at + k], drawn[:, at + k : at + 2 * k], low, high
+            resampled[:, at : at + k], resampled[:, at + k : at + 2 * k], low, high
         )
         at += 2 * k
-    found: dict[str, dict[str, float]] = {}
+    ends: dict[str, dict[str, float]] = {}
     for name, area in areas.items():
-        found[name] = {}
+        ends[name] = {}
         for figure, draws in (("mean_rate", area), ("gain", area - areas[MIX])):
             if figure == "gain" and name == MIX:
                 continue
             a, b = resampling.percentile(draws[:, None], options["level"], task.panel.n_clusters)
-            found[name] |= {f"{figure}_low": float(a[0]), f"{figure}_high": float(b[0])}
-    return found
+            ends[name] |= {f"{figure}_low": float(a[0]), f"{figure}_high": float(b[0])}
+    return ends
 
 
 def _assigned(task: _Task, budget: float) -> list[dict[str, Any]]:

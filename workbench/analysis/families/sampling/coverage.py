@@ -268,20 +268,20 @@ def _fit(
     if np.isnan(a):
         return {}
     error = np.abs(np.exp(a * np.array(ks, float) ** b) - curve).mean()
-    found = {"a": float(a), "b": float(b), "fit_error": float(error)}
+    parameters = {"a": float(a), "b": float(b), "fit_error": float(error)}
     far = options["far_k"]
     if far is None:
-        return found
-    found["far_pass_at_k"] = float(np.exp(a * float(far) ** b))
+        return parameters
+    parameters["far_pass_at_k"] = float(np.exp(a * float(far) ** b))
     known = ~np.isnan(per_item[:, :1])
     sums = panel.cluster_sums(np.hstack([per_item, known.astype(float)]))
     sums = sums[sums[:, -1] > 0]
     if len(sums) < 2:
-        return found
+        return parameters
     draws = resampling.resampled_sums(sums, options["resamples"], rng)
     a_drawn, b_drawn = power_law(ks, draws[:, :-1] / draws[:, -1:])
     low, high = resampling.percentile(
         np.exp(a_drawn * float(far) ** b_drawn)[:, None], options["level"], len(sums)
     )
     ends = {"far_pass_at_k_low": float(low[0]), "far_pass_at_k_high": float(high[0])}
-    return found | {name: end for name, end in ends.items() if not np.isnan(end)}
+    return parameters | {name: end for name, end in ends.items() if not np.isnan(end)}

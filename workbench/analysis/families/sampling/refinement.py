@@ -272,13 +272,13 @@ def refinement(
         all_groups = frame.select(*by).unique().select(nw.len().alias("n")).collect("polars")
         dropped["groups whose traces note no rounds"] = int(all_groups["n"][0]) - len(groups)
     else:
-        groups, left_out, said = _unnoted(frame, by, options)
+        groups, left_out, group_notes = _unnoted(frame, by, options)
         dropped |= left_out
-        notes += said
+        notes += group_notes
     rows, totals = [], []
-    for group, drawn in zip(groups, _draw(groups, rng, options), strict=True):
-        rows.append(_rows(group, drawn))
-        totals.append(_totals(group, drawn))
+    for group, bootstrap in zip(groups, _draw(groups, rng, options), strict=True):
+        rows.append(_rows(group, bootstrap))
+        totals.append(_totals(group, bootstrap))
         notes += _verdict(group, totals[-1])
     table = pl.concat(rows).select(*by, *(c.name for c in _ROWS)) if rows else empty(by, _ROWS)
     more = {"totals": pl.concat(totals)} if totals else {}
@@ -294,19 +294,19 @@ def _unnoted(
     # Levels are looked for before anything is reduced twice.
     if (rungs["n_levels"] > 1).any():
         ladder = parameter_levels.levelled_groups(frame, by, parameter, ("cost_usd",), options)
-        said = [
+        group_notes = [
             "rounds are told apart by configuration, each with attempts of its own: chance alone"
             " mends and breaks; look at the gain"
         ]
         if ladder.several:
-            said += _missing(ladder.single, parameter)
-            return [_levels(each) for each in ladder.several], ladder.dropped, said
+            group_notes += _missing(ladder.single, parameter)
+            return [_levels(each) for each in ladder.several], ladder.dropped, group_notes
     single = rungs.filter(pl.col("n_levels") == 1).drop("n_levels")
     flat = parameter_levels.single_level_groups(frame, by, ("cost_usd",), options)
-    said = _missing(list(single.iter_slices(1)), parameter) or [
+    group_notes = _missing(list(single.iter_slices(1)), parameter) or [
         f"no trace notes its rounds, and no strategy has a parameter {parameter}"
     ]
-    return [_levels(each) for each in flat.several], flat.dropped, said
+    return [_levels(each) for each in flat.several], flat.dropped, group_notes
 
 
 def _noted(noted: rounds.Recorded, names: pl.DataFrame, at: Ints) -> _Group:
@@ -372,32 +372,34 @@ def _draw(
         for g in groups
     ]
     out = []
-    for group, drawn in zip(
+    for group, bootstrap in zip(
         groups, joint_resampling.resample_jointly(parts, options["resamples"], rng), strict=True
     ):
-        whole = dict(zip(names, np.split(drawn.mean, len(names)), strict=True))
+        whole = dict(zip(names, np.split(bootstrap.mean, len(names)), strict=True))
         draws = None
-        if drawn.draws is not None:
-            draws = dict(zip(names, np.split(drawn.draws, len(names), axis=1), strict=True))
-        counts = np.full(len(group.rounds), float(drawn.n_clusters))
+        if bootstrap.draws is not None:
+            draws = dict(zip(names, np.split(bootstrap.draws, len(names), axis=1), strict=True))
+        counts = np.full(len(group.rounds), float(bootstrap.n_clusters))
         out.append(Sample(whole, draws, counts, options["level"]))
     return out
 
 
-def _rows(group: _Group, drawn: Sample) -> pl.DataFrame:
+def _rows(group: _Group, bootstrap: Sample) -> pl.DataFrame:
     k = len(group.rounds)
     first = np.arange(k) == 0
-    cost, rate = drawn.means["cost"], drawn.means["right"]
+    cost, rate = bootstrap.means["cost"], bootstrap.means["right"]
     return pl.concat([group.names] * k).with_columns(
         pl.Series("round", group.rounds, pl.Int64),
         pl.Series("n_items", [len(group.values["right"])] * k, pl.Int64),
         pl.Series("n", [group.n] * k, pl.Int64),
-        *drawn.series("rate", lambda m: m["right"]),
-        *drawn.series("gain", lambda m: np.where(first, np.nan, m["right"] - m["right"][..., :1])),
-        pl.Series("made_rate", drawn.means["made"]),
-        *drawn.series("correction_rate", lambda m: divide(m["mended"], m["wrong"])),
-        *drawn.series("overcorrection_rate", lambda m: divide(m["broken"], m["held"])),
-        *drawn.series("cost_usd", lambda m: m["cost"]),
+        *bootstrap.series("rate", lambda m: m["right"]),
+        *bootstrap.series(
+            "gain", lambda m: np.where(first, np.nan, m["right"] - m["right"][..., :1])
+        ),
+        pl.Series("made_rate", bootstrap.means["made"]),
+        *bootstrap.series("correction_rate", lambda m: divide(m["mended"], m["wrong"])),
+        *bootstrap.series("overcorrection_rate", lambda m: divide(m["broken"], m["held"])),
+        *bootstrap.series("cost_usd", lambda m: m["cost"]),
         pl.Series("per_point_usd", _per_point(cost, rate)).fill_nan(None),
     )
 
@@ -410,7 +412,7 @@ def _per_point(cost: Floats, rate: Floats) -> Floats:
     return np.where(more > 0, price, np.nan)
 
 
-def _totals(group: _Group, drawn: Sample) -> pl.DataFrame:
+def _totals(group: _Group, bootstrap: Sample) -> pl.DataFrame:
     """Sum one group's rounds up."""
     x = np.array(group.rounds, float)
     away = x - x.mean()
@@ -431,13 +433,15 @@ def _totals(group: _Group, drawn: Sample) -> pl.DataFrame:
         "whole_gain": lambda m: np.asarray(m["right"][..., -1] - m["right"][..., 0]),
         "extra_usd": lambda m: np.asarray(m["cost"][..., -1] - m["cost"][..., 0]),
     }
-    one = dataclasses.replace(drawn, clusters=drawn.clusters[:1])
+    one = dataclasses.replace(bootstrap, clusters=bootstrap.clusters[:1])
     columns = [
         s
         for name, figure in figures.items()
         for s in one.series(name, lambda m, f=figure: np.asarray(f(m))[..., None])  # type: ignore[misc]  # a lambda's default
     ]
-    best = group.rounds[int(np.argmax(drawn.means["right"] > drawn.means["right"].max() - 1e-12))]
+    best = group.rounds[
+        int(np.argmax(bootstrap.means["right"] > bootstrap.means["right"].max() - 1e-12))
+    ]
     return group.names.with_columns(
         *columns, pl.Series("best_round", [best], pl.Int64), pl.Series("source", [group.source])
     )
@@ -450,10 +454,10 @@ def _verdict(group: _Group, totals: pl.DataFrame) -> list[str]:
     low, high = totals.select("whole_gain_low", "whole_gain_high").row(0)
     if low is None or (low <= 0 <= high and high > low):
         return []
-    said = "helps" if low > 0 else "does harm" if high < 0 else "changes nothing"
+    verdict = "helps" if low > 0 else "does harm" if high < 0 else "changes nothing"
     return [
         (
-            f"{label(group.names.row(0))}: revising {said}, {100 * low:+.1f} to "
+            f"{label(group.names.row(0))}: revising {verdict}, {100 * low:+.1f} to "
             f"{100 * high:+.1f} points"
         )
     ]

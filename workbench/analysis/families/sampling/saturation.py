@@ -62,7 +62,7 @@ _ROWS = (
     Column(
         "is_beyond",
         "bool",
-        doc="Saturation lies beyond the largest level tried: a guess of the law, nobody saw it.",
+        doc="Saturation lies beyond the largest level tried: an extrapolation of the law.",
         null=_NO_FIT,
         title="beyond what was tried",
     ),
@@ -275,27 +275,30 @@ def saturation(
     """
     if options["unit"] <= 0:
         raise AnalysisError("option unit: give how much of the axis is one unit, above 0")
-    found, dropped, notes = _found(frame, by, options)
+    group_curves, dropped, notes = _curves_of(frame, by, options)
     rows, curves, fewest = [], [], intervals.ENOUGH_ITEMS
     parts = [
-        joint_resampling.Part(joint_resampling.batch(c.names), c.clusters, c.rate) for c in found
+        joint_resampling.Part(joint_resampling.batch(c.names), c.clusters, c.rate)
+        for c in group_curves
     ]
     resampled = joint_resampling.resample_jointly(parts, options["resamples"], rng)
-    for curve, drawn in zip(found, resampled, strict=True):
-        row, table = _judge(curve, drawn, options)
+    for curve, bootstrap in zip(group_curves, resampled, strict=True):
+        row, table = _judge(curve, bootstrap, options)
         rows.append(row)
         curves.append(table)
-        notes += _said(curve, row)
+        notes += _remarks(curve, row)
         if row["plateau_low"].item() is not None:
-            fewest = min(fewest, drawn.n_clusters)
+            fewest = min(fewest, bootstrap.n_clusters)
     notes += intervals.few_items_notes(fewest, "a plateau", 91)
-    notes += _short([c for c, r in zip(found, rows, strict=True) if r["n_levels"].item() < 3])
+    notes += _short(
+        [c for c, r in zip(group_curves, rows, strict=True) if r["n_levels"].item() < 3]
+    )
     table = pl.concat(rows).select(*by, *(c.name for c in _ROWS)) if rows else empty(by, _ROWS)
     more = {"curve": pl.concat(curves).select(*by, *(c.name for c in _CURVE))} if curves else {}
     return Answer(table, more=more, dropped=dropped, notes=tuple(notes))
 
 
-def _found(
+def _curves_of(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[list[_Curve], dict[str, int], list[str]]:
     axis = options["axis"]
@@ -303,15 +306,15 @@ def _found(
         return _of_trials(frame, by, options)
     if axis == "rounds":
         noted = rounds.read(frame, by)
-        found = [_of_rounds(noted, names, at) for names, at in noted.groups(by)]
-        return found, noted.dropped, [] if found else ["no trace notes its rounds"]
+        curves = [_of_rounds(noted, names, at) for names, at in noted.groups(by)]
+        return curves, noted.dropped, [] if curves else ["no trace notes its rounds"]
     ladder = parameter_levels.levelled_groups(frame, by, axis, ("cost_usd",), options)
     single = "; ".join(label(names.row(0)) for names in ladder.single[:5])
     notes = [f"only one level of {axis}: {single}; group by what stays the same"] if single else []
     if not ladder.single and not ladder.several:
         notes = [f"no trace has a number in {axis}"]
-    found = [_of_levels(each, options["unit"]) for each in ladder.several]
-    return found, ladder.dropped, notes
+    curves = [_of_levels(each, options["unit"]) for each in ladder.several]
+    return curves, ladder.dropped, notes
 
 
 def _of_trials(
@@ -322,11 +325,11 @@ def _of_trials(
     voting, lost = options["select"] == "vote", 0
     patterns = None
     if options["select"] != "any":
-        told, patterns, lost = with_answers(frame, items)
+        answered, patterns, lost = with_answers(frame, items)
         voting = voting or bool(patterns.height)
-        items = told if voting else items
+        items = answered if voting else items
     panels = build(items)
-    found, short = [], 0
+    curves, short = [], 0
     for task, panel in panels.parts:
         tries = attempt_counts.attempts(panel, None, cap=_MOST)
         short += tries.n_short
@@ -337,12 +340,12 @@ def _of_trials(
             voted = right[cast.place]
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
         for g in range(panel.groups.height):
-            found += [
+            curves += [
                 dataclasses.replace(c, names=c.names.with_columns(where).select(by))
                 for c in _of_group(tries, voted, g)
             ]
     spoilt = {"items with a right trace whose answer is not recorded": lost if voting else 0}
-    return found, panels.dropped | {attempt_counts.SHORT: short} | spoilt, list(panels.notes)
+    return curves, panels.dropped | {attempt_counts.SHORT: short} | spoilt, list(panels.notes)
 
 
 def _of_group(tries: attempt_counts.Attempts, voted: Floats | None, g: int) -> Iterator[_Curve]:
@@ -393,7 +396,7 @@ def _judge(
     curve: _Curve, resampled: joint_resampling.Drawn, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Fit one group's curve and its resamples, (resamples, k)."""
-    drawn, clusters = resampled.draws, resampled.n_clusters
+    draws, clusters = resampled.draws, resampled.n_clusters
     levels, mean, level = curve.levels, curve.rate.mean(axis=0), options["level"]
     gain = _must_gain(curve, options)
     row: dict[str, Any] = {
@@ -415,8 +418,8 @@ def _judge(
     full = {n: None if (v := row.get(n)) is None or v != v else v for n in names}  # noqa: PLR0124  # NaN
     table = pl.DataFrame([full], schema=empty((), _ROWS).schema)
     low, high = (
-        resampling.percentile(drawn, level, clusters)
-        if drawn is not None
+        resampling.percentile(draws, level, clusters)
+        if draws is not None
         else (np.full_like(mean, np.nan),) * 2
     )
     points = pl.DataFrame(
@@ -448,7 +451,7 @@ def _fitted(
     levels: Floats, mean: Floats, resampled: joint_resampling.Drawn, gain: float, level: float
 ) -> tuple[Floats, dict[str, Any]]:
     """Fit the curve and its resamples; compare what is left with its spread."""
-    drawn, clusters = resampled.draws, resampled.n_clusters
+    bootstrap_draws, clusters = resampled.draws, resampled.n_clusters
     plateau, step = fit(levels, mean[None])
     star = saturates_at(plateau, step, gain)
     fitted = law(levels, plateau, step)[0]
@@ -460,9 +463,9 @@ def _fitted(
         "is_beyond": None if math.isnan(star[0]) else bool(star[0] > levels[-1]),
         "worst_residual": float(np.abs(left).max()),
     }
-    if drawn is None:
+    if bootstrap_draws is None:
         return fitted, row
-    plateaus, steps = fit(levels, drawn, roughly=True)
+    plateaus, steps = fit(levels, bootstrap_draws, roughly=True)
     for name, draws in (
         ("plateau", plateaus),
         ("step", steps),
@@ -472,14 +475,14 @@ def _fitted(
             continue
         low, high = resampling.percentile(draws[:, None], level, clusters)
         row |= {f"{name}_low": float(low[0]), f"{name}_high": float(high[0])}
-    spread = np.nanstd(drawn - law(levels, plateaus, steps), axis=0)
+    spread = np.nanstd(bootstrap_draws - law(levels, plateaus, steps), axis=0)
     reach = NormalDist().inv_cdf(1 - (1 - level) / (2 * len(levels)))
     row["law_holds"] = bool((np.abs(left) <= reach * spread + 1e-6).all())
     return fitted, row
 
 
 def _short(curves: Sequence[_Curve]) -> list[str]:
-    """Say once whose curves have too few levels."""
+    """Write a note on the groups whose curves have too few levels."""
     names = [label(c.names.row(0)) for c in curves]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
@@ -487,15 +490,15 @@ def _short(curves: Sequence[_Curve]) -> list[str]:
     )
 
 
-def _said(curve: _Curve, row: pl.DataFrame) -> list[str]:
+def _remarks(curve: _Curve, row: pl.DataFrame) -> list[str]:
     """Say in words what the columns say in numbers, where it matters."""
     name = label(curve.names.row(0))
-    found = row.row(0, named=True)
-    said = []
-    if found["law_holds"] is False:
-        said.append(f"{name}: the curve is not of the law's shape; look at it before N*")
-    if found["is_beyond"]:
-        high = found["n_star_high"]
+    figures = row.row(0, named=True)
+    remarks = []
+    if figures["law_holds"] is False:
+        remarks.append(f"{name}: the curve is not of the law's shape; look at it before N*")
+    if figures["is_beyond"]:
+        high = figures["n_star_high"]
         upto = "" if high is None or math.isinf(high) else f", {high:g} at most"
-        said.append(f"{name}: not saturated at N = {found['most']:g}; try more{upto}")
-    return said
+        remarks.append(f"{name}: not saturated at N = {figures['most']:g}; try more{upto}")
+    return remarks

@@ -388,9 +388,9 @@ def _blocks(
     """
     present = "verifier_score" in frame.collect_schema().names()
     score = nw.col("verifier_score") if present else nw.lit(None)
-    told = frame.with_columns(_verdict=score.cast(nw.Float64))
-    told = told.filter(~nw.col("_verdict").is_null())
-    rows = scored_rows(told, items, ("_verdict",))
+    judged = frame.with_columns(_verdict=score.cast(nw.Float64))
+    judged = judged.filter(~nw.col("_verdict").is_null())
+    rows = scored_rows(judged, items, ("_verdict",))
     order = best_first(rows["_at"].to_numpy(), rows["_verdict"].to_numpy())
     at, verdict, passed = (
         rows.drop_in_place(c).gather(order).to_numpy() for c in ("_at", "_verdict", "outcome")

@@ -199,9 +199,9 @@ def quantization(
         outcome=options["outcome"],
         errors_as_wrong=options["errors_as_wrong"],
     )
-    kept = items.frame.filter(pl.col("n") > 0)
+    counted_rows = items.frame.filter(pl.col("n") > 0)
     tables, lost, lone, several = [], 0, 0, 0
-    for _, part in kept.sort(by, nulls_last=True).group_by(by, maintain_order=True):
+    for _, part in counted_rows.sort(by, nulls_last=True).group_by(by, maintain_order=True):
         own = dataclasses.replace(items, frame=part, by=("precision",))
         table, gone = _group(own, rng, options)
         lost += gone
@@ -221,7 +221,7 @@ def quantization(
         )
     dropped = items.dropped() | {"items that not every format was tried on": lost}
     if not tables:
-        shape = {c: kept.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
+        shape = {c: counted_rows.schema[c] for c in by} | {c.name: DTYPES[c.type] for c in _ROWS}
         return Answer(pl.DataFrame(schema=shape), dropped=dropped, notes=tuple(notes))
     columns = list(dict.fromkeys((*by, *(c.name for c in _ROWS))))
     return Answer(pl.concat(tables).select(columns), dropped=dropped, notes=tuple(notes))
@@ -252,8 +252,8 @@ def bits(precision: str | None) -> float | None:
         r"(?:^|[^a-z0-9])(?:i?q|w|fp|bf|mxfp|nvfp|nf|f|int|uint|float|bfloat|e)(\d+(?:\.\d+)?)",
         " " + text,
     )
-    told = named or re.search(r"(\d+(?:\.\d+)?)[ _-]?bits?\b", text)
-    return float(told[1]) if told and 1 <= float(told[1]) <= 64 else None
+    match = named or re.search(r"(\d+(?:\.\d+)?)[ _-]?bits?\b", text)
+    return float(match[1]) if match and 1 <= float(match[1]) <= 64 else None
 
 
 def _group(
@@ -276,7 +276,7 @@ def _group(
     values = {"rate": panel.outcome()} | {m: panel.measure(m) for m in _MEASURES}
     # A mean of some items is no mean of all: then the figure is unknown.
     values = {n: np.where(np.isnan(v).any(axis=0), np.nan, v) for n, v in values.items()}
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
 
     def against(name: str, *, inverse: bool = False) -> Statistic:
         def factor(m: Means) -> Floats:
@@ -294,9 +294,9 @@ def _group(
         "cost_factor": against("cost_usd"),
     }
     width = [bits(p) for p in names]
-    columns = list(drawn.series("rate", lambda m: m["rate"]))
+    columns = list(bootstrap.series("rate", lambda m: m["rate"]))
     for name, figure in figures.items():
-        columns += [_but(s, base) if s.name != name else s for s in drawn.series(name, figure)]
+        columns += [_but(s, base) if s.name != name else s for s in bootstrap.series(name, figure)]
     table = panel.groups.with_columns(
         *columns,
         *sample.counts(panel),
@@ -317,11 +317,11 @@ def _but(column: pl.Series, base: int) -> pl.Series:
     )
 
 
-def _baseline(names: list[str | None], asked: str) -> int:
-    if asked:
-        if asked not in names:
+def _baseline(names: list[str | None], baseline: str) -> int:
+    if baseline:
+        if baseline not in names:
             raise AnalysisError(
-                unknown_name("number format of option baseline", asked, [str(n) for n in names])
+                unknown_name("number format of option baseline", baseline, [str(n) for n in names])
             )
-        return names.index(asked)
+        return names.index(baseline)
     return max(range(len(names)), key=lambda k: (bits(names[k]) or 0.0, str(names[k])))

@@ -249,12 +249,12 @@ def scaling_law(
     dropped = dict(built.dropped)
     for task, panel in built.parts:
         values = {"rate": panel.outcome()} | {m: panel.measure(m) for m in measures}
-        drawn = sample.draw(panel, values, rng, options)
-        table = _points(panel, drawn, options)
+        bootstrap = sample.draw(panel, values, rng, options)
+        table = _points(panel, bootstrap, options)
         if task is not None:
             table = table.with_columns(task=pl.lit(task, pl.String))
         for place, part in _parts(table, options["family"]):
-            family = _Family(part, place, drawn, options)
+            family = _Family(part, place, bootstrap, options)
             points.append(family.points().select(*by, *(c.name for c in _ROWS)))
             families.append(family)
             notes += family.notes()
@@ -294,10 +294,10 @@ def _table(rows: list[dict[str, Any]], columns: Sequence[Column]) -> pl.DataFram
     return pl.DataFrame([dict.fromkeys(shape) | row for row in rows], schema=shape)
 
 
-def _amount(panel: Panel, drawn: sample.Sample, name: str) -> tuple[Floats, Floats | None]:
+def _amount(panel: Panel, bootstrap: sample.Sample, name: str) -> tuple[Floats, Floats | None]:
     """Return the groups' amounts, (n_groups,), and those of resamples; NaN where unknown."""
-    if name in drawn.means:
-        return drawn.means[name], None if drawn.draws is None else drawn.draws[name]
+    if name in bootstrap.means:
+        return bootstrap.means[name], None if bootstrap.draws is None else bootstrap.draws[name]
     if name == "parameters":
         column = "model" if "model" in panel.groups.columns else "configuration"
         return np.array([parameters(v) for v in panel.groups[column].to_list()], float), None
@@ -315,24 +315,24 @@ def parameters(name: str | None) -> float:
     >>> parameters("SmolLM2-135M-Instruct"), parameters("Mixtral-8x7B")
     (135000000.0, 56000000000.0)
     """
-    found = re.search(
+    match = re.search(
         r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)([MBT])(?![A-Za-z0-9])", name or "", re.IGNORECASE
     )
-    if not found:
+    if not match:
         return float("nan")
-    unit = {"m": 1e6, "b": 1e9, "t": 1e12}[found[3].lower()]
-    return int(found[1] or 1) * float(found[2]) * unit
+    unit = {"m": 1e6, "b": 1e9, "t": 1e12}[match[3].lower()]
+    return int(match[1] or 1) * float(match[2]) * unit
 
 
-def _points(panel: Panel, drawn: sample.Sample, options: dict[str, Any]) -> pl.DataFrame:
-    x, draws = _amount(panel, drawn, options["x"])
-    x2, draws_2 = _amount(panel, drawn, options["x2"])
+def _points(panel: Panel, bootstrap: sample.Sample, options: dict[str, Any]) -> pl.DataFrame:
+    x, draws = _amount(panel, bootstrap, options["x"])
+    x2, draws_2 = _amount(panel, bootstrap, options["x2"])
     place = pl.Series("_place", np.arange(panel.groups.height))
     table = panel.groups.with_columns(
         place,
         pl.Series("x", np.where(x > 0, x, np.nan)).fill_nan(None),
         pl.Series("x2", np.where(x2 > 0, x2, np.nan)).fill_nan(None),
-        *drawn.series("rate", lambda m: m["rate"]),
+        *bootstrap.series("rate", lambda m: m["rate"]),
         *sample.counts(panel),
     )
     cells = [
@@ -356,10 +356,10 @@ class _Family:
     """The groups of a family and their law."""
 
     def __init__(
-        self, table: pl.DataFrame, name: str, drawn: sample.Sample, options: dict[str, Any]
+        self, table: pl.DataFrame, name: str, bootstrap: sample.Sample, options: dict[str, Any]
     ) -> None:
         self.table, self.options = table, options
-        self.clusters = float(drawn.clusters.min())
+        self.clusters = float(bootstrap.clusters.min())
         self.names = {"family": name, "task": table["task"][0] if "task" in table.columns else None}
         needed = ["x", "x2"] if options["x2"] else ["x"]
         used = table.drop_nulls(needed).sort("x", "_place")
@@ -373,13 +373,13 @@ class _Family:
             self.surface = power_law.fit_two(self.x, self.z, self.y, 1.0)
         elif not self.two and used["x"].n_unique() >= 3:
             self.law = power_law.fit(self.x, self.y, 1.0)
-            self.draws = self._redraw(drawn)
+            self.draws = self._redraw(bootstrap)
 
-    def _redraw(self, drawn: sample.Sample) -> power_law.Law | None:
+    def _redraw(self, bootstrap: sample.Sample) -> power_law.Law | None:
         """Fit the law to each resample in which every point is known."""
-        if drawn.draws is None:
+        if bootstrap.draws is None:
             return None
-        y = drawn.draws["rate"][:, self.used["_place"].to_numpy()]
+        y = bootstrap.draws["rate"][:, self.used["_place"].to_numpy()]
         x = np.broadcast_to(self.x, y.shape)
         if self.used["_draws"].null_count() == 0:
             x = np.column_stack([np.array(d) for d in self.used["_draws"].to_list()])
@@ -456,9 +456,9 @@ class _Family:
             if len(np.unique(self.x[:n])) < 3:
                 continue
             law = power_law.fit(self.x[:n], self.y[:n])
-            found = float("nan") if law.edge[0] else float(law.asymptote[0])
-            change = abs(found - before)
-            admissible = found <= 1
+            asymptote = float("nan") if law.edge[0] else float(law.asymptote[0])
+            change = abs(asymptote - before)
+            admissible = asymptote <= 1
             near = trusted and change <= self.options["tolerance"]
             rows.append(
                 self.names
@@ -467,11 +467,11 @@ class _Family:
                     "n_used": n,
                     "is_admissible": admissible,
                     "may_stop": near,
-                    "trend_asymptote": None if np.isnan(found) else found,
+                    "trend_asymptote": None if np.isnan(asymptote) else asymptote,
                     "change": None if np.isnan(change) else change,
                 }
             )
-            before, trusted = found, trusted or admissible
+            before, trusted = asymptote, trusted or admissible
         return rows
 
     def curve(self) -> list[dict[str, Any]]:

@@ -209,19 +209,19 @@ def compare(
     )
     panels = build(items)
     chosen = _choose(items, by, options["a"], options["b"])
-    found = [
+    pair_rows = [
         (task, *_pair(panel, a, b))
         for task, panel in panels.parts
         for a, b in chosen
         if a in panel.labels and b in panel.labels
     ]
-    n_tests = sum(len(pair.outcome) > 0 for _, pair, _ in found)
+    n_tests = sum(len(pair.outcome) > 0 for _, pair, _ in pair_rows)
     rows = [
         ({"task": task} if task is not None else {}) | _judge(pair, rng, options, n_tests)
-        for task, pair, _ in found
+        for task, pair, _ in pair_rows
     ]
-    flips = [_flips(pair) for _, pair, _ in found]
-    alone = sum(unshared for *_, unshared in found)
+    flips = [_flips(pair) for _, pair, _ in pair_rows]
+    alone = sum(unshared for *_, unshared in pair_rows)
     table = _verdicts(rows, options["level"])
     head = [*(["task"] if table.columns[:1] == ["task"] else []), *(c.name for c in _ROWS)]
     more = {"flips": pl.concat(flips)} if flips else {}
@@ -303,14 +303,14 @@ def _interval(
     alone = options["level"]
     levels = {"difference": alone, "joint_difference": 1 - (1 - alone) / n_tests}
     if options["interval"] == "t":
-        found = {
+        ends = {
             name: intervals.student(d.mean(), se, panel.n_clusters, level)
             for name, level in levels.items()
         }
     else:
-        found = _bootstrap(panel, d, rng, options, levels)
+        ends = _bootstrap(panel, d, rng, options, levels)
     row = {"se": float(se[0])}
-    for name, (low, high) in found.items():
+    for name, (low, high) in ends.items():
         row[f"{name}_low"] = max(float(low[0]), -1.0)
         row[f"{name}_high"] = min(float(high[0]), 1.0)
     return row
@@ -357,20 +357,20 @@ def _cost(pair: _Pair, rng: np.random.Generator, options: dict[str, Any]) -> dic
         return {}
     cost = np.where(known[:, None], pair.cost, np.nan)
     a, b = (float(x) for x in np.nanmean(cost, axis=0))
-    found: dict[str, Any] = {"cost_a_usd": a, "cost_b_usd": b}
+    costs: dict[str, Any] = {"cost_a_usd": a, "cost_b_usd": b}
     if b <= 0:
-        return found
-    found["cost_ratio"] = a / b
+        return costs
+    costs["cost_ratio"] = a / b
     sums = pair.panel.cluster_sums(np.column_stack([cost, known.astype(float)]))
     sums = sums[sums[:, 2] > 0][:, :2]
     if len(sums) < 2:
-        return found
+        return costs
     draws = resampling.resampled_sums(sums, options["resamples"], rng)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = draws[:, :1] / draws[:, 1:]
         low, high = resampling.percentile(ratios, options["level"], len(sums))
     ends = {"cost_ratio_low": float(low[0]), "cost_ratio_high": float(high[0])}
-    return found | {k: v for k, v in ends.items() if not np.isnan(v)}
+    return costs | {k: v for k, v in ends.items() if not np.isnan(v)}
 
 
 def _flips(pair: _Pair) -> pl.DataFrame:

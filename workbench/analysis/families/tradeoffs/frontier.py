@@ -48,7 +48,7 @@ _ROWS = (
     Column(
         "dominated_by",
         "text",
-        doc="The best group that beats it on all axes.",
+        doc="The best group that dominates it on all axes.",
         null="on the frontier",
     ),
     Column(
@@ -56,10 +56,12 @@ _ROWS = (
         "text",
         doc="The group of the thinned frontier that is nearly as good or better (ε-dominance); "
         "itself if kept.",
-        null="beaten, or no ε given",
+        null="dominated, or no ε given",
         title="stood for by",
     ),
-    Column("on_hull", "bool", doc="Not beaten by mixing two others at random.", null="three axes"),
+    Column(
+        "on_hull", "bool", doc="Not dominated by a random mix of two others.", null="three axes"
+    ),
     Column("is_knee", "bool", doc="Highest above the chord of the frontier.", null=KEY_NULL),
 )
 _TOTALS = (
@@ -113,7 +115,7 @@ class _Points:
 @analysis(
     name="frontier",
     title="Frontier",
-    question="Who is not beaten on score and cost, and how sure is that?",
+    question="Which groups are on the Pareto frontier of score and cost, and how certain is that?",
     source="Pareto dominance; bootstrap over items (Efron 1979); hypervolume (Zitzler & Thiele "
     "1999); ε-dominance (Laumanns et al. 2002)",
     needs=("item_id",),
@@ -161,7 +163,7 @@ class _Points:
 def frontier(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Mark the groups that no other group beats, cheapest first, per task if `by` names it.
+    """Mark the groups on the Pareto frontier, cheapest first, per task if `by` names it.
 
     Grain: one row per group with a figure on every axis; `more["totals"]`: one row per task. Given
     traces, a figure is the mean over items of the mean over trials, both over the same traces: the
@@ -181,9 +183,9 @@ def frontier(
     equals; `stood_for_by` names for each group of the frontier the one that is kept.
     """
     units: dict[str, str] = {}
-    asked = [options[axis] for axis in ("x", "y", "z") if options[axis]]
-    for axis in asked:
-        if asked.count(axis) > 1:
+    axes = [options[axis] for axis in ("x", "y", "z") if options[axis]]
+    for axis in axes:
+        if axes.count(axis) > 1:
             raise AnalysisError(f"two axes are both {axis}; choose two")
     if grain.are_figures(frame.collect_schema().names()):
         parts, dropped, notes, units = _from_results(frame, by, options)
@@ -214,7 +216,7 @@ def _axis_columns(options: dict[str, Any], units: dict[str, str]) -> dict[str, C
     rate = Column(
         "pass_rate", "float", "0..1", "Mean over items of the share of trials that passed."
     )
-    found: dict[str, Column] = {}
+    declared: dict[str, Column] = {}
     for name in dict.fromkeys(options[axis] for axis in ("y", "x", "z") if options[axis]):
         base = (
             rate
@@ -222,9 +224,9 @@ def _axis_columns(options: dict[str, Any], units: dict[str, str]) -> dict[str, C
             else schema.get(name, Column(name, "float", units.get(name, "")))
         )
         base = dataclasses.replace(base, type="float", null=KEY_NULL)
-        found[name] = base
+        declared[name] = base
         for end, word in (("low", "Lower"), ("high", "Upper")):
-            found[f"{name}_{end}"] = Column(
+            declared[f"{name}_{end}"] = Column(
                 f"{name}_{end}",
                 "float",
                 base.unit,
@@ -232,7 +234,7 @@ def _axis_columns(options: dict[str, Any], units: dict[str, str]) -> dict[str, C
                 _AGGREGATE,
                 f"{base.title or name.replace('_', ' ')}, {end}",
             )
-    return found
+    return declared
 
 
 def _from_traces(
@@ -273,8 +275,8 @@ def _resampled(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) 
     draws = None
     enough = panel.n_own_clusters > 1
     if panel.n_clusters > 1:
-        drawn = resampling.resampled_sums(sums, options["resamples"], rng)
-        *parts, n = np.split(drawn, len(values) + 1, axis=1)
+        resampled = resampling.resampled_sums(sums, options["resamples"], rng)
+        *parts, n = np.split(resampled, len(values) + 1, axis=1)
         draws = {axis: _level(divide(part, n)) for axis, part in zip(values, parts, strict=True)}
     for axis, v in values.items():
         low, high = np.full(len(n_items), np.nan), np.full(len(n_items), np.nan)
@@ -344,8 +346,8 @@ def _rows(
     total["n_kept"] = None if stand is None else len(set(stand[stand >= 0].tolist()))
     p: Any = [None] * len(names)
     if points.draws is not None:
-        drawn = [signs[axis] * points.draws[axis] for axis in points.at]
-        p = pareto.non_dominated(*drawn).mean(axis=0)
+        signed_draws = [signs[axis] * points.draws[axis] for axis in points.at]
+        p = pareto.non_dominated(*signed_draws).mean(axis=0)
     known = points.extra | {options[axis]: values for axis, values in points.at.items()}
     nothing = [None] * len(names)
     rows = points.groups.with_columns(
@@ -392,15 +394,15 @@ def _thinned(points: _Points, on: Bools, options: dict[str, Any]) -> Any:
 def _references(points: _Points, options: dict[str, Any]) -> dict[str, float]:
     """Reference point of the hypervolume: the options' values, the worst point, or a score of 0."""
     signs = _signs(options)
-    found = {}
+    references = {}
     for axis, values in points.at.items():
         better = signs[axis] if axis == "y" else -signs[axis]
         worst = better * float(np.min(better * values))
         if axis == "y" and options["y"] in SCORES and not options["minimise_y"]:
             worst = 0.0
         given = options[f"reference_{axis}"]
-        found[axis] = worst if given is None else float(given)
-    return found
+        references[axis] = worst if given is None else float(given)
+    return references
 
 
 def _totals(

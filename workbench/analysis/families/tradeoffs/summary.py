@@ -272,14 +272,14 @@ def _counts(items: Items) -> pl.DataFrame:
 
 
 def _interval(
-    found: pl.DataFrame, by: Sequence[str], head: str, interval: str, level: float
+    means: pl.DataFrame, by: Sequence[str], head: str, interval: str, level: float
 ) -> pl.DataFrame:
-    mean, se, clusters = (found[c].to_numpy() for c in ("mean", "se", "n_clusters"))
+    mean, se, clusters = (means[c].to_numpy() for c in ("mean", "se", "n_clusters"))
     if interval == "wilson":
         low, high = intervals.clustered_share(mean, se, clusters, level)
     else:
         low, high = intervals.student(mean, se, clusters, level)
-    return found.select(
+    return means.select(
         *by,
         pl.col("mean").alias(head),
         _ends(low, clusters).alias(f"{head}_low"),
@@ -288,10 +288,12 @@ def _interval(
 
 
 def _cost_interval(means: pl.DataFrame, by: Sequence[str], level: float) -> pl.DataFrame:
-    found = clustered(means, by, "cost_usd")
-    mean, se, bend, clusters = (found[c].to_numpy() for c in ("mean", "se", "bend", "n_clusters"))
+    cost_means = clustered(means, by, "cost_usd")
+    mean, se, bend, clusters = (
+        cost_means[c].to_numpy() for c in ("mean", "se", "bend", "n_clusters")
+    )
     low, high = intervals.skewed(mean, se, bend, clusters, level)
-    return found.select(
+    return cost_means.select(
         *by,
         pl.col("mean").alias("cost_usd"),
         _ends(np.maximum(low, 0.0), clusters).alias("cost_usd_low"),

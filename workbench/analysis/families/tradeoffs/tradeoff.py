@@ -183,7 +183,7 @@ def tradeoff(
 
     The baseline's point is its best one. At equal quality: the least cost at which a curve is at
     least as good, over the baseline's cost. At equal cost: the most quality that a curve has for no
-    more, minus the baseline's. Between unbeaten points of a curve the cost is interpolated
+    more, minus the baseline's. Between Pareto points of a curve the cost is interpolated
     (`between`), which a mixture of the two attains; before its cheapest and after its best point a
     curve does not go on: what it never reaches is null, not extrapolated. Where both curves span a
     range, the means over it compare them as a whole (as Bjøntegaard's do for video codecs, there
@@ -212,10 +212,10 @@ def tradeoff(
     baseline = _baseline(parts, own, options)
     tables: dict[str, list[pl.DataFrame]] = {"rows": [], "points": [], "others": []}
     for task, points in parts:
-        found, said = _judge(points, own, baseline, options)
-        notes += tuple(f"{task}: {text}" if task else text for text in said)
+        judged, judge_notes = _judge(points, own, baseline, options)
+        notes += tuple(f"{task}: {text}" if task else text for text in judge_notes)
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
-        for name, table in found.items():
+        for name, table in judged.items():
             tables[name].append(table.with_columns(where))
     columns = (*_axes(options, units).values(), *_ROWS, *_POINTS)
     more = {
@@ -239,7 +239,7 @@ def _axes(options: dict[str, Any], units: dict[str, str]) -> dict[str, Column]:
     rate = Column(
         "pass_rate", "float", "0..1", "Mean over items of the share of trials that passed."
     )
-    found: dict[str, Column] = {}
+    axis_columns: dict[str, Column] = {}
     for axis in ("y", "x"):
         name = options[axis]
         base = (
@@ -249,8 +249,8 @@ def _axes(options: dict[str, Any], units: dict[str, str]) -> dict[str, Column]:
         )
         doc = base.doc or "Mean of the metric's values."
         base = dataclasses.replace(base, type="float", null=KEY_NULL, doc=doc)
-        found |= {c.name: c for c in ends(base, _AGGREGATE)}
-    return found
+        axis_columns |= {c.name: c for c in ends(base, _AGGREGATE)}
+    return axis_columns
 
 
 Part = tuple[str | None, _Points]
@@ -285,16 +285,16 @@ def _drawn(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _
         axis: panel.outcome() if options[axis] in SCORES else panel.measure(options[axis])
         for axis in ("y", "x")
     }
-    drawn = sample.draw(panel, values, rng, options)
+    bootstrap = sample.draw(panel, values, rng, options)
     shown = {
         s.name: s
         for axis in ("y", "x")
-        for s in drawn.series(options[axis], lambda m, axis=axis: m[axis])  # type: ignore[misc]  # a lambda's default
+        for s in bootstrap.series(options[axis], lambda m, axis=axis: m[axis])  # type: ignore[misc]  # a lambda's default
     } | {s.name: s for s in sample.counts(panel)}
     both = {
-        axis: drawn.means[axis][None, :]
-        if drawn.draws is None
-        else np.vstack([drawn.means[axis], drawn.draws[axis]])
+        axis: bootstrap.means[axis][None, :]
+        if bootstrap.draws is None
+        else np.vstack([bootstrap.means[axis], bootstrap.draws[axis]])
         for axis in values
     }
     cost, gain = _oriented(both["x"], both["y"], options)
@@ -343,11 +343,11 @@ def _baseline(parts: Sequence[Part], own: Sequence[str], options: dict[str, Any]
     for _, points in parts:
         for row, cost in zip(points.groups.select(own).iter_rows(), points.cost[0], strict=True):
             costs.setdefault(label(row), []).append(float(cost))
-    asked = options["baseline"]
-    if asked is not None and asked not in costs and costs:
-        raise AnalysisError(unknown_name("group for baseline", asked, costs))
-    if asked is not None or not costs:
-        return None if asked is None else str(asked)
+    baseline = options["baseline"]
+    if baseline is not None and baseline not in costs and costs:
+        raise AnalysisError(unknown_name("group for baseline", baseline, costs))
+    if baseline is not None or not costs:
+        return None if baseline is None else str(baseline)
     return max(sorted(costs), key=lambda name: np.nan_to_num(np.mean(costs[name]), nan=-np.inf))
 
 
@@ -368,7 +368,7 @@ def _judge(
     table = points.groups.select(own)[first]
     figures = pl.DataFrame(rows, schema=dict(empty((), _ROWS).schema) | _floats(options))
     named = [*_axes(options, {}), *(c.name for c in _ROWS)]
-    found = {
+    comparison = {
         "rows": table.hstack(figures.select(named)),
         "points": _listed(points, places, base, options),
     }
@@ -376,8 +376,8 @@ def _judge(
     if len(others) > 1:
         alone = pl.DataFrame([_row(points, others, base, options)], schema=figures.schema)
         left = [c.name for c in _ROWS if c.name not in {"is_baseline", "n_items", "n"}]
-        found["others"] = alone.select(left)
-    return found, _notes(places, rows, baseline)
+        comparison["others"] = alone.select(left)
+    return comparison, _notes(places, rows, baseline)
 
 
 def _floats(options: dict[str, Any]) -> dict[str, Any]:
@@ -455,8 +455,8 @@ def _figure(
     draws = np.where(np.isnan(values[1:]), never, values[1:])
     known = ~np.isnan(draws)
     if points.n_clusters > 1 and known.sum() >= 0.9 * len(draws) and not np.isnan(values[0]):
-        found = resampling.percentile(draws[known][:, None], level, points.n_clusters)
-        low, high = (float(end[0]) for end in found)
+        interval = resampling.percentile(draws[known][:, None], level, points.n_clusters)
+        low, high = (float(end[0]) for end in interval)
     return {name: _known(values[0]), f"{name}_low": low, f"{name}_high": high}
 
 
@@ -467,7 +467,7 @@ def _known(value: float) -> float | None:
 def _notes(
     places: dict[str, list[int]], rows: Sequence[dict[str, Any]], baseline: str | None
 ) -> tuple[str, ...]:
-    """Say who never gets there."""
+    """Write notes on the baseline and on groups that never reach it."""
     named = list(zip(places, rows, strict=True))
     never = [name for name, row in named if row["cost_ratio"] is None]
     notes = [f"the baseline is {baseline}"]
