@@ -197,7 +197,7 @@ def test_nothing_waits_before_a_limit_is_known():
 def test_requests_that_the_server_did_not_speak_of_yet_are_taken_off():
     """Three were left; three more went out: the next waits a second."""
     buckets = Buckets()
-    buckets.told(1, [RateLimit("requests", "requests", 3, 60, 57.0)], at_s=0.0)
+    buckets.update(1, [RateLimit("requests", "requests", 3, 60, 57.0)], at_s=0.0)
     for number in (2, 3, 4):
         assert buckets.wait_s(ONE, 0.0) == 0.0
         buckets.take(number, ONE)
@@ -212,26 +212,26 @@ def test_requests_that_the_server_did_not_speak_of_yet_are_taken_off():
 def test_an_answer_speaks_of_its_own_request():
     """Once heard, it is in the server's count and no longer in ours; the other one still is."""
     buckets = Buckets()
-    buckets.told(1, [RateLimit("requests", "requests", 9, 10, 1.0)], at_s=0.0)
+    buckets.update(1, [RateLimit("requests", "requests", 9, 10, 1.0)], at_s=0.0)
     buckets.take(2, ONE)
     buckets.take(3, ONE)
 
-    buckets.told(3, [RateLimit("requests", "requests", 1, 10, 9.0)], at_s=1.0)
+    buckets.update(3, [RateLimit("requests", "requests", 1, 10, 9.0)], at_s=1.0)
 
     assert buckets.wait_s(ONE, 1.0) == pytest.approx(1.0)
-    buckets.told(2, [RateLimit("requests", "requests", 1, 10, 9.0)], at_s=1.0)
+    buckets.update(2, [RateLimit("requests", "requests", 1, 10, 9.0)], at_s=1.0)
     assert buckets.wait_s(ONE, 1.0) == 0.0
 
 
 def test_a_shared_bucket_reserves_all_that_may_be_written():
     """Until the server has spoken of the request; then its own count holds."""
     buckets = Buckets()
-    buckets.told(1, [RateLimit("tokens", "tokens", 1000, 6000, 50.0)], at_s=0.0)
+    buckets.update(1, [RateLimit("tokens", "tokens", 1000, 6000, 50.0)], at_s=0.0)
     large = Cost(100, 20, 800)
     buckets.take(2, large)
 
     before = buckets.wait_s(large, 0.0)
-    buckets.told(2, [RateLimit("tokens", "tokens", 980, 6000, 50.2)], at_s=0.0)
+    buckets.update(2, [RateLimit("tokens", "tokens", 980, 6000, 50.2)], at_s=0.0)
 
     assert before == pytest.approx(8.0)  # 900 wanted, 100 left, a hundred a second
     assert buckets.wait_s(large, 0.0) == 0.0
@@ -241,15 +241,15 @@ def test_what_is_being_written_is_taken_off_the_output_until_the_server_knows_it
     """The answer has begun, its output is not counted yet: by its estimate, then by its count."""
     buckets = Buckets()
     told = [RateLimit("output-tokens", "output_tokens", 500, 600, 10.0)]
-    buckets.told(1, told, at_s=0.0)
+    buckets.update(1, told, at_s=0.0)
     buckets.take(2, Cost(0, 300, 300))
-    buckets.told(2, told, at_s=0.0)
+    buckets.update(2, told, at_s=0.0)
     wanted = Cost(0, 300, 300)
 
     writing = buckets.wait_s(wanted, 0.0)
     buckets.end(2, 450)
     written = buckets.wait_s(wanted, 0.0)
-    buckets.told(3, [RateLimit("output-tokens", "output_tokens", 350, 600, 25.0)], at_s=0.0)
+    buckets.update(3, [RateLimit("output-tokens", "output_tokens", 350, 600, 25.0)], at_s=0.0)
 
     assert (writing, written) == (pytest.approx(10.0), pytest.approx(10.0))  # at the reset at last
     assert buckets.wait_s(wanted, 0.0) == 0.0
@@ -258,7 +258,7 @@ def test_what_is_being_written_is_taken_off_the_output_until_the_server_knows_it
 def test_a_request_that_ended_unheard_is_forgotten():
     """Refused, or broken before its answer began: the next answer will tell."""
     buckets = Buckets()
-    buckets.told(1, [RateLimit("requests", "requests", 1, 60, 59.0)], at_s=0.0)
+    buckets.update(1, [RateLimit("requests", "requests", 1, 60, 59.0)], at_s=0.0)
     buckets.take(2, ONE)
 
     buckets.end(2, None)
@@ -269,7 +269,7 @@ def test_a_request_that_ended_unheard_is_forgotten():
 def test_after_the_reset_all_is_there_again():
     """A window that begins anew: nothing is left until then, and everything after."""
     buckets = Buckets()
-    buckets.told(1, [RateLimit("requests", "requests", 0, None, 30.0)], at_s=0.0)
+    buckets.update(1, [RateLimit("requests", "requests", 0, None, 30.0)], at_s=0.0)
 
     assert buckets.wait_s(ONE, 10.0) == pytest.approx(20.0)
     assert buckets.wait_s(ONE, 30.0) == 0.0
@@ -278,7 +278,7 @@ def test_after_the_reset_all_is_there_again():
 def test_a_request_larger_than_the_limit_waits_for_a_full_bucket_only():
     """It could never fit; whether it may go is for the server to say."""
     buckets = Buckets()
-    buckets.told(1, [RateLimit("tokens", "tokens", 500, 1000, 5.0)], at_s=0.0)
+    buckets.update(1, [RateLimit("tokens", "tokens", 500, 1000, 5.0)], at_s=0.0)
 
     assert buckets.wait_s(Cost(5000, 5000, 5000), 0.0) == pytest.approx(5.0)
 
@@ -286,7 +286,7 @@ def test_a_request_larger_than_the_limit_waits_for_a_full_bucket_only():
 def test_a_limit_of_nothing_is_not_waited_for():
     """A key without any allowance is refused; that is told at once."""
     buckets = Buckets()
-    buckets.told(1, [RateLimit("req-minute", "requests", 0, 0, None, 60.0)], at_s=0.0)
+    buckets.update(1, [RateLimit("req-minute", "requests", 0, 0, None, 60.0)], at_s=0.0)
 
     assert buckets.wait_s(ONE, 0.0) == 0.0
 
@@ -298,7 +298,7 @@ def test_the_scarcest_of_several_buckets_counts():
         RateLimit("input-tokens", "input_tokens", 5000, 6000, 10.0),
         RateLimit("output-tokens", "output_tokens", 0, 600, 60.0),
     ]
-    buckets.told(1, limits, at_s=0.0)
+    buckets.update(1, limits, at_s=0.0)
 
     assert buckets.wait_s(ONE, 0.0) == pytest.approx(5.0)
     assert buckets.scarcest(ONE, 0.0) == "output-tokens"
@@ -308,7 +308,7 @@ def test_what_was_sent_is_forgotten_once_the_server_knows_it():
     """The books do not grow with the run."""
     buckets = Buckets()
     for number in range(1, 1001):
-        buckets.told(number, [RateLimit("requests", "requests", 50, 60, 10.0)], at_s=0.0)
+        buckets.update(number, [RateLimit("requests", "requests", 50, 60, 10.0)], at_s=0.0)
         buckets.take(number + 1, ONE)
         buckets.end(number, 7)
 

@@ -1,4 +1,4 @@
-"""Requests sent in batches, at batch prices: `Batches` is a provider that strategies cannot tell from another."""
+"""Batch requests, at batch prices: `Batches` is a provider like any other to strategies."""
 
 from workbench.runner.batch.batch_client import Limits, State
 from workbench.runner.batch.jobs import Batches, make

@@ -1,4 +1,4 @@
-"""What a batch API must be able to do, whoever offers it."""
+"""The protocol of a batch API, which each service implements."""
 
 import datetime as dt
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -14,12 +14,12 @@ from workbench.runner.providers.exchange import STATUS_OF_WORDS
 
 
 class Seen(NamedTuple):
-    """A batch as the service tells of it.
+    """The state of a batch at the service.
 
     Attributes:
         status: in the service's words.
-        ended: whether its results can be had.
-        n_done: requests that have ended, well or not; `n_failed` of them not.
+        ended: whether its results are available.
+        n_done: requests that have ended; `n_failed` of them failed.
     """
 
     batch_id: str
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of one request: the body of a reply, or an error."""
+    """The result of one request: the body of a reply, or an error."""
 
     custom_id: str
     body: bytes | None
@@ -40,11 +40,11 @@ class Result(NamedTuple):
 
 
 class Undecided(Exception):
-    """Whether a batch was made cannot be told yet; look again later."""
+    """The service cannot tell yet whether a batch was made; ask again later."""
 
 
 class BatchApi(Protocol):
-    """One service's way to take many requests at once.
+    """The batch API of one service.
 
     Methods raise ProviderRejected and ProviderUnavailable as `Wire.open` does.
 
@@ -58,7 +58,7 @@ class BatchApi(Protocol):
     most_bytes: int
 
     def line(self, custom_id: str, path: str, body: Mapping[str, Any]) -> bytes:
-        """Write one request of a batch."""
+        """Encode one request of a batch."""
         ...
 
     async def submit(self, note: Note, lines: Sequence[bytes]) -> Seen:
@@ -66,19 +66,19 @@ class BatchApi(Protocol):
         ...
 
     async def find(self, note: Note, others: Collection[str]) -> str | None:
-        """Look for the batch that a note meant to make; None if there is none.
+        """Return the id of a note's batch; None if it was not made.
 
         Args:
-            note: what was meant.
-            others: batches that are known to be of other notes.
+            note: written before the batch was sent.
+            others: ids of batches that belong to other notes.
 
         Raises:
-            Undecided: it cannot be told yet.
+            Undecided: the service cannot tell yet.
         """
         ...
 
     async def poll(self, batch_id: str) -> Seen:
-        """Look how far a batch is."""
+        """Read the state of a batch."""
         ...
 
     def results(self, batch_id: str) -> AsyncIterator[bytes]:
@@ -86,16 +86,16 @@ class BatchApi(Protocol):
         ...
 
     def parse(self, line: bytes) -> Result | None:
-        """Read one line of results; None if it is none."""
+        """Decode one line of results; None if it is no result."""
         ...
 
     async def cancel(self, batch_id: str) -> None:
-        """End a batch early; what was not begun will not be paid."""
+        """End a batch early; requests not begun are not charged."""
         ...
 
 
 def batch_error(word: str, message: str) -> ProviderError:
-    """Name the failure of one request of a batch by the service's word for it."""
+    """Return the error of one request of a batch from the service's error type."""
     status = STATUS_OF_WORDS.get(word)
     if status is not None:
         return transport.status_error(status, message or word, None, (word,))
@@ -103,14 +103,14 @@ def batch_error(word: str, message: str) -> ProviderError:
 
 
 def missing(status: str) -> ProviderError:
-    """Name what became of a request of which an ended batch says nothing."""
+    """Return the error of a request that an ended batch has no result for."""
     return ProviderUnavailable(
         f"the batch ended ({status}) without this request", kind=f"batch_{status}"
     )
 
 
 def rejected(message: str, kind: str) -> ProviderRejected:
-    """Say that asking again will not help."""
+    """Return an error that a retry will not cure."""
     return ProviderRejected(message, kind=kind)
 
 

@@ -1,7 +1,7 @@
-"""Carries requests to a service in batches and brings the answers back, whatever happens in between.
+"""The client of a batch API: collects requests into batches, polls them and hands out the results.
 
-Everything that is sent is noted before; see `notes.py`. A batch is looked at until it has ended,
-its results are written down, and only then handed out.
+Each batch is recorded before it is sent; see `batch_journal.py`. A batch is polled until it has
+ended; its results are written to the disk before they are handed out.
 """
 
 import asyncio
@@ -18,14 +18,13 @@ from workbench.runner.providers.exchange import HttpProvider
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """When a batch goes out, and how often it is looked at.
+    """When a batch is sent, and how often it is polled.
 
     Attributes:
-        quiet_s: nobody has asked for so long: everybody seems to wait.
-        most_wait_s: how long those who wait do so for attempts that are at something else.
-        poll_s, most_poll_s: the first wait between two looks; it grows by half from look to look,
-            so far.
-        sends: how often a batch is sent that the service refuses to take for a passing reason.
+        quiet_s: seconds without a new request before a batch is sent.
+        most_wait_s: most seconds that requests wait for attempts without one.
+        poll_s, most_poll_s: first and longest wait between two polls; it grows by half each time.
+        sends: most tries to send a batch that the service refuses for a temporary reason.
         most_requests, most_bytes: of a batch, where that is less than the service takes.
     """
 
@@ -39,10 +38,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """How far one batch is.
+    """Progress of one batch.
 
     Attributes:
-        batch_id: the service's name of it; "" until it is known.
+        batch_id: the service's id; "" until it is known.
         n: requests in it; `n_done` have ended, `n_failed` of them without an answer.
     """
 
@@ -53,18 +52,18 @@ class State(msgspec.Struct, frozen=True):
     n_failed: int = 0
 
     def __str__(self) -> str:
-        """Say it in a few words."""
+        """Format it in a few words."""
         failed = f", {self.n_failed:,} failed" if self.n_failed else ""
         name = self.batch_id or "a batch"
         return f"{name} {self.status}: {self.n_done:,} of {self.n:,} done{failed}"
 
 
 class Pending:
-    """A request whose answer somebody waits for."""
+    """A request whose result a caller awaits."""
 
     def __init__(self, custom_id: str, attempt: str, group: tuple[str, str], line: bytes) -> None:
         self.custom_id, self.attempt, self.group, self.line = custom_id, attempt, group, line
-        # the note of its batch, and the line of its result; None where the batch gave none
+        # the note of its batch, and the line of its result; None where the batch has none for it
         self.future: asyncio.Future[tuple[Note, bytes | None]] = (
             asyncio.get_running_loop().create_future()
         )
@@ -74,8 +73,8 @@ class BatchClient:
     """Sends requests and waits for their results.
 
     Attributes:
-        states: how far the batches under way are, by label.
-        active: how many attempts are under way; the first sign of quiet is taken where None.
+        states: progress of the unfinished batches, by label.
+        active: returns the number of attempts in flight; None sends after the first `quiet_s`.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class BatchClient:
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
-        """Take up the notes of earlier runs that are of this service; nothing is sent yet."""
+        """Load the notes of this service from earlier runs; nothing is sent yet."""
         self.states: dict[str, State] = {}
         self._provider, self._api, self._notes, self._limits = provider, api, notes, limits
         self.active, self._on_change, self._sleep, self._clock = active, on_change, sleep, clock
@@ -104,10 +103,10 @@ class BatchClient:
         self.take_up()
 
     def take_up(self) -> None:
-        """Take up the notes of this service that are not known yet, as those of a collector that has died."""
+        """Load new notes of this service, such as those of a collector that has died."""
         for note in self._notes:
-            ours = (note.kind, note.base) == (self._api.kind, self._provider.base)
-            if not ours or note.label in self._known:
+            is_ours = (note.kind, note.base) == (self._api.kind, self._provider.base)
+            if not is_ours or note.label in self._known:
                 continue
             self._known[note.label] = note
             if note.is_ended:
@@ -121,13 +120,17 @@ class BatchClient:
         return len(self._waiting)
 
     async def aclose(self) -> None:
-        """Stop waiting; batches that were sent go on at the service."""
+        """Stop waiting; batches that were sent continue at the service."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def result(self, pending: Pending) -> tuple[Note, bytes | None]:
-        """Wait for the result of a request, sent now or by an earlier run: its batch, and its line there."""
+        """Wait for the result of a request, sent now or by an earlier run.
+
+        Returns:
+            The note of its batch, and its result line (None where the batch has none for it).
+        """
         custom_id = pending.custom_id
         if custom_id in self._stored:
             note, stored = self._stored[custom_id]
@@ -147,7 +150,7 @@ class BatchClient:
                 del self._waiting[custom_id]
 
     def set_aside(self, custom_id: str) -> None:
-        """Let go of a result that is no answer; asked for once more, the request goes into another batch."""
+        """Discard a result that is no answer; the request's next try goes into another batch."""
         self._stored.pop(custom_id, None)
         self._labels.pop(custom_id, None)
 
@@ -161,15 +164,15 @@ class BatchClient:
             self._tasks[name] = asyncio.create_task(self._guard(name, work))
 
     async def _guard(self, name: str, work: Callable[[], Any]) -> None:
-        """Let those who wait know of whatever ends a task; a fault of the program must not hang them."""
+        """Pass the error that ends a task to the waiting requests, which would hang without it."""
         try:
             await work()
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001  # handed on to whoever waits
+        except Exception as error:  # noqa: BLE001  # passed to the waiting requests
             note = self._known.get(name)
-            meant = self._pending.keys() if note is None else note.custom_ids
-            for custom_id in list(meant):
+            custom_ids = self._pending.keys() if note is None else note.custom_ids
+            for custom_id in list(custom_ids):
                 self._fail(custom_id, error)
 
     def _fail(self, custom_id: str, error: Exception) -> None:
@@ -180,7 +183,7 @@ class BatchClient:
     # -- sending ---------------------------------------------------------------------------------
 
     async def _gather(self) -> None:
-        """Send what waits, whenever nobody can go on."""
+        """Send the waiting requests whenever no attempt can continue without a result."""
         while True:
             await self._fresh.wait()
             self._fresh.clear()
@@ -190,8 +193,8 @@ class BatchClient:
                 self._note(group)
 
     async def _quiet(self) -> None:
-        """Wait until everybody waits, or a batch is full."""
-        begun = self._clock()
+        """Wait until all attempts wait for a result, or a batch is full."""
+        start_s = self._clock()
         while True:
             before = len(self._waiting)
             if before >= self._most_requests:
@@ -201,7 +204,7 @@ class BatchClient:
                 continue
             attempts = {p.attempt or p.custom_id for p in self._pending.values()}
             idle = self.active is None or len(attempts) >= self.active()
-            if idle or self._clock() - begun >= self._limits.most_wait_s:
+            if idle or self._clock() - start_s >= self._limits.most_wait_s:
                 return
 
     @property
@@ -209,24 +212,25 @@ class BatchClient:
         return min(self._limits.most_requests, self._api.most_requests)
 
     def _cut(self, waiting: Iterable[Pending]) -> Iterator[list[Pending]]:
-        """Cut what waits into batches: one model and one address each, none too long."""
+        """Divide the waiting requests into batches of one model and path, none too long."""
         most_bytes = min(self._limits.most_bytes, self._api.most_bytes)
         groups: dict[tuple[str, str], list[Pending]] = {}
         for pending in waiting:
             groups.setdefault(pending.group, []).append(pending)
         for group in groups.values():
-            some: list[Pending] = []
+            batch: list[Pending] = []
             size = 0
             for pending in group:
                 size += len(pending.line) + 1
-                if some and (len(some) >= self._most_requests or size > most_bytes):
-                    yield some
-                    some, size = [], len(pending.line) + 1
-                some.append(pending)
-            yield some
+                if batch and (len(batch) >= self._most_requests or size > most_bytes):
+                    yield batch
+                    batch = []
+                    size = len(pending.line) + 1
+                batch.append(pending)
+            yield batch
 
     def _note(self, group: list[Pending]) -> None:
-        """Make the note of a batch, and a task that sends it and follows it."""
+        """Make the note of a batch, and a task that sends and polls it."""
         now, (model, path) = self._provider.now(), group[0].group
         ids = [p.custom_id for p in group]
         note = Note(
@@ -245,7 +249,7 @@ class BatchClient:
         self._task(note.label, lambda: self._send(note, lines))
 
     async def _send(self, note: Note, lines: list[bytes]) -> None:
-        """Write the note, send the batch, write its name, and follow it."""
+        """Write the note, send the batch, add its id to the note, and poll it."""
         await asyncio.to_thread(self._notes.write, note)
         self._move(note, State("", "being sent", len(note.custom_ids)))
         wait = self._limits.poll_s
@@ -265,17 +269,17 @@ class BatchClient:
             self._fail(custom_id, seen)
 
     async def _submitted(self, note: Note, lines: list[bytes]) -> Seen | ProviderError:
-        """Send a batch once; an error means that it was surely not made."""
+        """Send a batch once; an error is returned where the service certainly did not make it."""
         try:
             return await self._api.submit(note, lines)
         except ProviderRejected as error:
             return error
         except ProviderUnavailable as error:
-            found = await self._find(note)  # it may have been made all the same
-            return error if found is None else await self._poll(found)
+            batch_id = await self._find(note)  # it may have been made in spite of the error
+            return error if batch_id is None else await self._poll(batch_id)
 
     async def _find(self, note: Note) -> str | None:
-        """Ask the service whether it has a batch, until it says so or not."""
+        """Ask the service for a batch until it tells whether there is one; returns its id."""
         wait = self._limits.poll_s
         while True:
             others = {n.batch_id for n in self._known.values() if n.batch_id and n is not note}
@@ -290,7 +294,7 @@ class BatchClient:
         return min(wait * 1.5, self._limits.most_poll_s)
 
     async def _name(self, note: Note, seen: Seen) -> None:
-        """Write the service's name of a batch, and follow it."""
+        """Write the service's id of a batch to its note, and poll it."""
         note.batch_id, note.status = seen.batch_id, seen.status
         note.created_at = seen.created_at or note.created_at
         await asyncio.to_thread(self._notes.write, note)
@@ -300,13 +304,13 @@ class BatchClient:
     # -- following -------------------------------------------------------------------------------
 
     async def _follow(self, note: Note) -> None:
-        """Wait for a batch to end, take its results in, and hand them out."""
+        """Wait for a batch to end, store its results, and hand them out."""
         if note.batch_id is None:
-            found = await self._find(note)
-            if found is None:
+            batch_id = await self._find(note)
+            if batch_id is None:
                 self._send_again(note)
             else:
-                await self._name(note, await self._poll(found))
+                await self._name(note, await self._poll(batch_id))
             return
         batch_id = note.batch_id
         wait = self._limits.poll_s
@@ -320,7 +324,7 @@ class BatchClient:
         self._move(note, None)
 
     async def _poll(self, batch_id: str) -> Seen:
-        """Look at a batch; a service that does not answer is asked again for as long as it takes."""
+        """Read a batch's state; a service that does not answer is asked again without limit."""
         wait = self._limits.poll_s
         while True:
             try:
@@ -330,8 +334,8 @@ class BatchClient:
                 wait = self._longer(wait)
             except ProviderRejected as error:
                 raise ProviderRejected(
-                    f"{error}; the batch {batch_id} was sent, and its answers may be paid for: it is noted in"
-                    f" {self._notes.folder}",
+                    f"{error}; the batch {batch_id} was sent, and its answers may be paid for: it"
+                    f" is noted in {self._notes.folder}",
                     kind="batch_unknown" if error.kind == "http_404" else error.kind,
                 ) from None
 
@@ -345,35 +349,35 @@ class BatchClient:
                 wait = self._longer(wait)
 
     async def _clean(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Take the key out of what a service sent, before it lies on the disk."""
+        """Redact the key in a service's lines before they are written to the disk."""
         async for line in lines:
             yield self._provider.redact(line.decode("utf-8", "replace")).encode()
 
     def _hand_out(self, note: Note) -> None:
-        """Give the results to those who wait for them; what has none may be sent again."""
-        found = self._index(note)
+        """Give the results to the waiting requests; one without a result may be sent again."""
+        results = self._index(note)
         for custom_id in note.custom_ids:
             if custom_id not in self._stored:
                 self._labels.pop(custom_id, None)
             pending = self._pending.get(custom_id)
             if pending is not None and not pending.future.done():
                 pending.future.set_result(
-                    (note, found[custom_id].read() if custom_id in found else None)
+                    (note, results[custom_id].read() if custom_id in results else None)
                 )
 
     def _index(self, note: Note) -> dict[str, Stored]:
-        """Find the results of an ended batch; those that are final are kept for whoever asks."""
-        found: dict[str, Stored] = {}
+        """Index the results of an ended batch; final ones are stored for later requests."""
+        results: dict[str, Stored] = {}
         for stored, line in self._notes.results(note):
             result = self._api.parse(line)
-            for custom_id in _meant(note, result):
-                found.setdefault(custom_id, stored)
+            for custom_id in _custom_ids(note, result):
+                results.setdefault(custom_id, stored)
                 if result is not None and not isinstance(result.error, ProviderUnavailable):
                     self._stored[custom_id] = (note, stored)
-        return found
+        return results
 
     def _void(self, note: Note) -> None:
-        """Forget a batch that was surely never made."""
+        """Delete the note of a batch that was certainly never made."""
         self._notes.forget(note)
         self._known.pop(note.label, None)
         self._move(note, None)
@@ -400,8 +404,8 @@ class BatchClient:
             self._on_change()
 
 
-def _meant(note: Note, result: Result | None) -> Collection[str]:
-    """Say which requests a result is about: one, or for "#" all of a batch, for "#3" its third."""
+def _custom_ids(note: Note, result: Result | None) -> Collection[str]:
+    """Return the requests of a result: one; for "#" all of the batch, for "#3" its third."""
     if result is None:
         return ()
     if not result.custom_id.startswith("#"):

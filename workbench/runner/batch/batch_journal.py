@@ -1,9 +1,9 @@
-"""What must be known of batches after a kill: which were meant, which were sent, and what came back.
+"""The journal of batches: a note of each batch that is sent, and its results, to survive a kill.
 
 Each batch has a note `<spool>/batches/<label>.json`, and once it has ended its results as received
-beside it, `<label>.results.jsonl`. A note is written before its batch is sent, so that none is ever
-sent twice: whoever finds a note without the service's name for its batch asks the service first.
-Files are replaced whole.
+beside it, `<label>.results.jsonl`. A note is written before its batch is sent, so that no batch is
+sent twice: a run that reads a note without the service's batch id asks the service first. Files are
+replaced as a whole.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ class Note(msgspec.Struct, kw_only=True):
     """One batch.
 
     Attributes:
-        label: our name of it, which the service is told where it takes one.
-        kind, base, path: the API, the service and the address of its requests.
-        created_at: when it was meant, later when it was made (UTC).
-        attempts: the attempt that each request of `custom_ids` is of.
-        batch_id: the service's name of it; None until it is known to have been made.
-        is_ended: whether its results are here.
+        label: our name of it, which is sent to services that take one.
+        kind, base, path: the API, the service and the path of its requests.
+        created_at: time of the note, later of the batch at the service (UTC).
+        attempts: the attempt of each request in `custom_ids`.
+        batch_id: the service's id; None until the batch is known to have been made.
+        is_ended: whether its results are stored.
         store_id: the store that pays for it; None where the folder has no id.
     """
 
@@ -48,7 +48,7 @@ class Note(msgspec.Struct, kw_only=True):
 
 
 class Stored(NamedTuple):
-    """Where a result lies."""
+    """The place of a result line in its file."""
 
     path: Path
     offset: int
@@ -69,34 +69,34 @@ class Notes:
     """The notes of one store."""
 
     def __init__(self, spool_folder: Path) -> None:
-        """Look into the spool's folder; makes nothing yet."""
+        """Bind to the spool's folder; creates no files yet."""
         self.folder = Path(spool_folder) / spool.BATCHES
         self._store_id = spool.owner(spool_folder)
 
     def __iter__(self) -> Iterator[Note]:
-        """Read all notes of this store; one that is damaged is an error: it may be of a paid batch."""
+        """Read all notes of this store; a damaged one is an error, as its batch may be paid."""
         for path in sorted(self.folder.glob("*.json")):
             if spool.is_foreign(path, self._store_id):
                 continue
             try:
                 yield _decode(path.read_bytes())
-            except FileNotFoundError:  # forgotten by another collector since the look
+            except FileNotFoundError:  # deleted by another collector since the listing
                 continue
             except (OSError, *UNDECODABLE) as error:
                 raise StoreError(
-                    f"the note of a batch {path} cannot be read: {error}; look at the service whether the batch was"
-                    " made, then delete the file"
+                    f"the note of a batch {path} cannot be read: {error}; look at the service"
+                    " whether the batch was made, then delete the file"
                 ) from error
 
     def write(self, note: Note) -> None:
-        """Write a note so that it outlives a power cut."""
+        """Write a note and sync it, so that it survives a power cut."""
         note.store_id = note.store_id or self._store_id
         with _explain(self.folder):
             private.make_folder(self.folder)
             _replace(self.folder / f"{note.label}.json", _encode(note))
 
     async def store(self, note: Note, lines: AsyncIterator[bytes]) -> None:
-        """Write the results of a batch, and that it has ended."""
+        """Write the results of a batch, and mark it as ended."""
         target = self._results(note)
         draft = target.with_suffix(f".part{os.getpid()}")
         with _explain(self.folder):
@@ -111,7 +111,7 @@ class Notes:
         self.write(note)
 
     def results(self, note: Note) -> Iterator[tuple[Stored, bytes]]:
-        """Walk the results of an ended batch."""
+        """Yield the results of an ended batch."""
         path, offset = self._results(note), 0
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             for line in file:
@@ -126,7 +126,7 @@ class Notes:
         self._results(note).unlink(missing_ok=True)
 
     def forget_settled(self, settled: Collection[str]) -> None:
-        """Delete what belongs to ended batches all of whose attempts are settled."""
+        """Delete the files of ended batches whose attempts are all settled."""
         known = set(settled)
         for note in list(self):
             if note.is_ended and known and set(note.attempts) <= known:
@@ -159,6 +159,7 @@ def _explain(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"what is known of batches cannot be written at {path}: {error.strerror or error}; make room or give"
-            " another --store, then run the same command again: no batch is sent that is not noted"
+            f"the notes of batches cannot be written at {path}: {error.strerror or error}; make"
+            " room or give another --store, then run the same command again: no batch is sent that"
+            " is not noted"
         ) from error

@@ -1,10 +1,11 @@
-"""`Batches`: a provider whose requests wait for one another and go out together, at batch prices.
+"""`Batches`, a provider that sends its requests as batch jobs, at batch prices.
 
-Requests are gathered until nobody can go on without an answer, or a batch is full. Strategies of
-many calls go on round by round. What is sent is noted before (`notes.py`): a kill at any moment
-loses no answer and pays for none twice. A request is known by its attempt, its ordinal there and
-what it says, so whoever makes the attempt again finds the batch that holds it, or its result.
-Requests that a batch did not answer are asked again by the caller's retries, in a batch to come.
+Requests are collected until no attempt can continue without an answer, or a batch is full.
+Strategies of several calls proceed round by round. Batches are noted before they are sent
+(`batch_journal.py`): a kill at any moment loses no answer and pays for none twice. A request is
+identified by its attempt, its ordinal and its content, so that a later try of the attempt finds its
+batch or its result. Requests that a batch did not answer are retried by the caller, in a later
+batch.
 
 A call of a batch has no times, and the service tier "batch", which price sheets know.
 """
@@ -37,8 +38,8 @@ class Batches:
     """A provider that sends requests in batches.
 
     Attributes:
-        timed: whether the times of its calls say anything about a model.
-        client: carries the requests; its `states` say how far the batches are.
+        timed: whether durations of its calls describe the model.
+        client: sends the batches; its `states` hold their progress.
     """
 
     timed: ClassVar[bool] = False
@@ -56,16 +57,16 @@ class Batches:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Look at what earlier runs left; nothing is sent yet.
+        """Load the batches of earlier runs; nothing is sent yet.
 
         Args:
-            provider: writes requests, reads replies, holds the key.
-            api: the service's batches.
-            spool_folder: where notes and results are kept.
-            limits: when batches go out.
-            settled: attempts that need not be made again; batches of nobody else are forgotten.
-            active: how many attempts are under way; the first sign of quiet is taken where None.
-            on_change: called whenever a batch has moved.
+            provider: encodes requests, decodes replies, holds the key.
+            api: the service's batch API.
+            spool_folder: folder of notes and results.
+            limits: when batches are sent.
+            settled: attempts that need not be made again; the files of their batches are deleted.
+            active: returns the number of attempts in flight; None sends after the first quiet time.
+            on_change: called whenever the state of a batch changes.
             sleep: waits.
             clock: monotonic seconds.
         """
@@ -86,15 +87,15 @@ class Batches:
     # -- a provider ------------------------------------------------------------------------------
 
     async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Reply:
-        """Ask, and wait for the batch; it may be one that an earlier run has sent.
+        """Send a request in a batch, or find it in one of an earlier run, and wait for its result.
 
         Raises:
-            CallRefused, StreamBroken: as for a request that goes out alone.
+            CallRefused, StreamBroken: as for a request that is sent alone.
         """
         outgoing = self._provider.outgoing(request)
         path = str(self._provider.url(request)).removeprefix(self._provider.base)
-        asker = CURRENT_ATTEMPT.get()
-        attempt = content_id(*asker.key) if asker is not None else ""
+        current = CURRENT_ATTEMPT.get()
+        attempt = content_id(*current.key) if current is not None else ""
         custom_id = self._name(attempt, ORDINAL.get(), path, outgoing)
         line = self._api.line(custom_id, path, outgoing)
         try:
@@ -105,7 +106,7 @@ class Batches:
                 request, note, self._api.parse(result) if result is not None else None
             )
         except BaseException as error:
-            self._slots.discard(custom_id)  # asked again, it is the same request
+            self._slots.discard(custom_id)  # a retry is the same request
             if isinstance(error, StreamBroken):
                 self.client.set_aside(custom_id)
             raise
@@ -118,14 +119,14 @@ class Batches:
         return await self._provider.count_tokens(text)
 
     async def aclose(self) -> None:
-        """Stop waiting; batches that were sent go on at the service."""
+        """Stop waiting; batches that were sent continue at the service."""
         await self.client.aclose()
         await self._provider.aclose()
 
-    # -- what to tell a person -------------------------------------------------------------------
+    # -- descriptions for the user ---------------------------------------------------------------
 
     def describe(self) -> str:
-        """Say in one line how far the batches are; "" where there are none."""
+        """Describe the progress of the batches in one line; "" where there are none."""
         parts = [str(state) for state in self.client.states.values()]
         if waiting := self.client.n_waiting:
             verb = "request waits" if waiting == 1 else "requests wait"
@@ -133,14 +134,16 @@ class Batches:
         return "; ".join(parts)
 
     def left_running(self) -> str:
-        """Say which batches go on without us, and how to come back; "" where there are none."""
+        """Name the batches that continue at the service, and how to get them; "" for none."""
         sent = {s.batch_id: s.n for s in self.client.states.values() if s.batch_id}
         if not sent:
             return ""
-        n, requests = len(sent), sum(sent.values())
+        n = len(sent)
+        n_requests = sum(sent.values())
+        batches, go = ("batch", "goes") if n == 1 else ("batches", "go")
         return (
-            f"{n:,} {'batch' if n == 1 else 'batches'} with {requests:,} requests {'goes' if n == 1 else 'go'} on at"
-            f" {self.name}: {', '.join(sent)}; run the same command again to take in the answers"
+            f"{n:,} {batches} with {n_requests:,} requests {go} on at {self.name}:"
+            f" {', '.join(sent)}; run the same command again to take in the answers"
         )
 
     def forget(self, settled: Iterable[tuple[str, str, int]]) -> None:
@@ -150,17 +153,17 @@ class Batches:
     # -- requests --------------------------------------------------------------------------------
 
     def _name(self, attempt: str, ordinal: int | None, path: str, body: dict[str, Any]) -> str:
-        """Name a request so that it has the same name when its attempt is made again."""
+        """Return the id of a request, the same when its attempt is made again."""
         if ordinal is not None:
             return content_id(attempt, ordinal, path, body)
-        place = 0  # nobody says which call it is: equal ones are told apart by their order
+        place = 0  # without an ordinal, equal requests are distinguished by their order
         while (custom_id := content_id(attempt, None, path, body, place)) in self._slots:
             place += 1
         self._slots.add(custom_id)
         return custom_id
 
     def _read(self, request: Request, note: Note, result: Result | None) -> Reply:
-        """Make a reply of a result, or raise its error."""
+        """Return the reply of a result, or raise its error."""
         about: dict[str, Any] = {
             "provider": self.name,
             "model": request.model,
@@ -176,28 +179,28 @@ class Batches:
             kind = error.kind if error is not None else "bad_response"
             raise StreamBroken(message, kind=kind, reply=reply)
 
-        def dressed(reply: Reply) -> Reply:
+        def with_batch_fields(reply: Reply) -> Reply:
             request_id = result.request_id or reply.call.request_id
             call = msgspec.structs.replace(reply.call, **about, request_id=request_id)
             return msgspec.structs.replace(reply, call=call, text_ends=(), text_times=())
 
         try:
-            return dressed(self._provider.read(request, result.body))
-        except (
-            StreamBroken,
-            CallRefused,
-        ) as broken:  # it was paid for as one of a batch all the same
-            broken.reply = dressed(broken.reply)
+            return with_batch_fields(self._provider.read(request, result.body))
+        except (StreamBroken, CallRefused) as broken:  # paid for at batch prices too
+            broken.reply = with_batch_fields(broken.reply)
             raise
 
 
 def make(provider: HttpProvider, spool_folder: Path, **options: Any) -> Batches:
-    """Send the requests of a provider in batches; ConfigError where its service has none that are known here.
+    """Wrap a provider so that it sends its requests in batches.
 
     Args:
         provider: as `registry.make` makes it.
-        spool_folder: where notes and results are kept.
+        spool_folder: folder of notes and results.
         options: `limits`, `settled`, `active` … of `Batches`.
+
+    Raises:
+        ConfigError: its service has no batch API that is known here.
     """
     wire = Wire(provider)
     if isinstance(provider, OpenAIChat | OpenAIResponses):
@@ -205,6 +208,6 @@ def make(provider: HttpProvider, spool_folder: Path, **options: Any) -> Batches:
     if isinstance(provider, AnthropicMessages):
         return Batches(provider, AnthropicBatches(wire), spool_folder, **options)
     raise ConfigError(
-        f"requests to {provider.name} cannot go out in batches; OpenAI's chat and responses and Anthropic's"
-        " messages can; leave out batch"
+        f"requests to {provider.name} cannot go out in batches; OpenAI's chat and responses and"
+        " Anthropic's messages can; leave out batch"
     )

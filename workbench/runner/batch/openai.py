@@ -164,7 +164,7 @@ class OpenAIBatches:
         )
 
     async def results(self, batch_id: str) -> AsyncIterator[bytes]:
-        """Read both files; the faults of a batch that was refused as a whole are a line of their own."""
+        """Read both files; the errors of a batch that was refused as a whole are one more line."""
         batch = await self._batch(batch_id)
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
@@ -202,9 +202,12 @@ class OpenAIBatches:
 
 
 def _form(label: str, lines: Sequence[bytes]) -> bytes:
-    """Write the upload: its purpose, and the file."""
+    """Encode the upload form: its purpose, and the file."""
     head = f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
-    file = f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="file"; filename="workbench-{label}.jsonl"\r\n'
+    file = (
+        f"--{_BOUNDARY}\r\n"
+        f'content-disposition: form-data; name="file"; filename="workbench-{label}.jsonl"\r\n'
+    )
     kind = "content-type: application/jsonl\r\n\r\n"
     return b"".join(
         ((head + file + kind).encode(), b"\n".join(lines), f"\n\r\n--{_BOUNDARY}--\r\n".encode())

@@ -1,4 +1,4 @@
-"""Plain requests to the service of a provider: with its key, and with its failures named as those of calls."""
+"""Wire access to a provider's service: plain requests with its key, and errors as of calls."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
@@ -14,11 +14,11 @@ from workbench.runner.providers.exchange import HttpProvider, error_text
 
 T = TypeVar("T")
 _ERROR_BYTES = 65_536
-_LINE_BYTES = 256_000_000  # a line that never ends must not eat the memory
+_LINE_BYTES = 256_000_000  # longest line, so that an endless one does not exhaust the memory
 
 
 class Wire:
-    """A service's other addresses."""
+    """Sends requests to any path of a provider's service."""
 
     def __init__(self, provider: HttpProvider) -> None:
         """Share the connections and the key of a provider."""
@@ -32,15 +32,14 @@ class Wire:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request; the block reads what comes back.
+        """Send a request; the block reads the response.
 
-        The path is below the provider's address, which a server's word never replaces: the key goes
-        nowhere else.
+        The path is relative to the provider's address, also where a server names another one: the
+        key is sent nowhere else.
 
         Raises:
-            ProviderRejected: asking again will not help.
-            ProviderUnavailable: no or no good answer; whether the request was carried out is not
-                known.
+            ProviderRejected: a retry will not help.
+            ProviderUnavailable: no or no valid answer; the request may have been carried out.
         """
         client, url = self.provider.client, httpx.URL(self.provider.base + path)
         request = client.build_request(method, url, content=content, headers=dict(headers or {}))
@@ -54,8 +53,8 @@ class Wire:
                 await response.aclose()
         except transport.FAILURES as error:
             named = transport.transport_error(error, self.provider.base)
-            said = self.provider.redact(str(named))
-            raise ProviderUnavailable(said, kind=named.kind) from None
+            message = self.provider.redact(str(named))
+            raise ProviderUnavailable(message, kind=named.kind) from None
 
     async def _refusal(self, response: httpx.Response) -> Exception:
         data = b""
@@ -75,7 +74,7 @@ class Wire:
         content: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> T:
-        """Send a request and decode its reply; what is no bytes goes out as JSON."""
+        """Send a request and decode its reply; content other than bytes is sent as JSON."""
         body = (
             content
             if content is None or isinstance(content, bytes)
@@ -86,9 +85,9 @@ class Wire:
         try:
             return msgspec.json.decode(data, type=kind)
         except UNDECODABLE as error:
-            said = self.provider.redact(data[:1000].decode("utf-8", "replace"))[:200]
-            what = f"{path} answered what is none of this API's: {said!r} ({error})"
-            raise ProviderUnavailable(what, kind="bad_response") from None
+            excerpt = self.provider.redact(data[:1000].decode("utf-8", "replace"))[:200]
+            message = f"{path} answered what is none of this API's: {excerpt!r} ({error})"
+            raise ProviderUnavailable(message, kind="bad_response") from None
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """Read the lines of a file as they arrive, without their ends."""

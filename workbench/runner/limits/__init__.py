@@ -1,4 +1,4 @@
-"""What holds a collection back: windows, the servers' limits, retries with back-off, and budgets."""
+"""Limits of a collection: concurrency windows, rate limits, retries with back-off, and budgets."""
 
 from workbench.runner.limits.backoff import Backoff
 from workbench.runner.limits.breaker import Breaker

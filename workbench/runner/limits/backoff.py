@@ -1,4 +1,4 @@
-"""How long to wait between tries of one call."""
+"""Back-off: the waits between the tries of one call."""
 
 import random
 
@@ -6,12 +6,11 @@ import msgspec
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """How long to wait between tries.
+    """Settings of the waits between tries.
 
-    The wait is exponential with full jitter (uniform below the ceiling), but never shorter than
-    what the server asked for, and that is capped too. A server that asks for more than all waits
-    may take gets no further try: the call fails now, with the server's words, instead of after the
-    same refusals.
+    The wait is exponential with full jitter (uniform below the ceiling), but at least the
+    Retry-After of the server, which is capped as well. Where that is longer than all waits may
+    take, the call fails at once with the server's message.
 
     Attributes:
         retries: tries after the first one.

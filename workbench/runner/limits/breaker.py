@@ -1,4 +1,4 @@
-"""When failures mean that a whole configuration cannot work, and when they are only those of some items."""
+"""Circuit breaker of a configuration: stops it when its failures are not those of single items."""
 
 import re
 
@@ -14,7 +14,7 @@ _WRONG = re.compile(
     r"|invalid (?:value|type) for|deprecated",
     re.IGNORECASE,
 )
-# the item is what is wrong: too long for this model, or refused for what it says
+# the item is wrong: too long for this model, or refused for its content
 _ITEM = re.compile(
     r"context.?(?:length|window|size)|too (?:long|large|many tokens)|maximum.{0,30}tokens"
     r"|content.?(?:filter|management|policy)|flagged|moderation|safety|prohibited|blocked"
@@ -26,9 +26,9 @@ _SURE, _UNSURE, _ALL_ITEMS = 5, 10, 100
 
 
 class Breaker:
-    """Stops one configuration when its failures say that the next item would fail too.
+    """Stops one configuration when its failures predict that the next item would fail too.
 
-    What counts is how many items in a row ended so, an item that passes begins anew:
+    It counts the items in a row that failed in one way; an answered item resets the count:
 
     - a failure that every request would meet (no credit, no such host, no trusted TLS): 1
     - a refusal that names the configuration (401, 404, an unsupported parameter): 5
@@ -44,7 +44,7 @@ class Breaker:
         self._kind, self._row = "", 0
 
     def note(self, error: ProviderError | None) -> int | None:
-        """Take how an item ended; returns the length of the row if it is the end of the configuration."""
+        """Count the result of an item; returns the row's length if it stops the configuration."""
         if error is None:
             self._passed, self._kind, self._row = True, "", 0
             return None
@@ -67,7 +67,11 @@ class Breaker:
 
 
 def _kind(error: ProviderError) -> str:
-    """Say what a failure speaks of: fatal (every request), configuration, item, refused (it does not tell) or unavailable."""
+    """Classify a failure by its scope.
+
+    Returns:
+        "fatal" (every request), "configuration", "item", "refused" (not known) or "unavailable".
+    """
     if not isinstance(error, ProviderRejected):
         return "unavailable"
     if error.kind in FATAL:

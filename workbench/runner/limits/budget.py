@@ -1,4 +1,4 @@
-"""What a run may spend: dollars, tokens, joules, seconds; counted call by call, so that it stops in time."""
+"""The budget of a run in dollars, tokens, joules and seconds, counted call by call."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 PriceOf = Callable[[Call], float | None]
 _ROUNDING = 1e-9  # of the limit: sums of floats
-_BYTES_A_TOKEN = (
-    3  # fewer than most texts have, so that a prompt is not taken for shorter than it is
-)
+_BYTES_A_TOKEN = 3  # fewer than most texts have, so that prompts are not underestimated
 
 
 class Amounts(NamedTuple):
@@ -30,13 +28,17 @@ class Amounts(NamedTuple):
 
 
 class _Means:
-    """What the finished calls and attempts of one configuration took, and what is guessed before."""
+    """Mean amounts of one configuration's finished calls and attempts, with priors before any."""
 
     def __init__(self, call: float, attempt: float) -> None:
-        self._prior_call, self._prior_attempt = call, attempt
-        self._calls, self._attempts = (0, 0.0), (0, 0.0)
-        self.n_open, self.n_flying = 0, 0
-        self.open_spent, self.open_reserved = 0.0, 0.0
+        self._prior_call = call
+        self._prior_attempt = attempt
+        self._calls = (0, 0.0)  # number and sum
+        self._attempts = (0, 0.0)
+        self.n_open = 0  # attempts in flight
+        self.n_flying = 0  # calls in flight
+        self.open_spent = 0.0
+        self.open_reserved = 0.0
 
     @property
     def call(self) -> float:
@@ -60,7 +62,7 @@ class _Means:
 
     @property
     def in_flight(self) -> float:
-        """What the open attempts are expected to take yet; at least their calls under way."""
+        """Amount that the open attempts are still expected to take, at least by their calls."""
         expected = max(self.n_open * self.attempt, self.open_reserved)
         return max(expected - self.open_spent, self.n_flying * self.call, 0.0)
 
@@ -72,14 +74,16 @@ class _Means:
 
 
 class _Currency:
-    """One kind of what is spent."""
+    """One unit of the budget, dollars or tokens, with its limits and amounts."""
 
     def __init__(self, limit: float | None, amount: PriceOf) -> None:
-        self.limit, self.amount = limit, amount
-        self.spent, self.doubt = 0.0, 0.0  # known; estimates for calls whose amount is not known
-        self.n_known, self.n_doubtful = 0, 0  # calls and broken requests of each kind
-        # what this and other collectors may take together, and what the others take, reserved
-        # amounts included
+        self.limit = limit
+        self.amount = amount
+        self.spent = 0.0  # of calls with a known amount
+        self.doubt = 0.0  # estimates for calls of unknown amount
+        self.n_known = 0  # calls and broken requests with a known amount
+        self.n_doubtful = 0  # and those with an estimate
+        # limit over all collectors, and the amount that the others take, reservations included
         self.shared_limit: float | None = None
         self.elsewhere = 0.0
         self._means: dict[str, _Means] = {}
@@ -93,7 +97,7 @@ class _Currency:
         return self._means[configuration_id]
 
     def share_of(self, configuration_id: str, most: float) -> float:
-        """What an attempt is expected to take; `most` is what its first call may take at the most."""
+        """Return the expected amount of an attempt, whose first call may take up to `most`."""
         means = self.of(configuration_id)
         return means.attempt if means.is_known else max(means.attempt, most)
 
@@ -108,7 +112,7 @@ class _Currency:
             return True
         means = self.of(configuration_id)
         if not means.is_known and not any(m.n_open for m in self._means.values()):
-            # to learn how long they are
+            # the first attempt measures their size: it needs room for one call only
             return self.has_room_for_call(configuration_id, most, alone=alone)
         flying = sum(m.in_flight for m in self._means.values())
         return self._fits(flying + self.share_of(configuration_id, most), alone=alone)
@@ -120,10 +124,11 @@ class _Currency:
         return self._fits(flying + max(self.of(configuration_id).call, most), alone=alone)
 
     def add(self, configuration_id: str, call: Call, most: float) -> tuple[float, bool | None]:
-        """Count an ended call; returns what it is taken to have cost, and whether that is known.
+        """Count an ended call.
 
-        A call that nobody can bill says nothing about the others: None. One that may be billed and
-        whose amount nobody knows counts as the mean of its like, and no less than `most`.
+        Returns:
+            Its amount, and whether that is known (None: it cannot be billed). An unknown amount
+            of a call that may be billed is the mean of its configuration, and at least `most`.
         """
         means, amount = self.of(configuration_id), self.amount(call)
         if amount is not None:
@@ -131,7 +136,7 @@ class _Currency:
         return self._count(call, amount, max(means.call, most))
 
     def lose(self, configuration_id: str, call: Call, most: float) -> tuple[float, bool | None]:
-        """Count a request that broke off, which says nothing of what whole calls take."""
+        """Count a broken request, which does not enter the mean of whole calls."""
         return self._count(call, self.amount(call), max(self.of(configuration_id).call, most))
 
     def _count(
@@ -155,25 +160,25 @@ class _Currency:
 
 
 class Budget:
-    """What a run has spent, and whether it may begin another attempt or make another call.
+    """Amounts that a run has spent, and whether another attempt or call fits into its limits.
 
-    An attempt begins if what is spent, what those in flight will take by the mean of their
-    configuration's finished ones, and its own share stay within every limit; before there are any
-    finished ones, a call is taken to be of ordinary size with all the output that it may write, and
-    the first attempt needs room for one call only. A call within an attempt is made if the calls in
-    flight and one more stay within the limits: an attempt of hundreds of calls ends in time, with
-    `LimitReached`. A call that ended without usage but may have been billed counts as what it may
-    have taken at the most: its prompt, and all the output that it was allowed. The first call of an
-    attempt belongs to its beginning.
+    An attempt may begin if three amounts stay within every limit together: the amount spent, the
+    expected rest of the attempts in flight (by the mean of their configuration's finished ones),
+    and its own share. Before any attempt has finished, a call counts as one of typical size with
+    all the output that it may write, and the first attempt needs room for one call only. A further
+    call of an attempt may be made if the calls in flight and one more stay within the limits: an
+    attempt of hundreds of calls ends in time, with `LimitReached`. A call without reported usage
+    that may have been billed counts as the most it can have taken: its prompt and all the output
+    that it was allowed.
 
     The limits may be changed while the run goes on; None is no limit.
 
     Attributes:
         n_unpriced: calls that reported usage but have no price.
         n_open, n_ended: attempts in flight, and those that have ended.
-        limit_j: joules of the run as its meter reads them; idle power is among them.
-        limit_time_s: seconds from the run's begin; nothing begins after, what is in flight ends.
-        shared: what other collectors take of the same budget; null where none can.
+        limit_j: joules of the run by its meter, idle power included.
+        limit_time_s: seconds from the start of the run, after which no attempt begins.
+        shared: lock over the budget that other collectors share; null without others.
     """
 
     def __init__(
@@ -191,12 +196,12 @@ class Budget:
 
         Args:
             limit_usd: dollars; needs prices.
-            price: gives a call's cost in USD, None where unknown.
+            price: returns a call's cost in USD, None where unknown.
             limit_tokens: input and output tokens, cached ones and thinking included.
             limit_j: joules; needs a meter.
             limit_time_s: seconds.
-            joules: reads what the run has used so far, None while nothing is known.
-            elapsed_s: reads how long the run has lasted.
+            joules: returns the joules of the run so far, None while not known.
+            elapsed_s: returns the seconds since the run's start.
         """
         self._price, self._joules, self._elapsed_s = price, joules, elapsed_s
         self._usd = _Currency(limit_usd, self._cost)
@@ -213,13 +218,14 @@ class Budget:
             raise ConfigError("a budget needs prices; none were given")
         if self.limit_j is not None and self._joules is None:
             raise ConfigError(
-                f"the budget of {self.limit_j:g} J cannot be kept: no meter reads the energy of this run;"
-                " leave out budget_j, or run the model on this machine with a meter (see: workbench doctor)"
+                f"the budget of {self.limit_j:g} J cannot be kept: no meter reads the energy of"
+                " this run; leave out budget_j, or run the model on this machine with a meter (see:"
+                " workbench doctor)"
             )
 
     @property
     def currencies(self) -> tuple[_Currency, _Currency]:
-        """Dollars and tokens: what is counted call by call."""
+        """Dollars and tokens, which are counted call by call."""
         return self._usd, self._tokens
 
     @property
@@ -245,18 +251,18 @@ class Budget:
     def share(
         self, shared: "SharedBudget", limit_usd: float | None, limit_tokens: float | None
     ) -> None:
-        """Set what this and other collectors may take together; a limit set later takes its place."""
+        """Set the limits over all collectors; a limit set later replaces them."""
         self.shared = shared
         self._usd.shared_limit, self._tokens.shared_limit = limit_usd, limit_tokens
 
     def elsewhere(self, amounts: Amounts) -> None:
-        """Set what other collectors take."""
+        """Set the amounts that other collectors take."""
         for currency, amount in zip(self.currencies, amounts, strict=True):
             currency.elsewhere = amount
 
     @property
     def spent_usd(self) -> float | None:
-        """Known cost so far; null without prices, and while it is known of none of the calls."""
+        """Known cost so far; null without prices, and while no call has a known cost."""
         is_unknown = self._usd.n_doubtful and not self._usd.n_known
         return None if self._price is None or is_unknown else self._usd.spent
 
@@ -276,7 +282,16 @@ class Budget:
         return None if self._joules is None else self._joules()
 
     def expect(self, configuration_id: str, call: Call, n_calls: int = 1) -> None:
-        """Price a typical attempt, its calls added up; ConfigError if it has no price and a budget is set."""
+        """Set the expected use of an attempt.
+
+        Args:
+            configuration_id: the attempt's configuration.
+            call: the sum of a typical attempt's calls.
+            n_calls: the number of these calls.
+
+        Raises:
+            ConfigError: the call has no price, and there is a budget in dollars.
+        """
         cost = self.check_price(call)
         tokens = tokens_of(call) or 0.0
         self._usd.expect(configuration_id, (cost or 0.0) / n_calls, cost or 0.0)
@@ -296,16 +311,20 @@ class Budget:
                 f"the budget of ${self.limit_usd:g} cannot be kept: no price is known for the model"
                 f" {call.model!r} at provider {call.provider!r}"
                 + (f" or the machine {call.machine!r}" if call.machine else "")
-                + "; add a row to your price sheet (see: workbench prices --help) or leave out the budget"
+                + "; add a row to your price sheet (see: workbench prices --help) or leave out the"
+                " budget"
             )
         return cost
 
     def may_start(
         self, configuration_id: str, prompt_bytes: int = 0, *, alone: bool = False
     ) -> bool:
-        """Say whether one more attempt fits, whose first prompt has about so many bytes.
+        """Whether one more attempt fits into the limits.
 
-        `alone` asks whether it would, if other collectors took nothing of the budget.
+        Args:
+            configuration_id: the attempt's configuration.
+            prompt_bytes: estimated length of its first prompt.
+            alone: leave the amounts of other collectors out.
         """
         most = self.most_of_first(configuration_id, prompt_bytes)
         return self.reached(1) is None and all(
@@ -314,7 +333,7 @@ class Budget:
         )
 
     def share_of(self, configuration_id: str, prompt_bytes: int = 0) -> Amounts:
-        """What one more attempt is expected to take."""
+        """Return the expected amounts of one more attempt."""
         most = self.most_of_first(configuration_id, prompt_bytes)
         shares = (
             c.share_of(configuration_id, amount)
@@ -327,7 +346,7 @@ class Budget:
         return Tab(self, configuration_id, self.share_of(configuration_id, prompt_bytes))
 
     def most_of_first(self, configuration_id: str, prompt_bytes: int) -> Amounts:
-        """What the first call of an attempt may take, by the size of its prompt; nothing where that is not known."""
+        """Return the most that an attempt's first call may take; zero for an unknown prompt."""
         typical = self._typical.get(configuration_id)
         if typical is None or not prompt_bytes:
             return Amounts()
@@ -335,20 +354,20 @@ class Budget:
         return self._amounts(msgspec.structs.replace(typical, input_tokens=tokens))
 
     def most_of(self, configuration_id: str, request: "Request", provider: str | None) -> Amounts:
-        """What a request may take at the most: its prompt as estimated, and all the output that it allows."""
+        """Return the most that a request may take: its estimated prompt and its maximal output."""
         if not any(currency.is_limited for currency in self.currencies):
             return Amounts()
         text = msgspec.json.encode((request.messages, request.prompt))
         typical = self._typical.get(configuration_id)
-        ordinary = (typical.output_tokens if typical is not None else None) or 0
-        allowed = request.sampling.get("max_tokens")
-        longest = self._most_output.get(configuration_id, ordinary)
+        typical_output = (typical.output_tokens if typical is not None else None) or 0
+        max_tokens = request.sampling.get("max_tokens")
+        longest = self._most_output.get(configuration_id, typical_output)
         call = Call(
             provider=provider,
             model=request.model,
             cache_read_tokens=0,
             input_tokens=len(text) // _BYTES_A_TOKEN + 1,
-            output_tokens=allowed if isinstance(allowed, int) else longest,
+            output_tokens=max_tokens if isinstance(max_tokens, int) else longest,
         )
         if typical is not None and typical.model == call.model:
             call = msgspec.structs.replace(
@@ -363,13 +382,13 @@ class Budget:
         return Amounts(*(currency.amount(call) or 0.0 for currency in self.currencies))
 
     def saw_output(self, configuration_id: str, call: Call) -> None:
-        """Remember how long replies get: what a call without a cap may take."""
+        """Update the longest output, the estimate for calls without a cap."""
         if call.output_tokens is not None and call.error_type is None:
             longest = self._most_output.get(configuration_id, 0)
             self._most_output[configuration_id] = max(longest, call.output_tokens)
 
     def reached(self, more: int = 0) -> str | None:
-        """Say which limit on joules or seconds is reached, with that many more attempts; None for none."""
+        """Describe the limit of joules or seconds that `more` attempts would reach, if any."""
         elapsed_s = self._elapsed_s() if self._elapsed_s is not None else 0.0
         if self.limit_time_s is not None and elapsed_s >= self.limit_time_s:
             return f"{elapsed_s:.0f} s of {self.limit_time_s:g} s"
@@ -381,20 +400,20 @@ class Budget:
         return None
 
     def state(self) -> str:
-        """Say what is spent of each limit, for the user."""
-        said = []
+        """Describe the amount spent of each limit, for the user."""
+        parts = []
         if (limit := self.limit_usd) is not None:
-            said.append(f"{_taken(self._usd, '${:.4f}'.format)} of ${limit:g}")
+            parts.append(f"{_describe(self._usd, '${:.4f}'.format)} of ${limit:g}")
         if (limit := self.limit_tokens) is not None:
-            said.append(f"{_taken(self._tokens, '{:,.0f}'.format)} of {limit:,.0f} tokens")
+            parts.append(f"{_describe(self._tokens, '{:,.0f}'.format)} of {limit:,.0f} tokens")
         if self.limit_j is not None:
-            said.append(f"{self.spent_j or 0.0:,.0f} J of {self.limit_j:,g} J")
+            parts.append(f"{self.spent_j or 0.0:,.0f} J of {self.limit_j:,g} J")
         if self.limit_time_s is not None and self._elapsed_s is not None:
-            said.append(f"{self._elapsed_s():,.0f} s of {self.limit_time_s:,g} s")
-        return ", ".join(said)
+            parts.append(f"{self._elapsed_s():,.0f} s of {self.limit_time_s:,g} s")
+        return ", ".join(parts)
 
     def verdict(self, configuration_id: str, prompt_bytes: int = 0) -> str:
-        """Say why no attempt may begin while none is in flight, and what to do."""
+        """Describe why no attempt may begin while none is in flight, and what to do."""
         most = self.most_of_first(configuration_id, prompt_bytes)
         usd, tokens = (
             max(c.of(configuration_id).call, amount)
@@ -424,41 +443,42 @@ class Budget:
         return self._price(call) if self._price is not None else None
 
 
-def _taken(currency: _Currency, text: Callable[[float], str]) -> str:
-    """Say what is known to be spent, and what else is counted against the limit, and why."""
-    said = [text(currency.spent) if currency.n_known or not currency.n_doubtful else "—"]
+def _describe(currency: _Currency, text: Callable[[float], str]) -> str:
+    """Describe the amount spent, and the other amounts that count against the limit."""
+    parts = [text(currency.spent) if currency.n_known or not currency.n_doubtful else "—"]
     if currency.n_doubtful:
         requests = "request" if currency.n_doubtful == 1 else "requests"
-        said.append(
-            f"{text(currency.doubt)} assumed for {currency.n_doubtful:,} {requests} whose usage nobody reported"
+        parts.append(
+            f"{text(currency.doubt)} assumed for {currency.n_doubtful:,} {requests} whose usage"
+            " nobody reported"
         )
     if currency.elsewhere:
-        said.append(f"{text(currency.elsewhere)} spent or reserved by other collectors")
-    return " + ".join(said)
+        parts.append(f"{text(currency.elsewhere)} spent or reserved by other collectors")
+    return " + ".join(parts)
 
 
 _T = TypeVar("_T")
 
 
 class SharedBudget(Protocol):
-    """The right to take more of a budget that other collectors take of."""
+    """Lock over a budget that several collectors share."""
 
     async def exclusively(self, act: Callable[[], _T]) -> _T:
-        """Do something while the others can take nothing; what they have taken is up to date there."""
+        """Call a function under the lock, with the other collectors' amounts up to date."""
         ...
 
 
 class Tab:
-    """What one attempt spends of a budget, from its beginning to its end.
+    """The account of one attempt: the amounts it reserves and spends of a budget.
 
     Attributes:
-        reserved: what it was expected to take as it began.
-        was_stopped: whether the budget cut it short.
+        reserved: the amounts it is expected to take.
+        was_stopped: whether the budget ended it early.
         on_change: called when it has taken more than it had reserved.
     """
 
     def __init__(self, budget: Budget, configuration_id: str, reserved: Amounts) -> None:
-        """Open it."""
+        """Open the account, and reserve the amounts."""
         self._budget, self._id, self.reserved = budget, configuration_id, reserved
         self._currencies = budget.currencies
         self._spent = [0.0] * len(self._currencies)
@@ -475,18 +495,18 @@ class Tab:
 
     @property
     def spent(self) -> Amounts:
-        """What it has taken so far, estimates for what nobody reported included."""
+        """The amounts so far, estimates for unreported usage included."""
         return Amounts(*self._spent)
 
     @property
     def taken(self) -> Amounts:
-        """What it has taken, and no less than what it has reserved while it is under way."""
+        """The amounts so far, and at least the reserved ones while the attempt is in flight."""
         if not self._is_open:
             return self.spent
         return Amounts(*map(max, self._spent, self.reserved))
 
     def guard(self, ask: "Ask", provider: str | None = None) -> "Ask":
-        """Return the way to a model that counts each call, and refuses the one that would pass a limit."""
+        """Wrap a function that sends calls: each is counted, or refused at a limit."""
 
         async def guarded(request: "Request", role: str) -> "tuple[Reply, ProviderError | None]":
             most = self._budget.most_of(self._id, request, provider)
@@ -496,7 +516,7 @@ class Tab:
         return guarded
 
     def over(self, line: "Line") -> "Line":
-        """Return a way to a model on which every call is counted here."""
+        """Return a line to a model whose calls are counted here."""
         return line._replace(ask=self.guard(line.ask, line.provider))
 
     async def _admit(self, most: Amounts) -> None:
@@ -507,7 +527,7 @@ class Tab:
 
         def take() -> None:
             self.check(most)
-            # the next call is reserved before others may look
+            # the next call is reserved before the lock is released
             self._reserve(Amounts(*(s + m for s, m in zip(self._spent, most, strict=True))))
 
         await shared.exclusively(take)
@@ -523,7 +543,7 @@ class Tab:
             self.on_change()
 
     def check(self, most: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
-        """Raise LimitReached where another call of the attempt, of at most so much, would pass a limit."""
+        """Raise LimitReached where another call, of at most `most`, would pass a limit."""
         fits = self._budget.reached() is None and all(
             c.has_room_for_call(self._id, last if c.of(self._id).knows_calls else max(last, amount))
             for c, last, amount in zip(self._currencies, self._last, most, strict=True)
@@ -537,11 +557,10 @@ class Tab:
             )
 
     def close(self, *, is_whole: bool = True) -> None:
-        """Count the attempt as ended; its calls that are still under way are counted when they end.
+        """Count the attempt as ended; calls still in flight are counted when they end.
 
         Args:
-            is_whole: all of its calls were made here; one that went on from kept replies says
-                nothing of others.
+            is_whole: whether all of its calls were made here; only such attempts enter the mean.
         """
         if not self._is_open:
             return
@@ -564,7 +583,7 @@ class Tab:
         for currency in self._currencies:
             currency.of(self._id).n_flying += 1
         call = Call(model=request.model, error_type="timeout")  # cancelled: may have been billed
-        arrived: list[Call] = []
+        arrived: list[Call] = []  # the call's record, if the provider made one on cancellation
 
         def lose(lost: Call) -> None:
             if lost.error_type == broken_requests.CANCELLED:
@@ -586,13 +605,13 @@ class Tab:
         return reply, error
 
     def lose(self, call: Call, most: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
-        """Count a request that broke off and is made again."""
+        """Count a broken request that is sent again."""
         self._budget.count_unpriced(call)
         for place, currency in enumerate(self._currencies):
             self._add(place, *currency.lose(self._id, call, most[place]))
 
     def add(self, call: Call, most: Amounts = Amounts()) -> None:  # noqa: B008  # frozen
-        """Count a call that has ended; `most` is what it may have taken where nobody says."""
+        """Count a call that has ended; `most` is its amount where the usage was not reported."""
         self._budget.count_unpriced(call)
         self._budget.saw_output(self._id, call)
         for place, currency in enumerate(self._currencies):

@@ -1,4 +1,4 @@
-"""Asks a provider: as many at once as it bears, again where that may help; failures come back as data."""
+"""The caller of a provider: limits concurrency, retries failures, and returns errors as data."""
 
 import asyncio
 import contextlib
@@ -33,23 +33,30 @@ DETERMINISTIC = frozenset({"http_500", "stream_error", "bad_response"})
 _SAME = 3
 
 
-class _Took:
-    """What the tries of one call took so far, and whether they all fail in one way."""
+class _Tries:
+    """The tries of one call so far: failures, waits and machine time."""
 
     def __init__(self) -> None:
-        self.failures, self.waited_s, self.queued_s = 0, 0.0, 0.0
-        self.share_s = self.last_s = 0.0  # of the machine, by all requests and by the last
-        self._said, self._same, self._answered = "", 0, 0
+        self.failures = 0
+        self.waited_s = 0.0
+        self.queued_s = 0.0
+        self.share_s = 0.0  # machine time of all requests
+        self.last_s = 0.0  # machine time of the last request
+        self._message = ""  # of the last failure
+        self._same = 0  # failures in a row with this message
+        self._answered = 0
 
     def fail(self, error: ProviderError, n_answered: int) -> None:
-        """Note a failure, and how many calls of the model were answered by then."""
+        """Count a failure; `n_answered` calls of the model were answered by then."""
         self.failures += error.n_sent if isinstance(error, StreamBroken) else 1
-        if str(error) != self._said:
-            self._said, self._same, self._answered = str(error), 0, n_answered
+        if str(error) != self._message:
+            self._message = str(error)
+            self._same = 0
+            self._answered = n_answered
         self._same += 1
 
     def is_hopeless(self, error: ProviderError, n_answered: int) -> bool:
-        """Say whether this request alone brings the server down: the same fault, while others are answered."""
+        """Whether this request keeps failing in one way while other calls are answered."""
         deterministic = error.kind in DETERMINISTIC and self._same >= _SAME
         return deterministic and n_answered >= self._answered + self._same
 
@@ -59,15 +66,15 @@ def _now() -> dt.datetime:
 
 
 class Caller:
-    """Asks one provider with one key; each of its models has a queue of its own.
+    """Sends calls to one provider with one key; each model has a queue of its own.
 
     Attributes:
-        backoff: the waits between tries; may be replaced while calls are under way.
-        provider: who answers.
-        states: how each model that was asked stands, kept up to date in place.
+        backoff: the waits between tries; may be replaced while calls are in flight.
+        provider: the provider.
+        states: state of each model that has got requests, updated in place.
         watch: the meters of this machine, where the model runs on it.
-        fatal: what every further request would meet, by model, and by None where it holds for all
-            of them: none is sent any more.
+        fatal: errors that every further request would get, by model; by None where it holds for all
+            models. No request is sent any more then.
     """
 
     def __init__(
@@ -83,16 +90,16 @@ class Caller:
         now: Callable[[], dt.datetime] = _now,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Share `slots` requests at a time over all models.
+        """Share `slots` concurrent requests among all models.
 
         Args:
-            provider: who answers.
-            slots: the most requests under way at once.
+            provider: the provider.
+            slots: the most concurrent requests.
             backoff: the waits between tries.
-            rng: for the jitter of waits.
-            machine: the one whose time is apportioned.
-            start: how many at once a model's window begins with; None begins with all slots, which
-                is right for a server of one's own.
+            rng: randomness of the jitter of waits.
+            machine: the machine whose time is apportioned.
+            start: initial concurrency of a model's window; None starts with all slots, which suits
+                a server of one's own.
             clock: monotonic seconds.
             now: the time of day in UTC.
             sleep: waits.
@@ -101,7 +108,7 @@ class Caller:
         self._slots, self._start = slots, start
         self._machine, self._shares = machine, MachineClock()
         self._clock, self._now, self._sleep = clock, now, sleep
-        self._lanes: dict[str, ModelQueue] = {}
+        self._queues: dict[str, ModelQueue] = {}
         self.watch: Watch | None = None
         self.fatal: dict[str | None, ProviderError] = {}
 
@@ -112,65 +119,68 @@ class Caller:
 
     @property
     def states(self) -> list[ModelState]:
-        """How the models stand that were asked so far."""
-        return [queue.state for queue in self._lanes.values()]
+        """The states of the models that have got requests."""
+        return [queue.state for queue in self._queues.values()]
 
     async def count_tokens(self, text: str) -> int | None:
         """Count with the provider's own tokenizer; None where it offers none."""
         return await self.provider.count_tokens(text)
 
     def resize(self, slots: int) -> None:
-        """Set another number of requests at a time; those under way go on."""
+        """Change the number of concurrent requests; those in flight continue."""
         self._slots = slots
-        for queue in self._lanes.values():
+        for queue in self._queues.values():
             queue.resize(slots)
         self._pump()
 
     async def ask(self, request: Request, _role: str) -> tuple[Reply, ProviderError | None]:
-        """Ask until the provider answers or it is no use; the call tells what it took."""
-        queue, took = self._lane(request.model), _Took()
+        """Send a request until the provider answers or a retry cannot help."""
+        queue, tries = self._queue_of(request.model), _Tries()
         try:
             while True:
-                reply, error = await self._once(queue, request, took)
-                wait = self._wait_s(queue, error, took)
+                reply, error = await self._once(queue, request, tries)
+                wait = self._wait_s(queue, error, tries)
                 self._pump()
                 if wait is None:
                     break
-                self._lose(request, error, took)
-                queue.retrying(took)
+                self._lose(request, error, tries)
+                queue.retrying(tries)
                 await self._sleep(wait)
-                took.waited_s += wait
+                tries.waited_s += wait
         finally:
-            queue.ended(took)
-        silent = reply.call.n_retries or 0  # the provider asked again itself
-        retries = took.failures + silent if error is None else max(took.failures - 1, 0)
+            queue.ended(tries)
+        silent = reply.call.n_retries or 0  # retries that the provider made itself
+        retries = tries.failures + silent if error is None else max(tries.failures - 1, 0)
         extra: dict[str, object] = {
-            "queue_s": took.queued_s,
+            "queue_s": tries.queued_s,
             "n_retries": retries,
-            "retry_wait_s": took.waited_s,
+            "retry_wait_s": tries.waited_s,
         }
         if self._machine is not None:
-            extra |= {"machine": self._machine, "machine_s": took.share_s}
+            extra |= {"machine": self._machine, "machine_s": tries.share_s}
         return self._finish(request, reply, error, extra), error
 
     async def _once(
-        self, queue: ModelQueue, request: Request, took: "_Took"
+        self, queue: ModelQueue, request: Request, tries: _Tries
     ) -> tuple[Reply, ProviderError | None]:
-        """Wait for a seat and ask once."""
-        asked = self._clock()
+        """Wait for a seat and send the request once."""
+        entered_s = self._clock()
         seat = await queue.enter(request)
         fatal = self.fatal.get(request.model) or self.fatal.get(None)
         if fatal is not None:
             queue.leave(seat, None, None)
             self._pump()
             return Reply(), fatal
-        sent = self._clock()
-        took.queued_s += sent - asked
-        begun = self._shares.begin(sent)
+        sent_s = self._clock()
+        tries.queued_s += sent_s - entered_s
+        begun = self._shares.begin(sent_s)
         reply: Reply | None = None
         error: ProviderError | None = None
         try:
-            with ratelimits.listening(lambda told: queue.heard(seat, told)), self._watched():
+            with (
+                ratelimits.listening(lambda limits: queue.update_limits(seat, limits)),
+                self._watched(),
+            ):
                 reply = await self.provider.generate(request)
         except ProviderError as caught:
             error = caught
@@ -178,47 +188,47 @@ class Caller:
                 of = None if caught.kind in UNREACHABLE else request.model
                 self.fatal[of] = ProviderRejected(str(caught), kind=caught.kind)
         finally:
-            took.last_s = self._shares.end(begun, self._clock())
-            took.share_s += took.last_s
+            tries.last_s = self._shares.end(begun, self._clock())
+            tries.share_s += tries.last_s
             queue.leave(seat, reply, error)
             if reply is None and error is None:  # cancelled
                 self._pump()
         return reply or Reply(), error
 
     def _watched(self) -> contextlib.AbstractContextManager[object]:
-        """Let the meters know when this request is under way."""
+        """Report to the meters when this request is in flight."""
         if self.watch is None:
             return contextlib.nullcontext()
         return self.watch.request(stepped=hasattr(self.provider, "on_step"))
 
     def _wait_s(
-        self, queue: ModelQueue, error: ProviderError | None, took: "_Took"
+        self, queue: ModelQueue, error: ProviderError | None, tries: _Tries
     ) -> float | None:
-        """Say how long a failed call waits, and keep the others from sending while the server asks for it."""
+        """Return the wait before the next try, None for no other; Retry-After pauses the queue."""
         if not isinstance(error, ProviderUnavailable):
             return None
-        took.fail(error, queue.n_answered)
-        if took.is_hopeless(error, queue.n_answered):
+        tries.fail(error, queue.n_answered)
+        if tries.is_hopeless(error, queue.n_answered):
             return None
-        asked_s = error.retry_after_s
-        if asked_s and error.kind in OVERLOAD:
-            queue.pause(min(asked_s, self.backoff.most_s))
-        return self.backoff.wait_s(took.failures, took.waited_s, asked_s, self._rng)
+        retry_after_s = error.retry_after_s
+        if retry_after_s and error.kind in OVERLOAD:
+            queue.pause(min(retry_after_s, self.backoff.most_s))
+        return self.backoff.wait_s(tries.failures, tries.waited_s, retry_after_s, self._rng)
 
-    def _lose(self, request: Request, error: ProviderError | None, took: "_Took") -> None:
-        """Tell of a request that broke off and is made again, if it may have been billed."""
+    def _lose(self, request: Request, error: ProviderError | None, tries: _Tries) -> None:
+        """Report a broken request that is sent again, if it may have been billed."""
         if not isinstance(error, StreamBroken):
             return
         extra = self._failed(request, error)
         if self._machine is not None:
-            extra |= {"machine": self._machine, "machine_s": took.last_s}
+            extra |= {"machine": self._machine, "machine_s": tries.last_s}
         call = msgspec.structs.replace(error.reply.call, **extra)
         if broken_requests.may_be_billed(call):
-            took.share_s -= took.last_s  # it has a row of its own
+            tries.share_s -= tries.last_s  # the broken request has a record of its own
             broken_requests.tell(call)
 
     def _failed(self, request: Request, error: ProviderError) -> dict[str, object]:
-        """Give what a call says that failed."""
+        """Return the fields of a failed call."""
         return {
             "provider": self.provider.name,
             "model": request.model,
@@ -227,11 +237,11 @@ class Caller:
             "error_message": str(error),
         }
 
-    def _lane(self, model: str) -> ModelQueue:
-        queue = self._lanes.get(model)
+    def _queue_of(self, model: str) -> ModelQueue:
+        queue = self._queues.get(model)
         if queue is None:
             state = ModelState(provider=self.provider.name, model=model, cap=self._slots)
-            queue = self._lanes[model] = ModelQueue(
+            queue = self._queues[model] = ModelQueue(
                 state,
                 start=self._start,
                 has_room=self._has_room,
@@ -242,10 +252,10 @@ class Caller:
         return queue
 
     def _has_room(self) -> bool:
-        return sum(queue.state.in_flight for queue in self._lanes.values()) < self._slots
+        return sum(queue.state.in_flight for queue in self._queues.values()) < self._slots
 
     def _pump(self) -> None:
-        for queue in self._lanes.values():
+        for queue in self._queues.values():
             queue.pump()
 
     def _finish(

@@ -1,4 +1,4 @@
-"""Why attempts failed, grouped for a person: how many of each reason, and one of them."""
+"""Reasons of failed attempts, grouped for the report: a count and an example of each."""
 
 import re
 
@@ -6,17 +6,17 @@ import msgspec
 
 _NUMBERS = re.compile(r"[0-9a-fA-F]*\d[0-9a-fA-F]*")
 _MOST_TEXT = 160
-_MOST_REASONS = 200  # that are told apart; a server may word every one in its own way
+_MOST_REASONS = 200  # distinct ones; a server may word every failure differently
 
 
 class Reason(msgspec.Struct):
-    """One reason.
+    """One reason with its number of failures.
 
     Attributes:
-        kind: as in `error_type`, or "not scored" where an answer came and its scorer gave nothing.
-        message: the words of the first failure for it.
+        kind: as in `error_type`, or "not scored" where a scorer gave no score to an answer.
+        message: the message of its first failure.
         example: that attempt: task/item, trial and configuration.
-        is_final: whether asking again would fail again, so that no later launch does.
+        is_final: whether a retry would fail again, so that no later launch makes one.
     """
 
     kind: str
@@ -26,18 +26,18 @@ class Reason(msgspec.Struct):
     n: int = 1
 
     def __str__(self) -> str:
-        """Say it in one line."""
-        said = " ".join(self.message.split())
-        said = said if len(said) <= _MOST_TEXT else said[: _MOST_TEXT - 1] + "…"
-        again = "; not asked again" if self.is_final else ""
-        return f"{self.n:,} × {self.kind}: {said} (e.g. {self.example}{again})"
+        """Format it in one line."""
+        text = " ".join(self.message.split())
+        text = text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"
+        final = "; not asked again" if self.is_final else ""
+        return f"{self.n:,} × {self.kind}: {text} (e.g. {self.example}{final})"
 
 
 class Failures:
-    """Groups failures by what they say; numbers in the words make no difference."""
+    """Groups failures by their messages, ignoring numbers in them."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Start without failures."""
         self._reasons: dict[tuple[str, str], Reason] = {}
 
     def add(self, kind: str, message: str, example: str, *, is_final: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Machine time shared among the calls that are active at once, and conserved."""
+"""Machine time, divided among concurrent calls so that their shares add up to the busy time."""
 
 
 class MachineClock:
@@ -15,13 +15,13 @@ class MachineClock:
         self.busy_s = 0.0
 
     def begin(self, at_s: float) -> float:
-        """Count a call in; hand what is returned to `end`."""
+        """Count a call as active; the returned value is an argument of `end`."""
         self._advance(at_s)
         self._active += 1
         return self._integral
 
     def end(self, begun: float, at_s: float) -> float:
-        """Count a call out; returns its share in seconds."""
+        """Count a call as ended; returns its share in seconds."""
         self._advance(at_s)
         self._active -= 1
         return self._integral - begun

@@ -1,4 +1,4 @@
-"""The way to one model with one key: who may send next, and when."""
+"""The queue of calls to one model with one key: which may be sent next, and when."""
 
 import asyncio
 import datetime as dt
@@ -15,17 +15,17 @@ from workbench.runner.providers.protocol import Reply, Request
 from workbench.runner.providers.ratelimits import RateLimit
 
 OVERLOAD = frozenset({"http_429", "http_503", "http_529"})
-_MOST_S = 60.0  # then it is sent all the same: headers may be misread, and a refusal says more
+_MOST_S = 60.0  # longest wait for a bucket, as headers may be misread and a refusal tells more
 _SOON_S = 1e-4
 _FREE = Cost()
 
 
 class Seat(msgspec.Struct):
-    """The right to send one request.
+    """The permission to send one request.
 
     Attributes:
         number: of the request, in the order of sending.
-        cost: what it was expected to take.
+        cost: its estimated cost.
     """
 
     number: int
@@ -33,10 +33,10 @@ class Seat(msgspec.Struct):
 
 
 class ModelQueue:
-    """A queue, first come first served, before a window, the server's limits and its wishes to wait.
+    """A FIFO queue in front of a window, the server's rate limits and its Retry-After pauses.
 
     Attributes:
-        state: what it knows of itself, for the collection to show.
+        state: the state of the model, for display.
         n_answered: calls that were answered.
     """
 
@@ -50,13 +50,27 @@ class ModelQueue:
         now: Callable[[], dt.datetime],
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
-        """Begin with `start` requests at once (None: the cap); `has_room` asks whoever shares the cap."""
+        """Create an empty queue.
+
+        Args:
+            state: updated in place.
+            start: initial concurrency; None: the cap.
+            has_room: whether the models that share the cap leave room for a request.
+            clock: monotonic seconds.
+            now: the time of day in UTC.
+            sleep: waits.
+        """
         self.state = state
         self.window = Window(state.cap, start=start)
-        self.buckets, self.sizes = Buckets(), Sizes()
-        self._has_room, self._clock, self._now, self._sleep = has_room, clock, now, sleep
+        self.buckets = Buckets()
+        self.sizes = Sizes()
+        self._has_room = has_room
+        self._clock = clock
+        self._now = now
+        self._sleep = sleep
         self._waiting: deque[tuple[asyncio.Future[Seat], Request]] = deque()
-        self._resume_s, self._bucket_due_s = 0.0, 0.0
+        self._resume_s = 0.0
+        self._bucket_due_s = 0.0
         self._timer: asyncio.Task[None] | None = None
         self._timer_s = 0.0
         self._retrying: dict[object, dt.datetime] = {}
@@ -81,7 +95,7 @@ class ModelQueue:
             self.state.waiting -= 1
 
     def leave(self, seat: Seat, reply: Reply | None, error: ProviderError | None) -> None:
-        """Give a seat back with what came of it; nothing came of a call that was cancelled."""
+        """Return a seat with the reply or error; a cancelled call has neither."""
         waiting, number = any(not f.done() for f, _ in self._waiting), seat.number
         self.state.in_flight -= 1
         written: int | None = None
@@ -101,7 +115,7 @@ class ModelQueue:
         self._show()
 
     def pump(self) -> None:
-        """Let those in that may go."""
+        """Give seats to the waiting calls that may be sent now."""
         while self._waiting:
             future, request = self._waiting[0]
             if not future.done():
@@ -112,18 +126,18 @@ class ModelQueue:
             self._waiting.popleft()
 
     def pause(self, seconds: float) -> None:
-        """Send nothing for a while: the server asked for it."""
+        """Send no requests for some seconds, as the server asked."""
         until_s = self._clock() + seconds
         if until_s > self._resume_s:
             self._resume_s = until_s
             self.state.paused_until = self._now() + dt.timedelta(seconds=seconds)
 
-    def heard(self, seat: Seat, limits: Sequence[RateLimit]) -> None:
-        """Take what the answer to a request says about the server's limits, as it begins."""
-        self.buckets.told(seat.number, limits, self._clock())
+    def update_limits(self, seat: Seat, limits: Sequence[RateLimit]) -> None:
+        """Update the buckets from the headers of a request's answer."""
+        self.buckets.update(seat.number, limits, self._clock())
 
     def resize(self, cap: int) -> None:
-        """Set another cap."""
+        """Change the cap."""
         self.state.cap = cap
         self.window.resize(cap)
         self._show()
@@ -140,7 +154,7 @@ class ModelQueue:
             self._show_retrying()
 
     def _try(self, request: Request) -> Seat | None:
-        """Give a seat if there is one now; else see to it that the queue is looked at again in time."""
+        """Return a seat if the request may be sent now; else set the timer, where time decides."""
         if self.state.in_flight >= int(self.window.limit) or not self._has_room():
             return None
         at_s = self._clock()
@@ -206,7 +220,7 @@ class ModelQueue:
 
 
 def _texts(messages: Sequence[object]) -> Iterator[str]:
-    """Walk the texts of a chat; what is no text counts by its written form."""
+    """Yield the texts of a chat; other contents in their written form."""
     for message in messages:
         content = message.get("content") if isinstance(message, dict) else message
         yield content if isinstance(content, str) else repr(content)

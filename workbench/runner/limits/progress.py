@@ -1,4 +1,4 @@
-"""How far a collection is, and how it ended."""
+"""Progress of a collection, the state of its models, and the final report."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -9,19 +9,19 @@ from workbench.records import Call
 from workbench.runner.limits.failure_reasons import Reason
 from workbench.runner.providers.broken_requests import may_be_billed
 
-_MOST_REASONS = 8  # that are printed
+_MOST_REASONS = 8  # printed
 
 
 class ModelState(msgspec.Struct):
-    """How a model with a key stands; kept up to date in place while the collection goes on.
+    """The state of a model with a key, updated in place while the collection runs.
 
     Attributes:
         provider, model: which one; the model as asked.
-        in_flight: requests under way.
-        limit: how many may be under way now; `cap` is the plan's own, never passed.
-        why: what holds the limit where it is, in words.
-        waiting: calls that wait for their turn.
-        retrying: calls that failed for a passing reason and will be asked again.
+        in_flight: requests in flight.
+        limit: how many may be in flight now; `cap` is the plan's upper limit.
+        why: reason of the present limit, in words.
+        waiting: calls that wait in the queue.
+        retrying: calls that failed for a temporary reason and wait for their next try.
         retrying_since: when the oldest of those failed first; null where there is none.
         paused_until: when the next request goes out, at the server's wish; null while requests go
             out.
@@ -46,16 +46,16 @@ class ModelState(msgspec.Struct):
     n_retries: int = 0
 
     def trouble(self, now: dt.datetime) -> str:
-        """Say in a few words what holds this model back; "" where nothing does."""
-        said = []
+        """Describe in a few words what holds this model back; "" where nothing does."""
+        parts = []
         if self.retrying and self.retrying_since is not None:
             since = f"{(now - self.retrying_since).total_seconds():.0f} s"
-            said.append(f"{self.retrying} retrying since {since} ({self.last_error})")
+            parts.append(f"{self.retrying} retrying since {since} ({self.last_error})")
         if self.paused_until is not None and self.paused_until > now:
-            said.append(f"paused {(self.paused_until - now).total_seconds():.0f} s")
-        if self.limit < self.cap and (said or self.waiting):
-            said.append(f"{self.in_flight} of {self.limit} at once (cap {self.cap}: {self.why})")
-        return f"{self.model}: {', '.join(said)}" if said else ""
+            parts.append(f"paused {(self.paused_until - now).total_seconds():.0f} s")
+        if self.limit < self.cap and (parts or self.waiting):
+            parts.append(f"{self.in_flight} of {self.limit} at once (cap {self.cap}: {self.why})")
+        return f"{self.model}: {', '.join(parts)}" if parts else ""
 
 
 class Progress(msgspec.Struct):
@@ -102,14 +102,14 @@ class Progress(msgspec.Struct):
         for call in calls:
             self.input_tokens += call.input_tokens or 0
             self.output_tokens += call.output_tokens or 0
-            is_told = call.output_tokens is not None
-            self.n_reported += is_told
-            self.n_unreported += not is_told and may_be_billed(call)
+            is_reported = call.output_tokens is not None
+            self.n_reported += is_reported
+            self.n_unreported += not is_reported and may_be_billed(call)
 
     def trouble(self, now: dt.datetime) -> str:
-        """Say what holds the models back that are asked; "" where nothing does."""
-        said = [state.trouble(now) for state in self.models]
-        return "; ".join(part for part in (*said, self.batches) if part)
+        """Describe what holds the models back; "" where nothing does."""
+        parts = [state.trouble(now) for state in self.models]
+        return "; ".join(part for part in (*parts, self.batches) if part)
 
     @property
     def left(self) -> int:
@@ -170,12 +170,12 @@ class CollectReport(msgspec.Struct, frozen=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether every attempt of the plan is made, answered and scored, as far as this launch knows."""
+        """Whether every attempt of the plan was made, answered and scored."""
         wrong = self.failed or self.failed_elsewhere or self.unscored or self.left
         return self.status == "done" and not wrong
 
     def __str__(self) -> str:
-        """Say it in a few lines."""
+        """Format it in a few lines."""
         # the status is "cancelled" too where a budget or a server that fails ended the run
         status = "ended early" if self.status == "cancelled" else self.status
         lines = [
@@ -202,8 +202,9 @@ class CollectReport(msgspec.Struct, frozen=True):
         if self.n_unreported:
             one = self.n_unreported == 1
             lines.append(
-                f"{self.n_unreported:,} {'request' if one else 'requests'} may be billed and did not tell"
-                f" {'its' if one else 'their'} usage: more was spent than these figures say"
+                f"{self.n_unreported:,} {'request' if one else 'requests'} may be billed and did"
+                f" not tell {'its' if one else 'their'} usage: more was spent than these figures"
+                " say"
             )
         if self.reasons:
             lines.append(f"why {self.failed + self.unscored:,} failed or have no score:")
