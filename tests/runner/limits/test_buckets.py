@@ -255,7 +255,7 @@ def test_what_is_being_written_is_taken_off_the_output_until_the_server_knows_it
     assert buckets.wait_s(wanted, 0.0) == 0.0
 
 
-def test_a_request_that_ended_unheard_is_forgotten():
+def test_a_request_that_ended_unanswered_is_forgotten():
     """Refused, or broken before its answer began: the next answer will tell."""
     buckets = Buckets()
     buckets.update(1, [RateLimit("requests", "requests", 1, 60, 59.0)], at_s=0.0)
@@ -312,7 +312,7 @@ def test_what_was_sent_is_forgotten_once_the_server_knows_it():
         buckets.take(number + 1, ONE)
         buckets.end(number, 7)
 
-    assert len(buckets._unheard) == len(buckets._writing) == 1
+    assert len(buckets._unanswered) == len(buckets._output_estimates) == 1
     assert buckets._taken == {"requests": 1.0, "input_tokens": 100.0, "tokens": 150.0}
 
 

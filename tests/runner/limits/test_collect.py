@@ -153,7 +153,7 @@ def test_a_budget_of_time_stops_the_run(tmp_path):
 def test_a_collection_that_only_retries_says_so(tmp_path, monkeypatch):
     """While one waits and nothing ends it tells again and again: how many retry, since when, and
     why."""
-    monkeypatch.setattr(launch, "_TELL_S", 0.02)
+    monkeypatch.setattr(launch, "_PROGRESS_S", 0.02)
     told = []
 
     def respond(seen):

@@ -139,20 +139,20 @@ class AnthropicBatches:
 
     def parse(self, line: bytes) -> Result | None:
         """Read one line."""
-        found: Line | None = decode(line, Line)
-        if found is None:
+        decoded: Line | None = decode(line, Line)
+        if decoded is None:
             return None
-        ending = found.result
+        ending = decoded.result
         if ending.type == "succeeded":
-            return Result(found.custom_id, bytes(ending.message))
+            return Result(decoded.custom_id, bytes(ending.message))
         if ending.type == "errored":
             fault = ending.error or Fault()
             inner = fault.error or Inner(fault.type, fault.message)
             error = batch_error(inner.type or "error", inner.message or "")
-            return Result(found.custom_id, None, error)
+            return Result(decoded.custom_id, None, error)
         kind = _WORDS.get(ending.type, "bad_response")
         error = ProviderUnavailable(f"the batch gave no answer: {ending.type}", kind=kind)
-        return Result(found.custom_id, None, error)
+        return Result(decoded.custom_id, None, error)
 
     async def cancel(self, batch_id: str) -> None:
         """Ask to end it."""

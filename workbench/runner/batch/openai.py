@@ -112,24 +112,24 @@ class OpenAIBatches:
 
     def line(self, custom_id: str, path: str, body: Mapping[str, Any]) -> bytes:
         """Write one request."""
-        kept = {
+        stored = {
             name: value for name, value in body.items() if name not in {"stream", "stream_options"}
         }
         return msgspec.json.encode(
-            {"custom_id": custom_id, "method": "POST", "url": f"/v1{path}", "body": kept}
+            {"custom_id": custom_id, "method": "POST", "url": f"/v1{path}", "body": stored}
         )
 
     async def submit(self, note: Note, lines: Sequence[bytes]) -> Seen:
         """Upload the file, then make the batch; a file whose batch is never made costs nothing."""
         form = {"content-type": f"multipart/form-data; boundary={_BOUNDARY}"}
         file = await self._wire.json("POST", "/files", File, _form(note.label, lines), form)
-        asked = {
+        settings = {
             "input_file_id": file.id,
             "endpoint": f"/v1{note.path}",
             "completion_window": "24h",
             "metadata": {_MARK: note.label},
         }
-        batch = await self._wire.json("POST", "/batches", Batch, asked)
+        batch = await self._wire.json("POST", "/batches", Batch, settings)
         return self._seen(batch)
 
     async def find(self, note: Note, others: Collection[str]) -> str | None:
@@ -176,25 +176,25 @@ class OpenAIBatches:
 
     def parse(self, line: bytes) -> Result | None:
         """Read one line."""
-        found: Line | None = decode(line, Line)
-        if found is None:
+        decoded: Line | None = decode(line, Line)
+        if decoded is None:
             return None
-        response = found.response
-        if found.error is not None and (found.error.code or found.error.message):
-            code, message = found.error.code or "error", found.error.message or ""
+        response = decoded.response
+        if decoded.error is not None and (decoded.error.code or decoded.error.message):
+            code, message = decoded.error.code or "error", decoded.error.message or ""
             if code in _REFUSALS:
-                return Result(found.custom_id, None, rejected(message or code, "http_400"))
+                return Result(decoded.custom_id, None, rejected(message or code, "http_400"))
             error = batch_error(code, message)
-            return Result(found.custom_id, None, error)
+            return Result(decoded.custom_id, None, error)
         if response is None:
             return Result(
-                found.custom_id, None, ProviderUnavailable("an empty result", kind="bad_response")
+                decoded.custom_id, None, ProviderUnavailable("an empty result", kind="bad_response")
             )
         if response.status_code != 200:
             text = error_text(bytes(response.body))
             refused = transport.status_error(response.status_code, text, None)
-            return Result(found.custom_id, None, refused, response.request_id)
-        return Result(found.custom_id, bytes(response.body), None, response.request_id)
+            return Result(decoded.custom_id, None, refused, response.request_id)
+        return Result(decoded.custom_id, bytes(response.body), None, response.request_id)
 
     async def cancel(self, batch_id: str) -> None:
         """Ask to end it."""

@@ -138,34 +138,34 @@ class Account:
 
     def begin(self) -> None:
         """End the quiet window before the run; the run begins at its last update."""
-        kept = self._samples
-        at, energy = np.array(kept.at_s), np.array(kept.energy_j)
-        self._idle = kept.baseline()
+        samples = self._samples
+        at, energy = np.array(samples.at_s), np.array(samples.energy_j)
+        self._idle = samples.baseline()
         if self._idle is None:
             return
         self._updated_s = start_s = float(self._idle.updates(at, energy).at_s[-1])
-        kept.keep_from(int(np.searchsorted(energy, energy[-1])))
+        samples.keep_from(int(np.searchsorted(energy, energy[-1])))
         self._ledger = Ledger(self._idle, start_s)
-        self._begun_j = kept.energy_j[0]
+        self._begun_j = samples.energy_j[0]
 
     def close(self, work: Spans, calls: Spans, until_s: float) -> None:
         """Settle the intervals that the counter has ended by a time."""
-        kept = self._samples
+        samples = self._samples
         if self._ledger is None:
-            kept.keep_from(max(len(self) - 1, 0))
+            samples.keep_from(max(len(self) - 1, 0))
             return
-        moved = np.flatnonzero(np.array(kept.moved_s[1:]) <= until_s) + 1
+        moved = np.flatnonzero(np.array(samples.moved_s[1:]) <= until_s) + 1
         if not moved.size:
             return
-        at = np.append(self._ledger.closed_s, np.array(kept.moved_s)[moved])
-        self._ledger.close(Updates(at, np.array(kept.energy_j)[[0, *moved]]), work, calls)
+        at = np.append(self._ledger.closed_s, np.array(samples.moved_s)[moved])
+        self._ledger.close(Updates(at, np.array(samples.energy_j)[[0, *moved]]), work, calls)
         n = int(moved[-1])
-        power = np.array(kept.power_w[: n + 1])
+        power = np.array(samples.power_w[: n + 1])
         if self._integral_j is not None and np.isfinite(power).all():
-            self._integral_j += float(np.trapezoid(power, kept.at_s[: n + 1]))
+            self._integral_j += float(np.trapezoid(power, samples.at_s[: n + 1]))
         else:
             self._integral_j = None
-        kept.keep_from(n)
+        samples.keep_from(n)
 
     def clear(self) -> None:
         """Forget the readings of the run: a quiet window begins."""
@@ -280,15 +280,15 @@ class Account:
         return _Taken(float(energy), float(half), float(noise), work_s, machine_s)
 
     def _remarks(self, *, is_short: bool, is_shared: bool) -> list[str]:
-        found = []
+        notes = []
         if is_short and self._idle is not None:
             period_s = self._idle.period_s
-            found.append(f"shorter than two updates of the counter ({period_s:.3g} s each)")
+            notes.append(f"shorter than two updates of the counter ({period_s:.3g} s each)")
         if is_shared:
-            found.append("shared by time: a prefill weighs as much as a decode")
+            notes.append("shared by time: a prefill weighs as much as a decode")
         if self._disagreement > MOST_DISAGREEMENT:
-            found.append(f"counter and power differ by {self._disagreement:.0%}")
-        return found
+            notes.append(f"counter and power differ by {self._disagreement:.0%}")
+        return notes
 
     # -- whether it adds up ------------------------------------------------------------------------
 
@@ -352,6 +352,6 @@ class Account:
         before, drift = self._idle.idle_w, again.idle_w - self._idle.idle_w
         note = balance.note
         if abs(drift) > _DRIFT * before:
-            said = f"idle power went from {before:.4g} to {again.idle_w:.4g} W"
-            note = f"{note}; {said}" if note else said
+            change = f"idle power went from {before:.4g} to {again.idle_w:.4g} W"
+            note = f"{note}; {change}" if note else change
         return msgspec.structs.replace(balance, idle_after_w=again.idle_w, note=note)

@@ -226,10 +226,10 @@ class Ledger:
 
     def energy_j(self, begin_s: Floats, end_s: Floats, rate: Floats) -> Floats:
         """Return the dynamic joules of work at a rate between two times, (n,); noise may make it negative."""
-        at, found = self._rows[_AT, : self._n], np.zeros(len(rate))
+        at, joules = self._rows[_AT, : self._n], np.zeros(len(rate))
         for delay, shared in zip(self._lag.delays_s, self._rows[_SHARED:, : self._n], strict=True):
-            found += np.interp(end_s + delay, at, shared) - np.interp(begin_s + delay, at, shared)
-        return rate * found
+            joules += np.interp(end_s + delay, at, shared) - np.interp(begin_s + delay, at, shared)
+        return rate * joules
 
     def begin_w(self, at_s: Floats, rate: Floats) -> Floats:
         """Return the watts of work when it begins, (n,): the most in a counter interval that may hold that.
@@ -250,12 +250,12 @@ class Ledger:
         return lonely
 
     def _first(self, at_s: Floats) -> Ints:
-        found = np.searchsorted(self._rows[_AT, : self._n], at_s, "right") - 1
-        return np.clip(found, 0, max(self._n - 2, 0))
+        interval = np.searchsorted(self._rows[_AT, : self._n], at_s, "right") - 1
+        return np.clip(interval, 0, max(self._n - 2, 0))
 
     def _last(self, at_s: Floats) -> Ints:
-        found = np.searchsorted(self._rows[_AT, : self._n], at_s, "left") - 1
-        return np.clip(found, 0, max(self._n - 2, 0))
+        interval = np.searchsorted(self._rows[_AT, : self._n], at_s, "left") - 1
+        return np.clip(interval, 0, max(self._n - 2, 0))
 
     def _power(self, interval: Ints, rate: Floats) -> Floats:
         own = rate[:, None] * self._rows[_RATE, interval]
@@ -270,8 +270,8 @@ def noise_j(idle: Baseline, machine_s: Floats, length_s: Floats) -> Floats:
     ends.
     """
     part = np.divide(machine_s, length_s, out=np.zeros_like(machine_s), where=length_s > 0)
-    found: Floats = (idle.idle_sd_w or 0.0) * machine_s + np.sqrt(2.0) * idle.jump_sd_j * part
-    return found
+    half_width: Floats = (idle.idle_sd_w or 0.0) * machine_s + np.sqrt(2.0) * idle.jump_sd_j * part
+    return half_width
 
 
 def half_width(

@@ -73,11 +73,11 @@ class Baseline(NamedTuple):
         Between two updates a counter says nothing: a window shorter than its period would read 0 J.
         """
         moved = _moved(energy_j)
-        found = np.empty(moved.size)
+        moments = np.empty(moved.size)
         for n, k in enumerate(moved):
             last_s = self.moved_s(float(at_s[k - 1]), float(at_s[k]), last_s)
-            found[n] = last_s
-        return Updates(found, energy_j[moved])
+            moments[n] = last_s
+        return Updates(moments, energy_j[moved])
 
 
 def baseline(at_s: Floats, energy_j: Floats, power_w: Floats) -> Baseline | None:

@@ -76,8 +76,8 @@ def size_of(model: str) -> Size | None:
     """Find a model's size by its name, its maker's prefix and its date left out; null where unknown."""
     name = model.rsplit("/", 1)[-1].lower()
     sizes = _facts().sizes
-    found = [known for known in sizes if re.fullmatch(re.escape(known) + _VERSION, name)]
-    return sizes[max(found, key=len)] if found else None
+    matches = [known for known in sizes if re.fullmatch(re.escape(known) + _VERSION, name)]
+    return sizes[max(matches, key=len)] if matches else None
 
 
 def energy_j(
@@ -131,7 +131,7 @@ def estimate(call: Call) -> EnergyReading | None:
     least, most = facts.pue.get(call.provider or "", facts.pue["other"])
     pue = (least, (least + most) / 2, most)
     totals = [size.total or part for part in active]
-    found = [
+    estimates = [
         energy_j(call.output_tokens, active=p, total=t, batch=b, pue=u, most_s=call.e2e_s)
         for p, t, b, u in zip(active, totals, BATCHES, pue, strict=True)
     ]
@@ -139,9 +139,9 @@ def estimate(call: Call) -> EnergyReading | None:
         call_ordinal=call.ordinal,
         device=DEVICE,
         method="estimated",
-        energy_j=found[1],
-        low_j=min(found),
-        high_j=max(found),
+        energy_j=estimates[1],
+        low_j=min(estimates),
+        high_j=max(estimates),
         note=_why(size, totals, pue, facts.date),
     )
 

@@ -104,16 +104,16 @@ class CounterMeter:
 
     def read(self) -> tuple[Reading, ...]:
         """Read every device once; one that fails has null readings."""
-        found = []
+        readings = []
         for counter, rising in zip(self._counters, self._risen, strict=True):
             try:
                 joules, watts = counter.look()
             except self._errors:
-                found.append(Reading(self._clock(), None, None))
+                readings.append(Reading(self._clock(), None, None))
                 continue
             at = self._clock()
-            found.append(Reading(at, rising.add(at, joules, watts), watts))
-        return tuple(found)
+            readings.append(Reading(at, rising.add(at, joules, watts), watts))
+        return tuple(readings)
 
     def __enter__(self) -> Self:
         """Return the meter."""
@@ -234,19 +234,19 @@ def open_meter(*, clock: Callable[[], float] = time.perf_counter) -> CounterMete
     reasons = []
     for kind, find in (("gpu", _gpus), ("cpu", _cpus), ("soc", _socs)):
         try:
-            found = find(errors)
+            devices = find(errors)
         except errors as error:  # of Zeus, which tells apart no library, no driver, no permission
             reasons.append(f"{kind}: {_short(error)}")
         else:
-            counters += found
-            if not found:
+            counters += devices
+            if not devices:
                 reasons.append(f"{kind}: no counter that can be read")
     return CounterMeter(counters, reason="; ".join(reasons), errors=errors, clock=clock)
 
 
 def _short(error: Exception) -> str:
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= 160 else f"{said[:159]}…"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return reason if len(reason) <= 160 else f"{reason[:159]}…"
 
 
 def _ask(ask: Callable[[], Any], errors: tuple[type[Exception], ...]) -> Any:
@@ -263,27 +263,27 @@ def _gpus(errors: tuple[type[Exception], ...]) -> list[Counter]:
 
     gpus = get_gpus()
     kind = "nvml" if type(gpus).__name__.startswith("NVIDIA") else "amd"
-    found = [_Gpu(gpu, number, kind, errors) for number, gpu in enumerate(gpus.gpus)]
-    return [gpu for gpu in found if gpu.readable]
+    gpu_counters = [_Gpu(gpu, number, kind, errors) for number, gpu in enumerate(gpus.gpus)]
+    return [gpu for gpu in gpu_counters if gpu.readable]
 
 
 def _cpus(errors: tuple[type[Exception], ...]) -> list[Counter]:
     del errors
     from zeus.device.cpu import get_cpus
 
-    found: list[Counter] = []
+    counters: list[Counter] = []
     for number, cpu in enumerate(get_cpus().cpus):
         names = (Device(f"cpu:{number}", "rapl counter"), Device(f"dram:{number}", "rapl counter"))
         if not hasattr(cpu, "rapl_file"):
-            found.append(_Daemon(cpu, "cpu_mj", names[0]))
+            counters.append(_Daemon(cpu, "cpu_mj", names[0]))
             if cpu.supports_get_dram_energy_consumption():
-                found.append(_Daemon(cpu, "dram_mj", names[1]))
+                counters.append(_Daemon(cpu, "dram_mj", names[1]))
             continue
         for zone, device in zip((cpu.rapl_file, cpu.dram), names, strict=True):
             if zone is not None:
                 path = Path(zone.energy_uj_path)
-                found.append(RaplZone(path, zone.max_energy_range_uj * _UJ, device))
-    return found
+                counters.append(RaplZone(path, zone.max_energy_range_uj * _UJ, device))
+    return counters
 
 
 def _socs(errors: tuple[type[Exception], ...]) -> list[Counter]:

@@ -231,14 +231,14 @@ class Watch:
         with self._lock:
             known = self._horizon_s()
             self._close(np.inf if known < last + self._late_s() else known)
-            found = [reading for call, windows in ended for reading in self._tell(call, windows)]
-            told = {id(w) for _, windows in ended for w in windows}
-            self._windows = [w for w in self._windows if id(w) not in told]
+            readings = [reading for call, windows in ended for reading in self._tell(call, windows)]
+            settled_windows = {id(w) for _, windows in ended for w in windows}
+            self._windows = [w for w in self._windows if id(w) not in settled_windows]
             for call, _ in ended:
                 self._worked.pop(call.request_id or "", None)
             self._n_calls += len(ended)
             self._forget()
-        return tuple(found)
+        return tuple(readings)
 
     # -- inside ------------------------------------------------------------------------------------
 

@@ -87,10 +87,10 @@ def spans(window: Window, call: Call) -> list[Span]:
     if call.ttft_s is None or end <= begin:
         return [Span(None, begin, end)]
     first = min(begin + call.ttft_s, end)
-    found = [Span("prefill", begin, first)]
+    spans = [Span("prefill", begin, first)]
     if call.answer_start_s is None:
-        found.append(Span("thinking" if call.reasoning_tokens else "answer", first, end))
+        spans.append(Span("thinking" if call.reasoning_tokens else "answer", first, end))
     else:
         visible = min(max(begin + call.answer_start_s, first), end)
-        found += [Span("thinking", first, visible), Span("answer", visible, end)]
-    return [span for span in found if span.end_s > span.begin_s]
+        spans += [Span("thinking", first, visible), Span("answer", visible, end)]
+    return [span for span in spans if span.end_s > span.begin_s]

@@ -72,9 +72,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error is an allocator's: CUDA has a class for it, the others have words."""
     import torch
 
-    said = str(error)
+    message = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(
-        words in said for words in ("can't allocate memory", "not enough memory", "out of memory")
+        words in message
+        for words in ("can't allocate memory", "not enough memory", "out of memory")
     )
 
 

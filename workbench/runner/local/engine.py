@@ -299,10 +299,10 @@ class Engine:
     def _drop_cancelled(self) -> None:
         now = self._clock()
         with self._wake:
-            kept = [s for s in self._waiting if not s.cancelled]
+            waiting = [s for s in self._waiting if not s.cancelled]
             gone = [s for s in self._waiting if s.cancelled]
             if gone:
-                self._waiting = collections.deque(kept)
+                self._waiting = collections.deque(waiting)
         for sequence in gone + [s for s in self._in_slots() if s.cancelled]:
             sequence.end("error", now)
         self._release()
@@ -312,7 +312,7 @@ class Engine:
             with self._wake:
                 self._waiting.extendleft(s for s in reversed(prefill.sequences) if not s.cancelled)
 
-    def _make_room(self, said: str) -> None:
+    def _make_room(self, reason: str) -> None:
         """Halve the slots; the newest sequences wait, and go on later from where they were.
 
         All memory is let go first, since an allocation may have failed half-way: the oldest are
@@ -329,7 +329,7 @@ class Engine:
             tokens = len(in_slots[0].input)
             cause = ProviderRejected(
                 f"the memory of {self._loaded.device} does not hold one sequence of {tokens} tokens"
-                f" ({said}); shorten the prompt, lower max_tokens, or take a smaller model or precision",
+                f" ({reason}); shorten the prompt, lower max_tokens, or take a smaller model or precision",
                 kind="out_of_memory",
             )
             return self._fail(in_slots[0], cause)

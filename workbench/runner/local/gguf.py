@@ -30,8 +30,8 @@ def quantisation(path: Path) -> str | None:
 
     try:
         with path.open("rb") as file:
-            found = _file_type(file)
-        named = None if found is None else LlamaFileType(found).name
+            file_type = _file_type(file)
+        named = None if file_type is None else LlamaFileType(file_type).name
     except (OSError, ValueError, OverflowError, RecursionError, struct.error):
         return None  # whoever loads it says what is broken
     return named and named.removeprefix("MOSTLY_").removeprefix("ALL_")
@@ -142,11 +142,11 @@ def _once_and_quietly(reader: Any) -> Iterator[None]:
     """
     import gguf
 
-    kept = reader.tqdm, gguf.GGUFReader, gguf.get_tensor_name_map
+    originals = reader.tqdm, gguf.GGUFReader, gguf.get_tensor_name_map
     reader.tqdm = lambda tensors, **_: tensors
     gguf.GGUFReader = functools.cache(gguf.GGUFReader)
     gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
     try:
         yield
     finally:
-        reader.tqdm, gguf.GGUFReader, gguf.get_tensor_name_map = kept
+        reader.tqdm, gguf.GGUFReader, gguf.get_tensor_name_map = originals

@@ -57,8 +57,8 @@ class Loaded(NamedTuple):
     @property
     def template(self) -> str:
         """The source of the chat template; "" for a base model."""
-        found = getattr(self.tokenizer, "chat_template", None) or ""
-        return found if isinstance(found, str) else "\n".join(map(str, found.values()))
+        template = getattr(self.tokenizer, "chat_template", None) or ""
+        return template if isinstance(template, str) else "\n".join(map(str, template.values()))
 
 
 def require() -> None:
@@ -95,8 +95,8 @@ def _in_folder(folder: Path) -> Path:
     files = sorted(folder.glob("*.gguf"))
     if len(files) == 1:
         return files[0]
-    found = ", ".join(f.name for f in files) or "neither config.json nor a .gguf file"
-    raise _bad(f"the folder {folder} holds {found}; name the model itself")
+    file_names = ", ".join(f.name for f in files) or "neither config.json nor a .gguf file"
+    raise _bad(f"the folder {folder} holds {file_names}; name the model itself")
 
 
 def _in_package(name: str) -> Path | None:
@@ -106,8 +106,8 @@ def _in_package(name: str) -> Path | None:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    found = [Path(os.fspath(f.locate())) for f in files if f.suffix == ".gguf"]
-    return found[0] if len(found) == 1 else None
+    gguf_files = [Path(os.fspath(f.locate())) for f in files if f.suffix == ".gguf"]
+    return gguf_files[0] if len(gguf_files) == 1 else None
 
 
 @functools.lru_cache(maxsize=64)
@@ -223,10 +223,10 @@ def _bad(message: str) -> ProviderRejected:
 
 
 def _not_loaded(name: str, place: Path | None, error: Exception) -> ProviderRejected:
-    said = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())[:300]
     if place is None and isinstance(error, OSError):
         return _bad(
             f"{name} is no folder, .gguf file or installed package with a model here, and the hub could"
-            f" not give it: {said}"
+            f" not give it: {reason}"
         )
-    return _bad(f"{name} could not be loaded: {said}")
+    return _bad(f"{name} could not be loaded: {reason}")

@@ -157,8 +157,8 @@ class Output:
 
 def _first(text: str, marks: Sequence[str]) -> tuple[int, str | None]:
     """Find the mark that comes first; the longest of those at one place."""
-    found = [(text.find(m), -len(m), m) for m in marks if m and m in text]
-    return (min(found)[0], min(found)[2]) if found else (-1, None)
+    matches = [(text.find(m), -len(m), m) for m in marks if m and m in text]
+    return (min(matches)[0], min(matches)[2]) if matches else (-1, None)
 
 
 def _may_begin(text: str, marks: Sequence[str]) -> int:

@@ -70,8 +70,8 @@ def _rendered(
     from jinja2 import TemplateError
 
     def render(chat: Sequence[Any], **how: bool) -> str:
-        found: str = loaded.tokenizer.apply_chat_template(chat, tokenize=False, **how, **options)
-        return found
+        text: str = loaded.tokenizer.apply_chat_template(chat, tokenize=False, **how, **options)
+        return text
 
     try:
         if begun:
@@ -125,9 +125,9 @@ def _options(request: Request, loaded: Loaded, sampling: Sampling) -> dict[str, 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
     """Write a message in the words of chat templates."""
-    found: dict[str, Any] = {"role": message["role"], "content": _text(message.get("content"))}
+    converted: dict[str, Any] = {"role": message["role"], "content": _text(message.get("content"))}
     if message.get("tool_calls"):
-        found["tool_calls"] = [
+        converted["tool_calls"] = [
             {
                 "id": c.get("id"),
                 "type": "function",
@@ -137,8 +137,8 @@ def _message(message: ChatMessage) -> dict[str, Any]:
         ]
     for name in ("tool_call_id", "name"):
         if message.get(name) is not None:
-            found[name] = message[name]
-    return found
+            converted[name] = message[name]
+    return converted
 
 
 def _text(content: Any) -> str:

@@ -156,7 +156,7 @@ class LocalProvider:
             StreamBroken: it ran out of time, or the provider was closed.
         """
         key = f"{self.name}-{next(_KEYS)}"
-        asked = Asked(request, self.name, key, self._now(), time.perf_counter())
+        incoming = Asked(request, self.name, key, self._now(), time.perf_counter())
         sequence: Sequence | None = None
         loaded = self._loaded
         try:
@@ -166,19 +166,19 @@ class LocalProvider:
                 )
             if loaded is None:
                 loaded = await asyncio.to_thread(self.load)
-                asked = asked._replace(at=self._now(), at_s=time.perf_counter())
+                incoming = incoming._replace(at=self._now(), at_s=time.perf_counter())
             bridge = self._desk_here()
-            sequence = self._sequence(asked, loaded, bridge)
+            sequence = self._sequence(incoming, loaded, bridge)
             async with asyncio.timeout(self._timeout_s):
                 await bridge.run(sequence, on_chunk)
-            return reply(asked, sequence, loaded)
+            return reply(incoming, sequence, loaded)
         except TimeoutError as error:
             cause: ProviderError = ProviderUnavailable(
                 f"no answer of {self.model} within {self._timeout_s} s", kind="timeout"
             )
-            raise _failure(cause, reply(asked, sequence, loaded)) from error
+            raise _failure(cause, reply(incoming, sequence, loaded)) from error
         except ProviderError as error:
-            raise _failure(error, reply(asked, sequence, loaded)) from error
+            raise _failure(error, reply(incoming, sequence, loaded)) from error
 
     async def count_tokens(self, text: str) -> int | None:
         """Count with the model's own tokenizer, special tokens not added."""
@@ -206,9 +206,9 @@ class LocalProvider:
             self._desk = LoopBridge(loop, engine)
         return self._desk
 
-    def _sequence(self, asked: Asked, loaded: loading.Loaded, bridge: LoopBridge) -> Sequence:
+    def _sequence(self, incoming: Asked, loaded: loading.Loaded, bridge: LoopBridge) -> Sequence:
         """Make what the engine works on; ProviderRejected where the model cannot."""
-        request = asked.request
+        request = incoming.request
         sampling = settings.read(
             request.sampling, loaded.suggested, lambda: self._rng.getrandbits(31)
         )
@@ -225,7 +225,7 @@ class LocalProvider:
             )
         closing = f"{tags[1]}\n\n" if tags else ""
         return Sequence(
-            asked.key,
+            incoming.key,
             prompt.tokens,
             sampling=sampling,
             output=Output(
@@ -235,7 +235,7 @@ class LocalProvider:
             end_ids=loaded.end_ids,
             closing=loaded.tokenizer(closing, add_special_tokens=False)["input_ids"],
             most_tokens=min(sampling.max_tokens or room, room),
-            submitted_s=asked.at_s,
+            submitted_s=incoming.at_s,
             deliver=bridge.deliver,
         )
 

@@ -26,26 +26,27 @@ class Asked(NamedTuple):
     at_s: float
 
 
-def reply(asked: Asked, sequence: Sequence | None, loaded: Loaded | None) -> Reply:
+def reply(incoming: Asked, sequence: Sequence | None, loaded: Loaded | None) -> Reply:
     """Return the reply as far as it came; a request that was never run has no tokens and no times."""
     known: dict[str, Any] = {
-        "provider": asked.provider,
-        "model": asked.request.model,
-        "started_at": asked.at,
-        "request_id": asked.key,
+        "provider": incoming.provider,
+        "model": incoming.request.model,
+        "started_at": incoming.at,
+        "request_id": incoming.key,
     }
     if sequence is None or loaded is None:
         return Reply(call=Call(**known))
     got = Arrived()
     for at_s, piece in list(sequence.pieces):
         thought = piece.text if piece.kind == "thinking" else ""
-        got.saw(at_s - asked.at_s, "" if thought else piece.text, thought)
+        got.saw(at_s - incoming.at_s, "" if thought else piece.text, thought)
     text, tools = "".join(got.text), tuple[ToolCall, ...]()
     reason = sequence.stop_reason
-    if asked.request.tools and reason is not None:
-        text, found = tool_text.parse(text, {t.name for t in asked.request.tools})
+    if incoming.request.tools and reason is not None:
+        text, tool_calls = tool_text.parse(text, {t.name for t in incoming.request.tools})
         tools = tuple(
-            ToolCall(ordinal=n, tool=t.name, arguments=t.arguments) for n, t in enumerate(found)
+            ToolCall(ordinal=n, tool=t.name, arguments=t.arguments)
+            for n, t in enumerate(tool_calls)
         )
         reason = "tool_calls" if tools and reason == "stop" else reason
     fields = _counts(sequence) | got.times_of_chunks()
@@ -53,9 +54,9 @@ def reply(asked: Asked, sequence: Sequence | None, loaded: Loaded | None) -> Rep
     call = Call(
         **known,
         stop_reason=reason,
-        response_model=_name(asked.request.model),
-        e2e_s=None if ended_s is None else ended_s - asked.at_s,
-        usage=json_text(_usage(asked, sequence, loaded)),
+        response_model=_name(incoming.request.model),
+        e2e_s=None if ended_s is None else ended_s - incoming.at_s,
+        usage=json_text(_usage(incoming, sequence, loaded)),
         **fields,
     )
     return Reply(
@@ -83,7 +84,7 @@ def _counts(sequence: Sequence) -> dict[str, Any]:
     }
 
 
-def _usage(asked: Asked, sequence: Sequence, loaded: Loaded) -> dict[str, Any]:
+def _usage(incoming: Asked, sequence: Sequence, loaded: Loaded) -> dict[str, Any]:
     """Return what the engine knows beside the columns; times in seconds."""
     sampling, first_s = sequence.sampling, sequence.first_s
     admitted_s, ended_s = sequence.admitted_s, sequence.ended_s
@@ -95,7 +96,7 @@ def _usage(asked: Asked, sequence: Sequence, loaded: Loaded) -> dict[str, Any]:
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
         "seed": sampling.seed if sampling.temperature else None,
-        "waited_s": None if admitted_s is None else admitted_s - asked.at_s,
+        "waited_s": None if admitted_s is None else admitted_s - incoming.at_s,
         "prefill_s": sequence.prefill_s,
         "prefill_tokens": sequence.n_prefilled,
         "decode_s": None if first_s is None or ended_s is None else ended_s - first_s,

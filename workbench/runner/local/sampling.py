@@ -42,10 +42,12 @@ def choose(
     """
     logits = logits.float()
     tokens = logits.argmax(-1)
-    drawn = [n for n, s in enumerate(settings) if s.temperature > 0 and forced[n] is None]
-    if drawn:
-        rows = _tensor(drawn, logits, torch.long)
-        tokens[rows] = _draw(logits[rows], [settings[n] for n in drawn], [draws[n] for n in drawn])
+    sampled = [n for n, s in enumerate(settings) if s.temperature > 0 and forced[n] is None]
+    if sampled:
+        rows = _tensor(sampled, logits, torch.long)
+        tokens[rows] = _draw(
+            logits[rows], [settings[n] for n in sampled], [draws[n] for n in sampled]
+        )
     for n, token in enumerate(forced):
         if token is not None:
             tokens[n] = token
@@ -95,8 +97,8 @@ def _least_of_top_p(weights: Any, settings: Sequence[Sampling]) -> Any:
     if count < size and bool((before[:, -1:] + best[:, -1:] < share).any()):
         best = weights.sort(dim=-1, descending=True).values
         before = best.cumsum(-1) - best
-    kept = (before < share).sum(-1, keepdim=True).clamp(min=1)
-    least = best.gather(1, kept - 1)
+    n_kept = (before < share).sum(-1, keepdim=True).clamp(min=1)
+    least = best.gather(1, n_kept - 1)
     whole = _tensor([s.top_p >= 1 for s in settings], weights, torch.bool)
     return least.masked_fill(whole[:, None], 0)  # an index by booleans would wait for the device
 

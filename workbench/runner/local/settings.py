@@ -45,12 +45,12 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def read(
-    asked: Mapping[str, Any], suggested: Mapping[str, Any], new_seed: Callable[[], int]
+    requested: Mapping[str, Any], suggested: Mapping[str, Any], new_seed: Callable[[], int]
 ) -> Sampling:
     """Read the settings of a request.
 
     Args:
-        asked: in OpenAI's names, with `top_k` and `min_p` beside; None is not asked.
+        requested: in OpenAI's names, with `top_k` and `min_p` beside; None counts as absent.
         suggested: the model's generation_config, for what is not asked.
         new_seed: called where no seed is asked.
 
@@ -58,7 +58,7 @@ def read(
         ProviderRejected: a setting is unknown or out of bounds; the message names it.
     """
     fields = {n: v for n, v in suggested.items() if n in _OWN and v is not None}
-    for name, value in asked.items():
+    for name, value in requested.items():
         if value is not None:
             fields[_ALIASES.get(name, name)] = value
     if isinstance(fields.get("stop"), str):

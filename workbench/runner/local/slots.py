@@ -166,8 +166,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # as above
     def _moved(self, old: Any, rows: int, wide: int, part: slice, right: int) -> Any:
         live = len(self.starts)
         if old.shape[0] == rows and old.shape[2] == wide:
-            kept = old[:live, :, part].clone()
-            old[:live, :, right : right + kept.shape[2]] = kept
+            live_part = old[:live, :, part].clone()
+            old[:live, :, right : right + live_part.shape[2]] = live_part
             return old
         new = old.new_zeros((rows, old.shape[1], wide, old.shape[3]))
         new[:live, :, right : right + part.stop - part.start] = old[:live, :, part]

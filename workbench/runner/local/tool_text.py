@@ -28,18 +28,18 @@ def parse(text: str, names: Collection[str]) -> tuple[str, list[Asked]]:
     Returns:
         The text without them, and the calls in order.
     """
-    found: list[Asked] = []
+    parsed: list[Asked] = []
 
     def take(match: re.Match[str]) -> str:
         calls = _calls(match[1], names)
-        found.extend(calls)
+        parsed.extend(calls)
         return "" if calls else match[0]
 
     for pattern in (_TAGGED, _LISTED):
         text = pattern.sub(take, text)
-    if not found and (calls := _calls(text.strip().removeprefix("<|python_tag|>"), names)):
+    if not parsed and (calls := _calls(text.strip().removeprefix("<|python_tag|>"), names)):
         return "", calls
-    return (text.strip() if found else text), found
+    return (text.strip() if parsed else text), parsed
 
 
 def _calls(text: str, names: Collection[str]) -> list[Asked]:
@@ -47,9 +47,9 @@ def _calls(text: str, names: Collection[str]) -> list[Asked]:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return []
-    asked = [_call(v) for v in (value if isinstance(value, list) else [value])]
-    known = [c for c in asked if c is not None and c.name in names]
-    return known if len(known) == len(asked) else []
+    calls = [_call(v) for v in (value if isinstance(value, list) else [value])]
+    known = [c for c in calls if c is not None and c.name in names]
+    return known if len(known) == len(calls) else []
 
 
 def _call(value: Any) -> Asked | None:

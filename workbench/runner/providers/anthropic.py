@@ -116,12 +116,12 @@ class MessageArrived(Arrived):
     def _block(self, place: int, block: Block, at_s: float) -> str:
         tool = block.type in {"tool_use", "server_tool_use", "input_json_delta"}
         if tool:
-            asked = self.tool(place)
-            asked[0] += block.name or ""
-            asked[1] += block.partial_json or ""
-            asked[2] = asked[2] or block.id or ""
+            tool_call = self.tool(place)
+            tool_call[0] += block.name or ""
+            tool_call[1] += block.partial_json or ""
+            tool_call[2] = tool_call[2] or block.id or ""
             if block.input:  # comes whole where nothing is streamed, else empty
-                asked[1] = json_text(block.input)
+                tool_call[1] = json_text(block.input)
         # an empty piece of arguments brings nothing
         self.saw(
             at_s,
@@ -145,8 +145,8 @@ class MessageArrived(Arrived):
             return None
         whole = []
         for place, begun in ordered:
-            asked = place in self.tools
-            block = {**begun, "input": _arguments(self.tools[place][1])} if asked else begun
+            is_tool = place in self.tools
+            block = {**begun, "input": _arguments(self.tools[place][1])} if is_tool else begun
             if block.get("type") != "text" or block.get("text"):  # an empty text is refused
                 whole.append(block)
         return whole
@@ -205,16 +205,16 @@ _CHOICES = {"required": "any"}  # OpenAI's words; "auto" and "none" are the same
 
 def _tools(request: Request, choice: Any) -> dict[str, Any]:
     """Describe the tools, and say whether they may be used."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     if request.tools:
-        found["tools"] = [
+        fields["tools"] = [
             {"name": t.name, "description": t.description, "input_schema": dict(t.parameters)}
             for t in request.tools
         ]
     if choice is not None:
         is_word = isinstance(choice, str)
-        found["tool_choice"] = {"type": _CHOICES.get(choice, choice)} if is_word else choice
-    return found
+        fields["tool_choice"] = {"type": _CHOICES.get(choice, choice)} if is_word else choice
+    return fields
 
 
 def _blocks(content: Any) -> list[Any]:
@@ -225,7 +225,7 @@ def _blocks(content: Any) -> list[Any]:
 
 def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     """Turn a chat into messages; answers of tools in a row, and what is said after them, are one by the user."""
-    found: list[dict[str, Any]] = []
+    converted: list[dict[str, Any]] = []
     answering = False
     for message in messages:
         role, content = message["role"], message.get("content")
@@ -238,11 +238,11 @@ def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
         elif calls := message.get("tool_calls"):
             content = [*_blocks(content), *(_use(c) for c in calls)]
         if answering and role == "user":
-            found[-1]["content"] += _blocks(content)
+            converted[-1]["content"] += _blocks(content)
         else:
-            found.append({"role": role, "content": content})
+            converted.append({"role": role, "content": content})
         answering = role == "user" and (answering or message["role"] == "tool")
-    return found
+    return converted
 
 
 def _result(message: ChatMessage) -> dict[str, Any]:

@@ -130,8 +130,8 @@ class Assembly(Arrived):
     def fault(self) -> ProviderUnavailable | None:
         """A router may call an ordinary end what its host calls a failure."""
         if self._native is not None and _FAILED.search(self._native):
-            said = f"the server gave up: its host ended with {self._native[:80]}"
-            return ProviderUnavailable(said, kind="stream_error")
+            message = f"the server gave up: its host ended with {self._native[:80]}"
+            return ProviderUnavailable(message, kind="stream_error")
         return super().fault()
 
     def _choose(self, choice: Choice, at_s: float) -> str:
@@ -212,12 +212,12 @@ class Assembly(Arrived):
         if not self.tools:
             return None
         extra = [self._extra.get(place) for place in sorted(self.tools)]
-        found = {
+        fields = {
             "reasoning_content": "".join(self._reasoning),
             "reasoning_details": self._details,
             "extra_content": extra if any(extra) else None,
         }
-        return {name: value for name, value in found.items() if value} or None
+        return {name: value for name, value in fields.items() if value} or None
 
 
 def _id(piece: ToolDelta) -> str:

@@ -118,9 +118,11 @@ def sent(body: Mapping[str, Any]) -> str | None:
     >>> sent({"model": "m", "thinking": {"type": "enabled", "budget_tokens": 8192}})
     'thinking.type=enabled, thinking.budget_tokens=8192'
     """
-    found = [(place, _at(body, place)) for place in _PLACES if place.partition(".")[0] in body]
-    said = [f"{p}={v if isinstance(v, str) else json_text(v)}" for p, v in found if v is not None]
-    return ", ".join(said) or None
+    values = [(place, _at(body, place)) for place in _PLACES if place.partition(".")[0] in body]
+    settings = [
+        f"{p}={v if isinstance(v, str) else json_text(v)}" for p, v in values if v is not None
+    ]
+    return ", ".join(settings) or None
 
 
 def _at(body: Any, place: str) -> Any:

@@ -342,8 +342,8 @@ class _Attempt:
             try:
                 shown = self.got.take(event, self.last_s)
             except ValueError as error:
-                said = self.provider.redact(event.data[:1000].decode("utf-8", "replace"))[:200]
-                what = f"an event that is none of this API's: {said!r} ({error})"
+                excerpt = self.provider.redact(event.data[:1000].decode("utf-8", "replace"))[:200]
+                what = f"an event that is none of this API's: {excerpt!r} ({error})"
                 raise self.failure(ProviderUnavailable(what, kind="bad_response")) from error
             except StreamFailed as failed:
                 raise self.failure(self._said_error(failed.said)) from None
@@ -386,14 +386,14 @@ class _Attempt:
         """Name what is no reply of any API: a proxy's page to sign in, a wrong address."""
         text = " ".join((await self._beginning(response)).decode("utf-8", "replace").split())
         shown = self.provider.redact(text)[: transport.TEXT_LIMIT]
-        said = f"the server answered with a web page, not a reply: {shown}; check base_url"
-        return ProviderUnavailable(said, kind="bad_response")
+        message = f"the server answered with a web page, not a reply: {shown}; check base_url"
+        return ProviderUnavailable(message, kind="bad_response")
 
     async def _refusal(self, response: httpx.Response) -> ProviderError:
         data = await self._beginning(response)
         wait = transport.retry_after_s(response.headers, self.provider.now())
-        if wait is None and (asked := _RETRY_DELAY.search(data)):
-            wait = float(asked[1])
+        if wait is None and (delay := _RETRY_DELAY.search(data)):
+            wait = float(delay[1])
         text = error_text(data)
         if 300 <= response.status_code < 400:
             leads = response.headers.get("location", "nowhere")
@@ -402,12 +402,12 @@ class _Attempt:
         codes = codes_of(_json_of(data))
         return transport.status_error(response.status_code, text, wait, codes)
 
-    def _said_error(self, said: object) -> ProviderError:
+    def _said_error(self, error: object) -> ProviderError:
         """Read an error that came within the stream; without a code it is worth asking again."""
-        codes = codes_of(said)
+        codes = codes_of(error)
         status = next((s for s in map(_status_of, codes) if s is not None), None)
-        text = said.get("message") if isinstance(said, dict) else said
-        text = self.provider.redact(text if isinstance(text, str) else repr(said))
+        text = error.get("message") if isinstance(error, dict) else error
+        text = self.provider.redact(text if isinstance(text, str) else repr(error))
         if status is not None or transport.is_out_of_credit(codes, text):
             return transport.status_error(status or 429, text, None, codes)
         message = f"the server broke off: {text[: transport.TEXT_LIMIT]}"
@@ -426,11 +426,11 @@ class _Attempt:
 
     def cancelled(self) -> Call:
         """Return the record of a request that somebody ended, with what it had told by then."""
-        said = "cancelled while it was in flight"
+        message = "cancelled while it was in flight"
         ended = {
             "stop_reason": "error",
             "error_type": broken_requests.CANCELLED,
-            "error_message": said,
+            "error_message": message,
         }
         return msgspec.structs.replace(self.reply().call, **ended)
 
@@ -490,18 +490,18 @@ def _with_resends(reply: Reply, n_sent: int) -> Reply:
     )
 
 
-def codes_of(said: object) -> tuple[str, ...]:
+def codes_of(body: object) -> tuple[str, ...]:
     """List what an error object calls itself: its numbers and words, not its sentence.
 
     >>> codes_of({"error": {"message": "no", "type": "server_error", "code": 503}})
     ('503', 'server_error')
     """
-    if not isinstance(said, Mapping):
+    if not isinstance(body, Mapping):
         return ()
-    inner = said.get("error")
+    inner = body.get("error")
     if isinstance(inner, Mapping):
-        said = inner
-    words = [said.get(name) for name in ("code", "status", "status_code", "type")]
+        body = inner
+    words = [body.get(name) for name in ("code", "status", "status_code", "type")]
     return tuple(str(w) for w in words if isinstance(w, str | int) and not isinstance(w, bool))
 
 
@@ -514,12 +514,12 @@ def _status_of(code: str) -> int | None:
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay one request over another; objects within are laid over each other too."""
-    found = dict(under)
+    combined = dict(under)
     for name, value in over.items():
-        below = found.get(name)
+        below = combined.get(name)
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        found[name] = merged(below, value) if both else value  # type: ignore[arg-type]  # both says so
-    return found
+        combined[name] = merged(below, value) if both else value  # type: ignore[arg-type]  # both says so
+    return combined
 
 
 def _model_name(model: str) -> str:

@@ -205,7 +205,7 @@ def _function(tool: ToolSpec) -> dict[str, Any]:
 
 def _contents(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     """Turn a chat into contents: the assistant is the model, answers of tools are the user's."""
-    found: list[dict[str, Any]] = []
+    contents: list[dict[str, Any]] = []
     given: set[str] = set()  # ids that are the service's own; it knows no others
     for message in messages:
         if message["role"] == "system":
@@ -219,18 +219,18 @@ def _contents(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
         else:
             parts = _parts(message.get("content"))
             parts += [_function_call(call) for call in message.get("tool_calls") or ()]
-        if found and found[-1]["role"] == role:  # turns must alternate
-            found[-1]["parts"] += parts
+        if contents and contents[-1]["role"] == role:  # turns must alternate
+            contents[-1]["parts"] += parts
         else:
-            found.append({"role": role, "parts": parts})
-    return found
+            contents.append({"role": role, "parts": parts})
+    return contents
 
 
 def _response(message: ChatMessage, given: set[str]) -> dict[str, Any]:
     tool_id = message["tool_call_id"]
-    said = {"error" if message.get("error") else "result": message["content"]}
+    response = {"error" if message.get("error") else "result": message["content"]}
     named = {"id": tool_id} if tool_id in given else {}
-    return {"functionResponse": {**named, "name": message["name"], "response": said}}
+    return {"functionResponse": {**named, "name": message["name"], "response": response}}
 
 
 def _function_call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,9 +40,9 @@ class OpenAIChat(HttpProvider):
             if name in settings and request.prompt is None:
                 settings[theirs] = settings.pop(name)
         if self.quirks.nested_reasoning:
-            asked = {"effort": settings.pop("reasoning_effort", None), "max_tokens": budget}
-            if asked := {name: value for name, value in asked.items() if value is not None}:
-                settings["reasoning"] = asked
+            reasoning = {"effort": settings.pop("reasoning_effort", None), "max_tokens": budget}
+            if reasoning := {name: value for name, value in reasoning.items() if value is not None}:
+                settings["reasoning"] = reasoning
         elif budget is not None:
             raise ProviderRejected(
                 f"{self.name} takes no thinking budget with chat completions; leave out"

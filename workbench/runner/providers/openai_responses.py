@@ -133,8 +133,10 @@ class ResponsesArrived(Arrived):
         """A text of which a part is missing is no answer."""
         if self._missing:
             n = len("".join(self.text))
-            said = f"the stream lost a part of the text: {n} of {n + self._missing} characters came"
-            return ProviderUnavailable(said, kind="truncated")
+            message = (
+                f"the stream lost a part of the text: {n} of {n + self._missing} characters came"
+            )
+            return ProviderUnavailable(message, kind="truncated")
         return super().fault()
 
     def _delta(self, kind: str, piece: Piece, at_s: float) -> str:
@@ -283,10 +285,10 @@ def _items(message: ChatMessage) -> list[dict[str, Any]]:
         ]
     if message.get("state"):
         return list(message["state"])
-    found = []
+    items = []
     if message.get("content"):
-        found.append({"role": message["role"], "content": message["content"]})
-    found += [
+        items.append({"role": message["role"], "content": message["content"]})
+    items += [
         {
             "type": "function_call",
             "call_id": call["id"],
@@ -295,4 +297,4 @@ def _items(message: ChatMessage) -> list[dict[str, Any]]:
         }
         for call in message.get("tool_calls") or ()
     ]
-    return found
+    return items

@@ -77,8 +77,8 @@ class Arrived:
         if self.finish is None and self.is_empty:
             return ProviderUnavailable("the server ended without a reply", kind="truncated")
         if self.stop_reason() == "tool_calls" and not (self.tools or self.text):
-            said = f"the server ended with {self.finish}, and no tool call came"
-            return ProviderUnavailable(said, kind="malformed_tool_call")
+            message = f"the server ended with {self.finish}, and no tool call came"
+            return ProviderUnavailable(message, kind="malformed_tool_call")
         if self.stop_reason() == "error":
             kind = "malformed_tool_call" if self.finish in _MALFORMED else "stream_error"
             return ProviderUnavailable(
@@ -120,8 +120,8 @@ class Arrived:
 
     def add_logprobs(self, tokens: Sequence[Any]) -> None:
         """Add the log probabilities of some output tokens."""
-        found = [t.get("logprob") for t in tokens if isinstance(t, Mapping)]
-        numbers = [n for n in found if isinstance(n, int | float) and math.isfinite(n)]
+        logprobs = [t.get("logprob") for t in tokens if isinstance(t, Mapping)]
+        numbers = [n for n in logprobs if isinstance(n, int | float) and math.isfinite(n)]
         if numbers:
             self.logprob_sum = (self.logprob_sum or 0.0) + sum(numbers)
 

@@ -79,8 +79,8 @@ def read(headers: Mapping[bytes, bytes], now: dt.datetime) -> list[RateLimit]:
     """Read the limits that the headers (names in lower case) tell."""
     told: dict[str, dict[str, str]] = {}
     for header, value in headers.items():
-        if b"limit" in header and (found := _meaning(header)):
-            told.setdefault(found[0], {})[found[1]] = value.decode("latin-1").strip()
+        if b"limit" in header and (meaning := _meaning(header)):
+            told.setdefault(meaning[0], {})[meaning[1]] = value.decode("latin-1").strip()
     limits = []
     for name, fields in told.items():
         kind, remaining = _kind(name), _number(fields.get("remaining"))
@@ -98,10 +98,10 @@ def read(headers: Mapping[bytes, bytes], now: dt.datetime) -> list[RateLimit]:
 def _meaning(name: bytes) -> tuple[str, str] | None:
     """Split a header's name into (limit, field)."""
     text = name.decode("latin-1")
-    if found := _ANTHROPIC.fullmatch(text):
-        return found[1], found[2]
-    if found := _OPENAI.fullmatch(text):
-        return found[3] or ("tokens" if found[1] == "token" else "requests"), found[2]
+    if match := _ANTHROPIC.fullmatch(text):
+        return match[1], match[2]
+    if match := _OPENAI.fullmatch(text):
+        return match[3] or ("tokens" if match[1] == "token" else "requests"), match[2]
     return None
 
 
@@ -133,9 +133,9 @@ def _reset_s(text: str | None, now: dt.datetime) -> float | None:
         if seconds > 1e11:
             seconds /= 1000.0
         return max(seconds - now.timestamp(), 0.0) if seconds > 1e9 else seconds
-    if (found := _DURATION.fullmatch(text)) and any(found.groups()):
+    if (match := _DURATION.fullmatch(text)) and any(match.groups()):
         with contextlib.suppress(ValueError):
-            d, h, m, s, ms = (float(part or 0) for part in found.groups())
+            d, h, m, s, ms = (float(part or 0) for part in match.groups())
             return ((d * 24 + h) * 60 + m) * 60 + s + ms / 1000
     for parse in (dt.datetime.fromisoformat, email.utils.parsedate_to_datetime):
         with contextlib.suppress(ValueError):

@@ -53,10 +53,10 @@ def chat_of(request: Request) -> tuple[Chat, str]:
 def _parts(message: ChatMessage) -> Iterator[Part]:
     role, content = str(message["role"]), message.get("content")
     text = content if isinstance(content, str) else "" if content is None else json_text(content)
-    asked = message.get("tool_calls") or ()
-    if text or (role != "assistant" and not asked):
+    tool_calls = message.get("tool_calls") or ()
+    if text or (role != "assistant" and not tool_calls):
         yield Part(role, "tool_result" if role == "tool" else "text", text)
-    for tool in asked:
+    for tool in tool_calls:
         yield Part(role, "tool_call", _tool_text(str(tool["name"]), tool.get("arguments")))
 
 
@@ -186,8 +186,8 @@ def raw_text(recorded: Recorded, begun: str) -> str | None:
     closed = begun.find(closing, tag.end())
     if closed < 0:
         return f"{thinking}{closing}{shown}" if shown else thinking
-    kept = begun[closed + len(closing) :].lstrip()
-    return shown[len(kept) :] if shown.startswith(kept) else None
+    rest = begun[closed + len(closing) :].lstrip()
+    return shown[len(rest) :] if shown.startswith(rest) else None
 
 
 def _without(chat: Chat, end: int, tail: Chat) -> int | None:
@@ -199,16 +199,16 @@ def _without(chat: Chat, end: int, tail: Chat) -> int | None:
 def _by_call(trace: Trace, calls: list[Call]) -> list[list[Message]]:
     """Give each message to its call; one that names none belongs to the prompt of the next."""
     places = {call.ordinal: place for place, call in enumerate(calls)}
-    found: list[list[Message]] = [[] for _ in calls]
+    per_call: list[list[Message]] = [[] for _ in calls]
     waiting: list[Message] = []
     for message in sorted(trace.messages, key=lambda m: m.ordinal):
         place = places.get(-1 if message.call_ordinal is None else message.call_ordinal)
         if place is None:
             waiting.append(message)
         else:
-            found[place] += [*waiting, message]
+            per_call[place] += [*waiting, message]
             waiting = []
-    return found
+    return per_call
 
 
 def _recorded(
@@ -223,12 +223,12 @@ def _recorded(
     while turn and messages[turn - 1].role == "assistant":
         turn -= 1
     thinking = "".join(m.text for m in messages[turn:] if m.kind == "thinking")
-    asked = [m for m in messages[turn:] if m.kind == "tool_call"]
-    tools = tuple(_tool(trace, message, place) for place, message in enumerate(asked))
-    said = [
+    tool_parts = [m for m in messages[turn:] if m.kind == "tool_call"]
+    tools = tuple(_tool(trace, message, place) for place, message in enumerate(tool_parts))
+    reply_chat = [
         Part("assistant", "text", m.text) for m in messages[turn:] if m.kind == "text" and m.text
     ]
-    said += [Part("assistant", "tool_call", _tool_text(t.tool, t.arguments)) for t in tools]
+    reply_chat += [Part("assistant", "tool_call", _tool_text(t.tool, t.arguments)) for t in tools]
     return Recorded(
         trace=trace,
         configuration=configuration,
@@ -238,7 +238,7 @@ def _recorded(
             for m in messages[:turn]
             if m.kind != "thinking" and (m.text or m.role != "assistant")
         ),
-        said=tuple(said),
+        said=tuple(reply_chat),
         thinking=thinking or None,
         tools=tools,
         seed=seed,

@@ -115,16 +115,16 @@ class Replay:
             CallRefused: with the kind "not_recorded", or the recorded refusal.
             StreamBroken: the recorded failure, what had arrived beside it.
         """
-        found = self._choose(request)
-        recorded = found.recorded
+        candidate = self._choose(request)
+        recorded = candidate.recorded
         if self._pace:
             await self._sleep(recorded.call.answer_start_s or recorded.call.ttft_s or 0.0)
-        if on_chunk is not None and found.raw:
-            on_chunk(found.raw)
+        if on_chunk is not None and candidate.raw:
+            on_chunk(candidate.raw)
         if self._pace:
             begun = recorded.call.answer_start_s or recorded.call.ttft_s or 0.0
             await self._sleep(max((recorded.call.e2e_s or 0.0) - begun, 0.0))
-        reply = self._reply(request, found)
+        reply = self._reply(request, candidate)
         if recorded.call.error_type is not None:
             raise _failure(recorded.call, reply)
         return reply
@@ -155,14 +155,14 @@ class Replay:
 
     def _fitting(self, model: str, chat: Chat, begun: str) -> list[_Found]:
         """List the recorded calls with this prompt, in the order of the recording."""
-        found = []
+        candidates = []
         for number, place in self._index.get((model, chat[-1]), ()) if chat else ():
             conversation = self._conversations[number]
             if conversation.was_asked(chat, place):
                 raw = recording.raw_text(conversation.calls[place], begun)
                 if raw is not None:
-                    found.append(_Found(number, conversation.calls[place], raw))
-        return found
+                    candidates.append(_Found(number, conversation.calls[place], raw))
+        return candidates
 
     def _free(self, fitting: list[_Found], asker: CurrentAttempt | None) -> list[_Found]:
         """Leave out what was given before, and other trials than the asker's."""
@@ -180,8 +180,8 @@ class Replay:
             raise _refused(f"this chat was recorded {times}, and is asked once more")
         return free or again[-1:]  # asked again after a failure, it fails again
 
-    def _rank(self, found: _Found, asker: CurrentAttempt | None) -> tuple[bool, bool, int, int]:
-        recorded = found.recorded
+    def _rank(self, candidate: _Found, asker: CurrentAttempt | None) -> tuple[bool, bool, int, int]:
+        recorded = candidate.recorded
         ours, theirs = asker.configuration if asker else None, recorded.configuration
         same = (
             ours is not None
@@ -189,10 +189,10 @@ class Replay:
             and ((ours.strategy, ours.strategy_params) == (theirs.strategy, theirs.strategy_params))
         )
         elsewhere = ORDINAL.get() not in {None, recorded.call.ordinal}
-        return not same, elsewhere, found.conversation, recorded.call.ordinal
+        return not same, elsewhere, candidate.conversation, recorded.call.ordinal
 
-    def _reply(self, request: Request, found: _Found) -> Reply:
-        recorded, raw = found.recorded, found.raw
+    def _reply(self, request: Request, candidate: _Found) -> Reply:
+        recorded, raw = candidate.recorded, candidate.raw
         call = recorded.call
         given = {name: getattr(call, name) for name in (*_FACTS, *(_TIMES if self._pace else ()))}
         ends: tuple[int, ...] = ()
@@ -248,17 +248,17 @@ def _differences(recorded: Recorded, request: Request) -> list[str]:
     The recording knows the settings of the configuration, and the temperature among a strategy's
     parameters. Calls of other roles, and of helper models, may have had settings of their own.
     """
-    found = []
+    differences = []
     seed = request.sampling.get("seed")
     if seed is not None and recorded.seed is not None and seed != recorded.seed:
-        found.append("seed")
+        differences.append("seed")
     configuration = recorded.configuration
     if (
         configuration is None
         or recorded.call.role != "subject"
         or recorded.model != configuration.model
     ):
-        return found
+        return differences
     params: Any = msgspec.json.decode(configuration.strategy_params or "{}")
     known = {
         "temperature": {configuration.temperature, params.get("temperature")},
@@ -266,7 +266,7 @@ def _differences(recorded: Recorded, request: Request) -> list[str]:
         "reasoning_effort": {configuration.effort},
         "thinking_budget_tokens": {configuration.thinking_budget_tokens},
     }
-    return found + [
+    return differences + [
         f"{name} ({_values(values)}, not {_values({request.sampling.get(name)})})"
         for name, values in known.items()
         if request.sampling.get(name) not in values

@@ -144,8 +144,10 @@ def make_client(
 
 
 def _session(tls: ssl.SSLContext, concurrency: int, *, keep: bool) -> aiohttp.ClientSession:
-    kept: dict[str, Any] = {"keepalive_timeout": 15.0} if keep else {"force_close": True}
-    connector = aiohttp.TCPConnector(limit=concurrency, ssl=tls, **kept)
+    connection_options: dict[str, Any] = (
+        {"keepalive_timeout": 15.0} if keep else {"force_close": True}
+    )
+    connector = aiohttp.TCPConnector(limit=concurrency, ssl=tls, **connection_options)
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_reused)
     return aiohttp.ClientSession(
@@ -181,7 +183,7 @@ def _shapes(secret: str) -> tuple[str, ...]:
         data.hex().upper(),
     }
     for quoted in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
-        shapes |= {quoted, re.sub("%..", lambda found: found[0].lower(), quoted)}
+        shapes |= {quoted, re.sub("%..", lambda match: match[0].lower(), quoted)}
     for before in range(3):  # whole characters of base64, whatever stands before and after
         first, last = -(-before * 8 // 6), (before + len(data)) * 8 // 6
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
@@ -216,12 +218,12 @@ def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     Raises:
         ProviderUnavailable: it came in an encoding that cannot be read here.
     """
-    said = response.headers.get("content-encoding", "")
-    encodings = {word.strip().lower() for word in said.split(",")} - {"", "identity"}
+    encoding = response.headers.get("content-encoding", "")
+    encodings = {word.strip().lower() for word in encoding.split(",")} - {"", "identity"}
     if not encodings:
         return response.aiter_raw()
     if encodings - _ENCODINGS:
-        what = f"the body came in the encoding {said!r}, which was not asked for and cannot be read"
+        what = f"the body came in the encoding {encoding!r}, which was not asked for and cannot be read"
         raise ProviderUnavailable(what, kind="bad_response")
     return response.aiter_bytes()
 
@@ -243,8 +245,8 @@ def status_error(
         codes: what the error calls itself. An account without credit is `insufficient_quota`, which
             no waiting mends, though it comes as a 429.
     """
-    said = " ".join(text.split())[:TEXT_LIMIT] or "nothing"
-    message = f"the server answered {status}: {said}"
+    shown = " ".join(text.split())[:TEXT_LIMIT] or "nothing"
+    message = f"the server answered {status}: {shown}"
     if status != 402 and is_out_of_credit(codes, text):
         message += "; the account has no credit left: add some, then collect again"
         return ProviderRejected(message, kind="insufficient_quota")
@@ -276,20 +278,20 @@ def transport_error(error: BaseException, where: str, *, reached: bool = False) 
         isinstance(e, httpx.ConnectError | aiohttp.ClientConnectorError) for e in chain
     )
     if connecting and (name := next((e for e in chain if isinstance(e, socket.gaierror)), None)):
-        said = f"the host of {where} was not found: {detail}"
+        message = f"the host of {where} was not found: {detail}"
         if reached and name.errno == socket.EAI_AGAIN:
-            return ProviderUnavailable(said, kind="dns")
-        return ProviderRejected(f"{said}; check base_url and the network", kind="dns")
+            return ProviderUnavailable(message, kind="dns")
+        return ProviderRejected(f"{message}; check base_url and the network", kind="dns")
     if connecting and any(_is_tls(e) for e in chain):
-        said = f"no trusted TLS connection to {where}: {detail}"
+        message = f"no trusted TLS connection to {where}: {detail}"
         return ProviderRejected(
-            f"{said}; check base_url, the server's certificate and SSL_CERT_FILE", kind="tls"
+            f"{message}; check base_url, the server's certificate and SSL_CERT_FILE", kind="tls"
         )
     if isinstance(error, TimeoutError | httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
         return ProviderUnavailable(f"no answer in time from {where}", kind="timeout")
     if isinstance(error, httpx.DecodingError):
-        said = f"the body from {where} could not be decompressed: {detail}"
-        return ProviderUnavailable(said, kind="bad_response")
+        message = f"the body from {where} could not be decompressed: {detail}"
+        return ProviderUnavailable(message, kind="bad_response")
     return ProviderUnavailable(f"the connection to {where} failed: {detail}", kind="connection")
 
 
@@ -304,13 +306,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:
-        found = left.pop()
-        if found is None or id(found) in seen:
+        current = left.pop()
+        if current is None or id(current) in seen:
             continue
-        seen.add(id(found))
-        yield found
-        left += [found.__cause__, found.__context__]
-        left += [getattr(found, name, None) for name in ("os_error", "certificate_error")]
+        seen.add(id(current))
+        yield current
+        left += [current.__cause__, current.__context__]
+        left += [getattr(current, name, None) for name in ("os_error", "certificate_error")]
 
 
 def is_stale(error: BaseException) -> bool:

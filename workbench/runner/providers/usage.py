@@ -71,14 +71,14 @@ def laid_over(
     >>> laid_over({"prompt_tokens": 11, "completion_tokens": 7}, {"prompt_tokens": 0, "cost": 0.5})
     {'prompt_tokens': 11, 'completion_tokens': 7, 'cost': 0.5}
     """
-    found = dict(earlier or {})
+    merged = dict(earlier or {})
     for name, value in (later or {}).items():
-        below = found.get(name)
+        below = merged.get(name)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            found[name] = laid_over(below, value)
+            merged[name] = laid_over(below, value)
         elif value or not below:
-            found[name] = value
-    return found or None
+            merged[name] = value
+    return merged or None
 
 
 def token_fields(
@@ -103,29 +103,29 @@ def token_fields(
         return usages.from_timings(timings).known()
     if convention == "chat" and usages.convention_of(usage) == "chat_beside":
         convention = "chat_beside"
-    found = usages.normalise(usage, convention, model=model)
-    found = _believed(found) if said else found
-    if found.tokens_source is None and timings:
-        found = usages.from_timings(timings)._replace(billed_cost_usd=found.billed_cost_usd)
-    return found.known()
+    counts = usages.normalise(usage, convention, model=model)
+    counts = _believed(counts) if said else counts
+    if counts.tokens_source is None and timings:
+        counts = usages.from_timings(timings)._replace(billed_cost_usd=counts.billed_cost_usd)
+    return counts.known()
 
 
-def _believed(found: usages.Usage) -> usages.Usage:
+def _believed(counts: usages.Usage) -> usages.Usage:
     """Leave out the zeros that a reply with something in it contradicts."""
-    if found.output_tokens == 0:
-        found = found._replace(
+    if counts.output_tokens == 0:
+        counts = counts._replace(
             output_tokens=None,
             reasoning_tokens=None,
             total_tokens=None,
-            billed_cost_usd=found.billed_cost_usd or None,
+            billed_cost_usd=counts.billed_cost_usd or None,
         )
-    if found.input_tokens == 0:
-        found = found._replace(
+    if counts.input_tokens == 0:
+        counts = counts._replace(
             input_tokens=None,
             cache_read_tokens=None,
             cache_write_5m_tokens=None,
             cache_write_1h_tokens=None,
             total_tokens=None,
         )
-    counted = any(n is not None for n in found[:7])
-    return found if counted else found._replace(tokens_source=None)
+    counted = any(n is not None for n in counts[:7])
+    return counts if counted else counts._replace(tokens_source=None)

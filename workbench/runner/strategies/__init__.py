@@ -59,8 +59,8 @@ def kind(name: str) -> type[Any]:
         hint += "" if near else ", and module:Class or file.py:Class for one of your own"
         raise ConfigError(f"no strategy is called {name!r}; {hint}")
     module, attribute = _HOMES[name]
-    found: type[Any] = getattr(importlib.import_module(module), attribute)
-    return found
+    strategy_class: type[Any] = getattr(importlib.import_module(module), attribute)
+    return strategy_class
 
 
 def find(

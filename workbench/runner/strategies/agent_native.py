@@ -31,13 +31,13 @@ async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
     more: dict[str, Any] = {}
     while True:
         reply = await session.generate(chat, tools=specs, most_tokens=hands.most_tokens, **more)
-        asked = [Asked(tool.tool, tool.arguments) for tool in reply.tool_calls]
-        if not asked or more:
+        tool_calls = [Asked(tool.tool, tool.arguments) for tool in reply.tool_calls]
+        if not tool_calls or more:
             if not hands.account.turns:
                 _see_that_tools_arrived(reply, chat, specs)
-            hands.turn_down(reply, asked, in_text=False)
+            hands.turn_down(reply, tool_calls, in_text=False)
             return hands.outcome(reply.text, reply, protocol="native")
-        results = await hands.use(reply, asked, in_text=False)
+        results = await hands.use(reply, tool_calls, in_text=False)
         answers = [
             {
                 "role": "tool",

@@ -38,22 +38,22 @@ class Hands:
         self.specs: tuple[ToolSpec, ...] = (*toolbox.specs, *((MORE,) if budget.may_grow else ()))
         self._grows, self._remind, self._track = budget.may_grow, remind, track
 
-    async def use(self, reply: Reply, asked: Sequence[Asked], *, in_text: bool) -> list[Called]:
+    async def use(self, reply: Reply, calls: Sequence[Asked], *, in_text: bool) -> list[Called]:
         """Run the tools that a reply asks for, side by side, and record them in order.
 
         What goes beyond the budget of tool calls is not run; its error type is NOT_RUN.
         """
         self.account.reply(reply.call)
-        found = await asyncio.gather(*[self._one(each, self._room(each)) for each in asked])
-        for place, called in enumerate(found):
+        results = await asyncio.gather(*[self._one(each, self._room(each)) for each in calls])
+        for place, called in enumerate(results):
             counted = await self.session.count_tokens(called.text)
             record = msgspec.structs.replace(called.record, result_tokens=counted)
             self.session.record_tool(reply.call.ordinal, record, place=None if in_text else place)
-        return found
+        return results
 
-    def turn_down(self, reply: Reply, asked: Sequence[Asked], *, in_text: bool) -> None:
+    def turn_down(self, reply: Reply, calls: Sequence[Asked], *, in_text: bool) -> None:
         """Record the tools that a reply asks for after the end: none is run, and nobody is told."""
-        for place, each in enumerate(asked):
+        for place, each in enumerate(calls):
             record = msgspec.structs.replace(self._refuse(each).record, result_bytes=None)
             self.session.record_tool(reply.call.ordinal, record, place=None if in_text else place)
 
@@ -62,28 +62,28 @@ class Hands:
         """The most that the next reply may write; None without a budget of tokens."""
         return self.account.most_tokens
 
-    def _room(self, asked: Asked) -> bool:
+    def _room(self, call: Asked) -> bool:
         """Count a tool call before it runs; asking for turns is none."""
-        return (self._grows and asked.name == MORE.name) or self.account.take_tool()
+        return (self._grows and call.name == MORE.name) or self.account.take_tool()
 
-    async def _one(self, asked: Asked, room: bool) -> Called:
-        name, text = asked
+    async def _one(self, call: Asked, room: bool) -> Called:
+        name, text = call
         if self._grows and name == MORE.name:
             return self.toolbox.refuse(name, text, ToolResult(self.account.grow()))
-        return await self.toolbox.call(name, text) if room else self._refuse(asked)
+        return await self.toolbox.call(name, text) if room else self._refuse(call)
 
-    def _refuse(self, asked: Asked) -> Called:
-        said = "Not run: no tool calls are left."
-        return self.toolbox.refuse(asked.name, asked.arguments, ToolResult(said, NOT_RUN))
+    def _refuse(self, call: Asked) -> Called:
+        message = "Not run: no tool calls are left."
+        return self.toolbox.refuse(call.name, call.arguments, ToolResult(message, NOT_RUN))
 
     def notes(self) -> str:
         """Return what the model is told after its turn; "" where nothing is."""
-        said = [FINAL] if self.account.limit() else []
+        parts = [FINAL] if self.account.limit() else []
         if self._track:
-            said.insert(0, self.account.tracked())
+            parts.insert(0, self.account.tracked())
         if self._remind and not self.account.limit():
-            said.append(self.account.reminder())
-        return f"\n\n[{' '.join(said)}]" if said else ""
+            parts.append(self.account.reminder())
+        return f"\n\n[{' '.join(parts)}]" if parts else ""
 
     def _was_cut(self, reply: Reply) -> bool:
         """Say whether a reply ended at what was left of the budget of tokens, not at a cap of its own."""

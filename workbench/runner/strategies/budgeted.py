@@ -119,10 +119,10 @@ class _Thinking:
 
     def add(self, reply: Reply) -> None:
         """Take what a call thought; its whole output counts, or its words where nothing was counted."""
-        said = (reply.thinking or "").strip()
-        self.text = f"{self.text} {said}".strip() if said else self.text
+        thinking = (reply.thinking or "").strip()
+        self.text = f"{self.text} {thinking}".strip() if thinking else self.text
         counted = reply.call.output_tokens
-        self.tokens += len(said.split()) if counted is None else counted
+        self.tokens += len(thinking.split()) if counted is None else counted
 
     def extend(self) -> None:
         """Make it go on."""

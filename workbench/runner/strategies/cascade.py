@@ -107,7 +107,7 @@ class Cascade(Parameters):
             if sure is None:
                 raise without_logprobs(self.name)
             return _First(reply, sure)
-        said = await session.generate(
+        rating = await session.generate(
             [
                 *chat,
                 {"role": "assistant", "content": reply.text},
@@ -117,10 +117,10 @@ class Cascade(Parameters):
             temperature=0.0,
             max_tokens=_TOKENS,
         )
-        return _First(reply, read_confidence(said.text))
+        return _First(reply, read_confidence(rating.text))
 
 
 def read_confidence(text: str) -> float | None:
     """Read the last confidence of 0 to 100 as 0..1; None where there is none."""
-    found = _CONFIDENCE.findall(text)
-    return float(found[-1]) / 100 if found and float(found[-1]) <= 100 else None
+    matches = _CONFIDENCE.findall(text)
+    return float(matches[-1]) / 100 if matches and float(matches[-1]) <= 100 else None

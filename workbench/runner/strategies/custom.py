@@ -48,11 +48,13 @@ class Own:
         except WorkbenchError:
             raise
         except Exception as error:
-            said = f"the strategy {self.name!r} failed: {fault(error)}"
-            raise ProviderRejected(said, kind="strategy_failed") from error
+            message = f"the strategy {self.name!r} failed: {fault(error)}"
+            raise ProviderRejected(message, kind="strategy_failed") from error
         if not isinstance(outcome, Outcome):
-            said = f"the strategy {self.name!r} returned {type(outcome).__name__}, not an Outcome"
-            raise ProviderRejected(said, kind="strategy_failed")
+            message = (
+                f"the strategy {self.name!r} returned {type(outcome).__name__}, not an Outcome"
+            )
+            raise ProviderRejected(message, kind="strategy_failed")
         return outcome
 
 
@@ -89,18 +91,18 @@ def make(code: ExternalCode, params: Mapping[str, Any]) -> Own:
     Raises:
         ConfigError: there is none, it is no strategy, or it has no such parameter.
     """
-    name, found = code.name, code.load("class")
-    strategy = _made(name, found, params) if isinstance(found, type) else found
-    if not isinstance(found, type) and params:
+    name, loaded = code.name, code.load("class")
+    strategy = _made(name, loaded, params) if isinstance(loaded, type) else loaded
+    if not isinstance(loaded, type) and params:
         raise ConfigError(f"strategy {name!r} is an object, not a class, and takes no parameters")
     if not isinstance(getattr(strategy, "name", None), str) or not strategy.name:
         raise ConfigError(f'strategy {name!r} has no name; give the class `name = "…"`')
     if not inspect.iscoroutinefunction(getattr(strategy, "run", None)):
         raise ConfigError(f"strategy {name!r} has no `async def run(self, session, item)`")
-    kept = getattr(strategy, "params", None)
-    if kept is None and dataclasses.is_dataclass(strategy):
-        kept = dataclasses.asdict(strategy)  # type: ignore[arg-type]  # an object, made above
-    return Own(strategy, code.identity, dict(kept or {}))
+    recorded = getattr(strategy, "params", None)
+    if recorded is None and dataclasses.is_dataclass(strategy):
+        recorded = dataclasses.asdict(strategy)  # type: ignore[arg-type]  # an object, made above
+    return Own(strategy, code.identity, dict(recorded or {}))
 
 
 def _made(name: str, kind: type[Any], params: Mapping[str, Any]) -> Any:

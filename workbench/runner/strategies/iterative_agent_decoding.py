@@ -67,10 +67,10 @@ class IterativeAgentDecoding(Parameters):
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item."""
-        chat = asked = ask_for_steps(session, item, self.shots)
+        chat = prompt = ask_for_steps(session, item, self.shots)
         best, turn = _Best(Reply(), Mark(), 0), 0
         for turn in range(1, self.rounds + 1):
-            replies = await sampled(session, asked, self.samples, self.temperature)
+            replies = await sampled(session, prompt, self.samples, self.temperature)
             marks = await verified(
                 session, item, [r.text for r in replies], by=self.verifier, judge=self.judge
             )
@@ -83,7 +83,7 @@ class IterativeAgentDecoding(Parameters):
                     answer=best.reply.text,
                     verdict=best.mark.said.strip() or _SILENT,
                 )
-                asked = ask_again(chat, words)
+                prompt = ask_again(chat, words)
         return Outcome(
             best.reply.text,
             verifier_score=best.mark.score,

@@ -57,23 +57,23 @@ class ParallelDistillRefine(Parameters):
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item."""
         chat = ask_for_steps(session, item, self.shots)
-        asked, fallback, rounds = chat, "", Rounds(session, item)
+        prompt, fallback, rounds = chat, "", Rounds(session, item)
         for _ in range(self.rounds):
-            drafts = await self._drafts(session, asked)
+            drafts = await self._drafts(session, prompt)
             fallback = drafts[0] if drafts else fallback
             rounds.add(fallback)
             notes = await self._notes(session, item, drafts) if drafts else ""
             if notes:
-                asked = ask_again(chat, _REFINE.format(question=item.question, notes=notes))
-        answer = await session.generate(asked)
+                prompt = ask_again(chat, _REFINE.format(question=item.question, notes=notes))
+        answer = await session.generate(prompt)
         stands = answer.text if answer.text.strip() else fallback
         rounds.add(stands)
         return Outcome(stands, metadata=rounds.metadata)
 
-    async def _drafts(self, session: Session, asked: Sequence[Turn]) -> list[str]:
+    async def _drafts(self, session: Session, prompt: Sequence[Turn]) -> list[str]:
         """Return the drafts that say something."""
         replies = await together(
-            session.generate(asked, role="draft", temperature=self.temperature)
+            session.generate(prompt, role="draft", temperature=self.temperature)
             for _ in range(self.drafts)
         )
         return [reply.text for reply in replies if reply.text.strip()]

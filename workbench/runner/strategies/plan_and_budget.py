@@ -89,8 +89,8 @@ class PlanAndBudget(Parameters):
             if reply.text.strip():
                 done += f"- {part.question}\n  {reply.text.strip()}\n"
         words = _COMBINE.format(question=item.question, done=done)
-        asked = ask_again(chat, words) if done else chat
-        answer = await session.generate(asked, max_tokens=self.answer_tokens)
+        prompt = ask_again(chat, words) if done else chat
+        answer = await session.generate(prompt, max_tokens=self.answer_tokens)
         # what the parts found may hold the answer where the last call brought none
         text = answer.text if answer.text.strip() or not has_answer(done) else done
         return Outcome(text, metadata=metadata)
@@ -117,8 +117,8 @@ class PlanAndBudget(Parameters):
 
 def read_plan(text: str) -> list[Part]:
     """Read the numbered lines of a plan; others are let pass."""
-    found = (_LINE.fullmatch(line.rstrip()) for line in text.splitlines())
-    return [Part(m[2], int(m[1] or 3)) for m in found if m and any(map(str.isalpha, m[2]))]
+    matches = (_LINE.fullmatch(line.rstrip()) for line in text.splitlines())
+    return [Part(m[2], int(m[1] or 3)) for m in matches if m and any(map(str.isalpha, m[2]))]
 
 
 def allot(total: int, weights: Sequence[float]) -> list[int]:

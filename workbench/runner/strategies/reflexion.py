@@ -82,10 +82,10 @@ class Reflexion(Acting):
         if self.signal == "tools":
             return failed
         ask = _JUDGE.format(question=item.question, answer=outcome.answer_text, story=story)
-        said = await session.generate(
+        reply = await session.generate(
             [{"role": "user", "content": ask}], role="verifier", temperature=0.0
         )
-        return read_verdict(said.text) is False
+        return read_verdict(reply.text) is False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,21 +113,21 @@ class ReflexionOracle(Reflexion):
 
 def read_verdict(text: str) -> bool | None:
     """Read the last verdict; None where there is none, which ends the attempts."""
-    found = _VERDICT.findall(text)
-    return found[-1].lower() in {"right", "correct"} if found else None
+    matches = _VERDICT.findall(text)
+    return matches[-1].lower() in {"right", "correct"} if matches else None
 
 
 def _story(session: Session, first: int, question: str) -> str:
     """Write what was said in the last attempt after the question, its end if it is long."""
-    said = session.messages[first:]
-    asked = [n for n, message in enumerate(said) if message.text == question]
-    told = said[asked[-1] + 1 :] if asked else said
-    return "\n".join(f"{message.role}: {message.text}" for message in told)[-_STORY:]
+    messages = session.messages[first:]
+    question_places = [n for n, message in enumerate(messages) if message.text == question]
+    story = messages[question_places[-1] + 1 :] if question_places else messages
+    return "\n".join(f"{message.role}: {message.text}" for message in story)[-_STORY:]
 
 
 async def _reflect(session: Session, item: TaskItem, outcome: Outcome, story: str) -> str:
     ask = _REFLECT.format(
         question=item.question, story=story, answer=outcome.answer_text or "(none)"
     )
-    said = await session.generate([{"role": "user", "content": ask}], role="verifier")
-    return said.text.strip() or "(nothing was noted)"
+    reply = await session.generate([{"role": "user", "content": ask}], role="verifier")
+    return reply.text.strip() or "(nothing was noted)"

@@ -53,8 +53,10 @@ class RelativeEffort(Parameters):
     async def run(self, session: Session, item: TaskItem) -> Outcome:
         """Answer one item after the pilot."""
         usual = await self._usual(session, item)
-        asked = max(round(self.fraction * usual.mean), 1) if usual.mean else None
-        chat = ask_for_steps(session, item, self.shots, instruction=self._words(usual, asked))
+        target_length = max(round(self.fraction * usual.mean), 1) if usual.mean else None
+        chat = ask_for_steps(
+            session, item, self.shots, instruction=self._words(usual, target_length)
+        )
         reply = await session.generate(chat)
         used = _length(reply, usual.unit)
         relative = used / usual.mean if used is not None and usual.mean else None
@@ -62,18 +64,16 @@ class RelativeEffort(Parameters):
             "unit": usual.unit,
             "mean": usual.mean or None,
             "pilot": list(usual.pilot),
-            "asked": asked,
+            "asked": target_length,
             "used": used,
             "relative_effort": relative,
         }
         return Outcome(reply.text, metadata=metadata)
 
-    def _words(self, usual: _Lengths, asked: int | None) -> str:
+    def _words(self, usual: _Lengths, target_length: int | None) -> str:
         share = f"about {self.fraction * 100:.3g} % of the length that you usually write"
-        known = (
-            f"; that is about {asked} {usual.unit}, where you usually write about {usual.mean:.0f}"
-        )
-        return f"{STEPS} Write {share}{known if asked else ''}."
+        known = f"; that is about {target_length} {usual.unit}, where you usually write about {usual.mean:.0f}"
+        return f"{STEPS} Write {share}{known if target_length else ''}."
 
     async def _usual(self, session: Session, item: TaskItem) -> _Lengths:
         """Return the model's usual length: as given, or of the pilot."""

@@ -49,7 +49,7 @@ async def mark(
         ask: the request, with {prompt}, {question} and {reply}.
     """
     different = list(dict.fromkeys(text for text in texts if text.strip()))
-    said = await together(
+    replies = await together(
         session.generate(
             [
                 {
@@ -67,7 +67,7 @@ async def mark(
     )
     marks = {
         text: Mark(read_mark(reply.text), reply.text)
-        for text, reply in zip(different, said, strict=True)
+        for text, reply in zip(different, replies, strict=True)
     }
     return [marks.get(text, Mark()) for text in texts]
 
@@ -84,8 +84,8 @@ async def verified(
 
 def read_mark(text: str) -> float | None:
     """Read the last mark of 0 to 10 as 0..1; None where there is none."""
-    found = _SCORE.findall(text)
-    return float(found[-1]) / 10 if found and float(found[-1]) <= 10 else None
+    matches = _SCORE.findall(text)
+    return float(matches[-1]) / 10 if matches and float(matches[-1]) <= 10 else None
 
 
 def likelihood(call: Call) -> float | None:

@@ -56,5 +56,5 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 def _is_content(critique: str) -> bool:
     """Say whether a critique is empty or nothing but the words for no mistake."""
-    said = critique.strip(" \t\r\n.*_'\"").casefold()
-    return not said or said == _NONE.strip(".").casefold()
+    verdict = critique.strip(" \t\r\n.*_'\"").casefold()
+    return not verdict or verdict == _NONE.strip(".").casefold()

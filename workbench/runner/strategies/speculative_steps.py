@@ -73,17 +73,17 @@ class SpeculativeSteps(Parameters):
         self, session: Session, item: TaskItem, chat: list[Turn], chain: "_Chain"
     ) -> str | None:
         """Add a step; returns why its call ended, None where neither model has one."""
-        asked = next_step(chat, chain.text)
+        prompt = next_step(chat, chain.text)
         capped: dict[str, Any] = {"max_tokens": self.step_tokens}
         capped |= {"stop": [self.delimiter]} if self.delimiter else {}
-        reply = await session.generate(asked, role="draft", model=self.small, **capped)
+        reply = await session.generate(prompt, role="draft", model=self.small, **capped)
         step = cut(reply.text, self.delimiter)
         mark = await self._mark(session, item, chain.text, step) if step else None
         chain.marks.append(mark)
         if mark is not None and mark >= self.threshold:
             chain.n_accepted += 1
         else:
-            reply = await session.generate(asked, **capped)
+            reply = await session.generate(prompt, **capped)
             step = cut(reply.text, self.delimiter) or step
         if not step:
             return None
@@ -94,13 +94,13 @@ class SpeculativeSteps(Parameters):
         words = _JUDGE.format(
             prompt=session.task.prompt, question=item.question, steps=steps or "(none)", step=step
         )
-        said = await session.generate(
+        reply = await session.generate(
             [{"role": "user", "content": words}],
             role="verifier",
             temperature=0.0,
             max_tokens=_MARK_TOKENS,
         )
-        return read_mark(said.text)
+        return read_mark(reply.text)
 
 
 @dataclasses.dataclass(slots=True)
@@ -118,10 +118,10 @@ class _Chain:
 
     def outcome(self, last: str, stop_reason: str | None) -> Outcome:
         """End it with a last text, if any."""
-        said = [*self.steps, last] if last.strip() else self.steps
+        written = [*self.steps, last] if last.strip() else self.steps
         metadata = {
             "steps": len(self.steps),
             "accepted": self.n_accepted,
             "marks": list(self.marks),
         }
-        return Outcome(self.joint.join(said), stop_reason=stop_reason, metadata=metadata)
+        return Outcome(self.joint.join(written), stop_reason=stop_reason, metadata=metadata)

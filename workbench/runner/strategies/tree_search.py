@@ -153,17 +153,17 @@ class _Tree:
             )
             for parent in parents
         )
-        found: dict[str, Thought] = {}
+        distinct: dict[str, Thought] = {}
         for parent, reply in zip(parents, replies, strict=True):
             if step := cut(reply.text, delimiter):
                 steps = (delimiter or "\n").join(s for s in (parent.steps, step) if s)
-                found.setdefault(
+                distinct.setdefault(
                     steps, Thought(steps, depth=parent.depth + 1, stop_reason=reply.stop_reason)
                 )
-        values = await mark(self.session, self.item, list(found), ask=_VALUE)
+        values = await mark(self.session, self.item, list(distinct), ask=_VALUE)
         return [
             dataclasses.replace(thought, value=value)
-            for thought, value in zip(found.values(), values, strict=True)
+            for thought, value in zip(distinct.values(), values, strict=True)
         ]
 
 

@@ -28,8 +28,8 @@ def majority(session: Session, item: TaskItem, texts: Sequence[str]) -> Vote:
     answers = [_answer(session, item, text) for text in texts]
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:
-        said = (place for place, text in enumerate(texts) if text.strip())
-        return Vote(next(said, 0), None)
+        nonempty = (place for place, text in enumerate(texts) if text.strip())
+        return Vote(next(nonempty, 0), None)
     winner, n = max(votes.items(), key=lambda vote: vote[1])  # the first of equals
     return Vote(answers.index(winner), n / len(texts))
 

@@ -37,17 +37,17 @@ def read(text: str | None, schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     stripped = _unfenced((text or "").strip())
     try:
-        found = msgspec.json.decode(stripped or "{}")
+        arguments = msgspec.json.decode(stripped or "{}")
     except UNDECODABLE as error:
         if (name := _only_text(schema)) is None or stripped.startswith("{"):
             raise BadArguments(f"the arguments are no JSON ({error})") from error
-        found = {name: stripped}
-    if not isinstance(found, dict) and (name := _only_text(schema)) is not None:
-        found = {name: found if isinstance(found, str) else stripped}
-    if not isinstance(found, dict):
+        arguments = {name: stripped}
+    if not isinstance(arguments, dict) and (name := _only_text(schema)) is not None:
+        arguments = {name: arguments if isinstance(arguments, str) else stripped}
+    if not isinstance(arguments, dict):
         raise BadArguments("the arguments are no JSON object")
-    check(found, schema)
-    return found
+    check(arguments, schema)
+    return arguments
 
 
 def _unfenced(text: str) -> str:
@@ -63,13 +63,13 @@ def _only_text(schema: Mapping[str, Any]) -> str | None:
     return only if schema["properties"].get(only, {}).get("type") == "string" else None
 
 
-def check(found: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
+def check(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     """Compare arguments with the schema; BadArguments says what does not fit."""
     properties = schema["properties"]
     for name in schema.get("required", ()):
-        if name not in found:
+        if name not in arguments:
             raise BadArguments(f"the argument {name!r} is missing")
-    for name, value in found.items():
+    for name, value in arguments.items():
         if name not in properties:
             known = ", ".join(properties) or "none"
             raise BadArguments(f"there is no argument {name!r}; there are {known}")

@@ -90,9 +90,9 @@ class Index:
         """Return the k best documents with their scores, the best first; none that shares no word."""
         scores: dict[int, float] = {}
         for word in dict.fromkeys(words(query)):
-            found = self.places.get(word, [])
-            idf = math.log(1 + (len(self.documents) - len(found) + 0.5) / (len(found) + 0.5))
-            for place, n in found:
+            postings = self.places.get(word, [])
+            idf = math.log(1 + (len(self.documents) - len(postings) + 0.5) / (len(postings) + 0.5))
+            for place, n in postings:
                 norm = _K1 * (1 - _B + _B * self.lengths[place] / self.mean)
                 scores[place] = scores.get(place, 0.0) + idf * n * (_K1 + 1) / (n + norm)
         best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
@@ -152,11 +152,11 @@ class Search:
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """List titles and texts, the best first."""
-        found = corpus().find(arguments["query"], arguments.get("k", 3))
-        if not found:
+        documents = corpus().find(arguments["query"], arguments.get("k", 3))
+        if not documents:
             return ToolResult("No document has any of these words.")
         return ToolResult(
-            "\n".join(f"[{d.document}] {d.title}: {_snippet(d.text)}" for d, _ in found)
+            "\n".join(f"[{d.document}] {d.title}: {_snippet(d.text)}" for d, _ in documents)
         )
 
 

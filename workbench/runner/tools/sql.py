@@ -61,7 +61,7 @@ class Sql:
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
         """Return the rows as text; error "sql" where the statement is refused, "limit" or "timeout" where it goes too far."""
-        asked = {
+        query = {
             "database": str(datasets.data_dir() / "tools" / "database.sql"),
             "query": arguments["query"],
             "rows": _MOST_ROWS,
@@ -70,11 +70,11 @@ class Sql:
             "cpu_s": _QUERY_S,
         }
         try:
-            said = await _ask(msgspec.json.encode(asked))
+            response = await _ask(msgspec.json.encode(query))
         except TimeoutError:
             return ToolResult(f"Error: the query was ended after {_QUERY_S} seconds.", "timeout")
         try:
-            answer = msgspec.json.decode(said, type=_Answer)
+            answer = msgspec.json.decode(response, type=_Answer)
         except UNDECODABLE:
             return ToolResult("Error: the query took more memory or time than it may.", "limit")
         if answer.error is not None:
@@ -82,7 +82,7 @@ class Sql:
         return ToolResult(_table(answer.columns, answer.rows))
 
 
-async def _ask(asked: bytes) -> bytes:
+async def _ask(query: bytes) -> bytes:
     """Have a query answered in a process of its own, without our environment."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -95,7 +95,7 @@ async def _ask(asked: bytes) -> bytes:
     )
     try:
         async with asyncio.timeout(_QUERY_S + 2):  # its start included
-            return (await process.communicate(asked))[0]
+            return (await process.communicate(query))[0]
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

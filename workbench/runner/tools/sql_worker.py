@@ -24,19 +24,19 @@ _LOCKS = (
 )
 
 
-def answer(asked: dict[str, Any]) -> dict[str, Any]:
+def answer(query: dict[str, Any]) -> dict[str, Any]:
     """Answer {"database", "query", "rows", "cell"}: {"columns", "rows"} as text, or {"error"}."""
     import duckdb
 
     connection = duckdb.connect(":memory:", config={"threads": 1})
-    connection.execute(Path(asked["database"]).read_text(encoding="utf-8"))
+    connection.execute(Path(query["database"]).read_text(encoding="utf-8"))
     for lock in _LOCKS:
         connection.execute(lock)
     try:
-        statements = connection.extract_statements(asked["query"])
+        statements = connection.extract_statements(query["query"])
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             return {"error": "give one SELECT statement and nothing else."}
-        return _select(connection, statements[0], asked["rows"], asked["cell"])
+        return _select(connection, statements[0], query["rows"], query["cell"])
     except (duckdb.Error, MemoryError) as error:
         return {"error": str(error)[:500] or "out of memory"}
 
@@ -74,9 +74,9 @@ def _limit(memory_bytes: int, cpu_s: int) -> None:
 
 def main() -> None:
     """Answer what stands on stdin."""
-    asked = json.load(sys.stdin)
-    _limit(asked["memory_bytes"], asked["cpu_s"])
-    json.dump(answer(asked), sys.stdout)
+    query = json.load(sys.stdin)
+    _limit(query["memory_bytes"], query["cpu_s"])
+    json.dump(answer(query), sys.stdout)
 
 
 if __name__ == "__main__":
