@@ -1,4 +1,4 @@
-"""The books of one metered device: its readings, what calls took of them, and whether that adds up."""
+"""The energy account of one metered device: readings, shares of calls, and their balance."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Part(NamedTuple):
 
 
 class _Taken(NamedTuple):
-    """What parts of a call took: joules, which noise may make negative; their half-width; and the work.
+    """Energy of parts of a call: joules (noise may make them negative), half-width and work.
 
     Attributes:
         work_s: rate × time.
@@ -106,7 +106,7 @@ class Account:
 
     @property
     def paid_s(self) -> float | None:
-        """The end of the time whose energy is settled in full, however late it was seen; null as above."""
+        """End of the time whose energy is settled completely; null as above."""
         return self._ledger.closed_s - self.late_s if self._ledger is not None else None
 
     def passed(self, time_s: float) -> bool:
@@ -117,7 +117,7 @@ class Account:
 
     @property
     def spent_j(self) -> float | None:
-        """What the counter has counted since the run began, idle included; null for one that stands still."""
+        """Joules of the counter since the run began, idle included; null for a stuck counter."""
         return self._counted_j - self._begun_j if self._ledger is not None else None
 
     def add(self, reading: Reading) -> None:
@@ -238,7 +238,7 @@ class Account:
         ]
 
     def _give(self, taken: Sequence[_Taken], mean_w: float) -> tuple[list[float], bool]:
-        """Say what the phases of a call are told, none less than nothing, and whether that is a guess.
+        """Return the energy of a call's phases, none below zero, and whether it is a guess.
 
         Where the call is above the noise, phases below it are 0, and the others so much less. Where
         it is not, it took from nothing to what the noise hides, and hardly more than the mean of

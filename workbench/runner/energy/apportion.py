@@ -1,4 +1,4 @@
-"""The energy of a device shared among the calls that were active, and conserved.
+"""Apportioning of a device's energy among the active calls, so that the shares add up to it.
 
 Between two updates of the counter, the energy above idle, D = ΔE − P₀·Δt, goes to the active calls
 by overlap × work rate. As each call's share is D / Σ(overlap × rate) times its own overlap × rate,
@@ -6,10 +6,9 @@ it is the growth, between its begin and its end, of one curve that all calls hav
 call costs two look-ups, however many intervals it spans, and the shares add up to D by
 construction.
 
-What was drawn is seen later (see `lag`): a call's work counts as done after each of several delays,
-each with its probability, and there is a curve for each. D keeps its sign, so that the noise of
-idle power and of the times of updates cancels within a call; no call is told less than nothing in
-the end.
+Counters lag (see `lag`): a call's work counts as done after each of several delays, each with its
+probability, and there is a curve for each. D keeps its sign, so that the noise of idle power and of
+update times cancels within a call; the figure reported for a call is never negative.
 """
 
 import bisect
@@ -62,7 +61,7 @@ class Shares(NamedTuple):
 
 
 class Occupancy:
-    """The integral of 1/n(t) over time, while n calls are active; a span's share is its growth over it.
+    """Integral of 1/n(t) while n calls are active; a span's share is its growth over the span.
 
     `machine.MachineClock` gives the same for whole calls; this one can be asked about any moment.
     """
@@ -225,14 +224,14 @@ class Ledger:
             self._n -= n
 
     def energy_j(self, begin_s: Floats, end_s: Floats, rate: Floats) -> Floats:
-        """Return the dynamic joules of work at a rate between two times, (n,); noise may make it negative."""
+        """Return the dynamic joules of work at a rate between two times, (n,); may be negative."""
         at, joules = self._rows[_AT, : self._n], np.zeros(len(rate))
         for delay, shared in zip(self._lag.delays_s, self._rows[_SHARED:, : self._n], strict=True):
             joules += np.interp(end_s + delay, at, shared) - np.interp(begin_s + delay, at, shared)
         return rate * joules
 
     def begin_w(self, at_s: Floats, rate: Floats) -> Floats:
-        """Return the watts of work when it begins, (n,): the most in a counter interval that may hold that.
+        """Return the watts at the start of work, (n,): the highest of its possible intervals.
 
         Never more than the device's, which is what short work in a long interval would seem to
         draw.
@@ -240,11 +239,11 @@ class Ledger:
         return self._power(self._first(at_s[:, None] + self._lag.delays_s), rate)
 
     def end_w(self, at_s: Floats, rate: Floats) -> Floats:
-        """Return the watts of work when it ends, (n,): the most in a counter interval that may hold that."""
+        """Return the watts at the end of work, (n,): the highest of its possible intervals."""
         return self._power(self._last(at_s[:, None] + self._lag.delays_s), rate)
 
     def alone(self, begin_s: Floats, end_s: Floats) -> npt.NDArray[np.bool_]:
-        """Say whether a call that was active from here to there met no other in any interval, (n,)."""
+        """Whether a call was the only active one in all intervals of its time, (n,)."""
         crowd, last = self._rows[_CROWD], self._last(end_s + self._lag.delays_s[-1])
         lonely: npt.NDArray[np.bool_] = crowd[last + 1] == crowd[self._first(begin_s)]
         return lonely
@@ -316,7 +315,7 @@ def apportion(
 
 
 def _extents(spans: Spans) -> Spans:
-    """Return one row a call, from its first begin to its last end, in the order of the calls' numbers."""
+    """Return one row per call, from its first start to its last end, ordered by call number."""
     call, place = np.unique(spans.call, return_inverse=True)
     begin, end = np.full(call.size, np.inf), np.full(call.size, -np.inf)
     np.minimum.at(begin, place, spans.begin_s)

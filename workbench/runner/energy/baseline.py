@@ -1,4 +1,4 @@
-"""What a device draws when nothing is asked of it, and how its counter moves: measured in every run."""
+"""The baseline of a device, measured in every run: idle power and the counter's period."""
 
 from typing import NamedTuple
 

@@ -1,9 +1,10 @@
-"""Estimates of what a remote call took, where nothing can be metered: always a range, never a measurement.
+"""Estimates of a remote call's energy, as a range, where nothing can be metered.
 
 The model is EcoLogits' (Rincé and Banse, "EcoLogits: Evaluating the Environmental Impacts of
 Generative AI", Journal of Open Source Software 10(111), 7471, 2025;
-https://ecologits.ai/latest/methodology/llm_inference/): a fit to the ML.ENERGY measurements of vLLM on H100, extended to a server and a data centre. It knows output tokens
-alone; a prompt is in the fit only as far as theirs were.
+https://ecologits.ai/latest/methodology/llm_inference/): a fit to the ML.ENERGY measurements of vLLM
+on H100, extended to a server and a data centre. Its only variable is the number of output tokens;
+prompts enter by the average prompts of those measurements.
 """
 
 import functools
@@ -73,7 +74,7 @@ def _facts() -> _Facts:
 
 
 def size_of(model: str) -> Size | None:
-    """Find a model's size by its name, its maker's prefix and its date left out; null where unknown."""
+    """Find a model's size by its name without vendor prefix and date; null where unknown."""
     name = model.rsplit("/", 1)[-1].lower()
     sizes = _facts().sizes
     matches = [known for known in sizes if re.fullmatch(re.escape(known) + _VERSION, name)]
@@ -152,8 +153,8 @@ def _why(size: Size, totals: Sequence[float], pue: Sequence[float], date: str) -
     gpus = [float(n_gpus_of(total)) for total in totals]
     return (
         f"EcoLogits' model of H100 servers: {_between(size.range)}{of} billion parameters active"
-        f" ({source}), {_between(gpus)} GPUs, batch {_between(sorted(BATCHES))}, PUE {_between(pue)};"
-        " output tokens alone"
+        f" ({source}), {_between(gpus)} GPUs, batch {_between(sorted(BATCHES))}, PUE"
+        f" {_between(pue)}; output tokens alone"
     )
 
 

@@ -1,8 +1,8 @@
-"""How far a counter is behind what is drawn: unknown before a run, and learnt from it.
+"""The lag of an energy counter behind the energy drawn, learnt during the run.
 
-NVML's counter moves every 20 to 100 ms and is read 20 times a second: what a call drew is seen up
-to an update and a look later, after its end perhaps. So a call's energy is looked for at several
-delays at once, each with the probability that the run so far gives it.
+NVML's counter moves every 20 to 100 ms and is read 20 times a second: the energy of a call appears
+up to one update and one reading later, perhaps after its end. So a call's energy is computed for
+several delays, each weighted with the probability that the run so far gives it.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ class Lag:
         self._n = 0
 
     def learn(self, above_j: Floats, busy_s: Floats, work_s: Floats) -> None:
-        """Weigh the delays by how well what was done so much earlier explains what the counter counted.
+        """Weight the delays by how well the work done that much earlier explains the counter.
 
         The likelihood of energy = a · time in which anybody was active + b · work, with normal
         errors and the best a and b, over all intervals so far: a device draws more for two than for

@@ -82,7 +82,7 @@ class Counter(Protocol):
 
 
 class CounterMeter:
-    """A meter over counters: keeps them from going back, and makes a counter where there is only power."""
+    """A meter over counters: makes them monotonic, and integrates power where there is no counter."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class _Rising:
 
 
 class _Gpu:
-    """A GPU of Zeus: NVML's or AMD's counter since the driver was loaded, and the power of the moment."""
+    """A GPU read through Zeus: NVML's or AMD's energy counter, and the present power."""
 
     def __init__(
         self, gpu: Any, number: int, kind: str, errors: tuple[type[Exception], ...]
@@ -224,7 +224,7 @@ _JETSON_TOTAL = ("total_energy_mj",)
 
 
 def open_meter(*, clock: Callable[[], float] = time.perf_counter) -> CounterMeter:
-    """Open all devices of this machine that can be read; none, with the reason, where there is no way."""
+    """Open all readable devices of this machine; with the reason where there are none."""
     try:
         from zeus.exception import ZeusBaseError
     except ImportError:

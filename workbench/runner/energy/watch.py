@@ -1,10 +1,9 @@
-"""Watches the meters while a run is under way, and tells each call what it took.
+"""The watch over the meters during a run, which gives each call its energy readings.
 
-A thread reads the devices twenty times a second and does nothing else; sharing happens when
-somebody asks. Intervals are settled once, and while other calls are still under way: what they will
-turn out to be is not known then, so all of them weigh alike per second, prefill too, and a later
-phase split cannot change what was given. An engine of ours reports its steps, and there energy goes
-by tokens processed.
+A thread reads the devices twenty times a second and does nothing else; energy is apportioned when a
+call is settled. Each interval is settled once, while other calls are still in flight: their phases
+are not known then, so all calls weigh alike per second, prefill too, and later phase splits do not
+change settled shares. The local engine reports its steps, and there energy goes by tokens processed.
 """
 
 import asyncio
@@ -85,7 +84,7 @@ class Watch:
 
     @property
     def spent_j(self) -> float | None:
-        """What all devices have counted since the run began, idle included; null while nothing is known."""
+        """Joules of all devices since the run began, idle included; null while not known."""
         with self._lock:
             known = [a.spent_j for a in self._accounts if a.spent_j is not None]
         return sum(known) if known else None
@@ -202,7 +201,7 @@ class Watch:
                 self._occupancy.add(at_s, -1)
 
     def step(self, step: Step) -> None:
-        """Take a step of an engine of ours, from any thread; settled intervals pay it nothing any more."""
+        """Record a step of the local engine, from any thread; settled intervals do not change."""
         tokens = sum(n for _, _, n in step.work)
         with self._lock:
             self._stepped_s = max(self._stepped_s, step.end_s)
@@ -215,7 +214,7 @@ class Watch:
                 self._worked.setdefault(key, []).append(worked)
 
     async def settle(self, ended: Sequence[Ended]) -> tuple[EnergyReading, ...]:
-        """Tell what calls took, once the counters have counted it; at most two updates and two looks later.
+        """Return the readings of calls once the counters have updated, which takes two updates.
 
         Args:
             ended: finished calls, each with its requests: the last is the one that answered.
@@ -243,7 +242,7 @@ class Watch:
     # -- inside ------------------------------------------------------------------------------------
 
     async def _passed(self, time_s: float) -> None:
-        """Wait until the counters have counted what was drawn until then, which they do an update late."""
+        """Wait until the counters include the energy drawn so far, which takes one update."""
         late = self._late_s()
         deadline = self._clock() + _PATIENCE * late
         patience = self._clock() + _STEP_S
@@ -260,7 +259,7 @@ class Watch:
         return max(account.late_s for account in self._accounts)
 
     def _horizon_s(self) -> float:
-        """Until when it is known who worked: an engine of ours tells of a step when it has ended."""
+        """Time until which all work is known: the local engine reports a step when it has ended."""
         under_way = any(w.stepped and w.end_s is None for w in self._windows)
         return self._stepped_s if under_way else np.inf
 

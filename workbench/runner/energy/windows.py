@@ -1,6 +1,6 @@
-"""When calls were active: the times that energy is shared by.
+"""Time windows in which calls were active, by which energy is apportioned.
 
-All times are seconds on one monotonic clock, the one that the meter is read by.
+All times are seconds on one monotonic clock, the clock of the meter's readings.
 """
 
 import contextlib

@@ -1,5 +1,4 @@
-"""Models that run in this process, with torch and transformers; `providers/local.py` is the way in.
+"""Local models, run in this process with torch and transformers; `provider.py` is the entry.
 
-`slots`, `sampling`, `stepping` and `engine` import torch, so they are imported only once a model is
-asked for.
+`slots`, `sampling` and `engine` import torch, so they are imported only once a model is used.
 """

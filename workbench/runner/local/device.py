@@ -1,4 +1,4 @@
-"""Where a local model runs, and in which number format."""
+"""The device of a local model, and the number format of its weights."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
-"""Continuous batching: sequences join and leave between steps, in a thread of their own.
+"""The engine of local models: continuous batching of sequences in a thread of its own.
 
 A step either reads prompts (prefill) or gives every running sequence its next token (decode).
-Waiting requests are read as soon as a slot is free, those that fit together at once and a long one
-in parts, with a decode step after each part, so that nobody waits long. Memory that runs out costs
-slots, never answers.
+Waiting requests are read as soon as a slot is free, several short ones together and a long one in
+parts, with a decode step after each part, so that running sequences are not delayed for long. Where
+memory runs out, the number of slots is reduced; no answer is lost.
 """
 
 import collections
@@ -161,7 +161,7 @@ class Engine:
             return not self._closed
 
     def _step(self) -> None:
-        """Drop what was cancelled, read some of the waiting, then write a token of each running one."""
+        """Remove cancelled sequences, read waiting prompts, then decode one token of each sequence."""
         self._drop_cancelled()
         shortage: str | None = None
         try:
@@ -176,7 +176,7 @@ class Engine:
             self._make_room(shortage)
 
     def _read(self) -> None:
-        """Read prompts, at most `prefill_tokens` of them; the last part chooses the first tokens."""
+        """Read at most `prefill_tokens` of the prompts; the last part samples the first tokens."""
         if self._prefill is None:
             self._prefill = self._admit()
         prefill = self._prefill
@@ -226,7 +226,7 @@ class Engine:
         return _Prefill(taken) if taken else None
 
     def _forward_prompt(self, prefill: _Prefill, upto: int) -> Any:
-        """Run the model over columns of some prompts, padded on the left; returns the last logits."""
+        """Run the model over some prompts, padded on the left; returns the last logits."""
         width, begin = prefill.width, prefill.done
         pads = [width - len(i) for i in prefill.inputs]
         rows = [[0] * p + i for p, i in zip(pads, prefill.inputs, strict=True)]
@@ -329,7 +329,8 @@ class Engine:
             tokens = len(in_slots[0].input)
             cause = ProviderRejected(
                 f"the memory of {self._loaded.device} does not hold one sequence of {tokens} tokens"
-                f" ({reason}); shorten the prompt, lower max_tokens, or take a smaller model or precision",
+                f" ({reason}); shorten the prompt, lower max_tokens, or take a smaller model or"
+                " precision",
                 kind="out_of_memory",
             )
             return self._fail(in_slots[0], cause)
@@ -348,7 +349,7 @@ class Engine:
 
     @staticmethod
     def _deliver(sequences: list[Sequence]) -> None:
-        """Hand on what a step brought, after the step was told: a call that has ended has all its steps."""
+        """Deliver the tokens of a step after reporting it, so that an ended call has all its steps."""
         groups: dict[Deliver, list[Sequence]] = {}
         for sequence in sequences:
             groups.setdefault(sequence.deliver, []).append(sequence)

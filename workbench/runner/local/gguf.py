@@ -1,4 +1,4 @@
-"""GGUF files: what format they hold, and unpacked once into safetensors, in the user's cache folder."""
+"""GGUF files: their number format, and their conversion to safetensors in the user's cache."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""From a model's name to the model, ready on its device."""
+"""Loading of a local model by name onto its device."""
 
 import contextlib
 import functools
@@ -214,7 +214,8 @@ def _check(name: str, model: Any) -> None:
     if kinds or getattr(model, "_is_stateful", False):
         what = ", ".join(sorted(kinds)) or "a recurrent state"
         raise _bad(
-            f"{name} has layers of another kind than attention ({what}); serve it with vLLM or llama.cpp, and ask it over HTTP"
+            f"{name} has layers of another kind than attention ({what}); serve it with vLLM or"
+            " llama.cpp, and ask it over HTTP"
         )
 
 
@@ -226,7 +227,7 @@ def _not_loaded(name: str, place: Path | None, error: Exception) -> ProviderReje
     reason = " ".join(str(error).split())[:300]
     if place is None and isinstance(error, OSError):
         return _bad(
-            f"{name} is no folder, .gguf file or installed package with a model here, and the hub could"
-            f" not give it: {reason}"
+            f"{name} is no folder, .gguf file or installed package with a model here, and the hub"
+            f" could not give it: {reason}"
         )
     return _bad(f"{name} could not be loaded: {reason}")

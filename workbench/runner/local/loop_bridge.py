@@ -1,4 +1,4 @@
-"""Between an event loop and the engine's thread: what comes at one moment goes over together."""
+"""The bridge from an event loop to the engine's thread: one loop turn's requests go together."""
 
 import asyncio
 from typing import TYPE_CHECKING

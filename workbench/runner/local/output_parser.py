@@ -1,4 +1,4 @@
-"""What a sequence writes, taken apart as it comes: thinking, visible text, the text that ends it."""
+"""The parser of a sequence's output: thinking, visible text and stop texts, incrementally."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -17,7 +17,7 @@ class Piece(NamedTuple):
 
 
 class Detokenizer:
-    """Turns tokens into text one by one; a token that ends within a character waits for the next."""
+    """Decodes tokens to text one by one; an incomplete character waits for the next token."""
 
     def __init__(self, tokenizer: Any, special: Mapping[int, str], prompt: Sequence[int]) -> None:
         """Begin after a prompt; `special` says what is written for special tokens ("" for most)."""

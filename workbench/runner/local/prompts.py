@@ -1,4 +1,4 @@
-"""From a request to the tokens that the model reads, by the model's own chat template."""
+"""Prompts of local models: a request as tokens, by the model's chat template."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -95,8 +95,8 @@ def _options(request: Request, loaded: Loaded, sampling: Sampling) -> dict[str, 
     if request.tools:
         if "tools" not in loaded.template:
             raise ProviderRejected(
-                f"the chat template of {request.model} knows no tools; use a model that does, or describe"
-                " the tools in the prompt",
+                f"the chat template of {request.model} knows no tools; use a model that does, or"
+                " describe the tools in the prompt",
                 kind="no_tools",
             )
         options["tools"] = [
@@ -151,7 +151,7 @@ def _text(content: Any) -> str:
 
 
 def _object(arguments: Any) -> Any:
-    """Read arguments, which templates want as an object; broken ones stay the text that they are."""
+    """Decode a tool call's arguments for the template; invalid JSON stays a text."""
     try:
         return json.loads(arguments) if isinstance(arguments, str) else arguments
     except ValueError:

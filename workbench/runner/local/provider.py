@@ -1,4 +1,4 @@
-"""Models that run in this process: the provider's face of `runner/local`."""
+"""The provider of models that run in this process."""
 
 import asyncio
 import datetime as dt

@@ -1,4 +1,4 @@
-"""From what the engine wrote to a reply and the record of its call."""
+"""The reply of a local model, and the record of its call, from an engine's sequence."""
 
 import datetime as dt
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ class Asked(NamedTuple):
 
 
 def reply(incoming: Asked, sequence: Sequence | None, loaded: Loaded | None) -> Reply:
-    """Return the reply as far as it came; a request that was never run has no tokens and no times."""
+    """Return the reply so far; a request that was never run has no tokens and no times."""
     known: dict[str, Any] = {
         "provider": incoming.provider,
         "model": incoming.request.model,

@@ -1,4 +1,4 @@
-"""Which token comes next, for all sequences of a step at once, on the device.
+"""Sampling of the next token for all sequences of a step at once, on the device.
 
 The randomness of a sequence is one number in [0, 1) a token, drawn by the sequence from its own
 seed: the token is where that number falls in the cumulative distribution. So a sequence's text does
@@ -68,7 +68,7 @@ def _draw(logits: Any, settings: Sequence[Sampling], draws: Sequence[float]) -> 
 
 
 def _cut(weights: Any, settings: Sequence[Sampling]) -> Any:
-    """Set what top_k, top_p and min_p leave out to 0, in this order, each over what the one before left."""
+    """Zero the probabilities that top_k, top_p and min_p exclude, applied in this order."""
     if any(s.top_k for s in settings):
         size = weights.shape[-1]
         most = [min(s.top_k or size, size) for s in settings]

@@ -1,4 +1,4 @@
-"""One request while the engine works on it: its tokens, their times, and why it ended."""
+"""A sequence in the engine: one request with its tokens, their times, and the stop reason."""
 
 import random
 from collections import deque
@@ -99,7 +99,7 @@ class Sequence:
         return self.output.spans_over(self._ends)
 
     def draw(self) -> float:
-        """Return the random number in [0, 1) of the next token: the same until that token is taken."""
+        """Return the next token's random number in [0, 1), the same until the token is taken."""
         if self.sampling.temperature == 0 or self._forced:
             return 0.0
         if self._drawn is None:

@@ -1,4 +1,4 @@
-"""What a request may set, read and checked: nothing that is asked for is ignored in silence."""
+"""Settings of a request to a local model, read and checked; unknown ones are refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any

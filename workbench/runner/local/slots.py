@@ -1,6 +1,6 @@
-"""Keys and values of the sequences in the slots, side by side in one block of memory a layer.
+"""The KV cache of all slots: keys and values of the sequences in one tensor a layer.
 
-All sequences end at the same column; each begins where its length says:
+All sequences end at the same column; each begins at a column given by its length:
 
     column   0 1 2 3 4 5 6 7 | end
     row 0        a b c d e f |          first = 2
@@ -151,8 +151,8 @@ class SlotCache(Cache):  # type: ignore[misc]  # as above
         needed = self._would_be(rows, wide)
         if self._limit_bytes is not None and needed > self._limit_bytes:
             raise torch.OutOfMemoryError(
-                f"keys and values of {rows} sequences and {wide} tokens need {needed} bytes; the limit is"
-                f" {self._limit_bytes}"
+                f"keys and values of {rows} sequences and {wide} tokens need {needed} bytes;"
+                f" the limit is {self._limit_bytes}"
             )
         for layer in self.layers:
             layer.keys, layer.values = (

@@ -1,4 +1,4 @@
-"""Tools in a model's text: the calls that models write, in the three forms that are common."""
+"""Tool calls in a model's text, in the three common forms."""
 
 import json
 import re

@@ -1,1 +1,1 @@
-"""Ways to reach models, one file each."""
+"""Providers of models, one file for each API, and the parts they share."""

@@ -139,7 +139,7 @@ class MessageArrived(Arrived):
                 block[name] = (block.get(name) or "") + more
 
     def state(self) -> list[dict[str, Any]] | None:
-        """Return the blocks in order where there is signed thinking among them: it goes back as it came."""
+        """Return the blocks in order, unchanged, where signed thinking is among them."""
         ordered = sorted(self._blocks.items())
         if not self.tools or not any(block.get("type") in _SEALED for _, block in ordered):
             return None
@@ -224,7 +224,7 @@ def _blocks(content: Any) -> list[Any]:
 
 
 def _messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """Turn a chat into messages; answers of tools in a row, and what is said after them, are one by the user."""
+    """Convert a chat to messages; consecutive tool results and the next user turn become one."""
     converted: list[dict[str, Any]] = []
     answering = False
     for message in messages:
@@ -261,7 +261,7 @@ def _use(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(text: str | None) -> dict[str, Any]:
-    """Read what a model wrote as arguments; the API takes objects alone, so that what is none becomes empty."""
+    """Decode a tool call's arguments; {} for what is no object, as the API takes objects only."""
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, Any])
     except UNDECODABLE:

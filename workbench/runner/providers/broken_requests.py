@@ -1,8 +1,8 @@
-"""Requests that broke off: who sends them tells whoever keeps the books of the call.
+"""Broken requests of a call, reported by the sender to the session and the budget.
 
-A call may take several requests, of which the last alone becomes the call. What the others took was
-paid all the same: the session makes rows of them, the budget counts them. The same way goes what
-had arrived of a request that somebody cancelled.
+A call may take several requests, of which only the last becomes the call. The others were paid for
+as well: the session records them, the budget counts them. The part of a cancelled request that had
+arrived is reported in the same way.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _listener: ContextVar[Listener | None] = ContextVar("_listener", default=None)
 
 @contextlib.contextmanager
 def listening(note: Listener) -> Iterator[None]:
-    """Hear of the requests that break off in this block; those who listen around it hear of them too."""
+    """Call a function for each broken request in this block; outer listeners are called too."""
     outer = _listener.get()
 
     def both(call: Call) -> None:
@@ -50,7 +50,7 @@ def tokens_of(call: Call) -> float | None:
 
 
 def may_be_billed(call: Call) -> bool:
-    """Say whether a call may cost: it answered, began to answer, told its usage, or was left to itself."""
+    """Whether a call may cost: it answered, began to, reported usage, or was abandoned."""
     is_told = tokens_of(call) is not None or call.billed_cost_usd is not None
     left_alone = call.error_type in {"timeout", CANCELLED}
     return call.error_type is None or call.ttft_s is not None or is_told or left_alone

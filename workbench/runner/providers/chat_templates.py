@@ -1,4 +1,4 @@
-"""Chats as plain text, for base models that know no chat: a template gives the prompt and where to stop."""
+"""Chat templates for base models: each turns a chat into a prompt text and its stop words."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from workbench.runner.providers.protocol import ChatMessage, Render
 
 
 def question_answer(messages: Sequence[ChatMessage]) -> tuple[str, tuple[str, ...]]:
-    """Write `Question:` and, on the lines below, what the assistant said; the model goes on from there."""
+    """Write `Question:` and the assistant's words below it, which the model continues."""
     blocks: list[str] = []
     for message in messages:
         text = str(message["content"]).strip()

@@ -23,7 +23,7 @@ class Function(msgspec.Struct):
 
 
 class ToolDelta(msgspec.Struct):
-    """A piece of a tool call; `id` and `index` say which one it goes on with, where they can be believed."""
+    """A piece of a tool call; `id` and `index` identify the call where servers set them right."""
 
     index: int | None = None
     id: str | int | None = None
@@ -235,7 +235,7 @@ def _is_object(arguments: str) -> bool:
 
 
 def _thought(delta: Delta) -> str:
-    """Return the thinking of a delta; some servers send one text under two names, others only details."""
+    """Return the thinking of a delta; some servers send it under two names, or as details."""
     if delta.reasoning_content:
         return delta.reasoning_content
     if delta.reasoning:

@@ -1,7 +1,7 @@
-"""Which attempt asks: for providers to whom equal requests of two attempts are not the same.
+"""The current attempt, for providers that must tell which attempt sent a request (replay, batches).
 
 A replay gives every trial its own recorded reply, and a batch that outlives the program gives every
-answer back to whoever paid for it. Both would be wrong if they went by the order of asking alone.
+answer to the attempt that paid for it. Neither is possible by the order of requests alone.
 """
 
 from contextvars import ContextVar

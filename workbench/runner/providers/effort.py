@@ -1,8 +1,7 @@
-"""How an effort, or a thinking budget, is said to services that have words of their own; and what went out.
+"""Effort and thinking budget in the fields of each service, and what was sent of them.
 
-An effort is one of `LEVELS`, as OpenAI's chat takes it. The providers write it as their API does;
-here
-is what differs by service and by model:
+An effort is one of `LEVELS`, as OpenAI's chat takes it. The providers encode it for
+their API; this module has the differences by service and by model:
 
 - Claude up to 4.5 knows no adaptive thinking: the effort becomes a share of `max_tokens`, with the
   shares that OpenRouter documents for these models.
@@ -10,7 +9,7 @@ is what differs by service and by model:
   OpenAI-compatible endpoint maps it.
 - DeepSeek turns thinking on and off with a field of its own.
 - llama.cpp, vLLM and SGLang hand the effort to the model's chat template, under the names that most
-  templates read; whether a model heeds it is the template's business. llama.cpp and vLLM cap
+  templates read; whether a model uses it depends on the template. llama.cpp and vLLM cap
   thinking.
 """
 
@@ -104,7 +103,7 @@ def _fields_of_chat(service: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _budget(convention: str, model: str, effort: str, max_tokens: int | None) -> int | None:
-    """Return the thinking tokens that stand for an effort; None where the model takes the effort itself."""
+    """Return the thinking tokens for an effort; None where the model takes the effort itself."""
     if convention == "gemini" and "gemini-2.5" in model:
         return _GEMINI[effort]
     if convention == "messages" and max_tokens and _CLAUDE.search(model):

@@ -1,7 +1,7 @@
-"""One request to a streaming HTTP API: sent, timed at the network read, and its failures named.
+"""The exchange of one request with a streaming HTTP API: sending, timing and errors.
 
-Every provider is an `HttpProvider`: it says where a request goes and how it reads, and which
-`Arrived` puts its events together; the wire, the clock, the errors and the key are here.
+Every HTTP provider is an `HttpProvider`: it defines the address, the body and the `Arrived` that
+assembles its events; connections, timing at the network read, errors and the key are handled here.
 """
 
 import asyncio
@@ -136,7 +136,7 @@ class HttpProvider:
         raise NotImplementedError
 
     def outgoing(self, request: Request) -> dict[str, Any]:
-        """Write the body of a request; what is None is left to the server, further fields are added."""
+        """Encode the body of a request, without fields that are None, with the further fields."""
         request, further = effort.translate(self.name, self.arrived.convention, request)
         body = merged(merged(self._extra, further), self.fields(request))
         return {name: value for name, value in body.items() if value is not None}
@@ -156,7 +156,7 @@ class HttpProvider:
             await self._spare.aclose()
 
     async def count_tokens(self, text: str) -> int | None:
-        """Count with the server's `/tokenize`; None, from the first refusal on, where there is none."""
+        """Count with the server's `/tokenize`; None from its first refusal on."""
         field = self.quirks.tokenize_field
         if self._tokenizer is False or field is None:
             return None
@@ -175,7 +175,7 @@ class HttpProvider:
             return None
 
     async def _post(self, url: httpx.URL, body: bytes) -> httpx.Response | None:
-        """Post; once more, on a new connection, where a pooled one turns out closed; None on failure."""
+        """Post, again on a new connection where a pooled one was closed; None on failure."""
         client = self._client
         for _ in range(2):
             connection = transport.Connection()
@@ -213,7 +213,7 @@ class HttpProvider:
         return True
 
     async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Reply:
-        """Ask once; a pooled connection that turns out closed is replaced at once, by a new one, once.
+        """Send a request once; a closed pooled connection is replaced by a new one, once.
 
         A request that goes out over a connection of its own is not sent again from here: the server
         may have read it, and charge for it. What had arrived of one that is cancelled is told to
@@ -397,7 +397,10 @@ class _Attempt:
         text = error_text(data)
         if 300 <= response.status_code < 400:
             leads = response.headers.get("location", "nowhere")
-            text = f"a redirect to {leads}, which is not followed with a key; put it into base_url. {text}"
+            text = (
+                f"a redirect to {leads}, which is not followed with a key; put it into base_url."
+                f" {text}"
+            )
         text = self.provider.redact(text)
         codes = codes_of(_json_of(data))
         return transport.status_error(response.status_code, text, wait, codes)
@@ -506,7 +509,7 @@ def codes_of(body: object) -> tuple[str, ...]:
 
 
 def _status_of(code: str) -> int | None:
-    """Find the status that a number or word in an error stands for; None where it stands for none."""
+    """Return the HTTP status that a code in an error stands for; None for other codes."""
     if code.isdecimal() and len(code) == 3 and code >= "400":
         return int(code)
     return STATUS_OF_WORDS.get(code)
@@ -528,7 +531,7 @@ def _model_name(model: str) -> str:
 
 
 async def _drain(read: AsyncIterator[bytes]) -> None:
-    """Read the end of a body, so that the connection can be used again; some servers never end it."""
+    """Read the rest of a body, so that the connection can be reused; some servers never end it."""
     with contextlib.suppress(*transport.FAILURES):
         async with asyncio.timeout(_AFTER_DONE_S):
             async for _ in read:

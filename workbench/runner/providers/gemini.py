@@ -110,7 +110,7 @@ class ContentArrived(Arrived):
         return text
 
     def _keep(self, part: Part) -> None:
-        """Keep a part as it came; thoughts stay out, texts in a row without a signature become one."""
+        """Record a part, without thoughts; consecutive texts without a signature become one."""
         sealed = {"thoughtSignature": part.thought_signature} if part.thought_signature else {}
         last = self._parts[-1] if self._parts else {}
         if part.function_call is not None:

@@ -14,7 +14,7 @@ from workbench.runner.providers.protocol import ChatMessage, Request, ToolSpec
 
 
 class OpenAIChat(HttpProvider):
-    """One server that speaks OpenAI's chat completions or completions; what differs is in its quirks."""
+    """A server of OpenAI's chat completions or completions; differences are in its quirks."""
 
     arrived: ClassVar[type[Arrived]] = Assembly
     default_name = "openai-compatible"

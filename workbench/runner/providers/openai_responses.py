@@ -157,7 +157,7 @@ class ResponsesArrived(Arrived):
         return ""
 
     def _part(self, piece: Piece, at_s: float) -> str:
-        """Take the end of a part, which says the whole of it once more; or once, where nothing was streamed."""
+        """Process the end of a part, which repeats the whole part, or holds it if none was streamed."""
         self.refused = self.refused or piece.refusal is not None
         whole, part = piece.text or piece.refusal or "", _part_of(piece)
         if part not in self._came:
@@ -263,7 +263,7 @@ class OpenAIResponses(HttpProvider):
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:
-    """Describe a function; its arguments may be left out, which the service's strict reading forbids."""
+    """Describe a function; not strict, as strict mode forbids optional arguments."""
     return {
         "type": "function",
         "name": tool.name,

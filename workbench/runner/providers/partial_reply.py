@@ -1,4 +1,4 @@
-"""What has arrived of one reply: its text, thinking, tools, times and counts; one subclass per format."""
+"""A partial reply: the text, thinking, tools, times and counts that have arrived so far."""
 
 import itertools
 import json
@@ -110,7 +110,7 @@ class Arrived:
             self.text_times.append(at_s)
 
     def count(self, usage: Any) -> None:
-        """Take a usage object; the counts of a reply are cumulative, and later ones are laid over."""
+        """Merge a usage object; counts of a reply are cumulative, and later ones replace earlier."""
         if isinstance(usage, Mapping) and usage:
             self.usage = usages.laid_over(self.usage, usage)
 
@@ -138,7 +138,7 @@ class Arrived:
         return tuple(tool[2] or f"call_{n}" for n, tool in enumerate(ordered))
 
     def state(self) -> Any:
-        """Return what the server wants back unchanged where the chat goes on; None where nothing."""
+        """Return the fields to send back unchanged when the chat continues; None without any."""
         return None
 
     def stop_reason(self) -> str:
@@ -164,7 +164,7 @@ class Arrived:
         return fields
 
     def usage_text(self) -> str | None:
-        """Return the usage object as received, llama.cpp's timings beside it; None where none came."""
+        """Return the usage object as received, with llama.cpp's timings; None without one."""
         raw: Mapping[str, Any] = self.usage or {}
         if self.timings:
             raw = {**raw, "timings": self.timings}

@@ -1,4 +1,4 @@
-"""What goes to a provider and what comes back: requests, replies, and how a call may fail."""
+"""The protocol of providers: requests, replies, and the errors of a call."""
 
 import bisect
 import re
@@ -93,7 +93,7 @@ class Reply(msgspec.Struct, frozen=True):
         return turn
 
     def time_of(self, offset: int) -> float | None:
-        """Return when the character at an offset of the received text arrived; null if it did not."""
+        """Return the time of arrival of a character of the text; null if it did not arrive."""
         index = bisect.bisect_right(self.text_ends, offset)
         return self.text_times[index] if index < len(self.text_times) else None
 

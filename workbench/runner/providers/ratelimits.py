@@ -1,6 +1,6 @@
-"""What the headers of a reply say about the server's limits, and who is told.
+"""Rate limits in the headers of a reply, and the function to call with them.
 
-Read here, with what their documentation or their replies show:
+The known headers, from documentation or replies:
 
 - OpenAI, Azure, Groq, Fireworks, xAI, OpenRouter:
   `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; a reset is a duration ("6m0s", "20ms"),
@@ -58,7 +58,7 @@ _PERIODS_S = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 
 @contextlib.contextmanager
 def listening(hear: Hear) -> Iterator[None]:
-    """Have `hear` called with the limits of every reply that begins within, as soon as it begins."""
+    """Call `hear` with the limits of every reply that begins in this block, as it begins."""
     token = _hear.set(hear)
     try:
         yield

@@ -1,7 +1,7 @@
-"""What recorded traces say of requests: which prompts a call may have had, and what came back to it.
+"""A recording: the possible prompts of each call of recorded traces, and the replies to it.
 
-A trace keeps every message once (see `transcript.py`), so the prompt of a call is some beginning of
-what was said before, and then what was new. `Conversation.was_asked` says whether a chat can be
+A trace holds every message once (see `transcript.py`), so the prompt of a call is some beginning of
+the earlier messages, followed by the new ones. `Conversation.was_asked` says whether a chat can be
 that prompt.
 """
 
@@ -120,7 +120,7 @@ class Conversation:
         return start is not None and self._begun(chat, start, place, known)
 
     def _begun(self, chat: Chat, end: int, place: int, known: dict[tuple[int, int], bool]) -> bool:
-        """Say whether `chat[:end]` is the beginning of something said before the call at a place."""
+        """Whether `chat[:end]` is the beginning of the messages before the call at a place."""
         if not end:
             return True
         if (end, place) not in known:
@@ -165,7 +165,7 @@ def conversations(records: Iterable[AnyRecord]) -> list[Conversation]:
 
 
 def raw_text(recorded: Recorded, begun: str) -> str | None:
-    """Return what a server would have sent after the beginning that a request gives; None if it cannot be.
+    """Return a reply's text after the beginning that a request gives; None if it does not fit.
 
     A session adds the beginning to the text and takes tagged thinking out (`tagged.split`);
     whatever is returned here becomes the recorded text and thinking again.

@@ -1,4 +1,4 @@
-"""Makes the provider that a plan's endpoint names."""
+"""The registry of providers: makes the one that a plan's endpoint names."""
 
 from collections.abc import Callable
 from typing import Any

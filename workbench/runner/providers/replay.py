@@ -1,9 +1,9 @@
-"""Answers from recorded traces: the same texts, thinking, tools, counts and errors again, for $0.
+"""Replay of recorded traces: the same texts, thinking, tools, counts and errors again, for $0.
 
-Which recorded call answers a request is told by its model, its chat and its sampling. The n-th
-equal request of an attempt gets the n-th recorded reply. Where it is known which attempt asks
-(`whose.CURRENT_ATTEMPT`), every trial gets the replies of the recorded trial of that number, preferably those
-of the same item and strategy.
+The recorded call for a request is found by its model, its chat and its sampling. The n-th equal
+request of an attempt gets the n-th recorded reply. Where the attempt is known
+(`current_attempt.CURRENT_ATTEMPT`), every trial gets the replies of the recorded trial of that
+number, preferably those of the same item and strategy.
 
 A replayed call is no measurement: it belongs to the provider "replay", was billed 0 dollars, and
 its times are null, unless the recorded pace is played and recorded again. `request_id` is the
@@ -223,7 +223,10 @@ class Replay:
         """Say how the nearest recorded prompt differs most from one that is not recorded."""
         models = sorted({r.model for c in self._conversations for r in c.calls if r.model})
         if model not in models:
-            return f"nothing is recorded for the model {model!r}; recorded are {', '.join(models) or 'none'}"
+            return (
+                f"nothing is recorded for the model {model!r}; recorded are"
+                f" {', '.join(models) or 'none'}"
+            )
         last = chat[-1] if chat else Part("user", "text", "")
         texts = {part.text[:2000]: part for m, part in self._index if m == model}
         if not texts:
@@ -231,10 +234,19 @@ class Replay:
         near = difflib.get_close_matches(last.text[:2000], list(texts)[:_NEAR], 1, cutoff=0.0)
         part = texts[near[0]]
         if part == last:
-            return f"the last message is recorded, {_shown(last.text)}, but not after these {len(chat) - 1} messages"
+            return (
+                f"the last message is recorded, {_shown(last.text)}, but not after these"
+                f" {len(chat) - 1} messages"
+            )
         if part.text == last.text:
-            return f"the last message is recorded as {part.role} {part.kind}, not as {last.role} {last.kind}: {_shown(last.text)}"
-        return f"the last message is not recorded: {_shown(last.text)}; the nearest recorded one is {_shown(part.text)}"
+            return (
+                f"the last message is recorded as {part.role} {part.kind}, not as {last.role}"
+                f" {last.kind}: {_shown(last.text)}"
+            )
+        return (
+            f"the last message is not recorded: {_shown(last.text)}; the nearest recorded one is"
+            f" {_shown(part.text)}"
+        )
 
 
 def _user(asker: CurrentAttempt | None) -> str:

@@ -1,4 +1,4 @@
-"""The services and servers that are known by name: where they are, what they speak, how they differ."""
+"""Known services and servers: their addresses, APIs and differences (`Quirks`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -109,7 +109,7 @@ def name_of(base_url: str) -> str:
 
 
 def takes_begun_turns(name: str, endpoint: str) -> bool | None:
-    """Say whether a service goes on with a turn of the assistant's that was begun; None where unknown.
+    """Whether a service continues a begun assistant turn; None where unknown.
 
     OpenAI reads it as a turn that has ended, and answers anew. Current Claude models refuse it, and
     so does llama.cpp where a template thinks; both say so, and are asked without it then.

@@ -1,4 +1,4 @@
-"""Server-sent events from raw bytes, incrementally: any chunking of the bytes gives the same events.
+"""Server-sent events (SSE), parsed incrementally from raw bytes, however they are chunked.
 
 Follows the HTML standard's event stream format, with one leniency: an event that the end of the
 stream leaves without its blank line is still given, because some servers end so.
@@ -6,7 +6,7 @@ stream leaves without its blank line is still given, because some servers end so
 
 from typing import NamedTuple
 
-MAX_EVENT_BYTES = 64_000_000  # a server that never ends a line must not eat the memory
+MAX_EVENT_BYTES = 64_000_000  # a server that never ends a line must not exhaust the memory
 
 
 class Event(NamedTuple):

@@ -1,4 +1,4 @@
-"""Thinking between tags in a model's text: taken out of the answer, and counted."""
+"""Thinking tags in a model's text: the thinking between them is split off and counted."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,7 +1,7 @@
-"""The HTTP client: httpx's interface over aiohttp's transport, and what its failures mean.
+"""The HTTP transport: httpx's interface over aiohttp, and the errors that its failures become.
 
-Plain httpx delays what it reads above some 50 fast streams, so it would corrupt the latencies that we
-measure; `kind="httpx"` is there to compare. One pool per provider, as large as the calls in flight.
+Plain httpx delays reads above some 50 fast streams, which would distort the measured latencies;
+`kind="httpx"` is there to compare. One pool per provider, as large as the calls in flight.
 """
 
 import base64
@@ -120,7 +120,7 @@ def make_client(
     kind: str = "aiohttp",
     keep: bool = True,
 ) -> httpx.AsyncClient:
-    """Build a client whose pool holds `concurrency` connections; silent for `timeout_s` is an error.
+    """Build a client with a pool of `concurrency` connections; `timeout_s` limits each read.
 
     Without `keep` each request has a connection of its own.
     """
@@ -173,7 +173,7 @@ def redact(text: str, secret: str | None) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _shapes(secret: str) -> tuple[str, ...]:
-    """List the ways to write a key: as it is, in JSON, in an address, in base64 within anything, in hex."""
+    """List the forms of a key to redact: plain, in JSON, in a URL, in base64 and in hex."""
     data = secret.encode()
     shapes = {
         secret,
@@ -223,7 +223,10 @@ def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     if not encodings:
         return response.aiter_raw()
     if encodings - _ENCODINGS:
-        what = f"the body came in the encoding {encoding!r}, which was not asked for and cannot be read"
+        what = (
+            f"the body came in the encoding {encoding!r}, which was not asked for and cannot be"
+            " read"
+        )
         raise ProviderUnavailable(what, kind="bad_response")
     return response.aiter_bytes()
 

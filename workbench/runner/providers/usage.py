@@ -1,4 +1,4 @@
-"""What providers say of tokens, money and endings → the columns of a call; see `workbench.usage`."""
+"""Usage objects and finish reasons of providers as columns of a call; see `workbench.usage`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +56,7 @@ STOP_REASONS = {
 
 
 def stop_reason(finish_reason: str | None) -> str:
-    """Map a finish reason to ours: stop, max_tokens, tool_calls, content_filter, error or unknown."""
+    """Map a finish reason to stop, max_tokens, tool_calls, content_filter, error or unknown."""
     return STOP_REASONS.get(finish_reason or "", "unknown")
 
 
