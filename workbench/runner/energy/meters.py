@@ -82,7 +82,7 @@ class Counter(Protocol):
 
 
 class CounterMeter:
-    """A meter over counters: makes them monotonic, and integrates power where there is no counter."""
+    """A meter over counters: makes them monotonic, and integrates power without a counter."""
 
     def __init__(
         self,

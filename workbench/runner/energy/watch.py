@@ -3,7 +3,7 @@
 A thread reads the devices twenty times a second and does nothing else; energy is apportioned when a
 call is settled. Each interval is settled once, while other calls are still in flight: their phases
 are not known then, so all calls weigh alike per second, prefill too, and later phase splits do not
-change settled shares. The local engine reports its steps, and there energy goes by tokens processed.
+change settled shares. The local engine reports its steps; there energy goes by tokens processed.
 """
 
 import asyncio

@@ -161,7 +161,7 @@ class Engine:
             return not self._closed
 
     def _step(self) -> None:
-        """Remove cancelled sequences, read waiting prompts, then decode one token of each sequence."""
+        """Remove cancelled sequences, read waiting prompts, then decode one token of each."""
         self._drop_cancelled()
         shortage: str | None = None
         try:
@@ -349,7 +349,7 @@ class Engine:
 
     @staticmethod
     def _deliver(sequences: list[Sequence]) -> None:
-        """Deliver the tokens of a step after reporting it, so that an ended call has all its steps."""
+        """Deliver a step's tokens after reporting it, so that an ended call has all its steps."""
         groups: dict[Deliver, list[Sequence]] = {}
         for sequence in sequences:
             groups.setdefault(sequence.deliver, []).append(sequence)

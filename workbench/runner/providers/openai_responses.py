@@ -157,7 +157,7 @@ class ResponsesArrived(Arrived):
         return ""
 
     def _part(self, piece: Piece, at_s: float) -> str:
-        """Process the end of a part, which repeats the whole part, or holds it if none was streamed."""
+        """Process the end of a part, which repeats the part, or holds it if none was streamed."""
         self.refused = self.refused or piece.refusal is not None
         whole, part = piece.text or piece.refusal or "", _part_of(piece)
         if part not in self._came:

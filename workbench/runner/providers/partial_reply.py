@@ -110,7 +110,7 @@ class Arrived:
             self.text_times.append(at_s)
 
     def count(self, usage: Any) -> None:
-        """Merge a usage object; counts of a reply are cumulative, and later ones replace earlier."""
+        """Merge a usage object; counts of a reply are cumulative, and the last ones hold."""
         if isinstance(usage, Mapping) and usage:
             self.usage = usages.laid_over(self.usage, usage)
 

@@ -1,4 +1,4 @@
-"""Strategies by name: ways of using a model to answer an item, one file each, imported when asked for."""
+"""Strategies by name: ways to answer an item with a model, one file each, imported on use."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""Acting by an API's own tool calls."""
+"""The agent loop with native tool calls of an API."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,8 @@ from workbench.runner.attempts.session import ChatMessage, Outcome, Reply, ToolS
 from workbench.runner.strategies.agent_tools import Asked, Hands, told
 
 _ASK = (
-    "{prompt} Use the tools as often as you need, and think about what each answer means before the next. When you know"
+    "{prompt} Use the tools as often as you need, and think about what each answer means before the"
+    " next. When you know"
     " the answer, write 'Answer:' and the answer.{lessons}"
 )
 _LETTERS_PER_TOKEN = 6.5  # no tokenizer packs text and JSON so densely
@@ -58,13 +59,14 @@ async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
 def _see_that_tools_arrived(
     reply: Reply, chat: Sequence[ChatMessage], specs: Sequence[ToolSpec]
 ) -> None:
-    """Compare what was sent with the tokens that arrived: some chat templates drop tools without a word."""
+    """Compare the sent bytes with the counted tokens, as some chat templates drop tools silently."""
     sent = sum(len(str(m["content"])) for m in chat)
     sent += sum(len(s.description) + len(json_text(dict(s.parameters))) for s in specs)
     arrived = reply.call.input_tokens
     if arrived is not None and sent > _LETTERS_PER_TOKEN * arrived:
         raise ProviderRejected(
-            f"the tools did not reach the model: {sent} characters were sent and {arrived} tokens arrived; its"
+            f"the tools did not reach the model: {sent} characters were sent and {arrived} tokens"
+            " arrived; its"
             " chat template has no place for tools; set protocol = 'text'",
             kind="tools_dropped",
         )

@@ -1,7 +1,7 @@
-"""Acting in words, after ReAct: Thought, Action, Action Input, and an Observation that the model never writes.
+"""The agent loop in text, after ReAct: Thought, Action, Action Input, Observation.
 
-For base models the whole attempt is one growing text; in a chat every observation is a message of
-the user's.
+The model never writes an observation itself. For base models the whole attempt is one growing text;
+in a chat every observation is a user message.
 """
 
 import json
@@ -132,7 +132,8 @@ async def _opening(
     chat: list[ChatMessage] = [{"role": "system", "content": rules}]
     for tool in list(hands.toolbox.tools.values())[:shots]:
         shown = tool.example
-        step = f"Thought: {shown.thought}\nAction: {tool.spec.name}\nAction Input: {json.dumps(dict(shown.arguments))}"
+        arguments = json.dumps(dict(shown.arguments))
+        step = f"Thought: {shown.thought}\nAction: {tool.spec.name}\nAction Input: {arguments}"
         seen = f"Observation: {(await tool.run(shown.arguments)).text}"
         end = f"Thought: The answer is in the observation.\nAnswer: {shown.answer}"
         parts = [f"{step}\n{seen}\n{end}"] if is_base else [step, seen, end]

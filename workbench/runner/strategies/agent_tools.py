@@ -1,4 +1,4 @@
-"""An agent's hands: run the tools that a reply asks for, within the budget, and write their records."""
+"""Tools of an agent: runs the tool calls of a reply within the budget, and records them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ class Hands:
         return f"\n\n[{' '.join(parts)}]" if parts else ""
 
     def _was_cut(self, reply: Reply) -> bool:
-        """Say whether a reply ended at what was left of the budget of tokens, not at a cap of its own."""
+        """Whether a reply ended at the rest of the token budget, not at its own cap."""
         most, wrote = self.most_tokens, reply.call.output_tokens
         if most is None or wrote is None:
             return False

@@ -1,4 +1,4 @@
-"""Strategy `best_of_n`: several answers, and a verifier that picks one (Cobbe et al. 2021, arXiv 2110.14168)."""
+"""Strategy `best_of_n`: a verifier picks one of several answers (arXiv 2110.14168)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _VERIFIERS = ("auto", "logprob", "self", "judge", "oracle")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BestOfN(Parameters):
-    """Ask for `samples` chains of thought, at once, and keep the one with the highest verifier score, 0..1.
+    """Sample `samples` chains of thought at once, and take the one with the best verifier score.
 
     Ties go to the first reply; a reply without a score ranks last. The verifiers:
 
@@ -61,7 +61,7 @@ class BestOfN(Parameters):
         return (self.judge,) if self.verifier == "judge" else ()
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:
-        """Answer one item with a call per sample, and one per different reply where it must be marked."""
+        """Answer one item with a call per sample, and one per distinct reply to be marked."""
         chat = ask_for_steps(session, item, self.shots)
         replies = await sampled(session, chat, self.samples, self.temperature)
         scores = await self._scores(session, item, replies)

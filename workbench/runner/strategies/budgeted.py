@@ -48,12 +48,14 @@ class Budgeted(Parameters):
         """Refuse budgets that contradict each other."""
         if self.min_thinking_tokens > self.thinking_tokens:
             raise ConfigError(
-                f"strategy 'budgeted': min_thinking_tokens = {self.min_thinking_tokens} is more than"
+                f"strategy 'budgeted': min_thinking_tokens = {self.min_thinking_tokens} is more"
+                " than"
                 f" thinking_tokens = {self.thinking_tokens}"
             )
         if self.min_thinking_tokens and self.by == "provider":
             raise ConfigError(
-                "strategy 'budgeted': no provider keeps a minimum of thinking; use by = \"tags\", or"
+                "strategy 'budgeted': no provider keeps a minimum of thinking; use by = \"tags\","
+                " or"
                 " leave out min_thinking_tokens"
             )
 
@@ -118,7 +120,7 @@ class _Thinking:
     was_cut: bool = False
 
     def add(self, reply: Reply) -> None:
-        """Take what a call thought; its whole output counts, or its words where nothing was counted."""
+        """Add a call's thinking; all its output counts, or its words where no tokens are known."""
         thinking = (reply.thinking or "").strip()
         self.text = f"{self.text} {thinking}".strip() if thinking else self.text
         counted = reply.call.output_tokens

@@ -1,4 +1,4 @@
-"""Strategy `cascade`: where the model is not sure, a larger one answers (after FrugalGPT, arXiv 2305.05176)."""
+"""Strategy `cascade`: a larger model answers where the first is unsure (arXiv 2305.05176)."""
 
 import dataclasses
 import re
@@ -14,7 +14,8 @@ from workbench.runner.strategies.reply_scores import likelihood, without_logprob
 from workbench.runner.strategies.votes import majority
 
 _ASK = (
-    "How sure are you that this answer is right? Write only 'Confidence:' and a number from 0 (surely wrong)"
+    "How sure are you that this answer is right? Write only 'Confidence:' and a number from 0"
+    " (surely wrong)"
     " to 100 (surely right)."
 )
 _CONFIDENCE = re.compile(
@@ -33,7 +34,7 @@ class _First(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cascade(Parameters):
-    """Ask the configuration's own, cheap model; below `threshold` of confidence the helper `large` answers.
+    """Ask the configuration's cheap model; below `threshold` of confidence ask helper `large`.
 
     After FrugalGPT's cascade of two; the scorer there is trained, the confidence here is the
     model's own. An unknown confidence counts as none. Where the large model says nothing, the

@@ -1,4 +1,4 @@
-"""Strategy `cot`: think step by step in the open, then answer (Wei et al. 2022, arXiv 2201.11903)."""
+"""Strategy `cot`: think step by step, then answer (Wei et al. 2022, arXiv 2201.11903)."""
 
 import dataclasses
 from typing import ClassVar

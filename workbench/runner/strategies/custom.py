@@ -34,7 +34,7 @@ class Own:
         self.name: str = strategy.name
 
     def __getattr__(self, name: str) -> Any:
-        """Pass on what a strategy may say of itself; without a word, nobody knows how many calls it makes."""
+        """Pass on the strategy's attributes; without `most_calls` their number is unknown."""
         if name.startswith("_"):
             raise AttributeError(name)
         if name == "most_calls":

@@ -1,4 +1,4 @@
-"""Strategy `diverse_prompts`: several wordings, and a vote (after Li et al. 2022, arXiv 2206.02336)."""
+"""Strategy `diverse_prompts`: a vote over several wordings (Li et al., arXiv 2206.02336)."""
 
 import dataclasses
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The chat that a strategy begins with: the task's prompt, its worked examples, the question."""
+"""The few-shot chat that strategies begin with: the task's prompt, worked examples, question."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Strategy `iterative_agent_decoding`: sample, verify, feed back, sample again (after arXiv 2504.01931)."""
+"""Strategy `iterative_agent_decoding`: sample, verify and sample again (after arXiv 2504.01931)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from workbench.runner.strategies.reply_scores import Mark, verified
 from workbench.runner.strategies.sequential_refinement import ask_again
 
 _AGAIN = (
-    "{question}\n\nThe best answer so far:\n{answer}\n\nWhat a verifier says of it:\n{verdict}\n\nWrite a better"
+    "{question}\n\nThe best answer so far:\n{answer}\n\nWhat a verifier says of"
+    " it:\n{verdict}\n\nWrite a better"
     " answer: think step by step, then write 'Answer:' and the answer."
 )
 _SILENT = "(it may hold mistakes)"
@@ -28,7 +29,7 @@ class _Best(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IterativeAgentDecoding(Parameters):
-    """For `rounds`, ask for `samples` at once, given the best so far and the verifier's words about it.
+    """In each round, sample `samples` answers, given the best so far and its verdict.
 
     Best-of-n whose samples know of the rounds before, after "Review, Refine, Repeat: Understanding
     Iterative Decoding of AI Agents with Dynamic Evaluation and Selection". Every different reply is

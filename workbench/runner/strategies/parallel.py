@@ -1,4 +1,4 @@
-"""Calls that do not depend on each other, sent at once."""
+"""Parallel calls, which do not depend on each other."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence

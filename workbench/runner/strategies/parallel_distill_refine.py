@@ -1,4 +1,4 @@
-"""Strategy `parallel_distill_refine`: drafts, distilled, refined (Madaan et al. 2025, arXiv 2510.01123)."""
+"""Strategy `parallel_distill_refine`: drafts, notes, answer (Madaan et al., arXiv 2510.01123)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,19 +14,22 @@ from workbench.runner.strategies.rounds import Rounds
 from workbench.runner.strategies.sequential_refinement import ask_again
 
 _DISTIL = (
-    "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir tries:\n{drafts}\n\nWrite short notes for"
-    " the next try, of {tokens} tokens at most: what the tries agree on, where they contradict each other and"
+    "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir tries:\n{drafts}\n\nWrite short"
+    " notes for"
+    " the next try, of {tokens} tokens at most: what the tries agree on, where they contradict each"
+    " other and"
     " who is right, which mistakes to avoid, which results hold."
 )
 _REFINE = (
-    "{question}\n\nNotes from earlier tries at this, which may hold mistakes:\n{notes}\n\nThink step by step,"
+    "{question}\n\nNotes from earlier tries at this, which may hold mistakes:\n{notes}\n\nThink"
+    " step by step,"
     " then write 'Answer:' and the answer."
 )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ParallelDistillRefine(Parameters):
-    """In every round, write `drafts` at once and distil them into notes; then answer with the last notes.
+    """In every round, write `drafts` drafts and distil them into notes; answer from the last.
 
     The notes are a workspace of bounded length that the next round's drafts start from, so that the
     context does not grow with the number of drafts. Drafts and notes have the role "draft", the

@@ -1,8 +1,7 @@
-"""The parameters of strategies: the fields of their classes, and checks of what a plan gives for them.
+"""The parameters of strategies: the fields of their classes, and checks of a plan's values.
 
-A field is a whole number, a number, a text, yes or no, or a list of texts, or one of these or None;
-its
-metadata may say more:
+A field is a whole number, a number, a text, yes or no, a list of texts, or one of these or None.
+Its metadata may hold more:
 
 - `least`, `most`: bounds of a number; from 0 up where nothing is said. Of a list, bounds of its
   length.

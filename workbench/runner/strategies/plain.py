@@ -10,7 +10,7 @@ from workbench.runner.strategies.parameters import Parameters
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plain(Parameters):
-    """Send the question verbatim, with its options where it has some: no system prompt, no examples, no instruction.
+    """Send the question verbatim, with any options: no system prompt, examples or instruction.
 
     For items that are whole prompts by themselves. A base model continues the text.
     """

@@ -1,4 +1,4 @@
-"""Strategy `plan_and_budget`: smaller questions, each with its tokens (Lin et al. 2025, arXiv 2505.16122)."""
+"""Strategy `plan_and_budget`: smaller questions with token budgets (arXiv 2505.16122)."""
 
 import dataclasses
 import math
@@ -15,11 +15,15 @@ from workbench.runner.strategies.sequential_refinement import ask_again
 from workbench.runner.strategies.steps import has_answer
 
 _PLAN = (
-    "Do not answer yet. Split the question into {parts} smaller questions at most that lead to its answer,"
+    "Do not answer yet. Split the question into {parts} smaller questions at most that lead to its"
+    " answer,"
     " one a line, each as '1. [difficulty from 1 to 5] question', and write nothing else."
 )
 _PART = "{question}\n\n{done}Answer only this part of it, in {tokens} tokens at most: {part}"
-_COMBINE = "{question}\n\nWhat is known so far:\n{done}\nUse it to answer the question: write 'Answer:' and the answer."
+_COMBINE = (
+    "{question}\n\nWhat is known so far:\n{done}\nUse it to answer the question: write"
+    " 'Answer:' and the answer."
+)
 _LINE = re.compile(
     r"\s{0,8}\d{1,2}\s?[.):]\s{0,4}(?:[\[(]\D{0,20}([1-5])\D{0,20}?[\])])?[\s:.-]{0,4}(\S.*)"
 )
@@ -35,7 +39,7 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlanAndBudget(Parameters):
-    """Have the question split, allot `total_tokens` to the parts, answer each under its cap, combine.
+    """Split the question, allot `total_tokens` to the parts, answer each, and combine.
 
     The model itself splits the question and says how difficult, that is how uncertain, each part
     is. A part's tokens are its share of difficulty × schedule, where the schedule decays over the

@@ -10,7 +10,7 @@ from workbench.runner.strategies.agent import Acting
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReAct(Acting):
-    """Let the model ask for tools, turn by turn, until it answers or a limit is reached; see `Acting`.
+    """Let the model call tools, turn by turn, until it answers or hits a limit; see `Acting`.
 
     When a limit is reached the model is asked once more, for its answer alone, and the trace's
     `limit_type` says which limit: turns, tool_calls or tokens.

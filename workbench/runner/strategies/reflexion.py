@@ -1,4 +1,4 @@
-"""Strategies `reflexion` and `reflexion_oracle`: try, note what went wrong, try again (Shinn et al. 2023, arXiv 2303.11366)."""
+"""Strategies `reflexion` and `reflexion_oracle`: retry with notes on errors (arXiv 2303.11366)."""
 
 import dataclasses
 import re
@@ -12,12 +12,15 @@ from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.strategies.agent import Acting
 
 _JUDGE = (
-    "A question was:\n{question}\n\nThe answer given:\n{answer}\n\nWhat was done to find it:\n{story}\n\nIs the answer"
+    "A question was:\n{question}\n\nThe answer given:\n{answer}\n\nWhat was done to find"
+    " it:\n{story}\n\nIs the answer"
     " right? Think step by step, then write 'Verdict:' and one word: right or wrong."
 )
 _REFLECT = (
-    "You tried to answer a question with tools, and the answer is taken to be wrong.\n\nThe question:\n{question}\n\n"
-    "What you did:\n{story}\n\nYour answer:\n{answer}\n\nIn two or three sentences, say what went wrong and what to do"
+    "You tried to answer a question with tools, and the answer is taken to be wrong.\n\nThe"
+    " question:\n{question}\n\n"
+    "What you did:\n{story}\n\nYour answer:\n{answer}\n\nIn two or three sentences, say what went"
+    " wrong and what to do"
     " differently next time. Do not answer the question."
 )
 _VERDICT = re.compile(r"(?i)\bverdict[*_\s]{0,4}[:=][*_\s]{0,8}(right|wrong|correct|incorrect)\b")
@@ -90,7 +93,7 @@ class Reflexion(Acting):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReflexionOracle(Reflexion):
-    """Reflexion as the paper ran it on questions: the item's own scorer says whether an attempt failed.
+    """Reflexion as in the paper: the item's scorer decides whether an attempt failed.
 
     Its results are no estimate of what a model can do alone, since the target decides when to stop:
     an upper bound. The name says so, and the trace's metadata holds the signal "oracle".

@@ -11,7 +11,7 @@ from workbench.runner.strategies.parameters import Parameters
 
 
 class _Lengths(NamedTuple):
-    """Lengths of pilot replies in tokens, or in words where the server counts none; the mean is of these."""
+    """Lengths of pilot replies in tokens, or in words where no tokens are known, and their mean."""
 
     unit: str
     mean: float
@@ -72,7 +72,10 @@ class RelativeEffort(Parameters):
 
     def _words(self, usual: _Lengths, target_length: int | None) -> str:
         share = f"about {self.fraction * 100:.3g} % of the length that you usually write"
-        known = f"; that is about {target_length} {usual.unit}, where you usually write about {usual.mean:.0f}"
+        known = (
+            f"; that is about {target_length} {usual.unit}, where you usually write about"
+            f" {usual.mean:.0f}"
+        )
         return f"{STEPS} Write {share}{known if target_length else ''}."
 
     async def _usual(self, session: Session, item: TaskItem) -> _Lengths:

@@ -1,4 +1,4 @@
-"""How good replies are: marks that a model gives, and the likelihood of their tokens."""
+"""Scores of replies: marks that a model gives, and the likelihood of their tokens."""
 
 import math
 import re
@@ -14,8 +14,10 @@ from workbench.runner.strategies.parallel import together
 
 _SCORE = re.compile(r"(?i)\bscore[*_\s]{0,4}[:=][*_\s]{0,8}(\d{1,2}(?:\.\d{1,4})?)(?!\d|\.\d)")
 _ASK = (
-    "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir reply:\n{reply}\n\nIs the reply right?"
-    " Check it step by step, then write 'Score:' and a number from 0 (surely wrong) to 10 (surely right)."
+    "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir reply:\n{reply}\n\nIs the reply"
+    " right?"
+    " Check it step by step, then write 'Score:' and a number from 0 (surely wrong) to 10 (surely"
+    " right)."
 )
 
 
@@ -75,7 +77,7 @@ async def mark(
 async def verified(
     session: Session, item: TaskItem, texts: Sequence[str], *, by: str, judge: str
 ) -> list[Mark]:
-    """Have texts marked by the helper model `judge` ("judge"), by the item's own scorer ("oracle"), else as in `mark`."""
+    """Mark texts by helper `judge` ("judge"), the item's scorer ("oracle"), or as in `mark`."""
     if by == "oracle":
         graded = [await grade(session, session.task, item, text) for text in texts]
         return [Mark(scores[0].score) for scores in graded]
@@ -89,7 +91,7 @@ def read_mark(text: str) -> float | None:
 
 
 def likelihood(call: Call) -> float | None:
-    """Return the geometric mean probability of a call's output tokens; None without log probabilities."""
+    """Return the geometric mean probability of a call's output tokens; None without logprobs."""
     if call.logprob_sum is None or not call.output_tokens:
         return None
     return math.exp(call.logprob_sum / call.output_tokens)

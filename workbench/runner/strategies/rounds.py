@@ -1,4 +1,4 @@
-"""What each round of a refinement came to, for the trace's metadata; the model never sees it."""
+"""Rounds of a refinement, scored for the trace's metadata; the model never sees the scores."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Revise = Callable[[Reply], Awaitable[Reply | None]]
 async def refined(
     session: Session, item: TaskItem, chat: list[Turn], *, rounds: int, revise: Revise
 ) -> Outcome:
-    """Answer, then better the answer so many times; a round that gives nothing ends it, and the answer before stands."""
+    """Answer, then improve the answer `rounds` times; an empty revision ends it before."""
     answer = await session.generate(chat)
     noted = Rounds(session, item)
     noted.add(answer.text)
@@ -41,7 +41,7 @@ class Rounds:
     """
 
     def __init__(self, session: Session, item: TaskItem) -> None:
-        """Begin before the first answer is added; calls made since the session began are its own."""
+        """Start before the first answer is added; the session's calls so far count for it."""
         self._session, self._item = session, item
         self._rounds: list[dict[str, Any]] = []
         self._counted = 0

@@ -1,4 +1,4 @@
-"""Strategy `self_consistency`: several chains of thought, and a vote (Wang et al. 2022, arXiv 2203.11171)."""
+"""Strategy `self_consistency`: a vote over chains of thought (Wang et al., arXiv 2203.11171)."""
 
 import dataclasses
 from typing import ClassVar

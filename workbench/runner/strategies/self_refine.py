@@ -1,4 +1,4 @@
-"""Strategy `self_refine`: answer, criticise, answer again (Madaan et al. 2023, arXiv 2303.17651)."""
+"""Strategy `self_refine`: answer, criticise, revise (Madaan et al. 2023, arXiv 2303.17651)."""
 
 import dataclasses
 from typing import ClassVar
@@ -10,13 +10,19 @@ from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.rounds import refined
 
 _NONE = "No mistakes."
-_CRITICISE = f"Check this answer step by step and list its mistakes. Where it has none, write '{_NONE}' alone."
-_REVISE = "Now answer the question again without these mistakes: think step by step, then write 'Answer:' and the answer."
+_CRITICISE = (
+    "Check this answer step by step and list its mistakes."
+    f" Where it has none, write '{_NONE}' alone."
+)
+_REVISE = (
+    "Now answer the question again without these mistakes: think step by step, then write"
+    " 'Answer:' and the answer."
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SelfRefine(Parameters):
-    """Ask for a chain of thought, then `rounds` times for its mistakes and for a better one, in one chat.
+    """Ask for a chain of thought, then `rounds` times for a critique and a revision, in one chat.
 
     It ends early where the model finds no mistake. The last answer is scored; where nothing came
     (an empty critique or revision), the answer before it stands. Critiques have the role

@@ -1,4 +1,4 @@
-"""Strategy `sequential_refinement`: answer, then better the answer, several times over."""
+"""Strategy `sequential_refinement`: answer, then improve the answer, several times."""
 
 import dataclasses
 from typing import ClassVar
@@ -11,7 +11,8 @@ from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.strategies.rounds import refined
 
 _AGAIN = (
-    "{question}\n\nAn earlier answer to this, which may hold mistakes:\n{answer}\n\nWrite a better answer:"
+    "{question}\n\nAn earlier answer to this, which may hold mistakes:\n{answer}\n\nWrite a better"
+    " answer:"
     " think step by step, then write 'Answer:' and the answer."
 )
 

@@ -1,4 +1,4 @@
-"""Strategy `speculative_steps`: a small model drafts steps, the large one judges (SpecReason, arXiv 2504.07891)."""
+"""Strategy `speculative_steps`: a small model drafts, a large one judges (arXiv 2504.07891)."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -11,15 +11,17 @@ from workbench.runner.strategies.reply_scores import read_mark
 from workbench.runner.strategies.steps import cut, finish, first_step, has_answer, next_step
 
 _JUDGE = (
-    "{prompt}\n\nQuestion:\n{question}\n\nSteps so far:\n{steps}\n\nProposed next step:\n{step}\n\nHow good"
-    " is the proposed step? Write only 'Score:' and a number from 0 (wrong or useless) to 10 (right and useful)."
+    "{prompt}\n\nQuestion:\n{question}\n\nSteps so far:\n{steps}\n\nProposed next"
+    " step:\n{step}\n\nHow good"
+    " is the proposed step? Write only 'Score:' and a number from 0 (wrong or useless) to 10 (right"
+    " and useful)."
 )
 _MARK_TOKENS = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SpeculativeSteps(Parameters):
-    """Have the helper `small` draft each step; the own model marks it, and rewrites it below `threshold`.
+    """Let helper `small` draft each step; the model marks it, and rewrites it below `threshold`.
 
     After SpecReason: a step of a chain of thought need not be the same, only as useful, so that
     most can be the small model's; the score there is a digit of 0 to 9, here a mark of 0 to 10 in

@@ -1,4 +1,4 @@
-"""Chains of thought that are written step by step: what is asked, where a step ends, when it is the last."""
+"""Steps of a chain of thought: the prompt for the next, where a step ends, which is the last."""
 
 import re
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def finish(chat: Sequence[Turn], steps: str) -> list[Turn]:
 
 
 def cut(text: str, delimiter: str) -> str:
-    """Return the first step of a text; "" where it has none. Without a delimiter the text is one step."""
+    """Return the first step of a text, "" without one; a text without delimiter is one step."""
     text = text.strip()
     return text.partition(delimiter)[0].rstrip() if delimiter else text
 

@@ -14,7 +14,7 @@ FINISH = "Now write 'Answer:' and the answer, nothing else."
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Think(Parameters):
-    """Ask for thinking inside tags, after `shots` worked examples; the opening tag is written for the model.
+    """Ask for thinking inside tags, after `shots` worked examples; the opening tag is prefilled.
 
     Where the model has not stopped thinking within its cap, a second call closes the tag for it and
     asks for the answer (budget forcing: Muennighoff et al. 2025, arXiv 2501.19393).
@@ -61,7 +61,7 @@ def ask_for_thinking(session: Session, item: TaskItem, shots: int) -> list[Turn]
 
 
 def ask_to_finish(thinking: str) -> list[Turn]:
-    """Ask for the answer after the thinking, for models that do not go on with a turn that was begun."""
+    """Ask for the answer after the thinking, for models that do not continue a begun turn."""
     return [
         {"role": "assistant", "content": f"{OPEN}{thinking}{CLOSE}"},
         {"role": "user", "content": FINISH},

@@ -1,4 +1,4 @@
-"""Strategy `tree_search`: a tree of thoughts, grown where a value promises most (Yao et al., arXiv 2305.10601)."""
+"""Strategy `tree_search`: a tree of thoughts, grown at the best values (arXiv 2305.10601)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,8 +13,10 @@ from workbench.runner.strategies.reply_scores import Mark, mark
 from workbench.runner.strategies.steps import cut, finish, first_step, has_answer, next_step
 
 _VALUE = (
-    "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir steps so far:\n{reply}\n\nHow likely do these"
-    " steps lead to the right answer? Check them, then write 'Score:' and a number from 0 (surely not) to 10"
+    "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir steps so far:\n{reply}\n\nHow"
+    " likely do these"
+    " steps lead to the right answer? Check them, then write 'Score:' and a number from 0 (surely"
+    " not) to 10"
     " (surely)."
 )
 _ORDERS = ("breadth", "best")
@@ -38,7 +40,7 @@ class Thought:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TreeSearch(Parameters):
-    """Grow a tree of steps: propose next steps, value them, go on from the best, answer from the best of all.
+    """Grow a tree of steps: propose next steps, value them, continue the best, answer from it.
 
     After Tree of Thoughts. Proposals (role "draft") are sampled at once, `branches` for every
     thought that is grown; every different one is valued 0..1 (role "verifier"), by the model's own
@@ -122,7 +124,7 @@ class _Tree:
         return beam[0]
 
     async def by_value(self) -> Thought:
-        """Grow the best thought of all, again and again; returns the best that is an end, or that is left."""
+        """Grow the best thought repeatedly; returns the best final one, else the best one left."""
         leaves = [Thought()]
         while True:
             best = _ranked(leaves)[0]
@@ -168,5 +170,5 @@ class _Tree:
 
 
 def _ranked(thoughts: Sequence[Thought]) -> list[Thought]:
-    """Order thoughts by value, the best first; of equals the earlier one first (the sort is stable)."""
+    """Sort thoughts by value, the best first; equal ones keep their order."""
     return sorted(thoughts, key=lambda thought: -thought.value.rank)

@@ -1,4 +1,4 @@
-"""The commonest answer among several replies, as the item's scorer reads them."""
+"""Votes over several replies: the commonest answer, as the item's scorer reads them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from workbench.scoring.answers import candidate, last_line, plain
 
 
 class Vote(NamedTuple):
-    """Which text won, and its answer's share of all texts, 0..1; None where no text held an answer."""
+    """The winning text, and its answer's share of all texts, 0..1; None without any answer."""
 
     place: int
     share: float | None

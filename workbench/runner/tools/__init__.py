@@ -1,4 +1,4 @@
-"""Tools by name: what a model may ask to have done, one file each, imported when asked for."""
+"""Tools by name that a model may call, one file each, imported on use."""
 
 import difflib
 import importlib

@@ -1,4 +1,4 @@
-"""Reads what a model wrote as a tool's arguments, and says in a sentence what is wrong with it."""
+"""Arguments of a tool call: decodes a model's text, and describes what is wrong with it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a tool is, and what it gives back."""
+"""The base types of tools: the protocol of a tool and its result."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +22,7 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 
 class Example(NamedTuple):
-    """How a tool is used, for models that must be shown; the answer of the tool is not made up but asked for.
+    """A worked example of a tool's use for few-shot prompts; its result comes from the real tool.
 
     Attributes:
         question, thought: what leads to asking it.
@@ -61,5 +61,5 @@ class Tool(Protocol):
         ...
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Answer; the arguments fit the schema. What the model did wrong is an error in the result."""
+        """Run the tool with valid arguments; a model's mistake is an error in the result."""
         ...

@@ -1,4 +1,4 @@
-"""What an agent may use up, how it is told, and how it may ask for more.
+"""The budget of an agent in turns, tool calls and tokens, with reminders and extensions.
 
 Limits on turns, tool calls and tokens hold together: whichever is reached first ends the acting,
 and the model is asked once more for its answer. A reminder of the turns that are left, and turns
@@ -95,7 +95,8 @@ class Account:
         if call.input_tokens is None or call.output_tokens is None:
             if self._budget.tokens is not None:
                 raise ProviderRejected(
-                    "the budget of tokens cannot be kept: the server counts none; leave out token_budget",
+                    "the budget of tokens cannot be kept: the server counts none; leave out"
+                    " token_budget",
                     kind="no_usage",
                 )
             return

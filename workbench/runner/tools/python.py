@@ -20,7 +20,8 @@ class Python:
     timeout_s: ClassVar[float] = _RUN_S + 20.0
     spec: ClassVar[ToolSpec] = ToolSpec(
         "python",
-        "Run a Python script with the standard library, and read what it prints. Every script starts anew; there is"
+        "Run a Python script with the standard library, and read what it prints. Every script"
+        " starts anew; there is"
         " no network.",
         {
             "type": "object",
@@ -48,7 +49,7 @@ class Python:
             raise ConfigError(f"the tool python needs a sandbox, and there is none: {reason}")
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Show the output and how it ended; error "exit" where the script failed, "timeout" or "output"."""
+        """Return the output and how it ended; error "exit" (failed), "timeout" or "output"."""
         ran = await asyncio.to_thread(
             sandbox.run_python, arguments["code"], timeout_s=_RUN_S, memory_mb=_MEMORY_MB
         )

@@ -87,7 +87,7 @@ class Index:
                 self.places.setdefault(word, []).append((place, n))
 
     def find(self, query: str, k: int) -> list[tuple[Document, float]]:
-        """Return the k best documents with their scores, the best first; none that shares no word."""
+        """Return the k best documents that share a word, with scores, the best first."""
         scores: dict[int, float] = {}
         for word in dict.fromkeys(words(query)):
             postings = self.places.get(word, [])
@@ -122,7 +122,8 @@ class Search:
     timeout_s: ClassVar[float] = 10.0
     spec: ClassVar[ToolSpec] = ToolSpec(
         "search",
-        "Search the documents about the Corran Isles: their islands, towns, people, lighthouses, bridges, firms and"
+        "Search the documents about the Corran Isles: their islands, towns, people, lighthouses,"
+        " bridges, firms and"
         " feasts. Returns the documents that fit best.",
         {
             "type": "object",

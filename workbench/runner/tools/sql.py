@@ -1,4 +1,4 @@
-"""Tool `sql`: asks the small database that ships, read-only, in memory and without any way out."""
+"""Tool `sql`: queries the shipped database, read-only, in memory and without file access."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,10 @@ _CELL = 200  # characters
 _QUERY_S = 5
 _MEMORY_BYTES = 1 << 30
 _TABLES = (
-    "products(product_id, name, category, price_cents), customers(customer_id, name, town), orders(order_id,"
-    " customer_id, ordered_on, status: delivered, returned or open), order_lines(order_id, product_id, quantity)"
+    "products(product_id, name, category, price_cents), customers(customer_id, name, town),"
+    " orders(order_id,"
+    " customer_id, ordered_on, status: delivered, returned or open), order_lines(order_id,"
+    " product_id, quantity)"
 )
 
 
@@ -37,7 +39,8 @@ class Sql:
     timeout_s: ClassVar[float] = 4.0 * _QUERY_S
     spec: ClassVar[ToolSpec] = ToolSpec(
         "sql",
-        f"Ask the database of the shop with one SELECT statement (DuckDB). Its tables: {_TABLES}. Shows {_MOST_ROWS}"
+        f"Ask the database of the shop with one SELECT statement (DuckDB). Its tables: {_TABLES}."
+        f" Shows {_MOST_ROWS}"
         " rows at most.",
         {
             "type": "object",
@@ -60,7 +63,7 @@ class Sql:
     )
 
     async def run(self, arguments: Mapping[str, Any]) -> ToolResult:
-        """Return the rows as text; error "sql" where the statement is refused, "limit" or "timeout" where it goes too far."""
+        """Return the rows as text; error "sql" (refused statement), "limit" or "timeout"."""
         query = {
             "database": str(datasets.data_dir() / "tools" / "database.sql"),
             "query": arguments["query"],

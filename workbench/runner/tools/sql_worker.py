@@ -1,7 +1,7 @@
-"""Answers one query in a process of its own: `python sql_worker.py`, with a `Query` on stdin, an answer on stdout.
+"""The worker of tool `sql`: a process for one query, a `Query` on stdin, an answer on stdout.
 
-It imports nothing of ours. DuckDB's own limit on memory does not hold for every function (`repeat`
-is one), so that the kernel's limit on this process is the one that counts.
+It imports nothing of ours. DuckDB's memory limit does not hold for every function
+(`repeat` is one), so the kernel's limit on this process is set as well.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def _text(value: object, most: int) -> str:
 
 
 def _limit(memory_bytes: int, cpu_s: int) -> None:
-    """Bound this process; where the system cannot, the time that is waited for it is the only bound."""
+    """Limit this process; where the system cannot, the caller's time limit is the only one."""
     try:
         import resource
     except ImportError:  # not a POSIX system

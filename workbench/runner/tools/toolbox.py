@@ -1,4 +1,4 @@
-"""The tools of an attempt: finds the one that is asked for, runs it, times it, and writes its record."""
+"""The toolbox of an attempt: finds a called tool, runs and times it, and records the call."""
 
 import asyncio
 import datetime as dt
@@ -27,7 +27,7 @@ class Called(NamedTuple):
 
 
 class Toolbox:
-    """Some tools by name. Whatever a model gets wrong becomes an answer that says so, and an `error_type`.
+    """Tools by name; a model's mistake becomes a result that describes it, and an `error_type`.
 
     The error types: unknown_tool, bad_arguments, timeout, and those of each tool.
     """
