@@ -101,7 +101,7 @@ class AnthropicBatches:
         return _seen(await self._wire.json("POST", _PATH, Batch, body))
 
     async def find(self, note: Note, others: Collection[str]) -> str | None:
-        """Look at the batches since the note that have as many requests."""
+        """Find the batch among those since the note with the same number of requests."""
         after, open_ones = "", 0
         while True:
             page = await self._wire.json("GET", f"{_PATH}?limit=100{after}", Listing)
@@ -121,7 +121,7 @@ class AnthropicBatches:
         return None
 
     async def _is(self, batch: Batch, note: Note) -> bool:
-        """Say whether the first result of a batch is of a request of ours."""
+        """Whether the first result of a batch is of one of our requests."""
         ours = set(note.custom_ids)
         async for line in self.results(batch.id):
             result = self.parse(line)
@@ -129,7 +129,7 @@ class AnthropicBatches:
         return False
 
     async def poll(self, batch_id: str) -> Seen:
-        """Look how far it is."""
+        """Read the state of a batch."""
         return _seen(await self._wire.json("GET", f"{_PATH}/{quote(batch_id, safe='')}", Batch))
 
     async def results(self, batch_id: str) -> AsyncIterator[bytes]:

@@ -133,7 +133,7 @@ class OpenAIBatches:
         return self._seen(batch)
 
     async def find(self, note: Note, others: Collection[str]) -> str | None:
-        """Look for our label among the batches since the note."""
+        """Find the batch with our label among those since the note."""
         after = ""
         while True:
             page = await self._wire.json("GET", f"/batches?limit=100{after}", Listing)
@@ -146,7 +146,7 @@ class OpenAIBatches:
             after = f"&after={quote(page.data[-1].id, safe='')}"
 
     async def poll(self, batch_id: str) -> Seen:
-        """Look how far it is."""
+        """Read the state of a batch."""
         return self._seen(await self._batch(batch_id))
 
     async def _batch(self, batch_id: str) -> Batch:

@@ -110,7 +110,7 @@ class Account:
         return self._ledger.closed_s - self.late_s if self._ledger is not None else None
 
     def passed(self, time_s: float) -> bool:
-        """Say whether the counter has counted what was drawn until a time, or never will."""
+        """Whether the counter includes the energy until a time, or never will."""
         if self._ledger is None:
             return True
         return self._updated_s is not None and self._updated_s >= time_s + self.late_s
@@ -194,7 +194,7 @@ class Account:
         *,
         stepped: bool,
     ) -> list[EnergyReading]:
-        """Tell what a call took.
+        """Return the energy readings of a call.
 
         Args:
             ordinal: the call's.

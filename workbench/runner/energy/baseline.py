@@ -54,7 +54,7 @@ class Baseline(NamedTuple):
         return self.period_s > _SLOWER * self.look_s
 
     def moved_s(self, looked_s: float, seen_s: float, last_s: float | None) -> float:
-        """Say when a counter moved that stood at one look and had moved at the next.
+        """Estimate when a counter moved between two readings.
 
         It is due a period after its last update. Reckoned from a look that saw it moved, and with a
         period that is rather too long, an error leaves it late, not before the energy was drawn.

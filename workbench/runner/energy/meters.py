@@ -67,7 +67,7 @@ class Meter(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of the devices."""
+        """Close the devices."""
         ...
 
 

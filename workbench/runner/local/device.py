@@ -56,7 +56,7 @@ def synchronize(device: str) -> None:
 
 
 def give_back(device: str) -> None:
-    """Give freed memory back to the device, after an allocation failed."""
+    """Return freed memory to the device, after an allocation failed."""
     import gc
 
     import torch
@@ -69,7 +69,7 @@ def give_back(device: str) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is an allocator's: CUDA has a class for it, the others have words."""
+    """Whether an error is an allocator's: CUDA has a class for it, others only messages."""
     import torch
 
     message = str(error)

@@ -54,7 +54,7 @@ def build(request: Request, loaded: Loaded, sampling: Sampling, tags: Tags | Non
 
 
 def _thinking(text: str, own: str, tags: Tags | None) -> tuple[bool, bool]:
-    """Say whether a text ends within thinking, and whether the caller's part of it opened that."""
+    """Whether a text ends within thinking, and whether the caller's part of it opened it."""
     if tags is None:
         return False, False
     is_open = text.rfind(tags[0]) > text.rfind(tags[1])

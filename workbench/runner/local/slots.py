@@ -124,7 +124,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # as above
         self.starts.pop()
 
     def clear(self) -> None:
-        """Let go of all memory."""
+        """Release all memory."""
         self.layers: list[_Layer] = []
         self.starts = []
         self.end = self._rows = self._columns = 0

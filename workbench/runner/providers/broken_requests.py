@@ -36,7 +36,7 @@ def listening(note: Listener) -> Iterator[None]:
 
 
 def tell(call: Call) -> None:
-    """Say what a request took that broke off; its `error_type` says how."""
+    """Report a broken request to the listeners; its `error_type` is the cause."""
     listener = _listener.get()
     if listener is not None:
         listener(call)

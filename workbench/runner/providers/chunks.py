@@ -225,7 +225,7 @@ def _id(piece: ToolDelta) -> str:
 
 
 def _is_object(arguments: str) -> bool:
-    """Say whether arguments that arrive in pieces are whole."""
+    """Whether arguments that arrive in pieces are complete."""
     if not arguments.rstrip().endswith("}"):
         return False
     try:

@@ -59,7 +59,7 @@ _PLACES = (
 
 
 def translate(service: str, convention: str, request: Request) -> tuple[Request, dict[str, Any]]:
-    """Say effort and thinking budget as a service and a model want them.
+    """Encode effort and thinking budget for a service and a model.
 
     Args:
         service: name of the provider.

@@ -128,7 +128,7 @@ class HttpProvider:
         return {"authorization": f"Bearer {key}"} if key else {}
 
     def url(self, request: Request) -> httpx.URL:
-        """Say where a request goes."""
+        """Return the URL of a request."""
         raise NotImplementedError
 
     def fields(self, request: Request) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class HttpProvider:
         return effort.sent(body)
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self.client.aclose()
         if self._spare is not None:
             await self._spare.aclose()
@@ -202,7 +202,7 @@ class HttpProvider:
     def _is_closed(
         self, connection: transport.Connection, url: httpx.URL, error: Exception
     ) -> bool:
-        """Say whether a request failed for a pooled connection that the server had closed.
+        """Whether a request failed because the server had closed a pooled connection.
 
         llama.cpp's server closes a connection after a stream without saying so. Where that happens
         without TLS, connections are no longer kept: a new one costs next to nothing there.

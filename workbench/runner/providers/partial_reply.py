@@ -71,7 +71,7 @@ class Arrived:
         return not (self.text or self.thinking or self.tools)
 
     def fault(self) -> ProviderUnavailable | None:
-        """Say why a reply that has ended is not the model's answer but a failure of its host."""
+        """Return the error of a reply that ended by a failure of its host; None otherwise."""
         if not self.done and self.finish is None:
             return ProviderUnavailable("the stream ended before the reply did", kind="truncated")
         if self.finish is None and self.is_empty:

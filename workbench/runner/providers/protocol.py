@@ -150,7 +150,7 @@ class Provider(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         ...
 
 
@@ -173,7 +173,7 @@ class BegunTurns:
         self._refused_by: set[str] = set()
 
     def taken_by(self, model: str) -> bool | None:
-        """Say whether a model goes on with a begun turn; None where nobody knows."""
+        """Whether a model continues a begun turn; None where not known."""
         return False if model in self._refused_by else self._taken
 
     def refused(self, model: str, error: ProviderError) -> bool:

@@ -103,7 +103,7 @@ class Conversation:
     """The calls of one trace, in the order of asking."""
 
     def __init__(self, trace: Trace, configuration: Configuration | None) -> None:
-        """Say what each call heard and said."""
+        """Return the prompt and the reply of each call."""
         calls = sorted(trace.calls, key=lambda call: call.ordinal)
         base = _base_seed(configuration)
         self.calls = [
@@ -112,7 +112,7 @@ class Conversation:
         ]
 
     def was_asked(self, chat: Chat, place: int) -> bool:
-        """Say whether a chat can be the prompt of the call at a place."""
+        """Whether a chat can be the prompt of the call at a place."""
         return self._asked(chat, len(chat), place, {})
 
     def _asked(self, chat: Chat, end: int, place: int, known: dict[tuple[int, int], bool]) -> bool:
@@ -130,7 +130,7 @@ class Conversation:
     def _ends_in(
         self, chat: Chat, end: int, place: int, known: dict[tuple[int, int], bool]
     ) -> bool:
-        """Say whether `chat[:end]` ends within the prompt of a call, or with its reply."""
+        """Whether `chat[:end]` ends within the prompt of a call, or with its reply."""
         recorded = self.calls[place]
         only_text = tuple(part for part in recorded.said if part.kind == "text")
         for said in {recorded.said, only_text}:
@@ -197,7 +197,7 @@ def _without(chat: Chat, end: int, tail: Chat) -> int | None:
 
 
 def _by_call(trace: Trace, calls: list[Call]) -> list[list[Message]]:
-    """Give each message to its call; one that names none belongs to the prompt of the next."""
+    """Assign messages to their calls; one without a call belongs to the next prompt."""
     places = {call.ordinal: place for place, call in enumerate(calls)}
     per_call: list[list[Message]] = [[] for _ in calls]
     waiting: list[Message] = []
@@ -218,7 +218,7 @@ def _recorded(
     messages: list[Message],
     seed: int | None,
 ) -> Recorded:
-    """Tell the prompt from the reply: the reply is what the assistant said last."""
+    """Separate prompt and reply: the reply is the last turn of the assistant."""
     turn = len(messages)
     while turn and messages[turn - 1].role == "assistant":
         turn -= 1

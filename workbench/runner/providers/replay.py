@@ -109,7 +109,7 @@ class Replay:
                     self._index.setdefault((recorded.model, part), []).append((number, place))
 
     async def generate(self, request: Request, on_chunk: OnChunk | None = None) -> Reply:
-        """Give the recorded reply.
+        """Return the recorded reply.
 
         Raises:
             CallRefused: with the kind "not_recorded", or the recorded refusal.
@@ -220,7 +220,7 @@ class Replay:
         )
 
     def _what_differs(self, model: str, chat: Chat) -> str:
-        """Say how the nearest recorded prompt differs most from one that is not recorded."""
+        """Describe the difference of a request from the nearest recorded prompt."""
         models = sorted({r.model for c in self._conversations for r in c.calls if r.model})
         if model not in models:
             return (

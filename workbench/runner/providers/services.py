@@ -103,7 +103,7 @@ _HOSTS = {
 
 
 def name_of(base_url: str) -> str:
-    """Tell a service by its address; the host itself where it is not known."""
+    """Return the name of the service at an address; the host where it is not known."""
     host = urlsplit(base_url).hostname or ""
     return _HOSTS.get(host, host)
 
@@ -120,14 +120,14 @@ def takes_begun_turns(name: str, endpoint: str) -> bool | None:
 
 
 def is_at_home(name: str, base_url: str) -> bool:
-    """Say whether an address is the service's own, so that its key may go there."""
+    """Whether an address is the service's own, so that its key may be sent there."""
     service = SERVICES.get(name)
     hosts = {urlsplit(u).hostname for u in service.base_urls.values()} if service else set()
     return urlsplit(base_url).hostname in hosts and urlsplit(base_url).scheme == "https"
 
 
 def is_own_key(variable: str, base_url: str) -> bool:
-    """Say whether a variable is the usual one of the service whose own address this is."""
+    """Whether a variable is the usual one of the service at its own address."""
     return any(
         service.api_key_env == variable and is_at_home(name, base_url)
         for name, service in SERVICES.items()
@@ -135,6 +135,6 @@ def is_own_key(variable: str, base_url: str) -> bool:
 
 
 def is_own_address(base_url: str) -> bool:
-    """Say whether an address is that of a service that is known by name, and nobody else's."""
+    """Whether an address belongs to a known service."""
     host = urlsplit(base_url).hostname or ""
     return host in _HOSTS and urlsplit(base_url).scheme == "https"

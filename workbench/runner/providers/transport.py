@@ -232,14 +232,14 @@ def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def is_out_of_credit(codes: Collection[str], text: str) -> bool:
-    """Say whether an error means that the account has no money left, whatever its status is."""
+    """Whether an error means that the account has no money left, with any status."""
     return not _CREDIT_CODES.isdisjoint(codes) or _CREDIT.search(text) is not None
 
 
 def status_error(
     status: int, text: str, wait_s: float | None, codes: Collection[str] = ()
 ) -> ProviderError:
-    """Say what a status means: RETRYABLE and 5xx are worth asking again, the others are not.
+    """Return the error of an HTTP status: RETRYABLE and 5xx can be retried, others cannot.
 
     Args:
         status: of HTTP, or the one that an error within a stream stands for.
@@ -263,7 +263,7 @@ def status_error(
 
 
 def transport_error(error: BaseException, where: str, *, reached: bool = False) -> ProviderError:
-    """Say what a failure of the connection means.
+    """Return the error of a failed connection.
 
     Most may pass and are worth asking again. A certificate that is not trusted, a server that
     speaks no TLS, and a host that has no address are not: they are the same for every request.
@@ -299,7 +299,7 @@ def transport_error(error: BaseException, where: str, *, reached: bool = False) 
 
 
 def _is_tls(error: BaseException) -> bool:
-    """Say whether an error is one of TLS itself, not of a connection that broke off meanwhile."""
+    """Whether an error is one of TLS itself, not a connection that broke off meanwhile."""
     passing = ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError
     return isinstance(error, ssl.SSLError) and not isinstance(error, passing)
 
@@ -319,7 +319,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_stale(error: BaseException) -> bool:
-    """Say whether the other side had closed the connection, as it does with one that was pooled."""
+    """Whether the server had closed the connection, as happens with pooled ones."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, _STALE):

@@ -10,15 +10,14 @@ from workbench.runner.attempts.session import ChatMessage, Outcome, Reply, ToolS
 from workbench.runner.strategies.agent_tools import Asked, Hands, told
 
 _ASK = (
-    "{prompt} Use the tools as often as you need, and think about what each answer means before the"
-    " next. When you know"
-    " the answer, write 'Answer:' and the answer.{lessons}"
+    "{prompt} Use the tools as often as you need, and think about what each answer means before"
+    " the next. When you know the answer, write 'Answer:' and the answer.{lessons}"
 )
 _LETTERS_PER_TOKEN = 6.5  # no tokenizer packs text and JSON so densely
 
 
 async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
-    """Let the model ask for tools until it answers, or a limit is reached.
+    """Let the model call tools until it answers or hits a limit.
 
     Raises:
         ProviderRejected: the tools never reached the model.
@@ -59,14 +58,13 @@ async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
 def _see_that_tools_arrived(
     reply: Reply, chat: Sequence[ChatMessage], specs: Sequence[ToolSpec]
 ) -> None:
-    """Compare the sent bytes with the counted tokens, as some chat templates drop tools silently."""
+    """Compare the sent characters with the counted tokens, as some templates drop tools."""
     sent = sum(len(str(m["content"])) for m in chat)
     sent += sum(len(s.description) + len(json_text(dict(s.parameters))) for s in specs)
     arrived = reply.call.input_tokens
     if arrived is not None and sent > _LETTERS_PER_TOKEN * arrived:
         raise ProviderRejected(
             f"the tools did not reach the model: {sent} characters were sent and {arrived} tokens"
-            " arrived; its"
-            " chat template has no place for tools; set protocol = 'text'",
+            " arrived; its chat template has no place for tools; set protocol = 'text'",
             kind="tools_dropped",
         )

@@ -83,7 +83,7 @@ def _first_object(text: str) -> str:
 
 
 async def act(hands: Hands, item: TaskItem, lessons: Sequence[str], shots: int) -> Outcome:
-    """Let the model write steps until it answers, or a limit is reached."""
+    """Let the model write steps until it answers or hits a limit."""
     is_base = hands.session.endpoint == "completions"
     chat = await _opening(hands, item, lessons, shots, is_base=is_base)
     more: dict[str, Any] = {}

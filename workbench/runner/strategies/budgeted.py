@@ -49,8 +49,7 @@ class Budgeted(Parameters):
         if self.min_thinking_tokens > self.thinking_tokens:
             raise ConfigError(
                 f"strategy 'budgeted': min_thinking_tokens = {self.min_thinking_tokens} is more"
-                " than"
-                f" thinking_tokens = {self.thinking_tokens}"
+                f" than thinking_tokens = {self.thinking_tokens}"
             )
         if self.min_thinking_tokens and self.by == "provider":
             raise ConfigError(

@@ -15,8 +15,7 @@ from workbench.runner.strategies.votes import majority
 
 _ASK = (
     "How sure are you that this answer is right? Write only 'Confidence:' and a number from 0"
-    " (surely wrong)"
-    " to 100 (surely right)."
+    " (surely wrong) to 100 (surely right)."
 )
 _CONFIDENCE = re.compile(
     r"(?i)\bconfidence[*_\s]{0,4}[:=][*_\s]{0,8}(\d{1,3}(?:\.\d{1,4})?)(?!\d|\.\d)"
@@ -26,7 +25,7 @@ _WAYS = ("vote", "logprob", "stated")
 
 
 class _First(NamedTuple):
-    """What the configuration's own model answers, and how sure it is."""
+    """The answer of the configuration's model, and its confidence."""
 
     reply: Reply
     confidence: float | None

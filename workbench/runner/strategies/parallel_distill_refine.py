@@ -15,15 +15,12 @@ from workbench.runner.strategies.sequential_refinement import ask_again
 
 _DISTIL = (
     "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir tries:\n{drafts}\n\nWrite short"
-    " notes for"
-    " the next try, of {tokens} tokens at most: what the tries agree on, where they contradict each"
-    " other and"
-    " who is right, which mistakes to avoid, which results hold."
+    " notes for the next try, of {tokens} tokens at most: what the tries agree on, where they"
+    " contradict each other and who is right, which mistakes to avoid, which results hold."
 )
 _REFINE = (
     "{question}\n\nNotes from earlier tries at this, which may hold mistakes:\n{notes}\n\nThink"
-    " step by step,"
-    " then write 'Answer:' and the answer."
+    " step by step, then write 'Answer:' and the answer."
 )
 
 

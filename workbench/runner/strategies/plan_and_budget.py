@@ -16,8 +16,7 @@ from workbench.runner.strategies.steps import has_answer
 
 _PLAN = (
     "Do not answer yet. Split the question into {parts} smaller questions at most that lead to its"
-    " answer,"
-    " one a line, each as '1. [difficulty from 1 to 5] question', and write nothing else."
+    " answer, one a line, each as '1. [difficulty from 1 to 5] question', and write nothing else."
 )
 _PART = "{question}\n\n{done}Answer only this part of it, in {tokens} tokens at most: {part}"
 _COMBINE = (

@@ -18,10 +18,9 @@ _JUDGE = (
 )
 _REFLECT = (
     "You tried to answer a question with tools, and the answer is taken to be wrong.\n\nThe"
-    " question:\n{question}\n\n"
-    "What you did:\n{story}\n\nYour answer:\n{answer}\n\nIn two or three sentences, say what went"
-    " wrong and what to do"
-    " differently next time. Do not answer the question."
+    " question:\n{question}\n\nWhat you did:\n{story}\n\nYour answer:\n{answer}\n\nIn two or three"
+    " sentences, say what went wrong and what to do differently next time. Do not answer the"
+    " question."
 )
 _VERDICT = re.compile(r"(?i)\bverdict[*_\s]{0,4}[:=][*_\s]{0,8}(right|wrong|correct|incorrect)\b")
 _STORY = 6_000  # characters of what was done, the end of it
@@ -79,7 +78,7 @@ class Reflexion(Acting):
     async def is_wrong(
         self, session: Session, item: TaskItem, outcome: Outcome, story: str, *, failed: bool
     ) -> bool:
-        """Say whether an attempt is taken to be wrong."""
+        """Whether an attempt is assumed to be wrong."""
         if not outcome.answer_text.strip():
             return True
         if self.signal == "tools":

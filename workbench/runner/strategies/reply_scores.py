@@ -15,21 +15,20 @@ from workbench.runner.strategies.parallel import together
 _SCORE = re.compile(r"(?i)\bscore[*_\s]{0,4}[:=][*_\s]{0,8}(\d{1,2}(?:\.\d{1,4})?)(?!\d|\.\d)")
 _ASK = (
     "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir reply:\n{reply}\n\nIs the reply"
-    " right?"
-    " Check it step by step, then write 'Score:' and a number from 0 (surely wrong) to 10 (surely"
-    " right)."
+    " right? Check it step by step, then write 'Score:' and a number from 0 (surely wrong) to 10"
+    " (surely right)."
 )
 
 
 class Mark(NamedTuple):
-    """What a verifier gave a reply, 0..1 (None where it cannot be read), and what it said."""
+    """A verifier's score of a reply, 0..1 (None where it cannot be read), and its text."""
 
     score: float | None = None
     said: str = ""
 
     @property
     def rank(self) -> float:
-        """Its place among marks: an unknown one is below all."""
+        """Sort key among marks; an unknown score is below all."""
         return -1.0 if self.score is None else self.score
 
 
@@ -98,7 +97,7 @@ def likelihood(call: Call) -> float | None:
 
 
 def without_logprobs(strategy: str) -> ProviderRejected:
-    """Say that a strategy lives on log probabilities and none came."""
+    """Return the error of a strategy that needs log probabilities and got none."""
     return ProviderRejected(
         f"{strategy} chooses by log probabilities and the replies came without; ask for them in the"
         " provider's own words with extra_body (logprobs = true for a chat), or choose another way",

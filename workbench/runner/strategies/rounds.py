@@ -57,7 +57,7 @@ class Rounds:
         self._rounds.append({"answer": answer, "passed": passed, **self._tokens()})
 
     def close(self) -> None:
-        """Give calls that came to no answer (a last critique) to the last round."""
+        """Assign calls without an answer (a last critique) to the last round."""
         if self._counted == len(self._session.calls):
             return
         last, more = self._rounds[-1], self._tokens()

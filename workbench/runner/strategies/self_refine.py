@@ -61,6 +61,6 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 
 def _is_content(critique: str) -> bool:
-    """Say whether a critique is empty or nothing but the words for no mistake."""
+    """Whether a critique is empty or states that there is no mistake."""
     verdict = critique.strip(" \t\r\n.*_'\"").casefold()
     return not verdict or verdict == _NONE.strip(".").casefold()

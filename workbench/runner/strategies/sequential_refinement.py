@@ -12,8 +12,7 @@ from workbench.runner.strategies.rounds import refined
 
 _AGAIN = (
     "{question}\n\nAn earlier answer to this, which may hold mistakes:\n{answer}\n\nWrite a better"
-    " answer:"
-    " think step by step, then write 'Answer:' and the answer."
+    " answer: think step by step, then write 'Answer:' and the answer."
 )
 
 

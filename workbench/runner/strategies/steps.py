@@ -42,7 +42,7 @@ def cut(text: str, delimiter: str) -> str:
 
 
 def has_answer(step: str) -> bool:
-    """Say whether a step states the answer, so that none follows."""
+    """Whether a step states the answer, so that none follows."""
     return _ANSWER.search(step) is not None
 
 

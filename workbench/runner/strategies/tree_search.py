@@ -14,10 +14,8 @@ from workbench.runner.strategies.steps import cut, finish, first_step, has_answe
 
 _VALUE = (
     "Somebody was told: {prompt}\n\nQuestion:\n{question}\n\nTheir steps so far:\n{reply}\n\nHow"
-    " likely do these"
-    " steps lead to the right answer? Check them, then write 'Score:' and a number from 0 (surely"
-    " not) to 10"
-    " (surely)."
+    " likely do these steps lead to the right answer? Check them, then write 'Score:' and a number"
+    " from 0 (surely not) to 10 (surely)."
 )
 _ORDERS = ("breadth", "best")
 _UNKNOWN = Mark()

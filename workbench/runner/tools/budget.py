@@ -128,7 +128,7 @@ class Account:
         return "turns" if not self.turns_left else None
 
     def reminder(self) -> str:
-        """Tell how many turns are left."""
+        """Return the reminder of the turns that are left."""
         left = self.turns_left
         more = f" Call {MORE.name} if you need more." if self._can_grow else ""
         return f"You have {left} {'turn' if left == 1 else 'turns'} left.{more}"
@@ -138,7 +138,7 @@ class Account:
         return self._budget.may_grow and self._turns < self._budget.most_turns
 
     def tracked(self) -> str:
-        """Tell what was spent of what there is."""
+        """Return the account of the spent budget."""
         parts = [f"{self.turns} of {self._turns} turns"]
         if self._tool_calls is not None:
             parts.append(f"{self.tool_calls} of {self._tool_calls} tool calls")
@@ -147,5 +147,5 @@ class Account:
         return f"Used so far: {', '.join(parts)}."
 
     def facts(self) -> Mapping[str, Any]:
-        """Say for the trace's metadata what has no column."""
+        """Return facts for the trace's metadata that have no column."""
         return {"n_extensions": self.n_extensions} if self._budget.may_grow else {}

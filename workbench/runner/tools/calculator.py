@@ -41,10 +41,9 @@ class Calculator:
     timeout_s: ClassVar[float] = 10.0
     spec: ClassVar[ToolSpec] = ToolSpec(
         "calculator",
-        "Work out an arithmetic expression exactly. It knows + - * / // % ^, parentheses, and sqrt,"
-        " abs, min, max,"
-        " round, floor, ceil, gcd, lcm, factorial, comb. Roots that do not end are rounded to 30"
-        " digits.",
+        "Work out an arithmetic expression exactly. It knows + - * / // % ^, parentheses, and"
+        " sqrt, abs, min, max, round, floor, ceil, gcd, lcm, factorial, comb. Roots that do not"
+        " end are rounded to 30 digits.",
         {
             "type": "object",
             "required": ["expression"],

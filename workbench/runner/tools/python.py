@@ -21,8 +21,7 @@ class Python:
     spec: ClassVar[ToolSpec] = ToolSpec(
         "python",
         "Run a Python script with the standard library, and read what it prints. Every script"
-        " starts anew; there is"
-        " no network.",
+        " starts anew; there is no network.",
         {
             "type": "object",
             "required": ["code"],

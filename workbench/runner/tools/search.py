@@ -123,8 +123,7 @@ class Search:
     spec: ClassVar[ToolSpec] = ToolSpec(
         "search",
         "Search the documents about the Corran Isles: their islands, towns, people, lighthouses,"
-        " bridges, firms and"
-        " feasts. Returns the documents that fit best.",
+        " bridges, firms and feasts. Returns the documents that fit best.",
         {
             "type": "object",
             "required": ["query"],

@@ -21,9 +21,8 @@ _QUERY_S = 5
 _MEMORY_BYTES = 1 << 30
 _TABLES = (
     "products(product_id, name, category, price_cents), customers(customer_id, name, town),"
-    " orders(order_id,"
-    " customer_id, ordered_on, status: delivered, returned or open), order_lines(order_id,"
-    " product_id, quantity)"
+    " orders(order_id, customer_id, ordered_on, status: delivered, returned or open),"
+    " order_lines(order_id, product_id, quantity)"
 )
 
 
@@ -40,8 +39,7 @@ class Sql:
     spec: ClassVar[ToolSpec] = ToolSpec(
         "sql",
         f"Ask the database of the shop with one SELECT statement (DuckDB). Its tables: {_TABLES}."
-        f" Shows {_MOST_ROWS}"
-        " rows at most.",
+        f" Shows {_MOST_ROWS} rows at most.",
         {
             "type": "object",
             "required": ["query"],
