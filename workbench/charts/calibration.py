@@ -35,7 +35,7 @@ def draw(panel: Panel) -> Any:
 
 
 def _diagonal(panel: Panel, shared: curves.Axes) -> list[Any]:
-    """Where said and true are the same, as far as both axes reach."""
+    """Make the diagonal, where confidence and rate are equal, as far as both axes reach."""
     values = finite(panel.rows, _SAID)
     top = finite(panel.rows, _TRUE, f"{_TRUE}_high")
     if not values or min(values) < 0 or max(values) > 1:

@@ -71,7 +71,7 @@ def _marks(data: pl.DataFrame, at: dots.At, zero: float) -> list[Any]:
     base = alt.Chart(data)
     spread = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
     heads: dict[str, Any] = {"baseline": "middle", "align": "left"}
-    left: dict[str, Any] = {"x": alt.value(0), "y": y}
+    left_edge: dict[str, Any] = {"x": alt.value(0), "y": y}
     return [
         alt.Chart(pl.DataFrame({"value": [zero]}))
         .mark_rule(color="#999999")
@@ -81,9 +81,9 @@ def _marks(data: pl.DataFrame, at: dots.At, zero: float) -> list[Any]:
         ),
         base.mark_point(filled=True, size=90, opacity=1).encode(y=y, x=at("value:Q"), color=colour),
         base.mark_text(dy=-19, fontSize=12, color=theme.INK, **heads).encode(
-            text="names:N", **left
+            text="names:N", **left_edge
         ),
         base.mark_text(dy=17, fontSize=11, color=theme.MUTED, **heads).encode(
-            text="tips:N", **left
+            text="tips:N", **left_edge
         ),
     ]

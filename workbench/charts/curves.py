@@ -11,12 +11,11 @@ from workbench.charts.drawing import Panel, finite
 
 HEIGHT = 280
 # The rest of Okabe & Ito's palette follows the theme's; groups beyond it are drawn in grey.
-_COLOURS = (theme.BLUE, theme.ORANGE, theme.GREEN, theme.PURPLE, "#E69F00", "#56B4E9", theme.INK)
 
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """What all lines of a panel share."""
+    """Scales, axes and colours shared by all lines of a panel."""
 
     x: alt.X
     y_scale: alt.Scale
@@ -54,7 +53,7 @@ def colour(panel: Panel, x: str, y: str) -> alt.Color:
     points = panel.rows.group_by("group", maintain_order=True).agg(n=is_drawn.sum().clip(0, 2))
     points = points.sort("n", descending=True, maintain_order=True)  # curves before single points
     order = points["group"].to_list()
-    shown = (points.filter(pl.col("n") > 0)["group"].to_list() or order)[: len(_COLOURS)]
+    shown = (points.filter(pl.col("n") > 0)["group"].to_list() or order)[: len(theme.SERIES)]
     grey = [theme.FAINT] * (len(order) - len(shown))
     legend = theme.legend()
     legend["values"] = shown
@@ -62,7 +61,7 @@ def colour(panel: Panel, x: str, y: str) -> alt.Color:
     legend["columns"] = max(1, panel.width // (7 * widest + 24))
     return alt.Color(
         "group:N",
-        scale=alt.Scale(domain=order, range=[*_COLOURS[: len(shown)], *grey]),
+        scale=alt.Scale(domain=order, range=[*theme.SERIES[: len(shown)], *grey]),
         legend=legend,
     )
 

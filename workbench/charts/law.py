@@ -14,7 +14,6 @@ from workbench.charts.labels import place
 MOST = 400
 SPREAD = "bands"
 _HEIGHT = 300
-_COLOURS = (theme.BLUE, theme.ORANGE, theme.GREEN, theme.PURPLE, "#E69F00", "#56B4E9", theme.INK)
 
 
 def defaults(result: Result) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def draw(panel: Panel) -> Any:
     up = alt.Scale(domain=tall, nice=False, clamp=True)
     names = points["family"].unique(maintain_order=True).to_list()
     legend = theme.legend() if len(names) > 1 else None
-    shown = [_COLOURS[k] if k < len(_COLOURS) else theme.FAINT for k in range(len(names))]
+    shown = [theme.SERIES[k] if k < len(theme.SERIES) else theme.FAINT for k in range(len(names))]
     colour = alt.Color("family:N", scale=alt.Scale(domain=names, range=shown), legend=legend)
     parts = _curves(curve, across, up, colour) if curve.height else []
     data = points.select(

@@ -10,6 +10,7 @@ PURPLE = "#CC79A7"
 INK = "#222222"
 MUTED = "#767676"
 FAINT = "#D9D9D9"
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", INK)  # colours of groups, in order
 WIDTH = 460
 FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
 

@@ -14,7 +14,7 @@ def is_calls(frame: "nw.LazyFrame[Any]") -> bool:
 
 
 def requests(frame: "nw.LazyFrame[Any]") -> nw.Expr:
-    """Give how many requests a row sums up, as a float; null where its columns leave that open.
+    """Count the requests of a row, as a float; null where its columns leave that open.
 
     Sources that know totals alone make one call of a run of many turns. Such a call says its number
     (`n_requests`), or its trace does (`n_turns`); of a trace its calls or its turns, whichever are

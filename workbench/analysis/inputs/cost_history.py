@@ -14,7 +14,7 @@ _PAIRED = " → "  # between two groups that are named in one cell
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Group:
-    """Which traces are meant.
+    """Group of traces, by values of columns or by its label.
 
     Attributes:
         values: by column of `by`; null is a value.

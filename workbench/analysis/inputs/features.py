@@ -139,8 +139,8 @@ def _nearest(x: Any, y: Floats, new: Any, k: int) -> Floats:
         chosen = close >= least
         many = np.flatnonzero(chosen.sum(axis=1) > k)
         nearer, equal = close[many] > least[many], close[many] == least[many]
-        left = k - nearer.sum(axis=1, keepdims=True)
-        chosen[many] = nearer | (equal & (np.cumsum(equal, axis=1) <= left))
+        n_ties = k - nearer.sum(axis=1, keepdims=True)
+        chosen[many] = nearer | (equal & (np.cumsum(equal, axis=1) <= n_ties))
         out[start : start + _BLOCK] = y[np.nonzero(chosen)[1].reshape(-1, k)].mean(axis=1)
     return out
 
@@ -153,12 +153,12 @@ def _logistic(x: Any, y: Floats, new: Any, penalty: float = 1.0) -> Floats:
     one, x, new = np.ones((x.shape[0], 1)), x[:, used], new[:, used]
     design = sparse.hstack([one, x]).tocsr()
     back = design.T.tocsr()
-    held = np.append(0.0, np.full(len(used), penalty))[:, None]
+    penalties = np.append(0.0, np.full(len(used), penalty))[:, None]
 
-    def loss_and_gradient(w: Floats, own: Floats) -> tuple[Floats, Floats]:
+    def loss_and_gradient(w: Floats, outcomes: Floats) -> tuple[Floats, Floats]:
         z = design @ w
-        loss = (np.logaddexp(0, z) - own * z).sum(axis=0) + (held * w**2).sum(axis=0) / 2
-        return loss, back @ (special.expit(z) - own) + held * w
+        loss = (np.logaddexp(0, z) - outcomes * z).sum(axis=0) + (penalties * w**2).sum(axis=0) / 2
+        return loss, back @ (special.expit(z) - outcomes) + penalties * w
 
     start = np.zeros((len(used) + 1, y.shape[1]))
     start[0] = special.logit(np.clip(y.mean(axis=0), 0.01, 0.99))

@@ -35,7 +35,7 @@ _FINER = {
 
 @runtime_checkable
 class Source(Protocol):
-    """What rows can be opened from: a store."""
+    """Source from which rows can be opened, as a store."""
 
     def facts(
         self, where: Slice | str = "", view: str = "trace_facts", **options: Any
@@ -60,8 +60,8 @@ def opened(
     """
     # Asked of the class: a relation of DuckDB takes any attribute for a column.
     if issubclass(type(rows), Source):
-        own = {"fields": fields} if (fields := [*filter(is_entry, names)]) else {}
-        with rows.facts(where, declared.rows, **own) as frame:
+        fields_option = {"fields": fields} if (fields := [*filter(is_entry, names)]) else {}
+        with rows.facts(where, declared.rows, **fields_option) as frame:
             yield frame
     elif where:
         raise AnalysisError(

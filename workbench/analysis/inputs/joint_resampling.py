@@ -13,7 +13,7 @@ from workbench.analysis.stats.arrays import Floats
 
 
 class Part(NamedTuple):
-    """What one group adds.
+    """Contribution of one group.
 
     Attributes:
         batch: parts of one batch share their draws; those of other batches have none of their
@@ -27,7 +27,7 @@ class Part(NamedTuple):
     values: Floats
 
 
-class Drawn(NamedTuple):
+class ResampledMeans(NamedTuple):
     """Means over a group's items.
 
     Attributes:
@@ -43,41 +43,44 @@ class Drawn(NamedTuple):
 
 def resample_jointly(
     parts: Sequence[Part], resamples: int, rng: np.random.Generator
-) -> list[Drawn]:
+) -> list[ResampledMeans]:
     """Average each part's values over items, and over shared resamples of clusters."""
-    results: list[Drawn | None] = [None] * len(parts)
+    results: list[ResampledMeans | None] = [None] * len(parts)
     for batch in dict.fromkeys(part.batch for part in parts):
         at = [i for i, part in enumerate(parts) if part.batch == batch]
-        for i, drawn in zip(at, _batch([parts[i] for i in at], resamples, rng), strict=True):
-            results[i] = drawn
-    return [drawn for drawn in results if drawn is not None]
+        for i, means in zip(at, _batch([parts[i] for i in at], resamples, rng), strict=True):
+            results[i] = means
+    return [means for means in results if means is not None]
 
 
-def _batch(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> list[Drawn]:
+def _batch(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> list[ResampledMeans]:
     codes = _codes(pl.concat([part.clusters for part in parts]))
     n_clusters = int(codes.max()) + 1
     bag = resampling.bags(n_clusters, rng)
     ends = np.cumsum([part.values.shape[1] + 1 for part in parts])
     sums = np.zeros((int(bag.max()) + 1, int(ends[-1])))
-    own, start, done = [], 0, 0
+    cluster_counts, start, done = [], 0, 0
     for part, end in zip(parts, ends.tolist(), strict=True):
         place = codes[done : done + len(part.values)]
-        own.append(int((np.bincount(place) > 0).sum()))
+        cluster_counts.append(int((np.bincount(place) > 0).sum()))
         for j, column in enumerate([*part.values.T, np.ones(len(place))]):
             sums[:, start + j] = np.bincount(bag[place], column, len(sums))
         start, done = end, done + len(part.values)
     unknown = np.asarray(np.isnan(sums).any(axis=0))
     sums = np.nan_to_num(sums)
-    drawn = None
+    resampled = None
     if n_clusters > 1:
         distinct, again = _distinct(sums)
-        drawn = resampling.resampled_sums(distinct, resamples, rng)[:, again]
-    out, start = [], 0
-    for end, n in zip(ends.tolist(), own, strict=True):
+        resampled = resampling.resampled_sums(distinct, resamples, rng)[:, again]
+    out = []
+    start = 0
+    for end, n in zip(ends.tolist(), cluster_counts, strict=True):
         gone = unknown[start : end - 1]
         whole = _means(sums[:, start:end].sum(axis=0, keepdims=True), gone)[0]
-        several = drawn is not None and n > 1
-        out.append(Drawn(whole, _means(drawn[:, start:end], gone) if several else None, n))  # type: ignore[index]  # several says so
+        draws = None
+        if resampled is not None and n > 1:
+            draws = _means(resampled[:, start:end], gone)
+        out.append(ResampledMeans(whole, draws, n))
         start = end
     return out
 

@@ -83,17 +83,17 @@ class Panel:
 
     @property
     def n_own_clusters(self) -> npt.NDArray[np.int64]:
-        """How many clusters each group was tried on, (n_groups,)."""
+        """Number of clusters that each group was tried on, (n_groups,)."""
         return np.asarray((self.cluster_sums(self.tried.astype(float)) > 0).sum(axis=0))
 
     @functools.cached_property
     def tried(self) -> Bools:
-        """Which group has traces that count on which item, (n_items, n_groups)."""
+        """Whether a group has counted traces on an item, (n_items, n_groups)."""
         return np.nan_to_num(self.matrix("n")) > 0
 
     @property
     def everywhere(self) -> Bools:
-        """Which items every group has, (n_items,)."""
+        """Whether every group has the item, (n_items,)."""
         return np.asarray(self.tried.all(axis=1))
 
 

@@ -95,7 +95,7 @@ def level_counts(
 
 
 def _column(frame: "nw.LazyFrame[Any]", by: Sequence[str], axis: str) -> str:
-    """Say which column the levels are read off."""
+    """Return the column from which the levels are read."""
     column = axis if axis in frame.collect_schema().names() else _PARAMS
     if column in by:
         raise AnalysisError(

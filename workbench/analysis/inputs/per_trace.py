@@ -108,7 +108,7 @@ def keep_passing(
 
 
 def parts(rows: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
-    """Give the names and the rows of each group, in order of the names; null last.
+    """Yield the names and the rows of each group, in order of the names; null last.
 
     One group is taken out at a time: sorting would double what many rows hold.
     """

@@ -37,13 +37,13 @@ def check_measure(frame: "nw.LazyFrame[Any]", name: str, what: str = "measure") 
         AnalysisError: there is no such measure, with the nearest, or it is text.
     """
     schema = frame.collect_schema()
-    own = entry_columns.is_entry_column(name)
-    if own and name not in schema:
+    is_entry = entry_columns.is_entry_column(name)
+    if is_entry and name not in schema:
         raise AnalysisError(entry_columns.missing_column(name))
-    if name not in schema or not (name in MEASURES or name in SETTINGS or own):
+    if name not in schema or not (name in MEASURES or name in SETTINGS or is_entry):
         known = {*SCORES, *MEASURES} & {*SCORES, *schema}
         raise AnalysisError(unknown_name(what, name, known))
-    if own and not schema[name].is_numeric():
+    if is_entry and not schema[name].is_numeric():
         raise AnalysisError(
             f"{what} {name}: not all of its values are numbers; group by it instead"
         )
@@ -290,7 +290,7 @@ def _counted(
 
 
 def _tidy(
-    frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str], own: Collection[str]
+    frame: pl.DataFrame, by: Sequence[str], measures: Sequence[str], counted: Collection[str]
 ) -> pl.DataFrame:
     """Normalise the results of engines: types, order, and a null sum where nothing is known.
 
@@ -298,12 +298,12 @@ def _tidy(
         frame: as grouped.
         by: the columns that name a group.
         measures: what was summed.
-        own: the measures that were counted, the others are known of all; and what is kept of items.
+        counted: the measures with counts (the others are known of all), and columns of items.
     """
-    counting = [m for m in measures if m in own]
+    counting = [m for m in measures if m in counted]
     dtypes: dict[str, pl.DataType | type[pl.DataType]] = {f"{m}_known": pl.Int64 for m in counting}
     dtypes |= {f"{m}_sum": pl.Float64 for m in measures}
-    dtypes |= {a: dtype for a, dtype in ABOUT.items() if a in own} | {"_cluster": pl.String}
+    dtypes |= {a: dtype for a, dtype in ABOUT.items() if a in counted} | {"_cluster": pl.String}
     dtypes |= dict.fromkeys(_COUNTS, pl.Int64) | {"outcome": pl.Float64}
     frame = frame.with_columns(
         (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype).alias(name)
@@ -311,7 +311,7 @@ def _tidy(
         if name not in by and frame.schema.get(name) != pl.Categorical
     ).with_columns(
         *[pl.col(f"{m}_known").fill_null(0) for m in counting],
-        *[pl.col("n").alias(f"{m}_known") for m in measures if m not in own],
+        *[pl.col("n").alias(f"{m}_known") for m in measures if m not in counted],
     )
     frame = frame.with_columns(
         *[pl.when(pl.col(f"{m}_known") > 0).then(f"{m}_sum").alias(f"{m}_sum") for m in measures],
@@ -401,7 +401,7 @@ def quantiles(
     *,
     errors_as_wrong: bool = False,
 ) -> pl.DataFrame:
-    """Give quantiles over a group's traces, all trials weighing alike; one row per group.
+    """Compute quantiles over a group's traces, all trials weighing alike; one row per group.
 
     Args:
         traces: rows of `trace_facts`.

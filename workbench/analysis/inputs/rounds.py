@@ -38,7 +38,7 @@ _DECODER = msgspec.json.Decoder(_Facts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Recorded:
+class RecordedRounds:
     """Attempts whose every round was scored, r rounds at most; the first answer is round 0.
 
     Attributes:
@@ -59,18 +59,18 @@ class Recorded:
     dropped: dict[str, int]
 
     def groups(self, by: Sequence[str]) -> Iterator[tuple[pl.DataFrame, Ints]]:
-        """Give each group's names, a frame of one row, and the places of its attempts, in order."""
+        """Yield each group's names, a frame of one row, and the places of its attempts."""
         placed = self.traces.with_row_index("_at").group_by(by).agg("_at")
         for row in placed.sort(by, nulls_last=True).iter_slices(1):
             yield row.select(by), row["_at"][0].cast(pl.Int64).to_numpy()
 
 
-def items(noted: Recorded, at: Ints) -> tuple[Ints, pl.Series]:
+def items(noted: RecordedRounds, at: Ints) -> tuple[Ints, pl.Series]:
     """Number the items of some attempts from 0: (len(at),) places; and give each item's cluster."""
-    own = noted.traces[at].select("_item", "_code")
-    place = own["_item"].rank("dense").cast(pl.Int64).to_numpy() - 1
+    attempt_items = noted.traces[at].select("_item", "_code")
+    place = attempt_items["_item"].rank("dense").cast(pl.Int64).to_numpy() - 1
     _, first = np.unique(place, return_index=True)
-    return place, own["_code"][first]
+    return place, attempt_items["_code"][first]
 
 
 def added(values: npt.NDArray[Any], place: Ints) -> Floats:
@@ -78,7 +78,7 @@ def added(values: npt.NDArray[Any], place: Ints) -> Floats:
     return np.column_stack([np.bincount(place, column) for column in values.T])
 
 
-def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
+def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> RecordedRounds:
     """Read the rounds of the traces that have any; failed traces are left out.
 
     What an attempt cost is known as a whole; it is shared out over the rounds by their tokens at
@@ -121,8 +121,8 @@ class _Reader:
         share = _shares(rounds, n, *prices.to_numpy().T)
         kept = np.repeat(~unscored, n)
         self.flat.append((passed[kept] > 0, changed[kept], share[kept]))
-        left = pl.Series(np.where(unscored, 0, n))
-        return piece.drop("_metadata", *(f"_{p}" for p in _PRICES)).with_columns(_n=left)
+        n_counted = pl.Series(np.where(unscored, 0, n))
+        return piece.drop("_metadata", *(f"_{p}" for p in _PRICES)).with_columns(_n=n_counted)
 
     def _read(self, texts: list[str]) -> list[tuple[_Round, ...]]:
         """Read the rounds of every text: all at once, or one by one where any is no JSON."""
@@ -142,7 +142,7 @@ class _Reader:
             return _Facts()
 
 
-def _recorded(rows: pl.DataFrame, by: Sequence[str], reader: _Reader) -> Recorded:
+def _recorded(rows: pl.DataFrame, by: Sequence[str], reader: _Reader) -> RecordedRounds:
     rows = rows.filter(pl.col("_n") > 0)
     n = rows["_n"].to_numpy()
     made = np.arange(n.max(initial=0)) < n[:, None]
@@ -153,26 +153,28 @@ def _recorded(rows: pl.DataFrame, by: Sequence[str], reader: _Reader) -> Recorde
     right[made], changed[made], spent[made] = flat
     spent = np.cumsum(spent, axis=1, out=spent)
     spent *= rows["_cost_usd"].fill_null(np.nan).to_numpy()[:, None]
-    return Recorded(rows.select(*by, "_item", "_code"), right, made, changed, spent, reader.dropped)
+    return RecordedRounds(
+        rows.select(*by, "_item", "_code"), right, made, changed, spent, reader.dropped
+    )
 
 
-def _shares(rounds: list[_Round], n: Ints, paid: Floats, made: Floats) -> Floats:
+def _shares(rounds: list[_Round], n: Ints, input_price: Floats, output_price: Floats) -> Floats:
     """Share each attempt's cost out; NaN where the tokens are unknown, or none were used.
 
     Args:
         rounds: of all attempts, one after the other.
         n: (m,) how many each attempt has.
-        paid: (m,) price of input; NaN where unknown.
-        made: (m,) price of output.
+        input_price: (m,) NaN where unknown.
+        output_price: (m,) NaN where unknown.
     """
-    unknown = np.isnan(paid) | np.isnan(made)
-    paid, made = (
-        np.repeat(np.where(unknown, 0.0, paid), n),
-        np.repeat(np.where(unknown, 1.0, made), n),
+    unknown = np.isnan(input_price) | np.isnan(output_price)
+    input_price, output_price = (
+        np.repeat(np.where(unknown, 0.0, input_price), n),
+        np.repeat(np.where(unknown, 1.0, output_price), n),
     )
     read = np.array([r.input_tokens for r in rounds], float)  # None becomes NaN
-    work = made * np.array([r.output_tokens for r in rounds], float)
-    work += np.where(paid > 0, paid * read, 0.0)
+    work = output_price * np.array([r.output_tokens for r in rounds], float)
+    work += np.where(input_price > 0, input_price * read, 0.0)
     total = np.repeat(np.bincount(np.repeat(np.arange(len(n)), n), work, len(n)), n)
     share: Floats = np.divide(work, total, out=np.full(len(work), np.nan), where=total > 0)
     return share

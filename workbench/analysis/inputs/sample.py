@@ -37,7 +37,7 @@ class Sample:
     level: float
 
     def figure(self, statistic: Statistic) -> tuple[Floats, Floats, Floats]:
-        """Give a function of the means and its interval; ends are NaN below two clusters.
+        """Return a function of the means and its interval; ends are NaN below two clusters.
 
         Percentiles over resamples, widened for few clusters (`resampling.tails`).
         """
@@ -151,7 +151,7 @@ class Source:
     _drawn: dict[int, Sample] = dataclasses.field(default_factory=dict)
 
     def built(self, require: Sequence[str], *, scored: bool) -> Built:
-        """Give the panels of the traces that have a value in every required measure."""
+        """Return the panels of the traces that have a value in every required measure."""
         scored = scored and _OUTCOME not in self._known.get(False, ())
         if scored not in self._known:
             self._built[scored, ()] = self._reduced((), scored=scored)
@@ -216,7 +216,7 @@ def tabulate(
     columns: Sequence[Column],
     rows: Callable[[Panel], Sequence[pl.Series]],
 ) -> pl.DataFrame:
-    """Put the groups of all tasks in one table: the `by` columns, then the declared ones."""
+    """Join the groups of all tasks in one table: the `by` columns, then the declared ones."""
     tables = []
     for task, panel in built.parts:
         table = panel.groups.with_columns(rows(panel))

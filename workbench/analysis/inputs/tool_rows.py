@@ -65,7 +65,7 @@ def fetch(
 
 
 def ordered(rows: pl.DataFrame) -> pl.DataFrame:
-    """Put rows trace by trace and call by call; in a trace, calls without a place come last."""
+    """Sort rows by trace and call; in a trace, calls without a place come last."""
     place = rows["_ordinal"].fill_null(_LAST).to_numpy()
     trace = rows["_trace"].to_numpy()
     # One number is sorted many times quicker than two; what it leaves out of the trace's own seldom

@@ -16,7 +16,7 @@ from workbench.analysis.inputs.reduce import cluster
 from workbench.analysis.stats.arrays import Floats, Ints
 
 _LOST = "failed or unscored traces"
-_UNTOLD = "traces whose turns nobody recorded"
+_UNRECORDED = "traces whose turns nobody recorded"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Runs:
 
     @property
     def n_of_items(self) -> Floats:
-        """How many runs each item has, (n_items,)."""
+        """Number of runs of each item, (n_items,)."""
         return np.bincount(self.item, self.n).astype(float)
 
     def percentile(self, q: float, keep: npt.NDArray[np.bool_]) -> float:
@@ -50,7 +50,7 @@ class Runs:
 
 
 class Read(NamedTuple):
-    """What was read.
+    """Runs of all groups, with what was left out.
 
     Attributes:
         runs: per group that has any with turns, in order of the names.
@@ -104,12 +104,12 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Read:
         notes.append(f"a call without a cost, so no saving: {'; '.join(unpriced[:5])}")
     heard = pl.concat([groups.clear(), *(r.names for r in group_runs)])
     silent = groups.join(heard, on=list(by), how="anti", nulls_equal=True)
-    dropped = {_LOST: lost, _UNTOLD: untold}
+    dropped = {_LOST: lost, _UNRECORDED: untold}
     return Read(group_runs, silent.sort(by, nulls_last=True), dropped, notes)
 
 
 def _shared_out(summed: Sequence[tuple[Any, ...]], *, of_calls: bool) -> list[str]:
-    """Say where the cost of a turn is no record."""
+    """Write notes where the cost of a turn is not recorded."""
     how = "cost is shared out over turns as 1 : 2 : 3 …"
     if not of_calls:
         return [f"{how}: give call_facts"]
@@ -118,7 +118,7 @@ def _shared_out(summed: Sequence[tuple[Any, ...]], *, of_calls: bool) -> list[st
 
 
 def _words(rows: pl.DataFrame) -> pl.DataFrame:
-    """Hold every text as a category, so that frames can be joined whatever their length."""
+    """Cast texts to categories, so that frames of any length can be joined."""
     return rows.with_columns(pl.col(pl.String).cast(pl.Categorical))
 
 
@@ -202,7 +202,7 @@ def _per_turn(calls: "nw.LazyFrame[Any]", by: Sequence[str], *, regular: bool) -
 
 
 def _numbered(calls: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
-    """Give every call the number of its turn."""
+    """Number every call by its turn."""
     place = "ordinal" if "ordinal" in calls.collect_schema().names() else "call_id"
     calls = calls.with_columns(_turn=nw.col("_is_turn").cum_sum().over("trace_id", order_by=place))
     # What is said before the first turn belongs to it; a run of failed calls alone has no turn.
@@ -226,9 +226,9 @@ def _group(rows: pl.DataFrame, by: Sequence[str], costs: pl.DataFrame | None) ->
             at = np.searchsorted(number[first], costs["_item"].to_numpy())
             turn, cost = costs["_turn"].cast(pl.Int64).to_numpy(), costs["_cost"].to_numpy()
         else:  # of a run of t turns the j-th costs j parts of t (t + 1) / 2
-            each = 2.0 * rows["_cost"].to_numpy() / (turns * (turns + 1.0))
+            per_part = 2.0 * rows["_cost"].to_numpy() / (turns * (turns + 1.0))
             at, turn = np.repeat(item, turns), _upto(turns)
-            cost = np.repeat(each, turns) * turn
+            cost = np.repeat(per_part, turns) * turn
         size = int(item[-1]) + 1, longest
         added = np.bincount(at * longest + turn - 1, cost, size[0] * size[1])
         spent = added.reshape(size).astype(float)

@@ -75,7 +75,7 @@ def added(parts: Components) -> Components:
 
 
 def jackknife(parts: Components, name: str, level: float) -> tuple[Floats, Floats]:
-    """Give intervals of a component from leaving out each cluster in turn.
+    """Compute jackknife intervals of a component, leaving out each cluster in turn.
 
     SE² = (m − 1) / m Σ (θ₍ᵢ₎ − θ̄)² over the m clusters of a group (Tukey 1958; Efron & Stein
     1981); estimate ± t · SE with m − 1 degrees of freedom. NaN below three clusters, and where

@@ -54,14 +54,14 @@ def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.Da
     lost = (np.bincount(at, right * ~given, rows) > 0) & heard
     told_of = (np.bincount(at, minlength=rows) > 0) & heard & ~lost
     # Kinds of answers by how many gave it and how many of these are right; those not given are one.
-    kind, made = trial_patterns.kinds(
+    kind, kind_parts = trial_patterns.kinds(
         n, np.where(given, right, 0).astype(np.int64), given.astype(np.int64)
     )
     place, example = trial_patterns.alike(at, kind, rows)
     used, number = np.unique(place[told_of], return_inverse=True)
     shown = np.full(rows, -1)
     shown[example[used]] = np.arange(len(used))
-    listed = _listed(shown[at], kind, made, len(used))
+    listed = _listed(shown[at], kind, kind_parts, len(used))
     pattern = np.full(rows, -1)
     pattern[told_of] = number
     column = pl.Series("_pattern", pattern, pl.Int64).replace(-1, None)
@@ -69,7 +69,7 @@ def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.Da
     return dataclasses.replace(items, frame=kept_rows), listed, int(lost.sum())
 
 
-def _listed(pattern: Ints, kind: Ints, made: Ints, n_patterns: int) -> pl.DataFrame:
+def _listed(pattern: Ints, kind: Ints, kind_parts: Ints, n_patterns: int) -> pl.DataFrame:
     """Write patterns out from the votes of an item of each; −1 marks votes of other items."""
     at = np.flatnonzero(pattern >= 0)
     order = at[np.lexsort((kind[at], pattern[at]))]
@@ -78,7 +78,7 @@ def _listed(pattern: Ints, kind: Ints, made: Ints, n_patterns: int) -> pl.DataFr
     }
     none = [0] * n_patterns
     for p, k in zip(pattern[order].tolist(), kind[order].tolist(), strict=True):
-        n, right, given = made[k].tolist()
+        n, right, given = kind_parts[k].tolist()
         if given:
             columns["counts"][p].append(n)
             columns["rights"][p].append(right / n)
@@ -106,7 +106,7 @@ def item_votes(panel: Panel, listed: pl.DataFrame) -> ItemVotes:
 def vote(
     counts: Sequence[int], rights: Sequence[float], none: int, sizes: Sequence[int]
 ) -> tuple[Floats, Floats]:
-    """Give the chances that a plurality of k drawn answers is right, and that it is tied.
+    """Compute the chances that a plurality of k drawn answers is right, and that it is tied.
 
     A winner with t votes beats answers with fewer; with j others that also have t it wins with
     chance 1 / (j + 1) = ∫₀¹ u^j du. So answers are multiplied as polynomials in x, the number

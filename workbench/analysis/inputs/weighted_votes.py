@@ -74,16 +74,17 @@ class Weighed:
     def _mean(self, places: Ints, masks: Floats, width: int) -> Floats:
         """Average over subsets by size: places (m, n), masks (subsets, n) → (m, n_sizes)."""
         first = np.flatnonzero(np.diff(masks.sum(axis=1), prepend=0))
-        each = np.diff(np.append(first, len(masks)))[:, None]
+        subset_counts = np.diff(np.append(first, len(masks)))[:, None]
         step = max(_AT_ONCE // (max(masks.shape) * width), 1)
         parts = [
-            np.add.reduceat(self._won(places[i : i + step], masks, width), first, axis=0) / each
+            np.add.reduceat(self._won(places[i : i + step], masks, width), first, axis=0)
+            / subset_counts
             for i in range(0, len(places), step)
         ]
         return np.concatenate(parts, axis=1).T
 
     def _won(self, places: Ints, masks: Floats, width: int) -> Floats:
-        """Hold every vote: how right the heaviest answers are on average, (n_subsets, m)."""
+        """Hold every vote: mean score of the answers of the largest weight, (n_subsets, m)."""
         m, n = places.shape
         answer, weight = self.answer[places], self.weight[places]
         item, trial = np.nonzero(answer >= 0)
@@ -118,9 +119,9 @@ def _all(n: int, sizes: Ints) -> Floats:
     return masks
 
 
-def _drawn(n: int, sizes: Ints, each: int, rng: np.random.Generator) -> Floats:
+def _drawn(n: int, sizes: Ints, n_subsets: int, rng: np.random.Generator) -> Floats:
     """Draw so many subsets of each size; as `_all`."""
-    rank = rng.permuted(np.tile(np.arange(n), (each, 1)), axis=1)
+    rank = rng.permuted(np.tile(np.arange(n), (n_subsets, 1)), axis=1)
     return np.concatenate([(rank < k).astype(float) for k in sizes.tolist()])
 
 

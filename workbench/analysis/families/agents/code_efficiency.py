@@ -97,7 +97,7 @@ _PAIRS = (
 )
 
 
-class Ladder(NamedTuple):
+class References(NamedTuple):
     """Reference solutions of an item, the slowest first.
 
     Attributes:
@@ -184,7 +184,7 @@ def code_efficiency(
     """
     rows, dropped = _solutions(frame, by, options)
     given = _references(frame, options["references"])
-    scores, made = _scores(rows, given, options["gap"])
+    scores, n_from_solutions = _scores(rows, given, options["gap"])
     rows = rows.with_columns(*scores)
     records, values = [], {}
     for key, part in per_trace.parts(rows, by):
@@ -201,12 +201,12 @@ def code_efficiency(
         nulls_last=True,
     )
     notes = []
-    if made:
+    if n_from_solutions:
         notes.append(
-            f"{made} items have no references: their levels are made of the slice's own "
-            "right solutions"
+            f"{n_from_solutions} items have no references: their levels are made of the slice's "
+            "own right solutions"
         )
-    if rows.height and not made and not given:
+    if rows.height and not n_from_solutions and not given:
         notes.append(
             f"no right solution has a {options['cost']}; name a column or a key of the "
             "traces' metadata by --cost"
@@ -258,7 +258,7 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number and np.isfinite(value) else None
 
 
-def _references(frame: "nw.LazyFrame[Any]", key: str) -> dict[int, Ladder]:
+def _references(frame: "nw.LazyFrame[Any]", key: str) -> dict[int, References]:
     """Read the references of items, by the number of the item; what cannot be read is not there."""
     if "item_metadata" not in frame.collect_schema().names():
         return {}
@@ -272,7 +272,7 @@ def _references(frame: "nw.LazyFrame[Any]", key: str) -> dict[int, Ladder]:
 
 
 def _scores(
-    rows: pl.DataFrame, given: dict[int, Ladder], gap: float
+    rows: pl.DataFrame, given: dict[int, References], gap: float
 ) -> tuple[list[pl.Series], int]:
     """Score the right solutions of known cost, as columns `_score`, `_norm` and `_laddered`.
 
@@ -291,11 +291,11 @@ def _scores(
     scores = np.full((2, rows.height), np.nan)
     made, begin = set(), 0
     for end, item in zip((ends_ + 1).tolist(), items[ends_].tolist(), strict=True):
-        own = slice(begin, end)
+        item_rows = slice(begin, end)
         if item not in given:
             made.add(item)
-        ladder = given[item] if item in given else levels(costs[own], gap)
-        scores[:, at[own]] = ladder.place(costs[own])
+        ladder = given[item] if item in given else levels(costs[item_rows], gap)
+        scores[:, at[item_rows]] = ladder.place(costs[item_rows])
         begin = end
     laddered = np.zeros((rows.select(pl.col("_item").max()).item() or 0) + 1, np.bool_)
     laddered[[i for i in (*given, *made) if i < len(laddered)]] = True
@@ -305,7 +305,7 @@ def _scores(
     ], len(made)
 
 
-def read_references(value: Any) -> Ladder | None:
+def read_references(value: Any) -> References | None:
     """Read costs, or [cost, score in per cent] pairs, in any order; None where they are neither."""
     if not isinstance(value, list) or not value:
         return None
@@ -317,18 +317,18 @@ def read_references(value: Any) -> Ladder | None:
     order = np.argsort(-np.array(costs, float), kind="stable")
     cost = np.array(costs, float)[order]
     if None in scores:
-        return Ladder(cost, np.arange(1, len(cost) + 1) / len(cost))
-    return Ladder(cost, np.array(scores, float)[order] / 100)
+        return References(cost, np.arange(1, len(cost) + 1) / len(cost))
+    return References(cost, np.array(scores, float)[order] / 100)
 
 
-def levels(costs: npt.ArrayLike, gap: float) -> Ladder:
+def levels(costs: npt.ArrayLike, gap: float) -> References:
     """Make references from solutions: a level ends where the cost rises by more than `gap`."""
     ordered = np.sort(np.asarray(costs, float))
     jumps = ordered[1:] > ordered[:-1] * (1 + gap)
     last = np.flatnonzero(np.append(jumps, True))  # the slowest of each level, the fastest first
     begins = np.concatenate([[0], last[:-1] + 1])
     slower = (len(ordered) - begins) / len(ordered)
-    return Ladder(ordered[last][::-1], slower[::-1])
+    return References(ordered[last][::-1], slower[::-1])
 
 
 def _items(part: pl.DataFrame, least: int) -> pl.DataFrame:
@@ -365,11 +365,11 @@ def _pairs(values: dict[str, pl.DataFrame], level: float) -> list[dict[str, Any]
     """Compare every two groups on the items that both solved."""
     most = max((v.select(pl.col("_item").max()).item() for v in values.values()), default=0) + 1
     scores, codes = {}, np.zeros(most, np.int64)
-    for name, own in values.items():
-        at = own["_item"].to_numpy()
-        codes[at] = own["_code"].to_numpy()
+    for name, solutions in values.items():
+        at = solutions["_item"].to_numpy()
+        codes[at] = solutions["_code"].to_numpy()
         scores[name] = np.full(most, np.nan)
-        scores[name][at] = own["dps"].fill_null(np.nan).to_numpy()
+        scores[name][at] = solutions["dps"].fill_null(np.nan).to_numpy()
     pairs = []
     for a, b in itertools.combinations(scores, 2):
         gap = scores[a] - scores[b]

@@ -345,9 +345,9 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
         "n_with_tools": uses.height,
     }
     for pattern in PATTERNS:
-        own = part if pattern == "collapse" else uses
-        values = own[pattern].fill_null(value=False).cast(pl.Float64).to_numpy()
-        rate = ratios.share(values, own["_code"].to_numpy(), level)
+        pattern_rows = part if pattern == "collapse" else uses
+        values = pattern_rows[pattern].fill_null(value=False).cast(pl.Float64).to_numpy()
+        rate = ratios.share(values, pattern_rows["_code"].to_numpy(), level)
         row |= ratios.figures(f"{pattern}_rate", rate)
     counted = uses.filter(pl.col("_opening_tokens").is_not_null(), pl.col("_output_tokens") > 0)
     for name, rows, top, bottom in (
@@ -361,7 +361,7 @@ def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
 
 
 def _compare(part: pl.DataFrame, pattern: str, level: float, place: Ints) -> dict[str, Any]:
-    """Set traces with a pattern against those without, each item against itself.
+    """Compare traces with a pattern and those without, item by item.
 
     Args:
         part: one row per trace.

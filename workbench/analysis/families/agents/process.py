@@ -251,7 +251,7 @@ def _series(
 
 
 def _ordered(trials: pl.DataFrame) -> pl.DataFrame:
-    """Put the trials of a group in order; an item's of one run are a series."""
+    """Sort the trials of a group; those of an item in one run are a series."""
     last = trials["_trial"].fill_null(np.iinfo(np.int32).max)
     # Polars takes three times as long to sort by several columns.
     order = np.lexsort([c.to_numpy() for c in (last, trials["_run"], trials["_item"])])
@@ -268,7 +268,7 @@ def _ordered(trials: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _noted(noted: rounds.Recorded, options: dict[str, Any]) -> pl.DataFrame:
+def _noted(noted: rounds.RecordedRounds, options: dict[str, Any]) -> pl.DataFrame:
     """Unfold noted rounds, one row each; rounds that were not made are no rows."""
     at, place = np.nonzero(noted.made)
     spent = np.diff(noted.cost, axis=1, prepend=0.0)[at, place]

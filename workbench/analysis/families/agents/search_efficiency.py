@@ -150,7 +150,7 @@ _TEXTS = ("read_text", "target", "item_metadata")
 def search_efficiency(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Hold what tools answered against what the item needs.
+    """Compare the replies of tools with the evidence that the item needs.
 
     Grain: one row per group; failed traces, those without a tool call and those whose entities are
         not

@@ -334,8 +334,10 @@ def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> li
 
 def _by_tool(rows: pl.DataFrame, group: dict[str, Any], level: float) -> list[dict[str, Any]]:
     """Sum up a group's calls of each tool, those of failed traces left out."""
-    own = ("_wrong", "_code", "_e2e_s", "_result_tokens", "_result_bytes", "_cost_usd")
-    called = rows.select("_tool", "_failed", *own)  # few columns, which are taken apart by tool
+    trace_columns = ("_wrong", "_code", "_e2e_s", "_result_tokens", "_result_bytes", "_cost_usd")
+    called = rows.select(
+        "_tool", "_failed", *trace_columns
+    )  # few columns, which are taken apart by tool
     calls = called.filter(~pl.col("_failed") & pl.col("_tool").is_not_null())
     tool_rows_ = []
     for (tool,), part in per_trace.parts(calls, ("_tool",)):
@@ -357,7 +359,7 @@ def _by_tool(rows: pl.DataFrame, group: dict[str, Any], level: float) -> list[di
 def _tabulated(
     records: list[dict[str, Any]], by: Sequence[str], rows: pl.DataFrame
 ) -> pl.DataFrame:
-    """Put tools in a table, each group's most called first."""
+    """Make the table of tools, each group's most called first."""
     names = tuple(c.name for c in _BY_TOOL)
     if not records:
         return empty(by, _BY_TOOL)

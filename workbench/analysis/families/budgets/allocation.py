@@ -100,7 +100,7 @@ _PLAN = (
 
 
 class _Choices(NamedTuple):
-    """What some items say of the options.
+    """Choices of options for some items.
 
     Attributes:
         totals: the non-dominated choices of one option per bin.
@@ -112,7 +112,7 @@ class _Choices(NamedTuple):
     cost: Floats
 
     def plan(self, budget: float) -> tuple[Ints | None, int | None, float | None]:
-        """Give the best option per bin, the best single one, and what the plan promises."""
+        """Return the best option per bin, the best single one, and the plan's expected rate."""
         place = self.totals.best(budget)
         fits = self.cost <= budget * (1 + 1e-12)
         single = int(np.argmax(np.where(fits, self.rate, -1.0))) if fits.any() else None
@@ -139,7 +139,7 @@ class _Task:
 
     @functools.cached_property
     def choices(self) -> list[_Choices | None]:
-        """What the items outside each half say (None where there are none), and what all say."""
+        """Choices from the items outside each half (None if there are none), and from all."""
         keeps = (self.half != 0, self.half != 1, np.ones(len(self.half), bool))
         share = np.bincount(self.bins, minlength=len(self.names))[:, None] / len(self.bins)
         by_bin: list[_Choices | None] = []
@@ -155,8 +155,8 @@ class _Task:
         """Average per bin and option over some items; over all of them where a bin has none."""
         out = np.empty((len(self.names), values.shape[1]))
         for b in range(len(self.names)):
-            own = keep & (self.bins == b)
-            out[b] = values[own if own.any() else keep].mean(axis=0)
+            in_bin = keep & (self.bins == b)
+            out[b] = values[in_bin if in_bin.any() else keep].mean(axis=0)
         return out
 
 
@@ -210,7 +210,7 @@ class _Task:
 def allocation(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give every bin of items one option, so that most answers are right within a budget per item.
+    """Choose an option for every bin of items, for most right answers within a budget per item.
 
     Grain: one row per budget (per task if `by` names it); `more["plan"]`: one row per budget and
         bin;
@@ -264,7 +264,7 @@ def allocation(
 
 
 def _declared(measure: str) -> dict[str, Column]:
-    """Say what the columns mean: costs are in the unit of the measure."""
+    """Declare the columns, with costs in the unit of the measure."""
     unit = known_columns()[measure].unit
     priced = {"budget", "cost", "single_cost", "bin_cost"}
     option = Column("option", "text", doc="A group of `by`.", null=KEY_NULL)
@@ -305,8 +305,8 @@ def _reduced(
     rows = graded.frame.filter(pl.col("n") > 0)
     hardness = rows.select("item_id", _value=pl.col("outcome") / pl.col("n"))
     notes = []
-    own = items.frame.filter(pl.col("n") > 0).select(_named(by)).unique()
-    if rows.height and base not in [label(row) for row in own.iter_rows()]:
+    group_rows = items.frame.filter(pl.col("n") > 0).select(_named(by)).unique()
+    if rows.height and base not in [label(row) for row in group_rows.iter_rows()]:
         notes.append(
             f"{base} has single trials, which say how hard items are: it is no option itself"
         )
@@ -343,7 +343,7 @@ def _base(
 def _task(
     panel: Panel, hardness: pl.DataFrame, rng: np.random.Generator, options: dict[str, Any]
 ) -> _Task | None:
-    """Put a task's items in bins and halves; None where no item has a bin."""
+    """Split a task's items into bins and halves; None if no item has a bin."""
     value = panel.items.join(hardness, on="item_id", how="left", maintain_order="left")["_value"]
     known = value.is_not_null().to_numpy()
     if not known.any():
@@ -370,7 +370,7 @@ def _task(
 
 
 def quantile_bins(values: Floats, n: int) -> tuple[Ints, list[str]]:
-    """Put values in n bins at their quantiles; equal edges make one bin of several.
+    """Split values into n bins at their quantiles; equal edges merge bins.
 
     Returns:
         (n_values,) bins from 0, the lowest values first; and what they span.
@@ -467,10 +467,10 @@ def _bins(task: _Task, level: float) -> list[dict[str, Any]]:
     """List accuracy and cost per bin and option."""
     rows = []
     for b, name in enumerate(task.names):
-        own = task.bins == b
-        rate = np.where(own[:, None], task.rate, np.nan)
+        in_bin = task.bins == b
+        rate = np.where(in_bin[:, None], task.rate, np.nan)
         figures = clustered_means.share(task.panel, rate, level).series("bin_rate")
-        cost = task.cost[own].mean(axis=0)
+        cost = task.cost[in_bin].mean(axis=0)
         rows += [
             {
                 "bin": b + 1,

@@ -298,13 +298,13 @@ def echoes(texts: pl.DataFrame, run: int) -> pl.Series:
     # Numbers are joined many times quicker than texts.
     question = texts["_input"].cast(pl.Enum(questions)).to_physical().cast(pl.UInt32)
     numbered = texts.select("_said", question.alias("_question")).with_row_index("_at")
-    each = (
+    hits = (
         numbered.join(listed, on="_question", how="inner")
         .select("_at", _seen=pl.col("_said").str.contains(pl.col("_run"), literal=True))
         .drop_nulls()
     )
-    at = each["_at"].to_numpy()
-    seen = np.bincount(at, each["_seen"].to_numpy(), texts.height)
+    at = hits["_at"].to_numpy()
+    seen = np.bincount(at, hits["_seen"].to_numpy(), texts.height)
     n = np.bincount(at, minlength=texts.height)
     return pl.Series(np.divide(seen, n, out=np.full(texts.height, np.nan), where=n > 0)).fill_nan(
         None
@@ -350,6 +350,6 @@ def _extra(x: Mapping[str, Floats], level: float) -> tuple[float, float, float]:
     }
     value = 100 * (rates["wrong"] - rates["right"])
     k = len(x["_n"])
-    each = value / k + apart["wrong"] - apart["right"]
-    _, low, high = ratios.ratio(each, np.full(k, 1 / k), np.arange(k), level)
+    influence = value / k + apart["wrong"] - apart["right"]
+    _, low, high = ratios.ratio(influence, np.full(k, 1 / k), np.arange(k), level)
     return value, low, high

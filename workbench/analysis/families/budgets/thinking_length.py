@@ -327,7 +327,7 @@ def _within(x: Floats, right: Bools, codes: Ints, items: Ints, level: float) -> 
 def _linear(
     name: str, value: float, influence: Floats, codes: Ints, level: float
 ) -> dict[str, Any]:
-    """Give a statistic with the interval that its influence function implies, clustered."""
+    """Return a statistic with the interval that its influence function implies, clustered."""
     sums, n_clusters = np.bincount(codes, influence), int((np.bincount(codes) > 0).sum())
     se = intervals.clustered_se(sums[:, None], [len(influence)], [n_clusters])
     low, high = intervals.student([value], se, [n_clusters], level)

@@ -316,7 +316,7 @@ def _rules(runs: Runs, limits: list[Floats], bootstrap: Sample) -> pl.DataFrame:
 
 
 def _replayed(runs: Runs, limits: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
-    """What each limit keeps and stops of an item's runs, on average, and spends on them in all.
+    """Replay an item's runs under each limit: mean rates of passed and stopped runs, total cost.
 
     Returns:
         (n_items, k) each; the last NaN where costs are unknown.
@@ -344,10 +344,12 @@ def _draw(
 ) -> list[Sample]:
     """Average what limits keep, stop and cost over items, and over resamples of their clusters."""
     parts = []
-    for each, own in zip(runs, limits, strict=True):
-        values = np.column_stack([*_replayed(each, own), each.n_of_items])
+    for group_runs, group_limits in zip(runs, limits, strict=True):
+        values = np.column_stack([*_replayed(group_runs, group_limits), group_runs.n_of_items])
         parts.append(
-            joint_resampling.Part(joint_resampling.batch(each.names), each.cluster_names, values)
+            joint_resampling.Part(
+                joint_resampling.batch(group_runs.names), group_runs.cluster_names, values
+            )
         )
 
     def means(averages: Floats) -> Means:

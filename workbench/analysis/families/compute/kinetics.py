@@ -288,7 +288,7 @@ def _ordered(parts: Sequence[pl.DataFrame], panel: Panel) -> pl.DataFrame:
 
 
 def _whole(panel: Panel, tries: Attempts) -> Bools:
-    """Which groups have a figure for every trace on the items that count, (n_groups,)."""
+    """Mark the groups with a figure for every counted trace, (n_groups,)."""
     has_trials = ~np.isnan(tries.n)
     known = np.nan_to_num(panel.matrix("compute_known"))
     counted = known == np.nan_to_num(panel.matrix("n"))

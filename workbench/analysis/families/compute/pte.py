@@ -108,7 +108,7 @@ def gamma(
     kv_share: float = 1.0,
     kv_bytes: float = 2.0,
 ) -> float:
-    """What one cached token costs a decode step, in prefill tokens.
+    """Cost of one cached token for a decode step, in prefill tokens.
 
     γ = 2 · layers · width · HOI / parameters: reading the 4 · layers · width bytes of a token's
     keys and values takes the time of that many · HOI operations, of which a prefill token needs

@@ -129,7 +129,7 @@ _TOTALS = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Costs:
-    """What attempts on one task cost and achieve.
+    """Costs and pass rates of attempts on one task.
 
     Attributes:
         rate, cost: (n_items, n_groups) pass rate and mean cost of an attempt; NaN where not tried.
@@ -202,7 +202,7 @@ class _Costs:
 def cost_of_pass(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give the expected dollars per right answer, cheapest group first, per task if `by` names it.
+    """Compute expected dollars per right answer, cheapest group first, per task if `by` names it.
 
     Grain: one row per group; `more["totals"]`: one row per task, all groups together;
     `more["items"]`: one row per item with its cheapest group. Only scored traces of known cost
@@ -265,7 +265,7 @@ def _notes(task: str | None, costs: _Costs) -> tuple[str, ...]:
 def _rows(
     costs: _Costs, rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Give the rows and the totals of a task."""
+    """Make the rows and the totals of a task."""
     panel, v, best = costs.panel, costs.per_item, costs.frontier
     rate, cost = np.nanmean(costs.rate, axis=0), np.nanmean(costs.cost, axis=0)
     low, high = _ratio_interval(costs, rng, options)
@@ -342,9 +342,9 @@ def _interval(
     draws = statistic(resampling.resampled_sums(sums, options["resamples"], rng))
     if options["interval"] == "percentile":
         return resampling.percentile(draws, options["level"], len(sums))
-    left = statistic(resampling.left_out_sums(sums))
+    jackknife = statistic(resampling.left_out_sums(sums))
     whole = statistic(sums.sum(axis=0)[None])[0]
-    return resampling.bca(whole, draws, left, options["level"], len(sums))
+    return resampling.bca(whole, draws, jackknife, options["level"], len(sums))
 
 
 def _ratio_interval(

@@ -249,7 +249,7 @@ def economics(
 
 
 def _lost(part: _Part, dropped: dict[str, int]) -> dict[str, int]:
-    """Say what a part left out that the others did not."""
+    """Count what a part left out that the others did not."""
     words = {
         ("value",): "traces without a value, left out of what is earned",
         ("value", "spent"): "traces without a value or a cost, left out of the margin",
@@ -310,14 +310,18 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
         ]
 
     def margin(means: sample.Means) -> Floats:
-        left: Floats = means["earned"] - means["spent"]
-        return left
+        margin_usd: Floats = means["earned"] - means["spent"]
+        return margin_usd
 
     def runs(means: sample.Means) -> Floats:
-        left, fixed = margin(means), options["fixed_usd"]
-        paid = np.full_like(left, np.nan if fixed is None else fixed)
+        margin_usd, fixed = margin(means), options["fixed_usd"]
+        paid = np.full_like(margin_usd, np.nan if fixed is None else fixed)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(left > 0, paid / left, np.where(np.isnan(left + paid), np.nan, np.inf))
+            return np.where(
+                margin_usd > 0,
+                paid / margin_usd,
+                np.where(np.isnan(margin_usd + paid), np.nan, np.inf),
+            )
 
     return [
         pl.Series("revenue_usd", bootstrap.means["earned"]),

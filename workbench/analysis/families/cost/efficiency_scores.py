@@ -196,7 +196,7 @@ _PARTS = (
 def efficiency_scores(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Set accuracy against what it took, best E³ first, per task if `by` names it.
+    """Relate accuracy to tokens, cost, energy and power, best E³ first, per task if `by` names it.
 
     Grain: one row per group. A is the mean over items of the mean outcome of their trials, T the
         mean
@@ -242,9 +242,11 @@ def _table(source: sample.Source, built: Built, part: _Part) -> pl.DataFrame:
 
     def rows(panel: Panel) -> list[pl.Series]:
         bootstrap, counts = source.drawn(panel), sample.counts(panel)
-        made = counts if not part.require else [counts[1].alias(part.count)] if part.count else []
+        part_counts = (
+            counts if not part.require else [counts[1].alias(part.count)] if part.count else []
+        )
         return [
-            *made,
+            *part_counts,
             *(s for name, f in part.figures.items() for s in bootstrap.series(name, scaled(f))),
         ]
 
@@ -252,7 +254,7 @@ def _table(source: sample.Source, built: Built, part: _Part) -> pl.DataFrame:
 
 
 def _scaled(scale: str) -> tuple[Column, ...]:
-    """Say in the units which scale the accuracy is on."""
+    """Set the units of columns to the scale of the accuracy."""
     if scale == "fraction":
         return ()
     units = {

@@ -384,7 +384,7 @@ def _bills(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _
 
 
 def _factors(panel: Panel) -> dict[str, Floats]:
-    """What the bills are made of: calls per item, tokens per call, USD per million tokens."""
+    """Factors of the bills: calls per item, tokens per call, USD per million tokens."""
     n_calls, given, out, thinking = (panel.measure(m).sum(axis=0) for m in _AMOUNTS)
     return {
         "calls": n_calls / panel.items.height,
@@ -496,7 +496,7 @@ def _changed(items: Items, by: Sequence[str]) -> tuple[str, ...]:
 
 
 def _pairs(bills: _Bills) -> tuple[pl.DataFrame, int]:
-    """Set every two groups side by side; also count the pairs of equal listed price."""
+    """Pair every two groups; also count the pairs of equal listed price."""
     i, j = np.triu_indices(len(bills.listed), 1)
     tied = bills.listed[i] == bills.listed[j]
     swap = bills.listed[i] > bills.listed[j]

@@ -241,7 +241,7 @@ def _traces(
     prices: Mapping[str, float],
     options: dict[str, Any],
 ) -> "nw.LazyFrame[Any]":
-    """Give every trace the cost of its tokens, the cost of its tools and their sum as columns."""
+    """Add the cost of tokens, the cost of tools and their sum to every trace."""
     present = set(frame.collect_schema().names())
     other = nw.lit(None, nw.Float64) if options["tool_usd"] is None else nw.lit(options["tool_usd"])
     if not _tells_tools(present):
@@ -305,16 +305,16 @@ def _capped(
 ) -> "nw.LazyFrame[Any]":
     """Add what is left of every trace under each cap as columns."""
     uses, outcome = nw.col("uses"), nw.col(options["outcome"]).cast(nw.Float64)
-    made: dict[str, nw.Expr] = {}
+    columns: dict[str, nw.Expr] = {}
     for n, cap in enumerate(budgets):
         inside = nw.when(uses <= cap).then(nw.lit(1.0)).otherwise(nw.lit(0.0))
         part = nw.when(uses <= cap).then(nw.lit(1.0)).otherwise(cap / uses)
-        made |= {
+        columns |= {
             f"within_{n}": inside,
             f"right_{n}": inside * outcome,
             f"spent_{n}": nw.col("tokens_usd") + nw.col("tools_usd") * part,
         }
-    return traces.with_columns(**made) if made else traces
+    return traces.with_columns(**columns) if columns else traces
 
 
 def _rows(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> list[pl.Series]:
@@ -341,7 +341,7 @@ def _passes(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> 
 
 
 def _replayed(panel: Panel, n: int, cap: int, by: Sequence[str], task: str | None) -> pl.DataFrame:
-    """What a cap leaves of each group."""
+    """Compute each group's figures under a cap."""
     within, right, spent = (
         np.nanmean(panel.measure(f"{what}_{n}"), axis=0) for what in ("within", "right", "spent")
     )

@@ -178,7 +178,7 @@ _PARTS = (
 def energy(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give energy and carbon per trace, token and right answer, least per trace first.
+    """Compute energy and carbon per trace, token and right answer, least per trace first.
 
     Grain: one row per group, per task if `by` names it; groups without a meter have a row of
         unknowns.
@@ -230,7 +230,7 @@ def _intensity(options: Mapping[str, Any]) -> float:
 
 
 def _lost(part: _Part, dropped: Mapping[str, int]) -> dict[str, int]:
-    """Say which traces lacked what; tokens and times that are unknown show in the counts."""
+    """Count the traces that lack energy or an outcome; counts show unknown tokens and times."""
     if part.scored:
         return {"unscored traces, left out of J per right answer": dropped["unscored traces"]}
     name = "traces without energy_j"

@@ -260,17 +260,17 @@ def _shares(groups: pl.DataFrame, energy: Floats) -> Floats:
 
 
 def _ordered(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Put groups with the least energy per thinking token first, phases in the order of a call."""
-    own = [c for c in by if c != "phase"]
+    """Sort groups with the least energy per thinking token first, phases in the order of a call."""
+    group_columns = [c for c in by if c != "phase"]
     order = {"prefill": 0, "thinking": 1, "answer": 2, "tool_wait": 3}
     thinking = pl.when(pl.col("phase") == "thinking").then("energy_per_token")
     rank = pl.col("phase").replace_strict(order, default=4, return_dtype=pl.Int64)
-    first = thinking.min().over(own) if own else pl.lit(0)
-    task = ["task"] if "task" in own else []
+    first = thinking.min().over(group_columns) if group_columns else pl.lit(0)
+    task = ["task"] if "task" in group_columns else []
     table = table.with_columns(_first=first, _phase=rank)
-    return table.sort(*task, "_first", *own, "_phase", "device", "method", nulls_last=True).drop(
-        "_first", "_phase"
-    )
+    return table.sort(
+        *task, "_first", *group_columns, "_phase", "device", "method", nulls_last=True
+    ).drop("_first", "_phase")
 
 
 def _together(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
@@ -288,8 +288,8 @@ def _notes(table: pl.DataFrame, by: Sequence[str], *, phased: bool) -> tuple[str
         return (f"no energy of these calls is recorded, read or estimated: {energy_coverage.NEXT}",)
     if not phased:
         return ("the frame does not tell phases, devices or methods apart: give energy_facts",)
-    own = [c for c in by if c != "method"]
-    methods = table.group_by(own).agg(pl.col("method").drop_nulls().unique().sort())
+    group_columns = [c for c in by if c != "method"]
+    methods = table.group_by(group_columns).agg(pl.col("method").drop_nulls().unique().sort())
     mixed = methods.filter(pl.col("method").list.len() > 1)
     notes = []
     if mixed.height:

@@ -219,7 +219,7 @@ def window(requests: Requests, most: int) -> tuple[float, float] | None:
 def steady_state(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give energy per token in the steady window, the least first, per task if `by` names it.
+    """Compute energy per token in the steady window, the least first, per task if `by` names it.
 
     Grain: one row per group; `more["windows"]`: one row per group and run, or published figure.
         With B requests
@@ -363,15 +363,15 @@ def _measured(part: pl.DataFrame, most: int | None) -> Row:
     flying = _overlap(requests.sent, requests.end, span)
     tokens = _spread(requests.first, requests.end, requests.tokens, span)
     joules = _spread(requests.sent, requests.end, requests.energy, span)
-    made = float(tokens.sum())
+    n_tokens = float(tokens.sum())
     row |= {
         "window_s": length,
         "batch_size": float(flying.sum() / length),
-        "token_rate": _known(made / length),
-        "energy_per_token": _known(float(joules.sum()) / max(made, 1.0)),
+        "token_rate": _known(n_tokens / length),
+        "energy_per_token": _known(float(joules.sum()) / max(n_tokens, 1.0)),
     }
     row["batch_share"] = row["batch_size"] / seen
-    row |= {"_joules": float(joules.sum()), "_made": made, "_length": length}
+    row |= {"_joules": float(joules.sum()), "_made": n_tokens, "_length": length}
     return row | _identities(row)
 
 
@@ -409,7 +409,7 @@ def _spread(start: Floats, end: Floats, amount: Floats, span: tuple[float, float
 
 
 def _why(row: Mapping[str, Any], options: dict[str, Any]) -> str | None:
-    """Say why a window is not steady; None where it is."""
+    """Return why a window is not steady; None if it is."""
     if not row.get("_published") and row["window_s"] is None:
         return "no window: start and end of requests unknown, or too few requests"
     if row["window_s"] is not None and row["window_s"] < options["least_window_s"]:
@@ -460,17 +460,19 @@ def _summed(part: Sequence[Row], level: float) -> Row:
     if not steady:
         return row
     if "_joules" in steady[0]:
-        joules, made, length = (sum(r[k] for r in steady) for k in ("_joules", "_made", "_length"))
-        row |= {"energy_per_token": joules / max(made, 1.0), "token_rate": made / length}
+        joules, n_tokens, length = (
+            sum(r[k] for r in steady) for k in ("_joules", "_made", "_length")
+        )
+        row |= {"energy_per_token": joules / max(n_tokens, 1.0), "token_rate": n_tokens / length}
         for name in ("mean_output_tokens", "batch_size"):
             row[name] = _mean([r[name] for r in steady])
         row |= _identities(row)
     else:
         row |= {name: _mean([r[name] for r in steady]) for name in _KEPT}
-    each = np.array([r["energy_per_token"] for r in steady])
-    if len(each) > 1:
-        se = each.std(ddof=1) / np.sqrt(len(each))
-        low, high = intervals.student([row["energy_per_token"]], [se], [len(each)], level)
+    per_window = np.array([r["energy_per_token"] for r in steady])
+    if len(per_window) > 1:
+        se = per_window.std(ddof=1) / np.sqrt(len(per_window))
+        low, high = intervals.student([row["energy_per_token"]], [se], [len(per_window)], level)
         row |= {"energy_per_token_low": float(low[0]), "energy_per_token_high": float(high[0])}
     return row
 

@@ -296,7 +296,7 @@ def _rows(
     flops = np.array([_flops(groups.get(name), options) for name in panel.labels])
     compute = sample.per(np.asarray(options["compute_share"] * site.peak_flops), flops)
     tokens = bootstrap.means["output_tokens"]
-    made = np.fmin(power(bootstrap.means), compute)
+    production = np.fmin(power(bootstrap.means), compute)
     price = np.nan if options["usd_per_kwh"] is None else options["usd_per_kwh"]
     at_facility = joules(bootstrap.means) * options["pue"]
     series = [
@@ -313,7 +313,7 @@ def _rows(
         pl.Series("usd_per_mtok", at_facility / 3.6e6 * price * 1e6),
         pl.Series("rate", bootstrap.means["rate"]),
         pl.Series("latency_s", bootstrap.means["e2e_s"]),
-        pl.Series("right_rate", sample.per(made * bootstrap.means["rate"], tokens)),
+        pl.Series("right_rate", sample.per(production * bootstrap.means["rate"], tokens)),
     ]
     metered = np.nansum(panel.matrix("metered_tokens_known"), axis=0)
     head = [*sample.counts(panel), pl.Series("n_metered", metered).cast(pl.Int64)]

@@ -162,7 +162,7 @@ def aggregate(
     strata = [
         _strata(scores.join(groups[g], on=by, nulls_equal=True)) for g in range(groups.height)
     ]
-    bootstraps = [_Drawn(s, rng, options) for s in strata]
+    bootstraps = [_Bootstrap(s, rng, options) for s in strata]
     counted = scores.group_by(by).agg(pl.col("n").sum())
     table = groups.with_columns(
         pl.Series("n_units", [len(s) for s in strata], pl.Int64),
@@ -206,7 +206,7 @@ _STATISTICS: dict[str, Callable[[Floats, Floats, float], Floats]] = {
 }
 
 
-class _Drawn:
+class _Bootstrap:
     """Scores of a group and their resamples: (1 or resamples, n_scores), per task (…, n_tasks)."""
 
     def __init__(self, strata: Strata, rng: np.random.Generator, options: dict[str, Any]) -> None:
@@ -238,7 +238,7 @@ class _Drawn:
 
 
 def _size(strata: Iterable[Floats]) -> tuple[float, float]:
-    """Give the repeats of a stratum that has several, on average, and degrees of freedom of all."""
+    """Return the mean repeats of strata with several, and the degrees of freedom of all."""
     several = [len(s) for s in strata if len(s) > 1] or [1]
     return float(np.mean(several)), float(sum(several) - len(several))
 
@@ -264,7 +264,7 @@ def _resampled(
     return resampled_scores.reshape(size, -1), np.nanmean(resampled_scores, axis=2)
 
 
-def _columns(name: str, bootstraps: list[_Drawn], options: dict[str, Any]) -> list[pl.Series]:
+def _columns(name: str, bootstraps: list[_Bootstrap], options: dict[str, Any]) -> list[pl.Series]:
     def statistic(pooled: Floats, tasks: Floats) -> Floats:
         return _STATISTICS[name](pooled, tasks, options["target"])
 
@@ -277,7 +277,7 @@ def _columns(name: str, bootstraps: list[_Drawn], options: dict[str, Any]) -> li
 
 
 def probability_of_improvement(x: Floats, y: Floats) -> Floats:
-    """Give U / (n_x n_y) per row: the chance that a score of x exceeds one of y, ties half.
+    """Compute U / (n_x n_y) per row: the chance that a score of x exceeds one of y, ties half.
 
     Args:
         x: (r, n_x) scores.
@@ -336,10 +336,10 @@ def _improvements(
 
 
 def _profile(
-    groups: pl.DataFrame, bootstraps: list[_Drawn], options: dict[str, Any]
+    groups: pl.DataFrame, bootstraps: list[_Bootstrap], options: dict[str, Any]
 ) -> pl.DataFrame:
     parts = []
-    for g, each in enumerate(bootstraps):
+    for g, bootstrap in enumerate(bootstraps):
         rows = []
         for threshold in np.linspace(0, 1, _STEPS):
 
@@ -347,8 +347,8 @@ def _profile(
                 above = pooled > at + 1e-12  # a mean of .1 and .5 is .3, not above it
                 return np.asarray(above.sum(axis=1) / (~np.isnan(pooled)).sum(axis=1))
 
-            low, high = each.interval(statistic, options["level"])
-            rows.append((float(threshold), each.value(statistic), low, high))
+            low, high = bootstrap.interval(statistic, options["level"])
+            rows.append((float(threshold), bootstrap.value(statistic), low, high))
         table = pl.DataFrame(rows, schema=empty((), _PROFILE).schema, orient="row").fill_nan(None)
         parts.append(groups[g].join(table, how="cross"))
     return pl.concat(parts)

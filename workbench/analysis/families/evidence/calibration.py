@@ -175,7 +175,7 @@ class _Blocks(NamedTuple):
 def calibration(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Hold a signal against what came true.
+    """Compare a signal with the observed outcomes.
 
     Grain: one row per group, in order of their names; `more["bins"]`: one row per group and bin
         that
@@ -200,9 +200,9 @@ def calibration(
     bins = []
     for key, part in per_trace.parts(known, by):
         blocks = _blocks(part, signal)
-        own = _bins(blocks, options)
-        of_groups[key] = _row(blocks, own, options)
-        bins += [dict(zip(by, key, strict=True)) | b for b in own]
+        bin_rows = _bins(blocks, options)
+        of_groups[key] = _row(blocks, bin_rows, options)
+        bins += [dict(zip(by, key, strict=True)) | b for b in bin_rows]
     group_rows = [of_groups.get(key, {"n_items": 0, "n": 0}) for key in groups.iter_rows()]
     silent = [label(key) for key in groups.iter_rows() if key not in of_groups]
     declared = dict.fromkeys(c.name for c in _ROWS)

@@ -236,7 +236,7 @@ def _interval(
 
 
 def _whole(tried: Floats, passed: Floats) -> float:
-    """Give D² of all clusters together, (n_clusters, k) each."""
+    """Compute D² of all clusters, (n_clusters, k) each."""
     n, right = tried.sum(axis=0), passed.sum(axis=0)
     null = deviance(np.array([n.sum()]), np.array([right.sum()]))
     return 1 - deviance(n, right) / null if null > 0 else float("nan")

@@ -133,10 +133,10 @@ def human_difficulty(
     )
     of_groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     parts = []
-    for key, own in per_trace.parts(known, by):
+    for key, group_rows_of in per_trace.parts(known, by):
         names = dict(zip(by, key, strict=True))
         items = (
-            own.group_by("_item")
+            group_rows_of.group_by("_item")
             .agg(
                 pl.col("_difficulty").first(),
                 pl.col("_code").first(),
@@ -145,7 +145,9 @@ def human_difficulty(
             .sort("_item")
         )
         cut = _cut(items, options["parts"])
-        row = {"n_items": items.height, "n": own.height} | _agreement(items, options["level"])
+        row = {"n_items": items.height, "n": group_rows_of.height} | _agreement(
+            items, options["level"]
+        )
         of = [
             names | _part(k, items.filter(pl.Series(cut == k)), options["level"])
             for k in np.unique(cut)
@@ -187,7 +189,7 @@ def _agreement(items: pl.DataFrame, level: float) -> dict[str, Any]:
 
 
 def fisher(r: float, n: int, level: float) -> tuple[float, float]:
-    """Give the interval of a correlation by Fisher's z; NaN below four or where it is perfect."""
+    """Compute the interval of a correlation by Fisher's z; NaN below four or if it is perfect."""
     from statistics import NormalDist
 
     if n < 4 or abs(r) >= 1 - 1e-12:

@@ -161,7 +161,7 @@ _SCALES: dict[str, Callable[[Floats], Floats]] = {
 def interval_forecasts(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Hold intervals that models answered against the number that came true.
+    """Compare intervals that models answered with the true number.
 
     Grain: one row per group. Traces count whose item's target is a number and which did not fail;
         trials

@@ -257,7 +257,7 @@ def _baseline(items: Items, by: Sequence[str], baseline: str | None) -> str | No
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _History:
-    """What was recorded, each (n_items, n_groups), NaN where not tried or unknown."""
+    """Recorded figures, each (n_items, n_groups), NaN where not tried or unknown."""
 
     panel: Panel
     n: Floats
@@ -350,7 +350,7 @@ def _costs(
 
 
 def _verdict(row: dict[str, Any], options: dict[str, Any]) -> str:
-    """Say what it takes."""
+    """Write the note on the items, trials or repeats that are needed."""
     wanted = f"{100 * options['difference']:g} points"
     if row["items_needed"] is None:
         return "not to be told: fewer than two shared items, or no spread"

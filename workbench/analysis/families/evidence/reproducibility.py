@@ -246,7 +246,7 @@ def _compared(
         if n > 1 and shared.height:
             row |= _divergences(of_texts[key].filter(pl.col("_n") == n), level)
         comparisons.append(names | row)
-        settings += [names | own for own in _settings(shared)]
+        settings += [names | setting_names for setting_names in _settings(shared)]
     dropped |= {"traces not made under every setting": lost}
     return comparisons, settings, dropped, {c: rows.schema[c] for c in by}
 
@@ -266,12 +266,12 @@ def _shared(part: pl.DataFrame, n: int) -> pl.DataFrame | None:
 
 def _settings(shared: pl.DataFrame) -> list[dict[str, Any]]:
     """Average each setting over the shared attempts."""
-    each = shared.group_by("_place").agg(
+    by_place = shared.group_by("_place").agg(
         pl.col("__setting").first().alias("setting"),
         pl.col("_passed").mean().alias("rate"),
         pl.col("_output_tokens").mean().alias("mean_tokens"),
     )
-    return each.drop("_place").sort("setting").to_dicts()
+    return by_place.drop("_place").sort("setting").to_dicts()
 
 
 def _attempts(
@@ -297,8 +297,10 @@ def _attempts(
 
 def _firsts(frame: "nw.LazyFrame[Any]", keys: Sequence[str]) -> "nw.LazyFrame[Any]":
     """Keep the scored trace with the first id of those made alike."""
-    own = _scored(frame)
-    return own.filter(nw.col("trace_id") == nw.col("trace_id").min().over(*dict.fromkeys(keys)))
+    scored_traces = _scored(frame)
+    return scored_traces.filter(
+        nw.col("trace_id") == nw.col("trace_id").min().over(*dict.fromkeys(keys))
+    )
 
 
 def _scored(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
@@ -339,7 +341,7 @@ def _tidy(sd: Any) -> float:
 
 
 def sd_ends(sd: float, n: int, level: float) -> tuple[float, float]:
-    """Give the interval of a standard deviation of n normal values: sd · √((n − 1) / χ²)."""
+    """Compute the interval of a standard deviation of n normal values: sd · √((n − 1) / χ²)."""
     from scipy import special
 
     tails = special.chdtri(n - 1, np.array([(1 - level) / 2, (1 + level) / 2]))
@@ -415,17 +417,17 @@ def partings(low: Sequence[bytes], high: Sequence[bytes]) -> Ints:
     """
     ends = np.fromiter(map(len, low), np.int64, len(low))
     shorter = np.minimum(ends, np.fromiter(map(len, high), np.int64, len(high)))
-    words, left, start = np.zeros(len(low), np.int64), np.arange(len(low)), 0
-    while len(left):
-        a, b = (_letters(texts, left, start) for texts in (low, high))
+    words, remaining, start = np.zeros(len(low), np.int64), np.arange(len(low)), 0
+    while len(remaining):
+        a, b = (_letters(texts, remaining, start) for texts in (low, high))
         differ = a != b
         first = np.where(differ.any(axis=1), differ.argmax(axis=1), _READ)
-        same = np.minimum(first, shorter[left] - start)
-        words[left] += ((a == _SPACE) & (np.arange(_READ) < same[:, None])).sum(axis=1)
+        same = np.minimum(first, shorter[remaining] - start)
+        words[remaining] += ((a == _SPACE) & (np.arange(_READ) < same[:, None])).sum(axis=1)
         (done,) = np.nonzero(same < _READ)
-        ended = start + same[done] == ends[left[done]]
-        words[left[done]] += ended & (b[done, same[done]] == _SPACE)
-        left, start = np.delete(left, done), start + _READ
+        ended = start + same[done] == ends[remaining[done]]
+        words[remaining[done]] += ended & (b[done, same[done]] == _SPACE)
+        remaining, start = np.delete(remaining, done), start + _READ
     return words
 
 

@@ -173,11 +173,11 @@ def _played(
         x[0] for x in swiss_rounds.play(scores[None], eliminated, options["times"], rng)
     )
     levels = {0, 1, 2, eliminated} & set(range(n)) if n > 1 else {0}
-    each = {
+    figures = {
         t: swiss_rounds.play(scores[None], t, options["times"], rng)[0][0] for t in sorted(levels)
     }
-    each[eliminated] = points
-    slope = (points - each[0]) / eliminated if eliminated else np.full(n, np.nan)
+    figures[eliminated] = points
+    slope = (points - figures[0]) / eliminated if eliminated else np.full(n, np.nan)
     table = groups.with_columns(
         pl.Series("points", points),
         pl.Series("p_first", firsts),
@@ -190,7 +190,7 @@ def _played(
     )
     more = [
         groups.with_columns(pl.lit(t, pl.Int64).alias("eliminated"), pl.Series("expected", v))
-        for t, v in sorted(each.items())
+        for t, v in sorted(figures.items())
     ]
     return table, pl.concat(more)
 

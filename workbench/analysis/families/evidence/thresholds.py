@@ -178,9 +178,9 @@ def thresholds(
     known = known.rename({f"_{signal}": "_signal"})
     common = lowest(known["_signal"].to_numpy(), known["_right"].to_numpy(), options["wanted"])
     of_groups, parts = {}, []
-    for key, own in per_trace.parts(known, by):
-        of_groups[key] = _row(own, common, options)
-        parts.append(own.select("_signal", "_right"))
+    for key, group_traces in per_trace.parts(known, by):
+        of_groups[key] = _row(group_traces, common, options)
+        parts.append(group_traces.select("_signal", "_right"))
     nothing = {"n_items": 0, "n": 0, "common_threshold": common}
     group_rows = [
         dict(zip(by, key, strict=True)) | of_groups.get(key, nothing) for key in groups.iter_rows()
@@ -210,13 +210,13 @@ def lowest(signal: Floats, right: Floats, wanted: float) -> float | None:
     return float(values[enough[0]]) if len(enough) else None
 
 
-def _row(own: pl.DataFrame, common: float | None, options: dict[str, Any]) -> dict[str, Any]:
+def _row(rows: pl.DataFrame, common: float | None, options: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "n_items": own["_item"].n_unique(),
-        "n": own.height,
+        "n_items": rows["_item"].n_unique(),
+        "n": rows.height,
         "common_threshold": common,
     }
-    signal, right, codes = (own[c].to_numpy() for c in ("_signal", "_right", "_code"))
+    signal, right, codes = (rows[c].to_numpy() for c in ("_signal", "_right", "_code"))
     at = lowest(signal, right, options["wanted"])
     if at is not None:
         row |= {"own_threshold": at, "own_accepted": float((signal >= at).mean())}

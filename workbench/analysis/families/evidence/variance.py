@@ -227,8 +227,8 @@ def variance(
     rows, notes, partial = [], panels.notes, 0
     for task, panel in panels.parts:
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
-        own = runs if task is None else runs.filter(pl.col("task") == task)
-        repeats, gone = _repeats(own, panel)
+        task_runs = runs if task is None else runs.filter(pl.col("task") == task)
+        repeats, gone = _repeats(task_runs, panel)
         partial += gone
         table = _rows(panel, options["level"]).join(
             repeats, on=panel.groups.columns, how="left", nulls_equal=True, maintain_order="left"
@@ -301,8 +301,8 @@ def _repeats(runs: pl.DataFrame, panel: Panel) -> tuple[pl.DataFrame, int]:
     """Score every repeat that covers a group's items; also count those that do not."""
     by = panel.groups.columns
     whole = panel.rows.group_by(by).agg(pl.len().alias("_all"))
-    each = runs.join(whole, on=by, how="inner", nulls_equal=True).sort("score")
-    complete = each.filter(pl.col("n_items") == pl.col("_all"))
+    run_scores = runs.join(whole, on=by, how="inner", nulls_equal=True).sort("score")
+    complete = run_scores.filter(pl.col("n_items") == pl.col("_all"))
     spread = pl.col("score").std(ddof=1)
     spreads = complete.group_by(by).agg(
         n_repeats=pl.len().cast(pl.Int64),
@@ -311,4 +311,4 @@ def _repeats(runs: pl.DataFrame, panel: Panel) -> tuple[pl.DataFrame, int]:
         repeat_max=pl.col("score").max(),
         signal_to_noise=pl.when(spread > 1e-12).then(pl.col("score").mean() / spread),
     )
-    return spreads, each.height - complete.height
+    return spreads, run_scores.height - complete.height

@@ -180,7 +180,7 @@ _OWN = ("per_output_token_s", "prompt_s", "prompt_tokens")
 def idealized_runtime(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give the runtime that token counts imply, fastest first, per task if `by` names it.
+    """Compute the runtime that token counts imply, fastest first, per task if `by` names it.
 
     Grain: one row per group. T(p, o) = T_prompt(p) + max(o − 1, 0) · t_out + overhead in seconds, p
     prompt and o output tokens of a call (see `runtimes`). Idealized: coefficients measured on A100s
@@ -220,12 +220,12 @@ def idealized_runtime(
 
 def _chosen(options: dict[str, Any]) -> Mapping[str, Any] | None:
     """The coefficients that serve all traces, where the options name them."""
-    own = [options[name] for name in _OWN]
-    if any(value is not None for value in own):
-        if None in own:
+    coefficients = [options[name] for name in _OWN]
+    if any(value is not None for value in coefficients):
+        if None in coefficients:
             raise AnalysisError(f"coefficients of your own need all of {', '.join(_OWN)}")
-        prompt = {str(int(own[2])): own[1]}
-        return {options["kind"]: {"per_output_token_s": own[0], "prompt_s": prompt}}
+        prompt = {str(int(coefficients[2])): coefficients[1]}
+        return {options["kind"]: {"per_output_token_s": coefficients[0], "prompt_s": prompt}}
     if options["deployment"] is None:
         return None
     name = runtime_coefficients.find(options["deployment"])

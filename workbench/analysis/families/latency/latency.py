@@ -121,7 +121,7 @@ def _objective(name: str, measure: str) -> Option:
 def latency(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give percentiles of every time that is known, and the share that is fast enough.
+    """Compute percentiles of every known time, and the share within the objectives.
 
     Grain: one row per group and measure; `more["goodput"]`, where an objective is given: one row
         per
@@ -217,7 +217,7 @@ def _row(part: pl.DataFrame, column: str, level: float) -> dict[str, Any] | None
 def _goodput(
     rows: pl.DataFrame, by: Sequence[str], wanted: dict[str, float], level: float
 ) -> pl.DataFrame:
-    """Hold every trace (or call) to the objectives; the best group first."""
+    """Count the traces (or calls) that meet the objectives; the best group first."""
     known = functools.reduce(operator.and_, [pl.col(f"_{m}").is_not_null() for m in wanted])
     fast = functools.reduce(operator.and_, [pl.col(f"_{m}") <= v for m, v in wanted.items()])
     judged = rows.filter(known | pl.col("_failed")).with_columns(_met=fast & ~pl.col("_failed"))

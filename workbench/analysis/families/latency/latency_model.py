@@ -276,9 +276,9 @@ def _counted(
         prompt=nw.when(serves).then(prompt),
         one=nw.when(serves).then(nw.lit(1.0)),
     )
-    made = {name: _product(("_p", "_y"), powers) for name, powers in _PREFILL.items()}
-    made |= {name: _product(("_s", "_z", "_w"), powers) for name, powers in _DECODE.items()}
-    return terms.with_columns(**made)
+    products = {name: _product(("_p", "_y"), powers) for name, powers in _PREFILL.items()}
+    products |= {name: _product(("_s", "_z", "_w"), powers) for name, powers in _DECODE.items()}
+    return terms.with_columns(**products)
 
 
 def _product(columns: Sequence[str], powers: Sequence[int]) -> nw.Expr:

@@ -408,11 +408,11 @@ def _pairs(
             others = _above(rate, cost, small)
         if options["small"] not in {None, name} or not others:
             continue
-        own = answers(small)
-        if own is None:
+        small_answers = answers(small)
+        if small_answers is None:
             continue
         for large in others:
-            pair = _paired(panel, own, rate[:, large], cost[:, large])
+            pair = _paired(panel, small_answers, rate[:, large], cost[:, large])
             if pair is not None:
                 yield f"{name} → {panel.labels[large]}", pair
 

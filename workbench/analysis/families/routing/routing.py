@@ -262,8 +262,8 @@ def routing(
         task_data, task_notes = _task(panel, known, rng, options)
         notes += task_notes
         curves = _curves(task_data)
-        own = _rows(task_data, curves, rng, options)
-        rows += [where | row for row in own]
+        router_rows = _rows(task_data, curves, rng, options)
+        rows += [where | row for row in router_rows]
         points += [where | p for name, c in curves.items() for p in _points(name, c)]
         if options["budget"] is not None:
             given += [where | g for g in _assigned(task_data, options["budget"])]

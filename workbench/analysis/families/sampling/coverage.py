@@ -166,7 +166,7 @@ _FIT = (
 def coverage(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give pass@k, pass^k and the cost of k attempts for k = 1, 2, …, the best group first.
+    """Compute pass@k, pass^k and the cost of k attempts for k = 1, 2, …, the best group first.
 
     Grain: one row per group and k (per task if `by` names it); `more["fit"]`: one row per group.
     Only scored traces count. A curve is of one set of items throughout: those with at least as many

@@ -309,7 +309,7 @@ def _unnoted(
     return [_levels(each) for each in flat.several], flat.dropped, group_notes
 
 
-def _noted(noted: rounds.Recorded, names: pl.DataFrame, at: Ints) -> _Group:
+def _noted(noted: rounds.RecordedRounds, names: pl.DataFrame, at: Ints) -> _Group:
     """Average one group's attempts within their items."""
     right, made, changed = noted.right[at], noted.made[at].astype(float), noted.changed[at]
     before = np.concatenate([right[:, :1], right[:, :-1]], axis=1)
@@ -448,7 +448,7 @@ def _totals(group: _Group, bootstrap: Sample) -> pl.DataFrame:
 
 
 def _verdict(group: _Group, totals: pl.DataFrame) -> list[str]:
-    """Say in words whether the rounds helped, where that is settled."""
+    """Write a note on whether the rounds helped, where an interval decides it."""
     if len(group.rounds) < 2:
         return []
     low, high = totals.select("whole_gain_low", "whole_gain_high").row(0)

@@ -372,7 +372,7 @@ def _of_group(tries: attempt_counts.Attempts, voted: Floats | None, g: int) -> I
     )
 
 
-def _of_rounds(noted: rounds.Recorded, names: pl.DataFrame, at: Ints) -> _Curve:
+def _of_rounds(noted: rounds.RecordedRounds, names: pl.DataFrame, at: Ints) -> _Curve:
     last = int(noted.made[at].sum(axis=1).max())
     place, codes = rounds.items(noted, at)
     n = np.bincount(place)[:, None]
@@ -393,7 +393,7 @@ def _of_levels(ladder: parameter_levels.LevelledGroup, unit: float) -> _Curve:
 
 
 def _judge(
-    curve: _Curve, resampled: joint_resampling.Drawn, options: dict[str, Any]
+    curve: _Curve, resampled: joint_resampling.ResampledMeans, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Fit one group's curve and its resamples, (resamples, k)."""
     draws, clusters = resampled.draws, resampled.n_clusters
@@ -448,20 +448,24 @@ def _must_gain(curve: _Curve, options: dict[str, Any]) -> float:
 
 
 def _fitted(
-    levels: Floats, mean: Floats, resampled: joint_resampling.Drawn, gain: float, level: float
+    levels: Floats,
+    mean: Floats,
+    resampled: joint_resampling.ResampledMeans,
+    gain: float,
+    level: float,
 ) -> tuple[Floats, dict[str, Any]]:
     """Fit the curve and its resamples; compare what is left with its spread."""
     bootstrap_draws, clusters = resampled.draws, resampled.n_clusters
     plateau, step = fit(levels, mean[None])
     star = saturates_at(plateau, step, gain)
     fitted = law(levels, plateau, step)[0]
-    left = mean - fitted
+    residual = mean - fitted
     row: dict[str, Any] = {
         "plateau": float(plateau[0]),
         "step": float(step[0]),
         "n_star": float(star[0]),
         "is_beyond": None if math.isnan(star[0]) else bool(star[0] > levels[-1]),
-        "worst_residual": float(np.abs(left).max()),
+        "worst_residual": float(np.abs(residual).max()),
     }
     if bootstrap_draws is None:
         return fitted, row
@@ -477,7 +481,7 @@ def _fitted(
         row |= {f"{name}_low": float(low[0]), f"{name}_high": float(high[0])}
     spread = np.nanstd(bootstrap_draws - law(levels, plateaus, steps), axis=0)
     reach = NormalDist().inv_cdf(1 - (1 - level) / (2 * len(levels)))
-    row["law_holds"] = bool((np.abs(left) <= reach * spread + 1e-6).all())
+    row["law_holds"] = bool((np.abs(residual) <= reach * spread + 1e-6).all())
     return fitted, row
 
 
@@ -491,7 +495,7 @@ def _short(curves: Sequence[_Curve]) -> list[str]:
 
 
 def _remarks(curve: _Curve, row: pl.DataFrame) -> list[str]:
-    """Say in words what the columns say in numbers, where it matters."""
+    """Write notes on a curve: its fit, saturation and extrapolation."""
     name = label(curve.names.row(0))
     figures = row.row(0, named=True)
     remarks = []

@@ -204,8 +204,8 @@ _TOTALS = (
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Marks:
-    """What the verifier said.
+class _Verdicts:
+    """Verdicts of the verifier.
 
     Attributes:
         right, wrong: (n_items, n_groups) accepted traces that are right, and wrong.
@@ -301,7 +301,7 @@ def first_accepted(
 def verifier_ceiling(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give what k attempts are worth when the first that a verifier accepts is taken.
+    """Compute the accuracy of k attempts when the first that a verifier accepts is taken.
 
     Grain: one row per group and k (per task if `by` names it); `more["totals"]`: one row per group.
     Only scored traces with a `verifier_score` count; the verifier accepts from `threshold` on. A
@@ -402,12 +402,12 @@ def _blocks(
     right = np.add.reduceat(passed, start) if len(start) else np.empty(0)
     wrong = size - right
     at, accepted = at[start], verdict[start] >= threshold
-    kind, made = trial_patterns.kinds(above, size, right.astype(np.int64))
+    kind, kind_parts = trial_patterns.kinds(above, size, right.astype(np.int64))
     place, example = trial_patterns.alike(at, kind, items.frame.height)
     shown = np.full(items.frame.height, -1)
     shown[example] = np.arange(len(example))
     of = shown[at] >= 0
-    above, size, right_of = made[kind[of]].T
+    above, size, right_of = kind_parts[kind[of]].T
     pattern = shown[at][of]
     n = np.bincount(pattern, size, len(example))[pattern]
     blocks = pl.DataFrame(
@@ -440,15 +440,15 @@ def best_first(at: Ints, verdict: Floats) -> Ints:
     return order
 
 
-def _marks(blocks: pl.DataFrame, panel: Panel) -> _Marks:
+def _marks(blocks: pl.DataFrame, panel: Panel) -> _Verdicts:
     """Place the blocks in a panel."""
     right, wrong = (np.where(panel.tried, panel.matrix(c), np.nan) for c in ("_right", "_wrong"))
     place = np.nan_to_num(panel.matrix("_pattern"), nan=-1.0).astype(np.int64)
     counts = (blocks[c].cast(pl.Float64).to_numpy() for c in ("n", "above", "size", "share"))
-    return _Marks(right, wrong, place, blocks["pattern"].cast(pl.Int64).to_numpy(), *counts)
+    return _Verdicts(right, wrong, place, blocks["pattern"].cast(pl.Int64).to_numpy(), *counts)
 
 
-def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFrame:
+def _rows(tries: Attempts, marks: _Verdicts, options: dict[str, Any]) -> pl.DataFrame:
     panel, level, penalty = tries.panel, options["level"], options["penalty"]
     accepted = marks.right + marks.wrong
     waiting, parts, done = np.zeros_like(tries.n), [], 0
@@ -460,10 +460,10 @@ def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFra
             tries.within(x, k) for x in first_accepted(marks.right, marks.wrong, tries.n, k)
         )
         best = tries.within(marks.best(k), k)
-        made = clustered_means.difference(
+        gain = clustered_means.difference(
             panel, tries.within(waiting, k), level, low=0.0, high=float(k)
         ).value
-        cost = pl.Series("cost_usd", made * tries.cost).fill_nan(None)
+        cost = pl.Series("cost_usd", gain * tries.cost).fill_nan(None)
         relative = k * (1 + options["check_compute"] * options["checks"])
         parts.append(
             tries.rows(k).with_columns(
@@ -481,7 +481,7 @@ def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFra
                 *clustered_means.difference(
                     panel, right - penalty * wrong, level, low=-penalty
                 ).series("value"),
-                pl.Series("mean_attempts", made).fill_nan(None),
+                pl.Series("mean_attempts", gain).fill_nan(None),
                 cost,
                 pl.lit(relative, pl.Float64).alias("relative_compute"),
             )
@@ -490,7 +490,7 @@ def _rows(tries: Attempts, marks: _Marks, options: dict[str, Any]) -> pl.DataFra
 
 
 def _totals(
-    panel: Panel, marks: _Marks, curve: pl.DataFrame, options: dict[str, Any]
+    panel: Panel, marks: _Verdicts, curve: pl.DataFrame, options: dict[str, Any]
 ) -> pl.DataFrame:
     """Sum up the verifier and the ceiling over all verified items."""
     n, passed = panel.matrix("n_scored"), panel.matrix("outcome")

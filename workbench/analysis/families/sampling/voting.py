@@ -197,7 +197,7 @@ _WEIGHTED = tuple(c.name for c in _ROWS if c.name.startswith("weighted_"))
 def voting(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Give the rate at which the commonest of k recorded answers is right, and what they cost.
+    """Compute the rate at which the commonest of k recorded answers is right, and their cost.
 
     Grain: one row per group and k (per task if `by` names it), the group with the best single
     answer first. Only scored traces count. Two answers are the same if their text is, but for space

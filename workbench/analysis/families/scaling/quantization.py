@@ -174,7 +174,7 @@ _MEASURES = ("e2e_s", "output_tokens", "energy_j", "cost_usd")
 def quantization(
     frame: "nw.LazyFrame[Any]", *, by: Sequence[str], rng: np.random.Generator, **options: Any
 ) -> Answer:
-    """Hold every number format of a group against its baseline, item by item.
+    """Compare every number format of a group with its baseline, item by item.
 
     Grain: one row per group and format, the most bits first. Group by what stays the same, as model
         or
@@ -202,8 +202,8 @@ def quantization(
     counted_rows = items.frame.filter(pl.col("n") > 0)
     tables, lost, lone, several = [], 0, 0, 0
     for _, part in counted_rows.sort(by, nulls_last=True).group_by(by, maintain_order=True):
-        own = dataclasses.replace(items, frame=part, by=("precision",))
-        table, gone = _group(own, rng, options)
+        format_items = dataclasses.replace(items, frame=part, by=("precision",))
+        table, gone = _group(format_items, rng, options)
         lost += gone
         lone += table.height == 1
         several += table.height > 1

@@ -393,7 +393,7 @@ class _Family:
         return float(low[0]), float(high[0])
 
     def points(self) -> pl.DataFrame:
-        """Give the rows of the family's groups."""
+        """Make the rows of the family's groups."""
         fitted = np.full(self.used.height, np.nan)
         if self.law is not None:
             fitted = self.law.at(self.x)
@@ -406,7 +406,7 @@ class _Family:
         )
 
     def law_row(self) -> dict[str, Any]:
-        """Give the row of the family's law."""
+        """Make the row of the family's law."""
         row: dict[str, Any] = self.names | {"n_points": self.used.height}
         if self.surface is not None:
             s = self.surface
@@ -481,8 +481,8 @@ class _Family:
         places = np.geomspace(self.x.min(), self.options["at"] * self.x.max(), _DRAWN)
         low, high = np.full((2, _DRAWN), np.nan)
         if self.draws is not None:
-            each = np.column_stack([self.draws.at(p) for p in places])
-            low, high = resampling.percentile(each, self.options["level"], self.clusters)
+            draws = np.column_stack([self.draws.at(p) for p in places])
+            low, high = resampling.percentile(draws, self.options["level"], self.clusters)
         rows = zip(places, self.law.at(places), low, high, strict=True)
         return [
             self.names
@@ -495,7 +495,7 @@ class _Family:
         ]
 
     def notes(self) -> list[str]:
-        """Say what keeps the law from being one."""
+        """Write notes on why the law is not reliable."""
         name = self.names["family"]
         if self.law is None and self.surface is None:
             least = "five points" if self.two else "three different amounts"

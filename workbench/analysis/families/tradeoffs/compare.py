@@ -294,7 +294,7 @@ def _judge(
 def _interval(
     pair: _Pair, d: Floats, rng: np.random.Generator, options: dict[str, Any], n_tests: int
 ) -> dict[str, Any]:
-    """Give the difference's interval at the level, and at the one that n_tests at once call for."""
+    """Compute the difference's interval at the level, and at that adjusted for n_tests."""
     panel = pair.panel
     if panel.n_clusters < 2 or np.ptp(d) < 1e-12:
         return {}
@@ -330,11 +330,12 @@ def _bootstrap(
         return {
             name: resampling.percentile(draws, level, len(sums)) for name, level in levels.items()
         }
-    left = resampling.left_out_sums(sums)
-    left = left[:, :1] / left[:, 1:]
+    jackknife = resampling.left_out_sums(sums)
+    jackknife = jackknife[:, :1] / jackknife[:, 1:]
     mean = np.array([d.mean()])
     return {
-        name: resampling.bca(mean, draws, left, level, len(sums)) for name, level in levels.items()
+        name: resampling.bca(mean, draws, jackknife, level, len(sums))
+        for name, level in levels.items()
     }
 
 

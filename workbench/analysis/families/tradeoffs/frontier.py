@@ -211,7 +211,7 @@ def frontier(
 
 
 def _axis_columns(options: dict[str, Any], units: dict[str, str]) -> dict[str, Column]:
-    """Say what the axes and their intervals mean; a metric brings its own unit."""
+    """Declare the columns of the axes and their intervals; a metric has its own unit."""
     schema = known_columns()
     rate = Column(
         "pass_rate", "float", "0..1", "Mean over items of the share of trials that passed."
@@ -258,7 +258,7 @@ def _from_traces(
 
 
 def _resampled(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _Points:
-    """Put the groups of a panel on the axes, with intervals."""
+    """Compute the groups' points on the axes, with intervals."""
     values = {
         axis: panel.outcome() if options[axis] in SCORES else panel.measure(options[axis])
         for axis in ("x", "y", "z")
@@ -371,7 +371,7 @@ def _rows(
 
 
 def _thinned(points: _Points, on: Bools, options: dict[str, Any]) -> Any:
-    """Say which point stands for each of the frontier within ε; None where no ε was given."""
+    """Choose the representative of each frontier point within ε; None if no ε was given."""
     epsilon = {axis: options[f"epsilon_{axis}"] for axis in points.at}
     if all(e is None for e in epsilon.values()):
         return None

@@ -195,7 +195,7 @@ def summary(
     errors_as_wrong: bool,
     partial_totals: bool,
 ) -> Answer:
-    """Give one row per group, best pass rate first (within its task).
+    """Summarise every group in one row, best pass rate first (within its task).
 
     Grain: one row per combination of the `by` columns. Means weigh items alike: trials are averaged
     within their item first. Unscored traces count in everything but the score; unknown costs and
@@ -239,7 +239,7 @@ def _table(
     outcomes: pl.DataFrame,
     level: float,
 ) -> pl.DataFrame:
-    """Put counts, means, intervals and quantiles side by side, the best outcome first."""
+    """Join counts, means, intervals and quantiles, the best outcome first."""
     by, head = items.by, outcomes.columns[len(items.by)]
     rest = means.group_by(by, maintain_order=True).agg(
         pl.col(m).mean() for m in _MEANS if m != "cost_usd"

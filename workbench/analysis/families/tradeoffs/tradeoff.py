@@ -208,11 +208,11 @@ def tradeoff(
         parts, dropped, notes, units = _from_results(frame, keys, options)
     else:
         parts, dropped, notes = _from_traces(frame, keys, rng, options)
-    own = [c for c in by if c != "task"] or list(by)
-    baseline = _baseline(parts, own, options)
+    group_columns = [c for c in by if c != "task"] or list(by)
+    baseline = _baseline(parts, group_columns, options)
     tables: dict[str, list[pl.DataFrame]] = {"rows": [], "points": [], "others": []}
     for task, points in parts:
-        judged, judge_notes = _judge(points, own, baseline, options)
+        judged, judge_notes = _judge(points, group_columns, baseline, options)
         notes += tuple(f"{task}: {text}" if task else text for text in judge_notes)
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
         for name, table in judged.items():
@@ -234,7 +234,7 @@ def tradeoff(
 
 
 def _axes(options: dict[str, Any], units: dict[str, str]) -> dict[str, Column]:
-    """Say what the axes and their intervals mean; a metric brings its own unit."""
+    """Declare the columns of the axes and their intervals; a metric has its own unit."""
     schema = known_columns()
     rate = Column(
         "pass_rate", "float", "0..1", "Mean over items of the share of trials that passed."
@@ -280,7 +280,7 @@ def _from_traces(
 
 
 def _drawn(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _Points:
-    """Put the points of a panel on both axes, with resamples."""
+    """Compute the points of a panel on both axes, with resamples."""
     values = {
         axis: panel.outcome() if options[axis] in SCORES else panel.measure(options[axis])
         for axis in ("y", "x")
@@ -307,8 +307,8 @@ def _from_results(
     """Take two metrics of aggregates as the axes."""
     wide = published_figures.wide(frame, keys, (options["x"], options["y"]))
     whole = wide.frame.drop_nulls([options["x"], options["y"]])
-    own = [c for c in keys if c != "task"]
-    split = "task" in keys and bool(own)
+    group_columns = [c for c in keys if c != "task"]
+    split = "task" in keys and bool(group_columns)
     pieces = whole.partition_by("task", as_dict=True) if split else {(None,): whole}
     parts: list[Part] = []
     for (task,), piece in sorted(pieces.items(), key=lambda pair: str(pair[0])):
@@ -316,7 +316,7 @@ def _from_results(
             x, y = (piece[options[axis]].to_numpy()[None, :] for axis in ("x", "y"))
             cost, gain = _oriented(x, y, options)
             shown = {options[axis]: piece[options[axis]] for axis in ("y", "x")}
-            groups = piece.select(own if split else keys)
+            groups = piece.select(group_columns if split else keys)
             parts.append((None if task is None else str(task), _Points(groups, cost, gain, shown)))
     missing = wide.frame.height - whole.height
     dropped = {f"groups without {options['x']} or {options['y']}": missing}
@@ -337,11 +337,15 @@ def _plain(cost: Floats, options: dict[str, Any]) -> Floats:
     return np.exp(x) if options["log_x"] else x
 
 
-def _baseline(parts: Sequence[Part], own: Sequence[str], options: dict[str, Any]) -> str | None:
+def _baseline(
+    parts: Sequence[Part], group_columns: Sequence[str], options: dict[str, Any]
+) -> str | None:
     """Name the baseline: the option's value, or the group with the worst mean cost."""
     costs: dict[str, list[float]] = {}
     for _, points in parts:
-        for row, cost in zip(points.groups.select(own).iter_rows(), points.cost[0], strict=True):
+        for row, cost in zip(
+            points.groups.select(group_columns).iter_rows(), points.cost[0], strict=True
+        ):
             costs.setdefault(label(row), []).append(float(cost))
     baseline = options["baseline"]
     if baseline is not None and baseline not in costs and costs:
@@ -352,10 +356,10 @@ def _baseline(parts: Sequence[Part], own: Sequence[str], options: dict[str, Any]
 
 
 def _judge(
-    points: _Points, own: Sequence[str], baseline: str | None, options: dict[str, Any]
+    points: _Points, group_columns: Sequence[str], baseline: str | None, options: dict[str, Any]
 ) -> tuple[dict[str, pl.DataFrame], tuple[str, ...]]:
     """Compare the curves of one task with the baseline's: tables by name, and notes."""
-    names = [label(row) for row in points.groups.select(own).iter_rows()]
+    names = [label(row) for row in points.groups.select(group_columns).iter_rows()]
     places = {name: [j for j, n in enumerate(names) if n == name] for name in dict.fromkeys(names)}
     if baseline not in places:
         return {}, (f"the baseline {baseline} has no point",)
@@ -365,7 +369,7 @@ def _judge(
         for name, at in places.items()
     ]
     first = [at[0] for at in places.values()]
-    table = points.groups.select(own)[first]
+    table = points.groups.select(group_columns)[first]
     figures = pl.DataFrame(rows, schema=dict(empty((), _ROWS).schema) | _floats(options))
     named = [*_axes(options, {}), *(c.name for c in _ROWS)]
     comparison = {
@@ -375,8 +379,8 @@ def _judge(
     others = [j for j in range(len(names)) if j not in base]
     if len(others) > 1:
         alone = pl.DataFrame([_row(points, others, base, options)], schema=figures.schema)
-        left = [c.name for c in _ROWS if c.name not in {"is_baseline", "n_items", "n"}]
-        comparison["others"] = alone.select(left)
+        null_columns = [c.name for c in _ROWS if c.name not in {"is_baseline", "n_items", "n"}]
+        comparison["others"] = alone.select(null_columns)
     return comparison, _notes(places, rows, baseline)
 
 
@@ -410,7 +414,7 @@ def _best(points: _Points, at: list[int]) -> int:
 def _row(
     points: _Points, at: list[int], base: list[int], options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Hold one curve against the baseline."""
+    """Compare one curve with the baseline."""
     straight = options["between"] == "line"
     curve = Curve(points.cost[:, at], points.gain[:, at], straight=straight)
     against = Curve(points.cost[:, base], points.gain[:, base], straight=straight)
