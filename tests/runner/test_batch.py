@@ -614,7 +614,7 @@ def test_a_plan_with_batch_stops_at_once_and_comes_back(tmp_path, endpoint, monk
         service.hold = False
         again = by_plan(tmp_path, stub, endpoint, "r2")
 
-    assert (first.status, first.collected, stop.asked) == ("cancelled", 0, 1)
+    assert (first.status, first.collected, stop.n_requests) == ("cancelled", 0, 1)
     assert any("run the same command again" in note for note in first.notes)
     assert (again.status, again.collected, again.failed) == ("done", 40, 0)
     assert service.sizes == [40]

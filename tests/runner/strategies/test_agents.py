@@ -264,7 +264,7 @@ def test_a_step_is_read_as_far_as_the_model_may_write(text, asked, kept):
     """One action or one answer; what a model invents after it is dropped."""
     step = read_step(text)
 
-    assert (step.asked and tuple(step.asked), step.text) == (asked, kept)
+    assert (step.tool_request and tuple(step.tool_request), step.text) == (asked, kept)
 
 
 async def test_in_a_chat_the_observation_is_the_user_s():

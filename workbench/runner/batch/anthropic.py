@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from workbench.errors import ProviderUnavailable
-from workbench.runner.batch.api import Result, Seen, Undecided, batch_error, decode
+from workbench.runner.batch.api import BatchState, Result, Undecided, batch_error, decode
 from workbench.runner.batch.batch_journal import Note
 from workbench.runner.batch.wire import Wire
 
@@ -95,10 +95,10 @@ class AnthropicBatches:
         params = {name: value for name, value in body.items() if name != "stream"}
         return msgspec.json.encode({"custom_id": custom_id, "params": params})
 
-    async def submit(self, note: Note, lines: Sequence[bytes]) -> Seen:
+    async def submit(self, note: Note, lines: Sequence[bytes]) -> BatchState:
         """Make the batch."""
         body = b'{"requests":[' + b",".join(lines) + b"]}"
-        return _seen(await self._wire.json("POST", _PATH, Batch, body))
+        return _state_of(await self._wire.json("POST", _PATH, Batch, body))
 
     async def find(self, note: Note, others: Collection[str]) -> str | None:
         """Find the batch among those since the note with the same number of requests."""
@@ -128,9 +128,9 @@ class AnthropicBatches:
             return result is not None and result.custom_id in ours
         return False
 
-    async def poll(self, batch_id: str) -> Seen:
+    async def poll(self, batch_id: str) -> BatchState:
         """Read the state of a batch."""
-        return _seen(await self._wire.json("GET", f"{_PATH}/{quote(batch_id, safe='')}", Batch))
+        return _state_of(await self._wire.json("GET", f"{_PATH}/{quote(batch_id, safe='')}", Batch))
 
     async def results(self, batch_id: str) -> AsyncIterator[bytes]:
         """Read the results; the address that the service gives for them is not followed."""
@@ -159,10 +159,10 @@ class AnthropicBatches:
         await self._wire.json("POST", f"{_PATH}/{quote(batch_id, safe='')}/cancel", Batch)
 
 
-def _seen(batch: Batch) -> Seen:
+def _state_of(batch: Batch) -> BatchState:
     counts = batch.request_counts
     failed = counts.errored + counts.canceled + counts.expired
-    return Seen(
+    return BatchState(
         batch.id,
         batch.processing_status,
         batch.processing_status == "ended",

@@ -13,7 +13,7 @@ from workbench.runner.providers import transport
 from workbench.runner.providers.exchange import STATUS_OF_WORDS
 
 
-class Seen(NamedTuple):
+class BatchState(NamedTuple):
     """The state of a batch at the service.
 
     Attributes:
@@ -61,7 +61,7 @@ class BatchApi(Protocol):
         """Encode one request of a batch."""
         ...
 
-    async def submit(self, note: Note, lines: Sequence[bytes]) -> Seen:
+    async def submit(self, note: Note, lines: Sequence[bytes]) -> BatchState:
         """Make a batch of the lines, marked so that `find` knows it."""
         ...
 
@@ -77,7 +77,7 @@ class BatchApi(Protocol):
         """
         ...
 
-    async def poll(self, batch_id: str) -> Seen:
+    async def poll(self, batch_id: str) -> BatchState:
         """Read the state of a batch."""
         ...
 

@@ -12,7 +12,7 @@ import msgspec
 
 from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailable
 from workbench.records import content_id
-from workbench.runner.batch.api import BatchApi, Result, Seen, Undecided
+from workbench.runner.batch.api import BatchApi, BatchState, Result, Undecided
 from workbench.runner.batch.batch_journal import Note, Notes, Stored
 from workbench.runner.providers.exchange import HttpProvider
 
@@ -256,19 +256,19 @@ class BatchClient:
         sends = 0
         while True:
             sends += 1
-            seen = await self._submitted(note, lines)
-            if isinstance(seen, Seen):
-                await self._name(note, seen)
+            state = await self._submitted(note, lines)
+            if isinstance(state, BatchState):
+                await self._name(note, state)
                 return
-            if isinstance(seen, ProviderRejected) or sends >= self._limits.sends:
+            if isinstance(state, ProviderRejected) or sends >= self._limits.sends:
                 break
-            await self._sleep(max(wait, seen.retry_after_s or 0.0))
+            await self._sleep(max(wait, state.retry_after_s or 0.0))
             wait = self._longer(wait)
         self._void(note)
         for custom_id in note.custom_ids:
-            self._fail(custom_id, seen)
+            self._fail(custom_id, state)
 
-    async def _submitted(self, note: Note, lines: list[bytes]) -> Seen | ProviderError:
+    async def _submitted(self, note: Note, lines: list[bytes]) -> BatchState | ProviderError:
         """Send a batch once; an error is returned where the service certainly did not make it."""
         try:
             return await self._api.submit(note, lines)
@@ -293,12 +293,12 @@ class BatchClient:
     def _longer(self, wait: float) -> float:
         return min(wait * 1.5, self._limits.most_poll_s)
 
-    async def _name(self, note: Note, seen: Seen) -> None:
+    async def _name(self, note: Note, state: BatchState) -> None:
         """Write the service's id of a batch to its note, and poll it."""
-        note.batch_id, note.status = seen.batch_id, seen.status
-        note.created_at = seen.created_at or note.created_at
+        note.batch_id, note.status = state.batch_id, state.status
+        note.created_at = state.created_at or note.created_at
         await asyncio.to_thread(self._notes.write, note)
-        self._look(note, seen)
+        self._look(note, state)
         await self._follow(note)
 
     # -- following -------------------------------------------------------------------------------
@@ -314,16 +314,16 @@ class BatchClient:
             return
         batch_id = note.batch_id
         wait = self._limits.poll_s
-        while not (seen := await self._poll(batch_id)).ended:
-            self._look(note, seen)
+        while not (state := await self._poll(batch_id)).ended:
+            self._look(note, state)
             await self._sleep(wait)
             wait = self._longer(wait)
-        note.status = seen.status
+        note.status = state.status
         await self._store(note, batch_id)
         self._hand_out(note)
         self._move(note, None)
 
-    async def _poll(self, batch_id: str) -> Seen:
+    async def _poll(self, batch_id: str) -> BatchState:
         """Read a batch's state; a service that does not answer is asked again without limit."""
         wait = self._limits.poll_s
         while True:
@@ -390,9 +390,9 @@ class BatchClient:
             if custom_id in self._pending:
                 self._wait(self._pending[custom_id])
 
-    def _look(self, note: Note, seen: Seen) -> None:
+    def _look(self, note: Note, state: BatchState) -> None:
         n = len(note.custom_ids)
-        self._move(note, State(seen.batch_id, seen.status, n, seen.n_done, seen.n_failed))
+        self._move(note, State(state.batch_id, state.status, n, state.n_done, state.n_failed))
 
     def _move(self, note: Note, state: State | None) -> None:
         before = self.states.get(note.label)

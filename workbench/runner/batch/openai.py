@@ -9,7 +9,7 @@ import msgspec
 
 from workbench.errors import ProviderUnavailable
 from workbench.records import json_text
-from workbench.runner.batch.api import Result, Seen, batch_error, decode, moment, rejected
+from workbench.runner.batch.api import BatchState, Result, batch_error, decode, moment, rejected
 from workbench.runner.batch.batch_journal import Note
 from workbench.runner.batch.wire import Wire
 from workbench.runner.providers import transport
@@ -119,7 +119,7 @@ class OpenAIBatches:
             {"custom_id": custom_id, "method": "POST", "url": f"/v1{path}", "body": stored}
         )
 
-    async def submit(self, note: Note, lines: Sequence[bytes]) -> Seen:
+    async def submit(self, note: Note, lines: Sequence[bytes]) -> BatchState:
         """Upload the file, then make the batch; a file whose batch is never made costs nothing."""
         form = {"content-type": f"multipart/form-data; boundary={_BOUNDARY}"}
         file = await self._wire.json("POST", "/files", File, _form(note.label, lines), form)
@@ -130,7 +130,7 @@ class OpenAIBatches:
             "metadata": {_MARK: note.label},
         }
         batch = await self._wire.json("POST", "/batches", Batch, settings)
-        return self._seen(batch)
+        return self._state_of(batch)
 
     async def find(self, note: Note, others: Collection[str]) -> str | None:
         """Find the batch with our label among those since the note."""
@@ -145,16 +145,16 @@ class OpenAIBatches:
                 return None
             after = f"&after={quote(page.data[-1].id, safe='')}"
 
-    async def poll(self, batch_id: str) -> Seen:
+    async def poll(self, batch_id: str) -> BatchState:
         """Read the state of a batch."""
-        return self._seen(await self._batch(batch_id))
+        return self._state_of(await self._batch(batch_id))
 
     async def _batch(self, batch_id: str) -> Batch:
         return await self._wire.json("GET", f"/batches/{quote(batch_id, safe='')}", Batch)
 
-    def _seen(self, batch: Batch) -> Seen:
+    def _state_of(self, batch: Batch) -> BatchState:
         counts = batch.request_counts or Counts()
-        return Seen(
+        return BatchState(
             batch.id,
             batch.status,
             batch.status in _ENDED,

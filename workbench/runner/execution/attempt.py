@@ -20,7 +20,7 @@ from workbench.runner.attempts.grading import grade
 from workbench.runner.attempts.journal import AttemptJournal, JournalLine
 from workbench.runner.attempts.session import Meter, Outcome, Session
 from workbench.runner.execution.connected_models import ConnectedModels
-from workbench.runner.limits import Tab
+from workbench.runner.limits import AttemptAccount
 from workbench.runner.planning.plan import Plan, Planned, seed_of
 from workbench.runner.providers.broken_requests import CANCELLED
 
@@ -49,15 +49,15 @@ def open_session(
     planned: Planned,
     connected: ConnectedModels,
     journal: AttemptJournal | None,
-    tab: Tab,
+    account: AttemptAccount,
     *,
     meter: Meter | None = None,
 ) -> Session:
-    """Open the session of an attempt; every call is charged to its tab."""
+    """Open the session of an attempt; every call is charged to its account."""
     seed = seed_of(plan.seed, planned.item_id, planned.trial)
     sampling = {"seed": seed} if seed is not None else {}
-    line = tab.over(connected.line(planned.target, sampling))
-    helpers = {name: tab.over(helper) for name, helper in connected.helpers(sampling).items()}
+    line = account.over(connected.line(planned.target, sampling))
+    helpers = {name: account.over(helper) for name, helper in connected.helpers(sampling).items()}
     return Session(
         task=planned.task,
         model=line.model,

@@ -51,7 +51,7 @@ def execute(
 
 
 def _stop(launch: LaunchState, *, now: bool) -> None:
-    while launch.stop.asked < (2 if now else 1):
+    while launch.stop.n_requests < (2 if now else 1):
         launch.stop()
 
 

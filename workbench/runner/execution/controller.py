@@ -124,11 +124,11 @@ class Controller:
     async def may_begin(self) -> bool:
         """Wait while the run is paused or its pilot is undecided; False where the run is to end."""
         while self._is_pilot_begun() or not self._may_begin.is_set():
-            if self._launch.stop.asked:
+            if self._launch.stop.n_requests:
                 return False
             self._may_begin.clear()
             await self._may_begin.wait()
-        return not self._launch.stop.asked
+        return not self._launch.stop.n_requests
 
     def _is_pilot_begun(self) -> bool:
         return self._pilot_size is not None and self._n_begun >= self._pilot_size
@@ -198,7 +198,7 @@ class Controller:
         due_s = launch.clock() + PUBLISH_S
         while True:
             self._check_pilot()
-            if launch.stop.asked:
+            if launch.stop.n_requests:
                 self._may_begin.set()
             if (folder := self._folder) is not None:
                 received = await asyncio.to_thread(folder.collect)
@@ -274,7 +274,7 @@ class Controller:
             self._release("pilot")
             if not self._pilot_decision.result():
                 self._launch.note("stopped after the pilot")
-                self._launch.stop.asked = max(self._launch.stop.asked, 1)
+                self._launch.stop.n_requests = max(self._launch.stop.n_requests, 1)
             if self._paused_since is None:
                 self._may_begin.set()
 
@@ -305,7 +305,7 @@ class Controller:
         """The status of the run, one of `RunState.status`."""
         if self.status != "running":
             return self.status
-        if self._launch.stop.asked:
+        if self._launch.stop.n_requests:
             return "stopping"
         if self._paused_since is not None:
             return "paused"

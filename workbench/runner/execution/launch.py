@@ -25,7 +25,7 @@ from workbench.runner.execution.metering import Metering
 from workbench.runner.execution.shared_work import UPDATE_S, SharedWork
 from workbench.runner.execution.stop import Stop
 from workbench.runner.execution.worker_pool import WorkerPool
-from workbench.runner.limits import Breaker, Budget, Tab
+from workbench.runner.limits import AttemptAccount, Breaker, Budget
 from workbench.runner.limits.failure_reasons import Failures
 from workbench.runner.limits.progress import CollectReport, Progress
 from workbench.runner.planning.plan import Planned, Work
@@ -64,7 +64,7 @@ class _EndedAttempt(NamedTuple):
     e2e_s: float | None
     journal: AttemptJournal | None
     trace_id: str
-    tab: Tab
+    account: AttemptAccount
 
 
 class Launch(LaunchState):
@@ -267,13 +267,13 @@ class Launch(LaunchState):
         if str(error) not in self.notes:
             _LOG.warning("%s", error)
         self.note(str(error))
-        self.stop.asked = max(self.stop.asked, 1)
+        self.stop.n_requests = max(self.stop.n_requests, 1)
         self.wake()
 
     def _may_wait(self, error: StoreError, waited_s: float) -> bool:
         """Whether an attempt goes on waiting for a disk that does not take its replies."""
         self._stop_on_disk_error(error)
-        return waited_s < DISK_WAIT_S and self.stop.asked < 2
+        return waited_s < DISK_WAIT_S and self.stop.n_requests < 2
 
     def _write_trace(self, trace: Trace) -> bool:
         """Write a trace; False where it waits in memory until the disk takes it."""
@@ -290,7 +290,7 @@ class Launch(LaunchState):
         """
         until = self.clock() + DISK_WAIT_S
         while (error := self.spool.retry()) is not None:
-            if self.clock() > until or self.stop.asked > 1:
+            if self.clock() > until or self.stop.n_requests > 1:
                 if self.spool.retry_elsewhere() is None:
                     self.note(f"the last answers lie where {self.spool.folder} is now")
                     return
@@ -311,7 +311,7 @@ class Launch(LaunchState):
         """Make the next attempt; False where there is none, or none may begin."""
         requeued = self.control.requeued
         planned = requeued.popleft() if requeued else next(self.queue, None)
-        if self.stop.asked:
+        if self.stop.n_requests:
             return False
         if planned is None:
             return await self._wait_for_other_collectors()
@@ -349,9 +349,9 @@ class Launch(LaunchState):
 
     async def _wait_for_other_collectors(self) -> bool:
         """Wait while other collectors hold attempts that may be released; False at the end."""
-        if self.sharing.waiting and not self.stop.asked:
+        if self.sharing.waiting and not self.stop.n_requests:
             await self.attempt_ended.wait()
-        return bool(self.sharing.waiting or self.control.requeued) and not self.stop.asked
+        return bool(self.sharing.waiting or self.control.requeued) and not self.stop.n_requests
 
     async def _watch_other_collectors(self) -> None:
         """Read the claims of other collectors every `UPDATE_S` seconds, and wake the workers."""
@@ -364,7 +364,7 @@ class Launch(LaunchState):
                 continue
             if released:
                 self.control.requeued.extend(released)
-            if released is not None or self.stop.asked:
+            if released is not None or self.stop.n_requests:
                 self.progress.elsewhere = self.sharing.n_made
                 self.wake()
 
@@ -394,8 +394,8 @@ class Launch(LaunchState):
             if not self.progress.in_flight and not others:
                 configuration_id = planned.configuration.configuration_id
                 self.note(self.budget.verdict(configuration_id, _prompt_bytes(planned)))
-                self.stop.asked = max(self.stop.asked, 1)
-            if self.stop.asked:
+                self.stop.n_requests = max(self.stop.n_requests, 1)
+            if self.stop.n_requests:
                 return False
             await self.attempt_ended.wait()
         return True
@@ -417,13 +417,13 @@ class Launch(LaunchState):
             self.control.requeued.append(planned)
             self.sharing.withdraw(planned)
             return
-        tab = self.budget.begin(configuration_id, _prompt_bytes(planned))
-        self.sharing.open(planned, tab)
+        account = self.budget.begin(configuration_id, _prompt_bytes(planned))
+        self.sharing.open(planned, account)
         self.progress.in_flight += 1
         CURRENT_ATTEMPT.set(CurrentAttempt(planned.configuration, item_id, trial))
         journal, trace_id = self._open_journal(planned)
         session = attempt.open_session(
-            self.plan, planned, self.connected, journal, tab, meter=self.metering.meter
+            self.plan, planned, self.connected, journal, account, meter=self.metering.meter
         )
         flight = self.control.begin(planned, session)
         try:
@@ -433,25 +433,25 @@ class Launch(LaunchState):
                 journal.close()
             if isinstance(error, asyncio.CancelledError):
                 self._write_interrupted(flight, started_at, trace_id, journal)
-            self.sharing.give_back(planned, tab)
+            self.sharing.give_back(planned, account)
             raise
         finally:
             self.control.end(flight)
             self.progress.in_flight -= 1
             self.progress.add(c for c in session.calls if c.ordinal not in session.recalled)
             self.progress.add(session.broken)
-            tab.close(is_whole=not session.recalled)
+            account.close(is_whole=not session.recalled)
             self.wake()
-        if tab.was_stopped and journal is not None:  # continues from its journal given more budget
+        if account.was_stopped and journal is not None:  # continues if the budget is raised
             await session.energy()
             journal.close()
-            self.sharing.give_back(planned, tab)
+            self.sharing.give_back(planned, account)
             self.control.requeued.append(planned)
             return
         # replies of an earlier run took no time here, so the duration would be too short
         is_timed = self.connected.is_timed(planned.target) and not session.recalled
         e2e_s = self.clock() - start if is_timed else None
-        ended = _EndedAttempt(flight, result, started_at, e2e_s, journal, trace_id, tab)
+        ended = _EndedAttempt(flight, result, started_at, e2e_s, journal, trace_id, account)
         if not self.metering.measures:
             await self._write(ended)
             return
@@ -512,7 +512,7 @@ class Launch(LaunchState):
             energy=await self.metering.settle(session, unused),
         )
         is_written = self._write_trace(trace)
-        self.sharing.close(planned, ended.tab, failed=not is_settled(trace.error_type))
+        self.sharing.close(planned, ended.account, failed=not is_settled(trace.error_type))
         if journal is not None:
             journal.close()
             # an attempt that a temporary failure interrupted continues from its journal
@@ -603,7 +603,7 @@ class Launch(LaunchState):
                 self.note(
                     f"stopped, as the judge {call.model} cannot be asked: {call.error_message}"
                 )
-                self.stop.asked = max(self.stop.asked, 1)
+                self.stop.n_requests = max(self.stop.n_requests, 1)
                 return
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import StoreLocked
-from workbench.runner.limits import Budget, Tab
+from workbench.runner.limits import AttemptAccount, Budget
 from workbench.runner.planning.claims import Claims
 from workbench.runner.planning.plan import Planned
 from workbench.runner.planning.resume import read_leftovers
@@ -95,23 +95,23 @@ class SharedWork:
 
         return await self.claims.exclusively(try_claim)
 
-    def open(self, planned: Planned, tab: Tab) -> None:
+    def open(self, planned: Planned, account: AttemptAccount) -> None:
         """Publish every change of a claimed attempt's reservation to the other collectors."""
-        tab.on_change = lambda: self.claims.append("take", planned.key, tab.taken)
+        account.on_change = lambda: self.claims.append("take", planned.key, account.taken)
 
-    def close(self, planned: Planned, tab: Tab, *, failed: bool = False) -> None:
+    def close(self, planned: Planned, account: AttemptAccount, *, failed: bool = False) -> None:
         """Publish that an attempt's trace is in the spool."""
-        tab.on_change = None
-        self.claims.append("fail" if failed else "end", planned.key, tab.spent)
+        account.on_change = None
+        self.claims.append("fail" if failed else "end", planned.key, account.spent)
 
     def withdraw(self, planned: Planned) -> None:
         """Release an attempt for which no request was sent."""
         self.claims.append("back", planned.key)
 
-    def give_back(self, planned: Planned, tab: Tab) -> None:
+    def give_back(self, planned: Planned, account: AttemptAccount) -> None:
         """Release an attempt that was begun and has not ended."""
-        tab.on_change = None
-        self.claims.append("back", planned.key, tab.spent)
+        account.on_change = None
+        self.claims.append("back", planned.key, account.spent)
 
     # -- other collectors ------------------------------------------------------------------------
 

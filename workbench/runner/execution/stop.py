@@ -7,13 +7,13 @@ class Stop:
     """Ends a collection: the first call waits for the attempts in flight, the second cancels them.
 
     Attributes:
-        asked: number of calls so far.
+        n_requests: number of calls so far.
         at_once: whether the first call cancels already; for batches, which continue at the server.
     """
 
     def __init__(self) -> None:
         """Start with no call made."""
-        self.asked = 0
+        self.n_requests = 0
         self.at_once = False
         self._cancel: Callable[[], object] | None = None
 
@@ -23,11 +23,11 @@ class Stop:
 
     def __call__(self) -> None:
         """Stop the collection; a second call cancels the attempts in flight."""
-        self.asked += 1
+        self.n_requests += 1
         if self.is_now and self._cancel is not None:
             self._cancel()
 
     @property
     def is_now(self) -> bool:
         """Whether the attempts in flight are cancelled."""
-        return self.asked > (0 if self.at_once else 1)
+        return self.n_requests > (0 if self.at_once else 1)

@@ -2,7 +2,7 @@
 
 from workbench.runner.limits.backoff import Backoff
 from workbench.runner.limits.breaker import Breaker
-from workbench.runner.limits.budget import Amounts, Budget, PriceOf, Tab
+from workbench.runner.limits.budget import Amounts, AttemptAccount, Budget, PriceOf
 from workbench.runner.limits.caller import Caller
 
-__all__ = ["Amounts", "Backoff", "Breaker", "Budget", "Caller", "PriceOf", "Tab"]
+__all__ = ["Amounts", "AttemptAccount", "Backoff", "Breaker", "Budget", "Caller", "PriceOf"]

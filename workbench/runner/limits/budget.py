@@ -341,9 +341,9 @@ class Budget:
         )
         return Amounts(*shares)
 
-    def begin(self, configuration_id: str, prompt_bytes: int = 0) -> "Tab":
+    def begin(self, configuration_id: str, prompt_bytes: int = 0) -> "AttemptAccount":
         """Count an attempt as in flight."""
-        return Tab(self, configuration_id, self.share_of(configuration_id, prompt_bytes))
+        return AttemptAccount(self, configuration_id, self.share_of(configuration_id, prompt_bytes))
 
     def most_of_first(self, configuration_id: str, prompt_bytes: int) -> Amounts:
         """Return the most that an attempt's first call may take; zero for an unknown prompt."""
@@ -468,7 +468,7 @@ class SharedBudget(Protocol):
         ...
 
 
-class Tab:
+class AttemptAccount:
     """The account of one attempt: the amounts it reserves and spends of a budget.
 
     Attributes:

@@ -14,7 +14,7 @@ from workbench.errors import ProviderError, ProviderRejected, ProviderUnavailabl
 from workbench.runner.local import loading, prompts, settings
 from workbench.runner.local.loop_bridge import LoopBridge
 from workbench.runner.local.output_parser import Detokenizer, Output, Tags
-from workbench.runner.local.reply import Asked, reply
+from workbench.runner.local.reply import IncomingRequest, reply
 from workbench.runner.local.sequence import Sequence
 from workbench.runner.providers.protocol import CallRefused, OnChunk, Reply, Request, StreamBroken
 
@@ -156,7 +156,7 @@ class LocalProvider:
             StreamBroken: it ran out of time, or the provider was closed.
         """
         key = f"{self.name}-{next(_KEYS)}"
-        incoming = Asked(request, self.name, key, self._now(), time.perf_counter())
+        incoming = IncomingRequest(request, self.name, key, self._now(), time.perf_counter())
         sequence: Sequence | None = None
         loaded = self._loaded
         try:
@@ -206,7 +206,9 @@ class LocalProvider:
             self._desk = LoopBridge(loop, engine)
         return self._desk
 
-    def _sequence(self, incoming: Asked, loaded: loading.Loaded, bridge: LoopBridge) -> Sequence:
+    def _sequence(
+        self, incoming: IncomingRequest, loaded: loading.Loaded, bridge: LoopBridge
+    ) -> Sequence:
         """Make what the engine works on; ProviderRejected where the model cannot."""
         request = incoming.request
         sampling = settings.read(

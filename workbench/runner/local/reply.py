@@ -11,7 +11,7 @@ from workbench.runner.providers.partial_reply import Arrived
 from workbench.runner.providers.protocol import Reply, Request
 
 
-class Asked(NamedTuple):
+class IncomingRequest(NamedTuple):
     """A request and when it was made.
 
     Attributes:
@@ -26,7 +26,7 @@ class Asked(NamedTuple):
     at_s: float
 
 
-def reply(incoming: Asked, sequence: Sequence | None, loaded: Loaded | None) -> Reply:
+def reply(incoming: IncomingRequest, sequence: Sequence | None, loaded: Loaded | None) -> Reply:
     """Return the reply so far; a request that was never run has no tokens and no times."""
     known: dict[str, Any] = {
         "provider": incoming.provider,
@@ -84,7 +84,7 @@ def _counts(sequence: Sequence) -> dict[str, Any]:
     }
 
 
-def _usage(incoming: Asked, sequence: Sequence, loaded: Loaded) -> dict[str, Any]:
+def _usage(incoming: IncomingRequest, sequence: Sequence, loaded: Loaded) -> dict[str, Any]:
     """Return what the engine knows beside the columns; times in seconds."""
     sampling, first_s = sequence.sampling, sequence.first_s
     admitted_s, ended_s = sequence.admitted_s, sequence.ended_s

@@ -10,14 +10,14 @@ _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 _LISTED = re.compile(r"\[TOOL_CALLS\]\s*(\[.*\])", re.DOTALL)
 
 
-class Asked(NamedTuple):
+class ToolRequest(NamedTuple):
     """A tool that a model asked for."""
 
     name: str
     arguments: str  # JSON text
 
 
-def parse(text: str, names: Collection[str]) -> tuple[str, list[Asked]]:
+def parse(text: str, names: Collection[str]) -> tuple[str, list[ToolRequest]]:
     """Take the tool calls out of a text; what is broken, or names no tool, stays text.
 
     Args:
@@ -28,7 +28,7 @@ def parse(text: str, names: Collection[str]) -> tuple[str, list[Asked]]:
     Returns:
         The text without them, and the calls in order.
     """
-    parsed: list[Asked] = []
+    parsed: list[ToolRequest] = []
 
     def take(match: re.Match[str]) -> str:
         calls = _calls(match[1], names)
@@ -42,7 +42,7 @@ def parse(text: str, names: Collection[str]) -> tuple[str, list[Asked]]:
     return (text.strip() if parsed else text), parsed
 
 
-def _calls(text: str, names: Collection[str]) -> list[Asked]:
+def _calls(text: str, names: Collection[str]) -> list[ToolRequest]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -52,9 +52,9 @@ def _calls(text: str, names: Collection[str]) -> list[Asked]:
     return known if len(known) == len(calls) else []
 
 
-def _call(value: Any) -> Asked | None:
+def _call(value: Any) -> ToolRequest | None:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return None
     arguments = value.get("arguments", value.get("parameters", {}))
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return Asked(value["name"], text)
+    return ToolRequest(value["name"], text)

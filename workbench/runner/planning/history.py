@@ -77,7 +77,7 @@ def refused_of(facts: "nw.LazyFrame[Any]", work: Work) -> int:
     return keys.join(done.unique(), on=_KEYS, how="anti").height
 
 
-class Counted(NamedTuple):
+class CellCounts(NamedTuple):
     """A cell before its estimates; `squares` is Σ (missing trials)² over its items."""
 
     configuration: Configuration
@@ -103,7 +103,7 @@ class Source(NamedTuple):
         return means
 
 
-def count(work: Work, settled: pl.DataFrame, waiting: Iterable[AttemptKey]) -> list[Counted]:
+def count(work: Work, settled: pl.DataFrame, waiting: Iterable[AttemptKey]) -> list[CellCounts]:
     """Count the planned and missing attempts per cell, without strategies that are not imported.
 
     The identity of such a strategy, and so its attempts in the store, is not known.
@@ -141,7 +141,7 @@ def count(work: Work, settled: pl.DataFrame, waiting: Iterable[AttemptKey]) -> l
             planned = trials * n_items
             squares += (n_items - touched) * trials**2
             counted.append(
-                Counted(
+                CellCounts(
                     configuration, task.task, task.task_id, planned, planned - n, float(squares)
                 )
             )
@@ -173,7 +173,7 @@ def priced(history: pl.DataFrame, price: Callable[[Call], float | None] | None) 
     return history.with_columns(pl.Series("cost_usd", costs, pl.Float64))
 
 
-def nearest_source(history: pl.DataFrame, row: Counted) -> Source | None:
+def nearest_source(history: pl.DataFrame, row: CellCounts) -> Source | None:
     """Return the nearest history of a cell; None where there is none."""
     c = row.configuration
     here, same = pl.col("task_id") == row.task_id, pl.col("configuration_id") == c.configuration_id

@@ -18,7 +18,7 @@ from workbench.records import Call
 from workbench.runner.planning import plan_budget
 from workbench.runner.planning.history import (
     MEASURES,
-    Counted,
+    CellCounts,
     Source,
     count,
     nearest_source,
@@ -160,7 +160,7 @@ def estimate(
 
 
 def _draw(
-    counted: Sequence[Counted], sources: Sequence[Source | None], rng: np.random.Generator
+    counted: Sequence[CellCounts], sources: Sequence[Source | None], rng: np.random.Generator
 ) -> Floats:
     """Draw totals, (resamples, cells, measures); NaN where there is no interval."""
     ids = sorted({i for s in sources if s is not None for i in s.items["item_id"]})
@@ -214,7 +214,7 @@ def _spread(source: Source) -> Floats:
     return spread
 
 
-def _cell(row: Counted, source: Source | None, draws: Floats) -> Cell:
+def _cell(row: CellCounts, source: Source | None, draws: Floats) -> Cell:
     estimates = {m: _estimate(m, row, source, draws[:, k]) for k, m in enumerate(MEASURES)}
     return Cell(
         configuration_id=row.configuration.configuration_id,
@@ -261,7 +261,7 @@ def _wants(work: Work) -> Iterable[str]:
 _WHY = {"cost_usd": "no price", "energy_j": "not measured", "time_s": "not timed"}
 
 
-def _estimate(measure: str, row: Counted, source: Source | None, draws: Floats) -> Estimate:
+def _estimate(measure: str, row: CellCounts, source: Source | None, draws: Floats) -> Estimate:
     if not row.missing:
         return Estimate(0.0, 0.0, 0.0)
     if source is None:

@@ -1,8 +1,8 @@
 """A recording: the possible prompts of each call of recorded traces, and the replies to it.
 
 A trace holds every message once (see `transcript.py`), so the prompt of a call is some beginning of
-the earlier messages, followed by the new ones. `Conversation.was_asked` says whether a chat can be
-that prompt.
+the earlier messages, followed by the new ones. `Conversation.can_be_prompt` says whether a chat
+can be that prompt.
 """
 
 import dataclasses
@@ -111,11 +111,13 @@ class Conversation:
             for call, messages in zip(calls, _by_call(trace, calls), strict=True)
         ]
 
-    def was_asked(self, chat: Chat, place: int) -> bool:
+    def can_be_prompt(self, chat: Chat, place: int) -> bool:
         """Whether a chat can be the prompt of the call at a place."""
-        return self._asked(chat, len(chat), place, {})
+        return self._matches_prompt(chat, len(chat), place, {})
 
-    def _asked(self, chat: Chat, end: int, place: int, known: dict[tuple[int, int], bool]) -> bool:
+    def _matches_prompt(
+        self, chat: Chat, end: int, place: int, known: dict[tuple[int, int], bool]
+    ) -> bool:
         start = _without(chat, end, self.calls[place].heard)
         return start is not None and self._begun(chat, start, place, known)
 
@@ -135,7 +137,7 @@ class Conversation:
         only_text = tuple(part for part in recorded.said if part.kind == "text")
         for said in {recorded.said, only_text}:
             start = _without(chat, end, said) if said else None
-            if start is not None and self._asked(chat, start, place, known):
+            if start is not None and self._matches_prompt(chat, start, place, known):
                 return True
         for length in range(len(recorded.heard), 0, -1):
             start = _without(chat, end, recorded.heard[:length])

@@ -56,7 +56,7 @@ _NEAR = 200  # recorded prompts that are compared with one that is not recorded
 _SHOWN = 80  # characters of a text in a message
 
 
-class _Found(NamedTuple):
+class _Candidate(NamedTuple):
     """A recorded call that may answer: where it is, and the text that a server would have sent."""
 
     conversation: int
@@ -136,7 +136,7 @@ class Replay:
     async def aclose(self) -> None:
         """Nothing is held open."""
 
-    def _choose(self, request: Request) -> _Found:
+    def _choose(self, request: Request) -> _Candidate:
         """Find the recorded call that answers, and use it up."""
         chat, begun = recording.chat_of(request)
         fitting = self._fitting(request.model, chat, begun)
@@ -153,18 +153,18 @@ class Replay:
         self._used[_user(asker), best.recorded.call_id] = asker
         return best
 
-    def _fitting(self, model: str, chat: Chat, begun: str) -> list[_Found]:
+    def _fitting(self, model: str, chat: Chat, begun: str) -> list[_Candidate]:
         """List the recorded calls with this prompt, in the order of the recording."""
         candidates = []
         for number, place in self._index.get((model, chat[-1]), ()) if chat else ():
             conversation = self._conversations[number]
-            if conversation.was_asked(chat, place):
+            if conversation.can_be_prompt(chat, place):
                 raw = recording.raw_text(conversation.calls[place], begun)
                 if raw is not None:
-                    candidates.append(_Found(number, conversation.calls[place], raw))
+                    candidates.append(_Candidate(number, conversation.calls[place], raw))
         return candidates
 
-    def _free(self, fitting: list[_Found], asker: CurrentAttempt | None) -> list[_Found]:
+    def _free(self, fitting: list[_Candidate], asker: CurrentAttempt | None) -> list[_Candidate]:
         """Leave out what was given before, and other trials than the asker's."""
         mine = fitting
         if asker is not None:
@@ -180,7 +180,9 @@ class Replay:
             raise _refused(f"this chat was recorded {times}, and is asked once more")
         return free or again[-1:]  # asked again after a failure, it fails again
 
-    def _rank(self, candidate: _Found, asker: CurrentAttempt | None) -> tuple[bool, bool, int, int]:
+    def _rank(
+        self, candidate: _Candidate, asker: CurrentAttempt | None
+    ) -> tuple[bool, bool, int, int]:
         recorded = candidate.recorded
         ours, theirs = asker.configuration if asker else None, recorded.configuration
         same = (
@@ -191,7 +193,7 @@ class Replay:
         elsewhere = ORDINAL.get() not in {None, recorded.call.ordinal}
         return not same, elsewhere, candidate.conversation, recorded.call.ordinal
 
-    def _reply(self, request: Request, candidate: _Found) -> Reply:
+    def _reply(self, request: Request, candidate: _Candidate) -> Reply:
         recorded, raw = candidate.recorded, candidate.raw
         call = recorded.call
         given = {name: getattr(call, name) for name in (*_FACTS, *(_TIMES if self._pace else ()))}

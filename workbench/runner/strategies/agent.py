@@ -8,12 +8,12 @@ from workbench.errors import ConfigError
 from workbench.runner import tools as toolkit
 from workbench.runner.attempts.session import Outcome, Session
 from workbench.runner.strategies import agent_native, agent_text
-from workbench.runner.strategies.agent_tools import Hands
+from workbench.runner.strategies.agent_tools import AgentTools
 from workbench.runner.strategies.parameters import Parameters
 from workbench.runner.tools.budget import AgentBudget
 
 PROTOCOLS = ("auto", "native", "text")
-_TEXT_ONLY = {"completions", "local"}  # endpoints by which no tools can be told of
+_TEXT_ONLY = {"completions", "local"}  # endpoints that take no tool definitions
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Acting(Parameters):
 
     Attributes:
         tools: their names.
-        protocol: "native" hands the tools to the API; "text" asks for them in words, for base
+        protocol: "native" sends the tools to the API; "text" asks for them in words, for base
             models and models whose chat template leaves tools out; "auto" is native except for base
             models. Where a server's count of tokens shows that native tools never reached the
             model, the call is refused.
@@ -75,7 +75,7 @@ class Acting(Parameters):
             self.extension_turns,
             self.most_turns,
         )
-        hands = Hands(
+        agent_tools = AgentTools(
             session,
             toolkit.Toolbox([toolkit.get(name) for name in self.tools]),
             budget,
@@ -86,5 +86,5 @@ class Acting(Parameters):
             self.protocol == "auto" and session.endpoint in _TEXT_ONLY
         )
         if text:
-            return await agent_text.act(hands, item, lessons, self.shots)
-        return await agent_native.act(hands, item, lessons)
+            return await agent_text.act(agent_tools, item, lessons, self.shots)
+        return await agent_native.act(agent_tools, item, lessons)

@@ -7,7 +7,7 @@ from workbench.datasets import TaskItem
 from workbench.errors import ProviderRejected
 from workbench.records import json_text
 from workbench.runner.attempts.session import ChatMessage, Outcome, Reply, ToolSpec
-from workbench.runner.strategies.agent_tools import Asked, Hands, told
+from workbench.runner.strategies.agent_tools import AgentTools, ToolRequest, format_lessons
 
 _ASK = (
     "{prompt} Use the tools as often as you need, and think about what each answer means before"
@@ -16,28 +16,30 @@ _ASK = (
 _LETTERS_PER_TOKEN = 6.5  # no tokenizer packs text and JSON so densely
 
 
-async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
+async def act(agent_tools: AgentTools, item: TaskItem, lessons: Sequence[str]) -> Outcome:
     """Let the model call tools until it answers or hits a limit.
 
     Raises:
         ProviderRejected: the tools never reached the model.
     """
-    session, specs = hands.session, hands.specs
-    system = _ASK.format(prompt=session.task.prompt, lessons=told(lessons))
+    session, specs = agent_tools.session, agent_tools.specs
+    system = _ASK.format(prompt=session.task.prompt, lessons=format_lessons(lessons))
     chat: list[ChatMessage] = [
         {"role": "system", "content": system},
         {"role": "user", "content": item.question},
     ]
     more: dict[str, Any] = {}
     while True:
-        reply = await session.generate(chat, tools=specs, most_tokens=hands.most_tokens, **more)
-        tool_calls = [Asked(tool.tool, tool.arguments) for tool in reply.tool_calls]
+        reply = await session.generate(
+            chat, tools=specs, most_tokens=agent_tools.most_tokens, **more
+        )
+        tool_calls = [ToolRequest(tool.tool, tool.arguments) for tool in reply.tool_calls]
         if not tool_calls or more:
-            if not hands.account.turns:
+            if not agent_tools.account.turns:
                 _see_that_tools_arrived(reply, chat, specs)
-            hands.turn_down(reply, tool_calls, in_text=False)
-            return hands.outcome(reply.text, reply, protocol="native")
-        results = await hands.use(reply, tool_calls, in_text=False)
+            agent_tools.refuse_all(reply, tool_calls, in_text=False)
+            return agent_tools.outcome(reply.text, reply, protocol="native")
+        results = await agent_tools.use(reply, tool_calls, in_text=False)
         answers = [
             {
                 "role": "tool",
@@ -49,9 +51,9 @@ async def act(hands: Hands, item: TaskItem, lessons: Sequence[str]) -> Outcome:
             for tool_id, called in zip(reply.tool_ids, results, strict=True)
         ]
         # within the last answer: some chat templates allow no message of the user's there
-        answers[-1]["content"] = f"{answers[-1]['content']}{hands.notes()}"
+        answers[-1]["content"] = f"{answers[-1]['content']}{agent_tools.notes()}"
         chat += [reply.turn, *answers]
-        if hands.account.limit():
+        if agent_tools.account.limit():
             more = {"tool_choice": "none"}
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from workbench.datasets import TaskItem
 from workbench.records import json_text
 from workbench.runner.attempts.session import ChatMessage, Outcome, Reply, ToolSpec
-from workbench.runner.strategies.agent_tools import Asked, Hands, told
+from workbench.runner.strategies.agent_tools import AgentTools, ToolRequest, format_lessons
 
 OBSERVATION = "\nObservation:"
 _STOP = (OBSERVATION, "\nQuestion:")
@@ -40,18 +40,18 @@ class Step(NamedTuple):
 
     Attributes:
         text: as far as it is kept: to the end of the first action, or of the answer.
-        asked: the tool it asks for; None where it asks for none.
+        tool_request: the tool it asks for; None where it asks for none.
     """
 
     text: str
-    asked: Asked | None
+    tool_request: ToolRequest | None
 
 
 def read_step(text: str) -> Step:
     r"""Read one turn; what follows an observation of the model's own invention is dropped.
 
-    >>> read_step("Thought: add\nAction: calculator\nAction Input: {}\nObservation: 4").asked
-    Asked(name='calculator', arguments='{}')
+    >>> read_step("Thought: add\nAction: calculator\nAction Input: {}\nObservation: 4").tool_request
+    ToolRequest(name='calculator', arguments='{}')
     """
     text = f"\n{text}".partition(OBSERVATION)[0][1:]
     action, answer = _ACTION.search(text), _ANSWER.search(text)
@@ -61,15 +61,15 @@ def read_step(text: str) -> Step:
     called = _CALL.match(action[1].strip())
     if called is not None:
         arguments = called[2] if called[2] is not None else called[3]
-        return Step(text[: action.end()].rstrip(), Asked(called[1], arguments))
+        return Step(text[: action.end()].rstrip(), ToolRequest(called[1], arguments))
     name = action[1].strip().strip("`*\"'")
     given = _INPUT.match(text, action.end() + 1)
     if given is None:
-        return Step(text[: action.end()].rstrip(), Asked(name, None))
+        return Step(text[: action.end()].rstrip(), ToolRequest(name, None))
     following = _NEXT.search(text, given.end())
     end = following.start() if following else len(text)
     arguments = _first_object(text[given.end() : end]).strip()
-    return Step(text[: given.end()] + arguments, Asked(name, arguments))
+    return Step(text[: given.end()] + arguments, ToolRequest(name, arguments))
 
 
 def _first_object(text: str) -> str:
@@ -82,30 +82,36 @@ def _first_object(text: str) -> str:
         return text
 
 
-async def act(hands: Hands, item: TaskItem, lessons: Sequence[str], shots: int) -> Outcome:
+async def act(
+    agent_tools: AgentTools, item: TaskItem, lessons: Sequence[str], shots: int
+) -> Outcome:
     """Let the model write steps until it answers or hits a limit."""
-    is_base = hands.session.endpoint == "completions"
-    chat = await _opening(hands, item, lessons, shots, is_base=is_base)
+    is_base = agent_tools.session.endpoint == "completions"
+    chat = await _opening(agent_tools, item, lessons, shots, is_base=is_base)
     more: dict[str, Any] = {}
     if (
-        hands.session.endpoint != "responses"
+        agent_tools.session.endpoint != "responses"
     ):  # which takes no stop words; the text is cut in any case
         more["stop"] = list(_STOP)
     begun = "Thought:" if is_base else ""
     while True:
         prefill = [{"role": "assistant", "content": begun}] if is_base else []
-        reply = await hands.session.generate(
-            [*chat, *prefill], most_tokens=hands.most_tokens, **more
+        reply = await agent_tools.session.generate(
+            [*chat, *prefill], most_tokens=agent_tools.most_tokens, **more
         )
         step = read_step(_new(reply, begun))
-        if step.asked is None or hands.account.limit():
-            hands.turn_down(reply, [step.asked] if step.asked else [], in_text=True)
+        if step.tool_request is None or agent_tools.account.limit():
+            agent_tools.refuse_all(
+                reply, [step.tool_request] if step.tool_request else [], in_text=True
+            )
             # a number among a tool's arguments is no answer
-            return hands.outcome("" if step.asked else step.text, reply, protocol="text")
-        called = (await hands.use(reply, [step.asked], in_text=True))[0]
-        seen = f"Observation: {called.text}{hands.notes()}"
+            return agent_tools.outcome(
+                "" if step.tool_request else step.text, reply, protocol="text"
+            )
+        called = (await agent_tools.use(reply, [step.tool_request], in_text=True))[0]
+        seen = f"Observation: {called.text}{agent_tools.notes()}"
         if is_base:
-            following = "Answer:" if hands.account.limit() else "Thought:"
+            following = "Answer:" if agent_tools.account.limit() else "Thought:"
             begun = f"{_kept(begun, step.text)}\n{seen}\n{following}"
         else:
             chat += [{"role": "assistant", "content": step.text}, {"role": "user", "content": seen}]
@@ -124,13 +130,15 @@ def _kept(begun: str, step: str) -> str:
 
 
 async def _opening(
-    hands: Hands, item: TaskItem, lessons: Sequence[str], shots: int, *, is_base: bool
+    agent_tools: AgentTools, item: TaskItem, lessons: Sequence[str], shots: int, *, is_base: bool
 ) -> list[ChatMessage]:
     """Write the rules, worked examples with real observations, and the question."""
-    tools = "\n".join(_described(spec) for spec in hands.specs)
-    rules = _ASK.format(prompt=hands.session.task.prompt, tools=tools, lessons=told(lessons))
+    tools = "\n".join(_described(spec) for spec in agent_tools.specs)
+    rules = _ASK.format(
+        prompt=agent_tools.session.task.prompt, tools=tools, lessons=format_lessons(lessons)
+    )
     chat: list[ChatMessage] = [{"role": "system", "content": rules}]
-    for tool in list(hands.toolbox.tools.values())[:shots]:
+    for tool in list(agent_tools.toolbox.tools.values())[:shots]:
         shown = tool.example
         arguments = json.dumps(dict(shown.arguments))
         step = f"Thought: {shown.thought}\nAction: {tool.spec.name}\nAction Input: {arguments}"

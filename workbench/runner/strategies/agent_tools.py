@@ -8,26 +8,26 @@ import msgspec
 
 from workbench.records import NOT_RUN
 from workbench.runner.attempts.session import Outcome, Reply, Session, ToolSpec
-from workbench.runner.tools import Called, Toolbox, ToolResult
+from workbench.runner.tools import Toolbox, ToolOutcome, ToolResult
 from workbench.runner.tools.budget import MORE, Account, AgentBudget
 
 FINAL = "No more tools can be used. Write 'Answer:' and your final answer now."
 
 
-class Asked(NamedTuple):
+class ToolRequest(NamedTuple):
     """A tool that the model asks for, in its own words."""
 
     name: str
     arguments: str | None
 
 
-class Hands:
+class AgentTools:
     """The tools of one attempt, with what was used up of its budget.
 
     Attributes:
         account: what was used up.
-        specs: the tools that the model is told of; asking for more turns is one where there are
-            more.
+        specs: the tools that are described to the model; a request for more turns is one of them
+            where the budget may grow.
     """
 
     def __init__(
@@ -38,7 +38,9 @@ class Hands:
         self.specs: tuple[ToolSpec, ...] = (*toolbox.specs, *((MORE,) if budget.may_grow else ()))
         self._grows, self._remind, self._track = budget.may_grow, remind, track
 
-    async def use(self, reply: Reply, calls: Sequence[Asked], *, in_text: bool) -> list[Called]:
+    async def use(
+        self, reply: Reply, calls: Sequence[ToolRequest], *, in_text: bool
+    ) -> list[ToolOutcome]:
         """Run the tools that a reply asks for, side by side, and record them in order.
 
         What goes beyond the budget of tool calls is not run; its error type is NOT_RUN.
@@ -51,8 +53,8 @@ class Hands:
             self.session.record_tool(reply.call.ordinal, record, place=None if in_text else place)
         return results
 
-    def turn_down(self, reply: Reply, calls: Sequence[Asked], *, in_text: bool) -> None:
-        """Record the tools that a reply asks for after the end: none is run, and nobody is told."""
+    def refuse_all(self, reply: Reply, calls: Sequence[ToolRequest], *, in_text: bool) -> None:
+        """Record the tool calls of a reply after the end, without running or answering them."""
         for place, each in enumerate(calls):
             record = msgspec.structs.replace(self._refuse(each).record, result_bytes=None)
             self.session.record_tool(reply.call.ordinal, record, place=None if in_text else place)
@@ -62,22 +64,22 @@ class Hands:
         """The most that the next reply may write; None without a budget of tokens."""
         return self.account.most_tokens
 
-    def _room(self, call: Asked) -> bool:
+    def _room(self, call: ToolRequest) -> bool:
         """Count a tool call before it runs; asking for turns is none."""
         return (self._grows and call.name == MORE.name) or self.account.take_tool()
 
-    async def _one(self, call: Asked, room: bool) -> Called:
+    async def _one(self, call: ToolRequest, room: bool) -> ToolOutcome:
         name, text = call
         if self._grows and name == MORE.name:
             return self.toolbox.refuse(name, text, ToolResult(self.account.grow()))
         return await self.toolbox.call(name, text) if room else self._refuse(call)
 
-    def _refuse(self, call: Asked) -> Called:
+    def _refuse(self, call: ToolRequest) -> ToolOutcome:
         message = "Not run: no tool calls are left."
         return self.toolbox.refuse(call.name, call.arguments, ToolResult(message, NOT_RUN))
 
     def notes(self) -> str:
-        """Return what the model is told after its turn; "" where nothing is."""
+        """Return the notes to the model after its turn; "" without any."""
         parts = [FINAL] if self.account.limit() else []
         if self._track:
             parts.insert(0, self.account.tracked())
@@ -105,7 +107,7 @@ class Hands:
         )
 
 
-def told(lessons: Sequence[str]) -> str:
+def format_lessons(lessons: Sequence[str]) -> str:
     """Write what earlier attempts have taught; "" where nothing."""
     if not lessons:
         return ""

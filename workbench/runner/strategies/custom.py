@@ -19,7 +19,7 @@ from workbench.scoring import TaskItem
 _CHECKED = frozenset({int, float, str, bool})
 
 
-class Own:
+class UserStrategy:
     """A strategy of the user's; what else it says of itself (`most_calls`, `helpers`) is passed on.
 
     Attributes:
@@ -77,7 +77,7 @@ class Unimported:
 
     @property
     def identity(self) -> str:
-        """As of `Own`."""
+        """As of `UserStrategy`."""
         return self.code.identity
 
     async def run(self, session: Session, item: TaskItem) -> Outcome:
@@ -85,7 +85,7 @@ class Unimported:
         raise ConfigError(f"the strategy {self.name!r} was not imported, as it is not trusted")
 
 
-def make(code: ExternalCode, params: Mapping[str, Any]) -> Own:
+def make(code: ExternalCode, params: Mapping[str, Any]) -> UserStrategy:
     """Import and make a strategy; the caller has made sure that it may run.
 
     Raises:
@@ -102,7 +102,7 @@ def make(code: ExternalCode, params: Mapping[str, Any]) -> Own:
     recorded = getattr(strategy, "params", None)
     if recorded is None and dataclasses.is_dataclass(strategy):
         recorded = dataclasses.asdict(strategy)  # type: ignore[arg-type]  # an object, made above
-    return Own(strategy, code.identity, dict(recorded or {}))
+    return UserStrategy(strategy, code.identity, dict(recorded or {}))
 
 
 def _made(name: str, kind: type[Any], params: Mapping[str, Any]) -> Any:

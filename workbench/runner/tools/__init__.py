@@ -5,9 +5,9 @@ import importlib
 
 from workbench.errors import ConfigError
 from workbench.runner.tools.base import Tool, ToolResult
-from workbench.runner.tools.toolbox import Called, Toolbox
+from workbench.runner.tools.toolbox import Toolbox, ToolOutcome
 
-__all__ = ["Called", "Tool", "ToolResult", "Toolbox", "get", "names"]
+__all__ = ["Tool", "ToolOutcome", "ToolResult", "Toolbox", "get", "names"]
 
 _HOMES = {
     "calculator": ("workbench.runner.tools.calculator", "Calculator"),

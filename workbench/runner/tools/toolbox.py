@@ -14,7 +14,7 @@ from workbench.runner.tools.base import Tool, ToolResult
 MOST_CHARACTERS = 4_000
 
 
-class Called(NamedTuple):
+class ToolOutcome(NamedTuple):
     """A tool that was asked for.
 
     Attributes:
@@ -49,13 +49,13 @@ class Toolbox:
         """What the model is told of the tools."""
         return tuple(tool.spec for tool in self.tools.values())
 
-    async def call(self, name: str, text: str | None) -> Called:
+    async def call(self, name: str, text: str | None) -> ToolOutcome:
         """Run a tool with the arguments as the model wrote them."""
         started_at, start = self._now(), self._clock()
         result = await self._run(name, text)
         return self._called(name, text, result, started_at, self._clock() - start)
 
-    def refuse(self, name: str, text: str | None, result: ToolResult) -> Called:
+    def refuse(self, name: str, text: str | None, result: ToolResult) -> ToolOutcome:
         """Answer without running the tool: it took no time."""
         return self._called(name, text, result, self._now(), None)
 
@@ -66,7 +66,7 @@ class Toolbox:
         result: ToolResult,
         started_at: dt.datetime,
         e2e_s: float | None,
-    ) -> Called:
+    ) -> ToolOutcome:
         shown = _cut(result.text, self._most)
         record = ToolCall(
             ordinal=0,
@@ -78,7 +78,7 @@ class Toolbox:
             error_type=result.error,
             error_message=shown[:300] if result.error else None,
         )
-        return Called(shown, record)
+        return ToolOutcome(shown, record)
 
     async def _run(self, name: str, text: str | None) -> ToolResult:
         tool = self.tools.get(name)
