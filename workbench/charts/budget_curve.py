@@ -21,7 +21,8 @@ def defaults(result: Result) -> dict[str, Any]:
 
 def draw(panel: Panel) -> Any:
     """Draw lines with intervals; what is known of one level alone is a point."""
-    x, y = panel.axes["x"], panel.axes["y"]
+    x = panel.axes["x"]
+    y = panel.axes["y"]
     data = (
         panel.rows.select(
             "group",

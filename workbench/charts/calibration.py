@@ -10,7 +10,8 @@ from workbench.charts import curves, dots, theme
 from workbench.charts.drawing import Panel, finite
 
 SPREAD = "bands"
-_SAID, _TRUE = "mean_signal", "pass_rate"
+_SAID = "mean_signal"
+_TRUE = "pass_rate"
 
 
 def defaults(result: Result) -> dict[str, Any]:

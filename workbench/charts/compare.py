@@ -9,7 +9,9 @@ from workbench.analysis.core.result import Result
 from workbench.charts import dots, theme
 from workbench.charts.drawing import Panel, clean, finite
 
-_A, _B, _TIED = "A better", "B better", "tied"
+_A = "A better"
+_B = "B better"
+_TIED = "tied"
 ROW = 66
 _POINTS = "datum.value == 0 ? '0' : format(datum.value, '+.0%')"
 

@@ -9,7 +9,8 @@ from workbench.analysis.core.result import Result
 from workbench.charts import dots, theme
 from workbench.charts.drawing import Panel, finite
 
-_RATIO, _ITEMS = "cost_of_pass_usd", "frontier_cost_of_pass_usd"
+_RATIO = "cost_of_pass_usd"
+_ITEMS = "frontier_cost_of_pass_usd"
 _NAMES = {_RATIO: "mean cost / pass rate", _ITEMS: "item by item, or the expert"}
 _ALL = "all groups together"
 

@@ -112,7 +112,8 @@ def against(panel: Panel, first: str, bound: str, title: str) -> Any:
 
     If `y` names another column than the first, only that one is drawn.
     """
-    x, y = panel.axes["x"], panel.axes["y"]
+    x = panel.axes["x"]
+    y = panel.axes["y"]
     both = y == first
     shared = axes(panel, x, y, *([bound] if both else []))
     if both:

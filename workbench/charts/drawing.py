@@ -110,10 +110,8 @@ def draw(result: Result, axes: Mapping[str, Any]) -> Any:
 
 
 def _split(result: Result, axes: dict[str, Any], most: int) -> list[tuple[str, Panel]]:
-    frame, more = (
-        _named(result, result.frame),
-        {k: _named(result, v) for k, v in result.more.items()},
-    )
+    frame = _named(result, result.frame)
+    more = {k: _named(result, v) for k, v in result.more.items()}
     if "task" not in frame.columns or result.by == ("task",):
         return [("", Panel(result, frame.head(most), more, axes))]
     tasks = frame["task"].unique().sort().to_list()
@@ -143,7 +141,8 @@ def _labels(frame: pl.DataFrame, names: Sequence[str]) -> pl.Series:
     used: set[str] = set()
     for text in raw:
         if text not in seen:
-            name, n = clean(text), 2
+            name = clean(text)
+            n = 2
             while name in used:
                 name, n = f"{clean(text)} ({n})", n + 1
             seen[text] = name

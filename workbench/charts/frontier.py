@@ -80,7 +80,8 @@ def draw(panel: Panel) -> Any:
 def _axes(panel: Panel, data: pl.DataFrame, x: str, y: str) -> _Axes:
     log_x = panel.result.options["log_x"] and panel.axes.get("log_x") is not False
     log = panel.log(x) or bool(log_x and min(finite(data, "x"), default=0.0) > 0)
-    xs, ys = _span(data, "x", log=log), _span(data, "y", share=panel.percent(y))
+    xs = _span(data, "x", log=log)
+    ys = _span(data, "y", share=panel.percent(y))
     across = alt.Scale(type="log" if log else "linear", domain=list(xs), nice=False, clamp=True)
     up = alt.Scale(domain=list(ys), nice=False, clamp=True)
     form = {} if panel.percent(x) else {"format": "~g"}
@@ -99,7 +100,8 @@ def _span(data: pl.DataFrame, axis: str, *, log: bool = False, share: bool = Fal
     if log:
         positive = [v for v in values if v > 0]
         return min(positive) / 1.35, max(positive) * 1.35
-    low, high = min(values), max(values)
+    low = min(values)
+    high = max(values)
     pad = 0.07 * (high - low) or 0.1 * abs(high) or 1.0
     bottom = max(0.0, low - pad) if low >= 0 else low - pad
     return bottom, min(1.09, high + 1.5 * pad) if share else high + pad
@@ -141,7 +143,8 @@ def _points(data: pl.DataFrame, axes: _Axes) -> list[Any]:
     ]
     wide = base.transform_filter("isValid(datum.x_low) && isValid(datum.x_high)")
     tall = base.transform_filter("isValid(datum.y_low) && isValid(datum.y_high)")
-    x, y = axes.x("x:Q"), axes.y("y:Q")
+    x = axes.x("x:Q")
+    y = axes.y("y:Q")
     return [
         wide.mark_rule(strokeWidth=1.2, opacity=0.4).encode(
             x=axes.x("x_low:Q"), x2="x_high:Q", y=y, color=colour

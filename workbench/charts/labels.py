@@ -70,7 +70,8 @@ def place(
 def _box(spot: Spot, option: Place) -> _Box:
     wide = CHARACTER * len(spot.name)
     shift = {"left": 0.0, "right": wide, "center": wide / 2}[option.align]
-    left, top = spot.x + option.dx - shift, spot.y + option.dy - LINE / 2
+    left = spot.x + option.dx - shift
+    top = spot.y + option.dy - LINE / 2
     return left, top, left + wide, top + LINE
 
 

@@ -23,7 +23,8 @@ def defaults(result: Result) -> dict[str, Any]:
 
 def draw(panel: Panel) -> Any:
     """Draw the curves, their bands, and the points with their intervals and names."""
-    x, y = panel.axes["x"], panel.axes["y"]
+    x = panel.axes["x"]
+    y = panel.axes["y"]
     points = panel.rows.with_columns(pl.col("family").map_elements(clean, pl.String))
     points = points.with_columns(at=pl.col(x), value=pl.col(y)).drop_nulls(["at", "value"])
     is_law = (x, y) == ("x", "rate") and "curve" in panel.more

@@ -10,7 +10,8 @@ from workbench.charts import dots, theme
 from workbench.charts.drawing import Panel, clean, finite
 
 SPREAD = ""  # no intervals are drawn
-_HAVE, _NEED = "recorded", "needed"
+_HAVE = "recorded"
+_NEED = "needed"
 
 
 def defaults(result: Result) -> dict[str, Any]:
@@ -37,7 +38,8 @@ def draw(panel: Panel) -> Any:
 def _numbers(panel: Panel, y: alt.Y) -> list[Any]:
     """A grey dot for what there is, a coloured one for what it takes."""
     both = finite(panel.rows, "n_items", "items_needed")
-    low, high = min([v for v in both if v > 0], default=1.0), max(both, default=1.0)
+    low = min([v for v in both if v > 0], default=1.0)
+    high = max(both, default=1.0)
     scale = alt.Scale(type="log", domain=[low / 1.5, high * 1.5], clamp=True)
     wanted = 100 * panel.result.options["difference"]
     title = f"Shared items, to see a difference of {wanted:g} points"

@@ -9,7 +9,9 @@ from workbench.analysis.core.result import Result
 from workbench.charts import theme
 from workbench.charts.drawing import Panel
 
-_DEARER, _CHEAPER, _SAME = "dearer than listed", "cheaper than listed", "as listed"
+_DEARER = "dearer than listed"
+_CHEAPER = "cheaper than listed"
+_SAME = "as listed"
 
 
 def defaults(result: Result) -> dict[str, Any]:
@@ -19,7 +21,8 @@ def defaults(result: Result) -> dict[str, Any]:
 
 def draw(panel: Panel) -> Any:
     """Draw a line per group; a reversal is a crossing."""
-    left, right = panel.axes["x"], panel.axes["y"]
+    left = panel.axes["x"]
+    right = panel.axes["y"]
     groups = panel.more["groups"]
     data = groups.select(
         "group",

@@ -19,6 +19,7 @@ def defaults(result: Result) -> dict[str, Any]:
 def draw(panel: Panel) -> Any:
     """Draw the profiles, which are a further table of the result."""
     profile_panel = Panel(panel.result, panel.more["profile"], panel.more, panel.axes)
-    x, y = profile_panel.axes["x"], profile_panel.axes["y"]
+    x = profile_panel.axes["x"]
+    y = profile_panel.axes["y"]
     parts = curves.layers(profile_panel, x, y, curves.axes(profile_panel, x, y))
     return alt.layer(*parts, width=profile_panel.width, height=curves.HEIGHT)

@@ -82,7 +82,8 @@ def sql(request: AnalysisRequest, fields: "Mapping[str, Column] | None" = None) 
         more = _own(fields)
         query = snippets.as_sql(request.name, request.where, request.by, request.given, **more)
         return f"{_remark(request, '--')}{query}\n"
-    view, test = request.declared.rows, request.where.sql()
+    view = request.declared.rows
+    test = request.where.sql()
     if test == "TRUE":
         query = f"FROM {view}"
     elif view == "trace_facts":

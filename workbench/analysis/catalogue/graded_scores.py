@@ -31,7 +31,8 @@ def notes(
         return ()
     if not {"passed", "score"} <= set(rows.collect_schema().names()):
         return ()
-    passed, score = nw.col("passed"), nw.col("score").cast(nw.Float64)
+    passed = nw.col("passed")
+    score = nw.col("score").cast(nw.Float64)
     between = (score > 0) & (score < 1)
     right, low, high = engine.collect(
         rows.filter(~passed.is_null()).select(

@@ -36,7 +36,8 @@ def write(question: Question, case: Case, history: "History") -> str:
 
 def _against(question: Question, case: Case, history: History) -> str:
     """Write the sentence of a figure that is compared with a neutral value."""
-    row, neutral = case.rows[0], case.neutral or 0.0
+    row = case.rows[0]
+    neutral = case.neutral or 0.0
     signed = neutral == 0
     value, low, high = (_value(x, question, signed=signed) for x in question.ends(row))
     subject = (_name(question, row) + _stratum(question, row)).removeprefix(", ").removeprefix(" ")
@@ -82,7 +83,8 @@ def _easier(question: Question, case: Case, history: History) -> str:
     if more is None:
         return ""
     name = _named_figures(question, case.rows)[1]
-    many, price = _many(question, case, more), _price(question, case, more, history)
+    many = _many(question, case, more)
+    price = _price(question, case, more, history)
     return f"; {name} would take about {many}{price} ({_CHANCE} if the difference stays)"
 
 
@@ -104,7 +106,8 @@ def _more(question: Question, case: Case, history: History) -> list[float] | Non
 
 def _many(question: Question, case: Case, more: Sequence[float]) -> str:
     """Write how many items: "1,400 more items", "900 items each (75 and 150 now)"."""
-    unit, per_group = question.settles.unit, " each" if len(case.rows) > 1 else ""
+    unit = question.settles.unit
+    per_group = " each" if len(case.rows) > 1 else ""
     if not more:
         return f"{_number(max(case.needed, 1.1), 2)} times as many {unit}"
     if _rounded(min(more)) != _rounded(max(more)) and not case.relative:

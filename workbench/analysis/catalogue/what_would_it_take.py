@@ -60,7 +60,8 @@ def describe_note(declared: Analysis) -> str:
     settles = declared.settles
     if settles is None:
         return ""
-    columns, options = {c.name: c for c in declared.columns}, declared.parse({})
+    columns = {c.name: c for c in declared.columns}
+    options = declared.parse({})
     name = settles.column or deciding_figure(declared, tuple(columns), options)
     neutral = 0.0 if settles.neutral is None and name in CONTRASTS else settles.neutral
     plan = (
@@ -129,7 +130,8 @@ def find_question(declared: Analysis, result: Result) -> Question | None:
 
 def deciding_figure(declared: Analysis, names: Sequence[str], options: Mapping[str, Any]) -> str:
     """Name the column with an interval that decides the question; "" if there is none."""
-    chart, column = declared.chart, declared.settles.column if declared.settles else ""
+    chart = declared.chart
+    column = declared.settles.column if declared.settles else ""
     for option in declared.options:
         if column and option.type == "measure" and option.default == column:
             column = str(options[option.name])
@@ -241,7 +243,8 @@ def _half(low: float, value: float, high: float, *, below: bool) -> float:
 
     Asymmetric intervals become symmetric with more items, and then the mean of both sides counts.
     """
-    side, mean = (value - low if below else high - value), (high - low) / 2
+    side = value - low if below else high - value
+    mean = (high - low) / 2
     return max(side, mean) if math.isfinite(mean) else side
 
 

@@ -48,7 +48,8 @@ class Attempts:
 
     def curve(self, group: int) -> Floats:
         """pass@k of one group's items for every k of its own curve, (n_items, n_sizes)."""
-        n, passed = self.n[:, group], self.passed[:, group]
+        n = self.n[:, group]
+        passed = self.passed[:, group]
         return np.column_stack([pass_at_k(passed, n, k) for k in curve_sizes(self.most[group])])
 
     def all(self, k: int) -> Floats:
@@ -106,7 +107,8 @@ def attempts(panel: Panel, k: int | None, *, cap: int | None = None) -> Attempts
     open it is what nine in ten items of the group have, and `cap` at most: a few failed traces
     should not cost the whole curve.
     """
-    n, passed = panel.matrix("n_scored"), panel.matrix("outcome")
+    n = panel.matrix("n_scored")
+    passed = panel.matrix("outcome")
     common = np.nanquantile(np.where(n > 0, n, np.nan), 0.1, axis=0, method="lower")
     wanted = np.full(len(common), float(k)) if k is not None else np.fmin(common, cap or np.inf)
     keep = np.nan_to_num(n) >= wanted

@@ -74,7 +74,8 @@ def _clustered(panel: Panel, values: Floats) -> tuple[Floats, Floats, Floats]:
     n = known.sum(axis=0).astype(float)
     total = np.where(known, values, 0.0).sum(axis=0)
     mean = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
-    residuals, clusters = np.where(known, values - mean, 0.0), n
+    residuals = np.where(known, values - mean, 0.0)
+    clusters = n
     if panel.n_clusters < len(panel.clusters):
         residuals = panel.cluster_sums(residuals)
         clusters = (panel.cluster_sums(known.astype(float)) > 0).sum(axis=0).astype(float)

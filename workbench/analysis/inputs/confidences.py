@@ -81,11 +81,9 @@ class Recorded:
         """Describe the cascades that were really run, one row per group."""
         if self.ran.is_empty():
             return None
-        handed, right, cost = (
-            pl.col("_deferred"),
-            pl.col("_right").cast(pl.Float64),
-            pl.col("_cost"),
-        )
+        handed = pl.col("_deferred")
+        right = pl.col("_right").cast(pl.Float64)
+        cost = pl.col("_cost")
         table = self.ran.group_by(by).agg(
             n_run=pl.len().cast(pl.Int64),
             deferred_rate=handed.mean(),
@@ -107,7 +105,8 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Recorded:
     ):
         if column not in present:
             frame = frame.with_columns(nw.lit(None, dtype).alias(column))
-    text, sure = nw.col("metadata").cast(nw.String), nw.col("confidence").cast(nw.Float64)
+    text = nw.col("metadata").cast(nw.String)
+    sure = nw.col("confidence").cast(nw.Float64)
     noted = text.str.contains('"deferred"', literal=True).fill_null(value=False)
     selected = frame.filter(
         nw.col("error_type").is_null() & ~nw.col("passed").is_null() & (~sure.is_null() | noted)

@@ -181,7 +181,8 @@ def _per_group(items: "nw.LazyFrame[Any]", costs: Mapping[str, str]) -> Any:
 
 def _attempt_cost(row: Mapping[str, Any], costs: Mapping[str, str]) -> AttemptCost:
     per_row = {key: row[f"_{key}"] / row[f"_{key}_known"] for key in costs if row[f"_{key}_known"]}
-    scored, several = row.get("_scored", 0.0), row.get("_several", 0.0)
+    scored = row.get("_scored", 0.0)
+    several = row.get("_several", 0.0)
     noise = None
     if several and several >= scored / 2:  # items of one trial are taken to be like the others
         noise = max(row["_noise"] / several / scored, 0.0)

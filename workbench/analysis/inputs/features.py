@@ -107,10 +107,12 @@ def predicted(
     Returns:
         by name, (n_items, m) predictions: "nearest neighbours", "logistic".
     """
-    near, logistic = np.empty_like(outcome), np.empty_like(outcome)
+    near = np.empty_like(outcome)
+    logistic = np.empty_like(outcome)
     split = []
     for fold in range(int(folds.max()) + 1):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        train = np.flatnonzero(folds != fold)
+        test = np.flatnonzero(folds == fold)
         if len(train) > _REFERENCES:
             train = np.sort(rng.choice(train, _REFERENCES, replace=False))
         split.append((train, test))
@@ -138,7 +140,8 @@ def _nearest(x: Any, y: Floats, new: Any, k: int) -> Floats:
         least = np.partition(close, place, axis=1)[:, place : place + 1]
         chosen = close >= least
         many = np.flatnonzero(chosen.sum(axis=1) > k)
-        nearer, equal = close[many] > least[many], close[many] == least[many]
+        nearer = close[many] > least[many]
+        equal = close[many] == least[many]
         n_ties = k - nearer.sum(axis=1, keepdims=True)
         chosen[many] = nearer | (equal & (np.cumsum(equal, axis=1) <= n_ties))
         out[start : start + _BLOCK] = y[np.nonzero(chosen)[1].reshape(-1, k)].mean(axis=1)
@@ -198,7 +201,8 @@ def _minimise(
             size[short] /= 2
             again = at[:, short] + size[short] * move[:, short]
             new_loss[short], new_slope[:, short] = loss_and_gradient(again, given[:, going[short]])
-        step, bend = size * move, new_slope - slope
+        step = size * move
+        bend = new_slope - slope
         curved = (step * bend).sum(axis=0)
         with np.errstate(divide="ignore"):
             past.append((step, bend, np.where(curved > 0, 1 / curved, 0.0)))
@@ -220,7 +224,8 @@ def _direction(slope: Floats, past: Sequence[tuple[Floats, Floats, Floats]]) -> 
     """Compute the L-BFGS direction from past (step, change of slope, 1 / step · change)."""
     if not past:
         return np.asarray(-slope / np.maximum(np.sqrt((slope**2).sum(axis=0)), 1.0))
-    q, shares = slope.copy(), []
+    q = slope.copy()
+    shares = []
     for step, bend, inverse in reversed(past):
         shares.append(inverse * (step * q).sum(axis=0))
         q -= shares[-1] * bend

@@ -42,7 +42,8 @@ def clustered(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFram
         sums = known.group_by(*by, "_cluster", maintain_order=True).agg(
             pl.col(value).sum().alias("_sum"), pl.col("_residual").sum(), pl.len().alias("_n")
         )
-    n, square = pl.col("_n").sum(), (pl.col("_residual") ** 2).sum()
+    n = pl.col("_n").sum()
+    square = (pl.col("_residual") ** 2).sum()
     correction = pl.when(pl.len() > 1).then(pl.len() / (pl.len() - 1))
     return sums.group_by(by, maintain_order=True).agg(
         mean=pl.col("_sum").sum() / n,

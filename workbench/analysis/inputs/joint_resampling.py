@@ -59,7 +59,9 @@ def _batch(parts: Sequence[Part], resamples: int, rng: np.random.Generator) -> l
     bag = resampling.bags(n_clusters, rng)
     ends = np.cumsum([part.values.shape[1] + 1 for part in parts])
     sums = np.zeros((int(bag.max()) + 1, int(ends[-1])))
-    cluster_counts, start, done = [], 0, 0
+    cluster_counts = []
+    start = 0
+    done = 0
     for part, end in zip(parts, ends.tolist(), strict=True):
         place = codes[done : done + len(part.values)]
         cluster_counts.append(int((np.bincount(place) > 0).sum()))

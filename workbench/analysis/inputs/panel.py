@@ -175,7 +175,8 @@ def _coverage(panels: list[tuple[str | None, Panel]]) -> tuple[str, ...]:
     """Warn where groups were not tried on the same items."""
     notes = []
     for task, panel in panels:
-        counts, common = panel.tried.sum(axis=0), int(panel.everywhere.sum())
+        counts = panel.tried.sum(axis=0)
+        common = int(panel.everywhere.sum())
         if counts.max() > common:
             spread = f"{counts.min()} to {counts.max()}"
             notes.append(

@@ -54,7 +54,8 @@ def levelled_groups(
         measures: what is averaged beside the outcome.
         options: errors_as_wrong of the analysis.
     """
-    present, column = frame.collect_schema().names(), _column(frame, by, axis)
+    present = frame.collect_schema().names()
+    column = _column(frame, by, axis)
     if column not in present:
         frame = frame.with_columns(nw.lit(None, nw.String).alias(column))
     items = reduce_items(frame, (*by, column), measures, errors_as_wrong=options["errors_as_wrong"])
@@ -63,7 +64,8 @@ def levelled_groups(
     levelled = _levelled(counted_rows, by, column, axis, items.measures)
     dropped = items.dropped() | {f"traces without {axis}": counted - int(levelled["n"].sum())}
     dropped[NOT_EVERYWHERE] = 0
-    several, single = [], []
+    several = []
+    single = []
     for _, part in levelled.group_by(by, maintain_order=True):
         names = part.head(1).select(by)
         if part["_level"].n_unique() < 2:
@@ -80,7 +82,8 @@ def level_counts(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], axis: str, *, errors_as_wrong: bool
 ) -> pl.DataFrame:
     """Count each group's levels, without a look at items: `by` and `n_levels`, groups with any."""
-    present, column = frame.collect_schema().names(), _column(frame, by, axis)
+    present = frame.collect_schema().names()
+    column = _column(frame, by, axis)
     if column not in present:
         frame = frame.with_columns(nw.lit(None, nw.String).alias(column))
     scored = ~nw.col("passed").is_null() if "passed" in present else nw.lit(value=False)

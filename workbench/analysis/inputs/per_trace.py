@@ -118,7 +118,8 @@ def parts(rows: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ..
         yield from rows.sort(by, nulls_last=True).group_by(by, maintain_order=True)
         return
     for group in found:
-        places, rest = [], group
+        places = []
+        rest = group
         for names in reversed(listed):
             rest, place = divmod(rest, len(names))
             places.append(names[place])
@@ -127,7 +128,8 @@ def parts(rows: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[tuple[Any, ..
 
 def _grouped(rows: pl.DataFrame, by: Sequence[str]) -> tuple[list[list[Any]], pl.Series]:
     """List the values of each column, in order and null last, and number the groups."""
-    listed, number = [], pl.Series([0], dtype=pl.Int64).new_from_index(0, rows.height)
+    listed = []
+    number = pl.Series([0], dtype=pl.Int64).new_from_index(0, rows.height)
     for name in by:
         values = rows[name]
         known = values.unique().drop_nulls().sort()

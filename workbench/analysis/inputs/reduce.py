@@ -181,7 +181,8 @@ def _scored(traces: "nw.LazyFrame[Any]", items: Items) -> "nw.LazyFrame[Any]":
 
 def _placed(rows: pl.DataFrame, items: Items) -> pl.DataFrame:
     """Replace the names of group and item by the row in `items.frame`, which is in their order."""
-    frame, by = items.frame, list(items.by)
+    frame = items.frame
+    by = list(items.by)
     listed = frame["item_id"].unique().drop_nulls().sort()
     words = pl.Enum(listed)
     # Groups in the order of the frame, and the columns as the rows have them.
@@ -264,9 +265,11 @@ def _counted(
     if not set(require) <= present:
         missing = nw.lit(value=True)
     if outcome in present:
-        value, known = nw.col(outcome).cast(nw.Float64), ~nw.col(outcome).is_null()
+        value = nw.col(outcome).cast(nw.Float64)
+        known = ~nw.col(outcome).is_null()
     else:
-        value, known = nw.lit(0.0), no
+        value = nw.lit(0.0)
+        known = no
     if errors_as_wrong:
         value, known = nw.when(failed).then(nw.lit(0.0)).otherwise(value), known | failed
     done = ~no if errors_as_wrong else ~failed

@@ -148,7 +148,8 @@ def _recorded(rows: pl.DataFrame, by: Sequence[str], reader: _Reader) -> Recorde
     made = np.arange(n.max(initial=0)) < n[:, None]
     flat = [np.concatenate(part) for part in zip(*reader.flat, strict=True)]
     last = flat[0][np.cumsum(n) - 1].astype(float)
-    right, spent = np.repeat(last[:, None], made.shape[1], axis=1), np.zeros(made.shape)
+    right = np.repeat(last[:, None], made.shape[1], axis=1)
+    spent = np.zeros(made.shape)
     changed = np.zeros(made.shape, bool)
     right[made], changed[made], spent[made] = flat
     spent = np.cumsum(spent, axis=1, out=spent)

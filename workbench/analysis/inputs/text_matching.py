@@ -17,7 +17,8 @@ def contains_words(words: str, text: str) -> bool:
     at = text.find(words)
     while at >= 0:
         end = at + len(words)
-        before, after = text[at - 1 : at], text[end : end + 1]
+        before = text[at - 1 : at]
+        after = text[end : end + 1]
         if not (before.isalnum() or after.isalnum() or before == "_" or after == "_"):
             return True
         at = text.find(words, at + 1)

@@ -92,7 +92,8 @@ def read(frame: "nw.LazyFrame[Any]", by: Sequence[str]) -> Read:
     both = engine.spelled(per_trace.numbered(both.rechunk()))
     rows, costs = both[: rows.height], both[rows.height :]
     spent = dict(per_trace.parts(costs, by))
-    group_runs, summed = [], []
+    group_runs = []
+    summed = []
     for key, part in per_trace.parts(rows, by):
         if part["_summed"].sum():
             summed.append(key)
@@ -127,7 +128,8 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
 
     Of a call: whether it counts at all (judges do not), is a turn, has an unknown cost; its place.
     """
-    of_calls, error = is_calls(frame), "trace_error_type" if is_calls(frame) else "error_type"
+    of_calls = is_calls(frame)
+    error = "trace_error_type" if is_calls(frame) else "error_type"
     present = set(frame.collect_schema().names())
     for column, dtype in (
         (error, nw.String),
@@ -144,7 +146,8 @@ def _prepared(frame: "nw.LazyFrame[Any]") -> "nw.LazyFrame[Any]":
     done = nw.col("error_type").is_null()
     is_turn = (anyone | (nw.col("role") == "subject")) & done
     several = requests(frame)
-    cost, place = nw.col("cost_usd").cast(nw.Float64), nw.lit(None, nw.Float64)
+    cost = nw.col("cost_usd").cast(nw.Float64)
+    place = nw.lit(None, nw.Float64)
     if "ordinal" in present:
         place = nw.when(counts).then(nw.col("ordinal").cast(nw.Float64))
 
@@ -224,10 +227,12 @@ def _group(rows: pl.DataFrame, by: Sequence[str], costs: pl.DataFrame | None) ->
         longest = int(turns.max())
         if costs is not None:
             at = np.searchsorted(number[first], costs["_item"].to_numpy())
-            turn, cost = costs["_turn"].cast(pl.Int64).to_numpy(), costs["_cost"].to_numpy()
+            turn = costs["_turn"].cast(pl.Int64).to_numpy()
+            cost = costs["_cost"].to_numpy()
         else:  # of a run of t turns the j-th costs j parts of t (t + 1) / 2
             per_part = 2.0 * rows["_cost"].to_numpy() / (turns * (turns + 1.0))
-            at, turn = np.repeat(item, turns), _upto(turns)
+            at = np.repeat(item, turns)
+            turn = _upto(turns)
             cost = np.repeat(per_part, turns) * turn
         size = int(item[-1]) + 1, longest
         added = np.bincount(at * longest + turn - 1, cost, size[0] * size[1])

@@ -47,7 +47,8 @@ def with_answers(frame: "nw.LazyFrame[Any]", items: Items) -> tuple[Items, pl.Da
     answered = frame.with_columns(_answer=answer, _given=answer != "")
     votes = reduce_counts(answered, items, ("_answer", "_given"), fetched=("_given",))
     at, n, right = (votes[c].to_numpy() for c in ("_at", "n_scored", "outcome"))
-    given, rows = votes["_given"].to_numpy(), items.frame.height
+    given = votes["_given"].to_numpy()
+    rows = items.frame.height
     first = items.frame.select(pl.struct(items.by).rle_id())
     group = first.to_series().cast(pl.Int64).to_numpy()
     heard = (np.bincount(group[at], given, int(group.max(initial=0)) + 1) > 0)[group]
@@ -127,13 +128,15 @@ def vote(
     most = int(at.max(initial=1))
     tilt = most / n  # binomials times tilt^s stay within range for any n
     # The last u is 0: what no other answer ties with.
-    right, alone = np.zeros(most + 1), np.zeros(most + 1)
+    right = np.zeros(most + 1)
+    alone = np.zeros(most + 1)
     for t in range(1, min(max(counts, default=0), most) + 1):
         rivals = [(m, r) for m, r in zip(counts, rights, strict=True) if m >= t]
         u, weight = _nodes(min(len(rivals), most // t))
         others = _binomials(n - sum(m for m, _ in rivals), most, tilt)
         product = np.tile(others, (len(u), 1))
-        won, single = np.zeros_like(product), np.zeros_like(product)
+        won = np.zeros_like(product)
+        single = np.zeros_like(product)
         for m, r in rivals:
             terms = _binomials(m, t, tilt)
             best = _shifted(product, t) * terms[t]

@@ -51,10 +51,12 @@ class Weighed:
             (len(rows), n_sizes); NaN where an item has fewer than k trials, or no score.
         """
         requested = np.asarray(sizes)
-        chances, exact = np.full((len(rows), len(requested)), np.nan), True
+        chances = np.full((len(rows), len(requested)), np.nan)
+        exact = True
         counts = np.where(self.known[rows], np.diff(self.start)[rows], 0)
         for n in np.unique(counts[counts >= requested.min(initial=1)]).tolist():
-            at, ks = np.flatnonzero(counts == n), requested[requested <= n]
+            at = np.flatnonzero(counts == n)
+            ks = requested[requested <= n]
             places = self.start[rows[at]][:, None] + np.arange(n)
             width = int(self.answer[places].max()) + 1
             if width == 0:
@@ -86,10 +88,12 @@ class Weighed:
     def _won(self, places: Ints, masks: Floats, width: int) -> Floats:
         """Hold every vote: mean score of the answers of the largest weight, (n_subsets, m)."""
         m, n = places.shape
-        answer, weight = self.answer[places], self.weight[places]
+        answer = self.answer[places]
+        weight = self.weight[places]
         item, trial = np.nonzero(answer >= 0)
         of = answer[item, trial]
-        votes, right = np.zeros((n, width, m)), np.zeros((width, m))
+        votes = np.zeros((n, width, m))
+        right = np.zeros((width, m))
         votes[trial, of, item] = weight[item, trial]
         right[of, item] = self.right[places][item, trial]
         sums = (masks @ votes.reshape(n, -1)).reshape(-1, width, m)
@@ -101,7 +105,8 @@ class Weighed:
             sums[sums == 0] = -np.inf
         top = sums.max(axis=1)
         least = np.where(np.isinf(top), np.inf, top - _SAME * np.abs(top))
-        won, tied = np.zeros_like(top), np.zeros_like(top)
+        won = np.zeros_like(top)
+        tied = np.zeros_like(top)
         for a in range(width):  # answers are few, items many
             best = sums[:, a] >= least
             won += best * right[a]
@@ -158,7 +163,8 @@ def weighed(frame: "nw.LazyFrame[Any]", items: Items, score: str) -> Weighed | N
     key = rows["_at"] * len(words) + code  # one key sorts faster than two
     rows = rows.select("outcome", _key=key, _weight=pl.col("_weight").fill_nan(None))
     rows = rows.sort("_key", "_weight")
-    key_, outcome = rows["_key"].to_numpy(), rows["outcome"].to_numpy()
+    key_ = rows["_key"].to_numpy()
+    outcome = rows["outcome"].to_numpy()
     at, code_ = np.divmod(key_, len(words))
     start = np.searchsorted(at, np.arange(items.frame.height + 1))
     new = np.append(True, key_[1:] != key_[:-1])[: len(at)]

@@ -62,7 +62,8 @@ def parity_point(share: Floats, rate: Floats, cost: Floats) -> tuple[Floats, Flo
     """
     enough = rate >= rate[:, -1:] - 1e-12
     j = np.argmax(enough, axis=1)
-    rows, before = np.arange(len(rate)), np.maximum(j - 1, 0)
+    rows = np.arange(len(rate))
+    before = np.maximum(j - 1, 0)
     rise = rate[rows, j] - rate[rows, before]
     part = np.divide(
         rate[:, -1] - rate[rows, before], rise, out=np.ones(len(rate)), where=rise > 1e-12
@@ -123,12 +124,14 @@ def _blocks(pair: Pair, bag: npt.NDArray[np.int64]) -> Floats:
     if len(last) > _BLOCKS:
         step = np.ceil(last / upto[-1] * _BLOCKS - 1e-9)
         block = np.cumsum(np.diff(step, prepend=step[0]) > 0)
-    k, w = int(block[-1]) + 1, pair.weight
+    k = int(block[-1]) + 1
+    w = pair.weight
     place = np.empty(len(order), np.int64)
     place[order] = block[np.cumsum(rises) - 1]
     place += bag * k
     n_bags = int(bag.max()) + 1
-    change, start = w[:, None] * (pair.deferred - pair.small), w[:, None] * pair.small
+    change = w[:, None] * (pair.deferred - pair.small)
+    start = w[:, None] * pair.small
     parts = [
         np.bincount(place, x, n_bags * k).reshape(n_bags, k)
         for x in (w, change[:, 0], change[:, 1])
@@ -140,7 +143,8 @@ def _blocks(pair: Pair, bag: npt.NDArray[np.int64]) -> Floats:
 def _curves(sums: Floats) -> ResampledCurves:
     k = (sums.shape[1] - 2) // 3
     share, rate, cost = (np.cumsum(sums[:, j * k : (j + 1) * k], axis=1) for j in range(3))
-    total, large = share[:, -1:], cost[:, -1]
+    total = share[:, -1:]
+    large = cost[:, -1]
     first = np.zeros_like(total), sums[:, -2:-1], sums[:, -1:]
     curves = [
         np.column_stack([start, start + x]) / total

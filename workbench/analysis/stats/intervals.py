@@ -27,7 +27,8 @@ def clustered_se(
     Returns:
         (k,) standard errors; NaN below two clusters: one shows no spread.
     """
-    sums, size = np.asarray(residual_sums, float), np.asarray(n, float)
+    sums = np.asarray(residual_sums, float)
+    size = np.asarray(n, float)
     clusters = np.asarray(n_clusters, float)
     with np.errstate(invalid="ignore", divide="ignore"):
         correction = np.where(clusters > 1, clusters / (clusters - 1), np.nan)
@@ -44,12 +45,14 @@ def _score_interval(
     mean: npt.ArrayLike, n: npt.ArrayLike, quantile: npt.ArrayLike
 ) -> tuple[Floats, Floats]:
     """Solve |mean − p| ≤ quantile · √(p (1 − p) / n) for p; the ends enclose the mean."""
-    p, size = np.asarray(mean, float), np.asarray(n, float)
+    p = np.asarray(mean, float)
+    size = np.asarray(n, float)
     q2 = np.asarray(quantile, float) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = (p + q2 / (2 * size)) / (1 + q2 / size)
         half = np.sqrt(q2 * (p * (1 - p) / size + q2 / (4 * size**2))) / (1 + q2 / size)
-    low, high = np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    low = np.maximum(centre - half, 0.0)
+    high = np.minimum(centre + half, 1.0)
     return np.minimum(low, p), np.maximum(high, p)
 
 
@@ -59,7 +62,8 @@ def clopper_pearson(
     """Exact interval of a proportion (Clopper & Pearson 1934, Biometrika 26:404)."""
     from scipy import special
 
-    k, size = np.asarray(passed, float), np.asarray(n, float)
+    k = np.asarray(passed, float)
+    size = np.asarray(n, float)
     tail = (1 - level) / 2
     with np.errstate(invalid="ignore"):
         low = np.where(k > 0, special.betaincinv(np.maximum(k, 1e-9), size - k + 1, tail), 0.0)
@@ -73,7 +77,8 @@ def student(
     mean: npt.ArrayLike, se: npt.ArrayLike, n_clusters: npt.ArrayLike, level: float = 0.95
 ) -> tuple[Floats, Floats]:
     """Mean ± t · SE with one degree of freedom fewer than there are clusters; NaN below two."""
-    centre, error = np.asarray(mean, float), np.asarray(se, float)
+    centre = np.asarray(mean, float)
+    error = np.asarray(se, float)
     t = _student_quantile(n_clusters, level)
     return centre - t * error, centre + t * error
 

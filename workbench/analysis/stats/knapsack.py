@@ -55,7 +55,8 @@ def solve(value: Floats, cost: Floats) -> Totals:
     known = ~(np.isnan(value) | np.isnan(cost))
     if not known.any(axis=1).all():
         raise AnalysisError("a group has no option whose value and cost are known")
-    costs, values = np.zeros(1), np.zeros(1)
+    costs = np.zeros(1)
+    values = np.zeros(1)
     steps = []
     for group in range(len(value)):
         options = np.flatnonzero(known[group])
@@ -70,7 +71,8 @@ def solve(value: Floats, cost: Floats) -> Totals:
         stays = _non_dominated(new_cost, new_value)
         option, before = np.divmod(stays, len(costs))
         steps.append((options[option], before))
-        costs, values = new_cost[stays], new_value[stays]
+        costs = new_cost[stays]
+        values = new_value[stays]
     return Totals(costs, values, tuple(steps))
 
 
@@ -127,7 +129,8 @@ def within(rate: Floats, cost: Floats, budget: float) -> Ints | None:
     chosen = by_price(rate, cost, float("inf"))
     if mean(chosen) > slack:
         return None
-    low, high = 0.0, 1.0 / max(float(np.ptp(cost, axis=1).max()), 1e-300)
+    low = 0.0
+    high = 1.0 / max(float(np.ptp(cost, axis=1).max()), 1e-300)
     while mean(by_price(rate, cost, high)) > slack:
         low, high = high, high * 4
     for _ in range(60):
@@ -136,5 +139,6 @@ def within(rate: Floats, cost: Floats, budget: float) -> Ints | None:
         if mean(trial) > slack:
             low = middle
         else:
-            high, chosen = middle, trial
+            high = middle
+            chosen = trial
     return chosen

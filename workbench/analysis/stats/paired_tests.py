@@ -15,7 +15,8 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
     2 · min(½, P(X ≤ min(b, c))), X binomial(b + c, ½) (McNemar 1947, exact form).
     """
-    n, k = only_a + only_b, min(only_a, only_b)
+    n = only_a + only_b
+    k = min(only_a, only_b)
     if n == 0:
         return 1.0
     from scipy import special

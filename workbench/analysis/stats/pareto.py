@@ -22,11 +22,14 @@ def non_dominated(cost: Floats, gain: Floats, second: Floats | None = None) -> B
     if second is not None:
         return _non_dominated_in_three(cost, gain, second)
     bad = np.isnan(cost) | np.isnan(gain)
-    x, y = np.where(bad, np.inf, cost), np.where(bad, -np.inf, gain)
+    x = np.where(bad, np.inf, cost)
+    y = np.where(bad, -np.inf, gain)
     order = np.lexsort((-y, x), axis=-1)
-    xs, ys = np.take_along_axis(x, order, -1), np.take_along_axis(y, order, -1)
+    xs = np.take_along_axis(x, order, -1)
+    ys = np.take_along_axis(y, order, -1)
     stays = np.empty(xs.shape, dtype=bool)
-    best_x, best_y = np.full(xs.shape[:-1], np.nan), np.full(xs.shape[:-1], -np.inf)
+    best_x = np.full(xs.shape[:-1], np.nan)
+    best_y = np.full(xs.shape[:-1], -np.inf)
     for j in range(xs.shape[-1]):
         better = ys[..., j] > best_y
         best_x, best_y = np.where(better, xs[..., j], best_x), np.where(better, ys[..., j], best_y)
@@ -91,7 +94,8 @@ def hypervolume(cost: Floats, gain: Floats, reference: tuple[float, float]) -> f
     The part of a point beyond the reference counts for nothing.
     """
     worst_cost, worst_gain = reference
-    area, best = 0.0, worst_gain
+    area = 0.0
+    best = worst_gain
     for j in _along(cost, gain):
         if cost[j] < worst_cost and gain[j] > best:
             area += (worst_cost - cost[j]) * (gain[j] - best)
@@ -154,7 +158,8 @@ def box(cost: Floats, gain: Floats, reference: tuple[float, float]) -> float:
     known = ~(np.isnan(cost) | np.isnan(gain))
     if not known.any():
         return 0.0
-    wide, high = reference[0] - cost[known].min(), gain[known].max() - reference[1]
+    wide = reference[0] - cost[known].min()
+    high = gain[known].max() - reference[1]
     return float(max(wide, 0.0) * max(high, 0.0))
 
 
@@ -165,7 +170,8 @@ def knee(cost: Floats, gain: Floats) -> int | None:
     None where the frontier has fewer than three points or none lies above the chord.
     """
     along = _along(cost, gain)
-    x, y = cost[along], gain[along]
+    x = cost[along]
+    y = gain[along]
     if len(along) < 3 or x[-1] == x[0] or y[-1] == y[0]:
         return None
     above = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])

@@ -53,7 +53,8 @@ def all_marked(marked: npt.ArrayLike, n: npt.ArrayLike, k: int) -> Floats:
     pairs = np.stack([m[enough], size[enough]], axis=-1)
     distinct, place = _distinct(pairs)
     draws = np.arange(k)
-    remaining, total = distinct[:, :1] - draws, distinct[:, 1:] - draws
+    remaining = distinct[:, :1] - draws
+    total = distinct[:, 1:] - draws
     chance = np.prod(np.maximum(remaining, 0.0) / total, axis=1)
     out = np.full(m.shape, np.nan)
     out[enough] = chance[place]

@@ -89,7 +89,8 @@ def _linear(
 ) -> tuple[Floats, Floats, Floats]:
     """Solve for a ≤ ceiling and b ≥ 0 of y = a − b · exp(−c · log x), c given; return a, b, RSS."""
     z = np.exp(-exponent[:, None] * logs)
-    mean_z, mean_y = z.mean(axis=1), y.mean(axis=1)
+    mean_z = z.mean(axis=1)
+    mean_y = y.mean(axis=1)
     spread = ((z - mean_z[:, None]) ** 2).sum(axis=1)
     product = ((z - mean_z[:, None]) * (y - mean_y[:, None])).sum(axis=1)
     scale = np.maximum(np.divide(-product, spread, out=np.zeros_like(product), where=spread > 0), 0)
@@ -169,7 +170,8 @@ def _plane(
 ) -> tuple[Floats, float]:
     """Solve for a ≤ ceiling, b ≥ 0, d ≥ 0 by trying each active set; also return the RSS."""
     powers = [np.exp(-c * log) for c, log in zip(exponents, logs, strict=True)]
-    best, least = np.array([y.mean(), 0.0, 0.0]), np.inf
+    best = np.array([y.mean(), 0.0, 0.0])
+    least = np.inf
     for use in ((0, 1), (0,), (1,), ()):
         columns = [-powers[k] for k in use]
         for capped in (False, True):
@@ -178,7 +180,8 @@ def _plane(
             remainder = y - ceiling if capped else y
             design = columns if capped else [np.ones_like(y), *columns]
             if not design:
-                solved, rss = np.zeros(0), float((remainder**2).sum())
+                solved = np.zeros(0)
+                rss = float((remainder**2).sum())
             else:
                 matrix = np.column_stack(design)
                 solved = np.linalg.lstsq(matrix, remainder, rcond=None)[0]
@@ -188,5 +191,6 @@ def _plane(
             for place, k in enumerate(use):
                 coefficients[1 + k] = solved[place + (0 if capped else 1)]
             if rss < least and coefficients[0] <= ceiling + 1e-12 and (coefficients[1:] >= 0).all():
-                best, least = coefficients, rss
+                best = coefficients
+                least = rss
     return best, least

@@ -68,10 +68,12 @@ def common_areas(cost: Floats, quality: Floats, low: Floats, high: Floats) -> Fl
     first = np.argmax(keep, axis=1)[:, None]
     place = np.where(place < 0, first, place)
     x, y = (np.take_along_axis(v, place, 1) for v in (x, y))
-    left, right = low[:, None], high[:, None]
+    left = low[:, None]
+    right = high[:, None]
     ends = np.concatenate([np.minimum(left, x[:, :1]), x, np.maximum(right, x[:, -1:])], axis=1)
     level = np.concatenate([y[:, :1], y, y[:, -1:]], axis=1)
-    a, b = np.clip(ends[:, :-1], left, right), np.clip(ends[:, 1:], left, right)
+    a = np.clip(ends[:, :-1], left, right)
+    b = np.clip(ends[:, 1:], left, right)
     wide = np.diff(ends, axis=1)
     slope = np.divide(np.diff(level, axis=1), wide, out=np.zeros_like(wide), where=wide > 0)
     middle = level[:, :-1] + slope * ((a + b) / 2 - ends[:, :-1])
@@ -93,12 +95,15 @@ def hull_areas(cost: Floats, quality: Floats) -> Floats:
     Returns:
         (r,); NaN where all cost the same.
     """
-    at, high = cost.min(axis=1), cost.max(axis=1)
+    at = cost.min(axis=1)
+    high = cost.max(axis=1)
     wide = high - at
     level = np.where(cost == at[:, None], quality, -np.inf).max(axis=1)
-    area, rows = np.zeros(len(cost)), np.arange(len(cost))
+    area = np.zeros(len(cost))
+    rows = np.arange(len(cost))
     for _ in range(cost.shape[1]):
-        run, rise = cost - at[:, None], quality - level[:, None]
+        run = cost - at[:, None]
+        rise = quality - level[:, None]
         rises = (run > 0) & (rise > 0)
         if not rises.any():
             break
@@ -136,7 +141,8 @@ def hull_area(cost: Floats, quality: Floats, most: float) -> tuple[float, float]
     x, y = concave(cost, quality)
     inside = x < most
     x, y = np.append(x[inside], most), np.append(y[inside], np.interp(most, x, y))
-    whole, span = area(x, y), float(most - x[0])
+    whole = area(x, y)
+    span = float(most - x[0])
     return (whole / most if most > 0 else float("nan"), whole / span if span > 0 else float("nan"))
 
 
@@ -190,7 +196,8 @@ def deferred(first: Floats, other: Floats, score: Floats, weight: Floats) -> tup
         are straight lines: a draw among equal scores.
     """
     order = np.argsort(score)  # not stable, which is faster: equal scores go together
-    ordered, w = score[order], weight[order] / weight.sum()
+    ordered = score[order]
+    w = weight[order] / weight.sum()
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     share = np.append(0.0, np.cumsum(w)[last])
     share[-1] = 1.0

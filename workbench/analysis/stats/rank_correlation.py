@@ -8,7 +8,8 @@ from workbench.analysis.stats.arrays import Floats
 def tau_b(a: Floats, b: Floats) -> Floats:
     """Kendall's τ-b between a (k,) and each row of b (…, k); NaN where one of them is all tied."""
     i, j = np.triu_indices(a.shape[-1], 1)
-    left, right = np.sign(a[i] - a[j]), np.sign(b[..., i] - b[..., j])
+    left = np.sign(a[i] - a[j])
+    right = np.sign(b[..., i] - b[..., j])
     with np.errstate(invalid="ignore", divide="ignore"):
         tau: Floats = (left * right).sum(-1) / np.sqrt((left**2).sum() * (right**2).sum(-1))
     return tau

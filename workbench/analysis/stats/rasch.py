@@ -57,7 +57,8 @@ def fit(
     theta = np.zeros(n_groups + n_authors)
     delta = np.zeros(n_items)
     if begin is not None:
-        theta, delta = np.concatenate([begin.strength, begin.author]), begin.item
+        theta = np.concatenate([begin.strength, begin.author])
+        delta = begin.item
 
     def evaluate(theta: Floats, delta: Floats) -> tuple[float, Floats, Floats]:
         """Return log posterior, residuals and weights at a point."""
@@ -68,12 +69,14 @@ def fit(
         return value - float(prior) / 2, residual, weight
 
     value, residual, weight = evaluate(theta, delta)
-    schur, diagonal = np.eye(len(theta)), np.ones(n_items)
+    schur = np.eye(len(theta))
+    diagonal = np.ones(n_items)
     for _ in range(_MAX_STEPS):
         schur, diagonal, step, drop = _newton(
             residual, weight, (theta, delta), author, (precision, sds[2] ** -2)
         )
-        scale, before = 1.0, value
+        scale = 1.0
+        before = value
         while True:
             at = theta + scale * step, delta + scale * drop
             value, residual, weight = evaluate(*at)

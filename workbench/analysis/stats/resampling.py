@@ -15,7 +15,8 @@ _MOST_BAGS = 4000  # more clusters than this are resampled in bags
 _CHUNK_CELLS = 100_000  # counts in memory at once: they fit in the cache
 # Of many clusters a cache holds the counts of few resamples, and a product of few rows mostly waits
 # for memory and threads: then more rows, but no more than this many cells (32 MB).
-_CHUNK_ROWS, _MOST_CELLS = 128, 4_000_000
+_CHUNK_ROWS = 128
+_MOST_CELLS = 4_000_000
 # clusters from which counting each resample separately costs less than one long count
 _ROW_BY_ROW = 1000
 _ONE_THREAD = 200_000  # multiplications below which OpenBLAS does not share the work out
@@ -88,10 +89,12 @@ def _multiply(weights: Floats, sums: Floats, out: Floats) -> None:
     """
     out[:] = 0.0
     for left in range(0, sums.shape[1], _COLUMNS):
-        part, target = sums[:, left : left + _COLUMNS], out[:, left : left + _COLUMNS]
+        part = sums[:, left : left + _COLUMNS]
+        target = out[:, left : left + _COLUMNS]
         depth = _ONE_THREAD // (min(_ROWS, len(weights)) * part.shape[1])
         for start in range(0, len(sums), depth):
-            factor, counts = part[start : start + depth], weights[:, start : start + depth]
+            factor = part[start : start + depth]
+            counts = weights[:, start : start + depth]
             for top in range(0, len(weights), _ROWS):
                 target[top : top + _ROWS] += counts[top : top + _ROWS] @ factor
 
@@ -192,7 +195,8 @@ def bca(
     low, high = percentile(draws, level, clusters)
     reach = special.ndtri(np.broadcast_to(tails(level, clusters), np.shape(estimate)))
     for j in range(len(estimate)):
-        column, left = draws[:, j], jackknife[:, j]
+        column = draws[:, j]
+        left = jackknife[:, j]
         column = column[~np.isnan(column)]
         if not (np.isfinite(column).all() and np.isfinite(left).all()) or np.ptp(left) == 0:
             continue

@@ -28,7 +28,8 @@ class Curve:
     def __init__(self, cost: Floats, gain: Floats, *, straight: bool) -> None:
         """Sort the points by cost and take the running maximum of the gain."""
         bad = np.isnan(cost) | np.isnan(gain)
-        x, y = np.where(bad, np.inf, cost), np.where(bad, -np.inf, gain)
+        x = np.where(bad, np.inf, cost)
+        y = np.where(bad, -np.inf, gain)
         order = np.lexsort((-y, x), axis=-1)
         self.cost = np.take_along_axis(x, order, -1)
         self.best = np.maximum.accumulate(np.take_along_axis(y, order, -1), axis=-1)
@@ -38,7 +39,8 @@ class Curve:
         """Least cost at which a gain (r,) is reached, (r,); NaN where it never is."""
         reached = self.best >= _below(gain)[:, None]
         at = reached.argmax(axis=1)
-        x, y = _take(self.cost, at), _take(self.best, at)
+        x = _take(self.cost, at)
+        y = _take(self.best, at)
         if self.straight:
             left = np.where(at > 0, _take(self.best, np.maximum(at - 1, 0)), np.nan)
             start = _take(self.cost, (self.best >= left[:, None]).argmax(axis=1))
@@ -105,7 +107,8 @@ def mean_gain(one: Curve, two: Curve) -> float:
 
 def _steps(spans: Sequence[tuple[Floats, Floats]]) -> Floats:
     """Midpoints of equal steps over the common part of all spans; none if that is empty."""
-    low, high = max(float(s[0][0]) for s in spans), min(float(s[1][0]) for s in spans)
+    low = max(float(s[0][0]) for s in spans)
+    high = min(float(s[1][0]) for s in spans)
     if not high > low:
         return np.empty(0)
     return np.asarray(low + (high - low) * (np.arange(_STEPS) + 0.5) / _STEPS)

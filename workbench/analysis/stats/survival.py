@@ -107,7 +107,8 @@ def quantiles(
     out = np.full((len(probabilities), 3), np.nan)
     if len(cut) == 0:
         return out
-    steps, n_clusters = sample.steps(), int((np.bincount(clusters) > 0).sum())
+    steps = sample.steps()
+    n_clusters = int((np.bincount(clusters) > 0).sum())
     for row, p in zip(out, probabilities, strict=True):
         row[0] = steps.quantile(p)
         if n_clusters < 2 or np.isnan(row[0]):
@@ -122,7 +123,9 @@ def quantiles(
 
 def _influence(sample: LengthSample, cut: Bools, t: float) -> Floats:
     """Influence of each observation on the share of lengths up to t, times n."""
-    ended, risk, n = sample.ended, sample.risk, len(cut)
+    ended = sample.ended
+    risk = sample.risk
+    n = len(cut)
     upto = sample.at <= t
     survive = float(np.prod(1 - ended[upto] / risk[upto]))
     if survive <= 0:
@@ -167,7 +170,8 @@ def gamma(sample: LengthSample) -> Gamma | None:
     y = x / unit
     # Ended lengths enter by three sums; censored ones each by their length.
     sums = float(ended.sum()), float(ended @ np.log(y)), float(ended @ y)
-    censored, times = y[cut > 0], cut[cut > 0]
+    censored = y[cut > 0]
+    times = cut[cut > 0]
     variance = float((ended + cut) @ (y - 1) ** 2 / n)
     start = np.log([1 / variance, variance])
     exact = {"xatol": 1e-9, "fatol": 1e-13, "maxiter": 4000}
@@ -177,7 +181,8 @@ def gamma(sample: LengthSample) -> Gamma | None:
             start,
             {**exact, "xatol": 1e-6, "fatol": 1e-12},
         )
-        start, nearby = optimum.x, 1e-5 * np.array([[0, 0], [1, 0], [0, 1]])
+        start = optimum.x
+        nearby = 1e-5 * np.array([[0, 0], [1, 0], [0, 1]])
         exact["initial_simplex"] = optimum.x + nearby
     optimum = _minimise(_loss(sums, *_classes(censored, times, _FINE_CLASSES), n), start, exact)
     shape, scale = np.exp(optimum.x)
@@ -232,7 +237,8 @@ def _classes(later: Floats, times: Floats, n_classes: int) -> tuple[Floats, Floa
     variance = total(away**2) / count
     half = total(away**3) / count / variance / 2
     root = np.sqrt(half**2 + variance)
-    below, above = half - root, half + root
+    below = half - root
+    above = half + root
     share = count * above / (2 * root)
     return np.concatenate([mean + below, mean + above]), np.concatenate([share, count - share])
 

@@ -29,7 +29,8 @@ def play(
         shared ones shared out.
     """
     m, players, rounds = scores.shape
-    points, firsts = np.zeros((m, players)), np.zeros((m, players))
+    points = np.zeros((m, players))
+    firsts = np.zeros((m, players))
     sets = np.repeat(np.arange(m), times)
     for start in range(0, len(sets), _CHUNK):
         which = sets[start : start + _CHUNK]

@@ -48,7 +48,8 @@ def kinds(*parts: Ints) -> tuple[Ints, Ints]:
     else:
         here = np.zeros(size, bool)
         here[codes] = True
-        listed, place = np.flatnonzero(here), (np.cumsum(here) - 1)[codes]
+        listed = np.flatnonzero(here)
+        place = (np.cumsum(here) - 1)[codes]
     parts_of_kind = []
     rest = listed
     for width in reversed(widths):

@@ -186,7 +186,8 @@ def code_efficiency(
     given = _references(frame, options["references"])
     scores, n_from_solutions = _scores(rows, given, options["gap"])
     rows = rows.with_columns(*scores)
-    records, values = [], {}
+    records = []
+    values = {}
     for key, part in per_trace.parts(rows, by):
         items = _items(part, options["least"])
         values[label(key)] = items.select("_item", "_code", "dps")
@@ -282,14 +283,16 @@ def _scores(
     """
     solved = rows["_passed"] & rows["_spent"].is_not_null()
     at = np.flatnonzero(solved.to_numpy())
-    items, costs = rows["_item"].to_numpy()[at], rows["_spent"].to_numpy()[at]
+    items = rows["_item"].to_numpy()[at]
+    costs = rows["_spent"].to_numpy()[at]
     order = np.lexsort((costs, items))
     at, items, costs = at[order], items[order], costs[order]
     ends_ = np.flatnonzero(
         np.diff(items, append=0)
     )  # the last solution of each item; numbers begin at 1
     scores = np.full((2, rows.height), np.nan)
-    made, begin = set(), 0
+    made = set()
+    begin = 0
     for end, item in zip((ends_ + 1).tolist(), items[ends_].tolist(), strict=True):
         item_rows = slice(begin, end)
         if item not in given:
@@ -333,7 +336,8 @@ def levels(costs: npt.ArrayLike, gap: float) -> References:
 
 def _items(part: pl.DataFrame, least: int) -> pl.DataFrame:
     right = pl.col("_score").is_not_null()
-    enough, passed = right.sum() >= least, pl.col("_passed").cast(pl.Float64)
+    enough = right.sum() >= least
+    passed = pl.col("_passed").cast(pl.Float64)
     return (
         part.group_by("_item")
         .agg(
@@ -364,7 +368,8 @@ def _row(items: pl.DataFrame, level: float) -> dict[str, Any]:
 def _pairs(values: dict[str, pl.DataFrame], level: float) -> list[dict[str, Any]]:
     """Compare every two groups on the items that both solved."""
     most = max((v.select(pl.col("_item").max()).item() for v in values.values()), default=0) + 1
-    scores, codes = {}, np.zeros(most, np.int64)
+    scores = {}
+    codes = np.zeros(most, np.int64)
     for name, solutions in values.items():
         at = solutions["_item"].to_numpy()
         codes[at] = solutions["_code"].to_numpy()

@@ -225,7 +225,11 @@ def inefficiency(
         frame, by, _NUMBERS, texts=_TEXTS, transform=lambda piece: _read(piece, by)
     )
     names = {c: rows.schema[c] for c in by}
-    pattern_rows, compared, shown, failed, silent = [], [], [], 0, 0
+    pattern_rows = []
+    compared = []
+    shown = []
+    failed = 0
+    silent = 0
     for key, part in per_trace.parts(rows, by):
         traces = _patterns(part, options)
         done = traces.filter(~pl.col("_failed"))
@@ -296,7 +300,8 @@ def _read(rows: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
 
 def _patterns(rows: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     """Make one row per trace of a group: what its calls came to, and which patterns it shows."""
-    called, malformed = pl.col("_tool").is_not_null(), pl.col("_malformed")
+    called = pl.col("_tool").is_not_null()
+    malformed = pl.col("_malformed")
     first = (
         "_trace_id",
         "_item",

@@ -259,7 +259,8 @@ def _ordered(trials: pl.DataFrame) -> pl.DataFrame:
         _series=pl.struct("_item", "_run").rle_id().cast(pl.Int64),
         _right=pl.col("_passed").cast(pl.Float64),
     )
-    place, value = pl.int_range(pl.len()), pl.col("_told")
+    place = pl.int_range(pl.len())
+    value = pl.col("_told")
     begins = pl.col("_series") != pl.col("_series").shift(fill_value=-1)
     return ordered.with_columns(
         _round=place - pl.when(begins).then(place).forward_fill(),
@@ -290,7 +291,8 @@ def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     counted_rounds = series.filter(pl.col("_round") >= options["skip"]).with_columns(
         pl.col("_series").set_sorted()
     )
-    one, right = pl.lit(1.0), pl.col("_right")
+    one = pl.lit(1.0)
+    right = pl.col("_right")
     same = pl.col("_series") == pl.col("_series").shift()
     before = pl.when(same).then(right.shift())
     stepped = pl.col("_revised").is_not_null() & before.is_not_null()
@@ -310,7 +312,8 @@ def _sums(series: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
         of_right=revised * before.fill_null(0.0),
         spoilt=revised * before.fill_null(0.0) * (1 - right),
     )
-    x, n = pl.col("_round").cast(pl.Float64), pl.len()
+    x = pl.col("_round").cast(pl.Float64)
+    n = pl.len()
     # Counted from 0 in each series, so that the plain sums lose no digits.
     product = (x * right).sum() - x.sum() * right.sum() / n
     slope = pl.when(n > 1).then(product / ((x * x).sum() - x.sum() ** 2 / n)).otherwise(0.0)

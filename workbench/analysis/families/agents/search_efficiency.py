@@ -262,11 +262,10 @@ def entities(target: str | None, metadata: str | None, key: str) -> set[str]:
 
 
 def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
-    level, right = options["level"], pl.col("_passed").cast(pl.Float64)
-    rate, per_call = (
-        pl.col("n_found") / pl.col("n_needed"),
-        pl.col("n_found") / pl.col("_n_tool_calls"),
-    )
+    level = options["level"]
+    right = pl.col("_passed").cast(pl.Float64)
+    rate = pl.col("n_found") / pl.col("n_needed")
+    per_call = pl.col("n_found") / pl.col("_n_tool_calls")
     whole = pl.col("n_found") == pl.col("n_needed")
     items = by_item(
         part.with_columns(

@@ -223,7 +223,8 @@ def tools(
         frame, by, _NUMBERS, transform=lambda piece: piece.drop("_trace_id", "_ordinal")
     )
     recorded = "tool" in frame.collect_schema().names()
-    reduced, by_tool = [], []
+    reduced = []
+    by_tool = []
     for key, part in per_trace.parts(rows, by):
         group = dict(zip(by, key, strict=True))
         reduced.append(_items(_traces(part, recorded=recorded), group))
@@ -241,7 +242,8 @@ def tools(
 
 def _traces(rows: pl.DataFrame, *, recorded: bool) -> pl.DataFrame:
     """Add the calls of a group up to traces; null for failed traces and unrecorded calls."""
-    called, wrong = pl.col("_tool").is_not_null(), pl.col("_wrong")
+    called = pl.col("_tool").is_not_null()
+    wrong = pl.col("_wrong")
     sums = {
         "_calls": called,
         "_errors": wrong,
@@ -254,7 +256,8 @@ def _traces(rows: pl.DataFrame, *, recorded: bool) -> pl.DataFrame:
     first = ("_item", "_code", "_failed", "_passed")
     traces = rows.select("_trace", *first, **{c: e.cast(pl.Float64) for c, e in sums.items()})
     traces = traces.group_by("_trace").agg(pl.col(first).first(), pl.col(*sums).sum())
-    passed, calls = pl.col("_passed"), pl.col("_calls")
+    passed = pl.col("_passed")
+    calls = pl.col("_calls")
     done = traces.with_columns(
         _wait=pl.when(pl.col("_untimed") == 0).then("_wait"),
         _read=pl.when(pl.col("_unread") == 0).then("_read"),
@@ -269,7 +272,8 @@ def _traces(rows: pl.DataFrame, *, recorded: bool) -> pl.DataFrame:
 
 def _items(traces: pl.DataFrame, group: dict[str, Any]) -> pl.DataFrame:
     """Add the traces of a group up to items, as `reduce_items` does."""
-    done, scored = ~pl.col("_failed"), pl.col("_passed").is_not_null()
+    done = ~pl.col("_failed")
+    scored = pl.col("_passed").is_not_null()
     counts = {"n_failed": ~done, "n_unscored": done & ~scored, "n": done, "n_scored": done & scored}
     items = (
         traces.with_columns(**counts)

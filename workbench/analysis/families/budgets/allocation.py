@@ -235,7 +235,9 @@ def allocation(
     items, hardness, base, notes, graded = _reduced(frame, by, options)
     built = build(items, shared=True)
     dropped = {reason: n + graded.get(reason, 0) for reason, n in built.dropped.items()}
-    rows, plans, bins = [], [], []
+    rows = []
+    plans = []
+    bins = []
     for task, panel in built.parts:
         where = {"task": task} if task is not None else {}
         choices = _task(panel, hardness, rng, options)
@@ -281,7 +283,8 @@ def _reduced(
 
     Also the base, notes, and what was left out of the traces that grade the items.
     """
-    measure, over = options["cost"], options["over"]
+    measure = options["cost"]
+    over = options["over"]
     given: dict[str, Any] = {
         "outcome": options["outcome"],
         "errors_as_wrong": options["errors_as_wrong"],
@@ -321,7 +324,8 @@ def _base(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[str, "nw.Expr"]:
     """Name the group that grades the items, as asked or the cheapest; and tell its traces."""
-    named, base_label = _named(by), options["base"]
+    named = _named(by)
+    base_label = options["base"]
     groups = mean_measure(
         frame,
         named,
@@ -411,7 +415,8 @@ def _row(
     n = len(task.bins)
     got = {name: np.full((n, 1), np.nan) for name in ("rate", "cost", "single_rate", "single_cost")}
     for half in (0, 1):
-        seen, new = task.choices[half], np.flatnonzero(task.half == half)
+        seen = task.choices[half]
+        new = np.flatnonzero(task.half == half)
         if seen is None:
             continue
         plan, single, _ = seen.plan(budget)

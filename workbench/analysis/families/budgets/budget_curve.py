@@ -22,7 +22,8 @@ from workbench.analysis.stats.arrays import Floats
 from workbench.errors import AnalysisError
 from workbench.schema import KEY_NULL, Column
 
-_BUDGET, _EFFORT = "thinking_budget_tokens", "effort"
+_BUDGET = "thinking_budget_tokens"
+_EFFORT = "effort"
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _MEASURES = ("output_tokens", "cost_usd", "energy_j")
 _ROWS = (
@@ -204,7 +205,8 @@ def area(budgets: Floats | None, rate: Floats, upto: float | None = None) -> Flo
     if budgets is None or budgets[-1] == 0:
         return np.full(rate.shape[:-1], np.nan)
     top = float(budgets[-1]) if upto is None else upto
-    x, y = budgets, rate
+    x = budgets
+    y = rate
     if x[0] > 0:
         x = np.concatenate([[0.0], x])
         y = np.concatenate([np.zeros_like(y[..., :1]), y], axis=-1)
@@ -312,7 +314,10 @@ def budget_curve(
         outcome=options["outcome"],
         errors_as_wrong=options["errors_as_wrong"],
     )
-    rows, areas, lost, unset = [], [], 0, 0
+    rows = []
+    areas = []
+    lost = 0
+    unset = 0
     counted_rows = items.frame.filter(pl.col("n") > 0)
     for key, part in counted_rows.group_by(by, maintain_order=True):
         named = [pl.lit(v, counted_rows.schema[c]).alias(c) for c, v in zip(by, key, strict=True)]
@@ -383,7 +388,8 @@ def _order(levels: pl.Series) -> list[int]:
 
 def _levels(curve: _Curve) -> pl.DataFrame:
     """One row per level, with what it adds to the one before."""
-    bootstrap, n = curve.drawn, len(curve.levels)
+    bootstrap = curve.drawn
+    n = len(curve.levels)
     return pl.DataFrame(
         [
             pl.Series("level", curve.levels, pl.String),
@@ -410,7 +416,8 @@ def _step(values: Floats) -> Floats:
 
 def _marginal(bootstrap: sample.Sample, name: str, measure: str) -> list[pl.Series]:
     def price(means: sample.Means) -> Floats:
-        more, gain = _step(means[measure]), 100 * _step(means["rate"])
+        more = _step(means[measure])
+        gain = 100 * _step(means["rate"])
         rises = gain > 1e-9  # rounding is no gain
         paid: Floats = np.where(rises, sample.per(more, np.where(rises, gain, 1.0)), np.inf)
         return np.where(more > 0, paid, np.nan)
@@ -427,7 +434,8 @@ def _overthinking(means: sample.Means) -> Floats:
 
 def _areas(curve: _Curve) -> pl.DataFrame:
     """One row per group: anytime scores and areas over the levels."""
-    rate, budgets = curve.drawn.means["rate"], curve.budgets
+    rate = curve.drawn.means["rate"]
+    budgets = curve.budgets
     bootstrap = dataclasses.replace(curve.drawn, clusters=curve.drawn.clusters[:1])
     figures = [
         s

@@ -225,10 +225,12 @@ def _read(rows: pl.DataFrame, by: Sequence[str], options: dict[str, Any]) -> pl.
 
 def _sums() -> dict[str, pl.Expr]:
     """Expressions that are summed over traces: traces with text, their counts, and known counts."""
-    done, has_text = ~pl.col("_failed"), ~pl.col("_failed") & pl.col("_words").is_not_null()
+    done = ~pl.col("_failed")
+    has_text = ~pl.col("_failed") & pl.col("_words").is_not_null()
     right = has_text & pl.col("_passed").fill_null(value=False)
     wrong = has_text & ~pl.col("_passed").fill_null(value=True)
-    spent, marks = pl.col("_output_tokens"), pl.col("_hedges") + pl.col("_turns")
+    spent = pl.col("_output_tokens")
+    marks = pl.col("_hedges") + pl.col("_turns")
     sums = {"_failed": pl.col("_failed"), "_silent": done & ~has_text, "_n": has_text}
     sums |= {c: pl.when(has_text).then(c) for c in ("_words", "_hedges", "_turns", "_echo")}
     sums |= {"_echo_n": has_text & pl.col("_echo").is_not_null()}

@@ -244,7 +244,8 @@ def _nothing() -> dict[str, Any]:
 
 
 def _row(part: pl.DataFrame, level: float) -> dict[str, Any]:
-    x, cut = part["_reasoning_tokens"].to_numpy(), part["_is_cut"].to_numpy()
+    x = part["_reasoning_tokens"].to_numpy()
+    cut = part["_is_cut"].to_numpy()
     # Clusters from 0, so that they are counted, not sorted.
     codes = part.select(pl.col("_code") - pl.col("_code").min()).to_series().to_numpy()
     n_items = part["_item"].n_unique()
@@ -328,7 +329,8 @@ def _linear(
     name: str, value: float, influence: Floats, codes: Ints, level: float
 ) -> dict[str, Any]:
     """Return a statistic with the interval that its influence function implies, clustered."""
-    sums, n_clusters = np.bincount(codes, influence), int((np.bincount(codes) > 0).sum())
+    sums = np.bincount(codes, influence)
+    n_clusters = int((np.bincount(codes) > 0).sum())
     se = intervals.clustered_se(sums[:, None], [len(influence)], [n_clusters])
     low, high = intervals.student([value], se, [n_clusters], level)
     spread = n_clusters > 1 and se[0] > 0

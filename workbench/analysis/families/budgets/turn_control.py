@@ -230,8 +230,11 @@ def turn_control(
     """
     wanted = _wanted(options["limits"])
     runs_by_group = turns.read(frame, by)
-    runs, notes = runs_by_group.runs, runs_by_group.notes
-    rows, curves, taken = [], [], []
+    runs = runs_by_group.runs
+    notes = runs_by_group.notes
+    rows = []
+    curves = []
+    taken = []
     limits = [_limits(group_runs, wanted, rng, held_out=options["held_out"]) for group_runs in runs]
     for group_runs, group_limits, bootstrap in zip(
         runs, limits, _draw(runs, limits, rng, options), strict=True
@@ -275,7 +278,8 @@ def _wanted(text: str) -> list[tuple[bool, float]]:
                 f"option limits: {word[:20]!r} is neither a number of turns nor a "
                 "percentile, as 8,p75"
             )
-        is_percentile, value = word.startswith("p"), float(word.lstrip("p"))
+        is_percentile = word.startswith("p")
+        value = float(word.lstrip("p"))
         if (is_percentile and value > 100) or (not is_percentile and value < 1):
             raise AnalysisError(f"option limits: {word} is out of range")
         thresholds.append((is_percentile, value))
@@ -323,7 +327,9 @@ def _replayed(runs: Runs, limits: Sequence[Floats]) -> tuple[Floats, Floats, Flo
     """
     n = runs.n_of_items
     shape = len(n), len(limits)
-    pass_rate, stopped, cost = np.empty(shape), np.empty(shape), np.full(shape, np.nan)
+    pass_rate = np.empty(shape)
+    stopped = np.empty(shape)
+    cost = np.full(shape, np.nan)
     upto = None
     if runs.spent is not None:
         upto = np.column_stack([np.zeros(len(n)), np.cumsum(runs.spent, axis=1)])
@@ -415,7 +421,8 @@ def _curve(runs: Runs, level: float) -> pl.DataFrame:
     longest = int(runs.turns.max())
     at = np.unique(np.linspace(1, longest, min(longest, 60)).round().astype(np.int64))
     pass_rate, _, cost = _replayed(runs, [np.full(len(runs.clusters), float(t)) for t in at])
-    mean, n_clusters = pass_rate.mean(axis=0), int(runs.clusters.max()) + 1
+    mean = pass_rate.mean(axis=0)
+    n_clusters = int(runs.clusters.max()) + 1
     away = pass_rate - mean
     residuals = np.column_stack([np.bincount(runs.clusters, x, n_clusters) for x in away.T])
     clusters = np.full(len(at), n_clusters)
@@ -431,7 +438,8 @@ def _curve(runs: Runs, level: float) -> pl.DataFrame:
 
 def _turns(runs: Runs) -> pl.DataFrame:
     """Describe the runs as they were."""
-    right, everyone = runs.passed > 0, np.ones(len(runs.turns), bool)
+    right = runs.passed > 0
+    everyone = np.ones(len(runs.turns), bool)
     means = [
         np.average(runs.turns[keep], weights=runs.n[keep]) if keep.any() else None
         for keep in (everyone, right, ~right)

@@ -92,7 +92,8 @@ def decode_flops(shape: hardware.Model, context: float = 1024) -> float | None:
     say enough.
     """
     kv = shape.n_kv_heads or shape.n_heads
-    d, width = shape.d_model, shape.head_width
+    d = shape.d_model
+    width = shape.head_width
     if not (d and width and kv and shape.n_layers and shape.d_ff and shape.vocab_size):
         return None
     if shape.n_active_params not in {None, shape.n_params}:

@@ -181,7 +181,9 @@ def kinetics(
     counted = _counted(frame, by, shapes, options)
     items = reduce_items(counted, by, _SUMS, errors_as_wrong=options["errors_as_wrong"])
     panels = build(items, shared=options["shared"])
-    notes, short, parts = panels.notes, 0, []
+    notes = panels.notes
+    short = 0
+    parts = []
     for task, panel in panels.parts:
         tries = attempts(panel, options["k"])
         short += tries.n_short
@@ -267,7 +269,8 @@ def _rows(tries: Attempts, rng: np.random.Generator, options: dict[str, Any]) ->
     for k in tries.sizes:
         one = clustered_means.share(panel, tries.at_least_one(k), options["level"])
         work = bootstrap.series("eflops", functools.partial(_eflops, k=k))
-        arithmetic, memory = k * bootstrap.means["compute"], _memory(bootstrap.means, k)
+        arithmetic = k * bootstrap.means["compute"]
+        memory = _memory(bootstrap.means, k)
         figures = [
             *work,
             pl.Series("compute", arithmetic),

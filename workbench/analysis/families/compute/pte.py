@@ -320,7 +320,8 @@ def _correlation(x: Floats, y: Floats) -> Floats:
     out = np.full(x.shape[1], np.nan)
     for j in range(x.shape[1]):
         both = ~(np.isnan(x[:, j]) | np.isnan(y[:, j]))
-        a, b = x[both, j], y[both, j]
+        a = x[both, j]
+        b = y[both, j]
         if len(a) > 2 and np.ptp(a) > 0 and np.ptp(b) > 0:
             out[j] = np.corrcoef(a, b)[0, 1]
     return out

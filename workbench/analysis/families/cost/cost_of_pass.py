@@ -164,7 +164,8 @@ class _Costs:
         """The frontier without each group in turn, (n_items, n_groups)."""
         v = self.per_item
         rivals = np.sort(np.column_stack([v, np.full(len(v), np.inf)]), axis=1)
-        first, second = rivals[:, :1], rivals[:, 1:2]
+        first = rivals[:, :1]
+        second = rivals[:, 1:2]
         return np.minimum(np.where(v == first, second, first), self.expert[:, None])
 
 
@@ -228,7 +229,9 @@ def cost_of_pass(
     )
     panels = build(items, shared=options["shared"])
     notes = panels.notes
-    rows, totals, details = [], [], []
+    rows = []
+    totals = []
+    details = []
     for task, panel in panels.parts:
         costs = _Costs(panel, panel.outcome(), panel.measure("cost_usd"), _expert(panel, options))
         row, total = _rows(costs, rng, options)
@@ -266,8 +269,11 @@ def _rows(
     costs: _Costs, rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Make the rows and the totals of a task."""
-    panel, v, best = costs.panel, costs.per_item, costs.frontier
-    rate, cost = np.nanmean(costs.rate, axis=0), np.nanmean(costs.cost, axis=0)
+    panel = costs.panel
+    v = costs.per_item
+    best = costs.frontier
+    rate = np.nanmean(costs.rate, axis=0)
+    cost = np.nanmean(costs.cost, axis=0)
     low, high = _ratio_interval(costs, rng, options)
     f_low, f_high = _frontier_interval(panel, np.column_stack([costs.alone, best]), rng, options)
     essential = _share(costs.without.mean(axis=0), float(best.mean()))
@@ -290,7 +296,8 @@ def _rows(
 
 def _totals(costs: _Costs, low: Floats, high: Floats) -> pl.DataFrame:
     """Sum a task up: all groups together against the expert."""
-    v, total = costs.per_item, float(costs.frontier.mean())
+    v = costs.per_item
+    total = float(costs.frontier.mean())
     expert = (
         costs.expert.mean(keepdims=True) if np.isfinite(costs.expert).all() else np.array([np.nan])
     )
@@ -360,7 +367,8 @@ def _ratio_interval(
 
     low, high = _interval(sums, statistic, rng, options)
     clusters = panel.n_own_clusters
-    rate, cost = np.nanmean(costs.rate, axis=0), np.nanmean(costs.cost, axis=0)
+    rate = np.nanmean(costs.rate, axis=0)
+    cost = np.nanmean(costs.cost, axis=0)
     _, ceiling = intervals.clopper_pearson(np.zeros(len(rate)), clusters, 2 * options["level"] - 1)
     low, high = np.where(rate > 0, low, cost / ceiling), np.where(rate > 0, high, np.inf)
     enough = clusters > 1
@@ -371,7 +379,8 @@ def _frontier_interval(
     panel: Panel, values: Floats, rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[Floats, Floats]:
     """Interval of means over items that may be infinite; (n_items, k), NaN where not tried."""
-    infinite, finite = np.isinf(values).astype(float), np.where(np.isfinite(values), values, 0.0)
+    infinite = np.isinf(values).astype(float)
+    finite = np.where(np.isfinite(values), values, 0.0)
     here = (~np.isnan(values)).astype(float)
     sums = np.hstack([panel.cluster_sums(part) for part in (finite, infinite, here)])
 
@@ -386,7 +395,8 @@ def _frontier_interval(
 
 def _details(costs: _Costs) -> pl.DataFrame:
     """Name the cheapest for every item, the dearest item first."""
-    v, names = costs.per_item, costs.panel.labels
+    v = costs.per_item
+    names = costs.panel.labels
     least = v.min(axis=1)
     best_groups = [names[g] for g in v.argmin(axis=1)]
     best = [

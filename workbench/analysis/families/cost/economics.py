@@ -228,13 +228,17 @@ def economics(
         _valued(frame, options), tuple(by), _MEASURES, rng, options, ("human_cost_usd",)
     )
     _check(source, options)
-    table, dropped, notes = None, dict[str, int](), tuple[str, ...]()
+    table = None
+    dropped = dict[str, int]()
+    notes = tuple[str, ...]()
     for part in _PARTS:
         built = source.built(part.require, scored=True)
         rows = functools.partial(_figures, source, part)
         part_table = sample.tabulate(built, by, part.columns, rows)
         if table is None:
-            table, dropped, notes = part_table, dict(built.dropped), built.notes
+            table = part_table
+            dropped = dict(built.dropped)
+            notes = built.notes
         else:
             table = table.join(
                 part_table, on=list(by), how="left", nulls_equal=True, maintain_order="left"
@@ -294,7 +298,8 @@ def _check(source: sample.Source, options: dict[str, Any]) -> None:
 
 
 def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series]:
-    options, counts = source.options, sample.counts(panel)
+    options = source.options
+    counts = sample.counts(panel)
     if part.columns is _AGAINST:
         return _against(source, panel)
     bootstrap = source.drawn(panel)
@@ -314,7 +319,8 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
         return margin_usd
 
     def runs(means: sample.Means) -> Floats:
-        margin_usd, fixed = margin(means), options["fixed_usd"]
+        margin_usd = margin(means)
+        fixed = options["fixed_usd"]
         paid = np.full_like(margin_usd, np.nan if fixed is None else fixed)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(

@@ -210,13 +210,16 @@ def efficiency_scores(
     A = 0 gives 0; T = 0 or unknown gives null. Intervals: expanded percentile bootstrap of item
     clusters.
     """
-    tables, dropped, notes = [], dict[str, int](), tuple[str, ...]()
+    tables = []
+    dropped = dict[str, int]()
+    notes = tuple[str, ...]()
     source = sample.Source(frame, tuple(by), _MEASURES, rng, options)
     for part in _PARTS:
         built = source.built(part.require, scored=True)
         tables.append(_table(source, built, part))
         if not part.require:
-            dropped, notes = dict(built.dropped), built.notes
+            dropped = dict(built.dropped)
+            notes = built.notes
         elif len(part.require) == 1:
             name = part.require[0]
             lost = built.dropped.get(f"traces without {name}", 0)
@@ -241,7 +244,8 @@ def _table(source: sample.Source, built: Built, part: _Part) -> pl.DataFrame:
         return lambda means: figure({**means, "rate": means["rate"] * factor})
 
     def rows(panel: Panel) -> list[pl.Series]:
-        bootstrap, counts = source.drawn(panel), sample.counts(panel)
+        bootstrap = source.drawn(panel)
+        counts = sample.counts(panel)
         part_counts = (
             counts if not part.require else [counts[1].alias(part.count)] if part.count else []
         )

@@ -371,7 +371,8 @@ def _named(task: str) -> pl.Expr:
 
 def _bills(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) -> _Bills:
     listed = panel.measure("input_usd_per_mtok") + panel.measure("output_usd_per_mtok")
-    cost, thinking = panel.measure("cost_usd"), panel.measure("reasoning_cost_usd")
+    cost = panel.measure("cost_usd")
+    thinking = panel.measure("reasoning_cost_usd")
     partly = panel.matrix("reasoning_cost_usd_known") < panel.matrix("n")
     bare = np.where(partly, np.nan, cost - thinking).sum(axis=0)
     draws = None
@@ -500,7 +501,8 @@ def _pairs(bills: _Bills) -> tuple[pl.DataFrame, int]:
     i, j = np.triu_indices(len(bills.listed), 1)
     tied = bills.listed[i] == bills.listed[j]
     swap = bills.listed[i] > bills.listed[j]
-    low, high = np.where(swap, j, i)[~tied], np.where(swap, i, j)[~tied]
+    low = np.where(swap, j, i)[~tied]
+    high = np.where(swap, i, j)[~tied]
     names = pl.Series(bills.panel.labels, dtype=pl.String)
     with np.errstate(divide="ignore", invalid="ignore"):
         listed = bills.listed[high] / bills.listed[low]
@@ -534,7 +536,8 @@ def _groups(bills: _Bills) -> pl.DataFrame:
 
 def _totals(bills: _Bills, pairs: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     """Sum a task up."""
-    n, k = pairs.height, len(bills.listed)
+    n = pairs.height
+    k = len(bills.listed)
     known = not np.isnan(bills.bare).any()
     total: dict[str, Any] = {
         "n_items": bills.panel.items.height,

@@ -304,7 +304,8 @@ def _capped(
     traces: "nw.LazyFrame[Any]", budgets: Sequence[int], options: dict[str, Any]
 ) -> "nw.LazyFrame[Any]":
     """Add what is left of every trace under each cap as columns."""
-    uses, outcome = nw.col("uses"), nw.col(options["outcome"]).cast(nw.Float64)
+    uses = nw.col("uses")
+    outcome = nw.col(options["outcome"]).cast(nw.Float64)
     columns: dict[str, nw.Expr] = {}
     for n, cap in enumerate(budgets):
         inside = nw.when(uses <= cap).then(nw.lit(1.0)).otherwise(nw.lit(0.0))

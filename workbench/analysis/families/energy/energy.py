@@ -198,7 +198,8 @@ def energy(
     the truth in 92 of 100 simulated studies where 95 are promised, of 100 in 93, of 500 in 94.
     """
     table = None
-    dropped, notes = dict[str, int](), tuple[str, ...]()
+    dropped = dict[str, int]()
+    notes = tuple[str, ...]()
     if options["grid"] is not None:
         options["g_per_kwh"] = _intensity(options)
     source = sample.Source(frame, tuple(by), _MEASURES, rng, options)
@@ -207,7 +208,9 @@ def energy(
         rows = functools.partial(_figures, source, part)
         part_table = sample.tabulate(built, by, part.columns, rows)
         if table is None:
-            table, dropped, notes = part_table, dict(built.dropped), built.notes
+            table = part_table
+            dropped = dict(built.dropped)
+            notes = built.notes
             continue
         table = table.join(
             part_table, on=list(by), how="left", nulls_equal=True, maintain_order="left"
@@ -241,7 +244,8 @@ def _figures(source: sample.Source, part: _Part, panel: Panel) -> list[pl.Series
     counts = sample.counts(panel)
     if not part.require:
         return counts
-    bootstrap, options = source.drawn(panel), source.options
+    bootstrap = source.drawn(panel)
+    options = source.options
     joules = operator.itemgetter("energy_j")
     grams_per_joule = options["pue"] * options["g_per_kwh"] / JOULES_PER_KWH
 

@@ -193,8 +193,10 @@ def _rows(frame: "nw.LazyFrame[Any]", options: dict[str, Any]) -> "nw.LazyFrame[
     if "trace_error_type" in present and "error_type" not in present:
         frame = frame.with_columns(error_type=nw.col("trace_error_type"))
     whole, low, high = (nw.col(c).cast(nw.Float64) for c in ("energy_j", "low_j", "high_j"))
-    full, tokens = nw.col("full_j").cast(nw.Float64), _tokens()
-    both, with_idle = _both(whole, tokens), _both(full, tokens)
+    full = nw.col("full_j").cast(nw.Float64)
+    tokens = _tokens()
+    both = _both(whole, tokens)
+    with_idle = _both(full, tokens)
     ranged = _both(low, tokens) & ~high.is_null()
     return frame.with_columns(
         alone_j=whole,

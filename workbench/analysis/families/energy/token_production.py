@@ -264,7 +264,8 @@ class _Site:
 
     def __init__(self, options: dict[str, Any]) -> None:
         row = hardware.in_force(options["reference"]).accelerator(options["accelerator"])
-        power, cooled = options["facility_w"] / options["pue"], options["cooling_w"]
+        power = options["facility_w"] / options["pue"]
+        cooled = options["cooling_w"]
         self.bound = "cooling" if cooled is not None and cooled < power else "power"
         self.it_w: float = cooled if self.bound == "cooling" else power
         count = options["n_accelerators"]

@@ -239,8 +239,10 @@ def _blocks(frame: pl.DataFrame, signal: str) -> _Blocks:
 
 
 def _row(blocks: _Blocks, bins: list[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
-    n, level = float(blocks.n.sum()), options["level"]
-    mean, rate = float((blocks.n @ blocks.signal) / n), float(blocks.passed.sum() / n)
+    n = float(blocks.n.sum())
+    level = options["level"]
+    mean = float((blocks.n @ blocks.signal) / n)
+    rate = float(blocks.passed.sum() / n)
     row: dict[str, Any] = {
         "n_items": int(blocks.item.max()) + 1,
         "n": int(n),
@@ -294,11 +296,13 @@ def auc(
     Returns:
         The area and its standard error; None and NaN where nothing is right or nothing wrong.
     """
-    n_right, n_wrong = right.sum(), wrong.sum()
+    n_right = right.sum()
+    n_wrong = wrong.sum()
     if n_right == 0 or n_wrong == 0:
         return None, float("nan")
     _, place = np.unique(signal, return_inverse=True)
-    at_right, at_wrong = np.bincount(place, right), np.bincount(place, wrong)
+    at_right = np.bincount(place, right)
+    at_wrong = np.bincount(place, wrong)
     # The share of the other side that a signal exceeds, or is exceeded by; ties half.
     exceeds = (np.cumsum(at_wrong) - at_wrong / 2) / n_wrong
     exceeded = 1 - (np.cumsum(at_right) - at_right / 2) / n_right
@@ -312,9 +316,11 @@ def auc(
 
 def _bins(blocks: _Blocks, options: dict[str, Any]) -> list[dict[str, Any]]:
     """Sum up the blocks in bins of equal width; empty bins are left out."""
-    low, high = min(0.0, blocks.signal.min()), max(1.0, blocks.signal.max())
+    low = min(0.0, blocks.signal.min())
+    high = max(1.0, blocks.signal.max())
     if low < 0 or high > 1:
-        low, high = blocks.signal.min(), blocks.signal.max()
+        low = blocks.signal.min()
+        high = blocks.signal.max()
     edges = np.linspace(low, high, options["bins"] + 1).round(12)
     # Edges are decimal: .3 begins the bin from .3 on, though 3 · 0.1 is above 0.3 in binary.
     place = ((blocks.signal - low) / (high - low) * options["bins"]).round(9)
@@ -323,7 +329,8 @@ def _bins(blocks: _Blocks, options: dict[str, Any]) -> list[dict[str, Any]]:
         np.bincount(which, weights, options["bins"])
         for weights in (blocks.n, blocks.passed, blocks.n * blocks.signal)
     )
-    rate, n_clusters = divide(passed, n), int(blocks.cluster.max()) + 1
+    rate = divide(passed, n)
+    n_clusters = int(blocks.cluster.max()) + 1
     # Per bin and item, and per bin and cluster.
     items = np.bincount(which + options["bins"] * blocks.item).astype(bool)
     place = which + options["bins"] * blocks.cluster

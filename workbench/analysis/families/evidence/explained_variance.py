@@ -154,7 +154,8 @@ def _factors(
     rng: np.random.Generator,
     options: dict[str, Any],
 ) -> pl.DataFrame:
-    n, right = rows["n_scored"].to_numpy().astype(float), rows["outcome"].to_numpy()
+    n = rows["n_scored"].to_numpy().astype(float)
+    right = rows["outcome"].to_numpy()
     clusters = rows["_cluster"].rank("dense").cast(pl.Int64).to_numpy() - 1
     total = n.sum()
     null = deviance(np.array([total]), np.array([right.sum()]))
@@ -214,7 +215,8 @@ def _interval(
     options: dict[str, Any],
 ) -> tuple[float | None, float | None]:
     """Resample clusters of items; a level keeps its traces of the items drawn."""
-    n_clusters, k = int(clusters.max()) + 1, int(codes.max()) + 1
+    n_clusters = int(clusters.max()) + 1
+    k = int(codes.max()) + 1
     if n_clusters < 2:
         return None, None
     place = clusters * k + codes
@@ -224,7 +226,8 @@ def _interval(
     ]
     sums = np.hstack(counted).astype(float)
     resampled = resampling.resampled_sums(sums, options["resamples"], rng)
-    tried, passed = resampled[:, :k], resampled[:, k:]
+    tried = resampled[:, :k]
+    passed = resampled[:, k:]
     null = _deviances(tried.sum(axis=1, keepdims=True), passed.sum(axis=1, keepdims=True))
     shares = np.where(null > 0, 1 - divide(_deviances(tried, passed), null), np.nan)
     if np.isnan(shares).all():
@@ -237,7 +240,8 @@ def _interval(
 
 def _whole(tried: Floats, passed: Floats) -> float:
     """Compute D² of all clusters, (n_clusters, k) each."""
-    n, right = tried.sum(axis=0), passed.sum(axis=0)
+    n = tried.sum(axis=0)
+    right = passed.sum(axis=0)
     null = deviance(np.array([n.sum()]), np.array([right.sum()]))
     return 1 - deviance(n, right) / null if null > 0 else float("nan")
 
@@ -280,7 +284,8 @@ def _blocks(
     from scipy import special
 
     nothing = empty((), _ANOVA)
-    tables, notes = [], []
+    tables = []
+    notes = []
     for task, panel in parts:
         shared = panel.outcome()[panel.everywhere]
         items, groups = shared.shape

@@ -176,7 +176,8 @@ def _cut(items: pl.DataFrame, parts: int) -> npt.NDArray[np.int64]:
 
 
 def _agreement(items: pl.DataFrame, level: float) -> dict[str, Any]:
-    x, y = items["_difficulty"], 1 - items["_passed"]
+    x = items["_difficulty"]
+    y = 1 - items["_passed"]
     row: dict[str, Any] = {}
     if items.height < 3 or x.n_unique() < 2 or y.n_unique() < 2:
         return row

@@ -245,7 +245,8 @@ def read(answer: str | None) -> tuple[float, float] | None:
     """
     text = (answer or "").replace("$", "").replace("€", "")
     for match in _PAIR.finditer(text):
-        low, high = number(match[1]), number(match[2])
+        low = number(match[1])
+        high = number(match[2])
         if low is not None and high is not None:
             return low, high
     return None
@@ -253,7 +254,8 @@ def read(answer: str | None) -> tuple[float, float] | None:
 
 def interval_score(low: Floats, high: Floats, truth: Floats, alpha: float) -> Floats:
     """Score intervals of level 1 − α (Winkler 1972); the lower the better."""
-    under, over = np.maximum(low - truth, 0.0), np.maximum(truth - high, 0.0)
+    under = np.maximum(low - truth, 0.0)
+    over = np.maximum(truth - high, 0.0)
     return np.asarray((high - low) + 2 / alpha * (under + over))
 
 
@@ -261,8 +263,10 @@ def _row(part: pl.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     truth = part["_truth"].to_numpy()
     ends_ = part.select("_low", "_high").fill_null(np.nan).to_numpy()
     given = ~np.isnan(ends_).any(axis=1)
-    low, high = ends_.min(axis=1), ends_.max(axis=1)
-    level, alpha = options["level"], 1 - options["nominal"]
+    low = ends_.min(axis=1)
+    high = ends_.max(axis=1)
+    level = options["level"]
+    alpha = 1 - options["nominal"]
     with np.errstate(invalid="ignore", divide="ignore"):
         held = given & (low <= truth) & (truth <= high)
         scaled = [_SCALES[options["scale"]](x) for x in (low, high, truth)]

@@ -122,7 +122,10 @@ def itemised_ranking(
     built = build(
         reduce_items(frame, by, errors_as_wrong=options["errors_as_wrong"], about=("item",))
     )
-    rows, found_items, found_authors, notes = [], [], [], list(built.notes)
+    rows = []
+    found_items = []
+    found_authors = []
+    notes = list(built.notes)
     for task, panel in built.parts:
         on = [pl.lit(task, pl.String).alias("task")] if task is not None else []
         table, of_items, of_authors = _fitted(panel, set_by, options["level"])

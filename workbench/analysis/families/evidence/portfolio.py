@@ -157,7 +157,8 @@ def portfolio(
         errors_as_wrong=options["errors_as_wrong"],
     )
     built = build(items, shared=True)
-    rows, totals = [], []
+    rows = []
+    totals = []
     for task, panel in built.parts:
         portfolios, total = _portfolios(panel, rng, options)
         at = {"task": task} if task is not None else {}
@@ -184,7 +185,8 @@ def _portfolios(
     outcome = panel.outcome()
     true = outcome.mean(axis=0)
     n_items, n = outcome.shape
-    name, size = options["incumbent"], min(options["items"], n_items)
+    name = options["incumbent"]
+    size = min(options["items"], n_items)
     labels = panel.labels
     if name is not None and name not in labels:
         raise AnalysisError(unknown_name("group of option incumbent", name, labels))
@@ -196,7 +198,8 @@ def _portfolios(
     else:
         values = panel.measure(options["look"])
         looks = divide(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))[None]
-        estimates, size = looks, n_items
+        estimates = looks
+        size = n_items
     if np.isnan(looks).any():
         raise AnalysisError(f"{options['look']} is not known of every group; look at items instead")
     sharpe = sharpe_ratios(estimates, true, reference)
@@ -234,7 +237,8 @@ def _looks(outcome: Floats, size: int, looks: int, rng: np.random.Generator) -> 
     n_items = len(outcome)
     if size == n_items:
         return np.tile(outcome.mean(axis=0), (looks, 1))
-    chunks, chunk = [], max(_CELLS // n_items, 1)
+    chunks = []
+    chunk = max(_CELLS // n_items, 1)
     for begin in range(0, looks, chunk):
         keys = rng.random((min(chunk, looks - begin), n_items))
         chunks.append(outcome[np.argpartition(keys, size - 1, axis=1)[:, :size]].mean(axis=1))

@@ -221,7 +221,8 @@ def power(
     items = reduce_items(frame, by, tuple(_MEASURES), errors_as_wrong=options["errors_as_wrong"])
     panels = build(items)
     baseline = _baseline(items, by, options["baseline"])
-    rows, alone = [], 0
+    rows = []
+    alone = 0
     for task, panel in panels.parts:
         history = _history(panel)
         for name in panel.labels:
@@ -274,7 +275,8 @@ def _plan(
     history: _History, pair: list[int], both: Bools, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Measure the difference and its variance on the shared items, and what follows."""
-    panel, n = history.panel, int(both.sum())
+    panel = history.panel
+    n = int(both.sum())
     trials, passed = (
         np.where(both[:, None], x[:, pair], np.nan) for x in (history.n, history.passed)
     )
@@ -313,7 +315,8 @@ def _needs(
     plan: dict[str, Any], variance: float, n: int, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Count the items, trials and repeats that show the difference."""
-    test, t = (1 - options["level"], options["power"]), options["test"] == "t"
+    test = (1 - options["level"], options["power"])
+    t = options["test"] == "t"
     wanted = options["difference"]
     needed = _up(sample_size.items(variance, wanted, *test, t=t))
     needs: dict[str, Any] = {

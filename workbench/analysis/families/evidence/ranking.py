@@ -124,7 +124,9 @@ def ranking(
         errors_as_wrong=options["errors_as_wrong"],
     )
     panels = build(items)
-    rows, notes, agreement = [], panels.notes, []
+    rows = []
+    notes = panels.notes
+    agreement = []
     strengths: list[tuple[str, dict[str, float]]] = []
     for task, panel in panels.parts:
         on = f" on {task}" if task else ""
@@ -205,7 +207,8 @@ def _rows(panel: Panel, level: float) -> tuple[pl.DataFrame, Floats]:
 def _meetings(outcome: Floats) -> tuple[Floats, Floats]:
     """Count wins, (n_groups, n_groups), ties as half a win for each, and ties, (n_groups,)."""
     n = outcome.shape[1]
-    wins, ties = np.zeros((n, n)), np.zeros(n)
+    wins = np.zeros((n, n))
+    ties = np.zeros(n)
     for g in range(n):
         won, tied = _against(outcome, g)
         wins[g], ties[g] = np.nansum(won, axis=0), np.nansum(tied)
@@ -223,7 +226,8 @@ def _against(outcome: Floats, g: int) -> tuple[Floats, Floats]:
 
 def _errors(panel: Panel, outcome: Floats, wins: Floats, theta: Floats) -> Floats:
     """Standard errors from the clusters' scores: √ diag(H⁻ Σ_c u_c u_cᵀ H⁻), times m / (m − 1)."""
-    n, m = len(theta), panel.n_clusters
+    n = len(theta)
+    m = panel.n_clusters
     if m < 2:
         return np.full(n, np.nan)
     p = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))

@@ -234,7 +234,9 @@ def _compared(
     # The texts first: grouping them takes room that the rows would hold.
     of_texts = dict(per_trace.parts(_texts(frame, by, keys), by))
     rows, dropped = _attempts(frame, by, keys)
-    comparisons, settings, lost = [], [], 0
+    comparisons = []
+    settings = []
+    lost = 0
     for key, part in per_trace.parts(rows, by):
         n = part["_place"].n_unique()
         shared = _shared(part, n)
@@ -253,7 +255,8 @@ def _compared(
 
 def _shared(part: pl.DataFrame, n: int) -> pl.DataFrame | None:
     """Keep the attempts that all n settings have; null where a setting has one twice."""
-    attempt, place = part["_attempt"].to_numpy(), part["_place"].to_numpy()
+    attempt = part["_attempt"].to_numpy()
+    place = part["_place"].to_numpy()
     cell = attempt * (int(place.max(initial=0)) + 1) + place
     order = np.argsort(cell)
     if (np.diff(cell[order]) == 0).any():
@@ -417,7 +420,9 @@ def partings(low: Sequence[bytes], high: Sequence[bytes]) -> Ints:
     """
     ends = np.fromiter(map(len, low), np.int64, len(low))
     shorter = np.minimum(ends, np.fromiter(map(len, high), np.int64, len(high)))
-    words, remaining, start = np.zeros(len(low), np.int64), np.arange(len(low)), 0
+    words = np.zeros(len(low), np.int64)
+    remaining = np.arange(len(low))
+    start = 0
     while len(remaining):
         a, b = (_letters(texts, remaining, start) for texts in (low, high))
         differ = a != b

@@ -168,7 +168,8 @@ def _played(
     groups: pl.DataFrame, scores: Floats, rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Play with as many leaving as asked, and with fewer; scores are (n_groups, n_rounds)."""
-    eliminated, n = options["eliminate"], len(groups)
+    eliminated = options["eliminate"]
+    n = len(groups)
     points, firsts = (
         x[0] for x in swiss_rounds.play(scores[None], eliminated, options["times"], rng)
     )

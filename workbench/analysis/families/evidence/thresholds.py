@@ -177,7 +177,8 @@ def thresholds(
     known = known.with_columns(pl.col("_passed").cast(pl.Float64).alias("_right"))
     known = known.rename({f"_{signal}": "_signal"})
     common = lowest(known["_signal"].to_numpy(), known["_right"].to_numpy(), options["wanted"])
-    of_groups, parts = {}, []
+    of_groups = {}
+    parts = []
     for key, group_traces in per_trace.parts(known, by):
         of_groups[key] = _row(group_traces, common, options)
         parts.append(group_traces.select("_signal", "_right"))

@@ -224,7 +224,9 @@ def variance(
     panels = build(items, shared=options["shared"])
     repeat_runs = _kept(frame, items, [panel for _, panel in panels.parts])
     runs = mean_repeats(repeat_runs, by, options["repeat"], errors_as_wrong=errors_as_wrong)
-    rows, notes, partial = [], panels.notes, 0
+    rows = []
+    notes = panels.notes
+    partial = 0
     for task, panel in panels.parts:
         where = [pl.lit(task, pl.String).alias("task")] if task is not None else []
         task_runs = runs if task is None else runs.filter(pl.col("task") == task)
@@ -257,7 +259,8 @@ def _notes(table: pl.DataFrame, panel: Panel, task: str | None) -> tuple[str, ..
 
 
 def _rows(panel: Panel, level: float) -> pl.DataFrame:
-    n, passed = panel.matrix("n_scored"), panel.matrix("outcome")
+    n = panel.matrix("n_scored")
+    passed = panel.matrix("outcome")
     parts = variance_components.sums(panel, n, passed)
     components = variance_components.added(parts)
     between = np.maximum(components.between, 0.0)

@@ -247,7 +247,8 @@ def _modelled(
     of_calls = calls.is_calls(frame)
     prompt = nw.when(calls.is_alone(frame)).then(prompt)
     serves, missing = _assigned(frame, options)
-    seconds, hours = nw.lit(None, nw.Float64), nw.lit(None, nw.Float64)
+    seconds = nw.lit(None, nw.Float64)
+    hours = nw.lit(None, nw.Float64)
     for model, entry in serves.items():
         here = nw.lit(value=True) if model is None else nw.col("model") == model
         law = runtime_coefficients.law(entry[options["kind"]], prompt, output)
@@ -263,7 +264,8 @@ def _assigned(
     frame: "nw.LazyFrame[Any]", options: dict[str, Any]
 ) -> tuple[dict[str | None, Mapping[str, Any]], list[str]]:
     """Coefficients by model (None: all models), and the models that have none."""
-    chosen, kind = _chosen(options), options["kind"]
+    chosen = _chosen(options)
+    kind = options["kind"]
     if chosen is not None:
         if kind not in chosen:
             raise AnalysisError(

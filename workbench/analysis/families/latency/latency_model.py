@@ -168,7 +168,8 @@ def steps_within(law: Sequence[Floats], prompt: Floats, seconds: Floats) -> Floa
     NaN where steps take no time.
     """
     m, n = law
-    half, linear = m / 2, n + m * prompt - m / 2
+    half = m / 2
+    linear = n + m * prompt - m / 2
     room = np.maximum(seconds, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         # the root that stays exact as m goes to 0
@@ -331,7 +332,8 @@ def _figures(
     else:
         given = (law.a, law.b, law.c, law.m, law.n)
         a, b, c, m, decode = (np.where(n > 0, x, np.nan) for x in given)
-    prompt, computed = sums["prompt"] / n, sums["p1"] / n
+    prompt = sums["prompt"] / n
+    computed = sums["p1"] / n
     if options["prompt_tokens"] is not None:
         pad = law.pad_tokens if law is not None else options["pad_tokens"]
         prompt = np.where(n > 0, options["prompt_tokens"], np.nan)
@@ -382,8 +384,10 @@ def nonnegative(gram: Floats, moment: Floats) -> Floats:
     p = moment.shape[-1]
     scale = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1), 0.0))
     unit = np.where(scale > 0, scale, 1.0)
-    g, v = gram / unit[..., :, None] / unit[..., None, :], moment / unit
-    best, merit = np.zeros(moment.shape), np.zeros(moment.shape[:-1])
+    g = gram / unit[..., :, None] / unit[..., None, :]
+    v = moment / unit
+    best = np.zeros(moment.shape)
+    merit = np.zeros(moment.shape[:-1])
     for size in range(1, p + 1):
         for chosen in itertools.combinations(range(p), size):
             at = list(chosen)

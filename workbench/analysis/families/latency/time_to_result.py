@@ -139,7 +139,8 @@ def time_to_result(
     effective number of workloads; of the area percentile bootstrap of their clusters. The spread of
     trials within a workload is not in them.
     """
-    measure, present = options["measure"], frame.collect_schema().names()
+    measure = options["measure"]
+    present = frame.collect_schema().names()
     check_measure(frame, measure)
     if options["unit"] == "task":
         if "task" in by and len(by) > 1:
@@ -157,7 +158,9 @@ def time_to_result(
         errors_as_wrong=options["errors_as_wrong"],
     )
     built = build(items, shared=options["shared"])
-    rows, profiles, unsolved = [], [], 0
+    rows = []
+    profiles = []
+    unsolved = 0
     for task, panel in built.parts:
         ratio = ratios(sample.per(panel.measure(measure), panel.outcome()), panel.outcome())
         unsolved += int(np.isnan(ratio).all(axis=1).sum())
@@ -214,7 +217,8 @@ def _profile(panel: Panel, ratio: Floats, area: pl.Series, options: dict[str, An
 def _rows(
     panel: Panel, ratio: Floats, rng: np.random.Generator, options: dict[str, Any]
 ) -> pl.DataFrame:
-    most, level = options["most"], options["level"]
+    most = options["most"]
+    level = options["level"]
     height = np.clip((most - ratio) / (most - 1), 0.0, 1.0)
     bootstrap = sample.draw(panel, {"area": height}, rng, options)
     known = ~np.isnan(ratio)

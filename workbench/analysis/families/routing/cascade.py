@@ -301,7 +301,9 @@ def cascade(
         items, cast, _ = with_answers(frame, items)
     built = build(items)
     _check(built.parts, options)
-    rows, curves, notes = [], [], []
+    rows = []
+    curves = []
+    notes = []
     for task, panel in built.parts:
         where = {"task": task} if task is not None else {}
         if cast is None:
@@ -401,7 +403,8 @@ def _pairs(
     panel: Panel, answers: Callable[[int], Answers | None], options: dict[str, Any]
 ) -> Iterator[tuple[str, Pair]]:
     """Make the pairs of a task: each group with confidences, and each that is dearer."""
-    rate, cost = panel.outcome(), panel.measure("cost_usd")
+    rate = panel.outcome()
+    cost = panel.measure("cost_usd")
     for small, name in enumerate(panel.labels):
         others = [j for j, n in enumerate(panel.labels) if j != small and n == options["large"]]
         if options["large"] is None:
@@ -452,7 +455,8 @@ def _exact(pair: Pair) -> tuple[_Row, list[_Row]]:
     share, means = quality_curves.deferred(pair.small, pair.deferred, pair.confidence, pair.weight)
     rate, cost = means.T
     alone = pair.weight @ pair.large / pair.weight.sum()
-    area, at_random = quality_curves.area(share, rate), float(rate[0] + rate[-1]) / 2
+    area = quality_curves.area(share, rate)
+    at_random = float(rate[0] + rate[-1]) / 2
     ideal_share, ideal = quality_curves.deferred(
         pair.small[:, :1], pair.deferred[:, :1], pair.small[:, 0] - pair.deferred[:, 0], pair.weight
     )

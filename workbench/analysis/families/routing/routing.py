@@ -26,7 +26,8 @@ _PAIR = "a single model, or no gap between the two"
 _PRICES = 15  # points of a router's curve, beside its two ends
 _TENTHS = np.linspace(0, 1, 11)
 _SAMPLED = 2000
-ORACLE, MIX = "oracle", "random mix"
+ORACLE = "oracle"
+MIX = "random mix"
 _ROWS = (
     Column(
         "router", "text", doc="A single model, or a way to choose one for each item.", null=KEY_NULL
@@ -256,7 +257,10 @@ def routing(
     )
     built = build(items, shared=True)
     known = _known(frame)
-    rows, points, given, notes = [], [], [], list(built.notes)
+    rows = []
+    points = []
+    given = []
+    notes = list(built.notes)
     for task, panel in built.parts:
         where = {"task": task} if task is not None else {}
         task_data, task_notes = _task(panel, known, rng, options)
@@ -311,7 +315,8 @@ def _task(
     panel: Panel, known: pl.DataFrame, rng: np.random.Generator, options: dict[str, Any]
 ) -> tuple[_Task, list[str]]:
     """Order models by cost, and let the routers learn."""
-    rate, cost = panel.outcome(), panel.measure(options["cost"])
+    rate = panel.outcome()
+    cost = panel.measure(options["cost"])
     order = np.lexsort((-rate.mean(axis=0), cost.mean(axis=0)))
     names = [panel.labels[j] for j in order]
     rate, cost = rate[:, order], cost[:, order]
@@ -360,7 +365,8 @@ def _curves(task: _Task) -> dict[str, _Curve]:
         kind = "oracle" if name == ORACLE else "learned"
         costs, rates = (x.mean(axis=0) for x in per_item)
         out[name] = _Curve(kind, costs, rates, (per_item[0], per_item[1]))
-    costs, rates = task.cost.mean(axis=0), task.rate.mean(axis=0)
+    costs = task.cost.mean(axis=0)
+    rates = task.rate.mean(axis=0)
     if len(task.names) > 1:
         out[MIX] = _Curve("mix", *quality_curves.concave(costs, rates))
     for j, name in enumerate(task.names):
@@ -372,7 +378,8 @@ def _prices(rate: Floats, cost: Floats) -> list[float]:
     """Choose prices at which choices change, spread evenly over them, and the two ends."""
     rate, cost = rate[:_SAMPLED], cost[:_SAMPLED]
     i, j = np.triu_indices(rate.shape[1], 1)
-    more, dearer = rate[:, j] - rate[:, i], cost[:, j] - cost[:, i]
+    more = rate[:, j] - rate[:, i]
+    dearer = cost[:, j] - cost[:, i]
     with np.errstate(divide="ignore", invalid="ignore"):
         at = more / dearer
     at = at[np.isfinite(at) & (at > 0)]
@@ -389,9 +396,11 @@ def _rows(
     task: _Task, curves: dict[str, _Curve], rng: np.random.Generator, options: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Measure every curve."""
-    costs, rates = task.cost.mean(axis=0), task.rate.mean(axis=0)
+    costs = task.cost.mean(axis=0)
+    rates = task.rate.mean(axis=0)
     best = int(np.lexsort((costs, -rates))[0])
-    low, high = float(costs.min()), float(costs.max())
+    low = float(costs.min())
+    high = float(costs.max())
     intervals_of = _resampled(task, curves, rng, options) if len(task.names) > 1 else {}
     mixed = quality_curves.common_area(costs, rates, low, high)
     if MIX in curves:
@@ -429,7 +438,8 @@ def _gap(task: _Task, name: str, options: dict[str, Any]) -> dict[str, Any]:
     means = task.rate.mean(axis=0)
     weak = task.names.index(options["weak"]) if options["weak"] else 0
     strong = task.names.index(options["strong"]) if options["strong"] else int(np.argmax(means))
-    low, high = float(means[weak]), float(means[strong])
+    low = float(means[weak])
+    high = float(means[strong])
     if weak == strong or not high > low:
         return {}
     if name == MIX:
@@ -463,8 +473,10 @@ def _resampled(
     sums = task.panel.cluster_sums(np.hstack(blocks))
     resampled = resampling.resampled_sums(sums, options["resamples"], rng)
     resampled = resampled[:, :-1] / resampled[:, -1:]
-    costs, rates = resampled[:, :m], resampled[:, m : 2 * m]
-    low, high = costs.min(axis=1), costs.max(axis=1)
+    costs = resampled[:, :m]
+    rates = resampled[:, m : 2 * m]
+    low = costs.min(axis=1)
+    high = costs.max(axis=1)
     areas = {MIX: quality_curves.hull_areas(costs, rates)}
     at = 2 * m
     for name, (cost, _) in routed.items():

@@ -189,8 +189,10 @@ def coverage(
     """
     items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
     panels = build(items, shared=options["shared"])
-    notes, short = panels.notes, 0
-    rows, fits = [], []
+    notes = panels.notes
+    short = 0
+    rows = []
+    fits = []
     for task, panel in panels.parts:
         tries = attempts(panel, options["k"])
         short += tries.n_short
@@ -215,7 +217,8 @@ def _rows(tries: Attempts, level: float) -> pl.DataFrame:
     panel = tries.panel
     parts = []
     for k in tries.sizes:
-        one, every = tries.at_least_one(k), tries.all(k)
+        one = tries.at_least_one(k)
+        every = tries.all(k)
         part = tries.rows(k).with_columns(
             *clustered_means.share(panel, one, level).series("pass_at_k"),
             *clustered_means.share(panel, every, level).series("pass_all_k"),
@@ -249,7 +252,8 @@ def power_law(sizes: Sequence[int], values: Floats) -> tuple[Floats, Floats]:
 
 def _fits(tries: Attempts, rng: np.random.Generator, options: dict[str, Any]) -> pl.DataFrame:
     """Fit the law to each group's curve, and extrapolate it where asked."""
-    names, rows = [c.name for c in _FIT], []
+    names = [c.name for c in _FIT]
+    rows = []
     for g, most in enumerate(tries.most):
         row: dict[str, Any] = dict.fromkeys(names) | {"far_k": options["far_k"]}
         ks = pass_at_k.curve_sizes(most)

@@ -267,7 +267,8 @@ def refinement(
     """
     noted = rounds.read(frame, by)
     groups = [_noted(noted, names, at) for names, at in noted.groups(by)]
-    dropped, notes = dict(noted.dropped), []
+    dropped = dict(noted.dropped)
+    notes = []
     if groups:
         all_groups = frame.select(*by).unique().select(nw.len().alias("n")).collect("polars")
         dropped["groups whose traces note no rounds"] = int(all_groups["n"][0]) - len(groups)
@@ -275,7 +276,8 @@ def refinement(
         groups, left_out, group_notes = _unnoted(frame, by, options)
         dropped |= left_out
         notes += group_notes
-    rows, totals = [], []
+    rows = []
+    totals = []
     for group, bootstrap in zip(groups, _draw(groups, rng, options), strict=True):
         rows.append(_rows(group, bootstrap))
         totals.append(_totals(group, bootstrap))
@@ -289,7 +291,8 @@ def _unnoted(
     frame: "nw.LazyFrame[Any]", by: Sequence[str], options: dict[str, Any]
 ) -> tuple[list[_Group], dict[str, int], list[str]]:
     """Take the levels of a parameter for rounds; without any, every group has its one answer."""
-    parameter, wrong = options["parameter"], options["errors_as_wrong"]
+    parameter = options["parameter"]
+    wrong = options["errors_as_wrong"]
     rungs = parameter_levels.level_counts(frame, by, parameter, errors_as_wrong=wrong)
     # Levels are looked for before anything is reduced twice.
     if (rungs["n_levels"] > 1).any():
@@ -311,7 +314,9 @@ def _unnoted(
 
 def _noted(noted: rounds.RecordedRounds, names: pl.DataFrame, at: Ints) -> _Group:
     """Average one group's attempts within their items."""
-    right, made, changed = noted.right[at], noted.made[at].astype(float), noted.changed[at]
+    right = noted.right[at]
+    made = noted.made[at].astype(float)
+    changed = noted.changed[at]
     before = np.concatenate([right[:, :1], right[:, :-1]], axis=1)
     revised = made.copy()
     revised[:, 0] = 0.0
@@ -387,7 +392,8 @@ def _draw(
 def _rows(group: _Group, bootstrap: Sample) -> pl.DataFrame:
     k = len(group.rounds)
     first = np.arange(k) == 0
-    cost, rate = bootstrap.means["cost"], bootstrap.means["right"]
+    cost = bootstrap.means["cost"]
+    rate = bootstrap.means["right"]
     return pl.concat([group.names] * k).with_columns(
         pl.Series("round", group.rounds, pl.Int64),
         pl.Series("n_items", [len(group.values["right"])] * k, pl.Int64),
@@ -406,7 +412,8 @@ def _rows(group: _Group, bootstrap: Sample) -> pl.DataFrame:
 
 def _per_point(cost: Floats, rate: Floats) -> Floats:
     """Extra cost per point over the round before; NaN for the first, or without extra cost."""
-    more, gain = np.diff(cost, prepend=np.nan), 100 * np.diff(rate, prepend=np.nan)
+    more = np.diff(cost, prepend=np.nan)
+    gain = 100 * np.diff(rate, prepend=np.nan)
     rises = gain > 1e-9
     price: Floats = np.where(rises, divide(more, np.where(rises, gain, 1.0)), np.inf)
     return np.where(more > 0, price, np.nan)

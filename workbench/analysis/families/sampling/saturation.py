@@ -147,7 +147,8 @@ def fit(levels: Floats, rate: Floats, *, roughly: bool = False) -> tuple[Floats,
     Returns:
         (r,) F_max and (r,) p; NaN where all is 0.
     """
-    low, high = math.log(1e-4 / levels[-1]), math.log(40 / levels[0])
+    low = math.log(1e-4 / levels[-1])
+    high = math.log(40 / levels[0])
     grid = np.linspace(low, high, 241)
     wide = float(grid[1] - grid[0])
     squares = _squares(grid[None], levels, rate)
@@ -166,7 +167,8 @@ def fit(levels: Floats, rate: Floats, *, roughly: bool = False) -> tuple[Floats,
         wide /= 4
     reach = -np.expm1(-np.exp(best)[:, None] * levels)
     plateau = np.clip((reach * rate).sum(axis=1) / (reach**2).sum(axis=1), 0.0, 1.0)
-    never, step = rate.max(axis=1) <= 0, -np.expm1(-np.exp(best))
+    never = rate.max(axis=1) <= 0
+    step = -np.expm1(-np.exp(best))
     return np.where(never, np.nan, plateau), np.where(never, np.nan, step)
 
 
@@ -276,7 +278,9 @@ def saturation(
     if options["unit"] <= 0:
         raise AnalysisError("option unit: give how much of the axis is one unit, above 0")
     group_curves, dropped, notes = _curves_of(frame, by, options)
-    rows, curves, fewest = [], [], intervals.ENOUGH_ITEMS
+    rows = []
+    curves = []
+    fewest = intervals.ENOUGH_ITEMS
     parts = [
         joint_resampling.Part(joint_resampling.batch(c.names), c.clusters, c.rate)
         for c in group_curves
@@ -322,14 +326,16 @@ def _of_trials(
 ) -> tuple[list[_Curve], dict[str, int], list[str]]:
     """Take recorded trials for samples; vote where answers are known, or any right one."""
     items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
-    voting, lost = options["select"] == "vote", 0
+    voting = options["select"] == "vote"
+    lost = 0
     patterns = None
     if options["select"] != "any":
         answered, patterns, lost = with_answers(frame, items)
         voting = voting or bool(patterns.height)
         items = answered if voting else items
     panels = build(items)
-    curves, short = [], 0
+    curves = []
+    short = 0
     for task, panel in panels.parts:
         tries = attempt_counts.attempts(panel, None, cap=_MOST)
         short += tries.n_short
@@ -386,7 +392,8 @@ def _of_levels(ladder: parameter_levels.LevelledGroup, unit: float) -> _Curve:
     positive = np.array(ladder.levels) > 0
     levels = np.array(ladder.levels)[positive] / unit
     n = int(np.nansum(panel.matrix("n")))
-    rate, cost = panel.outcome()[:, positive], panel.measure("cost_usd")[:, positive]
+    rate = panel.outcome()[:, positive]
+    cost = panel.measure("cost_usd")[:, positive]
     return _Curve(
         ladder.names, levels, rate, cost.mean(axis=0), panel.items["_cluster"], n, "trace"
     )
@@ -396,8 +403,11 @@ def _judge(
     curve: _Curve, resampled: joint_resampling.ResampledMeans, options: dict[str, Any]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Fit one group's curve and its resamples, (resamples, k)."""
-    draws, clusters = resampled.draws, resampled.n_clusters
-    levels, mean, level = curve.levels, curve.rate.mean(axis=0), options["level"]
+    draws = resampled.draws
+    clusters = resampled.n_clusters
+    levels = curve.levels
+    mean = curve.rate.mean(axis=0)
+    level = options["level"]
     gain = _must_gain(curve, options)
     row: dict[str, Any] = {
         "n_items": len(curve.rate),
@@ -440,7 +450,8 @@ def _must_gain(curve: _Curve, options: dict[str, Any]) -> float:
     value = options["value_usd"]
     if value is None:
         return float(options["epsilon"])
-    x, y = curve.levels, curve.cost
+    x = curve.levels
+    y = curve.cost
     if len(x) < 2 or np.isnan(y).any() or value <= 0:
         return float("nan")
     away = x - x.mean()
@@ -455,7 +466,8 @@ def _fitted(
     level: float,
 ) -> tuple[Floats, dict[str, Any]]:
     """Fit the curve and its resamples; compare what is left with its spread."""
-    bootstrap_draws, clusters = resampled.draws, resampled.n_clusters
+    bootstrap_draws = resampled.draws
+    clusters = resampled.n_clusters
     plateau, step = fit(levels, mean[None])
     star = saturates_at(plateau, step, gain)
     fitted = law(levels, plateau, step)[0]

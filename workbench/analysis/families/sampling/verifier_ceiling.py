@@ -335,7 +335,10 @@ def verifier_ceiling(
     )
     items, blocks = _blocks(frame, items, options["threshold"])
     panels = build(items, shared=options["shared"])
-    rows, totals, notes, short = [], [], panels.notes, 0
+    rows = []
+    totals = []
+    notes = panels.notes
+    short = 0
     for task, panel in panels.parts:
         tries = attempts(panel, options["k"], cap=_MOST)
         short += tries.n_short
@@ -434,7 +437,8 @@ def best_first(at: Ints, verdict: Floats) -> Ints:
     room = 63 - int(at.max(initial=0)).bit_length()
     key = (at.astype(np.uint64) << np.uint64(room)) | (falling >> np.uint64(64 - room))
     order = np.argsort(key)
-    item, score = at[order], verdict[order]
+    item = at[order]
+    score = verdict[order]
     if ((item[1:] == item[:-1]) & (score[1:] > score[:-1])).any():
         order = np.lexsort((-verdict, at))
     return order
@@ -449,9 +453,13 @@ def _marks(blocks: pl.DataFrame, panel: Panel) -> _Verdicts:
 
 
 def _rows(tries: Attempts, marks: _Verdicts, options: dict[str, Any]) -> pl.DataFrame:
-    panel, level, penalty = tries.panel, options["level"], options["penalty"]
+    panel = tries.panel
+    level = options["level"]
+    penalty = options["penalty"]
     accepted = marks.right + marks.wrong
-    waiting, parts, done = np.zeros_like(tries.n), [], 0
+    waiting = np.zeros_like(tries.n)
+    parts = []
+    done = 0
     for k in tries.sizes:
         for j in range(done, k):
             waiting = waiting + pass_at_k.all_marked(tries.n - accepted, tries.n, j)
@@ -493,8 +501,10 @@ def _totals(
     panel: Panel, marks: _Verdicts, curve: pl.DataFrame, options: dict[str, Any]
 ) -> pl.DataFrame:
     """Sum up the verifier and the ceiling over all verified items."""
-    n, passed = panel.matrix("n_scored"), panel.matrix("outcome")
-    right, wrong = marks.right, marks.wrong
+    n = panel.matrix("n_scored")
+    passed = panel.matrix("outcome")
+    right = marks.right
+    wrong = marks.wrong
     precise = divide(right, right + wrong)
     ceiling = np.where(panel.tried, np.nan_to_num(precise), np.nan)
     a, b, all_right, all_n = (np.nansum(x, axis=0) for x in (right, wrong, passed, n))

@@ -222,12 +222,16 @@ def voting(
     than two items (clusters).
     """
     items = reduce_items(frame, by, ("cost_usd",), errors_as_wrong=options["errors_as_wrong"])
-    heavy, crowded = weighed(frame, items, options["weight"]), too_many(items)
+    heavy = weighed(frame, items, options["weight"])
+    crowded = too_many(items)
     row = pl.int_range(pl.len(), dtype=pl.Int64).alias("_row_of")
     items = dataclasses.replace(items, frame=items.frame.with_columns(row))
     items, patterns, lost = with_answers(frame, items)
     panels = build(items, shared=options["shared"])
-    rows, notes, short, sampled = [], panels.notes, 0, False
+    rows = []
+    notes = panels.notes
+    short = 0
+    sampled = False
     for task, panel in panels.parts:
         tries = attempts(panel, options["k"], cap=_MOST)
         short += tries.n_short
@@ -269,7 +273,8 @@ def _rows(
     tries: Attempts, cast: ItemVotes, weights: Floats | None, level: float
 ) -> tuple[pl.DataFrame, list[str]]:
     """Average the items' curves; also name the groups without answers."""
-    panel, place = tries.panel, cast.place
+    panel = tries.panel
+    place = cast.place
     right, tied = cast.votes(tries.sizes)
     single = tries.at_least_one(1)
     parts = []

@@ -200,7 +200,10 @@ def quantization(
         errors_as_wrong=options["errors_as_wrong"],
     )
     counted_rows = items.frame.filter(pl.col("n") > 0)
-    tables, lost, lone, several = [], 0, 0, 0
+    tables = []
+    lost = 0
+    lone = 0
+    several = 0
     for _, part in counted_rows.sort(by, nulls_last=True).group_by(by, maintain_order=True):
         format_items = dataclasses.replace(items, frame=part, by=("precision",))
         table, gone = _group(format_items, rng, options)
@@ -280,7 +283,8 @@ def _group(
 
     def against(name: str, *, inverse: bool = False) -> Statistic:
         def factor(m: Means) -> Floats:
-            own, reference = m[name], m[name][..., base : base + 1]
+            own = m[name]
+            reference = m[name][..., base : base + 1]
             return divide(reference, own) if inverse else divide(own, reference)
 
         return factor

@@ -417,7 +417,8 @@ class _Family:
             return row | self._goodness(s.rss)
         if self.law is None:
             return row
-        law, far = self.law, self.options["at"] * float(self.x.max())
+        law = self.law
+        far = self.options["at"] * float(self.x.max())
         draws = self.draws
         row |= _three(
             "predicted",
@@ -451,7 +452,8 @@ class _Family:
         rows: list[dict[str, Any]] = []
         if self.law is None:
             return rows
-        before, trusted = float("nan"), False
+        before = float("nan")
+        trusted = False
         for n in range(4, len(self.x) + 1):
             if len(np.unique(self.x[:n])) < 3:
                 continue

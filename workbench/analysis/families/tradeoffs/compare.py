@@ -377,7 +377,8 @@ def _cost(pair: _Pair, rng: np.random.Generator, options: dict[str, Any]) -> dic
 def _flips(pair: _Pair) -> pl.DataFrame:
     """List the items on which the two differ, the widest first."""
     items = pair.panel.items.select("task", "item", "item_id")
-    outcome, cost = pair.outcome, pair.cost
+    outcome = pair.outcome
+    cost = pair.cost
     table = items.select(
         pl.lit(pair.names[0]).alias("a"), pl.lit(pair.names[1]).alias("b"), pl.all()
     ).with_columns(
@@ -431,6 +432,7 @@ def _not_told_apart(row: dict[str, Any], needed: int) -> str:
         )
     if row["joint_difference_low"] is None:
         return f"tied ({p})"
-    low, high = row["joint_difference_low"], row["joint_difference_high"]
+    low = row["joint_difference_low"]
+    high = row["joint_difference_high"]
     word = "tied" if low <= 0 <= high else "undecided"
     return f"{word} ({p}): A − B is {100 * low:+.1f} to {100 * high:+.1f} points"

@@ -191,7 +191,8 @@ def frontier(
         parts, dropped, notes, units = _from_results(frame, by, options)
     else:
         parts, dropped, notes = _from_traces(frame, by, rng, options)
-    tables, totals = [], []
+    tables = []
+    totals = []
     for task, points in parts:
         rows, total, more = _rows(points, options)
         where = {"task": task} if task is not None else {}
@@ -279,7 +280,8 @@ def _resampled(panel: Panel, rng: np.random.Generator, options: dict[str, Any]) 
         *parts, n = np.split(resampled, len(values) + 1, axis=1)
         draws = {axis: _level(divide(part, n)) for axis, part in zip(values, parts, strict=True)}
     for axis, v in values.items():
-        low, high = np.full(len(n_items), np.nan), np.full(len(n_items), np.nan)
+        low = np.full(len(n_items), np.nan)
+        high = np.full(len(n_items), np.nan)
         if options[axis] in SCORES:
             residuals = panel.cluster_sums(v - mean[axis])
             clusters = panel.n_own_clusters
@@ -383,7 +385,8 @@ def _thinned(points: _Points, on: Bools, options: dict[str, Any]) -> Any:
                 f"epsilon is a share, and {options[axis]} is below 0 for some group"
             )
         wide = 1 + (epsilon[axis] or 0.0)
-        a, b = values[:, None], values[None, :]
+        a = values[:, None]
+        b = values[None, :]
         # Rounding must not part equal points.
         covers &= (
             (a <= wide * b * (1 + 1e-12)) if signs[axis] > 0 else (a * wide * (1 + 1e-12) >= b)
@@ -408,7 +411,8 @@ def _references(points: _Points, options: dict[str, Any]) -> dict[str, float]:
 def _totals(
     points: _Points, options: dict[str, Any], on: Bools, names: list[str]
 ) -> tuple[dict[str, Any], int | None, tuple[str, ...]]:
-    worst, signs = _references(points, options), _signs(options)
+    worst = _references(points, options)
+    signs = _signs(options)
     total: dict[str, Any] = {
         "n_groups": len(names),
         "n_on_frontier": int(on.sum()),
@@ -431,7 +435,8 @@ def _totals(
         area = pareto.volume(cost, gain, second[0], (x, y, z[0]))
         whole *= max(z[0] - float(second[0].min()), 0.0)
     else:
-        knee, area = pareto.knee(cost, gain), pareto.hypervolume(cost, gain, (x, y))
+        knee = pareto.knee(cost, gain)
+        area = pareto.hypervolume(cost, gain, (x, y))
     total |= {
         "knee": names[knee] if knee is not None else None,
         "hypervolume": area,

@@ -240,7 +240,8 @@ def _table(
     level: float,
 ) -> pl.DataFrame:
     """Join counts, means, intervals and quantiles, the best outcome first."""
-    by, head = items.by, outcomes.columns[len(items.by)]
+    by = items.by
+    head = outcomes.columns[len(items.by)]
     rest = means.group_by(by, maintain_order=True).agg(
         pl.col(m).mean() for m in _MEANS if m != "cost_usd"
     )

@@ -418,8 +418,10 @@ def _row(
     straight = options["between"] == "line"
     curve = Curve(points.cost[:, at], points.gain[:, at], straight=straight)
     against = Curve(points.cost[:, base], points.gain[:, base], straight=straight)
-    place, best = _best(points, base), _best(points, at)
-    cost, gain = points.cost[:, place], points.gain[:, place]
+    place = _best(points, base)
+    best = _best(points, at)
+    cost = points.cost[:, place]
+    gain = points.gain[:, place]
     needed = _ratio(curve.cost_of(gain), cost, options)
     more = curve.gain_at(cost) - gain
     shown = -more if options["minimise_y"] else more
@@ -443,7 +445,8 @@ def _row(
 
 
 def _ratio(needed: Floats, cost: Floats, options: dict[str, Any]) -> Floats:
-    x, base = _plain(needed, options), _plain(cost, options)
+    x = _plain(needed, options)
+    base = _plain(cost, options)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(base > 0, x / base, np.nan)
 
