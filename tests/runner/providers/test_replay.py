@@ -474,7 +474,7 @@ def test_tagged_thinking_is_put_back_so_that_it_comes_out_the_same(
         thinking=first.thinking,
         tools=(),
         seed=None,
-        said=recorded_said(first.text),
+        reply_chat=recorded_chat(first.text),
     )
     raw = raw_text(recorded, begun)
 
@@ -483,5 +483,5 @@ def test_tagged_thinking_is_put_back_so_that_it_comes_out_the_same(
     assert (second.text, second.thinking) == (first.text, first.thinking)
 
 
-def recorded_said(text):
+def recorded_chat(text):
     return (Part("assistant", "text", text),) if text else ()

@@ -223,7 +223,8 @@ def test_a_strategy_of_a_file_is_described_from_its_source(folder, capsys):
 
     assert "mine.py:Mine\n\nAsks politely.\n" in out
     assert "    word = 'please'\n    rounds = 1\n    extra = None\n" in out
-    assert f"Read from {folder / 'mine.py'}, not imported; what it has of Mine is not shown." in out
+    source = f"Read from {folder / 'mine.py'}, not imported"
+    assert f"{source}; parameters inherited from Mine are not shown." in out
     assert out.count("\n—\n") == 2
     assert not (folder / "imported").exists()
     assert main(["strategies", "mine.py:Nowhere"]) == 1

@@ -172,7 +172,7 @@ class Account:
         self._samples = _Samples()
 
     def forget(self, before_s: float) -> None:
-        """Drop settled intervals that nobody will ask about again."""
+        """Drop settled intervals that are not needed any more."""
         if self._ledger is not None:
             self._ledger.forget(before_s)
 
@@ -298,7 +298,7 @@ class Account:
         Args:
             run_id: the run's.
             n_calls: calls that were told what they took.
-            lost: requests that nobody asked about, as when a run is cancelled.
+            lost: requests that were never settled, as when a run is cancelled.
         """
         opened = EnergyBalance(
             run_id=run_id,
@@ -312,7 +312,7 @@ class Account:
             why = "the counter did not move often enough in the quiet window"
             return msgspec.structs.replace(opened, note=why)
         lost_j = sum(max(self._take(parts).energy_j, 0.0) for parts in lost)
-        # what a guess gave more than was counted lies, if anywhere, in what nobody was given
+        # guesses above the counted energy are taken from the unattributed part
         loose_j = max(ledger.unattributed_j - self._guessed_j, 0.0) + lost_j
         added = self._calls_j + ledger.idle_j + loose_j
         mismatch = abs(added - ledger.metered_j) / ledger.metered_j

@@ -67,7 +67,7 @@ class Occupancy:
     """
 
     def __init__(self) -> None:
-        """Begin with nobody active."""
+        """Start without active calls."""
         self._at: list[float] = [0.0]
         self._integral: list[float] = [0.0]
         self._active = 0
@@ -99,7 +99,7 @@ class Occupancy:
         return self.at(end_s) - self.at(begin_s)
 
     def forget(self, before_s: float) -> None:
-        """Drop what lies before a time that nobody will ask about again."""
+        """Drop the spans before a time that is not needed any more."""
         n = bisect.bisect_right(self._at, before_s) - 1
         if n > 0:
             del self._at[:n], self._integral[:n]
@@ -127,7 +127,7 @@ class Ledger:
         self._quiet_j = self._loose_j = self._paid_j = self._paid_s = 0.0
         self._lag = Lag(idle.late_s)
         # rows: time; crowded intervals so far; of the interval that begins there, D per unit of
-        # work (infinite where nobody worked) and D per second; then, for each delay, ∫D per unit of
+        # work (infinite without any work) and D per second; then, for each delay, ∫D per unit of
         # work
         self._rows: Floats = np.zeros((_SHARED + self._lag.delays_s.size, 256))
         self._rows[_AT, 0] = start_s
@@ -217,7 +217,7 @@ class Ledger:
         self._n += m
 
     def forget(self, before_s: float) -> None:
-        """Drop the intervals that ended before a time that nobody will ask about again."""
+        """Drop the intervals that ended before a time that is not needed any more."""
         n = int(np.searchsorted(self._rows[_AT, : self._n], before_s, "right")) - 1
         if n > 0:
             self._rows[:, : self._n - n] = self._rows[:, n : self._n].copy()

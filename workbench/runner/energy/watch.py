@@ -72,7 +72,7 @@ class Watch:
         self._clock, self._sleep = clock, sleep
         self._accounts = [Account(device) for device in meter.devices]
         self._occupancy = Occupancy()
-        self._windows: list[Window] = []  # those that nobody has asked about
+        self._windows: list[Window] = []  # not settled yet
         self._recent: list[Window] = []  # those in intervals that are not settled yet
         self._worked: dict[str, list[_Worked]] = {}
         self._steps: list[tuple[float, float]] = []  # those in intervals that are not settled yet
@@ -133,7 +133,7 @@ class Watch:
             for account in self._accounts:
                 account.clear()
         if quiet:
-            # whoever cannot wait loses this window, not the balance
+            # a cancelled wait loses this window, not the balance
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sleep(self._quiet_s)
             with self._lock:
@@ -313,7 +313,7 @@ class Watch:
         return self._occupancy.share(span.begin_s, span.end_s)
 
     def _lost(self) -> list[list[Part]]:
-        """Cut the requests that nobody asked about; of an engine of ours, the sequences."""
+        """Return the parts of unsettled requests, or sequences of the local engine."""
         plain = [self._parts(w, None) for w in self._windows if not w.stepped]
         return [*plain, *(_by_phase(worked, {}) for worked in self._worked.values())]
 

@@ -71,7 +71,7 @@ def collecting() -> Iterator[list[Window]]:
 
 
 def collect(window: Window) -> None:
-    """Hand a window to whoever is collecting in this context."""
+    """Add a window to the list of the surrounding `collecting`."""
     made = _made.get()
     if made is not None:
         made.append(window)

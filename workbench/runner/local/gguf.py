@@ -33,7 +33,7 @@ def quantisation(path: Path) -> str | None:
             file_type = _file_type(file)
         named = None if file_type is None else LlamaFileType(file_type).name
     except (OSError, ValueError, OverflowError, RecursionError, struct.error):
-        return None  # whoever loads it says what is broken
+        return None  # the loader will raise with the reason
     return named and named.removeprefix("MOSTLY_").removeprefix("ALL_")
 
 

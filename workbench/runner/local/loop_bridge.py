@@ -29,11 +29,11 @@ class _Ticket:
 
 
 class LoopBridge:
-    """The way from one event loop to an engine and back.
+    """The bridge between one event loop and an engine.
 
-    Requests of one turn of the loop are submitted together, so that their prompts are read in one
-    step; and what a step brought wakes the loop once, whatever the number of sequences, and only
-    where it ends one or somebody looks on.
+    Requests of one loop turn are submitted together, so that their prompts are read in one step. A
+    step wakes the loop once, for any number of sequences, and only where it ends one or has a
+    listener.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: "Engine") -> None:
@@ -89,7 +89,7 @@ class LoopBridge:
                 continue  # cancelled
             try:
                 ticket.show(sequence)
-            except Exception as error:  # noqa: BLE001  # whoever looks on may fail as he likes, for himself
+            except Exception as error:  # noqa: BLE001  # a failing listener fails its own call only
                 self._fail(sequence, error)
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:

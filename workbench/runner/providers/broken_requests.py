@@ -11,9 +11,7 @@ from contextvars import ContextVar
 
 from workbench.records import Call
 
-CANCELLED = (
-    "cancelled"  # the error type of a request that somebody ended before its reply was whole
-)
+CANCELLED = "cancelled"  # error type of a request that was cancelled before its reply was whole
 Listener = Callable[[Call], object]
 _listener: ContextVar[Listener | None] = ContextVar("_listener", default=None)
 

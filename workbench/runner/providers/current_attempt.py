@@ -25,6 +25,6 @@ class CurrentAttempt(NamedTuple):
         return self.configuration.configuration_id, self.item_id, self.trial
 
 
-# set by whoever makes an attempt, and by its session before each call; None where nobody said
+# set by the launch for each attempt, and by its session before each call; None where not known
 CURRENT_ATTEMPT: ContextVar[CurrentAttempt | None] = ContextVar("CURRENT_ATTEMPT", default=None)
 ORDINAL: ContextVar[int | None] = ContextVar("ORDINAL", default=None)

@@ -346,7 +346,7 @@ class _Attempt:
                 what = f"an event that is none of this API's: {excerpt!r} ({error})"
                 raise self.failure(ProviderUnavailable(what, kind="bad_response")) from error
             except StreamFailed as failed:
-                raise self.failure(self._said_error(failed.said)) from None
+                raise self.failure(self._error_event(failed.error)) from None
             if shown and self.on_chunk is not None:
                 self.on_chunk(shown)
 
@@ -405,7 +405,7 @@ class _Attempt:
         codes = codes_of(_json_of(data))
         return transport.status_error(response.status_code, text, wait, codes)
 
-    def _said_error(self, error: object) -> ProviderError:
+    def _error_event(self, error: object) -> ProviderError:
         """Read an error that came within the stream; without a code it is worth asking again."""
         codes = codes_of(error)
         status = next((s for s in map(_status_of, codes) if s is not None), None)
@@ -428,7 +428,7 @@ class _Attempt:
         )
 
     def cancelled(self) -> Call:
-        """Return the record of a request that somebody ended, with what it had told by then."""
+        """Return the record of a cancelled request, with the fields that had arrived."""
         message = "cancelled while it was in flight"
         ended = {
             "stop_reason": "error",

@@ -21,9 +21,9 @@ _MALFORMED = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL"})
 class StreamFailed(Exception):
     """The server said within the stream that it failed; `exchange` makes a ProviderError of it."""
 
-    def __init__(self, said: object) -> None:
+    def __init__(self, error: object) -> None:
         """Keep what was said."""
-        self.said = said
+        self.error = error
         super().__init__()
 
 

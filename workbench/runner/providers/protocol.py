@@ -197,7 +197,7 @@ class Line(NamedTuple):
         endpoint: "chat" and the like, or "completions" for a base model.
         sampling: settings of every request, in OpenAI's names.
         render: turns a chat into (prompt, stop words); for completions.
-        provider: its name in price sheets; null where nobody says.
+        provider: its name in price sheets; null where not known.
         begun_turns: whether it goes on with a begun turn; a base model always does.
     """
 

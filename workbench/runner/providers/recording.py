@@ -70,7 +70,7 @@ class Recorded:
 
     Attributes:
         heard: what was new in its prompt.
-        said: the reply as the chat repeats it when it goes on: text, then tool calls.
+        reply_chat: the reply as a continued chat repeats it: text, then tool calls.
         seed: that of its request; None where none is known.
     """
 
@@ -78,7 +78,7 @@ class Recorded:
     configuration: Configuration | None
     call: Call
     heard: Chat
-    said: Chat
+    reply_chat: Chat
     thinking: str | None
     tools: tuple[ToolCall, ...]
     seed: int | None
@@ -86,7 +86,7 @@ class Recorded:
     @property
     def text(self) -> str:
         """The visible text."""
-        return "".join(part.text for part in self.said if part.kind == "text")
+        return "".join(part.text for part in self.reply_chat if part.kind == "text")
 
     @property
     def call_id(self) -> str:
@@ -134,8 +134,8 @@ class Conversation:
     ) -> bool:
         """Whether `chat[:end]` ends within the prompt of a call, or with its reply."""
         recorded = self.calls[place]
-        only_text = tuple(part for part in recorded.said if part.kind == "text")
-        for said in {recorded.said, only_text}:
+        only_text = tuple(part for part in recorded.reply_chat if part.kind == "text")
+        for said in {recorded.reply_chat, only_text}:
             start = _without(chat, end, said) if said else None
             if start is not None and self._matches_prompt(chat, start, place, known):
                 return True
@@ -150,7 +150,7 @@ class Conversation:
         heard = self.calls[place].heard
         if heard:
             return {heard[-1]}
-        return {part for r in self.calls[:place] for part in (*r.heard, *r.said)}
+        return {part for r in self.calls[:place] for part in (*r.heard, *r.reply_chat)}
 
 
 def conversations(records: Iterable[AnyRecord]) -> list[Conversation]:
@@ -240,7 +240,7 @@ def _recorded(
             for m in messages[:turn]
             if m.kind != "thinking" and (m.text or m.role != "assistant")
         ),
-        said=tuple(reply_chat),
+        reply_chat=tuple(reply_chat),
         thinking=thinking or None,
         tools=tools,
         seed=seed,

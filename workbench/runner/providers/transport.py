@@ -213,7 +213,7 @@ def retry_after_s(headers: Mapping[str, str], now: dt.datetime) -> float | None:
 
 
 def pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Read a body as it arrives, decoded where the server compressed it though nobody had asked.
+    """Read a body as it arrives, decoded where the server compressed it without being asked.
 
     Raises:
         ProviderUnavailable: it came in an encoding that cannot be read here.

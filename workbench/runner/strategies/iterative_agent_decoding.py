@@ -82,7 +82,7 @@ class IterativeAgentDecoding(Parameters):
                 words = _AGAIN.format(
                     question=item.question,
                     answer=best.reply.text,
-                    verdict=best.mark.said.strip() or _SILENT,
+                    verdict=best.mark.text.strip() or _SILENT,
                 )
                 prompt = ask_again(chat, words)
         return Outcome(

@@ -24,7 +24,7 @@ class Mark(NamedTuple):
     """A verifier's score of a reply, 0..1 (None where it cannot be read), and its text."""
 
     score: float | None = None
-    said: str = ""
+    text: str = ""
 
     @property
     def rank(self) -> float:
