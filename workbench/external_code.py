@@ -44,7 +44,9 @@ class ExternalCode:
         root: the folder that the module's neighbours are imported from; None where these are
             installed.
         is_beside: whether it was found in a folder that was given, not on Python's path.
-        is_typed: whether the user named it (on the command line, from Python), not a file.
+        is_typed: whether the user named it (on the command line, from Python), not a file, or
+            installed it.
+        plugin: the name of the entry point that led to it; None where it was named itself.
     """
 
     what: str
@@ -53,6 +55,7 @@ class ExternalCode:
     root: Path | None
     is_beside: bool = False
     is_typed: bool = False
+    plugin: str | None = None
 
     @property
     def module(self) -> str:
@@ -223,6 +226,11 @@ def locate(
                 return ExternalCode(what, name, path, root, is_beside=True, is_typed=is_typed)
     found = _on_path(what, name)
     return ExternalCode(what, name, found, _own_root(found, module), is_typed=is_typed)
+
+
+def offered_folders() -> frozenset[str]:
+    """Return the folders of Python's path that hold code that a plan or the user named."""
+    return frozenset(_ROOTS)
 
 
 def fault(error: BaseException) -> str:

@@ -7,7 +7,17 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from workbench.analysis.catalogue.registry import by_family, catalogue, get, names, run
+from workbench.analysis.catalogue.registry import (
+    by_family,
+    catalogue,
+    get,
+    load,
+    names,
+    origin,
+    problems,
+    run,
+    shipped_names,
+)
 from workbench.analysis.core.declaration import Analysis, ChartSpec, Option, analysis
 
 if TYPE_CHECKING:
@@ -23,8 +33,12 @@ __all__ = [
     "by_family",
     "catalogue",
     "get",
+    "load",
     "names",
+    "origin",
+    "problems",
     "run",
+    "shipped_names",
 ]
 
 _LAZY = {

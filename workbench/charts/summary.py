@@ -10,9 +10,10 @@ from workbench.charts.drawing import Panel
 
 
 def defaults(result: Result) -> dict[str, Any]:
-    """The pass rate, or the score or the metric where that was averaged."""
+    """The pass rate, or the score or the metric where that was averaged; else as declared."""
     named = (str(result.options.get("outcome")), "score", "pass_rate")
-    return {"x": next(column for column in named if column in result.frame.columns)}
+    found = [column for column in named if column in result.frame.columns]
+    return {"x": found[0]} if found else {}
 
 
 def draw(panel: Panel) -> Any:

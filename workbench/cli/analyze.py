@@ -17,7 +17,10 @@ from workbench.cli.options import (
     talk_of_unmatched,
     where_option,
 )
-from workbench.errors import AnalysisError
+from workbench.errors import AnalysisError, ConfigError
+from workbench.external_code import is_external
+from workbench.plugins import SHIPPED
+from workbench.safe import safe
 from workbench.slice import Slice
 
 if TYPE_CHECKING:
@@ -39,15 +42,27 @@ class Analyses(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make the command of one analysis from its declaration."""
         try:
+            if is_external(cmd_name):
+                return _command(analysis.load(cmd_name, is_typed=True))
             return _command(analysis.get(cmd_name))
-        except AnalysisError as error:
+        except (AnalysisError, ConfigError) as error:
             ctx.fail(str(error))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the analyses by family."""
         for title, analyses in analysis.by_family().items():
             with formatter.section(title):
-                formatter.write_dl([(a.name, a.question) for a in analyses])
+                formatter.write_dl([(a.name, _with_origin(a)) for a in analyses])
+        problems = analysis.problems()
+        if problems:
+            with formatter.section("Plug-ins that cannot be used"):
+                formatter.write_dl([(safe(n), safe(text)) for n, text in problems.items()])
+
+
+def _with_origin(declared: "Analysis") -> str:
+    """Return the question of an analysis, with the distribution of a plug-in."""
+    where = analysis.origin(declared.name)
+    return declared.question if where == SHIPPED else safe(f"{declared.question} ({where})")
 
 
 def _list(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -57,11 +72,19 @@ def _list(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     from workbench.cli.tables import frame_of
 
     rows = [
-        {"family": family, "name": a.name, "question": a.question, "source": a.source}
+        {
+            "family": family,
+            "name": a.name,
+            "question": a.question,
+            "source": a.source,
+            "origin": analysis.origin(a.name),
+        }
         for family, analyses in analysis.by_family().items()
         for a in analyses
     ]
-    emit(Document("analyses", frame_of(rows, ["family", "name", "question", "source"])))
+    columns = ["family", "name", "question", "source", "origin"]
+    notes = tuple(analysis.problems().values())
+    emit(Document("analyses", frame_of(rows, columns), notes=notes))
     ctx.exit()
 
 
@@ -84,6 +107,9 @@ def _list(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
 )
 def analyze() -> None:
     """Answer a question about the traces.
+
+    NAME is an analysis of the list, which includes those of installed plug-ins. You name an analysis
+    of your own by its file or module, file.py:NAME or module:NAME; this command imports it.
 
     Every analysis takes --where, --by and options of its own: run workbench analyze NAME --help.
     """

@@ -54,6 +54,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reconcile": ("reconcile:reconcile", "Compare a provider's bill with the stored calls."),
     "faults": ("faults:faults", "List calls whose token counts contradict themselves."),
     "schema": ("schema:schema", "Describe tables and views, with example queries."),
+    "plugins": (
+        "plugins:plugins",
+        "List plug-ins: parts that other installed packages offer, and why one cannot be used.",
+    ),
     "doctor": ("doctor:doctor", "Check the installation and the store."),
     "version": ("version:version", "Print the installed version."),
 }

@@ -11,7 +11,7 @@ from workbench.cli.options import open_store, output_options, settings, store_op
 
 if TYPE_CHECKING:
     from workbench.cli.import_report import ImportOutcome
-    from workbench.sources import Found
+    from workbench.sources import Found, Source
     from workbench.store import Store
     from workbench.store.contradictions import Prefer
 
@@ -25,6 +25,23 @@ def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> N
         click.echo((mapping.__doc__ or "").strip())
         click.echo(f"\nShipped: {', '.join(mapping.shipped())}")
         ctx.exit()
+
+
+def _show_formats(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from workbench import sources
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+    from workbench.plugins import SHIPPED
+
+    rows = [
+        {"format": s.name, "what it is": s.title, "origin": getattr(s, "origin", SHIPPED)}
+        for s in sources.sources().values()
+    ]
+    columns = ["format", "what it is", "origin"]
+    emit(Document("formats", frame_of(rows, columns), notes=tuple(sources.problems())))
+    ctx.exit()
 
 
 @click.command(
@@ -50,6 +67,20 @@ def _show_mapping_help(ctx: click.Context, _: click.Parameter, value: bool) -> N
     expose_value=False,
     callback=_show_mapping_help,
     help="Print how you write a mapping, with every key, and the names of the shipped ones.",
+)
+@click.option(
+    "--source",
+    "source_name",
+    metavar="NAME",
+    help="Read all files in this format: one of --formats, or file.py:NAME of your own.",
+)
+@click.option(
+    "--formats",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_formats,
+    help="List the formats with their origin, those of plug-ins included.",
 )
 @click.option(
     "--skip-bad-rows",
@@ -81,6 +112,7 @@ def import_(
     *,
     paths: tuple[Path, ...],
     mapping: str | None,
+    source_name: str | None,
     skip_bad_rows: bool,
     as_tables: bool,
     prefer: "Prefer | None",
@@ -109,6 +141,13 @@ def import_(
     from workbench.cli.output import check_output, emit
 
     check_output(output)
+    source = None
+    if source_name is not None:
+        from workbench import sources
+
+        if mapping is not None:
+            raise click.UsageError("--mapping is for tables; give it or --source, not both")
+        source = sources.get(source_name, is_typed=True)
     store = None if dry_run else open_store(store_path, create=True)
     outcomes = [
         outcome
@@ -117,6 +156,7 @@ def import_(
             store,
             path,
             mapping,
+            source=source,
             skip_bad_rows=skip_bad_rows,
             as_tables=as_tables,
             prefer=prefer,
@@ -135,6 +175,7 @@ def _import(
     path: Path,
     mapping: str | None,
     *,
+    source: "Source | None",
     skip_bad_rows: bool,
     as_tables: bool,
     prefer: "Prefer | None",
@@ -145,11 +186,12 @@ def _import(
     from workbench.spool import is_spool
     from workbench.store.exports import is_export
 
-    if path.suffix.lower() in STORE_SUFFIXES or is_export(path) or is_spool(path):
+    is_store = path.suffix.lower() in STORE_SUFFIXES or is_export(path) or is_spool(path)
+    if source is None and is_store:
         yield _merge(store, path, as_tables=as_tables, prefer=prefer)
         return
     try:
-        files = sources.find(path, mapping=mapping)
+        files = sources.find(path, mapping=mapping, source=source)
     except WorkbenchError as error:
         yield ImportOutcome(path, failed=str(error))
         return
@@ -157,11 +199,17 @@ def _import(
         yield ImportOutcome(path, failed=f"{path} contains no file that can be imported")
     for file in _with_progress(files):
         named = file.path == path
-        yield _read(store, file, mapping, named=named, skip_bad_rows=skip_bad_rows)
+        yield _read(store, file, mapping, source=source, named=named, skip_bad_rows=skip_bad_rows)
 
 
 def _read(
-    store: "Store | None", file: "Found", mapping: str | None, *, named: bool, skip_bad_rows: bool
+    store: "Store | None",
+    file: "Found",
+    mapping: str | None,
+    *,
+    source: "Source | None",
+    named: bool,
+    skip_bad_rows: bool,
 ) -> "ImportOutcome":
     """Import one file; a file of no known format fails only if the user named it."""
     from workbench import sources
@@ -176,7 +224,7 @@ def _read(
             else ImportOutcome(file.path, skipped=reason)
         )
     report = sources.FileReport(file.path, skip_bad_rows=skip_bad_rows)
-    records = sources.read(file.path, report=report, mapping=mapping)
+    records = sources.read(file.path, report=report, mapping=mapping, source=source)
     try:
         if store is None:
             for _ in records:

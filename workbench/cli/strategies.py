@@ -12,7 +12,7 @@ import click
 
 from workbench.cli.examples import examples
 from workbench.cli.options import output_options
-from workbench.external_code import is_external, locate
+from workbench.external_code import ExternalCode, is_external, locate
 from workbench.formats import UNKNOWN
 from workbench.safe import safe
 
@@ -33,11 +33,12 @@ def strategies(names: tuple[str, ...], format_: str | None, output: Any) -> None
     A strategy is a way of using a model: one call, a vote over many, an agent loop. You give its
     parameters after the name: --strategy budgeted:thinking_tokens=64,by=tags
 
-    You name a strategy of your own by its file or module: --strategy mine.py:Mine:rounds=2. This
+    The list includes those of installed plug-ins. You name a strategy of your own by its file or module: --strategy mine.py:Mine:rounds=2. This
     command reads its source and does not import it.
     """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
+    from workbench.plugins import SHIPPED, listed
     from workbench.runner import strategies as known
 
     if names:
@@ -49,9 +50,16 @@ def strategies(names: tuple[str, ...], format_: str | None, output: Any) -> None
         kind = known.kind(name)
         summary = (kind.__doc__ or "").strip().partition("\n")[0]
         given = ", ".join(f"{n}={v}" for n, v in _parameters(kind).items())
-        rows.append({"strategy": name, "what it does": summary, "parameters": given})
-    columns = ["strategy", "what it does", "parameters"]
-    emit(Document("strategies", frame_of(rows, columns)), format_, output)
+        row = {"strategy": name, "what it does": summary, "parameters": given}
+        rows.append(row | {"origin": SHIPPED})
+    others = listed("strategy", known.names())
+    for plugin in others:
+        about = UNKNOWN if plugin.problem else plugin.summary() or UNKNOWN
+        row = {"strategy": plugin.name, "what it does": about, "parameters": UNKNOWN}
+        rows.append(row | {"origin": plugin.origin})
+    notes = tuple(p.problem or p.untrusted for p in others if p.problem or p.untrusted)
+    columns = ["strategy", "what it does", "parameters", "origin"]
+    emit(Document("strategies", frame_of(rows, columns), notes=notes), format_, output)
 
 
 def _describe(name: str) -> str:
@@ -61,16 +69,19 @@ def _describe(name: str) -> str:
     from workbench.runner import strategies as known
 
     if is_external(name):
-        return _describe_code(name)
+        parsed = typed(name)
+        own_name = parsed if isinstance(parsed, str) else parsed["name"]
+        return _describe_code(locate("strategy", own_name, [Path()]))
+    plugin = known.own(name)
+    if plugin is not None:
+        return _describe_code(plugin)
     kind = known.kind(name)
     given = "\n".join(f"    {n} = {json.dumps(v)}" for n, v in _parameters(kind).items())
     return f"{name}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\nDefaults:\n{given}\n"
 
 
-def _describe_code(name: str) -> str:
+def _describe_code(code: ExternalCode) -> str:
     """Describe a strategy from outside the package by its source; nothing is imported."""
-    parsed = typed(name)
-    code = locate("strategy", parsed if isinstance(parsed, str) else parsed["name"], [Path()])
     code.check("class")
     tree = code.syntax()
     nodes = [] if tree is None else tree.body
@@ -87,7 +98,8 @@ def _describe_code(name: str) -> str:
         bases = ", ".join(_text(b) for b in definition.bases)
     inherited = f"; parameters inherited from {bases} are not shown" if bases else ""
     source = f"Read from {code.place}, not imported{inherited}."
-    return safe(f"{code.name}\n\n{about}\n\nDefaults:\n{defaults}\n\n{source}\n", lines=True)
+    name = code.plugin or code.name
+    return safe(f"{name}\n\n{about}\n\nDefaults:\n{defaults}\n\n{source}\n", lines=True)
 
 
 def _fields(definition: ast.ClassDef) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from workbench.slice import Slice
     "file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--shipped", is_flag=True, help="List the tasks that ship with workbench.")
+@click.option("--scorers", is_flag=True, help="List the scorers that tasks can name.")
 @click.option(
     "--set",
     "set_options",
@@ -41,6 +42,7 @@ def tasks(
     *,
     file: Path | None,
     shipped: bool,
+    scorers: bool,
     set_options: tuple[str, ...],
     allow_code: bool,
     store_path: str | None,
@@ -61,7 +63,9 @@ def tasks(
         ctx.exit(0 if is_valid else 1)
     if set_options or allow_code:
         raise click.UsageError("--set and --allow-code need a FILE to preview")
-    if shipped:
+    if scorers:
+        _scorers(format_, output)
+    elif shipped:
         _shipped(format_, output)
     else:
         _in_store(store_path, where, format_, output)
@@ -74,6 +78,20 @@ def _in_store(
     from workbench.cli.output import emit
 
     emit(answer(open_store(store_path), "summary", where=where, by=("task",)), format_, output)
+
+
+def _scorers(format_: str | None, output: Path | None) -> None:
+    from workbench import scoring
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+    from workbench.plugins import SHIPPED, listed
+
+    others = listed("scorer", scoring.names())
+    rows = [{"scorer": name, "origin": SHIPPED} for name in scoring.names()]
+    rows += [{"scorer": p.name, "origin": p.origin} for p in others]
+    notes = tuple(p.problem or p.untrusted for p in others if p.problem or p.untrusted)
+    document = Document("scorers", frame_of(rows, ["scorer", "origin"]), notes=notes)
+    emit(document, format_, output)
 
 
 def _shipped(format_: str | None, output: Path | None) -> None:

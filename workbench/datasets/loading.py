@@ -17,7 +17,6 @@ from workbench.datasets.spec import Header, TaskSpec, convert
 from workbench.datasets.taskset import TaskSet
 from workbench.decoding import toml
 from workbench.errors import TaskError
-from workbench.external_code import is_external
 from workbench.records import Task, content_id, json_text
 from workbench.scoring import Judge, Scorer, TaskItem
 
@@ -178,7 +177,7 @@ def _header(path: Path, table: reading.Table, spec: TaskSpec) -> Header:
 def _known(header: Header, place: str) -> None:
     """Refuse a scorer that does not exist where the header names it."""
     for name in header.scorers:
-        if not is_external(name):
+        if not scoring.is_own(name):
             try:
                 scoring.get(name)
             except TaskError as error:
@@ -444,7 +443,7 @@ class _Loading:
         return self.scorers[name]
 
     def _find(self, name: str) -> Scorer:
-        if self.find_scorer is not None and is_external(name):
+        if self.find_scorer is not None and scoring.is_own(name):
             return self.find_scorer(name, self.folder)
         allowed = self.allowed or name in self.named
         return scoring.find(name, allow_code=allowed, folder=self.folder)

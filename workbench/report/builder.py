@@ -47,11 +47,8 @@ def chosen(
     """
     wanted = {analysis.get(name).name for name in names}
     families = [_family(name) for name in families]
-    wanted |= {
-        name
-        for name in analysis.names()
-        if all_ or (families and analysis.get(name).family in families)
-    }
+    if all_ or families:
+        wanted |= {a.name for a in analysis.catalogue().values() if all_ or a.family in families}
     order = list(FAMILIES)
     analyses = [analysis.get(name) for name in wanted or USUAL]
     return [

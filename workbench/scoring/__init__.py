@@ -12,7 +12,7 @@ from workbench.scoring.items import LETTERS, TaskItem
 from workbench.scoring.judge import Judge, Verdict, judge_temperature, judges, votes
 from workbench.scoring.mathematics import Mathematics
 from workbench.scoring.numeric import is_number
-from workbench.scoring.registry import find, get, inline_names, names
+from workbench.scoring.registry import find, get, inline_names, is_own, names
 from workbench.scoring.unit_tests import UnitTests, packages_of
 from workbench.scoring.user_code import UnimportedScorer, UserScorer
 
@@ -33,6 +33,7 @@ __all__ = [
     "get",
     "inline_names",
     "is_number",
+    "is_own",
     "judge_temperature",
     "judges",
     "names",

@@ -1,8 +1,8 @@
-"""Scorers by name: those that ship, and the user's own as `module:function`."""
+"""Registry of scorers by name: those that ship, plug-ins, and the user's own `module:function`."""
 
-import difflib
 from pathlib import Path
 
+from workbench import plugins
 from workbench.errors import TaskError
 from workbench.external_code import is_external
 from workbench.scoring import user_code
@@ -37,10 +37,16 @@ def get(name: str) -> Scorer:
     try:
         return _SHIPPED[name]
     except KeyError:
-        near = difflib.get_close_matches(name, _SHIPPED, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_SHIPPED)}"
-        own = "" if near else ", and module:function for one of your own"
-        raise TaskError(f"no scorer is called {name!r}; {hint}{own}") from None
+        own = ", and module:function for one of your own"
+        hint = plugins.hint("scorer", name, _SHIPPED, own=own)
+        raise TaskError(f"no scorer is called {name!r}; {hint}") from None
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of code of the user's, or of a plug-in, and of none that ships."""
+    if name in _SHIPPED:
+        return False
+    return is_external(name) or plugins.find("scorer", name) is not None
 
 
 def find(name: str, *, allow_code: bool, folder: Path | None = None) -> Scorer:
@@ -49,8 +55,11 @@ def find(name: str, *, allow_code: bool, folder: Path | None = None) -> Scorer:
     Raises:
         TaskError: there is none, or it is code that a file names and the user did not allow.
     """
-    if not is_external(name):
+    if not is_own(name):
         return get(name)
+    plugin = None if is_external(name) else user_code.locate(name, [])
+    if plugin is not None and plugin.code.is_typed:
+        return plugin.load()
     if not allow_code:
         raise TaskError(
             f"the scorer {name!r} is code that a task file names, and importing it would run it;"

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from workbench import external_code
+from workbench import external_code, plugins
 from workbench.errors import ConfigError, TaskError
-from workbench.external_code import ExternalCode, fault
+from workbench.external_code import ExternalCode, fault, is_external
 from workbench.records import Score
 from workbench.scoring.base import share_score
 from workbench.scoring.items import TaskItem
@@ -86,8 +86,8 @@ class UnimportedScorer:
 
     @property
     def name(self) -> str:
-        """`module:function`, as it was named."""
-        return self.code.name
+        """`module:function` or a plug-in's name, as it was named."""
+        return self.code.plugin or self.code.name
 
     @property
     def identity(self) -> str:
@@ -116,7 +116,8 @@ def locate(name: str, folders: Sequence[Path], *, is_typed: bool = False) -> Uni
     """Find a scorer of the user's without importing it.
 
     Args:
-        name: `module:function`; the module may be dotted, or a file: `mine.py:score`.
+        name: `module:function`; the module may be dotted, or a file: `mine.py:score`; or the name
+            of a plug-in.
         folders: where the module is looked for first.
         is_typed: whether the user named it, not a file.
 
@@ -124,6 +125,9 @@ def locate(name: str, folders: Sequence[Path], *, is_typed: bool = False) -> Uni
         TaskError: there is no such module, or its source holds no such name.
     """
     try:
+        plugin = None if is_external(name) else plugins.find("scorer", name)
+        if plugin is not None:
+            return UnimportedScorer(plugin.code())
         code = external_code.locate("scorer", name, folders, kind="function", is_typed=is_typed)
         code.check("function")
     except ConfigError as error:
@@ -141,9 +145,4 @@ def load(name: str, folder: Path | None = None) -> UserScorer:
     Raises:
         TaskError: there is no such module or function, or the import failed.
     """
-    folders = [folder] if folder is not None else []
-    try:
-        code = external_code.locate("scorer", name, folders, kind="function")
-    except ConfigError as error:
-        raise TaskError(str(error)) from error
-    return UnimportedScorer(code).load()
+    return locate(name, [folder] if folder is not None else []).load()

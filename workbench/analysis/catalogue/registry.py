@@ -2,7 +2,8 @@
 
 A family is a folder of `analysis.families`, an analysis a file in it, named after the analysis with
 underscores for hyphens. The CLI, the terminal app and the notebooks read its declaration, so that
-adding the file is enough.
+adding the file is enough. Installed plug-ins add theirs (group `workbench.analyses`), and `load`
+imports one that is named `file.py:name`.
 """
 
 import dataclasses
@@ -12,8 +13,10 @@ import pkgutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench import plugins
 from workbench.analysis.core.declaration import Analysis, unknown_name
-from workbench.errors import AnalysisError
+from workbench.errors import AnalysisError, ConfigError
+from workbench.external_code import is_external
 from workbench.schema import Column, described, known_columns
 from workbench.slice.names import METRICS, columns, entry, is_entry
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from workbench.analysis.core.result import Answer, Result
     from workbench.slice import Slice
+    from workbench.trust import Trust
 
 _PACKAGE = "workbench.analysis.families"
 # families in the order of menus, with their titles
@@ -38,6 +42,7 @@ FAMILIES = {
     "evidence": "Evidence",
     "agents": "Agents",
     "scaling": "Scaling laws",
+    "plugins": "Plug-ins",  # from outside the package
 }
 # former names of families → present names
 FORMER_FAMILIES = {
@@ -65,21 +70,45 @@ def _module_paths() -> dict[str, str]:
     return dict(sorted(paths.items()))
 
 
-def names() -> tuple[str, ...]:
-    """List the analyses without importing any of them."""
+# analyses that the user named by their code, under that name and their own
+_LOADED: dict[str, Analysis] = {}
+
+
+def shipped_names() -> tuple[str, ...]:
+    """List the analyses that ship, without importing any."""
     return tuple(_module_paths())
 
 
+def names() -> tuple[str, ...]:
+    """List the analyses that ship and those of installed plug-ins, without importing any."""
+    shipped = _module_paths()
+    others = plugins.listed("analysis", shipped)
+    return (*shipped, *(p.name for p in others if p.is_installed and p.problem is None))
+
+
 def get(name: str) -> Analysis:
-    """Import one analysis.
+    """Import one analysis: one that ships, one of an installed plug-in, or one that `load` made.
 
     Raises:
-        AnalysisError: there is none of that name; the message offers the nearest names.
+        AnalysisError: there is none of that name (the message offers the nearest names), or it
+            could not be imported.
     """
+    if name in _LOADED:
+        return _LOADED[name]
+    if is_external(name):
+        raise AnalysisError(
+            f"the analysis {name!r} is code that is not imported yet; call"
+            f" analysis.load({name!r}, trust=True) before, if you trust it"
+        )
     name = name.replace("_", "-")
+    if name in _LOADED:
+        return _LOADED[name]
     paths = _module_paths()
     if name not in paths:
-        raise AnalysisError(unknown_name("analysis", name, paths))
+        plugin = plugins.find("analysis", name)
+        if plugin is None:
+            raise AnalysisError(unknown_name("analysis", name, names()))
+        return _of_plugin(plugin)
     module = importlib.import_module(paths[name])
     declared = [value for value in vars(module).values() if isinstance(value, Analysis)]
     if [a.name for a in declared] != [name]:
@@ -87,9 +116,92 @@ def get(name: str) -> Analysis:
     return declared[0]
 
 
+def load(name: str, *, trust: "Trust" = False, is_typed: bool = False) -> Analysis:
+    """Import an analysis that is named `module:name` or `file.py:name`.
+
+    From then on `get` and `run` know it in this process, by this name and by its own.
+
+    Args:
+        name: as the user named it.
+        trust: who answers for code that is not trusted yet (see `workbench.trust`).
+        is_typed: whether the user named it where he works, so that nobody is asked.
+
+    Raises:
+        ConfigError: it is not trusted, is not there, or its import failed.
+        AnalysisError: it is no analysis, or bears the name of one that ships.
+    """
+    from workbench.trust import load_trusted
+
+    found = load_trusted("analysis", name, kind="analysis", trust=trust, is_typed=is_typed)
+    declared = _external(found, name)
+    _LOADED[name] = _LOADED[declared.name] = declared
+    return declared
+
+
+def origin(name: str) -> str:
+    """Say where an analysis comes from: "workbench", a distribution, or the code that was named."""
+    if name in _module_paths():
+        return plugins.SHIPPED
+    plugin = plugins.find("analysis", name)
+    return name if plugin is None else plugin.origin
+
+
+def problems() -> dict[str, str]:
+    """Say which plug-ins cannot be used, and why, by name and distribution."""
+    found: dict[str, str] = {}
+    for plugin in plugins.listed("analysis", _module_paths()):
+        try:
+            if plugin.error is not None or not plugin.is_installed:
+                plugin.load()  # raises the reason
+            _of_plugin(plugin)
+        except (AnalysisError, ConfigError) as error:
+            found[f"{plugin.name} ({plugin.origin})"] = str(error)
+    return found
+
+
+def _of_plugin(plugin: plugins.Plugin) -> Analysis:
+    """Import the analysis of an installed plug-in."""
+    try:
+        declared = _external(plugin.load(), f"{plugin.name} of {plugin.origin}")
+    except ConfigError as error:
+        raise AnalysisError(str(error)) from error
+    if declared.name != plugin.name:
+        raise AnalysisError(
+            f"the analysis {plugin.name!r} of {plugin.origin} calls itself {declared.name!r}; its"
+            " name must be that of its entry point"
+        )
+    return declared
+
+
+def _external(found: object, named: str) -> Analysis:
+    """Check what came from outside the package; AnalysisError where it is no analysis."""
+    if not isinstance(found, Analysis):
+        raise AnalysisError(
+            f"{named} is no analysis; declare a function with the decorator"
+            " `workbench.analysis.analysis(name=…, …)`"
+        )
+    if found.name in _module_paths():
+        raise AnalysisError(
+            f"{named} calls itself {found.name!r}, which is an analysis that ships; give it another"
+            " name"
+        )
+    return dataclasses.replace(found, family="plugins")
+
+
 def catalogue() -> dict[str, Analysis]:
-    """Import every analysis and return the declarations by name."""
-    return {name: get(name) for name in names()}
+    """Import every analysis and return the declarations by name.
+
+    Plug-ins that cannot be used are left out; `problems` names them.
+    """
+    shipped = _module_paths()
+    found: dict[str, Analysis] = {}
+    for name in names():
+        try:
+            found[name] = get(name)
+        except AnalysisError:
+            if name in shipped:
+                raise
+    return found
 
 
 def by_family() -> dict[str, list[Analysis]]:
@@ -97,7 +209,7 @@ def by_family() -> dict[str, list[Analysis]]:
     families: dict[str, list[Analysis]] = {title: [] for title in FAMILIES.values()}
     for declared in catalogue().values():
         families[FAMILIES[declared.family]].append(declared)
-    return families
+    return {title: found for title, found in families.items() if found}
 
 
 def run(

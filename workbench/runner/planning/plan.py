@@ -354,7 +354,7 @@ def expand(
     from workbench.runner import strategies
 
     for given in plan.strategy_params:
-        if not is_external(given):
+        if not is_external(given) and strategies.own(given) is None:
             strategies.kind(given)  # raises on an unknown name, which would have no effect
     chosen = [_strategy(plan, entry, folder, typed) for entry in plan.strategies]
     helpers = {name: plan.helper(name).identity for name in plan.helpers}
@@ -400,6 +400,9 @@ def _strategy(
     if not isinstance(name, str):
         raise ConfigError(f"a table of `strategies` needs a name: {table}")
     params = plan.strategy_params.get(name, {}) | table
+    plugin = strategies.own(name)
+    if plugin is not None:
+        return Unimported(plugin, params)
     if not is_external(name):
         return strategies.get(name, **params)
     beside = [folder] if folder is not None else [Path()]

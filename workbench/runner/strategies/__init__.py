@@ -1,12 +1,12 @@
 """Strategies by name: ways to answer an item with a model, one file each, imported on use."""
 
 import dataclasses
-import difflib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench import plugins
 from workbench.errors import ConfigError
 from workbench.external_code import ExternalCode, is_external, locate
 from workbench.runner.attempts.session import Strategy
@@ -51,12 +51,21 @@ def names() -> tuple[str, ...]:
     return tuple(_HOMES)
 
 
+def own(name: str) -> ExternalCode | None:
+    """Locate the code of a strategy that a plug-in offers; None where none has that name.
+
+    Raises:
+        ConfigError: the plug-in cannot be used.
+    """
+    plugin = None if name in _HOMES or is_external(name) else plugins.find("strategy", name)
+    return None if plugin is None else plugin.code()
+
+
 def kind(name: str) -> type[Any]:
     """Import the class of a strategy that ships; ConfigError offers the nearest name."""
     if name not in _HOMES:
-        near = difflib.get_close_matches(name, _HOMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_HOMES)}"
-        hint += "" if near else ", and module:Class or file.py:Class for one of your own"
+        own = ", and module:Class or file.py:Class for one of your own"
+        hint = plugins.hint("strategy", name, _HOMES, own=own)
         raise ConfigError(f"no strategy is called {name!r}; {hint}")
     module, attribute = _HOMES[name]
     strategy_class: type[Any] = getattr(importlib.import_module(module), attribute)
@@ -69,7 +78,7 @@ def find(
     """Make a strategy that ships, or the user's own where that is allowed.
 
     Args:
-        name: as in `names`, or `module:Class` or `file.py:Class`.
+        name: as in `names`, of a plug-in, or `module:Class` or `file.py:Class`.
         params: its parameters.
         allow_code: whether the user has allowed to import code.
         folder: where that is looked for first: the plan's.
@@ -77,14 +86,17 @@ def find(
     Raises:
         ConfigError: there is none, it has no such parameter, or it is code that was not allowed.
     """
-    if not is_external(name):
+    code = own(name)
+    if code is None and not is_external(name):
         return get(name, **params)
+    if code is not None and code.is_typed:
+        return imported(code, params)
     if not allow_code:
         raise ConfigError(
             f"the strategy {name!r} is code, and importing it would run it; read it, and give"
             " allow_code=True if you trust it"
         )
-    return imported(locate("strategy", name, [folder or Path()]), params)
+    return imported(code or locate("strategy", name, [folder or Path()]), params)
 
 
 def imported(code: ExternalCode, params: Mapping[str, Any]) -> Strategy:
@@ -96,6 +108,11 @@ def imported(code: ExternalCode, params: Mapping[str, Any]) -> Strategy:
     from workbench.runner.strategies import custom
 
     strategy = custom.make(code, params)
+    if code.plugin is not None and strategy.name != code.plugin:
+        raise ConfigError(
+            f"the plug-in {code.plugin!r} is a strategy that calls itself {strategy.name!r}; its"
+            " `name` must be that of its entry point"
+        )
     if strategy.name in _HOMES:
         raise ConfigError(
             f"the strategy {code.name!r} calls itself {strategy.name!r}, which is one that ships;"

@@ -73,7 +73,7 @@ class Unimported:
     @property
     def name(self) -> str:
         """As it was named, for want of what it calls itself."""
-        return self.code.name
+        return self.code.plugin or self.code.name
 
     @property
     def identity(self) -> str:

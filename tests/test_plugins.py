@@ -1,0 +1,337 @@
+"""Plug-ins: parts of small real distributions are used, listed unimported, and refused in words."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.runner_stub import DONE, Stub, delta, stream, usage
+from workbench import analysis, config, plugins, scoring, sources
+from workbench.cli import main
+from workbench.errors import ConfigError, TaskError
+from workbench.runner import strategies
+
+_MARK = 'from pathlib import Path\nPath(__file__).with_name("ran").touch()\n'
+
+
+def blocks(language: str) -> str:
+    """Join the code of CONTRIBUTING.md's section on plug-ins."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("\n## Plug-ins\n")[1].split("\n## ")[0]
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL))
+
+
+def entry_points() -> str:
+    """Return the entry points of the section, as the metadata of a distribution has them."""
+    lines = blocks("toml").splitlines()
+    lines = [re.sub(r'\[project\.entry-points\."(.*)"\]', r"[\1]", line) for line in lines]
+    return "\n".join(re.sub(r'^([\w-]+) = "(.*)"$', r"\1 = \2", line) for line in lines)
+
+
+def distribution(folder, entries, modules, name="lab_parts"):
+    """Write an installed distribution: its metadata, entry points and modules."""
+    about = folder / f"{name}-1.2.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    (about / "entry_points.txt").write_text(entries)
+    for module, source in modules.items():
+        (folder / f"{module}.py").write_text(source)
+    return folder
+
+
+@pytest.fixture
+def on_path(tmp_path, monkeypatch):
+    """Put a distribution on Python's path; installed ones are in a folder of PYTHONPATH."""
+    before = set(sys.modules)
+
+    def put(entries, modules, *, installed=True, name="lab_parts"):
+        folder = distribution(tmp_path / f"{name}_site", entries, modules, name)
+        monkeypatch.syspath_prepend(folder)
+        if installed:
+            monkeypatch.setenv("PYTHONPATH", str(folder))
+        return folder
+
+    yield put
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(
+            sys.modules[name].__file__
+        ):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def lab(on_path):
+    """The distribution that CONTRIBUTING.md shows, installed."""
+    return on_path(entry_points(), {"lab_parts": blocks("python")})
+
+
+def answer(seen):
+    return stream(
+        delta("it is 4"), delta(finish="stop"), usage(prompt_tokens=9, completion_tokens=2), DONE
+    )
+
+
+def test_an_installed_strategy_and_scorer_are_used_by_a_plan_unasked(lab, tmp_path, capsys):
+    """Their names are enough; the store has the strategy's own name and the scorer's score."""
+    (tmp_path / "q.jsonl").write_text('{"input": "2+2?", "target": "4"}\n')
+    store = tmp_path / "s.duckdb"
+    with Stub(answer) as stub:
+        (tmp_path / "plan.toml").write_text(
+            f'models = ["m"]\nbase_url = "{stub.url}"\n'
+            'tasks = [{path = "q.jsonl", scorer = "close"}]\n'
+            'strategies = [{name = "twice", hint = "Sure?"}]\n'
+        )
+        status = main(["collect", str(tmp_path / "plan.toml"), "--store", str(store)])
+        n_asked = stub.n
+    said = capsys.readouterr().err
+    query = "SELECT c.strategy, strategy_params, score FROM traces JOIN configurations c"
+    query += " USING (configuration_id)"
+    assert main(["sql", query, "--store", str(store), "--format", "csv"]) == 0
+    row = capsys.readouterr().out.splitlines()[1]
+
+    assert (status, n_asked) == (0, 2), said
+    assert row.startswith("twice,")
+    assert "Sure?" in row
+    assert row.endswith(",0.5")
+
+
+def test_the_code_of_a_plug_in_is_part_of_the_configuration_and_the_task(lab):
+    """Figures of two versions of a plug-in are not pooled: a hash of its source is in the ids."""
+    strategy = strategies.find("twice", {}, allow_code=False)
+    scorer = scoring.find("close", allow_code=False)
+
+    assert strategy.identity.startswith("lab_parts:Twice#")
+    assert scorer.identity.startswith("lab_parts:close#")
+    assert (strategy.name, scorer.name) == ("twice", "close")
+
+
+def test_an_installed_source_recognizes_and_imports_its_files(lab, tmp_path, capsys):
+    """It is found by content, as those that ship are; --formats names its distribution."""
+    log = tmp_path / "day.jsonl"
+    log.write_text('{"lab": 1}\n{"item": "a", "question": "2+2?", "answer": "4"}\n')
+    status = main(["import", str(log), "--store", str(tmp_path / "s.duckdb")])
+    said = capsys.readouterr()
+    assert main(["import", "--formats"]) == 0
+    listed = capsys.readouterr().out
+
+    assert status == 0, said
+    assert re.search(r"lab-log +Log of the lab \(\.jsonl\) +lab_parts 1\.2", listed)
+    assert list(sources.sources())[-1] == "table"
+
+
+def test_a_source_of_a_file_is_named_on_the_command_line(tmp_path, capsys, on_path):
+    """`--source file.py:NAME` reads the files with it, without a package."""
+    (tmp_path / "mine.py").write_text(blocks("python"))
+    log = tmp_path / "day.jsonl"
+    log.write_text('{"lab": 1}\n{"item": "a", "question": "2+2?", "answer": "4"}\n')
+    words = ["import", "--source", f"{tmp_path / 'mine.py'}:LAB_LOG", str(log)]
+    status = main([*words, "--store", str(tmp_path / "s.duckdb")])
+
+    assert status == 0, capsys.readouterr()
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store with one trace of a log of the lab."""
+    (tmp_path / "mine.py").write_text(blocks("python"))
+    log = tmp_path / "day.jsonl"
+    log.write_text('{"lab": 1}\n{"item": "a", "question": "2+2?", "answer": "4"}\n')
+    path = tmp_path / "of_lab.duckdb"
+    words = ["import", "--source", f"{tmp_path / 'mine.py'}:LAB_LOG", str(log)]
+    assert main([*words, "--store", str(path)]) == 0
+    return path
+
+
+def test_an_installed_analysis_answers_and_is_listed(lab, store, tmp_path, capsys):
+    """The command, its chart, the list and the help know it; `run` answers as for those that ship."""
+    capsys.readouterr()
+    chart = tmp_path / "c.svg"
+    words = ["analyze", "trial-count", "--store", str(store)]
+    assert main([*words, "--format", "csv"]) == 0
+    rows = capsys.readouterr().out
+    assert main([*words, "-o", str(chart)]) == 0
+    capsys.readouterr()
+    assert main(["analyze", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["analyze", "--help"]) == 0
+    helped = capsys.readouterr().out
+
+    assert rows.splitlines()[0] == "configuration,n_trials"
+    assert rows.splitlines()[1].endswith(",1")
+    assert chart.stat().st_size > 500
+    assert re.search(r"Plug-ins +trial-count .* lab_parts 1\.2", listed)
+    assert "trial-count" in helped
+    assert "(lab_parts 1.2)" in " ".join(helped.split())
+
+
+def test_an_analysis_of_a_file_is_named_on_the_command_line(store, tmp_path, capsys, on_path):
+    """`analyze file.py:name` imports what was typed; Python loads it with `analysis.load`."""
+    capsys.readouterr()
+    named = f"{tmp_path / 'mine.py'}:trial_count"
+    status = main(["analyze", named, "--store", str(store), "--format", "csv"])
+    out = capsys.readouterr().out
+
+    assert (status, out.splitlines()[0]) == (0, "configuration,n_trials")
+    with pytest.raises(ConfigError, match="is not trusted yet"):
+        analysis.load(named)
+
+
+BROKEN = {
+    "strategy": ("strategies", "strategies"),
+    "scorer": ("tasks --scorers", "scorers"),
+    "source": ("import --formats", "sources"),
+    "analysis": ("analyze --list", "analyses"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("fault", ["its import fails", "its module is missing"])
+def test_a_broken_plug_in_is_named_with_its_error_and_breaks_no_list(on_path, capsys, what, fault):
+    """The list has all that ships, exit status 0, and a sentence about the plug-in."""
+    command, group = BROKEN[what]
+    value = "bad_part:THING" if fault == "its import fails" else "no_such_module:THING"
+    source = 'THING = 1\nraise RuntimeError("the lab is closed")\n'
+    on_path(f"[workbench.{group}]\nbad = {value}\n", {"bad_part": source})
+    status = main(command.split())
+    said = capsys.readouterr()
+    assert status == 0
+    assert "workbench" in said.out
+    if fault == "its module is missing":
+        assert "No module named 'no_such_module'" in said.err
+    elif what in {"source", "analysis"}:  # those whose list imports them
+        assert "the lab is closed" in said.err
+    assert main(["plugins"]) == 0
+    assert "lab_parts 1.2" in capsys.readouterr().out
+
+
+def test_a_broken_plug_in_that_is_asked_for_is_refused_with_its_error(on_path):
+    """The message names the plug-in, its distribution and the fault."""
+    source = 'THING = 1\nraise RuntimeError("the lab is closed")\n'
+    on_path("[workbench.scorers]\nbad = bad_part:THING\n", {"bad_part": source})
+    with pytest.raises(TaskError, match=r"'bad.*the lab is closed"):
+        scoring.find("bad", allow_code=False)
+
+
+def test_a_source_that_fails_on_a_file_fails_that_file_only(on_path, tmp_path, capsys):
+    """Detection that raises says so where the file is refused; other formats go on."""
+    source = (
+        "class Bad:\n    name = 'bad'\n    title = 'Bad'\n"
+        "    def detect(self, path): raise KeyError('detect')\n"
+        "    def read(self, path, *, report, mapping=None): return iter(())\n"
+        "THING = Bad()\n"
+    )
+    on_path("[workbench.sources]\nbad = bad_part:THING\n", {"bad_part": source})
+    (tmp_path / "x.bin").write_bytes(b"\0\1")
+    status = main(["import", str(tmp_path / "x.bin"), "--dry-run"])
+    said = " ".join(capsys.readouterr())
+
+    assert status == 1
+    assert "the source 'bad' of lab_parts 1.2: KeyError: 'detect'" in said
+
+
+COLLIDES = {
+    "strategy": ("workbench.strategies", "cot"),
+    "scorer": ("workbench.scorers", "exact"),
+    "source": ("workbench.sources", "inspect"),
+    "analysis": ("workbench.analyses", "summary"),
+}
+
+
+@pytest.mark.parametrize("what", COLLIDES)
+def test_the_name_of_one_that_ships_is_refused_in_words_and_ships_as_before(on_path, what, capsys):
+    """The plug-in is not imported, by the list or by the name."""
+    group, name = COLLIDES[what]
+    folder = on_path(f"[{group}]\n{name} = part:thing\n", {"part": f"{_MARK}thing = 1\n"})
+    shipped = {
+        "strategy": lambda: strategies.kind("cot").__module__,
+        "scorer": lambda: type(scoring.get("exact")).__module__,
+        "source": lambda: type(sources.sources()["inspect"]).__module__,
+        "analysis": lambda: analysis.get("summary").function.__module__,
+    }
+    assert shipped[what]().startswith("workbench.")
+    assert main(BROKEN[what][0].split()) == 0
+    assert f"{name!r} is the name of one that ships" in capsys.readouterr().err
+    assert not (folder / "ran").exists()
+
+
+def test_a_name_that_two_distributions_offer_is_refused(on_path):
+    """Neither is taken; the message names both."""
+    on_path("[workbench.scorers]\nnear = one:near\n", {"one": "near = 1\n"}, name="one_dist")
+    on_path("[workbench.scorers]\nnear = two:near\n", {"two": "near = 1\n"}, name="two_dist")
+    with pytest.raises(TaskError, match=r"one_dist 1\.2 and two_dist 1\.2 offer the same name"):
+        scoring.find("near", allow_code=True)
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_not_installed_is_listed_with_its_folder_and_not_imported(on_path, capsys, what):
+    """A distribution that only lies on the path, as in the working folder, is a stranger's."""
+    command, group = BROKEN[what]
+    entries = f"[workbench.{group}]\nstray = part:thing\n"
+    folder = on_path(entries, {"part": f"{_MARK}def thing(): ...\n"}, installed=False)
+    assert main(command.split()) == 0
+    said = capsys.readouterr()
+    assert main(["plugins", "--format", "csv"]) == 0
+    row = capsys.readouterr().out.splitlines()[1]
+
+    assert "which is no installation folder" in said.err
+    assert row.startswith(f"{what},stray,part:thing,lab_parts 1.2,{folder},")
+    assert not (folder / "ran").exists()
+
+
+def test_what_is_not_installed_is_asked_for_once_by_a_plan(on_path, tmp_path, capsys):
+    """A plan that names it is not run before --trust, and is run without it from then on."""
+    folder = on_path(entry_points(), {"lab_parts": _MARK + blocks("python")}, installed=False)
+    (tmp_path / "q.jsonl").write_text('{"input": "2+2?", "target": "4"}\n')
+    with Stub(answer) as stub:
+        plan = tmp_path / "plan.toml"
+        plan.write_text(
+            f'models = ["m"]\nbase_url = "{stub.url}"\nstrategies = ["twice"]\n'
+            'tasks = [{path = "q.jsonl", scorer = "close"}]\n'
+        )
+        words = ["collect", str(plan), "--store"]
+        refused = main([*words, str(tmp_path / "a.duckdb")])
+        why, ran = capsys.readouterr().err, (folder / "ran").exists()
+        trusted = main([*words, str(tmp_path / "b.duckdb"), "--trust"])
+        again = main([*words, str(tmp_path / "c.duckdb")])
+
+    assert (refused, ran, trusted, again) == (1, False, 0, 0), capsys.readouterr().err
+    assert "it would\n  - run code with your rights: the strategy 'lab_parts:Twice'" in why
+    assert str(folder) in why
+    assert config.state_dir().is_dir()
+
+
+def test_a_strategy_must_bear_the_name_of_its_entry_point(on_path):
+    """Else the configuration in the store would name another one than the plan."""
+    on_path("[workbench.strategies]\nthrice = lab_parts:Twice\n", {"lab_parts": blocks("python")})
+    with pytest.raises(ConfigError, match="calls itself 'twice'"):
+        strategies.find("thrice", {}, allow_code=False)
+
+
+def test_an_unknown_name_offers_the_plug_in(lab):
+    """The nearest names are looked for among plug-ins as well."""
+    with pytest.raises(ConfigError, match="did you mean 'twice'"):
+        strategies.kind("twise")
+
+
+def test_metadata_that_cannot_be_read_is_named(on_path):
+    """A line of entry points without a value breaks no list."""
+    on_path("[workbench.scorers]\nbroken line\n", {})
+    (plugin,) = plugins.listed("scorer")
+    assert "its entry points cannot be read" in str(plugin.problem)
+
+
+def test_help_and_import_read_no_entry_points():
+    """Start-up does not look for plug-ins: the help does not even import the reader of them."""
+    code = (
+        "import sys\nfrom workbench.cli import main\nmain(['--help'])\n"
+        "assert 'workbench.plugins' not in sys.modules\n"
+        "assert 'importlib.metadata' not in sys.modules\n"
+        "import workbench.scoring, workbench.sources, workbench.analysis\n"
+        "import workbench.runner.strategies, workbench.runner.tools, workbench.plugins\n"
+        "assert workbench.plugins._read.cache_info().misses == 0\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
