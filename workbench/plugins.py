@@ -1,8 +1,8 @@
 """Plug-ins: parts that other installed packages offer by entry points, listed without importing them.
 
-A distribution declares an entry point in one of six groups, `workbench.strategies`,
-`workbench.tools`, `workbench.scorers`, `workbench.sources`, `workbench.analyses` and
-`workbench.providers`; its name is the name by which the part is used:
+A distribution declares an entry point in one of four groups, `workbench.strategies`,
+`workbench.scorers`, `workbench.sources` and `workbench.analyses`; its name is the name by which the
+part is used:
 
     [project.entry-points."workbench.strategies"]
     twice = "twice:Twice"
@@ -36,11 +36,9 @@ if TYPE_CHECKING:
 # what a plug-in is → its group of entry points, and what it is in Python
 GROUPS = {
     "strategy": ("workbench.strategies", "class"),
-    "tool": ("workbench.tools", "class"),
     "scorer": ("workbench.scorers", "function"),
     "source": ("workbench.sources", "object"),
     "analysis": ("workbench.analyses", "object"),
-    "provider": ("workbench.providers", "class"),
 }
 SHIPPED = "workbench"  # the origin of what is no plug-in
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,79}")
@@ -51,7 +49,7 @@ class Plugin:
     """An entry point of one of the groups; nothing of it is imported.
 
     Attributes:
-        what: strategy, tool, scorer, source, analysis or provider.
+        what: strategy, scorer, source or analysis.
         name: the name of the entry point; of a distribution whose entry points cannot be read, its
             own.
         value: `module:name`, as the distribution has it.

@@ -7,14 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 ENDPOINTS = ("chat", "completions", "responses", "messages", "gemini")
-# endpoints that are no server's: the model runs in this process, or was recorded
-IN_PROCESS = ("local", "local_completions", "replay")
 LOCAL_URL = "http://127.0.0.1:8080/v1"
-
-
-def endpoint_names() -> tuple[str, ...]:
-    """List the endpoints that ship."""
-    return ("auto", *ENDPOINTS, *IN_PROCESS)
 
 
 class Quirks(msgspec.Struct, frozen=True):
