@@ -21,7 +21,7 @@ import numpy as np
 from workbench import records as r
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
-from workbench.tui.asking import Answer, AskingScreen
+from workbench.tui.queries import Answer, QueryScreen
 from workbench.tui.trace import TraceScreen
 from workbench.tui.traces import TracesScreen
 
@@ -178,18 +178,18 @@ class Stopwatch:
     def __init__(self) -> None:
         self.ms: dict[str, float] = {}
         begun: dict[str, float] = {}
-        ask, answer = AskingScreen.ask, AskingScreen.on_answer
+        ask, answer = QueryScreen.ask, QueryScreen.on_answer
 
-        def timed_ask(screen: AskingScreen, group: str, *args: Any, **options: Any) -> None:
+        def timed_ask(screen: QueryScreen, group: str, *args: Any, **options: Any) -> None:
             begun[group] = time.perf_counter()
             ask(screen, group, *args, **options)
 
-        def timed_answer(screen: AskingScreen, message: Answer) -> None:
+        def timed_answer(screen: QueryScreen, message: Answer) -> None:
             answer(screen, message)
             group = message.ticket.group
             self.ms[group] = (time.perf_counter() - begun[group]) * 1000
 
-        AskingScreen.ask, AskingScreen.on_answer = timed_ask, timed_answer
+        QueryScreen.ask, QueryScreen.on_answer = timed_ask, timed_answer
 
 
 async def bench_screens(store: Path, trace_id: str) -> None:

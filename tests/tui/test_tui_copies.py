@@ -198,7 +198,7 @@ async def test_a_trace(
         app.push_screen(TraceScreen(app.store.page("wrong")["trace_id"][3]))
         await settle(pilot)
         texts = await copied(pilot)
-        facts, entry = app.screen.detail.facts, app.screen.talk.current
+        facts, entry = app.screen.detail.facts, app.screen.conversation.current
     columns = [c for c in facts if c != "started_at"]
 
     assert texts["trace id"][0] == facts["trace_id"]

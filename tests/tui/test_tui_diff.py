@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from textual.widgets import Static
 
 from workbench.store import open_store
-from workbench.tui.choosing import ChoiceScreen
 from workbench.tui.diff import DiffScreen
 from workbench.tui.trace import TraceScreen
+from workbench.tui.trace_choice import ChoiceScreen
 from workbench.tui.traces import TracesScreen
-from workbench.tui.widgets import differing
+from workbench.tui.widgets import message_diff
 from workbench.tui.widgets.conversation import Entry
-from workbench.tui.widgets.differing import marks, pairs, parting, stretches, unlike
+from workbench.tui.widgets.message_diff import first_difference, marks, pairs, stretches, unlike
 from workbench.tui.wrapping import wrap
 
 from .conftest import STRATEGIES, Begun, agent
@@ -51,8 +51,8 @@ def test_messages_are_matched_after_one_that_the_other_has_not() -> None:
         ("files", "files", True),
         ("end", "end", True),
     ]
-    assert parting(pairs(a, b)) == 1
-    assert parting(pairs(a, a)) is None
+    assert first_difference(pairs(a, b)) == 1
+    assert first_difference(pairs(a, a)) is None
 
 
 def test_messages_that_differ_are_matched_by_their_kind() -> None:
@@ -130,7 +130,7 @@ def test_what_is_not_marked_is_the_same_in_both(a: str, b: str) -> None:
             parts = list(stretches(line, before, spans))
             assert "".join(part for part, _ in parts) == line
             kept += "".join(part for part, is_marked in parts if not is_marked)
-            before += differing.length(line)
+            before += message_diff.length(line)
         rest.append("".join(kept.split()))
 
     assert rest[0] == rest[1]
@@ -139,7 +139,7 @@ def test_what_is_not_marked_is_the_same_in_both(a: str, b: str) -> None:
 
 def test_words_that_were_not_compared_are_counted() -> None:
     """After so many words from the first that differs, nothing is said of the rest."""
-    n = differing.MOST_WORDS
+    n = message_diff.MOST_WORDS
     a, b = "same " * 50 + "a " * (n + 7), "same " * 50 + "b " * n
 
     assert unlike(a, b) == (True, 7)

@@ -10,11 +10,11 @@ from rich.segment import Segment
 from workbench import records as r
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
-from workbench.tui.choosing import ChoiceScreen
 from workbench.tui.compare import CompareScreen
 from workbench.tui.diff import DiffScreen
 from workbench.tui.runs import RunsScreen
 from workbench.tui.trace import TraceScreen
+from workbench.tui.trace_choice import ChoiceScreen
 from workbench.tui.traces import TracesScreen
 from workbench.tui.widgets.facets import Facets
 
@@ -160,7 +160,7 @@ async def test_hostile_text_is_harmless_on_every_screen(hostile_path: Path) -> N
         assert_harmless(app)
         await press(pilot, "G", "enter")
         assert isinstance(app.screen, TraceScreen)
-        assert len(app.screen.talk.entries) >= 6
+        assert len(app.screen.conversation.entries) >= 6
         assert "␛" in assert_harmless(app)
         await press(pilot, "r")
         assert_harmless(app)
@@ -230,7 +230,7 @@ async def test_a_long_agent_with_a_huge_message_opens_at_once(huge_path: Path) -
         )  # a bound for slow machines; bench_tui has the figure
         await settle(pilot)
 
-        talk = screen.talk
+        talk = screen.conversation
         assert len(talk.entries) == 901
         last = talk.entries[-1]
         assert len(last.text) == 4000

@@ -18,12 +18,12 @@ from workbench.errors import StoreError
 from workbench.store import Cancel, Store, open_store
 from workbench.tui import catalogue, explore, overview, traces
 from workbench.tui.app import WorkbenchApp
-from workbench.tui.asking import once
 from workbench.tui.catalogue import CatalogueScreen
 from workbench.tui.compare import CompareScreen
 from workbench.tui.copying import CopyScreen
 from workbench.tui.empty import EmptyScreen
 from workbench.tui.explore import ExploreScreen
+from workbench.tui.queries import always_current
 from workbench.tui.traces import TracesScreen
 from workbench.tui.widgets.facets import Facet, Facets
 from workbench.tui.widgets.rows import PAGE
@@ -101,7 +101,7 @@ async def test_a_late_look_does_not_overwrite_a_newer_slice(
         screen = app.screen
         monkeypatch.setattr(traces.Listing, "newer", gate.around(traces.Listing.newer))
         store.ingest(attempts(20, 40))
-        screen._look()
+        screen._poll()
         await gate.reached()
         await pilot.press("w")
         await until(pilot, lambda: screen.listing.text == "wrong")
@@ -173,7 +173,7 @@ async def test_the_cursor_stays_on_its_trace_when_many_come_before_it(store: Sto
         await press(pilot, *["down"] * 7)
         held = screen.grid.current["trace_id"]
         store.ingest(attempts(20, 4 * PAGE))
-        screen._look()
+        screen._poll()
         await settle(pilot)
 
         assert screen.n == 4 * PAGE
@@ -196,7 +196,7 @@ async def test_all_parts_of_the_first_screen_are_of_one_moment(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The frontier of other axes is read after the store changed: the table follows at once."""
-    monkeypatch.setattr(explore, "LOOK_EVERY", 1e9)
+    monkeypatch.setattr(explore, "POLL_EVERY_S", 1e9)
     app = WorkbenchApp(store.path)
     async with opened(app, (130, 40)) as pilot:
         store.ingest(attempts(0, 60, "cot"))
@@ -317,7 +317,9 @@ async def test_escape_gives_up_an_answer_that_no_query_holds_back(app: Workbench
     at once."""
     gate, seen = threading.Event(), []
     async with opened(app) as pilot:
-        app.screen.ask("estimate", once, lambda *_: gate.wait(60) and 1, seen.append)
+        app.screen.run_query(
+            "estimate", always_current, lambda *_: gate.wait(60) and 1, seen.append
+        )
         await pilot.pause(0.2)
         await pilot.press("escape")
         await pilot.pause()
@@ -338,9 +340,9 @@ async def test_a_look_that_fails_is_told_once(
         raise StoreError("the disk is gone")
 
     async with opened(app) as pilot:
-        monkeypatch.setattr(explore, "newer", fails)
+        monkeypatch.setattr(explore, "updated_stamp", fails)
         for _ in range(3):
-            app.screen._look()
+            app.screen._poll()
             await settle(pilot)
         told = [n.message for n in app._notifications if "the disk is gone" in n.message]
 
@@ -360,7 +362,7 @@ async def test_escape_leaves_a_way_on_while_a_store_is_opened(
         await gate.reached()
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, EmptyScreen))
-        assert "r tries again" in app.screen._page().plain
+        assert "press r to try again" in app.screen._page().plain
         gate.open.set()
         await pilot.press("r")
         await until(pilot, lambda: getattr(app.screen, "n", None) == 20)
@@ -375,7 +377,7 @@ async def test_whoever_is_waited_for_is_named(app: WorkbenchApp) -> None:
         assert gate.wait(60)
 
     async with opened(app) as pilot:
-        app.screen.ask("configurations", once, waits, lambda _: None)
+        app.screen.run_query("configurations", always_current, waits, lambda _: None)
         count = app.screen.query_one("#slice-count", Static)
         await until(pilot, lambda: "process 4711" in shown(count))
         gate.set()

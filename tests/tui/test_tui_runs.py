@@ -21,12 +21,12 @@ from workbench.runner.control.protocol import Retune, RunState
 from workbench.runner.execution import controller as collector
 from workbench.runner.limits.progress import ModelState
 from workbench.store import open_store
-from workbench.tui import run_text, runs, steering
+from workbench.tui import run_controls, run_text, runs
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.empty import EmptyScreen
 from workbench.tui.explore import ExploreScreen
+from workbench.tui.run_controls import ConfirmScreen, RetuneScreen
 from workbench.tui.runs import RunsScreen
-from workbench.tui.steering import AskScreen, RetuneScreen
 from workbench.tui.traces import TracesScreen
 
 from .conftest import Begun
@@ -40,8 +40,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait for the next look."""
     monkeypatch.setattr(collector, "POLL_S", 0.05)
     monkeypatch.setattr(collector, "PUBLISH_S", 0.1)
-    monkeypatch.setattr(runs, "WATCH_EVERY", 0.1)
-    monkeypatch.setattr(runs, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(runs, "WATCH_EVERY_S", 0.1)
+    monkeypatch.setattr(runs, "POLL_EVERY_S", 0.2)
 
 
 class Server(control.Server):
@@ -117,7 +117,7 @@ async def test_a_running_collection_is_watched_paused_retuned_and_seen_to_its_en
             field = app.screen.query(Input).first()
             field.value = "many"
             await hit(pilot, "enter")
-            assert "'many' will not do" in shown(app.screen.query_one("#status", Static))
+            assert "'many' is not valid" in shown(app.screen.query_one("#status", Static))
             field.value = "5"
             await hit(pilot, "enter")
             await until(pilot, lambda: said(screen) == "r1: concurrency = 5")
@@ -151,7 +151,7 @@ async def test_stopping_asks_first_and_a_refusal_is_told(path: Path) -> None:
             )
 
             await hit(pilot, "S")
-            assert isinstance(app.screen, AskScreen)
+            assert isinstance(app.screen, ConfirmScreen)
             await hit(pilot, "escape", "s", "n")
             assert app.screen is screen
             assert launch.state.status == "running"
@@ -166,7 +166,7 @@ async def test_traces_that_are_collected_meanwhile_appear_in_the_list(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cursor stays on its trace."""
-    monkeypatch.setattr("workbench.tui.traces.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("workbench.tui.traces.POLL_EVERY_S", 0.1)
     app = Begun(path, lambda: TracesScreen(""))
     with Server() as server, Launch(path.with_name(path.name + ".spool"), server.url):
         async with opened(app) as pilot:
@@ -184,7 +184,7 @@ async def test_the_first_traces_of_an_empty_store_bring_the_first_screen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who opens the app before the first answer need press nothing."""
-    monkeypatch.setattr("workbench.tui.explore.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("workbench.tui.explore.POLL_EVERY_S", 0.1)
     path = tmp_path / "own.duckdb"
     open_store(path, create=True)
     app = WorkbenchApp(path)
@@ -200,7 +200,7 @@ def test_a_run_that_went_away_is_told(tmp_path: Path) -> None:
     live, told = runs._lives(tmp_path, [state(run_id="x")])
 
     assert (live, [last.run_id for last, _ in told]) == ([], ["x"])
-    assert told[0][1] == "x lost its collector; the same collect command goes on where it was"
+    assert told[0][1] == "x lost its process; to continue it, run the same collect command"
 
 
 def state(**fields: Any) -> RunState:
@@ -269,7 +269,7 @@ def test_the_page_of_a_run_says_what_holds_it_back() -> None:
     assert "m: paused 30 s, 1 of 2 at once (cap 4: halved)" in page
     assert "http_429, 0:01 ago" in page
     assert "none for now" in page
-    assert "said nothing for 0:11" in live(at=NOW - dt.timedelta(seconds=10))
+    assert "no news for 0:11" in live(at=NOW - dt.timedelta(seconds=10))
 
 
 # -- the form --------------------------------------------------------------------------------------
@@ -287,11 +287,11 @@ def test_the_page_of_a_run_says_what_holds_it_back() -> None:
 )
 def test_only_what_was_changed_is_sent(typed: dict[str, str], command: Retune | None) -> None:
     """What holds already is not told again; none lifts a budget."""
-    held = steering.held(state(budget_tokens=1e6))
+    held = run_controls.limits_of(state(budget_tokens=1e6))
     assert held["budget_tokens"] == "1000000"
     assert held["budget_usd"] == "none"
 
-    found = steering.changed(held, held | typed)
+    found = run_controls.changed(held, held | typed)
 
     if command is None:
         assert found is None
@@ -303,9 +303,9 @@ def test_only_what_was_changed_is_sent(typed: dict[str, str], command: Retune | 
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("concurrency", "0", "at once: '0' will not do; it takes a whole number, 1 to 10,000"),
+        ("concurrency", "0", "at once: '0' is not valid; write a whole number, 1 to 10,000"),
         ("concurrency", "2.5", "a whole number"),
-        ("budget_usd", "-1", "dollars: '-1' will not do; it takes a number, from 0 on, or none"),
+        ("budget_usd", "-1", "dollars: '-1' is not valid; write a number, from 0 on, or none"),
         ("budget_usd", "1,5", "'1,5'"),
         ("timeout_s", "0", "above 0"),
         ("timeout_s", "nan", "'nan'"),
@@ -314,10 +314,10 @@ def test_only_what_was_changed_is_sent(typed: dict[str, str], command: Retune | 
 )
 def test_what_cannot_be_had_is_told_with_what_can(name: str, text: str, told: str) -> None:
     """The bounds are those of the command itself."""
-    held = steering.held(state())
+    held = run_controls.limits_of(state())
 
-    with pytest.raises(ValueError, match="will not do") as caught:
-        steering.changed(held, held | {name: text})
+    with pytest.raises(ValueError, match="is not valid") as caught:
+        run_controls.changed(held, held | {name: text})
 
     assert told in str(caught.value)
 
@@ -368,7 +368,7 @@ async def test_a_run_that_is_over_tells_its_plan_and_its_energy_and_cannot_be_st
         screen = app.screen
         await until(pilot, lambda: "gpu0" in page_of(screen))
         await hit(pilot, "p")
-        assert "r1 is over; only a run that is being collected" in said(screen)
+        assert "r1 has ended; only a live run can be controlled" in said(screen)
         page = page_of(screen)
 
     assert "4 planned, 1 trace, 0 failed, 1 right of 1 scored" in page

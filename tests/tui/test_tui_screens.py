@@ -15,14 +15,14 @@ from textual.widgets import Input, Static
 from workbench.errors import QueryCancelled
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
-from workbench.tui.asking import Asking, once
 from workbench.tui.catalogue import CatalogueScreen
 from workbench.tui.compare import CompareScreen
 from workbench.tui.copying import CopyScreen
 from workbench.tui.empty import EmptyScreen
 from workbench.tui.explore import ExploreScreen
 from workbench.tui.help import HelpScreen
-from workbench.tui.saved import NameScreen
+from workbench.tui.queries import QueryMixin, always_current
+from workbench.tui.saved_slices import NameScreen
 from workbench.tui.sql import SqlScreen
 from workbench.tui.trace import TraceScreen
 from workbench.tui.traces import TracesScreen
@@ -37,7 +37,7 @@ async def settle(pilot: Pilot[None]) -> None:
     """Wait until no screen waits for an answer or for a typing pause."""
     for _ in range(300):
         await pilot.pause()
-        screens = [s for s in pilot.app.screen_stack if isinstance(s, Asking)]
+        screens = [s for s in pilot.app.screen_stack if isinstance(s, QueryMixin)]
         if not any(s.is_busy for s in screens):
             return
         await pilot.pause(0.01)
@@ -208,7 +208,7 @@ async def test_new_traces_appear_by_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The screen looks at the store's stamp and asks again when it changed."""
-    monkeypatch.setattr("workbench.tui.explore.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("workbench.tui.explore.POLL_EVERY_S", 0.1)
     path = tmp_path / "live.duckdb"
     records = list(everything(3))
     store = open_store(path, create=True)
@@ -243,7 +243,7 @@ async def test_escape_cancels_a_long_query(app: WorkbenchApp) -> None:
             raise
 
     async with opened(app) as pilot:
-        app.screen.ask("configurations", once, slow, lambda _: None)
+        app.screen.run_query("configurations", always_current, slow, lambda _: None)
         count = app.screen.query_one("#slice-count", Static)
         await until(pilot, lambda: "esc cancels" in shown(count))
         await pilot.press("escape")
@@ -258,8 +258,8 @@ async def test_a_newer_question_replaces_an_older(app: WorkbenchApp) -> None:
     seen: list[int] = []
     gate = threading.Event()
     async with opened(app) as pilot:
-        app.screen.ask("x", once, lambda *_: gate.wait(5) and 1, seen.append)
-        app.screen.ask("x", once, lambda *_: 2, seen.append)
+        app.screen.run_query("x", always_current, lambda *_: gate.wait(5) and 1, seen.append)
+        app.screen.run_query("x", always_current, lambda *_: 2, seen.append)
         await pilot.pause(0.1)
         gate.set()
         await settle(pilot)
@@ -271,10 +271,10 @@ async def test_a_newer_question_replaces_an_older(app: WorkbenchApp) -> None:
 async def test_a_fault_of_ours_is_shown_and_the_app_goes_on(app: WorkbenchApp) -> None:
     """An error that nobody foresaw neither kills the app nor leaves it waiting."""
     async with opened(app) as pilot:
-        app.screen.ask("anything", once, lambda *_: 1 / 0, lambda _: None)
+        app.screen.run_query("anything", always_current, lambda *_: 1 / 0, lambda _: None)
         await settle(pilot)
 
-        assert not app.screen._tickets
+        assert not app.screen._queries
         assert [n.message for n in app._notifications] == ["division by zero"]
 
 
@@ -338,7 +338,7 @@ async def test_a_trace_shows_its_messages_with_thinking_folded(app: WorkbenchApp
     """All messages come in order; thinking is folded; every call's time and cost stands once."""
     async with opened(app) as pilot:
         screen = await agent_screen(app, pilot)
-        entries = screen.talk.entries
+        entries = screen.conversation.entries
 
         assert [e.kind for e in entries[:3]] == ["thinking", "tool", "result"]
         assert [e.ordinal for e in entries] == list(range(91))
@@ -353,7 +353,7 @@ async def test_a_trace_shows_its_messages_with_thinking_folded(app: WorkbenchApp
 async def test_jumping_to_messages_tools_and_errors(app: WorkbenchApp) -> None:
     """n, t and e go to the next of a kind, and say so where there is none."""
     async with opened(app) as pilot:
-        talk = (await agent_screen(app, pilot)).talk
+        talk = (await agent_screen(app, pilot)).conversation
         await press(pilot, "n")
         assert talk.current.kind == "tool"
         await press(pilot, "t")

@@ -9,8 +9,8 @@ import pytest
 from workbench import records as r
 from workbench.store import open_store
 from workbench.tui.app import WorkbenchApp
+from workbench.tui.conversation_entries import EntryBuilder
 from workbench.tui.diff import DiffScreen
-from workbench.tui.talk import Talk
 from workbench.tui.trace import TraceScreen
 from workbench.tui.widgets.conversation import Entry
 
@@ -76,7 +76,7 @@ def entries(path: Path, records: Sequence[r.AnyRecord]) -> list[Entry]:
     store = open_store(path / "t.duckdb", create=True)
     store.ingest(records)
     detail = store.detail(store.page()["trace_id"][0])
-    talk = Talk(detail.calls.rows(named=True), detail.tool_calls.rows(named=True))
+    talk = EntryBuilder(detail.calls.rows(named=True), detail.tool_calls.rows(named=True))
     return [talk.entry(m) for m in store.messages(detail.facts["trace_id"]).rows(named=True)]
 
 
@@ -134,7 +134,7 @@ def test_a_long_run_says_every_token_once(tmp_path: Path) -> None:
     store = open_store(tmp_path / "t.duckdb", create=True)
     store.ingest(records)
     detail = store.detail(store.page()["trace_id"][0])
-    talk = Talk(detail.calls.rows(named=True), detail.tool_calls.rows(named=True))
+    talk = EntryBuilder(detail.calls.rows(named=True), detail.tool_calls.rows(named=True))
 
     windows = [store.messages(run.trace_id, start, 137) for start in range(0, 900, 137)]
     margins = [talk.entry(m).margin[0] for w in windows for m in w.rows(named=True)]
@@ -153,7 +153,7 @@ async def test_the_trace_and_the_difference_show_the_same_figures(tmp_path: Path
     async with opened(app) as pilot:
         app.push_screen(TraceScreen(trace_id))
         await settle(pilot)
-        shown = [e.margin[0] for e in app.screen.talk.entries]
+        shown = [e.margin[0] for e in app.screen.conversation.entries]
         app.push_screen(DiffScreen(trace_id, trace_id))
         await settle(pilot)
         pairs = app.screen.difference.pairs

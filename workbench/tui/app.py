@@ -1,4 +1,4 @@
-"""The application: its themes, the keys that hold everywhere, and the way between screens."""
+"""Textual app: themes, keys of every screen, and navigation between screens."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ from workbench.tui.themes import THEMES
 
 
 class WorkbenchApp(Host):
-    """One store, opened in the first screen's worker; every screen asks it through `AskingScreen`."""
+    """App over one store; screens query the store through `QueryScreen`."""
 
     CSS_PATH = "workbench.tcss"
     TITLE = "workbench"
@@ -35,11 +35,11 @@ class WorkbenchApp(Host):
         self.theme = THEMES[0].name
 
     def get_default_screen(self) -> Screen[None]:
-        """Begin with the overview."""
+        """Return the first screen."""
         return ExploreScreen()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Offer every key of the current screen, and themes by name, in the palette."""
+        """List every key of the current screen, and themes, in the command palette."""
         seen = set()
         for active in screen.active_bindings.values():
             binding = active.binding
@@ -57,13 +57,13 @@ class WorkbenchApp(Host):
         return run
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer SQL where there is a store and another screen."""
+        """Enable the key for SQL once a store is open, except on the SQL screen."""
         if action == "sql":
             return self.opened is not None and type(self.screen).__name__ != "SqlScreen"
         return super().check_action(action, parameters)
 
     def leave_terminal(self) -> None:
-        """Give the terminal its modes back; the app cannot go on after that."""
+        """Restore the terminal's modes; the app cannot continue after that."""
         if self._driver is not None:
             self._driver.stop_application_mode()
             self._driver.close()

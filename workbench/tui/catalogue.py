@@ -1,4 +1,4 @@
-"""The catalogue: every analysis with its question, a form made from its options, and its answer."""
+"""Catalogue screen: every analysis with its question, a form of its options, and its answer."""
 
 import dataclasses
 from functools import partial
@@ -11,8 +11,8 @@ from textual.widgets import Input, Label, Static
 
 from workbench.safe import safe
 from workbench.slice.names import columns
-from workbench.tui import results, slices
-from workbench.tui.asking import StatusScreen, Ticket, once
+from workbench.tui import result_grid, slice_edits
+from workbench.tui.queries import Query, StatusScreen, always_current
 from workbench.tui.widgets.analyses import Analyses
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from workbench.store import Cancel, Store
 
 BY = "configuration"
-CHANGED = "the question was changed; enter or F5 asks it"
+CHANGED = "the options were changed; enter or F5 runs the analysis"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """A slice, an analysis, and the fields of its form as they are written."""
+    """A slice, an analysis, and the fields of its form as text."""
 
     text: str
     name: str
@@ -47,7 +47,7 @@ class Question:
 
     @property
     def options(self) -> dict[str, str]:
-        """The options that were chosen: a field that is empty, or as the form had it, leaves the default."""
+        """The options that differ from their defaults; an empty field is the default."""
         from workbench import analysis
 
         defaults = {o.name: _written(o) for o in analysis.get(self.name).options}
@@ -58,14 +58,14 @@ class Question:
         }
 
     def as_shown(self, table: str) -> "AnalysisRequest":
-        """Return the question of one of the tables of its answer."""
+        """Return the request whose answer is one of the result's tables."""
         from workbench.analysis.catalogue.forms import AnalysisRequest
 
-        return AnalysisRequest(self.name, slices.read(self.text), self.by, self.options, table)
+        return AnalysisRequest(self.name, slice_edits.read(self.text), self.by, self.options, table)
 
 
 class CatalogueScreen(StatusScreen):
-    """Choose a question, set its options, read the answer."""
+    """Screen to select an analysis, set its options and read the result."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -82,8 +82,8 @@ class CatalogueScreen(StatusScreen):
         self._text = text
         self.analysis: Analysis | None = None
         self.result: Result | None = None
-        self.asked: Question | None = None  # that the result answers
-        self._shown = ""  # which of the result's tables, "" for the main one
+        self.answered: Question | None = None  # the question of `result`
+        self._shown = ""  # the result's table on screen; "" for the main one
 
     def compose(self) -> ComposeResult:
         """Build the frame."""
@@ -104,9 +104,9 @@ class CatalogueScreen(StatusScreen):
         yield KeyBar()
 
     def on_mount(self) -> None:
-        """Read the declarations."""
+        """List the analyses."""
         self.analyses.listing.focus()
-        self.ask("catalogue", once, lambda *_: _families(), self.analyses.show)
+        self.run_query("catalogue", always_current, lambda *_: _families(), self.analyses.show)
 
     @property
     def analyses(self) -> Analyses:
@@ -115,20 +115,20 @@ class CatalogueScreen(StatusScreen):
 
     async def on_analyses_highlighted(self, message: Analyses.Highlighted) -> None:
         """Show the question and its form."""
-        chosen = message.analysis
-        if chosen is self.analysis:
+        analysis = message.analysis
+        if analysis is self.analysis:
             return
-        self.analysis, self.result, self._shown, self.asked = chosen, None, "", None
-        self.query_one("#question", Static).update(safe(chosen.question))
+        self.analysis, self.result, self._shown, self.answered = analysis, None, "", None
+        self.query_one("#question", Static).update(safe(analysis.question))
         form = self.query_one("#form", VerticalScroll)
         await form.remove_children()
         group = _field("by", BY, "columns that name a group, with commas")
-        await form.mount(group, *[_option(option) for option in chosen.options])
+        await form.mount(group, *[_option(option) for option in analysis.options])
         self.remove_class("-answered")
         grid = self.query_one(Grid)
         grid.sort_key = ""
         grid.show(ListRows(), [])
-        self.query_one(Notes).show(f"source: {chosen.source}")
+        self.query_one(Notes).show(f"source: {analysis.source}")
         self.say("enter or F5 runs it")
 
     def on_analyses_chosen(self) -> None:
@@ -136,7 +136,7 @@ class CatalogueScreen(StatusScreen):
         self.action_run()
 
     def action_find(self) -> None:
-        """Look for an analysis by its words."""
+        """Search for an analysis by words."""
         self.analyses.find()
 
     def on_input_submitted(self) -> None:
@@ -147,30 +147,30 @@ class CatalogueScreen(StatusScreen):
         """Run the analysis with the options of the form."""
         if self.analysis is None:
             return
-        self.ask("analysis", self.wanted, partial(_run, self.app.store), self._show)
+        self.run_query("analysis", self.wanted, partial(_run, self.app.store), self._show)
 
     def wanted(self) -> Question | None:
-        """The question of the screen: slice, analysis and what its form holds."""
+        """Return the question of the screen: slice, analysis and the fields of its form."""
         if self.analysis is None:
             return None
         form = [(f.name or "", f.value.strip()) for f in self.query_one("#form").query(Input)]
         return Question(self._text, self.analysis.name, tuple(form))
 
-    def was_overtaken(self, ticket: Ticket) -> None:
-        """Leave it to the user to ask what is only half written, perhaps."""
+    def was_overtaken(self, query: Query) -> None:
+        """Do not run again: the user may still be typing."""
         self.say(CHANGED)
 
     def on_input_changed(self) -> None:
-        """Say that the table is no answer to what the form holds now."""
+        """Show that the table is not the answer to the form's present fields."""
         if self.result is not None:
-            self._say_height() if self.wanted() == self.asked else self.say(CHANGED)
+            self._say_height() if self.wanted() == self.answered else self.say(CHANGED)
 
     def _show(self, result: "Result") -> None:
-        self.result, self._shown, self.asked = result, "", self.wanted()
+        self.result, self._shown, self.answered = result, "", self.wanted()
         self.add_class("-answered")
         self._say_height()
         notes = [*result.notes, f"source: {result.source}"]
-        self.query_one(Notes).show(results.said(result.dropped, notes))
+        self.query_one(Notes).show(result_grid.notes_text(result.dropped, notes))
         self._show_table()
         self.query_one(Grid).focus()
 
@@ -178,10 +178,10 @@ class CatalogueScreen(StatusScreen):
         assert self.result is not None
         names = list(self.result.more)
         if self._shown:
-            shown = f"{self._shown}: {results.height(self._frame())} · n shows the next table"
+            shown = f"{self._shown}: {result_grid.height(self._frame())} · n shows the next table"
         else:
             others = f" · n shows {', '.join(names)}" if names else ""
-            shown = results.height(self._frame()) + others
+            shown = result_grid.height(self._frame()) + others
         self.say(shown)
 
     def _frame(self) -> "pl.DataFrame":
@@ -194,15 +194,15 @@ class CatalogueScreen(StatusScreen):
         grid.empty_text = "no rows"
         if frame.height == 1:
             grid.sort_key = ""
-            grid.show(*results.record(frame, known, grid.size.width // 2 - 1))
+            grid.show(*result_grid.record(frame, known, grid.size.width // 2 - 1))
             return
         if grid.sort_key not in frame.columns:
             grid.sort_key = ""
-        rows = results.ordered(frame, grid.sort_key, descending=grid.descending)
-        grid.show(rows, results.grid_columns(frame, known))
+        rows = result_grid.ordered(frame, grid.sort_key, descending=grid.descending)
+        grid.show(rows, result_grid.grid_columns(frame, known))
 
     def on_grid_sorted(self) -> None:
-        """Bring the rows in order."""
+        """Sort the rows."""
         if self.result is not None:
             self._show_table()
 
@@ -215,18 +215,18 @@ class CatalogueScreen(StatusScreen):
             self._show_table()
 
     def action_copy(self) -> None:
-        """Copy the table that is shown as SQL, Polars, a notebook cell, a command, or the row."""
+        """Copy the table on screen as SQL, Polars, a notebook cell or a command, or the row."""
         from workbench.tui.copying import offer_answer
 
-        question, row = self.asked or self.wanted(), self.query_one(Grid).current
+        question, row = self.answered or self.wanted(), self.query_one(Grid).current
         if question is not None:
             if self.result is not None and self._frame().height == 1:
-                row = self._frame().row(0, named=True)  # it is shown on its side
+                row = self._frame().row(0, named=True)  # it is shown transposed
             offer_answer(self, partial(question.as_shown, self._shown), row)
 
     def action_back(self) -> None:
-        """Cancel what runs; else go back."""
-        if not self.stop_asking():
+        """Cancel the running query; else go back."""
+        if not self.cancel_queries():
             self.app.pop_screen()
 
 
@@ -245,7 +245,7 @@ def _option(option: "Setting") -> Horizontal:
 
 
 def _written(option: "Setting") -> str:
-    """Write an option's default as its field shows it."""
+    """Write an option's default as text of its field."""
     if option.type == "flag":
         return str(option.default).lower()
     return "" if option.default is None else str(option.default)
@@ -258,11 +258,11 @@ def _families() -> "dict[str, list[Analysis]]":
 
 
 def _run(store: "Store", question: Question | None, cancel: "Cancel") -> "Result":
-    """Run an analysis with what a form holds."""
+    """Run an analysis with the options of a form."""
     from workbench import analysis
 
     assert question is not None
     options: dict[str, Any] = {**question.options}
-    where = slices.read(question.text)
-    with store.snapshot(cancel=cancel) as held:
-        return analysis.run(question.name, held, where=where, by=question.by, **options)
+    where = slice_edits.read(question.text)
+    with store.snapshot(cancel=cancel) as snapshot:
+        return analysis.run(question.name, snapshot, where=where, by=question.by, **options)

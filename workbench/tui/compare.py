@@ -1,4 +1,4 @@
-"""Two configurations on the items that both were tried on: words, numbers, and where they differ."""
+"""Compare screen: two configurations on their shared items: verdict, figures, differing items."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from workbench import formats
-from workbench.tui import results, slices
-from workbench.tui.asking import AskingScreen, once
+from workbench.tui import result_grid, slice_edits
+from workbench.tui.queries import QueryScreen, always_current
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.notes import Notes
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 HIDDEN = ("a", "b", "item_id")
 
 
-class CompareScreen(AskingScreen):
-    """The verdict on top, the items on which the two differ below."""
+class CompareScreen(QueryScreen):
+    """The verdict on top, the items with different outcomes below."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -59,23 +59,25 @@ class CompareScreen(AskingScreen):
         yield KeyBar()
 
     def on_mount(self) -> None:
-        """Ask for the comparison."""
+        """Run the comparison."""
         self.query_one(Grid).focus()
         store, text, a, b = self.app.store, self._text, self.a, self.b
-        self.ask("compare", once, lambda _, c: _compare(store, text, a, b, c), self._show)
+        self.run_query(
+            "compare", always_current, lambda _, c: _compare(store, text, a, b, c), self._show
+        )
 
     def _show(self, result: "Result") -> None:
         self.result = result
-        self.query_one("#verdict", Painted).show(partial(self._words, result))
-        self.query_one(Notes).show(results.said(result.dropped, result.notes))
+        self.query_one("#verdict", Painted).show(partial(self._verdict, result))
+        self.query_one(Notes).show(result_grid.notes_text(result.dropped, result.notes))
         grid = self.query_one(Grid)
         grid.empty_text = "they did the same on every shared item"
         flips = result.more.get("flips")
         if flips is not None:
-            columns = results.grid_columns(flips.drop(HIDDEN), result.columns)
-            grid.show(results.ordered(flips, "", descending=False), columns)
+            columns = result_grid.grid_columns(flips.drop(HIDDEN), result.columns)
+            grid.show(result_grid.ordered(flips, "", descending=False), columns)
 
-    def _words(self, result: "Result") -> Table:
+    def _verdict(self, result: "Result") -> Table:
         row = result.frame.row(0, named=True)
         colours = self.app.theme_variables
         table = Table.grid(padding=(0, 3))
@@ -95,10 +97,10 @@ class CompareScreen(AskingScreen):
         )
         table.add_row(numbers)
         table.add_row("")
-        table.add_row(
-            f"{formats.counted(row['n_items'], 'shared item')}, {formats.counted(row['n'], 'trace')} · "
-            f"p = {formats.decimal(row['p_value'])}{' by ' + row['test'] if row['test'] else ''}"
-        )
+        items = formats.counted(row["n_items"], "shared item")
+        traces = formats.counted(row["n"], "trace")
+        test = f" by {row['test']}" if row["test"] else ""
+        table.add_row(f"{items}, {traces} · p = {formats.decimal(row['p_value'])}{test}")
         return table
 
     @staticmethod
@@ -113,17 +115,17 @@ class CompareScreen(AskingScreen):
         return formats.UNKNOWN if ratio is None else f"× {formats.decimal(ratio, 2)}"
 
     def on_grid_sorted(self, message: Grid.Sorted) -> None:
-        """Bring the items in order."""
+        """Sort the items."""
         flips = self.result.more.get("flips") if self.result else None
         if flips is not None:
             grid = message.grid
-            grid.show(results.ordered(flips, message.key, descending=message.descending))
+            grid.show(result_grid.ordered(flips, message.key, descending=message.descending))
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
-        """Show what both made of the item."""
+        """Open the traces of both configurations on the item."""
         from workbench.tui.traces import TracesScreen
 
-        where = slices.read(self._text).where(
+        where = slice_edits.read(self._text).where(
             configuration=[self.a, self.b], task=message.row["task"], item=message.row["item"]
         )
         self.app.push_screen(TracesScreen(str(where)))
@@ -137,18 +139,18 @@ class CompareScreen(AskingScreen):
         from workbench.tui.copying import offer_answer
 
         if self.result is not None:
-            offer_answer(self, self._asked, self.query_one(Grid).current)
+            offer_answer(self, self._request, self.query_one(Grid).current)
 
-    def _asked(self) -> "AnalysisRequest":
+    def _request(self) -> "AnalysisRequest":
         from workbench.analysis.catalogue.forms import AnalysisRequest
 
         assert self.result is not None
-        where = slices.read(self._text)
+        where = slice_edits.read(self._text)
         return AnalysisRequest("compare", where, self.result.by, self.result.options)
 
     def action_back(self) -> None:
-        """Cancel what runs; else go back."""
-        if not self.stop_asking():
+        """Cancel the running query; else go back."""
+        if not self.cancel_queries():
             self.app.pop_screen()
 
 

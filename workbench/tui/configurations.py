@@ -1,4 +1,4 @@
-"""The table and the chart of configurations: columns, axes, and how their figures are written."""
+"""Configurations as a table and a chart: columns, axes, and formats of their figures."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ BAR = 8  # cells
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measure:
-    """What an axis can show; `name` is what the frontier analysis calls it."""
+    """A measure that an axis can show; `name` is its name in the frontier analysis."""
 
     name: str
     title: str
@@ -95,7 +95,7 @@ def ordered(rows: Sequence[Row], key: str, *, descending: bool) -> list[Row]:
 
 
 def note(rows: Sequence[Row], x: Measure, n_marked: int) -> str:
-    """Say below the table how many there are and what the diamonds mean."""
+    """Write the line below the table: number of configurations and meaning of the diamond."""
     marked = f" · {n_marked} marked" if n_marked else ""
     return (
         f"{formats.counted(len(rows), 'configuration')} · ◆ on the frontier over {x.title}{marked}"
@@ -135,7 +135,7 @@ def _note(row: Row) -> str:
 
 
 def axis(measure: Measure) -> Axis:
-    """Return how an axis writes its numbers: costs on a log scale, outcomes in percent."""
+    """Return the axis of a measure: costs on a log scale, outcomes in percent."""
     if measure.is_outcome:
         return Axis(measure.title, lambda v: formats.percent(v, 0), low=0.0, high=1.0)
     if measure.name == "cost_usd":

@@ -1,7 +1,7 @@
-"""Copying: the view as SQL, Polars or a notebook cell, a row as CSV; to the clipboard and to a file.
+"""Copying of a view as SQL, Polars or a notebook cell, or of a row as CSV.
 
-A terminal does not say whether it took what was offered (tmux often does not), so that everything
-copied is also written to a file whose path is shown.
+Everything is copied to the clipboard and written to a file whose path is shown, because a terminal
+does not report whether it accepted a copy (tmux often does not).
 """
 
 import csv
@@ -23,50 +23,51 @@ from textual.widgets.option_list import Option
 from workbench import private
 from workbench.safe import clipboard_text, one_line
 from workbench.slice.conditions import quote
-from workbench.tui import slices
-from workbench.tui.asking import Asking, AskingScreen, once
+from workbench.tui import slice_edits
+from workbench.tui.queries import QueryMixin, QueryScreen, always_current
 
 if TYPE_CHECKING:
     from workbench.analysis.catalogue.forms import AnalysisRequest
     from workbench.store import Store
 
-Texts = dict[str, tuple[str, str]]  # what it is → (text, file ending)
+Texts = dict[str, tuple[str, str]]  # name of the form → (text, file suffix)
 CLIPBOARD = 100_000  # bytes; terminals drop longer sequences
-BEGINNING = 50  # cells of a form that are shown beside its name
+PREVIEW = 50  # terminal cells of a text that are shown beside its name
 
 
-def answer_texts(store: "Store", asked: "AnalysisRequest") -> Texts:
-    """Return every form in which the answer of an analysis can be taken elsewhere; runs in a thread.
+def answer_texts(store: "Store", request: "AnalysisRequest") -> Texts:
+    """Return the forms that repeat the answer of an analysis elsewhere; runs in a thread.
 
     Args:
-        store: where; it knows the types of columns of its own that the question names.
-        asked: the question that the table on screen answers.
+        store: the store; it has the types of its own fields that the request names.
+        request: the request that the table on screen answers.
     """
     from workbench.analysis.catalogue import forms
 
-    path, fields = str(store.path), store.fields(asked.own) if asked.own else {}
+    path = str(store.path)
+    fields = store.fields(request.own) if request.own else {}
     return {
-        "SQL": (forms.sql(asked, fields), "sql"),
-        "Polars": (forms.polars(asked, path, fields), "py"),
-        "notebook cell": (forms.cell(asked, path), "py"),
-        "command": (forms.command(asked, path), "sh"),
-        "filter": (str(asked.where), "txt"),
+        "SQL": (forms.sql(request, fields), "sql"),
+        "Polars": (forms.polars(request, path, fields), "py"),
+        "notebook cell": (forms.cell(request, path), "py"),
+        "command": (forms.command(request, path), "sh"),
+        "filter": (str(request.where), "txt"),
     }
 
 
 def overview_texts(path: Path, text: str, x: str, y: str) -> Texts:
-    """Return the forms of the first screen: a row per configuration, of three analyses.
+    """Return the forms of the first screen: one row per configuration, from three analyses.
 
     Args:
         path: the store.
         text: the slice.
-        x: the axis of the frontier that is paid.
-        y: the one that is achieved.
+        x: the cost axis of the frontier.
+        y: the outcome axis of the frontier.
     """
     from workbench.analysis.catalogue import forms
     from workbench.analysis.catalogue.forms import AnalysisRequest
 
-    where, at = slices.read(text), str(path)
+    where, at = slice_edits.read(text), str(path)
     summary = AnalysisRequest("summary", where)
     parts = (
         summary,
@@ -101,12 +102,12 @@ def listing_texts(path: Path, text: str, order_by: str, *, descending: bool) -> 
     Args:
         path: the store.
         text: the slice.
-        order_by: the column that the list is sorted by; unknown comes last, ties by trace_id.
-        descending: the other way around.
+        order_by: the column that the list is sorted by; null is last, ties by trace_id.
+        descending: whether the largest value is first.
     """
     import shlex
 
-    where = slices.read(text)
+    where = slice_edits.read(text)
     opened = f"import workbench as wb\n\nstore = wb.open({str(path)!r})\n"
     order = f'sort("{order_by}", "trace_id", descending=[{descending}, False], nulls_last=True)'
     query = (
@@ -126,12 +127,12 @@ def listing_texts(path: Path, text: str, order_by: str, *, descending: bool) -> 
 
 
 def trace_texts(path: Path, facts: Mapping[str, Any], message: str | None) -> Texts:
-    """Return what can be copied of one trace."""
+    """Return the forms of one trace."""
     trace_id = str(facts["trace_id"])
-    found = {"this message": (message, "txt")} if message is not None else {}
+    message_text = {"this message": (message, "txt")} if message is not None else {}
     text = f"trace:{trace_id}"
     return (
-        found
+        message_text
         | {"trace id": (trace_id, "txt")}
         | listing_texts(path, text, "started_at", descending=False)
         | row_texts(facts)
@@ -139,7 +140,7 @@ def trace_texts(path: Path, facts: Mapping[str, Any], message: str | None) -> Te
 
 
 def run_texts(path: Path, row: Mapping[str, Any]) -> Texts:
-    """Return what can be copied of one run: its row of the store, its plan, and what finds its traces."""
+    """Return the forms of one run: its row of the store, its plan, and the filter of its traces."""
     import shlex
 
     run_id = str(row["run_id"])
@@ -149,7 +150,7 @@ def run_texts(path: Path, row: Mapping[str, Any]) -> Texts:
         "run id": (run_id, "txt"),
         **plan,
         **statement_texts(path, f"FROM run_summary WHERE run_id = {quote(run_id)}"),
-        "filter": (slices.narrowed("", run_id=run_id), "txt"),
+        "filter": (slice_edits.narrowed("", run_id=run_id), "txt"),
         **row_texts({name: value for name, value in row.items() if name != "state"}),
     }
 
@@ -168,26 +169,26 @@ def statement_texts(path: Path, query: str) -> Texts:
 
 
 def row_texts(row: Mapping[str, Any] | None) -> Texts:
-    """Return the row under the cursor, where there is one."""
+    """Return the form of the row under the cursor, if there is one."""
     return {"this row as CSV": (row_csv(row), "csv")} if row else {}
 
 
 def offer_answer(
-    screen: "AskingScreen", read: "Callable[[], AnalysisRequest]", row: Mapping[str, Any] | None
+    screen: "QueryScreen", read: "Callable[[], AnalysisRequest]", row: Mapping[str, Any] | None
 ) -> None:
-    """Let the answer of an analysis be copied.
+    """Open the window that copies the answer of an analysis.
 
     Args:
-        screen: where it is shown.
-        read: makes the question that it answers; may raise `WorkbenchError`.
-        row: the one under the cursor.
+        screen: the screen that shows the answer.
+        read: makes the request that it answers; may raise `WorkbenchError`.
+        row: the row under the cursor.
     """
     store = screen.app.store
 
     def offer(texts: Texts) -> None:
         screen.app.push_screen(CopyScreen(texts | row_texts(row)))
 
-    screen.ask("copy", once, lambda *_: answer_texts(store, read()), offer)
+    screen.run_query("copy", always_current, lambda *_: answer_texts(store, read()), offer)
 
 
 def row_csv(row: Mapping[str, Any]) -> str:
@@ -209,8 +210,8 @@ def copies_folder() -> Path:
     return folder
 
 
-class CopyScreen(Asking, ModalScreen[None]):
-    """Choose what to copy."""
+class CopyScreen(QueryMixin, ModalScreen[None]):
+    """Window that lists the forms to copy."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -225,14 +226,14 @@ class CopyScreen(Asking, ModalScreen[None]):
         self._fetch = fetch or {}
 
     def compose(self) -> ComposeResult:
-        """List the forms, each with its beginning."""
+        """List the forms, each with a preview."""
         with Vertical(classes="window") as window:
             window.border_title = "copy as"
             window.border_subtitle = "enter copies · esc closes"
             listing = OptionList(markup=False, compact=True)
             for name, (text, _) in self.texts.items():
                 line = Text(name.ljust(18), no_wrap=True)
-                line.append(one_line(" ".join(text[:400].split()), BEGINNING), "dim")
+                line.append(one_line(" ".join(text[:400].split()), PREVIEW), "dim")
                 listing.add_option(Option(line))
             listing.highlighted = 0
             yield listing
@@ -243,11 +244,11 @@ class CopyScreen(Asking, ModalScreen[None]):
         listing.action_cursor_down() if by > 0 else listing.action_cursor_up()
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        """Copy the chosen form and say where it went."""
+        """Copy the selected form and notify where it is."""
         name = list(self.texts)[message.option_index]
         if name in self._fetch:
             fetch = self._fetch[name]
-            self.ask("copy", once, lambda *_: fetch(), partial(self._copy, name))
+            self.run_query("copy", always_current, lambda *_: fetch(), partial(self._copy, name))
         else:
             self._copy(name, self.texts[name][0])
 
@@ -263,9 +264,9 @@ class CopyScreen(Asking, ModalScreen[None]):
         try:
             where = copies_folder() / file
             private.write_text(where, text)
-            kept = f"also in {where}" if fits else f"it is in {where}"
+            location = f"also in {where}" if fits else f"it is in {where}"
         except OSError as error:
-            kept = f"{error.filename or file} cannot be written ({error.strerror or error})"
+            location = f"{error.filename or file} cannot be written ({error.strerror or error})"
         what = f"{name} copied" if fits else refused or f"{name} is too long for a clipboard"
-        self.app.notify(f"{what}; {kept}", markup=False, timeout=6)
+        self.app.notify(f"{what}; {location}", markup=False, timeout=6)
         self.dismiss()

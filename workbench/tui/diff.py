@@ -1,4 +1,4 @@
-"""Two traces of one item beside each other: how both ended, and from where their conversations part."""
+"""Diff screen: two traces of an item side by side, with the first difference of their messages."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,13 +12,13 @@ from textual.widgets import Static
 
 from workbench import formats
 from workbench.safe import one_line
-from workbench.tui.asking import StatusScreen
-from workbench.tui.outcomes import told
-from workbench.tui.talk import Talk
-from workbench.tui.widgets import differing
+from workbench.tui.conversation_entries import EntryBuilder
+from workbench.tui.outcomes import outcome_text
+from workbench.tui.queries import StatusScreen
+from workbench.tui.widgets import message_diff
 from workbench.tui.widgets.difference import Difference
-from workbench.tui.widgets.differing import Pair
 from workbench.tui.widgets.key_bar import KeyBar
+from workbench.tui.widgets.message_diff import Pair
 from workbench.tui.widgets.painted import Painted
 from workbench.tui.widgets.top_bar import TopBar
 
@@ -30,7 +30,7 @@ CHARS = 4000  # characters of a message that are compared
 
 
 class DiffScreen(StatusScreen):
-    """Outcome, tokens, cost and time of both on top; the conversations below."""
+    """Outcome, tokens, cost and time of both traces on top, their conversations below."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -59,16 +59,16 @@ class DiffScreen(StatusScreen):
     def on_mount(self) -> None:
         """Fetch both."""
         self.difference.focus()
-        self._ask()
+        self._query()
 
-    def _ask(self) -> None:
-        self.ask("traces", self._sides, partial(_fetch, self.app.store), self._show)
+    def _query(self) -> None:
+        self.run_query("traces", self._sides, partial(_fetch, self.app.store), self._show)
 
     def _sides(self) -> tuple[str, str]:
         return self.a, self.b
 
-    def _show(self, found: "tuple[TraceDetail, TraceDetail, list[Pair]]") -> None:
-        a, b, pairs = found
+    def _show(self, result: "tuple[TraceDetail, TraceDetail, list[Pair]]") -> None:
+        a, b, pairs = result
         self.details = (a, b)
         names = list(dict.fromkeys(_where(detail.facts) for detail in self.details))
         self.query_one(TopBar).show([("diff  ", "primary"), (" · ".join(names), "")])
@@ -87,7 +87,7 @@ class DiffScreen(StatusScreen):
             table.add_column(no_wrap=True, justify="right")
         for side, detail in zip("AB", self.details or (), strict=False):
             facts = detail.facts
-            word, colour = told(facts)
+            word, colour = outcome_text(facts)
             of = one_line(f"{facts['configuration']} · trial {facts['trial']}", 80)
             table.add_row(
                 Text(side, f"bold {colours['accent' if side == 'A' else 'primary']}"),
@@ -100,34 +100,35 @@ class DiffScreen(StatusScreen):
         return table
 
     def _summary(self, pairs: Sequence[Pair]) -> str:
-        """Say where they part, and what was left out."""
-        first = differing.parting(pairs)
+        """Write where the conversations differ first, and which messages were not compared."""
+        first = message_diff.first_difference(pairs)
         if first is None:
-            said = "the same, message for message"
+            text = "the same, message for message"
         else:
             n = formats.count(sum(not pair.is_same for pair in pairs))
             before = (
                 f"the same up to message {first:,}, then" if first else "from the first message on"
             )
-            said = f"{before} {n} of {formats.count(len(pairs))} pairs of messages differ"
-        most = differing.MOST_MESSAGES
+            text = f"{before} {n} of {formats.count(len(pairs))} pairs of messages differ"
+        most = message_diff.MOST_MESSAGES
         for side, detail in zip("AB", self.details or (), strict=False):
             if detail.n_messages > most:
-                said += f"; of {side} the first {most:,} of {detail.n_messages:,} messages were compared"
-        return said
+                compared = f"{most:,} of {detail.n_messages:,} messages"
+                text += f"; of {side} the first {compared} were compared"
+        return text
 
     def on_difference_nothing_there(self) -> None:
         """Say that there is no further one."""
         self.app.notify("no further difference", timeout=2, markup=False)
 
     def action_swap(self) -> None:
-        """Let A and B change places."""
+        """Swap A and B."""
         self.a, self.b = self.b, self.a
-        self._ask()
+        self._query()
 
     def action_back(self) -> None:
-        """Cancel what runs; else go back."""
-        if not self.stop_asking():
+        """Cancel the running query; else go back."""
+        if not self.cancel_queries():
             self.dismiss()
 
 
@@ -146,14 +147,14 @@ def _fetch(
 ) -> "tuple[TraceDetail, TraceDetail, list[Pair]]":
     """Fetch and match two traces; runs in a thread."""
     a, b = sides
-    with store.snapshot(cancel=cancel) as held:
-        first, second = held.detail(a), held.detail(b)
-        left, right = _entries(held, a, first), _entries(held, b, second)
-    return first, second, differing.pairs(left, right)
+    with store.snapshot(cancel=cancel) as snapshot:
+        first, second = snapshot.detail(a), snapshot.detail(b)
+        left, right = _entries(snapshot, a, first), _entries(snapshot, b, second)
+    return first, second, message_diff.pairs(left, right)
 
 
 def _entries(store: "Store", trace_id: str, detail: "TraceDetail") -> "list[Entry]":
-    talk = Talk(detail.calls.rows(named=True), detail.tool_calls.rows(named=True))
-    messages = store.messages(trace_id, 0, differing.MOST_MESSAGES, CHARS)
+    talk = EntryBuilder(detail.calls.rows(named=True), detail.tool_calls.rows(named=True))
+    messages = store.messages(trace_id, 0, message_diff.MOST_MESSAGES, CHARS)
     entries = [talk.entry(message) for message in messages.iter_rows(named=True)]
     return entries + talk.ending(detail.facts, len(entries))

@@ -1,4 +1,4 @@
-"""What to do next where there is nothing to look at yet."""
+"""Screen for an empty, missing or unreadable store, with the commands that fill it."""
 
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from workbench.tui.widgets.painted import Painted
 
 
 class EmptyScreen(ModalScreen[None]):
-    """A missing, empty or unreadable store, and the commands that help."""
+    """Window that explains why there are no traces, and lists commands to run next."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -75,10 +75,10 @@ class EmptyScreen(ModalScreen[None]):
                 f"workbench import LOGS… {at}",
                 "Inspect logs, tables, leaderboards: the format is detected",
             ),
-            (f"workbench collect PLAN.toml {at}", "ask models yourself and record every call"),
-            ("workbench demo", "look at the sample traces that ship with it"),
+            (f"workbench collect PLAN.toml {at}", "run tasks against models and record every call"),
+            ("workbench demo", "open the sample traces that ship with workbench"),
         )
 
     def action_again(self) -> None:
-        """Look again whether there is something now."""
+        """Close the window, so that the screen below reads the store again."""
         self.dismiss()

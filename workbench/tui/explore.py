@@ -1,4 +1,4 @@
-"""The first screen: slice, facets, configurations and their frontier, all about the same traces."""
+"""Explore screen: slice, facets, configurations and their frontier, of the same traces."""
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
@@ -13,10 +13,10 @@ from textual.widgets import Static
 
 from workbench import formats
 from workbench.errors import StoreError, StoreLocked, StoreMissing
-from workbench.tui.asking import once
 from workbench.tui.configurations import AXES, COLUMNS, Row, axis, note, ordered, points
-from workbench.tui.looking import LOOK_EVERY, newer
-from workbench.tui.sliced import SlicedScreen
+from workbench.tui.queries import always_current
+from workbench.tui.slice_screen import SliceScreen
+from workbench.tui.store_watch import POLL_EVERY_S, updated_stamp
 from workbench.tui.widgets.facets import Facets
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 NOWHERE: Row = dict.fromkeys(("x", "y", "on_frontier", "p_on_frontier", "dominated_by"))
 
 
-class ExploreScreen(SlicedScreen):
-    """Everything follows the slice bar."""
+class ExploreScreen(SliceScreen):
+    """First screen of the app; every part shows the slice of the slice bar."""
 
     SLICED = frozenset({"configurations", "frontier", "facets"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -58,16 +58,16 @@ class ExploreScreen(SlicedScreen):
         super().__init__()
         self.overview: Overview | None = None
         self.rows: list[Row] = []
-        self.x, self.y = AXES["cost_usd"], AXES["pass_rate"]  # that are wanted
-        self.shown: Question | None = None  # what the table and the chart answer …
-        self._moment = ""  # … of which state of the store
-        self._known = ""  # the state that the line on top is about
+        self.x, self.y = AXES["cost_usd"], AXES["pass_rate"]  # as chosen by the user
+        self.shown: Question | None = None  # the question that table and chart answer
+        self._moment = ""  # the snapshot that table and chart are read from
+        self._overview_moment = ""  # the snapshot that the top bar is read from
         self._stamp = ""
-        self._facets_of = ("", "")  # slice and moment
-        self._waiting: Timer | None = None  # for the first traces of an empty store
+        self._facets_of = ("", "")  # slice and snapshot of the facets
+        self._first_traces_timer: Timer | None = None  # polls an empty store
 
     def compose(self) -> ComposeResult:
-        """Draw the whole frame before anything is known."""
+        """Build the frame, before the store is open."""
         yield TopBar([("workbench", "bold"), ("  ", ""), (self.app.store_name, "foreground")])
         yield SliceBar(id="slice")
         with Horizontal(id="body"):
@@ -79,7 +79,7 @@ class ExploreScreen(SlicedScreen):
         yield KeyBar()
 
     def on_mount(self) -> None:
-        """Show the frame first; then look at the store."""
+        """Prepare the table, and open the store after the first frame."""
         grid = self.grid
         grid.identity = lambda row: str(row["configuration"])
         grid.is_dim = lambda row: bool(row.get("dominated_by"))
@@ -93,68 +93,76 @@ class ExploreScreen(SlicedScreen):
     def load(self) -> None:
         """Open the store in a thread."""
         path = self.app.store_path
-        self.ask("open", once, lambda _, cancel: _open(path, cancel), self._opened)
+        self.run_query("open", always_current, lambda _, cancel: _open(path, cancel), self._opened)
 
     def _opened(self, found: "Opened") -> None:
-        self.app.opened, self._stamp, self._known, self.overview = found
+        self.app.opened, self._stamp, self._overview_moment, self.overview = found
         self.app.stamp = self._stamp
         self.total = self.overview.n_traces
         if not self.overview.n_traces:
-            self._tell_what_next()
+            self._show_next_steps()
             return
         self.refresh_bindings()
         self._show_overview()
         self.refresh_view()
-        self.set_interval(LOOK_EVERY, self._look)
+        self.set_interval(POLL_EVERY_S, self._poll)
 
     def has_failed(self, group: str, error: Exception) -> None:
-        """Say what went wrong where it matters."""
+        """Show a failure to open the store as a page, one to poll it as a warning."""
         if group == "open":
-            self._tell_what_next(error)
+            self._show_next_steps(error)
         elif group == "look":
             self.warn(error)
         else:
             super().has_failed(group, error)
 
-    def _tell_what_next(self, error: Exception | None = None) -> None:
+    def _show_next_steps(self, error: Exception | None = None) -> None:
         from workbench.tui.empty import EmptyScreen
 
         missing = isinstance(error, StoreMissing)
         n_results = self.overview.n_results if self.overview else 0
         self.grid.empty_text = ""
         if self.app.opened is not None and error is None:
-            self._waiting = self.set_interval(LOOK_EVERY, self._look_for_first)
+            self._first_traces_timer = self.set_interval(POLL_EVERY_S, self._poll_first_traces)
         self.app.push_screen(EmptyScreen(None if missing else error, n_results), self._again)
 
     def _again(self, _: None) -> None:
-        if self._waiting is not None:
-            self._waiting.stop()
+        if self._first_traces_timer is not None:
+            self._first_traces_timer.stop()
         self.load()
 
-    def _look_for_first(self) -> None:
-        """Go on by itself once a collection has brought traces."""
+    def _poll_first_traces(self) -> None:
+        """Close the page of next steps once a collection has written traces."""
         if not self.is_open("look"):
             store = self.app.store
-            self.ask("look", self._at, partial(_first_traces, store), self._found, quiet=True)
+            self.run_query(
+                "look",
+                self._current_stamp,
+                partial(_first_traces, store),
+                self._on_first_traces,
+                quiet=True,
+            )
 
-    def _found(self, found: tuple[str, int] | None) -> None:
+    def _on_first_traces(self, result: tuple[str, int] | None) -> None:
         from workbench.tui.empty import EmptyScreen
 
         self.has_looked()
-        if found is not None:
-            self._stamp, n = found
+        if result is not None:
+            self._stamp, n = result
             if n and isinstance(self.app.screen, EmptyScreen):
                 self.app.screen.dismiss()
 
-    def _at(self) -> str:
+    def _current_stamp(self) -> str:
         return self._stamp
 
-    def _look(self) -> None:
-        if self.is_on_top and not self.is_asking and not self.is_open("look"):
+    def _poll(self) -> None:
+        if self.is_on_top and not self.is_querying and not self.is_open("look"):
             store = self.app.store
-            self.ask("look", self._at, partial(_changed, store), self._looked, quiet=True)
+            self.run_query(
+                "look", self._current_stamp, partial(_changed, store), self._on_changed, quiet=True
+            )
 
-    def _looked(self, stamp: str | None) -> None:
+    def _on_changed(self, stamp: str | None) -> None:
         self.has_looked()
         if stamp is not None:
             self._stamp = self.app.stamp = stamp
@@ -175,7 +183,7 @@ class ExploreScreen(SlicedScreen):
             right.append((f"   ⚠ {formats.counted(known.n_faults, 'fault')}", "warning"))
         self.query_one(TopBar).show(name, right)
 
-    # -- what the slice selects
+    # -- the slice
     # ----------------------------------------------------------------------
 
     @property
@@ -184,29 +192,31 @@ class ExploreScreen(SlicedScreen):
         return None if self.shown is None else self.shown.text
 
     def wanted(self) -> "Question":
-        """The question of the screen: the slice in force and the axes."""
+        """Return the question of the screen: the slice in force and the axes."""
         from workbench.tui.overview import Question
 
         return Question(self.bar.text, self.x.name, self.y.name)
 
     def refresh_view(self) -> None:
-        """Ask everything again for the slice in force; a slice that is on screen stays until all is there."""
+        """Run all queries for the slice; a slice that is shown already is replaced in one step."""
         from workbench.tui import overview
 
         facets = self.query_one(Facets).display
-        view = partial(overview.view, self.app.store, known=self._known, with_facets=facets)
+        view = partial(
+            overview.view, self.app.store, known=self._overview_moment, with_facets=facets
+        )
         is_shown = self.shown is not None and self.shown.text == self.bar.text
         work = partial(_together if is_shown else _one_by_one, view)
-        self.ask("configurations", self.wanted, work, self._show_parts)
+        self.run_query("configurations", self.wanted, work, self._show_parts)
 
     def _show_parts(self, parts: "Sequence[Part]") -> None:
         for part in parts:
-            self._take(part)
+            self._store_part(part)
         self._show_table()
         self._show_chart()
 
-    def _take(self, part: "Part") -> None:
-        """Keep a part of the view; one of another moment than the rest is asked for with all the rest."""
+    def _store_part(self, part: "Part") -> None:
+        """Store a part of the view; if it is of another snapshot than the rest, run all queries."""
         if part.rows is None and part.moment != self._moment:
             self.refresh_view()
             return
@@ -218,7 +228,7 @@ class ExploreScreen(SlicedScreen):
             empty = ("no trace matches; u brings the slice before back", *part.unmatched)
             self.grid.empty_text = "\n".join(empty)
         if part.whole is not None:
-            self.overview, self._known = part.whole, part.moment
+            self.overview, self._overview_moment = part.whole, part.moment
             self._show_overview()
         if part.frontier is not None:
             self.shown = part.question
@@ -236,17 +246,17 @@ class ExploreScreen(SlicedScreen):
         self._show_parts((part,))
 
     def _ask_frontier(self) -> None:
-        """Ask for other axes of what is shown; of what is about to be shown, everything again."""
+        """Query the frontier for other axes; run all queries if the slice is changing."""
         from workbench.tui import overview
 
         if self.shown is None or self.shown.text != self.bar.text or self.is_open("configurations"):
             self.refresh_view()
         else:
             work = partial(overview.frontier, self.app.store)
-            self.ask("frontier", self.wanted, work, self._show_part)
+            self.run_query("frontier", self.wanted, work, self._show_part)
 
     def _ask_facets(self) -> None:
-        """Ask for the facets where they are in view and not those of what is shown already."""
+        """Query the facets if they are in view and out of date."""
         from workbench.tui import overview
 
         if (
@@ -257,14 +267,14 @@ class ExploreScreen(SlicedScreen):
         ):
             return
         work = partial(overview.facets, self.app.store)
-        self.ask("facets", self._on_screen, work, self._show_part, quiet=True)
+        self.run_query("facets", self._on_screen, work, self._show_part, quiet=True)
 
     def _on_screen(self) -> "Question":
         assert self.shown is not None
         return self.shown
 
     def on_resize(self) -> None:
-        """Fill the facets when there is room for them again."""
+        """Query the facets when there is room for them again."""
         if self.rows:
             self.call_after_refresh(self._ask_facets)
 
@@ -290,9 +300,9 @@ class ExploreScreen(SlicedScreen):
         chart.show(points(self.rows), axis(x), axis(y))
 
     def was_cancelled(self, group: str) -> None:
-        """Say what can be done where nothing could be opened."""
+        """Show the next steps if opening the store was cancelled."""
         if group == "open":
-            self._tell_what_next(StoreError("opening it was given up; r tries again"))
+            self._show_next_steps(StoreError("opening was cancelled; press r to try again"))
         else:
             super().was_cancelled(group)
 
@@ -300,26 +310,26 @@ class ExploreScreen(SlicedScreen):
 
     def on_facets_toggled(self, message: Facets.Toggled) -> None:
         """Edit the slice."""
-        from workbench.tui import slices
+        from workbench.tui import slice_edits
 
-        self.bar.apply(slices.toggled(self.bar.text, message.field, message.value))
+        self.bar.apply(slice_edits.toggled(self.bar.text, message.field, message.value))
 
     def on_grid_highlighted(self, message: Grid.Highlighted) -> None:
-        """Make the configuration stand out on the chart."""
+        """Emphasise the configuration on the chart."""
         if message.row is not None:
             self.query_one(Scatter).choose(str(message.row["configuration"]))
 
     def on_grid_sorted(self) -> None:
-        """Bring the rows in order."""
+        """Sort the rows."""
         self._show_table()
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         """Show the configuration's traces."""
-        from workbench.tui import slices
+        from workbench.tui import slice_edits
         from workbench.tui.traces import TracesScreen
 
         name = str(message.row["configuration"])
-        self.app.push_screen(TracesScreen(slices.narrowed(self.bar.text, configuration=name)))
+        self.app.push_screen(TracesScreen(slice_edits.narrowed(self.bar.text, configuration=name)))
 
     def on_scatter_chosen(self, message: Scatter.Chosen) -> None:
         """Go to the configuration that was clicked."""
@@ -332,7 +342,7 @@ class ExploreScreen(SlicedScreen):
 
     def action_stop(self) -> None:
         """Cancel what runs; else go back to the table."""
-        if not self.stop_asking():
+        if not self.cancel_queries():
             self.grid.focus()
 
     def action_mark(self) -> None:
@@ -341,7 +351,7 @@ class ExploreScreen(SlicedScreen):
         self._show_note()
 
     def _marked(self) -> set[str]:
-        """The marked configurations of the table; one that is filtered away or renamed is none of them."""
+        """Return the marked configurations that are in the table."""
         return self.grid.marked & {str(row["configuration"]) for row in self.rows}
 
     def action_part(self, id: str) -> None:
@@ -352,19 +362,19 @@ class ExploreScreen(SlicedScreen):
         self.call_after_refresh(self._ask_facets)
 
     def action_axis(self, which: str, by: int) -> None:
-        """Take the next measure for an axis."""
+        """Select the next measure for an axis."""
         names = [name for name, a in AXES.items() if a.is_outcome == (which == "y")]
-        held = self.x if which == "x" else self.y
-        chosen = AXES[names[(names.index(held.name) + by) % len(names)]]
+        current = self.x if which == "x" else self.y
+        following = AXES[names[(names.index(current.name) + by) % len(names)]]
         if which == "x":
-            self.x = chosen
+            self.x = following
         else:
-            self.y = chosen
+            self.y = following
         if self.app.opened is not None:
             self._ask_frontier()
 
     def action_compare(self) -> None:
-        """Compare the two marked configurations, or the marked one with the one under the cursor."""
+        """Compare the two marked configurations, or the marked one with that under the cursor."""
         from workbench.tui.compare import CompareScreen
 
         names = sorted(self._marked())
@@ -384,14 +394,14 @@ class ExploreScreen(SlicedScreen):
             self.app.push_screen(CatalogueScreen(self.bar.text))
 
     def action_runs(self) -> None:
-        """Show the runs, those that are being collected on top."""
+        """Open the list of runs, live ones on top."""
         from workbench.tui.runs import RunsScreen
 
         if self.app.opened is not None:
             self.app.push_screen(RunsScreen(self.bar.apply))
 
     def action_copy(self) -> None:
-        """Copy what is shown as SQL, Polars, a notebook cell, a command, or the row."""
+        """Copy the view as SQL, Polars, a notebook cell or a command, or the row."""
         from workbench.tui.copying import CopyScreen, overview_texts, row_texts
 
         if (shown := self.shown) is not None:
@@ -399,8 +409,8 @@ class ExploreScreen(SlicedScreen):
             self.app.push_screen(CopyScreen(texts | row_texts(self.grid.current)))
 
     def action_save(self) -> None:
-        """Keep the slice under a name."""
-        from workbench.tui.saved import NameScreen
+        """Save the slice under a name."""
+        from workbench.tui.saved_slices import NameScreen
 
         if self.app.opened is not None:
             self.app.push_screen(NameScreen(self.bar.text), self._save)
@@ -408,8 +418,11 @@ class ExploreScreen(SlicedScreen):
     def _save(self, name: str | None) -> None:
         if name:
             store, text = self.app.store, self.bar.text
-            self.ask(
-                "save", once, lambda *_: store.save_slice(name, text), lambda _: self._saved(name)
+            self.run_query(
+                "save",
+                always_current,
+                lambda *_: store.save_slice(name, text),
+                lambda _: self._saved(name),
             )
 
     def _saved(self, name: str) -> None:
@@ -419,17 +432,20 @@ class ExploreScreen(SlicedScreen):
         """Choose among the saved slices."""
         if self.app.opened is not None:
             store = self.app.store
-            self.ask("saved slices", once, lambda *_: store.saved_slices(), self._choose_saved)
+            self.run_query(
+                "saved slices", always_current, lambda *_: store.saved_slices(), self._choose_saved
+            )
 
-    def _choose_saved(self, slices: dict[str, str]) -> None:
-        from workbench.tui.saved import SavedScreen
+    def _choose_saved(self, saved: dict[str, str]) -> None:
+        from workbench.tui.saved_slices import SavedScreen
 
         self.app.push_screen(
-            SavedScreen(slices), lambda text: self.bar.apply(text) if text is not None else None
+            SavedScreen(saved),
+            lambda text: self.bar.apply(text) if text is not None else None,
         )
 
 
-Opened = tuple["Store", str, str, "Overview"]  # with its stamp, and what is in it at a moment
+Opened = tuple["Store", str, str, "Overview"]  # store, stamp, moment of the overview, overview
 
 
 def _open(path: Any, cancel: "Cancel") -> Opened:
@@ -437,17 +453,17 @@ def _open(path: Any, cancel: "Cancel") -> Opened:
     from workbench.tui.overview import at_a_glance
 
     store, stamp = open_store(path, cancel=cancel), ""
-    with contextlib.suppress(StoreLocked):  # somebody writes just now; a look will follow
-        stamp = newer(store, "") or ""
+    with contextlib.suppress(StoreLocked):  # another process writes; the next poll retries
+        stamp = updated_stamp(store, "") or ""
     return store, stamp, *at_a_glance(store)
 
 
 def _changed(store: "Store", stamp: str, _: "Cancel") -> str | None:
-    return newer(store, stamp)
+    return updated_stamp(store, stamp)
 
 
 def _first_traces(store: "Store", stamp: str, cancel: "Cancel") -> tuple[str, int] | None:
-    found = newer(store, stamp)
+    found = updated_stamp(store, stamp)
     return None if found is None else (found, store.count(cancel=cancel))
 
 

@@ -1,4 +1,4 @@
-"""All keys of the screen below, by where they work."""
+"""Help screen: all keys of the screen below, by the widget that they work in."""
 
 from typing import ClassVar
 
@@ -69,15 +69,15 @@ class HelpScreen(ModalScreen[None]):
         return page
 
     def _rows(self, node: DOMNode) -> list[tuple[str, str]]:
-        found: dict[str, dict[str, None]] = {}  # what it does → its keys, each once
-        # those of its own bases too; what Textual itself binds is not explained
+        keys_by_meaning: dict[str, dict[str, None]] = {}  # description → its keys, without repeats
+        # bindings of our own base classes count; those of Textual are not explained
         ours = [kind for kind in type(node).__mro__ if kind.__module__.startswith("workbench.")]
         for kind in ours:
             for binding in Binding.make_bindings(kind.__dict__.get("BINDINGS", ())):
                 if binding.description and not binding.system:
                     key = self.app.get_key_display(binding)
-                    found.setdefault(binding.description, {})[key] = None
-        rows = [(" ".join(keys), what) for what, keys in found.items()]
+                    keys_by_meaning.setdefault(binding.description, {})[key] = None
+        rows = [(" ".join(keys), what) for what, keys in keys_by_meaning.items()]
         return (
             [*rows, ("^p", "command palette, themes"), ("^q", "quit")] if node is self.app else rows
         )

@@ -1,6 +1,6 @@
-"""What a screen may know of the app it is shown in: the store, and what is kept while the app is open.
+"""Host app as its screens see it: the store, and state that lives as long as the app.
 
-Screens name this class and never the app itself, which names the first screen.
+Screens import this class and never the app itself, which imports the first screen.
 """
 
 from pathlib import Path
@@ -16,12 +16,12 @@ class Host(App[None]):
     """An app over one store.
 
     Attributes:
-        store_path: the file as it was asked for; None looks where `workbench.open` would.
+        store_path: the file as the user gave it; None is the default of `workbench.open`.
         opened: the store, once the first screen's worker has opened it.
-        sql_history: the statements run since the app began, the newest last.
-        stamp: of the newest moment at which all that waited in the spool was known to be taken in;
-            a screen that shows the store later than that has at least what it stands for.
-        marked: ids of the traces that are marked for comparing; forgotten when the app ends.
+        sql_history: the statements run since the app started, the newest last.
+        stamp: stamp of the newest state whose spool was ingested completely; a screen that reads
+            the store later shows at least that state.
+        marked: ids of the traces that are marked for comparison, until the app ends.
     """
 
     def __init__(self, store_path: str | Path | None = None) -> None:
@@ -34,7 +34,7 @@ class Host(App[None]):
 
     @property
     def store(self) -> "Store":
-        """The store; screens that ask for it are shown only once it is open."""
+        """The store; screens that need it are shown only after it was opened."""
         assert self.opened is not None
         return self.opened
 

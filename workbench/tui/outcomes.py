@@ -1,4 +1,4 @@
-"""How a trace ended, as a sign, a word and a colour."""
+"""Outcomes of traces as a sign, a word and a colour."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +20,8 @@ def outcome(facts: Mapping[str, Any]) -> tuple[str, str]:
     return ("✓", "good") if facts["passed"] else ("✗", "bad")
 
 
-def told(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the outcome in a word, after its sign, and the theme's colour of it."""
+def outcome_text(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the outcome as a sign and a word, and its colour in the theme."""
     sign, _ = outcome(facts)
     word, colour = _WORDS[sign]
     return f"{sign} {word}", colour

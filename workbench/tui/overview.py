@@ -1,7 +1,7 @@
-"""What the first screen asks the core, in one place: rows by configuration, frontier, facets.
+"""Overview of the first screen: its queries for configurations, frontier and facets.
 
-Runs in threads; nothing here touches a widget, and nothing here computes what an analysis can say.
-All parts of a view are read from one snapshot of the store, so that they speak of the same traces.
+The functions run in threads: they touch no widget, and every figure is computed by an analysis. All
+parts of a view are read from one snapshot of the store, so that they describe the same traces.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 from workbench import analysis
 from workbench.slice import Slice
 from workbench.store import Cancel, Overview, Store
-from workbench.tui import slices
+from workbench.tui import slice_edits
 from workbench.tui.configurations import Row
 from workbench.tui.widgets.facets import Facet
 
@@ -21,7 +21,7 @@ MOST_FACETS = 40
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """What the first screen asks: a slice, and the axes of the frontier."""
+    """Question of the first screen: a slice, and the axes of the frontier."""
 
     text: str
     x: str
@@ -30,19 +30,18 @@ class Question:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the view, with the moment of the store that it was read at; None is no part of it.
+    """A part of the view, with the snapshot that it was read from; None is not in this part.
 
     Attributes:
-        whole: the store at a glance.
-        n: traces that the slice selects.
-        unmatched: what the slice asks for by name that nothing has, in sentences, where it selects
-            none.
-        total: traces of the store.
-        rows: one per configuration.
+        whole: overview of the store.
+        n: number of traces in the slice.
+        unmatched: sentences on names in the slice that match nothing, if it selects no trace.
+        total: number of traces in the store.
+        rows: one row per configuration.
         frontier: figures of the frontier by configuration, its axes under the names x and y.
-        costs: cost of a right answer by configuration.
-        facets: values of each field with what the rest of the slice leaves of them, and those
-            chosen.
+        costs: cost per correct answer by configuration.
+        facets: values of each field with their counts under the rest of the slice, and the selected
+            values.
     """
 
     question: Question
@@ -58,55 +57,54 @@ class Part:
 
 
 def at_a_glance(store: Store) -> tuple[str, Overview]:
-    """Return the whole store in figures, and the moment that they are of."""
-    with store.snapshot() as held:
-        return held.moment, held.overview()
+    """Return the moment of a snapshot, and the overview of the store in it."""
+    with store.snapshot() as snapshot:
+        return snapshot.moment, snapshot.overview()
 
 
 def view(
     store: Store, question: Question, cancel: Cancel, *, known: str, with_facets: bool
 ) -> Generator[Part, None, None]:
-    """Read everything, the quickest first.
+    """Read all parts of the view, the fastest first.
 
     Args:
-        store: where.
-        question: what.
-        cancel: stops it.
-        known: the moment at which the whole store was looked at last; at another one it is looked
-            at anew.
-        with_facets: whether there is room for them.
+        store: the store.
+        question: slice and axes.
+        cancel: handle that cancels the queries.
+        known: moment of the overview that is shown; it is read again at another moment.
+        with_facets: whether the facets are in view.
     """
-    with store.snapshot(cancel=cancel) as held:
-        where = slices.read(question.text)
-        rows = analysis_rows(held, where, "summary", cancel)
-        n = held.count(where, cancel=cancel)
+    with store.snapshot(cancel=cancel) as snapshot:
+        where = slice_edits.read(question.text)
+        rows = analysis_rows(snapshot, where, "summary", cancel)
+        n = snapshot.count(where, cancel=cancel)
         yield Part(
             question,
-            held.moment,
-            whole=None if held.moment == known else held.overview(),
+            snapshot.moment,
+            whole=None if snapshot.moment == known else snapshot.overview(),
             n=n,
-            unmatched=() if n else tuple(held.unmatched(where)),
-            total=held.count(cancel=cancel),
+            unmatched=() if n else tuple(snapshot.unmatched(where)),
+            total=snapshot.count(cancel=cancel),
             rows=rows,
         )
-        yield Part(question, held.moment, frontier=_frontier(held, where, question, cancel))
-        costs = _by_name(analysis_rows(held, where, "cost-of-pass", cancel))
-        yield Part(question, held.moment, costs=costs)
+        yield Part(question, snapshot.moment, frontier=_frontier(snapshot, where, question, cancel))
+        costs = _by_name(analysis_rows(snapshot, where, "cost-of-pass", cancel))
+        yield Part(question, snapshot.moment, costs=costs)
         if with_facets:
-            yield Part(question, held.moment, facets=_facets(held, question.text, cancel))
+            yield Part(question, snapshot.moment, facets=_facets(snapshot, question.text, cancel))
 
 
 def frontier(store: Store, question: Question, cancel: Cancel) -> Part:
-    """Read the frontier alone, for other axes."""
-    with store.snapshot(cancel=cancel) as held:
-        found = _frontier(held, slices.read(question.text), question, cancel)
-        return Part(question, held.moment, frontier=found)
+    """Read the frontier only, for other axes."""
+    with store.snapshot(cancel=cancel) as snapshot:
+        figures = _frontier(snapshot, slice_edits.read(question.text), question, cancel)
+        return Part(question, snapshot.moment, frontier=figures)
 
 
 def facets(store: Store, question: Question, cancel: Cancel) -> Part:
-    """Read the facets alone, when there is room for them again."""
-    with store.snapshot(cancel=cancel) as held:
-        return Part(question, held.moment, facets=_facets(held, question.text, cancel))
+    """Read the facets only, when they are in view again."""
+    with store.snapshot(cancel=cancel) as snapshot:
+        return Part(question, snapshot.moment, facets=_facets(snapshot, question.text, cancel))
 
 
 def analysis_rows(
@@ -134,11 +132,11 @@ def _by_name(rows: list[dict[str, Any]]) -> dict[str, Row]:
 def _facets(
     store: Store, text: str, cancel: Cancel
 ) -> tuple[list[Facet], dict[str, set[str | None]]]:
-    found: list[Facet] = []
+    values: list[Facet] = []
     chosen: dict[str, set[str | None]] = {}
     for field in FIELDS:
-        chosen[field] = slices.chosen(text, field)
-        rows = store.facet(field, slices.without(text, field), cancel=cancel).rows()
+        chosen[field] = slice_edits.chosen(text, field)
+        rows = store.facet(field, slice_edits.without(text, field), cancel=cancel).rows()
         rows.sort(key=lambda row: row[0] not in chosen[field])
-        found += [Facet(field, *row) for row in rows[:MOST_FACETS]]
-    return found, chosen
+        values += [Facet(field, *row) for row in rows[:MOST_FACETS]]
+    return values, chosen

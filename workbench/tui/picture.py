@@ -1,4 +1,4 @@
-"""A picture of the app, drawn by the app: `python -m workbench.tui.picture STORE OUT.svg`."""
+"""Picture of the app as SVG: `python -m workbench.tui.picture STORE OUT.svg`."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ from workbench.tui.app import WorkbenchApp
 from workbench.tui.explore import ExploreScreen
 
 SIZE = (120, 34)
-LONGEST = 60.0  # seconds
+MAX_WAIT_S = 60.0
 
 
 async def _draw(store: Path, keys: tuple[str, ...], size: tuple[int, int]) -> str:
@@ -18,7 +18,7 @@ async def _draw(store: Path, keys: tuple[str, ...], size: tuple[int, int]) -> st
 
         async def settled() -> None:
             await pilot.pause()
-            for _ in range(int(LONGEST / 0.05)):
+            for _ in range(int(MAX_WAIT_S / 0.05)):
                 await pilot.pause(0.05)
                 if app.opened is not None and not getattr(app.screen, "is_busy", False):
                     return
@@ -35,12 +35,12 @@ async def _draw(store: Path, keys: tuple[str, ...], size: tuple[int, int]) -> st
 def picture(
     store: Path, out: Path, keys: tuple[str, ...] = (), size: tuple[int, int] = SIZE
 ) -> None:
-    """Draw what the app shows of a store, after some keys, as an SVG.
+    """Write the screen of the app as an SVG, after some keys.
 
     Args:
         store: the store's file.
         out: the picture's file.
-        keys: names of keys to press one after the other, for example ("enter",) for the traces.
+        keys: names of keys to press, for example ("enter",) for the traces.
         size: columns and lines of the terminal.
     """
     private.write_text(out, asyncio.run(_draw(store, keys, size)))

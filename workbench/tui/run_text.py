@@ -1,4 +1,4 @@
-"""What is known of a run → its line in the list of runs, and the page about it."""
+"""Text of a run: its row in the list of runs, and the page about it."""
 
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from workbench.runner.limits.progress import ModelState
 
 Facts = Mapping[str, Any]
-SILENT_S = 5.0  # a run that lives says how it stands about once a second
-WIDE = 100  # cells from which on there is room for the last error
-FLYING = 12  # attempts in flight that are listed
+SILENT_S = 5.0  # a live run writes its state about once a second
+WIDE = 100  # terminal cells needed to show the last error as well
+MAX_ATTEMPTS = 12  # in flight, listed
 TONES = {
     "running": "good",
     "paused": "warn",
@@ -38,7 +38,7 @@ COLOURS = {"good": "success", "warn": "warning", "bad": "error", "dim": ""}
 
 
 def live_row(state: "RunState") -> Row:
-    """Return the line of a run that is being collected; planned is what this launch is to make."""
+    """Return the row of a live run; planned counts the attempts of this launch."""
     return {
         "run_id": state.run_id,
         "status": state.status,
@@ -58,13 +58,13 @@ def live_row(state: "RunState") -> Row:
 
 
 def ended_row(state: "RunState") -> Row:
-    """Return the line of a run that is over, and of which the store does not know yet."""
+    """Return the row of a run that has ended and is not in the store yet."""
     known = live_row(state)
     return {**known, "left": None, "rate_per_s": None, "eta_s": None, "state": None}
 
 
 def stored_row(summary: Facts) -> Row:
-    """Return the line of a run that is over (a row of `run_summary`)."""
+    """Return the row of a stored run, from its row of `run_summary`."""
     return {
         **summary,
         "n_made": summary["n_traces"],
@@ -142,7 +142,7 @@ COLUMNS = (
 def live_page(
     state: "RunState", now: dt.datetime, colours: Mapping[str, str], width: int
 ) -> RenderableType:
-    """Say how far a run is, what it spent of what it may, and what holds it back."""
+    """Write the progress, budgets, models and attempts of a live run."""
     parts: list[RenderableType] = [_progress(state, colours, width)]
     parts += [Text(safe(trouble), colours["warning"]) for trouble in _troubles(state, now)]
     parts += [Text(), _budgets(state, colours)]
@@ -151,11 +151,11 @@ def live_page(
     if len(state.configurations) > 1:
         parts += [Text(), _configurations(state)]
     if state.attempts:
-        parts += [Text(), _flying(state)]
+        parts += [Text(), _attempts(state)]
     parts += [Text(), Text(_about(state), "dim")]
     if state.taken:
         last = state.taken[-1]
-        parts.append(Text(safe(f"last told: {last.command}, {last.status}: {last.said}"), "dim"))
+        parts.append(Text(safe(f"last command: {last.command}, {last.status}: {last.said}"), "dim"))
     parts += [Text(safe(note), "dim") for note in state.notes]
     return Group(*parts)
 
@@ -167,28 +167,29 @@ def _progress(state: "RunState", colours: Mapping[str, str], width: int) -> Text
     line.append(f"{safe(state.status)}  ", f"bold {colours.get(tone, '')}".strip())
     share = done / state.planned if state.planned else None
     line.append(formats.bar(share, 20 if width >= WIDE else 12), colours["primary"])
-    said = [f"  {formats.count(done)} of {formats.count(state.planned)}"]
-    said += [f"{formats.count(state.failed)} failed"] if state.failed else []
-    said.append(f"{formats.count(state.in_flight)} in flight")
-    said += [] if state.rate_per_s is None else [f"{formats.decimal(state.rate_per_s)} per s"]
-    said += [] if state.eta_s is None else [f"{formats.clock(state.eta_s)} to go"]
-    return line.append(" · ".join(said))
+    texts = [f"  {formats.count(done)} of {formats.count(state.planned)}"]
+    texts += [f"{formats.count(state.failed)} failed"] if state.failed else []
+    texts.append(f"{formats.count(state.in_flight)} in flight")
+    texts += [] if state.rate_per_s is None else [f"{formats.decimal(state.rate_per_s)} per s"]
+    texts += [] if state.eta_s is None else [f"{formats.clock(state.eta_s)} to go"]
+    return line.append(" · ".join(texts))
 
 
 def _troubles(state: "RunState", now: dt.datetime) -> Iterable[str]:
     silent_s = (now - state.at).total_seconds()
     if silent_s > SILENT_S:
-        yield f"it said nothing for {formats.clock(silent_s)}; what stands here is from then"
+        yield f"no news for {formats.clock(silent_s)}; this page shows the last state received"
     if state.paused_since is not None:
-        yield f"paused for {formats.clock((now - state.paused_since).total_seconds())}; p lets new attempts begin"
+        paused_s = (now - state.paused_since).total_seconds()
+        yield f"paused for {formats.clock(paused_s)}; p resumes it"
     if state.status == "asking":
-        yield "its pilot is over: it waits for an answer where it was started"
+        yield "the pilot is finished: answer the question in the terminal where the run was started"
     if trouble := state.trouble(now):
         yield trouble
 
 
 def _table(*heads: str, left: int = 1) -> Table:
-    """Begin a table with dim heads; the first `left` columns hold text, the others figures."""
+    """Make a table with dim heads; the first `left` columns are text, the others figures."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for place, head in enumerate(heads):
         table.add_column(
@@ -252,21 +253,22 @@ def _configurations(state: "RunState") -> Table:
     return table
 
 
-def _flying(state: "RunState") -> Table:
+def _attempts(state: "RunState") -> Table:
     table = _table("in flight", "configuration", "s", "calls", left=2)
-    for a in state.attempts[:FLYING]:
+    for a in state.attempts[:MAX_ATTEMPTS]:
         what = one_line(f"{a.task}/{a.item} trial {a.trial}", 34)
         table.add_row(what, one_line(a.configuration, 30), f"{a.elapsed_s:.1f}", str(a.n_calls))
-    if state.in_flight > FLYING:
-        table.add_row(f"and {state.in_flight - FLYING} more", "", "", "")
+    if state.in_flight > MAX_ATTEMPTS:
+        table.add_row(f"and {state.in_flight - MAX_ATTEMPTS} more", "", "", "")
     return table
 
 
 def _about(state: "RunState") -> str:
     return safe(
         f"began {formats.when(state.started_at)} UTC · process {state.pid} on {state.host} ·"
-        f" {formats.count(state.n_items)} items · {state.concurrency} of {state.concurrency_cap} at once ·"
-        f" {state.retries} retries · {state.timeout_s:g} s a request"
+        f" {formats.count(state.n_items)} items ·"
+        f" {state.concurrency} of {state.concurrency_cap} at once ·"
+        f" {state.retries} retries · {state.timeout_s:g} s per request"
     )
 
 
@@ -277,26 +279,26 @@ def _about(state: "RunState") -> str:
 def stored_page(
     summary: Facts, record: Facts, balances: Sequence[Facts], plan: Sequence[tuple[str, str]]
 ) -> RenderableType:
-    """Say what a run made and took, and what it was asked for.
+    """Write the results, cost and energy of a stored run, and the settings of its plan.
 
     Args:
         summary: its row of `run_summary`.
         record: its row of `runs`.
         balances: its rows of `energy_balances`.
-        plan: names and values of what was asked for, where that is known.
+        plan: names and values of the plan's settings, if known.
     """
     parts: list[RenderableType] = [_facts(summary, record)]
     if balances:
         parts += [Text(), _energy(balances)]
     if plan:
-        table = _table("asked for", "", left=2)
+        table = _table("plan", "", left=2)
         table.columns[-1].no_wrap, table.columns[-1].overflow = False, "fold"  # names stay whole
         for name, value in plan:
             table.add_row(one_line(name, 30), one_line(value, 400))
         parts += [Text(), table]
-        if record.get("kind") == "collect":  # what another tool asked for is no plan of ours
-            again = f"the same again: workbench runs show {record['run_id']} > plan.toml"
-            parts += [Text(), Text(safe(again), "dim")]
+        if record.get("kind") == "collect":  # settings of another tool are not a plan
+            hint = f"to repeat the run: workbench runs show {record['run_id']} > plan.toml"
+            parts += [Text(), Text(safe(hint), "dim")]
     return Group(*parts)
 
 
@@ -324,7 +326,8 @@ def _facts(summary: Facts, record: Facts) -> Table:
     table.add_row("cost", f"{formats.usd(summary['cost_usd'])}{unpriced}{bill}")
     table.add_row(
         "tokens",
-        f"{count(summary['input_tokens'])} in, {count(summary['output_tokens'])} out, {count(summary['reasoning_tokens'])} thinking",
+        f"{count(summary['input_tokens'])} in, {count(summary['output_tokens'])} out,"
+        f" {count(summary['reasoning_tokens'])} thinking",
     )
     table.add_row("energy", formats.si(summary["energy_j"], "J"))
     where = (record["host"], record["accelerator"], record["origin"])

@@ -1,4 +1,4 @@
-"""SQL: an editor, the documented tables beside it, and the result in the same kind of table."""
+"""SQL screen: an editor, the documented tables beside it, and the result as a table."""
 
 import importlib.util
 import time
@@ -15,8 +15,8 @@ from textual.widgets.option_list import Option
 from workbench import formats
 from workbench.safe import masked
 from workbench.schema import RELATIONS, VIEWS, Column
-from workbench.tui import results
-from workbench.tui.asking import StatusScreen, once
+from workbench.tui import result_grid
+from workbench.tui.queries import StatusScreen, always_current
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
 from workbench.tui.widgets.top_bar import TopBar
@@ -26,14 +26,17 @@ if TYPE_CHECKING:
 
     from workbench.store import Cancel, Store
 
-FIRST = "SELECT configuration, count(*) AS n, avg(passed::INT) AS passed\nFROM trace_facts\nGROUP BY ALL\nORDER BY n DESC"
+FIRST_STATEMENT = (
+    "SELECT configuration, count(*) AS n, avg(passed::INT) AS passed\n"
+    "FROM trace_facts\nGROUP BY ALL\nORDER BY n DESC"
+)
 
 
 class Editor(TextArea):
-    """A text area that never shows a pasted control character as itself."""
+    """Text area that masks pasted control characters."""
 
     def get_line(self, line_index: int) -> Text:
-        """Return a line as it may be drawn."""
+        """Return a line with its control characters masked."""
         line = super().get_line(line_index)
         line.plain = masked(line.plain)
         return line
@@ -56,7 +59,7 @@ class SqlScreen(StatusScreen):
     def __init__(self) -> None:
         super().__init__()
         self.frame: pl.DataFrame | None = None
-        self.statement = ""  # that the frame answers
+        self.statement = ""  # the statement that `frame` is the result of
         self._place = 0
         self._opened: set[str] = {"trace_facts"}
         self._listed: list[str] = []
@@ -83,13 +86,14 @@ class SqlScreen(StatusScreen):
         return self.query_one(TextArea)
 
     def on_mount(self) -> None:
-        """List the tables and begin with the newest statement."""
+        """List the tables and show the newest statement."""
         self._place = len(self.history)
-        self.editor.text = self.history[-1] if self.history else FIRST
+        self.editor.text = self.history[-1] if self.history else FIRST_STATEMENT
         self.editor.focus()
         self._list_schema()
         self.say(
-            "F5 runs · F7 and F8 go through the statements of this session · nothing can be changed here"
+            "F5 runs · F7 and F8 go through the statements of this session · nothing can be changed"
+            " here"
         )
 
     # -- the tables
@@ -97,7 +101,7 @@ class SqlScreen(StatusScreen):
 
     def _list_schema(self) -> None:
         listing = self.query_one("#sql-side", OptionList)
-        held = listing.highlighted
+        highlighted = listing.highlighted
         listing.clear_options()
         self._listed = []
         for name in [*VIEWS, *(n for n in RELATIONS if n not in VIEWS)]:
@@ -109,7 +113,7 @@ class SqlScreen(StatusScreen):
                 entry = Text(f"  {column.name}")
                 entry.append(f"  {kind(column)}", "dim")
                 self._add(listing, column.name, entry)
-        listing.highlighted = held
+        listing.highlighted = highlighted
 
     def _add(self, listing: OptionList, name: str, line: Text) -> None:
         line.no_wrap = True
@@ -117,7 +121,7 @@ class SqlScreen(StatusScreen):
         listing.add_option(Option(line))
 
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
-        """Say what a table or column means."""
+        """Show what a table or column means."""
         from workbench.schema import columns_by_name
 
         name = self._listed[message.option_index]
@@ -128,7 +132,7 @@ class SqlScreen(StatusScreen):
             self.say(f"{name}: {column.doc} Null: {column.null}.")
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        """Open a table, or write a column's name where the cursor is."""
+        """Open a table, or insert a column's name at the cursor."""
         name = self._listed[message.option_index]
         if name in RELATIONS:
             self._opened ^= {name}
@@ -149,27 +153,32 @@ class SqlScreen(StatusScreen):
             self.history.append(query)
         self._place = len(self.history)
         store = self.app.store
-        self.ask(
-            "SQL", once, lambda _, cancel: _run(store, query, cancel), partial(self._show, query)
+        self.run_query(
+            "SQL",
+            always_current,
+            lambda _, cancel: _run(store, query, cancel),
+            partial(self._show, query),
         )
 
-    def _show(self, query: str, found: "tuple[pl.DataFrame, float]") -> None:
-        self.statement, (self.frame, took) = query, found
-        self.say(
-            f"{formats.counted(self.frame.height, 'row')} × {formats.counted(self.frame.width, 'column')} in {formats.seconds(took)} s"
-        )
+    def _show(self, query: str, result: "tuple[pl.DataFrame, float]") -> None:
+        self.statement = query
+        self.frame, took = result
+        rows = formats.counted(self.frame.height, "row")
+        columns = formats.counted(self.frame.width, "column")
+        self.say(f"{rows} × {columns} in {formats.seconds(took)} s")
         grid = self.query_one(Grid)
         grid.empty_text = "no rows"
         grid.sort_key = ""
         grid.show(
-            results.ordered(self.frame, "", descending=False), results.grid_columns(self.frame)
+            result_grid.ordered(self.frame, "", descending=False),
+            result_grid.grid_columns(self.frame),
         )
         grid.focus()
 
     def on_grid_sorted(self, message: Grid.Sorted) -> None:
-        """Bring the rows in order."""
+        """Sort the rows."""
         if self.frame is not None:
-            rows = results.ordered(self.frame, message.key, descending=message.descending)
+            rows = result_grid.ordered(self.frame, message.key, descending=message.descending)
             message.grid.show(rows)
 
     # -- keys
@@ -182,7 +191,7 @@ class SqlScreen(StatusScreen):
             self.editor.text = self.history[self._place]
 
     def action_copy(self) -> None:
-        """Copy the statement that the table answers, the code that runs it, or the row."""
+        """Copy the statement of the table, code that runs it, or the row."""
         from workbench.tui.copying import CopyScreen, row_texts, statement_texts
 
         query = self.statement or self.editor.text.strip()
@@ -190,8 +199,8 @@ class SqlScreen(StatusScreen):
         self.app.push_screen(CopyScreen(texts | row_texts(self.query_one(Grid).current)))
 
     def action_back(self) -> None:
-        """Cancel what runs; else go back."""
-        if not self.stop_asking():
+        """Cancel the running query; else go back."""
+        if not self.cancel_queries():
             self.app.pop_screen()
 
 

@@ -1,4 +1,4 @@
-"""Our own two themes, a dark and a light one, beside those that Textual brings."""
+"""Themes of the app, a dark and a light one, beside those of Textual."""
 
 from textual.theme import Theme
 

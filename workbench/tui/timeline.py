@@ -1,6 +1,6 @@
-"""Where a trace's time, tokens and money went: shares of its calls, for the phase bar and the margin.
+"""Timeline of a trace: time, tokens and cost by phase, for the phase bar and the margin.
 
-Every figure is a difference of two recorded ones, and unknown where either is.
+Every figure is a difference of two recorded figures, and unknown if one of them is.
 """
 
 import collections
@@ -14,7 +14,7 @@ Facts = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Share:
-    """What one phase took; None is unknown.
+    """Time, tokens and cost of one phase; None is unknown.
 
     Attributes:
         phase: prefill, thinking, answer, tools, call (a call without phase times) or other.
@@ -36,27 +36,29 @@ def shares(call: Facts) -> dict[str, Share]:
     ttft, start, end = call["ttft_s"], call["answer_start_s"], call["e2e_s"]
     thinking, cost = call["reasoning_tokens"], call["cost_usd"]
     thought = bool(thinking) or (thinking is None and _minus(start, ttft) not in {None, 0.0})
-    found = {}
+    by_phase = {}
     if ttft is not None:
-        found["prefill"] = Share("prefill", ttft)
+        by_phase["prefill"] = Share("prefill", ttft)
     if thought:
         usd = call["reasoning_cost_usd"]
-        # all of it was thinking where no visible text ever came
-        found["thinking"] = Share(
+        # without visible text, the whole time was thinking
+        by_phase["thinking"] = Share(
             "thinking", _minus(end if start is None else start, ttft), thinking, usd
         )
     rest = _minus(cost, call["reasoning_cost_usd"]) if thought else cost
     tokens = call["visible_tokens"] if thinking is not None else call["output_tokens"]
     began = start if start is not None or thought else ttft
-    found["answer"] = Share("answer", _minus(end, began) if ttft is not None else end, tokens, rest)
-    return found
+    by_phase["answer"] = Share(
+        "answer", _minus(end, began) if ttft is not None else end, tokens, rest
+    )
+    return by_phase
 
 
 def phases(facts: Facts, calls: Iterable[Facts], tool_calls: Iterable[Facts]) -> list[Share]:
-    """Divide the time of a trace among its phases; [] where no time is known.
+    """Divide the time of a trace among its phases; [] if no time is known.
 
-    A moment in which several calls or tools are at work is shared by their phases, so that all
-    phases together never take longer than the trace.
+    A moment in which several calls or tools run is divided among their phases, so that the phases
+    together never take longer than the trace.
 
     Args:
         facts: its row of `trace_facts`.
@@ -64,7 +66,7 @@ def phases(facts: Facts, calls: Iterable[Facts], tool_calls: Iterable[Facts]) ->
         tool_calls: its rows of `tool_calls`.
     """
     placed: list[_Span] = []
-    seconds: dict[str, float] = {}  # of what nobody knows when it was
+    seconds: dict[str, float] = {}  # of parts with a length but no start
     tokens: dict[str, int] = {}
     for call in calls:
         if call["role"] == "judge":
@@ -81,7 +83,7 @@ def phases(facts: Facts, calls: Iterable[Facts], tool_calls: Iterable[Facts]) ->
     for phase, share_s in _divided(placed).items():
         seconds[phase] = seconds.get(phase, 0.0) + share_s
     whole, known = facts["e2e_s"], sum(seconds.values())
-    if whole is not None and known > whole:  # side by side, nobody knows when
+    if whole is not None and known > whole:  # parts without a start overlapped
         seconds = {phase: s * whole / known for phase, s in seconds.items()}
     elif whole is not None and seconds and whole - known > 0.02 * whole:
         seconds["other"] = whole - known
@@ -98,11 +100,11 @@ def _place(
     placed: list[_Span],
     seconds: dict[str, float],
 ) -> None:
-    """Note when the parts of a call were, one after the other; only how long where nobody knows."""
+    """Add the spans of a call's consecutive parts; add only their length if no start is known."""
     at = None if began is None else began.timestamp()
     for phase, s in parts:
         if s is None:
-            at = None  # what follows it cannot be placed
+            at = None  # the start of the following parts is unknown
         elif at is None:
             seconds[phase] = seconds.get(phase, 0.0) + s
         else:
@@ -111,17 +113,17 @@ def _place(
 
 
 def _divided(spans: Iterable[_Span]) -> dict[str, float]:
-    """Divide the time that spans cover among their phases, every moment among those under way."""
+    """Divide the time of spans among their phases, each moment equally among those that run."""
     changes = sorted(
         (at, step, phase) for low, high, phase in spans for at, step in ((low, 1), (high, -1))
     )
-    under_way: collections.Counter[str] = collections.Counter()
+    running: collections.Counter[str] = collections.Counter()
     seconds: dict[str, float] = {phase: 0.0 for _, _, phase in changes}
     before = 0.0
     for at, step, phase in changes:
-        n = under_way.total()
-        for name in under_way if n else ():
-            seconds[name] += (at - before) * under_way[name] / n
-        under_way[phase] += step
+        n = running.total()
+        for name in running if n else ():
+            seconds[name] += (at - before) * running[name] / n
+        running[phase] += step
         before = at
     return seconds

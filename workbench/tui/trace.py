@@ -1,4 +1,4 @@
-"""One trace: what came out, where the time went, and the whole conversation."""
+"""Trace screen: outcome, time by phase, and the whole conversation of one trace."""
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
@@ -11,9 +11,9 @@ from textual.widgets import Static
 
 from workbench import formats
 from workbench.safe import one_line
-from workbench.tui.asking import AskingScreen, once
-from workbench.tui.outcomes import told
-from workbench.tui.talk import Talk
+from workbench.tui.conversation_entries import EntryBuilder
+from workbench.tui.outcomes import outcome_text
+from workbench.tui.queries import QueryScreen, always_current
 from workbench.tui.timeline import phases
 from workbench.tui.widgets.conversation import Conversation, Entry
 from workbench.tui.widgets.key_bar import KeyBar
@@ -23,14 +23,14 @@ from workbench.tui.widgets.top_bar import Parts, TopBar
 if TYPE_CHECKING:
     from workbench.store import Cancel, Store, TraceDetail
 
-FIRST = 60  # messages fetched before anything is shown
+FIRST = 60  # messages fetched before the first is shown
 CHUNK = 400  # messages fetched at a time after that
-CHARS = 4000  # characters of a message fetched at first
-MORE = 40_000  # characters added by every wish for more
+CHARS = 4000  # characters of a message that are fetched with it
+MORE = 40_000  # characters added each time that the user asks for more
 
 
-class TraceScreen(AskingScreen):
-    """Header, phases, conversation; messages keep coming while one reads."""
+class TraceScreen(QueryScreen):
+    """Header, phases and conversation; further messages load while the user reads."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -44,8 +44,8 @@ class TraceScreen(AskingScreen):
         super().__init__()
         self.trace_id = trace_id
         self.detail: TraceDetail | None = None
-        self._talk: Talk | None = None
-        self._whole: dict[str, str] = {}  # texts of which more was asked for
+        self._builder: EntryBuilder | None = None
+        self._whole: dict[str, str] = {}  # full text of the message that was extended last
 
     def compose(self) -> ComposeResult:
         """Build the frame."""
@@ -56,38 +56,38 @@ class TraceScreen(AskingScreen):
         yield KeyBar()
 
     @property
-    def talk(self) -> Conversation:
+    def conversation(self) -> Conversation:
         """The conversation."""
         return self.query_one(Conversation)
 
     def on_mount(self) -> None:
         """Fetch the trace and its first messages."""
-        self.talk.focus()
+        self.conversation.focus()
         work = partial(_read, self.app.store, self.trace_id)
-        self.ask("trace", once, work, self._show)
+        self.run_query("trace", always_current, work, self._show)
 
     def _show(self, part: "TraceDetail | Sequence[Mapping[str, Any]]") -> None:
-        """Show the trace, then its messages as they come."""
+        """Show the trace, then its messages as they are fetched."""
         from workbench.store import TraceDetail
 
         if not isinstance(part, TraceDetail):
-            self._arrived(part)
+            self._add_messages(part)
             return
         self.detail = part
         facts, calls = part.facts, part.calls.rows(named=True)
         tools = part.tool_calls.rows(named=True)
-        self._talk = Talk(calls, tools)
+        self._builder = EntryBuilder(calls, tools)
         self._show_head(facts)
         self.query_one("#facts", Static).update(self._facts(facts))
         self.query_one(PhaseBar).show(phases(facts, calls, tools))
 
-    def _arrived(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        assert self._talk is not None
+    def _add_messages(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        assert self._builder is not None
         assert self.detail is not None
-        self.talk.extend([self._talk.entry(message) for message in messages])
-        have = len(self.talk.entries)
+        self.conversation.extend([self._builder.entry(message) for message in messages])
+        have = len(self.conversation.entries)
         if have >= self.detail.n_messages:
-            self.talk.extend(self._talk.ending(self.detail.facts, have))
+            self.conversation.extend(self._builder.ending(self.detail.facts, have))
 
     def _show_head(self, facts: Mapping[str, Any]) -> None:
         is_marked = self.trace_id in self.app.marked
@@ -96,17 +96,15 @@ class TraceScreen(AskingScreen):
             ("trace ", "primary"),
             (f"{self.trace_id[:8]}  ", ""),
             (one_line(facts["configuration"], 60), "accent"),
-            (
-                f" · {one_line(facts['task'], 40)}/{one_line(facts['item'], 40)} · trial {facts['trial']}",
-                "",
-            ),
+            (f" · {one_line(facts['task'], 40)}/{one_line(facts['item'], 40)}", ""),
+            (f" · trial {facts['trial']}", ""),
         ]
         figures = [
             formats.usd(facts["cost_usd"]),
             f"{formats.seconds(facts['e2e_s'])} s",
             f"{formats.count(facts['output_tokens'])} tok",
         ]
-        right: Parts = [told(facts), ("   " + "  ".join(figures), "")]
+        right: Parts = [outcome_text(facts), ("   " + "  ".join(figures), "")]
         self.query_one(TopBar).show(left, right)
 
     def _facts(self, facts: Mapping[str, Any]) -> Text:
@@ -130,50 +128,50 @@ class TraceScreen(AskingScreen):
     # ----------------------------------------------------------------------
 
     def on_conversation_more_wanted(self, message: Conversation.MoreWanted) -> None:
-        """Show the next stretch of a message's text."""
+        """Show the next part of a message's text."""
         entry, store = message.entry, self.app.store
         if entry.content_id in self._whole:
             self._lengthen(entry, self._whole[entry.content_id])
         else:
-            self.ask(
+            self.run_query(
                 "text",
-                once,
+                always_current,
                 lambda *_: store.text(entry.content_id),
                 partial(self._lengthen, entry),
             )
 
     def _lengthen(self, entry: Entry, whole: str) -> None:
-        assert self._talk is not None
+        assert self._builder is not None
         self._whole = {entry.content_id: whole}
-        self._talk.fill(entry, whole, len(entry.text) + MORE)
-        self.talk.changed(entry)
+        self._builder.fill(entry, whole, len(entry.text) + MORE)
+        self.conversation.changed(entry)
 
     def on_conversation_nothing_there(self, message: Conversation.NothingThere) -> None:
-        """Say that there is no further one."""
+        """Notify that there is no further one."""
         self.app.notify(f"no further {message.what}", timeout=2, markup=False)
 
     # -- keys --------------------------------------------------------------------------------------
 
     def action_mark(self) -> None:
-        """Mark the trace for comparing, or take the mark away."""
+        """Mark or unmark the trace for comparison."""
         self.app.marked ^= {self.trace_id}
         if self.detail is not None:
             self._show_head(self.detail.facts)
 
     def action_diff(self) -> None:
         """Compare with the marked trace, or with one of the same item."""
-        from workbench.tui.choosing import compare
+        from workbench.tui.trace_choice import compare
 
         if self.detail is not None:
             compare(self, self.detail.facts)
 
     def action_copy(self) -> None:
-        """Copy the message, or what finds the trace elsewhere."""
+        """Copy the message, or the trace's id, SQL, command or filter."""
         from workbench.tui.copying import CopyScreen, trace_texts
 
         if self.detail is None:
             return
-        entry = self.talk.current
+        entry = self.conversation.current
         texts = trace_texts(self.app.store.path, self.detail.facts, entry.text if entry else None)
         store, content = self.app.store, entry.content_id if entry else ""
         fetch = (
@@ -182,8 +180,8 @@ class TraceScreen(AskingScreen):
         self.app.push_screen(CopyScreen(texts, {"this message": fetch} if fetch else {}))
 
     def action_back(self) -> None:
-        """Cancel the fetching; once there is a trace to leave, leave it."""
-        if self.detail is not None or not self.stop_asking():
+        """Cancel the query if nothing is shown yet; else go back."""
+        if self.detail is not None or not self.cancel_queries():
             self.app.pop_screen()
 
 
@@ -200,11 +198,11 @@ LABELS = {
 def _read(
     store: "Store", trace_id: str, _: None, cancel: "Cancel"
 ) -> "Generator[TraceDetail | list[dict[str, Any]], None, None]":
-    """Read a trace and its messages, all at one moment: in stretches, the first one short."""
-    with store.snapshot(cancel=cancel) as held:
-        detail = held.detail(trace_id)
+    """Read a trace and its messages from one snapshot, in chunks of which the first is short."""
+    with store.snapshot(cancel=cancel) as snapshot:
+        detail = snapshot.detail(trace_id)
         yield detail
         start, n = 0, FIRST
         while start < max(1, detail.n_messages):
-            yield held.messages(trace_id, start, n, CHARS).rows(named=True)
+            yield snapshot.messages(trace_id, start, n, CHARS).rows(named=True)
             start, n = start + n, CHUNK

@@ -1,4 +1,4 @@
-"""A list of traces: its columns, and what is fetched for them."""
+"""Trace columns of a list of traces, and the store's columns that they need."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The traces of a slice: a table of any length, fetched as it comes into view."""
+"""Traces screen: the traces of a slice as a table that fetches the rows in view."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from workbench import formats
-from workbench.tui.asking import once
-from workbench.tui.looking import LOOK_EVERY, newer
-from workbench.tui.sliced import SlicedScreen
+from workbench.tui.queries import always_current
+from workbench.tui.slice_screen import SliceScreen
+from workbench.tui.store_watch import POLL_EVERY_S, updated_stamp
 from workbench.tui.trace_columns import COLUMNS, FETCHED
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -26,8 +26,8 @@ Pages = dict[int, list[Row]]  # rows by the number of the page
 OUTCOMES = ("right", "wrong", "failed")
 
 
-class TracesScreen(SlicedScreen):
-    """All traces of a slice, one a row."""
+class TracesScreen(SliceScreen):
+    """All traces of a slice, one per row."""
 
     SLICED = frozenset({"traces"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -46,8 +46,8 @@ class TracesScreen(SlicedScreen):
         super().__init__()
         self._text = text
         self._stamp = ""
-        self.listing: Listing | None = None  # that the table shows …
-        self.moment = ""  # … of which state of the store
+        self.listing: Listing | None = None  # the listing that the table shows
+        self.moment = ""  # the snapshot that it is read from
 
     def compose(self) -> ComposeResult:
         """Build the bar and the table."""
@@ -59,16 +59,16 @@ class TracesScreen(SlicedScreen):
         yield KeyBar()
 
     def on_mount(self) -> None:
-        """Ask for the first rows."""
+        """Query the first rows."""
         self.grid.identity = lambda row: str(row["trace_id"])
         self.grid.sort_key = "started_at"
         self.grid.marked = self.app.marked
         self.grid.focus()
         self.refresh_view()
-        self.set_interval(LOOK_EVERY, self._look)
+        self.set_interval(POLL_EVERY_S, self._poll)
 
     def on_screen_resume(self) -> None:
-        """Show what was marked elsewhere."""
+        """Show traces that were marked on other screens."""
         self.grid.refresh()
 
     # -- rows --------------------------------------------------------------------------------------
@@ -79,111 +79,115 @@ class TracesScreen(SlicedScreen):
         return None if self.listing is None else self.listing.text
 
     def wanted(self) -> "Listing":
-        """The question of the table: which traces, in which order."""
+        """Return the question of the table: slice and order."""
         return Listing(self.bar.text, self.grid.sort_key, self.grid.descending)
 
     def refresh_view(self) -> None:
-        """Count, and fetch the first page."""
+        """Query the counts and the first page."""
         store, stamp = self.app.store, self.app.stamp
-        self.ask("traces", self.wanted, partial(_first, store), partial(self._show, stamp))
+        self.run_query("traces", self.wanted, partial(_first, store), partial(self._show, stamp))
 
     def _show(self, stamp: str, found: "Listed") -> None:
         self._stamp = stamp
         self.grid.empty_text = "no trace matches this slice"
         self.bar.show_fault(None)
-        self._put(found)
+        self._show_listing(found)
 
-    def _put(self, found: "Listed", *, keep: bool = False) -> None:
-        """Show a list."""
+    def _show_listing(self, found: "Listed", *, keep: bool = False) -> None:
+        """Show a listing."""
         self.listing, self.moment = found.listing, found.moment
         self.n, self.total = found.n, found.total
         rows = PagedRows(found.n)
-        for page, held in found.pages.items():
-            rows.put(page, held)
+        for page, page_rows in found.pages.items():
+            rows.put(page, page_rows)
         self.grid.show(rows, keep=keep, place=found.place)
         self.has_changed()
 
     def _follow(self, found: "Listed") -> bool:
-        """Show a list of a newer store; not where the cursor has moved to a trace that it cannot place."""
-        held = self._held()
-        if held is not None and not found.knows(held):
-            self._ask_look()
+        """Show a newer listing, unless it does not contain the trace that the cursor is on now."""
+        current = self._current_id()
+        if current is not None and not found.knows(current):
+            self._query_newer()
             return False
-        self._put(found, keep=True)
+        self._show_listing(found, keep=True)
         return True
 
-    def _held(self) -> str | None:
+    def _current_id(self) -> str | None:
         row = self.grid.current
         return None if row is None else str(row["trace_id"])
 
     def _shown(self) -> "tuple[Listing | None, str]":
         return self.listing, self.moment
 
-    def _look(self) -> None:
-        """Show what was collected meanwhile; the cursor stays on its trace."""
+    def _poll(self) -> None:
+        """Query the traces collected meanwhile; the cursor stays on its trace."""
         if self.listing is not None and self.is_on_top and not self.is_busy:
-            self._ask_look()
+            self._query_newer()
 
-    def _ask_look(self) -> None:
+    def _query_newer(self) -> None:
         grid = self.grid
         top = round(grid.scroll_y)
         pages = {0, grid.cursor // PAGE, top // PAGE, (top + grid.size.height) // PAGE}
-        view = View(self._stamp, sorted(pages), self._held())
+        view = View(self._stamp, sorted(pages), self._current_id())
         work = partial(_newer, self.app.store, view)
-        self.ask("look", lambda: (self.wanted(), self.moment), work, self._looked, quiet=True)
+        self.run_query(
+            "look", lambda: (self.wanted(), self.moment), work, self._on_newer, quiet=True
+        )
 
-    def _looked(self, found: "tuple[str, Listed] | None") -> None:
+    def _on_newer(self, found: "tuple[str, Listed] | None") -> None:
         self.has_looked()
         if found is not None and self._follow(found[1]):
             self.app.stamp = self._stamp = found[0]
 
     def has_failed(self, group: str, error: Exception) -> None:
-        """Say what went wrong; a look that failed is made again."""
+        """Warn of a failed poll, which is repeated; show any other error."""
         if group == "look":
             self.warn(error)
         else:
             super().has_failed(group, error)
 
     def was_cancelled(self, group: str) -> None:
-        """Say so; the arrow in the head is that of the rows that are there."""
+        """Notify it, and restore the sort column of the rows on screen."""
         super().was_cancelled(group)
         if group == "traces" and (shown := self.listing) is not None:
             self.grid.sort_key, self.grid.descending = shown.key, shown.descending
             self.grid.refresh()
 
     def say_count(self) -> None:
-        """Show how many there are, and where one is."""
+        """Show the counts, and the position of the cursor."""
         super().say_count()
         place = f"{formats.count(self.grid.cursor + 1)} / {formats.count(self.n)}" if self.n else ""
         self.query_one(TopBar).show(right=[(place, "")])
 
     def on_grid_pages_wanted(self, message: Grid.PagesWanted) -> None:
-        """Fetch what came into view; an older wish that is out of view by now is dropped."""
+        """Fetch the pages in view; an older request is replaced."""
         if self.listing is not None:
-            view = View(self._stamp, message.pages, self._held())
-            self.ask("rows", self._shown, partial(_pages, self.app.store, view), self._arrived)
+            view = View(self._stamp, message.pages, self._current_id())
+            self.run_query(
+                "rows", self._shown, partial(_pages, self.app.store, view), self._on_pages
+            )
 
-    def _arrived(self, found: "tuple[Listed | None, Pages]") -> None:
+    def _on_pages(self, found: "tuple[Listed | None, Pages]") -> None:
         anew, pages = found
         rows = self.grid.rows
         if anew is not None:
             self._follow(anew)
         elif isinstance(rows, PagedRows):
-            for page, held in pages.items():
-                rows.put(page, held)
+            for page, page_rows in pages.items():
+                rows.put(page, page_rows)
             self.grid.arrived()
 
     def on_grid_sorted(self) -> None:
-        """Ask in the new order."""
+        """Query the rows in the new order."""
         self.refresh_view()
 
     def on_grid_highlighted(self) -> None:
-        """Say where one is."""
+        """Show the position of the cursor."""
         if self.total is not None:
             self.say_count()
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
-        """Show one trace."""
+        """Open the trace."""
         from workbench.tui.trace import TraceScreen
 
         self.app.push_screen(TraceScreen(str(message.row["trace_id"])))
@@ -191,24 +195,29 @@ class TracesScreen(SlicedScreen):
     # -- keys --------------------------------------------------------------------------------------
 
     def action_only(self, flag: str) -> None:
-        """Switch to the right, the wrong or the failed ones, or back to all."""
-        from workbench.tui import slices
+        """Show only right, wrong or failed traces, or all again."""
+        from workbench.tui import slice_edits
 
         others = tuple(o for o in OUTCOMES if o != flag)
-        self.bar.apply(slices.flagged(self.bar.text, flag, others))
+        self.bar.apply(slice_edits.flagged(self.bar.text, flag, others))
 
     def action_mark(self) -> None:
-        """Mark the trace for comparing, or take the mark away."""
+        """Mark or unmark the trace for comparison."""
         self.grid.toggle_mark()
 
     def action_diff(self) -> None:
         """Compare the trace with the marked one, or with one of the same item."""
-        from workbench.tui.choosing import compare
+        from workbench.tui.trace_choice import compare
 
         row, store = self.grid.current, self.app.store
         if row is not None:
             trace_id = str(row["trace_id"])
-            self.ask("diff", once, lambda *_: store.detail(trace_id).facts, partial(compare, self))
+            self.run_query(
+                "diff",
+                always_current,
+                lambda *_: store.detail(trace_id).facts,
+                partial(compare, self),
+            )
 
     def action_copy(self) -> None:
         """Copy the list as SQL, Polars, a notebook cell, a command, or the row."""
@@ -221,19 +230,19 @@ class TracesScreen(SlicedScreen):
             self.app.push_screen(CopyScreen(texts | row_texts(self.grid.current)))
 
     def action_back(self) -> None:
-        """Cancel what runs; else go back."""
-        if not self.stop_asking():
+        """Cancel the running query; else go back."""
+        if not self.cancel_queries():
             self.app.pop_screen()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class View:
-    """What of a listing is looked at.
+    """The part of a listing that is on screen.
 
     Attributes:
-        stamp: of the store, as far as it is shown.
-        pages: those in view.
-        trace_id: of the trace under the cursor.
+        stamp: stamp of the store's state that is shown.
+        pages: numbers of the pages in view.
+        trace_id: id of the trace under the cursor.
     """
 
     stamp: str
@@ -243,7 +252,7 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Which traces, in which order; its methods run in a thread."""
+    """A slice and an order of its traces; the methods run in a thread."""
 
     text: str
     key: str
@@ -251,45 +260,46 @@ class Listing:
 
     def first(self, store: "Store", cancel: "Cancel") -> "Listed":
         """Count the slice and the store, and fetch the first page."""
-        with store.snapshot(cancel=cancel) as held:
-            return self._read(held, [0])
+        with store.snapshot(cancel=cancel) as snapshot:
+            return self._read(snapshot, [0])
 
     def newer(self, store: "Store", view: View, cancel: "Cancel") -> "tuple[str, Listed] | None":
-        """Read the list anew, and the store's new stamp; None where nothing changed since the old one."""
-        found = newer(store, view.stamp)
-        if found is None:
+        """Return the store's new stamp and the listing read again; None if nothing changed."""
+        stamp = updated_stamp(store, view.stamp)
+        if stamp is None:
             return None
-        with store.snapshot(cancel=cancel) as held:
-            return found, self._anew(held, view)
+        with store.snapshot(cancel=cancel) as snapshot:
+            return stamp, self._reread(snapshot, view)
 
     def pages(
         self, store: "Store", view: View, moment: str, cancel: "Cancel"
     ) -> "tuple[Listed | None, Pages]":
-        """Fetch neighbouring pages of the list of a moment; of a store that changed, the list anew."""
-        with store.snapshot(cancel=cancel) as held:
-            if held.moment != moment:
-                return self._anew(held, view), {}
-            return None, self._rows(held, view.pages)
+        """Fetch neighbouring pages; if the store has changed since `moment`, reread the listing."""
+        with store.snapshot(cancel=cancel) as snapshot:
+            if snapshot.moment != moment:
+                return self._reread(snapshot, view), {}
+            return None, self._rows(snapshot, view.pages)
 
-    def _anew(self, held: "Snapshot", view: View) -> "Listed":
-        """Read the pages in view, and those around the trace under the cursor, which may have moved."""
+    def _reread(self, snapshot: "Snapshot", view: View) -> "Listed":
+        """Read the pages in view and the page of the trace under the cursor, which may move."""
         place = None
         if view.trace_id is not None:
-            place = held.place(
+            place = snapshot.place(
                 view.trace_id, self.text, order_by=self.key, descending=self.descending
             )
         pages = {*view.pages} if place is None else {*view.pages, place // PAGE}
-        found = self._read(held, sorted(pages))
-        return dataclasses.replace(found, trace_id=view.trace_id, place=place)
+        listed = self._read(snapshot, sorted(pages))
+        return dataclasses.replace(listed, trace_id=view.trace_id, place=place)
 
-    def _read(self, held: "Snapshot", pages: Sequence[int]) -> "Listed":
-        n, total = held.count(self.text), held.count()
-        rows = {page: self._rows(held, [page])[page] for page in pages}
-        return Listed(self, held.moment, n, total, rows)
+    def _read(self, snapshot: "Snapshot", pages: Sequence[int]) -> "Listed":
+        n = snapshot.count(self.text)
+        total = snapshot.count()
+        rows = {page: self._rows(snapshot, [page])[page] for page in pages}
+        return Listed(self, snapshot.moment, n, total, rows)
 
-    def _rows(self, held: "Snapshot", pages: Sequence[int]) -> Pages:
+    def _rows(self, snapshot: "Snapshot", pages: Sequence[int]) -> Pages:
         """Fetch neighbouring pages with one query."""
-        frame = held.page(
+        frame = snapshot.page(
             self.text,
             columns=FETCHED,
             order_by=self.key,
@@ -303,14 +313,15 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listed:
-    """Pages of a list with its counts, all of one moment of the store.
+    """Pages of a listing with its counts, all from one snapshot of the store.
 
     Attributes:
-        moment: of the snapshot that all of it was read from.
-        n, total: traces of the slice, and of the store.
-        pages: rows by the number of the page.
-        trace_id: of the trace that was asked for.
-        place: where it is; None where the slice lacks it.
+        listing: slice and order.
+        moment: moment of the snapshot.
+        n, total: number of traces in the slice and in the store.
+        pages: rows by page number.
+        trace_id: id of the trace that was located.
+        place: its index in the listing; None if the slice lacks it.
     """
 
     listing: Listing
@@ -322,7 +333,7 @@ class Listed:
     place: int | None = None
 
     def knows(self, trace_id: str) -> bool:
-        """Whether it says where a trace is, or that the slice lacks it."""
+        """Whether the pages contain a trace, or `place` locates it."""
         here = (row["trace_id"] for rows in self.pages.values() for row in rows)
         return trace_id == self.trace_id or trace_id in here
 

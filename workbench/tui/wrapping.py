@@ -1,4 +1,4 @@
-"""Long text → lines of a width; fast on the plain text that most messages are."""
+"""Wrapping of long text into lines of a width, with a fast path for ASCII."""
 
 from rich.cells import cell_len, chop_cells
 
@@ -6,7 +6,7 @@ from workbench.safe import safe
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Break text, made safe, into lines of at most `width` cells, at spaces where there are any."""
+    """Escape control characters and break text into lines of `width` cells, at spaces if any."""
     width = max(8, width)
     lines: list[str] = []
     for line in safe(text, lines=True).split("\n"):

@@ -1,1 +1,1 @@
-"""Widgets of the terminal app's own: they draw what they are given and ask nobody."""
+"""Widgets of the terminal app: they draw the data that screens pass, and run no queries."""

@@ -1,4 +1,4 @@
-"""The list of analyses: a heading per family, and a line above it that finds one by any of its words."""
+"""List of analyses by family, with a line above it to search by words."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -27,7 +27,7 @@ class _Found(OptionList):
 
 
 class Analyses(Vertical):
-    """Choose an analysis."""
+    """List of analyses with a search line."""
 
     class Highlighted(Message):
         """The cursor is on an analysis."""
@@ -65,26 +65,26 @@ class Analyses(Vertical):
         self.listing.highlighted = self.listing.get_option_index(name)
 
     def find(self) -> None:
-        """Go to the line."""
+        """Focus the search line."""
         self.query_one(Input).focus()
 
     def on_input_changed(self, message: Input.Changed) -> None:
-        """List those with all words that were typed."""
+        """List the analyses that contain all typed words."""
         message.stop()
         self._list(message.value)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Go to the list."""
+        """Focus the list."""
         message.stop()
         self.listing.focus()
 
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
-        """Tell which one it is."""
+        """Post the analysis under the cursor."""
         message.stop()
         self.post_message(self.Highlighted(self._by_name[message.option_id or ""]))
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        """Tell that it is to run."""
+        """Post the analysis that was selected."""
         message.stop()
         self.post_message(self.Chosen())
 

@@ -1,4 +1,4 @@
-"""Blocks of lines under each other, with a cursor on a line; only the lines in view are made."""
+"""Blocks of lines in a column, with a cursor on a line; only lines in view are built."""
 
 import bisect
 import itertools
@@ -17,7 +17,7 @@ from workbench.tui.widgets.tones import Toned
 
 
 class Blocks(Toned, ScrollView, can_focus=True):
-    """A list of blocks; a subclass says how many there are, how long each is, and draws their lines."""
+    """A column of blocks; a subclass counts the blocks and their lines, and draws them."""
 
     CURSOR: ClassVar[str]  # component class of the line under the cursor
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -36,7 +36,7 @@ class Blocks(Toned, ScrollView, can_focus=True):
         self._height = 0
         self._made_for = 0
 
-    # -- what a subclass says --------------------------------------------------------------------
+    # -- methods of the subclass -----------------------------------------------------------------
 
     def n_blocks(self) -> int:
         """Count the blocks."""
@@ -51,7 +51,7 @@ class Blocks(Toned, ScrollView, can_focus=True):
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Forget the lines that were broken at another width."""
+        """Drop the lines that were wrapped at another width."""
         raise NotImplementedError
 
     def open_current(self) -> None:
@@ -62,7 +62,7 @@ class Blocks(Toned, ScrollView, can_focus=True):
 
     @property
     def view(self) -> Size:
-        """The room inside the scrollbars."""
+        """The size inside the scrollbars."""
         return self.scrollable_content_region.size
 
     @property
@@ -71,7 +71,7 @@ class Blocks(Toned, ScrollView, can_focus=True):
         return self._height
 
     def place(self, *, hold: bool = False) -> None:
-        """Put the blocks under each other anew; `hold` keeps the cursor on its block."""
+        """Compute the first line of each block; `hold` keeps the cursor on its block."""
         if not self.view.width:
             return
         held = self.block_at(self.cursor) if hold and self._starts else None
@@ -85,7 +85,7 @@ class Blocks(Toned, ScrollView, can_focus=True):
         self.refresh()
 
     def block_at(self, line: int) -> int:
-        """Return the block that a line is of."""
+        """Return the index of the block that contains a line."""
         return max(0, bisect.bisect_right(self._starts, line) - 1)
 
     def start_of(self, index: int) -> int:
@@ -93,12 +93,12 @@ class Blocks(Toned, ScrollView, can_focus=True):
         return self._starts[index]
 
     def go_to(self, index: int, *, above: int = 1) -> None:
-        """Put the cursor on a block, and the block on top, so many lines below the edge."""
+        """Put the cursor on a block and scroll it to the top, `above` lines below the edge."""
         self.scroll_to(y=max(0, self._starts[index] - above), animate=False)
         self.cursor = self._starts[index]
 
     def on_resize(self) -> None:
-        """Break the lines anew."""
+        """Wrap the lines again."""
         if self._made_for != self.view.width:
             self.forget()
             self.place(hold=True)
@@ -119,11 +119,11 @@ class Blocks(Toned, ScrollView, can_focus=True):
     # -- moving ----------------------------------------------------------------------------------
 
     def validate_cursor(self, value: int) -> int:
-        """Keep the cursor on a line."""
+        """Clamp the cursor to the lines."""
         return max(0, min(value, self._height - 1))
 
     def watch_cursor(self) -> None:
-        """Bring the line into view."""
+        """Scroll the line into view."""
         top, height = round(self.scroll_y), max(1, self.view.height)
         if self.cursor < top:
             self.scroll_to(y=self.cursor, animate=False)

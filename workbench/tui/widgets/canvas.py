@@ -1,4 +1,4 @@
-"""A sheet of terminal cells to draw on: braille lines (2 × 4 dots a cell) under text."""
+"""Canvas of terminal cells: braille lines (2 × 4 dots per cell) under text."""
 
 import itertools
 
@@ -11,7 +11,7 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 
 class Canvas:
-    """Text and dots at cells; whatever falls outside is left out."""
+    """Text and dots at cells; drawing outside is clipped."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height

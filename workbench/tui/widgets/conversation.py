@@ -1,4 +1,4 @@
-"""A conversation of any length: messages under each other, long ones folded, lines made when seen."""
+"""Conversation of any length: messages in a column, long ones folded, lines built on demand."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ class Conversation(Blocks):
         self.is_raw = False
         self._lines: dict[int, list[str]] = {}
 
-    # -- what it shows ---------------------------------------------------------------------------
+    # -- messages --------------------------------------------------------------------------------
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Add messages at the end."""
@@ -107,7 +107,7 @@ class Conversation(Blocks):
         return self.entries[self.block_at(self.cursor)] if self.entries else None
 
     def forget(self) -> None:
-        """Forget the lines that were broken at another width."""
+        """Drop the lines that were wrapped at another width."""
         self._lines.clear()
 
     def n_blocks(self) -> int:
@@ -115,14 +115,14 @@ class Conversation(Blocks):
         return len(self.entries)
 
     def _body(self, index: int) -> list[str]:
-        """Return the lines of a message, broken at the width; kept until the width changes."""
+        """Return the lines of a message, wrapped and cached until the width changes."""
         if index not in self._lines:
             width = self.view.width - INDENT - 2
             self._lines[index] = wrap(self.entries[index].text, width)
         return self._lines[index]
 
     def _fits(self, index: int) -> bool:
-        """Whether a message goes on its first line."""
+        """Whether a message fits on its first line."""
         entry = self.entries[index]
         room = self.view.width - INDENT - LABEL - cell_len(self._margin(entry)) - 6
         short = "\n" not in entry.text.strip() and len(entry.text) <= room
@@ -164,7 +164,7 @@ class Conversation(Blocks):
         ]
 
     def _margin(self, entry: Entry) -> str:
-        """Line the figures up; a narrow screen has no room for shares and costs."""
+        """Align the figures; a narrow screen omits shares and costs."""
         widths = MARGIN if self.view.width >= 100 else (10, 0, 9, 0)
         parts = zip(entry.margin, widths, strict=True)
         return "".join(text.rjust(width) for text, width in parts if width)
@@ -189,7 +189,7 @@ class Conversation(Blocks):
     # -- moving ----------------------------------------------------------------------------------
 
     def action_jump(self, what: Literal["any", "tool", "error"], by: int) -> None:
-        """Go to the next message of a kind, or the one before, and put it on top."""
+        """Go to the next or previous message of a kind, and scroll it to the top."""
         here = self.block_at(self.cursor)
         places = range(here + 1, len(self.entries)) if by > 0 else range(here - 1, -1, -1)
         for place in places:
@@ -214,7 +214,7 @@ class Conversation(Blocks):
         self.place(hold=True)
 
     def action_fold_all(self) -> None:
-        """Fold all thinking, or unfold it where all is folded."""
+        """Fold all thinking, or unfold it if all is folded."""
         thinking = [entry for entry in self.entries if entry.kind == "thinking"]
         fold = any(not entry.folded for entry in thinking)
         for entry in thinking:
@@ -222,7 +222,7 @@ class Conversation(Blocks):
         self.place(hold=True)
 
     def action_raw(self) -> None:
-        """Show everything unfolded as recorded, or as it was."""
+        """Unfold all messages, or restore the folds."""
         self.is_raw = not self.is_raw
         for entry in self.entries:
             entry.folded = not self.is_raw and is_long(entry)

@@ -1,4 +1,4 @@
-"""Two conversations, pair by pair: beside each other where there is room, else one message above the other.
+"""Difference of two conversations, pair by pair: side by side if there is room, else stacked.
 
 A pair that is the same is one line; the words of another are compared when the pair comes into
 view.
@@ -17,10 +17,10 @@ from textual.message import Message
 
 from workbench import formats
 from workbench.safe import one_line
-from workbench.tui.widgets import differing
+from workbench.tui.widgets import message_diff
 from workbench.tui.widgets.blocks import Blocks
 from workbench.tui.widgets.conversation import Entry
-from workbench.tui.widgets.differing import Marks, Pair
+from workbench.tui.widgets.message_diff import Marks, Pair
 from workbench.tui.wrapping import wrap
 
 BESIDE = 120  # cells from which on the two stand side by side
@@ -68,7 +68,7 @@ class Difference(Blocks):
         self._marks = lru_cache(maxsize=200)(self._compared)
         self._note = lru_cache(maxsize=None)(self._remark)
 
-    # -- what it shows ---------------------------------------------------------------------------
+    # -- pairs -----------------------------------------------------------------------------------
 
     def show(self, pairs: Sequence[Pair]) -> None:
         """Show pairs, and go to the first that differs."""
@@ -78,7 +78,7 @@ class Difference(Blocks):
         self._note.cache_clear()
         self.forget()
         self.place()
-        first = differing.parting(pairs)
+        first = message_diff.first_difference(pairs)
         if first is not None and self.height:
             self.go_to(first, above=2)
 
@@ -88,7 +88,7 @@ class Difference(Blocks):
         return self.size.width >= BESIDE
 
     def forget(self) -> None:
-        """Forget the lines that were broken at another width."""
+        """Drop the lines that were wrapped at another width."""
         self._bodies.clear()
 
     def n_blocks(self) -> int:
@@ -103,10 +103,10 @@ class Difference(Blocks):
         pair = self.pairs[index]
         if pair.is_same or pair.a is None or pair.b is None:
             return Marks()
-        return differing.marks(pair.a.text, pair.b.text)
+        return message_diff.marks(pair.a.text, pair.b.text)
 
     def _column(self) -> int:
-        """The cells of a side."""
+        """The width of a side in cells."""
         return (self.view.width - len(BETWEEN)) // 2 if self.is_beside else self.view.width
 
     def _body(self, index: int, side: Side) -> tuple[list[str], list[int]]:
@@ -114,7 +114,7 @@ class Difference(Blocks):
         if (index, side) not in self._bodies:
             entry = getattr(self.pairs[index], side)
             lines = [] if entry is None else wrap(entry.text, self._column() - 2)
-            before = [0, *accumulate(differing.length(line) for line in lines)]
+            before = [0, *accumulate(message_diff.length(line) for line in lines)]
             self._bodies[index, side] = (lines, before)
         return self._bodies[index, side]
 
@@ -132,23 +132,25 @@ class Difference(Blocks):
         return [*lines, (None, -1)] if self._note(index) else lines
 
     def _remark(self, index: int) -> str:
-        """Say what of a pair is not here, or was not compared."""
+        """Write which part of a pair was not fetched or not compared."""
         a, b = self.pairs[index].a, self.pairs[index].b
-        said = [
+        remarks = [
             f"{side.upper()} goes on: {e.more}" for side, e in (("a", a), ("b", b)) if e and e.more
         ]
         if a is None or b is None:
-            return "; ".join(said)
+            return "; ".join(remarks)
         if self.pairs[index].is_same:
             return f"{a.more}, the same in both" if a.more else ""
-        differs, unread = differing.unlike(a.text, b.text)
+        differs, unread = message_diff.unlike(a.text, b.text)
         if unread:
-            said.append(f"{formats.count(unread)} words were not compared")
+            remarks.append(f"{formats.count(unread)} words were not compared")
         elif not differs:
-            said.append(
-                "they differ behind what is here" if said else "they differ in spaces alone"
+            remarks.append(
+                "they differ in text that was not fetched"
+                if remarks
+                else "they differ in spaces alone"
             )
-        return "; ".join(said)
+        return "; ".join(remarks)
 
     # -- drawing ---------------------------------------------------------------------------------
 
@@ -190,7 +192,7 @@ class Difference(Blocks):
     def _marked(
         self, index: int, side: Side, text: str, before: int, ground: Style
     ) -> list[Segment]:
-        """Draw a line of text with the words that the other side has not."""
+        """Draw a line of text with the words that the other side lacks emphasised."""
         pair = self.pairs[index]
         plain = ground + self._tone("same" if pair.is_same else "body")
         if pair.a is None or pair.b is None:
@@ -199,7 +201,7 @@ class Difference(Blocks):
             ]
         mark = ground + self.get_component_rich_style(f"difference--mark-{side}")
         spans = getattr(self._marks(index), side)
-        cut = differing.stretches(text, before, spans)
+        cut = message_diff.stretches(text, before, spans)
         return [Segment(part, mark if is_marked else plain) for part, is_marked in cut]
 
     def _head(
@@ -224,7 +226,7 @@ class Difference(Blocks):
         ]
 
     def _begin(self, index: int, side: Side, entry: Entry, room: int) -> str:
-        """Return a line of a folded message: its beginning or, where that is the same, from the difference on."""
+        """Return a line of a folded message, from its first difference if that is far."""
         pair = self.pairs[index]
         text, skipped = entry.text, 0
         if not pair.is_same and pair.a is not None and pair.b is not None:
@@ -254,7 +256,7 @@ class Difference(Blocks):
             self.place(hold=True)
 
     def action_fold_all(self) -> None:
-        """Fold all that differ, or unfold them where all are folded."""
+        """Fold all pairs that differ, or unfold them if all are folded."""
         differ = [i for i, pair in enumerate(self.pairs) if not pair.is_same]
         fold = any(not self.folded[i] for i in differ)
         for index in differ:
@@ -267,7 +269,7 @@ def _size(pair: Pair) -> int:
 
 
 def _same_until(a: str, b: str) -> int:
-    """Count the characters that two texts begin with alike."""
+    """Return the length of the common prefix of two texts."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,4 @@
-"""Facets: the tasks, models and strategies in the store; choosing some edits the slice."""
+"""Facets: the tasks, models and strategies in the store; selecting values edits the slice."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Facet:
 
 
 class Facets(OptionList):
-    """A list with a section per field; several values may be chosen."""
+    """A list with a section per field; several values may be selected."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "cursor_down", "down", show=False),
@@ -38,7 +38,7 @@ class Facets(OptionList):
     ]
 
     class Toggled(Message):
-        """A value was chosen, or dropped."""
+        """A value was selected or deselected."""
 
         def __init__(self, field: str, value: str | None) -> None:
             self.field, self.value = field, value
@@ -55,14 +55,14 @@ class Facets(OptionList):
         self.app.theme_changed_signal.subscribe(self, lambda _: self.redraw())
 
     def show(self, facets: Sequence[Facet], chosen: Mapping[str, set[str | None]]) -> None:
-        """List the values; those chosen carry a dot. The cursor stays on its value, wherever that is now."""
+        """List the values; selected ones have a dot, and the cursor stays on its value."""
         self._facets, self._chosen = facets, chosen
         self.redraw()
 
     def redraw(self) -> None:
-        """List them again, in the room and the colours that there are."""
+        """List the values again, in the present width and theme."""
         place = self.highlighted
-        held = self._shown[place] if place is not None and place < len(self._shown) else None
+        current = self._shown[place] if place is not None and place < len(self._shown) else None
         width = max(20, self.scrollable_content_region.width or 30)
         self.clear_options()
         self._shown = []
@@ -76,8 +76,8 @@ class Facets(OptionList):
             is_chosen = facet.value in self._chosen.get(section, set())
             self._add(facet, self._line(facet, is_chosen, width))
         names = [None if f is None else (f.field, f.value) for f in self._shown]
-        if held is not None and (held.field, held.value) in names:
-            self.highlighted = names.index((held.field, held.value))
+        if current is not None and (current.field, current.value) in names:
+            self.highlighted = names.index((current.field, current.value))
         elif place is not None and place < len(self._shown):
             self.highlighted = place
 
@@ -103,7 +103,7 @@ class Facets(OptionList):
         return line
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        """Choose or drop a value."""
+        """Post the value that was selected or deselected."""
         message.stop()
         facet = self._shown[message.option_index]
         if facet is not None:

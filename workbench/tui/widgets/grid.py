@@ -1,4 +1,4 @@
-"""A table that draws only the rows in view: 10 rows and 10 million open alike.
+"""Grid widget: a table that draws only the rows in view, so that its length costs nothing.
 
 The grid knows nothing of queries. It is given columns and `Rows`; for a row that is not here yet it
 posts `PagesWanted` and draws a placeholder. Cells are plain text or (text, tone) pairs, never
@@ -26,7 +26,7 @@ from workbench.tui.widgets.tones import Toned
 
 Cell = str | Sequence[tuple[str, str]]
 TONES = ("plain", "dim", "good", "bad", "warn", "accent")
-MEASURED = 200  # rows looked at to choose the widths
+MEASURED = 200  # rows that widths are computed from
 GAP = 2  # cells between columns
 NARROW = 22  # cells that the wide column keeps
 
@@ -54,7 +54,7 @@ class GridColumn:
 
 
 def cell_width(cell: Cell) -> int:
-    """Return how many cells a cell takes."""
+    """Return the width of a cell in terminal cells."""
     return cell_len(cell) if isinstance(cell, str) else sum(cell_len(text) for text, _ in cell)
 
 
@@ -132,7 +132,7 @@ class Grid(Toned, ScrollView, can_focus=True):
         self.empty_text = ""
         self._cuts: dict[str, dict[str, str]] = {}  # of names that would look alike, by column
 
-    # -- what it shows ---------------------------------------------------------------------------
+    # -- rows ------------------------------------------------------------------------------------
 
     @property
     def columns(self) -> tuple[GridColumn, ...]:
@@ -237,7 +237,7 @@ class Grid(Toned, ScrollView, can_focus=True):
 
     @property
     def _view(self) -> Size:
-        """The room inside the scrollbars."""
+        """The size inside the scrollbars."""
         return self.scrollable_content_region.size
 
     # -- drawing ---------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ class Grid(Toned, ScrollView, can_focus=True):
         return max(0, min(value, self.rows.n - 1))
 
     def watch_cursor(self) -> None:
-        """Bring the row into view and tell."""
+        """Scroll the row into view, and post the message."""
         self._cursor_moved()
 
     def _cursor_moved(self) -> None:
@@ -332,7 +332,7 @@ class Grid(Toned, ScrollView, can_focus=True):
         self.post_message(self.Highlighted(self, self.cursor, self.current))
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Ask for the rows that came into view."""
+        """Request the rows that came into view."""
         super().watch_scroll_y(old_value, new_value)
         self._want()
 
@@ -366,7 +366,7 @@ class Grid(Toned, ScrollView, can_focus=True):
     # -- sorting ---------------------------------------------------------------------------------
 
     def sort_by(self, key: str, *, descending: bool) -> None:
-        """Mark the sorted column and tell; whoever owns the rows brings them in order."""
+        """Mark the sorted column and post the message; the screen sorts the rows."""
         self.sort_key, self.descending = key, descending
         self.refresh()
         self.post_message(self.Sorted(self, key, descending=descending))
@@ -380,7 +380,7 @@ class Grid(Toned, ScrollView, can_focus=True):
             self.sort_by(keys[(place + by) % len(keys)], descending=self.descending)
 
     def action_reverse(self) -> None:
-        """Turn the order around."""
+        """Reverse the order."""
         if self.sort_key:
             self.sort_by(self.sort_key, descending=not self.descending)
 

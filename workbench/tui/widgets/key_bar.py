@@ -1,4 +1,4 @@
-"""The keys that matter now, on the last line; one widget instead of one per key, for a quick first frame."""
+"""Key bar: the active keys on the last line, as one widget for a fast first frame."""
 
 from rich.cells import cell_len
 from rich.text import Text

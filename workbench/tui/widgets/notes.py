@@ -1,4 +1,4 @@
-"""Sentences under a table; more of them than there is room for are scrolled to."""
+"""Notes under a table, which scroll if they need more lines than there are."""
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll

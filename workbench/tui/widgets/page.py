@@ -1,4 +1,4 @@
-"""A page of tables and sentences that is written anew again and again without moving what stands still."""
+"""Page of tables and text that can be updated often without flicker or scrolling."""
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -8,7 +8,7 @@ from textual.widgets import Static
 
 
 class Page(VerticalScroll):
-    """Shows anything that Rich can draw, and scrolls."""
+    """Scrolling view of a Rich renderable."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -25,11 +25,11 @@ class Page(VerticalScroll):
         self._draw()
 
     def on_resize(self) -> None:
-        """Break the lines anew."""
+        """Wrap the lines again."""
         self._draw()
 
     def _draw(self) -> None:
-        """Draw the lines once, and place them anew only where there are more or fewer than before."""
+        """Render the lines once, and lay out the page only if their number changed."""
         width = self.scrollable_content_region.width
         if not width:
             return

@@ -1,4 +1,4 @@
-"""Text in the colours of the theme: painted anew when there is another."""
+"""Painted text in the colours of the theme, painted again when the theme changes."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ Paint = Callable[[], RenderableType]
 
 
 class Painted(Static):
-    """Shows what a function makes of the theme in force; colours that are kept would be those of another."""
+    """Static widget whose content is a function of the theme, called again for each theme."""
 
     def __init__(self, paint: Paint | None = None, *, id: str | None = None) -> None:
         super().__init__(id=id, markup=False)

@@ -1,4 +1,4 @@
-"""One line that shows how a trace's time divides among its phases."""
+"""Phase bar: one line that shows a trace's time by phase."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -55,7 +55,7 @@ class PhaseBar(Widget):
         return f"{share.phase}{tokens} · {time}", f"{share.phase} {time}", time, share.phase
 
     def _sizes(self, labels: Sequence[str], total: float) -> list[int]:
-        """Give every phase a cell, and the rest by time; short ones keep their label if there is room."""
+        """Divide the width by time, a cell per phase at least; labels stay if they fit."""
         width = self.size.width
         shares = [share.s or 0 for share in self._shares or ()]
         least = [min(len(label) + 2, width // (2 * len(labels))) for label in labels]

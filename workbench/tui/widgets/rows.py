@@ -1,4 +1,4 @@
-"""Where a grid's rows come from: a frame in memory, or pages fetched as they come into view."""
+"""Rows of a grid: from a list or a frame in memory, or from pages fetched on demand."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Axis scales: where a value lies between 0 and 1, and which round values get a tick."""
+"""Scales of axes: positions of values between 0 and 1, and round values for ticks."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""A scatter chart with a frontier: what a configuration achieves against what it takes."""
+"""Scatter chart of configurations by cost and outcome, with the frontier."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""The slice bar: which traces everything else on the screen is about."""
+"""Slice bar: the filter of the traces that the screen shows."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Colours of drawn text, from the style sheet and so from the theme."""
+"""Tones: colours of drawn text, from the theme's style sheet."""
 
 from typing import TYPE_CHECKING
 

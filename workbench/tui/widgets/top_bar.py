@@ -1,4 +1,4 @@
-"""The line on top of every screen: where one is on the left, what there is on the right."""
+"""Top bar of every screen: its title on the left, counts and figures on the right."""
 
 from rich.cells import cell_len
 from rich.text import Text

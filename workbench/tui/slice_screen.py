@@ -1,4 +1,4 @@
-"""What the screens with a slice bar share: counting and suggesting while typing, applying, undoing."""
+"""Base of screens with a slice bar: counts and completions while typing, apply, undo."""
 
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
 from workbench.errors import QueryError, SliceError
-from workbench.tui.asking import AskingScreen, Ticket
+from workbench.tui.queries import Query, QueryScreen
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.slice_bar import SliceBar
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from workbench.slice import Completion
     from workbench.store import Cancel, Store
 
-PAUSE = 0.12  # seconds of typing pause before counting
+TYPING_PAUSE_S = 0.12  # before a line that is typed is counted
 
 
-class SlicedScreen(AskingScreen):
-    """A slice bar over a grid; `refresh_view` asks everything again for the slice in force."""
+class SliceScreen(QueryScreen):
+    """A slice bar over a grid; `refresh_view` runs all queries for the slice in force."""
 
-    SLICED: ClassVar[frozenset[str]]  # groups of questions that hang on the slice alone
+    SLICED: ClassVar[frozenset[str]]  # groups of queries whose errors are errors of the slice
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter"),
         Binding("u", "undo", "slice before", show=False),
@@ -47,22 +47,22 @@ class SlicedScreen(AskingScreen):
 
     @property
     def is_busy(self) -> bool:
-        """Whether any question is open, or about to be asked when the typing pauses."""
+        """Whether any query runs, or will run when the typing pauses."""
         return self._pause is not None or super().is_busy
 
     @property
     def shown_slice(self) -> str | None:
-        """The slice that the table shows; None where it shows nothing yet."""
+        """The slice that the table shows; None before the first result."""
         raise NotImplementedError
 
     def refresh_view(self) -> None:
-        """Ask everything again."""
+        """Run all queries again."""
         raise NotImplementedError
 
     def say_count(self) -> None:
-        """Show how many traces the slice selects; while somebody types, how many the line does.
+        """Show how many traces the slice selects; while the user types, those of the typed line.
 
-        A slice that has no answer yet, or was refused, has no count.
+        A slice without a result yet, or with an error, has no count.
         """
         line = self._line()
         if line == self.bar.text:
@@ -72,20 +72,20 @@ class SlicedScreen(AskingScreen):
             self.bar.show_count(*self._counts[line])
 
     def has_changed(self) -> None:
-        """Count anew after the store changed: the slice, and the line that is being typed."""
+        """Update the counts after the store changed: of the slice and of the typed line."""
         self.say_count()
         if self._line() != self.bar.text:
             self._count_line()
 
     def running_changed(self, *, running: bool) -> None:
-        """Say so in the slice bar."""
+        """Show it in the slice bar."""
         if running:
             self.bar.show_running(self.running_text)
         else:
             self.say_count()
 
     def has_failed(self, group: str, error: Exception) -> None:
-        """Show what is wrong with the slice beside it."""
+        """Show an error of the slice beside the slice bar."""
         if isinstance(error, SliceError):
             self.bar.show_fault(error)
         elif isinstance(error, QueryError) and group in {*self.SLICED, "count", "complete"}:
@@ -94,51 +94,53 @@ class SlicedScreen(AskingScreen):
             super().has_failed(group, error)
 
     def on_slice_bar_typed(self, message: SliceBar.Typed) -> None:
-        """Count and suggest once the typing pauses."""
+        """Count and complete when the typing pauses."""
         if self._pause is not None:
             self._pause.stop()
-        self._pause = self.set_timer(PAUSE, partial(self._typed, message.text, message.cursor))
+        self._pause = self.set_timer(
+            TYPING_PAUSE_S, partial(self._typed, message.text, message.cursor)
+        )
 
     def _typed(self, text: str, cursor: int) -> None:
-        from workbench.tui import slices
+        from workbench.tui import slice_edits
 
         self._pause = None
         if self.app.opened is None:
             return
-        fault = slices.fault(text)
+        fault = slice_edits.fault(text)
         unfinished = fault is not None and fault.column >= text.rfind(" ", 0, max(cursor, 0)) + 1
         self.bar.show_fault(None if unfinished else fault)
         if fault is None:
             self._count_line()
         if cursor >= 0:
             work = partial(_suggestions, self.app.store, cursor)
-            self.ask("complete", self._line, work, self.bar.suggest, quiet=True)
+            self.run_query("complete", self._line, work, self.bar.suggest, quiet=True)
 
     def _line(self) -> str:
-        """The question while somebody types: the line as it stands."""
+        """Return the typed line, the question of counts and completions."""
         return self.bar.input.value
 
     def _count_line(self) -> None:
-        from workbench.tui import slices
+        from workbench.tui import slice_edits
 
-        if slices.fault(self._line()) is None:
+        if slice_edits.fault(self._line()) is None:
             work = partial(_count, self.app.store)
-            self.ask("count", self._line, work, self._counted, quiet=True)
+            self.run_query("count", self._line, work, self._counted, quiet=True)
 
     def _counted(self, counts: tuple[int, int]) -> None:
         self._counts = {self._line(): counts}
         self.bar.show_count(*counts)
 
-    def was_overtaken(self, ticket: Ticket) -> None:
-        """What was typed meanwhile is asked when the typing pauses, if it can be."""
-        if ticket.group not in {"count", "complete"}:
-            super().was_overtaken(ticket)
+    def was_overtaken(self, query: Query) -> None:
+        """Leave counts and completions to the next typing pause."""
+        if query.group not in {"count", "complete"}:
+            super().was_overtaken(query)
 
     def on_slice_bar_applied(self, message: SliceBar.Applied) -> None:
-        """Ask for the new slice, unless it is none."""
-        from workbench.tui import slices
+        """Run the queries of the new slice, or show its error."""
+        from workbench.tui import slice_edits
 
-        fault = slices.fault(message.text)
+        fault = slice_edits.fault(message.text)
         self.bar.show_fault(fault)
         if fault is None and self.app.opened is not None:
             if self.bar.has_focus_within:
@@ -168,12 +170,12 @@ class SlicedScreen(AskingScreen):
 
 
 def _count(store: "Store", text: str, cancel: "Cancel") -> tuple[int, int]:
-    """Count what a line selects, and the store, at one moment."""
-    with store.snapshot(cancel=cancel) as held:
-        return held.count(text, cancel=cancel), held.count(cancel=cancel)
+    """Count the traces of a line and of the store, in one snapshot."""
+    with store.snapshot(cancel=cancel) as snapshot:
+        return snapshot.count(text, cancel=cancel), snapshot.count(cancel=cancel)
 
 
 def _suggestions(store: "Store", cursor: int, text: str, _: "Cancel") -> "list[Completion]":
-    from workbench.tui import slices
+    from workbench.tui import slice_edits
 
-    return slices.suggestions(store, text, cursor)
+    return slice_edits.suggestions(store, text, cursor)

@@ -1,4 +1,4 @@
-"""Small windows with which a running collection is steered: a question, and a form of its limits."""
+"""Run controls: windows to confirm a command, and to change the limits of a live run."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from workbench.runner.control.protocol import Retune, RunState
 
 NONE = "none"
-# name in `Retune` → what it is called here, what it means
+# units of amounts that are typed; FIELDS: name in `Retune` → label, meaning
 _UNITS = {"budget_usd": "USD", "budget_j": "J", "budget_time_s": "s", "timeout_s": "s"}
 FIELDS = {
     "concurrency": ("at once", "attempts and calls"),
     "budget_usd": ("dollars", "of this launch"),
     "budget_tokens": ("tokens", "in and out"),
     "budget_j": ("joules", "by the meters"),
-    "budget_time_s": ("seconds", "none begins after"),
-    "retries": ("retries", "tries after the first"),
-    "timeout_s": ("timeout", "seconds a request"),
+    "budget_time_s": ("seconds", "no attempt starts after"),
+    "retries": ("retries", "of a failed request"),
+    "timeout_s": ("timeout", "seconds per request"),
 }
 
 
-class AskScreen(ModalScreen[bool]):
-    """Ask before something that cannot be undone; y does it."""
+class ConfirmScreen(ModalScreen[bool]):
+    """Window that asks to confirm a command; y confirms."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -49,12 +49,12 @@ class AskScreen(ModalScreen[bool]):
             yield Static(safe(self._question, lines=True), markup=False)
 
     def action_answer(self, yes: bool) -> None:
-        """Hand the answer over."""
+        """Return the answer."""
         self.dismiss(yes)
 
 
 class RetuneScreen(ModalScreen["Retune | None"]):
-    """Change how fast and how far a run goes; only what was changed is sent."""
+    """Form of the limits of a run; only changed limits are sent."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,10 +65,10 @@ class RetuneScreen(ModalScreen["Retune | None"]):
 
     def __init__(self, state: "RunState") -> None:
         super().__init__()
-        self._held = held(state)
+        self._present = limits_of(state)
 
     def compose(self) -> ComposeResult:
-        """Build a line for each limit, with what holds now."""
+        """Build a line for each limit, with its present value."""
         known = bounds()
         with Vertical(classes="window") as window:
             window.border_title = "limits of the run"
@@ -76,17 +76,17 @@ class RetuneScreen(ModalScreen["Retune | None"]):
             for name, (title, meaning) in FIELDS.items():
                 yield Horizontal(
                     Label(title, markup=False),
-                    Input(self._held[name], name=name, compact=True, max_length=20),
+                    Input(self._present[name], name=name, compact=True, max_length=20),
                     Label(f"{meaning}; {known[name][1]}", classes="help", markup=False),
                     classes="field",
                 )
             yield Static(id="status", markup=False)
 
     def on_input_submitted(self) -> None:
-        """Hand over what was changed, or say what is wrong."""
+        """Return the command that changes the limits, or show which limit is not valid."""
         typed = {field.name or "": field.value.strip() for field in self.query(Input)}
         try:
-            command = changed(self._held, typed)
+            command = changed(self._present, typed)
         except ValueError as fault:
             status = self.query_one("#status", Static)
             status.set_class(True, "-fault")
@@ -95,28 +95,28 @@ class RetuneScreen(ModalScreen["Retune | None"]):
         self.dismiss(command)
 
     def action_leave(self) -> None:
-        """Give up."""
+        """Close the form without a result."""
         self.dismiss(None)
 
 
-def held(state: "RunState") -> dict[str, str]:
-    """Write the limits that a run has now; budgets that it has not are "none"."""
+def limits_of(state: "RunState") -> dict[str, str]:
+    """Write the present limits of a run; a budget that it lacks is "none"."""
     values = {name: getattr(state, name, None) for name in FIELDS}
     values["concurrency"] = state.concurrency_cap
     return {name: NONE if value is None else f"{value:.12g}" for name, value in values.items()}
 
 
-def changed(held: Mapping[str, str], typed: Mapping[str, str]) -> "Retune | None":
-    """Return the command that changes what was typed otherwise; None where all is as it was.
+def changed(present: Mapping[str, str], typed: Mapping[str, str]) -> "Retune | None":
+    """Return the command for the limits that differ from the present ones; None if none does.
 
     Raises:
-        ValueError: says which limit cannot be had, and what can.
+        ValueError: a limit is not valid; the message names it and the values it accepts.
     """
     import msgspec
 
     from workbench.runner.control.protocol import BUDGETS, Retune
 
-    new = {name: text for name, text in typed.items() if text != held[name]}
+    new = {name: text for name, text in typed.items() if text != present[name]}
     if not new:
         return None
     lift = [name for name, text in new.items() if name in BUDGETS and text in {NONE, ""}]
@@ -130,7 +130,7 @@ def changed(held: Mapping[str, str], typed: Mapping[str, str]) -> "Retune | None
 
 
 def _number(name: str, text: str) -> float:
-    """Read a number; whole where it is whole."""
+    """Parse an amount; a whole number is an int."""
     from workbench.slice.fields import amount
 
     try:
@@ -143,17 +143,17 @@ def _number(name: str, text: str) -> float:
 def _refusal(name: str, text: str) -> ValueError:
     whole, ends = bounds()[name]
     wanted = f"a {'whole ' if whole else ''}number, {ends}"
-    return ValueError(f"{FIELDS[name][0]}: {text!r} will not do; it takes {wanted}")
+    return ValueError(f"{FIELDS[name][0]}: {text!r} is not valid; write {wanted}")
 
 
 def bounds() -> dict[str, tuple[bool, str]]:
-    """Say of each limit whether it is whole, and between which ends, by what the command takes."""
+    """Return for each limit whether it is a whole number, and its range as text."""
     import msgspec
 
     from workbench.runner.control.protocol import BUDGETS, Retune
 
     kind: Any = msgspec.inspect.type_info(Retune)
-    found = {}
+    ranges = {}
     for field in kind.fields:
         if field.name in FIELDS:
             number = next(t for t in field.type.types if hasattr(t, "ge"))
@@ -161,5 +161,5 @@ def bounds() -> dict[str, tuple[bool, str]]:
             if number.le is not None:
                 ends = f"{number.ge:,} to {number.le:,}"
             none = f", or {NONE}" if field.name in BUDGETS else ""
-            found[field.name] = (isinstance(number, msgspec.inspect.IntType), ends + none)
-    return found
+            ranges[field.name] = (isinstance(number, msgspec.inspect.IntType), ends + none)
+    return ranges

@@ -1,4 +1,4 @@
-"""Editing a filter's text from the screens: choosing values, narrowing, completing."""
+"""Edits of a slice's text by the screens: select values, narrow, toggle flags, complete."""
 
 import datetime as dt
 import re
@@ -17,7 +17,7 @@ def read(text: str) -> Slice:
 
 
 def fault(text: str) -> SliceError | None:
-    """Return what is wrong with a filter, or None."""
+    """Return the error of a filter, or None."""
     try:
         read(text)
     except SliceError as error:
@@ -26,7 +26,7 @@ def fault(text: str) -> SliceError | None:
 
 
 def _values(term: Term, column: str) -> set[Value] | None:
-    """Return the exact values that a term asks of a column; None where it asks something else."""
+    """Return the exact values that a term requires of a column; None for any other term."""
     if isinstance(term, Compare) and term.op == "=" and term.field.column == column:
         return {value for value in term.values if isinstance(value, str)}
     if isinstance(term, OneOf) and term.field.column == column:
@@ -52,12 +52,12 @@ def chosen(text: str, column: str) -> set[Value]:
 
 def without(text: str, column: str) -> Slice:
     """Return a filter without the terms that name exact values of a column."""
-    kept = [t for t in read(text).terms if t.negated or _values(t, column) is None]
-    return Slice(tuple(kept))
+    remaining = [t for t in read(text).terms if t.negated or _values(t, column) is None]
+    return Slice(tuple(remaining))
 
 
 def toggled(text: str, column: str, value: Value) -> str:
-    """Add a value to those that a filter names of a column, or take it away."""
+    """Add a value to the exact values of a column in a filter, or remove it."""
     values = chosen(text, column) ^ {value}
     rest = without(text, column)
     if not values:
@@ -67,7 +67,7 @@ def toggled(text: str, column: str, value: Value) -> str:
 
 
 def narrowed(text: str, **fields: Value) -> str:
-    """Return a filter that also asks for exact values."""
+    """Return a filter that also requires exact values."""
     return str(read(text).where(**fields))
 
 
@@ -75,10 +75,10 @@ def flagged(text: str, flag: str, others: tuple[str, ...]) -> str:
     """Switch a bare word on or off; `others` are words that exclude it."""
     terms = read(text).terms
     has = any(isinstance(t, Flag) and t.name == flag and not t.negated for t in terms)
-    kept = [t for t in terms if not (isinstance(t, Flag) and t.name in {flag, *others})]
-    return str(Slice(tuple(kept)) if has else Slice(tuple(kept)).where(**{flag: True}))
+    remaining = [t for t in terms if not (isinstance(t, Flag) and t.name in {flag, *others})]
+    return str(Slice(tuple(remaining)) if has else Slice(tuple(remaining)).where(**{flag: True}))
 
 
 def suggestions(store: Store, text: str, cursor: int) -> list[Completion]:
-    """Return what the word at the cursor may become."""
+    """Return completions of the word at the cursor."""
     return complete(text, cursor, store.values, store.fields())[:12]

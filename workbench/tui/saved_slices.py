@@ -1,4 +1,4 @@
-"""Small windows to name a slice, and to choose among those that have a name."""
+"""Windows for saved slices: one to name a slice, one to select a saved slice."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,11 +13,11 @@ from textual.widgets.option_list import Option
 
 from workbench.safe import one_line
 
-NONE_YET = "no slice is saved yet; s saves the one in force"
+NONE_YET = "no slice is saved yet; s saves the present one"
 
 
 class NameScreen(ModalScreen[str | None]):
-    """Ask for a name."""
+    """Window that asks for a name."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "close", show=False)]
@@ -34,16 +34,16 @@ class NameScreen(ModalScreen[str | None]):
             yield Input(placeholder="name", max_length=80)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Hand the name over."""
+        """Return the name."""
         self.dismiss(message.value.strip() or None)
 
     def action_leave(self) -> None:
-        """Give up."""
+        """Close the window without a result."""
         self.dismiss(None)
 
 
 class SavedScreen(ModalScreen[str | None]):
-    """Choose a saved slice."""
+    """Window that lists the saved slices."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -77,9 +77,9 @@ class SavedScreen(ModalScreen[str | None]):
             listing.action_cursor_down() if by > 0 else listing.action_cursor_up()
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        """Hand the filter over."""
+        """Return the filter."""
         self.dismiss(list(self._slices.values())[message.option_index])
 
     def action_leave(self) -> None:
-        """Give up."""
+        """Close the window without a result."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""Any frame as a grid: the table of an analysis, or what an SQL statement returned."""
+"""Result grid: a frame of an analysis or an SQL statement as columns and rows of a grid."""
 
 import operator
 import textwrap
@@ -14,8 +14,8 @@ from workbench.tui.widgets.rows import FrameRows, ListRows
 if TYPE_CHECKING:
     import polars as pl
 
-WIDEST = 60  # cells of one column
-LONGEST = 2000  # cells of one value that has lines of its own
+WIDEST = 60  # terminal cells of a column, at most
+LONGEST = 2000  # terminal cells of a value that is shown on lines of its own, at most
 
 
 def _writer(name: str, column: Column | None, most: int) -> Any:
@@ -31,13 +31,13 @@ def _writer(name: str, column: Column | None, most: int) -> Any:
 def grid_columns(
     frame: "pl.DataFrame", known: Sequence[Column] = (), most: int = WIDEST
 ) -> list[GridColumn]:
-    """Return a grid column per column of a frame, headed and written by what is known of it."""
+    """Return a grid column per column of a frame, with heads and formats of the schema."""
     by_name = {column.name: column for column in known}
-    found = []
+    columns = []
     heads = headings(frame.columns, by_name)
     for (name, dtype), head in zip(frame.schema.items(), heads, strict=True):
         column = by_name.get(name)
-        found.append(
+        columns.append(
             GridColumn(
                 key=name,
                 title=one_line(head, WIDEST),
@@ -46,18 +46,18 @@ def grid_columns(
                 most=most,
             )
         )
-    return found
+    return columns
 
 
 def height(frame: "pl.DataFrame") -> str:
-    """Count rows in words."""
+    """Write the number of rows."""
     return formats.counted(frame.height, "row")
 
 
 def record(
     frame: "pl.DataFrame", known: Sequence[Column], width: int
 ) -> tuple[ListRows, list[GridColumn]]:
-    """Turn a frame of one row on its side: a line per column, more where a text is longer than a width."""
+    """Transpose a frame of one row: a line per column, or several for a long text."""
     row = frame.row(0, named=True)
     lines = []
     for column in grid_columns(frame, known, LONGEST):
@@ -70,13 +70,14 @@ def record(
 
 
 def ordered(frame: "pl.DataFrame", key: str, *, descending: bool) -> FrameRows:
-    """Return a frame's rows by a column, unknown ones last; as they came where there is no such column."""
+    """Return the rows sorted by a column, nulls last; unsorted if there is no such column."""
     if key in frame.columns:
         frame = frame.sort(key, descending=descending, nulls_last=True, maintain_order=True)
     return FrameRows(frame)
 
 
-def said(dropped: Mapping[str, int], notes: Sequence[str]) -> str:
-    """Write what an analysis left out and what a reader should know."""
-    left = [f"{formats.count(n)} {reason}" for reason, n in dropped.items()]
-    return "\n".join([*([f"left out: {'; '.join(left)}"] if left else []), *notes])
+def notes_text(dropped: Mapping[str, int], notes: Sequence[str]) -> str:
+    """Write the dropped rows and the notes of an analysis, one a line."""
+    reasons = [f"{formats.count(n)} {reason}" for reason, n in dropped.items()]
+    lines = [f"left out: {'; '.join(reasons)}"] if reasons else []
+    return "\n".join([*lines, *notes])

@@ -1,4 +1,4 @@
-"""Where two conversations part: their messages side by side, and the words that are not the other's.
+"""Diff of messages: pairs of two conversations' messages, and the words that differ.
 
 Messages are matched whole; words only within a pair that is looked at, and only so many of them, so
 that a conversation of any length is compared at once.
@@ -24,7 +24,7 @@ Span = tuple[int, int]  # of a text without its white space: from, to
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
-    """Two messages that stand for each other, or one that nothing stands for."""
+    """Two messages that correspond, or one without a counterpart."""
 
     a: Entry | None
     b: Entry | None
@@ -44,32 +44,32 @@ class Marks:
 
 
 def pairs(a: Sequence[Entry], b: Sequence[Entry]) -> list[Pair]:
-    """Match the messages of two conversations: equal ones with each other, the others by their kind."""
+    """Match the messages of two conversations: equal messages first, the others by kind."""
     left, right = [_key(e) for e in a], [_key(e) for e in b]
-    start = _alike(left, right)
-    found = [Pair(x, y, is_same=True) for x, y in zip(a[:start], b[:start], strict=True)]
+    start = _common_prefix(left, right)
+    matched = [Pair(x, y, is_same=True) for x, y in zip(a[:start], b[:start], strict=True)]
     matcher = difflib.SequenceMatcher(None, left[start:], right[start:], autojunk=False)
     for tag, a0, a1, b0, b1 in matcher.get_opcodes():
         xs, ys = a[start + a0 : start + a1], b[start + b0 : start + b1]
         if tag == "equal":
-            found += [Pair(x, y, is_same=True) for x, y in zip(xs, ys, strict=True)]
+            matched += [Pair(x, y, is_same=True) for x, y in zip(xs, ys, strict=True)]
         else:
-            found += _by_kind(xs, ys)
-    return found
+            matched += _by_kind(xs, ys)
+    return matched
 
 
-def parting(found: Sequence[Pair]) -> int | None:
-    """Return the place of the first pair that differs; None where none does."""
-    return next((i for i, pair in enumerate(found) if not pair.is_same), None)
+def first_difference(matched: Sequence[Pair]) -> int | None:
+    """Return the index of the first pair that differs; None if none does."""
+    return next((i for i, pair in enumerate(matched) if not pair.is_same), None)
 
 
 def _key(entry: Entry) -> tuple[str, str, str]:
-    # the hash of the whole text, where only its beginning is here
+    # the hash of the whole text, if only its beginning was fetched
     return entry.kind, entry.title, entry.content_id or entry.text
 
 
 def _by_kind(a: Sequence[Entry], b: Sequence[Entry]) -> Iterator[Pair]:
-    """Walk both; whoever has to wait less for a message of the other's kind stands alone meanwhile."""
+    """Pair messages of one kind; skip on the side whose next message of that kind is nearer."""
     i = j = 0
     while i < len(a) and j < len(b):
         if a[i].kind == b[j].kind:
@@ -86,15 +86,15 @@ def _by_kind(a: Sequence[Entry], b: Sequence[Entry]) -> Iterator[Pair]:
 
 
 def _wait(entries: Sequence[Entry], kind: str) -> int:
-    """Count the messages before the next one of a kind."""
+    """Return the number of messages before the next one of a kind."""
     near = entries[:AHEAD]
     return next((n for n, entry in enumerate(near) if entry.kind == kind), AHEAD)
 
 
 def marks(a: str, b: str) -> Marks:
-    """Find the words of two texts that the other has not, as far as they are compared."""
+    """Return the words of each text that the other lacks, as far as they are compared."""
     left, right = _words(a), _words(b)
-    start = _alike(left, right)
+    start = _common_prefix(left, right)
     xs, ys = left[start : start + MOST_WORDS], right[start : start + MOST_WORDS]
     opcodes = difflib.SequenceMatcher(None, xs, ys, autojunk=False).get_opcodes()
     changed = [code[1:] for code in opcodes if code[0] != "equal"]
@@ -106,14 +106,17 @@ def marks(a: str, b: str) -> Marks:
 
 
 def unlike(a: str, b: str) -> tuple[bool, int]:
-    """Say whether any word differs, and how many words of both `marks` leaves aside; takes no longer than reading."""
+    """Return whether any word differs, and the number of words that `marks` does not compare.
+
+    Linear in the length of the texts.
+    """
     left, right = _words(a), _words(b)
-    read = _alike(left, right) + MOST_WORDS
+    read = _common_prefix(left, right) + MOST_WORDS
     return left != right, max(0, len(left) - read) + max(0, len(right) - read)
 
 
-def _alike(left: Sequence[object], right: Sequence[object]) -> int:
-    """Count the words, or messages, that two begin with alike."""
+def _common_prefix(left: Sequence[object], right: Sequence[object]) -> int:
+    """Return the length of the common prefix of two sequences."""
     shorter = min(len(left), len(right))
     return next((i for i in range(shorter) if left[i] != right[i]), shorter)
 
@@ -123,7 +126,7 @@ def _words(text: str) -> list[str]:
 
 
 def _spans(words: Sequence[str], before: int, chosen: Sequence[Span]) -> Iterator[Span]:
-    """Turn stretches of words into stretches of characters."""
+    """Convert spans of words into spans of characters."""
     places = [before]
     for word in words:
         places.append(places[-1] + len(word))
@@ -133,7 +136,7 @@ def _spans(words: Sequence[str], before: int, chosen: Sequence[Span]) -> Iterato
 
 
 def stretches(line: str, before: int, spans: Sequence[Span]) -> Iterator[tuple[str, bool]]:
-    """Cut a line into what is marked and what is not.
+    """Split a line into marked and unmarked parts.
 
     Args:
         line: one line of the text that the marks are of, broken anywhere.
@@ -159,5 +162,5 @@ def stretches(line: str, before: int, spans: Sequence[Span]) -> Iterator[tuple[s
 
 
 def length(line: str) -> int:
-    """Count the characters of a line that are no white space."""
+    """Count the characters of a line that are not white space."""
     return len("".join(line.split()))

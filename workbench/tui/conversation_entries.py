@@ -1,4 +1,4 @@
-"""Messages of a trace → entries of the conversation, with what each took in the margin."""
+"""Conversation entries of a trace's messages, with tokens, time and cost in the margin."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from workbench.tui.widgets.conversation import Entry, is_long
 Facts = Mapping[str, Any]
 
 
-class Talk:
-    """Knows the calls and the tool calls that messages refer to."""
+class EntryBuilder:
+    """Builds conversation entries from messages and the calls that they refer to."""
 
     def __init__(self, calls: Sequence[Facts], tool_calls: Sequence[Facts]) -> None:
         self._calls = {call["call_id"]: call for call in calls}
@@ -38,19 +38,19 @@ class Talk:
 
     @staticmethod
     def fill(entry: Entry, whole: str, length: int) -> None:
-        """Give an entry more of its text."""
+        """Show `length` characters of an entry's text."""
         entry.text = whole[:length]
         rest = len(whole[length:].encode("utf-8", "replace"))
         entry.more = f"{formats.si(rest, 'B')} more" if rest else ""
 
     def ending(self, facts: Facts, n: int) -> list[Entry]:
-        """Make entries of the failures that no message tells of: of calls and of the whole trace."""
+        """Make entries of errors that are in no message: those of calls and of the trace."""
         faults = [(c["error_type"], c["error_message"]) for c in self._calls.values()]
         faults.append((facts["error_type"], facts["error_message"]))
-        told = dict.fromkeys(fault for fault in faults if fault[0] is not None)
+        distinct = dict.fromkeys(fault for fault in faults if fault[0] is not None)
         return [
-            Entry(n + i, "error", f"{kind}: {said or ''}".strip(": "), is_error=True)
-            for i, (kind, said) in enumerate(told)
+            Entry(n + i, "error", f"{kind}: {message or ''}".strip(": "), is_error=True)
+            for i, (kind, message) in enumerate(distinct)
         ]
 
     def _margin(self, message: Facts, kind: str, tool: Facts | None) -> tuple[str, str, str, str]:

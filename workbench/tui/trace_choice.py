@@ -1,4 +1,4 @@
-"""Choosing the trace that another is compared with: of the same item, the nearest configuration first."""
+"""Choice of the trace to compare with: the item's traces, nearest configuration first."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,8 +9,8 @@ from textual.widgets import Static
 
 from workbench import formats
 from workbench.safe import one_line
-from workbench.tui import slices
-from workbench.tui.asking import AskingScreen, StatusScreen, once
+from workbench.tui import slice_edits
+from workbench.tui.queries import QueryScreen, StatusScreen, always_current
 from workbench.tui.trace_columns import COLUMNS, FETCHED
 from workbench.tui.widgets.grid import Grid
 from workbench.tui.widgets.key_bar import KeyBar
@@ -20,7 +20,7 @@ from workbench.tui.widgets.top_bar import TopBar
 if TYPE_CHECKING:
     from workbench.store import Cancel, Store
 
-MOST = 1000  # traces of an item that are listed
+MAX_TRACES = 1000  # of an item, listed
 OF_CONFIGURATION = (
     "model",
     "provider",
@@ -34,12 +34,12 @@ OF_CONFIGURATION = (
 HIDDEN = ("task", "item")
 
 
-def compare(screen: AskingScreen, facts: Mapping[str, Any]) -> None:
-    """Compare a trace with the one that is marked, or with one that is chosen.
+def compare(screen: QueryScreen, facts: Mapping[str, Any]) -> None:
+    """Compare a trace with the marked one, or with one that the user selects.
 
     Args:
-        screen: where the key was pressed.
-        facts: the trace; its columns `trace_id`, `task`, `item` and those of its configuration.
+        screen: the screen on which the key was pressed.
+        facts: `trace_id`, `task`, `item` and the configuration's columns of the trace.
     """
     from workbench.tui.diff import DiffScreen
 
@@ -57,7 +57,7 @@ def compare(screen: AskingScreen, facts: Mapping[str, Any]) -> None:
 
 
 class ChoiceScreen(StatusScreen):
-    """The traces of an item; hands over the id of one, or None."""
+    """List of an item's traces; returns the id of one, or None."""
 
     CSS_PATH = "screens.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -84,46 +84,51 @@ class ChoiceScreen(StatusScreen):
         grid.marked = self.app.marked
         grid.focus()
         facts, store, marked = self._facts, self.app.store, frozenset(self.app.marked)
-        self.ask("traces", once, lambda _, c: others(store, facts, marked, c), self._show)
+        self.run_query(
+            "traces", always_current, lambda _, c: others(store, facts, marked, c), self._show
+        )
 
-    def _show(self, found: tuple[int, list[Row]]) -> None:
-        n, rows = found
+    def _show(self, result: tuple[int, list[Row]]) -> None:
+        n, rows = result
         grid = self.query_one(Grid)
         grid.empty_text = "no other trace of this item; m marks one of another to compare with"
         grid.show(ListRows(rows))
-        left = f"the first {formats.count(MOST)} of {formats.count(n)} traces; " if n > MOST else ""
-        self.say(f"{left}marked ones first, then by how much of the configuration is the same")
+        cut = (
+            f"the first {formats.count(MAX_TRACES)} of {formats.count(n)} traces; "
+            if n > MAX_TRACES
+            else ""
+        )
+        self.say(f"{cut}marked ones first, then by how much of the configuration is the same")
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
-        """Hand the trace over."""
+        """Return the trace's id."""
         self.dismiss(str(message.row["trace_id"]))
 
     def action_open(self) -> None:
-        """Choose the row under the cursor."""
+        """Select the row under the cursor."""
         self.query_one(Grid).action_open()
 
     def action_leave(self) -> None:
-        """Choose none."""
+        """Close the list without a result."""
         self.dismiss(None)
 
 
 def others(
     store: "Store", facts: Mapping[str, Any], marked: frozenset[str], cancel: "Cancel"
 ) -> tuple[int, list[Row]]:
-    """Return how many traces an item has, and the other ones, the nearest first; runs in a thread."""
-    text = slices.narrowed("", task=facts["task"], item=facts["item"])
+    """Return the number of an item's traces, and the other traces; runs in a thread."""
+    text = slice_edits.narrowed("", task=facts["task"], item=facts["item"])
     columns = dict.fromkeys((*FETCHED, *OF_CONFIGURATION))
-    with store.snapshot(cancel=cancel) as held:
-        frame = held.page(text, columns=tuple(columns), limit=MOST)
-        n = held.count(text)
+    with store.snapshot(cancel=cancel) as snapshot:
+        frame = snapshot.page(text, columns=tuple(columns), limit=MAX_TRACES)
+        n = snapshot.count(text)
     rows = [row for row in frame.rows(named=True) if row["trace_id"] != facts["trace_id"]]
 
     def distance(row: Row) -> tuple[Any, ...]:
-        apart = sum(row[name] != facts[name] for name in OF_CONFIGURATION)
-        other = (
-            row["model"] != facts["model"]
-        )  # of two that are as near, the same model comes first
+        n_different = sum(row[name] != facts[name] for name in OF_CONFIGURATION)
+        is_other_model = row["model"] != facts["model"]  # breaks ties
         name = row["configuration"] or ""
-        return row["trace_id"] not in marked, apart, other, name, row["trial"] or 0
+        is_unmarked = row["trace_id"] not in marked
+        return is_unmarked, n_different, is_other_model, name, row["trial"] or 0
 
     return n, sorted(rows, key=distance)
