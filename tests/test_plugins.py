@@ -11,7 +11,7 @@ from tests.support.runner_stub import DONE, Stub, delta, stream, usage
 from workbench import analysis, config, plugins, scoring, sources
 from workbench.cli import main
 from workbench.errors import ConfigError, TaskError
-from workbench.runner import strategies
+from workbench.runner import Plan, strategies, tools
 
 _MARK = 'from pathlib import Path\nPath(__file__).with_name("ran").touch()\n'
 
@@ -307,6 +307,37 @@ def test_a_strategy_must_bear_the_name_of_its_entry_point(on_path):
     on_path("[workbench.strategies]\nthrice = lab_parts:Twice\n", {"lab_parts": blocks("python")})
     with pytest.raises(ConfigError, match="calls itself 'twice'"):
         strategies.find("thrice", {}, allow_code=False)
+
+
+async def test_an_installed_tool_is_run_and_is_part_of_the_configuration(lab):
+    """An agent may use it by name; a hash of its source is in the configuration's settings."""
+    box = tools.Toolbox([tools.get("length")])
+    outcome = await box.call("length", '{"word": "forest"}')
+    plan = Plan.from_mapping({"models": ["m"], "tasks": ["arithmetic"]})
+    react = strategies.get("react", tools=["length"])
+    settings = plan.configuration(plan.targets[0], react).settings
+
+    assert outcome.text == "6"
+    assert '"tool_code":{"length":"lab_parts:Length#' in settings.replace(" ", "")
+
+
+async def test_a_tool_that_fails_is_an_error_for_the_model(on_path):
+    """The run goes on; the record has the error's kind."""
+    source = blocks("python").replace('len(arguments["word"])', "1 / 0")
+    on_path("[workbench.tools]\nlength = lab_parts:Length\n", {"lab_parts": source})
+    outcome = await tools.Toolbox([tools.get("length")]).call("length", '{"word": "x"}')
+    assert outcome.record.error_type == "tool_failed"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_tool_that_is_broken_or_not_installed_is_refused_in_words(on_path, installed):
+    """The message names the fault, or the folder; nothing of a stranger's runs."""
+    source = _MARK + "raise RuntimeError('the lab is closed')\nLength = 1\n"
+    entries = "[workbench.tools]\nlength = lab_parts:Length\n"
+    folder = on_path(entries, {"lab_parts": source}, installed=installed)
+    with pytest.raises(ConfigError, match=r"lab is closed|no installation folder"):
+        tools.get("length")
+    assert (folder / "ran").exists() == installed
 
 
 def test_an_unknown_name_offers_the_plug_in(lab):

@@ -1,8 +1,8 @@
 """Plug-ins: parts that other installed packages offer by entry points, listed without importing them.
 
-A distribution declares an entry point in one of four groups, `workbench.strategies`,
-`workbench.scorers`, `workbench.sources` and `workbench.analyses`; its name is the name by which the
-part is used:
+A distribution declares an entry point in one of five groups, `workbench.strategies`,
+`workbench.tools`, `workbench.scorers`, `workbench.sources` and `workbench.analyses`; its name is
+the name by which the part is used:
 
     [project.entry-points."workbench.strategies"]
     twice = "twice:Twice"
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # what a plug-in is → its group of entry points, and what it is in Python
 GROUPS = {
     "strategy": ("workbench.strategies", "class"),
+    "tool": ("workbench.tools", "class"),
     "scorer": ("workbench.scorers", "function"),
     "source": ("workbench.sources", "object"),
     "analysis": ("workbench.analyses", "object"),
@@ -49,7 +50,7 @@ class Plugin:
     """An entry point of one of the groups; nothing of it is imported.
 
     Attributes:
-        what: strategy, scorer, source or analysis.
+        what: strategy, tool, scorer, source or analysis.
         name: the name of the entry point; of a distribution whose entry points cannot be read, its
             own.
         value: `module:name`, as the distribution has it.

@@ -50,6 +50,7 @@ def _shipped(what: str) -> Collection[str]:
 # what a plug-in is → the function that names those that ship
 _NAMES = {
     "strategy": "workbench.runner.strategies:names",
+    "tool": "workbench.runner.tools:names",
     "scorer": "workbench.scoring:names",
     "source": "workbench.sources:shipped_names",
     "analysis": "workbench.analysis:shipped_names",

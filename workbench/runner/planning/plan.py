@@ -17,6 +17,7 @@ from workbench.decoding import UNDECODABLE
 from workbench.errors import ConfigError
 from workbench.external_code import ExternalCode, is_external, locate
 from workbench.records import Configuration, Item, Task, as_dict, content_id, json_text
+from workbench.runner import tools
 from workbench.runner.attempts.session import Strategy
 from workbench.runner.limits import Backoff
 from workbench.runner.planning.target import IN_PROCESS, Positive, Settings, Target
@@ -145,6 +146,9 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         settings |= {"helpers": {n: self.helper(n).identity for n in named}} if named else {}
         code = getattr(strategy, "identity", None)  # of code of the user's
         settings |= {"strategy_code": code} if code is not None else {}
+        used = getattr(strategy, "tools", ()) if code is None else ()
+        tool_code = {name: i for name in used if (i := tools.identity(name)) is not None}
+        settings |= {"tool_code": tool_code} if tool_code else {}
         return Configuration(
             model=target.model,
             provider=target.provider_name,

@@ -1,13 +1,13 @@
-"""Tools by name that a model may call, one file each, imported on use."""
+"""Tools by name that a model may call: one file each, imported on use, and plug-ins."""
 
-import difflib
 import importlib
 
+from workbench import plugins
 from workbench.errors import ConfigError
 from workbench.runner.tools.base import Tool, ToolResult
 from workbench.runner.tools.toolbox import Toolbox, ToolOutcome
 
-__all__ = ["Tool", "ToolOutcome", "ToolResult", "Toolbox", "get", "names"]
+__all__ = ["Tool", "ToolOutcome", "ToolResult", "Toolbox", "get", "identity", "names"]
 
 _HOMES = {
     "calculator": ("workbench.runner.tools.calculator", "Calculator"),
@@ -22,6 +22,12 @@ def names() -> tuple[str, ...]:
     return tuple(_HOMES)
 
 
+def identity(name: str) -> str | None:
+    """Return `module:name` of a plug-in's tool with a hash of its source; None for one that ships."""
+    plugin = None if name in _HOMES else plugins.find("tool", name)
+    return None if plugin is None else plugin.code().identity
+
+
 def get(name: str) -> Tool:
     """Make a tool by name.
 
@@ -29,8 +35,12 @@ def get(name: str) -> Tool:
         ConfigError: there is no such tool, or it cannot work on this machine.
     """
     if name not in _HOMES:
-        near = difflib.get_close_matches(name, _HOMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_HOMES)}"
+        plugin = plugins.find("tool", name)
+        if plugin is not None:
+            from workbench.runner.tools import own
+
+            return own.make(plugin)
+        hint = plugins.hint("tool", name, _HOMES)
         raise ConfigError(f"no tool is called {name!r}; {hint}")
     module, attribute = _HOMES[name]
     tool: Tool = getattr(importlib.import_module(module), attribute)()
