@@ -1,4 +1,4 @@
-"""What LLMs and agents cost for what they achieve: public names, resolved when first used."""
+"""Workbench for the cost of LLM and agent results: public names, imported on first use."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What a cell of a table says: numbers, flags, times and unknown ones, by one rule for every reader.
+"""Parsing of table cells: numbers, flags, times and unknown values, by one rule for every reader.
 
 Cells come from other people's files as text (CSV), or typed (JSON, YAML, TOML, Parquet). Nothing is
 guessed that could be read in two ways: 1,234 is a number only once its column, its file or the
@@ -72,7 +72,7 @@ def is_empty(value: object) -> bool:
 
 
 def is_unknown(value: object) -> bool:
-    """Whether a cell of numbers, flags or times says nothing: empty, or a word that tables use for it."""
+    """Return whether a cell is unknown: empty, or a word that tables write for unknown values."""
     if isinstance(value, str):
         if value[:1].isdigit():  # as most do
             return False
@@ -85,7 +85,7 @@ def is_unknown(value: object) -> bool:
 
 
 class Quantity(NamedTuple):
-    """A number as it is written, and what stands before and after it: "$", "%", "ms"; "" where nothing does."""
+    """A number as it is written, with the text before and after it: "$", "%", "ms"; else ""."""
 
     number: int | float
     before: str = ""
@@ -106,7 +106,7 @@ def _number_pattern(mark: str) -> re.Pattern[str]:
 
 
 def quantity(text: str, mark: str = POINT) -> Quantity:
-    """Read a number in text, with thousands in groups of three, and a currency, unit or % beside it.
+    """Read a number in text, with thousands in groups of three, and a currency, unit or %.
 
     Args:
         text: as written: "1,250", "-$0.05", "81.3%", "350 ms", "1 234".
@@ -195,13 +195,13 @@ def _reads(text: str, mark: str) -> bool:
 
 
 def common_mark(texts: Iterable[object]) -> str | None:
-    """Tell the decimal mark of a column by the cells that leave no choice; None where none does, or both do."""
+    """Return a column's decimal mark by its unambiguous cells; None without one, or with both."""
     found = {mark for text in texts if isinstance(text, str) and (mark := decimal_mark(text))}
     return found.pop() if len(found) == 1 else None
 
 
 def seconds(text: str) -> float | None:
-    """Read a duration as clocks and Python write it: 0:01:30.5, 1 day, 2:03:04; None for anything else."""
+    """Read a duration as clocks and Python write it: 0:01:30.5; 1 day, 2:03:04; None otherwise."""
     found = _CLOCK.fullmatch(text.strip())
     if found is None:
         return None
@@ -301,7 +301,7 @@ def text(value: object) -> str:
 
 
 def integral(value: str) -> str | None:
-    """Return the text of a whole number without its empty fraction ("1.0" → "1"); None for any other text.
+    """Return the text of a whole number without its empty fraction ("1.0" → "1"); else None.
 
     A leading zero ("007") and an exponent ("1e5") make a name, not a number.
     """
@@ -380,13 +380,13 @@ class Survey:
 
 
 def delimiter(head: str) -> str:
-    """Tell the delimiter of a CSV file by its first line: the one that stands there most outside of quotes."""
+    """Return a CSV file's delimiter: the most frequent one outside quotes in its first line."""
     bare = _QUOTED.sub("", head)
     return max(DELIMITERS, key=bare.count)  # a tie goes to the comma
 
 
 def is_open(line: str) -> bool:
-    """Whether a line of a CSV file ends within quotes, so that its record goes on in the next one."""
+    """Return whether a line of a CSV file ends within quotes, so that its record continues."""
     return line.count('"') % 2 == 1
 
 

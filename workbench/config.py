@@ -2,7 +2,9 @@
 
 | setting | file key | environment | where |
 |---|---|---|---|
-| any | `name = value` in `$XDG_CONFIG_HOME/workbench/config.toml` | `WORKBENCH_NAME` | `--name` where a command has it |
+| any | `name = value` | `WORKBENCH_NAME` | `--name` where a command has it |
+
+The configuration file is `$XDG_CONFIG_HOME/workbench/config.toml`.
 
 The file never holds a key: `api_key_env` names the environment variable that does.
 """

@@ -1,4 +1,4 @@
-"""JSON and TOML that others wrote: what a reader has to expect beside the errors that the libraries name.
+"""Decoding of untrusted JSON and TOML: exceptions to catch beside those that the libraries name.
 
 A document that is nested too deeply is a RecursionError, a text with half a surrogate pair a
 UnicodeError, and a whole number of thousands of digits in TOML a plain ValueError.

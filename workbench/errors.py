@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree; the CLI maps the base to exit status 1.
+"""Errors of the package, as one tree; the CLI maps the base to exit status 1.
 
 WorkbenchError
 ├── ConfigError            a setting, option or environment value is wrong

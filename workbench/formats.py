@@ -1,4 +1,4 @@
-"""How numbers, times and unknowns look in a cell; every face writes them by this."""
+"""Formats of numbers, times and unknown values in a cell, shared by CLI, app and notebooks."""
 
 import datetime as dt
 import math
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = "—"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_UNITS = 7.5  # of the last digit, that an interval is wide at least: 0.42 [0.38, 0.46], not 0.4 [0.4, 0.5]
+# least width of an interval in units of its last digit: 0.42 [0.38, 0.46], not 0.4 [0.4, 0.5]
+_UNITS = 7.5
 _AS_GIVEN = {"temperature", "top_p"}  # somebody set them: 0.7, not 0.7000 as if it was measured
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
@@ -126,7 +127,7 @@ def _number_text(value: float, column: "Column | None") -> str:
 
 
 def interval(value: Any, low: Any, high: Any, column: "Column | None" = None) -> str:
-    """Write a figure with its interval, as in "0.42 [0.38, 0.46]", in the digits that its width bears.
+    """Format a figure with its interval, "0.42 [0.38, 0.46]", in the digits that its width allows.
 
     All three have as many decimal places as it takes for the width to be at least `_UNITS` of the
     last, or one more where the figure would else be of a single digit; a figure without an interval
@@ -145,7 +146,7 @@ def interval(value: Any, low: Any, high: Any, column: "Column | None" = None) ->
 
 
 def _places(known: Sequence[float]) -> int | None:
-    """Count the decimal places that a width bears; None where numbers are better written one by one."""
+    """Count the decimal places that a width allows; None if numbers are better formatted singly."""
     finite = [float(e) for e in known if math.isfinite(e)]
     width = max(finite) - min(finite) if finite else 0.0
     if not width > 0 or max(map(abs, finite)) >= 1e7:

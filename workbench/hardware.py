@@ -1,4 +1,4 @@
-"""What is known of models, accelerators, electricity grids and measured latencies: `data/reference`, and the user's own.
+"""Facts on hardware: models, accelerators, grids and latencies, from `data/reference` and the user.
 
 A file of the user's is TOML of the same form, with any of the tables `[[model]]`,
 `[[accelerator]]`, `[[grid]]` and `[[latency]]`; its rows win over those that ship, field by field.
@@ -88,7 +88,7 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A law T = a I'² + b I' + c + O (n + m I + m (O − 1) / 2) in seconds; see `data/reference/latency.toml`."""
+    """Latency: a I'² + b I' + c + O (n + m I + m (O − 1) / 2) s; see `reference/latency.toml`."""
 
     law: str
     a: float
@@ -112,7 +112,7 @@ _KINDS: dict[str, type[msgspec.Struct]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Rows of each kind; where two say something of the same, each field of the later that is known holds."""
+    """Rows of each kind; of two on the same subject the later one's known fields override."""
 
     models: tuple[Model, ...] = ()
     accelerators: tuple[Accelerator, ...] = ()
@@ -129,7 +129,7 @@ class Reference:
         )
 
     def find_model(self, name: str) -> Model | None:
-        """Find a model by its name in any case, with or without its maker's prefix; None if unknown."""
+        """Find a model by its name in any case, with or without its maker's prefix; else None."""
         return self._models.get(name.lower()) or self._models.get(_bare(name))
 
     def accelerator(self, name: str) -> Accelerator:
@@ -163,7 +163,7 @@ def _bare(name: str) -> str:
 
 
 def _merged(rows: Iterable[tuple[str, Row]]) -> dict[str, Row]:
-    """Index rows by name in lower case; what a later row does not know is taken from the earlier."""
+    """Index rows by name in lower case; unknown fields of a later row come from the earlier one."""
     found: dict[str, Row] = {}
     for name, row in rows:
         old = found.get(name.lower())

@@ -1,4 +1,4 @@
-"""Names of models: which of them mean the same model, and whose price list a name is looked up in.
+"""Names of models: those that mean the same model, and the price list that a name belongs to.
 
 Services, gateways and libraries write one model in many ways: `gpt-4o`, `openai/gpt-4o-2024-08-06`,
 `openai:gpt-4o`, `azure/gpt-4o`. The store keeps the name as asked; `canonical` reads the model from
@@ -423,7 +423,7 @@ def _without_latest(name: str, rules: list[str]) -> str:
 
 
 def _claude(name: str) -> str:
-    """Write Claude's names as Anthropic does: claude-3-5-sonnet, and from 4 on claude-sonnet-4-5."""
+    """Write Claude's names as Anthropic does: claude-3-5-sonnet, from 4 on claude-sonnet-4-5."""
     found = _CLAUDE.match(name)
     if not found:
         return name

@@ -1,4 +1,4 @@
-"""What a configuration is made of, value by value, and the names that tell configurations apart.
+"""Parameters of a configuration, value by value, and the names that tell configurations apart.
 
 A configuration is known by its content; its name is for people. Two of them may come with one name:
 the same model and strategy at another temperature, in another launch, from another store. Then each
@@ -59,7 +59,7 @@ class Parameter(NamedTuple):
 
 
 def parameters(strategy_params: str | None, settings: str | None) -> list[Parameter]:
-    """Take the two JSON columns of a configuration apart, in order of the names; nulls are not set."""
+    """Flatten the two JSON columns of a configuration, in order of the names; nulls are not set."""
     given = {"strategy_params": strategy_params, "settings": settings}
     leaves: dict[str, Any] = {}
     for column, prefix in GROUPS.items():
@@ -188,5 +188,5 @@ def _short(text: str) -> str:
 
 
 def better_base(one: str, other: str, derived: str) -> str:
-    """Choose between two names that one configuration came with: a given one before a derived one."""
+    """Choose between two names of one configuration: a given one before a derived one."""
     return min((one, other), key=lambda name: (name == derived, name))

@@ -1,4 +1,4 @@
-"""Dated prices: rows from genai-prices for the models that are used, and from sheets of the user's own.
+"""Dated prices: rows from genai-prices for the models in use, and from the user's own sheets.
 
 Tokens are facts and cost is derived: the store keeps these rows and points each call at the one in
 force. A row holds for a model (or a machine), a period, a time of day and prompts above a size.
@@ -109,7 +109,8 @@ def _variants(
         begun = when.get("starts_at")
         later = starts is not None and (begun is None or starts > begun)
         if first and later:
-            note = f"recorded by genai-prices on {starts:%Y-%m-%d}; as long as the ordinary price stood"
+            recorded = f"recorded by genai-prices on {starts:%Y-%m-%d}"
+            note = f"{recorded}; as long as the ordinary price stood"
             since = {"note": note}
         elif not later:
             since.pop("starts_at", None)
@@ -261,7 +262,8 @@ def _value(where: str, key: str, value: Any, mark: str | None, open_marks: Set[s
         ):
             role = "comma" if cells.COMMA in value else "point"
             raise ConfigError(
-                f"{where} = {value!r} may be a thousand or have a decimal {role}; write 1234 or 1.2340"
+                f"{where} = {value!r} may be a thousand or have a decimal {role}; "
+                "write 1234 or 1.2340"
             )
         number = cells.number(value, mark or cells.POINT)
     except (ValueError, OverflowError) as error:
@@ -276,7 +278,7 @@ def _value(where: str, key: str, value: Any, mark: str | None, open_marks: Set[s
 
 
 class PriceBook:
-    """Prices of calls before they reach the store, for budgets; the store's view is the reference."""
+    """Prices of calls not yet in the store, for budgets; the store's view is the reference."""
 
     def __init__(self, rows: Iterable[Price] = ()) -> None:
         """Take rows that win over the bundled ones."""
@@ -286,7 +288,7 @@ class PriceBook:
                 self._own.setdefault(row.model, []).append(row)
 
     def row(self, call: Call, at: dt.datetime | None = None) -> Price | None:
-        """Find the row in force for a call (at its own start, else at `at`); None if there is none."""
+        """Find the row in force for a call (at its own start, else at `at`); None without one."""
         when = call.started_at or at
         offered = [
             *(self._own.get(call.machine, ()) if call.machine else ()),
@@ -303,7 +305,7 @@ class PriceBook:
 
 
 def _names(call: Call) -> tuple[str, ...]:
-    """List what a sheet of the user's may call a call's model: its name, else the name that it means."""
+    """List the names of a call's model in a user's sheet: its own, else the one that it means."""
     if not call.model:
         return ()
     return tuple(dict.fromkeys((call.model, models.canonical(call.model).model)))
@@ -381,7 +383,7 @@ def cost(call: Call, price: Price) -> float | None:
 
 
 def _buckets(call: Call, price: Price) -> list[tuple[int, float | None]] | None:
-    """Take a call's tokens apart: (tokens, USD per million of them); None where that cannot be done."""
+    """Split a call's tokens by price: (tokens, USD per million); None where that is impossible."""
     if call.input_tokens is None or call.output_tokens is None or contradiction(as_dict(call)):
         return None
     text_in, text_out = price.input_usd_per_mtok, price.output_usd_per_mtok

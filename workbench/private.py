@@ -1,4 +1,4 @@
-"""Files and folders that only their owner may read: what is written may hold prompts and answers."""
+"""Private files and folders, readable by their owner alone: they may hold prompts and answers."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What sources and the runner yield and the store keeps: frozen records with content-hash ids.
+"""Records that sources and the runner yield and the store saves: frozen, with content-hash ids.
 
 A record's fields are the columns of its table in `schema.py`, where units and the meaning of null
 are written. Records are `msgspec` structs: they are built and written to the spool an order of
@@ -111,7 +111,7 @@ class Item(Record, frozen=True, kw_only=True):
 
 
 class Configuration(Record, frozen=True, kw_only=True):
-    """What is compared: a model at a provider with a strategy and its settings; the id is all of it."""
+    """Configuration: a model at a provider with a strategy and settings; the id hashes them all."""
 
     model: str
     provider: str | None = None
@@ -130,7 +130,7 @@ class Configuration(Record, frozen=True, kw_only=True):
     base_name: str = ""
 
     def __post_init__(self) -> None:
-        """Fill the id, and a name where none was given; the store completes names that are not unique."""
+        """Fill the id, and a name if none was given; the store makes names unique."""
         names = {"configuration_id", "configuration", "base_name"}
         fields = [f for f in self.__struct_fields__ if f not in names]
         self._fill("configuration_id", *[getattr(self, f) for f in fields])
@@ -304,7 +304,7 @@ class Trace(Record, frozen=True, kw_only=True):
 
 
 class EnergyBalance(Record, frozen=True, kw_only=True):
-    """What one device's meter read in a run, and where it went; the sums agree within 2 % or it says so."""
+    """Energy that one device's meter read in a run, and its allocation; sums agree within 2 %."""
 
     run_id: str
     device: str
@@ -351,7 +351,7 @@ class Result(Record, frozen=True, kw_only=True):
 
 
 class Price(Record, frozen=True, kw_only=True):
-    """What a model, or a machine, costs from a date on, above a prompt size; one tier is one row."""
+    """Price of a model or a machine from a date on, above a prompt size; one row per tier."""
 
     model: str
     sheet: str

@@ -1,4 +1,4 @@
-"""Text from outside made fit to be shown; the one function that every face passes it through.
+"""Safe display of untrusted text: the one function for CLI, app and notebooks.
 
 Names, answers and messages are written by models and by whoever made a file. They may hold escape
 sequences, direction overrides, invisible characters or half a surrogate pair. None of these may
@@ -75,7 +75,7 @@ def one_line(text: object, width: int) -> str:
 
 
 def both_ends(text: str, width: int) -> str:
-    """Return safe text of at most `width` cells, cut in its middle: names of one family differ at their ends."""
+    """Return safe text of at most `width` cells, cut in the middle: names differ at the end."""
     value = safe(text)
     if cell_len(value) <= width:
         return value

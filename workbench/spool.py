@@ -162,7 +162,7 @@ def file_owner(path: Path) -> str | None:
 
 
 def is_foreign(path: Path, store_id: str | None) -> bool:
-    """Say whether a file was written for another store; one that does not say belongs to its folder."""
+    """Return whether a file belongs to another store; without an id it belongs to its folder's."""
     return store_id is not None and file_owner(path) not in {None, store_id}
 
 
@@ -336,7 +336,7 @@ class SpoolWriter:
         self._size += len(line)
 
     def _rotate(self) -> None:
-        """Begin the next segment: locked and with its head before it gets its name, and before the last is let go.
+        """Begin the next segment: locked, with its head, before it gets its name and the last ends.
 
         So none looks abandoned, nor its run, and the newest tells what is open even if the writer
         is killed right here.
@@ -395,7 +395,8 @@ def _explain(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"the spool cannot be written at {path}: {error.strerror or error}; what was written before"
+            f"the spool cannot be written at {path}: {error.strerror or error}; "
+            "what was written before"
             " is safe; make room or give another --store, then run the same command again"
         ) from error
 
@@ -415,7 +416,7 @@ def is_settled(error_type: str | None) -> bool:
 
 
 def supersedes(new: Trace, old: Trace) -> bool:
-    """Say whether a trace takes the place of one of the same id: it is of a later try of an attempt that failed."""
+    """Return whether a trace replaces one of the same id: a later try of a failed attempt."""
     if is_settled(old.error_type):
         return False
     if is_settled(new.error_type):
@@ -425,7 +426,7 @@ def supersedes(new: Trace, old: Trace) -> bool:
 
 
 def is_torn(line: bytes) -> bool:
-    """Say whether a bad line is the beginning of a good one, as a writer leaves it that is killed."""
+    """Return whether a bad line is the start of a good one, as a killed writer leaves it."""
     begins = line.startswith(_HEAD) if len(line) >= len(_HEAD) else _HEAD.startswith(line)
     return begins and not line.endswith(b"}")
 
@@ -451,7 +452,7 @@ def is_live(path: Path) -> bool:
 
 
 def segments(folder: Path) -> list[Segment]:
-    """List the segments, oldest last line first: what a later run says of an earlier one comes later.
+    """List the segments, oldest last line first: a later run's rows override an earlier one's.
 
     Those of another store than the folder's are left out.
     """
@@ -527,7 +528,7 @@ def read_segment(path: Path, offset: int = 0) -> SegmentBatch:
 
 
 def glance(path: Path, *, attempts: bool = True) -> Iterator[Run | Begun | Ended]:
-    """Read of a segment what a resuming run needs, ten times as fast as all of it; bad lines are passed over.
+    """Read the part of a segment that resuming needs, in a tenth of the time; skips bad lines.
 
     The checksums are looked at all the same: what is damaged was never done. A segment that was
     taken into the store meanwhile has nothing.

@@ -1,4 +1,4 @@
-"""What the token counts of a call hold, part within whole, and when they contradict themselves.
+"""Token counts of a call: which are parts of which, and when they contradict each other.
 
 Counts are inclusive: input holds the cached tokens and those of every medium, output holds
 thinking.

@@ -1,4 +1,4 @@
-"""Trust once: what a plan or a task file wants and only the user can allow, and what was allowed.
+"""Trust in plans and task files: permissions that they need, asked of the user once and saved.
 
 Three things are asked for: that code outside the package is imported, that a key is sent to an
 address that is not its provider's own, and that a file from outside the plan's folder is sent to

@@ -1,4 +1,4 @@
-"""A provider's usage object → token counts, inclusive: input holds the cached, output the thinking.
+"""A provider's usage object → inclusive token counts: input with cached, output with thinking.
 
 Providers disagree on what their counters hold; each way of counting is a convention here:
 
@@ -151,7 +151,7 @@ def reading(
 
 
 def convention_of(usage: Raw) -> str:
-    """Tell the convention from the words that an object uses, and from what adds up to its total."""
+    """Return the convention of a usage object, by its field names and by what adds to its total."""
     for convention, words in _WORDS:
         if not usage.keys().isdisjoint(words):
             return "chat_beside" if convention == "chat" and _is_beside(usage) else convention
@@ -178,7 +178,7 @@ def billed_usd(usage: Raw | None) -> float | None:
 
 
 def from_timings(timings: Raw | None) -> Usage:
-    """Read llama.cpp's timings, where usage is missing; `prompt_n` there leaves out what was cached."""
+    """Read llama.cpp's timings, where usage is missing; their `prompt_n` omits cached tokens."""
     fresh, cached, output = (
         count((timings or {}).get(name)) for name in ("prompt_n", "cache_n", "predicted_n")
     )

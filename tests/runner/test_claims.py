@@ -486,13 +486,13 @@ def test_a_segment_that_another_took_in_is_no_fault(tmp_path):
     store = open_store(tmp_path / "s.duckdb", create=True)
     with SpoolWriter(store.spool_dir, "r1") as writer:
         writer.append(Trace(run_id="r1", configuration_id="c", task_id="t", item_id="i"))
-    from workbench.store import lake
+    from workbench.store import transfer
     from workbench.store.ingest import IngestReport
 
     (segment,) = spool.segments(store.spool_dir)
     segment.path.unlink()
     report = IngestReport()
-    lake._ingest_segment(store.path, segment, 0, report, last=True)
+    transfer._ingest_segment(store.path, segment, 0, report, last=True)
 
     assert report.rows_new == {}
 

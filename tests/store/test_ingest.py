@@ -26,7 +26,7 @@ from workbench.records import (
 )
 from workbench.store import Store, frames, open_store
 from workbench.store.ingest import IngestReport
-from workbench.store.lake import Staging
+from workbench.store.transfer import Staging
 
 
 def _content(store: Store) -> dict[str, pl.DataFrame]:

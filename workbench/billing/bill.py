@@ -1,4 +1,4 @@
-"""What a bill is: rows that say how much of what was charged, for a request or for a period."""
+"""Bill: rows of charged amounts, each for a request or for a period."""
 
 import dataclasses
 import datetime as dt
@@ -16,7 +16,7 @@ MEASURES = (
     "output_tokens",
     "usd",
 )
-"""What a bill may state; tokens are inclusive: input holds what was read from or written to a cache."""
+"""Amounts that a bill may state; tokens are inclusive: input holds cache reads and writes."""
 
 Amounts = Mapping[str, Decimal | None]
 

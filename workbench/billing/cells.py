@@ -1,4 +1,4 @@
-"""Cells of bills: amounts as exact decimals, times, and names; what is empty is unknown."""
+"""Cells of bills: amounts as exact decimals, times, and names; an empty cell is unknown."""
 
 import datetime as dt
 import json

@@ -1,4 +1,4 @@
-"""What a format of bills is: how it is recognised, and how a row of it reads."""
+"""Format of bills: how a file of it is recognised, and how its rows are read."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The formats of bills that are known, and the reading of a file of one of them."""
+"""Known formats of bills, and the reading of a file in one of them."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The stored calls that a bill may charge for, with what is known of each."""
+"""Stored calls that a bill may charge for, with their tokens, cost and ids."""
 
 import dataclasses
 import datetime as dt

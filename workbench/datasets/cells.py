@@ -1,4 +1,4 @@
-"""One row of a user's file → the parts of an item, before the file as a whole is understood."""
+"""Cells of one row of a user's file → the parts of an item; independent of the other rows."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ class Parts:
 
 
 def parts(row: Row, columns: Columns) -> Parts:
-    """Read a row; TaskError says the place and the column, NoQuestion that there is nothing to ask."""
+    """Read a row; TaskError names the place and the column, NoQuestion means an empty question."""
     reading = _Reading(row)
     question = reading.text(columns.input, "input")
     if question is None:
@@ -147,7 +147,7 @@ class _Reading:
             raise self.fail(column, f"cannot be written as JSON: {error}") from error
 
     def choices(self, columns: tuple[str, ...]) -> tuple[str, ...]:
-        """Read the options: a list in a cell, a text of them, or a cell each; empty cells at the end are none."""
+        """Read the options: a list or text in one cell, or a cell each, to the last full one."""
         if len(columns) != 1:
             cells = [cell(self.row.cells, c) for c in columns]
             while cells and is_empty(cells[-1]):
@@ -206,7 +206,8 @@ class _Reading:
             return float(number_of(found, mark or POINT))
         except ValueError as error:
             raise TaskError(
-                f"{self.row.place}: {field} {found!r} is not a finite number: {error} (column {column!r})"
+                f"{self.row.place}: {field} {found!r} is not a finite number: "
+                f"{error} (column {column!r})"
             ) from error
 
     def metadata(self, columns: Columns) -> dict[str, Any]:

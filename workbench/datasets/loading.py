@@ -1,4 +1,4 @@
-"""A task set from a name, a file or a table of the plan: header, columns, rows, items, scorers."""
+"""Loading of a task set by name, file or table of the plan: header, columns, items, scorers."""
 
 import dataclasses
 import difflib
@@ -119,7 +119,8 @@ def _find(spec: TaskSpec, folder: Path | None) -> Path:
             near = difflib.get_close_matches(spec.task or "", names, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
             raise TaskError(
-                f"no task set is called {spec.task!r}; {hint} (or give a file: {', '.join(reading.SUFFIXES)})"
+                f"no task set is called {spec.task!r}; {hint} "
+                f"(or give a file: {', '.join(reading.SUFFIXES)})"
             )
         return data_dir() / "tasks" / f"{spec.task}.jsonl"
     path = Path(spec.path)
@@ -138,7 +139,7 @@ def file_of(source: Any, folder: Path | None = None) -> Path | None:
 
 
 def located(source: Any, folder: Path | None = None) -> Any:
-    """Write a task of a plan so that it is found from any folder: a file that exists by its absolute path."""
+    """Make a plan's task independent of the working directory: an existing file's absolute path."""
     path = file_of(source, folder)
     if path is None:
         return source
@@ -254,7 +255,8 @@ class _Loading:
             return False
         columns = self.table.columns
         self.fault(
-            f"{self.path}: none of the columns ({', '.join(columns[:20])}) looks like the `target`; say which is,"
+            f"{self.path}: none of the columns ({', '.join(columns[:20])}) looks like "
+            "the `target`; say which is,"
             f' for example target = "{columns[-1]}", or choose a scorer that needs none'
         )
         return True
@@ -315,7 +317,8 @@ class _Loading:
             return
         if told is None:
             self.notes.append(
-                f"warning: the right option is the first of all {len(letters):,} items; options are shuffled, in"
+                f"warning: the right option is the first of all {len(letters):,} items; "
+                "options are shuffled, in"
                 " the same order in every run (shuffle = false keeps the file's)"
             )
         self.seed = None if told is False else 0 if told is True else told or 0
@@ -345,7 +348,8 @@ class _Loading:
             guess = "exact"
             if any(_LATEX.search(t) for t in texts):
                 self.notes.append(
-                    'targets are LaTeX: scorer = "math" compares what they mean, "exact" how they are written'
+                    "targets are LaTeX: "
+                    'scorer = "math" compares what they mean, "exact" how they are written'
                 )
         self.notes.append(f"scorer: {guess} (guessed)")
         return guess
@@ -422,7 +426,7 @@ class _Loading:
         return item
 
     def _check(self, scorer: Scorer, item: TaskItem, place: str) -> None:
-        """Let a scorer refuse an item; the message gets the place in the file in place of the item's name."""
+        """Let a scorer refuse an item; the message names the place in the file, not the item."""
         try:
             scorer.check(item)
         except TaskError as error:

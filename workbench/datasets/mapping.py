@@ -1,4 +1,4 @@
-"""Which columns of a user's file are what: as told, else guessed by their names, and what was guessed is said."""
+"""Mapping of a user's file: which column is which field, as configured or guessed by name."""
 
 import dataclasses
 import difflib
@@ -144,7 +144,7 @@ def names_in(source: str) -> list[str]:
 
 
 def cell(cells: Mapping[str, Any], name: str) -> Any:
-    """Look a cell up by column, or "a.b" within the object of a column; None where there is none."""
+    """Look up a cell by column, or by "a.b" within the object of a column; None if absent."""
     if name in cells:
         return cells[name]
     found: Any = cells
@@ -239,7 +239,7 @@ class _Known:
         return name in self.columns or any(cell(r.cells, name) is not None for r in self.rows)
 
     def first(self, names: Iterable[str], taken: set[str]) -> str | None:
-        """Return the first of some names that is a column, whatever its case; then within objects."""
+        """Return the first of some names that is a column, in any case; then within objects."""
         for name in names:
             if (column := self._folded.get(name)) is not None and column not in taken:
                 return column
@@ -294,7 +294,8 @@ def _guess_main(found: Columns, header: Header, known: _Known) -> None:
         column = known.first(_INPUT, set())
         if column is None:
             raise TaskError(
-                f"{known.path}: none of the columns ({', '.join(known.columns[:20])}) looks like the question; say"
+                f"{known.path}: none of the columns ({', '.join(known.columns[:20])}) "
+                "looks like the question; say"
                 f' which is, for example input = "{known.columns[0]}"'
             )
         found.input = column
@@ -362,7 +363,8 @@ def _take_key(found: Columns, column: str, rows: list[Row]) -> None:
         found.guessed |= {"item"} - {column}
     else:
         found.notes.append(
-            f"column {column!r} is no key: some rows share it, or have none; items are told apart by their content"
+            f"column {column!r} is no key: some rows share it, or have none; "
+            "items are told apart by their content"
         )
 
 

@@ -1,4 +1,4 @@
-"""Rows of a user's file: CSV, TSV, JSON Lines, JSON or Parquet → cells by column name, and where each row stands.
+"""Reading of a user's CSV, TSV, JSON Lines, JSON or Parquet file → cells by column, with places.
 
 Sizes are bounded before anything is read whole; what is refused is said with file, line or row, and
 column.
@@ -81,7 +81,8 @@ def _check_size(path: Path) -> None:
         raise TaskError(f"{path}: cannot be read: it is no ordinary file")
     if found.st_size > MOST_BYTES:
         raise TaskError(
-            f"{path}: {found.st_size / 1e9:.1f} GB, more than {MOST_BYTES / 1e9:.1f}; split the file"
+            f"{path}: {found.st_size / 1e9:.1f} GB, more than {MOST_BYTES / 1e9:.1f}; "
+            "split the file"
         )
 
 
@@ -99,7 +100,8 @@ def read_text(path: Path, encoding: str | None = None) -> str:
         raise TaskError(f"{path}: encoding = {encoding!r} is not known") from error
     except UnicodeDecodeError as error:
         raise TaskError(
-            f"{path}: not {encoding or 'UTF-8'} text, at byte {error.start}; save the file as UTF-8, or say"
+            f"{path}: not {encoding or 'UTF-8'} text, at byte {error.start}; "
+            "save the file as UTF-8, or say"
             ' what it is, for example encoding = "cp1252"'
         ) from error
 
@@ -153,7 +155,7 @@ def _json_rows(path: Path, header: Header, notes: list[str]) -> Iterator[Row]:
 
 
 def _list_in(document: Any, path: Path, header: Header, notes: list[str]) -> list[Any]:
-    """Find the rows in a JSON document: the list itself, a field with a list, or objects by their keys."""
+    """Find the rows in a JSON document: the list itself, a field with a list, or objects by key."""
     if header.rows is not None:
         for name in header.rows.split("."):
             document = document.get(name) if isinstance(document, dict) else None

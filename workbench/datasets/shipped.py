@@ -1,4 +1,4 @@
-"""The data that ships: where it lies, inside the installed package or beside it in a checkout."""
+"""Paths of the shipped data, inside the installed package or beside it in a checkout."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def sample_traces_dir() -> Path:
 
 
 def by_hand_dir() -> Path:
-    """Return the folder of rows made by hand, not measured, that examples run on where samples have nothing."""
+    """Return the folder of synthetic rows for the examples that the sample traces cannot show."""
     return data_dir() / "examples"
 
 

@@ -1,4 +1,4 @@
-"""The order in which the options of a multiple choice are shown, where the file's own gives the answer away.
+"""Shuffling of multiple-choice options, for files whose own order gives the answer away.
 
 An order follows from the item alone (its key, question and options) and a seed: it is the same in
 every run, so that an attempt that is resumed, or repeated by somebody else, asks the same prompt.
@@ -19,7 +19,7 @@ _PLACED = re.compile(
 
 
 def gives_away(targets: Iterable[Sequence[str]]) -> bool:
-    """Say whether the right option is the first of every item; `targets` are the letters of each."""
+    """Return whether the right option is the first of every item; `targets` are the letters."""
     found = list(targets)
     return len(found) >= FEWEST and all(tuple(letters) == (LETTERS[0],) for letters in found)
 

@@ -1,4 +1,4 @@
-"""What is said of a task set: in its own file, in a `.toml` beside it, or in a table of the plan."""
+"""Specification of a task set: in its own file, in a `.toml` beside it, or in the plan."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -97,7 +97,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class TaskSpec(Header, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A task set as a plan names it: a file (or a set that ships, by `task`), and what goes before its own header.
+    """A task set as a plan names it: a file or a shipped set (`task`), and overrides of its header.
 
     Attributes:
         path: the file; relative to the plan's folder, else to where the command runs.

@@ -1,4 +1,4 @@
-"""Truths as other people's files write them → as our scorers want them: "#### 42", indexes, the options' texts."""
+"""Targets of other people's files → targets for our scorers: "#### 42", indexes, option texts."""
 
 import re
 from collections.abc import Sequence
@@ -79,7 +79,8 @@ def letters(
         return list(truths), None  # each item's own check says what is wrong with it
     if any(readings[way] != readings[ways[0]] for way in ways):
         raise TaskError(
-            f"{path}: the targets may be {' or '.join(_SAID[w] for w in ways)}, and that makes a difference;"
+            f"{path}: the targets may be {' or '.join(_SAID[w] for w in ways)}, "
+            "and that makes a difference;"
             f' say which, for example answers = "{ways[-1]}"'
         )
     note = None if ways[0] == "letter" else f"target: {_SAID[ways[0]]}"

@@ -1,4 +1,4 @@
-"""A task with its items and its scorers, as strategies and the runner see it."""
+"""Task set (`TaskSet`): a task with its items and scorers, for strategies and the runner."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class TaskSet:
         """Score a text with the item's first scorer; null text gives nulls.
 
         Raises:
-            TaskError: the scorer needs more than the text; `workbench.runner.attempts.grading` has it.
+            TaskError: the scorer needs more than the text; see `workbench.runner.attempts.grading`.
         """
         scorer = self.scorers_of(item)[0]
         if not callable(scorer):  # what asking the Protocol would say, at a hundredth of its cost

@@ -1,9 +1,9 @@
-"""Runs Python code that nobody vouches for: in a process without network, files, keys or children.
+"""Sandbox for untrusted Python code: a process without network, files, keys or children.
 
-The walls are Linux's own, put up by bubblewrap (`bwrap`) or, where that does not work, by nsjail:
+The isolation is Linux's own, set up by bubblewrap (`bwrap`) or, where that does not work, nsjail:
 every namespace of its own, this Python and nothing else of the system, an emptied environment, and
-a small folder in memory to work in. A filter of system calls (`seccomp`) and limits of the kernel do the rest. Where they
-cannot be had, nothing is run: there is no way around them.
+a small folder in memory to work in. A filter of system calls (`seccomp`) and limits of the kernel
+complete it. Where one of these is missing, nothing is run.
 """
 
 import functools
@@ -17,7 +17,7 @@ from types import ModuleType
 import msgspec
 
 from workbench.errors import ConfigError
-from workbench.sandbox import bubblewrap, nsjail, walls, watch
+from workbench.sandbox import bubblewrap, isolation, nsjail, watch
 from workbench.sandbox.packages import check as check_packages
 
 __all__ = ["SandboxResult", "check_packages", "run_python", "why_not"]
@@ -59,7 +59,7 @@ def run_python(
     disk_mb: int = 32,
     packages: Sequence[str] = (),
 ) -> SandboxResult:
-    """Run a script with this interpreter's standard library, in a sandbox; blocks until it has ended.
+    """Run a script with this interpreter's standard library in a sandbox; blocks until it ends.
 
     It is one process: it may start threads, and no other process. It sees no network, no `/proc`,
     no file but the interpreter, its standard library, the libraries that these need and its own
@@ -106,7 +106,7 @@ def why_not() -> str | None:
 @functools.cache
 def _found() -> tuple[ModuleType | None, str]:
     """Find the first that works, or why none does."""
-    if (reason := walls.missing()) is not None:
+    if (reason := isolation.missing()) is not None:
         return None, reason
     reasons = []
     for jail in JAILS:
@@ -151,12 +151,12 @@ def _run(
     packages: Sequence[str] = (),
 ) -> SandboxResult:
     _check(timeout_s, memory_mb, files, output_bytes, disk_mb)
-    limits = walls.Limits(
+    limits = isolation.Limits(
         cpu_s=math.ceil(timeout_s), memory_bytes=memory_mb << 20, disk_bytes=disk_mb << 20
     )
     sources = {**files, _MAIN: code}
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
-        handed = walls.hand_over(sources, folder)
+        handed = isolation.hand_over(sources, folder)
         try:
             ended = watch.run(
                 jail.NAME,
@@ -199,5 +199,6 @@ def _check(
         plain = name.isprintable() and name == str(path) and ".." not in path.parts
         if not plain or path.is_absolute() or name in {".", _MAIN}:
             raise ConfigError(
-                f"the sandbox takes no file called {name!r}; give a relative path other than {_MAIN}"
+                f"the sandbox takes no file called {name!r}; "
+                f"give a relative path other than {_MAIN}"
             )

@@ -1,11 +1,11 @@
-"""How bubblewrap is called, the first choice of walls."""
+"""Command line of bubblewrap, the preferred program for isolation."""
 
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 
-from workbench.sandbox import launcher, walls
+from workbench.sandbox import isolation, launcher
 
 NAME = "bubblewrap"
 _OLDEST = (0, 7)  # the first that takes the size of a folder in memory
@@ -27,9 +27,9 @@ def missing() -> str | None:
 
 
 def command(
-    handed: walls.Handed, limits: walls.Limits, main: str, packages: Sequence[str] = ()
+    handed: isolation.Handed, limits: isolation.Limits, main: str, packages: Sequence[str] = ()
 ) -> list[str]:
-    """Write the command line: walls, what is seen through them, then the launcher."""
+    """Write the command line: namespaces, visible files, then the launcher."""
     words = [
         shutil.which("bwrap") or "bwrap",
         "--unshare-user",
@@ -40,9 +40,9 @@ def command(
         "65534",
     ]
     words += ["--hostname", "sandbox", "--die-with-parent", "--clearenv", "--cap-drop", "ALL"]
-    for name, value in walls.environment(packages).items():
+    for name, value in isolation.environment(packages).items():
         words += ["--setenv", name, value]
-    for kind, what, at in walls.seen(packages):
+    for kind, what, at in isolation.seen(packages):
         match kind:
             case "bind":
                 words += ["--ro-bind", what, at]
@@ -50,8 +50,8 @@ def command(
                 words += ["--tmpfs", at, "--remount-ro", at]
             case "device":
                 words += ["--dev-bind", what, at]
-    words += ["--size", str(limits.disk_bytes), "--tmpfs", walls.WORK]
-    words += ["--chdir", walls.WORK, "--remount-ro", "/"]
+    words += ["--size", str(limits.disk_bytes), "--tmpfs", isolation.WORK]
+    words += ["--chdir", isolation.WORK, "--remount-ro", "/"]
     # else a process of bubblewrap's own is the first within, and it is not waited for
     words += ["--as-pid-1", "--"]
     return [*words, *launcher.command(handed, limits, main)]

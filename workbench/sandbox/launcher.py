@@ -1,4 +1,4 @@
-"""The first process within the walls, whichever program put them up.
+"""Launcher: the first process inside the sandbox, the same under bubblewrap and nsjail.
 
 It writes the sources into the working folder, runs the code in a process of its own under the
 limits and the filter of system calls, waits for it, and says how it ended. It is the parent of that
@@ -8,7 +8,7 @@ process is left to the first process of the machine.
 
 import json
 
-from workbench.sandbox import walls
+from workbench.sandbox import isolation
 
 _LAUNCH = """
 import ctypes, json, os, resource, struct, sys
@@ -37,20 +37,20 @@ os.execv(sys.executable, [sys.executable, "-s", "-B", "-u", "-X", "utf8", *sys.a
 """
 
 
-def command(handed: walls.Handed, limits: walls.Limits, main: str) -> list[str]:
+def command(handed: isolation.Handed, limits: isolation.Limits, main: str) -> list[str]:
     """Write the command line that is run within.
 
     Args:
         handed: the open files that it inherits.
-        limits: what the code may use up; set within the walls, as the limit on processes would
+        limits: what the code may use up; set in the sandbox, as the limit on processes would
             count those of the user outside.
         main: the source to run.
     """
     given = {
-        "sources": {f"{walls.WORK}/{name}": number for name, number in handed.sources.items()},
+        "sources": {f"{isolation.WORK}/{name}": number for name, number in handed.sources.items()},
         "seccomp": handed.seccomp,
         "status": handed.status,
         "limits": limits.by_name(),
     }
-    python = [walls.python(), "-I", "-S", "-c", _LAUNCH]
-    return [*python, json.dumps(given), f"{walls.WORK}/{main}"]
+    python = [isolation.python(), "-I", "-S", "-c", _LAUNCH]
+    return [*python, json.dumps(given), f"{isolation.WORK}/{main}"]

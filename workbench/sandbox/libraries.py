@@ -1,4 +1,4 @@
-"""Shared libraries that a program and its modules are linked with, as the system's loader finds them."""
+"""Shared libraries that a program and its modules link to, as the system's loader finds them."""
 
 import os
 import re

@@ -1,10 +1,10 @@
-"""How nsjail is called, the second choice of walls."""
+"""Command line of nsjail, the program for isolation where bubblewrap does not work."""
 
 import math
 import shutil
 from collections.abc import Sequence
 
-from workbench.sandbox import launcher, walls
+from workbench.sandbox import isolation, launcher
 
 NAME = "nsjail"
 _INSTALL = "build nsjail (3.6 was tried; github.com/google/nsjail) and put it on the PATH"
@@ -18,9 +18,9 @@ def missing() -> str | None:
 
 
 def command(
-    handed: walls.Handed, limits: walls.Limits, main: str, packages: Sequence[str] = ()
+    handed: isolation.Handed, limits: isolation.Limits, main: str, packages: Sequence[str] = ()
 ) -> list[str]:
-    """Write the command line: walls, what is seen through them, then the launcher."""
+    """Write the command line: namespaces, visible files, then the launcher."""
     words = [
         shutil.which("nsjail") or "nsjail",
         "--mode",
@@ -32,9 +32,9 @@ def command(
     words += ["--user", "65534", "--group", "65534", "--hostname", "sandbox", "--skip_setsid"]
     words += ["--disable_proc", "--iface_no_lo", "--disable_rlimits"]
     words += ["--time_limit", str(math.ceil(limits.cpu_s) + 2)]  # nobody's but a second guard
-    for name, value in walls.environment(packages).items():
+    for name, value in isolation.environment(packages).items():
         words += ["--env", f"{name}={value}"]
-    for kind, what, at in walls.seen(packages):
+    for kind, what, at in isolation.seen(packages):
         match kind:
             case "bind":
                 words += ["--bindmount_ro", f"{what}:{at}"]
@@ -42,7 +42,12 @@ def command(
                 words += ["--mount", f"none:{at}:tmpfs:ro"]
             case "device":
                 words += ["--bindmount", f"{what}:{at}"]
-    words += ["--mount", f"none:{walls.WORK}:tmpfs:size={limits.disk_bytes}", "--cwd", walls.WORK]
+    words += [
+        "--mount",
+        f"none:{isolation.WORK}:tmpfs:size={limits.disk_bytes}",
+        "--cwd",
+        isolation.WORK,
+    ]
     for number in handed.inherited:
         words += ["--pass_fd", str(number)]
     return [*words, "--", *launcher.command(handed, limits, main)]

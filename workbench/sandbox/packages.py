@@ -1,4 +1,4 @@
-"""Installed packages that code in the sandbox may be shown, and which of their files."""
+"""Installed packages that sandboxed code may import, and the files of them that it can read."""
 
 import importlib.metadata
 import re

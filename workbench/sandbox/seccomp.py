@@ -1,4 +1,4 @@
-"""The filter of system calls, as the kernel reads it: what a process in the sandbox may not even ask.
+"""The seccomp filter: a BPF program that lists the system calls a sandboxed process may make.
 
 Refused are new processes and namespaces, sockets, mounts, looking into other processes, memory that
 belongs to no address space, keys, clocks, and every call younger than the ones this file names.

@@ -1,4 +1,4 @@
-"""Starts a sandboxed process, carries its input and output, and ends it when a limit is reached."""
+"""Watch over a sandboxed process: start it, copy its input and output, end it at a limit."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ import msgspec
 
 from workbench.decoding import UNDECODABLE
 from workbench.errors import ConfigError
-from workbench.sandbox.walls import Handed
+from workbench.sandbox.isolation import Handed
 
 CPU_SPENT = 128 + signal.SIGXCPU
 _LOOK_S = 0.05  # between looks at how many files it has made
@@ -76,7 +76,8 @@ def run(
         told = bytes(watched.kept["stderr"] or watched.kept["status"])
         said = told.decode("utf-8", "replace").strip()
         raise ConfigError(
-            f"{name} could not put up a sandbox: {said[:300] or 'it said nothing'}; unprivileged user"
+            f"{name} could not put up a sandbox: {said[:300] or 'it said nothing'}; "
+            "unprivileged user"
             " namespaces may be switched off here (sysctl kernel.unprivileged_userns_clone,"
             " kernel.apparmor_restrict_unprivileged_userns)"
         )
@@ -185,7 +186,7 @@ class _Watched:
         self.truncated = self.truncated or room < len(data)
 
     def _n_files(self) -> int:
-        """Count the files in the sandbox's folder, seen from outside; 0 where that cannot be seen."""
+        """Count the files in the sandbox's folder, from outside; 0 where it cannot be seen."""
         if self.pid is None:
             self.pid = next(iter(_children(self.process.pid)), None)
         if self.pid is None:

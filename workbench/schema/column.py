@@ -1,4 +1,4 @@
-"""What a column and a table are, and how they are written as DDL."""
+"""Declarations of a column and a table, and their DDL."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -265,7 +265,8 @@ CONFIGURATIONS = Table(
         Column(
             "configuration",
             "text",
-            doc="Its name, unique in the store: the base name, and what tells it from others of that name.",
+            doc="Its name, unique in the store: "
+            "the base name, and what tells it from others of that name.",
             null=KEY_NULL,
         ),
         Column("model", "text", doc="The model that was asked for.", null=KEY_NULL),
@@ -292,7 +293,8 @@ CONFIGURATIONS = Table(
         Column(
             "base_name",
             "text",
-            doc="The name that it came with, or made of model, strategy, effort and cap on thinking.",
+            doc="The name that it came with, "
+            "or made of model, strategy, effort and cap on thinking.",
             null=KEY_NULL,
             since=3,
         ),
@@ -310,7 +312,8 @@ CONFIGURATIONS = Table(
 
 PARAMETERS = Table(
     "parameters",
-    "one row per configuration and single value of its strategy_params (params.…) and settings (settings.…)",
+    "one row per configuration and single value of its "
+    "strategy_params (params.…) and settings (settings.…)",
     (
         _CONF,
         Column(
@@ -385,7 +388,8 @@ TRACES = Table(
             "n_calls",
             "int",
             "count",
-            "Calls to the subject model, drafts and verifiers included; not the requests that broke off and were made again.",
+            "Calls to the subject model, drafts and verifiers included; "
+            "not the requests that broke off and were made again.",
             KEY_NULL,
         ),
         Column("n_tool_calls", "int", "count", "Tool calls that were run.", KEY_NULL),
@@ -410,7 +414,8 @@ TRACES = Table(
             "cost_usd",
             "float",
             "USD",
-            "Sum over the calls at the prices in force, requests that broke off among them; judges apart.",
+            "Sum over the calls at the prices in force, "
+            "requests that broke off among them; judges apart.",
             "a price or a token count is unknown",
             "cost",
         ),
@@ -615,7 +620,8 @@ CALLS = Table(
             "retried_as",
             "int",
             "count",
-            "Ordinal of the call that was made in its place: this request broke off and is no turn of the attempt, though it may be billed.",
+            "Ordinal of the call that was made in its place: this request broke off "
+            "and is no turn of the attempt, though it may be billed.",
             "it was not made again",
             since=3,
         ),
@@ -912,7 +918,8 @@ PRICES = Table(
         Column(
             "service_tier",
             "text",
-            doc="In force for calls of that service tier alone; calls of batches are priced by no other row.",
+            doc="In force for calls of that service tier alone; "
+            "calls of batches are priced by no other row.",
             null="for all but batches",
             since=2,
         ),

@@ -1,4 +1,4 @@
-"""The stable views: their columns are those of the tables, joined, and what is derived."""
+"""The stable views, column by column: columns of the joined tables, and derived ones."""
 
 import dataclasses
 
@@ -82,7 +82,8 @@ TRACE_FACTS = Table(
 
 TRACE_DETAILS = Table(
     "trace_details",
-    "one row per trace as in trace_facts, with the question, its answer and the parameters of the strategy",
+    "one row per trace as in trace_facts, "
+    "with the question, its answer and the parameters of the strategy",
     (
         *TRACE_FACTS.columns,
         ITEMS["input"],
@@ -191,7 +192,8 @@ _ENDED = (
 
 CALL_OUTCOMES = Table(
     "call_outcomes",
-    "one row per call as in call_facts, with how its trace ended; without the requests that broke off and were made again",
+    "one row per call as in call_facts, with how its trace ended; "
+    "without the requests that broke off and were made again",
     (
         *CALL_FACTS.columns,
         *(TRACES[c] for c in ("trial", "score", "passed", "n_turns")),
@@ -240,14 +242,16 @@ TOOL_USES = Table(
         Column(
             "opening_text",
             "text",
-            doc="What the model wrote up to its first tool call, thinking first; of a trace without one, everything.",
+            doc="What the model wrote up to its first tool call, thinking first; "
+            "of a trace without one, everything.",
             null="not recorded",
         ),
         Column(
             "opening_tokens",
             "int",
             "tokens",
-            "Output tokens of the calls up to the one that asked for the first tool; of a trace without one, of all.",
+            "Output tokens of the calls up to the one that asked for the first tool; "
+            "of a trace without one, of all.",
             "not known, or the tool was asked for by no recorded call",
         ),
     ),
@@ -256,7 +260,8 @@ TOOL_USES = Table(
 
 MESSAGE_FACTS = Table(
     "message_facts",
-    "one row per part of a conversation, with its text, the names of what it is about and how its trace ended",
+    "one row per part of a conversation, with its text, "
+    "the names of what it is about and how its trace ended",
     (
         *MESSAGES.columns,
         CONTENTS["text"],

@@ -1,4 +1,4 @@
-r"""Scorers: what a model wrote and what was asked → a `Score`; those that ship by name, or the user's own.
+r"""Scorers: a model's output and an item → a `Score`; shipped ones by name, or the user's own.
 
 A scorer looks for the answer where the model says that it is: after the last "Answer:" (or "the
 answer is"), in the last \boxed{…}, else at the end of the text. Only the last of several answers

@@ -1,4 +1,4 @@
-r"""Where the answer is in what a model wrote: after the last "Answer:", in the last \boxed{…}, else at the end.
+r"""Extraction of answers from output: after the last "Answer:", the last \boxed{…}, else the end.
 
 Only the last of several answers counts. Text is hostile: every search is linear in its length, and
 what is parsed is cut to a window first.

@@ -1,4 +1,4 @@
-"""What a scorer is, and how a scorer is made of a reader and a comparison."""
+"""Base of scorers: the protocol, and the scorer made of a reader and a comparison."""
 
 import dataclasses
 import math
@@ -19,7 +19,8 @@ class Scorer(Protocol):
     """Compares what a model wrote with an item's target.
 
     A scorer that is also callable, `(item, text) -> Score`, is pure and instant (`InlineScorer`).
-    The others need something to run with (a sandbox, a thread, a judge); `workbench.runner.attempts.grading`
+    The others need something to run with (a sandbox, a thread, a judge);
+    `workbench.runner.attempts.grading`
     gives it to them.
     """
 
@@ -30,7 +31,7 @@ class Scorer(Protocol):
 
     @property
     def identity(self) -> str | None:
-        """What changes when the scorer does, to be part of the task's version; null where only a release changes it."""
+        """Part of the task's version that changes with the scorer; null if only a release does."""
         ...
 
     def check(self, item: TaskItem) -> None:
@@ -49,7 +50,7 @@ class InlineScorer(Scorer, Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Deterministic:
-    """A scorer made of a reader (text → answer in a canonical form) and a comparison with the target.
+    """A scorer made of a reader (text → answer in canonical form) and a comparison with the target.
 
     Attributes:
         refuse: raises TaskError for an item whose target or settings are of no use to the

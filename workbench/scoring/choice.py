@@ -1,4 +1,4 @@
-"""Scorer `choice`: the letter of a multiple choice, however it was said."""
+"""Scorer `choice`: the letter of a multiple choice, in any usual wording."""
 
 import re
 

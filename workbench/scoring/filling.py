@@ -1,4 +1,4 @@
-"""Texts with blanks: "{context}, {question}"; the names are looked up, and nothing is evaluated."""
+"""Filling of templates, "{context}, {question}": names are looked up, nothing is evaluated."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 def blanks(template: str) -> list[str]:
-    """List the names in braces, in order; ValueError where a brace is left alone ("{{" writes one)."""
+    """List the names in braces, in order; ValueError for an unpaired brace ("{{" writes one)."""
     names = []
     for piece in _PIECE.finditer(template):
         if piece[0] in {"{", "}"} or piece[1] == "":

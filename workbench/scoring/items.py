@@ -1,4 +1,4 @@
-"""What is scored: one question of a task set, with what its scorers need to know."""
+"""Items to score: one question of a task set, with the data that its scorers need."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A part of JSON Schema (2020-12), checked here: what is not known is refused, never passed over.
+"""Validation by a part of JSON Schema (2020-12): an unknown keyword is an error, never ignored.
 
 Known: type, enum, const; properties, required, additionalProperties, minProperties, maxProperties;
 items, prefixItems, minItems, maxItems, uniqueItems; minimum, maximum, exclusiveMinimum,

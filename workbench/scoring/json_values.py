@@ -1,4 +1,4 @@
-"""Scorer `json`: the last JSON value in the text, compared with the target or checked against a schema.
+"""Scorer `json`: the last JSON value of the text, compared with the target or a schema.
 
 Settings, of an item's metadata or of the set: `mode` (`exact`; `subset`: what the target has must
 be there, more may be; `keys`: only the named `keys` are compared), `tolerance` and
@@ -35,7 +35,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def find_value(text: str, kind: type = object) -> tuple[bool, Any]:
-    """Find the last JSON object or list in a text, fenced or not: (whether there is one, the value).
+    """Find the last JSON object or list in a text, fenced or not: (is there one, the value).
 
     Where there are values of the wanted kind, the last of those: "[1]" after an object may be a
     footnote. Without any value, the marked answer ("Answer: 42") may be a bare JSON value.
@@ -54,7 +54,7 @@ def find_value(text: str, kind: type = object) -> tuple[bool, Any]:
 
 
 def _values(text: str) -> Iterator[Any]:
-    """Yield the outermost values from the left; hostile text uses up the work allowed and ends it."""
+    """Yield the outermost values from the left; stops when hostile text reaches the work limit."""
     work, place = 0, 0
     while work < _WORK and (opener := _OPENER.search(text, place)):
         place = opener.start()
@@ -126,7 +126,8 @@ def _keys(item: TaskItem, wanted: Any) -> list[str]:
     right = isinstance(keys, list | tuple) and keys and all(isinstance(k, str) for k in keys)
     if not right or not isinstance(wanted, dict) or any(k not in wanted for k in keys):
         raise TaskError(
-            f"{item.place}: mode 'keys' needs `keys`, a list of names that the target has; got {keys!r}"
+            f"{item.place}: mode 'keys' needs `keys`, a list of names that the target has; "
+            f"got {keys!r}"
         )
     return list(keys)
 
@@ -167,7 +168,7 @@ class _Comparison:
         return self._matched(value, wanted)
 
     def _matched(self, value: list[Any], wanted: list[Any]) -> bool:
-        """Find a different element of the value for every wanted one (augmenting paths, after Kuhn)."""
+        """Match each wanted value to a different element of the value (augmenting paths, Kuhn)."""
         fits = [[self._pair(v, w) for v in value] for w in wanted]
         owner: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""Compares answers of mathematics in a process of its own: `python math_worker.py`, a question a line, an answer a line.
+"""Worker process that compares mathematical answers: a JSON question per line, an answer per line.
 
 It imports nothing of ours. Symbolic algebra may take for ever, or all memory, on a text that is
 made for it (9^9^9^9): whoever asks ends this process when its time is up, and the kernel bounds its
@@ -41,7 +41,7 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _limit() -> None:
-    """Bound this process; where the system cannot, the time that is waited for it is the only bound."""
+    """Limit this process; where the system cannot, the caller's timeout is the only limit."""
     try:
         import resource
     except ImportError:  # not a POSIX system

@@ -1,4 +1,4 @@
-r"""Scorer `math`: answers of mathematics as LaTeX or plain, compared by what they mean: \frac{1}{2} is 0.5.
+r"""Scorer of mathematics, `math`: LaTeX or plain answers compared by value: \frac{1}{2} is 0.5.
 
 Equal texts are equal at once; whether others mean the same is for math-verify to say (fractions,
 roots, sets, intervals, matrices, expressions, units and percent signs), which whoever runs the
@@ -27,7 +27,7 @@ _LONGEST = 500  # characters of an answer that are compared
 
 
 def plain(text: str) -> str:
-    r"""Fold what LaTeX may write in several ways without another meaning: spaces, \left, \text, \dfrac.
+    r"""Normalise LaTeX that has several spellings of one meaning: spaces, \left, \text, \dfrac.
 
     >>> plain(r"$\left(\dfrac{1}{2}, \text{Even} \right).$")
     '(\\frac{1}{2},even)'
@@ -50,7 +50,7 @@ def read(text: str) -> str | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Mathematics:
-    """Compares mathematics; the metadata may say `timeout_s` (5), of computing, and further `accepted` targets."""
+    """Compares mathematics; metadata: `timeout_s` (5) of computing, further `accepted` targets."""
 
     name: str = "math"
 

@@ -48,7 +48,7 @@ def _read_number(_: TaskItem, text: str) -> str | None:
 
 
 def near(item: TaskItem, given: Fraction, wanted: Fraction) -> bool:
-    """Compare exactly, or within `tolerance` or `relative_tolerance` (of the target), whichever is wider."""
+    """Compare exactly, or within `tolerance` or `relative_tolerance` (of the target), the wider."""
     absolute = number_option(item, "tolerance", 0.0)
     relative = number_option(item, "relative_tolerance", 0.0)
     if not absolute and not relative:

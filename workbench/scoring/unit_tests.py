@@ -1,4 +1,4 @@
-"""Scorer `unit_tests`: the code of the last fenced block is run with the item's tests, in a sandbox.
+"""Scorer `unit_tests`: runs the code of the last fenced block with the item's tests, in a sandbox.
 
 `tests` of the item's metadata (or of the set) is one of
 - a script, as HumanEval has it: it asserts, or defines `check(candidate)`, called with the item's
@@ -64,7 +64,7 @@ class Ran(Protocol):
     def elapsed_s(self) -> float: ...  # noqa: D102  # see SandboxResult
 
 
-# (code, stdin=, timeout_s=, memory_mb=, files=, packages=) → how it ran; `workbench.sandbox.run_python`
+# (code, stdin=, timeout_s=, memory_mb=, files=, packages=) → result; `workbench.sandbox.run_python`
 RunPython = Callable[..., Ran]
 
 # Reads its mark from stdin before the code can; then says after each test, by its number, how it
@@ -101,7 +101,7 @@ _main()
 
 
 def last_block(text: str) -> str:
-    """Return the code of the last fenced block; the whole text where there is none, or it is not closed."""
+    """Return the code of the last fenced block; the whole text if there is none, or it is open."""
     opened: re.Match[str] | None = None
     found: str | None = None
     for fence in _FENCE.finditer(text):
@@ -138,7 +138,8 @@ class UnitTests:
         scripts = [t for t in _tests(item) if isinstance(t, str)]
         if not item.option("entry_point") and any(_CHECK.search(t) for t in scripts):
             raise TaskError(
-                f"{item.place}: the tests define check(), and no `entry_point` says what to call it with"
+                f"{item.place}: the tests define check(), "
+                "and no `entry_point` says what to call it with"
             )
         _settings(item)
         word_option(item, "result", RESULTS)
@@ -209,7 +210,7 @@ def _is_case(test: Any) -> bool:
 
 
 def packages_of(item: TaskItem) -> tuple[str, ...]:
-    """Return the packages that code and tests of an item may import; TaskError for no list of names."""
+    """Return the packages that an item's code may import; TaskError if no list of names."""
     names = item.option("packages", ())
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise TaskError(f"{item.place}: `packages` is not a list of names of packages")

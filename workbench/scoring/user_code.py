@@ -42,7 +42,7 @@ class UserScorer:
         """Take any item; what the function needs is its own."""
 
     def score(self, item: TaskItem, text: str | None) -> Score:
-        """Call the function; a fault of it is a score of null that says so. Null text is not shown to it."""
+        """Call the function; its errors become a null score with the reason; skips null text."""
         if text is None:
             return Score(scorer=self.name)
         try:

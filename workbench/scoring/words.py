@@ -48,7 +48,8 @@ def matches(
     except pl.exceptions.ComputeError as error:
         why = str(error).partition("\n\nThis error")[0].rpartition("error: ")[2].strip()
         raise TaskError(
-            f"{item.place}: pattern {pattern[:200]!r} is no regular expression that is read here: {why};"
+            f"{item.place}: pattern {pattern[:200]!r} is no regular expression "
+            f"that is read here: {why};"
             " look-around and back-references are left out, so that no text can take for ever"
         ) from error
 

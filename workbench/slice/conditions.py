@@ -1,4 +1,4 @@
-"""What a filter's terms come down to, and how that is written as SQL and as Polars.
+"""Conditions that a filter's terms reduce to, and their SQL and Polars expressions.
 
 Both spellings select the same rows. A comparison with an unknown value is unknown, and a filter
 keeps only what is true; `Not` is the exact complement, so every row is in a term or in its
@@ -30,7 +30,7 @@ def quote(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A column that a frame may have under a name of the store's own, and that SQL looks up by that name.
+    """A column that a frame may have under a name of the store's own, and that SQL looks up there.
 
     Attributes:
         name: params.docs, settings.batch_size, metrics.rubric.

@@ -1,4 +1,4 @@
-"""The names a filter may use: every column of `trace_facts`, with the short names people type.
+"""Fields that a filter may name: every column of `trace_facts`, with its short names.
 
 Columns, units and sentences come from `schema`; only the short names live here.
 """

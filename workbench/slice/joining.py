@@ -1,4 +1,4 @@
-"""Columns of a store's own, joined to rows as SQL; what they are is in `names`."""
+"""Joining of a store's own columns to rows in SQL; `names` parses the names of the columns."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-r"""Names that are made of a store's content: params.docs, settings.batch_size, metrics.rubric.
+r"""Names of columns made of a store's content: params.docs, settings.batch_size, metrics.rubric.
 
 A column of that name holds what the configuration of a trace was given under a key, or what a
 scorer gave the trace on its own scale. Keys are anybody's text: in a filter they stand bare, or in

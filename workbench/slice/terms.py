@@ -1,4 +1,4 @@
-"""The terms of a filter: canonical text on one side, conditions on the other."""
+"""Terms of a filter: each has a canonical text and the conditions that it means."""
 
 import contextlib
 import dataclasses
@@ -194,7 +194,7 @@ def _entry_choices(field: Field, choices: "tuple[Glob | float | Whether, ...]") 
 
 @dataclasses.dataclass(frozen=True)
 class Moment(Term):
-    """`since:` or `until:`; `at` is naive UTC, the start of the next day for a bare `until` date."""
+    """`since:` or `until:`; `at` is naive UTC, the start of the next day for an `until` date."""
 
     op: str  # ">=" or "<"
     at: dt.datetime

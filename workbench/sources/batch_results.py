@@ -1,4 +1,4 @@
-"""Results of batches, of OpenAI's API and those that copy it, and of Anthropic's: JSON lines with a custom_id.
+"""Batch results of OpenAI's API, of APIs like it, and of Anthropic's: JSON lines with a custom_id.
 
 Results and failures stand in two files, in any order, without what was asked. Where the file of
 requests lies in the same folder, each result is joined with its request by its custom_id.
@@ -387,7 +387,7 @@ def _places(path: Path) -> Iterator[tuple[str, _Place]]:
 
 
 def _question(transcript: Transcript, asked: Line) -> str | None:
-    """Put what was asked before what was answered, and give it as one text; None where it is not known."""
+    """Join request and question texts in order, the question last; None where they are unknown."""
     given = [("system", plain(asked.get(name))) for name in ("system", "instructions")]
     given = [(role, said) for role, said in given if said]
     for name in ("messages", "input", "prompt"):

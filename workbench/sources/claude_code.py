@@ -70,7 +70,7 @@ _SYNTHETIC = "<synthetic>"
 
 
 class ClaudeCode:
-    """Session files of Claude Code, `~/.claude/projects/…/*.jsonl`, those of sub-agents included."""
+    """Session files of Claude Code, `~/.claude/projects/…/*.jsonl`, with those of sub-agents."""
 
     name = NAME
     title = "Claude Code session (.jsonl)"
@@ -385,7 +385,8 @@ class _Session:
         )
         if small * 2 > len(self.answers) > 3:
             notes[
-                "calls with an output of 5 tokens or fewer: the program may have logged half of them"
+                "calls with an output of 5 tokens or fewer: "
+                "the program may have logged half of them"
             ] += small
 
     def _call(self, answer: _Answer) -> Call:
@@ -420,7 +421,8 @@ class _Session:
         notes = self.report.notes
         if usage.get("cache_creation_input_tokens") and not part(usage, "cache_creation"):
             notes[
-                "cache writes of unknown lifetime, priced as those of 5 minutes: costs are at least that"
+                "cache writes of unknown lifetime, priced as those of 5 minutes: "
+                "costs are at least that"
             ] += 1
         searches = count(part(usage, "server_tool_use").get("web_search_requests"))
         if searches:

@@ -244,7 +244,7 @@ class _Thread:
         self._answer(("count", self.chain), last, at, self.turn, recorded=False)
 
     def _origin(self) -> str | None:
-        """The thread whose counter this one goes on with: where copies lead back to, else itself."""
+        """Thread whose counter this one continues: the origin of its copied lines, else itself."""
         if self.parents:
             return self.parents[-1]
         return text(self.meta.get("forked_from_id")) or text(self.meta.get("id"))
@@ -426,7 +426,8 @@ class _Thread:
             notes["counts that were told again, counted once"] += self.n_repeated
         if self.parents:
             notes[
-                "threads that it came from, whose answers it repeats: counted once where both are in the store"
+                "threads that it came from, whose answers it repeats: "
+                "counted once where both are in the store"
             ] += len(self.parents)
 
     def _call(self, ordinal: int, answer: _Answer) -> Call:
@@ -475,7 +476,7 @@ def _total(usage: Line) -> int | None:
 
 
 def _usage(usage: Line) -> tuple[Usage, str]:
-    """Read Codex's counters: cached within the input, thinking within the output, unless the total says else."""
+    """Read Codex's counters: input includes cached tokens, output thinking, if the total agrees."""
     given, output, thought, total = (
         count(usage.get(name))
         for name in ("input_tokens", "output_tokens", "reasoning_output_tokens", "total_tokens")

@@ -1,4 +1,4 @@
-"""Results of EvalPlus: which samples of HumanEval+ or MBPP+ passed the base tests, and the added ones.
+"""Results of EvalPlus: which samples of HumanEval+ or MBPP+ passed the base and the extra tests.
 
 A sample is right by the added tests only if it passes the base tests too, as EvalPlus counts. The
 file does not say which model wrote the samples: its name does, where it is the one that EvalPlus

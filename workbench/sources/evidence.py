@@ -1,4 +1,4 @@
-"""What the columns of a file tell about its cells: decimal marks, types, whole numbers; read once, if needed."""
+"""Evidence on a file's cells from their columns: decimal marks, types, whole numbers; lazy."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ Texts = Callable[[frozenset[str]], Iterable[dict[str, str]]]
 
 
 class Evidence:
-    """The columns of one file of texts, surveyed in a pass over it when a cell cannot speak for itself."""
+    """Columns of a text file, read in one pass when a cell alone is ambiguous."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Evidence:
         return self._surveys[path]
 
     def mark(self, path: str, text: str, kind: str) -> str:
-        """Tell the decimal mark of a number: by the number, its column, then the file's other numbers.
+        """Return a number's decimal mark, by the number, its column, then the file's other numbers.
 
         Raises:
             ImportFormatError: it could be either, and a thousandfold is between the two.
@@ -64,14 +64,15 @@ class Evidence:
             return POINT  # a count has no fraction, least of all one of three digits
         mark, role = (COMMA, "comma") if COMMA in text else (POINT, "point")
         msg = (
-            f"{text!r} may have a decimal {role} or thousands set apart by {mark!r}, and no other cell "
+            f"{text!r} may have a decimal {role} or thousands set apart by {mark!r}, "
+            "and no other cell "
             'tells which; say decimal = "." or decimal = "," in the mapping'
         )
         raise ImportFormatError(msg)
 
     @functools.cached_property
     def _may_have_commas(self) -> bool:
-        """Semicolons stand between cells where the comma is the decimal mark: 1.234 is a thousand there."""
+        """Files with a decimal comma separate cells by semicolons: 1.234 is a thousand there."""
         return self._delimiter() == ";"
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Model and tool events of an Inspect sample → calls and tool calls; graders' told apart by their span."""
+"""Model and tool events of an Inspect sample → calls and tool calls; graders' are told by span."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -129,7 +129,7 @@ def _tokens(
     where: str,
     report: FileReport,
 ) -> dict[str, Any]:
-    """Give a call's token fields: as the provider's own usage object has them, else as Inspect does.
+    """Return a call's token fields: from the provider's own usage object, else from Inspect's.
 
     Inspect's summary leaves out what a provider's adapter does not look for (Groq's cached and
     thinking tokens), so it only fills in what the object does not say. An object that does not add

@@ -1,4 +1,4 @@
-"""An Inspect log's own figures beside ours: samples, means per scorer, tokens."""
+"""Checks of an Inspect log's own figures against ours: samples, means per scorer, tokens."""
 
 from collections import defaultdict
 from collections.abc import Iterator

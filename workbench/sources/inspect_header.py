@@ -1,4 +1,4 @@
-"""The head of an Inspect log → run, task and configuration."""
+"""Header of an Inspect log → run, task and configuration."""
 
 import datetime as dt
 import hashlib

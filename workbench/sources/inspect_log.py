@@ -1,4 +1,4 @@
-"""Inspect AI logs: `.eval` archives, whole or unfinished, and `.json` files, read without inspect-ai."""
+"""Inspect AI logs: `.eval` archives, complete or not, and `.json`, read without inspect-ai."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The conversation of an Inspect sample: parts in order, thinking apart, references resolved."""
+"""Messages of an Inspect sample: parts in order, thinking apart, references resolved."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The figures of a log that keeps no samples → results, each with its n and standard error."""
+"""Results of an Inspect log without samples, each with its n and standard error."""
 
 from collections.abc import Iterator
 from typing import Any

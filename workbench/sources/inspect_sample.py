@@ -1,4 +1,4 @@
-"""One sample of an Inspect log → its item, and a trace with calls, tool calls, messages and scores."""
+"""One sample of an Inspect log → its item, and a trace with calls, tools, messages and scores."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -146,7 +146,7 @@ class SampleReader:
         )
 
     def _trace_id(self, item: Item, scores: tuple[Score, ...]) -> str:
-        """Tell the attempt by what it is: eval-retry carries samples, and failed tries, over to its own log.
+        """Return an attempt's id by content: eval-retry copies samples and failed tries to its log.
 
         A sample has a name for good (uuid); a failed try appears in later logs without it, and is
         told by its last request. Where a log says neither, "": the run, the item and the trial tell

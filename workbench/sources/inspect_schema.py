@@ -85,7 +85,7 @@ class Output(Struct):
 
 
 class Response(Struct, gc=False):
-    """The provider's own answer, as far as it is the same everywhere; usage stands in one of three places."""
+    """Fields of a provider's own answer that all share; usage stands in one of three places."""
 
     id: Any = None
     response_id: Any = None

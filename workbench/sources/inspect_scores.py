@@ -1,4 +1,4 @@
-"""Inspect's score values → 0..1: C and I, P and N, numbers, yes and no, and one score per key of a dict.
+"""Inspect's score values → scores 0..1: C and I, P and N, numbers, yes and no, dicts key by key.
 
 A scorer with any number outside of 0..1 has a scale of its own: all its numbers are metrics, a 1 on
 a rubric from 0 to 10 as well, which is no pass.
@@ -16,7 +16,7 @@ _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 
 
 class Scales:
-    """Which scorers of a log have a scale of their own; learnt from all samples before the first is read."""
+    """Scorers of a log that have their own scale, learned from all samples before any is read."""
 
     def __init__(self) -> None:
         """Know of none."""

@@ -67,7 +67,7 @@ def normalise(usage: ModelUsage, model: str, version: tuple[int, ...]) -> Tokens
 
 
 def _reading(usage: ModelUsage, cached: int, model: str, version: tuple[int, ...]) -> Reading:
-    """Say what input and output leave out: what the total tells, else the provider and the version."""
+    """Return what input and output leave out, by the total, else by provider and version."""
     given, output = usage.input_tokens or 0, usage.output_tokens or 0
     thinking = usage.reasoning_tokens or 0
     # of these services' totals some (0.3.77 to 0.3.88) count thinking twice, which is always in the

@@ -1,4 +1,4 @@
-"""JSON as it is found: a byte-order mark, NaN, broken characters, a wrong encoding, a torn end."""
+"""JSON bytes with faults: byte-order mark, NaN, broken characters, wrong encoding, torn end."""
 
 import json
 import math

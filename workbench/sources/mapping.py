@@ -1,4 +1,4 @@
-"""Mapping files: which column of a foreign table is which field of ours, in TOML.
+"""Mapping files in TOML: the field that each column of a foreign table is read into.
 
 ```toml
 title = "…"                      # one line for `workbench import`

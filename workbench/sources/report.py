@@ -1,4 +1,4 @@
-"""What happened to one file on its way to records: counts, conventions, duplicates, sums that differ."""
+"""Report on one imported file: counts, conventions, duplicates, sums that differ."""
 
 import dataclasses
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Logs that a program appends to, one JSON object a line: drawn one by one, with a torn end tolerated."""
+"""Lines of append-only session logs, one JSON object each: streamed, with a torn end tolerated."""
 
 import contextlib
 import datetime as dt

@@ -1,4 +1,4 @@
-"""Counts of a row that follow another convention, or contradict each other: made ours, or unknown and told."""
+"""Token counts of a table row, converted to our convention; contradictory ones become unknown."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,7 @@ def make_inclusive(
 
 
 def _by_total(values: Row, said: tuple[bool, bool]) -> tuple[bool, bool] | None:
-    """Choose the convention that gives the row's total, what is said first; None if none or two others do."""
+    """Choose the convention that gives the row's total; None if none does, or two others do."""
     given, output, total = (
         values.get(name) for name in ("input_tokens", "output_tokens", "total_tokens")
     )
@@ -64,7 +64,7 @@ def _cached(values: Row) -> int:
 def forget_contradictions(
     values: Row, columns: Mapping[str, schema.Column], place: str, report: FileReport
 ) -> None:
-    """Report what cannot be true of a call; amounts below nothing become unknown, and so does an early end.
+    """Report impossible values of a call; negative amounts and too early an end become unknown.
 
     Counts that contradict each other stay as they were reported: they have no cost, and
     `usage_faults` names them.

@@ -1,4 +1,4 @@
-"""Rows of a table → records, as a mapping says."""
+"""Rows of a table → records, by a mapping."""
 
 import difflib
 import functools
@@ -160,7 +160,7 @@ class RowReader:
 
     @functools.cached_property
     def _last_of(self) -> dict[tuple[str, ...], int]:
-        """The last row of each request that stands in several: a stream writes a line per part, and counts on."""
+        """Last row of each request that has several: a stream writes rows with growing counts."""
         last: dict[tuple[str, ...], int] = {}
         repeated: set[tuple[str, ...]] = set()
         if "request_id" in self.mapping.columns:
@@ -342,7 +342,8 @@ class RowReader:
         for name, column in self.mapping.metrics.items():
             if name == taken:
                 raise ImportFormatError(
-                    f"{self.path}, {place}: [metrics] {name} has the name of the scorer; call it another"
+                    f"{self.path}, {place}: [metrics] {name} has the name of the scorer; "
+                    "call it another"
                 )
             value = self.cell(row, column, _scaled(name, column), place)
             if value is None:
@@ -468,7 +469,7 @@ def _given(raw: object, column: Column, kind: str) -> Any:
 
 
 def _within(value: Any, column: Column, ours: schema.Column) -> Any:
-    """Hold a value to its scale: 0..1 of our own columns, or the range that a mapping gives a metric.
+    """Check a value against its scale: 0..1 of our own columns, or the range of a mapped metric.
 
     Raises:
         ImportFormatError: it is outside; the message says how other scales come in.
@@ -492,7 +493,8 @@ def _within(value: Any, column: Column, ours: schema.Column) -> Any:
         raise ImportFormatError(f"{value:g} is outside of 0..1 after {column.unit} → 0..1")
     raise ImportFormatError(
         f"{value:g} is outside of 0..1; for percentages say "
-        f'{ours.name} = {{ column = "{name}", unit = "percent" }}, and for points or losses a metric: '
+        f'{ours.name} = {{ column = "{name}", unit = "percent" }}, '
+        "and for points or losses a metric: "
         f'[metrics] points = {{ column = "{name}", range = [0, 100], direction = "higher" }}'
     )
 
@@ -512,7 +514,7 @@ def _pick(values: Row, names: tuple[str, ...]) -> Row:
 
 
 def _call(values: Row) -> Call:
-    """The one call that holds a row's totals: of as many requests as it has turns, where it says so."""
+    """Build the one call that holds a row's totals, of as many requests as the row has turns."""
     call: Row = {"tokens_source": "reported", "n_requests": values.get("n_turns") or None}
     return Call(**(call | _pick(values, _CALL)))
 

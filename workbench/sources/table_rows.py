@@ -1,4 +1,4 @@
-"""Rows of CSV, JSON, JSONL, YAML and Parquet files as dictionaries, drawn one by one."""
+"""Rows of CSV, JSON, JSONL, YAML and Parquet files as dictionaries, read one by one."""
 
 import csv
 import dataclasses
@@ -305,7 +305,7 @@ def _parquet(path: Path, rows_path: str, report: FileReport) -> Table:
 
 
 def _readable(batch: "pa.RecordBatch") -> "pa.RecordBatch":
-    """Make texts of bytes, as older writers mark them, and microseconds of nanoseconds, which Python lacks."""
+    """Convert bytes to text, as older writers mark it, and nanoseconds to Python's microseconds."""
     import pyarrow as pa
 
     columns = [_as_python_has_it(column) for column in batch.columns]

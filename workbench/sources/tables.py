@@ -1,4 +1,4 @@
-"""Any CSV, JSON, JSONL, YAML or Parquet file of rows, with a mapping; shipped ones are recognised."""
+"""Tables in CSV, JSON, JSONL, YAML or Parquet, read by a mapping; shipped mappings are detected."""
 
 import fnmatch
 import hashlib

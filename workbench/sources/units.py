@@ -10,7 +10,7 @@ from workbench.errors import ImportFormatError
 
 
 class Unit(NamedTuple):
-    """A foreign unit: times `times`, divided by `per`, it is `ours`; whole numbers, so that 57 % is 0.57."""
+    """A foreign unit: × `times`, ÷ `per` gives `ours`; whole numbers, so that 57 % is 0.57."""
 
     times: int
     per: int

@@ -1,4 +1,4 @@
-"""Which model each configuration's name means, by rule or by the user's own word."""
+"""Aliases of models: the model that a configuration's name means, by rule or by the user."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -84,8 +84,9 @@ def read_names(connection: duckdb.DuckDBPyConnection, *, every: bool = False) ->
     new = "" if every else "WHERE canonical_model IS NULL"
     note_names(connection, f"(FROM configurations {new})", "names")
     connection.execute(
-        """UPDATE configurations c SET canonical_model = n.meant FROM names n WHERE n.model = c.model
-        AND n.provider IS NOT DISTINCT FROM c.provider AND n.meant IS DISTINCT FROM c.canonical_model"""
+        """UPDATE configurations c SET canonical_model = n.meant FROM names n
+        WHERE n.model = c.model AND n.provider IS NOT DISTINCT FROM c.provider
+        AND n.meant IS DISTINCT FROM c.canonical_model"""
     )
     connection.execute("DROP TABLE names")
 

@@ -1,4 +1,4 @@
-"""Attempts that their source names for good: one trace each, under the id that says so.
+"""Attempts with a permanent id from their source: one trace for each, under that id.
 
 Before layout 3 a sample of an Inspect log was told by its run, item and trial, so that one that
 eval-retry carried over to its own log came in again.
@@ -24,7 +24,7 @@ _PARTS = ("calls", "tool_calls", "scores", "energy", "messages")
 
 
 def settle(connection: duckdb.DuckDBPyConnection) -> int:
-    """Give the attempts of Inspect logs their ids, and keep one of those that stand there several times.
+    """Give the attempts of Inspect logs their ids, and keep one trace of each repeated attempt.
 
     Running it twice changes nothing.
 

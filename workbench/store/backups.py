@@ -1,4 +1,4 @@
-"""Backups beside a store: taken while nobody else can write, and looked at before they have their name."""
+"""Backups beside a store: taken under the writer's lock, verified before they get their name."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _SAVED = "workbench_backup"  # the name under which the copy is attached
 
 
 def path_of(path: Path, layout: int) -> Path:
-    """Return where the backup of a layout lies: after the whole name, as of `gpt-4.1` and `gpt-4.5`."""
+    """Return a layout's backup path: a suffix after the whole name (`gpt-4.1`, `gpt-4.5`)."""
     return path.with_name(f"{path.name}.v{layout}.backup")
 
 
@@ -75,7 +75,8 @@ def _own_name(connection: duckdb.DuckDBPyConnection) -> str:
 
 def _compare(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
     tables = connection.execute(
-        "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT temporary"
+        "SELECT table_name FROM duckdb_tables() "
+        "WHERE database_name = current_database() AND NOT temporary"
     ).fetchall()
     for (name,) in tables:
         mine, saved = (

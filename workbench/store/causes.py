@@ -1,4 +1,4 @@
-"""Why a file could not be opened, read or written: told by facts and error codes, never by words of a message.
+"""Causes of a file that cannot be opened, read or written, by error codes and facts of the system.
 
 DuckDB's errors carry a type and a text; the text holds paths and values of the user. So whatever
 the type leaves open is looked up: who holds a lock, what the operating system answers to an
@@ -47,7 +47,7 @@ def first_line(error: BaseException) -> str:
 
 
 def holder(path: Path) -> str | None:
-    """Name the process that has a lock on a file: "process 12 (/usr/bin/duckdb)"; None where none is seen.
+    """Name the process that locks a file, as in "process 12 (/usr/bin/duckdb)"; None if unknown.
 
     Closing any handle of a file lets go of all locks that this process has on it. So it is only for
     files that this process has not open.
@@ -85,7 +85,7 @@ def _process(number: int) -> str:
 
 
 def unopenable(path: Path, *, read_only: bool) -> StoreError | None:
-    """Say why a file cannot be opened, as far as the operating system and its header tell; None if they do not.
+    """Return why a file cannot be opened, by the system's answers and its header; None if unknown.
 
     Like `holder`, only for files that this process has not open.
     """
@@ -126,7 +126,8 @@ def is_empty(path: Path) -> bool:
 def _no_file(path: Path, *, read_only: bool) -> StoreError:
     if not path.parent.is_dir():
         return StoreMissing(
-            f"there is no folder {path.parent}; if its disk is mounted elsewhere or lost, name it with --store"
+            f"there is no folder {path.parent}; if its disk is mounted elsewhere or lost, "
+            "name it with --store"
         )
     if read_only:
         return StoreMissing(f"{path} is gone: it was deleted, moved, or its disk is lost")
@@ -173,7 +174,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def use_failed(path: Path, error: duckdb.Error, *, writing: bool) -> StoreError | None:
-    """Say why a store that was open could not be read or written; None where the statement is at fault."""
+    """Return why an open store could not be read or written; None if the statement is at fault."""
     said = first_line(error)
     if not path.exists():
         return StoreMissing(
@@ -191,7 +192,8 @@ def use_failed(path: Path, error: duckdb.Error, *, writing: bool) -> StoreError 
         # written of it is taken back by now, so that a full disk has room again.
         free = shutil.disk_usage(path.parent).free
         return StoreUnwritable(
-            f"cannot write {path}: {said}; nothing was changed; its disk has {free / 1e6:,.0f} MB free:"
+            f"cannot write {path}: {said}; nothing was changed; "
+            f"its disk has {free / 1e6:,.0f} MB free:"
             " if that is little, make room; then run the same command again"
         )
     return None

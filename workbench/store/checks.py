@@ -1,4 +1,4 @@
-"""What must hold in a store: sums equal their parts, prices are in force, nothing hangs in the air."""
+"""Checks of a store: sums equal their parts, prices are in force, every reference has its row."""
 
 import dataclasses
 import glob
@@ -161,14 +161,14 @@ def _of_spool(store: Store) -> list[Check]:
 
 
 def _n_damaged(path: Path) -> int:
-    """Count the whole lines of a file of replies whose checksum does not fit; the last may be torn."""
+    """Count the lines of a file of replies whose checksum is wrong; a torn last line is allowed."""
     lines = path.read_bytes().split(b"\n")[:-1]
     cut = (line.partition(b" ") for line in lines)
     return sum(crc != b"%08x" % zlib.crc32(body) for crc, _, body in cut)
 
 
 def _readable(store: Store) -> list[Path]:
-    """List files of the store that others than its owner may read; none where there are no such rights."""
+    """List a store's files that other users may read; none where the system has no such rights."""
     if os.name != "posix":
         return []
     beside = store.path.parent.glob(f"{glob.escape(store.path.stem)}.v*.backup")

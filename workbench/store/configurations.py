@@ -1,4 +1,4 @@
-"""What follows from the configurations that a store holds: their unique names, and their parameters."""
+"""Derived data of the configurations in a store: their unique names, and their parameters."""
 
 import duckdb
 import polars as pl
@@ -22,7 +22,8 @@ def prefer_bases(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
     """
     about = ", ".join(f"old.{name}" for name in _ABOUT)
     both = connection.execute(
-        f"""SELECT DISTINCT old.configuration_id, old.base_name, coalesce(n.base_name, n.configuration), {about}
+        f"""SELECT DISTINCT old.configuration_id, old.base_name,
+          coalesce(n.base_name, n.configuration), {about}
         FROM {relation} n JOIN configurations old USING (configuration_id)
         WHERE old.base_name <> coalesce(n.base_name, n.configuration)"""
     ).fetchall()
@@ -62,7 +63,8 @@ def _rename(connection: duckdb.DuckDBPyConnection, moved: list[tuple[str, str]])
     frame = pl.DataFrame(moved, schema=["id", "name"], orient="row")
     connection.register("renamed", frame)
     connection.execute(
-        "UPDATE configurations SET configuration = renamed.name FROM renamed WHERE renamed.id = configuration_id"
+        "UPDATE configurations SET configuration = renamed.name "
+        "FROM renamed WHERE renamed.id = configuration_id"
     )
     connection.unregister("renamed")
 

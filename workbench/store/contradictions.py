@@ -1,4 +1,4 @@
-"""Two stores that know the same thing: where they contradict each other, and what the one lacks that the other has."""
+"""Contradictions between two stores that hold the same rows, and the values that one side lacks."""
 
 import dataclasses
 from typing import Literal
@@ -81,7 +81,7 @@ class Found:
 
 
 def find(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[Found]:
-    """Compare what both sides know; leaves the traces that are the same attempt in the temporary table `common`.
+    """Compare the rows of both sides; puts the traces of equal attempts into a temporary `common`.
 
     A failed try and a later one of the same attempt do not contradict each other, nor do a session
     and what it was before it grew, nor one attempt in two logs.
@@ -106,7 +106,7 @@ def find(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[Found]:
 def settle(
     connection: duckdb.DuckDBPyConnection, new: Relations, found: list[Found], prefer: Prefer
 ) -> dict[str, str]:
-    """Decide contradictions for one side; returns the relations to write, without what was decided against."""
+    """Decide contradictions for one side; returns the relations to write, without rejected rows."""
     left = dict(new)
     for each in found:
         mine, theirs = ([pair[side] for pair in each.pairs] for side in (0, 1))
@@ -126,7 +126,7 @@ def settle(
 
 
 def complete(connection: duckdb.DuckDBPyConnection, new: Relations, report: IngestReport) -> None:
-    """Add what traces and items lack that both sides know; after `find`, and after the rest is written."""
+    """Fill nulls of traces and items from the other side; call after `find` and all inserts."""
     for table, columns in _FILLED.items():
         if table not in new:
             continue
@@ -135,7 +135,8 @@ def complete(connection: duckdb.DuckDBPyConnection, new: Relations, report: Inge
         lacks = " OR ".join(f"({table}.{c} IS NULL AND n.{c} IS NOT NULL)" for c in columns)
         among = "SEMI JOIN common USING (trace_id)" if table == "traces" else ""
         connection.execute(
-            f"UPDATE {table} SET {sets} FROM (FROM {new[table]} {among}) n WHERE n.{key} = {table}.{key} AND ({lacks})"
+            f"UPDATE {table} SET {sets} FROM (FROM {new[table]} {among}) n "
+            f"WHERE n.{key} = {table}.{key} AND ({lacks})"
         )
     if "traces" in new and _count(connection, "common"):
         _complete_calls(connection, new, report)
@@ -147,7 +148,8 @@ def complete(connection: duckdb.DuckDBPyConnection, new: Relations, report: Inge
 def _differing(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> Found:
     key = TABLES[table].key[0]
     rows = connection.execute(
-        f"SELECT o.{key}, {_names(_COMPARED[table])} AS what FROM {table} o JOIN {relation} n USING ({key}) "
+        f"SELECT o.{key}, {_names(_COMPARED[table])} AS what "
+        f"FROM {table} o JOIN {relation} n USING ({key}) "
         "WHERE what <> '' ORDER BY ALL"
     ).fetchall()
     return Found(table, tuple((id, id, what) for id, what in rows))
@@ -160,17 +162,19 @@ def _names(columns: tuple[str, ...]) -> str:
 
 
 def _prices(connection: duckdb.DuckDBPyConnection, relation: str) -> Found:
-    """Compare prices of the users' own that are in force for the same calls; who has both rows has changed it."""
+    """Compare users' own prices for the same calls, except where one side has both rows."""
     same = " AND ".join(f"o.{c} IS NOT DISTINCT FROM n.{c}" for c in _IN_FORCE)
     differ = " OR ".join(f"o.{c} IS DISTINCT FROM n.{c}" for c in _RATES)
     rows = connection.execute(
         f"""SELECT o.price_id, n.price_id, o.model || coalesce(' by ' || o.provider, '')
           || coalesce(' from ' || o.starts_at::DATE, '') || ': '
-          || coalesce(o.input_usd_per_mtok::VARCHAR, '—') || ' and ' || coalesce(o.output_usd_per_mtok::VARCHAR, '—')
+          || coalesce(o.input_usd_per_mtok::VARCHAR, '—') || ' and '
+          || coalesce(o.output_usd_per_mtok::VARCHAR, '—')
           || ' USD/Mtok here, ' || coalesce(n.input_usd_per_mtok::VARCHAR, '—') || ' and '
           || coalesce(n.output_usd_per_mtok::VARCHAR, '—') || ' there'
         FROM prices o JOIN {relation} n ON {same}
-        WHERE ({differ}) AND NOT starts_with(o.sheet, '{BUNDLED}') AND NOT starts_with(n.sheet, '{BUNDLED}')
+        WHERE ({differ}) AND NOT starts_with(o.sheet, '{BUNDLED}')
+        AND NOT starts_with(n.sheet, '{BUNDLED}')
         AND n.price_id NOT IN (SELECT price_id FROM prices)
         AND o.price_id NOT IN (SELECT price_id FROM {relation}) ORDER BY ALL"""
     ).fetchall()
@@ -180,7 +184,8 @@ def _prices(connection: duckdb.DuckDBPyConnection, relation: str) -> Found:
 def _common(connection: duckdb.DuckDBPyConnection, traces: str) -> None:
     final = ", ".join(f"'{kind}'" for kind in sorted(FINAL_ERRORS))
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE common AS SELECT o.trace_id FROM traces o JOIN {traces} n USING (trace_id)
+        f"""CREATE OR REPLACE TEMP TABLE common AS
+        SELECT o.trace_id FROM traces o JOIN {traces} n USING (trace_id)
         LEFT JOIN runs r ON r.run_id = o.run_id
         WHERE o.run_id = n.run_id AND o.is_replaced IS NOT TRUE AND n.is_replaced IS NOT TRUE
         AND (o.error_type IS NULL OR o.error_type IN ({final}))
@@ -196,7 +201,8 @@ def _traces(connection: duckdb.DuckDBPyConnection, new: Relations) -> Found:
     looks = [
         f"SELECT o.trace_id, {_names(_COMPARED['traces'])} AS what "
         f"FROM traces o JOIN {new['traces']} n USING (trace_id) {among}",
-        "SELECT o.trace_id, CASE WHEN o.error_type IS DISTINCT FROM n.error_type THEN 'error_type' ELSE '' END AS what "
+        "SELECT o.trace_id, CASE WHEN o.error_type IS DISTINCT FROM n.error_type "
+        "THEN 'error_type' ELSE '' END AS what "
         f"FROM traces o JOIN {new['traces']} n USING (trace_id) {among}",
     ]
     if "calls" in new:
@@ -206,12 +212,14 @@ def _traces(connection: duckdb.DuckDBPyConnection, new: Relations) -> Found:
         )
     if "messages" in new:
         looks.append(
-            "SELECT o.trace_id, CASE WHEN o.content_id <> n.content_id THEN 'messages' ELSE '' END AS what "
+            "SELECT o.trace_id, "
+            "CASE WHEN o.content_id <> n.content_id THEN 'messages' ELSE '' END AS what "
             f"FROM (FROM messages {among}) o JOIN {new['messages']} n USING (trace_id, ordinal)"
         )
     rows = connection.execute(
         f"""SELECT trace_id, string_agg(what, ', ' ORDER BY what) FROM
-        (SELECT DISTINCT trace_id, what FROM ({" UNION ALL ".join(looks)}) WHERE what <> '') GROUP BY ALL ORDER BY ALL"""
+        (SELECT DISTINCT trace_id, what FROM ({" UNION ALL ".join(looks)}) WHERE what <> '')
+        GROUP BY ALL ORDER BY ALL"""
     ).fetchall()
     return Found("traces", tuple((id, id, what) for id, what in rows))
 
@@ -244,7 +252,8 @@ def _complete_calls(
     added = int(connection.execute("INSERT INTO calls BY NAME FROM completed").fetchall()[0][0])
     sets = ", ".join(f"{name} = s.{name}" for name in views.TOTALS)
     connection.execute(
-        f"UPDATE traces SET {sets} FROM ({views.totals('completed')}) s WHERE s.trace_id = traces.trace_id"
+        f"UPDATE traces SET {sets} FROM ({views.totals('completed')}) s "
+        "WHERE s.trace_id = traces.trace_id"
     )
     report.rows_new["calls"] = report.rows_new.get("calls", 0) + added
     report.notes.append(f"{n:,} traces were here without their calls; they have them now")
@@ -261,7 +270,8 @@ def _complete_part(
     report.rows_new[table] = report.rows_new.get(table, 0) + int(added[0][0])
     if table == "messages" and "contents" in new:
         connection.execute(
-            f"""INSERT INTO contents BY NAME SELECT n.* FROM {new["contents"]} n ANTI JOIN contents USING (content_id)
+            f"""INSERT INTO contents BY NAME
+            SELECT n.* FROM {new["contents"]} n ANTI JOIN contents USING (content_id)
             WHERE n.content_id IN (SELECT content_id FROM {new["messages"]} {among})"""
         )
 

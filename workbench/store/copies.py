@@ -1,4 +1,4 @@
-"""Copies of a store, which are exports and backups: of which store they are, and whether they are whole."""
+"""Copies of a store (exports and backups): the store each belongs to, and whether it is whole."""
 
 import contextlib
 import dataclasses
@@ -171,7 +171,7 @@ def raised(backup: Path, where: Path) -> Iterator[Store]:
 
 
 def store_id(path: Path) -> str | None:
-    """Return the id of the store that a store, backup, export or spool is of; None where it does not say."""
+    """Return the id of the store that a store, backup, export or spool belongs to, or None."""
     if path.is_dir():
         manifest = exports.read_manifest(path)
         return manifest.store_id if manifest else spool.owner(path)
@@ -194,7 +194,7 @@ def _is_part(folder: Path) -> bool:
 
 
 def refusal(path: Path, wanted: str | None) -> str | None:
-    """Say that a source is of another store than the one that is repaired; None where it may be used."""
+    """Return a message if a source belongs to another store than the repaired one; else None."""
     found = store_id(path)
     if wanted is None or found is None or found == wanted:
         return None

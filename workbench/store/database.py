@@ -1,4 +1,4 @@
-"""Who has the file: readers open it read-only per query, the writer takes a short lease.
+"""Access to the database file: readers open it read-only per query, the writer takes a lease.
 
 DuckDB lets one process write, and then no other may read. So nobody keeps the file: every use opens
 it, and waits politely where another process has it. Within a process, many read or one writes.
@@ -316,7 +316,7 @@ def _flock(file: int, kind: int, path: Path, cancel: Cancel | None) -> bool:
 
 @contextlib.contextmanager
 def _inside(path: Path) -> Iterator[None]:
-    """Be known as a reader that will let go, for the length of the block; where a writer made the place."""
+    """Register as a reader for the length of the block, where a writer made the folder for it."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             if fcntl is not None:
@@ -456,7 +456,8 @@ def identity(connection: duckdb.DuckDBPyConnection) -> str | None:
     """Read the id of the store that a connection is to; None where it has none yet."""
     # asked for first: a name that the database lacks is looked up among the variables of Python
     known = connection.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE table_name = 'identity' AND database_name = current_database()"
+        "SELECT 1 FROM duckdb_tables() "
+        "WHERE table_name = 'identity' AND database_name = current_database()"
     ).fetchall()
     rows = connection.execute("SELECT store_id FROM identity").fetchall() if known else []
     return str(rows[0][0]) if rows else None
@@ -629,7 +630,7 @@ def _held_by(path: Path, error: duckdb.Error) -> str | None:
 
 
 def _fault(path: Path, error: duckdb.Error, unseen: int, *, read_only: bool) -> StoreError | None:
-    """Say what else than a holder keeps the file from being opened; None while it may have been one."""
+    """Return what other than a lock prevents opening the file; None while a lock is possible."""
     with _opening:
         known = None if path in _open else causes.unopenable(path, read_only=read_only)
     if known is None and unseen >= _UNSEEN:
@@ -643,8 +644,9 @@ def _refused(path: Path, held: str | None, error: duckdb.Error, *, read_only: bo
     if isinstance(error, _CONFLICT):
         mine = "read-only" if read_only else "for writing"
         return (
-            f"{where}, which has it open in another way than {mine}; close it (con.close(), or %sql --close) "
-            "and try again, or open it with duckdb.connect(path, read_only=True) and no config to only read"
+            f"{where}, which has it open in another way than {mine}; "
+            "close it (con.close(), or %sql --close) and try again, "
+            "or open it with duckdb.connect(path, read_only=True) and no config to only read"
         )
     how = ", which has it open for writing" if read_only else ", which has it open"
     return f"{where}{how}; close it there and try again"
@@ -679,7 +681,7 @@ def select(
 
 
 def fetch(relation: duckdb.DuckDBPyRelation, most_bytes: int | None = None) -> pl.DataFrame:
-    """Fetch a result piece by piece, as the engine's limit on memory does not count what was fetched.
+    """Fetch a result in pieces: the engine's memory limit does not count the rows already fetched.
 
     Args:
         relation: what to fetch.

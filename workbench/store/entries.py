@@ -1,4 +1,4 @@
-"""Columns that a store has of its own: what configurations were given, what scorers gave on their scales.
+"""Columns made of a store's entries: parameters of configurations, and metrics of scorers.
 
 They are no columns of the views. A question that names one gets it joined: parameters by
 configuration, which are few, metrics by trace, from `scores`. Their types are those of the values
@@ -20,7 +20,8 @@ from workbench.slice.names import METRICS, is_entry, written
 _PARAMETERS = """SELECT name, list(DISTINCT type ORDER BY type) AS types,
   bool_and(type <> 'int' OR TRY_CAST(value AS BIGINT) IS NOT NULL) AS fits
 FROM parameters WHERE contains(name, '.') GROUP BY name ORDER BY name"""
-_METRICS = """SELECT scorer, max(unit), min(scale_low), max(scale_high), list(DISTINCT direction) AS directions
+_METRICS = """SELECT scorer, max(unit), min(scale_low), max(scale_high),
+  list(DISTINCT direction) AS directions
 FROM scores WHERE coalesce(metric, score) IS NOT NULL {among} GROUP BY scorer ORDER BY scorer"""
 _DOCS = {
     "params": "What the strategy was given as {key}.",

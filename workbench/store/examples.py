@@ -1,4 +1,4 @@
-"""Queries that show what the store can be asked; printed by `workbench schema --examples`, run by tests."""
+"""Example queries over the store; printed by `workbench schema --examples`, run by tests."""
 
 EXAMPLES: tuple[tuple[str, str], ...] = (
     (
@@ -15,7 +15,8 @@ FROM trace_facts ORDER BY cost_usd DESC NULLS LAST LIMIT 20""",
     ),
     (
         "How much of the output is thinking, and does more of it go with right answers?",
-        """SELECT model, passed, count(*) AS n, avg(reasoning_tokens / nullif(output_tokens, 0)) AS thinking_share,
+        """SELECT model, passed, count(*) AS n,
+  avg(reasoning_tokens / nullif(output_tokens, 0)) AS thinking_share,
   median(reasoning_tokens) AS median_thinking_tokens
 FROM trace_facts WHERE reasoning_tokens IS NOT NULL GROUP BY ALL ORDER BY ALL""",
     ),
@@ -29,7 +30,8 @@ GROUP BY task, item HAVING NOT bool_or(passed) ORDER BY n DESC, task, item""",
         "On which items do trials of one configuration disagree?",
         """SELECT configuration, task, item, count(*) AS trials, avg(passed::INT) AS pass_rate
 FROM trace_facts WHERE passed IS NOT NULL
-GROUP BY ALL HAVING count(DISTINCT passed) = 2 ORDER BY abs(pass_rate - 0.5), configuration LIMIT 50""",
+GROUP BY ALL HAVING count(DISTINCT passed) = 2
+ORDER BY abs(pass_rate - 0.5), configuration LIMIT 50""",
     ),
     (
         "How long until the first token, and between tokens, by model?",
@@ -50,7 +52,8 @@ FROM trace_facts GROUP BY ALL ORDER BY judge_cost_usd DESC NULLS LAST""",
     ),
     (
         "Which calls contradict themselves, by rule?",
-        "SELECT fault, count(*) AS n, any_value(detail) AS example FROM usage_faults GROUP BY ALL ORDER BY n DESC",
+        """SELECT fault, count(*) AS n, any_value(detail) AS example
+FROM usage_faults GROUP BY ALL ORDER BY n DESC""",
     ),
     (
         "What did models say when they went wrong? (one text per message)",

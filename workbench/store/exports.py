@@ -1,4 +1,4 @@
-"""Exports: a folder with one Parquet file a table, whole or not at all, and a manifest that says what it holds."""
+"""Exports: a folder with a Parquet file for each table and a manifest, written atomically."""
 
 import contextlib
 import hashlib
@@ -83,12 +83,14 @@ def verify(folder: Path) -> Manifest:
         )
     if manifest.format != _FORMAT:
         raise ImportFormatError(
-            f"{folder} is of the format {manifest.format!r}, {_FORMAT!r} is known; upgrade workbench"
+            f"{folder} is of the format {manifest.format!r}, {_FORMAT!r} is known; "
+            "upgrade workbench"
         )
     found = faults(folder, manifest)
     if found:
         raise ImportFormatError(
-            f"{folder} is not the whole export that its {MANIFEST} describes: {'; '.join(found)}; {insist}"
+            f"{folder} is not the whole export that its {MANIFEST} describes: "
+            f"{'; '.join(found)}; {insist}"
         )
     return manifest
 
@@ -155,9 +157,15 @@ def _write(path: Path, folder: Path, predicate: str, where: str) -> Manifest:
             f"CREATE TEMP TABLE chosen AS SELECT trace_id FROM trace_facts WHERE {predicate}"
         )
         for table in schema.TABLES.values():
-            query = f"FROM {table.name} {_belongs(table.name, predicate)} ORDER BY {', '.join(table.key)}"
+            query = (
+                f"FROM {table.name} {_belongs(table.name, predicate)} "
+                f"ORDER BY {', '.join(table.key)}"
+            )
             target = quoted(folder / f"{table.name}.parquet")
-            copy = f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15)"
+            copy = (
+                f"COPY ({query}) TO '{target}' "
+                "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 15)"
+            )
             try:
                 written = connection.execute(copy).fetchall()
             except duckdb.IOException as error:
@@ -216,7 +224,7 @@ def _clear(before: Path, folder: Path) -> None:
 
 
 def _finish_exchange(folder: Path) -> None:
-    """Finish what a kill cut short: the earlier export gets its name back, or goes where it is replaced."""
+    """Recover from a killed export: the earlier one gets its name back, or goes if replaced."""
     name = re.compile(rf"{re.escape(_before(folder))}[0-9a-f]{{8}}")
     for before in [entry for entry in folder.parent.iterdir() if name.fullmatch(entry.name)]:
         if folder.exists():
@@ -258,7 +266,10 @@ def _belongs(table: str, predicate: str) -> str:
         key = schema.TABLES[table].key[0]
         return f"WHERE {key} IN (SELECT {key} FROM traces SEMI JOIN chosen USING (trace_id))"
     if table == "contents":
-        return "WHERE content_id IN (SELECT content_id FROM messages SEMI JOIN chosen USING (trace_id))"
+        return (
+            "WHERE content_id IN "
+            "(SELECT content_id FROM messages SEMI JOIN chosen USING (trace_id))"
+        )
     return ""
 
 
@@ -268,6 +279,6 @@ def quoted(path: Path) -> str:
 
 
 def parquet(file: Path) -> str:
-    """Write the reading of just one Parquet file in SQL: what its path holds of *, ? and [ is no pattern."""
+    """Return SQL that reads exactly one Parquet file: `*`, `?` and `[` in its path are escaped."""
     plain = "".join(f"[{c}]" if c in "*?[" else c for c in quoted(file))
     return f"read_parquet('{plain}')"

@@ -166,7 +166,7 @@ def _parts(
 
 
 def call_id(trace: r.Trace, ordinal: int | None) -> str | None:
-    """Id of a trace's call by its ordinal: the one that its source gave it, else made of the trace's."""
+    """Return the id of a trace's call: the one its source gave, else one derived from the trace."""
     if ordinal is None:
         return None
     given = trace.calls[ordinal] if 0 <= ordinal < len(trace.calls) else None

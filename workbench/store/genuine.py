@@ -1,4 +1,4 @@
-"""Whether a file's tables and views are what ours are: a store may come from a stranger.
+"""Check for a genuine store: its tables and views are ours, as a file may come from a stranger.
 
 A view is a query that runs when it is read, and so is a table that is really a view. Neither can
 reach a file (see `database.Reach`), but both can give other figures than the rows do. So the views
@@ -33,7 +33,7 @@ def view_query(name: str) -> str:
 
 
 def check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Check that what we read as tables are tables, and that the engine's functions are the engine's.
+    """Check that the tables are tables, and that the functions are the engine's own, not macros.
 
     Args:
         connection: in which the file is the database in use.
@@ -57,7 +57,8 @@ def check_tables(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     hidden = (
         _names(
             connection,
-            f"{mine} AND function_name IN (SELECT function_name FROM duckdb_functions() WHERE internal)",
+            f"{mine} AND function_name IN "
+            "(SELECT function_name FROM duckdb_functions() WHERE internal)",
         )
         if _names(connection, mine)
         else set()

@@ -1,4 +1,4 @@
-"""Bulk writing: new rows only, whole traces only, with prices resolved and totals summed."""
+"""Bulk ingest: writes only new rows and whole traces, resolves prices and sums totals."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -103,7 +103,8 @@ def _insert_named(
     on = " AND ".join(f"old.{k} IS NOT DISTINCT FROM n.{k}" for k in schema.TABLES[table].key)
     new = _run(
         connection,
-        f"INSERT INTO {table} BY NAME SELECT * FROM {relation} n WHERE NOT EXISTS (FROM {table} old WHERE {on})",
+        f"INSERT INTO {table} BY NAME SELECT * FROM {relation} n "
+        f"WHERE NOT EXISTS (FROM {table} old WHERE {on})",
     )
     report.count(table, _count(connection, relation), new)
 
@@ -111,7 +112,7 @@ def _insert_named(
 def _insert_configurations(
     connection: duckdb.DuckDBPyConnection, relation: str, report: IngestReport
 ) -> None:
-    """Insert configurations; a new one may be the twin of an old one by name, and both say in what."""
+    """Insert configurations; where two share a base name, both names say in what they differ."""
     renamed = configurations.prefer_bases(connection, relation)
     before = report.rows_new.get("configurations", 0)
     _insert_named(connection, "configurations", relation, report)
@@ -129,7 +130,8 @@ def _insert_runs(
         f"DELETE FROM runs WHERE ended_at IS NULL AND run_id IN (SELECT run_id FROM {relation})"
     )
     connection.execute(
-        f"INSERT INTO runs BY NAME FROM {relation} n WHERE n.run_id NOT IN (SELECT run_id FROM runs)"
+        f"INSERT INTO runs BY NAME FROM {relation} n "
+        "WHERE n.run_id NOT IN (SELECT run_id FROM runs)"
     )
     report.count("runs", offered, offered - known)
 
@@ -155,7 +157,8 @@ def _insert_traces(
     if known:
         fresh, among = "fresh", "SEMI JOIN fresh USING (trace_id)"
         connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE fresh AS FROM {new['traces']} ANTI JOIN traces USING (trace_id)"
+            "CREATE OR REPLACE TEMP TABLE fresh AS "
+            f"FROM {new['traces']} ANTI JOIN traces USING (trace_id)"
         )
     _insert_calls(connection, fresh, among, new.get("calls"), report)
     for table in _PARTS:
@@ -170,17 +173,19 @@ def _insert_traces(
 
 
 def _replace_in_series(connection: duckdb.DuckDBPyConnection, traces: str) -> None:
-    """Mark what failed in one run and was made again in a later one of its series, as after a cancellation."""
+    """Mark failed traces that a later run of the same series repeated, as after a cancellation."""
     series = f"runs WHERE series_id IS NOT NULL AND run_id IN (SELECT run_id FROM {traces})"
     if not _count(connection, series):
         return
     again = connection.execute(
         f"""SELECT DISTINCT old.trace_id
-        FROM runs first JOIN runs later ON later.series_id = first.series_id AND later.started_at > first.started_at
+        FROM runs first JOIN runs later
+        ON later.series_id = first.series_id AND later.started_at > first.started_at
         JOIN traces old ON old.run_id = first.run_id
         JOIN traces n ON n.run_id = later.run_id AND n.item_id = old.item_id AND n.trial = old.trial
         WHERE first.series_id IN (SELECT series_id FROM {series}) AND n.is_replaced IS NOT TRUE
-        AND old.is_replaced IS NOT TRUE AND old.error_type IS NOT NULL AND old.passed IS NULL AND old.score IS NULL"""
+        AND old.is_replaced IS NOT TRUE AND old.error_type IS NOT NULL
+        AND old.passed IS NULL AND old.score IS NULL"""
     ).fetchall()
     _mark_replaced(connection, [row[0] for row in again])
 
@@ -193,13 +198,14 @@ def _note_carried_over(
     )
     if elsewhere:
         report.notes.append(
-            f"{elsewhere:,} attempts are in the store from another log, which they were carried over"
+            f"{elsewhere:,} attempts are in the store from another log, "
+            "which they were carried over"
             " from or to: each is one attempt"
         )
 
 
 def _replace_tries(connection: duckdb.DuckDBPyConnection, new: Relations) -> list[str]:
-    """Bring together what two files say of one failed try; returns those to be marked once all are there.
+    """Merge two files' rows of one failed try; returns the traces to mark once all are inserted.
 
     A later log says that a try was made again, and holds only its last request; the log of its own
     holds all. Whichever comes first, the fuller one is kept, and marked.
@@ -310,7 +316,7 @@ def _insert_contents(
 
 
 def reprice(connection: duckdb.DuckDBPyConnection) -> int:
-    """Resolve every call's price again after the sheet changed; returns the traces whose cost moved."""
+    """Resolve the price of every call again; returns the traces whose cost changed."""
     offer_known_models(connection)
     price(connection, "calls", "traces", "repriced")
     connection.execute(
@@ -323,7 +329,8 @@ def reprice(connection: duckdb.DuckDBPyConnection) -> int:
     sets = ", ".join(f"{name} = s.{name}" for name in views.PRICED)
     touched = "(FROM calls SEMI JOIN moved USING (trace_id))"
     connection.execute(
-        f"UPDATE traces SET {sets} FROM ({views.totals(touched)}) s WHERE s.trace_id = traces.trace_id"
+        f"UPDATE traces SET {sets} FROM ({views.totals(touched)}) s "
+        "WHERE s.trace_id = traces.trace_id"
     )
     moved = _count(connection, "(SELECT DISTINCT trace_id FROM moved)")
     connection.execute("DROP TABLE moved; DROP TABLE repriced")

@@ -1,4 +1,4 @@
-"""Lazy Polars frames over the store: each collect opens the file, pushes down, and lets go."""
+"""Lazy Polars frames over the store: each collect opens the file, pushes down, and closes it."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence

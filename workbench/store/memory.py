@@ -1,4 +1,4 @@
-"""How much memory this process may use, and a bound on it while a query of somebody else runs."""
+"""Memory that this process may use, and a limit on it while a user's SQL query runs."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ def _mapped_bytes() -> int:
 
 
 class _Bound:
-    """The limit on this process's memory, which the first query sets and the last one takes back."""
+    """Limit on this process's memory, set by the first query in progress and reset by the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Layouts of the store: made new, or brought up step by step, each step recorded and atomic."""
+"""Migrations of the store's layout: created new, or upgraded in recorded, atomic steps."""
 
 import uuid
 from collections.abc import Callable
@@ -38,7 +38,8 @@ def _added(layout: int) -> Step:
             for column in table.columns:
                 if column.since == layout:
                     connection.execute(
-                        f'ALTER TABLE {table.name} ADD COLUMN IF NOT EXISTS "{column.name}" {column.sql_type}'
+                        f"ALTER TABLE {table.name} ADD COLUMN IF NOT EXISTS "
+                        f'"{column.name}" {column.sql_type}'
                     )
 
     return step
@@ -112,7 +113,8 @@ def prepare(path: Path, cancel: database.Cancel | None = None, *, new_id: str | 
             store_id = database.identity(connection)
         if found > schema.VERSION:
             raise StoreVersionError(
-                f"{path} has layout {found}, newer than the {schema.VERSION} known here; upgrade workbench"
+                f"{path} has layout {found}, newer than the {schema.VERSION} known here; "
+                "upgrade workbench"
             )
         if found == schema.VERSION and is_current and store_id is not None:
             return store_id
@@ -151,7 +153,7 @@ def _identify(connection: duckdb.DuckDBPyConnection, new_id: str | None) -> str:
 
 
 def _rules() -> str:
-    """Name what the rows were made by beside the layout; whether the views are ours, their text says."""
+    """Return the id of the rules that made the rows, beside the layout: views, columns, models."""
     columns = {name: table.names for name, table in schema.VIEWS.items()}
     return content_id(VIEWS, columns, models.RULES)
 

@@ -39,7 +39,8 @@ def open_store(
     store = Store(chosen, allow_files=allow_files)
     if not store.path.exists() and not create:
         raise StoreMissing(
-            f"there is no store at {store.path}; make one with: workbench import PATH --store {store.path}"
+            f"there is no store at {store.path}; "
+            f"make one with: workbench import PATH --store {store.path}"
         )
     store.prepare(cancel)
     if take_in:
@@ -53,7 +54,7 @@ def open_store(
 
 
 def demo_store(path: Path) -> Store:
-    """Open a store with the sample traces, filled from the shipped files where it lacks some of them.
+    """Open a store with the sample traces; those that it lacks are read from the shipped files.
 
     A store that holds anything else is opened as it is: nothing is added, whosever it is.
     """

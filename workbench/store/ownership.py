@@ -1,4 +1,4 @@
-"""Whose spool it is: a folder belongs to the store whose id it carries, and is found again by it.
+"""Ownership of spools: a folder belongs to the store whose id it carries.
 
 A spool is named after the whole file name, `traces.duckdb.spool`. Before, it was named after the
 name without its last suffix, so that `gpt-4.1` and `gpt-4.5` shared one; such a folder is moved if
@@ -64,8 +64,10 @@ def _take_over_old(path: Path, folder: Path) -> None:
     sharers = [p.name for p in path.parent.iterdir() if p != path and _may_own(p, old)]
     if sharers:
         _LOG.warning(
-            "%s may belong to %s or to %s, and nothing in it says to which; nothing of it was taken in. "
-            "Rename it to NAME.spool, NAME being the whole file name of the store that collected it",
+            "%s may belong to %s or to %s, and nothing in it says to which; "
+            "nothing of it was taken in. "
+            "Rename it to NAME.spool, "
+            "NAME being the whole file name of the store that collected it",
             old,
             path.name,
             ", ".join(sorted(sharers)),
@@ -89,7 +91,7 @@ def _may_own(other: Path, old: Path) -> bool:
 
 
 def _move_into(old: Path, new: Path) -> None:
-    """Move what a folder holds; what another process moves meanwhile, or has there already, is passed over."""
+    """Move the files of a folder; skips those that another process moves, or that exist already."""
     new.mkdir(mode=0o700, exist_ok=True)
     for entry in list(old.iterdir()):
         target = new / entry.name
@@ -105,7 +107,7 @@ def _move_into(old: Path, new: Path) -> None:
 
 
 def _follow(path: Path, folder: Path, store_id: str) -> None:
-    """Find the spool of a store that was renamed within its folder: it carries the id, and its store is gone."""
+    """Find the spool of a store renamed within its folder: same id, and its own store is gone."""
     if folder.is_dir():
         return
     for other in sorted(path.parent.glob("*.spool")):
@@ -133,7 +135,8 @@ def _set_aside(folder: Path, owner: str) -> None:
             f"{who} and cannot be moved: {error.strerror}; move it yourself"
         ) from error
     _LOG.warning(
-        "%s; it was moved to %s and nothing of it was taken in. To take it into this store: workbench import %s",
+        "%s; it was moved to %s and nothing of it was taken in. "
+        "To take it into this store: workbench import %s",
         who,
         aside,
         aside,

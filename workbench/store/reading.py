@@ -1,4 +1,4 @@
-"""Reading a whole store: every column of every table, so that every block with data passes its checksum."""
+"""Reading of a whole store: every column of every table, to verify the checksum of each block."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -87,7 +87,8 @@ def _faults(store: Store, table: str, columns: list[str]) -> Iterator[tuple[str,
 
 def _tables(store: Store) -> dict[str, list[str]]:
     frame = store.sql(
-        """SELECT table_name, list(column_name ORDER BY column_index) AS columns FROM duckdb_columns()
+        """SELECT table_name, list(column_name ORDER BY column_index) AS columns
+        FROM duckdb_columns()
         SEMI JOIN (SELECT table_oid FROM duckdb_tables() WHERE NOT internal) USING (table_oid)
         GROUP BY ALL ORDER BY ALL"""
     )

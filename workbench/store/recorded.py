@@ -1,4 +1,4 @@
-"""Traces out of a store, an export or a spool as records again, for the runner to replay."""
+"""Recorded traces of a store, an export or a spool, read back as records for replay."""
 
 import contextlib
 import datetime as dt
@@ -69,7 +69,10 @@ def _traces(store: Path | None, folder: Path | None, span: dict[str, Any]) -> It
     for table, kind in _PARTS:
         query = f"FROM {{{table}}} x WHERE {within} ORDER BY trace_id, ordinal"
         if table == "messages":
-            query = f"SELECT m.*, c.text FROM {{messages}} m JOIN {{contents}} c USING (content_id) WHERE {within} ORDER BY trace_id, ordinal"
+            query = (
+                "SELECT m.*, c.text FROM {messages} m JOIN {contents} c USING (content_id) "
+                f"WHERE {within} ORDER BY trace_id, ordinal"
+            )
         for row in _fetch(store, folder, query, span).iter_rows(named=True):
             mine = parts.setdefault(
                 row["trace_id"], {"calls": [], "tool_calls": [], "messages": []}

@@ -1,4 +1,4 @@
-"""The store's own rows of models, accelerators and grids, which win over those that ship."""
+"""The store's own reference rows of models, accelerators and grids; they override shipped ones."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -27,7 +27,7 @@ def rows(ask: Callable[[str], pl.DataFrame]) -> hardware.Reference:
 def add(
     lease: AbstractContextManager[duckdb.DuckDBPyConnection], reference: hardware.Reference
 ) -> dict[str, int]:
-    """Write rows to the store that gave a lease, in place of those of the same name; returns rows by table.
+    """Replace reference rows of the same name in the leased store; returns rows by table.
 
     Laws of latency have no table; keep them in a file.
     """

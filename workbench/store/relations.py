@@ -1,4 +1,4 @@
-"""What must hold between the rows of a store: sums equal their parts, and nothing hangs in the air."""
+"""Relations between the rows of a store that must hold: sums equal parts, references have rows."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -85,7 +85,8 @@ _COUNTED = """SELECT count(*) AS n FROM traces t LEFT JOIN (SELECT trace_id, cou
 RELATIONS: tuple[Relation, ...] = (
     Relation(
         "traces whose tokens or cost are not the sum of their calls",
-        f"SELECT count(*) AS n FROM traces t JOIN ({views.totals('calls')}) s USING (trace_id) WHERE {_OFF}",
+        f"SELECT count(*) AS n FROM traces t JOIN ({views.totals('calls')}) s "
+        f"USING (trace_id) WHERE {_OFF}",
         True,
         _AGAIN,
     ),
@@ -99,14 +100,16 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     Relation(
         "traces that count calls and have none",
-        """SELECT count(*) AS n FROM (FROM traces WHERE n_calls > 0) ANTI JOIN calls USING (trace_id)
+        """SELECT count(*) AS n
+        FROM (FROM traces WHERE n_calls > 0) ANTI JOIN calls USING (trace_id)
         ANTI JOIN call_copies USING (trace_id)""",
         True,
         _AGAIN,
     ),
     Relation(
         "traces that do not have as many messages as they count",
-        f"{_COUNTED} messages GROUP BY ALL) k USING (trace_id) WHERE t.n_messages <> coalesce(k.n, 0)",
+        f"{_COUNTED} messages GROUP BY ALL) k USING (trace_id) "
+        "WHERE t.n_messages <> coalesce(k.n, 0)",
         True,
         _AGAIN,
     ),
@@ -137,7 +140,8 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     Relation(
         "runs that ended without saying so",
-        "SELECT count(*) AS n FROM runs WHERE status IN ('interrupted', 'running') AND ended_at IS NULL",
+        "SELECT count(*) AS n FROM runs "
+        "WHERE status IN ('interrupted', 'running') AND ended_at IS NULL",
         False,
         "the same collect command again does only what is missing",
     ),

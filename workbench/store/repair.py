@@ -1,4 +1,4 @@
-"""A sound store out of a damaged one: what can be read of it, then its spool, backups and other stores.
+"""Repair of a damaged store: readable rows, then its spool, backups and other stores, in a new one.
 
 A trace is saved whole, with calls that sum to its totals and as many messages and tool calls as it
 counts. Only where no source has it whole, it is saved without the messages that are lost, and
@@ -113,7 +113,7 @@ def _noting(source: Path, done: Repaired) -> Iterator[None]:
 
 
 def _salvage(path: Path, done: Repaired) -> tuple[Salvaged, int | None]:
-    """Read every row that can be read; and how many traces there were, None where that is not known."""
+    """Read every readable row; returns also how many traces there were, None if unknown."""
     store, salvaged = Store(path), Salvaged()
     n_traces: int | None = None
     with _noting(path, done):
@@ -206,7 +206,8 @@ def _complete(connection: duckdb.DuckDBPyConnection, found: set[str]) -> None:
 def _owned(table: schema.Table) -> str:
     """Write the condition that all is there that a row `n` refers to."""
     tests = (
-        f"(n.{key} IS NULL OR n.{key} IN (SELECT {key} FROM {owner} UNION ALL SELECT {key} FROM found_{owner}))"
+        f"(n.{key} IS NULL OR n.{key} IN "
+        f"(SELECT {key} FROM {owner} UNION ALL SELECT {key} FROM found_{owner}))"
         for key, owner in OWNERS.items()
         if key in table.names and owner not in {table.name, "prices"}
     )
@@ -214,7 +215,7 @@ def _owned(table: schema.Table) -> str:
 
 
 def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) -> None:
-    """Make the temporary tables `whole`, of traces, and `kept_messages`, of messages that have their text."""
+    """Make the temporary tables `whole` (traces) and `kept_messages` (messages with their text)."""
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE kept_messages AS FROM found_messages WHERE content_id IN (
         SELECT content_id FROM found_contents UNION ALL SELECT content_id FROM contents)"""
@@ -228,7 +229,8 @@ def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) ->
         SELECT t.* REPLACE (coalesce(m.n, 0) AS n_messages)
         FROM (FROM found_traces n {_owned(schema.TABLES["traces"])}) t
         LEFT JOIN ({views.totals("found_calls")}) s USING (trace_id)
-        LEFT JOIN (SELECT trace_id, count(*) AS n FROM kept_messages GROUP BY ALL) m USING (trace_id)
+        LEFT JOIN (SELECT trace_id, count(*) AS n FROM kept_messages GROUP BY ALL) m
+        USING (trace_id)
         LEFT JOIN (SELECT trace_id, count(*) AS n FROM found_tool_calls
           WHERE error_type IS DISTINCT FROM '{NOT_RUN}' GROUP BY ALL) k USING (trace_id)
         WHERE {kept} AND t.n_tool_calls = coalesce(k.n, 0)
@@ -240,7 +242,8 @@ def _choose(connection: duckdb.DuckDBPyConnection, *, without_messages: bool) ->
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, relation: str) -> None:
     on = " AND ".join(f"old.{k} IS NOT DISTINCT FROM n.{k}" for k in schema.TABLES[table].key)
     connection.execute(
-        f"INSERT INTO {table} BY NAME FROM {relation} n WHERE NOT EXISTS (FROM {table} old WHERE {on})"
+        f"INSERT INTO {table} BY NAME FROM {relation} n "
+        f"WHERE NOT EXISTS (FROM {table} old WHERE {on})"
     )
 
 
@@ -284,11 +287,13 @@ def _count_lost(done: Repaired, salvaged: Salvaged, n_before: int | None, target
     n_lost = len(named - there)
     if n_lost:
         done.notes.append(
-            f"lost: {formats.counted(n_lost, 'trace')} whose calls, or what they refer to, is damaged"
+            f"lost: {formats.counted(n_lost, 'trace')} whose calls, "
+            "or what they refer to, is damaged"
         )
     if n_before is None:
         done.notes.append("how many traces there were is not known")
     elif n_before > len(named):
         done.notes.append(
-            f"{formats.counted(n_before - len(named), 'trace')} could not be read; what backups had of them is there"
+            f"{formats.counted(n_before - len(named), 'trace')} could not be read; "
+            "what backups had of them is there"
         )

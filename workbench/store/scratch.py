@@ -1,4 +1,4 @@
-"""Folders for what is not finished: each goes with its command, and after a kill with the next of its kind.
+"""Scratch folders for unfinished files: removed by their command, or by the next one after a kill.
 
 Whoever works in one holds it under an advisory lock, which the operating system lets go of however
 its owner ends. Where there are no such locks (Windows) what a killed command left stays.

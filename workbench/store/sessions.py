@@ -1,4 +1,4 @@
-"""Sessions that are still written to when they are imported, and that repeat each other.
+"""Imported sessions that still grow, or that repeat each other's calls (resumed and forked).
 
 A log of a session is imported again when it has grown, and a resumed or forked session begins with
 the calls of another. Their calls have ids of their own, so that each stands in `calls` once, for
@@ -22,7 +22,7 @@ _MOVED = ("trace_id", "run_id", "configuration_id", "task_id", "item_id")
 def remove_grown(
     connection: duckdb.DuckDBPyConnection, traces: str, parts: Iterable[str], notes: list[str]
 ) -> int:
-    """Delete imported traces that come again with more messages, or with the same until a later time.
+    """Delete imported traces that a new import extends: more messages, or the same and a later end.
 
     Args:
         connection: inside a lease.
@@ -34,10 +34,12 @@ def remove_grown(
         How many were deleted.
     """
     grown = connection.execute(
-        f"""SELECT trace_id FROM traces old JOIN {traces} n USING (trace_id) JOIN runs r ON r.run_id = old.run_id
+        f"""SELECT trace_id FROM traces old JOIN {traces} n USING (trace_id)
+        JOIN runs r ON r.run_id = old.run_id
         WHERE r.kind = 'import' AND r.ended_at IS NULL
         AND old.is_replaced IS NOT TRUE AND n.is_replaced IS NOT TRUE
-        AND (n.n_messages > old.n_messages OR (n.n_messages = old.n_messages AND n.e2e_s > old.e2e_s))"""
+        AND (n.n_messages > old.n_messages
+          OR (n.n_messages = old.n_messages AND n.e2e_s > old.e2e_s))"""
     ).fetchall()
     ids = [row[0] for row in grown]
     for table in ("traces", "calls", *parts) if ids else ():
@@ -50,7 +52,7 @@ def remove_grown(
 
 
 def settle_copies(connection: duckdb.DuckDBPyConnection, fresh: str, notes: list[str]) -> None:
-    """Leave each call to the session that began first, and sum the sessions that lost or gained some.
+    """Give each shared call to the session that began first; sums the sessions that changed again.
 
     Args:
         connection: inside a lease, with the calls of the new traces inserted.
@@ -63,8 +65,10 @@ def settle_copies(connection: duckdb.DuckDBPyConnection, fresh: str, notes: list
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE seen AS
         WITH shown AS (
-          SELECT call_id, trace_id, ordinal, true AS here FROM calls WHERE call_id IN (SELECT unnest($ids))
-          UNION ALL SELECT call_id, trace_id, ordinal, false FROM call_copies WHERE call_id IN (SELECT unnest($ids)))
+          SELECT call_id, trace_id, ordinal, true AS here FROM calls
+          WHERE call_id IN (SELECT unnest($ids))
+          UNION ALL SELECT call_id, trace_id, ordinal, false FROM call_copies
+          WHERE call_id IN (SELECT unnest($ids)))
         SELECT s.*, first_value(s.trace_id) OVER (PARTITION BY s.call_id ORDER BY """
         f"{_FIRST}) AS owner FROM shown s JOIN traces t USING (trace_id)",
         {"ids": seen},
@@ -79,19 +83,21 @@ def settle_copies(connection: duckdb.DuckDBPyConnection, fresh: str, notes: list
         "SELECT count(DISTINCT trace_id), count(DISTINCT call_id) FROM seen WHERE trace_id <> owner"
     ).fetchall()[0]
     notes.append(
-        f"{calls:,} calls stand in {sessions:,} more sessions, which were resumed or forked: counted once"
+        f"{calls:,} calls stand in {sessions:,} more sessions, "
+        "which were resumed or forked: counted once"
     )
     connection.execute("DROP TABLE seen; DROP TABLE touched")
 
 
 def _seen(connection: duckdb.DuckDBPyConnection, fresh: str) -> list[str]:
-    """List the calls of new traces that other traces show too; calls without ids of their own cannot."""
+    """List calls of new traces that other traces hold too, by the ids that their sources gave."""
     own = f"""SELECT call_id FROM calls SEMI JOIN {fresh} USING (trace_id)
         WHERE NOT starts_with(call_id, trace_id)"""
     if not connection.execute(f"SELECT count(*) FROM ({own})").fetchall()[0][0]:
         return []
     rows = connection.execute(
-        f"""SELECT call_id FROM (SELECT call_id, trace_id FROM calls SEMI JOIN ({own}) USING (call_id)
+        f"""SELECT call_id
+        FROM (SELECT call_id, trace_id FROM calls SEMI JOIN ({own}) USING (call_id)
           UNION ALL SELECT call_id, trace_id FROM call_copies SEMI JOIN ({own}) USING (call_id))
         GROUP BY call_id HAVING count(*) > 1"""
     ).fetchall()
@@ -119,11 +125,13 @@ def _move(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         """DELETE FROM tool_calls WHERE EXISTS (FROM seen s WHERE s.call_id = tool_calls.call_id
           AND s.trace_id = tool_calls.trace_id AND s.trace_id <> s.owner
-          AND tool_calls.tool_call_id IN (SELECT k.tool_call_id FROM tool_calls k WHERE k.trace_id = s.owner))"""
+          AND tool_calls.tool_call_id IN
+            (SELECT k.tool_call_id FROM tool_calls k WHERE k.trace_id = s.owner))"""
     )
     connection.execute(
         """UPDATE tool_calls SET trace_id = s.owner FROM seen s
-        WHERE s.call_id = tool_calls.call_id AND s.trace_id = s.owner AND tool_calls.trace_id <> s.owner"""
+        WHERE s.call_id = tool_calls.call_id AND s.trace_id = s.owner
+        AND tool_calls.trace_id <> s.owner"""
     )
 
 
@@ -135,7 +143,8 @@ def _sum(connection: duckdb.DuckDBPyConnection) -> None:
     )
     calls = "(FROM calls SEMI JOIN touched USING (trace_id))"
     connection.execute(
-        f"""UPDATE traces SET {sums} FROM (FROM touched LEFT JOIN ({views.totals(calls)}) USING (trace_id)) s
+        f"""UPDATE traces SET {sums}
+        FROM (FROM touched LEFT JOIN ({views.totals(calls)}) USING (trace_id)) s
         WHERE s.trace_id = traces.trace_id"""
     )
     connection.execute(

@@ -1,4 +1,4 @@
-"""`Store`: what every face asks, each question one read that lets go of the file."""
+"""`Store`: the queries of the CLI, the app and notebooks; each opens the file and closes it."""
 
 import contextlib
 import dataclasses
@@ -24,12 +24,12 @@ from workbench.store import (
     exports,
     frames,
     ingest,
-    lake,
     lazy,
     memory,
     migrations,
     ownership,
     reference,
+    transfer,
     unmatched,
 )
 from workbench.store.contradictions import Prefer
@@ -186,7 +186,7 @@ class Store:
         return found
 
     def _own(self, names: Iterable[str]) -> list[schema.Column]:
-        """Describe those among the names that are of the store's own; QueryError for one it lacks."""
+        """Describe the names that are the store's own columns; QueryError for an unknown one."""
         wanted = [name for name in map(entry, names) if name is not None]
         if not wanted:
             return []
@@ -304,7 +304,8 @@ class Store:
         rows = self._rows("trace_facts", where, self._own(dict.fromkeys([*columns, order_by])))
         return self.sql(
             f"SELECT {chosen} FROM ({rows}) "
-            f"ORDER BY {_column(order_by)} {direction} NULLS LAST, trace_id LIMIT {int(limit)} OFFSET {int(offset)}",
+            f"ORDER BY {_column(order_by)} {direction} NULLS LAST, trace_id "
+            f"LIMIT {int(limit)} OFFSET {int(offset)}",
             cancel=cancel,
         )
 
@@ -317,7 +318,7 @@ class Store:
         descending: bool = False,
         cancel: Cancel | None = None,
     ) -> int | None:
-        """Return at which offset `page` has a trace in the same order; None where the slice lacks it."""
+        """Return a trace's offset in `page` in the same order; None if it is not in the slice."""
         key, before = _column(order_by), ">" if descending else "<"
         rows = self._rows("trace_facts", where, self._own([order_by]))
         frame = self.sql(
@@ -365,7 +366,7 @@ class Store:
         )
 
     def unmatched(self, where: Where) -> list[str]:
-        """Say of every name that a slice asks for, and nothing in the store has, which ones are nearest.
+        """Return a message with the nearest known names for those in a slice that match nothing.
 
         Names of configurations, models, providers, strategies, efforts, precisions, machines and
         tasks.
@@ -410,7 +411,8 @@ class Store:
         was said.
         """
         return self.sql(
-            f"""SELECT m.ordinal, m.role, m.kind, m.call_id, m.tool_call_id, m.n_tokens, m.is_bearer,
+            f"""SELECT m.ordinal, m.role, m.kind, m.call_id, m.tool_call_id,
+              m.n_tokens, m.is_bearer,
             c.n_bytes, m.content_id, left(c.text, {int(max_chars)}) AS text
             FROM (FROM ({MESSAGES}) ORDER BY ordinal LIMIT {int(limit)} OFFSET {int(start)}) m
             LEFT JOIN contents c USING (content_id) ORDER BY m.ordinal""",
@@ -427,11 +429,13 @@ class Store:
     def overview(self) -> Overview:
         """Count and sum the whole store."""
         frame = self.sql(
-            """SELECT (SELECT count(*) FROM traces) AS n_traces, (SELECT count(*) FROM runs) AS n_runs,
+            """SELECT (SELECT count(*) FROM traces) AS n_traces,
+            (SELECT count(*) FROM runs) AS n_runs,
             (SELECT count(*) FROM configurations) AS n_configurations,
             (SELECT count(*) FROM tasks) AS n_tasks, (SELECT count(*) FROM results) AS n_results,
             (SELECT count(*) FROM usage_faults) AS n_faults,
-            (SELECT sum(cost_usd) FROM traces) AS cost_usd, (SELECT sum(energy_j) FROM traces) AS energy_j,
+            (SELECT sum(cost_usd) FROM traces) AS cost_usd,
+            (SELECT sum(energy_j) FROM traces) AS energy_j,
             (SELECT max(started_at) FROM traces) AS newest_at"""
         )
         return Overview(**frame.row(0, named=True))
@@ -467,7 +471,7 @@ class Store:
         return found
 
     def stamp(self) -> str:
-        """A text that changes whenever the database or the spool does; costs two directory looks."""
+        """Text that changes whenever the database or the spool does; costs two `stat` calls."""
         waiting = (f"{s.path.name}:{s.size}" for s in spool.segments(self.spool_dir))
         return "|".join((_marks(self.path), *waiting))
 
@@ -484,7 +488,7 @@ class Store:
         The stream is read before the file is taken, so that the lease stays short.
         """
         report = IngestReport()
-        with lake.Staging(self.path.parent) as staging:
+        with transfer.Staging(self.path.parent) as staging:
             for batch in frames.batches(records):
                 staging.add(batch)
             with self.lease() as connection:
@@ -498,12 +502,12 @@ class Store:
 
     def ingest_spool(self) -> IngestReport:
         """Write what waits in the spool; a segment is deleted once its rows are committed."""
-        return lake.ingest_spool(self.path, self.spool_dir, self._id)
+        return transfer.ingest_spool(self.path, self.spool_dir, self._id)
 
     def merge(
         self, other: Path, *, as_tables: bool = False, prefer: Prefer | None = None
     ) -> IngestReport:
-        """Write what the store lacks of another store, of a folder that `export` wrote, or of a spool.
+        """Write the rows that the store lacks from another store, an export's folder or a spool.
 
         Args:
             other: what to read.
@@ -516,10 +520,10 @@ class Store:
             ImportFormatError: the folder has no manifest, lacks a part, is made of two exports, or
                 contradicts the store.
         """
-        return lake.merge(self.path, other, self._id, as_tables=as_tables, prefer=prefer)
+        return transfer.merge(self.path, other, self._id, as_tables=as_tables, prefer=prefer)
 
     def export(self, folder: str | Path, where: Where = "") -> dict[str, int]:
-        """Write the rows of a slice as one Parquet file a table, with a manifest; returns rows by table.
+        """Write a slice as one Parquet file for each table, with a manifest; returns rows by table.
 
         The folder is whole or not there; an export that is there already is replaced.
         """
@@ -528,7 +532,7 @@ class Store:
         return exports.export(self.path, Path(folder), slice_.sql(), where=str(slice_))
 
     def add_prices(self, rows: Iterable[Price]) -> tuple[int, int]:
-        """Add price rows and resolve every call again; returns (new rows, traces whose cost moved)."""
+        """Add price rows, resolve every call again; returns (new rows, traces with a new cost)."""
         with self.lease() as connection:
             new = ingest.add_prices(connection, rows)
             return new, ingest.reprice(connection)
@@ -562,12 +566,12 @@ class Store:
         ownership.settle(self.path, self._id)
 
     def lease(self) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """Open the file for writing, in one transaction; StoreError if another store is in its place."""
+        """Open the file for writing in one transaction; StoreError if another store replaced it."""
         return database.lease(self.path, store_id=self._id)
 
 
 class Snapshot(Store):
-    """A store as it is at one moment: all that is asked of it is answered from one state of the file.
+    """Snapshot of a store: every question is answered from one state of the file.
 
     Nobody can write while it is open, so it is kept no longer than the questions take. It is of one
     thread.

@@ -1,4 +1,4 @@
-"""Values in a slice that nothing in the store has, and the nearest that there are.
+"""Unmatched values: those in a slice that no row of the store has, and the nearest known ones.
 
 A filter may be older than the store is now: a saved slice, a copied command. A configuration whose
 name was completed since, as its twin came, is not found by the name it had; that is said rather

@@ -99,7 +99,8 @@ COST = f"""CASE
     ELSE {_TEXT_ALONE} END / {_MILLION} + coalesce(p.request_usd, 0) * coalesce(c.n_requests, 1)
 END"""
 REASONING_COST = f"""CASE WHEN {_TEXT_BROKEN} OR ({_HAS_MEDIA} AND ({CONTRADICTORY})) THEN NULL
-  ELSE c.reasoning_tokens * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok) / {_MILLION} END"""
+  ELSE c.reasoning_tokens * coalesce(p.reasoning_usd_per_mtok, p.output_usd_per_mtok)
+    / {_MILLION} END"""
 
 # A request that broke off and was made again was paid for, but it is no part of what the model did.
 _BROKEN, _WHOLE = "c.retried_as IS NOT NULL", "c.retried_as IS NULL"
@@ -181,7 +182,8 @@ def _known_sum(value: str, where: str) -> str:
 
 
 _NAMES = """f.configuration, f.model, f.provider, f.strategy, f.effort, f.thinking_budget_tokens,
-  f.temperature, f.precision, f.canonical_model, f.top_p, f.max_tokens, t.task, t.version AS task_version, i.item, i.cluster,
+  f.temperature, f.precision, f.canonical_model, f.top_p, f.max_tokens,
+  t.task, t.version AS task_version, i.item, i.cluster,
   i.difficulty, i.value_usd, i.human_cost_usd, p.input_usd_per_mtok, p.output_usd_per_mtok"""
 _JOINS = """LEFT JOIN configurations f USING (configuration_id)
 LEFT JOIN tasks t USING (task_id)
@@ -206,7 +208,8 @@ _AFTER = """m.role = 'assistant' AND m.ordinal > coalesce(
     max(m.ordinal) FILTER (m.role <> 'assistant' AND m.kind <> 'tool_result') OVER call, -1)"""
 _SAID = f"""SELECT m.*, {_AFTER} AS is_after,
   m.role = 'assistant' AND m.kind IN ('text', 'thinking') AND (m.call_id IS NULL OR ({_AFTER}
-    AND m.ordinal = max(m.ordinal) OVER (PARTITION BY m.trace_id, m.call_id, m.role, m.kind))) AS said
+    AND m.ordinal = max(m.ordinal)
+      OVER (PARTITION BY m.trace_id, m.call_id, m.role, m.kind))) AS said
 FROM messages m WINDOW call AS (PARTITION BY m.trace_id, m.call_id)"""
 
 # The messages of a trace ($id), and whether each bears figures of its call: what was thought those
@@ -220,11 +223,14 @@ FROM ({_SAID}) WHERE trace_id = $id WINDOW call AS (PARTITION BY call_id)"""
 TRACE_TEXTS = f"""SELECT x.*, w.thinking_text, w.output_text, w.read_text
 FROM trace_details x LEFT JOIN (
   SELECT s.trace_id,
-    string_agg(b.text, chr(10) ORDER BY s.ordinal) FILTER (s.said AND s.kind = 'thinking') AS thinking_text,
-    string_agg(b.text, chr(10) ORDER BY s.ordinal) FILTER (s.said AND s.kind = 'text') AS output_text,
+    string_agg(b.text, chr(10) ORDER BY s.ordinal)
+      FILTER (s.said AND s.kind = 'thinking') AS thinking_text,
+    string_agg(b.text, chr(10) ORDER BY s.ordinal)
+      FILTER (s.said AND s.kind = 'text') AS output_text,
     string_agg(b.text, chr(10) ORDER BY s.ordinal)
       FILTER (s.role IN ('tool', 'user') AND s.ordinal > s.first_said) AS read_text
-  FROM (SELECT *, min(ordinal) FILTER (said OR kind = 'tool_call') OVER (PARTITION BY trace_id) AS first_said
+  FROM (SELECT *, min(ordinal) FILTER (said OR kind = 'tool_call')
+      OVER (PARTITION BY trace_id) AS first_said
     FROM ({_SAID})) s
   LEFT JOIN contents b USING (content_id) GROUP BY s.trace_id) w USING (trace_id)"""
 
@@ -242,13 +248,15 @@ CALL_FACTS = f"""SELECT c.* EXCLUDE (provider, model), {_NAMES},
 FROM calls c
 {_JOINS}"""
 
-_OF_TRACE = """x.run_id, x.configuration_id, x.task_id, x.item_id, x.trial, x.score, x.passed, x.n_turns,
+_OF_TRACE = """x.run_id, x.configuration_id, x.task_id, x.item_id, x.trial,
+  x.score, x.passed, x.n_turns,
   x.error_type AS trace_error_type, x.is_replaced"""
 # everything but prices: a tool, a message and a joule have none
 _UNPRICED = _NAMES.replace(", p.input_usd_per_mtok, p.output_usd_per_mtok", ", f.machine")
 _UNPRICED_JOINS = _JOINS.replace("\nLEFT JOIN prices p USING (price_id)", "")
 
-CALL_OUTCOMES = f"""SELECT c.*, x.trial, x.score, x.passed, x.n_turns, x.error_type AS trace_error_type,
+CALL_OUTCOMES = f"""SELECT c.*, x.trial, x.score, x.passed, x.n_turns,
+  x.error_type AS trace_error_type,
   x.is_replaced
 FROM call_facts c JOIN traces x USING (trace_id)
 WHERE {_WHOLE}"""
@@ -261,21 +269,28 @@ TOOL_USES = f"""WITH asked AS (
   SELECT k.trace_id, arg_min(c.ordinal, k.ordinal) AS call, count(*) AS n,
     count(k.call_id) > 0 AS by_call
   FROM tool_calls k LEFT JOIN calls c USING (call_id) GROUP BY k.trace_id),
-said AS (SELECT s.*, c.ordinal AS call, min(s.ordinal) FILTER (s.kind = 'tool_call') OVER (PARTITION BY s.trace_id) AS first_tool
+said AS (SELECT s.*, c.ordinal AS call,
+    min(s.ordinal) FILTER (s.kind = 'tool_call') OVER (PARTITION BY s.trace_id) AS first_tool
   FROM ({_SAID}) s LEFT JOIN calls c USING (call_id)),
-opening AS (SELECT s.trace_id, string_agg(b.text, chr(10) ORDER BY s.kind DESC, s.ordinal) AS opening_text
+opening AS (SELECT s.trace_id,
+    string_agg(b.text, chr(10) ORDER BY s.kind DESC, s.ordinal) AS opening_text
   FROM said s LEFT JOIN asked a USING (trace_id) LEFT JOIN contents b USING (content_id)
-  WHERE s.said AND CASE WHEN a.n IS NULL THEN true WHEN a.call IS NOT NULL AND s.call IS NOT NULL THEN s.call <= a.call
+  WHERE s.said AND CASE WHEN a.n IS NULL THEN true
+    WHEN a.call IS NOT NULL AND s.call IS NOT NULL THEN s.call <= a.call
     ELSE s.ordinal < s.first_tool END GROUP BY s.trace_id),
-spent AS (SELECT c.trace_id, CASE WHEN count(*) = count(c.output_tokens) THEN sum(c.output_tokens)::BIGINT END AS opening_tokens
+spent AS (SELECT c.trace_id, CASE WHEN count(*) = count(c.output_tokens)
+    THEN sum(c.output_tokens)::BIGINT END AS opening_tokens
   FROM calls c LEFT JOIN asked a USING (trace_id)
   WHERE {_OWN} AND (a.n IS NULL OR c.ordinal <= a.call) GROUP BY c.trace_id),
-told AS (SELECT m.tool_call_id, sum(b.n_bytes)::BIGINT AS n_bytes FROM messages m JOIN contents b USING (content_id)
+told AS (SELECT m.tool_call_id, sum(b.n_bytes)::BIGINT AS n_bytes
+  FROM messages m JOIN contents b USING (content_id)
   WHERE m.kind = 'tool_result' AND m.tool_call_id IS NOT NULL GROUP BY m.tool_call_id)
-SELECT k.* EXCLUDE (trace_id) REPLACE (coalesce(k.result_bytes, v.n_bytes) AS result_bytes), x.trace_id,
+SELECT k.* EXCLUDE (trace_id) REPLACE (coalesce(k.result_bytes, v.n_bytes) AS result_bytes),
+  x.trace_id,
   {_OF_TRACE}, {_UNPRICED}, i.input, x.answer, x.n_tool_calls, x.output_tokens,
   x.cost_usd AS trace_cost_usd, o.opening_text, d.opening_tokens
-FROM traces x LEFT JOIN tool_calls k ON k.trace_id = x.trace_id AND k.error_type IS DISTINCT FROM '{NOT_RUN}'
+FROM traces x LEFT JOIN tool_calls k
+  ON k.trace_id = x.trace_id AND k.error_type IS DISTINCT FROM '{NOT_RUN}'
 LEFT JOIN opening o ON o.trace_id = x.trace_id LEFT JOIN spent d ON d.trace_id = x.trace_id
 LEFT JOIN told v ON v.tool_call_id = k.tool_call_id
 {_UNPRICED_JOINS}"""
@@ -296,7 +311,8 @@ FROM energy e JOIN calls c USING (call_id) JOIN traces x ON x.trace_id = e.trace
     .replace("USING (item_id)", "ON i.item_id = x.item_id")
 }"""
 
-RUN_SUMMARY = """SELECT r.run_id, r.kind, r.source, r.origin, r.status, r.started_at, r.ended_at, r.n_planned,
+RUN_SUMMARY = """SELECT r.run_id, r.kind, r.source, r.origin, r.status,
+  r.started_at, r.ended_at, r.n_planned,
   count(x.trace_id) AS n_traces,
   count(x.error_type) AS n_errors,
   count(x.passed) AS n_scored,
@@ -331,7 +347,8 @@ _FAULTS = {
         "'thinking ' || c.reasoning_tokens || ' > output ' || c.output_tokens",
     ),
     "media_over_whole": (
-        f"{_HAS_MEDIA} AND ({' OR '.join(rule for parts, rule in _OVER if any(map(is_media, parts)))})",
+        f"{_HAS_MEDIA} AND "
+        f"({' OR '.join(rule for parts, rule in _OVER if any(map(is_media, parts)))})",
         f"'of audio, images and video ' || ({_MEDIA_IN}) || ' of input ' || c.input_tokens || ', '"
         f" || ({_MEDIA_OUT}) || ' of output ' || c.output_tokens",
     ),
@@ -342,11 +359,13 @@ _FAULTS = {
     ),
     "total_differs": (
         "c.total_tokens <> c.input_tokens + c.output_tokens",
-        "'input ' || c.input_tokens || ' + output ' || c.output_tokens || ' <> total ' || c.total_tokens",
+        "'input ' || c.input_tokens || ' + output ' || c.output_tokens "
+        "|| ' <> total ' || c.total_tokens",
     ),
     "half_reported": (
         "c.error_type IS NULL AND (c.input_tokens IS NULL) <> (c.output_tokens IS NULL)",
-        "'input ' || coalesce(c.input_tokens::VARCHAR, '—') || ', output ' || coalesce(c.output_tokens::VARCHAR, '—')",
+        "'input ' || coalesce(c.input_tokens::VARCHAR, '—') "
+        "|| ', output ' || coalesce(c.output_tokens::VARCHAR, '—')",
     ),
     "no_output_but_text": (
         "c.output_tokens = 0 AND c.n_chunks > 0",
@@ -354,7 +373,9 @@ _FAULTS = {
     ),
     "times_out_of_order": (
         "c.ttft_s > c.e2e_s OR c.answer_start_s < c.ttft_s OR c.e2e_s < 0",
-        "'first token ' || coalesce(c.ttft_s::VARCHAR, '—') || ' s, answer ' || coalesce(c.answer_start_s::VARCHAR, '—') || ' s, end ' || coalesce(c.e2e_s::VARCHAR, '—') || ' s'",
+        "'first token ' || coalesce(c.ttft_s::VARCHAR, '—') || ' s, answer ' "
+        "|| coalesce(c.answer_start_s::VARCHAR, '—') || ' s, end ' "
+        "|| coalesce(c.e2e_s::VARCHAR, '—') || ' s'",
     ),
     "billed_differs": (
         "abs(c.billed_cost_usd - c.call_cost_usd) > greatest(0.01 * c.billed_cost_usd,"
@@ -362,7 +383,8 @@ _FAULTS = {
         "'billed $' || c.billed_cost_usd || ', priced $' || c.call_cost_usd",
     ),
 }
-USAGE_FAULTS = """SELECT call_id, trace_id, run_id, configuration, fault.name AS fault, fault.detail AS detail
+USAGE_FAULTS = """SELECT call_id, trace_id, run_id, configuration,
+  fault.name AS fault, fault.detail AS detail
 FROM (SELECT c.call_id, c.trace_id, c.run_id, f.configuration, unnest(list_filter([
 {rules}
 ], lambda x: x.broken)) AS fault
@@ -425,7 +447,8 @@ def priced(calls: str, at: str, names: str) -> str:
     ELSE {clock} >= r.daily_from OR {clock} < r.daily_to END)"""
     order = f"""starts_with(p.sheet, '{BUNDLED}'), p.model IS DISTINCT FROM w.model
       AND p.model IS DISTINCT FROM w.machine, p.machine_usd_per_hour IS NULL, p.provider IS NULL,
-    p.service_tier IS NULL, p.daily_from IS NULL, p.starts_at DESC NULLS LAST, p.min_input_tokens DESC,
+    p.service_tier IS NULL, p.daily_from IS NULL, p.starts_at DESC NULLS LAST,
+    p.min_input_tokens DESC,
     coalesce({", ".join(f"p.{rate}" for rate in MEDIA_RATES)}) IS NULL, p.price_id"""
     own = f"NOT starts_with(p.sheet, '{BUNDLED}')"
     return f"""WITH asked AS (SELECT DISTINCT provider, model, machine FROM {calls}),
@@ -435,9 +458,11 @@ offers AS (
   SELECT w.provider AS w_provider, w.model AS w_model, w.machine AS w_machine,
     list({{'price_id': p.price_id, 'min_input_tokens': p.min_input_tokens, 'starts_at': p.starts_at,
       'ends_at': p.ends_at, 'daily_from': p.daily_from, 'daily_to': p.daily_to,
-      'service_tier': p.service_tier, 'machine_usd_per_hour': p.machine_usd_per_hour}} ORDER BY {order}) AS rows,
+      'service_tier': p.service_tier, 'machine_usd_per_hour': p.machine_usd_per_hour}}
+      ORDER BY {order}) AS rows,
     CASE WHEN count(*) = 1 AND bool_and(p.min_input_tokens = 0 AND p.starts_at IS NULL
-      AND p.ends_at IS NULL AND p.daily_from IS NULL AND p.service_tier IS NULL) THEN any_value(p.price_id) END AS only
+      AND p.ends_at IS NULL AND p.daily_from IS NULL AND p.service_tier IS NULL)
+      THEN any_value(p.price_id) END AS only
   FROM wanted w JOIN prices p
     ON p.model = w.model OR p.model = w.machine OR (p.model = w.meant AND {own})
   WHERE p.provider IS NULL OR p.provider = w.provider GROUP BY ALL)

@@ -1,4 +1,4 @@
-"""Whole tables in and out: the spool, other stores, and folders of Parquet files."""
+"""Transfer of whole tables between a store and its spool, other stores and Parquet folders."""
 
 import contextlib
 from collections.abc import Iterator
@@ -137,7 +137,7 @@ def _ingest_segment(
 def _note_interrupted(
     connection: duckdb.DuckDBPyConnection, path: Path, report: IngestReport
 ) -> None:
-    """Mark the runs of a dead writer that never said how they ended, and count what was in flight."""
+    """Mark the unfinished runs of a writer that died, and count their attempts in flight."""
     try:
         records = spool.read_segment(path, 0).records
     except StoreError:
@@ -156,7 +156,8 @@ def _note_interrupted(
         in_flight = len(begun - done)
         report.in_flight += in_flight
         connection.execute(
-            "UPDATE runs SET status = 'interrupted', metadata = ? WHERE run_id = ? AND ended_at IS NULL",
+            "UPDATE runs SET status = 'interrupted', metadata = ? "
+            "WHERE run_id = ? AND ended_at IS NULL",
             [json_text({"n_in_flight_at_end": in_flight}), run_id],
         )
 
@@ -240,7 +241,7 @@ def _contradicted(other: Path, found: list[contradictions.Found]) -> str:
 def _check_arrived(
     connection: duckdb.DuckDBPyConnection, new: ingest.Relations, other: Path
 ) -> None:
-    """Count what came: a trace that is offered is in the store afterwards, whatever was known of it."""
+    """Count the traces offered: each is in the store afterwards, new or known before."""
     if "traces" not in new:
         return
     lost = connection.execute(

@@ -1,4 +1,4 @@
-"""What a sandboxed process sees and may use up, whichever program puts up the walls around it."""
+"""Isolation of a sandboxed process: visible files and limits, for bubblewrap and nsjail alike."""
 
 import dataclasses
 import functools
@@ -57,7 +57,7 @@ class Limits:
 
 @dataclasses.dataclass(slots=True)
 class Handed:
-    """Open files that the sandbox inherits: the filter, the sources by name, where its status is told."""
+    """Open files that the sandbox inherits: the filter, the sources by name, the status pipe."""
 
     seccomp: int
     sources: dict[str, int]
@@ -99,12 +99,18 @@ def missing() -> str | None:
     if sys.platform != "linux":
         return f"it needs Linux, and this is {sys.platform}; use a Linux machine or container"
     if machine not in seccomp.MACHINES:
-        return f"no filter of system calls is known for {machine}; there is one for {', '.join(seccomp.MACHINES)}"
+        return (
+            f"no filter of system calls is known for {machine}; "
+            f"there is one for {', '.join(seccomp.MACHINES)}"
+        )
     prefix, python = _prefix(), _executable()
     home = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111  # never raises
     own = (python, _standard_library())
     if home.is_relative_to(prefix) or not all(path.is_relative_to(prefix) for path in own):
-        return f"{python} does not lie in a folder of its own (its prefix is {prefix}); use another Python"
+        return (
+            f"{python} does not lie in a folder of its own (its prefix is {prefix}); "
+            "use another Python"
+        )
     return None
 
 
@@ -141,7 +147,7 @@ def environment(packages: Sequence[str] = ()) -> dict[str, str]:
 
 
 def seen(packages: Sequence[str] = ()) -> Iterator[Seen]:
-    """List what is visible: this Python with its standard library, the libraries they need, packages.
+    """List what is visible: Python, its standard library, the libraries that they need, packages.
 
     No folder of the system is among it but the rules of time zones.
 
