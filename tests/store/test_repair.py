@@ -103,7 +103,7 @@ def test_doctor_names_the_columns_and_what_it_looked_at(
     assert "the store is damaged" in err
 
     assert main(["doctor", "--store", str(sound), "--quick"]) == 0
-    assert "nothing is damaged as far as --quick looks" in capsys.readouterr().err
+    assert "nothing is damaged as far as --quick checks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
