@@ -1,4 +1,4 @@
-"""Plug-ins: parts that other installed packages offer by entry points, listed without importing them.
+"""Plug-ins: parts that installed packages offer by entry points, listed without importing them.
 
 A distribution declares an entry point in one of five groups, `workbench.strategies`,
 `workbench.tools`, `workbench.scorers`, `workbench.sources` and `workbench.analyses`; its name is

@@ -1,7 +1,8 @@
 """Foreign files → records: one module per format, found by content.
 
 A format is a module here with a `SOURCE`; adding the file adds the format. Installed plug-ins add
-theirs (group `workbench.sources`). Reading streams: records are drawn from an iterator, and the report fills while they are.
+theirs (group `workbench.sources`). Reading streams: an iterator yields the records, and the report
+fills meanwhile.
 """
 
 import functools
