@@ -475,7 +475,7 @@ def test_python_trusts_with_true_or_a_function(strange, tmp_path):
             expand(plan, strange)
         look = expand(plan, strange, preview=True)
         with SpoolWriter(tmp_path / "spool", "r1") as spool:
-            with pytest.raises(ConfigError, match="for a look only"):
+            with pytest.raises(ConfigError, match="expanded with preview=True"):
                 asyncio.run(collect(plan, work=look, spool=spool))
             work = expand(plan, strange, trust=lambda text: not questions.append(text))
             report = asyncio.run(collect(plan, work=work, spool=spool))
