@@ -410,6 +410,16 @@ def test_a_damaged_note_stops_the_run(tmp_path):
         list(notes)
 
 
+def test_a_note_is_whole_where_one_write_stops_short(tmp_path, monkeypatch):
+    """As on a disk that is filling: half a note would replace a good one."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[: len(data) // 2]))
+    notes = Notes(tmp_path)
+    notes.write(note("x"))
+
+    assert [n.label for n in notes] == ["x"]
+
+
 def test_services_without_batches_are_told_at_once(tmp_path):
     """Before anything is asked."""
     with pytest.raises(ConfigError, match="cannot go out in batches"):

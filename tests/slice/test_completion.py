@@ -31,6 +31,7 @@ def proposals(typed, cursor=None):
         ("model:gpt-4o-", "gpt-4o-mini"),
         ("model:son", '"claude sonnet"'),
         ("model:a,smo", "smol-135"),
+        (r'model:"odd\"one, x",smo', "smol-135"),
         ("model:g4m", "gpt-4o-mini"),
         ("model=odd", '"odd\\"one"'),
         ("effort:no", "none"),

@@ -92,12 +92,15 @@ def _word_end(text: str, cursor: int) -> int:
 
 
 def _last_comma(typed: str, start: int) -> int:
-    quoted = False
-    for place in range(start, len(typed)):
-        if typed[place] == '"':
+    quoted, place = False, start
+    while place < len(typed):
+        if quoted and typed[place] == "\\":
+            place += 1
+        elif typed[place] == '"':
             quoted = not quoted
         elif typed[place] == "," and not quoted:
             start = place + 1
+        place += 1
     return start
 
 

@@ -139,11 +139,11 @@ class Notes:
 def _replace(path: Path, data: bytes) -> None:
     draft = path.with_suffix(f".part{os.getpid()}")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, data)
+    # A file object writes until all is written; os.write may stop short on a disk that is filling.
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
         os.fsync(fd)
-    finally:
-        os.close(fd)
     draft.replace(path)
     if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
