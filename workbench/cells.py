@@ -117,16 +117,16 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
     """
     if (plain := _plain(text, mark)) is not None:
         return Quantity(plain)
-    found = _number_pattern(mark).fullmatch(text.strip().translate(_SPACES))
-    if found is None or (found["sign"] and found["inner"]):
+    match = _number_pattern(mark).fullmatch(text.strip().translate(_SPACES))
+    if match is None or (match["sign"] and match["inner"]):
         name = "comma" if mark == COMMA else "point"
         msg = (
             f"not a number with a decimal {name}" if set(text) & {POINT, COMMA} else "not a number"
         )
         raise ValueError(msg)
-    whole = re.sub(r"\D", "", found["whole"] or "0")
-    part, power = (found["part"] or found["bare"] or "").rstrip("0"), found["power"] or ""
-    sign = found["sign"] or found["inner"]
+    whole = re.sub(r"\D", "", match["whole"] or "0")
+    part, power = (match["part"] or match["bare"] or "").rstrip("0"), match["power"] or ""
+    sign = match["sign"] or match["inner"]
     if part or power:
         number: int | float = float(f"{sign}{whole}.{part or 0}{power}")
     else:
@@ -134,15 +134,15 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
     if not math.isfinite(number):
         msg = "too large"
         raise ValueError(msg)
-    return Quantity(number, found["before"], found["after"])
+    return Quantity(number, match["before"], match["after"])
 
 
 def _plain(text: str, mark: str) -> int | float | None:
     """Read what most cells hold, digits with at most one point; None for all else."""
-    found = _DIGITS_AND_POINT.fullmatch(text)
-    if found is None or (found[2] and mark != POINT):
+    match = _DIGITS_AND_POINT.fullmatch(text)
+    if match is None or (match[2] and mark != POINT):
         return None
-    return float(text) if found[2] and found[2].strip("0") else int(found[1])
+    return float(text) if match[2] and match[2].strip("0") else int(match[1])
 
 
 def number(value: object, mark: str = POINT) -> int | float:
@@ -177,9 +177,9 @@ def decimal_mark(text: str) -> str | None:
     """
     if COMMA not in text and POINT not in text:
         return ""
-    if (found := _DIGITS_AND_POINT.fullmatch(text)) is not None:
-        whole = found[1].lstrip("-")
-        return None if len(found[2]) == 3 and len(whole) <= 3 and whole[0] != "0" else POINT
+    if (match := _DIGITS_AND_POINT.fullmatch(text)) is not None:
+        whole = match[1].lstrip("-")
+        return None if len(match[2]) == 3 and len(whole) <= 3 and whole[0] != "0" else POINT
     able = [mark for mark in (POINT, COMMA) if _reads(text, mark)]
     if len(able) == 2:
         return None
@@ -202,10 +202,10 @@ def common_mark(texts: Iterable[object]) -> str | None:
 
 def seconds(text: str) -> float | None:
     """Read a duration as clocks and Python write it: 0:01:30.5; 1 day, 2:03:04; None otherwise."""
-    found = _CLOCK.fullmatch(text.strip())
-    if found is None:
+    match = _CLOCK.fullmatch(text.strip())
+    if match is None:
         return None
-    days, hours, minutes, rest = (float(part or 0) for part in found.groups())
+    days, hours, minutes, rest = (float(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + rest
 
 
@@ -305,8 +305,8 @@ def integral(value: str) -> str | None:
 
     A leading zero ("007") and an exponent ("1e5") make a name, not a number.
     """
-    found = _INTEGRAL.fullmatch(value.strip())
-    return None if found is None else found[1]
+    match = _INTEGRAL.fullmatch(value.strip())
+    return None if match is None else match[1]
 
 
 # -- columns of texts --------------------------------------------------------------------------
@@ -340,15 +340,15 @@ class Survey:
             self._try_number(written)
 
     def _try_number(self, written: str) -> None:
-        found = _PLAIN_FLOAT.fullmatch(written.replace(COMMA, POINT))
-        if found is None:
+        match = _PLAIN_FLOAT.fullmatch(written.replace(COMMA, POINT))
+        if match is None:
             self.is_float = False
             return
         if mark := decimal_mark(written):
             self._marks.add(mark)
         elif mark is None:
             self._is_open = self._is_open or COMMA in written
-        part = found["part"] or ""
+        part = match["part"] or ""
         self._decimals.add(len(part))
         self._is_padded = self._is_padded or (len(part) > 1 and part.endswith("0"))
         # numbers are padded to one width or not at all: 3.9 and 3.10 are versions

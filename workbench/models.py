@@ -351,18 +351,18 @@ def _alias(path: Path, number: int, row: object) -> Alias:
 
 
 def _cut(pattern: re.Pattern[str], text: str) -> tuple[str, str]:
-    found = pattern.search(text)
-    return (text[: found.start()], found[0]) if found else (text, "")
+    match = pattern.search(text)
+    return (text[: match.start()], match[0]) if match else (text, "")
 
 
 def _split(name: str) -> tuple[str | None, str]:
     """Split a provider's or maker's prefix off: `azure/x`, `openai:x`; None where there is none."""
-    found = re.match(r"([a-z0-9_.-]+)([/:])(.+)$", name)
-    if not found or not (_service(found[1]) or found[1] in _MAKERS | _GATEWAYS | {"openrouter"}):
+    match = re.match(r"([a-z0-9_.-]+)([/:])(.+)$", name)
+    if not match or not (_service(match[1]) or match[1] in _MAKERS | _GATEWAYS | {"openrouter"}):
         return None, name
-    if found[2] == ":" and "/" in found[3]:
+    if match[2] == ":" and "/" in match[3]:
         return None, name
-    return found[1], found[3]
+    return match[1], match[3]
 
 
 def _without_prefixes(name: str, rules: list[str]) -> str:
@@ -424,11 +424,11 @@ def _without_latest(name: str, rules: list[str]) -> str:
 
 def _claude(name: str) -> str:
     """Write Claude's names as Anthropic does: claude-3-5-sonnet, from 4 on claude-sonnet-4-5."""
-    found = _CLAUDE.match(name)
-    if not found:
+    match = _CLAUDE.match(name)
+    if not match:
         return name
     major, minor, kind = (
-        (found[1], found[2], found[3]) if found[1] else (found[5], found[6], found[4])
+        (match[1], match[2], match[3]) if match[1] else (match[5], match[6], match[4])
     )
     if minor == "0":
         minor = None

@@ -20,8 +20,8 @@ def missing() -> str | None:
     said = subprocess.run(  # noqa: S603  # the program that was found, with words of ours alone
         [program, "--version"], capture_output=True, text=True, check=False
     ).stdout
-    found = re.search(r"(\d+)\.(\d+)", said)
-    if found is None or (int(found[1]), int(found[2])) < _OLDEST:
+    match = re.search(r"(\d+)\.(\d+)", said)
+    if match is None or (int(match[1]), int(match[2])) < _OLDEST:
         return f"bwrap {said.strip() or 'of no known version'} is too old; {_INSTALL}"
     return None
 

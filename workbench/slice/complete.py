@@ -87,8 +87,8 @@ def _word_start(text: str, cursor: int) -> int:
 
 
 def _word_end(text: str, cursor: int) -> int:
-    found = re.compile(r'[\s,"]').search(text, cursor)
-    return found.start() if found else len(text)
+    match = re.compile(r'[\s,"]').search(text, cursor)
+    return match.start() if match else len(text)
 
 
 def _last_comma(typed: str, start: int) -> int:

@@ -191,11 +191,11 @@ class Parser:
 
     def _quoted(self) -> str:
         start = self.at
-        found = re.compile(r'"((?:\\.|[^"\\])*)"', re.DOTALL).match(self.text, start)
-        if not found:
+        match = re.compile(r'"((?:\\.|[^"\\])*)"', re.DOTALL).match(self.text, start)
+        if not match:
             raise self.fail("a quote that is not closed", start)
-        self.at = found.end()
-        return re.sub(r'\\(["\\])', r"\1", found[1])
+        self.at = match.end()
+        return re.sub(r'\\(["\\])', r"\1", match[1])
 
 
 def _unescape(escaped: str) -> str:

@@ -110,10 +110,10 @@ SOURCE = EvalPlus()
 
 
 def _configuration(path: Path, report: FileReport) -> Configuration:
-    found = _NAMED.match(path.stem)
-    model = found["model"] if found else path.stem
+    match = _NAMED.match(path.stem)
+    model = match["model"] if match else path.stem
     report.notes["the model is told by the file's name alone"] += 1
-    temperature = float(found["temperature"]) if found and found["temperature"] else None
+    temperature = float(match["temperature"]) if match and match["temperature"] else None
     return Configuration(model=model, temperature=temperature)
 
 

@@ -41,7 +41,7 @@ class Members:
         """Tell whole samples, shells and their parts apart by name."""
         self._archive = archive
         inside = [n for n in archive.members if n.startswith(_SAMPLES) and n.endswith(".json")]
-        shells = (found[1] for n in inside if (found := _SHELL.fullmatch(n)))
+        shells = (match[1] for n in inside if (match := _SHELL.fullmatch(n)))
         self._parts: dict[str, list[str]] = {prefix: [] for prefix in shells}
         self.names: list[str] = []
         self.strange: list[str] = []
@@ -108,10 +108,10 @@ class _Chunked:
     def _sequence(self, sequence: str) -> Iterator[msgspec.Raw]:
         """Walk the entries of a sequence, chunk by chunk."""
         starts = sorted(
-            (int(found[2]), name)
+            (int(match[2]), name)
             for name in self._names
-            if (found := _SEQUENCE.fullmatch(name.removeprefix(self._prefix)))
-            and found[1] == sequence
+            if (match := _SEQUENCE.fullmatch(name.removeprefix(self._prefix)))
+            and match[1] == sequence
         )
         place = 0
         for start, name in starts:

@@ -34,8 +34,8 @@ class Tokens(NamedTuple):
 
 def version_of(text: str | None) -> tuple[int, ...]:
     """Read the leading numbers of a version: 0.3.95.dev16 → (0, 3, 95)."""
-    found = re.match(r"\d+(?:\.\d+)*", text or "")
-    return tuple(int(n) for n in found[0].split(".")) if found else ()
+    match = re.match(r"\d+(?:\.\d+)*", text or "")
+    return tuple(int(n) for n in match[0].split(".")) if match else ()
 
 
 def normalise(usage: ModelUsage, model: str, version: tuple[int, ...]) -> Tokens:
