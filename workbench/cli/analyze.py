@@ -108,8 +108,9 @@ def _list(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
 def analyze() -> None:
     """Answer a question about the traces.
 
-    NAME is an analysis of the list, which includes those of installed plug-ins. You name an analysis
-    of your own by its file or module, file.py:NAME or module:NAME; this command imports it.
+    NAME is an analysis of the list, which includes those of installed plug-ins. You name an
+    analysis of your own by its file or module, file.py:NAME or module:NAME; this command imports
+    it.
 
     Every analysis takes --where, --by and options of its own: run workbench analyze NAME --help.
     """

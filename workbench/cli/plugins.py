@@ -1,4 +1,4 @@
-"""`workbench plugins`: what other packages offer by entry points, with its origin; nothing is imported."""
+"""`workbench plugins`: plug-ins of other packages by entry point, listed without an import."""
 
 import importlib
 from collections.abc import Callable, Collection

@@ -33,8 +33,8 @@ def strategies(names: tuple[str, ...], format_: str | None, output: Any) -> None
     A strategy is a way of using a model: one call, a vote over many, an agent loop. You give its
     parameters after the name: --strategy budgeted:thinking_tokens=64,by=tags
 
-    The list includes those of installed plug-ins. You name a strategy of your own by its file or module: --strategy mine.py:Mine:rounds=2. This
-    command reads its source and does not import it.
+    The list includes those of installed plug-ins. You name a strategy of your own by its file or
+    module: --strategy mine.py:Mine:rounds=2. This command reads its source and does not import it.
     """
     from workbench.cli.output import Document, emit
     from workbench.cli.tables import frame_of
