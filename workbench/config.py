@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.decoding import toml
 from workbench.errors import ConfigError
+from workbench.toml_reader import toml
 
 PREFIX = "WORKBENCH_"
 

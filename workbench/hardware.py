@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from workbench.datasets import data_dir
-from workbench.decoding import toml
 from workbench.errors import ConfigError
+from workbench.toml_reader import toml
 
 FILES = ("models.toml", "accelerators.toml", "grids.toml", "latency.toml")
 

@@ -14,8 +14,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from workbench.decoding import toml
 from workbench.errors import ConfigError
+from workbench.toml_reader import toml
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider

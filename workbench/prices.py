@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench import cells, models
-from workbench.decoding import toml
 from workbench.errors import ConfigError
 from workbench.records import Call, Price, as_dict
 from workbench.tokens import MEDIA, contradiction
+from workbench.toml_reader import toml
 
 BUNDLED = "genai-prices"  # sheets of this name give way to any other
 BATCH = "batch"  # the service tier of calls that have a price of their own, or none that is known

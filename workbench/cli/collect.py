@@ -24,8 +24,8 @@ from workbench.cli.options import (
     talk,
 )
 from workbench.cli.strategies import typed
-from workbench.decoding import toml
 from workbench.errors import ConfigError, StoreError, StoreLocked
+from workbench.toml_reader import toml
 
 if TYPE_CHECKING:
     from workbench.cli.pilot_prompt import PilotPrompt

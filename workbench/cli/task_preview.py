@@ -10,9 +10,9 @@ from workbench.cli.options import talk
 from workbench.cli.output import Document, emit
 from workbench.cli.tables import frame_of
 from workbench.datasets.loading import FindScorer
-from workbench.decoding import toml
 from workbench.errors import ConfigError
 from workbench.scoring import Scorer, UnimportedScorer, user_code
+from workbench.toml_reader import toml
 
 _COLUMNS = ("item", "question", "target", "scorer", "difficulty", "tags")
 _N_ITEMS = 3

@@ -15,10 +15,10 @@ from workbench.datasets import cells, mapping, reading, shuffling, targets
 from workbench.datasets.shipped import data_dir, task_names
 from workbench.datasets.spec import Header, TaskSpec, convert
 from workbench.datasets.taskset import TaskSet
-from workbench.decoding import toml
 from workbench.errors import TaskError
 from workbench.records import Task, content_id, json_text
 from workbench.scoring import Judge, Scorer, TaskItem
+from workbench.toml_reader import toml
 
 _FIRST_FAULTS = 20
 _PROMPTS = {

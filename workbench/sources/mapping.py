@@ -66,9 +66,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench import cells, records, schema
-from workbench.decoding import toml
 from workbench.errors import ImportFormatError
 from workbench.sources.units import UNITS, in_ours
+from workbench.toml_reader import toml
 
 SHIPPED = Path(__file__).parent / "mappings"
 CONVENTIONS = ("input excludes cached", "output excludes thinking")

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from workbench.datasets import data_dir
-from workbench.decoding import toml
 from workbench.errors import ConfigError
 from workbench.records import Call, EnergyReading
+from workbench.toml_reader import toml
 
 DEVICE = "provider"
 _J_PER_WH = 3600.0
