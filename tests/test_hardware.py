@@ -174,6 +174,6 @@ def test_the_command_lists_and_adds(tmp_path, capsys):
 
     assert "1 models, 1 grids written" in said
     assert "no table" in said
-    assert "no head_dim" in said
+    assert "head_dim, d_ff and vocab_size were not written" in said
     assert [row["grid"] for row in listed["rows"]][-1] == "here"
     assert "unknown grid: 'nowhere'" in capsys.readouterr().err

@@ -155,7 +155,7 @@ def test_code_that_only_a_file_names_is_not_imported(tmp_path: Path, where: str)
 def test_a_scorer_that_cannot_be_had_is_refused(folder: Path, name: str, words: str) -> None:
     """Before anything is asked, with the reason."""
     (folder / "torn.py").write_text("def f(:\n")
-    (folder / "leaving.py").write_text("raise SystemExit\n")
+    (folder / "leaving.py").write_text("raise SystemExit\ndef f(item, text): return True\n")
     with pytest.raises(TaskError, match=words):
         user_code.load(name, folder)
 

@@ -175,7 +175,7 @@ def leave_files(folder: Path) -> list[Path]:
 
     async def work() -> None:
         with await Claims.open(folder, "run-1") as mine:
-            await mine.exclusively(lambda: mine.say("begin", key, Amounts(1.0, 10.0)))
+            await mine.exclusively(lambda: mine.append("begin", key, Amounts(1.0, 10.0)))
         attempt = Journal(folder, "run-1").open(key)
         await attempt.keep(attempt.recall(request, "subject").request_id, Reply(text="4"))
         attempt.close()
@@ -257,7 +257,7 @@ def test_a_living_collector_of_another_store_holds_nothing_of_this_one(tmp_path:
         with await Claims.open(folder, "run-1") as other:
             (folder / "store").write_text(f"{store.id}\n")
             with await Claims.open(folder, "run-2") as mine:
-                await other.exclusively(lambda: other.say("begin", key, Amounts()))
+                await other.exclusively(lambda: other.append("begin", key, Amounts()))
                 await mine.exclusively(lambda: None)
                 assert claims.live_runs(folder) == {"run-2"}
                 return mine.taken
