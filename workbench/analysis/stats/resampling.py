@@ -1,7 +1,8 @@
 """Resampling by the bootstrap over clusters of items, paired over groups.
 
 A resample is a vector of counts, how often each cluster was drawn, so that all sums of a resample
-are one matrix product. Statistics are functions of sums; rows are never gathered.
+are one matrix product. Statistics are functions of sums; rows are never gathered. The random
+generator is an argument; `analysis.run` makes it from the seed.
 """
 
 from typing import Literal

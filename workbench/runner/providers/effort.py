@@ -1,7 +1,8 @@
 """Effort and thinking budget in the fields of each service, and what was sent of them.
 
 An effort is one of `LEVELS`, as OpenAI's chat takes it. The providers encode it for
-their API; this module has the differences by service and by model:
+their API; this module has the differences by model, and `services` says by service which
+field is used:
 
 - Claude up to 4.5 knows no adaptive thinking: the effort becomes a share of `max_tokens`, with the
   shares that OpenRouter documents for these models.
@@ -21,6 +22,7 @@ import msgspec
 
 from workbench.records import json_text
 from workbench.runner.providers.protocol import Request
+from workbench.runner.providers.services import quirks_of
 
 LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _SHARES = {"minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.95, "max": 0.95}
@@ -34,8 +36,6 @@ _GEMINI = {
     "max": 24_576,
 }
 _CLAUDE = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4(?:[.-][015](?!\d)|-20\d{6}|$|[@:]))")
-_TEMPLATED = {"llama.cpp", "vllm", "sglang"}
-_BUDGET_FIELDS = {"llama.cpp": "thinking_budget_tokens", "vllm": "thinking_token_budget"}
 _PLACES = (
     "reasoning_effort",
     "reasoning.enabled",
@@ -87,12 +87,13 @@ def _fields_of_chat(service: str, settings: dict[str, Any]) -> dict[str, Any]:
     extra: dict[str, Any] = {}
     effort = settings.get("reasoning_effort")
     budget = settings.get("thinking_budget_tokens")
-    if service in _BUDGET_FIELDS and budget is not None:
-        extra[_BUDGET_FIELDS[service]] = settings.pop("thinking_budget_tokens")
-    if effort is None or service not in {*_TEMPLATED, "deepseek"}:
+    quirks = quirks_of(service)
+    if quirks.thinking_budget_field is not None and budget is not None:
+        extra[quirks.thinking_budget_field] = settings.pop("thinking_budget_tokens")
+    if effort is None or quirks.thinking_switch is None:
         return extra
     is_on = effort != "none"
-    if service == "deepseek":
+    if quirks.thinking_switch == "object":
         extra["thinking"] = {"type": "enabled" if is_on else "disabled"}
     else:
         level = {"reasoning_effort": effort} if is_on else {}

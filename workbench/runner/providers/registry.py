@@ -9,7 +9,7 @@ from workbench.runner.providers.exchange import HttpProvider
 from workbench.runner.providers.gemini import Gemini
 from workbench.runner.providers.openai_chat import OpenAIChat
 from workbench.runner.providers.openai_responses import OpenAIResponses
-from workbench.runner.providers.services import SERVICES, Quirks
+from workbench.runner.providers.services import quirks_of
 
 KINDS: dict[str, Callable[..., HttpProvider]] = {
     "chat": OpenAIChat,
@@ -31,6 +31,4 @@ def make(endpoint: str, base_url: str, *, name: str, **options: Any) -> HttpProv
     """
     if endpoint not in KINDS:
         raise ConfigError(f"there is no endpoint {endpoint!r}; there are {', '.join(KINDS)}")
-    service = SERVICES.get(name)
-    quirks = service.quirks if service is not None else Quirks()
-    return KINDS[endpoint](base_url, name=name, quirks=quirks, **options)
+    return KINDS[endpoint](base_url, name=name, quirks=quirks_of(name), **options)

@@ -1,7 +1,7 @@
 """Known services and servers: their addresses, APIs and differences (`Quirks`)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,12 +18,17 @@ class Quirks(msgspec.Struct, frozen=True):
         body: fields that every chat holds.
         nested_reasoning: effort and thinking budget go into one `reasoning` object.
         tokenize_field: the field of its `/tokenize` that takes the text; None where there is none.
+        thinking_budget_field: the field of a chat that caps thinking; None where there is none.
+        thinking_switch: what turns thinking on and off in a chat beside the effort: the object
+            `thinking`, or variables of the model's chat template; None where the effort is all.
     """
 
     rename: Mapping[str, str] = {}
     body: Mapping[str, Any] = {}
     nested_reasoning: bool = False
     tokenize_field: str | None = "content"
+    thinking_budget_field: str | None = None
+    thinking_switch: Literal["object", "template"] | None = None
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -48,10 +53,9 @@ class Service(msgspec.Struct, frozen=True):
         return self.base_urls.get("chat" if endpoint == "completions" else endpoint)
 
 
-def _server(port: int, tokenize_field: str | None = None) -> Service:
+def _server(port: int, quirks: Quirks) -> Service:
     url = f"http://127.0.0.1:{port}/v1"
-    spoken = ("chat", "responses", "messages")
-    return Service(dict.fromkeys(spoken, url), None, Quirks(tokenize_field=tokenize_field))
+    return Service(dict.fromkeys(("chat", "responses", "messages"), url), None, quirks)
 
 
 _OPENAI, _GOOGLE = "https://api.openai.com/v1", "https://generativelanguage.googleapis.com/v1beta"
@@ -79,12 +83,26 @@ SERVICES: Mapping[str, Service] = {
             "messages": "https://api.deepseek.com/anthropic/v1",
         },
         "DEEPSEEK_API_KEY",
-        _REMOTE,
+        Quirks(tokenize_field=None, thinking_switch="object"),
     ),
-    "llama.cpp": _server(8080, "content"),
-    "vllm": _server(8000, "prompt"),
-    "sglang": _server(30000),
-    "ollama": _server(11434),
+    "llama.cpp": _server(
+        8080,
+        Quirks(
+            tokenize_field="content",
+            thinking_budget_field="thinking_budget_tokens",
+            thinking_switch="template",
+        ),
+    ),
+    "vllm": _server(
+        8000,
+        Quirks(
+            tokenize_field="prompt",
+            thinking_budget_field="thinking_token_budget",
+            thinking_switch="template",
+        ),
+    ),
+    "sglang": _server(30000, Quirks(tokenize_field=None, thinking_switch="template")),
+    "ollama": _server(11434, _REMOTE),
 }
 _HOSTS = {
     "api.groq.com": "groq",
@@ -100,6 +118,12 @@ _HOSTS = {
     if service.api_key_env
     for url in service.base_urls.values()
 }
+
+
+def quirks_of(name: str) -> Quirks:
+    """Return how a service differs; a service that is not known does not."""
+    service = SERVICES.get(name)
+    return service.quirks if service is not None else Quirks()
 
 
 def name_of(base_url: str) -> str:
