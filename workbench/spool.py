@@ -174,6 +174,11 @@ def owner_line(store_id: str | None) -> bytes:
     return b"".join((_HEAD, b"%08x" % zlib.crc32(body), _OWNED, body, b"}\n"))
 
 
+def is_owner_line(line: bytes) -> bool:
+    """Return whether a line, without its line end, is whole and names a store."""
+    return _owner_in(line) is not None
+
+
 def _owner_in(line: bytes) -> str | None:
     """Read a line that names the store; None for any other."""
     body = line[_OWNER_AT:-1]

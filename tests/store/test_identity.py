@@ -24,7 +24,7 @@ from workbench.runner.planning.claims import Claims
 from workbench.runner.providers.current_attempt import AttemptKey
 from workbench.runner.providers.protocol import Reply, Request
 from workbench.spool import SpoolWriter
-from workbench.store import Cancel, Store, open_store
+from workbench.store import Cancel, Store, checks, open_store
 
 
 def spooled(folder: Path, store_id: str | None = None) -> None:
@@ -32,6 +32,12 @@ def spooled(folder: Path, store_id: str | None = None) -> None:
     with SpoolWriter(folder, "run-1", store_id=store_id) as writer:
         for record in making.records():
             writer.append(record)
+
+
+def damaged_replies(store: Store) -> int | None:
+    """Count the kept replies that the doctor calls damaged."""
+    found = {check.name: check.n for check in checks.checks(store, quick=True)}
+    return found["kept replies that are damaged"]
 
 
 def count(store: Store) -> int:
@@ -208,6 +214,10 @@ def test_journals_claims_and_batches_carry_the_stores_id(tmp_path: Path) -> None
     named = [spool.file_owner(path) for path in files if not path.name.endswith("results.jsonl")]
     assert named == [store.id] * 3
     assert seen(store.spool_dir) == [1, 1, 1]
+    assert damaged_replies(store) == 0
+    with next(f for f in files if f.parent.name == "arrived").open("ab") as file:
+        file.write(b"00000000 {}\n")
+    assert damaged_replies(store) == 1
     kept = Journal(store.spool_dir, "run-2").open(("c", "i", 0))
     found = kept.recall(Request(model="m", prompt="2+2?"), "subject").reply
     assert found is not None

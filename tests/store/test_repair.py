@@ -198,6 +198,20 @@ def test_repair_without_a_backup_keeps_what_a_trace_cost_and_says_what_is_lost(
     assert Store(copy).sql(total)["n"][0] == pytest.approx(Store(sound).sql(total)["n"][0])
 
 
+def test_a_repair_that_saves_nothing_says_so_last_and_exits_with_1(
+    sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty store is sound, and no success; the sentence names what brings the traces back."""
+    path = _flipped(sound, tmp_path / "s.duckdb", 100)
+    copy = tmp_path / "copy.duckdb"
+
+    assert main(["doctor", str(path), "--repair", str(copy), "--format", "json"]) == 1
+
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "has 0 traces" in last
+    assert "--from" in last
+
+
 def test_repair_takes_the_spool_and_another_store(sound: Path, tmp_path: Path) -> None:
     """Even where nothing of the file can be opened; the spool stays where it is."""
     path = _flipped(sound, tmp_path / "s.duckdb", 100)

@@ -88,12 +88,16 @@ def doctor(
         raise click.UsageError("--from names a source of --repair; give --repair COPY as well")
     rows = [*_installation(), *_settings(active_config)]
     damaged = False
+    unsaved: list[str] = []
+    n_traces = 0
     if active_config.store.exists():
         from workbench.store import open_store
 
         if copy is not None:
-            rows += _repair(active_config.store, copy, sources)
+            repaired, unsaved = _repair(active_config.store, copy, sources)
+            rows += repaired
         store = open_store(copy or active_config.store)
+        n_traces = store.count()
         in_store, damaged = _store(store, quick=quick)
         rows += in_store
     else:
@@ -101,6 +105,12 @@ def doctor(
     emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
     scope = " as far as --quick checks" if quick and not damaged else ""
     talk("the store is damaged" if damaged else f"nothing is damaged{scope}")
+    if copy is not None and unsaved:
+        talk(
+            f"not everything was saved: {copy} has {formats.counted(n_traces, 'trace')}; see the"
+            " rows 'not saved', and name further copies of the store with --from"
+        )
+        damaged = damaged or not n_traces
     ctx.exit(1 if damaged else 0)
 
 
@@ -217,12 +227,14 @@ def _check_row(check: "Check") -> Row:
     return _row(check.name, found, check.advice if check.n != 0 else "")
 
 
-def _repair(store: Path, copy: Path, sources: Sequence[Path]) -> list[Row]:
+def _repair(store: Path, copy: Path, sources: Sequence[Path]) -> tuple[list[Row], list[str]]:
+    """Write what can be saved to a copy; returns rows of the table, and what was not saved."""
     from workbench.store import repair
 
     report = repair.repair(store, copy, sources)
     talk(f"{copy} contains what could be saved of {store}, which was not changed")
-    return [
+    saved = [
         _row(f"saved from {source}", formats.counted(n, "trace"))
         for source, n in report.traces_from.items()
-    ] + [_row("not saved", note) for note in report.notes]
+    ]
+    return [*saved, *(_row("not saved", note) for note in report.notes)], report.notes
