@@ -52,7 +52,9 @@ class UserStrategy:
             raise ProviderRejected(message, kind="strategy_failed") from error
         if not isinstance(outcome, Outcome):
             message = (
-                f"the strategy {self.name!r} returned {type(outcome).__name__}, not an Outcome"
+                f"the strategy {self.name!r} returned {type(outcome).__name__}, not an"
+                " Outcome: end with `return Outcome(reply.text)`, after"
+                " `from workbench.runner import Outcome`"
             )
             raise ProviderRejected(message, kind="strategy_failed")
         return outcome
