@@ -49,7 +49,7 @@ def both(frame: pl.DataFrame) -> list:
 def test_many_rows_reduce_alike_in_either_engine(monkeypatch):
     """Categories on the way out of DuckDB leave no trace: values, types and order are those of
     Polars."""
-    monkeypatch.setattr(engine, "_MANY", 1000)
+    monkeypatch.setattr(engine, "_MIN_ROWS", 1000)
     here, inside = (
         reduce.reduce_items(f, ("configuration",), ("cost_usd",)).frame for f in both(traces())
     )
@@ -82,7 +82,7 @@ def test_fetched_rows_and_their_clusters_are_alike_in_either_engine():
 
 def test_rows_that_are_read_on_the_way_are_alike_in_either_engine(monkeypatch):
     """What is made of pieces is what is made of the whole, whatever column of a piece is kept."""
-    monkeypatch.setattr(engine, "_READ", 4096)
+    monkeypatch.setattr(engine, "_TEXT_ROWS", 4096)
 
     def read(rows: pl.DataFrame) -> pl.DataFrame:
         return rows.with_columns(length=pl.col("_answer").str.len_chars()).drop("_answer")
@@ -165,7 +165,7 @@ def test_counts_of_fine_groups():
 
     for lazy in both(frame):
         items = reduce.reduce_items(lazy, ("configuration",))
-        found = reduce.reduce_counts(lazy, items, ("answer",), kept=("answer",))
+        found = reduce.reduce_counts(lazy, items, ("answer",), fetched=("answer",))
         assert found.rows(named=True) == [{"answer": "x", "n_scored": 2, "outcome": 1.0, "_at": 0}]
         rows = reduce.scored_rows(lazy, items, ("answer",)).sort("outcome")
         assert rows.select("_at", "answer", "outcome").rows() == [(0, "x", 0.0), (0, "x", 1.0)]
