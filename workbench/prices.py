@@ -2,7 +2,8 @@
 
 Tokens are facts and cost is derived: the store keeps these rows and points each call at the one in
 force. The cost of a stored call, and when it is null, is the formula in `workbench/store/views.py`;
-`cost` here gives the same for budgets. A row holds for a model (or a machine), a period, a time of day and prompts above a size.
+`cost` here gives the same for budgets. A row holds for a model (or a machine), a period, a time of
+day and prompts above a size.
 """
 
 import csv

@@ -108,7 +108,8 @@ def _island(dice: Dice, names: Names) -> Thing:
     name, hill = names.make("island"), names.make("family")
     area, height = dice.between(40, 900), dice.between(90, 1400)
     text = (
-        f"{name} is one of the Corran Isles. It covers {area} square kilometres. Its highest hill is"
+        f"{name} is one of the Corran Isles. It covers {area} square kilometres. Its"
+        " highest hill is"
         f" Mount {hill}, which rises {height} metres above the sea."
     )
     return Thing("island", name, {"area": area, "hill": f"Mount {hill}", "height": height}, text)
@@ -118,7 +119,8 @@ def _town(dice: Dice, names: Names, island: Thing) -> Thing:
     name, people, founded = names.make("town"), dice.between(12, 480) * 50, dice.between(1180, 1790)
     known = dice.pick(KNOWN)
     text = (
-        f"{name} is a town on the island of {island.name}. It was founded in {founded} and is known for"
+        f"{name} is a town on the island of {island.name}. It was founded in {founded}"
+        " and is known for"
         f" {known}. At the last count it had {people} inhabitants."
     )
     facts = {"island": island.name, "people": people, "founded": founded}
@@ -131,7 +133,8 @@ def _person(dice: Dice, names: Names, craft: str, town: Thing) -> Thing:
     article = "an" if craft[0] in "aeiou" else "a"
     text = (
         f"{name} was {article} {craft} of the Corran Isles. Born in {town.name} in {born},"
-        f" {name.split(maxsplit=1)[0]} first worked as an apprentice and later taught at the school there."
+        f" {name.split(maxsplit=1)[0]} first worked as an apprentice and later taught"
+        " at the school there."
     )
     return Thing("person", name, {"craft": craft, "born": born, "town": town.name}, text)
 
@@ -139,7 +142,8 @@ def _person(dice: Dice, names: Names, craft: str, town: Thing) -> Thing:
 def _lighthouse(dice: Dice, town: Thing) -> Thing:
     height, built = dice.between(14, 71), dice.between(1740, 1910)
     text = (
-        f"The lighthouse of {town.name} was built in {built}. It is {height} metres tall and its light is"
+        f"The lighthouse of {town.name} was built in {built}. It is {height} metres"
+        " tall and its light is"
         f" seen from {dice.between(9, 31)} kilometres away."
     )
     return Thing(
@@ -152,7 +156,8 @@ def _bridge(dice: Dice, names: Names, designer: Thing, towns: Sequence[Thing]) -
     length = dice.between(90, 1900)
     opened = designer.facts["born"] + dice.between(28, 60)
     text = (
-        f"The {name} Bridge joins the towns of {a.name} and {b.name}. It was designed by {designer.name},"
+        f"The {name} Bridge joins the towns of {a.name} and {b.name}. It was designed"
+        f" by {designer.name},"
         f" is {length} metres long, and was opened in {opened}."
     )
     facts = {
@@ -185,7 +190,8 @@ def _feast(dice: Dice, town: Thing) -> Thing:
     what, month = dice.pick(FEASTS), dice.pick(MONTHS)
     since = town.facts["founded"] + dice.between(20, 110)
     text = (
-        f"The Feast of {what.capitalize()} is held in {town.name} every {month}. The town has kept it since"
+        f"The Feast of {what.capitalize()} is held in {town.name} every {month}. The"
+        " town has kept it since"
         f" {since}; visitors come from all the islands."
     )
     return Thing(
@@ -263,7 +269,8 @@ def as_sql(tables: dict[str, Rows]) -> Iterator[str]:
     """Write tables as statements."""
     for table, rows in tables.items():
         columns = ", ".join(
-            f"{name} {TYPES.get(name, 'VARCHAR')}{' PRIMARY KEY' if KEYS.get(table) == name else ''}"
+            f"{name} {TYPES.get(name, 'VARCHAR')}"
+            f"{' PRIMARY KEY' if KEYS.get(table) == name else ''}"
             for name in rows[0]
         )
         yield f"CREATE TABLE {table} ({columns});\n"

@@ -63,7 +63,8 @@ class Shares(NamedTuple):
 class Occupancy:
     """Integral of 1/n(t) while n calls are active; a span's share is its growth over the span.
 
-    `machine_time.MachineClock` gives the same for whole calls; this one can be asked about any moment.
+    `machine_time.MachineClock` gives the same for whole calls; this one can be asked about any
+    moment.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ def names() -> tuple[str, ...]:
 
 
 def identity(name: str) -> str | None:
-    """Return `module:name` of a plug-in's tool with a hash of its source; None for one that ships."""
+    """Return `module:name` and a hash of the source of a plug-in's tool; None for one of ours."""
     plugin = None if name in _HOMES else plugins.find("tool", name)
     return None if plugin is None else plugin.code().identity
 

@@ -52,7 +52,7 @@ def make(plugin: Plugin) -> OwnTool:
         raise ConfigError(f"{where} could not be made: {fault(error)}") from error
     if not is_spec or not runs:
         raise ConfigError(
-            f"{where} must have `async def run(self, arguments)`, and a `spec` (ToolSpec) whose name"
+            f"{where} must have `async def run(self, arguments)` and a `spec` (ToolSpec) whose name"
             f" is {plugin.name!r}"
         )
     return own
