@@ -363,6 +363,23 @@ def test_a_file_from_elsewhere_is_not_sent_to_an_address_of_the_plan(strange, pa
     assert not typed.wants
 
 
+def test_a_recording_from_elsewhere_is_not_sent_to_a_judge_of_the_plan(strange):
+    """A replay sends nothing, but a judge is given the replies that it answers with."""
+    target = {"model": "m", "endpoint": "replay", "recording": str(strange.parent / "mine.duckdb")}
+    about = {
+        "models": [target],
+        "tasks": [{"path": "q.jsonl", "scorer": ["exact", "judge"]}],
+        "helpers": {"judge": {"model": "j", "base_url": "https://models.example/v1"}},
+    }
+
+    work = expand(Plan.from_mapping(about), strange, preview=True)
+    assert [w.kind for w in work.wants] == ["file"]
+    assert "mine.duckdb" in str(work.wants[0])
+    inside = {**target, "recording": str(strange / "theirs.duckdb")}
+    work = expand(Plan.from_mapping({**about, "models": [inside]}), strange, preview=True)
+    assert not work.wants
+
+
 def test_bytecode_beside_a_source_is_not_run(strange):
     """It may hold another program than the source that was read and trusted."""
     for name in ("evil", "aid"):

@@ -448,6 +448,8 @@ def _sends(plan: Plan, folder: Path | None, typed: Typed) -> Iterator[Permission
         if folder is None or typed.tasks or is_known or target.is_on_this_host:
             continue
         files = [file_of(task, folder) for task in plan.tasks]
+        # a judge of the plan's own is sent the replies that a recording holds
+        files += [Path(t.recording).resolve() for t in targets if t.recording is not None]
         home = folder.resolve()
         for file in files:
             if file is not None and not file.is_relative_to(home):
