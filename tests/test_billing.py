@@ -286,6 +286,17 @@ def test_deepseeks_amounts_come_one_kind_a_row(tmp_path: Path) -> None:
     assert (row["verdict"], row["billed_input_tokens"], row["billed_usd"]) == ("agrees", 10, None)
 
 
+def test_a_row_without_dollars_and_tokens_agrees_with_nothing(tmp_path: Path) -> None:
+    """That there is a request on either side says nothing of what it cost."""
+    store = store_of(tmp_path, call(provider="openrouter", response_id="g"))
+    bill = write(tmp_path / "log.csv", LOG, f"g,{NOON},,,,,,m,P,k")
+
+    found = wb.reconcile(store, bill)
+
+    assert set(found.frame["verdict"]) == {"cannot be compared"}
+    assert not found.agrees
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
@@ -303,6 +314,7 @@ def test_deepseeks_amounts_come_one_kind_a_row(tmp_path: Path) -> None:
         ([LOG, "g,2026-11-02,1,0,1e999999,1,0,m,P,k"], "which no bill can hold"),
         ([LOG, "g,2026-11-02,1,0,1.5,1,0,m,P,k"], "a count is a whole number"),
         ([LOG, "g,2026-11-02,inf,0,1,1,0,m,P,k"], "and no number"),
+        ([LOG, 'g,2026-11-02,"0,001",0,1,1,0,m,P,k'], "and no number"),
     ],
 )
 def test_a_bill_that_cannot_be_read_says_where_and_why(

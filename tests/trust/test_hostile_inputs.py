@@ -1,12 +1,13 @@
 """A little of what tests/benchmarks/fuzz.py does for hours, and what it has found."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.support import fuzzing
-from workbench import cells, decoding, sources
+from workbench import cells, sources, toml_reader
 from workbench.errors import ImportFormatError
 from workbench.runner.tools import arguments
 from workbench.sources import mapping
@@ -24,8 +25,8 @@ def test_hostile_inputs_are_refused_in_our_words(name: str, tmp_path: Path) -> N
 def test_toml_that_is_nested_too_deeply_or_too_long_is_no_toml() -> None:
     """The library lets a RecursionError and a plain ValueError through."""
     for text in ("a = " + "[" * DEEP + "]" * DEEP, "a = " + "9" * 5_000):
-        with pytest.raises(decoding.tomllib.TOMLDecodeError):
-            decoding.toml(text)
+        with pytest.raises(tomllib.TOMLDecodeError):
+            toml_reader.toml(text)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -13,6 +14,8 @@ Row = Mapping[str, Any]
 _MOST_DIGITS = 15  # before the point: a larger cell is a mistake, or hostile
 _EXACT = Decimal("0E-12")  # added to a number, it says that no decimal was rounded away
 _YEARS = range(2000, 2200)
+
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")  # 1,234,567.89
 
 
 def amount(row: Row, column: str, place: str) -> Decimal | None:
@@ -26,8 +29,9 @@ def amount(row: Row, column: str, place: str) -> Decimal | None:
         return None
     try:
         # repr of a float is the shortest text that is the same number: as the bill printed it
-        text = repr(cell) if isinstance(cell, float) else str(cell).strip().replace(",", "")
-        value = Decimal(text.removeprefix("$"))
+        text = repr(cell) if isinstance(cell, float) else str(cell).strip().removeprefix("$")
+        # 0,001 is a decimal comma, which no service writes, or damage: not a thousand times as much
+        value = Decimal(text.replace(",", "") if _GROUPED.fullmatch(text) else text)
     except InvalidOperation:
         value = Decimal("NaN")
     if isinstance(cell, bool) or not value.is_finite():
