@@ -1,8 +1,9 @@
 """External code, named `module:name` or `file.py:name`: located unrun, hashed, imported.
 
 Who may run it is decided elsewhere (`workbench.trust`); this module makes sure that what runs is
-what was hashed. Source is compiled from the bytes that were read: bytecode files that lie beside it
-could hold another program, and are neither read nor written.
+what was hashed. Source is compiled from the bytes that were hashed, not read again: bytecode files
+that lie beside it could hold another program, and are neither read nor written. Of a folder that is
+not on Python's path, nothing but the hashed files can be imported.
 """
 
 import ast
@@ -14,23 +15,48 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from workbench.errors import ConfigError
 
 _NAME = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^:\0]+\.py):[A-Za-z_]\w*")
 _ROOTS: list[str] = []  # folders whose modules may be imported by name, the latest first
+_OPEN: set[str] = set()  # those of the roots that hold code which the user typed
+_HASHED: dict[str, bytes] = {}  # path → the source, or the hash of a compiled module, that may run
+_NOT_HASHED: dict[str, str] = {}  # module that was not found → the file that was left out
 _OWN = "_workbench_own_"  # begins the names of modules that a plan or the user named
 _MOST_SOURCE_BYTES, _MOST_BYTES = 4 << 20, 256 << 20  # of a source; of a compiled module
 _MOST_FILES = 2_000  # of one program beside a plan; more is a mistake, or meant to exhaust us
+_COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 
 
 def is_external(name: str) -> bool:
     """Whether a name says `module:name` or `file.py:name`, and is none of those that ship."""
     return ":" in name
+
+
+class Program(NamedTuple):
+    """The files that importing code reads, as they were at one time.
+
+    Attributes:
+        files: path → the source; of a compiled module, its hash.
+        signs: what in them can run or load what no import statement names, with its place.
+    """
+
+    files: Mapping[Path, bytes]
+    signs: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Hash the names and contents."""
+        state = hashlib.blake2b(digest_size=16)
+        for path, content in self.files.items():
+            for part in (str(path).encode("utf-8", "surrogateescape"), content):
+                state.update(len(part).to_bytes(8, "big") + part)
+        return state.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +82,9 @@ class ExternalCode:
     is_beside: bool = False
     is_typed: bool = False
     plugin: str | None = None
+    _latest: list[Program] = dataclasses.field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
     @property
     def module(self) -> str:
@@ -70,7 +99,10 @@ class ExternalCode:
     @property
     def identity(self) -> str:
         """`module:name`, without folders, with a hash of the module's source alone."""
-        content = _read(self.path) if self.path is not None else self.module.encode()
+        content = self.module.encode()
+        if self.path is not None:
+            read = self._latest[0].files.get(self.path) if self._latest else None
+            content = _read(self.path) if read is None or self._is_compiled(self.path) else read
         digest = hashlib.blake2b(content, digest_size=6).hexdigest()
         return f"{Path(self.module).name}:{self.attribute}#{digest}"
 
@@ -79,40 +111,60 @@ class ExternalCode:
         """Where it would be imported from, for messages."""
         return str(self.path) if self.path is not None else "Python itself"
 
-    def sources(self) -> list[Path]:
-        """List the files that importing it reads: its own, and those of `root` that these import.
+    def program(self) -> Program:
+        """Read the files that importing it reads: its own, and those of `root` that these import.
 
         Import statements are followed, wherever in a file they stand. Code can load more than it
-        imports; what does so can do anything, and is read before it is trusted.
+        imports; what does so can do anything, and is read before it is trusted. `load` runs what
+        the latest call read.
 
         Raises:
             ConfigError: a file cannot be read, or there are too many.
         """
-        if self.path is None:
-            return []
-        found: dict[Path, None] = {}
-        waiting = [self.path]
+        found: dict[Path, bytes] = {}
+        signs: dict[Path, list[str]] = {}
+        n_bytes = 0
+        waiting = [] if self.path is None else [self.path, *self._packages()]
         while waiting:
             path = waiting.pop()
             if path in found:
                 continue
-            found[path] = None
-            if len(found) > _MOST_FILES:
+            content = _read(path)
+            if self._is_compiled(path):
+                found[path] = hashlib.blake2b(content, digest_size=32).digest()
+                signs[path] = [f"{path.name} is compiled"]
+                continue
+            found[path] = content
+            n_bytes += len(content)
+            if len(found) > _MOST_FILES or n_bytes > _MOST_BYTES:
                 raise ConfigError(
                     f"the {self.what} {self.name!r} imports more than {_MOST_FILES:,} files of"
-                    f" {self.root}; put it into a folder of its own, or install it"
+                    f" {self.root}, or {_MOST_BYTES >> 20} MiB; put it into a folder of its own, or"
+                    " install it"
                 )
-            if self.root is not None and path.suffix == ".py":
-                waiting += _imported(path, self.root)
-        return sorted(found)
+            tree = _tree(content, path)
+            signs[path] = [] if tree is None else _signs(tree, path.name)
+            if self.root is not None and tree is not None:
+                waiting += _imported(tree, path, self.root)
+        all_signs = [sign for path in sorted(signs) for sign in signs[path]]
+        program = Program({path: found[path] for path in sorted(found)}, tuple(all_signs))
+        self._latest[:] = [program]
+        return program
 
-    def digest(self) -> str:
-        """Hash what would run: the names and contents of `sources`."""
-        state = hashlib.blake2b(digest_size=16)
-        for path in self.sources():
-            for part in (str(path).encode("utf-8", "surrogateescape"), _read(path)):
-                state.update(len(part).to_bytes(8, "big") + part)
-        return state.hexdigest()
+    def sources(self) -> list[Path]:
+        """List the files of `program`."""
+        return list(self.program().files)
+
+    def _packages(self) -> list[Path]:
+        """List the files of the packages around a module that Python imports by its name."""
+        if self.is_beside or self.root is None:
+            return []
+        return list(_along(self.root, self.module.split(".")[:-1]))
+
+    def _is_compiled(self, path: Path) -> bool:
+        """Whether a file is run as machine code; what was named `file.py` is source by any link."""
+        is_named = self.is_beside and path == self.path
+        return not is_named and path.name.endswith(_COMPILED)
 
     def syntax(self) -> ast.Module | None:
         """Parse the module's source; None where it has none.
@@ -120,10 +172,10 @@ class ExternalCode:
         Raises:
             ConfigError: it is no Python.
         """
-        if self.path is None or self.path.suffix != ".py":
+        if self.path is None or not (self.is_beside or self.path.suffix == ".py"):
             return None
         try:
-            return _parse(self.path)
+            return _parse(_read(self.path), self.path)
         except SyntaxError as error:
             raise self._failed(error) from None
 
@@ -162,21 +214,23 @@ class ExternalCode:
         return f"the {self.what} {self.name!r}: {self.module} has no {kind} {self.attribute!r}"
 
     def _import(self) -> ModuleType:
+        program = self._latest[0] if self._latest else self.program()
         if self.path is None or self.root is None or not self.is_beside:
+            if self.root is not None:
+                _hold(program)
             return importlib.import_module(self.module)
         # a name of its own, so that two plans may each have a module of the same name, and edited
         # files are read anew
-        content = _read(self.path)
-        own = f"{_OWN}{self.digest()}"
+        own = f"{_OWN}{program.digest}"
         if own in sys.modules:
             return sys.modules[own]
+        _hold(program)
         loader = _SourceLoader(own, str(self.path))
-        loader.contents[str(self.path)] = content
         spec = importlib.util.spec_from_file_location(own, self.path, loader=loader)
         if spec is None:
             raise ImportError(f"{self.path} is no Python file")
         module = importlib.util.module_from_spec(spec)
-        _offer_neighbours(str(self.root))
+        _offer_neighbours(str(self.root), is_open=self.is_typed)
         sys.modules[own] = module
         try:
             loader.exec_module(module)
@@ -240,6 +294,11 @@ def fault(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         where = f" at {Path(error.filename or '?').name}:{error.lineno}"
         return f"SyntaxError: {error.msg}{where}"[:1_000]
+    if isinstance(error, ModuleNotFoundError) and error.name in _NOT_HASHED:
+        where += (
+            f" ({_NOT_HASHED[error.name]} is not among the files that were looked at before, as no"
+            " import statement names it; write one)"
+        )
     return f"{type(error).__name__}: {error}{where}"[:1_000]
 
 
@@ -283,21 +342,22 @@ def _spec(name: str, path: list[str]) -> importlib.machinery.ModuleSpec | None:
     return None
 
 
-def _imported(path: Path, root: Path) -> Iterator[Path]:
-    """List the files of `root` that the import statements of a file name, with their packages."""
-    try:
-        tree = _parse(path)
-    except SyntaxError:  # importing it will say so
-        return
+def _imported(tree: ast.Module, path: Path, root: Path) -> Iterator[Path]:
+    """List the files of `root` that the import statements of a file name, with their packages.
+
+    Args:
+        tree: the file, parsed.
+        path: the file by the name that it is imported by: from a link, Python imports what lies
+            beside the link.
+        root: where absolute names are looked for.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _along(root, alias.name.split("."))
         elif isinstance(node, ast.ImportFrom):
-            base = root
+            base = _base(path, root, node.level)
             if node.level:
-                parents = [path.parent, *path.parent.parents]
-                base = parents[min(node.level, len(parents)) - 1]
                 yield from _candidates(base.parent, [base.name])
             parts = node.module.split(".") if node.module else []
             yield from _along(base, parts)
@@ -306,6 +366,27 @@ def _imported(path: Path, root: Path) -> Iterator[Path]:
                     yield from _star(base.joinpath(*parts))
                 else:
                     yield from _along(base, [*parts, alias.name])
+        elif (name := _called_import(node)) is not None:
+            level = len(name) - len(name.lstrip("."))
+            yield from _along(_base(path, root, level), name[level:].split("."))
+
+
+def _base(path: Path, root: Path, level: int) -> Path:
+    """Return the folder that a name with `level` dots before it begins at, in a file."""
+    parents = [path.parent, *path.parent.parents]
+    return parents[min(level, len(parents)) - 1] if level else root
+
+
+def _called_import(node: ast.AST) -> str | None:
+    """Return the module of a call like `importlib.import_module("name")`; None of any other."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(attr="import_module" | "__import__")
+            | ast.Name(id="import_module" | "__import__"),
+            args=[ast.Constant(value=str(name)), *_],
+        ):
+            return name
+    return None
 
 
 def _along(base: Path, parts: Sequence[str]) -> Iterator[Path]:
@@ -318,23 +399,91 @@ def _candidates(base: Path, parts: Sequence[str]) -> Iterator[Path]:
     if not parts:
         return
     place = base.joinpath(*parts)
-    suffixes = [*importlib.machinery.EXTENSION_SUFFIXES, ".py"]
     for parent, stem in ((place, "__init__"), (place.parent, place.name)):
-        for suffix in suffixes:
+        for suffix in (*_COMPILED, ".py"):
             found = parent / f"{stem}{suffix}"
             if found.is_file():
-                yield found.resolve()
+                yield found
 
 
 def _star(package: Path) -> Iterator[Path]:
-    """List the modules of a package, as `__all__` may name any of them."""
-    if (package / "__init__.py").is_file():
-        yield from (p.resolve() for p in sorted(package.glob("*.py")))
+    """List the modules and packages within a package, as `__all__` may name any of them."""
+    if not any(_candidates(package.parent, [package.name])) or not package.is_dir():
+        return
+    for entry in sorted(package.iterdir()):
+        if entry.is_dir():
+            yield from _candidates(package, [entry.name])
+        elif entry.name.endswith((*_COMPILED, ".py")) and entry.is_file():
+            yield entry
+
+
+_RUNS_TEXT = frozenset({"exec", "eval"})  # as names only: models have a method `eval`
+_LOADS_UNSEEN = frozenset(
+    {
+        "__import__",
+        "CDLL",
+        "ExtensionFileLoader",
+        "LoadLibrary",
+        "Popen",
+        "SourceFileLoader",
+        "dlopen",
+        "execv",
+        "execve",
+        "import_module",
+        "posix_spawn",
+        "run_module",
+        "run_path",
+        "spawnv",
+        "spec_from_file_location",
+        "zipimporter",
+    }
+)
+_UNSEEN_OF = {  # module → what of it runs or loads other files
+    "os": frozenset({"system", "popen", "execl", "execlp", "execvp", "spawnl"}),
+    "sys": frozenset({"path", "meta_path", "path_hooks", "modules"}),
+    "subprocess": frozenset({"run", "call", "check_call", "check_output"}),
+}
+_UNPICKLING = frozenset({"pickle", "marshal", "dill", "cloudpickle", "joblib", "torch"})
+
+
+def _signs(tree: ast.Module, name: str) -> list[str]:
+    """Name what in a source may run files that no import statement names, each thing once.
+
+    It is for the reader's eye: code that hides what it does is not found out by this.
+    """
+    found: dict[str, int] = {}
+    for node in ast.walk(tree):
+        for what in _unseen(node):
+            found.setdefault(what, getattr(node, "lineno", 1))
+    return [f"{what} at {name}:{line}" for what, line in found.items()]
+
+
+def _unseen(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Call() if _called_import(node) is not None:
+            pass
+        case ast.Call(func=ast.Name(id=called)) if called in _LOADS_UNSEEN | _RUNS_TEXT:
+            yield called
+        case ast.Call(func=ast.Attribute(attr=called)) if called in _LOADS_UNSEEN:
+            yield called
+        case ast.Attribute(value=ast.Name(id=module), attr=name) if _is_unseen(module, name):
+            yield f"{module}.{name}"
+        case ast.ImportFrom(module=str(module)):
+            yield from (f"{module}.{a.name}" for a in node.names if _is_unseen(module, a.name))
+        case ast.Name(id="__path__"):
+            yield "__path__"
+
+
+def _is_unseen(module: str, name: str) -> bool:
+    """Whether what a module has by a name runs or loads other files."""
+    if module in _UNPICKLING:
+        return name in {"load", "loads"}
+    return name in _UNSEEN_OF.get(module, ())
 
 
 def _read(path: Path) -> bytes:
     """Read a file of code; ConfigError where that cannot be, or it is no size for one."""
-    most = _MOST_SOURCE_BYTES if path.suffix == ".py" else _MOST_BYTES
+    most = _MOST_BYTES if path.name.endswith(_COMPILED) else _MOST_SOURCE_BYTES
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)
@@ -345,12 +494,29 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _parse(path: Path) -> ast.Module:
+def _tree(content: bytes, path: Path) -> ast.Module | None:
+    """Parse a source to see what it imports; None where importing it will say what is wrong."""
+    try:
+        return _parse(content, path)
+    except _ExhaustedError as error:  # another time, it might be imported for all that
+        raise ConfigError(f"{path} cannot be read before it is run: {error.msg}") from None
+    except SyntaxError:
+        return None
+
+
+class _ExhaustedError(SyntaxError):
+    """The parser gave up, which depends on how much of the stack is left."""
+
+
+def _parse(content: bytes, path: Path) -> ast.Module:
     """Parse a source; SyntaxError whatever is wrong with it."""
     try:
-        return ast.parse(_read(path), str(path))
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise SyntaxError(str(error) or "too deeply nested", (str(path), 1, 0, "")) from None
+        return ast.parse(content, str(path))
+    except (RecursionError, MemoryError) as error:
+        message = str(error) or "too deeply nested"
+        raise _ExhaustedError(message, (str(path), 1, 0, "")) from None
+    except ValueError as error:
+        raise SyntaxError(str(error), (str(path), 1, 0, "")) from None
 
 
 _BINDS_UNSEEN = frozenset({"globals", "exec", "setattr", "vars"})
@@ -376,27 +542,56 @@ def _binds(node: ast.AST, name: str) -> bool:
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):
-    """Compiles source, without reading or writing bytecode."""
+    """Compiles the source that was hashed, without reading or writing bytecode."""
 
     def __init__(self, fullname: str, path: str) -> None:
         super().__init__(fullname, path)
-        self.contents: dict[str, bytes] = {}
+        self.content: bytes | None = None
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compile the bytes that were hashed, where they are at hand, else the file's."""
+        """Compile the bytes that were hashed; in a folder of the user's, else the file's."""
         path = self.get_filename(fullname)
-        content = self.contents[path] if path in self.contents else self.get_data(path)
-        self.contents[path] = content
-        code: CodeType = self.source_to_code(content, path)
+        hashed = _HASHED.get(path)
+        self.content = self.get_data(path) if hashed is None else hashed
+        code: CodeType = self.source_to_code(self.content, path)
         return code
 
 
-def _offer_neighbours(root: str) -> None:
-    """Let modules of a folder be imported by name, after everything else, from their source."""
+class _CompiledLoader(importlib.machinery.ExtensionFileLoader):
+    """Loads a compiled module that is still what was hashed."""
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Compare it just before; the system then reads the file by itself."""
+        hashed = _HASHED.get(self.path)
+        if hashed is not None:
+            content = _read(Path(self.path))
+            if hashlib.blake2b(content, digest_size=32).digest() != hashed:
+                raise ImportError(f"{self.path} was changed after it was looked at", name=self.name)
+        module: ModuleType = super().create_module(spec)
+        return module
+
+
+def _hold(program: Program) -> None:
+    """Let the files of a program be imported as they were read."""
+    _HASHED.update((str(path), content) for path, content in program.files.items())
+    if not any(isinstance(finder, _HashedSource) for finder in sys.meta_path):
+        place = sys.meta_path.index(importlib.machinery.PathFinder)
+        sys.meta_path.insert(place, _HashedSource())
+
+
+def _offer_neighbours(root: str, *, is_open: bool) -> None:
+    """Let modules of a folder be imported by name, after everything else.
+
+    Args:
+        root: the folder.
+        is_open: whether all of it may be imported, not only what was hashed.
+    """
     if root in sys.path and root not in _ROOTS:
         return  # the user's own doing
     if not _ROOTS:
         sys.path_hooks.insert(0, _finder)
+    if is_open:
+        _OPEN.add(root)
     # before the folders of other plans, which may have modules of the same names
     _ROOTS[:] = [root, *(r for r in _ROOTS if r != root)]
     sys.path[:] = [*(p for p in sys.path if p not in _ROOTS), *_ROOTS]
@@ -415,23 +610,62 @@ def _is_of_another(module: ModuleType, root: str) -> bool:
         return False
     path = Path(loader.path)
     if not path.is_relative_to(root):
-        return True
-    return not path.is_file() or path.read_bytes() != loader.contents.get(loader.path)
+        return _root_of(loader.path) in _ROOTS
+    if loader.path in _HASHED:
+        return loader.content != _HASHED[loader.path]
+    return not path.is_file() or path.read_bytes() != loader.content
+
+
+class _HashedSource:
+    """Finds modules as Python does, and has hashed sources compiled from what was hashed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find a module along a path; None where there is none."""
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        is_source = spec is not None and isinstance(
+            spec.loader, importlib.machinery.SourceFileLoader
+        )
+        if spec is not None and is_source and spec.origin in _HASHED:
+            spec.loader = _SourceLoader(fullname, str(spec.origin))
+        return spec
+
+
+class _HashedOnly(importlib.machinery.FileFinder):
+    """Finds the modules of a folder that were hashed; in an open folder, all."""
+
+    def find_spec(
+        self, fullname: str, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find a module; None where its file was not hashed."""
+        spec: importlib.machinery.ModuleSpec | None = super().find_spec(fullname, target)
+        if spec is None or spec.loader is None or spec.origin is None:  # a folder runs nothing
+            return spec
+        if spec.origin in _HASHED or _root_of(spec.origin) in _OPEN:
+            return spec
+        _NOT_HASHED[fullname] = spec.origin
+        return None
 
 
 def _finder(entry: str) -> importlib.machinery.FileFinder:
     """Find modules in a folder that was offered; ImportError leaves any other to Python."""
     if not _is_below_root(entry):
         raise ImportError(entry)
-    return importlib.machinery.FileFinder(
+    return _HashedOnly(
         entry,
-        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (_CompiledLoader, importlib.machinery.EXTENSION_SUFFIXES),
         (_SourceLoader, importlib.machinery.SOURCE_SUFFIXES),
     )
 
 
 def _is_below_root(entry: str) -> bool:
     """Whether the nearest folder of Python's path around an entry is one that was offered."""
-    path = Path(entry)
+    return _root_of(entry) in _ROOTS
+
+
+def _root_of(place: str) -> str:
+    """Find the nearest folder of Python's path around a file or folder; "" where there is none."""
+    path = Path(place)
     around: Iterable[str] = (p for p in sys.path if p and path.is_relative_to(p))
-    return max(around, key=len, default="") in _ROOTS
+    return max(around, key=len, default="")

@@ -25,6 +25,7 @@ from workbench.external_code import ExternalCode, locate
 
 Ask = Callable[[str], bool]
 _MOST_BYTES = 16 << 20
+_MOST_SIGNS = 5  # of a program, shown in the question
 _FILE = "trusted.jsonl"
 
 
@@ -46,10 +47,16 @@ class Permission(NamedTuple):
 
 def to_run(code: ExternalCode) -> Permission:
     """Ask for code to be imported: its files and their contents."""
-    n_others = len(code.sources()) - 1
+    program = code.program()
+    n_others = len(program.files) - 1
     also = f" (and {n_others:,} more of that folder, which it imports)" if n_others > 0 else ""
     sentence = f"run code with your rights: the {code.what} {code.name!r} of {code.place!r}{also}"
-    return Permission("code", sentence, _digest("code", code.what, code.name, code.digest()))
+    if program.signs:
+        shown = ", ".join(repr(sign)[1:-1] for sign in program.signs[:_MOST_SIGNS])
+        more = len(program.signs) - _MOST_SIGNS
+        shown += f" and {more:,} more" if more > 0 else ""
+        sentence += f"; it may also run files that are not asked about when they change ({shown})"
+    return Permission("code", sentence, _digest("code", code.what, code.name, program.digest))
 
 
 def to_send_key(variable: str, address: str) -> Permission:

@@ -368,18 +368,19 @@ def expand(
     ]
     code = [s.code for s in chosen if isinstance(s, Unimported)]
     code += [s.code for t in tasks for s in _own_scorers(t)]
-    runs = {c: to_run(c) for c in code}
-    wanted = [p for c, p in runs.items() if not c.is_typed]
+    # a pair for each: of two that are equal, each runs what it has read itself
+    runs = [(c, to_run(c)) for c in code]
+    wanted = [p for c, p in runs if not c.is_typed]
     wanted += _sends(plan, folder, typed)
     gate = Gate.of(trust)
     lacking = gate.lacking(wanted)
     if lacking and not preview:
         gate.require(wanted)
-        for c, permission in runs.items():
+        for c, permission in runs:
             check_unchanged(c, permission)
         lacking = []
     refused = {p.digest for p in lacking}
-    trusted = {c for c, permission in runs.items() if permission.digest not in refused}
+    trusted = {c for c, _ in runs} - {c for c, p in runs if p.digest in refused}
     return Work(
         plan,
         [_with_scorers(task, trusted) for task in tasks],
