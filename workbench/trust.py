@@ -2,8 +2,9 @@
 
 Three things are asked for: that code outside the package is imported, that a key is sent to an
 address that is not its provider's own, and that a file from outside the plan's folder is sent to
-such an address. Each is a `Permission` with a digest of all that decides what would happen. A yes
-is kept in the user's state folder by that digest; what has changed since is asked for again.
+such an address, or with fields of the plan's own. Each is a `Permission` with a digest of all that
+decides what would happen. A yes is kept in the user's state folder by that digest; what has changed
+since is asked for again.
 
 For every kind of code that is named `module:name` the way is the same:
 
@@ -15,7 +16,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from workbench.external_code import ExternalCode, locate
 Ask = Callable[[str], bool]
 _MOST_BYTES = 16 << 20
 _MOST_SIGNS = 5  # of a program, shown in the question
+_MOST_SHOWN = 500  # characters of the fields of a request, shown in the question
 _FILE = "trusted.jsonl"
 
 
@@ -67,11 +69,22 @@ def to_send_key(variable: str, address: str) -> Permission:
     return Permission("key", sentence, _digest("key", variable, address))
 
 
-def to_send_file(path: Path, address: str) -> Permission:
-    """Ask for a file from outside the plan's folder to be sent to an address of the plan."""
+def to_send_file(path: Path, address: str, fields: Mapping[str, Any] | None = None) -> Permission:
+    """Ask for a file from outside the plan's folder to be sent to an address of the plan.
+
+    Args:
+        path: the file, without links.
+        address: where it would be sent.
+        fields: what the plan adds to each request, which may name further addresses.
+    """
     where = str(path)
     sentence = f"send what is in {where!r}, outside the plan's folder, to {address!a}"
-    return Permission("file", sentence, _digest("file", where, address))
+    parts = ["file", where, address]
+    if fields:
+        parts.append(json.dumps(fields, sort_keys=True, default=str))
+        shown = parts[-1] if len(parts[-1]) <= _MOST_SHOWN else f"{parts[-1][:_MOST_SHOWN]}…"
+        sentence += f" with the plan's own fields {shown!a}"
+    return Permission("file", sentence, _digest(*parts))
 
 
 class Gate:

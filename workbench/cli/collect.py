@@ -309,16 +309,19 @@ def _typed(flags: dict[str, Any], plan_file: Path | None) -> "Typed":
     from workbench.runner.planning.plan import Typed
 
     names = [s if isinstance(s, str) else s["name"] for s in map(typed, flags["strategy"])]
+    typed_tasks = plan_file is None or bool(flags["task"])
+    recordings = [] if flags["recording"] is None else [flags["recording"]]
     placeholders = {"models": ["any"], "tasks": ["any"]}  # only address and key are read
     try:
         (target,) = Plan.from_mapping(placeholders | _typed_settings(flags)).targets
     except ConfigError:  # the flags are valid only together with the plan file
-        return Typed(names, tasks=plan_file is None or bool(flags["task"]))
+        return Typed(names, tasks=typed_tasks, recordings=recordings)
     return Typed(
         strategies=names,
         keys=[] if target.api_key_env is None else [(target.api_key_env, target.base_url)],
         addresses=[target.base_url],
-        tasks=plan_file is None or bool(flags["task"]),
+        tasks=typed_tasks,
+        recordings=recordings,
     )
 
 

@@ -132,10 +132,18 @@ def _find(spec: TaskSpec, folder: Path | None) -> Path:
 
 def file_of(source: Any, folder: Path | None = None) -> Path | None:
     """Find the file of a task of a plan, without links; None for a set that ships."""
+    files = files_of(source, folder)
+    return files[0].resolve() if files else None
+
+
+def files_of(source: Any, folder: Path | None = None) -> list[Path]:
+    """List the files that loading a task of a plan reads, by the names that it reads them by."""
     spec = _spec(source) if isinstance(source, str | Mapping) else TaskSpec(task="")
-    if spec.path is None or not (path := _find(spec, folder)).exists():
-        return None
-    return path.resolve()
+    path = None if spec.path is None else _find(spec, folder)
+    if path is None or not path.exists():
+        return []
+    beside = path.with_suffix(".toml")
+    return [path, beside] if beside.exists() else [path]
 
 
 def located(source: Any, folder: Path | None = None) -> Any:

@@ -3,6 +3,7 @@ imported early."""
 
 import asyncio
 import importlib.metadata
+import json
 import struct
 import subprocess
 import sys
@@ -304,6 +305,21 @@ def test_weights_that_could_run_code_are_not_read(tiny, torch):
 
     with pytest.raises(ProviderRejected, match="could not be loaded"):
         loading.load(str(tiny), device="cpu")
+
+
+def test_code_of_a_model_is_not_run_whatever_the_terminal_says(tiny, tmp_path, monkeypatch):
+    """Transformers asks about it by itself, with other words than those of trust."""
+    ran = tmp_path / "ran"
+    (tiny / "evil.py").write_text(f"open({str(ran)!r}, 'w')\nclass Config: pass\nModel = Config\n")
+    about = json.loads((tiny / "config.json").read_text())
+    auto_map = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    about |= {"model_type": "unheard_of", "auto_map": auto_map}
+    (tiny / "config.json").write_text(json.dumps(about))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+
+    with pytest.raises(ProviderRejected, match="could not be loaded"):
+        loading.load(str(tiny), device="cpu")
+    assert not ran.exists()
 
 
 def test_models_with_another_memory_than_keys_and_values_are_refused(torch, tmp_path):

@@ -119,6 +119,7 @@ def _unpack(path: Path, folder: Path, precision: str) -> None:
     where: dict[str, Any] = {
         "pretrained_model_name_or_path": os.fspath(path.parent),
         "gguf_file": path.name,
+        "trust_remote_code": False,
     }
     with _once_and_quietly(reader):
         tokenizer = AutoTokenizer.from_pretrained(**where)

@@ -151,9 +151,13 @@ def load(
             if place is not None and place.is_file():
                 place = gguf.unpacked(place, precision, folder)
             where = name if place is None else os.fspath(place)
-            tokenizer = AutoTokenizer.from_pretrained(where)
+            # False, as transformers otherwise asks at the terminal whether to run a model's code
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=torch_dtype(precision), use_safetensors=True
+                where,
+                dtype=torch_dtype(precision),
+                use_safetensors=True,
+                trust_remote_code=False,
             )
     except (OSError, ValueError, KeyError, NotImplementedError, ImportError) as error:
         raise _not_loaded(name, place, error) from error

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
 
-from workbench import parameters
+from workbench import parameters, spool
 from workbench.datasets import TaskSet
-from workbench.datasets.loading import file_of
+from workbench.datasets.loading import files_of
 from workbench.decoding import UNDECODABLE
 from workbench.errors import ConfigError
 from workbench.external_code import ExternalCode, is_external, locate
@@ -321,12 +322,14 @@ class Typed(NamedTuple):
         keys: (variable, address) of keys that may be sent.
         addresses: addresses to which tasks may be sent.
         tasks: whether the user typed the tasks.
+        recordings: paths of recordings.
     """
 
     strategies: Collection[str] = ()
     keys: Collection[tuple[str, str]] = ()
     addresses: Collection[str] = ()
     tasks: bool = False
+    recordings: Collection[str] = ()
 
 
 _NOTHING_TYPED = Typed()
@@ -438,6 +441,7 @@ def _with_scorers(task: TaskSet, trusted: Collection[ExternalCode]) -> TaskSet:
 def _sends(plan: Plan, folder: Path | None, typed: Typed) -> Iterator[Permission]:
     """Yield permissions for keys and files that are sent to addresses of no known provider."""
     targets = [*plan.targets, *(plan.helper(name) for name in plan.helpers)]
+    files = [] if folder is None else _from_outside(plan, targets, folder, typed)
     for target in targets:
         if target.endpoint in IN_PROCESS:
             continue
@@ -446,12 +450,37 @@ def _sends(plan: Plan, folder: Path | None, typed: Typed) -> Iterator[Permission
         if variable is not None and not is_mine and not services.is_own_key(variable, address):
             yield to_send_key(variable, address)
         is_known = services.is_own_address(address) or address in typed.addresses
-        if folder is None or typed.tasks or is_known or target.is_on_this_host:
-            continue
-        files = [file_of(task, folder) for task in plan.tasks]
-        # a judge of the plan's own is sent the replies that a recording holds
-        files += [Path(t.recording).resolve() for t in targets if t.recording is not None]
-        home = folder.resolve()
-        for file in files:
-            if file is not None and not file.is_relative_to(home):
-                yield to_send_file(file, address)
+        # fields of the plan's own may name servers that a provider passes the request on to
+        if not (is_known or target.is_on_this_host) or target.extra_body:
+            yield from (to_send_file(file, address, target.extra_body) for file in files)
+
+
+def _from_outside(
+    plan: Plan, targets: Sequence[Target], folder: Path, typed: Typed
+) -> Sequence[Path]:
+    """List the files that a plan reads, and the user did not type, which are not of its folder.
+
+    Hidden files are not, even where the plan lies in the user's home.
+    """
+    files = [] if typed.tasks else [f for t in plan.tasks for f in files_of(t, folder)]
+    for target in targets:  # a judge is sent the replies that a recording holds
+        if target.recording is not None and target.recording not in typed.recordings:
+            files += _files_of_recording(Path(target.recording))
+    home = folder.resolve()
+    outside: dict[Path, None] = {}
+    for file in map(Path.resolve, files):
+        within = file.relative_to(home).parts if file.is_relative_to(home) else None
+        if within is None or any(part.startswith(".") for part in within):
+            outside[file] = None
+    return list(outside)
+
+
+def _files_of_recording(path: Path) -> Iterator[Path]:
+    """List a recording, and the links in its folder and its spool, which may lead elsewhere."""
+    yield path
+    for folder in (path, spool.folder_of(path)):
+        if folder.is_symlink():
+            yield folder
+        for place, folders, names in os.walk(folder):
+            inner = (Path(place, name) for name in (*folders, *names))
+            yield from (entry for entry in inner if entry.is_symlink())
