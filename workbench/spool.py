@@ -459,11 +459,12 @@ def is_live(path: Path) -> bool:
 def segments(folder: Path) -> list[Segment]:
     """List the segments, oldest last line first: a later run's rows override an earlier one's.
 
-    Those of another store than the folder's are left out.
+    Those of another store than the folder's are left out, and what is no file: the folder may come
+    from others, and the read of a pipe would wait for a writer.
     """
     found, store_id = [], owner(folder)
     for path in Path(folder).glob("*-*.jsonl"):
-        if is_foreign(path, store_id):
+        if path.is_symlink() or not path.is_file() or is_foreign(path, store_id):
             continue
         with contextlib.suppress(FileNotFoundError):
             about = path.stat()

@@ -326,6 +326,18 @@ def test_doctor_finds_nothing_wrong_with_a_sound_store(ask):
     assert found["without a price"]["found"] == "nobody-knows"
 
 
+def test_doctor_counts_the_checks_that_passed_in_one_row(ask):
+    """A table for people; scripts get every check."""
+    _, shown, _ = ask("doctor")
+    _, out, _ = ask("doctor", "--format", "json")
+    passed = [row for row in rows(out) if row["found"] == "0"]
+
+    assert len(passed) > 50
+    assert f"{len(passed)} (--format csv lists them)" in shown
+    assert "traces of no run" not in shown
+    assert "models asked whose price is unknown" in shown
+
+
 DAMAGE = [
     ("UPDATE traces SET cost_usd = cost_usd + 1 WHERE cost_usd > 0", "traces whose tokens or cost"),
     ("UPDATE traces SET input_tokens = 1", "traces whose tokens or cost"),

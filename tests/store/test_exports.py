@@ -1,6 +1,7 @@
 """Exports are whole or not at all, and a folder that is not a whole one is refused."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 
 from tests.support import making
-from workbench import datasets, schema
+from workbench import datasets, schema, spool
 from workbench.cli import main
 from workbench.errors import ImportFormatError, StoreError
 from workbench.store import Store, exports, open_store
@@ -168,3 +169,24 @@ def test_shipped_exports_are_whole(folder: Path) -> None:
             pl.scan_parquet(folder / f"{name}.parquet").select(pl.len()).collect().item()
             == part.rows
         )
+
+
+def test_a_pipe_in_a_folder_of_others_is_not_read(folder: Path, tmp_path: Path) -> None:
+    """The read of one waits for a writer that never comes."""
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    os.mkfifo(folder / "run-1.jsonl")
+
+    assert exports.read_manifest(folder) is None
+    assert spool.segments(folder) == []
+    with pytest.raises(ImportFormatError, match=r"has no manifest\.json"):
+        fresh(tmp_path).merge(folder)
+
+
+def test_a_link_is_no_part_of_an_export(folder: Path, tmp_path: Path) -> None:
+    """The engine may not follow it out of the folder."""
+    (folder / "calls.parquet").rename(tmp_path / "calls.parquet")
+    (folder / "calls.parquet").symlink_to(tmp_path / "calls.parquet")
+
+    with pytest.raises(ImportFormatError, match=r"calls\.parquet is a link"):
+        fresh(tmp_path).merge(folder)

@@ -297,3 +297,58 @@ def test_csv_holds_no_formulas_where_that_is_asked(
     assert capsys.readouterr().out == "a,'@b,c,d\n'=1+1,'-x,-5,plain = text\n"
     assert main(command) == 0
     assert capsys.readouterr().out == "a,@b,c,d\n=1+1,-x,-5,plain = text\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("INTERVAL 1 DAY", "1 day"),
+        ("[INTERVAL 1 DAY]", "[1 day]"),
+        ("{'interval': INTERVAL 1 DAY}", "{'interval': 1 day}"),
+        ("map {'a': INTERVAL 1 DAY}", "{a=1 day}"),
+        ("union_value(a := 1)", "1"),
+        ("'101'::BIT", "101"),
+        ("'00:00:00+05:30'::TIMETZ", "00:00:00+05:30"),
+        ("340282366920938463463374607431768211455::UHUGEINT", f"{2**128 - 1}"),
+    ],
+)
+def test_a_value_that_polars_has_no_type_for_comes_as_text(
+    store: Store, capsys: pytest.CaptureFixture[str], value: str, text: str
+) -> None:
+    """They ended in a traceback, or were other values; what stands beside them keeps its type."""
+    query = f"SELECT 7 AS n, {value} AS v"
+
+    assert store.sql(query).row(0) == (7, text)
+    assert main(["sql", query, "--store", str(store.path)]) == 0
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["DATE '300000-01-01'", "[TIMESTAMP 'infinity']", "{'d': DATE '-infinity'}"],
+)
+def test_a_time_that_python_cannot_name_is_an_error_in_words(store: Store, value: str) -> None:
+    """It was a panic at the first look at the value; as text it can be shown."""
+    with pytest.raises(QueryError, match=r"'v' holds a time outside .*\"v\"::VARCHAR"):
+        store.sql(f"SELECT {value} AS v")
+    assert store.sql(f"SELECT ({value})::VARCHAR AS v").height
+
+
+def test_the_first_and_the_last_time_of_the_calendar_are_answered(store: Store) -> None:
+    """Dates, times to the microsecond, and none at all."""
+    first, last = store.sql(
+        "SELECT DATE '0001-01-01' AS first, TIMESTAMP '9999-12-31 23:59:59.999999' AS last"
+    ).row(0)
+
+    assert (first.year, last.year) == (1, 9999)
+    assert store.sql("SELECT NULL::DATE AS d, []::DATE[] AS e").row(0) == (None, [])
+
+
+def test_two_columns_of_one_name_are_an_error_in_words(store: Store) -> None:
+    with pytest.raises(QueryError, match="two columns of the result are named 'a'"):
+        store.sql("SELECT 1 AS a, 2 AS a")
+
+
+def test_a_query_for_a_file_names_the_option(store: Store) -> None:
+    with pytest.raises(QueryError, match="workbench sql --allow-files"):
+        store.sql("FROM read_csv('any.csv')")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.store.checks import Check
 
 LIBRARIES = ("duckdb", "polars", "narwhals", "pyarrow", "textual", "altair", "genai-prices")
+_NONE = "0"  # what a check found that passed
 Row = dict[str, str]
 
 
@@ -71,8 +72,6 @@ def doctor(
     With --repair, rows that cannot be read are taken from the spool, backups and exports beside
     the store that carry its id. The new store is then checked in place of the damaged one.
     """
-    from workbench.cli.output import Document, emit
-    from workbench.cli.tables import frame_of
     from workbench.store import copies
 
     if path is not None and store_path is not None:
@@ -102,7 +101,7 @@ def doctor(
         rows += in_store
     else:
         rows.append(_row("store", "missing", "make one: workbench import PATH, or workbench demo"))
-    emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
+    _emit(rows, format_, output)
     scope = " as far as --quick checks" if quick and not damaged else ""
     talk("the store is damaged" if damaged else f"nothing is damaged{scope}")
     if copy is not None and unsaved:
@@ -116,8 +115,6 @@ def doctor(
 
 def _copy(path: Path, *, quick: bool, format_: str | None, output: Path | None) -> int:
     """Check an export or a backup, print the rows, and return the exit status."""
-    from workbench.cli.output import Document, emit
-    from workbench.cli.tables import frame_of
     from workbench.store import copies
 
     began = time.perf_counter()
@@ -132,10 +129,22 @@ def _copy(path: Path, *, quick: bool, format_: str | None, output: Path | None) 
         ),
     ]
     damaged = any(check.is_damage for check in copy.checks)
-    emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
+    _emit(rows, format_, output)
     scope = " as far as --quick checks" if quick and not damaged else ""
     talk(f"the {copy.kind} is damaged" if damaged else f"nothing is damaged{scope}")
     return int(damaged)
+
+
+def _emit(rows: list[Row], format_: str | None, output: Path | None) -> None:
+    """Write all rows; a table for people has one row for all the checks that passed."""
+    from workbench.cli.output import Document, emit
+    from workbench.cli.tables import frame_of
+
+    if output is None and format_ in {None, "table"}:
+        passed = [row for row in rows if row["found"] == _NONE]
+        rows = [row for row in rows if row["found"] != _NONE]
+        rows.append(_row("checks that passed", f"{len(passed)} (--format csv lists them)"))
+    emit(Document("doctor", frame_of(rows, ["check", "found", "what to do"])), format_, output)
 
 
 def _row(check: str, found: object, advice: str = "") -> Row:

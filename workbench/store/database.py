@@ -12,6 +12,7 @@ shell or a connection of the notebook, may keep it for hours: it is named after 
 import atexit
 import contextlib
 import dataclasses
+import datetime as dt
 import functools
 import logging
 import os
@@ -26,6 +27,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+from duckdb.sqltypes import DuckDBPyType
 
 from workbench import private, spool
 from workbench.errors import (
@@ -35,6 +37,7 @@ from workbench.errors import (
     StoreLocked,
     StoreMissing,
 )
+from workbench.slice.joining import identifier
 from workbench.store import causes, memory
 
 try:
@@ -52,6 +55,15 @@ TIME_LIMIT_S = 600.0
 """How long a query of the user may run, unless something else is asked for."""
 _LOG = logging.getLogger(__name__)
 _FETCHED_ROWS = 100_000  # at a time
+# types that Polars has not, or reads as other values
+_WITHOUT_POLARS = frozenset(
+    ["interval", "union", "bignum", "bit", "geometry", "variant", "uhugeint", "time with time zone"]
+)
+_NESTED = frozenset(("list", "array", "struct", "map", "tuple"))
+_DAY_TICKS = {"ms": 86_400 * 10**3, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
+_EPOCH = dt.date(1970, 1, 1)
+_FIRST_DAY = (dt.date.min - _EPOCH).days
+_LAST_DAY = (dt.date.max - _EPOCH).days + 1
 _INSIST_S = 0.02  # between interrupts of a query that was cancelled
 _PAUSES_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 _BESIDE = ("", ".wal", ".wal.checkpoint", ".wal.recovery")  # the files of one database
@@ -683,17 +695,24 @@ def select(
 def fetch(relation: duckdb.DuckDBPyRelation, most_bytes: int | None = None) -> pl.DataFrame:
     """Fetch a result in pieces: the engine's memory limit does not count the rows already fetched.
 
+    Values of types that Polars lacks (intervals, unions, bit strings …) come as text.
+
     Args:
         relation: what to fetch.
         most_bytes: how large it may be; None for a quarter of this machine's memory.
 
     Raises:
-        QueryError: it is larger.
+        QueryError: it is larger, has two columns of one name, or holds a time outside the years 1
+            to 9999.
     """
     import pyarrow as pa
 
+    columns = relation.columns
+    if twice := next((name for name in columns if columns.count(name) > 1), None):
+        raise QueryError(f"two columns of the result are named {twice!r}; rename one with AS")
+
     most = most_bytes or memory.total_bytes() // 4
-    reader = relation.to_arrow_reader(_FETCHED_ROWS)
+    reader = _representable(relation).to_arrow_reader(_FETCHED_ROWS)
     batches, size = [], 0
     for batch in reader:
         size += batch.nbytes
@@ -705,7 +724,48 @@ def fetch(relation: duckdb.DuckDBPyRelation, most_bytes: int | None = None) -> p
         batches.append(batch)
     frame = pl.from_arrow(pa.Table.from_batches(batches, reader.schema))
     assert isinstance(frame, pl.DataFrame)
+    for column in frame:
+        if not _in_calendar(column):
+            raise QueryError(
+                f"column {column.name!r} holds a time outside the years 1 to 9999; "
+                f"cast it to text in the query: {identifier(column.name)}::VARCHAR"
+            )
     return frame
+
+
+def _representable(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Cast the columns whose type Polars cannot take, or takes as another value, to text."""
+    foreign = [_holds(kind, _WITHOUT_POLARS) for kind in relation.types]
+    if not any(foreign):
+        return relation
+    columns = (  # by position: two columns may have one name
+        f"#{place}::VARCHAR AS {identifier(name)}" if cast else f"#{place} AS {identifier(name)}"
+        for place, (name, cast) in enumerate(zip(relation.columns, foreign, strict=True), start=1)
+    )
+    return relation.project(", ".join(columns))
+
+
+def _holds(kind: DuckDBPyType, ids: frozenset[str]) -> bool:
+    """Say whether a type, or one that it is made of, is one of these."""
+    if kind.id in ids:
+        return True
+    if kind.id not in _NESTED:
+        return False
+    return any(isinstance(part, type(kind)) and _holds(part, ids) for _, part in kind.children)
+
+
+def _in_calendar(column: pl.Series) -> bool:
+    """Say whether Python's calendar has every time of a column; it ends with the year 9999."""
+    kind = column.dtype
+    if isinstance(kind, pl.Date | pl.Datetime):
+        day = _DAY_TICKS[kind.time_unit] if isinstance(kind, pl.Datetime) else 1
+        physical = column.to_physical().drop_nulls()
+        return physical.is_between(_FIRST_DAY * day, _LAST_DAY * day, closed="left").all()
+    if isinstance(kind, pl.List | pl.Array):
+        return _in_calendar(column.explode()) if column.len() else True
+    if isinstance(kind, pl.Struct):
+        return all(map(_in_calendar, column.struct.unnest()))
+    return True
 
 
 @contextlib.contextmanager
@@ -724,6 +784,11 @@ def translated(path: Path | None = None, *, writing: bool = False) -> Iterator[N
         raise QueryError(
             f"the query needs more memory than it may have: {causes.first_line(error)}; "
             "narrow the slice, or group by fewer columns"
+        ) from error
+    except duckdb.PermissionException as error:
+        raise QueryError(
+            f"{causes.first_line(error)}. If you trust the query, let it use your files: "
+            "workbench sql --allow-files, or wb.open(…, allow_files=True)"
         ) from error
     except duckdb.Error as error:
         fault = None if path is None else causes.use_failed(path, error, writing=writing)

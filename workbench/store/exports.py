@@ -61,8 +61,11 @@ def is_export(path: Path) -> bool:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """Read a folder's manifest; None where it has none of ours."""
+    file = folder / MANIFEST
+    if not file.is_file():  # the read of a pipe would wait for a writer
+        return None
     try:
-        data = (folder / MANIFEST).read_bytes()
+        data = file.read_bytes()
         return msgspec.json.decode(data, type=Manifest)
     except (OSError, *UNDECODABLE):
         return None
@@ -103,7 +106,9 @@ def faults(folder: Path, manifest: Manifest, *, hashes: bool = True) -> list[str
 def _faults(folder: Path, manifest: Manifest, *, hashes: bool) -> Iterator[str]:
     for name, part in manifest.tables.items():
         file = folder / f"{name}.parquet"
-        if not file.is_file():
+        if file.is_symlink():
+            yield f"{file.name} is a link, not the file itself"
+        elif not file.is_file():
             yield f"{file.name} is missing"
         elif file.stat().st_size != part.bytes or (hashes and _sha256(file) != part.sha256):
             yield f"{file.name} is damaged or of another export"
