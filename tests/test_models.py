@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import making
 from workbench.errors import ConfigError
-from workbench.models import canonical, find, read_aliases, why_unpriced
+from workbench.models import canonical, find_price_entry, read_aliases, why_unpriced
 from workbench.prices import PriceBook, rows_for
 from workbench.records import Call, Configuration
 from workbench.store import Store, open_store
@@ -248,7 +248,7 @@ def test_a_name_means_one_model_and_finds_its_price_or_none(
 ) -> None:
     """Over the forms of OpenRouter, LiteLLM, Inspect, Bedrock, Vertex, Azure, Groq, Together,
     Fireworks."""
-    found = find(provider, name)
+    found = find_price_entry(provider, name)
 
     assert canonical(name).model == meant
     assert (f"{found.provider.id}: {found.info.id}" if found else None) == entry
@@ -415,7 +415,7 @@ def test_every_name_that_genai_prices_lists_is_found() -> None:
         (listed.id, info.id)
         for listed in get_snapshot().providers
         for info in listed.models
-        if listed.find_model(info.id.lower()) and find(listed.id, info.id) is None
+        if listed.find_model(info.id.lower()) and find_price_entry(listed.id, info.id) is None
     ]
 
     assert [name for _, name in lost if ":" not in name] == []

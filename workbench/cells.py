@@ -1,8 +1,8 @@
 """Parsing of table cells: numbers, flags, times and unknown values, by one rule for every reader.
 
-Cells come from other people's files as text (CSV), or typed (JSON, YAML, TOML, Parquet). Nothing is
-guessed that could be read in two ways: 1,234 is a number only once its column, its file or the
-reader has told the decimal mark, and 03/04/2026 is a date only with a format.
+Cells are text (CSV) or typed (JSON, YAML, TOML, Parquet). An ambiguous cell is never guessed: 1,234
+is a number only if its column, its file or the caller gives the decimal mark, and 03/04/2026 is a
+date only with a format.
 """
 
 import datetime as dt
@@ -22,7 +22,7 @@ FALSE: Final = frozenset(
     {"false", "no", "0", "0.0", "fail", "failed", "incorrect", "wrong", "f", "n"}
 )
 NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-"""How a text looks that is a number too; read alike by Python, RE2 and Rust's regex."""
+"""Pattern of a text that is also a number; valid in Python's re, RE2 and Rust's regex."""
 _UNKNOWN = frozenset(
     {
         "null",
@@ -51,19 +51,19 @@ _YEAR_FIRST = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})", re.ASCII)
 _ZONE_WORD = re.compile(r"\s+(?:UTC|GMT)$")
 _INTEGRAL = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?", re.ASCII)
 _PLAIN_INT = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
-# an exponent needs a sign or a fraction: 1e5 alone may be a name
+# an exponent needs a sign or a fraction, because 1e5 alone may be a name
 _PLAIN_FLOAT = re.compile(
     r"-?(?:0|[1-9]\d{0,17})(?:\.(?P<part>\d+)(?:[eE][+-]?\d{1,2})?|[eE][+-]\d{1,2})?", re.ASCII
 )
 _BESIDE = "[A-Za-z\u00b5\u03bc$€£¥₹%‰/]*"  # currencies and units
 _DIGITS_AND_POINT = re.compile(r"(-?\d{1,300})(?:\.(\d+))?", re.ASCII)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"?')
-_EARLIEST_S = 1e8  # 1973: a smaller number is a duration, a counter or a mistake
-_SECONDS_UP_TO = 1e11  # from there on milliseconds, then microseconds, then nanoseconds
+_EARLIEST_S = 1e8  # 1973; a smaller number is a duration or a counter, not a time
+_SECONDS_UP_TO = 1e11  # larger numbers are milliseconds, then microseconds, then nanoseconds
 
 
 def is_empty(value: object) -> bool:
-    """Whether a cell holds nothing: null, NaN, or no text at all."""
+    """Return whether a cell is empty: null, NaN, or blank text."""
     if value is None:
         return True
     if isinstance(value, float):
@@ -72,9 +72,9 @@ def is_empty(value: object) -> bool:
 
 
 def is_unknown(value: object) -> bool:
-    """Return whether a cell is unknown: empty, or a word that tables write for unknown values."""
+    """Return whether a cell is unknown: empty, or a word for unknown values such as "n/a"."""
     if isinstance(value, str):
-        if value[:1].isdigit():  # as most do
+        if value[:1].isdigit():  # fast path: most cells are numbers
             return False
         word = value.strip().lower()
         return not word or word in _UNKNOWN
@@ -85,7 +85,7 @@ def is_unknown(value: object) -> bool:
 
 
 class Quantity(NamedTuple):
-    """A number as it is written, with the text before and after it: "$", "%", "ms"; else ""."""
+    """A number with the text before and after it, such as "$", "%" or "ms"; else ""."""
 
     number: int | float
     before: str = ""
@@ -106,14 +106,14 @@ def _number_pattern(mark: str) -> re.Pattern[str]:
 
 
 def quantity(text: str, mark: str = POINT) -> Quantity:
-    """Read a number in text, with thousands in groups of three, and a currency, unit or %.
+    """Parse a number with optional thousands separators and a currency, unit or %.
 
     Args:
         text: as written: "1,250", "-$0.05", "81.3%", "350 ms", "1 234".
-        mark: the decimal mark, POINT or COMMA; the other one may set thousands apart.
+        mark: the decimal mark, POINT or COMMA; the other one may separate thousands.
 
     Raises:
-        ValueError: it is no number.
+        ValueError: the text is not a number.
     """
     if (plain := _plain(text, mark)) is not None:
         return Quantity(plain)
@@ -138,7 +138,7 @@ def quantity(text: str, mark: str = POINT) -> Quantity:
 
 
 def _plain(text: str, mark: str) -> int | float | None:
-    """Read what most cells hold, digits with at most one point; None for all else."""
+    """Parse digits with at most one point, the usual case; None for any other text."""
     match = _DIGITS_AND_POINT.fullmatch(text)
     if match is None or (match[2] and mark != POINT):
         return None
@@ -146,10 +146,10 @@ def _plain(text: str, mark: str) -> int | float | None:
 
 
 def number(value: object, mark: str = POINT) -> int | float:
-    """Read a finite number without anything beside it but a dollar sign.
+    """Parse a finite number; the only text allowed beside it is a dollar sign.
 
     Raises:
-        ValueError: it is none; a flag is none either.
+        ValueError: the value is not a finite number; a flag is not one.
     """
     if value is True or value is False:
         msg = "a flag, not a number"
@@ -161,19 +161,19 @@ def number(value: object, mark: str = POINT) -> int | float:
             msg = "not a finite number"
             raise ValueError(msg)
         return value
-    found = quantity(str(value), mark)
-    if found.before not in {"", "$"} or found.after:
-        msg = f"{(found.after or found.before)!r} stands beside the number"
+    parsed = quantity(str(value), mark)
+    if parsed.before not in {"", "$"} or parsed.after:
+        msg = f"{(parsed.after or parsed.before)!r} is beside the number"
         raise ValueError(msg)
-    return found.number
+    return parsed.number
 
 
 def decimal_mark(text: str) -> str | None:
-    """Tell the decimal mark that a number must have been written with.
+    """Return the decimal mark that a number must have been written with.
 
     Returns:
-        POINT or COMMA where only one reading gives a number; "" where the text has neither, or is
-        no number; None where both readings do: 1,234 and 1.234.
+        POINT or COMMA if the text is a number with only one of them; "" if it contains neither, or
+        is not a number; None if it is a number with both: 1,234 and 1.234.
     """
     if COMMA not in text and POINT not in text:
         return ""
@@ -196,12 +196,12 @@ def _reads(text: str, mark: str) -> bool:
 
 def common_mark(texts: Iterable[object]) -> str | None:
     """Return a column's decimal mark by its unambiguous cells; None without one, or with both."""
-    found = {mark for text in texts if isinstance(text, str) and (mark := decimal_mark(text))}
-    return found.pop() if len(found) == 1 else None
+    marks = {mark for text in texts if isinstance(text, str) and (mark := decimal_mark(text))}
+    return marks.pop() if len(marks) == 1 else None
 
 
 def seconds(text: str) -> float | None:
-    """Read a duration as clocks and Python write it: 0:01:30.5; 1 day, 2:03:04; None otherwise."""
+    """Parse a duration such as 0:01:30.5 or 1 day, 2:03:04; None for any other text."""
     match = _CLOCK.fullmatch(text.strip())
     if match is None:
         return None
@@ -213,10 +213,10 @@ def seconds(text: str) -> float | None:
 
 
 def flag(value: object) -> bool:
-    """Read a flag: the usual words, 0 or 1.
+    """Parse a flag: a word of TRUE or FALSE, 0 or 1.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for any other value.
     """
     text = str(value).strip().lower()
     if text in TRUE:
@@ -228,17 +228,16 @@ def flag(value: object) -> bool:
 
 
 def moment(value: object, form: str = "") -> dt.datetime:
-    """Read a time as UTC.
+    """Parse a time as UTC.
 
     Args:
         value: a time or date; ISO 8601 text, also with / for - or UTC for Z; an e-mail date;
-            YYYYMMDD; seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by
-            their size. No zone means UTC.
-        form: how the text is written, in the letters of `datetime.strptime`, where it is none of
-            these.
+            YYYYMMDD; seconds, milliseconds, microseconds or nanoseconds since 1970, distinguished
+            by their size. No zone means UTC.
+        form: format of the text for `datetime.strptime`; "" for the formats above.
 
     Raises:
-        ValueError: it is none, or could be two days (03/04/2026).
+        ValueError: the value is not a time, or is ambiguous (03/04/2026).
     """
     if isinstance(value, dt.datetime):
         at = value
@@ -294,7 +293,7 @@ def _written(text: str) -> dt.datetime:
 
 
 def text(value: object) -> str:
-    """Write a scalar cell as text; a whole number is the same text however it was typed."""
+    """Write a scalar cell as text; a whole number gives the same text for every type."""
     if isinstance(value, (float, decimal.Decimal)) and math.isfinite(value) and value == int(value):
         return str(int(value))
     return str(value)
@@ -313,14 +312,14 @@ def integral(value: str) -> str | None:
 
 
 class Survey:
-    """What the cells of one column of texts have in common.
+    """Survey of the cells of one text column, to derive their common type.
 
     Attributes:
         is_integral: whether every cell is a whole number, perhaps with an empty fraction.
     """
 
     def __init__(self) -> None:
-        """Begin with no cell."""
+        """Start without any cell."""
         self.is_integral = self.is_float = self.is_flag = True
         self.n = 0
         self._marks: set[str] = set()
@@ -329,7 +328,7 @@ class Survey:
         self._is_padded = False
 
     def add(self, cell: object) -> None:
-        """Take one more cell into account; cells that say nothing say nothing here."""
+        """Add a cell; unknown cells are ignored."""
         if self.is_text or is_unknown(cell):
             return
         self.n += 1
@@ -356,14 +355,14 @@ class Survey:
 
     @property
     def is_text(self) -> bool:
-        """Whether the cells have no other type in common."""
+        """Whether text is the only type common to all cells."""
         return not (self.is_integral or self.is_float or self.is_flag)
 
     def typed(self, cell: str) -> int | float | bool | str | None:
-        """Give a cell the type of its whole column: whole number, number, flag or text.
+        """Convert a cell to the type of its column: whole number, number, flag or text.
 
-        Whole numbers with empty fractions are whole numbers, as a column with gaps is often
-        written.
+        Whole numbers with empty fractions count as whole numbers, because pandas writes columns
+        with gaps like this.
         """
         marks = self._marks or (set() if self._is_open else {POINT})
         is_number = self.is_float and len(marks) == 1
@@ -382,11 +381,11 @@ class Survey:
 def delimiter(head: str) -> str:
     """Return a CSV file's delimiter: the most frequent one outside quotes in its first line."""
     bare = _QUOTED.sub("", head)
-    return max(DELIMITERS, key=bare.count)  # a tie goes to the comma
+    return max(DELIMITERS, key=bare.count)  # the comma, if frequencies are equal
 
 
 def is_open(line: str) -> bool:
-    """Return whether a line of a CSV file ends within quotes, so that its record continues."""
+    """Return whether a line of a CSV file ends within quotes, so that the record continues."""
     return line.count('"') % 2 == 1
 
 

@@ -12,7 +12,7 @@ UNKNOWN = "—"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # least width of an interval in units of its last digit: 0.42 [0.38, 0.46], not 0.4 [0.4, 0.5]
 _UNITS = 7.5
-_AS_GIVEN = {"temperature", "top_p"}  # somebody set them: 0.7, not 0.7000 as if it was measured
+_AS_GIVEN = {"temperature", "top_p"}  # settings, not measurements: 0.7, not 0.7000
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
@@ -27,7 +27,7 @@ def count(value: float | None) -> str:
 
 
 def counted(n: float, noun: str, plural: str = "") -> str:
-    """Write how many there are of something.
+    """Write a number of things with their noun in singular or plural.
 
     >>> counted(1, "trace"), counted(1_250, "trace"), counted(0, "entry", "entries")
     ('1 trace', '1,250 traces', '0 entries')
@@ -45,7 +45,7 @@ def clock(seconds: float | None) -> str:
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """Write a number with `digits` significant digits and no exponent between 1e-7 and 1e7."""
+    """Write a number with `digits` significant digits; an exponent below 1e-7 and from 1e7 on."""
     if value is None or is_unknown(value):
         return UNKNOWN
     if math.isinf(value):
@@ -60,7 +60,7 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 
 def usd(value: float | None) -> str:
-    """Write dollars: cents from ten dollars on, three significant digits below."""
+    """Write dollars: with cents from ten dollars on, with three significant digits below."""
     if value is None or is_unknown(value) or math.isinf(value):
         return decimal(value)
     return f"${value:,.2f}" if abs(value) >= 10 or value == 0 else f"${decimal(value)}"
@@ -77,14 +77,14 @@ def si(value: float | None, unit: str) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Write seconds with three significant digits, at least milliseconds."""
+    """Write seconds: with milliseconds below one second, else with three significant digits."""
     if value is None or is_unknown(value):
         return UNKNOWN
     return f"{value:.3f}" if abs(value) < 1 else decimal(value)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Write a share (0..1) in percent, without the sign."""
+    """Write a share (0..1) in percent, without the % sign."""
     return UNKNOWN if value is None or is_unknown(value) else f"{value * 100:.{digits}f}"
 
 
@@ -103,7 +103,7 @@ def bar(share: float | None, width: int) -> str:
 
 
 def value_text(value: Any, column: "Column | None" = None) -> str:
-    """Write any cell: by its column's unit where that is known, else by its Python type."""
+    """Write any cell: by its column's unit if that is known, else by its Python type."""
     if is_unknown(value):
         return UNKNOWN
     if isinstance(value, bool):
@@ -127,16 +127,16 @@ def _number_text(value: float, column: "Column | None") -> str:
 
 
 def interval(value: Any, low: Any, high: Any, column: "Column | None" = None) -> str:
-    """Format a figure with its interval, "0.42 [0.38, 0.46]", in the digits that its width allows.
+    """Write a value with its interval, "0.42 [0.38, 0.46]", with decimal places by its width.
 
-    All three have as many decimal places as it takes for the width to be at least `_UNITS` of the
-    last, or one more where the figure would else be of a single digit; a figure without an interval
-    stands alone.
+    All three numbers have the least number of decimal places at which the width is at least
+    `_UNITS` units of the last place, or one more if the value would have a single digit. A value
+    without an interval is written alone.
 
     >>> interval(0.42413, 0.37987, 0.45991), interval(3.1, None, None)
     ('0.42 [0.38, 0.46]', '3.100')
     """
-    known = [e for e in (value, low, high) if not is_unknown(e)]  # the figure first
+    known = [e for e in (value, low, high) if not is_unknown(e)]  # the value first
     if is_unknown(value) or (is_unknown(low) and is_unknown(high)):
         return value_text(value, column)
     places = _places(known)
@@ -146,14 +146,14 @@ def interval(value: Any, low: Any, high: Any, column: "Column | None" = None) ->
 
 
 def _places(known: Sequence[float]) -> int | None:
-    """Count the decimal places that a width allows; None if numbers are better formatted singly."""
+    """Return the decimal places that a width allows; None if each number has its own format."""
     finite = [float(e) for e in known if math.isfinite(e)]
     width = max(finite) - min(finite) if finite else 0.0
     if not width > 0 or max(map(abs, finite)) >= 1e7:
         return None
     places = max(0, math.ceil(math.log10(_UNITS / width)))
-    figure = abs(known[0])
-    if math.isfinite(figure) and 0 < round(figure * 10**places) < 10:
+    size = abs(known[0])
+    if math.isfinite(size) and 0 < round(size * 10**places) < 10:
         places += 1
     return places if places <= 9 else None
 
@@ -163,5 +163,5 @@ def _placed(value: Any, column: "Column | None", places: int | None) -> str:
         return value_text(value, column)
     money = "$" if column is not None and column.unit == "USD" else ""
     text = f"{abs(value):,.{places}f}"
-    sign = "−" if value < 0 and text.strip("0,.") else ""  # no minus before what rounds to 0
+    sign = "−" if value < 0 and text.strip("0,.") else ""  # no minus sign if it rounds to 0
     return f"{sign}{money}{text}"

@@ -1,9 +1,10 @@
-"""Names of models: those that mean the same model, and the price list that a name belongs to.
+"""Names of models: the canonical name of a model, and its entry in a price list.
 
 Services, gateways and libraries write one model in many ways: `gpt-4o`, `openai/gpt-4o-2024-08-06`,
-`openai:gpt-4o`, `azure/gpt-4o`. The store keeps the name as asked; `canonical` reads the model from
-it by rules that it names, and `find` its entry in genai-prices. Neither guesses: a name that fits
-entries of different prices fits none, and what no rule explains stays a part of the name.
+`openai:gpt-4o`, `azure/gpt-4o`. The store keeps the name as requested. `canonical` derives the
+model from it and lists the rules applied; `find_price_entry` returns its entry in genai-prices.
+Neither guesses: a name that matches entries with different prices has no entry, and a part of a
+name that no rule covers stays.
 """
 
 import dataclasses
@@ -20,9 +21,9 @@ from workbench.toml_reader import toml
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, Provider
 
-RULES = 1  # raised when a rule changes, so that stores read their names again
+RULES = 1  # version of the rules: raise it when a rule changes, so that stores update their names
 
-# words for a service → its id in genai-prices
+# names of a service → its id in genai-prices
 _SERVICES = {
     "amazon": "aws",
     "amazon bedrock": "aws",
@@ -66,9 +67,9 @@ _SERVICES = {
     "z-ai": "zai",
     "z.ai": "zai",
 }
-# pass requests on: the rest of the name says to whom
+# gateways, which forward requests: the rest of the name is the provider
 _GATEWAYS = {"litellm", "litellm_proxy", "openai-api", "custom_openai"}
-# services of other makers' models; such a prefix says more than the interface that was spoken
+# services that host other makers' models; such a prefix outranks the name of the API used
 _HOSTS = {"aws", "azure", "google"}
 _MAKERS = {
     "01-ai",
@@ -113,8 +114,8 @@ _MAKERS = {
     "z-ai",
     "zai-org",
 }
-# whose own lists tell whether a date names a version apart
-_OWN_LISTS = (
+# makers whose price lists decide whether a date names a separate version
+_MAKER_LISTS = (
     "openai",
     "anthropic",
     "google",
@@ -127,7 +128,7 @@ _OWN_LISTS = (
     "minimax",
     "perplexity",
 )
-# makers as Bedrock writes them
+# makers in the names of Bedrock, before a dot
 _DOTTED = "ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai"
 _DOTTED += "|nvidia|openai|qwen|stability|writer|zai"
 
@@ -143,8 +144,8 @@ _PLACE = re.compile(r"^(?:converse|invoke|eu|us|global|global-standard|[a-z]{2}(
 _VARIANT = re.compile(
     r":(?:batch|beta|exacto|extended|floor|free|nitro|online|thinking)(?=$|:)(?:.*)$"
 )
-# names that only one service writes so
-_TELLING = (
+# patterns of names that only one service uses
+_PATTERNS_OF_ONE_SERVICE = (
     (_REGION, "aws"),
     (_DOTTED_MAKER, "aws"),
     (re.compile("arn:aws:bedrock:"), "aws"),
@@ -161,11 +162,11 @@ _CLAUDE = re.compile(r"^claude-(?:(\d)(?:[.-](\d))?-([a-z]+)|([a-z]+)-(\d)(?:[.-
 
 
 class Name(NamedTuple):
-    """The model that a name means.
+    """Canonical name of a model, and how it was derived.
 
     Attributes:
-        model: its canonical name, in lower case and without provider, region and date.
-        rules: what was taken from the name as asked, in order; () where nothing was.
+        model: the canonical name, in lower case and without provider, region and date.
+        rules: the parts removed from the name as requested, in order; () if none was.
     """
 
     model: str
@@ -174,14 +175,15 @@ class Name(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Alias:
-    """What the user says of a name that no rule explains, as of a deployment of Azure's.
+    """User's declaration of the model behind a name, such as a deployment on Azure.
 
     Attributes:
-        model: the name as asked, in any case.
-        provider: only where this one was asked; None for all.
-        canonical_model: the model that it means.
-        priced_as: "provider/model" or a name that tells its provider; None for the canonical one.
-        sheet: name of the file that says so.
+        model: the name as requested, in any case.
+        provider: the provider that the alias is limited to; None for all.
+        canonical_model: the model that the name stands for.
+        priced_as: "provider/model", or a name that implies its provider; None for the canonical
+            one.
+        sheet: name of the file that declares the alias.
     """
 
     model: str
@@ -192,17 +194,17 @@ class Alias:
 
     @property
     def key(self) -> tuple[str, str | None]:
-        """What the alias is of, to compare in any case."""
+        """Name and provider in lower case, to compare aliases."""
         return self.model.lower(), self.provider.lower() if self.provider else None
 
     @property
     def price_provider(self) -> str | None:
-        """The provider whose list has its price; None lets the name tell it."""
+        """The provider whose list has the price; None derives it from the name."""
         return None if self.priced_as else self.provider
 
     @property
     def price_model(self) -> str:
-        """The name to look up."""
+        """The name to look up in the price list."""
         return self.priced_as or self.canonical_model
 
 
@@ -215,11 +217,11 @@ class Entry(NamedTuple):
 
 @functools.lru_cache(maxsize=4096)
 def canonical(model: str) -> Name:
-    """Read which model a name means.
+    """Derive the canonical name of a model.
 
-    Dates are dropped where the price lists know the undated name and do not list the dated one
-    apart: `gpt-4o-2024-08-06` is gpt-4o, `gpt-4o-2024-05-13` is not, and a checkpoint of one's own
-    that ends in a date is itself. Variants (`:free`, `:thinking`) stay.
+    A date is dropped if the price lists have the undated name and no separate entry for the dated
+    one: `gpt-4o-2024-08-06` is gpt-4o, `gpt-4o-2024-05-13` is not, and the name of a private
+    checkpoint that ends in a date is unchanged. Variants (`:free`, `:thinking`) stay.
 
     >>> canonical("openrouter/anthropic/claude-4.5-sonnet-20250929").model
     'claude-sonnet-4-5'
@@ -245,15 +247,15 @@ def canonical(model: str) -> Name:
 
 
 @functools.lru_cache(maxsize=4096)
-def find(provider: str | None, model: str) -> Entry | None:
-    """Find the entry of genai-prices that a model is billed by.
+def find_price_entry(provider: str | None, model: str) -> Entry | None:
+    """Return the entry of genai-prices by which a model is billed.
 
     Args:
-        provider: the provider as recorded; None lets the name tell it.
+        provider: the provider as recorded; None derives it from the name.
         model: the model as recorded.
 
     Returns:
-        None where no list has the name, or where lists that would fit differ in their prices.
+        None if no list has the name, or if lists that match differ in their prices.
     """
     name = model.strip().lower()
     service = service_of(provider) if provider else None
@@ -261,8 +263,10 @@ def find(provider: str | None, model: str) -> Entry | None:
         return None
     head, rest = _split(name)
     if service is None:
-        return _unnamed(name) or (_prefixed(head, name, rest) if head else None)
-    if (entry := _as_it_stands(service, name)) is not None:
+        return _entry_without_prefix(name) or (
+            _entry_with_prefix(head, name, rest) if head else None
+        )
+    if (entry := _exact_entry(service, name)) is not None:
         return entry
     hosted = _service(head) if head else None
     if hosted in _HOSTS - {service} and service != "openrouter":
@@ -271,17 +275,17 @@ def find(provider: str | None, model: str) -> Entry | None:
 
 
 def service_of(provider: str) -> str | None:
-    """Tell the id that genai-prices has for a provider; None where it knows none of the name."""
+    """Return the id of a provider in genai-prices; None if it has none."""
     word = provider.strip().lower()
-    return None if word in _GATEWAYS else _service(word) or _matched(word)
+    return None if word in _GATEWAYS else _service(word) or _recognised_service(word)
 
 
 def why_unpriced(provider: str | None, model: str) -> str:
-    """Say why `find` has no entry, and what to do; "" where it has one."""
-    if find(provider, model) is not None:
+    """Explain why `find_price_entry` returns no entry; "" if it returns one."""
+    if find_price_entry(provider, model) is not None:
         return ""
     if provider is None:
-        return "no provider is recorded, and the name fits no price list, or several that differ"
+        return "no provider is recorded, and the name matches no price list, or several that differ"
     service = service_of(provider)
     if service is None:
         return f"genai-prices has no list of provider {provider!r}"
@@ -292,14 +296,14 @@ _ALIAS_FIELDS = {"model", "provider", "canonical_model", "priced_as"}
 
 
 def read_aliases(path: Path) -> list[Alias]:
-    """Read aliases of the user's: TOML with `[[alias]]` tables.
+    """Read the user's aliases: TOML with `[[alias]]` tables.
 
     ```toml
     [[alias]]
-    model = "prod-chat-1"         # the name as asked
-    provider = "azure"            # only there; without it, anywhere
-    canonical_model = "gpt-4o"    # the model that it means
-    priced_as = "azure/gpt-4o"    # optional; else the canonical name at the provider
+    model = "prod-chat-1"         # the name as requested
+    provider = "azure"            # optional; without it, at any provider
+    canonical_model = "gpt-4o"    # the model that the name stands for
+    priced_as = "azure/gpt-4o"    # optional; default: the canonical name at the provider
     ```
 
     Raises:
@@ -341,7 +345,7 @@ def _alias(path: Path, number: int, row: object) -> Alias:
         row.get("priced_as"),
         path.name,
     )
-    if alias.priced_as and find(None, alias.priced_as) is None:
+    if alias.priced_as and find_price_entry(None, alias.priced_as) is None:
         reason = why_unpriced(None, alias.priced_as)
         raise ConfigError(f"{where}: priced_as = {alias.priced_as!r} has no price: {reason}")
     return alias
@@ -356,7 +360,7 @@ def _cut(pattern: re.Pattern[str], text: str) -> tuple[str, str]:
 
 
 def _split(name: str) -> tuple[str | None, str]:
-    """Split a provider's or maker's prefix off: `azure/x`, `openai:x`; None where there is none."""
+    """Split off the prefix of a provider or maker: `azure/x`, `openai:x`; None without one."""
     match = re.match(r"([a-z0-9_.-]+)([/:])(.+)$", name)
     if not match or not (_service(match[1]) or match[1] in _MAKERS | _GATEWAYS | {"openrouter"}):
         return None, name
@@ -366,14 +370,14 @@ def _split(name: str) -> tuple[str | None, str]:
 
 
 def _without_prefixes(name: str, rules: list[str]) -> str:
-    """Drop what says where a model is served and who made it."""
+    """Drop the prefixes of services, regions and makers."""
     bedrock = False
     while True:
         before = name
-        if found := _PATHS.match(name):
-            name = name[found.end() :]
-            bedrock = bedrock or found[0].startswith("arn:")
-            rules.append(f"path {found[0]}")
+        if match := _PATHS.match(name):
+            name = name[match.end() :]
+            bedrock = bedrock or match[0].startswith("arn:")
+            rules.append(f"path {match[0]}")
             continue
         head, rest = _split(name)
         if head is not None:
@@ -383,12 +387,12 @@ def _without_prefixes(name: str, rules: list[str]) -> str:
             if place := _PLACE.match(name):
                 rules.append(f"place {place[0]}")
                 name = name[place.end() :]
-        if found := _REGION.match(name):
-            rules.append(f"region {found[0]}")
-            name = name[found.end() :]
-        if found := _DOTTED_MAKER.match(name):
-            rules.append(f"prefix {found[0]}")
-            name, bedrock = name[found.end() :], True
+        if match := _REGION.match(name):
+            rules.append(f"region {match[0]}")
+            name = name[match.end() :]
+        if match := _DOTTED_MAKER.match(name):
+            rules.append(f"prefix {match[0]}")
+            name, bedrock = name[match.end() :], True
         if name == before:
             break
     if bedrock and not _OWN_VERSION.match(name):
@@ -399,31 +403,35 @@ def _without_prefixes(name: str, rules: list[str]) -> str:
 
 
 def _undated(name: str, rules: list[str]) -> str:
-    """Drop a date that the price lists do not tell apart from the undated name."""
-    found = _DATE.search(name)
-    if not found:
+    """Drop a date unless the price lists have a separate entry for the dated name."""
+    match = _DATE.search(name)
+    if not match:
         return name
-    bare = name[: found.start()]
-    known = _own(_claude(bare)) or _own(bare)
+    bare = name[: match.start()]
+    known = _listed_by_maker(_claude(bare)) or _listed_by_maker(bare)
     if known is None:
         return name
-    dated = _own(name)
+    dated = _listed_by_maker(name)
     if dated is not None and dated != known:
         return name
-    rules.append(f"date {found[0]}")
+    rules.append(f"date {match[0]}")
     return bare
 
 
 def _without_latest(name: str, rules: list[str]) -> str:
     bare = name.removesuffix("-latest")
-    if bare == name or _own(name) is None or _own(name) != _own(bare):
+    if (
+        bare == name
+        or _listed_by_maker(name) is None
+        or _listed_by_maker(name) != _listed_by_maker(bare)
+    ):
         return name
     rules.append("suffix -latest")
     return bare
 
 
 def _claude(name: str) -> str:
-    """Write Claude's names as Anthropic does: claude-3-5-sonnet, from 4 on claude-sonnet-4-5."""
+    """Order a Claude name as Anthropic does: claude-3-5-sonnet, from 4 on claude-sonnet-4-5."""
     match = _CLAUDE.match(name)
     if not match:
         return name
@@ -436,11 +444,11 @@ def _claude(name: str) -> str:
     return f"claude-{number}-{kind}" if int(major) < 4 else f"claude-{kind}-{number}"
 
 
-def _own(name: str) -> tuple[str, str] | None:
-    """Find a name in the lists of those who make models: (list, entry)."""
-    for provider in _OWN_LISTS:
-        listed = _lists().get(provider)
-        info = listed.find_model(name) if listed is not None else None
+def _listed_by_maker(name: str) -> tuple[str, str] | None:
+    """Look a name up in the lists of model makers: (list, entry)."""
+    for provider in _MAKER_LISTS:
+        price_list = _price_lists().get(provider)
+        info = price_list.find_model(name) if price_list is not None else None
         if info is not None:
             return provider, info.id
     return None
@@ -450,88 +458,88 @@ def _own(name: str) -> tuple[str, str] | None:
 
 
 @functools.cache
-def _lists() -> "dict[str, Provider]":
+def _price_lists() -> "dict[str, Provider]":
     from genai_prices.data_snapshot import get_snapshot
 
     return {p.id: p for p in get_snapshot().providers}
 
 
 def _service(word: str) -> str | None:
-    return _SERVICES.get(word) or (word if word in _lists() else None)
+    return _SERVICES.get(word) or (word if word in _price_lists() else None)
 
 
-def _matched(word: str) -> str | None:
-    """Let genai-prices recognise a provider; servers that only speak an interface are none."""
+def _recognised_service(word: str) -> str | None:
+    """Let genai-prices match a provider's name; servers with a compatible API match none."""
     from genai_prices.data_snapshot import find_provider_by_id
 
     if re.search(r"compat|local|vllm|sglang|ollama|llama\.?cpp|proxy", word):
         return None
-    found = find_provider_by_id(list(_lists().values()), word)
-    return found.id if found else None
+    provider = find_provider_by_id(list(_price_lists().values()), word)
+    return provider.id if provider else None
 
 
-def _as_it_stands(provider: str, name: str) -> Entry | None:
-    """Look a name up in one list; a variant has a price of its own there, or none that is known."""
-    listed = _lists().get(provider)
-    if listed is None:
+def _exact_entry(provider: str, name: str) -> Entry | None:
+    """Look a name up in one list; a variant without an entry of its own has no known price."""
+    price_list = _price_lists().get(provider)
+    if price_list is None:
         return None
-    info = listed.find_model(name, all_providers=list(_lists().values()))
+    info = price_list.find_model(name, all_providers=list(_price_lists().values()))
     if info is None or (_VARIANT.search(name) and provider != "openrouter" and ":" not in info.id):
         return None
-    return Entry(listed, info)
+    return Entry(price_list, info)
 
 
 def _in_list(provider: str, name: str) -> Entry | None:
-    """Look a name up in one list, with less and less of what is no part of it."""
-    found = (_as_it_stands(provider, spelling) for spelling in _spellings(provider, name))
-    return next((entry for entry in found if entry is not None), None)
+    """Look a name up in one list, with prefixes, context size and date removed step by step."""
+    entries = (_exact_entry(provider, spelling) for spelling in _spellings(provider, name))
+    return next((entry for entry in entries if entry is not None), None)
 
 
 def _spellings(provider: str, name: str) -> list[str]:
-    found = [name]
+    spellings = [name]
     if _VARIANT.search(name):
-        return found
+        return spellings
     bare, _ = _cut(_CONTEXT, _PLACE.sub("", _PATHS.sub("", name)))
-    found.append(bare)
+    spellings.append(bare)
     if provider == "openrouter":
         maker, _, rest = bare.partition("/")
-        return [*found, f"{maker}/{_undated(rest, [])}"] if rest else found
+        return [*spellings, f"{maker}/{_undated(rest, [])}"] if rest else spellings
     _, rest = _split(bare)
-    found += [rest, _undated(rest, [])]
-    if provider != "aws":  # Bedrock's names say region and version, and its prices differ by both
-        found.append(canonical(name).model)
-    return list(dict.fromkeys(found))
+    spellings += [rest, _undated(rest, [])]
+    if provider != "aws":  # Bedrock's prices differ by the region and version in the name
+        spellings.append(canonical(name).model)
+    return list(dict.fromkeys(spellings))
 
 
-def _unnamed(name: str) -> Entry | None:
-    """Find a name in the list of the provider that it tells by itself, without a prefix."""
-    for pattern, service in _TELLING:
+def _entry_without_prefix(name: str) -> Entry | None:
+    """Look up a name without prefix in the list of the provider that it implies."""
+    for pattern, service in _PATTERNS_OF_ONE_SERVICE:
         if pattern.match(name):
             return _in_list(service, name)
-    listed = next(
-        (p for p in _lists().values() if p.model_match and p.model_match.is_match(name)), None
+    price_list = next(
+        (p for p in _price_lists().values() if p.model_match and p.model_match.is_match(name)), None
     )
-    if listed is not None and "/" in name:
-        return _as_it_stands(listed.id, name)
-    return _in_list(listed.id, name) if listed is not None else None
+    if price_list is not None and "/" in name:
+        return _exact_entry(price_list.id, name)
+    return _in_list(price_list.id, name) if price_list is not None else None
 
 
-def _prefixed(head: str, name: str, rest: str) -> Entry | None:
-    """Find a name whose prefix is a service, or a maker as in OpenRouter's names, or both."""
+def _entry_with_prefix(head: str, name: str, rest: str) -> Entry | None:
+    """Look up a name with the prefix of a service, or of a maker as OpenRouter writes it."""
     if head in _GATEWAYS:
-        return find(None, rest)
+        return find_price_entry(None, rest)
     if _VARIANT.search(name):
         return _in_list("openrouter", name.removeprefix("openrouter/"))
     service = _service(head)
     entry = _in_list(service, rest) if service else None
     if entry is None or head not in _MAKERS or name[len(head)] == ":":
-        return entry  # of a maker that sells nothing itself, it may as well be a model at hand
+        return entry  # a maker without an API may also prefix a model that is served locally
     routed = _in_list("openrouter", name)
     return entry if routed is None or _rates(entry) == _rates(routed) else None
 
 
 def _rates(entry: Entry) -> tuple[object, object]:
-    """The newest rates of input and output, to tell whether two entries bill alike."""
+    """Return the newest rates of input and output, to compare the prices of two entries."""
     prices = entry.info.prices
     newest = prices[-1].prices if isinstance(prices, list) else prices
     return getattr(newest, "input_mtok", None), getattr(newest, "output_mtok", None)

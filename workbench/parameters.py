@@ -1,11 +1,11 @@
-"""Parameters of a configuration, value by value, and the names that tell configurations apart.
+"""Parameters of configurations, one by one, and unique names of configurations made from them.
 
-A configuration is known by its content; its name is for people. Two of them may come with one name:
-the same model and strategy at another temperature, in another launch, from another store. Then each
-name is completed by all in which they differ: `m direct temperature=0`, `m direct temperature=1`.
-What is not set is not said, so that of `m direct` and `m direct temperature=1` the first is the one
-without. The names are a function of the set of configurations alone: neither order nor repetition
-changes them.
+A configuration is identified by its content; its name is for people. Several configurations may
+have the same name: the same model and strategy at another temperature, in another launch, from
+another store. Then every parameter in which they differ is added to the name:
+`m direct temperature=0`, `m direct temperature=1`. A parameter that is not set is not added: of
+`m direct` and `m direct temperature=1`, the first sets no temperature. The names depend only on the
+set of configurations, not on order or repetition.
 """
 
 import collections
@@ -31,25 +31,23 @@ COLUMNS = (
     "precision",
     "machine",
 )
-"""The columns of `configurations` that hold one value each, in the order in which names say
-them."""
+"""The columns of `configurations` that hold one value each, in their order within names."""
 GROUPS = {"strategy_params": "params", "settings": "settings"}
-"""The columns that hold many values as JSON, and what the names of those begin with."""
-_MOST = 40  # characters of a value that a name shows
-_CUT = 24
-_HEX = 6  # digits of a hash, where it has to tell what a text cannot
+"""The columns that hold several values as JSON, with the prefix of the names of these values."""
+_MAX_SHOWN = 40  # characters of a value in a name
+_SHOWN_IF_CUT = 24  # characters of a longer value, before the digits of its hash
+_HASH_DIGITS = 6
 _WHOLE = 2**63
 
 
 class Parameter(NamedTuple):
-    """One value that was set.
+    """One value that a configuration sets.
 
     Attributes:
-        name: `params.docs`, `settings.seed`; values inside of values have the path,
-            `settings.limits.tokens`.
-        type: int, float, bool or text, as it was given.
+        name: `params.docs`, `settings.seed`; a path for nested values, `settings.limits.tokens`.
+        type: int, float, bool or text, as given.
         value: as text; lists as JSON.
-        number: as a number; None where the text is none.
+        number: as a number; None if the text is not a number.
     """
 
     name: str
@@ -78,7 +76,7 @@ def _decoded(text: str | None) -> Any:
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Walk to the single values; what a list of solvers says is told by the solver's name."""
+    """Yield (path, value) of the scalar values; steps of a list of solvers by the solver's name."""
     if isinstance(value, dict):
         for key in sorted(value, key=lambda k: (isinstance(value[k], dict), k)):
             yield from _leaves(f"{path}.{key}", value[key])
@@ -90,9 +88,13 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _are_steps(values: list[Any]) -> bool:
-    """Whether a list is that of an Inspect log's solvers, none of them twice."""
-    names = [v.get("solver") if isinstance(v, dict) else None for v in values]
-    return bool(names) and all(isinstance(n, str) for n in names) and len(set(names)) == len(names)
+    """Whether a list is the list of solvers of an Inspect log, without repetition."""
+    solvers = [v.get("solver") if isinstance(v, dict) else None for v in values]
+    return (
+        bool(solvers)
+        and all(isinstance(n, str) for n in solvers)
+        and len(set(solvers)) == len(solvers)
+    )
 
 
 def _parameter(name: str, value: Any) -> Parameter:
@@ -108,28 +110,28 @@ def _parameter(name: str, value: Any) -> Parameter:
     return Parameter(name, "text", text, number if known else None)
 
 
-class Named(NamedTuple):
-    """A configuration as naming sees it: its id, the name it came with, and what was set."""
+class NamingInput(NamedTuple):
+    """Input of `unique_names` for one configuration: its id, its given name and its parameters."""
 
     configuration_id: str
     base_name: str
     values: Mapping[str, str]
 
 
-def named(row: Mapping[str, Any]) -> Named:
-    """Give what naming needs of a row of `configurations`."""
-    values = {c: _plain(row[c]) for c in COLUMNS if row[c] is not None}
+def naming_input(row: Mapping[str, Any]) -> NamingInput:
+    """Build the input of `unique_names` from a row of `configurations`."""
+    values = {c: _scalar_text(row[c]) for c in COLUMNS if row[c] is not None}
     for parameter in parameters(row["strategy_params"], row["settings"]):
-        values[parameter.name] = _shown(parameter)
-    return Named(row["configuration_id"], row["base_name"], values)
+        values[parameter.name] = _text_in_name(parameter)
+    return NamingInput(row["configuration_id"], row["base_name"], values)
 
 
-def names(configurations: Iterable[Named]) -> dict[str, str]:
-    """Give every configuration a name of its own; by id.
+def unique_names(configurations: Iterable[NamingInput]) -> dict[str, str]:
+    """Return a unique name for every configuration, by id.
 
-    Names that are unique stay. Where several share one, each is completed by every value in which
-    they differ. What no value tells apart, as where the same is spelled in two ways, gets the id's
-    first digits.
+    Names that are unique stay. If several configurations share one, every parameter in which they
+    differ is added. If no parameter differs, as with two spellings of one value, the first digits
+    of the id are added.
     """
     known = {c.configuration_id: c for c in configurations}
     shown: dict[str, frozenset[str]] = dict.fromkeys(known, frozenset())
@@ -144,7 +146,7 @@ def names(configurations: Iterable[Named]) -> dict[str, str]:
         if not changed:
             break
     for ids in _shared(labels):
-        length = next(n for n in range(_HEX, 99) if len({id[:n] for id in ids}) == len(ids))
+        length = next(n for n in range(_HASH_DIGITS, 99) if len({id[:n] for id in ids}) == len(ids))
         labels |= {id: f"{labels[id]} #{id[:length]}" for id in ids}
     return labels
 
@@ -161,32 +163,36 @@ def _differing(all_values: list[Mapping[str, str]]) -> frozenset[str]:
     return frozenset(n for n in every if len({values.get(n) for values in all_values}) > 1)
 
 
-def _name(configuration: Named, shown: Iterable[str]) -> str:
+def _name(configuration: NamingInput, shown: Iterable[str]) -> str:
     order = {name: place for place, name in enumerate(COLUMNS)}
     values = configuration.values
     chosen = sorted((n for n in shown if n in values), key=lambda n: (order.get(n, len(order)), n))
     return " ".join([configuration.base_name, *(f"{n}={values[n]}" for n in chosen)])
 
 
-def _plain(value: Any) -> str:
-    return _short(number_text(value) if isinstance(value, int | float) else str(value))
+def _scalar_text(value: Any) -> str:
+    return _shortened(number_text(value) if isinstance(value, int | float) else str(value))
 
 
-def _shown(parameter: Parameter) -> str:
-    """Write a value as a name says it; a text that could be taken for something else in quotes."""
+def _text_in_name(parameter: Parameter) -> str:
+    """Write a value for a name; a text that looks like a number or flag is quoted."""
     value = parameter.value
     if parameter.type == "text" and (
         value in {"true", "false", ""} or parameter.number is not None
     ):
         return json_text(value)
-    return _short(value)
+    return _shortened(value)
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= _MOST else f"{line[:_CUT]}…{content_id(text)[:_HEX]}"
+    return (
+        line
+        if len(line) <= _MAX_SHOWN
+        else f"{line[:_SHOWN_IF_CUT]}…{content_id(text)[:_HASH_DIGITS]}"
+    )
 
 
 def better_base(one: str, other: str, derived: str) -> str:
-    """Choose between two names of one configuration: a given one before a derived one."""
+    """Choose between two names of one configuration: a given name before the derived one."""
     return min((one, other), key=lambda name: (name == derived, name))

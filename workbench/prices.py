@@ -1,9 +1,9 @@
 """Dated prices: rows from genai-prices for the models in use, and from the user's own sheets.
 
-Tokens are facts and cost is derived: the store keeps these rows and points each call at the one in
-force. The cost of a stored call, and when it is null, is the formula in `workbench/store/views.py`;
-`cost` here gives the same for budgets. A row holds for a model (or a machine), a period, a time of
-day and prompts above a size.
+The store keeps token counts and these rows, and derives costs: each call refers to the row in force
+when it ran. The formula for the cost of a stored call, and when it is null, is in
+`workbench/store/views.py`; `cost` here is the same formula for budgets. A row applies to a model
+(or a machine), a period, a time of day and prompts above a size.
 """
 
 import csv
@@ -23,8 +23,8 @@ from workbench.records import Call, Price, as_dict
 from workbench.tokens import MEDIA, contradiction
 from workbench.toml_reader import toml
 
-BUNDLED = "genai-prices"  # sheets of this name give way to any other
-BATCH = "batch"  # the service tier of calls that have a price of their own, or none that is known
+BUNDLED = "genai-prices"  # prefix of the bundled sheets; any other sheet takes precedence
+BATCH = "batch"  # service tier of batches: a price of its own, or an unknown one
 _RATES = {
     "input_usd_per_mtok": ("input_mtok",),
     "cache_read_usd_per_mtok": ("cache_read_mtok",),
@@ -42,25 +42,25 @@ MEDIA_RATES = {
     )
     for kind in MEDIA
 }
-# what genai-prices gives no price of its own is charged as text by the providers it lists
+# media that providers charge as text where genai-prices has no separate price for them
 AS_TEXT = ("image", "video")
 
 
 @functools.lru_cache(maxsize=4096)
 def rows_for(provider: str | None, model: str) -> tuple[Price, ...]:
-    """List the bundled price rows of a model under the names it was asked by.
+    """List the bundled price rows of a model, under its name as recorded.
 
     Args:
-        provider: the provider as recorded; None lets the model's name tell it.
-        model: the model as recorded, in whatever way services and libraries write it.
+        provider: the provider as recorded; None derives it from the model's name.
+        model: the model as recorded, in any spelling of services and libraries.
 
     Returns:
-        One row per period, time of day and tier; none where genai-prices does not know the model,
-        or where the name fits entries that differ: its calls stay unpriced rather than free.
+        One row per period, time of day and tier; none if genai-prices does not have the model, or
+        if the name matches entries that differ: its calls have no price then, which is not 0.
     """
     import genai_prices
 
-    entry = models.find(provider, model)
+    entry = models.find_price_entry(provider, model)
     if entry is None:
         return ()
     info = entry.info
@@ -71,12 +71,12 @@ def rows_for(provider: str | None, model: str) -> tuple[Price, ...]:
     for place, (constraint, prices) in enumerate(periods):
         # genai-prices falls back to the first entry where no constraint holds
         when = _period(constraint) if place else {}
-        given: dict[str, Any] = {"model": model, "provider": provider, "sheet": sheet}
-        rows += [Price(**given, **when, **tier) for tier in _tiers(prices)]
+        identity: dict[str, Any] = {"model": model, "provider": provider, "sheet": sheet}
+        rows += [Price(**identity, **when, **tier) for tier in _tiers(prices)]
         until = _next_start(periods[place + 1 :])
         for name, since, rates in _variants(info, when, until):
-            laid = _tiers(_over(prices, rates))
-            rows += [Price(**given, service_tier=name, **since, **tier) for tier in laid]
+            tiers = _tiers(_over(prices, rates))
+            rows += [Price(**identity, service_tier=name, **since, **tier) for tier in tiers]
     return tuple(rows)
 
 
@@ -89,14 +89,14 @@ def _variants(
 ) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Yield (service tier, period, rates) of the tiers with prices of their own.
 
-    genai-prices dates them by the day on which it first recorded them. Until a tier's first record
-    it is taken to have had the same price as long as the ordinary price stood: a batch of September
-    costs what one of October does, unless the model's price changed between.
+    genai-prices dates them by the day on which it first recorded them. The first record of a tier
+    is also applied before that day, back to the start of the current ordinary price: a batch in
+    September costs the same as one in October unless the model's price changed in between.
 
     Args:
         info: the model's entry.
         when: the period of the ordinary prices.
-        until: its end; None where it has none.
+        until: the end of that period; None if it has none.
     """
     known: set[str] = set()
     for variant in info.price_variants or ():
@@ -125,7 +125,7 @@ def _next_start(periods: Iterable[tuple[Any, Any]]) -> dt.datetime | None:
 
 
 def _over(prices: Any, variant: Any) -> Any:
-    """Lay the prices of a variant over the ordinary ones, as genai-prices does."""
+    """Replace the ordinary prices by those that a variant has, as genai-prices does."""
     given = {name: value for name, value in vars(variant).items() if value is not None}
     return types.SimpleNamespace(**vars(prices) | given)
 
@@ -149,14 +149,18 @@ def _utc_time(value: dt.time) -> str:
 
 
 def _tiers(prices: Any) -> Iterable[dict[str, Any]]:
-    """Flatten per-unit tiers to rows: one for each prompt size at which any price changes."""
-    found: dict[str, Any] = {}
+    """Flatten per-unit tiers to rows, one per prompt size at which any price changes."""
+    prices_by_column: dict[str, Any] = {}
     for column, keys in (_RATES | MEDIA_RATES).items():
-        found[column] = next((p for k in keys if (p := getattr(prices, k, None)) is not None), None)
+        prices_by_column[column] = next(
+            (p for k in keys if (p := getattr(prices, k, None)) is not None), None
+        )
     per_thousand = getattr(prices, "requests_kcount", None)
-    sizes = {0} | {t.start for p in found.values() if hasattr(p, "tiers") for t in p.tiers}
+    sizes = {0} | {
+        t.start for p in prices_by_column.values() if hasattr(p, "tiers") for t in p.tiers
+    }
     for size in sorted(sizes):
-        row = {column: _at(price, size) for column, price in found.items()}
+        row = {column: _at(price, size) for column, price in prices_by_column.items()}
         if per_thousand is not None:
             row["request_usd"] = float(per_thousand) / 1000
         yield {"min_input_tokens": size, **row}
@@ -194,13 +198,13 @@ def read_sheet(path: Path) -> list[Price]:
     if not rows:
         raise ConfigError(f"the price sheet {path} holds no [[price]] entry; give at least one")
     numbers = [v for row in rows for k, v in row.items() if k not in _TEXTS | _TIMES]
-    mark = cells.common_mark(numbers)  # one sheet is written in one way
+    mark = cells.common_mark(numbers)  # a sheet has one decimal mark
     open_marks = {cells.COMMA, cells.POINT} if delimiter == ";" else {cells.COMMA}
     return [_price(path, n, row, mark, open_marks) for n, row in enumerate(rows, 1)]
 
 
 def _read_rows(path: Path) -> tuple[list[Mapping[str, Any]], str]:
-    """Read the rows of a sheet, and what stands between the cells of a CSV."""
+    """Read the rows of a sheet, and the delimiter of a CSV; "" for TOML."""
     if path.suffix.lower() == ".csv":
         with path.open(newline="", encoding="utf-8-sig") as file:
             head = file.readline()
@@ -208,7 +212,7 @@ def _read_rows(path: Path) -> tuple[list[Mapping[str, Any]], str]:
             rows = csv.DictReader([head, *file], delimiter=delimiter, strict=True)
             names = rows.fieldnames or ()
             if len(set(names)) < len(names):
-                raise csv.Error(f"line 1: a column name stands there twice: {', '.join(names)}")
+                raise csv.Error(f"line 1: a column name occurs twice: {', '.join(names)}")
             return [{k: v for k, v in row.items() if v} for row in rows], delimiter
     rows = toml(path.read_text(encoding="utf-8")).get("price", [])
     return rows if isinstance(rows, list) else [rows], ""
@@ -230,7 +234,7 @@ def _price(
             )
             raise ConfigError(f"{where} has an unknown field {key!r}{hint}")
     if not row.get("model"):
-        raise ConfigError(f"{where} names no model (for a machine, the machine's name)")
+        raise ConfigError(f"{where} has no model; give its name (for a machine, the machine's)")
     values = {
         key: _value(f"{where}: {key}", key, value, mark, open_marks) for key, value in row.items()
     }
@@ -245,11 +249,11 @@ def _value(where: str, key: str, value: Any, mark: str | None, open_marks: Set[s
     """Read a field of a price.
 
     Args:
-        where: for messages.
+        where: place of the field, for messages.
         key: the field.
         value: as written.
-        mark: the sheet's decimal mark, None where no number tells it.
-        open_marks: marks that may set thousands apart just as well.
+        mark: the sheet's decimal mark; None if no number of the sheet shows it.
+        open_marks: marks that may also separate thousands.
     """
     if key in _TEXTS:
         return str(value)
@@ -264,8 +268,8 @@ def _value(where: str, key: str, value: Any, mark: str | None, open_marks: Set[s
         ):
             role = "comma" if cells.COMMA in value else "point"
             raise ConfigError(
-                f"{where} = {value!r} may be a thousand or have a decimal {role}; "
-                "write 1234 or 1.2340"
+                f"{where} = {value!r} is ambiguous: a thousands separator or a decimal {role};"
+                " write 1234 or 1.2340"
             )
         number = cells.number(value, mark or cells.POINT)
     except (ValueError, OverflowError) as error:
@@ -283,14 +287,14 @@ class PriceBook:
     """Prices of calls not yet in the store, for budgets; the store's view is the reference."""
 
     def __init__(self, rows: Iterable[Price] = ()) -> None:
-        """Take rows that win over the bundled ones."""
+        """Build a book of the user's rows, which take precedence over the bundled ones."""
         self._own: dict[str, list[Price]] = {}
         for row in rows:
             if not row.sheet.startswith(BUNDLED):
                 self._own.setdefault(row.model, []).append(row)
 
     def row(self, call: Call, at: dt.datetime | None = None) -> Price | None:
-        """Find the row in force for a call (at its own start, else at `at`); None without one."""
+        """Return the row in force for a call at its start, else at `at`; None without one."""
         when = call.started_at or at
         offered = [
             *(self._own.get(call.machine, ()) if call.machine else ()),
@@ -301,23 +305,22 @@ class PriceBook:
         return max(fitting, key=lambda p: _rank(p, call), default=None)
 
     def cost(self, call: Call, at: dt.datetime | None = None) -> float | None:
-        """Cost in USD; None where the price, the tokens or the machine time is unknown."""
+        """Return the cost in USD; None if the price, the tokens or the machine time is unknown."""
         row = self.row(call, at)
         return None if row is None else cost(call, row)
 
 
 def _names(call: Call) -> tuple[str, ...]:
-    """List the names of a call's model in a user's sheet: its own, else the one that it means."""
+    """List the names of a call's model in a user's sheet: as recorded, and canonical."""
     if not call.model:
         return ()
     return tuple(dict.fromkeys((call.model, models.canonical(call.model).model)))
 
 
 def _applies(price: Price, call: Call, when: dt.datetime | None) -> bool:
-    prompts = price.min_input_tokens * max(
-        call.n_requests or 1, 1
-    )  # of a sum, the mean prompt counts
-    long_enough = not price.min_input_tokens or (call.input_tokens or 0) > prompts
+    # a call that sums several requests is compared by its mean prompt
+    least_tokens = price.min_input_tokens * max(call.n_requests or 1, 1)
+    long_enough = not price.min_input_tokens or (call.input_tokens or 0) > least_tokens
     return (
         price.provider in {None, call.provider}
         and long_enough
@@ -329,7 +332,7 @@ def _applies(price: Price, call: Call, when: dt.datetime | None) -> bool:
 
 
 def _is_of_tier(price: Price, call: Call) -> bool:
-    """Batches cost less than other calls: without a price of their own theirs is unknown."""
+    """Whether a row is of a call's tier; a batch without a batch price has no known price."""
     if price.machine_usd_per_hour is not None:
         return True
     if call.service_tier == BATCH:
@@ -344,7 +347,7 @@ def _in_hours(price: Price, when: dt.datetime) -> bool:
 
 
 def _rank(price: Price, call: Call) -> tuple[bool, bool, bool, bool, bool, bool, float, int, bool]:
-    """Order rows that all apply; the store's `views.priced` orders them alike."""
+    """Sort key of the rows that apply, best last; the same order as the store's `views.priced`."""
     return (
         not price.sheet.startswith(BUNDLED),
         price.model in {call.model, call.machine},
@@ -359,15 +362,15 @@ def _rank(price: Price, call: Call) -> tuple[bool, bool, bool, bool, bool, bool,
 
 
 def _prices_media(price: Price) -> bool:
-    """Whether a row prices audio, images or video: the rows of older versions did not."""
+    """Whether a row has prices of audio, images or video; rows of older versions have none."""
     return any(getattr(price, rate) is not None for rate in MEDIA_RATES)
 
 
 def cost(call: Call, price: Price) -> float | None:
-    """Price one call: disjoint token buckets at their rates, or its share of a machine's hours.
+    """Price one call: disjoint token buckets at their rates, or its time on a machine.
 
     Returns:
-        USD; None where a count or a price is unknown, or the counts contradict themselves.
+        USD; None if a count or a price is unknown, or if the counts contradict each other.
     """
     if price.machine_usd_per_hour is not None:
         if call.machine_s is None or call.machine_s < 0:
@@ -385,37 +388,44 @@ def cost(call: Call, price: Price) -> float | None:
 
 
 def _buckets(call: Call, price: Price) -> list[tuple[int, float | None]] | None:
-    """Split a call's tokens by price: (tokens, USD per million); None where that is impossible."""
+    """Split a call's tokens by price: (tokens, USD per million); None if that is impossible."""
     if call.input_tokens is None or call.output_tokens is None or contradiction(as_dict(call)):
         return None
     text_in, text_out = price.input_usd_per_mtok, price.output_usd_per_mtok
-    short, long = call.cache_write_5m_tokens or 0, call.cache_write_1h_tokens or 0
-    read, thinking = call.cache_read_tokens or 0, call.reasoning_tokens or 0
-    fresh, visible = call.input_tokens - read - short - long, call.output_tokens - thinking
-    found: list[tuple[int, float | None]] = [
-        (short, _either(price.cache_write_5m_usd_per_mtok, text_in)),
-        (long, _either(price.cache_write_1h_usd_per_mtok, text_in)),
-        (thinking, _either(price.reasoning_usd_per_mtok, text_out)),
+    short = call.cache_write_5m_tokens or 0
+    long = call.cache_write_1h_tokens or 0
+    read = call.cache_read_tokens or 0
+    thinking = call.reasoning_tokens or 0
+    fresh = call.input_tokens - read - short - long
+    visible = call.output_tokens - thinking
+    buckets: list[tuple[int, float | None]] = [
+        (short, _or_default(price.cache_write_5m_usd_per_mtok, text_in)),
+        (long, _or_default(price.cache_write_1h_usd_per_mtok, text_in)),
+        (thinking, _or_default(price.reasoning_usd_per_mtok, text_out)),
     ]
     for kind in MEDIA:
-        given = getattr(call, f"input_{kind}_tokens")
+        prompt = getattr(call, f"input_{kind}_tokens")
         rate = getattr(price, f"input_{kind}_usd_per_mtok")
         as_text = rate is None and kind in AS_TEXT and price.sheet.startswith(BUNDLED)
-        if given and not as_text:
+        if prompt and not as_text:
             cached = getattr(call, f"cache_read_{kind}_tokens")
             if cached is None and read:
-                return None  # what was cached may be of this kind, or text
-            again = getattr(price, f"cache_read_{kind}_usd_per_mtok")
-            found += [(given - (cached or 0), rate), (cached or 0, _either(again, rate))]
-            fresh, read = fresh - given + (cached or 0), read - (cached or 0)
-        made = getattr(call, f"output_{kind}_tokens") or 0
-        found.append((made, getattr(price, f"output_{kind}_usd_per_mtok")))
-        visible -= made
+                return None  # the cached tokens may be of this medium, or text
+            cached_rate = getattr(price, f"cache_read_{kind}_usd_per_mtok")
+            buckets += [
+                (prompt - (cached or 0), rate),
+                (cached or 0, _or_default(cached_rate, rate)),
+            ]
+            fresh -= prompt - (cached or 0)
+            read -= cached or 0
+        generated = getattr(call, f"output_{kind}_tokens") or 0
+        buckets.append((generated, getattr(price, f"output_{kind}_usd_per_mtok")))
+        visible -= generated
     if fresh < 0:
         return None
-    cached_text = _either(price.cache_read_usd_per_mtok, text_in)
-    return [*found, (fresh, text_in), (read, cached_text), (visible, text_out)]
+    cached_text = _or_default(price.cache_read_usd_per_mtok, text_in)
+    return [*buckets, (fresh, text_in), (read, cached_text), (visible, text_out)]
 
 
-def _either(value: float | None, otherwise: float | None) -> float | None:
+def _or_default(value: float | None, otherwise: float | None) -> float | None:
     return otherwise if value is None else value

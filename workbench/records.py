@@ -1,9 +1,9 @@
 """Records that sources and the runner yield and the store saves: frozen, with content-hash ids.
 
-A record's fields are the columns of its table in `schema.py`, where units and the meaning of null
-are written. Records are `msgspec` structs: they are built and written to the spool an order of
-magnitude faster than dataclasses. An id left empty is filled from the content that identifies the
-record, so that importing twice, or merging a colleague's store, changes nothing.
+A record's fields are the columns of its table in `schema/tables.py`, which declares units and the
+meaning of null. Records are `msgspec` structs: they are built and written to the spool an order of
+magnitude faster than dataclasses. An empty id is filled with a hash of the content that identifies
+the record, so that importing a file twice, or merging a copy of a store, changes nothing.
 """
 
 import datetime as dt
@@ -12,9 +12,7 @@ from typing import Any
 
 import msgspec
 
-NOT_RUN = (
-    "budget"  # error_type of a tool call that a model asked for beyond its budget: none was made
-)
+NOT_RUN = "budget"  # error_type of a tool call that was not run: it was beyond the budget
 _canonical = msgspec.json.Encoder(order="sorted")
 
 
@@ -29,24 +27,24 @@ def json_text(value: object) -> str:
 
 
 def attempt_id(source: str, name: str) -> str:
-    """Id of an attempt that its source names for good: the same in whichever file it stands."""
+    """Return the id of an attempt that its source names: the same in every file."""
     return content_id("Attempt", source, name)
 
 
 def try_id(item_id: str, trial: int, sent_at: dt.datetime) -> str:
-    """Id of a try that came to nothing, told by when its last request was sent.
+    """Return the id of a failed try, identified by the time of its last request.
 
     Args:
-        item_id: what was asked.
-        trial: which repeat of it.
-        sent_at: when the last request was sent; one without a zone is UTC.
+        item_id: the item.
+        trial: the trial of the item.
+        sent_at: time of the last request; a time without a zone is UTC.
     """
     at = sent_at if sent_at.tzinfo else sent_at.replace(tzinfo=dt.UTC)
     return content_id("Try", item_id, trial, at.astimezone(dt.UTC).isoformat())
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
-    """Base of all records; `tag` makes a spool line say which one it holds."""
+    """Base of all records; `tag` writes the record's type into its spool line."""
 
     def _fill(self, field: str, *parts: object) -> None:
         if not getattr(self, field):
@@ -146,13 +144,13 @@ class Configuration(Record, frozen=True, kw_only=True):
 def derived_name(
     model: str, strategy: str | None, effort: str | None, thinking_budget_tokens: int | None
 ) -> str:
-    """Name a configuration to which nobody gave a name."""
+    """Return the name of a configuration without a given one."""
     budget = f"{thinking_budget_tokens}tok" if thinking_budget_tokens else None
     return " ".join(p for p in (model, strategy, effort, budget) if p)
 
 
 class Score(Record, frozen=True, kw_only=True):
-    """What one scorer gave one trace."""
+    """Score of one trace by one scorer."""
 
     scorer: str
     score: float | None = None
@@ -170,7 +168,7 @@ class Score(Record, frozen=True, kw_only=True):
 class Call(Record, frozen=True, kw_only=True):
     """One request to a model and its response.
 
-    Tokens are inclusive totals: input holds the cached ones, output holds the thinking.
+    Tokens are inclusive totals: input includes cached tokens, output includes thinking tokens.
     """
 
     ordinal: int = 0
@@ -225,7 +223,7 @@ class Call(Record, frozen=True, kw_only=True):
 
 
 class ToolCall(Record, frozen=True, kw_only=True):
-    """A tool that the model asked for, and how the tool answered."""
+    """One request of the model to run a tool, and the outcome."""
 
     ordinal: int
     tool: str
@@ -242,7 +240,7 @@ class ToolCall(Record, frozen=True, kw_only=True):
 
 
 class Message(Record, frozen=True, kw_only=True):
-    """One part of the conversation, in order; the text is stored once per content."""
+    """One part of a conversation, in order; equal texts are stored once."""
 
     ordinal: int
     role: str  # system | user | assistant | tool
@@ -254,7 +252,7 @@ class Message(Record, frozen=True, kw_only=True):
 
 
 class EnergyReading(Record, frozen=True, kw_only=True):
-    """Joules of one call on one device in one phase, and how they were found."""
+    """Joules of one call on one device in one phase, and the method of measurement."""
 
     call_ordinal: int
     device: str
@@ -304,7 +302,7 @@ class Trace(Record, frozen=True, kw_only=True):
 
 
 class EnergyBalance(Record, frozen=True, kw_only=True):
-    """Energy that one device's meter read in a run, and its allocation; sums agree within 2 %."""
+    """Energy on one device's meter in a run, and its allocation; the sums agree within 2 %."""
 
     run_id: str
     device: str
@@ -327,7 +325,7 @@ class EnergyBalance(Record, frozen=True, kw_only=True):
 
 
 class Result(Record, frozen=True, kw_only=True):
-    """A figure that exists only as an aggregate: a leaderboard's cell, a table of a paper."""
+    """A value that is known only as an aggregate, as in a leaderboard or a paper's table."""
 
     run_id: str
     configuration_id: str
@@ -383,7 +381,7 @@ class Price(Record, frozen=True, kw_only=True):
     output_video_usd_per_mtok: float | None = None
 
     def __post_init__(self) -> None:
-        """Fill the id; a row that uses no field of a later layout keeps the id it had before."""
+        """Fill the id; rows that use no field of a newer layout have the same id as before it."""
         fields = list(self.__struct_fields__)
         first = [f for f in fields[: fields.index("note")] if f != "price_id"]
         parts = [getattr(self, f) for f in first]
@@ -394,7 +392,7 @@ class Price(Record, frozen=True, kw_only=True):
 
 
 class Attempt(Record, frozen=True, kw_only=True):
-    """A planned trace that was begun; a line of its own in the spool, never a row in the store."""
+    """A planned trace that was started; a line in the spool, never a row in the store."""
 
     run_id: str
     configuration_id: str

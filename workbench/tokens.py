@@ -1,6 +1,6 @@
-"""Token counts of a call: which are parts of which, and when they contradict each other.
+"""Token counts of a call: which counts are parts of others, and a check for contradictions.
 
-Counts are inclusive: input holds the cached tokens and those of every medium, output holds
+Counts are inclusive: input includes cached tokens and those of every medium, output includes
 thinking.
 """
 
@@ -25,10 +25,10 @@ def is_media(name: str) -> bool:
 
 
 def contradiction(counts: Mapping[str, int | None]) -> str:
-    """Say how counts contradict themselves; "" where they do not.
+    """Describe the first contradiction between counts; "" if there is none.
 
     Args:
-        counts: under the names of `COUNTS`, as in the `calls` table; null and absent are unknown.
+        counts: by name as in `COUNTS` and the `calls` table; null and absent are unknown.
     """
     known = {name: n for name in COUNTS if (n := counts.get(name)) is not None}
     for name, n in known.items():

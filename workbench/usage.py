@@ -1,27 +1,29 @@
-"""A provider's usage object → inclusive token counts: input with cached, output with thinking.
+"""Conversion of a provider's usage object to inclusive token counts.
 
-Providers disagree on what their counters hold; each way of counting is a convention here:
+Inclusive means that input counts contain cached tokens and output counts contain thinking tokens.
+Providers define their counters differently; each definition is a convention here:
 
-- `chat`: OpenAI's chat completions and all that copy them. Cached tokens are within the prompt,
-  thinking within the completion. Gemini's compatible endpoint leaves thinking out of both: only its
-  total holds it.
-- `chat_beside`: the same words at xAI, but thinking stands beside the completion.
-- `chat_flat`: Perplexity's: a flat `reasoning_tokens` and `citation_tokens` beside the completion.
-- `responses`: OpenAI's Responses: as chat, in other words.
-- `messages`: Anthropic's: input leaves out what was read from a cache or written to one.
-- `gemini`: thinking stands beside the candidates, the prompts of tools beside the prompt.
-- `bedrock`: as Anthropic's, in other words.
-- `cohere`: the tokens used; `cohere_billed`: those that are charged.
-- `ollama`: its own API, without any cache.
+- `chat`: OpenAI's chat completions and compatible APIs. The prompt includes cached tokens, the
+  completion includes thinking. Gemini's compatible endpoint includes thinking in its total only.
+- `chat_beside`: the same field names at xAI, but the completion excludes thinking.
+- `chat_flat`: Perplexity. The completion excludes the flat `reasoning_tokens` and
+  `citation_tokens`.
+- `responses`: OpenAI's Responses: as `chat`, with other field names.
+- `messages`: Anthropic. Input excludes tokens read from a cache or written to one.
+- `gemini`: candidates exclude thinking, and the prompt excludes the prompts of tools.
+- `bedrock`: as `messages`, with other field names.
+- `cohere`: the tokens used; `cohere_billed`: the tokens charged.
+- `ollama`: Ollama's own API, which reports no cache.
 
-A total decides, row by row, where servers that use the same words differ: whether the cached tokens
-are within the input, and the thinking within the output (`reading`).
+Servers that use the same field names differ in whether input includes cached tokens and whether
+output includes thinking. The reported total decides this for each usage object
+(`exclusions_by_total`).
 
-A counter that is missing is unknown (None), and so is all that would need it. A 0 is a statement,
-except for the flat `reasoning_tokens` of chat, which SGLang fills with 0 where it did not count.
+A missing counter is unknown (None), and so is every count computed from it. A 0 is a measurement,
+except for the flat `reasoning_tokens` of chat, which SGLang sets to 0 when it did not count.
 
-Audio, images and video are counted apart as parts of input, cached input and output, because they
-are priced apart.
+Audio, image and video tokens are separate parts of input, cached input and output, because they
+have prices of their own.
 """
 
 import math
@@ -37,12 +39,12 @@ class Usage(NamedTuple):
     """Token counts of a call, under the names of the `calls` table; None is unknown.
 
     Attributes:
-        cache_write_5m_tokens: written to a cache of the shorter lifetime, or of one that is not
-            named.
+        cache_write_5m_tokens: written to a cache of the shorter lifetime, or of an unknown one.
         cache_write_1h_tokens: written to a cache of the longer lifetime.
         total_tokens: as reported; never computed.
-        billed_cost_usd: what the provider says it charged.
-        tokens_source: "reported"; "derived" where a count was told by others; None without counts.
+        billed_cost_usd: the amount that the provider reports as charged.
+        tokens_source: "reported"; "derived" if a count was computed from others; None without
+            counts.
     """
 
     input_tokens: int | None = None
@@ -65,7 +67,7 @@ class Usage(NamedTuple):
     output_video_tokens: int | None = None
 
     def known(self) -> dict[str, Any]:
-        """Return the fields that are known."""
+        """Return the fields that are not None."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
@@ -74,28 +76,28 @@ def normalise(usage: Raw | None, convention: str | None = None, *, model: str = 
 
     Args:
         usage: as received; None and {} are unknown usage.
-        convention: one of CONVENTIONS; told from the object itself where None.
-        model: the answering model: Gemini's compatible endpoint has a convention of its own.
+        convention: one of CONVENTIONS; None detects it from the object.
+        model: the model that answered: Gemini's compatible endpoint has a convention of its own.
 
     Returns:
-        Inclusive counts; all None where the object holds none that make sense.
+        Inclusive counts; all None if the object holds no valid count.
     """
     if not usage:
         return Usage()
     convention = convention or convention_of(usage)
-    found = CONVENTIONS[convention](usage)
+    counts = CONVENTIONS[convention](usage)
     if convention == "chat" and "gemini" in model:
-        found = _with_hidden_thinking(found)
-    counted = any(n is not None for n in found[:7])
-    source = (found.tokens_source or "reported") if counted else None
-    return found._replace(billed_cost_usd=billed_usd(usage), tokens_source=source)
+        counts = _with_hidden_thinking(counts)
+    counted = any(n is not None for n in counts[:7])
+    source = (counts.tokens_source or "reported") if counted else None
+    return counts._replace(billed_cost_usd=billed_usd(usage), tokens_source=source)
 
 
 def usage_of(body: Raw | None) -> Raw | None:
-    """Find the usage object in a provider's answer, or in a chunk of its stream.
+    """Return the usage object in a provider's response, or in a chunk of its stream.
 
-    It stands at the top in most; Gemini calls it usageMetadata, Moonshot puts it into the choice,
-    events of Anthropic and of OpenAI's Responses wrap the answer.
+    Most providers put it at the top level. Gemini calls it usageMetadata, Moonshot puts it into the
+    choice, and events of Anthropic and of OpenAI's Responses wrap the response.
     """
     if not isinstance(body, Mapping):
         return None
@@ -104,63 +106,74 @@ def usage_of(body: Raw | None) -> Raw | None:
     places = (body, first, body.get("message"), body.get("response"))
     for place in places:
         for name in ("usage", "usageMetadata", "usage_metadata"):
-            found = place.get(name) if isinstance(place, Mapping) else None
-            if isinstance(found, Mapping) and found:
-                return found
+            usage = place.get(name) if isinstance(place, Mapping) else None
+            if isinstance(usage, Mapping) and usage:
+                return usage
     return None
 
 
-class Reading(NamedTuple):
-    """How counters are to be read: what they leave out."""
+class Exclusions(NamedTuple):
+    """Which tokens the input and output counters leave out."""
 
     input_without_cached: bool = False
     output_without_thinking: bool = False
 
 
-_INCLUSIVE = Reading()
+_INCLUSIVE = Exclusions()
 
 
-def reading(
+def exclusions_by_total(
     counts: tuple[int | None, int | None, int | None],
     *,
     cached: int = 0,
     thinking: int = 0,
-    usual: Reading = _INCLUSIVE,
-) -> Reading | None:
-    """Tell from the total what input and output leave out.
+    usual: Exclusions = _INCLUSIVE,
+) -> Exclusions | None:
+    """Derive from the reported total what the input and output counters leave out.
 
     Args:
         counts: input, output and total as reported.
         cached: tokens read from and written to a cache.
-        thinking: tokens spent thinking.
-        usual: the reading that is taken where it fits, whatever else would.
+        thinking: thinking tokens.
+        usual: preferred if several alternatives add up to the total.
 
     Returns:
-        The reading whose parts add up to the total; None where none does, or there is no total.
+        The alternative that adds up to the total; None if none does, or if a count is missing.
     """
-    given, output, total = counts
-    if given is None or output is None or total is None:
+    prompt, output, total = counts
+    if prompt is None or output is None or total is None:
         return None
-    every = (Reading(apart, beside) for beside in (False, True) for apart in (False, True))
-    for found in (usual, *every):
-        apart, beside = found
-        possible = (apart or cached <= given) and (beside or thinking <= output)
-        if possible and given + apart * cached + output + beside * thinking == total:
-            return found
+    alternatives = (
+        Exclusions(without_cached, without_thinking)
+        for without_thinking in (False, True)
+        for without_cached in (False, True)
+    )
+    for exclusions in (usual, *alternatives):
+        without_cached, without_thinking = exclusions
+        possible = (without_cached or cached <= prompt) and (without_thinking or thinking <= output)
+        if (
+            possible
+            and prompt + without_cached * cached + output + without_thinking * thinking == total
+        ):
+            return exclusions
     return None
 
 
 def convention_of(usage: Raw) -> str:
-    """Return the convention of a usage object, by its field names and by what adds to its total."""
-    for convention, words in _WORDS:
-        if not usage.keys().isdisjoint(words):
-            return "chat_beside" if convention == "chat" and _is_beside(usage) else convention
-    apart = "thinking_tokens" in _part(usage, "output_tokens_details")
-    return "messages" if apart else "responses"
+    """Return the convention of a usage object, by its field names and its total."""
+    for convention, fields in _FIELDS_BY_CONVENTION:
+        if not usage.keys().isdisjoint(fields):
+            return (
+                "chat_beside"
+                if convention == "chat" and _has_thinking_beside(usage)
+                else convention
+            )
+    has_thinking_tokens = "thinking_tokens" in _part(usage, "output_tokens_details")
+    return "messages" if has_thinking_tokens else "responses"
 
 
 def count(value: object) -> int | None:
-    """Return a token count; None for anything that is none."""
+    """Return a token count; None if the value is not a whole number of at least 0."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -169,16 +182,16 @@ def count(value: object) -> int | None:
 
 
 def billed_usd(usage: Raw | None) -> float | None:
-    """Return what the provider says it charged, in USD; None where it does not, or below 0."""
+    """Return the reported charge in USD; None if it is missing or negative."""
     cost = (usage or {}).get("cost")
-    if isinstance(cost, Mapping):  # Perplexity takes it apart
+    if isinstance(cost, Mapping):  # Perplexity itemises the cost
         cost = cost.get("total_cost")
     usable = isinstance(cost, int | float) and not isinstance(cost, bool) and math.isfinite(cost)
     return float(cost) if usable and cost is not None and cost >= 0 else None
 
 
 def from_timings(timings: Raw | None) -> Usage:
-    """Read llama.cpp's timings, where usage is missing; their `prompt_n` omits cached tokens."""
+    """Read llama.cpp's timings if usage is missing; their `prompt_n` excludes cached tokens."""
     fresh, cached, output = (
         count((timings or {}).get(name)) for name in ("prompt_n", "cache_n", "predicted_n")
     )
@@ -201,39 +214,39 @@ def _first(*values: object) -> int | None:
     return next((n for n in map(count, values) if n is not None), None)
 
 
-def _plus(base: int | None, *more: int | None) -> int | None:
-    """Add what is known to a count that must be."""
+def _add_known(base: int | None, *more: int | None) -> int | None:
+    """Add the known ones of `more` to `base`; None if `base` is unknown."""
     return None if base is None else base + sum(n or 0 for n in more)
 
 
-def _thought(usage: Raw) -> int | None:
-    said = _part(usage, "completion_tokens_details").get("reasoning_tokens")
-    return _first(said, count(usage.get("reasoning_tokens")) or None)
+def _reasoning_tokens(usage: Raw) -> int | None:
+    detailed = _part(usage, "completion_tokens_details").get("reasoning_tokens")
+    return _first(detailed, count(usage.get("reasoning_tokens")) or None)
 
 
-def _is_beside(usage: Raw) -> bool:
-    """Whether the total holds the thinking on top of prompt and completion."""
+def _has_thinking_beside(usage: Raw) -> bool:
+    """Whether the total includes thinking in addition to prompt and completion."""
     prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
-    total, thought = count(usage.get("total_tokens")), _thought(usage)
+    total, thought = count(usage.get("total_tokens")), _reasoning_tokens(usage)
     if not thought:
         return False
     cached = _first(_part(usage, "prompt_tokens_details").get("cached_tokens")) or 0
-    found = reading((prompt, completion, total), cached=cached, thinking=thought)
-    return found is not None and found.output_without_thinking
+    exclusions = exclusions_by_total((prompt, completion, total), cached=cached, thinking=thought)
+    return exclusions is not None and exclusions.output_without_thinking
 
 
-def _with_apart(found: Usage) -> Usage:
-    """Add the cached tokens to an input that leaves them out, as the total tells."""
-    cached = sum(getattr(found, name) or 0 for name in CACHED)
-    counts = (found.input_tokens, found.output_tokens, found.total_tokens)
-    told = reading(counts, cached=cached, thinking=found.reasoning_tokens or 0)
-    if told is None or not told.input_without_cached:
-        return found
-    return found._replace(input_tokens=_plus(found.input_tokens, cached))
+def _with_cached_input(counts: Usage) -> Usage:
+    """Add the cached tokens to an input count if the total shows that it excludes them."""
+    cached = sum(getattr(counts, name) or 0 for name in CACHED)
+    reported = (counts.input_tokens, counts.output_tokens, counts.total_tokens)
+    exclusions = exclusions_by_total(reported, cached=cached, thinking=counts.reasoning_tokens or 0)
+    if exclusions is None or not exclusions.input_without_cached:
+        return counts
+    return counts._replace(input_tokens=_add_known(counts.input_tokens, cached))
 
 
 def _media(field: str, details: Raw) -> dict[str, Any]:
-    """Read how many tokens of some are audio, images and video, from an object of OpenAI's."""
+    """Read the audio, image and video tokens of an OpenAI details object."""
     return {f"{field}_{kind}_tokens": count(details.get(f"{kind}_tokens")) for kind in MEDIA}
 
 
@@ -256,7 +269,7 @@ def _lifetimes(details: Raw) -> tuple[int | None, int | None]:
 def _chat(usage: Raw) -> Usage:
     prompt = _part(usage, "prompt_tokens_details")
     short, long = _lifetimes(prompt)
-    found = Usage(
+    counts = Usage(
         input_tokens=count(usage.get("prompt_tokens")),
         cache_read_tokens=_first(
             prompt.get("cached_tokens"),
@@ -268,35 +281,35 @@ def _chat(usage: Raw) -> Usage:
         cache_write_5m_tokens=short,
         cache_write_1h_tokens=long,
         output_tokens=count(usage.get("completion_tokens")),
-        reasoning_tokens=_thought(usage),
+        reasoning_tokens=_reasoning_tokens(usage),
         total_tokens=count(usage.get("total_tokens")),
         **_media("input", prompt),
         **_cached_media(prompt),
         **_media("output", _part(usage, "completion_tokens_details")),
     )
-    return _with_apart(found)
+    return _with_cached_input(counts)
 
 
 def _chat_beside(usage: Raw) -> Usage:
-    found = _chat(usage)
-    return found._replace(output_tokens=_plus(found.output_tokens, found.reasoning_tokens))
+    counts = _chat(usage)
+    return counts._replace(output_tokens=_add_known(counts.output_tokens, counts.reasoning_tokens))
 
 
 def _chat_flat(usage: Raw) -> Usage:
-    found = _chat(usage)
+    counts = _chat(usage)
     beside = [count(usage.get(name)) for name in ("reasoning_tokens", "citation_tokens")]
-    return found._replace(output_tokens=_plus(found.output_tokens, *beside))
+    return counts._replace(output_tokens=_add_known(counts.output_tokens, *beside))
 
 
-def _with_hidden_thinking(found: Usage) -> Usage:
-    """Take the thinking that only the total holds into the output."""
-    prompt, output, total = found.input_tokens, found.output_tokens, found.total_tokens
-    if found.reasoning_tokens is not None or prompt is None or output is None or total is None:
-        return found
+def _with_hidden_thinking(counts: Usage) -> Usage:
+    """Add to the output the thinking tokens that only the total includes."""
+    prompt, output, total = counts.input_tokens, counts.output_tokens, counts.total_tokens
+    if counts.reasoning_tokens is not None or prompt is None or output is None or total is None:
+        return counts
     hidden = total - prompt - output
     if hidden <= 0:
-        return found
-    return found._replace(
+        return counts
+    return counts._replace(
         output_tokens=output + hidden, reasoning_tokens=hidden, tokens_source="derived"
     )
 
@@ -306,7 +319,7 @@ def _responses(usage: Raw) -> Usage:
     details = _part(usage, "input_tokens_details") or _part(usage, "input_token_details")
     generated = _part(usage, "output_tokens_details") or _part(usage, "output_token_details")
     short, long = _lifetimes(details)
-    found = Usage(
+    counts = Usage(
         input_tokens=count(usage.get("input_tokens")),
         cache_read_tokens=_first(
             details.get("cached_tokens"), details.get("cache_read_input_tokens")
@@ -320,24 +333,26 @@ def _responses(usage: Raw) -> Usage:
         **_cached_media(details),
         **_media("output", generated),
     )
-    return _with_apart(found)
+    return _with_cached_input(counts)
 
 
 def _messages(usage: Raw) -> Usage:
     read = count(usage.get("cache_read_input_tokens"))
     lifetimes = _part(usage, "cache_creation")
-    short, long, written = _written(
+    short, long, written = _split_cache_writes(
         count(usage.get("cache_creation_input_tokens")),
         count(lifetimes.get("ephemeral_5m_input_tokens")),
         count(lifetimes.get("ephemeral_1h_input_tokens")),
     )
     details = _part(usage, "output_tokens_details")
-    given, total = count(usage.get("input_tokens")), count(usage.get("total_tokens"))
+    prompt, total = count(usage.get("input_tokens")), count(usage.get("total_tokens"))
     output, cached = count(usage.get("output_tokens")), (read or 0) + (written or 0)
-    apart = Reading(input_without_cached=True)
-    told = reading((given, output, total), cached=cached, usual=apart) or apart
+    usual = Exclusions(input_without_cached=True)
+    exclusions = exclusions_by_total((prompt, output, total), cached=cached, usual=usual) or usual
     return Usage(
-        input_tokens=_plus(given, read, written) if told.input_without_cached else given,
+        input_tokens=_add_known(prompt, read, written)
+        if exclusions.input_without_cached
+        else prompt,
         cache_read_tokens=read,
         cache_write_5m_tokens=short,
         cache_write_1h_tokens=long,
@@ -355,13 +370,13 @@ def _bedrock(usage: Raw) -> Usage:
         if isinstance(entry, Mapping) and (n := count(entry.get("inputTokens"))) is not None:
             lifetime = str(entry.get("ttl"))
             by_lifetime[lifetime] = by_lifetime.get(lifetime, 0) + n
-    short, long, written = _written(
+    short, long, written = _split_cache_writes(
         _first(usage.get("cacheWriteInputTokens"), usage.get("cacheWriteInputTokenCount")),
         by_lifetime.get("5m"),
         by_lifetime.get("1h"),
     )
     return Usage(
-        input_tokens=_plus(count(usage.get("inputTokens")), read, written),
+        input_tokens=_add_known(count(usage.get("inputTokens")), read, written),
         cache_read_tokens=read,
         cache_write_5m_tokens=short,
         cache_write_1h_tokens=long,
@@ -370,10 +385,10 @@ def _bedrock(usage: Raw) -> Usage:
     )
 
 
-def _written(
+def _split_cache_writes(
     written: int | None, short: int | None, long: int | None
 ) -> tuple[int | None, int | None, int | None]:
-    """Share cache writes out: (5 minutes, 1 hour, both); what names no lifetime lives 5 minutes."""
+    """Split cache writes: (5 minutes, 1 hour, both); an unnamed lifetime counts as 5 minutes."""
     if written is None:
         known = [n for n in (short, long) if n is not None]
         return short, long, sum(known) if known else None
@@ -386,13 +401,15 @@ def _gemini(usage: Raw) -> Usage:
         count(usage.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount")
     )
     total = count(usage.get("totalTokenCount"))
-    given = _plus(count(usage.get("promptTokenCount")), count(usage.get("toolUsePromptTokenCount")))
-    output = thought if candidates is None else _plus(candidates, thought)
+    prompt = _add_known(
+        count(usage.get("promptTokenCount")), count(usage.get("toolUsePromptTokenCount"))
+    )
+    output = thought if candidates is None else _add_known(candidates, thought)
     source = None
-    if output is None and given is not None and total == given:
-        output, source = 0, "derived"  # counters of 0 are left out
+    if output is None and prompt is not None and total == prompt:
+        output, source = 0, "derived"  # Gemini omits counters of 0
     return Usage(
-        input_tokens=given,
+        input_tokens=prompt,
         cache_read_tokens=count(usage.get("cachedContentTokenCount")),
         output_tokens=output,
         reasoning_tokens=thought,
@@ -408,29 +425,29 @@ _MODALITIES = {"AUDIO": "audio", "IMAGE": "image", "DOCUMENT": "image", "VIDEO":
 
 
 def _modalities(field: str, usage: Raw, *names: str) -> dict[str, Any]:
-    """Read Gemini's counts by modality; a document is read, and priced, as images."""
-    found: dict[str, Any] = {}
+    """Read Gemini's counts by modality; documents are tokenised and priced as images."""
+    tokens: dict[str, Any] = {}
     for name in names:
         entries = usage.get(name)
         for entry in entries if isinstance(entries, list) else ():
-            told = {_camel(k): v for k, v in entry.items()} if isinstance(entry, Mapping) else {}
-            modality = str(told.get("modality")).rpartition(".")[2].upper()
-            kind, n = _MODALITIES.get(modality), count(told.get("tokenCount"))
+            fields = {_camel(k): v for k, v in entry.items()} if isinstance(entry, Mapping) else {}
+            modality = str(fields.get("modality")).rpartition(".")[2].upper()
+            kind, n = _MODALITIES.get(modality), count(fields.get("tokenCount"))
             if kind is not None and n is not None:
                 column = f"{field}_{kind}_tokens"
-                found[column] = (found.get(column) or 0) + n
-    return found
+                tokens[column] = (tokens.get(column) or 0) + n
+    return tokens
 
 
 def _camel(name: str) -> str:
-    """Turn the names of Google's Python client into those of its API."""
+    """Convert a field name of Google's Python client to that of its API."""
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)
 
 
 def _cohere(usage: Raw) -> Usage:
-    found = _cohere_billed({"billed_units": _part(usage, "tokens")})
-    return found._replace(cache_read_tokens=count(usage.get("cached_tokens")))
+    counts = _cohere_billed({"billed_units": _part(usage, "tokens")})
+    return counts._replace(cache_read_tokens=count(usage.get("cached_tokens")))
 
 
 def _cohere_billed(usage: Raw) -> Usage:
@@ -448,7 +465,7 @@ def _ollama(usage: Raw) -> Usage:
     )
 
 
-_WORDS = (  # that only this convention uses, looked for in this order
+_FIELDS_BY_CONVENTION = (  # fields that only this convention uses; the first match counts
     ("gemini", {"promptTokenCount", "prompt_token_count", "totalTokenCount", "total_token_count"}),
     ("bedrock", {"inputTokens", "outputTokens"}),
     ("ollama", {"prompt_eval_count", "eval_count"}),

@@ -38,7 +38,7 @@ def _names(store: Store) -> dict[str, str]:
 
 
 def _named(*configurations: Configuration) -> dict[str, str]:
-    return parameters.names(parameters.named(as_dict(c)) for c in configurations)
+    return parameters.unique_names(parameters.naming_input(as_dict(c)) for c in configurations)
 
 
 @pytest.mark.parametrize(

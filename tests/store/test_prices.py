@@ -446,7 +446,7 @@ def test_a_price_sheet_may_have_semicolons_and_decimal_commas(tmp_path: Path) ->
         ("model,input_usd_per_mtok\nm,€5", "not understood"),
         ('model,input_usd_per_mtok\nm,"1,234"', "decimal comma"),
         ("model,input_usd_per_mtok,min_input_tokens\nm,1,1.5", "whole number"),
-        ("model,input_usd_per_mtok,model\nm,1,n", "stands there twice"),
+        ("model,input_usd_per_mtok,model\nm,1,n", "occurs twice"),
         ("model,input_usd_per_mtok\nm,1,2", "more cells"),
     ],
 )
@@ -465,7 +465,7 @@ def test_a_cell_of_a_price_sheet_is_read_as_every_cell(
     ("text", "message"),
     [
         ("[[price]]\nmodle = 'm'", "did you mean model"),
-        ("[[price]]\ninput_usd_per_mtok = 1", "names no model"),
+        ("[[price]]\ninput_usd_per_mtok = 1", "has no model"),
         ("[[price]]\nmodel = 'm'", "holds no price"),
         ("[[price]]\nmodel = 'm'\ninput_usd_per_mtok = -1", "at least 0"),
         ("[[price]]\nmodel = 'm'\ninput_usd_per_mtok = nan", "finite"),
@@ -522,7 +522,7 @@ def test_a_point_that_may_set_thousands_apart_is_refused_in_a_sheet_with_semicol
     """Where cells are apart by commas, it is the decimal mark."""
     sheet = tmp_path / "mine.csv"
     sheet.write_text("model;machine_usd_per_hour\nm;1.234\n")
-    with pytest.raises(ConfigError, match="may be a thousand or have a decimal point"):
+    with pytest.raises(ConfigError, match="is ambiguous: a thousands separator or a decimal point"):
         read_sheet(sheet)
 
     sheet.write_text("model,machine_usd_per_hour\nm,1.234\n")

@@ -85,7 +85,7 @@ def _names(store: "Store", where: Slice) -> "pl.DataFrame":
     import polars as pl
 
     from workbench.cli.tables import frame_of
-    from workbench.models import find, why_unpriced
+    from workbench.models import find_price_entry, why_unpriced
 
     aliases = store.model_aliases()
     pairs: set[tuple[str | None, str | None]] = set()
@@ -99,7 +99,7 @@ def _names(store: "Store", where: Slice) -> "pl.DataFrame":
             continue
         name, alias = aliases.canonical(provider, model), aliases.find(provider, model)
         priced_as = (alias.price_provider, alias.price_model) if alias else (provider, model)
-        entry = find(*priced_as)
+        entry = find_price_entry(*priced_as)
         rows.append(
             {
                 "model": model,

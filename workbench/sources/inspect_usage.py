@@ -1,25 +1,25 @@
-"""Inspect's token counts → inclusive totals: input holds cached tokens, output holds thinking.
+"""Conversion of Inspect's usage objects to inclusive token counts, as in `workbench.usage`.
 
-Inspect changed its convention in 0.3.184 and its providers differ, so the counts are read by what
-adds up to the total, and by provider and version only where that does not decide.
+Inspect changed its convention in 0.3.184 and its providers differ. What the counts include is
+derived from the total, and from provider and version only if the total does not decide.
 """
 
 import re
 from typing import NamedTuple
 
 from workbench.sources.inspect_schema import ModelUsage
-from workbench.usage import Reading, reading
+from workbench.usage import Exclusions, exclusions_by_total
 
-EXCLUDING_SINCE = (0, 3, 184)  # input_tokens leaves cached tokens out from then on
-_DISJOINT = ("anthropic", "bedrock")  # their services always count cached tokens apart
+EXCLUDING_SINCE = (0, 3, 184)  # from this version on, input_tokens excludes cached tokens
+_DISJOINT = ("anthropic", "bedrock")  # input_tokens of these services excludes cached tokens
 
 
 class Tokens(NamedTuple):
-    """Token counts in our convention.
+    """Inclusive token counts.
 
     Attributes:
-        convention: what was found, in words; for the report.
-        fault: why the counts contradict each other, or "".
+        convention: what the logged counts excluded, in words; for the report.
+        fault: how the counts contradict each other; "" if they do not.
     """
 
     input: int | None
@@ -39,43 +39,45 @@ def version_of(text: str | None) -> tuple[int, ...]:
 
 
 def normalise(usage: ModelUsage, model: str, version: tuple[int, ...]) -> Tokens:
-    """Turn one usage object into inclusive totals.
+    """Convert one usage object to inclusive token counts.
 
     Args:
         usage: as logged.
         model: Inspect's name of the model, provider first.
-        version: of inspect-ai that wrote the log.
+        version: the version of inspect-ai that wrote the log.
     """
-    given, output, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
+    prompt, output, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
     read, write = usage.input_tokens_cache_read, usage.input_tokens_cache_write
     thinking = usage.reasoning_tokens
-    if given is None or output is None:
-        return Tokens(given, read, write, output, thinking, total, "tokens are not reported")
+    if prompt is None or output is None:
+        return Tokens(prompt, read, write, output, thinking, total, "tokens are not reported")
     cached = (read or 0) + (write or 0)
-    excluded, beside = _reading(usage, cached, model, version)
+    excludes_cached, excludes_thinking = _exclusions(usage, cached, model, version)
     words = ["no cached input"]
     if cached:
-        words = ["input excludes cached: added back" if excluded else "input includes cached"]
-    if beside:
+        words = [
+            "input excludes cached: added back" if excludes_cached else "input includes cached"
+        ]
+    if excludes_thinking:
         words.append("thinking beside output: added")
-    inputs = given + (cached if excluded else 0)
-    outputs = output + ((thinking or 0) if beside else 0)
+    inputs = prompt + (cached if excludes_cached else 0)
+    outputs = output + ((thinking or 0) if excludes_thinking else 0)
     fault = ""
     if total is not None and inputs + outputs != total:
         fault = f"input {inputs} + output {outputs} is not the total {total}"
     return Tokens(inputs, read, write, outputs, thinking, total, ", ".join(words), fault)
 
 
-def _reading(usage: ModelUsage, cached: int, model: str, version: tuple[int, ...]) -> Reading:
-    """Return what input and output leave out, by the total, else by provider and version."""
-    given, output = usage.input_tokens or 0, usage.output_tokens or 0
+def _exclusions(usage: ModelUsage, cached: int, model: str, version: tuple[int, ...]) -> Exclusions:
+    """Return what input and output exclude, by the total, else by provider and version."""
+    prompt, output = usage.input_tokens or 0, usage.output_tokens or 0
     thinking = usage.reasoning_tokens or 0
-    # of these services' totals some (0.3.77 to 0.3.88) count thinking twice, which is always in the
-    # output
+    # the totals of these services are no evidence: 0.3.77 to 0.3.88 count thinking twice in them,
+    # though the output always includes it
     disjoint = model.startswith(_DISJOINT)
-    apart = cached > 0 and (disjoint or cached > given or version >= EXCLUDING_SINCE)
-    usual = Reading(apart, thinking > output)
+    excludes_cached = cached > 0 and (disjoint or cached > prompt or version >= EXCLUDING_SINCE)
+    usual = Exclusions(excludes_cached, thinking > output)
     if disjoint:
         return usual
     counts = (usage.input_tokens, usage.output_tokens, usage.total_tokens)
-    return reading(counts, cached=cached, thinking=thinking, usual=usual) or usual
+    return exclusions_by_total(counts, cached=cached, thinking=thinking, usual=usual) or usual

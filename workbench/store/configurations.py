@@ -47,7 +47,7 @@ def settle(connection: duckdb.DuckDBPyConnection) -> None:
         "UPDATE configurations SET base_name = configuration WHERE base_name IS NULL"
     )
     rows: pl.DataFrame = connection.sql("FROM configurations").pl()
-    names = parameters.names(map(parameters.named, rows.iter_rows(named=True)))
+    names = parameters.unique_names(map(parameters.naming_input, rows.iter_rows(named=True)))
     moved = [
         (id, names[id])
         for id, name in rows.select("configuration_id", "configuration").iter_rows()

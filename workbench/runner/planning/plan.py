@@ -307,7 +307,9 @@ def _with_unique_names(
     configurations: Sequence[tuple[Configuration, Target, Strategy]],
 ) -> list[tuple[Configuration, Target, Strategy]]:
     """Give every configuration a unique name, as the store does for its configurations."""
-    names = parameters.names(parameters.named(as_dict(c)) for c, _, _ in configurations)
+    names = parameters.unique_names(
+        parameters.naming_input(as_dict(c)) for c, _, _ in configurations
+    )
     return [
         (msgspec.structs.replace(c, configuration=names[c.configuration_id]), target, strategy)
         for c, target, strategy in configurations
