@@ -185,3 +185,36 @@ def test_a_plan_file_is_continued_within_its_budget(tmp_path, capsys):
     )
     assert (spent["n"][0], server.n) == (1100, 50)
     assert '"budget_tokens":1100' in spent["plan"][0]
+
+
+def test_an_edit_of_the_strategy_does_not_fill_the_budget_again(tmp_path, capsys):
+    """The edit makes another configuration, whose attempts are all missing; the plan is the
+    same."""
+    store = str(tmp_path / "s.duckdb")
+    usage = stub.usage(prompt_tokens=20, completion_tokens=2, total_tokens=22)
+    reply = stub.stream(stub.delta("Answer: 4", finish="stop"), usage, stub.DONE)
+    code = tmp_path / "mine.py"
+    text = (
+        "from workbench.runner import Outcome\n\n\nclass Mine:\n    name = 'mine'\n\n"
+        "    async def run(self, session, item):\n"
+        "        said = await session.generate([{'role': 'user', 'content': item.question}])\n"
+        "        return Outcome(said.text)\n"
+    )
+    with stub.Stub(lambda _seen: reply) as server:
+        plan = tmp_path / "plan.toml"
+        plan.write_text(
+            f'models = ["m"]\ntasks = ["arithmetic"]\nbase_url = "{server.url}"\nmax_tokens = 4\n'
+            'strategies = ["mine.py:Mine"]\nconcurrency = 1\nretries = 0\nbudget_tokens = 1100\n'
+        )
+        run = ["collect", str(plan), "--store", store, "--trust"]
+        code.write_text(text)
+        main([*run, "--budget-tokens", "550"])
+        n_first = server.n
+        code.write_text(text + "\n# edited\n")
+        capsys.readouterr()
+        main(run)
+
+    assert (n_first, server.n) == (25, 50)
+    assert "550 tokens spent before, 550 tokens left" in capsys.readouterr().err
+    configurations = open_store(tmp_path / "s.duckdb").sql("FROM configurations")
+    assert configurations.height == 2

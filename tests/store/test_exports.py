@@ -103,7 +103,7 @@ def test_an_export_that_fails_leaves_nothing(
     monkeypatch.setattr(exports, "write_manifest", full)
     for name in ("export", "new"):
         with pytest.raises(StoreError, match="the disk is full; make room"):
-            store.export(tmp_path / name)
+            store.export(tmp_path / name, overwrite=True)
 
     assert exports.verify(tmp_path / "export") == before
     assert not [p for p in tmp_path.iterdir() if p.name == "new" or "partial" in p.name]
@@ -115,7 +115,7 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_pat
     store, folder = making.small_store(tmp_path), tmp_path / "export"
     store.export(folder)
     (folder / "make.py").write_text("x")
-    store.export(folder, "model:gpt-5 -right")
+    store.export(folder, "model:gpt-5 -right", overwrite=True)
 
     assert exports.verify(folder).where == "model:gpt-5 -right"
     assert (folder / "make.py").read_text() == "x"
@@ -189,4 +189,38 @@ def test_a_link_is_no_part_of_an_export(folder: Path, tmp_path: Path) -> None:
     (folder / "calls.parquet").symlink_to(tmp_path / "calls.parquet")
 
     with pytest.raises(ImportFormatError, match=r"calls\.parquet is a link"):
+        fresh(tmp_path).merge(folder)
+
+
+def test_an_export_of_something_else_is_replaced_only_on_request(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A backup was overwritten by the next store, or by a slice of itself, without a word."""
+    before = exports.read_manifest(folder)
+    other, own = fresh(tmp_path), making.small_store(tmp_path)
+    run = ["export", "all", "--folder", str(folder), "--store"]
+
+    with pytest.raises(StoreError, match=r"of another store .*--overwrite"):
+        other.export(folder)
+    with pytest.raises(StoreError, match=r"of another slice \(all traces\)"):
+        own.export(folder, "right")
+    assert main([*run, str(other.path)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert exports.read_manifest(folder) == before
+    own.export(folder)
+    assert exports.read_manifest(folder) == before
+    assert main([*run, str(other.path), "--overwrite"]) == 0
+    assert exports.verify(folder).store_id == other.id
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "../secret", "a/b", "a\0b", "calls_2"])
+def test_a_table_that_is_none_of_a_store_is_a_fault(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    """The name comes from others: it may be no name of a file, or one outside the folder."""
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["tables"][name] = {"rows": 1, "bytes": 1, "sha256": ""}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(ImportFormatError, match="which this version does not know"):
         fresh(tmp_path).merge(folder)

@@ -15,7 +15,7 @@ from workbench.formats import UNKNOWN, clock, counted, decimal, si, usd
 from workbench.schema import Column
 
 if TYPE_CHECKING:
-    from workbench.records import Call, Price
+    from workbench.records import Call, Configuration, Price
     from workbench.runner import Work
     from workbench.runner.planning.plan_budget import Spent
     from workbench.runner.planning.preflight import Cell, Estimate, Preflight
@@ -42,10 +42,12 @@ _ENDS = ("low", "high", "unknown_because")
 
 def spent_of(store: "Store", work: "Work") -> "Spent":
     """Add up what the plan's attempts used so far, in the spool and in the store."""
-    from workbench.runner.planning.plan_budget import Spending
+    from workbench.runner.planning.plan_budget import Spending, has_code
 
+    recorded = _configurations(store) if has_code(work) else ()
+    price = pricer(store, dt.datetime.now(dt.UTC))
     # the spool is read first: rows ingested meanwhile are then counted in the store
-    spending = Spending(work, store.spool_dir, pricer(store, dt.datetime.now(dt.UTC)))
+    spending = Spending(work, store.spool_dir, price, recorded)
     with (
         store.facts("", "call_facts") as calls,
         store.facts("", "runs") as runs,
@@ -90,6 +92,17 @@ def pricer(store: "Store", at: dt.datetime) -> "Callable[[Call], float | None]":
 
     book = prices.PriceBook(_price_rows(store))
     return lambda call: book.cost(call, at)
+
+
+def _configurations(store: "Store") -> "list[Configuration]":
+    """Read the store's configurations as records."""
+    import msgspec
+
+    from workbench.records import Configuration
+
+    with store.facts("", "configurations") as frame:
+        rows = frame.collect("polars").to_native()
+    return [msgspec.convert(row, Configuration) for row in rows.iter_rows(named=True)]
 
 
 def _price_rows(store: "Store") -> "list[Price]":

@@ -34,6 +34,11 @@ ALL = "all"
     type=click.Path(file_okay=False, path_type=Path),
     help="With VIEW all: the folder to write, one Parquet file per table.",
 )
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="With --folder: replace an export of another store or slice that is there.",
+)
 def export(
     *,
     view: str,
@@ -42,6 +47,7 @@ def export(
     format_: str | None,
     output: Path | None,
     folder: Path | None,
+    overwrite: bool,
 ) -> None:
     """Write a view, or the whole store, to files.
 
@@ -56,7 +62,7 @@ def export(
     store = open_store(store_path)
     talk_of_unmatched(store, where)
     if folder is not None:
-        for table, n in store.export(folder, where).items():
+        for table, n in store.export(folder, where, overwrite=overwrite).items():
             talk(f"{table}: {formats.counted(n, 'row')}")
         talk(f"wrote {folder}; to read it back, run: workbench import {folder}")
         return

@@ -105,6 +105,9 @@ def faults(folder: Path, manifest: Manifest, *, hashes: bool = True) -> list[str
 
 def _faults(folder: Path, manifest: Manifest, *, hashes: bool) -> Iterator[str]:
     for name, part in manifest.tables.items():
+        if name not in schema.TABLES:  # also what is no name of a file, or leads out of the folder
+            yield f"it has a table {name[:40]!r}, which this version does not know"
+            continue
         file = folder / f"{name}.parquet"
         if file.is_symlink():
             yield f"{file.name} is a link, not the file itself"
@@ -117,25 +120,37 @@ def _faults(folder: Path, manifest: Manifest, *, hashes: bool) -> Iterator[str]:
             yield f"{name}.parquet does not belong to it"
 
 
-def export(path: Path, folder: Path, predicate: str, *, where: str = "") -> dict[str, int]:
+def export(
+    path: Path, folder: Path, predicate: str, *, where: str = "", overwrite: bool = False
+) -> dict[str, int]:
     """Write the rows of a slice, and all that they refer to: the whole folder, or nothing.
 
-    An export that is there already is replaced; other files beside its tables stay.
+    An earlier export of the same slice of the same store is replaced; other files beside its
+    tables stay.
 
     Args:
         path: the store.
         folder: where to write.
         predicate: the slice in SQL, over `trace_facts`.
         where: the slice as the user wrote it.
+        overwrite: replace an export of another store or slice as well.
 
     Returns:
         Rows by table.
+
+    Raises:
+        StoreError: the folder holds something else, or cannot be written.
     """
     folder = folder.resolve()
     if folder.exists() and not (
         folder.is_dir() and (is_export(folder) or not any(folder.iterdir()))
     ):
         raise StoreError(f"{folder} is there and is no export; name a new folder")
+    if not overwrite and (difference := _difference(path, folder, where)):
+        raise StoreError(
+            f"{folder} holds an export {difference}; name another folder, or replace it with"
+            " --overwrite"
+        )
     with contextlib.ExitStack() as stack:
         with _explained(folder):
             partial = stack.enter_context(scratch.folder(folder.parent, f".{folder.name}.partial-"))
@@ -149,6 +164,22 @@ def export(path: Path, folder: Path, predicate: str, *, where: str = "") -> dict
     return {
         name: manifest.tables[name].rows if name in manifest.tables else 0 for name in schema.TABLES
     }
+
+
+def _difference(path: Path, folder: Path, where: str) -> str | None:
+    """Describe what an earlier export is of, unless it is of the same store and slice."""
+    if not is_export(folder):
+        return None
+    manifest = read_manifest(folder)
+    with database.reading(path) as connection:
+        store_id = database.identity(connection)
+    if manifest is None or manifest.store_id is None:
+        return "that does not say which store it is of"
+    if manifest.store_id != store_id:
+        return f"of another store (id {manifest.store_id[:8]}, not {str(store_id)[:8]})"
+    if manifest.where != where:
+        return f"of another slice ({manifest.where or 'all traces'})"
+    return None
 
 
 def _write(path: Path, folder: Path, predicate: str, where: str) -> Manifest:

@@ -522,14 +522,22 @@ class Store:
         """
         return transfer.merge(self.path, other, self._id, as_tables=as_tables, prefer=prefer)
 
-    def export(self, folder: str | Path, where: Where = "") -> dict[str, int]:
+    def export(
+        self, folder: str | Path, where: Where = "", *, overwrite: bool = False
+    ) -> dict[str, int]:
         """Write a slice as one Parquet file for each table, with a manifest; returns rows by table.
 
-        The folder is whole or not there; an export that is there already is replaced.
+        The folder is whole or not there. An earlier export of the same slice of this store is
+        replaced, any other one only with `overwrite`.
+
+        Raises:
+            StoreError: the folder holds something else, or cannot be written.
         """
         slice_ = Slice.of(where, now=dt.datetime.now(dt.UTC))
         self._own(entries.asked(slice_))
-        return exports.export(self.path, Path(folder), slice_.sql(), where=str(slice_))
+        return exports.export(
+            self.path, Path(folder), slice_.sql(), where=str(slice_), overwrite=overwrite
+        )
 
     def add_prices(self, rows: Iterable[Price]) -> tuple[int, int]:
         """Add price rows, resolve every call again; returns (new rows, traces with a new cost)."""

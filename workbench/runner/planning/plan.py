@@ -37,6 +37,8 @@ from workbench.trust import (
 )
 
 Amount = Annotated[float, msgspec.Meta(ge=0)]
+STRATEGY_CODE, TOOL_CODE = CODE_SETTINGS = ("strategy_code", "tool_code")
+"""Settings of a configuration that identify code of the user's."""
 
 
 class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,10 +148,10 @@ class Plan(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
         named = getattr(strategy, "helpers", ())
         settings |= {"helpers": {n: self.helper(n).identity for n in named}} if named else {}
         code = getattr(strategy, "identity", None)  # of code of the user's
-        settings |= {"strategy_code": code} if code is not None else {}
+        settings |= {STRATEGY_CODE: code} if code is not None else {}
         used = getattr(strategy, "tools", ()) if code is None else ()
         tool_code = {name: i for name in used if (i := tools.identity(name)) is not None}
-        settings |= {"tool_code": tool_code} if tool_code else {}
+        settings |= {TOOL_CODE: tool_code} if tool_code else {}
         return Configuration(
             model=target.model,
             provider=target.provider_name,

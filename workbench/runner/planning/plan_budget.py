@@ -6,9 +6,13 @@ attempts without a trace yet. A call that may have been billed and whose amount 
 the mean of the others, or, where none is known, as a call of typical size; an attempt that was in
 flight when its collector was killed counts as the amount it had reserved. Joules and seconds are
 those of the runs that made any of the attempts, idle power and waits included.
+
+An edit of the user's code makes another configuration, but not another plan: attempts that differ
+from the plan's in the code alone count as well.
 """
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +22,20 @@ import polars as pl
 
 from workbench import spool
 from workbench.errors import StoreError
-from workbench.records import AnyRecord, Call, EnergyBalance, Run, Trace, content_id
+from workbench.records import (
+    AnyRecord,
+    Call,
+    Configuration,
+    EnergyBalance,
+    Run,
+    Trace,
+    content_id,
+    json_text,
+)
 from workbench.runner.attempts import journal
 from workbench.runner.limits import Amounts, PriceOf
 from workbench.runner.planning import claims
-from workbench.runner.planning.plan import Plan, Work
+from workbench.runner.planning.plan import CODE_SETTINGS, Plan, Work
 from workbench.runner.planning.target import Target
 from workbench.runner.providers.broken_requests import CANCELLED, may_be_billed, tokens_of
 from workbench.runner.providers.current_attempt import AttemptKey
@@ -113,9 +126,24 @@ class _Paid(msgspec.Struct):
 class Spending:
     """Sums up what a plan's attempts have spent: first in the spool's folder, then in the store."""
 
-    def __init__(self, work: Work, folder: Path, price: PriceOf | None) -> None:
-        """Read the spool and the journals; `price` gives the cost of a call."""
-        self._configurations = set(work.configuration_ids)
+    def __init__(
+        self,
+        work: Work,
+        folder: Path,
+        price: PriceOf | None,
+        recorded: Iterable[Configuration] = (),
+    ) -> None:
+        """Read the spool and the journals.
+
+        Args:
+            work: the attempts of the plan.
+            folder: the spool.
+            price: gives the cost of a call.
+            recorded: configurations of the store, among them those with earlier code of the plan.
+        """
+        in_spool = (r for r in _in_spool(folder) if isinstance(r, Configuration))
+        versions = _versions(work, (*recorded, *in_spool) if has_code(work) else ())
+        self._configurations = {id for ids in versions.values() for id in ids}
         self._items = {item.item_id for item in work.items}
         self._price = price
         self._typical = [typical(target, 1) for _, target, _ in work.configurations]
@@ -125,7 +153,7 @@ class Spending:
         self._metered_j: dict[tuple[str, str], float] = {}
         # sums of each journal, by run and by the attempt's name among the journal files
         journalled: dict[tuple[str, str], _Paid] = {}
-        for name, run_id, trace_id, line in _journal_lines(work, folder):
+        for name, run_id, trace_id, line in _journal_lines(work, versions, folder):
             paid = self._paid.setdefault(trace_id, _Paid())
             paid.run_id = run_id
             paid.energy_j += sum(e.energy_j or 0.0 for e in line.energy or ())
@@ -226,6 +254,33 @@ class Spending:
         return max((_utc(ended) - _utc(begun)).total_seconds(), 0.0) if begun and ended else 0.0
 
 
+def has_code(work: Work) -> bool:
+    """Say whether a plan's configurations depend on code of the user's, which may be edited."""
+    return any(_without_code(c) != c.configuration_id for c, _, _ in work.configurations)
+
+
+def _without_code(configuration: Configuration) -> str:
+    """Return the id that a configuration would have if code of the user's did not count."""
+    settings = msgspec.json.decode(configuration.settings or "{}")
+    rest = {name: value for name, value in settings.items() if name not in CODE_SETTINGS}
+    if len(rest) == len(settings):
+        return configuration.configuration_id
+    return msgspec.structs.replace(
+        configuration, settings=json_text(rest) if rest else None, configuration_id=""
+    ).configuration_id
+
+
+def _versions(work: Work, recorded: Iterable[Configuration]) -> dict[str, set[str]]:
+    """Return, by id of each configuration of a plan, the ids that it had with any code."""
+    by_rest = defaultdict[str, set[str]](set)
+    for configuration in recorded:
+        by_rest[_without_code(configuration)].add(configuration.configuration_id)
+    return {
+        c.configuration_id: {c.configuration_id, *by_rest.get(_without_code(c), ())}
+        for c, _, _ in work.configurations
+    }
+
+
 def typical(target: Target, n_calls: int) -> Call:
     """Return the sum of `n_calls` calls of a typical size, for budgets; it is never recorded."""
     return Call(
@@ -312,10 +367,13 @@ def _rows(frame: "nw.LazyFrame[Any]", runs: set[str], *columns: str) -> Iterator
     return native.iter_rows()
 
 
-def _journal_lines(work: Work, folder: Path) -> Iterator[tuple[str, str, str, journal.JournalLine]]:
+def _journal_lines(
+    work: Work, versions: Mapping[str, Iterable[str]], folder: Path
+) -> Iterator[tuple[str, str, str, journal.JournalLine]]:
     """Yield the journal lines of a plan's attempts: attempt name, run id, trace id and line."""
     paths = journal.files(folder)
-    names = {content_id(*planned.key) for planned in work} if paths else set()
+    keys = (planned.key for planned in work) if paths else ()
+    names = {content_id(id, *rest) for planned, *rest in keys for id in versions[planned]}
     for path in paths:
         name, _, rest = path.stem.partition("-")
         for line in journal.read(path) if name in names else ():
