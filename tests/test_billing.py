@@ -67,7 +67,10 @@ USAGE = (
     "model,input_tokens,output_tokens,input_cached_tokens"
 )
 BUCKET = "1793577600,1793664000,2026-11-02T00:00:00+00:00,2026-11-03T00:00:00+00:00"
-COSTS = "start_time,end_time,start_time_iso,end_time_iso,amount_value,amount_currency,line_item,project_id"
+COSTS = (
+    "start_time,end_time,start_time_iso,end_time_iso,"
+    "amount_value,amount_currency,line_item,project_id"
+)
 ANTHROPIC = (
     "usage_date_utc,model_version,api_key,workspace,usage_type,context_window,"
     "usage_input_tokens_no_cache,usage_input_tokens_cache_write_5m,"
@@ -401,7 +404,7 @@ def test_a_call_of_unknown_size_makes_the_sum_unknown(tmp_path: Path) -> None:
 
 
 def test_failed_requests_of_unknown_charge_are_counted_apart(tmp_path: Path) -> None:
-    """A refusal was hardly charged, a stream that broke off may have been; nothing sent is no call."""
+    """A refusal was hardly charged, a stream that broke off maybe; nothing sent is no call."""
     failed = {
         "input_tokens": None,
         "cache_read_tokens": None,
@@ -639,12 +642,13 @@ class Router:
 def test_a_run_reconciles_with_its_servers_ledger_to_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also for the request that broke off; a row taken out and one altered are named by their ids."""
+    """Also for the request that broke off; a row taken out and one altered are named by id."""
     router, store = Router(), str(tmp_path / "s.duckdb")
     plan = tmp_path / "plan.toml"
     with runner_stub.Stub(router) as server:
         plan.write_text(
-            'models = ["openai/gpt-5"]\ntasks = ["arithmetic"]\nlimit = 5\nprovider = "openrouter"\n'
+            'models = ["openai/gpt-5"]\ntasks = ["arithmetic"]\nlimit = 5\n'
+            'provider = "openrouter"\n'
             f'base_url = "{server.url}"\n'
         )
         assert main(["collect", str(plan), "--store", store]) == 0

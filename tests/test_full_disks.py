@@ -116,7 +116,7 @@ print(json.dumps({"told": told, "asked": len(asked), "again": len(asked) - len(s
 
 @needs_mounts
 def test_replies_wait_in_memory_until_a_full_disk_has_room(tmp_path: Path) -> None:
-    """The third of five samples meets a full disk: it is kept, and the next launch does the rest."""
+    """The third of five samples meets a full disk: it is kept; the next launch does the rest."""
     done = on_small_disk(_COLLECT, tmp_path / "small", "makes room")
     assert done.returncode == 0, done.stderr
 
@@ -204,7 +204,7 @@ print(json.dumps(told))
 def test_every_command_says_in_one_sentence_that_the_disk_refuses(
     tmp_path: Path, how: str, words: str
 ) -> None:
-    """Exit status 1, no traceback, nothing half-written; once the disk takes writes, all is done."""
+    """Exit status 1, no traceback, nothing half-written; with room again, all is done."""
     source = making.small_store(tmp_path / "made").path
     done = on_small_disk(_COMMANDS, tmp_path / "small", str(source), how, size="24m")
     assert done.returncode == 0, done.stderr

@@ -160,7 +160,8 @@ def test_the_command_lists_and_adds(tmp_path, capsys):
     store = tmp_path / "traces.duckdb"
     mine = tmp_path / "mine.toml"
     mine.write_text(
-        '[[model]]\nmodel = "mine"\nn_params = 12\nd_ff = 3\n[[grid]]\ngrid = "here"\ncarbon_g_per_kwh = 5\n'
+        '[[model]]\nmodel = "mine"\nn_params = 12\nd_ff = 3\n[[grid]]\ngrid = "here"\n'
+        "carbon_g_per_kwh = 5\n"
         '[[latency]]\nlaw = "x"\na = 0\nb = 0\nc = 1\nm = 0\nn = 1\n'
     )
 

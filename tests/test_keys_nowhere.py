@@ -87,7 +87,8 @@ def found(key, where, *texts):
     for path in where.rglob("*.duckdb"):
         store = open_store(path)
         for (name,) in store.sql(
-            "SELECT table_name FROM duckdb_tables() UNION SELECT view_name FROM duckdb_views() WHERE NOT internal"
+            "SELECT table_name FROM duckdb_tables()"
+            " UNION SELECT view_name FROM duckdb_views() WHERE NOT internal"
         ).iter_rows():
             looked[f"{path}:{name}"] = repr(store.sql(f'FROM "{name}"').rows()).encode()
     looked |= {f"text {n}": text.encode() for n, text in enumerate(texts)}

@@ -301,7 +301,8 @@ def test_twins_are_one_model_in_the_store_and_keep_their_names(tmp_path: Path) -
     store = _priced(tmp_path, pairs)
 
     rows = store.sql(
-        "SELECT canonical_model, count(*) AS n, count(DISTINCT model) AS names, count(cost_usd) AS priced "
+        "SELECT canonical_model, count(*) AS n, count(DISTINCT model) AS names, count(cost_usd)"
+        " AS priced "
         "FROM trace_facts GROUP BY 1 ORDER BY n DESC"
     ).rows()
 

@@ -145,7 +145,7 @@ def store(tmp_path):
 
 
 def test_an_installed_analysis_answers_and_is_listed(lab, store, tmp_path, capsys):
-    """The command, its chart, the list and the help know it; `run` answers as for those that ship."""
+    """The command, its chart, the list and the help know it; `run` answers as for the shipped."""
     capsys.readouterr()
     chart = tmp_path / "c.svg"
     words = ["analyze", "trial-count", "--store", str(store)]

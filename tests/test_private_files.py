@@ -1,4 +1,4 @@
-"""What any face writes is its user's alone, whatever mask the process has: files 0600, folders 0700."""
+"""What any face writes is its user's alone, whatever the mask: files 0600, folders 0700."""
 
 import asyncio
 import datetime as dt
@@ -168,7 +168,7 @@ def test_notes_of_batches_and_quarantined_lines_are_private(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("mask")
 def test_what_spills_lies_in_a_folder_that_nobody_else_can_enter(tmp_path: Path) -> None:
-    """DuckDB names the files and gives them the mask of the process; the folder above hides them."""
+    """DuckDB names the files and gives them the process's mask; the folder above hides them."""
     store = making.small_store(tmp_path / "made")
     with database.reading(store.path) as connection:
         told = connection.sql("SELECT current_setting('temp_directory')").fetchall()[0][0]

@@ -37,7 +37,10 @@ def run(code: str, **options) -> sandbox.SandboxResult:
 @needs_it
 def test_a_script_reads_its_input_and_files_and_prints():
     """Text beyond ASCII, a module beside it, the exit status."""
-    code = "import sys, helper\nprint(helper.twice(input()), open('a/b.txt').read())\nprint('oh', file=sys.stderr)\nsys.exit(3)"
+    code = (
+        "import sys, helper\nprint(helper.twice(input()), open('a/b.txt').read())\n"
+        "print('oh', file=sys.stderr)\nsys.exit(3)"
+    )
     files = {"helper.py": "def twice(x): return x * 2", "a/b.txt": "é"}
     ran = run(code, stdin="\U0001f9ee\n", files=files)
 
@@ -50,8 +53,10 @@ def test_a_script_reads_its_input_and_files_and_prints():
 def test_the_standard_library_works_and_installed_packages_are_hidden():
     """Threads, event loops, temporary files, SQLite; none of our own packages."""
     code = (
-        "import asyncio, sqlite3, tempfile, ssl, decimal\nfrom concurrent.futures import ThreadPoolExecutor\n"
-        "asyncio.run(asyncio.sleep(0))\nprint(list(ThreadPoolExecutor(2).map(abs, [-1])), tempfile.mkdtemp()[:6])\n"
+        "import asyncio, sqlite3, tempfile, ssl, decimal\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "asyncio.run(asyncio.sleep(0))\n"
+        "print(list(ThreadPoolExecutor(2).map(abs, [-1])), tempfile.mkdtemp()[:6])\n"
         "try:\n    import msgspec\nexcept ImportError:\n    print('hidden')\nexit()"
     )
     assert run(code).stdout == "[1] /work/\nhidden\n"
@@ -107,8 +112,10 @@ def test_nothing_of_the_user_is_seen(monkeypatch):
     home = str(Path.home())
     code = (
         "import os\nprint(sorted(os.environ), os.getuid())\n"
-        f"print([os.path.exists(p) for p in ({home!r}, '/home', '/tmp', '/sys', {str(Path.cwd())!r})])\n"
-        "for n in range(3, 64):\n    try:\n        os.fstat(n); print('open', n)\n    except OSError: pass\n"
+        f"paths = ({home!r}, '/home', '/tmp', '/sys', {str(Path.cwd())!r})\n"
+        "print([os.path.exists(p) for p in paths])\n"
+        "for n in range(3, 64):\n"
+        "    try:\n        os.fstat(n); print('open', n)\n    except OSError: pass\n"
         "raise ValueError(os.listdir('/'))"
     )
     ran = run(code)
@@ -189,7 +196,10 @@ def test_threads_without_end_are_ended():
 @needs_it
 def test_killing_everything_reaches_nothing_outside():
     """Its parent there is no process of ours."""
-    code = "import os\nfor p in (os.getppid(), -1):\n    try: os.kill(p, 9)\n    except OSError: pass\nprint('done')"
+    code = (
+        "import os\nfor p in (os.getppid(), -1):\n"
+        "    try: os.kill(p, 9)\n    except OSError: pass\nprint('done')"
+    )
     ran = run(code)
 
     assert ran.exit_status in {0, 137}

@@ -429,7 +429,8 @@ def test_prices_are_genai_prices_own(shared_data):
                 provider, model = reader["provider_id"], entry.get("model")
                 theirs = _their_price(group["usage"], provider, model)
                 if not theirs:
-                    continue  # not known there; or, once, a model without prices, which is free there
+                    # not known there; or, once, a model without prices, which is free there
+                    continue
                 if "embedding" in model or any(
                     w in n for n in group["usage"] for w in _PRICED_APART
                 ):

@@ -14,7 +14,10 @@ from workbench.analysis.families.compute.information_capacity import decode_flop
 from workbench.analysis.families.compute.kinetics import decode_positions
 from workbench.errors import ConfigError
 
-TOY = '[[model]]\nmodel = "toy"\nn_params = 1_000_000_000\nn_heads = 16\nn_kv_heads = 4\nn_layers = 10\nhead_dim = 64\n'  # D = 640
+TOY = (  # D = 640
+    '[[model]]\nmodel = "toy"\nn_params = 1_000_000_000\n'
+    "n_heads = 16\nn_kv_heads = 4\nn_layers = 10\nhead_dim = 64\n"
+)
 
 
 @pytest.fixture
@@ -106,8 +109,10 @@ def test_memory_re_ranks_the_frontier(tmp_path):
     dearer."""
     path = tmp_path / "two.toml"
     path.write_text(
-        '[[model]]\nmodel = "small"\nn_params = 600_000_000\nn_heads = 16\nn_kv_heads = 16\nn_layers = 28\nhead_dim = 128\n'
-        '[[model]]\nmodel = "large"\nn_params = 8_000_000_000\nn_heads = 32\nn_kv_heads = 4\nn_layers = 36\nhead_dim = 128\n'
+        '[[model]]\nmodel = "small"\nn_params = 600_000_000\n'
+        "n_heads = 16\nn_kv_heads = 16\nn_layers = 28\nhead_dim = 128\n"
+        '[[model]]\nmodel = "large"\nn_params = 8_000_000_000\n'
+        "n_heads = 32\nn_kv_heads = 4\nn_layers = 36\nhead_dim = 128\n"
     )
     rows = [
         t

@@ -126,7 +126,8 @@ def test_names_are_listed_without_heavy_imports():
     code = (
         "import sys; from workbench import analysis; analysis.names();"
         "assert 'polars' not in sys.modules; analysis.catalogue();"
-        "bad = {'scipy', 'altair', 'duckdb', 'textual', 'httpx'} & set(sys.modules); assert not bad, bad"
+        "bad = {'scipy', 'altair', 'duckdb', 'textual', 'httpx'} & set(sys.modules);"
+        "assert not bad, bad"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

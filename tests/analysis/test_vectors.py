@@ -202,7 +202,8 @@ def test_elo_of_seven_to_three():
 
 # --- money ---
 
-EFFICIENT_AGENTS = {  # accuracy in per cent of 165 tasks, $ per task, printed and recomputed cost of pass
+# accuracy in per cent of 165 tasks, $ per task, printed and recomputed cost of pass
+EFFICIENT_AGENTS = {
     "OWL": (53.33, 0.398, 0.75, 0.746),
     "SmolAgents": (53.33, 3.104, 5.82, 5.820),
     "Efficient Agents": (51.52, 0.285, 0.55, 0.553),

@@ -49,7 +49,8 @@ import numpy as np
 from rliable import library
 item = np.load(sys.argv[1])
 wall, cpu = time.perf_counter(), time.process_time()
-library.get_interval_estimates({{"all": item}}, lambda scores: scores.mean(axis=0), reps={RESAMPLES})
+mean = lambda scores: scores.mean(axis=0)
+library.get_interval_estimates({{"all": item}}, mean, reps={RESAMPLES})
 print(time.process_time() - cpu, time.perf_counter() - wall)
 """
 

@@ -870,14 +870,18 @@ def main() -> None:
     if not names:
         sys.exit(f"no such case; there are: {', '.join(CASES)}")
     print(
-        f"{'estimator':34} {'items':>6} {'held %':>7} {'±':>4} {'below':>6} {'above':>6} {'none':>5} {'s':>6}"
+        f"{'estimator':34} {'items':>6} {'held %':>7} {'±':>4}"
+        f" {'below':>6} {'above':>6} {'none':>5} {'s':>6}"
     )
     for name in names:
         for n in CASES[name].sizes or sizes:
             start = time.perf_counter()
             studies = asked.studies if n * CASES[name].trials <= 400 else asked.studies // 2
             found = measure(CASES[name], n, studies, level=asked.level)
-            said = f"{100 * found.held:7.1f} {100 * found.error:4.1f} {100 * found.below:6.1f} {100 * found.above:6.1f} {found.none:5}"
+            said = (
+                f"{100 * found.held:7.1f} {100 * found.error:4.1f}"
+                f" {100 * found.below:6.1f} {100 * found.above:6.1f} {found.none:5}"
+            )
             flag = "" if found.held >= asked.level - 0.02 - found.error / 2 else "  <"
             print(f"{name:34} {n:6} {said} {time.perf_counter() - start:6.1f}{flag}", flush=True)
 

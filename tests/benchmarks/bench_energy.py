@@ -32,7 +32,8 @@ async def meter_share() -> None:
     begun = time.perf_counter()
     meter = open_meter()
     print(
-        f"open_meter: {time.perf_counter() - begun:.2f} s; {len(meter.devices)} devices; {meter.reason}"
+        f"open_meter: {time.perf_counter() - begun:.2f} s;"
+        f" {len(meter.devices)} devices; {meter.reason}"
     )
     watch = await Watch(meter, hz=HZ, quiet_s=1.0).start()
     before, wall = time.process_time(), time.perf_counter()
@@ -40,7 +41,8 @@ async def meter_share() -> None:
     used, passed = time.process_time() - before, time.perf_counter() - wall
     share = used / passed
     print(
-        f"meter at {HZ:g} Hz over {passed:.0f} s: {share:.2%} of a core ({threading.active_count()} threads)"
+        f"meter at {HZ:g} Hz over {passed:.0f} s:"
+        f" {share:.2%} of a core ({threading.active_count()} threads)"
     )
     before = time.process_time()
     settled, calls = 0.0, 400

@@ -57,7 +57,8 @@ def prompts(n: int) -> list[str]:
         "mountain",
     ]
     return [
-        f"Story {i}. Once upon a time there was a {' and a '.join(rng.choices(words, k=2 + i % 7))} that"
+        f"Story {i}. Once upon a time there was"
+        f" a {' and a '.join(rng.choices(words, k=2 + i % 7))} that"
         for i in range(n)
     ]
 
@@ -171,7 +172,8 @@ def compare(provider: LocalProvider, title: str, lengths: list[int], rounds: int
     low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
     print(
         f"{title:20} collect {rates[ours]:7.1f}   generate {rates[bare]:7.1f} tokens/s   ratio"
-        f" {middle:.2f} ({low:.2f} to {high:.2f}), by processor time {statistics.median(of_cpu):.2f};"
+        f" {middle:.2f} ({low:.2f} to {high:.2f}),"
+        f" by processor time {statistics.median(of_cpu):.2f};"
         f" passes {passes[ours] // rounds} and {passes[bare] // rounds}",
         flush=True,
     )
@@ -185,7 +187,8 @@ def memory(arguments: argparse.Namespace) -> None:
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         found = json.loads(out.splitlines()[-1])
         print(
-            f"peak memory, {method:5} {found['mib']:7.0f} MiB ({found['loaded_mib']:.0f} once loaded)"
+            f"peak memory, {method:5} {found['mib']:7.0f} MiB"
+            f" ({found['loaded_mib']:.0f} once loaded)"
         )
 
 

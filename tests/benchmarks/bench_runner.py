@@ -5,8 +5,9 @@ process.
 
 Prints CPU milliseconds per request of 20 chunks, and requests per second, with 10, 100 and 1,000 in
 flight: our full path (strategy, session, provider, limits, retries, score, spool with fsync) beside
-httpx over aiohttp and bare aiohttp reading the same stream, and beside inspect-ai; then a stream of true 2.0 s with 200 in
-flight. The stub has a core of its own where there are two; 1,000 in flight need 2,100 open files.
+httpx over aiohttp and bare aiohttp reading the same stream, and beside inspect-ai; then a stream of
+true 2.0 s with 200 in flight. The stub has a core of its own where there are two; 1,000 in flight
+need 2,100 open files.
 """
 
 import argparse

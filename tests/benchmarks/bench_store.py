@@ -143,7 +143,8 @@ def bench_ingest(store: Store, millions: float) -> float:
         first = first or min(step, total) / took
         seconds += took
     print(
-        f"ingest: {total:,} traces with a call each in {seconds:.1f} s = {total / seconds:,.0f} traces/s"
+        f"ingest: {total:,} traces with a call each in {seconds:.1f} s"
+        f" = {total / seconds:,.0f} traces/s"
     )
     print(f"        first batch into an empty store: {first:,.0f} traces/s (goal 200,000)")
     return seconds

@@ -73,7 +73,8 @@ def bench_first_frame(store: Path) -> None:
     data = statistics.median(first_frame_ms(ours, "◆") for _ in range(3))
     print(f"first frame, minimal Textual app   {least:7.0f} ms")
     print(
-        f"first frame, workbench tui         {frame:7.0f} ms   {frame / least:.2f} × minimal, goal 350"
+        f"first frame, workbench tui         {frame:7.0f} ms"
+        f"   {frame / least:.2f} × minimal, goal 350"
     )
     print(f"frontier of {store.parent.name:<22} {data:7.0f} ms")
 

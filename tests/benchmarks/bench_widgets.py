@@ -50,7 +50,8 @@ def main(millions: float) -> None:
         explorer = Explorer(store)
         print(f"{store.count():,} traces of {explorer.summary.frame.height} configurations")
         print(
-            f"open the panel, imports and offline charts included  {time.perf_counter() - began:6.2f} s"
+            "open the panel, imports and offline charts included "
+            f" {time.perf_counter() - began:6.2f} s"
         )
 
         models = [("model-0",), ("model-1", "model-2")]
@@ -73,16 +74,20 @@ def main(millions: float) -> None:
         fetch = median_ms(lambda: explorer.selection)
         print(f"one group-by over the store                          {one:6.0f} ms")
         print(
-            f"choose a model: counts, summary, frontier, table     {facet:6.0f} ms  ({facet / one:.1f} x)"
+            "choose a model: counts, summary, frontier, table     "
+            f"{facet:6.0f} ms  ({facet / one:.1f} x)"
         )
         print(
-            f"another axis on one or two models                    {everything:6.0f} ms  ({everything / one:.1f} x)"
+            "another axis on one or two models                    "
+            f"{everything:6.0f} ms  ({everything / one:.1f} x)"
         )
         print(
-            f"brush a configuration: count and table               {brush:6.0f} ms  ({brush / one:.1f} x)"
+            "brush a configuration: count and table               "
+            f"{brush:6.0f} ms  ({brush / one:.1f} x)"
         )
         print(
-            f"scroll to row 50,000 of a table sorted by cost       {page:6.0f} ms  ({page / one:.1f} x)"
+            "scroll to row 50,000 of a table sorted by cost       "
+            f"{page:6.0f} ms  ({page / one:.1f} x)"
         )
         print(f".selection: {rows:,} traces as a frame               {fetch:6.0f} ms")
 

@@ -1,12 +1,12 @@
-"""Two hundred kills over everything that writes, and damage beside: what is lost, paid twice, or called sound.
+"""Two hundred kills over everything that writes, and damage beside: what is lost or paid twice.
 
 Run: python tests/benchmarks/campaign.py [--seed 1] [--kills 200] [--minutes 30] [--only NAME …]
 
 Every ordeal is a round that is repeated, each time with a seed of its own: a process is killed
-(SIGKILL, one in four SIGTERM) at a random moment, the same command is given again, and what is there
-at the end is compared with what an undisturbed one leaves, or with the books of a server that notes
-each request and each whole reply (tests/support/ledger.py). Prints a table of figures, and each fault with
-the round that shows it; ends with 1 if there was any.
+(SIGKILL, one in four SIGTERM) at a random moment, the same command is given again, and what is
+there at the end is compared with what an undisturbed one leaves, or with the books of a server that
+notes each request and each whole reply (tests/support/ledger.py). Prints a table of figures, and
+each fault with the round that shows it; ends with 1 if there was any.
 """
 
 import argparse
@@ -42,8 +42,8 @@ from workbench.store import checks, exports, open_store  # noqa: E402
 
 CONCURRENCY = 4
 LONGEST_S = 120.0  # of one command; what takes longer hangs
-# put before the C library: the time of day is as many seconds off as a file of eight bytes says; the
-# monotonic clock, by which processes sleep, is left alone
+# put before the C library: the time of day is as many seconds off as a file of eight bytes says;
+# the monotonic clock, by which processes sleep, is left alone
 CLOCK = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -139,7 +139,7 @@ class Round:
         return status
 
     def kill(self, process: "subprocess.Popen[bytes]") -> bool:
-        """Kill a command, if it has not ended; says whether it was killed without a chance to end."""
+        """Kill a command, if it has not ended; says whether it had no chance to end itself."""
         if process.poll() is not None:
             return False
         self.count["kills"] += 1
@@ -362,7 +362,7 @@ def see_foreign_is_aside(path: Path) -> None:
 
 
 def launches(round_: Round) -> None:
-    """Two or five launches of one plan at once, killed and begun again, under a clock that jumps."""
+    """Launches of one plan at once, two or five, are killed and begun again while a clock jumps."""
     n, with_budget = round_.rng.choice([2, 2, 5]), round_.rng.random() < 0.5
     several(round_, n, n_items=80, n_replies=100 if with_budget else None)
 
@@ -387,7 +387,7 @@ def several(round_: Round, n: int, *, n_items: int, n_replies: int | None) -> No
 
 @contextlib.contextmanager
 def jumping(round_: Round) -> Iterator[dict[str, str]]:
-    """The environment of processes whose clock jumps by hours; nothing where there is no compiler."""
+    """Give the environment of processes whose clock jumps by hours; {} without a compiler."""
     shim, offset, ended = round_.folder / "clock.so", round_.folder / "clock", threading.Event()
     offset.write_bytes(bytes(8))
     command = ["cc", "-shared", "-fPIC", "-O1", "-x", "c", "-", "-o", str(shim), "-ldl"]
@@ -419,7 +419,7 @@ def jumping(round_: Round) -> Iterator[dict[str, str]]:
 
 
 def full_disk(round_: Round) -> None:
-    """The disk of a collector fills up and gets room again, or the collector is killed meanwhile."""
+    """The disk of a collector fills up and gets room, or the collector is killed meanwhile."""
     with ledger.Server(round_.folder / "ledger.jsonl") as server, small_disk(round_) as disk:
         plan = Plan(round_, server, disk, 60)
         open_store(plan.store, create=True)

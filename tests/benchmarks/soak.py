@@ -78,7 +78,8 @@ def _kernel_loop(path: str, seconds: float) -> None:
             reply = client.execute_interactive(code, timeout=60, output_hook=lambda message: None)
             if reply["content"]["status"] != "ok":
                 errors.append(f"{reply['content']['ename']}: {reply['content']['evalue']}")
-            code = "store.traces('right').filter(pl.col('trial') == 0).select('cost_usd').collect().height"
+            right = "store.traces('right').filter(pl.col('trial') == 0)"
+            code = f"{right}.select('cost_usd').collect().height"
             cells, longest = cells + 1, max(longest, time.monotonic() - began)
             time.sleep(0.2)
     finally:
@@ -160,7 +161,8 @@ def main(seconds: float) -> int:
         stub.terminate()
         store = open_store(path)
         frame = store.sql(
-            "SELECT count(*) AS n, count(DISTINCT (configuration_id, item_id, trial)) AS d FROM trace_facts WHERE source = 'runner'"
+            "SELECT count(*) AS n, count(DISTINCT (configuration_id, item_id, trial)) AS d"
+            " FROM trace_facts WHERE source = 'runner'"
         )
         calls = len(answered.read_text().splitlines())
     print("\n".join(text.strip() for text in said))

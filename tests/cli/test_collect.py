@@ -96,7 +96,8 @@ def test_a_plan_file_is_overruled_by_flags(tmp_path, capsys):
     with stub.Stub(answer) as server:
         plan = tmp_path / "plan.toml"
         plan.write_text(
-            f'models = ["a"]\ntasks = ["arithmetic", "strings"]\nlimit = 2\nbase_url = "{server.url}"\n'
+            'models = ["a"]\ntasks = ["arithmetic", "strings"]\nlimit = 2\n'
+            f'base_url = "{server.url}"\n'
             'strategies = ["direct", "cot"]\ntemperature = 0.5\n'
         )
         status = main(
@@ -394,7 +395,8 @@ def test_a_task_of_code_is_collected_from_a_folder_and_analysed_in_another(
     with stub.Stub(write) as server:
         plan = folder / "plan.toml"
         plan.write_text(
-            f'models = ["quick", "slow"]\ntasks = ["code.jsonl"]\nbase_url = "{server.url}"\nretries = 0\n'
+            'models = ["quick", "slow"]\ntasks = ["code.jsonl"]\n'
+            f'base_url = "{server.url}"\nretries = 0\n'
         )
         assert main(["collect", str(plan), *store]) == 0, capsys.readouterr().err
         monkeypatch.chdir(elsewhere)

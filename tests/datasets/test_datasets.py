@@ -118,16 +118,20 @@ LEDGER = {
         "SELECT count(*) FROM orders WHERE year(ordered_on) = $1::INT AND status = $2"
     ),
     r"For how many cents were goods delivered to (.+) from orders of the year (\d+)\?": (
-        "SELECT sum(quantity * price_cents) FROM order_lines JOIN orders USING (order_id) JOIN products USING"
-        " (product_id) JOIN customers c USING (customer_id) WHERE c.name = $1 AND year(ordered_on) = $2::INT AND"
+        "SELECT sum(quantity * price_cents) FROM order_lines JOIN orders USING (order_id)"
+        " JOIN products USING"
+        " (product_id) JOIN customers c USING (customer_id) WHERE c.name = $1"
+        " AND year(ordered_on) = $2::INT AND"
         " status = 'delivered'"
     ),
     r"Which product of the category (\w+) costs the most\?": (
         "SELECT max_by(name, price_cents) FROM products WHERE category = $1"
     ),
     r"Which customer ordered the most pieces of the category (\w+) in the year (\d+)\?": (
-        "SELECT c.name FROM order_lines JOIN orders USING (order_id) JOIN products p USING (product_id) JOIN customers c"
-        " USING (customer_id) WHERE category = $1 AND year(ordered_on) = $2::INT GROUP BY 1 ORDER BY sum(quantity) DESC"
+        "SELECT c.name FROM order_lines JOIN orders USING (order_id) JOIN products p"
+        " USING (product_id) JOIN customers c"
+        " USING (customer_id) WHERE category = $1 AND year(ordered_on) = $2::INT GROUP BY 1"
+        " ORDER BY sum(quantity) DESC"
         " LIMIT 1"
     ),
 }

@@ -66,7 +66,10 @@ def test_the_order_is_the_same_in_every_run(tmp_path):
 def test_other_files_keep_their_order_unless_they_are_told(tmp_path):
     """Letters that differ, a single item, `shuffle = false`; `shuffle = true` does it to any
     file."""
-    rows = '{"input": "q1", "choices": ["a", "b", "c"], "target": "A"}\n{"input": "q2", "choices": ["a", "b", "c"], "target": "B"}\n'
+    rows = (
+        '{"input": "q1", "choices": ["a", "b", "c"], "target": "A"}\n'
+        '{"input": "q2", "choices": ["a", "b", "c"], "target": "B"}\n'
+    )
     path = tmp_path / "mixed.jsonl"
     path.write_text(rows)
     assert [i.choices for i in load_task(str(path)).items] == [("a", "b", "c")] * 2
@@ -137,5 +140,8 @@ def test_the_prompt_is_the_same_when_it_is_resumed(tmp_path, monkeypatch, capsys
     assert "first of all 4 items" in capsys.readouterr().err
     assert sorted(asked[:4]) == sorted(asked[4:])
     store = open_store(tmp_path / "s.duckdb")
-    found = "SELECT count(*) AS n, count(DISTINCT item_id) AS items, count(*) FILTER (passed) AS p FROM traces"
+    found = (
+        "SELECT count(*) AS n, count(DISTINCT item_id) AS items, count(*) FILTER (passed) AS p"
+        " FROM traces"
+    )
     assert store.sql(found).rows() == [(8, 4, 8)]

@@ -451,8 +451,8 @@ def test_what_is_cut_is_said_with_the_command_that_gives_all():
         assert "20 more rows" in text
         if suffix != ".tex":
             assert (
-                "workbench analyze summary --where &#x27;model:a b&#x27; --level 0.9 --store s.duckdb"
-                in text.replace("'", "&#x27;")
+                "workbench analyze summary --where &#x27;model:a b&#x27; --level 0.9"
+                " --store s.duckdb" in text.replace("'", "&#x27;")
             )
 
 
@@ -551,10 +551,12 @@ def test_an_analysis_asked_twice_has_two_places():
 
 def test_a_picture_keeps_drawings_and_drops_what_runs_or_loads():
     """An allow-list of elements and attributes, references to itself alone."""
-    svg = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" onload="x()" width="9">
+    svg = """<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
+        onload="x()" width="9">
       <script>x()</script><a xlink:href="javascript:x()"><text>link</text></a><image href="http://e.vil"/>
       <foreignObject><b>x</b></foreignObject><style>@import "x"</style><g clip-path="url(#c)" style="fill:url(http://e.vil)">
-      <path d="M0,0" fill="url(http://e.vil)" stroke="#fff"/></g><clipPath id="c"><rect width="1"/></clipPath></svg>"""
+      <path d="M0,0" fill="url(http://e.vil)" stroke="#fff"/></g>
+      <clipPath id="c"><rect width="1"/></clipPath></svg>"""
 
     clean = pictures.inline(svg, "one")
 

@@ -466,7 +466,11 @@ for line in sys.stdin:
     pid = os.fork()
     if not pid:
         at(given["moment"])
-        report, _ = test_batch.run(Path(given["folder"]), There(given["url"]), given["endpoint"], given["run_id"], strategies=tuple(given["strategies"]))
+        server, strategies = There(given["url"]), tuple(given["strategies"])
+        folder, run_id = Path(given["folder"]), given["run_id"]
+        report, _ = test_batch.run(
+            folder, server, given["endpoint"], run_id, strategies=strategies
+        )
         os._exit(0 if report.failed == 0 else 3)
     _, status = os.waitpid(pid, 0)
     print(status, flush=True)

@@ -348,7 +348,8 @@ async def launch():
     await asyncio.gather(beside, return_exceptions=True)
     return report
 report = asyncio.run(launch())
-print(json.dumps({"status": report.status, "collected": report.collected, "elsewhere": report.elsewhere,
+print(json.dumps({"status": report.status, "collected": report.collected,
+    "elsewhere": report.elsewhere,
     "left": report.left, "tokens": report.input_tokens + report.output_tokens}))
 """
 

@@ -406,7 +406,8 @@ class Judged(Stub):
 def judged_plan(tmp_path, url, *strategies, **settings):
     """Two questions graded by a judge; each model at a provider of its own."""
     (tmp_path / "x.jsonl").write_text(
-        '{"item": "a", "input": "what?", "target": "1"}\n{"item": "b", "input": "now?", "target": "2"}\n'
+        '{"item": "a", "input": "what?", "target": "1"}\n'
+        '{"item": "b", "input": "now?", "target": "2"}\n'
     )
     return Plan.from_mapping(
         {
@@ -481,7 +482,8 @@ def test_the_calls_of_an_attempt_of_many_models_are_told_apart(tmp_path):
     store.ingest_spool()
 
     calls = store.sql(
-        "SELECT role, call_provider, call_model, cost_usd FROM call_facts ORDER BY trace_id, ordinal"
+        "SELECT role, call_provider, call_model, cost_usd FROM call_facts"
+        " ORDER BY trace_id, ordinal"
     )
     each = [
         ("subject", "pa", "m", 2.0),

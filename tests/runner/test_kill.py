@@ -33,7 +33,10 @@ for line in sys.stdin:
     if not pid:
         with spool.SpoolWriter(folder, line.strip()) as writer:
             report = asyncio.run(runner.collect(plan, spool=writer))
-        print(f"report {report.status} {report.collected} {report.failed} {report.repeated}", flush=True)
+        print(
+            f"report {report.status} {report.collected} {report.failed} {report.repeated}",
+            flush=True,
+        )
         os._exit(0)
     print(pid, flush=True)
     os.waitpid(pid, 0)

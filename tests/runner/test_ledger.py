@@ -80,7 +80,8 @@ def test_requests_that_broke_off_are_rows_and_everything_adds_up(tmp_path):
         "SELECT sum(input_tokens + output_tokens) AS n, sum(cost_usd) AS usd FROM call_facts"
     )
     row = store.sql(
-        "SELECT sum(input_tokens + output_tokens) AS own, sum(broken_tokens) AS broken, sum(cost_usd) AS usd,"
+        "SELECT sum(input_tokens + output_tokens) AS own, sum(broken_tokens) AS broken,"
+        " sum(cost_usd) AS usd,"
         " sum(broken_cost_usd) AS broken_usd, sum(n_broken) AS n_broken, sum(n_calls) AS n_calls,"
         " sum(n_turns) AS n_turns, sum(n_broken_unknown) AS n_unknown FROM traces"
     ).row(0, named=True)

@@ -86,7 +86,10 @@ def test_a_budget_of_a_plan_holds_over_its_launches(tmp_path):
         )
 
     assert [r.collected for r in (first, second, third, other)] == [30, 30, 0, 30]
-    before = "budget_tokens = 1,320 tokens is for all launches of the plan: {} tokens spent before, {} tokens left"
+    before = (
+        "budget_tokens = 1,320 tokens is for all launches of the plan:"
+        " {} tokens spent before, {} tokens left"
+    )
     assert second.notes[0] == before.format("660", "660")
     assert third.notes[0] == before.format("1,320", "0")
     assert "the budget is used up" in second.notes[1]
@@ -181,7 +184,8 @@ def test_a_plan_file_is_continued_within_its_budget(tmp_path, capsys):
     assert shown.format(550) in dry
     assert shown.format(550) in second
     spent = open_store(tmp_path / "s.duckdb").sql(
-        "SELECT sum(input_tokens + output_tokens) AS n, any_value(plan) AS plan FROM traces JOIN runs USING (run_id)"
+        "SELECT sum(input_tokens + output_tokens) AS n, any_value(plan) AS plan FROM traces"
+        " JOIN runs USING (run_id)"
     )
     assert (spent["n"][0], server.n) == (1100, 50)
     assert '"budget_tokens":1100' in spent["plan"][0]

@@ -200,8 +200,10 @@ def weather(bench: Bench, n_attempts: int, kills: int, within_s: float, seed: in
     again = (answered - recorded).total()
     assert again <= kills * IN_FLIGHT, "more was paid for again than was in flight"
     print(
-        f"{n_attempts:,} attempts, {answered.total():,} answers in {took:.1f} s; {again} were in flight at"
-        f" {kills} kills; {len(traces) - len(settled)} failed and made again; RSS {reports[0]['rss']} MiB"
+        f"{n_attempts:,} attempts, {answered.total():,} answers in {took:.1f} s;"
+        f" {again} were in flight at"
+        f" {kills} kills; {len(traces) - len(settled)} failed and made again;"
+        f" RSS {reports[0]['rss']} MiB"
     )
     return reports[0]
 

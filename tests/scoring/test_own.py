@@ -122,7 +122,8 @@ def test_an_edited_scorer_is_another_version_of_the_task(folder: Path) -> None:
 def test_code_that_only_a_file_names_is_not_imported(tmp_path: Path, where: str) -> None:
     """A downloaded task file cannot run code: the user must say so, and is told how."""
     (tmp_path / "evil.py").write_text(
-        "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\ndef f(i, t): return True\n"
+        "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n"
+        "def f(i, t): return True\n"
     )
     path = tmp_path / "a.jsonl"
     row = '{"input": "q", "target": "t"}\n'

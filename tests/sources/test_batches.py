@@ -82,7 +82,8 @@ def test_results_and_errors_of_a_batch_are_traces_at_batch_prices(tmp_path: Path
     )
 
     rows = store.sql(
-        "SELECT item, answer, t.error_type, c.service_tier, t.input_tokens, t.reasoning_tokens, t.cost_usd "
+        "SELECT item, answer, t.error_type, c.service_tier, t.input_tokens, t.reasoning_tokens,"
+        " t.cost_usd "
         "FROM trace_facts t JOIN calls c USING (trace_id) ORDER BY item"
     ).rows()
 
@@ -235,7 +236,8 @@ def test_anthropics_results_are_read(tmp_path: Path) -> None:
     )
 
     rows = store.sql(
-        "SELECT item, answer, provider, error_type, input_tokens, cost_usd FROM trace_facts ORDER BY item"
+        "SELECT item, answer, provider, error_type, input_tokens, cost_usd FROM trace_facts"
+        " ORDER BY item"
     ).rows()
 
     cost = pytest.approx((10 * 2.5 + 5 * 0.25 + 7 * 12.5) / 1e6)
@@ -365,10 +367,18 @@ def test_results_of_another_form_are_refused_with_the_place(tmp_path: Path, valu
 
 # -- OpenRouter ----------------------------------------------------------------------------------
 
-ACTIVITY = """generation_id,created_at,cost_total,byok_usage_inference,tokens_prompt,tokens_completion,tokens_reasoning,tokens_cached,model_permaslug,provider_name,variant,cancelled,finish_reason_normalized,generation_time_ms,time_to_first_token_ms
-gen-1,2026-09-28 03:46:57.713,0.0123,0,10389,137,64,9000,openai/gpt-5-2025-08-07,OpenAI,,false,stop,2210.5,410
-gen-2,2026-09-28 03:47:10.100,0,0.044,2000,900,700,0,anthropic/claude-4.5-sonnet-20250929,Anthropic,,false,length,9000,1200
-gen-3,2026-09-28 03:48:10.100,0.0001,0,500,0,0,0,anthropic/claude-4.5-sonnet-20250929,Anthropic,,true,,300,
+ACTIVITY_COLUMNS = (
+    "generation_id,created_at,cost_total,byok_usage_inference,"
+    "tokens_prompt,tokens_completion,tokens_reasoning,tokens_cached,"
+    "model_permaslug,provider_name,variant,cancelled,finish_reason_normalized,"
+    "generation_time_ms,time_to_first_token_ms"
+)
+ROUTED = "anthropic/claude-4.5-sonnet-20250929,Anthropic"
+ACTIVITY = f"""{ACTIVITY_COLUMNS}
+gen-1,2026-09-28 03:46:57.713,0.0123,0,10389,137,64,9000,\
+openai/gpt-5-2025-08-07,OpenAI,,false,stop,2210.5,410
+gen-2,2026-09-28 03:47:10.100,0,0.044,2000,900,700,0,{ROUTED},,false,length,9000,1200
+gen-3,2026-09-28 03:48:10.100,0.0001,0,500,0,0,0,{ROUTED},,true,,300,
 """
 
 
@@ -380,7 +390,8 @@ def test_an_activity_export_is_recognised_and_its_slugs_find_their_prices(tmp_pa
     store = store_of(tmp_path, path)
 
     rows = store.sql(
-        "SELECT item, canonical_model, billed_cost_usd, round(cost_usd, 6), e2e_s, ttft_s, stop_reason, error_type "
+        "SELECT item, canonical_model, billed_cost_usd, round(cost_usd, 6), e2e_s, ttft_s,"
+        " stop_reason, error_type "
         "FROM trace_facts ORDER BY item"
     ).rows()
 

@@ -364,7 +364,8 @@ def test_eval_retry_and_retry_on_error_as_inspect_writes_them(
         assert report.is_whole, report
 
     found = store.sql(
-        "SELECT item, passed, is_replaced, n_calls FROM trace_facts ORDER BY item, passed NULLS LAST"
+        "SELECT item, passed, is_replaced, n_calls FROM trace_facts"
+        " ORDER BY item, passed NULLS LAST"
     )
     assert found.rows() == [
         ("flaky/1", True, None, 1),

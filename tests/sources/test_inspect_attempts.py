@@ -212,7 +212,8 @@ def test_a_store_of_an_older_layout_keeps_each_attempt_once(
         doubled, kept = (
             row[0]
             for row in connection.execute(
-                "SELECT trace_id FROM traces JOIN items USING (item_id) WHERE item = '1' ORDER BY run_id"
+                "SELECT trace_id FROM traces JOIN items USING (item_id) WHERE item = '1'"
+                " ORDER BY run_id"
             ).fetchall()
         )
         for trace_id in (doubled, kept):

@@ -524,7 +524,8 @@ def test_a_fork_that_replays_its_parent_counts_once(
     imported(store, [paths[n] for n in order])
 
     rows = store.sql(
-        "SELECT n_calls, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens, cost_usd > 0 "
+        "SELECT n_calls, input_tokens, output_tokens, reasoning_tokens, cache_read_tokens,"
+        " cost_usd > 0 "
         "FROM traces ORDER BY started_at"
     ).rows()
     assert rows == [(2, 3000, 300, 130, 900, True), (1, 3000, 300, 90, 2000, True)]

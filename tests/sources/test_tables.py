@@ -897,7 +897,9 @@ def test_a_map_can_name_what_is_unknown(tmp_path: Path) -> None:
     cells = ["resolved", "unresolved", "timeout", ""]
     path = write(tmp_path / "rows.csv", [{"q": i, "v": c} for i, c in enumerate(cells)])
     text = f"""{QUIZ}
-    passed = {{ column = "v", map = {{ resolved = true, unresolved = false, timeout = "@null", "@null" = false }} }}
+    [columns.passed]
+    column = "v"
+    map = {{ resolved = true, unresolved = false, timeout = "@null", "@null" = false }}
     """
 
     traces = of(load(path, mapping(tmp_path, text))[0], Trace)

@@ -269,7 +269,8 @@ def test_old_stores_and_folders_are_put_right(tmp_path: Path) -> None:
         connection.execute(LAYOUT_2.read_text())
         for id, temperature in (("a" * 24, 0.0), ("b" * 24, 1.0)):
             connection.execute(
-                "INSERT INTO configurations (configuration_id, configuration, model, temperature, strategy_params)"
+                "INSERT INTO configurations (configuration_id, configuration, model,"
+                " temperature, strategy_params)"
                 " VALUES (?, 'm direct', 'm', ?, ?)",
                 [id, temperature, json_text({"docs": 3})],
             )

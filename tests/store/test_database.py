@@ -448,7 +448,10 @@ def test_a_query_that_outgrows_its_memory_spills(
     written."""
     monkeypatch.setattr(database, "_MEMORY", {"memory_limit": "64MB"})
     store = making.small_store(tmp_path)
-    many = "SELECT count(*) AS n FROM (SELECT range % 600000 AS k, max(range::VARCHAR || 'long enough') FROM range(1200000) GROUP BY k)"
+    many = (
+        "SELECT count(*) AS n FROM (SELECT range % 600000 AS k,"
+        " max(range::VARCHAR || 'long enough') FROM range(1200000) GROUP BY k)"
+    )
     if not writable:  # root may write everywhere, so that it must be told
         monkeypatch.setattr(database.os, "access", lambda *_: False)
     with database.reading(store.path) as connection:
@@ -476,7 +479,8 @@ def test_samples_of_an_older_version_are_completed(tmp_path: Path) -> None:
         newest = connection.execute("SELECT max(run_id) FROM traces").fetchall()[0][0]
         for table in ("calls", "tool_calls", "scores", "messages"):
             connection.execute(
-                f"DELETE FROM {table} WHERE trace_id IN (SELECT trace_id FROM traces WHERE run_id = ?)",
+                f"DELETE FROM {table} WHERE trace_id IN (SELECT trace_id FROM traces"
+                " WHERE run_id = ?)",
                 [newest],
             )
         for table in ("traces", "runs"):

@@ -258,7 +258,7 @@ def test_journals_claims_and_batches_of_another_store_are_refused_in_words(
 
 
 def test_a_living_collector_of_another_store_holds_nothing_of_this_one(tmp_path: Path) -> None:
-    """Its store's file was replaced under it, and it goes on: nobody here waits for what it makes."""
+    """Its store's file was replaced under it, and it goes on: nobody here waits for its traces."""
     store = open_store(tmp_path / "a.duckdb", create=True)
     folder, key = store.spool_dir, ("c", "i", 0)
     (folder / "store").write_text("f" * 32)

@@ -45,9 +45,11 @@ def store(path: Path, filled: list[AnyRecord], *prices: Price) -> Store:
 def content(made: Store) -> list[tuple[object, ...]]:
     """What the traces, their calls and their prices say."""
     asked = (
-        "SELECT trace_id, answer, passed, score, n_calls, output_tokens, cost_usd FROM traces ORDER BY ALL",
+        "SELECT trace_id, answer, passed, score, n_calls, output_tokens, cost_usd FROM traces"
+        " ORDER BY ALL",
         "SELECT call_id, input_tokens, output_tokens, price_id FROM calls ORDER BY ALL",
-        "SELECT trace_id, ordinal, text FROM messages JOIN contents USING (content_id) ORDER BY ALL",
+        "SELECT trace_id, ordinal, text FROM messages JOIN contents USING (content_id)"
+        " ORDER BY ALL",
         "SELECT item_id, target FROM items ORDER BY ALL",
         "SELECT price_id FROM prices ORDER BY ALL",
     )

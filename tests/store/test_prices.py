@@ -301,7 +301,8 @@ def test_the_linter_finds_each_kind_of_contradiction(tmp_path: Path) -> None:
     )
     store = _store(tmp_path, calls)
     faults = store.sql(
-        "SELECT c.ordinal, u.fault, u.detail FROM usage_faults u JOIN calls c USING (call_id) ORDER BY 1"
+        "SELECT c.ordinal, u.fault, u.detail FROM usage_faults u JOIN calls c USING (call_id)"
+        " ORDER BY 1"
     )
     assert faults["fault"].to_list() == list(broken)
     assert faults["detail"].null_count() == 0
@@ -416,7 +417,8 @@ def test_price_sheets_are_read_from_toml_and_csv(tmp_path: Path) -> None:
     """Both forms give the same rows."""
     toml = tmp_path / "sheet.toml"
     toml.write_text(
-        '[[price]]\nmodel = "m"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2.5\nstarts_at = 2026-01-01\n'
+        '[[price]]\nmodel = "m"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2.5\n'
+        "starts_at = 2026-01-01\n"
     )
     table = tmp_path / "sheet.csv"
     table.write_text(

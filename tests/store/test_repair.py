@@ -83,7 +83,8 @@ def _damaged(sound: Path, path: Path, column: str) -> Path:
     table, _, name = column.partition(".")
     with duckdb.connect(str(sound), read_only=True) as connection:
         blocks = connection.execute(
-            f"SELECT block_id FROM pragma_storage_info('{table}') WHERE column_name = ? AND block_id >= 0",
+            f"SELECT block_id FROM pragma_storage_info('{table}') WHERE column_name = ?"
+            " AND block_id >= 0",
             [name],
         ).fetchall()
         size = connection.execute("SELECT block_size FROM pragma_database_size()").fetchall()

@@ -1,9 +1,9 @@
-"""Hostile inputs for everything that reads what others wrote, and what each reader may do with them.
+"""Hostile inputs for each reader of what others wrote, and what the reader may do with them.
 
 A target has sound examples, and a reader that is given them changed: bytes flipped, cut, doubled,
 values of JSON and TOML put in the place of others. The reader may refuse with an error of ours; any
-other exception is a crash. `tests/trust/test_hostile_inputs.py` runs a little of each, `tests/benchmarks/fuzz.py`
-as much as there is time for.
+other exception is a crash. `tests/trust/test_hostile_inputs.py` runs a little of each,
+`tests/benchmarks/fuzz.py` as much as there is time for.
 """
 
 import asyncio
@@ -594,7 +594,7 @@ _SCHEMA = {
 
 
 def _read_answer(data: bytes, folder: Path) -> None:
-    """What a model wrote: tools in its text, their arguments, code, JSON, what graded code printed."""
+    """What a model wrote: tools in its text, arguments, code, JSON, what graded code printed."""
     del folder
     text = data.decode("utf-8", "replace")
     left, asked = tool_text.parse(text, {"calc", "sql"})

@@ -5,9 +5,9 @@ is a process of its own:
 
     python tests/support/ledger.py --log ledger.jsonl --gap-s 0.01
 
-It prints its port on the first line and ends with its standard input. The first part of a path names
-who asks (`/first/v1/chat/completions`), and each reply carries its number, so that the replies in a
-store are compared with the books one by one.
+It prints its port on the first line and ends with its standard input. The first part of a path
+names who asks (`/first/v1/chat/completions`), and each reply carries its number, so that the
+replies in a store are compared with the books one by one.
 """
 
 import argparse

@@ -142,7 +142,8 @@ def test_memory_that_duckdb_does_not_count_is_bounded_by_the_system(
 _SMALL = """
 import os, sys
 real = os.sysconf
-os.sysconf = lambda name: (3 << 30) // real("SC_PAGE_SIZE") if name == "SC_PHYS_PAGES" else real(name)
+pages = (3 << 30) // real("SC_PAGE_SIZE")
+os.sysconf = lambda name: pages if name == "SC_PHYS_PAGES" else real(name)
 import workbench as wb
 from workbench.cli import main
 from workbench.errors import QueryError
@@ -237,7 +238,8 @@ def test_a_store_of_ours_is_not_written_when_it_is_opened(store: Store) -> None:
         (
             (
                 "ALTER TABLE contents RENAME TO c2",
-                "CREATE VIEW contents AS SELECT content_id, n_bytes, (SELECT content FROM read_text('{secret}')) AS text FROM c2",
+                "CREATE VIEW contents AS SELECT content_id, n_bytes,"
+                " (SELECT content FROM read_text('{secret}')) AS text FROM c2",
             ),
             "contents is a view",
         ),

@@ -84,7 +84,8 @@ def test_an_estimate_is_a_range_with_its_reasons() -> None:
     assert 0 < (reading.low_j or 0) < (reading.energy_j or 0) < (reading.high_j or 0)
     assert reading.full_j is None
     assert reading.note == (
-        "EcoLogits' model of H100 servers: 44–132 of 440 billion parameters active (not published, guessed"
+        "EcoLogits' model of H100 servers: 44–132 of 440 billion parameters active (not"
+        " published, guessed"
         " as of 2026-11-22), 16 GPUs, batch 16–256, PUE 1.2; output tokens alone"
     )
 

@@ -6,7 +6,8 @@ from workbench.errors import ProviderRejected, ProviderUnavailable
 from workbench.runner.limits import Breaker
 
 TOO_LONG = ProviderRejected(
-    "the server answered 400: This model's maximum context length is 8192 tokens, however you requested 9120",
+    "the server answered 400: This model's maximum context length is 8192 tokens,"
+    " however you requested 9120",
     kind="http_400",
 )
 FILTERED = ProviderRejected(

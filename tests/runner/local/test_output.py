@@ -111,7 +111,8 @@ def test_special_tokens_are_written_as_told():
         ),
         ('So:<tool_call>{"name": "add", "arguments": {}}', "So:", [("add", {})]),
         (
-            '[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}}, {"name": "sub", "arguments": {}}]',
+            '[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}},'
+            ' {"name": "sub", "arguments": {}}]',
             "",
             [("add", {"a": 1}), ("sub", {})],
         ),

@@ -196,7 +196,8 @@ async def test_turns_that_are_left_and_what_was_used_are_told():
     )
 
     assert model.messages()[-1][1] == (
-        "42\n\n[Used so far: 1 of 3 turns, 1 of 5 tool calls, 1010 of 9000 tokens. You have 2 turns left.]"
+        "42\n\n[Used so far: 1 of 3 turns, 1 of 5 tool calls, 1010 of 9000 tokens."
+        " You have 2 turns left.]"
     )
     assert session.tool_calls[0].result_bytes == 2
 

@@ -13,7 +13,8 @@ from workbench.runner.providers import services, thinking_tags
 from workbench.runner.providers.protocol import BegunTurns, CallRefused, Reply
 
 REFUSALS = [
-    "This model does not support assistant message prefill. The conversation must end with a user message.",
+    "This model does not support assistant message prefill."
+    " The conversation must end with a user message.",
     "Assistant response prefill is incompatible with enable_thinking.",
     "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant",
     "Cannot have 2 or more assistant messages at the end of the list.",

@@ -32,7 +32,8 @@ class Mine:
 
     async def run(self, session, item):
         for _ in range(self.rounds):
-            reply = await session.generate([{"role": "user", "content": f"{self.word} {item.question}"}])
+            question = f"{self.word} {item.question}"
+            reply = await session.generate([{"role": "user", "content": question}])
         return Outcome(reply.text)
 
 
