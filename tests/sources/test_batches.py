@@ -143,7 +143,7 @@ def test_requests_of_two_batches_with_one_custom_id_are_not_guessed(tmp_path: Pa
     records, report = read(path)
 
     assert next(r for r in records if isinstance(r, Configuration)).model == "gpt-5-2025-08-07"
-    assert report.notes["custom_ids that stand in several files of requests here: not joined"] == 1
+    assert report.notes["custom_ids that occur in several files of requests: not joined"] == 1
 
 
 def test_a_batch_imported_again_with_its_requests_is_the_same_traces(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_a_file_of_requests_alone_says_that_it_is_read_with_its_results(tmp_path
     records, report = read(write(tmp_path / "input.jsonl", [request("q-1")]))
 
     assert not records
-    assert report.nothing == "requests of a batch, which are read with its results"
-    assert report.accounted
+    assert report.why_empty == "requests of a batch, which are read with its results"
+    assert report.is_accounted_for
 
 
 def test_answers_of_the_responses_api_and_tools_are_read(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_result_of_another_shape_ends_nothing(tmp_path: Path, line: Line) -> N
     records, report = read(write(tmp_path / "o.jsonl", [result("q-1"), line]))
 
     assert any(isinstance(r, Trace) and r.answer == "42" for r in records)
-    assert report.accounted
+    assert report.is_accounted_for
 
 
 # -- EvalPlus ------------------------------------------------------------------------------------
@@ -308,8 +308,8 @@ def test_a_sample_passes_the_added_tests_only_with_the_base_ones(tmp_path: Path)
     ]
     (configuration,) = (r for r in records if isinstance(r, Configuration))
     assert (configuration.model, configuration.temperature) == ("gpt-4o", 0.8)
-    assert report.notes["the model is told by the file's name alone"] == 1
-    assert report.accounted
+    assert report.notes["the model is taken from the file's name"] == 1
+    assert report.is_accounted_for
 
 
 def test_results_of_evalplus_are_no_inspect_log(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_the_pass_rate_that_the_file_states_is_checked(tmp_path: Path) -> None:
 
     _, report = read(path)
 
-    assert [(t.name, t.found, t.agrees) for t in report.totals] == [
+    assert [(t.name, t.computed, t.agrees) for t in report.totals] == [
         ("base pass@1", 0.5, True),
         ("plus pass@1", 0.25, False),
     ]

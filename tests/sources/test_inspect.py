@@ -238,7 +238,7 @@ def test_an_unfinished_log_gives_the_samples_written_so_far(tmp_path: Path) -> N
     assert [i.item for i in of(records, Item)] == ["1", "b"]
     assert of(records, Run)[0].status == "interrupted"
     assert any("unfinished log" in note for note in report.notes)
-    assert [(t.name, t.stated, t.found) for t in report.totals] == [
+    assert [(t.name, t.stated, t.computed) for t in report.totals] == [
         ("samples in the journal", 2, 2)
     ]
 
@@ -550,7 +550,7 @@ def test_a_sample_whose_calls_do_not_add_up_is_reported(tmp_path: Path) -> None:
     assert report.mismatches.n == 2
     assert (
         "samples/1_epoch_1.json: input_tokens of its calls add up to 120, it says 60"
-        in (report.mismatches.kept[0])
+        in (report.mismatches.texts[0])
     )
 
 
@@ -575,7 +575,7 @@ def test_the_logs_own_results_are_held_against_ours(tmp_path: Path) -> None:
 
     _, report = load(path)
 
-    assert [(t.name, t.stated, t.found, t.agrees) for t in report.totals] == [
+    assert [(t.name, t.stated, t.computed, t.agrees) for t in report.totals] == [
         ("input tokens of all models, as logged", 120, 120, True),
         ("output tokens of all models, as logged", 41, 40, False),
         ("samples without error", 2, 2, True),
@@ -591,10 +591,10 @@ def test_a_sample_that_stands_twice_is_reported(tmp_path: Path) -> None:
     records, report = load(path)
 
     assert len(of(records, Trace)) == 1
-    assert report.duplicates.kept == [
+    assert report.duplicates.texts == [
         "samples[1]: item '1', epoch 1 stands there before; the first is kept"
     ]
-    assert report.accounted
+    assert report.is_accounted_for
 
 
 # -- bad input ---------------------------------------------------------------------------------
@@ -675,7 +675,7 @@ def test_a_zip_of_something_else_is_no_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "parts"),
     [
-        (b"{", ["1_epoch_1.json", "no JSON"]),
+        (b"{", ["1_epoch_1.json", "not JSON"]),
         (b'{"epoch": 1}', ["1_epoch_1.json", "`id`"]),
         (b'{"id": 1, "events": "x"}', ["1_epoch_1.json", "$.events"]),
         (b'{"id": 1, "epoch": 99999999999999999999999}', ["$.epoch"]),

@@ -30,7 +30,7 @@ def compare(path: Path) -> FileReport:
     records = list(sources.read(path, report=report))
     items = {r.item_id: r for r in records if isinstance(r, Item)}
     traces = {(items[t.item_id].item, t.trial + 1): t for t in records if isinstance(t, Trace)}
-    assert report.accounted
+    assert report.is_accounted_for
     assert report.adds_up
     assert len(traces) == len(theirs.samples) == report.rows_in
     for sample in theirs.samples:

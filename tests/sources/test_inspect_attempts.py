@@ -324,9 +324,9 @@ def test_members_that_are_part_of_no_sample_are_said(tmp_path: Path) -> None:
     }
     _, report = load(archive(tmp_path / "log.eval", members))
 
-    assert (report.rows_in, report.rows_out, report.accounted) == (2, 1, True)
+    assert (report.rows_in, report.rows_out, report.is_accounted_for) == (2, 1, True)
     assert not report.is_complete
-    assert "samples/new/thing.json" in report.incomplete.kept[0]
+    assert "samples/new/thing.json" in report.incomplete.texts[0]
 
 
 def test_samples_that_are_listed_and_not_there_are_a_total_that_differs(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_samples_that_are_listed_and_not_there_are_a_total_that_differs(tmp_path
     (total,) = load(path)[1].totals
     (again,) = load(journal)[1].totals
 
-    assert (total.name, total.stated, total.found, total.agrees) == (
+    assert (total.name, total.stated, total.computed, total.agrees) == (
         "samples in the summaries",
         5,
         1,
@@ -544,7 +544,7 @@ def test_stated_means_are_held_against_those_of_the_analyses(
 
     (total,) = load(archive(tmp_path / "log.eval", {"header.json": header, **members}))[1].totals
 
-    assert (total.name, total.found, total.agrees) == ("mean of m", 1.0, agrees)
+    assert (total.name, total.computed, total.agrees) == ("mean of m", 1.0, agrees)
     assert told in total.nulls
 
 
@@ -650,7 +650,7 @@ def test_counts_that_contradict_themselves_are_in_the_report(tmp_path: Path) -> 
 
     assert (
         "cache_read_tokens 10001 is more than input_tokens 10000; the call has no cost"
-        in report.mismatches.kept[0]
+        in report.mismatches.texts[0]
     )
 
 

@@ -23,7 +23,7 @@ def of(records: list, kind: type) -> list:
 @pytest.fixture(scope="module")
 def reversal(shared_data: Path) -> dict[Path, tuple[list, FileReport]]:
     """Every importable file of the pricing-reversal folder, read once."""
-    found = sources.find(shared_data / "pricing_reversal")
+    found = sources.detect_files(shared_data / "pricing_reversal")
     return {path: load(path) for path, source in found if source}
 
 
@@ -32,7 +32,11 @@ def test_a_folder_is_imported_as_far_as_it_can_be(shared_data: Path, reversal: d
     formats = defaultdict(int)
     for _, report in reversal.values():
         formats[report.format] += 1
-    left = [path for path, source in sources.find(shared_data / "pricing_reversal") if not source]
+    left = [
+        path
+        for path, source in sources.detect_files(shared_data / "pricing_reversal")
+        if not source
+    ]
 
     assert formats == {
         "table:pricing_reversal": 8,
@@ -57,11 +61,11 @@ def test_every_scored_file_adds_up_to_its_own_totals(reversal: dict) -> None:
             "completion_tokens",
             "counts",
         }
-        assert totals["prompt_tokens"].stated == totals["prompt_tokens"].found
-        assert totals["completion_tokens"].stated == totals["completion_tokens"].found
-        assert math.isclose(totals["cost"].stated, totals["cost"].found, abs_tol=0.005)
+        assert totals["prompt_tokens"].stated == totals["prompt_tokens"].computed
+        assert totals["completion_tokens"].stated == totals["completion_tokens"].computed
+        assert math.isclose(totals["cost"].stated, totals["cost"].computed, abs_tol=0.005)
         assert report.adds_up
-        assert report.accounted
+        assert report.is_accounted_for
         assert report.rows_out == 60
 
 
@@ -92,7 +96,7 @@ def test_repeats_are_trials_of_the_same_items_and_configurations(reversal: dict)
     unscored = duplicates = 0
     for records, report in reversal.values():
         duplicates += report.duplicates.n
-        assert report.accounted
+        assert report.is_accounted_for
         for trace in of(records, Trace):
             trials[trace.configuration_id, trace.item_id].add(trace.trial)
             unscored += trace.score is None

@@ -67,7 +67,7 @@ def test_a_folder_is_walked_in_order_without_hidden_files_and_licences(tmp_path:
     (root / "folder").symlink_to(outside)
     (root / "notes.txt").write_text("hello")
 
-    found = [(os.fspath(f.path.relative_to(root)), f.source) for f in sources.find(root)]
+    found = [(os.fspath(f.path.relative_to(root)), f.source) for f in sources.detect_files(root)]
 
     assert [name for name, _ in found] == ["a.json", "notes.txt", "b/2.json"]
     assert [source and source.name for _, source in found] == ["inspect", None, "inspect"]
@@ -79,7 +79,7 @@ def test_a_mapping_takes_the_files_that_it_names(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("q\n1\n")
     (tmp_path / "mine.toml").write_text('[match]\nfiles=["*.csv"]\n[columns]\nitem="q"')
 
-    found = sources.find(tmp_path, mapping=tmp_path / "mine.toml")
+    found = sources.detect_files(tmp_path, mapping=tmp_path / "mine.toml")
 
     kinds = {path.name: source.name if source else None for path, source in found}
     assert kinds == {"a.json": "inspect", "b.csv": "table", "mine.toml": None}
@@ -88,7 +88,7 @@ def test_a_mapping_takes_the_files_that_it_names(tmp_path: Path) -> None:
 def test_nothing_at_a_path_is_an_error(tmp_path: Path) -> None:
     """Rather than an import of nothing."""
     with pytest.raises(ImportFormatError, match="neither a file nor a folder"):
-        sources.find(tmp_path / "none")
+        sources.detect_files(tmp_path / "none")
 
 
 def test_the_registry_stays_light() -> None:

@@ -161,7 +161,7 @@ def test_a_call_is_a_message_not_a_line(tmp_path: Path) -> None:
     assert trace.e2e_s == 12.0
     assert trace.answer == "nothing"
     assert report.notes["8 lines are 2 calls"] == 1
-    assert report.accounted
+    assert report.is_accounted_for
 
 
 def test_messages_and_tools_are_told_apart(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_what_the_program_writes_in_the_models_place_is_no_call(tmp_path: Path) 
         "API Error: overloaded",
     )
     assert (len(mended.calls), mended.error_type) == (2, None)
-    assert report.notes["messages that the program wrote in the model's place: no calls"] == 1
+    assert report.notes["messages written by Claude Code itself: no calls"] == 1
 
 
 def test_a_usage_of_zeros_is_not_known(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_usage_of_zeros_is_not_known(tmp_path: Path) -> None:
 
     assert trace.calls[0].input_tokens is None
     assert trace.calls[0].output_tokens is None
-    assert report.notes["calls whose usage is all zeros: not known"] == 1
+    assert report.notes["calls whose usage is all zeros: treated as unknown"] == 1
 
 
 def test_every_call_keeps_its_own_model_and_the_session_has_the_busiest(tmp_path: Path) -> None:
@@ -260,12 +260,12 @@ def test_a_torn_last_line_is_left_for_the_next_import(tmp_path: Path) -> None:
     broken, named = only_trace(path)
 
     assert len(torn.calls) == 1
-    assert any("still written to" in note for note in report.notes)
+    assert any("still running" in note for note in report.notes)
     assert report.is_whole
     assert len(broken.calls) == 2
-    assert named.incomplete.kept[0].startswith("line 2 is no JSON")
+    assert named.incomplete.texts[0].startswith("line 2 is not JSON")
     assert not named.is_whole
-    assert named.accounted
+    assert named.is_accounted_for
 
 
 def test_a_session_that_grew_replaces_what_was_imported(tmp_path: Path) -> None:
@@ -545,9 +545,9 @@ def test_the_counter_of_the_thread_is_checked(tmp_path: Path) -> None:
     _, right = only_trace(write(tmp_path / "a.jsonl", parent("t")))
     _, wrong = only_trace(write(tmp_path / "b.jsonl", [*parent("t"), told(70, THIRD, 9999)]))
 
-    assert [(t.stated, t.found, t.agrees) for t in right.totals] == [(3300, 3300, True)]
-    assert [(t.stated, t.found, t.agrees) for t in wrong.totals] == [(9999, 6600, False)]
-    assert right.notes["counts that were told again, counted once"] == 1
+    assert [(t.stated, t.computed, t.agrees) for t in right.totals] == [(3300, 3300, True)]
+    assert [(t.stated, t.computed, t.agrees) for t in wrong.totals] == [(9999, 6600, False)]
+    assert right.notes["repeated counts, counted once"] == 1
 
 
 def rollout() -> list[Line]:
@@ -678,7 +678,7 @@ def test_a_counter_that_falls_is_a_new_beginning(tmp_path: Path) -> None:
 
     assert [c.total_tokens for c in trace.calls] == [1100, 2200, 3300, 1100]
     assert not report.totals
-    assert report.notes["times that the counter of the thread fell"] == 1
+    assert report.notes["decreases of the thread's counter"] == 1
 
 
 @pytest.mark.parametrize(
@@ -710,5 +710,5 @@ def test_a_session_in_which_no_model_was_called_holds_nothing(
     write(tmp_path / "files" / "b.jsonl", session())
     store = str(tmp_path / "s.duckdb")
 
-    assert read(tmp_path / "files" / "a.jsonl")[1].nothing
+    assert read(tmp_path / "files" / "a.jsonl")[1].why_empty
     assert main(["import", str(tmp_path / "files"), "--store", store]) == 0

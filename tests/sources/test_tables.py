@@ -83,7 +83,7 @@ def test_every_kind_of_file_gives_the_same_traces(tmp_path: Path, suffix: str) -
     assert [c.output_tokens for t in (a, b) for c in t.calls] == [20, 21]
     assert [c.reasoning_tokens for t in (a, b) for c in t.calls] == [5, 6]
     assert (report.rows_in, report.rows_out) == (2, 2)
-    assert report.accounted
+    assert report.is_accounted_for
     assert report.adds_up
     assert report.format == "table:mine"
 
@@ -303,7 +303,7 @@ def test_the_line_of_a_spreadsheet_that_tells_the_delimiter_is_no_row(tmp_path: 
     records = list(sources.read(path, report=report, mapping=text))
 
     assert [t.score for t in of(records, Trace)] == [0.5]
-    assert "line 4, column 's'" in report.bad_rows.kept[0]
+    assert "line 4, column 's'" in report.bad_rows.texts[0]
 
 
 def test_a_repeated_item_and_trial_is_reported_and_the_first_kept(tmp_path: Path) -> None:
@@ -314,8 +314,8 @@ def test_a_repeated_item_and_trial_is_reported_and_the_first_kept(tmp_path: Path
 
     assert [t.calls[0].output_tokens for t in of(records, Trace)] == [20]
     assert report.duplicates.n == 1
-    assert "line 3: item 'a', trial 0" in report.duplicates.kept[0]
-    assert report.accounted
+    assert "line 3: item 'a', trial 0" in report.duplicates.texts[0]
+    assert report.is_accounted_for
 
 
 @pytest.mark.parametrize("trial", ["", "trial='@repeat'\n"])
@@ -338,10 +338,10 @@ def test_rows_of_one_request_are_one_call_and_the_last_usage_counts(
     assert [t.calls[0].output_tokens for t in of(records, Trace)] == [7, 185, 9][
         : 3 if trial else 2
     ]
-    assert report.duplicates.kept == [
+    assert report.duplicates.texts == [
         f"line {n}: request 'r1' goes on in a later row; the last is kept" for n in (1, 2)
     ]
-    assert report.accounted
+    assert report.is_accounted_for
 
 
 def test_repeats_can_be_counted_as_trials(tmp_path: Path) -> None:
@@ -402,8 +402,8 @@ def test_rows_that_do_not_add_up_are_reported(tmp_path: Path) -> None:
 
     _, report = load(path, mapping(tmp_path, text))
 
-    assert report.mismatches.kept == ["rows[0]: thinking 21 is more than the output 20"]
-    assert [(t.name, t.stated, t.found, t.agrees) for t in report.totals] == [
+    assert report.mismatches.texts == ["rows[0]: thinking 21 is more than the output 20"]
+    assert [(t.name, t.stated, t.computed, t.agrees) for t in report.totals] == [
         ("out", 50, 41, False),
         ("n", 2, 2, True),
     ]
@@ -681,7 +681,7 @@ def test_counts_that_contradict_themselves_are_reported_with_their_lines(tmp_pat
     assert (a.e2e_s, a.calls[0].input_tokens, a.calls[0].billed_cost_usd) == (None, None, None)
     assert (b.e2e_s, b.calls[0].ttft_s, b.calls[0].input_tokens) == (2.0, None, 100)
     assert b.calls[0].cache_read_tokens == 500
-    assert report.mismatches.kept == [
+    assert report.mismatches.texts == [
         "line 2: e2e_s is -3.2, below 0; taken as unknown",
         "line 2: input_tokens is -5, below 0; taken as unknown",
         "line 2: billed_cost_usd is -0.01, below 0; taken as unknown",
@@ -722,7 +722,7 @@ def test_the_total_decides_row_by_row_whether_the_input_holds_the_cached(tmp_pat
         31: (10, 20),
         None: (10, 20),
     }
-    assert report.mismatches.kept == ["line 4: input 10 + output 20 is not the total 31"]
+    assert report.mismatches.texts == ["line 4: input 10 + output 20 is not the total 31"]
     assert report.conventions["another convention than the mapping's, by the total"] == 2
 
 
@@ -770,8 +770,8 @@ def test_bad_rows_are_passed_over_where_that_is_asked(
     assert place in str(caught.value)
     assert [t.score for t in of(records, Trace)] == [1.0, 0.0]
     assert (report.rows_in, report.rows_out, report.bad_rows.n) == (3, 2, 1)
-    assert place in report.bad_rows.kept[0]
-    assert report.accounted
+    assert place in report.bad_rows.texts[0]
+    assert report.is_accounted_for
 
 
 # -- identity ------------------------------------------------------------------------------------

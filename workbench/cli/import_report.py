@@ -130,7 +130,7 @@ def _totals(outcomes: Iterable[ImportOutcome]) -> Iterator[dict[str, object]]:
                 "file": imported.path.name,
                 "total": total.name,
                 "stated": float(total.stated),
-                "found": float(total.found),
+                "found": float(total.computed),
                 "agrees": total.agrees,
                 "nulls": total.nulls or None,
             }
@@ -157,12 +157,12 @@ def _of_report(report: "FileReport") -> Iterator[tuple[str, str]]:
         "duplicate": report.duplicates,
     }
     for kind, group in kinds.items():
-        for text in group.kept:
+        for text in group.texts:
             yield kind, text
     for total in report.totals:
         if not total.agrees:
             nulls = f" ({total.nulls})" if total.nulls else ""
-            both = f"{total.stated:.10g} stated, {total.found:.10g} found"
+            both = f"{total.stated:.10g} stated, {total.computed:.10g} found"
             yield "differs", f"{total.name}: {both}{nulls}"
     for note, n in report.notes.items():
         yield "note", note if n == 1 else f"{note} ({n:,} ×)"

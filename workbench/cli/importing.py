@@ -11,7 +11,7 @@ from workbench.cli.options import open_store, output_options, settings, store_op
 
 if TYPE_CHECKING:
     from workbench.cli.import_report import ImportOutcome
-    from workbench.sources import Found, Source
+    from workbench.sources import DetectedFile, Source
     from workbench.store import Store
     from workbench.store.contradictions import Prefer
 
@@ -191,7 +191,7 @@ def _import(
         yield _merge(store, path, as_tables=as_tables, prefer=prefer)
         return
     try:
-        files = sources.find(path, mapping=mapping, source=source)
+        files = sources.detect_files(path, mapping=mapping, source=source)
     except WorkbenchError as error:
         yield ImportOutcome(path, failed=str(error))
         return
@@ -204,7 +204,7 @@ def _import(
 
 def _read(
     store: "Store | None",
-    file: "Found",
+    file: "DetectedFile",
     mapping: str | None,
     *,
     source: "Source | None",
@@ -229,9 +229,9 @@ def _read(
         if store is None:
             for _ in records:
                 pass
-            return ImportOutcome(file.path, report=report, skipped=report.nothing)
+            return ImportOutcome(file.path, report=report, skipped=report.why_empty)
         ingested = store.ingest(records)
-        return ImportOutcome(file.path, report=report, ingest=ingested, skipped=report.nothing)
+        return ImportOutcome(file.path, report=report, ingest=ingested, skipped=report.why_empty)
     except WorkbenchError as error:
         return ImportOutcome(file.path, report=report, failed=str(error))
     except OSError as error:
@@ -254,7 +254,7 @@ def _merge(
         return ImportOutcome(path, failed=str(error))
 
 
-def _with_progress(files: list["Found"]) -> Iterator["Found"]:
+def _with_progress(files: list["DetectedFile"]) -> Iterator["DetectedFile"]:
     """Iterate over files, with a bar on stderr if it is a terminal."""
     from rich.console import Console
     from rich.progress import (

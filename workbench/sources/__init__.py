@@ -1,8 +1,8 @@
-"""Foreign files → records: one module per format, found by content.
+"""Sources: readers that convert the files of other tools to records, one module per format.
 
-A format is a module here with a `SOURCE`; adding the file adds the format. Installed plug-ins add
-theirs (group `workbench.sources`). Reading streams: an iterator yields the records, and the report
-fills meanwhile.
+A format is a module of this package with a `SOURCE`; adding the file adds the format. Installed
+plug-ins add further ones (group `workbench.sources`). Files are detected by their content and read
+as a stream: an iterator yields the records and fills the report as it advances.
 """
 
 import functools
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from workbench.errors import ConfigError, ImportFormatError
 from workbench.records import AnyRecord
-from workbench.sources import own
+from workbench.sources import external
 from workbench.sources.report import FileReport, Total
 
 __all__ = [
+    "DetectedFile",
     "FileReport",
-    "Found",
     "Source",
     "Total",
     "detect",
-    "find",
+    "detect_files",
     "get",
     "problems",
     "read",
@@ -40,7 +40,7 @@ _SKIPPED = ("readme", "license", "licence", "notice", "copying", "changelog")
 
 
 class Source(Protocol):
-    """One foreign format.
+    """Reader of one file format.
 
     Attributes:
         name: short and stable; stored as the run's source.
@@ -51,81 +51,80 @@ class Source(Protocol):
     title: str
 
     def detect(self, path: Path) -> bool:
-        """Whether the file is of this format, by its content and cheaply."""
+        """Return whether the file is of this format, by its first bytes."""
         ...
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None
     ) -> Iterator[AnyRecord]:
-        """Yield a file's records: run, task, item and configuration before what refers to them."""
+        """Yield a file's records; each one after the records that it refers to."""
         ...
 
 
-class Found(NamedTuple):
-    """A file, and the format that reads it; None where none does."""
+class DetectedFile(NamedTuple):
+    """A file and its source; None if its format is unknown."""
 
     path: Path
     source: Source | None
 
 
 def sources() -> dict[str, Source]:
-    """All formats by name: those that ship, those of plug-ins, and last that of tables."""
-    shipped = _shipped()
-    others, _ = own.load_all(tuple(shipped))
-    last = {"table": shipped["table"]}
-    first = {n: s for n, s in shipped.items() if n != "table"}
-    return {**first, **{s.name: s for s in others}, **last}
+    """Return all sources by name: shipped ones, those of plug-ins, and tables last."""
+    shipped = dict(_shipped())
+    plugin_sources, _ = external.load_all(tuple(shipped))
+    table = shipped.pop("table")
+    return {**shipped, **{s.name: s for s in plugin_sources}, "table": table}
 
 
 def shipped_names() -> tuple[str, ...]:
-    """List the formats of this package."""
+    """Return the names of the sources of this package."""
     return tuple(_shipped())
 
 
 def problems() -> list[str]:
-    """Say which plug-ins cannot be used, and why."""
-    return own.load_all(tuple(_shipped()))[1]
+    """Explain for each unusable plug-in why it cannot be used."""
+    return external.load_all(tuple(_shipped()))[1]
 
 
 def get(name: str, *, trust: "Trust" = False, is_typed: bool = False) -> Source:
-    """Find a format by name, or import one that is named `file.py:name` or `module:name`.
+    """Return a source by name, or import the code named `file.py:name` or `module:name`.
 
     Args:
-        name: of a format that ships, of a plug-in, or of code.
-        trust: who answers for code that is not trusted yet (see `workbench.trust`).
-        is_typed: whether the user named it where he works, so that nobody is asked.
+        name: name of a shipped source or a plug-in, or of code.
+        trust: decides about code that is not trusted yet (see `workbench.trust`).
+        is_typed: whether the user typed the name, which counts as trust.
 
     Raises:
-        ConfigError: there is none, or it is not trusted.
+        ConfigError: there is no such source, or its code is not trusted.
     """
     shipped = _shipped()
     if name in shipped:
         return shipped[name]
-    found = own.load(name, shipped, trust=trust, is_typed=is_typed)
-    if found.name in shipped:
+    source = external.load(name, shipped, trust=trust, is_typed=is_typed)
+    if source.name in shipped:
         raise ConfigError(
-            f"the source {name!r} calls itself {found.name!r}, which is one that ships; give it"
-            " another name"
+            f"the source {name!r} has the name {source.name!r}, which a shipped source has; give"
+            " it another name"
         )
-    return found
+    return source
 
 
 @functools.cache
 def _shipped() -> dict[str, Source]:
-    """The formats of this package; those that need a mapping come last."""
-    found: dict[str, Source] = {}
+    """Return the sources of this package by name; tables, which need a mapping, are last."""
+    sources_by_name: dict[str, Source] = {}
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         source: Source | None = getattr(loaded, "SOURCE", None)
         if source is not None:
-            found[source.name] = source
-    return dict(sorted(found.items(), key=lambda pair: (pair[0] == "table", pair[0])))
+            sources_by_name[source.name] = source
+    return dict(sorted(sources_by_name.items(), key=lambda pair: (pair[0] == "table", pair[0])))
 
 
 def detect(
     path: str | Path, *, mapping: str | Path | None = None, source: Source | None = None
 ) -> Source | None:
-    """Find the format of one file; with a mapping it is a table, and `source` is taken as it is."""
+    """Detect the source of one file: `source` if given, tables if there is a mapping."""
     if source is not None:
         return source
     if mapping is not None:
@@ -134,25 +133,25 @@ def detect(
     return next((source for source in sources().values() if source.detect(path)), None)
 
 
-def find(
+def detect_files(
     path: str | Path, *, mapping: str | Path | None = None, source: Source | None = None
-) -> list[Found]:
-    """Walk a file or folder in sorted order and tell each file's format.
+) -> list[DetectedFile]:
+    """Walk a file or folder in sorted order and detect the source of each file.
 
-    Hidden files, README, LICENSE and the like are passed over, and so are links that lead out of
-    the folder. With a mapping, the files that its [match] names are tables of it. With a source,
-    all files are of its format.
+    Hidden files, README, LICENSE and similar files are skipped, and so are links that lead out of
+    the folder. With a mapping, the files that match its [match] table are read with it. With a
+    source, it reads all files.
 
     Raises:
-        ImportFormatError: there is nothing at the path.
+        ImportFormatError: the path does not exist.
     """
     root = Path(path)
     if root.is_file():
-        return [Found(root, detect(root, mapping=mapping, source=source))]
+        return [DetectedFile(root, detect(root, mapping=mapping, source=source))]
     if not root.is_dir():
         raise ImportFormatError(f"{root} is neither a file nor a folder")
     return [
-        Found(file, detect(file, mapping=_if_named(mapping, file), source=source))
+        DetectedFile(file, detect(file, mapping=_if_named(mapping, file), source=source))
         for file in _walk(root)
     ]
 
@@ -168,12 +167,12 @@ def read(
 
     Args:
         path: the file.
-        report: filled while the records are drawn.
+        report: filled while the iterator advances.
         mapping: a mapping file, or the name of a shipped one; for tables.
-        source: its format, where that need not be found.
+        source: its source; None detects it.
 
     Raises:
-        ImportFormatError: the file is of no known format, or broken.
+        ImportFormatError: the file's format is unknown, or the file is broken.
     """
     path = Path(path)
     report = report or FileReport(path)
@@ -188,33 +187,33 @@ def read(
 
 
 def why_not(path: str | Path) -> str:
-    """Say what was tried on a file of no known format, and what to do."""
+    """Explain why no source reads a file, and what to do."""
     from workbench.sources.tables import why_not as reason
 
     failed = [
         s.failures[Path(path)]
-        for s in own.load_all(tuple(_shipped()))[0]
+        for s in external.load_all(tuple(_shipped()))[0]
         if Path(path) in s.failures
     ]
     return "; ".join([reason(Path(path)), *failed, *problems()])
 
 
-def _if_named(mapping: str | Path | None, file: Path) -> str | Path | None:
+def _if_named(mapping: str | Path | None, path: Path) -> str | Path | None:
     if mapping is None:
         return None
     from workbench.sources.mapping import load
     from workbench.sources.tables import named_by
 
-    return mapping if named_by(load(mapping), file) else None
+    return mapping if named_by(load(mapping), path) else None
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    inside = root.resolve()
+    resolved_root = root.resolve()
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             file = Path(folder, name)
             stem = name.lower().split(".")[0]
-            plain = file.resolve().is_relative_to(inside) and file.is_file()
-            if plain and not name.startswith(".") and stem not in _SKIPPED:
+            is_regular = file.resolve().is_relative_to(resolved_root) and file.is_file()
+            if is_regular and not name.startswith(".") and stem not in _SKIPPED:
                 yield file

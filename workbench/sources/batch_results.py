@@ -1,7 +1,7 @@
-"""Batch results of OpenAI's API, of APIs like it, and of Anthropic's: JSON lines with a custom_id.
+"""Batch results of OpenAI's API, compatible APIs and Anthropic's: JSON lines with a custom_id.
 
-Results and failures stand in two files, in any order, without what was asked. Where the file of
-requests lies in the same folder, each result is joined with its request by its custom_id.
+Results and errors are in two files, in any order, and do not repeat the requests. If the file of
+requests is in the same folder, each result is joined with its request by the custom_id.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ from workbench.sources.report import FileReport
 from workbench.sources.session_lines import (
     Line,
     Transcript,
+    content_text,
     head,
-    kind_of,
     lines,
+    member,
     moment,
-    part,
-    plain,
     text,
+    type_of,
 )
 from workbench.usage import Usage, normalise, usage_of
 
@@ -58,9 +58,9 @@ _STOPS = {
     "model_context_window_exceeded": "max_tokens",
     "refusal": "content_filter",
 }
-# of a request: told elsewhere, or no part of what is compared
-_ASKED = {"input", "instructions", "messages", "prompt", "system"}
-_APART = {
+# fields of a request that are stored elsewhere, or are no part of a configuration
+_PROMPT_FIELDS = {"input", "instructions", "messages", "prompt", "system"}
+_OTHER_FIELDS = {
     "metadata",
     "model",
     "prompt_cache_key",
@@ -74,13 +74,13 @@ _ANY = msgspec.json.Decoder()
 
 
 class BatchResults:
-    """Output and error files of batches; files of requests are read with them."""
+    """Source of batches: output and error files, joined with files of requests."""
 
     name = NAME
     title = "Batch results of OpenAI or Anthropic (.jsonl)"
 
     def detect(self, path: Path) -> bool:
-        """Whether the first line is a result of a batch, or a request of one."""
+        """Return whether the first line is a result or a request of a batch."""
         first = head(path)[:1]
         return bool(first) and (_is_result(first[0]) or _is_request(first[0]))
 
@@ -88,7 +88,7 @@ class BatchResults:
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None
     ) -> Iterator[AnyRecord]:
         """Yield the run and task, then each result's item, configuration and trace."""
-        del mapping  # the format says what its fields are
+        del mapping  # the format defines its fields
         report.format = self.name
         reader = _Reader(path, report)
         yield from reader.records()
@@ -102,17 +102,17 @@ def _is_result(line: Line) -> bool:
     answered = isinstance(response, dict) and "body" in response
     failed = isinstance(line.get("error"), dict) and response is None
     return isinstance(line.get("custom_id"), str) and (
-        answered or failed or text(part(line, "result").get("type")) is not None
+        answered or failed or text(member(line, "result").get("type")) is not None
     )
 
 
 def _is_request(line: Line) -> bool:
-    asks = bool(part(line, "params")) or (bool(part(line, "body")) and "url" in line)
-    return isinstance(line.get("custom_id"), str) and asks
+    has_request = bool(member(line, "params")) or (bool(member(line, "body")) and "url" in line)
+    return isinstance(line.get("custom_id"), str) and has_request
 
 
-class _Place(NamedTuple):
-    """Where a request stands."""
+class _RequestPlace(NamedTuple):
+    """Position of a request: the file, and the byte offset of its line."""
 
     path: Path
     offset: int
@@ -120,7 +120,7 @@ class _Place(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class _Answer:
-    """What came of one request, in whatever words."""
+    """Result of one request, in any provider's format."""
 
     id: str
     anthropic: bool
@@ -137,28 +137,30 @@ class _Answer:
 
 
 class _Reader:
-    """Reads one file of results."""
+    """Reader of one file of results."""
 
     def __init__(self, path: Path, report: FileReport) -> None:
         self.path, self.report = path, report
-        self.requests = _requests_beside(path, report)
-        self.told: set[str] = set()
+        self.requests = _requests_in_folder(path, report)
+        self.yielded_ids: set[str] = set()
         self.run_id = ""
         self.n_joined = 0
 
     def records(self) -> Iterator[AnyRecord]:
-        """Yield all."""
+        """Yield the run and task, then the records of each result."""
         seen: set[str] = set()
         for number, line in lines(self.path, self.report):
             if _is_request(line):
                 continue  # read with its result
             self.report.rows_in += 1
             if not _is_result(line):
-                self.report.skipped["lines that are no result of a batch"] += 1
+                self.report.skipped["lines that are not results of a batch"] += 1
                 continue
             answer = _read(line, number)
             if answer.id in seen:
-                self.report.duplicates.add(f"line {number}: {answer.id!r} stands there before")
+                self.report.duplicates.add(
+                    f"line {number}: an earlier line has the id {answer.id!r}"
+                )
                 continue
             seen.add(answer.id)
             if not self.run_id:
@@ -166,7 +168,7 @@ class _Reader:
                 yield TASK
             yield from self._trace(answer, line["custom_id"])
         if not self.report.rows_in:
-            self.report.nothing = "requests of a batch, which are read with its results"
+            self.report.why_empty = "requests of a batch, which are read with its results"
         self._notes()
 
     def _run(self, first: _Answer) -> Run:
@@ -179,19 +181,19 @@ class _Reader:
         n = self.report.rows_out
         if n and self.n_joined < n:
             self.report.notes[
-                "results without their request: put the file of requests into the same folder "
-                "to have the questions, and the models and settings as asked"
+                "results without their request: put the file of requests into the same folder to"
+                " import the questions, and the models and settings as requested"
             ] += n - self.n_joined
 
     def _trace(self, answer: _Answer, custom_id: str) -> Iterator[AnyRecord]:
-        asked = self._asked(custom_id)
-        question = _question(answer.transcript, asked)
+        request = self._request(custom_id)
+        question = _question(answer.transcript, request)
         item = Item(task_id=TASK.task_id, item=custom_id, input=question)
         provider = "anthropic" if answer.anthropic else _provider(answer)
-        configuration = _configuration(asked, answer, provider)
+        configuration = _configuration(request, answer, provider)
         for record, id in ((item, item.item_id), (configuration, configuration.configuration_id)):
-            if id not in self.told:
-                self.told.add(id)
+            if id not in self.yielded_ids:
+                self.yielded_ids.add(id)
                 yield record
         self.report.rows_out += 1
         yield Trace(
@@ -210,7 +212,7 @@ class _Reader:
             messages=tuple(answer.transcript.messages),
         )
 
-    def _asked(self, custom_id: str) -> Line:
+    def _request(self, custom_id: str) -> Line:
         place = self.requests.get(custom_id)
         if place is None:
             return {}
@@ -218,11 +220,11 @@ class _Reader:
             file.seek(place.offset)
             line = _ANY.decode(file.readline())
         self.n_joined += 1
-        return part(line, "body") or part(line, "params")
+        return member(line, "body") or member(line, "params")
 
     def _call(self, answer: _Answer, configuration: Configuration) -> Call:
         usage = usage_of(answer.body)
-        found = normalise(usage, model=answer.model or "") if not answer.error_type else Usage()
+        counts = normalise(usage, model=answer.model or "") if not answer.error_type else Usage()
         self.report.conventions[NAME] += usage is not None
         return Call(
             call_id=content_id("call", NAME, answer.id),
@@ -238,7 +240,7 @@ class _Reader:
             error_message=answer.error_message,
             usage=json_text(usage) if usage is not None else None,
             effort_sent=configuration.effort,
-            **found.known(),
+            **counts.known(),
         )
 
 
@@ -253,11 +255,11 @@ def _stop(reason: str | None) -> str | None:
 
 
 def _read(line: Line, number: int) -> _Answer:
-    result = part(line, "result")
+    result = member(line, "result")
     if result:
         return _read_anthropic(line, result, number)
-    response = part(line, "response")
-    body = part(response, "body")
+    response = member(line, "response")
+    body = member(response, "body")
     request_id = text(response.get("request_id"))
     id = text(line.get("id")) or request_id or f"{line['custom_id']}/{content_id(line)}"
     answer = _Answer(id, False, body, request_id)
@@ -266,10 +268,10 @@ def _read(line: Line, number: int) -> _Answer:
         moment(body.get("created") or body.get("created_at")),
     )
     status = response.get("status_code")
-    fault = part(line, "error") or part(body, "error")
+    fault = member(line, "error") or member(body, "error")
     if fault or (isinstance(status, int) and status >= 400):
         kind = text(fault.get("type")) or text(fault.get("code")) or f"http_{status}"
-        _fail(answer, kind, text(fault.get("message")))
+        _set_error(answer, kind, text(fault.get("message")))
     elif isinstance(body.get("output"), list):
         _read_response(answer, body)
     else:
@@ -277,70 +279,72 @@ def _read(line: Line, number: int) -> _Answer:
     return answer
 
 
-def _fail(answer: _Answer, kind: str, message: str | None) -> None:
+def _set_error(answer: _Answer, kind: str, message: str | None) -> None:
     answer.error_type, answer.error_message = kind, message
 
 
 def _read_chat(answer: _Answer, body: Line) -> None:
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else {}
-    message = part(choice, "message")
+    message = member(choice, "message")
     answer.stop = text(choice.get("finish_reason")) if isinstance(choice, dict) else None
     thought = text(message.get("reasoning_content")) or text(message.get("reasoning"))
     answer.transcript.add("assistant", "thinking", thought or "", call=0)
-    said = plain(message.get("content")) or text(message.get("refusal"))
-    _say(answer, said or (text(choice.get("text")) if isinstance(choice, dict) else None))
-    asked = message.get("tool_calls")
-    for tool in asked if isinstance(asked, list) else ():
-        function = part(tool, "function")
-        _ask(answer, function.get("name"), function.get("arguments"))
+    content = content_text(message.get("content")) or text(message.get("refusal"))
+    _set_answer(answer, content or (text(choice.get("text")) if isinstance(choice, dict) else None))
+    tool_calls = message.get("tool_calls")
+    for tool in tool_calls if isinstance(tool_calls, list) else ():
+        function = member(tool, "function")
+        _add_tool_call(answer, function.get("name"), function.get("arguments"))
 
 
 def _read_response(answer: _Answer, body: Line) -> None:
-    answer.stop = text(part(body, "incomplete_details").get("reason")) or text(body.get("status"))
-    said = []
+    answer.stop = text(member(body, "incomplete_details").get("reason")) or text(body.get("status"))
+    texts = []
     for piece in body["output"]:
-        kind = kind_of(piece)
+        kind = type_of(piece)
         if kind == "reasoning":
-            thought = plain(piece.get("summary")) or plain(piece.get("content"))
+            thought = content_text(piece.get("summary")) or content_text(piece.get("content"))
             answer.transcript.add("assistant", "thinking", thought, call=0)
         elif kind == "message":
-            said.append(plain(piece.get("content")))
+            texts.append(content_text(piece.get("content")))
         elif kind == "function_call":
-            _ask(answer, piece.get("name"), piece.get("arguments"))
-    _say(answer, "\n".join(said))
+            _add_tool_call(answer, piece.get("name"), piece.get("arguments"))
+    _set_answer(answer, "\n".join(texts))
 
 
 def _read_anthropic(line: Line, result: Line, number: int) -> _Answer:
-    message = part(result, "message")
+    message = member(result, "message")
     id = text(message.get("id")) or f"{line['custom_id']}/{content_id(line)}"
     answer = _Answer(id, True, message, text(message.get("id")))
     answer.model, answer.stop = text(message.get("model")), text(message.get("stop_reason"))
     if result["type"] != "succeeded":
-        fault = part(result, "error")
-        fault = part(fault, "error") or fault
-        _fail(answer, text(fault.get("type")) or str(result["type"]), text(fault.get("message")))
+        fault = member(result, "error")
+        fault = member(fault, "error") or fault
+        _set_error(
+            answer, text(fault.get("type")) or str(result["type"]), text(fault.get("message"))
+        )
         return answer
-    said = []
+    texts = []
     content = message.get("content")
     for block in content if isinstance(content, list) else ():
-        kind = kind_of(block)
+        kind = type_of(block)
         if kind == "thinking":
             answer.transcript.add("assistant", "thinking", str(block.get("thinking") or ""), call=0)
         elif kind == "text":
-            said.append(str(block.get("text") or ""))
+            texts.append(str(block.get("text") or ""))
         elif kind == "tool_use":
-            _ask(answer, block.get("name"), block.get("input"))
-    _say(answer, "\n".join(said))
+            _add_tool_call(answer, block.get("name"), block.get("input"))
+    _set_answer(answer, "\n".join(texts))
     return answer
 
 
-def _say(answer: _Answer, said: str | None) -> None:
-    answer.answer = said or None
-    answer.transcript.add("assistant", "text", said or "", call=0)
+def _set_answer(answer: _Answer, text: str | None) -> None:
+    answer.answer = text or None
+    answer.transcript.add("assistant", "text", text or "", call=0)
 
 
-def _ask(answer: _Answer, name: object, arguments: object) -> None:
+def _add_tool_call(answer: _Answer, name: object, arguments: object) -> None:
     shown = arguments if isinstance(arguments, str) else json_text(arguments or {})
     ordinal = len(answer.tools)
     tool = ToolCall(ordinal=ordinal, tool=text(name) or "unknown", call_ordinal=0, arguments=shown)
@@ -352,28 +356,28 @@ def _ask(answer: _Answer, name: object, arguments: object) -> None:
 # -- requests ------------------------------------------------------------------------------------
 
 
-def _requests_beside(path: Path, report: FileReport) -> dict[str, _Place]:
-    """Find the requests in the folder of a file of results, by custom_id."""
-    found: dict[str, _Place] = {}
-    twice: Counter[str] = Counter()
+def _requests_in_folder(path: Path, report: FileReport) -> dict[str, _RequestPlace]:
+    """Locate the requests in the folder of a file of results, by custom_id."""
+    places: dict[str, _RequestPlace] = {}
+    n_repeats: Counter[str] = Counter()
     for other in sorted(path.parent.glob("*.jsonl")):
         first = head(other)[:1] if other != path and other.is_file() else []
         if not first or not _is_request(first[0]):
             continue
         for id, place in _places(other):
-            twice[id] += id in found
-            found[id] = place
-    unclear = [id for id, n in twice.items() if n]
-    for id in unclear:
-        del found[id]
-    if unclear:
-        report.notes["custom_ids that stand in several files of requests here: not joined"] += len(
-            unclear
+            n_repeats[id] += id in places
+            places[id] = place
+    ambiguous = [id for id, n in n_repeats.items() if n]
+    for id in ambiguous:
+        del places[id]
+    if ambiguous:
+        report.notes["custom_ids that occur in several files of requests: not joined"] += len(
+            ambiguous
         )
-    return found
+    return places
 
 
-def _places(path: Path) -> Iterator[tuple[str, _Place]]:
+def _places(path: Path) -> Iterator[tuple[str, _RequestPlace]]:
     offset = 0
     with path.open("rb") as file:
         for line in file:
@@ -382,51 +386,54 @@ def _places(path: Path) -> Iterator[tuple[str, _Place]]:
             except UNDECODABLE:
                 value = None
             if isinstance(value, dict) and _is_request(value):
-                yield value["custom_id"], _Place(path, offset)
+                yield value["custom_id"], _RequestPlace(path, offset)
             offset += len(line)
 
 
-def _question(transcript: Transcript, asked: Line) -> str | None:
-    """Join request and question texts in order, the question last; None where they are unknown."""
-    given = [("system", plain(asked.get(name))) for name in ("system", "instructions")]
-    given = [(role, said) for role, said in given if said]
+def _question(transcript: Transcript, request: Line) -> str | None:
+    """Join the texts of a request in order, the question last; None without a request."""
+    texts = [("system", content_text(request.get(name))) for name in ("system", "instructions")]
+    texts = [(role, text) for role, text in texts if text]
     for name in ("messages", "input", "prompt"):
-        value = asked.get(name)
+        value = request.get(name)
         if isinstance(value, str):
-            given.append(("user", value))
+            texts.append(("user", value))
         for message in value if isinstance(value, list) else ():
             if isinstance(message, dict):
                 role = str(message.get("role") or "user")
-                given.append(
-                    ("system" if role == "developer" else role, plain(message.get("content")))
+                texts.append(
+                    (
+                        "system" if role == "developer" else role,
+                        content_text(message.get("content")),
+                    )
                 )
-    transcript.put_before(given)
-    named = len({role for role, _ in given}) > 1
-    return "\n\n".join(f"{role}: {said}" if named else said for role, said in given) or None
+    transcript.put_before(texts)
+    has_roles = len({role for role, _ in texts}) > 1
+    return "\n\n".join(f"{role}: {text}" if has_roles else text for role, text in texts) or None
 
 
 def _provider(answer: _Answer) -> str | None:
-    """OpenAI's own ids tell it; others copy its envelope."""
+    """Return the provider by the result's id: only OpenAI's begin with batch_req_."""
     return "openai" if answer.id.startswith("batch_req_") else None
 
 
-def _configuration(asked: Line, answer: _Answer, provider: str | None) -> Configuration:
-    """What was asked for, where the request is known; else only the model that answered."""
-    known: dict[str, Any] = {}
-    reasoning, thinking = part(asked, "reasoning"), part(asked, "thinking")
-    known["effort"] = text(asked.get("reasoning_effort")) or text(reasoning.get("effort"))
-    known["thinking_budget_tokens"] = _whole(thinking.get("budget_tokens"))
+def _configuration(request: Line, answer: _Answer, provider: str | None) -> Configuration:
+    """Return the configuration of a request; without one, only the model that answered."""
+    fields: dict[str, Any] = {}
+    reasoning, thinking = member(request, "reasoning"), member(request, "thinking")
+    fields["effort"] = text(request.get("reasoning_effort")) or text(reasoning.get("effort"))
+    fields["thinking_budget_tokens"] = _whole(thinking.get("budget_tokens"))
     caps = ("max_completion_tokens", "max_output_tokens", "max_tokens")
-    known["max_tokens"] = next(
-        (n for n in map(_whole, map(asked.get, caps)) if n is not None), None
+    fields["max_tokens"] = next(
+        (n for n in map(_whole, map(request.get, caps)) if n is not None), None
     )
     for name in ("temperature", "top_p"):
-        value = asked.get(name)
+        value = request.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            known[name] = float(value)
-    taken = {
-        *_ASKED,
-        *_APART,
+            fields[name] = float(value)
+    recorded = {
+        *_PROMPT_FIELDS,
+        *_OTHER_FIELDS,
         *caps,
         "temperature",
         "top_p",
@@ -434,13 +441,15 @@ def _configuration(asked: Line, answer: _Answer, provider: str | None) -> Config
         "reasoning",
         "thinking",
     }
-    rest = {name: value for name, value in asked.items() if name not in taken and value is not None}
+    rest = {
+        name: value for name, value in request.items() if name not in recorded and value is not None
+    }
     return Configuration(
-        model=text(asked.get("model")) or answer.model or _UNKNOWN,
+        model=text(request.get("model")) or answer.model or _UNKNOWN,
         provider=provider,
-        strategy="direct" if asked else None,
+        strategy="direct" if request else None,
         settings=json_text(rest) if rest else None,
-        **known,
+        **fields,
     )
 
 

@@ -1,9 +1,10 @@
-"""Sessions of Claude Code: one file of JSON lines a session, or a sub-agent of one.
+"""Source of Claude Code's sessions: a file of JSON lines for each session or sub-agent.
 
-One answer of the model is several lines, one for each block of its content. All repeat the id of
-the message and its usage, and the first ones were written before the answer was whole: the call is
-the message, and the line with the most output says what it took. Resumed and forked sessions repeat
-the lines of those before them: a call is known by its message, and the store counts it once.
+One message of the model is written as several lines, one per content block. Each line repeats the
+id of the message and its usage, and the first lines are written before the message is complete. A
+call is therefore one message, with the usage of the line that has the most output. Resumed and
+forked sessions repeat the lines of earlier ones: a call's id is made from its message's id, so that
+the store counts it once.
 """
 
 import dataclasses
@@ -29,14 +30,14 @@ from workbench.sources.report import FileReport
 from workbench.sources.session_lines import (
     Line,
     Transcript,
+    content_text,
     head,
-    kind_of,
     lines,
+    member,
     moment,
-    part,
-    plain,
     seconds,
     text,
+    type_of,
 )
 from workbench.usage import count, normalise
 
@@ -50,8 +51,8 @@ _STOPS = {
     "model_context_window_exceeded": "max_tokens",
     "refusal": "content_filter",
 }
-# lines that say nothing of calls, or repeat what others say
-_SILENT = {
+# types of lines without information on calls, or that repeat other lines
+_IGNORED_TYPES = {
     "ai-title",
     "agent-name",
     "attachment",
@@ -65,25 +66,25 @@ _SILENT = {
     "queue-operation",
     "tag",
 }
-_UNIQUE = 16  # characters of an id that no two gateways make alike
+_UNIQUE_ID_LENGTH = 16  # shorter ids of messages may be repeated by another gateway
 _SYNTHETIC = "<synthetic>"
 
 
 class ClaudeCode:
-    """Session files of Claude Code, `~/.claude/projects/…/*.jsonl`, with those of sub-agents."""
+    """Source of session files, `~/.claude/projects/…/*.jsonl`, including those of sub-agents."""
 
     name = NAME
     title = "Claude Code session (.jsonl)"
 
     def detect(self, path: Path) -> bool:
-        """Whether one of the first lines is a line of a session."""
+        """Return whether one of the first lines is a line of a session."""
         return any(map(_is_line, head(path)))
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None
     ) -> Iterator[AnyRecord]:
         """Yield the run, then the session's task, item, configuration and trace."""
-        del mapping  # the format says what its fields are
+        del mapping  # the format defines its fields
         report.format = self.name
         session = _Session(report)
         for _, line in lines(path, report):
@@ -95,19 +96,19 @@ SOURCE = ClaudeCode()
 
 
 def _is_line(line: Line) -> bool:
-    known = kind_of(line) in {"user", "assistant", "system"}
-    placed = "parentUuid" in line and "uuid" in line
-    counted = bool(part(part(line, "message"), "usage"))
-    return known and isinstance(line.get("sessionId"), str) and (placed or counted)
+    is_message = type_of(line) in {"user", "assistant", "system"}
+    has_ids = "parentUuid" in line and "uuid" in line
+    has_usage = bool(member(member(line, "message"), "usage"))
+    return is_message and isinstance(line.get("sessionId"), str) and (has_ids or has_usage)
 
 
 @dataclasses.dataclass(slots=True)
 class _Answer:
-    """One message of the model, put together from its lines."""
+    """One message of the model, assembled from its lines."""
 
     ordinal: int
     key: str
-    asked_at: dt.datetime | None  # None where the line that it answers is not in the file
+    asked_at: dt.datetime | None  # None if the line that it answers is not in the file
     started_at: dt.datetime | None
     ended_at: dt.datetime | None = None
     model: str | None = None
@@ -121,8 +122,8 @@ class _Answer:
 
 
 @dataclasses.dataclass(slots=True)
-class _Tool:
-    """A tool that was asked for, and its result once it has come."""
+class _ToolUse:
+    """A request to run a tool, and its result once it is read."""
 
     ordinal: int
     id: str
@@ -136,16 +137,16 @@ class _Tool:
 
 
 class _Session:
-    """Puts one session together, line by line."""
+    """Assembles one session, line by line."""
 
     def __init__(self, report: FileReport) -> None:
         self.report = report
         self.answers: dict[str, _Answer] = {}
-        self.tools: dict[str, _Tool] = {}
+        self.tools: dict[str, _ToolUse] = {}
         self.transcript = Transcript()
         self.seen: set[str] = set()
         self.times: dict[str, dt.datetime] = {}  # of lines to which a model may answer
-        self.session: str | None = None  # of the last line: earlier ones may be another's
+        self.session: str | None = None  # of the last line: the first ones may be copied
         self.agent: str | None = None
         self.facts: dict[str, str] = {}
         self.versions: set[str] = set()
@@ -153,37 +154,37 @@ class _Session:
         self.last_at: dt.datetime | None = None
         self.prompt: str | None = None
         self.error: str | None = None
-        self.n_lines = self.n_compacted = self.n_repeated = self.n_side = 0
+        self.n_lines = self.n_compacted = self.n_repeated = self.n_sidechain = 0
         self.n_about = self.n_agent = 0
         self.stated_usd: float | None = None
 
     def add(self, line: Line) -> None:
-        """Take one line."""
+        """Add one line."""
         self.n_lines += 1
-        kind = kind_of(line)
+        kind = type_of(line)
         uuid = text(line.get("uuid"))
         if uuid is not None:
             if uuid in self.seen:
-                self.report.notes["lines that stand in the file before"] += 1
+                self.report.notes["lines that repeat an earlier line"] += 1
                 return
             self.seen.add(uuid)
         at = moment(line.get("timestamp"))
         if kind in {"user", "assistant"}:
-            self._about(line, at)
+            self._read_common_fields(line, at)
         if kind == "assistant":
-            self._assistant(line, at)
+            self._read_assistant(line, at)
         elif kind == "user":
-            self._user(line, at)
+            self._read_user(line, at)
             if uuid is not None and at is not None:
                 self.times[uuid] = at
         elif kind == "system":
             self.n_compacted += line.get("subtype") == "compact_boundary"
         elif kind == "summary":
             self.facts.setdefault("title", str(line.get("summary")))
-        elif kind not in _SILENT:
-            self.report.notes[f"lines of type {kind!r}, passed over"] += 1
+        elif kind not in _IGNORED_TYPES:
+            self.report.notes[f"lines of type {kind!r}, skipped"] += 1
 
-    def _about(self, line: Line, at: dt.datetime | None) -> None:
+    def _read_common_fields(self, line: Line, at: dt.datetime | None) -> None:
         self.n_about += 1
         self.session = text(line.get("sessionId")) or self.session
         if agent := text(line.get("agentId")):
@@ -199,11 +200,13 @@ class _Session:
 
     # -- lines of the model ----------------------------------------------------------------------
 
-    def _assistant(self, line: Line, at: dt.datetime | None) -> None:
-        message = part(line, "message")
+    def _read_assistant(self, line: Line, at: dt.datetime | None) -> None:
+        message = member(line, "message")
         if message.get("model") == _SYNTHETIC or line.get("isApiErrorMessage"):
-            self.report.notes["messages that the program wrote in the model's place: no calls"] += 1
-            self.error = plain(message.get("content")) if line.get("isApiErrorMessage") else None
+            self.report.notes["messages written by Claude Code itself: no calls"] += 1
+            self.error = (
+                content_text(message.get("content")) if line.get("isApiErrorMessage") else None
+            )
             return
         self.error = None
         answer = self._answer(line, message, at)
@@ -213,14 +216,14 @@ class _Session:
         answer.request_id = text(line.get("requestId")) or answer.request_id
         answer.message_id = text(message.get("id")) or answer.message_id
         answer.stop = text(message.get("stop_reason")) or answer.stop
-        self._usage(answer, message.get("usage"))
+        self._keep_usage(answer, message.get("usage"))
         if isinstance(cost := line.get("costUSD"), (int, float)) and not isinstance(cost, bool):
             self.stated_usd = (self.stated_usd or 0) + cost
         content = message.get("content")
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
         for block in blocks:
             if isinstance(block, dict):
-                self._block(answer, block, at)
+                self._add_block(answer, block, at)
 
     def _answer(self, line: Line, message: Line, at: dt.datetime | None) -> _Answer:
         key = text(message.get("id")) or text(line.get("requestId")) or text(line.get("uuid"))
@@ -230,11 +233,11 @@ class _Session:
             asked_at = self.times.get(str(line.get("parentUuid")))
             answer = _Answer(len(self.answers), key, asked_at, asked_at or at)
             self.answers[key] = answer
-            self.n_side += bool(line.get("isSidechain")) and not line.get("agentId")
+            self.n_sidechain += bool(line.get("isSidechain")) and not line.get("agentId")
         return answer
 
-    def _usage(self, answer: _Answer, usage: object) -> None:
-        """Keep the usage with the most output; of equal ones the last."""
+    def _keep_usage(self, answer: _Answer, usage: object) -> None:
+        """Keep the usage with the most output; the last one if several are equal."""
         if not isinstance(usage, dict):
             return
         if answer.usage is not None:
@@ -242,73 +245,73 @@ class _Session:
         if answer.usage is None or _size(usage) >= _size(answer.usage):
             answer.usage = usage
 
-    def _block(self, answer: _Answer, block: Line, at: dt.datetime | None) -> None:
-        kind = kind_of(block)
+    def _add_block(self, answer: _Answer, block: Line, at: dt.datetime | None) -> None:
+        kind = type_of(block)
         if kind == "text":
-            self._said(answer, "text", str(block.get("text") or ""))
+            self._add_text(answer, "text", str(block.get("text") or ""))
         elif kind == "thinking":
             thought = str(block.get("thinking") or "")
-            self._said(answer, "thinking", thought)
+            self._add_text(answer, "thinking", thought)
             if not thought and block.get("signature"):
                 self.report.notes["thinking whose text is not in the file"] += 1
         elif kind == "redacted_thinking":
             self.report.notes["thinking whose text is not in the file"] += 1
         elif kind in {"tool_use", "server_tool_use"}:
-            self._asked(answer, block, at)
+            self._add_tool_use(answer, block, at)
         elif kind.endswith("_tool_result"):
-            self._answered(block, at)
+            self._add_tool_result(block, at)
         else:
             self.report.notes[f"message parts of type {kind!r}, named but not kept"] += 1
 
-    def _said(self, answer: _Answer, kind: str, said: str) -> None:
-        """Append a text; one that begins with the last of the call is that text, grown."""
+    def _add_text(self, answer: _Answer, kind: str, content: str) -> None:
+        """Append a text; one that begins with the call's previous text replaces it."""
         place = answer.blocks.get(kind)
         if place is not None and answer.last == kind:
             before = self.transcript.messages[place].text
-            if said.startswith(before):
-                self.transcript.change(place, text=said)
+            if content.startswith(before):
+                self.transcript.change(place, text=content)
                 return
-            if before.startswith(said):
+            if before.startswith(content):
                 return
-        place = self.transcript.add("assistant", kind, said, call=answer.ordinal)
+        place = self.transcript.add("assistant", kind, content, call=answer.ordinal)
         if place is not None:
             answer.blocks[kind], answer.last = place, kind
 
-    def _asked(self, answer: _Answer, block: Line, at: dt.datetime | None) -> None:
+    def _add_tool_use(self, answer: _Answer, block: Line, at: dt.datetime | None) -> None:
         id = text(block.get("id")) or f"{answer.key}/{len(self.tools)}"
         if id in self.tools:
             return
         arguments = json_text(block.get("input")) if block.get("input") is not None else None
         name = str(block.get("name") or "unknown")
-        self.tools[id] = tool = _Tool(len(self.tools), id, name, arguments, answer.ordinal, at)
+        self.tools[id] = tool = _ToolUse(len(self.tools), id, name, arguments, answer.ordinal, at)
         shown = f"{name}({arguments or ''})"
         self.transcript.add("assistant", "tool_call", shown, call=answer.ordinal, tool=tool.ordinal)
         answer.last = "tool_call"
 
     # -- lines of others -------------------------------------------------------------------------
 
-    def _user(self, line: Line, at: dt.datetime | None) -> None:
+    def _read_user(self, line: Line, at: dt.datetime | None) -> None:
         role = "system" if line.get("isMeta") or line.get("isCompactSummary") else "user"
-        content = part(line, "message").get("content")
+        content = member(line, "message").get("content")
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
         for block in blocks:
-            kind = kind_of(block)
+            kind = type_of(block)
             if kind == "tool_result":
-                self._answered(block, at)
+                self._add_tool_result(block, at)
             elif kind == "text":
-                said = str(block.get("text") or "")
-                self.transcript.add(role, "text", said)
-                if role == "user" and said and self.prompt is None:
-                    self.prompt = said
+                user_text = str(block.get("text") or "")
+                self.transcript.add(role, "text", user_text)
+                if role == "user" and user_text and self.prompt is None:
+                    self.prompt = user_text
             else:
                 self.report.notes[f"message parts of type {kind!r}, named but not kept"] += 1
 
-    def _answered(self, block: Line, at: dt.datetime | None) -> None:
+    def _add_tool_result(self, block: Line, at: dt.datetime | None) -> None:
         tool = self.tools.get(str(block.get("tool_use_id")))
-        result = plain(block.get("content"))
+        result = content_text(block.get("content"))
         self.transcript.add("tool", "tool_result", result, tool=tool.ordinal if tool else None)
         if tool is None:
-            self.report.notes["results of tools that nobody asked for in this file"] += 1
+            self.report.notes["results of tools without a request in this file"] += 1
         elif tool.result is None:
             tool.result, tool.answered_at = result, at
             tool.failed = bool(block.get("is_error"))
@@ -316,9 +319,9 @@ class _Session:
     # -- records ---------------------------------------------------------------------------------
 
     def records(self, path: Path) -> Iterator[AnyRecord]:
-        """Yield what the lines come to; nothing where no model was called."""
+        """Yield the session's records; none if no model was called."""
         if not self.answers:
-            self.report.nothing = "a session in which no model was called"
+            self.report.why_empty = "a session in which no model was called"
             return
         self.report.rows_in += 1
         self._notes()
@@ -347,7 +350,7 @@ class _Session:
             versions=json_text({NAME: sorted(self.versions)}) if self.versions else None,
         )
         yield from (TASK, item, configuration)
-        said = [
+        texts = [
             m.text for m in self.transcript.messages if m.role == "assistant" and m.kind == "text"
         ]
         self.report.rows_out += 1
@@ -359,7 +362,7 @@ class _Session:
             trace_id=content_id("trace", NAME, session, agent),
             started_at=self.first_at,
             e2e_s=seconds(self.first_at, self.last_at),
-            answer=said[-1] if said else None,
+            answer=texts[-1] if texts else None,
             n_turns=len(calls),
             error_type="api_error" if self.error else None,
             error_message=self.error,
@@ -373,14 +376,14 @@ class _Session:
         notes = self.report.notes
         notes[f"{self.n_lines:,} lines are {len(self.answers):,} calls"] += 1
         notes[
-            "times of calls and tools are those of the lines; waits for a permission are within"
+            "times of calls and tools are those of the lines; they include waits for permission"
         ] += 1
         if self.n_repeated:
             notes["lines that repeat a call's usage, counted once"] += self.n_repeated
-        if self.n_side:
-            notes["calls of sub-agents inside the session"] += self.n_side
+        if self.n_sidechain:
+            notes["calls of sub-agents inside the session"] += self.n_sidechain
         small = sum(
-            (count(part({"u": a.usage}, "u").get("output_tokens")) or 0) <= 5
+            (count(member({"u": a.usage}, "u").get("output_tokens")) or 0) <= 5
             for a in self.answers.values()
         )
         if small * 2 > len(self.answers) > 3:
@@ -392,18 +395,22 @@ class _Session:
     def _call(self, answer: _Answer) -> Call:
         usage = answer.usage
         if usage is not None and not _counts(usage):
-            self.report.notes["calls whose usage is all zeros: not known"] += 1
+            self.report.notes["calls whose usage is all zeros: treated as unknown"] += 1
             usage = None
-        found = normalise(usage, "messages")
+        counts = normalise(usage, "messages")
         if usage is not None:
             self.report.conventions["messages"] += 1
-            self._more_notes(usage)
+            self._usage_notes(usage)
         fast = usage is not None and usage.get("speed") == "fast"
         tier = "fast" if fast else text((usage or {}).get("service_tier"))
-        whole = [answer.key] if len(answer.key) >= _UNIQUE else [answer.key, str(answer.started_at)]
+        identity = (
+            [answer.key]
+            if len(answer.key) >= _UNIQUE_ID_LENGTH
+            else [answer.key, str(answer.started_at)]
+        )
         return Call(
             ordinal=answer.ordinal,
-            call_id=content_id("call", NAME, *whole),
+            call_id=content_id("call", NAME, *identity),
             provider=_provider(answer.key, answer.model),
             model=answer.model,
             response_model=answer.model,
@@ -414,19 +421,19 @@ class _Session:
             response_id=answer.message_id,
             service_tier=tier,
             usage=json_text(usage) if usage is not None else None,
-            **found.known(),
+            **counts.known(),
         )
 
-    def _more_notes(self, usage: Line) -> None:
+    def _usage_notes(self, usage: Line) -> None:
         notes = self.report.notes
-        if usage.get("cache_creation_input_tokens") and not part(usage, "cache_creation"):
+        if usage.get("cache_creation_input_tokens") and not member(usage, "cache_creation"):
             notes[
-                "cache writes of unknown lifetime, priced as those of 5 minutes: "
-                "costs are at least that"
+                "cache writes of unknown lifetime, priced as those of 5 minutes:"
+                " costs are a lower bound"
             ] += 1
-        searches = count(part(usage, "server_tool_use").get("web_search_requests"))
+        searches = count(member(usage, "server_tool_use").get("web_search_requests"))
         if searches:
-            notes["web searches, which are billed beside the tokens and are in no cost"] += searches
+            notes["web searches, which are billed separately; costs exclude them"] += searches
 
 
 def _size(usage: Line) -> tuple[int, int]:
@@ -445,7 +452,7 @@ def _counts(usage: Line) -> list[int]:
 
 
 def _provider(message: str, model: str | None) -> str | None:
-    """Tell the service by the id that it gives messages; the log does not name it."""
+    """Return the provider by the form of a message's id; the log does not contain it."""
     if message.startswith("msg_bdrk_"):
         return "bedrock"
     if message.startswith("msg_vrtx_"):
@@ -454,7 +461,7 @@ def _provider(message: str, model: str | None) -> str | None:
 
 
 def _configuration(calls: tuple[Call, ...]) -> Configuration:
-    """The configuration of a session: the model that wrote the most in it."""
+    """Return the configuration of a session: the model with the most output tokens."""
     written: Counter[tuple[str | None, str]] = Counter()
     for call in calls:
         written[call.provider, call.model or "unknown"] += call.output_tokens or 0
@@ -462,7 +469,7 @@ def _configuration(calls: tuple[Call, ...]) -> Configuration:
     return Configuration(model=model, provider=provider, strategy=NAME)
 
 
-def _tool_call(tool: _Tool) -> ToolCall:
+def _tool_call(tool: _ToolUse) -> ToolCall:
     failure: dict[str, Any] = {}
     if tool.failed:
         failure = {"error_type": "failed", "error_message": tool.result}

@@ -1,10 +1,11 @@
-"""Rollouts of Codex: one file of JSON lines a thread.
+"""Source of Codex' rollouts: one file of JSON lines per thread.
 
-Usage is told in two ways. `token_usage_record` is one answer with its id. `token_count`, in older
-files alone, holds the last answer's counters beside those of the whole thread, and is written again
-whenever the screen is: an answer is where the thread's counter advances. Forks and sub-agents begin
-with a copy of the lines of the thread they came from: an answer is known by its own id, else by its
-turn and counters, and the store counts it once, for the thread that began first.
+Usage is written in two ways. `token_usage_record` has the usage of one answer with its id.
+`token_count`, the only one in older files, has the counters of the last answer and of the thread,
+and is repeated whenever the screen is redrawn: a new answer is one that advances the thread's
+counter. Forks and sub-agents begin with a copy of the lines of their parent thread. An answer is
+identified by its id, else by its turn and counters, so that the store counts it once, for the
+thread that began first.
 """
 
 import dataclasses
@@ -33,20 +34,20 @@ from workbench.sources.report import FileReport, Total
 from workbench.sources.session_lines import (
     Line,
     Transcript,
+    content_text,
     head,
-    kind_of,
     lines,
+    member,
     moment,
-    part,
-    plain,
     seconds,
     text,
+    type_of,
 )
 from workbench.usage import Usage, count
 
 NAME = "codex"
 TASK = Task(task=NAME, description="Threads of Codex.")
-_TYPES = {
+_LINE_TYPES = {
     "session_meta",
     "turn_context",
     "response_item",
@@ -54,7 +55,7 @@ _TYPES = {
     "token_usage_record",
     "compacted",
 }
-_ASKING = {
+_TOOL_CALL_TYPES = {
     "function_call",
     "custom_tool_call",
     "local_shell_call",
@@ -62,24 +63,24 @@ _ASKING = {
     "tool_search_call",
     "image_generation_call",
 }
-_ANSWERING = {"function_call_output", "custom_tool_call_output", "tool_search_output"}
+_TOOL_RESULT_TYPES = {"function_call_output", "custom_tool_call_output", "tool_search_output"}
 
 
 class Codex:
-    """Rollouts of the Codex CLI, its desktop app and its extension."""
+    """Source of rollouts of the Codex CLI, desktop app and extension."""
 
     name = NAME
     title = "Codex rollout (.jsonl)"
 
     def detect(self, path: Path) -> bool:
-        """Whether one of the first lines is one of a rollout."""
+        """Return whether one of the first lines is a line of a rollout."""
         return any(map(_is_line, head(path)))
 
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None
     ) -> Iterator[AnyRecord]:
         """Yield the run, then the thread's task, item, configuration and trace."""
-        del mapping  # the format says what its fields are
+        del mapping  # the format defines its fields
         report.format = self.name
         thread = _Thread(report)
         for _, line in lines(path, report):
@@ -91,20 +92,20 @@ SOURCE = Codex()
 
 
 def _is_line(line: Line) -> bool:
-    payload = part(line, "payload")
-    if kind_of(line) not in _TYPES or "timestamp" not in line or not payload:
+    payload = member(line, "payload")
+    if type_of(line) not in _LINE_TYPES or "timestamp" not in line or not payload:
         return False
-    named = kind_of(line) != "event_msg" or kind_of(payload) in {
+    is_known = type_of(line) != "event_msg" or type_of(payload) in {
         "token_count",
         "user_message",
         "task_started",
     }
-    return bool(named)
+    return bool(is_known)
 
 
 @dataclasses.dataclass(slots=True)
 class _Answer:
-    """One answer of the model, of either way to tell it."""
+    """One answer of the model, from either kind of usage line."""
 
     key: tuple[object, ...]
     usage: Line
@@ -122,7 +123,7 @@ class _Answer:
 
 @dataclasses.dataclass(slots=True)
 class _Tool:
-    """A tool that was asked for, and its result once it has come."""
+    """A request to run a tool, and its result once it is read."""
 
     ordinal: int
     name: str
@@ -135,14 +136,14 @@ class _Tool:
 
 
 class _Thread:
-    """Puts one thread together, line by line."""
+    """Assembles one thread, line by line."""
 
     def __init__(self, report: FileReport) -> None:
         self.report = report
         self.answers: list[_Answer] = []
         self.tools: dict[str, _Tool] = {}
         self.transcript = Transcript()
-        self.told = Transcript()  # what events say: the same texts again, where there are items
+        self.event_transcript = Transcript()  # used in files without items, whose texts it repeats
         self.meta: Line = {}
         self.parents: list[str] = []
         self.turn: str | None = None
@@ -150,7 +151,7 @@ class _Thread:
         self.effort: str | None = None
         self.tier: str | None = None
         self.provider: str | None = None
-        self.total: int | None = None  # of the whole thread, as told last
+        self.total: int | None = None  # last total of the whole thread
         self.baseline: int | None = None
         self.chain: str | None = None
         self.keys: set[str] = set()
@@ -158,39 +159,39 @@ class _Thread:
         self.first_at: dt.datetime | None = None
         self.last_at: dt.datetime | None = None
         self.parts: list[int] = []
-        self.asked: list[str] = []
+        self.tool_ids: list[str] = []
         self.prompt: str | None = None
         self.start: Line = {}
         self.n_lines = self.n_repeated = self.n_compacted = 0
         self.has_items = False
 
     def add(self, line: Line) -> None:
-        """Take one line."""
+        """Add one line."""
         self.n_lines += 1
         self.start = self.start or line
         at = moment(line.get("timestamp"))
         if at is not None:
             self.first_at = min(at, self.first_at or at)
             self.last_at = max(at, self.last_at or at)
-        payload = part(line, "payload")
-        kind = kind_of(line)
+        payload = member(line, "payload")
+        kind = type_of(line)
         if kind == "session_meta":
-            self._meta(payload)
+            self._read_meta(payload)
         elif kind == "turn_context":
             self.turn = text(payload.get("turn_id"))
             self.model = text(payload.get("model")) or self.model
             self.effort = text(payload.get("effort")) or self.effort
         elif kind == "response_item":
-            self._item(payload, at)
+            self._read_item(payload, at)
         elif kind == "event_msg":
-            self._event(payload, at)
+            self._read_event(payload, at)
         elif kind == "token_usage_record":
-            self._record(payload, at)
+            self._read_usage_record(payload, at)
         elif kind == "compacted":
             self.n_compacted += 1
 
-    def _meta(self, payload: Line) -> None:
-        """The first is the thread's own; another one's opens what was copied from it."""
+    def _read_meta(self, payload: Line) -> None:
+        """Read a session_meta: the first is the thread's own, later ones begin copied lines."""
         if not self.meta:
             self.meta = payload
             self.provider = text(payload.get("model_provider"))
@@ -199,8 +200,8 @@ class _Thread:
 
     # -- usage -----------------------------------------------------------------------------------
 
-    def _record(self, payload: Line, at: dt.datetime | None) -> None:
-        usage = part(payload, "usage")
+    def _read_usage_record(self, payload: Line, at: dt.datetime | None) -> None:
+        usage = member(payload, "usage")
         if not usage:
             return
         turn = text(payload.get("turn_id")) or self.turn
@@ -210,46 +211,46 @@ class _Thread:
             self.n_repeated += 1
             return
         self.keys.add(known)
-        self._answer(key, usage, at, turn, recorded=True)
+        self._add_answer(key, usage, at, turn, recorded=True)
         self.answers[-1].tier = text(payload.get("service_tier")) or self.tier
         self.answers[-1].response_id = response
 
-    def _count(self, payload: Line, at: dt.datetime | None) -> None:
-        info = part(payload, "info")
-        last, thread = part(info, "last_token_usage"), part(info, "total_token_usage")
+    def _read_token_count(self, payload: Line, at: dt.datetime | None) -> None:
+        info = member(payload, "info")
+        last, thread = member(info, "last_token_usage"), member(info, "total_token_usage")
         if not last and not thread:
-            return  # limits alone
+            return  # the line has rate limits only
         total = _total(thread)
         if total is not None and total == self.total:
             self.n_repeated += 1
             return
         if not last:
-            self.report.notes["counts of the thread without those of the answer, left out"] += 1
+            self.report.notes["counts of the thread without those of the answer: skipped"] += 1
             self.total = total
             return
         self.model = text(info.get("model")) or self.model
         if total is None:
             self.report.notes[
-                "answers without a counter of the thread: repeats are not told apart"
+                "answers without a counter of the thread: repeats cannot be detected"
             ] += 1
         elif self.total is None:
             self.baseline = total - (_total(last) or 0)
         elif total < self.total:
-            self.report.notes["times that the counter of the thread fell"] += 1
+            self.report.notes["decreases of the thread's counter"] += 1
             self.baseline = None
         self.total = total
-        told = (last, thread, self.turn)
-        before = (self.chain or self._origin()) if self.turn is None else None
-        self.chain = content_id(before, *told)
-        self._answer(("count", self.chain), last, at, self.turn, recorded=False)
+        identity = (last, thread, self.turn)
+        before = (self.chain or self._parent_thread()) if self.turn is None else None
+        self.chain = content_id(before, *identity)
+        self._add_answer(("count", self.chain), last, at, self.turn, recorded=False)
 
-    def _origin(self) -> str | None:
-        """Thread whose counter this one continues: the origin of its copied lines, else itself."""
+    def _parent_thread(self) -> str | None:
+        """Return the thread whose counter this one continues: its parent, else itself."""
         if self.parents:
             return self.parents[-1]
         return text(self.meta.get("forked_from_id")) or text(self.meta.get("id"))
 
-    def _answer(
+    def _add_answer(
         self,
         key: tuple[object, ...],
         usage: Line,
@@ -271,94 +272,96 @@ class _Thread:
                 self.tier,
                 None,
                 self.parts,
-                self.asked,
+                self.tool_ids,
             )
         )
-        self.parts, self.asked = [], []
+        self.parts, self.tool_ids = [], []
 
-    # -- what was said ---------------------------------------------------------------------------
+    # -- messages and tools ----------------------------------------------------------------------
 
-    def _event(self, payload: Line, at: dt.datetime | None) -> None:
-        kind = kind_of(payload)
+    def _read_event(self, payload: Line, at: dt.datetime | None) -> None:
+        kind = type_of(payload)
         if kind == "token_count":
-            self._count(payload, at)
+            self._read_token_count(payload, at)
         elif kind == "thread_settings_applied":
             self.tier = text(payload.get("service_tier")) or self.tier
         elif kind in {"user_message", "agent_message", "agent_reasoning"}:
             role = "user" if kind == "user_message" else "assistant"
-            said = text(payload.get("message")) or text(payload.get("text")) or ""
-            self.told.add(role, "thinking" if kind == "agent_reasoning" else "text", said)
+            content = text(payload.get("message")) or text(payload.get("text")) or ""
+            self.event_transcript.add(
+                role, "thinking" if kind == "agent_reasoning" else "text", content
+            )
             if kind == "user_message":
                 self.input_at = at
-                self.prompt = self.prompt or said
+                self.prompt = self.prompt or content
 
-    def _item(self, item: Line, at: dt.datetime | None) -> None:
+    def _read_item(self, item: Line, at: dt.datetime | None) -> None:
         self.has_items = True
-        kind = kind_of(item)
+        kind = type_of(item)
         if kind == "message":
-            self._message(item, at)
+            self._read_message(item, at)
         elif kind == "reasoning":
-            thought = plain(item.get("summary")) or plain(item.get("content"))
-            self._own(self.transcript.add("assistant", "thinking", thought))
+            thought = content_text(item.get("summary")) or content_text(item.get("content"))
+            self._add_part(self.transcript.add("assistant", "thinking", thought))
             if not thought and item.get("encrypted_content"):
                 self.report.notes["thinking whose text is not in the file"] += 1
-        elif kind in _ASKING:
-            self._asked(item, at)
-        elif kind in _ANSWERING:
-            self._answered(item, at)
+        elif kind in _TOOL_CALL_TYPES:
+            self._add_tool_call(item, at)
+        elif kind in _TOOL_RESULT_TYPES:
+            self._add_tool_result(item, at)
         elif kind != "compaction":
             self.report.notes[f"items of type {kind!r}, named but not kept"] += 1
 
-    def _message(self, item: Line, at: dt.datetime | None) -> None:
+    def _read_message(self, item: Line, at: dt.datetime | None) -> None:
         role = str(item.get("role"))
-        said = plain(item.get("content"))
+        content = content_text(item.get("content"))
         if role == "assistant":
-            self._own(self.transcript.add(role, "text", said))
+            self._add_part(self.transcript.add(role, "text", content))
             return
         self.input_at = at
-        injected = role != "user" or said.lstrip().startswith(("<", "# AGENTS.md"))
-        self.transcript.add("system" if injected else "user", "text", said)
+        injected = role != "user" or content.lstrip().startswith(("<", "# AGENTS.md"))
+        self.transcript.add("system" if injected else "user", "text", content)
         if not injected:
-            self.prompt = self.prompt or said or None
+            self.prompt = self.prompt or content or None
 
-    def _own(self, place: int | None) -> None:
+    def _add_part(self, place: int | None) -> None:
         if place is not None:
             self.parts.append(place)
 
-    def _asked(self, item: Line, at: dt.datetime | None) -> None:
+    def _add_tool_call(self, item: Line, at: dt.datetime | None) -> None:
         id = text(item.get("call_id")) or text(item.get("id")) or f"tool {len(self.tools)}"
         if id in self.tools:
             return
-        given = next(
+        raw_arguments = next(
             (item[k] for k in ("arguments", "input", "action") if item.get(k) is not None), None
         )
-        arguments = _json(given)
-        name = text(item.get("name")) or kind_of(item).removesuffix("_call")
+        arguments = _json_arguments(raw_arguments)
+        name = text(item.get("name")) or type_of(item).removesuffix("_call")
         name = ".".join(filter(None, (text(item.get("namespace")), name)))
         place = self.transcript.add(
             "assistant", "tool_call", f"{name}({arguments or ''})", tool=len(self.tools)
         )
         self.tools[id] = _Tool(len(self.tools), name, arguments, at, place)
-        self._own(place)
-        self.asked.append(id)
+        self._add_part(place)
+        self.tool_ids.append(id)
 
-    def _answered(self, item: Line, at: dt.datetime | None) -> None:
+    def _add_tool_result(self, item: Line, at: dt.datetime | None) -> None:
         self.input_at = at
         tool = self.tools.get(str(item.get("call_id")))
         result, failure = _result(item.get("output"))
         self.transcript.add("tool", "tool_result", result, tool=tool.ordinal if tool else None)
         if tool is None:
-            self.report.notes["results of tools that nobody asked for in this file"] += 1
+            self.report.notes["results of tools without a request in this file"] += 1
         elif tool.result is None:
             tool.result, tool.answered_at, tool.failure = result, at, failure
 
     # -- records ---------------------------------------------------------------------------------
 
     def records(self, path: Path) -> Iterator[AnyRecord]:
-        """Yield what the lines come to; nothing where no model was called."""
-        answers = self._counted()
+        """Yield the thread's records; none if no model was called."""
+        answers = self._final_answers()
         if not answers:
-            self.report.nothing = "a thread in which no model was called"
+            self.report.why_empty = "a thread in which no model was called"
             return
         self.report.rows_in += 1
         began = moment(self.meta.get("timestamp")) or self.first_at  # copied lines may be older
@@ -377,11 +380,11 @@ class _Thread:
             origin=path.name,
             started_at=began,
             versions=json_text({NAME: version}) if version else None,
-            commit_sha=text(part(self.meta, "git").get("commit_hash")),
+            commit_sha=text(member(self.meta, "git").get("commit_hash")),
         )
         yield from (TASK, item, configuration)
-        messages = (self.transcript if self.has_items else self.told).messages
-        said = [m.text for m in messages if m.role == "assistant" and m.kind == "text"]
+        messages = (self.transcript if self.has_items else self.event_transcript).messages
+        texts = [m.text for m in messages if m.role == "assistant" and m.kind == "text"]
         self.report.rows_out += 1
         yield Trace(
             run_id=run_id,
@@ -391,7 +394,7 @@ class _Thread:
             trace_id=content_id("trace", NAME, thread),
             started_at=began,
             e2e_s=seconds(began, self.last_at),
-            answer=said[-1] if said else None,
+            answer=texts[-1] if texts else None,
             n_turns=len(calls),
             metadata=self._metadata(),
             calls=calls,
@@ -399,41 +402,41 @@ class _Thread:
             messages=tuple(messages),
         )
 
-    def _counted(self) -> list[_Answer]:
-        """Take the answers of turns that have records from the records alone, and check the sum."""
+    def _final_answers(self) -> list[_Answer]:
+        """Return the answers, of turns with usage records only those; check the thread's total."""
         turns = {a.turn for a in self.answers if a.recorded}
-        kept = [a for a in self.answers if a.recorded or a.turn not in turns]
-        self._notes(len(kept))
-        recorded = any(a.recorded for a in kept)
-        if not recorded and self.total is not None and self.baseline is not None:
-            added = sum(_total(a.usage) or 0 for a in kept)
+        answers = [a for a in self.answers if a.recorded or a.turn not in turns]
+        self._notes(len(answers))
+        has_records = any(a.recorded for a in answers)
+        if not has_records and self.total is not None and self.baseline is not None:
+            added = sum(_total(a.usage) or 0 for a in answers)
             self.report.totals.append(
                 Total("tokens of the thread", self.total - self.baseline, added)
             )
-        if self.baseline and not self.parents and not recorded:
+        if self.baseline and not self.parents and not has_records:
             self.report.notes[
-                "tokens that the thread had before its first answer here, of a thread it came from"
+                "tokens that the thread had before its first answer here, from a parent thread"
             ] += self.baseline
-        return kept
+        return answers
 
     def _notes(self, n_calls: int) -> None:
         notes = self.report.notes
         notes[f"{self.n_lines:,} lines are {n_calls:,} calls"] += 1
         notes[
-            "times of calls and tools are those of the lines; waits for an approval are within"
+            "times of calls and tools are those of the lines; they include waits for approval"
         ] += 1
         if self.n_repeated:
-            notes["counts that were told again, counted once"] += self.n_repeated
+            notes["repeated counts, counted once"] += self.n_repeated
         if self.parents:
             notes[
-                "threads that it came from, whose answers it repeats: "
-                "counted once where both are in the store"
+                "parent threads, whose answers this one repeats:"
+                " counted once if both are in the store"
             ] += len(self.parents)
 
     def _call(self, ordinal: int, answer: _Answer) -> Call:
         for place in answer.parts:
             self.transcript.change(place, call_ordinal=ordinal)
-        found, convention = _usage(answer.usage)
+        counts, convention = _usage(answer.usage)
         self.report.conventions[convention] += 1
         return Call(
             ordinal=ordinal,
@@ -448,19 +451,21 @@ class _Thread:
             service_tier=answer.tier,
             effort_sent=answer.effort,
             usage=json_text(answer.usage),
-            **found.known(),
+            **counts.known(),
         )
 
     def _tool_calls(self, answers: list[_Answer]) -> tuple[ToolCall, ...]:
-        asked = {id: n for n, answer in enumerate(answers) for id in answer.tools}
-        return tuple(_tool_call(id, tool, asked.get(id)) for id, tool in self.tools.items())
+        call_by_tool_id = {id: n for n, answer in enumerate(answers) for id in answer.tools}
+        return tuple(
+            _tool_call(id, tool, call_by_tool_id.get(id)) for id, tool in self.tools.items()
+        )
 
     def _metadata(self) -> str:
         source = self.meta.get("source")
         about = {
             "cwd": self.meta.get("cwd"),
             "originator": self.meta.get("originator"),
-            "branch": part(self.meta, "git").get("branch"),
+            "branch": member(self.meta, "git").get("branch"),
             "source": source,
             "forked_from": self.meta.get("forked_from_id"),
             "copied_from": self.parents,
@@ -471,33 +476,38 @@ class _Thread:
 
 def _total(usage: Line) -> int | None:
     stated = count(usage.get("total_tokens"))
-    given, written = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
-    return stated if stated is not None or given is None or written is None else given + written
+    prompt, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
+    return stated if stated is not None or prompt is None or output is None else prompt + output
 
 
 def _usage(usage: Line) -> tuple[Usage, str]:
-    """Read Codex's counters: input includes cached tokens, output thinking, if the total agrees."""
-    given, output, thought, total = (
+    """Read Codex' counters: input includes cached tokens; the total decides about thinking."""
+    prompt, output, thinking, total = (
         count(usage.get(name))
         for name in ("input_tokens", "output_tokens", "reasoning_output_tokens", "total_tokens")
     )
     convention = "responses"
-    if thought and given is not None and output is not None and given + output + thought == total:
-        output, convention = output + thought, "thinking beside output"
-    found = Usage(
-        input_tokens=given,
+    if (
+        thinking
+        and prompt is not None
+        and output is not None
+        and prompt + output + thinking == total
+    ):
+        output, convention = output + thinking, "thinking beside output"
+    counts = Usage(
+        input_tokens=prompt,
         cache_read_tokens=count(usage.get("cached_input_tokens")),
         cache_write_5m_tokens=count(usage.get("cache_write_input_tokens")),
         output_tokens=output,
-        reasoning_tokens=thought,
+        reasoning_tokens=thinking,
         total_tokens=total,
         tokens_source="reported",
     )
-    return found, convention
+    return counts, convention
 
 
-def _json(value: object) -> str | None:
-    """Write arguments as JSON; text that is JSON already stays, other text is a JSON string."""
+def _json_arguments(value: object) -> str | None:
+    """Write arguments as JSON; text that is JSON stays, other text becomes a JSON string."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -510,7 +520,7 @@ def _json(value: object) -> str | None:
 
 
 def _result(output: object) -> tuple[str, str | None]:
-    """Read a tool's output: its text, and what failed; some versions write JSON into the text."""
+    """Return a tool's output as (text, failure); some versions write both as JSON in the text."""
     value = output
     if isinstance(output, str) and output.lstrip()[:1] == "{":
         try:
@@ -518,10 +528,10 @@ def _result(output: object) -> tuple[str, str | None]:
         except UNDECODABLE:
             value = output
     if not isinstance(value, dict):
-        return plain(value), None
-    told = value.get("output", value.get("content"))
-    result = plain(told) if told is not None else plain(output)
-    code = part(value, "metadata").get("exit_code", value.get("exit_code"))
+        return content_text(value), None
+    text_value = value.get("output", value.get("content"))
+    result = content_text(text_value) if text_value is not None else content_text(output)
+    code = member(value, "metadata").get("exit_code", value.get("exit_code"))
     if isinstance(code, int) and code != 0:
         return result, f"exit code {code}"
     return result, "failed" if value.get("success") is False else None
@@ -545,7 +555,7 @@ def _tool_call(id: str, tool: _Tool, call: int | None) -> ToolCall:
 
 
 def _configuration(calls: tuple[Call, ...]) -> Configuration:
-    """The configuration of a thread: the model and effort that wrote the most in it."""
+    """Return the configuration of a thread: the model and effort with the most output tokens."""
     written: Counter[tuple[str | None, str, str | None]] = Counter()
     for call in calls:
         written[call.provider, call.model or "unknown", call.effort_sent] += call.output_tokens or 0

@@ -1,8 +1,7 @@
 """Results of EvalPlus: which samples of HumanEval+ or MBPP+ passed the base and the extra tests.
 
-A sample is right by the added tests only if it passes the base tests too, as EvalPlus counts. The
-file does not say which model wrote the samples: its name does, where it is the one that EvalPlus
-gave it.
+As in EvalPlus, a sample passes the extra tests only if it passes the base tests too. The file does
+not contain the model; it is read from the file's name if that has EvalPlus' form.
 """
 
 import hashlib
@@ -36,16 +35,16 @@ _FIRST = re.compile(
     rb'"eval"\s*:\s*\{\s*"[^"]{1,200}"\s*:\s*(?:\[\s*(?:\[\s*)?\{\s*"(?:task_id|solution|base_status|plus_status)"'
     rb'|\{\s*"(?:nfiles|base|plus|files)")'
 )
-_NAMED = re.compile(
+_FILE_NAME = re.compile(
     r"^(?P<model>.+?)(?:_temp_(?P<temperature>\d+(?:\.\d+)?))?(?:[-_.](?:sanitized|raw))?[-_.]eval_results$"
 )
-_WHOLE = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_DOCUMENT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _EVAL = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY = msgspec.json.Decoder()
 
 
 class Sample(NamedTuple):
-    """One sample of a task: what each set of tests said of it; None where it was not run."""
+    """One sample of a task, with its status by each set of tests; None if that was not run."""
 
     base: str | None
     plus: str | None
@@ -54,13 +53,13 @@ class Sample(NamedTuple):
 
 
 class EvalPlus:
-    """`…_eval_results.json`, of the versions that list samples and of those before them."""
+    """Source of `…_eval_results.json`, in the current layout and the older one."""
 
     name = NAME
     title = "EvalPlus results (_eval_results.json)"
 
     def detect(self, path: Path) -> bool:
-        """Whether it is JSON whose "eval" holds lists of samples with their status."""
+        """Return whether the file is JSON whose "eval" contains samples with their status."""
         try:
             with path.open("rb") as file:
                 start = file.read(_HEAD)
@@ -74,25 +73,25 @@ class EvalPlus:
         """Yield the run and the configuration, then each task's item and the traces of its samples.
 
         Raises:
-            ImportFormatError: the file is truncated or of another form; with the place.
+            ImportFormatError: the file is truncated or has another layout.
         """
-        del mapping  # the format says what its fields are
+        del mapping  # the format defines its fields
         report.format = self.name
         data = json_bytes.document(path)
-        whole = json_bytes.decode(_WHOLE, data, str(path), report)
+        whole = json_bytes.decode(_DOCUMENT, data, str(path), report)
         run_id = content_id(NAME, hashlib.sha256(data).hexdigest())
         yield Run(run_id=run_id, kind="import", source=NAME, origin=path.name, status="done")
         configuration = _configuration(path, report)
         yield configuration
         tasks = json_bytes.decode(_EVAL, memoryview(whole["eval"]), f"{path}, eval", report)
         counts: dict[str, list[tuple[int, int]]] = {}
-        told: set[str] = set()
+        yielded_tasks: set[str] = set()
         for name, raw in tasks.items():
             where = f"{path}, {name}"
             samples = _samples(json_bytes.decode(_ANY, memoryview(raw), where, report), where)
             task = Task(task=_TASKS.get(name.partition("/")[0], NAME), scorer=NAME)
-            if task.task_id not in told:
-                told.add(task.task_id)
+            if task.task_id not in yielded_tasks:
+                yielded_tasks.add(task.task_id)
                 yield task
             item = Item(task_id=task.task_id, item=name)
             yield item
@@ -110,9 +109,9 @@ SOURCE = EvalPlus()
 
 
 def _configuration(path: Path, report: FileReport) -> Configuration:
-    match = _NAMED.match(path.stem)
+    match = _FILE_NAME.match(path.stem)
     model = match["model"] if match else path.stem
-    report.notes["the model is told by the file's name alone"] += 1
+    report.notes["the model is taken from the file's name"] += 1
     temperature = float(match["temperature"]) if match and match["temperature"] else None
     return Configuration(model=model, temperature=temperature)
 
@@ -127,7 +126,7 @@ def _samples(value: object, where: str) -> list[Sample]:
         return [
             Sample(_status(base), _status(plus[n]) if n < len(plus) else None) for n, base in pairs
         ]
-    raise ImportFormatError(f"{where} is no list of samples as EvalPlus writes it")
+    raise ImportFormatError(f"{where} is not a list of samples as EvalPlus writes it")
 
 
 def _sample(sample: dict[str, Any]) -> Sample:
@@ -143,7 +142,7 @@ def _sample(sample: dict[str, Any]) -> Sample:
 
 
 def _status(value: object) -> str | None:
-    """A status, alone or, in older files, before its details: pass, fail or timeout."""
+    """Return a status: pass, fail or timeout. Older files have it in a list with details."""
     if isinstance(value, list):
         value = value[0] if value else None
     return (
@@ -152,28 +151,28 @@ def _status(value: object) -> str | None:
 
 
 def _verdicts(sample: Sample) -> dict[str, bool]:
-    """Whether the sample is right, by the tests that were run; the added ones first."""
+    """Return whether the sample passes, by set of tests that was run; the extra tests first."""
     base = sample.base == "pass"
-    found = {} if sample.plus is None else {"plus": base and sample.plus == "pass"}
-    return found | ({} if sample.base is None else {"base": base})
+    verdicts = {} if sample.plus is None else {"plus": base and sample.plus == "pass"}
+    return verdicts | ({} if sample.base is None else {"base": base})
 
 
-def _trace(sample: Sample, trial: int, of: tuple[str, str], item: Item) -> Trace:
+def _trace(sample: Sample, trial: int, ids: tuple[str, str], item: Item) -> Trace:
     verdicts = _verdicts(sample)
-    said = {"plus": sample.plus, "base": sample.base}
+    statuses = {"plus": sample.plus, "base": sample.base}
     scores = tuple(
         Score(
             scorer=name,
             score=float(passed),
             passed=passed,
-            value=said[name],
+            value=statuses[name],
             answer=sample.solution,
         )
         for name, passed in verdicts.items()
     )
     return Trace(
-        run_id=of[0],
-        configuration_id=of[1],
+        run_id=ids[0],
+        configuration_id=ids[1],
         task_id=item.task_id,
         item_id=item.item_id,
         trial=trial,
@@ -186,7 +185,7 @@ def _trace(sample: Sample, trial: int, of: tuple[str, str], item: Item) -> Trace
 
 
 def _count(counts: dict[str, list[tuple[int, int]]], samples: list[Sample]) -> None:
-    """Add (samples, right ones) of a task, for each set of tests."""
+    """Append (number of samples, number passed) of a task, for each set of tests."""
     verdicts = [_verdicts(sample) for sample in samples]
     for name in ("base", "plus"):
         known = [v[name] for v in verdicts if name in v]
@@ -200,12 +199,14 @@ def _totals(stated: object, counts: dict[str, list[tuple[int, int]]]) -> Iterato
         for metric, value in values.items() if isinstance(values, dict) else ():
             k = metric.removeprefix("pass@")
             if k.isdigit() and name in counts and isinstance(value, (int, float)):
-                yield Total(f"{name} {metric}", float(value), _pass_at(int(k), counts[name]), 1e-6)
+                yield Total(
+                    f"{name} {metric}", float(value), _pass_at_k(int(k), counts[name]), 1e-6
+                )
 
 
-def _pass_at(k: int, counts: list[tuple[int, int]]) -> float:
-    """Mean over tasks of 1 − C(n − c, k) / C(n, k): Chen et al. 2021, equation 1."""
-    each = [
+def _pass_at_k(k: int, counts: list[tuple[int, int]]) -> float:
+    """Return the mean over tasks of 1 − C(n − c, k) / C(n, k): Chen et al. 2021, equation 1."""
+    estimates = [
         1 - math.comb(n - c, k) / math.comb(n, k) if n >= k else float("nan") for n, c in counts
     ]
-    return sum(each) / len(each)
+    return sum(estimates) / len(estimates)

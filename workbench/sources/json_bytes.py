@@ -1,4 +1,4 @@
-"""JSON bytes with faults: byte-order mark, NaN, broken characters, wrong encoding, torn end."""
+"""Decoding of JSON bytes with faults: byte-order mark, NaN, invalid characters or encoding."""
 
 import json
 import math
@@ -12,16 +12,16 @@ from workbench.errors import ImportFormatError
 from workbench.sources.report import FileReport
 
 T = TypeVar("T")
-LOADED = 2**29  # bytes; a larger document is mapped, and its pages come and go as they are read
+LOADED = 2**29  # bytes; larger documents are memory-mapped, so that they need not fit in memory
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def document(path: Path) -> memoryview:
-    """Give a file's bytes, without a byte-order mark.
+    """Return a file's bytes without a byte-order mark.
 
     Raises:
-        ImportFormatError: the file is empty, or is no UTF-8 text by its first bytes.
+        ImportFormatError: the file is empty, or its first bytes are not UTF-8.
     """
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -38,13 +38,13 @@ def document(path: Path) -> memoryview:
 def decode(
     decoder: msgspec.json.Decoder[T], data: bytes | memoryview, where: str, report: FileReport
 ) -> T:
-    """Decode a document; NaN and infinities become null, and the report says so.
+    """Decode a document; NaN and infinities become null, with a note in the report.
 
     Args:
-        decoder: msgspec's, typed.
+        decoder: typed decoder of msgspec.
         data: UTF-8 JSON.
         where: file and member, for the message.
-        report: takes a note per document that had such numbers, or characters that are none.
+        report: gets a note per document with such numbers, or with invalid characters.
 
     Raises:
         ImportFormatError: malformed, truncated, not UTF-8, or not of the decoder's type.
@@ -66,7 +66,7 @@ def decode(
 
 
 def _cleaned(data: bytes | memoryview, where: str, report: FileReport) -> bytes:
-    """Rewrite JSON that Python reads and msgspec does not: NaN, half surrogate pairs."""
+    """Rewrite JSON that Python accepts and msgspec rejects: NaN, half surrogate pairs."""
     n = 0
 
     def constant(text: str) -> float | None:
@@ -82,7 +82,7 @@ def _cleaned(data: bytes | memoryview, where: str, report: FileReport) -> bytes:
     except UnicodeDecodeError as error:
         raise _bad_text(data, where) from error
     except (ValueError, RecursionError) as error:
-        raise ImportFormatError(f"{where} is no JSON: {error}") from error
+        raise ImportFormatError(f"{where} is not JSON: {error}") from error
     text = json.dumps(parsed, ensure_ascii=False)
     clean = text.encode(errors="replace")
     if n:

@@ -1,4 +1,4 @@
-"""Report on one imported file: counts, conventions, duplicates, sums that differ."""
+"""Report on one imported file: counts of rows, conventions, duplicates, totals that differ."""
 
 import dataclasses
 from collections import Counter
@@ -6,68 +6,68 @@ from pathlib import Path
 
 from workbench.errors import ImportFormatError
 
-_KEPT = 100  # of each kind of remark; the rest is only counted, so that a report stays small
+_MAX_TEXTS = 100  # of each kind of remark; further ones are only counted, to limit a report's size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Total:
-    """A total that the file states, beside the one found by adding its rows up.
+    """A total that a file states, with the total of its rows.
 
     Attributes:
-        name: what is added up.
-        stated: what the file says.
-        found: what its rows give.
+        name: the quantity.
+        stated: the total in the file.
+        computed: the sum over the rows.
         tolerance: largest difference that counts as equal, in the total's own unit.
-        nulls: how many of the rows have no value, and how they were counted; "" where all have one.
+        nulls: how many rows have no value, and how they were counted; "" if all have one.
     """
 
     name: str
     stated: float
-    found: float
+    computed: float
     tolerance: float = 0.0
     nulls: str = ""
 
     @property
     def agrees(self) -> bool:
-        """Whether the two are the same."""
-        return abs(self.stated - self.found) <= self.tolerance
+        """Whether the two differ by at most the tolerance."""
+        return abs(self.stated - self.computed) <= self.tolerance
 
 
 @dataclasses.dataclass(slots=True)
 class Remarks:
-    """Sentences of one kind: all counted, the first hundred kept."""
+    """Remarks of one kind: the number of all, and the texts of the first hundred."""
 
     n: int = 0
-    kept: list[str] = dataclasses.field(default_factory=list)
+    texts: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """Count one, and keep it while there is room."""
+        """Count a remark; store its text if it is one of the first hundred."""
         self.n += 1
-        if len(self.kept) < _KEPT:
-            self.kept.append(text)
+        if len(self.texts) < _MAX_TEXTS:
+            self.texts.append(text)
 
 
 @dataclasses.dataclass(slots=True)
 class FileReport:
-    """What reading one file found; filled while the records are drawn from the iterator.
+    """Report on one file, filled while the iterator of its records advances.
 
     Attributes:
         path: the file.
-        format: name of the source, and of the mapping where one was used; "" until it is known.
+        format: name of the source, and of the mapping if one was used; "" until it is known.
         rows_in: rows, samples or price lines in the file.
         rows_out: traces, results or prices made of them.
-        skipped: reason → number of rows not taken.
-        duplicates: rows left out because one before them says the same thing about the same trial.
+        skipped: reason → number of rows not imported.
+        duplicates: rows not imported because an earlier row has the same trial and values.
         conventions: token convention → number of usage objects that follow it.
         mismatches: contradictions within rows; a row may have several.
-        totals: totals that the file states, beside ours.
-        notes: anything else that a reader should know.
-        skip_bad_rows: whether a row that cannot be read is passed over and counted; else its file
-            is refused.
-        bad_rows: the rows passed over so; `skipped` counts them too.
-        nothing: why a file of a known format holds nothing to take, as a session in which no model
+        totals: totals that the file states, with those of its rows.
+        notes: other remarks → how often they apply.
+        skip_bad_rows: whether a row that cannot be read is skipped and counted; else its file is
+            refused.
+        bad_rows: the rows skipped for this reason; `skipped` counts them too.
+        why_empty: why a file of a known format has no record, as a session in which no model
             was called.
-        incomplete: why the file is not all in, beside rows skipped and totals that differ.
+        incomplete: missing parts, other than skipped rows and totals that differ.
     """
 
     path: Path
@@ -83,18 +83,18 @@ class FileReport:
     skip_bad_rows: bool = False
     bad_rows: Remarks = dataclasses.field(default_factory=Remarks)
     incomplete: Remarks = dataclasses.field(default_factory=Remarks)
-    nothing: str = ""
+    why_empty: str = ""
 
     def bad_row(self, text: str, cause: ImportFormatError | None = None, *, read: int = 1) -> None:
-        """Count a row that cannot be read, where such rows are to be passed over.
+        """Count a row that cannot be read, if such rows are skipped.
 
         Args:
-            text: what is wrong, and where.
-            cause: the error that said so.
-            read: rows to count as rows of the file; 0 where it is counted already.
+            text: the fault and its place.
+            cause: the original error.
+            read: rows to add to `rows_in`; 0 if the row is counted already.
 
         Raises:
-            ImportFormatError: such rows are not to be passed over.
+            ImportFormatError: such rows are not skipped.
         """
         if not self.skip_bad_rows:
             raise ImportFormatError(text) from cause
@@ -103,11 +103,11 @@ class FileReport:
         self.bad_rows.add(text)
 
     def lacks(self, text: str) -> None:
-        """Say what of the file did not come in, or may be missing."""
+        """Record a part of the file that is missing, or may be."""
         self.incomplete.add(text)
 
     def skip(self, reason: str, what: str) -> None:
-        """Count a row that was not taken, and name it."""
+        """Count and name a row that is not imported."""
         self.rows_in += 1
         self.skipped[reason] += 1
         self.incomplete.add(f"{what}: not taken")
@@ -119,19 +119,19 @@ class FileReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of the file came in."""
+        """Whether all of the file was imported."""
         taken = self.rows_out > 0 or self.duplicates.n > 0
         return taken and not self.incomplete.n and not self.skipped.total()
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the file came in, and adds up to the totals that it states.
+        """Whether all of the file was imported, and its rows agree with the totals that it states.
 
-        Rows that contradict themselves came in too; they are remarks.
+        Contradictions within rows are remarks: such rows are imported.
         """
         return self.is_complete and all(t.agrees for t in self.totals)
 
     @property
-    def accounted(self) -> bool:
+    def is_accounted_for(self) -> bool:
         """Whether each row in is a row out, a duplicate or skipped with a reason."""
         return self.rows_in == self.rows_out + self.duplicates.n + self.skipped.total()

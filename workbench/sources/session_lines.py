@@ -1,4 +1,4 @@
-"""Lines of append-only session logs, one JSON object each: streamed, with a torn end tolerated."""
+"""Lines of append-only session logs, one JSON object each; the last one may be incomplete."""
 
 import contextlib
 import datetime as dt
@@ -14,37 +14,37 @@ from workbench.sources.report import FileReport
 
 Line = dict[str, Any]
 
-_HEAD_LINES = 40
-_HEAD_BYTES = 8 << 20  # a first line may hold a picture
+_MAX_HEAD_LINES = 40
+_MAX_HEAD_BYTES = 8 << 20  # the first line may contain a picture
 _ANY = msgspec.json.Decoder()
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _BOM = b"\xef\xbb\xbf"
 
 
 def head(path: Path) -> list[Line]:
-    """Read the objects of a file's first lines, to tell its format; broken ones are passed over."""
-    found: list[Line] = []
-    left = _HEAD_BYTES
+    """Read the objects of a file's first lines, to detect its format; skip broken ones."""
+    objects: list[Line] = []
+    bytes_left = _MAX_HEAD_BYTES
     try:
         with path.open("rb") as file:
-            for _ in range(_HEAD_LINES):
-                raw = file.readline(left)
-                left -= len(raw)
+            for _ in range(_MAX_HEAD_LINES):
+                raw = file.readline(bytes_left)
+                bytes_left -= len(raw)
                 line = raw.removeprefix(_BOM).strip()
-                if not raw or left <= 0 or (line and line[:1] != b"{"):
+                if not raw or bytes_left <= 0 or (line and line[:1] != b"{"):
                     break
                 with contextlib.suppress(*UNDECODABLE):
-                    found.append(_OBJECT.decode(line))
+                    objects.append(_OBJECT.decode(line))
     except OSError:
         return []
-    return found
+    return objects
 
 
 def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
     """Yield (number, object) of each line.
 
-    A last line without its end is what a live session was writing: it is left out and said. Any
-    other line that is no JSON object is left out, counted and named.
+    A last line without its end was being written by a running session: it is skipped with a note.
+    Any other line that is not a JSON object is skipped, counted and named.
     """
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
@@ -57,18 +57,18 @@ def lines(path: Path, report: FileReport) -> Iterator[tuple[int, Line]]:
                 if not raw.endswith(b"\n"):
                     report.notes[_TORN] += 1
                 else:
-                    _leave_out(report, f"line {number} is no JSON: {error}")
+                    _report_bad_line(report, f"line {number} is not JSON: {error}")
                 continue
             if isinstance(value, dict):
                 yield number, value
             else:
-                _leave_out(report, f"line {number} is no JSON object")
+                _report_bad_line(report, f"line {number} is not a JSON object")
 
 
-_TORN = "the last line is not whole: the session was still written to; import it again later"
+_TORN = "the last line is incomplete: the session was still running; import it again later"
 
 
-def _leave_out(report: FileReport, text: str) -> None:
+def _report_bad_line(report: FileReport, text: str) -> None:
     if report.skip_bad_rows:
         report.bad_row(text)
     else:
@@ -76,65 +76,65 @@ def _leave_out(report: FileReport, text: str) -> None:
 
 
 def moment(value: object) -> dt.datetime | None:
-    """Read a time, in ISO form or in Unix seconds, as UTC; None where it is none."""
+    """Parse a time in ISO form or Unix seconds as UTC; None if the value is not a time."""
     try:
         if isinstance(value, str):
-            found = dt.datetime.fromisoformat(value)
+            time = dt.datetime.fromisoformat(value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found = dt.datetime.fromtimestamp(value, dt.UTC)
+            time = dt.datetime.fromtimestamp(value, dt.UTC)
         else:
             return None
-        found = found.replace(tzinfo=dt.UTC) if found.tzinfo is None else found
-        return found.astimezone(dt.UTC)
+        time = time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time
+        return time.astimezone(dt.UTC)
     except (ValueError, OverflowError, OSError):
         return None
 
 
 def seconds(start: dt.datetime | None, end: dt.datetime | None) -> float | None:
-    """The time between two moments; None where one is unknown or they are out of order."""
+    """Return the seconds between two times; None if one is unknown or they are out of order."""
     if start is None or end is None or end < start:
         return None
     return (end - start).total_seconds()
 
 
-def part(value: object, name: str) -> Line:
-    """A member that is an object; {} where it is not."""
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else {}
+def member(value: object, name: str) -> Line:
+    """Return a member of an object that is an object itself; {} if there is none."""
+    inner = value.get(name) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
 
 
-def kind_of(value: object) -> str:
-    """The type that an object says it is of; "" where it says none."""
-    found = value.get("type") if isinstance(value, dict) else None
-    return found if isinstance(found, str) else ""
+def type_of(value: object) -> str:
+    """Return the `type` of an object; "" if it has none."""
+    type_name = value.get("type") if isinstance(value, dict) else None
+    return type_name if isinstance(type_name, str) else ""
 
 
 def text(value: object) -> str | None:
-    """A value that is a text with something in it; else None."""
+    """Return a value that is a text and not empty; else None."""
     return value if isinstance(value, str) and value else None
 
 
-def plain(content: object) -> str:
-    """The text of a message's content: itself, or that of its text parts; other parts are named."""
+def content_text(content: object) -> str:
+    """Return the text of a message's content; parts without text are replaced by their type."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return msgspec.json.encode(content).decode()
-    found = []
+    texts = []
     for piece in content:
         if isinstance(piece, dict) and isinstance(piece.get("text"), str):
-            found.append(piece["text"])
+            texts.append(piece["text"])
         elif isinstance(piece, str):
-            found.append(piece)
+            texts.append(piece)
         else:
-            found.append(f"[{kind_of(piece) or type(piece).__name__}]")
-    return "\n".join(found)
+            texts.append(f"[{type_of(piece) or type(piece).__name__}]")
+    return "\n".join(texts)
 
 
 class Transcript:
-    """The messages of a session in order; the text of the last of a call may still grow."""
+    """The messages of a session in order; a message may be replaced by a later version."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -143,7 +143,7 @@ class Transcript:
     def add(
         self, role: str, kind: str, text: str, *, call: int | None = None, tool: int | None = None
     ) -> int | None:
-        """Append a message and give its place; None where there is no text."""
+        """Append a message and return its place; None if there is no text."""
         if not text:
             return None
         place = len(self.messages)
@@ -160,16 +160,16 @@ class Transcript:
         return place
 
     def change(self, place: int, **fields: Any) -> None:
-        """Put other values in place of a message's."""
+        """Replace fields of a message."""
         self.messages[place] = msgspec.structs.replace(self.messages[place], **fields)
 
-    def put_before(self, given: list[tuple[str, str]]) -> None:
-        """Put (role, text) before all messages."""
-        answered = self.messages
+    def put_before(self, texts: list[tuple[str, str]]) -> None:
+        """Insert (role, text) pairs before all messages."""
+        later = self.messages
         self.messages = []
-        for role, said in given:
-            self.add(role, "text", said)
+        for role, text in texts:
+            self.add(role, "text", text)
         first = len(self.messages)
         self.messages += [
-            msgspec.structs.replace(m, ordinal=first + n) for n, m in enumerate(answered)
+            msgspec.structs.replace(m, ordinal=first + n) for n, m in enumerate(later)
         ]

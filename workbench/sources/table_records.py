@@ -26,7 +26,7 @@ from workbench.records import (
     Trace,
     json_text,
 )
-from workbench.sources.evidence import Evidence
+from workbench.sources.column_evidence import ColumnEvidence
 from workbench.sources.mapping import NULL, Column, Mapping, fields
 from workbench.sources.report import FileReport, Total
 from workbench.sources.table_counts import forget_contradictions, forget_negative, make_inclusive
@@ -84,7 +84,7 @@ class RowReader:
         self._fields = [(name, c, fields()[name]) for name, c in mapping.columns.items()]
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
-        self.evidence = Evidence(
+        self.evidence = ColumnEvidence(
             self._texts, _numeric(mapping), _named(mapping), lambda: self._open().delimiter
         )
         self._told: set[str] = set()
@@ -206,7 +206,9 @@ class RowReader:
     def _key(self, text: str, column: Column) -> str:
         """Write a key as other formats type it: in a column of whole numbers 1.0 is 1."""
         whole = integral(text) if self.is_text and "." in text else None
-        return whole if whole is not None and self.evidence.of(column.path).is_integral else text
+        return (
+            whole if whole is not None and self.evidence.survey(column.path).is_integral else text
+        )
 
     def _add_up(self, values: Row) -> None:
         for name, value in values.items():
@@ -235,7 +237,7 @@ class RowReader:
         told = given is not raw or column.path in self.file
         if told or not self.is_text or not isinstance(given, str):
             return given
-        return self.evidence.of(column.path).typed(given)
+        return self.evidence.survey(column.path).typed(given)
 
     # -- records -------------------------------------------------------------------------------
 

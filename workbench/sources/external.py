@@ -1,7 +1,7 @@
-"""Sources from outside the package: plug-ins, and `file.py:name` that the user named.
+"""External sources: installed plug-ins, and code that the user names as `file.py:name`.
 
-Their faults are contained: what cannot be imported or fails on a file is named with its error, and
-the other sources go on.
+Their errors are contained: a source that cannot be imported or fails on a file is reported with its
+error, and the other sources are still tried.
 """
 
 import functools
@@ -19,36 +19,36 @@ if TYPE_CHECKING:
     from workbench.trust import Trust
 
 
-class OwnSource:
+class ExternalSource:
     """A source from outside the package.
 
     Attributes:
-        name: as it calls itself.
+        name: its own name.
         title: one line for people.
-        origin: the distribution, or the file that was named.
-        failures: what went wrong when files were looked at, by file.
+        origin: the distribution, or the file that the user named.
+        failures: error of `detect`, by file.
     """
 
     def __init__(self, source: Any, origin: str) -> None:
-        """Wrap it.
+        """Wrap an imported object.
 
         Raises:
-            ConfigError: it is no source.
+            ConfigError: the object is not a source.
         """
         name, title = getattr(source, "name", None), getattr(source, "title", None)
         methods = [getattr(source, method, None) for method in ("detect", "read")]
         is_named = isinstance(name, str) and name and isinstance(title, str)
         if not is_named or not all(callable(method) for method in methods):
             raise ConfigError(
-                f"{origin} offers no source: an object with the texts `name` and `title`, and"
-                " with `detect(path)` and `read(path, *, report, mapping)`"
+                f"{origin} is not a source; it needs the texts `name` and `title`, and the methods"
+                " `detect(path)` and `read(path, *, report, mapping)`"
             )
         self.name, self.title = str(name), str(title)
         self._source, self.origin = source, origin
         self.failures: dict[Path, str] = {}
 
     def detect(self, path: Path) -> bool:
-        """Whether the file is of this format; one that it fails on is not."""
+        """Return whether the file is of this format; False if the source raises an error."""
         try:
             return bool(self._source.detect(path))
         except Exception as error:  # noqa: BLE001  # any fault of code that is not ours
@@ -58,7 +58,7 @@ class OwnSource:
     def read(
         self, path: Path, *, report: FileReport, mapping: str | Path | None = None
     ) -> Iterator[AnyRecord]:
-        """Yield the file's records; a fault of the source fails this file.
+        """Yield the file's records; an error of the source fails this file only.
 
         Raises:
             ImportFormatError: the file is broken, or the source failed.
@@ -74,55 +74,55 @@ class OwnSource:
 
 
 @functools.lru_cache(maxsize=64)
-def _loaded(plugin: plugins.Plugin) -> OwnSource | str:
-    """Import the source of a plug-in once; a text says why that cannot be."""
+def _loaded(plugin: plugins.Plugin) -> ExternalSource | str:
+    """Import the source of a plug-in once; return the reason as text if that fails."""
     try:
-        source = OwnSource(plugin.load(), plugin.origin)
+        source = ExternalSource(plugin.load(), plugin.origin)
     except ConfigError as error:
         return str(error)
     if source.name != plugin.name:
         return (
-            f"the source {plugin.name!r} of {plugin.origin} cannot be used: it calls itself"
-            f" {source.name!r}; its `name` must be that of its entry point"
+            f"the source {plugin.name!r} of {plugin.origin} cannot be used: its `name` is"
+            f" {source.name!r}; it must be the name of its entry point"
         )
     return source
 
 
-def load_all(shipped: Sequence[str]) -> tuple[list[OwnSource], list[str]]:
-    """Import the sources of installed plug-ins; return them, and why others cannot be used."""
-    found = [_loaded(p) for p in plugins.listed("source", shipped)]
+def load_all(shipped: Sequence[str]) -> tuple[list[ExternalSource], list[str]]:
+    """Import the sources of installed plug-ins: (sources, why others cannot be used)."""
+    outcomes = [_loaded(p) for p in plugins.listed("source", shipped)]
     return (
-        [s for s in found if isinstance(s, OwnSource)],
-        [s for s in found if isinstance(s, str)],
+        [s for s in outcomes if isinstance(s, ExternalSource)],
+        [s for s in outcomes if isinstance(s, str)],
     )
 
 
 def load(
     name: str, shipped: Iterable[str], *, trust: "Trust" = False, is_typed: bool = False
-) -> OwnSource:
-    """Import a source that is named `module:name` or `file.py:name`, or a plug-in.
+) -> ExternalSource:
+    """Import the code named `module:name` or `file.py:name`, or a plug-in by name.
 
     Args:
-        name: as the user or a file named it.
-        shipped: the names of the sources that ship, for the message.
-        trust: who answers for code that is not trusted yet.
-        is_typed: whether the user named it where he works, so that nobody is asked.
+        name: the name of the code or the plug-in.
+        shipped: the names of the shipped sources, for the message.
+        trust: decides about code that is not trusted yet.
+        is_typed: whether the user typed the name, which counts as trust.
 
     Raises:
-        ConfigError: it is not trusted, is not there, or is no source.
+        ConfigError: the code is not trusted, does not exist, or is not a source.
     """
     from workbench.trust import load_trusted
 
     if is_external(name):
-        found = load_trusted("source", name, kind="object", trust=trust, is_typed=is_typed)
-        return OwnSource(found, name)
+        loaded = load_trusted("source", name, kind="object", trust=trust, is_typed=is_typed)
+        return ExternalSource(loaded, name)
     plugin = plugins.find("source", name)
     if plugin is None:
-        own = ", and file.py:NAME for one of your own"
+        advice = ", and file.py:NAME for one of your own"
         raise ConfigError(
-            f"no source is called {name!r}; {plugins.hint('source', name, shipped, own=own)}"
+            f"no source is called {name!r}; {plugins.hint('source', name, shipped, own=advice)}"
         )
-    found = _loaded(plugin)
-    if isinstance(found, str):
-        raise ConfigError(found)
-    return found
+    loaded = _loaded(plugin)
+    if isinstance(loaded, str):
+        raise ConfigError(loaded)
+    return loaded
